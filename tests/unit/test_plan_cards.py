@@ -82,7 +82,7 @@ def test_what_is_no_price_is_refused(told: str) -> None:
 
 
 def test_a_price_needs_a_card_and_a_file_must_hold_prices(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="of no card"):
+    with pytest.raises(InputError, match="names no card"):
         prices_with(["2.5"], None)
     (tmp_path / "prices.yaml").write_text("- 1\n", encoding="utf-8")
     with pytest.raises(DataError, match="found no prices"):

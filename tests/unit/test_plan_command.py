@@ -66,7 +66,7 @@ def test_the_parts_add_up_and_the_document_fits_its_schema(
     assert memory["per_card_bytes"] == sum(part["per_card_bytes"] for part in memory["parts"])
     assert memory["total_bytes"] == sum(part["total_bytes"] for part in memory["parts"]) == 4 * memory["per_card_bytes"]
     assert found["fits"] is True
-    assert "cannot cut a base in 4 bits over cards yet" in found["beyond_our_trainer"]
+    assert "cannot shard a 4-bit base yet" in found["beyond_our_trainer"]
     assert found["time"] is None
 
 
@@ -110,10 +110,11 @@ def test_of_a_bare_size_the_cards_are_named_whose_speed_is_known(
     assert run(monkeypatch, "plan", *words) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert (
-        "No time, since nothing is known of the speed of 12gb; known are those of rtx-3060, rtx-4070, of about" in told
+        "No time, since the speed of 12gb is not known; name the card that is meant, such as rtx-3060, rtx-4070,"
+        in told
     )
     time = document(monkeypatch, capsys, *words[:3], "13.3GB", *words[4:])["time"]
-    assert time["lines"][-1] == "no time, since nothing is known of the speed of 13.3gb"
+    assert time["lines"][-1] == "no time, since the speed of 13.3gb is not known"
 
 
 def test_a_price_is_of_the_card_named_and_time_is_money(
@@ -143,7 +144,7 @@ def test_a_training_that_fits_can_fail_to_measure(
     found = document(monkeypatch, capsys, "--model", "llama-2-13b", "--gpu", "t4", "--method", "qlora")
     assert found["fits"] is True
     assert 0 < found["measuring"]["fit_at_once"] < found["measuring"]["answers_at_once"] == 16
-    assert any("training is not all" in warning for warning in found["warnings"])
+    assert any("measuring needs memory too" in warning for warning in found["warnings"])
 
 
 def test_the_largest_batch_fits_and_one_more_does_not(
@@ -217,16 +218,16 @@ def test_the_picture_is_one_svg_with_a_bar_a_method_and_the_cards(
         (("--model", "qwen3-8b", "--method", "qlor"), 'Did you mean "qlora"?'),
         (
             ("--model", "qwen3-8b", "--objective", "orpo"),
-            "Name dpo, which stands for all on pairs: dpo, ipo, hinge, simpo",
+            "Name dpo, which covers all on pairs: dpo, ipo, hinge, simpo",
         ),
         (
             ("--model", "qwen3-8b", "--objective", "dapo"),
-            "Name grpo, which stands for all on groups: grpo, dr_grpo, dapo.",
+            "Name grpo, which covers all on groups: grpo, dr_grpo, dapo.",
         ),
-        (("--model", "qwen3-8b", "--objective", "kto"), "Name sft, whose memory kto takes"),
+        (("--model", "qwen3-8b", "--objective", "kto"), "Name sft, which takes the same memory"),
         (("--model", "qwen3-8b", "--objective", "gpro"), 'Did you mean "grpo"?'),
         (("--model", "qwen3-8b", "--tokens", "0"), "plan: found 0 tokens"),
-        (("--model", "qwen3-8b", "--price", "3"), "of no card"),
+        (("--model", "qwen3-8b", "--price", "3"), "names no card"),
         (("--model", "qwen3-8b", "--picture", "plan.png"), "ends in .svg"),
     ],
 )

@@ -78,7 +78,7 @@ def test_drawing_answers_reads_all_weights_for_every_token() -> None:
     without = training_time(LLAMA, replace(setup, new_tokens=0), A100, job)
     drawn = (alone.seconds or 0) - (without.seconds or 0)
     assert drawn == pytest.approx(2560 * 2 * LLAMA.parameters / (0.6 * 2039e9), rel=1e-6)
-    assert "for drawing the answers" in alone.lines[-1]
+    assert "to sample the answers" in alone.lines[-1]
 
 
 def test_a_climbs_forecast_counts_as_the_plan_does() -> None:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.errors import InputError
 from lastresort.spec.values import one_of
+from lastresort.types import JsonObject
 
 if TYPE_CHECKING:
     from lastresort.hardware.plan.document import PlanDocument
     from lastresort.hardware.plan.plan import PlanInputs
-    from lastresort.hardware.plan.setup import Cards, Setup
+    from lastresort.hardware.plan.setup import Cards, Setup, Sharing
     from lastresort.hardware.plan.time import TrainingWork
 
 METHODS: tuple[Literal["auto", "lora", "qlora", "full"], ...] = ("auto", "lora", "qlora", "full")
@@ -26,9 +27,9 @@ SAMPLERS: tuple[Literal["engine", "beside", "elsewhere"], ...] = ("engine", "bes
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """A forecast as its user asks for it; each field is the option of `lastresort plan` with its name.
+    """What to forecast; each field is the option of `lastresort plan` with its name.
 
-    model: a name of the catalogue, a folder, a .gguf file or a hub id. gpu: None for what is here, else the cheapest that fits.
+    model: a name of the catalogue, a folder, a .gguf file or a hub id. gpu: None for this machine's, else the cheapest that fits.
     mean_tokens: None for `tokens`. rows: None for no forecast of time and money. price: such as "2.5" or "a100-80=2.5".
     """
 
@@ -90,9 +91,9 @@ def make_plan(request: PlanRequest) -> Plan:
     setup = _setup(request)
     cards, here = _cards(request.gpu, one_of("--sharing", request.sharing, SHARINGS))
     shape = find_shape(request.model, Path.cwd())
-    asked = _asked(request, setup, cards, here)
-    found = plan(shape, asked)
-    picture = plan_chart(bars(shape, found, asked), found.setup.method, marks(found), answer(found))
+    inputs = _inputs(request, setup, cards, here)
+    found = plan(shape, inputs)
+    picture = plan_chart(bars(shape, found, inputs), found.setup.method, marks(found), answer(found))
     return Plan(found, f"{picture}\n")
 
 
@@ -125,7 +126,7 @@ def known_names() -> dict[str, Any]:
     }
 
 
-def this_machine() -> dict[str, Any]:
+def this_machine() -> JsonObject:
     """Processor, memory, GPUs and packages, and the largest models of the catalogue that can be trained here."""
     from lastresort.hardware.environment import card_here, environment
     from lastresort.hardware.plan.plan import within_reach
@@ -139,7 +140,7 @@ def this_machine() -> dict[str, Any]:
 def _setup(request: PlanRequest) -> Setup:
     from lastresort.hardware.plan.setup import Setup
 
-    _refuse_what_another_stands_for(request.objective)
+    _refuse_covered(request.objective)
     learning = one_of("--objective", request.objective, OBJECTIVES)
     target = one_of("--target", request.target, TARGETS)
     optimizer = one_of("--optimizer", request.optimizer, OPTIMIZERS)
@@ -163,8 +164,8 @@ def _setup(request: PlanRequest) -> Setup:
     )
 
 
-def _refuse_what_another_stands_for(objective: str) -> None:
-    """An objective that `train` knows and the plan has no figures of its own for."""
+def _refuse_covered(objective: str) -> None:
+    """Raises InputError for an objective of `train` that another one covers in the plan."""
     from lastresort.objectives import OBJECTIVES
 
     need = OBJECTIVES[objective].need if objective in OBJECTIVES else None
@@ -173,15 +174,15 @@ def _refuse_what_another_stands_for(objective: str) -> None:
         return
     alike = ", ".join(name for name, own in OBJECTIVES.items() if own.need == need)
     why = {
-        "text": "which stands for plain text, too",
-        "labels": "whose memory kto takes; its reference and the answers to other prompts take time beside",
-    }.get(need or "", f"which stands for all on {need}: {alike}")
+        "text": "which covers plain text too",
+        "labels": "which takes the same memory; its reference and the answers to other prompts take more time",
+    }.get(need or "", f"which covers all on {need}: {alike}")
     raise InputError(
         f'found "{objective}"', where="--objective", expected="sft, dpo, grpo", remedy=f"Name {stands}, {why}."
     )
 
 
-def _cards(gpu: str | None, sharing: Any) -> tuple[Cards | None, bool]:
+def _cards(gpu: str | None, sharing: Sharing) -> tuple[Cards | None, bool]:
     """The cards to plan for, and whether they are this machine's. None: none was named, and here is no GPU."""
     from lastresort.hardware.catalogue.cards import cards_named
     from lastresort.hardware.environment import card_here
@@ -194,7 +195,7 @@ def _cards(gpu: str | None, sharing: Any) -> tuple[Cards | None, bool]:
     return (None, False) if card_found is None else (Cards(card_found), True)
 
 
-def _asked(request: PlanRequest, setup: Setup, cards: Cards | None, here: bool) -> PlanInputs:
+def _inputs(request: PlanRequest, setup: Setup, cards: Cards | None, here: bool) -> PlanInputs:
     from lastresort.hardware.catalogue.cards import prices_with
     from lastresort.hardware.plan.plan import PlanInputs
 

@@ -1,7 +1,4 @@
-"""What this machine is and has: processor, memory, graphics cards, packages.
-
-What this machine can do, measured in a fraction of a second.
-"""
+"""What this machine has (processor, memory, GPUs, packages), and the rate of its matrix products."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from lastresort.hardware.catalogue.cards import Card, card_of_driver
 from lastresort.hardware.memory import has_gpu, processor_memory_bytes
 from lastresort.types import JsonObject
 
-# What a feature is good for, in the order in which it is told.
+# What a feature is good for, in the order in which it is shown.
 FEATURES = {
     "amx_bf16": "tiles of bfloat16",
     "avx512_bf16": "bfloat16 products, quick on AMD",
@@ -55,7 +52,7 @@ def card_here(*, processor: bool) -> Card | None:
 
 
 def environment() -> JsonObject:
-    """Everything as one document; takes a second where torch has to be asked."""
+    """Everything as one document; takes a second where torch has to be loaded."""
     from lastresort.version import __version__
 
     return {
@@ -75,9 +72,9 @@ def environment() -> JsonObject:
 
 def processor() -> JsonObject:
     """name, cores that this process may use, and the features that speed up products."""
-    told = _read(_CPU_INFO)
-    name = _field(told, "model name") or platform.processor() or "unknown"
-    flags = set((_field(told, "flags") or _field(told, "Features") or "").split())
+    text = _read(_CPU_INFO)
+    name = _field(text, "model name") or platform.processor() or "unknown"
+    flags = set((_field(text, "flags") or _field(text, "Features") or "").split())
     return {"name": name, "cores": cores(), "features": [feature for feature in FEATURES if feature in flags]}
 
 
@@ -86,7 +83,7 @@ def made_by_amd() -> bool:
 
 
 def cores() -> int:
-    """Those that this process may use: by its affinity, and by the container's quota where that allows fewer."""
+    """Those that this process may use: by its affinity, or by the container's quota if that allows fewer."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota, _, period = _read(_QUOTA).strip().partition(" ")
     if quota.isdecimal() and period.isdecimal():

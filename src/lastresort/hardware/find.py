@@ -1,7 +1,4 @@
-"""From the name of a model to its shape: a folder, a GGUF, the catalogue, or what the hub's cache holds. No weight is read.
-
-The memory of a training of which only the number of parameters is known: that of the catalogue's model nearest in size.
-"""
+"""From the name of a model to its shape: a folder, a GGUF, the catalogue, or the hub's cache. No weight is read."""
 
 from __future__ import annotations
 
@@ -24,8 +21,8 @@ from lastresort.hardware.shape import ModelShape, shape_of
 def find_shape(name: str, folder: Path) -> ModelShape:
     """The shape of a model. folder: what relative paths start from.
 
-    What exists on disk goes before a name of the catalogue, and a configuration in the hub's cache before the catalogue's.
-    Raises InputError for a name that leads nowhere, or an architecture that is not known; DataError for a damaged file.
+    A path on disk wins over the hub's cache, and that over the catalogue.
+    Raises InputError for an unknown name or architecture; DataError for a damaged file.
     """
     path = folder / Path(name).expanduser()
     if path.is_dir() or path.is_file():
@@ -82,9 +79,9 @@ _CARD = Cards(Card("any", 0))
 
 @cache
 def lora_bytes(parameters: int) -> int:
-    """Of LoRA as the plan's defaults have it (rows of 1,024 tokens one at a time, checkpointing, 16 bits), on one card.
+    """Memory of LoRA with the plan's defaults (rows of 1,024 tokens one at a time, checkpointing, 16 bits), on one card.
 
-    All but the card's own context follows the number of parameters.
+    Scaled from the catalogue's model nearest in size; all but the card's context follows the number of parameters.
     """
     dense = (known for known in known_models().values() if not shape_named(known.name).has_experts)
     nearest = shape_named(min(dense, key=lambda known: abs(log(known.parameters / parameters))).name)

@@ -1,7 +1,4 @@
-"""How much memory there is, and giving freed memory back to the system.
-
-The most memory that a stretch of work had in use.
-"""
+"""How much memory there is, the peak that some work takes, and giving freed memory back to the system."""
 
 from __future__ import annotations
 
@@ -20,12 +17,12 @@ _GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
 
 
 def is_lack_of_memory(error: Exception) -> bool:
-    """Whether Python or a library says with it that it did not get the memory that it wants."""
+    """Whether Python or a library ran out of memory."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_TOO_LITTLE.search(str(error))))
 
 
 def machine_memory_bytes() -> int | None:
-    """Of the first GPU, else of this machine or the container that it runs in; None where it does not say."""
+    """Of the first GPU, else of this machine or its container; None where that is not known."""
     if has_gpu():
         import torch
 
@@ -34,7 +31,7 @@ def machine_memory_bytes() -> int | None:
 
 
 def processor_memory_bytes() -> int | None:
-    """Of this machine, or the container that it runs in; None where it does not say."""
+    """Of this machine or its container; None where that is not known."""
     whole = physical_memory_bytes()
     try:
         limit = _CONTAINER.read_text(encoding="ascii").strip() if _CONTAINER.is_file() else "max"
@@ -44,7 +41,7 @@ def processor_memory_bytes() -> int | None:
 
 
 def physical_memory_bytes() -> int | None:
-    """Of this machine, whatever a container allows; None where it does not say."""
+    """Of this machine, whatever a container allows; None where that is not known."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (OSError, ValueError, AttributeError):  # Windows has no sysconf
@@ -52,7 +49,7 @@ def physical_memory_bytes() -> int | None:
 
 
 def free_memory_bytes() -> int | None:
-    """What a program could still get: of the first GPU, else of this machine or its container; None where it does not say."""
+    """What a program could still get: of the first GPU, else of this machine or its container; None where that is not known."""
     if has_gpu():
         import torch
 
@@ -67,17 +64,17 @@ def free_memory_bytes() -> int | None:
 
 
 def _cached_bytes() -> int:
-    """Files that were read, such as a model's weights, count as used in a container, and make room for a program at once."""
+    """Cached files, such as a model's weights, count as used in a container, but are freed as soon as a program needs memory."""
     try:
         lines = _CONTAINER_SAYS.read_text(encoding="ascii").splitlines()
     except OSError:
         return 0
-    told = dict(line.split() for line in lines if len(line.split()) == 2)
-    return sum(int(told.get(key, 0)) for key in ("inactive_file", "active_file"))
+    statistics = dict(line.split() for line in lines if len(line.split()) == 2)
+    return sum(int(statistics.get(key, 0)) for key in ("inactive_file", "active_file"))
 
 
 def swap_bytes() -> int:
-    """What the system may put on disk; 0 where it does not say."""
+    """What the system may swap out; 0 where that is not known."""
     return _system_bytes().get("SwapTotal", 0)
 
 
@@ -92,7 +89,7 @@ def _system_bytes() -> dict[str, int]:
 
 
 def has_gpu() -> bool:
-    """Whether torch computes on one here."""
+    """Whether torch can compute on a GPU here."""
     if not any(path.exists() for path in _GPU_DEVICES):  # without one torch need not be loaded to find none
         return False
     import torch
@@ -103,8 +100,8 @@ def has_gpu() -> bool:
 def give_back_freed_memory() -> None:
     """Drop garbage and let glibc return freed pages; elsewhere only the first.
 
-    Models and activations of another size leave holes that glibc keeps: without this the embedded model's climb peaked at
-    4.3 GB, of which more than a gigabyte was held by nobody (docs/log.md).
+    Models and activations of other sizes leave gaps that glibc keeps: without this the embedded model's climb peaked at
+    4.3 GB, of which more than a gigabyte was unused (docs/log.md).
     """
     gc.collect()
     try:
@@ -121,7 +118,7 @@ _PEAK_OF_RESIDENT = "5"  # proc(5): resets VmHWM, which otherwise only ever rise
 
 
 class PeakMemory:
-    """Begins when it is made: of the GPU what torch has allocated, else all of this process that is resident, libraries too."""
+    """The peak since it was created: on a GPU what torch allocated, else this process's resident memory, libraries included."""
 
     def __init__(self) -> None:
         give_back_freed_memory()
@@ -134,7 +131,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
 
     def read_bytes(self) -> int | None:
-        """The peak so far; None where the system does not let it be measured anew."""
+        """The peak so far; None where the system cannot reset its counter."""
         if self._on_gpu:
             import torch
 

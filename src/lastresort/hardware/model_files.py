@@ -1,7 +1,4 @@
-"""The size of a model from its config.json, or from the head of a GGUF.
-
-The configuration of a model from the head of its GGUF, with the names of a config.json; no weight is read.
-"""
+"""The configuration and the size of a model from its config.json or the head of its GGUF; no weight is read."""
 
 from __future__ import annotations
 
@@ -47,14 +44,14 @@ def config_of_gguf(path: Path) -> JsonObject:
         raise DataError(
             f"no GGUF of a language model ({error})", where=str(path), remedy="Download it again, or name another."
         ) from error
-    told = {
+    sizes = {
         ours: reader.fields[f"{architecture}.{theirs}"].contents()
         for ours, theirs in _KEYS.items()
         if f"{architecture}.{theirs}" in reader.fields
     }
     tied = _OUTPUT not in tensors
     kind = _KINDS.get(architecture, architecture)
-    return {"model_type": kind, **told, "vocab_size": vocabulary, "tie_word_embeddings": tied}
+    return {"model_type": kind, **sizes, "vocab_size": vocabulary, "tie_word_embeddings": tied}
 
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
@@ -111,8 +108,6 @@ def _dense(config: Mapping[str, Any]) -> int:
 
 def parameters_of_gguf(path: Path) -> int | None:
     """Number of parameters of a GGUF, from the list of its tensors: no weight is read. None where the package gguf is missing."""
-    import importlib.util
-
     if importlib.util.find_spec("gguf") is None:
         return None
     from gguf import GGUFReader

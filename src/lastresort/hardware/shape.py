@@ -1,6 +1,6 @@
 """The shape of a decoder: every kind of linear layer with its size and number, and what else has parameters.
 
-config.json -> shape, for the families whose layers this project has counted against transformers' own.
+Read from a config.json, for the families whose parameter counts are tested against transformers.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class ModelShape:
 
     @property
     def quantised_parameters(self) -> int:
-        """Those of them that bitsandbytes turns into 4 bits: layers of their own, not experts that are stacked in one tensor."""
+        """Those of them that bitsandbytes quantises to 4 bits: separate layers, not experts stacked in one tensor."""
         own = (linear for linear in self.linears if linear.place != "router" and not linear.expert)
         return sum(linear.weights * linear.count for linear in own)
 
@@ -92,7 +92,7 @@ class ModelShape:
 
     @property
     def multiplied_parameters(self) -> int:
-        """Weights that one token is multiplied with: without the embedding's look-up, and of the experts those it takes."""
+        """Weights that one token is multiplied with: no embedding look-up, and only the experts it uses."""
         return sum(linear.weights * linear.used for linear in self.linears) + self.vocabulary * self.hidden
 
     @property

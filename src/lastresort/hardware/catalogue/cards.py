@@ -143,22 +143,20 @@ def known_prices() -> Mapping[str, Price]:
     }
 
 
-def prices_with(told: Iterable[str], file: Path | None, cards: Iterable[str] = ()) -> dict[str, Price]:
-    """The catalogue's prices, those of a file before them, and what was told before both.
+def prices_with(given: Iterable[str], file: Path | None, cards: Iterable[str] = ()) -> dict[str, Price]:
+    """The catalogue's prices, overridden by a file's, overridden by those given.
 
-    told: "CARD=USD" or "USD" alone, which is the price of all `cards`. file: YAML or JSON, a price a card.
+    given: "CARD=USD" or "USD" alone, which is the price of all `cards`. file: YAML or JSON, a price a card.
     Raises InputError or DataError for what is no price.
     """
     found = dict(known_prices())
     if file is not None:
         found |= {card_named(str(name)).name: _own(value, str(file)) for name, value in _read(file).items()}
-    for one in told:
+    for one in given:
         name, equals, usd = one.rpartition("=")
         names = [card_named(name).name] if equals else list(cards)
         if not names:
-            raise InputError(
-                f'"{one}" says of no card that it is its price', where="--price", expected="CARD=USD, or --gpu beside"
-            )
+            raise InputError(f'"{one}" names no card', where="--price", expected="CARD=USD, or also --gpu")
         found |= {own: _own(usd, "--price") for own in names}
     return found
 

@@ -33,9 +33,9 @@ class Fit:
 
 def fit(shape: ModelShape, setup: Setup, cards: Cards) -> Fit:
     measuring = measuring_memory(shape, setup, cards)
-    asked = measured_at_once(shape, setup)
-    answers = _most(asked, lambda n: _measures(shape, setup, cards, n))
-    return Fit(setup, cards, training_memory(shape, setup, cards), measuring, asked, answers)
+    at_once = measured_at_once(shape, setup)
+    answers = _most(at_once, lambda n: _measures(shape, setup, cards, n))
+    return Fit(setup, cards, training_memory(shape, setup, cards), measuring, at_once, answers)
 
 
 def largest_batch(shape: ModelShape, setup: Setup, cards: Cards) -> int:
@@ -54,7 +54,7 @@ def method_for(shape: ModelShape, setup: Setup, cards: Cards) -> tuple[Method | 
     lora, qlora = (fit(shape, replace(setup, method=method), cards) for method in ("lora", "qlora"))
     if lora.fits:
         return "lora", f"LoRA, which needs {gib(lora.training.per_card_bytes)} of the {room}"
-    why = f"LoRA needs {gib(lora.training.per_card_bytes)} and there are {room}"
+    why = f"LoRA needs {gib(lora.training.per_card_bytes)}, more than the {room}"
     if qlora.fits:
         return "qlora", f"QLoRA, which needs {gib(qlora.training.per_card_bytes)}, since {why}"
     return None, f"neither LoRA nor QLoRA: {why}, and QLoRA needs {gib(qlora.training.per_card_bytes)}"
@@ -70,13 +70,15 @@ def beyond_our_trainer(setup: Setup, cards: Cards) -> str | None:
     if cards.count == 1 or cards.sharing == "ddp":
         return None
     if cards.sharing != "fsdp":
-        return f"`lastresort train` does not share by {cards.sharing}; it runs under torchrun, or FSDP 2 for the base of an adapter"
+        return (
+            f"`lastresort train` does not support {cards.sharing}, only torchrun, and FSDP 2 for the base of an adapter"
+        )
     if setup.method == "qlora":
-        return "`lastresort train` cannot cut a base in 4 bits over cards yet; Axolotl and LLaMA-Factory do so with FSDP and QLoRA"
+        return "`lastresort train` cannot shard a 4-bit base yet; Axolotl and LLaMA-Factory can, with FSDP and QLoRA"
     if setup.method == "full":
-        return "`lastresort train` cuts only the frozen base of an adapter over cards, not weights that are trained"
+        return "`lastresort train` shards only the frozen base of an adapter, not trained weights"
     if setup.learning == "grpo":
-        return "`lastresort train` does not cut a base over cards for objectives on groups"
+        return "`lastresort train` does not shard a base for objectives on groups"
     return None
 
 

@@ -1,17 +1,7 @@
-"""Peak memory of training and of measuring: pure arithmetic on shapes.
+"""Peak memory of training and of measuring, part by part, each with its formula in words: pure arithmetic on shapes.
 
-A forecast's parts: each with the formula that gave it, in words.
-
-How many answers are computed together, from what each must keep in memory.
-
-What a pass keeps for its backward, from the shapes of a layer.
-
-Counted by reading the layers of transformers 5 (Llama, Qwen, Mistral, Gemma, Phi) as they run outside a compiler: the tensors that
-autograd saves, in the precision of the products unless it says float32.
-
-What stays in memory for a whole training: weights, adapters, gradients, the optimizer's state.
-
-What is in memory for moments: a layer put together or dequantised, logits, caches, and what the device itself takes.
+Activations were counted by reading the layers of transformers 5 (Llama, Qwen, Mistral, Gemma, Phi) as they run without a
+compiler: the tensors that autograd saves, in the compute precision unless it says float32.
 """
 
 from __future__ import annotations
@@ -30,7 +20,7 @@ Kind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class MemoryTerm:
-    """per_card_bytes: on each card. formula: how it comes about. assumption: what it rests on beside the shape, "" if nothing."""
+    """formula: how the bytes come about, in words. assumption: what they rest on besides the shape, "" for nothing."""
 
     kind: Kind
     name: str
@@ -61,7 +51,7 @@ class Memory:
 
 
 def memory_of(parts: Iterable[MemoryTerm], cards: int) -> Memory:
-    """Parts of no bytes left out."""
+    """Without the parts of no bytes."""
     return Memory(tuple(part for part in parts if part.per_card_bytes > 0), cards)
 
 
@@ -71,9 +61,9 @@ CACHE_BYTES, ROW_TOKENS = 3 << 29, 1024
 
 
 def answers_at_once(bytes_a_token: int) -> int:
-    """Rows whose keys and values of 1,024 tokens take 1.5 GiB together: 64 of a small model, 16 of a large one.
+    """How many rows of 1,024 tokens have 1.5 GiB of keys and values: 64 for a small model, 16 for a large one.
 
-    bytes_a_token: keys and values of all layers.
+    bytes_a_token: keys and values of one token in all layers.
     """
     rows = CACHE_BYTES // (ROW_TOKENS * max(1, bytes_a_token))
     return max(FEWEST, min(MOST, rows // FEWEST * FEWEST))
@@ -88,19 +78,23 @@ def activations(shape: ModelShape, setup: Setup) -> Iterator[MemoryTerm]:
     inside, moving = layer_bytes(shape, setup), moving_bytes(shape, setup)
     of = f"{tokens:,} computed tokens{_sharing(setup)}"
     if setup.checkpointing:
-        told = f"input of each of {shape.layers} layers: {of} x {shape.hidden:,} x {setup.number_bytes} bytes"
-        yield MemoryTerm("activations", "inputs of the layers", shape.layers * tokens * kept, told, "checkpointing on")
-        told = f"one layer, computed again and gone back through: {of} x {(inside + moving) / 1024:,.0f} KiB"
-        yield MemoryTerm("activations", "one layer", tokens * (inside + moving), told, LISTED)
+        formula = f"input of each of {shape.layers} layers: {of} x {shape.hidden:,} x {setup.number_bytes} bytes"
+        yield MemoryTerm(
+            "activations", "inputs of the layers", shape.layers * tokens * kept, formula, "checkpointing on"
+        )
+        formula = f"one layer, recomputed, with its backward: {of} x {(inside + moving) / 1024:,.0f} KiB"
+        yield MemoryTerm("activations", "one layer", tokens * (inside + moving), formula, LISTED)
         return
-    told = f"{shape.layers} layers: {of} x {inside / 1024:,.0f} KiB"
-    yield MemoryTerm("activations", "all layers", shape.layers * tokens * inside, told, f"checkpointing off; {LISTED}")
-    told = f"gradients on their way through one layer: {of} x {moving / 1024:,.0f} KiB"
-    yield MemoryTerm("activations", "one layer", tokens * moving, told)
+    formula = f"{shape.layers} layers: {of} x {inside / 1024:,.0f} KiB"
+    yield MemoryTerm(
+        "activations", "all layers", shape.layers * tokens * inside, formula, f"checkpointing off; {LISTED}"
+    )
+    formula = f"gradients within one layer: {of} x {moving / 1024:,.0f} KiB"
+    yield MemoryTerm("activations", "one layer", tokens * moving, formula)
 
 
 LISTED = (
-    "norms in float32; query, key, value and attention's output; the feed-forward's inner products; inputs of adapters"
+    "norms in float32; query, key, value and attention's output; the feed-forward's inner values; inputs of adapters"
 )
 
 
@@ -110,7 +104,7 @@ def layer_input_bytes(shape: ModelShape, setup: Setup) -> int:
 
 
 def layer_bytes(shape: ModelShape, setup: Setup) -> int:
-    """Of one token, what one layer saves for its backward; its input itself is not among it."""
+    """Of one token, what one layer saves for its backward, without its input."""
     return _norms(shape, setup) + _attention(shape, setup) + _feed_forward(shape, setup)
 
 
@@ -120,16 +114,17 @@ def moving_bytes(shape: ModelShape, setup: Setup) -> int:
 
 
 def _norms(shape: ModelShape, setup: Setup) -> int:
-    """Each norm saves its input in float32, and what it multiplies its weights with where these are trained."""
+    """Each norm saves its input in float32, and the normed values too where its weights are trained."""
     of_heads = shape.query_width + shape.key_heads * shape.head_size if shape.head_norms else 0
     each = _FLOAT32 + (setup.number_bytes if setup.trains_all else 0)
     return each * (shape.norms * shape.hidden + of_heads)
 
 
 def _attention(shape: ModelShape, setup: Setup) -> int:
-    """Its input, for weights or adapters to learn from; query, key, value and what it gives; the logarithm of each softmax's sum.
+    """Its input, query, key, value, output, and the logsumexp of each softmax.
 
-    Where a model caps its scores, no kernel spares them: each is saved capped, as a probability, and that in 16 bits too.
+    A model that caps its scores has no kernel that avoids saving them: each is saved capped, as a probability, and that in 16
+    bits too.
     """
     kept = shape.hidden + shape.query_width + shape.keys_values_width + shape.attended_width
     if shape.caps_scores:
@@ -139,7 +134,7 @@ def _attention(shape: ModelShape, setup: Setup) -> int:
 
 
 def _feed_forward(shape: ModelShape, setup: Setup) -> int:
-    """Gate, activated gate and up; with weights or adapters in it that learn, their inputs too."""
+    """Gate, activated gate and up; where its weights or adapters are trained, their inputs too."""
     inner = (3 if shape.gated else 1) * shape.inner
     learns = setup.trains_all or setup.target == "all-linear"
     return setup.number_bytes * (inner + (shape.hidden + shape.inner if learns else 0))
@@ -151,14 +146,12 @@ def _sharing(setup: Setup) -> str:
 
 # NF4 with double quantisation (Dettmers et al. 2023): 4 bits, 8 bits for each 64 weights, 32 bits for each 256 of these.
 NF4_BYTES = 4 / 8 + 1 / 64 + 4 / (64 * 256)
-TRAINED_BYTES = (
-    4  # adapters, and all weights when they are trained, are float32: in 16 bits small updates round to nothing
-)
+TRAINED_BYTES = 4  # what is trained is float32: in 16 bits small updates round to nothing
 MOMENTS_BYTES = {"adamw": 8, "paged_adamw_8bit": 2}
 
 
 def held(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
-    """The parts, in the order in which they are shown."""
+    """What stays for the whole training, in the order in which it is shown."""
     yield from weights(shape, setup, cards)
     if setup.needs_second_model:
         yield _reference(shape, setup, cards)
@@ -166,7 +159,7 @@ def held(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
 
 
 def weights(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
-    """Of the model itself; where it is cut, an adapter's embeddings stay whole on every card."""
+    """The model's. Where an adapter's base is sharded, its embeddings stay whole on every card."""
     pieces, whole = cards.share("weights"), shape.embedding_parameters
     if setup.trains_all:
         size = TRAINED_BYTES * shape.parameters
@@ -174,10 +167,10 @@ def weights(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTer
         yield MemoryTerm("weights", "weights", size // pieces, formula + cut(pieces), "float32, since all are trained")
         return
     inside = _inside_bytes(shape, setup.method, setup.number_bytes)
-    yield MemoryTerm("weights", "weights of the layers", inside // pieces, _inside_told(shape, setup) + cut(pieces))
-    told = "the embedding, which is the output layer too" if shape.tied else "embedding and output layer"
+    yield MemoryTerm("weights", "weights of the layers", inside // pieces, _inside_formula(shape, setup) + cut(pieces))
+    layers = "embedding (also the output layer)" if shape.tied else "embedding and output layer"
     own = pieces if cards.sharing == "zero3" else 1
-    formula = f"{told}: {billions(whole)} x {setup.number_bytes} bytes{cut(own)}"
+    formula = f"{layers}: {billions(whole)} x {setup.number_bytes} bytes{cut(own)}"
     alone = ", whole on every card" if own < pieces else ""
     yield MemoryTerm("weights", "embeddings", setup.number_bytes * whole // own, formula + alone)
 
@@ -192,7 +185,7 @@ def trained_parameters(shape: ModelShape, setup: Setup) -> int:
 
 
 def bytes_of_training_all(parameters: int) -> int:
-    """Weights, gradients and AdamW's state of a model all of whose weights are trained; activations come on top."""
+    """Weights, gradients and AdamW's state in full fine-tuning; activations come on top."""
     return (2 * TRAINED_BYTES + MOMENTS_BYTES["adamw"]) * parameters
 
 
@@ -204,7 +197,7 @@ def _inside_bytes(shape: ModelShape, method: Method, number_bytes: int) -> int:
     return round(NF4_BYTES * shape.quantised_parameters) + number_bytes * (inside - shape.quantised_parameters)
 
 
-def _inside_told(shape: ModelShape, setup: Setup) -> str:
+def _inside_formula(shape: ModelShape, setup: Setup) -> str:
     inside, size = shape.linear_parameters + shape.small_parameters, setup.number_bytes
     if setup.method != "qlora":
         return f"{billions(inside)} x {size} bytes"
@@ -216,8 +209,8 @@ def _inside_told(shape: ModelShape, setup: Setup) -> str:
 def _reference(shape: ModelShape, setup: Setup, cards: Cards) -> MemoryTerm:
     frozen: Method = "lora" if setup.trains_all else setup.method
     size, pieces = weight_bytes(shape, frozen, 2), cards.share("weights")
-    told = f"a second, frozen model: {billions(shape.parameters)} in {'NF4' if frozen == 'qlora' else '16 bits'}"
-    return MemoryTerm("weights", "reference", size // pieces, told + cut(pieces), "as asked")
+    formula = f"a second, frozen model: {billions(shape.parameters)} in {'NF4' if frozen == 'qlora' else '16 bits'}"
+    return MemoryTerm("weights", "reference", size // pieces, formula + cut(pieces), "as requested")
 
 
 def _trained(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
@@ -228,21 +221,17 @@ def _trained(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTe
         return MemoryTerm(kind, name, each * count // pieces, formula + cut(pieces), why)
 
     if not setup.trains_all:
-        told = f"r (inputs + outputs) of each adapted layer: {billions(count)} x {TRAINED_BYTES} bytes"
-        yield part("adapters", "adapters", TRAINED_BYTES, 1, told, "float32")
-    told = f"of {of}: {billions(count)} x {TRAINED_BYTES} bytes"
-    yield part("gradients", "gradients", TRAINED_BYTES, _pieces(cards, setup, "gradients"), told)
+        formula = f"r (inputs + outputs) of each adapted layer: {billions(count)} x {TRAINED_BYTES} bytes"
+        yield part("adapters", "adapters", TRAINED_BYTES, 1, formula, "float32")
+    # Under fsdp an adapter is whole on every card, as `train` does it.
+    whole = cards.sharing == "fsdp" and not setup.trains_all
+    formula = f"of {of}: {billions(count)} x {TRAINED_BYTES} bytes"
+    yield part("gradients", "gradients", TRAINED_BYTES, 1 if whole else cards.share("gradients"), formula)
     each = MOMENTS_BYTES[setup.optimizer]
-    what = "AdamW's two moments in float32" if each == 8 else "AdamW's two moments in 8 bits"
-    told = f"{what}, of {of}: {billions(count)} x {each} bytes"
-    yield part("optimizer", "optimizer", each, _pieces(cards, setup, "optimizer"), told)
-
-
-def _pieces(cards: Cards, setup: Setup, what: Kind) -> int:
-    """An adapter is whole on every card under fsdp, as `train` does it."""
-    if cards.sharing == "fsdp" and not setup.trains_all:
-        return 1
-    return cards.share("gradients" if what == "gradients" else "optimizer")
+    formula = (
+        f"AdamW's two moments in {'float32' if each == 8 else '8 bits'}, of {of}: {billions(count)} x {each} bytes"
+    )
+    yield part("optimizer", "optimizer", each, 1 if whole else cards.share("optimizer"), formula)
 
 
 def cut(pieces: int) -> str:
@@ -260,56 +249,55 @@ GIB = 1 << 30
 PIECE_LOGITS = 8_000_000  # logits alive at once, as in engine/parts.py, which a test compares
 # Of a card, assumed; of a processor fitted by benchmarks/plan_memory.py to half of its runs (docs/plan.md).
 CONTEXT_BYTES, LIBRARIES_BYTES = int(0.7 * GIB), int(0.55 * GIB)
-ALLOCATOR_SHARE, PROCESSOR_SHARE = 0.05, 0.09  # of what comes and goes
+ALLOCATOR_SHARE, PROCESSOR_SHARE = 0.05, 0.09  # of temporary memory
 GATHERED_LAYERS = 2  # the one in use and the next
 
 
 def buffers(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
-    """Weights in the form in which they are multiplied, for as long as that takes."""
+    """Layers while they are computed: dequantised, or gathered from the cards."""
     if setup.method == "qlora":
         size = _widest(shape).weights
-        told = f"{_widest(shape).name} from 4 bits to 16: {size / 1e6:,.0f} million x {setup.number_bytes} bytes"
-        yield MemoryTerm("buffers", "dequantised layer", setup.number_bytes * size, told, "one layer at a time")
+        formula = f"{_widest(shape).name} from 4 bits to 16: {size / 1e6:,.0f} million x {setup.number_bytes} bytes"
+        yield MemoryTerm("buffers", "dequantised layer", setup.number_bytes * size, formula, "one layer at a time")
     pieces = cards.share("weights")
     if pieces > 1:
         whole = weight_bytes(shape, setup.method, setup.number_bytes if not setup.trains_all else 4)
         inside = whole - setup.number_bytes * shape.embedding_parameters if not setup.trains_all else whole
         layer = inside // shape.layers
-        told = f"{GATHERED_LAYERS} of {shape.layers} layers, put together from {pieces} cards"
-        yield MemoryTerm("buffers", "gathered layers", GATHERED_LAYERS * layer, told, "the one in use and the next")
+        formula = f"{GATHERED_LAYERS} of {shape.layers} layers, gathered from {pieces} cards"
+        yield MemoryTerm("buffers", "gathered layers", GATHERED_LAYERS * layer, formula, "the one in use and the next")
 
 
 def logits(shape: ModelShape, setup: Setup) -> Iterator[MemoryTerm]:
-    """Of a piece of the targets at a time, in the products' precision and in float32, and the states that they come from."""
+    """Of a chunk of the targets, in the compute precision and in float32, with the hidden states they come from."""
     targets = setup.rows * (setup.row_tokens - setup.shared_tokens)
     alive = min(PIECE_LOGITS, targets * shape.vocabulary)
     each = setup.number_bytes + (4 if setup.number_bytes == 2 else 0)
-    told = f"{alive / 1e6:,.3g} million at a time x {each} bytes, of a vocabulary of {shape.vocabulary:,}"
+    formula = f"{alive / 1e6:,.3g} million at a time x {each} bytes, for a vocabulary of {shape.vocabulary:,}"
     states = 2 * targets * shape.hidden * setup.number_bytes
     yield MemoryTerm(
-        "logits", "logits", alive * each + states, told, "never all of them: piece by piece, as `train` does"
+        "logits", "logits", alive * each + states, formula, "never all at once: in chunks, as `train` does"
     )
 
 
 def summed(shape: ModelShape, setup: Setup) -> Iterator[MemoryTerm]:
-    """At the end of a backward that trains an embedding which is the output layer too: the gradients of its two uses become one."""
+    """At the end of the backward of a tied embedding: the gradients of its two uses are summed."""
     if setup.trains_all and shape.tied:
-        told = f"of its two uses, beside their sum: 2 x {shape.embedding_parameters / 1e6:,.0f} million x 4 bytes"
-        yield MemoryTerm(
-            "buffers", "gradients of the embedding", 8 * shape.embedding_parameters, told, "activations are gone then"
-        )
+        size = shape.embedding_parameters
+        formula = f"of its two uses, on top of their sum: 2 x {size / 1e6:,.0f} million x 4 bytes"
+        yield MemoryTerm("buffers", "gradients of the embedding", 8 * size, formula, "activations are freed by then")
 
 
 def sampling(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
-    """While the answers of groups are drawn; nothing is kept for a backward then."""
+    """While the answers of groups are sampled; nothing is kept for a backward."""
     if setup.learning != "grpo" or setup.sampler == "elsewhere":
         return
     if setup.sampler == "vllm beside":
         size = weight_bytes(shape, "lora", 2)
-        told = "a vLLM server's own copy of the weights in 16 bits"
-        yield MemoryTerm("server", "vLLM's weights", size, told, "on the same card, beside the training")
+        formula = "a vLLM server's own copy of the weights in 16 bits"
+        yield MemoryTerm("server", "vLLM's weights", size, formula, "on the card that trains")
     prompts = max(1, setup.rows_at_once // setup.group_size)
-    yield cache(shape, setup, setup.rows_at_once, prompts, "as many answers at once as `rows_at_once` says")
+    yield cache(shape, setup, setup.rows_at_once, prompts, "`rows_at_once` answers at a time")
 
 
 def token_bytes(shape: ModelShape, setup: Setup) -> int:
@@ -318,34 +306,29 @@ def token_bytes(shape: ModelShape, setup: Setup) -> int:
 
 
 def cache(shape: ModelShape, setup: Setup, rows: int, prompts: int, why: str) -> MemoryTerm:
-    """Keys and values of `rows` answers decoded together, behind `prompts` prompts."""
+    """Keys and values of `rows` answers to `prompts` prompts, decoded together. why: that many."""
     prompt_tokens = max(0, setup.row_tokens - setup.new_tokens)
     own = prompt_tokens - min(setup.shared_tokens, prompt_tokens)
     tokens = (prompt_tokens - own) + prompts * own + rows * setup.new_tokens
     size = token_bytes(shape, setup)
-    told = (
-        f"{rows} answers of up to {setup.new_tokens:,} tokens behind {prompts} prompts of {prompt_tokens:,}: {tokens:,} tokens "
+    formula = (
+        f"{rows} answers of up to {setup.new_tokens:,} tokens to {prompts} prompts of {prompt_tokens:,}: {tokens:,} tokens "
         f"x {shape.layers} layers x {shape.keys_values_width:,} x {setup.number_bytes} bytes"
     )
-    return MemoryTerm("cache", "keys and values", tokens * size, told, why)
+    return MemoryTerm("cache", "keys and values", tokens * size, formula, why)
 
 
 def context(cards: Cards, passing_bytes: int) -> Iterator[MemoryTerm]:
-    """What the device and its libraries take, and what the allocator cannot fill."""
+    """The device and its libraries, and the allocator's fragmentation."""
     if cards.card.is_cpu:
-        own, name, told = LIBRARIES_BYTES, "libraries", "torch, transformers and Python themselves"
+        own, name, formula = LIBRARIES_BYTES, "libraries", "torch, transformers and Python themselves"
         share, why = PROCESSOR_SHARE, "fitted to measured runs"
     else:
-        own, name, told = CONTEXT_BYTES, "CUDA context", "the driver's context, kernels and workspaces"
+        own, name, formula = CONTEXT_BYTES, "CUDA context", "the driver's context, kernels and workspaces"
         share, why = ALLOCATOR_SHARE, "assumed"
-    yield MemoryTerm("context", name, own, told, f"{own / GIB:.2g} GiB, {why}")
-    yield MemoryTerm(
-        "context",
-        "fragments",
-        round(share * passing_bytes),
-        f"{share:.1%} of what comes and goes",
-        "the allocator's gaps",
-    )
+    yield MemoryTerm("context", name, own, formula, f"{own / GIB:.2g} GiB, {why}")
+    fragments = round(share * passing_bytes)
+    yield MemoryTerm("context", "fragments", fragments, f"{share:.1%} of temporary memory", "allocator fragmentation")
 
 
 def _widest(shape: ModelShape) -> Linear:
@@ -358,8 +341,8 @@ _PREFILLED_TOKENS = 1536  # prompts read in one pass before answers are decoded
 
 
 def training_memory(shape: ModelShape, setup: Setup, cards: Cards) -> Memory:
-    """The peak of a step. Its moments follow each other, and the largest counts: answers are drawn (grpo), passes go forward and
-    back, and at the end of a backward the gradients of a tied embedding are summed."""
+    """The peak of a step, which is its largest phase: sampling answers (grpo), forward and backward, or summing the gradients of
+    a tied embedding."""
     kept = list(held(shape, setup, cards))
     step = max([*activations(shape, setup), *logits(shape, setup)], list(summed(shape, setup)), key=_bytes)
     drawn = list(sampling(shape, setup, cards))
@@ -371,37 +354,33 @@ def training_memory(shape: ModelShape, setup: Setup, cards: Cards) -> Memory:
 
 
 def measuring_memory(shape: ModelShape, setup: Setup, cards: Cards) -> Memory:
-    """The peak while the tuned system answers: weights as they were trained on, the adapters, and the cache of the answers."""
+    """The peak while the tuned system answers: weights as in training, adapters, and the cache of the answers."""
     answers = _answering(setup)
     kept = list(weights(shape, answers, cards))
     if not setup.trains_all:
         size = 4 * trained_parameters(shape, setup)
         kept.append(MemoryTerm("adapters", "adapters", size, "as trained, in float32"))
     rows = measured_at_once(shape, setup)
-    told = f"one layer of a pass of {_PREFILLED_TOKENS:,} tokens; nothing is kept for a backward"
+    formula = f"one layer of a pass of {_PREFILLED_TOKENS:,} tokens; nothing is kept for a backward"
+    next_token = f"of the next token of {rows} answers, in float32"
     passing = [
-        cache(shape, answers, rows, rows, "as many answers at once as a climb measures"),
-        MemoryTerm("activations", "one layer", _PREFILLED_TOKENS * layer_bytes(shape, answers), told),
-        MemoryTerm(
-            "logits",
-            "logits",
-            4 * rows * shape.vocabulary,
-            f"of the next token of {rows} answers, in float32",
-        ),
+        cache(shape, answers, rows, rows, "as many answers at a time as a climb measures"),
+        MemoryTerm("activations", "one layer", _PREFILLED_TOKENS * layer_bytes(shape, answers), formula),
+        MemoryTerm("logits", "logits", 4 * rows * shape.vocabulary, next_token),
         *buffers(shape, answers, cards),
     ]
     return memory_of([*kept, *passing, *context(cards, _bytes(passing))], cards.count)
 
 
 def measured_at_once(shape: ModelShape, setup: Setup) -> int:
-    """How many answers a climb computes together, unless the setup says."""
+    """How many answers a climb computes together, unless the setup sets it."""
     if setup.measured_at_once is not None:
         return setup.measured_at_once
     return answers_at_once(token_bytes(shape, _answering(setup)))
 
 
 def _answering(setup: Setup) -> Setup:
-    """What was trained whole answers in 16 bits where the machine computes them."""
+    """A fully fine-tuned model answers in 16 bits where the machine computes them."""
     return replace(setup, method="lora", compute="bfloat16") if setup.trains_all else setup
 
 

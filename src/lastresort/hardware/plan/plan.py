@@ -1,9 +1,4 @@
-"""The plan as one document: memory part by part, whether it fits, time, money, and what to take instead.
-
-What the picture of a plan shows: a bar for every method, and the cards that it is held against.
-
-The largest models of the catalogue that a device trains.
-"""
+"""The plan as one document: memory part by part, whether it fits, time, money, and the alternatives; and its picture's bars."""
 
 from __future__ import annotations
 
@@ -47,28 +42,29 @@ SHOWN_OFFERS = 3
 
 @dataclass(frozen=True, slots=True)
 class PlanInputs:
-    """setup.method counts where `method` was asked for; else the plan takes what fits. cards: None where none was named and none is
-    here: then the cheapest that fit. here: the cards are this machine's."""
+    """method_given: whether the user chose setup.method; else the plan takes the method that fits. cards: None where none was
+    named and there is no GPU: then the cheapest that fit. here: the cards are this machine's.
+    """
 
     setup: Setup
-    method_told: bool
+    method_given: bool
     cards: Cards | None
     here: bool
     prices: Mapping[str, Price]
     job: TrainingWork | None
 
 
-def plan(shape: ModelShape, asked: PlanInputs) -> PlanDocument:
-    setup, why = _method(shape, asked)
-    wanted = offers(shape, setup, asked.prices, asked.job)
-    cards = asked.cards or (wanted[0].cards if wanted else None)
+def plan(shape: ModelShape, inputs: PlanInputs) -> PlanDocument:
+    setup, why = _method(shape, inputs)
+    cheapest = offers(shape, setup, inputs.prices, inputs.job)
+    cards = inputs.cards or (cheapest[0].cards if cheapest else None)
     if cards is None:
-        return _nothing_fits(shape, asked, setup)
+        return _nothing_fits(shape, inputs, setup)
     found = fit(shape, setup, cards)
     return PlanDocument(
         model=_model(shape),
         setup=PlannedSetup(**asdict(setup), number_bytes=setup.number_bytes, why=why),
-        cards=_cards(cards, asked),
+        cards=_cards(cards, inputs),
         fits=found.fits,
         memory=PlannedMemory(
             total_bytes=found.training.total_bytes,
@@ -83,29 +79,29 @@ def plan(shape: ModelShape, asked: PlanInputs) -> PlanDocument:
             fit_at_once=found.answers_that_fit,
         ),
         largest_batch=largest_batch(shape, setup, cards),
-        time=_time(shape, setup, cards, asked),
-        methods=tuple(_method_row(shape, one, asked) for one in methods_on(shape, setup, cards)),
-        offers=tuple(_offer(one) for one in wanted[:SHOWN_OFFERS]),
-        ladder=_ladder(shape, setup, asked),
+        time=_time(shape, setup, cards, inputs),
+        methods=tuple(_method_row(shape, one, inputs) for one in methods_on(shape, setup, cards)),
+        offers=tuple(_offer(one) for one in cheapest[:SHOWN_OFFERS]),
+        ladder=_ladder(shape, setup, inputs),
         beyond_our_trainer=beyond_our_trainer(setup, cards),
         warnings=_warnings(shape, found),
     )
 
 
-def _method(shape: ModelShape, asked: PlanInputs) -> tuple[Setup, str]:
-    if asked.method_told:
-        return asked.setup, AS_ASKED
-    if asked.cards is None:
-        return replace(asked.setup, method="lora"), "LoRA, since no card was named that would ask for less"
-    method, why = method_for(shape, asked.setup, asked.cards)
-    return replace(asked.setup, method=method or "qlora"), why
+def _method(shape: ModelShape, inputs: PlanInputs) -> tuple[Setup, str]:
+    if inputs.method_given:
+        return inputs.setup, AS_ASKED
+    if inputs.cards is None:
+        return replace(inputs.setup, method="lora"), "LoRA, since no card was named"
+    method, why = method_for(shape, inputs.setup, inputs.cards)
+    return replace(inputs.setup, method=method or "qlora"), why
 
 
-def _nothing_fits(shape: ModelShape, asked: PlanInputs, setup: Setup) -> PlanDocument:
+def _nothing_fits(shape: ModelShape, inputs: PlanInputs, setup: Setup) -> PlanDocument:
     """On none of the cards with a price: planned for a card without limits, so that the need is seen."""
     largest = max(known_cards().values(), key=lambda card: card.memory_bytes)
-    found = plan(shape, replace(asked, setup=setup, method_told=True, cards=Cards(largest, 8, "fsdp")))
-    return found.replaced(warnings=("it fits on none of the cards with a price, up to eight of them", *found.warnings))
+    found = plan(shape, replace(inputs, setup=setup, method_given=True, cards=Cards(largest, 8, "fsdp")))
+    return found.replaced(warnings=("it fits on no card with a known price, not even on eight", *found.warnings))
 
 
 def _model(shape: ModelShape) -> PlannedModel:
@@ -120,30 +116,30 @@ def _model(shape: ModelShape) -> PlannedModel:
     )
 
 
-def _cards(cards: Cards, asked: PlanInputs) -> PlannedCards:
-    price = asked.prices.get(cards.card.name)
+def _cards(cards: Cards, inputs: PlanInputs) -> PlannedCards:
+    price = inputs.prices.get(cards.card.name)
     return PlannedCards(
         name=cards.card.name,
         count=cards.count,
         sharing=cards.sharing if cards.count > 1 else None,
         memory_bytes=cards.card.memory_bytes,
         memory_estimated=cards.card.estimated,
-        here=asked.here,
-        named=asked.cards is not None and not asked.here,
-        price=None if price is None or asked.here else CardPrice(**asdict(price)),
+        here=inputs.here,
+        named=inputs.cards is not None and not inputs.here,
+        price=None if price is None or inputs.here else CardPrice(**asdict(price)),
     )
 
 
-def _time(shape: ModelShape, setup: Setup, cards: Cards, asked: PlanInputs) -> PlannedTime | None:
-    if asked.job is None:
+def _time(shape: ModelShape, setup: Setup, cards: Cards, inputs: PlanInputs) -> PlannedTime | None:
+    if inputs.job is None:
         return None
-    found, price = training_time(shape, setup, cards, asked.job), asked.prices.get(cards.card.name)
-    paid = 0.0 if asked.here else usd(found.seconds, cards, None if price is None else price.usd_per_hour)
+    found, price = training_time(shape, setup, cards, inputs.job), inputs.prices.get(cards.card.name)
+    paid = 0.0 if inputs.here else usd(found.seconds, cards, None if price is None else price.usd_per_hour)
     return PlannedTime(seconds=found.seconds, computed_tokens=found.computed_tokens, lines=found.lines, usd=paid)
 
 
-def _method_row(shape: ModelShape, found: Fit, asked: PlanInputs) -> MethodRow:
-    cheapest = next(iter(offers(shape, found.setup, asked.prices, asked.job)), None)
+def _method_row(shape: ModelShape, found: Fit, inputs: PlanInputs) -> MethodRow:
+    cheapest = next(iter(offers(shape, found.setup, inputs.prices, inputs.job)), None)
     return MethodRow(
         method=found.setup.method,
         per_card_bytes=found.training.per_card_bytes,
@@ -169,14 +165,14 @@ def _offer(one: Offer) -> CardOffer:
     )
 
 
-def _ladder(shape: ModelShape, setup: Setup, asked: PlanInputs) -> tuple[RungRow, ...]:
+def _ladder(shape: ModelShape, setup: Setup, inputs: PlanInputs) -> tuple[RungRow, ...]:
     """What each rung that trains would need, and the cheapest cards for it and for all up to it."""
     adapters = replace(setup, method="lora" if setup.trains_all else setup.method, learning="sft")
     rungs = {"sft": adapters, "preference": replace(adapters, learning="dpo"), "full": replace(adapters, method="full")}
     found, so_far = [], []
     for name, own in rungs.items():
         so_far.append(own)
-        alone, together = for_all(shape, [own], asked.prices), for_all(shape, so_far, asked.prices)
+        alone, together = for_all(shape, [own], inputs.prices), for_all(shape, so_far, inputs.prices)
         found.append(
             RungRow(
                 rung=name,
@@ -191,39 +187,39 @@ def _ladder(shape: ModelShape, setup: Setup, asked: PlanInputs) -> tuple[RungRow
 
 def _warnings(shape: ModelShape, found: Fit) -> tuple[str, ...]:
     setup, room = found.setup, found.cards.card.memory_bytes
-    said = []
+    warnings = []
     if found.training.per_card_bytes > room:
-        said.append(f"it does not fit: {gib(found.training.per_card_bytes)} are needed and {gib(room)} are there")
+        warnings.append(f"it does not fit: it needs {gib(found.training.per_card_bytes)} and there is {gib(room)}")
     elif found.training.per_card_bytes > SQUEEZE * room:
-        said.append(
-            f"it is a squeeze: {gib(found.training.per_card_bytes)} of {gib(room)}, within this forecast's own error"
+        warnings.append(
+            f"it is tight: {gib(found.training.per_card_bytes)} of {gib(room)}, within the error of this forecast"
         )
     elif found.training.of("weights") > 0.75 * room:
-        said.append(
-            f"the weights alone take {found.training.of('weights') / room:.0%} of the card: longer rows soon do not fit"
+        warnings.append(
+            f"the weights alone take {found.training.of('weights') / room:.0%} of the card, so longer rows soon will not fit"
         )
     if found.answers_that_fit < found.answers_at_once:
-        said.append(
-            f"training is not all: measuring {found.answers_at_once} answers at once takes "
+        warnings.append(
+            f"measuring needs memory too: {found.answers_at_once} answers at once take "
             f"{gib(found.measuring.per_card_bytes)}; {found.answers_that_fit or 'none'} fit"
         )
     if shape.context_tokens is not None and setup.row_tokens > shape.context_tokens:
-        said.append(
+        warnings.append(
             f"rows of {setup.row_tokens:,} tokens are longer than the model's context of {shape.context_tokens:,}"
         )
     if shape.has_experts and setup.method == "qlora":
-        said.append(
-            "the experts of a layer are one stacked tensor, which bitsandbytes leaves in 16 bits: 4 bits save little here"
+        warnings.append(
+            "the experts of a layer are one stacked tensor, which bitsandbytes leaves in 16 bits: QLoRA saves little here"
         )
     if not found.cards.card.bf16 and setup.number_bytes == 2:
-        said.append(
+        warnings.append(
             f"{found.cards.card.name} has no bf16 products, and `lastresort train` uses no fp16: it would be far slower"
         )
     if found.cards.card.estimated:
-        said.append(
+        warnings.append(
             f"the memory of {found.cards.card.name} is estimated; name what your driver tells, such as --gpu 23.6GiB"
         )
-    return tuple(said)
+    return tuple(warnings)
 
 
 SIZES = ("rtx-3060", "t4", "rtx-3090", "l40s", "a100-80", "h200")  # of the sizes that cards come in, one each
@@ -241,10 +237,10 @@ class Bar:
         return sum(part.per_card_bytes for part in self.parts)
 
 
-def bars(shape: ModelShape, found: PlanDocument, asked: PlanInputs) -> list[Bar]:
-    card = asked.cards.card if asked.cards else known_cards()[found.cards.name]
-    cards = asked.cards or Cards(card, found.cards.count, found.cards.sharing or "ddp")
-    setup = replace(asked.setup, method=found.setup.method)
+def bars(shape: ModelShape, found: PlanDocument, inputs: PlanInputs) -> list[Bar]:
+    card = inputs.cards.card if inputs.cards else known_cards()[found.cards.name]
+    cards = inputs.cards or Cards(card, found.cards.count, found.cards.sharing or "ddp")
+    setup = replace(inputs.setup, method=found.setup.method)
     return [Bar(one.setup.method, one.training.parts) for one in methods_on(shape, setup, cards)]
 
 

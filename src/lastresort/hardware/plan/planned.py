@@ -1,7 +1,4 @@
-"""A training as it is about to run, in passes of so many tokens: what it holds, and the largest pass with which it fits.
-
-What makes a training fit that does not: the changes of its settings, by what they cost, the first that the plan finds enough.
-"""
+"""A training about to run: its memory, the largest pass that fits, and the cheapest change of settings that makes it fit."""
 
 from __future__ import annotations
 
@@ -14,25 +11,23 @@ from lastresort.hardware.plan.fit import SQUEEZE, gib
 from lastresort.hardware.plan.memory import Kind, Memory, training_memory
 from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.hardware.shape import ModelShape
-from lastresort.types import JsonObject
 
 _STEP_TOKENS = 16  # to which the size of a pass is rounded down
-_LESS = 0.25  # of what comes and goes: so much less a training takes that ran out of memory, whatever its plan said
+_LESS = 0.25  # of temporary memory: how much less a training takes after it ran out of memory
 _CALLED: dict[Kind, str] = {
     "optimizer": "the optimizer's state",
     "cache": "keys and values",
-    "context": "libraries and the allocator's gaps",
-    "buffers": "weights turned back into 16 bits",
+    "context": "libraries and fragmentation",
+    "buffers": "dequantised weights",
 }
 _HELD: tuple[Kind, ...] = ("weights", "adapters", "gradients", "optimizer")
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedTraining:
-    """setup: of it all but the sizes of rows and passes count, which these tell. longest_tokens: computed tokens of the largest
-    thing that stays in one pass (a row, the two rows of a pair). batch_tokens: of an optimizer step. pass_tokens: at most so many
-    in a pass, unless one thing alone has more. keeps_method: an adapter is trained further, whose kind and base are
-    its own.
+    """setup: its row and pass sizes do not count; these fields replace them. longest_tokens: computed tokens of the largest unit
+    of a pass (a row, or the two rows of a pair). batch_tokens: of an optimizer step. pass_tokens: the most in a pass, unless
+    one unit has more. keeps_method: an adapter is trained further, so its kind and base are fixed.
     """
 
     shape: ModelShape
@@ -54,7 +49,7 @@ class PlannedTraining:
 
     @property
     def least_bytes(self) -> int:
-        """What no size of a pass changes and every shape tells exactly: weights, gradients and the optimizer's state."""
+        """What no pass size changes and the shape gives exactly: weights, gradients and the optimizer's state."""
         return self.memory.of(*_HELD)
 
     @property
@@ -65,7 +60,7 @@ class PlannedTraining:
         return memory.of("weights", "adapters") + libraries
 
     def room_below(self, free_bytes: int | None) -> int:
-        """In which a training does not fit that ran out of memory: its plan was too low, or others took what was free."""
+        """The room to plan for after running out of memory: the plan was too low, or others took the free memory."""
         passing = self.memory.of("activations", "logits", "buffers", "cache")
         below = int((self.needed_bytes - _LESS * passing) / SQUEEZE)
         return below if free_bytes is None else min(below, free_bytes)
@@ -116,7 +111,7 @@ class LoweredPlan:
     so, since nothing but its rounding changes."""
 
     planned: PlannedTraining
-    keys: Mapping[str, Any] = field(default_factory=dict)
+    keys: Mapping[str, int | str] = field(default_factory=dict)
     same_run: bool = True
 
     def written(self) -> str:
@@ -144,7 +139,7 @@ def smallest(planned: PlannedTraining) -> PlannedTraining:
 def _changes(planned: PlannedTraining) -> Iterator[LoweredPlan]:
     """From the one that costs nothing to those that train something else. Checkpointing stays on once it was needed."""
     yield LoweredPlan(planned)
-    keys: JsonObject = {}
+    keys: dict[str, int | str] = {}
     if planned.setup.learning == "grpo" and planned.setup.sampler == "engine":
         while planned.setup.rows_at_once > planned.setup.group_size:
             fewer = max(planned.setup.group_size, planned.setup.rows_at_once // 2)

@@ -1,4 +1,4 @@
-"""What is to be planned: how it is trained, with what rows, and on which cards."""
+"""What to plan: how to train, with what rows, and on which cards."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Setup:
     one elsewhere. rows_at_once: answers decoded together in grpo; measured_at_once: when answers are measured, None for as many as
     a climb takes of a model of this shape. new_tokens: the
     longest answer, a part of row_tokens.
-    Raises InputError for what contradicts itself.
+    Raises InputError for contradictions.
     """
 
     method: Method = "lora"
@@ -80,10 +80,7 @@ class Setup:
 
     @property
     def needs_second_model(self) -> bool:
-        """Weights beside those that are trained, where asked for.
-
-        With all of them trained the reference answers before the first step, and its log-probabilities are kept.
-        """
+        """Only on request: in full fine-tuning the reference answers before the first step, and its log-probabilities are kept."""
         return self.learning != "sft" and self.reference == "second model"
 
 

@@ -1,9 +1,9 @@
 """Time from operations and the share of a device's peak that work reaches; money from time.
 
-Operations a weight and computed token: 2 forward, 2 backward through a frozen base, 4 backward where its weights are trained, and 2
-more where checkpointing computes the forward again. Attention on top, by the length of the text.
+Operations per weight and computed token: 2 forward, 2 backward through a frozen base or 4 where its weights are trained, and 2 more
+where checkpointing recomputes the forward. Attention on top, by the length of the text.
 
-The cheapest cards to rent on which a training fits.
+Also the cheapest cards to rent on which a training fits.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ class Time:
 def training_time(shape: ModelShape, setup: Setup, cards: Cards, job: TrainingWork) -> Time:
     """Of the whole training, the sampling of groups among it; measuring not."""
     trained = computed_tokens(setup, job)
-    each, told = operations(shape, setup, job)
+    each, words = operations(shape, setup, job)
     rate, why = rate_of(setup, cards, job)
-    lines = [f"{trained:,} computed tokens: {_rows_told(setup, job)}", told, why]
+    lines = [f"{trained:,} computed tokens: {_rows_in_words(setup, job)}", words, why]
     if rate is None:
         return Time(None, trained, tuple(lines))
     seconds = trained * each / rate
     if setup.learning == "grpo":
         drawn = sampling_seconds(shape, setup, cards, job, rate)
         seconds += drawn
-        lines.append(f"of it {drawn / seconds:.0%} for drawing the answers")
+        lines.append(f"{drawn / seconds:.0%} of it to sample the answers")
     return Time(seconds, trained, tuple(lines))
 
 
@@ -80,12 +80,14 @@ def operations(shape: ModelShape, setup: Setup, job: TrainingWork) -> tuple[floa
     weights = shape.multiplied_parameters
     attention = passes / FORWARD * attention_operations(shape, job.tokens)
     parts = ["forward 2", f"backward {passes_backward(setup)}"]
-    parts += ["again forward 2 (checkpointing)"] * setup.checkpointing + ["reference 2"] * (setup.learning != "sft")
-    told = (
+    parts += ["recomputed forward 2 (checkpointing)"] * setup.checkpointing + ["reference 2"] * (
+        setup.learning != "sft"
+    )
+    words = (
         f"{(passes * weights + attention) / 1e9:,.3g} billion operations a token: {weights / 1e9:,.3g} billion weights that a "
         f"token passes x ({' + '.join(parts)}), attention {attention / (passes * weights + attention):.0%} of it"
     )
-    return passes * weights + attention, told
+    return passes * weights + attention, words
 
 
 def passes_backward(setup: Setup) -> int:
@@ -107,16 +109,14 @@ def rate_of(setup: Setup, cards: Cards, job: TrainingWork) -> tuple[float | None
         )
     if card.peak_flops_per_s is None:
         alike = cards_of_size(card.memory_bytes)
-        named = (
-            f"; known are those of {', '.join(alike)}, of about its memory: name the one that is meant" if alike else ""
-        )
-        return None, f"no time, since nothing is known of the speed of {card.name}{named}"
+        named = f"; name the card that is meant, such as {', '.join(alike)}, of about its memory" if alike else ""
+        return None, f"no time, since the speed of {card.name} is not known{named}"
     share = CARD_UTILISATION[setup.method] * (FLOAT32_SHARE if setup.number_bytes == 4 else 1)
     together = SHARED_CARDS if count > 1 else 1.0
-    told = f"{card.peak_flops_per_s / 1e12:,.0f} TFLOPs at best, of which {share:.0%} are assumed (not measured)"
+    words = f"{card.peak_flops_per_s / 1e12:,.0f} TFLOPS at best, of which {share:.0%} is assumed (not measured)"
     if count > 1:
-        told += f"; {count} cards reach {together:.0%} of {count} times that (assumed)"
-    return count * together * share * card.peak_flops_per_s, told
+        words += f"; {count} cards reach {together:.0%} of {count} times that (assumed)"
+    return count * together * share * card.peak_flops_per_s, words
 
 
 def sampling_seconds(shape: ModelShape, setup: Setup, cards: Cards, job: TrainingWork, rate: float) -> float:
@@ -137,7 +137,7 @@ def usd(seconds: float | None, cards: Cards, usd_per_hour: float | None) -> floa
     return seconds / 3600 * cards.count * usd_per_hour
 
 
-def _rows_told(setup: Setup, job: TrainingWork) -> str:
+def _rows_in_words(setup: Setup, job: TrainingWork) -> str:
     each = {"sft": "", "dpo": " x 2 answers", "grpo": f" x {setup.group_size} answers"}[setup.learning]
     shared = f", of which {setup.shared_tokens:,} are computed once a pass" if setup.shared_tokens else ""
     return f"{job.rows:,} rows{each} x {job.epochs:g} epochs x {job.tokens:,.0f} tokens{shared}"
