@@ -79,7 +79,7 @@ def test_whatever_is_known_the_advice_holds_together(facts: Facts) -> None:
     assert [fault.message for fault in VALIDATOR.iter_errors(json.loads(json.dumps(document.as_json())))] == []
     assert [one.rung for one in document.path] == list(RUNGS)
     for one in advice.path:
-        opposing = {said.rule.strength for said in advice.said if one.rung in said.rule.opposes}
+        opposing = {said.rule.strength for said in advice.applied if one.rung in said.rule.opposes}
         if one.rung not in facts.ladder or one.rung in dict(facts.skips) or "STRONG" in opposing:
             assert one.stance == "NOT"
         lowest = all(lower.stance == "NOT" for lower in advice.path[: advice.path.index(one)])
@@ -124,7 +124,7 @@ def test_a_prompt_at_the_bar_ends_it() -> None:
     facts = Facts(bar=0.85, best_prompt_score=0.9, n_train=5_000)
     assert (
         advise(facts).answer
-        == "No: your prompt is at 90% and the bar at 85%; show it on held-out examples and stop there."
+        == "No: your prompt is at 90% and the bar at 85%; confirm it on held-out examples and stop."
     )
     assert stances(facts) == {"prompting": "DO", **dict.fromkeys(RUNGS[1:], "NOT")}
     assert advise(facts).frameworks == ()
@@ -135,7 +135,7 @@ def test_a_prompt_at_the_bar_does_not_end_it_where_cost_is_the_goal() -> None:
         bar=0.85, best_prompt_score=0.86, goal="cost", n_train=5_000, calls_per_month=10**6, prompt_price=1.0,
         input_tokens=100.0, answer_tokens=20.0, wrong=("cost",),
     )  # fmt: skip
-    assert step(advise(facts), "sft").condition == "what it saves a year is worth training, serving and training again"
+    assert step(advise(facts), "sft").condition == "its yearly savings are worth training, serving and retraining"
     assert stances(replace(facts, calls_per_month=1_000))["sft"] == "NOT"
 
 
@@ -146,7 +146,7 @@ def test_missing_knowledge_leads_to_retrieval_and_knowledge_that_moves_out_of_th
     }  # fmt: skip
     moving = replace(facts, knowledge_changes="weekly", retrain_every="monthly")
     assert stances(moving) == {"prompting": "DO", "retrieval": "DO", "sft": "NOT", "preference": "NOT", "full": "NOT"}
-    assert advise(moving).answer == "No: nothing here speaks for training; prompting and retrieval is the way."
+    assert advise(moving).answer == "No: nothing here calls for training. Use prompting and retrieval."
 
 
 def test_knowledge_that_may_not_travel_leads_into_the_weights() -> None:
@@ -186,10 +186,10 @@ def test_what_a_rule_warns_of_is_no_next_step() -> None:
 def test_how_to_train_is_not_told_where_nothing_is_to_be_trained() -> None:
     facts = Facts(parameters=7 * 10**9, method="qlora", n_train=900, preferences="pairs", n_preferences=20)
     training = {"qlora-gap", "rent-a-big-card", "who-retrains", "pairs-dpo", "few-preferences"}
-    assert training <= {one.rule.name for one in advise(facts).said}
-    assert not training & {one.rule.name for one in advise(replace(facts, wrong=())).said}
+    assert training <= {one.rule.name for one in advise(facts).applied}
+    assert not training & {one.rule.name for one in advise(replace(facts, wrong=())).applied}
     skipped = replace(facts, skips=tuple((rung, "this version cannot do it") for rung in TRAINED))
-    assert training <= {one.rule.name for one in advise(skipped).said}, "another framework can"
+    assert training <= {one.rule.name for one in advise(skipped).applied}, "another framework can"
     assert advise(skipped).frameworks
     assert (
         advise(skipped).answer
@@ -275,7 +275,7 @@ def test_what_a_climb_would_refuse_is_a_note_and_advice_goes_on(tmp_path: Path) 
     task = load_task(task_file(tmp_path, {"split": {"dev": 60, "test": 5}}))
     found = facts_of(task)
     assert found.notes[0].startswith("A climb would refuse this task as it stands: task.yaml")
-    assert "test-decides" in [one.rule.name for one in advise(found.facts).said]
+    assert "test-decides" in [one.rule.name for one in advise(found.facts).applied]
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,9 @@ def test_a_task_gets_its_answer_its_path_and_reasons(
 ) -> None:
     assert lastresort(monkeypatch, str(task), "--fact", "wrong=format", "--fact", "best_prompt_score=60%") == 0
     out, error = capsys.readouterr()
-    assert out.startswith(
-        "No: nothing here speaks for training; prompting is the way.\n"
-    )  # a scripted model has no weights
+    assert out.startswith("No: nothing here calls for training. Use prompting.\n")  # a scripted model has no weights
     assert re.search(r"^not +sft +A climb would skip it: the weights of scripted:", out, re.MULTILINE)
-    assert re.search(r"^strong +Hold the answers to your choices by constrained decoding", out, re.MULTILINE)
+    assert re.search(r"^strong +Enforce your choices with constrained decoding", out, re.MULTILINE)
     assert "Willard & Louf 2023" in out
     assert not error
     assert max(map(len, out.splitlines())) <= 80
@@ -101,8 +99,8 @@ def test_a_task_is_asked_about_only_on_request_and_only_what_it_does_not_tell(
     assert capsys.readouterr().err == ""
     assert lastresort(monkeypatch, str(task), "--ask", typed="format\n") == 0
     out, error = capsys.readouterr()
-    assert "Hold the answers to your choices" in out
-    assert "Which share of right answers would be good enough?" not in error
+    assert "Enforce your choices" in out
+    assert "What share of right answers is good enough?" not in error
 
 
 def answers(given: dict[str, str]) -> tuple[Facts, list[str]]:
@@ -180,7 +178,7 @@ def test_what_a_climb_would_refuse_is_said_and_advice_given(
     assert lastresort(monkeypatch, str(task), "--set", "split.test=5") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "A climb would refuse this task as it stands" in out
-    assert "Collect test examples: on 5 even a perfect score" in out
+    assert "Collect test examples: with 5, even a perfect score" in out
 
 
 def test_the_command_loads_no_torch(task: Path) -> None:

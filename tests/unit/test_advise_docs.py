@@ -39,7 +39,7 @@ def tables() -> dict[str, str]:
     )
     frameworks = ((one.name, one.take_when, one.good_at, one.lacks) for one in FRAMEWORKS)
     return {
-        "rules": table(("rule", "strength", "speaks where", "because", "source", "for", "against"), rules),
+        "rules": table(("rule", "strength", "applies when", "because", "source", "for", "against"), rules),
         "facts": table(("fact", "question", "answers"), facts),
         "frameworks": table(("framework", "take it when", "good at", "lacks"), frameworks),
     }

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lastresort.advice.advise import RULES
-from lastresort.advice.facts import STRENGTHS, Facts, given
+from lastresort.advice.facts import STRENGTHS, Facts, apply_rules
 from lastresort.advice.frameworks import FRAMEWORKS, chosen_frameworks
 from lastresort.advice.tuning import BROAD_ROWS, NARROW_ROWS
 from lastresort.ladder import RUNGS
@@ -143,7 +143,7 @@ CASES: dict[str, Case] = {
 
 
 def spoke(facts: dict[str, Any]) -> dict[str, str]:
-    return {one.rule.name: one.advice for one in given(RULES, Facts(**facts))}
+    return {one.rule.name: one.advice for one in apply_rules(RULES, Facts(**facts))}
 
 
 def test_every_rule_has_a_case_and_its_own_name() -> None:
@@ -180,7 +180,9 @@ def test_of_what_is_not_known_only_the_first_steps_are_said() -> None:
 
 
 def test_the_strongest_stand_first() -> None:
-    found = given(RULES, Facts(n_train=20, scorer="judge", target="attention", wrong=("capability",), output="schema"))
+    found = apply_rules(
+        RULES, Facts(n_train=20, scorer="judge", target="attention", wrong=("capability",), output="schema")
+    )
     order = [STRENGTHS.index(one.rule.strength) for one in found]
     assert order == sorted(order)
     assert set(order) == {0, 1, 2}

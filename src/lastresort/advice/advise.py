@@ -1,8 +1,7 @@
-"""`advise`: rules of thumb applied to what is known of a task. Nothing is run, nothing is read, no model is asked; pure.
+"""`advise`: rules of thumb applied to the facts of a task, and the recommended path up the ladder. Pure: no model, no files.
 
-Measuring decides, in `climb`; this says where measuring is worth it, and what to find out before.
-
-The recommended way up: each rung with do, only if, or not, and why. It never recommends what a climb would skip.
+Only `climb` measures. The advice says where measuring is worth it and what to find out first, and never recommends a rung that
+a climb would skip.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from lastresort.advice import enabling, keeping, knowing, measuring, preferring, prompting, tuning
-from lastresort.advice.facts import AppliedRule, Facts, Rule, given
+from lastresort.advice.facts import AppliedRule, Facts, Rule, apply_rules
 from lastresort.advice.frameworks import FrameworkFit, chosen_frameworks
 from lastresort.advice.questions import AdviceOutcome, OpenQuestion, open_questions
 from lastresort.ladder import RUNGS, trained_rungs, trains
@@ -30,7 +29,7 @@ from lastresort.report.words.wording import round_percent as percent
 
 @dataclass(frozen=True, slots=True)
 class RungStance:
-    """One rung. condition: for ONLY_IF, what has to be so; None otherwise. reasons: sentences, never none."""
+    """condition: for ONLY_IF, None otherwise. reasons: sentences, at least one."""
 
     rung: str
     stance: Stance
@@ -38,7 +37,7 @@ class RungStance:
     reasons: tuple[str, ...]
 
 
-def recommended_path(facts: Facts, said: Sequence[AppliedRule]) -> tuple[RungStance, ...]:
+def recommended_path(facts: Facts, applied: Sequence[AppliedRule]) -> tuple[RungStance, ...]:
     """All rungs in the order of the ladder.
 
     NOT: the task leaves it out, a climb would skip it, or a STRONG rule opposes it. DO: the lowest rung, and above it the first
@@ -46,14 +45,14 @@ def recommended_path(facts: Facts, said: Sequence[AppliedRule]) -> tuple[RungSta
     """
     steps: list[RungStance] = []
     for rung in RUNGS:
-        against = _ruled_out(rung, facts, said)
+        against = _ruled_out(rung, facts, applied)
         if against:
             steps.append(RungStance(rung, "NOT", None, against))
             continue
-        favoured, cautions = _favouring(rung, said), _cautioning(rung, said)
+        favoured, cautions = _favouring(rung, applied), _cautioning(rung, applied)
         reasons = (*cautions, *favoured) or (RUNGS[rung].purpose,)
         below = [step.rung for step in steps if step.stance != "NOT"]
-        untried = [step.rung for step in steps if step.stance == "DO" and _has_more(step.rung, said)]
+        untried = [step.rung for step in steps if step.stance == "DO" and _has_more(step.rung, applied)]
         needed = favoured and not cautions and not untried and facts.prompt_misses
         if rung == "prompting" or not below or needed:
             steps.append(RungStance(rung, "DO", None, reasons))
@@ -62,11 +61,11 @@ def recommended_path(facts: Facts, said: Sequence[AppliedRule]) -> tuple[RungSta
     return tuple(steps)
 
 
-def _ruled_out(rung: str, facts: Facts, said: Sequence[AppliedRule]) -> tuple[str, ...]:
-    """Why this rung is out, in sentences; () where it is not."""
+def _ruled_out(rung: str, facts: Facts, applied: Sequence[AppliedRule]) -> tuple[str, ...]:
+    """Why this rung is ruled out, in sentences; () if it is not."""
     if rung not in facts.ladder:
-        return ("Your task leaves it out of its ladder.",)
-    strong = tuple(one.advice for one in said if rung in one.rule.opposes and one.rule.strength == "STRONG")
+        return ("Your task's ladder leaves it out.",)
+    strong = tuple(one.advice for one in applied if rung in one.rule.opposes and one.rule.strength == "STRONG")
     skipped = dict(facts.skips).get(rung)
     if skipped is not None:
         return (f"A climb would skip it: {skipped.rstrip('.')}.", *strong)
@@ -75,31 +74,31 @@ def _ruled_out(rung: str, facts: Facts, said: Sequence[AppliedRule]) -> tuple[st
     if rung == "retrieval" and facts.knowledge is False:
         return ("There are no documents to retrieve from.",)
     if rung == "retrieval" and facts.wrong and not facts.is_wrong("knowledge"):
-        return ("What is wrong is not for want of knowledge.",)
+        return ("What is wrong is not missing knowledge.",)
     return ()
 
 
-def _favouring(rung: str, said: Sequence[AppliedRule]) -> tuple[str, ...]:
-    return tuple(one.advice for one in said if rung in one.rule.favours and one.rule.strength != "WEAK")
+def _favouring(rung: str, applied: Sequence[AppliedRule]) -> tuple[str, ...]:
+    return tuple(one.advice for one in applied if rung in one.rule.favours and one.rule.strength != "WEAK")
 
 
-def _cautioning(rung: str, said: Sequence[AppliedRule]) -> tuple[str, ...]:
-    return tuple(one.advice for one in said if rung in one.rule.opposes)
+def _cautioning(rung: str, applied: Sequence[AppliedRule]) -> tuple[str, ...]:
+    return tuple(one.advice for one in applied if rung in one.rule.opposes)
 
 
-def _has_more(rung: str, said: Sequence[AppliedRule]) -> bool:
-    """Whether a rung that was not measured yet, or not as it should be, may still do."""
-    return rung != "prompting" or any(rung in one.rule.favours and one.rule.strength == "STRONG" for one in said)
+def _has_more(rung: str, applied: Sequence[AppliedRule]) -> bool:
+    """Whether a rung may still be enough: it was not measured, or not properly."""
+    return rung != "prompting" or any(rung in one.rule.favours and one.rule.strength == "STRONG" for one in applied)
 
 
 def _condition(rung: str, below: Sequence[str], untried: Sequence[str], facts: Facts) -> str:
     if rung == "sft" and facts.prompt_meets:
-        return "what it saves a year is worth training, serving and training again"
+        return "its yearly savings are worth training, serving and retraining"
     first_trained = trained_rungs()[:1]
     if not untried and facts.prompt_misses and (not trains(rung) or rung in first_trained):
         return RUNGS[rung].worth_it_if
-    wanted = (*(first_trained if trains(rung) else ()), *untried[::-1], "prompting")
-    after = next((lower for lower in wanted if lower in below), below[-1])
+    order = (*(first_trained if trains(rung) else ()), *untried[::-1], "prompting")
+    after = next((lower for lower in order if lower in below), below[-1])
     bar = "your bar" if facts.bar is None else f"the bar of {percent(facts.bar)}"
     return f"{after} misses {bar}, and {RUNGS[rung].worth_it_if}"
 
@@ -122,20 +121,20 @@ class Advice:
     facts: Facts
     answer: str
     path: tuple[RungStance, ...]
-    said: tuple[AppliedRule, ...]
+    applied: tuple[AppliedRule, ...]
     frameworks: tuple[FrameworkFit, ...]
     to_find_out: tuple[OpenQuestion, ...]
 
 
 def advise(facts: Facts) -> Advice:
-    """What the rules say of these facts, the way up that follows, and what it would change to know more."""
-    said, path, frameworks = _advice(facts)
-    answer = _answer(facts, path, _anywhere(facts, said))
-    return Advice(facts, answer, path, said, frameworks, open_facts(facts))
+    """The rules that apply to these facts, the path that follows, and the unknown facts that would change it."""
+    applied, path, frameworks = _advice(facts)
+    answer = _answer(facts, path, _anywhere(facts, applied))
+    return Advice(facts, answer, path, applied, frameworks, open_facts(facts))
 
 
 def open_facts(facts: Facts) -> tuple[OpenQuestion, ...]:
-    """What is not known and would change the advice, in the order in which to ask."""
+    """The unknown facts that would change the advice, in the order in which to ask."""
     return open_questions(facts, _outcome)
 
 
@@ -149,7 +148,7 @@ def as_document(advice: Advice, *, task: str | None = None, notes: Sequence[str]
             for step in advice.path
         ),
         ladder=tuple(step.rung for step in advice.path if step.stance != "NOT"),
-        rules=tuple(_rule_advice(one) for one in advice.said),
+        rules=tuple(_rule_advice(one) for one in advice.applied),
         to_find_out=tuple(
             OpenFact(
                 fact=one.question.fact,
@@ -191,23 +190,23 @@ def _known(facts: Facts) -> dict[str, Fact]:
 
 
 def _advice(facts: Facts) -> tuple[tuple[AppliedRule, ...], tuple[RungStance, ...], tuple[FrameworkFit, ...]]:
-    said = given(RULES, facts)
-    path = recommended_path(facts, said)
-    anywhere = _anywhere(facts, said)
-    mattering = tuple(one for one in said if one.rule.matters(anywhere))
-    return mattering, path, chosen_frameworks(facts) if any(map(trains, anywhere)) else ()
+    applied = apply_rules(RULES, facts)
+    path = recommended_path(facts, applied)
+    anywhere = _anywhere(facts, applied)
+    relevant = tuple(one for one in applied if one.rule.matters(anywhere))
+    return relevant, path, chosen_frameworks(facts) if any(map(trains, anywhere)) else ()
 
 
-def _anywhere(facts: Facts, said: Sequence[AppliedRule]) -> tuple[str, ...]:
-    """The rungs that the rules leave open, also those that only a climb of this task would skip: they may be done elsewhere."""
-    return tuple(step.rung for step in recommended_path(replace(facts, skips=()), said) if step.stance != "NOT")
+def _anywhere(facts: Facts, applied: Sequence[AppliedRule]) -> tuple[str, ...]:
+    """The rungs that the rules leave open, even if a climb would skip them: they may be possible elsewhere."""
+    return tuple(step.rung for step in recommended_path(replace(facts, skips=()), applied) if step.stance != "NOT")
 
 
 def _outcome(facts: Facts) -> AdviceOutcome:
-    said, path, frameworks = _advice(facts)
+    applied, path, frameworks = _advice(facts)
     return AdviceOutcome(
         {step.rung: step.stance for step in path},
-        tuple(one.rule.name for one in said if one.rule.strength != "WEAK"),
+        tuple(one.rule.name for one in applied if one.rule.strength != "WEAK"),
         tuple((one.framework.name, one.fit) for one in frameworks if one.fit != "CAN"),
     )
 
@@ -218,16 +217,18 @@ def _answer(facts: Facts, path: Sequence[RungStance], anywhere: Sequence[str]) -
     later = [step.rung for step in path if step.stance == "ONLY_IF"]
     score, bar = facts.best_prompt_score, facts.bar
     if score is not None and bar is not None and facts.prompt_meets and not facts.for_cost:
-        return f"No: your prompt is at {percent(score)} and the bar at {percent(bar)}; show it on held-out examples and stop there."
+        return f"No: your prompt is at {percent(score)} and the bar at {percent(bar)}; confirm it on held-out examples and stop."
     if not now:
-        return "No rung is left: read below what stands against each."
+        return "No rung is left. The reasons against each are below."
     trained_now = [rung for rung in now if trains(rung)]
     trained_later = [rung for rung in later if trains(rung)]
     if trained_now:
-        return f"Probably yes, by {listed(trained_now)}: measure the best prompt beside it, since only the difference counts."
+        return (
+            f"Probably yes, with {listed(trained_now)}: measure the best prompt too, since only the difference counts."
+        )
     elsewhere = [rung for rung in anywhere if trains(rung)]
     if not trained_later and elsewhere:
         return f"Not yet: {listed([*now, *later])} first; {elsewhere[0]} may follow, but a climb of this task would skip it."
     if not trained_later:
-        return f"No: nothing here speaks for training; {listed([*now, *later])} is the way."
+        return f"No: nothing here calls for training. Use {listed([*now, *later])}."
     return f"Not yet: {listed(now)} first, {trained_later[0]} only if {'it falls' if len(now) == 1 else 'they fall'} short."

@@ -1,4 +1,4 @@
-"""Rules about a capability that is missing: when all weights, or the documents of a domain, are worth training on."""
+"""Rules about a missing capability: when full fine-tuning or continued pretraining is worth it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def _full_for_capability(facts: Facts) -> str | None:
         return None
     if facts.n_train is None or facts.n_train < BROAD_ROWS:
         return None
-    return f"Train all weights if LoRA stays short of the bar: a new capability and {facts.n_train:,} rows call for it."
+    return f"Train all weights if LoRA misses the bar: a new capability and {facts.n_train:,} rows call for it."
 
 
 def _capability_without_data(facts: Facts) -> str | None:
@@ -19,7 +19,7 @@ def _capability_without_data(facts: Facts) -> str | None:
         return None
     if facts.n_train is None or facts.n_train >= BROAD_ROWS:
         return None
-    return f"Do not expect {facts.n_train:,} rows to teach a capability; take a model that has it."
+    return f"Do not expect {facts.n_train:,} rows to teach a capability; use a model that has it."
 
 
 def _domain_of_documents(facts: Facts) -> str | None:
@@ -37,7 +37,7 @@ RULES = (
         "MODERATE",
         f"a capability is missing, and there are {BROAD_ROWS:,} training rows or more",
         _full_for_capability,
-        "Where there is much to learn, adapters learn less than all weights do, most of all in code and mathematics.",
+        "With much to learn, adapters learn less than full fine-tuning, above all in code and mathematics.",
         "Biderman et al. 2024 (arXiv 2405.09673)",
         favours=("full",),
     ),
@@ -53,7 +53,7 @@ RULES = (
     Rule(
         "domain-of-documents",
         "MODERATE",
-        "a capability is missing, and there are documents that change no faster than one trains",
+        "a capability is missing, and there are documents that change no faster than you retrain",
         _domain_of_documents,
         "More pretraining on a domain's own text helped in all four domains tried, with few labels and with many.",
         "Gururangan et al. 2020 (arXiv 2004.10964)",

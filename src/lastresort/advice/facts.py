@@ -1,7 +1,4 @@
-"""What is known of a task without running anything. Whatever is not known is None, and every rule must live with that.
-
-What a rule is: facts -> a sentence of advice or nothing, with its reason, its source and what it favours and opposes.
-"""
+"""The facts of a task, known without running anything (None: unknown), and what a rule is: facts -> a sentence or nothing."""
 
 from __future__ import annotations
 
@@ -23,19 +20,19 @@ MONTHS = 12
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A task as a colleague would describe it. None: not known; tokens are estimates of four bytes.
+    """A task as a colleague would describe it. None: unknown; tokens are estimated as four bytes each.
 
-    Told by the task file and its data:
+    From the task file and its data:
     ladder: the rungs that may be climbed. n_test, test_needed: in items or groups, what the statistics count. output: the
-    form of an answer. knowledge: whether there are documents. preferences: what stands in the file of preferences.
-    outside: whether the model answers from somebody else's machine. trainable: whether there are weights that may be trained
-    here. skips: (rung, why) as a climb itself would skip it.
+    form of an answer. knowledge: whether there are documents. preferences: the kind of rows in the file of preferences.
+    outside: whether the model runs on an external machine. trainable: whether its weights can be trained here.
+    skips: (rung, why) as a climb would skip it.
 
-    Told by a person alone:
+    From a person:
     wrong: what is wrong with today's answers, of `WRONG`; () is nothing. best_prompt_score: of the best prompt so far, in [0, 1].
     verbatim: answers must quote the documents. restricted: not every user may see all documents. general_use: the same model
     must stay good at other work. can_label: there are people who can label. teacher: a larger model answers well enough.
-    private: no data may leave the house. cards, card_gb: GPUs at hand or to be rented, and the memory of one.
+    private: data must stay in-house. cards, card_gb: available or rentable GPUs, and the memory of one.
     """
 
     ladder: tuple[str, ...] = tuple(RUNGS)
@@ -95,7 +92,7 @@ class Facts:
 
     @property
     def documents(self) -> bool:
-        """Whether there are documents, or knowledge is missing and nobody said that there are none."""
+        """Whether there are documents, or knowledge is missing and documents are not ruled out."""
         return self.knowledge is True or (self.knowledge is None and self.is_wrong("knowledge"))
 
     @property
@@ -105,12 +102,12 @@ class Facts:
 
     @property
     def in_context(self) -> bool:
-        """Whether knowledge may travel in the prompt, which it may unless somebody forbade it."""
+        """Whether knowledge may go into the prompt, which it may unless somebody forbade it."""
         return self.context != "forbidden"
 
     @property
     def into_weights(self) -> bool:
-        """Whether weights are the only way that is left for the knowledge."""
+        """Whether training is the only way to add the knowledge."""
         return self.documents and not self.in_context
 
     @property
@@ -167,10 +164,10 @@ PRACTICE = "practice"
 class Rule:
     """One rule of thumb.
 
-    when: in words, what `advice` looks for. advice: the sentence for these facts, None where the rule has nothing to say.
-    because: the reason, a sentence. source: who published it, `practice` where it is only what people do. favours, opposes:
-    rungs; a STRONG rule rules out what it opposes. concerns: rungs without which the advice is pointless, beside those it
-    favours or opposes.
+    when: the condition of `advice`, in words. advice: the sentence for these facts, None where the rule does not apply.
+    because: the reason, a sentence. source: who published it, or `practice`. favours, opposes:
+    rungs; a STRONG rule rules out what it opposes. concerns: further rungs without which the advice is
+    pointless.
     """
 
     name: str
@@ -191,13 +188,13 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class AppliedRule:
-    """A rule that had something to say, and what it said."""
+    """A rule that applies, with its advice."""
 
     rule: Rule
     advice: str
 
 
-def given(rules: tuple[Rule, ...], facts: Facts) -> tuple[AppliedRule, ...]:
-    """What the rules say of these facts, strongest first, each strength in the order of the table."""
-    said = [AppliedRule(rule, sentence) for rule in rules if (sentence := rule.advice(facts)) is not None]
-    return tuple(sorted(said, key=lambda one: STRENGTHS.index(one.rule.strength)))
+def apply_rules(rules: tuple[Rule, ...], facts: Facts) -> tuple[AppliedRule, ...]:
+    """The rules that apply to these facts, strongest first, each strength in the order of the table."""
+    applied = [AppliedRule(rule, sentence) for rule in rules if (sentence := rule.advice(facts)) is not None]
+    return tuple(sorted(applied, key=lambda one: STRENGTHS.index(one.rule.strength)))

@@ -1,5 +1,6 @@
-"""Which framework to train with, if not with this program: when to take it, what it is good at, what it is not. Read from their
-released packages and sources in November 2026.
+"""Which framework to train with: when to use it, what it is good at and what it lacks.
+
+Read from their released packages and sources in November 2026.
 """
 
 from __future__ import annotations
@@ -52,10 +53,10 @@ def _ours(facts: Facts) -> tuple[Fit, str]:
     if _large(facts):
         return (
             "NOT",
-            "A model of this size wants kernels and sharding that the large frameworks have proved and this one has not.",
+            "A model of this size needs kernels and sharding that the large frameworks have and this one does not.",
         )
     if facts.cards == 0 and facts.parameters is not None and facts.parameters <= SMALL:
-        return "TAKE", "A small model trains on the processor here, several times faster than with TRL."
+        return "TAKE", "A small model trains on the CPU here, several times faster than with TRL."
     if facts.preferences == "pairs" and "preference" in facts.ladder and not _many_cards(facts):
         return "TAKE", "Pairs share their prompt, which is computed once here and twice elsewhere."
     if facts.shared_share is not None and facts.shared_share >= SHARED_ENOUGH and not _many_cards(facts):
@@ -71,7 +72,7 @@ def _trl(facts: Facts) -> tuple[Fit, str]:
 
 def _axolotl(facts: Facts) -> tuple[Fit, str]:
     if facts.cards == 0:
-        return "NOT", "It wants a GPU."
+        return "NOT", "It needs a GPU."
     if _many_cards(facts) or _large(facts):
         return (
             "TAKE",
@@ -85,14 +86,14 @@ def _unsloth(facts: Facts) -> tuple[Fit, str]:
         return "CAN", "Training over several cards is only partly there."
     if facts.cards == 1:
         return "TAKE", "Its own kernels make LoRA and QLoRA fast and lean on one card, and it writes GGUF for Ollama."
-    return "CAN", "It is made for one CUDA card; its processor path is young."
+    return "CAN", "It is made for one CUDA card; its CPU support is new."
 
 
 def _llama_factory(facts: Facts) -> tuple[Fit, str]:
     if facts.for_grpo:
         return "NOT", "It has no GRPO."
     if facts.cards == 0:
-        return "NOT", "It wants a GPU."
+        return "NOT", "It needs a GPU."
     if facts.web_ui:
         return "TAKE", "LlamaBoard covers data, training, chat and export without code."
     return "CAN", "It knows very many models and chat templates; its libraries are pinned far back."
@@ -100,9 +101,9 @@ def _llama_factory(facts: Facts) -> tuple[Fit, str]:
 
 def _ms_swift(facts: Facts) -> tuple[Fit, str]:
     if facts.cards == 0:
-        return "NOT", "It wants a GPU."
+        return "NOT", "It needs a GPU."
     if facts.web_ui and facts.for_grpo:
-        return "TAKE", "It has a web page and GRPO both."
+        return "TAKE", "It has both a web page and GRPO."
     if facts.for_grpo and _many_cards(facts):
         return "TAKE", "It runs GRPO over many cards, and it packs preference pairs too."
     return "CAN", "It is at its best with the Qwen family and with images and sound."
@@ -114,17 +115,17 @@ def _torchtune(facts: Facts) -> tuple[Fit, str]:
 
 def _hosted(facts: Facts) -> tuple[Fit, str]:
     if facts.private:
-        return "NOT", "Your data may not leave the house."
+        return "NOT", "Your data must stay in-house."
     if facts.cards == 0 and (facts.parameters is None or facts.parameters > SMALL):
-        return "TAKE", "Without a card, a service that tunes open models and hands out the adapter is the shortest way."
+        return "TAKE", "Without a GPU, a service that tunes open models and hands out the adapter is the quickest way."
     return "CAN", "It spares you the card; take one that hands out the weights."
 
 
 FRAMEWORKS = (
     Framework(
         "lastresort train",
-        "rows begin alike or come in pairs, or the machine is one, a processor perhaps",
-        "shared beginnings computed once, no padding, CPU; measured in a climb on your own test set; bitwise resume",
+        "rows share a prefix or come in pairs, or you train on one machine, even on a CPU",
+        "shared prefixes computed once, no padding, CPU; measured in a climb on your own test set; bitwise resume",
         "kernels of its own for GPUs, very large models, images and sound",
         _ours,
     ),
@@ -151,7 +152,7 @@ FRAMEWORKS = (
     ),
     Framework(
         "LLaMA-Factory",
-        "people who do not code shall train",
+        "people who do not code will train",
         "LlamaBoard, many models and templates, many quantisations",
         "GRPO; current libraries (TRL 0.24 at most); DPO without full logits",
         _llama_factory,
@@ -172,7 +173,7 @@ FRAMEWORKS = (
     ),
     Framework(
         "hosted tuning",
-        "there is no card, and data may leave the house",
+        "you have no GPU, and data may leave your machines",
         "nothing to install; large models",
         "weights that stay yours: OpenAI takes no new tuning jobs from January 2027, Cohere none since September 2025",
         _hosted,

@@ -1,4 +1,4 @@
-"""Rules about money, place and upkeep, and about what tuning must not break."""
+"""Rules about cost, privacy and upkeep, and about what tuning must not break."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def _replay(facts: Facts) -> str | None:
 def _stay_in_the_house(facts: Facts) -> str | None:
     if not facts.private or not facts.outside:
         return None
-    return "Take an open model on your own machines: neither prompts nor training rows may go to the endpoint that you named."
+    return "Use an open model on your own machines: neither prompts nor training rows may go to the endpoint you named."
 
 
 def _cache_the_prompt(facts: Facts) -> str | None:
     if not facts.for_cost or not facts.outside:
         return None
-    return "Put what all prompts share first and use the vendor's prompt cache before you train to shorten the prompt."
+    return "Before you train to shorten the prompt, put what all prompts share first and use the vendor's prompt cache."
 
 
 def _too_little_to_save(facts: Facts) -> str | None:
@@ -49,13 +49,15 @@ def _enough_to_save(facts: Facts) -> str | None:
     saved = facts.shots_usd_a_year
     if not facts.for_cost or saved is None or saved < WORTH_A_YEAR_USD:
         return None
-    return f"Compare a small tuned model with its short prompt: the examples in your prompts cost about {saved:,.0f} USD a year."
+    return f"Compare a small tuned model with a short prompt: the examples in your prompts cost about {saved:,.0f} USD a year."
 
 
 def _short_prompt_is_fast(facts: Facts) -> str | None:
     if not facts.is_wrong("latency"):
         return None
-    return "Cut the answer's length first, then try a smaller model; a tuned one that needs no examples in its prompt comes last."
+    return (
+        "Shorten the answers first, then try a smaller model. A tuned model with no examples in its prompt comes last."
+    )
 
 
 def _who_retrains(facts: Facts) -> str | None:
@@ -63,7 +65,7 @@ def _who_retrains(facts: Facts) -> str | None:
         return None
     if facts.n_train is None or facts.n_train < LEAST_ROWS:
         return None
-    return "Name who trains again and when, before the first run."
+    return "Before the first run, decide who retrains the model, and when."
 
 
 RULES = (
@@ -72,24 +74,24 @@ RULES = (
         "STRONG",
         "the same model must stay good at other work",
         _two_for_five,
-        "Tuning on one task makes a model worse at others, and nobody sees it who does not look.",
+        "Tuning on one task makes a model worse at others, and you only see it if you look.",
         "Luo et al. 2023 (arXiv 2308.08747)",
     ),
     Rule(
         "replay",
         "MODERATE",
-        "training would mix in less than 5% of general rows",
+        "less than 5% of the training rows would be general",
         _replay,
-        "A little of the old keeps most of it, at hardly any cost to the new.",
+        "A few general rows preserve most other skills, at little cost to the new task.",
         "Scialom et al. 2022 (arXiv 2205.12393)",
         concerns=TRAINED,
     ),
     Rule(
         "stay-in-the-house",
         "STRONG",
-        "no data may leave the house, and the model is somebody else's endpoint",
+        "data must stay in-house, and the model is an external endpoint",
         _stay_in_the_house,
-        "Whatever scores best there cannot be used.",
+        "However well it scores there, it cannot be used.",
         PRACTICE,
     ),
     Rule(
@@ -97,7 +99,7 @@ RULES = (
         "MODERATE",
         "cost is the reason, and the model is an endpoint",
         _cache_the_prompt,
-        "Vendors bill cached prompt tokens at a half to a tenth, which is much of what tuning would save.",
+        "Vendors bill cached prompt tokens at 10 to 50%, which is much of what tuning would save.",
         "Anthropic and OpenAI, Prompt caching",
         favours=("prompting",),
     ),
@@ -106,7 +108,7 @@ RULES = (
         "STRONG",
         f"cost is the only reason, and the examples in the prompts cost less than {WORTH_A_YEAR_USD:.0f} USD a year",
         _too_little_to_save,
-        "A tuned model has to be trained, gated, served and trained again, which costs more than a day's work.",
+        "A tuned model has to be trained, gated, served and retrained, which costs more than a day's work.",
         PRACTICE,
         opposes=TRAINED,
     ),
@@ -115,7 +117,7 @@ RULES = (
         "MODERATE",
         f"cost is a reason, and the examples in the prompts cost {WORTH_A_YEAR_USD:.0f} USD a year or more",
         _enough_to_save,
-        "A tuned model answers from the instruction alone; `goal: cost` works out from which volume on it is cheaper.",
+        "A tuned model answers from the instruction alone; `goal: cost` computes the volume from which it is cheaper.",
         "Meta AI, To fine-tune or not to fine-tune, 2024",
         favours=("sft",),
     ),
@@ -124,15 +126,15 @@ RULES = (
         "MODERATE",
         "answers are too slow",
         _short_prompt_is_fast,
-        "Time goes mostly into the tokens that are written, then into the model's size, and least into a cached prompt.",
+        "Latency depends most on the tokens generated, then on the model's size, and least on a cached prompt.",
         "OpenAI, Latency optimization guide",
     ),
     Rule(
         "who-retrains",
         "WEAK",
-        "there are rows enough to train on, and nobody has said how often one would",
+        "there are enough rows to train on, and no retraining schedule",
         _who_retrains,
-        "Data drifts and bases are retired: a tuned model is a duty, not a purchase.",
+        "Data drifts and base models are retired: a tuned model needs upkeep.",
         PRACTICE,
         concerns=TRAINED,
     ),

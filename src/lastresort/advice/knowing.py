@@ -27,31 +27,31 @@ def _retrieve_and_tune(facts: Facts) -> str | None:
         return None
     if "sft" not in facts.ladder or "retrieval" not in facts.ladder:
         return None
-    return "If retrieval alone stays short, tune on prompts that hold the retrieved passages, wrong ones among them."
+    return "If retrieval alone falls short, tune on prompts with the retrieved passages, including wrong ones."
 
 
 def _nothing_to_retrieve(facts: Facts) -> str | None:
     if not facts.knowledge or not facts.wrong or facts.is_wrong("knowledge"):
         return None
-    return "Leave retrieval out: what you say is wrong is not for want of knowledge."
+    return "Leave retrieval out: what is wrong is not missing knowledge."
 
 
 def _ask_with_the_passage(facts: Facts) -> str | None:
     if not facts.knowledge or not facts.in_context or facts.wrong is not None or "retrieval" not in facts.ladder:
         return None
-    return "Ask ten of the failed questions again with the right passage pasted in: only if that helps is retrieval the way."
+    return "Ask ten of the failed questions again with the right passage pasted in: use retrieval only if that helps."
 
 
 def _stale_weights(facts: Facts) -> str | None:
     if not facts.outdates_weights or not facts.in_context:
         return None
-    return f"Keep retrieval and do not train the knowledge in: {_paces(facts)}."
+    return f"Keep retrieval, and do not train the knowledge into the model: {_paces(facts)}."
 
 
 def _forbidden_and_stale(facts: Facts) -> str | None:
     if not facts.outdates_weights or facts.in_context:
         return None
-    return f"Train again as often as the knowledge changes, or have it allowed into the prompt: {_paces(facts)}."
+    return f"Retrain as often as the knowledge changes, or get it allowed in the prompt: {_paces(facts)}."
 
 
 def _context_forbidden(facts: Facts) -> str | None:
@@ -63,13 +63,13 @@ def _context_forbidden(facts: Facts) -> str | None:
 def _verbatim(facts: Facts) -> str | None:
     if not facts.verbatim or not facts.documents or not facts.in_context:
         return None
-    return "Quote from retrieved passages and show where they stand; do not ask weights for exact words."
+    return "Quote retrieved passages and cite them; do not rely on weights for exact words."
 
 
 def _verbatim_forbidden(facts: Facts) -> str | None:
     if not facts.verbatim or not facts.into_weights:
         return None
-    return "Settle the contradiction first: exact words are wanted, but the knowledge may not travel in the prompt."
+    return "Resolve the contradiction first: answers must quote the documents, but these may not go into the prompt."
 
 
 def _facts_not_by_sft(facts: Facts) -> str | None:
@@ -81,7 +81,7 @@ def _facts_not_by_sft(facts: Facts) -> str | None:
 def _who_may_see(facts: Facts) -> str | None:
     if not facts.restricted or not facts.documents:
         return None
-    return "Keep the documents out of the weights and filter what is retrieved by the rights of whoever asks."
+    return "Keep the documents out of the weights, and filter retrieval by each user's rights."
 
 
 def _rewrite_little_text(facts: Facts) -> str | None:
@@ -90,21 +90,21 @@ def _rewrite_little_text(facts: Facts) -> str | None:
         return None
     if facts.in_context and not facts.is_wrong("capability"):
         return None
-    return f"Have the documents rewritten many times over before you train on them: {tokens:,} tokens are little."
+    return f"Have the documents rewritten in many ways before you train on them: {tokens:,} tokens are few."
 
 
 def _paces(facts: Facts) -> str:
     again = "never" if facts.retrain_every == "never" else f"only {facts.retrain_every}"
-    return f"it changes {facts.knowledge_changes}, the model would be trained again {again}"
+    return f"it changes {facts.knowledge_changes}, the model would be retrained {again}"
 
 
 RULES = (
     Rule(
         "retrieve",
         "STRONG",
-        "knowledge is missing, and it may travel in the prompt",
+        "knowledge is missing, and it may go into the prompt",
         _retrieve,
-        "It beat training on the documents, for facts that the model had seen before and for new ones.",
+        "It beat training on the documents, for known and for new facts.",
         "Ovadia et al. 2023 (arXiv 2312.05934); Soudani et al. 2024 (arXiv 2403.01432)",
         favours=("retrieval",),
     ),
@@ -119,9 +119,9 @@ RULES = (
     Rule(
         "retrieve-and-tune",
         "MODERATE",
-        "knowledge is missing and behaviour is wrong too, and the knowledge changes no faster than one trains",
+        "knowledge is missing and behaviour is wrong too, and the knowledge changes no faster than you retrain",
         _retrieve_and_tune,
-        "Passages bring the facts, weights the way of using them; together they did better than either.",
+        "Passages supply the facts, tuning teaches how to use them; together they beat either alone.",
         "Zhang et al. 2024, RAFT (arXiv 2403.10131); Meta AI, To fine-tune or not to fine-tune, 2024",
         favours=("retrieval", "sft"),
     ),
@@ -130,7 +130,7 @@ RULES = (
         "STRONG",
         "there are documents, but what is wrong is not knowledge",
         _nothing_to_retrieve,
-        "Passages that hold nothing new only make the prompt longer, and irrelevant ones make answers worse.",
+        "Passages without new facts only lengthen the prompt, and irrelevant ones make answers worse.",
         "Shi et al. 2023 (arXiv 2302.00093)",
         opposes=("retrieval",),
     ),
@@ -139,14 +139,14 @@ RULES = (
         "MODERATE",
         "there are documents, and what is wrong today is not known",
         _ask_with_the_passage,
-        "An answer that is wrong with the right passage before it will not be mended by any search.",
+        "If an answer is wrong even with the right passage, no search will fix it.",
         PRACTICE,
         favours=("retrieval",),
     ),
     Rule(
         "stale-weights",
         "STRONG",
-        "the knowledge changes more often than a model would be trained again",
+        "the knowledge changes more often than the model would be retrained",
         _stale_weights,
         "Weights would be out of date most of the time; an index is updated in minutes.",
         "OpenAI, Optimizing LLM accuracy guide",
@@ -156,7 +156,7 @@ RULES = (
     Rule(
         "forbidden-and-stale",
         "MODERATE",
-        "the knowledge may not travel in the prompt and changes more often than a model would be trained again",
+        "the knowledge may not go into the prompt and changes more often than the model would be retrained",
         _forbidden_and_stale,
         "Whatever is trained is out of date before it is replaced, and nothing else is allowed.",
         PRACTICE,
@@ -165,7 +165,7 @@ RULES = (
     Rule(
         "context-forbidden",
         "STRONG",
-        "the knowledge may not travel in the prompt",
+        "the knowledge may not go into the prompt",
         _context_forbidden,
         "Retrieval is ruled out, and questions alone teach the form of an answer rather than what the documents say.",
         "Balaguer et al. 2024 (arXiv 2401.08406); Gururangan et al. 2020 (arXiv 2004.10964)",
@@ -175,9 +175,9 @@ RULES = (
     Rule(
         "verbatim",
         "STRONG",
-        "answers must quote the documents, which may travel in the prompt",
+        "answers must quote the documents, which may go into the prompt",
         _verbatim,
-        "A model paraphrases what it has learned, and of rare facts it learns little.",
+        "A model paraphrases what it has learned, and it learns little of rare facts.",
         "Kandpal et al. 2023 (arXiv 2211.08411)",
         favours=("retrieval",),
         opposes=("full",),
@@ -185,17 +185,17 @@ RULES = (
     Rule(
         "verbatim-forbidden",
         "STRONG",
-        "answers must quote documents that may not travel in the prompt",
+        "answers must quote documents that may not go into the prompt",
         _verbatim_forbidden,
-        "Weights cannot promise exact words, so that no rung of the ladder can do both.",
+        "Weights cannot guarantee exact words, so no rung can do both.",
         "Kandpal et al. 2023 (arXiv 2211.08411)",
     ),
     Rule(
         "facts-not-by-sft",
         "MODERATE",
-        "only knowledge is missing, and it may travel in the prompt",
+        "only knowledge is missing, and it may go into the prompt",
         _facts_not_by_sft,
-        "New facts are learned slowly that way, and the more of them are learned the more the model invents.",
+        "New facts are learned slowly that way, and the more are learned, the more the model hallucinates.",
         "Gekhman et al. 2024 (arXiv 2405.05904)",
         opposes=("sft",),
     ),
@@ -204,7 +204,7 @@ RULES = (
         "STRONG",
         "not every user may see all documents",
         _who_may_see,
-        "Weights answer everybody alike, and text can be drawn out of them again.",
+        "Weights answer everyone alike, and training text can be extracted from them.",
         "Carlini et al. 2021 (arXiv 2012.07805)",
         opposes=("full",),
     ),
@@ -213,7 +213,7 @@ RULES = (
         "MODERATE",
         f"documents of fewer than {LITTLE_TEXT_TOKENS:,} tokens would be trained on",
         _rewrite_little_text,
-        "A fact that stands once is memorised but not usable; told in many ways it is.",
+        "A fact seen once is memorised but not usable; a fact seen in many wordings is.",
         "Allen-Zhu & Li 2023 (arXiv 2309.14316); Yang et al. 2024 (arXiv 2409.07431)",
         concerns=("full",),
     ),

@@ -1,4 +1,4 @@
-"""Rules about what must stand before anything is tried: examples, a bar, a test that can decide, a judge that was checked."""
+"""Rules about what must exist before anything is tried: examples, a bar, a test set that can decide, a checked judge."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def _test_decides(facts: Facts) -> str | None:
     if facts.n_test is None or facts.test_needed is None or facts.n_test >= facts.test_needed:
         return None
     return (
-        f"Collect test examples: on {facts.n_test} even a perfect score cannot show that the bar is reached; "
-        f"{facts.test_needed} is the least."
+        f"Collect test examples: with {facts.n_test}, even a perfect score cannot show that the bar is met; you need "
+        f"at least {facts.test_needed}."
     )
 
 
@@ -29,15 +29,15 @@ def _labels_cap_the_bar(facts: Facts) -> str | None:
     if facts.bar is None or facts.bar < NEAR_PERFECT:
         return None
     return (
-        f"Have a sample of the labels checked by a second person: a bar of {percent(facts.bar)} asks more than labels "
-        "usually hold."
+        "Have a second person check a sample of the labels: they are rarely right often enough for a bar of "
+        f"{percent(facts.bar)}."
     )
 
 
 def _judge_checked(facts: Facts) -> str | None:
     if facts.scorer != "judge":
         return None
-    return "Compare the judge with some fifty answers that people have rated, in both orders, before its scores decide anything."
+    return "Before its scores decide anything, compare the judge with about 50 human ratings, in both orders."
 
 
 RULES = (
@@ -52,9 +52,9 @@ RULES = (
     Rule(
         "test-decides",
         "STRONG",
-        "the test set is smaller than the least that could show the bar to be met",
+        "the test set is too small to show that the bar is met",
         _test_decides,
-        "A run of right answers that luck alone produces too often shows nothing.",
+        "A perfect score on a few items may be luck.",
         "Clopper & Pearson 1934",
     ),
     Rule(
@@ -62,7 +62,7 @@ RULES = (
         "MODERATE",
         f"the bar is {percent(NEAR_PERFECT)} or more",
         _labels_cap_the_bar,
-        "Public test sets hold about 3% wrong labels; beyond that a model is scored against mistakes.",
+        "About 3% of the labels in public test sets are wrong; above that a model is scored against mistakes.",
         "Northcutt et al. 2021 (arXiv 2103.14749)",
     ),
     Rule(
@@ -70,7 +70,7 @@ RULES = (
         "MODERATE",
         "answers are scored by a model",
         _judge_checked,
-        "A judge prefers what stands first, what is longer and what it would have written itself.",
+        "Judges prefer the first answer, the longer answer and their own style.",
         "Zheng et al. 2023 (arXiv 2306.05685)",
     ),
 )

@@ -37,7 +37,7 @@ def _pairs_orpo(facts: Facts) -> str | None:
 def _labels_kto(facts: Facts) -> str | None:
     if not _prefers(facts) or facts.preferences != "labels":
         return None
-    return "Train on your good and bad answers with KTO; pairs need not be made of them."
+    return "Train on your good and bad answers with KTO; you need not build pairs."
 
 
 def _reward_grpo(facts: Facts) -> str | None:
@@ -57,34 +57,32 @@ def _collect_pairs(facts: Facts) -> str | None:
     if not _prefers(facts) or not facts.is_wrong("preferences") or facts.preferences != "none" or facts.reward:
         return None
     return (
-        f"Let people choose between two answers to some {FEW_PREFERENCES} of your own prompts; choosing takes seconds."
+        f"Let people choose between two answers to about {FEW_PREFERENCES} of your own prompts; choosing takes seconds."
     )
 
 
 def _no_facts_from_preferences(facts: Facts) -> str | None:
     if not _prefers(facts) or not facts.only_wrong("knowledge"):
         return None
-    return "Leave preferences out of it: what is missing is knowledge."
+    return "Leave preference training out: what is missing is knowledge."
 
 
 def _few_preferences(facts: Facts) -> str | None:
     if not _rated(facts) or facts.n_preferences is None or facts.n_preferences >= FEW_PREFERENCES:
         return None
-    return (
-        f"Gather more than {facts.n_preferences} preferences; with fewer than {FEW_PREFERENCES} length and luck decide."
-    )
+    return f"Collect more than {facts.n_preferences} preferences; below {FEW_PREFERENCES}, length and luck decide."
 
 
 def _longer_is_not_better(facts: Facts) -> str | None:
     if not _rated(facts) and not (_prefers(facts) and facts.scorer == "judge"):
         return None
-    return "Watch the length of the answers from step to step, and compare at equal length."
+    return "Watch answer length during training, and compare answers of equal length."
 
 
 def _agreeable_is_not_right(facts: Facts) -> str | None:
     if not _rated(facts):
         return None
-    return "Test before you ship whether the tuned model still contradicts a user who is wrong."
+    return "Before you ship, test whether the tuned model still contradicts a user who is wrong."
 
 
 RULES = (
@@ -93,7 +91,7 @@ RULES = (
         "MODERATE",
         f"there are preference pairs, and {LEAST_ROWS} training rows or more",
         _pairs_dpo,
-        "Pairs say which of two answers is better; the supervised step before brings both within reach of the model.",
+        "Pairs say which of two answers is better; supervised training first makes both likely under the model.",
         "Rafailov et al. 2023 (arXiv 2305.18290)",
         favours=("preference",),
     ),
@@ -111,7 +109,7 @@ RULES = (
         "MODERATE",
         "there are answers labelled good or bad",
         _labels_kto,
-        "KTO takes thumbs as they come, also where there are many more of one kind.",
+        "KTO takes thumbs up and down as they are, even if one kind is far more common.",
         "Ethayarajh et al. 2024 (arXiv 2402.01306)",
         favours=("preference",),
     ),
@@ -129,7 +127,7 @@ RULES = (
         "MODERATE",
         f"there is a reward, but the best prompt is right in at most {percent(HARDLY_EVER)}",
         _reward_needs_hits,
-        "A group of equal rewards teaches nothing: reward sharpens what the model can already do now and then.",
+        "A group of equal rewards teaches nothing: a reward sharpens what the model can already do sometimes.",
         "Yue et al. 2025 (arXiv 2504.13837)",
         opposes=("preference",),
     ),
@@ -138,7 +136,7 @@ RULES = (
         "MODERATE",
         "people prefer other answers, and there are no preferences or reward",
         _collect_pairs,
-        "A taste is easier to choose by than to write down, and pairs are the form in which it can be trained.",
+        "Taste is easier to show by choosing than to write down, and pairs can be trained on.",
         "Ouyang et al. 2022 (arXiv 2203.02155)",
         favours=("preference",),
     ),
@@ -147,7 +145,7 @@ RULES = (
         "STRONG",
         "only knowledge is missing",
         _no_facts_from_preferences,
-        "Preferences shift what a model says among the things it knows; they add nothing to them.",
+        "Preferences shift which of the things it knows a model says; they add no knowledge.",
         PRACTICE,
         opposes=("preference",),
     ),
@@ -156,7 +154,7 @@ RULES = (
         "WEAK",
         f"there are fewer than {FEW_PREFERENCES} preferences",
         _few_preferences,
-        "Raters agree with each other in about three cases of four, so that few pairs are mostly noise.",
+        "Raters agree in about three cases of four, so a few pairs are mostly noise.",
         "Ouyang et al. 2022 (arXiv 2203.02155)",
         concerns=("preference",),
     ),
@@ -174,7 +172,7 @@ RULES = (
         "MODERATE",
         "there are preferences",
         _agreeable_is_not_right,
-        "People and preference models prefer a convincing answer that agrees with them to a right one, now and then.",
+        "People and preference models sometimes prefer a convincing answer that agrees with them to a correct one.",
         "Sharma et al. 2023 (arXiv 2310.13548)",
         concerns=("preference",),
     ),

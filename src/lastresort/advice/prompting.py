@@ -28,14 +28,16 @@ def _bar_met(facts: Facts) -> str | None:
 def _nothing_wrong(facts: Facts) -> str | None:
     if facts.wrong != () or facts.goal == "cost":
         return None
-    return "Leave it as it is, and keep the examples as a test for the day on which something changes."
+    return "Leave it as it is, and keep the examples as a test for the day something changes."
 
 
 def _margin_only(facts: Facts) -> str | None:
     score = facts.best_prompt_score
     if score is None or score < MARGIN_ONLY or facts.prompt_meets:
         return None
-    return f"Expect only a margin from tuning: the prompt is at {percent(score)}. Read its failures before you pay for the rest."
+    return (
+        f"Expect little from tuning: the prompt is at {percent(score)}. Read its failures before you pay for the rest."
+    )
 
 
 def _optimise_the_prompt(facts: Facts) -> str | None:
@@ -51,35 +53,33 @@ def _constrain_first(facts: Facts) -> str | None:
     if not facts.is_wrong("format") or facts.output not in ("schema", "choices"):
         return None
     what = "schema" if facts.output == "schema" else "choices"
-    return f"Hold the answers to your {what} by constrained decoding before you train for the form."
+    return f"Enforce your {what} with constrained decoding before you train for format."
 
 
 def _name_the_form(facts: Facts) -> str | None:
     if not facts.is_wrong("format") or facts.output in ("schema", "choices"):
         return None
-    return "Write the form down as `output: {schema: …}` or `{choices: […]}`: what is written can be enforced."
+    return "Declare the format as `output: {schema: …}` or `{choices: […]}`: what is declared can be enforced."
 
 
 def _reason_before_form(facts: Facts) -> str | None:
     if not facts.is_wrong("capability") or facts.output not in ("schema", "choices"):
         return None
-    return "Let the model think in free text before the answer that is held to its form."
+    return "Let the model reason in free text before the constrained answer."
 
 
 def _format_by_prompt(facts: Facts) -> str | None:
     score = facts.best_prompt_score
     if not facts.only_wrong("format") or score is None or score < FORMAT_BY_PROMPT:
         return None
-    return (
-        f"Do not tune for the form: the prompt gets {percent(score)}, and the rest is cheaper to enforce or to repair."
-    )
+    return f"Do not tune for format: the prompt gets {percent(score)}, and the rest is cheaper to enforce or to repair."
 
 
 def _format_by_tuning(facts: Facts) -> str | None:
     score = facts.best_prompt_score
     if not facts.is_wrong("format") or score is None or score >= FORMAT_BY_PROMPT:
         return None
-    return f"Tuning for the form is justified at {percent(score)}, if constrained decoding has been tried."
+    return f"Tuning for format is justified at {percent(score)}, if constrained decoding has been tried."
 
 
 def _shots_first(facts: Facts) -> str | None:
@@ -87,9 +87,7 @@ def _shots_first(facts: Facts) -> str | None:
         return None
     if facts.n_train is None or facts.n_train < SHOTS:
         return None
-    return (
-        f"Show {SHOTS} of your examples in the prompt, those nearest to each input, before you tune for form or style."
-    )
+    return f"Show {SHOTS} of your examples in the prompt, those nearest to each input, before you tune for format or style."
 
 
 def _larger_model_first(facts: Facts) -> str | None:
@@ -104,7 +102,7 @@ def _whole_in_prompt(facts: Facts) -> str | None:
         return None
     if tokens > WHOLE_IN_PROMPT_TOKENS:
         return None
-    return f"Try the whole knowledge in the prompt, about {tokens:,} tokens and cached by the vendor, before you build retrieval."
+    return f"Try all documents in the prompt, about {tokens:,} tokens and cached by the vendor, before you build retrieval."
 
 
 RULES = (
@@ -113,7 +111,7 @@ RULES = (
         "STRONG",
         "no prompt has been measured",
         _prompt_first,
-        "It costs hours, not weeks, and mostly it is enough: 57% of organisations never fine-tune.",
+        "It costs hours, not weeks, and is usually enough: 57% of organisations never fine-tune.",
         "Anthropic, Prompt engineering overview; LangChain, State of Agent Engineering 2025 (57%)",
         favours=("prompting",),
     ),
@@ -122,7 +120,7 @@ RULES = (
         "STRONG",
         "the best prompt is at the bar or above, and cost is no reason to tune",
         _bar_met,
-        "Every dearer rung only adds cost, upkeep and something that can break.",
+        "Every higher rung only adds cost, upkeep and something that can break.",
         "OpenAI, Model optimization guide",
         favours=("prompting",),
         opposes=("retrieval", *TRAINED),
@@ -141,7 +139,7 @@ RULES = (
         "MODERATE",
         f"the best prompt is at {percent(MARGIN_ONLY)} or above, yet below the bar",
         _margin_only,
-        "What is left is often wrong labels and ambiguous inputs, which no training mends.",
+        "What is left is often wrong labels and ambiguous inputs, which no training fixes.",
         PRACTICE,
         opposes=TRAINED,
     ),
@@ -150,25 +148,25 @@ RULES = (
         "MODERATE",
         f"the best prompt is at most {100 * NEAR_THE_BAR:.0f} points below the bar, with {OPTIMISER_ROWS} training rows or more",
         _optimise_the_prompt,
-        "Searched prompts gained such margins over written ones, and nothing has to be trained or served.",
+        "Optimised prompts have gained as much over handwritten ones, and nothing has to be trained or served.",
         "Khattab et al. 2023, DSPy (arXiv 2310.03714); Opsahl-Ong et al. 2024 (arXiv 2406.11695)",
         favours=("prompting",),
     ),
     Rule(
         "constrain-first",
         "STRONG",
-        "the form of the answers is wrong, and a schema or choices are given",
+        "the format of the answers is wrong, and a schema or choices are given",
         _constrain_first,
-        "Constrained decoding makes an invalid answer impossible at once, for nothing.",
+        "Constrained decoding makes invalid answers impossible, at no cost.",
         "Willard & Louf 2023 (arXiv 2307.09702)",
         favours=("prompting",),
     ),
     Rule(
         "name-the-form",
         "MODERATE",
-        "the form of the answers is wrong, and neither schema nor choices are given",
+        "the format of the answers is wrong, and neither schema nor choices are given",
         _name_the_form,
-        "A decoder can only be held to a form that somebody wrote down.",
+        "A decoder can only enforce a format that is declared.",
         "Willard & Louf 2023 (arXiv 2307.09702)",
         favours=("prompting",),
     ),
@@ -177,34 +175,34 @@ RULES = (
         "WEAK",
         "a capability is missing, and answers have a schema or choices",
         _reason_before_form,
-        "Models reason worse when the first token already has to fit a form.",
+        "Models reason worse when the first token already has to fit a format.",
         "Tam et al. 2024 (arXiv 2408.02442)",
         favours=("prompting",),
     ),
     Rule(
         "format-by-prompt",
         "STRONG",
-        f"only the form is wrong, and the best prompt is at {percent(FORMAT_BY_PROMPT)} or above",
+        f"only the format is wrong, and the best prompt is at {percent(FORMAT_BY_PROMPT)} or above",
         _format_by_prompt,
-        "Form is what a prompt, a grammar or a retry fixes; weights are the dearest way.",
+        "A prompt, a grammar or a retry fixes format; weights are the most expensive way.",
         PRACTICE,
         opposes=TRAINED,
     ),
     Rule(
         "format-by-tuning",
         "MODERATE",
-        f"the form is wrong, and the best prompt stays below {percent(FORMAT_BY_PROMPT)}",
+        f"the format is wrong, and the best prompt stays below {percent(FORMAT_BY_PROMPT)}",
         _format_by_tuning,
-        "Form is what tuning teaches fastest and most reliably.",
+        "Format is what tuning teaches fastest and most reliably.",
         "Meta AI, To fine-tune or not to fine-tune, 2024",
         favours=("sft",),
     ),
     Rule(
         "shots-first",
         "MODERATE",
-        "form or style is wrong, no prompt has been measured, and there are examples to show",
+        "format or style is wrong, no prompt has been measured, and there are examples to show",
         _shots_first,
-        "Examples in the prompt carry form and style, and near ones carry more than random ones.",
+        "Examples in the prompt convey format and style, and near ones more than random ones.",
         "Brown et al. 2020 (arXiv 2005.14165); Liu et al. 2022 (arXiv 2101.06804)",
         favours=("prompting",),
     ),
@@ -213,16 +211,16 @@ RULES = (
         "MODERATE",
         f"a capability is missing from a model of at most {SMALL_PARAMETERS / 1e9:.0f} billion parameters",
         _larger_model_first,
-        "It tells within an hour whether the task is hard or the model small.",
+        "Within an hour it shows whether the task is too hard or the model too small.",
         PRACTICE,
         favours=("prompting",),
     ),
     Rule(
         "whole-in-prompt",
         "MODERATE",
-        f"the knowledge has at most {WHOLE_IN_PROMPT_TOKENS:,} tokens, may travel in the prompt, and the model is an endpoint",
+        f"the knowledge has at most {WHOLE_IN_PROMPT_TOKENS:,} tokens, may go into the prompt, and the model is an endpoint",
         _whole_in_prompt,
-        "Nothing can be missed by a search that does not happen.",
+        "Without a search, nothing can be missed.",
         "Anthropic, Introducing contextual retrieval, 2024",
         favours=("prompting",),
     ),

@@ -1,4 +1,4 @@
-"""What to ask a person: one question a fact, the answers it takes, and whether an answer would change the advice at all."""
+"""Questions to a person: one per fact, the answers it takes, and whether an answer would change the advice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOTHING = "nothing"
 class FactQuestion:
     """fact: the field of Facts. text: the question. choices: the answers where they are few; () where it is a number.
 
-    kind: how a typed answer is read. samples: answers that are tried out to see whether the question matters.
+    kind: how a typed answer is read. samples: answers to try, to see whether the question matters.
     """
 
     fact: str
@@ -54,7 +54,7 @@ def question_of(fact: str) -> FactQuestion:
 
 @dataclass(frozen=True, slots=True)
 class OpenQuestion:
-    """A question whose answer is not known and would change the advice. changes: the rungs whose standing it decides."""
+    """A question whose answer would change the advice. changes: the rungs whose stance it decides."""
 
     question: FactQuestion
     changes: tuple[str, ...]
@@ -62,7 +62,7 @@ class OpenQuestion:
 
 @dataclass(frozen=True, slots=True)
 class AdviceOutcome:
-    """What a reader of the advice would notice: the standing of each rung, the rules that speak, the frameworks to take."""
+    """What a reader of the advice sees: the stance of each rung, the rules that apply, the frameworks to use."""
 
     stances: Mapping[str, Stance]
     rules: tuple[str, ...]
@@ -70,10 +70,7 @@ class AdviceOutcome:
 
 
 def open_questions(facts: Facts, outcome: Callable[[Facts], AdviceOutcome]) -> tuple[OpenQuestion, ...]:
-    """What is not known and matters, in the order in which to ask.
-
-    A question matters where one of its samples gives another outcome than not knowing does.
-    """
+    """The unknown facts that matter, in the order in which to ask: one of their samples changes the outcome."""
     now, found = outcome(facts), []
     for question in QUESTIONS:
         if getattr(facts, question.fact) is not None:
@@ -178,35 +175,35 @@ def _yes(fact: str, text: str) -> FactQuestion:
 QUESTIONS = (
     FactQuestion(
         "wrong",
-        "What is wrong with today's answers? Several are possible",
+        "What is wrong with today's answers? Name all that apply",
         "several",
         ((), *((kind,) for kind in WRONG), ("knowledge", "style")),
         (*WRONG, NOTHING),
     ),
-    FactQuestion("bar", "Which share of right answers would be good enough?", "bar", (0.5, 0.85, 0.98)),
+    FactQuestion("bar", "What share of right answers is good enough?", "bar", (0.5, 0.85, 0.98)),
     FactQuestion(
-        "best_prompt_score", "Which share does your best prompt reach?", "share", (0.02, 0.5, 0.8, 0.87, 0.92, 0.99)
+        "best_prompt_score", "What share does your best prompt get right?", "share", (0.02, 0.5, 0.8, 0.87, 0.92, 0.99)
     ),
     FactQuestion("n_examples", "How many labelled examples are there?", "count", (0, 1000)),
-    FactQuestion("n_train", "How many of them may be trained on?", "count", (20, 200, 2_000, 20_000, 100_000)),
+    FactQuestion("n_train", "How many of them may be used for training?", "count", (20, 200, 2_000, 20_000, 100_000)),
     FactQuestion(
         "output",
-        "Which form must an answer have?",
+        "What format must an answer have?",
         "choice",
         ("schema", "choices", "text"),
         ("schema", "choices", "text"),
     ),
     _yes("knowledge", "Are there documents that the answers depend on?"),
     FactQuestion("knowledge_changes", "How often do the documents change?", "choice", PACES, PACES),
-    FactQuestion("retrain_every", "How often would a tuned model be trained again?", "choice", PACES, PACES),
+    FactQuestion("retrain_every", "How often would a tuned model be retrained?", "choice", PACES, PACES),
     FactQuestion(
         "context",
-        "May the documents travel in the prompt?",
+        "May the documents go into the prompt?",
         "permission",
         ("allowed", "forbidden"),
         ("allowed", "forbidden"),
     ),
-    _yes("verbatim", "Must answers quote the documents word by word?"),
+    _yes("verbatim", "Must answers quote the documents word for word?"),
     _yes("restricted", "Are there documents that not every user may see?"),
     FactQuestion(
         "preferences",
@@ -215,10 +212,10 @@ QUESTIONS = (
         ("pairs", "labels", "none"),
         ("pairs", "labels", "none"),
     ),
-    _yes("reward", "Can a program tell how good an answer is, as with sums or code that runs?"),
+    _yes("reward", "Can a program score an answer, such as a calculation or code that runs?"),
     FactQuestion(
         "breadth",
-        "Is the task narrow, one kind of input, or broad?",
+        "Is the task narrow (one kind of input) or broad?",
         "choice",
         ("narrow", "broad"),
         ("narrow", "broad"),
@@ -230,11 +227,11 @@ QUESTIONS = (
     FactQuestion("calls_per_month", "How many calls a month?", "count", (1_000, 10_000_000)),
     FactQuestion(
         "parameters",
-        "How many parameters has the model that would be tuned (135m, 7b)?",
+        "How many parameters does the model to be tuned have (135m, 7b)?",
         "count",
         (10**8, 10**9, 8 * 10**9, 7 * 10**10),
     ),
     FactQuestion("cards", "How many GPUs can you use for training?", "count", (0, 1, 8)),
-    FactQuestion("card_gb", "How many GB of memory has one of them?", "amount", (8.0, 24.0, 80.0)),
-    _yes("web_ui", "Shall people train who do not write code?"),
+    FactQuestion("card_gb", "How many GB of memory does each have?", "amount", (8.0, 24.0, 80.0)),
+    _yes("web_ui", "Will people who do not write code train models?"),
 )

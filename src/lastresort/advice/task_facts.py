@@ -31,16 +31,16 @@ _NOT_TEXT = (".pdf", ".parquet", ".gz", ".docx")  # files whose size says little
 
 @dataclass(frozen=True, slots=True)
 class TaskFacts:
-    """facts: what the task tells. notes: sentences that a reader must see beside the advice."""
+    """notes: sentences that a reader must see with the advice."""
 
     facts: Facts
     notes: tuple[str, ...]
 
 
 def facts_of(task: Task) -> TaskFacts:
-    """What a task file and its data tell. Raises DataError where a file cannot be read or its examples cannot be split.
+    """Facts of a task file and its data. Raises DataError where a file cannot be read or its examples cannot be split.
 
-    A key that the file leaves out is not known, even where it has a default. What a climb would refuse is a note.
+    A missing key is unknown, even if it has a default. What a climb would refuse becomes a note.
     """
     split, _ = read_split(task)
     notes: tuple[str, ...] = ()
@@ -109,7 +109,7 @@ def _test_needed(task: Task, split: Split) -> int | None:
 
 
 def _preferences(path: Path | None) -> tuple[Literal["pairs", "labels", "none"] | None, int | None]:
-    """What is in the file of preferences, and how many rows; not known without one."""
+    """The kind of rows in the file of preferences, and how many; unknown without one."""
     if path is None:
         return None, None
     rows = read_rows(path)
@@ -125,7 +125,7 @@ def _text_tokens(path: Path) -> int | None:
 
 
 def _outside(model: str) -> bool:
-    """Whether a model of this name answers from a machine that is not one's own."""
+    """Whether a model of this name runs on an external machine."""
     if not is_paid(model):
         return False
     host = urlsplit(model).hostname or ""

@@ -16,21 +16,24 @@ LORA_ON_A_BIG_CARD = (6_000_000_000, 14_000_000_000)
 def _too_few_rows(facts: Facts) -> str | None:
     if facts.n_train is None or facts.n_train >= LEAST_ROWS:
         return None
-    wanted = f"{ADVISED_ROWS} to {NARROW_ROWS:,} is what a narrow task wants"
-    return f"Do not tune on {facts.n_train} rows; {LEAST_ROWS} is the least, {wanted}."
+    return f"Do not tune on {facts.n_train} rows: a narrow task needs {ADVISED_ROWS} to {NARROW_ROWS:,}, and at least {LEAST_ROWS}."
 
 
 def _few_rows(facts: Facts) -> str | None:
     if facts.n_train is None or facts.breadth == "broad" or not LEAST_ROWS <= facts.n_train < ADVISED_ROWS:
         return None
-    return f"Expect an unsteady gain from {facts.n_train} rows and compare several seeds; from {ADVISED_ROWS} rows it settles."
+    return (
+        f"Expect a noisy gain from {facts.n_train} rows and compare several seeds; it settles at {ADVISED_ROWS} rows."
+    )
 
 
 def _broad_rows(facts: Facts) -> str | None:
     if facts.breadth != "broad" or facts.n_train is None or facts.n_train >= BROAD_ROWS:
         return None
-    wanted = f"a broad task wants {BROAD_ROWS:,} rows or more"
-    return f"Narrow the task, or stay with the prompt: {wanted}, and you have {facts.n_train:,}."
+    return (
+        f"Narrow the task, or stay with the prompt: a broad task needs {BROAD_ROWS:,} rows or more, and you have "
+        f"{facts.n_train:,}."
+    )
 
 
 def _enough_rows(facts: Facts) -> str | None:
@@ -48,13 +51,15 @@ def _enough_rows(facts: Facts) -> str | None:
 def _clean_not_more(facts: Facts) -> str | None:
     if facts.breadth == "broad" or facts.n_train is None or facts.n_train <= NARROW_ROWS:
         return None
-    return f"Clean the rows and take out what repeats instead of adding to the {facts.n_train:,} that you have."
+    return f"Clean and deduplicate your {facts.n_train:,} rows instead of adding more."
 
 
 def _label_more(facts: Facts) -> str | None:
     if not facts.can_label or facts.n_train is None or facts.n_train >= ADVISED_ROWS:
         return None
-    return f"Have {ADVISED_ROWS - facts.n_train} more examples labelled, those first on which the prompt fails."
+    return (
+        f"Have {ADVISED_ROWS - facts.n_train} more examples labelled, starting with those that the prompt gets wrong."
+    )
 
 
 def _teacher_labels(facts: Facts) -> str | None:
@@ -69,15 +74,13 @@ def _teacher_labels(facts: Facts) -> str | None:
 def _weights_elsewhere(facts: Facts) -> str | None:
     if facts.trainable is not False or not facts.may_train:
         return None
-    return "Name an open model under `tune.model`: the weights of the one you prompt are not here to train."
+    return "Name an open model under `tune.model`: the weights of the model you prompt are not available for training."
 
 
 def _style_by_tuning(facts: Facts) -> str | None:
     if not facts.is_wrong("style") or (facts.n_train is not None and facts.n_train < LEAST_ROWS):
         return None
-    return (
-        "Tune for the style if five examples in the prompt do not carry it; pick rows that are good rather than many."
-    )
+    return "Tune for style if five examples in the prompt do not convey it; prefer good rows to many."
 
 
 def _lora_not_full(facts: Facts) -> str | None:
@@ -100,9 +103,7 @@ def _rent_a_big_card(facts: Facts) -> str | None:
         return None
     if not (facts.method == "qlora" or facts.too_small_for_lora):
         return None
-    return (
-        f"Rent a card of {BIG_CARD_GB:.0f} GB for some hours if that gap matters: this model trains there in 16 bits."
-    )
+    return f"Rent an {BIG_CARD_GB:.0f} GB card for a few hours if that gap matters: this model trains there in 16 bits."
 
 
 def _all_linear(facts: Facts) -> str | None:
@@ -119,7 +120,7 @@ RULES = (
         "STRONG",
         f"there are fewer than {LEAST_ROWS} training rows",
         _too_few_rows,
-        "So few rows are learned by heart, and the test rows they would cost are worth more.",
+        "So few rows are memorised, and they are worth more as test rows.",
         "OpenAI, Supervised fine-tuning guide (50 to begin with)",
         opposes=("sft", "full"),
     ),
@@ -146,7 +147,7 @@ RULES = (
         "MODERATE",
         f"behaviour is wrong, and there are {ADVISED_ROWS} training rows or more ({BROAD_ROWS:,} for a broad task)",
         _enough_rows,
-        "Behaviour is learned from some hundred to some thousand good rows.",
+        "Behaviour is learned from hundreds to thousands of good rows.",
         "Zhou et al. 2023, LIMA (arXiv 2305.11206)",
         favours=("sft",),
     ),
@@ -164,7 +165,7 @@ RULES = (
         "MODERATE",
         f"there are fewer than {ADVISED_ROWS} training rows and people who can label",
         _label_more,
-        "An hour of labelling helps every rung: shots, tuning and the test all live on it.",
+        "An hour of labelling helps every rung: few-shot prompts, tuning and the test all use the labels.",
         "OpenAI, Supervised fine-tuning guide",
     ),
     Rule(
@@ -172,7 +173,7 @@ RULES = (
         "MODERATE",
         f"there are fewer than {ADVISED_ROWS} training rows, and a larger model answers well enough",
         _teacher_labels,
-        "Small models trained on a large one's reasoned answers reached it with fewer rows than labels alone would take.",
+        "Small models trained on a large model's rationales matched it with fewer rows than labels alone need.",
         "Hsieh et al. 2023 (arXiv 2305.02301)",
         favours=("sft",),
     ),
@@ -197,9 +198,9 @@ RULES = (
     Rule(
         "lora-not-full",
         "MODERATE",
-        "all weights would be trained although no capability is missing and the knowledge may travel in the prompt",
+        "all weights would be trained although no capability is missing and the knowledge may go into the prompt",
         _lora_not_full,
-        "On sets of this size an adapter learns as much, forgets less, and is a file that can be taken off again.",
+        "On sets of this size an adapter learns as much, forgets less, and can be removed again.",
         "Biderman et al. 2024 (arXiv 2405.09673); Schulman et al. 2025, LoRA without regret",
         opposes=("full",),
     ),
@@ -208,7 +209,7 @@ RULES = (
         "MODERATE",
         "QLoRA is chosen, or the card is too small for LoRA",
         _qlora_gap,
-        "Its paper found no loss on its own tasks, users of others do; only yours count.",
+        "Its paper found no loss on its tasks, users report some on theirs; only yours count.",
         "Dettmers et al. 2023 (arXiv 2305.14314); practice",
         concerns=TRAINED,
     ),
@@ -217,16 +218,16 @@ RULES = (
         "WEAK",
         "QLoRA is chosen or the card too small for LoRA, and the model has 6 to 14 billion parameters",
         _rent_a_big_card,
-        "Some hours of such a card cost a few dollars.",
+        "A few hours of such a card cost a few dollars.",
         PRACTICE,
         concerns=TRAINED,
     ),
     Rule(
         "all-linear",
         "WEAK",
-        f"adapters sit on attention alone, and a capability is missing or there are more than {NARROW_ROWS:,} rows",
+        f"adapters are on attention only, and a capability is missing or there are more than {NARROW_ROWS:,} rows",
         _all_linear,
-        "Most of a model's capacity is in the layers between; on small format tasks it makes no difference.",
+        "Most of a model's capacity is in the feed-forward layers; on small format tasks it makes no difference.",
         "Schulman et al. 2025, LoRA without regret",
         concerns=("sft",),
     ),
