@@ -24,7 +24,7 @@ from export_samples import samples
 from lastresort.errors import InputError
 from lastresort.interop.exporting import TARGETS
 from lastresort.interop.exporting.export import ExportedFolder, export
-from lastresort.interop.exporting.trained import of_file
+from lastresort.interop.exporting.trained import training_from_file
 
 PEERS = Path(__file__).resolve().parent / "peers"
 FILES = {
@@ -80,7 +80,7 @@ def answers_of(framework: str, environments: Path, written: dict[str, Path]) -> 
             continue
         details = {"gpu": "l4"} if framework == "skypilot" else {}
         try:
-            found = export(of_file(path), framework, path.parent / f"export-{framework}", **details)
+            found = export(training_from_file(path), framework, path.parent / f"export-{framework}", **details)
         except InputError as error:
             answers.append(Answer(framework, name, "no counterpart", str(error)))
             continue

@@ -26,7 +26,7 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # whoever trains it loads its data from the hub; here nothing is fetched
 
 from lastresort.errors import LastresortError
-from lastresort.interop.reading import foreign, read
+from lastresort.interop.reading import framework_of, read
 
 RELEASES = {"axolotl": "axolotl==0.19.0", "llamafactory": "llamafactory==0.9.5"}
 SHOWN = 12  # reasons of each kind
@@ -77,7 +77,7 @@ def unpacked(name: str, release: str, sources: Path) -> Path:
 def configurations(framework: str, root: Path) -> Iterator[Path]:
     """Trainings of this framework among the examples."""
     for path in sorted(root.rglob("*.y*ml")):
-        if "examples" in path.relative_to(root).parts and foreign(path) == framework:
+        if "examples" in path.relative_to(root).parts and framework_of(path) == framework:
             yield path
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from lastresort.interop.exporting.export import ExportedFolder, export
-from lastresort.interop.exporting.trained import of_file
+from lastresort.interop.exporting.trained import training_from_file
 from train_support import training_file
 
 REWARDS = "def score(prompts, completions, **columns):\n    return [float(len(one)) for one in completions]\n"
@@ -21,7 +21,7 @@ def exported(
     """Write a training file and export it."""
     path = training_file(folder, objective, rows, **keys)
     details = {"gpu": "l4"} if to == "skypilot" else {}
-    return export(of_file(path), to, folder / f"export-{to}", **details)
+    return export(training_from_file(path), to, folder / f"export-{to}", **details)
 
 
 def grouped(folder: Path, to: str, objective: Any = "grpo", **keys: Any) -> ExportedFolder:

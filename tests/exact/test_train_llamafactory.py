@@ -102,5 +102,5 @@ def test_strict_refuses_what_is_not_honoured(
 ) -> None:
     path = llamafactory_file(tmp_path, "sft", disable_shuffling=True)
     assert lastresort(monkeypatch, "train", str(path), "--strict") == 2
-    assert "disable_shuffling is not honoured" in capsys.readouterr().err
+    assert "disable_shuffling is ignored" in capsys.readouterr().err
     assert not (tmp_path / "saves").exists()

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from export_support import exported, grouped, saved_adapter
 from lastresort.interop.exporting.export import export
 from lastresort.interop.exporting.rows import rows_of
-from lastresort.interop.exporting.trained import of_training_file
-from lastresort.interop.reading import foreign, read, written
+from lastresort.interop.exporting.trained import exportable
+from lastresort.interop.reading import framework_of, read, write_imported
 from lastresort.spec.training import load_training
 from lastresort.train.loop.batches import steps_per_epoch
 from lastresort.train.settings import TrainingFile
@@ -100,10 +100,10 @@ def there_and_back(
         document = {"model": str(model), "data": {"train": "rows.jsonl", **eval_share}, **keys}
         (folder / "train.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
         before = load_training(folder / "train.yaml")
-        found = export(of_training_file(before), to, folder / "out")
+        found = export(exportable(before), to, folder / "out")
         config = found.folder / FILES[to]
-        assert foreign(config) == to
-        yield before, load_training(written(read(config), folder / "back", config))
+        assert framework_of(config) == to
+        yield before, load_training(write_imported(read(config), folder / "back", config))
 
 
 @pytest.mark.parametrize(("to", "objective"), list(cases()))
@@ -182,7 +182,7 @@ def test_groups_come_back_with_their_rewards(objective: str, tmp_path: Path) -> 
     config = found.folder / FILES["axolotl"]
     before, after = (
         load_training(tmp_path / "train.yaml"),
-        load_training(written(read(config), tmp_path / "back", config)),
+        load_training(write_imported(read(config), tmp_path / "back", config)),
     )
     assert (after.objective, dict(after.settings.objective.options)) == (
         objective,
@@ -204,5 +204,5 @@ def test_what_a_training_goes_on_from_comes_back(to: str, objective: str, tmp_pa
     adapter = saved_adapter(tmp_path)
     found = exported(tmp_path, to, objective, data_for(objective), adapter=None, start_from=str(adapter))
     config = found.folder / FILES[to]
-    after = load_training(written(read(config), tmp_path / "back", config))
+    after = load_training(write_imported(read(config), tmp_path / "back", config))
     assert after.start_from == found.folder / "start"

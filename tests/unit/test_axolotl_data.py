@@ -12,8 +12,8 @@ import pytest
 
 from axolotl_support import imported, rows_of, told
 from lastresort.errors import DataError, PrerequisiteError, TaskError
-from lastresort.interop.axolotl.entries import split_named
-from lastresort.interop.reading import written
+from lastresort.interop.axolotl.entries import split_of
+from lastresort.interop.reading import write_imported
 from lastresort.spec.training import load_training
 
 PLAIN = {"system_format": "", "no_input_format": "{instruction}"}
@@ -83,7 +83,7 @@ def test_folders(tmp_path: Path) -> None:
     assert texts(tmp_path, {"path": folder}) == ["0", "1"]
     assert texts(tmp_path, {"path": folder, "split": "test"}) == ["9"]
     assert texts(tmp_path, {"path": folder, "data_files": ["train-1.parquet"]}) == ["1"]
-    assert [split_named(Path(name)) for name in ("a/latest.json", "val/x.json", "my_eval.csv")] == [
+    assert [split_of(Path(name)) for name in ("a/latest.json", "val/x.json", "my_eval.csv")] == [
         "train",
         "validation",
         "test",
@@ -189,12 +189,12 @@ def test_each_data_set_is_a_file_of_its_own(tmp_path: Path) -> None:
     one, two = (str(write(tmp_path / name, rows(2, start))) for start, name in enumerate(("one.jsonl", "two.csv")))
     entries = [{"path": path, "type": PLAIN} for path in (one, two)]
     found = imported(tmp_path, datasets=entries, test_datasets=[entries[0] | {"split": "train"}])
-    path = written(found, tmp_path / "out", tmp_path / "axolotl.yml")
+    path = write_imported(found, tmp_path / "out", tmp_path / "axolotl.yml")
     file = load_training(path, {"model": "embedded"})
     assert [part.name for part in file.data.train] == ["train-1.jsonl", "train-2.jsonl"]
     assert [part.name for part in file.data.eval] == ["eval.jsonl"]
     assert (file.output, file.settings.batch_size, file.max_tokens) == (tmp_path / "out", 1, 512)
-    share = written(
+    share = write_imported(
         imported(tmp_path, datasets=entries, val_set_size=0.25), tmp_path / "other", tmp_path / "axolotl.yml"
     )
     assert load_training(share, {"model": "embedded"}).data.eval_share == 0.25
@@ -208,7 +208,7 @@ def test_what_json_cannot_hold_is_named(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
     found = imported(tmp_path, datasets=[{"path": str(tmp_path / "rows.parquet")}], rl="dpo")
     with pytest.raises(DataError, match=r"rows.parquet, row 1: found a value that JSON cannot hold"):
-        written(found, tmp_path / "out", tmp_path / "axolotl.yml")
+        write_imported(found, tmp_path / "out", tmp_path / "axolotl.yml")
 
 
 def test_a_column_that_is_not_there_is_named_with_its_row(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import yaml
 from export_support import configuration, rows_in
 from lastresort.interop.exporting.export import export
 from lastresort.interop.exporting.job import ExportableTraining
-from lastresort.interop.exporting.trained import of_file
+from lastresort.interop.exporting.trained import training_from_file
 from tiny_model import save_tiny_model
 from train_support import lastresort, training_file, write_rows
 
@@ -89,8 +89,8 @@ def test_what_was_imported_and_trained_is_exported_from_its_output_folder(
     top = (tmp_path / "trained/export-llamafactory/llamafactory.yaml").read_text(encoding="utf-8")
     readme = (tmp_path / "trained/export-llamafactory/README.md").read_text(encoding="utf-8")
     for text in (capsys.readouterr().err, top, readme):
-        assert "neftune_noise_alpha is not honoured" in text  # not honoured
-        assert "val_set_size: Nothing sets when to evaluate" in text  # a trap
+        assert "neftune_noise_alpha is ignored" in text
+        assert "val_set_size: No key sets when to evaluate" in text  # a trap
     written = yaml.safe_load(top)
     assert (written["seed"], written["cutoff_len"], written["lora_target"]) == (5, 256, "q_proj")
     assert written["model_name_or_path"] == "../../model"
@@ -179,7 +179,7 @@ def test_a_system_turn_that_the_template_refuses_stands_where_it_was_trained(tmp
     refuses = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
     place.write_text(refuses + place.read_text(encoding="utf-8"), encoding="utf-8")
     rows = [{"messages": [{"role": "system", "content": "Be brief."}, *ROWS[0]["messages"]]}]
-    found = export(of_file(training_file(tmp_path, "sft", rows)), "llamafactory", tmp_path / "out2")
+    found = export(training_from_file(training_file(tmp_path, "sft", rows)), "llamafactory", tmp_path / "out2")
     assert [turn["role"] for turn in rows_in(found)[0]["messages"]] == ["user", "assistant"]
     assert rows_in(found)[0]["messages"][0]["content"].startswith("Be brief.")
 
@@ -190,7 +190,7 @@ def test_pairs_as_labels_are_labels_already(tmp_path: Path) -> None:
     from train_support import pairs
 
     path = training_file(tmp_path, "kto", pairs(), pairs_as_labels=True)
-    found = export(of_file(path), "skypilot", tmp_path / "out2", gpu="l4")
+    found = export(training_from_file(path), "skypilot", tmp_path / "out2", gpu="l4")
     assert len(rows_in(found)) == 24
     written = load_training(found.folder / "training.yaml")
     assert [unit.label for unit in read_units(written, written.data.train)] == [True, False] * 12
@@ -207,14 +207,14 @@ def test_a_call_of_a_tool_is_refused_where_it_would_be_lost(tmp_path: Path) -> N
     asked, answer = ROWS[0]["messages"]
     path = training_file(tmp_path, "sft", [{"messages": [asked, call, {"role": "tool", "content": "1"}, answer]}])
     with pytest.raises(DataError, match="found a call of a tool"):
-        export(of_file(path), "llamafactory", tmp_path / "out2")
+        export(training_from_file(path), "llamafactory", tmp_path / "out2")
 
 
 def test_the_same_training_gives_the_same_bytes(tmp_path: Path) -> None:
     path = training_file(tmp_path, "sft", data={"train": "rows.jsonl", "eval": 0.25})
     texts = []
     for _ in range(2):
-        found = export(of_file(path), "llamafactory", tmp_path / "out2")
+        found = export(training_from_file(path), "llamafactory", tmp_path / "out2")
         texts.append({name: (found.folder / name).read_bytes() for name in found.files})
     assert texts[0] == texts[1]
     assert len(rows_in(found)) == 9

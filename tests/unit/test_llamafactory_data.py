@@ -149,18 +149,18 @@ def test_a_data_set_of_which_nothing_is_left_is_an_error(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
-        ({"hf_hub_url": 3}, "as hf_hub_url"),
+        ({"hf_hub_url": 3}, 'key "hf_hub_url": found a number (3)'),
         ({"ms_hub_url": "org/data"}, "not fetched from ModelScope"),
         ({"script_url": "load.py"}, "no code of a data set is run"),
         ({"cloud_file_name": "s3://bucket/a.json"}, "not fetched from S3 or GCS"),
-        ({"formatting": "chat"}, 'found the formatting "chat"'),
+        ({"formatting": "chat"}, 'key "formatting": found "chat"'),
         ({"columns": {"images": "images"}}, "found images"),
         ({"columns": {"promt": "instruction"}}, 'Write "prompt"'),
         ({"columns": {"prompt": "question", "response": "output"}}, 'found no column "question"'),
         ({"tag": {}}, 'Write "tags"'),
         ({"file_name": "other.json"}, 'found no file "other.json"'),
-        ({"subset": "en"}, 'found subset: "en"'),
-        ({"num_samples": "all"}, "as num_samples"),
+        ({"subset": "en"}, 'key "subset": found "en"'),
+        ({"num_samples": "all"}, 'key "num_samples": found text'),
         ({"ranking": True}, "expected no pairs, for stage: sft"),
     ],
 )
@@ -238,7 +238,7 @@ def test_held_out_data_sets_are_read_alike(tmp_path: Path) -> None:
     data_set(tmp_path, ROWS[:2], name="other")
     found = imported(tmp_path, data_set(tmp_path), eval_dataset="other")
     assert [len(list(source.rows())) for source in found.held_out] == [2]
-    assert "never looks at what is held out" in remarks(found, "trap")["eval_dataset"]
+    assert "never evaluates held-out rows" in remarks(found, "trap")["eval_dataset"]
 
 
 TOOL_TEMPLATE = (

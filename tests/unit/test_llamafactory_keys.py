@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lastresort.errors import TaskError
+from lastresort.interop.llamafactory.keys import FILE
 from lastresort.interop.llamafactory.templates import TEMPLATES
-from lastresort.interop.llamafactory.unheard import REFUSED
 from llamafactory_support import ROWS, data_set, imported, remarks
 
 FOR_PPO_ALONE = {"reward_model"}
@@ -141,7 +141,7 @@ def test_labels_have_their_weights(tmp_path: Path) -> None:
         ({"finetuning_type": "lore"}, "expected lora or full. Correct it"),
         ({"quantization_bit": 8}, "expected 4 by bitsandbytes"),
         ({"quantization_bit": 4, "quantization_method": "hqq"}, "4 bits by hqq"),
-        ({"quantization_bit": 4, "use_dora": True}, "DoRA is trained here on a base that is not quantised"),
+        ({"quantization_bit": 4, "use_dora": True}, "since DoRA needs an unquantised base here"),
         ({"optim": "lion"}, 'found "lion"'),
         ({"lr_scheduler_type": "inverse_sqrt"}, "expected linear, cosine"),
         ({"learning_rate": "fast"}, 'key "learning_rate": found text ("fast")'),
@@ -205,7 +205,7 @@ def test_keys_that_are_not_honoured_are_named_one_group_or_one_key_at_a_time(
         "early_stopping_steps, load_best_model_at_end", "adam_beta2", "vllm_maxlen", "pref_beta",
         "of_the_future",
     }  # fmt: skip
-    assert all(" not honoured: " in sentence for sentence in named.values())
+    assert all(" ignored: " in sentence for sentence in named.values())
 
 
 def test_keys_of_no_result_are_named_together(tmp_path: Path, rows: dict[str, Any]) -> None:
@@ -220,7 +220,7 @@ def test_keys_of_no_result_are_named_together(tmp_path: Path, rows: dict[str, An
     found = imported(tmp_path, rows, keys)
     assert remarks(found, "ignored") == {}
     assert remarks(found, "differs")["logging_steps, plot_loss, save_steps, deepspeed, flash_attn, kt_x"].startswith(
-        "logging_steps, plot_loss, save_steps, deepspeed, flash_attn and kt_x change no result there"
+        "logging_steps, plot_loss, save_steps, deepspeed, flash_attn and kt_x do not change the result"
     )
 
 
@@ -235,15 +235,15 @@ def test_what_is_switched_off_is_not_named(tmp_path: Path, rows: dict[str, Any])
     ("keys", "key", "sentence"),
     [
         ({"do_train": None}, "do_train", "LLaMA-Factory trains nothing"),
-        ({"val_size": 0.25}, "val_size", "never looks at what is held out"),
-        ({"template": "glm4"}, "template", "template: glm4 is not written out here"),
+        ({"val_size": 0.25}, "val_size", "never evaluates held-out rows"),
+        ({"template": "glm4"}, "template", "template: glm4 is not known here"),
         (
             {"template": "qwen3"},
             "template",
-            "An empty <think></think> is put before every answer that has none, and trained",
+            "Answers without a thought get an empty <think></think>, which is trained",
         ),
         ({"template": "qwen3", "enable_thinking": False}, "enable_thinking", "as part of the prompt"),
-        ({"gradient_checkpointing": False}, "gradient_checkpointing", "switches nothing off"),
+        ({"gradient_checkpointing": False}, "gradient_checkpointing", "has no effect"),
         ({"lr_scheduler_type": "constant", "warmup_steps": 9}, "warmup_steps", "has no warm-up"),
     ],
 )
@@ -265,14 +265,14 @@ def test_rows_that_may_be_longer_are_no_trap_yet(tmp_path: Path, rows: dict[str,
 
 def test_no_output_is_overwritten(tmp_path: Path, rows: dict[str, Any]) -> None:
     named = remarks(imported(tmp_path, rows, overwrite_output_dir=True, logging_steps=10), "differs")
-    assert "a second run needs another output_dir, or --resume" in named["overwrite_output_dir"]
+    assert "a second run needs another output_dir or --resume" in named["overwrite_output_dir"]
     assert "overwrite_output_dir" not in remarks(imported(tmp_path, rows, overwrite_output_dir=False), "differs")
 
 
 def test_dropout_is_off_where_preferences_are_trained(tmp_path: Path, pairs: dict[str, Any]) -> None:
     found = imported(tmp_path, pairs, lora_dropout=0.1)
     assert found.document["adapter"]["dropout"] == 0.0
-    assert "switches every dropout off" in remarks(found, "trap")["lora_dropout"]
+    assert "every dropout is off with stage: dpo" in remarks(found, "trap")["lora_dropout"]
 
 
 def test_an_adapter_is_trained_further_with_another_reference(tmp_path: Path, pairs: dict[str, Any]) -> None:
@@ -281,7 +281,7 @@ def test_an_adapter_is_trained_further_with_another_reference(tmp_path: Path, pa
     assert found.document["start_from"] == str(tmp_path / "sft")
     assert "adapter" not in found.document
     assert "the base without any adapter" in remarks(found, "differs")["adapter_name_or_path"]
-    assert "has its own" in remarks(found, "ignored")["lora_rank"]
+    assert "keeps its own" in remarks(found, "ignored")["lora_rank"]
 
 
 def test_an_adapter_on_a_base_in_4_bits_says_so_itself(tmp_path: Path, rows: dict[str, Any]) -> None:
@@ -320,5 +320,5 @@ def test_the_share_that_is_held_out(tmp_path: Path, rows: dict[str, Any]) -> Non
 def test_the_page_names_what_is_refused_and_which_templates_are_written_out() -> None:
     page = (Path(__file__).parents[2] / "docs" / "neighbours.md").read_text(encoding="utf-8")
     section = page.partition("## LLaMA-Factory")[2]
-    assert [key for key in REFUSED if f"`{key}`" not in section and key not in FOR_PPO_ALONE] == []
+    assert [key for key in FILE.refused if f"`{key}`" not in section and key not in FOR_PPO_ALONE] == []
     assert [name for name in TEMPLATES if f"`{name}`" not in section] == []

@@ -64,7 +64,7 @@ def test_honoured_keys_and_rows_stay(
         )
     )
     first = reading.read(path)
-    own = reading.written(first, tmp_path / "out", path)
+    own = reading.write_imported(first, tmp_path / "out", path)
     assert lastresort(monkeypatch, "export", str(own), "--to", "llamafactory", "--out", str(tmp_path / "there")) == 0
     second = reading.read(tmp_path / "there" / "llamafactory.yaml")
     assert _without_output(second) == _without_output(first)

@@ -116,7 +116,7 @@ def test_a_template_that_the_model_has_not_is_a_trap(tmp_path: Path) -> None:
     said = remarks(imported(tmp_path, keys, template="llama3"), "trap")["template"]
     assert "<|start_header_id|>" in said
     assert "<|im_start|>" in said
-    assert "chat and the gate do not" in said
+    assert "chat and the gate use the model's own" in said
     assert "serve" not in said
 
 
@@ -146,4 +146,4 @@ def test_a_cutoff_beyond_the_context_of_the_model(tmp_path: Path) -> None:
     found = imported(tmp_path, keys, cutoff_len=4096)
     assert found.document["max_tokens"] == 2048
     said = [remark.sentence for remark in found.remarks if remark.key == "cutoff_len"]
-    assert "4096 is more than the model's context" in said[0]
+    assert "4096 exceeds the model's context" in said[0]

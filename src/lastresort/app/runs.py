@@ -235,7 +235,7 @@ def export_training(request: ExportRequest) -> ExportedFolder:
 
 
 def _training(source: Path, rung: str | None) -> ExportableTraining:
-    from lastresort.interop.exporting.trained import is_output_folder, of_file, of_output_folder
+    from lastresort.interop.exporting.trained import is_output_folder, training_from_file, training_from_output
     from lastresort.records.record import FILE_NAME
     from lastresort.train.files.run_folder import BEGUN
 
@@ -251,7 +251,7 @@ def _training(source: Path, rung: str | None) -> ExportableTraining:
             remedy="Leave it out.",
         )
     if is_output_folder(source):
-        return of_output_folder(source)
+        return training_from_output(source)
     if (source / BEGUN).is_file():
         raise InputError(
             "this training has not finished",
@@ -259,4 +259,4 @@ def _training(source: Path, rung: str | None) -> ExportableTraining:
             expected="one that ran to its end",
             remedy="`lastresort train FILE --resume` goes on with it; FILE itself can be exported already.",
         )
-    return of_file(source)
+    return training_from_file(source)

@@ -84,14 +84,14 @@ def _training_file(request: TrainRequest, progress: Progress, *, first: bool) ->
             expected="the training file that it came of",
             remedy="`lastresort train FILE --resume` goes on with it.",
         )
-    if reading.foreign(path) is None:
+    if reading.framework_of(path) is None:
         return load_training(path, overrides)
     imported = reading.read(path, overrides, strict=request.strict)
-    for line in reading.said(imported.remarks):
+    for line in reading.remark_lines(imported.remarks):
         progress.say(line)
     # The others may find the run that the first process has begun by now.
-    output = reading.output_of(imported, path)
-    return load_training(reading.written(imported, output, path, resume=request.resume or not first))
+    output = reading.output_folder(imported, path)
+    return load_training(reading.write_imported(imported, output, path, resume=request.resume or not first))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,4 @@
-"""What any neighbour's training file becomes: keys of our own training file, rows in our own shapes, and remarks.
-
-Data on the Hugging Face Hub, through `datasets`, which is loaded only here.
-"""
+"""What another framework's training file becomes: keys of our training file, rows in our shapes, and remarks."""
 
 from __future__ import annotations
 
@@ -19,10 +16,10 @@ Kind = Literal["ignored", "differs", "trap"]
 
 @dataclass(frozen=True, slots=True)
 class ImportRemark:
-    """Something about a neighbour's file that the reader must know.
+    """Something about the file that its reader must know.
 
-    key: of that file, dotted. kind: ignored (a key that is not honoured), differs (honoured, with another meaning of
-    detail), trap (honoured, and probably not what was meant).
+    key: of that file, dotted. kind: ignored (the key has no effect here), differs (honoured, but differs in a detail), trap
+    (honoured, but probably does not do what was intended).
     """
 
     key: str
@@ -44,11 +41,9 @@ class RowSource:
 
 @dataclass(frozen=True, slots=True)
 class ImportedTraining:
-    """A neighbour's training in our words.
-
-    document: keys of our training file (docs/train.md), without `data`. eval_share: a share or a count of the rows
-    that are held out. rendered_by: the key and value of the neighbour's file by which rows become text ("template: llama3"),
-    None where they stay turns.
+    """document: keys of our training file (docs/train.md), without `data`. eval_share: a share or a count of the rows to hold
+    out. rendered_by: the key and value of the foreign file by which rows become text ("template: llama3"), None where they
+    stay turns.
     """
 
     framework: Framework
@@ -69,7 +64,10 @@ def hub_rows(
     data_files: Sequence[str] = (),
     data_dir: str | None = None,
 ) -> list[RawRow]:
-    """The rows of one split. Raises PrerequisiteError without `datasets`, DataError where the data cannot be loaded."""
+    """The rows of one split of data on the Hub.
+
+    Raises PrerequisiteError without `datasets`, DataError where the data cannot be loaded.
+    """
     try:
         import datasets
     except ImportError as error:

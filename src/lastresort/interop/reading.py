@@ -1,4 +1,4 @@
-"""Another framework's training file: known by its keys, read in our words, and written out as a training file with its rows."""
+"""Another framework's training file: recognised by its keys, translated, and written as our own training file with its rows."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ READERS: Mapping[Framework, str] = {
 }
 
 
-def foreign(path: Path) -> Framework | None:
-    """Whose file this is, by its keys; None for one of ours, and for what no one can read."""
+def framework_of(path: Path) -> Framework | None:
+    """Whose file this is, by its keys; None for one of ours, and for unreadable ones."""
     try:
         return _framework(_document(path).values)
     except TaskError:
@@ -37,37 +37,38 @@ def foreign(path: Path) -> Framework | None:
 
 
 def read(path: Path, overrides: Mapping[str, Any] | None = None, *, strict: bool = False) -> ImportedTraining:
-    """A file of another framework. overrides: its own keys, dotted, set from outside. strict: refuse what is not honoured.
+    """A file of another framework. overrides: its own keys, dotted, as --set gives them. strict: refuse ignored keys.
 
-    Raises TaskError for a file that cannot be trained, and with strict for one with keys that are not honoured.
+    Raises TaskError for a file that cannot be trained, and with strict for ignored keys.
     """
     document = _document(path)
     values = with_overrides(document, overrides).values if overrides else document.values
     framework = _framework(values)
     if framework is None:
-        raise TaskError("found the keys of no framework that is known", where=str(path), expected=TRAINING.holds)
+        raise TaskError("found keys of no known framework", where=str(path), expected=TRAINING.holds)
     imported: ImportedTraining = import_module(READERS[framework]).read(values, path)
     ignored = [remark for remark in imported.remarks if remark.kind == "ignored"]
     if strict and ignored:
+        count = sum(len(remark.key.split(", ")) for remark in ignored)
         raise TaskError(
-            f"found {len(ignored)} of its keys that are not honoured: {' '.join(remark.sentence for remark in ignored)}",
+            f"found keys that are ignored ({count}): {' '.join(remark.sentence for remark in ignored)}",
             where=str(path),
             remedy="Remove or correct them, or leave --strict out.",
         )
     return imported
 
 
-def output_of(imported: ImportedTraining, path: Path) -> Path:
-    """Where the run goes: as the file says, or else beside it, named after it."""
+def output_folder(imported: ImportedTraining, path: Path) -> Path:
+    """Where the run goes: the file's own output, or else a folder next to the file, named after it."""
     named = imported.document.get("output")
     return Path(str(named)) if named is not None else path.absolute().with_name(f"{path.stem}-out")
 
 
-def written(imported: ImportedTraining, output: Path, path: Path, *, resume: bool = True) -> Path:
-    """Write the rows and a training file of ours below OUTPUT; the same file and data give the same bytes. Returns its path.
+def write_imported(imported: ImportedTraining, output: Path, path: Path, *, resume: bool = True) -> Path:
+    """Write the rows and a training file below OUTPUT; the same file and data give the same bytes. Returns its path.
 
-    path: the file that was read. resume: whether a run that stands in OUTPUT may be gone on with. Raises DataError for rows that
-    cannot be read; InputError, with nothing written, where OUTPUT may not be written into or holds a run begun with other rows.
+    path: the file that was read. resume: whether a run in OUTPUT may be resumed. Raises DataError for rows that cannot be read;
+    InputError, with nothing written, where OUTPUT cannot be used or holds a run with other rows.
     """
     run_state(output, resume=resume)
     folder = output / IMPORTED
@@ -92,7 +93,7 @@ def written(imported: ImportedTraining, output: Path, path: Path, *, resume: boo
 
 
 def _document(path: Path) -> YamlDocument:
-    """Read as the others read it: YAML 1.1, aliases included."""
+    """Read as the frameworks read it: YAML 1.1, with aliases."""
     text = read_text(path, TRAINING)
     try:
         values = yaml.safe_load(text)
@@ -133,7 +134,7 @@ def _check_same(folder: Path, rows: Mapping[str, str]) -> None:
                 f"the rows of {name} have changed since this run began",
                 where=str(folder),
                 expected="the same data",
-                remedy="Set them back to go on, or name another output.",
+                remedy="Restore them to resume, or name another output.",
             )
 
 
@@ -176,6 +177,6 @@ def _relative(path: Path, folder: Path) -> str:
     return name if name.startswith((".", "/")) else f"./{name}"
 
 
-def said(remarks: Sequence[ImportRemark]) -> list[str]:
-    """Each remark once, as it is told."""
+def remark_lines(remarks: Sequence[ImportRemark]) -> list[str]:
+    """Each remark once, as it is printed."""
     return list(dict.fromkeys(f"{remark.kind}: {remark.sentence}" for remark in remarks))

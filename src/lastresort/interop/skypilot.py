@@ -1,7 +1,4 @@
-"""A training as a task of SkyPilot's: the cheapest cards that the plan finds, the data synchronised, the result brought back.
-
-Cards of our catalogue by the names that SkyPilot rents them under (`sky show-gpus`).
-"""
+"""A training as a SkyPilot task: the cheapest cards that the plan finds, the data synchronised, the result brought back."""
 
 from __future__ import annotations
 
@@ -17,10 +14,11 @@ from lastresort.hardware.find import find_shape
 from lastresort.hardware.plan.setup import Setup
 from lastresort.hardware.plan.time import Offer, offers
 from lastresort.hardware.shape import ModelShape
-from lastresort.interop.exporting.job import ExportFiles, ExportJob, commented, header
+from lastresort.interop.exporting.job import ExportFiles, ExportJob, header, yaml_file
 from lastresort.models.protocol import estimated_tokens
 from lastresort.version import __version__
 
+# Cards of our catalogue by the names that SkyPilot rents them under (`sky show-gpus`).
 ACCELERATORS: dict[str, str] = {
     "t4": "T4",
     "v100-16": "V100",
@@ -55,7 +53,7 @@ LEARNING = {"completions": "sft", "text": "sft", "pairs": "dpo", "labels": "dpo"
 MARGIN = 1.5  # of the tokens that are estimated from characters
 
 
-def written(job: ExportJob, *, gpu: str | None = None) -> ExportFiles:
+def export_files(job: ExportJob, *, gpu: str | None = None) -> ExportFiles:
     """task.yaml, and training.yaml with its rows, which it trains. gpu: the card to rent, by default what the plan finds.
 
     Raises InputError where no card is known by that name, or none with a price is large enough by itself.
@@ -73,11 +71,8 @@ def written(job: ExportJob, *, gpu: str | None = None) -> ExportFiles:
         "setup": _setup(job),
         "run": _run(job),
     }
-    top = commented(
-        [*header(job, "SkyPilot", notes, f"It runs `lastresort train` on a rented card. {why}"), "", *_HELP]
-    )
-    text = top + yaml.dump(task, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
-    texts = {TASK: text, TRAINING: job.file.path.read_text(encoding="utf-8")}
+    top = [*header(job, "SkyPilot", notes, f"It runs `lastresort train` on a rented card. {why}"), "", *_HELP]
+    texts = {TASK: yaml_file(top, task, _Dumper), TRAINING: job.file.path.read_text(encoding="utf-8")}
     commands = (
         f"sky launch -c {name} {TASK}",
         f"rsync -Pavz {name}:sky_workdir/out/ out/   # the result, with its record",
@@ -162,14 +157,14 @@ def _planned(job: ExportJob) -> tuple[dict[str, int], str]:
             remedy="Train a qlora adapter, or set checkpointing: true; `lastresort plan` shows what takes the memory.",
         )
     chosen = found[:CHOICES]
-    told = ", ".join(_told(offer) for offer in chosen)
+    described = ", ".join(_described(offer) for offer in chosen)
     return (
         {ACCELERATORS[offer.cards.card.name]: 1 for offer in chosen},
-        f"The cards are the cheapest on which rows of up to {tokens:,} tokens (estimated) fit by `lastresort plan`: {told}.",
+        f"The cards are the cheapest on which rows of up to {tokens:,} tokens (estimated) fit by `lastresort plan`: {described}.",
     )
 
 
-def _told(offer: Offer) -> str:
+def _described(offer: Offer) -> str:
     needed, room = offer.per_card_bytes / (1 << 30), offer.cards.card.memory_bytes / (1 << 30)
     return f"{offer.cards.card.name} ({needed:.1f} of {room:.1f} GiB, ${offer.usd_per_hour:.2f} an hour, {offer.price.date})"
 

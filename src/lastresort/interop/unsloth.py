@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from lastresort.interop.exporting.course import no_counterpart, takes_bf16
 from lastresort.interop.exporting.job import ExportFiles, ExportJob, row_limit
 from lastresort.interop.exporting.rewards import INSTALL
-from lastresort.interop.trl.script import call, layers, number, script, training, trl_notes, trl_rows
+from lastresort.interop.exporting.trainer import no_counterpart, uses_bf16
+from lastresort.interop.trl.export import call, layers, number, script, training, trl_notes, trl_rows
 
 SCRIPT = "train.py"
 
 
-def written(job: ExportJob) -> ExportFiles:
+def export_files(job: ExportJob) -> ExportFiles:
     """train.py and the rows. Raises InputError for dora, of which its own adapters know nothing."""
     if job.adapter is not None and job.adapter.kind == "dora":
         raise no_counterpart("Unsloth", "adapter: dora", "Export it --to trl, or train a lora adapter.")
@@ -30,7 +30,7 @@ def _own_notes(job: ExportJob) -> list[str]:
     found = []
     if job.starts_from_adapter:
         found.append("start/ names its base: Unsloth loads the base by that name, not by the one in this script.")
-    if job.adapter is not None and job.adapter.kind != "qlora" and takes_bf16(job) is None:
+    if job.adapter is not None and job.adapter.kind != "qlora" and uses_bf16(job) is None:
         found.append("precision: auto is decided by Unsloth (dtype=None).")
     return found
 
@@ -49,7 +49,7 @@ def _script(job: ExportJob, notes: tuple[str, ...]) -> str:
 
 
 def _model(job: ExportJob) -> list[str]:
-    bf16, (limit, _) = takes_bf16(job), row_limit(job)
+    bf16, (limit, _) = uses_bf16(job), row_limit(job)
     given = {
         "model_name": 'str(HERE / "start")' if job.starts_from_adapter else "BASE",
         "max_seq_length": repr(limit),

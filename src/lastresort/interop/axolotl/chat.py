@@ -1,7 +1,4 @@
-"""`chat_template` and its sisters: conversations that the model's template renders, or ChatML or Llama 3 where these are named.
-
-Turns of conversations as an entry of `datasets` names them: its columns, properties and roles.
-"""
+"""`chat_template` and its variants: conversations that the model's template renders, or ChatML or Llama 3 where these are named."""
 
 from __future__ import annotations
 
@@ -14,12 +11,11 @@ from lastresort.data.formats.shape import ROLES
 from lastresort.data.segments import SEGMENTS
 from lastresort.errors import DataError
 from lastresort.interop.axolotl.markup import Markup, Row, content_at, list_of, optional_text, pair, text_of
-from lastresort.interop.given import ForeignKeys
-from lastresort.types import JsonObject, Message, Role
+from lastresort.interop.foreign_keys import ForeignKeys
+from lastresort.types import Message, Role
 
-SFT_ROLES = {"human": "user", "user": "user", "assistant": "assistant", "gpt": "assistant", "system": "system"}
-SFT_ROLES |= {"tool": "tool"}
 PAIR_ROLES = {"user": "user", "assistant": "assistant", "system": "system", "tool": "tool"}
+SFT_ROLES = {"human": "user", "gpt": "assistant", **PAIR_ROLES}
 _KEPT = ("tool_calls", "tool_call_id", "name", "reasoning_content")
 
 
@@ -38,11 +34,11 @@ class KeyMapping:
                 f"found {kind_of(value)}", where=row.at(key), expected="a turn", remedy="Write each turn as an object."
             )
         role_key, content_key = self.properties["role"], self.properties["content"]
-        said = str(value.get(role_key))
-        role = self.roles.get(said, None if self.strict else said)
+        name = str(value.get(role_key))
+        role = self.roles.get(name, None if self.strict else name)
         if role not in ROLES:
             raise DataError(
-                f'found the role "{said}"',
+                f'found the role "{name}"',
                 where=row.at(f"{key}.{role_key}"),
                 expected=f"one of {', '.join(self.roles)}",
                 remedy="Name it below roles, such as roles: {user: [human], assistant: [gpt]}.",
@@ -66,38 +62,25 @@ class KeyMapping:
         return [self.turn(one, row, f"{key}[{number}]") for number, one in enumerate(value)]
 
 
-def naming(entry: ForeignKeys, default_roles: Mapping[str, str], *, strict: bool) -> KeyMapping:
-    """What an entry says of its turns. strict: whether a role that it does not name is an error, as for pairs."""
-    properties = dict(_mapping(entry, "message_property_mappings"))
+def turn_keys(entry: ForeignKeys, default_roles: Mapping[str, str], *, strict: bool) -> KeyMapping:
+    """How an entry names its turns. strict: whether another role is an error, as for pairs."""
+    properties = dict(entry.mapping("message_property_mappings"))
     for name in ("role", "content"):
         older = entry.text(f"message_field_{name}")
         if older is not None and properties.get(name, older) != older:
-            entry.refuse(
-                f"message_field_{name}",
-                f"{older} beside {properties[name]} in message_property_mappings",
-                expected="one of them",
-                remedy="Remove it.",
-            )
+            beside = f"{older} beside {properties[name]} in message_property_mappings"
+            entry.refuse(f"message_field_{name}", beside, expected="one of them", remedy="Remove it.")
         properties[name] = older or properties.get(name, name)
     thinking, key = entry.text("field_thinking"), entry.text("template_thinking_key")
     if thinking or key:
         properties.setdefault(key or "reasoning_content", thinking or "reasoning_content")
-    given = _mapping(entry, "roles")
-    roles = {str(source): str(target) for target, sources in given.items() for source in _sources(entry, sources)}
+    roles: dict[str, str] = {}
+    for target, sources in entry.mapping("roles").items():
+        if not isinstance(sources, list):
+            expected = "a list of names for each role"
+            entry.refuse("roles", kind_of(sources), expected=expected, remedy="Write [human, user].")
+        roles |= {str(source): str(target) for source in sources}
     return KeyMapping({name: str(key) for name, key in properties.items()}, roles or dict(default_roles), strict)
-
-
-def _mapping(entry: ForeignKeys, key: str) -> Mapping[str, Any]:
-    value = entry.any(key, {})
-    if not isinstance(value, Mapping):
-        entry.refuse(key, kind_of(value), expected="a mapping", remedy="Write it as NAME: VALUE lines.")
-    return cast(Mapping[str, Any], value)
-
-
-def _sources(entry: ForeignKeys, value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        entry.refuse("roles", kind_of(value), expected="a list of names for each role", remedy="Write [human, user].")
-    return value
 
 
 def _content(value: Any, extra: Mapping[str, Any], row: RawRow, key: str) -> str:
@@ -124,10 +107,11 @@ Read = Callable[[RawRow], Row]
 
 def conversation(entry: ForeignKeys, markup: Markup | None, *, whole: bool) -> Read:
     """`chat_template` of supervised training. markup: None for the model's own template. whole: whether all turns are trained."""
-    names = naming(entry, SFT_ROLES, strict=False)
+    names = turn_keys(entry, SFT_ROLES, strict=False)
     column = entry.text("field_messages") or "messages"
     flag = entry.text("message_field_training")
-    trained_roles = [names.roles.get(role, role) for role in _roles_to_train(entry)]
+    to_train = entry.names("roles_to_train") if "roles_to_train" in entry else ["assistant"]
+    trained_roles = [names.roles.get(role, role) for role in to_train]
     without_system = entry.flag("drop_system_message")
 
     def read(row: RawRow) -> Row:
@@ -135,8 +119,8 @@ def conversation(entry: ForeignKeys, markup: Markup | None, *, whole: bool) -> R
         raw = row.values[column]
         trained = [_flag(one, flag, row) for one in raw] if flag else [None] * len(turns)
         train = [
-            (whole or turn.role in trained_roles) if said is None else said
-            for turn, said in zip(turns, trained, strict=True)
+            (whole or turn.role in trained_roles) if marked is None else marked
+            for turn, marked in zip(turns, trained, strict=True)
         ]
         system = optional_text(row, "system")
         if system and turns[0].role != "system":
@@ -151,7 +135,7 @@ def conversation(entry: ForeignKeys, markup: Markup | None, *, whole: bool) -> R
 def _row(row: RawRow, turns: list[Message], train: list[bool], markup: Markup | None) -> Row:
     if markup is not None:
         return {SEGMENTS: markup.conversation(turns, train)}
-    if any(said and turn.role != "assistant" for turn, said in zip(turns, train, strict=True)):
+    if any(trained and turn.role != "assistant" for turn, trained in zip(turns, train, strict=True)):
         raise DataError(
             "found a turn to be trained that is not the assistant's",
             where=row.place,
@@ -161,34 +145,32 @@ def _row(row: RawRow, turns: list[Message], train: list[bool], markup: Markup | 
     last = max((number for number, turn in enumerate(turns) if turn.role == "assistant"), default=-1)
     if last < 0:
         raise DataError("found no turn of the assistant", where=row.place, expected="an answer", remedy="Add it.")
-    # What follows the last answer is never trained and seen by nothing that is.
-    return {"messages": [_written(turn, said) for turn, said in zip(turns[: last + 1], train, strict=False)]}
-
-
-def _written(turn: Message, trained: bool) -> JsonObject:
-    return turn.as_dict() | ({"weight": 0} if turn.role == "assistant" and not trained else {})
-
-
-def _roles_to_train(entry: ForeignKeys) -> list[str]:
-    return entry.names("roles_to_train") if "roles_to_train" in entry else ["assistant"]
+    # What follows the last answer is never trained, and nothing that is trained sees it.
+    kept = zip(turns[: last + 1], train, strict=False)
+    context = {"weight": 0}  # of an answer that is not trained
+    return {
+        "messages": [
+            turn.as_dict() | (context if turn.role == "assistant" and not trained else {}) for turn, trained in kept
+        ]
+    }
 
 
 def _flag(turn: Any, key: str, row: RawRow) -> bool | None:
-    said = turn.get(key) if isinstance(turn, Mapping) else None
-    if said is not None and not isinstance(said, bool | int):
-        raise DataError(f"found {kind_of(said)}", where=row.at(key), expected="true or false", remedy="Correct it.")
-    return None if said is None else bool(said)
+    value = turn.get(key) if isinstance(turn, Mapping) else None
+    if value is not None and not isinstance(value, bool | int):
+        raise DataError(f"found {kind_of(value)}", where=row.at(key), expected="true or false", remedy="Correct it.")
+    return None if value is None else bool(value)
 
 
 def answers(entry: ForeignKeys, markup: Markup | None) -> Read:
     """`chat_template.default` of pairs: turns before, one answer of each side."""
-    names = naming(entry, PAIR_ROLES, strict=True)
-    asked = entry.text("field_messages") or "messages"
+    names = turn_keys(entry, PAIR_ROLES, strict=True)
+    column = entry.text("field_messages") or "messages"
     sides = [entry.text(f"field_{side}") or side for side in ("chosen", "rejected")]
 
     def read(row: RawRow) -> Row:
-        value = row.values.get(asked)
-        before = [Message("user", value)] if isinstance(value, str) else names.turns(row, asked)
+        value = row.values.get(column)
+        before = [Message("user", value)] if isinstance(value, str) else names.turns(row, column)
         chosen, rejected = (_last(names, row, side) for side in sides)
         return _pair(before, chosen, rejected, markup)
 
@@ -197,7 +179,7 @@ def answers(entry: ForeignKeys, markup: Markup | None) -> Read:
 
 def whole_conversations(entry: ForeignKeys, markup: Markup | None) -> Read:
     """`chat_template.argilla_chat` of pairs: both sides are conversations, and what is before chosen's last turn is the prompt."""
-    names = naming(entry, PAIR_ROLES, strict=True)
+    names = turn_keys(entry, PAIR_ROLES, strict=True)
     good, bad = (entry.text(f"field_{side}") or side for side in ("chosen", "rejected"))
 
     def read(row: RawRow) -> Row:
@@ -220,8 +202,8 @@ def alternating(entry: ForeignKeys, markup: Markup | None) -> Read:
             )
         before = [Message("system", system)] if (system := optional_text(row, "system")) else []
         for number in range(0, len(turns), 2):
-            asked = text_of(row, "prompt") if "prompt" in row.values else content_at(row, "chosen", number)
-            before.append(Message("user", asked))
+            question = text_of(row, "prompt") if "prompt" in row.values else content_at(row, "chosen", number)
+            before.append(Message("user", question))
             if number + 2 < len(turns):
                 before.append(Message("assistant", content_at(row, "chosen", number + 1)))
         chosen, rejected = content_at(row, "chosen", -1), content_at(row, "rejected", -1)

@@ -1,7 +1,4 @@
-"""`datasets` and `test_datasets` -> sources of our rows, with what a reader must know of them.
-
-Which template a model has, and where a hard-coded or a named one does not fit it.
-"""
+"""`datasets` and `test_datasets` -> sources of our rows, with remarks; and whether a named template fits the model's own."""
 
 from __future__ import annotations
 
@@ -19,9 +16,8 @@ from lastresort.interop.axolotl.entries import IDLE, places_of, source_of
 from lastresort.interop.axolotl.groups import prompt_reader
 from lastresort.interop.axolotl.markup import MARKUPS, Markup, text_of
 from lastresort.interop.axolotl.objective import ObjectiveChoice
-from lastresort.interop.axolotl.passed import prompt
-from lastresort.interop.axolotl.types import Reader, TypeContext, reader
-from lastresort.interop.given import ForeignKeys
+from lastresort.interop.axolotl.types import Reader, TypeContext, prompt_as_it_is, reader_of
+from lastresort.interop.foreign_keys import ForeignKeys
 from lastresort.interop.imported import RowSource
 from lastresort.spec.values import describe
 from lastresort.types import JsonObject
@@ -60,7 +56,7 @@ NAMED: Mapping[str, tuple[str, ...]] = {
 _BY_NAME = ((re.compile(r"llama-?3", re.IGNORECASE), "llama3"), (re.compile(r"qwen|smollm", re.IGNORECASE), "chatml"))
 
 
-def own_template(model: str, folder: Path | None) -> str | None:
+def model_template(model: str, folder: Path | None) -> str | None:
     """The chat template in a model's files, "" for none; None where they are not on this machine."""
     try:
         place = embedded_folder() if model == "embedded" else folder if folder is not None else _cached(model)
@@ -80,10 +76,10 @@ def own_template(model: str, folder: Path | None) -> str | None:
     return str(found)
 
 
-def chosen_markup(given: ForeignKeys, entry: ForeignKeys, own: str | None) -> Markup | None:
+def named_markup(given: ForeignKeys, entry: ForeignKeys, own: str | None) -> Markup | None:
     """What `chat_template` of the entry, or of the file, names; None for the model's own. Raises TaskError for other names."""
-    whence = entry if entry.any("chat_template") is not None else given
-    name = str(whence.any("chat_template", "tokenizer_default"))
+    source = entry if entry.any("chat_template") is not None else given
+    name = str(source.any("chat_template", "tokenizer_default"))
     if given.any("chat_template_jinja") or entry.any("chat_template_jinja"):
         name = "jinja"
     if name.startswith(_FALLBACK):
@@ -93,11 +89,11 @@ def chosen_markup(given: ForeignKeys, entry: ForeignKeys, own: str | None) -> Ma
     if name == "tokenizer_default":
         return None
     if name not in MARKUPS and _is_family(name, str(given.any("base_model", ""))) and own != "":
-        sentence = f"{name} is the template of the model's family; the model's own renders the rows."
-        whence.remark("chat_template", "differs", sentence)
+        sentence = f"{name} is the template of the model's family; rows are rendered with the model's own."
+        source.note_difference("chat_template", sentence)
         return None
     if name not in MARKUPS:
-        whence.refuse(
+        source.refuse(
             "chat_template",
             name,
             expected=f"tokenizer_default, {_FALLBACK}… or one of {', '.join(MARKUPS)}",
@@ -108,20 +104,20 @@ def chosen_markup(given: ForeignKeys, entry: ForeignKeys, own: str | None) -> Ma
 
 def _is_family(name: str, model: str) -> bool:
     """Whether a template of this name is that of the model's family, by the model's name: gemma3 of google/gemma-3-1b-it."""
-    family, said = NAMED.get(name), re.sub(r"[^a-z0-9]", "", model.lower())
-    return family is not None and any(part in said for part in family)
+    bare = re.sub(r"[^a-z0-9]", "", model.lower())
+    return any(part in bare for part in NAMED.get(name, ()))
 
 
-def misfit(markup: Markup, model: str, own: str | None) -> str | None:
-    """What the reader must know of a markup that is not the model's, None where it fits or the model has no template."""
+def template_mismatch(markup: Markup, model: str, own: str | None) -> str | None:
+    """The remark on a markup that is not the model's, None where it fits or the model has no template."""
     if own is None:
         by_name = next((MARKUPS[name] for pattern, name in _BY_NAME if pattern.search(model)), None)
         if by_name is None or by_name is markup:
             return None
-        return f"{markup.name} is written into every row, and {model}, by its name, has learnt the marks of {by_name.name}."
+        return f"{markup.name} is written into every row, but {model}, by its name, was trained on {by_name.name}."
     if own == "" or markup.mark in own:
         return None
-    return f"{markup.name} is written into every row, and the chat template of {model} is another: it has no {markup.mark}."
+    return f"{markup.name} is written into every row, but the chat template of {model} has no {markup.mark}."
 
 
 def _cached(model: str) -> Path | None:
@@ -141,10 +137,10 @@ def _cached(model: str) -> Path | None:
 _NOT_HONOURED = {
     "train_on_eos": "the end token of each trained turn is trained, and no other",
     "train_on_eot": "the end token of each trained turn is trained, and no other",
-    "split_thinking": "thinking stays in the text as it stands there",
-    "field_tools": "tools of a row are not shown; name them for all rows under chat_template_kwargs",
-    "message_field_training_detail": "a turn is trained whole or not at all",
-    "input_transform": "rows are not transformed first",
+    "split_thinking": "thinking stays in the text",
+    "field_tools": "a row's tools are not shown to the model; name tools for all rows under chat_template_kwargs",
+    "message_field_training_detail": "a turn is trained on as a whole or not at all",
+    "input_transform": "rows are not transformed",
 }
 
 
@@ -178,7 +174,7 @@ def is_text(given: ForeignKeys) -> bool:
 
 
 def rendered_by(given: ForeignKeys) -> str | None:
-    """The key and value by which rows become text, where they do: that of the first entry that says more than chat_template."""
+    """The key and value by which rows become text: of the first entry whose rows are not left to the model's own template."""
     for entry in entries_of(given, "datasets"):
         kind = entry.any("type")
         if not str(kind).startswith("chat_template"):
@@ -200,7 +196,7 @@ def sources(
         split = "test" if key == "test_datasets" and not chosen.rl and "ds_type" not in entry else "train"
         for place in places_of(entry, path, shard_seed=seed, default_split=split):
             found.append(source_of(place, read.row))
-        _say(given, entry, read, model)
+        _note_entry(given, entry, read, model)
     return tuple(found)
 
 
@@ -212,10 +208,10 @@ def _reader(
     if chosen.family == "groups":
         return Reader(_prompts(given, entry, path))
     if chosen.family == "orpo" and entry.any("type") is None:
-        return reader(entry, TypeContext("pairs", None, False))
+        return reader_of(entry, TypeContext("pairs", None, False))
     rendered = str(entry.any("type")).startswith("chat_template")
-    markup = chosen_markup(given, entry, model.template) if rendered else None
-    return reader(entry, TypeContext(chosen.family, markup, given.flag("train_on_inputs")))
+    markup = named_markup(given, entry, model.template) if rendered else None
+    return reader_of(entry, TypeContext(chosen.family, markup, given.flag("train_on_inputs")))
 
 
 def _document(entry: ForeignKeys, key: str) -> Callable[[RawRow], JsonObject]:
@@ -227,32 +223,29 @@ def _document(entry: ForeignKeys, key: str) -> Callable[[RawRow], JsonObject]:
 def _prompts(given: ForeignKeys, entry: ForeignKeys, path: Path) -> Callable[[RawRow], JsonObject]:
     name = entry.text("type")
     if name is None or name in ("passthrough", "passthrough.default"):
-        return prompt
+        return prompt_as_it_is
     settings = {
         key: given.any(key) for key in ("base_model", "sequence_len", "chat_template", "seed", "trl", "datasets")
     }
     return prompt_reader(name, path, settings, entry.where("type"))
 
 
-def _say(given: ForeignKeys, entry: ForeignKeys, read: Reader, model: TemplateModel) -> None:
+def _note_entry(given: ForeignKeys, entry: ForeignKeys, read: Reader, model: TemplateModel) -> None:
     kind = entry.any("type")
-    if read.markup is not None and (told := misfit(read.markup, model.name, model.template)) is not None:
-        given.remark(f"{_key(given, entry)}.type", "trap", f"{kind}: {told}")
+    if read.markup is not None and (reason := template_mismatch(read.markup, model.name, model.template)) is not None:
+        given.note_trap(f"{_key(given, entry)}.type", f"{kind}: {reason}")
     if kind == "zephyr.nectar":
-        sentence = (
-            "zephyr.nectar takes the answers of the two highest rank numbers; where 1 is the best, these are the worst."
+        given.note_trap(
+            f"{_key(given, entry)}.type",
+            "zephyr.nectar takes the answers with the two highest rank numbers. Where 1 is the best, these are the worst.",
         )
-        given.remark(f"{_key(given, entry)}.type", "trap", sentence)
     given.remarks += entry.remarks
     for name, value in entry.unread().items():
-        if (
-            name in IDLE
-            or value in (False, "", [], {})
-            or (name in ("train_on_eos", "train_on_eot") and value == "turn")
-        ):
+        on_end = name in ("train_on_eos", "train_on_eot") and value == "turn"
+        if name in IDLE or value in (False, "", [], {}) or on_end:
             continue
-        why = _NOT_HONOURED.get(name, f"{name} is not honoured with the type {kind}")
-        given.remark(f"{_key(given, entry)}.{name}", "ignored", f"{why[0].upper()}{why[1:]}.")
+        why = _NOT_HONOURED.get(name, f"{name} is ignored with the type {kind}")
+        given.note_ignored(f"{_key(given, entry)}.{name}", f"{why[0].upper()}{why[1:]}.")
 
 
 def _key(given: ForeignKeys, entry: ForeignKeys) -> str:

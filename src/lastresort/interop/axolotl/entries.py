@@ -1,7 +1,4 @@
-"""An entry of `datasets`: where its rows are, which of them are taken, and what becomes of each.
-
-Data on this machine: a file of any kind, several, a folder of them, or one that `datasets` saved.
-"""
+"""An entry of `datasets`: where its rows are (files, a folder, one that `datasets` saved, or the Hub), and which are taken."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from lastresort.data.files import read_lines, read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError
 from lastresort.interop.axolotl.types import Read
-from lastresort.interop.given import ForeignKeys, found_place
+from lastresort.interop.foreign_keys import ForeignKeys, existing_path
 from lastresort.interop.imported import RowSource, hub_rows
 from lastresort.types import JsonObject
 
@@ -26,12 +23,12 @@ _SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"
 _HELD_OUT = {"validation": ("validation", "valid", "dev", "val"), "test": ("test", "testing", "eval", "evaluation")}
 
 
-def names_file(name: str) -> bool:
-    """Whether a name that is not found can only be meant for a file or folder of this machine, and for nothing on the Hub."""
+def is_local_name(name: str) -> bool:
+    """Whether a missing name can only mean a file or folder of this machine, nothing on the Hub."""
     return name.startswith(("./", "../", "/", "~")) or Path(name.removesuffix(".gz")).suffix.lower() in _SUFFIXES
 
 
-def kind_of_file(path: Path) -> str:
+def file_kind(path: Path) -> str:
     """json where the suffix says nothing else."""
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     return _SUFFIXES.get(suffixes[-1], "json") if suffixes else "json"
@@ -61,7 +58,7 @@ def folder_rows(path: Path, split: str, kind: str | None) -> list[RawRow]:
         names = [one["filename"] for one in json.loads((path / _SAVED).read_text(encoding="utf-8"))["_data_files"]]
         return _arrow_rows([path / name for name in names])
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in _SUFFIXES)
-    chosen = [file for file in files if split_named(file.relative_to(path)) == split]
+    chosen = [file for file in files if split_of(file.relative_to(path)) == split]
     if not chosen:
         raise DataError(
             f'found no file of the split "{split}"',
@@ -69,10 +66,10 @@ def folder_rows(path: Path, split: str, kind: str | None) -> list[RawRow]:
             expected=f"files that end in {', '.join(_SUFFIXES)}",
             remedy="Name the files under data_files.",
         )
-    return [row for file in chosen for row in file_rows(file, kind or kind_of_file(file))]
+    return [row for file in chosen for row in file_rows(file, kind or file_kind(file))]
 
 
-def split_named(path: Path) -> str:
+def split_of(path: Path) -> str:
     """train, unless a part of the name says validation or test."""
     words = {word for part in (*path.parts[:-1], path.stem) for word in re.split(r"[^a-z]+", part.lower())}
     return next((split for split, names in _HELD_OUT.items() if words & set(names)), "train")
@@ -149,7 +146,7 @@ class EntryPlace:
         """Raises DataError, or PrerequisiteError for data on the Hub without `datasets`."""
         split, start, stop = _split(self.split)
         if self.files:
-            rows = [row for file in self.files for row in file_rows(file, self.kind or kind_of_file(file))]
+            rows = [row for file in self.files for row in file_rows(file, self.kind or file_kind(file))]
         elif self.found is None:
             rows = hub_rows(
                 self.path, name=self.name, split=split, revision=self.revision, data_files=self.remote_files
@@ -157,7 +154,7 @@ class EntryPlace:
         elif self.found.is_dir():
             rows = folder_rows(self.found, split, self.kind)
         else:
-            rows = file_rows(self.found, self.kind or kind_of_file(self.found))
+            rows = file_rows(self.found, self.kind or file_kind(self.found))
         rows = rows[_bound(start, len(rows), 0) : _bound(stop, len(rows), len(rows))]
         rows = self.shards.of(rows)
         if not rows:
@@ -176,11 +173,11 @@ def places_of(entry: ForeignKeys, beside: Path, *, shard_seed: int | None, defau
     if path.startswith(_REMOTE):
         entry.refuse("path", path, expected="data on this machine or a name on the Hub", remedy="Download it.")
     kind = entry.choice("ds_type", KINDS, "json") if "ds_type" in entry else path if path in KINDS else None
-    found, names = found_place(path, beside), entry.names("data_files")
-    if found is None and names_file(path):
+    found, names = existing_path(path, beside), entry.names("data_files")
+    if found is None and is_local_name(path):
         remedy = "Correct the name: it is looked for from the current folder, and from that of this file."
         entry.refuse("path", f'no file "{path}"', expected="a file or folder that exists", remedy=remedy)
-    files = [found_place(name, beside) or _below(found, name) for name in names]
+    files = [existing_path(name, beside) or _below(found, name) for name in names]
     local = found is not None or (path in KINDS and bool(names))
     if local and None in files:
         missing = names[files.index(None)]
@@ -197,10 +194,10 @@ def _shards_of(entry: ForeignKeys, seed: int | None) -> Shards:
     count, index = entry.count("shards", 1, least=1), entry.count("shards_idx", 0)
     if seed is None:
         if count > 1:
-            entry.remark("shards", "ignored", "shards is not honoured beside rl, there either: all rows are taken.")
+            entry.note_ignored("shards", "shards is ignored with rl, there too: all rows are taken.")
         return Shards(1, 0, 0)
     if index >= count:
-        entry.refuse("shards_idx", str(index), expected=f"less than shards, {count}", remedy="Correct it.")
+        entry.refuse("shards_idx", str(index), expected=f"less than shards, {count}")
     return Shards(count, index, seed)
 
 

@@ -14,10 +14,9 @@ from typing import Any
 
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, TaskError
-from lastresort.interop.axolotl.keys import TRL_IGNORED, TRL_OWN, USUAL
+from lastresort.interop.axolotl.keys import note_trl_keys
 from lastresort.interop.axolotl.objective import beta
-from lastresort.interop.given import ForeignKeys, found_place
-from lastresort.interop.imported import Kind
+from lastresort.interop.foreign_keys import ForeignKeys, existing_path
 from lastresort.spec.values import NumberBounds
 from lastresort.types import JsonObject
 
@@ -27,7 +26,7 @@ def function_of(name: str, beside: Path, where: str) -> tuple[Path, str]:
     module, _, function = name.rpartition(".")
     file = module.replace(".", "/") + ".py"
     importable = bool(module) and all(part.isidentifier() for part in name.split("."))
-    path = found_place(file, beside) if importable else None
+    path = existing_path(file, beside) if importable else None
     if path is None:
         raise TaskError(
             f'found "{name}", which is no function here',
@@ -108,20 +107,16 @@ def group_keys(given: ForeignKeys, path: Path, completions: int) -> JsonObject:
 
     Raises TaskError for rewards that are no functions here, and for a batch that does not hold whole groups.
     """
-    value = given.any("trl", {})
-    trl = ForeignKeys(value if isinstance(value, Mapping) else {}, given.where("trl"))
+    trl = ForeignKeys(given.mapping("trl"), given.where("trl"))
     size = trl.count("num_generations", 8, least=2)
     completions = _of_a_step(trl, completions, size)
     if completions % size:
-        given.refuse(
-            "micro_batch_size",
-            f"{completions} answers a step beside groups of {size}",
-            expected="whole groups",
-            remedy=f"Write gradient_accumulation_steps so that it is a multiple of {size}.",
-        )
+        found = f"{completions} answers a step beside groups of {size}"
+        remedy = f"Set gradient_accumulation_steps so that a step is a multiple of {size}."
+        given.refuse("micro_batch_size", found, expected="whole groups", remedy=remedy)
     longest = trl.count("max_completion_length", 512, least=1)
     if "max_completion_length" not in trl:
-        trl.remark("max_completion_length", "differs", "max_completion_length is not set; it is 512 here, as in TRL.")
+        trl.note_difference("max_completion_length", "max_completion_length is not set; it is 512 here, as in TRL.")
     document: JsonObject = {
         "objective": _objective(trl, beta(given, 0.0, NumberBounds(at_least=0))),
         "reward": _rewards(trl, path),
@@ -133,19 +128,17 @@ def group_keys(given: ForeignKeys, path: Path, completions: int) -> JsonObject:
         "top_k": trl.count("top_k", 0),
         "tries": 1,
     }
-    if isinstance(kwargs := trl.any("chat_template_kwargs"), Mapping):
-        document["chat_template_kwargs"] = dict(kwargs)
-    _say(trl)
+    if "chat_template_kwargs" in trl:
+        document["chat_template_kwargs"] = dict(trl.mapping("chat_template_kwargs"))
+    note_trl_keys(trl)
     given.remarks += trl.remarks
-    given.remark(
+    given.note_trap(
         "trl.reward_funcs",
-        "trap",
-        "A reward function gets prompts and completions as texts here; there they are lists of messages where prompts are.",
+        "Reward functions get prompts and completions as texts here. There these are lists of messages if the prompts are.",
     )
-    sentence = (
-        "A prompt that is a text is a user's turn here, which the model's template renders; there it is given as it is."
+    given.note_difference(
+        "datasets", "A prompt that is a text becomes a user's turn in the model's template. There it is used as it is."
     )
-    given.remark("datasets", "differs", sentence)
     return document
 
 
@@ -156,11 +149,9 @@ def _of_a_step(trl: ForeignKeys, completions: int, size: int) -> int:
     if sampled == completions:
         return completions
     found = completions if completions % size == 0 else sampled
-    trl.remark(
+    trl.note_difference(
         "generation_batch_size",
-        "differs",
-        f"There {sampled} answers are sampled at once and {completions} trained in a step; here the {found} of a step are sampled "
-        "before it.",
+        f"There {sampled} answers are sampled at once and {completions} trained in a step. Here {found} are sampled for each step.",
     )
     return found
 
@@ -168,17 +159,17 @@ def _of_a_step(trl: ForeignKeys, completions: int, size: int) -> int:
 def _objective(trl: ForeignKeys, kl_weight: float) -> JsonObject:
     loss = trl.choice("loss_type", tuple(_LOSSES), "dapo")
     if loss == "bnpo":
-        sentence = (
-            "bnpo is trained as dapo: the loss is divided by the tokens of the whole step here, there by those of each pass, which "
-            "is the same without accumulation."
+        trl.note_difference(
+            "loss_type",
+            "bnpo is trained as dapo: the loss is divided by the tokens of the whole step, there by those of each pass. Without "
+            "accumulation that is the same.",
         )
-        trl.remark("loss_type", "differs", sentence)
     low = trl.number("epsilon", 0.2, NumberBounds(above=0, below=1))
     high = trl.number("epsilon_high", low, NumberBounds(above=0))
     _say_scale(trl, _LOSSES[loss])
     iterations = trl.count("num_iterations", 1, least=1)
     if iterations > 1:
-        trl.remark("num_iterations", "ignored", "One update is made of each batch of answers here.")
+        trl.note_ignored("num_iterations", "Each batch of answers gives one update here.")
     trl.any("beta")
     return {_LOSSES[loss]: {"eps_low": low, "eps_high": high, "kl_weight": kl_weight}}
 
@@ -188,9 +179,10 @@ def _say_scale(trl: ForeignKeys, ours: str) -> None:
     scale = str(trl.any("scale_rewards", "group")).lower()
     there = {"true": "group", "false": "none"}.get(scale, scale)
     here = "none" if ours == "dr_grpo" else "group"
-    if there != here:
-        kind: Kind = "differs" if "scale_rewards" not in trl else "ignored"
-        trl.remark("scale_rewards", kind, f"Rewards of {ours} are scaled by {here} here; the file says {there}.")
+    if there == here:
+        return
+    note = trl.note_ignored if "scale_rewards" in trl else trl.note_difference
+    note("scale_rewards", f"Rewards of {ours} are scaled by {here} here, not by {there}.")
 
 
 def _rewards(trl: ForeignKeys, path: Path) -> list[JsonObject]:
@@ -206,15 +198,3 @@ def _rewards(trl: ForeignKeys, path: Path) -> list[JsonObject]:
         file, function = function_of(name, path, trl.where(f"reward_funcs[{number}]"))
         found.append({"python": f"{file}:{function}", "weight": float(weight)})
     return found
-
-
-def _say(trl: ForeignKeys) -> None:
-    for key in TRL_OWN:
-        trl.any(key)
-    told = [*TRL_IGNORED, *trl.unread()]
-    for key in dict.fromkeys(told):
-        value = trl.any(key)
-        if key not in TRL_IGNORED and value is not None:
-            trl.remark(key, "ignored", f"{key} is no key of trl that this program knows.")
-        elif value not in (None, False, 0, "", [], {}) and value != USUAL.get(key):
-            trl.remark(key, "ignored", f"{key} is not honoured: answers are sampled and trained in one way here.")

@@ -3,18 +3,17 @@
 Each has a style (how a system's text and a turn are written), the system's text, and the columns of instruction, input and
 answer. The words are those that the format has, so that a model sees here what it sees there.
 
-Types that a file defines itself: a mapping of columns and Python format strings.
+Also types that a file defines itself: a mapping of columns and Python format strings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from lastresort.data.formats.rows import RawRow
 from lastresort.interop.axolotl.markup import Row, answered, labelled, list_of, optional_text, pair, text_of
-from lastresort.interop.given import ForeignKeys
+from lastresort.interop.foreign_keys import ForeignKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ def _article(question: str) -> Callable[[RawRow], str]:
     return lambda row: f"{text_of(row, 'article')}\n===\n{text_of(row, question)}"
 
 
-def _asked_of_article(row: RawRow) -> tuple[str, str, str, str]:
+def _about_article(row: RawRow) -> tuple[str, str, str, str]:
     return _article("question")(row), "", text_of(row, "answer"), ""
 
 
@@ -111,8 +110,8 @@ def _unanswerable(row: RawRow) -> tuple[str, str, str, str]:
 
 
 def _in_context(row: RawRow) -> tuple[str, str, str, str]:
-    asked = f"Context: {text_of(row, 'context')}\nQuestion: {text_of(row, 'question')}\n"
-    return asked, "", f"Answer: {text_of(row, 'answer')}", ""
+    question = f"Context: {text_of(row, 'context')}\nQuestion: {text_of(row, 'question')}\n"
+    return question, "", f"Answer: {text_of(row, 'answer')}", ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +160,7 @@ TYPES: Mapping[str, Instruction] = {
     "alpaca_w_system.load_instruct": Instruction(_INSTRUCT, _NONE, _WITH_SYSTEM),
     "alpaca_w_system.load_open_orca": Instruction(_ORCA_STYLE, _NONE, _ORCA),
     "alpaca_w_system.load_open_orca_chatml": Instruction(STYLES["chatml"], _NONE, _ORCA),
-    "context_qa": Instruction(_IN_CHAT, (_CONTEXT, _CONTEXT), _asked_of_article),
+    "context_qa": Instruction(_IN_CHAT, (_CONTEXT, _CONTEXT), _about_article),
     "context_qa.load_404": Instruction(_IN_CHAT, (_CONTEXT, _CONTEXT), _unanswerable),
     "context_qa.load_v2": Instruction(
         InstructionStyle("{system}", "{instruction}\n{input}", "{instruction}"), _NONE, _in_context
@@ -188,68 +187,65 @@ def completion(row: RawRow, field: str) -> Row:
 
 
 Read = Callable[[RawRow], Row]
-SFT_KEYS = tuple(
-    """system_prompt system_format field_system field_instruction field_input field_output format no_input_format""".split()
-)
-PAIR_KEYS = tuple(
-    "field_prompt field_system field_chosen field_rejected prompt_format chosen_format rejected_format".split()
-)
-LABEL_KEYS = ("field_prompt", "field_system", "field_completion", "field_label", "prompt_format", "completion_format")
+Texts = Mapping[str, str]
 
 
 def instructions(words: ForeignKeys, *, whole: bool) -> Read:
-    """Of supervised training: format with {instruction} and {input}, system_format with {system}."""
-    columns = {name: words.text(f"field_{name}") or name for name in ("system", "instruction", "input", "output")}
+    """For sft: format with {instruction} and {input}, system_format with {system}."""
+    columns = _columns_of(words, "system", "instruction", "input", "output")
     turn = _format(words, "format", "{instruction} {input} ", "instruction", "input")
     bare = _format(words, "no_input_format", "{instruction} ", "instruction")
     system_format = _format(words, "system_format", "{system}", "system")
-    usual = str(words.any("system_prompt", ""))
+    default = str(words.any("system_prompt", ""))
 
     def read(row: RawRow) -> Row:
-        system = optional_text(row, columns["system"]) if columns["system"] in row.values else usual
-        given = optional_text(row, columns["input"])
-        said = {"instruction": text_of(row, columns["instruction"])}
-        prompt = turn(said | {"input": given}) if given else bare(said)
+        system = optional_text(row, columns["system"]) if columns["system"] in row.values else default
+        cells = {"instruction": text_of(row, columns["instruction"]), "input": optional_text(row, columns["input"])}
+        prompt = turn(cells) if cells["input"] else bare(cells)
         before = system_format({"system": system}) if system else ""
         return answered(before + prompt, optional_text(row, columns["output"]), whole=whole)
 
     return read
 
 
-def pairs(words: ForeignKeys) -> Read:
-    columns = {name: words.text(f"field_{name}") or name for name in ("prompt", "system", "chosen", "rejected")}
-    prompt = _format(words, "prompt_format", "{prompt}", "prompt", "system")
-    sides = {name: _format(words, f"{name}_format", f"{{{name}}}", name) for name in ("chosen", "rejected")}
-
-    def read(row: RawRow) -> Row:
-        said = {"prompt": text_of(row, columns["prompt"]), "system": optional_text(row, columns["system"])}
-        chosen, rejected = (side({name: text_of(row, columns[name])}) for name, side in sides.items())
-        return pair(prompt(said), chosen, rejected)
-
-    return read
+def pairs(words: ForeignKeys, *, whole: bool) -> Read:
+    prompt, chosen, rejected = _prompt(words), _answer(words, "chosen"), _answer(words, "rejected")
+    return lambda row: pair(prompt(row), chosen(row), rejected(row))
 
 
-def labels(words: ForeignKeys) -> Read:
-    columns = {name: words.text(f"field_{name}") or name for name in ("prompt", "system", "completion", "label")}
-    prompt = _format(words, "prompt_format", "{prompt}", "prompt", "system")
-    answer = _format(words, "completion_format", "{completion}", "completion")
-
-    def read(row: RawRow) -> Row:
-        said = {"prompt": text_of(row, columns["prompt"]), "system": optional_text(row, columns["system"])}
-        completion = answer({"completion": text_of(row, columns["completion"])})
-        return labelled(prompt(said), completion, row.values.get(columns["label"]))
-
-    return read
+def labels(words: ForeignKeys, *, whole: bool) -> Read:
+    prompt, answer, label = _prompt(words), _answer(words, "completion"), words.text("field_label") or "label"
+    return lambda row: labelled(prompt(row), answer(row), row.values.get(label))
 
 
-def _format(words: ForeignKeys, key: str, default: str, *names: str) -> Callable[[Mapping[str, Any]], str]:
-    """A format string that was tried on empty texts. Raises TaskError for one that names something else."""
-    value = words.any(key) or default
+BY_USER: Mapping[str, Callable[..., Read]] = {"sft": instructions, "pairs": pairs, "labels": labels}
+"""What reads the rows of a type that is a mapping, by the rows that the objective needs."""
+
+
+def _columns_of(words: ForeignKeys, *names: str) -> dict[str, str]:
+    return {name: words.text(f"field_{name}") or name for name in names}
+
+
+def _prompt(words: ForeignKeys) -> Callable[[RawRow], str]:
+    columns = _columns_of(words, "prompt", "system")
+    written = _format(words, "prompt_format", "{prompt}", "prompt", "system")
+    return lambda row: written(
+        {"prompt": text_of(row, columns["prompt"]), "system": optional_text(row, columns["system"])}
+    )
+
+
+def _answer(words: ForeignKeys, name: str) -> Callable[[RawRow], str]:
+    column = words.text(f"field_{name}") or name
+    written = _format(words, f"{name}_format", f"{{{name}}}", name)
+    return lambda row: written({name: text_of(row, column)})
+
+
+def _format(words: ForeignKeys, key: str, default: str, *names: str) -> Callable[[Texts], str]:
+    """A format string, tried on empty texts. Raises TaskError for one that names something else."""
+    value = str(words.any(key) or default)
     try:
-        str(value).format(**dict.fromkeys(names, ""))
+        value.format(**dict.fromkeys(names, ""))
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         known = " and ".join(f"{{{name}}}" for name in names)
-        words.refuse(
-            key, f"a format that cannot be filled ({error})", expected=f"text with {known}", remedy="Correct it."
-        )
-    return lambda said: str(value).format(**{name: said.get(name, "") for name in names})
+        words.refuse(key, f"a format that cannot be filled ({error})", expected=f"text with {known}")
+    return lambda cells: value.format(**{name: cells.get(name, "") for name in names})

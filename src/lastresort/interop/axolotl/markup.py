@@ -1,11 +1,4 @@
-"""ChatML and Llama 3 as text, which some types write whatever the model's own template is.
-
-Rows of text that is rendered already, and cells of rows as text or turns.
-
-`chatml.*` and `llama3.*`: columns -> text in one markup, for pairs (dpo, ipo, simpo) and for labels (kto).
-
-`zephyr.nectar`: a prompt with ranked answers, of which the two with the highest rank numbers are taken.
-"""
+"""ChatML and Llama 3 as text, which some types write whatever the model's own template is, and the rows of these types."""
 
 from __future__ import annotations
 
@@ -114,9 +107,9 @@ class Markup:
         """Of the assistant's answer."""
         return f"{self.head}assistant{self.neck}"
 
-    def prompt(self, asked: str, system: str = "") -> str:
+    def prompt(self, question: str, system: str = "") -> str:
         before = self.turn("system", system) if system else ""
-        return f"{before}{self.turn('user', asked)}{self.opening()}"
+        return f"{before}{self.turn('user', question)}{self.opening()}"
 
     def answer(self, content: str) -> str:
         return f"{content}{self.end}"
@@ -144,18 +137,18 @@ MARKUPS: Mapping[str, Markup] = {"chatml": CHATML, "llama3": LLAMA3}
 FromMarkup = Callable[[Markup, RawRow], Row]
 
 
-def _pair(markup: Markup, row: RawRow, asked: str, chosen: str, rejected: str, system: str) -> Row:
-    return pair(markup.prompt(asked, system), markup.answer(chosen), markup.answer(rejected))
+def _pair(markup: Markup, row: RawRow, question: str, chosen: str, rejected: str, system: str) -> Row:
+    return pair(markup.prompt(question, system), markup.answer(chosen), markup.answer(rejected))
 
 
 def _by_any_name(markup: Markup, row: RawRow) -> Row:
-    asked = first_of(row, "prompt", "input", "question", "instruction")
+    question = first_of(row, "prompt", "input", "question", "instruction")
     chosen = first_of(row, "chosen", "chosen_response")
     rejected = first_of(row, "rejected", "rejected_response")
-    return _pair(markup, row, asked, chosen, rejected, optional_text(row, "system"))
+    return _pair(markup, row, question, chosen, rejected, optional_text(row, "system"))
 
 
-def _asked_in(column: str) -> FromMarkup:
+def _question_in(column: str) -> FromMarkup:
     def read(markup: Markup, row: RawRow) -> Row:
         chosen, rejected = text_of(row, "chosen"), text_of(row, "rejected")
         return _pair(markup, row, text_of(row, column), chosen, rejected, optional_text(row, "system"))
@@ -175,9 +168,9 @@ def _first_two_turns(markup: Markup, row: RawRow) -> Row:
 
 PAIRS: Mapping[str, FromMarkup] = {
     "default": _by_any_name,
-    "intel": _asked_in("question"),
-    "icr": _asked_in("input"),
-    "prompt_pairs": _asked_in("prompt"),
+    "intel": _question_in("question"),
+    "icr": _question_in("input"),
+    "prompt_pairs": _question_in("prompt"),
     "ultra": _second_turns,
     "argilla_chat": _first_two_turns,
 }
@@ -207,7 +200,8 @@ LABELS: Mapping[str, FromMarkup] = {
 }
 
 
-def two_of(row: RawRow) -> Row:
+def lowest_ranked_pair(row: RawRow) -> Row:
+    """`zephyr.nectar`: a prompt with ranked answers, of which the two with the highest rank numbers are taken."""
     answers = sorted(list_of(row, "answers"), key=lambda answer: _rank(answer, row))
     if len(answers) < 2:
         raise DataError("found one answer", where=row.at("answers"), expected="two or more", remedy="Remove the row.")

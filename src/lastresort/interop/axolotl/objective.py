@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lastresort.interop.axolotl.keys import REFUSED
+from lastresort.interop.axolotl.keys import refuse_other_trainings
 from lastresort.interop.axolotl.types import Family
-from lastresort.interop.given import ForeignKeys
+from lastresort.interop.foreign_keys import ForeignKeys, note_kto_baseline
 from lastresort.spec.values import NumberBounds
 from lastresort.types import JsonObject
 
@@ -34,9 +34,7 @@ class ObjectiveChoice:
 
 def chosen_objective(given: ForeignKeys, *, text: bool) -> ObjectiveChoice:
     """text: whether the rows are plain text. Raises TaskError for an objective that is not here, naming the nearest."""
-    for key, why in REFUSED.items():
-        if key in given and given.any(key) not in (False, 0):
-            given.refuse(key, "it", expected="a file without it", remedy=f"Remove it: {why}.")
+    refuse_other_trainings(given)
     rl = given.text("rl") or ""
     if rl == "":
         return ObjectiveChoice("", "text", "text") if text else ObjectiveChoice("", "sft", "sft")
@@ -48,17 +46,13 @@ def chosen_objective(given: ForeignKeys, *, text: bool) -> ObjectiveChoice:
     if rl == "simpo":
         return _simpo(given)
     if rl == "orpo":
-        given.remark(
-            "rl",
-            "differs",
-            "The likelihood in orpo is the answer's alone here, as in the paper; TRL's is of prompt and answer.",
+        given.note_difference(
+            "rl", "orpo's likelihood counts the answer alone here, as in the paper. TRL's counts the prompt too."
         )
         return ObjectiveChoice(rl, "orpo", {"orpo": {"weight": beta(given)}})
     if rl == "kto":
         given.any("remove_unused_columns")
-        if given.count("gradient_accumulation_steps", 1, least=1) > 1:
-            sentence = "KTO's baseline is formed over the whole batch of a step here, over each pass there."
-            given.remark("gradient_accumulation_steps", "differs", sentence)
+        note_kto_baseline(given)
         weights = {f"{side}_weight": _weight(given, f"kto_{side}_weight") for side in ("desirable", "undesirable")}
         return ObjectiveChoice(rl, "labels", {"kto": {"beta": beta(given), **weights}})
     return ObjectiveChoice(rl, "groups", "grpo")  # groups.py knows which of its kinds
@@ -90,7 +84,7 @@ def _dpo(given: ForeignKeys, rl: str) -> ObjectiveChoice:
     options: JsonObject = {"beta": beta(given)}
     smoothing = given.number("dpo_label_smoothing", 0.0, NumberBounds(at_least=0, below=0.5))
     if smoothing and ours != "dpo":
-        given.remark("dpo_label_smoothing", "ignored", f"label smoothing belongs to sigmoid alone, not to {name}.")
+        given.note_ignored("dpo_label_smoothing", f"Label smoothing is for sigmoid only, not for {name}.")
     elif smoothing:
         options["label_smoothing"] = smoothing
     if ours == "ipo":
@@ -101,14 +95,12 @@ def _dpo(given: ForeignKeys, rl: str) -> ObjectiveChoice:
 def _simpo(given: ForeignKeys) -> ObjectiveChoice:
     gamma = given.number("simpo_gamma", 0.5, NumberBounds(at_least=0))
     if "simpo_gamma" not in given:
-        given.remark("simpo_gamma", "differs", "simpo needs simpo_gamma there; without one it is 0.5 here, as in TRL.")
+        given.note_difference("simpo_gamma", "There simpo needs simpo_gamma. Here it is 0.5 by default, as in TRL.")
     alpha = given.number("cpo_alpha", 1.0, NumberBounds(at_least=0))
-    if alpha:
-        given.remark(
+    if alpha:  # also where the file does not set it: another loss is trained there
+        given.note_ignored(
             "cpo_alpha",
-            "ignored",  # also where the file does not say it: another loss is trained there
-            f"The loss of simpo there has {alpha:g} times the likelihood of chosen answers added unless cpo_alpha is 0; here it "
-            "is SimPO alone.",
+            f"There simpo adds {alpha:g} times the likelihood of the chosen answers unless cpo_alpha is 0. Here it is SimPO alone.",
         )
     return ObjectiveChoice("simpo", "pairs", {"simpo": {"beta": beta(given), "gamma": gamma}})
 
@@ -117,5 +109,5 @@ def _weight(given: ForeignKeys, key: str) -> float:
     """0 is read as 1 there."""
     weight = given.number(key, 1.0, NumberBounds(at_least=0))
     if weight == 0:
-        given.remark(key, "trap", f"{key} of 0 is read as 1 there, and so it is here.")
+        given.note_trap(key, f"{key} of 0 is read as 1, there and here.")
     return weight or 1.0

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NoReturn
 
 from lastresort.data.formats.rows import RawRow
-from lastresort.interop.axolotl import chat, instructions, passed
-from lastresort.interop.axolotl import instructions as user_types
-from lastresort.interop.axolotl import markup as nectar
-from lastresort.interop.axolotl.markup import LABELS, MARKUPS, PAIRS, FromMarkup, Markup, Row
-from lastresort.interop.given import ForeignKeys
+from lastresort.interop.axolotl import chat, instructions
+from lastresort.interop.axolotl.markup import (
+    LABELS,
+    MARKUPS,
+    PAIRS,
+    FromMarkup,
+    Markup,
+    Row,
+    labelled,
+    lowest_ranked_pair,
+    pair,
+    text_of,
+)
+from lastresort.interop.foreign_keys import ForeignKeys
 from lastresort.spec.values import listed, nearest
 
 Family = Literal["sft", "pairs", "orpo", "labels"]
@@ -29,27 +38,94 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class TypeContext:
-    """What an entry's type depends on besides. chat: the markup that `chat_template` names, None for the model's own. whole:
-    whether prompts are trained too."""
+    """What else decides how rows of a type are read. chat: the markup that `chat_template` names, None for the model's own.
+    whole: whether prompts are trained too."""
 
     family: Family
     chat: Markup | None
     whole: bool
 
 
-_CHATS: Mapping[str, Mapping[str, Callable[[ForeignKeys, Markup | None], Read]]] = {
-    "pairs": {
-        "chat_template": chat.answers,
-        "chat_template.default": chat.answers,
-        "chat_template.argilla_chat": chat.whole_conversations,
+Build = Callable[[ForeignKeys, TypeContext], Reader]
+
+
+def _pair_as_it_is(row: RawRow) -> Row:
+    """Turns as they are; texts are what the model reads, with the end token behind each answer."""
+    keys = ("prompt", "chosen", "rejected")
+    if any(isinstance(row.values.get(key), list) for key in keys):
+        return {key: row.values[key] for key in keys if row.values.get(key) is not None}
+    return pair(*(text_of(row, key) for key in keys))
+
+
+def _label_as_it_is(row: RawRow) -> Row:
+    prompt, answer, label = row.values.get("prompt"), row.values.get("completion"), row.values.get("label")
+    if isinstance(prompt, list) or isinstance(answer, list):
+        return {"prompt": prompt, "completion": answer, "label": label}
+    return labelled(text_of(row, "prompt"), text_of(row, "completion"), label)
+
+
+def prompt_as_it_is(row: RawRow) -> Row:
+    """For groups: a row that holds a prompt, with all its columns."""
+    text_of(row, "prompt")
+    return dict(row.values)
+
+
+def _plain(read: Read) -> Build:
+    return lambda entry, context: Reader(read)
+
+
+def _trained(read: Callable[..., Row]) -> Build:
+    return lambda entry, context: Reader(partial(read, whole=context.whole))
+
+
+def _rendered(read: Callable[[ForeignKeys, Markup | None], Read]) -> Build:
+    return lambda entry, context: Reader(read(entry, context.chat), context.chat)
+
+
+def _marked(read: FromMarkup, markup: Markup) -> Build:
+    return lambda entry, context: Reader(partial(read, markup), markup)
+
+
+def _in_each_markup(kinds: Mapping[str, FromMarkup]) -> dict[str, Build]:
+    """chatml.KIND and llama3.KIND, and chatml and llama3 for their default."""
+    found = {f"{name}.{kind}": _marked(read, MARKUPS[name]) for name in MARKUPS for kind, read in kinds.items()}
+    return found | {name: found[f"{name}.default"] for name in MARKUPS if "default" in kinds}
+
+
+def _completion(entry: ForeignKeys, context: TypeContext) -> Reader:
+    return Reader(partial(instructions.completion, field=entry.text("field") or "text"))
+
+
+def _conversation(entry: ForeignKeys, context: TypeContext) -> Reader:
+    return Reader(chat.conversation(entry, context.chat, whole=context.whole), context.chat)
+
+
+TYPES: Mapping[Family, Mapping[str, Build]] = {
+    "sft": {
+        **{name: _trained(kind.row) for name, kind in instructions.TYPES.items()},
+        "orcamini": _trained(instructions.orca_mini),
+        "input_output": _trained(instructions.segments),
+        "completion": _completion,
+        "chat_template": _conversation,
+        **{
+            f"{name}:{style}": _trained(replace(kind, style=instructions.STYLES[style]).row)
+            for name, kind in instructions.STYLED.items()
+            for style in instructions.STYLES
+        },
     },
-    "orpo": {"chat_template.argilla": chat.alternating},
+    "pairs": {
+        **_in_each_markup(PAIRS),
+        "chat_template": _rendered(chat.answers),
+        "chat_template.default": _rendered(chat.answers),
+        "chat_template.argilla_chat": _rendered(chat.whole_conversations),
+        "zephyr.nectar": _plain(lowest_ranked_pair),
+        "passthrough": _plain(_pair_as_it_is),
+        "passthrough.default": _plain(_pair_as_it_is),
+    },
+    "orpo": {"chat_template.argilla": _rendered(chat.alternating)},
+    "labels": _in_each_markup(LABELS),
 }
-_PLAIN: Mapping[str, Mapping[str, Read]] = {
-    "pairs": {"zephyr.nectar": nectar.two_of, "passthrough": passed.pair, "passthrough.default": passed.pair},
-    "orpo": {},
-    "labels": {},
-}
+"""Every type that is read, by the rows that the objective needs."""
 NOT_READ: Mapping[str, str] = {
     "bradley_terry": "it trains a reward model, which this program does not; rl: dpo or kto learn from the same preferences",
     "stepwise_supervised": "it trains a process reward model, which this program does not",
@@ -71,90 +147,39 @@ RENAMED = {
 
 def names(family: Family) -> tuple[str, ...]:
     """Every name that is read, for one family of objectives."""
-    if family == "sft":
-        styled = [f"{name}:{style}" for name in instructions.STYLED for style in instructions.STYLES]
-        return (*_sft_plain(whole=False, field="text"), "chat_template", *styled)
-    marked: Mapping[str, FromMarkup] = {"pairs": PAIRS, "labels": LABELS}.get(family, {})
-    bare = [markup for markup in MARKUPS if "default" in marked]
-    return (
-        *(f"{markup}.{name}" for markup in MARKUPS for name in marked),
-        *bare,
-        *_CHATS.get(family, {}),
-        *_PLAIN[family],
-    )
+    return tuple(TYPES[family])
 
 
-def reader(entry: ForeignKeys, wanted: TypeContext) -> Reader:
-    """How an entry's rows are read. Raises TaskError for a type that is not, with what to do."""
-    given = entry.any("type")
-    if isinstance(given, Mapping):
-        return _by_user(ForeignKeys(given, entry.where("type")), wanted)
-    if given is None:
-        return _without_type(entry, wanted)
+def reader_of(entry: ForeignKeys, context: TypeContext) -> Reader:
+    """How an entry's rows are read. Raises TaskError for a type that is not read, with what to do."""
+    kind = entry.any("type")
+    if isinstance(kind, Mapping):
+        return _by_user(ForeignKeys(kind, entry.where("type")), context)
+    if kind is None:
+        return _without_type(entry, context)
     name = entry.text("type") or ""
-    found = _named(name.removesuffix(".load"), entry, wanted)
-    return found if found is not None else _refuse(entry, name, wanted.family)
+    known = name.removesuffix(".load")
+    if context.family == "sft" and known == "alpaca_chat" and "conversation" in entry:
+        known = f"alpaca:{entry.choice('conversation', tuple(instructions.STYLES), 'chat')}"
+    build = TYPES[context.family].get(known)
+    return build(entry, context) if build is not None else _refuse(entry, name, context.family)
 
 
-def _named(name: str, entry: ForeignKeys, wanted: TypeContext) -> Reader | None:
-    if wanted.family == "sft":
-        if name == "chat_template":
-            read = chat.conversation(entry, wanted.chat, whole=wanted.whole)
-            return Reader(read, wanted.chat)
-        if name == "alpaca_chat" and "conversation" in entry:
-            name = f"alpaca:{entry.choice('conversation', tuple(instructions.STYLES), 'chat')}"
-        if name in names("sft"):
-            return Reader(_sft(name, whole=wanted.whole, field=entry.text("field") or "text"))
-        return None
-    markup, _, kind = name.partition(".")
-    marked = {"pairs": PAIRS, "labels": LABELS}.get(wanted.family, {}).get(kind or "default")
-    if markup in MARKUPS and marked is not None:
-        return Reader(partial(marked, MARKUPS[markup]), MARKUPS[markup])
-    if (rendered := _CHATS.get(wanted.family, {}).get(name)) is not None:
-        return Reader(rendered(entry, wanted.chat), wanted.chat)
-    plain = _PLAIN[wanted.family].get(name)
-    return None if plain is None else Reader(plain)
-
-
-def _sft(name: str, *, whole: bool, field: str) -> Read:
-    base, colon, style = name.partition(":")
-    if not colon:
-        return _sft_plain(whole=whole, field=field)[name]
-    kept = instructions.STYLED[base]
-    return partial(instructions.Instruction(instructions.STYLES[style], kept.system, kept.fields).row, whole=whole)
-
-
-def _sft_plain(*, whole: bool, field: str) -> dict[str, Read]:
-    return {
-        **{name: partial(kind.row, whole=whole) for name, kind in instructions.TYPES.items()},
-        "orcamini": partial(instructions.orca_mini, whole=whole),
-        "input_output": partial(instructions.segments, whole=whole),
-        "completion": partial(instructions.completion, field=field),
-    }
-
-
-def _by_user(words: ForeignKeys, wanted: TypeContext) -> Reader:
-    if wanted.family == "sft":
-        read = user_types.instructions(words, whole=wanted.whole)
-    elif wanted.family == "pairs":
-        read = user_types.pairs(words)
-    elif wanted.family == "labels":
-        read = user_types.labels(words)
-    else:
-        words.refuse("type", "a mapping beside rl: orpo", expected="chat_template.argilla", remedy="Correct it.")
+def _by_user(words: ForeignKeys, context: TypeContext) -> Reader:
+    read = instructions.BY_USER.get(context.family)
+    if read is None:
+        words.refuse("type", "a mapping beside rl: orpo", expected="chat_template.argilla")
+    found = Reader(read(words, whole=context.whole))
     if unknown := next(iter(words.unread()), None):
-        known = {"sft": user_types.SFT_KEYS, "pairs": user_types.PAIR_KEYS, "labels": user_types.LABEL_KEYS}
-        expected = listed(known[wanted.family], "or")
-        words.refuse(unknown, f'the unknown key "{unknown}"', expected=expected, remedy="Correct it.")
-    return Reader(read)
+        words.refuse(unknown, f'the unknown key "{unknown}"', expected=listed(sorted(words.read_keys()), "or"))
+    return found
 
 
-def _without_type(entry: ForeignKeys, wanted: TypeContext) -> Reader:
-    if wanted.family == "sft":
-        entry.refuse(
-            "type", "nothing", expected=listed(names("sft"), "or", most=8), remedy="Write type: chat_template."
-        )
-    return Reader(passed.labelled if wanted.family == "labels" else passed.pair)
+def _without_type(entry: ForeignKeys, context: TypeContext) -> Reader:
+    if context.family == "sft":
+        expected = listed(names("sft"), "or", most=8)
+        entry.refuse("type", "nothing", expected=expected, remedy="Write type: chat_template.")
+    return Reader(_label_as_it_is if context.family == "labels" else _pair_as_it_is)
 
 
 def _refuse(entry: ForeignKeys, name: str, family: Family) -> NoReturn:
@@ -174,4 +199,4 @@ def _refuse(entry: ForeignKeys, name: str, family: Family) -> NoReturn:
         entry.refuse("type", name, expected=name.replace(":", "."), remedy="Write a dot.")
     close = nearest(name, known)
     expected = close or listed(known, "or", most=len(known))
-    entry.refuse("type", f'the unknown type "{name}"', expected=expected, remedy="Correct it.")
+    entry.refuse("type", f'the unknown type "{name}"', expected=expected)

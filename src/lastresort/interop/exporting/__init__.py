@@ -15,9 +15,9 @@ class ExportTarget:
 
 
 TARGETS: dict[str, ExportTarget] = {
-    "axolotl": ExportTarget("Axolotl", "lastresort.interop.axolotl.written:written"),
-    "llamafactory": ExportTarget("LLaMA-Factory", "lastresort.interop.llamafactory.written:written"),
-    "trl": ExportTarget("TRL", "lastresort.interop.trl.written:written"),
-    "unsloth": ExportTarget("Unsloth", "lastresort.interop.unsloth:written"),
-    "skypilot": ExportTarget("SkyPilot", "lastresort.interop.skypilot:written", runs_us=True),
+    "axolotl": ExportTarget("Axolotl", "lastresort.interop.axolotl.export:export_files"),
+    "llamafactory": ExportTarget("LLaMA-Factory", "lastresort.interop.llamafactory.export:export_files"),
+    "trl": ExportTarget("TRL", "lastresort.interop.trl.export:export_files"),
+    "unsloth": ExportTarget("Unsloth", "lastresort.interop.unsloth:export_files"),
+    "skypilot": ExportTarget("SkyPilot", "lastresort.interop.skypilot:export_files", runs_us=True),
 }

@@ -1,7 +1,4 @@
-"""What the base model is called in another framework's files.
-
-The adapter of a training as other frameworks are told of it: rank, scale and layers by name.
-"""
+"""The base model's name and the adapter (rank, scale, layers by name) as another framework's files give them."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from typing import Any
 from lastresort.embedded import converted, embedded_folder
 from lastresort.errors import DataError, InputError, LastresortError, PrerequisiteError, TaskError
 from lastresort.interop.exporting.job import ExportAdapter, ExportBase
-from lastresort.interop.given import says_its_base
+from lastresort.interop.foreign_keys import quantized_base
 from lastresort.models.open import EMBEDDED
 from lastresort.models.tokenizer import read_tokenizer
 from lastresort.records.atomic import disk_errors
@@ -76,7 +73,7 @@ def _started(folder: Path) -> ExportAdapter:
     try:
         found: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         kind: AdapterChoice = "dora" if found.get("use_dora") else "rslora" if found.get("use_rslora") else "lora"
-        kind = "qlora" if says_its_base(folder) else kind  # its own files say the rest
+        kind = "qlora" if quantized_base(folder) else kind  # its own files say the rest
         modules = found["target_modules"]
         layers = modules if isinstance(modules, str) else tuple(sorted(modules))
         return ExportAdapter(kind, int(found["r"]), float(found["lora_alpha"]), float(found["lora_dropout"]), layers)
@@ -94,7 +91,7 @@ COPIED = "base"
 
 
 def base_for(model: str, folder: Path, *, named: str | None, copied: bool) -> tuple[ExportBase, tuple[str, ...]]:
-    """The base as files in `folder` name it, with sentences on what stands there.
+    """The base as files in `folder` name it, with notes.
 
     model: as a training file names it, its path absolute. named: what the user wants it called there. copied: its folder goes
     along. Raises InputError for a GGUF, which the frameworks do not train, unless one of the two is asked for.
@@ -108,7 +105,7 @@ def base_for(model: str, folder: Path, *, named: str | None, copied: bool) -> tu
         source = _ordinary(model, here)
         with disk_errors(folder):
             shutil.copytree(source, folder / COPIED)
-        return ExportBase(COPIED, folder / COPIED, True), _told_of_copy(model)
+        return ExportBase(COPIED, folder / COPIED, True), _copy_notes(model)
     if model == EMBEDDED:
         return ExportBase(EMBEDDED_HUB_ID, here, False), (_EMBEDDED,)
     if model.endswith(".gguf"):
@@ -145,7 +142,7 @@ _EMBEDDED = (
 )
 
 
-def _told_of_copy(model: str) -> tuple[str, ...]:
+def _copy_notes(model: str) -> tuple[str, ...]:
     if model == EMBEDDED:
         return (f"{COPIED}/ is the embedded model as an ordinary folder, dequantised to float32 (0.54 GB).",)
     return (f"{COPIED}/ is a copy of the base model.",)

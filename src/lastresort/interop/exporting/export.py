@@ -18,7 +18,7 @@ from lastresort.interop.exporting import TARGETS
 from lastresort.interop.exporting.base import adapter_of, base_for, tokenizer_of
 from lastresort.interop.exporting.job import ExportableTraining, ExportBase, ExportFiles, ExportJob, Row, readme
 from lastresort.interop.exporting.rewards import reward_files
-from lastresort.interop.exporting.rows import as_rendered
+from lastresort.interop.exporting.rows import accepted_rows
 from lastresort.models.open import EMBEDDED
 from lastresort.records.atomic import disk_errors, replace_folder
 from lastresort.spec.training import load_training
@@ -100,9 +100,9 @@ def _job(training: ExportableTraining, working: Path, to: str, *, named: str | N
     if not training.train:
         raise DataError("no row is left to train on", where=training.name, expected="at least one")
     document = dict(training.document)
-    base, told = base_for(str(document["model"]), working, named=named, copied=copied)
+    base, base_notes = base_for(str(document["model"]), working, named=named, copied=copied)
     if TARGETS[to].runs_us and document["model"] == EMBEDDED and named is None and not copied:
-        base, told = replace(base, name=EMBEDDED), ()  # which runs there too
+        base, base_notes = replace(base, name=EMBEDDED), ()  # which runs there too
     start = document.get("start_from")
     if start is not None:
         with disk_errors(working):
@@ -119,7 +119,7 @@ def _job(training: ExportableTraining, working: Path, to: str, *, named: str | N
     file = load_training(working / TRAINING)
     adapter, assumed = adapter_of(file, training.layers, base)
     rows = training.row_tokens if file.max_tokens is None else file.max_tokens
-    notes = (*training.notes, *told, *needs, *assumed)
+    notes = (*training.notes, *base_notes, *needs, *assumed)
     tokenizer = tokenizer_of(base)
     return ExportJob(
         training.name, file, train, held_out, base, adapter, rows, tokenizer, names, notes, training.rendered_by
@@ -128,12 +128,12 @@ def _job(training: ExportableTraining, working: Path, to: str, *, named: str | N
 
 def _as_rendered(training: ExportableTraining, base: ExportBase) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     """Rows to train on and held out, as the base's template takes them, as far as it is here."""
-    told = [row.get("messages") or row.get("prompt") or [] for row in training.train]
-    has_system = any(turn["role"] == "system" for turns in told for turn in turns)
+    conversations = [row.get("messages") or row.get("prompt") or [] for row in training.train]
+    has_system = any(turn["role"] == "system" for turns in conversations for turn in turns)
     if base.here is None or not has_system:
         return training.train, training.held_out
     tokenizer, kwargs = tokenizer_of(base)(), training.document.get("chat_template_kwargs") or {}
-    return as_rendered(training.train, tokenizer, kwargs), as_rendered(training.held_out, tokenizer, kwargs)
+    return accepted_rows(training.train, tokenizer, kwargs), accepted_rows(training.held_out, tokenizer, kwargs)
 
 
 def _write(job: ExportJob, to: str, working: Path, details: Mapping[str, Any]) -> ExportFiles:

@@ -1,22 +1,22 @@
-"""What is exchanged between what was trained and the frameworks that it is written for.
-
-The longest row, for frameworks that want a number.
-
-README.md of an exported training: what it is, what differs, and the commands.
-"""
+"""What an export exchanges: the training, the job of a framework's writer, the files it returns, and their README."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
+
+import yaml
 
 from lastresort.interop.exporting import TARGETS
 from lastresort.train.settings import AdapterChoice, TrainingFile
 from lastresort.version import __version__
 
 Row = dict[str, Any]
+EXPECTED = "expected"
+"""The column of a row that holds the right answer for rewards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,8 @@ relative to it.{"".join(f" {told}" for told in written.told)}
 ## Run
 
 ```sh
-{_lines(written.install)}
-{_lines(written.commands)}
+{chr(10).join(written.install)}
+{chr(10).join(written.commands)}
 ```
 
 ## What differs
@@ -145,10 +145,6 @@ def counted(rows: int) -> str:
     return "1 row" if rows == 1 else f"{rows} rows"
 
 
-def _lines(lines: Sequence[str]) -> str:
-    return "\n".join(lines)
-
-
 def header(job: ExportJob, title: str, notes: Sequence[str], files: str) -> list[str]:
     """The comment at the top of a configuration, a line each, without its comment marks. notes: of the framework's writer."""
     notes = tuple(dict.fromkeys((*job.notes, *notes)))
@@ -158,10 +154,14 @@ def header(job: ExportJob, title: str, notes: Sequence[str], files: str) -> list
     return lines
 
 
+def yaml_file(top: Sequence[str], config: Mapping[str, Any], dumper: type[yaml.SafeDumper] = yaml.SafeDumper) -> str:
+    """A configuration below its comment."""
+    dumped: str = yaml.dump(dict(config), Dumper=dumper, sort_keys=False, allow_unicode=True, width=120)
+    return commented(top) + dumped
+
+
 def commented(lines: Sequence[str], width: int = 116) -> str:
     """Lines as comments of YAML or Python, broken at words."""
-    from textwrap import wrap
-
     found: list[str] = []
     for line in lines:
         rest = "  " if line.startswith("- ") else ""

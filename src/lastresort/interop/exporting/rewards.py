@@ -1,7 +1,4 @@
-"""Rewards of an exported training: rewards.py, whose functions have TRL's form and give what `lastresort train` would.
-
-What a user's reward file imports of the files beside it, which an export does not copy.
-"""
+"""Rewards of an exported training: rewards.py, whose functions have TRL's signature and return what `lastresort train` computes."""
 
 from __future__ import annotations
 
@@ -108,8 +105,8 @@ def _free_name(source: Path, folder: Path) -> str:
 
 def _copied(value: Any, folder: Path) -> Any:
     """The function of a copy beside, whose name is free."""
-    told = value if isinstance(value, str) else value["function"]
-    function, source = str(told).rpartition(":")[2], _file_of(value)
+    reference = value if isinstance(value, str) else value["function"]
+    function, source = str(reference).rpartition(":")[2], _file_of(value)
     name = _free_name(source, folder)
     with disk_errors(folder):
         shutil.copyfile(source, folder / name)

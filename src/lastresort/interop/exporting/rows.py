@@ -15,7 +15,8 @@ from lastresort.data.chat_template import accepted_turns, template_of
 from lastresort.data.plain_text import read_documents
 from lastresort.data.read import read_prompts
 from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS, Segments
-from lastresort.interop.exporting.job import Row
+from lastresort.errors import DataError
+from lastresort.interop.exporting.job import EXPECTED, Row
 from lastresort.train.files.items import Conversation, TrainingUnit, read_units, split
 from lastresort.train.settings import TrainingFile
 from lastresort.types import Example, JsonObject, Message
@@ -35,10 +36,10 @@ def rows_of(file: TrainingFile) -> tuple[list[Row], list[Row]]:
     train, held = read_units(file, file.data.train), read_units(file, file.data.eval)
     if file.data.eval_share is not None:
         train, held = split(train, lambda unit: unit.prompt, file.data.eval_share, file.settings.seed)
-    return [row_of(unit) for unit in train], [row_of(unit) for unit in held]
+    return [unit_row(unit) for unit in train], [unit_row(unit) for unit in held]
 
 
-def row_of(unit: TrainingUnit) -> Row:
+def unit_row(unit: TrainingUnit) -> Row:
     """A unit as a row."""
     first = unit.texts[0]
     if not isinstance(first, Conversation):
@@ -63,7 +64,7 @@ def prompt_row(turns: Sequence[Message], example: Example, columns: JsonObject) 
     return {"prompt": messages(turns), **answer, **{key: value for key, value in columns.items() if key not in _SAID}}
 
 
-def as_rendered(rows: Sequence[Row], tokenizer: Any, template_kwargs: Mapping[str, Any]) -> tuple[Row, ...]:
+def accepted_rows(rows: Sequence[Row], tokenizer: Any, template_kwargs: Mapping[str, Any]) -> tuple[Row, ...]:
     """The rows as this template renders them here: a system turn that it refuses stands in the next turn of the user."""
     template = template_of(tokenizer, template_kwargs)
 
@@ -80,6 +81,32 @@ def message_from(turn: Mapping[str, Any]) -> Message:
     """A turn as `messages` wrote it."""
     extra = {key: value for key, value in turn.items() if key not in ("role", "content")}
     return Message(turn["role"], turn["content"], extra)
+
+
+def with_expected(row: Row) -> Row:
+    """The right answer as the column that rewards read: TRL keeps `completion` for itself."""
+    kept = {key: value for key, value in row.items() if key != "completion"}
+    return {EXPECTED: row["completion"], **kept} if "completion" in row else kept
+
+
+def pair_texts(row: Row) -> Row:
+    """A pair in segments as three texts."""
+    sides = {"prompt": SEGMENTS, "chosen": CHOSEN, "rejected": REJECTED}
+    return {name: joined(row[key]) for name, key in sides.items()}
+
+
+def joined(segments: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(segment["text"] for segment in segments)
+
+
+def cannot_hold(number: int, found: str, expected: str) -> DataError:
+    """The error for a row that a framework has no shape for. number: from 1."""
+    return DataError(
+        f"found {found}",
+        where=f"row {number} of those to export",
+        expected=expected,
+        remedy="Export it --to trl, or train it with `lastresort train`.",
+    )
 
 
 def messages(turns: Sequence[Message]) -> list[JsonObject]:

@@ -12,7 +12,7 @@ from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.interop.exporting.base import layers_in
 from lastresort.interop.exporting.job import ExportableTraining
 from lastresort.interop.exporting.rows import rows_of
-from lastresort.interop.reading import foreign, read, written
+from lastresort.interop.reading import framework_of, read, write_imported
 from lastresort.models.open import absolute_name
 from lastresort.models.tokenizer import tokenizer_on_disk
 from lastresort.spec.document import YamlDocument
@@ -31,7 +31,7 @@ def is_output_folder(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def of_output_folder(folder: Path) -> ExportableTraining:
+def training_from_output(folder: Path) -> ExportableTraining:
     """The training that this output folder came of.
 
     Raises DataError where its record is damaged, or the data are not where they were: the training file can be named instead.
@@ -56,10 +56,10 @@ def of_output_folder(folder: Path) -> ExportableTraining:
             expected="the files of the training, where they were when it ran",
             remedy="Name the training file itself: lastresort export FILE --to X.",
         ) from error
-    return of_training_file(file, name=folder.absolute().name, layers=layers_in(folder / saved), row_tokens=limit)
+    return exportable(file, name=folder.absolute().name, layers=layers_in(folder / saved), row_tokens=limit)
 
 
-def of_training_file(
+def exportable(
     file: TrainingFile, *, name: str | None = None, layers: tuple[str, ...] = (), row_tokens: int | None = None
 ) -> ExportableTraining:
     """The training that this file describes. layers, row_tokens: where a run has shown them. Raises DataError for its rows."""
@@ -84,13 +84,13 @@ def _of_import(origin: Mapping[str, Any]) -> tuple[str, ...]:
     """What an import said of keys that are not honoured, and of traps: an export does not honour them either."""
     found = origin.get("remarks")
     remarks = [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
-    told = [
+    kept = [
         (str(one.get("key")), str(one.get("sentence"))) for one in remarks if one.get("kind") in ("ignored", "trap")
     ]
-    return tuple(text if text.startswith(key.partition(",")[0]) else f"{key}: {text}" for key, text in told)
+    return tuple(text if text.startswith(key.partition(",")[0]) else f"{key}: {text}" for key, text in kept)
 
 
-def of_file(path: Path) -> ExportableTraining:
+def training_from_file(path: Path) -> ExportableTraining:
     """The training that a file describes: one of ours, or one that `lastresort train` reads as another framework's.
 
     Raises TaskError for whatever is wrong with it, InputError for a folder, DataError for its rows.
@@ -102,12 +102,12 @@ def of_file(path: Path) -> ExportableTraining:
             expected="a climb's run, the output folder of a finished training, or a training file",
             remedy="Name one of them.",
         )
-    if foreign(path) is None:
-        return of_training_file(load_training(path))
+    if framework_of(path) is None:
+        return exportable(load_training(path))
     imported = read(path)
     with tempfile.TemporaryDirectory() as folder:
-        file = load_training(written(imported, Path(folder), path))
-        return of_training_file(file, name=path.stem)
+        file = load_training(write_imported(imported, Path(folder), path))
+        return exportable(file, name=path.stem)
 
 
 def document_of(file: TrainingFile) -> JsonObject:
@@ -123,12 +123,12 @@ def document_of(file: TrainingFile) -> JsonObject:
 
 def absolute_term(term: Mapping[str, Any], folder: Path) -> JsonObject:
     """A term of the reward whose own function is named by its whole path."""
-    told = term.get("python")
-    if told is None:
+    own = term.get("python")
+    if own is None:
         return dict(term)
-    if isinstance(told, str):
-        return {**term, "python": str(folder / told)}
-    return {**term, "python": {**told, "function": str(folder / told["function"])}}
+    if isinstance(own, str):
+        return {**term, "python": str(folder / own)}
+    return {**term, "python": {**own, "function": str(folder / own["function"])}}
 
 
 def _place(output: Path, named: str) -> Path:

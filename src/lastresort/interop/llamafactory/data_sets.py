@@ -1,7 +1,4 @@
-"""The data sets that a file names: read, aligned, sampled and mixed; what is left out is said.
-
-How many rows of each data set, and in what proportion: num_samples, max_samples, mix_strategy.
-"""
+"""The data sets that a file names: read, aligned, sampled and mixed (num_samples, max_samples, mix_strategy)."""
 
 from __future__ import annotations
 
@@ -14,17 +11,17 @@ from typing import TypeVar
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, TaskError
-from lastresort.interop.given import ForeignKeys
+from lastresort.interop.foreign_keys import ForeignKeys
 from lastresort.interop.imported import hub_rows
 from lastresort.interop.llamafactory.dataset_info import Columns, DataSetEntry, DataSetInfo, entry_of
-from lastresort.interop.llamafactory.stage import Stage
-from lastresort.interop.llamafactory.turns import AlignedRow, DroppedRow, aligned
+from lastresort.interop.llamafactory.objective import Stage
+from lastresort.interop.llamafactory.turns import AlignedRow, DroppedRow, align
 
 Row = TypeVar("Row")
 _STRATEGIES = ("concat", "interleave_under", "interleave_over", "interleave_once")
 
 
-def sampled(rows: Sequence[Row], count: int | None, seed: int) -> list[Row]:
+def sample_rows(rows: Sequence[Row], count: int | None, seed: int) -> list[Row]:
     """`count` rows at random, each once before any comes again; all of them, in order, for None."""
     if count is None:
         return list(rows)
@@ -34,7 +31,7 @@ def sampled(rows: Sequence[Row], count: int | None, seed: int) -> list[Row]:
     return [rows[number] for number in order]
 
 
-def mixed(given: ForeignKeys, data_sets: Sequence[Sequence[Row]], seed: int) -> list[list[Row]]:
+def mix_rows(given: ForeignKeys, data_sets: Sequence[Sequence[Row]], seed: int) -> list[list[Row]]:
     """The rows of each data set as the strategy takes them; their order does not matter, since rows are shuffled.
 
     concat and interleave_once: every row once. interleave_under: as many of each as the smallest has. interleave_over: as
@@ -49,9 +46,7 @@ def mixed(given: ForeignKeys, data_sets: Sequence[Sequence[Row]], seed: int) -> 
     if shares is None:
         counts = [min(lengths) if strategy == "interleave_under" else max(lengths)] * len(lengths)
     else:
-        given.remark(
-            "interleave_probs", "differs", "Data sets are drawn with these chances, from another random stream."
-        )
+        given.note_difference("interleave_probs", "Data sets are drawn with these chances, from another random stream.")
         counts = _drawn(lengths, shares, strategy == "interleave_over", seed)
     return [
         [rows[number % len(rows)] for number in range(count)] for rows, count in zip(data_sets, counts, strict=True)
@@ -101,7 +96,7 @@ def read_data_sets(
 ) -> tuple[NamedRows, ...]:
     """Raises TaskError for an entry that does not serve the stage, DataError for a data set of which no row is left."""
     found = [_read(given, entry_of(info, name), info, stage, seed) for name in dict.fromkeys(names)]
-    rows = mixed(given, [data_set.rows for data_set in found], seed) if found else []
+    rows = mix_rows(given, [data_set.rows for data_set in found], seed) if found else []
     return tuple(NamedRows(one.name, tuple(kept)) for one, kept in zip(found, rows, strict=True))
 
 
@@ -109,18 +104,17 @@ def _read(given: ForeignKeys, entry: DataSetEntry, info: DataSetInfo, stage: Sta
     _refuse_other_stage(entry, info, stage)
     rows = _rows(entry)
     _refuse_absent_columns(entry, stage, rows)
-    kept = sampled(rows, entry.num_samples, seed)
+    kept = sample_rows(rows, entry.num_samples, seed)
     kept = kept[: given.count("max_samples", len(kept), least=1)]
     if entry.num_samples is not None:
-        given.remark(
+        given.note_difference(
             f"{entry.name}.num_samples",
-            "differs",
             f"{entry.num_samples} rows of {entry.name} are drawn as num_samples says, but from another random stream.",
         )
-    found = [aligned(entry, stage, row) for row in kept]
+    found = [align(entry, stage, row) for row in kept]
     dropped = [one for one in found if isinstance(one, DroppedRow)]
     left = tuple(one for one in found if isinstance(one, AlignedRow))
-    _name_dropped(given, entry, dropped, len(kept))
+    _note_dropped(given, entry, dropped, len(kept))
     if not left:
         raise DataError(
             f"no row of {len(kept)} can be trained on: {dropped[0].why}",
@@ -169,7 +163,7 @@ def _file_rows(file: Path) -> list[RawRow]:
 
 
 def _refuse_absent_columns(entry: DataSetEntry, stage: Stage, rows: Sequence[RawRow]) -> None:
-    """A column that no row has is a name that was written wrongly."""
+    """A column that no row has is a misspelt name."""
     used = {"messages", "system", "tools", "chosen", "rejected", "kto_tag"}
     if entry.formatting == "alpaca":
         used = {field.name for field in fields(Columns)} - {"messages"}
@@ -190,14 +184,12 @@ def _refuse_absent_columns(entry: DataSetEntry, stage: Stage, rows: Sequence[Raw
         )
 
 
-def _name_dropped(given: ForeignKeys, entry: DataSetEntry, dropped: Sequence[DroppedRow], total: int) -> None:
+def _note_dropped(given: ForeignKeys, entry: DataSetEntry, dropped: Sequence[DroppedRow], total: int) -> None:
     for why, there in dict.fromkeys((one.why, one.there) for one in dropped):
         places = [one.place for one in dropped if one.why == why]
-        more = ", …" if len(places) > _NAMED_PLACES else ""
-        also = "LLaMA-Factory drops them too" if there else "LLaMA-Factory trains on them"
-        given.remark(
-            f"dataset {entry.name}",
-            "trap" if there else "differs",
-            f"{len(places)} of {total} rows of {entry.name} are left out, {why} "
-            f"({', '.join(places[:_NAMED_PLACES])}{more}); {also}.",
-        )
+        named = ", ".join(places[:_NAMED_PLACES]) + (", …" if len(places) > _NAMED_PLACES else "")
+        sentence = f"{len(places)} of {total} rows of {entry.name} are left out, {why} ({named}); LLaMA-Factory"
+        if there:
+            given.note_trap(f"dataset {entry.name}", f"{sentence} drops them too.")
+        else:
+            given.note_difference(f"dataset {entry.name}", f"{sentence} trains on them.")

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, cast, get_args
 
 from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.errors import TaskError
-from lastresort.interop.given import ForeignKeys
+from lastresort.interop.foreign_keys import ForeignKeys
 from lastresort.spec.values import describe, listed, nearest
 
 INFO = "dataset_info.json"
@@ -138,56 +138,48 @@ def _read(path: Path) -> Mapping[str, Any]:
         found = parse_json(path.read_bytes().decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError, NotJson) as error:
         raise TaskError(f"found {error}", where=str(path), expected="JSON in UTF-8", remedy="Correct it.") from error
-    if not isinstance(found, Mapping):
-        raise TaskError(
-            f"found {describe(found)}", where=str(path), expected="a mapping of data sets", remedy="Correct it."
-        )
-    return found
+    return _mapping(found, str(path), "a mapping of data sets")
 
 
 def entry_of(info: DataSetInfo, name: str) -> DataSetEntry:
-    """The data set of this name. Raises TaskError where it is not there, lies elsewhere, or is written in a way that is unknown."""
+    """The data set of this name. Raises TaskError where it is not there, lies elsewhere, or is described in an unknown way."""
     if name not in info.entries:
         close = nearest(name, info.entries)
         remedy = f'Did you mean "{close}"?' if close else "Add it, or correct the name."
         raise TaskError(f'found no data set "{name}"', where=info.name, expected="its entry", remedy=remedy)
-    value, where = info.entries[name], f'{info.name}, "{name}"'
-    if not isinstance(value, Mapping):
-        raise TaskError(f"found {describe(value)}", where=where, expected="a mapping", remedy="Correct it.")
+    where = f'{info.name}, "{name}"'
+    value = _mapping(info.entries[name], where)
     _refuse_unknown(value, _KNOWN, where)
-    formatting = value.get("formatting", "alpaca")
-    if formatting not in get_args(Formatting):
-        options = listed(get_args(Formatting), "or")
-        raise TaskError(f'found the formatting "{formatting}"', where=where, expected=options, remedy="Correct it.")
-    columns = _named(Columns(), value.get("columns"), f"{where}, columns")
+    entry = ForeignKeys(value, where)
+    columns = _named(Columns(), entry, "columns")
     for media in _MEDIA:
         if getattr(columns, media):
-            raise TaskError(
-                f"found {media}",
-                where=f"{where}, columns",
-                expected="text, since nothing else is trained",
-                remedy="Leave it out.",
-            )
-    hub = _hub(value, where)
+            entry.refuse("columns", media, expected="text, since nothing else is trained", remedy="Leave it out.")
+    hub = _hub(entry)
     return DataSetEntry(
         name,
-        () if hub is not None else _files(value, info.folders, where),
+        () if hub is not None else _files(entry, info.folders),
         hub,
-        cast(Formatting, formatting),
-        bool(value.get("ranking", False)),
-        _samples(value.get("num_samples"), where),
+        cast(Formatting, entry.choice("formatting", get_args(Formatting), "alpaca")),
+        bool(entry.any("ranking", False)),
+        entry.count("num_samples", 0, least=1) if "num_samples" in entry else None,
         columns,
-        _named(Tags(), value.get("tags"), f"{where}, tags"),
+        _named(Tags(), entry, "tags"),
     )
 
 
-def _named(defaults: Group, value: Any, where: str) -> Group:
+def _mapping(value: Any, where: str, expected: str = "a mapping") -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TaskError(f"found {describe(value)}", where=where, expected=expected, remedy="Correct it.")
+    return value
+
+
+def _named(defaults: Group, entry: ForeignKeys, key: str) -> Group:
+    value = entry.any(key)
     if value is None:
         return defaults
     names = tuple(field.name for field in fields(defaults))
-    if not isinstance(value, Mapping):
-        raise TaskError(f"found {describe(value)}", where=where, expected="a mapping", remedy="Correct it.")
-    _refuse_unknown(value, names, where)
+    _refuse_unknown(_mapping(value, entry.where(key)), names, entry.where(key))
     return replace(defaults, **{name: value.get(name) for name in names})
 
 
@@ -200,63 +192,40 @@ def _refuse_unknown(value: Mapping[str, Any], known: tuple[str, ...], where: str
             raise TaskError(f'found the unknown key "{key}"', where=where, expected=expected, remedy=remedy)
 
 
-def _samples(value: Any, where: str) -> int | None:
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
-        return value
-    raise TaskError(
-        f"found {describe(value)} as num_samples", where=where, expected="a count of rows", remedy="Correct it."
-    )
-
-
-def _hub(value: Mapping[str, Any], where: str) -> HubDataSet | None:
+def _hub(entry: ForeignKeys) -> HubDataSet | None:
     """Where the hub is named it goes before a file, as there; a file has no subset, folder or split of its own."""
-    subset, split, folder = value.get("subset"), str(value.get("split") or "train"), value.get("folder")
-    name = value.get("hf_hub_url")
+    subset, folder, split = entry.any("subset"), entry.any("folder"), entry.any("split") or "train"
+    name = entry.text("hf_hub_url")
     if name is not None:
-        if not isinstance(name, str) or not name:
-            raise TaskError(
-                f"found {describe(name)} as hf_hub_url", where=where, expected="org/name", remedy="Correct it."
-            )
-        return HubDataSet(name, subset, split, folder)
-    if split != "train" or subset or folder:
-        beside = next(key for key in ("subset", "folder", "split") if value.get(key))
-        raise TaskError(
-            f'found {beside}: "{value[beside]}"', where=where, expected="a file, which has none", remedy="Remove it."
-        )
+        return HubDataSet(name, subset, str(split), folder)
+    for key in ("subset", "folder", "split"):
+        if entry.any(key) not in (None, "", "train"):
+            entry.refuse(key, f'"{entry.any(key)}"', expected="a file, which has none", remedy="Remove it.")
     return None
 
 
-def _files(value: Mapping[str, Any], folders: tuple[Path, ...], where: str) -> tuple[Path, ...]:
-    name = value.get("file_name")
-    elsewhere = next((key for key in _ELSEWHERE if key in value), None)
-    # A hub's name goes before a file's there.
-    if elsewhere is not None or not isinstance(name, str) or not name:
-        found = f'found {elsewhere}: "{value[elsewhere]}"' if elsewhere else "found no file_name"
-        why = f", since {_ELSEWHERE[elsewhere]}" if elsewhere else ""
-        raise TaskError(
-            found,
-            where=where,
-            expected=f"file_name{why}",
-            remedy="Download the data set, and write file_name: FILE in place of it.",
-        )
+def _files(entry: ForeignKeys, folders: tuple[Path, ...]) -> tuple[Path, ...]:
+    for key, why in _ELSEWHERE.items():
+        if key in entry:
+            remedy = "Download the data set, and write file_name: FILE in place of it."
+            entry.refuse(key, f'"{entry.any(key)}"', expected=f"file_name, since {why}", remedy=remedy)
+    name = entry.text("file_name")
+    if name is None:
+        entry.refuse("file_name", "nothing", expected="the file of the data set", remedy="Write file_name: FILE.")
     for folder in folders:
         place = folder / Path(name).expanduser()
         if place.is_file():
             return (place.resolve(),)
         if place.is_dir():
-            return _of_folder(place.resolve(), where)
-    raise TaskError(
-        f'found no file "{name}"',
-        where=where,
-        expected=f"it in {listed(folders, 'or')}",
-        remedy="Create it or correct the name.",
-    )
+            return _of_folder(place.resolve(), entry)
+    expected = f"it in {listed(folders, 'or')}"
+    return entry.refuse("file_name", f'no file "{name}"', expected=expected, remedy="Create it or correct the name.")
 
 
-def _of_folder(folder: Path, where: str) -> tuple[Path, ...]:
+def _of_folder(folder: Path, entry: ForeignKeys) -> tuple[Path, ...]:
     files = tuple(sorted(file for file in folder.iterdir() if file.is_file()))
     suffixes = sorted({file.suffix for file in files})
     if len({suffix.replace(".jsonl", ".json") for suffix in suffixes}) != 1:
         found = f"files of {listed(suffixes)}" if files else "no file"
-        raise TaskError(f"found {found} in {folder}", where=where, expected="files of one kind", remedy="Sort them.")
+        entry.refuse("file_name", f"{found} in {folder}", expected="files of one kind", remedy="Sort them.")
     return files

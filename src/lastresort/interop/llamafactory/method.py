@@ -5,9 +5,16 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from lastresort.interop.given import NO_REMOTE_CODE, NOT_IN_4_BITS, ForeignKeys, found_place, says_its_base
-from lastresort.interop.llamafactory.stage import PREFERENCE_STAGES, Stage
-from lastresort.interop.llamafactory.unheard import names_its_start_as_reference
+from lastresort.interop.foreign_keys import (
+    NO_REMOTE_CODE,
+    NOT_IN_4_BITS,
+    ForeignKeys,
+    existing_path,
+    lora_dropout,
+    quantized_base,
+)
+from lastresort.interop.llamafactory.keys import reference_is_start
+from lastresort.interop.llamafactory.objective import PREFERENCE_STAGES, Stage
 from lastresort.spec.values import NumberBounds
 from lastresort.types import JsonObject
 
@@ -16,26 +23,26 @@ _OTHER_TYPES = ("oft", "freeze")
 _LORA_KEYS = ("lora_rank", "lora_alpha", "lora_dropout", "lora_target", "use_rslora", "use_dora")
 
 
-def method_of(stage: Stage, given: ForeignKeys, path: Path) -> JsonObject:
-    """model, adapter or start_from, and precision. Raises TaskError for a method that there is not."""
+def model_keys(stage: Stage, given: ForeignKeys, path: Path) -> JsonObject:
+    """model, adapter or start_from, and precision. Raises TaskError for an unsupported method."""
     name = given.text("model_name_or_path")
     if name is None:
         given.refuse("model_name_or_path", "nothing", expected="a model", remedy="Write a folder or a hub id.")
     kind = _type(given)
     if given.flag("trust_remote_code"):
-        given.remark("trust_remote_code", "differs", NO_REMOTE_CODE)
+        given.note_difference("trust_remote_code", NO_REMOTE_CODE)
     if given.flag("overwrite_output_dir"):
-        sentence = "Nothing is overwritten: a second run needs another output_dir, or --resume."
-        given.remark("overwrite_output_dir", "differs", sentence)
+        sentence = "Nothing is overwritten: a second run needs another output_dir or --resume."
+        given.note_difference("overwrite_output_dir", sentence)
     bits = _bits(given, kind)
-    document: JsonObject = {"model": located(name, path)}
+    document: JsonObject = {"model": model_place(name, path)}
     start = given.names("adapter_name_or_path")
     given.any("create_new_adapter")  # without another adapter, one is created anyway
     if start:
         started = _started(stage, given, path, start, kind)
         document["start_from"] = started
-        if bits is not None and not says_its_base(Path(started)):
-            given.remark("quantization_bit", "ignored", NOT_IN_4_BITS)
+        if bits is not None and not quantized_base(Path(started)):
+            given.note_ignored("quantization_bit", NOT_IN_4_BITS)
     elif kind == "full":
         document |= {"adapter": "full"}
     else:
@@ -54,9 +61,9 @@ def _type(given: ForeignKeys) -> str:
     return given.choice("finetuning_type", _TYPES, "lora")
 
 
-def located(name: str, path: Path) -> str:
+def model_place(name: str, path: Path) -> str:
     """The absolute path of a model or an adapter that is on disk, else the name as it is: embedded, or a hub id."""
-    found = found_place(name, path) if name != "embedded" else None
+    found = existing_path(name, path) if name != "embedded" else None
     return str(found or name)
 
 
@@ -76,10 +83,9 @@ def _bits(given: ForeignKeys, kind: str) -> int | None:
             remedy="Write quantization_bit: 4, or leave it out.",
         )
     if quantised != "nf4" or not twice:
-        given.remark(
+        given.note_difference(
             "quantization_type" if quantised != "nf4" else "double_quantization",
-            "differs",
-            "The base is held in NF4 with double quantisation here, whatever else is asked for.",
+            "The base is always held in NF4 with double quantisation here.",
         )
     return 4
 
@@ -89,13 +95,10 @@ def _adapter(stage: Stage, given: ForeignKeys, bits: int | None) -> JsonObject:
     # A scale of 0 counts as none there.
     alpha = given.number("lora_alpha", 0, NumberBounds(at_least=0)) or 2 * rank
     rslora, dora = given.flag("use_rslora"), given.flag("use_dora")
+    target = given.names("lora_target") or ["all"]
     if dora and bits is not None:
-        given.refuse(
-            "use_dora",
-            "it beside quantization_bit",
-            expected="one of them: DoRA is trained here on a base that is not quantised",
-            remedy="Remove one.",
-        )
+        expected = "one of them, since DoRA needs an unquantised base here"
+        given.refuse("use_dora", "it beside quantization_bit", expected=expected, remedy="Remove one.")
     kind = "dora" if dora else "qlora" if bits is not None else "rslora" if rslora else "lora"
     if rslora and kind != "rslora":
         alpha *= math.sqrt(rank)  # alpha / sqrt(r) as a scale of alpha' / r
@@ -103,26 +106,9 @@ def _adapter(stage: Stage, given: ForeignKeys, bits: int | None) -> JsonObject:
         "kind": kind,
         "r": rank,
         "alpha": alpha,
-        "target": _target(given),
-        "dropout": _dropout(stage, given),
+        "target": "all-linear" if target == ["all"] else target,
+        "dropout": lora_dropout(given, f"stage: {stage}" if stage in PREFERENCE_STAGES else None),
     }
-
-
-def _target(given: ForeignKeys) -> str | list[str]:
-    names = given.names("lora_target") or ["all"]
-    return "all-linear" if names == ["all"] else names
-
-
-def _dropout(stage: Stage, given: ForeignKeys) -> float:
-    dropout = given.number("lora_dropout", 0.0, NumberBounds(at_least=0, below=1))
-    if dropout and stage in PREFERENCE_STAGES:
-        given.remark(
-            "lora_dropout",
-            "trap",
-            f"LLaMA-Factory switches every dropout off in stage: {stage}, so {dropout:g} had no effect; here it is 0 too.",
-        )
-        return 0.0
-    return dropout
 
 
 def _started(stage: Stage, given: ForeignKeys, path: Path, names: list[str], kind: str) -> str:
@@ -135,22 +121,21 @@ def _started(stage: Stage, given: ForeignKeys, path: Path, names: list[str], kin
         )
     for key in _LORA_KEYS:
         if given.any(key) is not None:
-            given.remark(key, "ignored", f"{key} is not honoured: the adapter to go on from has its own, there too.")
+            given.note_ignored(key, f"{key} is ignored: the adapter keeps its own, there too.")
     compared = (stage == "dpo" and given.any("pref_loss", "sigmoid") not in ("orpo", "simpo")) or stage == "kto"
-    if compared and not names_its_start_as_reference(given):
-        given.remark(
+    if compared and not reference_is_start(given):
+        given.note_difference(
             "adapter_name_or_path",
-            "differs",
-            "The reference is the adapter as it starts here; in LLaMA-Factory it is the base without any adapter.",
+            "The reference is the adapter's starting point here. In LLaMA-Factory it is the base without any adapter.",
         )
-    return located(names[0], path)
+    return model_place(names[0], path)
 
 
 def _precision(given: ForeignKeys, kind: str, bits: int | None) -> str:
     bf16, fp16, pure = (given.flag(key) for key in ("bf16", "fp16", "pure_bf16"))
     if fp16:
-        given.remark(
-            "fp16", "differs", "Nothing is trained in float16 here: the precision is what is fast on this machine."
+        given.note_difference(
+            "fp16", "Nothing is trained in float16 here: precision is auto, what is fast on this machine."
         )
     if kind == "full":
         # Without pure_bf16 the trained weights are float32 there, as they are here.

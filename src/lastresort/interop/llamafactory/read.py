@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lastresort.interop.given import ForeignKeys, new_place
+from lastresort.interop.foreign_keys import ForeignKeys, output_path
 from lastresort.interop.imported import ImportedTraining, RowSource
-from lastresort.interop.llamafactory.course import course_of, held_out_share, length_of, name_evaluation
 from lastresort.interop.llamafactory.data_sets import NamedRows, read_data_sets
 from lastresort.interop.llamafactory.dataset_info import read_info
-from lastresort.interop.llamafactory.method import method_of
+from lastresort.interop.llamafactory.keys import note_other_keys, refuse_other_trainings
+from lastresort.interop.llamafactory.method import model_keys
+from lastresort.interop.llamafactory.objective import Stage, objective_of, read_stage
 from lastresort.interop.llamafactory.rendering import Rendering, rendering_of
 from lastresort.interop.llamafactory.rows import written_row
-from lastresort.interop.llamafactory.stage import Stage, objective_of, read_stage
-from lastresort.interop.llamafactory.unheard import name_the_rest, refuse_other_trainings
+from lastresort.interop.llamafactory.trainer import held_out_share, length_keys, note_evaluation, trainer_keys
 from lastresort.types import JsonObject
 
 
@@ -31,20 +31,20 @@ def read(values: Mapping[str, Any], path: Path) -> ImportedTraining:
     stage = read_stage(given)
     _refuse_untrained(given)
     refuse_other_trainings(given)
-    document = method_of(stage, given, path) | {"objective": objective_of(stage, given)}
-    document |= course_of(given, full=document.get("adapter") == "full")
+    document = model_keys(stage, given, path) | {"objective": objective_of(stage, given)}
+    document |= trainer_keys(given, full=document.get("adapter") == "full")
     share, seed = held_out_share(given), document["seed"]
     info, names, held_names = read_info(given, path), given.names("dataset"), given.names("eval_dataset")
     if not names:
         given.refuse("dataset", "nothing", expected="the names of data sets", remedy="Write dataset: NAME.")
     train = read_data_sets(given, info, names, stage, seed)
     held_out = read_data_sets(given, info, held_names, stage, seed)
-    name_evaluation(given, bool(share or held_out))
+    note_evaluation(given, bool(share or held_out))
     rendering = rendering_of(given, stage, document["model"], path, [*train, *held_out])
     document |= rendering.document
-    document |= length_of(given, stage, _trained_rows(train, share), document["batch_size"])
+    document |= length_keys(given, stage, _trained_rows(train, share), document["batch_size"])
     document |= _output(given)
-    name_the_rest(given)
+    note_other_keys(given)
     return ImportedTraining(
         framework="llamafactory",
         document=document,
@@ -58,9 +58,7 @@ def read(values: Mapping[str, Any], path: Path) -> ImportedTraining:
 
 def _refuse_untrained(given: ForeignKeys) -> None:
     if "do_train" not in given:
-        given.remark(
-            "do_train", "trap", "Without do_train: true LLaMA-Factory trains nothing; here the file is trained."
-        )
+        given.note_trap("do_train", "Without do_train: true LLaMA-Factory trains nothing. Here the file is trained.")
     elif not given.flag("do_train"):
         given.refuse("do_train", "false", expected="true, since this command trains", remedy="Write do_train: true.")
 
@@ -73,7 +71,7 @@ def _trained_rows(train: Sequence[NamedRows], share: float | int | None) -> int:
 
 def _output(given: ForeignKeys) -> JsonObject:
     name = given.text("output_dir")
-    return {} if name is None else {"output": str(new_place(name))}
+    return {} if name is None else {"output": str(output_path(name))}
 
 
 def _source(data_set: NamedRows, stage: Stage, rendering: Rendering) -> RowSource:

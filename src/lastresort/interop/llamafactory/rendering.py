@@ -1,7 +1,4 @@
-"""How rows become text: `template`, cutoff_len and the keys about thoughts, turns, prompts and tools.
-
-A named template on a model that has another: what is trained is then not what the model is asked with.
-"""
+"""How rows become text: template, cutoff_len and the keys about thoughts, turns, prompts and tools."""
 
 from __future__ import annotations
 
@@ -9,14 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from lastresort.data.chat_template import rendered_text, start_of_text, template_of
 from lastresort.errors import DataError
-from lastresort.interop.given import ForeignKeys
+from lastresort.interop.foreign_keys import ForeignKeys
 from lastresort.interop.llamafactory.data_sets import NamedRows
+from lastresort.interop.llamafactory.objective import Stage
 from lastresort.interop.llamafactory.rows import TokenizerWriting
-from lastresort.interop.llamafactory.stage import Stage
 from lastresort.interop.llamafactory.templates import TEMPLATES, RowWriting, TurnTemplate
 from lastresort.interop.llamafactory.turns import AlignedRow, Turn
 from lastresort.models.tokenizer import ModelTokenizer, tokenizer_on_disk
@@ -27,15 +24,14 @@ _QUESTION, _ANSWER = "Why?", "Because."
 _SHOWN, _BEFORE = 200, 60
 
 
-def name_own_template(given: ForeignKeys, name: str, writing: RowWriting, base: ModelTokenizer | None) -> None:
-    """Says whether the model's own chat template writes other text, and what is added to answers without a thought."""
+def note_template(given: ForeignKeys, name: str, writing: RowWriting, base: ModelTokenizer | None) -> None:
+    """Remarks on a template that differs from the model's own, and on the empty thoughts that it adds."""
     if writing.template.thinks:
-        given.remark(
+        given.note_trap(
             "enable_thinking" if "enable_thinking" in given else "template",
-            "trap",
-            "An empty <think></think> is put before every answer that has none, "
-            f"{'and trained' if writing.thinking else 'as part of the prompt'}, as LLaMA-Factory does; "
-            "another template, such as qwen3_nothink, adds none.",
+            "Answers without a thought get an empty <think></think>, "
+            f"{'which is trained' if writing.thinking else 'as part of the prompt'}, as in LLaMA-Factory. A template such as "
+            "qwen3_nothink adds none.",
         )
     if base is None:
         return
@@ -56,11 +52,10 @@ def name_own_template(given: ForeignKeys, name: str, writing: RowWriting, base: 
     if ours != theirs:
         pairs = enumerate(zip(ours, theirs, strict=False))
         at = next((number for number, (one, other) in pairs if one != other), min(len(ours), len(theirs)))
-        given.remark(
+        given.note_trap(
             "template",
-            "trap",
-            f"template: {name} asks {shown(ours, at)} where the model's own chat template asks {shown(theirs, at)}: what "
-            "is trained here must be asked in the same words, which chat and the gate do not do.",
+            f"template: {name} asks {shown(ours, at)} where the model's own chat template asks {shown(theirs, at)}. The tuned "
+            "model needs the prompt it was trained on, and chat and the gate use the model's own.",
         )
 
 
@@ -73,6 +68,7 @@ def shown(text: str, at: int) -> str:
 
 
 CUTOFF = 2048
+_OWN_DECIDES = "the model's own chat template decides"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +92,16 @@ def rendering_of(given: ForeignKeys, stage: Stage, model: str, path: Path, data_
         given.refuse(key, f"it beside {beside}", expected="it alone, with stage: sft", remedy="Remove it.")
     name = given.text("template")
     if stage == "pt":
-        _name_text(given, name)
+        _note_text(given, name)
         return Rendering(None, document)
-    _name_packing(given)
+    _note_packing(given)
     template = _template(given, name, data_sets)
     thinking, keep = given.any("enable_thinking", True), given.flag("preserve_thinking")
     if template is None:
         own = _own(given, base, data_sets, thinking=thinking, whole=whole, last=last)
         return Rendering(own.writing, document | own.document)
     writing = RowWriting(template, None if thinking is None else given.flag("enable_thinking", True), keep, whole, last)
-    name_own_template(given, str(name), writing, base)
+    note_template(given, str(name), writing, base)
     return Rendering(writing, document, f"template: {name}")
 
 
@@ -113,42 +109,38 @@ def _length(given: ForeignKeys, stage: Stage, base: ModelTokenizer | None) -> Js
     limit = given.count("cutoff_len", CUTOFF, least=2)
     context = base.context_tokens if base else None
     if context is not None and limit > context:
-        given.remark(
-            "cutoff_len",
-            "differs",
-            f"cutoff_len: {limit} is more than the model's context, whose {context} tokens are taken.",
+        given.note_difference(
+            "cutoff_len", f"cutoff_len: {limit} exceeds the model's context, so {context} tokens are used."
         )
         limit = context
     if stage == "pt":
         return {"max_tokens": limit}
-    given.remark(
+    given.note_difference(
         "cutoff_len",
-        "differs",
-        f"Rows longer than {limit} tokens are cut at their end here, counted and named, and left out if no answer remains; "
-        "LLaMA-Factory shortens prompts and answers in proportion, without a word.",
+        f"Rows longer than {limit} tokens are cut at their end here, and dropped if no answer remains; both are counted. "
+        "LLaMA-Factory silently shortens prompts and answers in proportion.",
     )
     return {"max_tokens": limit, "longer_rows": "truncate"}
 
 
-def _name_text(given: ForeignKeys, name: str | None) -> None:
+def _note_text(given: ForeignKeys, name: str | None) -> None:
     if name is not None:
-        given.remark("template", "differs", "Documents end with the end-of-text token of the model's tokenizer.")
+        given.note_difference("template", "Documents end with the end-of-text token of the model's tokenizer.")
     if given.flag("packing", True) is False:
-        given.remark("packing", "differs", "Documents are always packed here, and none is cut.")
+        given.note_difference("packing", "Documents are always packed here, and never cut.")
     else:
-        given.remark(
-            "packing", "differs", "The last row of packed text, which is not full, is trained here and dropped there."
+        given.note_difference(
+            "packing", "The last packed row, which is not full, is trained on here and dropped there."
         )
 
 
-def _name_packing(given: ForeignKeys) -> None:
+def _note_packing(given: ForeignKeys) -> None:
     for key in ("packing", "neat_packing"):
         if given.flag(key):
-            given.remark(
+            given.note_difference(
                 key,
-                "differs",
-                "A batch counts rows here, not packs of them, and no row sees another: "
-                "raise per_device_train_batch_size to the rows of a pack for batches of the same size.",
+                "A batch counts rows here, not packs, and rows never see each other. For batches of the same size multiply "
+                "per_device_train_batch_size by the rows of a pack.",
             )
 
 
@@ -156,31 +148,25 @@ def _template(given: ForeignKeys, name: str | None, data_sets: Sequence[NamedRow
     """The template as text, None where rows are rendered with the model's own."""
     system, tools = given.text("default_system"), given.text("tool_format")
     if name is None:
-        given.remark(
+        given.note_difference(
             "template",
-            "differs",
-            "Rows are rendered with the model's own chat template; LLaMA-Factory takes that apart, and adds an empty "
-            "<think></think> to answers where it holds one.",
+            "Rows are rendered with the model's own chat template. LLaMA-Factory takes that apart, and adds an empty "
+            "<think></think> to answers where the template has one.",
         )
     elif name not in TEMPLATES:
-        given.remark(
+        given.note_trap(
             "template",
-            "trap",
-            f"template: {name} is not written out here: rows are rendered with the model's own chat template, which may "
-            f"differ from it (written out are {listed(TEMPLATES, most=len(TEMPLATES))}).",
+            f"template: {name} is not known here. Rows are rendered with the model's own chat template, which may differ (known "
+            f"are {listed(TEMPLATES, most=len(TEMPLATES))}).",
         )
     elif any(row.uses_tools for data_set in data_sets for row in data_set.rows):
-        given.remark("template", "differs", "Rows with tools are rendered with the model's own chat template.")
+        given.note_difference("template", "Rows with tools are rendered with the model's own chat template.")
     else:
         return TEMPLATES[name].with_system(system)
     if system is not None:
-        given.remark(
-            "default_system", "ignored", "default_system is not honoured: the model's own chat template has its own."
-        )
+        given.note_ignored("default_system", f"default_system is ignored: {_OWN_DECIDES}.")
     if tools is not None:
-        given.remark(
-            "tool_format", "ignored", "tool_format is not honoured: the model's own chat template writes the tools."
-        )
+        given.note_ignored("tool_format", f"tool_format is ignored: {_OWN_DECIDES}.")
     return None
 
 
@@ -195,15 +181,11 @@ def _own(
 ) -> Rendering:
     """Rendering with the model's own chat template: by the trainer, or here where rows have different tools."""
     if whole:
-        given.remark(
-            "train_on_prompt",
-            "ignored",
-            "train_on_prompt is not honoured: with the model's own chat template answers alone are trained.",
+        given.note_ignored(
+            "train_on_prompt", f"train_on_prompt is ignored: {_OWN_DECIDES}, and only answers are trained."
         )
     if given.any("preserve_thinking"):
-        given.remark(
-            "preserve_thinking", "ignored", "preserve_thinking is not honoured: the model's own chat template decides."
-        )
+        given.note_ignored("preserve_thinking", f"preserve_thinking is ignored: {_OWN_DECIDES}.")
     arguments: JsonObject = {}
     if "enable_thinking" in given and thinking is not None:
         arguments["enable_thinking"] = given.flag("enable_thinking", True)
@@ -212,18 +194,16 @@ def _own(
     by_itself = next((row for row in rows if row.tools != rows[0].tools or row.ends_with_a_call), None)
     if by_itself is not None:
         if base is None:
-            _refuse_tools(by_itself)
+            raise DataError(
+                "found a call as the answer"
+                if by_itself.ends_with_a_call
+                else "found other tools than in the rows before",
+                where=by_itself.place,
+                expected="a model on this machine, whose chat template writes the tools and calls of each row",
+                remedy="Download the model, and name its folder.",
+            )
         return Rendering(TokenizerWriting(base.tokenizer, arguments, last), {})
     if rows[0].tools:
         arguments["tools"] = json.loads(rows[0].tools)
     document: JsonObject = {"chat_template_kwargs": arguments} if arguments else {}
     return Rendering(None, document | ({"trained_turns": "last"} if last else {}))
-
-
-def _refuse_tools(row: AlignedRow) -> NoReturn:
-    raise DataError(
-        "found a call as the answer" if row.ends_with_a_call else "found other tools than in the rows before",
-        where=row.place,
-        expected="a model on this machine, whose chat template writes the tools and calls of each row",
-        remedy="Download the model, and name its folder.",
-    )

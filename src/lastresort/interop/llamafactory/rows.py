@@ -1,7 +1,7 @@
 """Aligned rows -> rows of our own: turns for the model's own chat template, or segments.
 
-Rows as segments of the model's own chat template, where a training file cannot say what it is given: another list of tools
-for each row, or a call of a tool as the answer.
+Segments are also written with the model's own template, where a training file cannot express the rows: each with its own tools,
+or a tool call as the answer.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 from lastresort.data.chat_template import ChatTemplate, accepted_turns, rendered_text, template_of
 from lastresort.data.rendering import turn_end_ids
 from lastresort.errors import DataError
-from lastresort.interop.llamafactory.stage import Stage
+from lastresort.interop.llamafactory.objective import Stage
 from lastresort.interop.llamafactory.templates import RowWriting, Segment
 from lastresort.interop.llamafactory.turns import AlignedRow, Turn
-from lastresort.types import Message
+from lastresort.types import JsonObject, Message, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,14 @@ class TokenizerWriting:
     arguments: Mapping[str, Any]
     last_turn: bool = False
 
-    def completion(self, row: AlignedRow, prompt: Sequence[Message], answer: Message) -> list[Segment]:
+    def completion(self, row: AlignedRow) -> list[Segment]:
         """Of sft: every answer is trained with its end token, or the last alone."""
-        return self._segments(row, (*prompt, answer), last_only=self.last_turn)
+        prompt, answers = _messages(row)
+        return self._segments(row, (*prompt, answers[0]), last_only=self.last_turn)
 
-    def answered(
-        self, row: AlignedRow, prompt: Sequence[Message], answers: Sequence[Message]
-    ) -> tuple[list[Segment], list[list[Segment]]]:
+    def answered(self, row: AlignedRow) -> tuple[list[Segment], list[list[Segment]]]:
         """Of dpo and kto: the prompt, and each answer behind it."""
+        prompt, answers = _messages(row)
         found = [self._segments(row, (*prompt, answer), last_only=True) for answer in answers]
         if any(segments[0] != found[0][0] for segments in found):
             raise DataError(
@@ -79,63 +79,44 @@ class TokenizerWriting:
         return len(before), stop
 
 
-_ROLES = {"user": "user", "assistant": "assistant", "function": "assistant", "observation": "tool"}
+_ROLES: Mapping[str, Role] = {"user": "user", "assistant": "assistant", "observation": "tool"}
 
 
-def written_row(row: AlignedRow, stage: Stage, writing: RowWriting | TokenizerWriting | None) -> dict[str, Any]:
+def written_row(row: AlignedRow, stage: Stage, writing: RowWriting | TokenizerWriting | None) -> JsonObject:
     """The row as `lastresort train` reads it. writing: None for turns, which the model's own chat template renders later."""
     if stage == "pt":
         return {"text": row.prompt[0].text}
     if writing is None:
         return _turns(row, stage)
     if stage == "sft":
-        return {"segments": _completion(row, writing)}
-    prompt, answers = _answered(row, writing)
+        return {"segments": writing.completion(row)}
+    prompt, answers = writing.answered(row)
     if stage == "dpo":
         return {"segments": prompt, "chosen_segments": answers[0], "rejected_segments": answers[1]}
     return {"segments": [*prompt, *answers[0]], "label": row.label}
 
 
-def _completion(row: AlignedRow, writing: RowWriting | TokenizerWriting) -> list[Segment]:
-    if isinstance(writing, RowWriting):
-        return writing.completion(row)
-    prompt, answers = _messages(row)
-    return writing.completion(row, [_made(one) for one in prompt], _made(answers[0]))
-
-
-def _answered(row: AlignedRow, writing: RowWriting | TokenizerWriting) -> tuple[list[Segment], list[list[Segment]]]:
-    if isinstance(writing, RowWriting):
-        return writing.answered(row)
-    prompt, answers = _messages(row)
-    return writing.answered(row, [_made(one) for one in prompt], [_made(one) for one in answers])
-
-
-def _made(message: dict[str, Any]) -> Message:
-    calls = {key: value for key, value in message.items() if key == "tool_calls"}
-    return Message(message["role"], message["content"], calls)
-
-
-def _turns(row: AlignedRow, stage: Stage) -> dict[str, Any]:
-    prompt, answers = _messages(row)
-    if stage == "sft":
-        return {"messages": [*prompt, *answers]}
+def _turns(row: AlignedRow, stage: Stage) -> JsonObject:
+    prompt, answers = ([message.as_dict() for message in messages] for messages in _messages(row))
     if stage == "dpo":
         return {"prompt": prompt, "chosen": [answers[0]], "rejected": [answers[1]]}
-    return {"messages": [*prompt, *answers], "label": row.label}
+    return {"messages": [*prompt, *answers], **({"label": row.label} if stage == "kto" else {})}
 
 
-def _messages(row: AlignedRow) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    system = [{"role": "system", "content": row.system}] if row.system else []
+def _messages(row: AlignedRow) -> tuple[list[Message], list[Message]]:
+    """The prompt, and the answers."""
+    system = [Message("system", row.system)] if row.system else []
     prompt = [*system, *(_message(turn, row.place) for turn in row.prompt)]
     return prompt, [_message(turn, row.place) for turn in row.answers]
 
 
-def _message(turn: Turn, place: str) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": _ROLES[turn.role], "content": turn.text}
-    return message if turn.role != "function" else message | {"content": "", "tool_calls": _calls(turn.text, place)}
+def _message(turn: Turn, place: str) -> Message:
+    if turn.role == "function":
+        return Message("assistant", "", {"tool_calls": _calls(turn.text, place)})
+    return Message(_ROLES[turn.role], turn.text)
 
 
-def _calls(text: str, place: str) -> list[dict[str, Any]]:
+def _calls(text: str, place: str) -> list[JsonObject]:
     """A call, or a list of them, as JSON with name and arguments."""
     try:
         found = json.loads(text)

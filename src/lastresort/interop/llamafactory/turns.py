@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from lastresort.data.formats.rows import RawRow, compact_json
 from lastresort.interop.llamafactory.dataset_info import DataSetEntry
-from lastresort.interop.llamafactory.stage import Stage
+from lastresort.interop.llamafactory.objective import Stage
 
 Role = Literal["user", "assistant", "function", "observation"]
 # What the OpenAI converter adds where a row has no tools, and what it joins the results of several tools with.
@@ -59,7 +59,7 @@ class DroppedRow:
     there: bool = True
 
 
-def aligned(entry: DataSetEntry, stage: Stage, row: RawRow) -> AlignedRow | DroppedRow:
+def align(entry: DataSetEntry, stage: Stage, row: RawRow) -> AlignedRow | DroppedRow:
     """The row, or why it is left out."""
     found = _alpaca(entry, row) if entry.formatting == "alpaca" else _conversation(entry, row)
     if isinstance(found, DroppedRow):

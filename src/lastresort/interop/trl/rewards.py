@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lastresort.interop.exporting.job import EXPECTED
 from lastresort.spec.score import Reward
 from lastresort.spec.training_sections import LimitKeys
 from lastresort.spec.values import ReadContext
 from lastresort.train.rewards.rewards import Rewards
 from lastresort.types import Example, JsonObject, Message
-
-EXPECTED = "expected"
 
 
 def reward_function(term: Any, folder: Path, settings: Mapping[str, Any], *, name: str) -> Callable[..., list[float]]:

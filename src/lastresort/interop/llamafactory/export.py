@@ -5,27 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-import yaml
-
 from lastresort.errors import DataError, InputError
-from lastresort.interop.exporting.course import (
+from lastresort.interop.exporting.job import ExportFiles, ExportJob, Row, header, row_limit, yaml_file
+from lastresort.interop.exporting.rows import cannot_hold
+from lastresort.interop.exporting.trainer import (
     DROPOUT_OFF,
     IPO_PER_TOKEN,
     KTO_BASELINE,
-    SCHEDULES,
     answers_trained,
+    cannot_skip_answers,
     has_segments,
-    lora_plus,
-    max_steps,
+    in_order,
+    integer_alpha,
     no_counterpart,
-    of_template,
-    of_trainer,
-    passes,
-    some_answers,
-    takes_bf16,
-    whole_alpha,
+    template_notes,
+    trainer_arguments,
+    trainer_notes,
+    uses_bf16,
 )
-from lastresort.interop.exporting.job import ExportAdapter, ExportFiles, ExportJob, Row, commented, header, row_limit
 from lastresort.types import JsonObject
 
 CONFIG, INFO = "llamafactory.yaml", "dataset_info.json"
@@ -43,6 +40,9 @@ LOSSES = {"dpo": "sigmoid", "ipo": "ipo", "hinge": "hinge", "simpo": "simpo", "o
 # Its trainer calls TRL's dpo_loss without the name of the loss, which from TRL 0.20 on is then the sigmoid's.
 BY_OLD_TRL = ("ipo", "hinge")
 OPTIMIZERS = {"adamw": "adamw_torch", "paged_adamw_8bit": "paged_adamw_8bit"}
+TRAINER_KEYS = """per_device_train_batch_size gradient_accumulation_steps num_train_epochs max_steps learning_rate
+    lr_scheduler_type warmup_steps warmup_ratio weight_decay max_grad_norm loraplus_lr_ratio optim bf16 seed logging_steps
+    save_strategy eval_strategy per_device_eval_batch_size report_to output_dir"""
 TAGS = {
     "role_tag": "role",
     "content_tag": "content",
@@ -55,7 +55,7 @@ TAGS = {
 USERS, ASSISTANTS = ("user", "tool"), ("assistant", "function_call")
 
 
-def written(job: ExportJob) -> ExportFiles:
+def export_files(job: ExportJob) -> ExportFiles:
     """llamafactory.yaml, dataset_info.json and the rows.
 
     Raises InputError for an objective, or segments, that it has no counterpart of; DataError for rows whose turns do not
@@ -64,14 +64,11 @@ def written(job: ExportJob) -> ExportFiles:
     _refuse(job)
     limit, assumed = row_limit(job)
     notes = (*_notes(job), *assumed)
-    config = {**_model(job), **_method(job), **_data(job, limit), **_course(job)}
-    top = commented(header(job, "LLaMA-Factory", notes, "Keys that are not here have LLaMA-Factory's defaults."))
+    config = {**_model(job), **_method(job), **_data(job, limit), **_trainer(job)}
+    top = header(job, "LLaMA-Factory", notes, "Keys that are not here have LLaMA-Factory's defaults.")
     info = {"train": _info(job, "train.jsonl")} | ({"eval": _info(job, "eval.jsonl")} if job.held_out else {})
     return ExportFiles(
-        {
-            CONFIG: top + yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120),
-            INFO: json.dumps(info, indent=2) + "\n",
-        },
+        {CONFIG: yaml_file(top, config), INFO: json.dumps(info, indent=2) + "\n"},
         [_row(job, row, number) for number, row in enumerate(job.train, 1)],
         [_row(job, row, number) for number, row in enumerate(job.held_out, 1)],
         notes,
@@ -88,7 +85,7 @@ def _refuse(job: ExportJob) -> None:
     if has_segments(job):
         raise _rendered(job)
     if job.file.need == "completions" and answers_trained(job) == "some":
-        raise some_answers("LLaMA-Factory")
+        raise cannot_skip_answers("LLaMA-Factory")
 
 
 def _rendered(job: ExportJob) -> InputError:
@@ -104,11 +101,10 @@ def _rendered(job: ExportJob) -> InputError:
 
 
 def _install(job: ExportJob) -> str:
-    beside = [
-        *(["bitsandbytes"] if _quantised(job) else []),
-        *(["'trl<0.20'"] if job.file.objective in BY_OLD_TRL else []),
-    ]
-    return " ".join(["pip install llamafactory", *beside])
+    packages = ["llamafactory", *(["bitsandbytes"] if _quantised(job) else [])]
+    if job.file.objective in BY_OLD_TRL:
+        packages.append("'trl<0.20'")
+    return f"pip install {' '.join(packages)}"
 
 
 def _quantised(job: ExportJob) -> bool:
@@ -116,12 +112,10 @@ def _quantised(job: ExportJob) -> bool:
 
 
 def _model(job: ExportJob) -> JsonObject:
-    start: JsonObject = (
-        {"adapter_name_or_path": "start", "create_new_adapter": False} if job.starts_from_adapter else {}
-    )
+    start: JsonObject = {"adapter_name_or_path": "start", "create_new_adapter": False}
     return {
         "model_name_or_path": job.base.name,
-        **start,
+        **(start if job.starts_from_adapter else {}),
         **({"quantization_bit": 4, "quantization_method": "bnb"} if _quantised(job) else {}),
         "disable_gradient_checkpointing": not job.file.settings.checkpointing,
     }
@@ -135,23 +129,19 @@ def _method(job: ExportJob) -> JsonObject:
     elif job.starts_from_adapter:
         found["finetuning_type"] = "lora"  # rank, scale and layers are those of the adapter
     else:
-        found |= _fresh(adapter)
+        named = adapter.layers
+        found |= {
+            "finetuning_type": "lora",
+            "lora_rank": adapter.r,
+            "lora_alpha": integer_alpha(adapter, "LLaMA-Factory"),
+            "lora_dropout": adapter.dropout,
+            "lora_target": "all" if named == "all-linear" else named if isinstance(named, str) else ",".join(named),
+            **({"use_rslora": True} if adapter.kind == "rslora" else {}),
+            **({"use_dora": True} if adapter.kind == "dora" else {}),
+        }
     if job.starts_from_adapter and name in ("dpo", "ipo", "hinge", "kto"):
         found |= {"ref_model": job.base.name, "ref_model_adapters": "start"}
     return found | _loss(job)
-
-
-def _fresh(adapter: ExportAdapter) -> JsonObject:
-    named = adapter.layers
-    return {
-        "finetuning_type": "lora",
-        "lora_rank": adapter.r,
-        "lora_alpha": whole_alpha(adapter, "LLaMA-Factory"),
-        "lora_dropout": adapter.dropout,
-        "lora_target": "all" if named == "all-linear" else named if isinstance(named, str) else ",".join(named),
-        **({"use_rslora": True} if adapter.kind == "rslora" else {}),
-        **({"use_dora": True} if adapter.kind == "dora" else {}),
-    }
 
 
 def _loss(job: ExportJob) -> JsonObject:
@@ -181,30 +171,15 @@ def _data(job: ExportJob, limit: int) -> JsonObject:
     }
 
 
-def _course(job: ExportJob) -> JsonObject:
-    file, bf16 = job.file, takes_bf16(job)
-    at_once, accumulated = passes(job)
-    as_count = file.settings.warmup >= 1
-    return {
-        "per_device_train_batch_size": at_once,
-        "gradient_accumulation_steps": accumulated,
-        "num_train_epochs": file.settings.epochs,
-        **max_steps(job),
-        "learning_rate": file.settings.learning_rate,
-        "lr_scheduler_type": SCHEDULES[file.settings.schedule],
-        **({"warmup_steps": int(file.settings.warmup)} if as_count else {"warmup_ratio": file.settings.warmup}),
-        "weight_decay": file.settings.weight_decay,
-        "max_grad_norm": file.settings.max_grad_norm,
-        **lora_plus(job),
-        "optim": OPTIMIZERS[file.settings.optimizer],
-        "bf16": bf16 is not False,
-        "seed": file.settings.seed,
-        "logging_steps": 1,
-        "save_strategy": "epoch",
-        **({"eval_strategy": "epoch", "per_device_eval_batch_size": at_once} if job.held_out else {}),
-        "report_to": list(file.track) or "none",
+def _trainer(job: ExportJob) -> JsonObject:
+    warmup = job.file.settings.warmup
+    own = {
+        "optim": OPTIMIZERS[job.file.settings.optimizer],
+        "bf16": uses_bf16(job) is not False,
         "output_dir": "out",
+        **({"warmup_steps": int(warmup)} if warmup >= 1 else {"warmup_ratio": warmup}),
     }
+    return in_order(trainer_arguments(job) | own, TRAINER_KEYS)
 
 
 def _info(job: ExportJob, name: str) -> JsonObject:
@@ -246,16 +221,11 @@ def _check_turns(turns: Sequence[Row], number: int, *, ends_with: str) -> None:
 
 
 def _refused(number: int, found: str, expected: str) -> DataError:
-    return DataError(
-        f"found {found}",
-        where=f"row {number} of those to export",
-        expected=f"{expected}; LLaMA-Factory leaves other rows out",
-        remedy="Export it --to trl, or train it with `lastresort train`.",
-    )
+    return cannot_hold(number, found, f"{expected}; LLaMA-Factory leaves other rows out")
 
 
 def _notes(job: ExportJob) -> list[str]:
-    found, name = of_trainer(job), job.file.objective
+    found, name = trainer_notes(job), job.file.objective
     if job.file.need == "text":
         found.append(
             "text: the first token of each packed row is not learned there, and a last row that is not full is dropped."
@@ -267,7 +237,7 @@ def _notes(job: ExportJob) -> list[str]:
         found.append(
             "What the chat template writes after the end token of an answer, such as a line break, is trained too."
         )
-        found += of_template(job, "LLaMA-Factory")
+        found += template_notes(job, "LLaMA-Factory")
     if name in BY_OLD_TRL:
         found.append(
             f"pref_loss: with TRL from 0.20 on, which it also takes, {name} is computed as sigmoid; install trl<0.20 beside it."
@@ -278,10 +248,10 @@ def _notes(job: ExportJob) -> list[str]:
         found.append(KTO_BASELINE)
     if job.adapter is not None and job.adapter.dropout and job.file.need in ("pairs", "labels"):
         found.append(DROPOUT_OFF)
-    if job.adapter is not None and takes_bf16(job) is False:
+    if job.adapter is not None and uses_bf16(job) is False:
         found.append(
             "precision: float32 is that of the adapter alone; on a card the frozen base is loaded in 16 bits there."
         )
-    if takes_bf16(job) is None:
+    if uses_bf16(job) is None:
         found.append("precision: auto is written as bf16: true; set it to false on a machine without bfloat16.")
     return found

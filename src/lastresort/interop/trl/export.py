@@ -1,58 +1,124 @@
-"""The parts of a training script that TRL's and Unsloth's share.
+"""A training as a script of TRL's: the same rows, rates and losses, with PEFT's adapter.
 
-Rows in the shapes that TRL reads: a prompt and what follows it, each a list of messages or a text.
-
-What TRL's trainers, also under Unsloth, cannot be told or take otherwise.
-
-The arguments of TRL's configurations, as Python that a script holds: name -> source.
+Unsloth's script takes its rows, notes, arguments and frame from here.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS
-from lastresort.errors import InputError
-from lastresort.interop.exporting.course import (
-    OPTIMIZERS,
-    SCHEDULES,
+from lastresort.data.segments import SEGMENTS
+from lastresort.interop.exporting.job import ExportAdapter, ExportFiles, ExportJob, Row, commented, header
+from lastresort.interop.exporting.rewards import INSTALL
+from lastresort.interop.exporting.rows import joined, pair_texts, with_expected
+from lastresort.interop.exporting.trainer import (
     answers_per_row,
     answers_trained,
+    cannot_skip_answers,
+    grpo_arguments,
     has_segments,
+    in_order,
     lora_plus,
-    max_steps,
+    loss_notes,
     no_counterpart,
-    of_open_ends,
-    of_template,
-    of_trainer,
-    of_trl,
-    passes,
-    some_answers,
-    takes_bf16,
+    open_end_notes,
+    template_notes,
+    trainer_arguments,
+    trainer_notes,
+    uses_bf16,
 )
-from lastresort.interop.exporting.job import ExportAdapter, ExportJob, Row, commented, header
-from lastresort.interop.trl.rewards import EXPECTED
 from lastresort.types import JsonObject
+
+SCRIPT = "train.py"
+
+
+def export_files(job: ExportJob) -> ExportFiles:
+    """train.py and the rows. Raises InputError for segments that are no prompt with one answer."""
+    notes = trl_notes(job)
+    quantised = job.adapter is not None and job.adapter.kind == "qlora"
+    packages = ["trl>=1.16", "peft", *(["bitsandbytes"] if quantised else [])]
+    return ExportFiles(
+        {SCRIPT: _script(job, notes)},
+        trl_rows(job, job.train, "TRL"),
+        trl_rows(job, job.held_out, "TRL"),
+        notes,
+        (f"pip install {' '.join(repr(package) for package in packages)}", *((INSTALL,) if job.rewards else ())),
+        (f"python {SCRIPT}",),
+    )
+
+
+def _script(job: ExportJob, notes: tuple[str, ...]) -> str:
+    adapter = job.adapter
+    quantised = adapter is not None and adapter.kind == "qlora"
+    peft = None if adapter is None else "PeftModel" if job.starts_from_adapter else "LoraConfig"
+    imports = [
+        "from pathlib import Path",
+        "",
+        *(["import torch"] if uses_bf16(job) is None or quantised else []),
+        "from datasets import load_dataset",
+        *([f"from peft import {peft}"] if peft else []),
+        f"from transformers import AutoModelForCausalLM, AutoTokenizer{', BitsAndBytesConfig' if quantised else ''}",
+    ]
+    main = [
+        "    tokenizer = AutoTokenizer.from_pretrained(BASE)",
+        *_model(job, quantised),
+        *_adapter(job),
+        *training(job, peft="adapter" if peft == "LoraConfig" else None),
+    ]
+    bf16 = "torch.cuda.is_available() and torch.cuda.is_bf16_supported()"
+    return script(job, "TRL", notes, imports=imports, bf16=bf16, main=main)
+
+
+def _model(job: ExportJob, quantised: bool) -> list[str]:
+    if not quantised:
+        return [f"    model = AutoModelForCausalLM.from_pretrained(BASE, dtype={_dtype(job)})"]
+    four_bits = {
+        "load_in_4bit": "True",
+        "bnb_4bit_quant_type": '"nf4"',
+        "bnb_4bit_use_double_quant": "True",
+        "bnb_4bit_compute_dtype": "torch.bfloat16",
+    }
+    return [
+        *call("    four_bits = BitsAndBytesConfig", four_bits),
+        '    model = AutoModelForCausalLM.from_pretrained(BASE, dtype="bfloat16", quantization_config=four_bits)',
+    ]
+
+
+def _dtype(job: ExportJob) -> str:
+    bf16 = uses_bf16(job)
+    return '"bfloat16" if BF16 else "float32"' if bf16 is None else '"bfloat16"' if bf16 else '"float32"'
+
+
+def _adapter(job: ExportJob) -> list[str]:
+    """The fresh one, or the one that is trained further: TRL then takes a copy of it as the reference."""
+    adapter = job.adapter
+    if adapter is None:
+        return []
+    if job.starts_from_adapter:
+        return ['    model = PeftModel.from_pretrained(model, str(HERE / "start"), is_trainable=True)']
+    given = {
+        "r": repr(adapter.r),
+        "lora_alpha": number(adapter.alpha),
+        "lora_dropout": repr(adapter.dropout),
+        "target_modules": layers(adapter),
+        **({"use_rslora": "True"} if adapter.kind == "rslora" else {}),
+        **({"use_dora": "True"} if adapter.kind == "dora" else {}),
+        "task_type": '"CAUSAL_LM"',
+    }
+    return call("    adapter = LoraConfig", given)
 
 
 def trl_rows(job: ExportJob, rows: Sequence[Row], framework: str) -> list[Row]:
     """Raises InputError for segments that are no prompt with one answer, and for rows of which some answers are not trained."""
-    if rows and job.file.need == "completions" and not has_segments(job) and answers_trained(job) == "some":
-        raise some_answers(framework)
+    need = job.file.need
+    if rows and need == "completions" and not has_segments(job) and answers_trained(job) == "some":
+        raise cannot_skip_answers(framework)
     kwargs = dict(job.file.chat_template_kwargs)
-    beside = {"chat_template_kwargs": kwargs} if kwargs and job.file.need in ("completions", "pairs") else {}
-    completion = partial(_completion, several=learns_several(job))  # asked once, since it looks at all rows
-    shape: dict[str, Callable[[ExportJob, Row, str], Row]] = {
-        "completions": completion,
-        "pairs": _pair,
-        "labels": _labelled,
-        "groups": _prompt,
-        "text": _row_text,
-    }
-    return [{**shape[job.file.need](job, row, framework), **beside} for row in rows]
+    more = {"chat_template_kwargs": kwargs} if kwargs and need in ("completions", "pairs") else {}
+    several = learns_several(job)  # once, since it looks at all rows
+    return [{**_row(row, need, framework, several=several), **more} for row in rows]
 
 
 def learns_several(job: ExportJob) -> bool:
@@ -62,60 +128,34 @@ def learns_several(job: ExportJob) -> bool:
     return answers_trained(job) == "all" and answers_per_row(job) > 1
 
 
-def _completion(job: ExportJob, row: Row, framework: str, *, several: bool) -> Row:
-    if SEGMENTS in row:
-        prompt, answer = _split(row[SEGMENTS], framework)
-        return {"prompt": prompt, "completion": answer}
+def _row(row: Row, need: str, framework: str, *, several: bool) -> Row:
+    if need == "groups":
+        return with_expected(row)
+    if need == "pairs" and SEGMENTS in row:
+        return pair_texts(row)
+    if need in ("text", "pairs"):
+        return dict(row)
     if several:
         return {"messages": row["messages"]}
-    return {"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}
-
-
-def _pair(job: ExportJob, row: Row, framework: str) -> Row:
-    if SEGMENTS not in row:
-        return dict(row)
-    sides = {"chosen": row[CHOSEN], "rejected": row[REJECTED]}
-    return {"prompt": _joined(row[SEGMENTS]), **{name: _joined(own) for name, own in sides.items()}}
-
-
-def _labelled(job: ExportJob, row: Row, framework: str) -> Row:
-    if SEGMENTS in row:
-        prompt, answer = _split(row[SEGMENTS], framework)
-        return {"prompt": prompt, "completion": answer, "label": row["label"]}
-    return {"prompt": row["messages"][:-1], "completion": row["messages"][-1:], "label": row["label"]}
-
-
-def _prompt(job: ExportJob, row: Row, framework: str) -> Row:
-    """The right answer under a name that TRL hands to the rewards: `completion` it keeps for itself."""
-    kept = {key: value for key, value in row.items() if key != "completion"}
-    return {EXPECTED: row["completion"], **kept} if "completion" in row else kept
-
-
-def _row_text(job: ExportJob, row: Row, framework: str) -> Row:
-    return dict(row)
+    prompt, answer = (
+        _split(row[SEGMENTS], framework) if SEGMENTS in row else (row["messages"][:-1], row["messages"][-1:])
+    )
+    return {"prompt": prompt, "completion": answer, **({"label": row["label"]} if need == "labels" else {})}
 
 
 def _split(segments: list[Row], framework: str) -> tuple[str, str]:
     first = next(number for number, segment in enumerate(segments) if segment.get("train"))
     if not all(segment.get("train") for segment in segments[first:]):
-        raise _several(framework)
-    return _joined(segments[:first]), _joined(segments[first:])
-
-
-def _several(framework: str) -> InputError:
-    return no_counterpart(
-        framework,
-        "segments of which several are trained with others in between",
-        "Train it with `lastresort train`, or export it --to axolotl, whose input_output says it.",
-    )
-
-
-def _joined(segments: list[Row]) -> str:
-    return "".join(segment["text"] for segment in segments)
+        raise no_counterpart(
+            framework,
+            "segments of which several are trained with others in between",
+            "Train it with `lastresort train`, or export it --to axolotl, whose input_output says it.",
+        )
+    return joined(segments[:first]), joined(segments[first:])
 
 
 def trl_notes(job: ExportJob) -> tuple[str, ...]:
-    found = [*of_trainer(job), *of_trl(job)]
+    found = [*trainer_notes(job), *loss_notes(job)]
     if job.file.need == "text":
         found.append("text: the first token of each packed row is not learned there; here it is, in the row before.")
     elif job.file.need != "groups" and not has_segments(job):
@@ -127,9 +167,9 @@ def trl_notes(job: ExportJob) -> tuple[str, ...]:
             "Rows hold several answers: which tokens are theirs is told by the chat template, which TRL knows for the usual models "
             "(assistant_only_loss); with another template it stops and says so."
         )
-    found += of_open_ends(job)
+    found += open_end_notes(job)
     if job.file.need == "labels" or job.file.objective in ("orpo", "simpo"):
-        found += of_template(job, "this trainer")
+        found += template_notes(job, "this trainer")
     if job.file.groups is not None and job.file.groups.sampling.stop:
         found.append(
             "stop: its own sampling ends at the end token alone; with use_vllm, generation_kwargs takes stop strings."
@@ -137,7 +177,7 @@ def trl_notes(job: ExportJob) -> tuple[str, ...]:
     return tuple(found)
 
 
-# Objective -> trainer, and what its loss is called in TRL where the trainer has several.
+# Objective -> the first part of the names of its trainer and its configuration.
 TRAINERS: dict[str, str] = {
     "sft": "SFT",
     "text": "SFT",
@@ -156,38 +196,21 @@ EXPERIMENTAL = {"CPO": "trl.experimental.cpo", "ORPO": "trl.experimental.orpo"}
 DPO_LOSSES = {"dpo": "sigmoid", "ipo": "ipo", "hinge": "hinge", "apo_zero": "apo_zero"}
 
 
-def trainer_of(job: ExportJob) -> str:
-    """The first part of its class's name: SFT of SFTTrainer and SFTConfig."""
-    return TRAINERS[job.file.objective]
+TRAINER_KEYS = """num_train_epochs per_device_train_batch_size gradient_accumulation_steps learning_rate lr_scheduler_type
+    warmup_steps weight_decay max_grad_norm optim gradient_checkpointing seed logging_steps save_strategy report_to max_steps
+    eval_strategy per_device_eval_batch_size"""
 
 
 def arguments(job: ExportJob) -> dict[str, str]:
-    """Of the trainer's configuration."""
-    file = job.file
-    at_once, accumulated = passes(job)
-    found: JsonObject = {
-        "num_train_epochs": file.settings.epochs,
-        "per_device_train_batch_size": at_once,
-        "gradient_accumulation_steps": accumulated,
-        "learning_rate": file.settings.learning_rate,
-        "lr_scheduler_type": SCHEDULES[file.settings.schedule],
-        "warmup_steps": file.settings.warmup,
-        "weight_decay": file.settings.weight_decay,
-        "max_grad_norm": file.settings.max_grad_norm,
-        "optim": OPTIMIZERS[file.settings.optimizer],
-        "gradient_checkpointing": file.settings.checkpointing,
-        "seed": file.settings.seed,
-        "logging_steps": 1,
-        "save_strategy": "epoch",
-        "report_to": list(file.track) or "none",
+    """Of the trainer's configuration: name -> source."""
+    own = {"warmup_steps": job.file.settings.warmup}
+    found = in_order(trainer_arguments(job) | own, TRAINER_KEYS) | _OF_NEED[job.file.need](job)
+    bf16 = uses_bf16(job)
+    return {
+        "output_dir": 'str(HERE / "out")',
+        **{name: source(value) for name, value in found.items()},
+        "bf16": "BF16" if bf16 is None else source(bf16),
     }
-    found |= max_steps(job)
-    if job.held_out:
-        found |= {"eval_strategy": "epoch", "per_device_eval_batch_size": at_once}
-    found |= _OF_NEED[file.need](job)
-    written = {name: source(value) for name, value in found.items()}
-    bf16 = takes_bf16(job)
-    return {"output_dir": 'str(HERE / "out")', **written, "bf16": "BF16" if bf16 is None else source(bf16)}
 
 
 def source(value: Any) -> str:
@@ -228,34 +251,12 @@ def _labels(job: ExportJob) -> JsonObject:
     return {"max_length": job.row_tokens, **_keeps_dropout(job), "beta": job.option("beta"), **weights}
 
 
-def _groups(job: ExportJob) -> JsonObject:
-    groups, name = job.file.groups, job.file.objective
-    assert groups is not None
-    kwargs = dict(job.file.chat_template_kwargs)
-    kl = job.option("kl_weight")
-    return {
-        "num_generations": groups.sampling.group_size,
-        "max_completion_length": groups.sampling.max_new_tokens,
-        "temperature": groups.sampling.temperature,
-        "top_p": groups.sampling.top_p,
-        "top_k": groups.sampling.top_k,
-        "loss_type": name,
-        "scale_rewards": "none" if name == "dr_grpo" else "group",
-        "epsilon": job.option("eps_low"),
-        "epsilon_high": job.option("eps_high"),
-        "beta": kl,
-        **({"use_bias_correction_kl": False} if kl else {}),
-        "reward_weights": [term.weight for term in groups.reward],
-        **({"chat_template_kwargs": kwargs} if kwargs else {}),
-    }
-
-
 def _keeps_dropout(job: ExportJob) -> JsonObject:
     """These trainers turn the adapter's dropout off unless told not to."""
     return {"disable_dropout": False} if job.adapter is not None and job.adapter.dropout else {}
 
 
-_OF_NEED = {"completions": _completions, "text": _text, "pairs": _pairs, "labels": _labels, "groups": _groups}
+_OF_NEED = {"completions": _completions, "text": _text, "pairs": _pairs, "labels": _labels, "groups": grpo_arguments}
 
 
 def script(
@@ -264,15 +265,17 @@ def script(
     """The whole of it. imports: before those of the trainer and of rewards. bf16: source of whether the device has it, where
     that is decided there. main: lines of its one function.
     """
+    name = TRAINERS[job.file.objective]
+    top = commented(header(job, title, notes, "The rows are in train.jsonl beside it."))
     lines = [
         *imports,
-        _trainer_import(job),
-        *_lora_plus_import(job),
-        *_rewards_import(job),
+        f"from {EXPERIMENTAL.get(name, 'trl')} import {name}Config, {name}Trainer",
+        *(["from peft.optimizers import create_loraplus_optimizer"] if lora_plus(job) else []),
+        *(["", f"from rewards import {', '.join(job.rewards)}"] if job.rewards else []),
         "",
         "HERE = Path(__file__).resolve().parent",
         f"BASE = {_base_name(job)}",
-        *([f"BF16 = {bf16}"] if takes_bf16(job) is None else []),
+        *([f"BF16 = {bf16}"] if uses_bf16(job) is None else []),
         *_lora_plus(job),
         "",
         "",
@@ -283,24 +286,7 @@ def script(
         'if __name__ == "__main__":',
         "    main()",
     ]
-    return _head(job, title, notes) + "\n" + "\n".join(lines) + "\n"
-
-
-def _head(job: ExportJob, title: str, notes: Sequence[str]) -> str:
-    return commented(header(job, title, notes, "The rows are in train.jsonl beside it."))
-
-
-def _trainer_import(job: ExportJob) -> str:
-    name = trainer_of(job)
-    return f"from {EXPERIMENTAL.get(name, 'trl')} import {name}Config, {name}Trainer"
-
-
-def _rewards_import(job: ExportJob) -> list[str]:
-    return ["", f"from rewards import {', '.join(job.rewards)}"] if job.rewards else []
-
-
-def _lora_plus_import(job: ExportJob) -> list[str]:
-    return ["from peft.optimizers import create_loraplus_optimizer"] if lora_plus(job) else []
+    return top + "\n" + "\n".join(lines) + "\n"
 
 
 def _lora_plus(job: ExportJob) -> list[str]:
@@ -310,7 +296,7 @@ def _lora_plus(job: ExportJob) -> list[str]:
     return [
         "",
         "",
-        f"class LoraPlus({trainer_of(job)}Trainer):",
+        f"class LoraPlus({TRAINERS[job.file.objective]}Trainer):",
         "    def create_optimizer(self, model=None):",
         "        model = self.model if model is None else model",
         "        if self.optimizer is None:",
@@ -333,7 +319,7 @@ def _base_name(job: ExportJob) -> str:
 
 def training(job: ExportJob, *, peft: str | None) -> list[str]:
     """Lines of main() from the rows to the saved model. peft: name of the adapter's configuration, None where there is none."""
-    name = trainer_of(job)
+    name = TRAINERS[job.file.objective]
     rows = ['    train = load_dataset("json", data_files=str(HERE / "train.jsonl"), split="train")']
     if job.held_out:
         rows.append('    held_out = load_dataset("json", data_files=str(HERE / "eval.jsonl"), split="train")')

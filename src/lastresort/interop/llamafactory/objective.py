@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from lastresort.errors import TaskError
-from lastresort.interop.given import ForeignKeys
+from lastresort.interop.foreign_keys import ForeignKeys, note_kto_baseline
 from lastresort.spec.values import NumberBounds
 from lastresort.types import JsonObject
 
@@ -25,7 +24,7 @@ _NEAREST = {
         "Write stage: dpo.",
     ),
 }
-# Parts of a loss that the objectives here have not: without them another training would come out under the same name.
+# Parts of a loss that the objectives here lack: without them it would be another training.
 _FOREIGN_PARTS = {
     "pref_ftx": "no likelihood of the chosen answer is added to a preference loss; orpo has one of its own",
     "pref_bco_weight": "there is no BCO term",
@@ -43,13 +42,13 @@ def read_stage(given: ForeignKeys) -> Stage:
 
 
 def objective_of(stage: Stage, given: ForeignKeys) -> Any:
-    """The value of `objective`, with every option written out. Raises TaskError for a loss that there is not."""
+    """The value of `objective`, with every option written out. Raises TaskError for an unsupported loss."""
     if stage in PREFERENCE_STAGES:
         _refuse_foreign_parts(given)
     if stage == "dpo":
         return _pairs(given)
     if stage == "kto":
-        _name_baseline(given)
+        note_kto_baseline(given)
         return {
             "kto": {
                 "beta": given.number("pref_beta", 0.1, _POSITIVE),
@@ -58,15 +57,6 @@ def objective_of(stage: Stage, given: ForeignKeys) -> Any:
             }
         }
     return "text" if stage == "pt" else "sft"
-
-
-def _name_baseline(given: ForeignKeys) -> None:
-    if given.count("gradient_accumulation_steps", 1, least=1) > 1:
-        given.remark(
-            "gradient_accumulation_steps",
-            "differs",
-            "KTO's baseline is formed over the whole batch of an optimizer step here, over each pass of a device there.",
-        )
 
 
 def _pairs(given: ForeignKeys) -> dict[str, JsonObject]:
@@ -78,19 +68,14 @@ def _pairs(given: ForeignKeys) -> dict[str, JsonObject]:
             "dpo_label_smoothing", f"it beside {loss}", expected="it only with pref_loss: sigmoid", remedy="Remove it."
         )
     if loss == "kto_pair":
-        given.refuse(
-            "pref_loss",
-            loss,
-            expected="sigmoid, hinge, ipo, orpo or simpo",
-            remedy="The nearest is stage: kto, on answers with labels.",
-        )
+        remedy = "The nearest is stage: kto, on answers with labels."
+        given.refuse("pref_loss", loss, expected="sigmoid, hinge, ipo, orpo or simpo", remedy=remedy)
     if loss == "sigmoid":
         return {"dpo": {"beta": beta, "label_smoothing": smoothing}}
     if loss in ("ipo", "hinge"):
-        given.remark(
+        given.note_trap(
             "pref_loss",
-            "trap",
-            f"With TRL from 0.20 on, which LLaMA-Factory 0.9.5 also takes, {loss} is computed as sigmoid there; here it is {loss}.",
+            f"With TRL from 0.20 on, which LLaMA-Factory 0.9.5 accepts, {loss} is computed as sigmoid there. Here it is {loss}.",
         )
     if loss == "ipo":
         return {"ipo": {"beta": beta, "per_token": True}}  # its log-probabilities are means over the answer there
@@ -105,6 +90,4 @@ def _refuse_foreign_parts(given: ForeignKeys) -> None:
     for key, why in _FOREIGN_PARTS.items():
         value = given.any(key)
         if value:
-            raise TaskError(
-                f"found {key}: {value}", where=given.where(key), expected=f"it left out: {why}", remedy="Remove it."
-            )
+            given.refuse(key, str(value), expected=f"it left out: {why}", remedy="Remove it.")

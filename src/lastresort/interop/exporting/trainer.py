@@ -1,12 +1,12 @@
-"""Batches, steps and schedule in the words of transformers' Trainer, on which all of these frameworks stand.
+"""A training as arguments of transformers' Trainer and of TRL's GRPO, on which all of these frameworks stand.
 
-Sentences on what these frameworks cannot be told, or take otherwise than `lastresort train`; the same for several of them.
+Also the notes that several frameworks share: what cannot be exported, or means something else there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from lastresort.data.rendering import turns_to_train
 from lastresort.data.segments import CHOSEN, REJECTED, SEGMENTS
@@ -14,16 +14,69 @@ from lastresort.errors import InputError
 from lastresort.interop.exporting.job import ExportAdapter, ExportJob, Row
 from lastresort.interop.exporting.rows import message_from
 from lastresort.train.loop.batches import steps_per_epoch
+from lastresort.types import JsonObject
 
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "paged_adamw_8bit": "paged_adamw_8bit"}
 MOST_AT_ONCE = 4
 
 
-def passes(job: ExportJob) -> tuple[int, int]:
-    """Rows in one pass and passes an optimizer step; their product is `batch_size`, or in answers that of a group times it.
+def trainer_arguments(job: ExportJob) -> JsonObject:
+    """By the names that transformers' Trainer gives them; without warm-up, precision and output."""
+    settings = job.file.settings
+    at_once, accumulated = _passes(job)
+    return {
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": accumulated,
+        "num_train_epochs": settings.epochs,
+        **_max_steps(job),
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": SCHEDULES[settings.schedule],
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        **lora_plus(job),
+        "optim": OPTIMIZERS[settings.optimizer],
+        "gradient_checkpointing": settings.checkpointing,
+        "seed": settings.seed,
+        "logging_steps": 1,
+        "save_strategy": "epoch",
+        "report_to": list(job.file.track) or "none",
+        **({"eval_strategy": "epoch", "per_device_eval_batch_size": at_once} if job.held_out else {}),
+    }
 
-    kto: all at once, since its baseline is the mean of a pass there. Groups: the answers to one prompt.
+
+def grpo_arguments(job: ExportJob) -> JsonObject:
+    """By the names of TRL's GRPOConfig."""
+    groups, objective = job.file.groups, job.file.objective
+    assert groups is not None
+    kl_weight, kwargs = job.option("kl_weight"), dict(job.file.chat_template_kwargs)
+    return {
+        "num_generations": groups.sampling.group_size,
+        "max_completion_length": groups.sampling.max_new_tokens,
+        "temperature": groups.sampling.temperature,
+        "top_p": groups.sampling.top_p,
+        "top_k": groups.sampling.top_k,
+        "loss_type": objective,
+        "scale_rewards": "none" if objective == "dr_grpo" else "group",
+        "epsilon": job.option("eps_low"),
+        "epsilon_high": job.option("eps_high"),
+        "beta": kl_weight,
+        # True by default, which is another gradient of the KL.
+        **({"use_bias_correction_kl": False} if kl_weight else {}),
+        "reward_weights": [term.weight for term in groups.reward],
+        **({"chat_template_kwargs": kwargs} if kwargs else {}),
+    }
+
+
+def in_order(values: Mapping[str, Any], keys: str) -> JsonObject:
+    """The values that a framework's file has, in its order. keys: its names, separated by blanks."""
+    return {key: values[key] for key in keys.split() if key in values}
+
+
+def _passes(job: ExportJob) -> tuple[int, int]:
+    """Rows in one pass and passes an optimizer step; their product is `batch_size`, or for groups `batch_size` times the group.
+
+    kto: one pass, since its baseline is the mean of a pass there. Groups: the answers to one prompt.
     """
     size = job.file.settings.batch_size
     if job.file.groups is not None:
@@ -34,21 +87,16 @@ def passes(job: ExportJob) -> tuple[int, int]:
     return at_once, size // at_once
 
 
-def steps(job: ExportJob) -> int:
-    """Optimizer steps of the whole training, of rows that are not packed."""
-    return min(_all_epochs(job), job.file.settings.max_steps or _all_epochs(job))
-
-
 def lora_plus(job: ExportJob) -> dict[str, float]:
-    """The key that PEFT, Axolotl and LLaMA-Factory share, where B learns faster than A."""
+    """The key of PEFT, Axolotl and LLaMA-Factory, where B learns faster than A."""
     ratio = job.file.settings.loraplus_lr_ratio
     return {"loraplus_lr_ratio": ratio} if ratio != 1 else {}
 
 
-def max_steps(job: ExportJob) -> dict[str, int]:
-    """The key, where there are fewer steps than the epochs have: there `max_steps` goes before the epochs, also beyond them.
+def _max_steps(job: ExportJob) -> dict[str, int]:
+    """Only where it ends the training before its epochs do: there `max_steps` overrides the epochs, even to train longer.
 
-    Of packed text nobody has counted the rows.
+    Rows of packed text are not counted, so it is always given for these.
     """
     most = job.file.settings.max_steps
     counts = most is not None and (job.file.need == "text" or most < _all_epochs(job))
@@ -60,14 +108,15 @@ def _all_epochs(job: ExportJob) -> int:
 
 
 def warmup_steps(job: ExportJob) -> int:
-    """As a count, where a framework takes no share."""
-    return (
-        int(job.file.settings.warmup) if job.file.settings.warmup >= 1 else round(job.file.settings.warmup * steps(job))
-    )
+    """As a count, for a framework that takes no share."""
+    warmup, most = job.file.settings.warmup, job.file.settings.max_steps
+    if warmup >= 1:
+        return int(warmup)
+    return round(warmup * min(_all_epochs(job), most or _all_epochs(job)))
 
 
-def takes_bf16(job: ExportJob) -> bool | None:
-    """Whether products are in bfloat16; None where the machine decides. All weights are in float32 unless told otherwise."""
+def uses_bf16(job: ExportJob) -> bool | None:
+    """Whether it computes in bfloat16; None where the machine decides. All weights are trained in float32 by default."""
     if job.file.precision == "auto":
         return False if job.adapter is None else None
     return job.file.precision == "bfloat16"
@@ -86,12 +135,12 @@ DROPOUT_OFF = "lora_dropout: these trainers turn dropout off there."
 
 
 def no_counterpart(framework: str, what: str, remedy: str) -> InputError:
-    """For an objective, or a shape of rows, that a framework does not have."""
+    """The error for an objective, or a shape of rows, that a framework does not have."""
     return InputError(f"{framework} has no counterpart of {what}", where="export", remedy=remedy)
 
 
-def of_trainer(job: ExportJob) -> list[str]:
-    """Of transformers' Trainer."""
+def trainer_notes(job: ExportJob) -> list[str]:
+    """What transformers' Trainer does otherwise."""
     found = []
     if job.file.settings.warmup > 0:
         found.append("warmup: there the first step has the learning rate 0, here the first share of the peak.")
@@ -100,8 +149,8 @@ def of_trainer(job: ExportJob) -> list[str]:
     return found
 
 
-def of_trl(job: ExportJob) -> list[str]:
-    """Of TRL's losses (docs/train.md, "Options of an objective")."""
+def loss_notes(job: ExportJob) -> list[str]:
+    """What TRL's losses do otherwise (docs/train.md, "Options of an objective")."""
     name, found = job.file.objective, []
     if name == "ipo" and not job.option("per_token"):
         found.append(IPO_PER_TOKEN)
@@ -128,16 +177,16 @@ def _of_groups(job: ExportJob) -> list[str]:
     return found
 
 
-def of_open_ends(job: ExportJob) -> list[str]:
-    """Of TRL's trainers, which end every answer that is a text."""
+def open_end_notes(job: ExportJob) -> list[str]:
+    """TRL's trainers end every answer that is a text."""
     keys = (CHOSEN, REJECTED) if job.file.need == "pairs" else (SEGMENTS,)
     if has_segments(job) and any(not row[key][-1].get("end") for row in job.train for key in keys):
         return ["Some answers do not end the text; an end token is trained after all of them there."]
     return []
 
 
-def whole_alpha(adapter: ExportAdapter, framework: str) -> int:
-    """Of frameworks that take no other. Raises InputError for one that is not whole."""
+def integer_alpha(adapter: ExportAdapter, framework: str) -> int:
+    """For frameworks that take nothing else. Raises InputError for a fraction."""
     if float(adapter.alpha).is_integer():
         return int(adapter.alpha)
     raise no_counterpart(
@@ -147,7 +196,7 @@ def whole_alpha(adapter: ExportAdapter, framework: str) -> int:
     )
 
 
-def of_template(job: ExportJob, framework: str) -> list[str]:
+def template_notes(job: ExportJob, framework: str) -> list[str]:
     if not job.file.chat_template_kwargs:
         return []
     return [f"chat_template_kwargs: {framework} gives its template no such arguments; rows are rendered without them."]
@@ -177,8 +226,8 @@ def answers_per_row(job: ExportJob) -> int:
     return max((len(_answers(row["messages"])) for row in job.train), default=0)
 
 
-def some_answers(framework: str) -> InputError:
-    """For a framework that cannot be told of each turn whether it is trained."""
+def cannot_skip_answers(framework: str) -> InputError:
+    """The error for a framework that cannot mark single turns as not trained."""
     return no_counterpart(
         framework,
         "rows of which some answers are trained and others are not (weight: 0)",
