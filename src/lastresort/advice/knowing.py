@@ -69,7 +69,7 @@ def _verbatim(facts: Facts) -> str | None:
 def _verbatim_forbidden(facts: Facts) -> str | None:
     if not facts.verbatim or not facts.into_weights:
         return None
-    return "Resolve the contradiction first: answers must quote the documents, but these may not go into the prompt."
+    return "Resolve the contradiction first: answers must quote the documents, but these may not travel in the prompt."
 
 
 def _facts_not_by_sft(facts: Facts) -> str | None:
@@ -102,7 +102,7 @@ RULES = (
     Rule(
         "retrieve",
         "STRONG",
-        "knowledge is missing, and it may go into the prompt",
+        "knowledge is missing, and it may travel in the prompt",
         _retrieve,
         "It beat training on the documents, for known and for new facts.",
         "Ovadia et al. 2023 (arXiv 2312.05934); Soudani et al. 2024 (arXiv 2403.01432)",
@@ -156,7 +156,7 @@ RULES = (
     Rule(
         "forbidden-and-stale",
         "MODERATE",
-        "the knowledge may not go into the prompt and changes more often than the model would be retrained",
+        "the knowledge may not travel in the prompt and changes more often than the model would be retrained",
         _forbidden_and_stale,
         "Whatever is trained is out of date before it is replaced, and nothing else is allowed.",
         PRACTICE,
@@ -165,7 +165,7 @@ RULES = (
     Rule(
         "context-forbidden",
         "STRONG",
-        "the knowledge may not go into the prompt",
+        "the knowledge may not travel in the prompt",
         _context_forbidden,
         "Retrieval is ruled out, and questions alone teach the form of an answer rather than what the documents say.",
         "Balaguer et al. 2024 (arXiv 2401.08406); Gururangan et al. 2020 (arXiv 2004.10964)",
@@ -175,7 +175,7 @@ RULES = (
     Rule(
         "verbatim",
         "STRONG",
-        "answers must quote the documents, which may go into the prompt",
+        "answers must quote the documents, which may travel in the prompt",
         _verbatim,
         "A model paraphrases what it has learned, and it learns little of rare facts.",
         "Kandpal et al. 2023 (arXiv 2211.08411)",
@@ -185,7 +185,7 @@ RULES = (
     Rule(
         "verbatim-forbidden",
         "STRONG",
-        "answers must quote documents that may not go into the prompt",
+        "answers must quote documents that may not travel in the prompt",
         _verbatim_forbidden,
         "Weights cannot guarantee exact words, so no rung can do both.",
         "Kandpal et al. 2023 (arXiv 2211.08411)",
@@ -193,7 +193,7 @@ RULES = (
     Rule(
         "facts-not-by-sft",
         "MODERATE",
-        "only knowledge is missing, and it may go into the prompt",
+        "only knowledge is missing, and it may travel in the prompt",
         _facts_not_by_sft,
         "New facts are learned slowly that way, and the more are learned, the more the model hallucinates.",
         "Gekhman et al. 2024 (arXiv 2405.05904)",

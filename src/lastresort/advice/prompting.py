@@ -218,7 +218,7 @@ RULES = (
     Rule(
         "whole-in-prompt",
         "MODERATE",
-        f"the knowledge has at most {WHOLE_IN_PROMPT_TOKENS:,} tokens, may go into the prompt, and the model is an endpoint",
+        f"the knowledge has at most {WHOLE_IN_PROMPT_TOKENS:,} tokens, may travel in the prompt, and the model is an endpoint",
         _whole_in_prompt,
         "Without a search, nothing can be missed.",
         "Anthropic, Introducing contextual retrieval, 2024",

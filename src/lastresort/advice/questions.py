@@ -198,7 +198,7 @@ QUESTIONS = (
     FactQuestion("retrain_every", "How often would a tuned model be retrained?", "choice", PACES, PACES),
     FactQuestion(
         "context",
-        "May the documents go into the prompt?",
+        "May the documents travel in the prompt?",
         "permission",
         ("allowed", "forbidden"),
         ("allowed", "forbidden"),

@@ -198,7 +198,7 @@ RULES = (
     Rule(
         "lora-not-full",
         "MODERATE",
-        "all weights would be trained although no capability is missing and the knowledge may go into the prompt",
+        "all weights would be trained although no capability is missing and the knowledge may travel in the prompt",
         _lora_not_full,
         "On sets of this size an adapter learns as much, forgets less, and can be removed again.",
         "Biderman et al. 2024 (arXiv 2405.09673); Schulman et al. 2025, LoRA without regret",
