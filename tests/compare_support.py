@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from climb_support import comparable
-from lastresort.after.compare.names import ComparisonRequest
+from lastresort.after.compare.ways import ComparisonRequest
 from lastresort.app.climb import Climbed, climb
+from lastresort.records.decision_parts import WayName
 from lastresort.records.events import AnsweringSpent, TrainingSpent, WayMeasured
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.spec.task import load_task
@@ -41,7 +42,7 @@ def same(decision: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def noted(record: Record, way: str, seed: int, scores: Sequence[float], *, failed: str | None = None) -> None:
+def noted(record: Record, way: WayName, seed: int, scores: Sequence[float], *, failed: str | None = None) -> None:
     """Note a way with a seed, as a comparison does once it is measured."""
     answering = AnsweringSpent(memory_bytes=1_000_000 * seed, seconds=10.0 * seed, tokens=1000)
     training = TrainingSpent(**answering.model_dump(), learning_rate=0.001)

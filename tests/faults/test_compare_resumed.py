@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,17 @@ import pytest
 
 from climb_support import reason_lines
 from compare_support import ALL, Stops, compared, decision_of, same
-from lastresort.after.compare.names import ComparisonRequest
+from lastresort.after.compare.ways import ComparisonRequest
 from lastresort.app.climb import Climbed
 from lastresort.errors import BudgetError
 from lastresort.evals.evidence import over_seeds
+from lastresort.evals.executor import LocalExecutor, MeasureJob, Result
 from lastresort.records.events import TrainingReached
 from lastresort.records.ledger import Ledger
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
+from lastresort.rungs import rung
+from lastresort.stop import Stop
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import load_system
 from lastresort.types import Message
@@ -33,10 +37,28 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Climbed]:
 
 
 @pytest.fixture(scope="module")
-def whole(finished: tuple[Path, Climbed]) -> tuple[Climbed, int]:
+def labels() -> list[str]:
+    """Of the jobs that the executor of `whole` was given."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def whole(finished: tuple[Path, Climbed], labels: list[str]) -> tuple[Climbed, int]:
     path, first = finished
     run, scissors = shutil.copytree(first.run, first.run.parent / "tiny-2"), Scissors()
-    return compared(path, run, ALL, scissors), scissors.seen
+
+    class Noting(LocalExecutor):
+        def run(self, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop) -> None:
+            labels.extend(job.label for job in jobs)
+            LocalExecutor.run(self, jobs, on_result, stop)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rung, "LocalExecutor", Noting)
+        return compared(path, run, ALL, scissors), scissors.seen
+
+
+def test_each_way_and_seed_is_measured_as_one_job(whole: tuple[Climbed, int], labels: list[str]) -> None:
+    assert labels == [f"compare: {way}-seed{seed} on the test set" for way in ALL.names for seed in (1, 2)]
 
 
 def test_a_comparison_added_to_a_finished_run_leaves_its_verdict(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,15 @@ from lastresort.app.climb import Climbed
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import BudgetError
+from lastresort.evals.executor import LocalExecutor, MeasureJob, Result
 from lastresort.gate.in_climb import QUICK_COMPARED
 from lastresort.records.events import GateRun
 from lastresort.records.gate import ClimbGate
 from lastresort.records.record import Record
 from lastresort.report.decision import validate_decision
 from lastresort.report.story import gather
+from lastresort.rungs import rung as rungs
+from lastresort.stop import Stop
 from lastresort.systems.files import load_system
 from tuning_support import Cut, Scissors
 
@@ -35,7 +38,21 @@ def scripted() -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPatch) -> Climbed:
+def labels(scripted: pytest.MonkeyPatch) -> list[str]:
+    """Of the jobs that executors are given."""
+    found: list[str] = []
+
+    class Noting(LocalExecutor):
+        def run(self, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop) -> None:
+            found.extend(job.label for job in jobs)
+            LocalExecutor.run(self, jobs, on_result, stop)
+
+    scripted.setattr(rungs, "LocalExecutor", Noting)
+    return found
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPatch, labels: list[str]) -> Climbed:
     return gated_climb(tmp_path_factory.mktemp("ship"), quality(SAFE), gate="quick")
 
 
@@ -63,7 +80,9 @@ def test_what_is_better_and_lost_nothing_ships(shipped: Climbed) -> None:
     assert not any("No gate was run" in reason for reason in reason_lines(decision))
 
 
-def test_both_are_completed_on_as_many_items_as_are_compared_and_the_verdict_stays(shipped: Climbed) -> None:
+def test_both_are_completed_on_as_many_items_as_are_compared_and_the_verdict_stays(
+    shipped: Climbed, labels: list[str]
+) -> None:
     target = shipped.decision.as_json()["gate"]["target"]
     chosen = shipped.decision.as_json()["rungs"][0]["chosen"]
     assert (target["comparator"], target["n_compared"], target["by"]) == (
@@ -85,6 +104,8 @@ def test_both_are_completed_on_as_many_items_as_are_compared_and_the_verdict_sta
         score = target["tuned_score" if rung["name"] == "sft" else "comparator_score"]
         assert score == pytest.approx(sum(item.score for item in (*tested.items, *rest.items)) / QUICK_COMPARED)
     assert target["score"] == pytest.approx(shipped.decision.as_json()["rungs"][1]["test"]["score"])
+    systems = [rung.chosen for rung in shipped.decision.rungs]
+    assert {f"gate: the rest of the test set, {system}" for system in systems} <= set(labels)
 
 
 def _whole(used: int, batch: int = 16) -> int:

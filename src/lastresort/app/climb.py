@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from lastresort.after.compare.compare import compare_ways
-from lastresort.after.compare.entries import shown as shown_comparison
-from lastresort.after.compare.entries import why_nothing
-from lastresort.after.compare.names import ComparisonRequest, settle_asked
+from lastresort.after.compare.results import comparison_of, why_not_compared
+from lastresort.after.compare.ways import ComparisonRequest, settle_request
 from lastresort.after.repair.phase import after_repairs, first_gate_of, repairs_of
 from lastresort.climb.budget import Budget
 from lastresort.climb.costs import break_even_entry
@@ -77,7 +76,7 @@ def climb(
         note_shares(record, prepared.task)
         refuse_another_task(record, prepared, run)
         note_origin(record, prepared.task, run)
-        asked = settle_asked(record, compare, prepared, rules.until)
+        asked = settle_request(record, compare, prepared, rules.until)
         shared = shared_folder(run)
         with Ledger(shared / LEDGER) as ledger, stop_file(run) as file:
             budget = Budget.of(prepared.task, record, clock)
@@ -140,10 +139,10 @@ def _decide(
         extra_reasons=[
             *break_even.reasons(None if costs is None else costs.as_json(), task.goal),
             *extra_reasons(bench, prepared, conclusion, outcomes),
-            *why_nothing(bench.record),
+            *why_not_compared(bench.record),
         ],
         would_change=would_change(rules, outcomes, conclusion, knowledge=task.knowledge is not None),
-        compare=shown_comparison(bench.record),
+        compare=comparison_of(bench.record),
         break_even=costs,
         test_reuse=of_reuse(ledger.reuse([item_hash(example) for example in prepared.split.test], bench.record.run_id)),
         provenance=provenance(task, prepared.files, bench.record),

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from lastresort.after.compare.compare import forecast_of
-from lastresort.after.compare.names import ComparisonRequest, refuse_what_cannot_be_had
+from lastresort.after.compare.ways import ComparisonRequest, refuse_impossible
 from lastresort.climb.judging import labelled_cases
 from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
@@ -120,7 +120,7 @@ def dry_run(
     prepared = prepare(task)
     rules = rules_of(task, until)
     asked = compare or ComparisonRequest()
-    refuse_what_cannot_be_had(asked, prepared, rules.until)
+    refuse_impossible(asked, prepared, rules.until)
     last = len(task.ladder) if rules.until is None else task.ladder.index(rules.until) + 1
     rungs = tuple(_rung(prepared, name, progress) for name in task.ladder[:last])
     parts = [rung.forecast for rung in rungs]

@@ -14,7 +14,7 @@ from lastresort.stop import NEVER, Stop
 from lastresort.types import Progress
 
 if TYPE_CHECKING:
-    from lastresort.after.compare.names import ComparisonRequest
+    from lastresort.after.compare.ways import ComparisonRequest
     from lastresort.app.climb import Climbed
     from lastresort.app.dry_run import DryRun
 
@@ -48,7 +48,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER) -
     Raises InputError for bad input, PrerequisiteError for what is missing here, StoppedError where it stopped and can be resumed.
     """
     task, gate, compare = _read(request)
-    from lastresort.after.compare.names import ComparisonRequest, refuse_what_cannot_be_had
+    from lastresort.after.compare.ways import ComparisonRequest, refuse_impossible
     from lastresort.app.climb import climb
     from lastresort.climb.loop import rules_of
     from lastresort.climb.prepare import prepare
@@ -56,7 +56,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER) -
 
     prepared = prepare(task)
     rules_of(task, request.until)
-    refuse_what_cannot_be_had(compare or ComparisonRequest(), prepared, request.until)
+    refuse_impossible(compare or ComparisonRequest(), prepared, request.until)
     check_models(task)
     made_here = not request.resume and (request.run is None or not request.run.exists())
     folder = _folder(task.task, request)
@@ -75,10 +75,10 @@ def forecast_climb(request: ClimbRequest, progress: Progress) -> DryRun:
 
 def _read(request: ClimbRequest) -> tuple[Task, Gate | None, ComparisonRequest | None]:
     task = given_task(request.task, dict(request.settings))
-    from lastresort.after.compare.names import parse_asked
+    from lastresort.after.compare.ways import parse_request
 
     gate = None if request.gate is None else one_of("--gate", request.gate, GATES)
-    return task, gate, None if request.compare is None else parse_asked(request.compare, request.compare_seeds)
+    return task, gate, None if request.compare is None else parse_request(request.compare, request.compare_seeds)
 
 
 def check_models(task: Task) -> None:

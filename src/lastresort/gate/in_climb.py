@@ -93,8 +93,7 @@ def _rest(bench: Workbench, outcome: RungOutcome, left: Sequence[Example], start
     if known is not None or not left:
         return known or Measurement(outcome.rung, outcome.system, split, 0, ())
     system = load_system(bench.candidate_folder(outcome.rung, outcome.system))
-    bench.progress.stage(f"gate: the rest of the test set, {system.name}", len(left))
-    items = [item for batch in bench.measured(system, left, refused_is_wrong=True) for item in batch]
+    items = bench.test_scores(system, left, f"gate: the rest of the test set, {system.name}")
     found = Measurement(outcome.rung, outcome.system, split, len(left), tuple(items))
     bench.record.add_measurement(found)
     return found

@@ -24,6 +24,7 @@ from lastresort.records.measurement import BarTest, Cost, DevScore
 from lastresort.types import GateVerdict, Outcome
 
 RepairKind = Literal["scale", "fewer_epochs", "replay", "learning_rate"]
+WayName = Literal["lora", "qlora", "full", "merged", "nf4"]
 Currency = Literal["usd", "machine_seconds"]
 Crossing = Literal["at_once", "after", "never", "unknown"]
 
@@ -104,15 +105,10 @@ class SpentOfWay(JsonDocument):
     tokens_per_s: Amount | None
 
 
-class ComparedWay(JsonDocument):
-    """A way of training, with several seeds. made_of: the way whose training it was made of, null where it was trained itself.
-    epoch: to which it was trained, as the winner was. score: on all test items, mean over seeds; null where every seed dropped
-    out. difference: this way less the first, on the same items with the same seeds; null for the first. interval: of the
-    difference, for items like these and seeds like these; each limit at alpha. verdict: a loss as large as the margin is excluded,
-    shown, or neither. seed_sd: of the seeds' mean differences. cost: of all seeds together, with races and what dropped out.
-    """
+class WayFigures(JsonDocument):
+    """What was measured of a way of training with several seeds; the fields are explained in `ComparedWay`."""
 
-    way: Literal["lora", "qlora", "full", "merged", "nf4"]
+    way: WayName
     made_of: Literal["lora"] | None
     learning_rate: Annotated[float, Field(gt=0)] | None
     epoch: Positive
@@ -128,6 +124,16 @@ class ComparedWay(JsonDocument):
     training: SpentOfWay | None
     answering: SpentOfWay | None
     cost: Cost
+
+
+class ComparedWay(WayFigures):
+    """A way of training, with several seeds. made_of: the way whose training it was made of, null where it was trained itself.
+    epoch: to which it was trained, as the winner was. score: on all test items, mean over seeds; null where every seed dropped
+    out. difference: this way less the first, on the same items with the same seeds; null for the first. interval: of the
+    difference, for items like these and seeds like these; each limit at alpha. verdict: a loss as large as the margin is excluded,
+    shown, or neither. seed_sd: of the seeds' mean differences. cost: of all seeds together, with races and what dropped out.
+    """
+
     said: Sentence
 
 

@@ -152,6 +152,21 @@ class Workbench:
             raise request.error()
         return found
 
+    def test_scores(self, system: System, examples: Sequence[Example], label: str) -> list[ItemScore]:
+        """Scores of test items, measured as one job; what the model refuses is wrong. label: of its stage of progress."""
+        found: list[ItemScore] = []
+
+        def use(job: MeasureJob, result: Result) -> None:
+            if isinstance(result, JobRefused):
+                raise result.error()
+            found.extend(result.items)
+
+        job = MeasureJob(0, system, tuple(examples), refused_is_wrong=True, label=label)
+        request = self.run_jobs([job], use, self.stop)
+        if request is not None:
+            raise request.error()
+        return found
+
     def run_jobs(
         self, jobs: Sequence[MeasureJob], use: Callable[[MeasureJob, Result], None], stop: Stop
     ) -> StopRequest | None:

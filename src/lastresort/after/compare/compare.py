@@ -1,16 +1,23 @@
-"""Ways of training beside each other: each trained with several seeds, all measured on the whole test set after the verdict.
+"""Compare ways of training: each trained with several seeds by the winner's settings, all measured on the whole test set.
 
-Every finished piece is noted, so that a comparison that was cut goes on. What it finds is in the decision, whose verdict was
-given before and stays.
-
-What a comparison would take, in estimated tokens: no model is loaded.
+This happens after the verdict, which stays. Every finished piece is recorded, so that a comparison that was cut can be resumed.
 """
 
 from __future__ import annotations
 
-from lastresort.after.compare.entries import ComparisonSetup, entries_of
-from lastresort.after.compare.names import MADE, TRAINED, ComparisonRequest
-from lastresort.after.compare.training import RUNG, WayFailed, WinnerSettings, made, settings_of, system_of, tidy, train
+from lastresort.after.compare.results import ComparisonSetup, compared_ways
+from lastresort.after.compare.training import (
+    RUNG,
+    WayFailed,
+    WinnerSettings,
+    merge,
+    settings_of,
+    system_of,
+    tidy,
+    train,
+    training_names,
+)
+from lastresort.after.compare.ways import COMPARED_RUNG, ComparisonRequest, Trial
 from lastresort.climb.budget import over_time
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.test import order_of_test
@@ -18,15 +25,14 @@ from lastresort.climb.workload import workload
 from lastresort.data.split import groups_of
 from lastresort.hardware.memory import PeakMemory
 from lastresort.ladder import trains
-from lastresort.records.decision_parts import ComparedWay
 from lastresort.records.events import (
     AnsweringSpent,
     TrainingSpent,
     WayMeasured,
+    WaysChosen,
     WaysCompared,
     WaysRefused,
     WayTrained,
-    way_key,
 )
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Measurement
@@ -39,124 +45,133 @@ from lastresort.synthesis.replay import replay_rows
 from lastresort.systems.system import System
 
 
-def forecast_of(asked: ComparisonRequest, prepared: PreparedTask) -> Forecast:
-    """All epochs, every answer as long as allowed; in 4 bits as long as otherwise."""
-    task, work = prepared.task, workload(prepared, "sft")
+def forecast_of(request: ComparisonRequest, prepared: PreparedTask) -> Forecast:
+    """What it would take, in estimated tokens: all epochs, and every answer as long as allowed. No model is loaded."""
+    task, work = prepared.task, workload(prepared, COMPARED_RUNG)
     about = work.about_tokens
     row = about + work.input_tokens + work.output_tokens
     rows = work.n_train + replay_rows(work.n_train, task.sft.replay)
     whole = Forecast(0, 0, 0, 0.0, 0.0)
-    for way in asked.names:
-        if way in TRAINED:
-            races = raced_beyond(len(task.full.learning_rates)) if way == "full" else 0.0
-            operations = ALL_WEIGHTS if way == "full" else FROZEN_BASE
-            epochs = task.sft.epochs * (asked.seeds + races)
-            label, batch = f"{way}, {asked.seeds} seeds", task.sft.batch_size
+    for way in request.ways:
+        if way.trains:
+            races = raced_beyond(len(task.full.learning_rates)) if way.trains_all_weights else 0.0
+            operations = ALL_WEIGHTS if way.trains_all_weights else FROZEN_BASE
+            epochs = task.sft.epochs * (request.seeds + races)
+            label, batch = f"{way.name}, {request.seeds} seeds", task.sft.batch_size
             whole += training(label, work.machine, rows, epochs, row, about, batch, operations=operations)
-            whole += answering(f"{way}, loss on dev", work.machine, work.n_dev * asked.seeds, row, about, 0)
-        asking, prompt = work.n_test * asked.seeds, about + work.input_tokens
-        whole += answering(f"{way}, test", work.machine, asking, prompt, about, work.max_new_tokens)
+            whole += answering(f"{way.name}, loss on dev", work.machine, work.n_dev * request.seeds, row, about, 0)
+        answers, prompt = work.n_test * request.seeds, about + work.input_tokens
+        whole += answering(f"{way.name}, test", work.machine, answers, prompt, about, work.max_new_tokens)
     return whole
 
 
 def compare_ways(
-    bench: Workbench, prepared: PreparedTask, asked: ComparisonRequest, winner: str | None, ledger: Ledger
+    bench: Workbench, prepared: PreparedTask, request: ComparisonRequest, winner: str | None, ledger: Ledger
 ) -> None:
-    """Note in the record what the comparison found, or why there is none. winner: the rung that won.
+    """Record what the comparison found, or why there is none. winner: the rung that won.
 
     Raises StoppedError where a limit is reached: a resumed climb goes on from there.
     """
-    because = _why_not(bench, prepared, asked, winner)
+    because = _why_not(bench, prepared, request, winner)
     if because is not None:
         bench.progress.say(f"{RUNG}: nothing is compared: {because}")
-        bench.record.append(WaysRefused(names=asked.names, because=because))
+        bench.record.append(WaysRefused(names=request.names, because=because))
         return
     settings, test = settings_of(bench), order_of_test(prepared.split.test)
     ledger.use([item_hash(example) for example in test], bench.record.run_id)
-    seeds = asked.numbers(bench.task.split.seed)
-    for way in sorted(asked.names, key=lambda name: name in MADE):
-        for seed in seeds:
-            if bench.record.last(WayMeasured, way_key(way, seed)) is None:
-                _one(bench, prepared, way, seed, settings)
-            tidy(bench, way, seed)
+    seeds = request.seed_numbers(bench.task.split.seed)
+    for way in sorted(request.ways, key=lambda way: not way.trains):
+        for trial in (Trial(way, seed) for seed in seeds):
+            if bench.record.last(WayMeasured, trial.key) is None:
+                _run(bench, prepared, trial, settings)
+            tidy(bench, trial, settings)
     groups = groups_of(test)
-    whole = ComparisonSetup(
-        asked.names,
-        seeds,
-        None if groups is None else tuple(groups),
-        round(1 - bench.task.confidence, 12),
-        settings.epoch,
-        bench.task.split.seed,
+    setup = ComparisonSetup(
+        ways=request.ways,
+        seeds=seeds,
+        groups=None if groups is None else tuple(groups),
+        alpha=round(1 - bench.task.confidence, 12),
+        epoch=settings.epoch,
+        seed=bench.task.split.seed,
+        trainings={trial: training_names(bench, trial, settings) for trial in _trials_so_far(bench, request)},
     )
-    ways = tuple(map(ComparedWay.model_validate, entries_of(bench.record, whole)))
-    found = WaysCompared(names=asked.names, seeds=asked.seeds, ways=ways)
-    if bench.record.last(WaysCompared) != found:
-        bench.record.append(found)
-    for entry in ways:
-        bench.progress.say(f"{RUNG}: {entry.said}")
+    compared = WaysCompared(names=request.names, seeds=request.seeds, ways=compared_ways(bench.record, setup))
+    if bench.record.last(WaysCompared) != compared:
+        bench.record.append(compared)
+    for way_found in compared.ways:
+        bench.progress.say(f"{RUNG}: {way_found.said}")
 
 
-def _why_not(bench: Workbench, prepared: PreparedTask, asked: ComparisonRequest, winner: str | None) -> str | None:
+def _trials_so_far(bench: Workbench, request: ComparisonRequest) -> list[Trial]:
+    """Of the requested ways, with every seed that the run was ever asked for: what they cost counts."""
+    most = max(chosen.seeds for chosen in bench.record.all(WaysChosen))
+    seeds = ComparisonRequest(request.names, most).seed_numbers(bench.task.split.seed)
+    return [Trial(way, seed) for way in request.ways for seed in seeds]
+
+
+def _why_not(bench: Workbench, prepared: PreparedTask, request: ComparisonRequest, winner: str | None) -> str | None:
     if winner is None:
-        return "no system won, so that there are no settings to train with in other ways"
-    if winner is not None and not trains(winner):
-        return f"{winner} won, and what won was not trained"
-    if winner != "sft":
-        return f"the winner was trained by {winner}, and ways are compared where it was tuned by sft"
+        return "no system won, so there are no settings to train with"
+    if not trains(winner):
+        return f"{winner} won, which trains nothing"
+    if winner != COMPARED_RUNG:
+        return f"the winner was trained by {winner}, and only a winner of {COMPARED_RUNG} can be trained in other ways"
     if bench.record.last(WayMeasured) is not None:
         return None  # it has begun
-    over = over_time(forecast_of(asked, prepared).seconds, bench.hours_left())
+    over = over_time(forecast_of(request, prepared).seconds, bench.hours_left())
     return None if over is None else clause(over)
 
 
-def _one(bench: Workbench, prepared: PreparedTask, way: str, seed: int, settings: WinnerSettings) -> None:
-    """Train or make, measure, note."""
+def _run(bench: Workbench, prepared: PreparedTask, trial: Trial, settings: WinnerSettings) -> None:
+    """Train or make, measure, record."""
     check(bench.stop)
     trained: TrainingSpent | None = None
+    answered: AnsweringSpent | None = None
     failed: str | None = None
     try:
-        if way in TRAINED:
-            trained = _trained(bench, way, seed, settings)
+        if trial.way.trains:
+            trained = _trained(bench, trial, settings)
         else:
-            _refuse_without_source(bench, way, seed)
-            made(bench, way, seed)
+            _make(bench, trial)
+        answered = _measure(bench, prepared, trial, system_of(bench, trial, settings))
     except WayFailed as failure:
-        bench.progress.say(f"{RUNG}: {way_key(way, seed)} drops out: {failure}")
+        bench.progress.say(f"{RUNG}: {trial.key} drops out: {failure}")
         failed = str(failure)
-    answered = None if failed else _answering(bench, prepared, way, system_of(bench, way, seed, settings))
-    bench.record.append(WayMeasured(way=way, seed=seed, training=trained, answering=answered, failed=failed))
+    bench.record.append(
+        WayMeasured(way=trial.way.name, seed=trial.seed, training=trained, answering=answered, failed=failed)
+    )
 
 
-def _trained(bench: Workbench, way: str, seed: int, settings: WinnerSettings) -> TrainingSpent:
-    """What training took, noted as soon as it is over: the peak of a training cannot be told afterwards."""
-    key = way_key(way, seed)
-    known = bench.record.last(WayTrained, key)
+def _trained(bench: Workbench, trial: Trial, settings: WinnerSettings) -> TrainingSpent:
+    """What training took, recorded as soon as it is over: its peak memory cannot be measured later."""
+    known = bench.record.last(WayTrained, trial.key)
     if known is None:
-        bench.progress.say(f"{RUNG}: training {key}")
-        known = WayTrained(way=way, seed=seed, spent=train(bench, way, seed, settings))
+        bench.progress.say(f"{RUNG}: training {trial.key}")
+        known = WayTrained(way=trial.way.name, seed=trial.seed, spent=train(bench, trial, settings))
         bench.record.append(known)
     return known.spent
 
 
-def _refuse_without_source(bench: Workbench, way: str, seed: int) -> None:
-    key = way_key(MADE[way], seed)
-    source = bench.record.last(WayMeasured, key)
+def _make(bench: Workbench, trial: Trial) -> None:
+    """Raises WayFailed where its source failed, or the result answers differently."""
+    source = bench.record.last(WayMeasured, trial.source.key)
     assert source is not None, "what others are made of comes first"
     if source.failed is not None:
-        raise WayFailed(f"there is no {key} to make it of")
+        raise WayFailed(f"there is no {source.key} to make it from")
+    if trial.way.whole_model:
+        merge(bench, trial)
 
 
-def _answering(bench: Workbench, prepared: PreparedTask, way: str, system: System) -> AnsweringSpent:
-    """Measure on all test items; returns what that took."""
+def _measure(bench: Workbench, prepared: PreparedTask, trial: Trial, system: System) -> AnsweringSpent:
+    """Answer all test items; returns what that took."""
     known, memory = bench.record.measurement(RUNG, system.name, "test"), None
     if known is None:
         bench.models.close()
         peak = PeakMemory()
-        if way == "nf4":
+        if trial.way.four_bits and not trial.way.trains:
             _lend_in_4_bits(bench, system)
         order = order_of_test(prepared.split.test)
-        bench.progress.stage(f"{RUNG}: {system.name} on the test set", len(order))
-        items = [item for batch in bench.measured(system, order, refused_is_wrong=True) for item in batch]
+        items = bench.test_scores(system, order, f"{RUNG}: {system.name} on the test set")
         memory = peak.read_bytes()
         bench.models.close()  # one that was lent answers for nobody else
         known = Measurement(RUNG, system.name, "test", len(order), tuple(items))
@@ -165,7 +180,9 @@ def _answering(bench: Workbench, prepared: PreparedTask, way: str, system: Syste
 
 
 def _lend_in_4_bits(bench: Workbench, system: System) -> None:
-    """The base in NF4 below an adapter that was trained on the ordinary one."""
+    """The base in NF4 below an adapter that was trained on the ordinary one. A System cannot say this, so the model is opened here
+    and answers in this process.
+    """
     from lastresort.models.local import LocalModel, load_local
     from lastresort.models.open import local_weights
 

@@ -1,25 +1,24 @@
-"""One way of training with one seed: trained with the winner's settings, or made of what another way has trained."""
+"""One trial: a way trained with one seed by the winner's settings, or made of what another way has trained."""
 
 from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from lastresort.after.compare.names import MADE
+from lastresort.after.compare.ways import COMPARED_RUNG, Trial
 from lastresort.errors import DataError
 from lastresort.hardware.memory import PeakMemory
-from lastresort.records.events import FullRateChosen, RungSearched, TrainingReached, TrainingSpent, way_key
+from lastresort.records.events import FullRateChosen, RungSearched, TrainingReached, TrainingSpent
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import AdapterMethod, Method, WholeMethod
 from lastresort.rungs.supervised.milder import trained_candidate
 from lastresort.rungs.supervised.training import SupervisedTraining
-from lastresort.spec.sections import SftSettings
 from lastresort.systems.files import load_system
 from lastresort.systems.system import System
 
-RUNG = "compare"  # as which the record keeps what is trained and measured here
+RUNG = "compare"  # under which the record keeps what is trained and measured here
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +35,23 @@ class WayFailed(Exception):
 
 
 def settings_of(bench: Workbench) -> WinnerSettings:
-    """Of the candidate that the rung sft froze; what a repair made of it is not trained in several ways."""
-    search = bench.record.last(RungSearched, "sft")
+    """Of the candidate that the rung sft froze. Where a repair of it won, the settings before the repair."""
+    search = bench.record.last(RungSearched, COMPARED_RUNG)
     assert search is not None, "the winner was tuned by sft"
-    system = load_system(bench.candidate_folder("sft", search.chosen))
+    system = load_system(bench.candidate_folder(COMPARED_RUNG, search.chosen))
     trained = trained_candidate(bench, system.name)
     return WinnerSettings(system, trained.learning_rate, trained.stop)
 
 
-def folder_of(bench: Workbench, way: str, seed: int) -> Path:
-    return bench.folder / "compare" / way_key(way, seed)
-
-
-def train(bench: Workbench, way: str, seed: int, settings: WinnerSettings) -> TrainingSpent:
-    """Train one of `TRAINED`, going on where it was cut. Raises Failed where it diverges, BudgetError at a limit."""
-    method, folder = _method(bench.task.sft, way, seed), folder_of(bench, way, seed)
-    section = bench.task.sft
-    if way == "full":
-        section = section.model_copy(update={"learning_rates": bench.task.full.learning_rates})
-    training = SupervisedTraining(bench, RUNG, section, method, seed=seed, watched=False)
-    rate = _rate_of_full(bench, training) if way == "full" else settings.rate
+def train(bench: Workbench, trial: Trial, settings: WinnerSettings) -> TrainingSpent:
+    """Train a way, resuming where it was cut. Raises WayFailed where it diverges, BudgetError at a limit."""
+    method, folder = _method(bench, trial), trial.folder(bench.folder)
+    training = _training(bench, trial, method)
+    rate = _rate_of_full(bench, training) if trial.way.trains_all_weights else settings.rate
     bench.models.close()
-    known, peak = method.saved(folder), PeakMemory()
+    finished_before, peak = method.saved(folder), PeakMemory()
     loss = training.to_epoch(rate, settings.epoch, folder)
-    memory = None if known else peak.read_bytes()
+    memory = None if finished_before else peak.read_bytes()
     training.close()
     if not math.isfinite(loss):
         raise WayFailed(f"training diverged at learning rate {rate:g}")
@@ -70,52 +62,63 @@ def train(bench: Workbench, way: str, seed: int, settings: WinnerSettings) -> Tr
     )
 
 
-def made(bench: Workbench, way: str, seed: int) -> None:
-    """Make one of `MADE` of what its source has trained. Raises Failed where the merged model answers otherwise."""
-    if way != "merged":
-        return
+def training_names(bench: Workbench, trial: Trial, settings: WinnerSettings) -> Sequence[str]:
+    """The trainings of a trial in the record, races included; none for a way that uses what another one trained."""
+    if not trial.way.trains:
+        return ()
+    rates = bench.task.full.learning_rates if trial.way.trains_all_weights else (settings.rate,)
+    training = _training(bench, trial, _method(bench, trial))
+    return [training.run_name(rate) for rate in rates]
+
+
+def merge(bench: Workbench, trial: Trial) -> None:
+    """Merge the adapter that the trial's source has trained. Raises WayFailed where the merged model answers differently."""
     from lastresort.train.adapters.merge import merge_adapter
 
-    folder = folder_of(bench, way, seed)
+    folder = trial.folder(bench.folder)
     if (folder / "config.json").is_file():
         return
-    bench.progress.stage(f"{RUNG}: {way_key(way, seed)}, merging", None)
+    bench.progress.stage(f"{RUNG}: merging {trial.key}", None)
     bench.models.close()
     try:
-        merge_adapter(bench.models.tuned_name, folder_of(bench, MADE[way], seed), folder)
+        merge_adapter(bench.models.tuned_name, trial.source.folder(bench.folder), folder)
     except DataError as error:
         raise WayFailed(str(error)) from error
 
 
-def system_of(bench: Workbench, way: str, seed: int, settings: WinnerSettings) -> System:
-    """The winner's system with what this way has trained in place of its adapter."""
-    system = replace(settings.system, name=way_key(way, seed), precision="auto", rendering="", fingerprint="")
-    folder = folder_of(bench, way, seed)
-    if way in ("full", "merged"):
-        base = bench.models.tuned_name
-        return replace(system, model=str(folder.resolve()), adapter=None, tuned_from=base)
-    return replace(system, adapter=folder_of(bench, MADE.get(way, way), seed))
+def system_of(bench: Workbench, trial: Trial, settings: WinnerSettings) -> System:
+    """The winner's system with what this trial gives in place of its adapter."""
+    system = replace(settings.system, name=trial.key, precision="auto", rendering="", fingerprint="")
+    if trial.way.whole_model:
+        model = str(trial.folder(bench.folder).resolve())
+        return replace(system, model=model, adapter=None, tuned_from=bench.models.tuned_name)
+    return replace(system, adapter=trial.source.folder(bench.folder))
 
 
-def tidy(bench: Workbench, way: str, seed: int) -> None:
-    """Once it is measured: checkpoints, and models of their own size, are only in the way; adapters stay."""
-    for checkpoint in (bench.folder / "checkpoints").glob(f"{_prefix(way, seed)}*"):
-        shutil.rmtree(checkpoint, ignore_errors=True)
-    if way in ("full", "merged"):
-        shutil.rmtree(folder_of(bench, way, seed), ignore_errors=True)
+def tidy(bench: Workbench, trial: Trial, settings: WinnerSettings) -> None:
+    """Delete checkpoints and whole models once they are measured. Adapters stay."""
+    for name in training_names(bench, trial, settings):
+        shutil.rmtree(bench.folder / "checkpoints" / name, ignore_errors=True)
+    if trial.way.whole_model:
+        shutil.rmtree(trial.folder(bench.folder), ignore_errors=True)
 
 
-def _prefix(way: str, seed: int) -> str:
-    return f"{RUNG}-{way_key(way, seed)}-"
+def _method(bench: Workbench, trial: Trial) -> Method:
+    prefix = f"{RUNG}-{trial.key}-"
+    if trial.way.trains_all_weights:
+        return WholeMethod(prefix=prefix)
+    return AdapterMethod(bench.task.sft, in_4_bits=trial.way.four_bits, prefix=prefix)
 
 
-def _method(sft: SftSettings, way: str, seed: int) -> Method:
-    prefix = _prefix(way, seed)
-    return WholeMethod(prefix=prefix) if way == "full" else AdapterMethod(sft, in_4_bits=way == "qlora", prefix=prefix)
+def _training(bench: Workbench, trial: Trial, method: Method) -> SupervisedTraining:
+    section = bench.task.sft
+    if trial.way.trains_all_weights:
+        section = section.model_copy(update={"learning_rates": bench.task.full.learning_rates})
+    return SupervisedTraining(bench, RUNG, section, method, seed=trial.seed, watched=False)
 
 
 def _rate_of_full(bench: Workbench, training: SupervisedTraining) -> float:
-    """As the rung full finds it, by a race with the first seed; the others take it over."""
+    """As the rung full finds it: by a race with the first seed, which the other seeds take over."""
     known = bench.record.last(FullRateChosen)
     if known is not None:
         return known.rate

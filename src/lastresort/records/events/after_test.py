@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lastresort.records.decision_parts import ComparedWay, RepairKind, RepairMeasure
+from lastresort.records.decision_parts import ComparedWay, RepairKind, RepairMeasure, WayName
 from lastresort.records.events.base import BaseEvent, EventValue, OfRung
 from lastresort.records.gate import ClimbGate
 from lastresort.records.measurement import DevScore
@@ -87,13 +87,13 @@ class WaysChosen(BaseEvent):
     """names: the reference first; empty where nothing is to be compared any more."""
 
     kind: Literal["ways_chosen"] = "ways_chosen"
-    names: tuple[str, ...]
+    names: tuple[WayName, ...]
     seeds: int
 
 
 class WaysRefused(BaseEvent):
     kind: Literal["ways_refused"] = "ways_refused"
-    names: tuple[str, ...]
+    names: tuple[WayName, ...]
     because: str
 
 
@@ -124,7 +124,7 @@ class AnsweringSpent(EventValue):
 class OfWay(BaseEvent):
     """An event of one way of training with one seed."""
 
-    way: str
+    way: WayName
     seed: int
 
     @property
@@ -132,7 +132,7 @@ class OfWay(BaseEvent):
         return way_key(self.way, self.seed)
 
 
-def way_key(way: str, seed: int) -> str:
+def way_key(way: WayName, seed: int) -> str:
     return f"{way}-seed{seed}"
 
 
@@ -154,7 +154,7 @@ class WayMeasured(OfWay):
 
 class WaysCompared(BaseEvent):
     kind: Literal["ways_compared"] = "ways_compared"
-    names: tuple[str, ...]
+    names: tuple[WayName, ...]
     seeds: int
     ways: tuple[ComparedWay, ...]
 

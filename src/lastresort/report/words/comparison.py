@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from lastresort.records.decision_parts import WayFigures, WayName
 from lastresort.report.words.wording import round_percent as percent
 
-Entry = Mapping[str, Any]
-
-NAMES = {
+NAMES: dict[WayName, str] = {
     "lora": "LoRA",
     "qlora": "QLoRA",
     "full": "training of all weights",
@@ -23,29 +19,32 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def said(entry: Entry, reference: Entry | None) -> str:
-    """reference: the entry of the first way, None where this is it."""
-    name = capital(NAMES[entry["way"]])
-    failed = [part for part in entry["seeds"] if part["failed"]]
-    if entry["score"] is None:
-        return f"{name} could not be made: {failed[0]['failed'].rstrip('.')}."
-    dropped = f" {len(failed)} of {len(entry['seeds'])} seeds failed." if failed else ""
-    if reference is None:
-        kept = len(entry["seeds"]) - len(failed)
-        return f"{name} scores {percent(entry['score'])} on the test set, the mean of {kept} seeds.{dropped}"
-    first = NAMES[reference["way"]]
-    if entry["difference"] is None:
+def finding(way: WayFigures, reference: WayFigures) -> str:
+    """reference: the first way, which may be this one."""
+    name = capital(NAMES[way.way])
+    failed = [seed.failed for seed in way.seeds if seed.failed]
+    if way.score is None:
+        return f"{name} could not be made: {failed[0].rstrip('.')}."
+    dropped = f" {len(failed)} of {len(way.seeds)} seeds failed." if failed else ""
+    if way is reference:
+        kept = len(way.seeds) - len(failed)
+        return f"{name} scores {percent(way.score)} on the test set, the mean of {kept} seeds.{dropped}"
+    first = NAMES[reference.way]
+    if way.difference is None or way.interval is None or way.verdict is None:
         return f"{name} cannot be compared with {first}: fewer than two seeds were trained with both.{dropped}"
-    return f"{_difference_in_words(name, first, entry)}; {_margin(entry)}.{dropped}"
-
-
-def _difference_in_words(name: str, first: str, entry: Entry) -> str:
-    low, high = entry["interval"]
-    if entry["difference"] > 0:
-        words = f"{name} gains {_limits(entry['difference'], low, high)} over {first} on this task"
+    low, high = way.interval
+    if way.difference > 0:
+        words = f"{name} gains {_limits(way.difference, low, high)} over {first} on this task"
     else:
-        words = f"{name} costs {_limits(-entry['difference'], -high, -low)} against {first} on this task"
-    return words if low > 0 or high < 0 else f"{words}, which may be chance"
+        words = f"{name} costs {_limits(-way.difference, -high, -low)} against {first} on this task"
+    chance = "" if low > 0 or high < 0 else ", which may be chance"
+    most = f"{100 * way.margin:g} points"
+    margin = {
+        "NON_INFERIOR": f"a cost of {most} is ruled out",
+        "REGRESSED": f"it is more than {most}",
+        "UNDERPOWERED": f"a cost of {most} is not ruled out",
+    }[way.verdict]
+    return f"{words}{chance}; {margin}.{dropped}"
 
 
 def _limits(mean: float, low: float, high: float) -> str:
@@ -55,12 +54,3 @@ def _limits(mean: float, low: float, high: float) -> str:
 def _points(share: float) -> str:
     text = f"{100 * share:.1f}"
     return "0.0" if float(text) == 0 else text.replace("-", "−")
-
-
-def _margin(entry: Entry) -> str:
-    most = f"{100 * entry['margin']:g} points"
-    return {
-        "NON_INFERIOR": f"a cost of {most} is ruled out",
-        "REGRESSED": f"it is more than {most}",
-        "UNDERPOWERED": f"a cost of {most} is not ruled out",
-    }[entry["verdict"]]
