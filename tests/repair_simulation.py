@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gate_simulation import GATES, Asked, gate_verdicts, plan
-from lastresort.after.repair.choose import RepairCandidate, RepairMeasurement, best, faults
+from lastresort.after.repair.choose import RepairCandidate, best, faults
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA, KINDS, RepairNeed
+from lastresort.records.decision_parts import RepairMeasure
 
 DRAW = 208  # items of the separate draw: those of a quick gate
 ASKED = GATES[4]
@@ -63,8 +64,17 @@ def _chosen(repairs: Sequence[float], generator: np.random.Generator) -> int | N
     return None if found is None else int(found.system)
 
 
-def _seen(one: Asked, loss: float, generator: np.random.Generator) -> RepairMeasurement:
+def _seen(one: Asked, loss: float, generator: np.random.Generator) -> RepairMeasure:
     won, lost = (one.share - loss) / 2, (one.share + loss) / 2
     b, c, _ = generator.multinomial(DRAW, [won, lost, 1 - won - lost])
     difference = (b - c) / DRAW
-    return RepairMeasurement(one.name, one.name, 0.8, 0.8 + difference, difference, one.margin, DRAW, counts=True)
+    return RepairMeasure(
+        name=one.name,
+        suite=one.name,
+        base=0.8,
+        tuned=0.8 + difference,
+        difference=difference,
+        margin=one.margin,
+        n=DRAW,
+        counts=True,
+    )

@@ -64,7 +64,7 @@ def test_json_is_one_document_of_its_schema(
     assert document["task"] == "routing"
     assert document["facts"]["bar"] == 0.9
     assert document["ladder"] == ["prompting"]
-    assert document["notes"] == ["Write down what you told here, so that a climb knows it too: use.context."]
+    assert document["notes"] == ["Add these keys to the task file, so that a climb knows them too: use.context."]
     assert not error
 
 
@@ -147,7 +147,7 @@ def test_nothing_is_asked_twice_and_enter_leaves_it_open() -> None:
         (["--fact", "wrongs=format"], 'Write "wrong"'),
         (["--fact", "wrong=colour"], "expected one of format, style"),
         (["--fact", "bar=120"], "bar"),
-        (["TASK", "--fact", "bar=0.7"], "which the task file tells (0.8)"),
+        (["TASK", "--fact", "bar=0.7"], "which the task file already states (0.8)"),
     ],
 )
 def test_wrong_arguments(

@@ -80,7 +80,7 @@ BAD_PAIRS: dict[str, tuple[dict[str, Any], str]] = {
     "a number": ({"prompt": "hi", "chosen": 3, "rejected": "bye"}, 'key "chosen": found a number (3)'),
     "no answer": ({"prompt": [U], "chosen": [U], "rejected": [B]}, "begin with different prompts"),
     "other prompts": ({"chosen": [U, A], "rejected": [{**U, "content": "ho"}, B]}, "begin with different prompts"),
-    "a stranger's prompt": ({"prompt": "ho", "chosen": [U, A], "rejected": [U, B]}, "does not stand in"),
+    "a stranger's prompt": ({"prompt": "ho", "chosen": [U, A], "rejected": [U, B]}, "is not in the conversations"),
     "unknown role": ({"prompt": "hi", "chosen": [{"role": "bot", "content": "x"}], "rejected": [B]}, 'role "bot"'),
 }
 

@@ -260,7 +260,7 @@ BAD: list[tuple[str, str | bytes, list[str]]] = [
     (
         "a.jsonl",
         '{"id":"1","input":"a","output":"x"}\n{"id":1,"input":"b","output":"x"}',
-        ["row 2", '"id"', "row 1 has too"],
+        ["row 2", '"id"', "id of row 1"],
     ),
     ("a.jsonl", '{"id":[1],"input":"a","output":"x"}', ["row 1", '"id"', "a list of 1"]),
     ("a.jsonl", '{"input":"a","output":"x","passages":[1]}', ["row 1", '"passages"']),

@@ -76,8 +76,8 @@ def test_a_giant_group_goes_to_train() -> None:
         (items(2), 1, 1, "found 2 examples"),
         ([], 0.2, 0.3, "found 0 examples"),
         (items(10), 5, 5, "leave none for train"),
-        ([item(index, text="same") for index in range(10)], 0.2, 0.3, "1 that differ"),
-        ([item(index, group="abc"[index % 2]) for index in range(10)], 0.2, 0.3, "2 that differ"),
+        ([item(index, text="same") for index in range(10)], 0.2, 0.3, "only 1 with different input"),
+        ([item(index, group="abc"[index % 2]) for index in range(10)], 0.2, 0.3, "only 2 with different input"),
         (items(10), 0, 0.3, "split.dev: found 0"),
         (items(10), 0.2, 1.5, "split.test: found 1.5"),
         (items(10), True, 0.3, "split.dev: found True"),
@@ -96,5 +96,5 @@ def test_group_by_needs_a_group_in_every_row() -> None:
 
 def test_a_group_may_not_stand_on_two_fixed_sides() -> None:
     train = [item(index, group=f"g{index}") for index in range(10)]
-    with pytest.raises(DataError, match=r'found the group "g4", which stands in (train|dev) too'):
+    with pytest.raises(DataError, match=r'found the group "g4", which is in (train|dev) too'):
         split_examples(train, dev=2, test=1, group_by="customer", seed=0, fixed_test=[item(11, group="g4")])

@@ -99,7 +99,7 @@ def test_a_tuned_winner_needs_no_rung(tmp_path: Path) -> None:
     assert training.name == "tiny, sft of a climb"
     assert training.layers == ("k_proj", "o_proj", "q_proj", "v_proj")
     kept = found.decision.as_json()["rungs"][0]["chosen"].rpartition("epoch")[2]
-    assert any(f"after epoch {kept}, under a schedule for 2" in note for note in training.notes) == (kept == "1")
+    assert any(f"after epoch {kept} of a schedule for 2" in note for note in training.notes) == (kept == "1")
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,8 @@ def test_judges_of_known_habits(
     changed: float,
     unparsed: int,
 ) -> None:
-    judged = judge_of(tmp_path, script).judged(CASES)
-    verdicts = [one.said for one in judged]
+    judged = judge_of(tmp_path, script).score_cases(CASES)
+    verdicts = [one.verdicts for one in judged]
     assert [one.score for one in judged] == scores
     assert verdicts == said
     assert outcomes(verdicts) == dict(zip(("won", "lost", "tied", "changed"), kinds, strict=True)) | {"same_text": 1}
@@ -118,12 +118,12 @@ def test_the_effect_of_the_order_is_as_sure_as_there_are_items_not_answers() -> 
 )
 def test_grades(tmp_path: Path, script: dict[str, Any], scale: Any, scores: list[float], said: list[Any]) -> None:
     judge = judge_of(tmp_path, script, rubric="It is polite.", scale=scale)
-    judged = judge.judged([JudgeCase("q", "good"), JudgeCase("q", "bad"), JudgeCase("q", "neither")])
+    judged = judge.score_cases([JudgeCase("q", "good"), JudgeCase("q", "bad"), JudgeCase("q", "neither")])
     assert [one.score for one in judged] == scores
-    assert [one.said for one in judged] == said
+    assert [one.verdicts for one in judged] == said
     assert judge.binary is (scale == "yes-no")
     assert not judge.needs_output
-    counted = grades([one.said for one in judged], judge.question.choices)
+    counted = grades([one.verdicts for one in judged], judge.question.choices)
     assert sum(counted.values()) == 2
     assert counted[said[0][0]] == 1
 
@@ -214,7 +214,7 @@ def test_an_answer_cannot_leave_its_part() -> None:
 def test_turns_are_shown_with_who_speaks(tmp_path: Path) -> None:
     turns = (Message("user", "Hello"), Message("assistant", "Hi"), Message("user", "good or bad?"))
     judge, heard = judge_of(tmp_path, FAIR), []
-    judge = replace(judge, heard=lambda examples, answers, judged: heard.append((examples, answers, judged)))
+    judge = replace(judge, on_scores=lambda examples, answers, judged: heard.append((examples, answers, judged)))
     assert judge("good", example("bad", *turns)) == 1.0
     [(examples, answers, [judged])] = heard
     assert (examples[0].id, answers, judged.score) == ("e7", ["good"], 1.0)
@@ -223,7 +223,7 @@ def test_turns_are_shown_with_who_speaks(tmp_path: Path) -> None:
     )
     asked = judge_calls(tmp_path)[0]["key"]
     again = ScriptedModel(Script(calls=tmp_path / "again.jsonl"))
-    again.generate([prompt], _form(judge.asking))
+    again.generate([prompt], _form(judge.model))
     assert asked in (tmp_path / "again.jsonl").read_text()
 
 
@@ -263,10 +263,10 @@ class Refusing(FakeModel):
 
 def test_a_model_that_refuses_the_form_is_asked_for_text_from_then_on(tmp_path: Path) -> None:
     model = Refusing()
-    judge = judge_of(tmp_path, FAIR).asked_of(lambda: model)
+    judge = judge_of(tmp_path, FAIR).with_model(lambda: model)
     for _ in range(2):
-        [judged] = judge.judged([JudgeCase("q", "a", "b")])
-        assert judged.said == ("tie", "tie")
+        [judged] = judge.score_cases([JudgeCase("q", "a", "b")])
+        assert judged.verdicts == ("tie", "tie")
     assert model.decodings == [True, False, False]
     spent = judged.spent
     assert (spent.calls, spent.tokens_in, spent.tokens_out, spent.seconds) == (2, 20, 2, 1.0)
@@ -276,13 +276,13 @@ def test_a_model_that_refuses_the_form_is_asked_for_text_from_then_on(tmp_path: 
 def test_a_judge_is_told_how_long_to_think(tmp_path: Path) -> None:
     judge = build_scorer("judge", {"model": "openai:m", "reasoning_effort": "low"})
     assert isinstance(judge, Judge)
-    assert judge.asked_of(Refusing).asking.decoding == Decoding(32, reasoning_effort="low")
+    assert judge.with_model(Refusing).model.decoding == Decoding(32, reasoning_effort="low")
 
 
 def test_a_prompt_without_room_is_the_judges_fault_and_not_the_candidates(tmp_path: Path) -> None:
-    judge = judge_of(tmp_path, FAIR).asked_of(lambda: Refusing(longest=20))
+    judge = judge_of(tmp_path, FAIR).with_model(lambda: Refusing(longest=20))
     with pytest.raises(
-        TaskError, match=r"the judge refusing: the prompt is too long.*Take a judge with a longer context"
+        TaskError, match=r"the judge refusing: the prompt is too long.*Use a judge with a longer context"
     ):
         judge("a", example("b"))
 
@@ -295,13 +295,13 @@ def test_a_local_model_can_say_nothing_but_a_verdict(tmp_path: Path) -> None:
     loaded = load_local(save_tiny(tmp_path / "tiny"), precision="float32", adapter=None)
     model = LocalModel(replace(loaded, context_tokens=1024), name="tiny")
     cases = [JudgeCase("q", f"a{i}", "b") for i in range(3)]
-    judged = judge_of(tmp_path, FAIR).asked_of(lambda: model).judged(cases[:1])
-    assert set(judged[0].said) <= {"A", "B", "tie"}
+    judged = judge_of(tmp_path, FAIR).with_model(lambda: model).score_cases(cases[:1])
+    assert set(judged[0].verdicts) <= {"A", "B", "tie"}
     free = JudgeModel(lambda: model)
     free._constrained = False  # as after a refusal
     question = ComparisonQuestion()
     prompts = [prompt for case in cases for prompt in question.prompts("", case)]
-    assert [verdict.said for verdict in free.verdicts(prompts, question.choices)] == [None] * 6
+    assert [verdict.choice for verdict in free.verdicts(prompts, question.choices)] == [None] * 6
 
 
 LABELLED = [
@@ -332,7 +332,7 @@ def test_agreement_with_people(tmp_path: Path, script: dict[str, Any], share: fl
     judge = judge_of(tmp_path, script)
     labelled = read_labelled(write_lines(tmp_path / "people.jsonl", [line for line, _ in LABELLED]), judge.question)
     assert [one.label for one in labelled] == [label for _, label in LABELLED]
-    found = agreement_with(labelled, judge.judged([one.case for one in labelled]), judge.question)
+    found = agreement_with(labelled, judge.score_cases([one.case for one in labelled]), judge.question)
     assert (found.n, found.weights) == (4, "none")
     assert found.share == pytest.approx(share)
     assert found.kappa == pytest.approx(kappa)
@@ -344,7 +344,7 @@ def test_agreement_of_grades_counts_how_far_apart_they_are(tmp_path: Path) -> No
     lines = [f'{{"input": "q", "answer": "{answer}", "grade": "{grade}"}}' for answer, grade in rows]
     judge = judge_of(tmp_path, GRADER, rubric="It is polite.")
     labelled = read_labelled(write_lines(tmp_path / "people.jsonl", lines), judge.question)
-    found = agreement_with(labelled, judge.judged([one.case for one in labelled]), judge.question)
+    found = agreement_with(labelled, judge.score_cases([one.case for one in labelled]), judge.question)
     people, said = [5, 1, 4, 2], [5, 2, 5, 2]
     chance = 1 - sum((a - b) ** 2 for a in people for b in said) / (16 * 16)
     assert found.weights == "quadratic"

@@ -155,7 +155,7 @@ def test_leaks_are_reported_though_they_have_left_train(tmp_path: Path) -> None:
     found = prepared_apart(tmp_path, [*train, test[0]], dev, test)
     assert found.leaks == 1
     assert len(found.split.train) == len(train)
-    assert found.notes == ("1 training row also stood in dev or test and was left out of training.",)
+    assert found.notes == ("1 training row was also in dev or test and left out of training.",)
     report = data_report(found, None, None)
     finding = report.finding("exact_leaks")
     assert finding is not None
@@ -172,7 +172,7 @@ def test_dev_items_in_test_and_repeats_leave_and_stay_reported(tmp_path: Path) -
     assert found.n_units == 120
     assert [item.output for item in found.split.test if item.row in (4, 121)] == [test[3]["output"]]
     assert found.notes == (
-        "1 dev item also stood in test and was left out of dev.",
+        "1 dev item was also in test and left out of dev.",
         "1 test item repeated an input of test and was left out: each input counts once.",
     )
     report = data_report(found, None, None)

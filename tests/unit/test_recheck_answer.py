@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from lastresort.after.recheck.answer import RetriedPrompt, RunOutcome, answer, compare
-from lastresort.after.recheck.asking import check_size, look_of, told
+from lastresort.after.recheck.answer import compare, overall, verdict_of
+from lastresort.after.recheck.looks import check_size, look_of
 from lastresort.errors import DataError
 from lastresort.evals.evidence import judge_bar
-from lastresort.report.recheck import ComparedWithWinner
+from lastresort.records.measurement import BarTest, Cost
+from lastresort.report.recheck import ComparedWithWinner, RunWinner, SystemTried
+from lastresort.report.words import recheck as words
 from lastresort.types import Judgement
 
-TUNED = RunOutcome("sft", "sft (lora-epoch3)", tuned=True, shown=True)
-PROMPT = RunOutcome("prompting", "prompting (few-shot-5)", tuned=False, shown=True)
-NOBODY = RunOutcome(None, "", tuned=False, shown=False)
 BAR = 0.8
 
 
@@ -27,75 +26,95 @@ def judged(right: int, n: int) -> Judgement:
     return found
 
 
-MET = RetriedPrompt("prompting", "few-shot-5", judged(150, 150))
-NOT_MET = RetriedPrompt("prompting", "few-shot-5", judged(75, 150))
-OPEN = RetriedPrompt("prompting", "few-shot-5", judged(125, 150))
+def tried(right: int, compared: ComparedWithWinner | None = None) -> SystemTried:
+    cost = Cost(tokens_in=0, tokens_out=0, seconds=0.0, usd=0.0)
+    keys: dict[str, Any] = {"prompt_tokens": 0.0, "cut": 0, "refused": 0, "cost": cost, "compared": compared}
+    return SystemTried(rung="prompting", name="few-shot-5", test=BarTest.of(judged(right, 150)), **keys)
+
+
+def winner(rung: str, name: str, right: int = 150) -> RunWinner:
+    keys: dict[str, Any] = {"kind": "prompt", "recorded": 150, "answered_now": 0, "prompt_tokens": None}
+    return RunWinner(rung=rung, name=name, test=BarTest.of(judged(right, 150)), **keys)
+
+
+MET, NOT_MET, OPEN = tried(150), tried(75), tried(125)
+TUNED, PROMPT = winner("sft", "lora-epoch3"), winner("prompting", "few-shot-5")
+
+
+def answer(won: RunWinner | None, systems: list[SystemTried]) -> str:
+    return words.model_answer("new", BAR, won, *overall(systems))
+
+
+def reasons(won: RunWinner | None, systems: list[SystemTried]) -> list[str]:
+    return words.model_reasons(BAR, won, systems)
 
 
 def test_the_verdicts_are_what_they_are_called() -> None:
-    assert [one.judgement.outcome for one in (MET, NOT_MET, OPEN)] == ["MET", "NOT_MET", "UNDECIDED"]
+    assert [one.test.verdict for one in (MET, NOT_MET, OPEN)] == ["MET", "NOT_MET", "UNDECIDED"]
 
 
 @pytest.mark.parametrize(
-    ("before", "tried", "verdict", "yes", "says"),
+    ("won", "systems", "verdict", "yes", "says"),
     [
         (
             TUNED,
             [NOT_MET],
             "STILL_NEEDED",
             True,
-            "Yes, the tuned model is still needed: new prompted stays below the bar of 80%",
+            "Yes, the tuned model is still needed: new misses the bar of 80% (few-shot-5 scored 47.8%).",
         ),
         (
             TUNED,
             [MET],
             "NO_LONGER_NEEDED",
             False,
-            "No, the tuned model is no longer needed: new prompted meets the bar of 80%",
+            "No, the tuned model is no longer needed: new meets the bar of 80% (few-shot-5 scored 100%).",
         ),
         (TUNED, [NOT_MET, MET], "NO_LONGER_NEEDED", False, "no longer needed"),
-        (TUNED, [OPEN], "CANNOT_TELL", None, "Cannot tell: new prompted is undecided against the bar of 80%"),
-        (TUNED, [NOT_MET, OPEN], "CANNOT_TELL", None, "Cannot tell"),
-        (PROMPT, [MET], "MEETS_BAR", True, "Yes, new prompted meets the bar, too"),
-        (PROMPT, [NOT_MET], "BELOW_BAR", False, "No, new prompted does not meet the bar"),
-        (PROMPT, [OPEN], "CANNOT_TELL", None, "Cannot tell"),
         (
-            NOBODY,
-            [MET],
-            "MEETS_BAR",
-            True,
-            "Yes, new prompted now meets the bar of 80%, which no rung of the run was shown to reach",
+            TUNED,
+            [OPEN],
+            "CANNOT_TELL",
+            None,
+            "Cannot tell yet whether new meets the bar of 80% (few-shot-5 scored 83.3%)",
         ),
+        (TUNED, [NOT_MET, OPEN], "CANNOT_TELL", None, "Cannot tell yet"),
+        (PROMPT, [MET], "MEETS_BAR", True, "Yes, new also meets the bar (few-shot-5 scored 100% against 80%)"),
+        (PROMPT, [NOT_MET], "BELOW_BAR", False, "No, new misses the bar (few-shot-5 scored 47.8% against 80%)"),
+        (PROMPT, [OPEN], "CANNOT_TELL", None, "Cannot tell yet"),
+        (None, [MET], "MEETS_BAR", True, "Yes, new meets the bar of 80%, which no rung of the run was shown to meet"),
         (
-            NOBODY,
+            None,
             [NOT_MET],
             "BELOW_BAR",
             False,
-            "No, new prompted does not reach the bar of 80%, which no rung of the run",
+            "No, new misses the bar of 80%, which no rung of the run was shown to meet",
         ),
     ],
 )
-def test_the_answer(before: RunOutcome, tried: list[RetriedPrompt], verdict: str, yes: bool | None, says: str) -> None:
-    found = answer("new prompted", BAR, before, tried)
-    assert (found.verdict, found.yes) == (verdict, yes)
-    assert found.answer.startswith(says) or says in found.answer
-    assert len(found.reasons) == len(tried)
+def test_the_answer(
+    won: RunWinner | None, systems: list[SystemTried], verdict: str, yes: bool | None, says: str
+) -> None:
+    assert verdict_of(overall(systems)[0], won) == (verdict, yes)
+    assert says in answer(won, systems)
+    assert len(reasons(won, systems)) == len(systems)
 
 
 def test_what_is_open_says_how_many_items_would_settle_it() -> None:
-    found = answer("new prompted", BAR, TUNED, [OPEN])
-    needed = OPEN.judgement.n_needed
+    needed = OPEN.test.n_needed
     assert needed is not None
-    assert f"about {needed:,} test items would settle it, and there are 150" in found.answer
-    close = RetriedPrompt("prompting", "few-shot-5", judged(120, 150))
-    assert close.judgement.n_needed is None
-    assert "cannot be told, so close is it to the bar" in answer("new prompted", BAR, TUNED, [close]).answer
+    assert f"about {needed:,} test items would settle it, and there are 150" in answer(TUNED, [OPEN])
+    close = tried(120)
+    assert close.test.n_needed is None
+    assert "too close to the bar to estimate how many test items would settle it" in answer(TUNED, [close])
 
 
 def test_a_tuned_model_that_was_never_shown_to_meet_the_bar_is_called_so() -> None:
-    provisional = replace(TUNED, shown=False)
-    assert any("did not show that the tuned model" in why for why in answer("new", BAR, provisional, [NOT_MET]).reasons)
-    assert not any("did not show" in why for why in answer("new", BAR, TUNED, [NOT_MET]).reasons)
+    provisional = winner("sft", "lora-epoch3", 125)
+    assert any(
+        "did not show that the tuned model, sft (lora-epoch3)," in why for why in reasons(provisional, [NOT_MET])
+    )
+    assert not any("did not show" in why for why in reasons(TUNED, [NOT_MET]))
 
 
 def test_a_needless_model_that_is_better_still_is_called_so() -> None:
@@ -111,28 +130,21 @@ def test_a_needless_model_that_is_better_still_is_called_so() -> None:
         p_better=0.999,
         p_worse=0.001,
     )
-    found = answer("new", BAR, TUNED, [replace(MET, compared=worse)])
-    assert found.verdict == "NO_LONGER_NEEDED"
-    assert "though the tuned model is better still by 7.0 points" in found.answer
-    told_so = found.reasons[1]
-    assert "90% against 97% of sft (lora-epoch3), 7.0 points less" in told_so
-    assert "97.5% interval of the difference -12.0 to -3.0 points, p = 0.001" in told_so
+    assert "though the tuned model is still better by 7.0 points" in answer(TUNED, [tried(150, worse)])
+    _, why = reasons(TUNED, [tried(150, worse)])
+    assert "90% against 97% for sft (lora-epoch3), 7.0 points less" in why
+    assert "97.5% interval of the difference -12.0 to -3.0 points, p = 0.001" in why
     alike = worse.replaced(difference=-0.01, interval=(-0.05, 0.03), p_worse=0.3, p_better=0.8)
-    assert "better still" not in answer("new", BAR, TUNED, [replace(MET, compared=alike)]).answer
+    assert "still better" not in answer(TUNED, [tried(150, alike)])
 
 
 def test_a_comparison_of_what_stopped_early_is_called_no_test() -> None:
     some = ComparedWithWinner(
         n=40, unit="item", whole=False, winner_score=0.9, score=0.5, difference=-0.4, confidence=0.975
     )
-    (_, why) = answer("new", BAR, TUNED, [replace(NOT_MET, compared=some)]).reasons
+    _, why = reasons(TUNED, [tried(75, some)])
     assert "on the 40 test items that both answered" in why
-    assert "a description, not a test" in why
-
-
-def test_nothing_tried_is_no_answer() -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        answer("new", BAR, TUNED, [])
+    assert "descriptive, not a test" in why
 
 
 def test_all_looks_together_have_the_error_of_one_climb() -> None:
@@ -142,13 +154,13 @@ def test_all_looks_together_have_the_error_of_one_climb() -> None:
     assert 0.0499 < sum(alphas) < 0.05
     two = look_of(3, 2, 0.95)
     assert two.each == pytest.approx(two.alpha / 2)
-    assert "This is look 3 at the frozen test set since the climb." in told(two)
-    assert "0.21% for each of its 2 systems" in told(two)
+    assert "This is look 3 at the frozen test set since the climb." in words.look_reason(two)
+    assert "0.21% for each of its 2 systems" in words.look_reason(two)
 
 
 def test_a_worn_out_test_set_is_refused() -> None:
     check_size(look_of(1, 1, 0.95), 60, bar=0.9, binary=True, unit="item")
-    with pytest.raises(DataError, match=r"60 items, on which look 10 .* worn out: climb again with fresh items"):
+    with pytest.raises(DataError, match=r"60 items: .* left for look 10 .* worn out: climb again with fresh items"):
         check_size(look_of(10, 2, 0.95), 60, bar=0.9, binary=True, unit="item")
 
 

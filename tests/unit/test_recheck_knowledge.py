@@ -92,7 +92,7 @@ def test_a_reader_is_stale_where_it_would_answer_otherwise_now(reading: Path, tm
                 1.0,
                 0.0,
             )  # by the expected answer of the run, which is out of date
-    assert f"answers {told['items']['differing']} of its" in found["answer"]
+    assert f"changes {told['items']['differing']} of its" in found["answer"]
     assert untouched(run) == before
     assert not (run / "recheck-store").exists()
 
@@ -132,7 +132,7 @@ def test_what_was_trained_in_is_stale_where_its_passage_says_it_no_more(knowing:
     assert told["items"]["differing"] is None
     assert {one["standing"] for one in told["affected"]} == {"GONE"}
     assert {one["answer_now"] for one in told["affected"]} == {None}
-    assert f"{recoded_items(run)} right answers stood in a passage" in found["answer"]
+    assert f"{recoded_items(run)} right answers came from passages" in found["answer"]
     assert untouched(run) == before
 
 
@@ -142,7 +142,7 @@ def test_what_was_trained_in_may_hold_where_only_the_wording_changed(knowing: Pa
     found = rechecked(run, documents=pages)
     assert (found["verdict"], found["yes"]) == ("CANNOT_TELL", None)
     assert {one["standing"] for one in found["knowledge"]["affected"]} == {"STANDS"}
-    assert "they are listed" in found["answer"]
+    assert "Read the listed items" in found["answer"]
 
 
 def test_what_was_trained_in_holds_where_its_passages_are_as_they_were(knowing: Path, tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_an_item_one_of_whose_labels_names_nothing_cannot_be_told() -> None:
 
 
 def test_documents_of_a_task_that_names_none_cannot_be_compared(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="noted neither passages nor documents"):
+    with pytest.raises(DataError, match="recorded neither passages nor documents"):
         rechecked(tuned_run(tmp_path / "run"), documents=tmp_path)
 
 
@@ -261,9 +261,9 @@ def test_items_on_unchanged_passages_tell_what_new_ones_do_to_the_rest() -> None
     items = [resting(1, answer_now="y", score_now=0.0), resting(2, answer_now="x ", score_now=1.0)]
     found = staleness("retrieval (x)", CHANGED, items)
     assert found.verdict == "STALE"
-    assert "answers 1 of its 2 recorded answers otherwise" in found.answer
+    assert "changes 1 of its 2 recorded answers" in found.answer
     assert any(
-        "the 2 items whose passages are as they were: 100% then, 50% now; 1 answers differ" in r for r in found.reasons
+        "the 2 items whose passages did not change: 100% then, 50% now; 1 answer differs" in r for r in found.reasons
     )
 
 

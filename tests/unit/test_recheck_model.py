@@ -45,7 +45,7 @@ def test_a_newer_model_that_fails_leaves_the_tuned_one_needed(run: Path) -> None
     found = rechecked(run, new=newer(task_of(run), **right(0.6)))
     assert RecheckDocument.model_validate(found).as_json() == found
     assert (found["verdict"], found["yes"]) == ("STILL_NEEDED", True)
-    assert "scripted:newer.json prompted stays below the bar of 80%" in found["answer"]
+    assert "scripted:newer.json misses the bar of 80%" in found["answer"]
     (one,) = found["tried"]
     assert (one["rung"], one["test"]["verdict"]) == ("prompting", "NOT_MET")
     assert json.loads((run / "recheck-1.json").read_text()) == found
@@ -71,9 +71,7 @@ def test_both_answer_the_whole_test_set_and_are_compared_item_by_item(run: Path)
 def test_a_newer_model_that_meets_the_bar_makes_it_needless(run: Path) -> None:
     found = rechecked(run, new=newer(task_of(run), **right(0.97)))
     assert (found["verdict"], found["yes"]) == ("NO_LONGER_NEEDED", False)
-    assert found["answer"].startswith(
-        "No, the tuned model is no longer needed: scripted:newer.json prompted meets the bar"
-    )
+    assert found["answer"].startswith("No, the tuned model is no longer needed: scripted:newer.json meets the bar")
 
 
 def test_what_is_near_the_bar_cannot_be_told(run: Path) -> None:
@@ -100,7 +98,7 @@ def test_quick_asks_no_more_than_the_verdict_needs(run: Path) -> None:
     assert asked(task_of(run)) < 60
     assert found["winner"]["answered_now"] == 0
     assert (compared["whole"], compared["interval"], compared["p_worse"]) == (False, None, None)
-    assert any("a description, not a test" in why for why in found["reasons"])
+    assert any("descriptive, not a test" in why for why in found["reasons"])
 
 
 def test_every_new_model_is_another_look_with_less_of_the_error(run: Path) -> None:
@@ -153,7 +151,7 @@ def test_of_a_run_that_nobody_won_it_is_whether_the_new_one_would(tmp_path: Path
     found = rechecked(run, new=newer(task_of(run), **right(0.97)))
     assert (found["verdict"], found["yes"], found["winner"]) == ("MEETS_BAR", True, None)
     assert found["tried"][0]["compared"] is None
-    assert "which no rung of the run was shown to reach" in found["answer"]
+    assert "which no rung of the run was shown to meet" in found["answer"]
 
 
 def test_a_ladder_without_prompting_is_asked_by_the_plain_prompt(tmp_path: Path) -> None:
@@ -260,7 +258,7 @@ def test_a_run_that_is_not_finished_is_refused(run: Path) -> None:
 def test_the_runs_own_model_without_a_new_prompt_is_nothing_new(run: Path) -> None:
     name = json.loads((run / "decision.json").read_text())["model"]
     same = Replacement(name, f"scripted:{task_of(run).resolve() / 'script.json'}")
-    with pytest.raises(InputError, match=r"is the model that the run asked.*--prompt FILE"):
+    with pytest.raises(InputError, match=r"is the model of the run.*--prompt FILE"):
         rechecked(run, new=same)
 
 
@@ -290,7 +288,7 @@ def test_a_test_set_that_was_asked_too_often_is_worn_out(tmp_path: Path) -> None
     for number in (1, 2, 3):
         rechecked(run, new=newer(task_of(run), f"new-{number}.json", **right(number / 10)), quick=True)
     with pytest.raises(
-        DataError, match=r"a test set of 120 items, on which look 4.*worn out: climb again with fresh items"
+        DataError, match=r"a test set of 120 items: .* left for look 4 .*worn out: climb again with fresh items"
     ):
         rechecked(run, new=newer(task_of(run), "new-4.json", **right(0.4)), quick=True)
     assert asked(task_of(run), "new-4.json") == 0

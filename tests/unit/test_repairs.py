@@ -10,7 +10,6 @@ from gate_report_support import TARGET, gate_found, measure
 from lastresort.after.repair.choose import (
     REPAIR_SEED,
     RepairCandidate,
-    RepairMeasurement,
     best,
     faults,
     goes_to_the_gate,
@@ -20,6 +19,7 @@ from lastresort.after.repair.phase import Repair, stages
 from lastresort.gate.suites.suite import ScorePair
 from lastresort.gate.verdict import judge_measure
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA, KINDS, UNTRAINED, RepairNeed, repairs_after
+from lastresort.records.decision_parts import RepairMeasure
 from lastresort.records.gate import ClimbGate
 from lastresort.rungs.supervised.milder import RepeatableTraining
 from lastresort.types import Judgement, Outcome
@@ -106,8 +106,17 @@ def test_a_graded_measure_is_judged_on_the_draw_of_repairs_as_on_any_other() -> 
     assert found[0].interval == pytest.approx(found[1].interval, abs=0.02)
 
 
-def measured(name: str, lost: float, margin: float = 0.03, *, counts: bool = True) -> RepairMeasurement:
-    return RepairMeasurement(name, name, 0.9, 0.9 - lost, -lost, margin, 200, counts)
+def measured(name: str, lost: float, margin: float = 0.03, *, counts: bool = True) -> RepairMeasure:
+    return RepairMeasure(
+        name=name,
+        suite=name,
+        base=0.9,
+        tuned=0.9 - lost,
+        difference=-lost,
+        margin=margin,
+        n=200,
+        counts=counts,
+    )
 
 
 NEEDED = RepairNeed(("general",), costly=False, kinds=KINDS)
@@ -134,9 +143,7 @@ NEEDED = RepairNeed(("general",), costly=False, kinds=KINDS)
         ),
     ],
 )
-def test_good_is_the_bar_on_dev_and_half_a_margin(
-    dev: float, measures: list[RepairMeasurement], wrong: list[str]
-) -> None:
+def test_good_is_the_bar_on_dev_and_half_a_margin(dev: float, measures: list[RepairMeasure], wrong: list[str]) -> None:
     found = faults(dev, measures, NEEDED, bar=0.8, won=0.3)
     assert [clause.replace(" ", " ") for clause in found] == wrong
 

@@ -136,7 +136,7 @@ def test_a_held_out_input_inside_a_longer_prompt_is_a_leak() -> None:
     test = [Example("t", (Message("user", held),), "x")]
     kept, left = without_leaks([asked(f"Route this: {held}"), asked("Route this: a lamp is broken in Turin")], (), test)
     assert left == 1
-    assert [one.asked for one in kept] == ["Route this: a lamp is broken in Turin"]
+    assert [one.prompt_text for one in kept] == ["Route this: a lamp is broken in Turin"]
 
 
 def test_a_plain_prompt_is_shown_below_the_tasks_instruction() -> None:

@@ -1,4 +1,4 @@
-"""Apply published rules of thumb to what is known of a task. No model is run."""
+"""Apply published rules of thumb to what is known about a task. No model runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lastresort.report.advice import AdviceDocument
 from lastresort.spec.task import Task, given_task
 from lastresort.types import JsonObject
 
-KEYS = {  # facts that a task file can state too
+KEYS = {  # of the task file, by fact
     "bar": "bar",
     "knowledge": "knowledge",
     "knowledge_changes": "knowledge_changes",
@@ -29,7 +29,7 @@ KEYS = {  # facts that a task file can state too
 
 @dataclass(frozen=True, slots=True)
 class AdviceRequest:
-    """What is known. facts: names and values that no file states, a value as it is typed or as Python has it.
+    """What is known. facts: names and values that no file states, each value as text or as a Python value.
 
     Raises InputError for settings without a task.
     """
@@ -40,14 +40,12 @@ class AdviceRequest:
 
     def __post_init__(self) -> None:
         if self.task is None and self.settings:
-            raise InputError(
-                "--set without a task file", expected="--fact NAME=VALUE", remedy="Name the task file, too."
-            )
+            raise InputError("--set without a task file", expected="--fact NAME=VALUE", remedy="Add the task file.")
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """task: its name, None without one. notes: sentences that a reader must see as well."""
+    """task: its name, None without one. notes: sentences for the reader."""
 
     advice: Advice
     task: str | None
@@ -68,7 +66,7 @@ class Recommendation:
 
 
 def give_advice(request: AdviceRequest, ask: Callable[[Facts], Facts] | None = None) -> Recommendation:
-    """What the rules say of this task and these facts. ask: adds what a person says to what is known.
+    """Apply the rules to this task and these facts. ask: adds a person's answers to the facts.
 
     Raises InputError for a fact that is unknown, unreadable, or stated by the task file; TaskError and DataError for a task that
     cannot be read.
@@ -78,12 +76,12 @@ def give_advice(request: AdviceRequest, ask: Callable[[Facts], Facts] | None = N
     if ask is not None:
         facts = ask(facts)
     if request.task is not None:
-        notes = (*notes, *_unwritten(known, facts))
+        notes = (*notes, *_missing_from_task(known, facts))
     return Recommendation(advise(facts), name, notes)
 
 
 def _known(request: AdviceRequest) -> tuple[str | None, Facts, tuple[str, ...]]:
-    """The task's name, what its file states, and what a reader must know as well."""
+    """The task's name, what its file states, and notes for the reader."""
     if request.task is None:
         return None, Facts(), ()
     from lastresort.advice.task_facts import facts_of
@@ -99,8 +97,8 @@ def _with_given(known: Facts, given: Sequence[tuple[str, Any]]) -> Facts:
         question = question_of(name)
         if getattr(known, question.fact) is not None:
             raise InputError(
-                f"--fact {question.fact}, which the task file tells ({getattr(known, question.fact)})",
-                expected="what it does not tell",
+                f"--fact {question.fact}, which the task file already states ({getattr(known, question.fact)})",
+                expected="a fact that it does not state",
                 remedy="Leave it out, or leave TASK out to see what would follow.",
             )
         facts = replace(facts, **{question.fact: read_answer(question, _as_typed(value))})
@@ -114,8 +112,8 @@ def _as_typed(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _unwritten(known: Facts, facts: Facts) -> tuple[str, ...]:
-    """What was said here and belongs in the task file, since a climb cannot know it otherwise."""
+def _missing_from_task(known: Facts, facts: Facts) -> tuple[str, ...]:
+    """A note on facts that belong in the task file, since a climb cannot know them otherwise."""
     keys = [
         key
         for fact, key in KEYS.items()
@@ -123,22 +121,22 @@ def _unwritten(known: Facts, facts: Facts) -> tuple[str, ...]:
     ]
     if not keys:
         return ()
-    return (f"Write down what you told here, so that a climb knows it too: {', '.join(keys)}.",)
+    return (f"Add these keys to the task file, so that a climb knows them too: {', '.join(keys)}.",)
 
 
 def ask_in_turn(facts: Facts, read: Callable[[str], str | None], say: Callable[[str], None]) -> Facts:
-    """The facts with what a person answered. Asks only what would still change the advice, in one go through the questions.
+    """The facts with a person's answers. Asks each question once, and only those that would still change the advice.
 
-    read: gives the line that was typed after a prompt, None at the end of the input, which ends the asking as `q` does. An empty
-    line leaves a question open.
+    read: gives the line typed after a prompt, None at the end of the input, which ends the questions like `q`. An empty line skips
+    a question.
     """
-    say("Enter leaves a question open, q ends.")
-    passed: set[str] = set()
+    say("Press Enter to skip a question, q to stop.")
+    asked: set[str] = set()
     while True:
-        question = _next(open_facts(facts), passed)
+        question = _next(open_facts(facts), asked)
         if question is None:
             return facts
-        passed.add(question.fact)
+        asked.add(question.fact)
         answered, value = _answer(question, read, say)
         if not answered:
             return facts
@@ -146,12 +144,12 @@ def ask_in_turn(facts: Facts, read: Callable[[str], str | None], say: Callable[[
             facts = replace(facts, **{question.fact: value})
 
 
-def _next(open_ones: tuple[OpenQuestion, ...], passed: set[str]) -> FactQuestion | None:
-    return next((one.question for one in open_ones if one.question.fact not in passed), None)
+def _next(questions: tuple[OpenQuestion, ...], asked: set[str]) -> FactQuestion | None:
+    return next((one.question for one in questions if one.question.fact not in asked), None)
 
 
 def _answer(question: FactQuestion, read: Callable[[str], str | None], say: Callable[[str], None]) -> tuple[bool, Any]:
-    """(whether to go on, the value or None where it stays open); asks again after an answer that cannot be read."""
+    """(whether to go on, the value or None where it was skipped). Asks again after an answer that cannot be read."""
     numbered = [f"{number} {choice}" for number, choice in enumerate(question.choices, start=1)]
     say(f"\n{question.text}{'' if question.text.endswith('?') else '.'}")
     if numbered:

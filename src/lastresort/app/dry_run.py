@@ -184,4 +184,4 @@ def judging(prepared: PreparedTask, judge: Judge, keys: JudgeKeys, answer_tokens
     prompt_tokens = read_tokens / len(prompts) + counts.template + longest
     n = math.ceil(answer_tokens / longest) + len(labelled_cases(task, judge))
     asked = n * len(prompts) // len(read)
-    return answering("verdicts", machine, asked, prompt_tokens, 0, judge.asking.decoding.max_new_tokens)
+    return answering("verdicts", machine, asked, prompt_tokens, 0, judge.model.decoding.max_new_tokens)

@@ -1,10 +1,7 @@
-"""A climb's run -> what of it can be exported: the training of the winner, or of another rung that trained.
+"""What can be exported of a climb: the training of the winner, or of another rung that trained, with its rows.
 
-What the rows of a climb's training are put together from.
-
-Rows of the rungs sft and full: the task's under its instruction, replay beside them, dev held out.
-
-Rows of the rung preference: pairs, labelled answers, pairs of the model's own samples, or prompts with their reward.
+sft and full: the task's rows under its instruction, then replay; dev is held out. preference: pairs, labelled answers, pairs of the
+model's own samples, or prompts with their reward.
 """
 
 from __future__ import annotations
@@ -55,8 +52,9 @@ from lastresort.types import Example, Message
 
 @dataclass(frozen=True, slots=True)
 class ExportSource:
-    """noted: what the record says of the training. trained: what came of it. system: the same, as it answers. base: the model's
-    name, settled."""
+    """noted: the training in the record. trained: the candidate that came of it. system: the candidate as it answers. base: name of
+    its model.
+    """
 
     run: Path
     record: Record
@@ -67,29 +65,37 @@ class ExportSource:
     base: str
 
     def tokenizer(self) -> tuple[Any, int | None]:
-        """Of the base, with the context of the model. Raises PrerequisiteError where it is not here."""
+        """Of the base, with the model's context. Raises PrerequisiteError where it is not local."""
         found = tokenizer_on_disk(self.base, self.run)
         if found is None:
             raise PrerequisiteError(
-                "the tokenizer of the model is not on this machine, which says what fits its context", where=self.base
+                "the tokenizer of the model is not on this machine, and is needed to tell which rows fit its context",
+                where=self.base,
             )
         return found.tokenizer, found.context_tokens
 
-    def refuse_other(self, rows: int) -> None:
-        """Raise DataError unless it is as many rows as were trained on."""
+    def check_count(self, rows: int) -> None:
+        """Raises DataError unless as many rows were trained on."""
         if rows != self.noted.rows:
             raise DataError(
-                f"found {rows} rows, and {self.noted.rows} were trained on",
+                f"found {rows} rows, but {self.noted.rows} were trained on",
                 where=str(self.run),
                 expected="the rows of the training",
                 remedy="The task's files or this program have changed since the climb: climb again.",
             )
 
 
-def supervised_rows(
-    source: ExportSource, rung: str
-) -> tuple[tuple[Row, ...], tuple[Row, ...], tuple[str, ...], Mapping[str, Any]]:
-    """Rows, rows held out, what cannot be said of them, and keys of the training file."""
+@dataclass(frozen=True, slots=True)
+class ExportRows:
+    """notes: what the export cannot express. keys: of the training file, beyond those of the training's settings."""
+
+    train: tuple[Row, ...]
+    held_out: tuple[Row, ...]
+    notes: tuple[str, ...]
+    keys: Mapping[str, Any]
+
+
+def supervised_rows(source: ExportSource, rung: str) -> ExportRows:
     task, split = source.prepared.task, source.prepared.split
     left_out = source.record.last(RowsTooLong)
     too_long = frozenset(() if left_out is None else left_out.train)
@@ -100,13 +106,9 @@ def supervised_rows(
         *_supervised_rows(design, own),
         *(_supervised_row(example.input, example.output) for example in replay.examples),
     )
-    source.refuse_other(len(rows))
-    return (
-        rows,
-        tuple(_supervised_rows(design, split.dev)),
-        tuple(_replay_notes(replay)),
-        _supervised_start(source, rung),
-    )
+    source.check_count(len(rows))
+    held_out, notes = tuple(_supervised_rows(design, split.dev)), tuple(_replay_notes(replay))
+    return ExportRows(rows, held_out, notes, _supervised_start(source, rung))
 
 
 def _supervised_rows(design: PromptDesign, examples: Sequence[Example]) -> list[Row]:
@@ -137,7 +139,7 @@ def _replay_notes(replay: Replay) -> list[str]:
     cut = sum(not end for end in replay.ends)
     found = [f"The last {len(replay.examples)} rows are replay: general requests with the base model's own answers."]
     if cut:
-        found.append(f"{cut} answers of replay were cut: here their end token was not trained, there it is.")
+        found.append(f"{cut} replay answers were cut: the climb did not train their end token, the export does.")
     return found
 
 
@@ -149,11 +151,7 @@ def _supervised_start(source: ExportSource, rung: str) -> Mapping[str, Any]:
     return {"model": str(pretrained.resolve())}
 
 
-Made = tuple[tuple[Row, ...], tuple[Row, ...], tuple[str, ...], Mapping[str, Any]]
-
-
-def preference_rows(source: ExportSource) -> Made:
-    """Rows, rows held out, what cannot be said of them, and keys of the training file."""
+def preference_rows(source: ExportSource) -> ExportRows:
     start = _preference_start(source)
     if source.noted.learns_from == "reward":
         return _prompts(source, start)
@@ -161,10 +159,10 @@ def preference_rows(source: ExportSource) -> Made:
     design, kwargs = source.system.prompt, dict(source.system.template_kwargs)
     rendered = render_preferences(_preferences(source), design, tokenizer, context_tokens=limit, template_kwargs=kwargs)
     train, held = split_held_out(list(rendered.rows), source.prepared.task.split.seed)
-    source.refuse_other(len(train))
+    source.check_count(len(train))
     used = [preferred for preferred, _ in train]
     rows, held_out = _preference_rows(design, used), _preference_rows(design, [preferred for preferred, _ in held])
-    return rows, held_out, tuple(_preference_notes(used)), start
+    return ExportRows(rows, held_out, tuple(_preference_notes(used)), start)
 
 
 def _preferences(source: ExportSource) -> Sequence[PreferenceRow]:
@@ -191,11 +189,11 @@ def _preference_row(design: PromptDesign, preferred: PreferenceRow) -> Row:
 
 def _preference_notes(used: Sequence[PreferenceRow]) -> list[str]:
     cut = sum(not all(preferred.ends) for preferred in used)
-    return [f"In {cut} rows an answer was cut: here its end token was not trained, there it is."] if cut else []
+    return [f"An answer was cut in {cut} rows: the climb did not train its end token, the export does."] if cut else []
 
 
 def _preference_start(source: ExportSource) -> dict[str, Any]:
-    """The adapter that the training went on from; it has no adapter of its own then."""
+    """The adapter that the training continued; it has none of its own then."""
     frozen = source.record.last(SystemFrozen, "sft")
     if source.noted.start in (None, "base") or frozen is None:
         return {}
@@ -203,7 +201,7 @@ def _preference_start(source: ExportSource) -> dict[str, Any]:
     return {"start_from": str(system.adapter), "adapter": None} if system.adapter is not None else {}
 
 
-def _prompts(source: ExportSource, start: Mapping[str, Any]) -> Made:
+def _prompts(source: ExportSource, start: Mapping[str, Any]) -> ExportRows:
     task, train = source.prepared.task, source.prepared.split.train
     opened = source.record.last(ModelOpened)
     assert opened is not None, "a run that trained has opened its model"
@@ -211,7 +209,7 @@ def _prompts(source: ExportSource, start: Mapping[str, Any]) -> Made:
     tokenizer, limit = source.tokenizer()
     design, kwargs = source.system.prompt, dict(source.system.template_kwargs)
     asked = with_room(train, design, tokenizer, limit, kwargs, new_tokens)
-    source.refuse_other(len(asked))
+    source.check_count(len(asked))
     columns = columns_of(train)
     rows = tuple(
         prompt_row(compose(design, example.input, ()), example, dict(columns.get(example.id, {}))) for example in asked
@@ -224,23 +222,15 @@ def _prompts(source: ExportSource, start: Mapping[str, Any]) -> Made:
         "max_new_tokens": new_tokens,
     }
     formed = task.output.json_schema is not None or task.output.choices is not None
-    notes = ("output: rewards that look at the task's form of the output do not see it there.",) if formed else ()
-    return rows, (), notes, keys
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    train: tuple[Row, ...]
-    held_out: tuple[Row, ...]
-    notes: tuple[str, ...]
-    keys: Mapping[str, Any]
+    notes = ("output: rewards that check the output form of the task do not see it in the export.",) if formed else ()
+    return ExportRows(rows, (), notes, keys)
 
 
 def of_climb(run: Path, rung: str | None = None, task_file: Path | None = None) -> ExportableTraining:
-    """The training of the winner, or of the rung that is named, by the rows that it was trained on.
+    """The training of the winner, or of `rung`, with the rows that it was trained on.
 
     Raises InputError where nothing was trained there, DataError where the run is not finished, its files have changed, or
-    the record does not give the rows again.
+    the record does not hold the rows.
     """
     with Record.open(run, read_only=True) as record:
         decision = read_decision(run)
@@ -252,13 +242,13 @@ def of_climb(run: Path, rung: str | None = None, task_file: Path | None = None) 
         path, _, prepared = read_again(run, record, task_file, without=unused)
         base = absolute_name(prepared.task.tuned_model, path.parent)
         source = ExportSource(run, record, prepared, noted, trained, system, base)
-        made = _Rows(*(preference_rows(source) if preferring else supervised_rows(source, name)))
-        document = {**_document(noted, source), **made.keys}
+        rows = preference_rows(source) if preferring else supervised_rows(source, name)
+        document = {**_document(noted, source), **rows.keys}
         layers = layers_in(system.adapter) if system.adapter is not None else ()
-        notes = (*made.notes, *_on_the_way(noted, trained))
+        notes = (*rows.notes, *_kept_differently(noted, trained))
         title = f"{decision['task']}, {name} of a climb"
         return ExportableTraining(
-            title, document, made.train, made.held_out, layers, context_of(str(document["model"])), notes
+            title, document, rows.train, rows.held_out, layers, context_of(str(document["model"])), notes
         )
 
 
@@ -324,14 +314,14 @@ def _document(noted: TrainingReached, source: ExportSource) -> dict[str, Any]:
     return found
 
 
-def _on_the_way(noted: TrainingReached, trained: CandidateTrained) -> list[str]:
-    """What the climb kept is not the end of the training, or was changed after it."""
+def _kept_differently(noted: TrainingReached, trained: CandidateTrained) -> list[str]:
+    """Notes where the climb did not keep the end of the training, or changed it afterwards."""
     found, whole = list[str](), noted.settings.epochs if trained.unit == "epoch" else noted.steps
     if trained.stop < whole:
         found.append(
-            f"The climb kept what was there after {trained.unit} {trained.stop}, under a schedule for {whole}: stop there for the "
-            "same model."
+            f"The climb kept the checkpoint after {trained.unit} {trained.stop} of a schedule for {whole}: stop there for the same "
+            "model."
         )
     if trained.scale != 1:
-        found.append(f"The climb scaled what was trained by {trained.scale:g} after the training.")
+        found.append(f"The climb scaled the adapter by {trained.scale:g} after the training.")
     return found

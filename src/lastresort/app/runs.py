@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run in its folder, finished or not. It is read anew each time, so that a run still at work can be followed."""
+    """A run in its folder, finished or not. Each property reads it again, so that a run at work can be followed."""
 
     folder: Path
 
@@ -108,8 +108,8 @@ def open_run(folder: Path) -> Run:
 class RecheckRequest:
     """A recheck as its user asks for it; each field is the option of `lastresort recheck` with its name.
 
-    With model or prompt: do they make the tuned model needless? Without: do its answers hold with the documents as they are now?
-    Raises InputError for two questions at once, and for a price of no model.
+    With model or prompt: is the tuned model still needed? Without: do its answers hold with today's documents?
+    Raises InputError for two changes at once, and for a price without a model.
     """
 
     run: Path
@@ -122,23 +122,23 @@ class RecheckRequest:
     output_price: float | None = None
 
     def __post_init__(self) -> None:
-        if self.asks_new and self.knowledge is not None:
+        if self.replaces and self.knowledge is not None:
             raise InputError(
-                f"--knowledge beside {'--model' if self.model is not None else '--prompt'}",
-                expected="one question at a time, since of two changes nobody could tell which did it",
+                f"--knowledge with {'--model' if self.model is not None else '--prompt'}",
+                expected="one change at a time: after two, nobody can tell which one mattered",
                 remedy="Leave one of them out.",
             )
         if self.model is None and (self.prompt_price is not None or self.output_price is not None):
-            raise InputError("a price without --model", expected="the model that it is the price of", remedy="Name it.")
+            raise InputError("a price without --model", expected="the model that it belongs to", remedy="Add --model.")
 
     @property
-    def asks_new(self) -> bool:
+    def replaces(self) -> bool:
         return self.model is not None or self.prompt is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Recheck:
-    """What a recheck found. document: as it stands in the file `path`. still_needed: None where that cannot be told."""
+    """What a recheck found. document: what the file `path` holds. still_needed: None where that is open."""
 
     document: RecheckDocument
     path: Path
@@ -149,16 +149,16 @@ class Recheck:
 
 
 def recheck_run(request: RecheckRequest, progress: Progress) -> Recheck:
-    """Ask a finished run again and write recheck-<n>.json into its folder.
+    """Recheck a finished run and write recheck-<n>.json into its folder.
 
-    Raises InputError for what cannot be asked, StoppedError where it stopped and the same request goes on.
+    Raises InputError for what cannot be checked, StoppedError where it stopped; the same request resumes it.
     """
     from lastresort.after.recheck.recheck import recheck
     from lastresort.report.recheck import file_name
 
     found = recheck(
         request.run,
-        new=_new(request) if request.asks_new else None,
+        new=_replacement(request) if request.replaces else None,
         documents=request.knowledge,
         task_file=request.task,
         quick=request.quick,
@@ -167,7 +167,7 @@ def recheck_run(request: RecheckRequest, progress: Progress) -> Recheck:
     return Recheck(found, request.run / file_name(found.number))
 
 
-def _new(request: RecheckRequest) -> Replacement:
+def _replacement(request: RecheckRequest) -> Replacement:
     from lastresort.after.recheck.designs import Replacement
     from lastresort.models.open import absolute_name
 
@@ -214,17 +214,17 @@ class ExportRequest:
 
     def __post_init__(self) -> None:
         if self.base is not None and self.with_base:
-            raise InputError("--base beside --with-base", expected="one of them", remedy="Leave one out.")
+            raise InputError("--base with --with-base", expected="one of them", remedy="Leave one out.")
         if self.gpu is not None and self.to != "skypilot":
             raise InputError(
-                f"--gpu beside --to {self.to}", expected="it with --to skypilot alone", remedy="Leave it out."
+                f"--gpu with --to {self.to}", expected="it only with --to skypilot", remedy="Leave it out."
             )
 
 
 def export_training(request: ExportRequest) -> ExportedFolder:
     """Write a training as another framework's configuration, with its rows.
 
-    Raises InputError for what that framework has no counterpart of, DataError for a training that is not finished or has changed.
+    Raises InputError for settings that the framework lacks, DataError for a training that is not finished or has changed.
     """
     from lastresort.interop.exporting.export import export
 
@@ -245,9 +245,9 @@ def _training(source: Path, rung: str | None) -> ExportableTraining:
         return of_climb(source, rung)
     if rung is not None:
         raise InputError(
-            "--rung beside what is no climb",
+            "--rung for a source that is not a climb",
             where=str(source),
-            expected="it with a climb's run alone",
+            expected="it only for the run of a climb",
             remedy="Leave it out.",
         )
     if is_output_folder(source):
@@ -257,6 +257,6 @@ def _training(source: Path, rung: str | None) -> ExportableTraining:
             "this training has not finished",
             where=str(source),
             expected="one that ran to its end",
-            remedy="`lastresort train FILE --resume` goes on with it; FILE itself can be exported already.",
+            remedy="Finish it with `lastresort train FILE --resume`. FILE itself can be exported already.",
         )
     return training_from_file(source)

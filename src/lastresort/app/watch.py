@@ -1,4 +1,4 @@
-"""Following a run from any process: what is new, how the run stands, what it is at, and whether it is over."""
+"""Follow a run from any process: its new events, its state, its present stage, and whether it is over."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ State = Literal["running", "stopped", "finished"]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """new: events since the last look, with everything from the beginning in the first. view: None before the task was read. state:
-    stopped where no process is at work and nothing is decided."""
+    """new: events since the snapshot before; all so far in the first. view: None before the task was read. state: stopped where no
+    process is at work and nothing is decided.
+    """
 
     new: tuple[Event, ...]
     view: RunView | None
@@ -33,14 +34,14 @@ class Snapshot:
 def follow(
     folder: Path, *, every_s: float = EVERY_S, sleep: Callable[[float], None] = time.sleep
 ) -> Iterator[Snapshot]:
-    """Look at a run until nobody works on it any more; once, where it is over already.
+    """Snapshots of a run until no process works on it; one if it is over already.
 
     Raises DataError where there is no run, or its record is damaged.
     """
     fold, seen, stage = Fold(), 0, None
     with Record.open(folder, read_only=True) as record:
         while True:
-            working = _at_work(folder)  # asked before the record is read: what a process wrote at its end is then in it
+            working = _at_work(folder)  # before the record is read, so that it holds what a process wrote at its end
             new = list(record.since(seen))
             for number, event in new:
                 fold.take(event)
@@ -60,7 +61,7 @@ def _end(view: RunView | None) -> State:
 
 
 def _at_work(folder: Path) -> bool:
-    """Whether a process climbs the run. In a folder that cannot be written nobody does."""
+    """Whether a process climbs the run. None does in a folder that cannot be written."""
     try:
         return is_held(folder)
     except (InfrastructureError, InputError):

@@ -40,7 +40,7 @@ class ClimbJudge:
         keys = self._task.score.judge
         if not isinstance(scorer, Judge) or keys is None:
             return scorer
-        return replace(scorer.asked_of(lambda: self._opened(keys), self._pay), heard=self._record_verdicts)
+        return replace(scorer.with_model(lambda: self._opened(keys), self._pay), on_scores=self._record_verdicts)
 
     def check_agreement(self, scorer: Scorer, progress: Progress, stop: Stop) -> None:
         """Ask a judge what people were asked, once a run and before the first rung."""
@@ -53,12 +53,12 @@ class ClimbJudge:
         judged: list[JudgeScore] = []
         for start in range(0, len(labelled), AGREEMENT_BATCH):
             check(stop)
-            found = scorer.judged([one.case for one in labelled[start : start + AGREEMENT_BATCH]])
+            found = scorer.score_cases([one.case for one in labelled[start : start + AGREEMENT_BATCH]])
             judged += found
             progress.advance(len(found))
         agreed = agreement_with(labelled, judged, scorer.question)
         spent = sum((one.spent for one in judged), JudgeCost())
-        said = tuple(one.said for one in judged)
+        said = tuple(one.verdicts for one in judged)
         self._record.append(JudgeChecked(**asdict(agreed), said=said, spent=JudgeCalls(**asdict(spent))))
 
     def _opened(self, keys: JudgeKeys) -> Model:
@@ -85,7 +85,7 @@ class ClimbJudge:
         self, examples: Sequence[Example], answers: Sequence[str], judged: Sequence[JudgeScore]
     ) -> None:
         items = tuple(
-            JudgedAnswer(id=example.id, answer=_hash(answer), score=one.score, said=one.said, **asdict(one.spent))
+            JudgedAnswer(id=example.id, answer=_hash(answer), score=one.score, said=one.verdicts, **asdict(one.spent))
             for example, answer, one in zip(examples, answers, judged, strict=True)
         )
         self._record.append(AnswersJudged(items=items))
@@ -104,11 +104,11 @@ def refuse_what_the_judge_cannot_read(scorer: Scorer, examples: Sequence[Example
     """
     if not isinstance(scorer, Judge):
         return
-    model = scorer.asking.open()
+    model = scorer.model.open()
     limit = model.context_tokens
     if limit is None:
         return
-    reserved = answer_tokens + 2 * scorer.asking.decoding.max_new_tokens + REMINDER_TOKENS
+    reserved = answer_tokens + 2 * scorer.model.decoding.max_new_tokens + REMINDER_TOKENS
     for example in examples:
         prompts = scorer.question.prompts(scorer.about, case_of(example, ""))
         tokens = max((model.count_tokens(prompt) for prompt in prompts), default=0)

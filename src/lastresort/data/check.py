@@ -286,7 +286,7 @@ _Key = tuple[str, tuple[str, ...], bool | None]
 
 def _key(preferred: PreferenceRow) -> _Key:
     answers = tuple(normalised(_text(preferred, side)) for side in range(len(preferred.answers)))
-    return normalised(preferred.asked), answers, preferred.label
+    return normalised(preferred.prompt_text), answers, preferred.label
 
 
 def _opposite(key: _Key) -> _Key:

@@ -3,8 +3,8 @@
 CSV and TSV: a header, quoting, rows of one width.
 
 A table needs a header. One exception, since such files are common: a TSV file of exactly two columns whose first line
-names no known column and whose second cell comes again further down is `text<TAB>label` without a header, because a
-column's name never recurs as its value. Where nothing recurs we cannot tell, and ask for a header.
+names no known column and whose second cell occurs again further down is `text<TAB>label` without a header, because a
+column's name never recurs as its value. Where nothing recurs, a header is required.
 
 TSV is written with quotes by spreadsheets and without by everyone else; a file whose quotes do not balance, but whose
 rows have one width when quotes are ordinary characters, is read so.
@@ -49,7 +49,12 @@ def table_rows(text: str, path: str, kind: str) -> list[RawRow]:
     _check_header(header, path)
     _check_widths(header, body, path)
     return [
-        RawRow(dict(zip(header, record.cells, strict=True)), number, f"{path}, row {number} (line {record.line})")
+        RawRow(
+            dict(zip(header, record.cells, strict=True)),
+            number,
+            f"{path}, row {number} (line {record.line})",
+            in_table=True,
+        )
         for number, record in enumerate(body, start=1)
     ]
 
@@ -92,7 +97,7 @@ def _records(text: str, path: str, delimiter: str, *, quoted: bool = True) -> li
             f"found a quoting error ({error})",
             where=f"{path}, row {len(records)} (line {line})",
             expected='a cell with commas, quotes or line ends in "…", its inner quotes doubled',
-            remedy="Mend the quotes of this row, or write the file as JSON Lines.",
+            remedy="Fix the quotes of this row, or write the file as JSON Lines.",
         ) from error
     return records
 

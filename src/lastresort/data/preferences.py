@@ -1,9 +1,9 @@
 """Preferences: pairs of a better and a worse answer, and answers labelled good or bad, in the shapes in which they come.
 
 A pair: {"prompt": …, "chosen": …, "rejected": …}, each a text or a list of messages. chosen and rejected may hold the whole
-conversation, with or without a prompt beside them; the prompt is then all that both begin with. For `prompt` also
-`question`, `instruction` (with `input`), `messages` or `conversations`, and a `system` text beside it.
-A labelled answer: any shape of a labelled example with `label` beside it: true or false, 1 or 0.
+conversation, with or without a prompt column; the prompt is then all that both begin with. `prompt` may also be called
+`question`, `instruction` (with `input`), `messages` or `conversations`, and may come with a `system` text.
+A labelled answer: any shape of a labelled example, plus `label`: true or false, 1 or 0.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def read_pairs(path: Path) -> list[PreferencePair]:
 
 
 def pairs_of(rows: Sequence[RawRow]) -> list[PreferencePair]:
-    """As read_pairs, of rows that were read already."""
+    """Like read_pairs, from rows."""
     return [_pair(row) for row in rows]
 
 
@@ -63,7 +63,7 @@ def read_labelled(path: Path) -> list[tuple[Example, bool]]:
 
 
 def labelled_of(rows: Sequence[RawRow], path: Path) -> list[tuple[Example, bool]]:
-    """As read_labelled, of rows that were read already. path: the file they came from."""
+    """Like read_labelled, from rows. path: their file."""
     if are_pairs(rows[0]):
         raise DataError(
             "found preference pairs",
@@ -82,7 +82,7 @@ def as_labelled(pairs: Sequence[PreferencePair]) -> list[tuple[PreferencePair, b
 
 
 def label_of(row: RawRow) -> bool:
-    """Whether the answer of a labelled row is good. Raises DataError for what says neither."""
+    """Whether the answer of a labelled row is good. Raises DataError for any other label."""
     value = row.values.get("label")
     if isinstance(value, bool):
         return value
@@ -105,7 +105,7 @@ def _pair(row: RawRow) -> PreferencePair:
             f"found the keys {', '.join(sorted(row.values)) or 'none'}",
             where=row.place,
             expected=LOOKS,
-            remedy="Name the columns so, or take an objective for what this file holds.",
+            remedy="Rename the columns, or use an objective for what this file holds.",
         )
     prompt = _prompt(row)
     chosen, rejected = _answer(row, CHOSEN), _answer(row, REJECTED)
@@ -115,7 +115,7 @@ def _pair(row: RawRow) -> PreferencePair:
         raise DataError(
             "found no prompt",
             where=row.at("prompt"),
-            expected="what both answers follow",
+            expected="the turns that both answers follow",
             remedy="Add the column prompt, or write chosen and rejected as whole conversations.",
         )
     if not any(turn.role in ("user", "tool") and turn.content.strip() for turn in prompt):
@@ -157,10 +157,10 @@ def _prompt(row: RawRow) -> tuple[Message, ...]:
 
 
 def _answer(row: RawRow, names: Sequence[str]) -> tuple[Message, ...]:
-    """The turns of one side; a text is one turn of the assistant."""
+    """The turns of one answer; a text is one turn of the assistant."""
     key = next(name for name in names if name in row.values)
     value = row.values[key]
-    if isinstance(value, str) and value.lstrip().startswith("[{") and "(line" in row.place:
+    if isinstance(value, str) and value.lstrip().startswith("[{") and row.in_table:
         value = row_json(value, row.at(key))  # a cell of a table that holds messages
     if isinstance(value, Mapping):
         value = [value]
@@ -191,13 +191,13 @@ def _conversations(
             "chosen and rejected begin with different prompts",
             where=row.at("rejected"),
             expected="the same turns up to the answer",
-            remedy="Pair only answers to one prompt.",
+            remedy="Pair only answers to the same prompt.",
         )
     before = chosen[:shared]
     asked = [turn.content.strip() for turn in prompt if turn.role == "user"]
     if asked and asked[-1] not in [turn.content.strip() for turn in before if turn.role == "user"]:
         raise DataError(
-            "the prompt does not stand in the conversations of chosen and rejected",
+            "the prompt is not in the conversations of chosen and rejected",
             where=row.at("prompt"),
             expected="the same question in all three",
             remedy="Remove the column prompt, or correct the row.",
@@ -207,7 +207,7 @@ def _conversations(
 
 
 Kind = Literal["pairs", "labels"]
-LEAST_HELD_TEXT = 32  # characters; a shorter input may stand in a prompt by chance
+LEAST_HELD_TEXT = 32  # characters; a shorter input may be in a prompt by chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +223,8 @@ class PreferenceRow:
     ends: tuple[bool, ...] = (True, True)
 
     @property
-    def asked(self) -> str:
-        """The text of the prompt without what a system says."""
+    def prompt_text(self) -> str:
+        """The text of the prompt without system turns."""
         return "\n".join(turn.content for turn in self.prompt if turn.role != "system")
 
 
@@ -242,7 +242,7 @@ def read_preferences(path: Path) -> tuple[PreferenceRow, ...]:
             f"found the keys {', '.join(sorted(first.values)) or 'none'}",
             where=first.place,
             expected='{"prompt", "chosen", "rejected"} or {"prompt", "completion", "label"}',
-            remedy="Name the columns so.",
+            remedy="Rename the columns.",
         )
     return tuple(
         PreferenceRow(
@@ -259,9 +259,10 @@ def read_preferences(path: Path) -> tuple[PreferenceRow, ...]:
 def without_leaks(
     preferences: Sequence[PreferenceRow], dev: Sequence[Example], test: Sequence[Example]
 ) -> tuple[tuple[PreferenceRow, ...], int]:
-    """Those whose prompt is no dev or test input, nor holds one; and how many were left out."""
+    """Those whose prompt neither is nor contains a dev or test input, and how many were left out."""
     asked = [
-        Example(str(number), (Message("user", preferred.asked),), "") for number, preferred in enumerate(preferences)
+        Example(str(number), (Message("user", preferred.prompt_text),), "")
+        for number, preferred in enumerate(preferences)
     ]
     leaking = {int(leak.train.id) for leak in find_leaks(asked, dev, test)}
     held = {normalised(example.input_text) for example in (*dev, *test)}

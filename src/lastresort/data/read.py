@@ -1,7 +1,4 @@
-"""From a file to examples: the file's type by its suffix, the rows' shape by their keys.
-
-Prompts to sample answers for, with all that their rows hold: what GRPO reads. An expected answer is welcome, not needed.
-"""
+"""Read labelled examples, or prompts, from a file: its type by its suffix, the rows' shape by their keys."""
 
 from __future__ import annotations
 
@@ -18,17 +15,17 @@ from lastresort.data.formats.shape import input_turns
 from lastresort.errors import DataError
 from lastresort.types import Example, Message
 
-_ASKED = ("prompt", "messages", "input", "question", "query", "instruction")
+_PROMPT_KEYS = ("prompt", "messages", "input", "question", "query", "instruction")
 
 
 def read_prompts(path: Path) -> tuple[list[Example], dict[str, Mapping[str, Any]]]:
-    """The examples of a file and, by example id, the columns of their rows.
+    """The prompts of a file, for GRPO, and the columns of their rows by example id.
 
-    A file in one of the labelled shapes is read as such. Another needs a prompt (text or turns), and its examples have an
+    A file in one of the labelled shapes is read as such. Any other needs a prompt (text or turns); its examples have an
     empty output. Raises DataError naming file, row and key.
     """
     rows = read_rows(path)
-    if any(shape.fits(frozenset(rows[0].values)) for shape in SHAPES.values()) and not _only_asks(rows[0]):
+    if any(shape.fits(frozenset(rows[0].values)) for shape in SHAPES.values()) and not _ends_with_user(rows[0]):
         examples = read_examples(path)
     else:
         examples = _prompts(rows, str(path))
@@ -36,20 +33,19 @@ def read_prompts(path: Path) -> tuple[list[Example], dict[str, Mapping[str, Any]
     return examples, {example.id: by_number[example.row] for example in examples}
 
 
-def _only_asks(row: RawRow) -> bool:
-    """Turns that end with the user's."""
+def _ends_with_user(row: RawRow) -> bool:
     turns = row.values.get("messages")
     return isinstance(turns, list) and bool(turns) and isinstance(turns[-1], dict) and turns[-1].get("role") == "user"
 
 
 def _prompts(rows: list[RawRow], source: str) -> list[Example]:
-    key = next((key for key in _ASKED if key in rows[0].values), None)
+    key = next((key for key in _PROMPT_KEYS if key in rows[0].values), None)
     if key is None:
         found = ", ".join(sorted(rows[0].values)) or "none"
         raise DataError(
             f"found the keys {found}",
             where=rows[0].place,
-            expected=f"one of {', '.join(_ASKED)}",
+            expected=f"one of {', '.join(_PROMPT_KEYS)}",
             remedy="Rename the column of prompts to prompt.",
         )
     examples, occurrences = [], Counter[str]()
@@ -71,20 +67,20 @@ def _prompts(rows: list[RawRow], source: str) -> list[Example]:
 def read_examples(path: Path, *, group_by: str | None = None) -> list[Example]:
     """The labelled examples of a file, in its order.
 
-    group_by: the column whose value names a row's group; without it a column `group` is taken where there is one.
-    A row without an id gets a hash of its content with the number of its occurrence, so ids survive reordering.
+    group_by: the column that names a row's group; without it, a column `group` if there is one.
+    A row without an id gets a hash of its content and the number of its occurrence, so ids survive reordering.
     Raises DataError naming file, row and key.
     """
     return examples_of(read_rows(path), path, group_by=group_by)
 
 
 def examples_of(rows: list[RawRow], path: Path, *, group_by: str | None = None) -> list[Example]:
-    """As read_examples, of rows that were read already. path: the file they came from."""
+    """Like read_examples, from rows. path: their file."""
     shape = _shape_of_file(rows)
     examples = []
     occurrences: Counter[str] = Counter()
     for row in rows:
-        _refuse_unheard(row)
+        _refuse_unsupported(row)
         turns, output = shape.parse(row)
         given = _scalar(row, "id")
         if given is None:
@@ -98,7 +94,7 @@ def examples_of(rows: list[RawRow], path: Path, *, group_by: str | None = None) 
 
 
 def content_hash(turns: Iterable[Message], output: str) -> str:
-    """Twelve hex digits that depend on what the example says, not on where it stands."""
+    """Twelve hex digits of what the example says, wherever it is."""
     text = compact_json([[turn.as_dict() for turn in turns], output], "content")
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
@@ -149,7 +145,7 @@ def _refuse_pairs(row: RawRow) -> None:
 
 def _raise_unknown(row: RawRow) -> NoReturn:
     keys = frozenset(row.values)
-    header = "The first line of a table must name its columns. " if "(line" in row.place else ""
+    header = "The first line of a table must name its columns. " if row.in_table else ""
     raise DataError(
         f"found the keys {_listed(keys)}",
         where=row.place,
@@ -158,8 +154,8 @@ def _raise_unknown(row: RawRow) -> NoReturn:
     )
 
 
-def _refuse_unheard(row: RawRow) -> None:
-    """Columns that change the meaning of a row but that we would not heed."""
+def _refuse_unsupported(row: RawRow) -> None:
+    """Raises DataError for columns that change the meaning of a row but would be ignored."""
     if isinstance(row.values.get("label"), bool) and not {"text", "question", "input"} & frozenset(row.values):
         raise DataError(
             "found answers marked good or bad",
@@ -226,9 +222,9 @@ def _check_ids(examples: list[Example]) -> None:
     for example in examples:
         if example.id in seen:
             raise DataError(
-                f'found "{example.id}", which row {seen[example.id]} has too',
+                f'found "{example.id}", which is also the id of row {seen[example.id]}',
                 where=f'{example.source}, row {example.row}, key "id"',
-                expected="an id of its own",
+                expected="unique ids",
                 remedy="Make the ids unique, or leave the column out.",
             )
         seen[example.id] = example.row

@@ -1,7 +1,4 @@
-"""Examples into train, dev and test, by seed and by group; items of train that also stand in dev or test are removed from train.
-
-What leaves a split before anything is measured on it: repeats, dev items that stand in test, leaks of train.
-"""
+"""Split examples into train, dev and test, by seed and by group, and clean the split of repeats and leaks."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ DEV_AT_LEAST = 100
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Three disjoint sides, each in its fixed random order; groups stand together."""
+    """Three disjoint sides, each in a fixed random order with its groups together."""
 
     train: tuple[Example, ...]
     dev: tuple[Example, ...]
@@ -46,7 +43,7 @@ def split_examples(
     every example needs a group.
     Examples of one group, and examples whose normalised inputs are equal, stay on one side. A side is filled unit by
     unit in an order drawn by hash, and misses its size by at most half a unit.
-    Raises DataError where there are too few examples, or a group stands on two given sides.
+    Raises DataError where there are too few examples, or a group is on two given sides.
     """
     everything = [*examples, *(fixed_dev or ()), *(fixed_test or ())]
     if group_by is not None:
@@ -99,7 +96,7 @@ def _rank(seed: int, kind: str, text: str) -> bytes:
 
 
 def _units(examples: Sequence[Example], seed: int) -> list[list[Example]]:
-    """What may not be torn apart, in random order: connected by a group or by equal inputs."""
+    """Examples that stay together, in random order: connected by a group or by equal inputs."""
     parent = list(range(len(examples)))
 
     def root(index: int) -> int:
@@ -181,7 +178,7 @@ def _raise_too_few(examples: Sequence[Example], why: str) -> None:
 
 def _need_units(found: int, needed: int, examples: Sequence[Example]) -> None:
     if found < needed:
-        _raise_too_few(examples, f"{found} that differ in input and group cannot be split in {needed}")
+        _raise_too_few(examples, f"only {found} with different input and group, too few to split into {needed}")
 
 
 def _check_sides(split: Split, examples: Sequence[Example]) -> None:
@@ -196,9 +193,9 @@ def _check_groups(split: Split, group_by: str | None) -> None:
         for example in side:
             if example.group is not None and side_of.setdefault(example.group, name) != name:
                 raise DataError(
-                    f'found the group "{example.group}", which stands in {side_of[example.group]} too',
+                    f'found the group "{example.group}", which is in {side_of[example.group]} too',
                     where=f'{_place(example)}, key "{group_by or "group"}"',
-                    expected="a group to stand on one side",
+                    expected="each group on one side",
                     remedy="Move the group's rows into one file, or leave group_by and the column out.",
                 )
 
@@ -254,7 +251,7 @@ LEAST_DEV = 20  # with fewer items the choice among candidates is a lottery
 
 @dataclass(frozen=True, slots=True)
 class CleanSplit:
-    """A split in which no item stands twice where it counts. leaks: what left train. notes: all that left."""
+    """A split without repeats and leaks. leaks: what left train. notes: all that left."""
 
     split: Split
     leaks: tuple[Leak, ...]
@@ -265,8 +262,8 @@ def clean(split: Split) -> CleanSplit:
     """Every input once in dev and once in test, no dev item in test, no training item in either.
 
     Equal inputs of dev or test would count as independent evidence, which they are not: the first row of each is kept.
-    A dev item that stands in test, exactly or nearly, leaves dev; a training item that stands in either leaves train.
-    Test is never shortened for their sake. Raises DataError where so few dev items are left that nothing can be chosen by them.
+    A dev item that is in test, exactly or nearly, leaves dev; a training item that is in either leaves train.
+    Test is never shortened for them. Raises DataError where too few dev items are left to choose candidates by.
     """
     dev, test = first_of_each(split.dev), first_of_each(split.test)
     repeats: dict[Literal["dev", "test"], int] = {"dev": len(split.dev) - len(dev), "test": len(split.test) - len(test)}
@@ -278,7 +275,7 @@ def clean(split: Split) -> CleanSplit:
 
 
 def first_of_each(side: Sequence[Example]) -> tuple[Example, ...]:
-    """Of inputs that are equal when normalised only the first in the file; the order of the side stays as it is."""
+    """Only the first in the file of inputs that are equal when normalised, in the order of the side."""
     first: dict[str, int] = {}
     for position in sorted(range(len(side)), key=lambda position: side[position].row):
         first.setdefault(normalised(side[position].input_text), position)
@@ -288,11 +285,11 @@ def first_of_each(side: Sequence[Example]) -> tuple[Example, ...]:
 def _need_dev(given: Sequence[Example], kept: Sequence[Example]) -> None:
     if len(kept) < len(given) and len(kept) < LEAST_DEV:
         raise DataError(
-            f"found {len(given)} dev items, of which {len(kept)} are left without repeated inputs and without those "
-            "that also stand in test",
+            f"found {len(given)} dev items, of which {len(kept)} are left after removing repeated inputs and those "
+            "that are also in test",
             where=given[0].source,
             expected=f"at least {LEAST_DEV}",
-            remedy="Add dev examples that stand nowhere else, or make split.dev larger.",
+            remedy="Add dev examples that are not in test, or make split.dev larger.",
         )
 
 

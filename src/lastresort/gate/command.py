@@ -142,7 +142,7 @@ def _scorer(prepared: PreparedTask, cache: ResponseCache) -> Scorer:
     def opened() -> Model:
         return CachedModel(open_model(keys.model, base_folder=folder), cache)
 
-    return scorer.asked_of(opened)
+    return scorer.with_model(opened)
 
 
 def _gate_key(prepared: PreparedTask, question: GateArguments, base: str, here: Path) -> JsonObject:

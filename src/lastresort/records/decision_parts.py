@@ -43,6 +43,10 @@ class RepairMeasure(JsonDocument):
     n: Count
     counts: bool
 
+    @property
+    def lost(self) -> float:
+        return -self.difference if self.counts and self.difference is not None else 0.0
+
 
 class SecondGateMeasure(JsonDocument):
     name: Name

@@ -1,4 +1,4 @@
-"""The prompts that a run chose, with something new in them."""
+"""The prompts that a run chose, with a new model or instruction."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class Replacement:
         """What is new, as the subject of a sentence."""
         if self.model is None:
             return "the new prompt"
-        return f"{self.model} {'with the new prompt' if self.prompt is not None else 'prompted'}"
+        return self.model if self.prompt is None else f"{self.model} with the new prompt"
 
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """A prompt of the run with what is new. rung: which chose it."""
+    """A prompt of the run with what is new. rung: the one that chose it."""
 
     rung: str
     system: System
 
 
 def designs(finished: FinishedRun, new: Replacement) -> list[Design]:
-    """What the run tested without training, the cheaper rung first; where its ladder had nothing of that, the plain prompt.
+    """The untrained systems that the run tested, the cheaper rung first; without any, the plain prompt.
 
     Raises InputError where nothing is new.
     """
@@ -54,7 +54,7 @@ def designs(finished: FinishedRun, new: Replacement) -> list[Design]:
     own = absolute_name(task.model, task.folder)
     if new.settled in (None, own) and new.prompt is None:
         raise InputError(
-            f"{new.model or task.model} is the model that the run asked, whose kept answers would only be found again",
+            f"{new.model or task.model} is the model of the run, so its cached answers would only be read again",
             where="--model",
             expected="another model, or --prompt FILE with a new instruction",
             remedy="Name one.",
@@ -65,7 +65,7 @@ def designs(finished: FinishedRun, new: Replacement) -> list[Design]:
 
 
 def fitting(models: OpenModels, wanted: Sequence[Design]) -> tuple[list[Design], list[DroppedPrompt]]:
-    """Those that the model can decode, without the form where it is that which it cannot enforce; and what is left out."""
+    """Those that the model can decode, and those that it cannot. Where it cannot enforce the output form, it is tried without."""
     found: list[Design] = []
     dropped: list[DroppedPrompt] = []
     for design in wanted:
@@ -93,7 +93,7 @@ def _plain(finished: FinishedRun, model: str) -> System:
 
 
 def _with_new(system: System, own: str, new: Replacement) -> System:
-    """Decoding, shots, passages and layout stay as the run had them."""
+    """Decoding, shots, passages and layout stay those of the run."""
     if new.settled not in (None, own):
         assert new.settled is not None
         system = replace(system, model=new.settled, precision="auto", rendering="", fingerprint="")

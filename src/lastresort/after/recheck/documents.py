@@ -1,4 +1,4 @@
-"""Documents that changed since a run: which recorded answers rest on them, and what a winner that reads them answers now."""
+"""Documents that changed since a run: which recorded answers depend on them, and what a winner that reads them answers now."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lastresort.after.recheck import asking as looks
-from lastresort.after.recheck.asking import RecheckModels
+from lastresort.after.recheck import looks
 from lastresort.after.recheck.finished import FinishedRun, MeasuredWinner
+from lastresort.after.recheck.models import RecheckModels
 from lastresort.after.recheck.stale import AffectedAnswer, staleness, standing
 from lastresort.climb.identity import documents_of
 from lastresort.errors import DataError, InputError
@@ -32,6 +32,7 @@ from lastresort.report.recheck import (
     RunWinner,
     Standing,
 )
+from lastresort.report.words import recheck as words
 from lastresort.systems.files import copy_store
 from lastresort.types import Progress
 
@@ -39,11 +40,10 @@ COPY = "recheck-store"  # of the winner's store, brought up to date; gone at the
 
 
 @dataclass(frozen=True, slots=True)
-class _Now:
-    """The documents against what the run knew. named: ids of items all of whose labels name what was there. changed: of each
-    item its passages that changed; standing: of its answer.
-
-    key: of the documents. documents: () where only files could be compared.
+class _Comparison:
+    """Today's documents against those of the run. named: ids of items whose labels all name something that was there. changed: the
+    passages of each item that changed. standing: of its answer. key: of the documents. documents: () where only files could be
+    compared.
     """
 
     changes: DocumentChanges
@@ -55,7 +55,7 @@ class _Now:
 
 
 def recheck_documents(
-    finished: FinishedRun, documents: Path | None, asking: RecheckModels, progress: Progress
+    finished: FinishedRun, documents: Path | None, models: RecheckModels, progress: Progress
 ) -> RecheckFindings:
     """Whether the winner's recorded answers still hold with these documents, by default those that the task names.
 
@@ -64,7 +64,7 @@ def recheck_documents(
     winner = finished.winner
     if winner is None:
         raise DataError(
-            "no system won this run, so that there are no answers that could be stale",
+            "no system won this run, so there are no answers that could be stale",
             where=str(finished.folder),
             expected="a run with a winner, or --model NEW",
             remedy="Climb again with the new documents.",
@@ -72,27 +72,27 @@ def recheck_documents(
     path = documents or finished.knowledge
     if path is None:
         raise InputError(
-            "the run's task names no knowledge that could have changed",
+            "the task of the run names no knowledge that could have changed",
             where=str(finished.folder),
             expected="--model NEW, --prompt FILE or --knowledge DIR",
-            remedy="Say what is new.",
+            remedy="Name what is new.",
         )
     now = _compared(finished, winner, path, progress)
-    counted = looks.numbered(finished.record, now.key) or looks.next_number(finished.record, looks=False)
-    looks.note(finished.record, now.key, counted, "documents")
+    number = looks.earlier_number(finished.record, now.key) or looks.next_number(finished.record, looks=False)
+    looks.count(finished.record, now.key, number, "documents")
     again: Sequence[ItemScore] | None = None
     if winner.system.retriever is not None and now.changes.any:
-        again = _answered_again(finished, winner, now.documents, asking, progress)
+        again = _answer_again(finished, winner, now.documents, models, progress)
     items = _items(winner, now, again)
     found = staleness(f"{winner.rung} ({winner.system.name})", now.changes, items)
     return RecheckFindings(
         kind="knowledge",
-        number=counted.number,
+        number=number.number,
         verdict=found.verdict,
         yes=found.yes,
         answer=found.answer,
         reasons=found.reasons,
-        notes=_notes(again or ()),
+        notes=(words.scores_note(),) if again else (),
         new=None,
         look=None,
         winner=RunWinner(
@@ -110,27 +110,28 @@ def recheck_documents(
     )
 
 
-def _compared(finished: FinishedRun, winner: MeasuredWinner, path: Path, progress: Progress) -> _Now:
+def _compared(finished: FinishedRun, winner: MeasuredWinner, path: Path, progress: Progress) -> _Comparison:
     retriever = winner.system.retriever
-    # The winner's store is a copy that goes where the winner goes.
-    folder = finished.folder / "store" if retriever is None else retriever.store
+    folder = finished.folder / "store" if retriever is None else retriever.store  # the winner has a copy of its own
     if retriever is not None or (finished.record.last(StoreBuilt) is not None and folder.is_dir()):
         return _by_passage(finished, winner, open_store(folder), path, progress)
     before = documents_of(finished.record)
     if before is None:
         raise DataError(
-            "the run noted neither passages nor documents that could be compared",
+            "the run recorded neither passages nor documents to compare with",
             where=str(finished.folder),
             expected="a run of a task with knowledge",
-            remedy="Name the documents in the task and climb again.",
+            remedy="Add the documents to the task and climb again.",
         )
     if not path.exists():
         raise DataError("no such file or folder", where=str(path), remedy="Check the path.")
     return _by_file(finished, winner, before, file_hashes(path))
 
 
-def _by_passage(finished: FinishedRun, winner: MeasuredWinner, store: Store, path: Path, progress: Progress) -> _Now:
-    """What the run's store holds against the passages that would be cut today."""
+def _by_passage(
+    finished: FinishedRun, winner: MeasuredWinner, store: Store, path: Path, progress: Progress
+) -> _Comparison:
+    """The passages of the run's store against those that would be cut today."""
     documents = read_documents(path, progress=progress).documents
     found = changes(store, documents)
     assert found.lost_chunks is not None, "a store knows its passages"
@@ -150,11 +151,13 @@ def _by_passage(finished: FinishedRun, winner: MeasuredWinner, store: Store, pat
             text = "\n".join(texts.get(document, "") for document in sorted({chunk.document for chunk in chunks}))
             told[item.id] = standing(item.answer, [chunk.text for chunk in chunks], text)
     key = _key(finished, document_hashes(documents, store))
-    return _Now(found, frozenset(named), changed, told, key, documents)
+    return _Comparison(found, frozenset(named), changed, told, key, documents)
 
 
-def _by_file(finished: FinishedRun, winner: MeasuredWinner, before: Mapping[str, str], now: Mapping[str, str]) -> _Now:
-    """Where the run has no store: which files changed. A label counts with the whole document that it names."""
+def _by_file(
+    finished: FinishedRun, winner: MeasuredWinner, before: Mapping[str, str], now: Mapping[str, str]
+) -> _Comparison:
+    """Where the run has no store: which files changed. A label stands for the whole document that it names."""
     found = file_changes(before, now)
     touched = {*found.changed, *found.removed}
     pairs = list(zip(winner.items, finished.order, strict=False))
@@ -163,18 +166,18 @@ def _by_file(finished: FinishedRun, winner: MeasuredWinner, before: Mapping[str,
     }
     known = {label for _, example in pairs for label in example.passages if _document(label) in before}
     named = {item.id for item, example in pairs if example.passages and known.issuperset(example.passages)}
-    return _Now(found, frozenset(named), changed, {}, _key(finished, now))
+    return _Comparison(found, frozenset(named), changed, {}, _key(finished, now))
 
 
-def _answered_again(
+def _answer_again(
     finished: FinishedRun,
     winner: MeasuredWinner,
     documents: Sequence[Document],
-    asking: RecheckModels,
+    models: RecheckModels,
     progress: Progress,
 ) -> list[ItemScore]:
-    """What the winner answers now, from a copy of its store that is brought up to date, to those of its test items whose prompt
-    is another for it: the others would be answered as before.
+    """What the winner answers now to the test items whose prompt changed, from a copy of its store that is brought up to date. It
+    would answer the others as before.
     """
     retriever = winner.system.retriever
     assert retriever is not None
@@ -184,19 +187,19 @@ def _answered_again(
     update(store, documents, progress=progress)
     system = replace(winner.system, retriever=replace(retriever, store=folder, contents=content_hash(store)))
     order = finished.order[: len(winner.items)]
-    models = asking.models_of_run()
+    opened = models.of_run()
     try:
-        before, now = models.answerer(winner.system), models.answerer(system)
+        before, now = opened.answerer(winner.system), opened.answerer(system)
         changed = [example for example in order if before.prompt(example.input) != now.prompt(example.input)]
-        progress.stage(f"{winner.rung}: {system.name} with the documents as they are now", len(changed))
-        return [item for batch in asking.answered(models, system, changed, asking.scorer(models)) for item in batch]
+        progress.stage(f"{winner.rung}: {system.name} with today's documents", len(changed))
+        return [item for batch in models.measured(opened, system, changed, models.scorer(opened)) for item in batch]
     finally:
-        models.close()
+        opened.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _items(winner: MeasuredWinner, now: _Now, again: Sequence[ItemScore] | None) -> list[AffectedAnswer]:
-    """again: the answers that were asked for anew; None where the winner reads no documents."""
+def _items(winner: MeasuredWinner, now: _Comparison, again: Sequence[ItemScore] | None) -> list[AffectedAnswer]:
+    """again: the new answers; None where the winner reads no documents."""
     later = {} if again is None else {item.id: item for item in (*winner.items, *again)}
     return [
         AffectedAnswer(
@@ -249,15 +252,6 @@ def _affected(winner: MeasuredWinner, items: Sequence[AffectedAnswer]) -> tuple[
         )
         for item in items
         if item.changed or item.differs
-    )
-
-
-def _notes(again: Sequence[ItemScore]) -> tuple[str, ...]:
-    if not again:
-        return ()
-    return (
-        "Scores compare with the expected answers of the run. Where a passage changed these may be out of date, so that a lower "
-        "score there says little: read the items that are listed, and correct their rows.",
     )
 
 

@@ -1,4 +1,4 @@
-"""A finished run, read back: its task as it was climbed, its frozen test items, the system that won and what it answered."""
+"""A finished run, read back: its task, its frozen test items, the system that won and what it answered."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from lastresort.systems.running import load_winner
 from lastresort.systems.system import System
 from lastresort.types import Example
 
-_UNUSED = ("path", "preferences", "reward", "knowledge")  # what no recheck reads need not be there any more
+_UNUSED = ("path", "preferences", "reward", "knowledge")  # which no recheck reads, so what they name may be gone
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredWinner:
-    """The system that won. items: its recorded answers, to the first of the test items in their fixed order."""
+    """The system that won. items: its recorded answers to the first test items, in their fixed order."""
 
     rung: str
     kind: str
@@ -43,7 +43,7 @@ class MeasuredWinner:
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
     """order: the frozen test items in their fixed order. knowledge: where the documents were when the run began, None without
-    any. winner: None where no system won. frozen: name of the system that each rung put to the test.
+    any. winner: None where no system won. frozen: the system that each rung tested.
     """
 
     folder: Path
@@ -67,7 +67,7 @@ class FinishedRun:
         return next(BarTest.model_validate(rung["test"]) for rung in self.decision["rungs"] if rung["name"] == won)
 
     def candidate(self, rung: str) -> System:
-        """The system that this rung put to the test."""
+        """The system that this rung tested."""
         return load_system(self.folder / "candidates" / rung / self.frozen[rung])
 
 
@@ -96,8 +96,8 @@ def open_finished(run: Path, record: Record, task_file: Path | None = None) -> F
 def read_again(
     run: Path, record: Record, task_file: Path | None = None, *, without: Collection[str] = ()
 ) -> tuple[Path, dict[str, Any], PreparedTask]:
-    """The task file, what was noted of it, and its examples as they were. without: keys that nobody asks for here, so that what
-    they name need not be there. Raises as `open_finished` does.
+    """The task file, its values as the run recorded them, and its examples. without: keys to leave out, so that what they name may
+    be gone. Raises as `open_finished` does.
     """
     read, files = record.last(TaskRead), record.last(FilesRead)
     if read is None or files is None:
@@ -105,7 +105,7 @@ def read_again(
     noted = read.task
     path = _task_file(run, record, task_file)
     values = {key: value for key, value in noted.items() if key not in without}
-    prepared = prepare(task_of(YamlDocument(f"{path} as {run} noted it", values), path))
+    prepared = prepare(task_of(YamlDocument(f"{path} as {run} recorded it", values), path))
     _same_files(prepared, files.files, path)
     return path, noted, prepared
 
@@ -117,7 +117,7 @@ def _task_file(run: Path, record: Record, given: Path | None) -> Path:
             "no such file",
             where=str(path),
             expected="the task file that the run was climbed with",
-            remedy="Name it with --task FILE; the examples are looked for where it says.",
+            remedy="Name it with --task FILE; its paths to the examples are used.",
         )
     return path
 
@@ -129,7 +129,7 @@ def _same_files(prepared: PreparedTask, noted: dict[str, str], path: Path) -> No
             f"{', '.join(changed)} changed since the run",
             where=str(path.parent),
             expected="the frozen test set, byte for byte",
-            remedy="Put back what the run was climbed with, or climb again.",
+            remedy="Restore the files of the run, or climb again.",
         )
 
 
@@ -144,7 +144,7 @@ def _winner(
     rungs.sort(key=lambda name: name != decision["stopped_at"])
     measured = record.measurement(rungs[0], system.name, "test") if rungs else None
     if measured is None or [item.id for item in measured.items] != [item.id for item in order[: measured.n]]:
-        raise _other_version(run, f"the recorded answers of {system.name} are not to the first of its test items")
+        raise _other_version(run, f"the recorded answers of {system.name} do not belong to the first test items")
     return MeasuredWinner(rungs[0], kind, system, measured.items)
 
 

@@ -1,14 +1,14 @@
-"""`recheck`: a finished run asked anew; its record, store and decision stay as they are but for the count of rechecks."""
+"""Recheck a finished run. Its store and decision stay unchanged; the record only counts the recheck."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from lastresort.after.recheck.asking import RecheckModels
 from lastresort.after.recheck.designs import Replacement
 from lastresort.after.recheck.documents import recheck_documents
 from lastresort.after.recheck.finished import FinishedRun, open_finished
 from lastresort.after.recheck.model import recheck_model
+from lastresort.after.recheck.models import RecheckModels
 from lastresort.climb.workspace import RESPONSES, given_again, held, noted_look, shared_folder
 from lastresort.errors import InfrastructureError
 from lastresort.records.document import ReuseView
@@ -26,26 +26,26 @@ def recheck(
     quick: bool = False,
     progress: Progress | None = None,
 ) -> RecheckDocument:
-    """Ask whether the decision of a finished run still stands, and write `recheck-<n>.json` into its folder.
+    """Check whether the decision of a finished run still holds, and write `recheck-<n>.json` into its folder.
 
-    new: a model or a prompt to put to the test set; without one, whether the answers hold with the documents as they are now:
-    those below `documents`, by default where the task names them. task_file: where that is now, by default where the run says.
-    Raises InputError for what cannot be asked, StoppedError where it stopped and the same call goes on.
+    new: a model or a prompt to test. Without one: do the answers hold with the documents below `documents`, by default those that
+    the task names? task_file: where the task file is now, by default where the run says.
+    Raises InputError for what cannot be checked, StoppedError where it stopped; the same call resumes it.
     """
     progress = progress or SilentProgress()
     with Record.open(run) as record, held(run):
         progress.stage("reading the run", None)
         finished = open_finished(run, record, task_file)
-        asking = RecheckModels(finished.prepared, record, shared_folder(run) / RESPONSES, progress)
+        models = RecheckModels(finished.prepared, record, shared_folder(run) / RESPONSES, progress)
         try:
             if new is not None:
-                found = recheck_model(finished, new, asking, quick=quick, progress=progress)
+                found = recheck_model(finished, new, models, quick=quick, progress=progress)
             else:
-                found = recheck_documents(finished, documents, asking, progress)
+                found = recheck_documents(finished, documents, models, progress)
         except InfrastructureError as error:
             raise given_again(error) from error
         finally:
-            asking.close()
+            models.close()
         document = _document(finished, found)
         write_recheck(run, document)
     return document
@@ -66,7 +66,7 @@ def _document(finished: FinishedRun, found: RecheckFindings) -> RecheckDocument:
 
 
 def _reuse(finished: FinishedRun, found: RecheckFindings) -> ReuseView | None:
-    """Enter the look into the workspace's ledger of test items, and say how often they were used before; None without a look."""
+    """Enter the look into the workspace's ledger of test items; returns how often they were used before, None without a look."""
     if found.look is None:
         return None
     look = f"{finished.record.run_id}, recheck {found.number}"

@@ -1,7 +1,7 @@
-"""Which repairs are good, and which of them is frozen: by dev and by a draw of items that no gate scores. Pure.
+"""Which repairs are good, and which one is frozen, by dev and by what each seems to have lost.
 
-What a repaired system seems to have lost, on a draw of items that no gate scores, about facts that the second gate does not ask
-of: a choice made on a gate's own items would flatter whatever is chosen.
+The losses are measured on a separate draw of items, about facts that the second gate does not use: a choice made on a gate's own
+items would flatter whatever is chosen.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from lastresort.gate.run import AskedBase, GateRunner, GateSettings, judge_suite
 from lastresort.gate.sides import GateSides, refuse_other_rendering, resolve_sides
 from lastresort.gate.suite_table import suite_inputs, suite_plans
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA, RepairNeed
+from lastresort.records.decision_parts import RepairMeasure
 from lastresort.records.gate import GENERAL, WORTH, SuiteFound
 from lastresort.records.responses import SuiteAnswers
 from lastresort.report.words.wording import listed
@@ -26,44 +27,27 @@ from lastresort.report.words.wording import round_percent as percent
 from lastresort.rungs.rung import Workbench
 from lastresort.types import Judgement, LabelledProgress
 
-LEFT = 0.5  # of its margin, that an offending measure may still seem to lose: the second gate has to exclude the whole
-
-
-@dataclass(frozen=True, slots=True)
-class RepairMeasurement:
-    """A measure on the separate draw, tuned against base. counts: whether this base has something to lose by it."""
-
-    name: str
-    suite: str
-    base: float | None
-    tuned: float | None
-    difference: float | None
-    margin: float | None
-    n: int
-    counts: bool
-
-    @property
-    def lost(self) -> float:
-        return -self.difference if self.counts and self.difference is not None else 0.0
+LEFT = 0.5  # of its margin, which an offending measure may still seem to lose: the second gate has to exclude the whole
 
 
 @dataclass(frozen=True, slots=True)
 class RepairCandidate:
-    """A repair with what it did. dev: its score there."""
+    """A repaired system. dev: its score there."""
 
     system: str
     dev: float
-    measures: tuple[RepairMeasurement, ...]
+    measures: tuple[RepairMeasure, ...]
     good: bool
 
 
 def faults(
-    dev: float, measures: Sequence[RepairMeasurement], needed: RepairNeed, *, bar: float, won: float | None
+    dev: float, measures: Sequence[RepairMeasure], needed: RepairNeed, *, bar: float, won: float | None
 ) -> list[str]:
     """Why a repaired system is not good, as clauses; nothing where it is.
 
-    Good: dev at or above the bar, of each offending measure at most half of its margin seen to be lost, of no other more than its
-    margin; where too much was paid, at most half of what is won on dev. won: over the best prompt, None without one.
+    Good: dev at or above the bar; each offending measure seems to lose at most half of its margin, each other at most its margin;
+    where the loss was too large for the gain, general loses at most half of what is won on dev. won: over the best prompt, None
+    without one.
     """
     found = [f"dev score {percent(dev)}, below the bar of {percent(bar)}"] if dev < bar else []
     for measure in measures:
@@ -77,13 +61,13 @@ def faults(
     return found
 
 
-def _unseen(measures: Sequence[RepairMeasurement], needed: RepairNeed) -> list[str]:
-    """Offending measures of which the separate draw says nothing: those of fixed sets of items, or with none that tells."""
+def _unseen(measures: Sequence[RepairMeasure], needed: RepairNeed) -> list[str]:
+    """Offending measures that the separate draw says nothing about: those of fixed items, or without informative ones."""
     seen = {measure.name for measure in measures if measure.counts and measure.difference is not None}
     return [name for name in needed.offending if name not in seen]
 
 
-def why_good(dev: float, measures: Sequence[RepairMeasurement], needed: RepairNeed) -> str:
+def why_good(dev: float, measures: Sequence[RepairMeasure], needed: RepairNeed) -> str:
     told = (
         f"{measure.name} lost {points(max(0.0, measure.lost))}"
         for measure in measures
@@ -93,13 +77,13 @@ def why_good(dev: float, measures: Sequence[RepairMeasurement], needed: RepairNe
 
 
 def best(tried: Sequence[RepairCandidate]) -> RepairCandidate | None:
-    """The good one with the highest dev score, of equal ones that which loses least, and the first of these; None where none is."""
+    """The good one with the highest dev score; of equal ones the one that loses least, then the first. None where none is good."""
     good = [one for one in tried if one.good]
     return max(good, key=lambda one: (one.dev, -sum(max(0.0, m.lost) for m in one.measures)), default=None)
 
 
 def goes_to_the_gate(test: Judgement, bar: float) -> bool:
-    """Whether a second gate is worth asking: the bar is met, or undecided with the estimate at or above it."""
+    """Whether a second gate is worth it: the bar is met, or undecided with the estimate at or above it."""
     return test.outcome == "MET" or (test.outcome == "UNDECIDED" and test.score >= bar)
 
 
@@ -113,20 +97,20 @@ def stands(first: str, first_test: Judgement, second: str, second_test: Judgemen
     return second_test.outcome == first_test.outcome or second_test.outcome == "MET"
 
 
-REPAIR_SEED = -2  # of no gate and no pilot
-POWER = 0.8  # of no use here: no size is planned
+REPAIR_SEED = -2  # which no gate and no pilot uses
+POWER = 0.8  # unused: no size is planned
 
 
 class RepairLosses:
-    """The base beside one repaired system after the other; as many items as of a quick gate. The base is asked once."""
+    """The base against each repaired system, on as many items as a quick gate. The base answers once."""
 
     def __init__(self, bench: Workbench, prepared: PreparedTask) -> None:
         self._bench, self._prepared = bench, prepared
         self._settings = GateSettings(REPAIR_SEED, quick=True, alpha=CLIMB_ALPHA, facts="few")
         self._base: AskedBase | None = None
 
-    def of(self, folder: Path) -> tuple[RepairMeasurement, ...]:
-        """Of the system that is saved in this folder, by measure. Raises StoppedError where asking stopped."""
+    def of(self, folder: Path) -> tuple[RepairMeasure, ...]:
+        """Of the system that is saved in this folder, by measure. Raises StoppedError where it stopped."""
         bench = self._bench
         assert bench.shared is not None
         bench.models.close()  # base and tuned model are opened here, one at a time
@@ -151,8 +135,15 @@ class RepairLosses:
         return GateRunner(self._settings, kept, texts, progress, None, "Each repair", stop=stop)
 
 
-def _measured(found: SuiteFound) -> RepairMeasurement:
+def _measured(found: SuiteFound) -> RepairMeasure:
     counts = found.verdict not in ("UNINFORMATIVE", "SKIPPED")
-    return RepairMeasurement(
-        found.name, found.suite, found.base, found.tuned, found.difference, found.margin, found.n, counts=counts
+    return RepairMeasure(
+        name=found.name,
+        suite=found.suite,
+        base=found.base,
+        tuned=found.tuned,
+        difference=found.difference,
+        margin=found.margin,
+        n=found.n,
+        counts=counts,
     )

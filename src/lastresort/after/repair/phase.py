@@ -1,27 +1,17 @@
 """The repairs of a climb: after the first gate milder systems are tried, and the best of the good ones is tested and gated once.
 
-There is at most one such phase a climb. Every repair is noted when it is measured, so that a climb that was killed goes on after it
-and chooses the same; nothing that was tried is left out, whatever became of it.
-
-What the record holds of repairs -> `repairs` and `first_gate` of decision.json.
-
-The repairs of a training in stages, the cheapest first: the next stage is tried only where nothing was good before. Pure.
-
-A repair -> the system that it makes of the one that was gated.
-
-Whether a training anew fits the time that is left: half of one is worth nothing, so it is not begun.
+There is at most one such phase in a climb. Repairs come in stages, the cheapest first; the next stage is tried only where none was
+good before. Every repair is recorded when it is measured, so that a climb that was killed resumes after it and chooses the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from lastresort.after.repair.choose import (
     RepairCandidate,
     RepairLosses,
-    RepairMeasurement,
     best,
     faults,
     goes_to_the_gate,
@@ -36,7 +26,7 @@ from lastresort.errors import CandidateError
 from lastresort.evals.measure import mean_score
 from lastresort.gate.in_climb import Mode, best_prompt, gating_of, recorded_gate, run_second_gate
 from lastresort.gate.verdict.repairable import UNTRAINED, Kind, RepairNeed, repairs_after
-from lastresort.records.decision_parts import RepairMeasure
+from lastresort.records.decision_parts import RepairView, SecondGate, SecondGateMeasure
 from lastresort.records.events import (
     RepairPostponed,
     RepairsBegun,
@@ -58,18 +48,55 @@ from lastresort.systems.files import load_system
 from lastresort.systems.system import System
 from lastresort.types import GateVerdict
 
-_MEASURE = ("name", "verdict", "base", "tuned", "difference", "interval", "margin", "n")
-_GATE = ("verdict", "mode", "seed", "alpha", "artefact_sha256", "reasons")
+
+def repairs_of(record: Record) -> tuple[RepairView, ...]:
+    """The `repairs` of a decision: all that were tried, in that order. One that was tried again counts once."""
+    newest = {tried.key: tried for tried in record.all(RepairTried)}
+    return tuple(_view(record, tried) for tried in newest.values())
 
 
-def repairs_of(record: Record) -> list[dict[str, Any]]:
-    """All that were tried, in that order, what became of the frozen one among them; what had no time at first as it came later."""
-    last = {tried.key: tried for tried in record.all(RepairTried)}
-    return [{**_entry(tried), **_end(record, tried)} for tried in last.values()]
+def _view(record: Record, tried: RepairTried) -> RepairView:
+    tested = record.last(RepairTested, tried.rung)
+    frozen = tested is not None and tested.system == tried.system
+    second = recorded_gate(record, tried.rung, tried.system) if frozen else None
+    return RepairView(
+        rung=tried.rung,
+        kind=tried.repair,
+        setting=tried.setting,
+        system=tried.system,
+        dev=tried.dev,
+        measures=tried.measures,
+        good=tried.good,
+        why=tried.why,
+        frozen=frozen,
+        test=BarTest.of(tested.judgement) if tested is not None and frozen else None,
+        gate=None if second is None else _second_gate(second),
+    )
 
 
-def _entry(tried: RepairTried) -> dict[str, Any]:
-    return {"kind": tried.repair, **tried.model_dump(mode="json", exclude={"kind", "repair"})}
+def _second_gate(gate: ClimbGate) -> SecondGate:
+    measures = (
+        SecondGateMeasure(
+            name=suite.name,
+            verdict=suite.verdict,
+            base=suite.base,
+            tuned=suite.tuned,
+            difference=suite.difference,
+            interval=suite.interval,
+            margin=suite.margin,
+            n=suite.n,
+        )
+        for suite in gate.suites
+    )
+    return SecondGate(
+        verdict=gate.verdict,
+        mode=gate.mode,
+        seed=gate.seed,
+        alpha=gate.alpha,
+        artefact_sha256=gate.artefact_sha256,
+        reasons=gate.reasons,
+        measures=tuple(measures),
+    )
 
 
 def first_gate_of(record: Record, gate: ClimbGate | None) -> ClimbGate | None:
@@ -80,32 +107,15 @@ def first_gate_of(record: Record, gate: ClimbGate | None) -> ClimbGate | None:
     return recorded_gate(record, begun.rung, begun.system)
 
 
-def _end(record: Record, tried: RepairTried) -> dict[str, Any]:
-    test = record.last(RepairTested, tried.rung)
-    if test is None or tried.system != test.system:
-        return {"frozen": False, "test": None, "gate": None}
-    second = recorded_gate(record, tried.rung, tried.system)
-    return {
-        "frozen": True,
-        "test": BarTest.of(test.judgement).as_json(),
-        "gate": None if second is None else _summary(second),
-    }
-
-
-def _summary(gate: ClimbGate) -> dict[str, Any]:
-    whole = gate.as_json()
-    measures = [{key: suite[key] for key in _MEASURE} for suite in whole["suites"]]
-    return {**{key: whole[key] for key in _GATE}, "measures": measures}
-
-
-def result_of(rung: str, repairs: Sequence[Mapping[str, Any]], first: GateVerdict, *, wins: bool) -> RepairsTried:
+def result_of(rung: str, repairs: Sequence[RepairView], first: GateVerdict, *, wins: bool) -> RepairsTried:
     """repairs: as in the decision, of one rung. first: verdict of the gate before. wins: whether a repaired system does now."""
-    good = sum(repair["good"] for repair in repairs)
-    frozen = next((repair for repair in repairs if repair["frozen"]), None)
+    good = sum(repair.good for repair in repairs)
+    frozen = next((repair for repair in repairs if repair.frozen), None)
     if frozen is None:
         return RepairsTried(rung, first, len(repairs), good)
-    gate = None if frozen["gate"] is None else frozen["gate"]["verdict"]
-    return RepairsTried(rung, first, len(repairs), good, frozen["system"], frozen["test"]["score"], gate, wins)
+    gate = None if frozen.gate is None else frozen.gate.verdict
+    assert frozen.test is not None, "what is frozen is tested"
+    return RepairsTried(rung, first, len(repairs), good, frozen.system, frozen.test.score, gate, wins)
 
 
 SCALES = (0.75, 0.5, 0.25)
@@ -260,8 +270,7 @@ class _Trying:
             self._bench.record.append(known)
         if known.dev is None or known.system is None:
             return None
-        measures = tuple(RepairMeasurement(**measure.model_dump()) for measure in known.measures)
-        return RepairCandidate(known.system, known.dev.score, measures, known.good)
+        return RepairCandidate(known.system, known.dev.score, known.measures, known.good)
 
     def _measured(self, repair: Repair) -> RepairTried:
         bench, rung = self._bench, self._rung
@@ -283,7 +292,7 @@ class _Trying:
             setting=repair.setting,
             system=system.name,
             dev=DevScore(score=dev, n=len(items)),
-            measures=tuple(RepairMeasure(**asdict(measure)) for measure in measures),
+            measures=measures,
             good=not wrong,
             why="; ".join(wrong) if wrong else why_good(dev, measures, self._needed),
         )

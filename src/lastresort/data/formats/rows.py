@@ -1,7 +1,4 @@
-"""A row of a file before its shape is known, and JSON in it.
-
-JSON read strictly: the one place where a text of a user or a model becomes a JSON value.
-"""
+"""A row of a file before its shape is known, and strict JSON: here alone a text of a user or a model becomes a JSON value."""
 
 from __future__ import annotations
 
@@ -22,10 +19,10 @@ LONGEST_DIGITS = 310  # no float is longer; beyond 4,300 digits int() itself ref
 
 
 class NotJson(ValueError):
-    """The text is not one JSON document that keeps all it says.
+    """The text is not one JSON document, or would lose something when read.
 
-    reason: in words. remedy: what to do where the fault is in a file of the user's. line, column: from 1, None where the
-    fault is not one of syntax. position: the character from which on it is no JSON, from 0.
+    remedy: what to do where the fault is in a user's file. line, column: from 1, None where the fault is not one of syntax.
+    position: of the first character that is not JSON, from 0.
     """
 
     def __init__(self, reason: str, remedy: str, at: json.JSONDecodeError | None = None) -> None:
@@ -39,17 +36,16 @@ class NotJson(ValueError):
 def parse_json(text: str) -> Any:
     """The value of a text that is one JSON document and nothing else; whitespace around it is allowed.
 
-    Raises NotJson: for a ```json fence or words around the document, for what would be lost or changed in silence (a key
-    that stands twice, NaN, numbers too large for a float, half of a surrogate pair, which no tokenizer takes), for more than
-    100 levels. What calls a model for JSON does
-    not strip a fence either.
+    Raises NotJson for a ```json fence or words around the document, for what would be lost or changed silently (a repeated key,
+    NaN, numbers too large for a float, half of a surrogate pair, which no tokenizer takes), and for more than 100 levels. Programs
+    that call a model for JSON do not strip a fence either.
     """
     try:
         value = json.loads(
             text, object_pairs_hook=_unique, parse_constant=_constant, parse_float=_fraction, parse_int=_whole
         )
     except json.JSONDecodeError as error:
-        raise NotJson(error.msg, "Mend it.", error) from error
+        raise NotJson(error.msg, "Fix it.", error) from error
     except RecursionError as error:
         raise _too_deep() from error
     if _depth(value) > DEEPEST:
@@ -60,7 +56,7 @@ def parse_json(text: str) -> Any:
 
 
 def half_pair(text: str) -> str | None:
-    """The first half of a surrogate pair that stands alone, as it is escaped; None where there is none."""
+    """The first lone half of a surrogate pair, escaped; None where there is none."""
     found = None if text.isascii() else _HALF.search(text)
     return None if found is None else f"\\u{ord(found[0]):04x}"
 
@@ -110,7 +106,7 @@ def _whole(text: str) -> int:
 def _refuse_halves(value: Any) -> None:
     """value: at most DEEPEST levels."""
     if isinstance(value, str) and (half := half_pair(value)) is not None:
-        raise NotJson(f"half of a surrogate pair ({half}), which is no character", "Remove it or write the whole one.")
+        raise NotJson(f"half of a surrogate pair ({half}), which is no character", "Remove it or write the whole pair.")
     if isinstance(value, dict):
         for key, inner in value.items():
             _refuse_halves(key)
@@ -137,18 +133,21 @@ def _depth(value: Any) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """number: 1-based row of the file (JSON Lines: its line; tables: the header is not counted). place: for errors."""
+    """number: 1-based row of the file (JSON Lines: its line; tables: the header is not counted). place: for errors. in_table: its
+    values are cells, all of them text.
+    """
 
     values: Mapping[str, Any]
     number: int
     place: str
+    in_table: bool = False
 
     def at(self, key: str) -> str:
         return f'{self.place}, key "{key}"'
 
 
 def kind_of(value: object) -> str:
-    """What was found, in a user's words."""
+    """The kind of value, as an error calls it."""
     match value:
         case None:
             return "null"

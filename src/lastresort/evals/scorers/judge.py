@@ -1,7 +1,4 @@
-"""The scorer that asks another model: for style and free text, where no rule can tell right from wrong.
-
-Cases that people have judged, and how far the judge agrees with them.
-"""
+"""The scorer that asks another model, for style and free text, and how far it agrees with cases that people have judged."""
 
 from __future__ import annotations
 
@@ -47,25 +44,25 @@ PARAMETERS = (
 
 @dataclass(frozen=True, slots=True)
 class JudgeScore:
-    """What the judge made of one case. said: its verdicts in the order of the prompts, UNPARSED for one that was none."""
+    """Of one case. verdicts: in the order of the prompts, UNPARSED for one that could not be read."""
 
     score: float
-    said: tuple[str, ...]
+    verdicts: tuple[str, ...]
     spent: JudgeCost
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Asks about every answer; see `judge_questions` for what, and what its verdicts are worth.
+    """Asks a model about every answer.
 
-    about: what the task asks, "" where that stands in the inputs. heard: told of everything judged, with the example of each
-    and its answer. An infrastructure failure is raised and never scored.
+    question: what it asks, and what the verdicts are worth. about: what the task asks, "" where the inputs say it. on_scores: given
+    the examples, answers and scores of every call. An infrastructure failure is raised and never scored.
     """
 
     question: JudgeQuestion
-    asking: JudgeModel
+    model: JudgeModel
     about: str = ""
-    heard: Callable[[Sequence[Example], Sequence[str], Sequence[JudgeScore]], None] | None = None
+    on_scores: Callable[[Sequence[Example], Sequence[str], Sequence[JudgeScore]], None] | None = None
     name: str = "judge"
 
     @property
@@ -76,36 +73,36 @@ class Judge:
     def needs_output(self) -> bool:
         return self.question.needs_output
 
-    def ready(self) -> None:
-        self.asking.open()
+    def open(self) -> None:
+        self.model.open()
 
     def __call__(self, answer: str, example: Example) -> float:
-        return self.together([answer], [example])[0]
+        return self.score_batch([answer], [example])[0]
 
-    def together(self, answers: Sequence[str], examples: Sequence[Example]) -> list[float]:
-        """As one by one, in a single call of the model."""
-        found = self.judged([case_of(example, answer) for answer, example in zip(answers, examples, strict=True)])
-        if self.heard is not None:
-            self.heard(examples, answers, found)
-        return [judged.score for judged in found]
+    def score_batch(self, answers: Sequence[str], examples: Sequence[Example]) -> list[float]:
+        """The scores that one call each would give, in a single call of the model."""
+        found = self.score_cases([case_of(example, answer) for answer, example in zip(answers, examples, strict=True)])
+        if self.on_scores is not None:
+            self.on_scores(examples, answers, found)
+        return [one.score for one in found]
 
-    def judged(self, cases: Sequence[JudgeCase]) -> list[JudgeScore]:
-        """What the judge makes of these cases, in order."""
-        asked = [self.question.prompts(self.about, case) for case in cases]
-        verdicts = iter(
-            self.asking.verdicts([prompt for prompts in asked for prompt in prompts], self.question.choices)
+    def score_cases(self, cases: Sequence[JudgeCase]) -> list[JudgeScore]:
+        """In order."""
+        prompts_of = [self.question.prompts(self.about, case) for case in cases]
+        answers = iter(
+            self.model.verdicts([prompt for prompts in prompts_of for prompt in prompts], self.question.choices)
         )
         found = []
-        for prompts in asked:
-            own = [next(verdicts) for _ in prompts]
-            said = tuple(UNPARSED if verdict.said is None else verdict.said for verdict in own)
-            spent = sum((verdict.spent for verdict in own), JudgeCost())
-            found.append(JudgeScore(self.question.score(said), said, spent))
+        for prompts in prompts_of:
+            own = [next(answers) for _ in prompts]
+            verdicts = tuple(UNPARSED if answer.choice is None else answer.choice for answer in own)
+            spent = sum((answer.spent for answer in own), JudgeCost())
+            found.append(JudgeScore(self.question.score(verdicts), verdicts, spent))
         return found
 
-    def asked_of(self, opened: Callable[[], Model], pay: Pay = lambda usd: None) -> Judge:
-        """The same judge, whose model is opened so. pay: given the price of each of its answers as it arrives."""
-        return replace(self, asking=JudgeModel(opened, self.asking.decoding, pay))
+    def with_model(self, opened: Callable[[], Model], pay: Pay = lambda usd: None) -> Judge:
+        """The same judge on another model. opened: opens it. pay: given the price of each of its answers as it arrives."""
+        return replace(self, model=JudgeModel(opened, self.model.decoding, pay))
 
 
 def judge(parameters: Mapping[str, Any], output: AnswerForm) -> Judge:
@@ -130,7 +127,7 @@ def judge(parameters: Mapping[str, Any], output: AnswerForm) -> Judge:
 
 
 def case_of(example: Example, answer: str) -> JudgeCase:
-    """An answer to an example. The judge reads the input's text, or where there are several turns, each with who speaks."""
+    """An answer to an example. The judge reads the text of the input; several turns each with their role."""
     turns = example.input
     shown = turns[0].content if len(turns) == 1 else "\n\n".join(f"{turn.role}: {turn.content}" for turn in turns)
     return JudgeCase(shown, answer, example.output)
@@ -142,14 +139,14 @@ _GRADES = {"true": "yes", "false": "no"}
 
 @dataclass(frozen=True, slots=True)
 class LabelledCase:
-    """A case with what people said of it: a, b or tie for a comparison (the case's answer is a), else one of its choices."""
+    """A case with the verdict of people: a, b or tie for a comparison (the case's answer is a), else one of its choices."""
 
     case: JudgeCase
     label: str
 
 
 def read_labelled(path: Path, question: JudgeQuestion) -> list[LabelledCase]:
-    """The cases of a file. Raises DataError for a row without a key, or with a label that is none.
+    """The cases of a file. Raises DataError for a row without a key, or with an unknown label.
 
     Rows: {"input", "a", "b", "label": a | b | tie} for a comparison, {"input", "answer", "grade"} for a grading.
     """
@@ -159,9 +156,9 @@ def read_labelled(path: Path, question: JudgeQuestion) -> list[LabelledCase]:
 def agreement_with(
     labelled: Sequence[LabelledCase], judged: Sequence[JudgeScore], question: JudgeQuestion
 ) -> Agreement:
-    """Of people with the judge on the same cases; a verdict that could not be read counts as it does in a score.
+    """Of people with the judge on the same cases. A verdict that could not be read counts as it does in a score.
 
-    Kappa counts grades by how far apart they are (quadratic weights), everything else as alike or not.
+    Kappa weighs grades by their distance (quadratic weights), everything else as equal or not.
     """
     from lastresort.evals.evidence import agreement
 
@@ -205,5 +202,5 @@ def _label(row: RawRow, key: str, known: Sequence[str]) -> str:
         f"found {found}",
         where=row.at(key),
         expected=f"one of {', '.join(known)}",
-        remedy="Write what people said, or remove the row.",
+        remedy="Write the verdict of people, or remove the row.",
     )

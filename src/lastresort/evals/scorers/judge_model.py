@@ -1,6 +1,6 @@
-"""A judge's model at work: held to the form of a verdict where it can be, asked once more where it said something else.
+"""What a judge is asked about an answer, what its verdicts are worth, and the model that gives them.
 
-What a judge is asked about an answer, and what its verdicts are worth. Pure: no model.
+The model is held to the form of a verdict where it can be, and asked once more where its answer is no verdict.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class JudgeQuestion(Protocol):
     @property
     def needs_output(self) -> bool: ...
     def prompts(self, about: str, case: JudgeCase) -> tuple[Prompt, ...]: ...
-    def score(self, said: Sequence[str]) -> float: ...
+    def score(self, verdicts: Sequence[str]) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,9 @@ class ComparisonQuestion:
             for first, second in ((case.answer, case.reference), (case.reference, case.answer))
         )
 
-    def score(self, said: Sequence[str]) -> float:
-        verdicts = tuple(said)
-        return 1.0 if verdicts == ("A", "B") else 0.0 if verdicts == ("B", "A") else 0.5
+    def score(self, verdicts: Sequence[str]) -> float:
+        both = tuple(verdicts)
+        return 1.0 if both == ("A", "B") else 0.0 if both == ("B", "A") else 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,23 +116,23 @@ class GradingQuestion:
         given = [*_given(about, self.rubric, case.input), ("answer", case.answer)]
         return (_prompt(instruction, given, f"{question} {only(self.choices)}"),)
 
-    def score(self, said: Sequence[str]) -> float:
-        [verdict] = said
+    def score(self, verdicts: Sequence[str]) -> float:
+        [verdict] = verdicts
         if self.scale == "yes-no":
             return float(verdict == "yes")
         return 0.5 if verdict == UNPARSED else (int(verdict) - 1) / 4
 
 
 def only(choices: Sequence[str]) -> str:
-    """What closes a question, and what a judge is reminded of whose verdict could not be read."""
+    """The end of a question, and of the reminder to a judge whose verdict could not be read."""
     return f"Say only {', '.join(choices[:-1])} or {choices[-1]}."
 
 
 def read_verdict(text: str, choices: Sequence[str]) -> str | None:
     """The verdict that the text is, None where it is anything else.
 
-    What stands before the end of a thought, a leading "Answer:", "Verdict:" or "Grade:", and what `choice.chosen` takes no
-    account of (case, quotes, asterisks, a full stop) do not count. A sentence with a verdict in it is none.
+    Everything before the end of a thought, a leading "Answer:", "Verdict:" or "Grade:", and what `forms.chosen` ignores (case,
+    quotes, asterisks, a full stop) do not count. A sentence that contains a verdict is none.
     """
     bare = _THOUGHT.sub("", text).strip().strip("*")
     return chosen(_LEAD.sub("", bare), choices)
@@ -149,7 +149,7 @@ def _prompt(instruction: str, given: Sequence[tuple[str, str]], question: str) -
 
 
 def _without_tags(text: str) -> str:
-    """The text in which nothing looks like a tag of the prompt, so that an answer cannot end its part and begin another."""
+    """The text without anything like a tag of the prompt, so that an answer cannot close its part and open another."""
     return _OPENING.sub("‹", text.strip())
 
 
@@ -181,17 +181,16 @@ class JudgeCost:
 
 @dataclass(frozen=True, slots=True)
 class JudgeVerdict:
-    """said: one of the choices, None where none could be read twice. spent: over both times."""
+    """choice: None where none could be read twice. spent: over both times."""
 
-    said: str | None
+    choice: str | None
     spent: JudgeCost
 
 
 class JudgeModel:
-    """Asks the model that `opened` gives, which is called when the first verdict is wanted and has to keep what it opens.
-
-    decoding: of a verdict, whose form is added where the model takes it. pay: given the price of every answer as it arrives. A
-    model that refuses the form is asked for text from then on, which is read strictly.
+    """opened: gives the model, is called when the first verdict is needed, and must keep what it opens. decoding: of a verdict; its
+    form is added where the model supports it. pay: given the price of every answer as it arrives. A model that refuses the form is
+    asked for text from then on, which is read strictly.
     """
 
     def __init__(self, opened: Callable[[], Model], decoding: Decoding = _VERDICT, pay: Pay = lambda usd: None) -> None:
@@ -210,7 +209,7 @@ class JudgeModel:
         """
         first = self._answers(prompts, choices)
         found = [JudgeVerdict(read_verdict(answer.text, choices), spent) for answer, spent in first]
-        unread = [index for index, verdict in enumerate(found) if verdict.said is None]
+        unread = [index for index, verdict in enumerate(found) if verdict.choice is None]
         again = [
             (*prompts[index], Message("assistant", first[index][0].text.strip() or "…"), _reminder(choices))
             for index in unread
@@ -245,7 +244,7 @@ class JudgeModel:
                 error.found,
                 where=f"the judge {model.name}",
                 expected=error.expected,
-                remedy="Take a judge with a longer context, shorten the inputs, or lower decode.max_new_tokens.",
+                remedy="Use a judge with a longer context, shorten the inputs, or lower decode.max_new_tokens.",
             ) from error
 
 

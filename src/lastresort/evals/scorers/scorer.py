@@ -29,25 +29,25 @@ class Scorer(Protocol):
 class AsksAModel(Protocol):
     """A scorer that asks another model, and so is better given many answers at once.
 
-    needs_output: it compares with the expected answer. ready: opens the model, so that what is wrong with it is known.
+    needs_output: it compares with the expected answer. open: opens the model, so that what is wrong with it shows early.
     """
 
     @property
     def needs_output(self) -> bool: ...
-    def ready(self) -> None: ...
-    def together(self, answers: Sequence[str], examples: Sequence[Example]) -> list[float]: ...
+    def open(self) -> None: ...
+    def score_batch(self, answers: Sequence[str], examples: Sequence[Example]) -> list[float]: ...
 
 
 def scores_of(scorer: Scorer, answers: Sequence[str], examples: Sequence[Example]) -> list[float]:
     """The score of each answer to its example."""
     if isinstance(scorer, AsksAModel):
-        return scorer.together(answers, examples)
+        return scorer.score_batch(answers, examples)
     return [float(scorer(answer, example)) for answer, example in zip(answers, examples, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerForm:
-    """What the task says about answers. about: what it asks, "" where that stands in the inputs."""
+    """What the task says about answers. about: what it asks, "" where the inputs say it."""
 
     json_schema: JsonObject | None = None
     choices: tuple[str, ...] | None = None
@@ -98,7 +98,7 @@ def _nearest(word: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
 
 
 def expected_place(example: Example) -> str:
-    """Where the expected answer of an example stands, for errors."""
+    """Where the expected answer of an example is, for errors."""
     place = f'{example.source}, row {example.row}, key "output"' if example.source else f"example {example.id}"
     return place if not example.source else f"{place} (example {example.id})"
 

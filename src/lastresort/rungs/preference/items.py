@@ -134,7 +134,7 @@ def seated(bench: Workbench, rung: str, scorer: Scorer, parameters: Mapping[str,
         if spent.paid_usd:
             check(bench.stop)
 
-    return replace(scorer.asked_of(opened, bench.pay), about=bench.task.about, heard=heard)
+    return replace(scorer.with_model(opened, bench.pay), about=bench.task.about, on_scores=heard)
 
 
 def verdicts(task: Task, work: Workload, answers: int) -> Iterator[Forecast]:
@@ -151,7 +151,7 @@ def verdicts(task: Task, work: Workload, answers: int) -> Iterator[Forecast]:
         if is_paid(term.judge.model):
             machine = Machine(None, 1.0, term.judge.prompt_price, term.judge.output_price)
         n = answers * len(prompts)
-        yield answering("verdicts of the reward", machine, n, tokens, 0, judge.asking.decoding.max_new_tokens)
+        yield answering("verdicts of the reward", machine, n, tokens, 0, judge.model.decoding.max_new_tokens)
 
 
 def _hash(value: Any) -> str:
@@ -199,9 +199,9 @@ def split_held_out(rows: list[PreferredRows], seed: int) -> tuple[list[Preferred
     """Those to train on, and those held out; none where too few prompts, or one kind of labels alone, would be held out."""
     from lastresort.train.files.items import split
 
-    if len({preferred.asked for preferred, _ in rows}) < LEAST_HELD_PROMPTS:
+    if len({preferred.prompt_text for preferred, _ in rows}) < LEAST_HELD_PROMPTS:
         return rows, []
-    train, held = split(rows, lambda row: row[0].asked, HELD_SHARE, seed)
+    train, held = split(rows, lambda row: row[0].prompt_text, HELD_SHARE, seed)
     labels = {preferred.label for preferred, _ in held}
     if len(labels) < len({preferred.label for preferred, _ in rows}):  # nothing to compare there
         return rows, []

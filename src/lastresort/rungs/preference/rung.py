@@ -248,7 +248,7 @@ def _learning(
         row = 2 * (prompt + work.output_tokens)
         return sampled + training(label, machine, asked, epochs + 0.5, row, about + prompt, course.batch_size)
     rows = [sum(estimated_tokens(turn.content) for turn in answer) for one in preferences for answer in one.answers]
-    questions = [estimated_tokens(preferred.asked) for preferred in preferences]
+    questions = [estimated_tokens(preferred.prompt_text) for preferred in preferences]
     answers = len(preferences[0].answers)
     row = answers * (about + work.per_estimate * (sum(questions) / len(questions) + sum(rows) / len(rows)))
     # the reference is a forward pass, half of a training pass without gradients

@@ -87,7 +87,7 @@ class Rewards:
         """
         for name, _, source in self._terms:
             if open_judges and isinstance(source, AsksAModel):
-                source.ready()
+                source.open()
             needs = source.needs if isinstance(source, RewardProcess) else ()
             for example in examples:
                 if isinstance(source, RewardProcess):
