@@ -104,7 +104,7 @@ def test_what_is_wrong_is_named(name: str) -> None:
 
 def test_a_trained_prompt_of_a_pair_is_refused() -> None:
     answers = {"chosen_segments": [{"text": " ok"}], "rejected_segments": [{"text": " bye"}]}
-    with pytest.raises(DataError, match="the prompt of a pair is never trained"):
+    with pytest.raises(DataError, match="the prompt of a pair, which is never trained"):
         read_segment_pair(row(segments=[{"text": "a", "train": True}], **answers))
 
 

@@ -449,8 +449,8 @@ def test_python_that_cannot_be_loaded(metrics: Path) -> None:
     for address, message in [
         (f"{metrics}:overlp", "Did you mean overlap"),
         (f"{metrics}:alone", r"takes \(answer\), expected \(answer, expected\)"),
-        (f"{metrics}:builtin", "does not say what it takes.*Call it from a function of your own"),
-        (f"{folder}/none.py:f", "is not there"),
+        (f"{metrics}:builtin", "without a readable signature.*Wrap it in a Python function"),
+        (f"{folder}/none.py:f", "no such file"),
         (f"{folder}/wrong.py:f", "cannot be loaded.*SyntaxError"),
         (f"{folder}/exits.py:f", "cannot be loaded.*SystemExit"),
         (f"{folder}/text.txt:f", "not a Python file"),

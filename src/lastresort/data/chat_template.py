@@ -1,10 +1,8 @@
-"""A tokenizer's chat template made fit for use: named, dated, and given the turns that it accepts.
+"""A tokenizer's chat template, with a fixed date and the turns that it accepts; a plain one for models without a template.
 
-The template of a model that has none: base models, and chat models whose files lost it.
-
-Plain words, a line break before each answer and the model's end-of-text token after it. Headings end in a line break
-and not in a space, since "Answer: " followed by "yes" is other tokens than "Answer:" followed by " yes".
-`start` is the begin-of-text token where the tokenizer puts one before every text, else empty.
+The plain template puts a line break before each answer and the model's end-of-text token after it. Its headings end in a line break
+and not in a space, because "Answer: " followed by "yes" has other tokens than "Answer:" followed by " yes". `start` is the
+begin-of-text token where the tokenizer puts one before every text, else empty.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Messages into tokens and back: the only place that renders, for training, measuring and serving alike.
 
 Masks come from rendering ever longer beginnings of a conversation, never from searching the text for markers: what the
-template adds between the prompt of a turn and the end of that turn is what the model has to say itself.
-
-What must never reach a training step: each guard is a clear error about one row.
+template adds between the prompt of a turn and the end of that turn is what the model has to say itself. What must never reach a
+training step is refused, in an error about one row.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Text that is rendered already, in segments: which of them are trained, and where the end-of-text token stands.
+"""Text that is already rendered, in segments: which ones are trained, and where the end-of-text token is.
 
 {"segments": [{"text": "…"}, {"text": "…", "train": true, "end": true}]}. A pair has its answers in `chosen_segments` and
-`rejected_segments`, behind the same `segments`. No chat template is used: what a segment says is what the model reads.
+`rejected_segments`, after the same `segments`. No chat template is used: the model reads the segments as they are.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _KEYS = ("text", "train", "end")
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of text. train: are its tokens targets? end: it ends with the tokenizer's end-of-text token, which is put there
-    unless the text has it, and is trained as the segment is.
+    """A piece of text. train: are its tokens targets? end: it ends with the tokenizer's end-of-text token, added unless the
+    text has it, and is trained if the segment is.
     """
 
     text: str
@@ -39,21 +39,21 @@ def are_segments(row: RawRow) -> bool:
 
 
 def read_segments(row: RawRow) -> Segments:
-    """What a row of sft, or a labelled one, holds. Raises DataError naming file, row and key."""
+    """The segments of a row for SFT, or of a labelled row. Raises DataError naming file, row and key."""
     found = _segments(row, SEGMENTS)
     check_targets([segment.train for segment in found], row.at(SEGMENTS))
     return found
 
 
 def read_segment_pair(row: RawRow) -> tuple[Segments, Segments]:
-    """Chosen and rejected, each behind the prompt, which is never trained. Raises DataError naming file, row and key."""
+    """Chosen and rejected, each after the prompt, which is never trained. Raises DataError naming file, row and key."""
     prompt = _segments(row, SEGMENTS)
     if any(segment.train for segment in prompt):
         raise DataError(
-            "found train: true, and the prompt of a pair is never trained",
+            "found train: true in the prompt of a pair, which is never trained",
             where=row.at(SEGMENTS),
-            expected="the prompt alone, beside chosen_segments and rejected_segments",
-            remedy="Remove train, or move what is trained into both answers.",
+            expected="only the prompt, next to chosen_segments and rejected_segments",
+            remedy="Remove train, or move the trained text into both answers.",
         )
     chosen, rejected = (
         tuple(replace(segment, train=True) for segment in _segments(row, key)) for key in (CHOSEN, REJECTED)
@@ -62,14 +62,14 @@ def read_segment_pair(row: RawRow) -> tuple[Segments, Segments]:
 
 
 def prompt_text(segments: Segments) -> str:
-    """What stands before the first trained segment: rows with the same are held out together."""
+    """The text before the first trained segment. Rows with the same prompt are held out together."""
     first = next((number for number, segment in enumerate(segments) if segment.train), len(segments))
     return "".join(segment.text for segment in segments[:first])
 
 
 def render_segments(tokenizer: ChatTokenizer, segments: Segments, *, where: str = "") -> Rendered:
-    """Each segment's tokens by itself, special tokens in its text recognised and none added; a begin-of-text token stands once
-    before the first, as a target never, where the tokenizer puts one before every text.
+    """The tokens of each segment on its own, with special tokens recognised in the text and none added. Where the tokenizer puts a
+    begin-of-text token before every text, one comes first and is never a target.
 
     where: file and row, for errors. Raises DataError where nothing is trained, or a segment ends a text for which the
     model has no token.
@@ -86,7 +86,7 @@ def render_segments(tokenizer: ChatTokenizer, segments: Segments, *, where: str 
     if start is not None and ids[:1] != [start]:
         ids, targets = [start, *ids], [False, *targets]
     if targets:
-        targets[0] = False  # nothing stands before it to be predicted from
+        targets[0] = False  # there is nothing before it to predict it from
     check_doubled_start(tokenizer, ids, where)
     check_targets(targets, where)
     return Rendered(tuple(ids), tuple(targets))

@@ -94,11 +94,11 @@ def mean_score(items: Sequence[ItemScore]) -> float:
 
 
 def failures(items: Sequence[ItemScore], knowledge: Collection[str] | None = None) -> dict[str, int | None]:
-    """Failures sorted by kind: `format` does not parse or validate; `other` is well-formed and wrong.
+    """Failures by kind: `format` does not parse or validate; `other` is well-formed and wrong.
 
-    knowledge: ids of the items that were wrong closed book and right with the right passage, None where no retrieval rung has
-    measured that; then nothing is said of this kind.
+    knowledge: ids of the items that were wrong closed book and right with the right passage, None where that was not measured; the
+    count of this kind is then None.
     """
     kinds = Counter(failure_kind(item, knowledge or ()) for item in items)
-    told = None if knowledge is None else kinds["knowledge"]
-    return {"format": kinds["format"], "knowledge": told, "other": kinds["other"]}
+    lacking = None if knowledge is None else kinds["knowledge"]
+    return {"format": kinds["format"], "knowledge": lacking, "other": kinds["other"]}

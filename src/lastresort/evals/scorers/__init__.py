@@ -1,15 +1,18 @@
 """Scorers: how right an answer is, from 0 to 1. A new one is a new file and a line in the table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lastresort.evals.scorers.forms import choice, format_ok, number
+from lastresort.data.answer_schema import misfit, schema_validator
+from lastresort.data.formats.rows import is_json, parse_json
+from lastresort.evals.scorers.forms import choice, chosen, final_number, number
 from lastresort.evals.scorers.json_scorers import json_exact, json_fields, json_valid
 from lastresort.evals.scorers.judge import PARAMETERS as JUDGE_PARAMETERS
 from lastresort.evals.scorers.judge import judge
 from lastresort.evals.scorers.python_file import python
 from lastresort.evals.scorers.scorer import AnswerForm, AsksAModel, Scorer, ScorerEntry, build_from, scores_of
 from lastresort.evals.scorers.text import contains, exact, normalized, regex, rouge_l, token_f1
+from lastresort.types import JsonObject
 
 SCORERS: dict[str, ScorerEntry] = {
     "exact": ScorerEntry(exact),
@@ -17,10 +20,10 @@ SCORERS: dict[str, ScorerEntry] = {
     "contains": ScorerEntry(contains),
     "choice": ScorerEntry(choice),
     "regex": ScorerEntry(regex, ("pattern",), main="pattern"),
-    "number": ScorerEntry(number, ("tolerance", "relative"), main="tolerance"),
-    "json_valid": ScorerEntry(json_valid),
-    "json_exact": ScorerEntry(json_exact),
-    "json_fields": ScorerEntry(json_fields),
+    "number": ScorerEntry(number, ("tolerance", "relative"), main="tolerance", reads="number"),
+    "json_valid": ScorerEntry(json_valid, reads="json"),
+    "json_exact": ScorerEntry(json_exact, reads="json"),
+    "json_fields": ScorerEntry(json_fields, reads="json"),
     "token_f1": ScorerEntry(token_f1),
     "rouge_l": ScorerEntry(rouge_l),
     "python": ScorerEntry(python, ("file", "function", "binary"), main="function"),
@@ -32,12 +35,34 @@ def build_scorer(
     name: str,
     parameters: Mapping[str, Any],
     *,
-    json_schema: dict[str, Any] | None = None,
+    json_schema: JsonObject | None = None,
     choices: tuple[str, ...] | None = None,
     about: str = "",
 ) -> Scorer:
     """The scorer of a task file; see `build_from`. about: what the task asks, for a judge."""
     return build_from(SCORERS, name, parameters, AnswerForm(json_schema, choices, about))
+
+
+def format_ok(
+    answer: str,
+    *,
+    json_schema: JsonObject | None = None,
+    choices: Sequence[str] | None = None,
+    scorer: str | None = None,
+) -> bool | None:
+    """Whether an answer has the form that was asked for, which sorts a failure into "format"; None for free text.
+
+    A schema needs JSON that is valid against it, choices need one of them. Without either, the scorer's entry says what it reads.
+    Raises TaskError if the schema itself cannot be used.
+    """
+    if json_schema is not None:
+        return is_json(answer) and misfit(schema_validator(json_schema), parse_json(answer)) is None
+    if choices is not None:
+        return chosen(answer, choices) is not None
+    entry = SCORERS.get(scorer or "")
+    if entry is None or entry.reads is None:
+        return None
+    return is_json(answer) if entry.reads == "json" else final_number(answer) is not None
 
 
 __all__ = ["SCORERS", "AsksAModel", "Scorer", "build_scorer", "format_ok", "scores_of"]

@@ -1,9 +1,4 @@
-"""Whether an answer has the form that was asked for: what sorts a failure into "format".
-
-The scorer for labels.
-
-The scorer for numbers.
-"""
+"""The scorers for labels and for numbers."""
 
 from __future__ import annotations
 
@@ -14,11 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lastresort.data.answer_schema import misfit, schema_validator
-from lastresort.data.formats.rows import is_json, parse_json
 from lastresort.errors import TaskError
 from lastresort.evals.scorers.scorer import AnswerForm, unusable_expected
-from lastresort.types import Example, JsonObject
+from lastresort.types import Example
 
 _AROUND = " \t\r\n\"'`“”‘’*.。"
 
@@ -125,24 +118,3 @@ def _amount(parameters: Mapping[str, Any], key: str) -> float:
             f"{value!r}", where=f'task file, key "score.number.{key}"', expected="a number that is not negative"
         )
     return float(value)
-
-
-def format_ok(
-    answer: str,
-    *,
-    json_schema: JsonObject | None = None,
-    choices: Sequence[str] | None = None,
-    scorer: str | None = None,
-) -> bool | None:
-    """Whether the answer parses and validates; None for free text, of which no form is asked.
-
-    A schema wants JSON that is valid against it, choices want one of them. Without either the scorer's name tells: a
-    json scorer wants JSON, `number` a number. Raises TaskError if the schema itself cannot be used.
-    """
-    if json_schema is not None:
-        return is_json(answer) and misfit(schema_validator(json_schema), parse_json(answer)) is None
-    if choices is not None:
-        return chosen(answer, choices) is not None
-    if scorer is not None and scorer.startswith("json_"):
-        return is_json(answer)
-    return final_number(answer) is not None if scorer == "number" else None

@@ -1,7 +1,4 @@
-"""Scorers for JSON answers: json_valid, json_exact, json_fields. An answer must be JSON only (see `parse_json`).
-
-JSON values compared.
-"""
+"""Scorers for JSON answers: json_valid, json_exact, json_fields. An answer must be JSON and nothing else (see `parse_json`)."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def python(parameters: Mapping[str, Any], output: AnswerForm) -> PythonFunction:
 def _load(path: Path) -> ModuleType:
     if not path.is_file():
         raise TaskError(
-            f"{path} is not there",
+            f"no such file: {path}",
             where=_KEY,
             expected="a Python file",
             remedy="Correct the path.",
@@ -131,10 +131,10 @@ def _signature(function: Callable[..., Any], path: Path, name: str) -> inspect.S
         return inspect.signature(function)
     except (ValueError, TypeError) as error:  # some functions written in C do not say
         raise TaskError(
-            "a function that does not say what it takes",
+            "a function without a readable signature",
             where=f"{path}, {name}",
             expected="(answer, expected) or (answer, expected, example)",
-            remedy="Call it from a function of your own.",
+            remedy="Wrap it in a Python function.",
         ) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from lastresort.errors import DataError, TaskError
 from lastresort.types import Example, JsonObject
@@ -56,11 +56,14 @@ class AnswerForm:
 
 @dataclass(frozen=True, slots=True)
 class ScorerEntry:
-    """A line of the table. parameters: the names it takes. main: the one that a bare value stands for."""
+    """A line of the table. parameters: the names it takes. main: the one that a bare value stands for. reads: what an answer must
+    hold to be scored at all, None for any text.
+    """
 
     build: Callable[[Mapping[str, Any], AnswerForm], Scorer]
     parameters: tuple[str, ...] = ()
     main: str | None = None
+    reads: Literal["json", "number"] | None = None
 
 
 def build_from(

@@ -1,11 +1,4 @@
-"""Scorers for short texts: exact, normalized, contains.
-
-Text cut into words in any script, and text folded for comparison.
-
-The scorer by regular expression.
-
-Graded scorers by shared words: token_f1 and rouge_l.
-"""
+"""Scorers for text: exact, normalized, contains, regex, and by shared words token_f1 and rouge_l."""
 
 from __future__ import annotations
 
