@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lastresort.data.answer_schema import misfit, schema_validator
+from lastresort.data.answer_schema import schema_validator, violation
 from lastresort.data.check import refuse_invalid_outputs
 from lastresort.errors import DataError, TaskError
 from lastresort.evals.scorers import build_scorer
@@ -84,8 +84,8 @@ def test_an_unusable_schema_is_refused_by_each_of_its_users(case: str, tmp_path:
 )
 def test_what_resolves_within_the_schema_is_taken(schema: dict[str, Any]) -> None:
     validator = schema_validator(schema)
-    assert misfit(validator, {}) is None
-    assert misfit(validator, 3) is not None
+    assert violation(validator, {}) is None
+    assert violation(validator, 3) is not None
 
 
 def test_a_deep_answer_to_a_recursive_schema_is_wrong_at_worst() -> None:
@@ -96,4 +96,4 @@ def test_a_deep_answer_to_a_recursive_schema_is_wrong_at_worst() -> None:
     scorer = build_scorer("json_valid", {}, json_schema=TREE)
     assert scorer(answer, Example("1", (Message("user", "q"),), "{}")) in (0.0, 1.0)
     wide = {"allOf": [{"allOf": [{"allOf": [{"allOf": [{"properties": {"next": {"$ref": "#"}}}]}]}]}]}
-    assert "too deep" in str(misfit(schema_validator(wide), deep))
+    assert "too deep" in str(violation(schema_validator(wide), deep))

@@ -11,6 +11,7 @@ import pytest
 from climb_support import TEAMS, rows, scripted_task
 from lastresort.climb.prepare import PreparedTask, data_report, prepare
 from lastresort.errors import DataError, TaskError
+from lastresort.records.reasons import RowsLeftOut
 from lastresort.spec.task import load_task
 
 Rows = list[dict[str, str]]
@@ -155,7 +156,7 @@ def test_leaks_are_reported_though_they_have_left_train(tmp_path: Path) -> None:
     found = prepared_apart(tmp_path, [*train, test[0]], dev, test)
     assert found.leaks == 1
     assert len(found.split.train) == len(train)
-    assert found.notes == ("1 training row was also in dev or test and left out of training.",)
+    assert found.notes == (RowsLeftOut("train", "in dev or test", 1),)
     report = data_report(found, None, None)
     finding = report.finding("exact_leaks")
     assert finding is not None
@@ -171,10 +172,7 @@ def test_dev_items_in_test_and_repeats_leave_and_stay_reported(tmp_path: Path) -
     assert (len(found.split.train), len(found.split.dev), len(found.split.test)) == (100, 40, 120)
     assert found.n_units == 120
     assert [item.output for item in found.split.test if item.row in (4, 121)] == [test[3]["output"]]
-    assert found.notes == (
-        "1 dev item was also in test and left out of dev.",
-        "1 test item repeated an input of test and was left out: each input counts once.",
-    )
+    assert found.notes == (RowsLeftOut("dev", "in test", 1), RowsLeftOut("test", "repeated", 1))
     report = data_report(found, None, None)
     assert {finding.kind for finding in report.findings} == {"exact_duplicates", "dev_in_test", "conflicting_labels"}
 

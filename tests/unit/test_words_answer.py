@@ -182,9 +182,9 @@ REASONS: list[tuple[value.Reason, str]] = [
     ),
     (
         value.RowsLeftOut("train", "in dev or test", 1),
-        "1 training row also stood in dev or test and was left out of training.",
+        "1 training row was also in dev or test and left out of training.",
     ),
-    (value.RowsLeftOut("dev", "in test", 2), "2 dev items also stood in test and were left out of dev."),
+    (value.RowsLeftOut("dev", "in test", 2), "2 dev items were also in test and left out of dev."),
     (
         value.RowsLeftOut("test", "repeated", 1),
         "1 test item repeated an input of test and was left out: each input counts once.",

@@ -42,7 +42,7 @@ def schema_validator(schema: JsonObject) -> Any:
     return _validator(json.dumps(schema))
 
 
-def misfit(validator: Any, value: Any) -> str | None:
+def violation(validator: Any, value: Any) -> str | None:
     """Where and why a value is not valid, None if it is. A value too deep for the schema to be followed is not."""
     from jsonschema.exceptions import best_match
 

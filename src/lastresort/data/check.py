@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from lastresort.data.answer_schema import misfit, schema_validator
+from lastresort.data.answer_schema import schema_validator, violation
 from lastresort.data.duplicates import exact_groups, near_pairs, normalised
 from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.data.preferences import PreferenceRow
@@ -86,7 +86,7 @@ def _schema_check(schema: JsonObject) -> Check:
             value = parse_json(output)
         except NotJson as error:
             return f'"{short(output)}" is not JSON' + ("" if error.line is not None else f" ({short(error.reason)})")
-        fault = misfit(validator, value)
+        fault = violation(validator, value)
         return None if fault is None else short(fault, 120)
 
     return check

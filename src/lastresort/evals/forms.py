@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from lastresort.data.answer_schema import misfit, schema_validator
+from lastresort.data.answer_schema import schema_validator, violation
 from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.evals.scorers.forms import chosen, fold_label
 from lastresort.evals.scorers.scorer import AnswerForm
@@ -85,7 +85,7 @@ def _allowed(text: str, schema: JsonObject) -> bool:
         value = parse_json(text)
     except NotJson:
         return False
-    return misfit(schema_validator(schema), value) is None
+    return violation(schema_validator(schema), value) is None
 
 
 def _texts(value: Any) -> Iterator[str]:

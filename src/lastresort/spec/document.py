@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from lastresort.data.formats.rows import half_pair
+from lastresort.data.formats.rows import lone_surrogate
 from lastresort.errors import TaskError
 from lastresort.spec.values import Key, describe, dotted, nearest_file, shortened
 from lastresort.types import Json, JsonObject
@@ -241,8 +241,10 @@ class _Walk:
         if isinstance(node, yaml.SequenceNode) and tag == "seq":
             return [self.value(child, (*key, index)) for index, child in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and tag in _SCALARS:
-            if half_pair(node.value) is not None:
-                self._refuse(node, key, f"half of a surrogate pair ({half_pair(node.value)})", "text", "Remove it.")
+            if lone_surrogate(node.value) is not None:
+                self._refuse(
+                    node, key, f"half of a surrogate pair ({lone_surrogate(node.value)})", "text", "Remove it."
+                )
             pattern, convert = _SCALARS[tag]
             if pattern.match(node.value):
                 return convert(node.value)

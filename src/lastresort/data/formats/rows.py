@@ -55,7 +55,7 @@ def parse_json(text: str) -> Any:
     return value
 
 
-def half_pair(text: str) -> str | None:
+def lone_surrogate(text: str) -> str | None:
     """The first lone half of a surrogate pair, escaped; None where there is none."""
     found = None if text.isascii() else _HALF.search(text)
     return None if found is None else f"\\u{ord(found[0]):04x}"
@@ -105,7 +105,7 @@ def _whole(text: str) -> int:
 
 def _refuse_halves(value: Any) -> None:
     """value: at most DEEPEST levels."""
-    if isinstance(value, str) and (half := half_pair(value)) is not None:
+    if isinstance(value, str) and (half := lone_surrogate(value)) is not None:
         raise NotJson(f"half of a surrogate pair ({half}), which is no character", "Remove it or write the whole pair.")
     if isinstance(value, dict):
         for key, inner in value.items():

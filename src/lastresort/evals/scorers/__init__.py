@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lastresort.data.answer_schema import misfit, schema_validator
+from lastresort.data.answer_schema import schema_validator, violation
 from lastresort.data.formats.rows import is_json, parse_json
 from lastresort.evals.scorers.forms import choice, chosen, final_number, number
 from lastresort.evals.scorers.json_scorers import json_exact, json_fields, json_valid
@@ -56,7 +56,7 @@ def format_ok(
     Raises TaskError if the schema itself cannot be used.
     """
     if json_schema is not None:
-        return is_json(answer) and misfit(schema_validator(json_schema), parse_json(answer)) is None
+        return is_json(answer) and violation(schema_validator(json_schema), parse_json(answer)) is None
     if choices is not None:
         return chosen(answer, choices) is not None
     entry = SCORERS.get(scorer or "")

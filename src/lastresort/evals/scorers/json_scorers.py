@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lastresort.data.answer_schema import misfit, schema_validator
+from lastresort.data.answer_schema import schema_validator, violation
 from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.evals.scorers.scorer import AnswerForm, unusable_expected
 from lastresort.types import Example
@@ -45,7 +45,7 @@ class JsonValid:
             value = parse_json(answer)
         except NotJson:
             return 0.0
-        return float(self.validator is None or misfit(self.validator, value) is None)
+        return float(self.validator is None or violation(self.validator, value) is None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ def _left_out(found: value.RowsLeftOut) -> str:
         rows = "1 preference holds an input" if found.n == 1 else f"{found.n} preferences hold inputs"
         return f"{rows} of dev or test and {were} left out of training."
     rows, side = ("training row", "training") if found.rows == "train" else ("dev item", "dev")
-    return f"{counted(found.n, rows)} also stood {found.because} and {were} left out of {side}."
+    return f"{counted(found.n, rows)} {were} also {found.because} and left out of {side}."
 
 
 def _why_stopped(stop: value.Stopped) -> str:
