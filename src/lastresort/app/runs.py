@@ -180,7 +180,7 @@ def _instruction(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no text in UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise InputError(
             f"cannot be read ({reason})",
             where=str(path),
