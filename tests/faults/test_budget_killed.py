@@ -95,9 +95,9 @@ def test_a_dear_answer_among_kept_ones_is_paid_in_full(tmp_path: Path) -> None:
         models = OpenModels(cache, base_folder=task.folder, base_name="m", tuned_name="n", prompt_price=PRICE)
         scorer, progress = build_scorer("choice", {}, choices=TEAMS), SilentProgress()
         bench = Workbench(task, (), (), scorer, record, tmp_path, models, progress, 8, pay=payments.append)
-        kept = [item for batch in bench.measured(system, short) for item in batch]
+        kept = bench.test_scores(system, short, "kept")
         before = sum(payments)
-        [mixed] = bench.measured(system, [*short, long])
+        mixed = bench.test_scores(system, [*short, long], "one batch")
     assert before == sum(item.usd for item in kept) > 0
     assert sum(payments) - before == mixed[-1].usd > sum(item.usd for item in kept)
     assert sum(item.usd for item in mixed) == sum(payments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -11,18 +11,18 @@ from typing import Protocol, runtime_checkable
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.split import groups_of
 from lastresort.evals.executor import Executor, JobRefused, LocalExecutor, MeasureJob, Result, run_in_order
-from lastresort.evals.measure import mean_score, measured
+from lastresort.evals.measure import mean_score
 from lastresort.evals.scorers import Scorer
 from lastresort.hardware.plan.setup import Setup
 from lastresort.ladder import RUNGS
-from lastresort.models.protocol import Pay, pay_on_answer
+from lastresort.models.protocol import Pay
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.searches import SearchFinding
 from lastresort.records.skips import Skip
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task
-from lastresort.stop import NEVER, Stop, StopRequest, check
+from lastresort.stop import NEVER, Stop, StopRequest
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import FILE, save_system
 from lastresort.systems.lookup import Passages
@@ -173,29 +173,6 @@ class Workbench:
         """Run jobs and use their results in the order of the jobs. Returns the request that stopped some of them, else None."""
         executor = self.executor or LocalExecutor(self.answerer, self.scorer, self.task.output, self.progress, self.pay)
         return run_in_order(executor, jobs, use, stop, self.pay)
-
-    def measured(
-        self,
-        system: System,
-        examples: Sequence[Example],
-        *,
-        refused_is_wrong: bool = False,
-    ) -> Iterator[list[ItemScore]]:
-        """Scores batch by batch, within the budget. refused_is_wrong: as in `evals.measure.measured`."""
-        answerer = self.answerer(system)
-        check(self.stop)
-        for batch in measured(
-            answerer,
-            examples,
-            self.scorer,
-            self.task.output,
-            batch_size=answerer.model.batch_size,
-            refused_is_wrong=refused_is_wrong,
-            on_answer=pay_on_answer(self.pay),
-        ):
-            self.progress.advance(len(batch), note=f"{mean_score(batch):.2f}")
-            yield batch
-            check(self.stop)
 
     def dev_groups(self) -> list[str] | None:
         """The group of each dev item, None if rows have no groups."""
