@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lastresort.records.decision_parts import ComparedWay
+
 SPENT = {"memory_bytes": 2_340_000_000, "seconds": 184.2, "tokens_per_s": 812.4}
 ANSWERED = {"memory_bytes": 1_120_000_000, "seconds": 41.0, "tokens_per_s": 95.0}
 COST = {"tokens_in": 21_300, "tokens_out": 8_100, "seconds": 675.6, "usd": 0.0}
@@ -45,3 +47,7 @@ def compared_ways(
         entry("nf4", 0.92, -0.01, interval=[-0.06, 0.04], verdict="UNDERPOWERED"),
         entry("full", None, learning_rate=None, seeds=failed, training=None, answering=None),
     ]
+
+
+def typed_ways(ways: list[dict[str, Any]] | None = None) -> list[ComparedWay]:
+    return [ComparedWay.model_validate(way) for way in ways or compared_ways()]

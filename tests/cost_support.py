@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from climb_support import rows, scripted_task
+from lastresort.records.decision_parts import BreakEven
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.rung import Search, Workbench, candidate_of
 from lastresort.spec.task import Task
@@ -83,6 +84,11 @@ def costs(**changes: Any) -> dict[str, Any]:
     for number, rung in enumerate(("prompting", "sft")):
         found["systems"][number] |= changes.pop(rung, {})
     return found | changes
+
+
+def priced(**changes: Any) -> BreakEven:
+    """As `costs`, typed."""
+    return BreakEven.model_validate(costs(**changes))
 
 
 class Tuned:

@@ -125,7 +125,7 @@ def make(folder: Path, name: str, seed: int = 0) -> Path:
         decision = _decision(sample, entries)
         record.append(ClimbDecided(decision=RunView.model_validate(decision)))
         record.append(ClimbFinished())
-    write_decision(folder, decision)
+    write_decision(folder, RunView.model_validate(decision))
     return folder
 
 
@@ -152,6 +152,11 @@ DATA = DataReport(
         ),
     ),
 )
+
+
+def remade(decision: RunView, **keys: Any) -> RunView:
+    """The decision with other values under these keys, written as in decision.json."""
+    return RunView.model_validate(decision.as_json() | keys)
 
 
 def _rung(record: Record, sample: Sample, rung: RungMade, rng: random.Random) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from comparison_sample import compared_ways, entry
+from comparison_sample import compared_ways, entry, typed_ways
+from gate_report_support import gate_found
 from lastresort.errors import ContractError
+from lastresort.records.decision import RunView
 from lastresort.records.record import Record
 from lastresort.report import comparison
 from lastresort.report.decision import read_decision, validate_decision, write_decision
@@ -21,7 +23,7 @@ from lastresort.report.html import page
 from lastresort.report.markdown import markdown
 from lastresort.report.story import gather
 from lastresort.report.terminal import ladder_table
-from report_support import HOSTILE, make
+from report_support import HOSTILE, make, remade
 
 FINDING = (
     "QLoRA scores lower than LoRA; the merged adapter and the adapter on a 4-bit base cannot be told apart from LoRA; training of "
@@ -32,19 +34,19 @@ FINDING = (
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     folder = make(tmp_path / "run", "sft-met")
-    write_decision(folder, read_decision(folder) | {"compare": compared_ways()})
+    write_decision(folder, remade(read_decision(folder), compare=compared_ways()))
     return folder
 
 
-def html_of(folder: Path, decision: dict[str, Any]) -> str:
+def html_of(folder: Path, decision: RunView) -> str:
     with Record.open(folder, read_only=True) as record:
         return page(gather(record, decision), "run").replace("\u00a0", " ")
 
 
 def test_the_title_says_who_scores_otherwise() -> None:
-    assert comparison.finding(compared_ways()) == FINDING
+    assert comparison.finding(typed_ways()) == FINDING
     better = [entry("lora", 0.5), entry("full", 0.7, 0.2, interval=[0.1, 0.3], verdict="NON_INFERIOR")]
-    assert comparison.finding(better) == "Training of all weights scores higher than LoRA"
+    assert comparison.finding(typed_ways(better)) == "Training of all weights scores higher than LoRA"
 
 
 def test_the_page_draws_every_way_that_was_compared(run: Path) -> None:
@@ -70,7 +72,7 @@ def test_the_page_draws_every_way_that_was_compared(run: Path) -> None:
     assert cells == ["89.0%", "89.0 89.0 89.0", "0.0003", "2.34 GB", "3 min 4 s", "812", "1.12 GB", "41 s"]
     assert "with 3 seeds by the settings of the winner, to epoch 3, and answered all 300 test items" in section
     assert "(90%; with few seeds it is wide)" in section
-    before = html_of(run, decision | {"compare": []})
+    before = html_of(run, remade(decision, compare=[]))
     assert 'id="comparison"' not in before
     assert text.count("the comparison<small>") == 5
     spent = re.compile(r"<tfoot>.*?</tfoot>", re.DOTALL)
@@ -102,11 +104,11 @@ def test_markdown_has_a_table(run: Path) -> None:
 def test_a_repaired_winner_is_not_what_was_trained_in_several_ways(run: Path) -> None:
     decision = read_decision(run)
     assert "before its repair" not in markdown(decision)
-    assert "these are the settings before its repair." in markdown(decision | {"first_gate": {"verdict": "HOLD"}})
+    assert "these are the settings before its repair." in markdown(remade(decision, first_gate=gate_found()))
 
 
 def test_what_was_said_cannot_become_markup(run: Path) -> None:
-    decision = read_decision(run) | {"compare": compared_ways(HOSTILE)}
+    decision = remade(read_decision(run), compare=compared_ways(HOSTILE))
     assert "<script>alert" not in html_of(run, decision)
     assert "<script>" not in markdown(decision)
 
@@ -132,7 +134,7 @@ FAULTS: dict[str, Callable[[list[dict[str, Any]]], Any]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_no_decision_says_so(run: Path, fault: str) -> None:
-    decision = read_decision(run)
+    decision = read_decision(run).as_json()
     validate_decision(decision)
     with pytest.raises(ContractError, match=r"decision\.json: found"):
         validate_decision(decision | {"compare": faulty(FAULTS[fault])})

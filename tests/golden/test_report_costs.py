@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cost_support import costs
+from cost_support import costs, priced
+from lastresort.records.decision import RunView
+from lastresort.records.decision_parts import BreakEven
 from lastresort.report.charts.cost import calls_shown, cost_chart, lines_of
 from lastresort.report.decision import read_decision, write_decision
 from lastresort.report.html import write_report
@@ -18,7 +20,7 @@ from lastresort.report.markdown import markdown
 from lastresort.report.terminal import ladder_table
 from lastresort.report.words import break_even
 from lastresort.report.words.wording import price, short_duration, spaced
-from report_support import HOSTILE, make
+from report_support import HOSTILE, make, remade
 
 NEVER = {"crossing": "never", "calls": None, "months": None}
 AT_ONCE = {"crossing": "at_once", "calls": 0, "months": 0.0}
@@ -65,16 +67,17 @@ NO_PRICE = {
     ],
 )
 def test_the_finding(changes: dict[str, Any], sentence: str) -> None:
-    assert sentence in spaced(break_even.finding(costs(**changes)))
+    assert sentence in spaced(break_even.finding(priced(**changes)))
 
 
 def test_the_finding_where_one_system_was_measured() -> None:
-    entry = costs(pairs=[])
-    one = entry | {"systems": entry["systems"][:1]}
+    one = priced(pairs=[], systems=costs()["systems"][:1])
     assert break_even.finding(one) == "1,000 calls cost $3.75 with prompting"
     none = costs(**{**NO_PRICE, "pair": {}}) | {"pairs": []}
     none["systems"] = none["systems"][:1]
-    assert break_even.finding(none).startswith("The cost per call is unknown: the task does not set `use.prompt_price`")
+    assert break_even.finding(BreakEven.model_validate(none)).startswith(
+        "The cost per call is unknown: the task does not set `use.prompt_price`"
+    )
     assert not break_even.is_worth_a_line(one, "quality")
     assert break_even.is_worth_a_line(one, "cost")
     assert not break_even.is_worth_a_line(None, "cost")
@@ -94,29 +97,29 @@ def cost_reasons(entry: dict[str, Any] | None, goal: str) -> list[str]:
 
 
 def test_reasons() -> None:
-    assert cost_reasons(costs(), "quality") == REASONS
-    one_model = cost_reasons(costs(sft={"model": "openai:large"}), "quality")
+    assert cost_reasons(priced(), "quality") == REASONS
+    one_model = cost_reasons(priced(sft={"model": "openai:large"}), "quality")
     assert one_model == [REASONS[0], REASONS[2]]
     assert cost_reasons(None, "cost") == []
 
 
 def test_reasons_where_money_is_unknown() -> None:
-    told = cost_reasons(costs(**IN_SECONDS), "quality")
+    told = cost_reasons(priced(**IN_SECONDS), "quality")
     assert "prompting (few-shot-5) 31 min 40 s of this machine, with" in told[0]
     assert told[-1] == (
         "Some costs are unknown in money: the task does not set `use.hourly_price`; systems on this "
         "machine are compared by its time."
     )
     assert not any("$" in sentence for sentence in told)
-    assert "prompting (few-shot-5) unknown, with" in cost_reasons(costs(**NO_PRICE), "quality")[0]
+    assert "prompting (few-shot-5) unknown, with" in cost_reasons(priced(**NO_PRICE), "quality")[0]
 
 
 def test_what_the_figures_rest_on() -> None:
-    told = spaced(break_even.basis(costs()))
+    told = spaced(break_even.basis(priced()))
     assert told.startswith("Means over 42 test items. Endpoint calls: every token at full price, no discount")
     assert "Local calls: their share of this machine at $1.80 an hour, measured in batches" in told
-    assert "endpoint" not in break_even.basis(costs(**IN_SECONDS))
-    assert "use.hourly_price" in break_even.basis(costs(**IN_SECONDS))
+    assert "endpoint" not in break_even.basis(priced(**IN_SECONDS))
+    assert "use.hourly_price" in break_even.basis(priced(**IN_SECONDS))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +151,7 @@ def numbers(pattern: str, drawn: str) -> list[float]:
 
 
 def test_the_curves_begin_at_the_training_and_cross_where_it_is_paid_back() -> None:
-    entry = costs()
+    entry = priced()
     assert [(line.name, line.start, line.per_call) for line in lines_of(entry)] == [
         ("prompting", 0.0, 0.00375),
         ("sft", 3.5, 0.00025),
@@ -169,17 +172,17 @@ def test_the_curves_begin_at_the_training_and_cross_where_it_is_paid_back() -> N
 
 
 def test_without_a_crossing_a_year_is_shown() -> None:
-    entry = costs(pair=NEVER, sft={"per_call_usd": 0.004})
+    entry = priced(pair=NEVER, sft={"per_call_usd": 0.004})
     assert calls_shown(entry, lines_of(entry)) == 4800
     drawn = str(cost_chart(entry, ""))
     assert "crossing" not in drawn
     assert drawn.count("<polyline") == 2
-    unknown_volume = entry | {"calls_per_month": None}
+    unknown_volume = entry.replaced(calls_per_month=None)
     assert calls_shown(unknown_volume, lines_of(unknown_volume)) == pytest.approx(3.5 / 0.004)
 
 
 def test_curves_in_hours_of_the_machine() -> None:
-    drawn = str(cost_chart(costs(**IN_SECONDS), ""))
+    drawn = str(cost_chart(priced(**IN_SECONDS), ""))
     assert "hours of this machine, added up" in drawn
     assert "$" not in drawn
     assert ">5,000 calls, 12.5 months</text>" in drawn
@@ -198,7 +201,7 @@ def test_curves_in_hours_of_the_machine() -> None:
     ],
 )
 def test_what_cannot_be_compared_is_not_drawn(changes: dict[str, Any]) -> None:
-    assert cost_chart(costs(**changes), "") is None
+    assert cost_chart(priced(**changes), "") is None
 
 
 def test_many_crossings_have_labels_apart() -> None:
@@ -206,7 +209,7 @@ def test_many_crossings_have_labels_apart() -> None:
     retrieval = {**entry["systems"][0], "rung": "retrieval", "per_call_usd": 0.00376}
     entry["systems"].insert(1, retrieval)
     entry["pairs"].append({**entry["pairs"][0], "untuned": "retrieval", "calls": 998, "months": 2.495})
-    drawn = str(cost_chart(entry, ""))
+    drawn = str(cost_chart(BreakEven.model_validate(entry), ""))
     assert drawn.count('class="crossing"') == 2
     labels = [float(y) for y in re.findall(r'y="([\d.]+)" text-anchor="\w+">[\d,]+ calls', drawn)]
     assert abs(labels[0] - labels[1]) >= 16
@@ -215,8 +218,8 @@ def test_many_crossings_have_labels_apart() -> None:
     assert min(abs(a - b) for i, a in enumerate(names) for b in names[:i]) >= 15.9
 
 
-def costed(folder: Path, **changes: Any) -> dict[str, Any]:
-    decision = read_decision(make(folder, "costed")) | {"break_even": costs(**changes)}
+def costed(folder: Path, **changes: Any) -> RunView:
+    decision = remade(read_decision(make(folder, "costed")), break_even=costs(**changes))
     write_decision(folder, decision)
     return decision
 

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from pydantic import ValidationError
 
 from cost_support import costs
 from gate_report_support import gate_found, gated
 from lastresort.errors import ContractError, DataError
+from lastresort.records.decision import RunView
 from lastresort.report.decision import read_decision, validate_decision, write_decision
 from lastresort.report.schema import schema_of
 from lastresort.systems.running import is_held
@@ -27,7 +29,7 @@ judge retrieval test_reuse rungs gate first_gate repairs compare break_even winn
 
 @pytest.fixture(scope="module")
 def decision(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return read_decision(make(tmp_path_factory.mktemp("run") / "run", "sft-met"))
+    return read_decision(make(tmp_path_factory.mktemp("run") / "run", "sft-met")).as_json()
 
 
 def test_the_schema_is_one_and_closed_at_every_known_level() -> None:
@@ -41,7 +43,7 @@ def test_the_schema_is_one_and_closed_at_every_known_level() -> None:
 def test_samples_are_valid_and_read_as_written(tmp_path: Path, name: str) -> None:
     folder = make(tmp_path / "run", name)
     found = read_decision(folder)
-    validate_decision(found)
+    assert validate_decision(found.as_json()) == found
     write_decision(folder, found)
     assert read_decision(folder) == found
 
@@ -125,8 +127,8 @@ def test_faults_are_refused(decision: dict[str, Any], tmp_path: Path, fault: str
     FAULTS[fault](found)
     with pytest.raises(ContractError, match=r"decision\.json: found"):
         validate_decision(found)
-    with pytest.raises(ContractError):
-        write_decision(tmp_path, found)
+    with pytest.raises((ContractError, ValidationError)):
+        write_decision(tmp_path, RunView.model_validate(found))
     assert not (tmp_path / "decision.json").exists()
 
 
@@ -177,7 +179,7 @@ def test_a_damaged_file_is_the_users_to_mend(tmp_path: Path, content: bytes, sen
 
 
 def test_the_file_is_utf8_and_ends_with_a_line(decision: dict[str, Any], tmp_path: Path) -> None:
-    path = write_decision(tmp_path, decision | {"answer": "Ja: sft erfüllt es."})
+    path = write_decision(tmp_path, RunView.model_validate(decision | {"answer": "Ja: sft erfüllt es."}))
     text = path.read_text("utf-8")
     assert "erfüllt" in text
     assert text.endswith("}\n")
@@ -186,7 +188,7 @@ def test_the_file_is_utf8_and_ends_with_a_line(decision: dict[str, Any], tmp_pat
 
 @pytest.mark.parametrize("verdict", ["SHIP", "HOLD", "REJECT"])
 def test_a_gate_is_held_with_all_that_it_found(decision: dict[str, Any], tmp_path: Path, verdict: str) -> None:
-    found = gated(copy.deepcopy(decision), verdict)
+    found = RunView.model_validate(gated(copy.deepcopy(decision), verdict))
     write_decision(tmp_path, found)
     assert read_decision(tmp_path) == found
 
@@ -196,9 +198,9 @@ def test_a_winner_is_held_only_where_its_decision_says_so(decision: dict[str, An
     assert not is_held(folder)
     for verdict, held in (("HOLD", True), ("SHIP", False)):
         (tmp_path / "run").mkdir(exist_ok=True)
-        write_decision(tmp_path / "run", gated(copy.deepcopy(decision), verdict))
+        write_decision(tmp_path / "run", RunView.model_validate(gated(copy.deepcopy(decision), verdict)))
         assert is_held(folder) is held
-    write_decision(tmp_path / "run", gated(copy.deepcopy(decision)))
+    write_decision(tmp_path / "run", RunView.model_validate(gated(copy.deepcopy(decision))))
     assert not is_held(tmp_path / "run" / "candidates")
     (tmp_path / "run" / "decision.json").write_text("[1", encoding="utf-8")
     assert not is_held(folder)

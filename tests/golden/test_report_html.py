@@ -13,6 +13,7 @@ import pytest
 from cost_support import costs
 from gate_report_support import HELD, gated
 from lastresort.errors import DataError
+from lastresort.records.decision import RunView
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
 from lastresort.report.html import write_report
@@ -61,7 +62,7 @@ class Page(HTMLParser):
 
 def drawn(folder: Path, name: str) -> tuple[str, Page, dict]:
     text = write_report(make(folder, name)).read_text("utf-8")
-    return text, Page(text), read_decision(folder)
+    return text, Page(text), read_decision(folder).as_json()
 
 
 @pytest.fixture(scope="module", params=SAMPLES)
@@ -267,14 +268,15 @@ def test_a_record_that_holds_little_still_makes_a_page(tmp_path: Path) -> None:
     write_decision(tmp_path / "bare", decision)
     page = Page(write_report(tmp_path / "bare").read_text("utf-8"))
     assert page.misplaced == []
-    assert decision["answer"] in page.text
+    assert decision.answer in page.text
 
 
 def gated_page(folder: Path, verdict: str) -> tuple[str, Page]:
     from lastresort.report.decision import write_decision
 
     run = make(folder / "run", "sft-met")
-    write_decision(run, gated(read_decision(run), verdict) | {"break_even": costs()})
+    found = gated(read_decision(run).as_json(), verdict) | {"break_even": costs()}
+    write_decision(run, RunView.model_validate(found))
     text = write_report(run).read_text("utf-8")
     return text, Page(text)
 
@@ -312,8 +314,8 @@ def test_the_time_of_the_gate_is_in_the_total(tmp_path: Path) -> None:
     with Record.open(make(tmp_path / "run", "sft-met"), read_only=True) as record:
         decision = read_decision(tmp_path / "run")
         before = gather(record, decision).total
-        after = gather(record, gated(decision)).total
-    assert after["seconds"] == pytest.approx(before["seconds"] + 88.5)
+        after = gather(record, RunView.model_validate(gated(decision.as_json()))).total
+    assert after.seconds == pytest.approx(before.seconds + 88.5)
 
 
 def test_a_missing_part_is_one_sentence(tmp_path: Path) -> None:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lastresort.records.decision import Failures, RungView
+from lastresort.records.measurement import BarTest, Cost
 from lastresort.records.record import ItemScore
 from lastresort.report.charts import scale
 from lastresort.report.charts.loss import loss_chart, smoothed, thinned, went_furthest
+from lastresort.report.decision import read_decision
 from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.html import labelled
 from lastresort.report.story import examples
 from lastresort.report.words import titles as findings
 from lastresort.report.words import wording
+from report_support import make
 
 KEYED = '{"team": "billing", "urgent": true, "tags": ["a", "b"], "n": 1}'
 
@@ -166,6 +172,12 @@ def test_smoothing_and_thinning_keep_ends() -> None:
     assert thinned(points[:1]) == points[:1]
 
 
+def tested(verdict: str, **keys: Any) -> BarTest:
+    decided = None if verdict == "UNDECIDED" else {"by": "sequence", "error": 0.05, "limit": 0.8}
+    found = {"score": 0.5, "n_used": 9, "n_available": 9, "unit": "item", "interval": (0.2, 0.9), "n_needed": None}
+    return BarTest.model_validate({**found, "verdict": verdict, "decided": decided, **keys})
+
+
 @pytest.mark.parametrize(
     ("found", "text"),
     [
@@ -190,13 +202,13 @@ def test_smoothing_and_thinning_keep_ends() -> None:
         (wording.listed(["a", "b", "c"]), "a, b and c"),
         (wording.sentence("no knowledge"), "No knowledge."),
         (wording.sentence("why?"), "Why?"),
-        (wording.what_would_decide({"n_needed": None, "n_available": 9, "unit": "group"})[:17], "The score is too "),
+        (wording.what_would_decide(tested("UNDECIDED", unit="group"))[:17], "The score is too "),
         (
-            wording.what_would_decide({"n_needed": 8, "n_available": 9, "unit": "item"}),
+            wording.what_would_decide(tested("UNDECIDED", n_needed=8)),
             "About 8 test items would decide it.",
         ),
-        (wording.of_units({"n_used": 9, "n_available": 9, "unit": "group"}), "all 9 groups"),
-        (wording.of_units({"n_used": 9, "n_available": 1200, "unit": "item"}), "9 of 1,200 items"),
+        (wording.of_units(tested("MET", unit="group")), "all 9 groups"),
+        (wording.of_units(tested("MET", n_available=1200)), "9 of 1,200 items"),
         (wording.counted(1, "group"), "1 group"),
     ],
 )
@@ -233,8 +245,7 @@ def test_wording(found: str, text: str) -> None:
     ],
 )
 def test_how_it_was_decided(by: str, verdict: str, limit: float, interval: tuple[float, float], text: str) -> None:
-    test = {"verdict": verdict, "interval": interval, "unit": "group"}
-    test["decided"] = {"by": by, "limit": limit, "error": 0.05}
+    test = tested(verdict, interval=interval, unit="group", decided={"by": by, "limit": limit, "error": 0.05})
     assert wording.how_decided(test, 0.8).replace("\u00a0", " ") == text
 
 
@@ -266,8 +277,19 @@ def test_examples_show_every_kind_and_the_worst_first() -> None:
     assert examples([]) == ()
 
 
-def rung(name: str, verdict: str | None, score: float = 0.5) -> dict[str, object]:
-    return {"name": name, "test": verdict and {"verdict": verdict, "score": score}}
+def rung(name: str, verdict: str | None) -> RungView:
+    return RungView(
+        name=name,
+        applies=True,
+        skipped_because=None,
+        candidates=(),
+        chosen=None,
+        test=None if verdict is None else tested(verdict),
+        gate=None,
+        failures=Failures(format=0, knowledge=None, other=0),
+        cost=Cost(tokens_in=0, tokens_out=0, seconds=0, usd=0),
+        early_warnings=(),
+    )
 
 
 @pytest.mark.parametrize(
@@ -305,5 +327,6 @@ def rung(name: str, verdict: str | None, score: float = 0.5) -> dict[str, object
         ([rung("retrieval", None)], "No rung could be tested"),
     ],
 )
-def test_titles_state_the_finding(rungs: list[dict[str, object]], title: str) -> None:
-    assert findings.of_ladder({"bar": 0.8, "rungs": rungs}).replace("\u00a0", " ") == title
+def test_titles_state_the_finding(tmp_path: Path, rungs: list[RungView], title: str) -> None:
+    decision = read_decision(make(tmp_path, "prompting-met")).replaced(bar=0.8, rungs=rungs)
+    assert findings.of_ladder(decision).replace("\u00a0", " ") == title

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
+from lastresort.records.decision_parts import RepairView
 from lastresort.report import repairs
 from lastresort.report.charts.tradeoff import points, tradeoff_chart
+
+SECOND_GATE = {"verdict": "SHIP", "mode": "quick", "seed": 3, "alpha": 0.05, "artefact_sha256": None}
+SECOND_GATE |= {"reasons": ["Ship."], "measures": []}
 
 
 def repair(
     kind: str, setting: float, dev: float | None, lost: float, *, good: bool, frozen: bool = False
-) -> dict[str, Any]:
+) -> RepairView:
     general = {
         "name": "general",
         "suite": "general",
@@ -22,7 +25,7 @@ def repair(
         "n": 208,
         "counts": True,
     }
-    return {
+    found = {
         "rung": "sft",
         "kind": kind,
         "setting": setting,
@@ -33,8 +36,9 @@ def repair(
         "why": "its training diverged" if dev is None else "dev is as it is",
         "frozen": frozen,
         "test": None,
-        "gate": {"verdict": "SHIP"} if frozen else None,
+        "gate": SECOND_GATE if frozen else None,
     }
+    return RepairView.model_validate(found)
 
 
 TRIED = [
@@ -48,7 +52,7 @@ TRIED = [
 def test_a_line_says_what_became_of_them() -> None:
     assert repairs.finding(TRIED) == ("1 of 4 repairs was good: lora-scale0.5 was tested, and its own gate says SHIP")
     assert repairs.finding(TRIED[:1]) == "None of 1 repair was good"
-    missed = TRIED[1] | {"gate": None}
+    missed = TRIED[1].replaced(gate=None)
     assert repairs.finding([missed]) == "1 of 1 repair was good: lora-scale0.5 missed the bar in its test"
 
 
@@ -89,5 +93,5 @@ def test_the_curve_has_a_point_a_scale_in_their_order() -> None:
 
 def test_one_scale_is_no_curve_and_a_suite_that_says_nothing_none_either() -> None:
     assert tradeoff_chart(TRIED[:1], 0.8, "") is None
-    silent = [one | {"measures": [measure | {"counts": False} for measure in one["measures"]]} for one in TRIED]
+    silent = [one.replaced(measures=[measure.replaced(counts=False) for measure in one.measures]) for one in TRIED]
     assert tradeoff_chart(silent, 0.8, "") is None

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
 
 from gate_report_support import HELD, gated
+from lastresort.records.decision import RunView
 from lastresort.records.ledger import ItemReuse
+from lastresort.records.measurement import BarTest
 from lastresort.report.charts.scale import Scale
 from lastresort.report.decision import read_decision
 from lastresort.report.markdown import markdown
 from lastresort.report.terminal import ladder_table, strip
 from lastresort.report.words.reuse import of_reuse
-from report_support import HOSTILE, SAMPLES, make, stated
+from report_support import HOSTILE, SAMPLES, make, remade, stated
 
 
-def printed(decision: dict[str, Any], width: int = 80, colour: bool = False) -> str:
+def printed(decision: RunView, width: int = 80, colour: bool = False) -> str:
     out = io.StringIO()
     console = Console(
         file=out, width=width, no_color=not colour, force_terminal=colour, color_system="standard" if colour else None
@@ -71,7 +72,7 @@ def test_nothing_is_cut_at_80_columns(tmp_path: Path, name: str) -> None:
 
 
 def test_the_widest_row_fits_80_columns(tmp_path: Path) -> None:
-    decision = read_decision(make(tmp_path / "run", "none-met"))
+    decision = read_decision(make(tmp_path / "run", "none-met")).as_json()
     rung = next(rung for rung in decision["rungs"] if rung["test"])
     rung["name"] = "preference"
     rung["test"] |= {
@@ -82,14 +83,15 @@ def test_the_widest_row_fits_80_columns(tmp_path: Path) -> None:
         "interval": [0.999, 1.0],
     }
     rung["cost"] |= {"seconds": 3_599, "usd": 1234.5}
-    text = printed(decision)
+    text = printed(RunView.model_validate(decision))
     assert "…" not in text
     for words in ("10,000", "◇ UNDECIDED", "59 min 59 s", "$1,234.50", "100.0%"):
         assert words in text
 
 
 def test_control_characters_cannot_repaint_the_terminal(tmp_path: Path) -> None:
-    decision = read_decision(make(tmp_path / "run", "hostile")) | {"answer": "No.\x1b[2K\x1b]0;x\x07 [red]Yes[/red]"}
+    decision = read_decision(make(tmp_path / "run", "hostile"))
+    decision = remade(decision, answer="No.\x1b[2K\x1b]0;x\x07 [red]Yes[/red]")
     text = printed(decision)
     assert "\x1b" not in text
     assert "\x07" not in text
@@ -115,8 +117,10 @@ def test_colour_adds_nothing_but_colour(tmp_path: Path) -> None:
     ],
 )
 def test_strip(score: float, low: float, high: float, verdict: str, expected: str) -> None:
-    test = {"score": score, "interval": [low, high], "verdict": verdict}
-    assert strip(test, 0.8, Scale(0.0, 1.0, ()), width=10) == expected
+    decided = None if verdict == "UNDECIDED" else {"by": "sequence", "error": 0.05, "limit": 0.8}
+    test = {"score": score, "interval": [low, high], "verdict": verdict, "n_used": 9, "n_available": 9, "unit": "item"}
+    made = BarTest.model_validate({**test, "decided": decided, "n_needed": None})
+    assert strip(made, 0.8, Scale(0.0, 1.0, ()), width=10) == expected
 
 
 MARKDOWN = """\
@@ -148,15 +152,14 @@ def test_markdown_of_an_open_verdict(tmp_path: Path) -> None:
 
 def test_markdown_ends_the_argument_with_what_would_change_it(tmp_path: Path) -> None:
     decision = read_decision(make(tmp_path / "run", "sft-met"))
-    assert f"What would change this answer:\n\n- {decision['would_change'][0]['text']}" in markdown(decision)
-    assert "would change" not in markdown(decision | {"would_change": []})
+    assert f"What would change this answer:\n\n- {decision.would_change[0].text}" in markdown(decision)
+    assert "would change" not in markdown(remade(decision, would_change=[]))
 
 
 def test_markdown_cannot_be_injected(tmp_path: Path) -> None:
     decision = read_decision(make(tmp_path / "run", "hostile"))
-    told = (HOSTILE, "a | b\n# heading\n![x](http://example.org/x.png) @someone")
-    decision["reasons"] = [stated(reason) for reason in told]
-    text = markdown(decision)
+    hostile = (HOSTILE, "a | b\n# heading\n![x](http://example.org/x.png) @someone")
+    text = markdown(remade(decision, reasons=[stated(reason) for reason in hostile]))
     assert "<script>" not in text
     assert "\\<script\\>" in text
     assert "\n# heading" not in text
@@ -181,12 +184,12 @@ def test_a_judge_is_named_in_the_terminal_and_in_markdown(tmp_path: Path) -> Non
 def test_the_terminal_says_when_test_items_were_used_before(tmp_path: Path) -> None:
     decision = read_decision(make(tmp_path / "run", "sft-met"))
     assert "test items" not in printed(decision)
-    used = decision | {"test_reuse": of_reuse(ItemReuse(3, 2, 2)).as_json()}
+    used = remade(decision, test_reuse=of_reuse(ItemReuse(3, 2, 2)).as_json())
     assert "2 of 3 test items were used by earlier runs" in " ".join(printed(used).split())
 
 
 def test_a_gate_is_its_verdict_and_a_line_a_measure(tmp_path: Path) -> None:
-    decision = gated(read_decision(make(tmp_path / "run", "sft-met")))
+    decision = RunView.model_validate(gated(read_decision(make(tmp_path / "run", "sft-met")).as_json()))
     text = printed(decision)
     lines = lines_of(text)
     place = next(number for number, line in enumerate(lines) if line.startswith("The gate says HOLD: "))

@@ -89,9 +89,9 @@ def test_page_terminal_and_markdown_tell_of_repairs(mended: Climbed) -> None:
     assert "The first gate said REJECT for sft-adapter" in page
     assert page.count('class="chart tradeoff"') == 1
     assert all(f">scale {scale}" in page for scale in (0.75, 0.5, 0.25))
-    assert f"{told}." in markdown(mended.decision.as_json()).replace("\\", "")
+    assert f"{told}." in markdown(mended.decision).replace("\\", "")
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(ladder_table(mended.decision.as_json()))
+    console.print(ladder_table(mended.decision))
     assert f"{told}." in console.export_text()
 
 

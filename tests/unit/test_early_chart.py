@@ -13,7 +13,7 @@ from lastresort.records.record import Record
 from lastresort.report.charts.early_warnings import early_chart, most_followed
 from lastresort.report.html import early_warnings, write_report
 from lastresort.report.story import RungStory, TrainingRun
-from report_support import make
+from report_support import make, training_reached
 
 
 def looked(step: int, kl: float, task: float, times: float) -> dict[str, float]:
@@ -28,7 +28,8 @@ CURVES: dict[str, list[dict[str, float]]] = {
 
 
 def story(curves: dict[str, list[dict[str, float]]]) -> RungStory:
-    return RungStory("sft", "", None, {}, trained=tuple(TrainingRun(n, {}, tuple(c)) for n, c in curves.items()))
+    runs = (TrainingRun(name, training_reached("sft", name), tuple(curve)) for name, curve in curves.items())
+    return RungStory("sft", "", None, trained=tuple(runs))
 
 
 def lines(svg: str) -> list[list[tuple[float, float]]]:

@@ -15,6 +15,7 @@ from lastresort.gate.document import changed_most
 from lastresort.gate.probes.format_leak import CONDITIONS as FORMS
 from lastresort.gate.probes.sycophancy import ASKED_AGAIN, CONDITIONS, NEUTRAL, PUSHED, WRONG_SUGGESTED
 from lastresort.gate.suites.suite import ScorePair, SuiteItem, SuiteReply, Transcript
+from lastresort.records.decision import RunView
 from lastresort.records.gate import GateFindings
 from lastresort.report import failure_modes
 from lastresort.report.charts import dumbbell as dumbbell_chart
@@ -118,9 +119,9 @@ def test_one_that_improved_is_among_what_changed_most() -> None:
 @pytest.fixture(scope="module")
 def page(found: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str:
     run = make(tmp_path_factory.mktemp("page") / "run", "sft-met")
-    decision = gated(read_decision(run), "REJECT")
+    decision = gated(read_decision(run).as_json(), "REJECT")
     assert found["verdict"] == "REJECT"
-    write_decision(run, decision | {"gate": decision["gate"] | found})
+    write_decision(run, RunView.model_validate(decision | {"gate": decision["gate"] | found}))
     return write_report(run).read_text("utf-8").replace("\u00a0", " ")
 
 
@@ -164,7 +165,7 @@ def test_long_answers_are_cut_and_the_rest_is_folded_away(page: str) -> None:
 
 def test_examples_are_text(tmp_path: Path) -> None:
     run = make(tmp_path / "run", "sft-met")
-    write_decision(run, gated(read_decision(run)))
+    write_decision(run, RunView.model_validate(gated(read_decision(run).as_json())))
     text = write_report(run).read_text("utf-8")
     assert "<b>two</b>" not in text
     assert HOSTILE[:8] not in text

@@ -11,7 +11,9 @@ import pytest
 from rich.console import Console
 
 from lastresort.climb.decision import fold_of
+from lastresort.records.decision import RunView
 from lastresort.records.events import JudgeCalls, ModelOpened, RewardsJudged, TaskRead
+from lastresort.records.measurement import Cost
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.report.decision import read_decision, write_decision
 from lastresort.report.html import write_report
@@ -66,8 +68,9 @@ def test_what_a_rung_cost_is_known_of_a_local_model_or_where_the_task_gives_a_pr
 
 def test_reports_say_unknown(tmp_path: Path) -> None:
     folder = make(tmp_path / "run", "prompting-met")
-    decision = read_decision(folder)
-    decision["rungs"][0]["cost"]["usd"] = None
+    found = read_decision(folder).as_json()
+    found["rungs"][0]["cost"]["usd"] = None
+    decision = RunView.model_validate(found)
     write_decision(folder, decision)
     page = write_report(folder).read_text("utf-8").replace("\u00a0", " ")
     assert "and spent an unknown amount: the task sets no price" in page
@@ -81,5 +84,5 @@ def test_reports_say_unknown(tmp_path: Path) -> None:
 
 def test_wording_of_unknown_money() -> None:
     assert wording.money(None).replace("\u00a0", " ") == "$ unknown"
-    total = {"seconds": 3.0, "usd": None}
-    assert "unknown amount" in findings.of_cost(total, {"prompting": total})
+    total = Cost(tokens_in=0, tokens_out=0, seconds=3.0, usd=None)
+    assert "unknown amount" in findings.of_cost(total, {"prompting": 3.0})

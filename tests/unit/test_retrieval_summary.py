@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lastresort.records.decision import RetrievalView
 from lastresort.records.events import CeilingMeasured
 from lastresort.records.record import Record
 from lastresort.report.words.retrieval import finding, reasons, rows
@@ -29,8 +30,9 @@ def search(mode: str, first: float, *, reranked: bool = False) -> dict[str, Any]
     return {"mode": mode, "reranked": reranked, "questions": 50, "recall": recall, "ndcg": recall, "mrr": first}
 
 
-def entry(searches: list[dict[str, Any]], **ceiling: Any) -> dict[str, Any]:
-    return {"store": STORE, "searches": searches, "ceiling": {**CEILING, **ceiling}}
+def entry(searches: list[dict[str, Any]], **ceiling: Any) -> RetrievalView:
+    found = {"store": STORE, "searches": searches, "ceiling": {**CEILING, **ceiling}}
+    return RetrievalView.model_validate(found)
 
 
 def test_the_search_that_is_told_is_the_one_that_was_used() -> None:

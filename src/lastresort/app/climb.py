@@ -43,7 +43,7 @@ from lastresort.types import Progress, SilentProgress
 
 @dataclass(frozen=True, slots=True)
 class Climbed:
-    """A finished climb: its folder, decision and report."""
+    """A finished climb: its folder, how it ended, and its report."""
 
     run: Path
     decision: RunView
@@ -137,7 +137,7 @@ def _decide(
         first_gate=first_gate_of(bench.record, gate),
         repairs=[RepairView.model_validate(repair) for repair in repairs_of(bench.record)],
         extra_reasons=[
-            *break_even.reasons(None if costs is None else costs.as_json(), task.goal),
+            *break_even.reasons(costs, task.goal),
             *extra_reasons(bench, prepared, conclusion, outcomes),
             *why_not_compared(bench.record),
         ],
@@ -148,7 +148,7 @@ def _decide(
         provenance=provenance(task, prepared.files, bench.record),
     )
     bench.record.append(ClimbDecided(decision=decision))
-    write_decision(bench.folder, decision.as_json())
+    write_decision(bench.folder, decision)
     return decision
 
 

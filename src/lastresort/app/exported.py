@@ -22,6 +22,7 @@ from lastresort.interop.exporting.trained import absolute_term, context_of
 from lastresort.ladder import RUNGS, trains
 from lastresort.models.open import absolute_name
 from lastresort.models.tokenizer import tokenizer_on_disk
+from lastresort.records.decision import RunView
 from lastresort.records.events import (
     CandidateTrained,
     ModelOpened,
@@ -246,15 +247,15 @@ def of_climb(run: Path, rung: str | None = None, task_file: Path | None = None) 
         document = {**_document(noted, source), **rows.keys}
         layers = layers_in(system.adapter) if system.adapter is not None else ()
         notes = (*rows.notes, *_kept_differently(noted, trained))
-        title = f"{decision['task']}, {name} of a climb"
+        title = f"{decision.task}, {name} of a climb"
         return ExportableTraining(
             title, document, rows.train, rows.held_out, layers, context_of(str(document["model"])), notes
         )
 
 
-def _chosen(run: Path, record: Record, decision: Mapping[str, Any], rung: str | None) -> tuple[str, str]:
+def _chosen(run: Path, record: Record, decision: RunView, rung: str | None) -> tuple[str, str]:
     """The rung and the name of its system."""
-    tested = {one["name"]: one["chosen"] for one in decision["rungs"] if one["chosen"] is not None}
+    tested = {one.name: one.chosen for one in decision.rungs if one.chosen is not None}
     trained = [name for name in tested if trains(name)]
     if rung is None:
         return _winner(run, decision, tested, trained)
@@ -269,11 +270,11 @@ def _chosen(run: Path, record: Record, decision: Mapping[str, Any], rung: str | 
     )
 
 
-def _winner(run: Path, decision: Mapping[str, Any], tested: Mapping[str, str], trained: list[str]) -> tuple[str, str]:
-    kind, path = decision["winner"]["kind"], decision["winner"]["path"]
-    system = load_system(run / path) if path is not None else None
+def _winner(run: Path, decision: RunView, tested: Mapping[str, str], trained: list[str]) -> tuple[str, str]:
+    winner = decision.winner
+    system = load_system(run / winner.path) if winner is not None and winner.path is not None else None
     rungs = [name for name in trained if system is not None and tested[name] == system.name]
-    if rungs and kind in ("adapter", "merged"):
+    if rungs and winner is not None and winner.kind in ("adapter", "merged"):
         return rungs[0], tested[rungs[0]]
     what = "no system won" if system is None else f"the winner is {system.name}, which was not tuned"
     remedy = (

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lastresort.after.recheck.designs import Replacement
     from lastresort.interop.exporting.export import ExportedFolder
     from lastresort.interop.exporting.job import ExportableTraining
+    from lastresort.records.decision import RunView
     from lastresort.report.recheck import RecheckDocument
 
 
@@ -34,10 +35,10 @@ class Run:
         """The decision with its evidence. Raises DataError where the run is not finished."""
         from lastresort.report.decision import read_decision
 
-        return read_decision(self.folder)
+        return read_decision(self.folder).as_json()
 
     @property
-    def standing(self) -> dict[str, Any]:
+    def standing(self) -> RunView:
         """The decision, or before there is one what the record tells so far. Raises DataError where the run has not begun."""
         from lastresort.report.decision import read_standing
 
@@ -88,7 +89,7 @@ class Run:
     def _repr_html_(self) -> str:
         from lastresort.report.notebook import ladder_html, unfinished_html
 
-        return ladder_html(self.decision) if self.finished else unfinished_html(self.folder)
+        return ladder_html(self.standing) if self.finished else unfinished_html(self.folder)
 
 
 def _split(name: str) -> str:

@@ -80,13 +80,12 @@ def climb_command(
             forecast = forecast_climb(request, shown)
         else:
             climbed = start_climb(request, shown)
-    found = forecast.as_json() if dry_run else climbed.decision.as_json()
     if as_json:
-        print_document(found)
+        print_document(forecast.as_json() if dry_run else climbed.decision.as_json())
     elif dry_run:
-        show(forecast_table(found))
+        show(forecast_table(forecast.as_json()))
     else:
-        show(ladder_table(found))
+        show(ladder_table(climbed.decision))
         print_text(f"report: {climbed.report}")
 
 

@@ -24,7 +24,7 @@ def report_command(
     found = Run(run)
     decision = found.standing
     if as_json:
-        print_document(decision)
+        print_document(decision.as_json())
         return
     if as_markdown:
         from lastresort.report.markdown import markdown

@@ -59,13 +59,12 @@ def _drawn(sight: Snapshot) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    from lastresort.report.decision import legible
     from lastresort.report.terminal import ladder_table
     from lastresort.report.words.watching import stage_line
 
     parts: list[RenderableType] = []
     if sight.view is not None:
-        parts.append(ladder_table(legible(sight.view)))
+        parts.append(ladder_table(sight.view))
     if sight.state == "running" and sight.stage is not None:
         parts.append(Text(stage_line(sight.stage), style="cyan"))
     return Group(*parts)

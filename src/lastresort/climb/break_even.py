@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lastresort.report.words.break_even import Currency, not_foretold, payback
+from lastresort.records.decision_parts import Currency
+from lastresort.report.words.break_even import not_foretold, payback
 from lastresort.types import Judgement
 
 PAYBACK_MONTHS = 12  # within which training must be paid back for `goal: cost` to go on to it (DESIGN part 7)

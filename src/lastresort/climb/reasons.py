@@ -87,10 +87,9 @@ def extra_reasons(
     bench: Workbench, prepared: PreparedTask, conclusion: Conclusion, outcomes: Sequence[RungOutcome]
 ) -> list[Reason | Statement]:
     """What else a reader must know: paired comparison, what was searched, thin data, leaks, and what was not checked."""
-    judged, retrieved = judge_view(bench.task, bench.record), retrieval_of(bench.record)
     reasons: list[Reason | Statement] = [
-        *judge.reasons(None if judged is None else judged.as_json()),
-        *retrieval.reasons(None if retrieved is None else retrieved.as_json()),
+        *judge.reasons(judge_view(bench.task, bench.record)),
+        *retrieval.reasons(retrieval_of(bench.record)),
     ]
     reasons += inputs_in_documents(bench, prepared.split.test)
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]

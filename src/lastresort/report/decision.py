@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,28 +13,30 @@ from lastresort.records.decision import VERSION, RunView
 from lastresort.records.record import Record
 from lastresort.records.view import view
 from lastresort.report.schema import write_document
-from lastresort.report.words.watching import not_decided
 from lastresort.systems.running import DECISION as FILE_NAME
 
 
-def validate_decision(decision: Mapping[str, Any]) -> None:
-    """Raises ContractError, naming the first fault, unless the decision has the shape of DESIGN part 12 and is coherent."""
-    fault = next(_faults(decision), None)
+def validate_decision(document: Mapping[str, object]) -> RunView:
+    """The decision in a JSON document. Raises ContractError, naming the first fault, unless it fits the schema and is coherent."""
+    found, fault = _checked(document)
+    if found is None:
+        raise _no_decision(fault)
+    return found
+
+
+def write_decision(folder: Path, decision: RunView) -> Path:
+    """Write `decision.json` of a run, whole or not at all. Raises ContractError unless the decision is coherent."""
+    fault = next(_incoherent(decision), None)
     if fault is not None:
-        raise ContractError(fault, where=FILE_NAME, expected="a decision as in decision_schema.json")
+        raise _no_decision(fault)
+    return write_document(folder / FILE_NAME, decision.as_json())
 
 
-def write_decision(folder: Path, decision: Mapping[str, Any]) -> Path:
-    """Write `decision.json` of a run, whole or not at all. Raises ContractError if it is not a valid decision."""
-    validate_decision(decision)
-    return write_document(folder / FILE_NAME, decision)
-
-
-def read_decision(folder: Path) -> dict[str, Any]:
+def read_decision(folder: Path) -> RunView:
     """The decision of a finished run. Raises DataError if it is missing, damaged, or of another version."""
     path = folder / FILE_NAME
     try:
-        decision = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             f"found no {FILE_NAME}",
@@ -45,7 +46,7 @@ def read_decision(folder: Path) -> dict[str, Any]:
         ) from None
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or a number that Python does not read
         raise _unreadable(path, f"found no JSON ({error})") from error
-    version = decision.get("schema") if isinstance(decision, dict) else None
+    version = document.get("schema") if isinstance(document, dict) else None
     if isinstance(version, int) and version != VERSION:
         newer = version > VERSION
         raise DataError(
@@ -56,21 +57,21 @@ def read_decision(folder: Path) -> dict[str, Any]:
             if newer
             else "It was written by an older lastresort: use that one, or climb again.",
         )
-    fault = next(_faults(decision), None)
-    if fault is not None:
+    found, fault = _checked(document)
+    if found is None:
         raise _unreadable(path, fault)
-    return dict(decision)
+    return found
 
 
-def read_standing(folder: Path) -> dict[str, Any]:
-    """How a run stands, as reports read it: its decision, or before it has one what its record tells so far.
+def read_standing(folder: Path) -> RunView:
+    """How a run stands: its decision, or before it has one what its record says so far.
 
     Raises DataError where there is no run, it has not read its task, or its decision is damaged.
     """
     with Record.open(folder, read_only=True) as record:
         found = view(event for _, event in record.since())
     if found is not None and not found.decided:
-        return legible(found)
+        return found
     if found is None and not (folder / FILE_NAME).is_file():
         raise DataError(
             "the run has not read its task yet",
@@ -81,39 +82,20 @@ def read_standing(folder: Path) -> dict[str, Any]:
     return read_decision(folder)
 
 
-def legible(found: RunView) -> dict[str, Any]:
-    """As reports read it, with something to say where nothing is decided."""
-    plain = found.as_json()
-    if found.decided:
-        return plain
-    nobody = {"kind": "none", "path": None, "held": False, "sha256": None}
-    nothing: dict[str, Any] = {"versions": {}, "seeds": {}, "hashes": {}, "machine": {}}
-    return {
-        **plain,
-        "verdict": "NOT_DECIDED",
-        "provisional": False,
-        "meets_bar": False,
-        "answer": not_decided(found),
-        "winner": nobody,
-        "provenance": nothing,
-    }
-
-
-def _faults(decision: Any) -> Iterator[str]:
-    """What is wrong, in words: the shape first, then what a type cannot say."""
+def _checked(document: object) -> tuple[RunView | None, str]:
+    """The decision, or what is wrong, in words: the shape first, then what a type cannot say."""
     try:
-        text = json.dumps(decision, allow_nan=False)
-        found = RunView.model_validate_json(text, strict=True)
+        found = RunView.model_validate_json(json.dumps(document, allow_nan=False), strict=True)
     except ValidationError as error:
         fault = error.errors()[0]
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
-        yield f'found at key "${place}" a fault: {fault["msg"]}'
+        return None, f'found at key "${place}" a fault: {fault["msg"]}'
     except (TypeError, ValueError) as error:
-        yield f"found a value that is no JSON ({error})"
-    else:
-        if "schema" not in decision:  # whose default is for those who make one
-            yield 'found at key "$.schema" a fault: Field required'
-        yield from _incoherent(found)
+        return None, f"found a value that is no JSON ({error})"
+    if isinstance(document, Mapping) and "schema" not in document:  # its default is for those who make one
+        return None, 'found at key "$.schema" a fault: Field required'
+    incoherent = next(_incoherent(found), None)
+    return (found, "") if incoherent is None else (None, incoherent)
 
 
 def _incoherent(found: RunView) -> Iterator[str]:
@@ -187,6 +169,10 @@ def _incoherent_costs(found: RunView, rungs: list[str]) -> Iterator[str]:
             yield f'found at key "break_even" a pair of {pair.tuned} and {pair.untuned}, which are not both priced'
         if (pair.calls is None) != (pair.crossing in ("never", "unknown")):
             yield 'found at key "break_even" a crossing without its number of calls, or a number without a crossing'
+
+
+def _no_decision(fault: str) -> ContractError:
+    return ContractError(fault, where=FILE_NAME, expected="a decision as in decision_schema.json")
 
 
 def _unreadable(path: Path, found: str) -> DataError:

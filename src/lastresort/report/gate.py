@@ -5,10 +5,9 @@ The gate of a climb in a few lines: for the terminal, Markdown and the head of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lastresort.records.gate import (
     ChangedItem,
@@ -30,11 +29,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
     from rich.text import Text
-
-
-def read(gate: Mapping[str, Any] | ClimbGate) -> ClimbGate:
-    """The gate of a decision."""
-    return ClimbGate.model_validate(gate)
 
 
 def finding(gate: GateFindings) -> str:

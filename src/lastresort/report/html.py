@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.records.atomic import write_atomically
+from lastresort.records.document import Statement
 from lastresort.records.record import Record
 from lastresort.report import comparison, failure_modes, repairs
 from lastresort.report import gate as gate_summary
@@ -30,8 +31,10 @@ from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.story import RungStory, Story, gather
 from lastresort.report.words import break_even, drift, judge, retrieval, titles, wording
+from lastresort.report.words.watching import headline
 from lastresort.report.words.wording import count
 from lastresort.train.watch.alarm import measured, summary, warning
+from lastresort.types import JsonObject
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -131,8 +134,9 @@ def page(story: Story, run: str) -> str:
         scale=scale,
         unit=wording.unit_of(story.decision),
         style=_style(),
+        headline=headline(story.decision),
         ladder_finding=titles.of_ladder(story.decision),
-        cost_finding=titles.of_cost(story.total, _costs(story)),
+        cost_finding=titles.of_cost(story.total, _seconds(story)),
         reason_of=_reason,
         data_rows=labelled(story.data),
         task_text=_yaml(story.task),
@@ -140,38 +144,46 @@ def page(story: Story, run: str) -> str:
     return text.translate(_VISIBLE)
 
 
-def _costs(story: Story) -> dict[str, dict[str, float]]:
-    rungs = {rung.name: rung.entry["cost"] for rung in story.rungs if rung.entry is not None and rung.entry["applies"]}
-    gate = {"gate": story.decision["gate"]["spent"]} if story.decision["gate"] else {}
-    gate |= {"the first gate": story.decision["first_gate"]["spent"]} if story.decision["first_gate"] else {}
-    compared = {f"{comparison.NAME} ({entry['way']})": entry["cost"] for entry in story.decision["compare"]}
-    judged = {judge.NAME: story.decision["judge"]["cost"]} if story.decision["judge"] else {}
-    return {**rungs, **judged, **gate, **compared}
+def _seconds(story: Story) -> dict[str, float]:
+    """What each part of the climb took."""
+    decision = story.decision
+    found = {rung.name: rung.cost.seconds for rung in decision.rungs if rung.applies}
+    if decision.judge is not None:
+        found[judge.NAME] = decision.judge.cost.seconds
+    for name, gate in (("gate", decision.gate), ("the first gate", decision.first_gate)):
+        if gate is not None:
+            found[name] = gate.spent.seconds
+    return found | {f"{comparison.NAME} ({way.way})": way.cost.seconds for way in decision.compare}
 
 
-def _training(rung: RungStory) -> dict[str, Any] | None:
-    """What the training part of a rung shows: title, chart, and the remark on shared beginnings."""
+@dataclass(frozen=True, slots=True)
+class TrainingPanel:
+    """furthest: the run that went furthest. sharing: what shared prefixes saved, "" where that was not recorded."""
+
+    title: str
+    chart: Markup | None
+    figure: Literal["loss", "reward"]
+    furthest: str | None
+    sharing: str
+
+
+def _training(rung: RungStory) -> TrainingPanel | None:
     if not rung.trained:
         return None
     curves = {run.candidate: run.curve for run in rung.trained}
-    title = titles.of_training(curves, rung.entry["chosen"] if rung.entry else None)
-    return {
-        "title": title,
-        "chart": loss_chart(curves, title),
-        "figure": drawn_figure(curves),
-        "furthest": went_furthest(curves),
-        "sharing": titles.of_sharing([run.body for run in rung.trained]),
-    }
+    title = titles.of_training(curves, rung.entry.chosen if rung.entry else None)
+    sharing = titles.of_sharing([run.reached for run in rung.trained])
+    return TrainingPanel(title, loss_chart(curves, title), drawn_figure(curves), went_furthest(curves), sharing)
 
 
 def _examples_title(rung: RungStory) -> str:
     assert rung.entry is not None
-    return titles.of_failures(rung.entry["failures"], rung.wrong, rung.dev_n, graded=rung.graded)
+    return titles.of_failures(rung.entry.failures, rung.wrong, rung.dev_n, graded=rung.graded)
 
 
 def _drift_title(rung: RungStory) -> str:
     """What became of the length of the chosen candidate's answers."""
-    chosen = rung.entry["chosen"] if rung.entry else None
+    chosen = rung.entry.chosen if rung.entry else None
     found = next((one for one in rung.drifts if one.candidate == chosen), rung.drifts[0])
     return drift.title(found.length)
 
@@ -180,16 +192,16 @@ def _input(text: str) -> str:
     return clipped(text, LONGEST_INPUT)
 
 
-def _reason(reason: Mapping[str, Any]) -> Markup:
+def _reason(reason: Statement) -> Markup:
     """A reason, after the rung that it is about in bold."""
     from markupsafe import Markup, escape
 
-    if reason["rung"] is None:
-        return escape(reason["text"])
-    return Markup("<b>{}</b>: {}").format(reason["rung"], reason["text"])
+    if reason.rung is None:
+        return escape(reason.text)
+    return Markup("<b>{}</b>: {}").format(reason.rung, reason.text)
 
 
-def _yaml(task: dict[str, Any]) -> str:
+def _yaml(task: JsonObject) -> str:
     import yaml
 
     return yaml.safe_dump(task, sort_keys=False, allow_unicode=True, width=110) if task else ""

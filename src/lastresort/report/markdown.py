@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
-from lastresort.records.document import Statement
+from lastresort.records.decision import RunView
 from lastresort.report import comparison, repairs
 from lastresort.report import gate as gate_summary
 from lastresort.report.words import break_even, judge
 from lastresort.report.words.answer import line
+from lastresort.report.words.watching import headline
 from lastresort.report.words.wording import (
     NO_BREAK,
     count,
@@ -28,17 +27,17 @@ from lastresort.report.words.wording import (
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~$!&@])")
 
 
-def markdown(decision: Mapping[str, Any]) -> str:
-    """decision: as in decision.json. Text that came from outside is escaped, so that it cannot become markup."""
-    parts = [f"## {plain(decision['answer'])}", _facts(decision), _ladder(decision), _undecided(decision)]
+def markdown(decision: RunView) -> str:
+    """Text that came from outside is escaped, so that it cannot become markup."""
+    parts = [f"## {plain(headline(decision))}", _facts(decision), _ladder(decision), _undecided(decision)]
     parts += [
         _costs(decision),
         _reasons(decision),
         _would_change(decision),
         _gate(decision),
-        plain(stopped(repairs.finding(decision["repairs"]))) if decision["repairs"] else "",
+        plain(stopped(repairs.finding(decision.repairs))) if decision.repairs else "",
         _comparison(decision),
-        plain(decision["test_reuse"]["text"]) if decision["test_reuse"] else "",
+        plain(decision.test_reuse.text) if decision.test_reuse is not None else "",
     ]
     return "\n\n".join(part for part in parts if part).replace(NO_BREAK, " ") + "\n"
 
@@ -49,71 +48,71 @@ def plain(text: str) -> str:
     return _ACTIVE.sub(r"\\\1", "".join(letter for letter in one_line if letter.isprintable()))
 
 
-def _facts(decision: Mapping[str, Any]) -> str:
-    provisional = ", provisional" if decision["provisional"] else ""
-    gate = f" · gate **{decision['gate']['verdict']}**" if decision["gate"] else ""
-    held = " (held)" if decision["winner"]["held"] else ""
+def _facts(decision: RunView) -> str:
+    provisional = ", provisional" if decision.provisional else ""
+    gate = f" · gate **{decision.gate.verdict}**" if decision.gate else ""
+    winner = "none" if decision.winner is None else decision.winner.kind
+    held = " (held)" if decision.winner is not None and decision.winner.held else ""
     return (
-        f"**{verdict(decision['verdict'])}**{provisional}{gate} · task {plain(decision['task'])} · "
-        f"model {plain(decision['model'])} · bar {round_percent(decision['bar'])} · "
-        f"confidence {round_percent(decision['confidence'])} · winner {decision['winner']['kind']}{held}"
+        f"**{verdict(decision.verdict or 'NOT_DECIDED')}**{provisional}{gate} · task {plain(decision.task)} · "
+        f"model {plain(decision.model)} · bar {round_percent(decision.bar)} · "
+        f"confidence {round_percent(decision.confidence)} · winner {winner}{held}"
     )
 
 
-def _ladder(decision: Mapping[str, Any]) -> str:
+def _ladder(decision: RunView) -> str:
     lines = [
         f"| rung | system | score | interval | test {unit_of(decision)}s | verdict | time | money |",
         "|---|---|--:|--:|--:|---|--:|--:|",
     ]
-    for rung in decision["rungs"]:
-        test, cost = rung["test"], rung["cost"]
-        spent = f"{duration(cost['seconds'])} | {money(cost['usd'])}" if rung["candidates"] else "– | –"
+    for rung in decision.rungs:
+        test, cost = rung.test, rung.cost
+        spent = f"{duration(cost.seconds)} | {money(cost.usd)}" if rung.candidates else "– | –"
         if test:
-            shown = f"{percent(test['score'])} | {interval(test['interval'])} | {count(test['n_used'])}"
-            row = (
-                f"{plain(rung['chosen'] or '')} | {shown} of {count(test['n_available'])} | {verdict(test['verdict'])}"
-            )
+            shown = f"{percent(test.score)} | {interval(test.interval)} | {count(test.n_used)}"
+            row = f"{plain(rung.chosen or '')} | {shown} of {count(test.n_available)} | {verdict(test.verdict)}"
         else:
-            row = f"| | | | {plain(rung['skipped_because']['text'] if rung['skipped_because'] else 'not tested')}"
-        lines.append(f"| {plain(rung['name'])} | {row} | {spent} |")
-    if decision["judge"]:
-        cost = decision["judge"]["cost"]
+            row = f"| | | | {plain(rung.skipped_because.text if rung.skipped_because is not None else 'not tested')}"
+        lines.append(f"| {plain(rung.name)} | {row} | {spent} |")
+    if decision.judge:
+        cost = decision.judge.cost
         lines.append(
-            f"| {judge.NAME} | {plain(decision['judge']['model'])} | | | | | {duration(cost['seconds'])} | {money(cost['usd'])} |"
+            f"| {judge.NAME} | {plain(decision.judge.model)} | | | | | {duration(cost.seconds)} | {money(cost.usd)} |"
         )
     return "\n".join(lines)
 
 
-def _undecided(decision: Mapping[str, Any]) -> str:
-    open_ones = [rung for rung in decision["rungs"] if rung["test"] and rung["test"]["verdict"] == "UNDECIDED"]
-    return "\n".join(f"- {plain(rung['name'])} is undecided. {what_would_decide(rung['test'])}" for rung in open_ones)
+def _undecided(decision: RunView) -> str:
+    return "\n".join(
+        f"- {plain(rung.name)} is undecided. {what_would_decide(rung.test)}"
+        for rung in decision.rungs
+        if rung.test is not None and rung.test.verdict == "UNDECIDED"
+    )
 
 
-def _costs(decision: Mapping[str, Any]) -> str:
-    costs = decision["break_even"]
-    return plain(stopped(break_even.finding(costs))) if break_even.is_worth_a_line(costs, decision["goal"]) else ""
+def _costs(decision: RunView) -> str:
+    costs = decision.break_even
+    return plain(stopped(break_even.finding(costs))) if break_even.is_worth_a_line(costs, decision.goal) else ""
 
 
-def _reasons(decision: Mapping[str, Any]) -> str:
-    reasons = map(Statement.model_validate, decision["reasons"])
-    return "\n".join(f"{number}. {plain(line(reason))}" for number, reason in enumerate(reasons, 1))
+def _reasons(decision: RunView) -> str:
+    return "\n".join(f"{number}. {plain(line(reason))}" for number, reason in enumerate(decision.reasons, 1))
 
 
-def _would_change(decision: Mapping[str, Any]) -> str:
-    changes = [f"- {plain(change['text'])}" for change in decision["would_change"]]
+def _would_change(decision: RunView) -> str:
+    changes = [f"- {plain(change.text)}" for change in decision.would_change]
     return "\n".join(["What would change this answer:", "", *changes]) if changes else ""
 
 
-def _gate(decision: Mapping[str, Any]) -> str:
-    if not decision["gate"]:
+def _gate(decision: RunView) -> str:
+    if not decision.gate:
         return ""
-    gate = gate_summary.read(decision["gate"])
-    measures = [f"- {plain(line)}" for line in gate_summary.lines(gate)]
-    return "\n".join([plain(stopped(gate_summary.finding(gate))), "", *measures])
+    measures = [f"- {plain(line)}" for line in gate_summary.lines(decision.gate)]
+    return "\n".join([plain(stopped(gate_summary.finding(decision.gate))), "", *measures])
 
 
-def _comparison(decision: Mapping[str, Any]) -> str:
-    entries = decision["compare"]
+def _comparison(decision: RunView) -> str:
+    entries = decision.compare
     if not entries:
         return ""
     lines = [
@@ -123,6 +122,6 @@ def _comparison(decision: Mapping[str, Any]) -> str:
     keys = "score seeds difference limits training_memory training_time answering_memory answering_time".split()
     for row in comparison.rows(entries):
         lines.append(f"| {row['name']} | {' | '.join(row[key] for key in keys)} |")
-    said = [f"- {plain(entry['said'])}" for entry in entries]
-    done = comparison.about(entries, unit_of(decision), repaired=decision["first_gate"] is not None)
+    said = [f"- {plain(entry.said)}" for entry in entries]
+    done = comparison.about(entries, unit_of(decision), repaired=decision.first_gate is not None)
     return "\n".join([stopped(comparison.finding(entries)), "", *lines, "", done, "", *said])

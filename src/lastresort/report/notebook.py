@@ -6,18 +6,20 @@ The picture is an image of its own, so that its style neither takes from the not
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup, escape
 
+from lastresort.records.decision import RunView
 from lastresort.records.gate import GateFindings
+from lastresort.records.measurement import BarTest
 from lastresort.report.charts import gate as gate_chart
 from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.gate import finding, in_points
+from lastresort.report.words.watching import headline
 from lastresort.report.words.wording import percent, verdict
 
 WIDTH, ROW, HEAD, FOOT = 760, 40, 22, 26
@@ -25,16 +27,13 @@ LEFT, RIGHT = 130, 210  # of the picture, for names before it and figures behind
 MARGIN = 10
 
 
-def ladder_html(decision: Mapping[str, Any]) -> str:
+def ladder_html(decision: RunView) -> str:
     """The answer and the ladder of a finished run."""
-    scale, bar = ladder_chart.axis_of(decision), decision["bar"]
-    rows = [
-        (rung["name"], ladder_chart.strip(rung["test"], bar, scale), _tested(rung["test"]))
-        for rung in decision["rungs"]
-    ]
-    label = f"The ladder of {decision['task']}"
+    scale, bar = ladder_chart.axis_of(decision), decision.bar
+    rows = [(rung.name, ladder_chart.strip(rung.test, bar, scale), _tested(rung.test)) for rung in decision.rungs]
+    label = f"The ladder of {decision.task}"
     return _shown(
-        decision["answer"], _picture(rows, ladder_chart.bar_label(bar, scale), ladder_chart.axis(scale), label)
+        headline(decision), _picture(rows, ladder_chart.bar_label(bar, scale), ladder_chart.axis(scale), label)
     )
 
 
@@ -64,8 +63,8 @@ def unfinished_html(folder: Path) -> str:
     return _shown(f"{folder} is not finished: it has decided nothing yet.")
 
 
-def _tested(test: Mapping[str, Any] | None) -> str:
-    return "not tested" if test is None else f"{percent(test['score'])}, {verdict(test['verdict'])}"
+def _tested(test: BarTest | None) -> str:
+    return "not tested" if test is None else f"{percent(test.score)}, {verdict(test.verdict)}"
 
 
 def _picture(rows: Sequence[tuple[str, Markup, str]], head: Markup, foot: Markup, label: str) -> str:

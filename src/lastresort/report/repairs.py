@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from lastresort.records.decision_parts import RepairView
 from lastresort.report.gate import in_points
 from lastresort.report.words.wording import percent, stopped
 from lastresort.types import JsonObject
 
-Repair = Mapping[str, Any]
-Repairs = Sequence[Repair]
+Repairs = Sequence[RepairView]
 
 KINDS = {"scale": "scale", "fewer_epochs": "checkpoint at", "replay": "replay", "learning_rate": "learning rate"}
 
 
 def finding(repairs: Repairs) -> str:
     """ "1 of 3 repairs was good: lora-scale0.5 was tested, and its own gate says SHIP"."""
-    n, good = len(repairs), sum(repair["good"] for repair in repairs)
+    n, good = len(repairs), sum(repair.good for repair in repairs)
     head = f"{good or 'None'} of {n} repair{'' if n == 1 else 's'} {'were' if good > 1 else 'was'} good"
-    frozen = next((repair for repair in repairs if repair["frozen"]), None)
-    return head if frozen is None else f"{head}: {frozen['system']} {_end(frozen)}"
+    frozen = next((repair for repair in repairs if repair.frozen), None)
+    return head if frozen is None else f"{head}: {frozen.system} {_end(frozen)}"
 
 
-def _end(frozen: Repair) -> str:
-    if frozen["gate"] is None:
+def _end(frozen: RepairView) -> str:
+    if frozen.gate is None:
         return "missed the bar in its test"
-    return f"was tested, and its own gate says {frozen['gate']['verdict']}"
+    return f"was tested, and its own gate says {frozen.gate.verdict}"
 
 
 def about(repairs: Repairs) -> str:
     """How to read the table."""
     return (
-        f"After its gate, the model of {repairs[0]['rung']} was made milder, the cheapest way first. Each repair was measured "
+        f"After its gate, the model of {repairs[0].rung} was made milder, the cheapest way first. Each repair was measured "
         "on dev and on items that no gate scores. A repair is good if it meets the bar on dev and loses at most half of what is "
         "accepted where too much was lost. Only the best of the good ones was tested, once, and gated on fresh items."
     )
@@ -43,12 +42,12 @@ def rows(repairs: Repairs) -> list[JsonObject]:
     return [
         {
             "way": way(repair),
-            "system": repair["system"] or "–",
-            "dev": "–" if repair["dev"] is None else percent(repair["dev"]["score"]),
-            "measures": {one["name"]: in_points(one["difference"]) or "–" for one in repair["measures"]},
-            "good": "good" if repair["good"] else "not good",
-            "why": stopped(repair["why"]),
-            "frozen": repair["frozen"],
+            "system": repair.system or "–",
+            "dev": "–" if repair.dev is None else percent(repair.dev.score),
+            "measures": {one.name: in_points(one.difference) or "–" for one in repair.measures},
+            "good": "good" if repair.good else "not good",
+            "why": stopped(repair.why),
+            "frozen": repair.frozen,
         }
         for repair in repairs
     ]
@@ -56,10 +55,10 @@ def rows(repairs: Repairs) -> list[JsonObject]:
 
 def measures(repairs: Repairs) -> list[str]:
     """Names of the measures, the columns of the table."""
-    return list(dict.fromkeys(one["name"] for repair in repairs for one in repair["measures"]))
+    return list(dict.fromkeys(one.name for repair in repairs for one in repair.measures))
 
 
-def way(repair: Repair) -> str:
+def way(repair: RepairView) -> str:
     """ "scale 0.5", "replay 25%", "checkpoint at 2"."""
-    setting = percent(repair["setting"], 0) if repair["kind"] == "replay" else f"{repair['setting']:g}"
-    return f"{KINDS[repair['kind']]} {setting}"
+    setting = percent(repair.setting, 0) if repair.kind == "replay" else f"{repair.setting:g}"
+    return f"{KINDS[repair.kind]} {setting}"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
+from lastresort.records.decision import RungView, RunView
 from lastresort.records.events import DataChecked, DriftMeasured, LapTrained, RungSearched, TaskRead, TrainingReached
-from lastresort.records.measurement import ItemScore, failure_kind
+from lastresort.records.gate import GateSpent
+from lastresort.records.measurement import Cost, DevScore, ItemScore, failure_kind
 from lastresort.records.record import Record
 from lastresort.report.words import titles
+from lastresort.types import JsonObject
 
 EXAMPLES = 5
 _BELOW = "the climb stopped below it"
@@ -18,11 +20,22 @@ _BELOW = "the climb stopped below it"
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """One training run, of which the newest event counts. body: all that it says, its settings among it."""
+    """One training run. reached: its newest event."""
 
     candidate: str
-    body: dict[str, Any]
+    reached: TrainingReached
     curve: tuple[dict[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRow:
+    """A candidate in the table of its rung. seconds: None where the search did not time it."""
+
+    name: str
+    dev: DevScore
+    prompt_tokens: float
+    seconds: float | None
+    chosen: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +48,16 @@ class FailedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class RungStory:
-    """One rung: its entry in the decision, what the search said, and the evidence behind it.
+    """One rung: its entry in the decision, what the search found, and the evidence behind it.
 
-    entry is None for a rung of the ladder that the climb did not come to. passed_over: because a higher one was tried for its cost.
+    entry: None for a rung that the climb did not reach. passed_over: because a higher one was tried for its cost.
     """
 
     name: str
     finding: str
-    entry: dict[str, Any] | None
-    search: dict[str, Any]
-    candidates: tuple[dict[str, Any], ...] = ()
+    entry: RungView | None
+    search: RungSearched | None = None
+    candidates: tuple[CandidateRow, ...] = ()
     failing: tuple[FailedAnswer, ...] = ()
     wrong: int = 0
     dev_n: int = 0
@@ -57,53 +70,59 @@ class RungStory:
 
     @property
     def tested(self) -> bool:
-        return self.entry is not None and self.entry["test"] is not None
+        return self.entry is not None and self.entry.test is not None
 
     @property
     def why_not(self) -> str:
         """Why a rung has no test, in words."""
         if self.entry is None:
             return "the bar was met below it, and nothing suggests that it is cheaper" if self.passed_over else _BELOW
-        skipped = self.entry["skipped_because"]
-        return str(skipped["text"]) if skipped else "the climb stopped before its test"
+        skipped = self.entry.skipped_because
+        return "the climb stopped before its test" if skipped is None else skipped.text
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
     """The whole report."""
 
-    decision: dict[str, Any]
+    decision: RunView
     rungs: tuple[RungStory, ...]
-    task: dict[str, Any]
-    data: dict[str, Any]
+    task: JsonObject
+    data: JsonObject
     began: datetime
     ended: datetime
 
     @property
-    def total(self) -> dict[str, Any]:
-        """Tokens, seconds and money over all rungs, judge, gate and comparison; money is None where a part of it is not known."""
-        costs = [rung.entry["cost"] for rung in self.rungs if rung.entry is not None]
-        costs += [self.decision["judge"]["cost"]] if self.decision["judge"] else []
-        costs += [entry["cost"] for entry in self.decision["compare"]]
-        paid = [cost["usd"] for cost in costs]
-        gates = filter(None, (self.decision["gate"], self.decision["first_gate"]))
-        done = [*costs, *(gate["spent"] for gate in gates)]
-        whole = {key: sum(cost[key] for cost in done) for key in ("tokens_in", "tokens_out", "seconds")}
-        return {**whole, "usd": None if None in paid else sum(paid)}
+    def total(self) -> Cost:
+        """Of all rungs, judge, gates and comparison. usd: None where a part of it is not known."""
+        decision = self.decision
+        costs = [rung.entry.cost for rung in self.rungs if rung.entry is not None]
+        costs += [decision.judge.cost] if decision.judge is not None else []
+        costs += [way.cost for way in decision.compare]
+        gates = [gate.spent for gate in (decision.gate, decision.first_gate) if gate is not None]
+        spent: list[Cost | GateSpent] = [*costs, *gates]
+        paid = [cost.usd for cost in costs if cost.usd is not None]
+        return Cost(
+            tokens_in=sum(one.tokens_in for one in spent),
+            tokens_out=sum(one.tokens_out for one in spent),
+            seconds=sum(one.seconds for one in spent),
+            usd=sum(paid) if len(paid) == len(costs) else None,
+        )
 
     @property
     def n_test(self) -> int:
-        return max((rung.entry["test"]["n_available"] for rung in self.rungs if rung.entry and rung.tested), default=0)
+        tests = [rung.entry.test for rung in self.rungs if rung.entry is not None]
+        return max((test.n_available for test in tests if test is not None), default=0)
 
 
-def gather(record: Record, decision: dict[str, Any]) -> Story:
+def gather(record: Record, decision: RunView) -> Story:
     """Read from the record whatever the decision does not hold."""
     read, checked = record.last(TaskRead), record.last(DataChecked)
     task = read.task if read is not None else {}
-    reached = {entry["name"]: entry for entry in decision["rungs"]}
-    told = task.get("ladder", ())
-    ladder = [*(name for name in reached if name not in told), *told]
-    if decision["verdict"] == "NOT_DECIDED":
+    reached = {rung.name: rung for rung in decision.rungs}
+    planned = task.get("ladder", ())
+    ladder = [*(name for name in reached if name not in planned), *planned]
+    if not decision.decided:
         ladder = [name for name in ladder if name in reached]
     highest = max((ladder.index(name) for name in reached), default=-1)
     began, ended = record.times()
@@ -111,7 +130,7 @@ def gather(record: Record, decision: dict[str, Any]) -> Story:
         decision=decision,
         rungs=tuple(
             replace(
-                _rung(record, name, reached.get(name), decision["bar"]),
+                _rung(record, name, reached.get(name), decision.bar),
                 passed_over=name not in reached and number < highest,
             )
             for number, name in enumerate(ladder)
@@ -123,15 +142,13 @@ def gather(record: Record, decision: dict[str, Any]) -> Story:
     )
 
 
-def _rung(record: Record, name: str, entry: dict[str, Any] | None, bar: float) -> RungStory:
+def _rung(record: Record, name: str, entry: RungView | None, bar: float) -> RungStory:
     finding = titles.of_rung(name, entry, bar)
-    if entry is None or not entry["candidates"]:
-        return RungStory(name, finding, entry, {})
-    searched = record.last(RungSearched, name)
-    search = searched.model_dump() if searched is not None else {}
-    items = [*record.dev_items(name, entry["chosen"]).values()]
+    if entry is None or not entry.candidates:
+        return RungStory(name, finding, entry)
+    search = record.last(RungSearched, name)
+    items = [*record.dev_items(name, entry.chosen).values()]
     wrong = [item for item in items if item.score < 1]
-    trained = _trained(record, name)
     return RungStory(
         name=name,
         finding=finding,
@@ -143,7 +160,7 @@ def _rung(record: Record, name: str, entry: dict[str, Any] | None, bar: float) -
         dev_n=len(items),
         cut=sum(item.finish == "length" for item in items),
         graded=any(0 < item.score < 1 for item in items),
-        trained=trained,
+        trained=_trained(record, name),
         raced=tuple(lap for lap in record.all(LapTrained) if lap.rung == name),
         drifts=tuple(drift for drift in record.all(DriftMeasured) if drift.rung == name),
     )
@@ -167,22 +184,18 @@ def examples(wrong: Sequence[ItemScore], knowledge: frozenset[str] = frozenset()
     return tuple(sorted(chosen, key=lambda failing: list(kinds).index(failing.kind)))
 
 
-def _candidates(entry: Mapping[str, Any], search: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
-    """The entry's candidates with their time, those measured longest and best first."""
-    seconds = {candidate["name"]: candidate.get("seconds") for candidate in search.get("candidates", ())}
+def _candidates(entry: RungView, search: RungSearched | None) -> tuple[CandidateRow, ...]:
+    """Those measured longest and best first."""
+    seconds = {} if search is None else {candidate.name: candidate.seconds for candidate in search.candidates}
     rows = [
-        {**candidate, "seconds": seconds.get(candidate["name"]), "chosen": candidate["name"] == entry["chosen"]}
-        for candidate in entry["candidates"]
+        CandidateRow(one.name, one.dev, one.prompt_tokens, seconds.get(one.name), one.name == entry.chosen)
+        for one in entry.candidates
     ]
-    return tuple(sorted(rows, key=lambda row: (-row["dev"]["n"], -row["dev"]["score"], row["prompt_tokens"])))
+    return tuple(sorted(rows, key=lambda row: (-row.dev.n, -row.dev.score, row.prompt_tokens)))
 
 
 def _trained(record: Record, rung: str) -> tuple[TrainingRun, ...]:
     """Training runs of a rung, by learning rate."""
     newest = {one.candidate: one for one in record.all(TrainingReached) if one.rung == rung}
     ordered = sorted(newest.values(), key=lambda one: (one.settings.learning_rate, one.candidate))
-    return tuple(TrainingRun(one.candidate, _body(one), tuple(record.curve(one.candidate))) for one in ordered)
-
-
-def _body(training: TrainingReached) -> dict[str, Any]:
-    return {**training.model_dump(exclude={"settings"}, exclude_none=True), **training.settings.model_dump()}
+    return tuple(TrainingRun(one.candidate, one, tuple(record.curve(one.candidate))) for one in ordered)

@@ -11,11 +11,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lastresort.hardware.plan.fit import NAMES, gib
+from lastresort.records.decision import JudgeView, RunView
+from lastresort.records.decision_parts import ComparedWay, RepairView
+from lastresort.records.gate import ClimbGate
+from lastresort.records.measurement import BarTest
 from lastresort.report import comparison, repairs
 from lastresort.report import gate as gate_summary
 from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.charts.scale import Scale
 from lastresort.report.words import break_even, judge
+from lastresort.report.words.watching import headline
 from lastresort.report.words.wording import (
     MARKS,
     NO_BREAK,
@@ -173,56 +178,55 @@ def _reach(found: Mapping[str, Any]) -> list[str]:
 STRIP = 22
 
 
-def ladder_table(decision: Mapping[str, Any]) -> RenderableType:
+def ladder_table(decision: RunView) -> RenderableType:
     """The answer, the ladder with scores, intervals, verdicts and cost, and what would settle an open verdict."""
     from rich.console import Group
     from rich.text import Text
 
     lines: list[RenderableType] = [
-        Text(printable(decision["answer"]), style="bold"),
+        Text(printable(headline(decision)), style="bold"),
         Text(""),
         _table(decision),
         Text(""),
     ]
-    for rung in decision["rungs"]:
-        name = printable(rung["name"])
-        if rung["test"] is None:
-            why = rung["skipped_because"]["text"] if rung["skipped_because"] else "not tested"
+    for rung in decision.rungs:
+        name = printable(rung.name)
+        if rung.test is None:
+            why = "not tested" if rung.skipped_because is None else rung.skipped_because.text
             lines.append(Text(f"{name} was skipped: {printable(stopped(why))}", style="dim"))
-        elif rung["test"]["verdict"] == "UNDECIDED":
-            lines.append(Text(f"{name} is undecided. {what_would_decide(rung['test'])}", style="yellow"))
-    lines += _gate(decision["gate"])
-    lines += _repairs(decision["repairs"])
-    lines += _comparison(decision["compare"])
-    if break_even.is_worth_a_line(decision["break_even"], decision["goal"]):
-        lines.append(Text(printable(spaced(stopped(break_even.finding(decision["break_even"]))))))
-    if decision["judge"]:
-        lines.append(Text(printable(stopped(_judge(decision["judge"]))), style="yellow"))
-    reuse = decision["test_reuse"]
-    if reuse is not None and reuse["used"]:
-        lines.append(Text(printable(reuse["text"]), style="yellow"))
+        elif rung.test.verdict == "UNDECIDED":
+            lines.append(Text(f"{name} is undecided. {what_would_decide(rung.test)}", style="yellow"))
+    lines += _gate(decision.gate)
+    lines += _repairs(decision.repairs)
+    lines += _comparison(decision.compare)
+    if break_even.is_worth_a_line(decision.break_even, decision.goal):
+        lines.append(Text(printable(spaced(stopped(break_even.finding(decision.break_even))))))
+    if decision.judge:
+        lines.append(Text(printable(stopped(_judge(decision.judge))), style="yellow"))
+    if decision.test_reuse is not None and decision.test_reuse.used:
+        lines.append(Text(printable(decision.test_reuse.text), style="yellow"))
     return Group(*lines)
 
 
-def strip(test: Mapping[str, Any], bar: float, scale: Scale, width: int = STRIP) -> str:
+def strip(test: BarTest, bar: float, scale: Scale, width: int = STRIP) -> str:
     """Interval, estimate and bar in one line of characters: `·····━━━━×━━━┃·····`. The estimate wins over the bar."""
 
     def cell(value: float) -> int:
         return min(width - 1, int(width * scale.share(value)))
 
-    low, high = (cell(limit) for limit in test["interval"])
+    low, high = (cell(limit) for limit in test.interval)
     line = ["━" if low <= place <= high else "·" for place in range(width)]
     line[cell(bar)] = "┃"
-    line[cell(test["score"])] = MARKS[test["verdict"]]
+    line[cell(test.score)] = MARKS[test.verdict]
     return "".join(line)
 
 
-def _table(decision: Mapping[str, Any]) -> Table:
+def _table(decision: RunView) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    scale, bar = ladder_chart.axis_of(decision), decision["bar"]
+    scale, bar = ladder_chart.axis_of(decision), decision.bar
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("rung", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
@@ -230,40 +234,39 @@ def _table(decision: Mapping[str, Any]) -> Table:
     table.add_column(f"{unit_of(decision)}s", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("cost", justify="right", no_wrap=True)
-    for rung in decision["rungs"]:
-        test, name = rung["test"], Text(printable(rung["name"]))
+    for rung in decision.rungs:
+        test, name = rung.test, Text(printable(rung.name))
         if test is None:
-            table.add_row(name, "–", "", "", "skipped" if not rung["applies"] else "not tested", "", style="dim")
+            table.add_row(name, "–", "", "", "skipped" if not rung.applies else "not tested", "", style="dim")
             continue
-        style = STYLES[test["verdict"]]
-        word = Text(f"{MARKS[test['verdict']]} {verdict(test['verdict'])}", style=style)
+        style = STYLES[test.verdict]
+        word = Text(f"{MARKS[test.verdict]} {verdict(test.verdict)}", style=style)
         drawn = Text(strip(test, bar, scale), style=style)
-        cost, score = rung["cost"], Text(percent(test["score"]), style="bold")
-        table.add_row(name, score, drawn, count(test["n_used"]), word, duration(cost["seconds"]))
-        paid = "" if cost["usd"] == 0 else money(cost["usd"])
-        table.add_row("", "", interval(test["interval"]), f"of {count(test['n_available'])}", "", paid, style="dim")
+        cost, score = rung.cost, Text(percent(test.score), style="bold")
+        table.add_row(name, score, drawn, count(test.n_used), word, duration(cost.seconds))
+        paid = "" if cost.usd == 0 else money(cost.usd)
+        table.add_row("", "", interval(test.interval), f"of {count(test.n_available)}", "", paid, style="dim")
     return table
 
 
-def _gate(gate: Mapping[str, Any] | None) -> list[RenderableType]:
+def _gate(gate: ClimbGate | None) -> list[RenderableType]:
     """The gate's verdict, and one line per measure."""
     from rich.text import Text
 
     if gate is None:
         return []
-    typed = gate_summary.read(gate)
-    first = Text(printable(spaced(stopped(gate_summary.finding(typed)))), style=STYLES[typed.verdict])
-    measures = [Text(printable(spaced(f"  {line}")), style="dim") for line in gate_summary.lines(typed)]
+    first = Text(printable(spaced(stopped(gate_summary.finding(gate)))), style=STYLES[gate.verdict])
+    measures = [Text(printable(spaced(f"  {line}")), style="dim") for line in gate_summary.lines(gate)]
     return [first, *measures]
 
 
-def _repairs(tried: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+def _repairs(tried: Sequence[RepairView]) -> list[RenderableType]:
     from rich.text import Text
 
     return [Text(printable(spaced(stopped(repairs.finding(tried)))), style="bold")] if tried else []
 
 
-def _comparison(entries: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+def _comparison(entries: Sequence[ComparedWay]) -> list[RenderableType]:
     """Which training methods score differently, and one line per method."""
     from rich.text import Text
 
@@ -273,11 +276,11 @@ def _comparison(entries: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
     return [first, *[Text(printable(spaced(f"  {line}")), style="dim") for line in comparison.lines(entries)]]
 
 
-def _judge(found: Mapping[str, Any]) -> str:
+def _judge(found: JudgeView) -> str:
     """Which model judged, and what that cost."""
-    cost = found["cost"]
-    paid = "" if cost["usd"] == 0 else f", {money(cost['usd'])}"
-    return f"{judge.finding(found)} (the judge took {duration(cost['seconds'])}{paid})".replace(NO_BREAK, " ")
+    cost = found.cost
+    paid = "" if cost.usd == 0 else f", {money(cost.usd)}"
+    return f"{judge.finding(found)} (the judge took {duration(cost.seconds)}{paid})".replace(NO_BREAK, " ")
 
 
 def _head(bar: float, scale: Scale) -> Text:

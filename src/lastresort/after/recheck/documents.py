@@ -256,7 +256,8 @@ def _affected(winner: MeasuredWinner, items: Sequence[AffectedAnswer]) -> tuple[
 
 
 def _key(finished: FinishedRun, hashes: Mapping[str, str]) -> str:
-    what = [finished.decision["winner"]["sha256"], sorted(hashes.items())]
+    winner = finished.decision.winner
+    what = [None if winner is None else winner.sha256, sorted(hashes.items())]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 

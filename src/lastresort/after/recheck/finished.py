@@ -12,6 +12,7 @@ from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.test import order_of_test
 from lastresort.errors import DataError, TaskError
 from lastresort.ladder import RUNGS, trains
+from lastresort.records.decision import RunView
 from lastresort.records.events import FilesRead, TaskRead
 from lastresort.records.measurement import BarTest, ItemScore
 from lastresort.records.record import Record
@@ -48,7 +49,7 @@ class FinishedRun:
 
     folder: Path
     record: Record
-    decision: dict[str, Any]
+    decision: RunView
     prepared: PreparedTask
     order: tuple[Example, ...]
     knowledge: Path | None
@@ -64,7 +65,7 @@ class FinishedRun:
         """The test of the winner, as the decision has it."""
         assert self.winner is not None, "asked of runs with a winner"
         won = self.winner.rung
-        return next(BarTest.model_validate(rung["test"]) for rung in self.decision["rungs"] if rung["name"] == won)
+        return next(rung.test for rung in self.decision.rungs if rung.name == won and rung.test is not None)
 
     def candidate(self, rung: str) -> System:
         """The system that this rung tested."""
@@ -80,7 +81,7 @@ def open_finished(run: Path, record: Record, task_file: Path | None = None) -> F
     decision = read_decision(run)
     path, noted, prepared = read_again(run, record, task_file, without=_UNUSED)
     order = tuple(order_of_test(prepared.split.test))
-    tested = {rung["name"]: rung["chosen"] for rung in decision["rungs"] if rung["test"] is not None}
+    tested = {rung.name: rung.chosen for rung in decision.rungs if rung.test is not None and rung.chosen is not None}
     return FinishedRun(
         folder=run,
         record=record,
@@ -134,18 +135,18 @@ def _same_files(prepared: PreparedTask, noted: dict[str, str], path: Path) -> No
 
 
 def _winner(
-    run: Path, record: Record, decision: dict[str, Any], tested: dict[str, str], order: tuple[Example, ...]
+    run: Path, record: Record, decision: RunView, tested: dict[str, str], order: tuple[Example, ...]
 ) -> MeasuredWinner | None:
-    kind = decision["winner"]["kind"]
-    if kind == "none":
+    winner = decision.winner
+    if winner is None or winner.path is None:
         return None
-    system = load_winner(run / decision["winner"]["path"])
-    rungs = [name for name, chosen in tested.items() if chosen == system.name and RUNGS[name].winner == kind]
-    rungs.sort(key=lambda name: name != decision["stopped_at"])
+    system = load_winner(run / winner.path)
+    rungs = [name for name, chosen in tested.items() if chosen == system.name and RUNGS[name].winner == winner.kind]
+    rungs.sort(key=lambda name: name != decision.stopped_at)
     measured = record.measurement(rungs[0], system.name, "test") if rungs else None
     if measured is None or [item.id for item in measured.items] != [item.id for item in order[: measured.n]]:
         raise _other_version(run, f"the recorded answers of {system.name} do not belong to the first test items")
-    return MeasuredWinner(rungs[0], kind, system, measured.items)
+    return MeasuredWinner(rungs[0], winner.kind, system, measured.items)
 
 
 def _other_version(run: Path, found: str) -> DataError:

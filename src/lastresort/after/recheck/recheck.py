@@ -55,10 +55,10 @@ def _document(finished: FinishedRun, found: RecheckFindings) -> RecheckDocument:
     decision = finished.decision
     return RecheckDocument(
         run=finished.folder.resolve().name,
-        task=decision["task"],
-        bar=decision["bar"],
-        confidence=decision["confidence"],
-        model=decision["model"],
+        task=decision.task,
+        bar=decision.bar,
+        confidence=decision.confidence,
+        model=decision.model,
         hashes=finished.prepared.files,
         test_reuse=_reuse(finished, found),
         **dict(found),

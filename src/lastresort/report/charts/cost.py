@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
+from lastresort.records.decision_parts import BreakEven, Currency, PricedSystem
 from lastresort.report.charts.scale import Scale, amounts, below, level, unit
 from lastresort.report.words.wording import count, counted
 
@@ -34,50 +34,50 @@ class CostLine:
         return self.start + calls * self.per_call
 
 
-def cost_chart(entry: Mapping[str, Any], label: str) -> Markup | None:
+def cost_chart(costs: BreakEven, label: str) -> Markup | None:
     """The curves of `break_even`, whose costs compare. None where there is no tuned system to compare, or nothing costs anything.
 
     label: what the picture shows, for those who do not see it.
     """
-    if entry["currency"] is None or not entry["pairs"]:
+    if costs.currency is None or not costs.pairs:
         return None
-    lines = lines_of(entry)
+    lines = lines_of(costs)
     if not any(line.per_call or line.start for line in lines):
         return None
-    across = amounts([calls_shown(entry, lines)], about=5)
+    across = amounts([calls_shown(costs, lines)], about=5)
     up = amounts([line.at(across.high) for line in lines])
-    parts = [_grid(across, up, entry["currency"])]
+    parts = [_grid(across, up, costs.currency)]
     parts += [_drawn(line, number, across, up) for number, line in enumerate(lines)]
-    parts += [_names(lines, across, up), _crossings(entry, lines, across, up)]
+    parts += [_names(lines, across, up), _crossings(costs, lines, across, up)]
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, HEIGHT, label, Markup("").join(parts)
     )
 
 
-def lines_of(entry: Mapping[str, Any]) -> list[CostLine]:
+def lines_of(costs: BreakEven) -> list[CostLine]:
     """One line a system, in USD or hours; tuned ones last, so that they lie in front."""
-    usd = entry["currency"] == "usd"
-    lines = [
-        CostLine(
-            system["rung"],
-            system["one_off_usd"] if usd else system["one_off_machine_s"] / 3600,
-            system["per_call_usd"] if usd else system["per_call_machine_s"] / 3600,
-            system["tuned"],
-        )
-        for system in entry["systems"]
-    ]
+    lines = [_line(system, costs.currency) for system in costs.systems]
     return sorted(lines, key=lambda line: line.tuned)
 
 
-def calls_shown(entry: Mapping[str, Any], lines: Sequence[CostLine]) -> float:
+def _line(system: PricedSystem, currency: Currency | None) -> CostLine:
+    start, per_call = system.one_off_machine_s / 3600, system.per_call_machine_s / 3600
+    if currency == "usd":
+        assert system.one_off_usd is not None, "all systems compare in USD"
+        assert system.per_call_usd is not None, "all systems compare in USD"
+        start, per_call = system.one_off_usd, system.per_call_usd
+    return CostLine(system.rung, start, per_call, system.tuned)
+
+
+def calls_shown(costs: BreakEven, lines: Sequence[CostLine]) -> float:
     """How far the picture goes: beyond the last crossing; where nothing crosses, a year of use, or until calls have cost as much as
     training.
     """
-    crossed = max((pair["calls"] for pair in entry["pairs"] if pair["calls"]), default=0)
+    crossed = max((pair.calls for pair in costs.pairs if pair.calls), default=0)
     if crossed:
         return float(BEYOND * crossed)
-    if entry["calls_per_month"]:
-        return float(MONTHS * entry["calls_per_month"])
+    if costs.calls_per_month:
+        return float(MONTHS * costs.calls_per_month)
     dearest = max(line.per_call for line in lines)
     return max(line.start for line in lines) / dearest if dearest else 0.0
 
@@ -122,14 +122,14 @@ def _names(lines: Sequence[CostLine], across: Scale, up: Scale) -> Markup:
     return Markup("").join(parts)
 
 
-def _crossings(entry: Mapping[str, Any], lines: Sequence[CostLine], across: Scale, up: Scale) -> Markup:
+def _crossings(costs: BreakEven, lines: Sequence[CostLine], across: Scale, up: Scale) -> Markup:
     """A ring where a tuned line falls below another, with the number of calls beside it."""
     by_name = {line.name: line for line in lines}
-    crossed = sorted((pair for pair in entry["pairs"] if pair["calls"]), key=lambda pair: -pair["calls"])
+    crossed = sorted(((pair.calls, pair) for pair in costs.pairs if pair.calls), key=lambda one: -one[0])
     parts: list[Markup] = []
     taken: list[tuple[float, float]] = []
-    for pair in crossed:
-        x, y = _x(pair["calls"], across), _y(by_name[pair["tuned"]].at(pair["calls"]), up)
+    for calls, pair in crossed:
+        x, y = _x(calls, across), _y(by_name[pair.tuned].at(calls), up)
         parts.append(Markup('<circle class="crossing" cx="{:.1f}" cy="{:.1f}" r="5"/>').format(x, y))
         # right of a crossing and below it neither of its lines runs; at the foot of the picture there is no room
         low = y + 18
@@ -142,13 +142,11 @@ def _crossings(entry: Mapping[str, Any], lines: Sequence[CostLine], across: Scal
                 x - 10 if above else x + 8,
                 taken[-1][1],
                 "end" if above else "start",
-                _told(pair, alone=len(crossed) == 1),
+                _label(calls, pair.months if len(crossed) == 1 else None),
             )
         )
     return Markup("").join(parts)
 
 
-def _told(pair: Mapping[str, Any], *, alone: bool) -> str:
-    """The number of calls, and where there is room the months that they take."""
-    months = "" if pair["months"] is None or not alone else f", {pair['months']:,.1f} months"
-    return f"{counted(pair['calls'], 'call')}{months}"
+def _label(calls: int, months: float | None) -> str:
+    return counted(calls, "call") + ("" if months is None else f", {months:,.1f} months")

@@ -6,11 +6,12 @@ follows the width of the page. Colours come from the page's style, so that both 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from lastresort.records.decision import RunView
+from lastresort.records.measurement import BarTest
 from lastresort.report.charts.scale import Scale, scores
 from lastresort.report.words.wording import interval, percent, round_percent, verdict
 
@@ -24,23 +25,23 @@ SHAPES = {
 }
 
 
-def axis_of(decision: Mapping[str, Any]) -> Scale:
+def axis_of(decision: RunView) -> Scale:
     """The axis on which every tested rung and the bar have room."""
-    limits = [limit for rung in decision["rungs"] if rung["test"] for limit in rung["test"]["interval"]]
-    return scores([*limits, decision["bar"]])
+    limits = [limit for rung in decision.rungs if rung.test for limit in rung.test.interval]
+    return scores([*limits, decision.bar])
 
 
-def strip(test: Mapping[str, Any] | None, bar: float, scale: Scale) -> Markup:
+def strip(test: BarTest | None, bar: float, scale: Scale) -> Markup:
     """One rung's strip; without a test only the grid and the bar, for the eye to follow."""
     parts = [*(line("grid", scale.share(tick)) for tick in scale.ticks), line("bar", scale.share(bar))]
     if test is None:
         return Markup('<svg class="strip" aria-hidden="true">{}</svg>').format(Markup("").join(parts))
-    parts.append(estimate(scale, test["score"], test["interval"], test["verdict"]))
+    parts.append(estimate(scale, test.score, test.interval, test.verdict))
     label = (
-        f"Score {percent(test['score'])}, interval {interval(test['interval'])}, bar {round_percent(bar)}: "
-        f"{verdict(test['verdict'])}"
+        f"Score {percent(test.score)}, interval {interval(test.interval)}, bar {round_percent(bar)}: "
+        f"{verdict(test.verdict)}"
     )
-    return framed(parts, test["verdict"], label)
+    return framed(parts, test.verdict, label)
 
 
 def estimate(scale: Scale, at: float, limits: Sequence[float], shape: str) -> Markup:

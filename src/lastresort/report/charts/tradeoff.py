@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
+from lastresort.records.decision_parts import RepairView
 from lastresort.report.charts.scale import Scale, below, differences, level, scores, unit
 from lastresort.report.gate import in_points
 from lastresort.report.words.wording import percent
@@ -28,19 +28,19 @@ class TradeoffPoint:
     frozen: bool
 
 
-def points(repairs: Sequence[Mapping[str, Any]]) -> list[TradeoffPoint]:
+def points(repairs: Sequence[RepairView]) -> list[TradeoffPoint]:
     """The scales that were measured, the largest first; nothing where general was not."""
     found = [
-        TradeoffPoint(repair["setting"], one["difference"], repair["dev"]["score"], repair["good"], repair["frozen"])
+        TradeoffPoint(repair.setting, one.difference, repair.dev.score, repair.good, repair.frozen)
         for repair in repairs
-        if repair["kind"] == "scale" and repair["dev"] is not None
-        for one in repair["measures"]
-        if one["suite"] == GENERAL and one["counts"] and one["difference"] is not None
+        if repair.kind == "scale" and repair.dev is not None
+        for one in repair.measures
+        if one.suite == GENERAL and one.counts and one.difference is not None
     ]
     return sorted(found, key=lambda point: -point.scale)
 
 
-def tradeoff_chart(repairs: Sequence[Mapping[str, Any]], bar: float, label: str) -> Markup | None:
+def tradeoff_chart(repairs: Sequence[RepairView], bar: float, label: str) -> Markup | None:
     """None where fewer than two scales can be drawn. label: what the picture shows, for those who do not see it."""
     drawn = points(repairs)
     if len(drawn) < 2:

@@ -203,7 +203,7 @@ def _tested(reason: value.RungResult) -> str:
         f"{found.unit}s (interval {percent(low)} to {percent(high)})"
     )
     if found.outcome != "UNDECIDED":
-        how = how_decided(BarTest.of(found).as_json(), reason.bar)
+        how = how_decided(BarTest.of(found), reason.bar)
         return f"{scored} and {'meets' if found.outcome == 'MET' else 'misses'} the bar of {bar}{f': {how}' if how else ''}."
     more = (
         "it is too close to the bar to estimate how many more items are needed"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TypeGuard
 
+from pydantic import JsonValue
+
+from lastresort.records.decision_parts import BreakEven, CostPair, Currency, PricedSystem
 from lastresort.records.document import Statement
 from lastresort.report.words.wording import (
     count,
@@ -22,10 +25,6 @@ from lastresort.report.words.wording import (
     verdict,
 )
 
-Currency = Literal["usd", "machine_seconds"]
-Entry = Mapping[str, Any]
-Measured = Mapping[str, Any]
-
 UNKNOWN = "unknown"
 
 
@@ -34,95 +33,98 @@ def cost(value: float, currency: Currency) -> str:
     return price(value) if currency == "usd" else f"{duration(value)} of this machine"
 
 
-def thousand_calls(system: Measured, entry: Entry) -> str:
+def thousand_calls(system: PricedSystem, entry: BreakEven) -> str:
     """What a thousand calls of this system cost, in money where known; the cost of one is too small to read."""
-    if system["per_call_usd"] is not None and entry["currency"] != "machine_seconds":
-        return price(1000 * system["per_call_usd"])
-    if system["per_call_machine_s"]:
-        return cost(1000 * system["per_call_machine_s"], "machine_seconds")
+    if system.per_call_usd is not None and entry.currency != "machine_seconds":
+        return price(1000 * system.per_call_usd)
+    if system.per_call_machine_s:
+        return cost(1000 * system.per_call_machine_s, "machine_seconds")
     return UNKNOWN
 
 
-def once(system: Measured, entry: Entry) -> str:
+def once(system: PricedSystem, entry: BreakEven) -> str:
     """What training this system cost; a dash for one that was not trained."""
-    if not system["tuned"]:
+    if not system.tuned:
         return "–"
-    if system["one_off_usd"] is not None and entry["currency"] != "machine_seconds":
-        return price(system["one_off_usd"])
-    return cost(system["one_off_machine_s"], "machine_seconds")
+    if system.one_off_usd is not None and entry.currency != "machine_seconds":
+        return price(system.one_off_usd)
+    return cost(system.one_off_machine_s, "machine_seconds")
 
 
-def finding(entry: Entry) -> str:
+def finding(entry: BreakEven) -> str:
     """One line: when the tuned system becomes cheaper, or what calls cost."""
     pairs = _tuned_pairs(entry)
     if pairs:
         return _crossing(pairs[0], entry)
-    costs = {system["rung"]: thousand_calls(system, entry) for system in entry["systems"]}
+    costs = {system.rung: thousand_calls(system, entry) for system in entry.systems}
     known = [f"{cost} with {rung}" for rung, cost in costs.items() if cost != UNKNOWN]
     if not known:
-        return f"The cost per call is unknown: {_gives_no(entry['missing'])}"
+        return f"The cost per call is unknown: {_gives_no(entry.missing)}"
     return f"1,000 calls cost {listed(known)}"
 
 
-def crossings(entry: Entry) -> list[str]:
+def crossings(entry: BreakEven) -> list[str]:
     """A sentence for every tuned system that meets the bar, against every untuned one."""
     return [f"{_crossing(pair, entry)}." for pair in _tuned_pairs(entry)]
 
 
-def is_worth_a_line(entry: Entry | None, goal: str) -> bool:
+def is_worth_a_line(entry: BreakEven | None, goal: str) -> TypeGuard[BreakEven]:
     """Whether to show cost with the answer: it is the goal, or several systems were measured."""
-    return entry is not None and (goal == "cost" or len(entry["systems"]) > 1)
+    return entry is not None and (goal == "cost" or len(entry.systems) > 1)
 
 
-def reasons(entry: Entry | None, goal: str) -> list[Statement]:
+def reasons(entry: BreakEven | None, goal: str) -> list[Statement]:
     """What a decision says about cost; nothing if a single system was measured and cost is not the goal."""
     if entry is None or not is_worth_a_line(entry, goal):
         return []
-    saving, missing = entry["saving"], entry["missing"]
-    calls = f"Cost of 1,000 calls: {'; '.join(_measured(system, entry) for system in entry['systems'])}."
-    found = [] if saving is None else [_statement("saving_weighed", saving["because"], saving)]
-    found.append(_statement("cost_of_calls", calls, {"currency": entry["currency"], "systems": entry["systems"]}))
-    found += [_statement("two_models", text, pair) for pair, text in _two_models(entry)]
+    whole = entry.as_json()
+    calls = f"Cost of 1,000 calls: {'; '.join(_measured(system, entry) for system in entry.systems)}."
+    found = [] if entry.saving is None else [_statement("saving_weighed", entry.saving.because, whole["saving"])]
+    found.append(_statement("cost_of_calls", calls, {"currency": entry.currency, "systems": whole["systems"]}))
+    found += [_statement("two_models", text, pair.as_json()) for pair, text in _two_models(entry)]
     pairs = _tuned_pairs(entry)
-    found += [_statement("break_even", f"Break-even: {_crossing(pair, entry)}.", pair) for pair in pairs]
-    if missing:
-        found.append(_statement("unknown_prices", f"{_unknown_money(entry)}.", {"missing": list(missing)}))
+    found += [_statement("break_even", f"Break-even: {_crossing(pair, entry)}.", pair.as_json()) for pair in pairs]
+    if entry.missing:
+        found.append(_statement("unknown_prices", f"{_unknown_money(entry)}.", {"missing": list(entry.missing)}))
     return found
 
 
-def _statement(code: str, text: str, figures: Mapping[str, Any]) -> Statement:
-    return Statement(code=code, figures=dict(figures), text=spaced(text))
+def _statement(code: str, text: str, figures: dict[str, JsonValue]) -> Statement:
+    return Statement(code=code, figures=figures, text=spaced(text))
 
 
-def paired(entry: Entry) -> list[str]:
+def paired(entry: BreakEven) -> list[str]:
     """How tuned and untuned systems did on the same items, and the crossings that `finding` leaves out."""
-    told = [
-        f"On the {counted(pair['both']['n'], 'test item')} that both answered, {pair['tuned']} scored "
-        f"{percent(pair['both']['tuned'])} and {pair['untuned']} {percent(pair['both']['untuned'])}: "
-        f"{points(pair['both']['tuned'] - pair['both']['untuned'])}. This is descriptive only: each test stopped on its own "
-        "evidence."
-        for pair in entry["pairs"]
-        if pair["both"]["n"]
+    return [*crossings(entry)[1:], *(line for pair in entry.pairs for line in _on_shared_items(pair))]
+
+
+def _on_shared_items(pair: CostPair) -> list[str]:
+    """Empty where they share none."""
+    n, tuned, untuned = pair.both.n, pair.both.tuned, pair.both.untuned
+    if tuned is None or untuned is None:
+        return []
+    return [
+        f"On the {counted(n, 'test item')} that both answered, {pair.tuned} scored {percent(tuned)} and {pair.untuned} "
+        f"{percent(untuned)}: {points(tuned - untuned)}. This is descriptive only: each test stopped on its own evidence."
     ]
-    return [*crossings(entry)[1:], *told]
 
 
-def basis(entry: Entry) -> str:
+def basis(entry: BreakEven) -> str:
     """How the figures were computed, so that a reader can reproduce them."""
-    items = sorted({system["items"] for system in entry["systems"]})
+    items = sorted({system.items for system in entry.systems})
     told = [f"Means over {listed((count(number) for number in items), 'or')} test items."]
-    here = [system for system in entry["systems"] if system["per_call_machine_s"]]
-    if len(here) < len(entry["systems"]):
+    here = [system for system in entry.systems if system.per_call_machine_s]
+    if len(here) < len(entry.systems):
         told.append(
             "Endpoint calls: every token at full price, no discount for cached prompts; time is wall-clock time."
         )
     if here:
-        hour = "" if entry["hourly_price"] is None else f" at {price(entry['hourly_price'])} an hour"
+        hour = "" if entry.hourly_price is None else f" at {price(entry.hourly_price)} an hour"
         told.append(
             f"Local calls: their share of this machine{hour}, measured in batches that compute a shared prompt prefix once. "
             "Retrieval and idle hours are not included."
         )
-    if entry["missing"]:
+    if entry.missing:
         told.append(f"{_unknown_money(entry)}.")
     return " ".join(told)
 
@@ -161,63 +163,64 @@ def payback(
     )
 
 
-def _tuned_pairs(entry: Entry) -> list[Mapping[str, Any]]:
+def _tuned_pairs(entry: BreakEven) -> list[CostPair]:
     """Pairs whose tuned system meets the bar; those against a system that meets it too come first."""
-    met = {system["rung"] for system in entry["systems"] if system["verdict"] == "MET"}
-    found = [pair for pair in entry["pairs"] if pair["tuned"] in met]
-    return sorted(found, key=lambda pair: pair["untuned"] not in met)
+    met = {system.rung for system in entry.systems if system.verdict == "MET"}
+    found = [pair for pair in entry.pairs if pair.tuned in met]
+    return sorted(found, key=lambda pair: pair.untuned not in met)
 
 
-def _crossing(pair: Mapping[str, Any], entry: Entry) -> str:
-    tuned, untuned = pair["tuned"], pair["untuned"]
-    untuned_verdict = next(system for system in entry["systems"] if system["rung"] == untuned)["verdict"]
+def _crossing(pair: CostPair, entry: BreakEven) -> str:
+    tuned, untuned = pair.tuned, pair.untuned
+    untuned_verdict = next(system for system in entry.systems if system.rung == untuned).verdict
     apart = "" if untuned_verdict == "MET" else f", {short_of_the_bar(untuned_verdict)}"
     than = f"{untuned}{apart}{',' if apart else ''}"
-    if pair["crossing"] == "unknown":
-        return f"Whether {tuned} is cheaper than {untuned} is unknown: {_gives_no(entry['missing'])}"
-    if pair["crossing"] == "never":
+    if pair.crossing == "unknown":
+        return f"Whether {tuned} is cheaper than {untuned} is unknown: {_gives_no(entry.missing)}"
+    if pair.calls is None:
         return f"{tuned} never becomes cheaper than {than} because its calls cost no less"
-    if pair["crossing"] == "at_once":
+    if pair.crossing == "at_once":
         return f"{tuned} is cheaper than {than} from the first call"
-    months = "" if pair["months"] is None else f" ({_months(pair['months'])} of use)"
-    return f"{tuned} becomes cheaper than {than} after {counted(pair['calls'], 'call')}{months}"
+    months = "" if pair.months is None else f" ({_months(pair.months)} of use)"
+    return f"{tuned} becomes cheaper than {than} after {counted(pair.calls, 'call')}{months}"
 
 
-def _measured(system: Measured, entry: Entry) -> str:
+def _measured(system: PricedSystem, entry: BreakEven) -> str:
     return (
-        f"{system['rung']} ({system['name']}) {thousand_calls(system, entry)}, with {system['prompt_tokens']:.0f} prompt and "
-        f"{system['completion_tokens']:.0f} answer tokens in {short_duration(system['seconds'])} per call"
+        f"{system.rung} ({system.name}) {thousand_calls(system, entry)}, with {system.prompt_tokens:.0f} prompt and "
+        f"{system.completion_tokens:.0f} answer tokens in {short_duration(system.seconds)} per call"
     )
 
 
-def _two_models(entry: Entry) -> list[tuple[Entry, str]]:
+def _two_models(entry: BreakEven) -> list[tuple[CostPair, str]]:
     """Pairs with the score of a tuned model and of the other model that was prompted."""
-    by_rung = {system["rung"]: system for system in entry["systems"]}
+    by_rung = {system.rung: system for system in entry.systems}
     told = []
-    for pair in entry["pairs"]:
-        tuned, untuned = by_rung[pair["tuned"]], by_rung[pair["untuned"]]
-        if tuned["model"] == untuned["model"]:
+    for pair in entry.pairs:
+        tuned, untuned = by_rung[pair.tuned], by_rung[pair.untuned]
+        if tuned.model == untuned.model:
             continue
-        both = pair["both"]
-        paired = (
-            f"; on the {counted(both['n'], 'test item')} that both answered {round_percent(both['tuned'])} against "
-            f"{round_percent(both['untuned'])} (descriptive only)"
-        )
+        both, paired = pair.both, ""
+        if both.tuned is not None and both.untuned is not None:
+            paired = (
+                f"; on the {counted(both.n, 'test item')} that both answered {round_percent(both.tuned)} against "
+                f"{round_percent(both.untuned)} (descriptive only)"
+            )
         text = (
-            f"Two models: {tuned['model']}, tuned by {tuned['rung']}, scored {_scored(tuned)}, and {untuned['model']} with "
-            f"{untuned['rung']} {_scored(untuned)}{paired if both['n'] else ''}."
+            f"Two models: {tuned.model}, tuned by {tuned.rung}, scored {_scored(tuned)}, and {untuned.model} with "
+            f"{untuned.rung} {_scored(untuned)}{paired}."
         )
         told.append((pair, text))
     return told
 
 
-def _scored(system: Measured) -> str:
-    return f"{round_percent(system['score'])} ({interval(system['interval'])}, {verdict(system['verdict'])})"
+def _scored(system: PricedSystem) -> str:
+    return f"{round_percent(system.score)} ({interval(system.interval)}, {verdict(system.verdict)})"
 
 
-def _unknown_money(entry: Entry) -> str:
-    rest = "; systems on this machine are compared by its time" if entry["currency"] == "machine_seconds" else ""
-    return f"Some costs are unknown in money: {_gives_no(entry['missing'])}{rest}"
+def _unknown_money(entry: BreakEven) -> str:
+    rest = "; systems on this machine are compared by its time" if entry.currency == "machine_seconds" else ""
+    return f"Some costs are unknown in money: {_gives_no(entry.missing)}{rest}"
 
 
 def _gives_no(keys: Sequence[str]) -> str:

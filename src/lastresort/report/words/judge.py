@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from lastresort.records.decision import JudgeAgreement, JudgeView, OrderEffect
 from lastresort.records.document import Statement
 from lastresort.report.words.wording import count, counted, interval, listed, percent, round_percent
 
@@ -18,75 +18,76 @@ _VERDICTS = {
 }
 
 
-def finding(judge: Mapping[str, Any]) -> str:
+def finding(judge: JudgeView) -> str:
     """One line: which model judged, and whether it was checked against people."""
-    agreed = judge["agreement"]
+    agreed = judge.agreement
     if agreed is None:
-        return f"Scores come from the judge {judge['model']}, not checked against people"
-    cases = counted(agreed["n"], "labelled case")
-    return f"Scores come from the judge {judge['model']}, which agreed with people on {percent(agreed['share'])} of {cases}"
+        return f"Scores come from the judge {judge.model}, not checked against people"
+    cases = counted(agreed.n, "labelled case")
+    return f"Scores come from the judge {judge.model}, which agreed with people on {percent(agreed.share)} of {cases}"
 
 
-def reasons(judge: Mapping[str, Any] | None) -> list[Statement]:
+def reasons(judge: JudgeView | None) -> list[Statement]:
     """What a reader must know about scores from a judge: which model, how far to trust it, and its biases."""
     if judge is None:
         return []
+    whole = judge.as_json()
 
     def told(code: str, text: str, *figures: str) -> Statement:
-        return Statement(code=code, figures={name: judge[name] for name in figures}, text=text)
+        return Statement(code=code, figures={name: whole[name] for name in figures}, text=text)
 
-    scored = f"Scores come from the judge {judge['model']}, {_how(judge)}; {_trust(judge['agreement'])}."
+    scored = f"Scores come from the judge {judge.model}, {_how(judge)}; {_trust(judge.agreement)}."
     found = [told("judge_scored", scored, "model", "asks", "criterion", "scale", "agreement")]
-    if judge["self_preference"]:
+    if judge.self_preference:
         itself = (
-            f"Self-preference: the judge {judge['model']} is the model it judges, and models favour their own answers. Its scores "
+            f"Self-preference: the judge {judge.model} is the model it judges, and models favour their own answers. Its scores "
             "may be too high until another judge confirms them."
         )
         found.append(told("judge_self_preference", itself, "model"))
-    if judge["order"] is not None:
-        found.append(told("judge_order_bias", f"{_order_bias(judge['order'])}.", "order"))
-    if judge["unparsed"]:
+    if judge.order is not None:
+        found.append(told("judge_order_bias", f"{_order_bias(judge.order)}.", "order"))
+    if judge.unparsed:
         found.append(told("judge_unreadable", _unreadable(judge), "unparsed", "asked"))
     return found
 
 
-def _how(judge: Mapping[str, Any]) -> str:
-    if judge["asks"] == "grading":
-        scale = "from 1 to 5" if judge["scale"] == "1-5" else "yes or no"
-        return f'which graded every answer {scale} by the rubric "{_shortened(judge["criterion"])}"'
-    by = f' by "{_shortened(judge["criterion"])}"' if judge["criterion"] else ""
+def _how(judge: JudgeView) -> str:
+    if judge.asks == "grading":
+        scale = "from 1 to 5" if judge.scale == "1-5" else "yes or no"
+        return f'which graded every answer {scale} by the rubric "{_shortened(judge.criterion or "")}"'
+    by = f' by "{_shortened(judge.criterion)}"' if judge.criterion else ""
     return f"which compared every answer with the reference in both orders{by} (1 if it wins both, 0 if it loses both, else 0.5)"
 
 
-def _trust(agreed: Mapping[str, Any] | None) -> str:
+def _trust(agreed: JudgeAgreement | None) -> str:
     if agreed is None:
         return "it was not checked against people"
-    low, high = agreed["interval"]
-    cases = counted(agreed["n"], "labelled case")
-    share = f"it agreed with people on {round_percent(agreed['share'])} of {cases} ({round_percent(low)} to {round_percent(high)}"
-    if agreed["kappa"] is None:
+    low, high = agreed.interval
+    cases = counted(agreed.n, "labelled case")
+    share = f"it agreed with people on {round_percent(agreed.share)} of {cases} ({round_percent(low)} to {round_percent(high)}"
+    if agreed.kappa is None or agreed.kappa_interval is None:
         return f"{share}), which may be chance because only one verdict was given"
-    low, high = agreed["kappa_interval"]
-    weighted = "weighted kappa" if agreed["weights"] == "quadratic" else "kappa"
-    figures = f"{share}; {weighted} {agreed['kappa']:.2f}, {low:.2f} to {high:.2f})"
+    low, high = agreed.kappa_interval
+    weighted = "weighted kappa" if agreed.weights == "quadratic" else "kappa"
+    figures = f"{share}; {weighted} {agreed.kappa:.2f}, {low:.2f} to {high:.2f})"
     return figures if low > 0 else f"{figures}, which is not shown to be more than chance"
 
 
-def _order_bias(order: Mapping[str, Any]) -> str:
-    low, high = order["interval"]
+def _order_bias(order: OrderEffect) -> str:
+    low, high = order.interval
     weak = ". Order matters more than the answers, so these scores say little" if low > 0.5 else ""
     return (
-        f"The order alone changed the judge's verdict in {round_percent(order['changed'])} of {counted(order['n'], 'comparison')} "
-        f"({round_percent(low)} to {round_percent(high)}; {order['to_first']} times in favour of the first answer, "
-        f"{order['to_second']} of the second), and {round_percent(order['ties'])} were ties{weak}"
+        f"The order alone changed the judge's verdict in {round_percent(order.changed)} of {counted(order.n, 'comparison')} "
+        f"({round_percent(low)} to {round_percent(high)}; {order.to_first} times in favour of the first answer, "
+        f"{order.to_second} of the second), and {round_percent(order.ties)} were ties{weak}"
     )
 
 
-def _unreadable(judge: Mapping[str, Any]) -> str:
-    counts = "no" if judge["scale"] == "yes-no" else "ties" if judge["asks"] == "comparison" else "the middle grade"
-    n = judge["unparsed"]
+def _unreadable(judge: JudgeView) -> str:
+    counts = "no" if judge.scale == "yes-no" else "ties" if judge.asks == "comparison" else "the middle grade"
+    n = judge.unparsed
     count = "counts" if n == 1 else "count"
-    return f"{n} of {judge['asked']} verdicts could not be read after a second request and {count} as {counts}."
+    return f"{n} of {judge.asked} verdicts could not be read after a second request and {count} as {counts}."
 
 
 def _shortened(text: str, longest: int = 80) -> str:
@@ -94,35 +95,33 @@ def _shortened(text: str, longest: int = 80) -> str:
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
-def rows(judge: Mapping[str, Any]) -> list[tuple[str, str]]:
+def rows(judge: JudgeView) -> list[tuple[str, str]]:
     """(what, figures) for the table of the judge."""
     asked = "compared with the reference, in both orders"
-    if judge["asks"] == "grading":
-        asked = (
-            "graded from 1 to 5, without a reference" if judge["scale"] == "1-5" else "yes or no, without a reference"
-        )
-    found = [("asked", f"{count(judge['answers'])} answers {asked}")]
-    if judge["criterion"]:
-        found.append(("criterion", judge["criterion"]))
-    found.append(("agreement with people", _agreement(judge["agreement"])))
-    found.append(("verdicts", _verdicts(judge["verdicts"])))
-    if judge["order"] is not None:
-        found.append(("effect of order", _order(judge["order"])))
-    found.append(("unreadable", f"{count(judge['unparsed'])} of {count(judge['asked'])} verdicts"))
-    if judge["self_preference"]:
+    if judge.asks == "grading":
+        asked = "graded from 1 to 5, without a reference" if judge.scale == "1-5" else "yes or no, without a reference"
+    found = [("asked", f"{count(judge.answers)} answers {asked}")]
+    if judge.criterion:
+        found.append(("criterion", judge.criterion))
+    found.append(("agreement with people", _agreement(judge.agreement)))
+    found.append(("verdicts", _verdicts(judge.verdicts)))
+    if judge.order is not None:
+        found.append(("effect of order", _order(judge.order)))
+    found.append(("unreadable", f"{count(judge.unparsed)} of {count(judge.asked)} verdicts"))
+    if judge.self_preference:
         found.append(("self-preference", "the judge is the model it judges, and models favour their own answers"))
     return found
 
 
-def _agreement(agreed: Mapping[str, Any] | None) -> str:
+def _agreement(agreed: JudgeAgreement | None) -> str:
     if agreed is None:
         return "not measured: the task sets no score.judge.labelled"
-    told = f"{percent(agreed['share'])} of {counted(agreed['n'], 'labelled case')} ({interval(agreed['interval'])})"
-    if agreed["kappa"] is None:
+    told = f"{percent(agreed.share)} of {counted(agreed.n, 'labelled case')} ({interval(agreed.interval)})"
+    if agreed.kappa is None or agreed.kappa_interval is None:
         return f"{told}; kappa is undefined because only one verdict was given"
-    low, high = agreed["kappa_interval"]
-    name = "kappa, with grades weighted by distance," if agreed["weights"] == "quadratic" else "kappa"
-    return f"{told}; {name} {agreed['kappa']:.2f} ({low:.2f} to {high:.2f}; 0 is chance)"
+    low, high = agreed.kappa_interval
+    name = "kappa, with grades weighted by distance," if agreed.weights == "quadratic" else "kappa"
+    return f"{told}; {name} {agreed.kappa:.2f} ({low:.2f} to {high:.2f}; 0 is chance)"
 
 
 def _verdicts(verdicts: Mapping[str, int]) -> str:
@@ -133,9 +132,9 @@ def _verdicts(verdicts: Mapping[str, int]) -> str:
     return listed(f"{count(number)} × {grade}" for grade, number in verdicts.items())
 
 
-def _order(order: Mapping[str, Any]) -> str:
+def _order(order: OrderEffect) -> str:
     return (
-        f"in {percent(order['changed'])} of {count(order['n'])} comparisons ({interval(order['interval'])}) the order alone "
-        f"changed the verdict: {count(order['to_first'])} times in favour of the first answer, {count(order['to_second'])} of "
-        f"the second; {percent(order['ties'])} were ties"
+        f"in {percent(order.changed)} of {count(order.n)} comparisons ({interval(order.interval)}) the order alone "
+        f"changed the verdict: {count(order.to_first)} times in favour of the first answer, {count(order.to_second)} of "
+        f"the second; {percent(order.ties)} were ties"
     )

@@ -86,7 +86,7 @@ def _tested(one: SystemTried, bar: float) -> str:
     )
     if test.verdict == "UNDECIDED":
         return f"{scored}: undecided; {_settle(one)}."
-    how = spaced(how_decided(test.as_json(), bar))
+    how = spaced(how_decided(test, bar))
     return f"{scored}: the bar of {percent(bar)} is {'met' if test.verdict == 'MET' else 'not met'}; {how}."
 
 

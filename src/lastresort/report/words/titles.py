@@ -4,36 +4,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from lastresort.records.decision import Failures, RungView, RunView
+from lastresort.records.events import TrainingReached
+from lastresort.records.measurement import Cost
 from lastresort.report.words.wording import count, duration, listed, money, percent, round_percent, times
+from lastresort.types import Outcome
 
 _GATED = {"HOLD": ", but the gate holds it", "REJECT": ", but the gate rejects it"}
 
 
-def of_rung(name: str, entry: Mapping[str, Any] | None, bar: float) -> str:
+def of_rung(name: str, entry: RungView | None, bar: float) -> str:
     if entry is None:
         return f"{name} was not tried"
-    if not entry["applies"]:
+    if not entry.applies:
         return f"{name} was skipped"
-    test = entry["test"]
+    test = entry.test
     if test is None:
         return f"{name} was not tested"
-    score, gated = percent(test["score"]), _GATED.get(entry["gate"], "")
-    if test["verdict"] == "MET":
+    score, gated = percent(test.score), _GATED.get(entry.gate or "", "")
+    if test.verdict == "MET":
         return f"{name} meets the bar with {score}{gated}"
-    if test["verdict"] == "NOT_MET":
+    if test.verdict == "NOT_MET":
         return f"{name} misses the bar with {score}"
-    side = "at or above" if test["score"] >= bar else "below"
+    side = "at or above" if test.score >= bar else "below"
     return f"{name} scores {score}, {side} the bar, but is undecided{gated}"
 
 
-def of_ladder(decision: Mapping[str, Any]) -> str:
-    bar = round_percent(decision["bar"])
-    tested = [rung for rung in decision["rungs"] if rung["test"]]
+def of_ladder(decision: RunView) -> str:
+    bar = round_percent(decision.bar)
+    tested = {rung.name: rung.test.verdict for rung in decision.rungs if rung.test is not None}
 
-    def those(verdict: str) -> list[str]:
-        return [rung["name"] for rung in tested if rung["test"]["verdict"] == verdict]
+    def those(verdict: Outcome) -> list[str]:
+        return [name for name, found in tested.items() if found == verdict]
 
     met, missed, undecided = those("MET"), those("NOT_MET"), those("UNDECIDED")
     if not tested:
@@ -51,7 +54,7 @@ def _verb(names: Sequence[str], verb: str) -> str:
     return verb if len(names) > 1 else f"{verb}es" if verb.endswith("s") else f"{verb}s"
 
 
-def of_failures(failures: Mapping[str, int | None], wrong: int, n: int, *, graded: bool = False) -> str:
+def of_failures(failures: Failures, wrong: int, n: int, *, graded: bool = False) -> str:
     """What kind of mistake the chosen candidate makes on dev. graded: some answers are neither right nor wrong."""
     if not wrong:
         return f"All {count(n)} dev answers are right"
@@ -60,8 +63,9 @@ def of_failures(failures: Mapping[str, int | None], wrong: int, n: int, *, grade
         "knowledge": "lack knowledge",
         "other": "have the right format but fall short" if graded else "have the right format but are wrong",
     }
-    kind = max(names, key=lambda name: failures.get(name) or 0)
-    most = failures.get(kind) or 0
+    counts = {"format": failures.format, "knowledge": failures.knowledge or 0, "other": failures.other}
+    kind = max(counts, key=lambda name: counts[name])
+    most = counts[kind]
     share = "all" if most == wrong else f"{count(most)}"
     which = "dev answers below the full score" if graded else "wrong dev answers"
     return f"Of {count(wrong)} {which} (of {count(n)}), {share} {names[kind]}"
@@ -84,10 +88,10 @@ def of_training(curves: Mapping[str, Sequence[Mapping[str, float]]], chosen_rate
     return f"Training loss {verb} from {first:.2f} to {last:.2f}{raced}"
 
 
-def of_sharing(trainings: Sequence[Mapping[str, Any]]) -> str:
+def of_sharing(trainings: Sequence[TrainingReached]) -> str:
     """How much compute the shared prefixes saved; empty where it was not recorded."""
-    computed = sum(body.get("computed_tokens") or 0 for body in trainings)
-    nominal = sum(body.get("nominal_tokens") or 0 for body in trainings)
+    computed = sum(training.computed_tokens for training in trainings)
+    nominal = sum(training.nominal_tokens for training in trainings)
     if not computed or nominal < computed:
         return ""
     return (
@@ -96,11 +100,12 @@ def of_sharing(trainings: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def of_cost(total: Mapping[str, Any], rungs: Mapping[str, Mapping[str, Any]]) -> str:
-    title = f"The climb took {duration(total['seconds'])}"
-    if len(rungs) > 1 and total["seconds"]:
-        longest = max(rungs, key=lambda name: rungs[name]["seconds"])
-        title += f", {percent(rungs[longest]['seconds'] / total['seconds'], 0)} of it for {longest},"
-    if total["usd"] is None:
+def of_cost(total: Cost, seconds: Mapping[str, float]) -> str:
+    """seconds: of each part of the climb, by name."""
+    title = f"The climb took {duration(total.seconds)}"
+    if len(seconds) > 1 and total.seconds:
+        longest = max(seconds, key=lambda name: seconds[name])
+        title += f", {percent(seconds[longest] / total.seconds, 0)} of it for {longest},"
+    if total.usd is None:
         return f"{title} and spent an unknown amount: the task sets no price"
-    return f"{title} and cost {money(total['usd'])}" if total["usd"] else f"{title} and made no paid call"
+    return f"{title} and cost {money(total.usd)}" if total.usd else f"{title} and made no paid call"

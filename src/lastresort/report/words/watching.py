@@ -23,6 +23,11 @@ from lastresort.report.words.wording import count, counted, duration, listed, pe
 from lastresort.types import Judgement
 
 
+def headline(found: RunView) -> str:
+    """The answer, or how far the run has come."""
+    return not_decided(found) if found.answer is None else found.answer
+
+
 def not_decided(found: RunView) -> str:
     """The headline of a run that is at work or was stopped."""
     tested = [rung for rung in found.rungs if rung.test is not None]

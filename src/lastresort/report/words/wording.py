@@ -6,10 +6,11 @@ Verdicts in the terminal: a mark, since colour alone must not carry the meaning,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from lastresort.ladder import RUNGS
+from lastresort.records.decision import RunView
+from lastresort.records.measurement import BarTest
 
 NO_BREAK = "\u00a0"
 
@@ -121,42 +122,42 @@ def counted(number: float, unit: str) -> str:
     return f"{count(number)} {unit}{'' if number == 1 else 's'}"
 
 
-def unit_of(decision: Mapping[str, Any]) -> str:
+def unit_of(decision: RunView) -> str:
     """What the tests of this decision count, "item" or "group": one test set, so that all count the same."""
-    return next((str(rung["test"]["unit"]) for rung in decision["rungs"] if rung["test"]), "item")
+    return next((rung.test.unit for rung in decision.rungs if rung.test), "item")
 
 
-def of_units(test: Mapping[str, Any]) -> str:
+def of_units(test: BarTest) -> str:
     """ "141 of 300 items", or "all 300 groups"."""
-    used, available = test["n_used"], test["n_available"]
-    return f"{'all' if used == available else f'{count(used)} of'} {counted(available, test['unit'])}"
+    used, available = test.n_used, test.n_available
+    return f"{'all' if used == available else f'{count(used)} of'} {counted(available, test.unit)}"
 
 
-def what_would_decide(test: Mapping[str, Any]) -> str:
+def what_would_decide(test: BarTest) -> str:
     """What an UNDECIDED needs, as a sentence."""
-    needed, unit = test["n_needed"], test["unit"]
+    needed, unit = test.n_needed, test.unit
     if needed is None:
         return f"The score is too close to the bar to estimate how many {unit}s would decide it."
-    more = needed - test["n_available"]
+    more = needed - test.n_available
     if more <= 0:
         return f"About {count(needed)} test {unit}s would decide it."
     return f"About {count(needed)} test {unit}s would decide it: {count(more)} more than the test set has."
 
 
-def how_decided(test: Mapping[str, Any], bar: float) -> str:
+def how_decided(test: BarTest, bar: float) -> str:
     """Which rule gave the verdict and what it showed; empty for an UNDECIDED. Says why the interval can still include the bar."""
-    decided = test["decided"]
+    decided = test.decided
     if decided is None:
         return ""
-    exact, (low, high) = decided["by"] == "exact", test["interval"]
-    rule = "the exact test on all items" if exact else f"the sequential test after each {test['unit']}"
-    limit = f"{percent(decided['limit'])} or {'more' if test['verdict'] == 'MET' else 'less'}"
+    exact, (low, high) = decided.by == "exact", test.interval
+    rule = "the exact test on all items" if exact else f"the sequential test after each {test.unit}"
+    limit = f"{percent(decided.limit)} or {'more' if test.verdict == 'MET' else 'less'}"
     shown = f"{rule} puts the true score at {limit}"
     if not low <= bar <= high:
         return shown
     if exact:
         return f"{shown}; the interval is wider and includes the bar, because it holds after every item"
-    error = percent(decided["error"])
+    error = percent(decided.error)
     return f"{shown}, at an error rate of {error}; the interval uses a smaller one and includes the bar"
 
 
