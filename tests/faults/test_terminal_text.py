@@ -17,7 +17,8 @@ from rich.table import Table
 import lastresort
 from lastresort.cli import chat
 from lastresort.cli.border import guarded
-from lastresort.cli.console import PlainProgress, SafeConsole, TerminalProgress
+from lastresort.cli.console import SafeConsole
+from lastresort.cli.console import progress as on_stderr
 from lastresort.cli.main import app
 from lastresort.cli.terminal import UNSAFE, escaped, print_document
 from lastresort.errors import TaskError
@@ -91,12 +92,12 @@ def test_a_table_shows_no_control_characters() -> None:
     assert not UNSAFE.search(out.getvalue())
 
 
-@pytest.mark.parametrize("shown", [TerminalProgress, PlainProgress])
-def test_progress_shows_nothing_of_what_a_label_holds(shown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", screen := Screen())
+@pytest.mark.parametrize("screen", [Screen(), io.StringIO()], ids=["terminal", "pipe"])
+def test_progress_shows_nothing_of_what_a_label_holds(screen: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "200")
-    with shown() as progress:
+    with on_stderr() as progress:
         progress.stage(f"stage {HOSTILE}", 3)
         progress.advance(1, note=f"note {HOSTILE}")
         progress.say(f"said {HOSTILE}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lastresort.cli.terminal import parse_settings
+from lastresort.cli.options import parse_settings
 from lastresort.errors import InputError
 from lastresort.spec.document import read_document
 

@@ -24,7 +24,7 @@ from lastresort.errors import InputError, PrerequisiteError
 from lastresort.records.decision_parts import ComparedWay, WayName
 from lastresort.records.events import TrainingReached
 from lastresort.records.record import Record
-from lastresort.report.terminal import forecast_table
+from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.report.words import comparison as words
 from lastresort.spec.task import load_task
 from tiny_model import save_tiny_model
@@ -143,7 +143,7 @@ def test_a_dry_run_says_what_the_comparison_adds(tmp_path: Path) -> None:
         "merged, test",
     ]
     out = io.StringIO()
-    Console(file=out, width=100).print(forecast_table(found))
+    Console(file=out, width=100).print(forecast_table(DryRun.model_validate(found)))
     assert "comparison: lora, 2 seeds: 70 rows x 2 epochs" in " ".join(out.getvalue().split())
 
 

@@ -17,7 +17,7 @@ from lastresort.climb.prepare import prepare
 from lastresort.climb.workload import BYTES_PER_TOKEN, TEMPLATE_TOKENS, counts_of, workload
 from lastresort.hardware.catalogue.models import shape_named
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
-from lastresort.report.terminal import forecast_table
+from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.rungs.forecast import Machine, Rates, answering, training
 from lastresort.spec.task import Task, load_task
 from lastresort.types import SilentProgress
@@ -41,7 +41,7 @@ def task_of(folder: Path, **keys: Any) -> Task:
 
 def shown(found: dict[str, Any]) -> str:
     out = io.StringIO()
-    Console(file=out, width=300).print(forecast_table(json.loads(json.dumps(found))))
+    Console(file=out, width=300).print(forecast_table(DryRun.model_validate(json.loads(json.dumps(found)))))
     return " ".join(out.getvalue().split())
 
 

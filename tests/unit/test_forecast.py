@@ -14,7 +14,7 @@ from climb_support import scripted_task
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
-from lastresort.report.terminal import forecast_table
+from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.rungs.forecast import Machine, Workload
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
@@ -121,11 +121,11 @@ def test_the_terminal_calls_it_what_it_is(tmp_path: Path) -> None:
 
     from rich.console import Console
 
-    from lastresort.report.terminal import forecast_table
+    from lastresort.report.forecast import forecast_table
 
     out = io.StringIO()
     found = json.loads(json.dumps(dry_run(load_task(scripted_task(tmp_path, quality=[]))).as_json()))
-    Console(file=out, width=80).print(forecast_table(found))
+    Console(file=out, width=80).print(forecast_table(DryRun.model_validate(found)))
     text = " ".join(out.getvalue().split())
     assert "every answer has the maximum length" in text
     assert "upper estimate" not in text
@@ -157,7 +157,7 @@ def test_a_dry_run_says_what_the_gate_would_ask(tmp_path: Path) -> None:
 
 def test_the_terminal_shows_the_gate_by_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = scripted_task(tmp_path / "task", quality=[], task=TUNED)
-    Console(width=200).print(forecast_table(dry_run(load_task(path), gate="quick").as_json()))
+    Console(width=200).print(forecast_table(dry_run(load_task(path), gate="quick")))
     said = capsys.readouterr().out
     assert "gate (quick): general: up to about 1,104 items on the base model first, then " in said
     assert "gate (quick): sycophancy: up to about 48 items on the base model first, then " in said

@@ -22,7 +22,7 @@ from lastresort.records.events import AnswersJudged, BudgetSpent, JudgeChecked, 
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.decision import validate_decision
-from lastresort.report.terminal import forecast_table
+from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task, load_task
 from lastresort.systems.system import PromptDesign, System
@@ -283,7 +283,7 @@ def test_a_dry_run_forecasts_the_judge_and_asks_it_nothing(tmp_path: Path) -> No
     asked = climb(load_task(folder / "task.yaml"), tmp_path / "runs" / "run").decision.as_json()["judge"]
     assert judging["tokens_in"] > asked["cost"]["tokens_in"]  # on the high side, as the foot of the table says
     console = Console(width=100, record=True)
-    console.print(forecast_table(found))
+    console.print(forecast_table(DryRun.model_validate(found)))
     assert "the judge: verdicts" in console.export_text()
 
 

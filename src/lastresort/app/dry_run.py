@@ -12,14 +12,14 @@ from lastresort.after.compare.ways import ComparisonRequest, refuse_impossible
 from lastresort.climb.judging import labelled_cases
 from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
-from lastresort.climb.rung_memory import RungMemory, rung_memory
+from lastresort.climb.rung_memory import rung_memory
 from lastresort.climb.workload import counts_of, machine_of, model_of, workload
 from lastresort.evals.scorers.judge import Judge, case_of
-from lastresort.gate.forecast import SuiteForecast, gate_forecast
+from lastresort.gate.forecast import gate_forecast
 from lastresort.gate.suite_table import lm_eval_names
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA
 from lastresort.ladder import trains
-from lastresort.records.document import JsonDocument, Statement
+from lastresort.report.forecast import DryRun, DryRunExamples, DryRunGate, DryRunRung
 from lastresort.report.words.skips import of_skip
 from lastresort.report.words.wording import listed
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, Machine, answering
@@ -62,47 +62,6 @@ def _speed(machine: Machine) -> str:
     if machine.measured is not None:
         return f"{told}, by a few layers of its shape timed here just now"
     return f"{told}, assumed from a matrix product here"
-
-
-class DryRunExamples(JsonDocument):
-    train: int
-    dev: int
-    test: int
-    leaks_removed: int
-
-
-class DryRunRung(JsonDocument):
-    """skipped_because: why the rung does not apply; then there is no forecast. memory: of a rung that trains, where it is known."""
-
-    name: str
-    applies: bool
-    skipped_because: Statement | None = None
-    forecast: Forecast | None = None
-    memory: RungMemory | None = None
-
-
-class DryRunGate(JsonDocument):
-    mode: Literal["quick", "full"]
-    suites: tuple[SuiteForecast, ...]
-    forecast: Forecast
-
-
-class DryRun(JsonDocument):
-    """What a climb would do and cost, as if each rung had failed and every answer were as long as allowed. assumed: what the
-    figures rest on. missing: what the climb would stop for before anything is spent.
-    """
-
-    task: str
-    examples: DryRunExamples
-    r: int
-    alpha_per_rung: float
-    rungs: tuple[DryRunRung, ...]
-    compare: Forecast | None
-    gate: DryRunGate | None
-    judge: Forecast | None
-    total: Forecast
-    assumed: tuple[str, ...]
-    missing: tuple[str, ...]
 
 
 def dry_run(

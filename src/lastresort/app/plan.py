@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from lastresort.errors import InputError
 from lastresort.spec.values import one_of
-from lastresort.types import JsonObject
 
 if TYPE_CHECKING:
     from lastresort.hardware.plan.document import PlanDocument
     from lastresort.hardware.plan.plan import PlanInputs
     from lastresort.hardware.plan.setup import Cards, Setup, Sharing
     from lastresort.hardware.plan.time import TrainingWork
+    from lastresort.report.environment import Environment
+    from lastresort.report.plan import KnownNames
 
 METHODS: tuple[Literal["auto", "lora", "qlora", "full"], ...] = ("auto", "lora", "qlora", "full")
 OBJECTIVES: tuple[Literal["sft", "dpo", "grpo"], ...] = ("sft", "dpo", "grpo")
@@ -108,33 +109,33 @@ def write_picture(path: Path, plan: Plan) -> None:
     write_atomically(path, plan.picture)
 
 
-def known_names() -> dict[str, Any]:
+def known_names() -> KnownNames:
     """The models and cards that are known by name: parameters; memory and what an hour costs."""
     from lastresort.hardware.catalogue.cards import known_cards, known_prices
     from lastresort.hardware.catalogue.models import known_models
+    from lastresort.report.plan import KnownCard, KnownNames
 
     prices = known_prices()
-    return {
-        "models": {name: entry.parameters for name, entry in known_models().items()},
-        "cards": {
-            name: {
-                "memory_bytes": card.memory_bytes,
-                "usd_per_hour": prices[name].usd_per_hour if name in prices else None,
-            }
-            for name, card in known_cards().items()
-        },
+    cards = {
+        name: KnownCard(
+            memory_bytes=card.memory_bytes, usd_per_hour=prices[name].usd_per_hour if name in prices else None
+        )
+        for name, card in known_cards().items()
     }
+    return KnownNames(models={name: entry.parameters for name, entry in known_models().items()}, cards=cards)
 
 
-def this_machine() -> JsonObject:
+def this_machine() -> Environment:
     """Processor, memory, GPUs and packages, and the largest models of the catalogue that can be trained here."""
     from lastresort.hardware.environment import card_here, environment
     from lastresort.hardware.plan.plan import within_reach
     from lastresort.models.precision import chosen_device, chosen_dtype
+    from lastresort.report.environment import Environment
 
     card = card_here(processor=True)
     precision = str(chosen_dtype("auto", chosen_device())).removeprefix("torch.")
-    return {**environment(), "precision": precision, "reach": {} if card is None else within_reach(card)}
+    reach = {} if card is None else within_reach(card)
+    return Environment.model_validate({**environment(), "precision": precision, "reach": reach})
 
 
 def _setup(request: PlanRequest) -> Setup:

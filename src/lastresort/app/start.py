@@ -16,7 +16,7 @@ from lastresort.types import Progress
 if TYPE_CHECKING:
     from lastresort.after.compare.ways import ComparisonRequest
     from lastresort.app.climb import Climbed
-    from lastresort.app.dry_run import DryRun
+    from lastresort.report.forecast import DryRun
 
 RUNS = Path("runs")
 Gate = Literal["quick", "full", "none"]

@@ -7,31 +7,29 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import typer
+from typer import Argument, Option
 
-from lastresort.cli.terminal import parse_settings, print_document, print_note
+from lastresort.cli.options import TASK_SETTINGS, parse_settings
+from lastresort.cli.terminal import print_note
 from lastresort.errors import InputError
 
 
 def advise_command(
-    task: Path | None = typer.Argument(None, help="The task file (task.yaml). Optional with --fact or --ask."),
-    ask: bool = typer.Option(False, "--ask", help="Ask for unknown facts (default without TASK and --fact)."),
-    facts: list[str] = typer.Option(
-        [],
-        "--fact",
-        help="State a fact, such as --fact wrong=format,style or --fact best_prompt_score=0.8.",
-        metavar="NAME=VALUE",
+    task: Path | None = Argument(None, help="The task file (task.yaml). Optional with --fact or --ask."),
+    ask: bool = Option(False, "--ask", help="Ask for unknown facts (default without TASK and --fact)."),
+    facts: list[str] = Option(
+        [], "--fact", metavar="NAME=VALUE", help="State a fact, such as wrong=format,style or best_prompt_score=0.8."
     ),
-    settings: list[str] = typer.Option(
-        [], "--set", help="Override a task key, such as --set bar=0.9.", metavar="KEY=VALUE"
-    ),
-    as_json: bool = typer.Option(False, "--json", help="Print the advice as one JSON document on stdout."),
+    settings: list[str] = TASK_SETTINGS,
+    as_json: bool = Option(False, "--json", help="Print the advice as one JSON document on stdout."),
 ) -> None:
     """Advise by rules of thumb. Runs no model.
 
     Says whether to prompt, retrieve or fine-tune, and why, with the source of each rule.
     """
     from lastresort.app.advise import AdviceRequest, ask_in_turn, give_advice
+    from lastresort.cli.console import show_document
+    from lastresort.report.advice import advice_text
 
     request = AdviceRequest(task, _pairs(facts), parse_settings(settings))
     asks = ask or (task is None and not facts)
@@ -42,14 +40,7 @@ def advise_command(
             remedy="Tell what you know with --fact, such as --fact wrong=format.",
         )
     ask_now = partial(ask_in_turn, read=read_line, say=print_note) if asks else None
-    document = give_advice(request, ask_now).document
-    if as_json:
-        print_document(document.as_json())
-        return
-    from lastresort.cli.console import show
-    from lastresort.report.advice import advice_text
-
-    show(advice_text(document))
+    show_document(give_advice(request, ask_now).document, advice_text, as_json=as_json)
 
 
 def _pairs(facts: Sequence[str]) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+from typer import Argument, Option
 
 from lastresort.cli.terminal import print_note, print_text
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def chat_command(
-    run: Path = typer.Argument(help="Folder of a finished run or of a saved system."),
-    once: str | None = typer.Option(None, "--once", help="Answer this one input and exit."),
-    allow_held: bool = typer.Option(False, "--allow-held", help="Also open a winner that the gate holds back."),
+    run: Path = Argument(help="Folder of a finished run or of a saved system."),
+    once: str | None = Option(None, "--once", help="Answer this one input and exit."),
+    allow_held: bool = Option(False, "--allow-held", help="Also open a winner that the gate holds back."),
 ) -> None:
     """Talk to the winner of a run.
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from typer import Argument, Option
 from typer.core import TyperCommand
 
-from lastresort.cli.terminal import parse_settings, print_document, print_text
+from lastresort.cli.options import TASK_SETTINGS, names_a_task, parse_settings
+from lastresort.cli.terminal import print_document, print_text
 
 
 class ClimbCommand(TyperCommand):
@@ -35,44 +37,38 @@ def _with_run(arguments: list[str]) -> list[str]:
     return words
 
 
-def names_a_task(word: str) -> bool:
-    """Whether a word of the command line can only be a task file."""
-    return Path(word).is_file() or Path(word).suffix in (".yaml", ".yml")
-
-
 def climb_command(
-    task: Path = typer.Argument(help="The task file (task.yaml)."),
-    run: Path | None = typer.Option(None, "--run", help="Folder of the run. Default: runs/<task>-<n>."),
-    resume: bool = typer.Option(False, "--resume", help="Resume RUN. Default: the newest unfinished run of this task."),
-    until: str | None = typer.Option(None, "--until", help="Last rung to try."),
-    gate: str | None = typer.Option(
+    task: Path = Argument(help="The task file (task.yaml)."),
+    run: Path | None = Option(None, "--run", help="Folder of the run. Default: runs/<task>-<n>."),
+    resume: bool = Option(False, "--resume", help="Resume RUN. Default: the newest unfinished run of this task."),
+    until: str | None = Option(None, "--until", help="Last rung to try."),
+    gate: str | None = Option(
         None,
         "--gate",
         metavar="quick|full|none",
         help="How to check a tuned model before it can win. quick: a fixed number of items, a few minutes. full: as many items as "
         "a verdict needs. none: no check, and the decision says so. Default: full, or what the resumed run was started with.",
     ),
-    compare: str | None = typer.Option(
+    compare: str | None = Option(
         None,
         "--compare",
         metavar="WAY,WAY",
         help="After the verdict, train the SFT winner in several ways and compare them on the test set. Two or more of lora, "
         "qlora, full, merged, nf4; the first is the baseline. none: stop comparing. Default: what the resumed run started with.",
     ),
-    compare_seeds: int = typer.Option(3, "--compare-seeds", help="Seeds to train each way with."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Forecast what each rung would do and cost. Runs nothing."),
-    settings: list[str] = typer.Option(
-        [], "--set", help="Override a task key, such as --set bar=0.9.", metavar="KEY=VALUE"
-    ),
-    as_json: bool = typer.Option(False, "--json", help="Print the decision as one JSON document on stdout."),
+    compare_seeds: int = Option(3, "--compare-seeds", help="Seeds to train each way with."),
+    dry_run: bool = Option(False, "--dry-run", help="Forecast what each rung would do and cost. Runs nothing."),
+    settings: list[str] = TASK_SETTINGS,
+    as_json: bool = Option(False, "--json", help="Print the decision as one JSON document on stdout."),
 ) -> None:
     """Find the cheapest rung that meets the bar.
 
     Climbs the ladder of a task: each rung is measured on held-out examples, and the climb stops at the first that meets the bar.
     """
     from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
-    from lastresort.cli.console import progress, show
-    from lastresort.report.terminal import forecast_table, ladder_table
+    from lastresort.cli.console import progress, show_document
+    from lastresort.report.forecast import forecast_table
+    from lastresort.report.terminal import ladder_table
 
     request = ClimbRequest(task, parse_settings(settings), run, resume, until, gate, compare, compare_seeds)
     with progress() as shown:
@@ -80,28 +76,20 @@ def climb_command(
             forecast = forecast_climb(request, shown)
         else:
             climbed = start_climb(request, shown)
-    if as_json:
-        print_document(forecast.as_json() if dry_run else climbed.decision.as_json())
-    elif dry_run:
-        show(forecast_table(forecast.as_json()))
+    if dry_run:
+        show_document(forecast, forecast_table, as_json=as_json)
     else:
-        show(ladder_table(climbed.decision))
-        print_text(f"report: {climbed.report}")
+        show_document(climbed.decision, ladder_table, as_json=as_json, last_line=f"report: {climbed.report}")
 
 
 data_app = typer.Typer(help="Check data before anything is spent on it.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@data_app.callback()
-def data_root() -> None:
-    """Check data before anything is spent on it."""
-
-
 @data_app.command("check")
 def check_command(
-    task: Path = typer.Argument(help="The task file (task.yaml)."),
-    rows: int = typer.Option(0, "--show", min=0, help="Show the tokens and the training mask of this many rows."),
-    as_json: bool = typer.Option(False, "--json", help="Print the findings as one JSON document on stdout."),
+    task: Path = Argument(help="The task file (task.yaml)."),
+    rows: int = Option(0, "--show", min=0, help="Show the tokens and the training mask of this many rows."),
+    as_json: bool = Option(False, "--json", help="Print the findings as one JSON document on stdout."),
 ) -> None:
     """Check a task's examples and preferences.
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 from rich import progress as rich_progress
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from lastresort.cli.terminal import escaped, print_note, shown
+from lastresort.cli.terminal import escaped, print_document, print_note, print_text, shown
+from lastresort.records.document import JsonDocument
+from lastresort.types import Progress
 
-PLAIN_EVERY_S = 15.0
+LINE_EVERY_S = 15.0
+Document = TypeVar("Document", bound=JsonDocument)
 
 
 class SafeConsole(Console):
@@ -28,37 +31,44 @@ class SafeConsole(Console):
             yield segment if segment.control else Segment(escaped(segment.text), segment.style)
 
 
-def show(drawn: RenderableType) -> None:
-    """Print a table or text on stdout."""
-    SafeConsole(file=sys.stdout).print(drawn)
+def show_document(
+    document: Document, draw: Callable[[Document], RenderableType], *, as_json: bool, last_line: str | None = None
+) -> None:
+    """Print what a command found on stdout. last_line: below what is drawn."""
+    if as_json:
+        print_document(document.as_json())
+        return
+    SafeConsole(file=sys.stdout).print(draw(document))
+    if last_line is not None:
+        print_text(last_line)
 
 
-class TerminalProgress:
-    """A live bar for the present stage; finished findings are printed above it."""
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A live bar on a terminal, lines in logs and pipes."""
+    if not sys.stderr.isatty():
+        yield LineProgress()
+        return
+    with rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(bar_width=20),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TimeRemainingColumn(),
+        rich_progress.TextColumn("{task.fields[note]}"),
+        console=SafeConsole(stderr=True),
+        transient=True,
+    ) as bar:
+        yield BarProgress(bar)
 
-    def __init__(self) -> None:
-        self._console = SafeConsole(stderr=True)
-        self._bar = rich_progress.Progress(
-            rich_progress.TextColumn("{task.description}"),
-            rich_progress.BarColumn(bar_width=20),
-            rich_progress.MofNCompleteColumn(),
-            rich_progress.TimeElapsedColumn(),
-            rich_progress.TimeRemainingColumn(),
-            rich_progress.TextColumn("{task.fields[note]}"),
-            console=self._console,
-            transient=True,
-        )
-        self._task: Any = None
+
+class BarProgress:
+    """One bar for the present stage; findings are printed above it."""
+
+    def __init__(self, bar: rich_progress.Progress) -> None:
+        self._bar = bar
+        self._task: rich_progress.TaskID | None = None
         self._note = ""
-
-    def __enter__(self) -> TerminalProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
     def stage(self, label: str, total: int | None = None) -> None:
         if self._task is not None:
@@ -72,22 +82,16 @@ class TerminalProgress:
             self._bar.update(self._task, advance=amount, note=self._note)
 
     def say(self, text: str) -> None:
-        self._console.print(shown(text), markup=False, highlight=False)
+        self._bar.console.print(shown(text), markup=False, highlight=False)
 
 
-class PlainProgress:
-    """Lines for logs and pipes: each stage once, then how far it is every few seconds."""
+class LineProgress:
+    """Each stage once, then how far it is every few seconds."""
 
     def __init__(self) -> None:
-        self._label, self._total, self._done, self._began, self._said = "", None, 0, 0.0, 0.0  # type: str, int | None, int, float, float
-
-    def __enter__(self) -> PlainProgress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
+        self._label, self._done = "", 0
+        self._total: int | None = None
+        self._began = self._said = 0.0
 
     def stage(self, label: str, total: int | None = None) -> None:
         self._label, self._total, self._done = label, total, 0
@@ -97,14 +101,10 @@ class PlainProgress:
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._done += amount
         now = time.monotonic()
-        if self._total and now - self._said >= PLAIN_EVERY_S and self._done < self._total:
+        if self._total and now - self._said >= LINE_EVERY_S and self._done < self._total:
             left = (now - self._began) / self._done * (self._total - self._done)
             self.say(f"{self._label}: {self._done}/{self._total}, about {left:.0f} s left{', ' + note if note else ''}")
             self._said = now
 
     def say(self, text: str) -> None:
         print_note(text)
-
-
-def progress() -> TerminalProgress | PlainProgress:
-    return TerminalProgress() if sys.stderr.isatty() else PlainProgress()

@@ -5,36 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
-
-from lastresort.cli.terminal import print_document, print_text
+from typer import Argument, Option
 
 
 def gate_command(
-    task: Path | None = typer.Argument(None, help="The task file (task.yaml). With --from-logs it only sets margins."),
-    tuned: str | None = typer.Option(
-        None,
-        "--tuned",
-        help="The tuned model: folder of a PEFT adapter, folder or name of a model, or winner/ of a run.",
+    task: Path | None = Argument(None, help="The task file (task.yaml). With --from-logs it only sets margins."),
+    tuned: str | None = Option(
+        None, "--tuned", help="The tuned model: a PEFT adapter, a model's folder or name, or winner/ of a run."
     ),
-    base: str | None = typer.Option(None, "--base", help="The model it was tuned from. Default: the task's own."),
-    quick: bool = typer.Option(False, "--quick", help="Use a fixed number of items, with less statistical power."),
-    seed: int = typer.Option(0, "--seed", min=0, help="Seed for drawing items. Change it to get fresh ones."),
-    from_logs: tuple[Path, Path] | None = typer.Option(
+    base: str | None = Option(None, "--base", help="The model it was tuned from. Default: the task's own."),
+    quick: bool = Option(False, "--quick", help="Use a fixed number of items, with less statistical power."),
+    seed: int = Option(0, "--seed", min=0, help="Seed for drawing items. Change it to get fresh ones."),
+    from_logs: tuple[Path, Path] | None = Option(
         None,
         "--from-logs",
         metavar="BASE TUNED",
         help="Compare logs instead of models: lm-eval sample logs or Inspect logs of base and tuned, a file or folder each.",
     ),
-    margin: list[str] = typer.Option(
+    margin: list[str] = Option(
         [],
         "--margin",
         metavar="NAME=SHARE",
         help="With --from-logs: largest accepted loss of one measure, or of all without NAME=. Default: 0.03.",
     ),
-    junit: Path | None = typer.Option(None, "--junit", help="Also write the result as JUnit XML to this file."),
-    markdown: Path | None = typer.Option(None, "--markdown", help="Also write the result as Markdown to this file."),
-    out: Path | None = typer.Option(None, "--out", help="Folder for gate.json. Default: gates/<task>-<n>."),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as one JSON document on stdout."),
+    junit: Path | None = Option(None, "--junit", help="Also write the result as JUnit XML to this file."),
+    markdown: Path | None = Option(None, "--markdown", help="Also write the result as Markdown to this file."),
+    out: Path | None = Option(None, "--out", help="Folder for gate.json. Default: gates/<task>-<n>."),
+    as_json: bool = Option(False, "--json", help="Print the result as one JSON document on stdout."),
 ) -> None:
     """Check a tuned model against its base.
 
@@ -43,39 +40,35 @@ def gate_command(
     Run the same command again to resume a gate that was interrupted. The base's answers are kept for later gates.
     """
     from lastresort.app.gate import GateRequest, run_gate
-    from lastresort.cli.console import progress, show
+    from lastresort.cli.console import progress, show_document
     from lastresort.report.gate import gate_text
 
     request = GateRequest(task, tuned, base, quick, seed, from_logs, tuple(margin), junit, markdown, out)
     with progress() as shown:
         found = run_gate(request, shown)
-    if as_json:
-        print_document(found.document.as_json())
-    else:
-        show(gate_text(found.document))
-        print_text(f"written: {found.path}")
+    show_document(found.document, gate_text, as_json=as_json, last_line=f"written: {found.path}")
     if found.verdict == "REJECT":
         raise typer.Exit(1)
 
 
 def recheck_command(
-    run: Path = typer.Argument(help="Folder of a finished run."),
-    model: str | None = typer.Option(
+    run: Path = Argument(help="Folder of a finished run."),
+    model: str | None = Option(
         None, "--model", help="A newer model: does it replace the tuned one by prompting alone?"
     ),
-    prompt: Path | None = typer.Option(None, "--prompt", help="File with an instruction that replaces the run's own."),
-    knowledge: Path | None = typer.Option(
+    prompt: Path | None = Option(None, "--prompt", help="File with an instruction that replaces the run's own."),
+    knowledge: Path | None = Option(
         None, "--knowledge", help="Current documents: do the winner's answers still hold? Default: the task's own."
     ),
-    task: Path | None = typer.Option(None, "--task", help="The run's task file, if it was moved."),
-    quick: bool = typer.Option(False, "--quick", help="Stop as soon as the verdict is clear; skips the paired test."),
-    prompt_price: float | None = typer.Option(
+    task: Path | None = Option(None, "--task", help="The run's task file, if it was moved."),
+    quick: bool = Option(False, "--quick", help="Stop as soon as the verdict is clear; skips the paired test."),
+    prompt_price: float | None = Option(
         None, "--prompt-price", min=0, help="USD per million prompt tokens of --model."
     ),
-    output_price: float | None = typer.Option(
+    output_price: float | None = Option(
         None, "--output-price", min=0, help="USD per million output tokens of --model."
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as one JSON document on stdout."),
+    as_json: bool = Option(False, "--json", help="Print the result as one JSON document on stdout."),
 ) -> None:
     """Check whether a finished run still holds.
 
@@ -83,16 +76,12 @@ def recheck_command(
     Writes recheck-<n>.json into the folder of the run.
     """
     from lastresort.app.runs import RecheckRequest, recheck_run
-    from lastresort.cli.console import progress, show
+    from lastresort.cli.console import progress, show_document
     from lastresort.report.recheck import recheck_text
 
     request = RecheckRequest(run, model, prompt, knowledge, task, quick, prompt_price, output_price)
     with progress() as shown:
         found = recheck_run(request, shown)
-    if as_json:
-        print_document(found.document.as_json())
-    else:
-        show(recheck_text(found.document))
-        print_text(f"written: {found.path}")
+    show_document(found.document, recheck_text, as_json=as_json, last_line=f"written: {found.path}")
     if found.still_needed is False:
         raise typer.Exit(1)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import sys
 
 import typer
+from typer import Option
 
 from lastresort.cli import advise, chat, climb, gate, plan, runs, train, watch
 from lastresort.version import __version__
 
-ABOUT = (
-    "Should I fine-tune, how, and did it work? Climbs from prompting to fine-tuning on your own task, with evidence."
-)
-
 app = typer.Typer(
     name="lastresort",
-    help=ABOUT,
+    help="Should I fine-tune, how, and did it work? Climbs from prompting to fine-tuning on your own task, with evidence.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -29,9 +26,9 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(help=ABOUT)
+@app.callback()
 def root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Shown by `lastresort --help`."""
 

@@ -5,53 +5,46 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-import typer
+from typer import Argument, Option
 
 from lastresort.cli.terminal import print_document, print_note, print_text
 from lastresort.errors import InputError
 
 
 def report_command(
-    run: Path = typer.Argument(help="Folder of a run, finished or not."),
-    as_markdown: bool = typer.Option(False, "--markdown", help="Print the report as Markdown on stdout."),
-    as_json: bool = typer.Option(False, "--json", help="Print the decision as one JSON document on stdout."),
+    run: Path = Argument(help="Folder of a run, finished or not."),
+    as_markdown: bool = Option(False, "--markdown", help="Print the report as Markdown on stdout."),
+    as_json: bool = Option(False, "--json", help="Print the decision as one JSON document on stdout."),
 ) -> None:
     """Print a run's ladder and redraw its report."""
     from lastresort.app.runs import Run
+    from lastresort.cli.console import show_document
+    from lastresort.report.markdown import markdown
+    from lastresort.report.terminal import ladder_table
 
     if as_json and as_markdown:
         raise InputError("--json and --markdown", expected="one form on stdout", remedy="Leave one of them out.")
     found = Run(run)
-    decision = found.standing
-    if as_json:
-        print_document(decision.as_json())
-        return
     if as_markdown:
-        from lastresort.report.markdown import markdown
-
-        print_text(markdown(decision))
+        print_text(markdown(found.standing))
         return
-    from lastresort.cli.console import show
-    from lastresort.report.terminal import ladder_table
-
-    path = found.write_report()
-    show(ladder_table(decision))
-    print_text(f"report: {path}")
+    path = found.report if as_json else found.write_report()
+    show_document(found.standing, ladder_table, as_json=as_json, last_line=f"report: {path}")
 
 
 def export_command(
-    run: Path = typer.Argument(help="Folder of a climb or a training, or a training file of any framework it reads."),
-    to: str = typer.Option(..., "--to", metavar="axolotl|llamafactory|trl|unsloth|skypilot", help="Target framework."),
-    out: Path | None = typer.Option(None, "--out", help="Folder to write. Default: export-TO in or next to RUN."),
-    rung: str | None = typer.Option(
+    run: Path = Argument(help="Folder of a climb or a training, or a training file of any framework it reads."),
+    to: str = Option(..., "--to", metavar="axolotl|llamafactory|trl|unsloth|skypilot", help="Target framework."),
+    out: Path | None = Option(None, "--out", help="Folder to write. Default: export-TO in or next to RUN."),
+    rung: str | None = Option(
         None, "--rung", metavar="sft|preference|full", help="Rung of a climb. Default: the winner's."
     ),
-    base: str | None = typer.Option(None, "--base", help="Name of the base model there: a hub id or a folder."),
-    with_base: bool = typer.Option(False, "--with-base", help="Copy the base model into the folder."),
-    gpu: str | None = typer.Option(
+    base: str | None = Option(None, "--base", help="Name of the base model there: a hub id or a folder."),
+    with_base: bool = Option(False, "--with-base", help="Copy the base model into the folder."),
+    gpu: str | None = Option(
         None, "--gpu", help="With --to skypilot: the GPU to rent. Default: the cheapest that fits."
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print what was written as one JSON document on stdout."),
+    as_json: bool = Option(False, "--json", help="Print what was written as one JSON document on stdout."),
 ) -> None:
     """Export a training to another framework.
 

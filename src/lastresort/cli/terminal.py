@@ -9,12 +9,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
 from typing import Any
 
-from lastresort.errors import InputError
 from lastresort.models.endpoint import known_keys, redacted
-from lastresort.types import JsonObject
 
 # C0 without tab and line break, DEL, C1, and what reverses the direction in which a line is read.
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -46,19 +43,3 @@ def print_document(document: Any) -> None:
     text = json.dumps(document, ensure_ascii=encoding not in ("utf-8", "utf8"), indent=2)
     # They occur only inside strings, and whoever parses the document reads the same text.
     print(UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
-
-
-def parse_settings(settings: Sequence[str]) -> JsonObject:
-    """`--set KEY=VALUE`: dotted keys and values, each read as it would be in the file."""
-    from lastresort.spec.document import read_value
-
-    found: JsonObject = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        key = key.strip()
-        if not equals or not key:
-            raise InputError(
-                f'"{setting}"', where="--set", expected="KEY=VALUE", remedy="For example: --set split.seed=3"
-            )
-        found[key] = read_value(value, f"--set {key}")
-    return found

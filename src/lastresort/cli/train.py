@@ -6,20 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import typer
+from typer import Argument, Option
 
 from lastresort.cli.border import INTERRUPTED
-from lastresort.cli.terminal import parse_settings, print_document, print_note, print_text
+from lastresort.cli.options import parse_settings
+from lastresort.cli.terminal import print_document, print_note, print_text
 
 
 def train_command(
-    file: Path = typer.Argument(help="The training file (sft.yaml, dpo.yaml, …)."),
-    settings: list[str] = typer.Option(
-        [], "--set", help="Override a key, such as --set adapter.r=8.", metavar="KEY=VALUE"
-    ),
-    resume: bool = typer.Option(False, "--resume", help="Resume the run in the output folder."),
-    strict: bool = typer.Option(False, "--strict", help="Refuse a file of another framework with unsupported keys."),
-    as_json: bool = typer.Option(False, "--json", help="Print the record as one JSON document on stdout."),
+    file: Path = Argument(help="The training file (sft.yaml, dpo.yaml, …)."),
+    settings: list[str] = Option([], "--set", help="Override a key, such as --set adapter.r=8.", metavar="KEY=VALUE"),
+    resume: bool = Option(False, "--resume", help="Resume the run in the output folder."),
+    strict: bool = Option(False, "--strict", help="Refuse a file of another framework with unsupported keys."),
+    as_json: bool = Option(False, "--json", help="Print the record as one JSON document on stdout."),
 ) -> None:
     """Train an adapter or a full model.
 
@@ -59,24 +58,22 @@ def _silent_unless(first: bool) -> Iterator[None]:
 
 
 def merge_command(
-    adapter: Path = typer.Argument(help="Folder of an adapter, as PEFT saves it."),
-    base: str | None = typer.Option(None, "--base", help="The base model. Default: the one named by the adapter."),
-    out: Path | None = typer.Option(None, "--out", help="Folder for the merged model. Default: ADAPTER-merged."),
-    into: str | None = typer.Option(
+    adapter: Path = Argument(help="Folder of an adapter, as PEFT saves it."),
+    base: str | None = Option(None, "--base", help="The base model. Default: the one named by the adapter."),
+    out: Path | None = Option(None, "--out", help="Folder for the merged model. Default: ADAPTER-merged."),
+    into: str | None = Option(
         None,
         "--into",
         metavar="16bit|nf4",
         help="Merge into the base's own weights or into its dequantised 4-bit weights. Default: what the adapter was trained on.",
     ),
-    scale: float = typer.Option(1.0, "--scale", help="Share of the adapter to merge: 0 gives the base, 1 all of it."),
-    dtype: str | None = typer.Option(
-        None, "--dtype", metavar="bfloat16|float32", help="Precision. Default: the base's."
-    ),
-    gguf: bool = typer.Option(False, "--gguf", help="Also write a GGUF and an Ollama Modelfile into the folder gguf/."),
-    gguf_type: str | None = typer.Option(
+    scale: float = Option(1.0, "--scale", help="Share of the adapter to merge: 0 gives the base, 1 all of it."),
+    dtype: str | None = Option(None, "--dtype", metavar="bfloat16|float32", help="Precision. Default: the base's."),
+    gguf: bool = Option(False, "--gguf", help="Also write a GGUF and an Ollama Modelfile into the folder gguf/."),
+    gguf_type: str | None = Option(
         None, "--gguf-type", metavar="f16|bf16|f32", help="Precision of the GGUF. Default: lossless."
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as one JSON document on stdout."),
+    as_json: bool = Option(False, "--json", help="Print the result as one JSON document on stdout."),
 ) -> None:
     """Merge an adapter into its base.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+from typer import Argument
 
 from lastresort.cli.terminal import print_note, print_text
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lastresort.app.watch import Snapshot
 
 
-def watch_command(run: Path = typer.Argument(help="Folder of a run, at work, stopped or finished.")) -> None:
+def watch_command(run: Path = Argument(help="Folder of a run, at work, stopped or finished.")) -> None:
     """Follow a run and show its ladder as it grows. Ends with the run; interrupting it leaves the run alone."""
     from lastresort.app.watch import follow
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.hardware.environment import card_here
 from lastresort.hardware.find import find_shape
@@ -12,22 +10,11 @@ from lastresort.hardware.plan.fit import NAMES, gib
 from lastresort.hardware.plan.planned import PlannedTraining, lowered, smallest
 from lastresort.hardware.plan.setup import Cards
 from lastresort.models.protocol import is_endpoint
+from lastresort.report.forecast import RungMemory
 from lastresort.rungs.forecast import Workload
 from lastresort.rungs.rung import PlansMemory, find_rung
 from lastresort.rungs.supervised.methods import PASS_TOKENS
 from lastresort.spec.task import Task
-
-
-@dataclass(frozen=True, slots=True)
-class RungMemory:
-    """bytes: of the whole training, by the plan. parts: of each kind of it. free_bytes: of the machine."""
-
-    method: str
-    bytes: int
-    parts: dict[str, int]
-    free_bytes: int
-    fits: bool
-    sentence: str
 
 
 def rung_memory(task: Task, rung: str, work: Workload) -> RungMemory | None:
@@ -39,12 +26,12 @@ def rung_memory(task: Task, rung: str, work: Workload) -> RungMemory | None:
     memory = planned.memory
     fits = planned.needed_bytes <= room
     return RungMemory(
-        planned.setup.method,
-        planned.needed_bytes,
-        {kind: memory.of(kind) for kind in dict.fromkeys(part.kind for part in memory.parts)},
-        room,
-        fits,
-        _sentence(planned, room, task, rung, fits=fits),
+        method=planned.setup.method,
+        bytes=planned.needed_bytes,
+        parts={kind: memory.of(kind) for kind in dict.fromkeys(part.kind for part in memory.parts)},
+        free_bytes=room,
+        fits=fits,
+        sentence=_sentence(planned, room, task, rung, fits=fits),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from statistics import fmean
 
 from lastresort.climb.prepare import PreparedTask
@@ -12,22 +11,13 @@ from lastresort.gate.plans import PILOT_SEED, SuitePlan, sample_size
 from lastresort.gate.suite_table import suite_inputs, suite_plans
 from lastresort.gate.suites.suite import ChoiceRequest, Question, Suite, SuiteItem, SuiteReply, Transcript
 from lastresort.models.protocol import is_endpoint
-from lastresort.rungs.forecast import Forecast, Machine, answering
+from lastresort.report.forecast import SuiteForecast
+from lastresort.rungs.forecast import Machine, answering
 from lastresort.rungs.prompting import instruction
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Progress
 
 SAMPLE = 252  # items of which the mean length is taken: each of the 84 strata of a quick general suite three times
-
-
-@dataclass(frozen=True, slots=True)
-class SuiteForecast:
-    """pilot_items: asked of the base, at most about so many. items: asked of both models."""
-
-    name: str
-    pilot_items: int
-    items: int
-    forecast: Forecast
 
 
 def gate_forecast(

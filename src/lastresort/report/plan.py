@@ -6,11 +6,24 @@ from typing import TYPE_CHECKING
 
 from lastresort.hardware.plan.document import AS_ASKED, CardOffer, PlanDocument, PlannedCards
 from lastresort.hardware.plan.fit import NAMES, gib
+from lastresort.records.document import JsonDocument
 from lastresort.report.words.wording import count, duration, listed, money, printable, sentence, spaced
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+
+
+class KnownCard(JsonDocument):
+    memory_bytes: int
+    usd_per_hour: float | None
+
+
+class KnownNames(JsonDocument):
+    """What `lastresort plan --list --json` prints. models: parameters by name."""
+
+    models: dict[str, int]
+    cards: dict[str, KnownCard]
 
 
 def plan_text(found: PlanDocument) -> RenderableType:
@@ -154,3 +167,15 @@ def _foot(found: PlanDocument) -> str:
         "are assumed. "
         "docs/plan.md says what each part rests on, and why the tables of other frameworks differ."
     )
+
+
+def names_text(known: KnownNames) -> RenderableType:
+    """The models and cards that are known by name, a line each."""
+    from rich.text import Text
+
+    lines = [f"{name:<20} {parameters / 1e9:>8,.3g} billion parameters" for name, parameters in known.models.items()]
+    lines.append("")
+    for name, card in known.cards.items():
+        usd = "" if card.usd_per_hour is None else f"  ${card.usd_per_hour:.2f} an hour"
+        lines.append(f"{name:<20} {card.memory_bytes / (1 << 30):>8,.1f} GiB{usd}")
+    return Text("\n".join(lines))

@@ -1,16 +1,10 @@
-"""The ladder in the terminal: legible at 80 columns and without colour.
-
-A dry run's forecast in the terminal.
-
-What this machine can do, in the terminal.
-"""
+"""The ladder in the terminal: legible at 80 columns and without colour."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from lastresort.hardware.plan.fit import NAMES, gib
 from lastresort.records.decision import JudgeView, RunView
 from lastresort.records.decision_parts import ComparedWay, RepairView
 from lastresort.records.gate import ClimbGate
@@ -28,7 +22,6 @@ from lastresort.report.words.wording import (
     count,
     duration,
     interval,
-    listed,
     money,
     percent,
     printable,
@@ -44,135 +37,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
     from rich.text import Text
-
-
-def forecast_table(found: dict[str, Any]) -> RenderableType:
-    """What each rung would do and cost, from `dry_run`; legible at 80 columns and without colour."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    sizes, total = found["examples"], found["total"]
-    table = Table(box=None, pad_edge=False, show_edge=False)
-    for name in ("rung", "tokens in", "tokens out", "trained on", "about", "USD"):
-        table.add_column(name, justify="left" if name == "rung" else "right")
-    notes = []
-    for rung in found["rungs"]:
-        if rung["forecast"] is None:
-            table.add_row(rung["name"], "", "", "", "skipped", "")
-            notes.append(f"{rung['name']}: skipped, {rung['skipped_because']['text']}.")
-            continue
-        table.add_row(rung["name"], *_cells(rung["forecast"]))
-        notes += [f"{rung['name']}: {line}" for line in rung["forecast"]["lines"]]
-        if rung["memory"] is not None:
-            notes.append(f"{rung['name']}: memory: {rung['memory']['sentence']}")
-    if found["compare"] is not None:
-        table.add_row("comparison", *_cells(found["compare"]))
-        notes += [f"comparison: {line}" for line in found["compare"]["lines"]]
-    if found["gate"] is not None:
-        table.add_row("gate", *_cells(found["gate"]["forecast"]))
-        notes += [_suite(found["gate"]["mode"], suite) for suite in found["gate"]["suites"]]
-    if found["judge"] is not None:
-        table.add_row(judge.NAME, *_cells(found["judge"]))
-        notes += [f"{judge.NAME}: {line}" for line in found["judge"]["lines"]]
-    table.add_row("total", *_cells(total))
-    head = (
-        f"{found['task']}: {sizes['train']} examples to train on, {sizes['dev']} dev, {sizes['test']} test"
-        + (f"; {sizes['leaks_removed']} leaks would be removed from train" if sizes["leaks_removed"] else "")
-        + f". {found['r']} {'test has' if found['r'] == 1 else 'tests share'} the error rate: {found['alpha_per_rung']:.3g} each."
-    )
-    foot = (
-        "A high estimate: it assumes that every rung misses the bar, every answer has the maximum length and every test uses all "
-        "items. The climb stops at the first rung that meets the bar."
-    )
-    if any(one and one["seconds"] for one in _forecasts(found)):
-        notes.append('"about" is based on the rates below; a prefix that all prompts share is computed once.')
-    notes += [f"assumed: {assumption}" for assumption in found["assumed"]]
-    missing = [Text(sentence) for sentence in found["missing"]]
-    return Group(Text(head), Text(), table, Text(), *[Text(note) for note in notes], Text(), Text(foot), *missing)
-
-
-def _forecasts(found: dict[str, Any]) -> list[dict[str, Any] | None]:
-    gate = found["gate"]
-    rungs = [rung["forecast"] for rung in found["rungs"]]
-    return [*rungs, found["compare"], found["judge"], None if gate is None else gate["forecast"]]
-
-
-def _suite(mode: str, suite: dict[str, Any]) -> str:
-    """Items, tokens and minutes of a suite of the gate."""
-    forecast = suite["forecast"]
-    seconds, read, said = (forecast[key] for key in ("seconds", "tokens_in", "tokens_out"))
-    tokens = f"; {read:,} tokens read and {said:,} answered"
-    takes = "" if seconds is None else f", about {duration(seconds)}"
-    return (
-        f"gate ({mode}): {suite['name']}: up to about {count(suite['pilot_items'])} items on the base model first, then "
-        f"{count(suite['items'])} on base and tuned{tokens}{takes}."
-    )
-
-
-def _cells(forecast: dict[str, Any]) -> list[str]:
-    return [
-        f"{forecast['tokens_in']:,}",
-        f"{forecast['tokens_out']:,}",
-        f"{forecast['training_tokens']:,}" if forecast["training_tokens"] else "",
-        "?" if forecast["seconds"] is None else duration(forecast["seconds"]),
-        "?" if forecast["usd"] is None else f"{forecast['usd']:.2f}",
-    ]
-
-
-def environment_text(found: Mapping[str, Any]) -> RenderableType:
-    """Legible at 80 columns and without colour."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, told in _facts(found):
-        table.add_row(Text(name, style="dim"), Text(printable(told)))
-    missing = [
-        Text(f"Not installed: {name}, {one['adds']}: {one['install']}", style="dim")
-        for name, one in found["extras"].items()
-        if not one["installed"]
-    ]
-    return Group(table, Text(""), *(Text(line) for line in _reach(found)), Text(""), *missing)
-
-
-def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    processor, packages = found["processor"], found["packages"]
-    cores = f"{processor['cores']} core{'' if processor['cores'] == 1 else 's'}"
-    memory = found["memory_bytes"]
-    versions = [f"{name} {told or 'missing'}" for name, told in packages.items()]
-    return [
-        ("lastresort", f"{found['lastresort']}, Python {found['python']}, {found['system']}"),
-        (
-            "processor",
-            f"{processor['name']}, {cores} available, {listed(processor['features']) or 'no known features'}",
-        ),
-        ("memory", "unknown" if memory is None else gib(memory)),
-        ("GPUs", "none visible to torch" if not found["gpus"] else "; ".join(_gpu(one) for one in found["gpus"])),
-        ("computes in", f"{found['precision']}, the choice of `precision: auto` here"),
-        ("packages", ", ".join(versions)),
-        ("installed", listed(name for name, one in found["extras"].items() if one["installed"]) or "no extras"),
-    ]
-
-
-def _gpu(one: Mapping[str, Any]) -> str:
-    return f"{one['name']}, {gib(one['memory_bytes'])}, {'bf16' if one['bf16'] else 'no bf16'}"
-
-
-def _reach(found: Mapping[str, Any]) -> list[str]:
-    on = "the first GPU" if found["gpus"] else "this machine's memory"
-    lines = [f"The largest models in the catalogue that fit into {on}, with one row of 1,024 tokens at a time:"]
-    for method, one in found["reach"].items():
-        told = "none" if one is None else f"{one['name']} ({one['parameters'] / 1e9:,.3g} billion)"
-        lines.append(f"  {NAMES[method]}: {told}")
-    if not found["gpus"]:
-        lines.append(
-            "Without a GPU, what fits may still take long: `lastresort plan --gpu cpu --rows N` says how long."
-        )
-    return lines
 
 
 STRIP = 22
