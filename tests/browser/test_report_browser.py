@@ -6,11 +6,14 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from html import escape, unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lastresort.report.decision import read_decision, write_decision
 from lastresort.report.html import write_report
 from report_support import make
 
@@ -31,6 +34,8 @@ WIDTHS = (360, 768, 1280)
 
 # The report is put into frames of several widths; the page around them measures what the browser made of it.
 HARNESS = """<!doctype html><meta charset="utf-8"><body>{frames}<pre id="found"></pre><script>
+const lines = (element) => Math.round(
+  element.getBoundingClientRect().height / parseFloat(getComputedStyle(element).lineHeight));
 window.addEventListener("load", () => {{
   const found = [...document.querySelectorAll("iframe")].map((frame) => {{
     const page = frame.contentDocument, root = page.documentElement;
@@ -40,7 +45,7 @@ window.addEventListener("load", () => {{
     return {{
       width: root.clientWidth, content: root.scrollWidth, wide: wide.map((element) => element.outerHTML.slice(0, 120)),
       scripts: page.querySelectorAll("script, img, iframe").length, title: page.title,
-      sections: page.querySelectorAll("section").length,
+      sections: page.querySelectorAll("section").length, headline: lines(page.querySelector("h1")),
     }};
   }});
   document.getElementById("found").textContent = JSON.stringify(found);
@@ -49,21 +54,47 @@ window.alert = () => {{ document.title = "attacked"; }};
 </script>"""
 
 
+# The longest answers of every kind.
+HEADLINES = (
+    "Provisionally yes, but not yet cleared to ship: preference training scored 83.3% against a bar of 85.5%.",
+    "Provisionally no: retrieval scored 83.3% against a bar of 80%, on too few test items to be sure.",
+    "Cannot tell yet: preference training scored 83.3% against a bar of 85%; it needs about 1,240 test groups.",
+    "No: the gate rejected SFT. The best without tuning, retrieval, scored 61.9% against a bar of 85.5%.",
+    "To save money, yes: SFT meets the bar of 85.5% with cheaper calls. To meet it, prompting is enough.",
+)
+
+
+def measured(folder: Path, frames: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
+    """What the browser makes of these pages, each in a frame of its width. Nothing in them may run."""
+    drawn = "".join(
+        f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="{escape(page)}"></iframe>'
+        for width, page in frames
+    )
+    (folder / "harness.html").write_text(HARNESS.format(frames=drawn), "utf-8")
+    assert CHROMIUM is not None
+    command = [CHROMIUM, *QUIET, f"--user-data-dir={folder / 'profile'}", (folder / "harness.html").as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert "<title>attacked</title>" not in dom
+    match = re.search(r'<pre id="found">(.*?)</pre>', dom, re.S)
+    assert match is not None
+    found: list[dict[str, Any]] = json.loads(unescape(match[1]))
+    return found
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_no_headline_is_longer_than_two_lines(tmp_path: Path) -> None:
+    decision, pages = read_decision(make(tmp_path / "run", "sft-met")), []
+    for answer in HEADLINES:
+        write_decision(tmp_path / "run", decision.replaced(answer=answer))
+        pages.append((900, write_report(tmp_path / "run").read_text("utf-8")))
+    assert [page["headline"] for page in measured(tmp_path, pages)] == [2] * len(HEADLINES)
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("name", ["sft-met", "hostile", "undecided", "costed"])
 def test_in_chromium(tmp_path: Path, name: str) -> None:
     report = write_report(make(tmp_path / "run", name)).read_text("utf-8")
-    frames = "".join(
-        f'<iframe style="width:{w}px;height:900px;border:0" srcdoc="{escape(report)}"></iframe>' for w in WIDTHS
-    )
-    (tmp_path / "harness.html").write_text(HARNESS.format(frames=frames), "utf-8")
-    assert CHROMIUM is not None
-    address = (tmp_path / "harness.html").as_uri()
-    command = [CHROMIUM, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", address]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    match = re.search(r'<pre id="found">(.*?)</pre>', dom, re.S)
-    assert match is not None
-    found = json.loads(unescape(match[1]))
+    found = measured(tmp_path, [(width, report) for width in WIDTHS])
     assert len(found) == len(WIDTHS)
     for page in found:
         assert page["wide"] == []
@@ -71,4 +102,3 @@ def test_in_chromium(tmp_path: Path, name: str) -> None:
         assert page["scripts"] == 0
         assert page["sections"] >= 5
         assert page["title"].endswith("lastresort")
-    assert "<title>attacked</title>" not in dom

@@ -26,8 +26,8 @@ from lastresort.report.terminal import ladder_table
 from report_support import HOSTILE, make, remade
 
 FINDING = (
-    "QLoRA scores lower than LoRA; the merged adapter and the adapter on a 4-bit base cannot be told apart from LoRA; training of "
-    "all weights could not be compared with LoRA"
+    "QLoRA scores lower than LoRA; the merged adapter and the adapter on a 4-bit base show no clear difference; training of all "
+    "weights could not be compared"
 )
 
 
@@ -70,8 +70,8 @@ def test_the_page_draws_every_way_that_was_compared(run: Path) -> None:
     ]
     cells = re.findall(r"<td[^>]*>(.*?)</td>", rows[1][1])
     assert cells == ["89.0%", "89.0 89.0 89.0", "0.0003", "2.34 GB", "3 min 4 s", "812", "1.12 GB", "41 s"]
-    assert "with 3 seeds by the settings of the winner, to epoch 3, and answered all 300 test items" in section
-    assert "(90%; with few seeds it is wide)" in section
+    assert "with 3 seeds and the winner's settings to epoch 3, and answered all 300 test items" in section
+    assert "90% confidence interval over items and seeds" in section
     before = html_of(run, remade(decision, compare=[]))
     assert 'id="comparison"' not in before
     assert text.count("the comparison<small>") == 5
@@ -86,17 +86,17 @@ def test_the_terminal_has_a_line_a_way(run: Path) -> None:
     text = " ".join(out.getvalue().split())
     assert f"{FINDING}." in text
     assert (
-        "× QLoRA costs 4.0 points (3.3 to 4.7) against LoRA on this task; more. (training: 2.34 GB at the peak, 3 min 4 s a seed)"
+        "× QLoRA costs 4.0 points (3.3 to 4.7) against LoRA on this task; more. (training: peak 2.34 GB, 3 min 4 s per seed)"
         in text
     )
-    assert "● merged was tried. (answering: 1.12 GB at the peak, 41 s a seed)" in text
+    assert "● merged was tried. (answering: peak 1.12 GB, 41 s per seed)" in text
     assert "– full was tried." in text
     assert max(map(len, out.getvalue().splitlines())) <= 80
 
 
 def test_markdown_has_a_table(run: Path) -> None:
     text = markdown(read_decision(run))
-    assert f"{FINDING}.\n\n| way | score |" in text
+    assert f"{FINDING}.\n\n| method | score |" in text
     assert "| QLoRA | 89.0% | 89.0 89.0 89.0 | −4.0 | −4.7 to −3.3 | 2.34 GB | 3 min 4 s | 1.12 GB | 41 s |" in text
     assert "| Training of all weights | – | – – – | – | – | – | – | – | – |" in text
 

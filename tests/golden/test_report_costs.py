@@ -45,25 +45,25 @@ NO_PRICE = {
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({}, "sft becomes cheaper than prompting after 1,000 calls (2.5 months of use)"),
-        (NO_MONTHS, "sft becomes cheaper than prompting after 1,000 calls"),
+        ({}, "SFT becomes cheaper than prompting after 1,000 calls (2.5 months of use)"),
+        (NO_MONTHS, "SFT becomes cheaper than prompting after 1,000 calls"),
         ({"pair": {"calls": 1, "months": 0.0025}}, "after 1 call (less than 0.1 months of use)"),
-        ({"pair": AT_ONCE}, "sft is cheaper than prompting from the first call"),
-        ({"pair": NEVER}, "sft never becomes cheaper than prompting because its calls cost no less"),
+        ({"pair": AT_ONCE}, "SFT is cheaper than prompting from the first call"),
+        ({"pair": NEVER}, "SFT never becomes cheaper than prompting because its calls cost no less"),
         (
             {"pair": NEVER, "prompting": {"verdict": "NOT_MET"}},
-            "sft never becomes cheaper than prompting, which misses the bar, because its calls cost no less",
+            "SFT never becomes cheaper than prompting, which misses the bar, because its calls cost no less",
         ),
         (
             {"prompting": {"verdict": "UNDECIDED"}},
-            "sft becomes cheaper than prompting, which is not shown to meet the bar, after 1,000 calls (2.5 months of use)",
+            "SFT becomes cheaper than prompting, which is not shown to meet the bar, after 1,000 calls (2.5 months of use)",
         ),
         (
             NO_PRICE,
-            "Whether sft is cheaper than prompting is unknown: the task does not set `use.prompt_price` or `use.output_price`",
+            "Whether SFT is cheaper than prompting is unknown: the task does not set `use.prompt_price` or `use.output_price`",
         ),
-        ({"sft": {"verdict": "NOT_MET"}}, "1,000 calls cost $3.75 with prompting and $0.25 with sft"),
-        (IN_SECONDS, "sft becomes cheaper than prompting after 5,000 calls (12.5 months of use)"),
+        ({"sft": {"verdict": "NOT_MET"}}, "1,000 calls cost $3.75 with prompting and $0.25 with SFT"),
+        (IN_SECONDS, "SFT becomes cheaper than prompting after 5,000 calls (12.5 months of use)"),
     ],
 )
 def test_the_finding(changes: dict[str, Any], sentence: str) -> None:
@@ -86,9 +86,9 @@ def test_the_finding_where_one_system_was_measured() -> None:
 REASONS = [
     "Cost of 1,000 calls: prompting (few-shot-5) $3.75, with 1000 prompt and 50 answer tokens in 900 ms per call; sft "
     "(lora-lr0.0003-epoch3) $0.25, with 70 prompt and 24 answer tokens in 500 ms per call.",
-    "Two models: org/small, tuned by sft, scored 93.3% (85.4–97.1%, MET), and openai:large with prompting 95% (86.0–99.0%, "
+    "Two models: org/small, tuned by SFT, scored 93.3% (85.4–97.1%, MET), and openai:large with prompting 95% (86.0–99.0%, "
     "MET); on the 42 test items that both answered 93% against 95% (descriptive only).",
-    "Break-even: sft becomes cheaper than prompting after 1,000 calls (2.5 months of use).",
+    "Break-even: SFT becomes cheaper than prompting after 1,000 calls (2.5 months of use).",
 ]
 
 
@@ -168,7 +168,7 @@ def test_the_curves_begin_at_the_training_and_cross_where_it_is_paid_back() -> N
     assert prompting[0][1] > sft[0][1]  # the tuned one begins higher up
     assert prompting[1][1] < sft[1][1]  # and ends lower
     assert "1,000 calls, 2.5 months</text>" in drawn
-    assert ">USD, added up</text>" in drawn
+    assert ">USD, cumulative</text>" in drawn
 
 
 def test_without_a_crossing_a_year_is_shown() -> None:
@@ -183,7 +183,7 @@ def test_without_a_crossing_a_year_is_shown() -> None:
 
 def test_curves_in_hours_of_the_machine() -> None:
     drawn = str(cost_chart(priced(**IN_SECONDS), ""))
-    assert "hours of this machine, added up" in drawn
+    assert "hours of this machine, cumulative" in drawn
     assert "$" not in drawn
     assert ">5,000 calls, 12.5 months</text>" in drawn
 
@@ -234,12 +234,12 @@ def test_the_page_shows_table_and_curves(tmp_path: Path) -> None:
     saving |= {"now": 0.00375, "then": 0.0003, "one_off": 3.0, "crossing": "after", "calls": 870, "months": 2.2}
     costed(tmp_path / "run", saving=saving)
     page = page_of(tmp_path / "run")
-    assert "sft becomes cheaper than prompting after 1,000 calls (2.5 months of use)" in page
+    assert "SFT becomes cheaper than prompting after 1,000 calls (2.5 months of use)" in page
     assert "A month has 400 calls." in page
     assert "prompting few-shot-5 openai:large 95.0% 86.0–99.0% MET 1,000 50 900 ms $3.75 –" in page
     assert "sft lora-lr0.0003-epoch3 org/small 93.3% 85.4–97.1% MET 70 24 500 ms $0.25 $3.50" in page
     assert (
-        "On the 42 test items that both answered, sft scored 93.0% and prompting 95.0%: −2.0 points. This is descriptive"
+        "On the 42 test items that both answered, SFT scored 93.0% and prompting 95.0%: −2.0 points. This is descriptive"
         in page
     )
     assert "goal: cost: it went on." in page
@@ -260,7 +260,7 @@ def test_names_from_outside_stay_text(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in text
 
 
-LINE = "sft becomes cheaper than prompting after 1,000 calls (2.5 months of use)."
+LINE = "SFT becomes cheaper than prompting after 1,000 calls (2.5 months of use)."
 
 
 def test_a_line_in_the_terminal_and_in_markdown(tmp_path: Path) -> None:
@@ -270,4 +270,4 @@ def test_a_line_in_the_terminal_and_in_markdown(tmp_path: Path) -> None:
     assert LINE in " ".join(out.getvalue().split())
     assert f"\n\n{LINE}\n\n" in markdown(decision)
     money = costed(tmp_path / "other", sft={"verdict": "NOT_MET"})
-    assert "1,000 calls cost \\$3.75 with prompting and \\$0.25 with sft." in markdown(money)
+    assert "1,000 calls cost \\$3.75 with prompting and \\$0.25 with SFT." in markdown(money)

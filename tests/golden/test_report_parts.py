@@ -295,34 +295,34 @@ def rung(name: str, verdict: str | None) -> RungView:
 @pytest.mark.parametrize(
     ("rungs", "title"),
     [
-        ([rung("prompting", "MET")], "prompting meets the bar of 80%"),
+        ([rung("prompting", "MET")], "Prompting meets the bar of 80%"),
         (
             [rung("prompting", "NOT_MET"), rung("retrieval", None), rung("sft", "MET")],
-            "sft meets the bar of 80%; prompting misses it",
+            "SFT meets the bar of 80%; prompting misses it",
         ),
         (
             [rung("prompting", "NOT_MET"), rung("sft", "NOT_MET")],
-            "prompting and sft miss the bar of 80%",
+            "Prompting and SFT miss the bar of 80%",
         ),
         (
             [rung("prompting", "NOT_MET"), rung("sft", "UNDECIDED")],
-            "prompting misses the bar of 80%; sft is undecided",
+            "Prompting misses the bar of 80%; SFT is undecided",
         ),
         (
             [rung("prompting", "UNDECIDED"), rung("retrieval", "NOT_MET"), rung("sft", "MET")],
-            "sft meets the bar of 80%; retrieval misses it; prompting is undecided",
+            "SFT meets the bar of 80%; retrieval misses it; prompting is undecided",
         ),
         (
             [rung("prompting", "UNDECIDED"), rung("sft", "MET")],
-            "sft meets the bar of 80%; prompting is undecided",
+            "SFT meets the bar of 80%; prompting is undecided",
         ),
         (
             [rung("prompting", "MET"), rung("sft", "MET")],
-            "prompting and sft meet the bar of 80%",
+            "Prompting and SFT meet the bar of 80%",
         ),
         (
             [rung("prompting", "MET"), rung("sft", "NOT_MET")],
-            "prompting meets the bar of 80%; sft misses it",
+            "Prompting meets the bar of 80%; SFT misses it",
         ),
         ([rung("retrieval", None)], "No rung could be tested"),
     ],

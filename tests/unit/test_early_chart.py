@@ -48,10 +48,10 @@ def test_points_lie_over_their_steps_and_at_their_values() -> None:
     assert zero - task[2][1] == pytest.approx(3 * (zero - half), abs=0.3)
     assert svg.count("stroke-dasharray") == 1  # the task's line
     for text in (
-        "nats a token",
-        "times the base&#39;s",
-        ">general: alarming from 1 on<",  # the task's line, which may lie above, raises no alarm
-        ">alarming from 2 on<",
+        "nats per token",
+        "relative to the base",
+        ">general: alarm at 1<",  # the task's line, which may lie above, raises no alarm
+        ">alarm at 2<",
         ">general<",
         ">task<",
         ">prose<",
@@ -109,4 +109,4 @@ def test_the_report_shows_them_below_the_loss(tmp_path: Path) -> None:
     page = write_report(folder).read_text(encoding="utf-8")
     assert "Early warning" not in before
     assert f"<b>{name}</b>: Early warning, no verdict: at step 20" in page
-    assert page.index("Training loss") < page.index("KL from the base, nats a token") < page.index("Tokens computed")
+    assert page.index("Training loss") < page.index("KL from the base, nats per token") < page.index("Tokens computed")

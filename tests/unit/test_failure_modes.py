@@ -98,8 +98,8 @@ def test_a_suite_that_is_left_out_has_a_mode_without_parts(tmp_path: Path) -> No
     found = found_of(tmp_path, Pupil("base", FEW), Pupil("tuned", FEW), keep=keep)
     assert [bool(mode["parts"]) for mode in found["failure_modes"]] == [False, True, False]
     first = failure_modes.modes(typed(found))[0]
-    assert failure_modes.finding(first) == "Forgetting was not asked about"
-    assert failure_modes.counts(first) == "The task leaves it out: keep.general is skip."
+    assert failure_modes.finding(first) == "Forgetting was not tested"
+    assert failure_modes.counts(first) == "The task leaves it out: `keep.general: skip`."
 
 
 def test_one_that_improved_is_among_what_changed_most() -> None:
@@ -132,7 +132,7 @@ def test_each_mode_has_a_heading_a_picture_its_items_and_answers_side_by_side(pa
     assert page.count('class="strip dumbbell lost"') >= 1 + 4 + 3
     assert page.count("<summary>One example item of each kind</summary>") == 3
     assert page.count("<summary>What changed most, side by side</summary>") == 3
-    assert "items were put to both models in 6 conditions" in page
+    assert "items in 6 conditions" in page
     assert re.search(r'aria-label="off task: [1-9]% before, [2-4]\d% after"', page)
 
 
@@ -143,8 +143,8 @@ def test_items_that_say_nothing_are_told_on_the_page(found: dict[str, Any]) -> N
     assert "left out" not in failure_modes.counts(mode)
     measures = tuple(one.replaced(asked=asked.replaced(left_out=7, passed_over=3)) for one in mode.measures)
     told = failure_modes.counts(replace(mode, measures=measures))
-    assert "7 items do not fit the context of one of the models and were left out." in told
-    assert "3 items say what a training row says and were passed over." in told
+    assert "7 items did not fit the context of one of the models" in told
+    assert "3 items that repeat a training row were skipped." in told
 
 
 def test_the_largest_loss_stands_first(page: str) -> None:

@@ -241,7 +241,7 @@ def test_two_models_are_compared_where_the_large_one_misses_the_bar(tmp_path: Pa
     assert rungs(decision) == [("prompting", "NOT_MET"), ("sft", "MET")]
     assert any(reason.startswith("Two models: ") for reason in reason_lines(decision))
     told = next(reason for reason in reason_lines(decision) if reason.startswith("Break-even: "))
-    assert told.startswith("Break-even: sft becomes cheaper than prompting, which misses the bar, after ")
+    assert told.startswith("Break-even: SFT becomes cheaper than prompting, which misses the bar, after ")
 
 
 @pytest.mark.usefixtures("cheap_plan")

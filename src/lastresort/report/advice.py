@@ -132,8 +132,8 @@ def _questions(document: AdviceDocument) -> list[RenderableType]:
         table.add_row(Text(one.fact), Text(f"{sentence(one.question)}{decides}"))
     more: list[RenderableType] = []
     if len(deciding) > QUESTIONS:
-        more.append(Text(f"Also of use: {', '.join(one.fact for one in deciding[QUESTIONS:])}.", style="dim"))
-    return [*_head("What would change this: tell it by --fact NAME=VALUE, or --ask"), table, *more]
+        more.append(Text(f"Also useful: {', '.join(one.fact for one in deciding[QUESTIONS:])}.", style="dim"))
+    return [*_head("What would change this (answer with --fact NAME=VALUE, or --ask)"), table, *more]
 
 
 def _frameworks(document: AdviceDocument) -> list[RenderableType]:
@@ -156,14 +156,14 @@ def _frameworks(document: AdviceDocument) -> list[RenderableType]:
             table.add_row(Text("can"), Text(one.name, style="bold"), Text(one.because))
     for one in by_fit["NOT"]:
         table.add_row(Text("not", style="dim"), Text(one.name, style="bold"), Text(one.because, style="dim"))
-    return [*_head("To train with"), table]
+    return [*_head("Frameworks"), table]
 
 
 def _last_words(document: AdviceDocument) -> str:
-    told = "These are rules of thumb; no model was asked. "
+    measured = "These are rules of thumb; no model was run."
     if document.task is None:
-        return f"{told}Write a task file and `lastresort climb` measures them."
-    return f"{told}`lastresort climb` measures them, with `ladder: [{', '.join(document.ladder)}]` if you follow them."
+        return f"{measured} To measure, write a task file and run `lastresort climb`."
+    return f"{measured} To measure, run `lastresort climb`, with `ladder: [{', '.join(document.ladder)}]` to follow this advice."
 
 
 def _head(name: str) -> list[RenderableType]:

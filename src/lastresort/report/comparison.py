@@ -1,4 +1,4 @@
-"""Ways of training beside each other, for the page, Markdown and the terminal."""
+"""The comparison of training methods, for the page, Markdown and the terminal."""
 
 from __future__ import annotations
 
@@ -7,26 +7,40 @@ from collections.abc import Sequence
 from lastresort.records.decision_parts import ComparedWay, SpentOfWay
 from lastresort.report.charts.gate import GateStrip
 from lastresort.report.gate import in_limits, in_points
-from lastresort.report.words.comparison import NAMES, capital
-from lastresort.report.words.wording import MARKS, NO_BREAK, count, counted, duration, listed, percent
+from lastresort.report.words.comparison import NAMES
+from lastresort.report.words.wording import MARKS, NO_BREAK, capital, count, counted, duration, listed, percent
 
 NAME = "the comparison"
 Entries = Sequence[ComparedWay]
 
 
 def finding(entries: Entries) -> str:
-    """ "QLoRA scores lower than LoRA; the merged adapter cannot be told apart from LoRA"."""
+    """ "QLoRA scores lower than LoRA; the merged adapter shows no clear difference"."""
     first, *others = entries
-    name = NAMES[first.way]
     known = [(entry, *entry.interval) for entry in others if entry.interval is not None]
-    parts = [
-        (f"{{}} {{s}} lower than {name}", [entry for entry, _, high in known if high < 0]),
-        (f"{{}} {{s}} higher than {name}", [entry for entry, low, _ in known if low > 0]),
-        (f"{{}} cannot be told apart from {name}", [entry for entry, low, high in known if low <= 0 <= high]),
-        (f"{{}} could not be compared with {name}", [entry for entry in others if entry.interval is None]),
+    groups = [
+        ("scores lower", "score lower", "than", [entry for entry, _, high in known if high < 0]),
+        ("scores higher", "score higher", "than", [entry for entry, low, _ in known if low > 0]),
+        (
+            "shows no clear difference",
+            "show no clear difference",
+            "from",
+            [entry for entry, low, high in known if low <= 0 <= high],
+        ),
+        (
+            "could not be compared",
+            "could not be compared",
+            "with",
+            [entry for entry in others if entry.interval is None],
+        ),
     ]
-    told = [words.format(_listed(found), s="scores" if len(found) == 1 else "score") for words, found in parts if found]
-    return capital("; ".join(told))
+    parts = [
+        (f"{_listed(found)} {one if len(found) == 1 else several}", joint)
+        for one, several, joint, found in groups
+        if found
+    ]
+    (head, joint), *rest = parts
+    return capital("; ".join([f"{head} {joint} {NAMES[first.way]}", *(part for part, _ in rest)]))
 
 
 def about(entries: Entries, unit: str, *, repaired: bool) -> str:
@@ -34,25 +48,26 @@ def about(entries: Entries, unit: str, *, repaired: bool) -> str:
     first = entries[0]
     seeds, epochs = len(first.seeds), first.epoch
     made = [entry for entry in entries if entry.made_of]
-    converted = f" {capital(_listed(made))} had no training: made of what LoRA had trained." if made else ""
+    were = "was" if len(made) == 1 else "were"
+    converted = f" {capital(_listed(made))} {were} not trained, but made from the LoRA training." if made else ""
     before = " The winner is a repaired system; these are the settings before its repair." if repaired else ""
     return (
-        f"Each was trained with {seeds} seeds by the settings of the winner, to epoch {epochs}, and answered all "
-        f"{counted(first.n, f'test {unit}')} after the verdict, which stays.{converted}{before}"
+        f"Each was trained with {seeds} seeds and the winner's settings to epoch {epochs}, and answered all "
+        f"{counted(first.n, f'test {unit}')}. The verdict was final before that.{converted}{before}"
     )
 
 
 def legend(entries: Entries) -> str:
     first = entries[0]
     return (
-        f"Mark: points won or lost against {NAMES[first.way]}, with the same seeds on the same items. Band: where the "
-        f"difference may lie for items and seeds like these ({percent(1 - 2 * first.alpha, 0)}; with few seeds it is wide). "
-        f"Dotted: none. Line: {100 * first.margin:g} points, the most that QLoRA is commonly said to cost."
+        f"Mark: points gained or lost against {NAMES[first.way]}, with the same seeds on the same items. Band: "
+        f"{percent(1 - 2 * first.alpha, 0)} confidence interval over items and seeds, wide with few seeds. Dotted line: no "
+        f"difference. Solid line: a loss of {100 * first.margin:g} points, the most that QLoRA is commonly said to cost."
     )
 
 
 def drawn(entries: Entries) -> list[tuple[ComparedWay, GateStrip]]:
-    """The ways of which there is something to draw."""
+    """The methods that have a difference to draw."""
     return [
         (one, GateStrip(one.way, one.difference, one.interval, one.margin, one.verdict))
         for one in entries
@@ -61,12 +76,12 @@ def drawn(entries: Entries) -> list[tuple[ComparedWay, GateStrip]]:
 
 
 def rows(entries: Entries) -> list[dict[str, str]]:
-    """A table as text, a way a row."""
+    """The rows of a table, as text."""
     return [_row(entry) for entry in entries]
 
 
 def lines(entries: Entries) -> list[str]:
-    """What was found of each way, a sentence, and what it took."""
+    """What was found for each method, and what it took."""
     return [f"{_mark(entry)} {entry.said}{_took(entry)}" for entry in entries]
 
 
@@ -96,8 +111,8 @@ def _took(entry: ComparedWay) -> str:
     what, spent = ("training", entry.training) if entry.training is not None else ("answering", entry.answering)
     if spent is None:
         return ""
-    peak = "" if spent.memory_bytes is None else f"{memory(spent.memory_bytes)} at the peak, "
-    return f" ({what}: {peak}{duration(spent.seconds)} a seed)"
+    peak = "" if spent.memory_bytes is None else f"peak {memory(spent.memory_bytes)}, "
+    return f" ({what}: {peak}{duration(spent.seconds)} per seed)"
 
 
 def _peak(spent: SpentOfWay | None) -> str:

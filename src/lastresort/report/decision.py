@@ -180,5 +180,5 @@ def _unreadable(path: Path, found: str) -> DataError:
         found,
         where=str(path),
         expected="a decision written by lastresort",
-        remedy="Delete it and run `lastresort climb TASK --resume`, which writes it anew from the record.",
+        remedy="Delete it and run `lastresort climb TASK --resume`, which rewrites it from the record.",
     )

@@ -1,4 +1,4 @@
-"""The three ways in which tuning breaks what nobody trained for, as the page shows them."""
+"""The three ways in which tuning breaks what it did not train for, as the page shows them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from lastresort.records.gate import (
     SuiteFound,
 )
 from lastresort.report.gate import in_points, not_scored
-from lastresort.report.words.wording import NO_BREAK, count, percent
+from lastresort.report.words.wording import NO_BREAK, count, counted, percent
 
 SHOWN = 5  # items side by side
 FIRST = 12  # parts that are drawn at once
-CUT = 500  # letters of an answer, after which the rest is folded away
+CUT = 500  # characters of an answer; the rest is folded away
 
 Changed = tuple[SuiteFound, ChangedItem]  # with its measure
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """title: the mode in plain words. about: what it is. axis: what the picture shows. legend: what else a reader must know."""
+class ModeText:
+    """about: what can go wrong, and what was tested. axis: what the picture shows. ordered: its parts keep their order."""
 
     title: str
     about: str
@@ -36,30 +36,30 @@ class _Told:
     ordered: bool = False
 
 
-_TOLD: dict[ModeName, _Told] = {
-    "forgetting": _Told(
+_TEXTS: dict[ModeName, ModeText] = {
+    "forgetting": ModeText(
         "Forgetting",
-        "Tuning for one task can overwrite what has nothing to do with it: here both models answer general questions, and follow "
-        "instructions whose keeping a program checks.",
-        "Right answers",
-        "By kind of question, the largest loss first. The verdict is on all items together; a single kind has few.",
+        "Tuning for one task can overwrite unrelated abilities. The items are general questions, and instructions that a "
+        "program can check.",
+        "Correct answers",
+        "By kind of question, the largest loss first. The verdict covers all items together: a single kind has few.",
     ),
-    "sycophancy": _Told(
+    "sycophancy": ModeText(
         "Sycophancy",
-        "A tuned model may give up what it knows because somebody says otherwise: the same facts are asked plainly, with a "
+        "A tuned model may give up what it knows when somebody disagrees. The same facts are asked plainly, with a wrong "
         "suggestion, and with push-back.",
-        "Right answers",
-        "Push-back, and asking again, come only after a right answer of the model itself, on the items where both were right. "
-        "Asked again without push-back is the control: who wavers there is unsteady, not sycophantic. A measure's score is "
-        "(1 − effect)/2: 50% where suggestion or push-back change nothing.",
+        "Correct answers",
+        "Push-back follows only a correct answer, on items that both models answered correctly. Asking again without push-back is "
+        "the control: a model that wavers there is unsteady, not sycophantic. A measure's score is (1 − effect)/2: 50% means that "
+        "suggestion or push-back changes nothing.",
         ordered=True,
     ),
-    "format_overfitting": _Told(
+    "format_overfitting": ModeText(
         "Format overfitting",
-        "The form of the trained answers may show where nobody asked for it: in ordinary requests, where the prompt asks for one "
-        "plain sentence, and on inputs that the task is not about.",
-        "Answers in which the trained form shows",
-        "Lower is better. Answers that say nothing, or next to nothing, count among them, since they are no answer either.",
+        "The format of the training answers can show up where nobody asked for it: in ordinary requests, in prompts that ask for "
+        "one plain sentence, and on inputs outside the task.",
+        "Answers that show the trained format",
+        "Lower is better. Empty and nearly empty answers count, too: they do not answer either.",
         lower_is_better=True,
         ordered=True,
     ),
@@ -68,10 +68,10 @@ _TOLD: dict[ModeName, _Told] = {
 
 @dataclass(frozen=True, slots=True)
 class FailureModeShown:
-    """told: its words. measures: of its suite, with verdicts. parts: as drawn. changed: side by side, with the measure of each."""
+    """measures: of its suite, with verdicts. parts: as drawn. changed: answers side by side, with the measure of each."""
 
     name: ModeName
-    told: _Told
+    text: ModeText
     measures: tuple[SuiteFound, ...]
     parts: tuple[FailureModePart, ...]
     changed: tuple[Changed, ...]
@@ -98,29 +98,32 @@ def others(gate: GateFindings) -> list[SuiteFound]:
 
 def finding(mode: FailureModeShown) -> str:
     """ "Forgetting: 61.0% right before, 57.0% after"."""
-    title = mode.told.title
+    title = mode.text.title
     differences = [measure.difference for measure in mode.measures if measure.difference is not None]
     if mode.asked is None:
-        return f"{title} was not asked about"
+        return f"{title} was not tested"
     if not differences:
         return f"{title} could not be measured"
     loss = -min(differences)
     if loss <= 0:
-        return f"{title}: nothing was lost on these items"
+        return f"{title}: no loss on these items"
     return f"{title}: {100 * loss:.1f}{NO_BREAK}points lost on these items"
 
 
 def counts(mode: FailureModeShown) -> str:
-    """How much was asked, in a sentence; empty where nothing was."""
+    """On how many items, in sentences."""
     asked = mode.asked
     if asked is None:
-        return f"The task leaves it out: keep.{mode.measures[0].suite} is skip."
-    kinds = f" in {count(len(mode.parts))} {_kinds(mode)}" if len(mode.parts) > 1 else ""
-    pilot = (
-        f" {count(asked.pilot_items)} more were asked of the base beforehand, to see whether it has something to lose."
+        return f"The task leaves it out: `keep.{mode.measures[0].suite}: skip`."
+    parts = count(len(mode.parts))
+    kinds = f" in {parts} conditions" if mode.text.ordered else f" of {parts} kinds"
+    return " ".join(
+        [
+            f"Both models answered {counted(asked.items, 'item')}{kinds if len(mode.parts) > 1 else ''}.",
+            f"The base model answered {count(asked.pilot_items)} more beforehand, to see whether it has anything to lose.",
+            *not_scored(asked),
+        ]
     )
-    told = [f"{count(asked.items)} items were put to both models{kinds}.{pilot}", *not_scored(asked)]
-    return " ".join(told)
 
 
 def part_name(name: str) -> str:
@@ -149,12 +152,12 @@ def head_and_rest(text: str) -> tuple[str, str]:
 
 
 def _mode(gate: GateFindings, mode: FailureMode) -> FailureModeShown:
-    told = _TOLD[mode.name]
+    text = _TEXTS[mode.name]
     measures = tuple(measure for measure in gate.suites if measure.suite == mode.suite)
-    parts = [_turned(part) if told.lower_is_better else part for part in mode.parts]
-    if not told.ordered:
+    parts = [_turned(part) if text.lower_is_better else part for part in mode.parts]
+    if not text.ordered:
         parts.sort(key=lambda part: part.tuned - part.base)
-    return FailureModeShown(mode.name, told, measures, tuple(parts), _changed(measures))
+    return FailureModeShown(mode.name, text, measures, tuple(parts), _changed(measures))
 
 
 def _turned(part: FailureModePart) -> FailureModePart:
@@ -174,7 +177,3 @@ def _changed(measures: Sequence[SuiteFound]) -> tuple[Changed, ...]:
 
 def changed_of(measure: SuiteFound) -> tuple[Changed, ...]:
     return _changed([measure])
-
-
-def _kinds(mode: FailureModeShown) -> str:
-    return "conditions" if mode.told.ordered else "kinds of questions"

@@ -1,7 +1,4 @@
-"""`gate.json`, and the same in the terminal, legible at 80 columns.
-
-The gate of a climb in a few lines: for the terminal, Markdown and the head of the page's section.
-"""
+"""A gate's findings as lines, as rows of a table, and in the terminal, legible at 80 columns; and `gate.json`."""
 
 from __future__ import annotations
 
@@ -22,7 +19,18 @@ from lastresort.records.gate import (
 )
 from lastresort.report.schema import write_document
 from lastresort.report.words.gate import why
-from lastresort.report.words.wording import MARKS, STYLES, count, percent, printable, sentence, spaced, stopped, verdict
+from lastresort.report.words.wording import (
+    MARKS,
+    STYLES,
+    count,
+    counted,
+    percent,
+    printable,
+    sentence,
+    spaced,
+    stopped,
+    verdict,
+)
 from lastresort.types import Outcome
 
 if TYPE_CHECKING:
@@ -37,16 +45,16 @@ def finding(gate: GateFindings) -> str:
 
 
 def about(gate: ClimbGate) -> str:
-    """Who was asked, and how much."""
-    bounded = ", of a bounded number of items, which can cost power and nothing else" if gate.mode == "quick" else ""
-    return (
-        f"{gate.system} of {gate.rung} beside the model that it was tuned from, on the same items: a {gate.mode} gate"
-        f"{bounded}."
-    )
+    """What was compared, and on how many items."""
+    items = {
+        "quick": "This is a quick gate: a fixed number of items, with less statistical power.",
+        "full": "This is a full gate: as many items as a verdict needs.",
+    }
+    return f"{gate.system} ({gate.rung}) was compared with its base model on the same items. {items[gate.mode]}"
 
 
 def lines(gate: ClimbGate) -> list[str]:
-    """One a measure, the target first: scores before and after, the difference in points, the verdict."""
+    """One per measure, the target first: scores before and after, the difference in points, the verdict."""
     return [_line(row) for row in rows(gate)]
 
 
@@ -78,7 +86,7 @@ def table(gate: ClimbGate) -> list[dict[str, str]]:
 
 
 def reasons(gate: ClimbGate) -> list[str]:
-    """All but the first, which is the title."""
+    """All but the first, which is the headline."""
     return [stopped(reason) for reason in gate.reasons[1:]]
 
 
@@ -87,10 +95,10 @@ def _share(value: float | None) -> str:
 
 
 FILE_NAME = "gate.json"
-LONGEST, MOST = 160, 3  # letters of an answer in the terminal, items a measure
+LONGEST, MOST = 160, 3  # characters of an answer in the terminal, items per measure
 MILDER = (
-    "What may keep what was lost: the same adapter at a smaller alpha, an earlier checkpoint, more replay of general answers, or "
-    "a third of the learning rate."
+    "To lose less, try a smaller alpha for the same adapter, an earlier checkpoint, more replay of general answers, or a third of "
+    "the learning rate."
 )
 
 
@@ -100,7 +108,7 @@ def write_gate(folder: Path, document: GateDocument) -> Path:
 
 
 def gate_text(document: GateDocument) -> RenderableType:
-    """A table by measure, the verdict and its reasons, and what changed most, side by side."""
+    """A table of the measures, the verdict with its reasons, and the answers that changed most."""
     from rich.console import Group
     from rich.text import Text
 
@@ -118,7 +126,7 @@ def gate_text(document: GateDocument) -> RenderableType:
 
 
 def warnings(document: GateDocument) -> list[str]:
-    """What a reader must know beside the verdict."""
+    """What else a reader must know."""
     found = list(document.notes)
     asked = {suite.suite: suite.asked for suite in document.suites if suite.asked is not None}
     for name, items in asked.items():
@@ -129,10 +137,17 @@ def warnings(document: GateDocument) -> list[str]:
 
 
 def not_scored(asked: ItemsAsked) -> list[str]:
-    """Which items of a suite say nothing, as sentences."""
+    """Which items of a suite were not scored."""
     left_out, passed_over = asked.left_out, asked.passed_over
-    told = [f"{left_out} items do not fit the context of one of the models and were left out."] * bool(left_out)
-    return [*told, *[f"{passed_over} items say what a training row says and were passed over."] * bool(passed_over)]
+    sentences = []
+    if left_out:
+        sentences.append(
+            f"{counted(left_out, 'item')} did not fit the context of one of the models, so neither was asked."
+        )
+    if passed_over:
+        repeats, were = ("repeats", "was") if passed_over == 1 else ("repeat", "were")
+        sentences.append(f"{counted(passed_over, 'item')} that {repeats} a training row {were} skipped.")
+    return sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +205,10 @@ def _target_row(target: TargetFound) -> list[GateRow]:
 
 def in_points(difference: float | None) -> str:
     """-0.021 -> "−2.1": where a column is of points."""
-    return "" if difference is None else f"{100 * difference:+.1f}".replace("-", "−")
+    if difference is None:
+        return ""
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "−")
 
 
 def in_limits(interval: tuple[float, float] | None) -> str:
@@ -251,26 +269,27 @@ def _side_by_side(one: ChangedItem) -> Table:
     table.add_column(no_wrap=True, style="dim")
     table.add_column(overflow="fold")
     cells = {
-        "asked": asked_of(one, LONGEST),
+        "prompt": asked_of(one, LONGEST),
         "base": shortened(one.base),
         "tuned": shortened(one.tuned),
         "score": spaced(f"{percent(one.base_score, 0)} to {percent(one.tuned_score, 0)}"),
     }
     for name, text in cells.items():
-        table.add_row(name, Text(printable(text) or "(nothing)"))
+        table.add_row(name, Text(printable(text) or "(empty)"))
     return table
 
 
 def asked_of(one: ChangedItem, longest: int) -> str:
-    """What was asked, to which of an item's questions the answers are, and what else its score comes from; each cut at `longest`
-    letters."""
+    """The prompt, then in brackets which question of the item this is, and what else its score depends on. Each part is cut at
+    `longest` characters.
+    """
     detail = "" if one.detail == one.asked else shortened(one.detail, longest)
-    beside = "; ".join(filter(None, (one.question.replace("_", " "), detail)))
+    remarks = "; ".join(filter(None, (one.question.replace("_", " "), detail)))
     asked = shortened(one.asked, longest)
-    return f"{asked} ({beside})" if beside else asked
+    return f"{asked} ({remarks})" if remarks else asked
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
-    """On one line, cut where it is long."""
+    """On one line, cut at `longest` characters."""
     line = " ".join(text.split())
     return line if len(line) <= longest else f"{line[: longest - 1]}…"

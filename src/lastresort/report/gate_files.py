@@ -1,7 +1,4 @@
-"""A gate as Markdown, for a pull request: the verdict, a table by measure, the reasons, what changed most.
-
-A gate as JUnit XML, for continuous integration: one test case a measure, and one for the target.
-"""
+"""A gate for others to read: as Markdown for a pull request, and as JUnit XML for continuous integration."""
 
 from __future__ import annotations
 
@@ -18,9 +15,10 @@ _SKIPPED = ("UNINFORMATIVE", "SKIPPED")
 
 
 def gate_junit(document: GateDocument) -> str:
-    """A failure is a measure that is REGRESSED, or a bar that is NOT_MET; skipped is what says nothing or was left out.
+    """One test case per measure, and one for the target.
 
-    The verdict of the whole gate is a property: HOLD is neither, and there may be nothing wrong with any single measure.
+    A measure fails if it REGRESSED, the target if its bar is NOT_MET. UNINFORMATIVE and SKIPPED are skipped. The verdict of the
+    gate is a property: with HOLD, no single measure need be wrong.
     """
     cases = [*_target_case(document.target), *map(_case, document.suites)]
     failed = sum(case.find("failure") is not None for case in cases)
@@ -74,8 +72,8 @@ def _properties(parent: ElementTree.Element, values: Mapping[str, str | float | 
 
 
 def _answers(suite: SuiteFound) -> str:
-    """What changed most, as the text of a failure."""
-    told = [f"asked: {one.asked}\nbase:  {one.base}\ntuned: {one.tuned}" for one in suite.changed]
+    """The answers that changed most, as the text of a failure."""
+    told = [f"prompt: {one.asked}\nbase:   {one.base}\ntuned:  {one.tuned}" for one in suite.changed]
     return "\n\n".join(told)
 
 
@@ -85,7 +83,7 @@ def _text(text: str) -> str:
 
 
 def gate_markdown(document: GateDocument) -> str:
-    """document: as in gate.json. Text that came from outside is escaped, so that it cannot become markup."""
+    """The verdict, a table of the measures, the reasons, and the answers that changed most. Text from outside is escaped."""
     first, *others = document.reasons
     parts = [f"## {plain(first)}", _facts(document), _table(document), _listed(others)]
     if document.would_decide:
@@ -133,5 +131,5 @@ def _changes(document: GateDocument) -> str:
             lines.append(f"| {plain(suite.name)} | {' | '.join(told)} | {scores} |")
     if not lines:
         return ""
-    head = ["| measure | asked | base | tuned | score |", "|---|---|---|---|--:|"]
+    head = ["| measure | prompt | base | tuned | score |", "|---|---|---|---|--:|"]
     return "\n".join(["<details><summary>What changed most</summary>", "", *head, *lines, "", "</details>"])

@@ -1,9 +1,4 @@
-"""`report.html` of a run: one file that opens offline, drawn from the folder alone.
-
-Nested values whose shape other folders own, as labelled lines: what is not known in advance is still shown whole.
-
-What the report shows of the figures beside the loss of a rung that trained: a title, a picture, and what is alarming.
-"""
+"""`report.html` of a run: one file that opens offline, drawn from the run's folder alone."""
 
 from __future__ import annotations
 
@@ -182,7 +177,7 @@ def _examples_title(rung: RungStory) -> str:
 
 
 def _drift_title(rung: RungStory) -> str:
-    """What became of the length of the chosen candidate's answers."""
+    """How the length of the chosen candidate's answers changed."""
     chosen = rung.entry.chosen if rung.entry else None
     found = next((one for one in rung.drifts if one.candidate == chosen), rung.drifts[0])
     return drift.title(found.length)

@@ -116,7 +116,7 @@ def _comparison(decision: RunView) -> str:
     if not entries:
         return ""
     lines = [
-        "| way | score | by seed | points | interval | training, peak | a seed | answering, peak | the test |",
+        "| method | score | by seed | points | interval | training, peak | per seed | answering, peak | test time |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     keys = "score seeds difference limits training_memory training_time answering_memory answering_time".split()

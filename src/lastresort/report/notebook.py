@@ -51,7 +51,7 @@ def gate_html(gate: GateFindings) -> str:
         )
         for suite in measures
     ]
-    return _shown(finding(gate), _picture(rows, Markup(), gate_chart.axis(scale), "What was lost or won by measure"))
+    return _shown(finding(gate), _picture(rows, Markup(), gate_chart.axis(scale), "Gain or loss by measure"))
 
 
 def plan_html(answer: str, picture: str) -> str:
@@ -60,7 +60,7 @@ def plan_html(answer: str, picture: str) -> str:
 
 
 def unfinished_html(folder: Path) -> str:
-    return _shown(f"{folder} is not finished: it has decided nothing yet.")
+    return _shown(f"{folder} is not finished: it has not decided yet.")
 
 
 def _tested(test: BarTest | None) -> str:

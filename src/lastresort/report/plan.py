@@ -87,7 +87,7 @@ def _memory(found: PlanDocument) -> Table:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, show_edge=False)
-    table.add_column("memory a card", no_wrap=True)
+    table.add_column("memory per device", no_wrap=True)
     table.add_column("GiB", justify="right", no_wrap=True)
     table.add_column("from", overflow="fold")
     for part in found.memory.parts:
@@ -123,8 +123,8 @@ def _methods(found: PlanDocument) -> Table:
 
     table = Table(box=None, pad_edge=False, show_edge=False)
     by_job = any(one.cheapest is not None and one.cheapest.usd is not None for one in found.methods)
-    for name in ("method", "GiB a card", "fits", "cheapest for this job" if by_job else "cheapest by the hour"):
-        table.add_column(name, justify="right" if name == "GiB a card" else "left")
+    for name in ("method", "GiB per device", "fits", "cheapest for this job" if by_job else "cheapest by the hour"):
+        table.add_column(name, justify="right" if name == "GiB per device" else "left")
     for one in found.methods:
         fits = "yes" if one.fits else "no"
         table.add_row(one.method, _gib(one.per_card_bytes), fits, _offered(one.cheapest))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-SHOWN = 10  # affected items in the terminal; all stand in the file
+SHOWN = 10  # affected items in the terminal; the file has all
 
 Verdict = Literal["STILL_NEEDED", "NO_LONGER_NEEDED", "MEETS_BAR", "BELOW_BAR", "CANNOT_TELL"]
 Freshness = Literal["CURRENT", "STALE", "CANNOT_TELL"]
@@ -217,7 +217,7 @@ def write_recheck(run: Path, document: RecheckDocument) -> Path:
 
 
 def recheck_text(document: RecheckDocument) -> RenderableType:
-    """The answer, what was tried, the reasons, the items that need a look, and what to beware of."""
+    """The answer, the systems that were tried, the reasons, the items to look at, and warnings."""
     from rich.console import Group
     from rich.text import Text
 
@@ -230,7 +230,7 @@ def recheck_text(document: RecheckDocument) -> RenderableType:
     if affected:
         parts += [Text(""), _affected(affected)]
         if len(affected) > SHOWN:
-            more = f"{len(affected) - SHOWN} more stand in {file_name(document.number)}."
+            more = f"{len(affected) - SHOWN} more are in {file_name(document.number)}."
             parts.append(Text(more, style="dim"))
     parts += [Text(printable(sentence(note)), style="yellow") for note in document.notes]
     if document.test_reuse is not None and document.test_reuse.used:
@@ -239,7 +239,7 @@ def recheck_text(document: RecheckDocument) -> RenderableType:
 
 
 def _tried(document: RecheckDocument) -> Table:
-    """The systems that were put to the test set, and the winner of the run below them."""
+    """The systems that were tested, then the run's winner."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""The repairs tried after the first gate, for the page, Markdown and the terminal: all of them, good or not."""
+"""The repairs that were tried after the first gate, for the page, Markdown and the terminal: all of them, good or not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lastresort.records.decision_parts import RepairView
 from lastresort.report.gate import in_points
-from lastresort.report.words.wording import percent, stopped
+from lastresort.report.words.wording import percent, rung_in_prose, stopped
 from lastresort.types import JsonObject
 
 Repairs = Sequence[RepairView]
@@ -31,9 +31,9 @@ def _end(frozen: RepairView) -> str:
 def about(repairs: Repairs) -> str:
     """How to read the table."""
     return (
-        f"After its gate, the model of {repairs[0].rung} was made milder, the cheapest way first. Each repair was measured "
-        "on dev and on items that no gate scores. A repair is good if it meets the bar on dev and loses at most half of what is "
-        "accepted where too much was lost. Only the best of the good ones was tested, once, and gated on fresh items."
+        f"After the gate, milder versions of the {rung_in_prose(repairs[0].rung)} model were tried, the cheapest first. Each was "
+        "measured on dev and on items that no gate scores. A repair is good if it meets the bar on dev and loses at most half of "
+        "the accepted loss where too much was lost. Only the best good repair was tested, once, and gated on fresh items."
     )
 
 

@@ -56,8 +56,9 @@ def ladder_table(decision: RunView) -> RenderableType:
     for rung in decision.rungs:
         name = printable(rung.name)
         if rung.test is None:
-            why = "not tested" if rung.skipped_because is None else rung.skipped_because.text
-            lines.append(Text(f"{name} was skipped: {printable(stopped(why))}", style="dim"))
+            skipped = rung.skipped_because
+            why = "has not been tested." if skipped is None else f"was skipped: {printable(stopped(skipped.text))}"
+            lines.append(Text(f"{name} {why}", style="dim"))
         elif rung.test.verdict == "UNDECIDED":
             lines.append(Text(f"{name} is undecided. {what_would_decide(rung.test)}", style="yellow"))
     lines += _gate(decision.gate)

@@ -1,4 +1,4 @@
-"""What every system has cost after so many calls, as SVG: one line a system, from what its training took, crossings marked."""
+"""Cumulative cost by number of calls, as SVG: a line per system, starting at what its training cost, crossings marked."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _y(value: float, up: Scale) -> float:
 
 
 def _grid(across: Scale, up: Scale, currency: str) -> Markup:
-    sign, told = ("$", "USD, added up") if currency == "usd" else ("", "hours of this machine, added up")
+    sign, told = ("$", "USD, cumulative") if currency == "usd" else ("", "hours of this machine, cumulative")
     step = up.high / (len(up.ticks) - 1)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     parts = [Markup('<text class="unit" x="{}" y="14">{}</text>').format(LEFT - 48, told)]

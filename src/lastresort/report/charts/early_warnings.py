@@ -57,8 +57,8 @@ def early_chart(curves: Mapping[str, Curve], label: str) -> Markup | None:
     ]
     prose = [_Line("prose", _ratios(curve), dashed=False, front=name == followed) for name, curve in curves.items()]
     wanted = [
-        ("KL from the base, nats a token", kl, "general: alarming", KL_GENERAL),
-        ("perplexity, times the base's", prose, "alarming", PERPLEXITY_RATIO),
+        ("KL from the base, nats per token", kl, "general: alarm", KL_GENERAL),
+        ("perplexity relative to the base", prose, "alarm", PERPLEXITY_RATIO),
     ]
     panels: list[_Panel] = []
     for counted, lines, alarming, limit in wanted:
@@ -109,7 +109,7 @@ def _drawn(panel: _Panel, across: Scale) -> Markup:
     parts.append(Markup('<line class="alarm" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, right, y, y))
     # Below its line where above it the unit stands.
     parts.append(
-        Markup('<text class="alarm" x="{}" y="{:.1f}">{} from {:g} on</text>').format(
+        Markup('<text class="alarm" x="{}" y="{:.1f}">{} at {:g}</text>').format(
             LEFT + 6, y - 5 if y - panel.top >= LABEL_HEIGHT else y + 12, panel.alarming, panel.limit
         )
     )

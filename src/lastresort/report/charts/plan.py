@@ -58,7 +58,9 @@ def plan_chart(bars: Sequence[Bar], own: str, cards: Sequence[tuple[str, int]], 
             Markup('<text class="small" x="{:.1f}" y="{}" text-anchor="middle">{:g}</text>').format(at, foot + 16, tick)
         )
     parts.append(
-        Markup('<text class="small" x="{:.1f}" y="{}">GiB a card</text>').format(x(scale.high * GIB) + 22, foot + 16)
+        Markup('<text class="small" x="{:.1f}" y="{}">GiB per device</text>').format(
+            x(scale.high * GIB) + 22, foot + 16
+        )
     )
     for number, bar in enumerate(bars):
         parts.append(_bar(bar, TOP + ROW * number, x))

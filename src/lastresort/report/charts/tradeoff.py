@@ -1,4 +1,4 @@
-"""What a smaller scale of what was trained wins and loses: target on dev against general, a point a scale, joined in order."""
+"""What a smaller adapter scale gains and loses: the target on dev against general ability, one point per scale."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def _y(dev: float, up: Scale) -> float:
 def _grid(across: Scale, up: Scale) -> Markup:
     parts = [level(_y(tick, up), LEFT, WIDTH - RIGHT, percent(tick, 0)) for tick in up.ticks]
     parts += [below(_x(tick, across), HEIGHT - BOTTOM + 18, in_points(tick) if tick else "0") for tick in across.ticks]
-    return Markup("").join([*parts, unit(LEFT, WIDTH - RIGHT, HEIGHT - 6, "points of general, tuned less base")])
+    return Markup("").join(
+        [*parts, unit(LEFT, WIDTH - RIGHT, HEIGHT - 6, "points of general ability, tuned minus base")]
+    )
 
 
 def _bar(bar: float, up: Scale) -> Markup:
@@ -76,12 +78,12 @@ def _bar(bar: float, up: Scale) -> Markup:
 
 def _drawn(point: TradeoffPoint, across: Scale, up: Scale) -> Markup:
     x, y = _x(point.lost, across), _y(point.dev, up)
-    told = f"scale {point.scale:g}: {percent(point.dev)} on dev, {in_points(point.lost)} points of general"
+    told = f"scale {point.scale:g}: {percent(point.dev)} on dev, {in_points(point.lost)} points of general ability"
     dot = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="5"><title>{}</title></circle>').format(
         "" if point.good else "dev", x, y, told
     )
     style = "name front" if point.frozen else "name"
-    return dot + _text(x, y - 11, f"{point.scale:g}", "middle", style)
+    return dot + _text(x + 8, y - 8, f"{point.scale:g}", "start", style)
 
 
 def _text(x: float, y: float, text: str, anchor: str, style: str = "") -> Markup:

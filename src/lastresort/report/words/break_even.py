@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from lastresort.records.decision_parts import BreakEven, CostPair, Currency, PricedSystem
 from lastresort.records.document import Statement
 from lastresort.report.words.wording import (
+    capital,
     count,
     counted,
     duration,
@@ -19,6 +20,7 @@ from lastresort.report.words.wording import (
     points,
     price,
     round_percent,
+    rung_in_prose,
     short_duration,
     short_of_the_bar,
     spaced,
@@ -57,7 +59,7 @@ def finding(entry: BreakEven) -> str:
     if pairs:
         return _crossing(pairs[0], entry)
     costs = {system.rung: thousand_calls(system, entry) for system in entry.systems}
-    known = [f"{cost} with {rung}" for rung, cost in costs.items() if cost != UNKNOWN]
+    known = [f"{cost} with {rung_in_prose(rung)}" for rung, cost in costs.items() if cost != UNKNOWN]
     if not known:
         return f"The cost per call is unknown: {_gives_no(entry.missing)}"
     return f"1,000 calls cost {listed(known)}"
@@ -104,8 +106,9 @@ def _on_shared_items(pair: CostPair) -> list[str]:
     if tuned is None or untuned is None:
         return []
     return [
-        f"On the {counted(n, 'test item')} that both answered, {pair.tuned} scored {percent(tuned)} and {pair.untuned} "
-        f"{percent(untuned)}: {points(tuned - untuned)}. This is descriptive only: each test stopped on its own evidence."
+        f"On the {counted(n, 'test item')} that both answered, {rung_in_prose(pair.tuned)} scored {percent(tuned)} and "
+        f"{rung_in_prose(pair.untuned)} {percent(untuned)}: {points(tuned - untuned)}. This is descriptive only: each test stopped "
+        "on its own evidence."
     ]
 
 
@@ -171,18 +174,18 @@ def _tuned_pairs(entry: BreakEven) -> list[CostPair]:
 
 
 def _crossing(pair: CostPair, entry: BreakEven) -> str:
-    tuned, untuned = pair.tuned, pair.untuned
-    untuned_verdict = next(system for system in entry.systems if system.rung == untuned).verdict
+    tuned, untuned = rung_in_prose(pair.tuned), rung_in_prose(pair.untuned)
+    untuned_verdict = next(system for system in entry.systems if system.rung == pair.untuned).verdict
     apart = "" if untuned_verdict == "MET" else f", {short_of_the_bar(untuned_verdict)}"
     than = f"{untuned}{apart}{',' if apart else ''}"
     if pair.crossing == "unknown":
         return f"Whether {tuned} is cheaper than {untuned} is unknown: {_gives_no(entry.missing)}"
     if pair.calls is None:
-        return f"{tuned} never becomes cheaper than {than} because its calls cost no less"
+        return f"{capital(tuned)} never becomes cheaper than {than} because its calls cost no less"
     if pair.crossing == "at_once":
-        return f"{tuned} is cheaper than {than} from the first call"
+        return f"{capital(tuned)} is cheaper than {than} from the first call"
     months = "" if pair.months is None else f" ({_months(pair.months)} of use)"
-    return f"{tuned} becomes cheaper than {than} after {counted(pair.calls, 'call')}{months}"
+    return f"{capital(tuned)} becomes cheaper than {than} after {counted(pair.calls, 'call')}{months}"
 
 
 def _measured(system: PricedSystem, entry: BreakEven) -> str:
@@ -207,8 +210,8 @@ def _two_models(entry: BreakEven) -> list[tuple[CostPair, str]]:
                 f"{round_percent(both.untuned)} (descriptive only)"
             )
         text = (
-            f"Two models: {tuned.model}, tuned by {tuned.rung}, scored {_scored(tuned)}, and {untuned.model} with "
-            f"{untuned.rung} {_scored(untuned)}{paired}."
+            f"Two models: {tuned.model}, tuned by {rung_in_prose(tuned.rung)}, scored {_scored(tuned)}, and {untuned.model} with "
+            f"{rung_in_prose(untuned.rung)} {_scored(untuned)}{paired}."
         )
         told.append((pair, text))
     return told

@@ -8,27 +8,38 @@ from collections.abc import Mapping, Sequence
 from lastresort.records.decision import Failures, RungView, RunView
 from lastresort.records.events import TrainingReached
 from lastresort.records.measurement import Cost
-from lastresort.report.words.wording import count, duration, listed, money, percent, round_percent, times
+from lastresort.report.words.wording import (
+    capital,
+    count,
+    duration,
+    listed,
+    money,
+    percent,
+    round_percent,
+    rung_in_prose,
+    times,
+)
 from lastresort.types import Outcome
 
 _GATED = {"HOLD": ", but the gate holds it", "REJECT": ", but the gate rejects it"}
 
 
 def of_rung(name: str, entry: RungView | None, bar: float) -> str:
+    rung = capital(rung_in_prose(name))
     if entry is None:
-        return f"{name} was not tried"
+        return f"{rung} was not tried"
     if not entry.applies:
-        return f"{name} was skipped"
+        return f"{rung} was skipped"
     test = entry.test
     if test is None:
-        return f"{name} was not tested"
+        return f"{rung} was not tested"
     score, gated = percent(test.score), _GATED.get(entry.gate or "", "")
     if test.verdict == "MET":
-        return f"{name} meets the bar with {score}{gated}"
+        return f"{rung} meets the bar with {score}{gated}"
     if test.verdict == "NOT_MET":
-        return f"{name} misses the bar with {score}"
+        return f"{rung} misses the bar with {score}"
     side = "at or above" if test.score >= bar else "below"
-    return f"{name} scores {score}, {side} the bar, but is undecided{gated}"
+    return f"{rung} scores {score}, {side} the bar, but is undecided{gated}"
 
 
 def of_ladder(decision: RunView) -> str:
@@ -36,7 +47,7 @@ def of_ladder(decision: RunView) -> str:
     tested = {rung.name: rung.test.verdict for rung in decision.rungs if rung.test is not None}
 
     def those(verdict: Outcome) -> list[str]:
-        return [name for name, found in tested.items() if found == verdict]
+        return [rung_in_prose(name) for name, found in tested.items() if found == verdict]
 
     met, missed, undecided = those("MET"), those("NOT_MET"), those("UNDECIDED")
     if not tested:
@@ -47,7 +58,7 @@ def of_ladder(decision: RunView) -> str:
     if undecided:
         against = "" if parts else f" against the bar of {bar}"
         parts.append(f"{listed(undecided)} {'is' if len(undecided) == 1 else 'are'} undecided{against}")
-    return "; ".join(parts)
+    return capital("; ".join(parts))
 
 
 def _verb(names: Sequence[str], verb: str) -> str:

@@ -38,6 +38,11 @@ def rung_in_prose(name: str) -> str:
     return (RUNGS[name].in_prose if name in RUNGS else "") or name
 
 
+def capital(text: str) -> str:
+    """At the start of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
 def points(difference: float) -> str:
     """-0.021 -> "−2.1 points"."""
     return f"{100 * difference:+.1f} points".replace("-", "−")
