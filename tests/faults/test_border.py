@@ -52,7 +52,7 @@ def test_an_interrupted_climb_says_how_to_go_on(number: signal.Signals, tmp_path
     climbing.send_signal(number)
     out, error = climbing.communicate(timeout=60)
     assert climbing.returncode == 130
-    assert error.splitlines()[-1] == "Interrupted. Nothing finished is lost; go on with --resume."
+    assert error.splitlines()[-1] == "Interrupted. Finished work is kept; resume with --resume."
     assert "Traceback" not in error
     assert not out
 

@@ -294,7 +294,7 @@ def test_a_gate_and_a_break_even_are_shown(tmp_path: Path) -> None:
     assert "against prompting (nearest-5+constrained)" in page.text
     assert "SFT meets the bar with 93.3%, but the gate holds it" in page.text.replace("\u00a0", " ")
     assert "SFT becomes cheaper than prompting after 1,000 calls" in page.text
-    assert 'aria-label="Difference −4.0 points, between −7.0 to −1.0, margin −3.0: UNDERPOWERED"' in text
+    assert 'aria-label="Difference −4.0 points, interval −7.0 to −1.0, margin −3.0: UNDERPOWERED"' in text
     strips = text.count('class="strip') - text.count('class="strip dumbbell')
     assert strips == 2 + 2  # two rungs were tested; of the measures one has nothing to draw
 

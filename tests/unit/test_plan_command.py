@@ -92,7 +92,7 @@ def test_without_a_card_the_cheapest_that_fits_is_taken(
 
 
 @pytest.mark.parametrize(
-    ("job", "headings"), [(("--rows", "1000"), ("for this job", "by the hour")), ((), ("by the hour", "by the hour"))]
+    ("job", "headings"), [(("--rows", "1000"), ("for this job", "per hour")), ((), ("per hour", "per hour"))]
 )
 def test_each_table_says_what_its_cheapest_card_is_cheapest_by(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], job: tuple[str, ...], headings: tuple[str, str]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from climb_support import scripted_task, statement, unfinish
 from lastresort.app.climb import climb
@@ -28,9 +29,9 @@ from lastresort.records.events import (
 )
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.view import Fold, view
-from lastresort.report.decision import read_decision, read_standing
+from lastresort.report.decision import read_decision, read_view
 from lastresort.report.html import write_report
-from lastresort.report.schema import misfit
+from lastresort.report.schema import schema_of
 from lastresort.report.words.watching import headline, stage_line
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.spec.task import load_task
@@ -163,7 +164,7 @@ def test_a_run_that_was_cut_off_has_a_report(tmp_path: Path, capsys: pytest.Capt
     run = tmp_path / "run"
     with pytest.raises(InfrastructureError):
         climb(load_task(task_of(tmp_path, faults={"fail_at": [150]})), run)
-    cut_off = read_standing(run)
+    cut_off = read_view(run)
     assert headline(cut_off) == "Not decided yet: prompting has not been tested"
     assert cut_off.rungs[0].candidates
     assert "Not decided yet" in write_report(run).read_text("utf-8")
@@ -172,14 +173,14 @@ def test_a_run_that_was_cut_off_has_a_report(tmp_path: Path, capsys: pytest.Capt
         assert "Not decided yet" in capsys.readouterr().out
     assert command("report", str(run), "--json") == 0
     document = json.loads(capsys.readouterr().out)
-    assert misfit(document, "decision") is None
+    Draft202012Validator(schema_of("decision")).validate(document)
     assert (document["verdict"], document["answer"], document["winner"]) == (None, None, None)
     with pytest.raises(DataError, match="found no decision"):
         read_decision(run)
     assert command("watch", str(run)) == 0
     out, error = capsys.readouterr()
     assert "prompting: zero-shot scores" in out
-    assert "No process is at work on this run" in error
+    assert "No process is running this climb" in error
 
 
 def test_watching_a_finished_run_prints_its_ladder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,9 +40,9 @@ class Run:
     @property
     def standing(self) -> RunView:
         """The decision, or before there is one what the record tells so far. Raises DataError where the run has not begun."""
-        from lastresort.report.decision import read_standing
+        from lastresort.report.decision import read_view
 
-        return read_standing(self.folder)
+        return read_view(self.folder)
 
     @property
     def report(self) -> Path:

@@ -37,7 +37,7 @@ def advise_command(
         raise InputError(
             "no terminal to ask on" if task else "neither a task file nor facts, and no terminal to ask on",
             expected="a terminal" if task else "TASK or --fact NAME=VALUE",
-            remedy="Tell what you know with --fact, such as --fact wrong=format.",
+            remedy="State what you know with --fact, such as --fact wrong=format.",
         )
     ask_now = partial(ask_in_turn, read=read_line, say=print_note) if asks else None
     show_document(give_advice(request, ask_now).document, advice_text, as_json=as_json)

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from lastresort.app import runtime
-from lastresort.cli.terminal import print_note, shown
+from lastresort.cli.terminal import print_note, safe_text
 from lastresort.errors import LastresortError
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
-GO_ON = dict.fromkeys(("climb", "train"), " Nothing finished is lost; go on with --resume.") | dict.fromkeys(
-    ("gate", "recheck"), " What was answered is kept; give the same command again."
-)
+_RESUME = " Finished work is kept; resume with --resume."
+_REPEAT = " Answers are kept; run the same command again to resume."
+GO_ON = {"climb": _RESUME, "train": _RESUME, "gate": _REPEAT, "recheck": _REPEAT}
 
 
 def guarded(command: Callable[..., Any]) -> int:
@@ -28,7 +28,7 @@ def guarded(command: Callable[..., Any]) -> int:
     runtime.interrupt_on_sigterm()
     runtime.accept_any_text()
     try:
-        with _warnings_shown():
+        with _warnings_on_stderr():
             result = command(standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, so that a full disk or a closed pipe behind it is still met
@@ -50,17 +50,17 @@ def guarded(command: Callable[..., Any]) -> int:
     return int(result) if isinstance(result, int) else 0
 
 
-class _AsShown(logging.Formatter):
+class _SafeText(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return shown(super().format(record))
+        return safe_text(super().format(record))
 
 
 @contextmanager
-def _warnings_shown() -> Iterator[None]:
-    """What this program logs as a warning, on stderr as all else that is said there."""
+def _warnings_on_stderr() -> Iterator[None]:
+    """What this program logs as a warning goes to stderr like all other notes."""
     log, handler = logging.getLogger("lastresort"), logging.StreamHandler()
     handler.setLevel(logging.WARNING)
-    handler.setFormatter(_AsShown())
+    handler.setFormatter(_SafeText())
     log.addHandler(handler)
     try:
         yield

@@ -32,7 +32,7 @@ def chat_command(
         return
     interactive = sys.stdin.isatty()
     if interactive:
-        print_note(f"{running.system.name} on {running.system.model}. An empty line or Ctrl-D leaves.")
+        print_note(f"{running.system.name} on {running.system.model}. An empty line or Ctrl-D quits.")
     for text in _inputs(interactive):
         _say(running, text)
 

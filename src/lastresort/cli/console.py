@@ -12,7 +12,7 @@ from rich import progress as rich_progress
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from lastresort.cli.terminal import escaped, print_document, print_note, print_text, shown
+from lastresort.cli.terminal import escaped, print_document, print_note, print_text, safe_text
 from lastresort.records.document import JsonDocument
 from lastresort.types import Progress
 
@@ -74,15 +74,15 @@ class BarProgress:
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._note = ""
-        self._task = self._bar.add_task(shown(label), total=total, note="")
+        self._task = self._bar.add_task(safe_text(label), total=total, note="")
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         if self._task is not None:
-            self._note = shown(note) or self._note
+            self._note = safe_text(note) or self._note
             self._bar.update(self._task, advance=amount, note=self._note)
 
     def say(self, text: str) -> None:
-        self._bar.console.print(shown(text), markup=False, highlight=False)
+        self._bar.console.print(safe_text(text), markup=False, highlight=False)
 
 
 class LineProgress:

@@ -22,19 +22,19 @@ def escaped(text: str) -> str:
     return UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text.replace("\r\n", "\n"))
 
 
-def shown(text: str) -> str:
+def safe_text(text: str) -> str:
     """What a terminal may show of a text."""
     return escaped(redacted(text, known_keys(os.environ)))
 
 
 def print_text(text: str = "", *, end: str = "\n", flush: bool = False) -> None:
     """The result of a command, on stdout."""
-    print(shown(text), end=end, flush=flush)
+    print(safe_text(text), end=end, flush=flush)
 
 
 def print_note(text: str = "", *, end: str = "\n") -> None:
     """Everything else, on stderr."""
-    print(shown(text), end=end, file=sys.stderr, flush=True)
+    print(safe_text(text), end=end, file=sys.stderr, flush=True)
 
 
 def print_document(document: Any) -> None:

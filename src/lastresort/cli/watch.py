@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from lastresort.app.watch import Snapshot
 
 
-def watch_command(run: Path = Argument(help="Folder of a run, at work, stopped or finished.")) -> None:
+def watch_command(run: Path = Argument(help="Folder of a run: running, stopped or finished.")) -> None:
     """Follow a run and show its ladder as it grows. Ends with the run; interrupting it leaves the run alone."""
     from lastresort.app.watch import follow
 
     sights = follow(run)
     last = _live(sights) if sys.stdout.isatty() else _lines(sights)
     if last is not None and last.state == "stopped":
-        print_note("No process is at work on this run. Go on with `lastresort climb TASK --resume`.")
+        print_note("No process is running this climb. Resume it with `lastresort climb TASK --resume`.")
 
 
 def _lines(sights: Iterable[Snapshot]) -> Snapshot | None:

@@ -34,7 +34,7 @@ class RungAdvice(JsonDocument):
 
 
 class RuleAdvice(JsonDocument):
-    """A rule of thumb that had something to say. source: who published it. favours, opposes: rungs."""
+    """A rule of thumb that applies. source: who published it. favours, opposes: rungs."""
 
     name: Sentence
     strength: Strength
@@ -46,7 +46,7 @@ class RuleAdvice(JsonDocument):
 
 
 class OpenFact(JsonDocument):
-    """What is not known and would change the advice. decides: rungs."""
+    """An unknown fact that would change the advice. decides: rungs."""
 
     fact: Sentence
     question: Sentence
@@ -83,7 +83,7 @@ class AdviceDocument(JsonDocument):
 
 
 def advice_text(document: AdviceDocument) -> RenderableType:
-    """The answer, the way up, the rules with reasons and sources, what to find out, and which framework to take."""
+    """The answer, the rungs in order, the rules with reasons and sources, what to find out, and which framework to take."""
     from rich.console import Group
     from rich.text import Text
 

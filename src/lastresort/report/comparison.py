@@ -15,32 +15,22 @@ Entries = Sequence[ComparedWay]
 
 
 def finding(entries: Entries) -> str:
-    """ "QLoRA scores lower than LoRA; the merged adapter shows no clear difference"."""
+    """ "QLoRA scores lower than LoRA; no other method is shown to differ"."""
     first, *others = entries
     known = [(entry, *entry.interval) for entry in others if entry.interval is not None]
-    groups = [
-        ("scores lower", "score lower", "than", [entry for entry, _, high in known if high < 0]),
-        ("scores higher", "score higher", "than", [entry for entry, low, _ in known if low > 0]),
-        (
-            "shows no clear difference",
-            "show no clear difference",
-            "from",
-            [entry for entry, low, high in known if low <= 0 <= high],
-        ),
-        (
-            "could not be compared",
-            "could not be compared",
-            "with",
-            [entry for entry in others if entry.interval is None],
-        ),
-    ]
+    lower = [entry for entry, _, high in known if high < 0]
+    higher = [entry for entry, low, _ in known if low > 0]
+    if not known:
+        return f"No method could be compared with {NAMES[first.way]}"
+    if not lower and not higher:
+        return f"No method is shown to differ from {NAMES[first.way]}"
     parts = [
-        (f"{_listed(found)} {one if len(found) == 1 else several}", joint)
-        for one, several, joint, found in groups
+        f"{_listed(found)} {'scores' if len(found) == 1 else 'score'} {side} than {NAMES[first.way]}"
+        for side, found in (("lower", lower), ("higher", higher))
         if found
     ]
-    (head, joint), *rest = parts
-    return capital("; ".join([f"{head} {joint} {NAMES[first.way]}", *(part for part, _ in rest)]))
+    rest = ["no other method is shown to differ"] * (len(lower) + len(higher) < len(others))
+    return capital("; ".join([*parts, *rest]))
 
 
 def about(entries: Entries, unit: str, *, repaired: bool) -> str:
@@ -66,7 +56,7 @@ def legend(entries: Entries) -> str:
     )
 
 
-def drawn(entries: Entries) -> list[tuple[ComparedWay, GateStrip]]:
+def strips(entries: Entries) -> list[tuple[ComparedWay, GateStrip]]:
     """The methods that have a difference to draw."""
     return [
         (one, GateStrip(one.way, one.difference, one.interval, one.margin, one.verdict))

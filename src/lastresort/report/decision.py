@@ -29,7 +29,7 @@ def write_decision(folder: Path, decision: RunView) -> Path:
     fault = next(_incoherent(decision), None)
     if fault is not None:
         raise _no_decision(fault)
-    return write_document(folder / FILE_NAME, decision.as_json())
+    return write_document(folder / FILE_NAME, decision)
 
 
 def read_decision(folder: Path) -> RunView:
@@ -63,7 +63,7 @@ def read_decision(folder: Path) -> RunView:
     return found
 
 
-def read_standing(folder: Path) -> RunView:
+def read_view(folder: Path) -> RunView:
     """How a run stands: its decision, or before it has one what its record says so far.
 
     Raises DataError where there is no run, it has not read its task, or its decision is damaged.

@@ -42,7 +42,7 @@ def side_by_side(expected: str, got: str) -> AnswerSides:
 
 
 def clipped(text: str, longest: int = LONGEST) -> str:
-    """Text with its middle left out where it is too long to read."""
+    """Text without its middle where it is too long to read."""
     if len(text) <= longest:
         return text
     head, tail = 2 * longest // 3, longest // 3
@@ -54,7 +54,7 @@ def _mark(text: str) -> Markup:
 
 
 def _tree(value: Any, other: Any, depth: int = 0) -> Markup:
-    """A JSON value, one key a line, with the parts marked that `other` has not or has otherwise."""
+    """A JSON value, one key per line. What `other` lacks or has differently is marked."""
     inner, outer = "  " * (depth + 1), "  " * depth
     text = _dump(value)
     if text == _dump(other) and ((depth and len(text) <= SHORT) or not isinstance(value, dict | list)):
@@ -92,7 +92,7 @@ def _words(expected: str, got: str) -> tuple[Markup, Markup]:
 
 
 def _from(text: str, at: int) -> Markup:
-    """Text marked from the character on where parsing failed."""
+    """Text, marked from where parsing failed."""
     return escape(text[:at]) + _mark(text[at:])
 
 

@@ -104,7 +104,7 @@ MILDER = (
 
 def write_gate(folder: Path, document: GateDocument) -> Path:
     """Write `gate.json`, whole or not at all."""
-    return write_document(folder / FILE_NAME, document.as_json())
+    return write_document(folder / FILE_NAME, document)
 
 
 def gate_text(document: GateDocument) -> RenderableType:

@@ -21,7 +21,7 @@ from lastresort.report.charts.cost import cost_chart
 from lastresort.report.charts.early_warnings import early_chart, most_followed
 from lastresort.report.charts.loss import drawn_figure, loss_chart, went_furthest
 from lastresort.report.charts.tradeoff import tradeoff_chart
-from lastresort.report.decision import read_standing
+from lastresort.report.decision import read_view
 from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.story import RungStory, Story, gather
@@ -111,7 +111,7 @@ def write_report(folder: Path) -> Path:
 
     Raises DataError if one of them is missing or damaged, InfrastructureError if the disk refuses.
     """
-    decision = read_standing(folder)
+    decision = read_view(folder)
     with Record.open(folder, read_only=True) as record:
         story = gather(record, decision)
     path = folder / FILE_NAME

@@ -1,6 +1,6 @@
-"""What a notebook shows of a run, a plan and a gate: a sentence, and the report's own picture as an SVG that stands alone.
+"""A run, a plan and a gate in a notebook: a sentence, and the report's picture as a standalone SVG.
 
-The picture is an image of its own, so that its style neither takes from the notebook's nor leaks into it.
+The picture is an image, so that its style and the notebook's do not mix.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def ladder_html(decision: RunView) -> str:
 
 def gate_html(gate: GateFindings) -> str:
     """The verdict of a gate, and what was lost or won by measure."""
-    measures = gate_chart.drawn(gate)
+    measures = gate_chart.strips(gate)
     if not measures:
         return _shown(finding(gate))
     scale = gate_chart.axis_of(measures)

@@ -74,7 +74,7 @@ def _setup(found: PlanDocument) -> str:
     setup, model = found.setup, found.model
     told = [f"{model.parameters / 1e9:,.3g} billion parameters", f"rows of {count(setup.row_tokens)} tokens"]
     pairs = {"sft": "row", "dpo": "pair", "grpo": "answer"}[setup.learning]
-    told.append(f"{setup.batch} {pairs}{'s' if setup.batch > 1 else ''} a pass")
+    told.append(f"{setup.batch} {pairs}{'s' if setup.batch > 1 else ''} per pass")
     told.append(f"checkpointing {'on' if setup.checkpointing else 'off'}")
     if setup.method != "full":
         told.append(f"r {setup.r} on {setup.target} layers")
@@ -97,7 +97,7 @@ def _memory(found: PlanDocument) -> Table:
         table.add_row(part.name, _gib(part.per_card_bytes), told)
     whole = found.memory
     cards = found.cards.count
-    summed = "" if cards == 1 else f"{gib(whole.total_bytes)} summed over {cards} cards"
+    summed = "" if cards == 1 else f"{gib(whole.total_bytes)} in total on {cards} cards"
     table.add_row(Text("all", style="bold"), Text(_gib(whole.per_card_bytes), style="bold"), summed)
     return table
 
@@ -109,7 +109,7 @@ def _gib(size: int) -> str:
 def _batch(found: PlanDocument) -> list[str]:
     most, setup = found.largest_batch, found.setup
     unit = "pairs" if setup.learning == "dpo" else "rows"
-    lines = [f"The largest pass that fits has {most:,} {unit}."] if most > setup.batch else []
+    lines = [f"At most {most:,} {unit} fit in one pass."] if most > setup.batch else []
     measuring = found.measuring
     if measuring.fit_at_once >= measuring.answers_at_once:
         lines.append(
@@ -123,7 +123,7 @@ def _methods(found: PlanDocument) -> Table:
 
     table = Table(box=None, pad_edge=False, show_edge=False)
     by_job = any(one.cheapest is not None and one.cheapest.usd is not None for one in found.methods)
-    for name in ("method", "GiB per device", "fits", "cheapest for this job" if by_job else "cheapest by the hour"):
+    for name in ("method", "GiB per device", "fits", "cheapest for this job" if by_job else "cheapest per hour"):
         table.add_column(name, justify="right" if name == "GiB per device" else "left")
     for one in found.methods:
         fits = "yes" if one.fits else "no"
@@ -135,7 +135,7 @@ def _ladder(found: PlanDocument) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_edge=False)
-    for name in ("rung", "by", "cheapest by the hour", "for all up to here, by the hour"):
+    for name in ("rung", "by", "cheapest per hour", "for all rungs up to here"):
         table.add_column(name)
     for one in found.ladder:
         by = one.method if one.learning == "sft" else f"{one.method}, {one.learning}"
@@ -145,27 +145,26 @@ def _ladder(found: PlanDocument) -> Table:
 
 def _offered(offer: CardOffer | None) -> str:
     if offer is None:
-        return "none of those with a price"
+        return "none with a price"
     if offer.usd is None or offer.seconds is None:
         return _hourly(offer)
     told = f"{_several(offer.card, offer.count)}, {money(offer.usd)} in {spaced(duration(offer.seconds))}"
-    return told + (" (not by `train`)" if offer.beyond_our_trainer else "")
+    return told + (" (not with `train`)" if offer.beyond_our_trainer else "")
 
 
 def _hourly(offer: CardOffer | None) -> str:
     if offer is None:
         return "none"
     told = f"{_several(offer.card, offer.count)}, {money(offer.usd_per_hour)} an hour"
-    return told + (" (not by `train`)" if offer.beyond_our_trainer else "")
+    return told + (" (not with `train`)" if offer.beyond_our_trainer else "")
 
 
 def _foot(found: PlanDocument) -> str:
     dates = sorted({one.cheapest.price_date for one in found.methods if one.cheapest and one.cheapest.price_date})
-    priced = f"Prices are of {listed(dates)}; --price says yours. " if dates else ""
+    priced = f"Prices as of {listed(dates)}; set yours with --price. " if dates else ""
     return (
-        f"{priced}A forecast from shapes: no weight was read. Constants are fitted to runs on a processor; of cards they "
-        "are assumed. "
-        "docs/plan.md says what each part rests on, and why the tables of other frameworks differ."
+        f"{priced}The forecast follows from shapes alone: no weights were read. Its constants are fitted to runs on a processor "
+        "and assumed for GPUs. docs/plan.md says what each part rests on, and why the tables of other frameworks differ."
     )
 
 

@@ -39,8 +39,8 @@ Standing = Literal["STANDS", "GONE", "UNKNOWN"]
 
 
 class TestLook(JsonDocument):
-    """A look at the frozen test set. number: 1 for the first after the climb. alpha: its error of a false MET, budget / (number
-    (number + 1)). each: of each of its systems. budget: of all looks of the run together.
+    """A look at the frozen test set. number: 1 for the first after the climb. alpha: its error rate for a false MET,
+    budget / (number (number + 1)). each: of each of its systems. budget: of all looks of the run together.
     """
 
     number: Positive
@@ -94,7 +94,7 @@ class ComparedWithWinner(JsonDocument):
 
 
 class SystemTried(JsonDocument):
-    """rung: which chose the prompt. cut: answers cut at the token limit. refused: items too long for the model, which are wrong."""
+    """rung: which chose the prompt. cut: answers cut at the token limit. refused: items too long for the model, so wrong."""
 
     rung: str
     name: str
@@ -107,7 +107,7 @@ class SystemTried(JsonDocument):
 
 
 class DroppedPrompt(JsonDocument):
-    """A prompt that cannot be tried, and why."""
+    """A prompt that could not be tried, and why."""
 
     rung: str
     name: str
@@ -139,8 +139,8 @@ class ItemsResting(JsonDocument):
 
 
 class AffectedItem(JsonDocument):
-    """passages: that it rests on and that changed. standing: whether the recorded answer, which stood in these to the letter,
-    stands in their document still.
+    """passages: those it relied on that changed. standing: whether the recorded answer, found verbatim in these passages, is
+    still in their document.
     """
 
     id: str
@@ -213,7 +213,7 @@ def file_name(number: int) -> str:
 
 def write_recheck(run: Path, document: RecheckDocument) -> Path:
     """Write a recheck into its run's folder, whole or not at all."""
-    return write_document(run / file_name(document.number), document.as_json())
+    return write_document(run / file_name(document.number), document)
 
 
 def recheck_text(document: RecheckDocument) -> RenderableType:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lastresort.records.decision import RungView, RunView
-from lastresort.records.events import DataChecked, DriftMeasured, LapTrained, RungSearched, TaskRead, TrainingReached
+from lastresort.records.events import DataChecked, DriftMeasured, RungSearched, TaskRead, TrainingReached
 from lastresort.records.gate import GateSpent
 from lastresort.records.measurement import Cost, DevScore, ItemScore, failure_kind
 from lastresort.records.record import Record
@@ -64,7 +64,6 @@ class RungStory:
     cut: int = 0
     graded: bool = False
     trained: tuple[TrainingRun, ...] = ()
-    raced: tuple[LapTrained, ...] = ()
     drifts: tuple[DriftMeasured, ...] = ()
     passed_over: bool = False
 
@@ -161,7 +160,6 @@ def _rung(record: Record, name: str, entry: RungView | None, bar: float) -> Rung
         cut=sum(item.finish == "length" for item in items),
         graded=any(0 < item.score < 1 for item in items),
         trained=_trained(record, name),
-        raced=tuple(lap for lap in record.all(LapTrained) if lap.rung == name),
         drifts=tuple(drift for drift in record.all(DriftMeasured) if drift.rung == name),
     )
 

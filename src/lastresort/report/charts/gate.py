@@ -34,7 +34,7 @@ class GateStrip:
     n_needed: int | None = None
 
 
-def drawn(gate: GateFindings) -> list[GateStrip]:
+def strips(gate: GateFindings) -> list[GateStrip]:
     """The measures of which there is something to draw."""
     return [
         GateStrip(one.name, one.difference, one.interval, one.margin, one.verdict, one.n, one.n_needed)
@@ -54,7 +54,7 @@ def strip(one: GateStrip, scale: Scale) -> Markup:
     parts += [line("zero", scale.share(0.0)), line("bar", scale.share(-one.margin))]
     parts.append(estimate(scale, one.difference, one.interval, shape))
     label = (
-        f"Difference {in_points(one.difference)} points, between {in_limits(one.interval)}, "
+        f"Difference {in_points(one.difference)} points, interval {in_limits(one.interval)}, "
         f"margin {in_points(-one.margin)}: {verdict(one.verdict)}"
     )
     return framed(parts, shape, label)

@@ -1,7 +1,4 @@
-"""Axes: which part of a range is drawn, and where a value lies on it.
-
-What stands beside a picture, as SVG: levels across it with their labels, labels below it, and what they count.
-"""
+"""Axes: which part of a range is drawn, where a value lies on it, and its labelled ticks as SVG."""
 
 from __future__ import annotations
 
