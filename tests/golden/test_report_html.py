@@ -143,7 +143,7 @@ def test_numbers_of_the_climb(tmp_path: Path) -> None:
     _, page, decision = drawn(tmp_path / "run", "sft-met")
     total = sum(rung["cost"]["tokens_in"] for rung in decision["rungs"])
     assert f"{total:,}" in page.text
-    assert "sft meets the bar of 85%; prompting misses it" in page.text
+    assert "SFT meets the bar of 85%; prompting misses it" in page.text
     assert "174,420 tokens were computed for 758,880 tokens of rows" in page.text
     assert "Training loss falls from" in page.text
     chart = next(a for a in page.all("svg") if a.get("class") == "chart")

@@ -165,9 +165,12 @@ def test_a_run_that_was_cut_off_has_a_report(tmp_path: Path, capsys: pytest.Capt
     with pytest.raises(InfrastructureError):
         climb(load_task(task_of(tmp_path, faults={"fail_at": [150]})), run)
     cut_off = read_view(run)
-    assert headline(cut_off) == "Not decided yet: prompting has not been tested"
+    assert headline(cut_off) == "Not decided yet: prompting has not been tested."
     assert cut_off.rungs[0].candidates
-    assert "Not decided yet" in write_report(run).read_text("utf-8")
+    page = write_report(run).read_text("utf-8")
+    assert "Not decided yet" in page
+    assert "No rung has been tested yet" in page
+    assert '<h2 id="why">' not in page
     for options in ((), ("--markdown",)):
         assert command("report", str(run), *options) == 0
         assert "Not decided yet" in capsys.readouterr().out

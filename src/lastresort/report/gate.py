@@ -257,8 +257,8 @@ def _changes(document: GateDocument) -> list[RenderableType]:
     for suite in document.suites:
         if suite.changed:
             parts += [Text(""), Text(f"What changed most in {printable(suite.name)}:", style="bold")]
-            parts += [_side_by_side(one) for one in suite.changed[:MOST]]
-    return [*parts, Text("")] if parts else parts
+            parts += [part for one in suite.changed[:MOST] for part in (_side_by_side(one), Text(""))]
+    return parts
 
 
 def _side_by_side(one: ChangedItem) -> Table:

@@ -73,7 +73,7 @@ def _properties(parent: ElementTree.Element, values: Mapping[str, str | float | 
 
 def _answers(suite: SuiteFound) -> str:
     """The answers that changed most, as the text of a failure."""
-    told = [f"prompt: {one.asked}\nbase:   {one.base}\ntuned:  {one.tuned}" for one in suite.changed]
+    told = [f"prompt: {one.asked}\nbase: {one.base}\ntuned: {one.tuned}" for one in suite.changed]
     return "\n\n".join(told)
 
 

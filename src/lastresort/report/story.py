@@ -77,7 +77,7 @@ class RungStory:
         if self.entry is None:
             return "the bar was met below it, and nothing suggests that it is cheaper" if self.passed_over else _BELOW
         skipped = self.entry.skipped_because
-        return "the climb stopped before its test" if skipped is None else skipped.text
+        return "it has not been tested" if skipped is None else skipped.text
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def of_rung(name: str, entry: RungView | None, bar: float) -> str:
         return f"{rung} was skipped"
     test = entry.test
     if test is None:
-        return f"{rung} was not tested"
+        return f"{rung} has not been tested"
     score, gated = percent(test.score), _GATED.get(entry.gate or "", "")
     if test.verdict == "MET":
         return f"{rung} meets the bar with {score}{gated}"
@@ -51,7 +51,7 @@ def of_ladder(decision: RunView) -> str:
 
     met, missed, undecided = those("MET"), those("NOT_MET"), those("UNDECIDED")
     if not tested:
-        return "No rung could be tested"
+        return "No rung could be tested" if decision.decided else "No rung has been tested yet"
     parts = [f"{listed(met)} {_verb(met, 'meet')} the bar of {bar}"] if met else []
     if missed:
         parts.append(f"{listed(missed)} {_verb(missed, 'miss')} {'it' if parts else f'the bar of {bar}'}")

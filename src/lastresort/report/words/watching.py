@@ -25,7 +25,7 @@ from lastresort.types import Judgement
 
 def headline(found: RunView) -> str:
     """The answer, or how far the run has come."""
-    return not_decided(found) if found.answer is None else found.answer
+    return stopped(not_decided(found)) if found.answer is None else found.answer
 
 
 def not_decided(found: RunView) -> str:
