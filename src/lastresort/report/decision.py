@@ -16,19 +16,25 @@ from lastresort.report.schema import write_document
 from lastresort.systems.running import DECISION as FILE_NAME
 
 
-def validate_decision(document: Mapping[str, object]) -> RunView:
-    """The decision in a JSON document. Raises ContractError, naming the first fault, unless it fits the schema and is coherent."""
-    found, fault = _checked(document)
-    if found is None:
-        raise _no_decision(fault)
+def validate_decision(document: object) -> RunView:
+    """The decision in a JSON document. Raises ContractError, naming the first fault: of its shape, else of its coherence."""
+    try:
+        found = RunView.model_validate_json(json.dumps(document, allow_nan=False), strict=True)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
+        raise _no_decision(f'found at key "${place}" a fault: {fault["msg"]}') from error
+    except (TypeError, ValueError) as error:
+        raise _no_decision(f"found a value that is no JSON ({error})") from error
+    if isinstance(document, Mapping) and "schema" not in document:  # its default is for those who make one
+        raise _no_decision('found at key "$.schema" a fault: Field required')
+    _refuse_incoherent(found)
     return found
 
 
 def write_decision(folder: Path, decision: RunView) -> Path:
     """Write `decision.json` of a run, whole or not at all. Raises ContractError unless the decision is coherent."""
-    fault = next(_incoherent(decision), None)
-    if fault is not None:
-        raise _no_decision(fault)
+    _refuse_incoherent(decision)
     return write_document(folder / FILE_NAME, decision)
 
 
@@ -57,10 +63,10 @@ def read_decision(folder: Path) -> RunView:
             if newer
             else "It was written by an older lastresort: use that one, or climb again.",
         )
-    found, fault = _checked(document)
-    if found is None:
-        raise _unreadable(path, fault)
-    return found
+    try:
+        return validate_decision(document)
+    except ContractError as error:
+        raise _unreadable(path, error.found) from error
 
 
 def read_view(folder: Path) -> RunView:
@@ -82,20 +88,10 @@ def read_view(folder: Path) -> RunView:
     return read_decision(folder)
 
 
-def _checked(document: object) -> tuple[RunView | None, str]:
-    """The decision, or what is wrong, in words: the shape first, then what a type cannot say."""
-    try:
-        found = RunView.model_validate_json(json.dumps(document, allow_nan=False), strict=True)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
-        return None, f'found at key "${place}" a fault: {fault["msg"]}'
-    except (TypeError, ValueError) as error:
-        return None, f"found a value that is no JSON ({error})"
-    if isinstance(document, Mapping) and "schema" not in document:  # its default is for those who make one
-        return None, 'found at key "$.schema" a fault: Field required'
-    incoherent = next(_incoherent(found), None)
-    return (found, "") if incoherent is None else (None, incoherent)
+def _refuse_incoherent(decision: RunView) -> None:
+    fault = next(_incoherent(decision), None)
+    if fault is not None:
+        raise _no_decision(fault)
 
 
 def _incoherent(found: RunView) -> Iterator[str]:

@@ -256,7 +256,8 @@ def _changes(document: GateDocument) -> list[RenderableType]:
     parts: list[RenderableType] = []
     for suite in document.suites:
         if suite.changed:
-            parts += [Text(""), Text(f"What changed most in {printable(suite.name)}:", style="bold")]
+            parts += [Text("")] * (not parts)
+            parts.append(Text(f"What changed most in {printable(suite.name)}:", style="bold"))
             parts += [part for one in suite.changed[:MOST] for part in (_side_by_side(one), Text(""))]
     return parts
 
