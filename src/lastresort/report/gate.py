@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lastresort.records.gate import (
     ChangedItem,
@@ -67,20 +67,34 @@ def _line(row: GateRow) -> str:
     return f"{mark}: {scores}, {verdict(row.verdict)}"
 
 
-def table(gate: ClimbGate) -> list[dict[str, str]]:
-    """The rows of the page's table, as text."""
+class GateCells(NamedTuple):
+    """A row of the table, as text. limits: of the interval. needs: items that would decide."""
+
+    name: str
+    base: str
+    tuned: str
+    difference: str
+    limits: str
+    margin: str
+    verdict: str
+    n: str
+    needs: str
+
+
+def table(gate: GateFindings) -> list[GateCells]:
+    """For the page and for Markdown."""
     return [
-        {
-            "name": row.name,
-            "base": _share(row.base),
-            "tuned": _share(row.tuned),
-            "difference": in_points(row.difference) or "–",
-            "limits": in_limits(row.interval) or "–",
-            "margin": "–" if row.margin is None else in_points(-row.margin),
-            "n": count(row.n) if row.n else "–",
-            "needs": "" if row.n_needed is None else count(row.n_needed),
-            "verdict": row.verdict,
-        }
+        GateCells(
+            name=row.name,
+            base=_share(row.base),
+            tuned=_share(row.tuned),
+            difference=in_points(row.difference) or "–",
+            limits=in_limits(row.interval) or "–",
+            margin="–" if row.margin is None else in_points(-row.margin),
+            verdict=verdict(row.verdict),
+            n=count(row.n) if row.n else "–",
+            needs="" if row.n_needed is None else count(row.n_needed),
+        )
         for row in rows(gate)
     ]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
 from lastresort.records.gate import GateDocument, SuiteFound, TargetFound, TargetNotAsked
-from lastresort.report.gate import MILDER, MOST, asked_of, in_limits, in_points, rows, shortened, warnings
+from lastresort.report.gate import MILDER, MOST, asked_of, in_limits, shortened, table, warnings
 from lastresort.report.markdown import plain
-from lastresort.report.words.wording import count, percent, printable, round_percent, spaced, stopped, verdict
+from lastresort.report.words.wording import percent, printable, round_percent, spaced, stopped
 
 CLASS = "lastresort.gate"
 _SKIPPED = ("UNINFORMATIVE", "SKIPPED")
@@ -108,12 +108,7 @@ def _table(document: GateDocument) -> str:
         "| measure | base | tuned | points | interval | margin | verdict | items | needed |",
         "|---|--:|--:|--:|--:|--:|---|--:|--:|",
     ]
-    for row in rows(document):
-        base, tuned = ("–" if one is None else percent(one) for one in (row.base, row.tuned))
-        margin = "" if row.margin is None else f"−{100 * row.margin:.3g}"
-        needed = "" if row.n_needed is None else count(row.n_needed)
-        cells = (plain(row.name), base, tuned, in_points(row.difference), in_limits(row.interval), margin)
-        lines.append(f"| {' | '.join(cells)} | {verdict(row.verdict)} | {count(row.n)} | {needed} |")
+    lines += [f"| {' | '.join(map(plain, cells))} |" for cells in table(document)]
     return "\n".join(lines)
 
 
