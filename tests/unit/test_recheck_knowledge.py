@@ -197,7 +197,7 @@ def test_a_reader_whose_run_lost_its_store_is_compared_with_its_own(reading: Pat
 def test_an_item_one_of_whose_labels_names_nothing_cannot_be_told() -> None:
     """What it rests on may be just what that label meant."""
     order = (SimpleNamespace(passages=("a.md#x", "lost")), SimpleNamespace(passages=("a.md#x",)))
-    finished = SimpleNamespace(order=order, decision={"winner": {"sha256": ""}})
+    finished = SimpleNamespace(order=order, decision=SimpleNamespace(winner=SimpleNamespace(sha256="")))
     winner = SimpleNamespace(items=(SimpleNamespace(id="1"), SimpleNamespace(id="2")))
     found = _by_file(finished, winner, {"a.md": "1", "b.md": "1"}, {"a.md": "1", "b.md": "2"})  # type: ignore[arg-type]
     assert found.named == {"2"}
