@@ -22,11 +22,11 @@ from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
 from lastresort.errors import InputError, PrerequisiteError
 from lastresort.records.decision_parts import ComparedWay, WayName
-from lastresort.records.events import TrainingReached
 from lastresort.records.record import Record
 from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.report.words import comparison as words
 from lastresort.spec.task import load_task
+from report_support import training_reached
 from tiny_model import save_tiny_model
 from tuning_support import tiny_task
 
@@ -172,14 +172,6 @@ def ways(folder: Path, scores: dict[WayName, dict[int, list[float] | str]], **wh
 
 
 LOSING = [0.0] * 40 + [1.0] * 160
-REACHED: dict[str, Any] = {
-    **dict.fromkeys(("step", "steps", "computed_tokens", "nominal_tokens", "rows", "processes"), 1),
-    "path": "packed",
-    "reason": None,
-    "check": None,
-    "sharded": False,
-    "settings": {},
-}
 
 
 def test_what_is_reported_by_hand(tmp_path: Path) -> None:
@@ -252,8 +244,7 @@ def test_seeds_that_drop_out_are_said_and_left_out_of_both(tmp_path: Path) -> No
 def test_a_way_costs_what_its_own_trainings_took_races_included(tmp_path: Path) -> None:
     with Record.create(tmp_path) as record:
         for number, name in enumerate(("full 1, slow", "full 1, fast", "full 2", "lora 1", "lora 2")):
-            trained = TrainingReached(rung="compare", candidate=name, seconds=10.0**number, **REACHED)
-            record.append(trained)
+            record.append(training_reached("compare", name, seconds=10.0**number))
         for way in ("lora", "full"):
             for seed in (1, 2):
                 noted(record, way, seed, [1.0, 0.0])
