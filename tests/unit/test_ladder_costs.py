@@ -219,7 +219,7 @@ def test_a_model_that_cannot_be_trained_is_named(tmp_path: Path) -> None:
 def test_two_models_stand_beside_each_other(usual: Climbed) -> None:
     decision = usual.decision.as_json()
     (told,) = (reason for reason in reason_lines(decision) if reason.startswith("Two models"))
-    assert told.startswith("Two models: scripted:small.json, tuned by sft, scored 9")
+    assert told.startswith("Two models: scripted:small.json, tuned by SFT, scored 9")
     assert "MET), and scripted:script.json with prompting 100% (" in told
     assert "test items that both answered" in told
     assert told.count("MET)") == 2
