@@ -225,7 +225,7 @@ def test_a_training_that_does_not_fit_the_time_is_told_and_begun_where_more_is_g
     file = tmp_path / "task" / "task.yaml"
     with pytest.MonkeyPatch.context() as patch:
         script_rungs(patch, "training")
-        patch.setattr(time_left, "over_time", lambda seconds, left: OverTime(seconds, left) if left < 10 else None)
+        patch.setattr(time_left, "over_time", lambda seconds, left: OverTime(36_000.0, left) if left < 10 else None)
         few = gated_climb(tmp_path, levels, task={**ONE_SUITE, "limits": {"hours": 5}}, gate="full").decision.as_json()
         again = gated_climb(tmp_path, []).decision.as_json()
         assert "hours: 5\n" in file.read_text()
