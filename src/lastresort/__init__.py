@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lastresort.app.advise import Recommendation
     from lastresort.app.data_check import DataCheck
     from lastresort.app.gate import GateResult
+    from lastresort.app.init import Drafted
     from lastresort.app.plan import Plan
     from lastresort.app.runs import Run
     from lastresort.app.train import Training
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from lastresort.types import Progress
 
 __all__ = [
-    "__version__", "advise", "check_data", "climb", "gate", "load_task", "open_run", "open_system", "plan", "train",
+    "__version__", "advise", "check_data", "climb", "gate", "init", "load_task", "open_run", "open_system", "plan", "train",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -59,6 +60,19 @@ def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> Ta
     from lastresort.spec.task import load_task
 
     return load_task(Path(path), dict(settings or {}))
+
+
+def init(
+    data: str | Path, *, input: str | None = None, output: str | None = None, task_file: str | Path = "task.yaml"
+) -> Drafted:
+    """Draft a task file from a file of labelled rows, with the reason for each line, and check its data.
+
+    input, output: the columns, where they cannot be told by their names. Raises InputError where a file is there already or a
+    column is open, DataError for rows that cannot be used.
+    """
+    from lastresort.app.init import InitRequest, init_task
+
+    return init_task(InitRequest(Path(data), input, output, Path(task_file)))
 
 
 @_Command

@@ -82,6 +82,8 @@ def test_the_commands_of_the_documents_run(
     scripted = "model: scripted:script.json\nladder: [prompting]\n"
     (tmp_path / "task.yaml").write_text(block + scripted, encoding="utf-8")
     (tmp_path / "tickets.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(400)))
+    lines = [f"ticket {number},team {number % 3}" for number in range(300)]
+    (tmp_path / "tickets.csv").write_text("\n".join(["body,team", *lines]))
     (tmp_path / "script.json").write_text(json.dumps({"answers_from": ["tickets.jsonl"]}))
     training = next(block for name, block in YAML if name == "README.md" and block in TRAININGS)
     model = save_tiny_model(tmp_path / "tiny")

@@ -58,6 +58,8 @@ def test_the_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     scripted_task(tmp_path, quality=[{"right": 0.97}], task={"task": "ticket-routing"})
     training_file(tmp_path, "sft", rows=rows())
+    lines = [f"{i},{'ab'[i % 2]}" for i in range(300)]
+    (tmp_path / "rows.csv").write_text("\n".join(["body,team", *lines]), encoding="utf-8")
     for side in ("base", "tuned"):
         write_samples(tmp_path / "logs" / side, [1.0] * 200, task="mmlu")
     names: dict[str, Any] = {}

@@ -63,6 +63,7 @@ DEFAULTS: dict[str, Any] = {
     "tune": {"model": "same", "method": "auto"},
     "ladder": ["prompting", "retrieval", "sft", "preference", "full"],
     "examples": "tickets.jsonl",
+    "columns": None,
     "split": {"dev": 0.2, "test": 0.3, "group_by": None, "seed": 0},
     "output": {},
     "score": "exact",

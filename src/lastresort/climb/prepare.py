@@ -112,7 +112,8 @@ def read_split(task: Task) -> tuple[Split, dict[str, str]]:
         if path is None:
             return None
         files[_file_name(path, task)] = _sha256(path)
-        return read_examples(path, group_by=group_by)
+        names = None if task.columns is None else task.columns.names
+        return read_examples(path, group_by=group_by, names=names)
 
     pool = read(sources.all if sources.all is not None else sources.train)
     assert pool is not None, "the task file names all or train"

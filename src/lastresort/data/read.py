@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lastresort.data.columns import Names, renamed
 from lastresort.data.files import read_rows
-from lastresort.data.formats import SHAPES, RowShape
+from lastresort.data.formats import COMMON_COLUMNS, SHAPES, RowShape
 from lastresort.data.formats.rows import RawRow, compact_json, kind_of, row_json
 from lastresort.data.formats.shape import input_turns
 from lastresort.errors import DataError
@@ -64,14 +65,18 @@ def _prompts(rows: list[RawRow], source: str) -> list[Example]:
     return examples
 
 
-def read_examples(path: Path, *, group_by: str | None = None) -> list[Example]:
+def read_examples(path: Path, *, group_by: str | None = None, names: Names | None = None) -> list[Example]:
     """The labelled examples of a file, in its order.
 
-    group_by: the column that names a row's group; without it, a column `group` if there is one.
+    group_by: the column that names a row's group; without it, a column `group` if there is one. names: the columns that are input
+    and output, where they are called otherwise.
     A row without an id gets a hash of its content and the number of its occurrence, so ids survive reordering.
     Raises DataError naming file, row and key.
     """
-    return examples_of(read_rows(path), path, group_by=group_by)
+    rows = read_rows(path)
+    if names is not None:
+        rows = renamed(rows, names, COMMON_COLUMNS if group_by is None else {*COMMON_COLUMNS, group_by})
+    return examples_of(rows, path, group_by=group_by)
 
 
 def examples_of(rows: list[RawRow], path: Path, *, group_by: str | None = None) -> list[Example]:
@@ -150,7 +155,7 @@ def _raise_unknown(row: RawRow) -> NoReturn:
         f"found the keys {_listed(keys)}",
         where=row.place,
         expected="one of " + ", ".join(shape.looks for shape in SHAPES.values()),
-        remedy=f"{header}Rename two columns to input and output.",
+        remedy=f"{header}Name two of them in the task file: columns: {{input: COLUMN, output: COLUMN}}.",
     )
 
 

@@ -235,6 +235,38 @@ class Sources(Section):
         return {"anyOf": [{"type": "string"}, mapping]}
 
 
+def _one_or_more(value: Any) -> Any:
+    """A column, or a list of columns, as a tuple."""
+    columns = [value] if isinstance(value, str) else value
+    if not isinstance(columns, list | tuple) or not columns or not all(isinstance(one, str) for one in columns):
+        refuse(f"found {describe(value)}", expected="a column, or a list of columns", remedy="Write [column, column].")
+    return tuple(columns)
+
+
+ColumnNames = Annotated[
+    tuple[Text, ...],
+    BeforeValidator(_one_or_more),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
+
+
+class Columns(Section):
+    """What the columns of the examples are called, where it is not input and output. input: one column, or several, which are
+    then shown as one JSON object.
+    """
+
+    input: ColumnNames
+    output: Text
+    id: Text | None = None
+    passages: Text | None = None
+
+    @property
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Our key -> the file's columns."""
+        others = {"output": self.output, "id": self.id, "passages": self.passages}
+        return {"input": self.input, **{key: (name,) for key, name in others.items() if name is not None}}
+
+
 class SplitSettings(Section):
     """How examples are divided. dev, test: a share (below 1) or a count (from 1). group_by: a key of the rows; rows that
     share its value stay together.

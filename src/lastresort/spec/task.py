@@ -26,6 +26,7 @@ from lastresort.spec.paths import FileOrFolder, FilePath, ModelName, is_paid, re
 from lastresort.spec.score import Reward, Score
 from lastresort.spec.sections import (
     SUITES,
+    Columns,
     Decode,
     ExpectedUse,
     FullSettings,
@@ -228,6 +229,9 @@ class Task(Section):
         tuple(RUNGS), description="the rungs that may be climbed; leave some out to exclude them"
     )
     examples: Sources = Field(description="the labelled examples", examples=["examples.jsonl"])
+    columns: Columns | None = Field(
+        None, description="the columns of the examples, where they are not called input and output"
+    )
     split: SplitSettings = Field(default_factory=SplitSettings, description="how the examples are divided")
     output: Output = Field(default_factory=Output, description="what an answer must look like")
     score: Score = Field(description="how an answer is judged", examples=["exact"])

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lastresort.errors import DataError
@@ -134,16 +134,17 @@ def _depth(value: Any) -> int:
 @dataclass(frozen=True, slots=True)
 class RawRow:
     """number: 1-based row of the file (JSON Lines: its line; tables: the header is not counted). place: for errors. in_table: its
-    values are cells, all of them text.
+    values are cells, all of them text. names: our key -> the file's own column, where the task file renames it.
     """
 
     values: Mapping[str, Any]
     number: int
     place: str
     in_table: bool = False
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def at(self, key: str) -> str:
-        return f'{self.place}, key "{key}"'
+        return f'{self.place}, key "{self.names.get(key, key)}"'
 
 
 def kind_of(value: object) -> str:

@@ -1,0 +1,261 @@
+"""From the rows of a file to a draft of its task: columns, kind of answer, scorer, split and bar. Pure.
+
+Every choice keeps what it rests on, so that the task file can say why. What the rows leave open is not guessed: see `Columns`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+from lastresort.advice.answer_shape import documents_in, schema_of
+from lastresort.data.formats import COMMON_COLUMNS, SHAPES
+from lastresort.data.formats.rows import RawRow
+from lastresort.errors import DataError
+from lastresort.evals.evidence.bar import smallest_deciding_test
+
+MOST_LABELS, LEAST_ROWS_A_LABEL, LONGEST_LABEL = 60, 4, 80  # characters
+SHORT_WORDS = 6
+DEV_MOST, TEST_MOST = 200, 500
+ABOVE_MAJORITY = 0.1
+INPUTS = (
+    "input", "text", "question", "query", "prompt", "sentence", "message", "utterance", "request", "instruction", "body",
+    "content", "comment", "review", "ticket", "email", "description", "document", "article", "title",
+)  # fmt: skip
+OUTPUTS = (
+    "output", "label", "answer", "target", "intent", "category", "class", "completion", "response", "expected", "sentiment",
+    "topic", "tag", "summary", "reply", "translation", "team", "queue", "priority",
+)  # fmt: skip
+WORKED_OUT = re.compile(r"\n#### *[-+$]?[0-9][0-9,.]*\s*$")  # a solution with its result on the last line
+GROUPS = (
+    "group",
+    "customer",
+    "user",
+    "account",
+    "author",
+    "session",
+    "conversation",
+    "thread",
+    "patient",
+    "company",
+    "document",
+)
+
+AnswerKind = Literal["labels", "json", "number", "short", "text"]
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnFacts:
+    """A column of the file. filled: rows that have a value. distinct: different values. words: median of its values as text."""
+
+    name: str
+    filled: int
+    distinct: int
+    words: float
+
+
+@dataclass(frozen=True, slots=True)
+class OpenColumns:
+    """Which column is the input or the output is open. side: that one. candidates: the best first."""
+
+    side: Literal["input", "output"]
+    candidates: tuple[ColumnFacts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the answers of a file are. labels: all of them where they are labels, the most frequent first. schema: of JSON objects.
+    majority: share of the most frequent answer. words: median length.
+    """
+
+    kind: AnswerKind
+    distinct: int
+    majority: float
+    words: float
+    labels: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDraft:
+    """A task file before it is written. columns: (input, output) where the rows have no shape that is known by itself. dev, test:
+    counts, None where a file of its own holds the part. ladder: the rungs that the test set is large enough for.
+    """
+
+    rows: int
+    answers: Answers
+    score: str
+    bar: float
+    dev: int | None
+    test: int | None
+    train: int
+    ladder: tuple[str, ...]
+    columns: tuple[str, str] | None = None
+    group_by: str | None = None
+
+
+def known_shape(rows: Sequence[RawRow]) -> str | None:
+    """The name of the shape that these rows have by their keys alone; None where columns have to be named."""
+    keys = frozenset(rows[0].values)
+    return next((shape.name for shape in SHAPES.values() if shape.fits(keys)), None)
+
+
+def facts_of(rows: Sequence[RawRow]) -> tuple[ColumnFacts, ...]:
+    """Of every column that is not ours already and not empty, in the file's order."""
+    names = dict.fromkeys(name for row in rows for name in row.values if name not in COMMON_COLUMNS)
+    found = []
+    for name in names:
+        texts = [str(value) for row in rows if (value := row.values.get(name)) not in (None, "", [], {})]
+        if texts:
+            words = median(len(text.split()) for text in texts)
+            found.append(ColumnFacts(name, len(texts), len(set(texts)), words))
+    return tuple(found)
+
+
+def choose_columns(
+    facts: Sequence[ColumnFacts], rows: int, *, given_input: str | None = None, given_output: str | None = None
+) -> tuple[str, str] | OpenColumns:
+    """Input and output, by their names or because only one column is left; `OpenColumns` where more than one would do.
+
+    given_input, given_output: as the user named them.
+    """
+    source = given_input or _by_name(facts, INPUTS, {given_output})
+    target = given_output or _by_name(facts, OUTPUTS, {source})
+    left = [one for one in facts if one.name not in (source, target) and one.filled == rows]
+    if source is None and target is not None and len(left) == 1:
+        source = left[0].name
+    elif target is None and source is not None and len(left) == 1:
+        target = left[0].name
+    if source is None:
+        return OpenColumns("input", tuple(sorted(_without(facts, target), key=lambda one: -one.words)))
+    if target is None:
+        return OpenColumns("output", tuple(sorted(_without(facts, source), key=lambda one: (one.distinct, one.words))))
+    return source, target
+
+
+def _by_name(facts: Sequence[ColumnFacts], names: Sequence[str], taken: set[str | None]) -> str | None:
+    """The only column of one of these names, or the one whose name is first in the list of them."""
+    by_lower = {one.name.lower(): one.name for one in facts if one.name not in taken}
+    return next((by_lower[name] for name in names if name in by_lower), None)
+
+
+def _without(facts: Sequence[ColumnFacts], name: str | None) -> list[ColumnFacts]:
+    return [one for one in facts if one.name != name]
+
+
+def answers_of(outputs: Sequence[str]) -> Answers:
+    """What kind of answer these are. outputs: of every row, as text."""
+    counted = Counter(text.strip() for text in outputs)
+    words = median(len(text.split()) for text in outputs)
+    majority = max(counted.values()) / len(outputs)
+    documents = documents_in(outputs)
+    if documents is not None:
+        return Answers("json", len(counted), majority, words, schema=schema_of(documents))
+    few = 2 <= len(counted) <= MOST_LABELS and len(outputs) >= LEAST_ROWS_A_LABEL * len(counted)
+    if few and max(map(len, counted)) <= LONGEST_LABEL:
+        return Answers(
+            "labels", len(counted), majority, words, labels=tuple(label for label, _ in counted.most_common())
+        )
+    if all(_is_number(text) or WORKED_OUT.search(text) for text in outputs):
+        return Answers("number", len(counted), majority, words)
+    return Answers("short" if words <= SHORT_WORDS else "text", len(counted), majority, words)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text.replace(",", "").strip().lstrip("$€£").rstrip("%")))
+    except ValueError:
+        return False
+
+
+SCORES: dict[AnswerKind, str] = {
+    "labels": "choice",
+    "json": "json_exact",
+    "number": "number",
+    "short": "normalized",
+    "text": "rouge_l",
+}
+BARS: dict[AnswerKind, float] = {"labels": 0.85, "json": 0.8, "number": 0.7, "short": 0.7, "text": 0.4}
+GRADED = frozenset({"rouge_l"})
+LADDERS = (("prompting", "sft", "preference", "full"), ("prompting", "sft", "full"), ("prompting", "sft"))
+CONFIDENCE, LOWEST_BAR, STEP = 0.95, 0.5, 0.05
+
+
+def draft(
+    outputs: Sequence[str],
+    *,
+    columns: tuple[str, str] | None = None,
+    group_by: str | None = None,
+    groups: int | None = None,
+    n_dev: int | None = None,
+    n_test: int | None = None,
+    where: str = "",
+) -> TaskDraft:
+    """The draft for a file with these answers.
+
+    group_by, groups: the column that names whose row it is, and how many owners there are. n_dev, n_test: rows of a dev or test
+    file of its own, None where the file is split. where: the file, for errors. Raises DataError where the rows are too few for any
+    verdict.
+    """
+    rows, answers = len(outputs), answers_of(outputs)
+    score = SCORES[answers.kind]
+    binary = score not in GRADED and group_by is None
+    usual = _usual_bar(answers)
+    test = n_test if n_test is not None else _test_rows(rows, usual, binary)
+    units = test if groups is None else round(groups * test / rows)
+    decided = _decidable(units, usual, binary)
+    if decided is None:
+        least = math.ceil(smallest_for(LOWEST_BAR, binary, LADDERS[-1]) / 0.5)
+        raise DataError(
+            f"found {rows} rows" if groups is None else f"found {rows} rows of {groups} values of {group_by}",
+            where=where,
+            expected=f"at least {least}, half of them to test on",
+            remedy="Add labelled examples.",
+        )
+    bar, ladder = decided
+    dev = min(max(round(0.2 * rows), min(100, rows // 4)), DEV_MOST) if n_dev is None else None
+    held = (dev or 0) + (test if n_test is None else 0)
+    return TaskDraft(
+        rows, answers, score, bar, dev, test if n_test is None else None, rows - held, ladder, columns, group_by
+    )
+
+
+def _usual_bar(answers: Answers) -> float:
+    """The usual one of this kind of answer, well above what always giving the most frequent answer scores, in steps of .05."""
+    above = math.ceil(20 * (answers.majority + ABOVE_MAJORITY)) / 20 if answers.kind == "labels" else 0.0
+    return round(min(0.95, max(BARS[answers.kind], above)), 2)
+
+
+def _test_rows(rows: int, bar: float, binary: bool) -> int:
+    """Three tenths, at most what a verdict uses, at least what one needs on the whole ladder, but never more than half."""
+    return min(max(round(0.3 * rows), smallest_for(bar, binary, LADDERS[0])), TEST_MOST, rows // 2)
+
+
+def _decidable(units: int, bar: float, binary: bool) -> tuple[float, tuple[str, ...]] | None:
+    """The highest bar up to `bar` on which a perfect score of so many test items is a verdict, with the longest ladder for it."""
+    lowest = min(bar, LOWEST_BAR)
+    while bar >= lowest:
+        for ladder in LADDERS:
+            if units >= smallest_for(bar, binary, ladder):
+                return bar, ladder
+        bar = round(bar - STEP, 2)
+    return None
+
+
+def smallest_for(bar: float, binary: bool, ladder: Sequence[str]) -> int:
+    """Test items on which a perfect score shows that the bar is met; a repaired system shares the error with the ladder's rungs."""
+    return smallest_deciding_test(bar, (1 - CONFIDENCE) / (len(ladder) + 1), binary=binary)
+
+
+def group_column(facts: Sequence[ColumnFacts], rows: int, taken: Sequence[str | None]) -> ColumnFacts | None:
+    """A column that names whose row it is and repeats: rows of one owner must not be divided over train and test."""
+    for one in facts:
+        stem = one.name.lower().removesuffix("id").strip("_ ")
+        if stem in GROUPS and one.name not in taken and one.filled == rows and 10 <= one.distinct <= 0.9 * rows:
+            return one
+    return None

@@ -1,0 +1,243 @@
+"""From a data file of one's own to a task file: read, draft, write, and check that it loads. No model is run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lastresort.advice.draft import (
+    OpenColumns,
+    TaskDraft,
+    choose_columns,
+    draft,
+    facts_of,
+    group_column,
+    known_shape,
+)
+from lastresort.data.check import DataReport
+from lastresort.data.columns import renamed
+from lastresort.data.files import read_rows
+from lastresort.data.formats import COMMON_COLUMNS
+from lastresort.data.formats.rows import RawRow
+from lastresort.data.read import examples_of
+from lastresort.errors import DataError, InputError, LastresortError
+from lastresort.records.atomic import disk_errors, write_atomically
+from lastresort.report.words.draft import DraftFacts, task_text
+from lastresort.spec.values import nearest
+
+DEV_STEMS, TEST_STEMS = ("dev", "valid", "validation", "val"), ("test",)
+Ask = Callable[[OpenColumns], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class InitRequest:
+    """data: the file of labelled rows. input, output: its columns, None where they are to be found. task_file: what is written."""
+
+    data: Path
+    input: str | None = None
+    output: str | None = None
+    task_file: Path = Path("task.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A task file that was written. files: it, and the schema where there is one. report: what checking its data found."""
+
+    draft: TaskDraft
+    task_file: Path
+    files: tuple[Path, ...]
+    report: DataReport
+
+    def as_dict(self) -> dict[str, object]:
+        """As `lastresort init --json` prints it."""
+        return {
+            "task_file": str(self.task_file),
+            "files": [str(path) for path in self.files],
+            "rows": self.draft.rows,
+            "answers": self.draft.answers.kind,
+            "score": self.draft.score,
+            "bar": self.draft.bar,
+            "data": self.report.as_dict(),
+        }
+
+
+def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
+    """Draft the task of a data file and write it; what was written goes again where it does not load.
+
+    ask: which column is meant where that is open; gives None for "the first". Without it, an open column is an error.
+    Raises DataError for rows that cannot be used, InputError for a file that is there already or columns that are open.
+    """
+    if request.task_file.exists():
+        raise InputError(
+            "there is a file already",
+            where=str(request.task_file),
+            expected="a new file",
+            remedy="Remove it, or name another with --task.",
+        )
+    rows = read_rows(request.data)
+    columns = _columns(rows, request, ask)
+    facts = facts_of(rows)
+    whose = group_column(facts, len(rows), columns or ())
+    examples = examples_of(_used(rows, columns), request.data)
+    beside = {
+        part: path
+        for part, stems in (("dev", DEV_STEMS), ("test", TEST_STEMS))
+        if (path := _beside(request.data, stems))
+    }
+    counted = {part: len(read_rows(path)) for part, path in beside.items()}
+    outputs = [example.output for example in examples]
+    grouped = whose is not None and not beside
+    try:
+        found = _draft(
+            outputs,
+            columns,
+            counted,
+            request,
+            whose.name if whose and grouped else None,
+            whose.distinct if whose else 0,
+        )
+    except DataError:
+        if not grouped:
+            raise
+        grouped = False
+        found = _draft(outputs, columns, counted, request, None, 0)
+    schema = _schema_file(request.task_file) if found.answers.schema is not None else None
+    text = task_text(_facts(found, request, beside, schema, whose.name if whose else None, grouped))
+    return _written(found, request, text, schema)
+
+
+def _columns(rows: Sequence[RawRow], request: InitRequest, ask: Ask | None) -> tuple[str, str] | None:
+    """None where the rows' own shape says which they are."""
+    facts = facts_of(rows)
+    names = [one.name for one in facts]
+    for option, name in (("--input", request.input), ("--output", request.output)):
+        if name is not None and name not in names:
+            close = nearest(name, names)
+            raise InputError(
+                f'no column "{name}"',
+                where=option,
+                expected=", ".join(names),
+                remedy=f'Write "{close}".' if close else "Name one of them.",
+            )
+    if request.input is None and request.output is None and known_shape(rows) is not None:
+        return None
+    source, target = request.input, request.output
+    while True:
+        chosen = choose_columns(facts, len(rows), given_input=source, given_output=target)
+        if not isinstance(chosen, OpenColumns):
+            return chosen
+        if not chosen.candidates:
+            raise DataError(
+                "found one column", where=str(request.data), expected="one for the input and one for the output"
+            )
+        if ask is None:
+            raise InputError(
+                f"cannot tell which column is the {chosen.side}",
+                where=str(request.data),
+                expected=f"one of {', '.join(one.name for one in chosen.candidates)}",
+                remedy=f"Name it with --{chosen.side} COLUMN, or give --yes to take {chosen.candidates[0].name}.",
+            )
+        name = ask(chosen) or chosen.candidates[0].name
+        source, target = (name, target) if chosen.side == "input" else (source, name)
+
+
+def _used(rows: list[RawRow], columns: tuple[str, str] | None) -> list[RawRow]:
+    if columns is None:
+        return rows
+    return renamed(rows, {"input": (columns[0],), "output": (columns[1],)}, COMMON_COLUMNS)
+
+
+def _beside(data: Path, stems: Sequence[str]) -> Path | None:
+    """Beside a file called train: the file called dev or test."""
+    if data.name.split(".")[0].lower() != "train":
+        return None
+    suffixes = "".join(data.suffixes)
+    return next((path for stem in stems if (path := data.with_name(stem + suffixes)).is_file()), None)
+
+
+def _draft(
+    outputs: Sequence[str],
+    columns: tuple[str, str] | None,
+    counted: dict[str, int],
+    request: InitRequest,
+    group_by: str | None,
+    groups: int,
+) -> TaskDraft:
+    return draft(
+        outputs,
+        columns=columns,
+        group_by=group_by,
+        groups=groups if group_by else None,
+        n_dev=counted.get("dev"),
+        n_test=counted.get("test"),
+        where=str(request.data),
+    )
+
+
+def _schema_file(task_file: Path) -> Path:
+    return task_file.with_name(f"{task_file.stem}.schema.json")
+
+
+def _facts(
+    found: TaskDraft,
+    request: InitRequest,
+    beside: dict[str, Path],
+    schema: Path | None,
+    group: str | None,
+    grouped: bool,
+) -> DraftFacts:
+    here = request.task_file.absolute().parent
+    paths = {"train": request.data, **beside}
+    names = {part: os.path.relpath(path.absolute(), here).replace(os.sep, "/") for part, path in paths.items()}
+    answers = found.answers
+    return DraftFacts(
+        name=_name(request.data),
+        data=request.data.name,
+        examples=names if beside else names["train"],
+        rows=found.rows,
+        source=found.columns[0] if found.columns else "text",
+        kind=answers.kind,
+        score=found.score,
+        bar=found.bar,
+        majority=answers.majority,
+        most_frequent=answers.labels[0] if answers.labels else "",
+        ladder=found.ladder,
+        train=found.train,
+        dev=found.dev,
+        test=found.test,
+        labels=answers.labels,
+        keys=tuple((answers.schema or {}).get("properties", ())),
+        schema_file=schema.name if schema else None,
+        columns=found.columns,
+        group=group,
+        grouped=grouped,
+    )
+
+
+def _name(data: Path) -> str:
+    """A task's name from the file's; of a file called train, from its folder's."""
+    stem = data.name.split(".")[0]
+    stem = data.absolute().parent.name if stem.lower() == "train" else stem
+    kept = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in stem)
+    return kept.strip("._-")[:80] or "task"
+
+
+def _written(found: TaskDraft, request: InitRequest, text: str, schema: Path | None) -> Drafted:
+    from lastresort.climb.prepare import data_report, prepare
+    from lastresort.spec.task import load_task
+
+    files = (request.task_file, *([schema] if schema else []))
+    try:
+        with disk_errors(request.task_file):
+            if schema is not None:
+                write_atomically(schema, json.dumps(found.answers.schema, ensure_ascii=False, indent=2) + "\n")
+            write_atomically(request.task_file, text)
+        report = data_report(prepare(load_task(request.task_file)), None, None)
+    except LastresortError:
+        for path in files:
+            path.unlink(missing_ok=True)
+        raise
+    return Drafted(found, request.task_file, files, report)

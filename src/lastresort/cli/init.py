@@ -1,0 +1,67 @@
+"""`lastresort init FILE`: a task file from a data file of one's own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from lastresort.cli.advise import read_line
+from lastresort.cli.terminal import print_document, print_note, print_text
+
+if TYPE_CHECKING:
+    from lastresort.advice.draft import OpenColumns
+
+
+def init_command(
+    data: Path = typer.Argument(help="Labelled rows: .jsonl, .json, .csv, .tsv or .parquet.", metavar="FILE"),
+    source: str | None = typer.Option(None, "--input", help="Column that holds the input.", metavar="COLUMN"),
+    target: str | None = typer.Option(None, "--output", help="Column that holds the right answer.", metavar="COLUMN"),
+    task: Path = typer.Option(Path("task.yaml"), "--task", help="The task file to write."),
+    yes: bool = typer.Option(False, "--yes", help="Take the first proposal where a column is open, and ask nothing."),
+    as_json: bool = typer.Option(False, "--json", help="Print what was drafted as one JSON document on stdout."),
+) -> None:
+    """Draft a task file from your data.
+
+    Finds the columns, the kind of answer, a scorer, a split and a bar, writes them to a task file with the reason for each, and
+    checks the data. Runs no model.
+    """
+    from lastresort.app.init import InitRequest, init_task
+
+    asks = sys.stdin is not None and sys.stdin.isatty()
+    ask = _first if yes else _asked if asks else None
+    drafted = init_task(InitRequest(data, source, target, task), ask)
+    if as_json:
+        print_document(drafted.as_dict())
+        return
+    for path in drafted.files:
+        print_note(f"wrote {path}")
+    print_text(task.read_text("utf-8"))
+    for line in drafted.report.lines():
+        print_text(line)
+    print_text(f"\nNext, read {task} and change what you know better. Then:")
+    print_text(f"  lastresort climb {task} --dry-run   # what each rung would take")
+    print_text(f"  lastresort climb {task}")
+
+
+def _first(_: OpenColumns) -> None:
+    return None
+
+
+def _asked(found: OpenColumns) -> str | None:
+    """The column that a person names, by its number or its name; Enter takes the first."""
+    print_note(f"\nWhich column is the {found.side}?")
+    for number, one in enumerate(found.candidates, start=1):
+        print_note(f"  {number} {one.name}: {one.distinct} different values of about {one.words:.0f} words")
+    names = [one.name for one in found.candidates]
+    while True:
+        typed = read_line("[1] > ")
+        if not typed:
+            return None
+        if typed in names:
+            return typed
+        if typed.isdecimal() and 1 <= int(typed) <= len(names):
+            return names[int(typed) - 1]
+        print_note(f"  Please answer with a number from 1 to {len(names)}, or a name.")

@@ -1,0 +1,134 @@
+"""A drafted task as the text of its file, every line with the reason for what stands on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from lastresort.report.words.wording import count, listed, percent
+
+MOST_LABELS_ASKED, WIDTH = 12, 44
+END_OF_DOCUMENT = "...\n"
+
+
+@dataclass(frozen=True, slots=True)
+class DraftFacts:
+    """What the file says of a draft. name: of the task. data: as the user named it. examples: the key's value. source: what the
+    input is called. labels: the most frequent first; () where the answers are none. schema_file: of the answers' JSON schema.
+    majority: share of the most frequent answer. held: parts that have a file of their own. group: a column that names whose row
+    it is, kept apart where `grouped`.
+    """
+
+    name: str
+    data: str
+    examples: str | Mapping[str, str]
+    rows: int
+    source: str
+    kind: str
+    score: str
+    bar: float
+    majority: float
+    most_frequent: str
+    ladder: tuple[str, ...]
+    train: int
+    dev: int | None
+    test: int | None
+    labels: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    schema_file: str | None = None
+    columns: tuple[str, str] | None = None
+    group: str | None = None
+    grouped: bool = False
+
+
+def task_text(facts: DraftFacts) -> str:
+    """The task file."""
+    lines = [
+        f"# Drafted from {facts.data} ({count(facts.rows)} rows). Each line gives its reason: change what you know better.",
+        _line("task", facts.name, "runs are named after it"),
+        _line("about", _about(facts), "the instruction of every prompt: say it as you would to a colleague"),
+        _line("model", "embedded", "135M parameters, for a first try; or a hub id, a folder, http://host/v1#NAME"),
+        _line("examples", facts.examples),
+    ]
+    if facts.columns is not None:
+        source, target = facts.columns
+        lines.append(_line("columns", {"input": source, "output": target}, "the columns of the file that are used"))
+    lines += [*_split(facts), *_output(facts)]
+    lines.append(_line("score", facts.score, SCORES[facts.score]))
+    lines.append(_line("bar", facts.bar, _bar(facts)))
+    lines.append(_line("ladder", list(facts.ladder), _ladder(facts)))
+    lines += [
+        "# knowledge: docs/          # a folder of documents that hold the answers: add retrieval to the ladder, too",
+        "# limits: {hours: 2}        # stop a climb that takes longer; it can be resumed",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(key: str, value: Any, why: str = "") -> str:
+    written = yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=10_000, default_flow_style=True)
+    line = f"{key}: {written.removesuffix(END_OF_DOCUMENT).strip()}"
+    if not why:
+        return line
+    return f"{line.ljust(WIDTH)}  # {why}" if len(line) <= WIDTH else f"# {key}: {why}\n{line}"
+
+
+def _about(facts: DraftFacts) -> str:
+    read = f"Read the {facts.source}."
+    if facts.kind == "labels":
+        few = facts.labels if len(facts.labels) <= MOST_LABELS_ASKED else ()
+        return f"{read} Answer with one of these labels: {', '.join(few)}." if few else f"{read} Answer with its label."
+    if facts.kind == "json":
+        keys = f"object with the keys {listed(facts.keys)}" if facts.keys else "list"
+        return f"{read} Answer with one JSON {keys}."
+    if facts.kind == "number":
+        return f"{read} End the answer with the number."
+    return f"{read} Answer in a few words." if facts.kind == "short" else f"{read} Write the answer."
+
+
+SCORES = {
+    "choice": "the label and nothing else counts",
+    "json_exact": "the whole object has to be right; json_fields gives a share for each right field",
+    "number": "the last number of an answer counts",
+    "normalized": "the same words, whatever their case and punctuation",
+    "rouge_l": "shared wording, not meaning; for meaning take a judge: {judge: openai:NAME}, or your own {python: FILE:FUNCTION}",
+}
+
+
+def _split(facts: DraftFacts) -> list[str]:
+    parts = {name: n for name, n in (("dev", facts.dev), ("test", facts.test)) if n is not None}
+    lines = []
+    if parts:
+        split: dict[str, Any] = dict(parts)
+        if facts.grouped:
+            split["group_by"] = facts.group
+        why = f"prompts and settings are chosen on dev, the verdict comes from test, {count(facts.train)} rows are left to train"
+        lines.append(_line("split", split, why))
+    if facts.group is not None and facts.grouped:
+        lines.append(f"# group_by: rows of one {facts.group} stay together, so that test holds no one seen in training")
+    elif facts.group is not None:
+        lines.append(f"# Rows share a {facts.group}: with more of them, split by it (split.group_by: {facts.group}).")
+    return lines
+
+
+def _output(facts: DraftFacts) -> list[str]:
+    if facts.labels:
+        return [_line("output", {"choices": list(facts.labels)}, f"the {len(facts.labels)} labels of the file")]
+    if facts.schema_file is not None:
+        return [_line("output", {"schema": facts.schema_file}, "what all answers of the file have in common")]
+    return []
+
+
+def _bar(facts: DraftFacts) -> str:
+    aim = "the score from which on you would use the system"
+    if facts.kind != "labels":
+        return aim
+    return f'{aim}; always answering "{facts.most_frequent}" scores {percent(facts.majority)}'
+
+
+def _ladder(facts: DraftFacts) -> str:
+    if facts.ladder == ("prompting", "sft", "preference", "full"):
+        return "cheapest first; a climb stops at the first rung that meets the bar"
+    return "cheapest first; with more test rows, preference and full can be added"

@@ -1,0 +1,224 @@
+"""`lastresort init`: from a data file to a task file that loads."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lastresort.advice.answer_shape import schema_of
+from lastresort.advice.draft import (
+    OpenColumns,
+    answers_of,
+    choose_columns,
+    draft,
+    facts_of,
+    group_column,
+)
+from lastresort.app.init import InitRequest, init_task
+from lastresort.cli.border import guarded
+from lastresort.cli.main import app
+from lastresort.climb.prepare import prepare
+from lastresort.data.answer_schema import misfit, schema_validator
+from lastresort.data.formats.rows import RawRow
+from lastresort.errors import DataError, InputError
+from lastresort.spec.task import load_task
+
+SEASONS = ("spring", "summer", "autumn", "winter")
+
+
+def _file(folder: Path, rows: list[dict[str, object]], name: str = "rows.jsonl") -> Path:
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def _labelled(n: int, source: str = "text", target: str = "label") -> list[dict[str, object]]:
+    return [{source: f"day number {i} of the year", target: SEASONS[i * 4 // n]} for i in range(n)]
+
+
+def _drafted(tmp_path: Path, rows: list[dict[str, object]], **options: object) -> dict[str, object]:
+    task = tmp_path / "task.yaml"
+    init_task(InitRequest(_file(tmp_path, rows), task_file=task, **options))  # type: ignore[arg-type]
+    found: dict[str, object] = yaml.safe_load(task.read_text())
+    return found
+
+
+def test_labels_become_choices(tmp_path: Path) -> None:
+    found = _drafted(tmp_path, _labelled(400))
+    assert found["output"] == {"choices": list(SEASONS)}
+    assert (found["score"], found["bar"]) == ("choice", 0.85)
+    assert found["split"] == {"dev": 100, "test": 120}
+    assert "columns" not in found, "text and label are known by themselves"
+
+
+def test_columns_of_other_names_are_written_down(tmp_path: Path) -> None:
+    found = _drafted(tmp_path, _labelled(400, "message", "season"), output="season")
+    assert found["columns"] == {"input": "message", "output": "season"}
+    assert len(prepare(load_task(tmp_path / "task.yaml")).split.test) == 120
+
+
+def test_objects_become_a_schema_beside_the_task(tmp_path: Path) -> None:
+    rows = [{"input": f"row {i}", "output": {"team": "ab"[i % 2], "order": i}} for i in range(300)]
+    found = _drafted(tmp_path, rows)
+    assert (found["output"], found["score"]) == ({"schema": "task.schema.json"}, "json_exact")
+    schema = json.loads((tmp_path / "task.schema.json").read_text())
+    assert schema["properties"] == {"team": {"type": "string", "enum": ["a", "b"]}, "order": {"type": "integer"}}
+    assert "keys team and order" in str(found["about"])
+
+
+@pytest.mark.parametrize(
+    ("output", "kind"),
+    [
+        (lambda i: str(i * 7), "number"),
+        (lambda i: f"Take {i} and add {i}.\n#### {2 * i}", "number"),
+        (lambda i: f"the {i}th street", "short"),
+        (lambda i: f"a long answer about many things, among them the number {i}", "text"),
+        (lambda i: json.dumps([i]), "json"),
+        (lambda i: "yes" if i % 3 else "no", "labels"),
+    ],
+)
+def test_kinds_of_answers(output: Callable[[int], str], kind: str) -> None:
+    assert answers_of([output(i) for i in range(200)]).kind == kind
+
+
+def test_the_bar_lies_above_the_most_frequent_label() -> None:
+    assert draft(["ham"] * 460 + ["spam"] * 40).bar == 0.95
+    assert draft(["ham", "spam"] * 250).bar == 0.85
+
+
+def test_few_rows_get_a_lower_bar_and_a_shorter_ladder() -> None:
+    whole, few = draft(["a", "b"] * 200), draft(["a", "b"] * 20)
+    assert whole.ladder == ("prompting", "sft", "preference", "full")
+    assert few.bar < whole.bar
+    assert few.test == 20
+
+
+def test_too_few_rows_for_any_verdict_are_refused() -> None:
+    with pytest.raises(DataError, match=r"found 8 rows, expected at least \d+, half of them to test on"):
+        draft(["a", "b"] * 4)
+
+
+def test_an_open_column_is_asked_for_and_never_guessed(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"a": f"long text {i}", "b": i % 2, "c": i % 3} for i in range(300)]
+    path, task = _file(tmp_path, rows), tmp_path / "task.yaml"
+    with pytest.raises(InputError, match=r"cannot tell which column is the input.*--input COLUMN"):
+        init_task(InitRequest(path, task_file=task))
+    assert not task.exists()
+    asked: list[OpenColumns] = []
+
+    def ask(found: OpenColumns) -> str | None:
+        asked.append(found)
+        return "c" if found.side == "output" else None
+
+    init_task(InitRequest(path, task_file=task), ask)
+    assert [one.side for one in asked] == ["input", "output"]
+    assert yaml.safe_load(task.read_text())["columns"] == {"input": "a", "output": "c"}
+
+
+def test_the_only_column_left_is_taken() -> None:
+    facts = facts_of([RawRow({"utterance": "x y", "mood": "z"}, 1, "f")])
+    assert choose_columns(facts, 1) == ("utterance", "mood")
+
+
+def test_a_wrong_column_is_told_with_the_near_one(tmp_path: Path) -> None:
+    path = _file(tmp_path, _labelled(100))
+    with pytest.raises(InputError, match=r'no column "lable".*Write "label"'):
+        init_task(InitRequest(path, output="lable", task_file=tmp_path / "task.yaml"))
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    task = tmp_path / "task.yaml"
+    task.write_text("mine")
+    with pytest.raises(InputError, match="there is a file already"):
+        init_task(InitRequest(_file(tmp_path, _labelled(100)), task_file=task))
+    assert task.read_text() == "mine"
+
+
+def test_a_draft_that_does_not_load_is_taken_away(tmp_path: Path) -> None:
+    rows = [*_labelled(100), {"text": "one more", "label": ""}]
+    with pytest.raises(DataError, match='row 101, key "label"'):
+        init_task(InitRequest(_file(tmp_path, rows), task_file=tmp_path / "task.yaml"))
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_test_and_dev_files_beside_train_are_used(tmp_path: Path) -> None:
+    for name, n in (("train.jsonl", 300), ("test.jsonl", 120), ("validation.jsonl", 60)):
+        _file(tmp_path, [{"text": f"{name} {row['text']}", "label": row["label"]} for row in _labelled(n)], name)
+    init_task(InitRequest(tmp_path / "train.jsonl", task_file=tmp_path / "task.yaml"))
+    found = yaml.safe_load((tmp_path / "task.yaml").read_text())
+    assert found["examples"] == {"train": "train.jsonl", "dev": "validation.jsonl", "test": "test.jsonl"}
+    assert "split" not in found
+
+
+def test_rows_of_one_owner_stay_together(tmp_path: Path) -> None:
+    rows = [{**row, "customer_id": f"c{i % 150}"} for i, row in enumerate(_labelled(600))]
+    found = _drafted(tmp_path, rows)
+    assert found["split"]["group_by"] == "customer_id"  # type: ignore[index]
+    split = prepare(load_task(tmp_path / "task.yaml")).split
+    assert not {one.group for one in split.train} & {one.group for one in split.test}
+
+
+def test_a_column_that_names_nobody_does_not_group() -> None:
+    rows = [RawRow({"text": f"t{i}", "customer": f"c{i}", "group_size": i % 12}, i, "f") for i in range(100)]
+    assert group_column(facts_of(rows), 100, ("text",)) is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-1, 1) | st.text("ab", max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("xyz"), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.lists(JSON, min_size=1, max_size=12))
+@settings(max_examples=150, deadline=None)
+def test_every_answer_meets_the_schema_of_all(values: list[object]) -> None:
+    validator = schema_validator(schema_of(values))
+    assert all(misfit(validator, value) is None for value in values)
+
+
+def _command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["lastresort", "init", *arguments])
+    return guarded(app)
+
+
+def test_the_command_shows_the_file_and_what_to_do_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = tmp_path / "task.yaml"
+    assert _command(monkeypatch, str(_file(tmp_path, _labelled(400))), "--task", str(task)) == 0
+    said = capsys.readouterr()
+    assert task.read_text() in said.out
+    assert f"lastresort climb {task} --dry-run" in said.out
+    assert f"wrote {task}" in said.err
+
+
+def test_yes_takes_the_first_proposal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _file(tmp_path, [{"a": f"long text {i}", "b": i % 2, "c": i % 3} for i in range(300)])
+    task = tmp_path / "task.yaml"
+    monkeypatch.setattr("sys.stdin", None)
+    assert _command(monkeypatch, str(path), "--task", str(task)) == 2
+    assert "--yes" in capsys.readouterr().err
+    assert _command(monkeypatch, str(path), "--task", str(task), "--yes", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["answers"], document["rows"]) == ("labels", 300)
+
+
+def test_a_person_answers_by_number_or_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _file(tmp_path, [{"a": f"long text {i}", "b": i % 2, "c": i % 3} for i in range(300)])
+    typed = io.StringIO("1\nnothing\nc\n")
+    typed.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", typed)
+    task = tmp_path / "task.yaml"
+    assert _command(monkeypatch, str(path), "--task", str(task)) == 0
+    assert yaml.safe_load(task.read_text())["columns"] == {"input": "a", "output": "c"}
+    assert "Please answer with a number from 1 to 2, or a name." in capsys.readouterr().err
