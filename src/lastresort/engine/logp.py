@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from lastresort.engine.attention import Packed
+from lastresort.engine.divergence import Far, target_values_of
 from lastresort.engine.forest import Row, plan_forest, split_indices, split_padded
-from lastresort.engine.parts import packed_hidden, target_logps_of
-from lastresort.engine.plain import plain_logps
+from lastresort.engine.parts import packed_hidden
+from lastresort.engine.plain import plain_logps, plain_states
 from lastresort.engine.support import support, why_plain_batch
 from lastresort.errors import ContractError
 
@@ -32,10 +33,12 @@ class TargetLogps:
     reason: str | None
 
 
-def target_logps(model: Any, rows: Sequence[Row], *, plain: bool = False) -> TargetLogps:
+def target_logps(model: Any, rows: Sequence[Row], *, plain: bool = False, far: Far | None = None) -> TargetLogps:
     """One pass over all rows, each shared piece computed once. model: a transformers causal model, or peft around one.
 
-    The model keeps the engine's attention implementation afterwards, under which its own forward is what it was.
+    far: what `target_states` found of the model to stay close to, for some of the rows; they get -KL(far || model) of each target
+    in place of log p. The model keeps the engine's attention implementation afterwards, under which its own forward is what it was.
+    Raises ContractError for far states of a model whose hidden states cannot be told from its logits.
     """
     if not rows:
         raise ContractError("no rows", where="target_logps")
@@ -46,7 +49,7 @@ def target_logps(model: Any, rows: Sequence[Row], *, plain: bool = False) -> Tar
         [i for i, row in enumerate(rows) for wanted in row.targets if wanted], dtype=torch.long, device=device
     )
     if plain or reason is not None:
-        logps = plain_logps(found.parts, rows, head=found.head, equal_lengths=found.equal_lengths)
+        logps = plain_logps(found.parts, rows, head=found.head, equal_lengths=found.equal_lengths, far=far)
         nominal = sum(len(row.ids) for row in rows)
         padded = nominal if found.equal_lengths else len(rows) * max(len(row.ids) for row in rows)
         return TargetLogps(logps, owners, padded, nominal, "plain", reason)
@@ -56,10 +59,28 @@ def target_logps(model: Any, rows: Sequence[Row], *, plain: bool = False) -> Tar
         return TargetLogps(empty, owners, 0, forest.nominal_tokens, "packed", None)
     attends = Packed(forest.nodes, kernel=found.kernel)
     hidden = packed_hidden(found.parts.trunk, forest.ids, forest.positions, attends, device)
-    logps = target_logps_of(
-        hidden, torch.tensor(forest.pick, device=device), torch.tensor(forest.target, device=device), found.parts.head
-    )
+    pick, target = torch.tensor(forest.pick, device=device), torch.tensor(forest.target, device=device)
+    logps = target_values_of(hidden, pick, target, owners, found.parts.head, far)
     return TargetLogps(logps, owners, forest.computed_tokens, forest.nominal_tokens, "packed", None)
+
+
+@torch.no_grad()
+def target_states(model: Any, rows: Sequence[Row], *, plain: bool = False) -> list[Tensor]:
+    """Of each row the hidden states that predict its targets, [targets, width], in the model's precision.
+
+    Raises ContractError as `target_logps` does for far states.
+    """
+    found = support(model)
+    device = found.parts.causal.device
+    counts = [sum(row.targets) for row in rows]
+    if not any(counts):
+        return [torch.zeros(0, device=device) for _ in rows]
+    if plain or why_plain_batch(found, max(len(row.ids) for row in rows)) is not None:
+        return plain_states(found.parts, rows, head=found.head, equal_lengths=found.equal_lengths)
+    forest = plan_forest(rows)
+    attends = Packed(forest.nodes, kernel=found.kernel)
+    hidden = packed_hidden(found.parts.trunk, forest.ids, forest.positions, attends, device)
+    return list(torch.split(hidden[torch.tensor(forest.pick, device=device)], counts))
 
 
 def row_sums(per_token: Tensor, row: Tensor, rows: int) -> Tensor:

@@ -99,7 +99,7 @@ def target_logps_of(hidden: Tensor, pick: Tensor, target: Tensor, head: Head) ->
     targets is turned into logits once.
     """
     if not len(pick):
-        return (hidden.sum() * 0.0).to(_wide(hidden.dtype)).expand(0)
+        return (hidden.sum() * 0.0).to(wide_dtype(hidden.dtype)).expand(0)
     states, which = torch.unique(pick, return_inverse=True)
     chosen = hidden[states]
     if head.frozen_linear:
@@ -115,10 +115,10 @@ def _trained_head(states: Tensor, which: Tensor, target: Tensor, head: Head) -> 
 
     def logps(piece: Tensor, local: Tensor, wanted: Tensor) -> Tensor:
         logits = head.logits(piece)
-        logits = logits.to(_wide(logits.dtype))
+        logits = logits.to(wide_dtype(logits.dtype))
         return logits[local, wanted] - logits.logsumexp(-1)[local]
 
-    step = _piece(_vocabulary(head))
+    step = piece_of(vocabulary_of(head))
     parts, places = [], []
     for start in range(0, len(states), step):
         inside = ((which >= start) & (which < start + step)).nonzero()[:, 0]
@@ -144,9 +144,9 @@ class FrozenHead(torch.autograd.Function):
         scale: float,
         cap: float | None,
     ) -> Tensor:
-        wide, wanted = _wide(weight.dtype), ctx.needs_input_grad[0]
+        wide, wanted = wide_dtype(weight.dtype), ctx.needs_input_grad[0]
         states = states.to(weight.dtype)
-        vocabulary, step = weight.shape[0], min(_piece(weight.shape[0]), len(states))
+        vocabulary, step = weight.shape[0], min(piece_of(weight.shape[0]), len(states))
         product = weight.new_empty(step, vocabulary)
         logits = product if wide == weight.dtype else weight.new_empty(step, vocabulary, dtype=wide)
         lse = states.new_empty(len(states), dtype=wide)
@@ -192,14 +192,14 @@ class FrozenHead(torch.autograd.Function):
         return gradient, None, None, None, None, None, None
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
+def wide_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def _piece(vocabulary: int) -> int:
+def piece_of(vocabulary: int) -> int:
     return max(1, PIECE_LOGITS // vocabulary)
 
 
-def _vocabulary(head: Head) -> int:
+def vocabulary_of(head: Head) -> int:
     weight = getattr(head.module, "weight", None)
     return int(weight.shape[0]) if isinstance(weight, Tensor) else 100_000

@@ -16,26 +16,32 @@ import torch
 from torch import Tensor
 
 from lastresort.engine.choose import Sampling
+from lastresort.engine.divergence import Far, target_values_of
 from lastresort.engine.forest import Row
-from lastresort.engine.parts import Head, Parts, target_logps_of
+from lastresort.engine.parts import Head, Parts
 from lastresort.engine.support import Support
+from lastresort.errors import ContractError
 
 
-def plain_logps(parts: Parts, rows: Sequence[Row], *, head: Head | None, equal_lengths: bool) -> Tensor:
-    """log p of each target, in the order of the rows.
+def plain_logps(
+    parts: Parts, rows: Sequence[Row], *, head: Head | None, equal_lengths: bool, far: Far | None = None
+) -> Tensor:
+    """log p of each target, in the order of the rows, or -KL(far || model) in the rows of which `far` has states.
 
     head: how hidden states become logits; None where that is unknown, so that the model's own logits are taken, at target
     positions where its forward can be told. equal_lengths: never pad (the length of a batch changes what it computes).
     """
+    if head is None and far is not None:
+        raise unknown_head(parts)
     found: dict[int, Tensor] = {}
     for group in _batches(rows, equal_lengths):
         ids, mask, picks, targets, owner = _padded([rows[i] for i in group], parts.causal.device)
         if not len(targets):
             continue
         if head is not None:
-            hidden = parts.trunk(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-            flat = owner * ids.shape[1] + picks
-            logps = target_logps_of(hidden.flatten(0, 1), flat, targets, head)
+            hidden = _hidden(parts, ids, mask)
+            other = None if far is None else far.of(group)
+            logps = target_values_of(hidden, owner * ids.shape[1] + picks, targets, owner, head, other)
         else:
             logps = _own_logits(parts.causal, ids, mask, picks, targets, owner)
         counts = torch.bincount(owner, minlength=len(group)).tolist()
@@ -43,6 +49,33 @@ def plain_logps(parts: Parts, rows: Sequence[Row], *, head: Head | None, equal_l
     if not found:
         return torch.zeros(0, device=parts.causal.device)
     return torch.cat([found[i] for i in sorted(found)])
+
+
+def plain_states(parts: Parts, rows: Sequence[Row], *, head: Head | None, equal_lengths: bool) -> list[Tensor]:
+    """Of each row the hidden states that predict its targets."""
+    if head is None:
+        raise unknown_head(parts)
+    found: dict[int, Tensor] = {}
+    for group in _batches(rows, equal_lengths):
+        ids, mask, picks, _, owner = _padded([rows[i] for i in group], parts.causal.device)
+        states = _hidden(parts, ids, mask)[owner * ids.shape[1] + picks]
+        counts = torch.bincount(owner, minlength=len(group)).tolist()
+        found.update(zip(group, torch.split(states, counts), strict=True))
+    return [found[i] for i in range(len(rows))]
+
+
+def _hidden(parts: Parts, ids: Tensor, mask: Tensor) -> Tensor:
+    """Hidden states [rows * tokens, width]."""
+    hidden: Tensor = parts.trunk(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    return hidden.flatten(0, 1)
+
+
+def unknown_head(parts: Parts) -> ContractError:
+    return ContractError(
+        f"{type(parts.causal).__name__}, whose logits are not known to follow from its hidden states",
+        where="engine",
+        expected="a model whose output layer is applied to them",
+    )
 
 
 def _own_logits(causal: Any, ids: Tensor, mask: Tensor, picks: Tensor, targets: Tensor, owner: Tensor) -> Tensor:
