@@ -17,7 +17,6 @@ from lastresort.advice.draft import (
     group_column,
     known_shape,
 )
-from lastresort.data.check import DataReport
 from lastresort.data.columns import renamed
 from lastresort.data.files import read_rows
 from lastresort.data.formats import COMMON_COLUMNS
@@ -25,6 +24,7 @@ from lastresort.data.formats.rows import RawRow
 from lastresort.data.read import examples_of
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.records.atomic import disk_errors, write_atomically
+from lastresort.records.data_report import DataReport
 from lastresort.report.words.draft import DraftFacts, task_text
 from lastresort.spec.values import nearest
 
@@ -60,7 +60,7 @@ class Drafted:
             "answers": self.draft.answers.kind,
             "score": self.draft.score,
             "bar": self.draft.bar,
-            "data": self.report.as_dict(),
+            "data": self.report.as_json(),
         }
 
 

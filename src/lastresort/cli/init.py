@@ -29,6 +29,7 @@ def init_command(
     checks the data. Runs no model.
     """
     from lastresort.app.init import InitRequest, init_task
+    from lastresort.report.words.data_check import lines
 
     asks = sys.stdin is not None and sys.stdin.isatty()
     ask = _first if yes else _asked if asks else None
@@ -39,7 +40,7 @@ def init_command(
     for path in drafted.files:
         print_note(f"wrote {path}")
     print_text(task.read_text("utf-8"))
-    for line in drafted.report.lines():
+    for line in lines(drafted.report, None):
         print_text(line)
     print_text(f"\nNext, read {task} and change what you know better. Then:")
     print_text(f"  lastresort climb {task} --dry-run   # what each rung would take")

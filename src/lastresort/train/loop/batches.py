@@ -50,7 +50,9 @@ class TrainingItem:
     rows: the text with the answer as its targets; of a pair chosen, then rejected; of a labelled answer the row itself, then
     its prompt with another row's answer (for KTO's baseline). desirable: the label, None without one. advantage: how much
     better than its group. old, reference: nats a target token under the policy that sampled the answer and under the
-    reference; () where they are not needed, in which case the policy of the update is the one that sampled.
+    reference; () where they are not needed, in which case the policy of the update is the one that sampled. held: an answer whose
+    loss is not -log p but how far the policy's distribution is from the base's, at each of its targets. weight: of each of its
+    targets in the loss.
     """
 
     rows: tuple[Row, ...]
@@ -58,6 +60,8 @@ class TrainingItem:
     advantage: float = 0.0
     old: tuple[float, ...] = ()
     reference: tuple[float, ...] = ()
+    held: bool = False
+    weight: float = 1.0
 
     @property
     def trained(self) -> tuple[Row, ...]:
@@ -72,6 +76,11 @@ class TrainingItem:
 def completions(rows: Sequence[Row]) -> list[TrainingItem]:
     """Items of sft and of text."""
     return [TrainingItem((row,)) for row in rows]
+
+
+def replayed(rows: Sequence[Row], *, held: bool, weight: float = 1.0) -> list[TrainingItem]:
+    """Items of replay: held to the base's distribution, or trained on what the base said."""
+    return [TrainingItem((row,), held=held, weight=weight) for row in rows]
 
 
 def pairs(chosen: Sequence[Row], rejected: Sequence[Row]) -> list[TrainingItem]:
@@ -201,4 +210,6 @@ def fingerprint(items: Sequence[TrainingItem]) -> str:
     digest = hashlib.sha256()
     for item in items:
         digest.update(repr((item.desirable, *((row.ids, row.targets) for row in item.rows))).encode())
+        if item.held or item.weight != 1.0:
+            digest.update(repr((item.held, item.weight)).encode())
     return digest.hexdigest()

@@ -9,6 +9,7 @@ import torch
 
 from lastresort.errors import DataError
 from lastresort.train.adapters.adapters import trainable
+from lastresort.train.loop.base import Base
 from lastresort.train.loop.batches import Batch, TrainingItem
 from lastresort.train.loop.objective import BatchFigures, BatchLoss, bind
 from lastresort.train.loop.passes import evaluating
@@ -30,12 +31,18 @@ class BatchPass:
 
 
 def batch_gradients(
-    policy: Policy, batch: Batch, objective: Objective, reference: Reference, *, max_new_tokens: int | None = None
+    policy: Policy,
+    batch: Batch,
+    objective: Objective,
+    reference: Reference,
+    *,
+    base: Base | None = None,
+    max_new_tokens: int | None = None,
 ) -> BatchPass:
     """Leave the gradients of the batch's loss in the parameters, the same in every process.
 
-    The first batch of the run is checked by both paths before. max_new_tokens: for dr_grpo. Raises DataError for a batch
-    without targets.
+    The first batch of the run is checked by both paths before. base: for items that are held to it. max_new_tokens: for dr_grpo.
+    Raises DataError for a batch without targets.
     """
     if not batch.items:
         return BatchPass(0.0, 0, 0, batch.figures, skipped=True)
@@ -49,7 +56,7 @@ def batch_gradients(
     policy.check_first(batch.items)
     known = reference.of_items(batch)
     loss_of = bind(objective, batch.items, known, policy.score, max_new_tokens=max_new_tokens, dropped=batch.dropped)
-    shares = policy.processes.each(lambda: _share(policy, batch, loss_of))
+    shares = policy.processes.each(lambda: _share(policy, batch, loss_of, base))
     policy.processes.sum_gradients([parameter for _, parameter in trainable(policy.model)])
     for path in (path for share in shares for path in share.paths):
         policy.note_path(*path)
@@ -72,9 +79,11 @@ class _Share:
     paths: dict[tuple[str, str | None], None] = field(default_factory=dict)
 
 
-def _share(policy: Policy, batch: Batch, loss_of: BatchLoss) -> _Share:
+def _share(policy: Policy, batch: Batch, loss_of: BatchLoss, base: Base | None) -> _Share:
     own, share = policy.own(batch.items), _Share()
-    for part, result in policy.passes([batch.items[number].trained for number in own]):
+    items = [batch.items[number] for number in own]
+    far = () if base is None else base.far_of(items)
+    for part, result in policy.passes([item.trained for item in items], far):
         loss = loss_of.loss([own[i] for i in part], result.per_token, result.row, share.seen)
         torch.autograd.backward(loss)
         share.loss += float(loss.detach())

@@ -21,6 +21,7 @@ from lastresort.errors import DataError
 from lastresort.records.training import FirstBatch, TrainedSteps
 from lastresort.stop import Stop
 from lastresort.train.adapters.adapters import inputs_in_base_precision, trainable
+from lastresort.train.loop.base import Base
 from lastresort.train.loop.batches import Batches, DataSet, TrainingItem, steps_per_epoch
 from lastresort.train.loop.checkpoints import Checkpoints, CheckpointState
 from lastresort.train.loop.gradients import BatchPass, Evaluated, HeldOut, batch_gradients, hold_out
@@ -39,6 +40,7 @@ class Steps:
     policy: Policy
     batches: Batches
     reference: Reference
+    base: Base | None
     held_out: HeldOut
     optimizer: Any
     settings: TrainSettings
@@ -50,7 +52,9 @@ class Steps:
         policy, objective = self.policy, self.settings.objective
         with _draws_of(step, self.settings.seed, policy.processes.place):
             batch = self.batches.at(step, policy.model, self.reference.of_answers, plain=policy.plain)
-            return batch_gradients(policy, batch, objective, self.reference, max_new_tokens=self.max_new_tokens)
+            return batch_gradients(
+                policy, batch, objective, self.reference, base=self.base, max_new_tokens=self.max_new_tokens
+            )
 
     def rate(self, step: int) -> float:
         return learning_rate_at(step, self.count, self.settings)
@@ -147,8 +151,9 @@ def train(
         store = ReferenceStore(folder, run, begun=state.step > 0)
         reference = reference_of_run(policy, batches, settings.objective, store, progress)
         held = hold_out(policy, held_out, settings.objective, store, progress)
+        held_to = Base(policy, store) if any(item.held for item in batches.items) else None
         count = total_steps(batches.size, settings)
-        steps = Steps(policy, batches, reference, held, optimizer, settings, count, max_new_tokens)
+        steps = Steps(policy, batches, reference, held_to, held, optimizer, settings, count, max_new_tokens)
         last = count if until is None else min(until, count)
         _stage_training(progress, state.step, last)
         model.train()

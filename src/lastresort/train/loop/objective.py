@@ -83,7 +83,20 @@ class _Answers:
         self._targets = sum(sum(row.targets) for item in items for row in item.rows)
 
     def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: BatchFigures) -> Tensor:
-        return self._function(per_token).sum() / self._targets
+        """Of a held item per_token is -KL(base || policy), so that the likelihood's own function makes the divergence of it."""
+        losses = self._function(per_token)
+        self._show(numbers, losses.detach(), row, seen)
+        if all(item.weight == 1.0 for item in self._items):
+            return losses.sum() / self._targets
+        weights = losses.new_tensor([self._items[number].weight for number in numbers])
+        return (losses * weights[row]).sum() / self._targets
+
+    def _show(self, numbers: Sequence[int], losses: Tensor, row: Tensor, seen: BatchFigures) -> None:
+        """How far held items are from the base, in nats a target, as a mean over them."""
+        held = torch.tensor([self._items[number].held for number in numbers], device=row.device)
+        if bool(held.any()):
+            means = row_sums(losses, row, len(numbers)) / torch.bincount(row, minlength=len(numbers)).clamp(min=1)
+            seen.add(int(held.sum()), kl_to_base=means[held].sum())
 
 
 class _Pairs:

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from lastresort.engine.divergence import Far
 from lastresort.engine.forest import Row, split_units
 from lastresort.engine.logp import TargetLogps, row_sums, target_logps
 from lastresort.train.adapters.adapters import adapters_in_base_precision
@@ -17,11 +19,18 @@ IDLE = Row((0, 0), (False, True))
 
 
 def passes(
-    model: Any, units: Sequence[Sequence[Row]], max_pass_tokens: int, *, plain: bool = False, most: Most | None = None
+    model: Any,
+    units: Sequence[Sequence[Row]],
+    max_pass_tokens: int,
+    *,
+    plain: bool = False,
+    most: Most | None = None,
+    far: Sequence[Far | None] = (),
 ) -> Iterator[tuple[list[int], TargetLogps]]:
     """The numbers of the units of each pass, and the log-probabilities of their rows, in this order.
 
-    most: the largest of the processes' numbers, where all of them have to make as many passes; those with fewer make idle ones.
+    far: of each unit of one row that is held to another model, that model there; () where none is. most: the largest of the
+    processes' numbers, where all of them have to make as many passes; those with fewer make idle ones.
     """
     parts = split_units(units, max_pass_tokens)
     rows = [[row for number in part for row in units[number]] for part in parts]
@@ -29,13 +38,25 @@ def passes(
     idle = most(made) - made if most is not None else 0
     for part, own in zip(parts, rows, strict=True):
         with adapters_in_base_precision(model):
-            found = target_logps(model, own, plain=plain)
+            found = target_logps(model, own, plain=plain, far=_far_of(part, units, far))
         yield part, found
     for _ in range(idle):
         with adapters_in_base_precision(model):
             logps = target_logps(model, [IDLE], plain=plain).per_token
         if logps.requires_grad:
             torch.autograd.backward(logps.sum() * 0)
+
+
+def _far_of(part: Sequence[int], units: Sequence[Sequence[Row]], far: Sequence[Far | None]) -> Far | None:
+    """The other model at the rows of a pass; None where none of them is held to it."""
+    held = [far[number] if far else None for number in part]
+    known = next((one for one in held if one is not None), None)
+    if known is None:
+        return None
+    states: list[Tensor | None] = []
+    for number, one in zip(part, held, strict=True):
+        states += [None] * len(units[number]) if one is None else one.states
+    return Far(states, known.head)
 
 
 @contextmanager

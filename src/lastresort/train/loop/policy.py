@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lastresort.engine.divergence import Far
 from lastresort.engine.forest import Row
 from lastresort.engine.logp import TargetLogps
 from lastresort.engine.support import FirstBatchCheck, check_first_batch, longest_packed
@@ -36,7 +37,7 @@ class Policy:
         plain: bool = False,
         check: FirstBatchCheck | None = None,
     ) -> None:
-        self.model, self.processes, self._max_pass_tokens = model, processes, max_pass_tokens
+        self.model, self.processes, self.max_pass_tokens = model, processes, max_pass_tokens
         self._asked_plain = self._plain = plain
         self.path, self.reason = "packed", "it was asked for" if plain else None
         self._take_path(check)
@@ -44,7 +45,7 @@ class Policy:
     def check_first(self, items: Sequence[TrainingItem]) -> None:
         """Packed against plain on the run's first items, once; what fails goes on by the plain path."""
         if items and self.check is None and not self._asked_plain:
-            rows = checked_rows(items, self._max_pass_tokens, longest=longest_packed(self.model))
+            rows = checked_rows(items, self.max_pass_tokens, longest=longest_packed(self.model))
             with adapters_in_base_precision(self.model), recomputing(self.model):
                 self._take_path(self.processes.each(lambda: check_first_batch(self.model, rows))[0])
 
@@ -60,10 +61,12 @@ class Policy:
             self._plain = self._plain or check.gradient_difference is not None
             self.reason = check.reason
 
-    def passes(self, units: Sequence[Sequence[Row]]) -> Iterator[tuple[list[int], TargetLogps]]:
-        """The numbers of the units of each pass, and the log-probabilities of their rows, in this order."""
+    def passes(
+        self, units: Sequence[Sequence[Row]], far: Sequence[Far | None] = ()
+    ) -> Iterator[tuple[list[int], TargetLogps]]:
+        """The numbers of the units of each pass, and the log-probabilities of their rows, in this order. far: as in `passes`."""
         most = self.processes.most
-        return passes(self.model, units, self._max_pass_tokens, plain=self._plain, most=most)
+        return passes(self.model, units, self.max_pass_tokens, plain=self._plain, most=most, far=far)
 
     def note_path(self, path: str, reason: str | None) -> None:
         """Note the path of a pass that trained."""
@@ -100,13 +103,13 @@ class Policy:
         def compute(own: Sequence[int]) -> list[list[float]]:
             rows = [units[number] for number in own]
             most = self.processes.most
-            return unit_sums(self.model, rows, self._max_pass_tokens, plain=self._plain, most=most, on_units=on_units)
+            return unit_sums(self.model, rows, self.max_pass_tokens, plain=self._plain, most=most, on_units=on_units)
 
         return self.processes.share(sizes, compute)
 
     def token_logps(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
         """Log-probabilities in nats of each row's targets under the model as it is now; each process for itself."""
-        return token_logps(self.model, rows, self._max_pass_tokens, plain=self._plain)
+        return token_logps(self.model, rows, self.max_pass_tokens, plain=self._plain)
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def reference_of_run(
     if not objective.needs_reference:
         return Reference(policy)
     if objective.need == "groups" or (in_16_bits(policy.model) and is_adapter(policy.model)):
-        return Reference(policy, weights=_reference_weights(policy, store))
+        return Reference(policy, weights=reference_weights(policy, store))
     return Reference(policy, logps=reference_logps(policy, batches.items, store, "reference", progress))
 
 
@@ -112,8 +112,8 @@ def _write_logps(path: Path, run: str, logps: Sequence[float]) -> None:
     _write(path, {"logps": torch.tensor(logps, dtype=torch.float64)}, run)
 
 
-def _reference_weights(policy: Policy, store: ReferenceStore) -> StartWeights:
-    """To put in for a moment: for answers that are sampled while training goes on."""
+def reference_weights(policy: Policy, store: ReferenceStore) -> StartWeights:
+    """To put in for a moment while training goes on."""
     return StartWeights(policy.model, policy.processes.main_first(lambda: _kept_weights(policy.model, store)))
 
 
