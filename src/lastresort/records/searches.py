@@ -59,7 +59,8 @@ class RateLap:
 @dataclass(frozen=True, slots=True)
 class TrainedOnRows:
     """Supervised training. method: what is trained. rate: which of the rates went the whole way. laps: ends of the race between
-    them. pretrained: what was learned before, from documents, and why; empty where nothing was.
+    them. pretrained: what was learned before, from documents, and why; empty where nothing was. held: whether replay was held to
+    the base's distribution.
     """
 
     method: str
@@ -71,6 +72,7 @@ class TrainedOnRows:
     rates: tuple[float, ...]
     laps: tuple[RateLap, ...]
     pretrained: str = ""
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

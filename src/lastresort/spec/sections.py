@@ -47,6 +47,7 @@ def not_empty(value: tuple[float, ...]) -> tuple[float, ...]:
 Rates = Annotated[tuple[Rate, ...], AfterValidator(not_empty), Field(json_schema_extra={"minItems": 1})]
 Counts = Annotated[tuple[Count, ...], AfterValidator(not_empty), Field(json_schema_extra={"minItems": 1})]
 Replay = Annotated[float, NumberBounds(at_least=0, at_most=0.5)]
+ReplayLoss = Literal["likelihood", "kl"]
 AutoOrCount = Annotated[int | Literal["auto"], WordOrNumber("auto", NumberBounds(at_least=1, whole=True))]
 
 
@@ -145,13 +146,15 @@ class PreferenceSettings(Section):
 
 
 class FullSettings(Section):
-    """Training of all weights. learning_rates: raced on dev. replay: share of general rows among all rows. batch_size: rows an
+    """Training of all weights. learning_rates: raced on dev. replay, replay_loss, replay_weight: as in `sft`. batch_size: rows an
     optimizer step. text_learning_rate, text_epochs: of the pretraining on the task's knowledge that may come before.
     """
 
     learning_rates: Rates = (2e-5, 1e-4)
     epochs: Count = 3
     replay: Replay = 0.1
+    replay_loss: ReplayLoss = "likelihood"
+    replay_weight: Limit = 1.0
     batch_size: Count = 16
     text_learning_rate: Rate = 5e-5
     text_epochs: Count = 3
@@ -327,7 +330,8 @@ class RetrievalSettings(Section):
 
 class SftSettings(Section):
     """Supervised fine-tuning. learning_rates: raced on dev, without unit. replay: share of general rows among all rows.
-    r: LoRA rank. alpha: LoRA scale, None is 2r. batch_size: rows an optimizer step. loraplus_lr_ratio: how many times the
+    replay_loss: likelihood trains them on the base's own answers, kl holds them to the base's own distribution at each token of
+    these. replay_weight: how many times a token of theirs counts. r: LoRA rank. alpha: LoRA scale, None is 2r. batch_size: rows an optimizer step. loraplus_lr_ratio: how many times the
     learning rate the B of an adapter learns at (LoRA+).
     """
 
@@ -338,6 +342,8 @@ class SftSettings(Section):
     target: Literal["attention", "all-linear"] = "attention"
     loraplus_lr_ratio: Ratio = 1.0
     replay: Replay = 0.1
+    replay_loss: ReplayLoss = "likelihood"
+    replay_weight: Limit = 1.0
     batch_size: Count = 16
 
 

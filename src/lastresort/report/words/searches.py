@@ -63,10 +63,8 @@ def _search_alone(found: value.SearchAlone) -> str:
 
 def _on_rows(found: value.TrainedOnRows) -> str:
     first = f"{found.pretrained}; then " if found.pretrained else ""
-    training = (
-        f"{first}{found.method}, {found.rows} rows and {found.replay} of replay, {found.epochs} epochs, "
-        f"batch {found.batch_size}"
-    )
+    replay = f"{found.replay} of replay{' held to the base' if found.held else ''}"
+    training = f"{first}{found.method}, {found.rows} rows and {replay}, {found.epochs} epochs, batch {found.batch_size}"
     if len(found.rates) == 1:
         return f"{training}, learning rate {found.rate:g}, the only one tried."
     laps = ", ".join(

@@ -135,6 +135,7 @@ class SupervisedTraining:
             tuple(section.learning_rates),
             tuple(RateLap(lap.rate, lap.step, lap.dev_loss) for lap in laps),
             pretrained,
+            section.replay_loss == "kl",
         )
 
     def close(self) -> None:
@@ -162,7 +163,6 @@ class SupervisedTraining:
     def _train(self, rate: float, until: int, folder: Path | None) -> float:
         """Train one learning rate up to a step; keep the model where asked; return the loss on dev."""
         from lastresort.train.adapters.adapters import adapted
-        from lastresort.train.loop.batches import completions
 
         loaded, rows = self._prepare()
         bench, settings = self._bench, self._settings(rate)
@@ -173,7 +173,7 @@ class SupervisedTraining:
         try:
             if folder is not None and self._watched:
                 self._watch(loaded, model, name)
-            trained = train_to(bench, run, model, completions(rows), until)
+            trained = train_to(bench, run, model, self._items(model, rows), until)
             loss = self._dev_loss(model, plain=trained.path == "plain")
             if folder is not None and self._watched:
                 self._early.add(name, trained.step, model)
@@ -184,6 +184,20 @@ class SupervisedTraining:
         bench.record.add_curve_point(name, trained.step, {"dev_loss": loss})
         record_training(bench, run, trained)
         return loss
+
+    def _items(self, model: Any, rows: Sequence[Any]) -> list[Any]:
+        """The task's rows, and those of replay with the loss that the task chose for them."""
+        from lastresort.engine.support import support
+        from lastresort.train.loop.batches import completions, replayed
+
+        own, general = rows[: len(rows) - self._replay_rows], rows[len(rows) - self._replay_rows :]
+        held = self._section.replay_loss == "kl"
+        if held and general and support(model).head is None:
+            held = False
+            self._bench.progress.say(
+                f"{self._rung}: replay is trained by likelihood: the hidden states of this model cannot be told from its logits."
+            )
+        return [*completions(own), *replayed(general, held=held, weight=self._section.replay_weight)]
 
     def _watch(self, loaded: Loaded, model: Any, name: str) -> None:
         """Prepare to measure how far the model moves from its base."""

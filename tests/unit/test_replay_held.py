@@ -1,0 +1,50 @@
+"""`replay_loss: kl`: a climb holds its replay rows to the base."""
+
+from pathlib import Path
+
+import pytest
+
+from lastresort.records.events import RungSearched
+from lastresort.records.record import Record
+from tuning_support import climbed, steps_of, tiny_task
+
+SFT = {"learning_rates": [0.003], "epochs": 2, "r": 4, "replay": 0.3, "batch_size": 8}
+
+
+def _run(tmp_path: Path, **keys: object) -> Path:
+    path = tiny_task(tmp_path / "task", ladder=["sft"], sft={**SFT, **keys})
+    return climbed(path, tmp_path / "run").run
+
+
+def test_a_climb_trains_with_held_replay_and_says_so(tmp_path: Path) -> None:
+    run = _run(tmp_path, replay_loss="kl", replay_weight=2)
+    with Record.open(run, read_only=True) as record:
+        steps = steps_of(record, "lr0.003")
+        search = record.last(RungSearched)
+    far = [step["kl_to_base"] for step in steps if "kl_to_base" in step]
+    assert far[0] == pytest.approx(0.0, abs=1e-6), "the first step finds the model at its base"
+    assert far[-1] > 0
+    assert search is not None
+    assert any("of replay held to the base" in finding.text for finding in search.findings)
+
+
+def test_replay_by_likelihood_knows_no_distance(tmp_path: Path) -> None:
+    with Record.open(_run(tmp_path), read_only=True) as record:
+        assert not any("kl_to_base" in step for step in steps_of(record, "lr0.003"))
+
+
+def test_a_model_whose_head_is_not_known_is_trained_by_likelihood_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dataclasses import replace
+
+    from lastresort.engine import support
+
+    known = support.support
+    monkeypatch.setattr("lastresort.engine.support.support", lambda model: replace(known(model), head=None))
+    said: list[str] = []
+    monkeypatch.setattr("lastresort.types.SilentProgress.say", lambda self, text: said.append(text))
+    run = _run(tmp_path, replay_loss="kl")
+    with Record.open(run, read_only=True) as record:
+        assert not any("kl_to_base" in step for step in steps_of(record, "lr0.003"))
+    assert any("replay is trained by likelihood" in text for text in said)
