@@ -45,6 +45,10 @@ class TaskError(InputError):
     """The task file is missing, malformed or contradicts itself."""
 
 
+class UnknownModelError(TaskError):
+    """A model's name is neither a path that exists nor the form of a name."""
+
+
 class DataError(InputError):
     """A data file is missing, malformed or cannot serve its purpose."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lastresort.embedded import converted_name
-from lastresort.errors import DataError, InputError, TaskError
+from lastresort.errors import DataError, InputError, TaskError, UnknownModelError
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.libraries import own_code_refused, quiet_transformers
 from lastresort.models.open import absolute_name, local_weights, open_model
@@ -204,7 +204,7 @@ def _named_by(option: str, expected: str) -> Iterator[None]:
     except TaskError as error:
         if error.where != "model":
             raise
-        wanted = expected if error.found.endswith("nothing on disk") else error.expected
+        wanted = expected if isinstance(error, UnknownModelError) else error.expected
         raise TaskError(error.found, where=option, expected=wanted, remedy=error.remedy) from error
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from lastresort.embedded import MODEL_FILE, embedded_folder
-from lastresort.errors import TaskError
+from lastresort.errors import TaskError, UnknownModelError
 from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.types import JsonObject
@@ -76,7 +76,7 @@ def local_weights(name: str, base_folder: Path) -> Path | str:
     if path.exists():
         return path
     if looks_like_a_path(name) or not _HUB_ID.fullmatch(name):
-        raise TaskError(
+        raise UnknownModelError(
             f'found "{name}", which is nothing on disk', where="model", expected=_KINDS, remedy=_hint(name, path)
         )
     return name

@@ -331,8 +331,8 @@ class RetrievalSettings(Section):
 class SftSettings(Section):
     """Supervised fine-tuning. learning_rates: raced on dev, without unit. replay: share of general rows among all rows.
     replay_loss: likelihood trains them on the base's own answers, kl holds them to the base's own distribution at each token of
-    these. replay_weight: how many times a token of theirs counts. r: LoRA rank. alpha: LoRA scale, None is 2r. batch_size: rows an optimizer step. loraplus_lr_ratio: how many times the
-    learning rate the B of an adapter learns at (LoRA+).
+    these. replay_weight: how many times a token of theirs counts. r: LoRA rank. alpha: LoRA scale, None is 2r. batch_size: rows an
+    optimizer step. loraplus_lr_ratio: how many times the learning rate the B of an adapter learns at (LoRA+).
     """
 
     learning_rates: Rates = (1e-4, 3e-4, 1e-3)

@@ -24,9 +24,9 @@ from lastresort.interop.exporting.trainer import (
     open_end_notes,
     template_notes,
     trainer_arguments,
-    trainer_notes,
     turns_trained,
     uses_bf16,
+    warmup_notes,
     warmup_steps,
 )
 from lastresort.types import JsonObject
@@ -277,7 +277,7 @@ def _ended(row: Row, end: str) -> list[Row]:
 
 
 def _notes(job: ExportJob) -> list[str]:
-    found = [note for note in trainer_notes(job) if not note.startswith("longer_rows")]
+    found = warmup_notes(job)
     found += loss_notes(job)
     if job.file.need in ("pairs", "labels"):
         found += open_end_notes(job)

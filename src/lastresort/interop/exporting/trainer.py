@@ -141,12 +141,19 @@ def no_counterpart(framework: str, what: str, remedy: str) -> InputError:
 
 def trainer_notes(job: ExportJob) -> list[str]:
     """What transformers' Trainer does otherwise."""
-    found = []
-    if job.file.settings.warmup > 0:
-        found.append("warmup: there the first step has the learning rate 0, here the first share of the peak.")
-    if job.file.longer_rows == "drop":
-        found.append("longer_rows: drop is not what it does: rows beyond the limit are cut at their end there.")
-    return found
+    return [*warmup_notes(job), *longer_row_notes(job)]
+
+
+def warmup_notes(job: ExportJob) -> list[str]:
+    if job.file.settings.warmup == 0:
+        return []
+    return ["warmup: there the first step has the learning rate 0, here the first share of the peak."]
+
+
+def longer_row_notes(job: ExportJob) -> list[str]:
+    if job.file.longer_rows != "drop":
+        return []
+    return ["longer_rows: drop is not what it does: rows beyond the limit are cut at their end there."]
 
 
 def loss_notes(job: ExportJob) -> list[str]:

@@ -17,7 +17,7 @@ def lines(report: DataReport, preferences: PreferenceReport | None) -> list[str]
     """Counts first, then what matters most."""
     about = [] if preferences is None else list(_preferences(preferences))
     findings = sorted(report.findings, key=lambda found: _ORDER[found.severity])
-    clean = not findings and not any(line.startswith("warning") for line in about)
+    clean = not findings and not (preferences is not None and _warns(preferences))
     return [*_counts(report), *map(_finding, findings), *about, *(["no problems found"] if clean else [])]
 
 
@@ -62,10 +62,17 @@ def _preferences(found: PreferenceReport) -> Iterator[str]:
         yield _length(found.longer)
 
 
+def _warns(found: PreferenceReport) -> bool:
+    return found.opposed > 0 or (found.longer is not None and _one_sided(found.longer))
+
+
+def _one_sided(longer: float) -> bool:
+    return longer >= LENGTH_TELLS or longer <= 1 - LENGTH_TELLS
+
+
 def _length(longer: float) -> str:
     share = f"the better answer is the longer one in {longer:.0%} of comparisons"
-    if longer >= LENGTH_TELLS:
-        return f"warning: {share}, so a model may learn to write longer answers instead of better ones"
-    if longer <= 1 - LENGTH_TELLS:
-        return f"warning: {share}, so a model may learn to write shorter answers instead of better ones"
-    return f"note: {share}"
+    if not _one_sided(longer):
+        return f"note: {share}"
+    kind = "longer" if longer >= LENGTH_TELLS else "shorter"
+    return f"warning: {share}, so a model may learn to write {kind} answers instead of better ones"
