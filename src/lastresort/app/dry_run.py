@@ -34,7 +34,7 @@ def assumptions(prepared: PreparedTask, rungs: Sequence[str]) -> list[str]:
     found = []
     for model, rung in {model_of(prepared.task, rung): rung for rung in rungs}.items():
         machine, counts = workload(prepared, rung).machine, counts_of(prepared.task, model)
-        found.append(f"{model}: tokens counted {_by(counts.told)}; {_speed(machine)}.")
+        found.append(f"{model}: tokens counted {counts.told}; {_speed(machine)}.")
     return found
 
 
@@ -45,10 +45,6 @@ def missing(task: Task) -> list[str]:
         return []
     needed = f"The gate asks {listed(asked)}, and lm-eval is not installed"
     return [f"{needed}: run pip install 'lastresort[evals]', or the climb stops before it begins."]
-
-
-def _by(told: str) -> str:
-    return told if told.startswith("by ") else f"as {told}"
 
 
 def _speed(machine: Machine) -> str:

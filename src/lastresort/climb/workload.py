@@ -42,7 +42,9 @@ TEMPLATE_TOKENS = 32  # turn markers, and the system prompt that some templates 
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """count: tokens of a text alone. template: what a chat template puts around a prompt of one turn. told: how it is counted."""
+    """count: tokens of a text alone. template: what a chat template puts around a prompt of one turn. told: how it is counted, as
+    "tokens counted …" ends.
+    """
 
     count: Callable[[str], int]
     template: int
@@ -52,14 +54,14 @@ class TokenCounts:
 def counts_of(task: Task, model: str) -> TokenCounts:
     """Of the model by this name. What a script answers is counted as the script itself counts, four bytes a token."""
     if model.startswith("scripted:"):
-        return TokenCounts(estimated_tokens, _SCRIPTED, "four bytes a token, as the scripted model counts")
+        return TokenCounts(estimated_tokens, _SCRIPTED, "as four bytes a token, as the scripted model counts")
     folder = None if is_endpoint(model) else _folder(model, task.folder)
     if folder is None or not (folder / "tokenizer_config.json").is_file():
-        return TokenCounts(_estimated, TEMPLATE_TOKENS, f"{BYTES_PER_TOKEN} bytes a token, as no tokenizer is here")
+        return TokenCounts(_estimated, TEMPLATE_TOKENS, f"as {BYTES_PER_TOKEN} bytes a token, as no tokenizer is here")
     tokenizer = _tokenizer(folder)
     if tokenizer is None:
         return TokenCounts(
-            _estimated, TEMPLATE_TOKENS, f"{BYTES_PER_TOKEN} bytes a token: the tokenizer cannot be read"
+            _estimated, TEMPLATE_TOKENS, f"as {BYTES_PER_TOKEN} bytes a token: the tokenizer cannot be read"
         )
     return TokenCounts(
         lambda text: _counted(tokenizer, text), _template(tokenizer, task), f"by the tokenizer of {model}"
