@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from lastresort.report.decision import read_decision, write_decision
+from decision_support import decide
+from lastresort.report.decision import read_decision
 from lastresort.report.html import write_report
 from report_support import make
 
@@ -85,7 +86,7 @@ def measured(folder: Path, frames: Sequence[tuple[int, str]]) -> list[dict[str, 
 def test_no_headline_is_longer_than_two_lines(tmp_path: Path) -> None:
     decision, pages = read_decision(make(tmp_path / "run", "sft-met")), []
     for answer in HEADLINES:
-        write_decision(tmp_path / "run", decision.replaced(answer=answer))
+        decide(tmp_path / "run", decision.replaced(answer=answer))
         pages.append((900, write_report(tmp_path / "run").read_text("utf-8")))
     assert [page["headline"] for page in measured(tmp_path, pages)] == [2] * len(HEADLINES)
 

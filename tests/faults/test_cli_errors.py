@@ -246,7 +246,7 @@ def test_a_failing_endpoint_exits_4_and_says_how_to_go_on(
 def test_json_puts_one_document_on_stdout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lastresort.report.decision import validate_decision
+    from decision_support import validate_decision
 
     task = task_with(tmp_path / "task")
     monkeypatch.chdir(tmp_path)

@@ -11,6 +11,7 @@ import pytest
 
 from climb_support import reason_lines
 from compare_support import ALL, Stops, compared, decision_of, same
+from decision_support import validate_decision
 from lastresort.after.compare.ways import ComparisonRequest
 from lastresort.app.climb import Climbed
 from lastresort.errors import BudgetError
@@ -19,7 +20,6 @@ from lastresort.evals.executor import LocalExecutor, MeasureJob, Result
 from lastresort.records.events import TrainingReached
 from lastresort.records.ledger import Ledger
 from lastresort.records.record import Record
-from lastresort.report.decision import validate_decision
 from lastresort.rungs import rung
 from lastresort.stop import Stop
 from lastresort.systems.answerer import Answerer

@@ -13,12 +13,13 @@ import pytest
 from rich.console import Console
 
 from comparison_sample import compared_ways, entry, typed_ways
+from decision_support import decide, validate_decision
 from gate_report_support import gate_found
 from lastresort.errors import ContractError
 from lastresort.records.decision import RunView
 from lastresort.records.record import Record
 from lastresort.report import comparison
-from lastresort.report.decision import read_decision, validate_decision, write_decision
+from lastresort.report.decision import read_decision
 from lastresort.report.html import page
 from lastresort.report.markdown import markdown
 from lastresort.report.story import gather
@@ -31,7 +32,7 @@ FINDING = "QLoRA scores lower than LoRA; no other method is shown to differ"
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     folder = make(tmp_path / "run", "sft-met")
-    write_decision(folder, remade(read_decision(folder), compare=compared_ways()))
+    decide(folder, remade(read_decision(folder), compare=compared_ways()))
     return folder
 
 

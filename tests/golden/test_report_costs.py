@@ -11,10 +11,11 @@ import pytest
 from rich.console import Console
 
 from cost_support import costs, priced
+from decision_support import decide
 from lastresort.records.decision import RunView
 from lastresort.records.decision_parts import BreakEven
 from lastresort.report.charts.cost import calls_shown, cost_chart, lines_of
-from lastresort.report.decision import read_decision, write_decision
+from lastresort.report.decision import read_decision
 from lastresort.report.html import write_report
 from lastresort.report.markdown import markdown
 from lastresort.report.terminal import ladder_table
@@ -220,7 +221,7 @@ def test_many_crossings_have_labels_apart() -> None:
 
 def costed(folder: Path, **changes: Any) -> RunView:
     decision = remade(read_decision(make(folder, "costed")), break_even=costs(**changes))
-    write_decision(folder, decision)
+    decide(folder, decision)
     return decision
 
 

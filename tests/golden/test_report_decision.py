@@ -12,11 +12,19 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
+from climb_support import statement
 from cost_support import costs
+from decision_support import decide, validate_decision
 from gate_report_support import gate_found, gated
+from lastresort.after.recheck.finished import open_finished
+from lastresort.app.exported import of_climb
+from lastresort.app.runs import Run
 from lastresort.errors import ContractError, DataError
 from lastresort.records.decision import RunView
-from lastresort.report.decision import read_decision, validate_decision, write_decision
+from lastresort.records.events import ClimbDecided, RungSkipped
+from lastresort.records.record import Record
+from lastresort.report.decision import decision_in, read_decision, read_view, write_decision
+from lastresort.report.html import write_report
 from lastresort.report.schema import schema_of
 from lastresort.systems.running import is_held
 from report_support import COMPARED, SAMPLES, make
@@ -44,8 +52,9 @@ def test_samples_are_valid_and_read_as_written(tmp_path: Path, name: str) -> Non
     folder = make(tmp_path / "run", name)
     found = read_decision(folder)
     assert validate_decision(found.as_json()) == found
-    write_decision(folder, found)
+    decide(folder, found)
     assert read_decision(folder) == found
+    assert json.loads((folder / "decision.json").read_text("utf-8")) == found.as_json()
 
 
 def test_tuples_are_arrays(decision: dict[str, Any]) -> None:
@@ -157,25 +166,35 @@ def test_nothing_that_won(decision: dict[str, Any]) -> None:
     validate_decision(found)
 
 
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (b'{"schema": 3', "found no JSON"),
-        (b"\xff\xfe", "found no JSON"),
-        (b"[]", "Input should be an object"),
-        (
-            b'{"schema": 10}',
-            "found schema version 10, expected 9. It was written by a newer lastresort: upgrade this one",
-        ),
-        (b'{"schema": 9}', 'found at key "$.task" a fault: Field required'),
-        (b'{"schema": 8}', "found schema version 8, expected 9. It was written by an older lastresort: use that one"),
-    ],
-)
-def test_a_damaged_file_is_the_users_to_mend(tmp_path: Path, content: bytes, sentence: str) -> None:
-    (tmp_path / "decision.json").write_bytes(content)
-    with pytest.raises(DataError) as raised:
-        read_decision(tmp_path)
-    assert sentence in str(raised.value)
+def test_a_decision_is_the_records_and_its_file_is_restored_from_it(tmp_path: Path) -> None:
+    """The climb was killed after its record had the decision, before the file had it."""
+    folder = make(tmp_path / "run", "sft-met")
+    file = folder / "decision.json"
+    before = read_decision(folder)
+    with Record.open(folder) as record:
+        record.append(ClimbDecided(decision=before.replaced(answer="Yes: sft met it again.")))
+    for stale in (file.read_bytes(), b'{"schema": 3', None):
+        file.unlink(missing_ok=True)
+        if stale is not None:
+            file.write_bytes(stale)
+        for found in (read_decision(folder), read_view(folder), Run(folder).standing):
+            assert found.answer == "Yes: sft met it again."
+        assert "Yes: sft met it again." in write_report(folder).read_text("utf-8")
+        assert json.loads(file.read_text("utf-8")) == found.as_json()
+
+
+def test_a_run_that_goes_on_has_no_decision_until_the_next(tmp_path: Path) -> None:
+    folder = make(tmp_path / "run", "sft-met")
+    with Record.open(folder) as record:
+        record.append(RungSkipped(rung="full", reason=statement("no time")))
+        with pytest.raises(DataError, match="has not decided, or has gone on since, expected a run with a decision"):
+            decision_in(record)
+        with pytest.raises(DataError, match="has gone on since"):
+            open_finished(folder, record)
+    with pytest.raises(DataError, match="has gone on since"):
+        Run(folder).decision  # noqa: B018
+    with pytest.raises(DataError, match="has gone on since"):
+        of_climb(folder)
 
 
 def test_the_file_is_utf8_and_ends_with_a_line(decision: dict[str, Any], tmp_path: Path) -> None:
@@ -190,7 +209,7 @@ def test_the_file_is_utf8_and_ends_with_a_line(decision: dict[str, Any], tmp_pat
 def test_a_gate_is_held_with_all_that_it_found(decision: dict[str, Any], tmp_path: Path, verdict: str) -> None:
     found = RunView.model_validate(gated(copy.deepcopy(decision), verdict))
     write_decision(tmp_path, found)
-    assert read_decision(tmp_path) == found
+    assert validate_decision(json.loads((tmp_path / "decision.json").read_text("utf-8"))) == found
 
 
 def test_a_winner_is_held_only_where_its_decision_says_so(decision: dict[str, Any], tmp_path: Path) -> None:

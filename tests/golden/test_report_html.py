@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cost_support import costs
+from decision_support import decide
 from gate_report_support import HELD, gated
 from lastresort.errors import DataError
 from lastresort.records.decision import RunView
@@ -261,22 +262,19 @@ def test_the_page_is_drawn_again_from_the_folder_alone(tmp_path: Path) -> None:
 def test_a_record_that_holds_little_still_makes_a_page(tmp_path: Path) -> None:
     """A record without events, such as one of which only the decision was kept, loses detail and nothing else."""
     from lastresort.records.record import Record
-    from lastresort.report.decision import write_decision
 
     decision = read_decision(make(tmp_path / "full", "sft-met"))
     Record.create(tmp_path / "bare").close()
-    write_decision(tmp_path / "bare", decision)
+    decide(tmp_path / "bare", decision)
     page = Page(write_report(tmp_path / "bare").read_text("utf-8"))
     assert page.misplaced == []
     assert decision.answer in page.text
 
 
 def gated_page(folder: Path, verdict: str) -> tuple[str, Page]:
-    from lastresort.report.decision import write_decision
-
     run = make(folder / "run", "sft-met")
     found = gated(read_decision(run).as_json(), verdict) | {"break_even": costs()}
-    write_decision(run, RunView.model_validate(found))
+    decide(run, RunView.model_validate(found))
     text = write_report(run).read_text("utf-8")
     return text, Page(text)
 
@@ -320,10 +318,6 @@ def test_the_time_of_the_gate_is_in_the_total(tmp_path: Path) -> None:
 
 def test_a_missing_part_is_one_sentence(tmp_path: Path) -> None:
     folder = make(tmp_path / "run", "undecided")
-    (folder / "decision.json").rename(folder / "kept")
-    with pytest.raises(DataError, match=r"found no decision\.json, expected a finished run\. Finish it with"):
-        write_report(folder)
-    (folder / "kept").rename(folder / "decision.json")
     (folder / "record.sqlite").unlink()
     with pytest.raises(DataError, match=r"found no record\.sqlite"):
         write_report(folder)

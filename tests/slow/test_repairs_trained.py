@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from climb_support import comparable
+from decision_support import validate_decision
 from gate_support import SUITES
 from lastresort.after.repair import phase
 from lastresort.app.climb import climb
@@ -15,7 +16,6 @@ from lastresort.gate import suite_table as suites
 from lastresort.gate.verdict.repairable import KINDS, RepairNeed
 from lastresort.records.events import TrainingReached
 from lastresort.records.record import Record
-from lastresort.report.decision import validate_decision
 from lastresort.spec.sections import SuiteFacts
 from lastresort.spec.task import load_task
 from lastresort.train.loop.checkpoints import Checkpoints

@@ -11,6 +11,7 @@ import pytest
 
 from climb_gate_support import BROKEN, SAFE, WORN, gated_climb, quality, script_rungs
 from climb_support import calls, comparable, reason_lines
+from decision_support import validate_decision
 from lastresort.app.climb import Climbed
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
@@ -20,7 +21,6 @@ from lastresort.gate.in_climb import QUICK_COMPARED
 from lastresort.records.events import GateRun
 from lastresort.records.gate import ClimbGate
 from lastresort.records.record import Record
-from lastresort.report.decision import validate_decision
 from lastresort.report.story import gather
 from lastresort.rungs import rung as rungs
 from lastresort.stop import Stop

@@ -12,14 +12,17 @@ from rich.console import Console
 
 from climb_gate_support import BROKEN, SAFE, by_making, by_scale, gated_climb, script_rungs
 from climb_support import calls, comparable, reason_lines
+from decision_support import validate_decision
 from gate_support import Words
 from lastresort.after.repair import phase as time_left
 from lastresort.after.repair.choose import REPAIR_SEED
 from lastresort.app.climb import Climbed
 from lastresort.gate.drawing import is_among
 from lastresort.gate.suites.suite import SuiteItem
+from lastresort.records.decision import RunView
+from lastresort.records.record import Record
 from lastresort.records.skips import OverTime
-from lastresort.report.decision import validate_decision
+from lastresort.records.view import Fold
 from lastresort.report.markdown import markdown
 from lastresort.report.terminal import ladder_table
 from lastresort.systems.files import artefact_sha256, load_system
@@ -114,6 +117,33 @@ def _words(found: Climbed, seed: int) -> list[SuiteItem]:
     return [item for number in numbers for item in Words(name="general").draw(seed, number, number + 1)]
 
 
+def test_the_view_is_whole_after_every_event_of_a_gate_and_its_repairs(mended: Climbed, spoiled: Climbed) -> None:
+    for found, chosen in ((mended, "sft-adapter-scale0.5"), (spoiled, "sft-adapter")):
+        assert chosen_by_the_view(found)[-1] == chosen
+
+
+def chosen_by_the_view(found: Climbed) -> list[str]:
+    """The systems for which the rung sft stood in turn, while every view was whole; the last is that of the decision."""
+    fold, chosen, before = Fold(), list[str](), None
+    with Record.open(found.run, read_only=True) as record:
+        events = [event for _, event in record.since()]
+    for event in events:
+        fold.take(event)
+        seen = fold.view()
+        if seen is None or seen.decided:
+            continue
+        before = seen
+        RunView.model_validate(seen.as_json())
+        for rung in seen.rungs:
+            if rung.name == "sft" and rung.test is not None and rung.chosen not in chosen[-1:]:
+                chosen.append(str(rung.chosen))
+    assert before is not None
+    decided, last = found.decision.as_json(), before.as_json()
+    for key in ("rungs", "gate", "first_gate", "repairs", "retrieval"):
+        assert last[key] == decided[key], key
+    return chosen
+
+
 def test_where_no_repair_is_good_none_is_tested_and_all_is_as_it_was(spoiled: Climbed) -> None:
     decision = spoiled.decision.as_json()
     validate_decision(decision)
@@ -163,13 +193,25 @@ def _killed(*arguments: object) -> None:
 def test_a_second_rejection_leaves_all_as_it_was(tmp_path: Path, scripted: pytest.MonkeyPatch) -> None:
     """On the items of the second gate the repaired system is as bad as the first."""
     second = {"right": BROKEN, "adapter": '"lora_alpha": 16[,}]', "contains": "^Say: [a-z]+ 1 "}
-    decision = gated_climb(tmp_path, [*MENDED, second], task=ONE_SUITE, gate="quick").decision.as_json()
+    found = gated_climb(tmp_path, [*MENDED, second], task=ONE_SUITE, gate="quick")
+    decision = found.decision.as_json()
     validate_decision(decision)
     frozen = decision["repairs"][1]
     assert (frozen["frozen"], frozen["test"]["verdict"], frozen["gate"]["verdict"]) == (True, "MET", "REJECT")
     assert (decision["gate"]["system"], decision["gate"]["verdict"]) == ("sft-adapter", "REJECT")
     assert (decision["first_gate"], decision["winner"]["kind"], decision["meets_bar"]) == (None, "prompt", False)
+    assert chosen_by_the_view(found) == ["sft-adapter"]
     assert any("Its gate on fresh items says REJECT: the first stays" in why for why in reason_lines(decision))
+
+
+def test_a_repair_that_misses_the_bar_leaves_the_test_of_the_rung(tmp_path: Path, scripted: pytest.MonkeyPatch) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lastresort.after.repair.phase.goes_to_the_gate", lambda test, bar: False)
+        found = gated_climb(tmp_path, MENDED, task=ONE_SUITE, gate="quick")
+    decision = found.decision.as_json()
+    assert [(one["frozen"], one["gate"]) for one in decision["repairs"]] == [(False, None), (True, None), (False, None)]
+    assert chosen_by_the_view(found) == ["sft-adapter"]
+    assert (decision["rungs"][1]["chosen"], decision["rungs"][1]["gate"]) == ("sft-adapter", "REJECT")
 
 
 def test_there_is_one_phase_of_repairs_a_climb(tmp_path: Path, scripted: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from decision_support import decide
 from failure_modes_support import FEW, KEEP, Pupil, found_of
 from gate_report_support import gated
 from lastresort.gate.document import changed_most
@@ -19,7 +20,7 @@ from lastresort.records.decision import RunView
 from lastresort.records.gate import GateFindings
 from lastresort.report import failure_modes
 from lastresort.report.charts import dumbbell as dumbbell_chart
-from lastresort.report.decision import read_decision, write_decision
+from lastresort.report.decision import read_decision
 from lastresort.report.html import write_report
 from report_support import HOSTILE, make
 
@@ -121,7 +122,7 @@ def page(found: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> str
     run = make(tmp_path_factory.mktemp("page") / "run", "sft-met")
     decision = gated(read_decision(run).as_json(), "REJECT")
     assert found["verdict"] == "REJECT"
-    write_decision(run, RunView.model_validate(decision | {"gate": decision["gate"] | found}))
+    decide(run, RunView.model_validate(decision | {"gate": decision["gate"] | found}))
     return write_report(run).read_text("utf-8").replace("\u00a0", " ")
 
 
@@ -165,7 +166,7 @@ def test_long_answers_are_cut_and_the_rest_is_folded_away(page: str) -> None:
 
 def test_examples_are_text(tmp_path: Path) -> None:
     run = make(tmp_path / "run", "sft-met")
-    write_decision(run, RunView.model_validate(gated(read_decision(run).as_json())))
+    decide(run, RunView.model_validate(gated(read_decision(run).as_json())))
     text = write_report(run).read_text("utf-8")
     assert "<b>two</b>" not in text
     assert HOSTILE[:8] not in text

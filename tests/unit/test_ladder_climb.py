@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from climb_support import calls, comparable, reason_lines, scripted_task
+from decision_support import validate_decision
 from lastresort.app.climb import Climbed, climb
 from lastresort.climb.room import COUNTED_ANSWERS, max_new_tokens
 from lastresort.errors import InfrastructureError, TaskError
 from lastresort.records.record import Record
-from lastresort.report.decision import validate_decision
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system
 from lastresort.systems.running import open_answerer

@@ -13,6 +13,7 @@ import yaml
 import cost_support
 from climb_support import calls, comparable, reason_lines
 from cost_support import HOURLY_PRICE, OUTPUT_PRICE, PROMPT_PRICE, two_models
+from decision_support import validate_decision
 from lastresort.app.climb import Climbed, climb
 from lastresort.climb.break_even import Amount
 from lastresort.climb.costs import _one_off
@@ -21,7 +22,6 @@ from lastresort.errors import InfrastructureError, TaskError
 from lastresort.ladder import RUNGS
 from lastresort.records.events import SystemFrozen, TaskRead
 from lastresort.records.record import Record
-from lastresort.report.decision import validate_decision
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system
 from report_support import training_reached

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from climb_support import comparable, reason_lines, rows
+from decision_support import validate_decision
 from judge_support import ALWAYS_FIRST, APPROVER, FAIR, GARBAGE, judge_calls, write_judge
 from lastresort.app.climb import Climbed, climb
 from lastresort.app.dry_run import dry_run
@@ -21,7 +22,6 @@ from lastresort.errors import BudgetError, DataError, InfrastructureError, Prere
 from lastresort.records.events import AnswersJudged, BudgetSpent, JudgeChecked, ModelOpened
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
-from lastresort.report.decision import validate_decision
 from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task, load_task

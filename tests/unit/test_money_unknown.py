@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lastresort.climb.decision import fold_of
+from decision_support import decide
 from lastresort.records.decision import RunView
 from lastresort.records.events import JudgeCalls, ModelOpened, RewardsJudged, TaskRead
 from lastresort.records.measurement import Cost
 from lastresort.records.record import ItemScore, Measurement, Record
-from lastresort.report.decision import read_decision, write_decision
+from lastresort.records.view import fold_of
+from lastresort.report.decision import read_decision
 from lastresort.report.html import write_report
 from lastresort.report.markdown import markdown
 from lastresort.report.terminal import ladder_table
@@ -71,7 +72,7 @@ def test_reports_say_unknown(tmp_path: Path) -> None:
     found = read_decision(folder).as_json()
     found["rungs"][0]["cost"]["usd"] = None
     decision = RunView.model_validate(found)
-    write_decision(folder, decision)
+    decide(folder, decision)
     page = write_report(folder).read_text("utf-8").replace("\u00a0", " ")
     assert "and spent an unknown amount: the task sets no price" in page
     assert "no paid call" not in page

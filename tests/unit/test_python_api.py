@@ -19,10 +19,12 @@ from xml.etree import ElementTree
 import pytest
 
 import lastresort as lr
-from climb_support import rows, scripted_task, unfinish
+from climb_support import rows, scripted_task
 from lastresort.app.runs import Run
 from lastresort.app.runtime import SETTINGS, interrupt_on_sigterm, set_environment
 from lastresort.errors import DataError, InputError, TaskError
+from lastresort.records.events import RungTested
+from lastresort.records.record import Record
 from lastresort.report.notebook import gate_html
 from lastresort.types import Message, SilentProgress
 from logs_support import write_samples
@@ -107,12 +109,14 @@ def test_a_stopped_run_is_opened_and_resumed(tmp_path: Path) -> None:
     run = climbed(tmp_path)
     decided = run.decision
     run.report.unlink()
-    (run.folder / "decision.json").unlink()
-    unfinish(run.folder)
+    with Record.open(run.folder) as record:
+        tested = record.last(RungTested)
+        assert tested is not None
+        record.append(tested)
     again = lr.open_run(str(run.folder))
     assert not again.finished
-    assert "not finished" in again._repr_html_()
-    with pytest.raises(DataError, match=r"found no decision\.json"):
+    assert "Not decided yet" in again._repr_html_()
+    with pytest.raises(DataError, match="has gone on since"):
         again.decision  # noqa: B018
     assert again.resume().decision["rungs"] == decided["rungs"]
     with pytest.raises(DataError, match="found no record"):

@@ -11,7 +11,7 @@ from climb_support import scripted_task
 from lastresort.after.recheck.designs import Replacement, _with_new
 from lastresort.app.climb import climb
 from lastresort.errors import DataError, InfrastructureError, InputError, TaskError
-from lastresort.records.events import RecheckCounted, SystemFrozen
+from lastresort.records.events import RecheckCounted, RungTested, SystemFrozen
 from lastresort.records.record import Record
 from lastresort.report.recheck import RecheckDocument
 from lastresort.spec.task import load_task
@@ -250,8 +250,11 @@ def test_a_run_that_does_not_say_where_its_task_is_asks_for_it(tmp_path: Path, m
 
 
 def test_a_run_that_is_not_finished_is_refused(run: Path) -> None:
-    (run / "decision.json").unlink()
-    with pytest.raises(DataError, match=r"found no decision\.json, expected a finished run"):
+    with Record.open(run) as record:
+        tested = record.last(RungTested)
+        assert tested is not None
+        record.append(tested)
+    with pytest.raises(DataError, match=r"has not decided, or has gone on since, expected a run with a decision"):
         rechecked(run, new=newer(task_of(run), **right(0.6)))
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from climb_support import calls, comparable, in_words, reason_lines
+from decision_support import validate_decision
 from lastresort.app.climb import Climbed, climb
 from lastresort.app.dry_run import dry_run
 from lastresort.errors import DataError
 from lastresort.records.atomic import locked
 from lastresort.records.events import RungSearched, StoreBuilt
 from lastresort.records.record import Record
-from lastresort.report.decision import validate_decision
 from lastresort.rungs.retrieval.rung import RetrievalRung
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system

@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from climb_support import scripted_task, statement, unfinish
+from climb_gate_support import script_rungs
+from climb_support import scripted_task, statement
 from lastresort.app.climb import climb
+from lastresort.app.runs import Run
 from lastresort.app.watch import follow
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.workbench import StageWriter
-from lastresort.errors import DataError, InfrastructureError
+from lastresort.climb.workspace import newest_unfinished
+from lastresort.errors import DataError, InfrastructureError, TaskError
 from lastresort.records.decision import RunView
 from lastresort.records.events import (
     CandidateMeasured,
@@ -26,6 +29,7 @@ from lastresort.records.events import (
     RungTested,
     Stage,
     TaskRead,
+    WaysChosen,
 )
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.view import Fold, view
@@ -178,7 +182,7 @@ def test_a_run_that_was_cut_off_has_a_report(tmp_path: Path, capsys: pytest.Capt
     document = json.loads(capsys.readouterr().out)
     Draft202012Validator(schema_of("decision")).validate(document)
     assert (document["verdict"], document["answer"], document["winner"]) == (None, None, None)
-    with pytest.raises(DataError, match="found no decision"):
+    with pytest.raises(DataError, match="has not decided"):
         read_decision(run)
     assert command("watch", str(run)) == 0
     out, error = capsys.readouterr()
@@ -241,10 +245,37 @@ def test_a_stage_says_where_the_climb_is_and_how_long_it_takes(tmp_path: Path) -
         assert record.stage() == Stage(label="sft: measuring", rung="sft", done=1, spent_s=113.0, spent_usd=0.5)
 
 
-def test_a_resumed_run_is_unfinished_until_it_ends(tmp_path: Path) -> None:
-    from lastresort.climb.workspace import is_finished
+def test_a_finished_run_that_goes_on_and_is_killed_is_unfinished(tmp_path: Path) -> None:
+    """So says whoever asks: the run, whoever follows it, and a bare --resume."""
+    few = [{"right": 0.3}, {"right": 0.6, "contains": "(?s).*"}]
+    task = load_task(scripted_task(tmp_path / "task", quality=few, task={"ladder": ["prompting", "sft"]}))
+    run = climb(task, tmp_path / "runs" / "routing-1", until="prompting").run
+    assert (Run(run).finished, state_of(run)) == (True, "finished")
+    with pytest.raises(TaskError, match="no unfinished run"):
+        newest_unfinished(run.parent, "routing")
+    with pytest.MonkeyPatch.context() as patch:
+        script_rungs(patch, "sft")
+        patch.setattr("lastresort.climb.loop.run_test", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            climb(task, run, until="sft", gate="none")
+    assert (Run(run).finished, state_of(run), newest_unfinished(run.parent, "routing")) == (False, "stopped", run)
+    with pytest.MonkeyPatch.context() as patch:
+        script_rungs(patch, "sft")
+        climb(task, run, until="sft", gate="none")
+    assert (Run(run).finished, state_of(run)) == (True, "finished")
 
+
+def _killed(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_run_that_has_decided_and_is_to_be_compared_is_unfinished(tmp_path: Path) -> None:
     found = climb(load_task(task_of(tmp_path)), tmp_path / "run")
-    assert is_finished(found.run)
-    unfinish(found.run)
-    assert not is_finished(found.run)
+    with Record.open(found.run) as record:
+        record.append(WaysChosen(names=("lora", "qlora"), seeds=2))
+        assert standing(record).decided
+    assert (Run(found.run).finished, state_of(found.run)) == (False, "stopped")
+
+
+def state_of(run: Path) -> str:
+    return [sight.state for sight in follow(run)][-1]

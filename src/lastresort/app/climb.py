@@ -11,7 +11,7 @@ from pathlib import Path
 from lastresort.after.compare.compare import compare_ways
 from lastresort.after.compare.results import comparison_of, why_not_compared
 from lastresort.after.compare.ways import ComparisonRequest, settle_request
-from lastresort.after.repair.phase import after_repairs, first_gate_of, repairs_of
+from lastresort.after.repair.phase import after_repairs
 from lastresort.climb.budget import Budget
 from lastresort.climb.costs import break_even_entry
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
@@ -26,7 +26,7 @@ from lastresort.climb.workspace import LEDGER, held, shared_folder
 from lastresort.gate.in_climb import Mode, gate_of_decision, gated_artefact, run_first_gate, settle_mode
 from lastresort.gate.suite_table import check_further_suites
 from lastresort.records.decision import RunView
-from lastresort.records.decision_parts import BreakEven, RepairView
+from lastresort.records.decision_parts import BreakEven
 from lastresort.records.events import ClimbDecided, ClimbFinished
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Record
@@ -126,16 +126,13 @@ def _decide(
 ) -> RunView:
     """Write the winner and the decision, each whole or not at all."""
     task = bench.task
-    gate = gate_of_decision(bench.record, outcomes, conclusion.winner)
     decision = decision_of(
         task,
         bench.record,
         outcomes,
         conclusion,
         winner=_write_winner(bench, conclusion, outcomes),
-        gate=gate,
-        first_gate=first_gate_of(bench.record, gate),
-        repairs=[RepairView.model_validate(repair) for repair in repairs_of(bench.record)],
+        gate=gate_of_decision(bench.record, outcomes, conclusion.winner),
         extra_reasons=[
             *break_even.reasons(costs, task.goal),
             *extra_reasons(bench, prepared, conclusion, outcomes),

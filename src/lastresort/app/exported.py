@@ -33,7 +33,7 @@ from lastresort.records.events import (
     TrainingReached,
 )
 from lastresort.records.record import Record
-from lastresort.report.decision import read_decision
+from lastresort.report.decision import decision_in
 from lastresort.rungs.preference.items import (
     columns_of,
     render_preferences,
@@ -234,7 +234,7 @@ def of_climb(run: Path, rung: str | None = None, task_file: Path | None = None) 
     the record does not hold the rows.
     """
     with Record.open(run, read_only=True) as record:
-        decision = read_decision(run)
+        decision = decision_in(record)
         name, chosen = _chosen(run, record, decision, rung)
         system = load_system(run / "candidates" / name / chosen)
         trained, noted = _training(run, record, chosen)

@@ -32,7 +32,7 @@ class Run:
 
     @property
     def decision(self) -> dict[str, Any]:
-        """The decision with its evidence. Raises DataError where the run is not finished."""
+        """The decision with its evidence. Raises DataError where the run has not decided, or has gone on up since."""
         from lastresort.report.decision import read_decision
 
         return read_decision(self.folder).as_json()
@@ -87,9 +87,9 @@ class Run:
         return Run(start_climb(request, progress or SilentProgress()).run)
 
     def _repr_html_(self) -> str:
-        from lastresort.report.notebook import ladder_html, unfinished_html
+        from lastresort.report.notebook import ladder_html
 
-        return ladder_html(self.standing) if self.finished else unfinished_html(self.folder)
+        return ladder_html(self.standing)
 
 
 def _split(name: str) -> str:

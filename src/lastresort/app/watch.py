@@ -22,7 +22,7 @@ State = Literal["running", "stopped", "finished"]
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """new: events since the snapshot before; all so far in the first. view: None before the task was read. state: stopped where no
-    process is at work and nothing is decided.
+    process is at work on a run that has not finished.
     """
 
     new: tuple[Event, ...]
@@ -49,15 +49,13 @@ def follow(
             before, stage = stage, record.stage()
             view = fold.view()
             if not working:
-                yield Snapshot(tuple(event for _, event in new), view, stage, _end(view))
+                yield Snapshot(
+                    tuple(event for _, event in new), view, stage, "finished" if fold.finished else "stopped"
+                )
                 return
             if new or stage != before:
                 yield Snapshot(tuple(event for _, event in new), view, stage, "running")
             sleep(every_s)
-
-
-def _end(view: RunView | None) -> State:
-    return "finished" if view is not None and view.decided else "stopped"
 
 
 def _at_work(folder: Path) -> bool:

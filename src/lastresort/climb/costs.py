@@ -22,7 +22,6 @@ from lastresort.climb.break_even import (
     tokens_amount,
 )
 from lastresort.climb.decide import Cheapest, Rules, RungOutcome
-from lastresort.climb.decision import fold_of
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.workload import workload
 from lastresort.ladder import RUNGS, trains
@@ -30,6 +29,7 @@ from lastresort.models.protocol import is_endpoint
 from lastresort.records.decision_parts import BreakEven, CostPair, PricedSystem, SavingView, SharedItems
 from lastresort.records.events import SavingWeighed, SystemFrozen
 from lastresort.records.record import ItemScore, Record
+from lastresort.records.view import fold_of
 from lastresort.report.words.break_even import not_foretold
 from lastresort.report.words.skips import clause
 from lastresort.rungs.forecast import answering

@@ -10,25 +10,19 @@ from lastresort.climb.decide import Conclusion, RungOutcome
 from lastresort.climb.judging import judge_view
 from lastresort.records.decision import (
     EarlyWarning,
-    RetrievalView,
     RungView,
     RunProvenance,
     RunView,
     WinnerKind,
     WinnerView,
 )
-from lastresort.records.decision_parts import BreakEven, ComparedWay, RepairView
+from lastresort.records.decision_parts import BreakEven, ComparedWay
 from lastresort.records.document import ReuseView, Statement
-from lastresort.records.events import (
-    CeilingMeasured,
-    SearchesMeasured,
-    StoreBuilt,
-    TrainingReached,
-)
+from lastresort.records.events import TrainingReached
 from lastresort.records.gate import ClimbGate
 from lastresort.records.reasons import Change, Reason
 from lastresort.records.record import Record
-from lastresort.records.view import Fold, retrieval_view
+from lastresort.records.view import Fold, fold_of
 from lastresort.report.words import answer
 from lastresort.spec.task import Task
 from lastresort.train.watch.alarm import KEYS, measured, warning
@@ -52,11 +46,6 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else value
 
 
-def retrieval_of(record: Record) -> RetrievalView | None:
-    """None where no store was built."""
-    return retrieval_view(record.last(StoreBuilt), record.last(SearchesMeasured), record.last(CeilingMeasured))
-
-
 @dataclass(frozen=True, slots=True)
 class WinnerFolder:
     """What was written to winner/. path: relative to the run. sha256: over the folder's files."""
@@ -74,8 +63,6 @@ def decision_of(
     *,
     winner: WinnerFolder,
     gate: ClimbGate | None,
-    first_gate: ClimbGate | None,
-    repairs: Sequence[RepairView],
     extra_reasons: Sequence[Reason | Statement],
     would_change: Sequence[Change],
     compare: Sequence[ComparedWay],
@@ -103,12 +90,12 @@ def decision_of(
         ),
         would_change=tuple(answer.of_change(change) for change in would_change),
         judge=judge_view(task, record),
-        retrieval=retrieval_of(record),
+        retrieval=standing.retrieval,
         test_reuse=test_reuse,
         rungs=tuple(rung_of(standing, record, outcome) for outcome in outcomes),
         gate=gate,
-        first_gate=first_gate,
-        repairs=tuple(repairs),
+        first_gate=None if gate is None else standing.first_gate(gate.rung),
+        repairs=standing.repairs,
         compare=tuple(compare),
         break_even=break_even,
         winner=WinnerView(kind=winner.kind, path=winner.path, held=conclusion.held, sha256=winner.sha256),
@@ -126,11 +113,3 @@ def rung_of(standing: Fold, record: Record, outcome: RungOutcome) -> RungView:
         skipped=outcome.skipped,
     )
     return found.replaced(early_warnings=early_warnings(record, outcome.rung))
-
-
-def fold_of(record: Record) -> Fold:
-    """What the events of a run say so far."""
-    fold = Fold()
-    for _, event in record.since():
-        fold.take(event)
-    return fold

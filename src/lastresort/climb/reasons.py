@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
-from lastresort.climb.decision import retrieval_of
 from lastresort.climb.judging import judge_view
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.duplicates import normalised
@@ -42,6 +41,7 @@ from lastresort.records.reasons import (
     SkippedRung,
 )
 from lastresort.records.record import Measurement, Record
+from lastresort.records.view import fold_of
 from lastresort.report.words import judge, retrieval
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.staleness import stale_weights
@@ -89,7 +89,7 @@ def extra_reasons(
     """What else a reader must know: paired comparison, what was searched, thin data, leaks, and what was not checked."""
     reasons: list[Reason | Statement] = [
         *judge.reasons(judge_view(bench.task, bench.record)),
-        *retrieval.reasons(retrieval_of(bench.record)),
+        *retrieval.reasons(fold_of(bench.record).retrieval),
     ]
     reasons += inputs_in_documents(bench, prepared.split.test)
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]

@@ -10,9 +10,10 @@ from pathlib import Path
 from lastresort.errors import InputError, PrerequisiteError, StoppedError, TaskError
 from lastresort.records import atomic as lock
 from lastresort.records.document import ReuseView
-from lastresort.records.events import ClimbFinished, ModelOpened
+from lastresort.records.events import ModelOpened
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import FILE_NAME, Record
+from lastresort.records.view import fold_of
 from lastresort.report.words.reuse import of_reuse
 from lastresort.types import Example
 
@@ -35,25 +36,26 @@ def new_run(runs: Path, task: str) -> Path:
 
 def newest_unfinished(runs: Path, task: str) -> Path:
     """The newest run of the task that has not finished. Raises TaskError where there is none."""
-    found = [
+    numbered = [
         (number, path)
         for path in runs.glob(f"{task}-*")
-        if (number := run_number(path, task)) is not None and (path / FILE_NAME).is_file() and not is_finished(path)
+        if (number := run_number(path, task)) is not None and (path / FILE_NAME).is_file()
     ]
-    if not found:
+    found = next((path for _, path in sorted(numbered, reverse=True) if not is_finished(path)), None)
+    if found is None:
         raise TaskError(
             f"no unfinished run of task {task}",
             where=f"{runs}/",
             expected="a run to resume",
             remedy="Start one with `lastresort climb TASK`, or name the run: --resume RUN also takes a finished one further up.",
         )
-    return max(found)[1]
+    return found
 
 
 def is_finished(run: Path) -> bool:
-    """Whether the run's climb came to its end. Raises DataError where there is no run."""
+    """Whether the run's climb came to its end and has not gone on since. Raises DataError where there is no run."""
     with Record.open(run, read_only=True) as record:
-        return record.last(ClimbFinished) is not None
+        return fold_of(record).finished
 
 
 def run_number(path: Path, task: str) -> int | None:
@@ -70,7 +72,7 @@ def shared_folder(run: Path) -> Path:
 
 @contextmanager
 def withdrawn_if_refused(run: Path, *, made_here: bool) -> Iterator[None]:
-    """Take a run back whose input is refused before it began, so that nothing half-written is left to resume.
+    """Delete a new run if its input is refused before it starts.
 
     made_here: whether this command made the folder; another one is left as it is.
     """

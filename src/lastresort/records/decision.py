@@ -28,6 +28,7 @@ from lastresort.records.measurement import BarTest, Cost, DevScore
 from lastresort.types import GateVerdict, Outcome
 
 VERSION: Literal[9] = 9
+FILE_NAME = "decision.json"  # in the folder of a run
 
 
 class CandidateView(JsonDocument):

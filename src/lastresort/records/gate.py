@@ -19,7 +19,7 @@ from lastresort.records.document import (
     Sha256,
     Share,
 )
-from lastresort.types import GateVerdict, Outcome, Unit
+from lastresort.types import GateVerdict, Judgement, Outcome, Unit
 
 VERSION: Literal[4] = 4  # of gate.json
 GENERAL = "general"
@@ -360,6 +360,16 @@ class GateDocument(GateFindings, _Alone):
     """
 
     test_reuse: ReuseView | None
+
+
+def stands(first: GateVerdict, first_test: Judgement, second: GateVerdict, second_test: Judgement) -> bool:
+    """Whether the repaired system takes the place of the first. first, second: verdicts of their gates.
+
+    SHIP always does. HOLD does in place of a rejected one; in place of a held one where its test of the bar says no less.
+    """
+    if second != "HOLD" or first == "REJECT":
+        return second != "REJECT"
+    return second_test.outcome == first_test.outcome or second_test.outcome == "MET"
 
 
 def lost_in_general(suites: Sequence[SuiteFound]) -> float:

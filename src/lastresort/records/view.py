@@ -1,4 +1,4 @@
-"""Events -> how a run stands: valid at every moment, also of a run that is still at work or was killed. Pure.
+"""Fold events into the state of a run. Works for running and killed runs too.
 
 Once the run has decided, its dump is `decision.json`.
 """
@@ -21,19 +21,24 @@ from lastresort.records.decision import (
     SearchView,
     StoreView,
 )
-from lastresort.records.decision_parts import ComparedWay
+from lastresort.records.decision_parts import ComparedWay, RepairView, SecondGate, SecondGateMeasure
 from lastresort.records.document import Statement
 from lastresort.records.events import (
     BaseAnswered,
     CandidateMeasured,
     CeilingMeasured,
     ClimbDecided,
+    ClimbFinished,
     ErrorShared,
     Event,
+    FullRateChosen,
+    GateChosen,
     GateRun,
     ModelOpened,
     OfRung,
+    OfWay,
     RepairTested,
+    RepairTried,
     ReplayMade,
     RewardsJudged,
     RungGivenUp,
@@ -45,10 +50,13 @@ from lastresort.records.events import (
     StoreBuilt,
     TaskRead,
     TrainingReached,
+    WaysChosen,
     WaysCompared,
+    WaysRefused,
 )
-from lastresort.records.gate import ClimbGate
+from lastresort.records.gate import ClimbGate, stands
 from lastresort.records.measurement import BarTest, Cost, DevScore
+from lastresort.records.record import Record
 from lastresort.types import GateVerdict, Judgement
 
 DEV = "dev["  # how the splits begin that are stretches of dev
@@ -59,36 +67,96 @@ Made = ReplayMade | SamplesPaired | BaseAnswered
 
 @dataclass
 class _Rung:
-    """What the events say of a rung. measured: the newest of every candidate and split. trained: seconds of each training.
-
-    rewarded: by what was asked.
+    """What the events say of a rung. measured: the newest of every candidate and split. gates: by system. trained: seconds of each
+    training. rewarded: by what was asked. tried: repairs, by their key; one that was tried again counts once.
     """
 
     measured: dict[tuple[str, str], CandidateMeasured] = field(default_factory=dict)
     skipped: Statement | None = None
     searched: RungSearched | None = None
-    tested: tuple[str, Judgement] | None = None
+    tested: RungTested | None = None
+    repaired: RepairTested | None = None
     gates: dict[str, ClimbGate] = field(default_factory=dict)
     trained: dict[str, float] = field(default_factory=dict)
     made: list[Made] = field(default_factory=list)
     rewarded: dict[str, RewardsJudged] = field(default_factory=dict)
+    tried: dict[str, RepairTried] = field(default_factory=dict)
+
+    @property
+    def standing(self) -> RungTested | RepairTested | None:
+        """The test of the system that the rung stands for: the repaired one once its own gate has put it in place of the first."""
+        return self.repaired if self._is_repaired else self.tested
+
+    @property
+    def _is_repaired(self) -> bool:
+        if self.tested is None or self.repaired is None:
+            return False
+        first, second = self.gates.get(self.tested.system), self.gates.get(self.repaired.system)
+        if first is None or second is None:
+            return False
+        return stands(first.verdict, self.tested.judgement, second.verdict, self.repaired.judgement)
+
+    @property
+    def gate(self) -> ClimbGate | None:
+        """Of the system that the rung stands for."""
+        return None if self.standing is None else self.gates.get(self.standing.system)
+
+    @property
+    def first_gate(self) -> ClimbGate | None:
+        """The gate that led to repairs, where the repaired system took the place of the first."""
+        return self.gates.get(self.tested.system) if self.tested is not None and self._is_repaired else None
 
 
 @dataclass
 class Fold:
-    """The fold, event by event, for those who follow a run."""
+    """The fold, event by event, for those who follow a run.
+
+    gated: the rung whose system was gated last. decided: the decision, until a rung goes on. finished: everything is written, and
+    no rung, gate or comparison went on since.
+    """
 
     task: dict[str, Any] | None = None
     r: int = 1
     price_known: bool = True
     rungs: dict[str, _Rung] = field(default_factory=dict)
-    gate: ClimbGate | None = None
-    first_gate: ClimbGate | None = None
+    gated: str | None = None
     store: StoreBuilt | None = None
     searches: SearchesMeasured | None = None
     ceiling: CeilingMeasured | None = None
     compare: tuple[ComparedWay, ...] = ()
     decided: RunView | None = None
+    finished: bool = False
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> Fold:
+        fold = cls()
+        for event in events:
+            fold.take(event)
+        return fold
+
+    @property
+    def repairs(self) -> tuple[RepairView, ...]:
+        """All that were tried, rung by rung, in that order."""
+        return tuple(_repair(rung, tried) for rung in self.rungs.values() for tried in rung.tried.values())
+
+    @property
+    def retrieval(self) -> RetrievalView | None:
+        """None where no store was built."""
+        if self.store is None:
+            return None
+        searches = () if self.searches is None else self.searches.searches
+        return RetrievalView(
+            store=StoreView(**self.store.model_dump(include=set(StoreView.model_fields))),
+            searches=tuple(
+                SearchView(**search.model_dump(mode="json", include=set(SearchView.model_fields)))
+                for search in searches
+            ),
+            ceiling=None if self.ceiling is None else _ceiling(self.ceiling),
+        )
+
+    def first_gate(self, rung: str) -> ClimbGate | None:
+        """The gate that led to repairs, where the system that stands for the rung is a repaired one."""
+        return self.rung(rung).first_gate
 
     def rung(self, name: str) -> _Rung:
         return self.rungs.setdefault(name, _Rung())
@@ -145,10 +213,12 @@ class Fold:
 
 def view(events: Iterable[Event]) -> RunView | None:
     """How the run stands after these events; None before it has read its task."""
-    fold = Fold()
-    for event in events:
-        fold.take(event)
-    return fold.view()
+    return Fold.of(events).view()
+
+
+def fold_of(record: Record) -> Fold:
+    """What the events of a run say so far."""
+    return Fold.of(event for _, event in record.since())
 
 
 def _take(run: Fold, event: Event) -> None:
@@ -166,13 +236,17 @@ def _take(run: Fold, event: Event) -> None:
         case CeilingMeasured():
             run.ceiling = event
         case GateRun():
-            run.first_gate = run.gate if event.repaired else None
-            run.gate = event.gate
+            run.gated = event.gate.rung
             run.rung(event.gate.rung).gates[event.gate.system] = event.gate
+            run.decided, run.finished = None, False
         case WaysCompared():
-            run.compare = event.ways
+            run.compare, run.finished = event.ways, False
+        case GateChosen() | WaysChosen() | WaysRefused() | FullRateChosen() | OfWay():
+            run.finished = False
         case ClimbDecided():
-            run.decided = event.decision
+            run.decided, run.finished = event.decision, False
+        case ClimbFinished():
+            run.finished = True
         case _:
             _take_of_rung(run, event)
 
@@ -181,6 +255,7 @@ def _take_of_rung(run: Fold, event: Event) -> None:
     """Anything that a rung does opens a decision that was made before: the climb goes on."""
     if not isinstance(event, OfRung) or event.rung not in _ladder(run):
         return
+    run.decided, run.finished = None, False
     match event:
         case CandidateMeasured():
             measured, place = run.rung(event.rung).measured, (event.candidate, event.split)
@@ -191,8 +266,12 @@ def _take_of_rung(run: Fold, event: Event) -> None:
             run.rung(event.rung).skipped = event.reason
         case RungSearched():
             run.rung(event.rung).searched = event
-        case RungTested() | RepairTested():
-            run.rung(event.rung).tested = event.system, event.judgement
+        case RungTested():
+            run.rung(event.rung).tested = event
+        case RepairTested():
+            run.rung(event.rung).repaired = event
+        case RepairTried():
+            run.rung(event.rung).tried[event.key] = event
         case TrainingReached():
             run.rung(event.rung).trained[event.candidate] = event.seconds
         case ReplayMade() | SamplesPaired() | BaseAnswered():
@@ -200,8 +279,7 @@ def _take_of_rung(run: Fold, event: Event) -> None:
         case RewardsJudged():
             run.rung(event.rung).rewarded[event.asked] = event
         case _:
-            return
-    run.decided = None
+            pass
 
 
 def _ladder(run: Fold) -> Sequence[str]:
@@ -211,7 +289,7 @@ def _ladder(run: Fold) -> Sequence[str]:
 def _standing(run: Fold) -> RunView | None:
     if run.task is None:
         return None
-    task = run.task
+    task, gated = run.task, None if run.gated is None else run.rung(run.gated)
     return RunView(
         task=task["task"],
         goal=task["goal"],
@@ -228,12 +306,12 @@ def _standing(run: Fold) -> RunView | None:
         reasons=(),
         would_change=(),
         judge=None,
-        retrieval=_retrieval(run),
+        retrieval=run.retrieval,
         test_reuse=None,
         rungs=tuple(_rung(run, name) for name in _ladder(run) if name in run.rungs),
-        gate=run.gate,
-        first_gate=run.first_gate,
-        repairs=(),
+        gate=None if gated is None else gated.gate,
+        first_gate=None if gated is None else gated.first_gate,
+        repairs=run.repairs,
         compare=run.compare,
         break_even=None,
         winner=None,
@@ -246,12 +324,58 @@ def _knowledge(ceiling: CeilingMeasured | None) -> frozenset[str] | None:
 
 
 def _rung(run: Fold, name: str) -> RungView:
-    """As far as the events tell: the system that was tested last, or that the search chose."""
+    """As far as the events tell: the system that was tested, or that the search chose."""
     rung = run.rung(name)
-    system, test = rung.tested or (None if rung.searched is None else rung.searched.chosen, None)
-    gate = rung.gates.get(system or "")
+    tested, gate = rung.standing, rung.gate
+    chosen = None if rung.searched is None else rung.searched.chosen
     return run.rung_view(
-        name, system=system, test=test, gate=None if gate is None else gate.verdict, skipped=rung.skipped
+        name,
+        system=chosen if tested is None else tested.system,
+        test=None if tested is None else tested.judgement,
+        gate=None if gate is None else gate.verdict,
+        skipped=rung.skipped,
+    )
+
+
+def _repair(rung: _Rung, tried: RepairTried) -> RepairView:
+    tested = rung.repaired if rung.repaired is not None and rung.repaired.system == tried.system else None
+    second = None if tested is None else rung.gates.get(tested.system)
+    return RepairView(
+        rung=tried.rung,
+        kind=tried.repair,
+        setting=tried.setting,
+        system=tried.system,
+        dev=tried.dev,
+        measures=tried.measures,
+        good=tried.good,
+        why=tried.why,
+        frozen=tested is not None,
+        test=None if tested is None else BarTest.of(tested.judgement),
+        gate=None if second is None else _second_gate(second),
+    )
+
+
+def _second_gate(gate: ClimbGate) -> SecondGate:
+    return SecondGate(
+        verdict=gate.verdict,
+        mode=gate.mode,
+        seed=gate.seed,
+        alpha=gate.alpha,
+        artefact_sha256=gate.artefact_sha256,
+        reasons=gate.reasons,
+        measures=tuple(
+            SecondGateMeasure(
+                name=suite.name,
+                verdict=suite.verdict,
+                base=suite.base,
+                tuned=suite.tuned,
+                difference=suite.difference,
+                interval=suite.interval,
+                margin=suite.margin,
+                n=suite.n,
+            )
+            for suite in gate.suites
+        ),
     )
 
 
@@ -285,26 +409,6 @@ def _failures(stretches: Sequence[CandidateMeasured], knowledge: frozenset[str] 
         format=len({name for one in stretches for name in one.ill_formed}),
         knowledge=None if knowledge is None else lacking,
         other=len(wrong) - lacking,
-    )
-
-
-def _retrieval(run: Fold) -> RetrievalView | None:
-    return retrieval_view(run.store, run.searches, run.ceiling)
-
-
-def retrieval_view(
-    store: StoreBuilt | None, searches: SearchesMeasured | None, ceiling: CeilingMeasured | None
-) -> RetrievalView | None:
-    """None where no store was built."""
-    if store is None:
-        return None
-    return RetrievalView(
-        store=StoreView(**store.model_dump(include=set(StoreView.model_fields))),
-        searches=tuple(
-            SearchView(**search.model_dump(mode="json", include=set(SearchView.model_fields)))
-            for search in (() if searches is None else searches.searches)
-        ),
-        ceiling=None if ceiling is None else _ceiling(ceiling),
     )
 
 

@@ -1,94 +1,73 @@
-"""`decision.json`: checked when it is written and when it is read; and how a run stands that has not written one."""
+"""`decision.json`: checked when it is written. The record is what a decision is read from; the file is its copy for others."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from lastresort.errors import ContractError, DataError
-from lastresort.records.decision import VERSION, RunView
+from lastresort.records.atomic import is_held
+from lastresort.records.decision import FILE_NAME, RunView
 from lastresort.records.record import Record
-from lastresort.records.view import view
-from lastresort.report.schema import write_document
-from lastresort.systems.running import DECISION as FILE_NAME
-
-
-def validate_decision(document: object) -> RunView:
-    """The decision in a JSON document. Raises ContractError, naming the first fault: of its shape, else of its coherence."""
-    try:
-        found = RunView.model_validate_json(json.dumps(document, allow_nan=False), strict=True)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
-        raise _no_decision(f'found at key "${place}" a fault: {fault["msg"]}') from error
-    except (TypeError, ValueError) as error:
-        raise _no_decision(f"found a value that is no JSON ({error})") from error
-    if isinstance(document, Mapping) and "schema" not in document:  # its default is for those who make one
-        raise _no_decision('found at key "$.schema" a fault: Field required')
-    _refuse_incoherent(found)
-    return found
+from lastresort.records.view import fold_of
+from lastresort.report.schema import text_of, write_document
 
 
 def write_decision(folder: Path, decision: RunView) -> Path:
     """Write `decision.json` of a run, whole or not at all. Raises ContractError unless the decision is coherent."""
-    _refuse_incoherent(decision)
+    refuse_incoherent(decision)
     return write_document(folder / FILE_NAME, decision)
 
 
-def read_decision(folder: Path) -> RunView:
-    """The decision of a finished run. Raises DataError if it is missing, damaged, or of another version."""
+def restore_decision(folder: Path, decision: RunView) -> None:
+    """Write `decision.json` again where it is missing or is another, as after a kill between record and file.
+
+    Leaves it to the process that climbs the run, where there is one.
+    """
     path = folder / FILE_NAME
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    if is_held(folder) or (path.is_file() and path.read_bytes() == text_of(decision).encode()):
+        return
+    write_decision(folder, decision)
+
+
+def decision_in(record: Record) -> RunView:
+    """The decision of a run. Raises DataError where it has none, or has gone on up since."""
+    found = fold_of(record).decided
+    if found is None:
         raise DataError(
-            f"found no {FILE_NAME}",
-            where=str(folder),
-            expected="a finished run",
-            remedy="Finish it with `lastresort climb TASK --resume`.",
-        ) from None
-    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or a number that Python does not read
-        raise _unreadable(path, f"found no JSON ({error})") from error
-    version = document.get("schema") if isinstance(document, dict) else None
-    if isinstance(version, int) and version != VERSION:
-        newer = version > VERSION
-        raise DataError(
-            f"found schema version {version}",
-            where=f'{path}, key "schema"',
-            expected=str(VERSION),
-            remedy="It was written by a newer lastresort: upgrade this one."
-            if newer
-            else "It was written by an older lastresort: use that one, or climb again.",
+            "the run has not decided, or has gone on since",
+            where=str(record.folder),
+            expected="a run with a decision",
+            remedy=f"Finish it with `lastresort climb TASK --resume {record.folder}`.",
         )
-    try:
-        return validate_decision(document)
-    except ContractError as error:
-        raise _unreadable(path, error.found) from error
+    return found
+
+
+def read_decision(folder: Path) -> RunView:
+    """The same of the run in this folder. Raises DataError also where there is no run."""
+    with Record.open(folder, read_only=True) as record:
+        return decision_in(record)
 
 
 def read_view(folder: Path) -> RunView:
     """How a run stands: its decision, or before it has one what its record says so far.
 
-    Raises DataError where there is no run, it has not read its task, or its decision is damaged.
+    Raises DataError where there is no run, or it has not read its task.
     """
     with Record.open(folder, read_only=True) as record:
-        found = view(event for _, event in record.since())
-    if found is not None and not found.decided:
-        return found
-    if found is None and not (folder / FILE_NAME).is_file():
+        found = fold_of(record).view()
+    if found is None:
         raise DataError(
             "the run has not read its task yet",
             where=str(folder),
             expected="a run that has begun",
             remedy="Look again in a moment, or start it with `lastresort climb TASK`.",
         )
-    return read_decision(folder)
+    return found
 
 
-def _refuse_incoherent(decision: RunView) -> None:
+def refuse_incoherent(decision: RunView) -> None:
+    """Raises ContractError, naming the first fault."""
     fault = next(_incoherent(decision), None)
     if fault is not None:
         raise _no_decision(fault)
@@ -169,12 +148,3 @@ def _incoherent_costs(found: RunView, rungs: list[str]) -> Iterator[str]:
 
 def _no_decision(fault: str) -> ContractError:
     return ContractError(fault, where=FILE_NAME, expected="a decision as in decision_schema.json")
-
-
-def _unreadable(path: Path, found: str) -> DataError:
-    return DataError(
-        found,
-        where=str(path),
-        expected="a decision written by lastresort",
-        remedy="Delete it and run `lastresort climb TASK --resume`, which rewrites it from the record.",
-    )

@@ -21,7 +21,7 @@ from lastresort.report.charts.cost import cost_chart
 from lastresort.report.charts.early_warnings import early_chart, most_followed
 from lastresort.report.charts.loss import drawn_figure, loss_chart, went_furthest
 from lastresort.report.charts.tradeoff import tradeoff_chart
-from lastresort.report.decision import read_view
+from lastresort.report.decision import read_view, restore_decision
 from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.story import RungStory, Story, gather
@@ -107,11 +107,13 @@ _VISIBLE = {
 
 
 def write_report(folder: Path) -> Path:
-    """Draw `report.html` from record.sqlite and decision.json of a run; of one that has not decided, from the record alone.
+    """Draw `report.html` from the record of a run, and restore its decision.json where that is missing or another.
 
-    Raises DataError if one of them is missing or damaged, InfrastructureError if the disk refuses.
+    Raises DataError if there is no record or it is damaged, InfrastructureError if the disk refuses.
     """
     decision = read_view(folder)
+    if decision.decided:
+        restore_decision(folder, decision)
     with Record.open(folder, read_only=True) as record:
         story = gather(record, decision)
     path = folder / FILE_NAME

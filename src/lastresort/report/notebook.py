@@ -9,7 +9,6 @@ import base64
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 
 from markupsafe import Markup, escape
 
@@ -28,7 +27,7 @@ MARGIN = 10
 
 
 def ladder_html(decision: RunView) -> str:
-    """The answer and the ladder of a finished run."""
+    """The answer and the ladder of a run, finished or not."""
     scale, bar = ladder_chart.axis_of(decision), decision.bar
     rows = [(rung.name, ladder_chart.strip(rung.test, bar, scale), _tested(rung.test)) for rung in decision.rungs]
     label = f"The ladder of {decision.task}"
@@ -57,10 +56,6 @@ def gate_html(gate: GateFindings) -> str:
 def plan_html(answer: str, picture: str) -> str:
     """picture: an SVG that stands alone."""
     return _shown(answer, picture)
-
-
-def unfinished_html(folder: Path) -> str:
-    return _shown(f"{folder} is not finished: it has not decided yet.")
 
 
 def _tested(test: BarTest | None) -> str:

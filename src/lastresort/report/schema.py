@@ -19,5 +19,9 @@ def schema_of(name: str) -> JsonObject:
 
 def write_document(path: Path, document: JsonDocument) -> Path:
     """Whole or not at all."""
-    write_atomically(path, json.dumps(document.as_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(path, text_of(document))
     return path
+
+
+def text_of(document: JsonDocument) -> str:
+    return json.dumps(document.as_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

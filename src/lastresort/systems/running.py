@@ -12,13 +12,12 @@ from lastresort.errors import DataError, InputError
 from lastresort.models.open import open_model
 from lastresort.models.protocol import OnAnswer
 from lastresort.records.atomic import disk_errors, settle_folder
+from lastresort.records.decision import FILE_NAME as DECISION
 from lastresort.stop import Stop
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import FILE, folder_sha256, load_system
 from lastresort.systems.system import System
 from lastresort.types import Answer, Message
-
-DECISION = "decision.json"  # of a run, beside the folder of its winner
 
 
 class Running(Protocol):

@@ -16,7 +16,7 @@ from lastresort.records.decision import RunView
 from lastresort.records.events import FilesRead, TaskRead
 from lastresort.records.measurement import BarTest, ItemScore
 from lastresort.records.record import Record
-from lastresort.report.decision import read_decision
+from lastresort.report.decision import decision_in
 from lastresort.spec.document import YamlDocument
 from lastresort.spec.task import Task, task_of
 from lastresort.systems.files import load_system
@@ -78,7 +78,7 @@ def open_finished(run: Path, record: Record, task_file: Path | None = None) -> F
     Raises DataError where the run is not finished, another version wrote it, or its examples are not those that it tested on;
     InputError or TaskError where the task file cannot be found.
     """
-    decision = read_decision(run)
+    decision = decision_in(record)
     path, noted, prepared = read_again(run, record, task_file, without=_UNUSED)
     order = tuple(order_of_test(prepared.split.test))
     tested = {rung.name: rung.chosen for rung in decision.rungs if rung.test is not None and rung.chosen is not None}

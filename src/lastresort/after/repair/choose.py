@@ -87,16 +87,6 @@ def goes_to_the_gate(test: Judgement, bar: float) -> bool:
     return test.outcome == "MET" or (test.outcome == "UNDECIDED" and test.score >= bar)
 
 
-def stands(first: str, first_test: Judgement, second: str, second_test: Judgement) -> bool:
-    """Whether the repaired system takes the place of the first. first, second: verdicts of their gates.
-
-    SHIP always does. HOLD does in place of a rejected one; in place of a held one where its test of the bar says no less.
-    """
-    if second != "HOLD" or first == "REJECT":
-        return second != "REJECT"
-    return second_test.outcome == first_test.outcome or second_test.outcome == "MET"
-
-
 REPAIR_SEED = -2  # which no gate and no pilot uses
 POWER = 0.8  # unused: no size is planned
 

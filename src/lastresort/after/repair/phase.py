@@ -15,7 +15,6 @@ from lastresort.after.repair.choose import (
     best,
     faults,
     goes_to_the_gate,
-    stands,
     why_good,
 )
 from lastresort.climb.budget import over_time
@@ -26,7 +25,7 @@ from lastresort.errors import CandidateError
 from lastresort.evals.measure import mean_score
 from lastresort.gate.in_climb import Mode, best_prompt, gating_of, recorded_gate, run_second_gate
 from lastresort.gate.verdict.repairable import UNTRAINED, Kind, RepairNeed, repairs_after
-from lastresort.records.decision_parts import RepairView, SecondGate, SecondGateMeasure
+from lastresort.records.decision_parts import RepairView
 from lastresort.records.events import (
     RepairPostponed,
     RepairsBegun,
@@ -35,10 +34,11 @@ from lastresort.records.events import (
     TrainingReached,
     repair_key,
 )
-from lastresort.records.gate import ClimbGate
-from lastresort.records.measurement import BarTest, DevScore
+from lastresort.records.gate import ClimbGate, stands
+from lastresort.records.measurement import DevScore
 from lastresort.records.reasons import RepairsTried
-from lastresort.records.record import ItemScore, Record
+from lastresort.records.record import ItemScore
+from lastresort.records.view import fold_of
 from lastresort.report.words.answer import line, of_reason
 from lastresort.report.words.skips import clause
 from lastresort.rungs.rung import Rung, Workbench, find_rung
@@ -47,64 +47,6 @@ from lastresort.rungs.tuning import constrain, on_dev
 from lastresort.systems.files import load_system
 from lastresort.systems.system import System
 from lastresort.types import GateVerdict
-
-
-def repairs_of(record: Record) -> tuple[RepairView, ...]:
-    """The `repairs` of a decision: all that were tried, in that order. One that was tried again counts once."""
-    newest = {tried.key: tried for tried in record.all(RepairTried)}
-    return tuple(_view(record, tried) for tried in newest.values())
-
-
-def _view(record: Record, tried: RepairTried) -> RepairView:
-    tested = record.last(RepairTested, tried.rung)
-    frozen = tested is not None and tested.system == tried.system
-    second = recorded_gate(record, tried.rung, tried.system) if frozen else None
-    return RepairView(
-        rung=tried.rung,
-        kind=tried.repair,
-        setting=tried.setting,
-        system=tried.system,
-        dev=tried.dev,
-        measures=tried.measures,
-        good=tried.good,
-        why=tried.why,
-        frozen=frozen,
-        test=BarTest.of(tested.judgement) if tested is not None and frozen else None,
-        gate=None if second is None else _second_gate(second),
-    )
-
-
-def _second_gate(gate: ClimbGate) -> SecondGate:
-    measures = (
-        SecondGateMeasure(
-            name=suite.name,
-            verdict=suite.verdict,
-            base=suite.base,
-            tuned=suite.tuned,
-            difference=suite.difference,
-            interval=suite.interval,
-            margin=suite.margin,
-            n=suite.n,
-        )
-        for suite in gate.suites
-    )
-    return SecondGate(
-        verdict=gate.verdict,
-        mode=gate.mode,
-        seed=gate.seed,
-        alpha=gate.alpha,
-        artefact_sha256=gate.artefact_sha256,
-        reasons=gate.reasons,
-        measures=tuple(measures),
-    )
-
-
-def first_gate_of(record: Record, gate: ClimbGate | None) -> ClimbGate | None:
-    """The gate that led to repairs, where `gate`, which the decision shows, is that of the repaired system; None otherwise."""
-    begun = record.last(RepairsBegun)
-    if begun is None or gate is None or gate.rung != begun.rung or gate.system == begun.system:
-        return None
-    return recorded_gate(record, begun.rung, begun.system)
 
 
 def result_of(rung: str, repairs: Sequence[RepairView], first: GateVerdict, *, wins: bool) -> RepairsTried:
@@ -225,7 +167,7 @@ def after_repairs(
         bench.record.append(RepairsBegun(rung=gated.rung, system=str(gated.system), **asdict(needed)))
     chosen = best(_tried(bench, prepared, outcomes, gated, needed))
     found = gated if chosen is None else _tested(bench, prepared, outcomes, gated, chosen, first)
-    result = result_of(gated.rung, repairs_of(bench.record), first.verdict, wins=found is not gated)
+    result = result_of(gated.rung, fold_of(bench.record).repairs, first.verdict, wins=found is not gated)
     bench.progress.say(line(of_reason(result)))
     return replace(found, repairs=result)
 
