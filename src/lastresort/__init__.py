@@ -112,9 +112,9 @@ def climb(
 @_Command
 def gate(
     task: str | Path | Task | None = None,
-    tuned: str | None = None,
+    tuned: str | Path | None = None,
     *,
-    base: str | None = None,
+    base: str | Path | None = None,
     quick: bool = False,
     seed: int = 0,
     from_logs: tuple[str | Path, str | Path] | None = None,
@@ -169,7 +169,7 @@ def train(
         return use_case.train(request, shown, stop or NEVER)
 
 
-def plan(model: str, **options: Any) -> Plan:
+def plan(model: str | Path, **options: Any) -> Plan:
     """Forecast memory, time and cost of a training. Nothing is loaded or downloaded.
 
     model: a name from the catalogue, a folder, a .gguf file, or a hub id. options: those of `lastresort plan`, such as
