@@ -12,8 +12,10 @@ from rich import progress as rich_progress
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from lastresort.app.runtime import stop_on_sigterm
 from lastresort.cli.terminal import escaped, print_document, print_note, print_text, safe_text
 from lastresort.records.document import JsonDocument
+from lastresort.stop import Stop
 from lastresort.types import Progress
 
 LINE_EVERY_S = 15.0
@@ -60,6 +62,13 @@ def progress() -> Iterator[Progress]:
         transient=True,
     ) as bar:
         yield BarProgress(bar)
+
+
+@contextmanager
+def stoppable() -> Iterator[tuple[Progress, Stop]]:
+    """The progress of a command that takes long, and the stop that a first SIGTERM asks for."""
+    with progress() as shown, stop_on_sigterm() as stop:
+        yield shown, stop
 
 
 class BarProgress:
