@@ -4,8 +4,8 @@
 
     run = lr.climb("task.yaml")
 
-Each function is the command of the same name (docs/python.md). Importing the package does not load torch. A function loads what
-it needs when it is called.
+The functions are what the commands of these names run (docs/python.md). Importing the package does not load torch. A function
+loads what it needs when it is called.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ class _Command(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._function(*args, **kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> _Command[P, R]:
+        return self  # has it only so that `help` shows a function
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._folder, name)
@@ -234,7 +237,7 @@ def _computing(progress: Progress | None) -> AbstractContextManager[Progress]:
     _prepare()
     if progress is not None:
         return nullcontext(progress)
-    from lastresort.cli.console import progress as on_stderr
+    from lastresort.app.console import progress as on_stderr
 
     return on_stderr()
 

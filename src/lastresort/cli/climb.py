@@ -9,8 +9,8 @@ import typer
 from typer import Argument, Option
 from typer.core import TyperCommand
 
+from lastresort.app.terminal import print_document, print_text
 from lastresort.cli.options import TASK_SETTINGS, names_a_task, parse_settings
-from lastresort.cli.terminal import print_document, print_text
 
 
 class ClimbCommand(TyperCommand):
@@ -65,8 +65,9 @@ def climb_command(
 
     Climbs the ladder of a task: each rung is measured on held-out examples, and the climb stops at the first that meets the bar.
     """
+    from lastresort.app.console import progress
     from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
-    from lastresort.cli.console import progress, show_document, stoppable
+    from lastresort.cli.console import show_document, stoppable
     from lastresort.report.forecast import forecast_table
     from lastresort.report.terminal import ladder_table
 
