@@ -217,7 +217,7 @@ print([name for name in ("torch", "transformers", "scipy", "pandas") if name in 
 def test_a_command_says_what_it_takes(command: Any) -> None:
     assert list(inspect.signature(command).parameters)
     assert inspect.getdoc(command)
-    assert f" {command.__name__}(" in pydoc.plain(pydoc.render_doc(command))
+    assert f"\n{command.__name__}(" in pydoc.plain(pydoc.render_doc(command))
 
 
 def test_a_thread_that_is_not_the_main_one_leaves_signals_alone() -> None:
