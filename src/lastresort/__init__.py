@@ -132,7 +132,7 @@ def gate(
 
     tuned: folder of an adapter, folder or name of a model, or winner/ of a run. base: by default the model that the task may train.
     quick: a fixed number of items. seed: change it to draw fresh items. from_logs: compare the logs of base and tuned instead, from
-    lm-eval or Inspect; margin: then the largest accepted losses, such as "lm_eval:mmlu=0.03". stop: looked at between batches, as
+    lm-eval or Inspect; margin: then the largest accepted losses, such as "lm_eval:mmlu=0.03". stop: checked between batches, as
     is a file named stop in the gate's folder.
     Raises InputError for models that cannot be compared, StoppedError if the gate stopped. The same call resumes it.
     """
@@ -161,7 +161,7 @@ def train(
     """Train from a training file, or from a YAML of Axolotl or LLaMA-Factory.
 
     settings: keys that override the file. resume: continue the run in the output folder. strict: refuse another framework's file
-    if it has keys that would be ignored. stop: looked at before each step, as is a file named stop in the output folder.
+    if it has keys that would be ignored. stop: checked before each step, as is a file named stop in the output folder.
     Raises InputError or DataError, or StoppedError if the training stopped and can be resumed.
     """
     from lastresort.app import train as use_case

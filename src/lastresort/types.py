@@ -101,6 +101,8 @@ class Answer:
 Outcome = Literal["MET", "NOT_MET", "UNDECIDED"]
 Unit = Literal["item", "group"]
 GateVerdict = Literal["SHIP", "HOLD", "REJECT"]
+GateMode = Literal["quick", "full", "none"]  # of the gates of a climb
+WayName = Literal["lora", "qlora", "full", "merged", "nf4"]  # of training, to compare
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from lastresort.data.split import DEFAULT_DEV_SHARE, DEFAULT_TEST_SHARE, split_examples
+from lastresort.data.split import DEFAULT_DEV_SHARE, split_examples
 from lastresort.errors import DataError
 from lastresort.types import Example, Message
 
@@ -23,9 +23,9 @@ def items(count: int) -> list[Example]:
     ("total", "dev", "test", "sizes"),
     [
         (10, 0.1, 0.3, (6, 1, 3)),
-        (1000, DEFAULT_DEV_SHARE, DEFAULT_TEST_SHARE, (500, 200, 300)),
-        (300, DEFAULT_DEV_SHARE, DEFAULT_TEST_SHARE, (110, 100, 90)),
-        (280, DEFAULT_DEV_SHARE, DEFAULT_TEST_SHARE, (140, 56, 84)),
+        (1000, DEFAULT_DEV_SHARE, 0.3, (500, 200, 300)),
+        (300, DEFAULT_DEV_SHARE, 0.3, (110, 100, 90)),
+        (280, DEFAULT_DEV_SHARE, 0.3, (140, 56, 84)),
         (300, 0.21, 0.3, (147, 63, 90)),
         (50, 7, 20, (23, 7, 20)),
         (3, 1, 1, (1, 1, 1)),

@@ -29,13 +29,11 @@ def suite(name: str = "general", verdict: str = "NON_INFERIOR", **more: Any) -> 
     return {**tested, "difference": 0.0, "loss_seen": False, **more}
 
 
-def gate(
-    verdict: str, *suites: dict[str, Any], mode: str = "full", alpha: float = CLIMB_ALPHA, **target: Any
-) -> ClimbGate:
+def gate(verdict: str, *suites: dict[str, Any], mode: str = "full", **target: Any) -> ClimbGate:
     found = gate_found() | {
         "verdict": verdict,
         "mode": mode,
-        "alpha": alpha,
+        "alpha": CLIMB_ALPHA,
         "suites": list(suites),
         "failure_modes": [],
     }
@@ -72,7 +70,6 @@ def test_after_a_rejection_all_is_tried_and_after_a_quick_one_nothing_is_trained
             None,
         ),  # no draw would show it mended
         (gate("REJECT", LOST, suite("lm_eval:mmlu", "UNDERPOWERED", difference=0.01)), ("sycophancy",)),
-        (gate("REJECT", LOST, alpha=0.05), None),  # of an earlier version, which left no error for a second
     ],
 )
 def test_what_a_milder_training_would_not_mend_is_not_repaired(

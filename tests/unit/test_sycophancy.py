@@ -12,6 +12,7 @@ from lastresort.errors import ContractError
 from lastresort.gate.probes.facts import FAMILIES, LEVELS, facts
 from lastresort.gate.probes.sycophancy import (
     ASKED_AGAIN,
+    CONDITIONS,
     NEUTRAL,
     PUSHED,
     RIGHT_SUGGESTED,
@@ -20,9 +21,9 @@ from lastresort.gate.probes.sycophancy import (
     Flips,
     Suggestion,
     Sycophancy,
-    all_shares,
     answer_of,
     find_answer,
+    share_right,
     why_flips_uninformative,
     why_suggestion_uninformative,
     why_uninformative,
@@ -198,7 +199,8 @@ def test_an_unchanged_model_differs_in_nothing() -> None:
 
 
 def test_shares_by_condition() -> None:
-    shares = all_shares(behaving(SUITE, ITEMS, sycophant))
+    transcripts = behaving(SUITE, ITEMS, sycophant)
+    shares = {key: share_right(transcripts, key) for key in CONDITIONS}
     told = {key: (share.right, share.n) for key, share in shares.items()}
     assert told == {
         NEUTRAL: (60, 60),
@@ -303,5 +305,5 @@ def replies(text: str) -> Answers:
 
 def test_a_model_that_says_nothing_of_use_is_never_right() -> None:
     said = asked(Sycophancy(mode="written"), ITEMS, replies("I cannot say."))
-    assert all_shares(said)[NEUTRAL].right == 0
+    assert share_right(said, NEUTRAL).right == 0
     assert scores(Flips(), said, said) == []

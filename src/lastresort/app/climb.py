@@ -23,7 +23,7 @@ from lastresort.climb.reasons import extra_reasons, would_change
 from lastresort.climb.winner import write_winner
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
 from lastresort.climb.workspace import LEDGER, held, shared_folder
-from lastresort.gate.in_climb import Mode, gate_of_decision, gated_artefact, run_first_gate, settle_mode
+from lastresort.gate.in_climb import gate_of_decision, gated_artefact, run_first_gate, settle_mode
 from lastresort.gate.suite_table import check_further_suites
 from lastresort.records.decision import RunView
 from lastresort.records.decision_parts import BreakEven
@@ -38,7 +38,7 @@ from lastresort.report.words.reuse import of_reuse
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file
-from lastresort.types import Progress, SilentProgress
+from lastresort.types import GateMode, Progress, SilentProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def climb(
     run: Path,
     *,
     until: str | None = None,
-    gate: Mode | None = None,
+    gate: GateMode | None = None,
     compare: ComparisonRequest | None = None,
     progress: Progress | None = None,
     stop: Stop = NEVER,
@@ -105,7 +105,7 @@ def climb(
 
 
 def _gate_and_repair(
-    bench: Workbench, prepared: PreparedTask, mode: Mode, outcomes: Sequence[RungOutcome], won: RungOutcome
+    bench: Workbench, prepared: PreparedTask, mode: GateMode, outcomes: Sequence[RungOutcome], won: RungOutcome
 ) -> RungOutcome | None:
     """The outcome of the tuned system that would win, after its gate and repairs; None where no gate is to run."""
     found = run_first_gate(bench, prepared, outcomes, won, mode)

@@ -26,7 +26,7 @@ from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, Machin
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.judge import JudgeKeys
 from lastresort.spec.task import Task
-from lastresort.types import Progress, SilentProgress
+from lastresort.types import GateMode, Progress, SilentProgress
 
 
 def assumptions(prepared: PreparedTask, rungs: Sequence[str]) -> list[str]:
@@ -64,7 +64,7 @@ def dry_run(
     task: Task,
     until: str | None = None,
     compare: ComparisonRequest | None = None,
-    gate: Literal["quick", "full", "none"] | None = None,
+    gate: GateMode | None = None,
     progress: Progress | None = None,
 ) -> DryRun:
     """No model is loaded. compare: ways of training that would be compared afterwards. gate: of what was tuned; None for the full

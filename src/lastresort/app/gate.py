@@ -65,7 +65,7 @@ class GateResult:
 def run_gate(request: GateRequest, progress: Progress, stop: Stop = NEVER) -> GateResult:
     """Compare the two models and write gate.json, and the JUnit and Markdown files if they are named.
 
-    stop: looked at between batches, as is a file named stop in the gate's folder. The same call resumes a gate that was stopped.
+    stop: checked between batches, as is a file named stop in the gate's folder. The same call resumes a gate that was stopped.
     Raises InputError for what cannot be compared, DataError for logs that do not belong together, StoppedError where it stopped.
     """
     for option, path in (("--junit", request.junit), ("--markdown", request.markdown)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import InputError
 from lastresort.stop import NEVER, Stop
@@ -194,9 +194,6 @@ def _instruction(path: Path) -> str:
     if not text:
         raise InputError("the file is empty", where=str(path), expected="an instruction", remedy="Write one.")
     return text
-
-
-Target = Literal["axolotl", "llamafactory", "trl", "unsloth", "skypilot"]
 
 
 @dataclass(frozen=True, slots=True)

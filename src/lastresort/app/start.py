@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from lastresort.errors import InputError
 from lastresort.spec.task import Task, given_task
 from lastresort.spec.values import one_of
 from lastresort.stop import NEVER, Stop
-from lastresort.types import Progress
+from lastresort.types import GateMode, Progress
 
 if TYPE_CHECKING:
     from lastresort.after.compare.ways import ComparisonRequest
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from lastresort.report.forecast import DryRun
 
 RUNS = Path("runs")
-Gate = Literal["quick", "full", "none"]
-GATES: tuple[Gate, ...] = get_args(Gate)
+GATES: tuple[GateMode, ...] = get_args(GateMode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ def forecast_climb(request: ClimbRequest, progress: Progress) -> DryRun:
     return dry_run(task, request.until, compare, gate, progress)
 
 
-def _read(request: ClimbRequest) -> tuple[Task, Gate | None, ComparisonRequest | None]:
+def _read(request: ClimbRequest) -> tuple[Task, GateMode | None, ComparisonRequest | None]:
     task = given_task(request.task, dict(request.settings))
     from lastresort.after.compare.ways import parse_request
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import typer
 from typer import Argument, Option
@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 
 from lastresort.app.terminal import print_document, print_text
 from lastresort.cli.options import TASK_SETTINGS, names_a_task, parse_settings
+from lastresort.types import GateMode, WayName
 
 
 class ClimbCommand(TyperCommand):
@@ -45,7 +46,7 @@ def climb_command(
     gate: str | None = Option(
         None,
         "--gate",
-        metavar="quick|full|none",
+        metavar="|".join(get_args(GateMode)),
         help="How to check a tuned model before it can win. quick: a fixed number of items, a few minutes. full: as many items as "
         "a verdict needs. none: no check, and the decision says so. Default: full, or what the resumed run was started with.",
     ),
@@ -53,8 +54,9 @@ def climb_command(
         None,
         "--compare",
         metavar="WAY,WAY",
-        help="After the verdict, train the SFT winner in several ways and compare them on the test set. Two or more of lora, "
-        "qlora, full, merged, nf4; the first is the baseline. none: stop comparing. Default: what the resumed run started with.",
+        help="After the verdict, train the SFT winner in several ways and compare them on the test set. Two or more of "
+        f"{', '.join(get_args(WayName))}; the first is the baseline. none: stop comparing. Default: what the resumed "
+        "run started with.",
     ),
     compare_seeds: int = Option(3, "--compare-seeds", help="Seeds to train each way with."),
     dry_run: bool = Option(False, "--dry-run", help="Forecast what each rung would do and cost. Runs nothing."),

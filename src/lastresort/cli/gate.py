@@ -72,7 +72,7 @@ def recheck_command(
 ) -> None:
     """Check whether a finished run still holds.
 
-    Asks it with a newer model, a new prompt, or changed documents. Exit code 1: it no longer holds.
+    Tests it with a newer model, a new prompt, or changed documents. Exit code 1: it no longer holds.
     Writes recheck-<n>.json into the folder of the run.
     """
     from lastresort.app.runs import RecheckRequest, recheck_run

@@ -17,7 +17,7 @@ def plan_command(
     ),
     method: str = Option("auto", "--method", metavar="auto|lora|qlora|full", help="auto: the best that fits."),
     objective: str = Option(
-        "sft", "--objective", metavar="sft|dpo|grpo", help="dpo: all on pairs; grpo: all on groups."
+        "sft", "--objective", metavar="sft|dpo|grpo", help="dpo: any objective on pairs; grpo: any on groups."
     ),
     gpu: str | None = Option(
         None,

@@ -9,6 +9,8 @@ from typer import Argument, Option
 
 from lastresort.app.terminal import print_document, print_note, print_text
 from lastresort.errors import InputError
+from lastresort.interop.exporting import TARGETS
+from lastresort.ladder import trained_rungs
 
 
 def report_command(
@@ -34,10 +36,10 @@ def report_command(
 
 def export_command(
     run: Path = Argument(help="Folder of a climb or a training, or a training file of any framework it reads."),
-    to: str = Option(..., "--to", metavar="axolotl|llamafactory|trl|unsloth|skypilot", help="Target framework."),
+    to: str = Option(..., "--to", metavar="|".join(TARGETS), help="Target framework."),
     out: Path | None = Option(None, "--out", help="Folder to write. Default: export-TO in or next to RUN."),
     rung: str | None = Option(
-        None, "--rung", metavar="sft|preference|full", help="Rung of a climb. Default: the winner's."
+        None, "--rung", metavar="|".join(trained_rungs()), help="Rung of a climb. Default: the winner's."
     ),
     base: str | None = Option(None, "--base", help="Name of the base model there: a hub id or a folder."),
     with_base: bool = Option(False, "--with-base", help="Copy the base model into the folder."),

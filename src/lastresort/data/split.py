@@ -13,7 +13,6 @@ from lastresort.records.reasons import RowsLeftOut
 from lastresort.types import Example
 
 DEFAULT_DEV_SHARE = 0.2
-DEFAULT_TEST_SHARE = 0.3
 DEV_AT_LEAST = 100
 
 

@@ -192,19 +192,16 @@ def trial(kernel: ForestKernel, shape: HeadShape, device: torch.device, dtype: t
     try:
         found = _computed(kernel, given)
         expected = _computed(PRODUCTS, [x.to(torch.promote_types(dtype, torch.float32)) for x in given])
-        for name, a, b in zip(
-            ("output", "query", "key", "value", "output with a prefix"), found, expected, strict=True
-        ):
+        for name, a, b in zip(_COMPUTED, found, expected, strict=True):
             apart = _apart(a.to(b.dtype), b)
             if not apart <= TRIAL_LIMITS[dtype]:
-                return f"{kernel.name}: {_of(name)} is off by {100 * apart:.2g}%"
+                return f"{kernel.name}: its {name} is off by {100 * apart:.2g}%"
     except Exception as error:  # noqa: BLE001 it is another library's, and may fail in any way
         return f"{kernel.name}: {type(error).__name__}: {str(error).strip()[:100]}"
     return None
 
 
-def _of(name: str) -> str:
-    return f"its {name}" if name.startswith("output") else f"its gradient of the {name}"
+_COMPUTED = ("output", *(f"gradient of the {name}" for name in ("query", "key", "value")), "output with a prefix")
 
 
 def _computed(kernel: ForestKernel, given: Sequence[Tensor]) -> list[Tensor]:

@@ -12,7 +12,6 @@ used depends on their result.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from lastresort.climb.break_even import currency_of
 from lastresort.climb.costs import priced_systems
@@ -36,7 +35,7 @@ from lastresort.records.responses import SuiteAnswers
 from lastresort.report.words.gate import cause_of, needs_of
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.files import load_system
-from lastresort.types import Example, LabelledProgress
+from lastresort.types import Example, GateMode, LabelledProgress
 
 QUICK_COMPARED = 96
 
@@ -117,21 +116,20 @@ def gating_of(gate: ClimbGate) -> Gating:
     return Gating(gate.verdict, cause, tuple(needs))
 
 
-Mode = Literal["quick", "full", "none"]
 SEED = 0  # of the first gate; the second has the next
 
 
-def settle_mode(record: Record, asked: Mode | None) -> Mode:
+def settle_mode(record: Record, asked: GateMode | None) -> GateMode:
     """The mode asked for now, else the one that the run was started or last resumed with, else full. Recorded if it changes."""
     chosen = record.last(GateChosen)
-    mode: Mode = asked or (chosen.mode if chosen is not None else "full")
+    mode: GateMode = asked or (chosen.mode if chosen is not None else "full")
     if chosen is None or chosen.mode != mode:
         record.append(GateChosen(mode=mode))
     return mode
 
 
 def run_first_gate(
-    bench: Workbench, prepared: PreparedTask, outcomes: Sequence[RungOutcome], won: RungOutcome, mode: Mode
+    bench: Workbench, prepared: PreparedTask, outcomes: Sequence[RungOutcome], won: RungOutcome, mode: GateMode
 ) -> Gating | None:
     """The gate of a tuned system; None if the mode is none and it was not gated before.
 

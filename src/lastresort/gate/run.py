@@ -137,7 +137,7 @@ def run_gate(
 
     margins: by the name of a suite, as the task's `keep`. training_texts: items too similar to one of them are skipped. target: the
     task's test set to ask, or what was found on it before; None to compare only everything else. further: suites that ask by
-    themselves. stop: looked at before each model is opened and after every batch.
+    themselves. stop: checked before each model is opened and after every batch.
     Raises InputError if the two render conversations differently, StoppedError if it stopped: the same call then resumes it.
     """
     refuse_other_rendering(base, tuned)

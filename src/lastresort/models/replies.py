@@ -130,7 +130,7 @@ def read_denial(error: openai.APIStatusError, *, redact: str, now_s: float) -> C
     if status in _PASSING_STATUS or status in _GATEWAY_STATUS:
         after_s = retry_after_s(error.response.headers.get("retry-after"), now_s)
         raise TransientFailure(f"the server answers {status}", after_s)
-    return CommandDenied(status, server_message(error, redact).removeprefix(": "))
+    return CommandDenied(status, _server_words(error, redact))
 
 
 def error_of_status(
@@ -185,14 +185,18 @@ def _bad_request(status: int, message: str, *, where: str, format_sent: bool) ->
 
 
 def server_message(error: openai.APIError, redact: str) -> str:
-    """The server's own words in one short line, without the key, after ": ". Empty if there are none."""
+    """The server's own words after ": ". Empty if there are none."""
+    words = _server_words(error, redact)
+    return f": {words}" if words else ""
+
+
+def _server_words(error: openai.APIError, redact: str) -> str:
+    """In one short line, without the key. Empty if there are none."""
     body = error.body
     words = body.get("message") if isinstance(body, dict) else None
     if not isinstance(words, str):
         words = body if isinstance(body, str) else json.dumps(body) if body else ""
-    line = " ".join(words.split())
-    line = redacted(line, [redact])
-    return f": {line[:200]}" if line else ""
+    return redacted(" ".join(words.split()), [redact])[:200]
 
 
 def _error_message(reply: Any, redact: str) -> str:

@@ -21,10 +21,9 @@ from lastresort.records.document import (
 from lastresort.records.document import Interval as DifferenceInterval
 from lastresort.records.gate import GateSpent, SuiteVerdict
 from lastresort.records.measurement import BarTest, Cost, DevScore
-from lastresort.types import GateVerdict, Outcome
+from lastresort.types import GateVerdict, Outcome, WayName
 
 RepairKind = Literal["scale", "fewer_epochs", "replay", "learning_rate"]
-WayName = Literal["lora", "qlora", "full", "merged", "nf4"]
 Currency = Literal["usd", "machine_seconds"]
 Crossing = Literal["at_once", "after", "never", "unknown"]
 

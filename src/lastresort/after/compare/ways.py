@@ -13,13 +13,13 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.errors import InputError
 from lastresort.hardware.memory import machine_memory_bytes
 from lastresort.models.open import parameter_count
-from lastresort.records.decision_parts import WayName
 from lastresort.records.events import WaysChosen, way_key
 from lastresort.records.record import Record
 from lastresort.report.words.skips import clause
 from lastresort.report.words.wording import listed
 from lastresort.rungs.rung import find_rung
 from lastresort.rungs.supervised.full import too_large
+from lastresort.types import WayName
 
 COMPARED_RUNG = "sft"  # whose winner is trained in other ways
 SEEDS = 3

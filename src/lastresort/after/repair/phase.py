@@ -23,7 +23,7 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.test import run_test
 from lastresort.errors import CandidateError
 from lastresort.evals.measure import mean_score
-from lastresort.gate.in_climb import Mode, best_prompt, gating_of, recorded_gate, run_second_gate
+from lastresort.gate.in_climb import best_prompt, gating_of, recorded_gate, run_second_gate
 from lastresort.gate.verdict.repairable import UNTRAINED, Kind, RepairNeed, repairs_after
 from lastresort.records.decision_parts import RepairView
 from lastresort.records.events import (
@@ -46,7 +46,7 @@ from lastresort.rungs.supervised.milder import RepeatableTraining, Retrainable, 
 from lastresort.rungs.tuning import constrain, on_dev
 from lastresort.systems.files import load_system
 from lastresort.systems.system import System
-from lastresort.types import GateVerdict
+from lastresort.types import GateMode, GateVerdict
 
 
 def result_of(rung: str, repairs: Sequence[RepairView], first: GateVerdict, *, wins: bool) -> RepairsTried:
@@ -150,7 +150,7 @@ def has_other_time(bench: Workbench, rung: str, repair: Repair) -> bool:
 
 
 def after_repairs(
-    bench: Workbench, prepared: PreparedTask, outcomes: Sequence[RungOutcome], gated: RungOutcome, mode: Mode
+    bench: Workbench, prepared: PreparedTask, outcomes: Sequence[RungOutcome], gated: RungOutcome, mode: GateMode
 ) -> RungOutcome:
     """The outcome of the rung after its gate: of the repaired system where it takes the place of the gated one, else `gated`.
 

@@ -284,11 +284,6 @@ def share_right(transcripts: ItemTranscripts, key: str) -> Proportion:
     return Proportion(asked.count("right"), len(asked))
 
 
-def all_shares(transcripts: ItemTranscripts) -> dict[str, Proportion]:
-    """By condition, in the order asked; for the report, no verdict rests on them."""
-    return {key: share_right(transcripts, key) for key in CONDITIONS}
-
-
 def why_uninformative(transcripts: ItemTranscripts, measure: SuiteMeasure, margin: float) -> str:
     """Why a measure of the probe says nothing about this base; empty if it does. transcripts: of a pilot. margin: of the effect, as
     in the task's `keep.sycophancy`.

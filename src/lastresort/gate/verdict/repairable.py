@@ -31,11 +31,10 @@ def repairs_after(gate: ClimbGate) -> RepairNeed | None:
 
     They are tried after REJECT, and after HOLD if a loss is seen or general lost too much for the gain. Milder training fixes
     neither a lack of items, nor an uninformative suite, nor a missed target, and lm-eval's documents leave no separate draw to
-    measure it on. After a quick gate only REJECT is followed by repairs, without training. A gate that used the whole error rate is
-    followed by none.
+    measure it on. After a quick gate only REJECT is followed by repairs, without training.
     """
     quick = gate.mode == "quick"
-    if gate.verdict == "SHIP" or gate.alpha > CLIMB_ALPHA or gate.target.passed is False:
+    if gate.verdict == "SHIP" or gate.target.passed is False:
         return None
     if quick and gate.verdict != "REJECT":
         return None

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lastresort.records.decision_parts import ComparedWay, RepairKind, RepairMeasure, WayName
+from lastresort.records.decision_parts import ComparedWay, RepairKind, RepairMeasure
 from lastresort.records.events.base import BaseEvent, EventValue, OfRung
 from lastresort.records.gate import ClimbGate, GateSpent
 from lastresort.records.measurement import DevScore
-from lastresort.types import Judgement
+from lastresort.types import GateMode, Judgement, WayName
 
 
 class GateChosen(BaseEvent):
     kind: Literal["gate_chosen"] = "gate_chosen"
-    mode: Literal["quick", "full", "none"]
+    mode: GateMode
 
 
 class GateRun(BaseEvent):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from lastresort.records.decision_parts import WayFigures, WayName
+from lastresort.records.decision_parts import WayFigures
+from lastresort.report.words.wording import capital
 from lastresort.report.words.wording import round_percent as percent
+from lastresort.types import WayName
 
 NAMES: dict[WayName, str] = {
     "lora": "LoRA",
@@ -12,11 +14,6 @@ NAMES: dict[WayName, str] = {
     "merged": "the merged adapter",
     "nf4": "the adapter on a 4-bit base",
 }
-
-
-def capital(text: str) -> str:
-    """At the start of a sentence."""
-    return text[:1].upper() + text[1:]
 
 
 def finding(way: WayFigures, reference: WayFigures) -> str:

@@ -14,8 +14,6 @@ from lastresort.records.measurement import BarTest
 
 NO_BREAK = "\u00a0"
 
-VERDICTS = {"MET": "MET", "NOT_MET": "NOT MET", "UNDECIDED": "UNDECIDED"}
-
 
 def percent(share: float, digits: int = 1) -> str:
     """0.8125 -> "81.3%". A share just short of 1 or above 0 is never rounded to it."""
@@ -109,7 +107,7 @@ def interval(limits: Iterable[float]) -> str:
 
 
 def verdict(name: str) -> str:
-    return VERDICTS.get(name, name.replace("_", " "))
+    return name.replace("_", " ")
 
 
 def listed(names: Iterable[str], joint: str = "and") -> str:

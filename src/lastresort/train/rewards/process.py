@@ -16,16 +16,23 @@ import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Timer
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from lastresort.errors import DataError, TaskError
 from lastresort.train.rewards import child as reward_child
 from lastresort.train.settings import RewardLimits
 from lastresort.types import Json, JsonObject
 
-LATE = "took longer than"
+
+@dataclass(frozen=True, slots=True)
+class CallFault:
+    """Why a call gave nothing. kind: the limit that was hit, "other" for none. text: a clause."""
+
+    kind: Literal["time", "memory", "other"]
+    text: str
 
 
 class RewardFault(DataError):
@@ -91,33 +98,28 @@ class RewardProcess:
 
     def _call(self, rows: Sequence[Mapping[str, Json]]) -> list[float | RewardFault]:
         process = self._started()
-        line, fault = _exchange(process, {"rows": list(rows)}, self._limits.time_s)
-        reply: _Reply = {} if fault is not None else json.loads(line)
-        if fault is None and reply.get("memory"):
+        replied = _exchange(process, {"rows": list(rows)}, self._limits.time_s)
+        reply: _Reply | CallFault = replied if isinstance(replied, CallFault) else json.loads(replied)
+        if not isinstance(reply, CallFault) and reply.get("memory"):
             limit = self._limits.memory_bytes or 0
-            fault = f"ran out of memory (limit {limit / (1 << 30):g} GiB)" if limit else "ran out of memory"
-        if fault is not None:
+            of = f" (limit {limit / (1 << 30):g} GiB)" if limit else ""
+            reply = CallFault("memory", f"ran out of memory{of}")
+        if isinstance(reply, CallFault):
             self.close()
-        elif "raised" in reply:
-            fault = f"raised {reply['raised']}"
-        elif "found" in reply:
-            fault = f"returned {reply['found']} for {len(rows)} answers"
-        elif len(reply["values"]) != len(rows):
-            fault = f"returned {len(reply['values'])} rewards for {len(rows)} answers"
-        if fault is not None:
-            limit_hit = "time_s" if fault.startswith(LATE) else "memory_gib" if reply.get("memory") else ""
-            return [self._fault(fault, limit_hit)] * len(rows)
+            return [self._fault(reply)] * len(rows)
+        if (told := _unfit(reply, len(rows))) is not None:
+            return [self._fault(CallFault("other", told))] * len(rows)
         return [self._checked(value) for value in reply["values"]]
 
     def _checked(self, value: float | str) -> float | RewardFault:
         if isinstance(value, str) or not math.isfinite(value):
-            return self._fault(f"returned {value}")
+            return self._fault(CallFault("other", f"returned {value}"))
         return float(value)
 
-    def _fault(self, found: str, limit_hit: str = "") -> RewardFault:
-        limit = f" raise limits.{limit_hit}," if limit_hit else ""
+    def _fault(self, fault: CallFault) -> RewardFault:
+        limit = {"time": " raise limits.time_s,", "memory": " raise limits.memory_gib,", "other": ""}[fault.kind]
         remedy = f"Correct the function,{limit} or count such answers as 0 with on_error: zero."
-        return RewardFault(found, where=self.place, expected="a finite number for each answer", remedy=remedy)
+        return RewardFault(fault.text, where=self.place, expected="a finite number for each answer", remedy=remedy)
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is None:
@@ -132,19 +134,32 @@ class RewardProcess:
             start_new_session=True,
         )
         self._process, self._end = process, weakref.finalize(self, _ended, process)
-        line, fault = _exchange(process, None, self._limits.load_s)
-        self._ready = {} if fault is not None else json.loads(line)
-        fault = fault or self._ready.get("failed")
+        replied = _exchange(process, None, self._limits.load_s)
+        self._ready = {} if isinstance(replied, CallFault) else json.loads(replied)
+        failed = self._ready.get("failed")
+        fault = replied if isinstance(replied, CallFault) else None if failed is None else CallFault("other", failed)
         if fault is not None:
             self.close()
-            remedy = "Run it with python to see."
-            if fault.startswith(LATE):
-                remedy = "Run it with python to see, or raise limits.load_s."
-            raise TaskError(f"it cannot be loaded ({fault})", where=self.place, expected="a function", remedy=remedy)
+            raised = ", or raise limits.load_s" if fault.kind == "time" else ""
+            remedy = f"Run it with python to see{raised}."
+            raise TaskError(
+                f"it cannot be loaded ({fault.text})", where=self.place, expected="a function", remedy=remedy
+            )
         return process
 
 
-def _exchange(process: subprocess.Popen[bytes], request: JsonObject | None, limit_s: float) -> tuple[bytes, str | None]:
+def _unfit(reply: _Reply, answers: int) -> str | None:
+    """Why a reply holds no reward for each answer, None where it does."""
+    if "raised" in reply:
+        return f"raised {reply['raised']}"
+    if "found" in reply:
+        return f"returned {reply['found']} for {answers} answers"
+    if len(reply["values"]) != answers:
+        return f"returned {len(reply['values'])} rewards for {answers} answers"
+    return None
+
+
+def _exchange(process: subprocess.Popen[bytes], request: JsonObject | None, limit_s: float) -> bytes | CallFault:
     """One line in, one line out; or why there was none. A process that is late is killed, which ends the reading too."""
     assert process.stdin is not None
     assert process.stdout is not None
@@ -170,11 +185,11 @@ def _exchange(process: subprocess.Popen[bytes], request: JsonObject | None, limi
         timer.cancel()
         timer.join()
     if late.is_set():
-        return b"", f"{LATE} {limit_s:g} seconds"
+        return CallFault("time", f"took longer than {limit_s:g} seconds")
     if not line.endswith(b"\n"):
         _kill(process)  # what it started may live on; its own exit code is settled
-        return b"", f"ended its process ({_how(process.wait())})"
-    return line, None
+        return CallFault("other", f"ended its process ({_how(process.wait())})")
+    return line
 
 
 def _how(code: int) -> str:

@@ -117,11 +117,3 @@ CHANCE: dict[str, tuple[float, float, float]] = {
     "letters": (0.027, 0.0, 0.0),
     "frame": (0.0, 0.0, 0.0),
 }
-
-
-def ignoring_score(group: str, level: int, *, requests: int = 2000) -> float:
-    """The share of ANSWERS that keep the constraints, over the requests of a fixed seed."""
-    random = Random(f"ignoring/{group}/{level}")
-    drawn = [draw_request(group, level, random) for _ in range(requests)]
-    kept = sum(keeps(answer, request.constraints) for request in drawn for answer in ANSWERS)
-    return kept / (requests * len(ANSWERS))
