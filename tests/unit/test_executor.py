@@ -12,6 +12,8 @@ import pytest
 
 from climb_support import calls, comparable, scripted_task
 from lastresort.app.climb import climb
+from lastresort.climb.prepare import prepare
+from lastresort.climb.workbench import open_models
 from lastresort.errors import CandidateError, StopRequestedError
 from lastresort.evals.executor import Executor, JobRefused, JobScores, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import build_scorer
@@ -174,3 +176,29 @@ def test_a_climb_decides_the_same_whoever_is_quicker(tmp_path: Path, monkeypatch
         for part in decision["rungs"]:
             part.pop("cost")
     assert found == kept
+
+
+def test_a_climb_measures_by_the_executor_that_it_is_given(tmp_path: Path) -> None:
+    quality = [{"right": 0.5}, {"right": 0.95, "min_shots": 3}]
+
+    class Elsewhere:
+        """Models of its own, with their own cache, as another machine would have."""
+
+        def __init__(self, path: Path) -> None:
+            task = prepare(load_task(path))
+            self.models, self.jobs = open_models(task.task, tmp_path / "elsewhere"), list[MeasureJob]()
+            answerer = self.models.answerer
+            self.local = LocalExecutor(answerer, task.scorer, task.task.output, SilentProgress(), lambda usd: None)
+
+        def run(self, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop) -> None:
+            self.jobs += jobs
+            self.local.run(jobs, on_result, stop)
+
+    (tmp_path / "elsewhere").mkdir()
+    here = scripted_task(tmp_path / "here", quality=quality)
+    path = scripted_task(tmp_path / "there", quality=quality)
+    elsewhere = Elsewhere(path)
+    whole = climb(load_task(here), tmp_path / "here" / "run", gate="none")
+    found = climb(load_task(path), tmp_path / "there" / "run", gate="none", executor=elsewhere)
+    assert len(elsewhere.jobs) > 5
+    assert comparable(found.decision.as_json()) == comparable(whole.decision.as_json())

@@ -23,6 +23,7 @@ from lastresort.climb.reasons import extra_reasons, would_change
 from lastresort.climb.winner import write_winner
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
 from lastresort.climb.workspace import LEDGER, held, shared_folder
+from lastresort.evals.executor import Executor
 from lastresort.gate.in_climb import gate_of_decision, gated_artefact, run_first_gate, settle_mode
 from lastresort.gate.suite_table import check_further_suites
 from lastresort.records.decision import RunView
@@ -59,13 +60,15 @@ def climb(
     compare: ComparisonRequest | None = None,
     progress: Progress | None = None,
     stop: Stop = NEVER,
+    executor: Executor | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Climbed:
     """Climb the ladder of `task` in the folder `run`, going on from whatever its record already holds.
 
     until: the last rung to try. gate: of a tuned system that would win; None for what the run was started with, at first the full
     gate. stop: checked between batches and steps, as is a file named stop in the run's folder, which is removed when the climb
-    ends. Raises InputError for bad input, StoppedError where it stopped and can be resumed.
+    ends. executor: measures, None for this process. Raises InputError for bad input, StoppedError where it stopped and can be
+    resumed.
     """
     progress = progress or SilentProgress()
     progress.stage("reading the task", None)
@@ -86,6 +89,7 @@ def climb(
             models = open_models(prepared.task, shared)
             writer = StageWriter(progress, record, budget.spent, clock=clock)
             bench = open_workbench(prepared, record, run, models, writer, budget, FirstOf((stop, file, budget)))
+            bench = replace(bench, executor=executor)
             try:
                 review = partial(_gate_and_repair, bench, prepared, mode)
                 outcomes, why, saving = climb_rungs(bench, prepared, rules, ledger, review)
