@@ -76,11 +76,6 @@ class General:
         """Items [start, stop) of one stratum."""
         return list(islice(self._of(stratum, seed), start, stop))
 
-    def item(self, name: str) -> SuiteItem:
-        """The item of this id, of any stratum."""
-        family, level, seed, number = name.split("/")
-        return self._of(STRATA[f"{family}/{level}"], int(seed))[int(number)]
-
     def _of(self, stratum: Stratum, seed: int) -> StratumItems:
         return self._drawn.setdefault((stratum, seed), StratumItems(stratum, seed))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lastresort.records.gate import GENERAL, ClimbGate, SuiteFound, TestedMeasure
-from lastresort.spec.sections import PREFIX
+from lastresort.spec.sections import SUITES
 
 CLIMB_ALPHA = 0.025  # of each of the two gates of a climb
 
@@ -38,10 +38,10 @@ def repairs_after(gate: ClimbGate) -> RepairNeed | None:
         return None
     if quick and gate.verdict != "REJECT":
         return None
-    offending = tuple(found.name for found in gate.suites if _offends(found, gate))
-    if not offending or any(name.startswith(PREFIX) for name in offending):
+    offending = [found for found in gate.suites if _offends(found, gate)]
+    if not offending or any(found.suite not in SUITES for found in offending):
         return None
-    return RepairNeed(offending, gate.costly, UNTRAINED if quick else KINDS)
+    return RepairNeed(tuple(found.name for found in offending), gate.costly, UNTRAINED if quick else KINDS)
 
 
 def _offends(found: SuiteFound, gate: ClimbGate) -> bool:
