@@ -70,7 +70,7 @@ def init(
 ) -> Drafted:
     """Draft a task file from a file of labelled rows, with the reason for each line, and check its data.
 
-    input, output: the columns, where they cannot be told by their names. Raises InputError where a file is there already or a
+    input, output: the columns, where their names do not show them. Raises InputError where a file is there already or a
     column is open, DataError for rows that cannot be used.
     """
     from lastresort.app.init import InitRequest, init_task

@@ -385,7 +385,9 @@ def test_half_an_adapter_is_told_as_one(gate: Run, tmp_path: Path) -> None:
     assert error.endswith(f"Name the folder: {folder}.\n")
     (folder / "adapter_config.json").unlink()
     _, _, error = gate("--quick", tuned="my-adapter")
-    assert "found adapter_model.safetensors and no adapter_config.json beside it, expected an adapter's folder" in error
+    assert (
+        "found adapter_model.safetensors and no adapter_config.json next to it, expected an adapter's folder" in error
+    )
 
 
 def save_adapter_of(folder: Path) -> Path:

@@ -122,7 +122,7 @@ def _total(parts: Iterable[Forecast | None]) -> Forecast:
 
 
 def _gate(prepared: PreparedTask, mode: Literal["quick", "full"], progress: Progress) -> DryRunGate:
-    """What the first gate would take, by suite; what the test sets take stands with the rungs."""
+    """What the first gate would take, by suite; the rungs hold what the test sets take."""
     suites = gate_forecast(prepared, quick=mode == "quick", alpha=CLIMB_ALPHA, progress=progress)
     return DryRunGate(mode=mode, suites=suites, forecast=_total(suite.forecast for suite in suites))
 

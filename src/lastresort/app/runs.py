@@ -200,7 +200,7 @@ def _instruction(path: Path) -> str:
 class ExportRequest:
     """An export as its user asks for it; each field is the option of `lastresort export` with its name.
 
-    source: a climb's run, the output folder of a training, or a training file. out: None for export-TO beside it or in it.
+    source: a climb's run, the output folder of a training, or a training file. out: None for export-TO next to it or in it.
     rung: of a climb, None for the winner's. gpu: for skypilot, None for the cheapest that fits.
     Raises InputError for options that do not go together.
     """

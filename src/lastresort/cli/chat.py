@@ -51,7 +51,7 @@ def _inputs(interactive: bool) -> Iterator[str]:
 
 
 def _say(running: Running, text: str) -> None:
-    """The answer on stdout as it grows, and on stderr where the passages that were read for it stand."""
+    """The answer on stdout as it grows, and on stderr the places of the passages that were read for it."""
     from lastresort.types import Answer, Message
 
     answers: list[Answer] = []

@@ -124,7 +124,7 @@ class ExternalSuite(Protocol):
     def answer(
         self, side: SideName, model: Model, kept: SuiteAnswers, power: float, progress: Progress, stop: Stop = NEVER
     ) -> None:
-        """Ask the base, which comes first, or the tuned model. power: to plan each measure for. stop: looked at after every batch,
+        """Ask the base, which comes first, or the tuned model. power: to plan each measure for. stop: checked after every batch,
         which is kept by then."""
 
     def judge(self, power: float) -> list[SuiteFound]:

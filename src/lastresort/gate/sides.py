@@ -215,7 +215,7 @@ def _refuse_half_an_adapter(place: Path) -> None:
     """Raises InputError for an adapter's weights in place of its folder, and for a folder without its configuration."""
     weights = place if place.is_file() else place / WEIGHTS
     if weights.name.startswith("adapter_") and weights.is_file():
-        lacks = "" if is_adapter(weights.parent) else f" and no {CONFIG} beside it"
+        lacks = "" if is_adapter(weights.parent) else f" and no {CONFIG} next to it"
         raise InputError(
             f"found {weights.name}{lacks}",
             where=f"--tuned {place}",

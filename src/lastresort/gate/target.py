@@ -41,7 +41,7 @@ class GateTarget(Protocol):
     def answer(
         self, side: SideName, model: Model, progress: Progress, most: int | None = None, stop: Stop = NEVER
     ) -> None:
-        """Let a model answer all items, or the first `most`, without those it answered before. stop: looked at after every
+        """Let a model answer all items, or the first `most`, without those it answered before. stop: checked after every
         batch."""
 
     def seconds_an_item(self) -> float:

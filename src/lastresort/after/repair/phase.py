@@ -141,7 +141,7 @@ def beyond_time(bench: Workbench, rung: str, repair: Repair) -> str | None:
 
 
 def has_other_time(bench: Workbench, rung: str, repair: Repair) -> bool:
-    """Whether a repair that did not fit is weighed anew, since `limits.hours` is another. No more once a repaired system was
+    """Whether a repair that did not fit is tried again, because `limits.hours` is another. No more once a repaired system was
     tested: a second one has no share of the error.
     """
     postponed = bench.record.last(RepairPostponed, repair.key(rung))

@@ -70,7 +70,7 @@ def _sources(function: Any) -> list[str]:
     ]
 
 
-CHUNK = 64  # documents; after each chunk answers are kept and a stop is looked at
+CHUNK = 64  # documents; after each chunk answers are kept and a stop is checked
 VERSION = 3  # raised whenever the same documents would be asked differently
 
 

@@ -63,7 +63,7 @@ def ask(
 ) -> SuiteReplies:
     """Ask the model every item to its end.
 
-    An infrastructure failure is raised, never scored; finished batches are kept. stop: looked at before the first batch and after
+    An infrastructure failure is raised, never scored; finished batches are kept. stop: checked before the first batch and after
     each; a request raises its StoppedError. If an answer can depend on its batch, a batch with any new item is asked as a whole,
     and the kept answers stay. Raises ContractError for a suite that uses a key twice, or asks for likelihoods of a model without
     them.
