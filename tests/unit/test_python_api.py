@@ -197,10 +197,17 @@ print([name for name in ("torch", "transformers", "scipy", "pandas") if name in 
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", [lr.climb, lr.gate, lr.train])
-def test_a_command_says_what_it_takes(command: Any) -> None:
-    assert list(inspect.signature(command).parameters)
-    assert inspect.getdoc(command)
+@pytest.mark.parametrize(
+    ("command", "first", "sentence"),
+    [
+        (lr.climb, "task", "Climb the ladder of a task"),
+        (lr.gate, "task", "Compare a tuned model with its base"),
+        (lr.train, "file", "Train from a training file"),
+    ],
+)
+def test_a_command_says_what_it_does_and_takes(command: Any, first: str, sentence: str) -> None:
+    assert next(iter(inspect.signature(command).parameters)) == first
+    assert command.__doc__.startswith(sentence)
 
 
 def test_a_thread_that_is_not_the_main_one_leaves_signals_alone() -> None:

@@ -133,3 +133,7 @@ class Cost(JsonDocument):
     tokens_out: Count
     seconds: Amount
     usd: Amount | None
+
+    @property
+    def is_zero(self) -> bool:
+        return not (self.tokens_in or self.tokens_out or self.seconds or self.usd)

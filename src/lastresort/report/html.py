@@ -144,7 +144,7 @@ def page(story: Story, run: str) -> str:
 def _seconds(story: Story) -> dict[str, float]:
     """What each part of the climb took."""
     decision = story.decision
-    found = {rung.name: rung.cost.seconds for rung in decision.rungs if rung.applies}
+    found = {rung.name: rung.cost.seconds for rung in decision.rungs if not rung.cost.is_zero}
     if decision.judge is not None:
         found[judge.NAME] = decision.judge.cost.seconds
     for name, gate in (("gate", decision.gate), ("the first gate", decision.first_gate)):
@@ -223,7 +223,7 @@ def _template() -> Template:
     )
     words = (
         "percent round_percent count counted duration short_duration money interval verdict of_units what_would_decide how_decided "
-        "sentence stopped points"
+        "sentence stopped points state_of"
     )
     environment.filters.update({name: getattr(wording, name) for name in words.split()})
     environment.filters |= {"labelled": labelled, "in_points": in_points, "in_limits": in_limits}
