@@ -58,12 +58,16 @@ class Run:
         return write_report(self.folder)
 
     def items(self) -> list[dict[str, Any]]:
-        """One row for each answer that was scored, with rung, candidate and split; `pandas.DataFrame(run.items())` takes them."""
+        """One row for each answer that was scored, with rung, candidate and split; `pandas.DataFrame(run.items())` takes them.
+
+        split: "dev", "test", or "rest of test", which the test did not need and the gate asked.
+        """
+        from lastresort.records.measurement import whole_of
         from lastresort.records.record import Record
 
         with Record.open(self.folder, read_only=True) as record:
             return [
-                {"rung": found.rung, "candidate": found.candidate, "split": _split(found.split), **asdict(item)}
+                {"rung": found.rung, "candidate": found.candidate, "split": whole_of(found.split), **asdict(item)}
                 for found in record.measurements()
                 for item in found.items
             ]
@@ -90,11 +94,6 @@ class Run:
         from lastresort.report.notebook import ladder_html
 
         return ladder_html(self.standing)
-
-
-def _split(name: str) -> str:
-    """A search measures dev in stretches, `dev[0:20]`: all of them are dev."""
-    return "dev" if name.startswith("dev[") else name
 
 
 def open_run(folder: Path) -> Run:

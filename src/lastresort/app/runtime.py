@@ -93,5 +93,5 @@ def refused_by_the_system(error: OSError | sqlite3.OperationalError) -> Infrastr
     return InfrastructureError(
         f"the system refused it ({error.strerror or error})",
         where=os.fsdecode(error.filename),
-        remedy="Check what stands there and its permissions.",
+        remedy="Check the path and its permissions.",
     )

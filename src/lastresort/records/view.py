@@ -48,6 +48,7 @@ from lastresort.records.events import (
     SamplesPaired,
     SearchesMeasured,
     StoreBuilt,
+    SystemFrozen,
     TaskRead,
     TrainingReached,
     WaysChosen,
@@ -55,12 +56,9 @@ from lastresort.records.events import (
     WaysRefused,
 )
 from lastresort.records.gate import ClimbGate, stands
-from lastresort.records.measurement import BarTest, Cost, DevScore
+from lastresort.records.measurement import DEV, BarTest, Cost, DevScore, whole_of
 from lastresort.records.record import Record
 from lastresort.types import GateVerdict, Judgement
-
-DEV = "dev["  # how the splits begin that are stretches of dev
-
 
 Made = ReplayMade | SamplesPaired | BaseAnswered
 
@@ -74,6 +72,7 @@ class _Rung:
     measured: dict[tuple[str, str], CandidateMeasured] = field(default_factory=dict)
     skipped: Statement | None = None
     searched: RungSearched | None = None
+    frozen: bool = False
     tested: RungTested | None = None
     repaired: RepairTested | None = None
     gates: dict[str, ClimbGate] = field(default_factory=dict)
@@ -266,6 +265,8 @@ def _take_of_rung(run: Fold, event: Event) -> None:
             run.rung(event.rung).skipped = event.reason
         case RungSearched():
             run.rung(event.rung).searched = event
+        case SystemFrozen():
+            run.rung(event.rung).frozen = True
         case RungTested():
             run.rung(event.rung).tested = event
         case RepairTested():
@@ -380,14 +381,14 @@ def _second_gate(gate: ClimbGate) -> SecondGate:
 
 
 def _on_dev(rung: _Rung, candidate: str | None) -> list[CandidateMeasured]:
-    return [one for (name, split), one in rung.measured.items() if name == candidate and split.startswith(DEV)]
+    return [one for (name, split), one in rung.measured.items() if name == candidate and whole_of(split) == DEV]
 
 
 def _candidates(rung: _Rung, chosen: str | None) -> tuple[CandidateView, ...]:
     """Those of the search, and the chosen system where it came of a repair; during a search those that were measured so far."""
     searched = () if rung.searched is None else rung.searched.candidates
     found = {one.name: CandidateView(name=one.name, dev=one.dev, prompt_tokens=one.prompt_tokens) for one in searched}
-    others = (name for name, split in rung.measured if split.startswith(DEV))
+    others = (name for name, split in rung.measured if whole_of(split) == DEV)
     for name in dict.fromkeys([chosen] if rung.searched is not None else others):
         if name is not None and name not in found and (stretches := _on_dev(rung, name)):
             found[name] = _candidate(name, stretches)
