@@ -130,7 +130,7 @@ def page(story: Story, run: str) -> str:
         run=run,
         scale=scale,
         unit=wording.unit_of(story.decision),
-        style=_style(),
+        style=style("colours", "strips", "report"),
         headline=headline(story.decision),
         ladder_finding=titles.of_ladder(story.decision),
         cost_finding=titles.of_cost(story.total, _seconds(story)),
@@ -204,10 +204,12 @@ def _yaml(task: JsonObject) -> str:
     return yaml.safe_dump(task, sort_keys=False, allow_unicode=True, width=110) if task else ""
 
 
-def _style() -> Markup:
+def style(*names: str) -> Markup:
+    """The style sheets of these names: colours and strips, which a notebook shows too, and the page's own."""
     from markupsafe import Markup
 
-    return Markup(files("lastresort.report").joinpath("templates/report.css").read_text("utf-8"))
+    folder = files("lastresort.report").joinpath("templates")
+    return Markup("").join(Markup(folder.joinpath(f"{name}.css").read_text("utf-8")) for name in names)
 
 
 @cache

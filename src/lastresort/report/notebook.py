@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
 
 from markupsafe import Markup, escape
 
@@ -17,6 +16,7 @@ from lastresort.records.gate import GateFindings
 from lastresort.report.charts import gate as gate_chart
 from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.gate import finding, in_points
+from lastresort.report.html import style
 from lastresort.report.words.watching import headline
 from lastresort.report.words.wording import percent, state_of, verdict
 
@@ -89,11 +89,8 @@ def _placed(drawing: Markup, x: int, y: int, width: int, height: int) -> Markup:
 @cache
 def _style() -> Markup:
     """The colours of the page and its rules for strips and axes."""
-    page = files("lastresort.report").joinpath("templates/report.css").read_text("utf-8")
-    colours, _, _ = page.partition("* {")
-    rules = [line for line in page.splitlines() if line.startswith((".strip", ".axis"))]
     own = "text { font: 13px system-ui, sans-serif; fill: var(--ink) } .name { font-weight: 600 } .axis text { font-size: 12px }"
-    return Markup("\n".join([colours, *rules, own]))
+    return style("colours", "strips") + Markup(own)
 
 
 def _shown(sentence: str, picture: str = "") -> str:
