@@ -110,6 +110,11 @@ def comparable(decision: dict[str, Any]) -> dict[str, Any]:
     for gate in filter(None, (kept["gate"], kept["first_gate"])):  # what was asked now and what was kept differs
         gate.pop("spent")
         gate["forecast"].pop("seconds")
+    for repair in kept["repairs"]:
+        for name in ("asked_now", "seconds"):
+            repair["spent"].pop(name)
+        if repair["gate"] is not None:
+            repair["gate"].pop("spent")
     costs = kept["break_even"] or {"systems": (), "pairs": ()}
     for system in costs["systems"]:
         for name in ("seconds", "per_call_usd", "per_call_machine_s", "one_off_usd", "one_off_machine_s"):

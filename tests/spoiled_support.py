@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from lastresort.gate.command import GateArguments, gate_alone
+from lastresort.gate.command import gate_alone
 from lastresort.gate.probes.facts import Fact, facts
 from lastresort.spec.task import load_task
 from lastresort.spec.training import load_training
@@ -189,8 +189,15 @@ def gated(
     task: Path, adapter: Path, workspace: Path, *, seed: int = 0, progress: Progress | None = None
 ) -> dict[str, Any]:
     """The quick gate, alone. workspace: where the answers of the base are kept for the next one."""
-    question = GateArguments(load_task(task), str(adapter), quick=True, seed=seed)
-    found, _ = gate_alone(question, workspace=workspace, gates=workspace / "gates", progress=progress)
+    found, _ = gate_alone(
+        load_task(task),
+        str(adapter),
+        quick=True,
+        seed=seed,
+        workspace=workspace,
+        gates=workspace / "gates",
+        progress=progress,
+    )
     return found.as_json()
 
 

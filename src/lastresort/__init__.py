@@ -4,8 +4,8 @@
 
     run = lr.climb("task.yaml")
 
-Each function is the command of the same name (docs/python.md). Importing the package does not load torch. A function loads what
-it needs when it is called.
+The functions are what the commands of these names run (docs/python.md). Importing the package does not load torch. A function
+loads what it needs when it is called.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ class _Command(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._function(*args, **kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> _Command[P, R]:
+        return self  # has it only so that `help` shows a function
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._folder, name)
@@ -112,9 +115,9 @@ def climb(
 @_Command
 def gate(
     task: str | Path | Task | None = None,
-    tuned: str | None = None,
+    tuned: str | Path | None = None,
     *,
-    base: str | None = None,
+    base: str | Path | None = None,
     quick: bool = False,
     seed: int = 0,
     from_logs: tuple[str | Path, str | Path] | None = None,
@@ -169,7 +172,7 @@ def train(
         return use_case.train(request, shown, stop or NEVER)
 
 
-def plan(model: str, **options: Any) -> Plan:
+def plan(model: str | Path, **options: Any) -> Plan:
     """Forecast memory, time and cost of a training. Nothing is loaded or downloaded.
 
     model: a name from the catalogue, a folder, a .gguf file, or a hub id. options: those of `lastresort plan`, such as
@@ -234,7 +237,7 @@ def _computing(progress: Progress | None) -> AbstractContextManager[Progress]:
     _prepare()
     if progress is not None:
         return nullcontext(progress)
-    from lastresort.cli.console import progress as on_stderr
+    from lastresort.app.console import progress as on_stderr
 
     return on_stderr()
 

@@ -35,8 +35,14 @@ def heeds_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_climb_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "last"),
+    [
+        (signal.SIGINT, 130, "Interrupted. Finished work is kept; resume with --resume."),
+        (signal.SIGTERM, 4, "Error: a signal asked to stop. Go on with --resume."),
+    ],
+)
+def test_an_interrupted_climb_says_how_to_go_on(number: signal.Signals, code: int, last: str, tmp_path: Path) -> None:
     task = scripted_task(tmp_path / "task", quality=QUALITY, script={"delay_s": 0.05})
     climbing = subprocess.Popen(
         command("climb", str(task), "--run", "r"),
@@ -51,8 +57,8 @@ def test_an_interrupted_climb_says_how_to_go_on(number: signal.Signals, tmp_path
         time.sleep(0.02)
     climbing.send_signal(number)
     out, error = climbing.communicate(timeout=60)
-    assert climbing.returncode == 130
-    assert error.splitlines()[-1] == "Interrupted. Finished work is kept; resume with --resume."
+    assert climbing.returncode == code
+    assert error.splitlines()[-1] == last
     assert "Traceback" not in error
     assert not out
 

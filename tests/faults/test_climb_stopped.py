@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from climb_support import calls, comparable, scripted_task
 from gate_support import SUITES, gated_task
 from lastresort.app.climb import climb
 from lastresort.app.gate import GateRequest, GateResult, run_gate
+from lastresort.cli import console
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import StopRequestedError
@@ -160,6 +164,62 @@ def test_on_the_command_line_it_is_a_run_to_resume(
     assert "stop: the file asks to stop. Go on with --resume." in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--resume"])
     assert guarded(app) == 0
+
+
+class Terminates(SilentProgress):
+    """SIGTERM after so many batches."""
+
+    def __init__(self, batches: int) -> None:
+        self._batches = batches
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self._batches -= 1
+        if self._batches == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def lastresort(patch: pytest.MonkeyPatch, progress: Progress, *arguments: str) -> int:
+    patch.setattr(sys, "argv", ["lastresort", *arguments])
+    patch.setattr(console, "progress", lambda: nullcontext(progress))
+    return guarded(app)
+
+
+def test_sigterm_ends_a_climb_after_its_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, run = scripted_task(tmp_path, quality=QUALITY), tmp_path / "run"
+    words = ["climb", str(path), "--run", str(run), "--gate", "none"]
+    assert lastresort(monkeypatch, Terminates(7), *words) == 4
+    assert "Error: a signal asked to stop. Go on with --resume." in capsys.readouterr().err
+    assert len(calls(tmp_path)) > 0
+    assert lastresort(monkeypatch, SilentProgress(), *words, "--resume") == 0
+
+
+def test_sigterm_ends_a_gate_alone_after_its_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(suite_table, "SUITES", SUITES)
+    monkeypatch.chdir(tmp_path)
+    path = gated_task(tmp_path)
+    words = ["gate", str(path), "--tuned", "scripted:tuned.json", "--base", "scripted:script.json", "--quick"]
+    assert lastresort(monkeypatch, Terminates(2), *words) == 4
+    assert "Error: a signal asked to stop. Give the same command again" in capsys.readouterr().err
+    assert not list(tmp_path.glob("gates/*/gate.json"))
+    assert lastresort(monkeypatch, SilentProgress(), *words) == 0
+    assert len(list(tmp_path.glob("gates/*/gate.json"))) == 1
+
+
+def test_a_second_sigterm_ends_a_climb_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class TerminatesTwice(SilentProgress):
+        def advance(self, amount: int = 1, note: str = "") -> None:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    path, run = scripted_task(tmp_path, quality=QUALITY), tmp_path / "run"
+    assert lastresort(monkeypatch, TerminatesTwice(), "climb", str(path), "--run", str(run), "--gate", "none") == 130
+    assert "Interrupted. Finished work is kept; resume with --resume." in capsys.readouterr().err
 
 
 def test_the_first_request_counts_and_none_lets_work_go_on(tmp_path: Path) -> None:

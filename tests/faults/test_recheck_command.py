@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
-from recheck_support import copied, newer, right, scripted, tuned_run
+from lastresort.models.scripted import ScriptedModel
+from lastresort.types import Answer
+from recheck_support import asked, copied, newer, right, scripted, tuned_run
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +123,43 @@ def test_an_endpoint_that_fails_is_exit_code_4(
     assert lastresort(monkeypatch, *words) == 4
     assert "Give the same command again: what was answered is kept." in capsys.readouterr()[1]
     assert lastresort(monkeypatch, *words) == 0
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    """Do something while the newer model answers its second batch."""
+    generate, batches = ScriptedModel.generate, []
+
+    def generate_and_act(model: ScriptedModel, *arguments: Any) -> list[Answer]:
+        if "newer" in model.name:
+            batches.append(1)
+            if len(batches) == 2:
+                act()
+        return generate(model, *arguments)
+
+    monkeypatch.setattr(ScriptedModel, "generate", generate_and_act)
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "file"])
+def test_a_recheck_that_is_asked_to_stop_is_resumed_by_the_same_command(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    folder = run.parent.parent
+    newer(folder, **right(0.3, answers_from=["task/rows.jsonl"]))
+    words = ("recheck", str(run), "--model", "scripted:newer.json")
+    stop, found = run / "stop", "a signal asked to stop"
+    with monkeypatch.context() as patch:
+        if how == "file":
+            answering(patch, stop.touch)
+            found = f"{stop}: the file asks to stop"
+        else:
+            answering(patch, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert lastresort(patch, *words) == 4
+    assert f"Error: {found}. Give the same command again: what was answered is kept." in capsys.readouterr()[1]
+    assert not stop.exists()
+    assert not list(run.glob("recheck-*.json"))
+    answered = asked(folder)
+    assert lastresort(monkeypatch, *words) == 0
+    whole = copied(run, folder / "whole")
+    newer(whole.parent.parent, **right(0.3, answers_from=["task/rows.jsonl"]))
+    assert lastresort(monkeypatch, "recheck", str(whole), "--model", f"scripted:{folder}/whole/newer.json") == 0
+    assert 0 < answered < asked(folder) == asked(folder / "whole")

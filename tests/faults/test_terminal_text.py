@@ -15,12 +15,12 @@ import pytest
 from rich.table import Table
 
 import lastresort
+from lastresort.app.console import SafeConsole
+from lastresort.app.console import progress as on_stderr
+from lastresort.app.terminal import UNSAFE, escaped, print_document
 from lastresort.cli import chat
 from lastresort.cli.border import guarded
-from lastresort.cli.console import SafeConsole
-from lastresort.cli.console import progress as on_stderr
 from lastresort.cli.main import app
-from lastresort.cli.terminal import UNSAFE, escaped, print_document
 from lastresort.errors import TaskError
 from lastresort.types import Answer
 
@@ -136,4 +136,4 @@ def test_nothing_is_printed_past_the_place_that_escapes() -> None:
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("print", "Console")
     ]
-    assert set(printed) == {"cli/terminal.py"}
+    assert set(printed) == {"app/terminal.py"}

@@ -25,6 +25,7 @@ from lastresort.records.record import Record
 from lastresort.records.skips import OverTime
 from lastresort.records.view import Fold
 from lastresort.report.markdown import markdown
+from lastresort.report.story import gather, spent_on_repairs
 from lastresort.report.terminal import ladder_table
 from lastresort.systems.files import artefact_sha256, load_system
 
@@ -88,6 +89,26 @@ def test_all_that_was_tried_is_told_also_what_was_no_good(mended: Climbed) -> No
     assert repairs[1]["test"]["verdict"] == "MET"
     assert repairs[1]["gate"]["verdict"] == "SHIP"
     assert repairs[1]["gate"]["measures"][0]["verdict"] == "NON_INFERIOR"
+
+
+def test_what_repairs_took_counts_in_the_total_and_the_base_once(mended: Climbed) -> None:
+    decision = mended.decision
+    spent = [repair.spent for repair in decision.repairs]
+    assert spent[0].tokens_in > spent[1].tokens_in == spent[2].tokens_in > 0
+    assert all(one.seconds > 0 for one in spent)
+    gates = [decision.gate.spent, decision.first_gate.spent]
+    with Record.open(mended.run, read_only=True) as record:
+        total = gather(record, decision).total
+    rungs = sum(rung.cost.tokens_in for rung in decision.rungs)
+    assert total.tokens_in == rungs + sum(one.tokens_in for one in [*spent, *gates])
+
+
+def test_a_second_gate_that_fails_counts_in_the_total_too(mended: Climbed) -> None:
+    decision = mended.decision
+    failed = decision.model_copy(update={"gate": decision.first_gate, "first_gate": None})
+    assert sum(one.tokens_in for one in spent_on_repairs(failed)) == decision.gate.spent.tokens_in + sum(
+        repair.spent.tokens_in for repair in decision.repairs
+    )
 
 
 def test_page_terminal_and_markdown_tell_of_repairs(mended: Climbed) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from climb_support import scripted_task
+from climb_support import calls, scripted_task
+from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
 from lastresort.evals.evidence import power_of
 from lastresort.gate import suite_table as suites
@@ -283,3 +285,20 @@ def test_what_cannot_be_asked_is_said_before_anything_is_spent(
     with pytest.raises(PrerequisiteError, match=r"Run: pip install 'lastresort\[evals\]'") as missing:
         load_parts(SUITE, here)
     assert missing.value.exit_code == 3
+
+
+def test_a_climb_without_lm_eval_is_refused_before_it_opens_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = scripted_task(tmp_path / "task", quality=[{"right": 0.97}], task={"general": [SUITE]})
+    monkeypatch.setattr(
+        suites, "lm_eval_names", lambda task: task.general
+    )  # a scripted model has none of its own accord
+    request = ClimbRequest(path, run=tmp_path / "runs" / "routing-1")
+    monkeypatch.setattr("lastresort.gate.lm_eval.tasks.find_spec", lambda name: None)
+    with pytest.raises(PrerequisiteError, match="lm-eval is not installed"):
+        start_climb(request, SilentProgress())
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+    assert not calls(tmp_path / "task")
+    climbed = start_climb(replace(request, gate="none"), SilentProgress())
+    assert climbed.decision.verdict == "MET"

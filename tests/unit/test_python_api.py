@@ -7,6 +7,7 @@ import base64
 import inspect
 import json
 import os
+import pydoc
 import re
 import signal
 import subprocess
@@ -20,14 +21,17 @@ import pytest
 
 import lastresort as lr
 from climb_support import rows, scripted_task
+from gate_support import SUITES, gated_task
 from lastresort.app.runs import Run
 from lastresort.app.runtime import SETTINGS, interrupt_on_sigterm, set_environment
 from lastresort.errors import DataError, InputError, TaskError
+from lastresort.gate import suite_table
 from lastresort.records.events import RungTested
 from lastresort.records.record import Record
 from lastresort.report.notebook import gate_html
 from lastresort.types import Message, SilentProgress
 from logs_support import write_samples
+from tiny_model import save_tiny_model
 from train_support import training_file
 
 ROOT = Path(__file__).parent.parent.parent
@@ -168,6 +172,18 @@ def test_a_gate_is_drawn_by_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "<img" not in gate_html(found.document.model_copy(update={"suites": ()}))
 
 
+def test_a_model_may_be_named_by_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(suite_table, "SUITES", SUITES)
+    path = gated_task(tmp_path)
+    tuned, base = (Path(f"scripted:{tmp_path}/{name}.json") for name in ("tuned", "script"))
+    found = lr.gate(path, tuned, base=base, quick=True, progress=SilentProgress())
+    assert found.verdict == "SHIP"
+    assert found.document.tuned.name == str(tuned)
+    model = save_tiny_model(tmp_path / "model")
+    assert lr.plan(model, gpu="rtx-4090").document.model.name == "model"
+
+
 CODE = """
 import sys
 import lastresort as lr
@@ -208,6 +224,7 @@ print([name for name in ("torch", "transformers", "scipy", "pandas") if name in 
 def test_a_command_says_what_it_does_and_takes(command: Any, first: str, sentence: str) -> None:
     assert next(iter(inspect.signature(command).parameters)) == first
     assert command.__doc__.startswith(sentence)
+    assert f"\n{command.__name__}(" in pydoc.plain(pydoc.render_doc(command))
 
 
 def test_a_thread_that_is_not_the_main_one_leaves_signals_alone() -> None:

@@ -18,6 +18,7 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import DataError
 from lastresort.gate.sides import open_side, resolve_sides
+from lastresort.models.scripted import ScriptedModel
 from lastresort.records.record import Record
 from lastresort.systems.files import artefact_sha256, folder_sha256, load_system, save_system
 from lastresort.systems.running import load_winner
@@ -121,6 +122,20 @@ def test_a_system_that_is_not_what_was_tested_is_not_gated(shipped: Climbed, tmp
         open_side(resolve_sides(model, str(folder), {}, folder).tuned),
     ):
         pass
+
+
+def test_each_side_is_closed_so_that_the_other_has_room(
+    shipped: Climbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(shipped.run / "candidates" / "sft" / "sft-adapter", tmp_path / "candidate")
+    side, closed = resolve_sides(load_system(folder).model, str(folder), {}, folder).tuned, list[str]()
+    monkeypatch.setattr(ScriptedModel, "close", lambda model: closed.append(model.name))
+    with open_side(side) as model:
+        assert not closed
+    assert closed == [model.name]
+    with pytest.raises(DataError, match="are not those that were measured"), open_side(replace(side, fingerprint="x")):
+        pass
+    assert len(closed) == 2
 
 
 @pytest.mark.parametrize("change", ["instruction", "shot", "adapter", "name of a file", "decoding"])

@@ -77,15 +77,15 @@ def climb(
         refuse_another_task(record, prepared, run)
         note_origin(record, prepared.task, run)
         asked = settle_request(record, compare, prepared, rules.until)
+        mode = settle_mode(record, gate)
+        if mode != "none":
+            check_further_suites(prepared.task)  # before the model is loaded and a judge is paid
         shared = shared_folder(run)
         with Ledger(shared / LEDGER) as ledger, stop_file(run) as file:
             budget = Budget.of(prepared.task, record, clock)
             models = open_models(prepared.task, shared)
             writer = StageWriter(progress, record, budget.spent, clock=clock)
             bench = open_workbench(prepared, record, run, models, writer, budget, FirstOf((stop, file, budget)))
-            mode = settle_mode(record, gate)
-            if mode != "none":
-                check_further_suites(prepared.task)
             try:
                 review = partial(_gate_and_repair, bench, prepared, mode)
                 outcomes, why, saving = climb_rungs(bench, prepared, rules, ledger, review)

@@ -13,8 +13,6 @@ from lastresort.stop import NEVER, Stop
 from lastresort.types import GateVerdict, Progress
 
 if TYPE_CHECKING:
-    from lastresort.gate.command import GateArguments
-    from lastresort.gate.from_logs import LogGateArguments
     from lastresort.records.gate import GateDocument
 
 GATES, RUNS = Path("gates"), Path("runs")
@@ -29,8 +27,8 @@ class GateRequest:
     """
 
     task: Path | Task | None = None
-    tuned: str | None = None
-    base: str | None = None
+    tuned: str | Path | None = None
+    base: str | Path | None = None
     quick: bool = False
     seed: int = 0
     from_logs: tuple[Path, Path] | None = None
@@ -72,17 +70,9 @@ def run_gate(request: GateRequest, progress: Progress, stop: Stop = NEVER) -> Ga
     """
     for option, path in (("--junit", request.junit), ("--markdown", request.markdown)):
         _refuse_unwritable(option, path)
-    arguments = _log_arguments(request) if request.from_logs is not None else _arguments(request)
-    from lastresort.gate.command import GateArguments, gate_alone
-    from lastresort.gate.from_logs import gate_logs
+    document, folder = _of_models(request, progress, stop) if request.from_logs is None else _of_logs(request)
     from lastresort.report.gate import FILE_NAME
 
-    if isinstance(arguments, GateArguments):
-        document, folder = gate_alone(
-            arguments, workspace=request.runs, gates=request.gates, out=request.out, progress=progress, stop=stop
-        )
-    else:
-        document, folder = gate_logs(arguments, gates=request.gates, out=request.out)
     _write(document, request)
     return GateResult(document, folder / FILE_NAME)
 
@@ -103,7 +93,7 @@ def _refuse_unwritable(option: str, path: Path | None) -> None:
     raise InputError(found, where=f"{option} {path}", expected="a writable file", remedy="Name another.")
 
 
-def _arguments(request: GateRequest) -> GateArguments:
+def _of_models(request: GateRequest, progress: Progress, stop: Stop) -> tuple[GateDocument, Path]:
     if request.task is None or request.tuned is None:
         raise InputError(
             f"found no {'task file' if request.task is None else 'tuned model'}",
@@ -117,12 +107,23 @@ def _arguments(request: GateRequest) -> GateArguments:
             remedy="Set keep: {general: 0.03} there.",
         )
     task = given_task(request.task)
-    from lastresort.gate.command import GateArguments
+    from lastresort.gate.command import gate_alone
 
-    return GateArguments(task, request.tuned, request.base, request.quick, request.seed)
+    return gate_alone(
+        task,
+        str(request.tuned),
+        base=None if request.base is None else str(request.base),
+        quick=request.quick,
+        seed=request.seed,
+        workspace=request.runs,
+        gates=request.gates,
+        out=request.out,
+        progress=progress,
+        stop=stop,
+    )
 
 
-def _log_arguments(request: GateRequest) -> LogGateArguments:
+def _of_logs(request: GateRequest) -> tuple[GateDocument, Path]:
     assert request.from_logs is not None
     given = {
         "--tuned": request.tuned is not None,
@@ -136,10 +137,11 @@ def _log_arguments(request: GateRequest) -> LogGateArguments:
             expected="either models to ask or logs",
             remedy=f"Remove {name}.",
         )
-    from lastresort.gate.from_logs import LogGateArguments, read_margins
+    from lastresort.gate.from_logs import LogGateArguments, gate_logs, read_margins
 
     task = None if request.task is None else given_task(request.task)
-    return LogGateArguments(*request.from_logs, task, read_margins(request.margin))
+    question = LogGateArguments(*request.from_logs, task, read_margins(request.margin))
+    return gate_logs(question, gates=request.gates, out=request.out)
 
 
 def _write(document: GateDocument, request: GateRequest) -> None:

@@ -34,7 +34,7 @@ class PlanRequest:
     mean_tokens: None for `tokens`. rows: None for no forecast of time and money. price: such as "2.5" or "a100-80=2.5".
     """
 
-    model: str
+    model: str | Path
     method: str = "auto"
     objective: str = "sft"
     gpu: str | None = None
@@ -91,7 +91,7 @@ def make_plan(request: PlanRequest) -> Plan:
 
     setup = _setup(request)
     cards, here = _cards(request.gpu, one_of("--sharing", request.sharing, SHARINGS))
-    shape = find_shape(request.model, Path.cwd())
+    shape = find_shape(str(request.model), Path.cwd())
     inputs = _inputs(request, setup, cards, here)
     found = plan(shape, inputs)
     picture = plan_chart(bars(shape, found, inputs), found.setup.method, marks(found), answer(found))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.errors import InputError
+from lastresort.stop import NEVER, Stop
 from lastresort.types import Progress, SilentProgress
 
 if TYPE_CHECKING:
@@ -148,9 +149,10 @@ class Recheck:
         return self.document.yes
 
 
-def recheck_run(request: RecheckRequest, progress: Progress) -> Recheck:
+def recheck_run(request: RecheckRequest, progress: Progress, stop: Stop = NEVER) -> Recheck:
     """Recheck a finished run and write recheck-<n>.json into its folder.
 
+    stop: checked between batches, as is a file named stop in the run's folder.
     Raises InputError for what cannot be checked, StoppedError where it stopped; the same request resumes it.
     """
     from lastresort.after.recheck.recheck import recheck
@@ -163,6 +165,7 @@ def recheck_run(request: RecheckRequest, progress: Progress) -> Recheck:
         task_file=request.task,
         quick=request.quick,
         progress=progress,
+        stop=stop,
     )
     return Recheck(found, request.run / file_name(found.number))
 

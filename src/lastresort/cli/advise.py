@@ -9,8 +9,8 @@ from pathlib import Path
 
 from typer import Argument, Option
 
+from lastresort.app.terminal import print_note
 from lastresort.cli.options import TASK_SETTINGS, parse_settings
-from lastresort.cli.terminal import print_note
 from lastresort.errors import InputError
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lastresort.app import runtime
-from lastresort.cli.terminal import print_note, safe_text
+from lastresort.app.terminal import print_note, safe_text
 from lastresort.errors import LastresortError
 
 INTERRUPTED, PIPE_CLOSED = 130, 141

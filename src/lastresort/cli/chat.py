@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from typer import Argument, Option
 
-from lastresort.cli.terminal import print_note, print_text
+from lastresort.app.terminal import print_note, print_text
 
 if TYPE_CHECKING:
     from lastresort.systems.running import Running

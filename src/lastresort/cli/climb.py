@@ -9,8 +9,8 @@ import typer
 from typer import Argument, Option
 from typer.core import TyperCommand
 
+from lastresort.app.terminal import print_document, print_text
 from lastresort.cli.options import TASK_SETTINGS, names_a_task, parse_settings
-from lastresort.cli.terminal import print_document, print_text
 
 
 class ClimbCommand(TyperCommand):
@@ -65,21 +65,21 @@ def climb_command(
 
     Climbs the ladder of a task: each rung is measured on held-out examples, and the climb stops at the first that meets the bar.
     """
+    from lastresort.app.console import progress
     from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
-    from lastresort.cli.console import progress, show_document
+    from lastresort.cli.console import show_document, stoppable
     from lastresort.report.forecast import forecast_table
     from lastresort.report.terminal import ladder_table
 
     request = ClimbRequest(task, parse_settings(settings), run, resume, until, gate, compare, compare_seeds)
-    with progress() as shown:
-        if dry_run:
-            forecast = forecast_climb(request, shown)
-        else:
-            climbed = start_climb(request, shown)
     if dry_run:
+        with progress() as shown:
+            forecast = forecast_climb(request, shown)
         show_document(forecast, forecast_table, as_json=as_json)
-    else:
-        show_document(climbed.decision, ladder_table, as_json=as_json, last_line=f"report: {climbed.report}")
+        return
+    with stoppable() as (shown, stop):
+        climbed = start_climb(request, shown, stop)
+    show_document(climbed.decision, ladder_table, as_json=as_json, last_line=f"report: {climbed.report}")
 
 
 data_app = typer.Typer(help="Check data before anything is spent on it.", no_args_is_help=True, rich_markup_mode=None)

@@ -40,12 +40,12 @@ def gate_command(
     Run the same command again to resume a gate that was interrupted. The base's answers are kept for later gates.
     """
     from lastresort.app.gate import GateRequest, run_gate
-    from lastresort.cli.console import progress, show_document
+    from lastresort.cli.console import show_document, stoppable
     from lastresort.report.gate import gate_text
 
     request = GateRequest(task, tuned, base, quick, seed, from_logs, tuple(margin), junit, markdown, out)
-    with progress() as shown:
-        found = run_gate(request, shown)
+    with stoppable() as (shown, stop):
+        found = run_gate(request, shown, stop)
     show_document(found.document, gate_text, as_json=as_json, last_line=f"written: {found.path}")
     if found.verdict == "REJECT":
         raise typer.Exit(1)
@@ -76,12 +76,12 @@ def recheck_command(
     Writes recheck-<n>.json into the folder of the run.
     """
     from lastresort.app.runs import RecheckRequest, recheck_run
-    from lastresort.cli.console import progress, show_document
+    from lastresort.cli.console import show_document, stoppable
     from lastresort.report.recheck import recheck_text
 
     request = RecheckRequest(run, model, prompt, knowledge, task, quick, prompt_price, output_price)
-    with progress() as shown:
-        found = recheck_run(request, shown)
+    with stoppable() as (shown, stop):
+        found = recheck_run(request, shown, stop)
     show_document(found.document, recheck_text, as_json=as_json, last_line=f"written: {found.path}")
     if found.still_needed is False:
         raise typer.Exit(1)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from lastresort.app.terminal import print_document, print_note, print_text
 from lastresort.cli.advise import read_line
-from lastresort.cli.terminal import print_document, print_note, print_text
 
 if TYPE_CHECKING:
     from lastresort.advice.draft import OpenColumns

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from typer import Argument, Option
 
-from lastresort.cli.terminal import print_document, print_note, print_text
+from lastresort.app.terminal import print_document, print_note, print_text
 from lastresort.errors import InputError
 
 

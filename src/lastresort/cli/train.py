@@ -8,9 +8,9 @@ from pathlib import Path
 
 from typer import Argument, Option
 
+from lastresort.app.terminal import print_document, print_note, print_text
 from lastresort.cli.border import INTERRUPTED
 from lastresort.cli.options import parse_settings
-from lastresort.cli.terminal import print_document, print_note, print_text
 
 
 def train_command(
@@ -25,9 +25,9 @@ def train_command(
     Trains by SFT, or on plain text, preferences or rewards.
     FILE can also be an Axolotl or LLaMA-Factory YAML. --set then overrides that framework's keys.
     """
+    from lastresort.app.console import progress
     from lastresort.app.runtime import stop_on_sigterm
     from lastresort.app.train import TrainRequest, leads, train
-    from lastresort.cli.console import progress
     from lastresort.report.words.training import training_lines
     from lastresort.types import SilentProgress
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from typer import Argument
 
-from lastresort.cli.terminal import print_note, print_text
+from lastresort.app.terminal import print_note, print_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -46,7 +46,7 @@ def _live(sights: Iterable[Snapshot]) -> Snapshot | None:
     """The ladder, redrawn in place, above what the run is at."""
     from rich.live import Live
 
-    from lastresort.cli.console import SafeConsole
+    from lastresort.app.console import SafeConsole
 
     last = None
     with Live(console=SafeConsole(file=sys.stdout), auto_refresh=False) as live:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +36,13 @@ from lastresort.types import Example, JsonObject, Progress, SilentProgress
 ANSWERS = "suite_answers.sqlite"
 
 
-@dataclass(frozen=True, slots=True)
-class GateArguments:
-    """base: None for the model that the task may train. tuned: an adapter's folder, a model's name, or the winner of a run."""
-
-    task: Task
-    tuned: str
-    base: str | None = None
-    quick: bool = False
-    seed: int = 0
-
-
 def gate_alone(
-    question: GateArguments,
+    task: Task,
+    tuned: str,
     *,
+    base: str | None = None,
+    quick: bool = False,
+    seed: int = 0,
     workspace: Path,
     gates: Path,
     out: Path | None = None,
@@ -59,6 +52,7 @@ def gate_alone(
 ) -> tuple[GateDocument, Path]:
     """Ask both models, conclude, and write `gate.json`. Returns the document and its folder.
 
+    tuned: an adapter's folder, a model's name, or the winner of a run. base: None for the model that the task may train.
     workspace: the folder of runs, whose kept answers, response cache and ledger are used. gates: where a new folder is made.
     out: the folder itself instead. stop: looked at before each model is opened and after every batch, as is a file named stop in
     the gate's folder, which is taken away at the end. here: what relative names start from. Raises InputError for what cannot be
@@ -66,12 +60,18 @@ def gate_alone(
     """
     progress, here = progress or SilentProgress(), here or Path.cwd()
     progress.stage("reading the task", None)
-    task = question.task
     prepared = prepare(task)
-    base = question.base or absolute_name(task.tuned_model, task.folder)
-    base_as = "--base" if question.base else "the task, what it may train"
-    sides = resolve_sides(base, question.tuned, task.chat_template_kwargs, here, base_as=base_as)
-    key = _gate_key(prepared, question, base, here)
+    base_as = "--base" if base else "the task, what it may train"
+    base = base or absolute_name(task.tuned_model, task.folder)
+    sides = resolve_sides(base, tuned, task.chat_template_kwargs, here, base_as=base_as)
+    # What makes two calls the same gate: one that was stopped is resumed by a call with the same key.
+    key: JsonObject = {
+        "task": _task_hash(prepared),
+        "base": absolute_name(base, here),
+        "tuned": absolute_name(tuned, here),
+        "quick": quick,
+        "seed": seed,
+    }
     shared = workspace / SHARED
     with (
         gate_folder(gates, task.task, key, out) as folder,
@@ -80,10 +80,10 @@ def gate_alone(
         ResponseCache(shared / RESPONSES) as cache,
     ):
         progress.say(f"gate: {folder}")
-        order = test_order(prepared, question.quick)
+        order = test_order(prepared, quick)
         system = sides.system or replace(plain_system(prepared, task.about.strip()), name=sides.tuned.name)
         target = HeldOutTarget(prepared, order, _scorer(prepared, cache), system, cache)
-        settings = GateSettings(question.seed, question.quick)
+        settings = GateSettings(seed, quick)
         try:
             gated = gate_sides(prepared, sides, system, target, settings, kept, progress, FirstOf((stop, file)))
         except StoppedError as error:
@@ -92,9 +92,9 @@ def gate_alone(
         document = GateDocument(
             task=task.task,
             base=base,
-            tuned=Tuned(name=question.tuned, kind=sides.kind),
-            mode="quick" if question.quick else "full",
-            seed=question.seed,
+            tuned=Tuned(name=tuned, kind=sides.kind),
+            mode="quick" if quick else "full",
+            seed=seed,
             artefact_sha256=sides.artefact,
             bar=task.bar,
             notes=tuple(sides.notes),
@@ -145,17 +145,10 @@ def _scorer(prepared: PreparedTask, cache: ResponseCache) -> Scorer:
     return scorer.with_model(opened)
 
 
-def _gate_key(prepared: PreparedTask, question: GateArguments, base: str, here: Path) -> JsonObject:
-    """What makes two calls the same gate: one that was stopped is resumed by a call with the same key."""
+def _task_hash(prepared: PreparedTask) -> str:
     resolved = {key: value for key, value in prepared.task.resolved().items() if key != "limits"}
     text = json.dumps([resolved, prepared.files], sort_keys=True, default=str)
-    return {
-        "task": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
-        "base": absolute_name(base, here),
-        "tuned": absolute_name(question.tuned, here),
-        "quick": question.quick,
-        "seed": question.seed,
-    }
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _provenance(prepared: PreparedTask, key: Mapping[str, Any]) -> Provenance:

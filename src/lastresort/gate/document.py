@@ -17,6 +17,7 @@ from typing import Any
 from lastresort.climb.workspace import new_run, run_number
 from lastresort.errors import InputError
 from lastresort.gate.run import FinishedGate, ScoredSuite
+from lastresort.gate.suites.asking import SuiteReplies
 from lastresort.gate.suites.suite import ByCondition, ChoiceRequest, Question, ScorePair, Suite, SuiteItem, Transcript
 from lastresort.records import atomic as lock
 from lastresort.records.atomic import write_atomically
@@ -205,7 +206,7 @@ def findings_of(gated: FinishedGate) -> GateFindings:
         suites=tuple(_with_examples(suite, by_name.get(suite.suite)) for suite in found.suites),
         failure_modes=failure_modes(found.suites, gated.scored),
         forecast=gated.forecast,
-        spent=_spent(gated),
+        spent=spent_on([side for one in gated.scored for side in (one.base, one.tuned)], gated.spent),
         fingerprints=gated.fingerprints,
     )
 
@@ -230,12 +231,11 @@ def _items_asked(one: ScoredSuite) -> ItemsAsked:
     )
 
 
-def _spent(gated: FinishedGate) -> GateSpent:
+def spent_on(replies: Sequence[SuiteReplies], further: Sequence[GateSpent] = ()) -> GateSpent:
     """Time and tokens of the suites, whenever they were asked, and how many items were asked now."""
-    replies = [side for one in gated.scored for side in (one.base, one.tuned)]
     return GateSpent(
-        seconds=round(sum([*(side.seconds for side in replies), *(one.seconds for one in gated.spent)]), 3),
-        asked_now=sum([*(side.new for side in replies), *(one.asked_now for one in gated.spent)]),
-        tokens_in=sum([*(side.tokens_in for side in replies), *(one.tokens_in for one in gated.spent)]),
-        tokens_out=sum([*(side.tokens_out for side in replies), *(one.tokens_out for one in gated.spent)]),
+        seconds=round(sum([*(side.seconds for side in replies), *(one.seconds for one in further)]), 3),
+        asked_now=sum([*(side.new for side in replies), *(one.asked_now for one in further)]),
+        tokens_in=sum([*(side.tokens_in for side in replies), *(one.tokens_in for one in further)]),
+        tokens_out=sum([*(side.tokens_out for side in replies), *(one.tokens_out for one in further)]),
     )

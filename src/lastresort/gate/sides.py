@@ -43,17 +43,20 @@ class GateSide:
 
 @contextmanager
 def open_side(side: GateSide) -> Iterator[Model]:
-    """The model of a side. The caller drops it before it opens the other. Raises DataError if its fingerprint is another."""
+    """The model of a side, closed at the end, so that the other has room. Raises DataError if its fingerprint is another."""
     give_back_freed_memory()
     model = side.open()
-    if side.fingerprint and model.fingerprint != side.fingerprint:
-        raise DataError(
-            f"the weights, precision or template of {side.name} are not those that were measured",
-            where=side.name,
-            expected=f"fingerprint {side.fingerprint[:16]}, not {model.fingerprint[:16]}",
-            remedy="Put them back, or start a new run.",
-        )
-    yield model
+    try:
+        if side.fingerprint and model.fingerprint != side.fingerprint:
+            raise DataError(
+                f"the weights, precision or template of {side.name} are not those that were measured",
+                where=side.name,
+                expected=f"fingerprint {side.fingerprint[:16]}, not {model.fingerprint[:16]}",
+                remedy="Put them back, or start a new run.",
+            )
+        yield model
+    finally:
+        model.close()
 
 
 def refuse_other_rendering(base: GateSide, tuned: GateSide) -> None:

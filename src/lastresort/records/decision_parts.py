@@ -19,7 +19,7 @@ from lastresort.records.document import (
     Share,
 )
 from lastresort.records.document import Interval as DifferenceInterval
-from lastresort.records.gate import SuiteVerdict
+from lastresort.records.gate import GateSpent, SuiteVerdict
 from lastresort.records.measurement import BarTest, Cost, DevScore
 from lastresort.types import GateVerdict, Outcome
 
@@ -67,13 +67,15 @@ class SecondGate(JsonDocument):
     artefact_sha256: Sha256 | None
     reasons: tuple[Sentence, ...]
     measures: tuple[SecondGateMeasure, ...]
+    spent: GateSpent
 
 
 class RepairView(JsonDocument):
     """A repaired system that was tried after the first gate. kind: a smaller scale of what was trained; an earlier checkpoint of
     that training; a training anew with more replay, or at a lower learning rate. setting: the scale; the epoch or step; the share;
     the rate. system: null where it was not made. measures: on a draw of items that no gate scores. frozen: the best on dev of the
-    good ones, which alone was tested. gate: the second, on fresh items, where the test left it to be asked.
+    good ones, which alone was tested. gate: the second, on fresh items, where the test left it to be asked. spent: of asking for
+    the measures; the first repair of a run that was measured holds the base's part.
     """
 
     rung: Name
@@ -84,6 +86,7 @@ class RepairView(JsonDocument):
     measures: tuple[RepairMeasure, ...]
     good: bool
     why: Sentence
+    spent: GateSpent
     frozen: bool
     test: BarTest | None
     gate: SecondGate | None

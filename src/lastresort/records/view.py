@@ -350,6 +350,7 @@ def _repair(rung: _Rung, tried: RepairTried) -> RepairView:
         measures=tried.measures,
         good=tried.good,
         why=tried.why,
+        spent=tried.spent,
         frozen=tested is not None,
         test=None if tested is None else BarTest.of(tested.judgement),
         gate=None if second is None else _second_gate(second),
@@ -377,6 +378,7 @@ def _second_gate(gate: ClimbGate) -> SecondGate:
             )
             for suite in gate.suites
         ),
+        spent=gate.spent,
     )
 
 

@@ -24,7 +24,7 @@ from lastresort.report.charts.tradeoff import tradeoff_chart
 from lastresort.report.decision import read_view, restore_decision
 from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.gate import in_limits, in_points
-from lastresort.report.story import RungStory, Story, gather
+from lastresort.report.story import RungStory, Story, gather, spent_on_repairs
 from lastresort.report.words import break_even, drift, judge, retrieval, titles, wording
 from lastresort.report.words.watching import headline
 from lastresort.report.words.wording import count
@@ -150,6 +150,8 @@ def _seconds(story: Story) -> dict[str, float]:
     for name, gate in (("gate", decision.gate), ("the first gate", decision.first_gate)):
         if gate is not None:
             found[name] = gate.spent.seconds
+    if decision.repairs:
+        found["the repairs"] = sum(spent.seconds for spent in spent_on_repairs(decision))
     return found | {f"{comparison.NAME} ({way.way})": way.cost.seconds for way in decision.compare}
 
 

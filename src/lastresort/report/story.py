@@ -93,13 +93,13 @@ class Story:
 
     @property
     def total(self) -> Cost:
-        """Of all rungs, judge, gates and comparison. usd: None where a part of it is not known."""
+        """Of all rungs, judge, gates, repairs and comparison. usd: None where a part of it is not known."""
         decision = self.decision
         costs = [rung.entry.cost for rung in self.rungs if rung.entry is not None]
         costs += [decision.judge.cost] if decision.judge is not None else []
         costs += [way.cost for way in decision.compare]
         gates = [gate.spent for gate in (decision.gate, decision.first_gate) if gate is not None]
-        spent: list[Cost | GateSpent] = [*costs, *gates]
+        spent: list[Cost | GateSpent] = [*costs, *gates, *spent_on_repairs(decision)]
         paid = [cost.usd for cost in costs if cost.usd is not None]
         return Cost(
             tokens_in=sum(one.tokens_in for one in spent),
@@ -112,6 +112,13 @@ class Story:
     def n_test(self) -> int:
         tests = [rung.entry.test for rung in self.rungs if rung.entry is not None]
         return max((test.n_available for test in tests if test is not None), default=0)
+
+
+def spent_on_repairs(decision: RunView) -> list[GateSpent]:
+    """What the repairs were asked, and a second gate that is not the decision's."""
+    shown = None if decision.gate is None else decision.gate.system
+    gates = [repair.gate for repair in decision.repairs if repair.gate is not None and repair.system != shown]
+    return [*(repair.spent for repair in decision.repairs), *(gate.spent for gate in gates)]
 
 
 def gather(record: Record, decision: RunView) -> Story:

@@ -19,6 +19,7 @@ from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.paths import is_paid
+from lastresort.stop import Stop, check
 from lastresort.systems.system import System
 from lastresort.types import Example, Progress
 
@@ -26,8 +27,8 @@ from lastresort.types import Example, Progress
 class RecheckModels:
     """What was answered once is read from the cache, so that a stopped recheck resumes where it was."""
 
-    def __init__(self, prepared: PreparedTask, record: Record, cache: Path, progress: Progress) -> None:
-        self._prepared, self._record, self._progress = prepared, record, progress
+    def __init__(self, prepared: PreparedTask, record: Record, cache: Path, progress: Progress, stop: Stop) -> None:
+        self._prepared, self._record, self._progress, self._stop = prepared, record, progress, stop
         self._cache = ResponseCache(cache)
 
     def of_run(self) -> OpenModels:
@@ -55,14 +56,19 @@ class RecheckModels:
     def measured(
         self, models: OpenModels, system: System, examples: Sequence[Example], scorer: Scorer
     ) -> Iterator[list[ItemScore]]:
-        """Scores batch by batch, in order, as in the test of a climb: an item that the model refuses is wrong."""
+        """Scores batch by batch, in order, as in the test of a climb: an item that the model refuses is wrong.
+
+        Raises StoppedError where it was asked to stop.
+        """
         answerer = models.answerer(system)
         size = answerer.model.batch_size
+        check(self._stop)
         for batch in measured(
             answerer, examples, scorer, self._prepared.task.output, batch_size=size, refused_is_wrong=True
         ):
             self._progress.advance(len(batch), note=f"{sum(item.score for item in batch) / len(batch):.2f}")
             yield batch
+            check(self._stop)
 
     def price_known(self, new: Replacement) -> bool:
         """Whether the price of what is new is known: its model is local, or both prices are given."""

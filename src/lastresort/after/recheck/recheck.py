@@ -10,10 +10,11 @@ from lastresort.after.recheck.finished import FinishedRun, open_finished
 from lastresort.after.recheck.model import recheck_model
 from lastresort.after.recheck.models import RecheckModels
 from lastresort.climb.workspace import RESPONSES, given_again, held, noted_look, shared_folder
-from lastresort.errors import InfrastructureError
+from lastresort.errors import StoppedError
 from lastresort.records.document import ReuseView
 from lastresort.records.record import Record
 from lastresort.report.recheck import RecheckDocument, RecheckFindings, write_recheck
+from lastresort.stop import NEVER, FirstOf, Stop, stop_file
 from lastresort.types import Progress, SilentProgress
 
 
@@ -25,24 +26,28 @@ def recheck(
     task_file: Path | None = None,
     quick: bool = False,
     progress: Progress | None = None,
+    stop: Stop = NEVER,
 ) -> RecheckDocument:
     """Check whether the decision of a finished run still holds, and write `recheck-<n>.json` into its folder.
 
     new: a model or a prompt to test. Without one: do the answers hold with the documents below `documents`, by default those that
-    the task names? task_file: where the task file is now, by default where the run says.
+    the task names? task_file: where the task file is now, by default where the run says. stop: checked between batches, as is a
+    file named stop in the run's folder, which is removed at the end.
     Raises InputError for what cannot be checked, StoppedError where it stopped; the same call resumes it.
     """
     progress = progress or SilentProgress()
-    with Record.open(run) as record, held(run):
+    with Record.open(run) as record, held(run), stop_file(run) as file:
         progress.stage("reading the run", None)
         finished = open_finished(run, record, task_file)
-        models = RecheckModels(finished.prepared, record, shared_folder(run) / RESPONSES, progress)
+        models = RecheckModels(
+            finished.prepared, record, shared_folder(run) / RESPONSES, progress, FirstOf((stop, file))
+        )
         try:
             if new is not None:
                 found = recheck_model(finished, new, models, quick=quick, progress=progress)
             else:
                 found = recheck_documents(finished, documents, models, progress)
-        except InfrastructureError as error:
+        except StoppedError as error:
             raise given_again(error) from error
         finally:
             models.close()

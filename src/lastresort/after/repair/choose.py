@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lastresort.climb.prepare import PreparedTask
 from lastresort.gate.command import ANSWERS
+from lastresort.gate.document import spent_on
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.plans import SuitePlan
 from lastresort.gate.run import AskedBase, GateRunner, GateSettings, judge_suites
@@ -19,7 +20,8 @@ from lastresort.gate.sides import GateSides, refuse_other_rendering, resolve_sid
 from lastresort.gate.suite_table import suite_inputs, suite_plans
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA, RepairNeed
 from lastresort.records.decision_parts import RepairMeasure
-from lastresort.records.gate import GENERAL, WORTH, SuiteFound
+from lastresort.records.events import RepairTried
+from lastresort.records.gate import GENERAL, WORTH, GateSpent, SuiteFound
 from lastresort.records.responses import SuiteAnswers
 from lastresort.report.words.wording import listed
 from lastresort.report.words.wording import points_of as points
@@ -92,14 +94,16 @@ POWER = 0.8  # unused: no size is planned
 
 
 class RepairLosses:
-    """The base against each repaired system, on as many items as a quick gate. The base answers once."""
+    """The base against each repaired system, on as many items as a quick gate. The base answers once, and what that took counts
+    with the first repair that is measured.
+    """
 
     def __init__(self, bench: Workbench, prepared: PreparedTask) -> None:
         self._bench, self._prepared = bench, prepared
         self._settings = GateSettings(REPAIR_SEED, quick=True, alpha=CLIMB_ALPHA, facts="few")
         self._base: AskedBase | None = None
 
-    def of(self, folder: Path) -> tuple[RepairMeasure, ...]:
+    def of(self, folder: Path) -> tuple[tuple[RepairMeasure, ...], GateSpent]:
         """Of the system that is saved in this folder, by measure. Raises StoppedError where it stopped."""
         bench = self._bench
         assert bench.shared is not None
@@ -113,7 +117,11 @@ class RepairLosses:
                 required = [plan for plan in plans if bench.task.keep[plan.name] != "skip"]
                 self._base = runner.ask_base(named.base, required, bench.task.keep)
             scored, _ = runner.ask_tuned(named.tuned, self._base)
-        return tuple(map(_measured, judge_suites(plans, scored, bench.task.keep, self._settings, POWER)))
+        measures = tuple(map(_measured, judge_suites(plans, scored, bench.task.keep, self._settings, POWER)))
+        base = [one.base for one in scored]
+        if any(tried.measures for tried in bench.record.all(RepairTried)):
+            base = []
+        return measures, spent_on([*base, *(one.tuned for one in scored)])
 
     def _plans(self, named: GateSides) -> list[SuitePlan]:
         assert named.system is not None

@@ -34,7 +34,7 @@ from lastresort.records.events import (
     TrainingReached,
     repair_key,
 )
-from lastresort.records.gate import ClimbGate, stands
+from lastresort.records.gate import ClimbGate, GateSpent, stands
 from lastresort.records.measurement import DevScore
 from lastresort.records.reasons import RepairsTried
 from lastresort.records.record import ItemScore
@@ -226,7 +226,7 @@ class _Trying:
             return _not_made(rung, repair, "its training diverged")
         items = on_dev(bench, rung, system)
         dev = mean_score(items)
-        measures = self._losses.of(bench.candidate_folder(rung, system.name))
+        measures, spent = self._losses.of(bench.candidate_folder(rung, system.name))
         wrong = faults(dev, measures, self._needed, bar=bench.task.bar, won=_won(items, self._prompted))
         return RepairTried(
             rung=rung,
@@ -237,6 +237,7 @@ class _Trying:
             measures=measures,
             good=not wrong,
             why="; ".join(wrong) if wrong else why_good(dev, measures, self._needed),
+            spent=spent,
         )
 
 
@@ -279,5 +280,13 @@ def _won(items: Sequence[ItemScore], prompted: Mapping[str, float]) -> float | N
 
 def _not_made(rung: str, repair: Repair, why: str) -> RepairTried:
     return RepairTried(
-        rung=rung, repair=repair.kind, setting=repair.setting, system=None, dev=None, measures=(), good=False, why=why
+        rung=rung,
+        repair=repair.kind,
+        setting=repair.setting,
+        system=None,
+        dev=None,
+        measures=(),
+        good=False,
+        why=why,
+        spent=GateSpent(),
     )

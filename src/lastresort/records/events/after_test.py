@@ -6,7 +6,7 @@ from typing import Literal
 
 from lastresort.records.decision_parts import ComparedWay, RepairKind, RepairMeasure, WayName
 from lastresort.records.events.base import BaseEvent, EventValue, OfRung
-from lastresort.records.gate import ClimbGate
+from lastresort.records.gate import ClimbGate, GateSpent
 from lastresort.records.measurement import DevScore
 from lastresort.types import Judgement
 
@@ -48,7 +48,8 @@ def repair_key(rung: str, repair: str, setting: float) -> str:
 
 class RepairTried(OfRung):
     """setting: the scale, the epoch or step of a checkpoint, the share of replay, or the learning rate. system, dev: None where it
-    was not made."""
+    was not made. spent: of asking for the measures, the base's part only in the first of a run that was measured.
+    """
 
     kind: Literal["repair_tried"] = "repair_tried"
     repair: RepairKind
@@ -58,6 +59,7 @@ class RepairTried(OfRung):
     measures: tuple[RepairMeasure, ...]
     good: bool
     why: str
+    spent: GateSpent
 
     @property
     def key(self) -> str:
