@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.errors import InputError
 from lastresort.stop import NEVER, Stop
-from lastresort.types import Progress, SilentProgress
+from lastresort.types import Progress
 
 if TYPE_CHECKING:
     from lastresort.after.recheck.designs import Replacement
@@ -81,15 +81,30 @@ class Run:
         with Record.open(self.folder, read_only=True) as record:
             return task_file_of(record, self.folder)
 
-    def resume(self, *, settings: Mapping[str, Any] | None = None, progress: Progress | None = None) -> Run:
-        """Go on with the climb where it stopped; a finished one just returns. settings: those it was started with.
+    def resume(
+        self,
+        *,
+        until: str | None = None,
+        gate: str | None = None,
+        compare: str | None = None,
+        compare_seeds: int = 3,
+        settings: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+        stop: Stop | None = None,
+    ) -> Run:
+        """Continue the climb where it stopped, as `lastresort.climb(..., resume=True)` with these options does.
 
+        A finished one goes on where more is asked of it. settings: those it was started with.
         Raises InputError where its task file is gone or has changed, StoppedError where it stopped again.
         """
+        from lastresort.app.runtime import computing
         from lastresort.app.start import ClimbRequest, start_climb
 
-        request = ClimbRequest(self.task_file(), settings=settings or {}, run=self.folder, resume=True)
-        return Run(start_climb(request, progress or SilentProgress()).run)
+        request = ClimbRequest(
+            self.task_file(), settings or {}, self.folder, True, until, gate, compare, compare_seeds
+        )  # fmt: skip
+        with computing(progress) as shown:
+            return Run(start_climb(request, shown, stop or NEVER).run)
 
     def _repr_html_(self) -> str:
         from lastresort.report.notebook import ladder_html
