@@ -24,6 +24,7 @@ from lastresort.records.decision import (
 from lastresort.records.decision_parts import ComparedWay, RepairView, SecondGate, SecondGateMeasure
 from lastresort.records.document import Statement
 from lastresort.records.events import (
+    AnswersJudged,
     BaseAnswered,
     CandidateMeasured,
     CeilingMeasured,
@@ -34,6 +35,9 @@ from lastresort.records.events import (
     FullRateChosen,
     GateChosen,
     GateRun,
+    JudgeChecked,
+    JudgedAnswer,
+    JudgeOpened,
     ModelOpened,
     OfRung,
     OfWay,
@@ -110,8 +114,8 @@ class _Rung:
 class Fold:
     """The fold, event by event, for those who follow a run.
 
-    gated: the rung whose system was gated last. decided: the decision, until a rung goes on. finished: everything is written, and
-    no rung, gate or comparison went on since.
+    gated: the rung whose system was gated last. judged: by item and answer; one that is met again counts once. decided: the
+    decision, until a rung goes on. finished: everything is written, and no rung, gate or comparison went on since.
     """
 
     task: dict[str, Any] | None = None
@@ -119,6 +123,9 @@ class Fold:
     price_known: bool = True
     rungs: dict[str, _Rung] = field(default_factory=dict)
     gated: str | None = None
+    judge: JudgeOpened | None = None
+    agreement: JudgeChecked | None = None
+    judged: dict[tuple[str, str], JudgedAnswer] = field(default_factory=dict)
     store: StoreBuilt | None = None
     searches: SearchesMeasured | None = None
     ceiling: CeilingMeasured | None = None
@@ -234,6 +241,12 @@ def _take(run: Fold, event: Event) -> None:
             run.searches = event
         case CeilingMeasured():
             run.ceiling = event
+        case JudgeOpened():
+            run.judge = event
+        case JudgeChecked():
+            run.agreement = event
+        case AnswersJudged():
+            run.judged |= {(item.id, item.answer): item for item in event.items}
         case GateRun():
             run.gated = event.gate.rung
             run.rung(event.gate.rung).gates[event.gate.system] = event.gate
