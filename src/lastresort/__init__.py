@@ -11,7 +11,7 @@ loads what it needs when it is called.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import update_wrapper
 from importlib import import_module
 from pathlib import Path
@@ -234,12 +234,9 @@ def _prepare() -> None:
 
 def _computing(progress: Progress | None) -> AbstractContextManager[Progress]:
     """The progress to use, by default on stderr."""
-    _prepare()
-    if progress is not None:
-        return nullcontext(progress)
-    from lastresort.app.console import progress as on_stderr
+    from lastresort.app.runtime import computing
 
-    return on_stderr()
+    return computing(progress)
 
 
 def _file(task: str | Path | Task) -> Path | Task:

@@ -17,6 +17,7 @@ from gate_support import Words
 from lastresort.after.repair import phase as time_left
 from lastresort.after.repair.choose import REPAIR_SEED
 from lastresort.app.climb import Climbed
+from lastresort.app.runs import Run
 from lastresort.gate.drawing import is_among
 from lastresort.gate.suites.suite import SuiteItem
 from lastresort.records.decision import RunView
@@ -48,6 +49,10 @@ def mended(tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPatc
 @pytest.fixture(scope="module")
 def spoiled(tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPatch) -> Climbed:
     return gated_climb(tmp_path_factory.mktemp("spoiled"), SPOILED, task=ONE_SUITE, gate="quick")
+
+
+def test_the_items_of_a_gated_run_name_whole_splits(mended: Climbed) -> None:
+    assert {row["split"] for row in Run(mended.run).items()} == {"dev", "test", "rest of test"}
 
 
 def test_a_rejected_adapter_ships_at_the_scale_that_loses_nothing(mended: Climbed) -> None:

@@ -22,9 +22,9 @@ from judge_support import (
     judge_calls,
     judge_of,
 )
-from lastresort.climb.judging import grades, order_effect, outcomes
 from lastresort.errors import CandidateError, DataError, InfrastructureError, TaskError
 from lastresort.evals.evidence import wilson_interval
+from lastresort.evals.judged import grades, order_effect, outcomes
 from lastresort.evals.scorers import build_scorer
 from lastresort.evals.scorers.judge import Judge, JudgeScore, agreement_with, read_labelled
 from lastresort.evals.scorers.judge_model import (

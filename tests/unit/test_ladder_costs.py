@@ -22,6 +22,7 @@ from lastresort.errors import InfrastructureError, TaskError
 from lastresort.ladder import RUNGS
 from lastresort.records.events import SystemFrozen, TaskRead
 from lastresort.records.record import Record
+from lastresort.records.view import fold_of
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system
 from report_support import training_reached
@@ -289,11 +290,11 @@ def test_preferences_trained_on_the_supervised_adapter_cost_both(tmp_path: Path)
         record.append(TaskRead(task={**task.resolved(), "ladder": ["sft", "preference", "full"]}))
         for rung, seconds in (("sft", 100.0), ("preference", 40.0), ("full", 900.0)):
             record.append(training_reached(rung, f"{rung}-1", seconds=seconds))
-        assert _one_off(record, "preference") == Amount(0.0, 40.0)  # ORPO, from the base
+        assert _one_off(fold_of(record), "preference") == Amount(0.0, 40.0)  # ORPO, from the base
         record.append(SystemFrozen(rung="sft", name="sft-1"))
-        assert _one_off(record, "preference") == Amount(0.0, 140.0)
-        assert _one_off(record, "sft") == Amount(0.0, 100.0)
-        assert _one_off(record, "full") == Amount(0.0, 900.0)
+        assert _one_off(fold_of(record), "preference") == Amount(0.0, 140.0)
+        assert _one_off(fold_of(record), "sft") == Amount(0.0, 100.0)
+        assert _one_off(fold_of(record), "full") == Amount(0.0, 900.0)
 
 
 def test_what_is_only_weighed_may_change(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from lastresort.errors import BudgetError, DataError, InfrastructureError, Prere
 from lastresort.records.events import AnswersJudged, BudgetSpent, JudgeChecked, ModelOpened
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
+from lastresort.records.view import Fold
+from lastresort.report.decision import view_of
 from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task, load_task
@@ -81,6 +83,11 @@ def reasons(found: Climbed) -> str:
 def test_a_fair_judge_scores_wins_and_ties_and_the_decision_says_whose_opinion_that_is(tmp_path: Path) -> None:
     found = climbed(tmp_path, {**FAIR, "seconds": 0.5})
     validate_decision(found.decision.as_json())
+    with Record.open(found.run, read_only=True) as record:
+        events = [event for _, event in record.since()]
+    before = view_of(Fold.of(events[: [event.kind for event in events].index("climb_decided")]))
+    assert before is not None
+    assert (before.verdict, before.judge) == (None, found.decision.judge)
     judge = found.decision.as_json()["judge"]
     assert found.decision.as_json()["verdict"] == "MET"
     assert (judge["model"], judge["asks"], judge["self_preference"]) == ("scripted:judge.json", "comparison", False)

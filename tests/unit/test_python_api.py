@@ -14,6 +14,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -24,12 +25,14 @@ from climb_support import rows, scripted_task
 from gate_support import SUITES, gated_task
 from lastresort.app.runs import Run
 from lastresort.app.runtime import SETTINGS, interrupt_on_sigterm, set_environment
+from lastresort.app.start import ClimbRequest
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.gate import suite_table
 from lastresort.records.events import RungTested
 from lastresort.records.record import Record
 from lastresort.report.notebook import gate_html
-from lastresort.types import Message, SilentProgress
+from lastresort.stop import Stop, StopSignal
+from lastresort.types import Message, Progress, SilentProgress
 from logs_support import write_samples
 from tiny_model import save_tiny_model
 from train_support import training_file
@@ -127,6 +130,30 @@ def test_a_stopped_run_is_opened_and_resumed(tmp_path: Path) -> None:
         lr.open_run(tmp_path)
 
 
+def test_a_run_is_resumed_with_the_options_of_a_climb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = climbed(tmp_path)
+    names = set(inspect.signature(lr.climb).parameters) - {"task", "run", "resume"}
+    assert set(inspect.signature(run.resume).parameters) == names
+    asked: list[tuple[ClimbRequest, Stop]] = []
+
+    def start(request: ClimbRequest, progress: Progress, stop: Stop) -> Any:
+        asked.append((request, stop))
+        progress.stage("at work")
+        return SimpleNamespace(run=request.run)
+
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("lastresort.app.start.start_climb", start)
+    stop = StopSignal()
+    lr.open_run(run.folder).resume(until="sft", gate="quick", compare="lora,full", compare_seeds=2, stop=stop)
+    request = ClimbRequest(run.task_file(), {}, run.folder, True, "sft", "quick", "lora,full", 2)
+    assert asked == [(request, stop)]
+    assert "at work" in capsys.readouterr().err
+    assert {name: os.environ[name] for name in SETTINGS} == SETTINGS
+
+
 def test_the_winner_answers(tmp_path: Path) -> None:
     run = climbed(tmp_path)
     inputs = [(Message("user", row["input"]),) for row in rows()[:20]]
@@ -213,10 +240,17 @@ print([name for name in ("torch", "transformers", "scipy", "pandas") if name in 
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", [lr.climb, lr.gate, lr.train])
-def test_a_command_says_what_it_takes(command: Any) -> None:
-    assert list(inspect.signature(command).parameters)
-    assert inspect.getdoc(command)
+@pytest.mark.parametrize(
+    ("command", "first", "sentence"),
+    [
+        (lr.climb, "task", "Climb the ladder of a task"),
+        (lr.gate, "task", "Compare a tuned model with its base"),
+        (lr.train, "file", "Train from a training file"),
+    ],
+)
+def test_a_command_says_what_it_does_and_takes(command: Any, first: str, sentence: str) -> None:
+    assert next(iter(inspect.signature(command).parameters)) == first
+    assert command.__doc__.startswith(sentence)
     assert f"\n{command.__name__}(" in pydoc.plain(pydoc.render_doc(command))
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+from rich.console import Console
 
 from climb_gate_support import script_rungs
 from climb_support import scripted_task, statement
@@ -35,9 +39,13 @@ from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.view import Fold, view
 from lastresort.report.decision import read_decision, read_view
 from lastresort.report.html import write_report
+from lastresort.report.markdown import markdown
+from lastresort.report.notebook import ladder_html
 from lastresort.report.schema import schema_of
+from lastresort.report.terminal import ladder_table
 from lastresort.report.words.watching import headline, stage_line
 from lastresort.report.words.wording import NO_BREAK
+from lastresort.report.words.wording import state_of as state_of_rung
 from lastresort.spec.task import load_task
 from lastresort.types import SilentProgress
 
@@ -156,6 +164,40 @@ def test_a_rung_that_is_given_up_has_no_candidates_and_one_that_had_no_time_is_t
         record.add_measurement(Measurement("sft", "lr0.001", "dev[0:1]", 1, (item,)))
         sft = standing(record).rungs[1]
         assert (sft.applies, [one.name for one in sft.candidates]) == (True, ["lr0.001"])
+
+
+def test_what_a_rung_without_a_test_took_is_shown_with_its_state(tmp_path: Path) -> None:
+    task = load_task(task_of(tmp_path))
+    item = ItemScore("a", 1.0, "x", "x", "i", "stop", None, 1234, 2, 11.0, 0.0)
+    with Record.create(tmp_path / "run") as record:
+        record.append(TaskRead(task=task.resolved() | {"ladder": ["prompting", "retrieval", "sft"]}))
+        record.add_measurement(Measurement("prompting", "zero-shot", "dev[0:1]", 1, (item,)))
+        record.append(RungGivenUp(rung="prompting", reason=statement("out of reach")))
+        record.append(RungSkipped(rung="retrieval", reason=statement("no documents")))
+        record.add_measurement(Measurement("sft", "lr0.001", "dev[0:1]", 1, (item,)))
+        found = standing(record)
+    states = ["given up", "skipped", "in progress"]
+    assert [state_of_rung(rung) for rung in found.rungs] == states
+    costs = write_report(tmp_path / "run").read_text("utf-8").partition('<h2 id="cost">')[2].partition("</section>")[0]
+    rows = [" ".join(re.sub("<[^>]+>", " ", row).split()) for row in costs.split("<tr")[2:]]
+    spent = f"1,234 2 11{NO_BREAK}s $0".replace(NO_BREAK, " ")
+    assert [row.partition("> ")[2].replace(NO_BREAK, " ") for row in rows] == [
+        f"prompting given up {spent}",
+        "retrieval skipped",
+        f"sft 1 {spent}",
+        "Total 2,468 4 22 s $0",
+    ]
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(ladder_table(found))
+    shown = console.export_text()
+    assert all(state in shown for state in (*states, "prompting was given up: out of reach."))
+    assert "| prompting | | | | | out of reach | 11 s | $0 |" in markdown(found)
+    assert all(state in ladder_html_text(found) for state in states)
+
+
+def ladder_html_text(found: RunView) -> str:
+    coded = ladder_html(found).partition("base64,")[2].partition('"')[0]
+    return base64.b64decode(coded).decode()
 
 
 def standing(record: Record) -> RunView:

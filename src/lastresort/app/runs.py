@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import InputError
 from lastresort.stop import NEVER, Stop
-from lastresort.types import Progress, SilentProgress
+from lastresort.types import Progress
 
 if TYPE_CHECKING:
     from lastresort.after.recheck.designs import Replacement
@@ -59,12 +59,16 @@ class Run:
         return write_report(self.folder)
 
     def items(self) -> list[dict[str, Any]]:
-        """One row for each answer that was scored, with rung, candidate and split; `pandas.DataFrame(run.items())` takes them."""
+        """One row for each answer that was scored, with rung, candidate and split; `pandas.DataFrame(run.items())` takes them.
+
+        split: "dev", "test", or "rest of test", which the test did not need and the gate asked.
+        """
+        from lastresort.records.measurement import whole_of
         from lastresort.records.record import Record
 
         with Record.open(self.folder, read_only=True) as record:
             return [
-                {"rung": found.rung, "candidate": found.candidate, "split": _split(found.split), **asdict(item)}
+                {"rung": found.rung, "candidate": found.candidate, "split": whole_of(found.split), **asdict(item)}
                 for found in record.measurements()
                 for item in found.items
             ]
@@ -77,25 +81,35 @@ class Run:
         with Record.open(self.folder, read_only=True) as record:
             return task_file_of(record, self.folder)
 
-    def resume(self, *, settings: Mapping[str, Any] | None = None, progress: Progress | None = None) -> Run:
-        """Go on with the climb where it stopped; a finished one just returns. settings: those it was started with.
+    def resume(
+        self,
+        *,
+        until: str | None = None,
+        gate: str | None = None,
+        compare: str | None = None,
+        compare_seeds: int = 3,
+        settings: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+        stop: Stop | None = None,
+    ) -> Run:
+        """Continue the climb where it stopped, as `lastresort.climb(..., resume=True)` with these options does.
 
+        A finished one goes on where more is asked of it. settings: those it was started with.
         Raises InputError where its task file is gone or has changed, StoppedError where it stopped again.
         """
+        from lastresort.app.runtime import computing
         from lastresort.app.start import ClimbRequest, start_climb
 
-        request = ClimbRequest(self.task_file(), settings=settings or {}, run=self.folder, resume=True)
-        return Run(start_climb(request, progress or SilentProgress()).run)
+        request = ClimbRequest(
+            self.task_file(), settings or {}, self.folder, True, until, gate, compare, compare_seeds
+        )  # fmt: skip
+        with computing(progress) as shown:
+            return Run(start_climb(request, shown, stop or NEVER).run)
 
     def _repr_html_(self) -> str:
         from lastresort.report.notebook import ladder_html
 
         return ladder_html(self.standing)
-
-
-def _split(name: str) -> str:
-    """A search measures dev in stretches, `dev[0:20]`: all of them are dev."""
-    return "dev" if name.startswith("dev[") else name
 
 
 def open_run(folder: Path) -> Run:

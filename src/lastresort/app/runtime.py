@@ -9,13 +9,14 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
 from lastresort.errors import InfrastructureError
 from lastresort.records.atomic import FULL, disk_error
 from lastresort.stop import NEVER, Stop, StopSignal
+from lastresort.types import Progress
 
 SETTINGS = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -30,6 +31,16 @@ def set_environment() -> None:
     """Settings that libraries read when they are first imported. What the user has set stays."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+
+
+def computing(progress: Progress | None) -> AbstractContextManager[Progress]:
+    """Prepare this process to compute. Returns the progress to use, by default on stderr."""
+    set_environment()
+    if progress is not None:
+        return nullcontext(progress)
+    from lastresort.app.console import progress as on_stderr
+
+    return on_stderr()
 
 
 def interrupt_on_sigterm() -> None:
@@ -93,5 +104,5 @@ def refused_by_the_system(error: OSError | sqlite3.OperationalError) -> Infrastr
     return InfrastructureError(
         f"the system refused it ({error.strerror or error})",
         where=os.fsdecode(error.filename),
-        remedy="Check what stands there and its permissions.",
+        remedy="Check the path and its permissions.",
     )

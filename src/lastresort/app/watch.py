@@ -14,6 +14,7 @@ from lastresort.records.decision import RunView
 from lastresort.records.events import Event, Stage
 from lastresort.records.record import Record
 from lastresort.records.view import Fold
+from lastresort.report.decision import view_of
 
 EVERY_S = 0.5
 State = Literal["running", "stopped", "finished"]
@@ -47,7 +48,7 @@ def follow(
                 fold.take(event)
                 seen = number
             before, stage = stage, record.stage()
-            view = fold.view()
+            view = view_of(fold)
             if not working:
                 yield Snapshot(
                     tuple(event for _, event in new), view, stage, "finished" if fold.finished else "stopped"

@@ -27,9 +27,9 @@ from lastresort.climb.workload import workload
 from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.decision_parts import BreakEven, CostPair, PricedSystem, SavingView, SharedItems
-from lastresort.records.events import SavingWeighed, SystemFrozen
+from lastresort.records.events import SavingWeighed
 from lastresort.records.record import ItemScore, Record
-from lastresort.records.view import fold_of
+from lastresort.records.view import Fold, fold_of
 from lastresort.report.words.break_even import not_foretold
 from lastresort.report.words.skips import clause
 from lastresort.rungs.forecast import answering
@@ -47,12 +47,13 @@ def priced_systems(task: Task, record: Record, outcomes: Sequence[RungOutcome]) 
     items = {outcome.rung: _test_items(record, outcome) for outcome in outcomes if outcome.judgement is not None}
     met = [outcome.rung for outcome in outcomes if outcome.judgement and outcome.judgement.outcome == "MET"]
     shared = _shared([_answered(items[rung]) for rung in met])
+    standing = fold_of(record) if any(trains(rung) for rung in items) else Fold()
     found = []
     for outcome in outcomes:
         tested = items.get(outcome.rung, [])
         if answered := _answered(tested):
             common = [item for item in answered if item.id in shared] or answered
-            found.append(_priced(task, record, outcome, common, tested))
+            found.append(_priced(task, standing, outcome, common, tested))
     return found
 
 
@@ -95,9 +96,9 @@ def paid_by_tokens(task: Task, rung: str) -> bool:
 
 
 def _priced(
-    task: Task, record: Record, outcome: RungOutcome, items: Sequence[ItemScore], tested: Sequence[ItemScore]
+    task: Task, standing: Fold, outcome: RungOutcome, items: Sequence[ItemScore], tested: Sequence[ItemScore]
 ) -> TestedSystem:
-    """items: over which the means are. tested: all that the test asked."""
+    """standing: of the run, where the rung trains. items: over which the means are. tested: all that the test asked."""
     assert outcome.judgement is not None
     assert outcome.system is not None
     tuned, n, use = trains(outcome.rung), len(items), task.use
@@ -118,16 +119,16 @@ def _priced(
         completion_tokens=completion_tokens,
         seconds=seconds,
         call=call,
-        one_off=_one_off(record, outcome.rung) if tuned else NOTHING,
+        one_off=_one_off(standing, outcome.rung) if tuned else NOTHING,
         scores={item.id: item.score for item in tested},
     )
 
 
-def _one_off(record: Record, rung: str) -> Amount:
+def _one_off(standing: Fold, rung: str) -> Amount:
     """All that the rung took. That includes the adapter that it went on from, where there was one."""
     start = RUNGS[rung].starts_from
-    rungs = [start, rung] if start is not None and record.last(SystemFrozen, start) is not None else [rung]
-    total, standing = NOTHING, fold_of(record)
+    rungs = [start, rung] if start is not None and standing.rung(start).frozen else [rung]
+    total = NOTHING
     for name in rungs:
         spent = standing.cost(name)
         total += Amount(spent.usd, spent.seconds)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lastresort.climb.decide import Conclusion, RungOutcome
-from lastresort.climb.judging import judge_view
+from lastresort.evals.judged import judge_view
 from lastresort.records.decision import (
     EarlyWarning,
     RungView,
@@ -89,7 +89,7 @@ def decision_of(
             for reason in (*conclusion.reasons, *extra_reasons)
         ),
         would_change=tuple(answer.of_change(change) for change in would_change),
-        judge=judge_view(task, record),
+        judge=judge_view(standing),
         retrieval=standing.retrieval,
         test_reuse=test_reuse,
         rungs=tuple(rung_of(standing, record, outcome) for outcome in outcomes),

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 
 from lastresort.errors import DataError, TaskError
-from lastresort.evals.evidence import wilson_interval
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge, JudgeScore, LabelledCase, agreement_with, case_of, read_labelled
-from lastresort.evals.scorers.judge_model import SCALES, UNPARSED, JudgeCost
+from lastresort.evals.scorers.judge_model import JudgeCost
 from lastresort.models.open import absolute_name
 from lastresort.models.protocol import Model, Pay
-from lastresort.records.decision import JudgeAgreement, JudgeView, OrderEffect
 from lastresort.records.events import AnswersJudged, JudgeCalls, JudgeChecked, JudgedAnswer, JudgeOpened
-from lastresort.records.measurement import Cost
 from lastresort.records.record import Record
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.judge import JudgeKeys, written_model
@@ -65,13 +61,13 @@ class ClimbJudge:
         prices = {"prompt_price": keys.prompt_price or 0.0, "output_price": keys.output_price or 0.0}
         model = self._models.judge(keys.model, **prices)
         if not self._recognised:
-            self._recognise(model)
+            self._recognise(keys, model)
         return model
 
-    def _recognise(self, model: Model) -> None:
+    def _recognise(self, keys: JudgeKeys, model: Model) -> None:
         known = self._record.last(JudgeOpened)
         if known is None:
-            self._record.append(JudgeOpened(fingerprint=model.fingerprint))
+            self._record.append(_opened(self._task, keys, model.fingerprint))
         elif known.fingerprint != model.fingerprint:
             raise TaskError(
                 f"the judge {model.name} is not the one this run began with (its weights, template or precision differ)",
@@ -125,99 +121,20 @@ def _hash(answer: str) -> str:
     return hashlib.sha256(answer.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
-Said = Sequence[str]
-
-
-def judge_view(task: Task, record: Record) -> JudgeView | None:
-    """None where the task's scorer asks no model."""
-    keys = task.score.judge
-    if keys is None:
-        return None
-    grading, scale = keys.rubric is not None, keys.scale or "1-5"
-    noted = [item for batch in record.all(AnswersJudged) for item in batch.items]
-    judged = list({(item.id, item.answer): item for item in noted}.values())
-    checked = record.last(JudgeChecked)
-    said = [item.said for item in judged]
-    spent = _summed([*judged, *([checked.spent] if checked is not None else [])])
-    return JudgeView(
+def _opened(task: Task, keys: JudgeKeys, fingerprint: str) -> JudgeOpened:
+    grading = keys.rubric is not None
+    return JudgeOpened(
+        fingerprint=fingerprint,
         model=written_model(keys.model, task.folder),
         asks="grading" if grading else "comparison",
         criterion=keys.rubric if grading else keys.criteria,
-        scale=scale if grading else None,
+        scale=(keys.scale or "1-5") if grading else None,
         self_preference=_judges_itself(task, keys.model),
-        answers=len(judged),
-        verdicts=grades(said, SCALES[scale]) if grading else outcomes(said),
-        order=None if grading else order_effect(said, [item.id for item in judged]),
-        asked=sum(len(verdicts) for verdicts in said),
-        unparsed=sum(verdicts.count(UNPARSED) for verdicts in said),
-        agreement=_agreement(checked),
-        cost=Cost(
-            tokens_in=spent.tokens_in,
-            tokens_out=spent.tokens_out,
-            seconds=round(spent.seconds, 3),
-            usd=spent.usd if keys.price_known else None,
-        ),
+        price_known=keys.price_known,
     )
-
-
-def outcomes(said: Sequence[Said]) -> dict[str, int]:
-    """How comparisons ended, of the verdicts in both orders. changed: the order alone changed the verdict. same_text: the
-    answer was the reference, and was not shown."""
-    kinds = Counter(_outcome(verdicts) for verdicts in said)
-    return {kind: kinds[kind] for kind in ("won", "lost", "tied", "changed", "same_text")}
-
-
-def order_effect(said: Sequence[Said], items: Sequence[str] | None = None) -> OrderEffect | None:
-    """How often the order alone changed the verdict, as a share of n comparisons with its 95% interval, and how often that
-    was for the answer shown first, and second. ties: the share of ties in both orders. None where nothing was compared.
-
-    items: of each comparison the item that was answered. Answers to one item are alike and so are the verdicts on them: the
-    interval counts an item once, however many answers to it were compared.
-
-    Source: Zheng et al. 2023 (consistency and bias of a judge under swapped positions).
-    """
-    compared = [verdicts for verdicts in said if verdicts]
-    if not compared:
-        return None
-    known = range(len(said)) if items is None else items
-    units = len({item for item, verdicts in zip(known, said, strict=True) if verdicts})
-    n, kinds = len(compared), Counter(_outcome(verdicts) for verdicts in compared)
-    first, second = (sum(tuple(verdicts) == (place, place) for verdicts in compared) for place in ("A", "B"))
-    return OrderEffect(
-        n=n,
-        changed=kinds["changed"] / n,
-        interval=wilson_interval(units * kinds["changed"] / n, units),
-        to_first=first,
-        to_second=second,
-        ties=kinds["tied"] / n,
-    )
-
-
-def grades(said: Sequence[Said], choices: Sequence[str]) -> dict[str, int]:
-    """How often each grade was given."""
-    kinds = Counter(verdict for verdicts in said for verdict in verdicts)
-    return {choice: kinds[choice] for choice in choices}
-
-
-def _outcome(verdicts: Said) -> str:
-    if not verdicts:
-        return "same_text"
-    first, second = ("tie" if verdict == UNPARSED else verdict for verdict in verdicts)
-    return {("A", "B"): "won", ("B", "A"): "lost", ("tie", "tie"): "tied"}.get((first, second), "changed")
 
 
 def _judges_itself(task: Task, judge: str) -> bool:
     """Whether the judge is the model that answers, or the one that would be tuned."""
     names = {absolute_name(name, task.folder) for name in (task.model, task.tuned_model)}
     return judge in names
-
-
-def _summed(calls: Sequence[JudgeCalls]) -> JudgeCost:
-    names = {field.name for field in fields(JudgeCost)}
-    return sum((JudgeCost(**one.model_dump(include=names)) for one in calls), JudgeCost())
-
-
-def _agreement(checked: JudgeChecked | None) -> JudgeAgreement | None:
-    if checked is None:
-        return None
-    return JudgeAgreement(**checked.model_dump(exclude={"kind", "said", "spent"}))

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
-from lastresort.climb.judging import judge_view
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.duplicates import normalised
 from lastresort.data.preferences import LEAST_HELD_TEXT
+from lastresort.evals.judged import judge_view
 from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.store import Store, open_store, rows_where
 from lastresort.ladder import RUNGS, trains
@@ -87,9 +87,10 @@ def extra_reasons(
     bench: Workbench, prepared: PreparedTask, conclusion: Conclusion, outcomes: Sequence[RungOutcome]
 ) -> list[Reason | Statement]:
     """What else a reader must know: paired comparison, what was searched, thin data, leaks, and what was not checked."""
+    standing = fold_of(bench.record)
     reasons: list[Reason | Statement] = [
-        *judge.reasons(judge_view(bench.task, bench.record)),
-        *retrieval.reasons(fold_of(bench.record).retrieval),
+        *judge.reasons(judge_view(standing)),
+        *retrieval.reasons(standing.retrieval),
     ]
     reasons += inputs_in_documents(bench, prepared.split.test)
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]

@@ -30,6 +30,7 @@ from lastresort.gate.verdict.repairable import CLIMB_ALPHA
 from lastresort.ladder import trains
 from lastresort.records.events import GateChosen, GateRun, gate_key
 from lastresort.records.gate import ClimbGate, TargetFound
+from lastresort.records.measurement import rest_of_test
 from lastresort.records.record import Measurement, Record
 from lastresort.records.responses import SuiteAnswers
 from lastresort.report.words.gate import cause_of, needs_of
@@ -87,7 +88,7 @@ def _scores(bench: Workbench, outcome: RungOutcome, order: Sequence[Example]) ->
 def _rest(bench: Workbench, outcome: RungOutcome, left: Sequence[Example], start: int) -> Measurement:
     """Items that the test did not reach. They begin where a batch ended, so batches are those of the whole test."""
     assert outcome.system is not None
-    split = f"rest of test[{start}:{start + len(left)}]"
+    split = rest_of_test(start, start + len(left))
     known = bench.record.measurement(outcome.rung, outcome.system, split)
     if known is not None or not left:
         return known or Measurement(outcome.rung, outcome.system, split, 0, ())

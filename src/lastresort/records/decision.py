@@ -193,9 +193,9 @@ class RunView(JsonDocument):
     r: tests of the bar over which 1 - confidence is shared. answer: the sentence that answers: should I fine-tune? judge: null
     where a rule scored. retrieval: null where no store was built. test_reuse: of these test items, by earlier runs. gate: of the
     winner where it was tuned, else of the last tuned system that was kept from winning; null where none was run. first_gate: after
-    which repairs were tried, where the system that stands is a repaired one, whose own gate is `gate`. repairs: what was tried
-    after the first gate, in that order; also what was no good. compare: ways of training beside each other, as --compare asked,
-    the first being the reference. break_even: null where nothing was tested.
+    which repairs were tried, if the winner is a repaired system, whose own gate is `gate`. repairs: all that were tried after the
+    first gate, in that order, including those that failed. compare: methods compared, as --compare asked, the first being the
+    reference. break_even: null where nothing was tested.
     """
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)

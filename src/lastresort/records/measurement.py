@@ -47,6 +47,24 @@ def failure_kind(item: ItemScore, knowledge: Collection[str] = ()) -> FailureKin
     return "knowledge" if item.id in knowledge else "other"
 
 
+DEV, REST = "dev", "rest of test"
+
+
+def stretch_of_dev(start: int, stop: int) -> str:
+    """The split of these dev items: a search measures dev in stretches."""
+    return f"{DEV}[{start}:{stop}]"
+
+
+def rest_of_test(start: int, stop: int) -> str:
+    """The split of these test items, which the test against the bar did not reach and the gate asked."""
+    return f"{REST}[{start}:{stop}]"
+
+
+def whole_of(split: str) -> str:
+    """`dev[0:20]` -> "dev": the split without its items."""
+    return split.partition("[")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """The items of `split` that `candidate` of `rung` was scored on; fewer than n_available after an early stop."""
@@ -133,3 +151,7 @@ class Cost(JsonDocument):
     tokens_out: Count
     seconds: Amount
     usd: Amount | None
+
+    @property
+    def is_zero(self) -> bool:
+        return not (self.tokens_in or self.tokens_out or self.seconds or self.usd)

@@ -22,7 +22,7 @@ from lastresort.errors import ContractError, DataError
 from lastresort.records.atomic import disk_error
 from lastresort.records.database import Database, connect, connect_read_only
 from lastresort.records.events import KINDS, BaseEvent, CandidateMeasured, CeilingMeasured, E, Event, RunBegan, Stage
-from lastresort.records.measurement import ItemScore, Measurement
+from lastresort.records.measurement import DEV, ItemScore, Measurement, whole_of
 
 __all__ = ["FILE_NAME", "ItemScore", "Measurement", "Record"]
 
@@ -230,19 +230,16 @@ class Record:
         )
         return self._with_items(rows[0]) if rows else None
 
-    def measurements(
-        self, rung: str | None = None, candidate: str | None = None, splits: str = "%"
-    ) -> list[Measurement]:
-        """The newest measurement of every candidate and split, in the order they were written, with all items.
+    def measurements(self) -> list[Measurement]:
+        """The newest measurement of every candidate and split, in the order they were written, with all items."""
+        return [self._with_items(row) for row in self._newest(None, None)]
 
-        rung, candidate: of these alone. splits: a pattern as SQL's LIKE takes it, such as dev[%.
-        """
-        rows = self._database.rows(
+    def _newest(self, rung: str | None, candidate: str | None) -> list[sqlite3.Row]:
+        return self._database.rows(
             "SELECT * FROM measurement WHERE id IN (SELECT max(id) FROM measurement WHERE (?1 IS NULL OR rung = ?1) "
-            "AND (?2 IS NULL OR candidate = ?2) AND split LIKE ?3 GROUP BY rung, candidate, split) ORDER BY id",
-            (rung, candidate, splits),
+            "AND (?2 IS NULL OR candidate = ?2) GROUP BY rung, candidate, split) ORDER BY id",
+            (rung, candidate),
         )
-        return [self._with_items(row) for row in rows]
 
     def measured(self, rung: str = "") -> list[CandidateMeasured]:
         """The same without the items: of every candidate and split, in the order of the newest; of one rung where it is given."""
@@ -257,7 +254,8 @@ class Record:
         """What a candidate of a search answered on dev, by item; it is measured in stretches, so in several measurements."""
         if candidate is None:
             return {}
-        return {item.id: item for m in self.measurements(rung, candidate, "dev[%") for item in m.items}
+        stretches = [row for row in self._newest(rung, candidate) if whole_of(row["split"]) == DEV]
+        return {item.id: item for row in stretches for item in self._with_items(row).items}
 
     def add_curve_point(self, candidate: str, step: int, values: Mapping[str, float]) -> None:
         """Append what was seen at one training step: loss, learning_rate, dev_score …; not-finite numbers are kept."""

@@ -24,6 +24,7 @@ from lastresort.records.decision import (
 from lastresort.records.decision_parts import ComparedWay, RepairView, SecondGate, SecondGateMeasure
 from lastresort.records.document import Statement
 from lastresort.records.events import (
+    AnswersJudged,
     BaseAnswered,
     CandidateMeasured,
     CeilingMeasured,
@@ -34,6 +35,9 @@ from lastresort.records.events import (
     FullRateChosen,
     GateChosen,
     GateRun,
+    JudgeChecked,
+    JudgedAnswer,
+    JudgeOpened,
     ModelOpened,
     OfRung,
     OfWay,
@@ -48,6 +52,7 @@ from lastresort.records.events import (
     SamplesPaired,
     SearchesMeasured,
     StoreBuilt,
+    SystemFrozen,
     TaskRead,
     TrainingReached,
     WaysChosen,
@@ -55,12 +60,9 @@ from lastresort.records.events import (
     WaysRefused,
 )
 from lastresort.records.gate import ClimbGate, stands
-from lastresort.records.measurement import BarTest, Cost, DevScore
+from lastresort.records.measurement import DEV, BarTest, Cost, DevScore, whole_of
 from lastresort.records.record import Record
 from lastresort.types import GateVerdict, Judgement
-
-DEV = "dev["  # how the splits begin that are stretches of dev
-
 
 Made = ReplayMade | SamplesPaired | BaseAnswered
 
@@ -74,6 +76,7 @@ class _Rung:
     measured: dict[tuple[str, str], CandidateMeasured] = field(default_factory=dict)
     skipped: Statement | None = None
     searched: RungSearched | None = None
+    frozen: bool = False
     tested: RungTested | None = None
     repaired: RepairTested | None = None
     gates: dict[str, ClimbGate] = field(default_factory=dict)
@@ -111,8 +114,8 @@ class _Rung:
 class Fold:
     """The fold, event by event, for those who follow a run.
 
-    gated: the rung whose system was gated last. decided: the decision, until a rung goes on. finished: everything is written, and
-    no rung, gate or comparison went on since.
+    gated: the rung whose system was gated last. judged: by item and answer; one that is met again counts once. decided: the
+    decision, until a rung goes on. finished: everything is written, and no rung, gate or comparison went on since.
     """
 
     task: dict[str, Any] | None = None
@@ -120,6 +123,9 @@ class Fold:
     price_known: bool = True
     rungs: dict[str, _Rung] = field(default_factory=dict)
     gated: str | None = None
+    judge: JudgeOpened | None = None
+    agreement: JudgeChecked | None = None
+    judged: dict[tuple[str, str], JudgedAnswer] = field(default_factory=dict)
     store: StoreBuilt | None = None
     searches: SearchesMeasured | None = None
     ceiling: CeilingMeasured | None = None
@@ -235,6 +241,12 @@ def _take(run: Fold, event: Event) -> None:
             run.searches = event
         case CeilingMeasured():
             run.ceiling = event
+        case JudgeOpened():
+            run.judge = event
+        case JudgeChecked():
+            run.agreement = event
+        case AnswersJudged():
+            run.judged |= {(item.id, item.answer): item for item in event.items}
         case GateRun():
             run.gated = event.gate.rung
             run.rung(event.gate.rung).gates[event.gate.system] = event.gate
@@ -266,6 +278,8 @@ def _take_of_rung(run: Fold, event: Event) -> None:
             run.rung(event.rung).skipped = event.reason
         case RungSearched():
             run.rung(event.rung).searched = event
+        case SystemFrozen():
+            run.rung(event.rung).frozen = True
         case RungTested():
             run.rung(event.rung).tested = event
         case RepairTested():
@@ -382,14 +396,14 @@ def _second_gate(gate: ClimbGate) -> SecondGate:
 
 
 def _on_dev(rung: _Rung, candidate: str | None) -> list[CandidateMeasured]:
-    return [one for (name, split), one in rung.measured.items() if name == candidate and split.startswith(DEV)]
+    return [one for (name, split), one in rung.measured.items() if name == candidate and whole_of(split) == DEV]
 
 
 def _candidates(rung: _Rung, chosen: str | None) -> tuple[CandidateView, ...]:
     """Those of the search, and the chosen system where it came of a repair; during a search those that were measured so far."""
     searched = () if rung.searched is None else rung.searched.candidates
     found = {one.name: CandidateView(name=one.name, dev=one.dev, prompt_tokens=one.prompt_tokens) for one in searched}
-    others = (name for name, split in rung.measured if split.startswith(DEV))
+    others = (name for name, split in rung.measured if whole_of(split) == DEV)
     for name in dict.fromkeys([chosen] if rung.searched is not None else others):
         if name is not None and name not in found and (stretches := _on_dev(rung, name)):
             found[name] = _candidate(name, stretches)

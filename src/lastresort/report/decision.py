@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lastresort.errors import ContractError, DataError
+from lastresort.evals.judged import judge_view
 from lastresort.records.atomic import is_held
 from lastresort.records.decision import FILE_NAME, RunView
 from lastresort.records.record import Record
-from lastresort.records.view import fold_of
+from lastresort.records.view import Fold, fold_of
 from lastresort.report.schema import text_of, write_document
 
 
@@ -55,7 +56,7 @@ def read_view(folder: Path) -> RunView:
     Raises DataError where there is no run, or it has not read its task.
     """
     with Record.open(folder, read_only=True) as record:
-        found = fold_of(record).view()
+        found = view_of(fold_of(record))
     if found is None:
         raise DataError(
             "the run has not read its task yet",
@@ -64,6 +65,12 @@ def read_view(folder: Path) -> RunView:
             remedy="Look again in a moment, or start it with `lastresort climb TASK`.",
         )
     return found
+
+
+def view_of(run: Fold) -> RunView | None:
+    """How the run stands, with what its judge has said so far. None before it has read its task."""
+    found = run.view()
+    return found if found is None or found.decided else found.replaced(judge=judge_view(run))
 
 
 def refuse_incoherent(decision: RunView) -> None:

@@ -130,7 +130,7 @@ def page(story: Story, run: str) -> str:
         run=run,
         scale=scale,
         unit=wording.unit_of(story.decision),
-        style=_style(),
+        style=style("colours", "strips", "report"),
         headline=headline(story.decision),
         ladder_finding=titles.of_ladder(story.decision),
         cost_finding=titles.of_cost(story.total, _seconds(story)),
@@ -144,7 +144,7 @@ def page(story: Story, run: str) -> str:
 def _seconds(story: Story) -> dict[str, float]:
     """What each part of the climb took."""
     decision = story.decision
-    found = {rung.name: rung.cost.seconds for rung in decision.rungs if rung.applies}
+    found = {rung.name: rung.cost.seconds for rung in decision.rungs if not rung.cost.is_zero}
     if decision.judge is not None:
         found[judge.NAME] = decision.judge.cost.seconds
     for name, gate in (("gate", decision.gate), ("the first gate", decision.first_gate)):
@@ -206,10 +206,12 @@ def _yaml(task: JsonObject) -> str:
     return yaml.safe_dump(task, sort_keys=False, allow_unicode=True, width=110) if task else ""
 
 
-def _style() -> Markup:
+def style(*names: str) -> Markup:
+    """The style sheets of these names: colours and strips, which a notebook shows too, and the page's own."""
     from markupsafe import Markup
 
-    return Markup(files("lastresort.report").joinpath("templates/report.css").read_text("utf-8"))
+    folder = files("lastresort.report").joinpath("templates")
+    return Markup("").join(Markup(folder.joinpath(f"{name}.css").read_text("utf-8")) for name in names)
 
 
 @cache
@@ -225,7 +227,7 @@ def _template() -> Template:
     )
     words = (
         "percent round_percent count counted duration short_duration money interval verdict of_units what_would_decide how_decided "
-        "sentence stopped points"
+        "sentence stopped points state_of"
     )
     environment.filters.update({name: getattr(wording, name) for name in words.split()})
     environment.filters |= {"labelled": labelled, "in_points": in_points, "in_limits": in_limits}

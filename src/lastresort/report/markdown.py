@@ -18,6 +18,7 @@ from lastresort.report.words.wording import (
     money,
     percent,
     round_percent,
+    state_of,
     stopped,
     unit_of,
     verdict,
@@ -67,12 +68,12 @@ def _ladder(decision: RunView) -> str:
     ]
     for rung in decision.rungs:
         test, cost = rung.test, rung.cost
-        spent = f"{duration(cost.seconds)} | {money(cost.usd)}" if rung.candidates else "– | –"
+        spent = f"{duration(cost.seconds)} | {money(cost.usd)}" if not rung.cost.is_zero else "– | –"
         if test:
             shown = f"{percent(test.score)} | {interval(test.interval)} | {count(test.n_used)}"
             row = f"{plain(rung.chosen or '')} | {shown} of {count(test.n_available)} | {verdict(test.verdict)}"
         else:
-            row = f"| | | | {plain(rung.skipped_because.text if rung.skipped_because is not None else 'not tested')}"
+            row = f"| | | | {plain(rung.skipped_because.text if rung.skipped_because is not None else state_of(rung))}"
         lines.append(f"| {plain(rung.name)} | {row} | {spent} |")
     if decision.judge:
         cost = decision.judge.cost

@@ -8,18 +8,17 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
 
 from markupsafe import Markup, escape
 
-from lastresort.records.decision import RunView
+from lastresort.records.decision import RungView, RunView
 from lastresort.records.gate import GateFindings
-from lastresort.records.measurement import BarTest
 from lastresort.report.charts import gate as gate_chart
 from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.gate import finding, in_points
+from lastresort.report.html import style
 from lastresort.report.words.watching import headline
-from lastresort.report.words.wording import percent, verdict
+from lastresort.report.words.wording import percent, state_of, verdict
 
 WIDTH, ROW, HEAD, FOOT = 760, 40, 22, 26
 LEFT, RIGHT = 130, 210  # of the picture, for names before it and figures behind it
@@ -29,7 +28,7 @@ MARGIN = 10
 def ladder_html(decision: RunView) -> str:
     """The answer and the ladder of a run, finished or not."""
     scale, bar = ladder_chart.axis_of(decision), decision.bar
-    rows = [(rung.name, ladder_chart.strip(rung.test, bar, scale), _tested(rung.test)) for rung in decision.rungs]
+    rows = [(rung.name, ladder_chart.strip(rung.test, bar, scale), _figures(rung)) for rung in decision.rungs]
     label = f"The ladder of {decision.task}"
     return _shown(
         headline(decision), _picture(rows, ladder_chart.bar_label(bar, scale), ladder_chart.axis(scale), label)
@@ -58,8 +57,8 @@ def plan_html(answer: str, picture: str) -> str:
     return _shown(answer, picture)
 
 
-def _tested(test: BarTest | None) -> str:
-    return "not tested" if test is None else f"{percent(test.score)}, {verdict(test.verdict)}"
+def _figures(rung: RungView) -> str:
+    return state_of(rung) if rung.test is None else f"{percent(rung.test.score)}, {state_of(rung)}"
 
 
 def _picture(rows: Sequence[tuple[str, Markup, str]], head: Markup, foot: Markup, label: str) -> str:
@@ -90,11 +89,8 @@ def _placed(drawing: Markup, x: int, y: int, width: int, height: int) -> Markup:
 @cache
 def _style() -> Markup:
     """The colours of the page and its rules for strips and axes."""
-    page = files("lastresort.report").joinpath("templates/report.css").read_text("utf-8")
-    colours, _, _ = page.partition("* {")
-    rules = [line for line in page.splitlines() if line.startswith((".strip", ".axis"))]
     own = "text { font: 13px system-ui, sans-serif; fill: var(--ink) } .name { font-weight: 600 } .axis text { font-size: 12px }"
-    return Markup("\n".join([colours, *rules, own]))
+    return style("colours", "strips") + Markup(own)
 
 
 def _shown(sentence: str, picture: str = "") -> str:

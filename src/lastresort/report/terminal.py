@@ -27,6 +27,7 @@ from lastresort.report.words.wording import (
     printable,
     round_percent,
     spaced,
+    state_of,
     stopped,
     unit_of,
     verdict,
@@ -57,7 +58,11 @@ def ladder_table(decision: RunView) -> RenderableType:
         name = printable(rung.name)
         if rung.test is None:
             skipped = rung.skipped_because
-            why = "has not been tested." if skipped is None else f"was skipped: {printable(stopped(skipped.text))}"
+            why = (
+                "has not been tested."
+                if skipped is None
+                else f"was {state_of(rung)}: {printable(stopped(skipped.text))}"
+            )
             lines.append(Text(f"{name} {why}", style="dim"))
         elif rung.test.verdict == "UNDECIDED":
             lines.append(Text(f"{name} is undecided. {what_would_decide(rung.test)}", style="yellow"))
@@ -102,7 +107,7 @@ def _table(decision: RunView) -> Table:
     for rung in decision.rungs:
         test, name = rung.test, Text(printable(rung.name))
         if test is None:
-            table.add_row(name, "–", "", "", "skipped" if not rung.applies else "not tested", "", style="dim")
+            table.add_row(name, "–", "", "", state_of(rung), "", style="dim")
             continue
         style = STYLES[test.verdict]
         word = Text(f"{MARKS[test.verdict]} {verdict(test.verdict)}", style=style)

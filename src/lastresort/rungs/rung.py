@@ -16,6 +16,7 @@ from lastresort.evals.scorers import Scorer
 from lastresort.hardware.plan.setup import Setup
 from lastresort.ladder import RUNGS
 from lastresort.models.protocol import Pay
+from lastresort.records.measurement import stretch_of_dev
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.searches import SearchFinding
 from lastresort.records.skips import Skip
@@ -126,7 +127,7 @@ class Workbench:
         staged: each begins a stage of progress. passages: shown in place of what the systems' retriever finds. Each measurement is
         recorded as soon as it and those before it are done.
         """
-        split, label = f"dev[{start}:{stop}]", f"dev items {start + 1}-{stop}"
+        split, label = stretch_of_dev(start, stop), f"dev items {start + 1}-{stop}"
         found: dict[str, list[ItemScore] | JobRefused] = {}
         jobs: list[MeasureJob] = []
         for number, system in enumerate(systems):

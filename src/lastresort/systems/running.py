@@ -125,7 +125,7 @@ def _decided_winner(folder: Path) -> _Winner | None:
             f"found no decision ({type(error).__name__}), so its winner cannot be checked",
             where=str(folder.parent / DECISION),
             expected="a decision written by lastresort",
-            remedy="Delete it and run `lastresort climb TASK --resume`, which writes it again from the record.",
+            remedy=f"Run `lastresort report {folder.parent}`, which writes it again from the record.",
         ) from error
 
 

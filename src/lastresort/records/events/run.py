@@ -81,8 +81,16 @@ class BudgetSpent(BaseEvent):
 
 
 class JudgeOpened(BaseEvent):
+    """model to self_preference: as in the decision. price_known: whether what a call of it costs is known."""
+
     kind: Literal["judge_opened"] = "judge_opened"
     fingerprint: str
+    model: str
+    asks: Literal["comparison", "grading"]
+    criterion: str | None
+    scale: Literal["1-5", "yes-no"] | None
+    self_preference: bool
+    price_known: bool
 
 
 class JudgeCalls(EventValue):

@@ -17,6 +17,7 @@ from lastresort.report.words.wording import (
     percent,
     round_percent,
     rung_in_prose,
+    state_of,
     times,
 )
 from lastresort.types import Outcome
@@ -26,10 +27,8 @@ _GATED = {"HOLD": ", but the gate holds it", "REJECT": ", but the gate rejects i
 
 def of_rung(name: str, entry: RungView | None, bar: float) -> str:
     rung = capital(rung_in_prose(name))
-    if entry is None:
-        return f"{rung} was not tried"
-    if not entry.applies:
-        return f"{rung} was skipped"
+    if entry is None or not entry.applies:
+        return f"{rung} was {state_of(entry)}"
     test = entry.test
     if test is None:
         return f"{rung} has not been tested"

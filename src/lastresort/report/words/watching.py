@@ -19,6 +19,7 @@ from lastresort.records.events import (
     StoreBuilt,
     TaskRead,
 )
+from lastresort.records.measurement import DEV, whole_of
 from lastresort.report.words.wording import count, counted, duration, listed, percent, stopped
 from lastresort.types import Judgement
 
@@ -80,7 +81,7 @@ def stage_line(stage: Stage) -> str:
 
 
 def _split(event: CandidateMeasured) -> str:
-    where = "dev" if event.split.startswith("dev[") else "test"
+    where = DEV if whole_of(event.split) == DEV else "test"
     return f"{counted(event.n, f'{where} item')}"
 
 

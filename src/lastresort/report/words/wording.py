@@ -9,10 +9,21 @@ import math
 from collections.abc import Iterable
 
 from lastresort.ladder import RUNGS
-from lastresort.records.decision import RunView
+from lastresort.records.decision import RungView, RunView
 from lastresort.records.measurement import BarTest
 
 NO_BREAK = "\u00a0"
+
+
+def state_of(rung: RungView | None) -> str:
+    """How far a rung came. None: it is not among those of the run."""
+    if rung is None:
+        return "not tried"
+    if rung.test is not None:
+        return verdict(rung.test.verdict)
+    if rung.applies:
+        return "in progress"
+    return "skipped" if rung.cost.is_zero else "given up"
 
 
 def percent(share: float, digits: int = 1) -> str:

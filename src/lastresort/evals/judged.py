@@ -1,0 +1,102 @@
+"""What the verdicts of a run's judge add up to: the `judge` of its decision, as far as the run came."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import fields
+
+from lastresort.evals.evidence import wilson_interval
+from lastresort.evals.scorers.judge_model import SCALES, UNPARSED, JudgeCost
+from lastresort.records.decision import JudgeAgreement, JudgeView, OrderEffect
+from lastresort.records.events import JudgeCalls, JudgeChecked
+from lastresort.records.measurement import Cost
+from lastresort.records.view import Fold
+
+Said = Sequence[str]
+
+
+def judge_view(run: Fold) -> JudgeView | None:
+    """None where no judge was opened."""
+    opened, checked = run.judge, run.agreement
+    if opened is None:
+        return None
+    judged = list(run.judged.values())
+    said = [item.said for item in judged]
+    spent = _summed([*judged, *([checked.spent] if checked is not None else [])])
+    return JudgeView(
+        model=opened.model,
+        asks=opened.asks,
+        criterion=opened.criterion,
+        scale=opened.scale,
+        self_preference=opened.self_preference,
+        answers=len(judged),
+        verdicts=outcomes(said) if opened.scale is None else grades(said, SCALES[opened.scale]),
+        order=order_effect(said, [item.id for item in judged]) if opened.scale is None else None,
+        asked=sum(len(verdicts) for verdicts in said),
+        unparsed=sum(verdicts.count(UNPARSED) for verdicts in said),
+        agreement=_agreement(checked),
+        cost=Cost(
+            tokens_in=spent.tokens_in,
+            tokens_out=spent.tokens_out,
+            seconds=round(spent.seconds, 3),
+            usd=spent.usd if opened.price_known else None,
+        ),
+    )
+
+
+def outcomes(said: Sequence[Said]) -> dict[str, int]:
+    """How comparisons ended, of the verdicts in both orders. changed: the order alone changed the verdict. same_text: the
+    answer was the reference, and was not shown."""
+    kinds = Counter(_outcome(verdicts) for verdicts in said)
+    return {kind: kinds[kind] for kind in ("won", "lost", "tied", "changed", "same_text")}
+
+
+def order_effect(said: Sequence[Said], items: Sequence[str] | None = None) -> OrderEffect | None:
+    """How often the order alone changed the verdict, as a share of n comparisons with its 95% interval, and how often that
+    was for the answer shown first, and second. ties: the share of ties in both orders. None where nothing was compared.
+
+    items: of each comparison the item that was answered. Answers to one item are alike and so are the verdicts on them: the
+    interval counts an item once, however many answers to it were compared.
+
+    Source: Zheng et al. 2023 (consistency and bias of a judge under swapped positions).
+    """
+    compared = [verdicts for verdicts in said if verdicts]
+    if not compared:
+        return None
+    known = range(len(said)) if items is None else items
+    units = len({item for item, verdicts in zip(known, said, strict=True) if verdicts})
+    n, kinds = len(compared), Counter(_outcome(verdicts) for verdicts in compared)
+    first, second = (sum(tuple(verdicts) == (place, place) for verdicts in compared) for place in ("A", "B"))
+    return OrderEffect(
+        n=n,
+        changed=kinds["changed"] / n,
+        interval=wilson_interval(units * kinds["changed"] / n, units),
+        to_first=first,
+        to_second=second,
+        ties=kinds["tied"] / n,
+    )
+
+
+def grades(said: Sequence[Said], choices: Sequence[str]) -> dict[str, int]:
+    """How often each grade was given."""
+    kinds = Counter(verdict for verdicts in said for verdict in verdicts)
+    return {choice: kinds[choice] for choice in choices}
+
+
+def _outcome(verdicts: Said) -> str:
+    if not verdicts:
+        return "same_text"
+    first, second = ("tie" if verdict == UNPARSED else verdict for verdict in verdicts)
+    return {("A", "B"): "won", ("B", "A"): "lost", ("tie", "tie"): "tied"}.get((first, second), "changed")
+
+
+def _summed(calls: Sequence[JudgeCalls]) -> JudgeCost:
+    names = {field.name for field in fields(JudgeCost)}
+    return sum((JudgeCost(**one.model_dump(include=names)) for one in calls), JudgeCost())
+
+
+def _agreement(checked: JudgeChecked | None) -> JudgeAgreement | None:
+    if checked is None:
+        return None
+    return JudgeAgreement(**checked.model_dump(exclude={"kind", "said", "spent"}))
