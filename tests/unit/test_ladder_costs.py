@@ -21,6 +21,7 @@ from lastresort.errors import InfrastructureError, TaskError
 from lastresort.ladder import RUNGS
 from lastresort.records.events import SystemFrozen, TaskRead
 from lastresort.records.record import Record
+from lastresort.records.skips import TooLarge
 from lastresort.report.decision import validate_decision
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system
@@ -281,6 +282,17 @@ def test_another_volume_is_weighed_anew_without_asking_again(tmp_path: Path) -> 
     path.write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
     with pytest.raises(TaskError, match="differs from the one this run began with, in use"):
         climb(load_task(path), tmp_path / "run", gate="none")
+
+
+@pytest.mark.usefixtures("cheap_plan")
+def test_a_rung_that_was_gone_on_to_for_its_cost_stays_on_a_machine_too_small_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = climbed(tmp_path)
+    too_large = TooLarge(10**9, 16 * 10**9, 8 * 10**9)
+    monkeypatch.setattr(cost_support.Tuned, "skip_reason", lambda *_: too_large)
+    again = climb(load_task(tmp_path / "task" / "task.yaml"), first.run, gate="none")
+    assert again.decision.as_json() == first.decision.as_json()
 
 
 def test_preferences_trained_on_the_supervised_adapter_cost_both(tmp_path: Path) -> None:

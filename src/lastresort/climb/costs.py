@@ -231,6 +231,8 @@ def _out_of_reach(bench: Workbench, rules: Rules, met: str) -> str | None:
         return f"the task leaves {TUNED} out of `ladder`"
     if rules.until is not None and rules.ladder.index(rules.until) < rules.ladder.index(TUNED):
         return f"it was told to go no further than {rules.until}"
+    if bench.record.last(SystemFrozen, TUNED) is not None:  # it was gone on to, perhaps on a larger machine
+        return None
     skipped = find_rung(TUNED).skip_reason(bench.task, bench.train)
     return None if skipped is None else f"{TUNED} does not apply, since {clause(skipped)}"
 

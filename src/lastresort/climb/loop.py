@@ -31,6 +31,7 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.test import run_test
 from lastresort.errors import TaskError
 from lastresort.ladder import trains
+from lastresort.records.document import Statement
 from lastresort.records.events import (
     RungGivenUp,
     RungSearched,
@@ -45,7 +46,7 @@ from lastresort.records.reasons import Stopped
 from lastresort.report.words.answer import progress_line
 from lastresort.report.words.searches import of_search
 from lastresort.report.words.skips import of_skip
-from lastresort.rungs.rung import GivenUp, Search, Workbench, find_rung
+from lastresort.rungs.rung import GivenUp, Rung, Search, Workbench, find_rung
 from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
 
@@ -113,19 +114,15 @@ def _reviewed(outcomes: Sequence[RungOutcome], conclusion: Conclusion, review: R
 def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Ledger) -> RungOutcome:
     rung = find_rung(name)
     bench.at(name)
-    skipped = rung.skip_reason(bench.task, bench.train)
-    if skipped is not None:
-        reason = of_skip(skipped)
-        if bench.record.last(RungSkipped, name) is None:
-            bench.record.append(RungSkipped(rung=name, reason=reason))
-        return RungOutcome(name, skipped=reason)
-    if (beyond := beyond_limits(bench, prepared, rung)) is not None:
-        bench.record.append(RungSkipped(rung=name, reason=beyond))
-        return RungOutcome(name, skipped=beyond)
     given_up = bench.record.last(RungGivenUp, name)
     if given_up is not None:
         return RungOutcome(name, skipped=given_up.reason)
     frozen = bench.record.last(SystemFrozen, name)
+    if frozen is None and (reason := _why_skipped(bench, prepared, rung)) is not None:
+        known = bench.record.last(RungSkipped, name)
+        if known is None or known.reason != reason:
+            bench.record.append(RungSkipped(rung=name, reason=reason))
+        return RungOutcome(name, skipped=reason)
     if frozen is None:
         found = rung.search(bench)
         if isinstance(found, GivenUp):
@@ -140,6 +137,12 @@ def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Led
     ledger.use([item_hash(example) for example in prepared.split.test if example.id in used], bench.record.run_id)
     bench.record.append(RungTested(rung=name, system=system.name, judgement=judgement))
     return RungOutcome(name, judgement, system.name)
+
+
+def _why_skipped(bench: Workbench, prepared: PreparedTask, rung: Rung) -> Statement | None:
+    """Of a rung without a result. One that has a result keeps it, also on a machine on which the rung would be skipped."""
+    skipped = rung.skip_reason(bench.task, bench.train)
+    return beyond_limits(bench, prepared, rung) if skipped is None else of_skip(skipped)
 
 
 def _give_up(bench: Workbench, rung: str, found: GivenUp) -> RungOutcome:
