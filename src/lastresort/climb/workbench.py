@@ -47,7 +47,8 @@ class StageWriter:
     def stage(self, label: str, total: int | None = None) -> None:
         self._shown.stage(label, total)
         self._began = self._clock()
-        self._write(Stage(label=label, rung=self._now.rung, total=total))
+        now = self._now  # the place stays until `at` names another: a gate has many stages
+        self._write(Stage(label=label, rung=now.rung, candidate=now.candidate, split=now.split, total=total))
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._shown.advance(amount, note)
