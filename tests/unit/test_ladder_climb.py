@@ -45,6 +45,10 @@ def test_five_shots_meet_the_bar_and_the_climb_stops_there(tmp_path: Path) -> No
     assert decision["rungs"][0]["chosen"] in ("few-shot-5", "nearest-5")
     assert [rung["name"] for rung in decision["rungs"]] == ["prompting"]
     assert decision["answer"].startswith("No: prompting reaches ")
+    test = decision["rungs"][0]["test"]
+    assert decision["answer_code"] == "bar_met"
+    figures = {"rung": "prompting", "score": test["score"], "bar": 0.8}
+    assert decision["answer_figures"] == {**figures, "tuned": False, "provisional": False, "held": False}
     assert decision["rungs"][0]["test"]["n_used"] < 120  # a clear case stops early
     assert json.loads((found.run / "decision.json").read_text()) == decision
     assert found.report.is_file()

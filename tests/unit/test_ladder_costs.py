@@ -206,7 +206,7 @@ def test_where_the_goal_is_quality_the_first_met_ends_the_climb(tmp_path: Path) 
 @pytest.mark.usefixtures("cheap_plan")
 def test_what_the_user_excludes_is_not_gone_on_to(tmp_path: Path) -> None:
     told = climbed(tmp_path / "until", until="prompting").decision.as_json()["break_even"]["saving"]
-    assert (told["goes_on"], "told to go no further than prompting" in told["because"]) == (False, True)
+    assert (told["goes_on"], "the climb is limited to prompting" in told["because"]) == (False, True)
     told = climbed(tmp_path / "left out", ladder=["prompting", "retrieval"]).decision.as_json()["break_even"]["saving"]
     assert "the task leaves sft out of `ladder`" in told["because"]
 
@@ -214,7 +214,9 @@ def test_what_the_user_excludes_is_not_gone_on_to(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_trained_is_named(tmp_path: Path) -> None:
     decision = climbed(tmp_path).decision.as_json()  # the rung as it is: a script has no weights
     assert rungs(decision) == [("prompting", "MET")]
-    assert "sft does not apply, since the weights of scripted:small.json are not local" in reason_lines(decision)[1]
+    _, stopped, weighed, *_ = reason_lines(decision)
+    assert stopped == "Prompting meets the bar, and no higher rung was tried for cheaper calls."
+    assert "sft does not apply, since the weights of scripted:small.json are not local" in weighed
 
 
 def test_two_models_stand_beside_each_other(usual: Climbed) -> None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lastresort.climb.break_even import CostSaving, TestedSystem
+from lastresort.climb.break_even import TestedSystem
 from lastresort.climb.budget import beyond_limits
 from lastresort.climb.costs import cheapest_of, priced_systems, saving_after
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, may_ship, next_step
@@ -42,8 +42,9 @@ from lastresort.records.events import (
 )
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.measurement import DevScore
-from lastresort.records.reasons import Stopped
+from lastresort.records.reasons import CostSaving, Stopped
 from lastresort.report.words.answer import progress_line
+from lastresort.report.words.break_even import why_gone_on
 from lastresort.report.words.searches import of_search
 from lastresort.report.words.skips import of_skip
 from lastresort.rungs.rung import GivenUp, Rung, Search, Workbench, find_rung
@@ -77,7 +78,7 @@ def climb_rungs(
         weighed = saving_after(bench, prepared, rules, outcomes)
         if weighed is not None:
             saving = weighed
-            bench.progress.say(weighed.because)
+            bench.progress.say(why_gone_on(weighed))
         step = next_step(rules, outcomes, weighed)
         if step.rung is None:
             reviewed = _reviewed(outcomes, concluded(bench, rules, outcomes, step.stopped), review)

@@ -21,7 +21,7 @@ from lastresort.types import At, Example, Progress, nowhere
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class JobPlace:
     """What a job is about, for those who watch the run."""
 
     rung: str
@@ -43,7 +43,7 @@ class MeasureJob:
     examples: tuple[Example, ...]
     refused_is_wrong: bool = False
     label: str = ""
-    place: Place | None = None
+    place: JobPlace | None = None
     passages: Passages | None = None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from lastresort.records.decision_parts import BreakEven, ComparedWay, RepairView
 from lastresort.records.document import (
@@ -187,14 +187,15 @@ class RunProvenance(JsonDocument):
 
 class RunView(JsonDocument):
     """decision.json of a run: the verdict, the argument for it and the numbers behind it. It grows by version. Before the run has
-    decided, verdict, meets_bar, provisional, answer, winner and provenance are null, and the rungs stand as far as they came.
+    decided, verdict, meets_bar, provisional, the answer, winner and provenance are null, and the rungs stand as far as they came.
 
-    r: tests of the bar over which 1 - confidence is shared. answer: the sentence that answers: should I fine-tune? judge: null
-    where a rule scored. retrieval: null where no store was built. test_reuse: of these test items, by earlier runs. gate: of the
-    winner where it was tuned, else of the last tuned system that was kept from winning; null where none was run. first_gate: after
-    which repairs were tried, where the system that stands is a repaired one, whose own gate is `gate`. repairs: what was tried
-    after the first gate, in that order; also what was no good. compare: ways of training beside each other, as --compare asked,
-    the first being the reference. break_even: null where nothing was tested.
+    r: tests of the bar over which 1 - confidence is shared. answer: the sentence that answers: should I fine-tune? answer_code,
+    answer_figures: the same as a value, like those of a reason. judge: null where a rule scored. retrieval: null where no store was
+    built. test_reuse: of these test items, by earlier runs. gate: of the winner where it was tuned, else of the last tuned system
+    that was kept from winning; null where none was run. first_gate: after which repairs were tried, where the system that stands is
+    a repaired one, whose own gate is `gate`. repairs: what was tried after the first gate, in that order; also what was no good.
+    compare: ways of training beside each other, as --compare asked, the first being the reference. break_even: null where nothing
+    was tested.
     """
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
@@ -212,6 +213,8 @@ class RunView(JsonDocument):
     provisional: bool | None
     stopped_at: Name | None
     answer: Sentence | None
+    answer_code: Name | None
+    answer_figures: dict[str, JsonValue] | None
     reasons: tuple[Statement, ...]
     would_change: tuple[Statement, ...]
     judge: JudgeView | None

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.split import groups_of
-from lastresort.evals.executor import Executor, JobRefused, LocalExecutor, MeasureJob, Place, Result, run_in_order
+from lastresort.evals.executor import Executor, JobPlace, JobRefused, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.measure import mean_score
 from lastresort.evals.scorers import Scorer
 from lastresort.hardware.plan.setup import Setup
@@ -128,7 +128,7 @@ class Workbench:
             stage = f"{rung}: {system.name}, {label}" if staged else ""
             known = self.record.measurement(rung, system.name, split)
             if known is None:
-                place = Place(rung, system.name, "dev")
+                place = JobPlace(rung, system.name, "dev")
                 jobs.append(
                     MeasureJob(number, system, self.dev[start:stop], label=stage, place=place, passages=passages)
                 )

@@ -12,6 +12,7 @@ from typing import Literal
 from lastresort.climb.prepare import PreparedTask
 from lastresort.errors import InputError
 from lastresort.hardware.memory import machine_memory_bytes
+from lastresort.ladder import COMPARED_RUNG
 from lastresort.models.open import parameter_count
 from lastresort.records.decision_parts import WayName
 from lastresort.records.events import WaysChosen, way_key
@@ -21,7 +22,6 @@ from lastresort.report.words.wording import listed
 from lastresort.rungs.rung import find_rung
 from lastresort.rungs.supervised.full import too_large
 
-COMPARED_RUNG = "sft"  # whose winner is trained in other ways
 SEEDS = 3
 NONE = "none"  # takes back what a run was asked before
 
