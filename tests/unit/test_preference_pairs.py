@@ -27,7 +27,7 @@ def test_prompts_that_are_all_right_all_wrong_or_alike_are_dropped_and_counted()
         ]
     )
     assert (found.all_right, found.all_wrong, found.ties, found.unusable, found.used) == (1, 1, 1, 0, 1)
-    assert found.told() == "1 pairs from 1 of 4 prompts (1 were all right, 1 all wrong, 1 all alike)"
+    assert found.summary() == "1 pairs from 1 of 4 prompts (1 were all right, 1 all wrong, 1 all alike)"
 
 
 def test_equal_texts_count_once_and_a_prompt_gives_only_so_many_pairs() -> None:

@@ -5,7 +5,7 @@ For each rung of the task's ladder, in order:
     skip      a rung that does not apply, or does not fit the time left        `Rung.skip_reason`, `climb.budget`
     search    build candidate systems, measure them on dev, choose one          `Rung.search`
     freeze    the chosen system is in the record before the test is touched
-    test      once, on held-out items, against the bar: MET, NOT_MET, UNDECIDED `climb.test`
+    test      once, on held-out items, against the bar: MET, NOT_MET, UNDECIDED `climb.bar_test`
     decide    the next rung, or stop                                            `climb.decide.next_step`
 
 `next_step` goes up only where the rung below is not shown to meet the bar. When it stops on a trained system that would win, the
@@ -23,12 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from lastresort.climb.bar_test import run_test
 from lastresort.climb.break_even import TestedSystem
 from lastresort.climb.budget import beyond_limits
 from lastresort.climb.costs import cheapest_of, priced_systems, saving_after
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, may_ship, next_step
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.test import run_test
 from lastresort.errors import TaskError
 from lastresort.ladder import trains
 from lastresort.records.document import Statement

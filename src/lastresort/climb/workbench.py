@@ -89,8 +89,8 @@ def open_workbench(
     bare = System("bare", models.base_name, PromptDesign(instruction(task)), Decoding(1), template_kwargs=kwargs)
     progress.stage(f"opening the model {task.model}", None)
     model = models.open(bare)
-    seat = ClimbJudge(task, record, models, budget.pay)
-    scorer = seat.equipped(prepared.scorer)
+    judge = ClimbJudge(task, record, models, budget.pay)
+    scorer = judge.equipped(prepared.scorer)
     known = record.last(ModelOpened)
     if known is None:
         tokens = max_new_tokens(prepared, model)
@@ -111,7 +111,7 @@ def open_workbench(
             expected="the same model",
             remedy="Start a new run without --resume.",
         )
-    seat.check_agreement(scorer, progress, stop)
+    judge.check_agreement(scorer, progress, stop)
     return Workbench(
         task=task,
         train=tuple(prepared.split.train),

@@ -42,13 +42,13 @@ TEMPLATE_TOKENS = 32  # turn markers, and the system prompt that some templates 
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """count: tokens of a text alone. template: what a chat template puts around a prompt of one turn. told: how it is counted, as
-    "tokens counted …" ends.
+    """count: tokens of a text alone. template: what a chat template puts around a prompt of one turn. summary: how it is counted,
+    as "tokens counted …" ends.
     """
 
     count: Callable[[str], int]
     template: int
-    told: str
+    summary: str
 
 
 def counts_of(task: Task, model: str) -> TokenCounts:

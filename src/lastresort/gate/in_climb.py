@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from lastresort.climb.bar_test import order_of_test
 from lastresort.climb.break_even import currency_of
 from lastresort.climb.costs import priced_systems
 from lastresort.climb.decide import Gating, RungOutcome
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.test import order_of_test
 from lastresort.data.split import groups_of
 from lastresort.gate.command import ANSWERS, gate_sides
 from lastresort.gate.document import findings_of

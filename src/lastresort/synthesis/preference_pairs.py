@@ -46,7 +46,7 @@ class SortedSamples:
     def used(self) -> int:
         return len({pair.prompt for pair in self.pairs})
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """The counts in words."""
         dropped = {
             "were all right": self.all_right,

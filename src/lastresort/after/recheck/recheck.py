@@ -9,7 +9,7 @@ from lastresort.after.recheck.documents import recheck_documents
 from lastresort.after.recheck.finished import FinishedRun, open_finished
 from lastresort.after.recheck.model import recheck_model
 from lastresort.after.recheck.models import RecheckModels
-from lastresort.climb.workspace import RESPONSES, given_again, held, noted_look, shared_folder
+from lastresort.climb.workspace import RESPONSES, count_use, run_lock, shared_folder, with_rerun_remedy
 from lastresort.errors import InfrastructureError
 from lastresort.records.document import ReuseView
 from lastresort.records.record import Record
@@ -33,7 +33,7 @@ def recheck(
     Raises InputError for what cannot be checked, StoppedError where it stopped; the same call resumes it.
     """
     progress = progress or SilentProgress()
-    with Record.open(run) as record, held(run):
+    with Record.open(run) as record, run_lock(run):
         progress.stage("reading the run", None)
         finished = open_finished(run, record, task_file)
         models = RecheckModels(finished.prepared, record, shared_folder(run) / RESPONSES, progress)
@@ -43,7 +43,7 @@ def recheck(
             else:
                 found = recheck_documents(finished, documents, models, progress)
         except InfrastructureError as error:
-            raise given_again(error) from error
+            raise with_rerun_remedy(error) from error
         finally:
             models.close()
         document = _document(finished, found)
@@ -70,4 +70,4 @@ def _reuse(finished: FinishedRun, found: RecheckFindings) -> ReuseView | None:
     if found.look is None:
         return None
     look = f"{finished.record.run_id}, recheck {found.number}"
-    return noted_look(shared_folder(finished.folder), finished.order, look)
+    return count_use(shared_folder(finished.folder), finished.order, look)

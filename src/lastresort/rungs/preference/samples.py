@@ -20,10 +20,10 @@ TEMPERATURE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class SampledPreferences:
-    """told: what became of the prompts, in words."""
+    """summary: what became of the prompts, in words."""
 
     preferences: tuple[PreferenceRow, ...]
-    told: str
+    summary: str
 
 
 def own_pairs(bench: Workbench, rung: str, start: System) -> SampledPreferences:
@@ -71,7 +71,7 @@ def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
     return SamplesPaired(
         rung=rung,
         pairs=pairs,
-        prompts=paired.told(),
+        prompts=paired.summary(),
         tokens_in=sum(answer.prompt_tokens for answer in answers),
         tokens_out=sum(answer.completion_tokens for answer in answers),
         seconds=sum(answer.seconds for answer in answers),
