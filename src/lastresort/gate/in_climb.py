@@ -31,9 +31,9 @@ from lastresort.gate.verdict.repairable import CLIMB_ALPHA
 from lastresort.ladder import trains
 from lastresort.records.events import GateChosen, GateRun, gate_key
 from lastresort.records.gate import ClimbGate, TargetFound
+from lastresort.records.gate_cause import cause_of, needs_of
 from lastresort.records.record import Measurement, Record
 from lastresort.records.responses import SuiteAnswers
-from lastresort.report.words.gate import cause_of, needs_of
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.files import load_system
 from lastresort.types import Example, LabelledProgress
