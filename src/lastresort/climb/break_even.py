@@ -81,8 +81,9 @@ class TestedSystem:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """Where two lines of cumulative cost cross. calls: the first whole number at which the one that began dearer costs no
-    more; None for never and unknown."""
+    """Where two lines of cumulative cost cross. calls: the first whole number at which the one that began as the more expensive
+    costs no more; None for never and unknown.
+    """
 
     kind: CrossingKind
     calls: int | None = None
@@ -108,7 +109,7 @@ def currency_of(amounts: Iterable[Amount], hourly_price: float | None) -> Curren
 
 
 def missing_prices(calls: Iterable[Amount], one_offs: Iterable[Amount], hourly_price: float | None) -> tuple[str, ...]:
-    """Keys of the task file whose absence leaves money unknown. one_offs: what is paid once besides is for judges alone."""
+    """Keys of the task file whose absence leaves money unknown. one_offs: of these, only judges are paid by tokens."""
     called, trained = list(calls), list(one_offs)
     keys = ["use.prompt_price", "use.output_price"] if any(amount.paid_usd is None for amount in called) else []
     if hourly_price is None and any(amount.machine_s != 0 for amount in (*called, *trained)):

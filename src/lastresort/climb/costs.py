@@ -195,7 +195,7 @@ def _answered(items: Sequence[ItemScore]) -> list[ItemScore]:
 
 
 def _shared(items: Sequence[Sequence[ItemScore]]) -> frozenset[str]:
-    """Ids of the items that stand in all of these."""
+    """Ids of the items that all of these hold."""
     names = [frozenset(item.id for item in found) for found in items]
     return frozenset.intersection(*names) if names else frozenset()
 

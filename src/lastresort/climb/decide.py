@@ -107,7 +107,7 @@ class Conclusion:
     """How the climb ended. verdict: of the bar alone, whatever the gate says. meets_bar: a system that may win does.
 
     winner: the rung whose system won, None where none did; with `goal: cost` the cheapest of those that meet the bar. held: the
-    gate holds it. stopped_at: where the winner, or what is undecided, stands. best: the tested rung with the highest score.
+    gate holds it. stopped_at: the rung of the winner, or of what is undecided. best: the tested rung with the highest score.
     """
 
     verdict: Outcome

@@ -45,7 +45,7 @@ def _json(value: Any) -> str:
 
 
 def record_origin(record: Record, task: Task, run: Path) -> None:
-    """Note how the task file is reached from the run's folder, anew where it was moved; and the documents, once, at the start."""
+    """Record how the task file is reached from the run's folder, again if it was moved; and the documents, once, at the start."""
     way = relative_path(task.path, run)
     placed = record.last(TaskPlaced)
     if placed is None or placed.path != way:

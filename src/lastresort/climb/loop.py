@@ -10,7 +10,7 @@ For each rung of the task's ladder, in order:
 
 `next_step` goes up only where the rung below is not shown to meet the bar. When it stops on a trained system that would win, the
 gate asks whether that system broke anything else (`review`, which `app.climb` hands in: the gate, then repairs). A rejected system
-may not win, so the loop decides anew, and may go on up. At the end `climb.decide.conclude` names the winner and the reasons.
+may not win, so the loop decides again, and may go on up. At the end `climb.decide.conclude` names the winner and the reasons.
 
 All judgement is in `climb.decide`, which is pure. A new rung is a class with the methods of `rungs.rung.Rung` and a row in
 `ladder`; nothing here names one.

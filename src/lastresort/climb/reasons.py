@@ -63,14 +63,14 @@ def inputs_in_documents(bench: Workbench, test: Sequence[Example]) -> list[Reaso
 
 
 def inputs_held(texts: Iterable[str], examples: Sequence[Example]) -> int:
-    """How many inputs stand in one of the texts, whatever their case and space; those too short to tell anything do not count."""
+    """How many inputs appear in one of the texts, whatever their case and space. Those too short to prove anything do not count."""
     whole = "\n".join(normalised(text) for text in texts)
     inputs = (normalised(example.input_text) for example in examples)
     return sum(len(text) >= LEAST_HELD_TEXT and text in whole for text in inputs)
 
 
 def _texts(store: Store) -> Iterator[str]:
-    """Of each document, as far as its chunks hold it: an input may stand where one ends and the next begins."""
+    """The text of each document, as far as its chunks hold it: an input may cross the end of a chunk."""
     columns = ["document", "start", "end", "text"]
     rows = rows_where(store, None, columns)
     pieces = sorted(zip(*(rows[column].to_pylist() for column in columns), strict=True))

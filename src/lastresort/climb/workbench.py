@@ -31,7 +31,7 @@ from lastresort.types import Decoding, Progress
 
 
 class StageWriter:
-    """Progress that also stands in the record. shown: where the climb's own process shows it. spent: seconds and USD so far."""
+    """Progress that is also written to the record. shown: where the climb's own process shows it. spent: seconds and USD so far."""
 
     def __init__(
         self,

@@ -228,7 +228,7 @@ def _least(work: Callable[[], object], clock: Clock) -> float:
 
 
 LEAST_NEW_TOKENS = 16
-COUNTED = 1000  # examples whose tokens are counted; of more an even choice stands for all
+COUNTED = 1000  # examples whose tokens are counted; of more, an even choice represents all
 
 
 def workload(prepared: PreparedTask, rung: str) -> Workload:

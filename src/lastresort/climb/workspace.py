@@ -62,7 +62,7 @@ def run_number(path: Path, task: str) -> int | None:
 
 
 def shared_folder(run: Path) -> Path:
-    """What runs beside each other share: the response cache and the ledger of test items."""
+    """What neighbouring runs share: the response cache and the ledger of test items."""
     folder = run.parent / SHARED
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -70,9 +70,9 @@ def shared_folder(run: Path) -> Path:
 
 @contextmanager
 def withdrawn_if_refused(run: Path, *, made_here: bool) -> Iterator[None]:
-    """Take a run back whose input is refused before it began, so that nothing half-written is left to resume.
+    """Delete a new run if its input is refused before it starts.
 
-    made_here: whether this command made the folder; another one is left as it is.
+    made_here: whether this command made the folder; else it is kept.
     """
     shared = run.parent / SHARED
     first = not shared.exists()

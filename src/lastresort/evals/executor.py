@@ -49,7 +49,7 @@ class MeasureJob:
 
 @dataclass(frozen=True, slots=True)
 class JobScores:
-    """The scores of all its examples, in their order. unpaid_usd: what the driver has not yet been told of."""
+    """The scores of all its examples, in their order. unpaid_usd: what the driver has not yet counted."""
 
     items: tuple[ItemScore, ...]
     unpaid_usd: float = 0.0

@@ -39,7 +39,7 @@ class CandidateView(JsonDocument):
 
 
 class Failures(JsonDocument):
-    """Of the chosen candidate on dev. knowledge: null where no retrieval has told it from other failures."""
+    """Of the chosen candidate on dev. knowledge: null where no retrieval has separated it from other failures."""
 
     format: Count
     knowledge: Count | None
@@ -131,7 +131,7 @@ Places = Annotated[str, Field(pattern="^[1-9][0-9]*$")]
 
 
 class SearchView(JsonDocument):
-    """How well one kind of search finds the passages that dev names, without a model. recall, ndcg: by how many were looked at."""
+    """How well one kind of search finds the passages that dev names, without a model. recall, ndcg: by how many were counted."""
 
     mode: Literal["hybrid", "vector", "text"]
     reranked: bool
@@ -170,7 +170,7 @@ WinnerKind = Literal["prompt", "retrieval", "adapter", "merged", "none"]
 
 
 class WinnerView(JsonDocument):
-    """sha256: over the names and contents of all files in winner/; whoever loads it from beside this decision compares it."""
+    """sha256: over the names and contents of all files in winner/; whoever loads it from this run compares it."""
 
     kind: WinnerKind
     path: Name | None
@@ -192,10 +192,9 @@ class RunView(JsonDocument):
     r: tests of the bar over which 1 - confidence is shared. answer: the sentence that answers: should I fine-tune? answer_code,
     answer_figures: the same as a value, like those of a reason. judge: null where a rule scored. retrieval: null where no store was
     built. test_reuse: of these test items, by earlier runs. gate: of the winner where it was tuned, else of the last tuned system
-    that was kept from winning; null where none was run. first_gate: after which repairs were tried, where the system that stands is
-    a repaired one, whose own gate is `gate`. repairs: what was tried after the first gate, in that order; also what was no good.
-    compare: ways of training beside each other, as --compare asked, the first being the reference. break_even: null where nothing
-    was tested.
+    that was kept from winning; null where none was run. first_gate: after which repairs were tried, if the winner is a repaired
+    system, whose own gate is `gate`. repairs: what was tried after the first gate, in that order, including those that failed.
+    compare: methods compared, as --compare asked, the first being the reference. break_even: null where nothing was tested.
     """
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)

@@ -277,7 +277,7 @@ class FewRows:
 
 @dataclass(frozen=True, slots=True)
 class InputsInDocuments:
-    """n of n_test test inputs stand word for word in the documents."""
+    """n of n_test test inputs appear word for word in the documents."""
 
     n: int
     n_test: int
@@ -298,7 +298,7 @@ class KeyIgnored:
 
 @dataclass(frozen=True, slots=True)
 class RowsLeftOut:
-    """n rows that are neither trained nor measured on: they stand in dev or test, too, or repeat an input of their own side."""
+    """n rows that are neither trained nor measured on: they are in dev or test, too, or repeat an input of their own side."""
 
     rows: Literal["train", "preferences", "dev", "test"]
     because: Literal["in dev or test", "in test", "repeated"]

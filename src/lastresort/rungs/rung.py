@@ -62,7 +62,7 @@ class GivenUp:
 class Workbench:
     """What the climb gives to a rung.
 
-    folder: of the run; candidates and adapters are below it. stop: looked at between batches and steps. pay: called with every USD
+    folder: of the run; candidates and adapters are below it. stop: checked between batches and steps. pay: called with every USD
     that is paid. hours_left: of the time limit, None without one. preferences: of the task, without those that dev or test hold;
     None if it names none. check_room: raises CandidateError if a dev or test item leaves no room for its answer in a system's
     prompt; that is all a rung learns about the test set. shared: folder that the runs share, None if there is none. executor: runs

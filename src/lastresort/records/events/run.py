@@ -1,4 +1,4 @@
-"""Events of a run as a whole: what it was begun with, the judge that scores its answers, what was spent, and its end."""
+"""Events of a run as a whole: how it started, the judge that scores its answers, what was spent, and its end."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ class StoreBuilt(BaseEvent):
 
 
 class SearchScores(EventValue):
-    """How well one kind of search finds the passages that dev names. recall, ndcg: by how many passages were looked at."""
+    """How well one kind of search finds the passages that dev names. recall, ndcg: by how many passages were counted."""
 
     mode: Literal["hybrid", "vector", "text"]
     reranked: bool

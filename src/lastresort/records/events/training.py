@@ -59,7 +59,7 @@ class PassLowered(OfCandidate):
 
 
 class TrainingFacts(EventValue):
-    """What a rung says of a training beside its settings. learns_from: pairs, labels, samples or a reward, of preferences."""
+    """What a rung says of a training, without its settings. learns_from: pairs, labels, samples or a reward, of preferences."""
 
     rows: int
     replay_rows: int | None = None

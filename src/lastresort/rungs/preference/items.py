@@ -292,7 +292,7 @@ def columns_of(examples: Sequence[Example]) -> dict[str, Mapping[str, Any]]:
 
 
 def with_instruction(design: PromptDesign, prompt: Sequence[Message]) -> tuple[Message, ...]:
-    """The conversation of a prompt: with the task's instruction, unless it stands there already."""
+    """The conversation of a prompt: with the task's instruction, unless it holds it already."""
     instruction = design.instruction.strip()
     if not instruction or any(instruction in turn.content for turn in prompt):
         return tuple(prompt)

@@ -185,7 +185,7 @@ def why_too_few(
 
 
 def why_beyond_mending(items: Sequence[ItemScore], lacking: Collection[str] | None) -> OnlyKnowledgeMissing | None:
-    """Why no preference mends what fails on dev, None where one may, or where no retrieval has told what knowledge would mend.
+    """Why no preference fixes what fails on dev; None where one may, or where no retrieval has shown what knowledge would fix.
 
     items: what the model that would be trained answered. lacking: ids of those that were wrong for want of knowledge.
     """

@@ -36,7 +36,7 @@ def main(file: str, name: str, memory_bytes: int) -> None:
         if not callable(function):
             raise TypeError(f"it has no function {name!r}")
         call, plural, needs = manner_of(function)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 the border to the user's code: whatever it raises is told
+    except (Exception, SystemExit) as error:  # noqa: BLE001 the border to the user's code: whatever it raises is reported
         _reply(replies, {"failed": _told(error)})
         return
     _reply(replies, {"plural": plural, "needs": needs})
@@ -92,7 +92,7 @@ def _outcome(call: Call, rows: list[JsonObject]) -> JsonObject:
         return {"values": [_number(value) for value in values]}
     except MemoryError:
         return {"memory": True}
-    except (Exception, SystemExit) as error:  # noqa: BLE001 the border to the user's code: whatever it raises is told
+    except (Exception, SystemExit) as error:  # noqa: BLE001 the border to the user's code: whatever it raises is reported
         return {"raised": _told(error)}
 
 
