@@ -18,7 +18,7 @@ from unittest import mock
 import numpy as np
 
 from climb_support import scripted_task
-from lastresort.climb.test import judge_so_far
+from lastresort.climb.bar_test import judge_so_far
 from lastresort.evals.evidence import bar as bar_module
 from lastresort.ladder import RUNGS
 from lastresort.records.record import ItemScore

@@ -357,6 +357,8 @@ def _decision(sample: Sample, entries: list[dict[str, Any]]) -> dict[str, Any]:
         "provisional": sample.provisional,
         "stopped_at": sample.stopped_at,
         "answer": sample.answer,
+        "answer_code": "of_a_test",
+        "answer_figures": {},
         "reasons": [stated(reason) for reason in sample.reasons],
         "would_change": [stated(change) for change in sample.would_change],
         "judge": sample.judge,

@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from bar_table import bar_table, items_of, scored_item, task_for, without_intervals
 from climb_support import statement
+from lastresort.climb.bar_test import judge_so_far
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, next_step
 from lastresort.climb.loop import rules_of
-from lastresort.climb.test import judge_so_far
 from lastresort.evals.evidence import NonInferiority, check_test_size, choose, non_inferior, selection
 from lastresort.types import Judgement
 

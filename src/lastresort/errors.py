@@ -3,7 +3,7 @@
     LastresortError            base; `exit_code` is what the command returns
     ├── InputError        2    the user's input: mend it and run again
     │   ├── TaskError          the task file
-    │   └── DataError          a file of examples, or what stands in it
+    │   └── DataError          a file of examples, or its content
     ├── CandidateError    2    this model cannot be measured so: the search goes on without this candidate
     ├── PrerequisiteError 3    something is missing here: the message says what to install or set
     ├── StoppedError      4    the run stopped and can be resumed

@@ -1,4 +1,4 @@
-"""The ladder: its rungs, from the cheapest to the dearest, each with every fact that other parts know of it.
+"""The ladder: its rungs, from the cheapest to the most expensive, each with every fact that other parts know of it.
 
 A new rung is a class with the methods of `rungs.rung.Rung` in a file of its own (skip_reason, forecast, search), and a row here, at
 the place where it belongs by cost. The climb, the dry run, the advice and the reports read this table.
@@ -22,8 +22,9 @@ class RungFacts:
 
     path: `module:name` of its class (see `rungs.rung.Rung`). winner: what its best system is made of. learns: what its weights
     are trained on; "nothing" where it trains none. purpose: what it is for, a sentence. worth_it_if: when it is worth trying,
-    as the end of a sentence. starts_from: the rung whose adapter it goes on training, where that rung left one. in_prose: its name
-    in a sentence, where that is not the key.
+    as the end of a sentence. starts_from: the rung whose adapter it goes on training, where that rung left one. for_cost: with
+    `goal: cost`, the climb goes on to it for its cheaper calls. compared: `--compare` trains its winner in other ways.
+    builds_store: it makes the store of documents. in_prose: its name in a sentence, where that is not the key.
     """
 
     path: str
@@ -32,6 +33,9 @@ class RungFacts:
     purpose: str
     worth_it_if: str
     starts_from: str | None = None
+    for_cost: bool = False
+    compared: bool = False
+    builds_store: bool = False
     in_prose: str = ""
 
 
@@ -41,14 +45,15 @@ RUNGS: dict[str, RungFacts] = {
         winner="prompt",
         learns="nothing",
         purpose="It is the cheapest rung, and the measure of all others.",
-        worth_it_if="the model can do it when it is asked well",
+        worth_it_if="the model can do it given a good prompt",
     ),
     "retrieval": RungFacts(
         "lastresort.rungs.retrieval.rung:RetrievalRung",
         winner="retrieval",
         learns="nothing",
-        purpose="It mends missing knowledge and nothing else.",
-        worth_it_if="the failures are for want of knowledge",
+        purpose="It supplies missing knowledge and fixes nothing else.",
+        worth_it_if="answers fail because the model lacks knowledge",
+        builds_store=True,
     ),
     "sft": RungFacts(
         "lastresort.rungs.supervised.sft:SftRung",
@@ -56,6 +61,8 @@ RUNGS: dict[str, RungFacts] = {
         learns="examples",
         purpose="It teaches form, style and a narrow skill.",
         worth_it_if="the answers fail in form, style or skill rather than in knowledge",
+        for_cost=True,
+        compared=True,
         in_prose="SFT",
     ),
     "preference": RungFacts(
@@ -71,11 +78,16 @@ RUNGS: dict[str, RungFacts] = {
         "lastresort.rungs.supervised.full:FullRung",
         winner="merged",
         learns="examples",
-        purpose="It is the dearest rung, and breaks most elsewhere.",
+        purpose="It is the most expensive rung, and the likeliest to break other abilities.",
         worth_it_if="a capability is missing that an adapter did not learn",
         in_prose="full fine-tuning",
     ),
 }
+COST_RUNG = next(rung for rung, facts in RUNGS.items() if facts.for_cost)
+COMPARED_RUNG = next(rung for rung, facts in RUNGS.items() if facts.compared)
+STORE_RUNG = next(rung for rung, facts in RUNGS.items() if facts.builds_store)
+
+MARGIN_ONLY = 0.90  # a prompt at 90% or more: tuning adds only a margin (DESIGN part 7)
 
 
 def trains(rung: str) -> bool:

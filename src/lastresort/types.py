@@ -146,6 +146,16 @@ class Progress(Protocol):
     def say(self, text: str) -> None: ...
 
 
+class At(Protocol):
+    """Where long-running work says which candidate, on which split, it is at; loss: of its training."""
+
+    def __call__(self, rung: str, candidate: str = "", split: str = "", loss: float | None = None) -> None: ...
+
+
+def nowhere(rung: str, candidate: str = "", split: str = "", loss: float | None = None) -> None:
+    """Discards what is said."""
+
+
 class SilentProgress:
     """Discards what is reported."""
 

@@ -158,7 +158,9 @@ def test_without_data_the_models_own_samples_are_paired_by_the_scorer(tmp_path: 
     assert search is not None
     assert len(samples.pairs) >= 50
     assert all(pair.chosen.score > pair.rejected.score for pair in samples.pairs)
-    assert samples.prompts in search.in_words
+    assert (
+        f"{len(samples.pairs)} pairs from {samples.counts.used} of {samples.counts.prompts} prompts" in search.in_words
+    )
     assert "from the adapter of sft" in search.in_words
     assert rung["cost"]["tokens_out"] > samples.tokens_out > 0
     assert sft["chosen"] in {one.start for one in found_training(found)}

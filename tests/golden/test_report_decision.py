@@ -30,7 +30,8 @@ from lastresort.systems.running import is_held
 from report_support import COMPARED, SAMPLES, make
 
 KEYS = """
-schema task goal model bar confidence r alpha_per_rung verdict meets_bar provisional stopped_at answer reasons would_change
+schema task goal model bar confidence r alpha_per_rung verdict meets_bar provisional stopped_at answer
+answer_code answer_figures reasons would_change
 judge retrieval test_reuse rungs gate first_gate repairs compare break_even winner provenance
 """.split()
 

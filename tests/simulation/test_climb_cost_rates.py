@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bar_table import task_for
-from lastresort.climb.break_even import CostSaving
 from lastresort.climb.decide import Cheapest, Conclusion, RungOutcome, conclude, next_step
 from lastresort.climb.loop import rules_of
+from lastresort.records.reasons import CostSaving
 from page_tables import allowed
 from simulated_climb import Cell, tried_rungs
 
@@ -35,7 +35,7 @@ def saving_after(outcomes: list[RungOutcome]) -> CostSaving | None:
     last = outcomes[-1] if outcomes else None
     if last is None or last.rung == "sft" or last.judgement is None or last.judgement.outcome != "MET":
         return None
-    return CostSaving(last.rung, True, "it pays")
+    return CostSaving(last.rung, True)
 
 
 @pytest.mark.parametrize(

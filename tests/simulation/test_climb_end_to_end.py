@@ -19,10 +19,10 @@ import scripted_rung
 from bar_table import bar_table
 from climb_support import rows, scripted_task
 from lastresort.app.climb import climb
+from lastresort.climb.bar_test import judge_so_far, order_of_test
 from lastresort.climb.decide import RungOutcome
 from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
-from lastresort.climb.test import judge_so_far, order_of_test
 from lastresort.evals.evidence import choose
 from lastresort.ladder import RUNGS
 from lastresort.models.scripted import _draw

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lastresort.climb.test import judge_so_far, order_of_test
+from lastresort.climb.bar_test import judge_so_far, order_of_test
 from lastresort.data.split import split_examples
 from lastresort.records.record import ItemScore
 from lastresort.types import Example, Message

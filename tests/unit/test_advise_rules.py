@@ -10,8 +10,7 @@ from lastresort.advice.advise import RULES
 from lastresort.advice.facts import STRENGTHS, Facts, apply_rules
 from lastresort.advice.frameworks import FRAMEWORKS, chosen_frameworks
 from lastresort.advice.tuning import BROAD_ROWS, NARROW_ROWS
-from lastresort.ladder import RUNGS
-from lastresort.report.words.answer import MARGIN_ONLY
+from lastresort.ladder import MARGIN_ONLY, RUNGS
 from lastresort.rungs.supervised.sft import ADVISED_ROWS, LEAST_ROWS
 
 Case = tuple[dict[str, Any], dict[str, Any]]

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from lastresort.climb.break_even import (
     NOTHING,
     Amount,
-    CostSaving,
     TestedSystem,
     cheapest,
     crossing,
@@ -22,6 +21,8 @@ from lastresort.climb.break_even import (
     saving_of,
     tokens_amount,
 )
+from lastresort.records.reasons import CostSaving
+from lastresort.report.words.break_even import why_gone_on
 from lastresort.types import Judgement
 
 LARGE = tokens_amount(1000, 50, 3.0, 15.0)  # (1000 x 3 + 50 x 15) / 1e6 = 0.00375 USD
@@ -163,7 +164,7 @@ def test_training_that_is_paid_back_within_a_year_is_gone_on_to() -> None:
         pytest.approx(0.00025),
         pytest.approx(3.5),
     )
-    assert found.because == (
+    assert why_gone_on(found) == (
         "goal: cost: prompting meets the bar, and the climb went on to SFT. The plan puts 1,000 calls of the tuned model at $0.25, "
         "against $3.75 measured with prompting. Training and testing it would cost $3.50 and pay off after 1,000 calls: 2.5 months "
         "at 400 calls a month, within the limit of 12 months."
@@ -179,7 +180,7 @@ def test_a_year_is_the_limit(per_month: int, goes_on: bool) -> None:
 def test_exactly_a_year_is_not_less_than_a_year() -> None:
     found = weighed(one_off=Amount(4.2), per_month=100)  # 4.2 / 0.0035 = 1,200 calls
     assert (found.calls, found.months, found.goes_on) == (1200, 12.0, False)
-    assert found.because.endswith(
+    assert why_gone_on(found).endswith(
         "and pay off after 1,200 calls: 12.0 months at 100 calls a month, beyond the limit of 12 months. It takes more than 100 "
         "calls a month."
     )
@@ -188,22 +189,22 @@ def test_exactly_a_year_is_not_less_than_a_year() -> None:
 def test_training_that_is_never_paid_back() -> None:
     found = weighed(then=LARGE)
     assert (found.goes_on, found.crossing, found.calls) == (False, "never", None)
-    assert found.because.endswith("Training and testing it would cost $3.50 and never pay off.")
+    assert why_gone_on(found).endswith("Training and testing it would cost $3.50 and never pay off.")
 
 
 def test_what_cannot_be_told_is_not_gone_on_to_and_says_what_is_missing() -> None:
     found = saving_of("prompting", LARGE, SMALL, TRAINING, hourly_price=None, calls_per_month=400)
     assert not found.goes_on
     assert (found.currency, found.now, found.calls) == (None, None, None)
-    assert "the task does not set `use.hourly_price`" in found.because
+    assert "the task does not set `use.hourly_price`" in why_gone_on(found)
     found = weighed(now=Amount(None))
-    assert "the task does not set `use.prompt_price` and `use.output_price`" in found.because
+    assert "the task does not set `use.prompt_price` and `use.output_price`" in why_gone_on(found)
     found = weighed(then=Amount(0.0, None))
-    assert "how long a call of the tuned model would take cannot be predicted" in found.because
+    assert "how long a call of the tuned model would take cannot be predicted" in why_gone_on(found)
 
 
 def test_where_all_runs_here_no_price_is_needed() -> None:
     found = saving_of("prompting", Amount(0.0, 1.9), SMALL, TRAINING, hourly_price=None, calls_per_month=1000)
     assert (found.goes_on, found.currency, found.calls, found.months) == (True, "machine_seconds", 5000, 5.0)
-    assert "1,000 calls of the tuned model at 8 min 20 s of this machine, against 31 min 40 s" in found.because
-    assert "$" not in found.because
+    assert "1,000 calls of the tuned model at 8 min 20 s of this machine, against 31 min 40 s" in why_gone_on(found)
+    assert "$" not in why_gone_on(found)

@@ -14,7 +14,7 @@ from climb_support import calls, comparable, scripted_task
 from lastresort.app.climb import climb
 from lastresort.climb.prepare import prepare
 from lastresort.climb.workbench import open_models
-from lastresort.errors import CandidateError, StopRequestedError
+from lastresort.errors import CandidateError, ContractError, StopRequestedError
 from lastresort.evals.executor import Executor, JobRefused, JobScores, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import build_scorer
 from lastresort.knowledge.chunks import Chunk
@@ -121,6 +121,15 @@ def test_results_are_used_in_the_order_of_the_jobs_and_all_is_paid() -> None:
     jobs = [job(number) for number in (0, 4, 2)]
     assert run_in_order(Prepaid(), jobs, lambda one, _: used.append(one.number), NEVER, paid.append) is None
     assert (used, paid) == ([0, 4, 2], [2.0, 4.0])
+
+
+def test_an_executor_that_leaves_jobs_undone_without_a_request_is_at_fault() -> None:
+    class Lazy:
+        def run(self, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop) -> None:
+            on_result(jobs[0], JobScores(()))
+
+    with pytest.raises(ContractError, match="without a result for job 1"):
+        run_in_order(Lazy(), [job(0), job(1)], lambda *_: None, NEVER, lambda usd: None)
 
 
 def test_a_request_that_is_taken_back_still_tells_why_jobs_were_left_undone() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +16,17 @@ from decision_support import validate_decision
 from lastresort.app.climb import Climbed, climb
 from lastresort.climb.room import COUNTED_ANSWERS, max_new_tokens
 from lastresort.errors import InfrastructureError, TaskError
+from lastresort.ladder import RUNGS
+from lastresort.records.events import RungSkipped
 from lastresort.records.record import Record
+from lastresort.records.skips import TooLarge
+from lastresort.rungs.forecast import Forecast
+from lastresort.rungs.prompting import PromptingRung
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system
 from lastresort.systems.running import open_answerer
 from lastresort.types import Message
+from scripted_rung import ScriptedRung
 
 GOOD_SHOTS = [{"right": 0.3}, {"right": 0.97, "min_shots": 5}]
 BAD = [{"right": 0.3}, {"right": 0.45, "min_shots": 3}]
@@ -38,6 +45,10 @@ def test_five_shots_meet_the_bar_and_the_climb_stops_there(tmp_path: Path) -> No
     assert decision["rungs"][0]["chosen"] in ("few-shot-5", "nearest-5")
     assert [rung["name"] for rung in decision["rungs"]] == ["prompting"]
     assert decision["answer"].startswith("No: prompting reaches ")
+    test = decision["rungs"][0]["test"]
+    assert decision["answer_code"] == "bar_met"
+    figures = {"rung": "prompting", "score": test["score"], "bar": 0.8}
+    assert decision["answer_figures"] == {**figures, "tuned": False, "provisional": False, "held": False}
     assert decision["rungs"][0]["test"]["n_used"] < 120  # a clear case stops early
     assert json.loads((found.run / "decision.json").read_text()) == decision
     assert found.report.is_file()
@@ -186,3 +197,24 @@ def test_the_room_for_an_answer_is_the_same_in_every_process() -> None:
         task=SimpleNamespace(decode=SimpleNamespace(max_new_tokens="auto")), split=SimpleNamespace(train=train)
     )
     assert max_new_tokens(prepared, Counting()) == 2 * (1000 + COUNTED_ANSWERS - 1)  # type: ignore[arg-type]
+
+
+def test_a_rung_with_a_result_keeps_it_on_a_machine_on_which_it_would_be_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(tmp_path, BAD)
+    monkeypatch.setattr(PromptingRung, "skip_reason", lambda *_: TooLarge(10**9, 16 * 10**9, 8 * 10**9))
+    again = climb(load_task(tmp_path / "task" / "task.yaml"), first.run)
+    assert again.decision.as_json() == first.decision.as_json()
+
+
+def test_a_rung_that_does_not_fit_the_time_is_recorded_as_skipped_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RUNGS, "sft", replace(RUNGS["sft"], path="scripted_rung:sft"))
+    monkeypatch.setattr(ScriptedRung, "forecast", lambda *_: Forecast(0, 0, 0, 1e6, 0.0))
+    first = run(tmp_path, BAD, task={"limits": {"hours": 1}})
+    again = climb(load_task(tmp_path / "task" / "task.yaml"), first.run)
+    assert again.decision.as_json() == first.decision.as_json()
+    with Record.open(first.run, read_only=True) as record:
+        assert [event.rung for event in record.all(RungSkipped)] == ["sft"]

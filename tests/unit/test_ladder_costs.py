@@ -22,6 +22,7 @@ from lastresort.errors import InfrastructureError, TaskError
 from lastresort.ladder import RUNGS
 from lastresort.records.events import SystemFrozen, TaskRead
 from lastresort.records.record import Record
+from lastresort.records.skips import TooLarge
 from lastresort.records.view import fold_of
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system
@@ -206,7 +207,7 @@ def test_where_the_goal_is_quality_the_first_met_ends_the_climb(tmp_path: Path) 
 @pytest.mark.usefixtures("cheap_plan")
 def test_what_the_user_excludes_is_not_gone_on_to(tmp_path: Path) -> None:
     told = climbed(tmp_path / "until", until="prompting").decision.as_json()["break_even"]["saving"]
-    assert (told["goes_on"], "told to go no further than prompting" in told["because"]) == (False, True)
+    assert (told["goes_on"], "the climb is limited to prompting" in told["because"]) == (False, True)
     told = climbed(tmp_path / "left out", ladder=["prompting", "retrieval"]).decision.as_json()["break_even"]["saving"]
     assert "the task leaves sft out of `ladder`" in told["because"]
 
@@ -214,7 +215,9 @@ def test_what_the_user_excludes_is_not_gone_on_to(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_trained_is_named(tmp_path: Path) -> None:
     decision = climbed(tmp_path).decision.as_json()  # the rung as it is: a script has no weights
     assert rungs(decision) == [("prompting", "MET")]
-    assert "sft does not apply, since the weights of scripted:small.json are not local" in reason_lines(decision)[1]
+    _, stopped, weighed, *_ = reason_lines(decision)
+    assert stopped == "Prompting meets the bar, and no higher rung was tried for cheaper calls."
+    assert "sft does not apply, since the weights of scripted:small.json are not local" in weighed
 
 
 def test_two_models_stand_beside_each_other(usual: Climbed) -> None:
@@ -282,6 +285,17 @@ def test_another_volume_is_weighed_anew_without_asking_again(tmp_path: Path) -> 
     path.write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
     with pytest.raises(TaskError, match="differs from the one this run began with, in use"):
         climb(load_task(path), tmp_path / "run", gate="none")
+
+
+@pytest.mark.usefixtures("cheap_plan")
+def test_a_rung_that_was_gone_on_to_for_its_cost_stays_on_a_machine_too_small_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = climbed(tmp_path)
+    too_large = TooLarge(10**9, 16 * 10**9, 8 * 10**9)
+    monkeypatch.setattr(cost_support.Tuned, "skip_reason", lambda *_: too_large)
+    again = climb(load_task(tmp_path / "task" / "task.yaml"), first.run, gate="none")
+    assert again.decision.as_json() == first.decision.as_json()
 
 
 def test_preferences_trained_on_the_supervised_adapter_cost_both(tmp_path: Path) -> None:

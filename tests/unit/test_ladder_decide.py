@@ -8,11 +8,12 @@ from itertools import product
 import pytest
 
 from climb_support import statement
-from lastresort.climb.decide import Cheapest, Gating, Rules, RungOutcome, conclude, may_ship, next_step
+from lastresort.climb.decide import Cheapest, Gating, Rules, RungOutcome, Step, conclude, may_ship, next_step
 from lastresort.records.reasons import (
     AbilityLost,
     BarMet,
     CheapestOfSeveral,
+    CostSaving,
     GateCause,
     GateDecided,
     GateItems,
@@ -298,6 +299,12 @@ def test_to_save_money_only_what_may_ship_wins(gate: Gating) -> None:
     saved = conclude(TALL, shipped, None, Cheapest("sft"))
     assert saved.winner == "sft"
     assert saved.answer == CheapestOfSeveral("prompting", "sft", last_wins=True, comparable=True, bar=0.8)
+
+
+def test_where_training_would_save_nothing_the_climb_stops_for_that_reason() -> None:
+    met = [judged("prompting", "MET", 0.85)]
+    assert next_step(TALL, met, CostSaving("prompting", False)) == Step(None, Stopped("NO_SAVING", "prompting"))
+    assert next_step(TALL, met, CostSaving("prompting", True)) == Step("sft")
 
 
 def test_every_path_with_a_gate_ends_and_a_rejected_system_never_wins() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lastresort.climb.workspace import held, new_run, newest_unfinished, shared_folder, withdrawn_if_refused
+from lastresort.climb.workspace import new_run, newest_unfinished, run_lock, shared_folder, withdrawn_if_refused
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.records.events import ClimbFinished, ModelOpened
 from lastresort.records.record import Record
@@ -21,7 +21,7 @@ def begun(run: Path) -> Path:
 def refused(run: Path, error: type[Exception]) -> None:
     """A climb that makes its folders and is refused then."""
     with withdrawn_if_refused(run, made_here=True):
-        with held(run):
+        with run_lock(run):
             Record.create(run).close()
             shared_folder(run)
         raise error("no")
@@ -81,7 +81,7 @@ def test_other_runs_stay(case: str, tmp_path: Path) -> None:
             raise error("no")
 
     if case == "held":
-        with held(run):
+        with run_lock(run):
             refuse()
     else:
         refuse()

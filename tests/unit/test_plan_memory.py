@@ -180,11 +180,11 @@ def test_groups_are_drawn_by_the_engine_before_the_step_or_by_a_server_beside_it
     assert drawn.of("cache") == cache
     assert drawn.of("activations") == 0, "the larger of the two moments is the peak"
     assert training_memory(LLAMA, replace(groups, batch=32), ONE).of("cache") == 0
-    beside = training_memory(LLAMA, replace(groups, sampler="vllm beside"), ONE)
+    beside = training_memory(LLAMA, replace(groups, sampler="same-gpus"), ONE)
     assert beside.of("server") == 2 * LLAMA.parameters
     assert beside.of("cache") == cache
     assert beside.of("activations") > 0
-    assert total(replace(groups, sampler="elsewhere")) == total(Setup("lora", batch=8))
+    assert total(replace(groups, sampler="other-gpus")) == total(Setup("lora", batch=8))
 
 
 def parts_on(sharing: Any, method: Any) -> Memory:

@@ -95,7 +95,7 @@ def test_a_task_says_what_of_its_preferences_could_be_trained_on(tmp_path: Path)
     checked = check_task(load_task(path))
     assert checked.preferences is not None
     assert (checked.preferences.pairs, checked.preferences.leaking) == (131, 50)
-    assert checked.preferences.left_out["chosen and rejected the same"] == 1
+    assert checked.preferences.left_out["same_answers"] == 1
     assert "note: 1 cannot be trained on: chosen and rejected the same" in checked.lines()
     assert json.loads(json.dumps(checked.as_dict()))["preferences"]["leaking"] == 50
 

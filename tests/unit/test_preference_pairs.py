@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lastresort.synthesis.preference_pairs import PAIRS_A_PROMPT, Sample, pairs_from_samples
+from lastresort.synthesis.preference_pairs import PAIRS_A_PROMPT, PromptCounts, Sample, pairs_from_samples
 
 
 def samples(*told: tuple[str, float]) -> list[Sample]:
@@ -26,8 +26,8 @@ def test_prompts_that_are_all_right_all_wrong_or_alike_are_dropped_and_counted()
             samples(("a", 1.0), ("b", 0.0)),
         ]
     )
-    assert (found.all_right, found.all_wrong, found.ties, found.unusable, found.used) == (1, 1, 1, 0, 1)
-    assert found.told() == "1 pairs from 1 of 4 prompts (1 were all right, 1 all wrong, 1 all alike)"
+    assert found.counts == PromptCounts(4, 1, 1, all_right=1, all_wrong=1, ties=1, unusable=0)
+    assert found.counts.summary() == "1 pairs from 1 of 4 prompts (1 were all right, 1 all wrong, 1 all alike)"
 
 
 def test_equal_texts_count_once_and_a_prompt_gives_only_so_many_pairs() -> None:
@@ -45,6 +45,6 @@ def test_a_cut_answer_is_never_chosen_and_an_empty_one_never_used() -> None:
     own = [Sample("cut", 1.0, whole=False), Sample("", 1.0), Sample("bad", 0.0)]
     found = pairs_from_samples([own, [Sample("good", 1.0), Sample("", 0.0)]])
     assert not found.pairs
-    assert found.unusable == 2
+    assert found.counts.unusable == 2
     rejected = pairs_from_samples([[Sample("good", 1.0), Sample("cut", 0.0, whole=False)]]).pairs[0].rejected
     assert not rejected.whole

@@ -241,7 +241,7 @@ def test_a_task_file_that_was_edited_or_moved_changes_nothing(run: Path, tmp_pat
 
 
 def test_a_run_that_does_not_say_where_its_task_is_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lastresort.app.climb.note_origin", lambda *_: None)
+    monkeypatch.setattr("lastresort.app.climb.record_origin", lambda *_: None)
     run = tuned_run(tmp_path)
     new = newer(task_of(run), **right(0.6))
     with pytest.raises(DataError, match="does not say where its task file is"):

@@ -284,7 +284,25 @@ def test_a_stage_says_where_the_climb_is_and_how_long_it_takes(tmp_path: Path) -
         writer.stage("sft: measuring")
         clock.now += 1
         writer.advance()
-        assert record.stage() == Stage(label="sft: measuring", rung="sft", done=1, spent_s=113.0, spent_usd=0.5)
+        place = {"rung": "sft", "candidate": "lr0.001", "split": "train"}
+        assert record.stage() == Stage(label="sft: measuring", **place, done=1, spent_s=113.0, spent_usd=0.5)
+
+
+def test_a_race_and_a_test_say_which_candidate_is_measured(tmp_path: Path) -> None:
+    run, seen = tmp_path / "run", set[tuple[str, str, str]]()
+
+    class Looking(SilentProgress):
+        def advance(self, amount: int = 1, note: str = "") -> None:
+            with Record.open(run, read_only=True) as record:
+                stage = record.stage()
+            assert stage is not None
+            seen.add((stage.label.partition(",")[0], stage.candidate, stage.split))
+
+    climb(load_task(task_of(tmp_path)), run, progress=Looking())
+    raced = {place for place in seen if place[2] == "dev"}
+    assert {"zero-shot", "few-shot-3"} <= {candidate for _, candidate, _ in raced}
+    assert all(label == f"prompting: {candidate}" for label, candidate, _ in raced)
+    assert {split for _, _, split in seen} == {"dev", "test"}
 
 
 def test_a_finished_run_that_goes_on_and_is_killed_is_unfinished(tmp_path: Path) -> None:

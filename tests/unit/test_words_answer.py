@@ -164,7 +164,11 @@ REASONS: list[tuple[value.Reason, str]] = [
     (value.SearchedOnDev("sft", (statement("3 rates were tried."),)), "sft: 3 rates were tried."),
     (value.InputsTooLong("sft", 1), "sft: the model refused 1 test item as too long; it counts as wrong."),
     (value.LongRowsLeftOut(2), "2 training rows exceeded the context and were left out."),
-    (value.FewRows(40, 100), "SFT had 40 rows; a narrow task needs 100 to 5,000."),
+    (value.FewRows(("full",), 40, 100), "Full fine-tuning had 40 rows; a narrow task needs 100 to 5,000."),
+    (
+        value.FewRows(("sft", "full"), 40, 100),
+        "SFT and full fine-tuning had 40 rows; a narrow task needs 100 to 5,000.",
+    ),
     (
         value.InputsInDocuments(1, 30),
         (

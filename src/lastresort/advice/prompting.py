@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lastresort.advice.facts import PRACTICE, SHOTS, TRAINED, Facts, Rule
-from lastresort.report.words.answer import MARGIN_ONLY
+from lastresort.ladder import MARGIN_ONLY
 from lastresort.report.words.wording import round_percent as percent
 
 FORMAT_BY_PROMPT = 0.85  # tune for format only where prompting stays below it on a representative set (DESIGN part 7)

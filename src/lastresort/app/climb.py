@@ -16,13 +16,13 @@ from lastresort.climb.budget import Budget
 from lastresort.climb.costs import break_even_entry
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
 from lastresort.climb.decision import WinnerFolder, decision_of
-from lastresort.climb.identity import note_origin, provenance
+from lastresort.climb.identity import provenance, record_origin
 from lastresort.climb.loop import climb_rungs, concluded, eligible, rules_of
 from lastresort.climb.prepare import PreparedTask, note_shares, prepare
 from lastresort.climb.reasons import extra_reasons, would_change
 from lastresort.climb.winner import write_winner
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
-from lastresort.climb.workspace import LEDGER, held, shared_folder
+from lastresort.climb.workspace import LEDGER, run_lock, shared_folder
 from lastresort.evals.executor import Executor
 from lastresort.gate.in_climb import gate_of_decision, gated_artefact, run_first_gate, settle_mode
 from lastresort.gate.suite_table import check_further_suites
@@ -75,10 +75,10 @@ def climb(
     prepared = prepare(task) if isinstance(task, Task) else task
     rules = rules_of(prepared.task, until)
     run.mkdir(parents=True, exist_ok=True)
-    with held(run), Record.open(run) if (run / "record.sqlite").exists() else Record.create(run) as record:
+    with run_lock(run), Record.open(run) if (run / "record.sqlite").exists() else Record.create(run) as record:
         note_shares(record, prepared.task)
         refuse_another_task(record, prepared, run)
-        note_origin(record, prepared.task, run)
+        record_origin(record, prepared.task, run)
         asked = settle_request(record, compare, prepared, rules.until)
         mode = settle_mode(record, gate)
         if mode != "none":

@@ -11,7 +11,7 @@ from lastresort.data.check import check_preferences
 from lastresort.data.preferences import read_preferences
 from lastresort.models.open import open_model
 from lastresort.models.protocol import Model
-from lastresort.records.data_report import DataReport, PreferenceReport
+from lastresort.records.data_report import DataReport, PreferenceFault, PreferenceReport
 from lastresort.report.words import data_check as words
 from lastresort.rungs.preference.items import render_preferences
 from lastresort.rungs.prompting import instruction
@@ -65,8 +65,8 @@ def _preferences(model: Model, prepared: PreparedTask) -> PreferenceReport | Non
     return check_preferences(kept, len(read_preferences(task.preferences)) - len(kept), _left_out(model, prepared))
 
 
-def _left_out(model: Model, prepared: PreparedTask) -> Mapping[str, int]:
-    """How many preferences cannot be trained on, by reason; nothing where the model has no tokenizer here."""
+def _left_out(model: Model, prepared: PreparedTask) -> Mapping[PreferenceFault, int]:
+    """How many preferences cannot be trained on, by what is wrong; nothing where the model has no tokenizer here."""
     from lastresort.models.local import LocalModel
 
     if not isinstance(model, LocalModel):

@@ -34,7 +34,7 @@ def assumptions(prepared: PreparedTask, rungs: Sequence[str]) -> list[str]:
     found = []
     for model, rung in {model_of(prepared.task, rung): rung for rung in rungs}.items():
         machine, counts = workload(prepared, rung).machine, counts_of(prepared.task, model)
-        found.append(f"{model}: tokens counted {counts.told}; {_speed(machine)}.")
+        found.append(f"{model}: tokens counted {counts.summary}; {_speed(machine)}.")
     return found
 
 

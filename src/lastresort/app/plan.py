@@ -23,7 +23,7 @@ OBJECTIVES: tuple[Literal["sft", "dpo", "grpo"], ...] = ("sft", "dpo", "grpo")
 TARGETS: tuple[Literal["attention", "all-linear"], ...] = ("attention", "all-linear")
 OPTIMIZERS: tuple[Literal["adamw", "paged_adamw_8bit"], ...] = ("adamw", "paged_adamw_8bit")
 PRECISIONS: tuple[Literal["auto", "bfloat16", "float32"], ...] = ("auto", "bfloat16", "float32")
-SAMPLERS: tuple[Literal["engine", "beside", "elsewhere"], ...] = ("engine", "beside", "elsewhere")
+SAMPLERS: tuple[Literal["engine", "same-gpus", "other-gpus"], ...] = ("engine", "same-gpus", "other-gpus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def _setup(request: PlanRequest) -> Setup:
         target=target,
         optimizer=optimizer,
         compute=compute,
-        sampler="vllm beside" if sampler == "beside" else sampler,
+        sampler=sampler,
         new_tokens=request.answer_tokens,
         reference="second model" if request.second_model else "adapter off",
     )

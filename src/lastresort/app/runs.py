@@ -39,7 +39,7 @@ class Run:
         return read_decision(self.folder).as_json()
 
     @property
-    def standing(self) -> RunView:
+    def view(self) -> RunView:
         """The decision, or before there is one what the record tells so far. Raises DataError where the run has not begun."""
         from lastresort.report.decision import read_view
 
@@ -109,7 +109,7 @@ class Run:
     def _repr_html_(self) -> str:
         from lastresort.report.notebook import ladder_html
 
-        return ladder_html(self.standing)
+        return ladder_html(self.view)
 
 
 def open_run(folder: Path) -> Run:

@@ -42,7 +42,7 @@ def plan_command(
         "engine",
         "--sampler",
         metavar="engine|beside|elsewhere",
-        help="grpo: what samples the answers. beside: a vLLM server on the same GPUs; elsewhere: one on other GPUs.",
+        help="grpo: what samples the answers. same-gpus or other-gpus: a vLLM server there.",
     ),
     answer_tokens: int = Option(256, "--answer-tokens", help="Longest answer in tokens, when sampled or measured."),
     price: list[str] = Option([], "--price", metavar="USD|CARD=USD", help="Price per hour of --gpu, or of CARD."),

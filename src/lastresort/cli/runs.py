@@ -28,10 +28,10 @@ def report_command(
         raise InputError("--json and --markdown", expected="one form on stdout", remedy="Leave one of them out.")
     found = Run(run)
     if as_markdown:
-        print_text(markdown(found.standing))
+        print_text(markdown(found.view))
         return
     path = found.report if as_json else found.write_report()
-    show_document(found.standing, ladder_table, as_json=as_json, last_line=f"report: {path}")
+    show_document(found.view, ladder_table, as_json=as_json, last_line=f"report: {path}")
 
 
 def export_command(

@@ -21,18 +21,18 @@ def watch_command(run: Path = Argument(help="Folder of a run: running, stopped o
     """Follow a run and show its ladder as it grows. Ends with the run; interrupting it leaves the run alone."""
     from lastresort.app.watch import follow
 
-    sights = follow(run)
-    last = _live(sights) if sys.stdout.isatty() else _lines(sights)
+    snapshots = follow(run)
+    last = _live(snapshots) if sys.stdout.isatty() else _lines(snapshots)
     if last is not None and last.state == "stopped":
         print_note("No process is running this climb. Resume it with `lastresort climb TASK --resume`.")
 
 
-def _lines(sights: Iterable[Snapshot]) -> Snapshot | None:
+def _lines(snapshots: Iterable[Snapshot]) -> Snapshot | None:
     """A line an event, and one a stage."""
     from lastresort.report.words.watching import line_of
 
     last, label = None, ""
-    for last in sights:
+    for last in snapshots:
         for event in last.new:
             if (line := line_of(event)) is not None:
                 print_text(line, flush=True)
@@ -42,7 +42,7 @@ def _lines(sights: Iterable[Snapshot]) -> Snapshot | None:
     return last
 
 
-def _live(sights: Iterable[Snapshot]) -> Snapshot | None:
+def _live(snapshots: Iterable[Snapshot]) -> Snapshot | None:
     """The ladder, redrawn in place, above what the run is at."""
     from rich.live import Live
 
@@ -50,7 +50,7 @@ def _live(sights: Iterable[Snapshot]) -> Snapshot | None:
 
     last = None
     with Live(console=SafeConsole(file=sys.stdout), auto_refresh=False) as live:
-        for last in sights:
+        for last in snapshots:
             live.update(_drawn(last), refresh=True)
     return last
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
+from lastresort.records.decision_parts import Crossing as CrossingKind
 from lastresort.records.decision_parts import Currency
-from lastresort.report.words.break_even import not_foretold, payback
+from lastresort.records.reasons import CostSaving
 from lastresort.types import Judgement
 
 PAYBACK_MONTHS = 12  # within which training must be paid back for `goal: cost` to go on to it (DESIGN part 7)
 _ROUNDING = 1e-9  # relative: by how much the difference of two prices may be off
-
-Kind = Literal["at_once", "after", "never", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,31 +81,12 @@ class TestedSystem:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """Where two lines of cumulative cost cross. calls: the first whole number at which the one that began dearer costs no
-    more; None for never and unknown."""
-
-    kind: Kind
-    calls: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CostSaving:
-    """Whether it is worth training a model that is not needed to reach the bar, for its cheaper calls alone.
-
-    rung: whose system meets the bar. because: the answer as a sentence. now: a call of that system, as measured. then, one_off:
-    a call of the tuned one, and all that the rung sft would take, as planned. All in `currency`; None where not to be told.
+    """Where two lines of cumulative cost cross. calls: the first whole number at which the one that began as the more expensive
+    costs no more; None for never and unknown.
     """
 
-    rung: str
-    goes_on: bool
-    because: str
-    currency: Currency | None = None
-    now: float | None = None
-    then: float | None = None
-    one_off: float | None = None
-    crossing: Kind = "unknown"
+    kind: CrossingKind
     calls: int | None = None
-    months: float | None = None
 
 
 def tokens_amount(
@@ -130,7 +109,7 @@ def currency_of(amounts: Iterable[Amount], hourly_price: float | None) -> Curren
 
 
 def missing_prices(calls: Iterable[Amount], one_offs: Iterable[Amount], hourly_price: float | None) -> tuple[str, ...]:
-    """Keys of the task file whose absence leaves money unknown. one_offs: what is paid once besides is for judges alone."""
+    """Keys of the task file whose absence leaves money unknown. one_offs: of these, only judges are paid by tokens."""
     called, trained = list(calls), list(one_offs)
     keys = ["use.prompt_price", "use.output_price"] if any(amount.paid_usd is None for amount in called) else []
     if hourly_price is None and any(amount.machine_s != 0 for amount in (*called, *trained)):
@@ -180,23 +159,21 @@ def saving_of(
     amounts = (now, then, one_off)
     currency = currency_of(amounts, hourly_price)
     if currency is None:
-        if any(amount.machine_s is None for amount in amounts):
-            return CostSaving(
-                rung, False, not_foretold(rung, "how long a call of the tuned model would take cannot be predicted")
-            )
-        keys = " and ".join(f"`{key}`" for key in missing_prices((now, then), (one_off,), hourly_price))
-        return CostSaving(rung, False, not_foretold(rung, f"the task does not set {keys}"))
+        speed_unknown = any(amount.machine_s is None for amount in amounts)
+        missing = () if speed_unknown else missing_prices((now, then), (one_off,), hourly_price)
+        return CostSaving(rung, False, missing=missing)
     a_call_now, a_call_then, once = (amount.value(currency, hourly_price) for amount in amounts)
     found = crossing(once, a_call_then, a_call_now)
-    goes_on = found.calls is not None and found.calls < PAYBACK_MONTHS * calls_per_month
-    because = payback(
+    return CostSaving(
         rung,
-        currency,
-        (a_call_now, a_call_then, once),
+        found.calls is not None and found.calls < PAYBACK_MONTHS * calls_per_month,
+        currency=currency,
+        now=a_call_now,
+        then=a_call_then,
+        one_off=once,
+        crossing=found.kind,
         calls=found.calls,
+        months=months_of(found.calls, calls_per_month),
         calls_per_month=calls_per_month,
         limit_months=PAYBACK_MONTHS,
-        goes_on=goes_on,
     )
-    months = months_of(found.calls, calls_per_month)
-    return CostSaving(rung, goes_on, because, currency, a_call_now, a_call_then, once, found.kind, found.calls, months)

@@ -98,7 +98,7 @@ class Budget:
 def beyond_limits(bench: Workbench, prepared: PreparedTask, rung: Rung) -> Statement | None:
     """Why a rung that has not begun is skipped for want of time, None where it fits or nothing is known.
 
-    The answer is noted, so that a resumed climb gives the same, until `limits.hours` is another.
+    The answer is recorded, so that a resumed climb gives the same, until `limits.hours` changes.
     """
     hours = bench.task.limits.hours
     if not trains(rung.name) or hours is None or bench.record.last(SystemFrozen, rung.name) is not None:

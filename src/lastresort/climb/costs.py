@@ -11,7 +11,6 @@ from dataclasses import asdict
 from lastresort.climb.break_even import (
     NOTHING,
     Amount,
-    CostSaving,
     TestedSystem,
     cheapest,
     crossing_of,
@@ -24,14 +23,14 @@ from lastresort.climb.break_even import (
 from lastresort.climb.decide import Cheapest, Rules, RungOutcome
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.workload import workload
-from lastresort.ladder import RUNGS, trains
+from lastresort.ladder import COST_RUNG, RUNGS, trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.decision_parts import BreakEven, CostPair, PricedSystem, SavingView, SharedItems
-from lastresort.records.events import SavingWeighed
+from lastresort.records.events import SavingWeighed, SystemFrozen
+from lastresort.records.reasons import BeyondUntil, CostSaving, DoesNotApply, NotOnLadder, Obstacle
 from lastresort.records.record import ItemScore, Record
 from lastresort.records.view import Fold, fold_of
-from lastresort.report.words.break_even import not_foretold
-from lastresort.report.words.skips import clause
+from lastresort.report.words.break_even import why_gone_on
 from lastresort.rungs.forecast import answering
 from lastresort.rungs.rung import ForecastsCalls, Workbench, find_rung
 from lastresort.spec.paths import is_paid
@@ -81,8 +80,13 @@ def break_even_entry(task: Task, systems: Sequence[TestedSystem], saving: CostSa
         pairs=tuple(
             _pair(tuned, untuned, task) for tuned in systems if tuned.tuned for untuned in systems if not untuned.tuned
         ),
-        saving=None if saving is None else SavingView(**asdict(saving)),
+        saving=None if saving is None else _saving_view(saving),
     )
+
+
+def _saving_view(saving: CostSaving) -> SavingView:
+    kept = {name: value for name, value in asdict(saving).items() if name in SavingView.model_fields}
+    return SavingView(because=why_gone_on(saving), **kept)
 
 
 def paid_by_tokens(task: Task, rung: str) -> bool:
@@ -192,12 +196,9 @@ def _answered(items: Sequence[ItemScore]) -> list[ItemScore]:
 
 
 def _shared(items: Sequence[Sequence[ItemScore]]) -> frozenset[str]:
-    """Ids of the items that stand in all of these."""
+    """Ids of the items that all of these hold."""
     names = [frozenset(item.id for item in found) for found in items]
     return frozenset.intersection(*names) if names else frozenset()
-
-
-TUNED = "sft"
 
 
 def saving_after(
@@ -214,33 +215,36 @@ def saving_after(
         return None
     if trains(last.rung):
         return None
-    if (why := _out_of_reach(bench, rules, last.rung)) is not None:
-        return CostSaving(last.rung, False, not_foretold(last.rung, why))
+    if (obstacle := _obstacle(bench, rules)) is not None:
+        return CostSaving(last.rung, False, obstacle)
     use, known = bench.task.use, bench.record.last(SavingWeighed, last.rung)
     if known is not None and (known.hourly_price, known.calls_per_month) == (use.hourly_price, use.calls_per_month):
-        return CostSaving(**known.model_dump(exclude={"kind", "hourly_price", "calls_per_month"}))
+        return CostSaving(**known.model_dump(exclude={"kind", "hourly_price"}))
     met = priced_systems(bench.task, bench.record, [last])
     found = _planned(bench, prepared, met[-1])
-    weighed = SavingWeighed(hourly_price=use.hourly_price, calls_per_month=use.calls_per_month, **asdict(found))
-    bench.record.append(weighed)
+    noted = {**asdict(found), "calls_per_month": use.calls_per_month, "hourly_price": use.hourly_price}
+    noted.pop("obstacle")
+    bench.record.append(SavingWeighed(**noted))
     return found
 
 
-def _out_of_reach(bench: Workbench, rules: Rules, met: str) -> str | None:
-    """Why there is no rung sft to go on to."""
-    if TUNED not in rules.ladder:
-        return f"the task leaves {TUNED} out of `ladder`"
-    if rules.until is not None and rules.ladder.index(rules.until) < rules.ladder.index(TUNED):
-        return f"it was told to go no further than {rules.until}"
-    skipped = find_rung(TUNED).skip_reason(bench.task, bench.train)
-    return None if skipped is None else f"{TUNED} does not apply, since {clause(skipped)}"
+def _obstacle(bench: Workbench, rules: Rules) -> Obstacle | None:
+    """Why there is no rung with cheaper calls to go on to."""
+    if COST_RUNG not in rules.ladder:
+        return NotOnLadder(COST_RUNG)
+    if rules.until is not None and rules.ladder.index(rules.until) < rules.ladder.index(COST_RUNG):
+        return BeyondUntil(rules.until)
+    if bench.record.last(SystemFrozen, COST_RUNG) is not None:  # it was gone on to, perhaps on a larger machine
+        return None
+    skipped = find_rung(COST_RUNG).skip_reason(bench.task, bench.train)
+    return None if skipped is None else DoesNotApply(COST_RUNG, skipped)
 
 
 def _planned(bench: Workbench, prepared: PreparedTask, met: TestedSystem) -> CostSaving:
-    task, rung = bench.task, find_rung(TUNED)
+    task, rung = bench.task, find_rung(COST_RUNG)
     assert isinstance(rung, ForecastsCalls)
     assert task.use.calls_per_month, "goal: cost asks for it"
-    work = workload(prepared, TUNED)
+    work = workload(prepared, COST_RUNG)
     whole, call = rung.forecast(task, work), rung.forecast_call(task, work)
     seconds = None if call.seconds is None else call.seconds * _slowness(prepared, met)
     return saving_of(

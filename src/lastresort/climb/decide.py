@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lastresort.climb.break_even import CostSaving
-from lastresort.ladder import trains
+from lastresort.ladder import COST_RUNG, trains
 from lastresort.records.document import Statement
 from lastresort.records.reasons import (
     Answer,
     BarMet,
     CheapestOfSeveral,
+    CostSaving,
     GateCause,
     GateDecided,
     GateNeed,
@@ -89,7 +89,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Go to `rung`, or stop where it is None. stopped: why, where no sentence of `goal: cost` says it already."""
+    """Go to `rung`, or stop where it is None. stopped: why; None where it goes on."""
 
     rung: str | None
     stopped: Stopped | None = None
@@ -107,7 +107,7 @@ class Conclusion:
     """How the climb ended. verdict: of the bar alone, whatever the gate says. meets_bar: a system that may win does.
 
     winner: the rung whose system won, None where none did; with `goal: cost` the cheapest of those that meet the bar. held: the
-    gate holds it. stopped_at: where the winner, or what is undecided, stands. best: the tested rung with the highest score.
+    gate holds it. stopped_at: the rung of the winner, or of what is undecided. best: the tested rung with the highest score.
     """
 
     verdict: Outcome
@@ -125,13 +125,14 @@ def next_step(rules: Rules, outcomes: Sequence[RungOutcome], saving: CostSaving 
     """Where to go after these outcomes (in the order of the ladder). Up only when the rung below is not shown to meet the bar, or
     when the gate rejects what it made.
 
-    saving: with `goal: cost`, whether to go on to sft although the bar is met; None where that is not in question.
+    saving: with `goal: cost`, whether to go on to the rung with cheaper calls although the bar is met; None where that is not in
+    question.
     """
     met = _first_met(outcomes)
     if met is not None and met is not outcomes[-1]:
         return Step(None, Stopped("COST_TRIED", outcomes[-1].rung))
     if met is not None and saving is not None:
-        return Step("sft" if saving.goes_on else None)
+        return Step(COST_RUNG) if saving.goes_on else Step(None, Stopped("NO_SAVING", met.rung))
     if outcomes and (stopped := _stop_after(rules, outcomes[-1])) is not None:
         return Step(None, stopped)
     done = {outcome.rung for outcome in outcomes}

@@ -70,7 +70,7 @@ def decision_of(
     test_reuse: ReuseView,
     provenance: RunProvenance,
 ) -> RunView:
-    standing = fold_of(record)
+    standing, answered = fold_of(record), answer.of_answer(conclusion.answer)
     return RunView(
         task=task.task,
         goal=task.goal,
@@ -83,7 +83,9 @@ def decision_of(
         meets_bar=conclusion.meets_bar,
         provisional=conclusion.provisional,
         stopped_at=conclusion.stopped_at,
-        answer=answer.headline(conclusion.answer),
+        answer=answered.text,
+        answer_code=answered.code,
+        answer_figures=answered.figures,
         reasons=tuple(
             reason if isinstance(reason, Statement) else answer.of_reason(reason)
             for reason in (*conclusion.reasons, *extra_reasons)

@@ -44,9 +44,9 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def note_origin(record: Record, task: Task, run: Path) -> None:
-    """Note how the task file is reached from the run's folder, anew where it was moved; and the documents, once, at the start."""
-    way = way_to(task.path, run)
+def record_origin(record: Record, task: Task, run: Path) -> None:
+    """Record how the task file is reached from the run's folder, again if it was moved; and the documents, once, at the start."""
+    way = relative_path(task.path, run)
     placed = record.last(TaskPlaced)
     if placed is None or placed.path != way:
         record.append(TaskPlaced(path=way))
@@ -73,7 +73,7 @@ def documents_of(record: Record) -> dict[str, str] | None:
     return None if read is None else dict(read.files)
 
 
-def way_to(path: Path, run: Path) -> str:
+def relative_path(path: Path, run: Path) -> str:
     """Relative, so that run and task may be moved together; absolute where they lie on different drives."""
     try:
         return Path(os.path.relpath(path, run.resolve())).as_posix()

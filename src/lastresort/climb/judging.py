@@ -25,7 +25,7 @@ REMINDER_TOKENS = 32  # of a second asking, beyond the two verdicts
 
 
 class ClimbJudge:
-    """Where the judge sits in a climb. pay: told of every USD that is really paid, answer by answer."""
+    """Where the judge sits in a climb. pay: called with every USD that is really paid, answer by answer."""
 
     def __init__(self, task: Task, record: Record, models: OpenModels, pay: Pay) -> None:
         self._task, self._record, self._models, self._pay = task, record, models, pay

@@ -5,12 +5,12 @@ For each rung of the task's ladder, in order:
     skip      a rung that does not apply, or does not fit the time left        `Rung.skip_reason`, `climb.budget`
     search    build candidate systems, measure them on dev, choose one          `Rung.search`
     freeze    the chosen system is in the record before the test is touched
-    test      once, on held-out items, against the bar: MET, NOT_MET, UNDECIDED `climb.test`
+    test      once, on held-out items, against the bar: MET, NOT_MET, UNDECIDED `climb.bar_test`
     decide    the next rung, or stop                                            `climb.decide.next_step`
 
 `next_step` goes up only where the rung below is not shown to meet the bar. When it stops on a trained system that would win, the
 gate asks whether that system broke anything else (`review`, which `app.climb` hands in: the gate, then repairs). A rejected system
-may not win, so the loop decides anew, and may go on up. At the end `climb.decide.conclude` names the winner and the reasons.
+may not win, so the loop decides again, and may go on up. At the end `climb.decide.conclude` names the winner and the reasons.
 
 All judgement is in `climb.decide`, which is pure. A new rung is a class with the methods of `rungs.rung.Rung` and a row in
 `ladder`; nothing here names one.
@@ -23,14 +23,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lastresort.climb.break_even import CostSaving, TestedSystem
+from lastresort.climb.bar_test import run_test
+from lastresort.climb.break_even import TestedSystem
 from lastresort.climb.budget import beyond_limits
 from lastresort.climb.costs import cheapest_of, priced_systems, saving_after
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, may_ship, next_step
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.test import run_test
 from lastresort.errors import TaskError
 from lastresort.ladder import trains
+from lastresort.records.document import Statement
 from lastresort.records.events import (
     RungGivenUp,
     RungSearched,
@@ -41,11 +42,12 @@ from lastresort.records.events import (
 )
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.measurement import DevScore
-from lastresort.records.reasons import Stopped
+from lastresort.records.reasons import CostSaving, Stopped
 from lastresort.report.words.answer import progress_line
+from lastresort.report.words.break_even import why_gone_on
 from lastresort.report.words.searches import of_search
 from lastresort.report.words.skips import of_skip
-from lastresort.rungs.rung import GivenUp, Search, Workbench, find_rung
+from lastresort.rungs.rung import GivenUp, Rung, Search, Workbench, find_rung
 from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
 
@@ -76,7 +78,7 @@ def climb_rungs(
         weighed = saving_after(bench, prepared, rules, outcomes)
         if weighed is not None:
             saving = weighed
-            bench.progress.say(weighed.because)
+            bench.progress.say(why_gone_on(weighed))
         step = next_step(rules, outcomes, weighed)
         if step.rung is None:
             reviewed = _reviewed(outcomes, concluded(bench, rules, outcomes, step.stopped), review)
@@ -113,19 +115,15 @@ def _reviewed(outcomes: Sequence[RungOutcome], conclusion: Conclusion, review: R
 def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Ledger) -> RungOutcome:
     rung = find_rung(name)
     bench.at(name)
-    skipped = rung.skip_reason(bench.task, bench.train)
-    if skipped is not None:
-        reason = of_skip(skipped)
-        if bench.record.last(RungSkipped, name) is None:
-            bench.record.append(RungSkipped(rung=name, reason=reason))
-        return RungOutcome(name, skipped=reason)
-    if (beyond := beyond_limits(bench, prepared, rung)) is not None:
-        bench.record.append(RungSkipped(rung=name, reason=beyond))
-        return RungOutcome(name, skipped=beyond)
     given_up = bench.record.last(RungGivenUp, name)
     if given_up is not None:
         return RungOutcome(name, skipped=given_up.reason)
     frozen = bench.record.last(SystemFrozen, name)
+    if frozen is None and (reason := _why_skipped(bench, prepared, rung)) is not None:
+        known = bench.record.last(RungSkipped, name)
+        if known is None or known.reason != reason:
+            bench.record.append(RungSkipped(rung=name, reason=reason))
+        return RungOutcome(name, skipped=reason)
     if frozen is None:
         found = rung.search(bench)
         if isinstance(found, GivenUp):
@@ -140,6 +138,12 @@ def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Led
     ledger.use([item_hash(example) for example in prepared.split.test if example.id in used], bench.record.run_id)
     bench.record.append(RungTested(rung=name, system=system.name, judgement=judgement))
     return RungOutcome(name, judgement, system.name)
+
+
+def _why_skipped(bench: Workbench, prepared: PreparedTask, rung: Rung) -> Statement | None:
+    """Of a rung without a result. One that has a result keeps it, also on a machine on which the rung would be skipped."""
+    skipped = rung.skip_reason(bench.task, bench.train)
+    return beyond_limits(bench, prepared, rung) if skipped is None else of_skip(skipped)
 
 
 def _give_up(bench: Workbench, rung: str, found: GivenUp) -> RungOutcome:

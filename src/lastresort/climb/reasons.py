@@ -63,14 +63,14 @@ def inputs_in_documents(bench: Workbench, test: Sequence[Example]) -> list[Reaso
 
 
 def inputs_held(texts: Iterable[str], examples: Sequence[Example]) -> int:
-    """How many inputs stand in one of the texts, whatever their case and space; those too short to tell anything do not count."""
+    """How many inputs appear in one of the texts, whatever their case and space. Those too short to prove anything do not count."""
     whole = "\n".join(normalised(text) for text in texts)
     inputs = (normalised(example.input_text) for example in examples)
     return sum(len(text) >= LEAST_HELD_TEXT and text in whole for text in inputs)
 
 
 def _texts(store: Store) -> Iterator[str]:
-    """Of each document, as far as its chunks hold it: an input may stand where one ends and the next begins."""
+    """The text of each document, as far as its chunks hold it: an input may cross the end of a chunk."""
     columns = ["document", "start", "end", "text"]
     rows = rows_where(store, None, columns)
     pieces = sorted(zip(*(rows[column].to_pylist() for column in columns), strict=True))
@@ -101,8 +101,8 @@ def extra_reasons(
             reasons.append(SearchedOnDev(outcome.rung, search.findings))
         reasons += _refused(bench.record, outcome)
         reasons += _moved(bench.record, outcome)
-    if any(RUNGS[outcome.rung].learns == "examples" for outcome in tested):
-        reasons += _training_rows(bench)
+    if taught := tuple(outcome.rung for outcome in tested if RUNGS[outcome.rung].learns == "examples"):
+        reasons += _training_rows(bench, taught)
     if any(trains(outcome.rung) for outcome in tested) and (stale := stale_weights(bench.task)) is not None:
         reasons.append(stale)
     if any(outcome.rung == conclusion.winner and outcome.gate is None for outcome in tested if trains(outcome.rung)):
@@ -112,13 +112,13 @@ def extra_reasons(
     return reasons
 
 
-def _training_rows(bench: Workbench) -> list[Reason]:
-    """What was too long to train on, and whether the rest is enough."""
+def _training_rows(bench: Workbench, rungs: tuple[str, ...]) -> list[Reason]:
+    """What was too long to train on, and whether the rest is enough. rungs: that were trained on it."""
     rows = bench.record.last(RowsTooLong)
     too_long = 0 if rows is None else len(rows.train)
     left = len(bench.train) - too_long
     found: list[Reason] = [LongRowsLeftOut(too_long)] if too_long else []
-    return [*found, FewRows(left, ADVISED_ROWS)] if left < ADVISED_ROWS else found
+    return [*found, FewRows(rungs, left, ADVISED_ROWS)] if left < ADVISED_ROWS else found
 
 
 def _moved(record: Record, outcome: RungOutcome) -> list[Reason]:

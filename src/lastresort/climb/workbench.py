@@ -31,7 +31,7 @@ from lastresort.types import Decoding, Progress
 
 
 class StageWriter:
-    """Progress that also stands in the record. shown: where the climb's own process shows it. spent: seconds and USD so far."""
+    """Progress that is also written to the record. shown: where the climb's own process shows it. spent: seconds and USD so far."""
 
     def __init__(
         self,
@@ -47,7 +47,8 @@ class StageWriter:
     def stage(self, label: str, total: int | None = None) -> None:
         self._shown.stage(label, total)
         self._began = self._clock()
-        self._write(Stage(label=label, rung=self._now.rung, total=total))
+        now = self._now  # the place stays until `at` names another: a gate has many stages
+        self._write(Stage(label=label, rung=now.rung, candidate=now.candidate, split=now.split, total=total))
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._shown.advance(amount, note)
@@ -88,8 +89,8 @@ def open_workbench(
     bare = System("bare", models.base_name, PromptDesign(instruction(task)), Decoding(1), template_kwargs=kwargs)
     progress.stage(f"opening the model {task.model}", None)
     model = models.open(bare)
-    seat = ClimbJudge(task, record, models, budget.pay)
-    scorer = seat.equipped(prepared.scorer)
+    judge = ClimbJudge(task, record, models, budget.pay)
+    scorer = judge.equipped(prepared.scorer)
     known = record.last(ModelOpened)
     if known is None:
         tokens = max_new_tokens(prepared, model)
@@ -110,7 +111,7 @@ def open_workbench(
             expected="the same model",
             remedy="Start a new run without --resume.",
         )
-    seat.check_agreement(scorer, progress, stop)
+    judge.check_agreement(scorer, progress, stop)
     return Workbench(
         task=task,
         train=tuple(prepared.split.train),

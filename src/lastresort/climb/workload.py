@@ -42,13 +42,13 @@ TEMPLATE_TOKENS = 32  # turn markers, and the system prompt that some templates 
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """count: tokens of a text alone. template: what a chat template puts around a prompt of one turn. told: how it is counted, as
-    "tokens counted …" ends.
+    """count: tokens of a text alone. template: what a chat template puts around a prompt of one turn. summary: how it is counted,
+    as "tokens counted …" ends.
     """
 
     count: Callable[[str], int]
     template: int
-    told: str
+    summary: str
 
 
 def counts_of(task: Task, model: str) -> TokenCounts:
@@ -228,7 +228,7 @@ def _least(work: Callable[[], object], clock: Clock) -> float:
 
 
 LEAST_NEW_TOKENS = 16
-COUNTED = 1000  # examples whose tokens are counted; of more an even choice stands for all
+COUNTED = 1000  # examples whose tokens are counted; of more, an even choice represents all
 
 
 def workload(prepared: PreparedTask, rung: str) -> Workload:

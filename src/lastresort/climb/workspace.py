@@ -64,7 +64,7 @@ def run_number(path: Path, task: str) -> int | None:
 
 
 def shared_folder(run: Path) -> Path:
-    """What runs beside each other share: the response cache and the ledger of test items."""
+    """What neighbouring runs share: the response cache and the ledger of test items."""
     folder = run.parent / SHARED
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -74,7 +74,7 @@ def shared_folder(run: Path) -> Path:
 def withdrawn_if_refused(run: Path, *, made_here: bool) -> Iterator[None]:
     """Delete a new run if its input is refused before it starts.
 
-    made_here: whether this command made the folder; another one is left as it is.
+    made_here: whether this command made the folder; else it is kept.
     """
     shared = run.parent / SHARED
     first = not shared.exists()
@@ -91,7 +91,7 @@ def withdrawn_if_refused(run: Path, *, made_here: bool) -> Iterator[None]:
 def _withdraw(run: Path) -> None:
     if not run.is_dir():
         return
-    with suppress(InputError), held(run):  # a process that came in between keeps what it holds
+    with suppress(InputError), run_lock(run):  # a process that came in between keeps what it holds
         if not _began(run):
             shutil.rmtree(run, ignore_errors=True)
 
@@ -105,14 +105,14 @@ def _began(run: Path) -> bool:
 
 
 @contextmanager
-def held(run: Path) -> Iterator[None]:
+def run_lock(run: Path) -> Iterator[None]:
     """Hold the run, so that no second process climbs it; the hold ends with the process, however it ends."""
     remedy = "Wait for it, or start a new run without --resume."
     with lock.held(run, "another process is climbing this run", expected="one process a run", remedy=remedy):
         yield
 
 
-def noted_look(shared: Path, examples: Sequence[Example], look: str) -> ReuseView:
+def count_use(shared: Path, examples: Sequence[Example], look: str) -> ReuseView:
     """Enter a look at these test items into the ledger of the workspace, and say how often they were used before."""
     hashes = [item_hash(example) for example in examples]
     with Ledger(shared / LEDGER) as ledger:
@@ -120,7 +120,7 @@ def noted_look(shared: Path, examples: Sequence[Example], look: str) -> ReuseVie
         return of_reuse(ledger.reuse(hashes, look))
 
 
-def given_again(error: StoppedError) -> StoppedError:
+def with_rerun_remedy(error: StoppedError) -> StoppedError:
     """The same stop in a command without --resume: given again, it finds what was answered before."""
     remedy = "Give the same command again: what was answered is kept."
     return type(error)(error.found, where=error.where, expected=error.expected, remedy=remedy)

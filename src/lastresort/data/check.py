@@ -14,7 +14,16 @@ from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.split import find_leaks
 from lastresort.errors import DataError
-from lastresort.records.data_report import DataReport, Finding, FindingKind, Place, PreferenceReport, Severity, Side
+from lastresort.records.data_report import (
+    DataReport,
+    Finding,
+    FindingKind,
+    Place,
+    PreferenceFault,
+    PreferenceReport,
+    Severity,
+    Side,
+)
 from lastresort.types import Example, JsonObject
 
 SHOWN_ROWS = 5
@@ -264,9 +273,9 @@ def _quantiles(tokens: Sequence[int]) -> dict[str, int]:
 
 
 def check_preferences(
-    preferences: Sequence[PreferenceRow], leaking: int, left_out: Mapping[str, int]
+    preferences: Sequence[PreferenceRow], leaking: int, left_out: Mapping[PreferenceFault, int]
 ) -> PreferenceReport:
-    """preferences: without those that leak, of which there are `leaking`. left_out: how many cannot be trained on, by reason."""
+    """preferences: without those that leak, of which there are `leaking`. left_out: how many cannot be trained on, and why."""
     labels = [preferred.label for preferred in preferences]
     keys = Counter(_key(preferred) for preferred in preferences)
     return PreferenceReport(

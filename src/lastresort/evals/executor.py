@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lastresort.errors import CandidateError
+from lastresort.errors import CandidateError, ContractError
 from lastresort.evals.measure import Format, mean_score, measured
 from lastresort.evals.scorers import Scorer
 from lastresort.models.protocol import Pay, pay_on_answer
@@ -17,7 +17,16 @@ from lastresort.stop import Stop, StopRequest
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.lookup import Passages
 from lastresort.systems.system import System
-from lastresort.types import Example, Progress
+from lastresort.types import At, Example, Progress, nowhere
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlace:
+    """What a job is about, for those who watch the run."""
+
+    rung: str
+    candidate: str
+    split: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +34,8 @@ class MeasureJob:
     """Measure a system on these examples, in batches that are cut from their order.
 
     number: its place among those that are given together. refused_is_wrong: as in `measured`. label: of the stage of progress
-    that it begins, "" where it goes on with the present one. passages: shown in place of what the system's retriever finds.
+    that it begins, "" where it goes on with the present one. place: where the run is with this job, None where that was said before
+    it. passages: shown in place of what the system's retriever finds.
     """
 
     number: int
@@ -33,12 +43,13 @@ class MeasureJob:
     examples: tuple[Example, ...]
     refused_is_wrong: bool = False
     label: str = ""
+    place: JobPlace | None = None
     passages: Passages | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JobScores:
-    """The scores of all its examples, in their order. unpaid_usd: what the driver has not yet been told of."""
+    """The scores of all its examples, in their order. unpaid_usd: what the driver has not yet counted."""
 
     items: tuple[ItemScore, ...]
     unpaid_usd: float = 0.0
@@ -77,13 +88,16 @@ class Executor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LocalExecutor:
-    """One job after the other, in this process. answerer: opens a system. pay: told of every USD as it is paid."""
+    """One job after the other, in this process. answerer: opens a system. pay: called with every USD as it is paid. at: called
+    with the place of every job as it begins.
+    """
 
     answerer: Callable[[System, Passages | None], Answerer]
     scorer: Scorer
     output: Format
     progress: Progress
     pay: Pay
+    at: At = nowhere
 
     def run(self, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop) -> None:
         opened: Answerer | None = None
@@ -93,6 +107,8 @@ class LocalExecutor:
                 return
             if job.label:
                 self.progress.stage(job.label, len(job.examples))
+            if job.place is not None:
+                self.at(job.place.rung, job.place.candidate, job.place.split)
             try:
                 if opened is None or opened.system is not job.system or passages is not job.passages:
                     opened, passages = self.answerer(job.system, job.passages), job.passages
@@ -128,7 +144,8 @@ def run_in_order(
 ) -> StopRequest | None:
     """Give each result to `use` in the order of the jobs: one that comes early waits for those before it.
 
-    Returns the request by which jobs were left undone, None where all are done.
+    Returns the request by which jobs were left undone, None where all are done. Raises ContractError where the executor leaves jobs
+    undone that it was not asked to stop.
     """
     watched = _Remembering(stop)
     waiting: dict[int, Result] = {}
@@ -145,7 +162,13 @@ def run_in_order(
             following = next(turn, None)
 
     executor.run(jobs, arrived, watched)
-    return None if following is None else watched.seen
+    if following is None:
+        return None
+    if watched.seen is None:
+        raise ContractError(
+            f"the executor returned without a result for job {following.number}, and no stop was requested"
+        )
+    return watched.seen
 
 
 class _Remembering:

@@ -11,7 +11,7 @@ from typing import Any
 
 from lastresort.climb.identity import machine, versions
 from lastresort.climb.prepare import PreparedTask, prepare
-from lastresort.climb.workspace import RESPONSES, SHARED, given_again, noted_look
+from lastresort.climb.workspace import RESPONSES, SHARED, count_use, with_rerun_remedy
 from lastresort.errors import StoppedError
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge
@@ -87,7 +87,7 @@ def gate_alone(
         try:
             gated = gate_sides(prepared, sides, system, target, settings, kept, progress, FirstOf((stop, file)))
         except StoppedError as error:
-            raise given_again(error) from error
+            raise with_rerun_remedy(error) from error
         look = {**key, "weights": gated.fingerprints.tuned}  # another training in the same folder is another look
         document = GateDocument(
             task=task.task,
@@ -157,4 +157,4 @@ def _provenance(prepared: PreparedTask, key: Mapping[str, Any]) -> Provenance:
 
 
 def _reuse(shared: Path, order: Sequence[Example], look: JsonObject) -> ReuseView:
-    return noted_look(shared, order, "gate " + hashlib.sha256(json.dumps(look, sort_keys=True).encode()).hexdigest())
+    return count_use(shared, order, "gate " + hashlib.sha256(json.dumps(look, sort_keys=True).encode()).hexdigest())

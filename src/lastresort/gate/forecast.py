@@ -10,6 +10,7 @@ from lastresort.climb.workload import TokenCounts, counts_of, workload
 from lastresort.gate.plans import PILOT_SEED, SuitePlan, sample_size
 from lastresort.gate.suite_table import suite_inputs, suite_plans
 from lastresort.gate.suites.suite import ChoiceRequest, Question, Suite, SuiteItem, SuiteReply, Transcript
+from lastresort.ladder import trained_rungs
 from lastresort.models.protocol import is_endpoint
 from lastresort.report.forecast import SuiteForecast
 from lastresort.rungs.forecast import Machine, answering
@@ -28,7 +29,7 @@ def gate_forecast(
     inputs = suite_inputs(prepared, not is_endpoint(task.tuned_model), PromptDesign(instruction(task)), quick=quick)
     plans = [plan for plan in suite_plans(inputs) if task.keep[plan.name] != "skip"]
     measures = max(1, sum(len(plan.pilot.measures) for plan in plans))
-    machine, counts = workload(prepared, "sft").machine, counts_of(task, task.tuned_model)
+    machine, counts = workload(prepared, trained_rungs()[0]).machine, counts_of(task, task.tuned_model)
     found = []
     for plan in plans:
         progress.stage(f"forecast of the gate: how many items {plan.name} takes")

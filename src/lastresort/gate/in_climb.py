@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lastresort.climb.bar_test import order_of_test
 from lastresort.climb.break_even import currency_of
 from lastresort.climb.costs import priced_systems
 from lastresort.climb.decide import Gating, RungOutcome
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.test import order_of_test
 from lastresort.data.split import groups_of
 from lastresort.gate.command import ANSWERS, gate_sides
 from lastresort.gate.document import findings_of
@@ -30,10 +30,10 @@ from lastresort.gate.verdict.repairable import CLIMB_ALPHA
 from lastresort.ladder import trains
 from lastresort.records.events import GateChosen, GateRun, gate_key
 from lastresort.records.gate import ClimbGate, TargetFound
+from lastresort.records.gate_cause import cause_of, needs_of
 from lastresort.records.measurement import rest_of_test
 from lastresort.records.record import Measurement, Record
 from lastresort.records.responses import SuiteAnswers
-from lastresort.report.words.gate import cause_of, needs_of
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.files import load_system
 from lastresort.types import Example, GateMode, LabelledProgress

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from lastresort.climb.bar_test import judge_so_far, order_of_test
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import max_new_tokens
-from lastresort.climb.test import judge_so_far, order_of_test
 from lastresort.data.split import groups_of
 from lastresort.evals.measure import mean_score, measured
 from lastresort.evals.scorers import Scorer

@@ -139,7 +139,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def replace_file(new: Path, final: Path) -> None:
-    """Put the finished file `new`, which others wrote, in the place of `final` beside it; it is on the disk before it moves.
+    """Put the finished file `new`, which others wrote, in the place of `final` in the same folder. It is on disk before it moves.
 
     Raises InfrastructureError when the disk refuses.
     """

@@ -62,12 +62,21 @@ class DataReport(JsonDocument):
         return next((finding for finding in self.findings if finding.kind == kind), None)
 
 
+PreferenceFault = Literal["too_long", "same_answers", "prompts_differ"]
+PREFERENCE_FAULTS: dict[PreferenceFault, str] = {
+    "too_long": "longer than the context",
+    "same_answers": "chosen and rejected the same",
+    "prompts_differ": "their prompts' tokens differ",
+}
+
+
 class PreferenceReport(JsonDocument):
     """pairs, good, bad: how many there are, without those whose input is in dev or test (`leaking`).
 
     opposed: pairs that are also there the other way round, or answers labelled both ways. repeated: copies beyond the first.
-    left_out: how many cannot be trained on, by reason. longer: how often the better answer is the longer one, in characters,
-    among comparisons that differ in length; null where there are none.
+    left_out: how many cannot be trained on, by what is wrong: longer than the context, both answers the same, or prompts whose
+    tokens differ with the answer. longer: how often the better answer is the longer one, in characters, among comparisons that
+    differ in length; null where there are none.
     """
 
     pairs: Count
@@ -76,5 +85,5 @@ class PreferenceReport(JsonDocument):
     leaking: Count
     opposed: Count
     repeated: Count
-    left_out: dict[str, Count]
+    left_out: dict[PreferenceFault, Count]
     longer: Share | None

@@ -16,7 +16,7 @@ _DISK_CODES = {"SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPE
 
 
 class Database:
-    """A connection that several threads may share and several processes may write beside.
+    """A connection that several threads may share and several processes may write to at once.
 
     migrations[i] brings the schema from version i to i+1 (PRAGMA user_version); application marks the file as ours.
     """

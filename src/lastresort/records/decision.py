@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from lastresort.records.decision_parts import BreakEven, ComparedWay, RepairView
 from lastresort.records.document import (
@@ -40,7 +40,7 @@ class CandidateView(JsonDocument):
 
 
 class Failures(JsonDocument):
-    """Of the chosen candidate on dev. knowledge: null where no retrieval has told it from other failures."""
+    """Of the chosen candidate on dev. knowledge: null where no retrieval has separated it from other failures."""
 
     format: Count
     knowledge: Count | None
@@ -132,7 +132,7 @@ Places = Annotated[str, Field(pattern="^[1-9][0-9]*$")]
 
 
 class SearchView(JsonDocument):
-    """How well one kind of search finds the passages that dev names, without a model. recall, ndcg: by how many were looked at."""
+    """How well one kind of search finds the passages that dev names, without a model. recall, ndcg: by how many were counted."""
 
     mode: Literal["hybrid", "vector", "text"]
     reranked: bool
@@ -171,7 +171,7 @@ WinnerKind = Literal["prompt", "retrieval", "adapter", "merged", "none"]
 
 
 class WinnerView(JsonDocument):
-    """sha256: over the names and contents of all files in winner/; whoever loads it from beside this decision compares it."""
+    """sha256: over the names and contents of all files in winner/; whoever loads it from this run compares it."""
 
     kind: WinnerKind
     path: Name | None
@@ -188,14 +188,14 @@ class RunProvenance(JsonDocument):
 
 class RunView(JsonDocument):
     """decision.json of a run: the verdict, the argument for it and the numbers behind it. It grows by version. Before the run has
-    decided, verdict, meets_bar, provisional, answer, winner and provenance are null, and the rungs stand as far as they came.
+    decided, verdict, meets_bar, provisional, the answer, winner and provenance are null, and the rungs stand as far as they came.
 
-    r: tests of the bar over which 1 - confidence is shared. answer: the sentence that answers: should I fine-tune? judge: null
-    where a rule scored. retrieval: null where no store was built. test_reuse: of these test items, by earlier runs. gate: of the
-    winner where it was tuned, else of the last tuned system that was kept from winning; null where none was run. first_gate: after
-    which repairs were tried, if the winner is a repaired system, whose own gate is `gate`. repairs: all that were tried after the
-    first gate, in that order, including those that failed. compare: methods compared, as --compare asked, the first being the
-    reference. break_even: null where nothing was tested.
+    r: tests of the bar over which 1 - confidence is shared. answer: the sentence that answers: should I fine-tune? answer_code,
+    answer_figures: the same as a value, like those of a reason. judge: null where a rule scored. retrieval: null where no store was
+    built. test_reuse: of these test items, by earlier runs. gate: of the winner where it was tuned, else of the last tuned system
+    that was kept from winning; null where none was run. first_gate: after which repairs were tried, if the winner is a repaired
+    system, whose own gate is `gate`. repairs: all that were tried after the first gate, in that order, including those that failed.
+    compare: methods compared, as --compare asked, the first being the reference. break_even: null where nothing was tested.
     """
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
@@ -213,6 +213,8 @@ class RunView(JsonDocument):
     provisional: bool | None
     stopped_at: Name | None
     answer: Sentence | None
+    answer_code: Name | None
+    answer_figures: dict[str, JsonValue] | None
     reasons: tuple[Statement, ...]
     would_change: tuple[Statement, ...]
     judge: JudgeView | None

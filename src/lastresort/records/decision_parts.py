@@ -71,7 +71,7 @@ class SecondGate(JsonDocument):
 
 class RepairView(JsonDocument):
     """A repaired system that was tried after the first gate. kind: a smaller scale of what was trained; an earlier checkpoint of
-    that training; a training anew with more replay, or at a lower learning rate. setting: the scale; the epoch or step; the share;
+    that training; a new training with more replay, or at a lower learning rate. setting: the scale; the epoch or step; the share;
     the rate. system: null where it was not made. measures: on a draw of items that no gate scores. frozen: the best on dev of the
     good ones, which alone was tested. gate: the second, on fresh items, where the test left it to be asked. spent: of asking for
     the measures; the first repair of a run that was measured holds the base's part.

@@ -39,7 +39,7 @@ class JsonDocument(BaseModel):
 
 
 class ReuseView(JsonDocument):
-    """How often earlier runs used these test items: of n, `used` stood in their tests, one of them in `most` of these. text: the
+    """How often earlier runs used these test items: of n, `used` were in their tests, one of them in `most` of these. text: the
     sentence.
     """
 

@@ -30,7 +30,7 @@ def item_hash(example: Example) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ItemReuse:
-    """Of n test items, `used` stood in the tests of earlier runs, one of them in `most` of these."""
+    """Of n test items, `used` were in the tests of earlier runs, one of them in `most` of these."""
 
     n: int
     used: int

@@ -18,7 +18,7 @@ class ItemScore:
 
     finish: "stop", "length", or "refused" where the model took no such prompt. format_ok: whether the answer parses and
     validates, None where the task asks for no form. seconds: this item's share of its batch. usd: 0 for local models.
-    passages: ids of those that stood in the prompt, in their order.
+    passages: ids of those in the prompt, in their order.
     """
 
     id: str

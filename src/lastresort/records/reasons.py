@@ -5,10 +5,64 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lastresort.records.decision_parts import Crossing, Currency
 from lastresort.records.document import Statement
 from lastresort.records.events import DriftMeasured
-from lastresort.records.skips import KnowledgeOutpacesTraining
+from lastresort.records.skips import KnowledgeOutpacesTraining, Skip
 from lastresort.types import GateVerdict, Judgement, Outcome
+
+# What `goal: cost` weighs
+
+
+@dataclass(frozen=True, slots=True)
+class NotOnLadder:
+    """The task's ladder leaves out the rung with cheaper calls."""
+
+    rung: str
+
+
+@dataclass(frozen=True, slots=True)
+class BeyondUntil:
+    """The climb is limited to a rung below the one with cheaper calls."""
+
+    until: str
+
+
+@dataclass(frozen=True, slots=True)
+class DoesNotApply:
+    """The rung with cheaper calls is skipped."""
+
+    rung: str
+    why: Skip
+
+
+Obstacle = NotOnLadder | BeyondUntil | DoesNotApply
+
+
+@dataclass(frozen=True, slots=True)
+class CostSaving:
+    """Whether it is worth training a model that is not needed to reach the bar, for its cheaper calls alone.
+
+    rung: whose system meets the bar. obstacle: what keeps the climb from training at all. missing: keys of the task file without
+    which the costs do not compare. now: a call of that system, as measured. then, one_off: a call of the tuned one, and all that
+    its rung would take, as planned. All three in `currency`, and None if unknown: where no key is missing, because the time of
+    a call of the tuned model cannot be predicted. limit_months: within which training has to pay off.
+    """
+
+    rung: str
+    goes_on: bool
+    obstacle: Obstacle | None = None
+    missing: tuple[str, ...] = ()
+    currency: Currency | None = None
+    now: float | None = None
+    then: float | None = None
+    one_off: float | None = None
+    crossing: Crossing = "unknown"
+    calls: int | None = None
+    months: float | None = None
+    calls_per_month: int | None = None
+    limit_months: int = 12
+
 
 # The answer to "should I fine-tune?"
 
@@ -97,12 +151,14 @@ Answer = NothingApplies | BarMet | Leads | StillOpen | GateRejected | NotFinishe
 
 # The reasons under it
 
-StopCode = Literal["MET", "COST_TRIED", "COLLECT", "LEADS", "UNTIL", "TOP"]
+StopCode = Literal["MET", "COST_TRIED", "NO_SAVING", "COLLECT", "LEADS", "UNTIL", "TOP"]
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Why the climb went no higher than `at`. COST_TRIED: the bar was met lower down, and `at` was tried for its cost alone."""
+    """Why the climb went no higher than `at`. COST_TRIED: the bar was met lower down, and `at` was tried for its cost alone.
+    NO_SAVING: with `goal: cost`, a higher rung was not tried for its cost.
+    """
 
     why: StopCode
     at: str
@@ -212,15 +268,16 @@ class LongRowsLeftOut:
 
 @dataclass(frozen=True, slots=True)
 class FewRows:
-    """SFT had n rows, fewer than advised."""
+    """The rungs that learned from examples had n rows, fewer than advised."""
 
+    rungs: tuple[str, ...]
     n: int
     advised: int
 
 
 @dataclass(frozen=True, slots=True)
 class InputsInDocuments:
-    """n of n_test test inputs stand word for word in the documents."""
+    """n of n_test test inputs appear word for word in the documents."""
 
     n: int
     n_test: int
@@ -241,7 +298,7 @@ class KeyIgnored:
 
 @dataclass(frozen=True, slots=True)
 class RowsLeftOut:
-    """n rows that are neither trained nor measured on: they stand in dev or test, too, or repeat an input of their own side."""
+    """n rows that are neither trained nor measured on: they are in dev or test, too, or repeat an input of their own side."""
 
     rows: Literal["train", "preferences", "dev", "test"]
     because: Literal["in dev or test", "in test", "repeated"]

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Refillable:
-    """A database that starts anew where its file is damaged or foreign. what: its name in the warning."""
+    """A database that starts empty where its file is damaged or foreign. what: its name in the warning."""
 
     def __init__(self, path: Path, *, application: int, migrations: Sequence[str], what: str) -> None:
         self._path, self._application, self._migrations, self._what = path, application, migrations, what

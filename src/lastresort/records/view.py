@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lastresort.ladder import trains
+from lastresort.ladder import STORE_RUNG, trains
 from lastresort.records.decision import (
     CandidateView,
     CeilingSystem,
@@ -202,7 +202,7 @@ class Fold:
         done, asked = list(rung.measured.values()), [*rung.made, *(step.spent for step in rung.rewarded.values())]
         priced = (self.price_known or trains(name)) and all(step.priced for step in rung.rewarded.values())
         seconds = sum(one.seconds for one in done) + sum(rung.trained.values()) + sum(one.seconds for one in rung.made)
-        if name == "retrieval" and self.store is not None:
+        if name == STORE_RUNG and self.store is not None:
             seconds += self.store.seconds
         usd = sum(one.usd for one in done) + sum(step.spent.usd for step in rung.rewarded.values())
         return Cost(
@@ -317,6 +317,8 @@ def _standing(run: Fold) -> RunView | None:
         provisional=None,
         stopped_at=None,
         answer=None,
+        answer_code=None,
+        answer_figures=None,
         reasons=(),
         would_change=(),
         judge=None,

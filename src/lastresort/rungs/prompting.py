@@ -113,13 +113,17 @@ def prompting_decoding(task: Task, max_new_tokens: int) -> Decoding:
 
 def instruction(task: Task) -> str:
     """The zero-shot instruction: what the task is about, and what an answer must look like."""
-    parts = [task.about.strip()]
+    return "\n".join(part for part in (task.about.strip(), form_request(task)) if part)
+
+
+def form_request(task: Task) -> str:
+    """What an answer must look like; "" where the task leaves that open."""
     if task.output.choices is not None:
-        parts.append("Answer with exactly one of: " + ", ".join(task.output.choices) + ".")
-    elif task.output.json_schema is not None:
+        return "Answer with exactly one of: " + ", ".join(task.output.choices) + "."
+    if task.output.json_schema is not None:
         schema = json.dumps(task.output.json_schema, ensure_ascii=False, separators=(",", ":"))
-        parts.append(f"Answer only with a JSON object that matches this schema: {schema}")
-    return "\n".join(part for part in parts if part)
+        return f"Answer only with a JSON object that matches this schema: {schema}"
+    return ""
 
 
 def grammar_of(task: Task) -> Grammar | None:
@@ -145,7 +149,6 @@ def shots_of(train: Sequence[Example], seed: int) -> tuple[Shot, ...]:
 
 def _sections(task: Task) -> str:
     parts = [f"<task>\n{task.about.strip()}\n</task>"]
-    rest = instruction(task).removeprefix(task.about.strip()).strip()
-    if rest:
-        parts.append(f"<format>\n{rest}\n</format>")
+    if form := form_request(task):
+        parts.append(f"<format>\n{form}\n</format>")
     return "\n".join(parts)

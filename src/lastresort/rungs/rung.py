@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.split import groups_of
-from lastresort.evals.executor import Executor, JobRefused, LocalExecutor, MeasureJob, Result, run_in_order
+from lastresort.evals.executor import Executor, JobPlace, JobRefused, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.measure import mean_score
 from lastresort.evals.scorers import Scorer
 from lastresort.hardware.plan.setup import Setup
@@ -28,7 +28,7 @@ from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import FILE, save_system
 from lastresort.systems.lookup import Passages
 from lastresort.systems.system import System
-from lastresort.types import Example, Progress
+from lastresort.types import At, Example, Progress, nowhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,6 @@ class GivenUp:
     reason: Skip
 
 
-class At(Protocol):
-    def __call__(self, rung: str, candidate: str = "", split: str = "", loss: float | None = None) -> None: ...
-
-
 @dataclass(frozen=True)
 class Workbench:
     """What the climb gives to a rung.
@@ -90,7 +86,7 @@ class Workbench:
     check_room: Callable[[System], None] = lambda system: None
     shared: Path | None = None
     executor: Executor | None = None
-    at: At = lambda rung, candidate="", split="", loss=None: None
+    at: At = nowhere
 
     def answerer(self, system: System, passages: Passages | None = None) -> Answerer:
         return self.models.answerer(system, passages)
@@ -106,7 +102,6 @@ class Workbench:
 
     def dev_scores(self, rung: str, system: System) -> list[ItemScore]:
         """Scores of all dev items, measured once a run. Raises CandidateError if the model refuses."""
-        self.at(rung, system.name, "dev")
         found = self.dev_results(rung, [system], 0, len(self.dev))[system.name]
         if isinstance(found, JobRefused):
             raise found.error()
@@ -134,10 +129,14 @@ class Workbench:
             stage = f"{rung}: {system.name}, {label}" if staged else ""
             known = self.record.measurement(rung, system.name, split)
             if known is None:
-                jobs.append(MeasureJob(number, system, self.dev[start:stop], label=stage, passages=passages))
+                place = JobPlace(rung, system.name, "dev")
+                jobs.append(
+                    MeasureJob(number, system, self.dev[start:stop], label=stage, place=place, passages=passages)
+                )
                 continue
             if stage:
                 self.progress.stage(stage, stop - start)
+            self.at(rung, system.name, "dev")
             self.progress.advance(stop - start)
             found[system.name] = list(known.items)
 
@@ -172,7 +171,9 @@ class Workbench:
         self, jobs: Sequence[MeasureJob], use: Callable[[MeasureJob, Result], None], stop: Stop
     ) -> StopRequest | None:
         """Run jobs and use their results in the order of the jobs. Returns the request that stopped some of them, else None."""
-        executor = self.executor or LocalExecutor(self.answerer, self.scorer, self.task.output, self.progress, self.pay)
+        executor = self.executor or LocalExecutor(
+            self.answerer, self.scorer, self.task.output, self.progress, self.pay, self.at
+        )
         return run_in_order(executor, jobs, use, stop, self.pay)
 
     def dev_groups(self) -> list[str] | None:

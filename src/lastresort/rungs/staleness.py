@@ -21,7 +21,7 @@ def outdates_weights(changes: Pace | None, retrained: Pace | None) -> bool:
 
 
 def stale_reason(task: Task) -> KnowledgeOutpacesTraining | None:
-    """Why nothing that stands in the task's knowledge should be trained in, None where it may be."""
+    """Why nothing from the task's knowledge should be trained in, None where it may be."""
     return None if task.use.context == "forbidden" else _outpaced(task)
 
 

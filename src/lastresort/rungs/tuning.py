@@ -192,7 +192,7 @@ class TuningRun:
 def train_to(
     bench: Workbench, run: TuningRun, model: Any, source: Any, until: int, *, max_new_tokens: int | None = None
 ) -> TrainedSteps:
-    """Train `model`, which stands at the start of the run, up to a step. source: items or batches, as `train` takes them.
+    """Train `model`, which is as at the start of the run, up to a step. source: items or batches, as `train` takes them.
 
     Raises BudgetError at the time limit, Diverged if the loss is not finite, InfrastructureError if memory runs out.
     """

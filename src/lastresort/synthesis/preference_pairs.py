@@ -30,23 +30,21 @@ class SampledPair:
 
 
 @dataclass(frozen=True, slots=True)
-class SortedSamples:
-    """What became of the prompts. all_right: every sample has the full score; all_wrong: every sample has none; ties: all score
-    alike in between; unusable: the best answers were all empty or cut at the token limit, or the worst all empty.
+class PromptCounts:
+    """What became of the prompts. pairs: made of `used` of them. all_right: every sample has the full score. all_wrong: every
+    sample has none. ties: all score alike in between. unusable: the best answers were all empty or cut at the token limit, or the
+    worst all empty.
     """
 
-    pairs: tuple[SampledPair, ...]
     prompts: int
+    pairs: int
+    used: int
     all_right: int
     all_wrong: int
     ties: int
     unusable: int
 
-    @property
-    def used(self) -> int:
-        return len({pair.prompt for pair in self.pairs})
-
-    def told(self) -> str:
+    def summary(self) -> str:
         """The counts in words."""
         dropped = {
             "were all right": self.all_right,
@@ -55,7 +53,13 @@ class SortedSamples:
             "had nothing whole to choose or nothing to reject": self.unusable,
         }
         why = ", ".join(f"{n} {what}" for what, n in dropped.items() if n)
-        return f"{len(self.pairs)} pairs from {self.used} of {self.prompts} prompts{f' ({why})' if why else ''}"
+        return f"{self.pairs} pairs from {self.used} of {self.prompts} prompts{f' ({why})' if why else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class SortedSamples:
+    pairs: tuple[SampledPair, ...]
+    counts: PromptCounts
 
 
 def pairs_from_samples(samples: Sequence[Sequence[Sample]]) -> SortedSamples:
@@ -80,7 +84,9 @@ def pairs_from_samples(samples: Sequence[Sequence[Sample]]) -> SortedSamples:
         for worst in rejected[:PAIRS_A_PROMPT] if best else ():
             nearest = min(best, key=lambda sample: abs(len(sample.text) - len(worst.text)))
             pairs.append(SampledPair(number, nearest, worst))
-    return SortedSamples(tuple(pairs), len(samples), right, wrong, ties, unusable)
+    used = len({pair.prompt for pair in pairs})
+    counts = PromptCounts(len(samples), len(pairs), used, right, wrong, ties, unusable)
+    return SortedSamples(tuple(pairs), counts)
 
 
 def _different(samples: Sequence[Sample]) -> list[Sample]:

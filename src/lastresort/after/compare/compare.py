@@ -17,14 +17,14 @@ from lastresort.after.compare.training import (
     train,
     training_names,
 )
-from lastresort.after.compare.ways import COMPARED_RUNG, ComparisonRequest, Trial
+from lastresort.after.compare.ways import ComparisonRequest, Trial
+from lastresort.climb.bar_test import order_of_test
 from lastresort.climb.budget import over_time
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.test import order_of_test
 from lastresort.climb.workload import workload
 from lastresort.data.split import groups_of
 from lastresort.hardware.memory import PeakMemory
-from lastresort.ladder import trains
+from lastresort.ladder import COMPARED_RUNG, trains
 from lastresort.records.events import (
     AnsweringSpent,
     TrainingSpent,

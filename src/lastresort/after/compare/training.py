@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lastresort.after.compare.ways import COMPARED_RUNG, Trial
+from lastresort.after.compare.ways import Trial
 from lastresort.errors import DataError
 from lastresort.hardware.memory import PeakMemory
+from lastresort.ladder import COMPARED_RUNG
 from lastresort.records.events import FullRateChosen, RungSearched, TrainingReached, TrainingSpent
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import AdapterMethod, Method, WholeMethod

@@ -12,6 +12,7 @@ from typing import Literal
 from lastresort.climb.prepare import PreparedTask
 from lastresort.errors import InputError
 from lastresort.hardware.memory import machine_memory_bytes
+from lastresort.ladder import COMPARED_RUNG
 from lastresort.models.open import parameter_count
 from lastresort.records.events import WaysChosen, way_key
 from lastresort.records.record import Record
@@ -21,7 +22,6 @@ from lastresort.rungs.rung import find_rung
 from lastresort.rungs.supervised.full import too_large
 from lastresort.types import WayName
 
-COMPARED_RUNG = "sft"  # whose winner is trained in other ways
 SEEDS = 3
 NONE = "none"  # takes back what a run was asked before
 

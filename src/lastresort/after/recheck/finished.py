@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lastresort.climb.bar_test import order_of_test
 from lastresort.climb.identity import task_file_of
 from lastresort.climb.prepare import PreparedTask, prepare
-from lastresort.climb.test import order_of_test
 from lastresort.errors import DataError, TaskError
 from lastresort.ladder import RUNGS, trains
 from lastresort.records.decision import RunView

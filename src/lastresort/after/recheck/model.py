@@ -13,7 +13,7 @@ from lastresort.after.recheck.designs import Design, Replacement, designs, fitti
 from lastresort.after.recheck.finished import FinishedRun
 from lastresort.after.recheck.looks import RecheckNumber
 from lastresort.after.recheck.models import RecheckModels, cost_of, prompt_tokens
-from lastresort.climb.test import judge_so_far
+from lastresort.climb.bar_test import judge_so_far
 from lastresort.data.split import groups_of
 from lastresort.errors import CandidateError
 from lastresort.records.events import RungGivenUp

@@ -9,7 +9,7 @@ from lastresort.after.recheck.documents import recheck_documents
 from lastresort.after.recheck.finished import FinishedRun, open_finished
 from lastresort.after.recheck.model import recheck_model
 from lastresort.after.recheck.models import RecheckModels
-from lastresort.climb.workspace import RESPONSES, given_again, held, noted_look, shared_folder
+from lastresort.climb.workspace import RESPONSES, count_use, run_lock, shared_folder, with_rerun_remedy
 from lastresort.errors import StoppedError
 from lastresort.records.document import ReuseView
 from lastresort.records.record import Record
@@ -36,7 +36,7 @@ def recheck(
     Raises InputError for what cannot be checked, StoppedError where it stopped; the same call resumes it.
     """
     progress = progress or SilentProgress()
-    with Record.open(run) as record, held(run), stop_file(run) as file:
+    with Record.open(run) as record, run_lock(run), stop_file(run) as file:
         progress.stage("reading the run", None)
         finished = open_finished(run, record, task_file)
         models = RecheckModels(
@@ -48,7 +48,7 @@ def recheck(
             else:
                 found = recheck_documents(finished, documents, models, progress)
         except StoppedError as error:
-            raise given_again(error) from error
+            raise with_rerun_remedy(error) from error
         finally:
             models.close()
         document = _document(finished, found)
@@ -75,4 +75,4 @@ def _reuse(finished: FinishedRun, found: RecheckFindings) -> ReuseView | None:
     if found.look is None:
         return None
     look = f"{finished.record.run_id}, recheck {found.number}"
-    return noted_look(shared_folder(finished.folder), finished.order, look)
+    return count_use(shared_folder(finished.folder), finished.order, look)

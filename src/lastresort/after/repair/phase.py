@@ -17,10 +17,10 @@ from lastresort.after.repair.choose import (
     goes_to_the_gate,
     why_good,
 )
+from lastresort.climb.bar_test import run_test
 from lastresort.climb.budget import over_time
 from lastresort.climb.decide import RungOutcome
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.test import run_test
 from lastresort.errors import CandidateError
 from lastresort.evals.measure import mean_score
 from lastresort.gate.in_climb import best_prompt, gating_of, recorded_gate, run_second_gate

@@ -41,7 +41,7 @@ class PlannedSetup(JsonDocument):
     optimizer: Literal["adamw", "paged_adamw_8bit"]
     compute: Literal["auto", "bfloat16", "float32"]
     reference: Literal["adapter off", "second model"]
-    sampler: Literal["engine", "vllm beside", "elsewhere"]
+    sampler: Literal["engine", "same-gpus", "other-gpus"]
     group_size: Count
     rows_at_once: Count
     measured_at_once: int | None

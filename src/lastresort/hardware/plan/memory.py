@@ -290,9 +290,9 @@ def summed(shape: ModelShape, setup: Setup) -> Iterator[MemoryTerm]:
 
 def sampling(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
     """While the answers of groups are sampled; nothing is kept for a backward."""
-    if setup.learning != "grpo" or setup.sampler == "elsewhere":
+    if setup.learning != "grpo" or setup.sampler == "other-gpus":
         return
-    if setup.sampler == "vllm beside":
+    if setup.sampler == "same-gpus":
         size = weight_bytes(shape, "lora", 2)
         formula = "a vLLM server's own copy of the weights in 16 bits"
         yield MemoryTerm("server", "vLLM's weights", size, formula, "on the card that trains")

@@ -42,7 +42,7 @@ class Setup:
     optimizer: Literal["adamw", "paged_adamw_8bit"] = "adamw"
     compute: Literal["auto", "bfloat16", "float32"] = "auto"
     reference: Literal["adapter off", "second model"] = "adapter off"
-    sampler: Literal["engine", "vllm beside", "elsewhere"] = "engine"
+    sampler: Literal["engine", "same-gpus", "other-gpus"] = "engine"
     group_size: int = 8
     rows_at_once: int = 64
     measured_at_once: int | None = None

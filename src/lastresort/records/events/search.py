@@ -94,13 +94,15 @@ class RungTested(OfRung):
 
 
 class SavingWeighed(OfRung):
-    """With `goal: cost`, after this rung met the bar: whether sft would pay for itself. The fields are those of `Saving`."""
+    """With `goal: cost`, after this rung met the bar: whether training for cheaper calls would pay for itself. The fields are
+    those of `CostSaving`.
+    """
 
     kind: Literal["saving_weighed"] = "saving_weighed"
     hourly_price: float | None
     calls_per_month: int | None
     goes_on: bool
-    because: str
+    missing: tuple[str, ...]
     currency: Currency | None
     now: float | None
     then: float | None
@@ -108,6 +110,7 @@ class SavingWeighed(OfRung):
     crossing: Crossing
     calls: int | None
     months: float | None
+    limit_months: int
 
 
 class SkippedFile(EventValue):
@@ -137,7 +140,7 @@ class StoreBuilt(BaseEvent):
 
 
 class SearchScores(EventValue):
-    """How well one kind of search finds the passages that dev names. recall, ndcg: by how many passages were looked at."""
+    """How well one kind of search finds the passages that dev names. recall, ndcg: by how many passages were counted."""
 
     mode: Literal["hybrid", "vector", "text"]
     reranked: bool

@@ -59,7 +59,7 @@ class PassLowered(OfCandidate):
 
 
 class TrainingFacts(EventValue):
-    """What a rung says of a training beside its settings. learns_from: pairs, labels, samples or a reward, of preferences."""
+    """What a rung says of a training, without its settings. learns_from: pairs, labels, samples or a reward, of preferences."""
 
     rows: int
     replay_rows: int | None = None
@@ -151,12 +151,24 @@ class RankedPair(EventValue):
     rejected: RankedAnswer
 
 
+class SampledPrompts(EventValue):
+    """What became of the prompts. The fields are those of `PromptCounts`."""
+
+    prompts: int
+    pairs: int
+    used: int
+    all_right: int
+    all_wrong: int
+    ties: int
+    unusable: int
+
+
 class SamplesPaired(OfRung):
-    """Pairs of a system's own answers, ranked by the scorer. prompts: what became of them, in words."""
+    """Pairs of a system's own answers, ranked by the scorer."""
 
     kind: Literal["samples_paired"] = "samples_paired"
     pairs: tuple[RankedPair, ...]
-    prompts: str
+    counts: SampledPrompts
     tokens_in: int
     tokens_out: int
     seconds: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from lastresort.ladder import MARGIN_ONLY
 from lastresort.records import reasons as value
 from lastresort.records.document import Statement
 from lastresort.records.measurement import BarTest
@@ -14,7 +15,6 @@ from lastresort.report.words.wording import counted, how_decided, listed, rung_i
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.types import GateVerdict, Judgement
 
-MARGIN_ONLY = 0.90  # a prompt at 90% or more: tuning adds only a margin (DESIGN part 7)
 _GATE = {"SHIP": "clears it to ship", "HOLD": "holds it", "REJECT": "rejects it"}
 
 
@@ -89,6 +89,10 @@ def _not_cleared(*, held: bool) -> str:
     return ", but not yet cleared to ship" if held else ""
 
 
+def of_answer(answer: value.Answer) -> Statement:
+    return Statement.of(answer, headline(answer))
+
+
 def of_reason(reason: value.Reason) -> Statement:
     return Statement.of(reason, stopped(_because(reason)), names_rung=False)
 
@@ -130,8 +134,8 @@ def _because(reason: value.Reason) -> str:
         case value.LongRowsLeftOut(n):
             were = "was" if n == 1 else "were"
             return f"{counted(n, 'training row')} exceeded the context and {were} left out."
-        case value.FewRows(n, advised):
-            return f"SFT had {counted(n, 'row')}; a narrow task needs {advised} to 5,000."
+        case value.FewRows(rungs, n, advised):
+            return f"{_capital(listed(map(rung_in_prose, rungs)))} had {counted(n, 'row')}; a narrow task needs {advised} to 5,000."
         case value.InputsInDocuments(n, n_test):
             return (
                 f"{n} of {counted(n_test, 'test input')} also {'appears' if n == 1 else 'appear'} word for word in the "
@@ -174,6 +178,7 @@ def _why_stopped(stop: value.Stopped) -> str:
         "COST_TRIED": f"The bar was met below {rung}, which was tried only for its cost. Nothing is left to try.",
         "COLLECT": f"{_capital(rung)} is undecided, and the task says to collect more examples before going on.",
         "LEADS": f"{_capital(rung)} is undecided with its score at or above the bar, so the climb stops here for now.",
+        "NO_SAVING": f"{_capital(rung)} meets the bar, and no higher rung was tried for cheaper calls.",
         "UNTIL": f"The climb was limited to {rung} and the rungs below it.",
         "TOP": "No rung is left.",
     }[stop.why]

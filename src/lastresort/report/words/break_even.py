@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeGuard
+from typing import TypeGuard, assert_never
 
 from pydantic import JsonValue
 
+from lastresort.ladder import COST_RUNG
 from lastresort.records.decision_parts import BreakEven, CostPair, Currency, PricedSystem
 from lastresort.records.document import Statement
+from lastresort.records.reasons import BeyondUntil, CostSaving, DoesNotApply, NotOnLadder
+from lastresort.report.words.skips import clause
 from lastresort.report.words.wording import (
     capital,
     count,
@@ -132,38 +135,44 @@ def basis(entry: BreakEven) -> str:
     return " ".join(told)
 
 
-def not_foretold(rung: str, why: str) -> str:
-    """Why a climb with `goal: cost` stops after `rung` met the bar, where no figures decide."""
-    return f"goal: cost: {rung} meets the bar, and the climb did not go on to SFT: {why}."
-
-
-def payback(
-    rung: str,
-    currency: Currency,
-    spent: Sequence[float],
-    *,
-    calls: int | None,
-    calls_per_month: int,
-    limit_months: int,
-    goes_on: bool,
-) -> str:
-    """Why a climb with `goal: cost` goes on to SFT after `rung` met the bar, or not, by the plan's figures.
-
-    spent: a call now, a planned call and all of SFT, in `currency`. calls: number of calls that pays it back, None for never.
-    """
-    now, then, one_off = spent
+def why_gone_on(saving: CostSaving) -> str:
+    """Why a climb with `goal: cost` goes on to training after a rung met the bar, or not."""
+    head, went = (
+        f"goal: cost: {saving.rung} meets the bar, and the climb",
+        "went on" if saving.goes_on else "did not go on",
+    )
+    if saving.currency is None or saving.now is None or saving.then is None or saving.one_off is None:
+        return f"{head} {went} to {rung_in_prose(COST_RUNG)}: {_not_compared(saving)}."
+    currency, calls = saving.currency, saving.calls
     plan = (
-        f"goal: cost: {rung} meets the bar, and the climb {'went on' if goes_on else 'did not go on'} to SFT. The plan puts 1,000 "
-        f"calls of the tuned model at {cost(1000 * then, currency)}, against {cost(1000 * now, currency)} measured with {rung}. "
-        f"Training and testing it would cost {cost(one_off, currency)}"
+        f"{head} {went} to {rung_in_prose(COST_RUNG)}. The plan puts 1,000 calls of the tuned model at "
+        f"{cost(1000 * saving.then, currency)}, against {cost(1000 * saving.now, currency)} measured with {saving.rung}. Training "
+        f"and testing it would cost {cost(saving.one_off, currency)}"
     )
-    if calls is None:
+    if calls is None or not saving.calls_per_month:
         return spaced(f"{plan} and never pay off.")
+    limit, per_month = saving.limit_months, saving.calls_per_month
     return spaced(
-        f"{plan} and pay off after {counted(calls, 'call')}: {_months(calls / calls_per_month)} at {count(calls_per_month)} calls "
-        f"a month, {'within' if goes_on else 'beyond'} the limit of {limit_months} months"
-        f"{'' if goes_on else f'. It takes more than {count(calls // limit_months)} calls a month'}."
+        f"{plan} and pay off after {counted(calls, 'call')}: {_months(calls / per_month)} at {count(per_month)} calls a month, "
+        f"{'within' if saving.goes_on else 'beyond'} the limit of {limit} months"
+        f"{'' if saving.goes_on else f'. It takes more than {count(calls // limit)} calls a month'}."
     )
+
+
+def _not_compared(saving: CostSaving) -> str:
+    match saving.obstacle:
+        case NotOnLadder(rung):
+            return f"the task leaves {rung} out of `ladder`"
+        case BeyondUntil(until):
+            return f"the climb is limited to {until}"
+        case DoesNotApply(rung, why):
+            return f"{rung} does not apply, since {clause(why)}"
+        case None if saving.missing:
+            return f"the task does not set {' and '.join(f'`{key}`' for key in saving.missing)}"
+        case None:
+            return "how long a call of the tuned model would take cannot be predicted"
+        case _:
+            assert_never(saving.obstacle)
 
 
 def _tuned_pairs(entry: BreakEven) -> list[CostPair]:

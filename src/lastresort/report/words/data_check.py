@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lastresort.records.data_report import DataReport, Finding, PreferenceReport, Severity
+from lastresort.records.data_report import PREFERENCE_FAULTS, DataReport, Finding, PreferenceReport, Severity
 from lastresort.report.words.wording import counted
 
 PLACES = 3  # of a finding, in its line
@@ -51,9 +51,9 @@ def _preferences(found: PreferenceReport) -> Iterator[str]:
         yield f"preferences: {counted(found.good + found.bad, 'answer')}, {found.good} good, {found.bad} bad"
     if found.leaking:
         yield f"note: {found.leaking} more contain inputs of dev or test; a climb leaves them out"
-    for reason, n in found.left_out.items():
+    for fault, n in found.left_out.items():
         if n:
-            yield f"note: {n} cannot be trained on: {reason}"
+            yield f"note: {n} cannot be trained on: {PREFERENCE_FAULTS[fault]}"
     if found.opposed:
         yield f"warning: {found.opposed} contradict another one: the same answers, ranked the other way round"
     if found.repeated:

@@ -1,4 +1,4 @@
-"""A drafted task as the text of its file, every line with the reason for what stands on it."""
+"""A drafted task as the text of its file, every line with the reason for what it says."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from typing import assert_never
 from lastresort.records.gate import (
     GateFindings,
     SuiteFound,
-    SuiteVerdict,
     TargetAtBar,
     TargetCompared,
     TargetFound,
@@ -16,8 +15,8 @@ from lastresort.records.gate import (
     TestedMeasure,
     lost_in_general,
 )
+from lastresort.records.gate_cause import cause_of, needs_of
 from lastresort.records.reasons import (
-    AbilityLost,
     GateCause,
     GateInformative,
     GateItems,
@@ -27,20 +26,6 @@ from lastresort.records.reasons import (
 )
 from lastresort.report.words.wording import counted, listed, percent, points_of
 from lastresort.types import GateVerdict
-
-
-def cause_of(suites: Sequence[SuiteFound], target: TargetFound, *, costly: bool) -> GateCause:
-    def those(judged: SuiteVerdict) -> tuple[str, ...]:
-        return tuple(found.name for found in suites if found.verdict == judged)
-
-    lost = [found for found in suites if found.verdict == "REGRESSED"]
-    return GateCause(
-        tuple(AbilityLost(found.name, -found.difference, found.margin) for found in lost),
-        those("UNDERPOWERED"),
-        those("UNINFORMATIVE"),
-        target.passed,
-        costly,
-    )
 
 
 def why(gate: GateFindings) -> str:
@@ -88,22 +73,6 @@ def would_decide(
 ) -> tuple[str, ...]:
     """What would turn a HOLD into an answer. leaves_out: how a user writes that a suite is not required."""
     return tuple(map(need, needs_of(suites, target, costly=costly, leaves_out=leaves_out)))
-
-
-def needs_of(
-    suites: Sequence[SuiteFound], target: TargetFound, *, costly: bool, leaves_out: Callable[[str], str]
-) -> list[GateNeed]:
-    needs: list[GateNeed] = []
-    if target.outcome == "UNDECIDED" and target.n_needed is not None:
-        needs.append(GateTestItems(target.n, target.n_needed, target.unit))
-    elif target.passed is False and target.outcome == "MET":
-        needs.append(GateTestItems(target.n, None, target.unit))
-    for found in suites:
-        if found.verdict == "UNDERPOWERED":
-            needs.append(GateItems(found.name, found.n, found.n_needed, found.unit))
-        elif found.verdict == "UNINFORMATIVE":
-            needs.append(GateInformative(found.name, leaves_out(found.suite)))
-    return [*needs, GateSmallerLoss()] if costly else needs
 
 
 def need(found: GateNeed) -> str:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from lastresort.data.files import read_rows
 from lastresort.data.preferences import Kind, PreferenceRow
@@ -20,6 +20,7 @@ from lastresort.evals.scorers import Scorer, build_scorer
 from lastresort.evals.scorers.judge import Judge, JudgeScore
 from lastresort.evals.scorers.judge_model import JudgeCase, JudgeCost
 from lastresort.models.protocol import Model, estimated_prompt_tokens
+from lastresort.records.data_report import PREFERENCE_FAULTS, PreferenceFault
 from lastresort.records.events import JudgeCalls, RewardsJudged
 from lastresort.rungs.forecast import Forecast, Machine, Workload, answering
 from lastresort.rungs.rung import Workbench
@@ -165,12 +166,12 @@ CROWD = 100  # labelled answers that are compared each with each
 
 @dataclass(frozen=True, slots=True)
 class PreferenceItems:
-    """items: to train on. judged: those on which margins are measured, and what they are called. told: the counts in words."""
+    """items: to train on. judged: those on which margins are measured, and what they are called. summary: the counts in words."""
 
     items: tuple[TrainingItem, ...]
     judged: tuple[TrainingItem, ...]
     judged_as: str
-    told: str
+    summary: str
 
 
 def given_items(
@@ -189,9 +190,9 @@ def given_items(
     train, held = split_held_out(rows, bench.task.split.seed)
     if not held:
         items = _items(rows, loaded.context_tokens)
-        return PreferenceItems(items, items[:CROWD], f"{noun} trained on", f"{len(rows)} {noun}{rendered.told()}")
+        return PreferenceItems(items, items[:CROWD], f"{noun} trained on", f"{len(rows)} {noun}{rendered.summary()}")
     judged = _items(held, loaded.context_tokens)
-    told = f"{len(train)} {noun}, {len(held)} more held out{rendered.told()}"
+    told = f"{len(train)} {noun}, {len(held)} more held out{rendered.summary()}"
     return PreferenceItems(_items(train, loaded.context_tokens), judged[:CROWD], f"{noun} held out", told)
 
 
@@ -291,7 +292,7 @@ def columns_of(examples: Sequence[Example]) -> dict[str, Mapping[str, Any]]:
 
 
 def with_instruction(design: PromptDesign, prompt: Sequence[Message]) -> tuple[Message, ...]:
-    """The conversation of a prompt: with the task's instruction, unless it stands there already."""
+    """The conversation of a prompt: with the task's instruction, unless it holds it already."""
     instruction = design.instruction.strip()
     if not instruction or any(instruction in turn.content for turn in prompt):
         return tuple(prompt)
@@ -300,13 +301,14 @@ def with_instruction(design: PromptDesign, prompt: Sequence[Message]) -> tuple[M
 
 @dataclass(frozen=True, slots=True)
 class RenderedPreferences:
-    """rows: of each preference that can be trained on, in order, with the preference. left_out: how many could not, by why."""
+    """rows: of each preference that can be trained on, in order, with the preference. left_out: how many could not, and why."""
 
     rows: tuple[tuple[PreferenceRow, tuple[Row, ...]], ...]
-    left_out: dict[str, int]
+    left_out: dict[PreferenceFault, int]
 
-    def told(self) -> str:
-        return "".join(f"; {n} left out, {why}" for why, n in self.left_out.items() if n)
+    def summary(self) -> str:
+        """How many were left out, and why."""
+        return "".join(f"; {n} left out, {PREFERENCE_FAULTS[fault]}" for fault, n in self.left_out.items() if n)
 
 
 def render_preferences(
@@ -319,15 +321,15 @@ def render_preferences(
 ) -> RenderedPreferences:
     """Rows with the answers as their targets. Raises DataError where the template refuses a conversation."""
     found: list[tuple[PreferenceRow, tuple[Row, ...]]] = []
-    left_out = {"longer than the context": 0, "chosen and rejected the same": 0, "their prompts' tokens differ": 0}
+    left_out = dict.fromkeys(get_args(PreferenceFault), 0)
     for preferred in preferences:
         rows = _rows(preferred, design, tokenizer, template_kwargs)
         if context_tokens is not None and max(len(row.ids) for row in rows) > context_tokens:
-            left_out["longer than the context"] += 1
+            left_out["too_long"] += 1
         elif len(rows) == 2 and rows[0] == rows[1]:
-            left_out["chosen and rejected the same"] += 1
+            left_out["same_answers"] += 1
         elif len({row.prompt for row in rows}) > 1:
-            left_out["their prompts' tokens differ"] += 1
+            left_out["prompts_differ"] += 1
         else:
             found.append((preferred, rows))
     return RenderedPreferences(tuple(found), left_out)

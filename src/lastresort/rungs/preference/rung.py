@@ -112,9 +112,9 @@ class PreferenceRung:
         made = ""
         if plan.source == "samples":
             own = own_pairs(bench, self.name, start)
-            if few := why_too_few(own.preferences, "sampled", own.told):
+            if few := why_too_few(own.preferences, "sampled", own.summary):
                 return GivenUp(few)
-            given, made = own.preferences, f" ({own.told})"
+            given, made = own.preferences, f" ({own.summary})"
         course = course_of(task.preference, plan.objective)
         trained = PreferenceTraining(bench, self.name, start, plan, course, given or ())
 
@@ -127,7 +127,7 @@ class PreferenceRung:
         rate, kept = trained.race(lambda candidate: mean_score(on_dev(bench, self.name, system(candidate))))
         systems = [system(candidate) for candidate in (*kept, *trained.finish(rate))]
         finding = TrainedOnPreferences(
-            plan.why, f"{trained.told()}{made}", rate, tuple(course.learning_rates), course.epochs, course.batch_size
+            plan.why, f"{trained.summary()}{made}", rate, tuple(course.learning_rates), course.epochs, course.batch_size
         )
         found = choose_on_dev(bench, self.name, systems, finding)
         self._record_drift(bench, found, start, before)
@@ -185,7 +185,7 @@ def why_too_few(
 
 
 def why_beyond_mending(items: Sequence[ItemScore], lacking: Collection[str] | None) -> OnlyKnowledgeMissing | None:
-    """Why no preference mends what fails on dev, None where one may, or where no retrieval has told what knowledge would mend.
+    """Why no preference fixes what fails on dev; None where one may, or where no retrieval has shown what knowledge would fix.
 
     items: what the model that would be trained answered. lacking: ids of those that were wrong for want of knowledge.
     """

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, replace
 
 from lastresort.data.preferences import PreferenceRow
 from lastresort.evals.scorers import scores_of
-from lastresort.records.events import RankedAnswer, RankedPair, SamplesPaired
+from lastresort.records.events import RankedAnswer, RankedPair, SampledPrompts, SamplesPaired
 from lastresort.rungs.rung import Workbench
 from lastresort.stop import check
-from lastresort.synthesis.preference_pairs import Sample, pairs_from_samples
+from lastresort.synthesis.preference_pairs import PromptCounts, Sample, pairs_from_samples
 from lastresort.systems.system import System
 from lastresort.types import Answer, Example, Message
 
@@ -20,10 +20,10 @@ TEMPERATURE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class SampledPreferences:
-    """told: what became of the prompts, in words."""
+    """summary: what became of the prompts, in words."""
 
     preferences: tuple[PreferenceRow, ...]
-    told: str
+    summary: str
 
 
 def own_pairs(bench: Workbench, rung: str, start: System) -> SampledPreferences:
@@ -32,7 +32,8 @@ def own_pairs(bench: Workbench, rung: str, start: System) -> SampledPreferences:
     if known is None:
         known = _made(bench, rung, start)
         bench.record.append(known)
-    return SampledPreferences(noted_pairs(known, bench.train), known.prompts)
+    counted = PromptCounts(**known.counts.model_dump())
+    return SampledPreferences(noted_pairs(known, bench.train), counted.summary())
 
 
 def noted_pairs(known: SamplesPaired, train: Sequence[Example]) -> tuple[PreferenceRow, ...]:
@@ -71,7 +72,7 @@ def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
     return SamplesPaired(
         rung=rung,
         pairs=pairs,
-        prompts=paired.told(),
+        counts=SampledPrompts(**asdict(paired.counts)),
         tokens_in=sum(answer.prompt_tokens for answer in answers),
         tokens_out=sum(answer.completion_tokens for answer in answers),
         seconds=sum(answer.seconds for answer in answers),

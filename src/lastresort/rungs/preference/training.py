@@ -103,7 +103,7 @@ class PreferenceTraining:
         numbers = range(self._stops().index(step) + 1)
         return self._laps([(rate, number) for number in numbers])[-1]
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """What it learned from, in words."""
         planned = self._bench.record.last(StopsPlanned, self._rung)
         return planned.learns_from if planned is not None else ""
@@ -228,7 +228,7 @@ class PreferenceTraining:
         if self._bench.record.last(StopsPlanned, self._rung) is not None:
             return
         steps = total_steps(self._size(trainee), self._settings(1.0))
-        told = trainee.given.told if trainee.given is not None else self._told_of_groups(trainee)
+        told = trainee.given.summary if trainee.given is not None else self._told_of_groups(trainee)
         stops = tuple(self._course.stops(steps))
         self._bench.record.append(StopsPlanned(rung=self._rung, steps=steps, stops=stops, learns_from=told))
 

@@ -32,7 +32,7 @@ MOST_BYTES_CUT = 5_000_000  # what a forecast reads and cuts in about a second
 def knowledge_store(bench: Workbench) -> tuple[Store, str]:
     """The run's store and its content hash.
 
-    Runs beside each other share one that is only brought up to date: a second climb over the same documents embeds nothing.
+    Neighbouring runs share one, which is only brought up to date: a second climb over the same documents embeds nothing.
     What a run answers from is a copy of its own, which later changes of the documents leave alone.
     Raises DataError where the documents cannot be read, or the copy is no longer what it was.
     """

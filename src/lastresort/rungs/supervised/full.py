@@ -82,7 +82,7 @@ class FullRung:
         start, told = None, ""
         if why is not None:
             first = pretrained(bench, self.name, task.full)
-            start, told = first.folder, f"{first.told}, since {why}"
+            start, told = first.folder, f"{first.summary}, since {why}"
         trained = SupervisedTraining(bench, self.name, task.full, WholeMethod(start))
         rate = trained.race()
         kept = trained.finish(rate)

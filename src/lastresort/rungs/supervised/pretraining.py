@@ -23,10 +23,10 @@ NAME = "text"
 
 @dataclass(frozen=True, slots=True)
 class PretrainedModel:
-    """folder: the model. told: what was learned, in words."""
+    """folder: the model. summary: what was learned, in words."""
 
     folder: Path
-    told: str
+    summary: str
 
 
 def pretrained(bench: Workbench, rung: str, section: FullSettings) -> PretrainedModel:

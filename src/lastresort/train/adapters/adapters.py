@@ -310,7 +310,7 @@ def _stores_inputs_first(model: torch.nn.Module) -> bool:
     return any(isinstance(module, Conv1D) for module in model.modules())
 
 
-# What PEFT can train besides or instead of the low-rank update, where alpha has no effect; with the values that leave it out.
+# What PEFT can train with or instead of the low-rank update, where alpha has no effect; with the values that leave it out.
 _PLAIN: dict[str, tuple[Any, ...]] = {
     "use_dora": (False,),
     "modules_to_save": ([],),

@@ -73,7 +73,7 @@ def write_merged(
     model = model.to(DTYPES[written])
     generation = source / "generation_config.json"
     if generation.is_file():
-        model.generation_config = GenerationConfig()  # the base's own is copied as it is, whatever stands in it
+        model.generation_config = GenerationConfig()  # the base's own is copied as it is, whatever it says
     with disk_errors(fresh), quiet_transformers():
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)

@@ -116,7 +116,7 @@ def _setup(settings: TrainSettings, source: Any, compute: Literal["float32", "bf
         group_size=source.settings.group_size,
         rows_at_once=source.settings.rows_at_once,
         new_tokens=source.settings.max_new_tokens,
-        sampler="engine" if source.by_engine else "elsewhere",
+        sampler="engine" if source.by_engine else "other-gpus",
     )
 
 

@@ -68,7 +68,7 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate")
 
 
 def run_training(file: TrainingFile, *, resume: bool, progress: Progress, stop: Stop = NEVER) -> TrainingRecord:
-    """Train what the file says and return the record, as it stands in OUTPUT/training.json. A finished run is read back.
+    """Train what the file says and return the record, as OUTPUT/training.json holds it. A finished run is read back.
 
     Launched as one of several processes, this is called by all of them. The main one alone writes and reports, so pass the others a
     silent progress; they end by SystemExit on an error that the main one reports. stop: checked before each step by the main

@@ -1,6 +1,6 @@
 """The base that a training started from, at the targets of the items that are held to it.
 
-With an adapter the base is the model without it; where all weights are trained, it is the weights as they stood before the first
+With an adapter the base is the model without it; where all weights are trained, it is the weights as they were before the first
 step. Its hidden states are computed for each batch, so that nothing has to be kept and a resumed run computes the same.
 """
 

@@ -130,7 +130,7 @@ def train(
 
     base: fingerprint of the base model, part of what a checkpoint belongs to. held_out: evaluated after each epoch. until:
     stop after this many optimizer steps and leave a checkpoint, so that a later call goes on (races). plain: use the plain
-    path. max_new_tokens: for dr_grpo. stop: looked at before each step; a request raises its error after a checkpoint.
+    path. max_new_tokens: for dr_grpo. stop: checked before each step; a request raises its error after a checkpoint.
     progress: gets a stage for the reference, the training and each evaluation; the caller advances the training. processes:
     None for those that this one was launched with; all of them call this alike, and what fails in one is raised in all.
     Raises Diverged if a loss or a gradient is not finite, before the weights are, DataError for a checkpoint that is cut short.

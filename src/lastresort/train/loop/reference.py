@@ -1,4 +1,4 @@
-"""The reference: the policy as it stood before the first step.
+"""The reference: the policy as it was before the first step.
 
 With a fresh adapter that is the base itself; with an adapter to start from (DPO after SFT) it is that adapter's model. Its
 log-probabilities are computed once and kept; in 16 bits, where rounding depends on what shares a pass, in every pass again.
