@@ -7,7 +7,7 @@ import sys
 import typer
 from typer import Option
 
-from lastresort.cli import advise, chat, climb, gate, init, plan, runs, train, watch
+from lastresort.cli import advise, chat, climb, demo, gate, init, plan, runs, train, watch
 from lastresort.version import __version__
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ def root(
     """Shown by `lastresort --help`."""
 
 
+app.command("demo")(demo.demo_command)
 app.command("init")(init.init_command)
 app.command("climb", cls=climb.ClimbCommand)(climb.climb_command)
 app.command("advise")(advise.advise_command)
