@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from lastresort.records.atomic import write_atomically
 from lastresort.records.document import Statement
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 MOST_LINES = 12
 
 
-def labelled(body: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+def labelled(body: Mapping[str, object]) -> list[tuple[str, list[str]]]:
     """Each key with one or more lines of text; keys without content are left out."""
     return [(label(key), lines) for key, value in body.items() if (lines := _lines(value))]
 
@@ -49,7 +49,7 @@ def label(key: str) -> str:
     return str(key).replace("_", " ")
 
 
-def _lines(value: Any) -> list[str]:
+def _lines(value: object) -> list[str]:
     if isinstance(value, Mapping):
         flat = all(not isinstance(part, Mapping | list) for part in value.values())
         if flat:
@@ -63,7 +63,7 @@ def _lines(value: Any) -> list[str]:
     return [] if value is None or value == "" else [_plain(value)]
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
