@@ -18,7 +18,7 @@ from lastresort.after.repair.choose import REPAIR_SEED
 from lastresort.app.climb import Climbed
 from lastresort.gate.drawing import is_among
 from lastresort.gate.suites.suite import SuiteItem
-from lastresort.records.skips import OverTime
+from lastresort.records.rungs import OverTime
 from lastresort.report.decision import validate_decision
 from lastresort.report.markdown import markdown
 from lastresort.report.terminal import ladder_table

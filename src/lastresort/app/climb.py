@@ -34,7 +34,7 @@ from lastresort.report.decision import write_decision
 from lastresort.report.html import write_report
 from lastresort.report.words import break_even
 from lastresort.report.words.answer import gate_line
-from lastresort.report.words.reuse import of_reuse
+from lastresort.report.words.data import of_reuse
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file

@@ -20,7 +20,7 @@ from lastresort.gate.suite_table import lm_eval_names
 from lastresort.gate.verdict.repairable import CLIMB_ALPHA
 from lastresort.ladder import trains
 from lastresort.report.forecast import DryRun, DryRunExamples, DryRunGate, DryRunRung
-from lastresort.report.words.skips import of_skip
+from lastresort.report.words.rungs import of_skip
 from lastresort.report.words.wording import listed
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, Machine, answering
 from lastresort.rungs.rung import find_rung

@@ -29,7 +29,7 @@ def init_command(
     checks the data. Runs no model.
     """
     from lastresort.app.init import InitRequest, init_task
-    from lastresort.report.words.data_check import lines
+    from lastresort.report.words.data import lines
 
     asks = sys.stdin is not None and sys.stdin.isatty()
     ask = _first if yes else _asked if asks else None

@@ -31,7 +31,7 @@ from lastresort.records.decision_parts import BreakEven, CostPair, PricedSystem,
 from lastresort.records.events import SavingWeighed, SystemFrozen
 from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.break_even import not_foretold
-from lastresort.report.words.skips import clause
+from lastresort.report.words.rungs import clause
 from lastresort.rungs.forecast import answering
 from lastresort.rungs.rung import ForecastsCalls, Workbench, find_rung
 from lastresort.spec.paths import is_paid

@@ -43,8 +43,7 @@ from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.measurement import DevScore
 from lastresort.records.reasons import Stopped
 from lastresort.report.words.answer import progress_line
-from lastresort.report.words.searches import of_search
-from lastresort.report.words.skips import of_skip
+from lastresort.report.words.rungs import of_search, of_skip
 from lastresort.rungs.rung import GivenUp, Search, Workbench, find_rung
 from lastresort.spec.task import Task
 from lastresort.systems.files import load_system

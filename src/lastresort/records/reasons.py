@@ -7,7 +7,7 @@ from typing import Literal
 
 from lastresort.records.document import Statement
 from lastresort.records.events import DriftMeasured
-from lastresort.records.skips import KnowledgeOutpacesTraining
+from lastresort.records.rungs import KnowledgeOutpacesTraining
 from lastresort.types import GateVerdict, Judgement, Outcome
 
 # The answer to "should I fine-tune?"

@@ -25,7 +25,7 @@ from lastresort.report.decision import read_view
 from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.story import RungStory, Story, gather
-from lastresort.report.words import break_even, drift, judge, retrieval, titles, wording
+from lastresort.report.words import break_even, judge, retrieval, titles, training, wording
 from lastresort.report.words.watching import headline
 from lastresort.report.words.wording import count
 from lastresort.train.watch.alarm import measured, summary, warning
@@ -180,7 +180,7 @@ def _drift_title(rung: RungStory) -> str:
     """How the length of the chosen candidate's answers changed."""
     chosen = rung.entry.chosen if rung.entry else None
     found = next((one for one in rung.drifts if one.candidate == chosen), rung.drifts[0])
-    return drift.title(found.length)
+    return training.title(found.length)
 
 
 def _input(text: str) -> str:

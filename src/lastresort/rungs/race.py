@@ -16,8 +16,7 @@ from lastresort.evals.evidence import Selection, choose, judge_bar, selection_bi
 from lastresort.evals.executor import JobRefused
 from lastresort.evals.measure import failures, mean_score
 from lastresort.records.record import ItemScore
-from lastresort.records.searches import HalvedOnDev, NotTried, SearchFinding
-from lastresort.records.skips import NothingMeasured
+from lastresort.records.rungs import HalvedOnDev, NothingMeasured, NotTried, SearchFinding
 from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of
 from lastresort.systems.system import System
 from lastresort.types import Grammar, Judgement

@@ -17,8 +17,7 @@ from lastresort.hardware.plan.setup import Setup
 from lastresort.ladder import RUNGS
 from lastresort.models.protocol import Pay
 from lastresort.records.record import ItemScore, Measurement, Record
-from lastresort.records.searches import SearchFinding
-from lastresort.records.skips import Skip
+from lastresort.records.rungs import SearchFinding, Skip
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task

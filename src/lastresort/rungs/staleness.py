@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from lastresort.records.skips import KnowledgeOutpacesTraining
+from lastresort.records.rungs import KnowledgeOutpacesTraining
 from lastresort.spec.task import Pace, Task
 
 PACES: tuple[Pace, ...] = get_args(Pace)  # from never to daily

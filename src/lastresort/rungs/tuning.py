@@ -22,7 +22,7 @@ from lastresort.records.events import (
     TrainingReached,
 )
 from lastresort.records.record import ItemScore, Record
-from lastresort.records.searches import NotTried, SearchFinding
+from lastresort.records.rungs import NotTried, SearchFinding
 from lastresort.records.training import RecordedSettings, TrainedSteps
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import Search, Workbench, candidate_of

@@ -36,7 +36,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Measurement
-from lastresort.report.words.skips import clause
+from lastresort.report.words.rungs import clause
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, answering, training
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.training import raced_beyond

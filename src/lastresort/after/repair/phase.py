@@ -40,7 +40,7 @@ from lastresort.records.measurement import BarTest, DevScore
 from lastresort.records.reasons import RepairsTried
 from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.answer import line, of_reason
-from lastresort.report.words.skips import clause
+from lastresort.report.words.rungs import clause
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.rungs.supervised.milder import RepeatableTraining, Retrainable, scale_system, training_of
 from lastresort.rungs.tuning import constrain, on_dev

@@ -14,8 +14,7 @@ from lastresort.knowledge.store import Store
 from lastresort.models.open import absolute_name
 from lastresort.records.events import CeilingMeasured, SearchesMeasured, SearchScores, SystemFrozen
 from lastresort.records.record import ItemScore
-from lastresort.records.searches import SearchAlone, WithPassages
-from lastresort.records.skips import KnowledgeNotInPrompt, NoKnowledge, OutOfReach, Skip
+from lastresort.records.rungs import KnowledgeNotInPrompt, NoKnowledge, OutOfReach, SearchAlone, Skip, WithPassages
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.prompting import grammar_of, instruction, prompting_decoding, shots_of
 from lastresort.rungs.race import Race, stretches

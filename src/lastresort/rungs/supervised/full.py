@@ -11,7 +11,7 @@ from lastresort.hardware.plan.memory import bytes_of_training_all
 from lastresort.hardware.plan.setup import Setup
 from lastresort.models.open import parameter_count
 from lastresort.models.protocol import BYTES_PER_TOKEN
-from lastresort.records.skips import MethodExcluded, Skip, TooFewRows, TooLarge
+from lastresort.records.rungs import MethodExcluded, Skip, TooFewRows, TooLarge
 from lastresort.rungs.forecast import ALL_WEIGHTS, Forecast, Workload, answering, training
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench

@@ -17,7 +17,7 @@ from lastresort.hardware.find import find_shape
 from lastresort.hardware.plan.fit import fit
 from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.models.protocol import is_endpoint
-from lastresort.records.skips import WeightsNotLocal
+from lastresort.records.rungs import WeightsNotLocal
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.sections import SftSettings
 from lastresort.spec.task import Task

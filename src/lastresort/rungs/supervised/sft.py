@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lastresort.records.skips import MethodExcluded, Skip, TooFewRows
+from lastresort.records.rungs import MethodExcluded, Skip, TooFewRows
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import DataError
 from lastresort.records.events import CandidateTrained, LapTrained, RowsTooLong, TrainingFacts
-from lastresort.records.searches import RateLap, TrainedOnRows
+from lastresort.records.rungs import RateLap, TrainedOnRows
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import Method
 from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
