@@ -15,12 +15,11 @@ from lastresort.after.repair.phase import after_repairs, first_gate_of, repairs_
 from lastresort.climb.budget import Budget
 from lastresort.climb.costs import break_even_entry
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
-from lastresort.climb.decision import WinnerFolder, decision_of
+from lastresort.climb.decision import WinnerFolder, decision_of, write_winner
 from lastresort.climb.identity import note_origin, provenance
 from lastresort.climb.loop import climb_rungs, concluded, eligible, rules_of
 from lastresort.climb.prepare import PreparedTask, note_shares, prepare
 from lastresort.climb.reasons import extra_reasons, would_change
-from lastresort.climb.winner import write_winner
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
 from lastresort.climb.workspace import LEDGER, held, shared_folder
 from lastresort.gate.in_climb import Mode, gate_of_decision, gated_artefact, run_first_gate, settle_mode
