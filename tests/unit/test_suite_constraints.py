@@ -19,7 +19,7 @@ from lastresort.gate.suites.constraints.request import (
     ignoring_score,
     keeps,
 )
-from lastresort.gate.suites.strata import CONSTRAINT_STRATA, StratumItems
+from lastresort.gate.suites.general import CONSTRAINT_STRATA, StratumItems
 from lastresort.synthesis.replay import general_prompts
 
 CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {

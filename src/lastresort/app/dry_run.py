@@ -18,9 +18,8 @@ from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.workload import counts_of, machine_of, model_of, workload
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.evals.scorers.judge import Judge, case_of
-from lastresort.gate.forecast import gate_forecast
-from lastresort.gate.suite_table import lm_eval_names
-from lastresort.gate.verdict.repairable import CLIMB_ALPHA
+from lastresort.gate.suite_table import gate_forecast, lm_eval_names
+from lastresort.gate.verdict.decide import CLIMB_ALPHA
 from lastresort.hardware.environment import card_here
 from lastresort.hardware.find import find_shape
 from lastresort.hardware.memory import free_memory_bytes

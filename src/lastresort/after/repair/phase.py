@@ -25,7 +25,7 @@ from lastresort.climb.test import run_test
 from lastresort.errors import CandidateError
 from lastresort.evals.measure import mean_score
 from lastresort.gate.in_climb import Mode, best_prompt, gating_of, recorded_gate, run_second_gate
-from lastresort.gate.verdict.repairable import UNTRAINED, Kind, RepairNeed, repairs_after
+from lastresort.gate.verdict.decide import UNTRAINED, Kind, RepairNeed, repairs_after
 from lastresort.records.decision_parts import RepairView, SecondGate, SecondGateMeasure
 from lastresort.records.events import (
     RepairPostponed,

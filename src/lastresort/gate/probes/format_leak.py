@@ -19,7 +19,7 @@ from lastresort.evals.forms import begins_with_form, has_form, is_forced, is_fre
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.evals.scorers.text import words
 from lastresort.gate.probes.sycophancy import Proportion
-from lastresort.gate.suites.strata import FACT
+from lastresort.gate.suites.general import FACT
 from lastresort.gate.suites.suite import (
     ItemTranscripts,
     Question,
