@@ -11,10 +11,9 @@ from typing import TypeVar
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, TaskError
-from lastresort.interop.foreign_keys import ForeignKeys
-from lastresort.interop.imported import hub_rows
+from lastresort.interop.foreign_keys import ForeignKeys, hub_rows
 from lastresort.interop.llamafactory.dataset_info import Columns, DataSetEntry, DataSetInfo, entry_of
-from lastresort.interop.llamafactory.objective import Stage
+from lastresort.interop.llamafactory.keys import Stage
 from lastresort.interop.llamafactory.turns import AlignedRow, DroppedRow, align
 
 Row = TypeVar("Row")

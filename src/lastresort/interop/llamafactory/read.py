@@ -9,13 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lastresort.interop.foreign_keys import ForeignKeys, output_path
-from lastresort.interop.imported import ImportedTraining, RowSource
+from lastresort.interop.foreign_keys import ForeignKeys, ImportedTraining, RowSource, output_path
 from lastresort.interop.llamafactory.data_sets import NamedRows, read_data_sets
 from lastresort.interop.llamafactory.dataset_info import read_info
-from lastresort.interop.llamafactory.keys import note_other_keys, refuse_other_trainings
-from lastresort.interop.llamafactory.method import model_keys
-from lastresort.interop.llamafactory.objective import Stage, objective_of, read_stage
+from lastresort.interop.llamafactory.keys import (
+    Stage,
+    model_keys,
+    note_other_keys,
+    objective_of,
+    read_stage,
+    refuse_other_trainings,
+)
 from lastresort.interop.llamafactory.rendering import Rendering, rendering_of
 from lastresort.interop.llamafactory.rows import written_row
 from lastresort.interop.llamafactory.trainer import held_out_share, length_keys, note_evaluation, trainer_keys

@@ -14,7 +14,7 @@ from typing import Any
 from lastresort.data.chat_template import ChatTemplate, accepted_turns, rendered_text, template_of
 from lastresort.data.rendering import turn_end_ids
 from lastresort.errors import DataError
-from lastresort.interop.llamafactory.objective import Stage
+from lastresort.interop.llamafactory.keys import Stage
 from lastresort.interop.llamafactory.templates import RowWriting, Segment
 from lastresort.interop.llamafactory.turns import AlignedRow, Turn
 from lastresort.types import JsonObject, Message, Role

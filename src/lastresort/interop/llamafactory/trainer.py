@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from lastresort.interop.foreign_keys import PAGED_8BIT, ForeignKeys, clip_norm, few_bits, lora_plus
-from lastresort.interop.llamafactory.objective import Stage
+from lastresort.interop.llamafactory.keys import Stage
 from lastresort.spec.values import NumberBounds, listed
 from lastresort.types import JsonObject
 
