@@ -65,7 +65,7 @@ def test_every_rung_that_trains_has_its_memory(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_says_what_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the embedded model 1.0 GiB is too little for a full pass in float32; weights of a terabyte fit nowhere."""
-    monkeypatch.setattr("lastresort.models.precision.is_reduced", lambda dtype: False)
+    monkeypatch.setattr("lastresort.models.loading.is_reduced", lambda dtype: False)
     monkeypatch.setattr("lastresort.app.dry_run.free_memory_bytes", lambda: 5 << 28)
     write = [{"input": f"{row['input']} {'word ' * 100}", "output": row["output"]} for row in questions()]
     path = tiny_task(tmp_path, ladder=["sft", "full"], model="embedded", **QUIET)

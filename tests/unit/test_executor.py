@@ -22,7 +22,7 @@ from lastresort.spec.output import Output
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, Stop, StopSignal
 from lastresort.systems.answerer import Answerer
-from lastresort.systems.lookup import conversation
+from lastresort.systems.compose import conversation
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example, Message, SilentProgress
 from retrieval_support import handbook_task

@@ -129,7 +129,7 @@ def this_machine() -> Environment:
     """Processor, memory, GPUs and packages, and the largest models of the catalogue that can be trained here."""
     from lastresort.hardware.environment import card_here, environment
     from lastresort.hardware.plan.plan import within_reach
-    from lastresort.models.precision import chosen_device, chosen_dtype
+    from lastresort.models.loading import chosen_device, chosen_dtype
     from lastresort.report.environment import Environment
 
     card = card_here(processor=True)
@@ -215,7 +215,7 @@ def _job(request: PlanRequest, cards: Cards | None) -> TrainingWork | None:
     rate = None
     if cards is not None and cards.card.is_cpu:
         from lastresort.hardware.environment import matrix_flops_per_s
-        from lastresort.models.precision import processor_computes_bfloat16
+        from lastresort.models.loading import processor_computes_bfloat16
 
         rate = matrix_flops_per_s(processor_computes_bfloat16())
     return TrainingWork(request.rows, request.mean_tokens or request.tokens, request.epochs, rate)

@@ -15,7 +15,7 @@ from lastresort.models.protocol import Pay, pay_on_answer
 from lastresort.records.measurement import ItemScore
 from lastresort.stop import Stop, StopRequest
 from lastresort.systems.answerer import Answerer
-from lastresort.systems.lookup import Passages
+from lastresort.systems.compose import Passages
 from lastresort.systems.system import System
 from lastresort.types import Example, Progress
 

@@ -56,7 +56,7 @@ from lastresort.rungs.forecast import Machine, answering
 from lastresort.rungs.prompting import instruction
 from lastresort.spec.sections import SUITES
 from lastresort.spec.task import Task
-from lastresort.systems.lookup import question_of
+from lastresort.systems.compose import question_of
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Progress
 

@@ -23,8 +23,8 @@ from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, Stop, StopRequest
 from lastresort.systems.answerer import Answerer
+from lastresort.systems.compose import Passages
 from lastresort.systems.files import FILE, save_system
-from lastresort.systems.lookup import Passages
 from lastresort.systems.system import System
 from lastresort.types import Example, Progress
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, Wit
 from pydantic.json_schema import JsonSchemaValue
 
 from lastresort.knowledge.chunks import SMALLEST_TOKENS
-from lastresort.knowledge.manifest import LANGUAGES
+from lastresort.knowledge.store import LANGUAGES
 from lastresort.spec.paths import FilePath, ModelName, existing_path, relative_name
 from lastresort.spec.values import (
     NumberBounds,

@@ -15,7 +15,7 @@ from lastresort.knowledge.store import Store, chunks_named
 from lastresort.records.record import ItemScore
 from lastresort.rungs.race import judge_on_dev
 from lastresort.rungs.rung import Workbench
-from lastresort.systems.lookup import Conversation, Passages, conversation, question_of
+from lastresort.systems.compose import Conversation, Passages, conversation, question_of
 from lastresort.systems.system import Retriever, System
 from lastresort.types import Example, Grammar, Judgement
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from lastresort.errors import DataError
 from lastresort.knowledge.chunks import ChunkSettings
 from lastresort.knowledge.embedder import Embedder, open_embedder
-from lastresort.knowledge.manifest import StoreSettings
 from lastresort.knowledge.reading import read_documents
-from lastresort.knowledge.store import Store, content_hash, open_or_create_store, open_store
+from lastresort.knowledge.store import Store, StoreSettings, content_hash, open_or_create_store, open_store
 from lastresort.knowledge.update import update
 from lastresort.models.open import absolute_name
 from lastresort.models.protocol import estimated_tokens

@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 from lastresort.errors import CandidateError
 from lastresort.evals.measure import mean_score
 from lastresort.knowledge.evaluation import measure
-from lastresort.knowledge.reranker import Reranker, open_reranker
 from lastresort.knowledge.search import Mode
+from lastresort.knowledge.sentence_models import Reranker, open_reranker
 from lastresort.knowledge.store import Store
 from lastresort.models.open import absolute_name
 from lastresort.records.events import CeilingMeasured, SearchesMeasured, SearchScores, SystemFrozen
@@ -22,8 +22,8 @@ from lastresort.rungs.retrieval.ceiling import MOST_PASSAGES, Ceiling, measure_c
 from lastresort.rungs.retrieval.knowledge_store import knowledge_store, passage_tokens
 from lastresort.rungs.rung import GivenUp, Search, Workbench
 from lastresort.spec.task import Task
+from lastresort.systems.compose import conversation, question_of
 from lastresort.systems.files import load_system
-from lastresort.systems.lookup import conversation, question_of
 from lastresort.systems.system import PromptDesign, Retriever, System
 from lastresort.types import Example
 

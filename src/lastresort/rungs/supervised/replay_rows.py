@@ -22,8 +22,7 @@ from lastresort.synthesis.replay import (
     generate_replay,
     replay_rows,
 )
-from lastresort.systems.compose import compose
-from lastresort.systems.lookup import question_of
+from lastresort.systems.compose import compose, question_of
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example, Message
 
