@@ -12,7 +12,7 @@ from lastresort.models.protocol import Model
 from lastresort.records.events import ReplayMade, ReplayRow
 from lastresort.records.record import Record
 from lastresort.rungs.rung import Workbench
-from lastresort.synthesis.replay import (
+from lastresort.synthesis import (
     REPLAY_TOKENS,
     REQUESTS,
     SUBJECTS,
