@@ -11,7 +11,7 @@ from lastresort.errors import InputError
 from lastresort.types import Progress, SilentProgress
 
 if TYPE_CHECKING:
-    from lastresort.after.recheck.designs import Replacement
+    from lastresort.after.recheck.models import Replacement
     from lastresort.interop.exporting.export import ExportedFolder
     from lastresort.interop.exporting.job import ExportableTraining
     from lastresort.records.decision import RunView
@@ -169,7 +169,7 @@ def recheck_run(request: RecheckRequest, progress: Progress) -> Recheck:
 
 
 def _replacement(request: RecheckRequest) -> Replacement:
-    from lastresort.after.recheck.designs import Replacement
+    from lastresort.after.recheck.models import Replacement
     from lastresort.models.open import absolute_name
 
     settled = None if request.model is None else absolute_name(request.model, Path.cwd())

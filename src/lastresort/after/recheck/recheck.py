@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lastresort.after.recheck.designs import Replacement
 from lastresort.after.recheck.documents import recheck_documents
 from lastresort.after.recheck.finished import FinishedRun, open_finished
 from lastresort.after.recheck.model import recheck_model
-from lastresort.after.recheck.models import RecheckModels
+from lastresort.after.recheck.models import RecheckModels, Replacement
 from lastresort.climb.workspace import RESPONSES, given_again, held, noted_look, shared_folder
 from lastresort.errors import InfrastructureError
 from lastresort.records.document import ReuseView
