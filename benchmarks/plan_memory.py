@@ -127,7 +127,7 @@ def forecast(run: Run) -> Memory:
 def shape(model: str) -> ModelShape:
     if model != "embedded":
         return shape_of(CONFIGS[model], model)
-    from lastresort.hardware.catalogue.models import shape_named
+    from lastresort.hardware.find import shape_named
 
     return shape_named("smollm2-135m")
 

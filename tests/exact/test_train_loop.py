@@ -173,7 +173,7 @@ def test_a_first_batch_beyond_the_window_is_checked_all_the_same(
         paths.append(found.path)
         return found
 
-    monkeypatch.setattr("lastresort.train.loop.passes.target_logps", score)
+    monkeypatch.setattr("lastresort.train.loop.policy.target_logps", score)
     trained = train(windowed(), long_rows(first, 8), settings, folder=tmp_path / "run")
     assert trained.check is not None
     assert trained.check.gradient_difference is not None, "the check was made"

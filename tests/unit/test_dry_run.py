@@ -15,7 +15,7 @@ from lastresort.app.dry_run import dry_run
 from lastresort.climb import workload as rates
 from lastresort.climb.prepare import prepare
 from lastresort.climb.workload import BYTES_PER_TOKEN, TEMPLATE_TOKENS, counts_of, workload
-from lastresort.hardware.catalogue.models import shape_named
+from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.rungs.forecast import Machine, Rates, answering, training

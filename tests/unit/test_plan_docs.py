@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.hardware.catalogue.cards import GIB, Card, cards_named
-from lastresort.hardware.catalogue.models import shape_named
+from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.fit import fit
 from lastresort.hardware.plan.memory import training_memory
 from lastresort.hardware.plan.setup import Cards, Setup

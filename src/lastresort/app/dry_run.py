@@ -23,8 +23,7 @@ from lastresort.gate.verdict.decide import CLIMB_ALPHA
 from lastresort.hardware.environment import card_here
 from lastresort.hardware.find import find_shape
 from lastresort.hardware.memory import free_memory_bytes
-from lastresort.hardware.plan.fit import NAMES, gib
-from lastresort.hardware.plan.planned import PlannedTraining, lowered, smallest
+from lastresort.hardware.plan.fit import NAMES, PlannedTraining, gib, lowered, smallest
 from lastresort.hardware.plan.setup import Cards
 from lastresort.ladder import trains
 from lastresort.models.protocol import is_endpoint

@@ -112,7 +112,7 @@ def write_picture(path: Path, plan: Plan) -> None:
 def known_names() -> KnownNames:
     """The models and cards that are known by name: parameters; memory and what an hour costs."""
     from lastresort.hardware.catalogue.cards import known_cards, known_prices
-    from lastresort.hardware.catalogue.models import known_models
+    from lastresort.hardware.find import known_models
     from lastresort.report.plan import KnownCard, KnownNames
 
     prices = known_prices()

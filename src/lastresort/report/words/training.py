@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lastresort.records.training import TrainedSteps
     from lastresort.train.adapters.gguf import ExportedGguf
     from lastresort.train.adapters.merge import Merged
-    from lastresort.train.files.record import TrainingRecord
+    from lastresort.train.files.run_folder import TrainingRecord
 
 
 def training_lines(record: TrainingRecord, objective: str, output: Path) -> list[str]:

@@ -23,7 +23,7 @@ from lastresort.train.adapters.adapters import (
 )
 from lastresort.train.adapters.folder import check_fits, linear_shapes, read_adapter
 from lastresort.train.files.memory import MemoryAdvice, Room, free_now, plan_of, what_to_lower, with_ranks
-from lastresort.train.files.record import Quantised, TrainedModel
+from lastresort.train.files.run_folder import Quantised, TrainedModel
 from lastresort.train.loop.batches import Batches, TrainingItem
 from lastresort.train.settings import TrainingFile, TrainSettings
 from lastresort.types import Json

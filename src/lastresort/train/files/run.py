@@ -28,19 +28,17 @@ from lastresort.train.files.model import (
     room_of,
     trained_model,
 )
-from lastresort.train.files.record import (
-    RECORD,
-    SavedWeights,
-    TrainingData,
-    TrainingRecord,
-)
 from lastresort.train.files.run_folder import (
     CHECKPOINT,
     LOG,
+    RECORD,
     RunIdentity,
     RunState,
+    SavedWeights,
     StepLog,
     Trackers,
+    TrainingData,
+    TrainingRecord,
     begin,
     changed_code,
     check_same,

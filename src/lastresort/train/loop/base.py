@@ -21,8 +21,7 @@ from lastresort.engine.parts import Head, take_apart
 from lastresort.train.adapters.adapters import adapters_in_base_precision, is_adapter
 from lastresort.train.loop.batches import TrainingItem
 from lastresort.train.loop.optimizers import StartWeights
-from lastresort.train.loop.passes import IDLE, evaluating
-from lastresort.train.loop.policy import Policy
+from lastresort.train.loop.policy import IDLE, Policy, evaluating
 from lastresort.train.loop.reference import ReferenceStore, reference_weights
 
 
