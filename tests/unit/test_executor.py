@@ -13,7 +13,7 @@ import pytest
 from climb_support import calls, comparable, scripted_task
 from lastresort.app.climb import climb
 from lastresort.errors import CandidateError, StopRequestedError
-from lastresort.evals.executor import Executor, JobRefused, JobScores, LocalExecutor, MeasureJob, Result, run_in_order
+from lastresort.evals.measure import Executor, JobRefused, JobScores, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import build_scorer
 from lastresort.knowledge.chunks import Chunk
 from lastresort.models.scripted import Script, ScriptedModel

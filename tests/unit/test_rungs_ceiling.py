@@ -13,7 +13,7 @@ from climb_support import comparable, reason_lines
 from knowledge_support import SMALL, CountingEmbedder, markdown
 from lastresort.app.climb import Climbed, climb
 from lastresort.errors import CandidateError
-from lastresort.evals.executor import JobRefused
+from lastresort.evals.measure import JobRefused
 from lastresort.knowledge.store import create_store
 from lastresort.knowledge.update import update
 from lastresort.records.measurement import ItemScore

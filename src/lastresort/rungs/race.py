@@ -13,8 +13,7 @@ from dataclasses import replace
 
 from lastresort.errors import CandidateError, DataError
 from lastresort.evals.evidence import Selection, choose, judge_bar, selection_bias_corrected
-from lastresort.evals.executor import JobRefused
-from lastresort.evals.measure import failures, mean_score
+from lastresort.evals.measure import JobRefused, failures, mean_score
 from lastresort.records.record import ItemScore
 from lastresort.records.rungs import HalvedOnDev, NothingMeasured, NotTried, SearchFinding
 from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of

@@ -10,8 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.split import groups_of
-from lastresort.evals.executor import Executor, JobRefused, LocalExecutor, MeasureJob, Result, run_in_order
-from lastresort.evals.measure import mean_score
+from lastresort.evals.measure import Executor, JobRefused, LocalExecutor, MeasureJob, Result, mean_score, run_in_order
 from lastresort.evals.scorers import Scorer
 from lastresort.hardware.plan.setup import Setup
 from lastresort.ladder import RUNGS

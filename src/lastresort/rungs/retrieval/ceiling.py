@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lastresort.errors import CandidateError
-from lastresort.evals.executor import JobRefused
-from lastresort.evals.measure import failures, mean_score
+from lastresort.evals.measure import JobRefused, failures, mean_score
 from lastresort.knowledge.chunks import Chunk
 from lastresort.knowledge.evaluation import Labels
 from lastresort.knowledge.search import search
