@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lastresort.hardware.catalogue.cards import GIB, Card
+from lastresort.hardware.cards import GIB, Card
 from lastresort.hardware.memory import PeakMemory
 from lastresort.hardware.plan.memory import Memory, training_memory
 from lastresort.hardware.plan.setup import Cards, Method, Setup

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lastresort.errors import InfrastructureError, PrerequisiteError
-from lastresort.hardware.catalogue.cards import GIB, Card
+from lastresort.hardware.cards import GIB, Card
 from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.fit import PlannedTraining
 from lastresort.hardware.plan.setup import Cards, Setup

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lastresort.hardware.catalogue.cards import GIB, Card
+from lastresort.hardware.cards import GIB, Card
 from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.fit import SQUEEZE, PlannedTraining, lowered, smallest
 from lastresort.hardware.plan.memory import training_memory

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from lastresort.hardware.catalogue.cards import card_named
+from lastresort.hardware.cards import card_named
 from lastresort.hardware.find import lora_bytes
 from lastresort.ladder import RUNGS, trained_rungs, trains
 from lastresort.rungs.supervised.sft import outdates_weights

@@ -111,7 +111,7 @@ def write_picture(path: Path, plan: Plan) -> None:
 
 def known_names() -> KnownNames:
     """The models and cards that are known by name: parameters; memory and what an hour costs."""
-    from lastresort.hardware.catalogue.cards import known_cards, known_prices
+    from lastresort.hardware.cards import known_cards, known_prices
     from lastresort.hardware.find import known_models
     from lastresort.report.plan import KnownCard, KnownNames
 
@@ -185,7 +185,7 @@ def _refuse_covered(objective: str) -> None:
 
 def _cards(gpu: str | None, sharing: Sharing) -> tuple[Cards | None, bool]:
     """The cards to plan for, and whether they are this machine's. None: none was named, and here is no GPU."""
-    from lastresort.hardware.catalogue.cards import cards_named
+    from lastresort.hardware.cards import cards_named
     from lastresort.hardware.environment import card_here
     from lastresort.hardware.plan.setup import Cards
 
@@ -197,7 +197,7 @@ def _cards(gpu: str | None, sharing: Sharing) -> tuple[Cards | None, bool]:
 
 
 def _inputs(request: PlanRequest, setup: Setup, cards: Cards | None, here: bool) -> PlanInputs:
-    from lastresort.hardware.catalogue.cards import prices_with
+    from lastresort.hardware.cards import prices_with
     from lastresort.hardware.plan.plan import PlanInputs
 
     named = [] if cards is None or here else [cards.card.name]

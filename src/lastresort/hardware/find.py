@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.errors import DataError, InputError
-from lastresort.hardware.catalogue.cards import Card
+from lastresort.hardware.cards import Card
 from lastresort.hardware.model_files import config_of_gguf
 from lastresort.hardware.plan.memory import training_memory
 from lastresort.hardware.plan.setup import Cards, Setup
@@ -41,7 +41,7 @@ def known_models() -> Mapping[str, KnownModel]:
     """By name, in the catalogue's order; other names for the same shape stand behind it."""
     import yaml
 
-    text = files("lastresort.hardware.catalogue").joinpath("models.yaml").read_text("utf-8")
+    text = files("lastresort.hardware").joinpath("catalogue/models.yaml").read_text("utf-8")
     found: dict[str, KnownModel] = {}
     for name, entry in yaml.safe_load(text).items():
         for own in (name, *entry.get("also", ())):

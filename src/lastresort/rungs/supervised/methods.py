@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lastresort.errors import DataError, InputError, PrerequisiteError
-from lastresort.hardware.catalogue.cards import Card
+from lastresort.hardware.cards import Card
 from lastresort.hardware.environment import card_here
 from lastresort.hardware.find import find_shape
 from lastresort.hardware.plan.fit import fit
