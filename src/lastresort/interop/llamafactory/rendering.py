@@ -13,8 +13,7 @@ from lastresort.errors import DataError
 from lastresort.interop.foreign_keys import ForeignKeys
 from lastresort.interop.llamafactory.data_sets import NamedRows
 from lastresort.interop.llamafactory.keys import Stage
-from lastresort.interop.llamafactory.rows import TokenizerWriting
-from lastresort.interop.llamafactory.templates import TEMPLATES, RowWriting, TurnTemplate
+from lastresort.interop.llamafactory.rows import TEMPLATES, RowWriting, TokenizerWriting, TurnTemplate
 from lastresort.interop.llamafactory.turns import AlignedRow, Turn
 from lastresort.models.tokenizer import ModelTokenizer, tokenizer_on_disk
 from lastresort.spec.values import listed
