@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import lastresort
 from lastresort.errors import InputError, PrerequisiteError
 from lastresort.spec.values import nearest
 
-PACKAGE = Path(lastresort.__file__).parent
+PACKAGE = Path(__file__).resolve().parents[1]
 PLACES = (PACKAGE / "examples", PACKAGE.parent.parent / "examples")
 
 
