@@ -12,7 +12,7 @@ from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, TaskError
 from lastresort.interop.foreign_keys import ForeignKeys, hub_rows
-from lastresort.interop.llamafactory.dataset_info import RowColumns, DataSetEntry, DataSetInfo, entry_of
+from lastresort.interop.llamafactory.dataset_info import DataSetEntry, DataSetInfo, RowColumns, entry_of
 from lastresort.interop.llamafactory.keys import Stage
 from lastresort.interop.llamafactory.turns import AlignedRow, DroppedRow, align
 
