@@ -23,7 +23,7 @@ from lastresort.app.init import InitRequest, init_task
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
-from lastresort.data.answer_schema import misfit, schema_validator
+from lastresort.data.answer_schema import schema_validator, violation
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, InputError
 from lastresort.spec.task import load_task
@@ -179,7 +179,7 @@ JSON = st.recursive(
 @settings(max_examples=150, deadline=None)
 def test_every_answer_meets_the_schema_of_all(values: list[object]) -> None:
     validator = schema_validator(schema_of(values))
-    assert all(misfit(validator, value) is None for value in values)
+    assert all(violation(validator, value) is None for value in values)
 
 
 def _command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
