@@ -12,7 +12,7 @@ import pytest
 from lastresort.data.duplicates import near_pairs
 from lastresort.data.wording import entries
 from lastresort.errors import ContractError
-from lastresort.evals.forms import has_form, is_forced, is_one_sentence
+from lastresort.evals.scorers.forms import has_form, is_forced, is_one_sentence
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.gate.probes.format_leak import (
     COUNTER,

@@ -6,7 +6,7 @@ requests alone a model answers in its form whatever is asked under that instruct
 
 from __future__ import annotations
 
-from lastresort.evals.forms import has_form, is_free_text
+from lastresort.evals.scorers.forms import has_form, is_free_text
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.models.protocol import Model
 from lastresort.records.events import ReplayMade, ReplayRow
