@@ -10,7 +10,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lastresort.advice.answer_shape import schema_of
 from lastresort.advice.draft import (
     OpenColumns,
     answers_of,
@@ -18,6 +17,7 @@ from lastresort.advice.draft import (
     draft,
     facts_of,
     group_column,
+    schema_of,
 )
 from lastresort.app.init import InitRequest, init_task
 from lastresort.cli.border import guarded

@@ -17,11 +17,10 @@ from lastresort.advice.draft import (
     group_column,
     known_shape,
 )
-from lastresort.data.columns import renamed
 from lastresort.data.files import read_rows
 from lastresort.data.formats import COMMON_COLUMNS
 from lastresort.data.formats.rows import RawRow
-from lastresort.data.read import examples_of
+from lastresort.data.read import examples_of, renamed
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.data_report import DataReport

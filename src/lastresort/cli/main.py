@@ -7,7 +7,7 @@ import sys
 import typer
 from typer import Option
 
-from lastresort.cli import advise, climb, demo, gate, init, plan, runs, train
+from lastresort.cli import advise, climb, gate, plan, runs, start, train
 from lastresort.version import __version__
 
 app = typer.Typer(
@@ -33,8 +33,8 @@ def root(
     """Shown by `lastresort --help`."""
 
 
-app.command("demo")(demo.demo_command)
-app.command("init")(init.init_command)
+app.command("demo")(start.demo_command)
+app.command("init")(start.init_command)
 app.command("climb", cls=climb.ClimbCommand)(climb.climb_command)
 app.command("advise")(advise.advise_command)
 app.command("plan")(plan.plan_command)
