@@ -32,7 +32,7 @@ from lastresort.records.view import Fold, view
 from lastresort.report.decision import read_decision, read_view
 from lastresort.report.html import write_report
 from lastresort.report.schema import schema_of
-from lastresort.report.words.watching import headline, stage_line
+from lastresort.report.words.titles import headline, stage_line
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.spec.task import load_task
 from lastresort.types import SilentProgress

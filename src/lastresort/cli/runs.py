@@ -92,7 +92,7 @@ def watch_command(run: Path = Argument(help="Folder of a run: running, stopped o
 
 def _lines(sights: Iterable[Snapshot]) -> Snapshot | None:
     """A line an event, and one a stage."""
-    from lastresort.report.words.watching import line_of
+    from lastresort.report.words.titles import line_of
 
     last, label = None, ""
     for last in sights:
@@ -123,7 +123,7 @@ def _drawn(sight: Snapshot) -> RenderableType:
     from rich.text import Text
 
     from lastresort.report.terminal import ladder_table
-    from lastresort.report.words.watching import stage_line
+    from lastresort.report.words.titles import stage_line
 
     parts: list[RenderableType] = []
     if sight.view is not None:

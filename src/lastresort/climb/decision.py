@@ -36,7 +36,7 @@ from lastresort.report.words import answer
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.systems.files import artefact_sha256, folder_sha256, load_system, save_system
-from lastresort.train.watch.alarm import KEYS, measured, warning
+from lastresort.train.watch.kept import KEYS, measured, warning
 
 NAMES = ("step", *KEYS, "base_perplexity")
 

@@ -26,9 +26,9 @@ from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.story import RungStory, Story, gather
 from lastresort.report.words import break_even, judge, retrieval, titles, training, wording
-from lastresort.report.words.watching import headline
+from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import count
-from lastresort.train.watch.alarm import measured, summary, warning
+from lastresort.train.watch.kept import measured, summary, warning
 from lastresort.types import JsonObject
 
 if TYPE_CHECKING:
