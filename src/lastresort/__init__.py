@@ -234,7 +234,7 @@ def _computing(progress: Progress | None) -> AbstractContextManager[Progress]:
     _prepare()
     if progress is not None:
         return nullcontext(progress)
-    from lastresort.cli.console import progress as on_stderr
+    from lastresort.report.console import progress as on_stderr
 
     return on_stderr()
 

@@ -17,11 +17,11 @@ from rich.table import Table
 import lastresort
 from lastresort.cli import runs
 from lastresort.cli.border import guarded
-from lastresort.cli.console import SafeConsole
-from lastresort.cli.console import progress as on_stderr
 from lastresort.cli.main import app
-from lastresort.cli.terminal import UNSAFE, escaped, print_document
 from lastresort.errors import TaskError
+from lastresort.report.console import SafeConsole
+from lastresort.report.console import progress as on_stderr
+from lastresort.report.printing import UNSAFE, escaped, print_document
 from lastresort.types import Answer
 
 SOURCE = Path(lastresort.__file__).parent
@@ -136,4 +136,4 @@ def test_nothing_is_printed_past_the_place_that_escapes() -> None:
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("print", "Console")
     ]
-    assert set(printed) == {"cli/terminal.py"}
+    assert set(printed) == {"report/printing.py"}

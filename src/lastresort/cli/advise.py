@@ -9,8 +9,8 @@ from pathlib import Path
 from typer import Argument, Option
 
 from lastresort.cli.options import TASK_SETTINGS, parse_settings, split_pair
-from lastresort.cli.terminal import print_note
 from lastresort.errors import InputError
+from lastresort.report.printing import print_note
 
 
 def advise_command(
@@ -27,8 +27,8 @@ def advise_command(
     Says whether to prompt, retrieve or fine-tune, and why, with the source of each rule.
     """
     from lastresort.app.advise import AdviceRequest, ask_in_turn, give_advice
-    from lastresort.cli.console import show_document
     from lastresort.report.advice import advice_text
+    from lastresort.report.console import show_document
 
     stated = [split_pair(fact, "--fact", "NAME=VALUE", "wrong=format") for fact in facts]
     request = AdviceRequest(task, stated, parse_settings(settings))

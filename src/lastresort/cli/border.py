@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from lastresort.app import runtime
-from lastresort.cli.terminal import print_note, safe_text
 from lastresort.errors import LastresortError
+from lastresort.report.printing import print_note, safe_text
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
 _RESUME = " Finished work is kept; resume with --resume."

@@ -10,7 +10,7 @@ from typer import Argument, Option
 from typer.core import TyperCommand
 
 from lastresort.cli.options import TASK_SETTINGS, names_a_task, parse_settings
-from lastresort.cli.terminal import print_document, print_text
+from lastresort.report.printing import print_document, print_text
 
 
 class ClimbCommand(TyperCommand):
@@ -66,7 +66,7 @@ def climb_command(
     Climbs the ladder of a task: each rung is measured on held-out examples, and the climb stops at the first that meets the bar.
     """
     from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
-    from lastresort.cli.console import progress, show_document
+    from lastresort.report.console import progress, show_document
     from lastresort.report.forecast import forecast_table
     from lastresort.report.terminal import ladder_table
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from typer import Argument, Option
 
-from lastresort.cli.terminal import print_document, print_note, print_text
 from lastresort.errors import InputError
+from lastresort.report.printing import print_document, print_note, print_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,7 +30,7 @@ def report_command(
 ) -> None:
     """Print a run's ladder and redraw its report."""
     from lastresort.app.runs import Run
-    from lastresort.cli.console import show_document
+    from lastresort.report.console import show_document
     from lastresort.report.markdown import markdown
     from lastresort.report.terminal import ladder_table
 
@@ -109,7 +109,7 @@ def _live(sights: Iterable[Snapshot]) -> Snapshot | None:
     """The ladder, redrawn in place, above what the run is at."""
     from rich.live import Live
 
-    from lastresort.cli.console import SafeConsole
+    from lastresort.report.console import SafeConsole
 
     last = None
     with Live(console=SafeConsole(file=sys.stdout), auto_refresh=False) as live:

@@ -13,7 +13,7 @@ import typer
 
 from lastresort.cli.advise import read_line
 from lastresort.cli.climb import climb_command
-from lastresort.cli.terminal import print_document, print_note, print_text
+from lastresort.report.printing import print_document, print_note, print_text
 
 if TYPE_CHECKING:
     from lastresort.advice.draft import OpenColumns

@@ -10,7 +10,7 @@ from typer import Argument, Option
 
 from lastresort.cli.border import INTERRUPTED
 from lastresort.cli.options import parse_settings
-from lastresort.cli.terminal import print_document, print_note, print_text
+from lastresort.report.printing import print_document, print_note, print_text
 
 
 def train_command(
@@ -27,7 +27,7 @@ def train_command(
     """
     from lastresort.app.runtime import stop_on_sigterm
     from lastresort.app.train import TrainRequest, leads, train
-    from lastresort.cli.console import progress
+    from lastresort.report.console import progress
     from lastresort.report.words.training import training_lines
     from lastresort.types import SilentProgress
 

@@ -12,8 +12,8 @@ from rich import progress as rich_progress
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from lastresort.cli.terminal import escaped, print_document, print_note, print_text, safe_text
 from lastresort.records.document import JsonDocument
+from lastresort.report.printing import escaped, print_document, print_note, print_text, safe_text
 from lastresort.types import Progress
 
 LINE_EVERY_S = 15.0
