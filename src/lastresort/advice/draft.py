@@ -92,6 +92,7 @@ MOST_LABELS, LEAST_ROWS_A_LABEL, LONGEST_LABEL = 60, 4, 80  # characters
 SHORT_WORDS = 6
 DEV_MOST, TEST_MOST = 200, 500
 ABOVE_MAJORITY = 0.1
+MOSTLY_FILLED = 0.8  # what the rest lacks is told row by row when the file is read
 INPUTS = (
     "input", "text", "question", "query", "prompt", "sentence", "message", "utterance", "request", "instruction", "body",
     "content", "comment", "review", "ticket", "email", "description", "document", "article", "title",
@@ -138,7 +139,8 @@ class OpenColumns:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the answers of a file are. labels: all of them where they are labels, the most frequent first. schema: of JSON objects.
+    """What the answers of a file are. labels: all of them where they are labels, the most frequent first. alike: those that
+    differ only in case. schema: of JSON.
     majority: share of the most frequent answer. words: median length.
     """
 
@@ -147,6 +149,7 @@ class Answers:
     majority: float
     words: float
     labels: tuple[str, ...] = ()
+    alike: tuple[tuple[str, ...], ...] = ()
     schema: Mapping[str, Any] | None = None
 
 
@@ -195,7 +198,7 @@ def choose_columns(
     """
     source = given_input or _by_name(facts, INPUTS, {given_output})
     target = given_output or _by_name(facts, OUTPUTS, {source})
-    left = [one for one in facts if one.name not in (source, target) and one.filled == rows]
+    left = [one for one in facts if one.name not in (source, target) and one.filled >= MOSTLY_FILLED * rows]
     if source is None and target is not None and len(left) == 1:
         source = left[0].name
     elif target is None and source is not None and len(left) == 1:
@@ -227,12 +230,18 @@ def answers_of(outputs: Sequence[str]) -> Answers:
         return Answers("json", len(counted), majority, words, schema=schema_of(documents))
     few = 2 <= len(counted) <= MOST_LABELS and len(outputs) >= LEAST_ROWS_A_LABEL * len(counted)
     if few and max(map(len, counted)) <= LONGEST_LABEL:
-        return Answers(
-            "labels", len(counted), majority, words, labels=tuple(label for label, _ in counted.most_common())
-        )
+        labels = tuple(label for label, _ in counted.most_common())
+        return Answers("labels", len(counted), majority, words, labels=labels, alike=_alike(labels))
     if all(_is_number(text) or WORKED_OUT.search(text) for text in outputs):
         return Answers("number", len(counted), majority, words)
     return Answers("short" if words <= SHORT_WORDS else "text", len(counted), majority, words)
+
+
+def _alike(labels: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    by_folded: dict[str, list[str]] = {}
+    for label in labels:
+        by_folded.setdefault(label.casefold(), []).append(label)
+    return tuple(tuple(names) for names in by_folded.values() if len(names) > 1)
 
 
 def _is_number(text: str) -> bool:
