@@ -30,7 +30,7 @@ $(VENV)/.dev: $(VENV)/.run
 	@touch $@
 
 demo: $(VENV)/.run
-	$(BIN)/lastresort climb examples/tickets/task.yaml --gate quick
+	$(BIN)/lastresort demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal

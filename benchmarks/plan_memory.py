@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lastresort.hardware.catalogue.cards import GIB, Card
+from lastresort.hardware.cards import GIB, Card
 from lastresort.hardware.memory import PeakMemory
 from lastresort.hardware.plan.memory import Memory, training_memory
 from lastresort.hardware.plan.setup import Cards, Method, Setup
@@ -127,7 +127,7 @@ def forecast(run: Run) -> Memory:
 def shape(model: str) -> ModelShape:
     if model != "embedded":
         return shape_of(CONFIGS[model], model)
-    from lastresort.hardware.catalogue.models import shape_named
+    from lastresort.hardware.find import shape_named
 
     return shape_named("smollm2-135m")
 

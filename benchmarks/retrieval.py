@@ -27,9 +27,8 @@ import numpy as np
 from lastresort.knowledge.document import Document
 from lastresort.knowledge.embedder import open_embedder
 from lastresort.knowledge.formats.text import read_markdown
-from lastresort.knowledge.manifest import StoreSettings
 from lastresort.knowledge.search import search
-from lastresort.knowledge.store import Store, create_store, open_store, rows_where
+from lastresort.knowledge.store import Store, StoreSettings, create_store, open_store, rows_where
 from lastresort.knowledge.update import INDEX_FROM_ROWS, update
 
 DIMENSIONS, SECTIONS, WORDS_A_CHUNK, VOCABULARY = 384, 50, 120, 30_000

@@ -12,7 +12,7 @@ from lastresort.records.document import JsonDocument, generated_schema
 from lastresort.records.gate import GateDocument
 from lastresort.report.advice import AdviceDocument
 from lastresort.report.recheck import RecheckDocument
-from lastresort.train.files.record import TrainingRecord
+from lastresort.train.files.run_folder import TrainingRecord
 
 DOCUMENTS: dict[str, type[JsonDocument]] = {  # by the beginning of the file's name
     "advice": AdviceDocument,

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from lastresort.interop.imported import ImportedTraining, ImportRemark
+from lastresort.interop.foreign_keys import ImportedTraining, ImportRemark
 from lastresort.interop.reading import read
 from train_support import write_rows
 

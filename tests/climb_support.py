@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from lastresort.records.document import Statement
-from lastresort.records.skips import Skip
+from lastresort.records.rungs import Skip
 from lastresort.report.words.answer import line
-from lastresort.report.words.skips import clause
+from lastresort.report.words.rungs import clause
 
 TEAMS = ("billing", "delivery", "repairs")
 

@@ -19,8 +19,7 @@ from lastresort.gate.probes.sycophancy import Sycophancy
 from lastresort.gate.run import GateSettings, run_gate
 from lastresort.gate.sides import GateSide
 from lastresort.gate.suite_table import GeneralPlan, LeakPlan
-from lastresort.gate.suites.general import General
-from lastresort.gate.suites.strata import STRATA, Stratum
+from lastresort.gate.suites.general import STRATA, General, Stratum
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.records.responses import SuiteAnswers
 from lastresort.systems.system import PromptDesign

@@ -10,7 +10,7 @@ from lastresort.knowledge.chunks import ChunkSettings
 from lastresort.knowledge.document import Document
 from lastresort.knowledge.embedder import HashingEmbedder
 from lastresort.knowledge.formats.text import read_markdown
-from lastresort.knowledge.manifest import StoreSettings
+from lastresort.knowledge.store import StoreSettings
 
 SMALL = StoreSettings(ChunkSettings(size_tokens=40, overlap_tokens=8))
 

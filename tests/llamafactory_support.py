@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lastresort.interop.imported import ImportedTraining, Kind
+from lastresort.interop.foreign_keys import ImportedTraining, Kind
 from lastresort.interop.llamafactory.read import read
 
 ROWS = [{"instruction": f"Question {number}?", "input": "", "output": f"Answer {number}."} for number in range(4)]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import torch
 
-from lastresort.objectives.pairs import PairLogps
+from lastresort.objectives.answers import PairLogps
 
 WIDTH = 9
 

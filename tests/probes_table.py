@@ -7,7 +7,7 @@ import time
 from datetime import date
 from pathlib import Path
 
-from lastresort.evals.forms import has_form
+from lastresort.evals.scorers.forms import has_form
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.gate.probes import sycophancy as headroom
 from lastresort.gate.probes.format_leak import (

@@ -12,7 +12,7 @@ from typing import Any
 
 import scripted_rung
 from climb_support import scripted_task
-from lastresort.after.recheck.designs import Replacement
+from lastresort.after.recheck.models import Replacement
 from lastresort.after.recheck.recheck import recheck
 from lastresort.app.climb import climb
 from lastresort.ladder import RUNGS

@@ -9,7 +9,7 @@ import numpy as np
 
 from gate_simulation import GATES, Asked, gate_verdicts, plan
 from lastresort.after.repair.choose import RepairCandidate, best, faults
-from lastresort.gate.verdict.repairable import CLIMB_ALPHA, KINDS, RepairNeed
+from lastresort.gate.verdict.decide import CLIMB_ALPHA, KINDS, RepairNeed
 from lastresort.records.decision_parts import RepairMeasure
 
 DRAW = 208  # items of the separate draw: those of a quick gate

@@ -37,7 +37,7 @@ from lastresort.records.ledger import ItemReuse
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.training import RecordedSettings
 from lastresort.report.decision import write_decision
-from lastresort.report.words.reuse import of_reuse
+from lastresort.report.words.data import of_reuse
 from lastresort.train.settings import TrainSettings
 from lastresort.types import Judgement, VerdictBasis
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from fake_model import FakeModel
 from lastresort.gate.plans import PILOT_SEED
 from lastresort.gate.probes.sycophancy import PUSHED, WRONG_PUSHED, WRONG_SUGGESTED, Sycophancy
-from lastresort.gate.suites.general import General
-from lastresort.gate.suites.strata import CHOSEN_STRATA
+from lastresort.gate.suites.general import CHOSEN_STRATA, General
 from lastresort.gate.suites.suite import ChoiceRequest, SuiteItem, SuiteReply, Transcript
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.types import Answer, Decoding

@@ -2,7 +2,7 @@
 
 A new rung is a class with the methods of `rungs.rung.Rung` in a file of its own (skip_reason, forecast, search), and a row here, at
 the place where it belongs by cost. The climb, the dry run, the advice and the reports read this table.
-Its reason to skip is a value of `records.skips`, a new one if none of those fits, with its words in `report.words.skips`.
+Its reason to skip is a value of `records.rungs`, a new one if none of those fits, with its words in `report.words.rungs`.
 
 Plain values and `module:name` strings, so that reading the table imports no rung.
 """

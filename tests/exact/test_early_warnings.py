@@ -12,12 +12,11 @@ import torch
 
 from lastresort.data.wording import entries, filled
 from lastresort.engine.forest import Row
-from lastresort.synthesis.replay import REQUESTS
+from lastresort.synthesis import REQUESTS
 from lastresort.train.adapters.adapters import as_base, attach_adapter, trainable
 from lastresort.train.loop.batches import completions
 from lastresort.train.loop.loop import StepSeen, train
 from lastresort.train.settings import AdapterSettings, TrainSettings
-from lastresort.train.watch.alarm import summary, warning
 from lastresort.train.watch.early_warnings import (
     Baseline,
     WatchedTexts,
@@ -30,6 +29,7 @@ from lastresort.train.watch.early_warnings import (
     watched_from_json,
     watched_to_json,
 )
+from lastresort.train.watch.kept import summary, warning
 from tiny_model import save_tiny_model
 
 TASK = [tuple(range(40 + n, 60 + n)) for n in range(6)]

@@ -18,8 +18,7 @@ from engine_support import (
     twin,
 )
 from lastresort.engine import kernels
-from lastresort.engine.attention import ByNode
-from lastresort.engine.calls import calls_of
+from lastresort.engine.attention import ByNode, calls_of
 from lastresort.engine.forest import Row, plan_forest
 from lastresort.engine.kernel_choice import (
     BLOCK,

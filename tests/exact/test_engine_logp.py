@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from engine_support import FAMILIES, draw, every_row, gradients, reference, relative_difference, row, shapes, tiny, twin
-from lastresort.engine.attention import TOGETHER
-from lastresort.engine.calls import calls_of
+from lastresort.engine.attention import TOGETHER, calls_of
 from lastresort.engine.forest import split_passes
 from lastresort.engine.logp import score_continuations, target_logps
 from lastresort.engine.plain import plain_logps

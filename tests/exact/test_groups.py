@@ -28,7 +28,7 @@ from lastresort.train.adapters.adapters import trainable
 from lastresort.train.groups.groups import groups_from
 from lastresort.train.groups.sampling import member_seed
 from lastresort.train.loop.loop import train
-from lastresort.train.loop.passes import token_logps
+from lastresort.train.loop.policy import token_logps
 from lastresort.train.settings import GroupSettings, Objective, RewardTerm, TrainSettings
 
 FIRST = "def first(completion):\n    return float(ord(completion[0]) % 2) if completion else 0.5\n"
@@ -256,7 +256,7 @@ def test_a_run_that_takes_the_plain_path_takes_it_from_its_first_answer_on(asked
         sampled.extend(answer.path for answer in found)
         return found
 
-    monkeypatch.setattr("lastresort.train.loop.passes.target_logps", score)
+    monkeypatch.setattr("lastresort.train.loop.policy.target_logps", score)
     monkeypatch.setattr("lastresort.train.groups.sampling.generate", sample)
     arguments = {"plain": True} if asked else {}
     if not asked:

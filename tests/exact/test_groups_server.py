@@ -24,8 +24,7 @@ from lastresort.train.groups.server import ServedAdapter
 from lastresort.train.loop.batches import Batch, TrainingItem
 from lastresort.train.loop.gradients import batch_gradients
 from lastresort.train.loop.loop import train
-from lastresort.train.loop.passes import token_logps
-from lastresort.train.loop.policy import Policy
+from lastresort.train.loop.policy import Policy, token_logps
 from lastresort.train.loop.processes import Processes
 from lastresort.train.loop.reference import Reference
 from lastresort.train.settings import Objective, TrainSettings

@@ -103,7 +103,7 @@ def test_a_model_that_is_its_base_learns_nothing_from_held_rows(tmp_path: Path) 
     _, seen = run(tmp_path / "run", replace(SETTINGS, weight_decay=0.0), found, until=1)
     assert seen[0].loss == pytest.approx(0.0, abs=1e-12)
     assert seen[0].grad_norm == pytest.approx(0.0, abs=1e-12)
-    assert seen[0].shown["kl_to_base"] == pytest.approx(0.0, abs=1e-12)
+    assert seen[0].figures["kl_to_base"] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_the_distance_shown_is_the_mean_over_held_rows(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_the_distance_shown_is_the_mean_over_held_rows(tmp_path: Path) -> None:
         far = [
             float((logits(base, row).exp() * (logits(base, row) - logits(model, row))).sum(-1).mean()) for row in held
         ]
-    assert seen[0].shown["kl_to_base"] == pytest.approx(sum(far) / len(far), rel=1e-6)
+    assert seen[0].figures["kl_to_base"] == pytest.approx(sum(far) / len(far), rel=1e-6)
 
 
 def test_held_rows_keep_a_model_nearer_to_its_base(tmp_path: Path) -> None:

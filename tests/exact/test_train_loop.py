@@ -25,7 +25,7 @@ from lastresort.train.adapters.adapters import (
     save_adapter,
     trainable,
 )
-from lastresort.train.loop.batches import TrainingItem, batch_of, completions, epoch_order, pairs
+from lastresort.train.loop.batches import TrainingItem, batch_of, completions, pairs
 from lastresort.train.loop.gradients import HeldOut
 from lastresort.train.loop.loop import Diverged, StepSeen, total_steps, train
 from lastresort.train.loop.optimizers import build_optimizer, learning_rate_at, take_step
@@ -173,7 +173,7 @@ def test_a_first_batch_beyond_the_window_is_checked_all_the_same(
         paths.append(found.path)
         return found
 
-    monkeypatch.setattr("lastresort.train.loop.passes.target_logps", score)
+    monkeypatch.setattr("lastresort.train.loop.policy.target_logps", score)
     trained = train(windowed(), long_rows(first, 8), settings, folder=tmp_path / "run")
     assert trained.check is not None
     assert trained.check.gradient_difference is not None, "the check was made"
@@ -318,7 +318,7 @@ def test_each_epoch_holds_every_row_once_in_another_order() -> None:
     for epoch in range(2):
         rows = [i for step in range(epoch * 3, epoch * 3 + 3) for i in batch_of(step, 11, 4, seed=1)]
         assert sorted(rows) == list(range(11))
-    assert epoch_order(11, 0, 1) != epoch_order(11, 1, 1) != epoch_order(11, 1, 2)
+    assert batch_of(0, 11, 11, 1) != batch_of(1, 11, 11, 1) != batch_of(1, 11, 11, 2)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:

@@ -16,7 +16,7 @@ from lastresort.after.compare.ways import ComparisonRequest
 from lastresort.app.climb import Climbed
 from lastresort.errors import BudgetError
 from lastresort.evals.evidence import over_seeds
-from lastresort.evals.executor import LocalExecutor, MeasureJob, Result
+from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
 from lastresort.records.events import TrainingReached
 from lastresort.records.ledger import Ledger
 from lastresort.records.record import Record

@@ -20,8 +20,7 @@ from lastresort.models.api import ApiModel
 from lastresort.models.cached import CachedModel
 from lastresort.models.calls import RetryPolicy, TransientFailure, retry_after_s, run_concurrently, wait_s
 from lastresort.models.endpoint import known_keys, parse_endpoint, redacted
-from lastresort.models.replies import CommandDenied, Tokens, read_reply
-from lastresort.models.request import THINKING_TOKENS, RequestBuilder
+from lastresort.models.exchange import THINKING_TOKENS, CommandDenied, RequestBuilder, Tokens, read_reply
 from lastresort.records.responses import ResponseCache
 from lastresort.stop import StopSignal
 from lastresort.types import Answer, Decoding, Grammar, Message

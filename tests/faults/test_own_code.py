@@ -16,7 +16,7 @@ from lastresort.embedded import converted
 from lastresort.errors import InputError
 from lastresort.gate.sides import _layer_sizes
 from lastresort.knowledge.embedder import open_embedder
-from lastresort.knowledge.reranker import open_reranker
+from lastresort.knowledge.sentence_models import open_reranker
 from lastresort.models.loading import load_local
 from lastresort.models.tokenizer import read_rendering_fingerprint, read_tokenizer
 from lastresort.train.adapters.folder import layer_names, linear_shapes

@@ -59,20 +59,20 @@ def test_a_line_says_what_became_of_them() -> None:
 
 def test_the_table_leaves_nothing_out() -> None:
     rows = repairs.rows(TRIED)
-    assert [row["way"].replace("\u202f", " ").replace("\xa0", " ") for row in rows] == [
+    assert [row.way.replace("\u202f", " ").replace("\xa0", " ") for row in rows] == [
         "scale 0.75",
         "scale 0.5",
         "scale 0.25",
         "replay 25%",
     ]
-    assert [(row["good"], row["frozen"]) for row in rows] == [
+    assert [(row.good, row.frozen) for row in rows] == [
         ("not good", False),
         ("good", True),
         ("not good", False),
         ("not good", False),
     ]
-    assert rows[0]["measures"] == {"general": "−4.0"}
-    assert (rows[3]["dev"], rows[3]["system"], rows[3]["measures"]) == ("–", "–", {})
+    assert rows[0].measures == {"general": "−4.0"}
+    assert (rows[3].dev, rows[3].system, rows[3].measures) == ("–", "–", {})
     assert repairs.measures(TRIED) == ["general"]
 
 

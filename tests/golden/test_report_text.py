@@ -16,7 +16,7 @@ from lastresort.report.charts.scale import Scale
 from lastresort.report.decision import read_decision
 from lastresort.report.markdown import markdown
 from lastresort.report.terminal import ladder_table, strip
-from lastresort.report.words.reuse import of_reuse
+from lastresort.report.words.data import of_reuse
 from report_support import HOSTILE, SAMPLES, make, remade, stated
 
 

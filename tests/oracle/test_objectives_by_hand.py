@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from lastresort.errors import ContractError
-from lastresort.objectives.answers import kto, kto_baseline, sft
+from lastresort.objectives.answers import PairLogps, apo_zero, dpo, hinge, ipo, kto, kto_baseline, orpo, sft, simpo
 from lastresort.objectives.grpo import dapo, group_advantages, grpo, token_weights
-from lastresort.objectives.pairs import PairLogps, apo_zero, dpo, hinge, ipo, orpo, simpo
 
 LN2, LN3 = math.log(2), math.log(3)
 

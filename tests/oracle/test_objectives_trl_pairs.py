@@ -5,7 +5,7 @@ import torch
 
 from engine_support import draw as draw_ids
 from engine_support import tiny, twin
-from lastresort.objectives.pairs import PairLogps, apo_zero, dpo, hinge, ipo, orpo, simpo
+from lastresort.objectives.answers import PairLogps, apo_zero, dpo, hinge, ipo, orpo, simpo
 from objectives_support import bare, random_pairs, same, trl_dpo_losses
 
 DPO_TRAINER = {

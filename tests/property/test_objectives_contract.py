@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from lastresort.errors import ContractError
 from lastresort.objectives import OBJECTIVES
-from lastresort.objectives.answers import kto_baseline
+from lastresort.objectives.answers import PairLogps, kto_baseline
 from lastresort.objectives.grpo import ADVANTAGE_SCALE, group_advantages, token_weights
-from lastresort.objectives.pairs import PairLogps
 from objectives_support import draw
 
 KL = 0.2

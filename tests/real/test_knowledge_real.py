@@ -10,10 +10,9 @@ import pytest
 from lastresort.knowledge.chunks import ChunkSettings
 from lastresort.knowledge.embedder import Embedder, HashingEmbedder, open_embedder
 from lastresort.knowledge.evaluation import measure
-from lastresort.knowledge.manifest import StoreSettings
 from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.search import Mode
-from lastresort.knowledge.store import Store, create_store
+from lastresort.knowledge.store import Store, StoreSettings, create_store
 from lastresort.knowledge.update import update
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "anthropic_docs_rag"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gate_simulation import GENERAL, gate_verdicts, plan
-from lastresort.gate.verdict.repairable import CLIMB_ALPHA
+from lastresort.gate.verdict.decide import CLIMB_ALPHA
 from repair_simulation import climbs
 
 RUNS = 4_000

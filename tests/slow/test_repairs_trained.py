@@ -13,7 +13,7 @@ from gate_support import SUITES
 from lastresort.after.repair import phase
 from lastresort.app.climb import climb
 from lastresort.gate import suite_table as suites
-from lastresort.gate.verdict.repairable import KINDS, RepairNeed
+from lastresort.gate.verdict.decide import KINDS, RepairNeed
 from lastresort.records.events import TrainingReached
 from lastresort.records.record import Record
 from lastresort.spec.sections import SuiteFacts

@@ -24,8 +24,7 @@ from lastresort.app.dry_run import dry_run
 from lastresort.errors import InputError
 from lastresort.ladder import RUNGS as LADDER
 from lastresort.report.schema import schema_of
-from lastresort.rungs.staleness import PACES
-from lastresort.rungs.supervised.sft import LEAST_ROWS, SftRung
+from lastresort.rungs.supervised.sft import LEAST_ROWS, PACES, SftRung
 from lastresort.spec.task import load_task
 
 RUNGS = tuple(LADDER)

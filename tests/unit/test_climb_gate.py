@@ -16,7 +16,7 @@ from lastresort.app.climb import Climbed
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import BudgetError
-from lastresort.evals.executor import LocalExecutor, MeasureJob, Result
+from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
 from lastresort.gate.in_climb import QUICK_COMPARED
 from lastresort.records.events import GateRun
 from lastresort.records.gate import ClimbGate

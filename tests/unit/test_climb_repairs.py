@@ -22,7 +22,7 @@ from lastresort.gate.drawing import is_among
 from lastresort.gate.suites.suite import SuiteItem
 from lastresort.records.decision import RunView
 from lastresort.records.record import Record
-from lastresort.records.skips import OverTime
+from lastresort.records.rungs import OverTime
 from lastresort.records.view import Fold
 from lastresort.report.markdown import markdown
 from lastresort.report.story import gather, spent_on_repairs

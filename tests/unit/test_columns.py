@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lastresort.data.columns import renamed
 from lastresort.data.formats.rows import RawRow
-from lastresort.data.read import read_examples
+from lastresort.data.read import read_examples, renamed
 from lastresort.errors import DataError, TaskError
 from lastresort.spec.task import load_task
 

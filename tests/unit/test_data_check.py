@@ -10,7 +10,7 @@ from lastresort.data.check import check_data
 from lastresort.data.split import Split, remove_leaks
 from lastresort.errors import TaskError
 from lastresort.records.data_report import DataReport, FindingKind
-from lastresort.report.words.data_check import lines
+from lastresort.report.words.data import lines
 from lastresort.types import Example, Message
 
 Rows = list[tuple[str, str]]

@@ -6,7 +6,7 @@ import pytest
 
 from lastresort.records.events import AnswerLengths, Movement
 from lastresort.records.record import ItemScore
-from lastresort.report.words.drift import of_length, of_movement, title
+from lastresort.report.words.training import of_length, of_movement, title
 from lastresort.rungs.preference.drift import answer_lengths
 
 

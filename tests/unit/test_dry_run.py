@@ -15,7 +15,7 @@ from lastresort.app.dry_run import dry_run
 from lastresort.climb import workload as rates
 from lastresort.climb.prepare import prepare
 from lastresort.climb.workload import BYTES_PER_TOKEN, TEMPLATE_TOKENS, counts_of, workload
-from lastresort.hardware.catalogue.models import shape_named
+from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.rungs.forecast import Machine, Rates, answering, training
@@ -65,8 +65,8 @@ def test_every_rung_that_trains_has_its_memory(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_says_what_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the embedded model 1.0 GiB is too little for a full pass in float32; weights of a terabyte fit nowhere."""
-    monkeypatch.setattr("lastresort.models.precision.is_reduced", lambda dtype: False)
-    monkeypatch.setattr("lastresort.climb.rung_memory.free_memory_bytes", lambda: 5 << 28)
+    monkeypatch.setattr("lastresort.models.loading.is_reduced", lambda dtype: False)
+    monkeypatch.setattr("lastresort.app.dry_run.free_memory_bytes", lambda: 5 << 28)
     write = [{"input": f"{row['input']} {'word ' * 100}", "output": row["output"]} for row in questions()]
     path = tiny_task(tmp_path, ladder=["sft", "full"], model="embedded", **QUIET)
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in write), encoding="utf-8")
@@ -78,7 +78,7 @@ def test_what_does_not_fit_says_what_would(tmp_path: Path, monkeypatch: pytest.M
         "instead, which comes to 1.1 GiB." in sft["sentence"] or "instead, which comes to 1.2 GiB." in sft["sentence"]
     )
     assert "Leave full out of `ladder`, or name a smaller model: lora would fit" in full["sentence"]
-    monkeypatch.setattr("lastresort.climb.rung_memory.free_memory_bytes", lambda: 1 << 20)
+    monkeypatch.setattr("lastresort.app.dry_run.free_memory_bytes", lambda: 1 << 20)
     none = rungs_of(dry_run(load_task(path)).as_json())["sft"]["memory"]["sentence"]
     assert "Nothing makes it fit: at the least it holds 0." in none
 

@@ -15,7 +15,7 @@ from lastresort.app.climb import climb
 from lastresort.climb.prepare import prepare
 from lastresort.climb.workbench import open_models
 from lastresort.errors import CandidateError, ContractError, StopRequestedError
-from lastresort.evals.executor import Executor, JobRefused, JobScores, LocalExecutor, MeasureJob, Result, run_in_order
+from lastresort.evals.measure import Executor, JobRefused, JobScores, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import build_scorer
 from lastresort.knowledge.chunks import Chunk
 from lastresort.models.scripted import Script, ScriptedModel
@@ -24,7 +24,7 @@ from lastresort.spec.output import Output
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, Stop, StopSignal
 from lastresort.systems.answerer import Answerer
-from lastresort.systems.lookup import conversation
+from lastresort.systems.compose import conversation
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example, Message, SilentProgress
 from retrieval_support import handbook_task

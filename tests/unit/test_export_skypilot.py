@@ -11,7 +11,7 @@ import pytest
 from export_support import configuration, exported, grouped
 from lastresort import __version__
 from lastresort.errors import InputError
-from lastresort.hardware.catalogue.cards import known_cards, known_prices
+from lastresort.hardware.cards import known_cards, known_prices
 from lastresort.interop.exporting.export import export
 from lastresort.interop.exporting.job import ExportableTraining
 from lastresort.interop.skypilot import ACCELERATORS

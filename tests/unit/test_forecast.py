@@ -18,7 +18,7 @@ from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.rungs.forecast import Machine, Workload
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
-from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
+from lastresort.synthesis import REPLAY_TOKENS, replay_rows
 from retrieval_support import handbook_task
 
 LONG = "I am not at all sure which team this could be for, so let me think about it at length. " * 20

@@ -12,7 +12,7 @@ import pytest
 from lastresort.data.duplicates import near_pairs
 from lastresort.data.wording import entries
 from lastresort.errors import ContractError
-from lastresort.evals.forms import has_form, is_forced, is_one_sentence
+from lastresort.evals.scorers.forms import has_form, is_forced, is_one_sentence
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.gate.probes.format_leak import (
     COUNTER,
@@ -25,7 +25,7 @@ from lastresort.gate.probes.format_leak import (
     why_uninformative,
 )
 from lastresort.gate.suites.suite import SuiteItem, TextRequest
-from lastresort.synthesis.replay import REQUESTS, general_prompts
+from lastresort.synthesis import REQUESTS, general_prompts
 from lastresort.systems.system import PromptDesign, Shot
 from lastresort.types import Message
 from probes_support import Said, asked, by_text

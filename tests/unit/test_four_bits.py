@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from climb_support import scripted_task
-from lastresort.hardware.catalogue.cards import Card, known_cards
+from lastresort.hardware.cards import Card, known_cards
 from lastresort.rungs.supervised import methods as four_bits
 from lastresort.rungs.supervised.methods import card_needs_4_bits, in_4_bits, method_of
 from lastresort.spec.task import Task, load_task

@@ -10,7 +10,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lastresort.advice.answer_shape import schema_of
 from lastresort.advice.draft import (
     OpenColumns,
     answers_of,
@@ -18,14 +17,15 @@ from lastresort.advice.draft import (
     draft,
     facts_of,
     group_column,
+    schema_of,
 )
 from lastresort.app.init import InitRequest, init_task
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
-from lastresort.data.answer_schema import misfit, schema_validator
+from lastresort.data.answer_schema import schema_validator, violation
 from lastresort.data.formats.rows import RawRow
-from lastresort.errors import DataError, InputError
+from lastresort.errors import DataError, InputError, TaskError
 from lastresort.spec.task import load_task
 
 SEASONS = ("spring", "summer", "autumn", "winter")
@@ -134,7 +134,7 @@ def test_a_wrong_column_is_told_with_the_near_one(tmp_path: Path) -> None:
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     task = tmp_path / "task.yaml"
     task.write_text("mine")
-    with pytest.raises(InputError, match="there is a file already"):
+    with pytest.raises(InputError, match="already exists"):
         init_task(InitRequest(_file(tmp_path, _labelled(100)), task_file=task))
     assert task.read_text() == "mine"
 
@@ -179,7 +179,7 @@ JSON = st.recursive(
 @settings(max_examples=150, deadline=None)
 def test_every_answer_meets_the_schema_of_all(values: list[object]) -> None:
     validator = schema_validator(schema_of(values))
-    assert all(misfit(validator, value) is None for value in values)
+    assert all(violation(validator, value) is None for value in values)
 
 
 def _command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -222,3 +222,42 @@ def test_a_person_answers_by_number_or_name(
     assert _command(monkeypatch, str(path), "--task", str(task)) == 0
     assert yaml.safe_load(task.read_text())["columns"] == {"input": "a", "output": "c"}
     assert "Please answer with a number from 1 to 2, or a name." in capsys.readouterr().err
+
+
+def test_labels_that_differ_only_in_case_are_named(tmp_path: Path) -> None:
+    rows = _labelled(400)
+    rows[7]["label"] = "SPRING"
+    init_task(InitRequest(_file(tmp_path, rows), task_file=tmp_path / "task.yaml"))
+    assert "differ only in case, so one of them is probably a slip: spring and SPRING" in (
+        tmp_path / "task.yaml"
+    ).read_text(encoding="utf-8")
+
+
+def test_spaces_around_a_label_in_a_table_do_not_make_another_label(tmp_path: Path) -> None:
+    lines = [f"day {i},{SEASONS[i % 4]}{' ' if i == 5 else ''}" for i in range(300)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    drafted = init_task(InitRequest(tmp_path / "rows.csv", task_file=tmp_path / "task.yaml"))
+    assert sorted(drafted.draft.answers.labels) == sorted(SEASONS)
+
+
+def test_an_empty_cell_is_told_and_not_asked_about(tmp_path: Path) -> None:
+    rows = [{"Customer says": f"text {i}" if i != 11 else "", "label": "ab"[i % 2]} for i in range(300)]
+    with pytest.raises(DataError, match='row 12, key "Customer says"'):
+        init_task(InitRequest(_file(tmp_path, rows), task_file=tmp_path / "task.yaml"))
+
+
+def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        init_task(InitRequest(_file(tmp_path, _labelled(100)), task_file=tmp_path / "new" / "task.yaml"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_data_file_in_place_of_a_task_is_told_what_drafts_one(tmp_path: Path) -> None:
+    with pytest.raises(
+        TaskError, match=r"found a data file, expected a task file. `lastresort init .*rows.jsonl` drafts"
+    ):
+        load_task(_file(tmp_path, _labelled(10)))
+
+
+def test_the_drafted_instruction_names_only_what_reads_well(tmp_path: Path) -> None:
+    assert str(_drafted(tmp_path, _labelled(400, "Customer says", "label"))["about"]).startswith("Read the text.")

@@ -15,10 +15,9 @@ from knowledge_support import markdown
 from lastresort.errors import DataError, PrerequisiteError
 from lastresort.knowledge.chunks import ChunkSettings
 from lastresort.knowledge.embedder import Embedder, open_embedder
-from lastresort.knowledge.manifest import StoreSettings
-from lastresort.knowledge.reranker import open_reranker
 from lastresort.knowledge.search import search
-from lastresort.knowledge.store import create_store, open_store
+from lastresort.knowledge.sentence_models import open_reranker
+from lastresort.knowledge.store import StoreSettings, create_store, open_store
 from lastresort.knowledge.update import update
 
 

@@ -11,9 +11,8 @@ import pytest
 from knowledge_support import SMALL, CountingEmbedder, markdown
 from lastresort.errors import ContractError, DataError
 from lastresort.knowledge.evaluation import Labels, measure
-from lastresort.knowledge.manifest import StoreSettings, write_manifest
 from lastresort.knowledge.search import Mode, search, search_all
-from lastresort.knowledge.store import Store, create_store, rows_where
+from lastresort.knowledge.store import Store, StoreSettings, create_store, rows_where, write_manifest
 from lastresort.knowledge.update import update
 
 MODES: list[Mode] = ["vector", "text", "hybrid"]

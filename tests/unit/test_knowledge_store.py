@@ -12,10 +12,11 @@ from knowledge_support import SMALL, CountingEmbedder, markdown
 from lastresort.errors import ContractError, DataError
 from lastresort.knowledge.chunks import ChunkSettings
 from lastresort.knowledge.document import Document
-from lastresort.knowledge.manifest import FILE, StoreSettings
 from lastresort.knowledge.search import search
 from lastresort.knowledge.store import (
+    FILE,
     Store,
+    StoreSettings,
     chunks_named,
     content_hash,
     create_store,

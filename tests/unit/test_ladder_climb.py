@@ -19,7 +19,7 @@ from lastresort.errors import InfrastructureError, TaskError
 from lastresort.ladder import RUNGS
 from lastresort.records.events import RungSkipped
 from lastresort.records.record import Record
-from lastresort.records.skips import TooLarge
+from lastresort.records.rungs import TooLarge
 from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.prompting import PromptingRung
 from lastresort.spec.task import load_task

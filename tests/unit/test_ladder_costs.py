@@ -22,7 +22,7 @@ from lastresort.errors import InfrastructureError, TaskError
 from lastresort.ladder import RUNGS
 from lastresort.records.events import SystemFrozen, TaskRead
 from lastresort.records.record import Record
-from lastresort.records.skips import TooLarge
+from lastresort.records.rungs import TooLarge
 from lastresort.records.view import fold_of
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system

@@ -10,7 +10,7 @@ import pytest
 
 from lastresort.errors import TaskError
 from lastresort.interop.llamafactory.keys import FILE
-from lastresort.interop.llamafactory.templates import TEMPLATES
+from lastresort.interop.llamafactory.rows import TEMPLATES
 from llamafactory_support import ROWS, data_set, imported, remarks
 
 FOR_PPO_ALONE = {"reward_model"}

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lastresort.interop import reading
-from lastresort.interop.imported import ImportedTraining
+from lastresort.interop.foreign_keys import ImportedTraining
 from llamafactory_support import ROWS, data_set, rows_of
 from tiny_model import save_tiny_model
 from train_support import lastresort

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lastresort.errors import InfrastructureError, PrerequisiteError
-from lastresort.hardware.catalogue.cards import GIB, Card
-from lastresort.hardware.catalogue.models import shape_named
-from lastresort.hardware.plan.planned import PlannedTraining
+from lastresort.hardware.cards import GIB, Card
+from lastresort.hardware.find import shape_named
+from lastresort.hardware.plan.fit import PlannedTraining
 from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.spec.training import load_training
 from lastresort.train.files.memory import NOTHING, MemoryAdvice, Room, memory_errors, what_to_lower

@@ -19,9 +19,9 @@ from lastresort.engine.sampling import generate
 from lastresort.engine.support import use_kernel
 from lastresort.errors import CandidateError, ContractError, TaskError
 from lastresort.models.cached import CachedModel
+from lastresort.models.loading import chosen_dtype, is_reduced, processor_computes_bfloat16
 from lastresort.models.local import ENGINE_PATH, LocalModel, load_local, row_seeds
 from lastresort.models.open import open_model
-from lastresort.models.precision import chosen_dtype, is_reduced, processor_computes_bfloat16
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.records.responses import ResponseCache
 from lastresort.types import Answer, Decoding, Grammar, Message

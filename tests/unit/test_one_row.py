@@ -34,7 +34,7 @@ from lastresort.interop.exporting import TARGETS, ExportTarget
 from lastresort.interop.exporting.job import ExportFiles, ExportJob
 from lastresort.ladder import RUNGS, RungFacts
 from lastresort.objectives import OBJECTIVES, ObjectiveFacts
-from lastresort.objectives.pairs import PairLogps
+from lastresort.objectives.answers import PairLogps
 from lastresort.report.html import write_report
 from lastresort.spec.sections import SUITES, SuiteFacts
 from lastresort.spec.task import load_task

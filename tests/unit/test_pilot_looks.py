@@ -6,6 +6,7 @@ from math import comb
 
 import pytest
 
+from lastresort.gate.suites.general import CHOSEN_STRATA, CONSTRAINT_STRATA, STRATA, WRITTEN_STRATA, Stratum
 from lastresort.gate.suites.headroom import (
     CONFIDENCE,
     LEAST_PROBABILITY,
@@ -14,7 +15,6 @@ from lastresort.gate.suites.headroom import (
     next_looks,
     pass_probability,
 )
-from lastresort.gate.suites.strata import CHOSEN_STRATA, CONSTRAINT_STRATA, STRATA, WRITTEN_STRATA, Stratum
 
 MARGINS = (0.01, 0.03, 0.1)
 KINDS = {

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lastresort.advice.facts import Facts
-from lastresort.hardware.catalogue.cards import GIB, Card
-from lastresort.hardware.catalogue.models import known_models, shape_named
-from lastresort.hardware.find import lora_bytes
+from lastresort.hardware.cards import GIB, Card
+from lastresort.hardware.find import known_models, lora_bytes, shape_named
 from lastresort.hardware.plan.memory import training_memory
 from lastresort.hardware.plan.setup import Cards, Setup
 

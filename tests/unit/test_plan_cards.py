@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lastresort.errors import DataError, InputError
-from lastresort.hardware.catalogue.cards import (
+from lastresort.hardware.cards import (
     GIB,
     card_named,
     card_of_driver,

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lastresort.hardware.catalogue.cards import GIB, Card, cards_named
-from lastresort.hardware.catalogue.models import shape_named
+from lastresort.hardware.cards import GIB, Card, cards_named
+from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.fit import fit
 from lastresort.hardware.plan.memory import training_memory
 from lastresort.hardware.plan.setup import Cards, Setup
@@ -60,7 +60,7 @@ def test_the_row_beside_the_other_frameworks_is_computed() -> None:
 
 
 def test_what_the_text_says_of_70b_and_of_a_job_is_computed() -> None:
-    from lastresort.hardware.catalogue.cards import known_cards
+    from lastresort.hardware.cards import known_cards
     from lastresort.hardware.plan.time import TrainingWork, training_time, usd
 
     share = re.search(r"weights alone are (\d+)% of it", PAGE)

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from lastresort.hardware.catalogue.cards import GIB, Card
-from lastresort.hardware.catalogue.models import shape_named
-from lastresort.hardware.plan.fit import SQUEEZE
+from lastresort.hardware.cards import GIB, Card
+from lastresort.hardware.find import shape_named
+from lastresort.hardware.plan.fit import SQUEEZE, PlannedTraining, lowered, smallest
 from lastresort.hardware.plan.memory import training_memory
-from lastresort.hardware.plan.planned import PlannedTraining, lowered, smallest
 from lastresort.hardware.plan.setup import Cards, Setup
 
 SHAPE, CPU = shape_named("smollm2-135m"), Cards(Card("cpu", 16 * GIB))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from benchmarks.plan_memory import ALLOWED, PAGE, RUNS, Run, error, fitted, kept_peaks, page_table, page_with, told
 
-from lastresort.hardware.catalogue.cards import GIB
+from lastresort.hardware.cards import GIB
 from lastresort.hardware.plan.memory import LIBRARIES_BYTES, PROCESSOR_SHARE
 
 PEAKS = dict(zip(RUNS, kept_peaks(), strict=True))

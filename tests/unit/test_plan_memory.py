@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lastresort.errors import InputError
-from lastresort.hardware.catalogue.cards import GIB, Card, card_named, cards_named
-from lastresort.hardware.catalogue.models import shape_named
+from lastresort.hardware.cards import GIB, Card, card_named, cards_named
+from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.memory import NF4_BYTES, Memory, bytes_of_training_all, measuring_memory, training_memory
 from lastresort.hardware.plan.setup import SHARINGS, Cards, Setup
 from lastresort.hardware.shape import ModelShape

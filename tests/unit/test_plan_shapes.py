@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from lastresort.errors import DataError, InputError
-from lastresort.hardware.catalogue.models import known_models, shape_named
-from lastresort.hardware.find import find_shape
+from lastresort.hardware.find import find_shape, known_models, shape_named
 from lastresort.hardware.shape import DENSE, EXPERTS, ModelShape, shape_of
 
 # Sizes that nothing else has by chance: a wrong width or a layer too many cannot cancel out.

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from lastresort.hardware.catalogue.cards import GIB, Card, card_named, known_prices
-from lastresort.hardware.catalogue.models import shape_named
+from lastresort.hardware.cards import GIB, Card, card_named, known_prices
+from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.hardware.plan.time import TrainingWork, computed_tokens, operations, training_time, usd
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lastresort.errors import InputError
-from lastresort.hardware.catalogue.cards import GIB, Card, Price, known_cards
-from lastresort.hardware.catalogue.models import known_models, shape_named
+from lastresort.hardware.cards import GIB, Card, Price, known_cards
+from lastresort.hardware.find import known_models, shape_named
 from lastresort.hardware.plan.fit import beyond_our_trainer, fit, largest_batch
 from lastresort.hardware.plan.memory import training_memory
 from lastresort.hardware.plan.setup import METHODS, Cards, Setup

@@ -11,7 +11,7 @@ from lastresort.app.data_check import check_task
 from lastresort.data.check import check_preferences
 from lastresort.data.preferences import PreferenceRow
 from lastresort.records.data_report import DataReport, PreferenceReport
-from lastresort.report.words import data_check as words
+from lastresort.report.words import data as words
 from lastresort.spec.task import load_task
 from lastresort.types import Message
 from tuning_support import labels, pairs, questions, tiny_task

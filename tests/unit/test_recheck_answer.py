@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lastresort.after.recheck.answer import compare, overall, verdict_of
-from lastresort.after.recheck.looks import check_size, look_of
+from lastresort.after.recheck.finished import check_size, look_of
+from lastresort.after.recheck.model import compare, overall, verdict_of
 from lastresort.errors import DataError
 from lastresort.evals.evidence import judge_bar
 from lastresort.records.measurement import BarTest, Cost

@@ -10,8 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from climb_support import calls
-from lastresort.after.recheck.documents import _by_file
-from lastresort.after.recheck.stale import AffectedAnswer, staleness, standing
+from lastresort.after.recheck.documents import AffectedAnswer, _by_file, staleness, standing
 from lastresort.errors import DataError, InputError
 from lastresort.knowledge.update import DocumentChanges, file_changes, file_hashes
 from lastresort.records.record import Record

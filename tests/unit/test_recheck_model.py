@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from climb_support import scripted_task
-from lastresort.after.recheck.designs import Replacement, _with_new
+from lastresort.after.recheck.models import Replacement, _with_new
 from lastresort.app.climb import climb
 from lastresort.errors import DataError, InfrastructureError, InputError, TaskError
 from lastresort.records.events import RecheckCounted, RungTested, SystemFrozen

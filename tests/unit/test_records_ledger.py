@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lastresort.records.ledger import ItemReuse, Ledger, item_hash, reuse_of
-from lastresort.report.words.reuse import of_reuse
+from lastresort.report.words.data import of_reuse
 from lastresort.types import Example, Message
 
 

@@ -13,8 +13,8 @@ from lastresort.data.wording import entries
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.records.record import Record
 from lastresort.rungs.supervised.replay_rows import replay_of
-from lastresort.synthesis.replay import COUNTER_REQUESTS as REQUESTS
-from lastresort.synthesis.replay import counter_requests
+from lastresort.synthesis import COUNTER_REQUESTS as REQUESTS
+from lastresort.synthesis import counter_requests
 from lastresort.types import Answer, Decoding, Example, Message, SilentProgress
 
 INPUTS = [f"Ticket {number}: my lamp is broken." for number in range(40)]

@@ -13,13 +13,13 @@ from climb_support import comparable, reason_lines
 from knowledge_support import SMALL, CountingEmbedder, markdown
 from lastresort.app.climb import Climbed, climb
 from lastresort.errors import CandidateError
-from lastresort.evals.executor import JobRefused
+from lastresort.evals.measure import JobRefused
 from lastresort.knowledge.store import create_store
 from lastresort.knowledge.update import update
 from lastresort.records.measurement import ItemScore
 from lastresort.rungs.retrieval.ceiling import MOST_PASSAGES, Ceiling, measure_ceiling, right_passages
 from lastresort.spec.task import load_task
-from lastresort.systems.lookup import Passages, conversation
+from lastresort.systems.compose import Passages, conversation
 from lastresort.systems.system import PromptDesign, Retriever, System
 from lastresort.types import Decoding, Example, Grammar, Message, SilentProgress
 from retrieval_support import handbook_task, questions

@@ -14,10 +14,8 @@ from lastresort.climb.budget import over_time
 from lastresort.climb.prepare import prepare
 from lastresort.records.events import RungPlanned
 from lastresort.records.record import Record
-from lastresort.rungs.staleness import outdates_weights
-from lastresort.rungs.supervised.full import FullRung, pretraining_reason, too_large
-from lastresort.rungs.supervised.pretraining import rows_a_step
-from lastresort.rungs.supervised.sft import SftRung
+from lastresort.rungs.supervised.full import FullRung, pretraining_reason, rows_a_step, too_large
+from lastresort.rungs.supervised.sft import SftRung, outdates_weights
 from lastresort.spec.task import Task, load_task
 from tuning_support import tiny_task
 

@@ -18,7 +18,7 @@ from lastresort.app.dry_run import dry_run
 from lastresort.climb.prepare import prepare
 from lastresort.ladder import RUNGS
 from lastresort.records.record import ItemScore
-from lastresort.report.words.skips import clause
+from lastresort.report.words.rungs import clause
 from lastresort.rungs.preference.rung import PreferenceRung, why_beyond_mending
 from lastresort.rungs.preference.samples import SampledPreferences
 from lastresort.rungs.prompting import PromptingRung

@@ -12,9 +12,20 @@ import pytest
 from lastresort.errors import ContractError
 from lastresort.gate.drawing import Facts, draw, without_duplicates
 from lastresort.gate.probes.sycophancy import Sycophancy
-from lastresort.gate.suites.general import KEY, General, every_stratum, find_option, score
+from lastresort.gate.suites.general import (
+    CHOSEN_STRATA,
+    FACT,
+    KEY,
+    STRATA,
+    WRITTEN_STRATA,
+    General,
+    Stratum,
+    StratumItems,
+    every_stratum,
+    find_option,
+    score,
+)
 from lastresort.gate.suites.headroom import Pilot, headroom
-from lastresort.gate.suites.strata import CHOSEN_STRATA, FACT, STRATA, WRITTEN_STRATA, Stratum, StratumItems
 from lastresort.gate.suites.suite import ChoiceRequest, Suite, SuiteItem, SuiteReply, TextRequest
 
 SUMS, KINDS2, SHAPE = STRATA["sums/1"], STRATA["kinds/2"], STRATA["constraints_shape/1"]

@@ -18,9 +18,8 @@ from lastresort.knowledge.store import content_hash, create_store
 from lastresort.knowledge.update import update
 from lastresort.models.scripted import Script, ScriptedModel
 from lastresort.systems.answerer import Answerer
-from lastresort.systems.compose import compose
+from lastresort.systems.compose import KnownPassages, Lookups, compose, conversation, question_of
 from lastresort.systems.files import load_system, save_system
-from lastresort.systems.lookup import KnownPassages, Lookups, conversation, question_of
 from lastresort.systems.system import PASSAGES_REQUEST, PromptDesign, Retriever, Shot, System
 from lastresort.types import Decoding, Message
 
@@ -151,7 +150,7 @@ def test_another_reranker_in_the_place_of_the_measured_one_is_refused(
         def scores(self, question: str, passages: Sequence[str]) -> list[float]:
             return [float("weighs" in passage) for passage in passages]
 
-    monkeypatch.setattr("lastresort.knowledge.reranker.open_reranker", lambda name: Reranker())
+    monkeypatch.setattr("lastresort.knowledge.sentence_models.open_reranker", lambda name: Reranker())
     with pytest.raises(DataError, match="the reranker is not the one that the system was measured with"):
         Lookups().of(replace(retriever, reranker="reranker", reranker_fingerprint="before"))
     for measured in ("now", ""):

@@ -43,7 +43,7 @@ from lastresort.report.markdown import markdown
 from lastresort.report.notebook import ladder_html
 from lastresort.report.schema import schema_of
 from lastresort.report.terminal import ladder_table
-from lastresort.report.words.watching import headline, stage_line
+from lastresort.report.words.titles import headline, stage_line
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.report.words.wording import state_of as state_of_rung
 from lastresort.spec.task import load_task

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from lastresort.advice import enabling, keeping, knowing, measuring, preferring, prompting, tuning
+from lastresort.advice import keeping, knowing, preferring, prompting, tuning
 from lastresort.advice.facts import AppliedRule, Facts, Rule, apply_rules
 from lastresort.advice.frameworks import FrameworkFit, chosen_frameworks
 from lastresort.advice.questions import AdviceOutcome, OpenQuestion, open_questions
@@ -104,12 +104,11 @@ def _condition(rung: str, below: Sequence[str], untried: Sequence[str], facts: F
 
 
 RULES: tuple[Rule, ...] = (
-    *measuring.RULES,
     *prompting.RULES,
     *knowing.RULES,
     *tuning.RULES,
     *preferring.RULES,
-    *enabling.RULES,
+    *tuning.CAPABILITY_RULES,
     *keeping.RULES,
 )
 

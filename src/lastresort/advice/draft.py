@@ -1,6 +1,6 @@
-"""From the rows of a file to a draft of its task: columns, kind of answer, scorer, split and bar. Pure.
+"""From the rows of a file to a draft of its task: columns, kind of answer, its schema, scorer, split and bar. Pure.
 
-Every choice keeps what it rests on, so that the task file can say why. What the rows leave open is not guessed: see `Columns`.
+Every choice keeps what it rests on, so that the task file can say why. What the rows leave open is not guessed: see `OpenColumns`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,86 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from lastresort.advice.answer_shape import documents_in, schema_of
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES
-from lastresort.data.formats.rows import RawRow
+from lastresort.data.formats.rows import NotJson, RawRow, parse_json
 from lastresort.errors import DataError
 from lastresort.evals.evidence.bar import smallest_deciding_test
+from lastresort.types import JsonObject
+
+MOST_VALUES, LEAST_ROWS_A_VALUE = 20, 5
+
+
+def documents_in(outputs: Sequence[str]) -> list[Any] | None:
+    """The answers as JSON objects or lists; None where one of them is something else."""
+    found = []
+    for text in outputs:
+        if not text.lstrip().startswith(("{", "[")):
+            return None
+        try:
+            found.append(parse_json(text))
+        except NotJson:
+            return None
+    return found
+
+
+def schema_of(values: Sequence[Any]) -> JsonObject:
+    """The draft 2020-12 schema that all values meet.
+
+    Of objects every key that occurs is named, those of all are required, and no others are allowed. A text becomes an enum where
+    few different ones occur, each in several rows.
+    """
+    kinds = sorted({_kind(value) for value in values})
+    if kinds == ["integer", "number"]:
+        kinds = ["number"]
+    if kinds == ["object"]:
+        return _object(values)
+    schema: JsonObject = {"type": kinds[0] if len(kinds) == 1 else kinds}
+    if kinds == ["array"] and (items := [item for value in values for item in value]):
+        schema["items"] = schema_of(items)
+    if kinds == ["string"] and (choices := _few(values)) is not None:
+        schema["enum"] = choices
+    return schema
+
+
+def _object(objects: Sequence[Mapping[str, Any]]) -> JsonObject:
+    keys = dict.fromkeys(key for one in objects for key in one)
+    return {
+        "type": "object",
+        "properties": {key: schema_of([one[key] for one in objects if key in one]) for key in keys},
+        "required": [key for key in keys if all(key in one for one in objects)],
+        "additionalProperties": False,
+    }
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case float():
+            return "number"
+        case str():
+            return "string"
+        case list():
+            return "array"
+    return "object"
+
+
+def _few(values: Sequence[str]) -> list[str] | None:
+    counted = Counter(values)
+    if len(counted) > MOST_VALUES or len(values) < LEAST_ROWS_A_VALUE * len(counted):
+        return None
+    return sorted(counted)
+
 
 MOST_LABELS, LEAST_ROWS_A_LABEL, LONGEST_LABEL = 60, 4, 80  # characters
 SHORT_WORDS = 6
 DEV_MOST, TEST_MOST = 200, 500
 ABOVE_MAJORITY = 0.1
+MOSTLY_FILLED = 0.8  # what the rest lacks is told row by row when the file is read
 INPUTS = (
     "input", "text", "question", "query", "prompt", "sentence", "message", "utterance", "request", "instruction", "body",
     "content", "comment", "review", "ticket", "email", "description", "document", "article", "title",
@@ -69,7 +139,8 @@ class OpenColumns:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the answers of a file are. labels: all of them where they are labels, the most frequent first. schema: of JSON objects.
+    """What the answers of a file are. labels: all of them where they are labels, the most frequent first. alike: those that
+    differ only in case. schema: of JSON.
     majority: share of the most frequent answer. words: median length.
     """
 
@@ -78,6 +149,7 @@ class Answers:
     majority: float
     words: float
     labels: tuple[str, ...] = ()
+    alike: tuple[tuple[str, ...], ...] = ()
     schema: Mapping[str, Any] | None = None
 
 
@@ -126,7 +198,7 @@ def choose_columns(
     """
     source = given_input or _by_name(facts, INPUTS, {given_output})
     target = given_output or _by_name(facts, OUTPUTS, {source})
-    left = [one for one in facts if one.name not in (source, target) and one.filled == rows]
+    left = [one for one in facts if one.name not in (source, target) and one.filled >= MOSTLY_FILLED * rows]
     if source is None and target is not None and len(left) == 1:
         source = left[0].name
     elif target is None and source is not None and len(left) == 1:
@@ -158,12 +230,18 @@ def answers_of(outputs: Sequence[str]) -> Answers:
         return Answers("json", len(counted), majority, words, schema=schema_of(documents))
     few = 2 <= len(counted) <= MOST_LABELS and len(outputs) >= LEAST_ROWS_A_LABEL * len(counted)
     if few and max(map(len, counted)) <= LONGEST_LABEL:
-        return Answers(
-            "labels", len(counted), majority, words, labels=tuple(label for label, _ in counted.most_common())
-        )
+        labels = tuple(label for label, _ in counted.most_common())
+        return Answers("labels", len(counted), majority, words, labels=labels, alike=_alike(labels))
     if all(_is_number(text) or WORKED_OUT.search(text) for text in outputs):
         return Answers("number", len(counted), majority, words)
     return Answers("short" if words <= SHORT_WORDS else "text", len(counted), majority, words)
+
+
+def _alike(labels: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    by_folded: dict[str, list[str]] = {}
+    for label in labels:
+        by_folded.setdefault(label.casefold(), []).append(label)
+    return tuple(tuple(names) for names in by_folded.values() if len(names) > 1)
 
 
 def _is_number(text: str) -> bool:

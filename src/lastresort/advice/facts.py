@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from lastresort.hardware.catalogue.cards import card_named
+from lastresort.hardware.cards import card_named
 from lastresort.hardware.find import lora_bytes
 from lastresort.ladder import RUNGS, trained_rungs, trains
-from lastresort.rungs.staleness import outdates_weights
+from lastresort.rungs.supervised.sft import outdates_weights
 from lastresort.spec.task import Pace
 
 TRAINED = trained_rungs()

@@ -12,7 +12,7 @@ from lastresort.advice.facts import WRONG, Facts
 from lastresort.advice.frameworks import Fit
 from lastresort.errors import InputError
 from lastresort.report.advice import Stance
-from lastresort.rungs.staleness import PACES
+from lastresort.rungs.supervised.sft import PACES
 from lastresort.spec.values import nearest
 
 YES_NO = ("yes", "no")

@@ -19,7 +19,7 @@ from lastresort.evals.evidence import smallest_deciding_test
 from lastresort.evals.scorers import build_scorer
 from lastresort.models.open import parameter_count
 from lastresort.models.protocol import BYTES_PER_TOKEN, estimated_tokens, is_endpoint
-from lastresort.report.words.skips import clause
+from lastresort.report.words.rungs import clause
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.paths import is_paid
 from lastresort.spec.task import Task

@@ -15,15 +15,14 @@ from lastresort.after.repair.phase import after_repairs
 from lastresort.climb.budget import Budget
 from lastresort.climb.costs import break_even_entry
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
-from lastresort.climb.decision import WinnerFolder, decision_of
+from lastresort.climb.decision import WinnerFolder, decision_of, write_winner
 from lastresort.climb.identity import provenance, record_origin
 from lastresort.climb.loop import climb_rungs, concluded, eligible, rules_of
 from lastresort.climb.prepare import PreparedTask, note_shares, prepare
 from lastresort.climb.reasons import extra_reasons, would_change
-from lastresort.climb.winner import write_winner
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
 from lastresort.climb.workspace import LEDGER, run_lock, shared_folder
-from lastresort.evals.executor import Executor
+from lastresort.evals.measure import Executor
 from lastresort.gate.in_climb import gate_of_decision, gated_artefact, run_first_gate, settle_mode
 from lastresort.gate.suite_table import check_further_suites
 from lastresort.records.decision import RunView
@@ -35,7 +34,7 @@ from lastresort.report.decision import write_decision
 from lastresort.report.html import write_report
 from lastresort.report.words import break_even
 from lastresort.report.words.answer import gate_line
-from lastresort.report.words.reuse import of_reuse
+from lastresort.report.words.data import of_reuse
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file

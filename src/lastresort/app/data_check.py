@@ -12,7 +12,7 @@ from lastresort.data.preferences import read_preferences
 from lastresort.models.open import open_model
 from lastresort.models.protocol import Model
 from lastresort.records.data_report import DataReport, PreferenceFault, PreferenceReport
-from lastresort.report.words import data_check as words
+from lastresort.report.words import data as words
 from lastresort.rungs.preference.items import render_preferences
 from lastresort.rungs.prompting import instruction
 from lastresort.spec.task import Task

@@ -17,11 +17,10 @@ from lastresort.advice.draft import (
     group_column,
     known_shape,
 )
-from lastresort.data.columns import renamed
 from lastresort.data.files import read_rows
 from lastresort.data.formats import COMMON_COLUMNS
 from lastresort.data.formats.rows import RawRow
-from lastresort.data.read import examples_of
+from lastresort.data.read import examples_of, renamed
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.data_report import DataReport
@@ -29,6 +28,9 @@ from lastresort.report.words.draft import DraftFacts, task_text
 from lastresort.spec.values import nearest
 
 DEV_STEMS, TEST_STEMS = ("dev", "valid", "validation", "val"), ("test",)
+NOUNS = frozenset(
+    "question query sentence message utterance request comment review ticket email description document article title".split()
+)
 Ask = Callable[[OpenColumns], str | None]
 
 
@@ -72,10 +74,11 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     """
     if request.task_file.exists():
         raise InputError(
-            "there is a file already",
-            where=str(request.task_file),
-            expected="a new file",
-            remedy="Remove it, or name another with --task.",
+            "already exists", where=str(request.task_file), remedy="Remove it, or name another file with --task."
+        )
+    if not request.task_file.absolute().parent.is_dir():
+        raise InputError(
+            "no such folder", where=str(request.task_file.parent), remedy="Make it, or name another file with --task."
         )
     rows = read_rows(request.data)
     columns = _columns(rows, request, ask)
@@ -198,7 +201,7 @@ def _facts(
         data=request.data.name,
         examples=names if beside else names["train"],
         rows=found.rows,
-        source=found.columns[0] if found.columns else "text",
+        source=next((name for name in (found.columns or ())[:1] if name.lower() in NOUNS), "text"),
         kind=answers.kind,
         score=found.score,
         bar=found.bar,
@@ -209,6 +212,7 @@ def _facts(
         dev=found.dev,
         test=found.test,
         labels=answers.labels,
+        alike=answers.alike,
         keys=tuple((answers.schema or {}).get("properties", ())),
         schema_file=schema.name if schema else None,
         columns=found.columns,

@@ -111,8 +111,8 @@ def write_picture(path: Path, plan: Plan) -> None:
 
 def known_names() -> KnownNames:
     """The models and cards that are known by name: parameters; memory and what an hour costs."""
-    from lastresort.hardware.catalogue.cards import known_cards, known_prices
-    from lastresort.hardware.catalogue.models import known_models
+    from lastresort.hardware.cards import known_cards, known_prices
+    from lastresort.hardware.find import known_models
     from lastresort.report.plan import KnownCard, KnownNames
 
     prices = known_prices()
@@ -129,7 +129,7 @@ def this_machine() -> Environment:
     """Processor, memory, GPUs and packages, and the largest models of the catalogue that can be trained here."""
     from lastresort.hardware.environment import card_here, environment
     from lastresort.hardware.plan.plan import within_reach
-    from lastresort.models.precision import chosen_device, chosen_dtype
+    from lastresort.models.loading import chosen_device, chosen_dtype
     from lastresort.report.environment import Environment
 
     card = card_here(processor=True)
@@ -185,7 +185,7 @@ def _refuse_covered(objective: str) -> None:
 
 def _cards(gpu: str | None, sharing: Sharing) -> tuple[Cards | None, bool]:
     """The cards to plan for, and whether they are this machine's. None: none was named, and here is no GPU."""
-    from lastresort.hardware.catalogue.cards import cards_named
+    from lastresort.hardware.cards import cards_named
     from lastresort.hardware.environment import card_here
     from lastresort.hardware.plan.setup import Cards
 
@@ -197,7 +197,7 @@ def _cards(gpu: str | None, sharing: Sharing) -> tuple[Cards | None, bool]:
 
 
 def _inputs(request: PlanRequest, setup: Setup, cards: Cards | None, here: bool) -> PlanInputs:
-    from lastresort.hardware.catalogue.cards import prices_with
+    from lastresort.hardware.cards import prices_with
     from lastresort.hardware.plan.plan import PlanInputs
 
     named = [] if cards is None or here else [cards.card.name]
@@ -215,7 +215,7 @@ def _job(request: PlanRequest, cards: Cards | None) -> TrainingWork | None:
     rate = None
     if cards is not None and cards.card.is_cpu:
         from lastresort.hardware.environment import matrix_flops_per_s
-        from lastresort.models.precision import processor_computes_bfloat16
+        from lastresort.models.loading import processor_computes_bfloat16
 
         rate = matrix_flops_per_s(processor_computes_bfloat16())
     return TrainingWork(request.rows, request.mean_tokens or request.tokens, request.epochs, rate)

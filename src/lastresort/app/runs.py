@@ -12,7 +12,7 @@ from lastresort.stop import NEVER, Stop
 from lastresort.types import Progress
 
 if TYPE_CHECKING:
-    from lastresort.after.recheck.designs import Replacement
+    from lastresort.after.recheck.models import Replacement
     from lastresort.interop.exporting.export import ExportedFolder
     from lastresort.interop.exporting.job import ExportableTraining
     from lastresort.records.decision import RunView
@@ -186,7 +186,7 @@ def recheck_run(request: RecheckRequest, progress: Progress, stop: Stop = NEVER)
 
 
 def _replacement(request: RecheckRequest) -> Replacement:
-    from lastresort.after.recheck.designs import Replacement
+    from lastresort.after.recheck.models import Replacement
     from lastresort.models.open import absolute_name
 
     settled = None if request.model is None else absolute_name(request.model, Path.cwd())

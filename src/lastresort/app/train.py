@@ -15,7 +15,7 @@ from lastresort.types import JsonObject, Progress
 if TYPE_CHECKING:
     from lastresort.train.adapters.gguf import ExportedGguf
     from lastresort.train.adapters.merge import Merged
-    from lastresort.train.files.record import TrainingRecord
+    from lastresort.train.files.run_folder import TrainingRecord
     from lastresort.train.settings import TrainingFile
 
 

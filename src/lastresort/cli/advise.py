@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from typer import Argument, Option
 
 from lastresort.app.terminal import print_note
-from lastresort.cli.options import TASK_SETTINGS, parse_settings
+from lastresort.cli.options import TASK_SETTINGS, parse_settings, split_pair
 from lastresort.errors import InputError
 
 
@@ -31,7 +30,8 @@ def advise_command(
     from lastresort.cli.console import show_document
     from lastresort.report.advice import advice_text
 
-    request = AdviceRequest(task, _pairs(facts), parse_settings(settings))
+    stated = [split_pair(fact, "--fact", "NAME=VALUE", "wrong=format") for fact in facts]
+    request = AdviceRequest(task, stated, parse_settings(settings))
     asks = ask or (task is None and not facts)
     if asks and not (sys.stdin is not None and sys.stdin.isatty()):
         raise InputError(
@@ -41,18 +41,6 @@ def advise_command(
         )
     ask_now = partial(ask_in_turn, read=read_line, say=print_note) if asks else None
     show_document(give_advice(request, ask_now).document, advice_text, as_json=as_json)
-
-
-def _pairs(facts: Sequence[str]) -> list[tuple[str, str]]:
-    pairs = []
-    for fact in facts:
-        name, equals, typed = fact.partition("=")
-        if not equals or not name.strip() or not typed.strip():
-            raise InputError(
-                f'"{fact}"', where="--fact", expected="NAME=VALUE", remedy="For example: --fact wrong=format"
-            )
-        pairs.append((name.strip(), typed))
-    return pairs
 
 
 def read_line(prompt: str) -> str | None:

@@ -7,7 +7,7 @@ import sys
 import typer
 from typer import Option
 
-from lastresort.cli import advise, chat, climb, gate, init, plan, runs, train, watch
+from lastresort.cli import advise, climb, gate, plan, runs, start, train
 from lastresort.version import __version__
 
 app = typer.Typer(
@@ -33,15 +33,16 @@ def root(
     """Shown by `lastresort --help`."""
 
 
-app.command("init")(init.init_command)
+app.command("demo")(start.demo_command)
+app.command("init")(start.init_command)
 app.command("climb", cls=climb.ClimbCommand)(climb.climb_command)
 app.command("advise")(advise.advise_command)
 app.command("plan")(plan.plan_command)
-app.command("watch")(watch.watch_command)
+app.command("watch")(runs.watch_command)
 app.command("report")(runs.report_command)
 app.command("gate")(gate.gate_command)
 app.command("recheck")(gate.recheck_command)
-app.command("chat")(chat.chat_command)
+app.command("chat")(runs.chat_command)
 app.command("train")(train.train_command)
 app.command("merge")(train.merge_command)
 app.command("export")(runs.export_command)

@@ -18,16 +18,16 @@ def parse_settings(settings: Sequence[str]) -> JsonObject:
     """`--set KEY=VALUE`: dotted keys and values, each read as it would be in the file."""
     from lastresort.spec.document import read_value
 
-    found: JsonObject = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        key = key.strip()
-        if not equals or not key:
-            raise InputError(
-                f'"{setting}"', where="--set", expected="KEY=VALUE", remedy="For example: --set split.seed=3"
-            )
-        found[key] = read_value(value, f"--set {key}")
-    return found
+    pairs = [split_pair(setting, "--set", "KEY=VALUE", "split.seed=3", may_be_empty=True) for setting in settings]
+    return {key: read_value(value, f"--set {key}") for key, value in pairs}
+
+
+def split_pair(text: str, option: str, form: str, example: str, *, may_be_empty: bool = False) -> tuple[str, str]:
+    """Name and value of `--option NAME=VALUE`. may_be_empty: the value."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip() or not (may_be_empty or value.strip()):
+        raise InputError(f'"{text}"', where=option, expected=form, remedy=f"For example: {option} {example}")
+    return name.strip(), value
 
 
 def names_a_task(word: str) -> bool:

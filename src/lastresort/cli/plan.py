@@ -84,9 +84,7 @@ def plan_command(
     show_document(found.document, plan_text, as_json=as_json, last_line=last_line)
 
 
-def env_command(
-    as_json: bool = Option(False, "--json", help="Print it as one JSON document on stdout."),
-) -> None:
+def env_command(as_json: bool = Option(False, "--json", help="Print it as one JSON document on stdout.")) -> None:
     """Show what this machine can train.
 
     Lists processor, memory, GPUs and packages.

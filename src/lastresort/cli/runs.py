@@ -1,9 +1,15 @@
-"""`lastresort report RUN` and `lastresort export RUN --to X`: what a run found, and its training as another framework's files."""
+"""The commands on a run: `lastresort report`, `export`, `watch` and `chat RUN`.
+
+What it found, its training as another framework's files, its ladder as it comes about, and a talk with the system that won.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from typer import Argument, Option
 
@@ -11,6 +17,12 @@ from lastresort.app.terminal import print_document, print_note, print_text
 from lastresort.errors import InputError
 from lastresort.interop.exporting import TARGETS
 from lastresort.ladder import trained_rungs
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from lastresort.app.watch import Snapshot
+    from lastresort.systems.running import Running
 
 
 def report_command(
@@ -68,3 +80,117 @@ def export_command(
     rows = counted(written.rows) + (f", {written.held_out} held out" if written.held_out else "")
     print_text(f"written: {written.folder} ({', '.join(written.files)}; {rows})")
     print_text("\n".join(f"run: {command}" for command in written.commands))
+
+
+def watch_command(run: Path = Argument(help="Folder of a run: running, stopped or finished.")) -> None:
+    """Follow a run and show its ladder as it grows. Ends with the run; interrupting it leaves the run alone."""
+    from lastresort.app.watch import follow
+
+    snapshots = follow(run)
+    last = _live(snapshots) if sys.stdout.isatty() else _lines(snapshots)
+    if last is not None and last.state == "stopped":
+        print_note("No process is running this climb. Resume it with `lastresort climb TASK --resume`.")
+
+
+def _lines(snapshots: Iterable[Snapshot]) -> Snapshot | None:
+    """A line an event, and one a stage."""
+    from lastresort.report.words.titles import line_of
+
+    last, label = None, ""
+    for last in snapshots:
+        for event in last.new:
+            if (line := line_of(event)) is not None:
+                print_text(line, flush=True)
+        if last.state == "running" and last.stage is not None and last.stage.label != label:
+            label = last.stage.label
+            print_text(f"{label} ...", flush=True)
+    return last
+
+
+def _live(snapshots: Iterable[Snapshot]) -> Snapshot | None:
+    """The ladder, redrawn in place, above what the run is at."""
+    from rich.live import Live
+
+    from lastresort.app.console import SafeConsole
+
+    last = None
+    with Live(console=SafeConsole(file=sys.stdout), auto_refresh=False) as live:
+        for last in snapshots:
+            live.update(_drawn(last), refresh=True)
+    return last
+
+
+def _drawn(sight: Snapshot) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    from lastresort.report.terminal import ladder_table
+    from lastresort.report.words.titles import stage_line
+
+    parts: list[RenderableType] = []
+    if sight.view is not None:
+        parts.append(ladder_table(sight.view))
+    if sight.state == "running" and sight.stage is not None:
+        parts.append(Text(stage_line(sight.stage), style="cyan"))
+    return Group(*parts)
+
+
+def chat_command(
+    run: Path = Argument(help="Folder of a finished run or of a saved system."),
+    once: str | None = Option(None, "--once", help="Answer this one input and exit."),
+    allow_held: bool = Option(False, "--allow-held", help="Also open a winner that the gate holds back."),
+) -> None:
+    """Talk to the winner of a run.
+
+    It answers exactly as it was measured, each input on its own.
+    """
+    from lastresort.systems.running import open_system
+
+    running = open_system(run, allow_held=allow_held)
+    if once is not None:
+        _say(running, once)
+        return
+    interactive = sys.stdin.isatty()
+    if interactive:
+        print_note(f"{running.system.name} on {running.system.model}. An empty line or Ctrl-D quits.")
+    for text in _inputs(interactive):
+        _say(running, text)
+
+
+def _inputs(interactive: bool) -> Iterator[str]:
+    """The lines of stdin that hold something; at a terminal an empty one ends them."""
+    while True:
+        if interactive:
+            print_note("> ", end="")
+        line = sys.stdin.readline()
+        text = line.strip()
+        if not line or (interactive and not text):
+            return
+        if text:
+            yield text
+
+
+def _say(running: Running, text: str) -> None:
+    """The answer on stdout as it grows, and on stderr the places of the passages that were read for it."""
+    from lastresort.types import Answer, Message
+
+    answers: list[Answer] = []
+    pieces = running.stream((Message("user", text),), on_answer=lambda _, answer: answers.append(answer))
+    for words in _in_words(pieces):
+        print_text(words, end="", flush=True)
+    print_text(flush=True)
+    for number, passage in enumerate(answers[0].passages, 1):
+        print_note(f"[{number}] {passage}")
+
+
+def _in_words(pieces: Iterator[str]) -> Iterator[str]:
+    """The same text cut after white space: a key or a control sequence is recognised only as a whole."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        whole = max(held.rfind(space) for space in " \n\t") + 1
+        if whole:
+            yield held[:whole]
+            held = held[whole:]
+    if held:
+        yield held

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lastresort.climb.prepare import BETA
 from lastresort.data.split import groups_of
 from lastresort.evals.evidence import judge_bar
-from lastresort.evals.executor import JobRefused, MeasureJob, Result
+from lastresort.evals.measure import JobRefused, MeasureJob, Result
 from lastresort.records.record import ItemScore, Measurement
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task

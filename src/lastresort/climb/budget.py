@@ -15,8 +15,8 @@ from lastresort.ladder import trains
 from lastresort.records.document import Statement
 from lastresort.records.events import BudgetSpent, RungPlanned, SystemFrozen
 from lastresort.records.record import Record
-from lastresort.records.skips import OverTime
-from lastresort.report.words.skips import of_skip
+from lastresort.records.rungs import OverTime
+from lastresort.report.words.rungs import of_skip
 from lastresort.rungs.rung import Rung, Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import StopRequest

@@ -44,8 +44,7 @@ from lastresort.records.record import Measurement, Record
 from lastresort.records.view import fold_of
 from lastresort.report.words import judge, retrieval
 from lastresort.rungs.rung import Workbench
-from lastresort.rungs.staleness import stale_weights
-from lastresort.rungs.supervised.sft import ADVISED_ROWS
+from lastresort.rungs.supervised.sft import ADVISED_ROWS, stale_weights
 from lastresort.spec.task import Task
 from lastresort.types import Example, Judgement
 

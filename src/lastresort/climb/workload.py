@@ -271,7 +271,7 @@ def machine_of(task: Task, model: str, prices: tuple[float | None, float | None]
     if model.startswith("scripted:"):
         return Machine(None, 1.0)
     from lastresort.hardware.environment import matrix_flops_per_s
-    from lastresort.models.precision import chosen_device, chosen_dtype, is_reduced
+    from lastresort.models.loading import chosen_device, chosen_dtype, is_reduced
 
     path = _weights(task, model)
     config = _config(path)

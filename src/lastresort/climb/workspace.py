@@ -14,7 +14,7 @@ from lastresort.records.events import ModelOpened
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.view import fold_of
-from lastresort.report.words.reuse import of_reuse
+from lastresort.report.words.data import of_reuse
 from lastresort.types import Example
 
 SHARED, LEDGER, RESPONSES = ".lastresort", "ledger.sqlite", "responses.sqlite"

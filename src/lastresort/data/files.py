@@ -172,6 +172,8 @@ def _kind(path: Path) -> tuple[str, bool]:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     packed = bool(suffixes) and suffixes[-1] == ".gz"
     kind = (suffixes[:-1] if packed else suffixes)[-1:]
+    if path.is_dir():
+        raise DataError("found a folder", where=str(path), expected=_KNOWN, remedy="Name a file.")
     if kind and (kind[0] in _TEXT_READERS or (kind[0] == ".parquet" and not packed)):
         return kind[0], packed
     raise DataError(
@@ -187,7 +189,7 @@ def _content(path: Path, packed: bool) -> bytes:
         content = path.read_bytes()
         return gzip.decompress(content) if packed else content
     except FileNotFoundError as error:
-        raise DataError("no such file", where=str(path), remedy="Check the path in the task file.") from error
+        raise DataError("no such file", where=str(path), remedy="Check the path.") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"found a broken gzip file ({error})", where=str(path), remedy="Write it again.") from error
     except OSError as error:

@@ -21,8 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lastresort.engine.attention import BY_NODE_ON_CPU, ByNode, ForestKernel, KeysValues
-from lastresort.engine.calls import Nodes
+from lastresort.engine.attention import BY_NODE_ON_CPU, ByNode, ForestKernel, KeysValues, Nodes
 from lastresort.engine.kernels import CudaEfficient, CudaFlash, Kernel, Products, merge
 from lastresort.engine.levels import ByLevel
 from lastresort.errors import ContractError

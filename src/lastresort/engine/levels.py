@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lastresort.engine.attention import KeysValues
-from lastresort.engine.calls import Nodes
+from lastresort.engine.attention import KeysValues, Nodes
 from lastresort.engine.kernels import CudaFlash, Kernel, merge, no_random_state, rows_whole
 from lastresort.errors import ContractError
 

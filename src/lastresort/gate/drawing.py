@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.duplicates import near_pairs, normalised
 from lastresort.errors import DataError
-from lastresort.gate.suites.strata import FACT
+from lastresort.gate.suites.general import FACT
 from lastresort.gate.suites.suite import SuiteItem
 
 

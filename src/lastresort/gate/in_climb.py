@@ -25,8 +25,7 @@ from lastresort.gate.run import GateSettings
 from lastresort.gate.sides import resolve_sides
 from lastresort.gate.target import first_items
 from lastresort.gate.verdict import Comparator, judge_target
-from lastresort.gate.verdict.decide import kept_out
-from lastresort.gate.verdict.repairable import CLIMB_ALPHA
+from lastresort.gate.verdict.decide import CLIMB_ALPHA, kept_out
 from lastresort.ladder import trains
 from lastresort.records.events import GateChosen, GateRun, gate_key
 from lastresort.records.gate import ClimbGate, TargetFound

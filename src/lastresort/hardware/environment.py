@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from lastresort.hardware.catalogue.cards import Card, card_of_driver
+from lastresort.hardware.cards import Card, card_of_driver
 from lastresort.hardware.memory import has_gpu, processor_memory_bytes
 from lastresort.types import JsonObject
 

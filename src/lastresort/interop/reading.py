@@ -13,7 +13,7 @@ import yaml
 from lastresort.data.formats.rows import compact_json
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.interop.exporting import TARGETS
-from lastresort.interop.imported import Framework, ImportedTraining, ImportRemark, RowSource
+from lastresort.interop.foreign_keys import Framework, ImportedTraining, ImportRemark, RowSource
 from lastresort.records.atomic import write_atomically
 from lastresort.spec.document import YamlDocument, read_text, with_overrides
 from lastresort.spec.paths import relative_name

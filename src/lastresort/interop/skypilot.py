@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 
 from lastresort.errors import InputError
-from lastresort.hardware.catalogue.cards import cards_named, known_prices
+from lastresort.hardware.cards import cards_named, known_prices
 from lastresort.hardware.find import find_shape
 from lastresort.hardware.plan.setup import Setup
 from lastresort.hardware.plan.time import Offer, offers

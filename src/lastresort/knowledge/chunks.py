@@ -16,6 +16,11 @@ from dataclasses import dataclass
 from lastresort.errors import ContractError
 from lastresort.knowledge.document import Block, BlockKind, Document
 
+LANGUAGES = (
+    "Arabic Danish Dutch English Finnish French German Greek Hungarian Italian Norwegian Portuguese Romanian Russian Spanish "
+    "Swedish Tamil Turkish none"
+).split()
+
 CHUNKER = 1  # raised whenever the same document would be cut differently
 SMALLEST_TOKENS = 16
 CountTokens = Callable[[str], int]

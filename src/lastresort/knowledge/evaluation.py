@@ -14,8 +14,8 @@ from difflib import get_close_matches
 from statistics import fmean
 
 from lastresort.errors import ContractError, DataError
-from lastresort.knowledge.reranker import Reranker
 from lastresort.knowledge.search import Mode, search_all
+from lastresort.knowledge.sentence_models import Reranker
 from lastresort.knowledge.store import Store, rows_where
 
 Relevant = Sequence[Collection[str]]

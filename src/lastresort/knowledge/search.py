@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from lastresort.errors import ContractError, DataError
 from lastresort.knowledge.chunks import Chunk
-from lastresort.knowledge.reranker import Reranker
+from lastresort.knowledge.sentence_models import Reranker
 from lastresort.knowledge.store import Store, chunks_by_row, table_errors
 
 _UNSPACED = re.compile(r"([\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")

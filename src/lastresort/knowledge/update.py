@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 from lastresort.errors import DataError
 from lastresort.knowledge.chunks import CHUNKER, Chunk, chunk_document
 from lastresort.knowledge.document import Document
-from lastresort.knowledge.manifest import write_manifest
 from lastresort.knowledge.reading import document_id, is_document
 from lastresort.knowledge.search import COLUMN, full_text_index, searchable
-from lastresort.knowledge.store import Store, any_of, rows_where, schema, table_errors
+from lastresort.knowledge.store import Store, any_of, rows_where, schema, table_errors, write_manifest
 from lastresort.records.atomic import LockHeld, locked
 from lastresort.types import Progress, SilentProgress
 

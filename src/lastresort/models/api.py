@@ -20,18 +20,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lastresort.errors import ContractError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.calls import RetryPolicy, TransientFailure, retry, run_concurrently
 from lastresort.models.endpoint import Endpoint, refuse_unencrypted_key
-from lastresort.models.protocol import OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens, sample_indices
-from lastresort.models.replies import (
+from lastresort.models.exchange import (
     AnswerPiece,
     CommandDenied,
     Reply,
+    Request,
+    RequestBuilder,
     error_of_status,
     read_denial,
     read_piece,
     read_reply,
     server_message,
+    unwrapped,
 )
-from lastresort.models.request import Request, RequestBuilder, unwrapped
+from lastresort.models.protocol import OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens, sample_indices
 from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding, JsonObject
 

@@ -1,4 +1,4 @@
-"""Load weights from a folder, a GGUF or a hub id, with or without an adapter, in a given precision.
+"""Load weights from a folder, a GGUF or a hub id, with or without an adapter, on the device and in the precision of this machine.
 
 Hashes of model files are cached, so that a start does not read gigabytes again.
 """
@@ -10,13 +10,14 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from lastresort.data.rendering import template_hash
 from lastresort.embedded import cache_folder, converted
 from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
+from lastresort.hardware.environment import made_by_amd
 from lastresort.libraries import (
     hub_failure,
     own_code_refused,
@@ -24,7 +25,6 @@ from lastresort.libraries import (
     quiet_transformers,
     without_length_warning,
 )
-from lastresort.models.precision import chosen_device, chosen_dtype
 from lastresort.models.quantized import (
     Quantize,
     import_bitsandbytes,
@@ -35,6 +35,43 @@ from lastresort.models.quantized import (
 )
 from lastresort.records.atomic import write_atomically
 from lastresort.types import JsonObject
+
+Precision = Literal["auto", "float32", "bfloat16", "float64"]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+def chosen_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def chosen_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """auto is bfloat16 if the GPU supports it or the processor is fast at it, else float32.
+
+    Raises TaskError for an unknown precision.
+    """
+    if precision == "auto":
+        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else processor_computes_bfloat16()
+        return torch.bfloat16 if fast else torch.float32
+    if precision not in DTYPES:
+        raise TaskError(
+            f'found "{precision}"', where="precision", expected=f"auto, {', '.join(DTYPES)}", remedy="Name one of them."
+        )
+    return DTYPES[precision]
+
+
+def is_reduced(dtype: torch.dtype) -> bool:
+    """Whether rounding is so coarse that an answer can depend on the rest of its batch."""
+    return torch.finfo(dtype).eps > torch.finfo(torch.float32).eps
+
+
+def processor_computes_bfloat16() -> bool:
+    """Whether bfloat16 matrix products are faster here than float32. With AMX tiles they are, without any bfloat16 instruction
+    never. AVX512-BF16 alone doubles the speed on AMD's Zen 4 and 5, and halves it on Intel Xeons whose tiles a virtual machine
+    hides. Decided by the vendor, not by timing, so that all processes of a run agree.
+    """
+    return torch.cpu._is_amx_tile_supported() or (torch.cpu._is_avx512_bf16_supported() and made_by_amd())
+
 
 _log = logging.getLogger("lastresort")
 _DECIDING = (".safetensors", ".json", ".jinja", ".model", ".txt")

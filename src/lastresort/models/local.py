@@ -23,8 +23,7 @@ from lastresort.errors import CandidateError, ContractError
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.hardware.plan.memory import answers_at_once
 from lastresort.models.constrained import Constraint, StreamedText, TokenTable, cut_at_stop, holds_stop
-from lastresort.models.loading import Loaded, load_local
-from lastresort.models.precision import is_reduced
+from lastresort.models.loading import Loaded, is_reduced, load_local
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.models.tokenizer import rendering_fingerprint
 from lastresort.stop import Stop

@@ -8,7 +8,7 @@ from typing import Literal
 from lastresort.records.decision_parts import Crossing, Currency
 from lastresort.records.document import Statement
 from lastresort.records.events import DriftMeasured
-from lastresort.records.skips import KnowledgeOutpacesTraining, Skip
+from lastresort.records.rungs import KnowledgeOutpacesTraining, Skip
 from lastresort.types import GateVerdict, Judgement, Outcome
 
 # What `goal: cost` weighs

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from lastresort.records.atomic import write_atomically
 from lastresort.records.document import Statement
@@ -25,10 +25,10 @@ from lastresort.report.decision import read_view, restore_decision
 from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.story import RungStory, Story, gather, spent_on_repairs
-from lastresort.report.words import break_even, drift, judge, retrieval, titles, wording
-from lastresort.report.words.watching import headline
+from lastresort.report.words import break_even, judge, retrieval, titles, training, wording
+from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import count
-from lastresort.train.watch.alarm import measured, summary, warning
+from lastresort.train.watch.kept import measured, summary, warning
 from lastresort.types import JsonObject
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 MOST_LINES = 12
 
 
-def labelled(body: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+def labelled(body: Mapping[str, object]) -> list[tuple[str, list[str]]]:
     """Each key with one or more lines of text; keys without content are left out."""
     return [(label(key), lines) for key, value in body.items() if (lines := _lines(value))]
 
@@ -49,7 +49,7 @@ def label(key: str) -> str:
     return str(key).replace("_", " ")
 
 
-def _lines(value: Any) -> list[str]:
+def _lines(value: object) -> list[str]:
     if isinstance(value, Mapping):
         flat = all(not isinstance(part, Mapping | list) for part in value.values())
         if flat:
@@ -63,7 +63,7 @@ def _lines(value: Any) -> list[str]:
     return [] if value is None or value == "" else [_plain(value)]
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -184,7 +184,7 @@ def _drift_title(rung: RungStory) -> str:
     """How the length of the chosen candidate's answers changed."""
     chosen = rung.entry.chosen if rung.entry else None
     found = next((one for one in rung.drifts if one.candidate == chosen), rung.drifts[0])
-    return drift.title(found.length)
+    return training.title(found.length)
 
 
 def _input(text: str) -> str:

@@ -9,7 +9,7 @@ from lastresort.report import comparison, repairs
 from lastresort.report import gate as gate_summary
 from lastresort.report.words import break_even, judge
 from lastresort.report.words.answer import line
-from lastresort.report.words.watching import headline
+from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import (
     NO_BREAK,
     count,

@@ -17,7 +17,7 @@ from lastresort.report.charts import gate as gate_chart
 from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.gate import finding, in_points
 from lastresort.report.html import style
-from lastresort.report.words.watching import headline
+from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import percent, state_of, verdict
 
 WIDTH, ROW, HEAD, FOOT = 760, 40, 22, 26

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from lastresort.records.decision_parts import RepairView
 from lastresort.report.gate import in_points
 from lastresort.report.words.wording import percent, rung_in_prose, stopped
-from lastresort.types import JsonObject
 
 Repairs = Sequence[RepairView]
 
 KINDS = {"scale": "scale", "fewer_epochs": "checkpoint at", "replay": "replay", "learning_rate": "learning rate"}
+
+
+@dataclass(frozen=True, slots=True)
+class RepairRow:
+    """A row of the table, as text. measures: points gained or lost, by name. frozen: it was tested."""
+
+    way: str
+    system: str
+    dev: str
+    measures: Mapping[str, str]
+    good: str
+    why: str
+    frozen: bool
 
 
 def finding(repairs: Repairs) -> str:
@@ -37,18 +50,18 @@ def about(repairs: Repairs) -> str:
     )
 
 
-def rows(repairs: Repairs) -> list[JsonObject]:
-    """The rows of the table, as text, in the order in which they were tried. measures: points won or lost, by name."""
+def rows(repairs: Repairs) -> list[RepairRow]:
+    """In the order in which they were tried."""
     return [
-        {
-            "way": way(repair),
-            "system": repair.system or "–",
-            "dev": "–" if repair.dev is None else percent(repair.dev.score),
-            "measures": {one.name: in_points(one.difference) or "–" for one in repair.measures},
-            "good": "good" if repair.good else "not good",
-            "why": stopped(repair.why),
-            "frozen": repair.frozen,
-        }
+        RepairRow(
+            way=way(repair),
+            system=repair.system or "–",
+            dev="–" if repair.dev is None else percent(repair.dev.score),
+            measures={one.name: in_points(one.difference) or "–" for one in repair.measures},
+            good="good" if repair.good else "not good",
+            why=stopped(repair.why),
+            frozen=repair.frozen,
+        )
         for repair in repairs
     ]
 

@@ -14,7 +14,7 @@ from lastresort.report import gate as gate_summary
 from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.charts.scale import Scale
 from lastresort.report.words import break_even, judge
-from lastresort.report.words.watching import headline
+from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import (
     MARKS,
     NO_BREAK,

@@ -14,7 +14,7 @@ from lastresort.models.open import open_model
 from lastresort.models.protocol import Model
 from lastresort.records.responses import ResponseCache
 from lastresort.systems.answerer import Answerer
-from lastresort.systems.lookup import KnownPassages, Lookup, Lookups, Passages
+from lastresort.systems.compose import KnownPassages, Lookup, Lookups, Passages
 from lastresort.systems.system import System
 
 

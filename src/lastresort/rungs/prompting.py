@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lastresort.records.skips import Skip
+from lastresort.records.rungs import Skip
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.race import REASONING_TOKENS, Race, stretches
 from lastresort.rungs.rung import Search, Workbench

@@ -13,11 +13,9 @@ from dataclasses import replace
 
 from lastresort.errors import CandidateError, DataError
 from lastresort.evals.evidence import Selection, choose, judge_bar, selection_bias_corrected
-from lastresort.evals.executor import JobRefused
-from lastresort.evals.measure import failures, mean_score
+from lastresort.evals.measure import JobRefused, failures, mean_score
 from lastresort.records.record import ItemScore
-from lastresort.records.searches import HalvedOnDev, NotTried, SearchFinding
-from lastresort.records.skips import NothingMeasured
+from lastresort.records.rungs import HalvedOnDev, NothingMeasured, NotTried, SearchFinding
 from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of
 from lastresort.systems.system import System
 from lastresort.types import Grammar, Judgement

@@ -10,23 +10,30 @@ from typing import Protocol, runtime_checkable
 
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.split import groups_of
-from lastresort.evals.executor import Executor, JobPlace, JobRefused, LocalExecutor, MeasureJob, Result, run_in_order
-from lastresort.evals.measure import mean_score
+from lastresort.evals.measure import (
+    Executor,
+    JobPlace,
+    JobRefused,
+    LocalExecutor,
+    MeasureJob,
+    Result,
+    mean_score,
+    run_in_order,
+)
 from lastresort.evals.scorers import Scorer
 from lastresort.hardware.plan.setup import Setup
 from lastresort.ladder import RUNGS
 from lastresort.models.protocol import Pay
 from lastresort.records.measurement import stretch_of_dev
 from lastresort.records.record import ItemScore, Measurement, Record
-from lastresort.records.searches import SearchFinding
-from lastresort.records.skips import Skip
+from lastresort.records.rungs import SearchFinding, Skip
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, Stop, StopRequest
 from lastresort.systems.answerer import Answerer
+from lastresort.systems.compose import Passages
 from lastresort.systems.files import FILE, save_system
-from lastresort.systems.lookup import Passages
 from lastresort.systems.system import System
 from lastresort.types import At, Example, Progress, nowhere
 

@@ -22,7 +22,7 @@ from lastresort.records.events import (
     TrainingReached,
 )
 from lastresort.records.record import ItemScore, Record
-from lastresort.records.searches import NotTried, SearchFinding
+from lastresort.records.rungs import NotTried, SearchFinding
 from lastresort.records.training import RecordedSettings, TrainedSteps
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import Search, Workbench, candidate_of
@@ -32,7 +32,7 @@ from lastresort.train.watch.kept import EarlyWarnings
 from lastresort.types import Grammar, LabelledProgress
 
 if TYPE_CHECKING:
-    from lastresort.hardware.plan.planned import PlannedTraining
+    from lastresort.hardware.plan.fit import PlannedTraining
     from lastresort.models.loading import Loaded
     from lastresort.train.files.memory import MemoryAdvice
     from lastresort.train.loop.loop import StepSeen
@@ -55,8 +55,7 @@ def settings_that_fit(
         return lowered_settings(settings, known.keys)
     if planned is None or free_bytes is None:
         return settings
-    from lastresort.hardware.plan.fit import gib
-    from lastresort.hardware.plan.planned import lowered
+    from lastresort.hardware.plan.fit import gib, lowered
 
     room = free_bytes + planned.loaded_bytes
     if planned.needed_bytes <= room:
@@ -77,7 +76,7 @@ def memory_advice(
     """What to tell a run that ran out of memory. Its new limits are recorded for a resumed climb."""
 
     def advise() -> MemoryAdvice:
-        from lastresort.hardware.plan.planned import lowered
+        from lastresort.hardware.plan.fit import lowered
         from lastresort.train.files.memory import MemoryAdvice, Room
 
         if planned is None:

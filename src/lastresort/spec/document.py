@@ -32,6 +32,7 @@ class FileKind:
     line: str
 
 
+DATA_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"})
 TASK = FileKind("task file", "a task", "Write at least task, about, examples, score and bar.", "bar: 0.85")
 LARGEST_BYTES = 4 * 2**20
 _BINARY_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK": "a zip archive", b"\x1f\x8b": "gzip"}
@@ -121,6 +122,10 @@ class YamlDocument:
 def read_document(path: Path, kind: FileKind = TASK) -> YamlDocument:
     """Read one task file, or a file of another kind. Raises TaskError for all that is not a mapping in UTF-8 YAML."""
     name = str(path)
+    if kind is TASK and path.suffix.lower() in DATA_SUFFIXES and path.is_file():
+        raise TaskError(
+            "found a data file", where=name, expected="a task file", remedy=f"`lastresort init {name}` drafts one."
+        )
     text = read_text(path, kind)
     try:
         node = yaml.compose(text, Loader=_Loader)

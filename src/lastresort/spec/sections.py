@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
 from pydantic.json_schema import JsonSchemaValue
 
-from lastresort.knowledge.chunks import SMALLEST_TOKENS
-from lastresort.knowledge.manifest import LANGUAGES
+from lastresort.knowledge.chunks import LANGUAGES, SMALLEST_TOKENS
 from lastresort.spec.paths import FilePath, ModelName, existing_path, relative_name
 from lastresort.spec.values import (
     NumberBounds,

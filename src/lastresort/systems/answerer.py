@@ -11,8 +11,7 @@ from lastresort.errors import ContractError, DataError
 from lastresort.knowledge.chunks import Chunk
 from lastresort.models.protocol import Model, OnAnswer, Prompt
 from lastresort.stop import Stop, check
-from lastresort.systems.compose import compose, extract
-from lastresort.systems.lookup import Lookup, Lookups
+from lastresort.systems.compose import Lookup, Lookups, compose, extract
 from lastresort.systems.system import Shot, System
 from lastresort.types import Answer, Message
 

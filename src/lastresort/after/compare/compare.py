@@ -36,12 +36,12 @@ from lastresort.records.events import (
 )
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Measurement
-from lastresort.report.words.skips import clause
+from lastresort.report.words.rungs import clause
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, answering, training
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.training import raced_beyond
 from lastresort.stop import check
-from lastresort.synthesis.replay import replay_rows
+from lastresort.synthesis import replay_rows
 from lastresort.systems.system import System
 
 

@@ -16,7 +16,7 @@ from lastresort.ladder import COMPARED_RUNG
 from lastresort.models.open import parameter_count
 from lastresort.records.events import WaysChosen, way_key
 from lastresort.records.record import Record
-from lastresort.report.words.skips import clause
+from lastresort.report.words.rungs import clause
 from lastresort.report.words.wording import listed
 from lastresort.rungs.rung import find_rung
 from lastresort.rungs.supervised.full import too_large

@@ -1,4 +1,9 @@
-"""A finished run, read back: its task, its frozen test items, the system that won and what it answered."""
+"""A finished run, read back: its task, its frozen test items, the system that won and what it answered.
+
+Also how often its test set has been looked at since the climb, and what error each look may make. A test set that is used again
+and again will say yes by chance one day. All rechecks of a run share one error, separate from the climb's: look k has
+1/(k (k+1)) of it, which adds up to the whole over all k.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +14,22 @@ from typing import Any
 
 from lastresort.climb.bar_test import order_of_test
 from lastresort.climb.identity import task_file_of
-from lastresort.climb.prepare import PreparedTask, prepare
+from lastresort.climb.prepare import BETA, PreparedTask, prepare
 from lastresort.errors import DataError, TaskError
+from lastresort.evals.evidence import smallest_deciding_test
 from lastresort.ladder import RUNGS, trains
 from lastresort.records.decision import RunView
-from lastresort.records.events import FilesRead, TaskRead
+from lastresort.records.events import FilesRead, RecheckCounted, TaskRead
 from lastresort.records.measurement import BarTest, ItemScore
 from lastresort.records.record import Record
 from lastresort.report.decision import decision_in
+from lastresort.report.recheck import TestLook
 from lastresort.spec.document import YamlDocument
 from lastresort.spec.task import Task, task_of
 from lastresort.systems.files import load_system
 from lastresort.systems.running import load_winner
 from lastresort.systems.system import System
-from lastresort.types import Example
+from lastresort.types import Example, Unit
 
 _UNUSED = ("path", "preferences", "reward", "knowledge")  # which no recheck reads, so what they name may be gone
 
@@ -156,3 +163,49 @@ def _other_version(run: Path, found: str) -> DataError:
         expected="a run of this version",
         remedy="Another version of lastresort wrote it: climb again.",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class RecheckNumber:
+    """number: of the recheck among all of its run. look: of those among them that test systems against the bar, else None."""
+
+    number: int
+    look: int | None
+
+
+def look_of(number: int, systems: int, confidence: float) -> TestLook:
+    """The error of this look and of each of its systems."""
+    budget = round(1 - confidence, 12)
+    alpha = budget / (number * (number + 1))
+    return TestLook(number=number, systems=systems, alpha=alpha, each=alpha / systems, budget=budget)
+
+
+def check_size(look: TestLook, n: int, *, bar: float, binary: bool, unit: Unit) -> None:
+    """Raises DataError where not even a perfect score on n items (or groups) could show at this error rate that the bar is met."""
+    smallest = smallest_deciding_test(bar, look.each, BETA, binary=binary)
+    if n < smallest:
+        raise DataError(
+            f"a test set of {n} {unit}s: at the error rate of {look.each:.2g} that is left for look {look.number} since the climb, "
+            f"not even a perfect score shows that the bar of {bar:g} is met",
+            expected=f"at least {smallest} {unit}s, or fewer looks",
+            remedy="The test set is worn out: climb again with fresh items.",
+        )
+
+
+def earlier_number(record: Record, key: str) -> RecheckNumber | None:
+    """Of the recheck that asked the same question before, None where there is none."""
+    counted = record.last(RecheckCounted, key)
+    return None if counted is None else RecheckNumber(counted.number, counted.look)
+
+
+def next_number(record: Record, *, looks: bool) -> RecheckNumber:
+    """looks: whether the next recheck tests systems against the bar."""
+    before = record.all(RecheckCounted)
+    seen = sum(counted.look is not None for counted in before)
+    return RecheckNumber(len(before) + 1, seen + 1 if looks else None)
+
+
+def count(record: Record, key: str, found: RecheckNumber, what: str) -> None:
+    """Count a recheck before it sees an answer: one that is stopped has looked, too. The same question counts once."""
+    if record.last(RecheckCounted, key) is None:
+        record.append(RecheckCounted(question=key, number=found.number, look=found.look, what=what))

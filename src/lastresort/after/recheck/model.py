@@ -1,4 +1,7 @@
-"""Test a newer model, or a new prompt, on the frozen test set of a run, by the prompts that the run chose for its own model."""
+"""Test a newer model, or a new prompt, on the frozen test set of a run, by the prompts that the run chose for its own model.
+
+The answer (is the tuned model still needed?) follows from the verdicts on these prompts alone.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,123 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from lastresort.after.recheck import looks
-from lastresort.after.recheck.answer import compare, overall, verdict_of
-from lastresort.after.recheck.designs import Design, Replacement, designs, fitting
-from lastresort.after.recheck.finished import FinishedRun
-from lastresort.after.recheck.looks import RecheckNumber
-from lastresort.after.recheck.models import RecheckModels, cost_of, prompt_tokens
+from lastresort.after.recheck.finished import (
+    FinishedRun,
+    RecheckNumber,
+    check_size,
+    count,
+    earlier_number,
+    look_of,
+    next_number,
+)
+from lastresort.after.recheck.models import Design, RecheckModels, Replacement, cost_of, designs, fitting, prompt_tokens
 from lastresort.climb.bar_test import judge_so_far
 from lastresort.data.split import groups_of
 from lastresort.errors import CandidateError
+from lastresort.evals.evidence import better
+from lastresort.ladder import trains
 from lastresort.records.events import RungGivenUp
 from lastresort.records.measurement import BarTest, ItemScore
-from lastresort.report.recheck import DroppedPrompt, RecheckFindings, ReplacementAsked, RunWinner, SystemTried, TestLook
+from lastresort.report.recheck import (
+    ComparedWithWinner,
+    DroppedPrompt,
+    RecheckFindings,
+    ReplacementAsked,
+    RunWinner,
+    SystemTried,
+    TestLook,
+    Verdict,
+)
 from lastresort.report.words import recheck as words
 from lastresort.report.words.wording import counted
 from lastresort.rungs.open_models import OpenModels
 from lastresort.systems.files import as_dict
-from lastresort.types import Judgement, Progress
+from lastresort.types import Judgement, Outcome, Progress
+
+ROUNDING = 1e-9
+
+
+def compare(
+    winner: Sequence[float],
+    scores: Sequence[float],
+    *,
+    n_items: int,
+    groups: Sequence[str] | None,
+    binary: bool,
+    confidence: float,
+    seed: int,
+) -> ComparedWithWinner | None:
+    """Item by item: a test where both answered the whole test set, a description where one stopped.
+
+    winner, scores: of the first items of the test set in its order. n_items: of all. groups: the label of each of all.
+    None where no item was answered by both.
+    """
+    n = min(len(winner), len(scores))
+    if not n:
+        return None
+    old, now = list(winner[:n]), list(scores[:n])
+    if n < n_items:
+        before, after = sum(old) / n, sum(now) / n
+        return ComparedWithWinner(
+            n=n,
+            unit="item",
+            whole=False,
+            winner_score=before,
+            score=after,
+            difference=_rounded(after - before),
+            confidence=confidence,
+        )
+    found = better(old, now, binary=binary, groups=groups, seed=seed, confidence=confidence)
+    return ComparedWithWinner(
+        n=found.n,
+        unit="item" if groups is None else "group",
+        whole=True,
+        winner_score=_mean(old, groups),
+        score=_mean(now, groups),
+        difference=_rounded(found.difference),
+        confidence=confidence,
+        interval=found.interval,
+        p_better=found.p,
+        p_worse=better(now, old, binary=binary, groups=groups, seed=seed, confidence=confidence).p,
+    )
+
+
+def _mean(scores: Sequence[float], groups: Sequence[str] | None) -> float:
+    """Of the items, or of the groups by their means."""
+    if groups is None:
+        return sum(scores) / len(scores)
+    parts: dict[str, list[float]] = {}
+    for score, group in zip(scores, groups, strict=True):
+        parts.setdefault(group, []).append(score)
+    return sum(sum(part) / len(part) for part in parts.values()) / len(parts)
+
+
+def _rounded(difference: float) -> float:
+    return 0.0 if abs(difference) < ROUNDING else difference
+
+
+def overall(tried: Sequence[SystemTried]) -> tuple[Outcome, SystemTried]:
+    """MET where one is, NOT_MET where all are; and the system that decides it."""
+    best = max(tried, key=lambda one: one.test.score)
+    met = next((one for one in tried if one.test.verdict == "MET"), None)
+    if met is not None:
+        return "MET", met
+    undecided = [one for one in tried if one.test.verdict == "UNDECIDED"]
+    if undecided:
+        return "UNDECIDED", max(undecided, key=lambda one: one.test.score)
+    return "NOT_MET", best
+
+
+def verdict_of(outcome: Outcome, winner: RunWinner | None) -> tuple[Verdict, bool | None]:
+    """With whether the answer is yes, None where it is open. A tuned model is needed as long as no prompt meets the bar; where none
+    won, the question is whether what is new meets the bar.
+    """
+    if outcome == "UNDECIDED":
+        return "CANNOT_TELL", None
+    met = outcome == "MET"
+    if winner is not None and trains(winner.rung):
+        return ("NO_LONGER_NEEDED", False) if met else ("STILL_NEEDED", True)
+    return ("MEETS_BAR", True) if met else ("BELOW_BAR", False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +192,18 @@ def _count(
     systems = [replace(design.system, fingerprint="", rendering="", precision="") for design in found]
     what = [fingerprint, *(as_dict(system) for system in systems)]
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-    number = looks.earlier_number(finished.record, key) or looks.next_number(finished.record, looks=True)
+    number = earlier_number(finished.record, key) or next_number(finished.record, looks=True)
     assert number.look is not None, "a recheck of a model is a look"
-    look = looks.look_of(number.look, len(found), finished.task.confidence)
+    look = look_of(number.look, len(found), finished.task.confidence)
     grouped = groups_of(finished.order) is not None
-    looks.check_size(
+    check_size(
         look,
         finished.prepared.n_units,
         bar=finished.task.bar,
         binary=finished.prepared.scorer.binary and not grouped,
         unit="group" if grouped else "item",
     )
-    looks.count(finished.record, key, number, new.subject)
+    count(finished.record, key, number, new.subject)
     return number, look
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lastresort.after.recheck.designs import Replacement
 from lastresort.after.recheck.documents import recheck_documents
 from lastresort.after.recheck.finished import FinishedRun, open_finished
 from lastresort.after.recheck.model import recheck_model
-from lastresort.after.recheck.models import RecheckModels
+from lastresort.after.recheck.models import RecheckModels, Replacement
 from lastresort.climb.workspace import RESPONSES, count_use, run_lock, shared_folder, with_rerun_remedy
 from lastresort.errors import StoppedError
 from lastresort.records.document import ReuseView

@@ -18,7 +18,7 @@ from lastresort.gate.plans import SuitePlan
 from lastresort.gate.run import AskedBase, GateRunner, GateSettings, judge_suites
 from lastresort.gate.sides import GateSides, refuse_other_rendering, resolve_sides
 from lastresort.gate.suite_table import suite_inputs, suite_plans
-from lastresort.gate.verdict.repairable import CLIMB_ALPHA, RepairNeed
+from lastresort.gate.verdict.decide import CLIMB_ALPHA, RepairNeed
 from lastresort.records.decision_parts import RepairMeasure
 from lastresort.records.events import RepairTried
 from lastresort.records.gate import GENERAL, WORTH, GateSpent, SuiteFound

@@ -24,7 +24,7 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.errors import CandidateError
 from lastresort.evals.measure import mean_score
 from lastresort.gate.in_climb import best_prompt, gating_of, recorded_gate, run_second_gate
-from lastresort.gate.verdict.repairable import UNTRAINED, Kind, RepairNeed, repairs_after
+from lastresort.gate.verdict.decide import UNTRAINED, Kind, RepairNeed, repairs_after
 from lastresort.records.decision_parts import RepairView
 from lastresort.records.events import (
     RepairPostponed,
@@ -40,7 +40,7 @@ from lastresort.records.reasons import RepairsTried
 from lastresort.records.record import ItemScore
 from lastresort.records.view import fold_of
 from lastresort.report.words.answer import line, of_reason
-from lastresort.report.words.skips import clause
+from lastresort.report.words.rungs import clause
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.rungs.supervised.milder import RepeatableTraining, Retrainable, scale_system, training_of
 from lastresort.rungs.tuning import constrain, on_dev

@@ -30,14 +30,19 @@ class RowShape:
 
 
 def output_text(row: RawRow, key: str) -> str:
-    """The answer as text: text stays, all else becomes compact JSON. Raises DataError where it is missing or empty."""
+    """The answer as text: text stays, all else becomes compact JSON. Spaces around a cell of a table are nobody's answer.
+
+    Raises DataError where it is missing or empty.
+    """
     value = row.values.get(key)
     if key not in row.values or value is None or (isinstance(value, str) and not value.strip()):
         found = kind_of(value) if key in row.values else "nothing"
         raise DataError(
             f"found {found}", where=row.at(key), expected="an answer", remedy="Fill it in or remove the row."
         )
-    return value if isinstance(value, str) else compact_json(value, row.at(key))
+    if not isinstance(value, str):
+        return compact_json(value, row.at(key))
+    return value.strip() if row.in_table else value
 
 
 def input_text(row: RawRow, key: str) -> str:

@@ -5,8 +5,7 @@ from typing import Any
 
 from lastresort.data.answer_schema import schema_validator, violation
 from lastresort.data.formats.rows import is_json, parse_json
-from lastresort.evals.scorers.forms import choice, chosen, final_number, number
-from lastresort.evals.scorers.json_scorers import json_exact, json_fields, json_valid
+from lastresort.evals.scorers.forms import choice, chosen, final_number, json_exact, json_fields, json_valid, number
 from lastresort.evals.scorers.judge import PARAMETERS as JUDGE_PARAMETERS
 from lastresort.evals.scorers.judge import judge
 from lastresort.evals.scorers.python_file import python

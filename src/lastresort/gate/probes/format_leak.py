@@ -15,11 +15,18 @@ from random import Random
 
 from lastresort.data.wording import entries, filled, how_many, shuffled
 from lastresort.errors import ContractError
-from lastresort.evals.forms import begins_with_form, has_form, is_forced, is_free_text, is_one_sentence, is_prose
+from lastresort.evals.scorers.forms import (
+    begins_with_form,
+    has_form,
+    is_forced,
+    is_free_text,
+    is_one_sentence,
+    is_prose,
+)
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.evals.scorers.text import words
 from lastresort.gate.probes.sycophancy import Proportion
-from lastresort.gate.suites.strata import FACT
+from lastresort.gate.suites.general import FACT
 from lastresort.gate.suites.suite import (
     ItemTranscripts,
     Question,

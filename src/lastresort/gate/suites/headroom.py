@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lastresort.errors import ContractError
-from lastresort.gate.suites.strata import CONSTRAINTS, Stratum
+from lastresort.gate.suites.general import CONSTRAINTS, Stratum
 
 CONFIDENCE = 0.95
 FEWEST_FAMILIES = 4

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lastresort.hardware.catalogue.cards import PriceKind
+from lastresort.hardware.cards import PriceKind
 from lastresort.hardware.plan.memory import Kind, Memory
 from lastresort.hardware.plan.setup import Learning, Method, Sharing
 from lastresort.records.document import Count, JsonDocument

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-from lastresort.hardware.catalogue.cards import Card, Price, known_cards
-from lastresort.hardware.catalogue.models import known_models, shape_named
+from lastresort.hardware.cards import Card, Price, known_cards
+from lastresort.hardware.find import known_models, shape_named
 from lastresort.hardware.plan.document import (
     AS_ASKED,
     CardOffer,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lastresort.errors import InputError
-from lastresort.hardware.catalogue.cards import Card
+from lastresort.hardware.cards import Card
 
 Method = Literal["full", "lora", "qlora"]
 Learning = Literal["sft", "dpo", "grpo"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lastresort.hardware.catalogue.cards import Price, cards_of_size, known_cards
+from lastresort.hardware.cards import Price, cards_of_size, known_cards
 from lastresort.hardware.plan.fit import beyond_our_trainer, fit
 from lastresort.hardware.plan.memory import weight_bytes
 from lastresort.hardware.plan.setup import Cards, Method, Setup

@@ -14,11 +14,10 @@ from lastresort.embedded import embedded_folder
 from lastresort.errors import LastresortError
 from lastresort.interop.axolotl.entries import IDLE, places_of, source_of
 from lastresort.interop.axolotl.groups import prompt_reader
+from lastresort.interop.axolotl.keys import ObjectiveChoice
 from lastresort.interop.axolotl.markup import MARKUPS, Markup, text_of
-from lastresort.interop.axolotl.objective import ObjectiveChoice
 from lastresort.interop.axolotl.types import Reader, TypeContext, prompt_as_it_is, reader_of
-from lastresort.interop.foreign_keys import ForeignKeys
-from lastresort.interop.imported import RowSource
+from lastresort.interop.foreign_keys import ForeignKeys, RowSource
 from lastresort.spec.values import describe
 from lastresort.types import JsonObject
 

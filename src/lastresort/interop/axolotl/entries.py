@@ -12,8 +12,7 @@ from lastresort.data.files import read_lines, read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError
 from lastresort.interop.axolotl.types import Read
-from lastresort.interop.foreign_keys import ForeignKeys, existing_path
-from lastresort.interop.imported import RowSource, hub_rows
+from lastresort.interop.foreign_keys import ForeignKeys, RowSource, existing_path, hub_rows
 from lastresort.types import JsonObject
 
 KINDS = ("json", "csv", "parquet", "arrow", "text")

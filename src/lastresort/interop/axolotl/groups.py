@@ -14,8 +14,7 @@ from typing import Any
 
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, TaskError
-from lastresort.interop.axolotl.keys import note_trl_keys
-from lastresort.interop.axolotl.objective import beta
+from lastresort.interop.axolotl.keys import beta, note_trl_keys
 from lastresort.interop.foreign_keys import ForeignKeys, existing_path
 from lastresort.spec.values import NumberBounds
 from lastresort.types import JsonObject

@@ -10,18 +10,17 @@ from typing import Any
 
 from lastresort.interop.axolotl.data import TemplateModel, is_text, model_template, rendered_by, sources
 from lastresort.interop.axolotl.groups import group_keys
-from lastresort.interop.axolotl.keys import check_contradictions, note_other_keys
-from lastresort.interop.axolotl.objective import ObjectiveChoice, chosen_objective
+from lastresort.interop.axolotl.keys import ObjectiveChoice, check_contradictions, chosen_objective, note_other_keys
 from lastresort.interop.axolotl.trainer import batch_of, held_out_share, row_keys, text_row_tokens, trainer_keys
 from lastresort.interop.foreign_keys import (
     NOT_IN_4_BITS,
     ForeignKeys,
+    ImportedTraining,
     existing_path,
     lora_dropout,
     output_path,
     quantized_base,
 )
-from lastresort.interop.imported import ImportedTraining
 from lastresort.spec.values import NumberBounds, listed
 from lastresort.types import JsonObject
 

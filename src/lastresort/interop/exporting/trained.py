@@ -18,8 +18,7 @@ from lastresort.models.tokenizer import tokenizer_on_disk
 from lastresort.spec.document import YamlDocument
 from lastresort.spec.training import load_training, training_of
 from lastresort.train.files.items import TEXT_ROW_TOKENS
-from lastresort.train.files.record import RECORD
-from lastresort.train.files.run_folder import IMPORTED
+from lastresort.train.files.run_folder import IMPORTED, RECORD
 from lastresort.train.settings import TrainingFile
 from lastresort.types import JsonObject
 

@@ -11,10 +11,9 @@ from typing import TypeVar
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, TaskError
-from lastresort.interop.foreign_keys import ForeignKeys
-from lastresort.interop.imported import hub_rows
-from lastresort.interop.llamafactory.dataset_info import Columns, DataSetEntry, DataSetInfo, entry_of
-from lastresort.interop.llamafactory.objective import Stage
+from lastresort.interop.foreign_keys import ForeignKeys, hub_rows
+from lastresort.interop.llamafactory.dataset_info import DataSetEntry, DataSetInfo, RowColumns, entry_of
+from lastresort.interop.llamafactory.keys import Stage
 from lastresort.interop.llamafactory.turns import AlignedRow, DroppedRow, align
 
 Row = TypeVar("Row")
@@ -166,11 +165,11 @@ def _refuse_absent_columns(entry: DataSetEntry, stage: Stage, rows: Sequence[Raw
     """A column that no row has is a misspelt name."""
     used = {"messages", "system", "tools", "chosen", "rejected", "kto_tag"}
     if entry.formatting == "alpaca":
-        used = {field.name for field in fields(Columns)} - {"messages"}
+        used = {field.name for field in fields(RowColumns)} - {"messages"}
         used -= {"response"} if entry.ranking else set()
     used -= _UNUSED_IN_TEXT if stage == "pt" else set()
     present = {name for row in rows for name in row.values}
-    for field in fields(Columns):
+    for field in fields(RowColumns):
         column = getattr(entry.columns, field.name)
         if field.name not in used or column is None or column in present or column.lower() in present:
             continue

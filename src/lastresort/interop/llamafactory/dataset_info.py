@@ -41,7 +41,7 @@ _MEDIA = ("images", "videos", "audios")
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class RowColumns:
     prompt: str | None = "instruction"
     query: str | None = "input"
     response: str | None = "output"
@@ -68,7 +68,7 @@ class Tags:
     system_tag: str | None = "system"
 
 
-Group = TypeVar("Group", Columns, Tags)
+Group = TypeVar("Group", RowColumns, Tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class DataSetEntry:
     formatting: Formatting = "alpaca"
     ranking: bool = False
     num_samples: int | None = None
-    columns: Columns = Columns()
+    columns: RowColumns = RowColumns()
     tags: Tags = Tags()
 
 
@@ -151,7 +151,7 @@ def entry_of(info: DataSetInfo, name: str) -> DataSetEntry:
     value = _mapping(info.entries[name], where)
     _refuse_unknown(value, _KNOWN, where)
     entry = ForeignKeys(value, where)
-    columns = _named(Columns(), entry, "columns")
+    columns = _named(RowColumns(), entry, "columns")
     for media in _MEDIA:
         if getattr(columns, media):
             entry.refuse("columns", media, expected="text, since nothing else is trained", remedy="Leave it out.")

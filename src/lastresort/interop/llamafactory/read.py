@@ -1,25 +1,182 @@
 """A training file of LLaMA-Factory, by meaning, as our own: its keys, its data sets, and remarks on what differs.
 
-Keys, defaults and meanings are those of the released package (0.9.5).
+Keys, defaults and meanings are those of the released package (0.9.5). The keys of transformers' Trainer are read here too: epochs,
+batch, rate, schedule, optimizer, and evaluation.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lastresort.interop.foreign_keys import ForeignKeys, output_path
-from lastresort.interop.imported import ImportedTraining, RowSource
+from lastresort.interop.foreign_keys import (
+    PAGED_8BIT,
+    ForeignKeys,
+    ImportedTraining,
+    RowSource,
+    clip_norm,
+    few_bits,
+    lora_plus,
+    output_path,
+)
 from lastresort.interop.llamafactory.data_sets import NamedRows, read_data_sets
 from lastresort.interop.llamafactory.dataset_info import read_info
-from lastresort.interop.llamafactory.keys import note_other_keys, refuse_other_trainings
-from lastresort.interop.llamafactory.method import model_keys
-from lastresort.interop.llamafactory.objective import Stage, objective_of, read_stage
+from lastresort.interop.llamafactory.keys import (
+    Stage,
+    model_keys,
+    note_other_keys,
+    objective_of,
+    read_stage,
+    refuse_other_trainings,
+)
 from lastresort.interop.llamafactory.rendering import Rendering, rendering_of
 from lastresort.interop.llamafactory.rows import written_row
-from lastresort.interop.llamafactory.trainer import held_out_share, length_keys, note_evaluation, trainer_keys
+from lastresort.spec.values import NumberBounds, listed
 from lastresort.types import JsonObject
+
+_RATE, _DECAY = NumberBounds(above=0, at_most=1), NumberBounds(at_least=0, below=1)
+_SCHEDULES = {
+    "linear": "linear",
+    "cosine": "cosine",
+    "constant": "constant",
+    "constant_with_warmup": "constant",
+    "cosine_with_restarts": "cosine",
+    "polynomial": "linear",
+}
+_ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_apex_fused", "paged_adamw", "paged_adamw_32bit")
+_ADAMW_8BIT = ("adamw_8bit", "adamw_bnb_8bit")
+_TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+
+
+def trainer_keys(given: ForeignKeys, *, full: bool) -> JsonObject:
+    """All but epochs and max_steps, which need the number of rows. full: whether all weights are trained."""
+    schedule = _schedule(given)
+    return {
+        "learning_rate": given.number("learning_rate", 5e-5, _RATE),
+        "batch_size": given.count("per_device_train_batch_size", 8, least=1)
+        * given.count("gradient_accumulation_steps", 1, least=1),
+        "schedule": _SCHEDULES[schedule],
+        "warmup": _warmup(given, schedule),
+        "weight_decay": given.number("weight_decay", 0.0, _DECAY),
+        "max_grad_norm": clip_norm(given),
+        **lora_plus(given, full=full),
+        "optimizer": _optimizer(given, full),
+        "checkpointing": _checkpointing(given),
+        "seed": given.count("seed", 42),
+    } | _track(given)
+
+
+def _schedule(given: ForeignKeys) -> str:
+    schedule = given.choice("lr_scheduler_type", tuple(_SCHEDULES), "linear")
+    if schedule == "polynomial":
+        given.note_difference("lr_scheduler_type", "polynomial is linear to 0 here. There it ends at 1e-7.")
+    return schedule
+
+
+def _warmup(given: ForeignKeys, schedule: str) -> float | int:
+    """warmup_steps goes before warmup_ratio, and below 1 is a share."""
+    steps = given.number("warmup_steps", 0, NumberBounds(at_least=0))
+    share = given.number("warmup_ratio", 0.0, NumberBounds(at_least=0, below=1))
+    if schedule == "constant" and (steps or share):
+        given.note_trap(
+            "warmup_steps" if steps else "warmup_ratio",
+            "lr_scheduler_type: constant has no warm-up in LLaMA-Factory, nor here. Write constant_with_warmup.",
+        )
+        return 0
+    if steps >= 1:
+        return math.ceil(steps)
+    return steps or share
+
+
+def _optimizer(given: ForeignKeys, full: bool) -> str:
+    name = str(given.any("optim", "adamw_torch")).strip()
+    if name in _ADAMW:
+        return "adamw"
+    if name == PAGED_8BIT:
+        return PAGED_8BIT
+    if name in _ADAMW_8BIT:
+        return few_bits(given, "optim", name, full=full)
+    return given.refuse(
+        "optim", f'"{name}"', expected="AdamW in one of its forms, or paged_adamw_8bit", remedy="Write adamw_torch."
+    )
+
+
+def _checkpointing(given: ForeignKeys) -> bool:
+    off = given.flag("disable_gradient_checkpointing")
+    if given.any("gradient_checkpointing") is False and not off:
+        given.note_trap(
+            "gradient_checkpointing",
+            "gradient_checkpointing: false has no effect in LLaMA-Factory, nor here. Write disable_gradient_checkpointing: true.",
+        )
+    return not off
+
+
+def _track(given: ForeignKeys) -> JsonObject:
+    names = [name for name in given.names("report_to") if name != "none"]
+    if others := [name for name in names if name not in _TRACKERS]:
+        given.note_ignored("report_to", f"report_to is ignored for {listed(others)}: nothing is written there.")
+    ours = [name for name in names if name in _TRACKERS]
+    return {"track": ours} if ours else {}
+
+
+def length_keys(given: ForeignKeys, stage: Stage, rows: int, batch_size: int) -> JsonObject:
+    """epochs, and max_steps where it ends within them. rows: to train on; of plain text the steps are not known yet.
+
+    max_steps overrides num_train_epochs, and repeats the data as often as it needs.
+    """
+    epochs = given.number("num_train_epochs", 3.0, NumberBounds(above=0))
+    steps = int(given.number("max_steps", -1, NumberBounds(whole=True)))
+    an_epoch = math.ceil(rows / batch_size)
+    if steps > 0:
+        # An epoch of text has at least one step.
+        return {"max_steps": steps, "epochs": steps if stage == "pt" else math.ceil(steps / an_epoch)}
+    if epochs.is_integer():
+        return {"epochs": int(epochs)}
+    if stage == "pt":
+        given.refuse(
+            "num_train_epochs",
+            f"{epochs:g}",
+            expected="a whole number, since the steps of plain text are counted only once it is in tokens",
+            remedy="Write a whole number, or max_steps.",
+        )
+    return {"epochs": math.ceil(epochs), "max_steps": math.ceil(epochs * an_epoch)}
+
+
+def held_out_share(given: ForeignKeys) -> float | int | None:
+    """val_size as a share or a count, None without. Raises TaskError beside eval_dataset."""
+    size = given.number("val_size", 0.0, NumberBounds(at_least=0))
+    if size and given.any("eval_dataset") is not None:
+        given.refuse("val_size", f"{size:g} beside eval_dataset", expected="one of them", remedy="Remove one.")
+    return (int(size) if size >= 1 else size) or None
+
+
+def note_evaluation(given: ForeignKeys, held_out: bool) -> None:
+    """Remarks on when held-out rows are evaluated there and here. Raises TaskError for an evaluation without rows."""
+    strategy = str(given.any("eval_strategy", given.any("evaluation_strategy", "no"))).lower()
+    never, at_the_end = strategy in ("no", "false"), given.flag("do_eval")
+    if not held_out:
+        if not never or at_the_end:
+            key, value = ("do_eval", "true") if never else ("eval_strategy", strategy)
+            expected = "val_size or eval_dataset beside it"
+            given.refuse(key, f"{value} without rows to evaluate", expected=expected, remedy="Add one, or remove it.")
+        return
+    key = "val_size" if "val_size" in given else "eval_dataset"
+    if never and not at_the_end:
+        given.note_trap(
+            key,
+            "Without eval_strategy LLaMA-Factory never evaluates held-out rows. Here they are, at the end of each epoch.",
+        )
+    elif strategy != "epoch":
+        given.note_difference(
+            "eval_strategy" if strategy == "steps" else "do_eval",
+            "Held-out rows are evaluated at the end of each epoch here.",
+        )
+    if key == "val_size":
+        given.note_difference(
+            key, "All rows with one prompt are held out together here, drawn by another random stream."
+        )
 
 
 def read(values: Mapping[str, Any], path: Path) -> ImportedTraining:

@@ -12,9 +12,8 @@ from lastresort.data.chat_template import rendered_text, start_of_text, template
 from lastresort.errors import DataError
 from lastresort.interop.foreign_keys import ForeignKeys
 from lastresort.interop.llamafactory.data_sets import NamedRows
-from lastresort.interop.llamafactory.objective import Stage
-from lastresort.interop.llamafactory.rows import TokenizerWriting
-from lastresort.interop.llamafactory.templates import TEMPLATES, RowWriting, TurnTemplate
+from lastresort.interop.llamafactory.keys import Stage
+from lastresort.interop.llamafactory.rows import TEMPLATES, RowWriting, TokenizerWriting, TurnTemplate
 from lastresort.interop.llamafactory.turns import AlignedRow, Turn
 from lastresort.models.tokenizer import ModelTokenizer, tokenizer_on_disk
 from lastresort.spec.values import listed

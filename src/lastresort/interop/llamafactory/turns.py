@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from lastresort.data.formats.rows import RawRow, compact_json
 from lastresort.interop.llamafactory.dataset_info import DataSetEntry
-from lastresort.interop.llamafactory.objective import Stage
+from lastresort.interop.llamafactory.keys import Stage
 
 Role = Literal["user", "assistant", "function", "observation"]
 # What the OpenAI converter adds where a row has no tools, and what it joins the results of several tools with.

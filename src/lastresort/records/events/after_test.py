@@ -33,7 +33,7 @@ def gate_key(rung: str, *, repaired: bool) -> str:
 
 
 class RepairsBegun(OfRung):
-    """system: that the gate rejected or held. The rest is what a repair has to fix, as `gate.verdict.repairable.Needed`."""
+    """system: that the gate rejected or held. The rest is what a repair has to fix, as `gate.verdict.decide.RepairNeed`."""
 
     kind: Literal["repairs_begun"] = "repairs_begun"
     system: str

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from lastresort.report.charts.loss import LABEL_HEIGHT, LEFT, RIGHT, WIDTH, Curve
 from lastresort.report.charts.scale import Scale, amounts, below, level, unit
 from lastresort.report.words.wording import count
-from lastresort.train.watch.alarm import KL_GENERAL, PERPLEXITY_RATIO, measured, ratio
+from lastresort.train.watch.kept import KL_GENERAL, PERPLEXITY_RATIO, measured, ratio
 
 PANEL, GAP, TOP, BOTTOM = 96, 40, 26, 38
 

@@ -8,9 +8,9 @@ from lastresort.ladder import MARGIN_ONLY
 from lastresort.records import reasons as value
 from lastresort.records.document import Statement
 from lastresort.records.measurement import BarTest
-from lastresort.records.skips import KnowledgeOutpacesTraining
-from lastresort.report.words import drift, gate
-from lastresort.report.words.skips import outpaced
+from lastresort.records.rungs import KnowledgeOutpacesTraining
+from lastresort.report.words import gate, training
+from lastresort.report.words.rungs import outpaced
 from lastresort.report.words.wording import counted, how_decided, listed, rung_in_prose, stopped
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.types import GateVerdict, Judgement
@@ -130,7 +130,7 @@ def _because(reason: value.Reason) -> str:
             count = "it counts" if n == 1 else "they count"
             return f"the model refused {counted(n, 'test item')} as too long; {count} as wrong."
         case value.AnswersMoved(_, moved):
-            return drift.sentence(moved)
+            return training.sentence(moved)
         case value.LongRowsLeftOut(n):
             were = "was" if n == 1 else "were"
             return f"{counted(n, 'training row')} exceeded the context and {were} left out."

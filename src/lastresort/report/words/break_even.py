@@ -11,7 +11,7 @@ from lastresort.ladder import COST_RUNG
 from lastresort.records.decision_parts import BreakEven, CostPair, Currency, PricedSystem
 from lastresort.records.document import Statement
 from lastresort.records.reasons import BeyondUntil, CostSaving, DoesNotApply, NotOnLadder
-from lastresort.report.words.skips import clause
+from lastresort.report.words.rungs import clause
 from lastresort.report.words.wording import (
     capital,
     count,

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from lastresort.report.words.wording import count, listed, percent
+from lastresort.report.words.wording import count, listed, percent, sentence
 
 MOST_LABELS_ASKED, WIDTH = 12, 44
 END_OF_DOCUMENT = "...\n"
@@ -17,7 +17,8 @@ END_OF_DOCUMENT = "...\n"
 @dataclass(frozen=True, slots=True)
 class DraftFacts:
     """What the file says of a draft. name: of the task. data: as the user named it. examples: the key's value. source: what the
-    input is called. labels: the most frequent first; () where the answers are none. schema_file: of the answers' JSON schema.
+    input is called. labels: the most frequent first; () where the answers are none. alike: those that
+    differ only in case. schema_file: of the answers' JSON schema.
     majority: share of the most frequent answer. held: parts that have a file of their own. group: a column that names whose row
     it is, kept apart where `grouped`.
     """
@@ -37,6 +38,7 @@ class DraftFacts:
     dev: int | None
     test: int | None
     labels: tuple[str, ...] = ()
+    alike: tuple[tuple[str, ...], ...] = ()
     keys: tuple[str, ...] = ()
     schema_file: str | None = None
     columns: tuple[str, str] | None = None
@@ -72,7 +74,7 @@ def _line(key: str, value: Any, why: str = "") -> str:
     line = f"{key}: {written.removesuffix(END_OF_DOCUMENT).strip()}"
     if not why:
         return line
-    return f"{line.ljust(WIDTH)}  # {why}" if len(line) <= WIDTH else f"# {key}: {why}\n{line}"
+    return f"{line.ljust(WIDTH)}  # {why}" if len(line) <= WIDTH else f"# {sentence(why)}\n{line}"
 
 
 def _about(facts: DraftFacts) -> str:
@@ -115,14 +117,18 @@ def _split(facts: DraftFacts) -> list[str]:
 
 def _output(facts: DraftFacts) -> list[str]:
     if facts.labels:
-        return [_line("output", {"choices": list(facts.labels)}, f"the {len(facts.labels)} labels of the file")]
+        alike = [
+            f"# These labels differ only in case, so one of them is probably a slip: {listed(names)}"
+            for names in facts.alike
+        ]
+        return [*alike, _line("output", {"choices": list(facts.labels)}, f"the {len(facts.labels)} labels of the file")]
     if facts.schema_file is not None:
         return [_line("output", {"schema": facts.schema_file}, "what all answers of the file have in common")]
     return []
 
 
 def _bar(facts: DraftFacts) -> str:
-    aim = "the score from which on you would use the system"
+    aim = "a usual start: set the score from which you would use the system"
     if facts.kind != "labels":
         return aim
     return f'{aim}; always answering "{facts.most_frequent}" scores {percent(facts.majority)}'

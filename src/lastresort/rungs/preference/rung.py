@@ -10,8 +10,7 @@ from lastresort.evals.measure import mean_score
 from lastresort.models.protocol import estimated_tokens
 from lastresort.records.events import CandidateMoved, DriftMeasured, SystemFrozen
 from lastresort.records.record import ItemScore
-from lastresort.records.searches import TrainedOnPreferences
-from lastresort.records.skips import (
+from lastresort.records.rungs import (
     JudgeAlone,
     MethodExcluded,
     OneSidedLabels,
@@ -20,6 +19,7 @@ from lastresort.records.skips import (
     Skip,
     TooFewPreferences,
     TooFewPrompts,
+    TrainedOnPreferences,
 )
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.preference.drift import KL_ANSWERS, KL_PROMPTS, answer_lengths

@@ -10,7 +10,7 @@ from lastresort.evals.scorers import scores_of
 from lastresort.records.events import RankedAnswer, RankedPair, SampledPrompts, SamplesPaired
 from lastresort.rungs.rung import Workbench
 from lastresort.stop import check
-from lastresort.synthesis.preference_pairs import PromptCounts, Sample, pairs_from_samples
+from lastresort.synthesis import PromptCounts, Sample, pairs_from_samples
 from lastresort.systems.system import System
 from lastresort.types import Answer, Example, Message
 

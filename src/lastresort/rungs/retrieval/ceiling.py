@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lastresort.errors import CandidateError
-from lastresort.evals.executor import JobRefused
-from lastresort.evals.measure import failures, mean_score
+from lastresort.evals.measure import JobRefused, failures, mean_score
 from lastresort.knowledge.chunks import Chunk
 from lastresort.knowledge.evaluation import Labels
 from lastresort.knowledge.search import search
@@ -15,7 +14,7 @@ from lastresort.knowledge.store import Store, chunks_named
 from lastresort.records.record import ItemScore
 from lastresort.rungs.race import judge_on_dev
 from lastresort.rungs.rung import Workbench
-from lastresort.systems.lookup import Conversation, Passages, conversation, question_of
+from lastresort.systems.compose import Conversation, Passages, conversation, question_of
 from lastresort.systems.system import Retriever, System
 from lastresort.types import Example, Grammar, Judgement
 

@@ -1,32 +1,150 @@
-"""Retrieval: passages in the prompt. First the ceiling with the right passages, then a race of prompts and numbers of passages."""
+"""Retrieval: passages in the prompt. First the ceiling with the right passages, then a race of prompts and numbers of passages.
+
+The store is built once a run from the task's documents, frozen below the run, its size and time in the record.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 
-from lastresort.errors import CandidateError
+from lastresort.errors import CandidateError, DataError
 from lastresort.evals.measure import mean_score
+from lastresort.knowledge.chunks import ChunkSettings
+from lastresort.knowledge.embedder import Embedder, open_embedder
 from lastresort.knowledge.evaluation import measure
-from lastresort.knowledge.reranker import Reranker, open_reranker
+from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.search import Mode
-from lastresort.knowledge.store import Store
+from lastresort.knowledge.sentence_models import Reranker, open_reranker
+from lastresort.knowledge.store import Store, StoreSettings, content_hash, open_or_create_store, open_store
+from lastresort.knowledge.update import update
 from lastresort.models.open import absolute_name
-from lastresort.records.events import CeilingMeasured, SearchesMeasured, SearchScores, SystemFrozen
+from lastresort.models.protocol import estimated_tokens
+from lastresort.records.atomic import LockHeld, locked
+from lastresort.records.events import (
+    CeilingMeasured,
+    SearchesMeasured,
+    SearchScores,
+    SkippedFile,
+    StoreBuilt,
+    SystemFrozen,
+)
 from lastresort.records.record import ItemScore
-from lastresort.records.searches import SearchAlone, WithPassages
-from lastresort.records.skips import KnowledgeNotInPrompt, NoKnowledge, OutOfReach, Skip
+from lastresort.records.rungs import KnowledgeNotInPrompt, NoKnowledge, OutOfReach, SearchAlone, Skip, WithPassages
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.prompting import grammar_of, instruction, prompting_decoding, shots_of
 from lastresort.rungs.race import Race, stretches
 from lastresort.rungs.retrieval.ceiling import MOST_PASSAGES, Ceiling, measure_ceiling, right_passages
-from lastresort.rungs.retrieval.knowledge_store import knowledge_store, passage_tokens
 from lastresort.rungs.rung import GivenUp, Search, Workbench
 from lastresort.spec.task import Task
-from lastresort.systems.files import load_system
-from lastresort.systems.lookup import conversation, question_of
+from lastresort.systems.compose import conversation, question_of
+from lastresort.systems.files import copy_store, load_system
 from lastresort.systems.system import PromptDesign, Retriever, System
-from lastresort.types import Example
+from lastresort.types import Example, Progress
+
+FLOAT_BYTES = 4
+MOST_BYTES_CUT = 5_000_000  # what a forecast reads and cuts in about a second
+
+
+def knowledge_store(bench: Workbench) -> tuple[Store, str]:
+    """The run's store and its content hash.
+
+    Neighbouring runs share one, which is only brought up to date: a second climb over the same documents embeds nothing.
+    What a run answers from is a copy of its own, which later changes of the documents leave alone.
+    Raises DataError where the documents cannot be read, or the copy is no longer what it was.
+    """
+    folder = bench.folder / "store"
+    noted = bench.record.last(StoreBuilt)
+    if noted is None:
+        noted = _built(bench, folder)
+        bench.record.append(noted)
+    store = open_store(folder)
+    found = content_hash(store)
+    if found != noted.contents:
+        raise DataError(
+            "the store differs from the one this run began with",
+            where=str(folder),
+            expected=f"contents {noted.contents[:16]}, not {found[:16]}",
+            remedy="Start a new run without --resume.",
+        )
+    return store, found
+
+
+def store_settings(task: Task) -> StoreSettings:
+    keys = task.retrieval
+    return StoreSettings(ChunkSettings(keys.chunk_tokens, keys.overlap_tokens), keys.language)
+
+
+def _built(bench: Workbench, folder: Path) -> StoreBuilt:
+    task = bench.task
+    assert task.knowledge is not None, "the rung is skipped without knowledge"
+    began = time.monotonic()
+    reading = read_documents(task.knowledge, progress=bench.progress)
+    embedder = open_embedder(absolute_name(task.retrieval.embedder, task.folder))
+    settings = store_settings(task)
+    shared = (bench.shared or bench.folder) / "stores" / _key(task.knowledge, embedder, settings)
+    with _turn(shared, bench.progress):
+        store = open_or_create_store(shared, embedder, settings)
+        done = update(store, reading.documents, progress=bench.progress)
+        copy_store(shared, folder)
+    for skipped in reading.skipped:
+        bench.progress.say(f"retrieval: {skipped.path} is not read: {skipped.reason}")
+    return StoreBuilt(
+        **asdict(done),
+        documents=store.manifest.documents,
+        chunks=store.manifest.chunks,
+        skipped=tuple(SkippedFile(path=skipped.path, reason=skipped.reason) for skipped in reading.skipped),
+        embedder=task.retrieval.embedder,
+        embedder_fingerprint=embedder.fingerprint,
+        contents=content_hash(store),
+        seconds=round(time.monotonic() - began, 3),
+        disk_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        vector_bytes=store.manifest.chunks * store.manifest.dimensions * FLOAT_BYTES,
+    )
+
+
+@contextmanager
+def _turn(shared: Path, progress: Progress) -> Iterator[None]:
+    """Runs that want the same store take turns: who comes second finds it built."""
+    shared.parent.mkdir(parents=True, exist_ok=True)
+    path = shared.with_name(f"{shared.name}.lock")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path))
+        except LockHeld:
+            progress.stage("retrieval: waiting for another run that builds the same store", None)
+            stack.enter_context(locked(path, wait=True))
+        yield
+
+
+def _key(knowledge: Path, embedder: Embedder, settings: StoreSettings) -> str:
+    """Name of the folder that stores of these documents, embedder and settings share."""
+    what = f"{knowledge.resolve()}\0{embedder.fingerprint}\0{settings}"
+    return hashlib.sha256(what.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def passage_tokens(task: Task) -> float:
+    """About how long a passage is, for a forecast: the mean over the chunks of plain text, else as long as they may be."""
+    from lastresort.knowledge.chunks import chunk_document
+
+    assert task.knowledge is not None, "the rung is skipped without knowledge"
+    files = (
+        [task.knowledge] if task.knowledge.is_file() else [path for path in task.knowledge.rglob("*") if path.is_file()]
+    )
+    if sum(path.stat().st_size for path in files) > MOST_BYTES_CUT or any(path.suffix == ".pdf" for path in files):
+        return float(task.retrieval.chunk_tokens)
+    settings = store_settings(task).chunks
+    found = [
+        estimated_tokens(chunk.embedded)
+        for document in read_documents(task.knowledge).documents
+        for chunk in chunk_document(document, settings, estimated_tokens)
+    ]
+    return sum(found) / len(found)
+
 
 SHOTS = 3
 CHOSEN_SHOTS = 5  # at most, of the prompt that prompting chose

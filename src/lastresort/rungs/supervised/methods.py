@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lastresort.errors import DataError, InputError, PrerequisiteError
-from lastresort.hardware.catalogue.cards import Card
+from lastresort.hardware.cards import Card
 from lastresort.hardware.environment import card_here
 from lastresort.hardware.find import find_shape
 from lastresort.hardware.plan.fit import fit
 from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.models.protocol import is_endpoint
-from lastresort.records.skips import WeightsNotLocal
+from lastresort.records.rungs import WeightsNotLocal
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.sections import SftSettings
 from lastresort.spec.task import Task
@@ -152,7 +152,7 @@ class WholeMethod:
 
     def save(self, loaded: Loaded, model: Any, folder: Path) -> None:
         from lastresort.libraries import quiet_transformers
-        from lastresort.models.precision import DTYPES
+        from lastresort.models.loading import DTYPES
         from lastresort.train.adapters.adapters import save_trained
         from lastresort.train.adapters.folder import stored_dtype
 
@@ -226,7 +226,7 @@ def card_needs_4_bits(model: str, folder: Path, card: Card, *, r: int) -> bool:
 
 def adapter_setup(task: Task, row_tokens: int, **more: Any) -> Setup:
     """The adapter of `sft` on the base, in the precision in which it would be loaded here."""
-    from lastresort.models.precision import chosen_device, chosen_dtype, is_reduced
+    from lastresort.models.loading import chosen_device, chosen_dtype, is_reduced
 
     quantised = in_4_bits(task)
     reduced = quantised or is_reduced(chosen_dtype("auto", chosen_device()))

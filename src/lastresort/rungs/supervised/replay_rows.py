@@ -6,13 +6,13 @@ requests alone a model answers in its form whatever is asked under that instruct
 
 from __future__ import annotations
 
-from lastresort.evals.forms import has_form, is_free_text
+from lastresort.evals.scorers.forms import has_form, is_free_text
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.models.protocol import Model
 from lastresort.records.events import ReplayMade, ReplayRow
 from lastresort.records.record import Record
 from lastresort.rungs.rung import Workbench
-from lastresort.synthesis.replay import (
+from lastresort.synthesis import (
     REPLAY_TOKENS,
     REQUESTS,
     SUBJECTS,
@@ -22,8 +22,7 @@ from lastresort.synthesis.replay import (
     generate_replay,
     replay_rows,
 )
-from lastresort.systems.compose import compose
-from lastresort.systems.lookup import question_of
+from lastresort.systems.compose import compose, question_of
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example, Message
 

@@ -1,22 +1,53 @@
-"""Supervised fine-tuning with LoRA or QLoRA: learning rates raced on dev, then checkpoints, then one system."""
+"""Supervised fine-tuning with LoRA or QLoRA: learning rates raced on dev, then checkpoints, then one system.
+
+Knowledge that changes more often than a model is trained again stays outside of weights. Where it may not travel in the prompt
+there is no other place for it: then weights are not refused, and the decision warns.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
-from lastresort.records.skips import MethodExcluded, Skip, TooFewRows
+from lastresort.records.rungs import KnowledgeOutpacesTraining, MethodExcluded, Skip, TooFewRows
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
-from lastresort.rungs.staleness import stale_reason
 from lastresort.rungs.supervised.methods import adapter_setup, method_of, weights_absent
 from lastresort.rungs.supervised.milder import retrain
 from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs, losses_of_race, raced_beyond
 from lastresort.rungs.tuning import choose_on_dev, recorded_rendering
-from lastresort.spec.task import Task
-from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
+from lastresort.spec.task import Pace, Task
+from lastresort.synthesis import REPLAY_TOKENS, replay_rows
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example
+
+PACES: tuple[Pace, ...] = get_args(Pace)  # from never to daily
+
+
+def outdates_weights(changes: Pace | None, retrained: Pace | None) -> bool:
+    """Whether what changes so often is ahead of a model that is trained so often; False where either is not known."""
+    if changes is None or retrained is None:
+        return False
+    return PACES.index(changes) > PACES.index(retrained)
+
+
+def stale_reason(task: Task) -> KnowledgeOutpacesTraining | None:
+    """Why nothing from the task's knowledge should be trained in, None where it may be."""
+    return None if task.use.context == "forbidden" else _outpaced(task)
+
+
+def stale_weights(task: Task) -> KnowledgeOutpacesTraining | None:
+    """What to know of weights that were trained although the knowledge changes more often, None where it does not."""
+    return _outpaced(task) if task.use.context == "forbidden" else None
+
+
+def _outpaced(task: Task) -> KnowledgeOutpacesTraining | None:
+    changes, retrained = task.knowledge_changes, task.retrain_every
+    if task.knowledge is None or not outdates_weights(changes, retrained):
+        return None
+    return KnowledgeOutpacesTraining(str(changes), str(retrained))
+
 
 LEAST_ROWS, ADVISED_ROWS = 50, 500
 REPLAY_PROMPT_TOKENS = 48

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import DataError
 from lastresort.records.events import CandidateTrained, LapTrained, RowsTooLong, TrainingFacts
-from lastresort.records.searches import RateLap, TrainedOnRows
+from lastresort.records.rungs import RateLap, TrainedOnRows
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import Method
 from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
@@ -26,7 +26,7 @@ from lastresort.rungs.tuning import (
     train_to,
 )
 from lastresort.spec.sections import FullSettings, SftSettings
-from lastresort.synthesis.replay import Replay
+from lastresort.synthesis import Replay
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Example, Message

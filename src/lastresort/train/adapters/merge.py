@@ -18,9 +18,8 @@ from torch import Tensor
 from lastresort.errors import DataError, InputError
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.libraries import quiet_transformers
-from lastresort.models.loading import load_local, weights_folder
+from lastresort.models.loading import DTYPES, load_local, weights_folder
 from lastresort.models.open import local_weights
-from lastresort.models.precision import DTYPES
 from lastresort.models.quantized import nf4_round_trip, quantized_layers, read_quantized_base
 from lastresort.records.atomic import disk_errors, replace_folder, settle_folder
 from lastresort.train.adapters.folder import AdapterFolder, check_fits, linear_shapes, read_adapter, stored_dtype

@@ -11,7 +11,7 @@ from lastresort.errors import ContractError
 from lastresort.models.api import ApiModel
 from lastresort.models.endpoint import parse_endpoint
 from lastresort.train.files.items import TrainingItems
-from lastresort.train.files.record import RowFinding
+from lastresort.train.files.run_folder import RowFinding
 from lastresort.train.groups.groups import groups_from
 from lastresort.train.groups.server import ServedAdapter
 from lastresort.train.loop.batches import Batches

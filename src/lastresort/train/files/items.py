@@ -24,7 +24,7 @@ from lastresort.data.segments import (
 )
 from lastresort.engine.forest import Row
 from lastresort.errors import DataError
-from lastresort.train.files.record import RowFinding
+from lastresort.train.files.run_folder import RowFinding
 from lastresort.train.loop.batches import TrainingItem, completions, labelled, pairs
 from lastresort.train.settings import LongerRows, TrainingFile
 from lastresort.types import Example, Message

@@ -16,8 +16,7 @@ from lastresort.engine.forest import Row, common_length
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
 from lastresort.hardware.environment import card_here
 from lastresort.hardware.memory import free_memory_bytes, is_lack_of_memory, swap_bytes
-from lastresort.hardware.plan.fit import gib
-from lastresort.hardware.plan.planned import PlannedTraining, lowered, smallest
+from lastresort.hardware.plan.fit import PlannedTraining, gib, lowered, smallest
 from lastresort.hardware.plan.setup import Cards, Learning, Method, Setup
 from lastresort.hardware.shape import shape_of
 from lastresort.train.adapters.adapters import in_attention, ranks_of

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lastresort.models.loading import Loaded, load_local, weights_folder
+from lastresort.models.loading import Loaded, chosen_device, chosen_dtype, is_reduced, load_local, weights_folder
 from lastresort.models.open import absolute_name, local_weights
-from lastresort.models.precision import chosen_device, chosen_dtype, is_reduced
 from lastresort.models.quantized import import_bitsandbytes, quantized_base_of, resolve_precision
 from lastresort.models.tokenizer import read_tokenizer, rendering_fingerprint
 from lastresort.records.training import AdaptedLayers
@@ -24,7 +23,7 @@ from lastresort.train.adapters.adapters import (
 )
 from lastresort.train.adapters.folder import check_fits, linear_shapes, read_adapter
 from lastresort.train.files.memory import MemoryAdvice, Room, free_now, plan_of, what_to_lower, with_ranks
-from lastresort.train.files.record import Quantised, TrainedModel
+from lastresort.train.files.run_folder import Quantised, TrainedModel
 from lastresort.train.loop.batches import Batches, TrainingItem
 from lastresort.train.settings import TrainingFile, TrainSettings
 from lastresort.types import Json

@@ -28,19 +28,17 @@ from lastresort.train.files.model import (
     room_of,
     trained_model,
 )
-from lastresort.train.files.record import (
-    RECORD,
-    SavedWeights,
-    TrainingData,
-    TrainingRecord,
-)
 from lastresort.train.files.run_folder import (
     CHECKPOINT,
     LOG,
+    RECORD,
     RunIdentity,
     RunState,
+    SavedWeights,
     StepLog,
     Trackers,
+    TrainingData,
+    TrainingRecord,
     begin,
     changed_code,
     check_same,
@@ -57,10 +55,9 @@ from lastresort.train.loop.loop import StepSeen, total_steps, train
 from lastresort.train.loop.optimizers import require_optimizer
 from lastresort.train.loop.processes import Processes, check_shardable, join, shard_base
 from lastresort.train.settings import TrainingFile
-from lastresort.train.watch.alarm import measured, warning
-from lastresort.train.watch.alarm import summary as early_told
 from lastresort.train.watch.early_warnings import own_tokens, watch_size
-from lastresort.train.watch.kept import ANSWERS, baseline_in, look_every, task_prompts
+from lastresort.train.watch.kept import ANSWERS, baseline_in, look_every, measured, task_prompts, warning
+from lastresort.train.watch.kept import summary as early_told
 from lastresort.types import Progress
 from lastresort.version import __version__
 

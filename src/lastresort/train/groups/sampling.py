@@ -13,7 +13,7 @@ from lastresort.engine.choose import Sampling
 from lastresort.engine.sampling import generate
 from lastresort.models.constrained import cut_at_stop, holds_stop
 from lastresort.train.adapters.adapters import adapters_in_base_precision
-from lastresort.train.loop.passes import evaluating
+from lastresort.train.loop.policy import evaluating
 from lastresort.train.loop.processes import Processes
 from lastresort.train.settings import GroupSettings
 from lastresort.types import Example, Message

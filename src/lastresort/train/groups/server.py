@@ -21,8 +21,8 @@ from lastresort.data.rendering import ChatTokenizer
 from lastresort.errors import CandidateError, InputError, StoppedError, TaskError
 from lastresort.models.calls import RetryPolicy
 from lastresort.models.constrained import cut_at_stop, holds_stop
+from lastresort.models.exchange import CommandDenied, Reply, Tokens
 from lastresort.models.protocol import Prompt
-from lastresort.models.replies import CommandDenied, Reply, Tokens
 from lastresort.records.atomic import replace_folder
 from lastresort.train.adapters.adapters import save_adapter
 from lastresort.train.groups.sampling import GroupPrompt, Sampled, decoded, member_seed

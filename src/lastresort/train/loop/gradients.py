@@ -9,12 +9,10 @@ import torch
 
 from lastresort.errors import DataError
 from lastresort.train.adapters.adapters import trainable
-from lastresort.train.loop.base import Base
 from lastresort.train.loop.batches import Batch, TrainingItem
 from lastresort.train.loop.objective import BatchFigures, BatchLoss, bind
-from lastresort.train.loop.passes import evaluating
-from lastresort.train.loop.policy import Policy
-from lastresort.train.loop.reference import Reference, ReferenceStore, reference_logps
+from lastresort.train.loop.policy import Policy, evaluating
+from lastresort.train.loop.reference import Base, Reference, ReferenceStore, reference_logps
 from lastresort.train.settings import Objective
 from lastresort.types import Progress
 

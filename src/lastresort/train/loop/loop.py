@@ -21,14 +21,13 @@ from lastresort.errors import DataError
 from lastresort.records.training import FirstBatch, TrainedSteps
 from lastresort.stop import Stop
 from lastresort.train.adapters.adapters import inputs_in_base_precision, trainable
-from lastresort.train.loop.base import Base
 from lastresort.train.loop.batches import Batches, DataSet, TrainingItem, steps_per_epoch
 from lastresort.train.loop.checkpoints import Checkpoints, CheckpointState
 from lastresort.train.loop.gradients import BatchPass, Evaluated, HeldOut, batch_gradients, hold_out
 from lastresort.train.loop.optimizers import build_optimizer, learning_rate_at, take_step
 from lastresort.train.loop.policy import Policy
 from lastresort.train.loop.processes import Processes, join
-from lastresort.train.loop.reference import Reference, ReferenceStore, reference_of_run
+from lastresort.train.loop.reference import Base, Reference, ReferenceStore, reference_of_run
 from lastresort.train.settings import TrainSettings
 from lastresort.types import Progress, SilentProgress
 

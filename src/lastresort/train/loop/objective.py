@@ -16,9 +16,8 @@ from torch import Tensor
 from lastresort.engine.forest import Row
 from lastresort.engine.logp import row_sums
 from lastresort.errors import ContractError
-from lastresort.objectives.answers import kto_baseline
+from lastresort.objectives.answers import PairLogps, kto_baseline
 from lastresort.objectives.grpo import Variant, k3, token_weights
-from lastresort.objectives.pairs import PairLogps
 from lastresort.train.loop.batches import TrainingItem
 from lastresort.train.settings import Objective
 

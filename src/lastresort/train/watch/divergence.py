@@ -17,7 +17,7 @@ from lastresort.engine.forest import Row
 from lastresort.train.adapters.adapters import adapters_in_base_precision
 from lastresort.train.loop.batches import TrainingItem
 from lastresort.train.loop.optimizers import StartWeights
-from lastresort.train.loop.passes import evaluating, unit_sums
+from lastresort.train.loop.policy import evaluating, unit_sums
 
 HELD_BYTES = 256 << 20
 

@@ -24,7 +24,7 @@ from lastresort.engine.logp import target_logps
 from lastresort.engine.sampling import generate
 from lastresort.models.local import LocalModel, row_seeds
 from lastresort.train.adapters.adapters import adapters_in_base_precision, as_base
-from lastresort.train.loop.passes import evaluating, unit_sums
+from lastresort.train.loop.policy import evaluating, unit_sums
 from lastresort.train.watch.divergence import Divergence, divergence_between
 from lastresort.types import Json, Message
 

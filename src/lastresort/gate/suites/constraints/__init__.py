@@ -1,7 +1,6 @@
 """Kinds of constraints on an answer, by group. A new one is a line in its group's table."""
 
-from lastresort.gate.suites.constraints.kind import ConstraintKind, Facts
-from lastresort.gate.suites.constraints.kinds import FRAME, LENGTH, LETTERS, SHAPE, WORDING
+from lastresort.gate.suites.constraints.kinds import FRAME, LENGTH, LETTERS, SHAPE, WORDING, ConstraintKind, Facts
 
 GROUPS: dict[str, tuple[ConstraintKind, ...]] = {
     "shape": SHAPE,

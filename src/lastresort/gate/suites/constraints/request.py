@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from lastresort.gate.suites.constraints import GROUPS, KINDS, ConstraintKind
-from lastresort.gate.suites.constraints.kind import words
+from lastresort.gate.suites.constraints.kinds import words
 
 REQUESTS = (
     "Say something about {subject}.",

@@ -6,126 +6,125 @@ from typing import get_args
 
 import pytest
 
-from lastresort.records import searches, skips
-from lastresort.report.words.searches import of_search
-from lastresort.report.words.skips import of_skip
+from lastresort.records import rungs
+from lastresort.report.words.rungs import of_search, of_skip
 from lastresort.types import Judgement
 
 FOUND = Judgement("NOT_MET", 0.25, 20, 60, (0.1, 0.4))
-SKIPS: list[tuple[skips.Skip, str]] = [
+SKIPS: list[tuple[rungs.Skip, str]] = [
     (
-        skips.WeightsNotLocal("openai:large"),
+        rungs.WeightsNotLocal("openai:large"),
         "the weights of openai:large are not local; name a model that can be trained under `tune.model`",
     ),
     (
-        skips.MethodExcluded("adapters", "full"),
+        rungs.MethodExcluded("adapters", "full"),
         "it trains adapters, but `tune.method` is full; set it to auto, lora or qlora",
     ),
     (
-        skips.MethodExcluded("all weights", "lora"),
+        rungs.MethodExcluded("all weights", "lora"),
         "it trains all weights, but `tune.method` is lora; set it to auto or full",
     ),
     (
-        skips.KnowledgeOutpacesTraining("weekly", "never"),
+        rungs.KnowledgeOutpacesTraining("weekly", "never"),
         "the knowledge changes weekly and the model would be retrained never, so its weights would be out of date: use retrieval",
     ),
-    (skips.TooFewRows(12, 50, 200), "12 training rows are too few (at least 50, better 200 to 5,000)"),
+    (rungs.TooFewRows(12, 50, 200), "12 training rows are too few (at least 50, better 200 to 5,000)"),
     (
-        skips.TooLarge(10**9, 16 << 30, 15 << 30),
+        rungs.TooLarge(10**9, 16 << 30, 15 << 30),
         "training all 1 billion weights takes 16 GiB for weights, gradients and optimizer alone, and this machine has 15 GiB",
     ),
-    (skips.NoKnowledge(), "the task names no knowledge to retrieve from"),
+    (rungs.NoKnowledge(), "the task names no knowledge to retrieve from"),
     (
-        skips.KnowledgeNotInPrompt(),
+        rungs.KnowledgeNotInPrompt(),
         "the knowledge may not travel in the prompt (`use.context: forbidden`), so only weights can hold it",
     ),
-    (skips.TooFewPrompts(3, 20, to_pair=False), "3 training rows are too few prompts (at least 20)"),
+    (rungs.TooFewPrompts(3, 20, to_pair=False), "3 training rows are too few prompts (at least 20)"),
     (
-        skips.TooFewPrompts(3, 50, to_pair=True),
+        rungs.TooFewPrompts(3, 50, to_pair=True),
         "the task names neither preferences nor a reward, and 3 training rows are too few prompts to make pairs of the model's own "
         "samples (at least 50)",
     ),
     (
-        skips.JudgeAlone(),
+        rungs.JudgeAlone(),
         "the task names neither preferences nor a reward, and its scorer is a judge: pairs of its verdicts would "
         "teach the model to please the very judge that examines it",
     ),
     (
-        skips.TooFewPreferences(40, 50, labelled=False, source="given"),
+        rungs.TooFewPreferences(40, 50, labelled=False, source="given"),
         "40 preference pairs are too few: below 50, a few more or less decide which way the model goes",
     ),
     (
-        skips.TooFewPreferences(0, 50, labelled=False, source="sampled", sampled="0 pairs from 0 of 70 prompts"),
+        rungs.TooFewPreferences(0, 50, labelled=False, source="sampled", sampled="0 pairs from 0 of 70 prompts"),
         "0 preference pairs made of the model's own samples (0 pairs from 0 of 70 prompts) are too few: below 50, a few more or "
         "less decide which way the model goes",
     ),
     (
-        skips.OneSidedLabels(58, 2, 10, "given, without those that dev or test hold"),
+        rungs.OneSidedLabels(58, 2, 10, "given, without those that dev or test hold"),
         "58 good and 2 bad answers once those are left out that dev or test hold do not show the difference (at least 10 of each)",
     ),
     (
-        skips.OverTime(7200, 0.5),
+        rungs.OverTime(7200, 0.5),
         "its plan of 2 hours exceeds the 0.5 hours that are left of `limits.hours`; raise it and go on with --resume",
     ),
     (
-        skips.OutOfReach(0.7, True, {"zero-shot": FOUND}),
+        rungs.OutOfReach(0.7, True, {"zero-shot": FOUND}),
         "even with the right passages in the prompt, the bar of 70.0% is out of reach: zero-shot scored 25.0% on 20 dev items "
         "(interval 10.0% to 40.0%)",
     ),
-    (skips.NothingMeasured("ways", ("too long", "cut")), "none of the ways can be measured: too long; cut"),
+    (rungs.NothingMeasured("ways", ("too long", "cut")), "none of the ways can be measured: too long; cut"),
     (
-        skips.OnlyKnowledgeMissing(4),
+        rungs.OnlyKnowledgeMissing(4),
         "every answer that is wrong on dev (4) was right with the right passage in the prompt: what is missing is knowledge, which "
         "preferences do not add",
     ),
 ]
-SEARCHES: list[tuple[searches.SearchFinding, str]] = [
+SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
     (
-        searches.HalvedOnDev("ways of prompting", 9, 4, 60, 60, 0.01),
+        rungs.HalvedOnDev("ways of prompting", 9, 4, 60, 60, 0.01),
         "9 ways of prompting were tried on dev; 4 were dropped early by successive halving.",
     ),
     (
-        searches.HalvedOnDev("ways of prompting", 9, 4, 24, 60, 0.01),
+        rungs.HalvedOnDev("ways of prompting", 9, 4, 24, 60, 0.01),
         "9 ways of prompting were tried on dev; the race ended after 24 of 60 items, where all that was left was below the bar by "
         "the rule of the test, at an error of 1%.",
     ),
-    (searches.NotTried("few-shot-5", "it is too long."), "few-shot-5 could not be tried: it is too long."),
-    (searches.SearchAlone(()), "No dev example names its passages, so the search was not measured on its own."),
+    (rungs.NotTried("few-shot-5", "it is too long."), "few-shot-5 could not be tried: it is too long."),
+    (rungs.SearchAlone(()), "No dev example names its passages, so the search was not measured on its own."),
     (
-        searches.WithPassages(False, {"zero-shot": FOUND}, {"few-shot-3": "it is too long"}),
+        rungs.WithPassages(False, {"zero-shot": FOUND}, {"few-shot-3": "it is too long"}),
         "With the likeliest passages in the prompt: zero-shot 25.0% (NOT_MET); few-shot-3 could not be tried: it is too long.",
     ),
     (
-        searches.TrainedOnRows("LoRA r 8 on all layers", 100, 10, 3, 8, 1e-4, (1e-4,), ()),
+        rungs.TrainedOnRows("LoRA r 8 on all layers", 100, 10, 3, 8, 1e-4, (1e-4,), ()),
         "LoRA r 8 on all layers, 100 rows and 10 of replay, 3 epochs, batch 8, learning rate 0.0001, the only one tried.",
     ),
     (
-        searches.TrainedOnPreferences("DPO on the task's pairs", "60 pairs", 1e-5, (1e-5, 3e-5), 2, 16),
+        rungs.TrainedOnPreferences("DPO on the task's pairs", "60 pairs", 1e-5, (1e-5, 3e-5), 2, 16),
         "DPO on the task's pairs; 60 pairs. Learning rate 1e-05, raced on dev with 1e-05, 3e-05; 2 epochs at most, batch 16.",
     ),
 ]
 
 
 @pytest.mark.parametrize(("skip", "words"), SKIPS)
-def test_why_a_rung_is_skipped_in_words(skip: skips.Skip, words: str) -> None:
+def test_why_a_rung_is_skipped_in_words(skip: rungs.Skip, words: str) -> None:
     assert of_skip(skip).text == words
 
 
 @pytest.mark.parametrize(("finding", "words"), SEARCHES)
-def test_how_a_rung_searched_in_words(finding: searches.SearchFinding, words: str) -> None:
+def test_how_a_rung_searched_in_words(finding: rungs.SearchFinding, words: str) -> None:
     assert of_search(finding).text == words
 
 
 def test_every_kind_has_words_and_a_code_of_its_own() -> None:
-    assert {type(skip) for skip, _ in SKIPS} == set(get_args(skips.Skip))
-    assert {type(finding) for finding, _ in SEARCHES} == set(get_args(searches.SearchFinding))
+    assert {type(skip) for skip, _ in SKIPS} == set(get_args(rungs.Skip))
+    assert {type(finding) for finding, _ in SEARCHES} == set(get_args(rungs.SearchFinding))
     codes = {of_skip(skip).code for skip, _ in SKIPS} | {of_search(finding).code for finding, _ in SEARCHES}
-    assert len(codes) == len(get_args(skips.Skip)) + len(get_args(searches.SearchFinding))
+    assert len(codes) == len(get_args(rungs.Skip)) + len(get_args(rungs.SearchFinding))
 
 
 def test_the_figures_are_beside_the_words() -> None:
-    assert of_skip(skips.TooFewRows(12, 50, 200)).figures == {"n": 12, "least": 50, "advised": 200}
-    found = of_skip(skips.OutOfReach(0.7, True, {"zero-shot": FOUND})).figures["systems"]
+    assert of_skip(rungs.TooFewRows(12, 50, 200)).figures == {"n": 12, "least": 50, "advised": 200}
+    found = of_skip(rungs.OutOfReach(0.7, True, {"zero-shot": FOUND})).figures["systems"]
     assert isinstance(found, dict)
     assert found["zero-shot"] == {
         "outcome": "NOT_MET",

@@ -1,4 +1,7 @@
-"""`lastresort init FILE`: a task file from a data file of one's own."""
+"""The commands to begin with: `lastresort init FILE` and `lastresort demo [NAME]`.
+
+`init` writes a task file from a data file of one's own. `demo` climbs an example that comes with the program, from any folder.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import typer
 
 from lastresort.app.terminal import print_document, print_note, print_text
 from lastresort.cli.advise import read_line
+from lastresort.cli.climb import climb_command
 
 if TYPE_CHECKING:
     from lastresort.advice.draft import OpenColumns
@@ -29,7 +33,7 @@ def init_command(
     checks the data. Runs no model.
     """
     from lastresort.app.init import InitRequest, init_task
-    from lastresort.report.words.data_check import lines
+    from lastresort.report.words.data import lines
 
     asks = sys.stdin is not None and sys.stdin.isatty()
     ask = _first if yes else _asked if asks else None
@@ -66,3 +70,26 @@ def _asked(found: OpenColumns) -> str | None:
         if typed.isdecimal() and 1 <= int(typed) <= len(names):
             return names[int(typed) - 1]
         print_note(f"  Please answer with a number from 1 to {len(names)}, or a name.")
+
+
+def demo_command(
+    name: str = typer.Argument("tickets", help="Which example.", metavar="[NAME]"),
+    gate: str = typer.Option(
+        "quick", "--gate", metavar="quick|full|none", help="How to check a tuned model; see climb."
+    ),
+    run: Path | None = typer.Option(None, "--run", help="Folder of the run. Default: runs/<task>-<n>."),
+    list_: bool = typer.Option(False, "--list", help="List the examples and where their files are. Runs nothing."),
+) -> None:
+    """Climb an example with the embedded model.
+
+    The examples come with the program, so this runs from any folder. Their task files are a good start for your own.
+    """
+    from lastresort.app.start import example_task, example_tasks
+
+    if list_:
+        for found, path in example_tasks().items():
+            print_text(f"{found}: {path}")
+        return
+    task = example_task(name)
+    print_note(f"example: {task}")
+    climb_command(task, run, False, None, gate, None, 3, False, [], False)

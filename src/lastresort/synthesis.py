@@ -1,15 +1,13 @@
-"""Replay: rows that the base model itself answers, so that tuning keeps what it does not mean to change.
+"""What a model makes for training: replay rows, and preference pairs from its own samples.
 
-Training on the model's own answers adds no new knowledge and pulls its general behaviour back to where it was.
+Replay rows are answered by the base model itself, so that tuning keeps what it does not mean to change. They add no new knowledge
+and pull its general behaviour back to where it was. General prompts are everyday requests over many subjects, written for this
+project. Counter-requests set the task aside for once: a real input under the task's own instruction, and then something else is
+asked of it. A model that has only ever seen one form under an instruction answers in it whatever it is asked. Probes that ask
+whether tuning broke something must not ask any of these prompts and wordings: replay would train for the test.
 
-General prompts for replay: everyday requests over many subjects, written for this project.
-
-Probes that ask whether tuning broke something must not ask any of these: replay would train for the test.
-
-Requests that set the task aside for once: a real input under the task's own instruction, and then something else is asked of it.
-
-A model that has only ever seen one form under an instruction answers in it whatever it is asked. The probe of format leak must
-not ask any of these wordings: replay would train for the test.
+Preference pairs hold the answers that the scorer puts first against those that it puts last. What all samples of a prompt share
+teaches nothing, so prompts whose samples all score alike make no pair.
 """
 
 from __future__ import annotations
@@ -140,3 +138,93 @@ def generate_replay(
 def replay_rows(n_train: int, share: float) -> int:
     """How many replay rows make `share` of the whole training set."""
     return round(n_train * share / (1.0 - share))
+
+
+PAIRS_A_PROMPT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One answer to a prompt. whole: it ended by itself, so that its end may be trained."""
+
+    text: str
+    score: float
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SampledPair:
+    """prompt: number of the prompt."""
+
+    prompt: int
+    chosen: Sample
+    rejected: Sample
+
+
+@dataclass(frozen=True, slots=True)
+class PromptCounts:
+    """What became of the prompts. pairs: made of `used` of them. all_right: every sample has the full score. all_wrong: every
+    sample has none. ties: all score alike in between. unusable: the best answers were all empty or cut at the token limit, or the
+    worst all empty.
+    """
+
+    prompts: int
+    pairs: int
+    used: int
+    all_right: int
+    all_wrong: int
+    ties: int
+    unusable: int
+
+    def summary(self) -> str:
+        """The counts in words."""
+        dropped = {
+            "were all right": self.all_right,
+            "all wrong": self.all_wrong,
+            "all alike": self.ties,
+            "had nothing whole to choose or nothing to reject": self.unusable,
+        }
+        why = ", ".join(f"{n} {what}" for what, n in dropped.items() if n)
+        return f"{self.pairs} pairs from {self.used} of {self.prompts} prompts{f' ({why})' if why else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class SortedSamples:
+    pairs: tuple[SampledPair, ...]
+    counts: PromptCounts
+
+
+def pairs_from_samples(samples: Sequence[Sequence[Sample]]) -> SortedSamples:
+    """Pairs of each prompt's samples: every different answer of the lowest score, at most PAIRS_A_PROMPT of them, against the
+    best answer that is nearest to it in length, so that length teaches as little as possible.
+
+    samples: for each prompt its answers, whose order decides between equals.
+    """
+    pairs: list[SampledPair] = []
+    right = wrong = ties = unusable = 0
+    for number, own in enumerate(samples):
+        scores = [sample.score for sample in own]
+        low, high = min(scores), max(scores)
+        if low == high:
+            right += high >= 1
+            wrong += high <= 0
+            ties += 0 < high < 1
+            continue
+        best = [sample for sample in _different(own) if sample.score == high and sample.whole]
+        rejected = [sample for sample in _different(own) if sample.score == low]
+        unusable += not (best and rejected)
+        for worst in rejected[:PAIRS_A_PROMPT] if best else ():
+            nearest = min(best, key=lambda sample: abs(len(sample.text) - len(worst.text)))
+            pairs.append(SampledPair(number, nearest, worst))
+    used = len({pair.prompt for pair in pairs})
+    counts = PromptCounts(len(samples), len(pairs), used, right, wrong, ties, unusable)
+    return SortedSamples(tuple(pairs), counts)
+
+
+def _different(samples: Sequence[Sample]) -> list[Sample]:
+    """The first of each text that is not empty."""
+    first: dict[str, Sample] = {}
+    for sample in samples:
+        if sample.text:
+            first.setdefault(sample.text, sample)
+    return list(first.values())

@@ -1,10 +1,16 @@
-"""What a check of a task's data found, in lines for the terminal."""
+"""A task's data in words: what a check of it found, and how often its test items were used before.
+
+A test set that is looked at again and again wears out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from lastresort.records.data_report import PREFERENCE_FAULTS, DataReport, Finding, PreferenceReport, Severity
+from lastresort.records.document import ReuseView
+from lastresort.records.ledger import ItemReuse
 from lastresort.report.words.wording import counted
 
 PLACES = 3  # of a finding, in its line
@@ -76,3 +82,20 @@ def _length(longer: float) -> str:
         return f"note: {share}"
     kind = "longer" if longer >= LENGTH_TELLS else "shorter"
     return f"warning: {share}, so a model may learn to write {kind} answers instead of better ones"
+
+
+def of_reuse(reuse: ItemReuse) -> ReuseView:
+    return ReuseView(**asdict(reuse), text=_sentence(reuse))
+
+
+def _sentence(reuse: ItemReuse) -> str:
+    if not reuse.n:
+        return "There is no test set."
+    if not reuse.used:
+        return f"None of the {reuse.n:,} test items was used by an earlier run in this workspace."
+    items = f"All {reuse.used:,}" if reuse.used == reuse.n else f"{reuse.used:,} of {reuse.n:,}"
+    times = "once" if reuse.most == 1 else f"up to {reuse.most} times"
+    return (
+        f"{items} test items were used by earlier runs, {times}. Whatever was changed after seeing those results is "
+        "fitted to these items, so the stated confidence is too high: hold out fresh items before the next decision."
+    )

