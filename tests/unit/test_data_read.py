@@ -248,7 +248,11 @@ BAD: list[tuple[str, str | bytes, list[str]]] = [
     ("a.csv", "input,output\na,x,y\n", ["row 1 (line 2)", "found 3 cells", "expected 2"]),
     ("a.csv", "input,input\na,x\n", ['"input" twice', "header"]),
     ("a.csv", "input,output\na,\n", ["row 1 (line 2)", '"output"', "empty text"]),
-    ("a.csv", "ticket,team\na,b\n", ["keys team, ticket", "name its columns", "columns: {input: COLUMN, output: COLUMN}"]),
+    (
+        "a.csv",
+        "ticket,team\na,b\n",
+        ["keys team, ticket", "name its columns", "columns: {input: COLUMN, output: COLUMN}"],
+    ),
     ("a.csv", "input,output\na\0,b\n", ["NUL", "line 2"]),
     ("a.jsonl", '{"input":"a","output":"x"}\n{"input":"b"}', ["row 2", 'key "output"', "keys of row 1"]),
     ("a.jsonl", '{"input":"a","output":"x"}\n{"prompt":"b","completion":"x"}', ["row 2", "prompt/completion", "row 1"]),

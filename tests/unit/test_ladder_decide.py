@@ -9,14 +9,12 @@ import pytest
 
 from climb_support import statement
 from lastresort.climb.decide import Cheapest, Gating, Rules, RungOutcome, Step, conclude, may_ship, next_step
+from lastresort.records.gate_cause import AbilityLost, GateCause, GateItems
 from lastresort.records.reasons import (
-    AbilityLost,
     BarMet,
     CheapestOfSeveral,
     CostSaving,
-    GateCause,
     GateDecided,
-    GateItems,
     GateRejected,
     Leads,
     NoneMet,

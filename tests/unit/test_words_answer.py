@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 
 from climb_support import statement
+from lastresort.records import gate_cause
 from lastresort.records import reasons as value
 from lastresort.report.words.answer import headline, line, of_change, of_reason
 from lastresort.types import Judgement, VerdictBasis
@@ -124,15 +125,17 @@ REASONS: list[tuple[value.Reason, str]] = [
         ),
     ),
     (
-        value.GateDecided("sft", "HOLD", value.GateCause(underpowered=("general", "style"))),
+        value.GateDecided("sft", "HOLD", gate_cause.GateCause(underpowered=("general", "style"))),
         "sft: the gate holds it: it needs more items for general and style.",
     ),
     (
-        value.GateDecided("sft", "REJECT", value.GateCause(lost=(value.AbilityLost("general", 0.081, 0.03),))),
+        value.GateDecided(
+            "sft", "REJECT", gate_cause.GateCause(lost=(gate_cause.AbilityLost("general", 0.081, 0.03),))
+        ),
         "sft: the gate rejects it: general lost 8.1 points (accepted: 3 points).",
     ),
     (
-        value.GateDecided("sft", "SHIP", value.GateCause(passed=True)),
+        value.GateDecided("sft", "SHIP", gate_cause.GateCause(passed=True)),
         "sft: the gate clears it to ship: the tuned model passes on its own task, and no required measure lost more than is "
         "accepted.",
     ),
@@ -214,10 +217,10 @@ def test_every_kind_of_reason_and_change_has_words() -> None:
     assert said == set(get_args(value.Reason))
     changes: list[value.Change] = [
         value.MoreTestItems("sft", 900, 300, "item"),
-        value.GateItems("general", 160, 900, "item"),
-        value.GateInformative("style", "keep.style: skip"),
-        value.GateTestItems(300, None, "item"),
-        value.GateSmallerLoss(),
+        gate_cause.GateItems("general", 160, 900, "item"),
+        gate_cause.GateInformative("style", "keep.style: skip"),
+        gate_cause.GateTestItems(300, None, "item"),
+        gate_cause.GateSmallerLoss(),
         value.MilderTraining("sft", repaired=True),
         value.LowerBar("prompting", 0.6, 0.8),
         value.HigherBar("sft", 0.82),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from climb_support import statement
 from lastresort.climb.decide import Gating, Rules, RungOutcome, conclude
 from lastresort.climb.reasons import would_change
-from lastresort.records.reasons import AbilityLost, GateCause, GateItems
+from lastresort.records.gate_cause import AbilityLost, GateCause, GateItems
 from lastresort.report.words.answer import of_change
 from lastresort.types import Judgement, Outcome
 

@@ -7,7 +7,7 @@ import sys
 import typer
 from typer import Option
 
-from lastresort.cli import advise, climb, gate, plan, runs, start, train
+from lastresort.cli import climb, gate, plan, runs, start, train
 from lastresort.version import __version__
 
 app = typer.Typer(
@@ -36,7 +36,7 @@ def root(
 app.command("demo")(start.demo_command)
 app.command("init")(start.init_command)
 app.command("climb", cls=climb.ClimbCommand)(climb.climb_command)
-app.command("advise")(advise.advise_command)
+app.command("advise")(start.advise_command)
 app.command("plan")(plan.plan_command)
 app.command("watch")(runs.watch_command)
 app.command("report")(runs.report_command)

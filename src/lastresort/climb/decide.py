@@ -13,14 +13,13 @@ from typing import Literal
 
 from lastresort.ladder import COST_RUNG, trains
 from lastresort.records.document import Statement
+from lastresort.records.gate_cause import GateCause, GateNeed
 from lastresort.records.reasons import (
     Answer,
     BarMet,
     CheapestOfSeveral,
     CostSaving,
-    GateCause,
     GateDecided,
-    GateNeed,
     GateRejected,
     Leads,
     NoneMet,

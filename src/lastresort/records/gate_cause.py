@@ -3,17 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from lastresort.records.gate import SuiteFound, SuiteVerdict, TargetFound
-from lastresort.records.reasons import (
-    AbilityLost,
-    GateCause,
-    GateInformative,
-    GateItems,
-    GateNeed,
-    GateSmallerLoss,
-    GateTestItems,
-)
+
+
+@dataclass(frozen=True, slots=True)
+class AbilityLost:
+    """A measure that lost more than the accepted margin, in shares of 1."""
+
+    measure: str
+    lost: float
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class GateCause:
+    """What a gate's verdict rests on. lost: measures that are shown to lose too much. underpowered: those that need more items.
+    uninformative: those in which the base has nothing to lose. passed: whether the tuned system passes on its own task, None where
+    that is not tested. costly: whether more general ability was lost than the gain is worth.
+    """
+
+    lost: tuple[AbilityLost, ...] = ()
+    underpowered: tuple[str, ...] = ()
+    uninformative: tuple[str, ...] = ()
+    passed: bool | None = None
+    costly: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GateItems:
+    """More items of a measure than the n that were used. n_needed: None where the loss is too close to the margin to estimate."""
+
+    measure: str
+    n: int
+    n_needed: int | None
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateInformative:
+    """Items of a measure on which the base has something to lose. leave_out: how a user writes that it is not required."""
+
+    measure: str
+    leave_out: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateTestItems:
+    """More test items than the n that were used. n_needed: for the bar; None where the gain over the best prompt is not shown."""
+
+    n: int
+    n_needed: int | None
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateSmallerLoss:
+    """Less lost in general ability for what was gained on the task."""
+
+
+GateNeed = GateItems | GateInformative | GateTestItems | GateSmallerLoss
 
 
 def cause_of(suites: Sequence[SuiteFound], target: TargetFound, *, costly: bool) -> GateCause:

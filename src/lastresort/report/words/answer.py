@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from lastresort.ladder import MARGIN_ONLY
+from lastresort.records import gate_cause
 from lastresort.records import reasons as value
 from lastresort.records.document import Statement
 from lastresort.records.measurement import BarTest
@@ -227,7 +228,12 @@ def _change(found: value.Change) -> str:
                 f"About {needed} instead of {found.n_available:,}: they would settle whether {rung_in_prose(found.rung)} "
                 "meets the bar."
             )
-        case value.GateItems() | value.GateInformative() | value.GateTestItems() | value.GateSmallerLoss():
+        case (
+            gate_cause.GateItems()
+            | gate_cause.GateInformative()
+            | gate_cause.GateTestItems()
+            | gate_cause.GateSmallerLoss()
+        ):
             return gate.need(found)
         case value.MilderTraining(rung, repaired):
             if repaired:
@@ -266,7 +272,7 @@ def progress_line(rung: str, system: str | None, test: Judgement | None, skipped
     )
 
 
-def gate_line(rung: str, verdict: GateVerdict, cause: value.GateCause) -> str:
+def gate_line(rung: str, verdict: GateVerdict, cause: gate_cause.GateCause) -> str:
     """What the gate said, while the climb goes on."""
     return f"{rung}: the gate says {verdict}: {gate.because(verdict, cause, figures=True)}"
 

@@ -15,14 +15,15 @@ from lastresort.records.gate import (
     TestedMeasure,
     lost_in_general,
 )
-from lastresort.records.gate_cause import cause_of, needs_of
-from lastresort.records.reasons import (
+from lastresort.records.gate_cause import (
     GateCause,
     GateInformative,
     GateItems,
     GateNeed,
     GateSmallerLoss,
     GateTestItems,
+    cause_of,
+    needs_of,
 )
 from lastresort.report.words.wording import counted, listed, percent, points_of
 from lastresort.types import GateVerdict
