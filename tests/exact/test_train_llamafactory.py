@@ -64,7 +64,7 @@ def test_every_stage_trains_to_an_adapter(
     assert lastresort(monkeypatch, "train", str(path), "--set", "lora_rank=4", "--json") == 0
     out, said = capsys.readouterr()
     assert json.loads(out)["file"]["adapter"]["r"] == 4
-    assert "differs: logging_steps changes no result there" in said
+    assert "differs: logging_steps does not change the result" in said
     read_adapter(tmp_path / "saves" / "adapter")
     steps = json.loads((tmp_path / "saves" / "training.json").read_text())["trained"]["step"]
     assert steps == (1 if stage == "pt" else 3)
