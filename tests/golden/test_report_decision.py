@@ -178,7 +178,7 @@ def test_a_decision_is_the_records_and_its_file_is_restored_from_it(tmp_path: Pa
         file.unlink(missing_ok=True)
         if stale is not None:
             file.write_bytes(stale)
-        for found in (read_decision(folder), read_view(folder), Run(folder).standing):
+        for found in (read_decision(folder), read_view(folder), Run(folder).view):
             assert found.answer == "Yes: sft met it again."
         assert "Yes: sft met it again." in write_report(folder).read_text("utf-8")
         assert json.loads(file.read_text("utf-8")) == found.as_json()

@@ -96,5 +96,5 @@ def test_preference_files_are_the_preferences_of_a_task_as_they_are(
     assert len(found) == rows
     assert Counter(one.label for one in found) == labels
     assert all(turn.content.strip() for one in found for answer in one.answers for turn in answer)
-    assert all(one.asked.strip() for one in found)
+    assert all(one.prompt_text.strip() for one in found)
     assert turns is None or {tuple(turn.role for turn in one.prompt) for one in found} == turns

@@ -38,7 +38,7 @@ def test_a_repair_that_mends_ships_after_a_rejection() -> None:
 
 def test_choosing_by_the_items_of_the_second_gate_would_err_far_more_often() -> None:
     """What the separate draw is for: any of seven that are all at their margin is lucky on some items."""
-    sizes = [one.n for one in plan((GENERAL,), CLIMB_ALPHA)]
+    sizes = plan((GENERAL,), CLIMB_ALPHA)
     seen = [
         gate_verdicts((GENERAL,), sizes, [GENERAL.margin], alpha=CLIMB_ALPHA, runs=1_000, seed=seed)
         for seed in range(7)
