@@ -501,7 +501,7 @@ SAMPLES = {
         "Write the order as JSON.",
         0.9,
         "MET",
-        "No: prompting reaches 98.3% against a bar of 90%, so tuning would add only a margin.",
+        "No: prompting reaches 98.3% against a bar of 90%, so there is little left for tuning to gain.",
         (
             RungMade(
                 "prompting",

@@ -150,7 +150,7 @@ def test_numbers_of_the_climb(tmp_path: Path) -> None:
     chart = next(a for a in page.all("svg") if a.get("class") == "chart")
     assert "the best of 3 learning rates" in (chart["aria-label"] or "")
     assert len(list(page.all("polyline"))) == 3
-    assert page.text.count("The climb stopped below it.") == 2
+    assert page.text.count("Not reached: the climb stopped below it.") == 2
     assert "lastresort report run" in page.text
 
 

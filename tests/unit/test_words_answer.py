@@ -23,7 +23,7 @@ RUNGS = ("prompting", "retrieval", "sft")
         (value.NothingApplies(), "Cannot tell: no rung of the ladder applies."),
         (
             value.BarMet("prompting", 0.97, 0.8, tuned=False),
-            "No: prompting reaches 97% against a bar of 80%, so tuning would add only a margin.",
+            "No: prompting reaches 97% against a bar of 80%, so there is little left for tuning to gain.",
         ),
         (
             value.BarMet("prompting", 0.85, 0.8, tuned=False, provisional=True),

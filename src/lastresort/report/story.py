@@ -15,7 +15,7 @@ from lastresort.report.words import titles
 from lastresort.types import JsonObject
 
 EXAMPLES = 5
-_BELOW = "the climb stopped below it"
+_BELOW = "not reached: the climb stopped below it"
 
 
 @dataclass(frozen=True, slots=True)

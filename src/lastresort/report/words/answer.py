@@ -57,7 +57,7 @@ def headline(answer: value.Answer) -> str:
 def _met(answer: value.BarMet) -> str:
     rung, score, bar = rung_in_prose(answer.rung), percent(answer.score), percent(answer.bar)
     if not answer.tuned:
-        rest = "tuning would add only a margin" if answer.score >= MARGIN_ONLY else "tuning is not needed"
+        rest = "there is little left for tuning to gain" if answer.score >= MARGIN_ONLY else "tuning is not needed"
         return f"No: {rung} reaches {score} against a bar of {bar}, so {rest}."
     sure = "Provisionally yes" if answer.provisional else "Yes"
     return f"{sure}{_not_cleared(held=answer.held)}: {rung} reaches {score} against a bar of {bar}."
