@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lastresort.advice.draft import (
+    ColumnFacts,
     OpenColumns,
     TaskDraft,
     choose_columns,
@@ -81,8 +82,8 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
             "no such folder", where=str(request.task_file.parent), remedy="Make it, or name another file with --task."
         )
     rows = read_rows(request.data)
-    columns = _columns(rows, request, ask)
     facts = facts_of(rows)
+    columns = _columns(rows, facts, request, ask)
     whose = group_column(facts, len(rows), columns or ())
     examples = examples_of(_used(rows, columns), request.data)
     beside = {
@@ -92,29 +93,22 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     }
     counted = {part: len(read_rows(path)) for part, path in beside.items()}
     outputs = [example.output for example in examples]
-    grouped = whose is not None and not beside
+    kept_together = None if beside else whose
     try:
-        found = _draft(
-            outputs,
-            columns,
-            counted,
-            request,
-            whose.name if whose and grouped else None,
-            whose.distinct if whose else 0,
-        )
+        found = _draft(outputs, columns, counted, request, kept_together)
     except DataError:
-        if not grouped:
+        if kept_together is None:
             raise
-        grouped = False
-        found = _draft(outputs, columns, counted, request, None, 0)
+        found = _draft(outputs, columns, counted, request, None)
     schema = _schema_file(request.task_file) if found.answers.schema is not None else None
-    text = task_text(_facts(found, request, beside, schema, whose.name if whose else None, grouped))
+    text = task_text(_facts(found, request, beside, schema, whose.name if whose else None))
     return _written(found, request, text, schema)
 
 
-def _columns(rows: Sequence[RawRow], request: InitRequest, ask: Ask | None) -> tuple[str, str] | None:
+def _columns(
+    rows: Sequence[RawRow], facts: Sequence[ColumnFacts], request: InitRequest, ask: Ask | None
+) -> tuple[str, str] | None:
     """None where the rows' own shape says which they are."""
-    facts = facts_of(rows)
     names = [one.name for one in facts]
     for option, name in (("--input", request.input), ("--output", request.output)):
         if name is not None and name not in names:
@@ -166,14 +160,13 @@ def _draft(
     columns: tuple[str, str] | None,
     counted: dict[str, int],
     request: InitRequest,
-    group_by: str | None,
-    groups: int,
+    whose: ColumnFacts | None,
 ) -> TaskDraft:
     return draft(
         outputs,
         columns=columns,
-        group_by=group_by,
-        groups=groups if group_by else None,
+        group_by=None if whose is None else whose.name,
+        groups=None if whose is None else whose.distinct,
         n_dev=counted.get("dev"),
         n_test=counted.get("test"),
         where=str(request.data),
@@ -190,7 +183,6 @@ def _facts(
     beside: dict[str, Path],
     schema: Path | None,
     group: str | None,
-    grouped: bool,
 ) -> DraftFacts:
     here = request.task_file.absolute().parent
     paths = {"train": request.data, **beside}
@@ -217,7 +209,7 @@ def _facts(
         schema_file=schema.name if schema else None,
         columns=found.columns,
         group=group,
-        grouped=grouped,
+        grouped=found.group_by is not None,
     )
 
 

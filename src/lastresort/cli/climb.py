@@ -10,8 +10,8 @@ from typer import Argument, Option
 from typer.core import TyperCommand
 
 from lastresort.app.terminal import print_document, print_text
-from lastresort.cli.options import TASK_SETTINGS, names_a_task, parse_settings
-from lastresort.types import GateMode, WayName
+from lastresort.cli.options import GATE_MODES, TASK_SETTINGS, names_a_task, parse_settings
+from lastresort.types import WayName
 
 
 class ClimbCommand(TyperCommand):
@@ -46,7 +46,7 @@ def climb_command(
     gate: str | None = Option(
         None,
         "--gate",
-        metavar="|".join(get_args(GateMode)),
+        metavar=GATE_MODES,
         help="How to check a tuned model before it can win. quick: a fixed number of items, a few minutes. full: as many items as "
         "a verdict needs. none: no check, and the decision says so. Default: full, or what the resumed run was started with.",
     ),

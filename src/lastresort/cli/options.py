@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from typer import Option
 
 from lastresort.errors import InputError
-from lastresort.types import JsonObject
+from lastresort.types import GateMode, JsonObject
 
+GATE_MODES = "|".join(get_args(GateMode))
 TASK_SETTINGS: Any = Option([], "--set", help="Override a task key, such as --set bar=0.9.", metavar="KEY=VALUE")
 
 

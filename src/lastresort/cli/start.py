@@ -15,7 +15,7 @@ from typer import Argument, Option
 
 from lastresort.app.terminal import print_document, print_note, print_text
 from lastresort.cli.climb import climb_command
-from lastresort.cli.options import TASK_SETTINGS, parse_settings, split_pair
+from lastresort.cli.options import GATE_MODES, TASK_SETTINGS, parse_settings, split_pair
 from lastresort.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,9 +77,7 @@ def _asked(found: OpenColumns) -> str | None:
 
 def demo_command(
     name: str = typer.Argument("tickets", help="Which example.", metavar="[NAME]"),
-    gate: str = typer.Option(
-        "quick", "--gate", metavar="quick|full|none", help="How to check a tuned model; see climb."
-    ),
+    gate: str = typer.Option("quick", "--gate", metavar=GATE_MODES, help="How to check a tuned model; see climb."),
     run: Path | None = typer.Option(None, "--run", help="Folder of the run. Default: runs/<task>-<n>."),
     list_: bool = typer.Option(False, "--list", help="List the examples and where their files are. Runs nothing."),
 ) -> None:
@@ -95,7 +93,9 @@ def demo_command(
         return
     task = example_task(name)
     print_note(f"example: {task}")
-    climb_command(task, run, False, None, gate, None, 3, False, [], False)
+    climb_command(
+        task, run=run, gate=gate, resume=False, until=None, compare=None, compare_seeds=3, dry_run=False, settings=[], as_json=False
+    )  # fmt: skip
 
 
 def advise_command(

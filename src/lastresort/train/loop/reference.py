@@ -1,10 +1,10 @@
 """What a training is compared with: the reference of its objective, and the base at the targets of held items.
 
-The reference is the policy as it stood before the first step. With a fresh adapter that is the base itself; with an adapter to
+The reference is the policy as it was before the first step. With a fresh adapter that is the base itself; with an adapter to
 start from (DPO after SFT) it is that adapter's model. Its log-probabilities are computed once and kept; in 16 bits, where rounding
 depends on what shares a pass, in every pass again.
 
-The base, with an adapter, is the model without it; where all weights are trained, it is the weights as they stood before the first
+The base, with an adapter, is the model without it; where all weights are trained, it is the weights as they were before the first
 step. Its hidden states are computed for each batch, so that nothing has to be kept and a resumed run computes the same.
 """
 
