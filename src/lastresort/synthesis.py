@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lastresort.models.protocol import Model
+from lastresort.records.events import PromptCounts
 from lastresort.types import Answer, Decoding, Example, Message
 
 REQUESTS = (
@@ -159,33 +160,6 @@ class SampledPair:
     prompt: int
     chosen: Sample
     rejected: Sample
-
-
-@dataclass(frozen=True, slots=True)
-class PromptCounts:
-    """What became of the prompts. pairs: made of `used` of them. all_right: every sample has the full score. all_wrong: every
-    sample has none. ties: all score alike in between. unusable: the best answers were all empty or cut at the token limit, or the
-    worst all empty.
-    """
-
-    prompts: int
-    pairs: int
-    used: int
-    all_right: int
-    all_wrong: int
-    ties: int
-    unusable: int
-
-    def summary(self) -> str:
-        """The counts in words."""
-        dropped = {
-            "were all right": self.all_right,
-            "all wrong": self.all_wrong,
-            "all alike": self.ties,
-            "had nothing whole to choose or nothing to reject": self.unusable,
-        }
-        why = ", ".join(f"{n} {what}" for what, n in dropped.items() if n)
-        return f"{self.pairs} pairs from {self.used} of {self.prompts} prompts{f' ({why})' if why else ''}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from lastresort.records.events.base import EventValue, OfCandidate, OfRung
@@ -151,8 +152,12 @@ class RankedPair(EventValue):
     rejected: RankedAnswer
 
 
-class SampledPrompts(EventValue):
-    """What became of the prompts. The fields are those of `PromptCounts`."""
+@dataclass(frozen=True, slots=True)
+class PromptCounts:
+    """What became of the prompts. pairs: made of `used` of them. all_right: every sample has the full score. all_wrong: every
+    sample has none. ties: all score alike in between. unusable: the best answers were all empty or cut at the token limit, or the
+    worst all empty.
+    """
 
     prompts: int
     pairs: int
@@ -162,13 +167,24 @@ class SampledPrompts(EventValue):
     ties: int
     unusable: int
 
+    def summary(self) -> str:
+        """The counts in words."""
+        dropped = {
+            "were all right": self.all_right,
+            "all wrong": self.all_wrong,
+            "all alike": self.ties,
+            "had nothing whole to choose or nothing to reject": self.unusable,
+        }
+        why = ", ".join(f"{n} {what}" for what, n in dropped.items() if n)
+        return f"{self.pairs} pairs from {self.used} of {self.prompts} prompts{f' ({why})' if why else ''}"
+
 
 class SamplesPaired(OfRung):
     """Pairs of a system's own answers, ranked by the scorer."""
 
     kind: Literal["samples_paired"] = "samples_paired"
     pairs: tuple[RankedPair, ...]
-    counts: SampledPrompts
+    counts: PromptCounts
     tokens_in: int
     tokens_out: int
     seconds: float

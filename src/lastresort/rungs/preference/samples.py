@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, replace
 
 from lastresort.data.preferences import PreferenceRow
 from lastresort.evals.scorers import scores_of
-from lastresort.records.events import RankedAnswer, RankedPair, SampledPrompts, SamplesPaired
+from lastresort.records.events import RankedAnswer, RankedPair, SamplesPaired
 from lastresort.rungs.rung import Workbench
 from lastresort.stop import check
-from lastresort.synthesis import PromptCounts, Sample, pairs_from_samples
+from lastresort.synthesis import Sample, pairs_from_samples
 from lastresort.systems.system import System
 from lastresort.types import Answer, Example, Message
 
@@ -32,8 +32,7 @@ def own_pairs(bench: Workbench, rung: str, start: System) -> SampledPreferences:
     if known is None:
         known = _made(bench, rung, start)
         bench.record.append(known)
-    counted = PromptCounts(**known.counts.model_dump())
-    return SampledPreferences(noted_pairs(known, bench.train), counted.summary())
+    return SampledPreferences(noted_pairs(known, bench.train), known.counts.summary())
 
 
 def noted_pairs(known: SamplesPaired, train: Sequence[Example]) -> tuple[PreferenceRow, ...]:
@@ -72,7 +71,7 @@ def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
     return SamplesPaired(
         rung=rung,
         pairs=pairs,
-        counts=SampledPrompts(**asdict(paired.counts)),
+        counts=paired.counts,
         tokens_in=sum(answer.prompt_tokens for answer in answers),
         tokens_out=sum(answer.completion_tokens for answer in answers),
         seconds=sum(answer.seconds for answer in answers),
