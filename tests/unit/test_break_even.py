@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lastresort.climb.break_even import (
     NOTHING,
     Amount,
-    TestedSystem,
+    MeasuredSystem,
     cheapest,
     crossing,
     crossing_of,
@@ -31,9 +31,9 @@ TRAINING = Amount(0.0, 7000.0)  # 3.50 USD, paid back after 3.5 / (0.00375 - 0.0
 HOUR = 1.8
 
 
-def priced(rung: str, call: Amount, one_off: Amount = NOTHING, *, tuned: bool = False) -> TestedSystem:
+def priced(rung: str, call: Amount, one_off: Amount = NOTHING, *, tuned: bool = False) -> MeasuredSystem:
     judgement = Judgement("MET", 0.9, 40, 300, (0.8, 1.0))
-    return TestedSystem(rung, f"{rung}-system", "model", tuned, judgement, 40, 100.0, 10.0, 0.5, call, one_off)
+    return MeasuredSystem(rung, f"{rung}-system", "model", tuned, judgement, 40, 100.0, 10.0, 0.5, call, one_off)
 
 
 def test_a_call_paid_by_its_tokens() -> None:

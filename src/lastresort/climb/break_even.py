@@ -54,7 +54,7 @@ NOTHING = Amount(0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class TestedSystem:
+class MeasuredSystem:
     """A tested system with what was measured of it.
 
     items: test items that the means are over. prompt_tokens, completion_tokens, seconds: means of a call. one_off: what
@@ -130,7 +130,7 @@ def crossing(one_off: float, call: float, other_call: float) -> Crossing:
     return Crossing("after", math.ceil(calls * (1 - _ROUNDING))) if math.isfinite(calls) else Crossing("never")
 
 
-def crossing_of(tuned: TestedSystem, untuned: TestedSystem, hourly_price: float | None) -> Crossing:
+def crossing_of(tuned: MeasuredSystem, untuned: MeasuredSystem, hourly_price: float | None) -> Crossing:
     """From which call on the tuned system is the cheaper. What the untuned one took to find was spent before training began."""
     amounts = (tuned.one_off, tuned.call, untuned.call)
     currency = currency_of(amounts, hourly_price)
@@ -144,7 +144,7 @@ def months_of(calls: int | None, calls_per_month: int | None) -> float | None:
     return calls / calls_per_month if calls is not None and calls_per_month else None
 
 
-def cheapest(systems: Sequence[TestedSystem], hourly_price: float | None) -> TestedSystem | None:
+def cheapest(systems: Sequence[MeasuredSystem], hourly_price: float | None) -> MeasuredSystem | None:
     """The system whose calls cost least, of equals the first; None where there is none or their costs do not compare."""
     currency = currency_of((system.call for system in systems), hourly_price)
     if currency is None or not systems:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from lastresort.climb.break_even import (
     NOTHING,
     Amount,
-    TestedSystem,
+    MeasuredSystem,
     cheapest,
     crossing_of,
     currency_of,
@@ -37,7 +37,7 @@ from lastresort.spec.paths import is_paid
 from lastresort.spec.task import Task
 
 
-def priced_systems(task: Task, record: Record, outcomes: Sequence[RungOutcome]) -> list[TestedSystem]:
+def priced_systems(task: Task, record: Record, outcomes: Sequence[RungOutcome]) -> list[MeasuredSystem]:
     """Every tested system, in the order of the ladder.
 
     Costs of a call are means over the test items that all systems which meet the bar answered, so that they compare; of a
@@ -56,7 +56,7 @@ def priced_systems(task: Task, record: Record, outcomes: Sequence[RungOutcome]) 
     return found
 
 
-def cheapest_of(task: Task, systems: Sequence[TestedSystem]) -> Cheapest | None:
+def cheapest_of(task: Task, systems: Sequence[MeasuredSystem]) -> Cheapest | None:
     """Which of several systems that meet the bar wins under `goal: cost`; None where there is nothing to choose."""
     met = [system for system in systems if system.met]
     if task.goal != "cost" or len(met) < 2:
@@ -65,7 +65,7 @@ def cheapest_of(task: Task, systems: Sequence[TestedSystem]) -> Cheapest | None:
     return Cheapest(None if best is None else best.rung)
 
 
-def break_even_entry(task: Task, systems: Sequence[TestedSystem], saving: CostSaving | None) -> BreakEven | None:
+def break_even_entry(task: Task, systems: Sequence[MeasuredSystem], saving: CostSaving | None) -> BreakEven | None:
     """`break_even` of decision.json; None where nothing was tested."""
     if not systems:
         return None
@@ -101,7 +101,7 @@ def paid_by_tokens(task: Task, rung: str) -> bool:
 
 def _priced(
     task: Task, standing: Fold, outcome: RungOutcome, items: Sequence[ItemScore], tested: Sequence[ItemScore]
-) -> TestedSystem:
+) -> MeasuredSystem:
     """standing: of the run, where the rung trains. items: over which the means are. tested: all that the test asked."""
     assert outcome.judgement is not None
     assert outcome.system is not None
@@ -112,7 +112,7 @@ def _priced(
     call = Amount(0.0, seconds)
     if paid_by_tokens(task, outcome.rung):
         call = tokens_amount(prompt_tokens, completion_tokens, use.prompt_price, use.output_price)
-    return TestedSystem(
+    return MeasuredSystem(
         rung=outcome.rung,
         name=outcome.system,
         model=task.tuned_model if tuned else task.model,
@@ -139,7 +139,7 @@ def _one_off(standing: Fold, rung: str) -> Amount:
     return total
 
 
-def _entry(system: TestedSystem, hourly_price: float | None) -> PricedSystem:
+def _entry(system: MeasuredSystem, hourly_price: float | None) -> PricedSystem:
     call_s, one_off_s = system.call.machine_s, system.one_off.machine_s
     assert call_s is not None, "measured, not foretold"
     assert one_off_s is not None, "measured, not foretold"
@@ -162,7 +162,7 @@ def _entry(system: TestedSystem, hourly_price: float | None) -> PricedSystem:
     )
 
 
-def _pair(tuned: TestedSystem, untuned: TestedSystem, task: Task) -> CostPair:
+def _pair(tuned: MeasuredSystem, untuned: MeasuredSystem, task: Task) -> CostPair:
     found = crossing_of(tuned, untuned, task.use.hourly_price)
     return CostPair(
         tuned=tuned.rung,
@@ -174,7 +174,7 @@ def _pair(tuned: TestedSystem, untuned: TestedSystem, task: Task) -> CostPair:
     )
 
 
-def _both(tuned: TestedSystem, untuned: TestedSystem) -> SharedItems:
+def _both(tuned: MeasuredSystem, untuned: MeasuredSystem) -> SharedItems:
     """How the two did on the test items that both answered."""
     names = [name for name in tuned.scores if name in untuned.scores]
     means = {
@@ -240,7 +240,7 @@ def _obstacle(bench: Workbench, rules: Rules) -> Obstacle | None:
     return None if skipped is None else DoesNotApply(COST_RUNG, skipped)
 
 
-def _planned(bench: Workbench, prepared: PreparedTask, met: TestedSystem) -> CostSaving:
+def _planned(bench: Workbench, prepared: PreparedTask, met: MeasuredSystem) -> CostSaving:
     task, rung = bench.task, find_rung(COST_RUNG)
     assert isinstance(rung, ForecastsCalls)
     assert task.use.calls_per_month, "goal: cost asks for it"
@@ -257,7 +257,7 @@ def _planned(bench: Workbench, prepared: PreparedTask, met: TestedSystem) -> Cos
     )
 
 
-def _slowness(prepared: PreparedTask, met: TestedSystem) -> float:
+def _slowness(prepared: PreparedTask, met: MeasuredSystem) -> float:
     """How many times longer a call took on this machine than a forecast of it says, at least 1: what was measured of one model
     corrects what is foretold of the other."""
     if paid_by_tokens(prepared.task, met.rung):

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lastresort.climb.bar_test import run_test
-from lastresort.climb.break_even import TestedSystem
+from lastresort.climb.break_even import MeasuredSystem
 from lastresort.climb.budget import beyond_limits
 from lastresort.climb.costs import cheapest_of, priced_systems, saving_after
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, may_ship, next_step
@@ -91,7 +91,7 @@ def climb_rungs(
         bench.progress.say(progress_line(outcome.rung, outcome.system, outcome.judgement, outcome.skipped))
 
 
-def eligible(bench: Workbench, outcomes: Sequence[RungOutcome]) -> list[TestedSystem]:
+def eligible(bench: Workbench, outcomes: Sequence[RungOutcome]) -> list[MeasuredSystem]:
     """The tested systems that the gate has not rejected, with their costs."""
     return priced_systems(bench.task, bench.record, [outcome for outcome in outcomes if not outcome.rejected])
 
