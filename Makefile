@@ -3,12 +3,13 @@
 # make check  format, lint, types, import contracts
 # make schemas  write the JSON schemas in the package from the types of the documents
 # make bench  speed and memory against TRL and transformers, in one run on this machine
+# make docs   the documents as a site in site/, which loads nothing from another host
 # make peers  other frameworks, each in an environment of its own below .peers: they accept what is exported, their examples are read
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow check schemas bench peers clean
+.PHONY: demo test test-slow check schemas bench docs peers clean
 .DEFAULT_GOAL := help
 
 help:
@@ -55,5 +56,13 @@ peers: $(VENV)/.dev
 	$(BIN)/python scripts/check_exports.py .peers
 	$(BIN)/python scripts/neighbour_configs.py .peers
 
+$(VENV)/.docs: $(VENV)/.run
+	$(BIN)/pip install --quiet -e '.[docs]'
+	@touch $@
+
+# The variable hides a notice about a later major version of mkdocs, which is not installed.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .import_linter_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -34,17 +35,32 @@ def blocks(language: str) -> list[tuple[str, str]]:
     return [(path.name, block) for path in DOCUMENTS for block in fenced.findall(path.read_text(encoding="utf-8"))]
 
 
+def _commands(block: str) -> list[str]:
+    return [line for line in block.splitlines() if line.startswith("lastresort ")]
+
+
 YAML = blocks("yaml")
 TASKS = [(name, block) for name, block in YAML if re.search("^score:", block, re.MULTILINE)]
 TRAININGS = [block for _, block in YAML if re.search("^data:", block, re.MULTILINE)]
-COMMANDS = [line for _, block in blocks("sh") for line in block.splitlines() if line.startswith("lastresort ")]
+COMMANDS = {
+    path.name: lines
+    for path in DOCUMENTS
+    if (lines := [line for name, block in blocks("sh") if name == path.name for line in _commands(block)])
+}
+SCRIPTED = "model: scripted:script.json\nladder: [prompting]\n"
 
 
 def test_there_are_task_files_and_commands_in_the_documents() -> None:
-    assert {name for name, _ in TASKS} == {"README.md", "task.md"}
-    assert {"data", "climb", "chat", "report", "train", "merge", "gate"} <= {
-        shlex.split(line, comments=True)[1] for line in COMMANDS
-    }
+    assert {name for name, _ in TASKS} == {"running.md", "task.md", "tutorial.md"}
+    found = {shlex.split(line, comments=True)[1] for lines in COMMANDS.values() for line in lines}
+    assert {"init", "data", "climb", "chat", "report", "train", "merge", "gate"} <= found
+
+
+def test_every_command_stands_in_the_table_of_commands() -> None:
+    page = (ROOT / "docs" / "running.md").read_text(encoding="utf-8").split("## All commands")[1]
+    shown = re.findall(r"^\| `([\w ]+)` \|", page, re.MULTILINE)
+    known = {command.name for command in app.registered_commands} | {"data check"}
+    assert sorted(shown) == sorted(known)
 
 
 @pytest.mark.parametrize(("name", "block"), YAML, ids=[name for name, _ in YAML])
@@ -58,8 +74,9 @@ def test_task_files_in_the_documents_load(name: str, block: str, tmp_path: Path)
     path = tmp_path / "task.yaml"
     path.write_text(block, encoding="utf-8")
     values = read_document(path).values
-    (tmp_path / values["examples"]).write_text('{"input": "a", "output": "b"}\n')
-    if "output" in values:
+    row = '{"input": "a", "output": "b"}' if values["examples"].endswith("jsonl") else "message,team\na,repair"
+    (tmp_path / values["examples"]).write_text(f"{row}\n")
+    if "schema" in values.get("output", {}):
         (tmp_path / values["output"]["schema"]).write_text(json.dumps({"type": "object"}))
     if "knowledge" in values:
         (tmp_path / values["knowledge"]).mkdir()
@@ -74,38 +91,102 @@ def test_task_files_in_the_documents_load(name: str, block: str, tmp_path: Path)
         assert task.full == FullSettings()
 
 
+@pytest.mark.parametrize("document", sorted(set(COMMANDS) - {"tutorial.md"}))
 def test_the_commands_of_the_documents_run(
+    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In their order: on a task with a scripted model that prompting gets right, a training on a tiny one."""
+    _material(tmp_path, drafts=document == "README.md")
+    monkeypatch.chdir(tmp_path)
+    for line in COMMANDS[document]:
+        if "--resume" in shlex.split(line, comments=True):  # as after a crash
+            unfinish(tmp_path / "runs" / "ticket-routing-1")
+        _runs(line, monkeypatch, capsys)
+        if line.startswith("lastresort init") and "--task" not in line:
+            _with_scripted_model(tmp_path / "task.yaml")
+
+
+def test_the_tutorial_runs_from_its_csv_to_a_merged_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In their order: on the README's own task with a scripted model that prompting gets right, its own training on a tiny one."""
-    block = next(block for name, block in TASKS if name == "README.md")
-    scripted = "model: scripted:script.json\nladder: [prompting]\n"
-    (tmp_path / "task.yaml").write_text(block + scripted, encoding="utf-8")
-    (tmp_path / "tickets.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(400)))
-    lines = [f"ticket {number},team {number % 3}" for number in range(300)]
-    (tmp_path / "tickets.csv").write_text("\n".join(["body,team", *lines]))
-    (tmp_path / "script.json").write_text(json.dumps({"answers_from": ["tickets.jsonl"]}))
-    training = next(block for name, block in YAML if name == "README.md" and block in TRAININGS)
-    model = save_tiny_model(tmp_path / "tiny")
-    (tmp_path / "train.yaml").write_text(training.replace("model: embedded", f"model: {model}"), encoding="utf-8")
-    (tmp_path / "my-adapter").mkdir()  # of a scripted model: that it is there is all that counts
-    (tmp_path / "my-adapter" / "adapter_config.json").write_text("{}", encoding="utf-8")
-    pairs = [{"prompt": f"Say {i}", "chosen": f"yes {i}", "rejected": f"no {i}"} for i in range(4)]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    for side in ("base", "tuned"):
-        write_samples(tmp_path / "logs" / side, [1.0] * 200, task="mmlu")
-        shutil.copy(FOLDER / "inspect" / "base" / "sums.eval", tmp_path / f"{side}.eval")
+    """All of it in its order, on a scripted model. A prompt wins on it, so an adapter of a tiny model is gated and merged."""
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    for line in COMMANDS:
-        words = shlex.split(line, comments=True)
-        if "--resume" in words:  # as after a crash
-            unfinish(tmp_path / "runs" / "ticket-routing-1")
-        monkeypatch.setattr(sys, "argv", words)
-        monkeypatch.setattr(sys, "stdin", io.StringIO("invoice lost in Oslo\n"))
-        code = guarded(app)
-        out, error = capsys.readouterr()
-        assert code == 0, f"{line}: {error}"
-        assert out, line
+    for language, block in re.findall(r"```(sh|python)\n(.*?)```", text, re.DOTALL):
+        if language == "python":
+            exec(compile(block, "tutorial.md", "exec"), {})
+            capsys.readouterr()
+            continue
+        for line in _commands(block):
+            if line.startswith("lastresort gate"):
+                _trained(tmp_path / "made", monkeypatch, tmp_path / "trained")
+                line = line.replace("runs/tickets-1/winner", "trained --quick")
+            _runs(line.replace("runs/tickets-1/winner/adapter", "trained"), monkeypatch, capsys)
+            if line.startswith("lastresort init"):
+                assert (tmp_path / "task.yaml").read_text(encoding="utf-8") == _drafted(text)
+                _with_scripted_model(tmp_path / "task.yaml")
+                _script(tmp_path, "tickets.csv", "message", "team")
+    assert (tmp_path / "tickets-model" / "gguf" / "Modelfile").is_file()
+
+
+def _drafted(text: str) -> str:
+    return re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0]
+
+
+def _runs(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", shlex.split(line, comments=True))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("invoice lost in Oslo\n"))
+    code = guarded(app)
+    out, error = capsys.readouterr()
+    assert code == 0, f"{line}: {error}"
+    assert out, line
+
+
+def _material(folder: Path, *, drafts: bool) -> None:
+    """All that a command of the documents reads. drafts: the document makes its task file itself."""
+    (folder / "tickets.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(400)))
+    (folder / "mine.csv").write_text("\n".join(["text,label", *(f'"{r["input"]}",{r["output"]}' for r in rows(400))]))
+    for name in ("tickets.csv", "rows.csv"):
+        lines = [f"ticket {number},team {number % 3}" for number in range(300)]
+        (folder / name).write_text("\n".join(["body,team", *lines]))
+    if not drafts:
+        block = next(block for name, block in TASKS if name == "running.md")
+        (folder / "task.yaml").write_text(block + SCRIPTED, encoding="utf-8")
+    (folder / "script.json").write_text(json.dumps({"answers_from": ["tickets.jsonl"]}))
+    training = next(block for name, block in YAML if name == "train.md" and block in TRAININGS)
+    model = save_tiny_model(folder / "tiny")
+    (folder / "train.yaml").write_text(training.replace("model: embedded", f"model: {model}"), encoding="utf-8")
+    (folder / "my-adapter").mkdir()  # of a scripted model: that it is there is all that counts
+    (folder / "my-adapter" / "adapter_config.json").write_text("{}", encoding="utf-8")
+    pairs = [{"prompt": f"Say {i}", "chosen": f"yes {i}", "rejected": f"no {i}"} for i in range(4)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    for side in ("base", "tuned"):
+        write_samples(folder / "logs" / side, [1.0] * 200, task="mmlu")
+        shutil.copy(FOLDER / "inspect" / "base" / "sums.eval", folder / f"{side}.eval")
+
+
+def _with_scripted_model(task: Path) -> None:
+    kept = [
+        line for line in task.read_text(encoding="utf-8").splitlines() if not line.startswith(("model:", "ladder:"))
+    ]
+    task.write_text("\n".join(kept) + "\n" + SCRIPTED, encoding="utf-8")
+
+
+def _script(folder: Path, data: str, source: str, target: str) -> None:
+    """The scripted model knows every answer of this CSV."""
+    with (folder / data).open(encoding="utf-8", newline="") as file:
+        told = [{"input": row[source], "output": row[target]} for row in csv.DictReader(file)]
+    (folder / "told.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
+    (folder / "script.json").write_text(json.dumps({"answers_from": ["told.jsonl"]}))
+
+
+def _trained(folder: Path, monkeypatch: pytest.MonkeyPatch, to: Path) -> None:
+    """An adapter on a tiny model, where the document has one."""
+    folder.mkdir()
+    _material(folder, drafts=True)
+    monkeypatch.setattr(sys, "argv", ["lastresort", "train", str(folder / "train.yaml"), "--set", "max_steps=1"])
+    assert guarded(app) == 0
+    shutil.copytree(folder / "train-out" / "adapter", to)
 
 
 @pytest.mark.parametrize("block", TRAININGS)
