@@ -31,9 +31,9 @@ from lastresort.records.record import Record
 from lastresort.report.terminal import ladder_table
 from lastresort.report.words.titles import line_of
 
-COLUMNS, SECONDS = 96, 14.0
+COLUMNS, SECONDS = 96, 8.0
 CELL, LEADING, MARGIN, SIZE = 8.4, 19, 18, 14
-REPORT_SIZE = (1000, 778)  # down to the scale below the ladder
+REPORT_SIZE = (1000, 758)  # down to the scale below the ladder
 HEAD = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">
 <style>
 text {{ font: {size}px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; white-space: pre; }}
