@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,11 +24,7 @@ def compared(
 ) -> Climbed:
     """A climb of a tiny task with a comparison; given again, it goes on."""
     settings = arguments.pop("settings", None)
-    gc.freeze()
-    try:
-        return climb(load_task(path, settings), run, gate="none", compare=asked, progress=progress, **arguments)
-    finally:
-        gc.unfreeze()
+    return climb(load_task(path, settings), run, gate="none", compare=asked, progress=progress, **arguments)
 
 
 def same(decision: dict[str, Any]) -> dict[str, Any]:

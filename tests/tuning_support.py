@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -133,11 +132,7 @@ def _sharpen(folder: Path, head: float) -> None:
 
 
 def climbed(path: Path, run: Path, scissors: Scissors | None = None) -> Climbed:
-    gc.freeze()  # what the libraries left in memory need not be looked through whenever a model is let go
-    try:
-        return climb(load_task(path), run, progress=scissors, gate="none")
-    finally:
-        gc.unfreeze()
+    return climb(load_task(path), run, progress=scissors, gate="none")
 
 
 def steps_of(record: Record, name: str) -> list[dict[str, float]]:

@@ -62,8 +62,17 @@ def held(tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPatch)
 
 
 @pytest.fixture(scope="module")
-def rejected(tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPatch) -> Climbed:
-    return gated_climb(tmp_path_factory.mktemp("reject"), quality(BROKEN), task=ONE_SUITE, gate="quick")
+def signs_of_rejected() -> Scissors:
+    """Counts the signs of life of `rejected`."""
+    return Scissors()
+
+
+@pytest.fixture(scope="module")
+def rejected(
+    tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPatch, signs_of_rejected: Scissors
+) -> Climbed:
+    folder = tmp_path_factory.mktemp("reject")
+    return gated_climb(folder, quality(BROKEN), task=ONE_SUITE, progress=signs_of_rejected, gate="quick")
 
 
 def test_what_is_better_and_lost_nothing_ships(shipped: Climbed) -> None:
@@ -203,12 +212,10 @@ def test_after_a_rejection_the_climb_goes_up(tmp_path: Path, scripted: pytest.Mo
 
 @pytest.mark.parametrize("share", [0.72, 0.86])
 def test_a_climb_cut_in_the_middle_of_its_gate_decides_the_same_and_asks_nothing_twice(
-    tmp_path: Path, rejected: Climbed, share: float
+    tmp_path: Path, rejected: Climbed, signs_of_rejected: Scissors, share: float
 ) -> None:
     task = rejected.run.parent.parent / "task"
-    scissors = Scissors()
-    gated_climb(tmp_path / "whole", quality(BROKEN), task=ONE_SUITE, progress=scissors, gate="quick")
-    cut = Scissors(round(share * scissors.seen))
+    cut = Scissors(round(share * signs_of_rejected.seen))
     with pytest.raises(Cut):
         gated_climb(tmp_path, quality(BROKEN), task=ONE_SUITE, progress=cut, gate="quick")
     assert any(label.startswith("gate: ") for label in cut.labels)

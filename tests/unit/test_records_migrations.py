@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sqlite3
 from pathlib import Path
 
@@ -29,6 +30,18 @@ def test_migrations_run_once_each(tmp_path: Path) -> None:
         opened = database.connect(path, application=5, migrations=(FIRST, SECOND))
         assert [tuple(row) for row in opened.rows("SELECT x, y FROM a")] == [(1, 7)]
         opened.close()
+
+
+def test_what_was_committed_is_on_the_disk(tmp_path: Path) -> None:
+    """By a fresh copy of the module: tests in general do not wait for the disk (conftest.py)."""
+    spec = importlib.util.spec_from_file_location("fresh_database", database.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    fresh = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fresh)
+    opened = fresh.connect(tmp_path / "db", application=5, migrations=(FIRST,))
+    assert [tuple(row) for row in opened.rows("PRAGMA synchronous")] == [(2,)]
+    opened.close()
 
 
 def test_reading_an_older_file_migrates_a_copy_in_memory(tmp_path: Path) -> None:

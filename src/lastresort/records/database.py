@@ -12,6 +12,7 @@ from lastresort.errors import ContractError, DataError, InfrastructureError, Las
 
 KEYS_A_QUERY = 500
 BUSY_TIMEOUT_S = 60.0
+SYNCHRONOUS = "FULL"  # what was committed survives a power cut
 _DISK_CODES = {"SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"}
 
 
@@ -71,7 +72,7 @@ def connect(path: Path, *, application: int, migrations: Sequence[str]) -> Datab
         connection = _open(f"{path.resolve().as_uri()}?mode=rwc")
         check_ours(connection, path, application=application, newest=len(migrations), whole=closed)
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
         migrate(connection, application=application, migrations=migrations)
         return Database(connection, path)
     except sqlite3.DatabaseError as error:
