@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from lastresort.data.duplicates import exact_groups, near_pairs, normalised
+from lastresort.data.duplicates import BANDS, PROPOSE_JACCARD, SKETCH, exact_groups, near_pairs, normalised
 
 LONG = (
     "my order arrived on tuesday but the box was open and the blue lamp inside had a long crack down one side so i "
@@ -100,3 +100,10 @@ def test_a_slip_is_found_among_thousands_of_others() -> None:
     found = near_pairs(texts + slips)
     wanted = {(i, 1000 + k) for k, i in enumerate(planted) if texts[i] != slips[k]}
     assert set(found) == wanted
+
+
+def test_the_bands_are_those_that_datasketch_finds_best() -> None:
+    from datasketch import MinHashLSH
+
+    best = MinHashLSH(threshold=PROPOSE_JACCARD, num_perm=SKETCH)
+    assert (best.b, best.r) == BANDS

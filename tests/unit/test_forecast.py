@@ -15,7 +15,7 @@ from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.report.forecast import DryRun, forecast_table
-from lastresort.rungs.forecast import Machine, Workload
+from lastresort.rungs.forecast import Machine, Rates, Workload
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
 from lastresort.synthesis import REPLAY_TOKENS, replay_rows
@@ -88,7 +88,10 @@ def test_longer_answers_are_forecast_where_they_are_allowed(tmp_path: Path) -> N
 
 
 def test_a_dry_run_of_the_embedded_model_converts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How fast layers are is timed by tests of its own (test_dry_run.py)."""
     monkeypatch.setenv("LASTRESORT_CACHE", str(tmp_path / "cache"))
+    timed = Rates(training=8e9, reading=4e9, answering=1e9)
+    monkeypatch.setattr("lastresort.climb.workload.measured_rates", lambda config, *, reduced: timed)
     path = scripted_task(tmp_path / "task", quality=[], task={"model": "embedded"})
     found = dry_run(load_task(path)).as_json()
     assert not (tmp_path / "cache").exists()
@@ -96,16 +99,22 @@ def test_a_dry_run_of_the_embedded_model_converts_nothing(tmp_path: Path, monkey
 
 
 def test_the_size_of_a_gguf_is_that_of_its_tensors(tmp_path: Path) -> None:
+    """Of the file as it is now, though it is read once a process."""
+    for pieces in (50, 60):
+        write_gguf(tmp_path / "tiny.gguf", pieces)
+        assert parameters_of_gguf(tmp_path / "tiny.gguf") == pieces * 8 + 8 * 8
+
+
+def write_gguf(path: Path, pieces: int) -> None:
     from gguf import GGUFWriter
 
-    writer = GGUFWriter(tmp_path / "tiny.gguf", "llama")
-    writer.add_tensor("token_embd.weight", np.zeros((50, 8), dtype=np.float32))
+    writer = GGUFWriter(path, "llama")
+    writer.add_tensor("token_embd.weight", np.zeros((pieces, 8), dtype=np.float32))
     writer.add_tensor("blk.0.attn_q.weight", np.zeros((8, 8), dtype=np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    assert parameters_of_gguf(tmp_path / "tiny.gguf") == 50 * 8 + 8 * 8
 
 
 def test_the_embedded_model_has_the_size_of_its_configuration() -> None:

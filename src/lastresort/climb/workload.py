@@ -270,7 +270,6 @@ def machine_of(task: Task, model: str, prices: tuple[float | None, float | None]
         return Machine(None, 1.0, *prices)
     if model.startswith("scripted:"):
         return Machine(None, 1.0)
-    from lastresort.hardware.environment import matrix_flops_per_s
     from lastresort.models.loading import chosen_device, chosen_dtype, is_reduced
 
     path = _weights(task, model)
@@ -283,7 +282,15 @@ def machine_of(task: Task, model: str, prices: tuple[float | None, float | None]
     measured = None
     if device.type == "cpu":
         measured = measured_rates(config, reduced=reduced)
-    return Machine(parameters, matrix_flops_per_s(reduced), measured=measured)
+    return Machine(parameters, _product_rate(reduced), measured=measured)
+
+
+@cache
+def _product_rate(reduced: bool) -> float:
+    """Once a process, as all rungs work on the same machine."""
+    from lastresort.hardware.environment import matrix_flops_per_s
+
+    return matrix_flops_per_s(reduced)
 
 
 def _weights(task: Task, model: str) -> Path:

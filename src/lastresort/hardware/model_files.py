@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,25 +36,47 @@ def config_of_gguf(path: Path) -> JsonObject:
         raise PrerequisiteError(
             "the package gguf is not installed, and a .gguf file needs it", remedy="Run: pip install gguf"
         )
-    from gguf import GGUFReader
-
     try:
-        reader = GGUFReader(path)
-        architecture = str(reader.fields["general.architecture"].contents())
-        tensors = {str(tensor.name): tensor for tensor in reader.tensors}
-        vocabulary = int(tensors[_EMBEDDING].shape[1])
+        head = _head(path)
+        architecture = str(head.fields["general.architecture"])
+        vocabulary = head.shapes[_EMBEDDING][1]
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise DataError(
             f"no GGUF of a language model ({error})", where=str(path), remedy="Download it again, or name another."
         ) from error
     sizes = {
-        ours: reader.fields[f"{architecture}.{theirs}"].contents()
+        ours: head.fields[f"{architecture}.{theirs}"]
         for ours, theirs in _KEYS.items()
-        if f"{architecture}.{theirs}" in reader.fields
+        if f"{architecture}.{theirs}" in head.fields
     }
-    tied = _OUTPUT not in tensors
+    tied = _OUTPUT not in head.shapes
     kind = _KINDS.get(architecture, architecture)
     return {"model_type": kind, **sizes, "vocab_size": vocabulary, "tie_word_embeddings": tied}
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What a GGUF says of itself but for its lists (the vocabulary), and the shape of every tensor."""
+
+    fields: Mapping[str, Any]
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+def _head(path: Path) -> _Head:
+    file = path.stat()
+    return _read_head(path, file.st_mtime_ns, file.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read_head(path: Path, changed_ns: int, size_bytes: int) -> _Head:
+    """Once a process for a file as it is: a vocabulary of 49,000 pieces takes the reader 2.7 seconds."""
+    from gguf import GGUFReader, GGUFValueType
+
+    reader = GGUFReader(path)
+    fields = {
+        name: field.contents() for name, field in reader.fields.items() if GGUFValueType.ARRAY not in field.types[:1]
+    }
+    return _Head(fields, {str(tensor.name): tuple(int(size) for size in tensor.shape) for tensor in reader.tensors})
 
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
@@ -110,6 +135,4 @@ def parameters_of_gguf(path: Path) -> int | None:
     """Number of parameters of a GGUF, from the list of its tensors: no weight is read. None where the package gguf is missing."""
     if importlib.util.find_spec("gguf") is None:
         return None
-    from gguf import GGUFReader
-
-    return sum(int(tensor.n_elements) for tensor in GGUFReader(path).tensors)
+    return sum(math.prod(shape) for shape in _head(path).shapes.values())

@@ -28,6 +28,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -111,9 +112,15 @@ def read_script(path: Path) -> Script:
     return replace(script, answers=answers, calls=path.parent / script.calls if script.calls is not None else None)
 
 
+@cache
+def _reader() -> TypeAdapter[Script]:
+    """Made once: that takes ten times as long as to read a script."""
+    return TypeAdapter(Script)
+
+
 def _parsed(path: Path) -> Script:
     try:
-        return TypeAdapter(Script).validate_json(path.read_bytes())
+        return _reader().validate_json(path.read_bytes())
     except OSError as error:
         raise _unreadable(str(error), path) from error
     except ValidationError as error:
