@@ -6,7 +6,7 @@ The climbs are of the examples with fewer rows; whole, `make demo` climbs the ti
 from __future__ import annotations
 
 import json
-import resource
+import os
 import shutil
 import subprocess
 import sys
@@ -35,12 +35,14 @@ def fewer_rows(example: str, folder: Path, rows: int, **keys: Any) -> Path:
 def climb(task: Path) -> dict[str, Any]:
     """Run the command as a user would; at most 4 GiB of memory."""
     command = [sys.executable, "-m", "lastresort", "climb", str(task), "--json", "--gate", "none"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    done = subprocess.run(command, cwd=task.parent, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert max(before, peak) * 1024 < 4 * 2**30
-    decision: dict[str, Any] = json.loads(done.stdout)
+    out, error = task.parent / "stdout", task.parent / "stderr"
+    with out.open("wb") as said, error.open("wb") as told:
+        process = subprocess.Popen(command, cwd=task.parent, stdout=said, stderr=told)
+        _, status, used = os.wait4(process.pid, 0)  # of this process alone, whatever else ran before
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, error.read_text(encoding="utf-8")[-3000:]
+    assert used.ru_maxrss * 1024 < 4 * 2**30
+    decision: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
     return decision
 
 
