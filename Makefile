@@ -1,5 +1,6 @@
 # make demo   install with the embedded model and climb the tickets ladder (11 minutes seen on two quiet cores)
 # make test   run the tests; make test-slow: those that train or climb on the real model for minutes
+# make coverage  the tests, and what share of src they run, file by file (slower than make test)
 # make check  format, lint, types, import contracts
 # make schemas  write the JSON schemas in the package from the types of the documents
 # make bench  speed and memory against TRL and transformers, in one run on this machine
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow check schemas bench docs peers clean
+.PHONY: demo test test-slow coverage check schemas bench docs peers clean
 .DEFAULT_GOAL := help
 
 help:
@@ -38,6 +39,9 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
+
+coverage: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal --cov lastresort --cov-report term:skip-covered
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests benchmarks examples scripts
