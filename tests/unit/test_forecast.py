@@ -41,8 +41,15 @@ def test_a_climb_takes_no_more_than_was_forecast(tmp_path: Path, quality: str) -
     assert forecast["tokens_in"] < 12 * cost["tokens_in"]  # high, and still an estimate
 
 
-@pytest.mark.parametrize("labelled", [True, False])
-@pytest.mark.parametrize("prompting", [True, False])
+@pytest.mark.parametrize(
+    ("labelled", "prompting"),
+    [
+        (True, True),
+        (False, False),
+        pytest.param(True, False, marks=pytest.mark.slow),
+        pytest.param(False, True, marks=pytest.mark.slow),
+    ],
+)
 def test_retrieval_takes_no_more_than_was_forecast(tmp_path: Path, labelled: bool, prompting: bool) -> None:
     """Five shots are what prompting chooses; without labels the ceiling shows five passages with each."""
     script = {
