@@ -38,7 +38,7 @@ def run(tmp_path: Path) -> Path:
 
 def html_of(folder: Path, decision: RunView) -> str:
     with Record.open(folder, read_only=True) as record:
-        return page(gather(record, decision), "run").replace("\u00a0", " ")
+        return page(gather(record, decision)).replace("\u00a0", " ")
 
 
 def test_the_title_says_who_scores_otherwise() -> None:

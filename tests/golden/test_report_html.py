@@ -151,7 +151,7 @@ def test_numbers_of_the_climb(tmp_path: Path) -> None:
     assert "the best of 3 learning rates" in (chart["aria-label"] or "")
     assert len(list(page.all("polyline"))) == 3
     assert page.text.count("Not reached: the climb stopped below it.") == 2
-    assert "lastresort report run" in page.text
+    assert "lastresort report runs/run" in page.text
 
 
 def test_failures_are_counted_and_shown_from_dev_only(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from lastresort.systems.files import load_system
 from lastresort.systems.running import open_answerer
 from lastresort.types import Message
 from scripted_rung import ScriptedRung
+from train_support import lastresort
 
 GOOD_SHOTS = [{"right": 0.3}, {"right": 0.97, "min_shots": 5}]
 BAD = [{"right": 0.3}, {"right": 0.45, "min_shots": 3}]
@@ -218,3 +219,21 @@ def test_a_rung_that_does_not_fit_the_time_is_recorded_as_skipped_once(
     assert again.decision.as_json() == first.decision.as_json()
     with Record.open(first.run, read_only=True) as record:
         assert [event.rung for event in record.all(RungSkipped)] == ["sft"]
+
+
+def test_a_resumed_climb_keeps_its_options_and_the_report_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = scripted_task(tmp_path / "routing", quality=BAD)
+    monkeypatch.chdir(tmp_path)
+    place = ["--run", "runs/routing-1"]
+    first = ["climb", str(path), "--set", "bar=0.7", "--until", "prompting", "--gate", "quick"]
+    assert lastresort(monkeypatch, *first, *place) == 0
+    page = Path("runs/routing-1/report.html").read_text(encoding="utf-8")
+    assert "lastresort climb routing/task.yaml --set bar=0.7 --until prompting --gate quick\n" in page
+    assert "lastresort report runs/routing-1<" in page
+    again = ["climb", str(path), "--resume", *place]
+    assert lastresort(monkeypatch, *again) == 0
+    decision = json.loads(Path("runs/routing-1/decision.json").read_text(encoding="utf-8"))
+    assert ([rung["name"] for rung in decision["rungs"]], decision["bar"]) == (["prompting"], 0.7)
+    assert lastresort(monkeypatch, *again, "--until", "sft") == 0
+    decision = json.loads(Path("runs/routing-1/decision.json").read_text(encoding="utf-8"))
+    assert [rung["name"] for rung in decision["rungs"]] == ["prompting", "sft"]

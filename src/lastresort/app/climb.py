@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from lastresort.after.compare.compare import compare_ways
 from lastresort.after.compare.results import comparison_of, why_not_compared
@@ -16,7 +18,7 @@ from lastresort.climb.budget import Budget
 from lastresort.climb.costs import break_even_entry
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
 from lastresort.climb.decision import WinnerFolder, decision_of, write_winner
-from lastresort.climb.identity import provenance, record_origin
+from lastresort.climb.identity import provenance, record_origin, settle_options
 from lastresort.climb.loop import climb_rungs, concluded, eligible, rules_of
 from lastresort.climb.prepare import PreparedTask, note_shares, prepare
 from lastresort.climb.reasons import extra_reasons, would_change
@@ -54,6 +56,7 @@ def climb(
     task: Task | PreparedTask,
     run: Path,
     *,
+    settings: Mapping[str, Any] = MappingProxyType({}),
     until: str | None = None,
     gate: GateMode | None = None,
     compare: ComparisonRequest | None = None,
@@ -64,20 +67,21 @@ def climb(
 ) -> Climbed:
     """Climb the ladder of `task` in the folder `run`, going on from whatever its record already holds.
 
-    until: the last rung to try. gate: of a tuned system that would win; None for what the run was started with, at first the full
-    gate. stop: checked between batches and steps, as is a file named stop in the run's folder, which is removed when the climb
+    settings: that were read into `task`, for the record. until: the last rung to try; None for what the run was started with, at
+    first the top of the ladder. gate: of a tuned system that would win; None likewise, at first the full gate. stop: checked between batches and steps, as is a file named stop in the run's folder, which is removed when the climb
     ends. executor: measures, None for this process. Raises InputError for bad input, StoppedError where it stopped and can be
     resumed.
     """
     progress = progress or SilentProgress()
     progress.stage("reading the task", None)
     prepared = prepare(task) if isinstance(task, Task) else task
-    rules = rules_of(prepared.task, until)
+    rules_of(prepared.task, until)  # refused before anything is written
     run.mkdir(parents=True, exist_ok=True)
     with run_lock(run), Record.open(run) if (run / "record.sqlite").exists() else Record.create(run) as record:
         note_shares(record, prepared.task)
         refuse_another_task(record, prepared, run)
         record_origin(record, prepared.task, run)
+        rules = rules_of(prepared.task, settle_options(record, settings, until))
         asked = settle_request(record, compare, prepared, rules.until)
         mode = settle_mode(record, gate)
         if mode != "none":

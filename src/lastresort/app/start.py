@@ -6,7 +6,7 @@ Also the examples to start with: in an installed wheel inside the package, in a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -55,7 +55,8 @@ class ClimbRequest:
     """A climb as its user asks for it; each field is the option of `lastresort climb` with its name.
 
     settings: dotted keys that override the task file's. run: None for the next free folder in `runs`, or, with resume, for the
-    newest unfinished run of the task. gate and compare: None for what the run was started with.
+    newest unfinished run of the task. until, gate and compare: None for what the run was started with, as for settings that are not
+    named.
     """
 
     task: Path | Task
@@ -74,6 +75,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER) -
 
     Raises InputError for bad input, PrerequisiteError for what is missing here, StoppedError where it stopped and can be resumed.
     """
+    request = _with_recorded_settings(request) if request.resume else request
     task, gate, compare = _read(request)
     from lastresort.after.compare.ways import ComparisonRequest, refuse_impossible
     from lastresort.app.climb import climb
@@ -89,7 +91,26 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER) -
     folder = _folder(task.task, request)
     with withdrawn_if_refused(folder, made_here=made_here):
         progress.say(f"run: {folder}")
-        return climb(prepared, folder, until=request.until, gate=gate, compare=compare, progress=progress, stop=stop)
+        return climb(
+            prepared,
+            folder,
+            settings=request.settings,
+            until=request.until,
+            gate=gate,
+            compare=compare,
+            progress=progress,
+            stop=stop,
+        )
+
+
+def _with_recorded_settings(request: ClimbRequest) -> ClimbRequest:
+    """With the run named, and the settings it was started with where none are given now."""
+    from lastresort.climb.identity import settings_of
+
+    name = "" if request.run is not None else given_task(request.task, dict(request.settings)).task
+    folder = _folder(name, request)
+    recorded = settings_of(folder) if isinstance(request.task, Path) else {}
+    return replace(request, run=folder, settings={**recorded, **request.settings})
 
 
 def forecast_climb(request: ClimbRequest, progress: Progress) -> DryRun:

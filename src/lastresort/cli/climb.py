@@ -42,7 +42,12 @@ def climb_command(
     task: Path = Argument(help="The task file (task.yaml)."),
     run: Path | None = Option(None, "--run", help="Folder of the run. Default: runs/<task>-<n>."),
     resume: bool = Option(False, "--resume", help="Resume RUN. Default: the newest unfinished run of this task."),
-    until: str | None = Option(None, "--until", help="Last rung to try."),
+    until: str | None = Option(
+        None,
+        "--until",
+        metavar="RUNG",
+        help="Last rung to try. Default: the top of the ladder, or what the resumed run was started with.",
+    ),
     gate: str | None = Option(
         None,
         "--gate",

@@ -2,7 +2,8 @@
 
 Whether a run that goes on still has the task that it began with.
 
-Where a run came from: the way to its task file, and its documents as they were. A later recheck asks for both.
+Where a run came from: the way to its task file, and its documents as they were, for a later recheck; the options it was given,
+for when it is resumed.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from lastresort.errors import DataError
 from lastresort.hardware.memory import physical_memory_bytes
 from lastresort.knowledge.update import file_hashes
 from lastresort.records.decision import RunProvenance
-from lastresort.records.events import DocumentsRead, JudgeOpened, ModelOpened, TaskPlaced
+from lastresort.records.events import DocumentsRead, JudgeOpened, ModelOpened, OptionsChosen, TaskPlaced
 from lastresort.records.record import Record
 from lastresort.spec.task import Task
 from lastresort.version import __version__
@@ -52,6 +55,23 @@ def record_origin(record: Record, task: Task, run: Path) -> None:
         record.append(TaskPlaced(path=way))
     if task.knowledge is not None and record.last(DocumentsRead) is None:
         record.append(DocumentsRead(files=file_hashes(task.knowledge)))
+
+
+def settle_options(record: Record, settings: Mapping[str, Any], until: str | None) -> str | None:
+    """The last rung to try: as given now, else as the run was started or last resumed with. Recorded with the settings."""
+    before = record.last(OptionsChosen)
+    last = until if until is not None or before is None else before.until
+    now = OptionsChosen(settings=to_jsonable_python(dict(settings)), until=last)
+    if now != before:
+        record.append(now)
+    return last
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    """The keys that overrode the task file when the run was started or last resumed."""
+    with Record.open(run, read_only=True) as record:
+        chosen = record.last(OptionsChosen)
+    return {} if chosen is None else dict(chosen.settings)
 
 
 def task_file_of(record: Record, run: Path) -> Path:

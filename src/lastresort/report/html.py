@@ -117,17 +117,16 @@ def write_report(folder: Path) -> Path:
     with Record.open(folder, read_only=True) as record:
         story = gather(record, decision)
     path = folder / FILE_NAME
-    write_atomically(path, page(story, folder.name))
+    write_atomically(path, page(story))
     return path
 
 
-def page(story: Story, run: str) -> str:
-    """The whole page. run: name of the run's folder, for the line that says how to draw it again."""
+def page(story: Story) -> str:
+    """The whole page."""
     scale = ladder_chart.axis_of(story.decision)
     text = _template().render(
         story=story,
         decision=story.decision,
-        run=run,
         scale=scale,
         unit=wording.unit_of(story.decision),
         style=style("colours", "strips", "report"),

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import PurePosixPath
+
+from pydantic import JsonValue
 
 from lastresort.records.decision import RungView, RunView
-from lastresort.records.events import DataChecked, DriftMeasured, RungSearched, TaskRead, TrainingReached
+from lastresort.records.events import (
+    DataChecked,
+    DriftMeasured,
+    GateChosen,
+    OptionsChosen,
+    RungSearched,
+    TaskPlaced,
+    TaskRead,
+    TrainingReached,
+    WaysChosen,
+)
 from lastresort.records.gate import GateSpent
 from lastresort.records.measurement import Cost, DevScore, ItemScore, failure_kind
 from lastresort.records.record import Record
@@ -15,6 +31,8 @@ from lastresort.report.words import titles
 from lastresort.types import JsonObject
 
 EXAMPLES = 5
+NEAR = 3  # folders between a run and what it shares with its task file
+YAML_WORDS = ("true", "false", "null", "yes", "no", "on", "off")  # text that YAML would read as something else
 _BELOW = "not reached: the climb stopped below it"
 
 
@@ -82,10 +100,11 @@ class RungStory:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """The whole report."""
+    """The whole report. commands: that make the run and this report again."""
 
     decision: RunView
     rungs: tuple[RungStory, ...]
+    commands: tuple[str, ...]
     task: JsonObject
     data: JsonObject
     began: datetime
@@ -141,11 +160,48 @@ def gather(record: Record, decision: RunView) -> Story:
             )
             for number, name in enumerate(ladder)
         ),
+        commands=commands(record),
         task=task,
         data=checked.report.as_json() if checked is not None else {},
         began=began,
         ended=ended,
     )
+
+
+def commands(record: Record) -> tuple[str, str]:
+    """The climb with its options, and its report, as typed in the folder that the task file and the run have in common.
+
+    A task file that lies far from its run is named without its folder: a report says nothing of the machine.
+    """
+    placed, folder = record.last(TaskPlaced), record.folder.resolve()
+    path = PurePosixPath("task.yaml" if placed is None else placed.path)
+    ups = path.parts.count("..")
+    if path.is_absolute() or not 1 <= ups <= NEAR:
+        path, ups = PurePosixPath(path.name), 2
+    task = PurePosixPath(*(part for part in path.parts if part != ".."))
+    climb = ["lastresort", "climb", str(task), *_options(record)]
+    return shlex.join(climb), shlex.join(["lastresort", "report", "/".join(folder.parts[-ups:])])
+
+
+def _options(record: Record) -> list[str]:
+    """The options of the climb that are not the defaults."""
+    chosen, gate, ways = record.last(OptionsChosen), record.last(GateChosen), record.last(WaysChosen)
+    found: list[str] = []
+    for key, value in ({} if chosen is None else chosen.settings).items():
+        found += ["--set", f"{key}={json.dumps(value, ensure_ascii=False) if _needs_json(value) else value}"]
+    if chosen is not None and chosen.until is not None:
+        found += ["--until", chosen.until]
+    if gate is not None and gate.mode != "full":
+        found += ["--gate", gate.mode]
+    if ways is not None and ways.names:
+        found += ["--compare", ",".join(ways.names), "--compare-seeds", str(ways.seeds)]
+    return found
+
+
+def _needs_json(value: JsonValue) -> bool:
+    """Plain words are typed as they are; YAML reads everything else as JSON writes it."""
+    plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w./-]*", value) and value.lower() not in YAML_WORDS
+    return not plain
 
 
 def _rung(record: Record, name: str, entry: RungView | None, bar: float) -> RungStory:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import JsonValue
+
 from lastresort.records.data_report import DataReport
 from lastresort.records.decision import RunView
 from lastresort.records.events.base import BaseEvent, EventValue, Interval
@@ -35,6 +37,14 @@ class TaskPlaced(BaseEvent):
 
     kind: Literal["task_placed"] = "task_placed"
     path: str
+
+
+class OptionsChosen(BaseEvent):
+    """How the climb was started or last resumed. settings: that override the task file. until: the last rung to try."""
+
+    kind: Literal["options_chosen"] = "options_chosen"
+    settings: dict[str, JsonValue]
+    until: str | None
 
 
 class DocumentsRead(BaseEvent):
@@ -165,6 +175,7 @@ RunEvent = (
     | TaskRead
     | FilesRead
     | TaskPlaced
+    | OptionsChosen
     | DocumentsRead
     | ErrorShared
     | ModelOpened
