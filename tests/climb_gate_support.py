@@ -21,7 +21,7 @@ from lastresort.rungs.rung import Search, Workbench, candidate_of
 from lastresort.rungs.tuning import record_candidate
 from lastresort.spec.task import load_task
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Progress
+from lastresort.types import Decoding, Progress, Selection
 from scripted_rung import ScriptedRung
 
 BASE = [{"right": 0.3}, {"right": 0.97, "contains": "^Say: "}]
@@ -47,7 +47,7 @@ class TunedRung(ScriptedRung):
         bench.keep(self.name, system)
         items = bench.dev_scores(self.name, system)
         choice = choose({system.name: [item.score for item in items]}, {system.name: 0.0}, groups=bench.dev_groups())
-        return Search((candidate_of(system, items),), system, choice.reason, ())
+        return Search((candidate_of(system, items),), system, choice, ())
 
 
 class TrainingRung(TunedRung):
@@ -68,7 +68,7 @@ class TrainingRung(TunedRung):
             record_candidate(bench.record, trained)
         items = [bench.dev_scores(self.name, system) for system in systems]
         found = tuple(candidate_of(*pair) for pair in zip(systems, items, strict=True))
-        return Search(found, systems[1], "It is the last.", ())
+        return Search(found, systems[1], Selection(systems[1].name, "HIGHEST", 1.0, 1), ())
 
     def retrain(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None

@@ -15,7 +15,7 @@ from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.rung import Search, Workbench, candidate_of
 from lastresort.spec.task import Task
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Example
+from lastresort.types import Decoding, Example, Selection
 
 SHOTS = [{"right": 0.3}, {"right": 0.97, "min_shots": 5}]
 PROMPT_PRICE, OUTPUT_PRICE, HOURLY_PRICE = 3.0, 15.0, 1.8
@@ -114,7 +114,12 @@ class Tuned:
     def search(self, bench: Workbench) -> Search:
         system = System("tuned", bench.models.tuned_name, PromptDesign("Route."), Decoding(bench.max_new_tokens))
         bench.keep(self.name, system)
-        return Search((candidate_of(system, bench.dev_scores(self.name, system)),), system, "it is alone", ())
+        return Search(
+            (candidate_of(system, bench.dev_scores(self.name, system)),),
+            system,
+            Selection(system.name, "ONLY", 1.0, 1),
+            (),
+        )
 
 
 cheap = functools.partial(Tuned, 2000.0, 0.01)  # by the plan 1 USD once, and 0.000005 USD a call

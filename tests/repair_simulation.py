@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gate_simulation import GATES, Asked, gate_verdicts, plan
-from lastresort.after.repair.choose import RepairCandidate, best, faults
+from lastresort.after.repair.choose import RepairCandidate, best, findings_on, is_good
 from lastresort.gate.verdict.decide import CLIMB_ALPHA, KINDS, RepairNeed
 from lastresort.records.decision_parts import RepairMeasure
 
@@ -58,8 +58,8 @@ def _chosen(repairs: Sequence[float], generator: np.random.Generator) -> int | N
     for number, loss in enumerate(repairs):
         dev = generator.binomial(100, 0.9) / 100
         measures = [_seen(one, loss if one is ASKED[0] else 0.0, generator) for one in ASKED]
-        wrong = faults(dev, measures, needed, bar=BAR, won=None)
-        tried.append(RepairCandidate(str(number), dev, tuple(measures), not wrong))
+        findings = findings_on(dev, measures, needed, bar=BAR, won=None)
+        tried.append(RepairCandidate(str(number), dev, tuple(measures), is_good(findings)))
     found = best(tried)
     return None if found is None else int(found.system)
 

@@ -39,7 +39,7 @@ from lastresort.records.training import RecordedSettings
 from lastresort.report.decision import write_decision
 from lastresort.report.words.data import of_reuse
 from lastresort.train.settings import TrainSettings
-from lastresort.types import Judgement, VerdictBasis
+from lastresort.types import Judgement, Selection, VerdictBasis
 
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)> \x00\u202e {{ 7 * 7 }} "team": "billing"'
 LADDER = ["prompting", "retrieval", "sft", "preference", "full"]
@@ -196,7 +196,7 @@ def _rung(record: Record, sample: Sample, rung: RungMade, rng: random.Random) ->
             rung=rung.name,
             candidates=tuple(SearchedCandidate(**candidate) for candidate in candidates),
             chosen=rung.chosen,
-            why="it has the highest dev score, and no cheaper candidate is shown to be as good",
+            why=Selection(rung.chosen or "", "HIGHEST", 0.9, 100),
             findings=(statement(f"{len(candidates)} candidates were compared by successive halving on dev."),),
             bias_corrected=max(0.0, best - 0.012) if len(candidates) > 1 else None,
         )

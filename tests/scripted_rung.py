@@ -48,7 +48,7 @@ class ScriptedRung:
         scores = {name: [item.score for item in found] for name, found in items.items()}
         choice = choose(scores, dict.fromkeys(names, 0.0), groups=bench.dev_groups())
         candidates = tuple(candidate_of(systems[name], items[name]) for name in names)
-        return Search(candidates, systems[choice.name], choice.reason, ())
+        return Search(candidates, systems[choice.name], choice, ())
 
 
 prompting = functools.partial(ScriptedRung, "prompting")

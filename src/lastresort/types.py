@@ -138,6 +138,25 @@ class Judgement:
     decided: VerdictBasis | None = None
 
 
+SelectionRule = Literal["HIGHEST", "ONLY", "WITHIN_ONE_ITEM", "NON_INFERIOR"]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The variant that goes to the test, and why. score: its own on n dev items. best: the variant with the highest score, which
+    this one replaces because it is cheaper; None where it is the best itself. p: of "it loses less than `margin` against the best".
+    """
+
+    name: str
+    rule: SelectionRule
+    score: float
+    n: int
+    best: str | None = None
+    best_score: float | None = None
+    margin: float | None = None
+    p: float | None = None
+
+
 class Progress(Protocol):
     """Where long-running work reports how far it is. `stage` starts a named piece of `total` units, None where that is unknown."""
 

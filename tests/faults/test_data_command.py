@@ -61,14 +61,14 @@ def test_clean_data_exits_0(folder: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert "Error" not in error
 
 
-def test_a_leak_is_named_and_exits_1(
+def test_a_leak_is_named_as_what_a_climb_removes_and_exits_0(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     leak(folder)
-    assert check(folder, monkeypatch) == 1
+    assert check(folder, monkeypatch) == 0
     out, error = capsys.readouterr()
     assert (
-        "error: 1 train input is also in dev or test; a climb leaves it out of train (train row 101 = test row 1)"
+        "warning: 1 train input is also in dev or test; a climb leaves it out of train (train row 101 = test row 1)"
         in out
     )
     assert "Traceback" not in error
@@ -80,11 +80,15 @@ def test_json_is_one_document_whatever_the_exit_code(
     assert check(folder, monkeypatch, "--json") == 0
     clean = json.loads(capsys.readouterr().out)
     assert (clean["ok"], clean["findings"], clean["counts"]) == (True, [], {"train": 100, "dev": 40, "test": 120})
-    leak(folder)
+    found = rows()
+    write(folder / "train.jsonl", [*found[:99], found[140], {"input": "word " * 500, "output": "billing"}])
     assert check(folder, monkeypatch, "--json") == 1
-    leaking = json.loads(capsys.readouterr().out)
-    assert not leaking["ok"]
-    assert [(finding["kind"], finding["count"]) for finding in leaking["findings"]] == [("exact_leaks", 1)]
+    faulty = json.loads(capsys.readouterr().out)
+    assert not faulty["ok"]
+    assert [(finding["kind"], finding["severity"]) for finding in faulty["findings"]] == [
+        ("exact_leaks", "warning"),
+        ("too_long", "error"),
+    ]
 
 
 def test_show_prints_the_tokens_and_what_is_trained(

@@ -14,11 +14,13 @@ from cost_support import costs
 from decision_support import decide
 from gate_report_support import HELD, gated
 from lastresort.errors import DataError
-from lastresort.records.decision import RunView
+from lastresort.records.decision import Failures, RunView
+from lastresort.records.measurement import Cost
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
-from lastresort.report.html import write_report
+from lastresort.report.html import code, write_report
 from lastresort.report.story import gather
+from lastresort.report.words.titles import of_cost, of_failures
 from lastresort.report.words.wording import percent
 from report_support import DATA, HOSTILE, SAMPLES, make
 
@@ -138,6 +140,43 @@ def test_reasons_reuse_and_origin_are_there(sample: tuple[str, Page, dict]) -> N
     assert decision["test_reuse"]["text"] in page.text
     assert decision["provenance"]["hashes"]["model"] in page.text
     assert "3.11.9" in page.text
+
+
+def test_code_is_marked_and_the_data_is_told_in_words(sample: tuple[str, Page, dict]) -> None:
+    text, _, _ = sample
+    sentences = re.sub(r"(?s)<pre.*?</pre>|<article.*?</article>", "", text)
+    assert "`" not in sentences[sentences.index("<body>") :]
+    names = re.findall(r"<dt>([^<]*)</dt>", text[text.index('id="data"') : text.index('id="origin"')])
+    assert names[0] == "examples"
+    assert names[-1] == "findings"
+    assert {"ok", "counts", "severity"}.isdisjoint(names)
+
+
+def test_code_in_a_sentence_is_escaped() -> None:
+    assert code("set `a<b>` & go") == "set <code>a&lt;b&gt;</code> &amp; go"
+
+
+@pytest.mark.parametrize(
+    ("failures", "wrong", "graded", "said"),
+    [
+        ((0, None, 8), 8, False, "8 of 60 dev answers are wrong: all have the right format but the wrong content"),
+        ((5, None, 3), 8, False, "8 of 60 dev answers are wrong: 5 have the wrong format"),
+        ((0, 1, 0), 1, False, "1 of 60 dev answers is wrong: it lacks knowledge"),
+        ((1, None, 3), 4, True, "4 of 60 dev answers fall short: 3 have the right format"),
+    ],
+)
+def test_failures_are_told_in_one_sentence(
+    failures: tuple[int, int | None, int], wrong: int, graded: bool, said: str
+) -> None:
+    kinds = Failures(format=failures[0], knowledge=failures[1], other=failures[2])
+    assert of_failures(kinds, wrong, 60, graded=graded) == said
+
+
+def test_what_ran_and_what_was_reused_are_told_apart() -> None:
+    total = Cost(tokens_in=1, tokens_out=1, seconds=900.0, usd=0.0)
+    said = of_cost(total, {}, 60.0).replace("\u00a0", " ")
+    assert said == "The climb ran for 1 min on work that takes 15 min and made no paid call"
+    assert of_cost(total, {}, 890.0) == of_cost(total, {})
 
 
 def test_numbers_of_the_climb(tmp_path: Path) -> None:
@@ -290,7 +329,7 @@ def test_a_gate_and_a_break_even_are_shown(tmp_path: Path) -> None:
     assert "UNDERPOWERED" in page.text
     assert "about 1,100 items would decide it; 400 were used" in page.text
     assert "against prompting (nearest-5+constrained)" in page.text
-    assert "SFT meets the bar with 93.3%, but the gate holds it" in page.text.replace("\u00a0", " ")
+    assert "SFT meets the bar with 93.3% on 180 test items, but the gate holds it" in page.text.replace("\u00a0", " ")
     assert "SFT becomes cheaper than prompting after 1,000 calls" in page.text
     assert 'aria-label="Difference −4.0 points, interval −7.0 to −1.0, margin −3.0: UNDERPOWERED"' in text
     strips = text.count('class="strip') - text.count('class="strip dumbbell')

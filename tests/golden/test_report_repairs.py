@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from lastresort.records.decision_parts import RepairView
 from lastresort.report import repairs
@@ -10,6 +11,12 @@ from lastresort.report.charts.tradeoff import points, tradeoff_chart
 
 SECOND_GATE = {"verdict": "SHIP", "mode": "quick", "seed": 3, "alpha": 0.05, "artefact_sha256": None}
 SECOND_GATE |= {"reasons": ["Ship."], "measures": [], "spent": {}}
+
+
+def _finding(dev: float | None, lost: float, *, good: bool) -> dict[str, Any]:
+    if dev is None:
+        return {"kind": "DIVERGED"}
+    return {"kind": "LOST_LITTLE" if good else "LOST_TOO_MUCH", "measure": "general", "value": -lost, "limit": 0.015}
 
 
 def repair(
@@ -33,7 +40,7 @@ def repair(
         "dev": None if dev is None else {"score": dev, "n": 100},
         "measures": [] if dev is None else [general],
         "good": good,
-        "why": "its training diverged" if dev is None else "dev is as it is",
+        "findings": [_finding(dev, lost, good=good)],
         "spent": {"seconds": 0.0 if dev is None else 8.0, "tokens_in": 0 if dev is None else 400},
         "frozen": frozen,
         "test": None,

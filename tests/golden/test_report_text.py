@@ -62,6 +62,7 @@ def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
     text = " ".join(printed(read_decision(make(tmp_path / "run", "undecided"))).split())
     assert "◇ UNDECIDED" in text
     assert "prompting is undecided. About 1,240 test items would decide it: 1,090 more than the test set has." in text
+    assert "Next: label about 1,090 more test items and run `lastresort climb` again. That would settle it." in text
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -185,7 +186,9 @@ def test_the_terminal_says_when_test_items_were_used_before(tmp_path: Path) -> N
     decision = read_decision(make(tmp_path / "run", "sft-met"))
     assert "test items" not in printed(decision)
     used = remade(decision, test_reuse=of_reuse(ItemReuse(3, 2, 2)).as_json())
-    assert "2 of 3 test items were used by earlier runs" in " ".join(printed(used).split())
+    assert "2 of 3 test items have already been used in earlier runs, up to 2 times each." in " ".join(
+        printed(used).split()
+    )
 
 
 def test_a_gate_is_its_verdict_and_a_line_a_measure(tmp_path: Path) -> None:

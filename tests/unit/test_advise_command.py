@@ -78,6 +78,16 @@ def test_facts_alone_are_enough(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert document["frameworks"] == []
 
 
+def test_the_facts_that_the_advice_rests_on_are_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lastresort(monkeypatch, "--fact", "wrong=format,style", "--fact", "bar=0.8") == 0
+    out = capsys.readouterr().out
+    known = out[out.index("What is known") : out.index("Advice")]
+    assert [line.split() for line in known.splitlines() if line][2:] == [["bar", "0.8"], ["wrong", "format,", "style"]]
+    assert "skips" not in known
+
+
 def test_without_a_task_it_asks_at_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,7 +154,7 @@ def test_nothing_is_asked_twice_and_enter_leaves_it_open() -> None:
         (["TASK", "--set", "bar=2"], "bar"),
         (["--fact", "wrong"], "NAME=VALUE"),
         (["--fact", "wrong="], "NAME=VALUE"),
-        (["--fact", "wrongs=format"], 'Write "wrong"'),
+        (["--fact", "wrongs=format"], 'no fact is called "wrongs". Did you mean "wrong"?'),
         (["--fact", "wrong=colour"], "expected one of format, style"),
         (["--fact", "bar=120"], "bar"),
         (["TASK", "--fact", "bar=0.7"], "which the task file already states (0.8)"),

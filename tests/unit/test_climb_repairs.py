@@ -82,8 +82,8 @@ def test_all_that_was_tried_is_told_also_what_was_no_good(mended: Climbed) -> No
         ("scale", 0.5, True, True),
         ("scale", 0.25, False, False),
     ]
-    assert repairs[0]["why"].startswith("general lost ")
-    assert repairs[2]["why"].startswith("dev score ")
+    assert (repairs[0]["findings"][0]["kind"], repairs[0]["findings"][0]["measure"]) == ("LOST_TOO_MUCH", "general")
+    assert repairs[2]["findings"][0]["kind"] == "BELOW_BAR"
     assert all(one["dev"]["n"] == 20 and one["measures"][0]["n"] > 100 for one in repairs)
     assert [one["test"] is None for one in repairs] == [True, False, True]
     assert repairs[1]["test"]["verdict"] == "MET"
@@ -281,10 +281,8 @@ def test_a_training_that_diverges_is_told(tmp_path: Path) -> None:
         script_rungs(patch, "training")
         spoiled = by_making(first=(0.99, BROKEN))
         decision = gated_climb(tmp_path, spoiled, task=ONE_SUITE, gate="full").decision.as_json()
-        assert (decision["repairs"][-1]["kind"], decision["repairs"][-1]["why"]) == (
-            "learning_rate",
-            "its training diverged",
-        )
+        assert decision["repairs"][-1]["kind"] == "learning_rate"
+        assert [one["kind"] for one in decision["repairs"][-1]["findings"]] == ["DIVERGED"]
         assert (decision["repairs"][-1]["system"], decision["repairs"][-1]["dev"]) == (None, None)
 
 
@@ -301,7 +299,7 @@ def test_a_training_that_does_not_fit_the_time_is_told_and_begun_where_more_is_g
         more = gated_climb(tmp_path, []).decision.as_json()
         file.write_text(file.read_text().replace("hours: 50\n", "hours: 6\n"))
         less = gated_climb(tmp_path, []).decision.as_json()
-    assert all(one["why"].startswith("its plan of ") for one in few["repairs"][-2:])
+    assert [[said["kind"] for said in one["findings"]] for one in few["repairs"][-2:]] == [["OVER_TIME"], ["OVER_TIME"]]
     assert comparable(again) == comparable(few)
     assert (more["gate"]["verdict"], more["gate"]["system"]) == ("SHIP", "sft-replay0.25")
     assert [one["frozen"] for one in more["repairs"] if one["kind"] == "replay"] == [True]

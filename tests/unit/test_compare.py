@@ -143,7 +143,7 @@ def test_a_dry_run_says_what_the_comparison_adds(tmp_path: Path) -> None:
         "merged, test",
     ]
     out = io.StringIO()
-    Console(file=out, width=100).print(forecast_table(DryRun.model_validate(found)))
+    Console(file=out, width=100).print(forecast_table(DryRun.model_validate(found), verbose=True))
     assert "comparison: lora, 2 seeds: 70 rows x 2 epochs" in " ".join(out.getvalue().split())
 
 

@@ -39,9 +39,11 @@ def task_of(folder: Path, **keys: Any) -> Task:
     )
 
 
-def shown(found: dict[str, Any]) -> str:
+def shown(found: dict[str, Any], *, verbose: bool = True) -> str:
     out = io.StringIO()
-    Console(file=out, width=300).print(forecast_table(DryRun.model_validate(json.loads(json.dumps(found)))))
+    Console(file=out, width=300).print(
+        forecast_table(DryRun.model_validate(json.loads(json.dumps(found))), verbose=verbose)
+    )
     return " ".join(out.getvalue().split())
 
 
@@ -131,11 +133,28 @@ def test_times_follow_from_the_tokens_and_rates_that_are_shown(tmp_path: Path) -
     seconds = number(tokens[1]) / reading + number(tokens[2]) / answering_rate
     assert seconds == pytest.approx(suite["forecast"]["seconds"], rel=0.01)
     prompting = rungs_of(found)["prompting"]["forecast"]
-    computed = [
-        number(one) for line in prompting["lines"] for one in re.findall(r"(\d+) of the prompts computed", line)
-    ]
+    computed = [number(one) for line in prompting["lines"] for one in re.findall(r"(\d+) prompt tokens computed", line)]
     assert computed
     assert sum(computed) < prompting["tokens_in"]
+
+
+def test_the_short_forecast_names_both_gates_and_what_the_test_set_can_tell(tmp_path: Path) -> None:
+    keep = {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}
+    found = dry_run(task_of(tmp_path, ladder=["prompting", "sft"], keep=keep, bar=0.6, score="exact")).as_json()
+    told = shown(found, verbose=False)
+    assert found["gate"]["mode"] == "full"
+    assert found["quick_gate"]["forecast"]["seconds"] < found["gate"]["forecast"]["seconds"]
+    assert re.search(r"The full gate takes about .*; `--gate quick` takes about ", told)
+    assert "prompt tokens computed" not in told
+    assert "assumed: " not in told
+    assert "--verbose" in told
+    test = found["test"]
+    assert (test["above"], test["below"]) == (pytest.approx(0.7), pytest.approx(0.5))
+    assert f"needs about {test['to_meet']} test items to be shown to meet the bar of 60%" in told
+    assert "Warning: the test set has only" in told
+    found["examples"]["test"] = max(test["to_meet"], test["to_miss"])
+    assert "Warning" not in shown(found, verbose=False)
+    assert dry_run(task_of(tmp_path / "quick", ladder=["sft"], keep=keep), gate="quick").as_json()["quick_gate"] is None
 
 
 class Stages(SilentProgress):

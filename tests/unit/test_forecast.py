@@ -173,7 +173,7 @@ def test_a_dry_run_says_what_the_gate_would_ask(tmp_path: Path) -> None:
 
 def test_the_terminal_shows_the_gate_by_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = scripted_task(tmp_path / "task", quality=[], task=TUNED)
-    Console(width=200).print(forecast_table(dry_run(load_task(path), gate="quick")))
+    Console(width=200).print(forecast_table(dry_run(load_task(path), gate="quick"), verbose=True))
     said = capsys.readouterr().out
     assert "gate (quick): general: up to about 1,104 items on the base model first, then " in said
     assert "gate (quick): sycophancy: up to about 48 items on the base model first, then " in said

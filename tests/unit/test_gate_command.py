@@ -149,7 +149,7 @@ def test_a_second_gate_asks_the_base_nothing_and_has_a_folder_of_its_own(gate: R
     assert gate("--quick", tuned="scripted:other.json")[0] == 1
     assert len(calls(tmp_path)) == before
     assert sorted(path.name for path in (tmp_path / "gates").iterdir()) == ["routing-1", "routing-2"]
-    assert "used by earlier runs" in written(tmp_path / "gates" / "routing-2")["test_reuse"]["text"]
+    assert "already been used in" in written(tmp_path / "gates" / "routing-2")["test_reuse"]["text"]
 
 
 def test_each_training_in_the_same_folder_is_another_look_at_the_test_set(gate: Run, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_each_training_in_the_same_folder_is_another_look_at_the_test_set(gate: 
         True,
     ]  # asked again it is the same look: none before
     assert told[0] == told[1]
-    assert "used by earlier runs" in told[2]
+    assert "already been used in" in told[2]
 
 
 def test_another_seed_asks_other_items(gate: Run, tmp_path: Path) -> None:

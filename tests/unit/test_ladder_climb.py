@@ -111,7 +111,7 @@ def test_a_second_climb_calls_nothing_again_and_says_that_the_test_set_was_used(
     assert len(calls(tmp_path / "task")) == before
     assert comparable(second.decision.as_json()) == comparable(first.decision.as_json())
     assert "None of the" in first.decision.as_json()["test_reuse"]["text"]
-    assert "used by earlier runs" in second.decision.as_json()["test_reuse"]["text"]
+    assert "already been used in" in second.decision.as_json()["test_reuse"]["text"]
 
 
 def test_an_endpoint_that_fails_stops_the_climb_and_resuming_gives_the_same_decision(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_reuse_is_known_after_the_first_run_was_deleted(tmp_path: Path) -> None:
     run(tmp_path, GOOD_SHOTS, "routing-1")
     shutil.rmtree(tmp_path / "runs" / "routing-1")
     again = climb(load_task(tmp_path / "task" / "task.yaml"), tmp_path / "runs" / "routing-1")
-    assert "used by earlier runs, once" in again.decision.as_json()["test_reuse"]["text"]
+    assert "already been used in an earlier run." in again.decision.as_json()["test_reuse"]["text"]
 
 
 def test_a_run_that_was_moved_does_not_count_itself(tmp_path: Path) -> None:
@@ -221,7 +221,9 @@ def test_a_rung_that_does_not_fit_the_time_is_recorded_as_skipped_once(
         assert [event.rung for event in record.all(RungSkipped)] == ["sft"]
 
 
-def test_a_resumed_climb_keeps_its_options_and_the_report_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_climb_keeps_its_options_and_the_report_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = scripted_task(tmp_path / "routing", quality=BAD)
     monkeypatch.chdir(tmp_path)
     place = ["--run", "runs/routing-1"]

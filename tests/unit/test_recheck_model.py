@@ -107,7 +107,7 @@ def test_every_new_model_is_another_look_with_less_of_the_error(run: Path) -> No
     assert [found["look"]["number"] for found in looks] == [1, 2, 3]
     assert [found["look"]["alpha"] for found in looks] == pytest.approx([0.05 / 2, 0.05 / 6, 0.05 / 12])
     assert any("This is look 3 at the frozen test set" in why for why in looks[2]["reasons"])
-    assert "used by earlier runs" in looks[0]["test_reuse"]["text"]
+    assert "already been used in" in looks[0]["test_reuse"]["text"]
 
 
 def test_the_same_again_is_the_same_look_and_asks_nothing(run: Path) -> None:

@@ -37,8 +37,11 @@ def test_reuse_of_test_items(tmp_path: Path) -> None:
     [
         ([], "There is no test set."),
         ([0] * 1200, "None of the 1,200 test items was used by an earlier run in this workspace."),
-        ([1] * 1200, "All 1,200 test items were used by earlier runs, once. Whatever was changed"),
-        ([2, 0, 1], "2 of 3 test items were used by earlier runs, up to 2 times. Whatever was changed"),
+        ([1] * 1200, "All 1,200 test items have already been used in an earlier run. Whatever was changed"),
+        (
+            [2, 0, 1],
+            "2 of 3 test items have already been used in earlier runs, up to 2 times each. Whatever was changed",
+        ),
     ],
 )
 def test_reuse_in_words(uses: list[int], words: str) -> None:

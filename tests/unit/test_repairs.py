@@ -11,15 +11,20 @@ from lastresort.after.repair.choose import (
     REPAIR_SEED,
     RepairCandidate,
     best,
-    faults,
+    findings_on,
     goes_to_the_gate,
+    is_good,
 )
 from lastresort.after.repair.phase import Repair, stages
 from lastresort.gate.suites.suite import ScorePair
 from lastresort.gate.verdict import judge_measure
 from lastresort.gate.verdict.decide import CLIMB_ALPHA, KINDS, UNTRAINED, RepairNeed, repairs_after
-from lastresort.records.decision_parts import RepairMeasure
-from lastresort.records.gate import ClimbGate, stands
+from lastresort.records.decision_parts import RepairFinding, RepairMeasure
+from lastresort.records.events import RepairTried
+from lastresort.records.gate import ClimbGate, GateSpent, stands
+from lastresort.records.measurement import DevScore
+from lastresort.report.words.rungs import of_repair
+from lastresort.report.words.wording import round_percent
 from lastresort.rungs.supervised.milder import RepeatableTraining
 from lastresort.types import Judgement, Outcome
 
@@ -118,6 +123,20 @@ def measured(name: str, lost: float, margin: float = 0.03, *, counts: bool = Tru
 NEEDED = RepairNeed(("general",), costly=False, kinds=KINDS)
 
 
+def tried(dev: float, measures: list[RepairMeasure], findings: tuple[RepairFinding, ...]) -> RepairTried:
+    return RepairTried(
+        rung="sft",
+        repair="scale",
+        setting=0.5,
+        system="lora-scale0.5",
+        dev=DevScore(score=dev, n=100),
+        measures=tuple(measures),
+        good=is_good(findings),
+        findings=findings,
+        spent=GateSpent(),
+    )
+
+
 @pytest.mark.parametrize(
     ("dev", "measures", "wrong"),
     [
@@ -140,16 +159,22 @@ NEEDED = RepairNeed(("general",), costly=False, kinds=KINDS)
     ],
 )
 def test_good_is_the_bar_on_dev_and_half_a_margin(dev: float, measures: list[RepairMeasure], wrong: list[str]) -> None:
-    found = faults(dev, measures, NEEDED, bar=0.8, won=0.3)
-    assert [clause.replace(" ", " ") for clause in found] == wrong
+    found = findings_on(dev, measures, NEEDED, bar=0.8, won=0.3)
+    assert is_good(found) is (not wrong)
+    said = of_repair(tried(dev, measures, found)).replace("\u00a0", " ")
+    if wrong:
+        assert said.lower().removeprefix(f"dev score {round_percent(dev)}; ") == f"{'; '.join(wrong)}."
+    else:
+        assert said.startswith(f"Dev score {round_percent(dev)}; general lost ")
 
 
 def test_where_too_much_was_paid_half_of_what_is_won_on_dev_is_the_most() -> None:
     costly = RepairNeed(("general",), costly=True, kinds=KINDS)
     lost = [measured("general", 0.014)]
-    assert faults(0.83, lost, costly, bar=0.8, won=0.03) == []
-    assert faults(0.83, lost, costly, bar=0.8, won=0.02) != []
-    assert faults(0.83, lost, costly, bar=0.8, won=None) == []
+    assert is_good(findings_on(0.83, lost, costly, bar=0.8, won=0.03))
+    (found,) = findings_on(0.83, lost, costly, bar=0.8, won=0.02)
+    assert (found.kind, found.value, found.limit) == ("NOT_WORTH", pytest.approx(0.014), 0.02)
+    assert is_good(findings_on(0.83, lost, costly, bar=0.8, won=None))
 
 
 def test_the_best_on_dev_of_the_good_ones_is_frozen() -> None:

@@ -10,6 +10,7 @@ import pytest
 from climb_support import statement
 from lastresort.records import gate_cause
 from lastresort.records import reasons as value
+from lastresort.records.decision_parts import ComparisonRefusal
 from lastresort.report.words.answer import headline, line, of_change, of_reason
 from lastresort.types import Judgement, VerdictBasis
 
@@ -28,6 +29,10 @@ RUNGS = ("prompting", "retrieval", "sft")
         (
             value.BarMet("prompting", 0.85, 0.8, tuned=False, provisional=True),
             "No: prompting reaches 85% against a bar of 80%, so tuning is not needed.",
+        ),
+        (
+            value.BarMet("prompting", 0.88, 0.8, tuned=False, early=value.EarlyStop(25, "item")),
+            "No: prompting reaches 88% on 25 test items against a bar of 80%, so tuning is not needed.",
         ),
         (value.BarMet("sft", 0.91, 0.8, tuned=True), "Yes: SFT reaches 91% against a bar of 80%."),
         (
@@ -65,6 +70,10 @@ RUNGS = ("prompting", "retrieval", "sft")
         (
             value.NotFinished("prompting", 0.3, 0.8, ("retrieval", "sft")),
             "Not decided: prompting scored 30% against a bar of 80%, and retrieval and SFT were not tried.",
+        ),
+        (
+            value.NoneMet("sft", 0.5, 0.8, value.EarlyStop(30, "group")),
+            "No rung reaches the bar of 80%. The best, SFT, scored 50% on 30 test groups.",
         ),
         (value.NoneMet("sft", 0.5, 0.8), "No rung reaches the bar of 80%. The best, SFT, scored 50%."),
         (
@@ -201,8 +210,17 @@ REASONS: list[tuple[value.Reason, str]] = [
         "2 preferences hold inputs of dev or test and were left out of training.",
     ),
     (
-        value.NothingCompared(("lora", "full"), "prompting won, and what won was not trained"),
-        "Nothing was compared (lora, full): prompting won, and what won was not trained.",
+        value.NothingCompared(("lora", "full"), ComparisonRefusal(code="TRAINS_NOTHING", winner="prompting")),
+        "Nothing was compared (lora, full): prompting won, which trains nothing.",
+    ),
+    (
+        value.NothingCompared(("lora", "full"), ComparisonRefusal(code="OTHER_RUNG", winner="full")),
+        "Nothing was compared (lora, full): the winner was trained by full fine-tuning, and only a winner of SFT can be trained in "
+        "other ways.",
+    ),
+    (
+        value.NothingCompared(("lora", "full"), ComparisonRefusal(code="NO_WINNER")),
+        "Nothing was compared (lora, full): no system won, so there are no settings to train with.",
     ),
 ]
 

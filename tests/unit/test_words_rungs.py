@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 
 from lastresort.records import rungs
-from lastresort.report.words.rungs import of_search, of_skip
-from lastresort.types import Judgement
+from lastresort.report.words.rungs import of_search, of_selection, of_skip
+from lastresort.types import Judgement, Selection
 
 FOUND = Judgement("NOT_MET", 0.25, 20, 60, (0.1, 0.4))
 SKIPS: list[tuple[rungs.Skip, str]] = [
@@ -80,6 +80,10 @@ SKIPS: list[tuple[rungs.Skip, str]] = [
 ]
 SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
     (
+        rungs.HalvedOnDev("retrieval settings", 2, 0, 60, 60, 0.01),
+        "2 retrieval settings were tried on dev.",
+    ),
+    (
         rungs.HalvedOnDev("ways of prompting", 9, 4, 60, 60, 0.01),
         "9 ways of prompting were tried on dev; 4 were dropped early by successive halving.",
     ),
@@ -136,3 +140,22 @@ def test_the_figures_are_beside_the_words() -> None:
         "unit": "item",
         "decided": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (Selection("five", "HIGHEST", 0.88, 60), "it has the highest dev score, 88.0% on 60 dev items."),
+        (Selection("five", "ONLY", 0.5, 1), "it is the only candidate left, with 50.0% on 1 dev item."),
+        (
+            Selection("three", "WITHIN_ONE_ITEM", 0.87, 100, "five", 0.88),
+            "it is cheaper and within one item of five (87.0% on 100 dev items, against 88.0%).",
+        ),
+        (
+            Selection("zero", "NON_INFERIOR", 0.898, 1000, "five", 0.9, 0.02, 0.0123),
+            "it is cheaper and shown to lose less than 2 points to five (89.8% on 1,000 dev items, against 90.0%), p = 0.012.",
+        ),
+    ],
+)
+def test_why_a_candidate_goes_to_the_test(found: Selection, said: str) -> None:
+    assert of_selection(found) == said

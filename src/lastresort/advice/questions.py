@@ -45,9 +45,9 @@ def question_of(fact: str) -> FactQuestion:
         names = [question.fact for question in QUESTIONS]
         close = nearest(fact, names)
         raise InputError(
-            f'the unknown fact "{fact}"',
-            expected=close or f"one of {', '.join(names)}",
-            remedy=f'Write "{close}".' if close else "Correct its name.",
+            f'no fact is called "{fact}"',
+            expected="" if close else f"one of {', '.join(names)}",
+            remedy=f'Did you mean "{close}"?' if close else "Correct its name.",
         )
     return found
 

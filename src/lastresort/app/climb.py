@@ -68,9 +68,9 @@ def climb(
     """Climb the ladder of `task` in the folder `run`, going on from whatever its record already holds.
 
     settings: that were read into `task`, for the record. until: the last rung to try; None for what the run was started with, at
-    first the top of the ladder. gate: of a tuned system that would win; None likewise, at first the full gate. stop: checked between batches and steps, as is a file named stop in the run's folder, which is removed when the climb
-    ends. executor: measures, None for this process. Raises InputError for bad input, StoppedError where it stopped and can be
-    resumed.
+    first the top of the ladder. gate: of a tuned system that would win; None likewise, at first the full gate. stop: checked
+    between batches and steps, as is a file named stop in the run's folder, which is removed when the climb ends. executor:
+    measures, None for this process. Raises InputError for bad input, StoppedError where it stopped and can be resumed.
     """
     progress = progress or SilentProgress()
     progress.stage("reading the task", None)

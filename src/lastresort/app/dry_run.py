@@ -14,9 +14,11 @@ from lastresort.after.compare.compare import forecast_of
 from lastresort.after.compare.ways import ComparisonRequest, refuse_impossible
 from lastresort.climb.judging import labelled_cases
 from lastresort.climb.loop import rules_of
-from lastresort.climb.prepare import PreparedTask, prepare
+from lastresort.climb.prepare import BETA, PreparedTask, prepare
 from lastresort.climb.workload import counts_of, machine_of, model_of, workload
+from lastresort.data.split import groups_of
 from lastresort.errors import DataError, InputError, PrerequisiteError
+from lastresort.evals.evidence import items_against_bar
 from lastresort.evals.scorers.judge import Judge, case_of
 from lastresort.gate.suite_table import gate_forecast, lm_eval_names
 from lastresort.gate.verdict.decide import CLIMB_ALPHA
@@ -27,7 +29,7 @@ from lastresort.hardware.plan.fit import NAMES, PlannedTraining, gib, lowered, s
 from lastresort.hardware.plan.setup import Cards
 from lastresort.ladder import trains
 from lastresort.models.protocol import is_endpoint
-from lastresort.report.forecast import DryRun, DryRunExamples, DryRunGate, DryRunRung, RungMemory
+from lastresort.report.forecast import DryRun, DryRunExamples, DryRunGate, DryRunRung, DryRunTest, RungMemory
 from lastresort.report.words.rungs import of_skip
 from lastresort.report.words.wording import listed
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, Machine, Workload, answering
@@ -36,6 +38,8 @@ from lastresort.rungs.supervised.methods import PASS_TOKENS
 from lastresort.spec.judge import JudgeKeys
 from lastresort.spec.task import Task
 from lastresort.types import GateMode, Progress, SilentProgress
+
+MARGIN = 0.1  # from the bar, of the scores that a test set should be able to tell from it
 
 
 def rung_memory(task: Task, rung: str, work: Workload) -> RungMemory | None:
@@ -150,9 +154,10 @@ def dry_run(
     if isinstance(prepared.scorer, Judge) and task.score.judge is not None:
         judged = judging(prepared, prepared.scorer, task.score.judge, _total(parts).tokens_out)
         parts.append(judged)
-    gated = None
+    gated, quick = None, None
     if gate != "none" and any(rung.applies and trains(rung.name) for rung in rungs):
         gated = _gate(prepared, gate or "full", progress)
+        quick = _gate(prepared, "quick", progress) if gated.mode == "full" else None
         parts.append(gated.forecast)
     split = prepared.split
     return DryRun(
@@ -164,7 +169,9 @@ def dry_run(
         alpha_per_rung=task.alpha_per_rung,
         rungs=rungs,
         compare=compared,
+        test=_test(prepared),
         gate=gated,
+        quick_gate=quick,
         judge=judged,
         total=_total(parts),
         assumed=tuple(assumptions(prepared, [rung.name for rung in rungs if rung.applies])),
@@ -180,6 +187,18 @@ def _rung(prepared: PreparedTask, name: str, progress: Progress) -> DryRunRung:
     progress.stage(f"forecast of {name}")
     work = workload(prepared, name)
     return DryRunRung(name=name, applies=True, forecast=rung.forecast(task, work), memory=rung_memory(task, name, work))
+
+
+def _test(prepared: PreparedTask) -> DryRunTest | None:
+    """Whether the test set can tell a score MARGIN above or below the bar from it; None for graded scores and groups."""
+    task = prepared.task
+    if not prepared.scorer.binary or groups_of(prepared.split.test) is not None:
+        return None
+    above, below = min(1.0, task.bar + MARGIN), max(0.0, task.bar - MARGIN)
+    to_meet, to_miss = (
+        items_against_bar(rate, bar=task.bar, alpha=task.alpha_per_rung, beta=BETA) for rate in (above, below)
+    )
+    return DryRunTest(bar=task.bar, above=above, to_meet=to_meet, below=below, to_miss=to_miss)
 
 
 def _total(parts: Iterable[Forecast | None]) -> Forecast:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,6 +21,10 @@ class ClimbCommand(TyperCommand):
 
     The word after `--resume` is a run unless it is another option, or a file, which can only be the task.
     """
+
+    def get_help(self, ctx: Any) -> str:
+        """Typer gives a flag no metavar."""
+        return re.sub(r"--resume {7}", "--resume [RUN] ", super().get_help(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, _with_run(args))
@@ -41,7 +47,7 @@ def _with_run(arguments: list[str]) -> list[str]:
 def climb_command(
     task: Path = Argument(help="The task file (task.yaml)."),
     run: Path | None = Option(None, "--run", help="Folder of the run. Default: runs/<task>-<n>."),
-    resume: bool = Option(False, "--resume", help="Resume RUN. Default: the newest unfinished run of this task."),
+    resume: bool = Option(False, "--resume", help="Resume this run. Default: the newest unfinished run of the task."),
     until: str | None = Option(
         None,
         "--until",
@@ -65,6 +71,7 @@ def climb_command(
     ),
     compare_seeds: int = Option(3, "--compare-seeds", help="Seeds to train each way with."),
     dry_run: bool = Option(False, "--dry-run", help="Forecast what each rung would do and cost. Runs nothing."),
+    verbose: bool = Option(False, "--verbose", help="With --dry-run: also show how each figure comes about."),
     settings: list[str] = TASK_SETTINGS,
     as_json: bool = Option(False, "--json", help="Print the decision as one JSON document on stdout."),
 ) -> None:
@@ -82,7 +89,7 @@ def climb_command(
     if dry_run:
         with progress() as shown:
             forecast = forecast_climb(request, shown)
-        show_document(forecast, forecast_table, as_json=as_json)
+        show_document(forecast, partial(forecast_table, verbose=verbose), as_json=as_json)
         return
     with stoppable() as (shown, stop):
         climbed = start_climb(request, shown, stop)

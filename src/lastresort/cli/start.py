@@ -94,7 +94,8 @@ def demo_command(
     task = example_task(name)
     print_note(f"example: {task}")
     climb_command(
-        task, run=run, gate=gate, resume=False, until=None, compare=None, compare_seeds=3, dry_run=False, settings=[], as_json=False
+        task, run=run, gate=gate, resume=False, until=None, compare=None, compare_seeds=3, dry_run=False, verbose=False,
+        settings=[], as_json=False,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from lastresort.records.reasons import (
     BarMet,
     CheapestOfSeveral,
     CostSaving,
+    EarlyStop,
     GateDecided,
     GateRejected,
     Leads,
@@ -65,6 +66,11 @@ class RungOutcome:
     @property
     def score(self) -> float:
         return self.judgement.score if self.judgement else 0.0
+
+    @property
+    def early(self) -> EarlyStop | None:
+        found = self.judgement
+        return None if found is None or found.n_used >= found.n_available else EarlyStop(found.n_used, found.unit)
 
     @property
     def rejected(self) -> bool:
@@ -191,7 +197,7 @@ def _answer(
     tested = [outcome for outcome in outcomes if outcome.judgement is not None]
     if met is not None:
         provisional = any(one is not met and one.verdict == "UNDECIDED" and not one.rejected for one in tested)
-        return BarMet(met.rung, met.score, rules.bar, trains(met.rung), provisional, met.held)
+        return BarMet(met.rung, met.score, rules.bar, trains(met.rung), provisional, met.held, met.early)
     if leader is not None:
         return Leads(leader.rung, leader.score, rules.bar, trains(leader.rung), leader.held)
     if not tested:
@@ -204,12 +210,12 @@ def _answer(
     if rejected := tuple(outcome.rung for outcome in tested if outcome.rejected):
         if kept is None:
             return GateRejected(rejected, rules.bar, None, 0.0, None)
-        return GateRejected(rejected, rules.bar, kept.rung, kept.score, kept.verdict)
+        return GateRejected(rejected, rules.bar, kept.rung, kept.score, kept.verdict, kept.early)
     best = max(tested, key=lambda outcome: outcome.score)
     done = {outcome.rung for outcome in outcomes}
     if left := tuple(rung for rung in rules.ladder if rung not in done):
-        return NotFinished(best.rung, best.score, rules.bar, left)
-    return NoneMet(best.rung, best.score, rules.bar)
+        return NotFinished(best.rung, best.score, rules.bar, left, best.early)
+    return NoneMet(best.rung, best.score, rules.bar, best.early)
 
 
 def _cheapest_answer(

@@ -49,10 +49,9 @@ def _json(value: Any) -> str:
 
 def record_origin(record: Record, task: Task, run: Path) -> None:
     """Record how the task file is reached from the run's folder, again if it was moved; and the documents, once, at the start."""
-    way = relative_path(task.path, run)
-    placed = record.last(TaskPlaced)
-    if placed is None or placed.path != way:
-        record.append(TaskPlaced(path=way))
+    placed = TaskPlaced(path=relative_path(task.path, run), run=relative_path(run.resolve(), task.folder))
+    if record.last(TaskPlaced) != placed:
+        record.append(placed)
     if task.knowledge is not None and record.last(DocumentsRead) is None:
         record.append(DocumentsRead(files=file_hashes(task.knowledge)))
 

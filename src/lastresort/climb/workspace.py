@@ -47,7 +47,7 @@ def newest_unfinished(runs: Path, task: str) -> Path:
             f"no unfinished run of task {task}",
             where=f"{runs}/",
             expected="a run to resume",
-            remedy="Start one with `lastresort climb TASK`, or name the run: --resume RUN --until RUNG takes a finished one further up.",
+            remedy="Start one with `lastresort climb TASK`, or take a finished run further up with --resume RUN --until RUNG.",
         )
     return found
 

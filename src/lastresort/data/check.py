@@ -194,15 +194,15 @@ def _leaks(train: Sequence[Example], dev: Sequence[Example], test: Sequence[Exam
         f"1 train input is nearly the same as one in dev or test; {left_out[0]}",
         f"{{n}} train inputs are nearly the same as some in dev or test; {left_out[1]}",
     )
-    yield from _finding("exact_leaks", "error", same, exact)
-    yield from _finding("near_leaks", "error", alike, near)
+    yield from _finding("exact_leaks", "warning", same, exact)
+    yield from _finding("near_leaks", "warning", alike, near)
 
 
 def _dev_in_test(dev: Sequence[Example], test: Sequence[Example]) -> Iterator[Finding]:
     places = [(_place("dev", leak.train), _place("test", leak.held)) for leak in find_leaks(dev, (), test)]
     says = (
-        "1 dev input is also in test, so choosing candidates on dev would use the test set",
-        "{n} dev inputs are also in test, so choosing candidates on dev would use the test set",
+        "1 dev input is also in test; a climb leaves it out of dev",
+        "{n} dev inputs are also in test; a climb leaves them out of dev",
     )
     yield from _finding("dev_in_test", "warning", says, places)
 

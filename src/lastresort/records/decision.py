@@ -27,7 +27,7 @@ from lastresort.records.gate import ClimbGate
 from lastresort.records.measurement import BarTest, Cost, DevScore
 from lastresort.types import GateVerdict, Outcome
 
-VERSION: Literal[9] = 9
+VERSION: Literal[10] = 10
 FILE_NAME = "decision.json"  # in the folder of a run
 
 
@@ -200,7 +200,7 @@ class RunView(JsonDocument):
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
-    version: Literal[9] = Field(default=VERSION, alias="schema")
+    version: Literal[10] = Field(default=VERSION, alias="schema")
     task: Name
     goal: Literal["quality", "cost"]
     model: Name

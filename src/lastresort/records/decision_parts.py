@@ -69,6 +69,37 @@ class SecondGate(JsonDocument):
     spent: GateSpent
 
 
+class ComparisonRefusal(JsonDocument):
+    """Why ways of training are not compared. winner: the rung that won, null where none did. planned_s, hours_left: of OVER_TIME
+    alone.
+    """
+
+    code: Literal["NO_WINNER", "TRAINS_NOTHING", "OTHER_RUNG", "OVER_TIME"]
+    winner: Name | None = None
+    planned_s: float | None = None
+    hours_left: float | None = None
+
+
+RepairFindingKind = Literal[
+    "BELOW_BAR", "LOST_TOO_MUCH", "LOST_LITTLE", "UNSEEN", "NOT_WORTH", "NOT_MADE", "DIVERGED", "OVER_TIME"
+]
+
+
+class RepairFinding(JsonDocument):
+    """What speaks for a repair (LOST_LITTLE, of a measure that lost too much before) or against it.
+
+    measure: which one. value, limit: the dev score and the bar; a loss and what is accepted; the loss in general and what was won
+    on dev (NOT_WORTH); seconds that are planned and hours that are left (OVER_TIME). UNSEEN: there are no informative items outside
+    the gate. NOT_MADE: `error` says why.
+    """
+
+    kind: RepairFindingKind
+    measure: Name | None = None
+    value: float | None = None
+    limit: float | None = None
+    error: str | None = None
+
+
 class RepairView(JsonDocument):
     """A repaired system that was tried after the first gate. kind: a smaller scale of what was trained; an earlier checkpoint of
     that training; a new training with more replay, or at a lower learning rate. setting: the scale; the epoch or step; the share;
@@ -84,7 +115,7 @@ class RepairView(JsonDocument):
     dev: DevScore | None
     measures: tuple[RepairMeasure, ...]
     good: bool
-    why: Sentence
+    findings: tuple[RepairFinding, ...]
     spent: GateSpent
     frozen: bool
     test: BarTest | None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lastresort.records.decision_parts import Crossing, Currency
+from lastresort.records.decision_parts import ComparisonRefusal, Crossing, Currency
 from lastresort.records.document import Statement
 from lastresort.records.events import DriftMeasured
 from lastresort.records.gate_cause import GateCause, GateNeed
 from lastresort.records.rungs import KnowledgeOutpacesTraining, Skip
-from lastresort.types import GateVerdict, Judgement, Outcome
+from lastresort.types import GateVerdict, Judgement, Outcome, Unit
 
 # What `goal: cost` weighs
 
@@ -69,13 +69,23 @@ class CostSaving:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlyStop:
+    """The sequential test decided after n items (or groups), before the end of the test set."""
+
+    n: int
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True)
 class NothingApplies:
     """No rung of the ladder could be tested."""
 
 
 @dataclass(frozen=True, slots=True)
 class BarMet:
-    """A rung meets the bar and wins. provisional: a rung below it is undecided. held: the gate holds the winner."""
+    """A rung meets the bar and wins. provisional: a rung below it is undecided. held: the gate holds the winner. early: None where
+    its test used all items, as below.
+    """
 
     rung: str
     score: float
@@ -83,6 +93,7 @@ class BarMet:
     tuned: bool
     provisional: bool = False
     held: bool = False
+    early: EarlyStop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,7 @@ class GateRejected:
     kept: str | None
     kept_score: float
     kept_verdict: Outcome | None
+    early: EarlyStop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +138,7 @@ class NotFinished:
     score: float
     bar: float
     left: tuple[str, ...]
+    early: EarlyStop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +148,7 @@ class NoneMet:
     best: str
     score: float
     bar: float
+    early: EarlyStop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,10 +299,10 @@ class RowsLeftOut:
 
 @dataclass(frozen=True, slots=True)
 class NothingCompared:
-    """A comparison of ways of training was asked for and not begun. because: as a clause."""
+    """A comparison of ways of training was requested and not started."""
 
     ways: tuple[str, ...]
-    because: str
+    because: ComparisonRefusal
 
 
 Reason = (

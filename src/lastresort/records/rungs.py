@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lastresort.records.events import SearchScores
+from lastresort.records.events import SearchScores, TextLearned
 from lastresort.types import Judgement
 
 # By the facts of the task.
@@ -209,9 +209,17 @@ class RateLap:
 
 
 @dataclass(frozen=True, slots=True)
+class Pretraining:
+    """All weights learned the documents as plain text before the rows. since: why, as a clause."""
+
+    learned: TextLearned
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
 class TrainedOnRows:
     """Supervised training. method: what is trained. rate: which of the rates went the whole way. laps: ends of the race between
-    them. pretrained: what was learned before, from documents, and why; empty where nothing was. held: whether replay was held to
+    them. pretrained: what was learned before, from documents; None where nothing was. held: whether replay was held to
     the base's distribution.
     """
 
@@ -223,7 +231,7 @@ class TrainedOnRows:
     rate: float
     rates: tuple[float, ...]
     laps: tuple[RateLap, ...]
-    pretrained: str = ""
+    pretrained: Pretraining | None = None
     held: bool = False
 
 

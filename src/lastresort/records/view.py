@@ -364,7 +364,7 @@ def _repair(rung: _Rung, tried: RepairTried) -> RepairView:
         dev=tried.dev,
         measures=tried.measures,
         good=tried.good,
-        why=tried.why,
+        findings=tried.findings,
         spent=tried.spent,
         frozen=tested is not None,
         test=None if tested is None else BarTest.of(tested.judgement),

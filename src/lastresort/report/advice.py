@@ -90,7 +90,14 @@ def advice_text(document: AdviceDocument) -> RenderableType:
     parts: list[RenderableType] = [Text(printable(document.answer), style="bold")]
     for note in document.notes:
         parts.append(Text(printable(sentence(note)), style="yellow"))
-    parts += [Text(""), _path(document), *_rules(document), *_questions(document), *_frameworks(document)]
+    parts += [
+        Text(""),
+        _path(document),
+        *_known(document),
+        *_rules(document),
+        *_questions(document),
+        *_frameworks(document),
+    ]
     return Group(*parts, Text(""), Text(_last_words(document), style="dim"))
 
 
@@ -104,6 +111,26 @@ def _path(document: AdviceDocument) -> RenderableType:
         told.append(step.reasons[0])
         table.add_row(Text(word, style=style), Text(step.rung, style="bold"), Text(printable(" ".join(told))))
     return table
+
+
+def _known(document: AdviceDocument) -> list[RenderableType]:
+    """The facts that the advice rests on, by the names that --fact takes."""
+    from rich.text import Text
+
+    if not document.facts:
+        return []
+    table = _grid(17)
+    for name, value in ((name, value) for name, value in document.facts.items() if value not in ((), {})):
+        table.add_row(Text(name), Text(printable(_value(value))))
+    return [*_head("What is known"), table]
+
+
+def _value(value: Fact) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {one}" for name, one in value.items())
+    return ", ".join(value) if isinstance(value, tuple) else f"{value:,}" if isinstance(value, int) else f"{value}"
 
 
 def _rules(document: AdviceDocument) -> list[RenderableType]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lastresort.records.document import JsonDocument, Statement
 from lastresort.report.words import judge
-from lastresort.report.words.wording import count, duration
+from lastresort.report.words.wording import count, counted, duration, round_percent, spaced
 from lastresort.rungs.forecast import Forecast
 
 if TYPE_CHECKING:
@@ -21,6 +21,18 @@ class DryRunExamples(JsonDocument):
     dev: int
     test: int
     leaks_removed: int
+
+
+class DryRunTest(JsonDocument):
+    """What the test set can tell. to_meet: test items by which a true score of `above` is shown to meet the bar, with power 0.8.
+    to_miss: likewise, by which one of `below` is shown to miss it.
+    """
+
+    bar: float
+    above: float
+    to_meet: int
+    below: float
+    to_miss: int
 
 
 class RungMemory(JsonDocument):
@@ -65,7 +77,8 @@ class DryRunGate(JsonDocument):
 class DryRun(JsonDocument):
     """What `lastresort climb TASK --dry-run --json` prints. compare, gate, judge: None where the climb would do without.
 
-    assumed: what the figures rest on. missing: what the climb would stop for before anything is spent. Both in sentences.
+    test: None for graded scores and groups. quick_gate: what `--gate quick` would take in place of a full gate. assumed: what the
+    figures rest on. missing: what the climb would stop for before anything is spent. Both in sentences.
     """
 
     task: str
@@ -73,65 +86,120 @@ class DryRun(JsonDocument):
     r: int
     alpha_per_rung: float
     rungs: tuple[DryRunRung, ...]
+    test: DryRunTest | None
     compare: Forecast | None
     gate: DryRunGate | None
+    quick_gate: DryRunGate | None
     judge: Forecast | None
     total: Forecast
     assumed: tuple[str, ...]
     missing: tuple[str, ...]
 
 
-def forecast_table(found: DryRun) -> RenderableType:
-    """What each rung would do and cost, legible at 80 columns and without colour."""
+def forecast_table(found: DryRun, *, verbose: bool = False) -> RenderableType:
+    """What each rung would do and cost, legible at 80 columns and without colour. verbose: also how each figure comes about."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    sizes, total = found.examples, found.total
     table = Table(box=None, pad_edge=False, show_edge=False)
     for name in ("rung", "tokens in", "tokens out", "trained on", "about", "USD"):
         table.add_column(name, justify="left" if name == "rung" else "right")
-    notes = []
     for rung in found.rungs:
-        if rung.forecast is None:
-            table.add_row(rung.name, "", "", "", "skipped", "")
-            why = "it does not apply" if rung.skipped_because is None else rung.skipped_because.text
-            notes.append(f"{rung.name}: skipped, {why}.")
-            continue
-        table.add_row(rung.name, *_cells(rung.forecast))
-        notes += [f"{rung.name}: {line}" for line in rung.forecast.lines]
-        if rung.memory is not None:
-            notes.append(f"{rung.name}: memory: {rung.memory.sentence}")
-    if found.compare is not None:
-        table.add_row("comparison", *_cells(found.compare))
-        notes += [f"comparison: {line}" for line in found.compare.lines]
-    if found.gate is not None:
-        table.add_row("gate", *_cells(found.gate.forecast))
-        notes += [_suite(found.gate.mode, suite) for suite in found.gate.suites]
-    if found.judge is not None:
-        table.add_row(judge.NAME, *_cells(found.judge))
-        notes += [f"{judge.NAME}: {line}" for line in found.judge.lines]
-    table.add_row("total", *_cells(total))
-    head = (
-        f"{found.task}: {sizes.train} examples to train on, {sizes.dev} dev, {sizes.test} test"
-        + (f"; {sizes.leaks_removed} leaks would be removed from train" if sizes.leaks_removed else "")
-        + f". {found.r} {'test has' if found.r == 1 else 'tests share'} the error rate: {found.alpha_per_rung:.3g} each."
-    )
+        table.add_row(rung.name, *(["", "", "", "skipped", ""] if rung.forecast is None else _cells(rung.forecast)))
+    for name, forecast in _others(found):
+        table.add_row(name, *_cells(forecast))
+    table.add_row("total", *_cells(found.total))
     foot = (
         "A high estimate: it assumes that every rung misses the bar, every answer has the maximum length and every test uses all "
         "items. The climb stops at the first rung that meets the bar."
     )
-    if any(one and one.seconds for one in _forecasts(found)):
-        notes.append('"about" is based on the rates below; a prefix that all prompts share is computed once.')
-    notes += [f"assumed: {assumption}" for assumption in found.assumed]
-    missing = [Text(sentence) for sentence in found.missing]
-    return Group(Text(head), Text(), table, Text(), *[Text(note) for note in notes], Text(), Text(foot), *missing)
+    more = [*_details(found), ""] if verbose else []
+    last = [foot] if verbose else [foot, "Add --verbose to see how each figure comes about."]
+    notes = [*more, *_notes(found), *_power(found), "", *last, *found.missing]
+    return Group(Text(_head(found)), Text(), table, Text(), *map(Text, notes))
 
 
-def _forecasts(found: DryRun) -> list[Forecast | None]:
-    gate = found.gate
-    rungs = [rung.forecast for rung in found.rungs]
-    return [*rungs, found.compare, found.judge, None if gate is None else gate.forecast]
+def _head(found: DryRun) -> str:
+    sizes = found.examples
+    leaks = f"; {counted(sizes.leaks_removed, 'leak')} would be removed from train" if sizes.leaks_removed else ""
+    split = f"{sizes.train} examples to train on, {sizes.dev} dev, {sizes.test} test{leaks}"
+    return f"{found.task}: {split}. {_error(found.r, found.alpha_per_rung)}"
+
+
+def _notes(found: DryRun) -> list[str]:
+    """What a reader has to know before starting: rungs that are skipped or do not fit, and the gate's alternative."""
+    notes = []
+    for rung in found.rungs:
+        if rung.forecast is None:
+            why = "it does not apply" if rung.skipped_because is None else rung.skipped_because.text
+            notes.append(f"{rung.name}: skipped, {why}.")
+        elif rung.memory is not None and not rung.memory.fits:
+            notes.append(f"{rung.name}: memory: {rung.memory.sentence}")
+    if found.gate is not None and found.quick_gate is not None:
+        full, quick = (_about(gate.forecast) for gate in (found.gate, found.quick_gate))
+        notes.append(
+            f"The gate runs only if a tuned model would win. The full gate takes {full}; `--gate quick` takes {quick}, on fewer "
+            "items, which may be too few to clear the model."
+        )
+    return notes
+
+
+def _about(forecast: Forecast) -> str:
+    return "a time that is not known" if forecast.seconds is None else f"about {spaced(duration(forecast.seconds))}"
+
+
+def _power(found: DryRun) -> list[str]:
+    """How many test items a verdict takes, and a warning where there are fewer."""
+    test, n = found.test, found.examples.test
+    if test is None:
+        return []
+    told = (
+        f"A system that truly scores {round_percent(test.above)} needs about {counted(test.to_meet, 'test item')} to be shown to "
+        f"meet the bar of {round_percent(test.bar)}, and one that scores {round_percent(test.below)} about "
+        f"{count(test.to_miss)} to be shown to miss it."
+    )
+    if n >= max(test.to_meet, test.to_miss):
+        return [f"{told} The test set has {count(n)}."]
+    return [
+        f"{told} Warning: the test set has only {count(n)}, so a rung this close to the bar may end UNDECIDED. Label more "
+        "examples, or give the test set a larger share (`split.test`)."
+    ]
+
+
+def _details(found: DryRun) -> list[str]:
+    """How each figure comes about."""
+    lines = []
+    for rung in found.rungs:
+        lines += [f"{rung.name}: {line}" for line in ([] if rung.forecast is None else rung.forecast.lines)]
+        if rung.memory is not None and rung.memory.fits:
+            lines.append(f"{rung.name}: memory: {rung.memory.sentence}")
+    for name, forecast in _others(found):
+        if name != "gate":
+            lines += [f"{name}: {line}" for line in forecast.lines]
+    for gate in (found.gate, found.quick_gate):
+        lines += [] if gate is None else [_suite(gate.mode, suite) for suite in gate.suites]
+    if any(rung.forecast and rung.forecast.seconds for rung in found.rungs) or any(
+        one.seconds for _, one in _others(found)
+    ):
+        lines.append('"about" is based on the rates below; a prefix that all prompts share is computed once.')
+    return [*lines, *(f"assumed: {assumption}" for assumption in found.assumed)]
+
+
+def _others(found: DryRun) -> list[tuple[str, Forecast]]:
+    """What is forecast besides the rungs."""
+    gate = None if found.gate is None else found.gate.forecast
+    parts = (("comparison", found.compare), ("gate", gate), (judge.NAME, found.judge))
+    return [(name, forecast) for name, forecast in parts if forecast is not None]
+
+
+def _error(r: int, each: float) -> str:
+    whole = round_percent(r * each)
+    return (
+        f"The test of the bar has an error rate of {whole}."
+        if r == 1
+        else f"The error rate of {whole} is split over {r} tests of the bar, {round_percent(each)} each."
+    )
 
 
 def _suite(mode: str, suite: SuiteForecast) -> str:

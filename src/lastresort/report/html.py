@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +26,8 @@ from lastresort.report.decision import read_view, restore_decision
 from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.story import RungStory, Story, gather, spent_on_repairs
-from lastresort.report.words import break_even, judge, retrieval, titles, training, wording
+from lastresort.report.words import break_even, data, judge, retrieval, titles, training, wording
+from lastresort.report.words.rungs import of_selection
 from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import count
 from lastresort.train.watch.kept import measured, summary, warning
@@ -132,9 +134,10 @@ def page(story: Story) -> str:
         style=style("colours", "strips", "report"),
         headline=headline(story.decision),
         ladder_finding=titles.of_ladder(story.decision),
-        cost_finding=titles.of_cost(story.total, _seconds(story)),
+        cost_finding=titles.of_cost(story.total, _seconds(story), story.ran_s),
+        reuses=titles.ran_for_less(story.total, story.ran_s),
         reason_of=_reason,
-        data_rows=labelled(story.data),
+        data_rows=[] if story.data is None else data.rows(story.data),
         task_text=_yaml(story.task),
     )
     return text.translate(_VISIBLE)
@@ -192,11 +195,17 @@ def _input(text: str) -> str:
 
 def _reason(reason: Statement) -> Markup:
     """A reason, after the rung that it is about in bold."""
+    from markupsafe import Markup
+
+    text = code(reason.text)
+    return text if reason.rung is None else Markup("<b>{}</b>: {}").format(reason.rung, text)
+
+
+def code(text: str) -> Markup:
+    """A sentence, with what is in backticks as code."""
     from markupsafe import Markup, escape
 
-    if reason.rung is None:
-        return escape(reason.text)
-    return Markup("<b>{}</b>: {}").format(reason.rung, reason.text)
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _yaml(task: JsonObject) -> str:
@@ -229,7 +238,13 @@ def _template() -> Template:
         "sentence stopped points state_of"
     )
     environment.filters.update({name: getattr(wording, name) for name in words.split()})
-    environment.filters |= {"labelled": labelled, "in_points": in_points, "in_limits": in_limits}
+    environment.filters |= {
+        "code": code,
+        "of_selection": of_selection,
+        "labelled": labelled,
+        "in_points": in_points,
+        "in_limits": in_limits,
+    }
     environment.globals.update(
         chart=ladder_chart,
         break_even=break_even,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from lastresort.records.decision_parts import RepairView
 from lastresort.report.gate import in_points
-from lastresort.report.words.wording import percent, rung_in_prose, stopped
+from lastresort.report.words.rungs import of_repair
+from lastresort.report.words.wording import percent, rung_in_prose
 
 Repairs = Sequence[RepairView]
 
@@ -59,7 +60,7 @@ def rows(repairs: Repairs) -> list[RepairRow]:
             dev="–" if repair.dev is None else percent(repair.dev.score),
             measures={one.name: in_points(one.difference) or "–" for one in repair.measures},
             good="good" if repair.good else "not good",
-            why=stopped(repair.why),
+            why=of_repair(repair),
             frozen=repair.frozen,
         )
         for repair in repairs

@@ -12,8 +12,10 @@ from pathlib import PurePosixPath
 
 from pydantic import JsonValue
 
+from lastresort.records.data_report import DataReport
 from lastresort.records.decision import RungView, RunView
 from lastresort.records.events import (
+    BudgetSpent,
     DataChecked,
     DriftMeasured,
     GateChosen,
@@ -100,15 +102,16 @@ class RungStory:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """The whole report. commands: that make the run and this report again."""
+    """The whole report. commands: that make the run and this report again. ran_s: what the run itself took, None where unknown."""
 
     decision: RunView
     rungs: tuple[RungStory, ...]
     commands: tuple[str, ...]
     task: JsonObject
-    data: JsonObject
+    data: DataReport | None
     began: datetime
     ended: datetime
+    ran_s: float | None = None
 
     @property
     def total(self) -> Cost:
@@ -162,25 +165,30 @@ def gather(record: Record, decision: RunView) -> Story:
         ),
         commands=commands(record),
         task=task,
-        data=checked.report.as_json() if checked is not None else {},
+        data=None if checked is None else checked.report,
         began=began,
         ended=ended,
+        ran_s=sum(spent.seconds for spent in record.all(BudgetSpent)) or None,
     )
 
 
 def commands(record: Record) -> tuple[str, str]:
     """The climb with its options, and its report, as typed in the folder that the task file and the run have in common.
 
-    A task file that lies far from its run is named without its folder: a report says nothing of the machine.
+    Where they lie far apart, both are named without their folders: a report says nothing of the machine.
     """
-    placed, folder = record.last(TaskPlaced), record.folder.resolve()
-    path = PurePosixPath("task.yaml" if placed is None else placed.path)
-    ups = path.parts.count("..")
-    if path.is_absolute() or not 1 <= ups <= NEAR:
-        path, ups = PurePosixPath(path.name), 2
-    task = PurePosixPath(*(part for part in path.parts if part != ".."))
-    climb = ["lastresort", "climb", str(task), *_options(record)]
-    return shlex.join(climb), shlex.join(["lastresort", "report", "/".join(folder.parts[-ups:])])
+    placed = record.last(TaskPlaced)
+    task, run = PurePosixPath("task.yaml"), PurePosixPath("runs", record.folder.name)
+    if placed is not None:
+        task, run = PurePosixPath(placed.path), PurePosixPath(placed.run)
+        if task.is_absolute() or max(path.parts.count("..") for path in (task, run)) > NEAR:
+            task, run = PurePosixPath(task.name), PurePosixPath(run.name)
+    climb = ["lastresort", "climb", _downwards(task), *_options(record)]
+    return shlex.join(climb), shlex.join(["lastresort", "report", _downwards(run)])
+
+
+def _downwards(path: PurePosixPath) -> str:
+    return str(PurePosixPath(*(part for part in path.parts if part != "..")))
 
 
 def _options(record: Record) -> list[str]:

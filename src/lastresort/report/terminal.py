@@ -14,6 +14,7 @@ from lastresort.report import gate as gate_summary
 from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.charts.scale import Scale
 from lastresort.report.words import break_even, judge
+from lastresort.report.words.answer import next_step
 from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import (
     MARKS,
@@ -66,6 +67,8 @@ def ladder_table(decision: RunView) -> RenderableType:
             lines.append(Text(f"{name} {why}", style="dim"))
         elif rung.test.verdict == "UNDECIDED":
             lines.append(Text(f"{name} is undecided. {what_would_decide(rung.test)}", style="yellow"))
+    if (step := next_step(decision)) is not None:
+        lines.append(Text(step, style="bold"))
     lines += _gate(decision.gate)
     lines += _repairs(decision.repairs)
     lines += _comparison(decision.compare)

@@ -109,7 +109,7 @@ def answering(
         computed = shared_tokens + n * (prompt_tokens - shared_tokens)
         reading, answered = computed / machine.rates.reading, tokens_out / machine.rates.answering
         seconds = FORWARD * machine.parameters * (reading + answered)
-        shared = f", {computed:.0f} of the prompts computed" if shared_tokens else ""
+        shared = f", {computed:.0f} prompt tokens computed" if shared_tokens else ""
     line = f"{label}: {n} x ({prompt_tokens:.0f} prompt + {new_tokens:.0f} answer tokens){shared}"
     return Forecast(tokens_in, tokens_out, 0, seconds, usd, (line,))
 

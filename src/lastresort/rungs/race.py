@@ -12,13 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lastresort.errors import CandidateError, DataError
-from lastresort.evals.evidence import Selection, choose, judge_bar, selection_bias_corrected
+from lastresort.evals.evidence import choose, judge_bar, selection_bias_corrected
 from lastresort.evals.measure import JobRefused, failures, mean_score
 from lastresort.records.record import ItemScore
 from lastresort.records.rungs import HalvedOnDev, NothingMeasured, NotTried, SearchFinding
 from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of
 from lastresort.systems.system import System
-from lastresort.types import Grammar, Judgement
+from lastresort.types import Grammar, Judgement, Selection
 
 BETA = 0.01  # error of giving up a system that would reach the bar; small, since its test may fail it wrongly, too
 
@@ -101,9 +101,7 @@ class Race:
         """Of a race that was run. Raises DataError if no system could be measured."""
         self.constrain(self.choose().name, grammar)
         choice = self.choose()
-        return Search(
-            self.candidates(), self.systems[choice.name], choice.reason, self.findings(), self.bias_corrected()
-        )
+        return Search(self.candidates(), self.systems[choice.name], choice, self.findings(), self.bias_corrected())
 
     def run(self) -> None:
         rounds = stretches(len(self._bench.dev), len(self._alive))

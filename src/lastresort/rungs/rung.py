@@ -35,7 +35,7 @@ from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import Passages
 from lastresort.systems.files import FILE, save_system
 from lastresort.systems.system import System
-from lastresort.types import At, Example, Progress, nowhere
+from lastresort.types import At, Example, Progress, Selection, nowhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Search:
 
     candidates: tuple[Candidate, ...]
     chosen: System
-    why: str
+    why: Selection
     findings: tuple[SearchFinding, ...]
     bias_corrected: float | None = None
 

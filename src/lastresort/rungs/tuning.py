@@ -287,7 +287,7 @@ def choose_on_dev(bench: Workbench, rung: str, systems: Sequence[System], findin
     corrected = None
     if len(scores) > 1:
         corrected = selection_bias_corrected(scores, bench.task.split.seed, groups=bench.dev_groups())
-    return Search(candidates, chosen, choice.reason, tuple(findings), corrected)
+    return Search(candidates, chosen, choice, tuple(findings), corrected)
 
 
 def _guided(bench: Workbench, system: System, items: Sequence[ItemScore]) -> System | None:

@@ -25,6 +25,7 @@ from lastresort.climb.workload import workload
 from lastresort.data.split import groups_of
 from lastresort.hardware.memory import PeakMemory
 from lastresort.ladder import COMPARED_RUNG, trains
+from lastresort.records.decision_parts import ComparisonRefusal
 from lastresort.records.events import (
     AnsweringSpent,
     TrainingSpent,
@@ -36,7 +37,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Measurement
-from lastresort.report.words.rungs import clause
+from lastresort.report.words.answer import not_compared
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, answering, training
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.training import raced_beyond
@@ -74,7 +75,7 @@ def compare_ways(
     """
     because = _why_not(bench, prepared, request, winner)
     if because is not None:
-        bench.progress.say(f"{RUNG}: nothing is compared: {because}")
+        bench.progress.say(f"{RUNG}: nothing is compared: {not_compared(because)}")
         bench.record.append(WaysRefused(names=request.names, because=because))
         return
     settings, test = settings_of(bench), order_of_test(prepared.split.test)
@@ -109,17 +110,21 @@ def _trials_so_far(bench: Workbench, request: ComparisonRequest) -> list[Trial]:
     return [Trial(way, seed) for way in request.ways for seed in seeds]
 
 
-def _why_not(bench: Workbench, prepared: PreparedTask, request: ComparisonRequest, winner: str | None) -> str | None:
+def _why_not(
+    bench: Workbench, prepared: PreparedTask, request: ComparisonRequest, winner: str | None
+) -> ComparisonRefusal | None:
     if winner is None:
-        return "no system won, so there are no settings to train with"
+        return ComparisonRefusal(code="NO_WINNER")
     if not trains(winner):
-        return f"{winner} won, which trains nothing"
+        return ComparisonRefusal(code="TRAINS_NOTHING", winner=winner)
     if winner != COMPARED_RUNG:
-        return f"the winner was trained by {winner}, and only a winner of {COMPARED_RUNG} can be trained in other ways"
+        return ComparisonRefusal(code="OTHER_RUNG", winner=winner)
     if bench.record.last(WayMeasured) is not None:
         return None  # it has begun
     over = over_time(forecast_of(request, prepared).seconds, bench.hours_left())
-    return None if over is None else clause(over)
+    if over is None:
+        return None
+    return ComparisonRefusal(code="OVER_TIME", winner=winner, planned_s=over.planned_s, hours_left=over.hours_left)
 
 
 def _run(bench: Workbench, prepared: PreparedTask, trial: Trial, settings: WinnerSettings) -> None:

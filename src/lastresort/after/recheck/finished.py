@@ -19,7 +19,7 @@ from lastresort.errors import DataError, TaskError
 from lastresort.evals.evidence import smallest_deciding_test
 from lastresort.ladder import RUNGS, trains
 from lastresort.records.decision import RunView
-from lastresort.records.events import FilesRead, RecheckCounted, TaskRead
+from lastresort.records.events import FilesRead, RecheckCounted, Subject, TaskRead
 from lastresort.records.measurement import BarTest, ItemScore
 from lastresort.records.record import Record
 from lastresort.report.decision import decision_in
@@ -205,7 +205,7 @@ def next_number(record: Record, *, looks: bool) -> RecheckNumber:
     return RecheckNumber(len(before) + 1, seen + 1 if looks else None)
 
 
-def count(record: Record, key: str, found: RecheckNumber, what: str) -> None:
+def count(record: Record, key: str, found: RecheckNumber, *new: Subject) -> None:
     """Count a recheck before it sees an answer: one that is stopped has looked, too. The same question counts once."""
     if record.last(RecheckCounted, key) is None:
-        record.append(RecheckCounted(question=key, number=found.number, look=found.look, what=what))
+        record.append(RecheckCounted(question=key, number=found.number, look=found.look, new=new))

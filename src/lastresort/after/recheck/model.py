@@ -203,7 +203,7 @@ def _count(
         binary=finished.prepared.scorer.binary and not grouped,
         unit="group" if grouped else "item",
     )
-    count(finished.record, key, number, new.subject)
+    count(finished.record, key, number, *new.changes)
     return number, look
 
 

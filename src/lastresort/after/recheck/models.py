@@ -18,7 +18,7 @@ from lastresort.evals.scorers.judge import Judge
 from lastresort.ladder import untrained_rungs
 from lastresort.models.open import absolute_name
 from lastresort.models.protocol import Model, is_endpoint
-from lastresort.records.events import JudgeOpened, ModelOpened
+from lastresort.records.events import JudgeOpened, ModelOpened, Subject
 from lastresort.records.measurement import Cost, ItemScore
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
@@ -42,6 +42,11 @@ class Replacement:
     prompt: str | None = None
     prompt_price: float | None = None
     output_price: float | None = None
+
+    @property
+    def changes(self) -> tuple[Subject, ...]:
+        named: dict[Subject, object] = {"model": self.model, "prompt": self.prompt}
+        return tuple(name for name, given in named.items() if given is not None)
 
     @property
     def subject(self) -> str:

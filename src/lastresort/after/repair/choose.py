@@ -19,13 +19,10 @@ from lastresort.gate.run import AskedBase, GateRunner, GateSettings, judge_suite
 from lastresort.gate.sides import GateSides, refuse_other_rendering, resolve_sides
 from lastresort.gate.suite_table import suite_inputs, suite_plans
 from lastresort.gate.verdict.decide import CLIMB_ALPHA, RepairNeed
-from lastresort.records.decision_parts import RepairMeasure
+from lastresort.records.decision_parts import RepairFinding, RepairFindingKind, RepairMeasure
 from lastresort.records.events import RepairTried
 from lastresort.records.gate import GENERAL, WORTH, GateSpent, SuiteFound
 from lastresort.records.responses import SuiteAnswers
-from lastresort.report.words.wording import listed
-from lastresort.report.words.wording import points_of as points
-from lastresort.report.words.wording import round_percent as percent
 from lastresort.rungs.rung import Workbench
 from lastresort.types import Judgement, LabelledProgress
 
@@ -42,40 +39,42 @@ class RepairCandidate:
     good: bool
 
 
-def faults(
+def findings_on(
     dev: float, measures: Sequence[RepairMeasure], needed: RepairNeed, *, bar: float, won: float | None
-) -> list[str]:
-    """Why a repaired system is not good, as clauses; nothing where it is.
+) -> tuple[RepairFinding, ...]:
+    """What speaks against a repaired system; where nothing does, how little the offending measures lost.
 
     Good: dev at or above the bar; each offending measure seems to lose at most half of its margin, each other at most its margin;
     where the loss was too large for the gain, general loses at most half of what is won on dev. won: over the best prompt, None
     without one.
     """
-    found = [f"dev score {percent(dev)}, below the bar of {percent(bar)}"] if dev < bar else []
+    found = [RepairFinding(kind="BELOW_BAR", value=dev, limit=bar)] if dev < bar else []
     for measure in measures:
         accepted = (measure.margin or 0.0) * (LEFT if measure.name in needed.offending else 1.0)
         if measure.counts and measure.lost > accepted:
-            found.append(f"{measure.name} lost {points(measure.lost)}, more than the limit of {points(accepted)}")
-    found += [f"{name} has no informative items outside the gate" for name in _unseen(measures, needed)]
+            found.append(_about("LOST_TOO_MUCH", measure, accepted))
+    found += [RepairFinding(kind="UNSEEN", measure=name) for name in _unseen(measures, needed)]
     lost = max((measure.lost for measure in measures if measure.suite == GENERAL), default=0.0)
     if needed.costly and won is not None and lost > max(0.0, WORTH * won):
-        found.append(f"general lost {points(lost)}, more than half of the {points(won)} gained on dev")
-    return found
+        found.append(RepairFinding(kind="NOT_WORTH", measure=GENERAL, value=lost, limit=won))
+    if found:
+        return tuple(found)
+    offending = [measure for measure in measures if measure.name in needed.offending]
+    return tuple(_about("LOST_LITTLE", measure, (measure.margin or 0.0) * LEFT) for measure in offending)
+
+
+def is_good(findings: Sequence[RepairFinding]) -> bool:
+    return all(finding.kind == "LOST_LITTLE" for finding in findings)
+
+
+def _about(kind: RepairFindingKind, measure: RepairMeasure, accepted: float) -> RepairFinding:
+    return RepairFinding(kind=kind, measure=measure.name, value=measure.lost, limit=accepted)
 
 
 def _unseen(measures: Sequence[RepairMeasure], needed: RepairNeed) -> list[str]:
     """Offending measures that the separate draw says nothing about: those of fixed items, or without informative ones."""
     seen = {measure.name for measure in measures if measure.counts and measure.difference is not None}
     return [name for name in needed.offending if name not in seen]
-
-
-def why_good(dev: float, measures: Sequence[RepairMeasure], needed: RepairNeed) -> str:
-    told = (
-        f"{measure.name} lost {points(max(0.0, measure.lost))}"
-        for measure in measures
-        if measure.name in needed.offending
-    )
-    return f"dev score {percent(dev)}; {listed(told)}, at most half of what is accepted"
 
 
 def best(tried: Sequence[RepairCandidate]) -> RepairCandidate | None:

@@ -13,9 +13,9 @@ from lastresort.after.repair.choose import (
     RepairCandidate,
     RepairLosses,
     best,
-    faults,
+    findings_on,
     goes_to_the_gate,
-    why_good,
+    is_good,
 )
 from lastresort.climb.bar_test import run_test
 from lastresort.climb.budget import over_time
@@ -25,7 +25,7 @@ from lastresort.errors import CandidateError
 from lastresort.evals.measure import mean_score
 from lastresort.gate.in_climb import best_prompt, gating_of, recorded_gate, run_second_gate
 from lastresort.gate.verdict.decide import UNTRAINED, Kind, RepairNeed, repairs_after
-from lastresort.records.decision_parts import RepairView
+from lastresort.records.decision_parts import RepairFinding, RepairView
 from lastresort.records.events import (
     RepairPostponed,
     RepairsBegun,
@@ -40,7 +40,6 @@ from lastresort.records.reasons import RepairsTried
 from lastresort.records.record import ItemScore
 from lastresort.records.view import fold_of
 from lastresort.report.words.answer import line, of_reason
-from lastresort.report.words.rungs import clause
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.rungs.supervised.milder import RepeatableTraining, Retrainable, scale_system, training_of
 from lastresort.rungs.tuning import constrain, on_dev
@@ -128,16 +127,17 @@ class RepairTrainer:
         return constrain(self._bench.record, system, grammar)
 
 
-def beyond_time(bench: Workbench, rung: str, repair: Repair) -> str | None:
+def beyond_time(bench: Workbench, rung: str, repair: Repair) -> RepairFinding | None:
     """Why a repair is not begun, None where it fits or nothing is known. A training takes as long as the longest of its rung."""
     if repair.kind in UNTRAINED:
         return None
     took = [training.seconds for training in bench.record.all(TrainingReached) if training.rung == rung]
     beyond = over_time(max(took, default=None), bench.hours_left())
-    if beyond is not None:
-        hours = bench.task.limits.hours
-        bench.record.append(RepairPostponed(rung=rung, repair=repair.kind, setting=repair.setting, limit_hours=hours))
-    return None if beyond is None else clause(beyond)
+    if beyond is None:
+        return None
+    hours = bench.task.limits.hours
+    bench.record.append(RepairPostponed(rung=rung, repair=repair.kind, setting=repair.setting, limit_hours=hours))
+    return RepairFinding(kind="OVER_TIME", value=beyond.planned_s, limit=beyond.hours_left)
 
 
 def has_other_time(bench: Workbench, rung: str, repair: Repair) -> bool:
@@ -221,13 +221,13 @@ class _Trying:
         try:
             system = self.making.made(repair)
         except CandidateError as error:
-            return _not_made(rung, repair, f"it could not be made: {error}")
+            return _not_made(rung, repair, RepairFinding(kind="NOT_MADE", error=str(error)))
         if system is None:
-            return _not_made(rung, repair, "its training diverged")
+            return _not_made(rung, repair, RepairFinding(kind="DIVERGED"))
         items = on_dev(bench, rung, system)
         dev = mean_score(items)
         measures, spent = self._losses.of(bench.candidate_folder(rung, system.name))
-        wrong = faults(dev, measures, self._needed, bar=bench.task.bar, won=_won(items, self._prompted))
+        findings = findings_on(dev, measures, self._needed, bar=bench.task.bar, won=_won(items, self._prompted))
         return RepairTried(
             rung=rung,
             repair=repair.kind,
@@ -235,8 +235,8 @@ class _Trying:
             system=system.name,
             dev=DevScore(score=dev, n=len(items)),
             measures=measures,
-            good=not wrong,
-            why="; ".join(wrong) if wrong else why_good(dev, measures, self._needed),
+            good=is_good(findings),
+            findings=findings,
             spent=spent,
         )
 
@@ -278,7 +278,7 @@ def _won(items: Sequence[ItemScore], prompted: Mapping[str, float]) -> float | N
     return mean_score(both) - sum(prompted[item.id] for item in both) / len(both) if both else None
 
 
-def _not_made(rung: str, repair: Repair, why: str) -> RepairTried:
+def _not_made(rung: str, repair: Repair, why: RepairFinding) -> RepairTried:
     return RepairTried(
         rung=rung,
         repair=repair.kind,
@@ -287,6 +287,6 @@ def _not_made(rung: str, repair: Repair, why: str) -> RepairTried:
         dev=None,
         measures=(),
         good=False,
-        why=why,
+        findings=(why,),
         spent=GateSpent(),
     )

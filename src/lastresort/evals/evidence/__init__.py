@@ -4,7 +4,13 @@ Loads neither torch nor scipy; scipy is imported by the function that needs it.
 """
 
 from lastresort.evals.evidence.agreement import Agreement, agreement
-from lastresort.evals.evidence.bar import check_test_size, judge_bar, smallest_deciding_test, wilson_interval
+from lastresort.evals.evidence.bar import (
+    check_test_size,
+    items_against_bar,
+    judge_bar,
+    smallest_deciding_test,
+    wilson_interval,
+)
 from lastresort.evals.evidence.noninferiority import (
     NonInferiority,
     OverSeeds,
@@ -16,7 +22,7 @@ from lastresort.evals.evidence.noninferiority import (
     power_of,
 )
 from lastresort.evals.evidence.paired import PairedComparison, better, mcnemar_p
-from lastresort.evals.evidence.selection import Selection, choose, selection_bias_corrected
+from lastresort.evals.evidence.selection import choose, selection_bias_corrected
 from lastresort.evals.evidence.tango import tango_interval
 
 __all__ = [
@@ -24,12 +30,12 @@ __all__ = [
     "NonInferiority",
     "OverSeeds",
     "PairedComparison",
-    "Selection",
     "agreement",
     "better",
     "check_test_size",
     "choose",
     "holm",
+    "items_against_bar",
     "items_needed",
     "items_that_decide",
     "judge_bar",

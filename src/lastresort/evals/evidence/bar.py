@@ -207,6 +207,20 @@ def smallest_deciding_test(bar: float, alpha: float, beta: float = 0.05, *, bina
         length *= 2
 
 
+def items_against_bar(rate: float, *, bar: float, alpha: float, beta: float = 0.05) -> int:
+    """0/1 items that give MET (or NOT_MET, for a rate below the bar) with power 0.8 where this is the true rate.
+
+    n = ((z sqrt(t(1-t)) + 0.84 sqrt(p(1-p)))/(p-t))^2, z at 0.8 of the error on the side where the rate lies; never
+    less than a run of only right (or only wrong) answers takes on that side. Raises ZeroDivisionError where rate = bar.
+    """
+    from scipy.special import ndtri
+
+    level = FINAL_SHARE * (alpha if rate > bar else beta)
+    z = -float(ndtri(level))
+    root = (z * math.sqrt(bar * (1 - bar)) + POWER_QUANTILE * math.sqrt(rate * (1 - rate))) / (rate - bar)
+    return max(math.ceil(root**2), _run_length(bar if rate > bar else 1 - bar, level))
+
+
 def check_test_size(
     n: int,
     *,
@@ -322,20 +336,13 @@ def _run_length(rate: float, level: float) -> int:
 
 
 def _needed_binary(units: Array, bar: float, alpha: float, beta: float) -> int | None:
-    """Items that would decide with power 0.8 if the rate seen is the true one; None beyond ten test sets or at the bar.
-
-    n = ((z sqrt(t(1-t)) + 0.84 sqrt(p(1-p)))/(p-t))^2, z at 0.8 of the error on the side where the rate lies; never
-    less than a run of only right (or only wrong) answers takes on that side, nor than one item more.
+    """Items that would decide with power 0.8 if the rate seen is the true one, at least one more; None beyond ten test sets or at
+    the bar.
     """
-    from scipy.special import ndtri
-
     n, rate = len(units), float(units.mean())
     if math.isclose(rate, bar, rel_tol=0, abs_tol=1e-12):
         return None
-    level = FINAL_SHARE * (alpha if rate > bar else beta)
-    z = -float(ndtri(level))
-    root = (z * math.sqrt(bar * (1 - bar)) + POWER_QUANTILE * math.sqrt(rate * (1 - rate))) / (rate - bar)
-    needed = max(math.ceil(root**2), n + 1, _run_length(bar if rate > bar else 1 - bar, level))
+    needed = max(items_against_bar(rate, bar=bar, alpha=alpha, beta=beta), n + 1)
     return needed if needed <= FARTHEST * n else None
 
 

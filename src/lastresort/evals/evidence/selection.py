@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,18 +10,11 @@ from lastresort.errors import ContractError
 from lastresort.evals.evidence.noninferiority import non_inferior
 from lastresort.evals.evidence.paired import generator_of
 from lastresort.evals.evidence.units import Array, as_scores
+from lastresort.types import Selection
 
 CHEAPER_MARGIN = 0.02
 RESAMPLES = 2_000
 _TIE = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The variant that goes to the test, and why, in one sentence for the report."""
-
-    name: str
-    reason: str
 
 
 def choose(
@@ -44,7 +36,7 @@ def choose(
     if missing:
         raise ContractError(f"no cost of variant {missing[0]!r}", expected="a cost for every variant")
     totals = {name: float(np.sum(scores)) for name, scores in full.items()}
-    shown = {name: f"{name} ({totals[name] / len(full[name]):.3f} on {len(full[name])} dev items)" for name in full}
+    means = {name: totals[name] / len(full[name]) for name in full}
     best = max(full, key=lambda name: (totals[name], -cost[name]))
     level = [name for name in full if totals[name] >= totals[best] - 1 - _TIE]
     leader = min(level, key=lambda name: (cost[name], -totals[name]))
@@ -52,15 +44,12 @@ def choose(
     for name in sorted(cheaper, key=cost.__getitem__):
         p = _p_non_inferior(full, best, name, groups)
         if p is not None:
-            reason = (
-                f"is shown to lose less than {CHEAPER_MARGIN:g} against {shown[best]}, p = {p:.3f}, and is cheaper."
-            )
-            return Selection(name, f"{shown[name]} {reason}")
+            n = len(full[name])
+            return Selection(name, "NON_INFERIOR", means[name], n, best, means[best], CHEAPER_MARGIN, p)
+    score, n = means[leader], len(full[leader])
     if totals[leader] < totals[best] - _TIE:
-        return Selection(leader, f"{shown[leader]} is within one item of {shown[best]} and cheaper.")
-    if len(full) == 1:
-        return Selection(leader, f"{shown[leader]} is the only variant left in the end.")
-    return Selection(leader, f"{shown[leader]} has the highest score.")
+        return Selection(leader, "WITHIN_ONE_ITEM", score, n, best, means[best])
+    return Selection(leader, "ONLY" if len(full) == 1 else "HIGHEST", score, n)
 
 
 def selection_bias_corrected(

@@ -57,6 +57,7 @@ from lastresort.records.events.run import (
     RowsTooLong,
     RunBegan,
     RunEvent,
+    Subject,
     TaskPlaced,
     TaskRead,
 )
@@ -169,6 +170,7 @@ __all__ = [
     "Stage",
     "StopsPlanned",
     "StoreBuilt",
+    "Subject",
     "SystemFrozen",
     "TaskPlaced",
     "TaskRead",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lastresort.records.decision_parts import ComparedWay, RepairKind, RepairMeasure
+from lastresort.records.decision_parts import ComparedWay, ComparisonRefusal, RepairFinding, RepairKind, RepairMeasure
 from lastresort.records.events.base import BaseEvent, EventValue, OfRung
 from lastresort.records.gate import ClimbGate, GateSpent
 from lastresort.records.measurement import DevScore
@@ -58,7 +58,7 @@ class RepairTried(OfRung):
     dev: DevScore | None
     measures: tuple[RepairMeasure, ...]
     good: bool
-    why: str
+    findings: tuple[RepairFinding, ...]
     spent: GateSpent
 
     @property
@@ -96,7 +96,7 @@ class WaysChosen(BaseEvent):
 class WaysRefused(BaseEvent):
     kind: Literal["ways_refused"] = "ways_refused"
     names: tuple[WayName, ...]
-    because: str
+    because: ComparisonRefusal
 
 
 class FullRateChosen(BaseEvent):

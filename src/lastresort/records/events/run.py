@@ -33,10 +33,11 @@ class FilesRead(BaseEvent):
 
 
 class TaskPlaced(BaseEvent):
-    """path: how the task file is reached from the folder of the run."""
+    """path: how the task file is reached from the folder of the run. run: how that is reached from the task file's folder."""
 
     kind: Literal["task_placed"] = "task_placed"
     path: str
+    run: str
 
 
 class OptionsChosen(BaseEvent):
@@ -155,15 +156,18 @@ class ClimbFinished(BaseEvent):
     kind: Literal["climb_finished"] = "climb_finished"
 
 
+Subject = Literal["model", "prompt", "documents"]
+
+
 class RecheckCounted(BaseEvent):
     """A recheck, counted before it has seen an answer. question: hash of what it asks. look: its number among those that test
-    systems against the bar. what: is new, in words."""
+    systems against the bar. new: what is asked about."""
 
     kind: Literal["recheck_counted"] = "recheck_counted"
     question: str
     number: int
     look: int | None
-    what: str
+    new: tuple[Subject, ...]
 
     @property
     def key(self) -> str:

@@ -8,7 +8,7 @@ from lastresort.records.decision_parts import Crossing, Currency
 from lastresort.records.document import Statement
 from lastresort.records.events.base import BaseEvent, EventValue, OfRung
 from lastresort.records.measurement import DevScore
-from lastresort.types import Judgement
+from lastresort.types import Judgement, Selection
 
 
 class CandidateMeasured(OfRung):
@@ -70,7 +70,7 @@ class RungSearched(OfRung):
     kind: Literal["rung_searched"] = "rung_searched"
     candidates: tuple[SearchedCandidate, ...]
     chosen: str
-    why: str
+    why: Selection
     findings: tuple[Statement, ...]
     bias_corrected: float | None
 

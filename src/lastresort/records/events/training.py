@@ -94,10 +94,14 @@ class CandidateTrained(OfCandidate):
 
 
 class TextLearned(OfRung):
-    """The base after the task's documents, as plain text. learned: what, in words."""
+    """The base after the task's documents, as plain text."""
 
     kind: Literal["text_learned"] = "text_learned"
-    learned: str
+    documents: int
+    tokens: int
+    epochs: int
+    learning_rate: float
+    replay_rows: int
 
 
 class BaseAnswered(OfRung):

@@ -7,11 +7,13 @@ from typing import assert_never
 from lastresort.ladder import MARGIN_ONLY
 from lastresort.records import gate_cause
 from lastresort.records import reasons as value
+from lastresort.records.decision import RunView
+from lastresort.records.decision_parts import ComparisonRefusal
 from lastresort.records.document import Statement
 from lastresort.records.measurement import BarTest
-from lastresort.records.rungs import KnowledgeOutpacesTraining
+from lastresort.records.rungs import KnowledgeOutpacesTraining, OverTime
 from lastresort.report.words import gate, training
-from lastresort.report.words.rungs import outpaced
+from lastresort.report.words.rungs import clause, outpaced
 from lastresort.report.words.wording import counted, how_decided, listed, rung_in_prose, stopped
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.types import GateVerdict, Judgement
@@ -40,14 +42,13 @@ def headline(answer: value.Answer) -> str:
             best, left = rung_in_prose(answer.best), listed(map(rung_in_prose, answer.left))
             were = "was" if len(answer.left) == 1 else "were"
             return (
-                f"Not decided: {best} scored {percent(answer.score)} against a bar of {percent(answer.bar)}, and {left} "
-                f"{were} not tried."
+                f"Not decided: {best} scored {_score(answer.score, answer.early)} against a bar of {percent(answer.bar)}, and "
+                f"{left} {were} not tried."
             )
         case value.NoneMet():
             best = rung_in_prose(answer.best)
-            return (
-                f"No rung reaches the bar of {percent(answer.bar)}. The best, {best}, scored {percent(answer.score)}."
-            )
+            scored = _score(answer.score, answer.early)
+            return f"No rung reaches the bar of {percent(answer.bar)}. The best, {best}, scored {scored}."
         case value.CheapestOfSeveral():
             return _cheapest(answer)
         case _:
@@ -55,7 +56,7 @@ def headline(answer: value.Answer) -> str:
 
 
 def _met(answer: value.BarMet) -> str:
-    rung, score, bar = rung_in_prose(answer.rung), percent(answer.score), percent(answer.bar)
+    rung, score, bar = rung_in_prose(answer.rung), _score(answer.score, answer.early), percent(answer.bar)
     if not answer.tuned:
         rest = "there is little left for tuning to gain" if answer.score >= MARGIN_ONLY else "tuning is not needed"
         return f"No: {rung} reaches {score} against a bar of {bar}, so {rest}."
@@ -74,7 +75,8 @@ def _rejected(answer: value.GateRejected) -> str:
     what = rung_in_prose(answer.rejected[0]) if len(answer.rejected) == 1 else "every tuned system"
     if answer.kept is None:
         return f"No: the gate rejected {what}, and no untuned system was tested."
-    kept = f"{rung_in_prose(answer.kept)}, scored {percent(answer.kept_score)} against a bar of {percent(answer.bar)}"
+    scored = _score(answer.kept_score, answer.early)
+    kept = f"{rung_in_prose(answer.kept)}, scored {scored} against a bar of {percent(answer.bar)}"
     return f"No: the gate rejected {what}. The best without tuning, {kept}."
 
 
@@ -86,8 +88,25 @@ def _cheapest(answer: value.CheapestOfSeveral) -> str:
     return f"No: {first} meets the bar of {bar}. {_capital(last)} meets it, too, but {cheaper}."
 
 
+def _score(score: float, early: value.EarlyStop | None) -> str:
+    """With the number of test items, where the test stopped before the last."""
+    return percent(score) if early is None else f"{percent(score)} on {counted(early.n, f'test {early.unit}')}"
+
+
 def _not_cleared(*, held: bool) -> str:
     return ", but not yet cleared to ship" if held else ""
+
+
+def next_step(decision: RunView) -> str | None:
+    """What to do where the climb ended UNDECIDED; None elsewhere."""
+    open_tests = [rung.test for rung in decision.rungs if rung.test is not None and rung.test.verdict == "UNDECIDED"]
+    if decision.verdict != "UNDECIDED" or not open_tests:
+        return None
+    unit, again = open_tests[-1].unit, "and run `lastresort climb` again"
+    needed = [test.n_needed - test.n_available for test in open_tests if test.n_needed is not None]
+    if len(needed) < len(open_tests) or max(needed) <= 0:
+        return f"Next: label more test {unit}s, as many as you can, {again}. Or settle for the answer above."
+    return f"Next: label about {counted(max(needed), f'more test {unit}')} {again}. That would settle it."
 
 
 def of_answer(answer: value.Answer) -> Statement:
@@ -155,9 +174,23 @@ def _because(reason: value.Reason) -> str:
         case value.RowsLeftOut():
             return _left_out(reason)
         case value.NothingCompared(ways, why):
-            return f"Nothing was compared ({', '.join(ways)}): {why}."
+            return f"Nothing was compared ({', '.join(ways)}): {not_compared(why)}."
         case _:
             assert_never(reason)
+
+
+def not_compared(why: ComparisonRefusal) -> str:
+    """Why ways of training are not compared, as a clause."""
+    if why.winner is None:
+        return "no system won, so there are no settings to train with"
+    won = rung_in_prose(why.winner)
+    match why.code:
+        case "TRAINS_NOTHING":
+            return f"{won} won, which trains nothing"
+        case "OVER_TIME" if why.planned_s is not None and why.hours_left is not None:
+            return clause(OverTime(why.planned_s, why.hours_left))
+        case _:
+            return f"the winner was trained by {won}, and only a winner of SFT can be trained in other ways"
 
 
 def _left_out(found: value.RowsLeftOut) -> str:
@@ -180,7 +213,7 @@ def _why_stopped(stop: value.Stopped) -> str:
         "COLLECT": f"{_capital(rung)} is undecided, and the task says to collect more examples before going on.",
         "LEADS": f"{_capital(rung)} is undecided with its score at or above the bar, so the climb stops here for now.",
         "NO_SAVING": f"{_capital(rung)} meets the bar, and no higher rung was tried for cheaper calls.",
-        "UNTIL": f"The climb was limited to {rung} and the rungs below it.",
+        "UNTIL": f"The climb was set to stop at {rung} (`--until {stop.at}`).",
         "TOP": "No rung is left.",
     }[stop.why]
 

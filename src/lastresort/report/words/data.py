@@ -11,7 +11,7 @@ from dataclasses import asdict
 from lastresort.records.data_report import PREFERENCE_FAULTS, DataReport, Finding, PreferenceReport, Severity
 from lastresort.records.document import ReuseView
 from lastresort.records.ledger import ItemReuse
-from lastresort.report.words.wording import counted
+from lastresort.report.words.wording import capital, counted, stopped
 
 PLACES = 3  # of a finding, in its line
 LABELS = 10  # the most common ones
@@ -24,19 +24,27 @@ def lines(report: DataReport, preferences: PreferenceReport | None) -> list[str]
     about = [] if preferences is None else list(_preferences(preferences))
     findings = sorted(report.findings, key=lambda found: _ORDER[found.severity])
     clean = not findings and not (preferences is not None and _warns(preferences))
-    return [*_counts(report), *map(_finding, findings), *about, *(["no problems found"] if clean else [])]
+    counts = [f"{name}: {figures}" for name, figures in _counts(report)]
+    return [*counts, *map(_finding, findings), *about, *(["no problems found"] if clean else [])]
 
 
-def _counts(report: DataReport) -> Iterator[str]:
-    yield "examples: " + ", ".join(f"{count} {side}" for side, count in report.counts.items())
+def rows(report: DataReport) -> list[tuple[str, list[str]]]:
+    """The same on the page: a name and its lines."""
+    findings = sorted(report.findings, key=lambda found: _ORDER[found.severity])
+    told = [capital(stopped(_finding(finding))) for finding in findings] or ["No problems found."]
+    return [*((name, [figures]) for name, figures in _counts(report)), ("findings", told)]
+
+
+def _counts(report: DataReport) -> Iterator[tuple[str, str]]:
+    yield "examples", ", ".join(f"{count} {side}" for side, count in report.counts.items())
     for side, quantiles in report.tokens.items():
-        yield f"tokens in {side}: " + ", ".join(f"{name} {value}" for name, value in quantiles.items())
+        yield f"tokens in {side}", ", ".join(f"{name} {value}" for name, value in quantiles.items())
     if report.labels:
         total = sum(report.counts.values())
         sums = {label: sum(sides.values()) for label, sides in report.labels.items()}
         common = sorted(sums.items(), key=lambda item: -item[1])[:LABELS]
         more = f" and {len(sums) - LABELS} more" if len(sums) > LABELS else ""
-        yield "labels: " + ", ".join(f"{label} {n / total:.0%}" for label, n in common) + more
+        yield "labels", ", ".join(f"{label} {n / total:.0%}" for label, n in common) + more
 
 
 def _finding(finding: Finding) -> str:
@@ -94,8 +102,9 @@ def _sentence(reuse: ItemReuse) -> str:
     if not reuse.used:
         return f"None of the {reuse.n:,} test items was used by an earlier run in this workspace."
     items = f"All {reuse.used:,}" if reuse.used == reuse.n else f"{reuse.used:,} of {reuse.n:,}"
-    times = "once" if reuse.most == 1 else f"up to {reuse.most} times"
+    verb, runs = "has" if reuse.used == 1 else "have", "an earlier run" if reuse.most == 1 else "earlier runs"
+    times = "" if reuse.most == 1 else f", up to {reuse.most} times each"
     return (
-        f"{items} test items were used by earlier runs, {times}. Whatever was changed after seeing those results is "
+        f"{items} test items {verb} already been used in {runs}{times}. Whatever was changed after seeing those results is "
         "fitted to these items, so the stated confidence is too high: hold out fresh items before the next decision."
     )

@@ -8,8 +8,11 @@ from __future__ import annotations
 from typing import assert_never
 
 from lastresort.records import rungs as value
+from lastresort.records.decision_parts import RepairFinding, RepairView
 from lastresort.records.document import Statement
-from lastresort.report.words.wording import percent
+from lastresort.records.events import RepairTried
+from lastresort.report.words.wording import capital, counted, listed, percent, points_of, round_percent, stopped
+from lastresort.types import Selection
 
 GIB = 1024**3
 _FROM = {
@@ -107,6 +110,52 @@ def _out_of_reach(skip: value.OutOfReach) -> str:
     return f"even with the {which} passages in the prompt, the bar of {percent(skip.bar)} is out of reach: {scores}"
 
 
+def of_selection(found: Selection) -> str:
+    """Why a candidate goes to the test."""
+    scored = f"{percent(found.score)} on {counted(found.n, 'dev item')}"
+    if found.rule == "ONLY":
+        return f"it is the only candidate left, with {scored}."
+    if found.best is None or found.best_score is None:
+        return f"it has the highest dev score, {scored}."
+    against = f"{found.best} ({scored}, against {percent(found.best_score)})"
+    if found.margin is None or found.p is None:
+        return f"it is cheaper and within one item of {against}."
+    return f"it is cheaper and shown to lose less than {points_of(found.margin)} to {against}, p = {found.p:.3f}."
+
+
+def of_repair(repair: RepairView | RepairTried) -> str:
+    """Why a repair is good or not, as one sentence after its dev score."""
+    found, dev = repair.findings, "" if repair.dev is None else f"Dev score {round_percent(repair.dev.score)}"
+    if repair.good:
+        lost = [f"{one.measure} lost {points_of(max(0.0, one.value or 0.0))}" for one in found]
+        return f"{dev}; {listed(lost)}, at most half of what is accepted." if lost else f"{dev}."
+    told = "; ".join(map(_against, found))
+    return stopped(f"{dev}; {told}" if dev and not any(one.kind == "BELOW_BAR" for one in found) else capital(told))
+
+
+def _against(found: RepairFinding) -> str:
+    seen, limit = found.value or 0.0, found.limit or 0.0
+    match found.kind:
+        case "BELOW_BAR":
+            return f"dev score {round_percent(seen)}, below the bar of {round_percent(limit)}"
+        case "LOST_TOO_MUCH":
+            return f"{found.measure} lost {points_of(seen)}, more than the limit of {points_of(limit)}"
+        case "LOST_LITTLE":
+            return f"{found.measure} lost {points_of(max(0.0, seen))}"
+        case "UNSEEN":
+            return f"{found.measure} has no informative items outside the gate"
+        case "NOT_WORTH":
+            return f"general lost {points_of(seen)}, more than half of the {points_of(limit)} gained on dev"
+        case "NOT_MADE":
+            return f"it could not be made: {found.error}"
+        case "DIVERGED":
+            return "its training diverged"
+        case "OVER_TIME":
+            return clause(value.OverTime(seen, limit))
+        case _:
+            assert_never(found.kind)
+
+
 def of_search(found: value.SearchFinding) -> Statement:
     return Statement.of(found, _sentence(found))
 
@@ -140,7 +189,8 @@ def _sentence(found: value.SearchFinding) -> str:
 def _halved(found: value.HalvedOnDev) -> str:
     tried = f"{found.n} {found.candidates} were tried on dev"
     if found.until == found.n_dev:
-        return f"{tried}; {found.dropped} were dropped early by successive halving."
+        were = "was" if found.dropped == 1 else "were"
+        return f"{tried}; {found.dropped} {were} dropped early by successive halving." if found.dropped else f"{tried}."
     return (
         f"{tried}; the race ended after {found.until} of {found.n_dev} items, where all that was left was below the bar by the "
         f"rule of the test, at an error of {found.error:.0%}."
@@ -160,7 +210,7 @@ def _search_alone(found: value.SearchAlone) -> str:
 
 
 def _on_rows(found: value.TrainedOnRows) -> str:
-    first = f"{found.pretrained}; then " if found.pretrained else ""
+    first = "" if found.pretrained is None else f"{_pretrained(found.pretrained)}; then "
     replay = f"{found.replay} of replay{' held to the base' if found.held else ''}"
     training = f"{first}{found.method}, {found.rows} rows and {replay}, {found.epochs} epochs, batch {found.batch_size}"
     if len(found.rates) == 1:
@@ -171,6 +221,15 @@ def _on_rows(found: value.TrainedOnRows) -> str:
     )
     rates = _rates(found.rates)
     return f"{training}; learning rates {rates} raced by loss on dev ({laps}); {found.rate:g} went the whole way."
+
+
+def _pretrained(found: value.Pretraining) -> str:
+    learned = found.learned
+    return (
+        f"first pretrained on the knowledge as plain text ({counted(learned.documents, 'document')}, "
+        f"{counted(learned.tokens, 'token')}, {counted(learned.epochs, 'epoch')} at {learned.learning_rate:g}, with "
+        f"{counted(learned.replay_rows, 'row')} of replay), since {found.since}"
+    )
 
 
 def _rates(rates: tuple[float, ...]) -> str:

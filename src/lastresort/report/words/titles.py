@@ -27,6 +27,7 @@ from lastresort.records.events import (
     TrainingReached,
 )
 from lastresort.records.measurement import DEV, Cost, whole_of
+from lastresort.report.words.rungs import of_repair, of_selection
 from lastresort.report.words.wording import (
     capital,
     count,
@@ -54,6 +55,8 @@ def of_rung(name: str, entry: RungView | None, bar: float) -> str:
     if test is None:
         return f"{rung} has not been tested"
     score, gated = percent(test.score), _GATED.get(entry.gate or "", "")
+    if test.n_used < test.n_available:
+        score += f" on {counted(test.n_used, f'test {test.unit}')}"
     if test.verdict == "MET":
         return f"{rung} meets the bar with {score}{gated}"
     if test.verdict == "NOT_MET":
@@ -89,17 +92,25 @@ def of_failures(failures: Failures, wrong: int, n: int, *, graded: bool = False)
     """What kind of mistake the chosen candidate makes on dev. graded: some answers are neither right nor wrong."""
     if not wrong:
         return f"All {count(n)} dev answers are right"
-    names = {
-        "format": "have the wrong format",
-        "knowledge": "lack knowledge",
-        "other": "have the right format but fall short" if graded else "have the right format but are wrong",
-    }
     counts = {"format": failures.format, "knowledge": failures.knowledge or 0, "other": failures.other}
     kind = max(counts, key=lambda name: counts[name])
-    most = counts[kind]
-    share = "all" if most == wrong else f"{count(most)}"
-    which = "dev answers below the full score" if graded else "wrong dev answers"
-    return f"Of {count(wrong)} {which} (of {count(n)}), {share} {names[kind]}"
+    most, one = counts[kind], counts[kind] == 1
+    names = {
+        "format": f"{'has' if one else 'have'} the wrong format",
+        "knowledge": f"{'lacks' if one else 'lack'} knowledge",
+        "other": f"{'has' if one else 'have'} the right format{'' if graded else ' but the wrong content'}",
+    }
+    share = ("it" if one else "all") if most == wrong else count(most)
+    verb = (
+        "falls short"
+        if graded and wrong == 1
+        else "fall short"
+        if graded
+        else "is wrong"
+        if wrong == 1
+        else "are wrong"
+    )
+    return f"{count(wrong)} of {counted(n, 'dev answer')} {verb}: {share} {names[kind]}"
 
 
 def of_training(curves: Mapping[str, Sequence[Mapping[str, float]]], chosen_rate: str | None) -> str:
@@ -131,9 +142,16 @@ def of_sharing(trainings: Sequence[TrainingReached]) -> str:
     )
 
 
-def of_cost(total: Cost, seconds: Mapping[str, float]) -> str:
-    """seconds: of each part of the climb, by name."""
+def ran_for_less(total: Cost, ran_s: float | None) -> bool:
+    """Whether the run took clearly less time than its work adds up to."""
+    return ran_s is not None and total.seconds > 1.05 * ran_s + 1
+
+
+def of_cost(total: Cost, seconds: Mapping[str, float], ran_s: float | None = None) -> str:
+    """seconds: of each part of the climb, by name. ran_s: of the run itself, None where that is unknown."""
     title = f"The climb took {duration(total.seconds)}"
+    if ran_s is not None and ran_for_less(total, ran_s):
+        title = f"The climb ran for {duration(ran_s)} on work that takes {duration(total.seconds)}"
     if len(seconds) > 1 and total.seconds:
         longest = max(seconds, key=lambda name: seconds[name])
         title += f", {percent(seconds[longest] / total.seconds, 0)} of it for {longest},"
@@ -169,7 +187,7 @@ def line_of(event: Event) -> str | None:
         case RungSkipped() | RungGivenUp():
             return f"{event.rung}: skipped, {stopped(event.reason.text)}"
         case RungSearched():
-            return f"{event.rung}: {event.chosen} goes to the test: {stopped(event.why)}"
+            return f"{event.rung}: {event.chosen} goes to the test: {of_selection(event.why)}"
         case RungTested() | RepairTested():
             return f"{event.rung}: {event.system} {_tested(event.judgement)}"
         case StoreBuilt():
@@ -180,7 +198,7 @@ def line_of(event: Event) -> str | None:
         case GateRun():
             return f"{event.gate.rung}: the gate says {event.gate.verdict}: {stopped(event.gate.reasons[0])}"
         case RepairTried():
-            return f"{event.rung}: repair {event.repair} {event.setting:g}: {stopped(event.why)}"
+            return f"{event.rung}: repair {event.repair} {event.setting:g}: {of_repair(event)}"
         case ClimbDecided():
             return event.decision.answer
         case _:

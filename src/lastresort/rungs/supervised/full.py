@@ -18,7 +18,7 @@ from lastresort.hardware.plan.setup import Setup
 from lastresort.models.open import parameter_count
 from lastresort.models.protocol import BYTES_PER_TOKEN
 from lastresort.records.events import TextLearned, TrainingFacts
-from lastresort.records.rungs import MethodExcluded, Skip, TooFewRows, TooLarge
+from lastresort.records.rungs import MethodExcluded, Pretraining, Skip, TooFewRows, TooLarge
 from lastresort.rungs.forecast import ALL_WEIGHTS, Forecast, Workload, answering, training
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
@@ -48,10 +48,10 @@ NAME = "text"
 
 @dataclass(frozen=True, slots=True)
 class PretrainedModel:
-    """folder: the model. summary: what was learned, in words."""
+    """folder: the model. learned: what from."""
 
     folder: Path
-    summary: str
+    learned: TextLearned
 
 
 def pretrained(bench: Workbench, rung: str, section: FullSettings) -> PretrainedModel:
@@ -59,13 +59,13 @@ def pretrained(bench: Workbench, rung: str, section: FullSettings) -> Pretrained
     folder = bench.folder / "models" / "pretrained"
     noted = bench.record.last(TextLearned, rung)
     if noted is None or not WholeMethod().saved(folder):
-        told = _train(bench, rung, section, folder)
+        learned = _train(bench, rung, section, folder)
         if noted is None:
-            bench.record.append(TextLearned(rung=rung, learned=told))
+            bench.record.append(learned)
         shutil.rmtree(bench.folder / "checkpoints" / NAME, ignore_errors=True)
     else:
-        told = noted.learned
-    return PretrainedModel(folder, told)
+        learned = noted
+    return PretrainedModel(folder, learned)
 
 
 def rows_a_step(rows: int, epochs: int) -> int:
@@ -73,7 +73,7 @@ def rows_a_step(rows: int, epochs: int) -> int:
     return max(1, min(BATCH, rows * epochs // LEAST_STEPS))
 
 
-def _train(bench: Workbench, rung: str, section: FullSettings, folder: Path) -> str:
+def _train(bench: Workbench, rung: str, section: FullSettings, folder: Path) -> TextLearned:
     from lastresort.train.loop.batches import completions
     from lastresort.train.loop.loop import Diverged, total_steps
     from lastresort.train.settings import Objective, TrainSettings
@@ -112,9 +112,13 @@ def _train(bench: Workbench, rung: str, section: FullSettings, folder: Path) -> 
     record_training(bench, run, trained)
     method.save(loaded, model, folder)
     tokens = sum(sum(row.targets) for row in text)
-    return (
-        f"first pretrained on the knowledge as plain text ({len(documents)} documents, {tokens:,} tokens, "
-        f"{section.text_epochs} epochs at {section.text_learning_rate:g}, with {len(rows) - len(text)} rows of replay)"
+    return TextLearned(
+        rung=rung,
+        documents=len(documents),
+        tokens=tokens,
+        epochs=section.text_epochs,
+        learning_rate=section.text_learning_rate,
+        replay_rows=len(rows) - len(text),
     )
 
 
@@ -200,10 +204,10 @@ class FullRung:
         task = bench.task
         lacking = bench.record.lacking_knowledge
         why = pretraining_reason(task, None if lacking is None else len(lacking))
-        start, told = None, ""
+        start, before = None, None
         if why is not None:
             first = pretrained(bench, self.name, task.full)
-            start, told = first.folder, f"{first.summary}, since {why}"
+            start, before = first.folder, Pretraining(first.learned, why)
         trained = SupervisedTraining(bench, self.name, task.full, WholeMethod(start))
         rate = trained.race()
         kept = trained.finish(rate)
@@ -226,7 +230,7 @@ class FullRung:
             )
             for name, folder in kept
         ]
-        return choose_on_dev(bench, self.name, systems, trained.findings(rate, told))
+        return choose_on_dev(bench, self.name, systems, trained.findings(rate, before))
 
     def retrain(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None

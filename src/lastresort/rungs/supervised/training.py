@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import DataError
 from lastresort.records.events import CandidateTrained, LapTrained, RowsTooLong, TrainingFacts
-from lastresort.records.rungs import RateLap, TrainedOnRows
+from lastresort.records.rungs import Pretraining, RateLap, TrainedOnRows
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import Method
 from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
@@ -118,8 +118,8 @@ class SupervisedTraining:
         """The name of a learning rate's curve, events and checkpoint."""
         return f"{self._method.prefix}lr{rate:g}"
 
-    def findings(self, rate: float, pretrained: str = "") -> TrainedOnRows:
-        """Of the race that this rate won. pretrained: what was learned before, in words."""
+    def findings(self, rate: float, pretrained: Pretraining | None = None) -> TrainedOnRows:
+        """Of the race that this rate won. pretrained: what was learned before."""
         section = self._section
         ends = (
             {max(1, round(share * self._steps())) for share in RACE_ENDS} if len(section.learning_rates) > 1 else set()
