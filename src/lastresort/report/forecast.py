@@ -194,11 +194,11 @@ def _others(found: DryRun) -> list[tuple[str, Forecast]]:
 
 
 def _error(r: int, each: float) -> str:
-    whole = round_percent(r * each)
+    whole = f"{100 * r * each:.3g}%"
     return (
         f"The test of the bar has an error rate of {whole}."
         if r == 1
-        else f"The error rate of {whole} is split over {r} tests of the bar, {round_percent(each)} each."
+        else f"The error rate of {whole} is split over {r} tests of the bar, {100 * each:.3g}% each."
     )
 
 

@@ -131,6 +131,9 @@ def page(story: Story) -> str:
         decision=story.decision,
         scale=scale,
         unit=wording.unit_of(story.decision),
+        provisional=wording.provisional(
+            wording.unit_of(story.decision), collects=story.task.get("on_undecided") == "collect"
+        ),
         style=style("colours", "strips", "report"),
         headline=headline(story.decision),
         ladder_finding=titles.of_ladder(story.decision),
@@ -235,7 +238,7 @@ def _template() -> Template:
     )
     words = (
         "percent round_percent count counted duration short_duration money interval verdict of_units what_would_decide how_decided "
-        "sentence stopped points state_of"
+        "sentence stopped points state_of evidence"
     )
     environment.filters.update({name: getattr(wording, name) for name in words.split()})
     environment.filters |= {

@@ -175,6 +175,26 @@ def how_decided(test: BarTest, bar: float) -> str:
     return f"{shown}, at an error rate of {error}; the interval uses a smaller one and includes the bar"
 
 
+def evidence(verdict: str) -> str:
+    """What a test of the bar showed, as a clause."""
+    return {
+        "MET": "the evidence shows a score at or above the bar",
+        "NOT_MET": "the evidence shows a score below the bar",
+        "UNDECIDED": "the evidence does not show a score above or below the bar",
+    }[verdict]
+
+
+def provisional(unit: str, *, collects: bool) -> str:
+    """What a provisional decision is. collects: the task stops the climb to collect examples."""
+    goes_on = (
+        "The climb stopped so that more examples can be collected."
+        if collects
+        else f"Until there are more test {unit}s, the climb follows the point estimate: it moves up if the score is below the bar "
+        "and stops otherwise."
+    )
+    return f"Provisional: a verdict below is UNDECIDED. {goes_on}"
+
+
 def short_of_the_bar(verdict: str | None) -> str:
     """A clause on a system whose verdict is not MET; None where it was not tested."""
     return "which misses the bar" if verdict == "NOT_MET" else "which is not shown to meet the bar"
