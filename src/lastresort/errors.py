@@ -1,7 +1,7 @@
 """Every error that reaches a user, one class a kind of fault.
 
     LastresortError            base; `exit_code` is what the command returns
-    ├── InputError        2    the user's input: mend it and run again
+    ├── InputError        2    the user's input: correct it and run again
     │   ├── TaskError          the task file
     │   └── DataError          a file of examples, or its content
     ├── CandidateError    2    this model cannot be measured so: the search goes on without this candidate
@@ -9,7 +9,7 @@
     ├── StoppedError      4    the run stopped and can be resumed
     │   ├── InfrastructureError   time-out, 429, 500, cut connection, full disk: never scored as a wrong answer
     │   ├── BudgetError           the limit of money or time is reached
-    │   └── StopRequestedError    somebody asked the run to stop
+    │   └── StopRequestedError    a stop was requested
     └── ContractError    70    a part of this program was called wrongly: our fault, please report
 
 Each message is one sentence of the form "where: found what, expected what. What to do."
@@ -80,7 +80,7 @@ class BudgetError(StoppedError):
 
 
 class StopRequestedError(StoppedError):
-    """Somebody asked the run to stop, by a signal or by a file in its folder."""
+    """A stop was requested, by a signal or by a file in the run's folder."""
 
 
 class ContractError(LastresortError):

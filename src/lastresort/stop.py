@@ -1,4 +1,4 @@
-"""How long-running work is asked to stop. It checks between batches and between steps; nothing interrupts it from outside."""
+"""Stop requests to long-running work. It checks between batches and between steps; nothing interrupts it from outside."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Answer:
     """A model's answer to one prompt. finish: "stop" (it ended by itself) or "length" (it was cut).
 
     seconds: this answer's share of the time of its batch. usd: what the answer costs, 0 for local models. passages: ids of those
-    that stood in the prompt, in their order; models leave it empty, a system that looks things up fills it. paid: USD that it cost
+    that were in the prompt, in their order; models leave it empty, a system that looks things up fills it. paid: USD that it cost
     now, 0 from the cache.
     """
 
@@ -125,7 +125,7 @@ class Judgement:
 
     unit: what n_used, n_available and n_needed count, and what the score is the mean of. interval: the confidence
     sequence of the score at 1-2a, which the rule that decided can be sharper than. n_needed: units that would decide an
-    UNDECIDED, None where that cannot be told or is not needed. decided: None where the verdict is UNDECIDED.
+    UNDECIDED, None if unknown or not needed. decided: None where the verdict is UNDECIDED.
     """
 
     outcome: Outcome
@@ -172,7 +172,7 @@ class At(Protocol):
 
 
 def nowhere(rung: str, candidate: str = "", split: str = "", loss: float | None = None) -> None:
-    """Discards what is said."""
+    """Discards all messages."""
 
 
 class SilentProgress:

@@ -92,7 +92,7 @@ MOST_LABELS, LEAST_ROWS_A_LABEL, LONGEST_LABEL = 60, 4, 80  # characters
 SHORT_WORDS = 6
 DEV_MOST, TEST_MOST = 200, 500
 ABOVE_MAJORITY = 0.1
-MOSTLY_FILLED = 0.8  # what the rest lacks is told row by row when the file is read
+MOSTLY_FILLED = 0.8  # reading the file reports each row that lacks it
 INPUTS = (
     "input", "text", "question", "query", "prompt", "sentence", "message", "utterance", "request", "instruction", "body",
     "content", "comment", "review", "ticket", "email", "description", "document", "article", "title",

@@ -11,7 +11,7 @@ from lastresort.rungs.supervised.sft import ADVISED_ROWS, LEAST_ROWS
 NARROW_ROWS, BROAD_ROWS = (
     5_000,
     50_000,
-)  # the most that a narrow task wants, the least that a broad one does (DESIGN part 7)
+)  # the most that a narrow task needs, the least that a broad one does (DESIGN part 7)
 BIG_CARD_GB = 80.0
 LORA_ON_A_BIG_CARD = (6_000_000_000, 14_000_000_000)
 

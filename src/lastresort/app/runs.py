@@ -40,7 +40,7 @@ class Run:
 
     @property
     def view(self) -> RunView:
-        """The decision, or before there is one what the record tells so far. Raises DataError where the run has not begun."""
+        """The decision, or what the record holds so far. Raises DataError if the run has not started."""
         from lastresort.report.decision import read_view
 
         return read_view(self.folder)
@@ -61,7 +61,7 @@ class Run:
     def items(self) -> list[dict[str, Any]]:
         """One row for each answer that was scored, with rung, candidate and split; `pandas.DataFrame(run.items())` takes them.
 
-        split: "dev", "test", or "rest of test", which the test did not need and the gate asked.
+        split: "dev", "test", or "rest of test", the items that the test did not need and the gate used.
         """
         from lastresort.records.measurement import whole_of
         from lastresort.records.record import Record
@@ -94,7 +94,7 @@ class Run:
     ) -> Run:
         """Continue the climb where it stopped, as `lastresort.climb(..., resume=True)` with these options does.
 
-        A finished one goes on where more is asked of it. settings: those it was started with.
+        A finished run continues if an option asks for more. settings: by default those of its start.
         Raises InputError where its task file is gone or has changed, StoppedError where it stopped again.
         """
         from lastresort.app.runtime import computing

@@ -1,6 +1,6 @@
 """Start a climb, resume one, or forecast it. Every refusal that needs no model comes before a folder is made.
 
-Also the examples to start with: in an installed wheel inside the package, in a checkout beside it.
+Also the examples to start with: inside the package in an installed wheel, next to it in a checkout.
 """
 
 from __future__ import annotations

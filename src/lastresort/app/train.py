@@ -71,7 +71,7 @@ def train(request: TrainRequest, progress: Progress, stop: Stop = NEVER) -> Trai
 
 
 def _training_file(request: TrainRequest, progress: Progress, *, first: bool) -> TrainingFile:
-    """Our own training file, or what another framework's becomes, whose remarks are said first."""
+    """Our own training file, or one translated from another framework's, whose remarks are shown first."""
     from lastresort.interop import reading
     from lastresort.spec.training import load_training
     from lastresort.train.files.run_folder import BEGUN
@@ -89,7 +89,7 @@ def _training_file(request: TrainRequest, progress: Progress, *, first: bool) ->
     imported = reading.read(path, overrides, strict=request.strict)
     for line in reading.remark_lines(imported.remarks):
         progress.say(line)
-    # The others may find the run that the first process has begun by now.
+    # By now the first process may have started the run.
     output = reading.output_folder(imported, path)
     return load_training(reading.write_imported(imported, output, path, resume=request.resume or not first))
 
@@ -114,7 +114,7 @@ class MergeRequest:
 
 @dataclass(frozen=True, slots=True)
 class MergeResult:
-    """merged: the model with the check of its answers. gguf: None where none was asked for."""
+    """merged: the model with the check of its answers. gguf: None if none was requested."""
 
     merged: Merged
     gguf: ExportedGguf | None

@@ -1,7 +1,7 @@
 """The task's limits of time and money, over all sessions of a run, also those that were killed.
 
-What is spent goes into the record as it is spent: money with every answer, time every few seconds. A rung that trains is not begun
-where its plan exceeds the time left: half a training is worth nothing.
+What is spent goes into the record as it is spent: money with every answer, time every few seconds. A rung that trains does
+not start if its plan exceeds the time left: half a training is worth nothing.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Budget:
 
 
 def beyond_limits(bench: Workbench, prepared: PreparedTask, rung: Rung) -> Statement | None:
-    """Why a rung that has not begun is skipped for want of time, None where it fits or nothing is known.
+    """Why a rung that has not started is skipped for lack of time; None if it fits or nothing is known.
 
     The answer is recorded, so that a resumed climb gives the same, until `limits.hours` changes.
     """

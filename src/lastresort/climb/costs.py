@@ -102,7 +102,7 @@ def paid_by_tokens(task: Task, rung: str) -> bool:
 def _priced(
     task: Task, standing: Fold, outcome: RungOutcome, items: Sequence[ItemScore], tested: Sequence[ItemScore]
 ) -> MeasuredSystem:
-    """standing: of the run, where the rung trains. items: over which the means are. tested: all that the test asked."""
+    """standing: of the run, where the rung trains. items: over which the means are. tested: all test answers."""
     assert outcome.judgement is not None
     assert outcome.system is not None
     tuned, n, use = trains(outcome.rung), len(items), task.use
@@ -204,7 +204,7 @@ def _shared(items: Sequence[Sequence[ItemScore]]) -> frozenset[str]:
 def saving_after(
     bench: Workbench, prepared: PreparedTask, rules: Rules, outcomes: Sequence[RungOutcome]
 ) -> CostSaving | None:
-    """What `goal: cost` says after these outcomes; None where it is not asked: another goal, no bar met, or a tuned model
+    """What `goal: cost` says after these outcomes; None where it weighs nothing: another goal, no bar met, or a tuned model
     met it.
 
     What was planned is noted, so that a resumed climb goes the same way on a machine that is faster today, until it is weighed

@@ -130,7 +130,7 @@ def rung_of(standing: Fold, record: Record, outcome: RungOutcome) -> RungView:
 def write_winner(bench: Workbench, outcome: RungOutcome | None, gated: str | None) -> WinnerFolder:
     """Copy the winning system to winner/, so that it can be loaded from there alone.
 
-    outcome: that of the rung that won, None where none did. gated: hash of what the gate examined, None where none was asked.
+    outcome: that of the rung that won, None where none did. gated: hash of what the gate examined, None if there was no gate.
 
     Raises DataError, and writes none, where it is no longer what the gate examined.
     """

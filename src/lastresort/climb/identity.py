@@ -27,7 +27,7 @@ from lastresort.records.record import Record
 from lastresort.spec.task import Task
 from lastresort.version import __version__
 
-_ONLY_WEIGHED = ("calls_per_month", "hourly_price")  # of `use`: nothing that is asked or trained depends on them
+_ONLY_WEIGHED = ("calls_per_month", "hourly_price")  # of `use`: no prompt and no training depends on them
 
 
 def changed_keys(known: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -39,7 +39,7 @@ class ClimbJudge:
         return replace(scorer.with_model(lambda: self._opened(keys), self._pay), on_scores=self._record_verdicts)
 
     def check_agreement(self, scorer: Scorer, progress: Progress, stop: Stop) -> None:
-        """Ask a judge what people were asked, once a run and before the first rung."""
+        """Run the judge on the cases that people have labelled, once per run, before the first rung."""
         if not isinstance(scorer, Judge) or self._record.last(JudgeChecked) is not None:
             return
         labelled = labelled_cases(self._task, scorer)

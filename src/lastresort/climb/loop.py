@@ -68,7 +68,7 @@ def rules_of(task: Task, until: str | None) -> Rules:
 def climb_rungs(
     bench: Workbench, prepared: PreparedTask, rules: Rules, ledger: Ledger, review: Review
 ) -> tuple[list[RungOutcome], Stopped | None, CostSaving | None]:
-    """Climb until `next_step` says stop and the gate has spoken on a trained winner. Returns the outcomes in order, why it stopped,
+    """Climb until `next_step` says stop and a trained winner has its gate verdict. Returns the outcomes in order, why it stopped,
     and what `goal: cost` weighed.
     """
     outcomes: list[RungOutcome] = []
@@ -103,7 +103,7 @@ def concluded(bench: Workbench, rules: Rules, outcomes: Sequence[RungOutcome], s
 
 
 def _reviewed(outcomes: Sequence[RungOutcome], conclusion: Conclusion, review: Review) -> list[RungOutcome] | None:
-    """The outcomes after the review of the tuned system that would win; None where nothing is asked."""
+    """The outcomes after the review of the tuned system that would win; None if there is no review."""
     won = next((outcome for outcome in outcomes if outcome.rung == conclusion.winner), None)
     if won is None or not trains(won.rung) or won.gate is not None:
         return None

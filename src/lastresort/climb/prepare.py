@@ -1,4 +1,4 @@
-"""From a task file to split, checked examples: everything that can be refused before a model is asked anything."""
+"""From a task file to split, checked examples: everything that can be refused before the first model call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether prompts and answers fit the models' contexts: asked before anything is spent, by counting tokens alone.
+"""Whether prompts and answers fit the models' contexts: checked before anything is spent, by counting tokens alone.
 
 How long an answer of a task may be.
 """

@@ -51,7 +51,7 @@ def normalised(text: str) -> str:
 
 
 def exact_groups(texts: Sequence[str]) -> list[tuple[int, ...]]:
-    """Positions of texts that are equal when normalised, for each text that stands more than once."""
+    """Positions of texts that are equal when normalised, for each text that occurs more than once."""
     found: dict[str, list[int]] = {}
     for position, text in enumerate(texts):
         found.setdefault(normalised(text), []).append(position)
@@ -64,7 +64,7 @@ def near_pairs(
     """Pairs (first < second) of near duplicates that are not exact ones, sorted.
 
     wanted(first, second): which pairs are worth confirming. Of texts that are equal when normalised only the first is
-    compared, and stands for all of them.
+    compared, and represents all of them.
     """
     first_of: dict[str, int] = {}
     for position, text in enumerate(texts):
@@ -141,7 +141,7 @@ def _is_near(a: _Words, b: _Words, common: frozenset[str]) -> bool:
 
 
 def _is_telling(word: str) -> bool:
-    """A word that changes what is said wherever it differs: a number, a negation, a name."""
+    """A word that changes the meaning if it differs: a number, a negation, a name."""
     return any(letter.isdigit() for letter in word) or word.casefold() in _NEGATIONS or word[:1].isupper()
 
 

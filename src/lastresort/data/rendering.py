@@ -61,7 +61,7 @@ def check_doubled_start(tokenizer: ChatTokenizer, ids: Sequence[int], where: str
 def check_prefix(
     tokenizer: ChatTokenizer, beginning: Sequence[int], whole: Sequence[int], turn: int, where: str
 ) -> None:
-    """What the model is asked must be, token for token, how the training row begins (trl #1820)."""
+    """The prompt must equal the start of the training row, token for token (trl #1820)."""
     if list(whole[: len(beginning)]) == list(beginning):
         return
     place = next(i for i, token in enumerate(beginning) if i >= len(whole) or whole[i] != token)

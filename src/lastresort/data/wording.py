@@ -33,7 +33,7 @@ def listed(field: str) -> tuple[str, ...]:
 def filled(name: str, seed: int, number: int) -> str:
     """The text at a place of the seed's sequence: each sentence of texts/<name>.txt once, then each with other words.
 
-    A sentence is left out when all its fillings have come, and all begin anew when the last is through.
+    A sentence is skipped once all its fillings are used; when the last sentence is done, all start again.
     """
     order = _order(name, seed)
     sentence, way = order[number % len(order)]
@@ -41,7 +41,7 @@ def filled(name: str, seed: int, number: int) -> str:
 
 
 def how_many(name: str) -> int:
-    """Texts before they begin anew."""
+    """Number of texts before they repeat."""
     return len(_order(name, 0))
 
 

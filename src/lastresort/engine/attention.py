@@ -121,7 +121,7 @@ class ForestKernel(Protocol):
         """For what is no forest: the tokens of a decoding step."""
 
     def plan(self, nodes: Nodes, device: torch.device) -> Any:
-        """What it wants to know of a forest, made once for all layers."""
+        """What attention needs to know about a forest, computed once for all layers."""
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, plan: Any, prefix: KeysValues | None, scale: float
@@ -320,7 +320,7 @@ def attention(
     return _attend(lastresort, module.layer_idx, query, key, value, scale).transpose(1, 2), None
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # else a compiled model would be traced anew for the nodes of every forest
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # else a compiled model would be retraced for the nodes of every forest
 def _attend(attends: Attends, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     return attends.attend(layer, query, key, value, scale)
 

@@ -16,7 +16,7 @@ from lastresort.engine.kernels import Kernel, merge
 from lastresort.engine.parts import Parts, packed_hidden
 
 PREFIX_STEP = 16
-NUMBERS_A_WEIGHT = 16  # by which trained weights are told from those before a step
+NUMBERS_A_WEIGHT = 16  # enough to tell trained weights from those before a step
 
 
 @dataclass(frozen=True, slots=True)

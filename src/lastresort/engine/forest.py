@@ -1,4 +1,4 @@
-"""Rows -> a forest: every piece of text that rows have in common stands in it once. Pure; knows no model.
+"""Rows -> a forest: every piece of text that rows share is in it once. Pure; knows no model.
 
 A causal model computes the same state for the same beginning, whatever follows it. So rows are merged into tries, each
 laid out depth-first in one packed sequence: a node is a range of tokens, its descendants are the range that follows it.
@@ -132,7 +132,7 @@ def plan_forest(rows: Sequence[Row], *, min_shared: int = MIN_SHARED, offset: in
 
 
 def split_passes(rows: Sequence[Row], max_tokens: int) -> list[list[Row]]:
-    """Cut a batch into passes of at most `max_tokens` computed tokens (a longer row stands alone), fewest tokens in all."""
+    """Cut a batch into passes of at most `max_tokens` computed tokens (a longer row gets its own pass), fewest tokens in all."""
     return [[rows[i] for i in part] for part in split_indices(rows, max_tokens)]
 
 

@@ -6,7 +6,7 @@ backward still gives the gradients of its own part, which is what lets a forest 
 What the CUDA kernels of torch ask of their callers (read in its sources, up to 2.13; without a GPU to run them on):
 log-sum-exps are natural logarithms; flash reads its log-sum-exp as if contiguous, takes key heads that are fewer than query
 heads as they are, head sizes up to 256 in steps of 8, and only 16 bits; efficient attention reads its output in backward as
-[a, queries, heads, size] in this order in memory, its log-sum-exp in steps of 32 queries, and wants all heads. Neither
+[a, queries, heads, size] in this order in memory, its log-sum-exp in steps of 32 queries, and needs all heads. Neither
 checks the layouts, so that a wrong one would be a wrong gradient.
 """
 
@@ -210,7 +210,7 @@ class CudaEfficient:
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float, bias: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        if bias is not None:  # which the kernel wants aligned in memory
+        if bias is not None:  # which the kernel needs aligned in memory
             return Products().forward(query, key, value, causal, scale, bias)
         query, key, value = (rows_whole(x) for x in (query, key, value))
         out, lse, *_ = _aten._scaled_dot_product_efficient_attention(
@@ -268,7 +268,7 @@ def merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> None:
 
 
 def _as_wide(bias: Tensor | None, query: Tensor) -> Tensor | None:
-    """torch 2.13 takes a float32 bias beside float64 on CPU, and reads it as if it were float64."""
+    """torch 2.13 accepts a float32 bias with float64 inputs on CPU, and reads it as float64."""
     return bias.double() if bias is not None and query.dtype == torch.float64 else bias
 
 

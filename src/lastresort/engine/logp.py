@@ -23,7 +23,7 @@ Path = Literal["packed", "plain"]
 @dataclass(frozen=True, slots=True)
 class TargetLogps:
     """per_token: log p in nats of each target in the order of the rows, float32 or wider, differentiable. row: which row
-    each belongs to. reason: why the path is plain, None if it is packed or was asked to be plain."""
+    each belongs to. reason: why the path is plain, None if it is packed or plain was requested."""
 
     per_token: Tensor
     row: Tensor
@@ -38,7 +38,7 @@ def target_logps(model: Any, rows: Sequence[Row], *, plain: bool = False, far: F
 
     far: what `target_states` found of the model to stay close to, for some of the rows; they get -KL(far || model) of each target
     in place of log p. The model keeps the engine's attention implementation afterwards, under which its own forward is what it was.
-    Raises ContractError for far states of a model whose hidden states cannot be told from its logits.
+    Raises ContractError for far states of a model whose hidden states cannot be distinguished from its logits.
     """
     if not rows:
         raise ContractError("no rows", where="target_logps")

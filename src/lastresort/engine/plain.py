@@ -29,7 +29,7 @@ def plain_logps(
     """log p of each target, in the order of the rows, or -KL(far || model) in the rows of which `far` has states.
 
     head: how hidden states become logits; None where that is unknown, so that the model's own logits are taken, at target
-    positions where its forward can be told. equal_lengths: never pad (the length of a batch changes what it computes).
+    positions if its forward accepts them. equal_lengths: never pad (the length of a batch changes what it computes).
     """
     if head is None and far is not None:
         raise unknown_head(parts)

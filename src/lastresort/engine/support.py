@@ -26,7 +26,7 @@ TOLERANCES = {
     torch.float16: (5e-2, 1e-2, 1e-1),
 }
 # Where almost nothing is left to learn, rounding is much of a gradient. A packed one may then be off by so many times what the
-# plain one differs from itself, the same rows one by one: seen on a trained adapter in bf16 are 5 to 22% beside 10 to 17%.
+# plain one differs from itself, the same rows one by one: seen on a trained adapter in bf16 are 5 to 22%, against 10 to 17%.
 OWN_DIFFERENCES = 3
 
 
@@ -187,7 +187,7 @@ def check_first_batch(model: Any, rows: Sequence[Row]) -> FirstBatchCheck:
 
 
 def _apart(a: Sequence[Tensor] | None, b: Sequence[Tensor]) -> float:
-    """Norm of the difference over the norm of b. None stands for nothing but zeros, which need not be in memory."""
+    """Norm of the difference over the norm of b. None means all zeros, which need no memory."""
     norm = sum(_square(y) for y in b)
     apart = norm if a is None else sum(_square(_wide(x) - _wide(y)) for x, y in zip(a, b, strict=True))
     return (apart / norm) ** 0.5 if norm else float(apart > 0)

@@ -170,7 +170,7 @@ class Executor(Protocol):
     def run(self, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop) -> None:
         """Hand over each result in the calling thread as it comes.
 
-        Once stop is requested no job is begun, and one under way ends after its present batch, without a result unless that was
+        Once stop is requested no job starts, and one under way ends after its current batch, without a result unless that was
         its last. An infrastructure failure is raised.
         """
 
@@ -234,7 +234,7 @@ def run_in_order(
     """Give each result to `use` in the order of the jobs: one that comes early waits for those before it.
 
     Returns the request by which jobs were left undone, None where all are done. Raises ContractError where the executor leaves jobs
-    undone that it was not asked to stop.
+    undone although no stop was requested.
     """
     watched = _Remembering(stop)
     waiting: dict[int, Result] = {}

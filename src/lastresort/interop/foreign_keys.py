@@ -42,7 +42,7 @@ class ImportRemark:
 class RowSource:
     """Rows in our own shapes, read when they are wanted.
 
-    name: for errors and the record. rows(): dictionaries in a shape that `lastresort train` reads, each beside its
+    name: for errors and the record. rows(): dictionaries in a shape that `lastresort train` reads, each with its
     place ("FILE, row 3").
     """
 
@@ -210,7 +210,7 @@ _LORA_PLUS = "loraplus_lr_ratio"
 
 @dataclass(frozen=True, slots=True)
 class KeyTable:
-    """A framework's keys, as its keys.yaml has them. A name that ends in `*` stands for every key that begins so.
+    """A framework's keys, as its keys.yaml has them. A name that ends in `*` matches every key with that prefix.
 
     no_effect: what they decide -> keys that change no result. ignored: reason -> keys. refused: key -> reason. defaults: values
     that say what happens anyway.
@@ -306,7 +306,7 @@ def note_kto_baseline(given: ForeignKeys) -> None:
 
 
 def lora_dropout(given: ForeignKeys, off: str | None) -> float:
-    """off: the key and value beside which the framework switches every dropout off, None for none."""
+    """off: the key and value with which the framework switches every dropout off, None for none."""
     dropout = given.number("lora_dropout", 0.0, NumberBounds(at_least=0, below=1))
     if dropout and off is not None:
         given.note_trap(

@@ -43,7 +43,7 @@ def kto(
 
     logps, ref_logps: of the answers, in nats, summed, each (rows,); no gradient into the reference. desirable: bool, (rows,).
     baseline: z in nats, a single value, from `kto_baseline` over the whole optimizer batch. beta: 1/nats, > 0. Weights: >= 0;
-    the paper wants desirable_weight x desirable rows at 1 to 4/3 of undesirable_weight x undesirable rows.
+    the paper sets desirable_weight x desirable rows at 1 to 4/3 of undesirable_weight x undesirable rows.
     Returns the loss of each row, in order, shape (rows,), not averaged.
     Raises ContractError where layouts differ, labels are not bool, or a number is out of range.
     Source: Ethayarajh et al. 2024, eqs. 7 and 8. Oracle: TRL's KTOTrainer, loss_type `kto`.
@@ -193,7 +193,7 @@ def hinge(pairs: PairLogps, *, beta: float = 0.1) -> Tensor:
 
     pairs: with reference. beta: 1/nats, > 0. Returns the loss of each pair, shape (batch,), not averaged.
     Raises ContractError if beta <= 0 or the reference is missing.
-    Source: Zhao et al. 2023 (SLiC-HF) has the hinge on log-probabilities without a reference, beside a cross-entropy term;
+    Source: Zhao et al. 2023 (SLiC-HF) has the hinge on log-probabilities without a reference, with a cross-entropy term;
     Liu et al. 2023 (RSO, `hinge-norm`) sets the reference in place of that term, and this is theirs. Oracle: TRL `hinge`.
     """
     positive("hinge", beta=beta)

@@ -40,7 +40,7 @@ def held(folder: Path, found: str, *, expected: str, remedy: str) -> Iterator[No
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process holds the folder. Whoever wants to hold it waits for the moment that the look takes (GRACE_S)."""
+    """Whether a process holds the folder. Whoever takes it waits for the moment that the look takes (GRACE_S)."""
     if not (folder / LOCK).exists():
         return False
     lock = FileLock(folder / LOCK, timeout=0)

@@ -60,7 +60,7 @@ class EarlyWarning(JsonDocument):
 
 
 class RungView(JsonDocument):
-    """gate: its verdict on the chosen system; null where it was not asked."""
+    """gate: its verdict on the chosen system; null if there was no gate."""
 
     name: Name
     applies: bool
@@ -100,7 +100,7 @@ class JudgeView(JsonDocument):
     """The model that scored the answers. asks: comparison with the reference, in both orders, or grading by a rubric, without one.
     self_preference: whether it is the model that answers, or the one that is tuned. answers: different ones that were judged.
     verdicts: how many answers won, lost, tied, changed with the order alone or had the reference's text; or had each grade. asked:
-    verdicts asked for. unparsed: those that could not be read, asked twice.
+    verdicts requested. unparsed: those that could not be read, even at a second try.
     """
 
     model: Name
@@ -195,7 +195,7 @@ class RunView(JsonDocument):
     built. test_reuse: of these test items, by earlier runs. gate: of the winner where it was tuned, else of the last tuned system
     that was kept from winning; null where none was run. first_gate: after which repairs were tried, if the winner is a repaired
     system, whose own gate is `gate`. repairs: all that were tried after the first gate, in that order, including those that failed.
-    compare: methods compared, as --compare asked, the first being the reference. break_even: null where nothing was tested.
+    compare: methods compared, as --compare names them, the first being the reference. break_even: null where nothing was tested.
     """
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)

@@ -239,7 +239,7 @@ class SavingView(JsonDocument):
 class BreakEven(JsonDocument):
     """What calls cost and when training is paid back. currency: in which all systems compare; null where prices are missing.
     missing: keys of the task file whose absence leaves money unknown. hourly_price: USD for an hour of the machine that trains and
-    answers local models. pairs: every tuned system against every untuned one. saving: null where that was not asked.
+    answers local models. pairs: every tuned system against every untuned one. saving: null where it was not weighed.
     """
 
     currency: Currency | None

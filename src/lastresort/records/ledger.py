@@ -23,7 +23,7 @@ MIGRATIONS = (
 
 
 def item_hash(example: Example) -> str:
-    """Hash of what the model is asked; the label is left out, since correcting it does not make an item fresh."""
+    """Hash of the input; the label is left out, since correcting it does not make an item fresh."""
     turns = [message.as_dict() for message in example.input]
     return hashlib.sha256(json.dumps(turns, sort_keys=True).encode()).hexdigest()
 

@@ -201,7 +201,7 @@ class Record:
                 self._write_stage(connection)
 
     def stage(self) -> Stage | None:
-        """What the run was last at; None before it said so."""
+        """The stage that the run was last in; None before the first."""
         rows = self._database.rows("SELECT body FROM stage")
         return Stage.model_validate_json(rows[0]["body"]) if rows else None
 

@@ -87,7 +87,7 @@ class _Rung:
 
     @property
     def standing(self) -> RungTested | RepairTested | None:
-        """The test of the system that the rung stands for: the repaired one once its own gate has put it in place of the first."""
+        """The test of the system that represents the rung: the repaired one once its own gate has put it in place of the first."""
         return self.repaired if self._is_repaired else self.tested
 
     @property
@@ -101,7 +101,7 @@ class _Rung:
 
     @property
     def gate(self) -> ClimbGate | None:
-        """Of the system that the rung stands for."""
+        """Of the system that represents the rung."""
         return None if self.standing is None else self.gates.get(self.standing.system)
 
     @property
@@ -161,7 +161,7 @@ class Fold:
         )
 
     def first_gate(self, rung: str) -> ClimbGate | None:
-        """The gate that led to repairs, where the system that stands for the rung is a repaired one."""
+        """The gate that led to repairs, if a repaired system represents the rung."""
         return self.rung(rung).first_gate
 
     def rung(self, name: str) -> _Rung:
@@ -196,7 +196,7 @@ class Fold:
 
     def cost(self, name: str) -> Cost:
         """Tokens, seconds and money of everything the rung did: dev, test, training where it trained, and the judges that rewarded
-        it, whose seconds are in the training's. usd is None where it asked a model whose price is not known.
+        it, whose seconds are in the training's. usd is None if it called a model whose price is unknown.
         """
         rung = self.rung(name)
         done, asked = list(rung.measured.values()), [*rung.made, *(step.spent for step in rung.rewarded.values())]
@@ -273,7 +273,7 @@ def _take_of_rung(run: Fold, event: Event) -> None:
             measured, place = run.rung(event.rung).measured, (event.candidate, event.split)
             measured.pop(place, None)
             measured[place] = event
-            run.rung(event.rung).skipped = None  # where it was skipped for want of time, there is some now
+            run.rung(event.rung).skipped = None  # it may have been skipped for lack of time: there is time now
         case RungSkipped() | RungGivenUp():
             run.rung(event.rung).skipped = event.reason
         case RungSearched():

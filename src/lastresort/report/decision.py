@@ -51,7 +51,7 @@ def read_decision(folder: Path) -> RunView:
 
 
 def read_view(folder: Path) -> RunView:
-    """How a run stands: its decision, or before it has one what its record says so far.
+    """The state of a run: its decision, or what its record holds so far.
 
     Raises DataError where there is no run, or it has not read its task.
     """
@@ -68,7 +68,7 @@ def read_view(folder: Path) -> RunView:
 
 
 def view_of(run: Fold) -> RunView | None:
-    """How the run stands, with what its judge has said so far. None before it has read its task."""
+    """The state of the run, with its judge's verdicts so far. None before it has read its task."""
     found = run.view()
     return found if found is None or found.decided else found.replaced(judge=judge_view(run))
 

@@ -53,7 +53,7 @@ def gate_html(gate: GateFindings) -> str:
 
 
 def plan_html(answer: str, picture: str) -> str:
-    """picture: an SVG that stands alone."""
+    """picture: a standalone SVG."""
     return _shown(answer, picture)
 
 
@@ -62,7 +62,7 @@ def _figures(rung: RungView) -> str:
 
 
 def _picture(rows: Sequence[tuple[str, Markup, str]], head: Markup, foot: Markup, label: str) -> str:
-    """Rows of name, strip and figures, between what stands above the strips and the axis below them."""
+    """Rows of name, strip and figures, between the head above the strips and the axis below them."""
     wide, below = WIDTH - LEFT - RIGHT, HEAD + ROW * len(rows)
     parts = [_placed(head, LEFT, 0, wide, HEAD)]
     for number, (name, strip, figures) in enumerate(rows):

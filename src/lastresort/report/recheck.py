@@ -167,7 +167,7 @@ class KnowledgeChanged(JsonDocument):
 
 class RecheckFindings(JsonDocument):
     """kind: model, where something new was put to the frozen test set; knowledge, other documents. number: of this recheck among
-    those of the run; the same asked again keeps its number. yes: whether the answer is yes, null where it cannot be told.
+    those of the run; the same asked again keeps its number. yes: whether the answer is yes, null if unknown.
     """
 
     kind: Literal["model", "knowledge"]

@@ -137,7 +137,7 @@ class Story:
 
 
 def spent_on_repairs(decision: RunView) -> list[GateSpent]:
-    """What the repairs were asked, and a second gate that is not the decision's."""
+    """What measuring the repairs took, and a second gate that is not the decision's."""
     shown = None if decision.gate is None else decision.gate.system
     gates = [repair.gate for repair in decision.repairs if repair.gate is not None and repair.system != shown]
     return [*(repair.spent for repair in decision.repairs), *(gate.spent for gate in gates)]

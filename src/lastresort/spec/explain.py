@@ -30,7 +30,7 @@ class KeyProblem:
 
 
 def task_error(errors: Sequence[ErrorDetails], document: YamlDocument, model: type[BaseModel]) -> TaskError:
-    """The error to mend first: an unknown key, since it explains a missing one, else the first in the file.
+    """The error to correct first: an unknown key, since it explains a missing one, else the first in the file.
 
     errors: as pydantic lists them. The remedy names the other keys that are wrong.
     """

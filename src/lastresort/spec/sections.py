@@ -119,7 +119,7 @@ def _auto_or_rates(value: Any) -> Any:
 class PreferenceSettings(Section):
     """Preference training. The objective follows from the data: pairs, labelled answers, a reward, or the model's own samples.
 
-    learning_rates: raced by their dev score after the first epoch. beta: how dear it is to leave the reference, beta of dpo
+    learning_rates: raced by their dev score after the first epoch. beta: the penalty for leaving the reference, beta of dpo
     and kto, the weight of orpo, the KL weight of grpo. batch_size: pairs, answers or prompts an optimizer step. auto: what is
     usual for the objective. samples: answers to a prompt, where pairs are made of the model's own, and of a group of grpo. An
     adapter that starts from the base has the shape that `sft` says.

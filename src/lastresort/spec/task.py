@@ -1,4 +1,4 @@
-"""The task: what is asked, how an answer is judged, what may be spent. One `task.yaml`, parsed, checked, resolved.
+"""The task: its inputs and outputs, how an answer is judged, what may be spent. One `task.yaml`, parsed, checked, resolved.
 
 Keys are checked one by one, then together. Editors get the file's JSON schema.
 """

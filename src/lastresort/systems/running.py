@@ -74,7 +74,7 @@ def load_winner(folder: Path) -> System:
     If the decision of a run next to it names it as the winner, its files must be those of the decision, byte for byte. Raises
     DataError if they are not, if the decision is damaged, or if the folder holds no system.
     """
-    folder = folder.absolute()  # so that "." has a name and a decision beside it
+    folder = folder.absolute()  # so that "." has a name and a decision next to it
     with disk_errors(folder):
         settle_folder(folder)
     winner = _decided_winner(folder)

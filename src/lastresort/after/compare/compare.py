@@ -104,7 +104,7 @@ def compare_ways(
 
 
 def _trials_so_far(bench: Workbench, request: ComparisonRequest) -> list[Trial]:
-    """Of the requested ways, with every seed that the run was ever asked for: what they cost counts."""
+    """Of the requested ways, with every seed that was ever requested of the run: their cost counts."""
     most = max(chosen.seeds for chosen in bench.record.all(WaysChosen))
     seeds = ComparisonRequest(request.names, most).seed_numbers(bench.task.split.seed)
     return [Trial(way, seed) for way in request.ways for seed in seeds]
@@ -120,7 +120,7 @@ def _why_not(
     if winner != COMPARED_RUNG:
         return ComparisonRefusal(code="OTHER_RUNG", winner=winner)
     if bench.record.last(WayMeasured) is not None:
-        return None  # it has begun
+        return None  # it has started
     over = over_time(forecast_of(request, prepared).seconds, bench.hours_left())
     if over is None:
         return None

@@ -23,7 +23,7 @@ from lastresort.records.reasons import NothingCompared, Reason
 from lastresort.records.record import Measurement, Record
 from lastresort.report.words.comparison import finding
 
-MARGIN = 0.03  # the most that QLoRA is commonly said to cost
+MARGIN = 0.03  # the usual upper estimate of what QLoRA costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class ComparisonSetup:
 
     ways: the reference first. groups: labels of the test items in the order of their answers. alpha: of each limit of an interval,
     not shared among the ways: they are estimates and decide nothing. epoch: to which all were trained. seed: of the resampling.
-    trainings: names in the record, of every trial that the run was ever asked for.
+    trainings: names in the record, of every trial ever requested of the run.
     """
 
     ways: tuple[Way, ...]
@@ -45,7 +45,7 @@ class ComparisonSetup:
 
 
 def comparison_of(record: Record) -> tuple[ComparedWay, ...]:
-    """The `compare` of a decision: the ways that were asked for last; empty until all of them are measured."""
+    """The `compare` of a decision: the ways requested last; empty until all of them are measured."""
     request, compared = recorded_request(record), record.last(WaysCompared)
     if request is None or compared is None or (compared.names, compared.seeds) != (request.names, request.seeds):
         return ()
@@ -53,7 +53,7 @@ def comparison_of(record: Record) -> tuple[ComparedWay, ...]:
 
 
 def why_not_compared(record: Record) -> list[Reason]:
-    """A reason for the decision where a comparison was asked for and was not begun."""
+    """A reason for the decision where a comparison was requested and did not start."""
     request, refused = recorded_request(record), record.last(WaysRefused)
     if request is None or not request.names or refused is None or record.last(WayMeasured) is not None:
         return []

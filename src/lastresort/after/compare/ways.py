@@ -23,7 +23,7 @@ from lastresort.rungs.supervised.full import too_large
 from lastresort.types import WayName
 
 SEEDS = 3
-NONE = "none"  # takes back what a run was asked before
+NONE = "none"  # cancels an earlier request
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def parse_request(text: str, seeds: int = SEEDS) -> ComparisonRequest:
 
 
 def recorded_request(record: Record) -> ComparisonRequest | None:
-    """What the run was asked for when it was started or last resumed, None where it never was."""
+    """The comparison requested when the run was started or last resumed; None if none ever was."""
     chosen = record.last(WaysChosen)
     return None if chosen is None else ComparisonRequest(chosen.names, chosen.seeds)
 
@@ -136,7 +136,7 @@ def recorded_request(record: Record) -> ComparisonRequest | None:
 def settle_request(
     record: Record, request: ComparisonRequest | None, prepared: PreparedTask, until: str | None
 ) -> ComparisonRequest:
-    """What is asked for now, else what the run was asked for before, else nothing. Recorded once it is known to be possible.
+    """The comparison requested now, else the one requested before, else none. Recorded once it is known to be possible.
 
     Raises InputError or PrerequisiteError where it is not.
     """

@@ -252,7 +252,7 @@ def _by_passage(
 def _by_file(
     finished: FinishedRun, winner: MeasuredWinner, before: Mapping[str, str], now: Mapping[str, str]
 ) -> _Comparison:
-    """Where the run has no store: which files changed. A label stands for the whole document that it names."""
+    """Where the run has no store: which files changed. A label counts as the whole document that it names."""
     found = file_changes(before, now)
     touched = {*found.changed, *found.removed}
     pairs = list(zip(winner.items, finished.order, strict=False))

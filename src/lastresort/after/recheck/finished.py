@@ -193,7 +193,7 @@ def check_size(look: TestLook, n: int, *, bar: float, binary: bool, unit: Unit) 
 
 
 def earlier_number(record: Record, key: str) -> RecheckNumber | None:
-    """Of the recheck that asked the same question before, None where there is none."""
+    """The number of an earlier recheck of the same question; None if there is none."""
     counted = record.last(RecheckCounted, key)
     return None if counted is None else RecheckNumber(counted.number, counted.look)
 

@@ -159,7 +159,7 @@ class RecheckModels:
     ) -> Iterator[list[ItemScore]]:
         """Scores batch by batch, in order, as in the test of a climb: an item that the model refuses is wrong.
 
-        Raises StoppedError where it was asked to stop.
+        Raises StoppedError if a stop was requested.
         """
         answerer = models.answerer(system)
         size = answerer.model.batch_size

@@ -128,7 +128,7 @@ class RepairTrainer:
 
 
 def beyond_time(bench: Workbench, rung: str, repair: Repair) -> RepairFinding | None:
-    """Why a repair is not begun, None where it fits or nothing is known. A training takes as long as the longest of its rung."""
+    """Why a repair does not start; None if it fits or nothing is known. A training takes as long as the longest of its rung."""
     if repair.kind in UNTRAINED:
         return None
     took = [training.seconds for training in bench.record.all(TrainingReached) if training.rung == rung]
@@ -154,8 +154,8 @@ def after_repairs(
 ) -> RungOutcome:
     """The outcome of the rung after its gate: of the repaired system where it takes the place of the gated one, else `gated`.
 
-    outcomes: of the climb so far, among which is the best prompt. mode: of the gate; with "none" no phase is begun. Raises
-    StoppedError where a limit is reached or a model cannot be asked: a resumed climb goes on from there.
+    outcomes: of the climb so far, among which is the best prompt. mode: of the gate; with "none" nothing is tried. Raises
+    StoppedError if a limit is reached or a model does not answer: a resumed climb continues from there.
     """
     first, begun = recorded_gate(bench.record, gated.rung, gated.system), bench.record.last(RepairsBegun)
     needed = repairs_after(first) if first is not None else None

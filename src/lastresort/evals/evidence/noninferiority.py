@@ -33,7 +33,7 @@ def items_needed(
     binary: bool = True,
     difference: float = 0.0,
 ) -> int:
-    """Items (or groups) at which a true difference is told from a loss of `margin`, with probability `power`.
+    """Items (or groups) at which a true difference is distinguished from a loss of `margin`, with probability `power`.
 
     n d - h = (z_alpha s0 + z_power s1) sqrt(n), d = |difference + margin|, s1 the standard deviation of a difference and s0 the
     one that Tango's test takes it for under a loss of `margin`. h items are taken off: half of one for the exact test, whose
@@ -157,7 +157,7 @@ def non_inferior(
     power: float = POWER,
     seed: int = 0,
 ) -> NonInferiority:
-    """Whether the tuned system lost less than `margin`, more than it, or cannot be told.
+    """Whether the tuned system lost less than `margin`, more than it, or neither is shown.
 
     NON_INFERIOR if p <= alpha; else REGRESSED if p_regressed <= alpha; else UNDERPOWERED.
     0/1 scores: exact unconditional test on Tango's z up to 20,000 items, the score test above. Graded scores: the limits of

@@ -117,7 +117,7 @@ def mean_interval(values: Array, bootstrap: BootstrapMean | None, confidence: fl
 
 @dataclass(frozen=True, slots=True)
 class ReweightedMean:
-    """Means of a sample under random weights, with one unseen unit of the worst, or the best, value beside it.
+    """Means of a sample under random weights, with one unseen unit of the worst, or the best, value added.
 
     sums, totals: of weight times value, and of weight, in each of 9,999 draws. unseen: the weight of the unit that was not seen.
     """
@@ -127,7 +127,7 @@ class ReweightedMean:
     unseen: Array
 
     def p_above(self, value: float) -> float:
-        """p of "the true mean is above `value`": how often it is not, with a unit of -1 beside what was seen."""
+        """p of "the true mean is above `value`": how often it is not, with one unit of -1 added to the sample."""
         return self._share(self.sums - self.unseen <= value * (self.totals + self.unseen) + _TIE)
 
     def p_below(self, value: float) -> float:

@@ -60,7 +60,7 @@ def selection_bias_corrected(
     2,000 seeded resamples of the items; in each the variant that is best in-bag is scored on the items left out (the
     mean over those tied for best), and the mean over resamples is returned. With one variant: its plain mean.
     dev_scores: as in `choose`; only variants measured to the end take part. groups: label of each dev item where items
-    belong together; then whole groups are drawn, so that none stands on both sides.
+    belong together; then whole groups are drawn, so that no group is on both sides.
     Source: Tsamardinos, Greasidou and Borboudakis 2018 (bootstrap bias correction).
     """
     full = _full_variants(dev_scores)

@@ -67,7 +67,7 @@ def settled_limit(b: int, c: int, n: int, limit: float, difference: float, alpha
     """The lower limit of the score test, or where it and the test of `difference` fall on different sides, that of the test.
 
     limit: of `tango_interval` at confidence 1 - 2 alpha. p: of `p_more_than` at `difference`. The two tests differ only near
-    their limits; a reader who is told a verdict must not see the other one in the interval beside it.
+    their limits; the interval shown with a verdict must not contradict it.
     """
     shown = p <= alpha
     if shown == (limit > difference):

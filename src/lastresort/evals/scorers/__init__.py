@@ -49,7 +49,7 @@ def format_ok(
     choices: Sequence[str] | None = None,
     scorer: str | None = None,
 ) -> bool | None:
-    """Whether an answer has the form that was asked for, which sorts a failure into "format"; None for free text.
+    """Whether an answer has the required form, which sorts a failure into "format"; None for free text.
 
     A schema needs JSON that is valid against it, choices need one of them. Without either, the scorer's entry says what it reads.
     Raises TaskError if the schema itself cannot be used.

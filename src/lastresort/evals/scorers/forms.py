@@ -182,7 +182,7 @@ class JsonExact:
 class JsonFields:
     """Share of right fields among those expected or answered; nested objects are opened, a list is one field.
 
-    A field that was not asked for counts as wrong, so that naming everything does not pay.
+    A field that the schema does not name counts as wrong, so that naming everything does not pay.
     """
 
     name: str = "json_fields"

@@ -106,7 +106,7 @@ class Judge:
 
 
 def judge(parameters: Mapping[str, Any], output: AnswerForm) -> Judge:
-    """A judge that opens its own model when it is first asked. parameters: PARAMETERS; a model's path is absolute."""
+    """A judge that opens its own model at the first call. parameters: PARAMETERS; a model's path is absolute."""
     name, rubric = parameters.get("model"), parameters.get("rubric")
     if not isinstance(name, str) or not name:
         raise TaskError(f"found {name!r}", where='task file, key "score.judge"', expected="the judge's model")

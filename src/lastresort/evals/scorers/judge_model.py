@@ -1,6 +1,6 @@
-"""What a judge is asked about an answer, what its verdicts are worth, and the model that gives them.
+"""The questions to a judge about an answer, the score of its verdicts, and the model that gives them.
 
-The model is held to the form of a verdict where it can be, and asked once more where its answer is no verdict.
+The model is held to the form of a verdict where it can be, and called once more if its answer is no verdict.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class JudgeQuestion(Protocol):
     """How a case becomes prompts, and their verdicts a score.
 
     choices: what a verdict may be. binary: every score is 0 or 1. needs_output: a case has a reference. prompts: one a
-    verdict, in their order; none where nothing has to be asked. score: of those verdicts, each a choice or UNPARSED.
+    verdict, in their order; none where no call is needed. score: of those verdicts, each a choice or UNPARSED.
     """
 
     @property

@@ -139,7 +139,7 @@ def _signature(function: Callable[..., Any], path: Path, name: str) -> inspect.S
 
 
 def _takes_example(function: Callable[..., Any], path: Path, name: str) -> bool:
-    """Whether it wants the example too: a third argument that is required or is called `example`."""
+    """Whether it takes the example too: a third argument that is required or is called `example`."""
     signature = _signature(function, path, name)
     positional = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     third = positional[2] if len(positional) > 2 else None

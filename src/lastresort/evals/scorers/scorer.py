@@ -56,7 +56,7 @@ class AnswerForm:
 
 @dataclass(frozen=True, slots=True)
 class ScorerEntry:
-    """A line of the table. parameters: the names it takes. main: the one that a bare value stands for. reads: what an answer must
+    """A line of the table. parameters: the names it takes. main: the one that a bare value sets. reads: what an answer must
     hold to be scored at all, None for any text.
     """
 
@@ -69,7 +69,7 @@ class ScorerEntry:
 def build_from(
     table: Mapping[str, ScorerEntry], name: str, parameters: Mapping[str, Any], output: AnswerForm
 ) -> Scorer:
-    """The scorer `name`; the key "value" of `parameters` stands for its main parameter.
+    """The scorer `name`; the key "value" of `parameters` sets its main parameter.
 
     Raises TaskError on an unknown scorer or parameter, naming the nearest known one.
     """

@@ -1,4 +1,4 @@
-"""`dataset_info.json`: where a data set lies and how its rows are written.
+"""`dataset_info.json`: where a data set is and how its rows are written.
 
 Where an entry names `columns`, every column that it leaves out is unset, also those that have a name by default; so it is
 with `tags`. Source: data/parser.py of the released package (0.9.5).
@@ -142,7 +142,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def entry_of(info: DataSetInfo, name: str) -> DataSetEntry:
-    """The data set of this name. Raises TaskError where it is not there, lies elsewhere, or is described in an unknown way."""
+    """The data set of this name. Raises TaskError if it is missing, elsewhere, or described in an unknown way."""
     if name not in info.entries:
         close = nearest(name, info.entries)
         remedy = f'Did you mean "{close}"?' if close else "Add it, or correct the name."

@@ -145,7 +145,7 @@ def length_keys(given: ForeignKeys, stage: Stage, rows: int, batch_size: int) ->
 
 
 def held_out_share(given: ForeignKeys) -> float | int | None:
-    """val_size as a share or a count, None without. Raises TaskError beside eval_dataset."""
+    """val_size as a share or a count, None without. Raises TaskError together with eval_dataset."""
     size = given.number("val_size", 0.0, NumberBounds(at_least=0))
     if size and given.any("eval_dataset") is not None:
         given.refuse("val_size", f"{size:g} beside eval_dataset", expected="one of them", remedy="Remove one.")
@@ -180,7 +180,7 @@ def note_evaluation(given: ForeignKeys, held_out: bool) -> None:
 
 
 def read(values: Mapping[str, Any], path: Path) -> ImportedTraining:
-    """What the keys of a file say. path: where it stands, for its data sets and for errors.
+    """What the keys of a file say. path: of the file, for its data sets and for errors.
 
     Raises TaskError for keys and entries that cannot be honoured, DataError for rows that cannot be read.
     """

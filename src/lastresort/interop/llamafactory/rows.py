@@ -47,7 +47,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class TurnTemplate:
-    """system_in_user: the system's text stands inside the first question. default_system: where a row has none. thinks: an answer
+    """system_in_user: the system's text is inside the first question. default_system: where a row has none. thinks: an answer
     without a thought gets an empty one."""
 
     user: Slot
@@ -194,13 +194,13 @@ class RowWriting:
 
 
 def without_thought(text: str) -> str:
-    """The text without what stands between <think> and </think>."""
+    """The text without what is between <think> and </think>."""
     return re.sub(r"<think>\n.*?\n</think>\n\n", "", text, flags=re.DOTALL).lstrip("\n")
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizerWriting:
-    """arguments: of the chat template, beside the tools. last_turn: mask_history."""
+    """arguments: of the chat template, other than the tools. last_turn: mask_history."""
 
     tokenizer: Any
     arguments: Mapping[str, Any]

@@ -252,7 +252,7 @@ def _labels(job: ExportJob) -> JsonObject:
 
 
 def _keeps_dropout(job: ExportJob) -> JsonObject:
-    """These trainers turn the adapter's dropout off unless told not to."""
+    """These trainers turn the adapter's dropout off by default."""
     return {"disable_dropout": False} if job.adapter is not None and job.adapter.dropout else {}
 
 

@@ -137,7 +137,7 @@ class _Page(HTMLParser):
         self._line_start = len(self._words)
 
     def _break(self, *, alone: bool) -> None:
-        """End the line if one has begun, or the block if what follows stands alone and nothing else is open."""
+        """End an open line, or the block if what follows is a block of its own and nothing else is open."""
         if alone and not (self._lists or self._cells or self._verbatim or self._heading):
             self.end_block()
         elif "".join(self._words[self._line_start :]).strip():

@@ -1,4 +1,4 @@
-"""What a run does, one frozen type a kind. The record keeps these in order; all else that is said of a run is a view of them.
+"""What a run does, one frozen type a kind. The record keeps these in order; everything else about a run is a view of them.
 
 A new kind of event is a class in the file of its subject, and its line in the union at the end of that file. What is measured item
 by item, and curves step by step, has tables of its own.

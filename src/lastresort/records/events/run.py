@@ -161,7 +161,7 @@ Subject = Literal["model", "prompt", "documents"]
 
 class RecheckCounted(BaseEvent):
     """A recheck, counted before it has seen an answer. question: hash of what it asks. look: its number among those that test
-    systems against the bar. new: what is asked about."""
+    systems against the bar. new: what changed."""
 
     kind: Literal["recheck_counted"] = "recheck_counted"
     question: str

@@ -14,7 +14,7 @@ from lastresort.types import Judgement, Selection
 class CandidateMeasured(OfRung):
     """A candidate on a split, or a stretch of dev; its items are in the record's table. A later one of the same split replaces it.
 
-    ill_formed: ids of wrong answers without the form asked for. wrong: of the others that are wrong. cut: answers that ended at the
+    ill_formed: ids of wrong answers without the required form. wrong: of the others that are wrong. cut: answers that ended at the
     token limit. refused: items that the model did not take.
     """
 

@@ -123,7 +123,7 @@ def _names(lines: Sequence[CostLine], across: Scale, up: Scale) -> Markup:
 
 
 def _crossings(costs: BreakEven, lines: Sequence[CostLine], across: Scale, up: Scale) -> Markup:
-    """A ring where a tuned line falls below another, with the number of calls beside it."""
+    """A ring where a tuned line falls below another, labelled with the number of calls."""
     by_name = {line.name: line for line in lines}
     crossed = sorted(((pair.calls, pair) for pair in costs.pairs if pair.calls), key=lambda one: -one[0])
     parts: list[Markup] = []

@@ -20,7 +20,7 @@ Points = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """name: what stands at its end, where it is of the run in front. dashed: of the task's prompts."""
+    """name: the label at its end, if it is of the run in front. dashed: of the task's prompts."""
 
     name: str
     points: Points
@@ -107,7 +107,7 @@ def _drawn(panel: _Panel, across: Scale) -> Markup:
     parts += [level(panel.y(tick), LEFT, right, f"{tick:g}") for tick in panel.up.ticks]
     y = panel.y(panel.limit)
     parts.append(Markup('<line class="alarm" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, right, y, y))
-    # Below its line where above it the unit stands.
+    # Below its line if the unit is above it.
     parts.append(
         Markup('<text class="alarm" x="{}" y="{:.1f}">{} at {:g}</text>').format(
             LEFT + 6, y - 5 if y - panel.top >= LABEL_HEIGHT else y + 12, panel.alarming, panel.limit

@@ -17,13 +17,13 @@ from lastresort.report.charts.scale import Scale, differences
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.words.wording import verdict
 
-# Shape and colour are those of the bar's verdicts: kept, lost, or not to be told.
+# Shape and colour are those of the bar's verdicts: kept, lost, or unknown.
 LIKE = {"NON_INFERIOR": "MET", "REGRESSED": "NOT_MET", "UNDERPOWERED": "UNDECIDED", "UNINFORMATIVE": "UNDECIDED"}
 
 
 @dataclass(frozen=True, slots=True)
 class GateStrip:
-    """A difference with its interval against a margin. n_needed: None where no more items are asked for."""
+    """A difference with its interval against a margin. n_needed: None if no more items are needed."""
 
     name: str
     difference: float

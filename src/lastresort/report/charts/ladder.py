@@ -45,7 +45,7 @@ def strip(test: BarTest | None, bar: float, scale: Scale) -> Markup:
 
 
 def estimate(scale: Scale, at: float, limits: Sequence[float], shape: str) -> Markup:
-    """An interval as a band, and the shape of a verdict where the estimate lies."""
+    """An interval as a band, and the shape of a verdict at the estimate."""
     low, high = (scale.share(limit) for limit in limits)
     band = Markup(
         '<rect class="span" x="{:.2f}%" width="{:.2f}%" y="50%" height="8" rx="4" transform="translate(0 -4)"/>'
@@ -55,7 +55,7 @@ def estimate(scale: Scale, at: float, limits: Sequence[float], shape: str) -> Ma
 
 
 def framed(parts: Sequence[Markup], shape: str, label: str) -> Markup:
-    """A strip of these parts, in the colour of the verdict that the shape stands for; label: what it shows, in words."""
+    """A strip of these parts, in the colour of the verdict that the shape shows; label: what it shows, in words."""
     return Markup('<svg class="strip {}" role="img" aria-label="{}">{}</svg>').format(
         shape, label, Markup("").join(parts)
     )

@@ -1,4 +1,4 @@
-"""Memory stacked part by part, a bar a method, against the cards: an SVG that stands alone."""
+"""Memory stacked part by part, a bar a method, against the cards: a standalone SVG."""
 
 from __future__ import annotations
 

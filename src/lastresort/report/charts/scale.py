@@ -1,4 +1,4 @@
-"""Axes: which part of a range is drawn, where a value lies on it, and its labelled ticks as SVG."""
+"""Axes: which part of a range is drawn, the place of a value on it, and its labelled ticks as SVG."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Scale:
     ticks: tuple[float, ...]
 
     def share(self, value: float) -> float:
-        """Where the value lies, 0 at low and 1 at high; values outside go to the nearer end."""
+        """The place of the value, 0 at low and 1 at high; values outside go to the nearer end."""
         return min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
 
 

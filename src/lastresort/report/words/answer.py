@@ -306,7 +306,7 @@ def progress_line(rung: str, system: str | None, test: Judgement | None, skipped
 
 
 def gate_line(rung: str, verdict: GateVerdict, cause: gate_cause.GateCause) -> str:
-    """What the gate said, while the climb goes on."""
+    """The gate's verdict, while the climb goes on."""
     return f"{rung}: the gate says {verdict}: {gate.because(verdict, cause, figures=True)}"
 
 

@@ -214,7 +214,7 @@ def sentence(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text from outside without control characters, which could move the cursor or repaint what was said."""
+    """Text from outside without control characters, which could move the cursor or overwrite other text."""
     return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 

@@ -240,7 +240,7 @@ class RetrievalRung:
             items = bench.record.dev_items("prompting", chosen.name)
             if len(items) == len(bench.dev):
                 return list(items.values())
-            try:  # its race ended before the whole of dev was asked
+            try:  # its race ended before the end of dev
                 return self._measure_closed_book(bench, load_system(bench.candidate_folder("prompting", chosen.name)))
             except CandidateError as error:
                 bench.progress.say(f"{self.name}: closed book by the plain prompt, since {error}")
