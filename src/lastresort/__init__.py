@@ -94,10 +94,10 @@ def climb(
 ) -> Run:
     """Climb the ladder of a task and stop at the cheapest rung that meets its bar.
 
-    run: folder of the run, by default runs/<task>-<n>. resume: continue `run`, or the newest unfinished run of the task. until:
-    last rung to try. gate: "quick", "full" or "none". compare: ways to train the SFT winner, such as "lora,qlora". settings:
-    keys that override the task file. progress: shown on stderr by default. stop: checked between batches and training steps, as
-    is a file named stop in the run's folder.
+    run: folder of the run, by default runs/<task>-<n>. resume: continue `run`, or the newest unfinished run of the task; options
+    that are not given are those of its start. until: last rung to try. gate: "quick", "full" or "none". compare: ways to train the
+    SFT winner, such as "lora,qlora". settings: keys that override the task file. progress: shown on stderr by default. stop:
+    checked between batches and training steps, as is a file named stop in the run's folder.
     Raises InputError for bad input, PrerequisiteError if something is missing on this machine, StoppedError if the climb stopped
     and can be resumed.
     """

@@ -299,3 +299,11 @@ def test_every_command_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, caps
     listed = capsys.readouterr().out.split("Commands:")[1].strip().splitlines()
     assert len(listed) >= len(app.registered_commands)
     assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
+
+
+def test_the_help_of_a_climb_shows_that_a_resume_takes_a_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lastresort(monkeypatch, "climb", "--help") == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "--resume" in line)
+    assert line.split()[:2] == ["--resume", "[RUN]"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,13 +14,15 @@ import pytest
 from cost_support import costs
 from decision_support import decide
 from gate_report_support import HELD, gated
+from lastresort.cli.options import parse_settings
 from lastresort.errors import DataError
 from lastresort.records.decision import Failures, RunView
+from lastresort.records.events import GateChosen, OptionsChosen, TaskPlaced, WaysChosen
 from lastresort.records.measurement import Cost
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
 from lastresort.report.html import code, write_report
-from lastresort.report.story import gather
+from lastresort.report.story import commands, gather
 from lastresort.report.words.titles import of_cost, of_failures
 from lastresort.report.words.wording import percent
 from report_support import DATA, HOSTILE, SAMPLES, make
@@ -360,3 +363,28 @@ def test_a_missing_part_is_one_sentence(tmp_path: Path) -> None:
     (folder / "record.sqlite").unlink()
     with pytest.raises(DataError, match=r"found no record\.sqlite"):
         write_report(folder)
+
+
+@pytest.mark.parametrize(
+    ("path", "run", "task", "place"),
+    [
+        ("../../mine.yaml", "runs/mine-1", "mine.yaml", "runs/mine-1"),
+        ("../../tasks/mine.yaml", "../runs/mine-1", "tasks/mine.yaml", "runs/mine-1"),
+        ("../../../../../home/somebody/mine.yaml", "../../../mnt/data/a/b/mine-1", "mine.yaml", "mine-1"),
+        ("/other/drive/mine.yaml", "/runs/mine-1", "mine.yaml", "mine-1"),
+    ],
+)
+def test_the_commands_make_the_run_again(tmp_path: Path, path: str, run: str, task: str, place: str) -> None:
+    with Record.create(tmp_path / "mine-1") as record:
+        record.append(TaskPlaced(path=path, run=run))
+        given = {"bar": 0.9, "ladder": ["prompting", "sft"], "tune.method": "lora", "about": "yes"}
+        record.append(OptionsChosen(settings=given, until="sft"))
+        record.append(GateChosen(mode="quick"))
+        record.append(WaysChosen(names=("lora", "merged"), seeds=3))
+        climb, report = commands(record)
+    settings = """--set bar=0.9 --set 'ladder=["prompting", "sft"]' --set tune.method=lora --set 'about="yes"'"""
+    chosen = "--until sft --gate quick --compare lora,merged --compare-seeds 3"
+    assert climb == f"lastresort climb {task} {settings} {chosen}"
+    assert report == f"lastresort report {place}"
+    words = shlex.split(climb)
+    assert parse_settings([word for before, word in itertools.pairwise(words) if before == "--set"]) == given
