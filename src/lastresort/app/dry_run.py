@@ -25,14 +25,13 @@ from lastresort.gate.verdict.decide import CLIMB_ALPHA
 from lastresort.hardware.environment import card_here
 from lastresort.hardware.find import find_shape
 from lastresort.hardware.memory import free_memory_bytes
-from lastresort.hardware.plan.fit import NAMES, PlannedTraining, gib, lowered, smallest
+from lastresort.hardware.plan.fit import PlannedTraining, lowered
 from lastresort.hardware.plan.setup import Cards
 from lastresort.ladder import trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.report.forecast import DryRun, DryRunExamples, DryRunGate, DryRunRung, DryRunTest, RungMemory
-from lastresort.report.words.rungs import of_skip
-from lastresort.report.words.wording import listed
-from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, Machine, Workload, answering
+from lastresort.report.words.rungs import of_memory, of_missing_lm_eval, of_skip, of_speed
+from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.rung import PlansMemory, find_rung
 from lastresort.rungs.supervised.methods import PASS_TOKENS
 from lastresort.spec.judge import JudgeKeys
@@ -56,7 +55,7 @@ def rung_memory(task: Task, rung: str, work: Workload) -> RungMemory | None:
         parts={kind: memory.of(kind) for kind in dict.fromkeys(part.kind for part in memory.parts)},
         free_bytes=room,
         fits=fits,
-        sentence=_sentence(planned, room, task, rung, fits=fits),
+        sentence=of_memory(planned, room, None if fits else lowered(planned, room), rung, fits=fits),
     )
 
 
@@ -75,58 +74,19 @@ def planned_rung(task: Task, rung: str, work: Workload) -> PlannedTraining | Non
     return PlannedTraining(shape, found.setup, Cards(card), longest, found.items * longest, PASS_TOKENS)
 
 
-def _sentence(planned: PlannedTraining, room: int, task: Task, rung: str, *, fits: bool) -> str:
-    told = (
-        f"{NAMES[planned.setup.method]} holds {gib(planned.needed_bytes)} by the plan (most of it {planned.largest_part()}); "
-        f"{gib(room)} are free here"
-    )
-    return f"{told}." if fits else f"{told}: it does not fit. {_instead(planned, room, task, rung)}"
-
-
-def _instead(planned: PlannedTraining, room: int, task: Task, rung: str) -> str:
-    """What a rung does by itself, or what the task has to say."""
-    found = lowered(planned, room)
-    if found is None:
-        return (
-            f"Nothing makes it fit: at the least it holds {gib(smallest(planned).needed_bytes)}. Name a smaller model."
-        )
-    comes = f"which comes to {gib(found.planned.needed_bytes)}"
-    if found.same_run:
-        return f"It trains with {found.written()} instead, {comes}."
-    if rung == "full":
-        return f"Leave full out of `ladder`, or name a smaller model: {found.planned.setup.method} would fit, {comes}."
-    return f"Set tune.method: {found.planned.setup.method}, {comes}, or name a smaller model."
-
-
 def assumptions(prepared: PreparedTask, rungs: Sequence[str]) -> list[str]:
     """What the figures rest on, a sentence for each model that works."""
     found = []
     for model, rung in {model_of(prepared.task, rung): rung for rung in rungs}.items():
         machine, counts = workload(prepared, rung).machine, counts_of(prepared.task, model)
-        found.append(f"{model}: tokens counted {counts.summary}; {_speed(machine)}.")
+        found.append(f"{model}: tokens counted {counts.summary}; {of_speed(machine)}.")
     return found
 
 
 def missing(task: Task) -> list[str]:
     """What the gate would stop for before anything is spent."""
-    asked = lm_eval_names(task)
-    if not asked or find_spec("lm_eval") is not None:
-        return []
-    needed = f"The gate asks {listed(asked)}, and lm-eval is not installed"
-    return [f"{needed}: run pip install 'lastresort[evals]', or the climb stops before it begins."]
-
-
-def _speed(machine: Machine) -> str:
-    if machine.parameters is None:
-        return "nothing is known of its speed"
-    rates = machine.tokens_per_s()
-    told = (
-        f"{rates.training:,.0f} tokens a second in training ({rates.training * FROZEN_BASE / ALL_WEIGHTS:,.0f} of all weights), "
-        f"{rates.reading:,.0f} read, {rates.answering:,.0f} answered"
-    )
-    if machine.measured is not None:
-        return f"{told}, by a few layers of its shape timed here just now"
-    return f"{told}, assumed from a matrix product here"
+    names = lm_eval_names(task)
+    return [] if not names or find_spec("lm_eval") is not None else [of_missing_lm_eval(names)]
 
 
 def dry_run(

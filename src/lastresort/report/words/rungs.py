@@ -5,13 +5,16 @@ A clause: "the task names no knowledge to retrieve from".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
+from lastresort.hardware.plan.fit import NAMES, LoweredPlan, PlannedTraining, gib, smallest
 from lastresort.records import rungs as value
 from lastresort.records.decision_parts import RepairFinding, RepairView
 from lastresort.records.document import Statement
 from lastresort.records.events import RepairTried
 from lastresort.report.words.wording import capital, counted, listed, percent, points_of, round_percent, stopped
+from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Machine
 from lastresort.types import Selection
 
 GIB = 1024**3
@@ -234,3 +237,48 @@ def _pretrained(found: value.Pretraining) -> str:
 
 def _rates(rates: tuple[float, ...]) -> str:
     return ", ".join(f"{rate:g}" for rate in rates)
+
+
+def of_memory(planned: PlannedTraining, room_bytes: int, instead: LoweredPlan | None, rung: str, *, fits: bool) -> str:
+    """What a rung that trains would hold here; where that does not fit, what it does instead or what the task has to say."""
+    holds = (
+        f"{NAMES[planned.setup.method]} holds {gib(planned.needed_bytes)} by the plan (most of it {planned.largest_part()}); "
+        f"{gib(room_bytes)} are free here"
+    )
+    if fits:
+        return f"{holds}."
+    return f"{holds}: it does not fit. {_smaller(planned, instead, rung)}"
+
+
+def _smaller(planned: PlannedTraining, instead: LoweredPlan | None, rung: str) -> str:
+    if instead is None:
+        least = gib(smallest(planned).needed_bytes)
+        return f"Nothing makes it fit: at the least it holds {least}. Name a smaller model."
+    comes, method = f"which comes to {gib(instead.planned.needed_bytes)}", instead.planned.setup.method
+    if instead.same_run:
+        return f"It trains with {instead.written()} instead, {comes}."
+    if rung == "full":
+        return f"Leave full out of `ladder`, or name a smaller model: {method} would fit, {comes}."
+    return f"Set tune.method: {method}, {comes}, or name a smaller model."
+
+
+def of_missing_lm_eval(names: Sequence[str]) -> str:
+    needed = f"The gate asks {listed(names)}, and lm-eval is not installed"
+    return f"{needed}: run pip install 'lastresort[evals]', or the climb stops before it begins."
+
+
+def of_speed(machine: Machine) -> str:
+    """How fast a model is here, and how that is known, as a clause."""
+    if machine.parameters is None:
+        return "nothing is known of its speed"
+    rates = machine.tokens_per_s()
+    found = (
+        f"{rates.training:,.0f} tokens a second in training ({rates.training * FROZEN_BASE / ALL_WEIGHTS:,.0f} of all weights), "
+        f"{rates.reading:,.0f} read, {rates.answering:,.0f} answered"
+    )
+    how = (
+        "by a few layers of its shape timed here just now"
+        if machine.measured is not None
+        else "assumed from a matrix product here"
+    )
+    return f"{found}, {how}"

@@ -154,7 +154,7 @@ def of_cost(total: Cost, seconds: Mapping[str, float], ran_s: float | None = Non
         title = f"The climb ran for {duration(ran_s)} on work that takes {duration(total.seconds)}"
     if len(seconds) > 1 and total.seconds:
         longest = max(seconds, key=lambda name: seconds[name])
-        title += f", {percent(seconds[longest] / total.seconds, 0)} of it for {longest},"
+        title += f", {percent(seconds[longest] / total.seconds, 0)} of it for {rung_in_prose(longest)},"
     if total.usd is None:
         return f"{title} and spent an unknown amount: the task sets no price"
     return f"{title} and cost {money(total.usd)}" if total.usd else f"{title} and made no paid call"
@@ -171,10 +171,9 @@ def not_decided(found: RunView) -> str:
     if not found.rungs:
         return "Not decided yet: no rung has been tried so far"
     if not tested:
-        return f"Not decided yet: {found.rungs[-1].name} has not been tested"
-    return (
-        f"Not decided yet: so far {listed(rung.name for rung in tested)} {'was' if len(tested) == 1 else 'were'} tested"
-    )
+        return f"Not decided yet: {rung_in_prose(found.rungs[-1].name)} has not been tested"
+    names = listed(rung_in_prose(rung.name) for rung in tested)
+    return f"Not decided yet: so far {names} {'was' if len(tested) == 1 else 'were'} tested"
 
 
 def line_of(event: Event) -> str | None:
