@@ -62,7 +62,7 @@ def packed_rows(tokenizer: Any, documents: Sequence[TextDocument], row_tokens: i
     if end is None:
         raise DataError(
             "the model has no end-of-text token",
-            expected="one, to stand between documents",
+            expected="one, to separate documents",
             remedy="Set eos_token in the model's tokenizer_config.json.",
         )
     stream: list[int] = []

@@ -103,7 +103,7 @@ class ResponseCache(_Closing):
 
     def __init__(self, path: Path) -> None:
         self._file = Refillable(
-            path, application=APPLICATION, migrations=MIGRATIONS, what="The response cache starts anew"
+            path, application=APPLICATION, migrations=MIGRATIONS, what="The response cache starts empty"
         )
 
     def get_many(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -170,7 +170,7 @@ class SuiteAnswers(_Closing):
             path,
             application=SUITE_APPLICATION,
             migrations=SUITE_MIGRATIONS,
-            what="The kept answers of the gate start anew",
+            what="The kept answers of the gate start empty",
         )
 
     def known(self, asking: Asking, openings: Mapping[str, str]) -> dict[str, KeptAnswer]:

@@ -52,7 +52,7 @@ def legend(entries: Entries) -> str:
     return (
         f"Mark: points gained or lost against {NAMES[first.way]}, with the same seeds on the same items. Band: "
         f"{percent(1 - 2 * first.alpha, 0)} confidence interval over items and seeds, wide with few seeds. Dotted line: no "
-        f"difference. Solid line: a loss of {100 * first.margin:g} points, the most that QLoRA is commonly said to cost."
+        f"difference. Solid line: a loss of {100 * first.margin:g} points, the usual upper estimate of what QLoRA costs."
     )
 
 

@@ -61,7 +61,7 @@ def read_view(folder: Path) -> RunView:
         raise DataError(
             "the run has not read its task yet",
             where=str(folder),
-            expected="a run that has begun",
+            expected="a run that has started",
             remedy="Look again in a moment, or start it with `lastresort climb TASK`.",
         )
     return found
