@@ -14,10 +14,11 @@ import pytest
 from climb_support import calls, comparable, reason_lines, scripted_task
 from decision_support import validate_decision
 from lastresort.app.climb import Climbed, climb
+from lastresort.climb.identity import settle_options
 from lastresort.climb.room import COUNTED_ANSWERS, max_new_tokens
 from lastresort.errors import InfrastructureError, TaskError
 from lastresort.ladder import RUNGS
-from lastresort.records.events import RungSkipped
+from lastresort.records.events import OptionsChosen, RungSkipped
 from lastresort.records.record import Record
 from lastresort.records.rungs import TooLarge
 from lastresort.rungs.forecast import Forecast
@@ -247,3 +248,15 @@ def test_a_resumed_climb_keeps_its_options_and_the_report_names_them(
     assert lastresort(monkeypatch, *again, "--until", "sft") == 0
     decision = json.loads(Path("runs/routing-1/decision.json").read_text(encoding="utf-8"))
     assert [rung["name"] for rung in decision["rungs"]] == ["prompting", "sft"]
+
+
+def test_settings_that_are_not_given_again_stay_in_the_record(tmp_path: Path) -> None:
+    with Record.create(tmp_path / "run") as record:
+        assert settle_options(record, {"bar": 0.9, "limits.hours": 2}, "sft") == "sft"
+        assert settle_options(record, {"limits.hours": 4}, None) == "sft"
+        assert settle_options(record, {}, "prompting") == "prompting"
+        chosen = record.last(OptionsChosen)
+        assert chosen == OptionsChosen(settings={"bar": 0.9, "limits.hours": 4}, until="prompting")
+        assert len(record.all(OptionsChosen)) == 3
+        assert settle_options(record, {}, None) == "prompting"
+        assert len(record.all(OptionsChosen)) == 3

@@ -57,10 +57,13 @@ def record_origin(record: Record, task: Task, run: Path) -> None:
 
 
 def settle_options(record: Record, settings: Mapping[str, Any], until: str | None) -> str | None:
-    """The last rung to try: as given now, else as the run was started or last resumed with. Recorded with the settings."""
+    """The last rung to try: as given now, else as the run was started or last resumed with. Recorded with the settings, which add
+    to those of before.
+    """
     before = record.last(OptionsChosen)
     last = until if until is not None or before is None else before.until
-    now = OptionsChosen(settings=to_jsonable_python(dict(settings)), until=last)
+    earlier = {} if before is None else before.settings
+    now = OptionsChosen(settings={**earlier, **to_jsonable_python(dict(settings))}, until=last)
     if now != before:
         record.append(now)
     return last
