@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from lastresort.errors import DataError, PrerequisiteError
-from lastresort.gate.logs import LoggedMeasure, pair_measures, read_logs
+from lastresort.gate.from_logs import read_logs
+from lastresort.gate.logs import LoggedMeasure, pair_measures
 from lastresort.gate.logs import inspect as inspect_files
 from lastresort.gate.logs.inspect import AT_ONCE, ArchiveLimits, inspect_log, measures_of, value_of
 from lastresort.gate.logs.lm_eval import log_of
