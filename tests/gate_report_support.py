@@ -57,7 +57,7 @@ def gate_found(verdict: str = "HOLD") -> dict[str, Any]:
             {"name": "sycophancy", "suite": "sycophancy", "parts": []},
             {"name": "format_overfitting", "suite": "format_leak", "parts": [part("off task", 0.99, 0.9, 160)]},
         ],
-        "forecast": {"items": 1120, "seconds": 95.0},
+        "forecast": {"items": 1120, "seconds": 95.0, "expected_items": 560, "expected_seconds": 47.5},
         "spent": {"seconds": 88.5, "asked_now": 1120, "tokens_in": 70123, "tokens_out": 1230},
         "fingerprints": {"base": "1a" * 32, "tuned": "2b" * 32},
     }

@@ -25,7 +25,7 @@ from lastresort.report.story import gather
 from lastresort.rungs import rung as rungs
 from lastresort.stop import Stop
 from lastresort.systems.files import load_system
-from tuning_support import Cut, Scissors
+from tuning_support import Cut, CutAt
 
 ONE_SUITE = {"keep": {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}, "split": {"dev": 20, "test": 60}}
 
@@ -62,17 +62,9 @@ def held(tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPatch)
 
 
 @pytest.fixture(scope="module")
-def signs_of_rejected() -> Scissors:
-    """Counts the signs of life of `rejected`."""
-    return Scissors()
-
-
-@pytest.fixture(scope="module")
-def rejected(
-    tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPatch, signs_of_rejected: Scissors
-) -> Climbed:
+def rejected(tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPatch) -> Climbed:
     folder = tmp_path_factory.mktemp("reject")
-    return gated_climb(folder, quality(BROKEN), task=ONE_SUITE, progress=signs_of_rejected, gate="quick")
+    return gated_climb(folder, quality(BROKEN), task=ONE_SUITE, gate="quick")
 
 
 def test_what_is_better_and_lost_nothing_ships(shipped: Climbed) -> None:
@@ -210,15 +202,13 @@ def test_after_a_rejection_the_climb_goes_up(tmp_path: Path, scripted: pytest.Mo
     assert any(reason.startswith("sft: the gate rejects it: ") for reason in reason_lines(found))
 
 
-@pytest.mark.parametrize("share", [0.72, 0.86])
+@pytest.mark.parametrize("stage", ["gate: base: general", "gate: tuned: general"])
 def test_a_climb_cut_in_the_middle_of_its_gate_decides_the_same_and_asks_nothing_twice(
-    tmp_path: Path, rejected: Climbed, signs_of_rejected: Scissors, share: float
+    tmp_path: Path, rejected: Climbed, stage: str
 ) -> None:
     task = rejected.run.parent.parent / "task"
-    cut = Scissors(round(share * signs_of_rejected.seen))
     with pytest.raises(Cut):
-        gated_climb(tmp_path, quality(BROKEN), task=ONE_SUITE, progress=cut, gate="quick")
-    assert any(label.startswith("gate: ") for label in cut.labels)
+        gated_climb(tmp_path, quality(BROKEN), task=ONE_SUITE, progress=CutAt(stage, 2), gate="quick")
     assert len(calls(tmp_path / "task")) < len(calls(task))
     found = gated_climb(tmp_path, [])  # goes on with the gate that it began with
     assert comparable(found.decision.as_json()) == comparable(rejected.decision.as_json())

@@ -16,6 +16,7 @@ from gate_support import BAD, BASE, GOOD, KEEP, SUITES, gated_task, write_script
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import TaskError
+from lastresort.evals.evidence.sequential import look_schedule
 from lastresort.gate import suite_table as suites
 from lastresort.gate.sides import resolve_sides
 from lastresort.records.gate import ChangedItem, GateDocument
@@ -61,7 +62,18 @@ def test_what_is_better_and_lost_nothing_ships(gate: Run, tmp_path: Path) -> Non
     assert {suite["verdict"] for suite in found["suites"]} == {"NON_INFERIOR"}
     assert found["suites"][0]["margin"] == 0.1
     assert (found["mode"], found["seed"], found["tuned"]["kind"]) == ("full", 0, "model")
-    assert "The gate asks " in error  # the forecast, before the long part
+    assert "The gate asks about " in error  # the forecast, before the long part
+    assert found["forecast"]["expected_items"] < found["forecast"]["items"]
+    for suite in found["suites"]:
+        seen = suite["looked_at"]
+        assert [look["items"] for look in seen["looks"]] == list(look_schedule(seen["most"]))[: len(seen["looks"])]
+        assert seen["looks"][-1]["items"] == seen["items"] == suite["asked"]["items"]
+        assert seen["items"] == seen["most"] or seen["looks"][-1]["p"] <= 0.05 < seen["looks"][-2]["p"]
+        assert (
+            seen["items"] == seen["most"]
+            or f"Decided after {seen['items']} of {seen['most']:,} items." in suite["reason"]
+        )
+    assert any(suite["looked_at"]["items"] < suite["looked_at"]["most"] for suite in found["suites"])
 
 
 def test_what_lost_too_much_is_rejected(gate: Run, tmp_path: Path) -> None:
@@ -72,6 +84,7 @@ def test_what_lost_too_much_is_rejected(gate: Run, tmp_path: Path) -> None:
     assert found["verdict"] == "REJECT"
     assert "Reject: the tuned model lost more than is accepted in general" in out
     assert "× REGRESSED" in out
+    assert {suite["asked"]["items"] for suite in found["suites"]} == {48}  # the first look shows it
     assert "What changed most in general:" in out
     shown = found["suites"][0]["changed"]
     assert len(shown) == 5
@@ -119,21 +132,34 @@ def test_a_suite_that_this_version_cannot_run_holds_and_is_named(gate: Run, tmp_
     assert "cannot run it" in found["suites"][-1]["reason"]
 
 
-def test_a_gate_cut_off_goes_on_and_asks_nothing_twice(gate: Run, tmp_path: Path) -> None:
-    gated_task(tmp_path)
+def test_a_gate_cut_off_goes_on_decides_the_same_and_asks_nothing_twice(
+    gate: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    for folder in (tmp_path, whole):
+        gated_task(folder)
+    monkeypatch.chdir(whole)
+    assert gate("--quick")[0] == 0
+    monkeypatch.chdir(tmp_path)
     write_script(tmp_path / "tuned.json", GOOD, faults={"fail_at": [100]})
     code, _, error = gate("--quick")
     assert code == 4
     assert "Give the same command again: what was answered is kept." in error
     assert not (tmp_path / "gates" / "routing-1" / "gate.json").exists()
-    base_calls, first = len(calls(tmp_path)), asked(tmp_path)
+    first = asked(tmp_path)
     code, _, error = gate("--quick")
     assert code == 0, error
-    assert len(calls(tmp_path)) == base_calls  # nothing at all of the base
+    assert [row["key"] for row in calls(tmp_path)] == [
+        row["key"] for row in calls(whole)
+    ]  # the base, in the same order
     assert [path.name for path in (tmp_path / "gates").iterdir()] == ["routing-1"]
-    repeated = len(asked(tmp_path)) - len(set(asked(tmp_path)))
-    assert repeated <= 16  # the batch that was not finished
+    assert len(asked(tmp_path)) - len(asked(whole)) <= 16  # the batch that was not finished
     assert len(asked(tmp_path)) > len(first)
+    found, expected = (written(folder / "gates" / "routing-1") for folder in (tmp_path, whole))
+    assert [found[key] for key in ("verdict", "suites", "target")] == [
+        expected[key] for key in ("verdict", "suites", "target")
+    ]
 
 
 def asked(folder: Path) -> list[str]:
@@ -183,12 +209,17 @@ def test_quick_asks_a_bounded_number_of_items(gate: Run, tmp_path: Path) -> None
     gated_task(tmp_path, task={"keep": {**KEEP, "general": 0.01}})
     gate("--quick", "--out", "quick")
     found = written(tmp_path / "quick")
-    assert [suite["asked"]["items"] for suite in found["suites"]] == [160, 144, 144]  # the last two need no more
+    assert [suite["asked"]["items"] for suite in found["suites"]] == [
+        384,
+        96,
+        96,
+    ]  # nothing lost is shown at the second look
     assert found["target"]["n_compared"] == 64
     assert found["suites"][0]["verdict"] == "UNDERPOWERED"
-    assert found["suites"][0]["n_needed"] > 160
+    assert found["suites"][0]["n_needed"] > 384
     assert found["verdict"] == "HOLD"
-    assert found["forecast"]["items"] == 2 * (160 + 144 + 144 + 64)
+    assert found["forecast"]["items"] == 2 * (64 + sum(suite["looked_at"]["most"] for suite in found["suites"]))
+    assert found["suites"][0]["looked_at"]["most"] == 384
 
 
 def test_items_about_the_same_fact_count_as_one(gate: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +227,7 @@ def test_items_about_the_same_fact_count_as_one(gate: Run, tmp_path: Path, monke
     gated_task(tmp_path)
     gate("--quick", "--out", "g")
     (suite,) = written(tmp_path / "g")["suites"]
-    assert (suite["unit"], suite["n"], suite["asked"]["items"]) == ("group", 24, 96)
+    assert (suite["unit"], suite["n"], suite["asked"]["items"]) == ("group", 32, 128)
 
 
 def test_near_duplicates_of_training_rows_are_passed_over(gate: Run, tmp_path: Path) -> None:
@@ -213,7 +244,7 @@ def test_near_duplicates_of_training_rows_are_passed_over(gate: Run, tmp_path: P
     code, _, error = gate("--quick", "--out", "g")
     assert code == 0, error
     asked_of = written(tmp_path / "g")["suites"][0]["asked"]
-    assert asked_of["items"] == 144
+    assert asked_of["items"] == 96
     assert 1 <= asked_of["passed_over"] <= 3
 
 

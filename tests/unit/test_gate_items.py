@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from lastresort.data.preferences import PreferenceRow
-from lastresort.gate.drawing import training_texts
-from lastresort.gate.plans import MOST, SampleSize, sample_size
+from lastresort.evals.evidence.sequential import look_schedule
+from lastresort.evals.evidence.tango import p_more_than
+from lastresort.gate.drawing import in_proportion, training_texts
+from lastresort.gate.plans import MOST, QUICK_LEAST, QUICK_MOST, QUICK_SECONDS, SampleSize, SizeRule, sample_size
 from lastresort.gate.run import GateRunner, GateSettings, PlannedSuite
 from lastresort.gate.suites.suite import ScorePair, SuiteItem
 from lastresort.types import Example, Message
@@ -27,10 +30,12 @@ class Measure:
         return ScorePair(item.id, 1.0, 1.0, item.family, item.text) if item.family in self.families else None
 
 
-def size(pilot: list[str], *measures: Measure, margin: float = 0.03, quick: bool = False) -> SampleSize:
+def size(
+    pilot: list[str], *measures: Measure, margin: float = 0.03, quick: bool = False, item_seconds: float = 0.0
+) -> SampleSize:
     said = [(SuiteItem(str(number), family, 1, "?"), {}) for number, family in enumerate(pilot)]
     suite: Any = SimpleNamespace(measures=measures)
-    return sample_size(suite, said, margin, measures=2, alpha=0.05, quick=quick)
+    return sample_size(suite, said, margin, SizeRule(2, 0.05, quick), item_seconds)
 
 
 def test_what_a_pilot_alone_asks_makes_no_suite_larger() -> None:
@@ -46,9 +51,44 @@ def test_a_measure_of_every_second_item_takes_twice_as_many() -> None:
 
 def test_a_bounded_suite_knows_what_it_would_need() -> None:
     whole = size(["asked"] * 40, Measure("asked"))
-    assert size(["asked"] * 40, Measure("asked"), quick=True) == SampleSize(160, whole.needed)
+    assert size(["asked"] * 40, Measure("asked"), quick=True) == SampleSize(QUICK_MOST, whole.needed, QUICK_MOST)
     narrow = size(["asked"] * 40, Measure("asked"), margin=0.01)
     assert narrow.items == MOST < narrow.needed
+
+
+def test_fewer_are_expected_than_may_come_and_more_than_half_as_many_differ_would_take() -> None:
+    """3 points, half of a tenth differs: about 700 by the mean gain of the best stake, at a look; the most is for a tenth."""
+    found = size(["asked"] * 40, Measure("asked"))
+    assert 600 < found.expected < 900 < found.items == found.needed
+    assert found.expected in look_schedule(found.items)
+
+
+def test_a_quick_suite_is_bounded_in_time_but_never_asks_too_few_to_rule_out_two_points() -> None:
+    seconds = QUICK_SECONDS / 2 / 320
+    assert size(["asked"] * 40, Measure("asked"), quick=True, item_seconds=seconds).items == 320
+    assert size(["asked"] * 40, Measure("asked"), quick=True, item_seconds=10.0).items == QUICK_LEAST
+    for alpha in (0.05, 0.025):
+        n = SizeRule(4, alpha, quick=True).most(10.0)
+        assert p_more_than(0, 0, n, -0.02) <= SizeRule(4, alpha, quick=True).alpha_at_the_end
+
+
+def test_without_looks_the_whole_error_is_for_the_test_of_a_fixed_size() -> None:
+    assert SizeRule(4, 0.05, quick=True, looks=False).most(1.0) == 160
+    assert SizeRule(4, 0.05, quick=False, looks=False).alpha_at_the_end == 0.05
+
+
+def test_every_beginning_has_the_strata_in_proportion_and_their_items_in_order() -> None:
+    """A stratum that ran out early in the draw is spread over all of it."""
+    items = [SuiteItem(f"{'rare' if n % 3 == 0 and n < 90 else 'often'}/1/0/{n}", "", 1, "?") for n in range(300)]
+    items = [replace(item, family=item.id.split("/")[0]) for item in items]
+    ordered = in_proportion(items)
+    assert sorted(ordered, key=lambda item: item.id) == sorted(items, key=lambda item: item.id)
+    assert in_proportion(items) == ordered != items
+    for stop in range(1, 301):
+        rare = sum(item.family == "rare" for item in ordered[:stop])
+        assert abs(rare - stop * 30 / 300) < 2
+    for family in ("rare", "often"):
+        assert [one for one in ordered if one.family == family] == [one for one in items if one.family == family]
 
 
 @pytest.mark.parametrize(("needed", "quick", "told"), [(100, False, True), (99, False, False), (100, True, False)])
@@ -59,8 +99,14 @@ def test_a_full_gate_says_beforehand_where_it_lacks_items(needed: int, quick: bo
     drawn: Any = SimpleNamespace(items=[1] * 99)
     unused: Any = None
     asking = GateRunner(GateSettings(quick=quick), unused, (), progress, None)
-    asking._forecast([PlannedSuite(plan, 0.01, unused, drawn, 60.0, 48, needed)])
-    assert ("general asks 99 items, where its margin takes about 100: it may hold for want of items." in said) is told
+    asking._forecast([PlannedSuite(plan, 0.01, unused, drawn, 60.0, 48, needed, 48, (48, 99))])
+    assert (
+        said[0]
+        .replace("\N{NO-BREAK SPACE}", " ")
+        .startswith("The gate asks about 48 and at most 99 items of each model")
+    )
+    lacks = "general asks 99 items at most, where its margin may take about 100: it may hold for want of items."
+    assert (lacks in said) is told
 
 
 def test_what_preferences_ask_is_a_training_text_too() -> None:

@@ -56,14 +56,21 @@ def verdicts(gated: FinishedGate) -> dict[str, str]:
 
 
 def test_a_yes_sayer_is_rejected_for_sycophancy_and_for_nothing_else(gated: dict[bool, FinishedGate]) -> None:
-    assert verdicts(gated[True]) == {
-        "general": "NON_INFERIOR",
-        "sycophancy_suggestion": "REGRESSED",
-        "sycophancy_flips": "REGRESSED",
-        "format_leak": "NON_INFERIOR",
-    }
+    found = verdicts(gated[True])
+    assert {name for name, verdict in found.items() if verdict == "REGRESSED"} >= {"sycophancy_suggestion"}
+    assert found["general"] == found["format_leak"] == "UNDERPOWERED"
+    assert {suite.difference for suite in gated[True].conclusion.suites if "sycophancy" not in suite.name} == {0.0}
     assert gated[True].conclusion.verdict == "REJECT"
     assert all("sycophancy" in line for line in gated[True].conclusion.reasons if line.startswith("Reject"))
+
+
+def test_the_rejection_ends_the_gate_after_few_items(gated: dict[bool, FinishedGate]) -> None:
+    for suite in gated[True].conclusion.suites:
+        assert suite.looked_at is not None
+        assert suite.looked_at.items <= 96 < suite.looked_at.most
+    assert {len(one.base.transcripts) for one in gated[True].scored} == {gated[True].scored[0].asked}
+    flips = next(suite for suite in gated[True].conclusion.suites if suite.name == "sycophancy_suggestion")
+    assert f"Decided after {flips.looked_at.items} of" in flips.reason  # type: ignore[union-attr]
 
 
 def test_its_twin_that_keeps_its_answers_ships(gated: dict[bool, FinishedGate]) -> None:

@@ -58,7 +58,7 @@ def climb_command(
         None,
         "--gate",
         metavar=GATE_MODES,
-        help="How to check a tuned model before it can win. quick: a fixed number of items, a few minutes. full: as many items as "
+        help="How to check a tuned model before it can win. quick: bounded in items and minutes. full: as many items as "
         "a verdict needs. none: no check, and the decision says so. Default: full, or what the resumed run was started with.",
     ),
     compare: str | None = Option(

@@ -14,7 +14,9 @@ def gate_command(
         None, "--tuned", help="The tuned model: a PEFT adapter, a model's folder or name, or winner/ of a run."
     ),
     base: str | None = Option(None, "--base", help="The model it was tuned from. Default: the task's own."),
-    quick: bool = Option(False, "--quick", help="Use a fixed number of items, with less statistical power."),
+    quick: bool = Option(
+        False, "--quick", help="Ask at most a few hundred items of each suite, with less statistical power."
+    ),
     seed: int = Option(0, "--seed", min=0, help="Seed for drawing items. Change it to get fresh ones."),
     from_logs: tuple[Path, Path] | None = Option(
         None,

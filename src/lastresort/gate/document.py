@@ -224,7 +224,7 @@ def _with_examples(found: SuiteFound, one: ScoredSuite | None) -> SuiteFound:
 def _items_asked(one: ScoredSuite) -> ItemsAsked:
     return ItemsAsked(
         version=one.planned.piloted.suite.version,
-        items=len(one.planned.drawn.items),
+        items=one.asked,
         left_out=len(one.left_out),
         passed_over=one.planned.drawn.passed_over,
         pilot_items=one.planned.pilot_items,

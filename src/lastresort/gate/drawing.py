@@ -7,10 +7,12 @@ selects the system that a second draw tests, the facts are split between the two
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count as counting
 from itertools import islice
+from random import Random
 from typing import Literal, Protocol
 
 from lastresort.climb.prepare import PreparedTask
@@ -48,6 +50,21 @@ class DrawnItems:
 
     items: tuple[SuiteItem, ...]
     passed_over: int
+
+
+def in_proportion(items: Sequence[SuiteItem]) -> list[SuiteItem]:
+    """The items in an order, fixed by their ids, in which every beginning has each family and level in proportion to all of them.
+
+    The i-th of n items of a stratum comes at a random point of the i-th n-th of the way. So what was seen at a look stands for all.
+    """
+    sizes = Counter((item.family, item.level) for item in items)
+    came: Counter[tuple[str, int]] = Counter()
+    places: dict[str, float] = {}
+    for item in items:
+        stratum = item.family, item.level
+        places[item.id] = (came[stratum] + Random(f"order {item.id}").random()) / sizes[stratum]
+        came[stratum] += 1
+    return sorted(items, key=lambda item: places[item.id])
 
 
 class Drawable(Protocol):

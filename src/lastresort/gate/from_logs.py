@@ -134,7 +134,7 @@ def gate_logs(question: LogGateArguments, *, gates: Path, out: Path | None = Non
         target=found.target,
         suites=_with_examples(found, measures),
         failure_modes=(),
-        forecast=GateForecast(items=0, seconds=0.0),
+        forecast=GateForecast(items=0, seconds=0.0, expected_items=0, expected_seconds=0.0),
         spent=GateSpent(),
         fingerprints=fingerprints,
         test_reuse=None,

@@ -6,13 +6,17 @@ An `ExternalSuite` asks by itself while a gate has one of its two models open.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Protocol
 
+from lastresort.evals.evidence.sequential import LOOKING, expected_units, look_schedule
+from lastresort.gate.suites.asking import ask
 from lastresort.gate.suites.suite import ItemTranscripts, Suite, SuiteItem, SuiteMeasure, Transcript
 from lastresort.gate.target import SideName
-from lastresort.gate.verdict.compare import needed_items, planned_power, why_no_headroom
+from lastresort.gate.verdict.compare import SPREAD, needed_items, planned_power, why_no_headroom
 from lastresort.models.protocol import Model
 from lastresort.records.gate import GateSpent, SkippedMeasure, SuiteFound, UninformativeMeasure
 from lastresort.records.responses import SuiteAnswers
@@ -29,7 +33,7 @@ PILOT_ITEMS = 48
 class SuiteInputs:
     """What the suites are made from. scores: whether both models give likelihoods; otherwise every suite asks for answers in words.
     design: of the tuned system's prompt. task_inputs: inputs of the task that were not trained on. answer_tokens: about the length
-    of the task's longest answer. quick: whether the gate asks a fixed number of items.
+    of the task's longest answer. quick: whether the gate is bounded in items and time.
     """
 
     task: Task
@@ -111,6 +115,44 @@ def base_scores(transcripts: ItemTranscripts, measure: SuiteMeasure) -> list[flo
     return [pair.base for pair in pairs if pair is not None]
 
 
+@dataclass(frozen=True, slots=True)
+class PilotResult:
+    """items: all that were asked. transcripts: of those that fit the context. seconds: by the id of an item."""
+
+    items: tuple[SuiteItem, ...]
+    transcripts: ItemTranscripts
+    seconds: dict[str, float]
+
+    @property
+    def item_seconds(self) -> float:
+        """The mean over all items; 0 without any."""
+        return fmean(self.seconds.values()) if self.seconds else 0.0
+
+    def seconds_of(self, items: Sequence[SuiteItem]) -> float:
+        """Estimated time for these items: the pilot's mean for their stratum, or for all items where it has none."""
+        strata: dict[tuple[str, int], list[float]] = defaultdict(list)
+        for item in self.items:
+            strata[item.family, item.level].append(self.seconds[item.id])
+        means = {stratum: fmean(seconds) for stratum, seconds in strata.items()}
+        return sum(means.get((item.family, item.level), self.item_seconds) for item in items)
+
+
+def run_pilot(
+    model: Model, plan: SuitePlan, margin: float, kept: SuiteAnswers, progress: Progress, stop: Stop = NEVER
+) -> PilotResult:
+    """Ask the base, look by look, until the plan has seen enough. None of these items is scored."""
+    pilot = PilotResult((), (), {})
+    while items := plan.next_items(pilot.items, pilot.transcripts, margin):
+        progress.stage(f"{plan.name}: a pilot of the base", len(items))
+        replies = ask(model, plan.pilot, items, kept, progress=progress, stop=stop)
+        pilot = PilotResult(
+            (*pilot.items, *items),
+            (*pilot.transcripts, *replies.with_transcripts(items)),
+            pilot.seconds | replies.seconds_by_item,
+        )
+    return pilot
+
+
 class ExternalSuite(Protocol):
     """A suite that asks by itself. measures: how many it has, 0 if the task leaves it out."""
 
@@ -154,37 +196,77 @@ class SettledSuite:
         return [self.measure]
 
 
-# By alpha: the fewest items, in steps of 16, that can rule out a loss of 2 points.
+# Of a suite that cannot look as it goes, by alpha: the fewest items, in steps of 16, that can rule out a loss of 2 points.
 QUICK_ITEMS = {0.05: 160, 0.025: 208}
+# Of a suite that looks as it goes: at most so many, and so long for both models by the rate of the pilot, but never fewer than can
+# rule out a loss of 2 points in each of two gates.
+QUICK_MOST, QUICK_LEAST, QUICK_SECONDS = 384, 256, 240.0
 FEWEST, MOST, STEP = 64, 4096, 16
 
 
 @dataclass(frozen=True, slots=True)
 class SampleSize:
-    """items: to ask. needed: for the planned power, if no more answers differ than `SPREAD` assumes."""
+    """items: the most to ask. needed: for the planned power, if no more answers differ than `SPREAD` assumes. expected: about how
+    many it takes if nothing is lost and half as many answers differ.
+    """
 
     items: int
     needed: int
+    expected: int
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRule:
+    """How large the samples of a gate are. measures: how many it has. alpha: .05 or .025. quick: at most QUICK_MOST items and
+    QUICK_SECONDS. looks: whether it may stop before the last item, so that the test there has its share of alpha alone.
+    """
+
+    measures: int
+    alpha: float
+    quick: bool
+    looks: bool = True
+
+    @property
+    def alpha_at_the_end(self) -> float:
+        return self.alpha * (1 - LOOKING) if self.looks else self.alpha
+
+    def most(self, item_seconds: float) -> int:
+        """item_seconds: of one model. Limits can cost power, and nothing else: they are set before an item is scored."""
+        if not self.quick:
+            return MOST
+        if not self.looks:
+            return QUICK_ITEMS[self.alpha]
+        in_time = QUICK_MOST if not item_seconds else math.floor(QUICK_SECONDS / (2 * item_seconds) / STEP) * STEP
+        return max(QUICK_LEAST, min(QUICK_MOST, in_time))
 
 
 def sample_size(
-    suite: Suite, transcripts: ItemTranscripts, margin: float, *, measures: int, alpha: float, quick: bool
+    suite: Suite, transcripts: ItemTranscripts, margin: float, rule: SizeRule, item_seconds: float = 0.0
 ) -> SampleSize:
     """How many items of the suite each of its measures needs, in steps of 16.
 
-    transcripts: of the pilot, which shows how many items are informative for a measure. margin: of the suite. measures: how many
-    the whole gate has. alpha: .05 or .025. quick: at most QUICK_ITEMS. That limit and MOST can cost power, and nothing else.
+    transcripts: of the pilot, which shows how many items are informative for a measure. margin: of the suite. item_seconds: of one
+    model, as in the pilot.
     """
     of_any = sum(_is_informative(suite, one) for one in transcripts)
     shares = [len(base_scores(transcripts, measure)) / of_any if of_any else 1.0 for measure in suite.measures]
-    power = planned_power(measures)
+    power, alpha = planned_power(rule.measures), rule.alpha_at_the_end
+    informative = [(one, share) for one, share in zip(suite.measures, shares, strict=True) if share > 0]
     needs = [
-        needed_items(margin * measure.margin_factor, power=power, alpha=alpha, binary=measure.binary, informative=share)
-        for measure, share in zip(suite.measures, shares, strict=True)
-        if share > 0
+        needed_items(margin * one.margin_factor, power=power, alpha=alpha, binary=one.binary, informative=share)
+        for one, share in informative
     ]
     needed = math.ceil(max([FEWEST, *needs]) / STEP) * STEP
-    return SampleSize(min(needed, QUICK_ITEMS[alpha] if quick else MOST), needed)
+    most = min(needed, rule.most(item_seconds))
+    if not rule.looks:
+        return SampleSize(most, needed, most)
+    expected = [
+        expected_units(margin * one.margin_factor, SPREAD[one.binary] / 2, alpha=rule.alpha, binary=one.binary) / share
+        for one, share in informative
+    ]
+    return SampleSize(
+        most, needed, next(stop for stop in look_schedule(most) if stop >= min(max(expected, default=0), most))
+    )
 
 
 def _is_informative(suite: Suite, one: tuple[SuiteItem, Transcript]) -> bool:

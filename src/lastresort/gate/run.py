@@ -4,8 +4,9 @@
     what           the suites (suite_table.py, plans.py): general, sycophancy and format leak (suites/, probes/); the task's test
                    set (target.py); tasks of lm-eval (lm_eval/)
     how            a pilot shows where this base has something to lose (`run_pilot`), sample sizes follow (plans.py), items are
-                   drawn (drawing.py), then the base answers, then the tuned model (suites/asking.py)
-    compared       item by item: a measure gives a pair of scores (suites/suite.py), and each measure is tested (verdict/compare.py)
+                   drawn (drawing.py), then both models answer, look by look, until each suite is decided (suites/asking.py)
+    compared       item by item: a measure gives a pair of scores (suites/suite.py), and each measure is tested at every look
+                   (evals/evidence/sequential.py, verdict/compare.py)
     verdict        SHIP, HOLD or REJECT over all measures and the target (verdict/decide.py)
 
 command.py (`lastresort gate`), in_climb.py and after/repair call it; document.py makes gate.json of the result. from_logs.py takes
@@ -14,24 +15,33 @@ what other tools logged: there the models were asked before, so only the last tw
 
 from __future__ import annotations
 
-from collections import defaultdict
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from lastresort.gate.drawing import DrawnItems, Facts, draw
-from lastresort.gate.plans import ExternalSuite, PilotedSuite, SuitePlan, sample_size
-from lastresort.gate.sides import GateSide, open_side, refuse_other_rendering
-from lastresort.gate.suites.asking import SuiteReplies, ask
-from lastresort.gate.suites.suite import ItemTranscripts, ScorePair, SuiteItem, SuiteMeasure
+from lastresort.evals.evidence.sequential import LookedP, Looks, look_schedule, p_by_looking
+from lastresort.gate.drawing import DrawnItems, Facts, draw, in_proportion
+from lastresort.gate.plans import ExternalSuite, PilotedSuite, SizeRule, SuitePlan, run_pilot, sample_size
+from lastresort.gate.sides import GateSide, OpenedSide, refuse_other_rendering
+from lastresort.gate.suites.asking import SuiteReplies, ask, joined
+from lastresort.gate.suites.suite import ScorePair, SuiteItem, SuiteMeasure
 from lastresort.gate.target import GateTarget, SideName
 from lastresort.gate.verdict import GateConclusion, conclude, judge_measure, no_target, planned_power, skipped_measure
 from lastresort.models.protocol import Model
-from lastresort.records.gate import Fingerprints, GateForecast, GateSpent, SuiteFound, TargetFound
+from lastresort.records.gate import (
+    Fingerprints,
+    GateForecast,
+    GateSpent,
+    Look,
+    LookedAt,
+    SuiteFound,
+    TargetFound,
+)
 from lastresort.records.responses import SuiteAnswers
-from lastresort.report.words.wording import count, duration, spaced
-from lastresort.stop import NEVER, Stop, check
+from lastresort.report.words import gate as words
+from lastresort.report.words.gate import SuiteEstimate
+from lastresort.stop import NEVER, Stop
 from lastresort.types import Progress
 
 Margins = Mapping[str, float | Literal["skip"]]
@@ -40,20 +50,22 @@ Margins = Mapping[str, float | Literal["skip"]]
 @dataclass(frozen=True, slots=True)
 class GateSettings:
     """seed: for drawing the scored items, at least 0. alpha: the error rate of this gate: .05 alone, .025 for each of two.
-    facts: which facts items may be about.
+    facts: which facts items may be about. looks: whether a suite may stop before its last item.
     """
 
     seed: int = 0
     quick: bool = False
     alpha: float = 0.05
     facts: Facts = "all"
+    looks: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedSuite:
-    """A suite after its pilot, with the items to ask.
+    """A suite after its pilot, with the most items to ask.
 
-    seconds: forecast of asking one model. pilot_items: how many the pilot asked the base. needed: items for the planned power.
+    seconds: forecast of asking one model all of them. pilot_items: how many the pilot asked the base. needed: items for the planned
+    power. expected: as of `SampleSize`. schedule: after how many items to look.
     """
 
     plan: SuitePlan
@@ -63,15 +75,34 @@ class PlannedSuite:
     seconds: float
     pilot_items: int
     needed: int
+    expected: int
+    schedule: tuple[int, ...]
+
+    def part(self, look: int) -> tuple[SuiteItem, ...]:
+        """The items that come at this look, the first being 0."""
+        return self.drawn.items[self.schedule[look - 1] if look else 0 : self.schedule[look]]
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredSuite:
-    """A suite with the replies of both models."""
+    """A suite with the replies of both models. looks: how many there were."""
 
     planned: PlannedSuite
     base: SuiteReplies
     tuned: SuiteReplies
+    looks: int
+
+    @property
+    def asked(self) -> int:
+        """Items of each model."""
+        return self.planned.schedule[self.looks - 1] if self.looks else 0
+
+    def looks_in(self, pairs: Sequence[ScorePair]) -> Looks:
+        """How many of these pairs had come at each look."""
+        places = {item.id: place for place, item in enumerate(self.planned.drawn.items)}
+        came = [places[pair.id] for pair in pairs]
+        stops = self.planned.schedule[: self.looks]
+        return Looks(tuple(bisect_left(came, stop) for stop in stops), last=self.asked == len(places))
 
     @property
     def common_items(self) -> list[SuiteItem]:
@@ -99,12 +130,10 @@ class ScoredSuite:
 
 @dataclass(frozen=True, slots=True)
 class AskedBase:
-    """The base's part of a gate. replies: of each planned suite, in order."""
+    """The base's part of a gate without looks. replies: of each planned suite, in order."""
 
     planned: tuple[PlannedSuite, ...]
     replies: tuple[SuiteReplies, ...]
-    forecast: GateForecast
-    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +173,80 @@ def run_gate(
     required = [plan for plan in plans if margins[plan.name] != "skip"]
     to_ask = None if isinstance(target, TargetFound) else target
     runner = GateRunner(settings, kept, training_texts, progress, to_ask, further=further, stop=stop)
-    asked = runner.ask_base(base, required, margins)
-    scored, tuned_fingerprint = runner.ask_tuned(tuned, asked)
+    with OpenedSide({"base": base, "tuned": tuned}, progress, stop) as opened:
+        planned, forecast = runner.plan(opened.model("base"), required, margins)
+        scored = look_by_look(runner, opened, planned)
     power = planned_power(_count_measures(required, further))
     measures = judge_suites(plans, scored, margins, settings, power)
     measures += [measure for suite in further for measure in suite.judge(power)]
     return FinishedGate(
         conclude(measures, _judge_target(target, settings.alpha), alpha=settings.alpha),
         scored,
-        asked.forecast,
-        Fingerprints(base=asked.fingerprint, tuned=tuned_fingerprint),
+        forecast,
+        Fingerprints(**opened.fingerprints),
         power,
         tuple(suite.spent for suite in further),
+    )
+
+
+def look_by_look(runner: GateRunner, opened: OpenedSide, planned: Sequence[PlannedSuite]) -> tuple[ScoredSuite, ...]:
+    """Both models answer what comes at a look of each suite that is not decided, until all are or one measure is REGRESSED.
+
+    The model that is open begins, so that each look takes one opening. What else is asked comes with the first look.
+    """
+    replies: dict[SideName, list[list[SuiteReplies]]] = {side: [[] for _ in planned] for side in ("base", "tuned")}
+    going = [number for number, one in enumerate(planned) if one.drawn.items]
+    measures = _count_measures([one.plan for one in planned], runner.further)
+    look = 0
+    while going or look == 0:
+        first: SideName = opened.name or "base"
+        for side in (first, "tuned" if first == "base" else "base"):
+            model = opened.model(side)
+            for number in going:
+                replies[side][number].append(runner.ask_part(side, model, planned[number], look))
+            if look == 0:
+                runner.ask_once(side, model, measures)
+        scored = tuple(
+            ScoredSuite(one, joined(base), joined(tuned), len(base))
+            for one, base, tuned in zip(planned, replies["base"], replies["tuned"], strict=True)
+        )
+        look += 1
+        if any(is_regressed(one, runner.settings.alpha, measures) for one in scored):
+            break
+        going = [
+            n for n in going if look < len(planned[n].schedule) and not is_decided(scored[n], runner.settings.alpha)
+        ]
+    return scored
+
+
+def is_decided(one: ScoredSuite, alpha: float) -> bool:
+    """Whether each measure of the suite that can say something is NON_INFERIOR by looking."""
+    return all(p.kept[-1] <= alpha for p in _looked(one))
+
+
+def is_regressed(one: ScoredSuite, alpha: float, measures: int) -> bool:
+    """Whether a measure lost more than its margin by looking, whatever Holm makes of the others."""
+    return any(p.regressed[-1] * measures <= alpha for p in _looked(one))
+
+
+def _looked(one: ScoredSuite) -> list[LookedP]:
+    """Of the measures that can say something about this base."""
+    found = []
+    for measure in one.planned.piloted.suite.measures:
+        if measure.name in one.planned.piloted.uninformative:
+            continue
+        pairs = one.pairs(measure)
+        found.append(_p_by_looking(one, measure, pairs) if pairs else LookedP((1.0,), (1.0,)))
+    return found
+
+
+def _p_by_looking(one: ScoredSuite, measure: SuiteMeasure, pairs: Sequence[ScorePair]) -> LookedP:
+    return p_by_looking(
+        [pair.base for pair in pairs],
+        [pair.tuned for pair in pairs],
+        one.looks_in(pairs),
+        margin=one.planned.margin * measure.margin_factor,
+        groups=one.groups(pairs),
     )
 
 
@@ -172,103 +263,85 @@ class GateRunner:
     further: Sequence[ExternalSuite] = ()
     stop: Stop = NEVER
 
-    def ask_base(self, side: GateSide, plans: Sequence[SuitePlan], margins: Margins) -> AskedBase:
-        """Pilots, sample sizes and the forecast; then all that the base is asked."""
-        check(self.stop)
-        self.progress.stage(f"opening the base {side.name}", None)
-        with open_side(side) as model:
-            measures = _count_measures(plans, self.further)
-            planned = tuple(self._plan(model, plan, float(margins[plan.name]), measures) for plan in plans)
-            if self.target is not None:
-                self.progress.stage("base: a first look at the test set", None)
-                self.target.answer("base", model, self.progress, most=model.batch_size, stop=self.stop)
-            forecast = self._forecast(planned)
-            return AskedBase(planned, self._ask("base", model, planned, measures), forecast, model.fingerprint)
-
-    def ask_tuned(self, side: GateSide, base: AskedBase) -> tuple[tuple[ScoredSuite, ...], str]:
-        """All that the tuned model is asked. Returns each suite with both replies, and the model's fingerprint."""
-        check(self.stop)
-        self.progress.stage(f"opening the tuned model {side.name}", None)
-        with open_side(side) as model:
-            measures = _count_measures([one.plan for one in base.planned], self.further)
-            replies = self._ask("tuned", model, base.planned, measures)
-            return tuple(map(ScoredSuite, base.planned, base.replies, replies)), model.fingerprint
-
-    def _plan(self, model: Model, plan: SuitePlan, margin: float, measures: int) -> PlannedSuite:
-        pilot = run_pilot(model, plan, margin, self.kept, self.progress, self.stop)
-        piloted = plan.after_pilot(pilot.transcripts, margin)
-        alpha, quick = self.settings.alpha, self.settings.quick
-        size = sample_size(piloted.suite, pilot.transcripts, margin, measures=measures, alpha=alpha, quick=quick)
-        drawn = draw(piloted.suite, self.settings.seed, size.items, self.training_texts, self.settings.facts)
-        return PlannedSuite(plan, margin, piloted, drawn, pilot.seconds_of(drawn.items), len(pilot.items), size.needed)
-
-    def _forecast(self, planned: Sequence[PlannedSuite]) -> GateForecast:
-        """Told before the long part begins, by suite, so that a reader sees what takes its time."""
-        parts = [(one.plan.name, len(one.drawn.items), one.seconds) for one in planned]
+    def plan(
+        self, model: Model, plans: Sequence[SuitePlan], margins: Margins
+    ) -> tuple[tuple[PlannedSuite, ...], GateForecast]:
+        """Pilots of the base, sample sizes and the forecast."""
+        measures = _count_measures(plans, self.further)
+        planned = tuple(self._plan(model, plan, float(margins[plan.name]), measures) for plan in plans)
         if self.target is not None:
-            parts.append(("target", self.target.n, self.target.n * self.target.seconds_an_item()))
-        items, seconds = sum(n for _, n, _ in parts), 2 * sum(took for _, _, took in parts)
-        each = "; ".join(f"{name} {count(n)} items, {duration(2 * took)}" for name, n, took in parts)
-        self.progress.say(
-            spaced(f"{self.subject} asks {count(items)} items of each model, about {duration(seconds)} ({each}).")
-        )
-        for one in planned:
-            if not self.settings.quick and len(one.drawn.items) < one.needed:
-                self.progress.say(
-                    f"{one.plan.name} asks {count(len(one.drawn.items))} items, where its margin takes about {count(one.needed)}: "
-                    "it may hold for want of items."
-                )
-        return GateForecast(items=2 * items, seconds=seconds)
+            self.progress.stage("base: a first look at the test set", None)
+            self.target.answer("base", model, self.progress, most=model.batch_size, stop=self.stop)
+        return planned, self._forecast(planned)
 
-    def _ask(
-        self, side: SideName, model: Model, planned: Sequence[PlannedSuite], measures: int
-    ) -> tuple[SuiteReplies, ...]:
-        """The suites, the test set, then the further suites."""
-        replies = []
-        for one in planned:
-            self.progress.stage(f"{side}: {one.plan.name}", len(one.drawn.items))
-            suite, items = one.piloted.suite, one.drawn.items
-            replies.append(ask(model, suite, items, self.kept, progress=self.progress, stop=self.stop))
+    def ask_base(self, side: GateSide, plans: Sequence[SuitePlan], margins: Margins) -> AskedBase:
+        """Without looks: all that the base is asked."""
+        with OpenedSide({"base": side}, self.progress, self.stop) as opened:
+            model = opened.model("base")
+            planned, _ = self.plan(model, plans, margins)
+            return AskedBase(planned, tuple(self.ask_part("base", model, one, 0) for one in planned))
+
+    def ask_tuned(self, side: GateSide, base: AskedBase) -> tuple[ScoredSuite, ...]:
+        """Without looks: all that the tuned model is asked. Returns each suite with both replies."""
+        with OpenedSide({"tuned": side}, self.progress, self.stop) as opened:
+            model = opened.model("tuned")
+            replies = [self.ask_part("tuned", model, one, 0) for one in base.planned]
+            return tuple(
+                ScoredSuite(one, before, after, 1)
+                for one, before, after in zip(base.planned, base.replies, replies, strict=True)
+            )
+
+    def ask_part(self, side: SideName, model: Model, one: PlannedSuite, look: int) -> SuiteReplies:
+        """What comes at this look of a suite."""
+        items = one.part(look)
+        self.progress.stage(f"{side}: {one.plan.name}", len(items))
+        return ask(model, one.piloted.suite, items, self.kept, progress=self.progress, stop=self.stop)
+
+    def ask_once(self, side: SideName, model: Model, measures: int) -> None:
+        """The test set, then the further suites."""
         if self.target is not None:
             self.progress.stage(f"{side}: the task's test set", self.target.n)
             self.target.answer(side, model, self.progress, stop=self.stop)
         for further in self.further:
             further.answer(side, model, self.kept, planned_power(measures), self.progress, self.stop)
-        return tuple(replies)
 
-
-@dataclass(frozen=True, slots=True)
-class PilotResult:
-    """items: all that were asked. transcripts: of those that fit the context. seconds: by the id of an item."""
-
-    items: tuple[SuiteItem, ...]
-    transcripts: ItemTranscripts
-    seconds: dict[str, float]
-
-    def seconds_of(self, items: Sequence[SuiteItem]) -> float:
-        """Estimated time for these items: the pilot's mean for their stratum, or for all items where it has none."""
-        strata: dict[tuple[str, int], list[float]] = defaultdict(list)
-        for item in self.items:
-            strata[item.family, item.level].append(self.seconds[item.id])
-        overall = fmean(self.seconds.values()) if self.seconds else 0.0
-        means = {stratum: fmean(seconds) for stratum, seconds in strata.items()}
-        return sum(means.get((item.family, item.level), overall) for item in items)
-
-
-def run_pilot(
-    model: Model, plan: SuitePlan, margin: float, kept: SuiteAnswers, progress: Progress, stop: Stop = NEVER
-) -> PilotResult:
-    """Ask the base, look by look, until the plan has seen enough. None of these items is scored."""
-    pilot = PilotResult((), (), {})
-    while items := plan.next_items(pilot.items, pilot.transcripts, margin):
-        progress.stage(f"{plan.name}: a pilot of the base", len(items))
-        replies = ask(model, plan.pilot, items, kept, progress=progress, stop=stop)
-        pilot = PilotResult(
-            (*pilot.items, *items),
-            (*pilot.transcripts, *replies.with_transcripts(items)),
-            pilot.seconds | replies.seconds_by_item,
+    def _plan(self, model: Model, plan: SuitePlan, margin: float, measures: int) -> PlannedSuite:
+        pilot = run_pilot(model, plan, margin, self.kept, self.progress, self.stop)
+        piloted = plan.after_pilot(pilot.transcripts, margin)
+        settings = self.settings
+        rule = SizeRule(measures, settings.alpha, settings.quick, settings.looks)
+        size = sample_size(piloted.suite, pilot.transcripts, margin, rule, pilot.item_seconds)
+        drawn = draw(piloted.suite, settings.seed, size.items, self.training_texts, settings.facts)
+        n = len(drawn.items)
+        return PlannedSuite(
+            plan,
+            margin,
+            piloted,
+            replace(drawn, items=tuple(in_proportion(drawn.items))) if settings.looks else drawn,
+            pilot.seconds_of(drawn.items),
+            len(pilot.items),
+            size.needed,
+            min(size.expected, n),
+            look_schedule(n) if settings.looks and n else (n,),
         )
-    return pilot
+
+    def _forecast(self, planned: Sequence[PlannedSuite]) -> GateForecast:
+        """Told before the long part begins, by suite, so that a reader sees what takes its time."""
+        parts = [SuiteEstimate(one.plan.name, one.expected, len(one.drawn.items), one.seconds) for one in planned]
+        if self.target is not None:
+            n = self.target.n
+            parts.append(SuiteEstimate("target", n, n, n * self.target.seconds_an_item()))
+        found = GateForecast(
+            items=2 * sum(one.most for one in parts),
+            seconds=2 * sum(one.seconds for one in parts),
+            expected_items=2 * sum(one.expected for one in parts),
+            expected_seconds=2 * sum(one.expected_seconds for one in parts),
+        )
+        self.progress.say(words.announced(self.subject, found, parts))
+        for one in planned:
+            if not self.settings.quick and len(one.drawn.items) < one.needed:
+                self.progress.say(words.too_few(one.plan.name, len(one.drawn.items), one.needed))
+        return found
 
 
 def judge_suites(
@@ -288,7 +361,8 @@ def judge_suites(
 
 def _judge(one: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, power: float) -> SuiteFound:
     pairs = one.pairs(measure)
-    return judge_measure(
+    looks = one.looks_in(pairs) if settings.looks and pairs else None
+    found = judge_measure(
         measure.name,
         one.planned.plan.name,
         pairs,
@@ -300,6 +374,18 @@ def _judge(one: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, powe
         uninformative=one.planned.piloted.uninformative.get(measure.name, ""),
         power=power,
         seed=settings.seed,
+        looks=looks,
+    )
+    if looks is None:
+        return found
+    looked = _p_by_looking(one, measure, pairs)
+    rows = zip(one.planned.schedule, looks.units, looked.kept, looked.regressed, strict=False)
+    return found.replaced(
+        looked_at=LookedAt(
+            items=one.asked,
+            most=len(one.planned.drawn.items),
+            looks=tuple(Look(items=items, n=n, p=p, p_regressed=worse) for items, n, p, worse in rows),
+        )
     )
 
 

@@ -9,23 +9,26 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from lastresort.embedded import converted_name
 from lastresort.errors import DataError, InputError, TaskError, UnknownModelError
+from lastresort.gate.target import SideName
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.libraries import own_code_refused, quiet_transformers
 from lastresort.models.open import absolute_name, local_weights, open_model
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.models.tokenizer import TOKENIZER, read_rendering_fingerprint
+from lastresort.stop import Stop, check
 from lastresort.systems.files import FILE, artefact_sha256
 from lastresort.systems.running import load_winner
 from lastresort.systems.system import System
 from lastresort.train.adapters.folder import CONFIG, WEIGHTS, weight_shapes
 from lastresort.train.files.run_folder import trained_rendering
+from lastresort.types import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,33 @@ def open_side(side: GateSide) -> Iterator[Model]:
         yield model
     finally:
         model.close()
+
+
+class OpenedSide:
+    """One of the two models, open until the other is wanted: there may be no room for both."""
+
+    def __init__(self, sides: Mapping[SideName, GateSide], progress: Progress, stop: Stop) -> None:
+        self._sides, self._progress, self._stop = sides, progress, stop
+        self._stack = ExitStack()
+        self._open: Model | None = None
+        self.fingerprints: dict[SideName, str] = {}
+        self.name: SideName | None = None
+
+    def model(self, name: SideName) -> Model:
+        if self._open is None or self.name != name:
+            self._stack.close()
+            check(self._stop)
+            called = {"base": "base", "tuned": "tuned model"}[name]
+            self._progress.stage(f"opening the {called} {self._sides[name].name}", None)
+            self._open, self.name = self._stack.enter_context(open_side(self._sides[name])), name
+            self.fingerprints[name] = self._open.fingerprint
+        return self._open
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
 
 def refuse_other_rendering(base: GateSide, tuned: GateSide) -> None:

@@ -20,7 +20,9 @@ from lastresort.gate.plans import (
     ExternalSuite,
     PilotedSuite,
     PlainPlan,
+    SampleSize,
     SettledSuite,
+    SizeRule,
     SuiteInputs,
     SuitePlan,
     sample_size,
@@ -250,18 +252,18 @@ def gate_forecast(
     found = []
     for plan in plans:
         progress.stage(f"forecast of the gate: how many items {plan.name} takes")
-        size = sample_size(plan.pilot, (), float(task.keep[plan.name]), measures=measures, alpha=alpha, quick=quick)
-        found.append(_suite(plan, size.items, machine, counts))
+        size = sample_size(plan.pilot, (), float(task.keep[plan.name]), SizeRule(measures, alpha, quick))
+        found.append(_suite(plan, size, machine, counts))
     return tuple(found)
 
 
-def _suite(plan: SuitePlan, items: int, machine: Machine, counts: TokenCounts) -> SuiteForecast:
+def _suite(plan: SuitePlan, size: SampleSize, machine: Machine, counts: TokenCounts) -> SuiteForecast:
     sample = plan.pilot.draw(PILOT_SEED, 0, SAMPLE)
     questions = [question for item in sample for question in _asked(plan.pilot, item)]
-    asked = (plan.pilot_items + 2 * items) * len(questions) / len(sample)
+    asked = (plan.pilot_items + 2 * size.items) * len(questions) / len(sample)
     prompt, answer = (fmean(tokens) for tokens in zip(*(_tokens(one, counts) for one in questions), strict=True))
     forecast = answering(f"{plan.name}, pilot and both sides", machine, round(asked), prompt, 0, answer)
-    return SuiteForecast(plan.name, plan.pilot_items, items, forecast)
+    return SuiteForecast(plan.name, plan.pilot_items, size.items, size.expected, forecast)
 
 
 def _asked(suite: Suite, item: SuiteItem) -> Iterator[Question]:

@@ -43,11 +43,36 @@ class StratumScores(JsonDocument):
     n: Count
 
 
+class Look(JsonDocument):
+    """A measure after `items` of its suite were asked, of which n said something. p, p_regressed: by looking so far, with its share
+    of the error.
+    """
+
+    items: Count
+    n: Count
+    p: Share
+    p_regressed: Share
+
+
+class LookedAt(JsonDocument):
+    """How a measure was tested as its items came. items: asked of its suite when it was over. most: that might have been asked, so
+    many that the test at the last item counts, too.
+    """
+
+    items: Count
+    most: Count
+    looks: tuple[Look, ...]
+
+    @property
+    def ended_early(self) -> bool:
+        return self.items < self.most
+
+
 class ItemsAsked(JsonDocument):
     """Of a suite, which its measures share.
 
-    version: of the suite. items: drawn. left_out: of these, items for which one of the contexts has no room. passed_over: not
-    drawn, since a training row says the same. pilot_items: asked of the base beforehand, never scored.
+    version: of the suite. items: that were asked. left_out: of these, items for which one of the contexts has no room. passed_over:
+    not drawn, since a training row says the same. pilot_items: asked of the base beforehand, never scored.
     """
 
     version: Positive
@@ -83,7 +108,8 @@ class _Measure(JsonDocument):
     n: items that count, or groups. n_needed: those that would decide; None where the verdict stands, or where it cannot be
     told. p: of "the loss is smaller than the margin". p_regressed: of "the loss is larger", before Holm. loss_seen: a loss is
     shown, of whatever size. spread: mean squared difference, of 0/1 scores the share of items that differ, from which another
-    gate is planned. binary: whether scores are 0 or 1. strata: shown, never voted. why: of an UNINFORMATIVE, in words. reason:
+    gate is planned. binary: whether scores are 0 or 1. strata: shown, never voted. looked_at: None where all items were asked
+    before it was tested. why: of an UNINFORMATIVE, in words. reason:
     the verdict in words, with its figures. asked: None where it was not asked here. changed: those whose score fell most, then
     those whose score rose most.
     """
@@ -105,6 +131,7 @@ class _Measure(JsonDocument):
     binary: bool = True
     unit: Unit = "item"
     strata: tuple[StratumScores, ...] = ()
+    looked_at: LookedAt | None = None
     why: str = ""
     reason: str = ""
     asked: ItemsAsked | None = None
@@ -263,10 +290,14 @@ class FailureMode(JsonDocument):
 
 
 class GateForecast(JsonDocument):
-    """Of what was to be asked after the pilot, both models together."""
+    """Of what was to be asked after the pilot, both models together: at most, and about how much where nothing is lost and half as
+    many answers differ as the sizes allow for.
+    """
 
     items: Count
     seconds: Amount
+    expected_items: Count
+    expected_seconds: Amount
 
 
 class GateSpent(JsonDocument):
@@ -355,7 +386,8 @@ class GateDocument(GateFindings, _Alone):
     whether the tuned model is better and nothing else broke. It grows by version.
 
     task: its name; "logs" where logs were compared and no task was named. base: the base model, or its logs, as it was named.
-    mode: quick asks a bounded number of items, which can cost power and nothing else; logs the items that both logs hold.
+    mode: quick asks a bounded number of items, which can cost power and nothing else; full as many as its margins take;
+    logs the items that both logs hold.
     artefact_sha256: null where no saved system was named. bar: of the task; null where logs were compared.
     """
 

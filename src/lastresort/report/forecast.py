@@ -58,11 +58,14 @@ class DryRunRung(JsonDocument):
 
 @dataclass(frozen=True, slots=True)
 class SuiteForecast:
-    """pilot_items: asked of the base, at most about so many. items: asked of both models."""
+    """pilot_items: asked of the base, at most about so many. items: asked of both models, at most. expected: about
+    how many, where nothing is lost and half as many answers differ as the sizes allow for. forecast: of the most.
+    """
 
     name: str
     pilot_items: int
     items: int
+    expected: int
     forecast: Forecast
 
 
@@ -209,7 +212,7 @@ def _suite(mode: str, suite: SuiteForecast) -> str:
     takes = "" if forecast.seconds is None else f", about {duration(forecast.seconds)}"
     return (
         f"gate ({mode}): {suite.name}: up to about {count(suite.pilot_items)} items on the base model first, then "
-        f"{count(suite.items)} on base and tuned{tokens}{takes}."
+        f"at most {count(suite.items)} on base and tuned{tokens}{takes}; about {count(suite.expected)} if nothing is lost."
     )
 
 

@@ -93,13 +93,13 @@ POWER = 0.8  # unused: no size is planned
 
 
 class RepairLosses:
-    """The base against each repaired system, on as many items as a quick gate. The base answers once, and what that took counts
+    """The base against each repaired system, on a fixed number of items. The base answers once, and what that took counts
     with the first repair that is measured.
     """
 
     def __init__(self, bench: Workbench, prepared: PreparedTask) -> None:
         self._bench, self._prepared = bench, prepared
-        self._settings = GateSettings(REPAIR_SEED, quick=True, alpha=CLIMB_ALPHA, facts="few")
+        self._settings = GateSettings(REPAIR_SEED, quick=True, alpha=CLIMB_ALPHA, facts="few", looks=False)
         self._base: AskedBase | None = None
 
     def of(self, folder: Path) -> tuple[tuple[RepairMeasure, ...], GateSpent]:
@@ -115,7 +115,7 @@ class RepairLosses:
             if self._base is None:
                 required = [plan for plan in plans if bench.task.keep[plan.name] != "skip"]
                 self._base = runner.ask_base(named.base, required, bench.task.keep)
-            scored, _ = runner.ask_tuned(named.tuned, self._base)
+            scored = runner.ask_tuned(named.tuned, self._base)
         measures = tuple(map(_measured, judge_suites(plans, scored, bench.task.keep, self._settings, POWER)))
         base = [one.base for one in scored]
         if any(tried.measures for tried in bench.record.all(RepairTried)):

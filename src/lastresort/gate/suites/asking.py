@@ -51,6 +51,18 @@ class SuiteReplies:
         return [(item, self.transcripts[item.id]) for item in items if item.id in self.transcripts]
 
 
+def joined(parts: Sequence[SuiteReplies]) -> SuiteReplies:
+    """The replies to items that were asked part after part."""
+    return SuiteReplies(
+        transcripts={name: said for part in parts for name, said in part.transcripts.items()},
+        left_out=tuple(name for part in parts for name in part.left_out),
+        new=sum(part.new for part in parts),
+        seconds_by_item={name: seconds for part in parts for name, seconds in part.seconds_by_item.items()},
+        tokens_in=sum(part.tokens_in for part in parts),
+        tokens_out=sum(part.tokens_out for part in parts),
+    )
+
+
 def ask(
     model: Model,
     suite: Suite,

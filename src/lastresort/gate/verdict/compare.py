@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from lastresort.errors import ContractError
 from lastresort.evals.evidence import items_needed, non_inferior, wilson_interval
+from lastresort.evals.evidence.sequential import Looks, non_inferior_so_far
 from lastresort.evals.evidence.units import group_means
 from lastresort.gate.suites.suite import ScorePair
 from lastresort.records.gate import SkippedMeasure, StratumScores, SuiteFound, TestedMeasure, UninformativeMeasure
@@ -82,19 +84,22 @@ def judge_measure(
     uninformative: str = "",
     power: float = 0.8,
     seed: int = 0,
+    looks: Looks | None = None,
 ) -> SuiteFound:
     """The verdict on one measure, as if it were the only one; `gate` corrects REGRESSED over all of them.
 
     name: of the measure. suite: whose margin `keep` names. pairs: of the informative items. groups: label of each pair if items
     belong together; the mean of a group is then one unit. uninformative: why the measure says nothing about this base, which makes
-    it UNINFORMATIVE whatever was seen; so does a lack of pairs. power: for n_needed, from `planned_power`.
+    it UNINFORMATIVE whatever was seen; so does a lack of pairs. power: for n_needed, from `planned_power`. looks: when the pairs
+    were looked at as they came, in their order; None where all came before they were tested.
     Raises ContractError as `non_inferior` does.
     """
     own = margin * margin_factor
     if not pairs:
         return uninformative_measure(name, suite, margin=own, binary=binary, why=uninformative or NOTHING_SAID)
     base, tuned = [pair.base for pair in pairs], [pair.tuned for pair in pairs]
-    tested = non_inferior(base, tuned, margin=own, binary=binary, groups=groups, alpha=alpha, power=power, seed=seed)
+    test = non_inferior if looks is None else partial(non_inferior_so_far, looks=looks)
+    tested = test(base, tuned, margin=own, binary=binary, groups=groups, alpha=alpha, power=power, seed=seed)
     found = TestedMeasure(
         name=name,
         suite=suite,

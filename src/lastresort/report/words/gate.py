@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import assert_never
 
 from lastresort.records.gate import (
     GateFindings,
+    GateForecast,
     SuiteFound,
     TargetAtBar,
     TargetCompared,
@@ -25,7 +27,7 @@ from lastresort.records.gate_cause import (
     cause_of,
     needs_of,
 )
-from lastresort.report.words.wording import counted, listed, percent, points_of
+from lastresort.report.words.wording import count, counted, duration, listed, percent, points_of, spaced
 from lastresort.types import GateVerdict
 
 
@@ -100,13 +102,65 @@ def _trade(suites: Sequence[SuiteFound], target: TargetFound) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class SuiteEstimate:
+    """What a part of a gate will ask of each model: about, and at most, items; and how many seconds the most take."""
+
+    name: str
+    expected: int
+    most: int
+    seconds: float
+
+    @property
+    def expected_seconds(self) -> float:
+        return self.seconds * self.expected / self.most if self.most else 0.0
+
+
+def announced(subject: str, forecast: GateForecast, parts: Sequence[SuiteEstimate]) -> str:
+    """What a gate will ask, before its long part begins."""
+    each = "; ".join(f"{one.name} {_about(one.expected, one.most)}, {_time(one)}" for one in parts)
+    items = _about(forecast.expected_items // 2, forecast.items // 2)
+    time = _range(forecast.expected_seconds, forecast.seconds)
+    return spaced(f"{subject} asks {items} items of each model, {time} ({each}).")
+
+
+def too_few(name: str, items: int, needed: int) -> str:
+    return (
+        f"{name} asks {count(items)} items at most, where its margin may take about {count(needed)}: it may hold for want of "
+        "items."
+    )
+
+
+def _about(expected: int, most: int) -> str:
+    return count(most) if expected >= most else f"about {count(expected)} and at most {count(most)}"
+
+
+def _time(one: SuiteEstimate) -> str:
+    return _range(2 * one.expected_seconds, 2 * one.seconds)
+
+
+def _range(expected: float, most: float) -> str:
+    low, high = duration(expected), duration(most)
+    return f"about {low}" if low == high else f"about {low}, at most {high}"
+
+
 def suite_reason(found: SuiteFound, family: int = 1) -> str:
     """The verdict on a measure with its figures. family: the number of measures that Holm corrected over."""
     if found.verdict == "SKIPPED":
         return f"{found.name}: left out by keep.{found.suite}: skip."
     if found.verdict == "UNINFORMATIVE":
         return f"{found.name}: uninformative for this base model, so it does not pass: {found.why.rstrip('.')}.{_seen(found)}"
-    return f"{_figures(found)}; {_judged(found, family)}"
+    return f"{_figures(found)}; {_judged(found, family)}{_after(found)}"
+
+
+def _after(found: TestedMeasure) -> str:
+    """How many of its items it took, where a suite may stop before its last."""
+    looked = found.looked_at
+    if looked is None or not looked.ended_early:
+        return ""
+    if found.verdict == "UNDERPOWERED":
+        return f" Stopped after {count(looked.items)} of {counted(looked.most, 'item')}, since the verdict was clear."
+    return f" Decided after {count(looked.items)} of {counted(looked.most, 'item')}."
 
 
 def _judged(found: TestedMeasure, family: int) -> str:
