@@ -109,7 +109,8 @@ def comparable(decision: dict[str, Any]) -> dict[str, Any]:
         rung["cost"].pop("seconds")
     for gate in filter(None, (kept["gate"], kept["first_gate"])):  # what was asked now and what was kept differs
         gate.pop("spent")
-        gate["forecast"].pop("seconds")
+        for name in ("seconds", "expected_seconds"):
+            gate["forecast"].pop(name)
     for repair in kept["repairs"]:
         for name in ("asked_now", "seconds"):
             repair["spent"].pop(name)

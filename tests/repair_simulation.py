@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gate_simulation import GATES, Asked, gate_verdicts, plan
+from gate_looks import looked_gates, planned
+from gate_simulation import GATES, Asked
 from lastresort.after.repair.choose import RepairCandidate, best, findings_on, is_good
 from lastresort.gate.verdict.decide import CLIMB_ALPHA, KINDS, RepairNeed
 from lastresort.records.decision_parts import RepairMeasure
 
-DRAW = 208  # items of the separate draw: those of a quick gate
+DRAW = 208  # items of the separate draw
 ASKED = GATES[4]
 BAR = 0.8
 
@@ -33,8 +34,8 @@ class Passed:
 
 
 def climbs(first: float, repairs: Sequence[float], *, runs: int, seed: int = 0) -> Passed:
-    """first, repairs: what is truly lost of general, before and after each repair; nothing else is lost."""
-    sizes = plan(ASKED, CLIMB_ALPHA)
+    """first, repairs: what is truly lost of general, before and after each repair; nothing else is lost. Gates look as they go."""
+    sizes = planned(ASKED, CLIMB_ALPHA)
     verdicts = _verdicts(first, sizes, runs, seed)
     second = [_verdicts(loss, sizes, runs, seed + 1 + number) for number, loss in enumerate(repairs)]
     generator = np.random.default_rng(seed)
@@ -48,7 +49,7 @@ def climbs(first: float, repairs: Sequence[float], *, runs: int, seed: int = 0) 
 
 def _verdicts(loss: float, sizes: Sequence[int], runs: int, seed: int) -> list[str]:
     losses = [loss, *(0.0 for _ in ASKED[1:])]
-    return list(gate_verdicts(ASKED, sizes, losses, alpha=CLIMB_ALPHA, runs=runs, seed=seed))
+    return list(looked_gates(ASKED, sizes, losses, alpha=CLIMB_ALPHA, runs=runs, seed=seed).verdicts)
 
 
 def _chosen(repairs: Sequence[float], generator: np.random.Generator) -> int | None:
