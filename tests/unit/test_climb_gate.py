@@ -193,8 +193,10 @@ def test_after_a_rejection_the_climb_goes_up(tmp_path: Path, scripted: pytest.Mo
         suites = [
             suite | {"suite": "lm_eval:mmlu"} if suite["verdict"] == "REGRESSED" else suite for suite in gate["suites"]
         ]
-        record.append(GateRun(gate=ClimbGate.model_validate(gate | {"suites": suites}), repaired=False))
-    found = gated_climb(tmp_path, [], gate="quick").decision.as_json()
+        record.append(
+            GateRun(gate=ClimbGate.model_validate(gate | {"suites": suites, "failure_modes": ()}), repaired=False)
+        )
+    found = gated_climb(tmp_path, [], until="preference", gate="quick").decision.as_json()
     validate_decision(found)
     assert [rung["gate"] for rung in found["rungs"]] == [None, "REJECT", "SHIP"]
     assert (found["stopped_at"], found["gate"]["rung"], found["meets_bar"]) == ("preference", "preference", True)
