@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,18 +16,20 @@ from climb_support import calls, comparable, reason_lines, scripted_task
 from decision_support import validate_decision
 from lastresort.app.climb import Climbed, climb
 from lastresort.climb.identity import settle_options
-from lastresort.climb.room import COUNTED_ANSWERS, max_new_tokens
+from lastresort.climb.prepare import PreparedTask
+from lastresort.climb.room import longer_answers, max_new_tokens
 from lastresort.errors import InfrastructureError, TaskError
 from lastresort.ladder import RUNGS
-from lastresort.records.events import OptionsChosen, RungSkipped
+from lastresort.records.events import CandidateMeasured, OptionsChosen, RungSkipped
 from lastresort.records.record import Record
 from lastresort.records.rungs import TooLarge
+from lastresort.report.words.titles import line_of
 from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.prompting import PromptingRung
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system
 from lastresort.systems.running import open_answerer
-from lastresort.types import Message
+from lastresort.types import Message, SilentProgress
 from scripted_rung import ScriptedRung
 from train_support import lastresort
 
@@ -195,18 +198,70 @@ def test_a_run_that_was_moved_does_not_count_itself(tmp_path: Path) -> None:
     assert "None of the" in again.decision.as_json()["test_reuse"]["text"]
 
 
-def test_the_room_for_an_answer_is_the_same_in_every_process() -> None:
-    """Many answers of one length in letters: which of them are counted must not follow the order of a set."""
+class Counting:
+    """Counts a number as so many tokens."""
 
-    class Counting:
-        def count_tokens(self, prompt: tuple[Message, ...]) -> int:
-            return 1 + int(prompt[0].content or 0)
+    def count_tokens(self, prompt: tuple[Message, ...]) -> int:
+        return 1 + int(prompt[0].content or 0)
 
-    train = tuple(SimpleNamespace(output=str(1000 + i)) for i in range(COUNTED_ANSWERS + 100))
-    prepared = SimpleNamespace(
-        task=SimpleNamespace(decode=SimpleNamespace(max_new_tokens="auto")), split=SimpleNamespace(train=train)
-    )
-    assert max_new_tokens(prepared, Counting()) == 2 * (1000 + COUNTED_ANSWERS - 1)  # type: ignore[arg-type]
+
+def prepared_with(answers: Sequence[int]) -> PreparedTask:
+    task = SimpleNamespace(decode=SimpleNamespace(max_new_tokens="auto"))
+    train = tuple(SimpleNamespace(output=str(tokens)) for tokens in answers)
+    return SimpleNamespace(task=task, split=SimpleNamespace(train=train))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "limit"),
+    [
+        ([30] * 100, 60),
+        ([3] * 100, 16),  # the least
+        ([30] * 99 + [1000], 60),  # one of a hundred is not among 99%
+        ([30] * 98 + [100] * 2, 2 * 90),  # within three times what 95% need
+        ([40] * 59 + [1000], 2 * 120),  # one of sixty is more than 1%
+        ([40] * 90 + [100] * 10, 200),  # a tenth that is long has room
+        ([], 16),
+    ],
+)
+def test_the_room_for_an_answer_follows_what_most_training_answers_need(lengths: list[int], limit: int) -> None:
+    assert max_new_tokens(prepared_with(lengths), Counting()) == limit  # type: ignore[arg-type]
+
+
+def test_the_room_for_an_answer_is_the_same_in_every_order() -> None:
+    """More answers than are counted, many of one length in letters: which are counted must not follow their order."""
+    lengths = [1000 + i for i in range(3000)]
+    shuffled = lengths[1::2] + lengths[::2]
+    limit = max_new_tokens(prepared_with(lengths), Counting())  # type: ignore[arg-type]
+    assert limit == max_new_tokens(prepared_with(shuffled), Counting())  # type: ignore[arg-type]
+    assert 2 * 3960 <= limit <= 2 * 3980
+
+
+class Heard(SilentProgress):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_climb_says_how_many_answers_are_cut_and_how_many_training_answers_would_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastresort.rungs.prompting.REASONING_TOKENS", 0)
+    path = scripted_task(tmp_path / "task", quality=GOOD_SHOTS, task={"decode": {"max_new_tokens": 1}})
+    heard = Heard()
+    found = climb(load_task(path), tmp_path / "run", until="prompting", gate="none", progress=heard)
+    assert sum("answers were cut at the limit of 1 token (decode.max_new_tokens)" in line for line in heard.said) == 1
+    assert sum("longer than the limit of 1 token" in line for line in heard.said) == 1
+    with Record.open(found.run) as record:
+        lines = [line_of(event) or "" for event in record.all(CandidateMeasured)]
+    assert lines and all(line.endswith("answers were cut at the token limit") for line in lines)
+
+
+def test_training_answers_beyond_the_limit_are_counted() -> None:
+    prepared = prepared_with([40] * 59 + [1000])
+    assert longer_answers(prepared, Counting(), 240) == (1, 60)  # type: ignore[arg-type]
+    assert longer_answers(prepared, Counting(), 1000) == (0, 60)  # type: ignore[arg-type]
 
 
 def test_a_rung_with_a_result_keeps_it_on_a_machine_on_which_it_would_be_skipped(

@@ -46,6 +46,7 @@ from lastresort.records.reasons import CostSaving, Stopped
 from lastresort.report.words.answer import progress_line
 from lastresort.report.words.break_even import why_gone_on
 from lastresort.report.words.rungs import of_search, of_skip
+from lastresort.report.words.titles import of_cut
 from lastresort.rungs.rung import GivenUp, Rung, Search, Workbench, find_rung
 from lastresort.spec.task import Task
 from lastresort.systems.files import load_system
@@ -133,6 +134,8 @@ def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Led
     if tested is not None:
         return RungOutcome(name, tested.judgement, system.name)
     judgement, measurement = run_test(bench, name, system, prepared.split.test)
+    if cut := sum(item.finish == "length" for item in measurement.items):
+        bench.progress.say(f"{name}: {of_cut(cut, measurement.n, system.decoding.max_new_tokens)}")
     used = {item.id for item in measurement.items}
     ledger.use([item_hash(example) for example in prepared.split.test if example.id in used], bench.record.run_id)
     bench.record.append(RungTested(rung=name, system=system.name, judgement=judgement))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.workload import LEAST_NEW_TOKENS
+from lastresort.climb.workload import answer_limit, counted_answers
 from lastresort.data.split import Split
 from lastresort.errors import CandidateError, DataError
 from lastresort.ladder import RUNGS, Learns
@@ -23,18 +23,23 @@ from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example, Message
 
-COUNTED_ANSWERS = 200  # the longest in letters, among which the longest in tokens is looked for
-
 
 def max_new_tokens(prepared: PreparedTask, model: Model) -> int:
-    """The task's own limit, or twice the longest training answer."""
+    """The task's own limit, or what its training answers need."""
     if prepared.task.decode.max_new_tokens != "auto":
         return int(prepared.task.decode.max_new_tokens)
-    distinct = {example.output for example in prepared.split.train}
-    answers = sorted(distinct, key=lambda text: (-len(text), text))[:COUNTED_ANSWERS]  # the same in every process
+    return answer_limit(_answer_tokens(prepared, model))
+
+
+def longer_answers(prepared: PreparedTask, model: Model, limit: int) -> tuple[int, int]:
+    """How many of the training answers that were counted are longer than the limit, and how many were counted."""
+    tokens = _answer_tokens(prepared, model)
+    return sum(count > limit for count in tokens), len(tokens)
+
+
+def _answer_tokens(prepared: PreparedTask, model: Model) -> list[int]:
     empty = model.count_tokens((Message("user", ""),))
-    longest = max((model.count_tokens((Message("user", text),)) - empty for text in answers), default=0)
-    return max(LEAST_NEW_TOKENS, 2 * longest)
+    return [model.count_tokens((Message("user", text),)) - empty for text in counted_answers(prepared.split.train)]
 
 
 def refuse_what_fits_no_prompt(task: Task, split: Split, models: OpenModels, max_new_tokens: int) -> list[str]:

@@ -13,7 +13,7 @@ from lastresort.climb.budget import Budget
 from lastresort.climb.identity import changed_keys
 from lastresort.climb.judging import ClimbJudge, refuse_what_the_judge_cannot_read
 from lastresort.climb.prepare import PreparedTask, data_report
-from lastresort.climb.room import check_room, max_new_tokens, refuse_what_fits_no_prompt
+from lastresort.climb.room import check_room, longer_answers, max_new_tokens, refuse_what_fits_no_prompt
 from lastresort.climb.workspace import RESPONSES, shared_folder
 from lastresort.data.rendering import training_messages
 from lastresort.errors import TaskError
@@ -21,6 +21,7 @@ from lastresort.models.open import absolute_name
 from lastresort.records.events import DataChecked, FilesRead, ModelOpened, RowsTooLong, Stage, TaskRead
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
+from lastresort.report.words.data import of_longer_answers
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting import instruction
 from lastresort.rungs.rung import Workbench
@@ -104,6 +105,8 @@ def open_workbench(
         )
         record.append(DataChecked(report=report))
         record.append(known)
+        if (longer := longer_answers(prepared, model, tokens))[0]:
+            progress.say(of_longer_answers(*longer, tokens))
     elif known.fingerprint != model.fingerprint:
         raise TaskError(
             f"the model {task.model} is not the one this run began with (its weights, template or precision differ)",

@@ -347,8 +347,8 @@ class SftSettings(Section):
 
 
 class Decode(Section):
-    """max_new_tokens: auto is twice the longest training answer. temperature 0 is greedy. reasoning_effort: how long an endpoint's
-    model thinks before it answers, beyond max_new_tokens; None leaves that to the model.
+    """max_new_tokens: auto is twice what 99% of the training answers need. temperature 0 is greedy. reasoning_effort: how long an
+    endpoint's model thinks before it answers, beyond max_new_tokens; None leaves that to the model.
     """
 
     max_new_tokens: AutoOrCount = "auto"

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from lastresort.records.data_report import PREFERENCE_FAULTS, DataReport, Finding, PreferenceReport, Severity
 from lastresort.records.document import ReuseView
 from lastresort.records.ledger import ItemReuse
-from lastresort.report.words.wording import capital, counted, stopped
+from lastresort.report.words.wording import capital, count, counted, stopped
 
 PLACES = 3  # of a finding, in its line
 LABELS = 10  # the most common ones
@@ -107,4 +107,13 @@ def _sentence(reuse: ItemReuse) -> str:
     return (
         f"{items} test items {verb} already been used in {runs}{times}. Whatever was changed after seeing those results is "
         "fitted to these items, so the stated confidence is too high: hold out fresh items before the next decision."
+    )
+
+
+def of_longer_answers(longer: int, n: int, limit: int) -> str:
+    """longer: of n training answers that were counted. limit: of an answer, in tokens."""
+    verb = "is" if longer == 1 else "are"
+    return (
+        f"{count(longer)} of {counted(n, 'training answer')} {verb} longer than the limit of {counted(limit, 'token')} for an "
+        "answer. Set decode.max_new_tokens to raise it."
     )

@@ -182,7 +182,8 @@ def line_of(event: Event) -> str | None:
         case TaskRead():
             return f"{event.task['task']}: {event.task['model']} against a bar of {percent(event.task['bar'])}"
         case CandidateMeasured():
-            return f"{event.rung}: {event.candidate} scores {percent(event.score)} on {_split(event)}"
+            cut = f", {of_cut(event.cut, event.n)}" if event.cut else ""
+            return f"{event.rung}: {event.candidate} scores {percent(event.score)} on {_split(event)}{cut}"
         case RungSkipped() | RungGivenUp():
             return f"{event.rung}: skipped, {stopped(event.reason.text)}"
         case RungSearched():
@@ -202,6 +203,13 @@ def line_of(event: Event) -> str | None:
             return event.decision.answer
         case _:
             return None
+
+
+def of_cut(cut: int, n: int, limit: int | None = None) -> str:
+    """How many answers ended at the token limit. limit: in tokens, where it is known."""
+    verb = "was" if cut == 1 else "were"
+    at = "the token limit" if limit is None else f"the limit of {counted(limit, 'token')} (decode.max_new_tokens)"
+    return f"{count(cut)} of {counted(n, 'answer')} {verb} cut at {at}"
 
 
 def stage_line(stage: Stage) -> str:
