@@ -89,7 +89,7 @@ def climb(
         shared = shared_folder(run)
         with Ledger(shared / LEDGER) as ledger, stop_file(run) as file:
             budget = Budget.of(prepared.task, record, clock)
-            models = open_models(prepared.task, shared)
+            models = open_models(prepared.task, shared, record)
             writer = StageWriter(progress, record, budget.spent, clock=clock)
             bench = open_workbench(prepared, record, run, models, writer, budget, FirstOf((stop, file, budget)))
             bench = replace(bench, executor=executor)

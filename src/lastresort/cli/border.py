@@ -1,4 +1,7 @@
-"""The border: whatever a command raises becomes one sentence on stderr and an exit code (DESIGN part 13)."""
+"""The border: what a command found goes to stdout; whatever it raises becomes one sentence on stderr and an exit code (DESIGN part 13).
+
+Also how long work reports and is stopped.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,20 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.app import runtime
-from lastresort.app.terminal import print_note, safe_text
+from lastresort.app.terminal import print_document, print_note, print_text, safe_text
 from lastresort.errors import LastresortError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from lastresort.records.document import JsonDocument
+    from lastresort.stop import Stop
+    from lastresort.types import Progress
+
+Document = TypeVar("Document", bound="JsonDocument")
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
 _RESUME = " Finished work is kept; resume with --resume."
@@ -95,3 +107,26 @@ def _unexpected(error: Exception) -> int:
     print_note("".join(traceback.format_exception(error)), end="")
     print_note("Error: this is a fault of lastresort, please report it with the lines above.")
     return LastresortError.exit_code
+
+
+def show_document(
+    document: Document, draw: Callable[[Document], RenderableType], *, as_json: bool, last_line: str | None = None
+) -> None:
+    """Print what a command found on stdout. last_line: below what is drawn."""
+    from lastresort.app.console import SafeConsole
+
+    if as_json:
+        print_document(document.as_json())
+        return
+    SafeConsole(file=sys.stdout).print(draw(document))
+    if last_line is not None:
+        print_text(last_line)
+
+
+@contextmanager
+def stoppable() -> Iterator[tuple[Progress, Stop]]:
+    """The progress of a command that takes long, and the stop that a first SIGTERM asks for."""
+    from lastresort.app.console import progress
+
+    with progress() as shown, runtime.stop_on_sigterm() as stop:
+        yield shown, stop

@@ -81,7 +81,7 @@ def climb_command(
     """
     from lastresort.app.console import progress
     from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
-    from lastresort.cli.console import show_document, stoppable
+    from lastresort.cli.border import show_document, stoppable
     from lastresort.report.forecast import forecast_table
     from lastresort.report.terminal import ladder_table
 

@@ -42,7 +42,7 @@ def gate_command(
     Run the same command again to resume a gate that was interrupted. The base's answers are kept for later gates.
     """
     from lastresort.app.gate import GateRequest, run_gate
-    from lastresort.cli.console import show_document, stoppable
+    from lastresort.cli.border import show_document, stoppable
     from lastresort.report.gate import gate_text
 
     request = GateRequest(task, tuned, base, quick, seed, from_logs, tuple(margin), junit, markdown, out)
@@ -78,7 +78,7 @@ def recheck_command(
     Writes recheck-<n>.json into the folder of the run.
     """
     from lastresort.app.runs import RecheckRequest, recheck_run
-    from lastresort.cli.console import show_document, stoppable
+    from lastresort.cli.border import show_document, stoppable
     from lastresort.report.recheck import recheck_text
 
     request = RecheckRequest(run, model, prompt, knowledge, task, quick, prompt_price, output_price)

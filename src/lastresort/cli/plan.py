@@ -56,7 +56,7 @@ def plan_command(
     Also says which GPU to use. Nothing is loaded or downloaded.
     """
     from lastresort.app.plan import PlanRequest, known_names, make_plan, write_picture
-    from lastresort.cli.console import show_document
+    from lastresort.cli.border import show_document
     from lastresort.report.plan import names_text, plan_text
 
     if stray is not None:
@@ -90,7 +90,7 @@ def env_command(as_json: bool = Option(False, "--json", help="Print it as one JS
     Lists processor, memory, GPUs and packages.
     """
     from lastresort.app.plan import this_machine
-    from lastresort.cli.console import show_document
+    from lastresort.cli.border import show_document
     from lastresort.report.environment import environment_text
 
     show_document(this_machine(), environment_text, as_json=as_json)

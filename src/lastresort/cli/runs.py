@@ -32,7 +32,7 @@ def report_command(
 ) -> None:
     """Print a run's ladder and redraw its report."""
     from lastresort.app.runs import Run
-    from lastresort.cli.console import show_document
+    from lastresort.cli.border import show_document
     from lastresort.report.markdown import markdown
     from lastresort.report.terminal import ladder_table
 

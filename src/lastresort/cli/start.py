@@ -113,7 +113,7 @@ def advise_command(
     Says whether to prompt, retrieve or fine-tune, and why, with the source of each rule.
     """
     from lastresort.app.advise import AdviceRequest, ask_in_turn, give_advice
-    from lastresort.cli.console import show_document
+    from lastresort.cli.border import show_document
     from lastresort.report.advice import advice_text
 
     stated = [split_pair(fact, "--fact", "NAME=VALUE", "wrong=format") for fact in facts]

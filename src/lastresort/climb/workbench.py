@@ -17,8 +17,9 @@ from lastresort.climb.room import check_room, longer_answers, max_new_tokens, re
 from lastresort.climb.workspace import RESPONSES, shared_folder
 from lastresort.data.rendering import training_messages
 from lastresort.errors import TaskError
+from lastresort.hardware.threads import ThreadChoice
 from lastresort.models.open import absolute_name
-from lastresort.records.events import DataChecked, FilesRead, ModelOpened, RowsTooLong, Stage, TaskRead
+from lastresort.records.events import DataChecked, FilesRead, ModelOpened, RowsTooLong, Stage, TaskRead, ThreadsChosen
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.words.data import of_longer_answers
@@ -135,7 +136,14 @@ def open_workbench(
     )
 
 
-def open_models(task: Task, shared: Path) -> OpenModels:
+def open_models(task: Task, shared: Path, record: Record | None = None) -> OpenModels:
+    """record: where it is noted with how many threads they compute."""
+
+    def note(choice: ThreadChoice) -> None:
+        if record is not None:
+            seconds = {str(threads): round(taken, 6) for threads, taken in choice.seconds.items()}
+            record.append(ThreadsChosen(threads=choice.threads, seconds=seconds))
+
     return OpenModels(
         ResponseCache(shared / RESPONSES),
         base_folder=task.folder,
@@ -143,6 +151,7 @@ def open_models(task: Task, shared: Path) -> OpenModels:
         tuned_name=absolute_name(task.tuned_model, task.folder),
         prompt_price=task.use.prompt_price or 0.0,
         output_price=task.use.output_price or 0.0,
+        on_threads=note,
     )
 
 

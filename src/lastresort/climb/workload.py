@@ -24,6 +24,7 @@ from lastresort.hardware.model_files import computed_parameters_of, config_of_gg
 from lastresort.hardware.plan.memory import answers_at_once
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.hardware.shape import ModelShape, shape_of
+from lastresort.hardware.threads import pinned, quickest
 from lastresort.ladder import trains
 from lastresort.libraries import quiet_transformers, without_length_warning
 from lastresort.models.open import EMBEDDED, local_weights
@@ -196,11 +197,12 @@ def _timed(
             model, ids[:at_once], settings=Sampling(max_new_tokens=tokens, temperature=0.0, rows_at_once=at_once)
         )
 
-    tuned.train()
-    train_s = _least(learn, clock)
-    model = detach(tuned).eval()
-    read_s = _least(read, clock)
-    answer_s = (_least(answer(1 + NEW_TOKENS), clock) - _least(answer(1), clock)) / NEW_TOKENS
+    with pinned(quickest(model, ROW_TOKENS)):
+        tuned.train()
+        train_s = _least(learn, clock)
+        model = detach(tuned).eval()
+        read_s = _least(read, clock)
+        answer_s = (_least(answer(1 + NEW_TOKENS), clock) - _least(answer(1), clock)) / NEW_TOKENS
     return train_s, read_s, max(answer_s, 1e-6)
 
 

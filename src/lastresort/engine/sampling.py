@@ -103,14 +103,15 @@ def generate(
     stopped: Callable[[int, Sequence[int]], bool] | None = None,
     prefixes: PrefixCache | None = None,
     on_finished: Callable[[int, Generated], None] | None = None,
+    on_step: Callable[[], None] | None = None,
     plain: bool = False,
 ) -> list[Generated]:
     """Continue each prompt; results in the order of the prompts.
 
     seeds: one a row, in place of settings.seed and the row's place. allowed(row, tokens so far): a mask as `restrict` takes
     it, or None for no limit. stopped(row, tokens so far, the newest last): True ends the row, all its tokens kept. prefixes:
-    keeps the common prefix for later calls. on_finished(row, result) is called as soon as a row has ended. plain: use the
-    plain path. The model should be in eval mode; the context limit is the caller's matter.
+    keeps the common prefix for later calls. on_finished(row, result) is called as soon as a row has ended. on_step: called
+    after each step of the packed path. plain: use the plain path. The model should be in eval mode; the context limit is the caller's matter.
     Raises ContractError for an empty prompt, for seeds of another number, or where no token is allowed.
     """
     texts = _texts(prompts)
@@ -123,7 +124,8 @@ def generate(
         generate_plain(found, texts, settings, rows.advance, rows.ended)
     else:
         for _ in _packed_steps(found, texts, settings, rows, PrefixCache() if prefixes is None else prefixes):
-            pass
+            if on_step is not None:
+                on_step()
     results = [result for result in rows.results if result is not None]
     if len(results) < len(texts):
         raise ContractError(f"{len(texts) - len(results)} of {len(texts)} rows were never ended", where="generate")

@@ -22,6 +22,7 @@ from lastresort.engine.support import computed_by
 from lastresort.errors import CandidateError, ContractError
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.hardware.plan.memory import answers_at_once
+from lastresort.hardware.threads import Threads
 from lastresort.models.constrained import Constraint, StreamedText, TokenTable, cut_at_stop, holds_stop
 from lastresort.models.loading import Loaded, is_reduced, load_local
 from lastresort.models.protocol import OnAnswer, Prompt
@@ -35,7 +36,8 @@ ENGINE_PATH = "cache-6"  # how answers are computed; raised whenever the same we
 
 
 class LocalModel:
-    """Answers and scores with a loaded model. clock: seconds from any origin, an argument so that tests can set it.
+    """Answers and scores with a loaded model. clock: seconds from any origin, an argument so that tests can set it. threads: how many
+    compute, None for what is fastest here.
 
     batch_size: answers computed together, None for as many as a model of this shape has room for. A row's random draws depend
     on the prompt, the seed and how often the prompt came before in the call, not on its position.
@@ -49,6 +51,7 @@ class LocalModel:
         template_kwargs: JsonObject | None = None,
         batch_size: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        threads: Threads | None = None,
     ) -> None:
         self._loaded: Loaded | None = loaded
         self.name = name
@@ -61,6 +64,7 @@ class LocalModel:
         self._stop_ids = frozenset(stop_token_ids(loaded.tokenizer, template_kwargs=self._template_kwargs))
         self._table: TokenTable | None = None
         self._prefixes = PrefixCache()
+        self._threads = threads or Threads(loaded.model)
 
     @property
     def loaded(self) -> Loaded:
@@ -107,9 +111,10 @@ class LocalModel:
         self._check_room(prompts, rendered, decoding.max_new_tokens)
         seeds = row_seeds(rendered, decoding.seed)
         answers: list[Answer] = []
-        for start in range(0, len(rendered), self.batch_size):
-            end = start + self.batch_size
-            answers += self._batch(rendered[start:end], seeds[start:end], decoding, start, on_answer)
+        with self._threads.chosen(min(len(rendered), self.batch_size)):
+            for start in range(0, len(rendered), self.batch_size):
+                end = start + self.batch_size
+                answers += self._batch(rendered[start:end], seeds[start:end], decoding, start, on_answer)
         return answers
 
     def stream(
@@ -129,7 +134,7 @@ class LocalModel:
             stopped=self._stopped(decoding, constraint),
             prefixes=self._prefixes,
         )
-        with closing(steps):
+        with self._threads.chosen(1), closing(steps):
             generated = None
             while generated is None and (stop is None or stop.requested() is None):
                 try:
@@ -149,6 +154,7 @@ class LocalModel:
     def close(self) -> None:
         """Release the weights. Their memory is free once nobody else holds them."""
         self._loaded, self._table, self._prefixes = None, None, PrefixCache()
+        self._threads.release()
         give_back_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -161,9 +167,10 @@ class LocalModel:
         longest = max((len(piece) for texts in pieces for piece in texts), default=0)
         self._check_room(prompts, rendered, longest)
         scored: list[list[float]] = []
-        for start in range(0, len(rendered), self.batch_size):
-            end = start + self.batch_size
-            scored += score_continuations(self.loaded.model, rendered[start:end], pieces[start:end])
+        with self._threads.chosen(sum(map(len, rendered[: self.batch_size]))):
+            for start in range(0, len(rendered), self.batch_size):
+                end = start + self.batch_size
+                scored += score_continuations(self.loaded.model, rendered[start:end], pieces[start:end])
         return scored
 
     def _batch(
@@ -192,6 +199,7 @@ class LocalModel:
             stopped=self._stopped(decoding, constraint),
             prefixes=self._prefixes,
             on_finished=finished,
+            on_step=self._threads.step,
         )
         return [answers[row] for row in range(len(rendered))]
 

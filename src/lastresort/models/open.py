@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from lastresort.embedded import MODEL_FILE, embedded_folder
 from lastresort.errors import TaskError, UnknownModelError
 from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
+from lastresort.hardware.threads import ThreadChoice, Threads
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.types import JsonObject
 
@@ -27,8 +29,10 @@ def open_model(
     prompt_price: float = 0.0,
     output_price: float = 0.0,
     template_kwargs: JsonObject | None = None,
+    on_threads: Callable[[ThreadChoice], None] | None = None,
 ) -> Model:
-    """Open the model of this name. base_folder: what relative paths are relative to. Prices: USD per million tokens.
+    """Open the model of this name. base_folder: what relative paths are relative to. Prices: USD per million tokens. on_threads:
+    called when a local model computes with another number of threads.
 
     Raises TaskError if there is no such model, PrerequisiteError if a package or key is missing.
     """
@@ -58,7 +62,8 @@ def open_model(
     if adapter is not None:
         refuse_other_tokenizer(adapter, weights_folder(weights), template_kwargs or {})
     loaded = load_local(weights, precision=precision, adapter=adapter, template_kwargs=template_kwargs)
-    return LocalModel(loaded, name=name, template_kwargs=template_kwargs)
+    threads = Threads(loaded.model, on_choice=on_threads)
+    return LocalModel(loaded, name=name, template_kwargs=template_kwargs, threads=threads)
 
 
 def local_weights(name: str, base_folder: Path) -> Path | str:

@@ -5,10 +5,12 @@ Judges stay open next to the model whose answers they score; taking turns would 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from lastresort.hardware.memory import give_back_freed_memory
+from lastresort.hardware.threads import ThreadChoice
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import open_model
 from lastresort.models.protocol import Model
@@ -30,7 +32,9 @@ class OpenModels:
         tuned_name: str,
         prompt_price: float = 0.0,
         output_price: float = 0.0,
+        on_threads: Callable[[ThreadChoice], None] | None = None,
     ) -> None:
+        self._on_threads = on_threads
         self._cache, self._base_folder = cache, base_folder
         self.base_name, self.tuned_name = base_name, tuned_name
         self._prices = (prompt_price, output_price)
@@ -55,6 +59,7 @@ class OpenModels:
                 prompt_price=prices[0],
                 output_price=prices[1],
                 template_kwargs=system.template_kwargs,
+                on_threads=self._on_threads,
             )
             self._model, self._key, self._lent = self._cached(model), key, False
         return self._model

@@ -60,6 +60,7 @@ from lastresort.records.events.run import (
     Subject,
     TaskPlaced,
     TaskRead,
+    ThreadsChosen,
 )
 from lastresort.records.events.search import (
     CandidateMeasured,
@@ -175,6 +176,7 @@ __all__ = [
     "TaskPlaced",
     "TaskRead",
     "TextLearned",
+    "ThreadsChosen",
     "TrainingFacts",
     "TrainingReached",
     "TrainingSpent",

@@ -71,6 +71,14 @@ class ModelOpened(BaseEvent):
     price_known: bool
 
 
+class ThreadsChosen(BaseEvent):
+    """With how many threads the model answers from here on. seconds: that the same products of it took, by number of threads."""
+
+    kind: Literal["threads_chosen"] = "threads_chosen"
+    threads: int
+    seconds: dict[str, float]
+
+
 class RowsTooLong(BaseEvent):
     """train: ids of the rows that are left out of training, since they exceed the context."""
 
@@ -183,6 +191,7 @@ RunEvent = (
     | DocumentsRead
     | ErrorShared
     | ModelOpened
+    | ThreadsChosen
     | RowsTooLong
     | DataChecked
     | BudgetSpent

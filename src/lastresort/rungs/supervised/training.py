@@ -162,6 +162,7 @@ class SupervisedTraining:
 
     def _train(self, rate: float, until: int, folder: Path | None) -> float:
         """Train one learning rate up to a step; keep the model where asked; return the loss on dev."""
+        from lastresort.hardware.threads import pinned
         from lastresort.train.adapters.adapters import adapted
 
         loaded, rows = self._prepare()
@@ -174,7 +175,8 @@ class SupervisedTraining:
             if folder is not None and self._watched:
                 self._watch(loaded, model, name)
             trained = train_to(bench, run, model, self._items(model, rows), until)
-            loss = self._dev_loss(model, plain=trained.path == "plain")
+            with pinned(trained.threads):
+                loss = self._dev_loss(model, plain=trained.path == "plain")
             if folder is not None and self._watched:
                 self._early.add(name, trained.step, model)
             if folder is not None:

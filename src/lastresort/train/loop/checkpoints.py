@@ -30,7 +30,8 @@ NUMBER = "|number"
 @dataclass(frozen=True, slots=True)
 class CheckpointState:
     """How far a run is. step: optimizer steps done. run: fingerprint of settings and items, so that no other run continues
-    it. check: what the first batch showed, so that a run goes on by the path it began with."""
+    it. check: what the first batch showed, so that a run goes on by the path it began with. threads: that compute it, on a
+    processor, since their number changes sums by rounding."""
 
     step: int
     run: str
@@ -38,13 +39,14 @@ class CheckpointState:
     nominal_tokens: int
     seconds: float
     check: FirstBatchCheck | None = None
+    threads: int | None = None
 
     def after(
         self, computed_tokens: int, nominal_tokens: int, seconds: float, check: FirstBatchCheck | None
     ) -> CheckpointState:
         """One step later; the tokens are those of the step."""
         computed, nominal = self.computed_tokens + computed_tokens, self.nominal_tokens + nominal_tokens
-        return CheckpointState(self.step + 1, self.run, computed, nominal, seconds, check)
+        return CheckpointState(self.step + 1, self.run, computed, nominal, seconds, check, self.threads)
 
 
 class Checkpoints:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from lastresort.errors import DataError
+from lastresort.hardware.threads import MOST_ROWS, allowed, pinned, quickest
 from lastresort.records.training import FirstBatch, TrainedSteps
 from lastresort.stop import Stop
 from lastresort.train.adapters.adapters import inputs_in_base_precision, trainable
@@ -136,13 +137,13 @@ def train(
     """
     processes, progress = processes or join(), progress or SilentProgress()
     batches: Batches = DataSet(items, settings.batch_size, settings.seed) if isinstance(items, Sequence) else items
-    with processes.together(), inputs_in_base_precision(model):
+    with processes.together(), inputs_in_base_precision(model), pinned(None):
         run = _fingerprint(settings, base, batches, processes)
         if settings.checkpointing:
             _checkpoint_activations(model)
         optimizer = build_optimizer(trainable(model), settings)
         checkpoints = Checkpoints(folder, model, optimizer, run, processes, checkpoint_every_s, clock)
-        state = checkpoints.load(progress)
+        state = _with_threads(model, checkpoints.load(progress), processes, progress)
         began = clock() - state.seconds
         policy = Policy(model, settings.max_pass_tokens, processes, plain=plain, check=state.check)
         progress.stage("the first batch", None)
@@ -178,6 +179,24 @@ def train(
     return _trained(state, policy, count)
 
 
+def _with_threads(model: Any, state: CheckpointState, processes: Processes, progress: Progress) -> CheckpointState:
+    """Compute with as many threads as the training began with, or, where it begins, with what is fastest.
+
+    The user's own setting comes first. Several processes keep what they were launched with.
+    """
+    if model.device.type != "cpu" or processes.count > 1:
+        return state
+    if len(allowed(model)) > 1:
+        torch.set_num_threads(state.threads or quickest(model, MOST_ROWS) or torch.get_num_threads())
+    threads = torch.get_num_threads()
+    if state.threads not in (None, threads):
+        progress.say(
+            f"Training began with {state.threads} threads and goes on with {threads}, as OMP_NUM_THREADS says. Its result can differ "
+            "by rounding."
+        )
+    return replace(state, threads=threads)
+
+
 def _checkpoint_activations(model: Any) -> None:
     """By the name that transformers has for it: later versions warn of the older one."""
     name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
@@ -197,6 +216,7 @@ def _trained(state: CheckpointState, policy: Policy, steps: int) -> TrainedSteps
         check=None if policy.check is None else FirstBatch(**asdict(policy.check)),
         processes=policy.processes.count,
         sharded=policy.processes.sharded,
+        threads=state.threads,
     )
 
 
