@@ -24,7 +24,8 @@ class RungFacts:
     are trained on; "nothing" where it trains none. purpose: what it is for, a sentence. worth_it_if: when it is worth trying,
     as the end of a sentence. starts_from: the rung whose adapter it goes on training, where that rung left one. for_cost: with
     `goal: cost`, the climb goes on to it for its cheaper calls. compared: `--compare` trains its winner in other ways.
-    builds_store: it makes the store of documents. in_prose: its name in a sentence, where that is not the key.
+    builds_store: it makes the store of documents. shorten: how its settings make it take less time, as a request. in_prose: its
+    name in a sentence, where that is not the key.
     """
 
     path: str
@@ -32,6 +33,7 @@ class RungFacts:
     learns: Learns
     purpose: str
     worth_it_if: str
+    shorten: str
     starts_from: str | None = None
     for_cost: bool = False
     compared: bool = False
@@ -46,6 +48,7 @@ RUNGS: dict[str, RungFacts] = {
         learns="nothing",
         purpose="It is the cheapest rung, and the measure of all others.",
         worth_it_if="the model can do it given a good prompt",
+        shorten="lower decode.max_new_tokens or split.dev",
     ),
     "retrieval": RungFacts(
         "lastresort.rungs.retrieval.rung:RetrievalRung",
@@ -53,6 +56,7 @@ RUNGS: dict[str, RungFacts] = {
         learns="nothing",
         purpose="It supplies missing knowledge and fixes nothing else.",
         worth_it_if="answers fail because the model lacks knowledge",
+        shorten="name fewer values in retrieval.k or lower split.dev",
         builds_store=True,
     ),
     "sft": RungFacts(
@@ -61,6 +65,7 @@ RUNGS: dict[str, RungFacts] = {
         learns="examples",
         purpose="It teaches form, style and a narrow skill.",
         worth_it_if="the answers fail in form, style or skill rather than in knowledge",
+        shorten="name fewer sft.learning_rates or lower sft.epochs",
         for_cost=True,
         compared=True,
         in_prose="SFT",
@@ -71,6 +76,7 @@ RUNGS: dict[str, RungFacts] = {
         learns="preferences",
         purpose="It teaches which of two possible answers is better.",
         worth_it_if="better answers are easier to choose than to write",
+        shorten="name fewer preference.learning_rates or lower preference.samples",
         starts_from="sft",
         in_prose="preference tuning",
     ),
@@ -80,6 +86,7 @@ RUNGS: dict[str, RungFacts] = {
         learns="examples",
         purpose="It is the most expensive rung, and the likeliest to break other abilities.",
         worth_it_if="a capability is missing that an adapter did not learn",
+        shorten="name fewer full.learning_rates or lower full.epochs",
         in_prose="full fine-tuning",
     ),
 }

@@ -6,26 +6,32 @@ import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from gate_report_support import HELD, gated
 from lastresort.records.decision import RunView
+from lastresort.records.events import Stage
 from lastresort.records.ledger import ItemReuse
 from lastresort.records.measurement import BarTest
 from lastresort.report.charts.scale import Scale
 from lastresort.report.decision import read_decision
 from lastresort.report.markdown import markdown
-from lastresort.report.terminal import ladder_table, strip
+from lastresort.report.terminal import ladder_table, progress_bar, run_at_work, sparkline, strip
 from lastresort.report.words.data import of_reuse
+from lastresort.report.words.titles import forecast_line, long_rung_line, rate_line
 from report_support import HOSTILE, SAMPLES, make, remade, stated
 
 
 def printed(decision: RunView, width: int = 80, colour: bool = False) -> str:
+    return printed_of(ladder_table(decision), width, colour)
+
+
+def printed_of(shown: RenderableType, width: int = 80, colour: bool = False) -> str:
     out = io.StringIO()
     console = Console(
         file=out, width=width, no_color=not colour, force_terminal=colour, color_system="standard" if colour else None
     )
-    console.print(ladder_table(decision))
+    console.print(shown)
     return out.getvalue().replace("\u00a0", " ")
 
 
@@ -207,3 +213,94 @@ def test_a_gate_is_its_verdict_and_a_line_a_measure(tmp_path: Path) -> None:
     assert "gate **HOLD**" in told
     assert "(held)" in told
     assert "- ◇ general: 61.0% to 57.0% (−4.0 points), UNDERPOWERED" in told
+
+
+AT_WORK = """\
+Not decided yet: so far prompting was tested.
+
+rung       score                 bar 85%   items  verdict            cost
+─────────────────────────────────────────────────────────────────────────
+prompting  61.9%  ···━━━━━━━━×━━━━━━━·┃·      42  × NOT MET    2 min 39 s
+                  39.3–80.3%              of 300
+retrieval      –                                  skipped
+sft            –                                  in progress
+
+retrieval was skipped: the task names no knowledge to retrieve from.
+sft has not been tested.
+
+sft, learning rate 0.001: training
+━━━━━━━━──────────── 48 of 120 · 0.8 steps a second · about 1 min 26 s left
+loss ██▇▇▆▆▅▅▅▄▄▄▄▃▃▃▃▃▂▂▂▂▂▂▁▁▁▁▁▁ 0.412
+12 min 3 s so far · $0 spent · at most about 14 min left for the climb"""
+
+
+def at_work(folder: Path) -> RunView:
+    """The ladder while SFT is trained."""
+    decision = read_decision(make(folder / "run", "sft-met")).as_json()
+    decision["rungs"][-1]["test"] = None
+    return RunView.model_validate(
+        decision | dict.fromkeys(["verdict", "answer", "answer_code", "winner", "stopped_at"])
+    )
+
+
+TRAINING = Stage(
+    label="sft, learning rate 0.001: training",
+    rung="sft",
+    candidate="lr0.001",
+    split="train",
+    done=48,
+    total=120,
+    loss=0.412,
+    losses=tuple(2.4 * 0.96**step for step in range(48)),
+    eta_s=86.4,
+    spent_s=723.0,
+    spent_usd=0.0,
+    climb_left_s=840.0,
+)
+
+
+def test_a_run_at_work_at_80_columns(tmp_path: Path) -> None:
+    shown = run_at_work(at_work(tmp_path), TRAINING, note="loss 0.412")
+    assert lines_of(printed_of(shown)) == AT_WORK.splitlines()
+    assert max(map(len, printed_of(shown, width=60).splitlines())) <= 60
+
+
+def test_a_stage_shows_what_is_known_of_it() -> None:
+    assert printed_of(run_at_work(None, None)).strip() == ""
+    assert lines_of(printed_of(run_at_work(None, Stage(label="opening the model")))) == ["opening the model"]
+    measuring = Stage(label="testing", split="test", done=64, total=300, eta_s=2360.0)
+    assert lines_of(printed_of(run_at_work(None, measuring, "0.83"))) == [
+        "testing",
+        "━━━━──────────────── 64 of 300 · 10 s an item · about 39 min 20 s left · 0.83",
+    ]
+    assert rate_line(Stage(label="x", done=9, total=9, eta_s=0.0)) == "9 of 9"
+    assert rate_line(Stage(label="x", done=10, total=510, eta_s=10.0)).replace("\u00a0", " ") == (
+        "10 of 510 · 50 items a second · about 10 s left"
+    )
+
+
+def test_a_sparkline_goes_from_the_largest_to_the_smallest_value() -> None:
+    assert sparkline([4, 3, 2, 1]) == "█▆▃▁"
+    assert sparkline([1.0, float("nan"), 2.0]) == "▁█"
+    assert sparkline([1, 1]) == "▁▁"
+    assert sparkline([]) == ""
+    assert sparkline([*[0] * 50, *[1] * 50], width=10) == "▁▁▁▁▁█████"
+
+
+def test_a_bar_is_full_only_at_the_end() -> None:
+    assert progress_bar(0, 3, 6) == "──────"
+    assert progress_bar(299, 300, 6) == "━━━━━─"
+    assert progress_bar(300, 300, 6) == "━━━━━━"
+    assert progress_bar(5, None, 6) == ""
+
+
+def test_a_forecast_names_each_rung_and_a_long_one_says_how_to_shorten_it() -> None:
+    plain = forecast_line({"prompting": 150.0, "sft": 1500.0}).replace("\u00a0", " ")
+    assert plain == (
+        "Forecast from rates measured here: about 2 min 30 s for prompting and 25 min for SFT. "
+        "The climb stops at the first rung that meets the bar."
+    )
+    assert long_rung_line("sft", 1500.0).replace("\u00a0", " ") == (
+        "sft: this may take 25 min. To shorten it, name fewer sft.learning_rates or lower sft.epochs, or stop before it "
+        "with --until."
+    )

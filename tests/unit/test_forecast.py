@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ from rich.console import Console
 from climb_support import scripted_task
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
+from lastresort.climb.budget import forecast_rungs
 from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.report.forecast import DryRun, forecast_table
-from lastresort.rungs.forecast import Machine, Rates, Workload
+from lastresort.report.words.wording import NO_BREAK
+from lastresort.rungs.forecast import Forecast, Machine, Rates, Workload
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
 from lastresort.synthesis import REPLAY_TOKENS, replay_rows
+from lastresort.types import SilentProgress
 from retrieval_support import handbook_task
 
 LONG = "I am not at all sure which team this could be for, so let me think about it at length. " * 20
@@ -177,3 +181,41 @@ def test_the_terminal_shows_the_gate_by_suite(tmp_path: Path, capsys: pytest.Cap
     said = capsys.readouterr().out
     assert "gate (quick): general: up to about 1,104 items on the base model first, then " in said
     assert "gate (quick): sycophancy: up to about 48 items on the base model first, then " in said
+
+
+def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """prompting is tested already, retrieval does not apply, and nothing is known of full."""
+    seconds = {"prompting": 9.0, "retrieval": 9.0, "sft": 1500.0, "preference": 30.0, "full": None}
+
+    class Known(SilentProgress):
+        def __init__(self) -> None:
+            self.said: list[str] = []
+
+        def say(self, text: str) -> None:
+            self.said.append(text)
+
+    def rung(name: str) -> Any:
+        return SimpleNamespace(
+            skip_reason=lambda task, train: "no documents" if name == "retrieval" else None,
+            forecast=lambda task, work: Forecast(0, 0, 0, seconds[name], 0.0),
+        )
+
+    monkeypatch.setattr("lastresort.climb.budget.find_rung", rung)
+    monkeypatch.setattr("lastresort.climb.budget.workload", lambda prepared, name: None)
+    progress = Known()
+    tested = SimpleNamespace(last=lambda kind, name: name if name == "prompting" else None)
+    bench: Any = SimpleNamespace(
+        task=SimpleNamespace(ladder=tuple(seconds), model="embedded"), train=(), record=tested, progress=progress
+    )
+    prepared: Any = None
+    assert forecast_rungs(bench, prepared, None) == {"sft": 1500.0, "preference": 30.0}
+    assert [line.replace(NO_BREAK, " ").partition(".")[0] for line in progress.said] == [
+        "Forecast from rates measured here: about 25 min for SFT and 30 s for preference tuning",
+        "sft: this may take 25 min",
+    ]
+    assert forecast_rungs(bench, prepared, "retrieval") == {}
+    bench.task.model = "openai:some-model"
+    assert forecast_rungs(bench, prepared, None) == {}
+    assert len(progress.said) == 2

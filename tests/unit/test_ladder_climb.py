@@ -255,7 +255,8 @@ def test_a_climb_says_how_many_answers_are_cut_and_how_many_training_answers_wou
     assert sum("longer than the limit of 1 token" in line for line in heard.said) == 1
     with Record.open(found.run) as record:
         lines = [line_of(event) or "" for event in record.all(CandidateMeasured)]
-    assert lines and all(line.endswith("answers were cut at the token limit") for line in lines)
+    assert lines
+    assert all(line.endswith("answers were cut at the token limit") for line in lines)
 
 
 def test_training_answers_beyond_the_limit_are_counted() -> None:

@@ -52,6 +52,7 @@ ROW = RungFacts(
     learns="nothing",
     purpose="It rehearses the answer before it is given.",
     worth_it_if="a second look mends most answers",
+    shorten="rehearse less",
 )
 QUALITY = [{"right": 0.3}, {"right": 0.99, "contains": "rehearsal-way"}]
 

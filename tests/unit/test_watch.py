@@ -17,6 +17,7 @@ from rich.console import Console
 from climb_gate_support import script_rungs
 from climb_support import scripted_task, statement
 from lastresort.app.climb import climb
+from lastresort.app.console import LiveProgress
 from lastresort.app.runs import Run
 from lastresort.app.watch import follow
 from lastresort.cli.border import guarded
@@ -35,6 +36,7 @@ from lastresort.records.events import (
     TaskRead,
     WaysChosen,
 )
+from lastresort.records.events.base import LOSSES
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.view import Fold, view
 from lastresort.report.decision import read_decision, read_view
@@ -276,6 +278,7 @@ def test_a_stage_says_where_the_climb_is_and_how_long_it_takes(tmp_path: Path) -
             done=20,
             total=100,
             loss=0.412,
+            losses=(0.412,),
             eta_s=40.0,
             spent_s=112.0,
             spent_usd=0.5,
@@ -286,6 +289,95 @@ def test_a_stage_says_where_the_climb_is_and_how_long_it_takes(tmp_path: Path) -
         writer.advance()
         place = {"rung": "sft", "candidate": "lr0.001", "split": "train"}
         assert record.stage() == Stage(label="sft: measuring", **place, done=1, spent_s=113.0, spent_usd=0.5)
+
+
+class Showing(SilentProgress):
+    def __init__(self) -> None:
+        self.shown: list[tuple[RunView | None, Stage]] = []
+
+    def show(self, view: RunView | None, stage: Stage) -> None:
+        self.shown.append((view, stage))
+
+
+def test_progress_that_can_show_a_run_gets_its_view_with_every_stage(tmp_path: Path) -> None:
+    clock, shown = Clock(), Showing()
+    task = load_task(task_of(tmp_path))
+    item = ItemScore("a", 1.0, "x", "x", "i", "stop", None, 10, 2, 0.1, 0.0)
+    with Record.create(tmp_path / "run") as record:
+        writer = StageWriter(shown, record, lambda: (clock.now, 0.0), clock=clock)
+        writer.stage("reading")
+        record.append(TaskRead(task=task.resolved()))
+        record.add_measurement(Measurement("prompting", "zero-shot", "dev[0:1]", 1, (item,)))
+        writer.stage("testing", 9)
+        assert record.stage() == shown.shown[-1][1]
+    (before, first), (after, second) = shown.shown
+    assert (before, first.label, second.label) == (None, "reading", "testing")
+    assert after is not None
+    assert [rung.name for rung in after.rungs] == ["prompting"]
+
+
+def test_the_time_left_for_a_climb_is_what_the_forecast_leaves_of_its_rungs(tmp_path: Path) -> None:
+    clock, shown = Clock(), Showing()
+    with Record.create(tmp_path / "run") as record:
+        writer = StageWriter(shown, record, lambda: (clock.now, 0.0), clock=clock)
+
+        def left_s() -> float | None:
+            return shown.shown[-1][1].climb_left_s
+
+        writer.stage("reading")
+        assert left_s() is None
+        writer.expect({"prompting": 100.0, "sft": 300.0})
+        writer.at("prompting")
+        assert left_s() == 400.0
+        clock.now += 60
+        writer.stage("testing", 10)
+        assert left_s() == 340.0
+        clock.now += 50
+        writer.advance(1)
+        assert left_s() == 450.0 + 300.0  # the stage takes longer than was forecast
+        writer.at("sft")
+        clock.now += 400
+        writer.stage("saving")
+        assert left_s() == 0.0
+        writer.at("gate")
+        assert left_s() is None
+
+
+def test_losses_of_a_training_are_kept_for_its_stage(tmp_path: Path) -> None:
+    shown = Showing()
+    with Record.create(tmp_path / "run") as record:
+        writer = StageWriter(shown, record, lambda: (1.0, 0.0))
+        writer.stage("training", 200)
+        for step in range(100):
+            writer.at("sft", "lr0.001", "train", float(step))
+        assert shown.shown[-1][1].losses == tuple(map(float, range(100 - LOSSES, 100)))
+        writer.stage("training", 200)
+        assert shown.shown[-1][1].losses == ()
+
+
+def drawn(live: LiveProgress) -> str:
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(live.drawn())
+    return console.export_text().replace(NO_BREAK, " ")
+
+
+def test_a_live_display_shows_a_command_without_a_run_and_a_climb_as_watch_does(tmp_path: Path) -> None:
+    clock = Clock()
+    live = LiveProgress(Console(file=io.StringIO()), clock)
+    live.stage("training \x1b[2J", 10)
+    clock.now += 4
+    live.advance(2, note="loss 1.5")
+    assert "training \\x1b[2J\n━━━━──────────────── 2 of 10 · 0.5 items a second · about 16 s left · loss 1.5" in drawn(
+        live
+    )
+    view = read_view(climb(load_task(task_of(tmp_path)), tmp_path / "run").run)
+    live.show(view, Stage(label="testing", done=3, total=9, eta_s=12.0, spent_s=100.0))
+    clock.now += 20
+    text = drawn(live)
+    assert view.answer is not None
+    assert view.answer in text
+    assert "3 of 9 · 0.5 items a second · about 12 s left" in text
+    assert "2 min so far · $0 spent" in text
 
 
 def test_a_race_and_a_test_say_which_candidate_is_measured(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from lastresort.after.compare.compare import compare_ways
 from lastresort.after.compare.results import comparison_of, why_not_compared
 from lastresort.after.compare.ways import ComparisonRequest, settle_request
 from lastresort.after.repair.phase import after_repairs
-from lastresort.climb.budget import Budget
+from lastresort.climb.budget import Budget, forecast_rungs
 from lastresort.climb.costs import break_even_entry
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
 from lastresort.climb.decision import WinnerFolder, decision_of, write_winner
@@ -94,6 +94,8 @@ def climb(
             bench = open_workbench(prepared, record, run, models, writer, budget, FirstOf((stop, file, budget)))
             bench = replace(bench, executor=executor)
             try:
+                writer.stage("timing this machine")
+                writer.expect(forecast_rungs(bench, prepared, until))
                 review = partial(_gate_and_repair, bench, prepared, mode)
                 outcomes, why, saving = climb_rungs(bench, prepared, rules, ledger, review)
                 costs = break_even_entry(bench.task, eligible(bench, outcomes), saving)

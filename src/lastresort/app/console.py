@@ -1,20 +1,24 @@
-"""Rich's console, and progress on stderr: a bar with the time left on a terminal, plain lines elsewhere."""
+"""Rich's console, and progress on stderr: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from rich import progress as rich_progress
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.live import Live
 from rich.segment import Segment
 
 from lastresort.app.terminal import escaped, print_note, safe_text
+from lastresort.records.decision import RunView
+from lastresort.records.events import Stage
+from lastresort.report.terminal import run_at_work
 from lastresort.types import Progress
 
 LINE_EVERY_S = 15.0
+REFRESHED = 2  # a second
 
 
 class SafeConsole(Console):
@@ -30,44 +34,56 @@ class SafeConsole(Console):
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A live bar on a terminal, lines in logs and pipes."""
+    """A live display on a terminal, lines in logs and pipes."""
     if not sys.stderr.isatty():
         yield LineProgress()
         return
-    with rich_progress.Progress(
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(bar_width=20),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TimeElapsedColumn(),
-        rich_progress.TimeRemainingColumn(),
-        rich_progress.TextColumn("{task.fields[note]}"),
-        console=SafeConsole(stderr=True),
-        transient=True,
-    ) as bar:
-        yield BarProgress(bar)
+    shown = LiveProgress(SafeConsole(stderr=True))
+    with shown.live:
+        yield shown
 
 
-class BarProgress:
-    """One bar for the present stage; findings are printed above it."""
+class LiveProgress:
+    """One picture that is redrawn in place; findings are printed above it. Of a climb it shows the whole run, as `watch` does."""
 
-    def __init__(self, bar: rich_progress.Progress) -> None:
-        self._bar = bar
-        self._task: rich_progress.TaskID | None = None
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._began, self._shown_at = clock, clock(), clock()
+        self._view: RunView | None = None
+        self._stage = Stage(label="")
         self._note = ""
+        self.live = Live(
+            console=console,
+            get_renderable=self.drawn,
+            refresh_per_second=REFRESHED,
+            transient=True,
+            redirect_stdout=False,
+        )
 
     def stage(self, label: str, total: int | None = None) -> None:
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-        self._note = ""
-        self._task = self._bar.add_task(safe_text(label), total=total, note="")
+        self._began, self._note = self._clock(), ""
+        self._stage = Stage(label=label, total=total)
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        if self._task is not None:
-            self._note = safe_text(note) or self._note
-            self._bar.update(self._task, advance=amount, note=self._note)
+        self._note = safe_text(note) or self._note
+        done, total = self._stage.done + amount, self._stage.total
+        eta_s = None
+        if total and 0 < done <= total:
+            eta_s = (self._clock() - self._began) / done * (total - done)
+        self._stage = self._stage.model_copy(update={"done": done, "eta_s": eta_s})
+
+    def show(self, view: RunView | None, stage: Stage) -> None:
+        """How a run stands, in place of what `stage` and `advance` said alone."""
+        self._view, self._stage, self._shown_at = view, stage, self._clock()
 
     def say(self, text: str) -> None:
-        self._bar.console.print(safe_text(text), markup=False, highlight=False)
+        self.live.console.print(safe_text(text), markup=False, highlight=False)
+
+    def drawn(self) -> RenderableType:
+        """As it is now: time goes on between two reports."""
+        stage, since = self._stage, self._clock() - self._shown_at
+        spent_s = stage.spent_s + since if stage.spent_s else 0.0
+        now = stage.model_copy(update={"label": safe_text(stage.label), "spent_s": spent_s})
+        return run_at_work(self._view, now, self._note)
 
 
 class LineProgress:

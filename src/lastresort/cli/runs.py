@@ -19,8 +19,6 @@ from lastresort.interop.exporting import TARGETS
 from lastresort.ladder import trained_rungs
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from lastresort.app.watch import Snapshot
     from lastresort.systems.running import Running
 
@@ -112,27 +110,14 @@ def _live(snapshots: Iterable[Snapshot]) -> Snapshot | None:
     from rich.live import Live
 
     from lastresort.app.console import SafeConsole
+    from lastresort.report.terminal import run_at_work
 
     last = None
     with Live(console=SafeConsole(file=sys.stdout), auto_refresh=False) as live:
         for last in snapshots:
-            live.update(_drawn(last), refresh=True)
+            stage = last.stage if last.state == "running" else None
+            live.update(run_at_work(last.view, stage), refresh=True)
     return last
-
-
-def _drawn(sight: Snapshot) -> RenderableType:
-    from rich.console import Group
-    from rich.text import Text
-
-    from lastresort.report.terminal import ladder_table
-    from lastresort.report.words.titles import stage_line
-
-    parts: list[RenderableType] = []
-    if sight.view is not None:
-        parts.append(ladder_table(sight.view))
-    if sight.state == "running" and sight.stage is not None:
-        parts.append(Text(stage_line(sight.stage), style="cyan"))
-    return Group(*parts)
 
 
 def chat_command(

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.workload import workload
 from lastresort.ladder import trains
+from lastresort.models.protocol import is_endpoint
 from lastresort.records.document import Statement
-from lastresort.records.events import BudgetSpent, RungPlanned, SystemFrozen
+from lastresort.records.events import BudgetSpent, RungPlanned, RungTested, SystemFrozen
 from lastresort.records.record import Record
 from lastresort.records.rungs import OverTime
 from lastresort.report.words.rungs import of_skip
-from lastresort.rungs.rung import Rung, Workbench
+from lastresort.report.words.titles import forecast_line, long_rung_line
+from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.spec.task import Task
 from lastresort.stop import StopRequest
 
@@ -118,3 +120,32 @@ def over_time(seconds: float | None, hours_left: float | None) -> OverTime | Non
     if seconds is None or hours_left is None or seconds <= 3600 * hours_left:
         return None
     return OverTime(seconds, hours_left)
+
+
+LONG_S = 1200.0
+
+
+def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None) -> dict[str, float]:
+    """Say what each rung that is still to be climbed would take here. Returns their seconds, in the order of the ladder.
+
+    Rungs that do not apply are left out; so are those whose seconds are not known. Nothing is known of a climb that starts with an
+    endpoint, and its speed says nothing of the rungs above.
+    """
+    task = bench.task
+    if is_endpoint(task.model):
+        return {}
+    last = len(task.ladder) if until is None else task.ladder.index(until) + 1
+    seconds: dict[str, float] = {}
+    for name in task.ladder[:last]:
+        rung = find_rung(name)
+        if bench.record.last(RungTested, name) is not None or rung.skip_reason(task, bench.train) is not None:
+            continue
+        taken = rung.forecast(task, workload(prepared, name)).seconds
+        if taken is not None:
+            seconds[name] = taken
+    if seconds:
+        bench.progress.say(forecast_line(seconds))
+    for name, taken in seconds.items():
+        if taken > LONG_S:
+            bench.progress.say(long_rung_line(name, taken))
+    return seconds

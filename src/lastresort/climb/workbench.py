@@ -6,8 +6,9 @@ Also what the climb is at, written into its record as it goes, so that any other
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from lastresort.climb.budget import Budget
 from lastresort.climb.identity import changed_keys
@@ -19,9 +20,13 @@ from lastresort.data.rendering import training_messages
 from lastresort.errors import TaskError
 from lastresort.hardware.threads import ThreadChoice
 from lastresort.models.open import absolute_name
+from lastresort.records.decision import RunView
 from lastresort.records.events import DataChecked, FilesRead, ModelOpened, RowsTooLong, Stage, TaskRead, ThreadsChosen
+from lastresort.records.events.base import LOSSES
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
+from lastresort.records.view import Fold
+from lastresort.report.decision import view_of
 from lastresort.report.words.data import of_longer_answers
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting import instruction
@@ -30,6 +35,13 @@ from lastresort.spec.task import Task
 from lastresort.stop import Stop
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Progress
+
+
+@runtime_checkable
+class ShowsRun(Progress, Protocol):
+    """Progress that can show the whole run: how it stands, and what it is at."""
+
+    def show(self, view: RunView | None, stage: Stage) -> None: ...
 
 
 class StageWriter:
@@ -45,6 +57,14 @@ class StageWriter:
     ) -> None:
         self._shown, self._record, self._spent, self._clock = shown, record, spent, clock
         self._now, self._began = Stage(label=""), clock()
+        self._forecast: dict[str, float] = {}
+        self._rung, self._rung_began = "", clock()
+        self._fold, self._seen = Fold(), 0
+        self._view: RunView | None = None
+
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """seconds: that each rung of the ladder would take, in their order."""
+        self._forecast = dict(seconds)
 
     def stage(self, label: str, total: int | None = None) -> None:
         self._shown.stage(label, total)
@@ -62,8 +82,13 @@ class StageWriter:
 
     def at(self, rung: str, candidate: str = "", split: str = "", loss: float | None = None) -> None:
         """Which candidate the present stage is about."""
-        place = {"rung": rung, "candidate": candidate, "split": split}
-        self._write(self._now.model_copy(update={**place, "loss": self._now.loss if loss is None else loss}))
+        if rung != self._rung:
+            self._rung, self._rung_began = rung, self._clock()
+        now = self._now
+        update: dict[str, object] = {"rung": rung, "candidate": candidate, "split": split}
+        if loss is not None:
+            update |= {"loss": loss, "losses": (*now.losses, loss)[-LOSSES:]}
+        self._write(now.model_copy(update=update))
 
     def _eta_s(self, done: int) -> float | None:
         total = self._now.total
@@ -71,10 +96,31 @@ class StageWriter:
             return None
         return (self._clock() - self._began) / done * (total - done)
 
+    def _climb_left_s(self, eta_s: float | None) -> float | None:
+        """What the forecast leaves of the present rung, at least the time left for its stage, and the rungs after it."""
+        rungs = list(self._forecast)
+        if self._rung not in rungs:
+            return None
+        later = sum(self._forecast[rung] for rung in rungs[rungs.index(self._rung) + 1 :])
+        here = self._forecast[self._rung] - (self._clock() - self._rung_began)
+        return max(here, eta_s or 0.0, 0.0) + later
+
     def _write(self, stage: Stage) -> None:
         seconds, usd = self._spent()
-        self._now = stage.model_copy(update={"spent_s": seconds, "spent_usd": usd})
+        left_s = self._climb_left_s(stage.eta_s)
+        self._now = stage.model_copy(update={"spent_s": seconds, "spent_usd": usd, "climb_left_s": left_s})
         self._record.now(self._now)
+        if isinstance(self._shown, ShowsRun):
+            self._take_new_events()
+            self._shown.show(self._view, self._now)
+
+    def _take_new_events(self) -> None:
+        before = self._seen
+        for number, event in self._record.since(before):
+            self._fold.take(event)
+            self._seen = number
+        if self._seen > before:
+            self._view = view_of(self._fold)
 
 
 def open_workbench(

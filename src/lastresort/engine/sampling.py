@@ -110,8 +110,8 @@ def generate(
 
     seeds: one a row, in place of settings.seed and the row's place. allowed(row, tokens so far): a mask as `restrict` takes
     it, or None for no limit. stopped(row, tokens so far, the newest last): True ends the row, all its tokens kept. prefixes:
-    keeps the common prefix for later calls. on_finished(row, result) is called as soon as a row has ended. on_step: called
-    after each step of the packed path. plain: use the plain path. The model should be in eval mode; the context limit is the caller's matter.
+    keeps the common prefix for later calls. on_finished(row, result) is called as soon as a row has ended, on_step() after each
+    step of the packed path. plain: use the plain path. The model should be in eval mode; the context limit is the caller's matter.
     Raises ContractError for an empty prompt, for seeds of another number, or where no token is allowed.
     """
     texts = _texts(prompts)

@@ -1,8 +1,9 @@
 """How many threads compute, chosen by measurement: all of them, or one if others use this machine.
 
-Threads that work together wait for each other after every product. If another process takes one of the cores, even at the lowest
-priority, all wait for the thread that lost it, and one thread alone is several times faster. A probe of about a tenth of a second, with
-the model's own weights, shows which is the case. `OMP_NUM_THREADS` or `MKL_NUM_THREADS`, if set, is respected, and nothing is probed.
+Threads that work together wait for each other after every product. If another process takes one of the cores, even at the
+lowest priority, all wait for the thread that lost it, and one thread alone is several times faster. A probe of about a tenth of
+a second, with the model's own weights, shows which is the case. `OMP_NUM_THREADS` or `MKL_NUM_THREADS`, if set, is respected,
+and nothing is probed.
 
 The number of threads changes a result by rounding at most. A training therefore keeps the number it began with.
 """
@@ -70,8 +71,8 @@ class Pace:
 class Threads:
     """The number of threads that a model computes with. model: on a processor.
 
-    counts: to choose from, None for what this machine and its user allow. on_choice: called with each choice that changes the number,
-    and with the first.
+    counts: to choose from, None for what this machine and its user allow. on_choice: called with the first choice, and with each
+    that changes the number.
     """
 
     def __init__(

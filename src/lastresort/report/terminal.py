@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lastresort.records.decision import JudgeView, RunView
 from lastresort.records.decision_parts import ComparedWay, RepairView
+from lastresort.records.events import Stage
 from lastresort.records.gate import ClimbGate
 from lastresort.records.measurement import BarTest
 from lastresort.report import comparison, repairs
 from lastresort.report import gate as gate_summary
 from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.charts.scale import Scale
-from lastresort.report.words import break_even, judge
+from lastresort.report.words import break_even, judge, titles
 from lastresort.report.words.answer import next_step
 from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import (
@@ -42,6 +44,51 @@ if TYPE_CHECKING:
 
 
 STRIP = 22
+BLOCKS, SPARKS = "▁▂▃▄▅▆▇█", 30
+BAR = 20
+
+
+def run_at_work(view: RunView | None, stage: Stage | None, note: str = "") -> RenderableType:
+    """The ladder so far, what the run is at, how fast and for how long, and what it has spent. note: behind how far it is."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [] if view is None else [ladder_table(view), Text("")]
+    if stage is not None and stage.label:
+        parts.append(Text(printable(stage.label), style="bold cyan", no_wrap=True, overflow="ellipsis"))
+        noted = printable(note) if stage.loss is None else ""  # the loss has a line of its own
+        told = " · ".join(part for part in (titles.rate_line(stage), noted) if part)
+        if stage.total or told:
+            parts.append(
+                Text(f"{progress_bar(stage.done, stage.total)} {told}".strip(), no_wrap=True, overflow="ellipsis")
+            )
+        if stage.loss is not None:
+            parts.append(Text(f"loss {sparkline(stage.losses)} {stage.loss:.3f}"))
+        if stage.spent_s:
+            spent = titles.spent_line(stage.spent_s, stage.spent_usd, stage.climb_left_s)
+            parts.append(Text(spent, style="dim", no_wrap=True, overflow="ellipsis"))
+    return Group(*parts)
+
+
+def progress_bar(done: int, total: int | None, width: int = BAR) -> str:
+    """Nothing where the total is unknown."""
+    if not total:
+        return ""
+    full = min(width, width * done // total)
+    return "━" * full + "─" * (width - full)
+
+
+def sparkline(values: Sequence[float], width: int = SPARKS) -> str:
+    """The values as a line of blocks, the mean of neighbours where there are more than fit. What is not finite is left out."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return ""
+    n = min(width, len(finite))
+    pieces = [finite[len(finite) * i // n : len(finite) * (i + 1) // n] for i in range(n)]
+    means = [sum(piece) / len(piece) for piece in pieces]
+    low, span = min(means), max(means) - min(means)
+    last = len(BLOCKS) - 1
+    return "".join(BLOCKS[round(last * (mean - low) / span)] if span else BLOCKS[0] for mean in means)
 
 
 def ladder_table(decision: RunView) -> RenderableType:

@@ -49,9 +49,13 @@ class OfCandidate(OfRung):
 E = TypeVar("E", bound=BaseEvent)
 
 
+LOSSES = 60
+
+
 class Stage(EventValue):
     """What a run is at. label: in words. rung, candidate, split: "" where it is none. total: None where it is unknown. loss: of the
-    last step of a training. eta_s: None before the first unit is done. spent_s, spent_usd: of the whole run so far."""
+    last step of a training. losses: of its last steps, up to LOSSES. eta_s: None before the first unit is done. spent_s, spent_usd:
+    of the whole run so far. climb_left_s: if the climb tries all rungs of its ladder, by its forecast; None without one."""
 
     label: str
     rung: str = ""
@@ -60,9 +64,11 @@ class Stage(EventValue):
     done: int = 0
     total: int | None = None
     loss: float | None = None
+    losses: tuple[float, ...] = ()
     eta_s: float | None = None
     spent_s: float = 0.0
     spent_usd: float = 0.0
+    climb_left_s: float | None = None
 
     @property
     def place(self) -> tuple[str, str, str]:

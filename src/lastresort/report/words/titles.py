@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from lastresort.ladder import RUNGS
 from lastresort.records.decision import Failures, RungView, RunView
 from lastresort.records.events import (
     CandidateMeasured,
@@ -221,6 +222,39 @@ def stage_line(stage: Stage) -> str:
     if stage.eta_s is not None and stage.total and stage.done < stage.total:
         told += f", about {duration(stage.eta_s)} left"
     return told if stage.loss is None else f"{told}, loss {stage.loss:.3f}"
+
+
+def rate_line(stage: Stage) -> str:
+    """`48 of 300 · 3.4 items a second · about 1 min 14 s left`, as far as it is known."""
+    parts = [f"{count(min(stage.done, stage.total))} of {count(stage.total)}"] if stage.total else []
+    if stage.eta_s and stage.total and stage.done < stage.total:
+        parts.append(_rate((stage.total - stage.done) / stage.eta_s, "step" if stage.split == "train" else "item"))
+        parts.append(f"about {duration(stage.eta_s)} left")
+    return " · ".join(parts)
+
+
+def _rate(per_s: float, unit: str) -> str:
+    if per_s < 0.2:
+        return f"{duration(1 / per_s)} {'an' if unit[0] in 'aeiou' else 'a'} {unit}"
+    return f"{count(per_s) if per_s >= 10 else f'{per_s:.1f}'} {unit}s a second"
+
+
+def spent_line(spent_s: float, spent_usd: float, climb_left_s: float | None) -> str:
+    """Of a whole run."""
+    parts = [f"{duration(spent_s)} so far", f"{money(spent_usd)} spent"]
+    if climb_left_s is not None:
+        parts.append(f"at most about {duration(climb_left_s)} left for the climb")
+    return " · ".join(parts)
+
+
+def forecast_line(seconds: Mapping[str, float]) -> str:
+    """seconds: that each rung would take."""
+    rungs = listed(f"{duration(taken)} for {rung_in_prose(name)}" for name, taken in seconds.items())
+    return f"Forecast from rates measured here: about {rungs}. The climb stops at the first rung that meets the bar."
+
+
+def long_rung_line(rung: str, seconds: float) -> str:
+    return f"{rung}: this may take {duration(seconds)}. To shorten it, {RUNGS[rung].shorten}, or stop before it with --until."
 
 
 def _split(event: CandidateMeasured) -> str:

@@ -191,8 +191,8 @@ def _with_threads(model: Any, state: CheckpointState, processes: Processes, prog
     threads = torch.get_num_threads()
     if state.threads not in (None, threads):
         progress.say(
-            f"Training began with {state.threads} threads and goes on with {threads}, as OMP_NUM_THREADS says. Its result can differ "
-            "by rounding."
+            f"Training began with {state.threads} threads and goes on with {threads}, as OMP_NUM_THREADS says. Its result can "
+            "differ by rounding."
         )
     return replace(state, threads=threads)
 
