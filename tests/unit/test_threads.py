@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,21 +78,26 @@ def test_what_the_user_has_set_is_not_chosen_again(name: str) -> None:
     assert choices({}, 1) == (1,)
 
 
-def test_the_same_products_are_timed_with_each_number_in_turns() -> None:
-    clock, used = Clock(), [0]
-    order: list[int] = []
-
-    def use(threads: int) -> None:
-        used[0] = threads
-        order.append(threads)
+@pytest.mark.parametrize(
+    ("two_s", "order", "expected"),
+    [
+        (0.004, [1, 1, 2, 1, 2], {2: 2 * 4 * 0.004, 1: 2 * 4 * 0.006}),
+        (0.03, [1, 1, 2], {2: 4 * 0.03, 1: 4 * 0.006}),  # cut short after three of four, and clear after one round
+    ],
+)
+def test_the_same_products_are_timed_with_each_number_in_turns(
+    two_s: float, order: list[int], expected: dict[int, float]
+) -> None:
+    clock, used, done = Clock(), list[int](), Counter[int]()
 
     def product() -> None:
-        clock.now += {1: 0.006, 2: 0.03}[used[0]]
+        clock.now += {1: 0.006, 2: two_s}[used[-1]]
+        done[used[-1]] += 1
 
-    seconds = timed_in_turns([product] * 50, (2, 1), use, clock)
-    assert order == [1, 2, 1, 2, 1]
-    assert seconds == pytest.approx({2: 2 * 4 * 0.03, 1: 2 * 4 * 0.006})
-    assert timed_in_turns([], (2, 1), use, clock) == {}
+    assert timed_in_turns([product] * 50, (2, 1), used.append, clock) == pytest.approx(expected)
+    assert used == order
+    assert done[2] == (8 if two_s < 0.01 else 3)
+    assert timed_in_turns([], (2, 1), used.append, clock) == {}
 
 
 def test_products_are_those_of_the_model_and_the_number_of_threads_stays(tmp_path: Path) -> None:
@@ -119,7 +125,13 @@ def test_a_choice_holds_for_a_while_and_only_a_change_is_told() -> None:
     clock, probe, told = Clock(), Probe(BUSY, BUSY, QUIET), list[ThreadChoice]()
     torch.set_num_threads(2)
     threads = chosen_by(probe, clock, told)
-    for later, calls, expected in ((0, 1, 1), (FRESH_S / 2, 1, 1), (FRESH_S, 2, 1), (2 * FRESH_S, 3, 2)):
+    for later, calls, expected in (
+        (0, 1, 1),
+        (FRESH_S / 2, 1, 1),
+        (FRESH_S, 2, 1),
+        (1.5 * FRESH_S, 2, 1),
+        (FRESH_S, 3, 2),
+    ):
         clock.now += later
         with threads.chosen(8):
             assert (probe.calls, torch.get_num_threads()) == (calls, expected)

@@ -10,6 +10,7 @@ The number of threads changes a result by rounding at most. A training therefore
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import time
@@ -22,7 +23,11 @@ from typing import Any
 
 SET_BY_USER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 PROBE_S, ROUNDS = 0.02, 2  # of the products that are timed with one thread; how often each number of threads does them
-FRESH_S = 20.0  # how long a choice holds without another look
+LOST, CLEAR = 3.0, 2.0  # so many times slower ends a turn; so many times faster needs no second round
+FRESH_S, STALE_S = (
+    20.0,
+    320.0,
+)  # how long a choice holds without another look: twice as long each time that it was confirmed
 STEPS, SLOWED = 8, 2.0
 MOST_ROWS = 256
 
@@ -89,6 +94,7 @@ class Threads:
         self._timed = timed or time_products
         self._chosen: int | None = None
         self._chosen_at = self._step_at = 0.0
+        self._holds_s = FRESH_S
         self._rows = 1
         self._pace = Pace()
 
@@ -102,7 +108,7 @@ class Threads:
 
         before = torch.get_num_threads()
         self._rows, self._pace, self._step_at = min(rows, MOST_ROWS), Pace(), self._clock()
-        if self._chosen is None or self._step_at - self._chosen_at > FRESH_S:
+        if self._chosen is None or self._step_at - self._chosen_at > self._holds_s:
             self._choose()
         try:
             torch.set_num_threads(self._chosen or before)
@@ -131,6 +137,7 @@ class Threads:
         found = choice_of(self._model, self._rows, self._counts, self._timed)
         before, self._chosen, self._pace = self._chosen, found.threads, Pace()
         self._chosen_at = self._step_at = self._clock()
+        self._holds_s = min(STALE_S, 2 * self._holds_s) if found.threads == before else FRESH_S
         if self._on_choice is not None and found.threads != before:
             self._on_choice(found)
 
@@ -156,10 +163,14 @@ def time_products(model: Any, rows: int, counts: Sequence[int]) -> dict[int, flo
 def timed_in_turns(
     products: Products, counts: Sequence[int], use: Callable[[int], None], clock: Clock
 ) -> dict[int, float]:
-    """The products that the last of the counts does in PROBE_S, by all counts in turns, so that all meet the same load."""
+    """The products that the last of the counts does in PROBE_S, by all counts in turns, so that all meet the same load.
+
+    A turn that is clearly lost is cut short, and its time extrapolated: on a busy machine it could take seconds.
+    """
     if not products:
         return {}
-    use(counts[-1])
+    *others, least = counts
+    use(least)
     products[0]()
     began, fit = clock(), 0
     while fit < len(products) and (fit == 0 or clock() - began < PROBE_S):
@@ -167,14 +178,26 @@ def timed_in_turns(
         fit += 1
     seconds = dict.fromkeys(counts, 0.0)
     for _ in range(ROUNDS):
-        for threads in counts:
+        use(least)
+        taken = _turn(products[:fit], math.inf, clock)
+        seconds[least] += taken
+        for threads in others:
             use(threads)
-            products[0]()  # starts the threads
-            began = clock()
-            for product in products[:fit]:
-                product()
-            seconds[threads] += clock() - began
+            seconds[threads] += _turn(products[:fit], LOST * taken, clock)
+        if max(seconds.values()) > CLEAR * min(seconds.values()):
+            break
     return seconds
+
+
+def _turn(products: Products, limit_s: float, clock: Clock) -> float:
+    """Seconds of all the products, extrapolated from those within the limit."""
+    began, taken = clock(), 0.0
+    for done, product in enumerate(products, 1):
+        product()
+        taken = clock() - began
+        if taken > limit_s:
+            return taken * len(products) / done
+    return taken
 
 
 def _products(model: Any, rows: int) -> Products:
