@@ -64,6 +64,19 @@ class Clock:
         return self.now
 
 
+@pytest.mark.parametrize(("dtype", "probes"), [(torch.bfloat16, 1), (torch.float32, 0)])
+def test_only_a_model_in_16_bits_chooses_while_it_answers(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, probes: int
+) -> None:
+    monkeypatch.setattr("lastresort.hardware.threads._available", lambda: 2)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    probe = Probe(BUSY)
+    with Threads(SimpleNamespace(device=torch.device("cpu"), dtype=dtype), timed=probe).chosen(4):
+        pass
+    assert probe.calls == probes
+
+
 def test_the_faster_number_wins_and_more_threads_in_a_tie() -> None:
     assert fastest(BUSY).threads == 1
     assert fastest(QUIET).threads == 2

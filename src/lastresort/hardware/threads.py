@@ -5,7 +5,8 @@ lowest priority, all wait for the thread that lost it, and one thread alone is s
 a second, with the model's own weights, shows which is the case. `OMP_NUM_THREADS` or `MKL_NUM_THREADS`, if set, is respected,
 and nothing is probed.
 
-The number of threads changes a result by rounding at most. A training therefore keeps the number it began with.
+Answers do not depend on it: products of 16-bit weights are the same bit for bit, so only such models choose again and again while
+they answer. Sums in float32 may be rounded otherwise. A training keeps the number that it began with.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ class Pace:
 class Threads:
     """The number of threads that a model computes with. model: on a processor.
 
-    counts: to choose from, None for what this machine and its user allow. on_choice: called with the first choice, and with each
-    that changes the number.
+    counts: to choose from, None for what this machine, its user and the model's precision allow. on_choice: called with the
+    first choice, and with each that changes the number.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Threads:
         timed: Timed | None = None,
     ) -> None:
         self._model, self._on_choice, self._clock = model, on_choice, clock
-        self._counts = allowed(model) if counts is None else tuple(counts)
+        self._counts = _for_answers(model) if counts is None else tuple(counts)
         self._timed = timed or time_products
         self._chosen: int | None = None
         self._chosen_at = self._step_at = 0.0
@@ -214,6 +215,12 @@ def _products(model: Any, rows: int) -> Products:
 def allowed(model: Any) -> tuple[int, ...]:
     """The numbers of threads to choose from here. None for a model on a GPU."""
     return choices(os.environ, _available()) if model.device.type == "cpu" else ()
+
+
+def _for_answers(model: Any) -> tuple[int, ...]:
+    """Those that give the same answers, of the numbers allowed: one alone in float32, whose sums depend on it."""
+    counts = allowed(model)
+    return counts if model.dtype.itemsize == 2 else counts[:1]
 
 
 @cache
