@@ -138,13 +138,14 @@ class Judgement:
     decided: VerdictBasis | None = None
 
 
-SelectionRule = Literal["HIGHEST", "ONLY", "WITHIN_ONE_ITEM", "NON_INFERIOR"]
+SelectionRule = Literal["HIGHEST", "ONLY", "WITHIN_ONE_ITEM", "NON_INFERIOR", "MILDEST"]
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """The variant that goes to the test, and why. score: its own on n dev items. best: the variant with the highest score, which
     this one replaces because it is cheaper; None where it is the best itself. p: of "it loses less than `margin` against the best".
+    distance: from the base, in nats a token, where it moved least of the `likely` ones, which are likely to meet the bar.
     """
 
     name: str
@@ -155,6 +156,8 @@ class Selection:
     best_score: float | None = None
     margin: float | None = None
     p: float | None = None
+    distance: float | None = None
+    likely: int | None = None
 
 
 class Progress(Protocol):

@@ -102,6 +102,7 @@ DEFAULTS: dict[str, Any] = {
         "replay_loss": "likelihood",
         "replay_weight": 1.0,
         "batch_size": 16,
+        "select": "best",
     },
     "preference": {"learning_rates": "auto", "epochs": "auto", "beta": "auto", "batch_size": "auto", "samples": 8},
     "full": {

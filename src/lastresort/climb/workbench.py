@@ -179,6 +179,7 @@ def open_workbench(
         check_room=lambda system: check_room(models.answerer(system), (*prepared.split.dev, *prepared.split.test)),
         shared=shared_folder(run),
         at=progress.at,
+        test_units=prepared.n_units,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from lastresort.records.decision_parts import BreakEven, ComparedWay, RepairView
+from lastresort.records.decision_parts import BreakEven, ComparedWay, RepairView, Weighing
 from lastresort.records.document import (
     Amount,
     Count,
@@ -60,7 +60,7 @@ class EarlyWarning(JsonDocument):
 
 
 class RungView(JsonDocument):
-    """gate: its verdict on the chosen system; null if there was no gate."""
+    """gate: its verdict on the chosen system; null if there was no gate. weighed: the choice of a mild checkpoint, if any."""
 
     name: Name
     applies: bool
@@ -72,6 +72,7 @@ class RungView(JsonDocument):
     failures: Failures
     cost: Cost
     early_warnings: tuple[EarlyWarning, ...]
+    weighed: Weighing | None = None
 
 
 class OrderEffect(JsonDocument):

@@ -122,6 +122,33 @@ class RepairView(JsonDocument):
     gate: SecondGate | None
 
 
+class WeighedCheckpoint(JsonDocument):
+    """stop: after which epoch or step it was kept. scale: of what was trained. constrained: held to the form of the output.
+    distance: KL(base || candidate) in nats a token, on the base's own answers to general requests. met_chance: how likely the test
+    says MET, as far as dev can tell.
+    """
+
+    candidate: Name
+    stop: Count
+    unit: Literal["epoch", "step"]
+    scale: Annotated[float, Field(gt=0)]
+    constrained: bool
+    dev: DevScore
+    distance: Amount
+    met_chance: Share
+
+
+class Weighing(JsonDocument):
+    """Checkpoints weighed by what they gain and how far they moved. least_chance: from which on MET is predicted. chosen: of those
+    the one that moved least; where there are none, by dev score alone, and predicted is false.
+    """
+
+    checkpoints: tuple[WeighedCheckpoint, ...]
+    least_chance: Share
+    chosen: Name
+    predicted: bool
+
+
 class SeedOfWay(JsonDocument):
     """failed: why this seed dropped out."""
 
@@ -149,6 +176,7 @@ class WayFigures(JsonDocument):
     made_of: Literal["lora"] | None
     learning_rate: Annotated[float, Field(gt=0)] | None
     epoch: Positive
+    unit: Literal["epoch", "step"] = "epoch"
     score: Share | None
     n: Count
     difference: Difference | None
@@ -165,10 +193,11 @@ class WayFigures(JsonDocument):
 
 class ComparedWay(WayFigures):
     """A way of training, with several seeds. made_of: the way whose training it was made of, null where it was trained itself.
-    epoch: to which it was trained, as the winner was. score: on all test items, mean over seeds; null where every seed dropped
-    out. difference: this way less the first, on the same items with the same seeds; null for the first. interval: of the
-    difference, for items like these and seeds like these; each limit at alpha. verdict: a loss as large as the margin is excluded,
-    shown, or neither. seed_sd: of the seeds' mean differences. cost: of all seeds together, with races and what dropped out.
+    epoch: to which it was trained, as the winner was; a step where `unit` says so. score: on all test items, mean over seeds; null
+    where every seed dropped out. difference: this way less the first, on the same items with the same seeds; null for the first.
+    interval: of the difference, for items like these and seeds like these; each limit at alpha. verdict: a loss as large as the
+    margin is excluded, shown, or neither. seed_sd: of the seeds' mean differences. cost: of all seeds together, with races and what
+    dropped out.
     """
 
     said: Sentence

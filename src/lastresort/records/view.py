@@ -21,13 +21,20 @@ from lastresort.records.decision import (
     SearchView,
     StoreView,
 )
-from lastresort.records.decision_parts import ComparedWay, RepairView, SecondGate, SecondGateMeasure
+from lastresort.records.decision_parts import (
+    ComparedWay,
+    RepairView,
+    SecondGate,
+    SecondGateMeasure,
+    Weighing,
+)
 from lastresort.records.document import Statement
 from lastresort.records.events import (
     AnswersJudged,
     BaseAnswered,
     CandidateMeasured,
     CeilingMeasured,
+    CheckpointsWeighed,
     ClimbDecided,
     ClimbFinished,
     ErrorShared,
@@ -76,6 +83,7 @@ class _Rung:
     measured: dict[tuple[str, str], CandidateMeasured] = field(default_factory=dict)
     skipped: Statement | None = None
     searched: RungSearched | None = None
+    weighed: Weighing | None = None
     frozen: bool = False
     tested: RungTested | None = None
     repaired: RepairTested | None = None
@@ -192,6 +200,7 @@ class Fold:
             failures=_failures(_on_dev(rung, system), _knowledge(self.ceiling)),
             cost=self.cost(name),
             early_warnings=(),
+            weighed=rung.weighed,
         )
 
     def cost(self, name: str) -> Cost:
@@ -278,6 +287,8 @@ def _take_of_rung(run: Fold, event: Event) -> None:
             run.rung(event.rung).skipped = event.reason
         case RungSearched():
             run.rung(event.rung).searched = event
+        case CheckpointsWeighed():
+            run.rung(event.rung).weighed = event.weighing
         case SystemFrozen():
             run.rung(event.rung).frozen = True
         case RungTested():

@@ -36,13 +36,13 @@ def finding(entries: Entries) -> str:
 def about(entries: Entries, unit: str, *, repaired: bool) -> str:
     """What was done, in a few sentences. repaired: what won came of a repair, whose settings are not compared."""
     first = entries[0]
-    seeds, epochs = len(first.seeds), first.epoch
+    seeds, stop = len(first.seeds), f"{first.unit} {first.epoch}"
     made = [entry for entry in entries if entry.made_of]
     were = "was" if len(made) == 1 else "were"
     converted = f" {capital(_listed(made))} {were} not trained, but made from the LoRA training." if made else ""
     before = " The winner is a repaired system; these are the settings before its repair." if repaired else ""
     return (
-        f"Each was trained with {seeds} seeds and the winner's settings to epoch {epochs}, and answered all "
+        f"Each was trained with {seeds} seeds and the winner's settings to {stop}, and answered all "
         f"{counted(first.n, f'test {unit}')}. The verdict was final before that.{converted}{before}"
     )
 

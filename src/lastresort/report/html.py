@@ -21,7 +21,7 @@ from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.charts.cost import cost_chart
 from lastresort.report.charts.early_warnings import early_chart, most_followed
 from lastresort.report.charts.loss import drawn_figure, loss_chart, went_furthest
-from lastresort.report.charts.tradeoff import tradeoff_chart
+from lastresort.report.charts.tradeoff import distance_chart, tradeoff_chart
 from lastresort.report.decision import read_view, restore_decision
 from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.gate import in_limits, in_points
@@ -264,6 +264,8 @@ def _template() -> Template:
         judge_name=judge.NAME,
         repairs=repairs,
         tradeoff_chart=tradeoff_chart,
+        distance_chart=distance_chart,
+        weighing_title=titles.of_weighing,
         training_of=_training,
         drift_title=_drift_title,
         early_warnings=early_warnings,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-from lastresort.records.decision import RunView
+from lastresort.records.decision import RungView, RunView
+from lastresort.records.decision_parts import Weighing
 from lastresort.report import comparison, repairs
 from lastresort.report import gate as gate_summary
 from lastresort.report.words import break_even, judge
 from lastresort.report.words.answer import line
-from lastresort.report.words.titles import headline
+from lastresort.report.words.titles import checkpoint, headline, of_weighing
 from lastresort.report.words.wording import (
     NO_BREAK,
     count,
@@ -31,6 +32,7 @@ _ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~$!&@])")
 def markdown(decision: RunView) -> str:
     """Text that came from outside is escaped, so that it cannot become markup."""
     parts = [f"## {plain(headline(decision))}", _facts(decision), _ladder(decision), _undecided(decision)]
+    parts += [_weighed(rung, rung.weighed) for rung in decision.rungs if rung.weighed is not None]
     parts += [
         _costs(decision),
         _reasons(decision),
@@ -89,6 +91,19 @@ def _undecided(decision: RunView) -> str:
         for rung in decision.rungs
         if rung.test is not None and rung.test.verdict == "UNDECIDED"
     )
+
+
+def _weighed(rung: RungView, weighing: Weighing) -> str:
+    lines = [
+        stopped(of_weighing(weighing)),
+        "",
+        f"| {plain(rung.name)}: checkpoint | dev score | nats per token from the base | likely to meet the bar |",
+        "|---|--:|--:|--:|",
+    ]
+    for one in weighing.checkpoints:
+        name = f"**{checkpoint(one)}**" if one.candidate == weighing.chosen else checkpoint(one)
+        lines.append(f"| {name} | {percent(one.dev.score)} | {one.distance:.3f} | {percent(one.met_chance, 0)} |")
+    return "\n".join(lines)
 
 
 def _costs(decision: RunView) -> str:

@@ -75,6 +75,7 @@ class Workbench:
     None if it names none. check_room: raises CandidateError if a dev or test item leaves no room for its answer in a system's
     prompt; that is all a rung learns about the test set. shared: folder that the runs share, None if there is none. executor: runs
     the measuring jobs, None for this process. at: called with the rung, candidate and split at work, for `lastresort watch`.
+    test_units: how many items, or groups of items, the test set has; 0 where it is not known.
     """
 
     task: Task
@@ -94,6 +95,7 @@ class Workbench:
     shared: Path | None = None
     executor: Executor | None = None
     at: At = nowhere
+    test_units: int = 0
 
     def answerer(self, system: System, passages: Passages | None = None) -> Answerer:
         return self.models.answerer(system, passages)

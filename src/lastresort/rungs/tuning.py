@@ -12,15 +12,19 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import CandidateError, DataError
-from lastresort.evals.evidence import choose, selection_bias_corrected
+from lastresort.evals.evidence import PREDICTED, chance_of_met, choose, mildest, selection_bias_corrected
 from lastresort.evals.measure import failures, mean_score
+from lastresort.records.decision_parts import WeighedCheckpoint, Weighing
 from lastresort.records.events import (
     CandidateTrained,
+    CheckpointsWeighed,
+    DistanceMeasured,
     PassLowered,
     RenderingFixed,
     TrainingFacts,
     TrainingReached,
 )
+from lastresort.records.measurement import DevScore
 from lastresort.records.record import ItemScore, Record
 from lastresort.records.rungs import NotTried, SearchFinding
 from lastresort.records.training import RecordedSettings, TrainedSteps
@@ -28,8 +32,8 @@ from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import Search, Workbench, candidate_of
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign, System
-from lastresort.train.watch.kept import EarlyWarnings
-from lastresort.types import Grammar, LabelledProgress
+from lastresort.train.watch.kept import EarlyWarnings, GeneralDistance
+from lastresort.types import Grammar, LabelledProgress, Selection
 
 if TYPE_CHECKING:
     from lastresort.hardware.plan.fit import PlannedTraining
@@ -167,6 +171,16 @@ def _is_before(one: CandidateTrained, other: CandidateTrained) -> bool:
     return same and not one.constrained and one.stop < other.stop
 
 
+def scaled_name(candidate: str, scale: float) -> str:
+    return f"{candidate}-scale{scale:g}"
+
+
+def general_distance(bench: Workbench, rung: str) -> GeneralDistance:
+    """The distances of a rung's checkpoints from the base."""
+    seed, kwargs = bench.task.split.seed, bench.task.chat_template_kwargs
+    return GeneralDistance(bench.record, bench.progress, rung, seed=seed, template_kwargs=kwargs)
+
+
 def early_warnings(bench: Workbench, rung: str, design: PromptDesign) -> EarlyWarnings:
     """The early warnings of a rung's trainings. design: the prompt of the trained model for inputs of dev."""
     asked = [compose(design, example.input, ()) for example in bench.dev]
@@ -265,8 +279,12 @@ def on_dev(bench: Workbench, rung: str, system: System) -> list[ItemScore]:
     return bench.dev_scores(rung, system)
 
 
-def choose_on_dev(bench: Workbench, rung: str, systems: Sequence[System], finding: SearchFinding) -> Search:
-    """The one of these systems that goes to the test. finding: how they were trained."""
+def choose_on_dev(
+    bench: Workbench, rung: str, systems: Sequence[System], finding: SearchFinding, *, weighed: bool = False
+) -> Search:
+    """The one of these systems that goes to the test. finding: how they were trained. weighed: whether their distances from the
+    base were measured, by which the mildest is taken of those that are likely to meet the bar.
+    """
     findings = [finding]
     tried = list(systems)
     items = {system.name: on_dev(bench, rung, system) for system in tried}
@@ -282,12 +300,82 @@ def choose_on_dev(bench: Workbench, rung: str, systems: Sequence[System], findin
     scores = {name: [item.score for item in found] for name, found in items.items()}
     cost = {system.name: float(system.decoding.grammar is not None) for system in tried}
     choice = choose(scores, cost, groups=bench.dev_groups())
+    if weighed:
+        distances = {one.name: _distance(bench.record, one.name) for one in systems}
+        if guided is not None:
+            distances[guided.name] = distances[best.name]  # constrained decoding moves no weights
+        weighing = weigh(bench, rung, items, distances, choice.name)
+        choice = _mildest(weighing) if weighing.predicted else choice
     chosen = next(system for system in tried if system.name == choice.name)
     candidates = tuple(candidate_of(system, items[system.name]) for system in tried)
     corrected = None
     if len(scores) > 1:
         corrected = selection_bias_corrected(scores, bench.task.split.seed, groups=bench.dev_groups())
     return Search(candidates, chosen, choice, tuple(findings), corrected)
+
+
+def weigh(
+    bench: Workbench, rung: str, items: Mapping[str, Sequence[ItemScore]], distances: Mapping[str, float], best: str
+) -> Weighing:
+    """Of the candidates whose test is likely to say MET the one that moved least, else `best`; recorded once. items: on dev."""
+    known = bench.record.last(CheckpointsWeighed, rung)
+    if known is not None:
+        return known.weighing
+    task, groups = bench.task, bench.dev_groups()
+    chances = {
+        name: chance_of_met(
+            [item.score for item in found],
+            bench.test_units,
+            bar=task.bar,
+            alpha=task.alpha_per_rung,
+            binary=bench.scorer.binary,
+            seed=task.split.seed,
+            groups=groups,
+        )
+        for name, found in items.items()
+    }
+    chosen = mildest(chances, distances)
+    weighing = Weighing(
+        checkpoints=tuple(
+            _weighed(bench.record, name, found, distances[name], chances[name]) for name, found in items.items()
+        ),
+        least_chance=PREDICTED,
+        chosen=best if chosen is None else chosen,
+        predicted=chosen is not None,
+    )
+    bench.record.append(CheckpointsWeighed(rung=rung, weighing=weighing))
+    return weighing
+
+
+def _weighed(
+    record: Record, candidate: str, items: Sequence[ItemScore], distance: float, met_chance: float
+) -> WeighedCheckpoint:
+    trained = record.last(CandidateTrained, candidate)
+    assert trained is not None, f"{candidate} was trained in this run"
+    return WeighedCheckpoint(
+        candidate=candidate,
+        stop=trained.stop,
+        unit=trained.unit,
+        scale=trained.scale,
+        constrained=trained.constrained,
+        dev=DevScore(score=mean_score(items), n=len(items)),
+        distance=distance,
+        met_chance=met_chance,
+    )
+
+
+def _distance(record: Record, candidate: str) -> float:
+    measured = record.last(DistanceMeasured, candidate)
+    assert measured is not None, "every checkpoint is measured before it is saved"
+    return max(0.0, measured.kl_per_token)
+
+
+def _mildest(weighing: Weighing) -> Selection:
+    likely = [one for one in weighing.checkpoints if one.met_chance >= weighing.least_chance]
+    chosen = next(one for one in likely if one.candidate == weighing.chosen)
+    return Selection(
+        chosen.candidate, "MILDEST", chosen.dev.score, chosen.dev.n, distance=chosen.distance, likely=len(likely)
+    )
 
 
 def _guided(bench: Workbench, system: System, items: Sequence[ItemScore]) -> System | None:

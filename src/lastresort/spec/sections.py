@@ -332,6 +332,9 @@ class SftSettings(Section):
     replay_loss: likelihood trains them on the base's own answers, kl holds them to the base's own distribution at each token of
     these. replay_weight: how many times a token of theirs counts. r: LoRA rank. alpha: LoRA scale, None is 2r. batch_size: rows an
     optimizer step. loraplus_lr_ratio: how many times the learning rate the B of an adapter learns at (LoRA+).
+
+    select: best takes the checkpoint with the highest dev score; mildest keeps more of them, and takes the one that moved least
+    from the base among those whose dev score predicts that the bar is met.
     """
 
     learning_rates: Rates = (1e-4, 3e-4, 1e-3)
@@ -344,6 +347,7 @@ class SftSettings(Section):
     replay_loss: ReplayLoss = "likelihood"
     replay_weight: Limit = 1.0
     batch_size: Count = 16
+    select: Literal["best", "mildest"] = "best"
 
 
 class Decode(Section):

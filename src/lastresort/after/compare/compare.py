@@ -92,7 +92,8 @@ def compare_ways(
         seeds=seeds,
         groups=None if groups is None else tuple(groups),
         alpha=round(1 - bench.task.confidence, 12),
-        epoch=settings.epoch,
+        epoch=settings.stop,
+        unit=settings.unit,
         seed=bench.task.split.seed,
         trainings={trial: training_names(bench, trial, settings) for trial in _trials_so_far(bench, request)},
     )

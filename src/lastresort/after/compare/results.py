@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from lastresort.after.compare.training import RUNG
 from lastresort.after.compare.ways import Trial, Way, recorded_request
@@ -31,8 +32,8 @@ class ComparisonSetup:
     """What the ways have in common.
 
     ways: the reference first. groups: labels of the test items in the order of their answers. alpha: of each limit of an interval,
-    not shared among the ways: they are estimates and decide nothing. epoch: to which all were trained. seed: of the resampling.
-    trainings: names in the record, of every trial ever requested of the run.
+    not shared among the ways: they are estimates and decide nothing. epoch, unit: to which all were trained. seed: of the
+    resampling. trainings: names in the record, of every trial ever requested of the run.
     """
 
     ways: tuple[Way, ...]
@@ -40,6 +41,7 @@ class ComparisonSetup:
     groups: tuple[str, ...] | None
     alpha: float
     epoch: int
+    unit: Literal["epoch", "step"]
     seed: int
     trainings: Mapping[Trial, Sequence[str]]
 
@@ -111,6 +113,7 @@ def _figures(
         made_of=way.made_of,
         learning_rate=rates[0] if rates else None,
         epoch=setup.epoch,
+        unit=setup.unit,
         score=sum(scores) / len(scores) if scores else None,
         n=units if found is None else found.n,
         difference=None if found is None else found.difference,

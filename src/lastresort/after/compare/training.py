@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from lastresort.after.compare.ways import Trial
 from lastresort.errors import DataError
@@ -24,11 +25,12 @@ RUNG = "compare"  # under which the record keeps what is trained and measured he
 
 @dataclass(frozen=True, slots=True)
 class WinnerSettings:
-    """Of the winner: the system that answered on dev, its learning rate, and the epoch after which it was kept."""
+    """Of the winner: the system that answered on dev, its learning rate, and the epoch or step after which it was kept."""
 
     system: System
     rate: float
-    epoch: int
+    stop: int
+    unit: Literal["epoch", "step"]
 
 
 class WayFailed(Exception):
@@ -41,7 +43,7 @@ def settings_of(bench: Workbench) -> WinnerSettings:
     assert search is not None, "the winner was tuned by sft"
     system = load_system(bench.candidate_folder(COMPARED_RUNG, search.chosen))
     trained = trained_candidate(bench, system.name)
-    return WinnerSettings(system, trained.learning_rate, trained.stop)
+    return WinnerSettings(system, trained.learning_rate, trained.stop, trained.unit)
 
 
 def train(bench: Workbench, trial: Trial, settings: WinnerSettings) -> TrainingSpent:
@@ -51,7 +53,7 @@ def train(bench: Workbench, trial: Trial, settings: WinnerSettings) -> TrainingS
     rate = _rate_of_full(bench, training) if trial.way.trains_all_weights else settings.rate
     bench.models.close()
     finished_before, peak = method.saved(folder), PeakMemory()
-    loss = training.to_epoch(rate, settings.epoch, folder)
+    loss = training.to_stop(rate, training.stop_at(settings.unit, settings.stop), folder)
     memory = None if finished_before else peak.read_bytes()
     training.close()
     if not math.isfinite(loss):

@@ -22,16 +22,24 @@ from lastresort.evals.evidence.noninferiority import (
     power_of,
 )
 from lastresort.evals.evidence.paired import PairedComparison, better, mcnemar_p
-from lastresort.evals.evidence.selection import choose, selection_bias_corrected
+from lastresort.evals.evidence.selection import (
+    PREDICTED,
+    chance_of_met,
+    choose,
+    mildest,
+    selection_bias_corrected,
+)
 from lastresort.evals.evidence.tango import tango_interval
 
 __all__ = [
+    "PREDICTED",
     "Agreement",
     "NonInferiority",
     "OverSeeds",
     "PairedComparison",
     "agreement",
     "better",
+    "chance_of_met",
     "check_test_size",
     "choose",
     "holm",
@@ -40,6 +48,7 @@ __all__ = [
     "items_that_decide",
     "judge_bar",
     "mcnemar_p",
+    "mildest",
     "non_inferior",
     "over_seeds",
     "power_of",

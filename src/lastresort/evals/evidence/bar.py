@@ -260,6 +260,14 @@ def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> tuple
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def outcome_of(units: Array, bar: float, alpha: float, beta: float, *, binary: bool) -> Outcome:
+    """What `judge_bar` says of a whole test set with these scores of items, or means of groups, without its figures."""
+    decided = _sequential(units, bar, alpha, beta, binary)
+    if decided is not None:
+        return decided[0]
+    return _final(units, bar, alpha, beta) if binary else "UNDECIDED"
+
+
 def _check_levels(bar: float, alpha: float, beta: float) -> None:
     for name, value in (("bar", bar), ("alpha", alpha), ("beta", beta)):
         if not 0 < value < 1:

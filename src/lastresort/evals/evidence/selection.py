@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lastresort.errors import ContractError
+from lastresort.evals.evidence.bar import outcome_of
 from lastresort.evals.evidence.noninferiority import non_inferior
 from lastresort.evals.evidence.paired import generator_of
 from lastresort.evals.evidence.units import Array, as_scores
@@ -14,6 +15,7 @@ from lastresort.types import Selection
 
 CHEAPER_MARGIN = 0.02
 RESAMPLES = 2_000
+PREDICTED, TEST_DRAWS = 0.8, 400
 _TIE = 1e-9
 
 
@@ -78,6 +80,47 @@ def selection_bias_corrected(
     out_of_bag = (left_out @ sums.T)[usable] / (left_out @ sizes)[usable, None]
     winners = in_bag >= in_bag.max(axis=1, keepdims=True) - _TIE
     return float(((out_of_bag * winners).sum(axis=1) / winners.sum(axis=1)).mean())
+
+
+def chance_of_met(
+    dev_scores: Sequence[float],
+    n_test: int,
+    *,
+    bar: float,
+    alpha: float,
+    beta: float = 0.05,
+    binary: bool,
+    seed: int,
+    groups: Sequence[str] | None = None,
+) -> float:
+    """How likely the test says MET, as far as dev can tell: the share of 400 test sets drawn from the dev scores that it calls MET.
+
+    Each draw weights the scores anew (Bayesian bootstrap), with a 0 and a 1 among them, so that a perfect dev set is no proof of a
+    perfect system; for 0/1 scores that is a rate from Beta(1 + right, 1 + wrong). From these weights come n_test scores, which the
+    rule of the test judges.
+
+    n_test: size of the test set, in groups where `groups` is given. groups: label of each dev item where items belong together.
+    Source: Rubin 1981. Oracle: for 0/1 scores, the tail of a beta-binomial distribution.
+    """
+    units = as_scores(dev_scores, binary=binary and groups is None)
+    if groups is not None:
+        codes = np.unique(groups, return_inverse=True)[1]
+        units, binary = np.bincount(codes, weights=units) / np.bincount(codes), False
+    values, random = np.concatenate([units, [0.0, 1.0]]), generator_of(seed)
+    met = 0
+    for weights in random.dirichlet(np.ones(len(values)), TEST_DRAWS):
+        drawn = random.choice(values, n_test, p=weights)
+        met += outcome_of(drawn, bar, alpha, beta, binary=binary) == "MET"
+    return met / TEST_DRAWS
+
+
+def mildest(chances: Mapping[str, float], distances: Mapping[str, float]) -> str | None:
+    """Of the variants whose test is likely to say MET (`chance_of_met` at least 0.8) the one that moved least; None without any.
+
+    distances: how far each is from its base. Of equals the likeliest, then the one named first.
+    """
+    likely = [name for name, chance in chances.items() if chance >= PREDICTED]
+    return min(likely, key=lambda name: (distances[name], -chances[name]), default=None)
 
 
 def _full_variants(dev_scores: Mapping[str, Sequence[float]]) -> dict[str, Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lastresort.records.decision_parts import Weighing
 from lastresort.records.events.base import EventValue, OfCandidate, OfRung
 from lastresort.records.events.run import JudgeCalls
 from lastresort.records.training import AdaptedLayers, RecordedSettings, TrainedSteps
@@ -91,6 +92,26 @@ class CandidateTrained(OfCandidate):
     replay: float | None = None
     scale: float = 1.0
     constrained: bool = False
+
+
+class DistanceMeasured(OfCandidate):
+    """KL(base || candidate) in nats a token, over the whole vocabulary at every token of so many answers of the base.
+
+    error: standard error, over answers.
+    """
+
+    kind: Literal["distance_measured"] = "distance_measured"
+    kl_per_token: float
+    error: float | None
+    answers: int
+    tokens: int
+
+
+class CheckpointsWeighed(OfRung):
+    """Which checkpoint goes to the test, by dev score and distance from the base."""
+
+    kind: Literal["checkpoints_weighed"] = "checkpoints_weighed"
+    weighing: Weighing
 
 
 class TextLearned(OfRung):
@@ -269,6 +290,8 @@ TrainingEvent = (
     | PassLowered
     | TrainingReached
     | CandidateTrained
+    | DistanceMeasured
+    | CheckpointsWeighed
     | TextLearned
     | BaseAnswered
     | BaseSummed

@@ -1,4 +1,6 @@
-"""What a smaller adapter scale gains and loses: the target on dev against general ability, one point per scale."""
+"""What milder training gains and loses, a point each: the target on dev against general ability, of adapter scales; and against
+the distance from the base, of checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from lastresort.records.decision_parts import RepairView
-from lastresort.report.charts.scale import Scale, below, differences, level, scores, unit
+from lastresort.records.decision_parts import RepairView, Weighing
+from lastresort.report.charts.scale import Scale, amounts, below, differences, level, scores, unit
 from lastresort.report.gate import in_points
+from lastresort.report.words.titles import checkpoint
 from lastresort.report.words.wording import percent
 
 WIDTH, HEIGHT = 760, 300
@@ -88,3 +91,51 @@ def _drawn(point: TradeoffPoint, across: Scale, up: Scale) -> Markup:
 
 def _text(x: float, y: float, text: str, anchor: str, style: str = "") -> Markup:
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(style, x, y, anchor, text)
+
+
+def distance_chart(weighing: Weighing, bar: float, label: str) -> Markup | None:
+    """Checkpoints: dev score against the distance from the base; a disc is likely to meet the bar, a ring is not. None where there
+    are fewer than two. label: what the picture shows, for those who do not see it.
+    """
+    drawn = sorted(weighing.checkpoints, key=lambda one: one.distance)
+    if len(drawn) < 2:
+        return None
+    across, up = amounts(one.distance for one in drawn), scores([bar, *(one.dev.score for one in drawn)])
+    parts = [level(_y(tick, up), LEFT, WIDTH - RIGHT, percent(tick, 0)) for tick in up.ticks]
+    parts += [below(_x(tick, across), HEIGHT - BOTTOM + 18, f"{tick:g}") for tick in across.ticks]
+    parts += [
+        unit(LEFT, WIDTH - RIGHT, HEIGHT - 6, "KL from the base on general requests, nats per token"),
+        _bar(bar, up),
+    ]
+    taken: list[tuple[float, float]] = []
+    for one in drawn:
+        x, y = _x(one.distance, across), _y(one.dev.score, up)
+        title = (
+            f"{checkpoint(one)}: {percent(one.dev.score)} on dev, {one.distance:.3f} nats per token from the base, "
+            f"{percent(one.met_chance, 0)} likely to meet the bar"
+        )
+        likely = one.met_chance >= weighing.least_chance
+        parts.append(
+            Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="5"><title>{}</title></circle>').format(
+                "" if likely else "dev", x, y, title
+            )
+        )
+        place = _free_place(x, y, taken)
+        taken.append(place)
+        style = "name front" if one.candidate == weighing.chosen else "name"
+        parts.append(_text(*place, checkpoint(one), "end" if x > WIDTH / 2 else "start", style))
+    return Markup('<svg class="chart tradeoff" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        WIDTH, HEIGHT, label, Markup("").join(parts)
+    )
+
+
+def _free_place(x: float, y: float, taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Of a label beside a point: above it, or as far above or below as no other label is near."""
+    across = x - 8 if x > WIDTH / 2 else x + 8
+    heights = [y - 8, *(y + sign * 14 * n for n in range(1, 8) for sign in (1, -1))]
+    free = (h for h in heights if TOP <= h <= HEIGHT - BOTTOM - 4 and not _is_near(across, h, taken))
+    return across, next(free, y - 8)
+
+
+def _is_near(x: float, y: float, taken: Sequence[tuple[float, float]]) -> bool:
+    return any(abs(y - other_y) < 13 and abs(x - other_x) < 200 for other_x, other_y in taken)

@@ -118,6 +118,11 @@ def of_selection(found: Selection) -> str:
     scored = f"{percent(found.score)} on {counted(found.n, 'dev item')}"
     if found.rule == "ONLY":
         return f"it is the only candidate left, with {scored}."
+    if found.rule == "MILDEST":
+        return (
+            f"it moved least from the base ({found.distance:.3f} nats per token) of the {found.likely} likely to meet the bar; "
+            f"dev score {scored}."
+        )
     if found.best is None or found.best_score is None:
         return f"it has the highest dev score, {scored}."
     against = f"{found.best} ({scored}, against {percent(found.best_score)})"

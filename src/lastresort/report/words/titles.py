@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from lastresort.ladder import RUNGS
 from lastresort.records.decision import Failures, RungView, RunView
+from lastresort.records.decision_parts import WeighedCheckpoint, Weighing
 from lastresort.records.events import (
     CandidateMeasured,
     ClimbDecided,
@@ -44,6 +45,26 @@ from lastresort.report.words.wording import (
     times,
 )
 from lastresort.types import Judgement, Outcome
+
+
+def of_weighing(weighing: Weighing) -> str:
+    """What was taken of the checkpoints, and at what distance from the base."""
+    chosen = next(one for one in weighing.checkpoints if one.candidate == weighing.chosen)
+    likely = sum(one.met_chance >= weighing.least_chance for one in weighing.checkpoints)
+    if not weighing.predicted:
+        return f"No checkpoint is likely to meet the bar; {checkpoint(chosen)} is the best on dev"
+    return (
+        f"{capital(checkpoint(chosen))} moved least of the {likely} checkpoints that are likely to meet the bar"
+        if likely > 1
+        else f"Only {checkpoint(chosen)} is likely to meet the bar"
+    )
+
+
+def checkpoint(one: WeighedCheckpoint) -> str:
+    """ "step 40 at scale 0.5, constrained"."""
+    scale = "" if one.scale == 1 else f" at scale {one.scale:g}"
+    return f"{one.unit} {one.stop}{scale}{', constrained' if one.constrained else ''}"
+
 
 _GATED = {"HOLD": ", but the gate holds it", "REJECT": ", but the gate rejects it"}
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from lastresort.records.events import CandidateTrained
+from lastresort.records.events import CandidateTrained, TrainingReached
 from lastresort.rungs.rung import Rung, Workbench
 from lastresort.rungs.supervised.methods import AdapterMethod, WholeMethod, load_to_train
 from lastresort.rungs.supervised.training import SupervisedTraining
@@ -19,6 +19,7 @@ from lastresort.rungs.tuning import (
     earlier_checkpoints,
     record_candidate,
     recorded_rendering,
+    scaled_name,
 )
 from lastresort.spec.sections import FullSettings, SftSettings
 from lastresort.systems.system import System
@@ -49,14 +50,14 @@ class Retrainable(Rung, Protocol):
 
 def scale_system(bench: Workbench, system: System, scale: float) -> System:
     """The system with its trained weights at this scale, saved below the run. Raises CandidateError if the adapter has no alpha."""
-    name = f"{system.name}-scale{scale:g}"
+    name = scaled_name(system.name, scale)
     trained = bench.record.last(CandidateTrained, system.name)
     if system.adapter is not None:
         made = replace(_unmeasured(system, name), adapter=_adapter(bench, system.adapter, scale, name))
     else:
         made = replace(_unmeasured(system, name), model=str(_weights(bench, Path(system.model), scale, name).resolve()))
     if trained is not None:
-        record_candidate(bench.record, trained.model_copy(update={"candidate": name, "scale": scale}))
+        record_candidate(bench.record, trained.model_copy(update={"candidate": name, "scale": scale * trained.scale}))
     return made
 
 
@@ -113,18 +114,24 @@ def retrain(
 ) -> System | None:
     """As `Retrainable.retrain`. method: of the rung."""
     before = trained_candidate(bench, system.name)
-    rate, epoch = learning_rate or before.learning_rate, before.stop
+    rate = learning_rate or before.learning_rate
     if replay is not None:
         section = section.model_copy(update={"replay": replay})
         method = replace(method, prefix=f"{method.prefix}replay{100 * replay:g}-")
-    name = f"{method.name}-{'' if replay is None else f'replay{100 * replay:g}-'}lr{rate:g}-epoch{epoch}"
-    folder = bench.folder / method.folder / name
     training = SupervisedTraining(bench, rung, section, method)
-    loss = training.to_epoch(rate, epoch, folder)
+    reached = bench.record.last(TrainingReached, before.run)
+    stop = training.stop_at(before.unit, before.stop, of_steps=None if reached is None else reached.steps)
+    more = "" if replay is None else f"replay{100 * replay:g}-"
+    name = f"{method.name}-{more}lr{rate:g}-{stop.unit}{stop.number}"
+    folder = bench.folder / method.folder / name
+    loss = training.to_stop(rate, stop, folder)
     training.close()
     if isinstance(method, WholeMethod):  # three times the model; what is kept is in models/
         shutil.rmtree(bench.folder / "checkpoints" / training.run_name(rate), ignore_errors=True)
-    return _system(bench, rung, system, name, folder) if math.isfinite(loss) else None
+    if not math.isfinite(loss):
+        return None
+    made = _system(bench, rung, system, name, folder)
+    return made if before.scale == 1 else scale_system(bench, made, before.scale)
 
 
 def _system(bench: Workbench, rung: str, system: System, name: str, folder: Path) -> System:

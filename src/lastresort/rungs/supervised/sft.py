@@ -9,14 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
+from lastresort.records.events import DistanceMeasured
 from lastresort.records.rungs import KnowledgeOutpacesTraining, MethodExcluded, Skip, TooFewRows
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
 from lastresort.rungs.supervised.methods import adapter_setup, method_of, weights_absent
-from lastresort.rungs.supervised.milder import retrain
-from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs, losses_of_race, raced_beyond
-from lastresort.rungs.tuning import choose_on_dev, recorded_rendering
+from lastresort.rungs.supervised.milder import retrain, scale_system
+from lastresort.rungs.supervised.training import (
+    KEPT_SCALES,
+    KEPT_SHARES,
+    SupervisedTraining,
+    kept_epochs,
+    losses_of_race,
+    raced_beyond,
+)
+from lastresort.rungs.tuning import choose_on_dev, recorded_rendering, scaled_name
 from lastresort.spec.task import Pace, Task
 from lastresort.synthesis import REPLAY_TOKENS, replay_rows
 from lastresort.systems.system import PromptDesign, System
@@ -76,9 +84,10 @@ class SftRung:
         about = work.about_tokens
         row = about + work.input_tokens + work.output_tokens
         prompt, machine, sft = about + work.input_tokens, work.machine, task.sft
-        rates, kept = len(sft.learning_rates), len(kept_epochs(sft.epochs))
+        weighed = sft.select == "mildest"
+        rates, kept = len(sft.learning_rates), len(KEPT_SHARES) if weighed else len(kept_epochs(sft.epochs))
         replay = replay_rows(work.n_train, sft.replay)
-        passes = kept + (grammar_of(task) is not None)
+        passes = kept + len(KEPT_SCALES) * weighed + (grammar_of(task) is not None)
         losses = kept + losses_of_race(rates)
         epochs = sft.epochs * (1 + raced_beyond(rates))
         label = f"training, {rates} learning rates raced"
@@ -100,7 +109,8 @@ class SftRung:
 
     def search(self, bench: Workbench) -> Search:
         task = bench.task
-        trained = SupervisedTraining(bench, self.name, task.sft, method_of(task))
+        weighed = task.sft.select == "mildest"
+        trained = SupervisedTraining(bench, self.name, task.sft, method_of(task), weighed=weighed)
         rate = trained.race()
         kept = trained.finish(rate)
         trained.close()
@@ -120,10 +130,18 @@ class SftRung:
             )
             for name, folder in kept
         ]
-        return choose_on_dev(bench, self.name, systems, trained.findings(rate))
+        if weighed:
+            scaled = [scale for scale in KEPT_SCALES if _is_measured(bench, scaled_name(systems[-1].name, scale))]
+            systems += [scale_system(bench, systems[-1], scale) for scale in scaled]
+        return choose_on_dev(bench, self.name, systems, trained.findings(rate), weighed=weighed)
 
     def retrain(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
     ) -> System | None:
         task = bench.task
         return retrain(bench, self.name, task.sft, method_of(task), system, replay=replay, learning_rate=learning_rate)
+
+
+def _is_measured(bench: Workbench, candidate: str) -> bool:
+    """The end of a training that diverged is not kept, and has no scales."""
+    return bench.record.last(DistanceMeasured, candidate) is not None

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.errors import DataError
 from lastresort.records.events import CandidateTrained, LapTrained, RowsTooLong, TrainingFacts
@@ -20,9 +20,11 @@ from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
 from lastresort.rungs.tuning import (
     TuningRun,
     early_warnings,
+    general_distance,
     record_candidate,
     record_rendering,
     record_training,
+    scaled_name,
     train_to,
 )
 from lastresort.spec.sections import FullSettings, SftSettings
@@ -39,6 +41,19 @@ if TYPE_CHECKING:
 MOST_PASS_TOKENS = 4096
 
 
+KEPT_SHARES = (0.4, 0.6, 0.8, 1.0)  # of a training whose checkpoints are weighed; a race has passed the third of it
+KEPT_SCALES = (0.75, 0.5)  # of its last checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class KeptStop:
+    """A step after which a candidate is kept. number: the epoch, or the step, that it is called after."""
+
+    unit: Literal["epoch", "step"]
+    number: int
+    step: int
+
+
 def kept_epochs(epochs: int) -> range:
     """The epochs after which a candidate is kept and measured: the second half of training."""
     return range(math.ceil(epochs / 2), epochs + 1)
@@ -49,7 +64,8 @@ class SupervisedTraining:
 
     What is finished is read from the record; what was interrupted resumes from its checkpoint. section: `sft` or `full` of the
     task. seed: for the order of rows and for fresh adapters, None for that of the task. watched: whether to measure how far the
-    model moves from the base.
+    model moves from the base. weighed: whether checkpoints are kept more often, each with its exact distance from the base, which
+    takes an adapter.
     """
 
     def __init__(
@@ -61,6 +77,7 @@ class SupervisedTraining:
         *,
         seed: int | None = None,
         watched: bool = True,
+        weighed: bool = False,
     ) -> None:
         self._bench, self._rung, self._section, self._method = bench, rung, section, method
         self._watched = watched
@@ -74,18 +91,21 @@ class SupervisedTraining:
         self._replay_rows = 0
         self._design = PromptDesign(bench.task.about.strip())
         self._early = early_warnings(bench, rung, self._design)
+        self._distance = general_distance(bench, rung) if weighed else None
 
     def race(self) -> float:
         """The learning rate that is trained to the end."""
         return race(self._section.learning_rates, self._steps(), self._lap, where=f"{self._rung}.learning_rates")
 
     def finish(self, rate: float) -> list[tuple[str, Path]]:
-        """Train to the end. Returns names and folders of the candidates kept after each epoch of the second half."""
+        """Train to the end. Returns names and folders of the candidates kept: after each epoch of the second half, or after shares
+        of the training where they are weighed.
+        """
         kept = []
-        for epoch in kept_epochs(self._section.epochs):
-            name = f"{self._method.name}-lr{rate:g}-epoch{epoch}"
+        for stop in self._kept_stops():
+            name = f"{self._method.name}-lr{rate:g}-{stop.unit}{stop.number}"
             folder = self._bench.folder / self._method.folder / name
-            if math.isfinite(self.to_epoch(rate, epoch, folder)):
+            if math.isfinite(self.to_stop(rate, stop, folder)):
                 kept.append((name, folder))
         self._early.report()
         if not kept:
@@ -96,19 +116,32 @@ class SupervisedTraining:
             )
         return kept
 
-    def to_epoch(self, rate: float, epoch: int, folder: Path) -> float:
-        """Train to the end of an epoch and keep the model in the folder, which is called after the candidate. Returns its loss on
-        dev, infinite where it diverged.
+    def _kept_stops(self) -> list[KeptStop]:
+        if self._distance is None:
+            return [self.stop_at("epoch", epoch) for epoch in kept_epochs(self._section.epochs)]
+        steps = self._steps()
+        return [self.stop_at("step", step) for step in sorted({max(1, round(share * steps)) for share in KEPT_SHARES})]
+
+    def stop_at(self, unit: Literal["epoch", "step"], number: int, *, of_steps: int | None = None) -> KeptStop:
+        """of_steps: how many steps the training has in which this step was counted; here it is the same share of the training."""
+        if unit == "epoch":
+            return KeptStop(unit, number, number * (self._steps() // self._section.epochs))
+        step = number if of_steps is None else max(1, round(number / of_steps * self._steps()))
+        return KeptStop(unit, step, step)
+
+    def to_stop(self, rate: float, stop: KeptStop, folder: Path) -> float:
+        """Train to a stop and keep the model in the folder, which is called after the candidate. Returns its loss on dev, infinite
+        where it diverged.
         """
-        loss = self._lap(rate, epoch * (self._steps() // self._section.epochs), folder).dev_loss
+        loss = self._lap(rate, stop.step, folder).dev_loss
         if math.isfinite(loss):
             trained = CandidateTrained(
                 rung=self._rung,
                 candidate=folder.name,
                 run=self.run_name(rate),
                 learning_rate=rate,
-                stop=epoch,
-                unit="epoch",
+                stop=stop.number,
+                unit=stop.unit,
                 replay=self._section.replay,
             )
             record_candidate(self._bench.record, trained)
@@ -179,6 +212,8 @@ class SupervisedTraining:
                 loss = self._dev_loss(model, plain=trained.path == "plain")
             if folder is not None and self._watched:
                 self._early.add(name, trained.step, model)
+            if folder is not None and self._distance is not None:
+                self._measure_distance(folder.name, loaded, model, last=until == self._steps())
             if folder is not None:
                 self._method.save(loaded, model, folder)
         finally:
@@ -186,6 +221,12 @@ class SupervisedTraining:
         bench.record.add_curve_point(name, trained.step, {"dev_loss": loss})
         record_training(bench, run, trained)
         return loss
+
+    def _measure_distance(self, candidate: str, loaded: Loaded, model: Any, *, last: bool) -> None:
+        assert self._distance is not None
+        self._distance.measure(candidate, loaded, model)
+        for scale in KEPT_SCALES if last else ():
+            self._distance.measure(scaled_name(candidate, scale), loaded, model, scale=scale)
 
     def _items(self, model: Any, rows: Sequence[Any]) -> list[Any]:
         """The task's rows, and those of replay with the loss that the task chose for them."""
@@ -204,7 +245,7 @@ class SupervisedTraining:
     def _watch(self, loaded: Loaded, model: Any, name: str) -> None:
         """Prepare to measure how far the model moves from its base."""
         rows, epochs, holds_base = [row.ids for row in self._rows or ()], self._section.epochs, self._method.holds_base
-        looks = len(kept_epochs(epochs))
+        looks = len(self._kept_stops())
         self._early.open(loaded, model, rows, epochs=epochs, looks=looks, holds_base=holds_base)
         self._early.start(name, model, is_base=holds_base)
 

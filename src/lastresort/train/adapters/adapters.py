@@ -242,6 +242,18 @@ def as_base(model: Any) -> Iterator[None]:
             parameter.requires_grad_(wanted)
 
 
+@contextmanager
+def rescaled(model: Any, scale: float) -> Iterator[None]:
+    """The adapters' update is multiplied by `scale` inside, as `scale_adapter` does in a copy."""
+    if scale == 1:
+        yield
+        return
+    from peft.helpers import rescale_adapter_scale
+
+    with rescale_adapter_scale(model, scale):
+        yield
+
+
 def save_adapter(model: Any, folder: Path) -> None:
     """Write adapter_model.safetensors and adapter_config.json, as PEFT and every server that reads PEFT expects them.
 

@@ -13,13 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lastresort.engine.forest import Row
-from lastresort.train.adapters.adapters import adapters_in_base_precision
+from lastresort.engine.divergence import Far
+from lastresort.engine.forest import Row, split_units
+from lastresort.engine.logp import row_sums, target_states
+from lastresort.engine.support import support
+from lastresort.train.adapters.adapters import adapters_in_base_precision, as_base
 from lastresort.train.loop.batches import TrainingItem
 from lastresort.train.loop.optimizers import StartWeights
-from lastresort.train.loop.policy import evaluating, unit_sums
+from lastresort.train.loop.policy import evaluating, passes, unit_sums
 
 HELD_BYTES = 256 << 20
+PASS_TOKENS = 1536
+
+Distributions = Callable[[Sequence[Row]], list[Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,36 @@ def divergence(model: Any, start: StartWeights, rows: Sequence[Row]) -> Divergen
         return _divergence(rows, _vocabulary(model), lambda part: _distributions(model, part), at_start)
 
 
+def divergence_from_base(model: Any, rows: Sequence[Row]) -> Divergence:
+    """KL(base || model) of an adapter around its base. rows: prompts with answers that the base sampled, the answers as targets.
+
+    By the engine, which shares what the rows share and holds no full logits; by plain forwards where it does not know the head.
+    """
+    with evaluating(model):
+        if support(model).head is None:
+            return _divergence(rows, _vocabulary(model), lambda part: _at_base(model, part), _distributions_of(model))
+        with as_base(model), adapters_in_base_precision(model):
+            parts = split_units([(row,) for row in rows], PASS_TOKENS)
+            far: list[Far | None] = [None] * len(rows)
+            for part in parts:
+                for number, one in zip(part, target_states(model, [rows[i] for i in part]), strict=True):
+                    far[number] = Far([one])
+        sums = [0.0] * len(rows)
+        for part, found in passes(model, [(row,) for row in rows], PASS_TOKENS, far=far):
+            for number, total in zip(part, row_sums(found.per_token, found.row, len(part)).tolist(), strict=True):
+                sums[number] = -total
+    return _of_sums(sums, rows)
+
+
+def _at_base(model: Any, rows: Sequence[Row]) -> list[Tensor]:
+    with as_base(model):
+        return _distributions(model, rows)
+
+
+def _distributions_of(model: Any) -> Distributions:
+    return lambda rows: _distributions(model, rows)
+
+
 def divergence_between(own: Any, other: Any, rows: Sequence[Row]) -> Divergence:
     """KL(own || other) of two models over the same tokens. rows: prompts with answers that `own` sampled, the answers as targets.
 
@@ -81,14 +117,15 @@ def divergence_between(own: Any, other: Any, rows: Sequence[Row]) -> Divergence:
         return _divergence(rows, width, lambda part: shared(own, part), lambda part: shared(other, part))
 
 
-Distributions = Callable[[Sequence[Row]], list[Tensor]]
-
-
 def _divergence(rows: Sequence[Row], vocabulary: int, own: Distributions, other: Distributions) -> Divergence:
     sums: list[float] = []
     for part in _parts(rows, vocabulary):
         for near, far in zip(own(part), other(part), strict=True):
             sums.append(float((near.exp() * (near - far)).sum(dtype=torch.float64)))
+    return _of_sums(sums, rows)
+
+
+def _of_sums(sums: Sequence[float], rows: Sequence[Row]) -> Divergence:
     error = stdev(sums) / len(sums) ** 0.5 if len(sums) > 1 else None
     return Divergence(fmean(sums) if sums else 0.0, error, len(sums), sum(sum(row.targets) for row in rows))
 

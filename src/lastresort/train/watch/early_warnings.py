@@ -37,6 +37,12 @@ def general_requests(tokenizer: Any, template_kwargs: Mapping[str, Json] | None 
     return [tuple(render_prompt(tokenizer, prompt, template_kwargs=template_kwargs)) for prompt in asked]
 
 
+def distance_requests(tokenizer: Any, template_kwargs: Mapping[str, Json] | None = None) -> list[tuple[int, ...]]:
+    """As `general_requests`, others than these: they choose among checkpoints, so that no report on the choice asks them."""
+    asked = [(Message("user", text),) for text in entries("distance")]
+    return [tuple(render_prompt(tokenizer, prompt, template_kwargs=template_kwargs)) for prompt in asked]
+
+
 def off_task_prompts(
     tokenizer: Any, n: int, seed: int, template_kwargs: Mapping[str, Json] | None = None
 ) -> list[tuple[int, ...]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lastresort.records.atomic import write_atomically
-from lastresort.records.events import BaseAnswered, BaseSummed
+from lastresort.records.events import BaseAnswered, BaseSummed, DistanceMeasured
 from lastresort.records.record import Record
 from lastresort.types import Json, Message, Progress
 
@@ -227,6 +227,89 @@ class EarlyWarnings:
         )
         self._record.append(summed)
         return found
+
+
+DISTANCE_TOKENS = 48
+
+
+class GeneralDistance:
+    """How far the checkpoints of a rung's training are from the base, exactly, at each token of the base's answers to requests that
+    are asked for nothing else. seed: of the answers, which the record keeps. clock: seconds from any origin.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        progress: Progress,
+        rung: str,
+        *,
+        seed: int,
+        template_kwargs: Mapping[str, Json],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._record, self._progress, self._rung, self._clock = record, progress, rung, clock
+        self._seed, self._template_kwargs = seed, template_kwargs
+
+    def measure(self, candidate: str, loaded: Loaded, model: Any, *, scale: float = 1.0) -> None:
+        """Record the distance of an adapter's model as it is now, with the adapter at this scale, once per candidate."""
+        from lastresort.train.adapters.adapters import rescaled
+        from lastresort.train.watch.divergence import divergence_from_base
+
+        if self._record.last(DistanceMeasured, candidate) is not None:
+            return
+        rows = self._answered(loaded, model)
+        self._progress.stage(f"{self._rung}: how far {candidate} is from the base", None)
+        with rescaled(model, scale):
+            found = divergence_from_base(model, rows)
+        error = None if found.error is None else found.error * found.answers / found.tokens
+        self._record.append(
+            DistanceMeasured(
+                rung=self._rung,
+                candidate=candidate,
+                kl_per_token=found.kl_per_token,
+                error=error,
+                answers=found.answers,
+                tokens=found.tokens,
+            )
+        )
+
+    def _answered(self, loaded: Loaded, model: Any) -> Sequence[Any]:
+        """The requests that leave room, with what the base said to them; made once a run."""
+        from lastresort.train.adapters.adapters import as_base
+        from lastresort.train.watch.early_warnings import (
+            WatchedTexts,
+            distance_requests,
+            sampled_answers,
+            watched_from_json,
+            watched_to_json,
+        )
+
+        kwargs, limit = self._template_kwargs, loaded.context_tokens
+        asked = distance_requests(loaded.tokenizer, kwargs)
+        asked = [prompt for prompt in asked if limit is None or len(prompt) + DISTANCE_TOKENS <= limit]
+        key = f"distance {hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}"
+        known = self._record.last(BaseAnswered, key)
+        if known is not None:
+            return watched_from_json(known.model_dump(include={"general", "task", "prose"})).general
+        began = self._clock()
+        self._progress.stage(f"{self._rung}: answers of the base, to measure the distance from it", None)
+        with as_base(model):
+            rows = sampled_answers(
+                model, loaded.tokenizer, asked, tokens=DISTANCE_TOKENS, seed=self._seed, template_kwargs=kwargs
+            )
+        watched = WatchedTexts(tuple(rows), (), ())
+        answered = BaseAnswered(
+            rung=self._rung,
+            prompts=key,
+            tokens_in=watched.prompt_tokens,
+            tokens_out=watched.answer_tokens,
+            seconds=self._clock() - began,
+            general=watched_to_json(watched)["general"],
+            task=(),
+            prose=(),
+        )
+        self._record.append(answered)
+        return rows
 
 
 def _precision(loaded: Loaded) -> str:
