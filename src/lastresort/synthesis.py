@@ -16,9 +16,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from lastresort.data.wording import filled, how_many
 from lastresort.models.protocol import Model
 from lastresort.records.events import PromptCounts
-from lastresort.types import Answer, Decoding, Example, Message
+from lastresort.types import Answer, Decoding, Example, Message, ReplayPrompts
 
 REQUESTS = (
     "Explain {subject} to a twelve-year-old.",
@@ -55,8 +56,19 @@ SUBJECTS = (
 )  # fmt: skip
 
 
-def general_prompts(n: int, seed: int) -> list[str]:
-    """n different prompts (at most len(REQUESTS) * len(SUBJECTS) = 1,200; beyond that all of them), drawn by seed."""
+def most_prompts(kind: ReplayPrompts) -> int:
+    """How many different general prompts there are."""
+    return how_many("wide") if kind == "wide" else len(REQUESTS) * len(SUBJECTS)
+
+
+def general_prompts(n: int, seed: int, kind: ReplayPrompts = "everyday") -> list[str]:
+    """n different prompts (at most `most_prompts`; beyond that all of them), drawn by seed.
+
+    everyday: 20 requests about 60 subjects. wide: 88 sentences of many kinds (instructions, questions, passages with questions,
+    lists; for answers of a word or of a page), each once before one comes again with other words.
+    """
+    if kind == "wide":
+        return [filled("wide", seed, number) for number in range(min(n, how_many("wide")))]
     pairs = [(request, subject) for request in REQUESTS for subject in SUBJECTS]
     random.Random(f"general:{seed}").shuffle(pairs)
     return [request.format(subject=subject) for request, subject in pairs[:n]]

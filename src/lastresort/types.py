@@ -101,6 +101,7 @@ class Answer:
 Outcome = Literal["MET", "NOT_MET", "UNDECIDED"]
 Unit = Literal["item", "group"]
 GateVerdict = Literal["SHIP", "HOLD", "REJECT"]
+ReplayPrompts = Literal["everyday", "wide"]
 GateMode = Literal["quick", "full", "none"]  # of the gates of a climb
 WayName = Literal["lora", "qlora", "full", "merged", "nf4"]  # of training, to compare
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from adapters_support import family_folder, tuned
 from lastresort.data.duplicates import near_pairs
 from lastresort.data.wording import entries, filled
 from lastresort.engine.forest import Row
+from lastresort.gate.drawing import without_duplicates
 from lastresort.gate.suites.constraints.request import REQUESTS as CONSTRAINED
+from lastresort.gate.suites.general import STRATA, StratumItems
 from lastresort.models.loading import load_local
 from lastresort.synthesis import COUNTER_REQUESTS, general_prompts
 from lastresort.train.adapters.adapters import rescaled, save_adapter, scale_adapter
@@ -96,8 +99,10 @@ def test_nothing_else_asks_these_requests() -> None:
     own = entries("distance")
     assert len(set(own)) >= 40
     off_task = {filled("off_task", seed, number) for seed in range(3) for number in range(300)}
-    asked = {*general_prompts(10**6, 0), *off_task}
+    asked = {*general_prompts(10**6, 0), *general_prompts(10**6, 0, "wide"), *off_task}
     assert not set(own) & asked
+    items = [item for stratum in STRATA.values() for item in islice(StratumItems(stratum, 5), 8)]
+    assert without_duplicates(items, own) == items
     sentences = [*own, *entries("watched"), *entries("off_task"), *entries("off_topic"), *COUNTER_REQUESTS]
     sentences += [*entries("counter"), *(request.format(subject="wool socks") for request in CONSTRAINED)]
     assert not near_pairs(sentences, wanted=lambda one, other: one < len(own) and other > one)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from lastresort.records.events import RungSearched
+from lastresort.records.events import RungSearched, TrainingReached
 from lastresort.records.record import Record
-from tuning_support import climbed, steps_of, tiny_task
+from tuning_support import Scissors, climbed, labels, pairs, steps_of, tiny_task
 
 SFT = {"learning_rates": [0.003], "epochs": 2, "r": 4, "replay": 0.3, "batch_size": 8}
 
@@ -48,3 +48,33 @@ def test_a_model_whose_head_is_not_known_is_trained_by_likelihood_and_that_is_sa
     with Record.open(run, read_only=True) as record:
         assert not any("kl_to_base" in step for step in steps_of(record, "lr0.003"))
     assert any("replay is trained by likelihood" in text for text in said)
+
+
+@pytest.mark.parametrize(("given", "run_name"), [(pairs(), "orpo-lr0.003"), (labels(), "kto-lr0.003")])
+def test_preferences_train_with_replay_held_to_the_base(given: list[object], run_name: str, tmp_path: Path) -> None:
+    settings = {"learning_rates": [0.003], "epochs": 1, "replay": 0.2, "replay_loss": "kl", "batch_size": 8}
+    path = tiny_task(tmp_path / "task", ladder=["preference"], preferences=given, preference=settings)
+    run = climbed(path, tmp_path / "run").run
+    with Record.open(run, read_only=True) as record:
+        steps, search, reached = steps_of(record, run_name), record.last(RungSearched), record.last(TrainingReached)
+    far = [step["kl_to_base"] for step in steps if "kl_to_base" in step]
+    assert far[-1] > 0
+    assert search is not None
+    assert reached is not None
+    assert 0 < (reached.replay_rows or 0) <= 15
+    assert f"{reached.replay_rows} rows of replay held to the base" in search.in_words
+
+
+def test_a_reward_takes_no_replay_and_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "task").mkdir()
+    source = "def vowels(completion):\n    return sum(c in 'aeiou' for c in completion) / 6\n"
+    (tmp_path / "task" / "reward.py").write_text(source, encoding="utf-8")
+    path = tiny_task(
+        tmp_path / "task",
+        ladder=["preference"],
+        reward=[{"python": "reward.py:vowels"}],
+        preference={"learning_rates": [0.01], "epochs": 1, "batch_size": 4, "samples": 2, "replay": 0.2},
+    )
+    scissors = Scissors()
+    climbed(path, tmp_path / "run", scissors)
+    assert "preference: nothing is replayed, since GRPO samples all that it trains on." in scissors.said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +10,16 @@ from typing import Any
 import pytest
 
 from lastresort.data.duplicates import near_pairs
-from lastresort.data.wording import entries
+from lastresort.data.wording import entries, filled
 from lastresort.evals.scorers.scorer import AnswerForm
+from lastresort.gate.drawing import without_duplicates
+from lastresort.gate.suites.constraints.request import REQUESTS as CONSTRAINED
+from lastresort.gate.suites.general import STRATA, StratumItems
 from lastresort.records.record import Record
 from lastresort.rungs.supervised.replay_rows import replay_of
 from lastresort.synthesis import COUNTER_REQUESTS as REQUESTS
-from lastresort.synthesis import counter_requests
+from lastresort.synthesis import REQUESTS as EVERYDAY
+from lastresort.synthesis import counter_requests, general_prompts, most_prompts
 from lastresort.types import Answer, Decoding, Example, Message, SilentProgress
 
 INPUTS = [f"Ticket {number}: my lamp is broken." for number in range(40)]
@@ -99,3 +104,49 @@ def test_the_probe_asks_none_of_these_wordings(kind: str) -> None:
     sentences = [*REQUESTS, *entries(kind)]
     first = len(REQUESTS)
     assert not near_pairs(sentences, wanted=lambda one, other: one < first <= other)
+
+
+def test_wide_prompts_are_asked_where_the_task_says_so_and_kept_apart_from_the_others(tmp_path: Path) -> None:
+    base = Base()
+    everyday = replay_of(bench(tmp_path, base, schema=None), "sft", 12)
+    wide = replay_of(bench(tmp_path, base, schema=None), "sft", 12, "wide")
+    asked = [prompt[-1].content for prompt in base.asked]
+    assert asked == [*general_prompts(12, 3), *general_prompts(12, 3, "wide")]
+    again = Base()
+    assert replay_of(bench(tmp_path, again, schema=None), "full", 12, "wide").examples == wide.examples
+    assert replay_of(bench(tmp_path, again, schema=None), "full", 12).examples == everyday.examples
+    assert not again.asked
+
+
+def test_wide_prompts_are_of_many_kinds_and_lengths() -> None:
+    """The first hundred: most begin in their own way, some hold a passage, some ask for a list, some for a word."""
+    found = general_prompts(100, 1, "wide")
+    assert len(set(found)) == 100
+    assert len({" ".join(text.split()[:3]) for text in found}) >= 60
+    assert len({" ".join(text.split()[:3]) for text in general_prompts(100, 1)}) < 40
+    assert sum(text.count('"') >= 2 for text in found) >= 15
+    assert sum(text.endswith("?") for text in found) >= 30
+    assert sum("list" in text.lower() or "table" in text or "steps" in text for text in found) >= 5
+    assert (
+        sum("one line" in text or "single word" in text or "only" in text or "Yes or no" in text for text in found) >= 5
+    )
+    lengths = sorted(len(text.split()) for text in found)
+    assert lengths[5] <= 7
+    assert lengths[-5] >= 20
+    assert found == general_prompts(100, 1, "wide") != general_prompts(100, 2, "wide")
+    assert len(set(general_prompts(10**6, 1, "wide"))) == most_prompts("wide") > 10_000
+
+
+def test_no_suite_and_no_probe_asks_a_wide_prompt() -> None:
+    """Neither a prompt nor its sentence, slots as they stand."""
+    wide = general_prompts(10**6, 0, "wide")
+    assert not set(wide) & set(general_prompts(10**6, 0))
+    items = [item for stratum in STRATA.values() for item in islice(StratumItems(stratum, 5), 8)]
+    assert without_duplicates(items, wide[:500]) == items
+    for name in ("off_task", "off_topic"):
+        assert not set(wide) & {filled(name, seed, number) for seed in range(3) for number in range(500)}
+    own = entries("wide")
+    probes = ("off_task", "off_topic", "counter", "watched", "distance", "pushbacks", "reasks", "suggestions")
+    sentences = [*own, *(entry for name in probes for entry in entries(name)), *REQUESTS, *EVERYDAY, *CONSTRAINED]
+    assert not near_pairs(sentences, wanted=lambda one, other: one < len(own) <= other)
+    assert not near_pairs(own, wanted=lambda one, other: True), "and no sentence is there twice"

@@ -48,7 +48,7 @@ from lastresort.synthesis import Replay
 from lastresort.systems.compose import compose
 from lastresort.systems.files import load_system
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Example, Message
+from lastresort.types import Example, Message, ReplayPrompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +101,18 @@ def supervised_rows(source: ExportSource, rung: str) -> ExportRows:
     left_out = source.record.last(RowsTooLong)
     too_long = frozenset(() if left_out is None else left_out.train)
     own = [example for example in split.train if example.id not in too_long]
-    replay = _replay(source, len(own), source.trained.replay or 0.0)
+    section = task.full if rung == "full" else task.sft
+    replay = _replay(source, len(own), source.trained.replay or 0.0, section.replay_prompts)
     design = PromptDesign(task.about.strip())
     rows = (
         *_supervised_rows(design, own),
         *(_supervised_row(example.input, example.output) for example in replay.examples),
     )
     source.check_count(len(rows))
-    held_out, notes = tuple(_supervised_rows(design, split.dev)), tuple(_replay_notes(replay))
+    held_out, notes = (
+        tuple(_supervised_rows(design, split.dev)),
+        tuple(_replay_notes(replay, held=section.replay_loss == "kl")),
+    )
     return ExportRows(rows, held_out, notes, _supervised_start(source, rung))
 
 
@@ -120,11 +124,11 @@ def _supervised_row(turns: Sequence[Message], answer: str) -> Row:
     return {"messages": messages([*turns, Message("assistant", answer)])}
 
 
-def _replay(source: ExportSource, rows: int, share: float) -> Replay:
-    size = replay_size(rows, share)
+def _replay(source: ExportSource, rows: int, share: float, prompts: ReplayPrompts) -> Replay:
+    size = replay_size(rows, share, prompts)
     if not size:
         return Replay()
-    found = recorded_replay(source.record, size)
+    found = recorded_replay(source.record, size, prompts)
     if found is None:
         raise DataError(
             f"the record does not hold the {size} rows of replay",
@@ -134,11 +138,13 @@ def _replay(source: ExportSource, rows: int, share: float) -> Replay:
     return found
 
 
-def _replay_notes(replay: Replay) -> list[str]:
+def _replay_notes(replay: Replay, *, held: bool) -> list[str]:
     if not replay.examples:
         return []
     cut = sum(not end for end in replay.ends)
     found = [f"The last {len(replay.examples)} rows are replay: general requests with the base model's own answers."]
+    if held:
+        found.append("The climb held the replay rows to the base's distribution, the export trains on their words.")
     if cut:
         found.append(f"{cut} replay answers were cut: the climb did not train their end token, the export does.")
     return found
@@ -160,10 +166,12 @@ def preference_rows(source: ExportSource) -> ExportRows:
     design, kwargs = source.system.prompt, dict(source.system.template_kwargs)
     rendered = render_preferences(_preferences(source), design, tokenizer, context_tokens=limit, template_kwargs=kwargs)
     train, held = split_held_out(list(rendered.rows), source.prepared.task.split.seed)
-    source.check_count(len(train))
+    replay = source.noted.replay_rows or 0
+    source.check_count(len(train) + replay)
     used = [preferred for preferred, _ in train]
     rows, held_out = _preference_rows(design, used), _preference_rows(design, [preferred for preferred, _ in held])
-    return ExportRows(rows, held_out, tuple(_preference_notes(used)), start)
+    notes = [*_preference_notes(used), *([f"The climb also trained on {replay} rows of replay."] if replay else [])]
+    return ExportRows(rows, held_out, tuple(notes), start)
 
 
 def _preferences(source: ExportSource) -> Sequence[PreferenceRow]:

@@ -24,7 +24,7 @@ from lastresort.spec.values import (
     refuse_unknown_keys,
     unknown_name,
 )
-from lastresort.types import ReasoningEffort
+from lastresort.types import ReasoningEffort, ReplayPrompts
 
 PREFIX = "lm_eval:"  # of a task of lm-eval
 Margins = dict[str, float | Literal["skip"]]
@@ -123,6 +123,9 @@ class PreferenceSettings(Section):
     and kto, the weight of orpo, the KL weight of grpo. batch_size: pairs, answers or prompts an optimizer step. auto: what is
     usual for the objective. samples: answers to a prompt, where pairs are made of the model's own, and of a group of grpo. An
     adapter that starts from the base has the shape that `sft` says.
+
+    replay, replay_loss, replay_prompts: as in `sft`. replay_weight: how many times the mean over a row of replay counts, next to a
+    pair or a labelled answer.
     """
 
     learning_rates: Annotated[
@@ -134,6 +137,10 @@ class PreferenceSettings(Section):
     beta: Annotated[float | Literal["auto"], WordOrNumber("auto", NumberBounds(at_least=0))] = "auto"
     batch_size: AutoOrCount = "auto"
     samples: Annotated[int, NumberBounds(at_least=2, whole=True)] = 8
+    replay: Replay = 0.0
+    replay_loss: ReplayLoss = "likelihood"
+    replay_weight: Limit = 1.0
+    replay_prompts: ReplayPrompts = "everyday"
 
     @model_validator(mode="before")
     @classmethod
@@ -145,8 +152,10 @@ class PreferenceSettings(Section):
 
 
 class FullSettings(Section):
-    """Training of all weights. learning_rates: raced on dev. replay, replay_loss, replay_weight: as in `sft`. batch_size: rows an
-    optimizer step. text_learning_rate, text_epochs: of the pretraining on the task's knowledge that may come before.
+    """Training of all weights. learning_rates: raced on dev. replay, replay_loss, replay_weight, replay_prompts: as in `sft`.
+
+    batch_size: rows an optimizer step. text_learning_rate, text_epochs: of the pretraining on the task's knowledge that may come
+    before.
     """
 
     learning_rates: Rates = (2e-5, 1e-4)
@@ -154,6 +163,7 @@ class FullSettings(Section):
     replay: Replay = 0.1
     replay_loss: ReplayLoss = "likelihood"
     replay_weight: Limit = 1.0
+    replay_prompts: ReplayPrompts = "everyday"
     batch_size: Count = 16
     text_learning_rate: Rate = 5e-5
     text_epochs: Count = 3
@@ -330,7 +340,8 @@ class RetrievalSettings(Section):
 class SftSettings(Section):
     """Supervised fine-tuning. learning_rates: raced on dev, without unit. replay: share of general rows among all rows.
     replay_loss: likelihood trains them on the base's own answers, kl holds them to the base's own distribution at each token of
-    these. replay_weight: how many times a token of theirs counts. r: LoRA rank. alpha: LoRA scale, None is 2r. batch_size: rows an
+    these. replay_weight: how many times a token of theirs counts. replay_prompts: what the base answers, everyday requests or a
+    wider mix. r: LoRA rank. alpha: LoRA scale, None is 2r. batch_size: rows an
     optimizer step. loraplus_lr_ratio: how many times the learning rate the B of an adapter learns at (LoRA+).
 
     select: best takes the checkpoint with the highest dev score; mildest keeps more of them, and takes the one that moved least
@@ -346,6 +357,7 @@ class SftSettings(Section):
     replay: Replay = 0.1
     replay_loss: ReplayLoss = "likelihood"
     replay_weight: Limit = 1.0
+    replay_prompts: ReplayPrompts = "everyday"
     batch_size: Count = 16
     select: Literal["best", "mildest"] = "best"
 

@@ -41,9 +41,9 @@ class ComparisonSetup:
     groups: tuple[str, ...] | None
     alpha: float
     epoch: int
-    unit: Literal["epoch", "step"]
     seed: int
     trainings: Mapping[Trial, Sequence[str]]
+    unit: Literal["epoch", "step"] = "epoch"
 
 
 def comparison_of(record: Record) -> tuple[ComparedWay, ...]:

@@ -9,7 +9,7 @@ from lastresort.records.decision_parts import Weighing
 from lastresort.records.events.base import EventValue, OfCandidate, OfRung
 from lastresort.records.events.run import JudgeCalls
 from lastresort.records.training import AdaptedLayers, RecordedSettings, TrainedSteps
-from lastresort.types import Role
+from lastresort.types import ReplayPrompts, Role
 
 
 class RenderingFixed(OfRung):
@@ -29,10 +29,11 @@ class ReplayRow(EventValue):
 
 
 class ReplayMade(OfRung):
-    """General rows with the base's own answers. rung: whose cost they are. asked: how many were wanted."""
+    """General rows with the base's own answers. rung: whose cost they are. asked: how many were wanted. prompts: of which kind."""
 
     kind: Literal["replay_made"] = "replay_made"
     asked: int
+    prompts: ReplayPrompts = "everyday"
     rows: tuple[ReplayRow, ...]
     tokens_in: int
     tokens_out: int

@@ -30,9 +30,10 @@ from lastresort.rungs.prompting import grammar_of, instruction
 from lastresort.rungs.rung import GivenUp, RungSetup, Search, Workbench
 from lastresort.rungs.supervised.methods import adapter_setup, weights_absent
 from lastresort.rungs.supervised.milder import trained_candidate
-from lastresort.rungs.supervised.sft import SftRung
+from lastresort.rungs.supervised.sft import REPLAY_PROMPT_TOKENS, SftRung
 from lastresort.rungs.tuning import choose_on_dev, constrain, on_dev, recorded_rendering
 from lastresort.spec.task import Task
+from lastresort.synthesis import REPLAY_TOKENS, replay_rows
 from lastresort.systems.files import load_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example
@@ -73,8 +74,10 @@ class PreferenceRung:
         parts, rates = len(course.stops(1_000_000)), len(course.learning_rates)
         candidates = rates + parts - 1
         measured = candidates + (grammar_of(task) is not None) + (not on_sft)
+        share = 1 + (rates - 1) / parts
         return (
-            _learning(task, work, plan, course, preferences, prompt, 1 + (rates - 1) / parts)
+            _learning(task, work, plan, course, preferences, prompt, share)
+            + _replaying(task, work, plan, course, len(preferences), share)
             + answering(
                 "KL on dev",
                 machine,
@@ -222,6 +225,19 @@ def planned_course(
 
 def _on_sft(task: Task, n_train: int) -> bool:
     return "sft" in task.ladder and SftRung().skip_reason(task, [_NO_EXAMPLE] * n_train) is None
+
+
+def _replaying(
+    task: Task, work: Workload, plan: PreferencePlan, course: PreferenceCourse, given: int, share: float
+) -> Forecast:
+    """What replay adds. given: preferences of the task's file. share: of a whole training, with the race."""
+    n = 0 if plan.source == "reward" else replay_rows(given or min(work.n_train, MOST_PROMPTS), task.preference.replay)
+    if not n:
+        return Forecast(0, 0, 0, 0.0, 0.0)
+    row, machine = REPLAY_PROMPT_TOKENS + REPLAY_TOKENS, work.machine
+    return answering("replay rows", machine, n, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS) + training(
+        "replay", machine, n, course.epochs * share, row, 0, course.batch_size
+    )
 
 
 def _learning(

@@ -21,6 +21,7 @@ from lastresort.rungs.preference.items import (
 )
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import adapter_settings, in_4_bits, load_to_train
+from lastresort.rungs.supervised.replay_rows import replay_items, replay_of, replay_size
 from lastresort.rungs.tuning import (
     TuningRun,
     early_warnings,
@@ -29,10 +30,12 @@ from lastresort.rungs.tuning import (
     record_training,
     train_to,
 )
+from lastresort.synthesis import Replay
 from lastresort.systems.system import System
 
 if TYPE_CHECKING:
     from lastresort.models.loading import Loaded
+    from lastresort.train.loop.batches import TrainingItem
     from lastresort.train.loop.optimizers import StartWeights
     from lastresort.train.settings import TrainSettings
 
@@ -47,12 +50,13 @@ class KeptAdapter:
 
 @dataclass(frozen=True, slots=True)
 class _Trainee:
-    """The model in memory. given: the items that it learns from, None if groups are sampled."""
+    """The model in memory. given: the items that it learns from, None if groups are sampled. replay: items of replay among them."""
 
     model: Any
     start: StartWeights
     loaded: Loaded
     given: PreferenceItems | None
+    replay: Sequence[TrainingItem] = ()
 
 
 class PreferenceTraining:
@@ -159,6 +163,7 @@ class PreferenceTraining:
                 rows=self._size(trainee),
                 start=self._start.name,
                 learns_from=self._plan.source,
+                replay_rows=len(trainee.replay) or None,
                 adapted=adapted(trainee.model),
             ),
         )
@@ -205,6 +210,7 @@ class PreferenceTraining:
         from lastresort.train.loop.optimizers import StartWeights
 
         bench, start = self._bench, self._start
+        replay = self._replay()
         bench.progress.stage(f"{self._rung}: loading the model", None)
         name, seed = bench.models.tuned_name, bench.task.split.seed
         if start.adapter is not None:
@@ -218,9 +224,31 @@ class PreferenceTraining:
         given = None
         if self._plan.source != "reward":
             given = given_items(bench, start, loaded, self._preferences)
-        trainee = _Trainee(model, StartWeights(model), loaded, given)
+        trainee = _Trainee(model, StartWeights(model), loaded, given, self._replay_items(loaded, model, replay))
         self._record_stops(trainee)
         yield trainee
+
+    def _replay(self) -> Replay:
+        """Rows of replay for the pairs or labelled answers, which the base answers before the model is loaded to train."""
+        section = self._bench.task.preference
+        if section.replay and self._plan.source == "reward":
+            self._bench.progress.say(f"{self._rung}: nothing is replayed, since GRPO samples all that it trains on.")
+            return Replay()
+        size = replay_size(len(self._preferences), section.replay, section.replay_prompts)
+        return replay_of(self._bench, self._rung, size, section.replay_prompts)
+
+    def _replay_items(self, loaded: Loaded, model: Any, replay: Replay) -> list[TrainingItem]:
+        from lastresort.train.loop.batches import training_rows
+
+        rows = training_rows(
+            loaded.tokenizer,
+            replay.examples,
+            tuple,
+            context_tokens=loaded.context_tokens,
+            template_kwargs=self._start.template_kwargs,
+            ends=replay.ends,
+        )
+        return replay_items(self._bench, self._rung, model, rows, self._bench.task.preference)
 
     def _record_stops(self, trainee: _Trainee) -> None:
         from lastresort.train.loop.loop import total_steps
@@ -229,6 +257,9 @@ class PreferenceTraining:
             return
         steps = total_steps(self._size(trainee), self._settings(1.0))
         told = trainee.given.summary if trainee.given is not None else self._told_of_groups(trainee)
+        if trainee.replay:
+            held = " held to the base" if trainee.replay[0].held else ""
+            told = f"{told}; {len(trainee.replay)} rows of replay{held}"
         stops = tuple(self._course.stops(steps))
         self._bench.record.append(StopsPlanned(rung=self._rung, steps=steps, stops=stops, learns_from=told))
 
@@ -238,7 +269,7 @@ class PreferenceTraining:
     @contextmanager
     def _source(self, trainee: _Trainee, run: str) -> Iterator[Any]:
         if trainee.given is not None:
-            yield trainee.given.items
+            yield (*trainee.given.items, *trainee.replay)
             return
         log = self._bench.folder / "checkpoints" / f"{run}.completions.jsonl"
         size = self._course.batch_size
@@ -249,7 +280,7 @@ class PreferenceTraining:
         from lastresort.rungs.preference.items import with_room
 
         if trainee.given is not None:
-            return len(trainee.given.items)
+            return len(trainee.given.items) + len(trainee.replay)
         start, bench = self._start, self._bench
         tokenizer, limit = trainee.loaded.tokenizer, trainee.loaded.context_tokens
         return len(with_room(bench.train, start.prompt, tokenizer, limit, start.template_kwargs, bench.max_new_tokens))

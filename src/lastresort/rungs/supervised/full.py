@@ -79,7 +79,8 @@ def _train(bench: Workbench, rung: str, section: FullSettings, folder: Path) -> 
     from lastresort.train.settings import Objective, TrainSettings
 
     method = WholeMethod()
-    replay = replay_of(bench, rung, replay_size(len(bench.train), section.replay))
+    size = replay_size(len(bench.train), section.replay, section.replay_prompts)
+    replay = replay_of(bench, rung, size, section.replay_prompts)
     bench.progress.stage(f"{rung}: reading the knowledge", None)
     documents = _documents(bench)
     loaded = method.load(bench)

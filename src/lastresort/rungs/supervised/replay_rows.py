@@ -6,46 +6,53 @@ requests alone a model answers in its form whatever is asked under that instruct
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 from lastresort.evals.scorers.forms import has_form, is_free_text
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.models.protocol import Model
 from lastresort.records.events import ReplayMade, ReplayRow
 from lastresort.records.record import Record
 from lastresort.rungs.rung import Workbench
+from lastresort.spec.sections import FullSettings, PreferenceSettings, SftSettings
 from lastresort.synthesis import (
     REPLAY_TOKENS,
-    REQUESTS,
-    SUBJECTS,
     Replay,
     counter_requests,
     general_prompts,
     generate_replay,
+    most_prompts,
     replay_rows,
 )
 from lastresort.systems.compose import compose, question_of
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Example, Message
+from lastresort.types import Decoding, Example, Message, ReplayPrompts
+
+if TYPE_CHECKING:
+    from lastresort.engine.forest import Row
+    from lastresort.train.loop.batches import TrainingItem
 
 COUNTER_SHARE = 1 / 3
 
 
-def replay_size(n_train: int, share: float) -> int:
+def replay_size(n_train: int, share: float, prompts: ReplayPrompts = "everyday") -> int:
     """How many rows make `share` of the whole training set, limited by the number of different prompts."""
-    return min(replay_rows(n_train, share), len(REQUESTS) * len(SUBJECTS))
+    return min(replay_rows(n_train, share), most_prompts(prompts))
 
 
-def replay_of(bench: Workbench, rung: str, n: int) -> Replay:
+def replay_of(bench: Workbench, rung: str, n: int, prompts: ReplayPrompts = "everyday") -> Replay:
     """n replay rows, made once; fewer if the base answered with nothing or in the task's form. rung: which pays for them."""
     if not n:
         return Replay()
-    known = recorded_replay(bench.record, n)
+    known = recorded_replay(bench.record, n, prompts)
     if known is not None:
         return known
     bench.progress.stage(f"{rung}: replay rows from the base model", n)
     form, model = _form(bench), bench.models.open(_base(bench))
     replay = generate_replay(
         model,
-        _prompts(bench, model, n),
+        _prompts(bench, model, n, prompts),
         bench.task.split.seed,
         keep=lambda text: not has_form(text, form),
         on_batch=bench.progress.advance,
@@ -62,6 +69,7 @@ def replay_of(bench: Workbench, rung: str, n: int) -> Replay:
     made = ReplayMade(
         rung=rung,
         asked=n,
+        prompts=prompts,
         rows=rows,
         tokens_in=replay.tokens_in,
         tokens_out=replay.tokens_out,
@@ -71,18 +79,38 @@ def replay_of(bench: Workbench, rung: str, n: int) -> Replay:
     return replay
 
 
-def recorded_replay(record: Record, n: int) -> Replay | None:
-    """The replay rows of a request for n in the record, None if there was none."""
-    known = next((made for made in record.all(ReplayMade) if made.asked == n), None)
+def replay_items(
+    bench: Workbench,
+    rung: str,
+    model: Any,
+    rows: Sequence[Row],
+    section: SftSettings | FullSettings | PreferenceSettings,
+) -> list[TrainingItem]:
+    """The rows of replay with the loss that the task chose for them. model: that will be trained."""
+    from lastresort.engine.support import support
+    from lastresort.train.loop.batches import replayed
+
+    held = section.replay_loss == "kl"
+    if held and rows and support(model).head is None:
+        held = False
+        bench.progress.say(
+            f"{rung}: replay is trained by likelihood: the hidden states of this model cannot be told from its logits."
+        )
+    return replayed(rows, held=held, weight=section.replay_weight)
+
+
+def recorded_replay(record: Record, n: int, prompts: ReplayPrompts = "everyday") -> Replay | None:
+    """The replay rows of a request for n of these prompts in the record, None if there was none."""
+    known = next((made for made in record.all(ReplayMade) if (made.asked, made.prompts) == (n, prompts)), None)
     if known is None:
         return None
     examples = tuple(Example(row.id, _prompt(row), row.answer) for row in known.rows)
     return Replay(examples, tuple(row.end for row in known.rows))
 
 
-def _prompts(bench: Workbench, model: Model, n: int) -> list[tuple[Message, ...]]:
+def _prompts(bench: Workbench, model: Model, n: int, kind: ReplayPrompts) -> list[tuple[Message, ...]]:
     asked = [] if is_free_text(_form(bench)) else _counter(bench, model, round(n * COUNTER_SHARE))
-    general = general_prompts(n - len(asked), bench.task.split.seed)
+    general = general_prompts(n - len(asked), bench.task.split.seed, kind)
     return [*((Message("user", text),) for text in general), *asked]
 
 

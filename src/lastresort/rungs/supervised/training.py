@@ -16,7 +16,7 @@ from lastresort.records.events import CandidateTrained, LapTrained, RowsTooLong,
 from lastresort.records.rungs import Pretraining, RateLap, TrainedOnRows
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import Method
-from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
+from lastresort.rungs.supervised.replay_rows import replay_items, replay_of, replay_size
 from lastresort.rungs.tuning import (
     TuningRun,
     early_warnings,
@@ -230,17 +230,10 @@ class SupervisedTraining:
 
     def _items(self, model: Any, rows: Sequence[Any]) -> list[Any]:
         """The task's rows, and those of replay with the loss that the task chose for them."""
-        from lastresort.engine.support import support
-        from lastresort.train.loop.batches import completions, replayed
+        from lastresort.train.loop.batches import completions
 
         own, general = rows[: len(rows) - self._replay_rows], rows[len(rows) - self._replay_rows :]
-        held = self._section.replay_loss == "kl"
-        if held and general and support(model).head is None:
-            held = False
-            self._bench.progress.say(
-                f"{self._rung}: replay is trained by likelihood: the hidden states of this model cannot be told from its logits."
-            )
-        return [*completions(own), *replayed(general, held=held, weight=self._section.replay_weight)]
+        return [*completions(own), *replay_items(self._bench, self._rung, model, general, self._section)]
 
     def _watch(self, loaded: Loaded, model: Any, name: str) -> None:
         """Prepare to measure how far the model moves from its base."""
@@ -295,10 +288,10 @@ class SupervisedTraining:
         )
 
     def _replay(self) -> Replay:
-        return replay_of(self._bench, self._rung, self._replay_size())
+        return replay_of(self._bench, self._rung, self._replay_size(), self._section.replay_prompts)
 
     def _replay_size(self) -> int:
-        return replay_size(len(self._train_rows), self._section.replay)
+        return replay_size(len(self._train_rows), self._section.replay, self._section.replay_prompts)
 
     def _steps(self) -> int:
         from lastresort.train.loop.batches import steps_per_epoch

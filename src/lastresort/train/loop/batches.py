@@ -60,6 +60,11 @@ class TrainingItem:
     weight: float = 1.0
 
     @property
+    def is_replay(self) -> bool:
+        """Whether it is an answer alone: among pairs or labelled answers a row of replay."""
+        return self.desirable is None and len(self.rows) == 1
+
+    @property
     def trained(self) -> tuple[Row, ...]:
         """The rows that a pass computes with gradients: all but a mismatched one."""
         return self.rows if self.desirable is None else self.rows[:1]

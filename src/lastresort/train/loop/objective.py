@@ -67,6 +67,8 @@ def bind(
     """
     if objective.needs_reference and reference is None and objective.need != "groups":
         raise ContractError("no reference", where=objective.name, expected="its log-probabilities")
+    if objective.need in ("pairs", "labels") and any(item.is_replay for item in items):
+        return _WithReplay(objective, items, reference, score)
     if objective.need in ("completions", "text"):
         return _Answers(objective, items)
     if objective.need == "pairs":
@@ -143,6 +145,60 @@ class _Labels:
             baseline=self._baseline * len(numbers),
         )
         return losses.sum() / len(self._items)
+
+
+class _WithReplay:
+    """A mean over all items of the batch: pairs or labelled answers count by their objective, a row of replay by its weight times
+    the mean of its targets' losses. A sum of these would outweigh the pairs, whose tokens count beta times or less.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        items: Sequence[TrainingItem],
+        reference: Sequence[Sequence[float]] | None,
+        score: Score,
+    ) -> None:
+        self._items = items
+        own = [number for number, item in enumerate(items) if not item.is_replay]
+        self._place = {number: place for place, number in enumerate(own)}
+        self._own: BatchLoss | None = None
+        if own:
+            known = None if reference is None else [reference[number] for number in own]
+            self._own = bind(objective, [items[number] for number in own], known, score)
+
+    def loss(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: BatchFigures) -> Tensor:
+        """Of a held item per_token is -KL(base || policy), as in `_Answers`."""
+        mixed = [self._items[number].is_replay for number in numbers]
+        of_row = [place for place, number in enumerate(numbers) for _ in self._items[number].trained]
+        is_replay = torch.tensor([mixed[place] for place in of_row], device=row.device)
+        renumbered = torch.where(is_replay, is_replay.cumsum(0), (~is_replay).cumsum(0)) - 1
+        soft = is_replay[row]
+        parts = [
+            self._replay([n for n in numbers if n not in self._place], per_token[soft], renumbered[row[soft]], seen)
+        ]
+        own = [self._place[number] for number in numbers if number in self._place]
+        if own and self._own is not None:
+            found = self._own.loss(own, per_token[~soft], renumbered[row[~soft]], seen)
+            parts.append(found * (len(self._place) / len(self._items)))
+        return torch.stack([part.double() for part in parts]).sum()
+
+    def _replay(self, numbers: Sequence[int], per_token: Tensor, row: Tensor, seen: BatchFigures) -> Tensor:
+        tokens = torch.bincount(row, minlength=len(numbers)).clamp(min=1)
+        means = -row_sums(per_token, row, len(numbers)) / tokens
+        held = [self._items[number].held for number in numbers]
+        if any(held):
+            self._show(means.detach()[torch.tensor(held, device=means.device)], seen)
+        weights = means.new_tensor([self._items[number].weight for number in numbers])
+        return (means * weights).sum() / len(self._items)
+
+    def _show(self, means: Tensor, seen: BatchFigures) -> None:
+        """The mean distance of held rows, beside figures that are means over the other items."""
+        if not self._place:
+            seen.add(len(means), kl_to_base=means.sum())
+            return
+        held = sum(item.held for item in self._items)
+        seen.add(0, kl_to_base=means.sum() * len(self._place) / held)
 
 
 class _Groups:
