@@ -230,5 +230,8 @@ def test_labels_of_near_points_do_not_cover_each_other() -> None:
     drawn = random.Random(2)
     points = [(0.2 + drawn.random() / 100, 0.9, 1.0) for _ in range(6)]
     svg = str(distance_chart(made(*points), 0.85, "label"))
-    heights = sorted(float(y) for y in re.findall(r'<text class="name[^"]*" x="[\d.]+" y="([\d.]+)"', svg))
-    assert all(b - a >= 12.9 for a, b in pairwise(heights))
+    found = re.findall(r'<text class="name[^"]*" x="[\d.]+" y="([\d.]+)" text-anchor="(start|end)"', svg)
+    assert len(found) == 6
+    for side in ("start", "end"):
+        heights = sorted(float(y) for y, anchor in found if anchor == side)
+        assert all(b - a >= 12.9 for a, b in pairwise(heights))

@@ -107,9 +107,9 @@ def distance_chart(weighing: Weighing, bar: float, label: str) -> Markup | None:
         unit(LEFT, WIDTH - RIGHT, HEIGHT - 6, "KL from the base on general requests, nats per token"),
         _bar(bar, up),
     ]
-    taken: list[tuple[float, float]] = []
-    for one in drawn:
-        x, y = _x(one.distance, across), _y(one.dev.score, up)
+    points = [(_x(one.distance, across), _y(one.dev.score, up)) for one in drawn]
+    taken = [LabelBox(LEFT, WIDTH - RIGHT, _y(bar, up) + 5), *(LabelBox(x - 6, x + 6, y + 5) for x, y in points)]
+    for one, (x, y) in zip(drawn, points, strict=True):
         title = (
             f"{checkpoint(one)}: {percent(one.dev.score)} on dev, {one.distance:.3f} nats per token from the base, "
             f"{percent(one.met_chance, 0)} likely to meet the bar"
@@ -120,22 +120,41 @@ def distance_chart(weighing: Weighing, bar: float, label: str) -> Markup | None:
                 "" if likely else "dev", x, y, title
             )
         )
-        place = _free_place(x, y, taken)
+        anchor, place = _free_place(x, y, len(checkpoint(one)), taken)
         taken.append(place)
         style = "name front" if one.candidate == weighing.chosen else "name"
-        parts.append(_text(*place, checkpoint(one), "end" if x > WIDTH / 2 else "start", style))
+        edge = place.left if anchor == "start" else place.right
+        parts.append(_text(edge, place.base, checkpoint(one), anchor, style))
     return Markup('<svg class="chart tradeoff" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, HEIGHT, label, Markup("").join(parts)
     )
 
 
-def _free_place(x: float, y: float, taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Of a label beside a point: above it, or as far above or below as no other label is near."""
-    across = x - 8 if x > WIDTH / 2 else x + 8
-    heights = [y - 8, *(y + sign * 14 * n for n in range(1, 8) for sign in (1, -1))]
-    free = (h for h in heights if TOP <= h <= HEIGHT - BOTTOM - 4 and not _is_near(across, h, taken))
-    return across, next(free, y - 8)
+LETTER, LINE = 7.4, 13  # of a label, about
 
 
-def _is_near(x: float, y: float, taken: Sequence[tuple[float, float]]) -> bool:
-    return any(abs(y - other_y) < 13 and abs(x - other_x) < 200 for other_x, other_y in taken)
+@dataclass(frozen=True, slots=True)
+class LabelBox:
+    """What a label or a point covers. base: its lower edge."""
+
+    left: float
+    right: float
+    base: float
+
+    def covers(self, other: LabelBox) -> bool:
+        return self.left < other.right and other.left < self.right and abs(self.base - other.base) < LINE
+
+
+def _free_place(x: float, y: float, letters: int, taken: Sequence[LabelBox]) -> tuple[str, LabelBox]:
+    """Of a label beside a point the nearest place that is free, with its anchor; where none is, above the point."""
+    width, places = LETTER * letters, list[tuple[str, LabelBox]]()
+    for away in (-8, 4, 17, -21, 30, -34, 43, -47, 56, -60):
+        places.append(("start", LabelBox(x + 9, x + 9 + width, y + away)))
+        places.append(("end", LabelBox(x - 9 - width, x - 9, y + away)))
+    inside = [
+        (anchor, box)
+        for anchor, box in places
+        if box.left >= LEFT and box.right <= WIDTH - RIGHT and TOP <= box.base <= HEIGHT - BOTTOM - 4
+    ]
+    free = (place for place in inside if not any(place[1].covers(other) for other in taken))
+    return next(free, (inside or places)[0])
