@@ -261,7 +261,7 @@ def test_an_item_that_the_judge_has_no_room_for_is_refused_before_anything_is_as
     folder = tmp_path / "task"
     task = judged_task(folder, write_judge(folder, {**FAIR, "context_tokens": 200}))
     with pytest.raises(
-        DataError, match=r"rows\.jsonl, row \d+: \d+ tokens of what the judge reads.*the judge scripted:"
+        DataError, match=r"rows\.jsonl, row \d+: \d+ tokens that the judge reads.*the judge scripted:"
     ):
         climb(task, tmp_path / "runs" / "run")
     with Record.open(tmp_path / "runs" / "run") as record:
@@ -290,7 +290,7 @@ def test_a_dry_run_forecasts_the_judge_and_asks_it_nothing(tmp_path: Path) -> No
     asked = climb(load_task(folder / "task.yaml"), tmp_path / "runs" / "run").decision.as_json()["judge"]
     assert judging["tokens_in"] > asked["cost"]["tokens_in"]  # on the high side, as the foot of the table says
     console = Console(width=100, record=True)
-    console.print(forecast_table(DryRun.model_validate(found)))
+    console.print(forecast_table(DryRun.model_validate(found), verbose=True))
     assert "the judge: verdicts" in console.export_text()
 
 
