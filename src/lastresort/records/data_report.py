@@ -36,8 +36,8 @@ class Place(JsonDocument):
 class Finding(JsonDocument):
     """One kind of fault and every occurrence of it.
 
-    severity: an error makes the measurements worthless until it is fixed (a climb removes leaking rows from train by itself); a
-    warning distorts them; a note only costs effort. places: the examples of each occurrence, two for a pair, one for an output.
+    severity: an error makes the measurements worthless until it is fixed; a warning distorts them, or would if a climb did not
+    remove it by itself, as it does with leaking rows of train; a note only costs effort. places: the examples of each occurrence, two for a pair, one for an output.
     details: one for each occurrence, or none.
     """
 
