@@ -260,9 +260,7 @@ def test_a_run_goes_on_only_with_the_judge_and_the_cases_it_began_with(tmp_path:
 def test_an_item_that_the_judge_has_no_room_for_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
     folder = tmp_path / "task"
     task = judged_task(folder, write_judge(folder, {**FAIR, "context_tokens": 200}))
-    with pytest.raises(
-        DataError, match=r"rows\.jsonl, row \d+: \d+ tokens that the judge reads.*the judge scripted:"
-    ):
+    with pytest.raises(DataError, match=r"rows\.jsonl, row \d+: \d+ tokens that the judge reads.*the judge scripted:"):
         climb(task, tmp_path / "runs" / "run")
     with Record.open(tmp_path / "runs" / "run") as record:
         assert record.last(ModelOpened) is None

@@ -37,8 +37,8 @@ class Finding(JsonDocument):
     """One kind of fault and every occurrence of it.
 
     severity: an error makes the measurements worthless until it is fixed; a warning distorts them, or would if a climb did not
-    remove it by itself, as it does with leaking rows of train; a note only costs effort. places: the examples of each occurrence, two for a pair, one for an output.
-    details: one for each occurrence, or none.
+    remove it by itself, as it does with leaking rows of train; a note only costs effort. places: the examples of each
+    occurrence, two for a pair, one for an output. details: one for each occurrence, or none.
     """
 
     kind: FindingKind
