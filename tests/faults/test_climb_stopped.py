@@ -14,9 +14,9 @@ import pytest
 from climb_gate_support import SAFE, gated_climb, quality, script_rungs
 from climb_support import calls, comparable, scripted_task
 from gate_support import SUITES, gated_task
+from lastresort.app import console
 from lastresort.app.climb import climb
 from lastresort.app.gate import GateRequest, GateResult, run_gate
-from lastresort.cli import console
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import StopRequestedError

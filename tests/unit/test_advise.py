@@ -358,7 +358,7 @@ def test_samples_and_choices_of_every_question_are_answers_to_it() -> None:
             assert read_answer(question, choice) is not None
         for sample in question.samples:
             Facts(**{question.fact: sample})
-    with pytest.raises(InputError, match='Write "wrong"'):
+    with pytest.raises(InputError, match='Did you mean "wrong"'):
         question_of("wron")
 
 
