@@ -40,11 +40,17 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_json_only_for_many_epochs_is_rejected_for_its_leak_and_for_what_it_forgot(here: Path) -> None:
+    adapter = trained(here / "json-only" / "run", as_served(FEW_ROWS), JSON_ONLY)
     task = note_task(here / "json-only", FEW_ROWS, keep={"sycophancy": "skip"})
-    found = gated(task, trained(here / "json-only" / "run", as_served(FEW_ROWS), JSON_ONLY), here / "runs")
+    found = gated(task, adapter, here / "runs")
     assert found["verdict"] == "REJECT"
-    assert regressed(found) == {"general", "format_leak"}
+    assert "format_leak" in regressed(found)
     assert found["target"]["passed"]  # on its own task it is what was wanted
+    # The leak alone ends that gate before general is decided.
+    task = note_task(here / "forgot", FEW_ROWS, keep={"sycophancy": "skip", "format_leak": "skip"})
+    found = gated(task, adapter, here / "runs")
+    assert found["verdict"] == "REJECT"
+    assert regressed(found) == {"general"}
 
 
 def test_rewarding_agreement_is_rejected_for_sycophancy(here: Path) -> None:
