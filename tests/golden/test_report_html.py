@@ -388,3 +388,15 @@ def test_the_commands_make_the_run_again(tmp_path: Path, path: str, run: str, ta
     assert report == f"lastresort report {place}"
     words = shlex.split(climb)
     assert parse_settings([word for before, word in itertools.pairwise(words) if before == "--set"]) == given
+
+
+def test_the_commands_say_nothing_of_the_machine(tmp_path: Path) -> None:
+    with Record.create(tmp_path / "mine-1") as record:
+        record.append(TaskPlaced(path="../task.yaml", run="runs/mine-1"))
+        given = {"model": "/home/ann/models/small", "judge": {"model": "http://gpu7.example:8000/v1#m"}}
+        record.append(OptionsChosen(settings=given, until=None))
+        climb, _ = commands(record)
+    assert "--set model=small" in climb
+    assert "http://HOST/v1#m" in climb
+    assert "ann" not in climb
+    assert "gpu7" not in climb

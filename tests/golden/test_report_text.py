@@ -68,7 +68,7 @@ def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
     text = " ".join(printed(read_decision(make(tmp_path / "run", "undecided"))).split())
     assert "◇ UNDECIDED" in text
     assert "prompting is undecided. About 1,240 test items would decide it: 1,090 more than the test set has." in text
-    assert "Next: label about 1,090 more test items and run `lastresort climb` again. That would settle it." in text
+    assert "Next: add about 1,090 more test items to the test set and run `lastresort climb` again. With 80%" in text
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -216,6 +216,11 @@ def test_a_gate_is_its_verdict_and_a_line_a_measure(tmp_path: Path) -> None:
 
 
 AT_WORK = """\
+sft, learning rate 0.001: training
+━━━━━━━━──────────── 48 of 120 · 0.8 steps a second · about 1 min 26 s left
+loss ██▇▇▆▆▅▅▅▄▄▄▄▃▃▃▃▃▂▂▂▂▂▂▁▁▁▁▁▁ 0.412
+12 min 3 s so far · $0 spent · 14 min left for the climb at most
+
 Not decided yet: so far prompting was tested.
 
 rung       score                 bar 85%   items  verdict            cost
@@ -226,12 +231,7 @@ retrieval      –                                  skipped
 sft            –                                  in progress
 
 retrieval was skipped: the task names no knowledge to retrieve from.
-sft has not been tested.
-
-sft, learning rate 0.001: training
-━━━━━━━━──────────── 48 of 120 · 0.8 steps a second · about 1 min 26 s left
-loss ██▇▇▆▆▅▅▅▄▄▄▄▃▃▃▃▃▂▂▂▂▂▂▁▁▁▁▁▁ 0.412
-12 min 3 s so far · $0 spent · at most about 14 min left for the climb"""
+sft has not been tested."""
 
 
 def at_work(folder: Path) -> RunView:
@@ -297,7 +297,7 @@ def test_a_bar_is_full_only_at_the_end() -> None:
 def test_a_forecast_names_each_rung_and_a_long_one_says_how_to_shorten_it() -> None:
     plain = forecast_line({"prompting": 150.0, "sft": 1500.0}).replace("\u00a0", " ")
     assert plain == (
-        "Forecast from rates measured here: about 2 min 30 s for prompting and 25 min for SFT. "
+        "Forecast for this machine: about 2 min 30 s for prompting and 25 min for SFT. "
         "The climb stops at the first rung that meets the bar."
     )
     assert long_rung_line("sft", 1500.0).replace("\u00a0", " ") == (

@@ -105,6 +105,14 @@ def test_the_test_of_a_fixed_size_counts_at_the_last_item_alone_and_at_its_share
     assert at_last.n_needed is None
 
 
+def test_looks_that_contradict_each_other_claim_nothing() -> None:
+    """Nothing differs for 240 items, then a third of the items is lost: both p are below alpha."""
+    base, tuned = [1.0] * 480, [1.0] * 240 + [0.0, 1.0, 1.0] * 80
+    found = non_inferior_so_far(base, tuned, Looks((240, 480), last=False), margin=0.03, binary=True)
+    assert max(found.p, found.p_regressed) <= 0.05
+    assert found.verdict == "UNDERPOWERED"
+
+
 def test_a_group_is_counted_once_while_looking() -> None:
     """Its second item comes later, and the mean of both would change what an earlier look has seen."""
     base, tuned = scores([0.0, -1.0, 0.0, 1.0])

@@ -212,7 +212,7 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
     prepared: Any = None
     assert forecast_rungs(bench, prepared, None) == {"sft": 1500.0, "preference": 30.0}
     assert [line.replace(NO_BREAK, " ").partition(".")[0] for line in progress.said] == [
-        "Forecast from rates measured here: about 25 min for SFT and 30 s for preference tuning",
+        "Forecast for this machine: about 25 min for SFT and 30 s for preference tuning",
         "sft: this may take 25 min",
     ]
     assert forecast_rungs(bench, prepared, "retrieval") == {}

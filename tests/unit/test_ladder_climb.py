@@ -15,7 +15,7 @@ import pytest
 from climb_support import calls, comparable, reason_lines, scripted_task
 from decision_support import validate_decision
 from lastresort.app.climb import Climbed, climb
-from lastresort.climb.identity import settle_options
+from lastresort.climb.identity import merged_settings, settle_options
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import longer_answers, max_new_tokens
 from lastresort.errors import InfrastructureError, TaskError
@@ -219,6 +219,8 @@ def prepared_with(answers: Sequence[int]) -> PreparedTask:
         ([30] * 99 + [1000], 60),  # one of a hundred is not among 99%
         ([30] * 98 + [100] * 2, 2 * 90),  # within three times what 95% need
         ([40] * 59 + [1000], 2 * 120),  # one of sixty is more than 1%
+        ([40] * 11 + [3000], 2 * 120),  # one of twelve is more than 5%
+        ([50], 100),
         ([40] * 90 + [100] * 10, 200),  # a tenth that is long has room
         ([], 16),
     ],
@@ -304,6 +306,14 @@ def test_a_resumed_climb_keeps_its_options_and_the_report_names_them(
     assert lastresort(monkeypatch, *again, "--until", "sft") == 0
     decision = json.loads(Path("runs/routing-1/decision.json").read_text(encoding="utf-8"))
     assert [rung["name"] for rung in decision["rungs"]] == ["prompting", "sft"]
+
+
+def test_settings_given_later_are_applied_last_and_replace_what_lies_below_them() -> None:
+    earlier = {"limits.hours": 1, "bar": 0.9}
+    assert list(merged_settings(earlier, {"limits": {"hours": 5}}).items()) == [("bar", 0.9), ("limits", {"hours": 5})]
+    later = merged_settings({"limits": {"hours": 5, "usd": 2}}, {"limits.hours": 9})
+    assert list(later.items()) == [("limits", {"hours": 5, "usd": 2}), ("limits.hours", 9)]
+    assert merged_settings({"barrier": 1}, {"bar": 2}) == {"barrier": 1, "bar": 2}
 
 
 def test_settings_that_are_not_given_again_stay_in_the_record(tmp_path: Path) -> None:

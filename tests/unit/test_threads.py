@@ -269,4 +269,4 @@ def test_a_training_that_goes_on_with_the_users_own_number_says_so(
     torch.set_num_threads(1)
     seen, _ = trained(tmp_path / "run", base, None, say=said.append)
     assert seen == [1, 1]
-    assert any("began with 2 threads and goes on with 1" in line for line in said)
+    assert any("began on 2 threads and continues on 1" in line for line in said)

@@ -75,7 +75,10 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER) -
 
     Raises InputError for bad input, PrerequisiteError for what is missing here, StoppedError where it stopped and can be resumed.
     """
-    request = _with_recorded_settings(request) if request.resume else request
+    if request.resume:
+        given, request = request.settings, _with_recorded_settings(request)
+        if kept := [f"{key}={value}" for key, value in request.settings.items() if key not in given]:
+            progress.say(f"Settings kept from the start of this run: {', '.join(kept)}.")
     task, gate, compare = _read(request)
     from lastresort.after.compare.ways import ComparisonRequest, refuse_impossible
     from lastresort.app.climb import climb
@@ -105,16 +108,17 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER) -
 
 def _with_recorded_settings(request: ClimbRequest) -> ClimbRequest:
     """With the run named, and the settings it was started with where none are given now."""
-    from lastresort.climb.identity import settings_of
+    from lastresort.climb.identity import merged_settings, settings_of
 
     name = "" if request.run is not None else given_task(request.task, dict(request.settings)).task
     folder = _folder(name, request)
     recorded = settings_of(folder) if isinstance(request.task, Path) else {}
-    return replace(request, run=folder, settings={**recorded, **request.settings})
+    return replace(request, run=folder, settings=merged_settings(recorded, request.settings))
 
 
 def forecast_climb(request: ClimbRequest, progress: Progress) -> DryRun:
     """What this climb would do and cost. No model is loaded and nothing is written."""
+    request = _with_recorded_settings(request) if request.resume else request
     task, gate, compare = _read(request)
     from lastresort.app.dry_run import dry_run
 

@@ -63,10 +63,16 @@ def settle_options(record: Record, settings: Mapping[str, Any], until: str | Non
     before = record.last(OptionsChosen)
     last = until if until is not None or before is None else before.until
     earlier = {} if before is None else before.settings
-    now = OptionsChosen(settings={**earlier, **to_jsonable_python(dict(settings))}, until=last)
+    now = OptionsChosen(settings=merged_settings(earlier, to_jsonable_python(dict(settings))), until=last)
     if now != before:
         record.append(now)
     return last
+
+
+def merged_settings(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings are applied in order: those given now come last, and replace earlier ones of the same key or below it."""
+    kept = {key: value for key, value in earlier.items() if not any(f"{key}.".startswith(f"{new}.") for new in now)}
+    return {**kept, **now}
 
 
 def settings_of(run: Path) -> dict[str, Any]:

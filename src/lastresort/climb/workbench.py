@@ -225,5 +225,5 @@ def _refuse_changed(what: str, changed: list[str], prepared: PreparedTask, run: 
             f"the {what} of this run differs from the one this run began with, in {', '.join(changed)}",
             where=f"{prepared.task.path.name} and {run}",
             expected="an unchanged task and unchanged data",
-            remedy="Undo the change, give the same --set options as before, or start a new run without --resume.",
+            remedy="Undo the change, take back what --set changes now, or start a new run without --resume.",
         )

@@ -226,7 +226,7 @@ def is_decided(one: ScoredSuite, alpha: float) -> bool:
 
 def is_regressed(one: ScoredSuite, alpha: float, measures: int) -> bool:
     """Whether a measure lost more than its margin by looking, whatever Holm makes of the others."""
-    return any(p.regressed[-1] * measures <= alpha for p in _looked(one))
+    return any(p.regressed[-1] * measures <= alpha < p.kept[-1] for p in _looked(one))
 
 
 def _looked(one: ScoredSuite) -> list[LookedP]:

@@ -30,6 +30,7 @@ FRESH_S, STALE_S = (
     320.0,
 )  # how long a choice holds without another look: twice as long each time that it was confirmed
 STEPS, SLOWED = 8, 2.0
+FEW_ROWS = 16  # at most, one thread may win where with more rows all would
 MOST_ROWS = 256
 
 Clock = Callable[[], float]
@@ -108,8 +109,9 @@ class Threads:
         import torch
 
         before = torch.get_num_threads()
+        other_work = (rows > FEW_ROWS) != (self._rows > FEW_ROWS)
         self._rows, self._pace, self._step_at = min(rows, MOST_ROWS), Pace(), self._clock()
-        if self._chosen is None or self._step_at - self._chosen_at > self._holds_s:
+        if self._chosen is None or other_work or self._step_at - self._chosen_at > self._holds_s:
             self._choose()
         try:
             torch.set_num_threads(self._chosen or before)

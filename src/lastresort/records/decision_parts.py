@@ -74,7 +74,7 @@ class ComparisonRefusal(JsonDocument):
     alone.
     """
 
-    code: Literal["NO_WINNER", "TRAINS_NOTHING", "OTHER_RUNG", "OVER_TIME"]
+    code: Literal["NO_WINNER", "TRAINS_NOTHING", "OTHER_RUNG", "SCALED", "OVER_TIME"]
     winner: Name | None = None
     planned_s: float | None = None
     hours_left: float | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -195,7 +195,7 @@ def _options(record: Record) -> list[str]:
     """The options of the climb that are not the defaults."""
     chosen, gate, ways = record.last(OptionsChosen), record.last(GateChosen), record.last(WaysChosen)
     found: list[str] = []
-    for key, value in ({} if chosen is None else chosen.settings).items():
+    for key, value in ({} if chosen is None else _without_places(chosen.settings)).items():
         found += ["--set", f"{key}={json.dumps(value, ensure_ascii=False) if _needs_json(value) else value}"]
     if chosen is not None and chosen.until is not None:
         found += ["--until", chosen.until]
@@ -204,6 +204,23 @@ def _options(record: Record) -> list[str]:
     if ways is not None and ways.names:
         found += ["--compare", ",".join(ways.names), "--compare-seeds", str(ways.seeds)]
     return found
+
+
+def _without_places(settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Absolute paths as their names, addresses without their host: a report says nothing of the machine."""
+    return {key: _without_place(value) for key, value in settings.items()}
+
+
+def _without_place(value: JsonValue) -> JsonValue:
+    if isinstance(value, dict):
+        return _without_places(value)
+    if isinstance(value, list):
+        return [_without_place(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    if address := re.match(r"(https?://)[^/]+", value):
+        return f"{address[1]}HOST{value[address.end() :]}"
+    return value.rstrip("/").rpartition("/")[2] if value.startswith(("/", "~")) else value
 
 
 def _needs_json(value: JsonValue) -> bool:

@@ -49,11 +49,14 @@ BAR = 20
 
 
 def run_at_work(view: RunView | None, stage: Stage | None, note: str = "") -> RenderableType:
-    """The ladder so far, what the run is at, how fast and for how long, and what it has spent. note: behind how far it is."""
+    """What the run is at, how fast and for how long, what it has spent, and the ladder so far. note: behind how far it is.
+
+    The ladder comes last, since a live display is cut where the terminal ends.
+    """
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [] if view is None else [ladder_table(view), Text("")]
+    parts: list[RenderableType] = []
     if stage is not None and stage.label:
         parts.append(Text(printable(stage.label), style="bold cyan", no_wrap=True, overflow="ellipsis"))
         noted = printable(note) if stage.loss is None else ""  # the loss has a line of its own
@@ -67,6 +70,8 @@ def run_at_work(view: RunView | None, stage: Stage | None, note: str = "") -> Re
         if stage.spent_s:
             spent = titles.spent_line(stage.spent_s, stage.spent_usd, stage.climb_left_s)
             parts.append(Text(spent, style="dim", no_wrap=True, overflow="ellipsis"))
+    if view is not None:
+        parts += [Text(""), ladder_table(view)] if parts else [ladder_table(view)]
     return Group(*parts)
 
 

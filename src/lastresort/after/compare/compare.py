@@ -122,6 +122,8 @@ def _why_not(
         return ComparisonRefusal(code="OTHER_RUNG", winner=winner)
     if bench.record.last(WayMeasured) is not None:
         return None  # it has started
+    if settings_of(bench).scale != 1:
+        return ComparisonRefusal(code="SCALED", winner=winner)
     over = over_time(forecast_of(request, prepared).seconds, bench.hours_left())
     if over is None:
         return None

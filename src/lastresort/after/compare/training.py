@@ -31,6 +31,7 @@ class WinnerSettings:
     rate: float
     stop: int
     unit: Literal["epoch", "step"]
+    scale: float = 1.0
 
 
 class WayFailed(Exception):
@@ -43,7 +44,7 @@ def settings_of(bench: Workbench) -> WinnerSettings:
     assert search is not None, "the winner was tuned by sft"
     system = load_system(bench.candidate_folder(COMPARED_RUNG, search.chosen))
     trained = trained_candidate(bench, system.name)
-    return WinnerSettings(system, trained.learning_rate, trained.stop, trained.unit)
+    return WinnerSettings(system, trained.learning_rate, trained.stop, trained.unit, trained.scale)
 
 
 def train(bench: Workbench, trial: Trial, settings: WinnerSettings) -> TrainingSpent:

@@ -125,7 +125,8 @@ def non_inferior_so_far(
     """As `non_inferior`, of pairs that come one after another and may stop at any of the looks.
 
     Only the first pair of a group counts while looking, since the mean of a group changes with its next pair; the test at the last
-    item has whole groups. The interval is what neither looking nor, at the last item, the other test refutes.
+    item has whole groups. The interval is what neither looking nor, at the last item, the other test refutes. UNDERPOWERED, too,
+    where one look showed that little was lost and a later one that much was.
     Raises ContractError as `non_inferior` does, or if looks do not grow, or end elsewhere than at the last pair.
     """
     own = alpha * (1 - LOOKING)
@@ -140,7 +141,8 @@ def non_inferior_so_far(
             combined_p(looked * LOOKING, final) for looked, final in ((p, fixed.p), (p_regressed, fixed.p_regressed))
         )
         low, high = max(low, fixed.interval[0]), min(high, fixed.interval[1])
-    verdict: Standing = "NON_INFERIOR" if p <= alpha else "REGRESSED" if p_regressed <= alpha else "UNDERPOWERED"
+    kept, lost = p <= alpha, p_regressed <= alpha
+    verdict: Standing = "UNDERPOWERED" if kept == lost else "NON_INFERIOR" if kept else "REGRESSED"
     needed = fixed.n_needed
     if fixed.verdict == "NON_INFERIOR":  # enough for the test at the last item, which has not come
         needed = max(fixed.n + 1, expected_units(margin, fixed.spread, alpha=alpha, binary=binary and groups is None))

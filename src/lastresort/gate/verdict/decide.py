@@ -194,9 +194,12 @@ def _after_holm(suites: Sequence[SuiteFound], alpha: float) -> tuple[SuiteFound,
 
 
 def _judged(found: TestedMeasure, adjusted: float, family: int, alpha: float) -> TestedMeasure:
-    if found.p <= alpha:
+    kept, lost = found.p <= alpha, adjusted <= alpha
+    if kept and lost:  # two looks that contradict each other; neither is claimed
+        found = found.replaced(verdict="UNDERPOWERED")
+    elif kept:
         found = found.replaced(verdict="NON_INFERIOR", n_needed=None)
-    elif adjusted <= alpha:
+    elif lost:
         found = found.replaced(verdict="REGRESSED", n_needed=None)
     else:
         found = found.replaced(verdict="UNDERPOWERED")

@@ -106,7 +106,8 @@ def next_step(decision: RunView) -> str | None:
     needed = [test.n_needed - test.n_available for test in open_tests if test.n_needed is not None]
     if len(needed) < len(open_tests) or max(needed) <= 0:
         return f"Next: label more test {unit}s, as many as you can, {again}. Or settle for the answer above."
-    return f"Next: label about {counted(max(needed), f'more test {unit}')} {again}. That would settle it."
+    more = counted(max(needed), f"more test {unit}")
+    return f"Next: add about {more} to the test set {again}. With 80% probability that decides it, if the score stays as it is."
 
 
 def of_answer(answer: value.Answer) -> Statement:
@@ -187,6 +188,8 @@ def not_compared(why: ComparisonRefusal) -> str:
     match why.code:
         case "TRAINS_NOTHING":
             return f"{won} won, which trains nothing"
+        case "SCALED":
+            return "the winner is an adapter at a smaller scale, and the ways are compared at full scale only"
         case "OVER_TIME" if why.planned_s is not None and why.hours_left is not None:
             return clause(OverTime(why.planned_s, why.hours_left))
         case _:

@@ -121,18 +121,18 @@ def announced(subject: str, forecast: GateForecast, parts: Sequence[SuiteEstimat
     each = "; ".join(f"{one.name} {_about(one.expected, one.most)}, {_time(one)}" for one in parts)
     items = _about(forecast.expected_items // 2, forecast.items // 2)
     time = _range(forecast.expected_seconds, forecast.seconds)
-    return spaced(f"{subject} asks {items} items of each model, {time} ({each}).")
+    return spaced(f"{subject} asks each model {items} items, {time} ({each}).")
 
 
 def too_few(name: str, items: int, needed: int) -> str:
     return (
-        f"{name} asks {count(items)} items at most, where its margin may take about {count(needed)}: it may hold for want of "
-        "items."
+        f"{name} asks {count(items)} items at most, where its margin may take about {count(needed)}: the verdict may be HOLD "
+        "for lack of items."
     )
 
 
 def _about(expected: int, most: int) -> str:
-    return count(most) if expected >= most else f"about {count(expected)} and at most {count(most)}"
+    return count(most) if expected >= most else f"about {count(expected)}, at most {count(most)},"
 
 
 def _time(one: SuiteEstimate) -> str:
@@ -159,7 +159,7 @@ def _after(found: TestedMeasure) -> str:
     if looked is None or not looked.ended_early:
         return ""
     if found.verdict == "UNDERPOWERED":
-        return f" Stopped after {count(looked.items)} of {counted(looked.most, 'item')}, since the verdict was clear."
+        return f" Stopped after {count(looked.items)} of {counted(looked.most, 'item')}, because another measure had regressed."
     return f" Decided after {count(looked.items)} of {counted(looked.most, 'item')}."
 
 

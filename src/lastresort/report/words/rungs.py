@@ -120,8 +120,8 @@ def of_selection(found: Selection) -> str:
         return f"it is the only candidate left, with {scored}."
     if found.rule == "MILDEST":
         return (
-            f"it moved least from the base ({found.distance:.3f} nats per token) of the {found.likely} likely to meet the bar; "
-            f"dev score {scored}."
+            f"it moved least from the base ({found.distance:.3f} nats per token) of the "
+            f"{counted(found.likely or 0, 'candidate')} likely to meet the bar; dev score {scored}."
         )
     if found.best is None or found.best_score is None:
         return f"it has the highest dev score, {scored}."

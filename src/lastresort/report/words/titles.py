@@ -264,14 +264,14 @@ def spent_line(spent_s: float, spent_usd: float, climb_left_s: float | None) -> 
     """Of a whole run."""
     parts = [f"{duration(spent_s)} so far", f"{money(spent_usd)} spent"]
     if climb_left_s is not None:
-        parts.append(f"at most about {duration(climb_left_s)} left for the climb")
+        parts.append(f"{duration(climb_left_s)} left for the climb at most")
     return " · ".join(parts)
 
 
 def forecast_line(seconds: Mapping[str, float]) -> str:
     """seconds: that each rung would take."""
     rungs = listed(f"{duration(taken)} for {rung_in_prose(name)}" for name, taken in seconds.items())
-    return f"Forecast from rates measured here: about {rungs}. The climb stops at the first rung that meets the bar."
+    return f"Forecast for this machine: about {rungs}. The climb stops at the first rung that meets the bar."
 
 
 def long_rung_line(rung: str, seconds: float) -> str:

@@ -210,10 +210,10 @@ class SupervisedTraining:
             trained = train_to(bench, run, model, self._items(model, rows), until)
             with pinned(trained.threads):
                 loss = self._dev_loss(model, plain=trained.path == "plain")
-            if folder is not None and self._watched:
-                self._early.add(name, trained.step, model)
-            if folder is not None and self._distance is not None:
-                self._measure_distance(folder.name, loaded, model, last=until == self._steps())
+                if folder is not None and self._watched:
+                    self._early.add(name, trained.step, model)
+                if folder is not None and self._distance is not None:
+                    self._measure_distance(folder.name, loaded, model, last=until == self._steps())
             if folder is not None:
                 self._method.save(loaded, model, folder)
         finally:

@@ -186,13 +186,13 @@ def _with_threads(model: Any, state: CheckpointState, processes: Processes, prog
     """
     if model.device.type != "cpu" or processes.count > 1:
         return state
-    if len(allowed(model)) > 1:
-        torch.set_num_threads(state.threads or quickest(model, MOST_ROWS) or torch.get_num_threads())
+    if len(counts := allowed(model)) > 1:
+        torch.set_num_threads(min(state.threads or quickest(model, MOST_ROWS) or counts[0], counts[0]))
     threads = torch.get_num_threads()
     if state.threads not in (None, threads):
         progress.say(
-            f"Training began with {state.threads} threads and goes on with {threads}, as OMP_NUM_THREADS says. Its result can "
-            "differ by rounding."
+            f"Training began on {state.threads} threads and continues on {threads}, as many as this machine or OMP_NUM_THREADS "
+            "allows. Its result can differ by rounding."
         )
     return replace(state, threads=threads)
 
