@@ -14,6 +14,7 @@ from lastresort.after.repair import phase
 from lastresort.app.climb import climb
 from lastresort.gate import suite_table as suites
 from lastresort.gate.verdict.decide import KINDS, RepairNeed
+from lastresort.records.decision_parts import RepairFinding
 from lastresort.records.events import TrainingReached
 from lastresort.records.record import Record
 from lastresort.spec.sections import SuiteFacts
@@ -37,7 +38,7 @@ def nothing_good(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the gate says, repairs are called for, and none is ever good: all are tried."""
     monkeypatch.setattr(suites, "SUITES", {**SUITES, "general": SuiteFacts("gate_support:steady", 0.03)})
     monkeypatch.setattr(phase, "repairs_after", lambda gate: RepairNeed(("general",), costly=False, kinds=KINDS))
-    monkeypatch.setattr(phase, "faults", lambda *_, **__: ["it is never good here"])
+    monkeypatch.setattr(phase, "findings_on", lambda *_, **__: (RepairFinding(kind="BELOW_BAR", value=0.0, limit=1.0),))
 
 
 @pytest.mark.parametrize("rung", ["sft", "preference", "full"])
