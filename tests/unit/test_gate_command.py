@@ -62,7 +62,7 @@ def test_what_is_better_and_lost_nothing_ships(gate: Run, tmp_path: Path) -> Non
     assert {suite["verdict"] for suite in found["suites"]} == {"NON_INFERIOR"}
     assert found["suites"][0]["margin"] == 0.1
     assert (found["mode"], found["seed"], found["tuned"]["kind"]) == ("full", 0, "model")
-    assert "The gate asks about " in error  # the forecast, before the long part
+    assert "The gate asks each model about " in error  # the forecast, before the long part
     assert found["forecast"]["expected_items"] < found["forecast"]["items"]
     for suite in found["suites"]:
         seen = suite["looked_at"]
