@@ -195,6 +195,7 @@ def look_by_look(runner: GateRunner, opened: OpenedSide, planned: Sequence[Plann
     The model that is open begins, so that each look takes one opening. What else is asked comes with the first look.
     """
     replies: dict[SideName, list[list[SuiteReplies]]] = {side: [[] for _ in planned] for side in ("base", "tuned")}
+    scored = [ScoredSuite(one, joined(()), joined(()), 0) for one in planned]
     going = [number for number, one in enumerate(planned) if one.drawn.items]
     measures = _count_measures([one.plan for one in planned], runner.further)
     look = 0
@@ -206,27 +207,26 @@ def look_by_look(runner: GateRunner, opened: OpenedSide, planned: Sequence[Plann
                 replies[side][number].append(runner.ask_part(side, model, planned[number], look))
             if look == 0:
                 runner.ask_once(side, model, measures)
-        scored = tuple(
-            ScoredSuite(one, joined(base), joined(tuned), len(base))
-            for one, base, tuned in zip(planned, replies["base"], replies["tuned"], strict=True)
-        )
         look += 1
-        if any(is_regressed(one, runner.settings.alpha, measures) for one in scored):
+        for number in going:
+            base, tuned = replies["base"][number], replies["tuned"][number]
+            scored[number] = ScoredSuite(planned[number], joined(base), joined(tuned), look)
+        looked = {number: _looked(scored[number]) for number in going}
+        alpha = runner.settings.alpha
+        if any(is_regressed(found, alpha, measures) for found in looked.values()):
             break
-        going = [
-            n for n in going if look < len(planned[n].schedule) and not is_decided(scored[n], runner.settings.alpha)
-        ]
-    return scored
+        going = [n for n, found in looked.items() if look < len(planned[n].schedule) and not is_decided(found, alpha)]
+    return tuple(scored)
 
 
-def is_decided(one: ScoredSuite, alpha: float) -> bool:
-    """Whether each measure of the suite that can say something is NON_INFERIOR by looking."""
-    return all(p.kept[-1] <= alpha for p in _looked(one))
+def is_decided(looked: Sequence[LookedP], alpha: float) -> bool:
+    """Whether each measure of a suite that can say something is NON_INFERIOR by looking."""
+    return all(p.kept[-1] <= alpha for p in looked)
 
 
-def is_regressed(one: ScoredSuite, alpha: float, measures: int) -> bool:
-    """Whether a measure lost more than its margin by looking, whatever Holm makes of the others."""
-    return any(p.regressed[-1] * measures <= alpha < p.kept[-1] for p in _looked(one))
+def is_regressed(looked: Sequence[LookedP], alpha: float, measures: int) -> bool:
+    """Whether a measure of a suite lost more than its margin by looking, whatever Holm makes of the others."""
+    return any(p.regressed[-1] * measures <= alpha < p.kept[-1] for p in looked)
 
 
 def _looked(one: ScoredSuite) -> list[LookedP]:

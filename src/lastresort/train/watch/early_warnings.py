@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from lastresort.data.plain_text import TextDocument, packed_rows
 from lastresort.data.rendering import render_prompt, stop_token_ids
@@ -31,15 +31,13 @@ from lastresort.types import Json, Message
 AT_ONCE = 48
 
 
-def general_requests(tokenizer: Any, template_kwargs: Mapping[str, Json] | None = None) -> list[tuple[int, ...]]:
-    """Requests that no probe of the gate asks and no replay row does, always in this order."""
-    asked = [(Message("user", text),) for text in entries("watched")]
-    return [tuple(render_prompt(tokenizer, prompt, template_kwargs=template_kwargs)) for prompt in asked]
-
-
-def distance_requests(tokenizer: Any, template_kwargs: Mapping[str, Json] | None = None) -> list[tuple[int, ...]]:
-    """As `general_requests`, others than these: they choose among checkpoints, so that no report on the choice asks them."""
-    asked = [(Message("user", text),) for text in entries("distance")]
+def requests(
+    name: Literal["watched", "distance"], tokenizer: Any, template_kwargs: Mapping[str, Json] | None = None
+) -> list[tuple[int, ...]]:
+    """Requests that no probe of the gate asks and no replay row does, always in this order. watched: for the early warnings.
+    distance: others, which choose among checkpoints, so that no report on the choice asks them.
+    """
+    asked = [(Message("user", text),) for text in entries(name)]
     return [tuple(render_prompt(tokenizer, prompt, template_kwargs=template_kwargs)) for prompt in asked]
 
 
@@ -258,7 +256,7 @@ def watch(
 
     model: the base itself, or an adapter around it. task: prompts as token ids.
     """
-    general = _with_room(general_requests(tokenizer, template_kwargs), size, context_tokens)
+    general = _with_room(requests("watched", tokenizer, template_kwargs), size, context_tokens)
     asked = [*general, *_with_room(task, size, context_tokens)]
     with as_base(model):
         said = sampled_answers(

@@ -132,7 +132,7 @@ class EarlyWarnings:
             self._baseline = self._known(loaded, key)
             return
         size = watch_size(own_tokens(rows) * epochs, looks)
-        watched = self._watched(key) or self._make(loaded, model, prompts, key, size)
+        watched = _recorded(self._record, key) or self._make(loaded, model, prompts, key, size)
         self._baseline = self._measured(loaded, model, watched.limited_to(size), key)
 
     def start(self, run: str, model: Any, *, is_base: bool = True) -> None:
@@ -164,16 +164,10 @@ class EarlyWarnings:
         kwargs, asked = self._template_kwargs, self._conversations[: 2 * MOST_PROMPTS]
         return [render_prompt(loaded.tokenizer, turns, template_kwargs=kwargs) for turns in asked]
 
-    def _watched(self, key: str) -> WatchedTexts | None:
-        from lastresort.train.watch.early_warnings import watched_from_json
-
-        known = self._record.last(BaseAnswered, key)
-        return None if known is None else watched_from_json(known.model_dump(include={"general", "task", "prose"}))
-
     def _make(
         self, loaded: Loaded, model: Any, prompts: Sequence[Sequence[int]], key: str, size: WatchSize
     ) -> WatchedTexts:
-        from lastresort.train.watch.early_warnings import watch, watched_to_json
+        from lastresort.train.watch.early_warnings import watch
 
         began = self._clock()
         self._progress.stage(f"{self._rung}: answers of the base, from which training will move", None)
@@ -186,25 +180,14 @@ class EarlyWarnings:
             seed=self._seed,
             template_kwargs=self._template_kwargs,
         )
-        rows = watched_to_json(watched)
-        answered = BaseAnswered(
-            rung=self._rung,
-            prompts=key,
-            tokens_in=watched.prompt_tokens,
-            tokens_out=watched.answer_tokens,
-            seconds=self._clock() - began,
-            general=rows["general"],
-            task=rows["task"],
-            prose=rows["prose"],
-        )
-        self._record.append(answered)
+        self._record.append(_answered(self._rung, key, watched, self._clock() - began))
         return watched
 
     def _known(self, loaded: Loaded, key: str) -> Baseline | None:
         """What the record knows of the base in the precision in which this rung trains."""
         from lastresort.train.watch.early_warnings import Baseline, LogpSums
 
-        watched, sums = self._watched(key), self._record.last(BaseSummed, f"{key} {_precision(loaded)}")
+        watched, sums = _recorded(self._record, key), self._record.last(BaseSummed, f"{key} {_precision(loaded)}")
         if watched is None or sums is None:
             return None
         return Baseline(watched.first(sums.counts), LogpSums(sums.general, sums.task, sums.prose))
@@ -276,40 +259,47 @@ class GeneralDistance:
     def _answered(self, loaded: Loaded, model: Any) -> Sequence[Any]:
         """The requests that leave room, with what the base said to them; made once a run."""
         from lastresort.train.adapters.adapters import as_base
-        from lastresort.train.watch.early_warnings import (
-            WatchedTexts,
-            distance_requests,
-            sampled_answers,
-            watched_from_json,
-            watched_to_json,
-        )
+        from lastresort.train.watch.early_warnings import WatchedTexts, requests, sampled_answers
 
         kwargs, limit = self._template_kwargs, loaded.context_tokens
-        asked = distance_requests(loaded.tokenizer, kwargs)
+        asked = requests("distance", loaded.tokenizer, kwargs)
         asked = [prompt for prompt in asked if limit is None or len(prompt) + DISTANCE_TOKENS <= limit]
         key = f"distance {hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}"
-        known = self._record.last(BaseAnswered, key)
+        known = _recorded(self._record, key)
         if known is not None:
-            return watched_from_json(known.model_dump(include={"general", "task", "prose"})).general
+            return known.general
         began = self._clock()
         self._progress.stage(f"{self._rung}: answers of the base, to measure the distance from it", None)
         with as_base(model):
             rows = sampled_answers(
                 model, loaded.tokenizer, asked, tokens=DISTANCE_TOKENS, seed=self._seed, template_kwargs=kwargs
             )
-        watched = WatchedTexts(tuple(rows), (), ())
-        answered = BaseAnswered(
-            rung=self._rung,
-            prompts=key,
-            tokens_in=watched.prompt_tokens,
-            tokens_out=watched.answer_tokens,
-            seconds=self._clock() - began,
-            general=watched_to_json(watched)["general"],
-            task=(),
-            prose=(),
-        )
-        self._record.append(answered)
+        self._record.append(_answered(self._rung, key, WatchedTexts(tuple(rows), (), ()), self._clock() - began))
         return rows
+
+
+def _recorded(record: Record, key: str) -> WatchedTexts | None:
+    """What the base answered to these prompts, if the record has it."""
+    from lastresort.train.watch.early_warnings import watched_from_json
+
+    known = record.last(BaseAnswered, key)
+    return None if known is None else watched_from_json(known.model_dump(include={"general", "task", "prose"}))
+
+
+def _answered(rung: str, key: str, watched: WatchedTexts, seconds: float) -> BaseAnswered:
+    from lastresort.train.watch.early_warnings import watched_to_json
+
+    rows = watched_to_json(watched)
+    return BaseAnswered(
+        rung=rung,
+        prompts=key,
+        tokens_in=watched.prompt_tokens,
+        tokens_out=watched.answer_tokens,
+        seconds=seconds,
+        general=rows["general"],
+        task=rows["task"],
+        prose=rows["prose"],
+    )
 
 
 def _precision(loaded: Loaded) -> str:
