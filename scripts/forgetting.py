@@ -4,8 +4,8 @@
     python -m scripts.forgetting --out FOLDER --table                   prints the page's table and what the rule says
 
 A cell is a recipe on a task with a seed: a climb of the one rung that trains, its test, and the gate's suites on what the rung
-chose, whatever the test said. Each finished cell is a line of FOLDER/rows.jsonl and is not done again. A cell that was cut resumes
-from its checkpoint. The base's answers are kept for all cells with the same seed.
+chose, whatever the test said. Each finished cell is a line of FOLDER/rows.jsonl and is never repeated. An interrupted cell
+resumes from its checkpoint. The base's answers are kept for all cells with the same seed.
 """
 
 from __future__ import annotations
