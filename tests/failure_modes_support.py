@@ -17,7 +17,7 @@ from lastresort.gate.probes.facts import FAMILIES, LEVELS, facts
 from lastresort.gate.probes.format_leak import FormatLeak
 from lastresort.gate.probes.sycophancy import Sycophancy
 from lastresort.gate.run import GateSettings, run_gate
-from lastresort.gate.sides import GateSide
+from lastresort.gate.sides import GateSide, KeptAnswers
 from lastresort.gate.suite_table import GeneralPlan, LeakPlan
 from lastresort.gate.suites.general import STRATA, General, Stratum
 from lastresort.models.protocol import OnAnswer, Prompt
@@ -117,7 +117,7 @@ def found_of(
             plans,
             keep or KEEP,
             settings=GateSettings(quick=True),
-            kept=kept,
+            kept=KeptAnswers(kept, kept),
             training_texts=(),
             progress=SilentProgress(),
         )

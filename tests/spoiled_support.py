@@ -188,7 +188,7 @@ def trained(
 def gated(
     task: Path, adapter: Path, workspace: Path, *, seed: int = 0, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """The quick gate, alone. workspace: where the answers of the base are kept for the next one."""
+    """The quick gate, alone."""
     found, _ = gate_alone(
         load_task(task),
         str(adapter),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,15 @@ FEW_ROWS = ROWS[:64]
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all gates keep what the base said, so that it is asked once."""
     return tmp_path_factory.mktemp("spoiled")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_kept_by_other_tests(cache_of_the_tests: Path) -> Iterator[None]:
+    """As in conftest.py, but the base answers once for all tests of this file."""
+    yield
+    for file in cache_of_the_tests.glob("base_answers*"):
+        file.unlink()
 
 
 def test_json_only_for_many_epochs_is_rejected_for_its_leak_and_for_what_it_forgot(here: Path) -> None:

@@ -75,6 +75,15 @@ def test_an_adapter_that_changes_nothing_is_never_rejected(gate: Any, tmp_path: 
     assert found["fingerprints"]["base"] != found["fingerprints"]["tuned"]
 
 
+def test_another_workspace_asks_the_tuned_model_only(gate: Any, tmp_path: Path) -> None:
+    _, first, _ = gate(adapter(tmp_path / "new"))
+    shutil.rmtree(tmp_path / "runs")
+    _, again, error = gate(tmp_path / "new", "--out", "again")
+    (suite,) = again["suites"]
+    assert (suite, again["verdict"]) == (first["suites"][0], first["verdict"]), error
+    assert (first["spent"]["asked_now"], again["spent"]["asked_now"]) == (2 * suite["n"], suite["n"])
+
+
 def test_a_broken_adapter_is_rejected(gate: Any, tmp_path: Path) -> None:
     code, found, error = gate(adapter(tmp_path / "broken", scale=30.0))
     assert code == 1, error

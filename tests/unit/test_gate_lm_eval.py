@@ -21,7 +21,7 @@ from lastresort.gate.lm_eval.suite import LmEvalSuite
 from lastresort.gate.lm_eval.tasks import faults_of
 from lastresort.gate.logs.logged import LoggedItem, LoggedMeasure
 from lastresort.gate.run import GateSettings, run_gate
-from lastresort.gate.sides import GateSide
+from lastresort.gate.sides import GateSide, KeptAnswers
 from lastresort.gate.suite_table import further_suites
 from lastresort.gate.verdict import judge_measure, skipped_measure
 from lastresort.models.local import LocalModel
@@ -212,7 +212,7 @@ def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path, monkeypa
             [],
             {},
             settings=GateSettings(),
-            kept=kept,
+            kept=KeptAnswers(kept, kept),
             training_texts=[],
             progress=SilentProgress(),
             further=[suite],

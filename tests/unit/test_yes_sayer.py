@@ -8,7 +8,7 @@ import pytest
 
 from lastresort.gate.plans import SuiteInputs
 from lastresort.gate.run import FinishedGate, GateSettings, run_gate
-from lastresort.gate.sides import GateSide
+from lastresort.gate.sides import GateSide, KeptAnswers
 from lastresort.gate.suite_table import suite_plans
 from lastresort.gate.verdict import Comparator, judge_target
 from lastresort.records.responses import SuiteAnswers
@@ -42,7 +42,7 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, FinishedGate]:
                 suite_plans(known),
                 usual_margins(),
                 settings=GateSettings(SEED, quick=True),
-                kept=kept,
+                kept=KeptAnswers(kept, kept),
                 training_texts=(),
                 progress=SilentProgress(),
                 target=won,

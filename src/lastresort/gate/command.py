@@ -18,7 +18,7 @@ from lastresort.evals.scorers.judge import Judge
 from lastresort.gate.document import findings_of, gate_folder
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.run import FinishedGate, GateSettings, run_gate
-from lastresort.gate.sides import GateSides, resolve_sides
+from lastresort.gate.sides import GateSides, KeptAnswers, kept_answers, resolve_sides
 from lastresort.gate.suite_table import further_suites, suite_inputs, suite_plans
 from lastresort.gate.target import GateTarget, HeldOutTarget, plain_system, test_order
 from lastresort.models.cached import CachedModel
@@ -26,14 +26,12 @@ from lastresort.models.open import absolute_name, open_model
 from lastresort.models.protocol import Model
 from lastresort.records.document import ReuseView
 from lastresort.records.gate import GateDocument, Provenance, TargetFound, Tuned
-from lastresort.records.responses import ResponseCache, SuiteAnswers
+from lastresort.records.responses import ResponseCache
 from lastresort.report.gate import write_gate
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file
 from lastresort.systems.system import System
 from lastresort.types import Example, JsonObject, Progress, SilentProgress
-
-ANSWERS = "suite_answers.sqlite"
 
 
 def gate_alone(
@@ -53,7 +51,8 @@ def gate_alone(
     """Ask both models, conclude, and write `gate.json`. Returns the document and its folder.
 
     tuned: an adapter's folder, a model's name, or the winner of a run. base: None for the model that the task may train.
-    workspace: the folder of runs, whose kept answers, response cache and ledger are used. gates: where a new folder is made.
+    workspace: the folder of runs, whose kept answers, response cache and ledger are used. The answers of a base with local weights
+    are in the user's cache. gates: where a new folder is made.
     out: the folder itself instead. stop: checked before each model is opened and after every batch, as is a file named stop in
     the gate's folder, which is removed at the end. here: what relative names start from. Raises InputError for what cannot be
     compared, StoppedError where it stopped: the same call then goes on.
@@ -76,7 +75,7 @@ def gate_alone(
     with (
         gate_folder(gates, task.task, key, out) as folder,
         stop_file(folder) as file,
-        SuiteAnswers(shared / ANSWERS) as kept,
+        kept_answers(shared, sides.base) as kept,
         ResponseCache(shared / RESPONSES) as cache,
     ):
         progress.say(f"gate: {folder}")
@@ -112,7 +111,7 @@ def gate_sides(
     system: System,
     target: GateTarget | TargetFound,
     settings: GateSettings,
-    kept: SuiteAnswers,
+    kept: KeptAnswers,
     progress: Progress,
     stop: Stop,
 ) -> FinishedGate:

@@ -19,10 +19,10 @@ from lastresort.climb.costs import priced_systems
 from lastresort.climb.decide import Gating, RungOutcome
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.split import groups_of
-from lastresort.gate.command import ANSWERS, gate_sides
+from lastresort.gate.command import gate_sides
 from lastresort.gate.document import findings_of
 from lastresort.gate.run import GateSettings
-from lastresort.gate.sides import resolve_sides
+from lastresort.gate.sides import kept_answers, resolve_sides
 from lastresort.gate.target import first_items
 from lastresort.gate.verdict import Comparator, judge_target
 from lastresort.gate.verdict.decide import CLIMB_ALPHA, kept_out
@@ -32,7 +32,6 @@ from lastresort.records.gate import ClimbGate, TargetFound
 from lastresort.records.gate_cause import cause_of, needs_of
 from lastresort.records.measurement import rest_of_test
 from lastresort.records.record import Measurement, Record
-from lastresort.records.responses import SuiteAnswers
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.files import load_system
 from lastresort.types import Example, GateMode, LabelledProgress
@@ -191,7 +190,7 @@ def _gate(
     assert bench.shared is not None
     assert sides.system is not None
     progress = LabelledProgress(bench.progress, "gate")
-    with SuiteAnswers(bench.shared / ANSWERS) as kept:
+    with kept_answers(bench.shared, sides.base) as kept:
         finished = gate_sides(prepared, sides, sides.system, target, settings, kept, progress, bench.stop)
     return ClimbGate(
         rung=won.rung,

@@ -23,7 +23,7 @@ from typing import Literal
 from lastresort.evals.evidence.sequential import LookedP, Looks, look_schedule, p_by_looking
 from lastresort.gate.drawing import DrawnItems, Facts, draw, in_proportion
 from lastresort.gate.plans import ExternalSuite, PilotedSuite, SizeRule, SuitePlan, run_pilot, sample_size
-from lastresort.gate.sides import GateSide, OpenedSide, refuse_other_rendering
+from lastresort.gate.sides import GateSide, KeptAnswers, OpenedSide, refuse_other_rendering
 from lastresort.gate.suites.asking import SuiteReplies, ask, joined
 from lastresort.gate.suites.suite import ScorePair, SuiteItem, SuiteMeasure
 from lastresort.gate.target import GateTarget, SideName
@@ -38,7 +38,6 @@ from lastresort.records.gate import (
     SuiteFound,
     TargetFound,
 )
-from lastresort.records.responses import SuiteAnswers
 from lastresort.report.words import gate as words
 from lastresort.report.words.gate import SuiteEstimate
 from lastresort.stop import NEVER, Stop
@@ -155,7 +154,7 @@ def run_gate(
     margins: Margins,
     *,
     settings: GateSettings,
-    kept: SuiteAnswers,
+    kept: KeptAnswers,
     training_texts: Sequence[str],
     progress: Progress,
     target: GateTarget | TargetFound | None = None,
@@ -255,7 +254,7 @@ class GateRunner:
     """Asks one model, then the other. subject: of the sentence that tells the forecast."""
 
     settings: GateSettings
-    kept: SuiteAnswers
+    kept: KeptAnswers
     training_texts: Sequence[str]
     progress: Progress
     target: GateTarget | None
@@ -295,7 +294,7 @@ class GateRunner:
         """What comes at this look of a suite."""
         items = one.part(look)
         self.progress.stage(f"{side}: {one.plan.name}", len(items))
-        return ask(model, one.piloted.suite, items, self.kept, progress=self.progress, stop=self.stop)
+        return ask(model, one.piloted.suite, items, self.kept.of(side), progress=self.progress, stop=self.stop)
 
     def ask_once(self, side: SideName, model: Model, measures: int) -> None:
         """The test set, then the further suites."""
@@ -303,10 +302,10 @@ class GateRunner:
             self.progress.stage(f"{side}: the task's test set", self.target.n)
             self.target.answer(side, model, self.progress, stop=self.stop)
         for further in self.further:
-            further.answer(side, model, self.kept, planned_power(measures), self.progress, self.stop)
+            further.answer(side, model, self.kept.of(side), planned_power(measures), self.progress, self.stop)
 
     def _plan(self, model: Model, plan: SuitePlan, margin: float, measures: int) -> PlannedSuite:
-        pilot = run_pilot(model, plan, margin, self.kept, self.progress, self.stop)
+        pilot = run_pilot(model, plan, margin, self.kept.base, self.progress, self.stop)
         piloted = plan.after_pilot(pilot.transcripts, margin)
         settings = self.settings
         rule = SizeRule(measures, settings.alpha, settings.quick, settings.looks)

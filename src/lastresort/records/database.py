@@ -7,12 +7,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from lastresort.errors import ContractError, DataError, InfrastructureError, LastresortError
 
 KEYS_A_QUERY = 500
 BUSY_TIMEOUT_S = 60.0
 SYNCHRONOUS = "FULL"  # what was committed survives a power cut
+Journal = Literal["WAL", "DELETE"]
 _DISK_CODES = {"SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"}
 
 
@@ -61,9 +63,10 @@ class Database:
             raise in_words(error, self._path) from error
 
 
-def connect(path: Path, *, application: int, migrations: Sequence[str]) -> Database:
+def connect(path: Path, *, application: int, migrations: Sequence[str], journal: Journal = "WAL") -> Database:
     """Open or start the file for writing and bring its schema up to date.
 
+    journal: DELETE for a file that processes of several machines may open, since WAL needs memory that they share.
     Raises DataError for a file that is damaged, not ours, or newer than this program; InfrastructureError for the disk.
     """
     connection: sqlite3.Connection | None = None
@@ -71,7 +74,7 @@ def connect(path: Path, *, application: int, migrations: Sequence[str]) -> Datab
     try:
         connection = _open(f"{path.resolve().as_uri()}?mode=rwc")
         check_ours(connection, path, application=application, newest=len(migrations), whole=closed)
-        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA journal_mode = {journal}")
         connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
         migrate(connection, application=application, migrations=migrations)
         return Database(connection, path)

@@ -2,30 +2,36 @@
 
 Databases that can always be filled again: a damaged one is moved aside with a warning and never stops anything.
 
-What models said to the items of the gate's suites: a base is asked once for every version of a suite.
+What models said to the items of the gate's suites: a base is asked once for every version of a suite, also by several projects.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from lastresort.errors import DataError
+from lastresort.errors import DataError, InfrastructureError
 from lastresort.records.atomic import disk_error
-from lastresort.records.database import Database, connect
+from lastresort.records.database import Database, Journal, connect
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 class Refillable:
     """A database that starts empty where its file is damaged or foreign. what: its name in the warning."""
 
-    def __init__(self, path: Path, *, application: int, migrations: Sequence[str], what: str) -> None:
-        self._path, self._application, self._migrations, self._what = path, application, migrations, what
+    def __init__(
+        self, path: Path, *, application: int, migrations: Sequence[str], what: str, journal: Journal = "WAL"
+    ) -> None:
+        self.path, self._application, self._migrations, self._what = path, application, migrations, what
+        self._journal: Journal = journal
         self.database = self._open()
 
     def insert(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -39,7 +45,8 @@ class Refillable:
     def start_anew(self, damage: Exception) -> None:
         """Move the damaged file aside and open an empty one."""
         self.close()
-        self._move_aside(damage)
+        with _disk_in_words(self.path):
+            self._move_aside(damage)
         self.database = self._open()
 
     def close(self) -> None:
@@ -50,30 +57,37 @@ class Refillable:
             connection.executemany(statement, rows)
 
     def _open(self) -> Database:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            return self._connected()
-        except DataError as damage:
-            self._move_aside(damage)
-            return self._connected()
-        except OSError as error:
-            raise disk_error(error, self._path) from error
+        with _disk_in_words(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                return self._connected()
+            except DataError as damage:
+                self._move_aside(damage)
+                return self._connected()
 
     def _connected(self) -> Database:
-        return connect(self._path, application=self._application, migrations=self._migrations)
+        return connect(self.path, application=self._application, migrations=self._migrations, journal=self._journal)
 
     def _move_aside(self, damage: Exception) -> None:
         """Rename the file to the next free `<name>.damaged-<n>`."""
-        path = self._path
+        path = self.path
         aside = next(
             candidate
             for number in range(1, 1_000_000)
             if not (candidate := path.with_name(f"{path.name}.damaged-{number}")).exists()
         )
-        for suffix in ("-wal", "-shm"):  # they belong to the damaged file and would spoil the new one
+        for suffix in ("-wal", "-shm", "-journal"):  # they belong to the damaged file and would spoil the new one
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         path.replace(aside)
         log.warning("%s %s; the old file is kept as %s.", damage, self._what, aside.name)
+
+
+@contextmanager
+def _disk_in_words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, path) from error
 
 
 class _Closing:
@@ -163,32 +177,27 @@ class SuiteAnswers(_Closing):
 
     opening: hash of what an item asks first, and of its facts, by which it asks on. An item of the same name that asks something
     else is another one, also where a suite's version was not raised.
+
+    instead: the answers whose file is used once the disk refuses this one, with a warning. Only a file that all projects of a user
+    share has them; several machines may have it open at once.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = Refillable(
-            path,
-            application=SUITE_APPLICATION,
-            migrations=SUITE_MIGRATIONS,
-            what="The kept answers of the gate start empty",
-        )
+    def __init__(self, path: Path, *, instead: SuiteAnswers | None = None) -> None:
+        self._instead = instead
+        try:
+            self._file = Refillable(
+                path,
+                application=SUITE_APPLICATION,
+                migrations=SUITE_MIGRATIONS,
+                what="The kept answers of the gate start empty",
+                journal="WAL" if instead is None else "DELETE",
+            )
+        except InfrastructureError as refusal:
+            self._file = self._taken_over(refusal)
 
     def known(self, asking: Asking, openings: Mapping[str, str]) -> dict[str, KeptAnswer]:
         """Those of these items that are known. openings: by item id."""
-        found: dict[str, KeptAnswer] = {}
-        query = (
-            "SELECT item, opening, said, seconds, tokens_in, tokens_out FROM answer "
-            "WHERE model = ? AND suite = ? AND version = ? AND mode = ? AND item IN ({keys})"
-        )
-        try:
-            for row in self._file.database.rows_of(query, list(openings), _values(asking)):
-                if row["opening"] == openings[row["item"]]:
-                    tokens = row["tokens_in"], row["tokens_out"]
-                    found[row["item"]] = KeptAnswer(json.loads(row["said"]), row["seconds"], *tokens)
-        except (DataError, json.JSONDecodeError) as damage:
-            self._file.start_anew(damage)
-            return {}
-        return found
+        return self._by_file(lambda file: _known(file, asking, openings))
 
     def put(self, asking: Asking, openings: Mapping[str, str], answers: Mapping[str, KeptAnswer]) -> None:
         """Store all or none. Of two answers of one item the first stays."""
@@ -204,7 +213,52 @@ class SuiteAnswers(_Closing):
             )
             for item, kept in answers.items()
         ]
-        self._file.insert("INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._by_file(lambda file: file.insert(_INSERT, rows))
+
+    def _by_file(self, use: Callable[[Refillable], _T]) -> _T:
+        try:
+            return use(self._file)
+        except InfrastructureError as refusal:
+            refused, self._file = self._file, self._taken_over(refusal)
+            refused.close()
+            return use(self._file)
+
+    def _taken_over(self, refusal: InfrastructureError) -> Refillable:
+        """The file of `instead`. Raises the refusal where there is none or it was used before."""
+        if self._instead is None:
+            raise refusal
+        file, self._instead = self._instead._file, None
+        _warn_once(
+            f"{refusal.where}: {refusal.found}. The base's answers are kept in {file.path} instead, for this workspace alone. "
+            "Set LASTRESORT_CACHE to a folder that can be written."
+        )
+        return file
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """A climb opens its files for each gate and for each repair."""
+    log.warning(text)
+
+
+_INSERT = "INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+def _known(file: Refillable, asking: Asking, openings: Mapping[str, str]) -> dict[str, KeptAnswer]:
+    found: dict[str, KeptAnswer] = {}
+    query = (
+        "SELECT item, opening, said, seconds, tokens_in, tokens_out FROM answer "
+        "WHERE model = ? AND suite = ? AND version = ? AND mode = ? AND item IN ({keys})"
+    )
+    try:
+        for row in file.database.rows_of(query, list(openings), _values(asking)):
+            if row["opening"] == openings[row["item"]]:
+                tokens = row["tokens_in"], row["tokens_out"]
+                found[row["item"]] = KeptAnswer(json.loads(row["said"]), row["seconds"], *tokens)
+    except (DataError, json.JSONDecodeError) as damage:
+        file.start_anew(damage)
+        return {}
+    return found
 
 
 def _values(asking: Asking) -> tuple[Any, ...]:

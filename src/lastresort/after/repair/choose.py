@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lastresort.climb.prepare import PreparedTask
-from lastresort.gate.command import ANSWERS
 from lastresort.gate.document import spent_on
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.plans import SuitePlan
 from lastresort.gate.run import AskedBase, GateRunner, GateSettings, judge_suites
-from lastresort.gate.sides import GateSides, refuse_other_rendering, resolve_sides
+from lastresort.gate.sides import GateSides, KeptAnswers, kept_answers, refuse_other_rendering, resolve_sides
 from lastresort.gate.suite_table import suite_inputs, suite_plans
 from lastresort.gate.verdict.decide import CLIMB_ALPHA, RepairNeed
 from lastresort.records.decision_parts import RepairFinding, RepairFindingKind, RepairMeasure
 from lastresort.records.events import RepairTried
 from lastresort.records.gate import GENERAL, WORTH, GateSpent, SuiteFound
-from lastresort.records.responses import SuiteAnswers
 from lastresort.rungs.rung import Workbench
 from lastresort.types import Judgement, LabelledProgress
 
@@ -110,7 +108,7 @@ class RepairLosses:
         named = resolve_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
         refuse_other_rendering(named.base, named.tuned)
         plans = self._plans(named)
-        with SuiteAnswers(bench.shared / ANSWERS) as kept:
+        with kept_answers(bench.shared, named.base) as kept:
             runner = self._runner(kept)
             if self._base is None:
                 required = [plan for plan in plans if bench.task.keep[plan.name] != "skip"]
@@ -126,7 +124,7 @@ class RepairLosses:
         assert named.system is not None
         return suite_plans(suite_inputs(self._prepared, named.scores, named.system.prompt, quick=True))
 
-    def _runner(self, kept: SuiteAnswers) -> GateRunner:
+    def _runner(self, kept: KeptAnswers) -> GateRunner:
         texts = training_texts(self._prepared)
         progress, stop = LabelledProgress(self._bench.progress, "repair"), self._bench.stop
         return GateRunner(self._settings, kept, texts, progress, None, "Each repair", stop=stop)

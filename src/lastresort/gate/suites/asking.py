@@ -3,6 +3,11 @@
 Items are asked in batches that are cut from their order before the first call and never regrouped: in reduced precision an
 answer can depend on its batch. Those that begin alike go together, since a few answers in words among many likelihoods would be
 computed nearly one by one. A batch is kept as soon as all its rounds are done, and is the unit of resuming.
+
+All projects of a user share the kept answers of a base (sides.py). The key covers the model, what computes it, and everything
+that decides the questions. It leaves out what changes an answer by rounding alone: the batch in reduced precision, the threads,
+the processor. Rounding decides only between answers that are almost equally likely, and does so whatever the tuned model says.
+It adds a little noise to a pair of scores and favours neither side.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 from lastresort.errors import ContractError
@@ -109,9 +115,19 @@ def ask(
 
 
 def answers_key(model: Model, suite: Suite) -> Asking:
-    """The key under which the answers of this model to this suite are kept."""
-    who = hashlib.sha256(f"{model.fingerprint}\n{model.computed_by}".encode()).hexdigest()
+    """The key under which the answers of this model to this suite are kept.
+
+    The libraries that compute a local model are part of it: two projects may use different versions, whose answers can differ by
+    more than rounding.
+    """
+    computed_by = f"{model.computed_by} of {libraries()}" if model.computed_by else ""
+    who = hashlib.sha256(f"{model.fingerprint}\n{computed_by}".encode()).hexdigest()
     return Asking(who, suite.name, suite.version, str(getattr(suite, "mode", "")))
+
+
+def libraries() -> str:
+    """Versions of what computes a local model and renders its conversations."""
+    return ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
 
 
 def transcript_of(body: dict[str, Any]) -> Transcript:

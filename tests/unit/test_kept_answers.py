@@ -1,0 +1,221 @@
+"""Where a gate keeps what its models said: the base's answers in the user's cache for all projects, the rest in the workspace."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from climb_gate_support import BROKEN, SAFE, by_scale, gated_climb, script_rungs
+from climb_support import calls, comparable
+from gate_support import Recorder, Said, Words
+from lastresort.after.repair.choose import REPAIR_SEED
+from lastresort.climb.workspace import SHARED
+from lastresort.embedded import cache_folder
+from lastresort.gate import sides
+from lastresort.gate.plans import PILOT_SEED, PlainPlan
+from lastresort.gate.run import FinishedGate, GateSettings, run_gate
+from lastresort.gate.sides import ANSWERS, BASE_ANSWERS, GateSide, kept_answers
+from lastresort.gate.suites.asking import answers_key
+from lastresort.records.responses import KeptAnswer, SuiteAnswers
+from lastresort.types import SilentProgress
+
+BASE, TUNED = "b" * 64, "c" * 64
+ONE_SUITE = {"keep": {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}, "split": {"dev": 20, "test": 60}}
+MENDED = by_scale((1, 0.99, BROKEN), (0.75, 0.99, 0.7), (0.5, 0.96, SAFE), (0.25, 0.6, SAFE))
+
+
+def model(fingerprint: str, **keys: Any) -> Recorder:
+    found = Recorder(**keys)
+    found.fingerprint = fingerprint
+    return found
+
+
+def gated(workspace: Path, base: Recorder, tuned: Recorder, *, endpoint: bool = False) -> FinishedGate:
+    pair = GateSide("base", lambda: base, scores=not endpoint), GateSide("tuned", lambda: tuned)
+    with kept_answers(workspace, pair[0]) as kept:
+        return run_gate(
+            *pair,
+            [PlainPlan(Words(measures=(Said(),)))],
+            {"words": 0.1},
+            settings=GateSettings(),
+            kept=kept,
+            training_texts=(),
+            progress=SilentProgress(),
+        )
+
+
+def kept_of(path: Path) -> set[str]:
+    """The models whose answers a file holds."""
+    return {model for model, _ in rows_of(path)}
+
+
+def rows_of(path: Path) -> list[tuple[str, str]]:
+    """Model and item of all answers."""
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute("SELECT model, item FROM answer").fetchall()
+
+
+def key_of(fingerprint: str) -> str:
+    return answers_key(model(fingerprint), Words()).model
+
+
+def test_a_second_project_asks_the_base_nothing_and_its_own_tuned_model_everything(tmp_path: Path) -> None:
+    first, tuned = model(BASE), model(TUNED)
+    whole = gated(tmp_path / "first", first, tuned)
+    assert first.calls
+    again, tuned_again = model(BASE), model(TUNED)
+    found = gated(tmp_path / "second", again, tuned_again)
+    assert (again.calls, again.scored) == ([], [])
+    assert tuned_again.calls == tuned.calls
+    assert found.conclusion == whole.conclusion
+
+
+def test_only_the_base_is_in_the_users_cache(tmp_path: Path) -> None:
+    gated(tmp_path, model(BASE), model(TUNED))
+    assert kept_of(cache_folder() / BASE_ANSWERS) == {key_of(BASE)}
+    assert kept_of(tmp_path / ANSWERS) == {key_of(TUNED)}
+
+
+def test_an_endpoint_answers_again_in_another_project(tmp_path: Path) -> None:
+    first, again = model(BASE), model(BASE)
+    gated(tmp_path / "first", first, model(TUNED), endpoint=True)
+    gated(tmp_path / "second", again, model(TUNED), endpoint=True)
+    assert again.calls == first.calls
+    assert kept_of(tmp_path / "first" / ANSWERS) == {key_of(BASE), key_of(TUNED)}
+    assert not (cache_folder() / BASE_ANSWERS).exists()
+    same = model(BASE)
+    gated(tmp_path / "first", same, model(TUNED), endpoint=True)
+    assert same.calls == []
+
+
+def test_a_cache_that_cannot_be_written_is_one_warning_and_the_workspace_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "no folder").touch()
+    monkeypatch.setenv("LASTRESORT_CACHE", str(tmp_path / "no folder"))
+    first, again = model(BASE), model(BASE)
+    with caplog.at_level(logging.WARNING):
+        whole = gated(tmp_path / "here", first, model(TUNED))
+        assert gated(tmp_path / "here", again, model(TUNED)).conclusion == whole.conclusion
+    assert (len(first.calls) > 0, again.calls) == (True, [])
+    assert kept_of(tmp_path / "here" / ANSWERS) == {key_of(BASE), key_of(TUNED)}
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{tmp_path / 'no folder' / BASE_ANSWERS}: could not be written")
+    assert f"kept in {tmp_path / 'here' / ANSWERS} instead" in warning
+    assert "Set LASTRESORT_CACHE" in warning
+
+
+def test_a_cache_that_fills_the_disk_during_a_gate_is_left_for_the_workspace(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asking, openings = answers_key(model(BASE), Words()), {str(number): "o" for number in range(40)}
+    answers = {name: KeptAnswer({"say": "x" * 4000}) for name in openings}
+    with (
+        SuiteAnswers(tmp_path / "here.sqlite") as here,
+        SuiteAnswers(tmp_path / "full.sqlite", instead=here) as kept,
+        caplog.at_level(logging.WARNING),
+    ):
+        kept._file.database._connection.execute("PRAGMA max_page_count = 1")
+        for name in openings:
+            kept.put(asking, {name: "o"}, {name: answers[name]})
+        assert kept.known(asking, openings) == here.known(asking, openings) == answers
+    (warning,) = caplog.messages
+    assert "the disk is full" in warning
+
+
+def test_a_file_of_the_workspace_that_cannot_be_written_is_still_an_error(tmp_path: Path) -> None:
+    (tmp_path / "no folder").touch()
+    with pytest.raises(Exception, match="could not be written"):
+        SuiteAnswers(tmp_path / "no folder" / ANSWERS)
+
+
+def damaged_files(folder: Path) -> list[Path]:
+    return list(folder.glob(f"{BASE_ANSWERS}.damaged-*"))
+
+
+@pytest.mark.parametrize("foreign", [True, False])
+def test_a_file_in_the_cache_that_is_not_ours_is_moved_aside(tmp_path: Path, foreign: bool) -> None:
+    path = cache_folder() / BASE_ANSWERS
+    if foreign:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("CREATE TABLE other (x)")
+    else:
+        path.write_bytes(b"no database at all" * 50)
+    gated(tmp_path, model(BASE), model(TUNED))
+    assert len(damaged_files(cache_folder())) == 1
+    assert kept_of(path) == {key_of(BASE)}
+
+
+def test_a_damaged_file_that_cannot_be_moved_is_left_for_the_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cache_folder() / BASE_ANSWERS
+    path.write_bytes(b"no database at all" * 50)
+
+    def refused(self: Path, target: Path) -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refused)
+    gated(tmp_path, model(BASE), model(TUNED))
+    assert kept_of(tmp_path / ANSWERS) == {key_of(BASE), key_of(TUNED)}
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
+path, writer = Path(sys.argv[1]), sys.argv[2]
+with SuiteAnswers(path.with_name(writer)) as here, SuiteAnswers(path, instead=here) as kept:
+    for number in range(20):
+        for item in (f"{writer}-{number}", f"shared-{number}"):
+            kept.put(Asking("m", "s", 1), {item: "o"}, {item: KeptAnswer({"n": number})})
+            assert kept.known(Asking("m", "s", 1), {item: "o"})
+"""
+
+
+def test_gates_of_several_projects_write_one_file_which_may_lie_on_a_network_disk(tmp_path: Path) -> None:
+    path = tmp_path / "kept.sqlite"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(n)]) for n in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    names = [f"{writer}-{number}" for writer in (0, 1, 2, "shared") for number in range(20)]
+    with SuiteAnswers(tmp_path / "here.sqlite") as here, SuiteAnswers(path, instead=here) as kept:
+        assert len(kept.known(answers_key(model(BASE), Words()), dict.fromkeys(names, "o"))) == 0
+        assert [tuple(row) for row in kept._file.database.rows("PRAGMA journal_mode")] == [("delete",)]
+        assert kept._file.database.rows("SELECT count(*) FROM answer")[0][0] == len(names)
+
+
+def test_what_other_libraries_computed_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a local model. A server's answers do not depend on what is installed here."""
+    local, endpoint = model(BASE), model(TUNED)
+    local.computed_by = "cache-6 on cpu by flash"
+    before = [answers_key(one, Words()) for one in (local, endpoint)]
+    assert [answers_key(one, Words()) for one in (local, endpoint)] == before
+    monkeypatch.setattr("lastresort.gate.suites.asking.version", lambda package: "99")
+    after = [answers_key(one, Words()) for one in (local, endpoint)]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, True]
+
+
+def test_the_gates_and_repairs_of_a_climb_share_the_bases_answers_with_other_projects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scripts taken for models with weights of their own."""
+    named = sides._side
+    monkeypatch.setattr(sides, "_side", lambda *names, **keys: replace(named(*names, **keys), scores=True))
+    script_rungs(monkeypatch)
+    found = [gated_climb(tmp_path / name, MENDED, task=ONE_SUITE, gate="quick") for name in ("first", "second")]
+    assert found[0].decision.first_gate is not None  # so a repair had a gate of its own
+    assert comparable(found[0].decision.as_json()) == comparable(found[1].decision.as_json())
+    rows = rows_of(cache_folder() / BASE_ANSWERS)
+    (base,) = {model for model, _ in rows}
+    assert {int(item.split("/")[2]) for _, item in rows} == {REPAIR_SEED, PILOT_SEED, 0, 1}
+    assert all(base not in kept_of(one.run.parent / SHARED / ANSWERS) for one in found)
+    first, second = (len(calls(tmp_path / name / "task")) for name in ("first", "second"))
+    assert first - second == len(rows)
