@@ -1,6 +1,6 @@
 """The two pictures of the README, each from the record of a finished run. Nothing is measured here.
 
-    python -m scripts.pictures recording runs/json-only-1 docs/demo.svg "lastresort demo json-only"
+    python -m scripts.pictures recording runs/harbour-1 docs/demo.svg "lastresort demo"
     python -m scripts.pictures report runs/handbook-1 docs/ladder.png
 
 recording: the run in a terminal as an SVG that plays once, each line when its event was recorded, sped up to SECONDS. Where

@@ -1,6 +1,6 @@
 """The embedded model for real: exactness of the engine on it, and two examples climbed to their decisions. Minutes each.
 
-The climbs are of the examples with fewer rows; whole, `make demo` climbs the tickets in 10 minutes or more.
+The climbs are of the examples with fewer rows; whole, `lastresort demo tickets` takes 10 minutes or more.
 """
 
 from __future__ import annotations

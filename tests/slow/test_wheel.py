@@ -26,7 +26,8 @@ def test_the_wheel_climbs_an_example_outside_the_repository(tmp_path: Path) -> N
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     assert list((tmp_path / "dist").glob("*.tar.gz"))
     names = zipfile.ZipFile(wheel).namelist()
-    assert "lastresort/examples/json-only/task.yaml" in names
+    for name in ("harbour/task.yaml", "harbour/harbour.jsonl", "harbour/log.schema.json", "json-only/task.yaml"):
+        assert f"lastresort/examples/{name}" in names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
 
     run(sys.executable, "-m", "venv", tmp_path / "env", cwd=tmp_path)

@@ -10,7 +10,7 @@ from lastresort.cli.main import app
 from lastresort.errors import InputError, PrerequisiteError
 from lastresort.spec.task import load_task
 
-NAMES = {"tickets", "json-only", "handbook", "voice", "sums", "jargon"}
+NAMES = {"harbour", "tickets", "json-only", "handbook", "voice", "sums", "jargon"}
 
 
 def test_every_example_is_found_and_loads() -> None:
@@ -42,17 +42,23 @@ def test_the_list_runs_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_climb_gets_the_task_the_gate_and_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "name", "gate", "run"),
+    [([], "harbour", "quick", None), (["voice", "--gate", "none", "--run", "here"], "voice", "none", Path("here"))],
+)
+def test_the_climb_gets_the_task_the_gate_and_the_run(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], name: str, gate: str, run: Path | None
+) -> None:
     from lastresort.app import start
 
     class Caught(Exception):
         pass
 
     def caught(request: start.ClimbRequest, *_: object) -> None:
-        assert (request.task, request.gate, request.run) == (example_task("voice"), "none", tmp_path / "run")
+        assert (request.task, request.gate, request.run) == (example_task(name), gate, run)
         raise Caught
 
     monkeypatch.setattr("lastresort.app.start.start_climb", caught)
-    monkeypatch.setattr("sys.argv", ["lastresort", "demo", "voice", "--gate", "none", "--run", str(tmp_path / "run")])
+    monkeypatch.setattr("sys.argv", ["lastresort", "demo", *words])
     with pytest.raises(Caught):
         app(standalone_mode=False)
