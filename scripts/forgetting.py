@@ -25,7 +25,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = "rows.jsonl"
-TASKS = ("tickets", "snips", "voice")
+TASKS = ("tickets", "snips", "voice", "harbour")
 TODAY = "today"
 RECIPES: dict[str, dict[str, Any]] = {  # changes of the section that trains; `slower` divides its learning rates
     TODAY: {},
@@ -33,6 +33,7 @@ RECIPES: dict[str, dict[str, Any]] = {  # changes of the section that trains; `s
     "wide replay 0.1": {"replay": 0.1, "replay_prompts": "wide"},
     "KL replay 0.1": {"replay": 0.1, "replay_loss": "kl"},
     "KL replay 0.25": {"replay": 0.25, "replay_loss": "kl"},
+    "KL wide 0.2": {"replay": 0.2, "replay_loss": "kl", "replay_prompts": "wide"},
     "rate / 3": {"slower": 3},
     "mildest": {"select": "mildest"},
     "attention": {"target": "attention"},
@@ -84,13 +85,18 @@ def with_recipe(task: Mapping[str, Any], section: str, recipe: str) -> dict[str,
 
 
 def task_of(name: str, folder: Path, data: Path, seed: int) -> dict[str, Any]:
-    """Write the files of a task and return its task file, of the one rung that trains."""
+    """Write the files of a task and return its task file, of the one rung that trains.
+
+    What a task file says about replay is left out: today's recipe is the program's default, and others say what they change.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     if name == "snips":
         return _snips(folder, data / "snips", seed)
     shutil.copytree(ROOT / "examples" / name, folder)
     task = yaml.safe_load((folder / "task.yaml").read_text("utf-8"))
-    task["ladder"] = [section_of(name)]
+    task["ladder"] = [section := section_of(name)]
+    if section in task:
+        task[section] = {key: value for key, value in task[section].items() if not key.startswith("replay")}
     task["split"] = {**task.get("split", {}), "seed": seed}
     return task
 
