@@ -184,7 +184,7 @@ def _gate(
     assert won.system is not None
     bench.at(won.rung, won.system, "gate")
     target = judge_climb_target(bench, prepared.split.test, prompt, won, settings.alpha, quick=settings.quick)
-    bench.models.close()  # the gate opens base and tuned model itself, one at a time
+    bench.models.close()  # the gate opens base and tuned model itself
     folder = bench.candidate_folder(won.rung, won.system)
     sides = resolve_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
     assert bench.shared is not None

@@ -1,6 +1,6 @@
 """A gate from top to bottom. Where the two models come from is unknown here, so a gate alone and a gate in a climb are the same.
 
-    who is asked   two sides, base and tuned model (sides.py), one in memory at a time
+    who is asked   two sides, base and tuned model (sides.py)
     what           the suites (suite_table.py, plans.py): general, sycophancy and format leak (suites/, probes/); the task's test
                    set (target.py); tasks of lm-eval (lm_eval/)
     how            a pilot shows where this base has something to lose (`run_pilot`), sample sizes follow (plans.py), items are
@@ -23,7 +23,7 @@ from typing import Literal
 from lastresort.evals.evidence.sequential import LookedP, Looks, look_schedule, p_by_looking
 from lastresort.gate.drawing import DrawnItems, Facts, draw, in_proportion
 from lastresort.gate.plans import ExternalSuite, PilotedSuite, SizeRule, SuitePlan, run_pilot, sample_size
-from lastresort.gate.sides import GateSide, KeptAnswers, OpenedSide, refuse_other_rendering
+from lastresort.gate.sides import GateSide, KeptAnswers, OpenedSides, refuse_other_rendering
 from lastresort.gate.suites.asking import SuiteReplies, ask, joined
 from lastresort.gate.suites.suite import ScorePair, SuiteItem, SuiteMeasure
 from lastresort.gate.target import GateTarget, SideName
@@ -172,7 +172,7 @@ def run_gate(
     required = [plan for plan in plans if margins[plan.name] != "skip"]
     to_ask = None if isinstance(target, TargetFound) else target
     runner = GateRunner(settings, kept, training_texts, progress, to_ask, further=further, stop=stop)
-    with OpenedSide({"base": base, "tuned": tuned}, progress, stop) as opened:
+    with OpenedSides({"base": base, "tuned": tuned}, progress, stop) as opened:
         planned, forecast = runner.plan(opened.model("base"), required, margins)
         scored = look_by_look(runner, opened, planned)
     power = planned_power(_count_measures(required, further))
@@ -188,10 +188,11 @@ def run_gate(
     )
 
 
-def look_by_look(runner: GateRunner, opened: OpenedSide, planned: Sequence[PlannedSuite]) -> tuple[ScoredSuite, ...]:
+def look_by_look(runner: GateRunner, opened: OpenedSides, planned: Sequence[PlannedSuite]) -> tuple[ScoredSuite, ...]:
     """Both models answer what comes at a look of each suite that is not decided, until all are or one measure is REGRESSED.
 
-    The model that is open begins, so that each look takes one opening. What else is asked comes with the first look.
+    The model that answered last begins: where memory has room for one only, each look takes one opening. What else is asked comes
+    with the first look.
     """
     replies: dict[SideName, list[list[SuiteReplies]]] = {side: [[] for _ in planned] for side in ("base", "tuned")}
     scored = [ScoredSuite(one, joined(()), joined(()), 0) for one in planned]
@@ -275,14 +276,14 @@ class GateRunner:
 
     def ask_base(self, side: GateSide, plans: Sequence[SuitePlan], margins: Margins) -> AskedBase:
         """Without looks: all that the base is asked."""
-        with OpenedSide({"base": side}, self.progress, self.stop) as opened:
+        with OpenedSides({"base": side}, self.progress, self.stop) as opened:
             model = opened.model("base")
             planned, _ = self.plan(model, plans, margins)
             return AskedBase(planned, tuple(self.ask_part("base", model, one, 0) for one in planned))
 
     def ask_tuned(self, side: GateSide, base: AskedBase) -> tuple[ScoredSuite, ...]:
         """Without looks: all that the tuned model is asked. Returns each suite with both replies."""
-        with OpenedSide({"tuned": side}, self.progress, self.stop) as opened:
+        with OpenedSides({"tuned": side}, self.progress, self.stop) as opened:
             model = opened.model("tuned")
             replies = [self.ask_part("tuned", model, one, 0) for one in base.planned]
             return tuple(

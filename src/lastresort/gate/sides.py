@@ -1,7 +1,7 @@
 """The two sides of a gate: the models that a user names, of any framework, whether they can be compared, and where what they said
 is kept.
 
-Nothing is converted, and one model is in memory at a time. An adapter is compared with its base by file headers before weights are
+Nothing is converted. An adapter is compared with its base by file headers before weights are
 loaded, because PEFT skips layers that it does not find.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 from lastresort.embedded import cache_folder, converted_name
 from lastresort.errors import DataError, InputError, TaskError, UnknownModelError
 from lastresort.gate.target import SideName
-from lastresort.hardware.memory import give_back_freed_memory
+from lastresort.hardware.memory import free_memory_bytes, give_back_freed_memory
 from lastresort.libraries import own_code_refused, quiet_transformers
 from lastresort.models.open import absolute_name, local_weights, open_model
 from lastresort.models.protocol import Model, is_endpoint
@@ -64,31 +64,57 @@ def open_side(side: GateSide) -> Iterator[Model]:
         model.close()
 
 
-class OpenedSide:
-    """One of the two models, open until the other is wanted: there may be no room for both."""
+ROOM = 2  # times what the first model took must be free, so that the second stays beside it: caches grow, others take memory
 
-    def __init__(self, sides: Mapping[SideName, GateSide], progress: Progress, stop: Stop) -> None:
-        self._sides, self._progress, self._stop = sides, progress, stop
+
+class OpenedSides:
+    """The two models. The first stays open while the second answers if memory has room for both, since a gate that looks asks them
+    in turn; otherwise one is open at a time. free: bytes that could still be had, None if unknown, an argument so that tests can
+    set it.
+    """
+
+    def __init__(
+        self,
+        sides: Mapping[SideName, GateSide],
+        progress: Progress,
+        stop: Stop,
+        free: Callable[[], int | None] = free_memory_bytes,
+    ) -> None:
+        self._sides, self._progress, self._stop, self._free = sides, progress, stop, free
         self._stack = ExitStack()
-        self._open: Model | None = None
+        self._open: dict[SideName, Model] = {}
+        self._free_before: int | None = None
         self.fingerprints: dict[SideName, str] = {}
         self.name: SideName | None = None
 
     def model(self, name: SideName) -> Model:
-        if self._open is None or self.name != name:
-            self._stack.close()
+        if name not in self._open:
+            if self._open and not self._have_room():
+                self._close()
             check(self._stop)
             called = {"base": "base", "tuned": "tuned model"}[name]
             self._progress.stage(f"opening the {called} {self._sides[name].name}", None)
-            self._open, self.name = self._stack.enter_context(open_side(self._sides[name])), name
-            self.fingerprints[name] = self._open.fingerprint
-        return self._open
+            if not self._open:
+                self._free_before = self._free()
+            self._open[name] = self._stack.enter_context(open_side(self._sides[name]))
+            self.fingerprints[name] = self._open[name].fingerprint
+        self.name = name
+        return self._open[name]
+
+    def _have_room(self) -> bool:
+        """Whether a second model fits that takes as much as the open one, which has answered by now."""
+        before, now = self._free_before, self._free()
+        return before is not None and now is not None and now > ROOM * max(before - now, 0)
+
+    def _close(self) -> None:
+        self._open.clear()
+        self._stack.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._close()
 
 
 ANSWERS = "suite_answers.sqlite"  # in the folder that the runs of a workspace share
