@@ -40,7 +40,7 @@ MESSAGES = (
     "At {time} we shall need the crane. This is {boat}.",
     "{boat} here. The tow is ordered for {time}.",
     "We heard {boat} sound her horn at {time}.",
-    "{boat} is aground since {time}, all well.",
+    "{boat} has been aground since {time}, all well.",
     "Can {boat} use the slip at {time}?",
 )
 

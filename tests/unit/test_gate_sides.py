@@ -2,81 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 
+from adapters_support import family_folder, family_model, tuned
 from gate_support import Recorder
-from lastresort.gate.sides import GateSide, OpenedSides
+from lastresort.gate.sides import GateSide, OpenedSides, resolve_sides
+from lastresort.gate.target import SideName
+from lastresort.hardware.plan.memory import CACHE_BYTES
 from lastresort.models.protocol import Model
 from lastresort.stop import NEVER
 from lastresort.types import SilentProgress
 
-ASKED = ("base", "tuned", "tuned", "base", "base", "tuned")  # three looks, the model that answered last first
+GIB = 1 << 30
+ASKED: tuple[SideName, ...] = (
+    "base",
+    "tuned",
+    "tuned",
+    "base",
+    "base",
+    "tuned",
+)  # three looks, the model that answered last first
 
 
 class Traced:
-    """Opens the models of a gate and writes down what is opened and closed. memory: free bytes before any is open, and what one
-    takes."""
+    """Opens the models of a gate and writes down what is opened and closed, and whether memory was asked for. weights: bytes of
+    each model on disk."""
 
-    def __init__(self, memory: int | None, takes: int = 100) -> None:
-        self.free, self.takes, self.log = memory, takes, list[str]()
+    def __init__(self, free: int | None, weights: int) -> None:
+        self.free, self.weights, self.log, self.measured = free, weights, list[str](), 0
 
-    def side(self, name: str) -> GateSide:
-        return GateSide(name, lambda: self.opened(name))
+    def sides(self) -> OpenedSides:
+        sides: dict[SideName, GateSide] = {
+            name: GateSide(name, partial(self._opened, name), weight_bytes=self.weights) for name in ("base", "tuned")
+        }
+        return OpenedSides(sides, SilentProgress(), NEVER, self._measure)
 
-    def opened(self, name: str) -> Model:
+    def _opened(self, name: str) -> Model:
         self.log.append(f"+{name}")
-        self._take(self.takes)
         model = Recorder()
-        model.close = lambda: self.closed(name)  # type: ignore[method-assign]
+        model.close = lambda: self.log.append(f"-{name}")
         return model
 
-    def closed(self, name: str) -> None:
-        self.log.append(f"-{name}")
-        self._take(-self.takes)
-
-    def _take(self, number: int) -> None:
-        self.free = None if self.free is None else self.free - number
-
-
-def opened(traced: Traced) -> OpenedSides:
-    free: Callable[[], int | None] = lambda: traced.free  # noqa: E731
-    return OpenedSides({"base": traced.side("base"), "tuned": traced.side("tuned")}, SilentProgress(), NEVER, free)
+    def _measure(self) -> int | None:
+        self.measured += 1
+        return self.free
 
 
 def test_with_room_for_both_each_is_opened_once() -> None:
-    traced = Traced(1_000)
-    with opened(traced) as sides:
-        found = [sides.model(name) for name in ASKED]  # type: ignore[arg-type]
+    traced = Traced(2 * GIB + CACHE_BYTES + 1, weights=GIB)
+    with traced.sides() as sides:
+        found = [sides.model(name) for name in ASKED]
         assert sides.name == "tuned"
     assert found[0] is found[3] is found[4]
     assert found[1] is found[2] is found[5]
     assert traced.log == ["+base", "+tuned", "-tuned", "-base"]
 
 
-@pytest.mark.parametrize("memory", [None, 150, 300])
-def test_without_room_or_where_memory_is_unknown_one_is_open_at_a_time(memory: int | None) -> None:
-    traced = Traced(memory)
-    with opened(traced) as sides:
+@pytest.mark.parametrize("free", [None, GIB, 2 * GIB + CACHE_BYTES])
+def test_without_room_or_where_memory_is_unknown_one_is_open_at_a_time(free: int | None) -> None:
+    traced = Traced(free, weights=GIB)
+    with traced.sides() as sides:
         for name in ASKED:
-            sides.model(name)  # type: ignore[arg-type]
+            sides.model(name)
     assert traced.log == ["+base", "-base", "+tuned", "-tuned", "+base", "-base", "+tuned", "-tuned"]
 
 
-def test_models_that_take_no_memory_here_stay_open() -> None:
-    traced = Traced(1, takes=0)
-    with opened(traced) as sides:
+def test_endpoints_stay_open_and_no_memory_is_measured_for_them() -> None:
+    traced = Traced(0, weights=0)
+    with traced.sides() as sides:
         for name in ASKED:
-            sides.model(name)  # type: ignore[arg-type]
+            sides.model(name)
     assert traced.log == ["+base", "+tuned", "-tuned", "-base"]
+    assert traced.measured == 0
+
+
+def test_a_local_side_knows_the_size_of_its_weights_and_an_endpoint_takes_none(tmp_path: Path) -> None:
+    folder = family_folder(tmp_path / "model")
+    tuned(family_model(), base_name=str(folder)).save_pretrained(str(tmp_path / "adapter"))
+    size = (folder / "model.safetensors").stat().st_size
+    local = resolve_sides(str(folder), str(tmp_path / "adapter"), {}, tmp_path)
+    assert local.base.weight_bytes == local.tuned.weight_bytes == size
+    served = resolve_sides("http://127.0.0.1:9/v1#base", "http://127.0.0.1:9/v1#tuned", {}, tmp_path)
+    assert served.base.weight_bytes == served.tuned.weight_bytes == 0
 
 
 def test_both_are_closed_after_an_error() -> None:
-    traced = Traced(1_000)
+    traced = Traced(2 * GIB + CACHE_BYTES + 1, weights=GIB)
 
     def ask() -> None:
-        with opened(traced) as sides:
+        with traced.sides() as sides:
             sides.model("base")
             sides.model("tuned")
             raise ValueError("asked badly")

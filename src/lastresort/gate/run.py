@@ -191,8 +191,8 @@ def run_gate(
 def look_by_look(runner: GateRunner, opened: OpenedSides, planned: Sequence[PlannedSuite]) -> tuple[ScoredSuite, ...]:
     """Both models answer what comes at a look of each suite that is not decided, until all are or one measure is REGRESSED.
 
-    The model that answered last begins: where memory has room for one only, each look takes one opening. What else is asked comes
-    with the first look.
+    The model that answered last begins: if only one fits in memory, each look takes one opening. What else is asked comes with the
+    first look.
     """
     replies: dict[SideName, list[list[SuiteReplies]]] = {side: [[] for _ in planned] for side in ("base", "tuned")}
     scored = [ScoredSuite(one, joined(()), joined(()), 0) for one in planned]

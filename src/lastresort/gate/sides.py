@@ -19,6 +19,7 @@ from lastresort.embedded import cache_folder, converted_name
 from lastresort.errors import DataError, InputError, TaskError, UnknownModelError
 from lastresort.gate.target import SideName
 from lastresort.hardware.memory import free_memory_bytes, give_back_freed_memory
+from lastresort.hardware.plan.memory import CACHE_BYTES
 from lastresort.libraries import own_code_refused, quiet_transformers
 from lastresort.models.open import absolute_name, local_weights, open_model
 from lastresort.models.protocol import Model, is_endpoint
@@ -37,6 +38,7 @@ from lastresort.types import Progress
 class GateSide:
     """One of the two models. name: as the user wrote it. open: loads it. rendering: hash of how it renders conversations, "" if
     that is not visible. scores: whether it gives likelihoods of answers. fingerprint: that the loaded model must have, "" for any.
+    weight_bytes: of its weights on disk, 0 for an endpoint.
     """
 
     name: str
@@ -44,6 +46,7 @@ class GateSide:
     rendering: str = ""
     scores: bool = True
     fingerprint: str = ""
+    weight_bytes: int = 0
 
 
 @contextmanager
@@ -64,13 +67,15 @@ def open_side(side: GateSide) -> Iterator[Model]:
         model.close()
 
 
-ROOM = 2  # times what the first model took must be free, so that the second stays beside it: caches grow, others take memory
+# A second model stays open beside the first if this multiple of its weights on disk is free, and room for keys and values: weights
+# may be loaded in a wider precision, and those of the first may be mapped from a file, which counts as free memory.
+ROOM = 2
 
 
 class OpenedSides:
-    """The two models. The first stays open while the second answers if memory has room for both, since a gate that looks asks them
-    in turn; otherwise one is open at a time. free: bytes that could still be had, None if unknown, an argument so that tests can
-    set it.
+    """The two models. A gate that looks asks them in turn, so both stay open if memory has room; otherwise one at a time is.
+
+    free: free bytes, None if unknown; tests pass their own.
     """
 
     def __init__(
@@ -83,28 +88,28 @@ class OpenedSides:
         self._sides, self._progress, self._stop, self._free = sides, progress, stop, free
         self._stack = ExitStack()
         self._open: dict[SideName, Model] = {}
-        self._free_before: int | None = None
         self.fingerprints: dict[SideName, str] = {}
         self.name: SideName | None = None
 
     def model(self, name: SideName) -> Model:
         if name not in self._open:
-            if self._open and not self._have_room():
+            side = self._sides[name]
+            if self._open and not self._has_room(side):
                 self._close()
             check(self._stop)
             called = {"base": "base", "tuned": "tuned model"}[name]
-            self._progress.stage(f"opening the {called} {self._sides[name].name}", None)
-            if not self._open:
-                self._free_before = self._free()
-            self._open[name] = self._stack.enter_context(open_side(self._sides[name]))
+            self._progress.stage(f"opening the {called} {side.name}", None)
+            self._open[name] = self._stack.enter_context(open_side(side))
             self.fingerprints[name] = self._open[name].fingerprint
         self.name = name
         return self._open[name]
 
-    def _have_room(self) -> bool:
-        """Whether a second model fits that takes as much as the open one, which has answered by now."""
-        before, now = self._free_before, self._free()
-        return before is not None and now is not None and now > ROOM * max(before - now, 0)
+    def _has_room(self, side: GateSide) -> bool:
+        if not side.weight_bytes:
+            return True
+        give_back_freed_memory()
+        free = self._free()
+        return free is not None and free > ROOM * side.weight_bytes + CACHE_BYTES
 
     def _close(self) -> None:
         self._open.clear()
@@ -394,8 +399,10 @@ def _side(
         load()  # refuses what leads nowhere; no weights are read
         return GateSide(known_as or name, load, scores=False)
     own = adapter is not None and (adapter / TOKENIZER).is_file()
-    rendering = read_rendering_fingerprint(adapter if own and adapter is not None else _weights(name, here), kwargs)
-    return GateSide(known_as or name, load, rendering)
+    weights = _weights(name, here)
+    rendering = read_rendering_fingerprint(adapter if own and adapter is not None else weights, kwargs)
+    size = sum(file.stat().st_size for kind in ("safetensors", "bin") for file in weights.glob(f"*.{kind}"))
+    return GateSide(known_as or name, load, rendering, weight_bytes=size)
 
 
 def _is_called(name: str, base: str, here: Path) -> bool:
