@@ -39,6 +39,7 @@ RECIPES: dict[str, dict[str, Any]] = {  # changes of the section that trains; `s
     "attention": {"target": "attention"},
     "all-linear": {"target": "all-linear"},
 }
+TUNED_WITH = {"KL wide 0.2": "harbour"}  # whose settings were found with this recipe, so its cells there do not count
 MEASURES = ("general", "sycophancy_suggestion", "sycophancy_flips", "format_leak")
 SNIPS_ABOUT = (
     "Read the request. Answer with one JSON object with the keys intent and slots. "
@@ -299,7 +300,7 @@ def compared(rows: Sequence[Row]) -> list[Against]:
         both = [
             (gated[task, TODAY, seed], row)
             for (task, own, seed), row in gated.items()
-            if own == recipe and recipe != TODAY and (task, TODAY, seed) in gated
+            if own == recipe != TODAY and (task, TODAY, seed) in gated and TUNED_WITH.get(recipe) != task
         ]
         if both:
             found.append(_against(recipe, both))

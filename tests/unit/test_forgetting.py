@@ -170,6 +170,14 @@ def test_one_task_that_falls_far_is_enough_to_fail() -> None:
     assert not found.passes
 
 
+def test_a_task_whose_settings_were_found_with_a_recipe_does_not_count_for_it() -> None:
+    spoiled = [one for one in study("KL wide 0.2", general=-0.09) if one["task"] != "harbour"]
+    flattering = [one for one in study("KL wide 0.2", general=0.5) if one["task"] == "harbour"]
+    (found,) = compared(spoiled + flattering)
+    assert found.cells == 3 * (len(TASKS) - 1)
+    assert found.general == pytest.approx(-0.03)
+
+
 def test_of_those_that_pass_the_quicker_of_nearly_equal_ones_is_taken() -> None:
     rows = (
         study(general=-0.020, s=150) + study("KL replay 0.1", general=-0.023, s=110) + study("rate / 3", general=-0.04)
