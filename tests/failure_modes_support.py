@@ -17,8 +17,9 @@ from lastresort.gate.probes.facts import FAMILIES, LEVELS, facts
 from lastresort.gate.probes.format_leak import FormatLeak
 from lastresort.gate.probes.sycophancy import Sycophancy
 from lastresort.gate.run import GateSettings, run_gate
-from lastresort.gate.sides import GateSide, KeptAnswers
+from lastresort.gate.sides import GateSide
 from lastresort.gate.suite_table import GeneralPlan, LeakPlan
+from lastresort.gate.suites.asking import KeptAnswers
 from lastresort.gate.suites.general import STRATA, General, Stratum
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.records.responses import SuiteAnswers

@@ -21,8 +21,9 @@ from lastresort.gate.lm_eval.suite import LmEvalSuite
 from lastresort.gate.lm_eval.tasks import faults_of
 from lastresort.gate.logs.logged import LoggedItem, LoggedMeasure
 from lastresort.gate.run import GateSettings, run_gate
-from lastresort.gate.sides import GateSide, KeptAnswers
+from lastresort.gate.sides import GateSide
 from lastresort.gate.suite_table import further_suites
+from lastresort.gate.suites.asking import KeptAnswers
 from lastresort.gate.verdict import judge_measure, skipped_measure
 from lastresort.models.local import LocalModel
 from lastresort.models.open import open_model

@@ -22,8 +22,8 @@ from lastresort.embedded import cache_folder
 from lastresort.gate import sides
 from lastresort.gate.plans import PILOT_SEED, PlainPlan
 from lastresort.gate.run import FinishedGate, GateSettings, run_gate
-from lastresort.gate.sides import ANSWERS, BASE_ANSWERS, GateSide, kept_answers
-from lastresort.gate.suites.asking import answers_key
+from lastresort.gate.sides import GateSide
+from lastresort.gate.suites.asking import ANSWERS, BASE_ANSWERS, answers_key, kept_answers
 from lastresort.records.responses import KeptAnswer, SuiteAnswers
 from lastresort.types import SilentProgress
 
@@ -40,7 +40,7 @@ def model(fingerprint: str, **keys: Any) -> Recorder:
 
 def gated(workspace: Path, base: Recorder, tuned: Recorder, *, endpoint: bool = False) -> FinishedGate:
     pair = GateSide("base", lambda: base, scores=not endpoint), GateSide("tuned", lambda: tuned)
-    with kept_answers(workspace, pair[0]) as kept:
+    with kept_answers(workspace, scores=pair[0].scores) as kept:
         return run_gate(
             *pair,
             [PlainPlan(Words(measures=(Said(),)))],

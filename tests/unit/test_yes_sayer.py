@@ -8,8 +8,9 @@ import pytest
 
 from lastresort.gate.plans import SuiteInputs
 from lastresort.gate.run import FinishedGate, GateSettings, run_gate
-from lastresort.gate.sides import GateSide, KeptAnswers
+from lastresort.gate.sides import GateSide
 from lastresort.gate.suite_table import suite_plans
+from lastresort.gate.suites.asking import KeptAnswers
 from lastresort.gate.verdict import Comparator, judge_target
 from lastresort.records.responses import SuiteAnswers
 from lastresort.spec.sections import usual_margins

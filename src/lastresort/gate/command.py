@@ -18,8 +18,9 @@ from lastresort.evals.scorers.judge import Judge
 from lastresort.gate.document import findings_of, gate_folder
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.run import FinishedGate, GateSettings, run_gate
-from lastresort.gate.sides import GateSides, KeptAnswers, kept_answers, resolve_sides
+from lastresort.gate.sides import GateSides, resolve_sides
 from lastresort.gate.suite_table import further_suites, suite_inputs, suite_plans
+from lastresort.gate.suites.asking import KeptAnswers, kept_answers
 from lastresort.gate.target import GateTarget, HeldOutTarget, plain_system, test_order
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import absolute_name, open_model
@@ -75,7 +76,7 @@ def gate_alone(
     with (
         gate_folder(gates, task.task, key, out) as folder,
         stop_file(folder) as file,
-        kept_answers(shared, sides.base) as kept,
+        kept_answers(shared, scores=sides.base.scores) as kept,
         ResponseCache(shared / RESPONSES) as cache,
     ):
         progress.say(f"gate: {folder}")

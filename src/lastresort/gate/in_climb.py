@@ -22,7 +22,8 @@ from lastresort.data.split import groups_of
 from lastresort.gate.command import gate_sides
 from lastresort.gate.document import findings_of
 from lastresort.gate.run import GateSettings
-from lastresort.gate.sides import kept_answers, resolve_sides
+from lastresort.gate.sides import resolve_sides
+from lastresort.gate.suites.asking import kept_answers
 from lastresort.gate.target import first_items
 from lastresort.gate.verdict import Comparator, judge_target
 from lastresort.gate.verdict.decide import CLIMB_ALPHA, kept_out
@@ -190,7 +191,7 @@ def _gate(
     assert bench.shared is not None
     assert sides.system is not None
     progress = LabelledProgress(bench.progress, "gate")
-    with kept_answers(bench.shared, sides.base) as kept:
+    with kept_answers(bench.shared, scores=sides.base.scores) as kept:
         finished = gate_sides(prepared, sides, sides.system, target, settings, kept, progress, bench.stop)
     return ClimbGate(
         rung=won.rung,

@@ -23,8 +23,8 @@ from typing import Literal
 from lastresort.evals.evidence.sequential import LookedP, Looks, look_schedule, p_by_looking
 from lastresort.gate.drawing import DrawnItems, Facts, draw, in_proportion
 from lastresort.gate.plans import ExternalSuite, PilotedSuite, SizeRule, SuitePlan, run_pilot, sample_size
-from lastresort.gate.sides import GateSide, KeptAnswers, OpenedSides, refuse_other_rendering
-from lastresort.gate.suites.asking import SuiteReplies, ask, joined
+from lastresort.gate.sides import GateSide, OpenedSides, refuse_other_rendering
+from lastresort.gate.suites.asking import KeptAnswers, SuiteReplies, ask, joined
 from lastresort.gate.suites.suite import ScorePair, SuiteItem, SuiteMeasure
 from lastresort.gate.target import GateTarget, SideName
 from lastresort.gate.verdict import GateConclusion, conclude, judge_measure, no_target, planned_power, skipped_measure

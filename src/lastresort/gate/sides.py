@@ -1,5 +1,4 @@
-"""The two sides of a gate: the models that a user names, of any framework, whether they can be compared, and where what they said
-is kept.
+"""The two sides of a gate: the models that a user names, of any framework, and whether they can be compared.
 
 Nothing is converted. An adapter is compared with its base by file headers before weights are
 loaded, because PEFT skips layers that it does not find.
@@ -15,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from lastresort.embedded import cache_folder, converted_name
+from lastresort.embedded import converted_name
 from lastresort.errors import DataError, InputError, TaskError, UnknownModelError
 from lastresort.gate.target import SideName
 from lastresort.hardware.memory import free_memory_bytes, give_back_freed_memory
@@ -24,7 +23,6 @@ from lastresort.libraries import own_code_refused, quiet_transformers
 from lastresort.models.open import absolute_name, local_weights, open_model
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.models.tokenizer import TOKENIZER, read_rendering_fingerprint
-from lastresort.records.responses import SUITE_MIGRATIONS, SuiteAnswers
 from lastresort.stop import Stop, check
 from lastresort.systems.files import FILE, artefact_sha256
 from lastresort.systems.running import load_winner
@@ -120,38 +118,6 @@ class OpenedSides:
 
     def __exit__(self, *_: object) -> None:
         self._close()
-
-
-ANSWERS = "suite_answers.sqlite"  # in the folder that the runs of a workspace share
-# In the user's cache. Two versions of this program have a file each, since the older one would take the newer file for damaged.
-BASE_ANSWERS = f"base_answers-v{len(SUITE_MIGRATIONS)}.sqlite"
-
-
-@dataclass(frozen=True, slots=True)
-class KeptAnswers:
-    """What each side said in this gate or an earlier one."""
-
-    base: SuiteAnswers
-    tuned: SuiteAnswers
-
-    def of(self, side: SideName) -> SuiteAnswers:
-        return self.base if side == "base" else self.tuned
-
-
-@contextmanager
-def kept_answers(shared: Path, base: GateSide) -> Iterator[KeptAnswers]:
-    """The base's in the user's cache, so that it answers once for all projects; in the workspace where that cannot be written. The
-    tuned model's in the workspace, and an endpoint's too: behind the address that identifies it, another project may find other
-    weights.
-
-    shared: the folder that the runs of the workspace share.
-    """
-    with SuiteAnswers(shared / ANSWERS) as here:
-        if not base.scores:
-            yield KeptAnswers(here, here)
-            return
-        with SuiteAnswers(cache_folder() / BASE_ANSWERS, instead=here) as everywhere:
-            yield KeptAnswers(everywhere, here)
 
 
 def refuse_other_rendering(base: GateSide, tuned: GateSide) -> None:

@@ -15,8 +15,9 @@ from lastresort.gate.document import spent_on
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.plans import SuitePlan
 from lastresort.gate.run import AskedBase, GateRunner, GateSettings, judge_suites
-from lastresort.gate.sides import GateSides, KeptAnswers, kept_answers, refuse_other_rendering, resolve_sides
+from lastresort.gate.sides import GateSides, refuse_other_rendering, resolve_sides
 from lastresort.gate.suite_table import suite_inputs, suite_plans
+from lastresort.gate.suites.asking import KeptAnswers, kept_answers
 from lastresort.gate.verdict.decide import CLIMB_ALPHA, RepairNeed
 from lastresort.records.decision_parts import RepairFinding, RepairFindingKind, RepairMeasure
 from lastresort.records.events import RepairTried
@@ -108,7 +109,7 @@ class RepairLosses:
         named = resolve_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
         refuse_other_rendering(named.base, named.tuned)
         plans = self._plans(named)
-        with kept_answers(bench.shared, named.base) as kept:
+        with kept_answers(bench.shared, scores=named.base.scores) as kept:
             runner = self._runner(kept)
             if self._base is None:
                 required = [plan for plan in plans if bench.task.keep[plan.name] != "skip"]

@@ -17,14 +17,18 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+from lastresort.embedded import cache_folder
 from lastresort.errors import ContractError
 from lastresort.gate.suites.suite import ChoiceRequest, Question, Suite, SuiteItem, SuiteReply, TextRequest, Transcript
+from lastresort.gate.target import SideName
 from lastresort.models.protocol import Model
-from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
+from lastresort.records.responses import SUITE_MIGRATIONS, Asking, KeptAnswer, SuiteAnswers
 from lastresort.stop import NEVER, Stop, check
 from lastresort.types import Message, Progress, SilentProgress
 
@@ -128,6 +132,38 @@ def answers_key(model: Model, suite: Suite) -> Asking:
 def libraries() -> str:
     """Versions of what computes a local model and renders its conversations."""
     return ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+
+
+ANSWERS = "suite_answers.sqlite"  # in the folder that the runs of a workspace share
+# In the user's cache. Two versions of this program have a file each, since the older one would take the newer file for damaged.
+BASE_ANSWERS = f"base_answers-v{len(SUITE_MIGRATIONS)}.sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswers:
+    """What each side said in this gate or an earlier one."""
+
+    base: SuiteAnswers
+    tuned: SuiteAnswers
+
+    def of(self, side: SideName) -> SuiteAnswers:
+        return self.base if side == "base" else self.tuned
+
+
+@contextmanager
+def kept_answers(shared: Path, *, scores: bool) -> Iterator[KeptAnswers]:
+    """The base's in the user's cache, so that it answers once for all projects; in the workspace where that cannot be written. The
+    tuned model's in the workspace, and an endpoint's too: behind the address that identifies it, another project may find other
+    weights.
+
+    shared: the folder that the runs of the workspace share.
+    """
+    with SuiteAnswers(shared / ANSWERS) as here:
+        if not scores:
+            yield KeptAnswers(here, here)
+            return
+        with SuiteAnswers(cache_folder() / BASE_ANSWERS, instead=here) as everywhere:
+            yield KeptAnswers(everywhere, here)
 
 
 def transcript_of(body: dict[str, Any]) -> Transcript:
