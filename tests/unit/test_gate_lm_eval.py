@@ -207,17 +207,18 @@ def test_a_gate_asks_lm_eval_of_both_models(here: Path, tmp_path: Path, monkeypa
     )
     suite = LmEvalSuite(SUITE, 0.03, load_parts(SUITE, here), GateSettings(), ["Letter 5?"])
     sides = [GateSide(name, lambda name=name: opened(here, name)) for name in ("base", "tuned")]
-    with SuiteAnswers(tmp_path / "kept.sqlite") as kept:
+    with SuiteAnswers(tmp_path / "user.sqlite") as user, SuiteAnswers(tmp_path / "kept.sqlite") as kept:
         done = run_gate(
             *sides,
             [],
             {},
             settings=GateSettings(),
-            kept=KeptAnswers(kept, kept),
+            kept=KeptAnswers(user, kept),
             training_texts=[],
             progress=SilentProgress(),
             further=[suite],
         )
+        assert user._file.database.rows("SELECT * FROM answer") == []  # its documents can be private
     assert [one.name for one in done.conclusion.suites] == [f"{SUITE}/letters", f"{SUITE}/words"]
     assert done.power == 0.9  # planned for two measures
     first = done.conclusion.suites[0]

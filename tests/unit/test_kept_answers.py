@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import stat
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +26,8 @@ from lastresort.gate.plans import PILOT_SEED, PlainPlan
 from lastresort.gate.run import FinishedGate, GateSettings, run_gate
 from lastresort.gate.sides import GateSide
 from lastresort.gate.suites.asking import ANSWERS, BASE_ANSWERS, answers_key, kept_answers
-from lastresort.records.responses import KeptAnswer, SuiteAnswers
+from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
+from lastresort.spec.sections import SUITES
 from lastresort.types import SilentProgress
 
 BASE, TUNED = "b" * 64, "c" * 64
@@ -38,13 +41,15 @@ def model(fingerprint: str, **keys: Any) -> Recorder:
     return found
 
 
-def gated(workspace: Path, base: Recorder, tuned: Recorder, *, endpoint: bool = False) -> FinishedGate:
+def gated(
+    workspace: Path, base: Recorder, tuned: Recorder, *, endpoint: bool = False, suites: Sequence[str] = ("general",)
+) -> FinishedGate:
     pair = GateSide("base", lambda: base, scores=not endpoint), GateSide("tuned", lambda: tuned)
     with kept_answers(workspace, scores=pair[0].scores) as kept:
         return run_gate(
             *pair,
-            [PlainPlan(Words(measures=(Said(),)))],
-            {"words": 0.1},
+            [PlainPlan(Words(name=name, measures=(Said(name=name),))) for name in suites],
+            dict.fromkeys(suites, 0.1),
             settings=GateSettings(),
             kept=kept,
             training_texts=(),
@@ -54,13 +59,13 @@ def gated(workspace: Path, base: Recorder, tuned: Recorder, *, endpoint: bool = 
 
 def kept_of(path: Path) -> set[str]:
     """The models whose answers a file holds."""
-    return {model for model, _ in rows_of(path)}
+    return {model for model, _, _ in rows_of(path)}
 
 
-def rows_of(path: Path) -> list[tuple[str, str]]:
-    """Model and item of all answers."""
+def rows_of(path: Path) -> list[tuple[str, str, str]]:
+    """Model, suite and item of all answers."""
     with closing(sqlite3.connect(path)) as database:
-        return database.execute("SELECT model, item FROM answer").fetchall()
+        return database.execute("SELECT model, suite, item FROM answer").fetchall()
 
 
 def key_of(fingerprint: str) -> str:
@@ -82,6 +87,20 @@ def test_only_the_base_is_in_the_users_cache(tmp_path: Path) -> None:
     gated(tmp_path, model(BASE), model(TUNED))
     assert kept_of(cache_folder() / BASE_ANSWERS) == {key_of(BASE)}
     assert kept_of(tmp_path / ANSWERS) == {key_of(TUNED)}
+
+
+def test_answers_that_can_hold_something_of_the_task_stay_in_the_workspace(tmp_path: Path) -> None:
+    gated(tmp_path, model(BASE), model(TUNED), suites=tuple(SUITES))
+    kept = {suite for _, suite, _ in rows_of(cache_folder() / BASE_ANSWERS)}
+    here = {suite for name, suite, _ in rows_of(tmp_path / ANSWERS) if name == key_of(BASE)}
+    assert (kept, here) == ({"general", "sycophancy"}, {"format_leak"})
+
+
+def test_only_the_user_can_read_what_all_projects_share(tmp_path: Path) -> None:
+    path = cache_folder() / BASE_ANSWERS
+    path.write_bytes(b"no database at all" * 50)  # also the file that replaces a damaged one
+    gated(tmp_path, model(BASE), model(TUNED))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_an_endpoint_answers_again_in_another_project(tmp_path: Path) -> None:
@@ -173,7 +192,7 @@ import sys
 from pathlib import Path
 from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
 path, writer = Path(sys.argv[1]), sys.argv[2]
-with SuiteAnswers(path.with_name(writer)) as here, SuiteAnswers(path, instead=here) as kept:
+with SuiteAnswers(path.with_name(writer)) as here, SuiteAnswers(path, journal="DELETE", instead=here) as kept:
     for number in range(20):
         for item in (f"{writer}-{number}", f"shared-{number}"):
             kept.put(Asking("m", "s", 1), {item: "o"}, {item: KeptAnswer({"n": number})})
@@ -181,13 +200,13 @@ with SuiteAnswers(path.with_name(writer)) as here, SuiteAnswers(path, instead=he
 """
 
 
-def test_gates_of_several_projects_write_one_file_which_may_lie_on_a_network_disk(tmp_path: Path) -> None:
+def test_gates_of_several_projects_write_one_file_without_shared_memory(tmp_path: Path) -> None:
     path = tmp_path / "kept.sqlite"
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(n)]) for n in range(3)]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
     names = [f"{writer}-{number}" for writer in (0, 1, 2, "shared") for number in range(20)]
-    with SuiteAnswers(tmp_path / "here.sqlite") as here, SuiteAnswers(path, instead=here) as kept:
-        assert len(kept.known(answers_key(model(BASE), Words()), dict.fromkeys(names, "o"))) == 0
+    with SuiteAnswers(tmp_path / "here.sqlite") as here, SuiteAnswers(path, journal="DELETE", instead=here) as kept:
+        assert kept.known(Asking("m", "s", 1), dict.fromkeys(names, "o")).keys() == set(names)
         assert [tuple(row) for row in kept._file.database.rows("PRAGMA journal_mode")] == [("delete",)]
         assert kept._file.database.rows("SELECT count(*) FROM answer")[0][0] == len(names)
 
@@ -214,8 +233,8 @@ def test_the_gates_and_repairs_of_a_climb_share_the_bases_answers_with_other_pro
     assert found[0].decision.first_gate is not None  # so a repair had a gate of its own
     assert comparable(found[0].decision.as_json()) == comparable(found[1].decision.as_json())
     rows = rows_of(cache_folder() / BASE_ANSWERS)
-    (base,) = {model for model, _ in rows}
-    assert {int(item.split("/")[2]) for _, item in rows} == {REPAIR_SEED, PILOT_SEED, 0, 1}
+    (base,) = {model for model, _, _ in rows}
+    assert {int(item.split("/")[2]) for _, _, item in rows} == {REPAIR_SEED, PILOT_SEED, 0, 1}
     assert all(base not in kept_of(one.run.parent / SHARED / ANSWERS) for one in found)
     first, second = (len(calls(tmp_path / name / "task")) for name in ("first", "second"))
     assert first - second == len(rows)

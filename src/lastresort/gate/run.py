@@ -295,7 +295,9 @@ class GateRunner:
         """What comes at this look of a suite."""
         items = one.part(look)
         self.progress.stage(f"{side}: {one.plan.name}", len(items))
-        return ask(model, one.piloted.suite, items, self.kept.of(side), progress=self.progress, stop=self.stop)
+        return ask(
+            model, one.piloted.suite, items, self.kept.of(side, one.plan.name), progress=self.progress, stop=self.stop
+        )
 
     def ask_once(self, side: SideName, model: Model, measures: int) -> None:
         """The test set, then the further suites."""
@@ -303,10 +305,10 @@ class GateRunner:
             self.progress.stage(f"{side}: the task's test set", self.target.n)
             self.target.answer(side, model, self.progress, stop=self.stop)
         for further in self.further:
-            further.answer(side, model, self.kept.of(side), planned_power(measures), self.progress, self.stop)
+            further.answer(side, model, self.kept.workspace, planned_power(measures), self.progress, self.stop)
 
     def _plan(self, model: Model, plan: SuitePlan, margin: float, measures: int) -> PlannedSuite:
-        pilot = run_pilot(model, plan, margin, self.kept.base, self.progress, self.stop)
+        pilot = run_pilot(model, plan, margin, self.kept.of("base", plan.name), self.progress, self.stop)
         piloted = plan.after_pilot(pilot.transcripts, margin)
         settings = self.settings
         rule = SizeRule(measures, settings.alpha, settings.quick, settings.looks)

@@ -66,7 +66,7 @@ class Database:
 def connect(path: Path, *, application: int, migrations: Sequence[str], journal: Journal = "WAL") -> Database:
     """Open or start the file for writing and bring its schema up to date.
 
-    journal: DELETE for a file that processes of several machines may open, since WAL needs memory that they share.
+    journal: DELETE if several machines may open the file, since WAL needs shared memory.
     Raises DataError for a file that is damaged, not ours, or newer than this program; InfrastructureError for the disk.
     """
     connection: sqlite3.Connection | None = None

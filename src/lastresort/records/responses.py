@@ -25,13 +25,23 @@ _T = TypeVar("_T")
 
 
 class Refillable:
-    """A database that starts empty where its file is damaged or foreign. what: its name in the warning."""
+    """A database that starts empty where its file is damaged or foreign. what: its name in the warning. private: whether a new file
+    can be read by the user alone.
+    """
 
     def __init__(
-        self, path: Path, *, application: int, migrations: Sequence[str], what: str, journal: Journal = "WAL"
+        self,
+        path: Path,
+        *,
+        application: int,
+        migrations: Sequence[str],
+        what: str,
+        journal: Journal = "WAL",
+        private: bool = False,
     ) -> None:
         self.path, self._application, self._migrations, self._what = path, application, migrations, what
         self._journal: Journal = journal
+        self._private = private
         self.database = self._open()
 
     def insert(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -66,6 +76,8 @@ class Refillable:
                 return self._connected()
 
     def _connected(self) -> Database:
+        if self._private and not self.path.exists():
+            self.path.touch(mode=0o600)  # SQLite gives its journal the same mode
         return connect(self.path, application=self._application, migrations=self._migrations, journal=self._journal)
 
     def _move_aside(self, damage: Exception) -> None:
@@ -178,11 +190,12 @@ class SuiteAnswers(_Closing):
     opening: hash of what an item asks first, and of its facts, by which it asks on. An item of the same name that asks something
     else is another one, also where a suite's version was not raised.
 
-    instead: the answers whose file is used once the disk refuses this one, with a warning. Only a file that all projects of a user
-    share has them; several machines may have it open at once.
+    instead: used from the first disk error on, with a warning. Only the file shared by all projects has one.
     """
 
-    def __init__(self, path: Path, *, instead: SuiteAnswers | None = None) -> None:
+    def __init__(
+        self, path: Path, *, journal: Journal = "WAL", private: bool = False, instead: SuiteAnswers | None = None
+    ) -> None:
         self._instead = instead
         try:
             self._file = Refillable(
@@ -190,7 +203,8 @@ class SuiteAnswers(_Closing):
                 application=SUITE_APPLICATION,
                 migrations=SUITE_MIGRATIONS,
                 what="The kept answers of the gate start empty",
-                journal="WAL" if instead is None else "DELETE",
+                journal=journal,
+                private=private,
             )
         except InfrastructureError as refusal:
             self._file = self._taken_over(refusal)

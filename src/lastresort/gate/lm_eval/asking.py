@@ -1,7 +1,6 @@
 """A loaded model answers documents of lm-eval through lm-eval itself, in chunks whose answers are kept.
 
-Kept scores belong to one definition of a task, so all that decides how it scores is hashed. The scores of a base are shared by all
-projects of a user: two that name different tasks alike have other hashes.
+Kept scores belong to one definition of a task, so all that decides how it scores is hashed.
 """
 
 from __future__ import annotations
@@ -14,14 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lastresort.gate.lm_eval.tasks import SEED, MeasuredTasks, faults_of, quiet
 from lastresort.gate.logs.lm_eval import Results, log_of, pooled
 from lastresort.gate.logs.logged import LoggedItem, LoggedMeasure, fingerprint
-from lastresort.gate.suites.asking import libraries
 from lastresort.gate.suites.suite import SuiteItem
 from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
 from lastresort.stop import NEVER, Stop, check
@@ -160,8 +157,11 @@ def _harness(model: LocalModel) -> _Harness:
 
 
 def _answers_key(model: LocalModel, suite: str) -> Asking:
-    computed_by = f"{model.loaded.model.device.type} of {libraries()}"
-    return Asking(f"{model.fingerprint} on {computed_by}", suite, VERSION, f"lm-eval {version('lm-eval')}")
+    from importlib.metadata import version
+
+    return Asking(
+        f"{model.fingerprint} on {model.loaded.model.device.type}", suite, VERSION, f"lm-eval {version('lm-eval')}"
+    )
 
 
 def _chunk(

@@ -4,7 +4,7 @@ Items are asked in batches that are cut from their order before the first call a
 answer can depend on its batch. Those that begin alike go together, since a few answers in words among many likelihoods would be
 computed nearly one by one. A batch is kept as soon as all its rounds are done, and is the unit of resuming.
 
-All projects of a user share the kept answers of a base (sides.py). The key covers the model, what computes it, and everything
+All projects of a user share the answers of a base to the suites that hold nothing of a task. The key covers the model, what computes it, and everything
 that decides the questions. It leaves out what changes an answer by rounding alone: the batch in reduced precision, the threads,
 the processor. Rounding decides only between answers that are almost equally likely, and does so whatever the tuned model says.
 It adds a little noise to a pair of scores and favours neither side.
@@ -29,6 +29,7 @@ from lastresort.gate.suites.suite import ChoiceRequest, Question, Suite, SuiteIt
 from lastresort.gate.target import SideName
 from lastresort.models.protocol import Model
 from lastresort.records.responses import SUITE_MIGRATIONS, Asking, KeptAnswer, SuiteAnswers
+from lastresort.spec.sections import SUITES
 from lastresort.stop import NEVER, Stop, check
 from lastresort.types import Message, Progress, SilentProgress
 
@@ -135,35 +136,37 @@ def libraries() -> str:
 
 
 ANSWERS = "suite_answers.sqlite"  # in the folder that the runs of a workspace share
-# In the user's cache. Two versions of this program have a file each, since the older one would take the newer file for damaged.
+# In the user's cache. A newer schema gets its own file, since an older program would take it for damaged.
 BASE_ANSWERS = f"base_answers-v{len(SUITE_MIGRATIONS)}.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
 class KeptAnswers:
-    """What each side said in this gate or an earlier one."""
+    """What both models said in this gate or an earlier one, by where it is kept."""
 
-    base: SuiteAnswers
-    tuned: SuiteAnswers
+    user: SuiteAnswers
+    workspace: SuiteAnswers
 
-    def of(self, side: SideName) -> SuiteAnswers:
-        return self.base if side == "base" else self.tuned
+    def of(self, side: SideName, suite: str) -> SuiteAnswers:
+        """suite: one of `spec.sections.SUITES`."""
+        return self.user if side == "base" and not SUITES[suite].of_task else self.workspace
 
 
 @contextmanager
 def kept_answers(shared: Path, *, scores: bool) -> Iterator[KeptAnswers]:
-    """The base's in the user's cache, so that it answers once for all projects; in the workspace where that cannot be written. The
-    tuned model's in the workspace, and an endpoint's too: behind the address that identifies it, another project may find other
-    weights.
+    """The base's answers are kept in the user's cache, shared by all projects, or in the workspace if the cache cannot be written.
+    Answers of the tuned model, of endpoints, and to questions that can hold something of the task stay in the workspace: an
+    endpoint is known only by its address, and its weights may change.
 
-    shared: the folder that the runs of the workspace share.
+    shared: the folder that the runs of the workspace share. scores: whether the base has local weights.
     """
-    with SuiteAnswers(shared / ANSWERS) as here:
+    with SuiteAnswers(shared / ANSWERS) as workspace:
         if not scores:
-            yield KeptAnswers(here, here)
+            yield KeptAnswers(workspace, workspace)
             return
-        with SuiteAnswers(cache_folder() / BASE_ANSWERS, instead=here) as everywhere:
-            yield KeptAnswers(everywhere, here)
+        path = cache_folder() / BASE_ANSWERS
+        with SuiteAnswers(path, journal="DELETE", private=True, instead=workspace) as user:
+            yield KeptAnswers(user, workspace)
 
 
 def transcript_of(body: dict[str, Any]) -> Transcript:
