@@ -26,6 +26,8 @@ from lastresort.gate.plans import PILOT_SEED, PlainPlan
 from lastresort.gate.run import FinishedGate, GateSettings, run_gate
 from lastresort.gate.sides import GateSide
 from lastresort.gate.suites.asking import ANSWERS, BASE_ANSWERS, answers_key, kept_answers
+from lastresort.hardware.cards import Card
+from lastresort.hardware.environment import version_of
 from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
 from lastresort.spec.sections import SUITES
 from lastresort.types import SilentProgress
@@ -190,6 +192,8 @@ def test_a_damaged_file_that_cannot_be_moved_is_left_for_the_workspace(
 WRITER = """
 import sys
 from pathlib import Path
+from lastresort.hardware.cards import Card
+from lastresort.hardware.environment import version_of
 from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
 path, writer = Path(sys.argv[1]), sys.argv[2]
 with SuiteAnswers(path.with_name(writer)) as here, SuiteAnswers(path, journal="DELETE", instead=here) as kept:
@@ -211,13 +215,28 @@ def test_gates_of_several_projects_write_one_file_without_shared_memory(tmp_path
         assert kept._file.database.rows("SELECT count(*) FROM answer")[0][0] == len(names)
 
 
-def test_what_other_libraries_computed_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a local model. A server's answers do not depend on what is installed here."""
+def other_library(name: str) -> tuple[str, Any]:
+    return "lastresort.gate.suites.asking.version_of", lambda package: "99" if package == name else version_of(package)
+
+
+@pytest.mark.parametrize(
+    ("place", "other"),
+    [
+        *(other_library(name) for name in ("torch", "transformers", "tokenizers", "bitsandbytes")),
+        ("lastresort.gate.suites.asking.processor_name", lambda: "another"),
+        ("lastresort.gate.suites.asking.card_here", lambda *, processor: Card("H100", 1)),
+    ],
+    ids=["torch", "transformers", "tokenizers", "bitsandbytes", "processor", "card"],
+)
+def test_what_another_machine_or_library_computed_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, place: str, other: Any
+) -> None:
+    """Of a local model. A server's answers do not depend on what is here."""
     local, endpoint = model(BASE), model(TUNED)
     local.computed_by = "cache-6 on cpu by flash"
     before = [answers_key(one, Words()) for one in (local, endpoint)]
     assert [answers_key(one, Words()) for one in (local, endpoint)] == before
-    monkeypatch.setattr("lastresort.gate.suites.asking.version", lambda package: "99")
+    monkeypatch.setattr(place, other)
     after = [answers_key(one, Words()) for one in (local, endpoint)]
     assert [one == other for one, other in zip(before, after, strict=True)] == [False, True]
 

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from lastresort.errors import DataError
+from lastresort.hardware.environment import processor_name
 from lastresort.hardware.memory import physical_memory_bytes
 from lastresort.knowledge.update import file_hashes
 from lastresort.records.decision import RunProvenance
@@ -127,7 +128,7 @@ def machine() -> dict[str, str | int]:
     """System, processor, cores and memory of this machine; 0 bytes where it does not say."""
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count() or 0,
         "memory_bytes": physical_memory_bytes() or 0,
     }
@@ -142,13 +143,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(
-            (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-        )
-    except OSError:
-        return platform.processor()

@@ -73,9 +73,16 @@ def environment() -> JsonObject:
 def processor() -> JsonObject:
     """name, cores that this process may use, and the features that speed up products."""
     text = _read(_CPU_INFO)
-    name = _field(text, "model name") or platform.processor() or "unknown"
     flags = set((_field(text, "flags") or _field(text, "Features") or "").split())
-    return {"name": name, "cores": cores(), "features": [feature for feature in FEATURES if feature in flags]}
+    return {
+        "name": processor_name(),
+        "cores": cores(),
+        "features": [feature for feature in FEATURES if feature in flags],
+    }
+
+
+def processor_name() -> str:
+    return _field(_read(_CPU_INFO), "model name") or platform.processor() or "unknown"
 
 
 def made_by_amd() -> bool:

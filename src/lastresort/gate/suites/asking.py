@@ -4,10 +4,11 @@ Items are asked in batches that are cut from their order before the first call a
 answer can depend on its batch. Those that begin alike go together, since a few answers in words among many likelihoods would be
 computed nearly one by one. A batch is kept as soon as all its rounds are done, and is the unit of resuming.
 
-All projects of a user share the answers of a base to the suites that hold nothing of a task. The key covers the model, what computes it, and everything
-that decides the questions. It leaves out what changes an answer by rounding alone: the batch in reduced precision, the threads,
-the processor. Rounding decides only between answers that are almost equally likely, and does so whatever the tuned model says.
-It adds a little noise to a pair of scores and favours neither side.
+All projects of a user share the answers of a base to the suites that hold nothing of a task. The key covers the model, what
+computes it, and everything that decides the questions. Machines may share a user's folder, and the kept seconds of a pilot set the
+size of a quick gate, so the processor and the card are part of it. It leaves out what changes an answer by rounding alone: the
+batch in reduced precision, and the threads. Rounding decides only between answers that are almost equally likely, and does so
+whatever the tuned model says. It adds a little noise to a pair of scores and favours neither side.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from lastresort.embedded import cache_folder
 from lastresort.errors import ContractError
 from lastresort.gate.suites.suite import ChoiceRequest, Question, Suite, SuiteItem, SuiteReply, TextRequest, Transcript
 from lastresort.gate.target import SideName
+from lastresort.hardware.environment import card_here, processor_name, version_of
 from lastresort.models.protocol import Model
 from lastresort.records.responses import SUITE_MIGRATIONS, Asking, KeptAnswer, SuiteAnswers
 from lastresort.spec.sections import SUITES
@@ -122,17 +123,19 @@ def ask(
 def answers_key(model: Model, suite: Suite) -> Asking:
     """The key under which the answers of this model to this suite are kept.
 
-    The libraries that compute a local model are part of it: two projects may use different versions, whose answers can differ by
-    more than rounding.
+    What computes a local model here is part of it: answers by other versions of the libraries can differ by more than rounding.
     """
-    computed_by = f"{model.computed_by} of {libraries()}" if model.computed_by else ""
+    computed_by = f"{model.computed_by} of {_computer()}" if model.computed_by else ""
     who = hashlib.sha256(f"{model.fingerprint}\n{computed_by}".encode()).hexdigest()
     return Asking(who, suite.name, suite.version, str(getattr(suite, "mode", "")))
 
 
-def libraries() -> str:
-    """Versions of what computes a local model and renders its conversations."""
-    return ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+def _computer() -> str:
+    """The processor, the card if there is one, and the versions of what renders conversations and computes a local model."""
+    card = card_here(processor=False)
+    versions = {name: version_of(name) for name in ("torch", "transformers", "tokenizers", "bitsandbytes")}
+    libraries = [f"{name} {number}" for name, number in versions.items() if number is not None]
+    return ", ".join([processor_name(), *([card.name] if card else []), *libraries])
 
 
 ANSWERS = "suite_answers.sqlite"  # in the folder that the runs of a workspace share
