@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from gate_support import Letters, Recorder, Words
 from lastresort.errors import ContractError, InfrastructureError
 from lastresort.gate.suites.asking import answers_key, ask
 from lastresort.gate.suites.suite import Question, SuiteItem, TextRequest, Transcript
+from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.records.responses import KeptAnswer, SuiteAnswers
-from lastresort.types import Decoding, Message
+from lastresort.types import Answer, Decoding, Message
 
 
 def test_batches_are_cut_from_the_order_and_finish_their_rounds_before_the_next() -> None:
@@ -93,6 +95,31 @@ def test_what_is_kept_is_of_one_model_one_version_and_one_way_of_asking(tmp_path
         assert ask(Recorder(), replace(suite, version=2), items, kept).new == 4
         assert ask(Recorder(), replace(suite, mode="loud"), items, kept).new == 4
         assert ask(Recorder(), suite, items, kept).new == 0
+
+
+class Overtaken(Recorder):
+    """Another gate asks the same and keeps its answers first."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def generate(
+        self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None
+    ) -> list[Answer]:
+        with SuiteAnswers(self._path) as kept:
+            ask(Recorder(), Words(), Words().draw(0, 0, 8), kept, clock=lambda: 0.0)
+        return [replace(answer, text="late") for answer in super().generate(prompts, decoding, on_answer)]
+
+
+def test_the_slower_of_two_gates_goes_on_with_the_answers_that_are_kept(tmp_path: Path) -> None:
+    """As it would after a resume."""
+    path, items = tmp_path / "answers.sqlite", Words().draw(0, 0, 8)
+    with SuiteAnswers(path) as kept:
+        found = ask(Overtaken(path), Words(), items[:4], kept)
+        assert "late" not in {said["say"].text for said in found.transcripts.values()}
+        assert replace(found, new=0) == ask(Recorder(), Words(), items[:4], kept)
+        assert found.new == 4
 
 
 def test_an_item_that_asks_otherwise_under_the_same_name_is_another_one(tmp_path: Path) -> None:

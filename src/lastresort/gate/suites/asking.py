@@ -103,9 +103,10 @@ def ask(
         if unknown:
             answered = _timed_batch(model, suite, batch if model.batch_matters else unknown, clock)
             fresh = {item.id: answered[item.id] for item in unknown}
+            known |= fresh
             if kept is not None:
                 kept.put(key, openings, fresh)
-            known |= fresh
+                known |= kept.known(key, openings)  # of two gates at once, what the first one kept
             new += len(unknown)
         answers |= known
         (progress or SilentProgress()).advance(len(batch))
