@@ -117,7 +117,7 @@ def test_an_endpoint_answers_again_in_another_project(tmp_path: Path) -> None:
     assert same.calls == []
 
 
-def test_a_cache_that_cannot_be_written_is_one_warning_and_the_workspace_is_used(
+def test_a_cache_that_cannot_be_written_is_one_warning_a_gate_and_the_workspace_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "no folder").touch()
@@ -128,10 +128,11 @@ def test_a_cache_that_cannot_be_written_is_one_warning_and_the_workspace_is_used
         assert gated(tmp_path / "here", again, model(TUNED)).conclusion == whole.conclusion
     assert (len(first.calls) > 0, again.calls) == (True, [])
     assert kept_of(tmp_path / "here" / ANSWERS) == {key_of(BASE), key_of(TUNED)}
-    (warning,) = caplog.messages
+    warning, again_warned = caplog.messages  # one for each gate
+    assert warning == again_warned
     assert warning.startswith(f"{tmp_path / 'no folder' / BASE_ANSWERS}: could not be written")
     assert f"kept in {tmp_path / 'here' / ANSWERS} instead" in warning
-    assert "Set LASTRESORT_CACHE" in warning
+    assert "set LASTRESORT_CACHE" in warning
 
 
 def test_a_cache_that_fills_the_disk_during_a_gate_is_left_for_the_workspace(
@@ -150,6 +151,45 @@ def test_a_cache_that_fills_the_disk_during_a_gate_is_left_for_the_workspace(
         assert kept.known(asking, openings) == here.known(asking, openings) == answers
     (warning,) = caplog.messages
     assert "the disk is full" in warning
+
+
+@pytest.mark.parametrize(
+    ("how", "found"),
+    [("deleted", "the file was moved or deleted while it was open"), ("busy", "another process has been writing")],
+)
+def test_a_file_that_is_deleted_or_busy_during_a_gate_is_left_for_the_workspace(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str, found: str
+) -> None:
+    asking, path = Asking("m", "s", 1), tmp_path / "shared.sqlite"
+    with (
+        SuiteAnswers(tmp_path / "here.sqlite") as here,
+        SuiteAnswers(path, journal="DELETE", instead=here) as kept,
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+        caplog.at_level(logging.WARNING),
+    ):
+        kept.put(asking, {"a": "o"}, {"a": KeptAnswer({"n": 1})})
+        if how == "deleted":
+            path.unlink()
+        else:
+            kept._file.database._connection.execute("PRAGMA busy_timeout = 0")
+            other.execute("BEGIN IMMEDIATE")
+        kept.put(asking, {"b": "o"}, {"b": KeptAnswer({"n": 2})})
+        assert here.known(asking, {"a": "o", "b": "o"}) == {"b": KeptAnswer({"n": 2})}
+    (warning,) = caplog.messages
+    assert found in warning
+    assert warning.endswith("If this happens again, set LASTRESORT_CACHE to another folder.")
+
+
+def test_a_damaged_file_that_no_process_closed_is_looked_at_page_by_page(tmp_path: Path) -> None:
+    path, asking = tmp_path / "shared.sqlite", Asking("m", "s", 1)
+    openings = {str(number): "o" for number in range(40)}
+    with SuiteAnswers(path, journal="DELETE") as kept:
+        kept.put(asking, openings, {name: KeptAnswer({"say": "x" * 4000}) for name in openings})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + bytes(255 - byte for byte in whole[4096:]))
+    path.with_name(f"{path.name}-journal").write_bytes(bytes(512))
+    SuiteAnswers(path, journal="DELETE").close()
+    assert path.with_name(f"{path.name}.damaged-1").exists()
 
 
 def test_a_file_of_the_workspace_that_cannot_be_written_is_still_an_error(tmp_path: Path) -> None:

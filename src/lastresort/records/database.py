@@ -171,6 +171,12 @@ def in_words(error: sqlite3.DatabaseError, path: Path) -> LastresortError:
             where=str(path),
             remedy="Wait for it or end it, then run again with --resume.",
         )
+    if name == "SQLITE_READONLY_DBMOVED":
+        return InfrastructureError(
+            "the file was moved or deleted while it was open",
+            where=str(path),
+            remedy="Put it back and run again with --resume.",
+        )
     if any(name.startswith(code) for code in _DISK_CODES):
         full = name.startswith("SQLITE_FULL")
         return InfrastructureError(
@@ -189,11 +195,15 @@ def in_words(error: sqlite3.DatabaseError, path: Path) -> LastresortError:
 
 
 def _was_closed(path: Path) -> bool:
-    """Whether the last process that wrote the file closed it: the log is then gone."""
+    """Whether the last process that wrote the file closed it: its log or journal is then gone."""
+    return not any(_has_content(path.with_name(f"{path.name}-{kind}")) for kind in ("wal", "journal"))
+
+
+def _has_content(path: Path) -> bool:
     try:
-        return path.with_name(f"{path.name}-wal").stat().st_size == 0
+        return path.stat().st_size > 0
     except OSError:
-        return True
+        return False
 
 
 def _open(uri: str) -> sqlite3.Connection:

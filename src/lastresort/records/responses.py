@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -242,17 +241,14 @@ class SuiteAnswers(_Closing):
         if self._instead is None:
             raise refusal
         file, self._instead = self._instead._file, None
-        _warn_once(
-            f"{refusal.where}: {refusal.found}. The base's answers are kept in {file.path} instead, for this workspace alone. "
-            "Set LASTRESORT_CACHE to a folder that can be written."
+        log.warning(
+            "%s: %s. The base's answers are kept in %s instead, for this workspace alone. "
+            "If this happens again, set LASTRESORT_CACHE to another folder.",
+            refusal.where,
+            refusal.found,
+            file.path,
         )
         return file
-
-
-@cache
-def _warn_once(text: str) -> None:
-    """A climb opens its files for each gate and for each repair."""
-    log.warning(text)
 
 
 _INSERT = "INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
