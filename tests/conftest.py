@@ -36,7 +36,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Nothing is written into the user's. Models that were converted there are only linked, which saves seconds and 0.5 GB."""
+    """Tests never write to the user's cache. Models already converted there are linked, which saves seconds and 0.5 GB."""
     from lastresort.embedded import cache_folder
 
     folder = tmp_path_factory.mktemp("cache")
