@@ -5,8 +5,8 @@
 
 A cell is a recipe on a task with a seed: a climb of the one rung that trains, its test, and the gate's suites on what the rung
 chose, whatever the test said. Each finished cell is a line of FOLDER/rows.jsonl and is never repeated. An interrupted cell
-resumes from its checkpoint. What the base said to the gate's suites is kept for all cells, in
-the user's cache and in FOLDER.
+resumes from its checkpoint. What the base said to the gate's suites is kept for all cells, in the user's cache and in
+FOLDER.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Databases that can always be filled again: a damaged one is moved aside with a warning and never stops anything.
 
-What models said to the items of the gate's suites: a base is asked once for every version of a suite, also by several projects.
+What models said to the items of the gate's suites: a base is asked once, whatever is tuned from it.
 """
 
 from __future__ import annotations
