@@ -14,7 +14,7 @@ import random
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SEED, ROWS = 11, 1100
+SEED, ROWS = 11, 900
 
 BOATS = (
     "Petrel", "Bluebell", "Anna", "Curlew", "Morning Star", "Otter", "Juniper", "Heron", "Clementine", "Tern", "Sandpiper",

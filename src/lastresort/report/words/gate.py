@@ -118,10 +118,10 @@ class SuiteEstimate:
 
 def announced(subject: str, forecast: GateForecast, parts: Sequence[SuiteEstimate]) -> str:
     """What a gate will ask, before its long part begins."""
-    each = "; ".join(f"{one.name} {_about(one.expected, one.most)}, {_time(one)}" for one in parts)
+    each = "; ".join(f"{one.name}: {_about(one.expected, one.most)}, {_time(one)}" for one in parts)
     items = _about(forecast.expected_items // 2, forecast.items // 2)
     time = _range(forecast.expected_seconds, forecast.seconds)
-    return spaced(f"{subject} asks each model {items} items, {time} ({each}).")
+    return spaced(f"{subject} asks each model {items} items, in {time}. {each}.")
 
 
 def too_few(name: str, items: int, needed: int) -> str:
@@ -132,7 +132,7 @@ def too_few(name: str, items: int, needed: int) -> str:
 
 
 def _about(expected: int, most: int) -> str:
-    return count(most) if expected >= most else f"about {count(expected)}, at most {count(most)},"
+    return count(most) if expected >= most else f"about {count(expected)} (at most {count(most)})"
 
 
 def _time(one: SuiteEstimate) -> str:
@@ -141,7 +141,7 @@ def _time(one: SuiteEstimate) -> str:
 
 def _range(expected: float, most: float) -> str:
     low, high = duration(expected), duration(most)
-    return f"about {low}" if low == high else f"about {low}, at most {high}"
+    return f"about {low}" if low == high else f"about {low} (at most {high})"
 
 
 def suite_reason(found: SuiteFound, family: int = 1) -> str:
