@@ -59,7 +59,7 @@ def test_replay_is_the_recipes_and_never_the_task_files_own(recipe: str, tmp_pat
     assert read.replay_loss == own.get("replay_loss", "likelihood")
     assert read.replay_prompts == own.get("replay_prompts", "everyday")
     assert read.replay_weight == 1
-    assert (read.loraplus_lr_ratio, read.epochs, read.batch_size) == (4, 1, 8)
+    assert (read.loraplus_lr_ratio, read.epochs, read.batch_size) == (4, 1, 6)
 
 
 def test_a_third_of_the_default_rates_is_a_third_of_each() -> None:
