@@ -100,7 +100,11 @@ def test_a_full_gate_says_beforehand_where_it_lacks_items(needed: int, quick: bo
     unused: Any = None
     asking = GateRunner(GateSettings(quick=quick), unused, (), progress, None)
     asking._forecast([PlannedSuite(plan, 0.01, unused, drawn, 60.0, 48, needed, 48, (48, 99))])
-    assert said[0].replace("\N{NO-BREAK SPACE}", " ").startswith("The gate asks each model about 48 (at most 99) items, in about")
+    assert (
+        said[0]
+        .replace("\N{NO-BREAK SPACE}", " ")
+        .startswith("The gate asks each model about 48 (at most 99) items, in about")
+    )
     lacks = (
         "general asks 99 items at most, where its margin may take about 100: the verdict may be HOLD for lack of items."
     )
