@@ -20,10 +20,11 @@ from lastresort.gate.suites.suite import ScorePair
 from lastresort.gate.verdict import judge_measure
 from lastresort.gate.verdict.decide import CLIMB_ALPHA, KINDS, UNTRAINED, RepairNeed, repairs_after
 from lastresort.records.decision_parts import RepairFinding, RepairMeasure
-from lastresort.records.events import RepairTried
+from lastresort.records.events import GateRun, RepairTried
 from lastresort.records.gate import ClimbGate, GateSpent, stands
 from lastresort.records.measurement import DevScore
 from lastresort.report.words.rungs import of_repair
+from lastresort.report.words.titles import line_of
 from lastresort.report.words.wording import round_percent
 from lastresort.rungs.supervised.milder import RepeatableTraining
 from lastresort.types import Judgement, Outcome
@@ -217,3 +218,11 @@ def test_a_repaired_system_that_misses_the_bar_is_not_gated() -> None:
     assert goes_to_the_gate(judgement("UNDECIDED", 0.85), 0.8)
     assert not goes_to_the_gate(judgement("UNDECIDED", 0.75), 0.8)
     assert not goes_to_the_gate(judgement("NOT_MET", 0.7), 0.8)
+
+
+def test_a_verdict_is_said_once_in_the_line_of_a_gate() -> None:
+    found = gate("HOLD", OPEN)
+    assert (
+        line_of(GateRun(gate=found, repaired=False))
+        == f"{found.rung}: the gate says HOLD: it needs more items for general"
+    )

@@ -28,7 +28,9 @@ from lastresort.records.events import (
     TaskRead,
     TrainingReached,
 )
+from lastresort.records.gate_cause import cause_of
 from lastresort.records.measurement import DEV, Cost, whole_of
+from lastresort.report.words.answer import gate_line
 from lastresort.report.words.rungs import of_repair, of_selection
 from lastresort.report.words.wording import (
     capital,
@@ -218,7 +220,8 @@ def line_of(event: Event) -> str | None:
             loss = "diverged" if event.dev_loss is None else f"loss on dev {event.dev_loss:.3f}"
             return f"{event.rung}: learning rate {event.rate:g}, step {event.step}: {loss}"
         case GateRun():
-            return f"{event.gate.rung}: the gate says {event.gate.verdict}: {stopped(event.gate.reasons[0])}"
+            found = event.gate
+            return gate_line(found.rung, found.verdict, cause_of(found.suites, found.target, costly=found.costly))
         case RepairTried():
             return f"{event.rung}: repair {event.repair} {event.setting:g}: {of_repair(event)}"
         case ClimbDecided():
