@@ -3,9 +3,9 @@
     python -m scripts.forgetting --out FOLDER --data ../shared/data     runs what is missing, cell by cell
     python -m scripts.forgetting --out FOLDER --table                   prints the page's table and what the rule says
 
-A cell is a recipe on a task with a seed: a climb of the one rung that trains, its test, and the gate's suites on what the rung
-chose, whatever the test said. Each finished cell is a line of FOLDER/rows.jsonl and is never repeated. An interrupted cell
-resumes from its checkpoint. What the base said to the gate's suites is kept for all cells, in the user's cache and in
+A cell is one recipe on one task with one seed: it climbs the rung that trains, tests the system that the rung chose, and runs the
+gate's suites on it, whatever the test's verdict. Each finished cell is a line of FOLDER/rows.jsonl and is never repeated. An
+interrupted cell resumes from its checkpoint. The base's answers to the suites are kept for all cells, in the user's cache and in
 FOLDER.
 """
 

@@ -1,6 +1,6 @@
 """A gate from top to bottom. Where the two models come from is unknown here, so a gate alone and a gate in a climb are the same.
 
-    who is asked   two sides, base and tuned model (sides.py)
+    who is asked   the base and the tuned model, the two sides of a gate (sides.py)
     what           the suites (suite_table.py, plans.py): general, sycophancy and format leak (suites/, probes/); the task's test
                    set (target.py); tasks of lm-eval (lm_eval/)
     how            a pilot shows where this base has something to lose (`run_pilot`), sample sizes follow (plans.py), items are
@@ -191,8 +191,8 @@ def run_gate(
 def look_by_look(runner: GateRunner, opened: OpenedSides, planned: Sequence[PlannedSuite]) -> tuple[ScoredSuite, ...]:
     """Both models answer what comes at a look of each suite that is not decided, until all are or one measure is REGRESSED.
 
-    The model that answered last begins: if only one fits in memory, each look takes one opening. What else is asked comes with the
-    first look.
+    The model that answered last goes first, so that each look opens only one model if there is no room for both. The test set and
+    the further suites are asked at the first look.
     """
     replies: dict[SideName, list[list[SuiteReplies]]] = {side: [[] for _ in planned] for side in ("base", "tuned")}
     scored = [ScoredSuite(one, joined(()), joined(()), 0) for one in planned]

@@ -1,7 +1,7 @@
 """The two sides of a gate: the models that a user names, of any framework, and whether they can be compared.
 
-Nothing is converted. An adapter is compared with its base by file headers before weights are
-loaded, because PEFT skips layers that it does not find.
+Nothing is converted. An adapter is compared with its base by file headers before weights are loaded, because PEFT skips layers that
+it does not find.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ ROOM = 2
 
 
 class OpenedSides:
-    """The two models. A gate that looks asks them in turn, so both stay open if memory has room; otherwise one at a time is.
+    """The two models. A gate that looks asks them in turn, so both stay open if memory has room; otherwise one is closed first.
 
     free: free bytes, None if unknown; tests pass their own.
     """

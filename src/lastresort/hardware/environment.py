@@ -75,14 +75,18 @@ def processor() -> JsonObject:
     text = _read(_CPU_INFO)
     flags = set((_field(text, "flags") or _field(text, "Features") or "").split())
     return {
-        "name": processor_name(),
+        "name": _named(text),
         "cores": cores(),
         "features": [feature for feature in FEATURES if feature in flags],
     }
 
 
 def processor_name() -> str:
-    return _field(_read(_CPU_INFO), "model name") or platform.processor() or "unknown"
+    return _named(_read(_CPU_INFO))
+
+
+def _named(cpu_info: str) -> str:
+    return _field(cpu_info, "model name") or platform.processor() or "unknown"
 
 
 def made_by_amd() -> bool:
