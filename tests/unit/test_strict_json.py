@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from lastresort.data.check import check_data, refuse_invalid_outputs
-from lastresort.data.formats.rows import NotJson, is_json, parse_json
 from lastresort.data.read import read_examples
 from lastresort.errors import DataError
 from lastresort.evals.scorers import build_scorer, format_ok
+from lastresort.foreign import NotJson, is_json, parse_json
 from lastresort.models.calls import TransientFailure
 from lastresort.models.exchange import read_reply
 from lastresort.models.scripted import read_script

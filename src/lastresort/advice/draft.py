@@ -14,9 +14,10 @@ from statistics import median
 from typing import Any, Literal
 
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES
-from lastresort.data.formats.rows import NotJson, RawRow, parse_json
+from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError
 from lastresort.evals.evidence.bar import smallest_deciding_test
+from lastresort.foreign import NotJson, parse_json
 from lastresort.types import JsonObject
 
 MOST_VALUES, LEAST_ROWS_A_VALUE = 20, 5

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lastresort.data.answer_schema import schema_validator, violation
 from lastresort.data.duplicates import exact_groups, near_pairs, normalised
-from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.split import find_leaks
 from lastresort.errors import DataError
+from lastresort.foreign import NotJson, parse_json
 from lastresort.records.data_report import (
     DataReport,
     Finding,

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.errors import CandidateError, InfrastructureError, PrerequisiteError, TaskError
+from lastresort.foreign import NotJson, parse_json
 from lastresort.models.calls import TransientFailure, retry_after_s
 from lastresort.models.endpoint import Endpoint, redacted
 from lastresort.models.protocol import Prompt

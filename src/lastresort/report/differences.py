@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from lastresort.data.formats.rows import NotJson, parse_json
+from lastresort.foreign import NotJson, parse_json
 
 LONGEST = 1_500
 MOST_TOKENS = 800

@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 
 import yaml
 
-from lastresort.data.formats.rows import lone_surrogate
 from lastresort.errors import TaskError
+from lastresort.foreign import lone_surrogate
 from lastresort.spec.values import Key, describe, dotted, nearest_file, shortened
 from lastresort.types import Json, JsonObject
 

@@ -9,7 +9,7 @@ from pydantic import ValidationInfo, model_validator
 from pydantic.json_schema import JsonSchemaValue
 
 from lastresort.data.answer_schema import schema_fault
-from lastresort.data.formats.rows import NotJson, parse_json
+from lastresort.foreign import NotJson, parse_json
 from lastresort.spec.paths import existing_path, relative_name
 from lastresort.spec.values import ReadContext, Section, below, describe, refuse, refuse_unknown_keys
 from lastresort.types import JsonObject

@@ -13,8 +13,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, Wi
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import ErrorDetails
 
-from lastresort.data.formats.rows import is_json
 from lastresort.errors import TaskError
+from lastresort.foreign import is_json
 from lastresort.knowledge.reading import is_document
 from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import is_endpoint

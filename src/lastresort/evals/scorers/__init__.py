@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lastresort.data.answer_schema import schema_validator, violation
-from lastresort.data.formats.rows import is_json, parse_json
 from lastresort.evals.scorers.forms import choice, chosen, final_number, json_exact, json_fields, json_valid, number
 from lastresort.evals.scorers.judge import PARAMETERS as JUDGE_PARAMETERS
 from lastresort.evals.scorers.judge import judge
 from lastresort.evals.scorers.python_file import python
 from lastresort.evals.scorers.scorer import AnswerForm, AsksAModel, Scorer, ScorerEntry, build_from, scores_of
 from lastresort.evals.scorers.text import contains, exact, normalized, regex, rouge_l, token_f1
+from lastresort.foreign import is_json, parse_json
 from lastresort.types import JsonObject
 
 SCORERS: dict[str, ScorerEntry] = {

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lastresort.data.answer_schema import schema_validator, violation
-from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.errors import TaskError
 from lastresort.evals.scorers.scorer import AnswerForm, unusable_expected
 from lastresort.evals.scorers.text import words
+from lastresort.foreign import NotJson, parse_json
 from lastresort.types import Example, JsonObject
 
 _AROUND = " \t\r\n\"'`“”‘’*.。"

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
-from lastresort.data.formats.rows import NotJson, parse_json
 from lastresort.errors import TaskError
+from lastresort.foreign import NotJson, parse_json
 from lastresort.interop.foreign_keys import ForeignKeys
 from lastresort.spec.values import describe, listed, nearest
 
