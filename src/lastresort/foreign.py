@@ -1,13 +1,206 @@
-"""Strict JSON: here alone a text of a user or a model becomes a JSON value."""
+"""Files that this program did not write, read with limits: what is opened, how much of it, how deep, how wide.
+
+A file is opened here alone, so that a device, a FIFO, a bomb or a name that is no text gets one sentence. Here alone, too, a
+text of a user or a model becomes a JSON value. Task files have a YAML of their own (`spec.document`); `read_yaml` is for those of
+others.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import stat
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+from lastresort.errors import InputError
 from lastresort.types import JsonObject
+
+MiB = 2**20
+SETTINGS = 4 * MiB  # what people write by hand; a thousand times what they need
+DOCUMENT = 256 * MiB  # one document that a program writes: a tokenizer, a decision with its examples
+ROWS = 2048 * MiB  # unpacked; a data set for which one would write a loader, and what fits into the memory of a laptop
+_UNREAL = ("/proc/", "/sys/")  # these look like files, but may hold a key, have no end, or wait for ever
+_NONBLOCKING = os.O_NONBLOCK | os.O_CLOEXEC if os.name == "posix" else os.O_BINARY  # type: ignore[attr-defined,unused-ignore]
+_CHUNK = MiB
+MOST_NODES = 200_000  # values of a YAML file; PyYAML takes about 6 s to read so many
+
+
+def read_content(path: Path, most: int = SETTINGS, *, raised: type[InputError] = InputError) -> bytes:
+    """The bytes of a regular file. Raises `raised` for anything else and for more than `most` bytes.
+
+    FileNotFoundError and IsADirectoryError pass: each caller knows what was expected there.
+    """
+    name = printable(path)
+    if name != str(path):
+        raise raised("found a file name that is not UTF-8", where=name, remedy="Rename the file.")
+    try:
+        real = os.path.realpath(path)
+        if real.startswith(_UNREAL):
+            raise raised("found a file of the operating system", where=name, remedy="Name another file.")
+        with os.fdopen(os.open(path, os.O_RDONLY | _NONBLOCKING), "rb") as file:
+            if not stat.S_ISREG((found := os.fstat(file.fileno())).st_mode):
+                if stat.S_ISDIR(found.st_mode):
+                    raise IsADirectoryError(name)
+                raise raised(
+                    "found something that is not a file", where=name, remedy="Write it to a file and name that."
+                )
+            if found.st_size > most:
+                raise _too_large_file(name, found.st_size, most, raised)
+            read = file.read(most + 1)
+    except (FileNotFoundError, IsADirectoryError):
+        raise
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise raised(
+            f"the file cannot be read ({reason})", where=name, remedy="Check its name and permissions."
+        ) from error
+    if len(read) > most:  # it grew
+        raise _too_large_file(name, len(read), most, raised)
+    return read
+
+
+def gunzipped(packed: bytes, most: int, *, where: str, raised: type[InputError] = InputError) -> bytes:
+    """The content of a gzip file, of one member or more. Raises `raised` where it is broken or larger than `most` bytes."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        for part in _members(packed):
+            parts.append(part)
+            size += len(part)
+            if size > most:
+                raise _too_large_file(where, size, most, raised, "or more when unpacked")
+    except (EOFError, zlib.error) as error:
+        raise raised(f"found a broken gzip file ({error})", where=where, remedy="Write it again.") from error
+    return b"".join(parts)
+
+
+def _members(packed: bytes) -> Iterator[bytes]:
+    while packed.strip(b"\0"):  # zeros may follow the last member
+        member = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        while not member.eof:
+            part = member.decompress(packed, _CHUNK)
+            packed = member.unconsumed_tail
+            if not part and not packed and not member.eof:
+                raise EOFError("its end is missing")
+            yield part
+        packed = member.unused_data
+
+
+def read_text(path: Path, most: int = SETTINGS, *, raised: type[InputError] = InputError) -> str:
+    """The text of a file in UTF-8, without a byte order mark. Raises as `read_content` does, and `raised` for other bytes."""
+    data = read_content(path, most, raised=raised)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise raised(
+            f"found the byte 0x{data[error.start]:02x}, which is not UTF-8",
+            where=f"{path}, line {data.count(bytes([10]), 0, error.start) + 1}",
+            expected="text in UTF-8",
+            remedy="Save the file as UTF-8.",
+        ) from None
+
+
+def read_json(path: Path, most: int = SETTINGS, *, raised: type[InputError] = InputError) -> Any:
+    """The value of a JSON file. Raises as `read_text` does, and `raised`, with line and column, for what `parse_json` refuses."""
+    try:
+        return parse_json(read_text(path, most, raised=raised))
+    except NotJson as error:
+        place = f"{path}, line {error.line}, column {error.column}" if error.line is not None else str(path)
+        raise raised(
+            f"found {error.reason if error.line is None else f'invalid JSON ({error.reason})'}",
+            where=place,
+            expected="valid JSON",
+            remedy=error.remedy,
+        ) from error
+
+
+def read_yaml(path: Path, most: int = SETTINGS, *, raised: type[InputError] = InputError) -> Any:
+    """The value of a YAML 1.1 file, with aliases, as PyYAML's safe loader has it. Raises as `read_text` and `parse_yaml` do."""
+    return parse_yaml(read_text(path, most, raised=raised), where=str(path), raised=raised)
+
+
+def parse_yaml(source: str, *, where: str, raised: type[InputError] = InputError) -> Any:
+    """Raises `raised`, with line and column, for what is not YAML or beyond the limits: depth, aliases written out, digits."""
+    try:
+        loader = yaml.SafeLoader(source)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _refuse_bomb(node, where, raised)
+        return loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark is not None else where
+        raise raised(_not_yaml(error.problem), where=place, expected="`key: value` lines", remedy="Fix it.") from None
+    except yaml.reader.ReaderError as error:
+        line = source.count("\n", 0, error.position) + 1
+        raise raised(
+            f"found the control character #x{error.character:04x}", where=f"{where}, line {line}", remedy="Remove it."
+        ) from None
+    except RecursionError:
+        raise raised("found YAML nested too deeply", where=where, remedy="Write it flat.") from None
+    except (
+        ValueError,
+        OverflowError,
+        TypeError,
+        AttributeError,
+    ) as error:  # a month of 13, 5,000 digits, a list as a key
+        raise raised(_not_yaml(str(error)), where=where, remedy="Put such values in quotes.") from None
+
+
+def _not_yaml(problem: str | None) -> str:
+    return f"found text that is not YAML ({problem or 'unknown'})"
+
+
+def _refuse_bomb(root: yaml.Node, where: str, raised: type[InputError]) -> None:
+    """Count nodes as if every alias were written out; a node that holds itself has no end."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node, level: int) -> int:
+        if level > DEEPEST:
+            raise RecursionError
+        known = sizes.get(id(node))
+        if known is not None:
+            if known == 0:
+                raise raised(_not_yaml("an alias within its own anchor"), where=_line(node), remedy="Write it out.")
+            return known
+        sizes[id(node)] = 0
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            children = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            children = node.value
+        total = 1 + sum(size(child, level + 1) for child in children)
+        if total > MOST_NODES:
+            raise raised(
+                f"found more than {MOST_NODES:,} values, aliases written out", where=_line(node), remedy="Write less."
+            )
+        sizes[id(node)] = total
+        return total
+
+    def _line(node: yaml.Node) -> str:
+        return f"{where}, line {node.start_mark.line + 1}"
+
+    size(root, 1)
+
+
+def printable(path: Path | str) -> str:
+    """A path that can be written as UTF-8: what is no character is escaped."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _too_large_file(name: str, size: int, most: int, raised: type[InputError], more: str = "") -> InputError:
+    found = f"found {size / MiB:,.0f} MiB{' ' if more else ''}{more}"
+    return raised(found, where=name, expected=f"at most {most // MiB:,} MiB", remedy="Check what it holds.")
+
 
 DEEPEST = 100
 _HALF = re.compile("[\ud800-\udfff]")
@@ -73,8 +266,8 @@ def _too_deep() -> NotJson:
 def _unique(pairs: list[tuple[str, Any]]) -> JsonObject:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counts.items() if count > 1)
         raise NotJson(f'the key "{twice}" twice in one object', "Keep one of the two.")
     return found
 

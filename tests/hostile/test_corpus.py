@@ -1,0 +1,35 @@
+"""No hostile input ends in a traceback, in silence, or not at all."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from corpus import Case, Hanging, check, limited, own_folder
+
+HERE = Path(__file__).parent
+CORPUS: dict[str, Case] = {
+    f"{path.stem.removeprefix('cases_')}: {name}": case
+    for path in sorted(HERE.glob("cases_*.py"))
+    for name, case in import_module(path.stem).CASES.items()
+}
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_it_ends_well_or_with_one_sentence(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with own_folder() as folder:
+        check(CORPUS[name], folder, monkeypatch, capsys)
+        monkeypatch.undo()
+
+
+def test_what_hangs_is_noticed() -> None:
+    def hang() -> None:
+        with limited(computing_s=0.05):
+            while True:
+                pass
+
+    with pytest.raises(Hanging):
+        hang()

@@ -1,0 +1,109 @@
+"""Files that others wrote: what is opened, and where reading ends."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lastresort.errors import DataError
+from lastresort.foreign import MiB, gunzipped, parse_yaml, read_content, read_json, read_text, read_yaml
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def fifo(folder: Path) -> Path:
+    os.mkfifo(folder / "pipe")
+    return folder / "pipe"
+
+
+def linked(folder: Path, target: str) -> Path:
+    (folder / "link").symlink_to(target)
+    return folder / "link"
+
+
+REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "a FIFO that nobody writes to": (fifo, "not a file"),
+    "a device without an end": (lambda f: Path("/dev/zero"), "not a file"),
+    "a link to a device": (lambda f: linked(f, "/dev/zero"), "not a file"),
+    "the memory of a process": (lambda f: Path("/proc/self/mem"), "operating system"),
+    "the environment by a link": (lambda f: linked(f, "/proc/self/environ"), "operating system"),
+    "a link to itself": (lambda f: linked(f, "link"), "link"),
+    "too large": (lambda f: written(f / "a", bytes(2 * MiB)), "2 MiB"),
+    "a name that is not UTF-8": (lambda f: written(Path(os.fsdecode(os.fsencode(f) + b"/\xff")), b"{}"), "not UTF-8"),
+    "a name with NUL": (lambda f: f / "a\0b", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_only_a_regular_file_of_a_bounded_size_is_read(case: str, tmp_path: Path) -> None:
+    make, words = REFUSED[case]
+    with pytest.raises(DataError, match=words):
+        read_content(make(tmp_path), MiB, raised=DataError)
+
+
+def test_a_file_at_its_limit_is_read(tmp_path: Path) -> None:
+    assert read_content(written(tmp_path / "a", bytes(MiB)), MiB) == bytes(MiB)
+
+
+def test_what_is_missing_or_a_folder_is_left_to_the_caller(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_content(tmp_path / "none")
+    with pytest.raises(IsADirectoryError):
+        read_content(tmp_path)
+
+
+def test_gzip_of_several_members_is_read_and_a_bomb_is_not() -> None:
+    packed = gzip.compress(b"a" * 3 * MiB) + gzip.compress(b"b") + b"\0\0"
+    assert gunzipped(packed, 4 * MiB, where="a.gz") == b"a" * 3 * MiB + b"b"
+    with pytest.raises(DataError, match=r"a\.gz: found \d+ MiB or more when unpacked, expected at most 2 MiB"):
+        gunzipped(packed, 2 * MiB, where="a.gz", raised=DataError)
+    for broken in (packed[:100], b"\x1f\x8b" + bytes(20), packed + b"words"):
+        with pytest.raises(DataError, match="broken gzip"):
+            gunzipped(broken, 4 * MiB, where="a.gz", raised=DataError)
+
+
+def test_the_place_of_a_fault_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a, line 2: found the byte 0xff"):
+        read_text(written(tmp_path / "a", b"one\n\xff"), raised=DataError)
+    with pytest.raises(DataError, match=r"a, line 2, column 1: found invalid JSON"):
+        read_json(written(tmp_path / "a", b'{"a": 1,\n}'), raised=DataError)
+    with pytest.raises(DataError, match=r"a, line 2, column 5: found text that is not YAML"):
+        read_yaml(written(tmp_path / "a", b"a: 1\nb: [}"), raised=DataError)
+
+
+LAUGHS = "a0: &a0 [1, 1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(LAUGHS, id="laughs"),
+        pytest.param("a: &a [*a]", id="an alias within its anchor"),
+        pytest.param("[" * 120 + "]" * 120, id="120 levels"),
+        pytest.param("[" * 5000, id="5,000 open brackets"),
+        pytest.param("a: 2024-13-41", id="a month of 13"),
+        pytest.param("a: 1" + "0" * 5000, id="5,000 digits"),
+        pytest.param("{[a]: 1}", id="a list as a key"),
+        pytest.param("a: !!python/object/apply:os.system [ls]", id="a tag that runs code"),
+        pytest.param("a: !!binary ä", id="binary that is none"),
+        pytest.param("a: \x07", id="a control character"),
+        pytest.param("a: 1\n---\nb: 2", id="two documents"),
+        pytest.param("<<: 1", id="a merge with a number"),
+    ],
+)
+def test_yaml_ends_within_its_limits(source: str) -> None:
+    with pytest.raises(DataError, match=r"^a[:,]"):
+        parse_yaml(source, where="a", raised=DataError)
+
+
+def test_aliases_and_dates_of_others_are_read() -> None:
+    assert parse_yaml("a: &x [1]\nb: *x", where="a") == {"a": [1], "b": [1]}
+    assert parse_yaml("a: &a\n", where="a") == {"a": None}
+    assert parse_yaml("", where="a") is None
