@@ -69,7 +69,12 @@ def climbing(
     begin: Callable[[], None] = lambda: None,
 ) -> Scenario:
     def command(folder: Path, resume: bool) -> list[str]:
-        return lastresort("climb", "task/task.yaml", "--run", "runs/r", "--json", *["--resume"] * resume)
+        return lastresort(
+            "climb", "task/task.yaml", "--run", "runs/r", "--json", *["--resume"] * (resume and begun(folder))
+        )
+
+    def begun(folder: Path) -> bool:
+        return (folder / "runs/r/record.sqlite").exists()
 
     def result(folder: Path) -> Any:
         return comparable(json.loads((folder / "runs/r/decision.json").read_text("utf-8")))
