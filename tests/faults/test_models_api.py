@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from lastresort.errors import CandidateError, InfrastructureError, LastresortError, PrerequisiteError, TaskError
+from lastresort.keys import known_keys, redacted
 from lastresort.models.api import ApiModel
 from lastresort.models.cached import CachedModel
 from lastresort.models.calls import RetryPolicy, TransientFailure, retry_after_s, run_concurrently, wait_s
-from lastresort.models.endpoint import known_keys, parse_endpoint, redacted
+from lastresort.models.endpoint import parse_endpoint
 from lastresort.models.exchange import THINKING_TOKENS, CommandDenied, RequestBuilder, Tokens, read_reply
 from lastresort.records.responses import ResponseCache
 from lastresort.stop import StopSignal
@@ -84,7 +85,8 @@ class Endpoint(ThreadingHTTPServer):
 
 def echo(handler: Handler, request: dict[str, Any]) -> None:
     text = request["messages"][-1]["content"]
-    handler.send(200, completion(f"<{text}>", usage={"prompt_tokens": 7, "completion_tokens": 2}))
+    whole = completion(f"<{text}>", usage={"prompt_tokens": 7, "completion_tokens": 2})
+    handler.send(200, {**whole, "model": request["model"]})
 
 
 def status(
@@ -623,14 +625,14 @@ def test_garbage_names_its_beginning() -> None:
 
 
 def test_replies_carry_what_the_server_tells_and_nothing_that_is_malformed(server: Endpoint) -> None:
-    whole = completion("ab")
+    whole = {**completion("ab"), "model": "policy-3"}
     whole["prompt_token_ids"] = [7, 8]
     whole["choices"][0] |= {
         "token_ids": [1, 2],
         "logprobs": {"content": [{"logprob": -0.5}, {"logprob": -1}]},
         "stop_reason": None,
     }
-    broken = completion("ab")
+    broken = {**completion("ab"), "model": "policy-3"}
     broken["prompt_token_ids"] = [7, "8"]
     broken["choices"][0] |= {"token_ids": [1, 2], "logprobs": {"content": [{"logprob": -0.5}]}, "stop_reason": "END"}
     server.script = [reply(whole), reply(broken), echo]

@@ -31,6 +31,10 @@ class Memory:
         self.puts.append(len(bodies))
         self.bodies |= {key: dict(body) for key, body in bodies.items()}
 
+    def drop_many(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            del self.bodies[key]
+
 
 class InBatches(ScriptedModel):
     batch_matters = True

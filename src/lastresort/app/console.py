@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 from rich.segment import Segment
 
-from lastresort.app.terminal import escaped, print_note, safe_text
+from lastresort.app.terminal import print_note, safe_text
 from lastresort.records.decision import RunView
 from lastresort.records.events import Stage
 from lastresort.report.terminal import run_at_work
@@ -29,7 +29,7 @@ class SafeConsole(Console):
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(escaped(segment.text), segment.style)
+            yield segment if segment.control else Segment(safe_text(segment.text), segment.style)
 
 
 @contextmanager

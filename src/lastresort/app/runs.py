@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import InputError
+from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.stop import NEVER, Stop
 from lastresort.types import Progress
 
@@ -164,10 +165,12 @@ class Recheck:
         return self.document.yes
 
 
-def recheck_run(request: RecheckRequest, progress: Progress, stop: Stop = NEVER) -> Recheck:
+def recheck_run(
+    request: RecheckRequest, progress: Progress, stop: Stop = NEVER, approve: Approve = nobody_to_ask
+) -> Recheck:
     """Recheck a finished run and write recheck-<n>.json into its folder.
 
-    stop: checked between batches, as is a file named stop in the run's folder.
+    stop: checked between batches, as is a file named stop in the run's folder. approve: asks about an endpoint that the run names.
     Raises InputError for what cannot be checked, StoppedError where it stopped; the same request resumes it.
     """
     from lastresort.after.recheck.recheck import recheck
@@ -181,6 +184,7 @@ def recheck_run(request: RecheckRequest, progress: Progress, stop: Stop = NEVER)
         quick=request.quick,
         progress=progress,
         stop=stop,
+        approve=approve,
     )
     return Recheck(found, request.run / file_name(found.number))
 

@@ -11,7 +11,7 @@ import re
 import sys
 from typing import Any
 
-from lastresort.models.endpoint import known_keys, redacted
+from lastresort.keys import known_keys, redacted_value, without_keys
 
 # C0 without tab and line break, DEL, C1, and what reverses the direction in which a line is read.
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -24,7 +24,7 @@ def escaped(text: str) -> str:
 
 def safe_text(text: str) -> str:
     """What a terminal may show of a text."""
-    return escaped(redacted(text, known_keys(os.environ)))
+    return escaped(without_keys(text))
 
 
 def print_text(text: str = "", *, end: str = "\n", flush: bool = False) -> None:
@@ -37,9 +37,18 @@ def print_note(text: str = "", *, end: str = "\n") -> None:
     print(safe_text(text), end=end, file=sys.stderr, flush=True)
 
 
+def confirmed(question: str) -> bool:
+    """Whether the user answers yes. False where no terminal is there to ask."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print_note(f"{question} [y/N]")  # with its line end, as a live display holds back the rest of a line
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def print_document(document: Any) -> None:
     """Print JSON on stdout. Letters are escaped where stdout cannot write all of them, control characters everywhere."""
     encoding = (getattr(sys.stdout, "encoding", None) or "").lower().replace("_", "-")
+    document = redacted_value(document, known_keys(os.environ))
     text = json.dumps(document, ensure_ascii=encoding not in ("utf-8", "utf8"), indent=2)
     # They occur only inside strings, and whoever parses the document reads the same text.
     print(UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))

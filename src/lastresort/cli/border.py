@@ -12,12 +12,13 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.app import runtime
 from lastresort.app.terminal import print_document, print_note, print_text, safe_text
 from lastresort.errors import LastresortError
+from lastresort.keys import without_keys
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -69,14 +70,27 @@ class _SafeText(logging.Formatter):
 
 @contextmanager
 def _warnings_on_stderr() -> Iterator[None]:
-    """What this program logs as a warning goes to stderr like all other notes."""
-    log, handler = logging.getLogger("lastresort"), logging.StreamHandler()
+    """What is logged as a warning goes to stderr like all other notes, also what other libraries log. Some of them have handlers of
+    their own, so that keys are taken out where a record is made.
+    """
+    log, handler, factory = logging.getLogger(), logging.StreamHandler(), logging.getLogRecordFactory()
+
+    def record(*arguments: Any, **more: Any) -> logging.LogRecord:
+        made = factory(*arguments, **more)
+        with suppress(Exception):  # a wrong call of logging is reported by its handler
+            said = made.getMessage()
+            if (shown := without_keys(said)) != said:
+                made.msg, made.args = shown, None
+        return made
+
     handler.setLevel(logging.WARNING)
     handler.setFormatter(_SafeText())
     log.addHandler(handler)
+    logging.setLogRecordFactory(record)
     try:
         yield
     finally:
+        logging.setLogRecordFactory(factory)
         log.removeHandler(handler)
 
 

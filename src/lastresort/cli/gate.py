@@ -78,12 +78,13 @@ def recheck_command(
     Writes recheck-<n>.json into the folder of the run.
     """
     from lastresort.app.runs import RecheckRequest, recheck_run
+    from lastresort.app.terminal import confirmed
     from lastresort.cli.border import show_document, stoppable
     from lastresort.report.recheck import recheck_text
 
     request = RecheckRequest(run, model, prompt, knowledge, task, quick, prompt_price, output_price)
     with stoppable() as (shown, stop):
-        found = recheck_run(request, shown, stop)
+        found = recheck_run(request, shown, stop, confirmed)
     show_document(found.document, recheck_text, as_json=as_json, last_line=f"written: {found.path}")
     if found.still_needed is False:
         raise typer.Exit(1)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from typer import Argument, Option
 
-from lastresort.app.terminal import print_document, print_note, print_text
+from lastresort.app.terminal import confirmed, print_document, print_note, print_text
 from lastresort.errors import InputError
 from lastresort.interop.exporting import TARGETS
 from lastresort.ladder import trained_rungs
@@ -131,7 +131,7 @@ def chat_command(
     """
     from lastresort.systems.running import open_system
 
-    running = open_system(run, allow_held=allow_held)
+    running = open_system(run, allow_held=allow_held, approve=confirmed)
     if once is not None:
         _say(running, once)
         return

@@ -21,7 +21,16 @@ from lastresort.errors import TaskError
 from lastresort.hardware.threads import ThreadChoice
 from lastresort.models.open import absolute_name
 from lastresort.records.decision import RunView
-from lastresort.records.events import DataChecked, FilesRead, ModelOpened, RowsTooLong, Stage, TaskRead, ThreadsChosen
+from lastresort.records.events import (
+    BudgetSpent,
+    DataChecked,
+    FilesRead,
+    ModelOpened,
+    RowsTooLong,
+    Stage,
+    TaskRead,
+    ThreadsChosen,
+)
 from lastresort.records.events.base import LOSSES
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
@@ -184,7 +193,11 @@ def open_workbench(
 
 
 def open_models(task: Task, shared: Path, record: Record | None = None) -> OpenModels:
-    """record: where it is noted with how many threads they compute."""
+    """record: where it is noted with how many threads they compute, and what failed calls cost."""
+
+    def lost(usd: float) -> None:
+        if record is not None:
+            record.append(BudgetSpent(seconds=0.0, usd=usd))
 
     def note(choice: ThreadChoice) -> None:
         if record is not None:
@@ -199,7 +212,16 @@ def open_models(task: Task, shared: Path, record: Record | None = None) -> OpenM
         prompt_price=task.use.prompt_price or 0.0,
         output_price=task.use.output_price or 0.0,
         on_threads=note,
+        on_lost=lost,
+        named=model_names(task),
     )
+
+
+def model_names(task: Task) -> list[str]:
+    """The models that the task file names, judges included."""
+    judges = [term.judge.model for term in (task.score, *task.reward) if term.judge is not None]
+    own = [absolute_name(name, task.folder) for name in (task.model, task.tuned_model)]
+    return list(dict.fromkeys([*own, *judges]))
 
 
 def refuse_another_task(record: Record, prepared: PreparedTask, run: Path) -> None:

@@ -1,39 +1,47 @@
 """A model behind an OpenAI-compatible endpoint: OpenAI itself, vLLM, Ollama, llama.cpp, a gateway.
 
 The client's own retries are off. Ours are seeded, respect Retry-After and end in an InfrastructureError, so a failing
-connection is never scored as a wrong answer.
+connection is never scored as a wrong answer. Replies are limited in bytes and in time, nothing follows a redirect, and what a
+failed call may have cost is counted.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from importlib import import_module
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.errors import ContractError, InfrastructureError, PrerequisiteError, TaskError
-from lastresort.models.calls import RetryPolicy, TransientFailure, retry, run_concurrently
-from lastresort.models.endpoint import Endpoint, refuse_unencrypted_key
+from lastresort.foreign import MiB
+from lastresort.keys import HOSTS, is_secret, known_keys, redacted_stream
+from lastresort.models.calls import RetryPolicy, TransientFailure, retry, run_concurrently, within
+from lastresort.models.endpoint import Endpoint, key_for
 from lastresort.models.exchange import (
+    REPLY_BYTES,
     AnswerPiece,
     CommandDenied,
     Reply,
     Request,
     RequestBuilder,
+    ServedModel,
     error_of_status,
     read_denial,
     read_piece,
     read_reply,
-    server_message,
+    refuse_too_long,
+    response_format,
     unwrapped,
 )
-from lastresort.models.protocol import OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens, sample_indices
+from lastresort.models.protocol import OnAnswer, Pay, Prompt, estimated_prompt_tokens, estimated_tokens, sample_indices
 from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding, JsonObject
 
@@ -42,13 +50,21 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+CONNECT_S = 15.0
+REPLY_TIMES = 2  # of the time limit of a read: what sends a whole reply begins late and then sends it at once
+STREAM_S = 3600.0
+_TURN_TOKENS = 32  # a chat template's own, at most, around each turn
+
+_log = logging.getLogger("lastresort")
 
 
 class ApiModel:
     """Asks the endpoint, `concurrency` prompts at a time.
 
-    prompt_price, output_price: USD per million tokens. sleep, clock (seconds, any origin) and now (seconds since 1970) are
-    arguments so that tests need not wait.
+    prompt_price, output_price: USD per million tokens. timeout_s: for each read of a reply; a whole one may take twice as long.
+    named: whether the user named this endpoint, which decides whether LASTRESORT_API_KEY goes there. on_lost: given what calls
+    may have cost that gave no answer. sleep, clock (seconds, any origin) and now (seconds since 1970) are arguments so that tests
+    need not wait.
 
     Raises PrerequisiteError if the endpoint needs a key and the environment holds none, TaskError if it takes no
     template_kwargs, or if the key would travel unencrypted.
@@ -69,6 +85,8 @@ class ApiModel:
         template_kwargs: JsonObject | None = None,
         concurrency: int = 8,
         timeout_s: float = 120.0,
+        named: bool = True,
+        on_lost: Pay = lambda usd: None,
         patience: RetryPolicy | None = None,
         sleep: Callable[[float], object] | None = None,
         clock: Callable[[], float] = time.perf_counter,
@@ -84,13 +102,17 @@ class ApiModel:
             raise TaskError(
                 f"openai:{endpoint.model} takes no chat_template_kwargs", remedy="Leave it out for this model."
             )
-        self._key = os.environ.get(endpoint.key_name, "").strip()  # a file's line break would be no header
+        self._key = key_for(endpoint, os.environ, named=named)
         if endpoint.is_openai and not self._key:
             raise PrerequisiteError(f"no key for openai:{endpoint.model}", remedy=f"Set {endpoint.key_name}.")
-        refuse_unencrypted_key(endpoint, self._key)
+        own = (self._key,) if is_secret(self._key) else ()
+        self._secrets = tuple(dict.fromkeys((*own, *known_keys(os.environ))))
+        self._on_lost, self._lost_usd, self._lost_lock = on_lost, 0.0, threading.Lock()
+        self._uncounted = False
         self._client = self._connected()
         self.name = f"openai:{endpoint.model}" if endpoint.is_openai else f"{endpoint.url}#{endpoint.model}"
         self.batch_size = 4 * concurrency
+        self._served = ServedModel(self.name)
         self._requests = RequestBuilder(endpoint, name=self.name, template_kwargs=template_kwargs, timeout_s=timeout_s)
         identity = {"endpoint": endpoint.url, "model": endpoint.model, "template": template_kwargs}
         self.fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
@@ -120,7 +142,11 @@ class ApiModel:
         def work(index: int, stop: threading.Event) -> Answer:
             return self._answer(prompts[index], decoding, seeds[index], index, stop)
 
-        run_concurrently(work, len(prompts), workers=self._concurrency, on_result=take)
+        try:
+            run_concurrently(work, len(prompts), workers=self._concurrency, on_result=take)
+        finally:
+            if lost := self._take_lost():
+                self._on_lost(lost)
         if len(answers) != len(prompts):
             raise ContractError(f"{len(answers)} answers to {len(prompts)} prompts", where=self.name)
         return [answers[index] for index in range(len(prompts))]
@@ -158,27 +184,45 @@ class ApiModel:
         """
         start = self._clock()
         first, others = self._persistently(lambda: self._begun(prompt, decoding), 0, threading.Event())
-        whole, finish, counts = "", first.finish, (first.prompt_tokens, first.completion_tokens)
+        received: list[AnswerPiece] = []
         held = decoding.grammar is not None and decoding.grammar.choices is not None
+        whole = ""
         with closing(others):
-            for piece in self._unbroken(first, others):
-                whole += piece.text
-                finish = piece.finish or finish
-                if piece.completion_tokens is not None:
-                    counts = piece.prompt_tokens, piece.completion_tokens
-                if piece.text and not held:
-                    yield piece.text
-                if stop is not None and stop.requested() is not None:
-                    finish = finish or "length"
-                    break
+            texts = self._texts(first, others, received, stop)
+            for text in redacted_stream(texts, self._secrets):
+                whole += text
+                if not held:
+                    yield text
+        stopped = stop is not None and stop.requested() is not None
+        finish = next((piece.finish for piece in reversed(received) if piece.finish), "length" if stopped else None)
         if finish is None:
             raise self._broken_off("the reply is not finished")
         text = unwrapped(whole, decoding.grammar)
         if held:
             yield text
         if on_answer is not None:
-            reply = Reply(text, finish, *counts)
-            on_answer(0, self._priced(reply, prompt, self._clock() - start))
+            counted = next((piece for piece in reversed(received) if piece.completion_tokens is not None), received[0])
+            reply = Reply(
+                text,
+                finish,
+                counted.prompt_tokens,
+                counted.completion_tokens,
+                written_bytes=len(text.encode(errors="replace")),
+            )
+            on_answer(0, self._priced(reply, prompt, decoding, self._clock() - start))
+
+    def _texts(
+        self, first: AnswerPiece, others: Iterator[AnswerPiece], received: list[AnswerPiece], stop: Stop | None
+    ) -> Iterator[str]:
+        """The pieces' texts. The pieces themselves go to `received`."""
+        length = 0
+        for piece in self._unbroken(first, others):
+            received.append(replace(piece, text=""))
+            length += len(piece.text)
+            if piece.text:
+                yield piece.text
+            if stop is not None and stop.requested() is not None:
+                return
 
     def close(self) -> None:
         """Close the connections."""
@@ -196,9 +240,12 @@ class ApiModel:
         def attempt() -> CommandDenied | None:
             try:
                 with self._passing_faults(self._timeout_s):
-                    self._client.post(path, cast_to=str, body=dict(body))
+                    within(
+                        REPLY_TIMES * self._timeout_s,
+                        lambda: self._client.post(path, cast_to=str, body=dict(body)),
+                    )
             except openai.APIStatusError as error:
-                return read_denial(error, redact=self._key, now_s=self._now())
+                return read_denial(error, redact=self._secrets, now_s=self._now())
             return None
 
         return self._persistently(attempt, 0, threading.Event(), patience)
@@ -206,17 +253,56 @@ class ApiModel:
     def _answer(self, prompt: Prompt, decoding: Decoding, seed: int, index: int, stop: threading.Event) -> Answer:
         def attempt() -> tuple[Reply, float]:
             start = self._clock()
-            reply = self._ask(prompt, decoding, seed)
+            try:
+                reply = self._ask(prompt, decoding, seed)
+            except TransientFailure as failure:
+                if failure.maybe_paid:
+                    self._lose(self._usd(_most_tokens(prompt, decoding), self._room_tokens(decoding)))
+                raise
             return reply, self._clock() - start
 
         reply, seconds = self._persistently(attempt, index, stop)
-        return self._priced(reply, prompt, seconds)
+        answer = self._priced(reply, prompt, decoding, seconds)
+        return replace(answer, paid=answer.paid + self._take_lost())
 
-    def _priced(self, reply: Reply, prompt: Prompt, seconds: float) -> Answer:
+    def _priced(self, reply: Reply, prompt: Prompt, decoding: Decoding, seconds: float) -> Answer:
+        """usd is an estimate where the server does not count its tokens; paid is then the most that it can be."""
         tokens_in = reply.prompt_tokens if reply.prompt_tokens is not None else estimated_prompt_tokens(prompt)
         tokens_out = reply.completion_tokens if reply.completion_tokens is not None else estimated_tokens(reply.text)
-        usd = (tokens_in * self._prices[0] + tokens_out * self._prices[1]) / 1e6
-        return Answer(reply.text, tokens_in, tokens_out, reply.finish, seconds=seconds, usd=usd, paid=usd)
+        usd = paid = self._usd(tokens_in, tokens_out)
+        if usd and None in (reply.prompt_tokens, reply.completion_tokens):
+            self._warn_uncounted()
+            thoughts = self._room_tokens(decoding) if self._requests.thinking_tokens(decoding) else 0
+            most_in = tokens_in if reply.prompt_tokens is not None else _most_tokens(prompt, decoding)
+            most_out = tokens_out if reply.completion_tokens is not None else max(reply.written_bytes, thoughts)
+            paid = max(usd, self._usd(most_in, most_out))
+        return Answer(reply.text, tokens_in, tokens_out, reply.finish, seconds=seconds, usd=usd, paid=paid)
+
+    def _usd(self, tokens_in: int, tokens_out: int) -> float:
+        return (tokens_in * self._prices[0] + tokens_out * self._prices[1]) / 1e6
+
+    def _room_tokens(self, decoding: Decoding) -> int:
+        return decoding.max_new_tokens + self._requests.thinking_tokens(decoding)
+
+    def _lose(self, usd: float) -> None:
+        with self._lost_lock:
+            self._lost_usd += usd
+
+    def _take_lost(self) -> float:
+        """What failed calls may have cost since it was last taken."""
+        with self._lost_lock:
+            usd, self._lost_usd = self._lost_usd, 0.0
+        return usd
+
+    def _warn_uncounted(self) -> None:
+        with self._lost_lock:
+            if self._uncounted:
+                return
+            self._uncounted = True
+        _log.warning(
+            "%s does not count its tokens, or gives impossible counts. limits.usd counts a token for each byte.",
+            self.name,
+        )
 
     def _persistently(
         self, attempt: Callable[[], T], index: int, stop: threading.Event, patience: RetryPolicy | None = None
@@ -252,19 +338,21 @@ class ApiModel:
     def _pieces(self, request: Request, *, format_sent: bool) -> Generator[AnswerPiece, None, None]:
         import openai
 
+        timeout_s = request.get("timeout", self._timeout_s)
+        open_stream = self._client.chat.completions.with_streaming_response.create
+        timed = {**request, "timeout": self._timeouts(timeout_s), "stream": True}
         try:
-            faults = self._passing_faults(request.get("timeout", self._timeout_s))
-            with faults, self._client.chat.completions.create(**request, stream=True) as events:
-                for event in events:
-                    yield read_piece(event.model_dump())
+            with self._passing_faults(timeout_s), ExitStack() as stack:
+                reply = within(REPLY_TIMES * timeout_s, lambda: stack.enter_context(open_stream(**timed)))
+                length = 0
+                for data in _events(reply.iter_bytes()):
+                    piece = read_piece(data, redact=self._secrets)
+                    self._served.check(request["model"], piece.model)
+                    length += len(piece.text)
+                    refuse_too_long(length)
+                    yield piece
         except openai.APIStatusError as error:
             raise self._refusal(error, format_sent=format_sent) from None
-        except openai.APIError as error:  # an error in place of a piece
-            raise TransientFailure(
-                f"the server ends its answer with an error{server_message(error, self._key)}"
-            ) from None
-        except ValueError as error:
-            raise TransientFailure("a piece of the reply is not JSON") from error
 
     def _unbroken(self, first: AnswerPiece, others: Iterator[AnswerPiece]) -> Iterator[AnswerPiece]:
         """All pieces. A failure that would be retried before the first word ends the answer here, as part of it was shown."""
@@ -280,44 +368,147 @@ class ApiModel:
     def _send(self, request: Request, *, format_sent: bool) -> Reply:
         import openai
 
+        timeout_s = request.get("timeout", self._timeout_s)
+        timed = {**request, "timeout": self._timeouts(timeout_s)}
+        create = self._client.chat.completions.with_raw_response.create
         try:
-            with self._passing_faults(request.get("timeout", self._timeout_s)):
-                raw = self._client.chat.completions.with_raw_response.create(**request)
-                return read_reply(raw.http_response.text, redact=self._key)
+            with self._passing_faults(timeout_s):
+                raw = within(REPLY_TIMES * timeout_s, lambda: create(**timed))
         except openai.APIStatusError as error:
             raise self._refusal(error, format_sent=format_sent) from None  # the original holds the request with its key
+        reply = read_reply(raw.http_response.content, redact=self._secrets)
+        self._served.check(request["model"], reply.model)
+        return reply
 
     def _refusal(self, error: openai.APIStatusError, *, format_sent: bool) -> Exception:
         return error_of_status(
             error,
             where=self.name,
-            key_name=self._endpoint.key_name,
+            key_remedy=self._key_remedy(),
             format_sent=format_sent,
-            redact=self._key,
+            redact=self._secrets,
             now_s=self._now(),
+        )
+
+    def _key_remedy(self) -> str:
+        name, host = self._endpoint.key_name, self._endpoint.host
+        if self._key or self._endpoint.is_openai or not os.environ.get(name, "").strip():
+            return f"Set {name} to a key that may use this model."
+        return (
+            f"{name} was not sent, since it belongs to other hosts. If it belongs to this one, add {host} to {HOSTS}."
         )
 
     @contextmanager
     def _passing_faults(self, timeout_s: float) -> Iterator[None]:
         """Turns timeouts and connection errors into a TransientFailure."""
-        import httpx
         import openai
 
+        http = _http_library()
         try:
             yield
-        except (openai.APITimeoutError, httpx.TimeoutException) as error:
-            raise TransientFailure(f"no answer within {timeout_s:.0f} seconds") from error
-        except (openai.APIConnectionError, httpx.TransportError) as error:  # the latter from within a streamed answer
-            raise TransientFailure(f"the connection failed ({type(error.__cause__ or error).__name__})") from error
+        except (openai.APIConnectionError, http.TransportError) as error:  # the latter from within a streamed answer
+            cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
+            if isinstance(cause, TransientFailure):
+                raise cause from None
+            unsent = isinstance(cause, http.ConnectError | http.ConnectTimeout | http.PoolTimeout)
+            late = isinstance(error, openai.APITimeoutError) or isinstance(cause, http.TimeoutException)
+            reason = (
+                f"no connection within {CONNECT_S:.0f} seconds"
+                if isinstance(cause, http.ConnectTimeout)
+                else f"no answer within {timeout_s:.0f} seconds"
+                if late
+                else f"the connection failed ({type(cause or error).__name__})"
+            )
+            raise TransientFailure(reason, maybe_paid=not unsent) from error
+
+    def _timeouts(self, timeout_s: float) -> openai.Timeout:
+        import openai
+
+        return openai.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
 
     def _connected(self) -> openai.OpenAI:
         import openai
 
+        here = self._endpoint.host.is_this_machine
         return openai.OpenAI(
             api_key=self._key or "none",
             base_url=self._endpoint.url,
             organization=None if self._endpoint.is_openai else "",
             project=None if self._endpoint.is_openai else "",
-            timeout=self._timeout_s,
+            timeout=self._timeouts(self._timeout_s),
             max_retries=0,
+            default_headers={"Accept-Encoding": "identity"},  # a small reply could unpack to gigabytes
+            http_client=openai.DefaultHttpxClient(
+                follow_redirects=False,
+                event_hooks={"response": [_bound]},
+                trust_env=not here,  # a proxy is another machine
+            ),
         )
+
+
+def _most_tokens(prompt: Prompt, decoding: Decoding) -> int:
+    """Of a prompt: no token is shorter than a byte. A server may count the form of the answer too."""
+    form = 0 if decoding.grammar is None else len(json.dumps(response_format(decoding.grammar)))
+    return form + sum(len(json.dumps(message.as_dict())) + _TURN_TOKENS for message in prompt)
+
+
+def _http_library() -> Any:
+    """httpx, or its successor in newer versions of the client."""
+    import openai
+
+    return import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
+
+
+def _bound(response: Any) -> None:
+    """Limit a reply in bytes and time, and have it read as UTF-8 whatever charset it names: some take for ever."""
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise TransientFailure(f"the reply is compressed ({encoding[:20]}), which was not asked for")
+    streamed = "text/event-stream" in response.headers.get("content-type", "")
+    timeout_s = (response.request.extensions.get("timeout") or {}).get("read") or STREAM_S
+    limit_s = max(STREAM_S, REPLY_TIMES * timeout_s) if streamed else REPLY_TIMES * timeout_s
+    response.encoding = "utf-8"
+    response.stream = _bounded(response.stream, limit_s)
+
+
+def _bounded(stream: Any, limit_s: float) -> Any:
+    class Bounded(_http_library().SyncByteStream):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[bytes]:
+            size, end = 0, time.monotonic() + limit_s
+            for part in stream:
+                size += len(part)
+                if size > REPLY_BYTES:
+                    raise TransientFailure(f"the reply is larger than {REPLY_BYTES // MiB} MiB")
+                if time.monotonic() > end:
+                    raise TransientFailure(f"no whole answer within {limit_s:.0f} seconds")
+                yield part
+
+        def close(self) -> None:
+            stream.close()
+
+    return Bounded()
+
+
+def _events(parts: Iterator[bytes]) -> Iterator[str]:
+    """The data of each server-sent event, up to the one that ends the answer. The client's own reader is quadratic."""
+    data: list[str] = []
+    for line in _lines(parts):
+        if line.startswith("data:"):
+            data.append(line.removeprefix("data:").removeprefix(" "))
+        elif not line and data:
+            event, data = "\n".join(data), []
+            if event.startswith("[DONE]"):
+                return
+            yield event
+
+
+def _lines(parts: Iterator[bytes]) -> Iterator[str]:
+    """The lines, and two empty ones, so that an event without an end counts too."""
+    rest: list[bytes] = []
+    for part in parts:
+        *whole, last = part.split(b"\n")
+        for line in whole:
+            yield b"".join((*rest, line)).decode("utf-8", "replace").removesuffix("\r")
+            rest = []
+        rest.append(last)
+    yield from (b"".join(rest).decode("utf-8", "replace"), "")

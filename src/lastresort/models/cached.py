@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ class Cache(Protocol):
 
     def get_many(self, keys: Sequence[str], /) -> dict[str, dict[str, Any]]: ...
     def put_many(self, bodies: Mapping[str, Mapping[str, Any]], /) -> None: ...
+    def drop_many(self, keys: Sequence[str], /) -> None: ...
 
 
 class CachedModel:
@@ -28,7 +30,8 @@ class CachedModel:
     can depend on its batch, the key also covers all prompts of the batch in order. Batches are cut at batch_size in the given
     order (separately for each sample index). They are stored and replayed only whole, and an unfinished one is recomputed.
 
-    An answer from the cache keeps the tokens, seconds and USD of its first computation, and costs nothing.
+    An answer from the cache keeps the tokens, seconds and USD of its first computation, and costs nothing. What is no answer is
+    dropped and asked for again.
     """
 
     def __init__(self, model: Model, cache: Cache) -> None:
@@ -94,9 +97,9 @@ class CachedModel:
     def _batch(self, batch: Sequence[Prompt], decoding: Decoding) -> list[Answer]:
         whole = [_turns(prompt) for prompt in batch]
         keys = [self._key([*whole, row], decoding) for row in range(len(batch))]
-        found = self._cache.get_many(keys)
+        found = self._found(keys)
         if len(found) == len(keys):
-            return [Answer(**found[key]) for key in keys]
+            return [found[key] for key in keys]
         answers = self._model.generate(batch, decoding)
         self._cache.put_many({key: _body(answer) for key, answer in zip(keys, answers, strict=True)})
         return answers
@@ -105,7 +108,7 @@ class CachedModel:
         self, prompts: Sequence[Prompt], decoding: Decoding, samples: Sequence[int], on_answer: OnAnswer | None
     ) -> list[Answer]:
         keys = [self._key([_turns(prompt), sample], decoding) for prompt, sample in zip(prompts, samples, strict=True)]
-        found = self._cache.get_many(keys)
+        found = self._found(keys)
         answers: dict[int, Answer] = {}
 
         def take(index: int, answer: Answer) -> None:
@@ -115,7 +118,7 @@ class CachedModel:
 
         for index, key in enumerate(keys):
             if key in found:
-                take(index, Answer(**found[key]))
+                take(index, found[key])
         for sample, missing in _missing(keys, samples, found):
             self._ask(prompts, missing, replace(decoding, seed=decoding.seed + sample), take)
         return [answers[index] for index in range(len(prompts))]
@@ -136,6 +139,13 @@ class CachedModel:
 
         self._model.generate([prompts[missing[key][0]] for key in keys], decoding, arrived)
 
+    def _found(self, keys: Sequence[str]) -> dict[str, Answer]:
+        bodies = self._cache.get_many(keys)
+        found = {key: answer for key, body in bodies.items() if (answer := _answer(body)) is not None}
+        if foreign := [key for key in bodies if key not in found]:
+            self._cache.drop_many(foreign)
+        return found
+
     def _key(self, what: list[Any], decoding: Decoding) -> str:
         # keys stay in their order: that of a schema's properties decides the answer
         body = [self.fingerprint, self.computed_by, what, decoding.as_dict()]
@@ -145,6 +155,20 @@ class CachedModel:
 def _body(answer: Answer) -> JsonObject:
     """The answer as it is stored: without its passages, which are not the model's, and without `paid`, as a replay is free."""
     return {name: value for name, value in asdict(answer).items() if name not in ("passages", "paid")}
+
+
+def _answer(body: Mapping[str, Any]) -> Answer | None:
+    """The answer that `_body` made this of. None for anything else, since a file may have been changed."""
+    counts, amounts = ("prompt_tokens", "completion_tokens"), ("seconds", "usd")
+    if not {"text", "finish", *counts} <= body.keys() <= {"text", "finish", *counts, *amounts}:
+        return None
+    fits = (
+        isinstance(body["text"], str)
+        and body["finish"] in ("stop", "length")
+        and all(type(body[name]) is int and 0 <= body[name] < 2**53 for name in counts)
+        and all(type(body.get(name, 0.0)) in (int, float) and 0 <= body.get(name, 0.0) < math.inf for name in amounts)
+    )
+    return Answer(**body) if fits else None
 
 
 def _turns(prompt: Prompt) -> list[JsonObject]:

@@ -1,4 +1,4 @@
-"""Calls to a server: many at once, and retries with backoff."""
+"""Calls to a server: many at once, within a time limit, and with retries and backoff."""
 
 from __future__ import annotations
 
@@ -76,11 +76,36 @@ def _drain(done: SimpleQueue[tuple[int, T | None, BaseException | None]], on_res
 
 
 class TransientFailure(Exception):
-    """A failure that a retry may get past. after_s: how long the server asks to wait, None if it does not say."""
+    """A failure that a retry may get past. after_s: how long the server asks to wait, None if it does not say. maybe_paid: whether
+    the server may have answered, and charges for it.
+    """
 
-    def __init__(self, reason: str, after_s: float | None = None) -> None:
+    def __init__(self, reason: str, after_s: float | None = None, *, maybe_paid: bool = True) -> None:
         super().__init__(reason)
-        self.reason, self.after_s = reason, after_s
+        self.reason, self.after_s, self.maybe_paid = reason, after_s, maybe_paid
+
+
+def within(limit_s: float, call: Callable[[], T]) -> T:
+    """The call's result. Raises TransientFailure after limit_s, and leaves the call behind in a thread of its own.
+
+    A client's own time limit is for each read, so that a server which sends a byte now and then is waited for without end.
+    """
+    done: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put((call(), None))
+        except BaseException as error:  # noqa: BLE001 - carried over to the calling thread and raised there
+            done.put((None, error))
+
+    threading.Thread(target=run, name="lastresort-request", daemon=True).start()
+    try:
+        result, error = done.get(timeout=limit_s)
+    except Empty:
+        raise TransientFailure(f"no whole answer within {limit_s:.0f} seconds") from None
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]
 
 
 class CallAbandoned(Exception):
@@ -143,7 +168,7 @@ def retry_after_s(header: str | None, now_s: float) -> float | None:
         pass
     try:
         return max(0.0, parsedate_to_datetime(header).timestamp() - now_s)
-    except ValueError:
+    except (ValueError, OverflowError, OSError):
         return None
 
 

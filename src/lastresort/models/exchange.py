@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lastresort.errors import CandidateError, InfrastructureError, PrerequisiteError, TaskError
-from lastresort.foreign import NotJson, parse_json
+from lastresort.foreign import MiB, NotJson, parse_json
+from lastresort.keys import redacted, redacted_value
 from lastresort.models.calls import TransientFailure, retry_after_s
-from lastresort.models.endpoint import Endpoint, redacted
+from lastresort.models.endpoint import Endpoint
 from lastresort.models.protocol import Prompt
 from lastresort.types import Decoding, Grammar, JsonObject, ReasoningEffort
 
@@ -26,9 +28,13 @@ if TYPE_CHECKING:
 
 _PASSING_STATUS = {408, 409, 425, 429}
 _GATEWAY_STATUS = {502, 503, 504}
+_LARGEST_LOGP = 1e6  # a server writes -9999 for what is impossible
 _UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
 _FORMAT_WORDS = ("response_format", "json_schema", "structured output", "guided", "grammar", "schema")
+REPLY_BYTES = 32 * MiB  # of 40,000 tokens with log-probabilities, 6 MiB
+ANSWER_CHARACTERS = MiB  # twice the longest answer of any model; scoring more could take for ever
+MOST_TOKENS = 16 * MiB  # more than any context holds: a larger count is no count
 _LENGTH_WORDS = ("context_length", "context length", "maximum context", "context window", "too many tokens")
 
 
@@ -57,13 +63,18 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer as sent. Counts are None where the server did not count its tokens."""
+    """One answer as sent. Counts are None where the server did not count its tokens, or gives no number that can be true.
+
+    written_bytes: of all that the model wrote, thoughts included, at least. model: who answered, "" if the server does not say.
+    """
 
     text: str
     finish: Literal["stop", "length"]
     prompt_tokens: int | None
     completion_tokens: int | None
     tokens: Tokens = Tokens()
+    written_bytes: int = 0
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,7 @@ class AnswerPiece:
     finish: Literal["stop", "length"] | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +96,15 @@ class CommandDenied:
     message: str
 
 
-def read_reply(body: str, *, redact: str = "") -> Reply:
+def read_reply(body: bytes | str, *, redact: Sequence[str] = ()) -> Reply:
     """Raises TransientFailure if the body is not a finished chat completion: garbage is a connection fault, not an answer.
 
-    redact: the key, which must appear in no message.
+    redact: the keys, which must appear neither in a message nor in an answer.
     """
-    try:
-        reply = json.loads(body)
-    except (ValueError, RecursionError) as error:  # also a number longer than Python reads
-        raise TransientFailure(f"the reply is not JSON (it begins {redacted(body, [redact])[:60]!r})") from error
+    reply = _json(body, redact)
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
-        raise TransientFailure(f"the reply holds no choices{_error_message(reply, redact)}")
+        raise TransientFailure(f"the reply holds no choices{_error_message(reply)}")
     message, finish = choices[0].get("message"), choices[0].get("finish_reason")
     if not isinstance(message, dict):
         raise TransientFailure("the reply's first choice holds no message")
@@ -104,64 +113,88 @@ def read_reply(body: str, *, redact: str = "") -> Reply:
         raise TransientFailure(f"the reply's content is not text but {type(text).__name__}")
     if not text and finish in (None, "error"):
         raise TransientFailure(
-            f"the reply is empty and not finished (finish_reason {finish!r}){_error_message(reply, redact)}"
+            f"the reply is empty and not finished (finish_reason {_shown(finish)}){_error_message(reply)}"
         )
-    usage = reply.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
+    refuse_too_long(len(text))
+    counts = _counts(reply)
+    if counts[1] == 0 and text:
+        counts = counts[0], None
     return Reply(
         text,
         "length" if finish == "length" else "stop",
-        _count(usage, "prompt_tokens"),
-        _count(usage, "completion_tokens"),
+        *counts,
         _tokens(reply, choices[0]),
+        len(json.dumps(message)),
+        _model(reply),
     )
 
 
-def read_piece(event: JsonObject) -> AnswerPiece:
-    """Read an event of a streamed answer. Some have no choices, such as the last one with the counts."""
+def refuse_too_long(characters: int) -> None:
+    if characters > ANSWER_CHARACTERS:
+        raise TransientFailure(f"the answer is longer than {ANSWER_CHARACTERS:,} characters")
+
+
+def _json(body: bytes | str, redact: Sequence[str]) -> Any:
+    """A charset that the server names is ignored, since JSON is UTF-8."""
+    text = body if isinstance(body, str) else body.decode("utf-8", "replace")
+    try:
+        return redacted_value(json.loads(text), redact)
+    except (ValueError, RecursionError) as error:  # also a number longer than Python reads
+        raise TransientFailure(f"the reply is not JSON (it begins {redacted(text, redact)[:60]!r})") from error
+
+
+def read_piece(data: str, *, redact: Sequence[str] = ()) -> AnswerPiece:
+    """Read an event of a streamed answer. Some have no choices, such as the last one with the counts.
+
+    Raises TransientFailure if it is not JSON, or an error in place of a piece.
+    """
+    event = _json(data, redact)
+    event = event if isinstance(event, dict) else {}
+    if event.get("error"):
+        raise TransientFailure(f"the server ends its answer with an error{_error_message(event)}")
     choices = event.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     delta, finish = choice.get("delta"), choice.get("finish_reason")
     text = (delta.get("content") or delta.get("refusal") or "") if isinstance(delta, dict) else ""
-    usage = event.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
     return AnswerPiece(
         text if isinstance(text, str) else "",
         None if finish is None else "length" if finish == "length" else "stop",
-        _count(usage, "prompt_tokens"),
-        _count(usage, "completion_tokens"),
+        *_counts(event),
+        _model(event),
     )
 
 
-def read_denial(error: openai.APIStatusError, *, redact: str, now_s: float) -> CommandDenied:
+def read_denial(error: openai.APIStatusError, *, redact: Sequence[str], now_s: float) -> CommandDenied:
     """The denial that a status means for a command to the server. Raises TransientFailure if it is worth a retry."""
     status = error.status_code
     if status in _PASSING_STATUS or status in _GATEWAY_STATUS:
         after_s = retry_after_s(error.response.headers.get("retry-after"), now_s)
-        raise TransientFailure(f"the server answers {status}", after_s)
+        raise TransientFailure(f"the server answers {status}", after_s, maybe_paid=False)
     return CommandDenied(status, _server_words(error, redact))
 
 
 def error_of_status(
-    error: openai.APIStatusError, *, where: str, key_name: str, format_sent: bool, redact: str, now_s: float
+    error: openai.APIStatusError, *, where: str, key_remedy: str, format_sent: bool, redact: Sequence[str], now_s: float
 ) -> Exception:
-    """The exception for a status of 4xx or 5xx: TransientFailure, CandidateError, or one that ends the run.
+    """The exception for a status other than 2xx: TransientFailure, CandidateError, or one that ends the run.
 
-    key_name: the environment variable of the key. redact: the key itself, which must appear in no message.
+    key_remedy: what to do if the server refuses the key. redact: the keys, which must appear in no message.
     """
     status, message = error.status_code, server_message(error, redact)
+    if status < 400:
+        return _redirect(error, where=where, redact=redact)
     if status == 402 or error.code in _NO_CREDIT:
         return InfrastructureError(
             "the account has no credit left", where=where, remedy="Add credit, then run again with --resume."
         )
     if status in _PASSING_STATUS or status >= 500:
         after_s = retry_after_s(error.response.headers.get("retry-after"), now_s)
-        return TransientFailure(f"the server answers {status}", after_s)
+        return TransientFailure(f"the server answers {status}", after_s, maybe_paid=False)
     if status in (401, 403):
         return PrerequisiteError(
             f"the server refuses the key ({status})",
             where=where,
-            remedy=f"Set {key_name} to a key that may use this model.",
+            remedy=key_remedy,
         )
     if status == 404:
         return TaskError(
@@ -169,9 +202,21 @@ def error_of_status(
             where=where,
             remedy="Correct the model's name or the address under `model`.",
         )
-    if error.code in _UNSUPPORTED and error.param and not (format_sent and error.param.startswith("response_format")):
-        return UnsupportedParameter(error.param, message, where=where)
+    parameter = error.param if error.code in _UNSUPPORTED and isinstance(error.param, str) else ""
+    if parameter and not (format_sent and parameter.startswith("response_format")):
+        return UnsupportedParameter(redacted(parameter, redact)[:60], message, where=where)
     return _bad_request(status, message, where=where, format_sent=format_sent)
+
+
+def _redirect(error: openai.APIStatusError, *, where: str, redact: Sequence[str]) -> InfrastructureError:
+    """Nothing follows it: the inputs and the key would go to a place that the user did not name."""
+    place = redacted(error.response.headers.get("location", ""), redact)[:200]
+    return InfrastructureError(
+        f"the server redirects ({error.status_code}) to {place or 'nowhere'}",
+        where=where,
+        expected="an address that answers",
+        remedy="Write the address that answers under `model`, or run again with --resume once this one does.",
+    )
 
 
 def _bad_request(status: int, message: str, *, where: str, format_sent: bool) -> Exception:
@@ -193,25 +238,42 @@ def _bad_request(status: int, message: str, *, where: str, format_sent: bool) ->
     )
 
 
-def server_message(error: openai.APIError, redact: str) -> str:
+def server_message(error: openai.APIError, redact: Sequence[str]) -> str:
     """The server's own words after ": ". Empty if there are none."""
     words = _server_words(error, redact)
     return f": {words}" if words else ""
 
 
-def _server_words(error: openai.APIError, redact: str) -> str:
-    """In one short line, without the key. Empty if there are none."""
+def _server_words(error: openai.APIError, redact: Sequence[str]) -> str:
+    """In one short line, without the keys. Empty if there are none."""
     body = error.body
     words = body.get("message") if isinstance(body, dict) else None
     if not isinstance(words, str):
-        words = body if isinstance(body, str) else json.dumps(body) if body else ""
-    return redacted(" ".join(words.split()), [redact])[:200]
+        words = body if isinstance(body, str) else _dumped(body) if body else ""
+    return redacted(" ".join(words.split()), redact)[:200]
 
 
-def _error_message(reply: Any, redact: str) -> str:
+def _dumped(body: object) -> str:
+    try:
+        return json.dumps(body)
+    except (ValueError, RecursionError):
+        return ""
+
+
+def _error_message(reply: Any) -> str:
+    """reply: without keys."""
     error = reply.get("error") if isinstance(reply, dict) else None
     words = error.get("message") if isinstance(error, dict) else error
-    return f" ({redacted(' '.join(words.split()), [redact])[:120]})" if isinstance(words, str) else ""
+    return f" ({' '.join(words.split())[:120]})" if isinstance(words, str) else ""
+
+
+def _shown(value: object) -> str:
+    return repr(value) if value is None or isinstance(value, str | int | float) else type(value).__name__
+
+
+def _model(reply: JsonObject) -> str:
+    name = reply.get("model")
+    return name if isinstance(name, str) else ""
 
 
 def _tokens(reply: JsonObject, choice: JsonObject) -> Tokens:
@@ -226,7 +288,7 @@ def _logps(choice: JsonObject, answer: tuple[int, ...] | None) -> tuple[float, .
     if answer is None or not isinstance(lines, list) or len(lines) != len(answer):
         return None
     logps = [line.get("logprob") if isinstance(line, dict) else None for line in lines]
-    known = tuple(float(logp) for logp in logps if isinstance(logp, int | float))
+    known = tuple(float(logp) for logp in logps if isinstance(logp, int | float) and abs(logp) < _LARGEST_LOGP)
     return known if len(known) == len(logps) else None
 
 
@@ -239,12 +301,64 @@ def _stop_reason(choice: JsonObject) -> str | int | None:
 
 
 def _ids(value: Any) -> tuple[int, ...] | None:
-    return tuple(value) if isinstance(value, list) and all(type(token) is int for token in value) else None
+    fits = isinstance(value, list) and all(type(token) is int and 0 <= token < 2**31 for token in value)
+    return tuple(value) if fits else None
+
+
+def _counts(reply: JsonObject) -> tuple[int | None, int | None]:
+    """Of the prompt and of the answer."""
+    usage = reply.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    return _count(usage, "prompt_tokens") or None, _count(usage, "completion_tokens")  # no prompt is empty
 
 
 def _count(usage: JsonObject, name: str) -> int | None:
+    """None for what cannot be a number of tokens, such as 1e30, -1 or true."""
     value = usage.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
+
+
+_VERSION = re.compile(r"[:@].+|-\d[\d-]*(-preview)?|-latest")
+
+
+class ServedModel:
+    """Which model answers, as the server's replies name it. A gateway may pass a request on to another one.
+
+    A server may use its own name for a model, such as a path. That counts as its name once two replies in a row give it.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where, self._lock = where, threading.Lock()
+        self._settled: dict[str, str] = {}
+        self._candidates: dict[str, str] = {}
+
+    def check(self, asked: str, said: str) -> None:
+        """Raises TransientFailure if a reply comes from another model than was asked for, or than answered before."""
+        if not said:
+            return
+        with self._lock:
+            own = asked if is_version_of(said, asked) else said
+            known = self._settled.get(asked)
+            if known is None and own in (asked, self._candidates.get(asked), *self._settled.values()):
+                known = self._settled[asked] = own
+                if own != asked:
+                    _log.warning("%s calls its model %s. Check that this is the one you want.", self._where, own[:200])
+            if own == known:
+                return
+            self._candidates[asked] = own
+        raise TransientFailure(f'the answer comes from the model "{said[:200]}", not from "{known or asked}"')
+
+
+def is_version_of(said: str, asked: str) -> bool:
+    """Whether a server may answer with this name if another is asked for: the same, of a provider, dated, or with a tag."""
+    names = [name.lower().rsplit("/", 1)[-1].removesuffix(".gguf") for name in (said, asked)]
+    shorter, longer = sorted(names, key=len)
+    if not shorter.strip():
+        return False
+    shorter = re.sub("[-:]latest$", "", shorter)
+    return longer.startswith(shorter) and (longer == shorter or _VERSION.fullmatch(longer, len(shorter)) is not None)
 
 
 T = TypeVar("T")
@@ -304,7 +418,7 @@ class RequestBuilder:
         request |= {name: value for name, value in sampling.items() if name not in self._refused}
         # OpenAI's newer models refuse the old name, other servers do not know the new one
         newer = openai_itself or "max_tokens" in self._refused
-        thinking = self._thinking_tokens(decoding)
+        thinking = self.thinking_tokens(decoding)
         request["max_completion_tokens" if newer else "max_tokens"] = decoding.max_new_tokens + thinking
         if thinking:
             request["timeout"] = max(self._timeout_s, THINKING_TIMEOUT_S)
@@ -328,8 +442,8 @@ class RequestBuilder:
             raise TaskError(f"{self._name} takes no top_k", remedy="Leave it out for this model.")
         return {**request, "extra_body": extra} if extra else request
 
-    def _thinking_tokens(self, decoding: Decoding) -> int:
-        """A model that refuses a temperature is a reasoning model."""
+    def thinking_tokens(self, decoding: Decoding) -> int:
+        """Room for thinking. A model that refuses a temperature is a reasoning model."""
         if decoding.reasoning_effort is not None:
             return THINKING_TOKENS[decoding.reasoning_effort]
         return THINKING_TOKENS[_DEFAULT_EFFORT] if "temperature" in self._refused else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ from lastresort.embedded import MODEL_FILE, embedded_folder
 from lastresort.errors import TaskError, UnknownModelError
 from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.hardware.threads import ThreadChoice, Threads
-from lastresort.models.protocol import Model, is_endpoint
+from lastresort.models.endpoint import Approve, approved, nobody_to_ask, parse_endpoint
+from lastresort.models.protocol import Model, Pay, is_endpoint
 from lastresort.types import JsonObject
 
 EMBEDDED = "embedded"
@@ -30,11 +32,16 @@ def open_model(
     output_price: float = 0.0,
     template_kwargs: JsonObject | None = None,
     on_threads: Callable[[ThreadChoice], None] | None = None,
+    on_lost: Pay = lambda usd: None,
+    named: bool = True,
+    approve: Approve = nobody_to_ask,
 ) -> Model:
     """Open the model of this name. base_folder: what relative paths are relative to. Prices: USD per million tokens. on_threads:
-    called when a local model computes with another number of threads.
+    called when a local model computes with another number of threads. on_lost: given what calls may have cost that gave no answer.
+    named: whether the user's own file or option gives the name. If a run gives it, `approve` asks about an endpoint.
 
-    Raises TaskError if there is no such model, PrerequisiteError if a package or key is missing.
+    Raises TaskError if there is no such model, PrerequisiteError if a package or key is missing, InputError for an endpoint that
+    only a run names.
     """
     if name.startswith("scripted:"):
         from lastresort.models.scripted import ScriptedModel, read_script
@@ -43,7 +50,6 @@ def open_model(
         return ScriptedModel(script, name=name, adapter=adapter, prompt_price=prompt_price, output_price=output_price)
     if is_endpoint(name):
         from lastresort.models.api import ApiModel
-        from lastresort.models.endpoint import parse_endpoint
 
         endpoint = parse_endpoint(name)
         if adapter is not None:
@@ -52,7 +58,14 @@ def open_model(
                 where=name,
                 remedy="Serve the adapter there, under its own name.",
             )
-        return ApiModel(endpoint, prompt_price=prompt_price, output_price=output_price, template_kwargs=template_kwargs)
+        return ApiModel(
+            endpoint,
+            prompt_price=prompt_price,
+            output_price=output_price,
+            template_kwargs=template_kwargs,
+            on_lost=on_lost,
+            named=named or approved(endpoint, os.environ, approve),
+        )
     weights = local_weights(name, base_folder)
 
     from lastresort.models.loading import weights_folder

@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lastresort.errors import InfrastructureError, InputError
+from lastresort.keys import without_keys
 
 LOCK = "lock"
 GRACE_S = 0.3
@@ -122,11 +123,12 @@ def disk_errors(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace the file by `content` (text as UTF-8): a reader finds the old or the new content, never a part.
 
+    No key of the environment is written with a text: reports and records are shared.
     Half of a surrogate pair, which UTF-8 cannot hold and a file's name may, is written as JSON escapes it (\\udcff).
 
     Raises InfrastructureError when the disk is full or refuses; the old file is then untouched.
     """
-    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    data = without_keys(content).encode(errors="backslashreplace") if isinstance(content, str) else content
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

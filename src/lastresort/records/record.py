@@ -19,6 +19,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from lastresort.errors import ContractError, DataError
+from lastresort.keys import without_keys
 from lastresort.records.atomic import disk_error
 from lastresort.records.database import Database, connect, connect_read_only
 from lastresort.records.events import KINDS, BaseEvent, CandidateMeasured, CeilingMeasured, E, Event, RunBegan, Stage
@@ -302,7 +303,8 @@ class Record:
         except (TypeError, ValueError) as error:
             raise ContractError(f"the event {event.kind} cannot be written as JSON ({error})") from error
         number = connection.execute(
-            "INSERT INTO event (at, kind, key, body) VALUES (?, ?, ?, ?)", (_now(), event.kind, event.key, body)
+            "INSERT INTO event (at, kind, key, body) VALUES (?, ?, ?, ?)",
+            (_now(), event.kind, event.key, without_keys(body)),
         ).lastrowid
         assert number is not None
         return number
@@ -310,7 +312,7 @@ class Record:
     def _write_stage(self, connection: sqlite3.Connection) -> None:
         assert self._unwritten is not None
         body = json.dumps(self._unwritten.model_dump(mode="json"))
-        connection.execute("INSERT OR REPLACE INTO stage VALUES (1, ?)", (body,))
+        connection.execute("INSERT OR REPLACE INTO stage VALUES (1, ?)", (without_keys(body),))
         self._unwritten, self._stage_at = None, self._clock()
 
     def _newer(self, found: str) -> DataError:
@@ -346,10 +348,10 @@ def _item(row: Any) -> ItemScore:
 
 
 def _storable(value: Any) -> Any:
-    """Half of a surrogate pair, which JSON files can hold and SQLite's text cannot, is kept in its escaped form."""
+    """Half of a surrogate pair, which JSON files can hold and SQLite's text cannot, is kept in its escaped form. No key is kept."""
     if isinstance(value, tuple):
-        return json.dumps(value)
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        return without_keys(json.dumps(value))
+    return without_keys(value).encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _measured(m: Measurement) -> CandidateMeasured:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from typing import Any, Self, TypeVar
 
 from lastresort.errors import DataError, InfrastructureError
 from lastresort.records.atomic import disk_error
-from lastresort.records.database import Database, Journal, connect
+from lastresort.records.database import Database, Journal, connect, refuse_other_schema
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -77,7 +79,13 @@ class Refillable:
     def _connected(self) -> Database:
         if self._private and not self.path.exists():
             self.path.touch(mode=0o600)  # SQLite gives its journal the same mode
-        return connect(self.path, application=self._application, migrations=self._migrations, journal=self._journal)
+        database = connect(self.path, application=self._application, migrations=self._migrations, journal=self._journal)
+        try:
+            refuse_other_schema(database, self.path, self._migrations)
+        except BaseException:
+            database.close()
+            raise
+        return database
 
     def _move_aside(self, damage: Exception) -> None:
         """Rename the file to the next free `<name>.damaged-<n>`."""
@@ -132,20 +140,52 @@ class ResponseCache(_Closing):
         )
 
     def get_many(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """The bodies of those keys that are known."""
+        """The bodies of those keys that are known. A row that holds no JSON object is dropped."""
         found: dict[str, dict[str, Any]] = {}
+        foreign: list[str] = []
+        query = f"SELECT key, {_fitting('body')} AS body FROM response WHERE key IN ({{keys}})"
         try:
-            query = "SELECT key, body FROM response WHERE key IN ({keys})"
             for row in self._file.database.rows_of(query, list(keys)):
-                found[row["key"]] = json.loads(row["body"])
-        except (DataError, json.JSONDecodeError) as damage:
+                body = _object(row["body"])
+                if body is None:
+                    foreign.append(row["key"])
+                else:
+                    found[row["key"]] = body
+        except DataError as damage:
             self._file.start_anew(damage)
+        if foreign:
+            self.drop_many(foreign)
         return found
+
+    def drop_many(self, keys: Sequence[str]) -> None:
+        """Forget what was found to be no answer."""
+        log.warning(
+            "%s: %d of the kept answers cannot be read. Their prompts are answered again.", self._file.path, len(keys)
+        )
+        with self._file.database.transaction() as connection:
+            connection.executemany("DELETE FROM response WHERE key = ?", [(key,) for key in keys])
 
     def put_many(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
         """Store all or none. Of two bodies for one key the first stays: a replay must not change its answer."""
         rows = [(key, json.dumps(body)) for key, body in bodies.items()]
         self._file.insert("INSERT OR IGNORE INTO response (key, body) VALUES (?, ?)", rows)
+
+
+_LONGEST_BODY = 64 * 2**20  # no answer of an endpoint is longer, escaped
+
+
+def _fitting(column: str) -> str:
+    """The column, or NULL where it holds no text or too much of it."""
+    return f"CASE WHEN typeof({column}) = 'text' AND length({column}) <= {_LONGEST_BODY} THEN {column} END"
+
+
+def _object(body: str | None) -> dict[str, Any] | None:
+    """The JSON object of a row. None for anything else."""
+    try:
+        found = None if body is None else json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 SUITE_APPLICATION = 0x4C617247  # "LarG"
@@ -257,18 +297,30 @@ _INSERT = "INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 def _known(file: Refillable, asking: Asking, openings: Mapping[str, str]) -> dict[str, KeptAnswer]:
     found: dict[str, KeptAnswer] = {}
     query = (
-        "SELECT item, opening, said, seconds, tokens_in, tokens_out FROM answer "
+        f"SELECT item, opening, {_fitting('said')} AS said, seconds, tokens_in, tokens_out FROM answer "
         "WHERE model = ? AND suite = ? AND version = ? AND mode = ? AND item IN ({keys})"
     )
     try:
         for row in file.database.rows_of(query, list(openings), _values(asking)):
             if row["opening"] == openings[row["item"]]:
-                tokens = row["tokens_in"], row["tokens_out"]
-                found[row["item"]] = KeptAnswer(json.loads(row["said"]), row["seconds"], *tokens)
-    except (DataError, json.JSONDecodeError) as damage:
+                found[row["item"]] = _kept(row, file.path)
+    except DataError as damage:
         file.start_anew(damage)
         return {}
     return found
+
+
+def _kept(row: sqlite3.Row, path: Path) -> KeptAnswer:
+    """Raises DataError for what `put` has not written."""
+    said = None if row["said"] == "null" else _object(row["said"])
+    counts, seconds = (row["tokens_in"], row["tokens_out"]), row["seconds"]
+    if (said is None and row["said"] != "null") or not (
+        all(type(count) is int and count >= 0 for count in counts)
+        and type(seconds) is float
+        and 0 <= seconds < math.inf
+    ):
+        raise DataError("found a row that is no answer", where=str(path), expected="an answer that lastresort kept")
+    return KeptAnswer(said, seconds, *counts)
 
 
 def _values(asking: Asking) -> tuple[Any, ...]:

@@ -5,15 +5,16 @@ Judges stay open next to the model whose answers they score; taking turns would 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.hardware.threads import ThreadChoice
 from lastresort.models.cached import CachedModel
+from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.models.open import open_model
-from lastresort.models.protocol import Model
+from lastresort.models.protocol import Model, Pay
 from lastresort.records.responses import ResponseCache
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import KnownPassages, Lookup, Lookups, Passages
@@ -21,7 +22,11 @@ from lastresort.systems.system import System
 
 
 class OpenModels:
-    """Opens the model of a system. At most one stays open: a base and its adapters would otherwise fill the memory."""
+    """Opens the model of a system. At most one stays open: a base and its adapters would otherwise fill the memory.
+
+    named: the models that the user's own file or options name. A saved system may name others; approve: asks about an endpoint.
+    on_lost: given what calls may have cost that gave no answer.
+    """
 
     def __init__(
         self,
@@ -33,8 +38,12 @@ class OpenModels:
         prompt_price: float = 0.0,
         output_price: float = 0.0,
         on_threads: Callable[[ThreadChoice], None] | None = None,
+        on_lost: Pay = lambda usd: None,
+        named: Collection[str] = (),
+        approve: Approve = nobody_to_ask,
     ) -> None:
-        self._on_threads = on_threads
+        self._on_threads, self._on_lost = on_threads, on_lost
+        self._named, self._approve = frozenset(named), approve
         self._cache, self._base_folder = cache, base_folder
         self.base_name, self.tuned_name = base_name, tuned_name
         self._prices = (prompt_price, output_price)
@@ -60,6 +69,9 @@ class OpenModels:
                 output_price=prices[1],
                 template_kwargs=system.template_kwargs,
                 on_threads=self._on_threads,
+                on_lost=self._on_lost,
+                named=system.model in self._named,
+                approve=self._approve,
             )
             self._model, self._key, self._lent = self._cached(model), key, False
         return self._model
@@ -83,7 +95,13 @@ class OpenModels:
         key = (name, prompt_price, output_price)
         if key not in self._judges:
             model = open_model(
-                name, base_folder=self._base_folder, prompt_price=prompt_price, output_price=output_price
+                name,
+                base_folder=self._base_folder,
+                prompt_price=prompt_price,
+                output_price=output_price,
+                on_lost=self._on_lost,
+                named=name in self._named,
+                approve=self._approve,
             )
             self._judges[key] = self._cached(model)
         return self._judges[key]

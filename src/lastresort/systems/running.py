@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lastresort.errors import DataError, InputError
+from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.models.open import open_model
 from lastresort.models.protocol import OnAnswer
 from lastresort.records.atomic import disk_errors, settle_folder
@@ -40,26 +41,30 @@ class Running(Protocol):
         """Free the memory and the connections."""
 
 
-def open_system(folder: Path, *, allow_held: bool = False) -> Running:
-    """Open the winner in a run's folder, or the system saved in this folder.
+def open_system(folder: Path, *, allow_held: bool = False, approve: Approve = nobody_to_ask) -> Running:
+    """Open the winner in a run's folder, or the system saved in this folder. approve: asks about an endpoint that it names.
 
-    Raises InputError if the gate holds the winner (unless allow_held), DataError if there is no system or it is not what its
-    run measured, and the errors of `open_model`.
+    Raises InputError if the gate holds the winner (unless allow_held), or if it names an endpoint that is not approved, DataError
+    if there is no system or it is not what its run measured, and the errors of `open_model`.
     """
     saved = folder if (folder / FILE).is_file() else folder / "winner"
     if not allow_held:
         _refuse_held(saved)
-    return open_answerer(load_winner(saved), saved)
+    return open_answerer(load_winner(saved), saved, approve)
 
 
-def open_answerer(system: System, folder: Path) -> Answerer:
-    """Open the system with its own model and adapter. folder: where system.yaml is; relative names start there."""
+def open_answerer(system: System, folder: Path, approve: Approve = nobody_to_ask) -> Answerer:
+    """Open the system with its own model and adapter. folder: where system.yaml is; relative names start there. approve: as in
+    `open_system`.
+    """
     model = open_model(
         system.model,
         base_folder=folder,
         precision=system.precision,
         adapter=system.adapter,
         template_kwargs=system.template_kwargs,
+        named=False,
+        approve=approve,
     )
     try:
         return Answerer(system, model)

@@ -16,6 +16,7 @@ from lastresort.evals.measure import measured
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge
 from lastresort.ladder import untrained_rungs
+from lastresort.models.endpoint import Approve
 from lastresort.models.open import absolute_name
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.records.events import JudgeOpened, ModelOpened, Subject
@@ -126,21 +127,27 @@ def _with_new(system: System, own: str, new: Replacement) -> System:
 
 
 class RecheckModels:
-    """What was answered once is read from the cache, so that a stopped recheck resumes where it was."""
+    """What was answered once is read from the cache, so that a stopped recheck resumes where it was.
 
-    def __init__(self, prepared: PreparedTask, record: Record, cache: Path, progress: Progress, stop: Stop) -> None:
+    approve: asks about an endpoint that only the run names.
+    """
+
+    def __init__(
+        self, prepared: PreparedTask, record: Record, cache: Path, progress: Progress, stop: Stop, approve: Approve
+    ) -> None:
         self._prepared, self._record, self._progress, self._stop = prepared, record, progress, stop
+        self._approve = approve
         self._cache = ResponseCache(cache)
 
     def of_run(self) -> OpenModels:
         """Opens the run's own systems, at its own prices."""
         use = self._prepared.task.use
-        return self._models(self._prepared.task.model, use.prompt_price, use.output_price)
+        return self._models(self._prepared.task.model, use.prompt_price, use.output_price, ())
 
     def of_new(self, new: Replacement) -> OpenModels:
         """Opens systems on the new model, at its prices."""
         assert new.settled is not None, "a new model has a name"
-        return self._models(new.settled, new.prompt_price, new.output_price)
+        return self._models(new.settled, new.prompt_price, new.output_price, (new.settled,))
 
     def scorer(self, models: OpenModels) -> Scorer:
         """The task's scorer. A judge must be the one that judged the run."""
@@ -180,7 +187,9 @@ class RecheckModels:
     def close(self) -> None:
         self._cache.close()
 
-    def _models(self, name: str, prompt_price: float | None, output_price: float | None) -> OpenModels:
+    def _models(
+        self, name: str, prompt_price: float | None, output_price: float | None, named: Sequence[str]
+    ) -> OpenModels:
         task = self._prepared.task
         return OpenModels(
             self._cache,
@@ -189,6 +198,8 @@ class RecheckModels:
             tuned_name=absolute_name(task.tuned_model, task.folder),
             prompt_price=prompt_price or 0.0,
             output_price=output_price or 0.0,
+            named=named,
+            approve=self._approve,
         )
 
     def _recognised(self, model: Model) -> Model:

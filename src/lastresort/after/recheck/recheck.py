@@ -10,6 +10,7 @@ from lastresort.after.recheck.model import recheck_model
 from lastresort.after.recheck.models import RecheckModels, Replacement
 from lastresort.climb.workspace import RESPONSES, count_use, run_lock, shared_folder, with_rerun_remedy
 from lastresort.errors import StoppedError
+from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.records.document import ReuseView
 from lastresort.records.record import Record
 from lastresort.report.recheck import RecheckDocument, RecheckFindings, write_recheck
@@ -26,21 +27,21 @@ def recheck(
     quick: bool = False,
     progress: Progress | None = None,
     stop: Stop = NEVER,
+    approve: Approve = nobody_to_ask,
 ) -> RecheckDocument:
     """Check whether the decision of a finished run still holds, and write `recheck-<n>.json` into its folder.
 
     new: a model or a prompt to test. Without one: do the answers hold with the documents below `documents`, by default those that
     the task names? task_file: where the task file is now, by default where the run says. stop: checked between batches, as is a
-    file named stop in the run's folder, which is removed at the end.
+    file named stop in the run's folder, which is removed at the end. approve: asks about an endpoint that only the run names.
     Raises InputError for what cannot be checked, StoppedError where it stopped; the same call resumes it.
     """
     progress = progress or SilentProgress()
     with Record.open(run) as record, run_lock(run), stop_file(run) as file:
         progress.stage("reading the run", None)
         finished = open_finished(run, record, task_file)
-        models = RecheckModels(
-            finished.prepared, record, shared_folder(run) / RESPONSES, progress, FirstOf((stop, file))
-        )
+        stops, cache = FirstOf((stop, file)), shared_folder(run) / RESPONSES
+        models = RecheckModels(finished.prepared, record, cache, progress, stops, approve)
         try:
             if new is not None:
                 found = recheck_model(finished, new, models, quick=quick, progress=progress)

@@ -19,6 +19,7 @@ import torch
 from lastresort.data.rendering import render_prompt, stop_token_ids
 from lastresort.engine.forest import Row
 from lastresort.errors import DataError, InputError, LastresortError
+from lastresort.keys import without_keys
 from lastresort.objectives.grpo import ADVANTAGE_SCALE, group_advantages
 from lastresort.records.atomic import disk_errors
 from lastresort.train.groups.sampling import EngineSampler, GroupPrompt, Sampled, Sampler
@@ -92,7 +93,7 @@ class CompletionsLog:
             if self._last is None or step <= self._last:
                 self._cut_from(step)
             with self._path.open("ab") as file:
-                file.write("".join(texts).encode("utf-8", "backslashreplace"))
+                file.write(without_keys("".join(texts)).encode("utf-8", "backslashreplace"))
         self._last = step
 
     def _cut_from(self, step: int) -> None:

@@ -1,0 +1,162 @@
+"""Keys of endpoints: to which host each belongs, and how they are hidden in all that is shown or written.
+
+Keys come from the environment alone and appear in no message.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from lastresort.errors import InputError
+
+KEY, HOSTS, KEYS = "LASTRESORT_API_KEY", "LASTRESORT_API_HOSTS", "LASTRESORT_API_KEYS"
+SECRETS = (
+    "OPENAI_API_KEY", KEY, "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY",
+)  # fmt: skip
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host, in lower case. port: None for all of its ports."""
+
+    name: str
+    port: int | None = None
+
+    @property
+    def is_this_machine(self) -> bool:
+        if self.name == "localhost" or self.name.endswith(".localhost"):
+            return True
+        try:
+            address = ipaddress.ip_address(self.name)
+        except ValueError:
+            return False
+        return address.is_loopback or address.is_unspecified  # servers name themselves 0.0.0.0, which leads here
+
+    def covers(self, other: Host) -> bool:
+        return self.name == other.name and self.port in (None, other.port)
+
+    def __str__(self) -> str:
+        name = f"[{self.name}]" if ":" in self.name else self.name
+        return name if self.port is None else f"{name}:{self.port}"
+
+
+def host_of(url: str) -> Host:
+    """The host that requests to this address reach, with its port. Raises ValueError if the address has none."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise ValueError("no host")
+    return Host(parts.hostname.rstrip("."), parts.port or _PORTS.get(parts.scheme))
+
+
+def named_hosts(environment: Mapping[str, str]) -> tuple[Host, ...] | None:
+    """The hosts in LASTRESORT_API_HOSTS, which alone may get LASTRESORT_API_KEY. None if it is not set.
+
+    Raises InputError for an entry that is no host.
+    """
+    entries = _entries(environment.get(HOSTS, ""))
+    return tuple(_host(entry, HOSTS, number) for number, entry in entries) or None
+
+
+def keys_by_host(environment: Mapping[str, str]) -> dict[Host, str]:
+    """The pairs in LASTRESORT_API_KEYS. Raises InputError for an entry that is none, without showing it."""
+    found: dict[Host, str] = {}
+    for number, entry in _entries(environment.get(KEYS, "")):
+        host, _, key = entry.partition("=")
+        if not key.strip():
+            raise InputError(
+                f"entry {number} holds no host and key",
+                where=KEYS,
+                expected="HOST=KEY or HOST:PORT=KEY, separated by commas",
+                remedy="Correct it.",
+            )
+        found[_host(host.strip(), KEYS, number)] = key.strip()
+    return found
+
+
+def _entries(text: str) -> Iterator[tuple[int, str]]:
+    parts = [part.strip() for part in text.split(",")]
+    return ((number, part) for number, part in enumerate(parts, 1) if part)
+
+
+def _host(entry: str, variable: str, number: int) -> Host:
+    try:
+        parts = urlsplit(f"//{entry}")
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if not parts.hostname or parts.netloc != entry or parts.username is not None or re.search(r"[\s*]", entry):
+        shown = "" if variable == KEYS else f' "{entry}"'  # a key may stand in its place
+        raise InputError(
+            f"entry {number}{shown} is no host",
+            where=variable,
+            expected="a host or host:port, such as models.example.org or localhost:8000",
+            remedy="Write it without https:// and without a path.",
+        )
+    return Host(parts.hostname.rstrip("."), port)
+
+
+HIDDEN = "***"
+_SHORTEST_SECRET, _LONGEST_WORDS = 8, 20
+
+
+def is_secret(value: str) -> bool:
+    """Servers that want no key are given words such as "none" or "not-needed". These are no secret, and they occur in answers."""
+    return len(value) >= _SHORTEST_SECRET and not (
+        len(value) < _LONGEST_WORDS and re.fullmatch(r"[A-Za-z_. -]+", value)
+    )
+
+
+def known_keys(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The secrets in an environment, also those of an entry that cannot be read."""
+    found = [environment.get(name, "").strip() for name in SECRETS]
+    found += [entry.partition("=")[2].strip() or entry for _, entry in _entries(environment.get(KEYS, ""))]
+    return tuple(dict.fromkeys(key for key in found if is_secret(key)))
+
+
+def redacted(text: str, keys: Iterable[str]) -> str:
+    """The text with *** in place of each key. The longest goes first, as one key may be the start of another."""
+    for key in sorted(filter(None, keys), key=len, reverse=True):
+        text = text.replace(key, HIDDEN)
+    return text
+
+
+def without_keys(text: str) -> str:
+    """The text with *** in place of each key in the environment."""
+    return redacted(text, known_keys(os.environ))
+
+
+def redacted_value(value: Any, keys: Iterable[str]) -> Any:
+    """JSON with *** in place of each key in its strings and in the names of its objects."""
+    keys = tuple(keys)
+    if isinstance(value, str):
+        return redacted(value, keys)
+    if isinstance(value, list | tuple):
+        return [redacted_value(part, keys) for part in value]
+    if isinstance(value, dict):
+        return {redacted(name, keys): redacted_value(part, keys) for name, part in value.items()}
+    return value
+
+
+def redacted_stream(pieces: Iterable[str], keys: Iterable[str]) -> Iterator[str]:
+    """The same text, redacted. An end that may be the start of a key waits for the next piece."""
+    keys, held = tuple(filter(None, keys)), ""
+    for piece in pieces:
+        text = redacted(held + piece, keys)
+        waiting = max((_begun(text, key) for key in keys), default=0)
+        held = text[len(text) - waiting :]
+        if len(text) > waiting:
+            yield text[: len(text) - waiting]
+    if held:
+        yield held
+
+
+def _begun(text: str, key: str) -> int:
+    """How many characters at the end of the text begin the key."""
+    return next((size for size in range(min(len(key) - 1, len(text)), 0, -1) if key.startswith(text[-size:])), 0)
