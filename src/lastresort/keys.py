@@ -19,6 +19,7 @@ KEY, HOSTS, KEYS = "LASTRESORT_API_KEY", "LASTRESORT_API_HOSTS", "LASTRESORT_API
 SECRETS = (
     "OPENAI_API_KEY", KEY, "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY",
 )  # fmt: skip
+_NAME = re.compile(r"[\w.-]+|[0-9a-f:.]*:[0-9a-f:.]*")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -91,15 +92,16 @@ def _host(entry: str, variable: str, number: int) -> Host:
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
-    if not parts.hostname or parts.netloc != entry or parts.username is not None or re.search(r"[\s*]", entry):
-        shown = "" if variable == KEYS else f' "{entry}"'  # a key may stand in its place
+    name = parts.hostname or ""
+    if parts.netloc != entry or "@" in entry or not _NAME.fullmatch(name):
+        shown = "" if variable == KEYS or re.search("[=@]", entry) else f' "{entry}"'  # a key may stand there
         raise InputError(
             f"entry {number}{shown} is no host",
             where=variable,
             expected="a host or host:port, such as models.example.org or localhost:8000",
             remedy="Write it without https:// and without a path.",
         )
-    return Host(parts.hostname.rstrip("."), port)
+    return Host(name.rstrip("."), port)
 
 
 HIDDEN = "***"

@@ -6,6 +6,7 @@ LASTRESORT_API_HOSTS is set, to the hosts in it alone. A run is not the user's o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -13,6 +14,9 @@ from urllib.parse import urlsplit
 from lastresort.errors import InputError, TaskError
 from lastresort.keys import HOSTS, KEY, KEYS, Host, host_of, keys_by_host, named_hosts
 
+_AMBIGUOUS = re.compile(
+    r"[\s\\\x00-\x1f\x7f]|^[^/]*//[^/]*%"
+)  # which some read as the end of a host, and others as its part
 OPENAI_URL = "https://api.openai.com/v1"
 
 
@@ -58,7 +62,7 @@ def parse_endpoint(name: str) -> Endpoint:
         url, key_name = url.rstrip("/"), KEY
     try:
         parts = urlsplit(url)
-        host = parts.hostname if parts.port != 0 else None
+        host = parts.hostname if parts.port != 0 and not _AMBIGUOUS.search(url) else None
     except ValueError:  # a port that is none, half an IPv6 address
         parts, host = urlsplit(""), None
     if parts.username or parts.password:
