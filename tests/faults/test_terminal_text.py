@@ -40,6 +40,7 @@ def test_control_characters_become_readable_and_text_stays() -> None:
     plain = "Grüße\tan\n条 😀 👩‍👩‍👧 עברית \u200f81.3\u00a0%"
     assert escaped(plain) == plain
     assert escaped("one\r\ntwo\rthree") == "one\ntwo\\rthree"
+    assert escaped("half \ud83d") == "half \\ud83d"
 
 
 def fails(error: Exception) -> Any:

@@ -13,8 +13,9 @@ from typing import Any
 
 from lastresort.keys import known_keys, redacted_value, without_keys
 
-# C0 without tab and line break, DEL, C1, and what reverses the direction in which a line is read.
-UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# C0 without tab and line break, DEL, C1, what reverses the direction in which a line is read, and halves of surrogate pairs, which
+# no terminal's encoding has.
+UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def escaped(text: str) -> str:

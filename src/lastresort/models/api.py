@@ -27,6 +27,8 @@ from lastresort.models.calls import RetryPolicy, TransientFailure, retry, run_co
 from lastresort.models.endpoint import Endpoint, key_for
 from lastresort.models.exchange import (
     REPLY_BYTES,
+    STREAM_BYTES,
+    STREAM_LINES,
     AnswerPiece,
     CommandDenied,
     Reply,
@@ -468,17 +470,17 @@ def _bound(response: Any) -> None:
     timeout_s = (response.request.extensions.get("timeout") or {}).get("read") or STREAM_S
     limit_s = max(STREAM_S, REPLY_TIMES * timeout_s) if streamed else REPLY_TIMES * timeout_s
     response.encoding = "utf-8"
-    response.stream = _bounded(response.stream, limit_s)
+    response.stream = _bounded(response.stream, STREAM_BYTES if streamed else REPLY_BYTES, limit_s)
 
 
-def _bounded(stream: Any, limit_s: float) -> Any:
+def _bounded(stream: Any, most_bytes: int, limit_s: float) -> Any:
     class Bounded(_http_library().SyncByteStream):  # type: ignore[misc]
         def __iter__(self) -> Iterator[bytes]:
             size, end = 0, time.monotonic() + limit_s
             for part in stream:
                 size += len(part)
-                if size > REPLY_BYTES:
-                    raise TransientFailure(f"the reply is larger than {REPLY_BYTES // MiB} MiB")
+                if size > most_bytes:
+                    raise TransientFailure(f"the reply is larger than {most_bytes // MiB} MiB")
                 if time.monotonic() > end:
                     raise TransientFailure(f"no whole answer within {limit_s:.0f} seconds")
                 yield part
@@ -505,7 +507,11 @@ def _events(parts: Iterator[bytes]) -> Iterator[str]:
 def _lines(parts: Iterator[bytes]) -> Iterator[str]:
     """The lines, and two empty ones, so that an event without an end counts too."""
     rest: list[bytes] = []
+    count = 0
     for part in parts:
+        count += part.count(b"\n")
+        if count > STREAM_LINES:
+            raise TransientFailure(f"the reply has more than {STREAM_LINES:,} lines")
         *whole, last = part.split(b"\n")
         for line in whole:
             yield b"".join((*rest, line)).decode("utf-8", "replace").removesuffix("\r")

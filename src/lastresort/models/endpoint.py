@@ -17,6 +17,7 @@ from lastresort.keys import HOSTS, KEY, KEYS, Host, host_of, keys_by_host, named
 _AMBIGUOUS = re.compile(
     r"[\s\\\x00-\x1f\x7f]|^[^/]*//[^/]*%"
 )  # which some read as the end of a host, and others as its part
+_LONGEST_NAME = 400
 OPENAI_URL = "https://api.openai.com/v1"
 
 
@@ -55,6 +56,13 @@ def nobody_to_ask(question: str) -> bool:
 
 def parse_endpoint(name: str) -> Endpoint:
     """Parse `openai:NAME` or `http://host/v1#NAME`. Raises TaskError if the model is missing or a password is in the address."""
+    if len(name) > _LONGEST_NAME:
+        raise TaskError(
+            f"a name of {len(name):,} characters",
+            where="model",
+            expected=f"at most {_LONGEST_NAME}",
+            remedy="Correct the address or the model's name.",
+        )
     if name.startswith("openai:"):
         url, model, key_name = OPENAI_URL, name.removeprefix("openai:"), "OPENAI_API_KEY"
     else:

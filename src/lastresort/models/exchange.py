@@ -33,6 +33,7 @@ _UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
 _FORMAT_WORDS = ("response_format", "json_schema", "structured output", "guided", "grammar", "schema")
 REPLY_BYTES = 32 * MiB  # of 40,000 tokens with log-probabilities, 6 MiB
+STREAM_BYTES, STREAM_LINES = 128 * MiB, 2**20  # the longest answer of any model, an event of three lines for each token
 ANSWER_CHARACTERS = MiB  # twice the longest answer of any model; scoring more could take for ever
 MOST_TOKENS = 16 * MiB  # more than any context holds: a larger count is no count
 _LENGTH_WORDS = ("context_length", "context length", "maximum context", "context window", "too many tokens")
