@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Protocol
@@ -166,7 +165,7 @@ def _answer(body: Mapping[str, Any]) -> Answer | None:
         isinstance(body["text"], str)
         and body["finish"] in ("stop", "length")
         and all(type(body[name]) is int and 0 <= body[name] < 2**53 for name in counts)
-        and all(type(body.get(name, 0.0)) in (int, float) and 0 <= body.get(name, 0.0) < math.inf for name in amounts)
+        and all(type(body.get(name, 0.0)) in (int, float) and 0 <= body.get(name, 0.0) < 2**53 for name in amounts)
     )
     return Answer(**body) if fits else None
 
