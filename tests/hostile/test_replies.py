@@ -270,6 +270,24 @@ def test_a_drip_is_not_waited_for_without_end(server: Endpoint, slow: Step, says
         model(server, timeout_s=0.2, patience=RetryPolicy(attempts=1)).generate(ask("a"), DECODING)
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("a gigabyte of spaces", "larger than 32 MiB"),
+        ("a gigabyte of one text", "larger than 32 MiB"),
+        ("gzip that was not asked for", "compressed"),
+        ("too long an answer", "longer than 1,048,576 characters"),
+        ("another model", 'comes from the model "another", not from "m"'),
+        ("body: deep lists", "not JSON"),
+        ("body: no JSON but a key", "your key is [*]{3}"),
+    ],
+)
+def test_the_sentence_says_what_was_wrong(server: Endpoint, name: str, says: str) -> None:
+    server.otherwise = FAULTS[name]
+    with pytest.raises(InfrastructureError, match=says):
+        model(server, patience=RetryPolicy(attempts=1)).generate(ask("a"), DECODING)
+
+
 REDIRECTS = {
     "to another host": "https://evil.example/v1/chat/completions",
     "to itself": "/v1/chat/completions",
