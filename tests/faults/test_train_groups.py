@@ -130,6 +130,19 @@ def test_an_endpoint_without_its_key(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("host", ["models.example:8000", "169.254.169.254"])
+def test_a_key_is_not_sent_to_a_server_unencrypted(
+    host: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LASTRESORT_API_KEY", "sk-a-key-that-must-not-be-seen")
+    server = {"model": f"http://{host}/v1#m", "sync": "never"}
+    assert run(tmp_path, model, monkeypatch, server=server) == 2
+    error = capsys.readouterr().err
+    assert "LASTRESORT_API_KEY is set and would be sent unencrypted" in error
+    assert "sk-a-key" not in error
+    assert not (tmp_path / "out").exists()
+
+
 def test_reward_code_that_fails_is_corrected_and_the_run_goes_on(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
