@@ -27,7 +27,7 @@ from endpoint_support import (
 )
 from lastresort.errors import InfrastructureError, LastresortError, StoppedError
 from lastresort.models.calls import RetryPolicy
-from lastresort.models.exchange import ANSWER_CHARACTERS, STREAM_BYTES, is_version_of
+from lastresort.models.exchange import ANSWER_CHARACTERS, CONFIRMED, STREAM_BYTES, is_version_of
 from lastresort.types import Answer
 
 MEANT = "right"
@@ -277,7 +277,6 @@ def test_a_drip_is_not_waited_for_without_end(server: Endpoint, slow: Step, says
         ("a gigabyte of one text", "larger than 32 MiB"),
         ("gzip that was not asked for", "compressed"),
         ("too long an answer", "longer than 1,048,576 characters"),
-        ("another model", 'comes from the model "another", not from "m"'),
         ("body: deep lists", "not JSON"),
         ("body: no JSON but a key", "your key is [*]{3}"),
     ],
@@ -404,24 +403,48 @@ def named(name: Any, text: str = MEANT) -> Step:
     return sent({**completion(text), "model": name})
 
 
-def test_a_server_that_has_its_own_name_for_the_model_is_asked_once_more_and_said_once(
+def test_a_server_that_has_its_own_name_for_the_model_is_confirmed_and_said_once(
     server: Endpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.otherwise = named("/srv/weights")
     waits = Waits()
     answers = model(server, waits).generate(ask("a", "b", "c"), DECODING)
     assert [answer.text for answer in answers] == [MEANT] * 3
-    assert (len(server.requests), len(waits)) == (4, 1)
+    assert (len(server.requests), len(waits)) == (2 + CONFIRMED, 0)
     assert caplog.text.count("calls its model /srv/weights") == 1
 
 
 def test_a_model_that_changes_in_the_middle_is_refused_whatever_it_was_called_before(server: Endpoint) -> None:
-    for first in ([named("m"), named("m-2024-08-06")], [named("alias"), named("alias")]):
-        server.script = [*first, named("other", "WRONG"), named("other", "WRONG")]
+    for first in ([named("m"), named("m-2024-08-06")], [named("alias")] * (CONFIRMED + 1)):
+        server.script = [*first]
         server.otherwise = named("other", "WRONG")
         with pytest.raises(InfrastructureError, match='comes from the model "other"') as caught:
             model(server).generate(ask("a", "b", "c", "d"), DECODING)
         one_sentence(caught.value)
+
+
+def test_a_gateway_that_passes_the_first_requests_on_is_found_out(server: Endpoint) -> None:
+    server.script = [named("other", "WRONG")] * (CONFIRMED - 1)
+    server.otherwise = named("m")
+    [answer] = model(server, **PRICES).generate(ask("a"), DECODING)
+    assert answer.text == MEANT
+    assert answer.paid > (CONFIRMED - 1) * 16 * 100.0 / 1e6  # each may have cost what was asked for
+
+
+def test_a_gateway_that_never_names_the_same_model_is_refused(server: Endpoint) -> None:
+    server.script = [named(f"other-{n}", "WRONG") for n in range(200)]
+    with pytest.raises(InfrastructureError, match="comes from the model"):
+        model(server).generate(ask("a"), DECODING)
+    assert len(server.requests) < 50
+
+
+def test_a_chat_says_which_model_answers_and_goes_on(server: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
+    parts = [{**piece("ri"), "model": "alias"}, {**piece("ght"), "model": "alias"}, piece(None, "stop")]
+    server.otherwise = events(*parts)
+    asked = model(server)
+    assert ["".join(asked.stream(ask("a")[0], DECODING)) for _ in range(2)] == [MEANT, MEANT]
+    assert len(server.requests) == 2
+    assert caplog.text.count("calls its model alias") == 1
 
 
 @pytest.mark.parametrize("name", [None, 5, ["m"], {}, ""])
@@ -432,7 +455,6 @@ def test_a_server_that_names_no_model_is_believed(server: Endpoint, name: Any) -
 
 
 STREAMS: dict[str, Step] = {
-    "another model": events({**piece("WRONG"), "model": "another"}, {**piece(None, "stop"), "model": "another"}),
     "no JSON": events("{"),
     "deep JSON": events("[" * 100_000),
     "a list": events([], []),

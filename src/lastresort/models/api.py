@@ -283,6 +283,12 @@ class ApiModel:
     def _usd(self, tokens_in: int, tokens_out: int) -> float:
         return (tokens_in * self._prices[0] + tokens_out * self._prices[1]) / 1e6
 
+    def _most_usd(self, request: Request) -> float:
+        """Of a request that was answered. No token is shorter than a byte."""
+        prompt = len(json.dumps([request["messages"], request.get("response_format")]))
+        room = request.get("max_tokens") or request.get("max_completion_tokens") or 0
+        return self._usd(prompt + _TURN_TOKENS * len(request["messages"]), room)
+
     def _room_tokens(self, decoding: Decoding) -> int:
         return decoding.max_new_tokens + self._requests.thinking_tokens(decoding)
 
@@ -349,7 +355,7 @@ class ApiModel:
                 length = 0
                 for data in _events(reply.iter_bytes()):
                     piece = read_piece(data, redact=self._secrets)
-                    self._served.check(request["model"], piece.model)
+                    self._served.note(request["model"], piece.model)
                     length += len(piece.text)
                     refuse_too_long(length)
                     yield piece
@@ -368,6 +374,13 @@ class ApiModel:
         return InfrastructureError(f"the answer broke off ({reason})", where=self.name, remedy="Ask again.")
 
     def _send(self, request: Request, *, format_sent: bool) -> Reply:
+        reply = self._post(request, format_sent=format_sent)
+        while self._served.is_doubtful(request["model"], reply.model):
+            self._lose(self._most_usd(request))
+            reply = self._post(request, format_sent=format_sent)
+        return reply
+
+    def _post(self, request: Request, *, format_sent: bool) -> Reply:
         import openai
 
         timeout_s = request.get("timeout", self._timeout_s)
@@ -378,9 +391,7 @@ class ApiModel:
                 raw = within(REPLY_TIMES * timeout_s, lambda: create(**timed))
         except openai.APIStatusError as error:
             raise self._refusal(error, format_sent=format_sent) from None  # the original holds the request with its key
-        reply = read_reply(raw.http_response.content, redact=self._secrets)
-        self._served.check(request["model"], reply.model)
-        return reply
+        return read_reply(raw.http_response.content, redact=self._secrets)
 
     def _refusal(self, error: openai.APIStatusError, *, format_sent: bool) -> Exception:
         return error_of_status(

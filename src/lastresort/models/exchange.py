@@ -321,35 +321,57 @@ def _count(usage: JsonObject, name: str) -> int | None:
     return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
 
 
+CONFIRMED = 6  # a few calls once in a run; a gateway that passes on now and then hardly passes on six in a row
+_MOST_DOUBTS = 24
 _VERSION = re.compile(r"[:@].+|-\d[\d-]*(-preview)?|-latest")
 
 
 class ServedModel:
     """Which model answers, as the server's replies name it. A gateway may pass a request on to another one.
 
-    A server may use its own name for a model, such as a path. That counts as its name once two replies in a row give it.
+    A server may use its own name for a model, such as a path. That counts as its name once CONFIRMED replies in a row give it.
     """
 
     def __init__(self, where: str) -> None:
         self._where, self._lock = where, threading.Lock()
         self._settled: dict[str, str] = {}
-        self._candidates: dict[str, str] = {}
+        self._said: dict[str, tuple[str, int]] = {}
+        self._doubts = 0
 
-    def check(self, asked: str, said: str) -> None:
-        """Raises TransientFailure if a reply comes from another model than was asked for, or than answered before."""
+    def is_doubtful(self, asked: str, said: str) -> bool:
+        """Whether to ask again at once, to see which model answers.
+
+        Raises TransientFailure if a reply comes from another model than was asked for, or than answered before.
+        """
         if not said:
-            return
+            return False
+        own = asked if is_version_of(said, asked) else said
         with self._lock:
-            own = asked if is_version_of(said, asked) else said
             known = self._settled.get(asked)
-            if known is None and own in (asked, self._candidates.get(asked), *self._settled.values()):
-                known = self._settled[asked] = own
-                if own != asked:
-                    _log.warning("%s calls its model %s. Check that this is the one you want.", self._where, own[:200])
+            if known is None:
+                name, count = self._said.get(asked, ("", 0))
+                count = count + 1 if name == own else 1
+                self._said[asked] = own, count
+                if own == asked or own in self._settled.values() or count >= CONFIRMED:
+                    known = self._settled[asked] = own
+                    self._warn(asked, own)
+                elif (doubts := self._doubts) < _MOST_DOUBTS:
+                    self._doubts = doubts + 1
+                    return True
             if own == known:
-                return
-            self._candidates[asked] = own
+                return False
         raise TransientFailure(f'the answer comes from the model "{said[:200]}", not from "{known or asked}"')
+
+    def note(self, asked: str, said: str) -> None:
+        """Of an answer that is shown and not scored."""
+        with self._lock:
+            if said and asked not in self._settled:
+                own = self._settled[asked] = asked if is_version_of(said, asked) else said
+                self._warn(asked, own)
+
+    def _warn(self, asked: str, own: str) -> None:
+        if own != asked:
+            _log.warning("%s calls its model %s. Check that this is the one you want.", self._where, own[:200])
 
 
 def is_version_of(said: str, asked: str) -> bool:
