@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from lastresort.records.document import Statement
 from lastresort.records.rungs import Skip
 from lastresort.report.words.answer import line
 from lastresort.report.words.rungs import clause
+from record_support import edit
 
 TEAMS = ("billing", "delivery", "repairs")
 
@@ -71,9 +71,7 @@ def scripted_task(
 
 def unfinish(run: Path) -> None:
     """Make a finished run one that was killed before its end."""
-    with sqlite3.connect(run / "record.sqlite") as raw:
-        raw.execute("DROP TRIGGER event_keeps_delete")
-        raw.execute("DELETE FROM event WHERE kind = 'climb_finished'")
+    edit(run, "DELETE FROM event WHERE kind = 'climb_finished'", rechain=True)
 
 
 def calls(folder: Path) -> list[dict[str, Any]]:

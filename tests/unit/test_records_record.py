@@ -29,6 +29,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.record import MIGRATIONS, ItemScore, Measurement, Record
 from lastresort.types import Judgement, VerdictBasis
+from record_support import edit
 
 RIGHT = ItemScore(
     "a", 1.0, '{"team":"billing"}', '{"team":"billing"}', "Zu viel abgebucht 💶", "stop", True, 40, 8, 0.5, 0.01
@@ -342,8 +343,6 @@ def test_every_record_is_a_run_of_its_own(tmp_path: Path) -> None:
 
 def test_a_record_without_its_beginning_is_damaged(tmp_path: Path) -> None:
     Record.create(tmp_path / "t-1").close()
-    with sqlite3.connect(tmp_path / "t-1" / "record.sqlite") as raw:
-        raw.execute("DROP TRIGGER event_keeps_delete")
-        raw.execute("DELETE FROM event")
+    edit(tmp_path / "t-1", "DELETE FROM event", rechain=True)
     with pytest.raises(DataError, match="found no beginning of a run"):
         Record.open(tmp_path / "t-1")

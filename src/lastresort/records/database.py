@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ KEYS_A_QUERY = 500
 BUSY_TIMEOUT_S = 60.0
 SYNCHRONOUS = "FULL"  # what was committed survives a power cut
 Journal = Literal["WAL", "DELETE"]
+DAMAGES = (sqlite3.DatabaseError, UnicodeDecodeError)  # the second from SQLite's own names in a damaged file
 _DISK_CODES = {"SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"}
 
 
@@ -41,6 +43,16 @@ class Database:
                 raise
             self._connection.execute("COMMIT")
 
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """For several queries that must see the same state, while another process may write."""
+        with self._lock, self.errors_in_words():
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            finally:
+                self._connection.execute("ROLLBACK")  # nothing was written
+
     def rows(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
         with self._lock, self.errors_in_words():
             return self._connection.execute(query, values).fetchall()
@@ -59,7 +71,7 @@ class Database:
     def errors_in_words(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.DatabaseError as error:
+        except DAMAGES as error:
             raise in_words(error, self._path) from error
 
 
@@ -73,12 +85,12 @@ def connect(path: Path, *, application: int, migrations: Sequence[str], journal:
     closed = _was_closed(path)
     try:
         connection = _open(f"{path.resolve().as_uri()}?mode=rwc")
-        check_ours(connection, path, application=application, newest=len(migrations), whole=closed)
+        check_ours(connection, path, application=application, migrations=migrations, whole=closed)
         connection.execute(f"PRAGMA journal_mode = {journal}")
         connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
         migrate(connection, application=application, migrations=migrations)
         return Database(connection, path)
-    except sqlite3.DatabaseError as error:
+    except DAMAGES as error:
         _close(connection)
         raise in_words(error, path) from error
     except LastresortError:
@@ -92,7 +104,7 @@ def connect_read_only(path: Path, *, application: int, migrations: Sequence[str]
     closed = _was_closed(path)
     try:
         connection = _open_quietly(path)
-        check_ours(connection, path, application=application, newest=len(migrations), whole=closed)
+        check_ours(connection, path, application=application, migrations=migrations, whole=closed)
         if version(connection) < len(migrations):
             older, connection = connection, sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
             older.backup(connection)
@@ -101,7 +113,7 @@ def connect_read_only(path: Path, *, application: int, migrations: Sequence[str]
             migrate(connection, application=application, migrations=migrations)
         connection.execute("PRAGMA query_only = ON")
         return Database(connection, path)
-    except sqlite3.DatabaseError as error:
+    except DAMAGES as error:
         _close(connection)
         raise in_words(error, path) from error
     except LastresortError:
@@ -113,10 +125,13 @@ def version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def check_ours(connection: sqlite3.Connection, path: Path, *, application: int, newest: int, whole: bool) -> None:
+def check_ours(
+    connection: sqlite3.Connection, path: Path, *, application: int, migrations: Sequence[str], whole: bool
+) -> None:
     """Raises DataError unless the file is empty, or ours, whole, and of a version that this program knows.
 
-    whole: it is known to be; else every page is looked at.
+    whole: it is known to be; else every page is looked at. Its tables must be those of the migrations: in their place, a view or
+    a trigger could do anything.
     """
     found = version(connection)
     mark = int(connection.execute("PRAGMA application_id").fetchone()[0])
@@ -125,16 +140,45 @@ def check_ours(connection: sqlite3.Connection, path: Path, *, application: int, 
         raise DataError(
             "found a database of another program", where=str(path), remedy="Name another file, or move this one away."
         )
-    if found > newest:
+    if found > len(migrations):
         raise DataError(
             f"found schema version {found}",
             where=str(path),
-            expected=f"at most {newest}",
+            expected=f"at most {len(migrations)}",
             remedy="It was written by a newer lastresort: upgrade this one.",
         )
     problem = "ok" if whole else connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if problem != "ok":
         raise sqlite3.DatabaseError(str(problem).replace("*** in database main ***", "").strip())
+    _refuse_other_tables(connection, path, tuple(migrations[: max(0, found)]))
+
+
+def _refuse_other_tables(connection: sqlite3.Connection, path: Path, migrations: tuple[str, ...]) -> None:
+    here, expected = _schema(connection), _schema_of(migrations)
+    for name in sorted(here.keys() | expected.keys()):
+        if here.get(name) == expected.get(name):
+            continue
+        what = "missing" if name not in here else "changed" if name in expected else "added"
+        raise DataError(
+            f"found {name} {what}",
+            where=str(path),
+            expected="the tables of this version",
+            remedy="Another version of lastresort wrote it, or it was changed: restore it from a copy, or start a new run.",
+        )
+
+
+def _schema(connection: sqlite3.Connection) -> dict[str, str]:
+    """The text of each table, view, index and trigger, by its type and name, without SQLite's own."""
+    query = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite^_%' ESCAPE '^'"
+    return {f"the {kind} {name}": str(sql) for kind, name, sql in connection.execute(query)}
+
+
+@cache
+def _schema_of(migrations: tuple[str, ...]) -> dict[str, str]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for script in migrations:
+            connection.executescript(script)
+        return _schema(connection)
 
 
 def refuse_other_schema(database: Database, path: Path, migrations: Sequence[str]) -> None:
@@ -174,7 +218,7 @@ def statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-def in_words(error: sqlite3.DatabaseError, path: Path) -> LastresortError:
+def in_words(error: sqlite3.DatabaseError | UnicodeDecodeError, path: Path) -> LastresortError:
     """Our sentence for SQLite's error: a wrong call, the disk, another writer, or damage."""
     if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
         return ContractError(f"a statement was refused ({error})", where=str(path))

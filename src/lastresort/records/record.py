@@ -1,5 +1,7 @@
 """The record of a run: every event in order, items of what was measured, curves of what was trained; one append-only SQLite file.
 
+A chain of hashes over all of them shows a change (chain.py).
+
 Besides them one row that is replaced says what the run is at. Whoever follows a run reads `since` and `stage`.
 """
 
@@ -11,18 +13,40 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError
 
 from lastresort.errors import ContractError, DataError
 from lastresort.keys import without_keys
 from lastresort.records.atomic import disk_error
+from lastresort.records.chain import (
+    NotAsWritten,
+    Table,
+    body_of,
+    changes,
+    curve_point,
+    place_of,
+    seal,
+    select,
+    typed,
+)
 from lastresort.records.database import Database, connect, connect_read_only
-from lastresort.records.events import KINDS, BaseEvent, CandidateMeasured, CeilingMeasured, E, Event, RunBegan, Stage
+from lastresort.records.events import (
+    KINDS,
+    BaseEvent,
+    CandidateMeasured,
+    CeilingMeasured,
+    E,
+    Event,
+    EventValue,
+    RunBegan,
+    Stage,
+)
 from lastresort.records.measurement import DEV, ItemScore, Measurement, whole_of
 
 __all__ = ["FILE_NAME", "ItemScore", "Measurement", "Record"]
@@ -30,6 +54,7 @@ __all__ = ["FILE_NAME", "ItemScore", "Measurement", "Record"]
 FILE_NAME = "record.sqlite"
 APPLICATION = 0x4C617374  # "Last"
 STAGE_EVERY_S = 0.5
+SALVAGE = "`lastresort report {folder} --salvage` shows what is whole."
 
 MIGRATIONS = (
     """
@@ -53,6 +78,7 @@ MIGRATIONS = (
         id INTEGER PRIMARY KEY, at TEXT NOT NULL, candidate TEXT NOT NULL, step INTEGER NOT NULL, body TEXT NOT NULL
     );
     CREATE INDEX curve_by_candidate ON curve (candidate, id);
+    CREATE TABLE chain (id INTEGER PRIMARY KEY, source TEXT NOT NULL, row INTEGER NOT NULL, sha256 TEXT NOT NULL);
     CREATE TABLE stage (id INTEGER PRIMARY KEY CHECK (id = 1), body TEXT NOT NULL);
     """
     + "".join(
@@ -60,11 +86,12 @@ MIGRATIONS = (
     CREATE TRIGGER {table}_keeps_{change.lower()} BEFORE {change} ON {table}
     BEGIN SELECT RAISE(ABORT, 'the record is append-only'); END;
     """
-        for table in ("event", "measurement", "item", "curve")
+        for table in ("event", "measurement", "item", "curve", "chain")
         for change in ("UPDATE", "DELETE")
     ),
 )
 
+V = TypeVar("V", bound=EventValue)
 _ITEM_FIELDS = tuple(field.name for field in dataclasses.fields(ItemScore))
 _ADD_ITEM = (
     f"INSERT INTO item (measurement, position, {', '.join(_ITEM_FIELDS)}) "
@@ -110,8 +137,11 @@ class Record:
         return cls.open(folder)
 
     @classmethod
-    def open(cls, folder: Path, read_only: bool = False) -> Record:
-        """Open the record of an existing run. Raises DataError if it is missing, damaged or newer than this program."""
+    def open(cls, folder: Path, read_only: bool = False, checked: bool = True) -> Record:
+        """Open the record of an existing run. checked: read all of it once, to see whether it was changed.
+
+        Raises DataError if it is missing, damaged, changed or newer than this program.
+        """
         path = folder / FILE_NAME
         if not path.is_file():
             raise DataError(
@@ -130,11 +160,24 @@ class Record:
         way = connect_read_only if read_only else connect
         record = cls(folder, way(path, application=APPLICATION, migrations=MIGRATIONS))
         try:
+            if checked:
+                record._refuse_changed()
             record.run_id  # noqa: B018  a file that lost its first event is damaged
         except BaseException:
             record.close()
             raise
         return record
+
+    def _refuse_changed(self) -> None:
+        with self._database.snapshot() as connection:
+            found = next(changes(connection), None)
+        if found is not None:
+            raise DataError(
+                found.what,
+                where=str(self.folder / FILE_NAME),
+                expected="the record as the run wrote it",
+                remedy=f"Restore it from a copy, or climb again. {SALVAGE.format(folder=self.folder)}",
+            )
 
     @property
     def run_id(self) -> str:
@@ -180,7 +223,7 @@ class Record:
 
     def since(self, number: int = 0) -> Iterator[tuple[int, Event]]:
         """Every event after that of this number, with its own, oldest first. Raises DataError at one that a newer version wrote."""
-        for row in self._database.rows("SELECT id, kind, body FROM event WHERE id > ? ORDER BY id", (number,)):
+        for row in self._rows("event", "WHERE id > ? ORDER BY id", number):
             kind = KINDS.get(row["kind"])
             if kind is None:
                 raise self._newer(f"found an event of the kind {row['kind']}")
@@ -188,8 +231,8 @@ class Record:
 
     def times(self) -> tuple[datetime, datetime]:
         """When the run began, and when its newest event was written. UTC."""
-        [row] = self._database.rows("SELECT min(at) AS began, max(at) AS ended FROM event")
-        return datetime.fromisoformat(row["began"]), datetime.fromisoformat(row["ended"])
+        first, last = (self._rows("event", f"ORDER BY at {order}, id LIMIT 1")[0] for order in ("ASC", "DESC"))
+        return self._time(first), self._time(last)
 
     def now(self, stage: Stage) -> None:
         """Say what the run is at: one row. It is replaced at once where something else begins, as what follows may take long; while
@@ -203,8 +246,8 @@ class Record:
 
     def stage(self) -> Stage | None:
         """The stage that the run was last in; None before the first."""
-        rows = self._database.rows("SELECT body FROM stage")
-        return Stage.model_validate_json(rows[0]["body"]) if rows else None
+        rows = self._rows("stage", "")
+        return self._read(Stage, rows[0]) if rows else None
 
     def add_measurement(self, measurement: Measurement) -> None:
         """Append a measurement with all its items and its event, or nothing of it."""
@@ -214,6 +257,7 @@ class Record:
                 "INSERT INTO measurement (at, rung, candidate, split, n_available) VALUES (?, ?, ?, ?, ?)",
                 (_now(), m.rung, m.candidate, m.split, m.n_available),
             ).lastrowid
+            assert number is not None
             connection.executemany(
                 _ADD_ITEM,
                 [
@@ -221,13 +265,17 @@ class Record:
                     for position, item in enumerate(m.items)
                 ],
             )
+            seal(connection, "measurement", number)
             self._append(connection, _measured(m))
 
     def measurement(self, rung: str, candidate: str, split: str) -> Measurement | None:
         """The newest measurement of this candidate on this split: one completed later replaces an early stop."""
-        rows = self._database.rows(
-            "SELECT * FROM measurement WHERE rung = ? AND candidate = ? AND split = ? ORDER BY id DESC LIMIT 1",
-            (rung, candidate, split),
+        rows = self._rows(
+            "measurement",
+            "WHERE rung = ? AND candidate = ? AND split = ? ORDER BY id DESC LIMIT 1",
+            rung,
+            candidate,
+            split,
         )
         return self._with_items(rows[0]) if rows else None
 
@@ -236,10 +284,12 @@ class Record:
         return [self._with_items(row) for row in self._newest(None, None)]
 
     def _newest(self, rung: str | None, candidate: str | None) -> list[sqlite3.Row]:
-        return self._database.rows(
-            "SELECT * FROM measurement WHERE id IN (SELECT max(id) FROM measurement WHERE (?1 IS NULL OR rung = ?1) "
+        return self._rows(
+            "measurement",
+            "WHERE id IN (SELECT max(id) FROM measurement WHERE (?1 IS NULL OR rung = ?1) "
             "AND (?2 IS NULL OR candidate = ?2) GROUP BY rung, candidate, split) ORDER BY id",
-            (rung, candidate),
+            rung,
+            candidate,
         )
 
     def measured(self, rung: str = "") -> list[CandidateMeasured]:
@@ -262,38 +312,60 @@ class Record:
         """Append what was seen at one training step: loss, learning_rate, dev_score …; not-finite numbers are kept."""
         text = json.dumps({name: float(value) for name, value in values.items()})
         with self._database.transaction() as connection:
-            connection.execute(
+            number = connection.execute(
                 "INSERT INTO curve (at, candidate, step, body) VALUES (?, ?, ?, ?)", (_now(), candidate, step, text)
-            )
+            ).lastrowid
+            assert number is not None
+            seal(connection, "curve", number)
 
     def curve(self, candidate: str) -> list[dict[str, float]]:
         """Points {step, …values} of one candidate by step; of a step written twice (a resumed run) the newer values."""
         points: dict[int, dict[str, float]] = {}
-        for row in self._database.rows("SELECT step, body FROM curve WHERE candidate = ? ORDER BY id", (candidate,)):
-            points.setdefault(row["step"], {"step": row["step"]}).update(json.loads(row["body"]))
+        for row in self._rows("curve", "WHERE candidate = ? ORDER BY id", candidate):
+            with self._damage_in_words():
+                points.setdefault(row["step"], {}).update(curve_point(row))
         return [points[step] for step in sorted(points)]
 
     def curves(self) -> dict[str, list[dict[str, float]]]:
         """Every candidate's curve, in the order of first appearance."""
-        rows = self._database.rows("SELECT candidate FROM curve GROUP BY candidate ORDER BY min(id)")
+        rows = self._rows("curve", "WHERE id IN (SELECT min(id) FROM curve GROUP BY candidate) ORDER BY id")
         return {row["candidate"]: self.curve(row["candidate"]) for row in rows}
 
     def _rows_of(self, kind: type[BaseEvent], key: str, order: str) -> list[sqlite3.Row]:
         name = kind.model_fields["kind"].default
         if key:
-            query = f"SELECT id, kind, body FROM event WHERE kind = ? AND key = ? ORDER BY id {order}"
-            return self._database.rows(query, (name, key))
-        return self._database.rows(f"SELECT id, kind, body FROM event WHERE kind = ? ORDER BY id {order}", (name,))
+            return self._rows("event", f"WHERE kind = ? AND key = ? ORDER BY id {order}", name, key)
+        return self._rows("event", f"WHERE kind = ? ORDER BY id {order}", name)
 
-    def _read(self, kind: type[E], row: sqlite3.Row) -> E:
+    def _rows(self, table: Table, rest: str, *values: object) -> list[sqlite3.Row]:
+        """All that is read of a record comes through here. Raises DataError for a row that this program did not write so."""
+        rows = self._database.rows(select(table, rest), values)
+        with self._damage_in_words():
+            return [typed(table, row) for row in rows]
+
+    @contextmanager
+    def _damage_in_words(self) -> Iterator[None]:
         try:
-            return kind.model_validate(json.loads(row["body"]))
+            yield
+        except NotAsWritten as error:
+            raise self._unreadable(f"found at {error}") from error
+
+    def _read(self, kind: type[V], row: sqlite3.Row) -> V:
+        table: Table = "stage" if kind is Stage else "event"
+        with self._damage_in_words():
+            body = body_of(table, row)
+        try:
+            return kind.model_validate(body)
         except ValidationError as error:
             fault = error.errors()[0]
             place = ".".join(str(part) for part in fault["loc"])
-            raise self._newer(f"found at event {row['id']} ({row['kind']}), key {place}: {fault['msg']}") from error
-        except ValueError as error:
-            raise self._unreadable(f"found no JSON at event {row['id']} ({error})") from error
+            raise self._newer(f"found at {place_of(table, row)}, key {place}: {fault['msg']}") from error
+
+    def _time(self, row: sqlite3.Row) -> datetime:
+        try:
+            return datetime.fromisoformat(row["at"]).astimezone(UTC)
+        except (ValueError, OverflowError) as error:
+            raise self._unreadable(f"found at {place_of('event', row)} no time ({error})") from error
 
     def _append(self, connection: sqlite3.Connection, event: Event) -> int:
         if self._unwritten is not None:
@@ -307,6 +379,7 @@ class Record:
             (_now(), event.kind, event.key, without_keys(body)),
         ).lastrowid
         assert number is not None
+        seal(connection, "event", number)
         return number
 
     def _write_stage(self, connection: sqlite3.Connection) -> None:
@@ -332,19 +405,24 @@ class Record:
         )
 
     def _with_items(self, row: Any) -> Measurement:
-        found = self._database.rows(
-            f"SELECT {', '.join(_ITEM_FIELDS)} FROM item WHERE measurement = ? ORDER BY position", (row["id"],)
-        )
-        return Measurement(row["rung"], row["candidate"], row["split"], row["n_available"], tuple(map(_item, found)))
+        found = self._rows("item", "WHERE measurement = ? ORDER BY position", row["id"])
+        with self._damage_in_words():
+            items = tuple(map(item_of, found))
+        return Measurement(row["rung"], row["candidate"], row["split"], row["n_available"], items)
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _item(row: Any) -> ItemScore:
+def item_of(row: sqlite3.Row) -> ItemScore:
+    """Raises NotAsWritten."""
+    passages, score = body_of("item", row, "passages"), row["score"]
+    if not isinstance(passages, list) or not all(isinstance(name, str) for name in passages) or not 0 <= score <= 1:
+        raise NotAsWritten(f"{place_of('item', row)}: a score or passages that are none")
     format_ok = None if row["format_ok"] is None else bool(row["format_ok"])
-    return ItemScore(**{**dict(row), "format_ok": format_ok, "passages": tuple(json.loads(row["passages"]))})
+    values = {name: row[name] for name in _ITEM_FIELDS}
+    return ItemScore(**{**values, "format_ok": format_ok, "passages": tuple(passages)})
 
 
 def _storable(value: Any) -> Any:
