@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from lastresort.records.chain import SOURCES, seal
@@ -16,6 +16,7 @@ def edit(run: Path, *edits: Edit, rechain: bool = False) -> None:
     """Change the record of a run as somebody with an SQLite browser would. rechain: and compute all hashes again."""
     with closing(sqlite3.connect(run / "record.sqlite", isolation_level=None)) as raw:
         raw.row_factory = sqlite3.Row
+        raw.execute("PRAGMA synchronous = OFF")
         triggers = raw.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
         for name, _ in triggers:
             raw.execute(f"DROP TRIGGER {name}")
@@ -24,7 +25,8 @@ def edit(run: Path, *edits: Edit, rechain: bool = False) -> None:
         if rechain:
             _rechain(raw)
         for _, sql in triggers:
-            raw.execute(sql)
+            with suppress(sqlite3.OperationalError):  # its table is gone, or is none any more
+                raw.execute(sql)
 
 
 def _rechain(raw: sqlite3.Connection) -> None:
@@ -33,5 +35,6 @@ def _rechain(raw: sqlite3.Connection) -> None:
         (table, row["id"]): None for table in SOURCES for row in raw.execute(f"SELECT id FROM {table} ORDER BY id")
     }
     raw.execute("DELETE FROM chain")
+    raw.text_factory = lambda data: data.decode("utf-8", "replace")
     for table, number in [*(entry for entry in order if entry in there), *(there.keys() - set(order))]:
         seal(raw, table, number)

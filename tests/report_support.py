@@ -201,7 +201,7 @@ def _rung(record: Record, sample: Sample, rung: RungMade, rng: random.Random) ->
             bias_corrected=max(0.0, best - 0.012) if len(candidates) > 1 else None,
         )
         record.append(search)
-        record.append(SystemFrozen(rung=rung.name, name=rung.chosen))
+        record.append(SystemFrozen(rung=rung.name, name=rung.chosen, sha256=""))
         record.append(RungTested(rung=rung.name, system=rung.chosen, judgement=_judgement(test)))
     return {
         "name": rung.name,

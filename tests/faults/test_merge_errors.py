@@ -143,10 +143,10 @@ def test_the_output_layer_is_merged_only_where_it_is_not_the_embedding(
 def test_an_output_folder_in_use(sources: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("keep me")
-    with pytest.raises(InputError, match="the folder is not empty"):
+    with pytest.raises(InputError, match=r"the folder holds something else \(mine.txt\)"):
         merge_adapter(sources / "base", sources / "adapter", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
-    with pytest.raises(InputError, match="this is a file"):
+    with pytest.raises(InputError, match="found a file"):
         merge_adapter(sources / "base", sources / "adapter", tmp_path / "out/mine.txt")
     (tmp_path / "empty").mkdir()
     merge_adapter(sources / "base", sources / "adapter", tmp_path / "empty")

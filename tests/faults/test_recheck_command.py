@@ -94,7 +94,7 @@ def test_a_prompt_is_read_from_its_file(
         (["RUN", "--model", "scripted:task/script.json"], 2, "is the model of the run"),
         (["RUN", "--model", "x", "--knowledge", "task"], 2, "one change at a time"),
         (["RUN", "--prompt-price", "1"], 2, "a price without --model"),
-        (["RUN", "--prompt", "none.txt"], 2, "cannot be read"),
+        (["RUN", "--prompt", "none.txt"], 2, "found no file, expected a file with an instruction"),
         (["RUN", "--model", "x", "--task", "none.yaml"], 2, "no such file"),
     ],
 )

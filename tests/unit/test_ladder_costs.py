@@ -305,7 +305,7 @@ def test_preferences_trained_on_the_supervised_adapter_cost_both(tmp_path: Path)
         for rung, seconds in (("sft", 100.0), ("preference", 40.0), ("full", 900.0)):
             record.append(training_reached(rung, f"{rung}-1", seconds=seconds))
         assert _one_off(fold_of(record), "preference") == Amount(0.0, 40.0)  # ORPO, from the base
-        record.append(SystemFrozen(rung="sft", name="sft-1"))
+        record.append(SystemFrozen(rung="sft", name="sft-1", sha256=""))
         assert _one_off(fold_of(record), "preference") == Amount(0.0, 140.0)
         assert _one_off(fold_of(record), "sft") == Amount(0.0, 100.0)
         assert _one_off(fold_of(record), "full") == Amount(0.0, 900.0)

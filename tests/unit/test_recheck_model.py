@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from climb_support import scripted_task
+from decision_support import decide
 from lastresort.after.recheck.models import Replacement, _with_new
 from lastresort.app.climb import climb
 from lastresort.errors import DataError, InfrastructureError, InputError, TaskError
 from lastresort.records.events import RecheckCounted, RungTested, SystemFrozen
 from lastresort.records.record import Record
+from lastresort.report.decision import read_decision
 from lastresort.report.recheck import RecheckDocument
 from lastresort.spec.task import load_task
-from lastresort.systems.files import folder_sha256
+from lastresort.systems.files import artefact_sha256, folder_sha256
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding
 from recheck_support import asked, copied, newer, rechecked, right, scripted, tuned_run, untouched
@@ -186,13 +188,17 @@ def test_a_form_that_the_new_model_cannot_enforce_is_tried_without(run: Path, mo
             raise CandidateError("it takes no form")
 
     frozen = run / "candidates" / "prompting"
-    with Record.open(run, read_only=True) as record:
+    decision = read_decision(run)
+    with Record.open(run) as record:
         noted = record.last(SystemFrozen, "prompting")
-    assert noted is not None
-    system = frozen / noted.name / "system.yaml"
-    system.write_text(
-        system.read_text().replace("grammar: null", "grammar:\n    choices: [billing, delivery, repairs]")
-    )
+        assert noted is not None
+        system = frozen / noted.name / "system.yaml"
+        system.write_text(
+            system.read_text().replace("grammar: null", "grammar:\n    choices: [billing, delivery, repairs]")
+        )
+        # As if the run had been climbed with that form.
+        record.append(noted.model_copy(update={"sha256": artefact_sha256(system.parent)}))
+    decide(run, decision)
     monkeypatch.setattr(ScriptedModel, "check_decoding", check)
     found = rechecked(run, new=newer(task_of(run), **right(0.3)), quick=True)
     assert found["tried"][0]["name"].endswith(", form not enforced")
@@ -203,15 +209,15 @@ def test_the_models_of_the_run_may_be_gone_where_it_is_quick(run: Path) -> None:
     """The winner is opened only where it has items left to answer."""
     with Record.open(run, read_only=True) as record:
         name = next(m.candidate for m in record.measurements() if m.rung == "sft" and m.split == "test")
-    system = run / "winner" / "system.yaml"
+    before, system = read_decision(run), run / "winner" / "system.yaml"
     lines = [
         "model: scripted:/nowhere/script.json" if line.startswith("model:") else line
         for line in system.read_text().splitlines()
     ]
     system.write_text("\n".join(lines) + "\n")
-    decision = json.loads((run / "decision.json").read_text())
-    decision["winner"]["sha256"] = folder_sha256(run / "winner")  # as if the run had been climbed with that model
-    (run / "decision.json").write_text(json.dumps(decision))
+    assert before.winner is not None
+    # As if the run had been climbed with that model.
+    decide(run, before.replaced(winner=before.winner.replaced(sha256=folder_sha256(run / "winner"))))
     found = rechecked(run, new=newer(task_of(run), **right(0.3)), quick=True)
     assert (found["verdict"], found["winner"]["name"]) == ("STILL_NEEDED", name)
     with pytest.raises(TaskError, match=r"nowhere/script\.json"):

@@ -16,6 +16,7 @@ from lastresort.after.recheck.finished import open_finished
 from lastresort.app.climb import Climbed
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
+from lastresort.climb import loop
 from lastresort.errors import DataError
 from lastresort.gate.sides import open_side, resolve_sides
 from lastresort.models.scripted import ScriptedModel
@@ -87,8 +88,13 @@ def test_a_winner_of_which_a_byte_changed_is_loaded_by_nobody(
 
 def test_a_decision_that_cannot_be_read_vouches_for_nothing(run: Path) -> None:
     (run / "decision.json").write_text('{"schema": 6, "win', encoding="utf-8")
-    with pytest.raises(DataError, match=r"its winner cannot be checked.*Run `lastresort report"):
-        load_winner(run / "winner")
+    for read in (lambda: load_winner(run / "winner"), lambda: write_report(run)):
+        with pytest.raises(
+            DataError, match=r"found another decision than those of the run.*Delete it: `lastresort rep"
+        ):
+            read()
+    (run / "decision.json").unlink()
+    assert load_winner(run / "winner")
     write_report(run)
     assert load_winner(run / "winner")
 
@@ -100,11 +106,16 @@ def test_a_resumed_climb_writes_a_tampered_winner_anew(shipped: Climbed) -> None
     assert folder_sha256(load_winner(shipped.run / "winner").adapter.parent) == before  # type: ignore[union-attr]
 
 
-def test_what_changed_since_its_gate_is_no_winner(shipped: Climbed) -> None:
+def test_what_changed_since_it_was_measured_is_no_winner(shipped: Climbed, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = shipped.run / "candidates" / "sft" / "sft-adapter" / "adapter" / "weights"
     kept, before = weights.read_bytes(), folder_sha256(shipped.run / "winner")
     weights.write_bytes(kept + b"!")
     try:
+        with pytest.raises(DataError, match="are not those that the climb measured"):
+            gated_climb(shipped.run.parent.parent, [])
+        monkeypatch.setattr(
+            loop, "load_measured", lambda folder, sha256: load_system(folder)
+        )  # as if it changed a moment later
         with pytest.raises(DataError, match="have changed since the gate examined them"):
             gated_climb(shipped.run.parent.parent, [])
     finally:

@@ -152,7 +152,7 @@ def test_an_adapter_is_copied_along(tmp_path: Path) -> None:
         (None, "no system.yaml"),
         ("schema: 99", "schema 99"),
         ("schema: 1", "not a readable system"),
-        ("{", "not a readable system"),
+        ("{", "found text that is not YAML"),
     ],
 )
 def test_a_folder_without_a_readable_system_is_refused(content: str | None, message: str, tmp_path: Path) -> None:
@@ -240,6 +240,10 @@ def test_a_held_winner_is_opened_only_on_demand_and_a_changed_one_never(tmp_path
     (tmp_path / "winner" / "extra.json").write_text("{}")
     with pytest.raises(DataError, match="not those that its run measured"):
         open_system(tmp_path, allow_held=True)
+    for damaged in ("[1", "{}", '{"winner": {"held": true}}'):
+        (tmp_path / "decision.json").write_text(damaged)
+        with pytest.raises(DataError, match="its winner cannot be checked"):
+            open_system(tmp_path)
 
 
 @pytest.mark.parametrize("reasoning", [False, True])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lastresort.after.recheck.finished import read_again
+from lastresort.after.recheck.finished import measured_system, read_again
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.preferences import PreferenceRow
 from lastresort.errors import DataError, InputError, PrerequisiteError
@@ -46,7 +46,8 @@ from lastresort.rungs.supervised.replay_rows import recorded_replay, replay_size
 from lastresort.spec.values import ReadContext, listed
 from lastresort.synthesis import Replay
 from lastresort.systems.compose import compose
-from lastresort.systems.files import load_system
+from lastresort.systems.files import candidate_folder, load_system
+from lastresort.systems.running import refuse_changed_run
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Example, Message, ReplayPrompts
 
@@ -206,7 +207,7 @@ def _preference_start(source: ExportSource) -> dict[str, Any]:
     frozen = source.record.last(SystemFrozen, "sft")
     if source.noted.start in (None, "base") or frozen is None:
         return {}
-    system = load_system(source.run / "candidates" / "sft" / str(source.noted.start))
+    system = load_system(candidate_folder(source.run, "sft", str(source.noted.start)))
     return {"start_from": str(system.adapter), "adapter": None} if system.adapter is not None else {}
 
 
@@ -238,13 +239,14 @@ def _prompts(source: ExportSource, start: Mapping[str, Any]) -> ExportRows:
 def of_climb(run: Path, rung: str | None = None, task_file: Path | None = None) -> ExportableTraining:
     """The training of the winner, or of `rung`, with the rows that it was trained on.
 
-    Raises InputError where nothing was trained there, DataError where the run is not finished, its files have changed, or
-    the record does not hold the rows.
+    Raises InputError where nothing was trained there, DataError where the run is not finished, it or its files have changed,
+    or the record does not hold the rows.
     """
     with Record.open(run, read_only=True) as record:
         decision = decision_in(record)
+        refuse_changed_run(record, decision)
         name, chosen = _chosen(run, record, decision, rung)
-        system = load_system(run / "candidates" / name / chosen)
+        system = measured_system(run, record, name, chosen)
         trained, noted = _training(run, record, chosen)
         preferring = RUNGS[name].learns == "preferences"
         unused = ("path", "knowledge") if preferring else ("path", "preferences", "reward", "knowledge")

@@ -101,6 +101,10 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
             raise
         found = _draft(outputs, columns, counted, request, None)
     schema = _schema_file(request.task_file) if found.answers.schema is not None else None
+    if schema is not None and schema.exists():
+        raise InputError(
+            "already exists", where=str(schema), remedy="Remove it, or name another task file with --task."
+        )
     text = task_text(_facts(found, request, beside, schema, whose.name if whose else None))
     return _written(found, request, text, schema)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import InputError
+from lastresort.foreign import printable, read_text
 from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.stop import NEVER, Stop
 from lastresort.types import Progress
@@ -113,6 +114,23 @@ class Run:
         return ladder_html(self.view)
 
 
+def changed_inputs(folder: Path) -> list[str]:
+    """Examples and other files of the task that are not as the run used them. A file that is gone says nothing."""
+    from lastresort.climb.identity import task_file_of
+    from lastresort.records.events import FilesRead, TaskPlaced
+    from lastresort.records.record import Record
+    from lastresort.systems.files import file_sha256
+
+    with Record.open(folder, read_only=True, checked=False) as record:
+        read, placed = record.last(FilesRead), record.last(TaskPlaced)
+        if read is None or placed is None:
+            return []
+        place = task_file_of(record, folder).parent
+    names = [name for name in read.files if not Path(name).is_absolute() and ".." not in Path(name).parts]
+    there = {name: place / name for name in names if (place / name).is_file()}
+    return sorted(name for name, path in there.items() if file_sha256(path) != read.files[name])
+
+
 def open_run(folder: Path) -> Run:
     """Raises DataError where the folder holds no run, or its record is damaged."""
     from lastresort.records.record import Record
@@ -200,14 +218,11 @@ def _replacement(request: RecheckRequest) -> Replacement:
 
 def _instruction(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        text = read_text(path).strip()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        found = "found no file" if isinstance(error, FileNotFoundError) else "found a folder"
         raise InputError(
-            f"cannot be read ({reason})",
-            where=str(path),
-            expected="a file with an instruction",
-            remedy="Check the name.",
+            found, where=printable(path), expected="a file with an instruction", remedy="Check the name."
         ) from error
     if not text:
         raise InputError("the file is empty", where=str(path), expected="an instruction", remedy="Write one.")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lastresort.errors import InfrastructureError, InputError
 from lastresort.records.atomic import is_held
 from lastresort.records.decision import RunView
 from lastresort.records.events import Event, Stage
@@ -42,7 +41,7 @@ def follow(
     fold, seen, stage = Fold(), 0, None
     with Record.open(folder, read_only=True) as record:
         while True:
-            working = _at_work(folder)  # before the record is read, so that it holds what a process wrote at its end
+            working = is_held(folder)  # before the record is read, so that it holds what a process wrote at its end
             new = list(record.since(seen))
             for number, event in new:
                 fold.take(event)
@@ -57,11 +56,3 @@ def follow(
             if new or stage != before:
                 yield Snapshot(tuple(event for _, event in new), view, stage, "running")
             sleep(every_s)
-
-
-def _at_work(folder: Path) -> bool:
-    """Whether a process climbs the run. None does in a folder that cannot be written."""
-    try:
-        return is_held(folder)
-    except (InfrastructureError, InputError):
-        return False

@@ -27,21 +27,37 @@ def report_command(
     run: Path = Argument(help="Folder of a run, finished or not."),
     as_markdown: bool = Option(False, "--markdown", help="Print the report as Markdown on stdout."),
     as_json: bool = Option(False, "--json", help="Print the decision as one JSON document on stdout."),
+    salvage: bool = Option(False, "--salvage", help="Print what is whole of a damaged or changed run. Writes nothing."),
 ) -> None:
     """Print a run's ladder and redraw its report."""
-    from lastresort.app.runs import Run
+    from lastresort.app.runs import Run, changed_inputs
     from lastresort.cli.border import show_document
+    from lastresort.report.html import draw_report
     from lastresort.report.markdown import markdown
     from lastresort.report.terminal import ladder_table
 
-    if as_json and as_markdown:
-        raise InputError("--json and --markdown", expected="one form on stdout", remedy="Leave one of them out.")
-    found = Run(run)
-    if as_markdown:
-        print_text(markdown(found.view))
+    forms = {"--json": as_json, "--markdown": as_markdown, "--salvage": salvage}
+    if len(given := [name for name, wanted in forms.items() if wanted]) > 1:
+        raise InputError(" and ".join(given), expected="one form on stdout", remedy="Leave one of them out.")
+    if salvage:
+        _print_salvaged(run)
         return
-    path = found.report if as_json else found.write_report()
-    show_document(found.view, ladder_table, as_json=as_json, last_line=f"report: {path}")
+    found = Run(run)
+    view = found.view if as_json or as_markdown else draw_report(run)
+    if changed := changed_inputs(run):
+        print_note(f"Changed since the run, which used them as they were: {', '.join(changed)}.")
+    if as_markdown:
+        print_text(markdown(view))
+        return
+    show_document(view, ladder_table, as_json=as_json, last_line=f"report: {found.report}")
+
+
+def _print_salvaged(run: Path) -> None:
+    from lastresort.app.console import SafeConsole
+    from lastresort.records.salvage import salvage
+    from lastresort.report.terminal import salvaged_text
+
+    SafeConsole(file=sys.stdout).print(salvaged_text(salvage(run)))
 
 
 def export_command(

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from lastresort.climb.decide import Conclusion, RungOutcome
 from lastresort.errors import DataError
@@ -61,7 +62,7 @@ class WinnerFolder:
     """What was written to winner/. path: relative to the run. sha256: over the folder's files."""
 
     kind: WinnerKind
-    path: str | None
+    path: Literal["winner"] | None
     sha256: str | None
 
 

@@ -49,7 +49,7 @@ from lastresort.report.words.rungs import of_search, of_skip
 from lastresort.report.words.titles import of_cut
 from lastresort.rungs.rung import GivenUp, Rung, Search, Workbench, find_rung
 from lastresort.spec.task import Task
-from lastresort.systems.files import load_system
+from lastresort.systems.files import artefact_sha256, load_measured, load_system
 
 Review = Callable[[Sequence[RungOutcome], RungOutcome], RungOutcome | None]
 """(outcomes so far, the trained one that would win) -> that outcome after its gate and repairs; None where no gate is to run."""
@@ -128,8 +128,9 @@ def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Led
         found = rung.search(bench)
         if isinstance(found, GivenUp):
             return _give_up(bench, name, found)
-        frozen = _freeze(bench, name, found)
-    system = load_system(bench.candidate_folder(name, frozen.name))
+        system = load_system(bench.candidate_folder(name, _freeze(bench, name, found).name))
+    else:
+        system = load_measured(bench.candidate_folder(name, frozen.name), frozen.sha256)
     tested = bench.record.last(RungTested, name)
     if tested is not None:
         return RungOutcome(name, tested.judgement, system.name)
@@ -179,6 +180,7 @@ def _freeze(bench: Workbench, rung: str, search: Search) -> SystemFrozen:
             bias_corrected=search.bias_corrected,
         )
     )
-    frozen = SystemFrozen(rung=rung, name=search.chosen.name)
+    chosen = bench.candidate_folder(rung, search.chosen.name)
+    frozen = SystemFrozen(rung=rung, name=search.chosen.name, sha256=artefact_sha256(chosen))
     bench.record.append(frozen)
     return frozen

@@ -20,7 +20,7 @@ from lastresort.gate.run import FinishedGate, ScoredSuite
 from lastresort.gate.suites.asking import SuiteReplies
 from lastresort.gate.suites.suite import ByCondition, ChoiceRequest, Question, ScorePair, Suite, SuiteItem, Transcript
 from lastresort.records import atomic as lock
-from lastresort.records.atomic import write_atomically
+from lastresort.records.atomic import check_new_folder, write_atomically
 from lastresort.records.gate import (
     MODES,
     ChangedItem,
@@ -186,6 +186,8 @@ def _key_of(folder: Path) -> Any:
 def _locked(folder: Path, key: Mapping[str, Any]) -> Iterator[Path]:
     if folder.exists() and not folder.is_dir():
         raise InputError("found a file", where=str(folder), expected="a folder", remedy="Name another with --out.")
+    if not (folder / KEY).is_file():
+        check_new_folder(folder, own=(lock.LOCK,))
     folder.mkdir(parents=True, exist_ok=True)
     remedy = "Wait for it, or name another with --out."
     with lock.held(folder, "another process writes a gate here", expected="one process a folder", remedy=remedy):

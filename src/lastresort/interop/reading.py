@@ -13,11 +13,13 @@ import yaml
 from lastresort.data.formats.rows import compact_json
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.interop.exporting import TARGETS
+from lastresort.interop.exporting.job import commented
 from lastresort.interop.foreign_keys import Framework, ImportedTraining, ImportRemark, RowSource
 from lastresort.records.atomic import write_atomically
 from lastresort.spec.document import YamlDocument, read_text, with_overrides
 from lastresort.spec.paths import relative_name
 from lastresort.spec.training import TRAINING
+from lastresort.systems.files import TextDumper
 from lastresort.train.files.run_folder import BEGUN, IMPORTED, run_state
 from lastresort.types import JsonObject
 
@@ -87,7 +89,7 @@ def write_imported(imported: ImportedTraining, output: Path, path: Path, *, resu
     origin = {"framework": imported.framework, "file": path.name, "remarks": remarks}
     if imported.rendered_by is not None:
         origin["rendered_by"] = imported.rendered_by
-    title = f"# {TARGETS[imported.framework].title}'s {path.name}, in the words of `lastresort train`.\n"
+    title = commented([f"{TARGETS[imported.framework].title}'s {path.name}, in the words of `lastresort train`."])
     _write(folder / TRAINING_FILE, title + _yaml({**imported.document, "origin": origin}, data, folder))
     return folder / TRAINING_FILE
 
@@ -150,7 +152,8 @@ def _yaml(document: Mapping[str, Any], data: Mapping[str, Any], folder: Path) ->
     rest = {key: _seen_from(folder, key, value) for key, value in document.items() if key not in first}
     origin = {"origin": rest.pop("origin")}
     whole = {**first, "data": dict(data), **rest, "output": "..", **origin}
-    return yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=120)
+    text: str = yaml.dump(whole, Dumper=TextDumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
 
 
 def _seen_from(folder: Path, key: str, value: Any) -> Any:

@@ -16,6 +16,7 @@ from lastresort.hardware.plan.time import Offer, offers
 from lastresort.hardware.shape import ModelShape
 from lastresort.interop.exporting.job import ExportFiles, ExportJob, header, yaml_file
 from lastresort.models.protocol import estimated_tokens
+from lastresort.systems.files import TextDumper, scalar_of
 from lastresort.version import __version__
 
 # Cards of our catalogue by the names that SkyPilot rents them under (`sky show-gpus`).
@@ -103,12 +104,12 @@ _HELP = (
 )
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(TextDumper):
     """Commands as blocks."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    return scalar_of(dumper, text, "|" if "\n" in text else None)
 
 
 _Dumper.add_representer(str, _text)

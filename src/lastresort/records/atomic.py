@@ -9,13 +9,14 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from lastresort.errors import InfrastructureError, InputError
+from lastresort.foreign import printable
 from lastresort.keys import without_keys
 
 LOCK = "lock"
@@ -41,16 +42,21 @@ def held(folder: Path, found: str, *, expected: str, remedy: str) -> Iterator[No
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process holds the folder. Whoever takes it waits for the moment that the look takes (GRACE_S)."""
-    if not (folder / LOCK).exists():
+    """Whether a process holds the folder. Whoever takes it waits for the moment that the look takes (GRACE_S).
+
+    Nobody does where the lock is another file, or where nothing can be written.
+    """
+    path = folder / LOCK
+    if not path.is_file() or _other_file(path) is not None:
         return False
-    lock = FileLock(folder / LOCK, timeout=0)
-    with disk_errors(folder):
-        try:
-            lock.acquire()
-        except Timeout:
-            return True
-        lock.release()
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:
+        return False
+    lock.release()
     return False
 
 
@@ -75,14 +81,68 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def _refuse_other_file(path: Path) -> None:
-    """Older versions of filelock follow a link and empty the file that they lock."""
-    if path.is_symlink() or path.is_dir():
-        found = "found a link" if path.is_symlink() else "found a folder"
-    elif path.exists() and path.stat().st_size:
-        found = "found a file with content"
-    else:
+    found = _other_file(path)
+    if found is not None:
+        raise InputError(found, where=str(path), expected="an empty lock file, or none", remedy="Move it away.")
+
+
+def _other_file(path: Path) -> str | None:
+    """What stands in the place of a lock. Older versions of filelock follow a link and empty the file that they lock."""
+    if path.is_symlink():
+        return "found a link"
+    if not path.exists():
+        return None
+    if not path.is_file():
+        return "found a folder" if path.is_dir() else "found something that is not a file"
+    return "found a file with content" if path.stat().st_size else None
+
+
+def check_new_folder(folder: Path, own: Collection[str] = ()) -> None:
+    """Raises InputError unless a command may write this folder: it is new, empty, or holds files of its `own` alone.
+
+    A link is refused, since it would be replaced and not what it leads to.
+    """
+    if folder.name in ("", ".."):
+        raise InputError(f'found "{folder}"', expected="the name of a new or empty folder", remedy="Name one.")
+    if folder.is_symlink():
+        raise InputError("found a link", where=str(folder), expected="a folder", remedy="Name the folder itself.")
+    if not folder.exists():
         return
-    raise InputError(found, where=str(path), expected="an empty lock file, or none", remedy="Move it away.")
+    if not folder.is_dir():
+        raise InputError("found a file", where=str(folder), expected="a new or empty folder", remedy="Name another.")
+    others = sorted(path.name for path in folder.iterdir() if path.name not in own)
+    if others:
+        raise InputError(
+            f"the folder holds something else ({printable(others[0])})",
+            where=str(folder),
+            expected=f"a new or empty folder{', or what the same command wrote' if own else ''}",
+            remedy="Name another, or empty it.",
+        )
+
+
+def refuse_links_out(folder: Path) -> None:
+    """Raises InputError for a link that leads out of a folder which is to be copied, since the copy would hold what it leads to,
+    and for what is neither file nor folder.
+
+    A snapshot in the cache of a hub links to the blobs of the same model.
+    """
+    top = Path(os.path.realpath(folder))
+    top = top.parents[1] if top.parent.name == "snapshots" else top
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place, name) for name in (*folders, *files)):
+            target = Path(os.path.realpath(path))
+            if path.is_symlink() and top not in target.parents:
+                found = f"found a link to {printable(target)}"
+            elif target.exists() and not (target.is_file() or target.is_dir()):
+                found = "found something that is not a file"
+            else:
+                continue
+            raise InputError(
+                found,
+                where=printable(path),
+                expected="files of the folder itself",
+                remedy="Copy the file into the folder, if it belongs there, or remove it.",
+            )
 
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -189,7 +249,8 @@ def _old(final: Path) -> Path:
 
 
 def _write_through(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
+    path.unlink(missing_ok=True)  # a killed process of the same number left it, or somebody a link
+    with path.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

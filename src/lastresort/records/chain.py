@@ -128,11 +128,11 @@ def seal(connection: sqlite3.Connection, source: Table, number: int) -> None:
     if source == "measurement":
         items = connection.execute(select("item", "WHERE measurement = ? ORDER BY position"), (number,)).fetchall()
     last = connection.execute("SELECT sha256 FROM chain ORDER BY id DESC LIMIT 1").fetchone()
-    sha256 = _sha256("" if last is None else last["sha256"], source, row, items)
+    sha256 = entry_sha256("" if last is None else last["sha256"], source, row, items)
     connection.execute("INSERT INTO chain (source, row, sha256) VALUES (?, ?, ?)", (source, number, sha256))
 
 
-def _sha256(before: str, source: str, row: sqlite3.Row, items: list[sqlite3.Row]) -> str:
+def entry_sha256(before: str, source: str, row: sqlite3.Row, items: list[sqlite3.Row]) -> str:
     digest = hashlib.sha256(f"{before} {source}".encode())
     for one in (row, *items):
         digest.update(json.dumps(tuple(one), default=repr).encode())
@@ -164,7 +164,7 @@ def changes(connection: sqlite3.Connection) -> Iterator[Changed]:
         measured = items.up_to(number) if source == "measurement" else []
         if row is None:
             yield Changed(f"{source} {number} was deleted", source, number)
-        elif _sha256(before, source, row, measured) != sha256:
+        elif entry_sha256(before, source, row, measured) != sha256:
             yield Changed(f"{place_of(source, row)} was changed", source, number)
         before, expected = sha256, expected + 1
     for table in SOURCES:

@@ -154,7 +154,7 @@ def check_ours(
 
 
 def _refuse_other_tables(connection: sqlite3.Connection, path: Path, migrations: tuple[str, ...]) -> None:
-    here, expected = _schema(connection), _schema_of(migrations)
+    here, expected = schema(connection), schema_of(migrations)
     for name in sorted(here.keys() | expected.keys()):
         if here.get(name) == expected.get(name):
             continue
@@ -167,18 +167,18 @@ def _refuse_other_tables(connection: sqlite3.Connection, path: Path, migrations:
         )
 
 
-def _schema(connection: sqlite3.Connection) -> dict[str, str]:
+def schema(connection: sqlite3.Connection) -> dict[str, str]:
     """The text of each table, view, index and trigger, by its type and name, without SQLite's own."""
     query = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite^_%' ESCAPE '^'"
     return {f"the {kind} {name}": str(sql) for kind, name, sql in connection.execute(query)}
 
 
 @cache
-def _schema_of(migrations: tuple[str, ...]) -> dict[str, str]:
+def schema_of(migrations: tuple[str, ...]) -> dict[str, str]:
     with closing(sqlite3.connect(":memory:")) as connection:
         for script in migrations:
             connection.executescript(script)
-        return _schema(connection)
+        return schema(connection)
 
 
 def refuse_other_schema(database: Database, path: Path, migrations: Sequence[str]) -> None:

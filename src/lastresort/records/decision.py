@@ -175,7 +175,7 @@ class WinnerView(JsonDocument):
     """sha256: over the names and contents of all files in winner/; whoever loads it from this run compares it."""
 
     kind: WinnerKind
-    path: Name | None
+    path: Literal["winner"] | None
     held: bool
     sha256: Sha256 | None
 

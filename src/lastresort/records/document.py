@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Self
 
@@ -32,6 +33,11 @@ class JsonDocument(BaseModel):
     def as_json(self) -> dict[str, Any]:
         """As `json.loads` would give it, in the order of the fields."""
         return self.model_dump(mode="json")
+
+    @property
+    def as_text(self) -> str:
+        """The content of its file."""
+        return json.dumps(self.as_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def replaced(self, **fields: Any) -> Self:
         """The same with other values in these fields, checked like a new one."""

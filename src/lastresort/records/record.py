@@ -150,6 +150,13 @@ class Record:
                 expected="the folder of a run",
                 remedy="Name a folder that `lastresort climb` has written, such as runs/<task>-1.",
             )
+        if path.is_symlink() and not read_only:
+            raise DataError(
+                "found a link",
+                where=str(path),
+                expected="the record itself, to write into it",
+                remedy="Copy the file there.",
+            )
         if path.stat().st_size == 0:
             raise DataError(
                 "found an empty file",

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import BaseModel, ValidationError
+
+from lastresort.errors import DataError
 from lastresort.ladder import STORE_RUNG, trains
 from lastresort.records.decision import (
     CandidateView,
@@ -28,7 +31,7 @@ from lastresort.records.decision_parts import (
     SecondGateMeasure,
     Weighing,
 )
-from lastresort.records.document import Statement
+from lastresort.records.document import Name, OpenShare, Statement
 from lastresort.records.events import (
     AnswersJudged,
     BaseAnswered,
@@ -68,7 +71,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.gate import ClimbGate, stands
 from lastresort.records.measurement import DEV, BarTest, Cost, DevScore, whole_of
-from lastresort.records.record import Record
+from lastresort.records.record import FILE_NAME, Record
 from lastresort.types import GateVerdict, Judgement
 
 Made = ReplayMade | SamplesPaired | BaseAnswered
@@ -222,7 +225,7 @@ class Fold:
         )
 
     def view(self) -> RunView | None:
-        """None before the run has read its task."""
+        """None before the run has read its task. Raises DataError where the task in the record is none."""
         return self.decided if self.decided is not None else _standing(self)
 
 
@@ -308,21 +311,46 @@ def _take_of_rung(run: Fold, event: Event) -> None:
 
 
 def _ladder(run: Fold) -> Sequence[str]:
-    return () if run.task is None else run.task["ladder"]
+    ladder = None if run.task is None else run.task.get("ladder")
+    return ladder if isinstance(ladder, list | tuple) else ()
+
+
+class _NotedTask(BaseModel):
+    """Of a task in the record, what a view holds."""
+
+    task: Name
+    goal: Literal["quality", "cost"]
+    model: Name
+    bar: OpenShare
+    confidence: OpenShare
+
+
+def noted_task(task: dict[str, Any]) -> _NotedTask:
+    """Raises DataError where the record does not hold a task."""
+    try:
+        return _NotedTask.model_validate(task)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise DataError(
+            f"found in the task of the record, key {fault['loc'][0]}: {fault['msg']}",
+            where=FILE_NAME,
+            expected="a task as lastresort resolves it",
+            remedy="Restore the record from a copy, or climb again.",
+        ) from error
 
 
 def _standing(run: Fold) -> RunView | None:
     if run.task is None:
         return None
-    task, gated = run.task, None if run.gated is None else run.rung(run.gated)
+    task, gated = noted_task(run.task), None if run.gated is None else run.rung(run.gated)
     return RunView(
-        task=task["task"],
-        goal=task["goal"],
-        model=task["model"],
-        bar=task["bar"],
-        confidence=task["confidence"],
+        task=task.task,
+        goal=task.goal,
+        model=task.model,
+        bar=task.bar,
+        confidence=task.confidence,
         r=run.r,
-        alpha_per_rung=round((1 - task["confidence"]) / run.r, 12),
+        alpha_per_rung=round((1 - task.confidence) / run.r, 12),
         verdict=None,
         meets_bar=None,
         provisional=None,

@@ -11,7 +11,8 @@ from lastresort.records.atomic import is_held
 from lastresort.records.decision import FILE_NAME, RunView
 from lastresort.records.record import Record
 from lastresort.records.view import Fold, fold_of
-from lastresort.report.schema import text_of, write_document
+from lastresort.report.schema import write_document
+from lastresort.systems.running import decision_on_disk, refuse_changed_run
 
 
 def write_decision(folder: Path, decision: RunView) -> Path:
@@ -23,10 +24,9 @@ def write_decision(folder: Path, decision: RunView) -> Path:
 def restore_decision(folder: Path, decision: RunView) -> None:
     """Write `decision.json` again where it is missing or is another, as after a kill between record and file.
 
-    Leaves it to the process that climbs the run, where there is one.
+    Leaves it to the process that climbs the run, where there is one. Raises DataError where it is none that the run wrote.
     """
-    path = folder / FILE_NAME
-    if is_held(folder) or (path.is_file() and path.read_bytes() == text_of(decision).encode()):
+    if is_held(folder) or decision_on_disk(folder) == decision.as_text.encode():
         return
     write_decision(folder, decision)
 
@@ -45,22 +45,33 @@ def decision_in(record: Record) -> RunView:
 
 
 def read_decision(folder: Path) -> RunView:
-    """The same of the run in this folder. Raises DataError also where there is no run."""
+    """The same of the run in this folder. Raises DataError also where there is no run, or it was changed."""
     with Record.open(folder, read_only=True) as record:
-        return decision_in(record)
+        found = decision_in(record)
+        if not is_held(folder):
+            refuse_changed_run(record, found)
+        return found
 
 
 def read_view(folder: Path) -> RunView:
     """The state of a run: its decision, or what its record holds so far.
 
-    Raises DataError where there is no run, or it has not read its task.
+    Raises DataError where there is no run, it was changed, or it has not read its task.
     """
     with Record.open(folder, read_only=True) as record:
-        found = view_of(fold_of(record))
+        return view_in(record)
+
+
+def view_in(record: Record) -> RunView:
+    """The same of an open record."""
+    fold = fold_of(record)
+    if not is_held(record.folder):  # whoever climbs it may be writing them
+        refuse_changed_run(record, fold.decided)
+    found = view_of(fold)
     if found is None:
         raise DataError(
             "the run has not read its task yet",
-            where=str(folder),
+            where=str(record.folder),
             expected="a run that has started",
             remedy="Look again in a moment, or start it with `lastresort climb TASK`.",
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lastresort.records.atomic import write_atomically
+from lastresort.records.decision import RunView
 from lastresort.records.document import Statement
 from lastresort.records.record import Record
 from lastresort.report import comparison, failure_modes, repairs
@@ -22,7 +23,7 @@ from lastresort.report.charts.cost import cost_chart
 from lastresort.report.charts.early_warnings import early_chart, most_followed
 from lastresort.report.charts.loss import drawn_figure, loss_chart, went_furthest
 from lastresort.report.charts.tradeoff import distance_chart, tradeoff_chart
-from lastresort.report.decision import read_view, restore_decision
+from lastresort.report.decision import restore_decision, view_in
 from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.story import RungStory, Story, gather, spent_on_repairs
@@ -109,18 +110,23 @@ _VISIBLE = {
 
 
 def write_report(folder: Path) -> Path:
-    """Draw `report.html` from the record of a run, and restore its decision.json where that is missing or another.
+    """Draw `report.html` from the record of a run, and restore its decision.json where that is missing or an earlier one.
 
-    Raises DataError if there is no record or it is damaged, InfrastructureError if the disk refuses.
+    Raises DataError if there is no record, or it is damaged or was changed, InfrastructureError if the disk refuses.
     """
-    decision = read_view(folder)
+    draw_report(folder)
+    return folder / FILE_NAME
+
+
+def draw_report(folder: Path) -> RunView:
+    """The same. Returns what the report shows."""
+    with Record.open(folder, read_only=True) as record:
+        decision = view_in(record)
+        story = gather(record, decision)
     if decision.decided:
         restore_decision(folder, decision)
-    with Record.open(folder, read_only=True) as record:
-        story = gather(record, decision)
-    path = folder / FILE_NAME
-    write_atomically(path, page(story))
-    return path
+    write_atomically(folder / FILE_NAME, page(story))
+    return decision
 
 
 def page(story: Story) -> str:

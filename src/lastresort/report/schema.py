@@ -19,9 +19,5 @@ def schema_of(name: str) -> JsonObject:
 
 def write_document(path: Path, document: JsonDocument) -> Path:
     """Whole or not at all."""
-    write_atomically(path, text_of(document))
+    write_atomically(path, document.as_text)
     return path
-
-
-def text_of(document: JsonDocument) -> str:
-    return json.dumps(document.as_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -6,11 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lastresort.errors import DataError
+from lastresort.records.chain import Table as RecordTable
 from lastresort.records.decision import JudgeView, RunView
 from lastresort.records.decision_parts import ComparedWay, RepairView
 from lastresort.records.events import Stage
 from lastresort.records.gate import ClimbGate
 from lastresort.records.measurement import BarTest
+from lastresort.records.salvage import Salvaged
+from lastresort.records.view import Fold
 from lastresort.report import comparison, repairs
 from lastresort.report import gate as gate_summary
 from lastresort.report.charts import ladder as ladder_chart
@@ -72,6 +76,35 @@ def run_at_work(view: RunView | None, stage: Stage | None, note: str = "") -> Re
             parts.append(Text(spent, style="dim", no_wrap=True, overflow="ellipsis"))
     if view is not None:
         parts += [Text(""), ladder_table(view)] if parts else [ladder_table(view)]
+    return Group(*parts)
+
+
+MOST_DAMAGE = 20  # lines; a damaged page may cost hundreds of rows
+
+
+def salvaged_text(found: Salvaged) -> RenderableType:
+    """The ladder as far as whole events tell, how much is whole, and what is not."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    try:
+        view = Fold.of(found.events).view()
+    except DataError as error:
+        found.damage.append(error.found)
+        view = None
+    if view is not None:
+        parts += [ladder_table(view), Text("")]
+    names: dict[RecordTable, str] = {
+        "event": "events",
+        "measurement": "measurements",
+        "curve": "points of training curves",
+    }
+    whole = [f"{count(found.whole[table])} of {count(found.of[table])} {name}" for table, name in names.items()]
+    parts.append(Text(f"Whole: {', '.join(whole)}."))
+    parts += [Text(f"Not whole: {printable(line)}.") for line in found.damage[:MOST_DAMAGE]]
+    if (more := len(found.damage) - MOST_DAMAGE) > 0:
+        parts.append(Text(f"And {count(more)} more."))
     return Group(*parts)
 
 

@@ -33,7 +33,7 @@ from lastresort.spec.task import Task
 from lastresort.stop import NEVER, Stop, StopRequest
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import Passages
-from lastresort.systems.files import FILE, save_system
+from lastresort.systems.files import FILE, candidate_folder, save_system
 from lastresort.systems.system import System
 from lastresort.types import At, Example, Progress, Selection, nowhere
 
@@ -107,7 +107,7 @@ class Workbench:
             save_system(self.models.pinned(system), folder)
 
     def candidate_folder(self, rung: str, name: str) -> Path:
-        return self.folder / "candidates" / rung / name
+        return candidate_folder(self.folder, rung, name)
 
     def dev_scores(self, rung: str, system: System) -> list[ItemScore]:
         """Scores of all dev items, measured once a run. Raises CandidateError if the model refuses."""

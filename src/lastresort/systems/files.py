@@ -19,7 +19,8 @@ from typing import Any
 import yaml
 
 from lastresort.errors import DataError
-from lastresort.records.atomic import disk_errors, write_atomically
+from lastresort.foreign import DOCUMENT, read_text, read_yaml
+from lastresort.records.atomic import disk_errors, refuse_links_out, write_atomically
 from lastresort.systems.system import PromptDesign, Retriever, Shot, System
 from lastresort.types import Decoding, Grammar, JsonObject, Message
 
@@ -38,6 +39,7 @@ def copy_store(store: Path, target: Path) -> None:
     new = target.with_name(f".{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     with disk_errors(target):
+        refuse_links_out(store)
         shutil.copytree(store, new, copy_function=_link, ignore=shutil.ignore_patterns(LOCK))
         new.rename(target)
 
@@ -53,15 +55,18 @@ SCHEMA = 2  # 1 knew no retriever
 FILE, MODEL = "system.yaml", "model"
 
 
-class _Dumper(yaml.SafeDumper):
-    """Quotes the next-line character (U+0085), which PyYAML would write as a line end and read back as a space."""
+class TextDumper(yaml.SafeDumper):
+    """Escapes the separators of lines beyond ASCII. Some readers of YAML end a line there, and so a comment, a key or a block;
+    PyYAML itself reads U+0085 back as a space.
+    """
 
 
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\x85" in text else None)
+def scalar_of(dumper: yaml.SafeDumper, text: str, style: str | None = None) -> yaml.ScalarNode:
+    quoted = any(separator in text for separator in "\x85\u2028\u2029")
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if quoted else style)
 
 
-_Dumper.add_representer(str, _text)
+TextDumper.add_representer(str, scalar_of)
 
 
 def save_system(system: System, folder: Path) -> Path:
@@ -78,14 +83,18 @@ def save_system(system: System, folder: Path) -> Path:
         lines = [json.dumps(shot_row(shot), ensure_ascii=False) for shot in system.prompt.shots]
         write_atomically(folder / "shots.jsonl", "\n".join(lines) + "\n")
     path = folder / FILE
-    write_atomically(path, yaml.dump(as_dict(system), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
+    write_atomically(
+        path, yaml.dump(as_dict(system), Dumper=TextDumper, sort_keys=False, allow_unicode=True, width=120)
+    )
     return path
 
 
 def _copy_parts(system: System, folder: Path) -> None:
     if system.adapter is not None and system.adapter.resolve() != (folder / "adapter").resolve():
+        refuse_links_out(system.adapter)
         shutil.copytree(system.adapter, folder / "adapter", dirs_exist_ok=True)
     if system.tuned_from and Path(system.model).resolve() != (folder / MODEL).resolve():
+        refuse_links_out(Path(system.model))
         shutil.copytree(system.model, folder / MODEL, dirs_exist_ok=True, copy_function=_link_anew)
     if system.retriever is not None:
         copy_store(system.retriever.store, folder / "store")
@@ -108,7 +117,7 @@ def load_system(folder: Path) -> System:
             remedy="Name a run that has one.",
         )
     try:
-        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+        body = read_yaml(path, DOCUMENT, raised=DataError)
         if body["schema"] not in range(1, SCHEMA + 1):
             raise DataError(
                 f"schema {body['schema']}",
@@ -117,13 +126,26 @@ def load_system(folder: Path) -> System:
                 remedy="Use the version that wrote it.",
             )
         return _from_dict(body, folder)
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise DataError(
             f"not a readable system ({type(error).__name__}: {error})",
             where=str(path),
             expected="a file written by this program",
             remedy="Write it again by finishing the run: `lastresort climb TASK --resume`.",
         ) from error
+
+
+def load_measured(folder: Path, sha256: str) -> System:
+    """The system in this folder. Raises DataError where what answers is not what was measured, and as `load_system` does."""
+    now = artefact_sha256(folder)
+    if now != sha256:
+        raise DataError(
+            "the files of this system are not those that the climb measured",
+            where=str(folder),
+            expected=f"the artefact {sha256[:16]}, as the record says, not {now[:16]}",
+            remedy="Restore them from a copy, or climb again.",
+        )
+    return load_system(folder)
 
 
 def as_dict(system: System) -> dict[str, Any]:
@@ -175,7 +197,7 @@ def _from_dict(body: dict[str, Any], folder: Path) -> System:
     shots, grammar = prompt.pop("shots"), decoding.pop("grammar")
     design = PromptDesign(**prompt)
     if shots:
-        text = _inside(folder, shots["file"], "prompt.shots.file").read_text(encoding="utf-8")
+        text = read_text(_inside(folder, shots["file"], "prompt.shots.file"), DOCUMENT, raised=DataError)
         lines = text.split("\n")  # splitlines() also cuts at U+2028
         pool = tuple(_shot(json.loads(line)) for line in lines if line)
         design = replace(design, shots=pool, k=shots["k"], selection=shots["selection"])
@@ -207,14 +229,36 @@ def _retriever(body: dict[str, Any] | None, folder: Path) -> Retriever | None:
 def _inside(folder: Path, name: str, key: str) -> Path:
     """The file or folder of this name. It must be inside the system's folder: anything else was not measured with it."""
     path = folder / name
-    if folder.resolve() not in path.resolve().parents:
+    if not _leads_below(folder, path):
         raise DataError(
             f'found "{name}"',
             where=f'{folder / FILE}, key "{key}"',
             expected="a name in the folder of the system",
             remedy="Copy it into that folder.",
         )
+    refuse_links_out(path)
     return path
+
+
+def candidate_folder(run: Path, rung: str, name: str) -> Path:
+    """Where a run keeps a system that it measured. Raises DataError for a name that leads out of the run."""
+    folder, path = run / "candidates", run / "candidates" / rung / name
+    if not _leads_below(folder, path):
+        raise DataError(
+            f'found the system "{rung}/{name}"',
+            where=str(run),
+            expected="a name in the folder of the run",
+            remedy="The run was changed: restore it from a copy, or climb again.",
+        )
+    return path
+
+
+def _leads_below(folder: Path, path: Path) -> bool:
+    """Whether a path, with its links followed, is below the folder. One with a NUL is nowhere."""
+    try:
+        return Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
+    except ValueError:
+        return False
 
 
 def shot_row(shot: Shot) -> JsonObject:
@@ -249,9 +293,13 @@ def folder_sha256(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode("utf-8", "surrogateescape") + b"\x00")
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(file_sha256(path)))
     return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _parts(system: System) -> Iterator[Path]:

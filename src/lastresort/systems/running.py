@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+from pydantic import BaseModel
 
 from lastresort.errors import DataError, InputError
+from lastresort.foreign import DOCUMENT, parse_json, read_content
 from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.models.open import open_model
 from lastresort.models.protocol import OnAnswer
 from lastresort.records.atomic import disk_errors, settle_folder
 from lastresort.records.decision import FILE_NAME as DECISION
+from lastresort.records.decision import RunView, WinnerView
+from lastresort.records.events import ClimbDecided
+from lastresort.records.record import FILE_NAME as RECORD
+from lastresort.records.record import Record
 from lastresort.stop import Stop
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import FILE, folder_sha256, load_system
@@ -48,9 +53,15 @@ def open_system(folder: Path, *, allow_held: bool = False, approve: Approve = no
     if there is no system or it is not what its run measured, and the errors of `open_model`.
     """
     saved = folder if (folder / FILE).is_file() else folder / "winner"
-    if not allow_held:
-        _refuse_held(saved)
-    return open_answerer(load_winner(saved), saved, approve)
+    system, held = _load_checked(saved)
+    if held and not allow_held:
+        raise InputError(
+            "the gate holds this winner: it is not shown yet that tuning broke nothing else",
+            where=str(saved),
+            expected="a winner that may ship",
+            remedy="The section Gate of report.html says what would decide it. Or add --allow-held.",
+        )
+    return open_answerer(system, saved, approve)
 
 
 def open_answerer(system: System, folder: Path, approve: Approve = nobody_to_ask) -> Answerer:
@@ -76,78 +87,117 @@ def open_answerer(system: System, folder: Path, approve: Approve = nobody_to_ask
 def load_winner(folder: Path) -> System:
     """The system in this folder. Chat, serving, the gate and recheck all load systems here.
 
-    If the decision of a run next to it names it as the winner, its files must be those of the decision, byte for byte. Raises
-    DataError if they are not, if the decision is damaged, or if the folder holds no system.
+    If the run next to it names it as the winner, its files must be those that the run wrote, byte for byte. Without the record of
+    a run, its decision says so. Raises DataError if they are not, if record or decision are damaged or were changed, or if the
+    folder holds no system.
     """
-    folder = folder.absolute()  # so that "." has a name and a decision next to it
+    return _load_checked(folder)[0]
+
+
+def _load_checked(folder: Path) -> tuple[System, bool]:
+    """The system, and whether the gate holds it."""
+    folder = folder.absolute()  # so that "." has a name and a run next to it
     with disk_errors(folder):
         settle_folder(folder)
     winner = _decided_winner(folder)
-    if winner is not None and folder.is_dir():
-        _refuse_changed(folder, winner)
-    return load_system(folder)
+    if winner is not None and winner.sha256 and folder.is_dir():
+        _refuse_changed(folder, winner.kind, winner.sha256)
+    return load_system(folder), winner is not None and winner.held
 
 
-def is_held(folder: Path) -> bool:
-    """Whether the gate of a run holds the system in this folder. False if no decision, of any version, says so."""
-    place = folder.absolute()  # also where the folder is named "."
-    try:
-        winner = _read_decision(place)["winner"]
-        return bool(winner["held"]) and winner["path"] == place.name
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        return False
-
-
-def _refuse_held(folder: Path) -> None:
-    if is_held(folder):
-        raise InputError(
-            "the gate holds this winner: it is not shown yet that tuning broke nothing else",
-            where=str(folder),
-            expected="a winner that may ship",
-            remedy="The section Gate of report.html says what would decide it. Or add --allow-held.",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Winner:
-    kind: str
-    sha256: str
-
-
-def _decided_winner(folder: Path) -> _Winner | None:
-    """The winner in this folder according to the decision next to it, of any version. None if there is no decision, or if its
-    winner is another folder. Raises DataError if it is damaged.
+def refuse_changed_run(record: Record, decision: RunView | None) -> None:
+    """Raises DataError where decision.json is none of those that the run wrote, or the files of the winner are not those of its
+    `decision`. Either may be missing: what is not there says nothing wrong.
     """
-    try:
-        winner = _read_decision(folder)["winner"]
-        if winner["path"] != folder.name or not winner["sha256"]:
-            return None
-        return _Winner(str(winner["kind"]), str(winner["sha256"]))
-    except (FileNotFoundError, NotADirectoryError):
+    written = [
+        event.decision.as_text.encode() for event in record.all(ClimbDecided)
+    ]  # the last may not have been written yet
+    found = decision_on_disk(record.folder)
+    if found is not None and found not in written:
+        raise DataError(
+            "found another decision than those of the run",
+            where=str(record.folder / DECISION),
+            expected="what the record holds",
+            remedy=f"Delete it: `lastresort report {record.folder}` writes it again from the record.",
+        )
+    winner = None if decision is None else decision.winner
+    if winner is None or winner.path is None or winner.sha256 is None:
+        return
+    folder = record.folder / winner.path
+    if folder.is_dir():
+        _refuse_changed(folder, winner.kind, winner.sha256)
+
+
+def decision_on_disk(run: Path) -> bytes | None:
+    """Raises DataError where it is no file or cannot be read."""
+    if not run.is_dir():
         return None
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
+    try:
+        return read_content(run / DECISION, DOCUMENT, raised=DataError)
+    except FileNotFoundError:
+        return None
+    except IsADirectoryError:
+        raise DataError(
+            "found a folder", where=str(run / DECISION), expected="a decision", remedy="Move it away."
+        ) from None
+
+
+class _Winner(BaseModel):
+    """As decisions of any version have it."""
+
+    kind: str
+    path: str | None
+    sha256: str | None
+    held: bool
+
+
+def _decided_winner(folder: Path) -> WinnerView | _Winner | None:
+    """The winner in this folder according to the run next to it. None if there is none, or its winner is another folder."""
+    run = folder.parent
+    winner: WinnerView | _Winner | None
+    if (run / RECORD).exists():
+        with Record.open(run, read_only=True) as record:
+            decided = record.last(ClimbDecided)
+            refuse_changed_run(record, None)
+        winner = None if decided is None else decided.decision.winner
+        if decided is None and folder.name == "winner":
+            raise DataError(
+                "the run has not decided, so nothing vouches for this winner",
+                where=str(folder),
+                expected="the winner of a run with a decision",
+                remedy=f"Finish it with `lastresort climb TASK --resume {run}`.",
+            )
+    else:
+        winner = _winner_by_file(run)
+    return winner if winner is not None and winner.path == folder.name else None
+
+
+def _winner_by_file(run: Path) -> _Winner | None:
+    """By decision.json, of any version. None if there is none. Raises DataError if it is damaged."""
+    content = decision_on_disk(run)
+    if content is None:
+        return None
+    try:
+        return _Winner.model_validate(parse_json(content.decode())["winner"])
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"found no decision ({type(error).__name__}), so its winner cannot be checked",
-            where=str(folder.parent / DECISION),
+            where=str(run / DECISION),
             expected="a decision written by lastresort",
-            remedy=f"Run `lastresort report {folder.parent}`, which writes it again from the record.",
+            remedy="Restore it from a copy.",
         ) from error
 
 
-def _read_decision(folder: Path) -> Any:
-    return json.loads((folder.parent / DECISION).read_text(encoding="utf-8"))
-
-
-def _refuse_changed(folder: Path, winner: _Winner) -> None:
+def _refuse_changed(folder: Path, kind: str, sha256: str) -> None:
     with disk_errors(folder):
         now = folder_sha256(folder)
-    if now == winner.sha256:
+    if now == sha256:
         return
-    weights = {"adapter": "adapter", "merged": "model"}.get(winner.kind)
+    weights = {"adapter": "adapter", "merged": "model"}.get(kind)
     regate = f", or gate the present files: `lastresort gate TASK --tuned {folder / weights}`" if weights else ""
     raise DataError(
         "the files of this winner are not those that its run measured",
         where=str(folder),
-        expected=f"winner.sha256 {winner.sha256[:16]}, as decision.json says, not {now[:16]}",
+        expected=f"winner.sha256 {sha256[:16]}, as the decision says, not {now[:16]}",
         remedy=f"Write it again with `lastresort climb TASK --resume {folder.parent}`{regate}.",
     )

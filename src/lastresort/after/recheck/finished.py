@@ -19,15 +19,15 @@ from lastresort.errors import DataError, TaskError
 from lastresort.evals.evidence import smallest_deciding_test
 from lastresort.ladder import RUNGS, trains
 from lastresort.records.decision import RunView
-from lastresort.records.events import FilesRead, RecheckCounted, Subject, TaskRead
+from lastresort.records.events import FilesRead, RecheckCounted, Subject, SystemFrozen, TaskRead
 from lastresort.records.measurement import BarTest, ItemScore
 from lastresort.records.record import Record
 from lastresort.report.decision import decision_in
 from lastresort.report.recheck import TestLook
 from lastresort.spec.document import YamlDocument
 from lastresort.spec.task import Task, task_of
-from lastresort.systems.files import load_system
-from lastresort.systems.running import load_winner
+from lastresort.systems.files import candidate_folder, load_measured, load_system
+from lastresort.systems.running import load_winner, refuse_changed_run
 from lastresort.systems.system import System
 from lastresort.types import Example, Unit
 
@@ -76,16 +76,17 @@ class FinishedRun:
 
     def candidate(self, rung: str) -> System:
         """The system that this rung tested."""
-        return load_system(self.folder / "candidates" / rung / self.frozen[rung])
+        return measured_system(self.folder, self.record, rung, self.frozen[rung])
 
 
 def open_finished(run: Path, record: Record, task_file: Path | None = None) -> FinishedRun:
     """Read a finished run back. task_file: where its task file is now, by default where the run says.
 
-    Raises DataError where the run is not finished, another version wrote it, or its examples are not those that it tested on;
-    InputError or TaskError where the task file cannot be found.
+    Raises DataError where the run is not finished, it was changed, another version wrote it, or its examples are not those that it
+    tested on; InputError or TaskError where the task file cannot be found.
     """
     decision = decision_in(record)
+    refuse_changed_run(record, None)  # the winner is looked at where it is loaded
     path, noted, prepared = read_again(run, record, task_file, without=_UNUSED)
     order = tuple(order_of_test(prepared.split.test))
     tested = {rung.name: rung.chosen for rung in decision.rungs if rung.test is not None and rung.chosen is not None}
@@ -99,6 +100,14 @@ def open_finished(run: Path, record: Record, task_file: Path | None = None) -> F
         winner=_winner(run, record, decision, tested, order),
         frozen=tested,
     )
+
+
+def measured_system(run: Path, record: Record, rung: str, name: str) -> System:
+    """A system that a rung tested. Raises DataError where its files are not those that were measured."""
+    folder, frozen = candidate_folder(run, rung, name), record.last(SystemFrozen, rung)
+    if frozen is not None and frozen.name == name:
+        return load_measured(folder, frozen.sha256)
+    return load_system(folder)  # of a repair, whose hash its gate kept
 
 
 def read_again(

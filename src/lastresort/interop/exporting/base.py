@@ -14,7 +14,7 @@ from lastresort.interop.exporting.job import ExportAdapter, ExportBase
 from lastresort.interop.foreign_keys import quantized_base
 from lastresort.models.open import EMBEDDED
 from lastresort.models.tokenizer import read_tokenizer
-from lastresort.records.atomic import disk_errors
+from lastresort.records.atomic import disk_errors, refuse_links_out
 from lastresort.spec.paths import relative_name
 from lastresort.train.adapters.folder import CONFIG
 from lastresort.train.settings import AdapterChoice, TrainingFile
@@ -104,6 +104,7 @@ def base_for(model: str, folder: Path, *, named: str | None, copied: bool) -> tu
     if copied:
         source = _ordinary(model, here)
         with disk_errors(folder):
+            refuse_links_out(source)
             shutil.copytree(source, folder / COPIED)
         return ExportBase(COPIED, folder / COPIED, True), _copy_notes(model)
     if model == EMBEDDED:

@@ -14,15 +14,17 @@ from typing import Any
 import yaml
 
 from lastresort.errors import DataError, InputError
+from lastresort.foreign import printable, read_json
 from lastresort.interop.exporting import TARGETS
 from lastresort.interop.exporting.base import adapter_of, base_for, tokenizer_of
 from lastresort.interop.exporting.job import ExportableTraining, ExportBase, ExportFiles, ExportJob, Row, readme
 from lastresort.interop.exporting.rewards import reward_files
 from lastresort.interop.exporting.rows import accepted_rows
 from lastresort.models.open import EMBEDDED
-from lastresort.records.atomic import disk_errors, replace_folder
+from lastresort.records.atomic import check_new_folder, disk_errors, refuse_links_out, replace_folder
 from lastresort.spec.training import load_training
 from lastresort.spec.values import listed
+from lastresort.systems.files import TextDumper
 
 TRAINING, TRAIN, HELD_OUT, START = "training.yaml", "train.jsonl", "eval.jsonl", "start"
 MARK = "exported.json"
@@ -53,7 +55,7 @@ def export(
     with_base: bool = False,
     **details: Any,
 ) -> ExportedFolder:
-    """Write the training for a framework into `folder`, which is replaced if an export wrote it before.
+    """Write the training for a framework into `folder`, which is replaced if an export wrote all that it holds.
 
     base: what the base model is called there. with_base: copy its folder. details: for the framework's own writer.
     Raises InputError for a framework that is not known, or that has no counterpart of the objective, and for a folder that
@@ -62,7 +64,8 @@ def export(
     if to not in TARGETS:
         raise InputError(f'found "{to}"', where="--to", expected=f"one of {listed(TARGETS, 'or')}", remedy="Name one.")
     final = folder.absolute()
-    _check_free(final)
+    _refuse_halves([training.name, str(final), base, training.document])
+    check_new_folder(final, own=_written_before(final))
     final.parent.mkdir(parents=True, exist_ok=True)
     with disk_errors(final):
         # Beside the final folder, so that relative paths in the files are the same from both.
@@ -71,28 +74,33 @@ def export(
         job = _job(training, working, to, named=base, copied=with_base)
         written = _write(job, to, working, details)
         notes = tuple(dict.fromkeys((*job.notes, *written.notes)))
-        mark = {"to": to, "name": training.name}
-        texts = {"README.md": readme(job, to, written, notes), MARK: json.dumps(mark) + "\n"}
-        _put(working, texts)
+        _put(working, {"README.md": readme(job, to, written, notes)})
+        files = tuple(sorted(path.name for path in working.iterdir()))
+        _put(working, {MARK: json.dumps({"to": to, "name": training.name, "files": files}) + "\n"})
         working.chmod(0o755)
         replace_folder(working, final)
     finally:
         shutil.rmtree(working, ignore_errors=True)
-    files = tuple(sorted(path.name for path in final.iterdir() if path.name != MARK))
     return ExportedFolder(
         to, final, files, len(job.train), len(job.held_out), job.base.name, notes, written.commands, written.told
     )
 
 
-def _check_free(folder: Path) -> None:
-    if not folder.exists() or (folder / MARK).is_file() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    raise InputError(
-        "the folder holds something else",
-        where=str(folder),
-        expected="a new folder, or one that an export wrote",
-        remedy="Name another with --out.",
-    )
+def _refuse_halves(value: Any) -> None:
+    """Raises InputError for a name of a file that is not UTF-8, anywhere in what goes into the files."""
+    if isinstance(value, str) and printable(value) != value:
+        raise InputError("found a file name that is not UTF-8", where=printable(value), remedy="Rename the file.")
+    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        _refuse_halves(inner)
+
+
+def _written_before(folder: Path) -> list[str]:
+    """Names of what an earlier export wrote there. What was added since, such as a trained model, is not to be lost."""
+    if not (folder / MARK).is_file():
+        return []
+    mark = read_json(folder / MARK)
+    files = mark.get("files") if isinstance(mark, dict) else None
+    return [MARK, *(str(name) for name in files)] if isinstance(files, list) else []
 
 
 def _job(training: ExportableTraining, working: Path, to: str, *, named: str | None, copied: bool) -> ExportJob:
@@ -106,6 +114,7 @@ def _job(training: ExportableTraining, working: Path, to: str, *, named: str | N
     start = document.get("start_from")
     if start is not None:
         with disk_errors(working):
+            refuse_links_out(Path(start))
             shutil.copytree(start, working / START)
         document["start_from"] = START
     names, needs = reward_files(document, working, functions=not TARGETS[to].runs_us)
@@ -160,4 +169,5 @@ def _rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _yaml(document: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=120)
+    text: str = yaml.dump(dict(document), Dumper=TextDumper, sort_keys=False, allow_unicode=True, width=120)
+    return text

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from lastresort.interop.exporting import TARGETS
+from lastresort.systems.files import TextDumper
 from lastresort.train.settings import AdapterChoice, TrainingFile
 from lastresort.version import __version__
 
@@ -120,10 +121,10 @@ def row_limit(job: ExportJob) -> tuple[int, tuple[str, ...]]:
 def readme(job: ExportJob, to: str, written: ExportFiles, notes: Sequence[str]) -> str:
     rows = f"{counted(len(job.train))} to train on" + (f", {len(job.held_out)} held out" if job.held_out else "")
     title = TARGETS[to].title
-    differs = "\n".join(f"- {note}" for note in notes) or "- Nothing that is known of."
-    return f"""# {job.name} for {title}
+    differs = "\n".join(f"- {one_line(note)}" for note in notes) or "- Nothing that is known of."
+    return f"""# {one_line(job.name)} for {title}
 
-`{job.file.objective}` on `{job.base.name}`, {rows}; written by lastresort {__version__}. Run it in this folder: paths are
+`{job.file.objective}` on `{one_line(job.base.name)}`, {rows}; written by lastresort {__version__}. Run it in this folder: paths are
 relative to it.{"".join(f" {told}" for told in written.told)}
 
 ## Run
@@ -141,6 +142,11 @@ relative to it.{"".join(f" {told}" for told in written.told)}
 """
 
 
+def one_line(text: str) -> str:
+    """The text with what could end a line, or is no character, as spaces: all that follows stays in the comment."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def counted(rows: int) -> str:
     return "1 row" if rows == 1 else f"{rows} rows"
 
@@ -154,7 +160,7 @@ def header(job: ExportJob, title: str, notes: Sequence[str], files: str) -> list
     return lines
 
 
-def yaml_file(top: Sequence[str], config: Mapping[str, Any], dumper: type[yaml.SafeDumper] = yaml.SafeDumper) -> str:
+def yaml_file(top: Sequence[str], config: Mapping[str, Any], dumper: type[yaml.SafeDumper] = TextDumper) -> str:
     """A configuration below its comment."""
     dumped: str = yaml.dump(dict(config), Dumper=dumper, sort_keys=False, allow_unicode=True, width=120)
     return commented(top) + dumped
@@ -163,7 +169,7 @@ def yaml_file(top: Sequence[str], config: Mapping[str, Any], dumper: type[yaml.S
 def commented(lines: Sequence[str], width: int = 116) -> str:
     """Lines as comments of YAML or Python, broken at words."""
     found: list[str] = []
-    for line in lines:
+    for line in map(one_line, lines):
         rest = "  " if line.startswith("- ") else ""
         found += wrap(line, width, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False) or [""]
     return "".join(f"# {line}".rstrip() + "\n" for line in found)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lastresort.errors import DataError, InputError, LastresortError
+from lastresort.foreign import DOCUMENT, read_json
 from lastresort.interop.exporting.base import layers_in
 from lastresort.interop.exporting.job import ExportableTraining
 from lastresort.interop.exporting.rows import rows_of
@@ -36,7 +36,7 @@ def training_from_output(folder: Path) -> ExportableTraining:
     Raises DataError where its record is damaged, or the data are not where they were: the training file can be named instead.
     """
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = read_json(folder / RECORD, DOCUMENT, raised=DataError)
         values, limit, saved = dict(record["file"]), record["data"]["longest_row_tokens"], record["saved"]["folder"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(

@@ -214,9 +214,10 @@ def arguments(job: ExportJob) -> dict[str, str]:
 
 
 def source(value: Any) -> str:
-    """A value as Python with double quotes."""
+    """A value as Python with double quotes. What some editors and tools take for the end of a line is escaped."""
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        text = json.dumps(value, ensure_ascii=False)
+        return text.translate({code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)})
     if isinstance(value, list):
         return f"[{', '.join(source(one) for one in value)}]"
     if isinstance(value, dict):

@@ -81,10 +81,11 @@ class RungSearched(OfRung):
 
 
 class SystemFrozen(OfRung):
-    """name: of the candidate that goes to the test."""
+    """name: of the candidate that goes to the test. sha256: of all that answers in it."""
 
     kind: Literal["system_frozen"] = "system_frozen"
     name: str
+    sha256: str
 
 
 class RungTested(OfRung):

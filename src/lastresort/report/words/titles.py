@@ -30,6 +30,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.gate_cause import cause_of
 from lastresort.records.measurement import DEV, Cost, whole_of
+from lastresort.records.view import noted_task
 from lastresort.report.words.answer import gate_line
 from lastresort.report.words.rungs import of_repair, of_selection
 from lastresort.report.words.wording import (
@@ -204,7 +205,8 @@ def line_of(event: Event) -> str | None:
     """None where there is nothing to tell."""
     match event:
         case TaskRead():
-            return f"{event.task['task']}: {event.task['model']} against a bar of {percent(event.task['bar'])}"
+            task = noted_task(event.task)
+            return f"{task.task}: {task.model} against a bar of {percent(task.bar)}"
         case CandidateMeasured():
             cut = f", {of_cut(event.cut, event.n)}" if event.cut else ""
             return f"{event.rung}: {event.candidate} scores {percent(event.score)} on {_split(event)}{cut}"

@@ -14,7 +14,7 @@ import torch
 from lastresort.errors import CandidateError, ContractError, DataError
 from lastresort.libraries import quiet_checkpointing
 from lastresort.models.quantized import import_bitsandbytes, quantized_base_of, write_quantized_base
-from lastresort.records.atomic import disk_errors, replace_folder, settle_folder, write_atomically
+from lastresort.records.atomic import disk_errors, refuse_links_out, replace_folder, settle_folder, write_atomically
 from lastresort.records.training import AdaptedLayers
 from lastresort.train.adapters.folder import CONFIG
 from lastresort.train.settings import AdapterSettings
@@ -347,6 +347,7 @@ def scale_adapter(adapter: Path, scale: float, folder: Path) -> None:
     fresh = folder.with_name(f".{folder.name}.new")
     with disk_errors(folder):
         shutil.rmtree(fresh, ignore_errors=True)
+        refuse_links_out(adapter)
         shutil.copytree(adapter, fresh)
     write_atomically(fresh / CONFIG, json.dumps(config, indent=2))
     replace_folder(fresh, folder)

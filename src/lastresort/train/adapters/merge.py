@@ -21,7 +21,7 @@ from lastresort.libraries import quiet_transformers
 from lastresort.models.loading import DTYPES, load_local, weights_folder
 from lastresort.models.open import local_weights
 from lastresort.models.quantized import nf4_round_trip, quantized_layers, read_quantized_base
-from lastresort.records.atomic import disk_errors, replace_folder, settle_folder
+from lastresort.records.atomic import check_new_folder, disk_errors, replace_folder, settle_folder
 from lastresort.train.adapters.folder import AdapterFolder, check_fits, linear_shapes, read_adapter, stored_dtype
 
 SHARD = "5GB"
@@ -292,14 +292,9 @@ def merge_adapter(
 def check_out(out: Path) -> None:
     """Raise InputError if `out` is something that a merge would overwrite."""
     with disk_errors(out):
-        settle_folder(out)
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(
-                "the folder is not empty" if out.is_dir() else "this is a file",
-                where=str(out),
-                expected="a new or empty folder",
-                remedy="Name another, or empty it.",
-            )
+        if out.name:
+            settle_folder(out)
+        check_new_folder(out)
 
 
 def _check_request(out: Path, scale: float, dtype: str | None) -> None:

@@ -42,6 +42,7 @@ from lastresort.train.files.run_folder import (
     begin,
     changed_code,
     check_same,
+    finished_record,
     held,
     identity,
     require_trackers,
@@ -90,7 +91,7 @@ def _run(file: TrainingFile, resume: bool, progress: Progress, processes: Proces
     found = processes.from_main(lambda: _standing(folder, mark, resume))
     if found == "finished":
         progress.say(f"{folder} is finished: nothing is left to do")
-        return processes.from_main(lambda: TrainingRecord.model_validate_json((folder / RECORD).read_bytes()))
+        return processes.from_main(lambda: finished_record(folder))
     for name in processes.from_main(lambda: changed_code(folder, mark) if found == "begun" else []):
         progress.say(f"{name} has changed since this run began; the remaining steps use the new version")
     processes.from_main(lambda: require_trackers(file.track))

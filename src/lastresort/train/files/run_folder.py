@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
 
 from lastresort.errors import DataError, InputError, PrerequisiteError
+from lastresort.foreign import DOCUMENT, read_content, read_json
 from lastresort.records import atomic as lock
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.document import Count, JsonDocument
@@ -205,7 +206,10 @@ def check_same(folder: Path, found: RunIdentity) -> None:
 
 
 def _begun(folder: Path) -> RunIdentity:
-    return RunIdentity(**json.loads((folder / BEGUN).read_text(encoding="utf-8")))
+    found = RunIdentity(**read_json(folder / BEGUN, raised=DataError))
+    if not all(isinstance(part, dict) for part in (found.file, found.content, found.code)):
+        raise TypeError("found no objects")
+    return found
 
 
 def changed_code(folder: Path, found: RunIdentity) -> list[str]:
@@ -219,10 +223,24 @@ def trained_rendering(trained: Path) -> str:
     or if it does not say so.
     """
     try:
-        record = json.loads((trained.parent / RECORD).read_text(encoding="utf-8"))
+        record = read_json(trained.parent / RECORD, DOCUMENT)
         return str(record["model"]["rendering"]) if record["saved"]["folder"] == trained.name else ""
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, InputError, KeyError, TypeError):
         return ""
+
+
+def finished_record(folder: Path) -> TrainingRecord:
+    """What the finished training in this folder recorded. Raises DataError where it is damaged."""
+    try:
+        return TrainingRecord.model_validate_json(read_content(folder / RECORD, DOCUMENT, raised=DataError))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise DataError(
+            f"found at key {'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}",
+            where=str(folder / RECORD),
+            expected="the record of a training",
+            remedy="Restore it from a copy, or name another output.",
+        ) from error
 
 
 def begin(folder: Path, found: RunIdentity) -> None:
@@ -242,16 +260,16 @@ class StepLog:
         self._path = path
 
     def lines(self) -> list[dict[str, float]]:
-        """What is there; a line that was cut by a kill is left out."""
+        """What is there; a line that was cut by a kill, or is no step, is left out."""
         if not self._path.is_file():
             return []
         found = []
         for line in self._path.read_text(encoding="utf-8").splitlines():
             try:
                 found.append(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
-        return [line for line in found if isinstance(line, dict) and "step" in line]
+        return [line for line in found if isinstance(line, dict) and type(line.get("step")) in (int, float)]
 
     def go_on_at(self, step: int) -> None:
         """Forget what was logged of step `step` and later ones."""

@@ -1,0 +1,196 @@
+"""A command writes into folders that are new or its own. No copy follows a link out of its folder, no name leads out of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lastresort.errors import DataError, InputError
+from lastresort.records.atomic import check_new_folder, is_held, refuse_links_out, write_atomically
+from lastresort.systems.files import candidate_folder, load_system, save_system
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding
+
+
+def filled(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    return folder
+
+
+OCCUPIED: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "a file of somebody": (lambda place: filled(place / "a"), r"holds something else \(mine.txt\)"),
+    "a file": (lambda place: filled(place / "a") / "mine.txt", "found a file"),
+    "a link": (lambda place: linked(place / "link", filled(place / "a")), "found a link"),
+    "a link that leads nowhere": (lambda place: linked(place / "link", place / "nowhere"), "found a link"),
+    "no name": (lambda place: Path(), 'found ".", expected the name'),
+    "the folder above": (lambda place: Path(".."), 'found "..", expected the name'),
+    "the root": (lambda place: Path("/"), 'found "/", expected the name'),
+}
+
+
+def linked(path: Path, target: Path) -> Path:
+    path.symlink_to(target)
+    return path
+
+
+@pytest.mark.parametrize("what", OCCUPIED)
+def test_a_folder_that_is_not_ones_own_is_refused(what: str, tmp_path: Path) -> None:
+    make, sentence = OCCUPIED[what]
+    with pytest.raises(InputError, match=sentence):
+        check_new_folder(make(tmp_path))
+
+
+def test_a_new_an_empty_and_an_own_folder_may_be_written(tmp_path: Path) -> None:
+    check_new_folder(tmp_path / "new" / "below")
+    check_new_folder(tmp_path)
+    check_new_folder(filled(tmp_path / "own"), own=("mine.txt",))
+    with pytest.raises(InputError, match="or what the same command wrote"):
+        check_new_folder(tmp_path / "own", own=("others.txt",))
+
+
+def secret(place: Path) -> Path:
+    (place / "secret.txt").write_text("a key")
+    return place / "secret.txt"
+
+
+LINKS: dict[str, Callable[[Path, Path], object]] = {
+    "to a file": lambda folder, secret: (folder / "notes").symlink_to(secret),
+    "to a file by a way around": lambda folder, secret: (folder / "notes").symlink_to("../secret.txt"),
+    "to a folder": lambda folder, secret: (folder / "more").symlink_to(secret.parent),
+    "to the root": lambda folder, secret: (folder / "more").symlink_to("/"),
+    "to a device": lambda folder, secret: (folder / "notes").symlink_to("/dev/zero"),
+    "to what is not there": lambda folder, secret: (folder / "notes").symlink_to("/nowhere/at/all"),
+    "below": lambda folder, secret: ((folder / "deep").mkdir(), (folder / "deep" / "notes").symlink_to(secret)),
+    "over another link": lambda folder, secret: (
+        (folder / "a").symlink_to("b"),
+        (folder / "b").symlink_to(secret),
+    ),
+}
+
+
+@pytest.mark.parametrize("how", LINKS)
+def test_a_link_out_of_a_folder_is_refused(how: str, tmp_path: Path) -> None:
+    folder = filled(tmp_path / "adapter")
+    LINKS[how](folder, secret(tmp_path))
+    with pytest.raises(InputError, match="found a link to"):
+        refuse_links_out(folder)
+
+
+def test_a_fifo_is_not_copied(tmp_path: Path) -> None:
+    os.mkfifo(filled(tmp_path / "adapter") / "pipe")
+    with pytest.raises(InputError, match="found something that is not a file"):
+        refuse_links_out(tmp_path / "adapter")
+
+
+def test_links_within_a_folder_and_to_the_blobs_of_a_hubs_cache_are_followed(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "adapter")
+    (folder / "again.txt").symlink_to("mine.txt")
+    refuse_links_out(folder)
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / "1f", tmp_path / "models--a--b" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    (blobs / "9c").write_text("weights")
+    (snapshot / "model.safetensors").symlink_to("../../blobs/9c")
+    refuse_links_out(snapshot)
+    (snapshot / "notes").symlink_to(secret(tmp_path))
+    with pytest.raises(InputError, match="found a link"):
+        refuse_links_out(snapshot)
+
+
+def system(adapter: Path) -> System:
+    return System("a", "someone/model", PromptDesign("Say."), Decoding(8), adapter=adapter)
+
+
+@pytest.mark.parametrize("how", LINKS)
+def test_no_system_is_saved_or_loaded_with_a_link_out_of_its_adapter(how: str, tmp_path: Path) -> None:
+    adapter = filled(tmp_path / "adapter")
+    saved = tmp_path / "saved"
+    save_system(system(adapter), saved)
+    load_system(saved)
+    LINKS[how](adapter, secret(tmp_path))
+    with pytest.raises(InputError, match="found a link to"):
+        save_system(system(adapter), tmp_path / "other")
+    LINKS[how](saved / "adapter", secret(tmp_path))
+    with pytest.raises(InputError, match="found a link to"):
+        load_system(saved)
+
+
+OUT = ("..", "../..", "../../../etc", "/etc", "a/../../..", "", ".", "a\0b", "../sft/../../x")
+
+
+@pytest.mark.parametrize("name", OUT)
+@pytest.mark.parametrize("place", ["rung", "name"])
+def test_no_candidate_leads_out_of_the_run(name: str, place: str, tmp_path: Path) -> None:
+    rung, system = (name, "..") if place == "rung" else ("..", name)
+    if place == "name" and name in ("", "."):
+        rung = "."
+    with pytest.raises(DataError, match="found the system"):
+        candidate_folder(tmp_path, rung, system)
+
+
+def test_a_candidate_that_is_a_link_out_of_the_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run" / "candidates" / "sft").mkdir(parents=True)
+    assert candidate_folder(tmp_path / "run", "sft", "lr-1e-4") == tmp_path / "run" / "candidates" / "sft" / "lr-1e-4"
+    (tmp_path / "run" / "candidates" / "sft" / "lr-1e-4").symlink_to(filled(tmp_path / "elsewhere"))
+    with pytest.raises(DataError, match="found the system"):
+        candidate_folder(tmp_path / "run", "sft", "lr-1e-4")
+
+
+@pytest.mark.parametrize("key", ["adapter", "tuned_from", "prompt.shots.file", "retriever.store"])
+@pytest.mark.parametrize("name", ["../elsewhere", "/etc", "link", "."])
+def test_what_a_system_names_is_in_its_folder(key: str, name: str, tmp_path: Path) -> None:
+    import yaml
+
+    path = save_system(System("a", "someone/model", PromptDesign("Say."), Decoding(8)), tmp_path / "saved")
+    filled(tmp_path / "elsewhere")
+    (path.parent / "link").symlink_to(tmp_path / "elsewhere")
+    body = yaml.safe_load(path.read_text())
+    match key:
+        case "adapter":
+            body["adapter"] = name
+        case "tuned_from":
+            body |= {"model": name, "tuned_from": "someone/model"}
+        case "prompt.shots.file":
+            body["prompt"]["shots"] = {"file": name, "k": 1, "selection": "fixed"}
+        case _:
+            body["retriever"] = {"store": name, "k": 1}
+    path.write_text(yaml.safe_dump(body))
+    with pytest.raises(DataError, match="expected a name in the folder of the system"):
+        load_system(path.parent)
+
+
+def test_a_link_in_the_place_of_the_new_file_is_not_followed(tmp_path: Path) -> None:
+    """Its name is known beforehand: whoever may write the folder could have put one there."""
+    other = secret(tmp_path)
+    (tmp_path / f".report.html.{os.getpid()}.new").symlink_to(other)
+    write_atomically(tmp_path / "report.html", "page")
+    assert (other.read_text(), (tmp_path / "report.html").read_text()) == ("a key", "page")
+    (tmp_path / "decision.json").symlink_to(other)
+    write_atomically(tmp_path / "decision.json", "{}")
+    assert (other.read_text(), (tmp_path / "decision.json").is_symlink()) == ("a key", False)
+
+
+@pytest.mark.parametrize("what", ["a link", "a file with content", "a folder", "a FIFO", "a link that leads nowhere"])
+def test_whether_somebody_holds_a_folder_is_seen_without_touching_what_is_in_its_locks_place(
+    what: str, tmp_path: Path
+) -> None:
+    other, lock = secret(tmp_path), tmp_path / "lock"
+    match what:
+        case "a link":
+            lock.symlink_to(other)
+        case "a file with content":
+            lock.write_text("mine")
+        case "a folder":
+            lock.mkdir()
+        case "a FIFO":
+            os.mkfifo(lock)
+        case _:
+            lock.symlink_to(tmp_path / "nowhere")
+    assert not is_held(tmp_path)
+    assert other.read_text() == "a key"
+    assert not (tmp_path / "nowhere").exists()
+    assert not lock.is_file() or lock.is_symlink() or lock.read_text() == "mine"
