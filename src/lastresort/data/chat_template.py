@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from lastresort.data.template_limits import TemplateUnbounded, within_limits
 from lastresort.errors import DataError
+from lastresort.libraries import reason_of
 from lastresort.types import Message
 
 PLAIN_NAME = "lastresort-plain-1"
@@ -115,17 +117,15 @@ def token_ids(
     tokenizer: ChatTokenizer, template: ChatTemplate, messages: Sequence[Message], *, prompt: bool, where: str = ""
 ) -> list[int]:
     """The tokens of a conversation; prompt: with the opening of the answer that is to come."""
-    found = _apply(tokenizer, template, messages, prompt=prompt, tokenize=True, where=where)
-    if isinstance(found, Mapping):
-        found = found["input_ids"]
-    return [int(token) for token in found]
+    text = _written(tokenizer, template, messages, prompt=prompt, where=where)
+    return [int(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
 
 
 def rendered_text(
     tokenizer: ChatTokenizer, template: ChatTemplate, messages: Sequence[Message], *, prompt: bool
 ) -> str:
     """The text of which `token_ids` are the tokens."""
-    return str(_apply(tokenizer, template, messages, prompt=prompt, tokenize=False))
+    return _written(tokenizer, template, messages, prompt=prompt)
 
 
 def accepted_turns(
@@ -157,33 +157,44 @@ def _takes_system(tokenizer: ChatTokenizer, template: ChatTemplate) -> bool:
         return False
 
 
-def _apply(
-    tokenizer: ChatTokenizer,
-    template: ChatTemplate,
-    messages: Sequence[Message],
-    *,
-    prompt: bool,
-    tokenize: bool,
-    where: str = "",
-) -> Any:
+def _written(
+    tokenizer: ChatTokenizer, template: ChatTemplate, messages: Sequence[Message], *, prompt: bool, where: str = ""
+) -> str:
     import jinja2
 
+    roles = ", ".join(message.role for message in messages)
     try:
-        return tokenizer.apply_chat_template(
-            [message.as_dict() for message in messages],
-            chat_template=template.text,
-            add_generation_prompt=prompt,
-            tokenize=tokenize,
-            return_dict=False,
-            **template.arguments,
+        found = within_limits(
+            template.text,
+            lambda: tokenizer.apply_chat_template(
+                [message.as_dict() for message in messages],
+                chat_template=template.text,
+                add_generation_prompt=prompt,
+                tokenize=False,
+                return_dict=False,
+                **template.arguments,
+            ),
         )
+    except TemplateUnbounded as error:
+        raise DataError(
+            f"the model's chat template could take, or takes, any time or memory ({error})",
+            where=where,
+            expected="a template that writes out its turns",
+            remedy="Correct chat_template in the model's folder, or name another model.",
+        ) from error
     except jinja2.TemplateError as error:
-        roles = ", ".join(message.role for message in messages)
         raise DataError(
             f"the model's chat template refuses the turns {roles} ({error})",
             where=where,
             remedy="Bring the turns into the order that the model was made for.",
         ) from error
+    except Exception as error:
+        raise DataError(
+            f"the model's chat template fails on the turns {roles} ({reason_of(error)})",
+            where=where,
+            remedy="Correct chat_template in the model's folder, or name another model.",
+        ) from error
+    return str(found)
 
 
 def _dated(text: str) -> str:

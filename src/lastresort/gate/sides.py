@@ -6,7 +6,6 @@ it does not find.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,7 +18,8 @@ from lastresort.errors import DataError, InputError, TaskError, UnknownModelErro
 from lastresort.gate.target import SideName
 from lastresort.hardware.memory import free_memory_bytes, give_back_freed_memory
 from lastresort.hardware.plan.memory import CACHE_BYTES
-from lastresort.libraries import own_code_refused, quiet_transformers
+from lastresort.libraries import loading
+from lastresort.models.adapter_settings import adapter_settings
 from lastresort.models.open import absolute_name, local_weights, open_model
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.models.tokenizer import TOKENIZER, read_rendering_fingerprint
@@ -139,16 +139,7 @@ def is_adapter(folder: Path) -> bool:
 
 def base_named_by(adapter: Path) -> str:
     """The base that the adapter's settings name, "" if they name none. Raises DataError if they are not a JSON object."""
-    path = adapter / CONFIG
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise DataError(
-            "not JSON", where=str(path), expected="PEFT's settings", remedy="Save the adapter again."
-        ) from error
-    if not isinstance(settings, dict):
-        raise DataError("no settings", where=str(path), expected="PEFT's settings", remedy="Save the adapter again.")
-    return str(settings.get("base_model_name_or_path") or "")
+    return str(adapter_settings(adapter).get("base_model_name_or_path") or "")
 
 
 def check_fit(adapter: Path, base: Path, base_name: str) -> None:
@@ -185,7 +176,7 @@ def _layer_sizes(base: Path) -> dict[str, tuple[int, ...]]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with quiet_transformers(), own_code_refused(base), torch.device("meta"):
+    with loading(base, "a causal language model"), torch.device("meta"):
         config: Any = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
         if hasattr(config, "quantization_config"):  # a base stored in 4 bits has the shapes of what was quantised
             del config.quantization_config

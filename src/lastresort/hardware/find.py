@@ -5,7 +5,6 @@ The catalogue holds models whose shape is known by name, without their configura
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +15,13 @@ from math import log
 from pathlib import Path
 from typing import Any
 
-from lastresort.errors import DataError, InputError
+from lastresort.errors import InputError
 from lastresort.hardware.cards import Card
 from lastresort.hardware.model_files import config_of_gguf
 from lastresort.hardware.plan.memory import training_memory
 from lastresort.hardware.plan.setup import Cards, Setup
 from lastresort.hardware.shape import ModelShape, shape_of
+from lastresort.model_heads import model_config
 
 _TUNED = re.compile(r"-(instruct|it|chat|hf|base|pt|qat|bnb|4bit|gguf|\d+k|\d{4})(?=-|$)")
 _PUBLISHER = re.compile(r"^(meta-|llama3(?=[.-]))")
@@ -87,7 +87,7 @@ def find_shape(name: str, folder: Path) -> ModelShape:
         return shape_of(_config_at(path), _short(path))
     cached = _cached(name) if name.count("/") == 1 else None
     if cached is not None:
-        return shape_of(_read(cached), name)
+        return shape_of(model_config(cached), name)
     entry = entry_named(name)
     if entry is None:
         raise InputError(f'found "{name}"', where="--model", expected=KINDS, remedy=hint(name))
@@ -100,24 +100,12 @@ def _short(path: Path) -> str:
 
 def _config_at(path: Path) -> Mapping[str, Any]:
     if path.is_file():
-        return config_of_gguf(path) if path.suffix == ".gguf" else _read(path)
+        return config_of_gguf(path) if path.suffix == ".gguf" else model_config(path)
     if not (path / "config.json").is_file():
         raise InputError(
             "there is no config.json", where=str(path), expected="the folder of a model", remedy="Correct the path."
         )
-    return _read(path / "config.json")
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"cannot be read ({error})", where=str(path), expected="JSON", remedy="Restore the file."
-        ) from error
-    if not isinstance(found, dict):
-        raise DataError("found no object", where=str(path), expected="the config.json of a model")
-    return found
+    return model_config(path / "config.json")
 
 
 def _cached(name: str) -> Path | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lastresort.errors import InputError
+from lastresort.model_heads import MOST_LAYERS, MOST_WIDTH
 
 Place = Literal["attention", "mlp", "router"]
 
@@ -150,15 +151,22 @@ def shape_of(config: Mapping[str, Any], name: str) -> ModelShape:
             remedy="Name a model of one of these families that has about its size.",
         )
     try:
-        return _shape(values, kind, name)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        found = _shape(values, kind, name)
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise InputError(
-            f"a size is missing or no number ({error})", where=name, expected="the config.json of a decoder"
+            f"a size is missing or no number ({str(error)[:80]})", where=name, expected="the config.json of a decoder"
         ) from error
+    sizes = (found.hidden, found.layers, found.heads, found.key_heads, found.head_size, found.inner, found.vocabulary)
+    if min(sizes) < 1 or max(sizes) > MOST_WIDTH:
+        odd = next(size for size in sizes if not 1 <= size <= MOST_WIDTH)
+        raise InputError(f"a size of {odd:g}", where=name, expected="the config.json of a decoder")
+    return found
 
 
 def _shape(config: Mapping[str, Any], kind: str, name: str) -> ModelShape:
     hidden, layers, heads = (int(config[key]) for key in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
+    if layers > MOST_LAYERS:
+        raise ValueError(f"{layers:g} layers")
     key_heads = int(config.get("num_key_value_heads") or heads)
     latent = kind.startswith("deepseek")
     size = int(config["qk_nope_head_dim"]) + int(config["qk_rope_head_dim"]) if latent else _head_size(config)

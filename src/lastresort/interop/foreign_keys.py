@@ -18,7 +18,8 @@ from pydantic_core import PydanticCustomError
 
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, PrerequisiteError, TaskError
-from lastresort.spec.values import NumberBounds, describe, listed
+from lastresort.libraries import reason_of
+from lastresort.spec.values import NumberBounds, describe, listed, shortened
 from lastresort.types import JsonObject
 
 Framework = Literal["axolotl", "llamafactory"]
@@ -94,10 +95,9 @@ def hub_rows(
         wanted["data_dir"] = data_dir
     try:
         found = datasets.load_dataset(path, **wanted)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    except Exception as error:  # the library's call alone
         raise DataError(
-            f'"{path}" is not on this machine and cannot be loaded from the Hub ({reason[:200]})',
+            f'"{path}" is not on this machine and cannot be loaded from the Hub ({reason_of(error)})',
             where="datasets",
             expected="a local file or folder, or a data set that can be reached",
             remedy="Download it, or correct its name.",
@@ -138,7 +138,7 @@ class ForeignKeys:
         value = str(self.any(key, default)).strip()
         if value in options:
             return value
-        return self.refuse(key, f'"{value}"', expected=listed(options, "or", most=len(options)))
+        return self.refuse(key, shortened(value), expected=listed(options, "or", most=len(options)))
 
     def flag(self, key: str, default: bool = False) -> bool:
         value = self.any(key, default)
@@ -323,15 +323,25 @@ def quantized_base(adapter: Path) -> bool:
     return read_quantized_base(adapter) is not None
 
 
+def at_home(name: str) -> Path:
+    """The path of this name, a tilde at its start replaced. Raises TaskError for the home of nobody."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise TaskError(
+            f"found {shortened(name)}, the home of an unknown user", expected="a path", remedy="Write the whole path."
+        ) from error
+
+
 def existing_path(name: str, file: Path) -> Path | None:
     """The absolute path of what exists under this name, seen from the current folder or else from that of `file`."""
     for folder in (Path.cwd(), file.absolute().parent):
-        path = Path(os.path.abspath(folder / Path(name).expanduser()))  # noqa: PTH100 - resolve() would follow links
-        if path.exists():
+        path = Path(os.path.abspath(folder / at_home(name)))  # noqa: PTH100 - resolve() would follow links
+        if os.path.exists(path):  # noqa: PTH110 - Path.exists() raises for names that are too long or hold a NUL
             return path
     return None
 
 
 def output_path(name: str) -> Path:
     """The absolute path of what will be written under this name, seen from the current folder."""
-    return Path(os.path.abspath(Path(name).expanduser()))  # noqa: PTH100
+    return Path(os.path.abspath(at_home(name)))  # noqa: PTH100

@@ -12,6 +12,7 @@ import yaml
 
 from lastresort.data.formats.rows import compact_json
 from lastresort.errors import DataError, InputError, TaskError
+from lastresort.foreign import parse_yaml
 from lastresort.interop.exporting import TARGETS
 from lastresort.interop.exporting.job import commented
 from lastresort.interop.foreign_keys import Framework, ImportedTraining, ImportRemark, RowSource
@@ -96,13 +97,7 @@ def write_imported(imported: ImportedTraining, output: Path, path: Path, *, resu
 
 def _document(path: Path) -> YamlDocument:
     """Read as the frameworks read it: YAML 1.1, with aliases."""
-    text = read_text(path, TRAINING)
-    try:
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise TaskError(
-            f"found text that is not YAML ({error})", where=str(path), expected="`key: value` lines"
-        ) from None
+    values = parse_yaml(read_text(path, TRAINING), where=str(path), raised=TaskError)
     if not isinstance(values, dict):
         raise TaskError("found no keys", where=str(path), expected=TRAINING.holds, remedy=TRAINING.least)
     return YamlDocument(str(path), {str(key): value for key, value in values.items()})

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lastresort.errors import DataError
-from lastresort.libraries import hub_failure, own_code_refused, quiet_logger, quiet_transformers
+from lastresort.libraries import hub_failure, loading, quiet_logger
+from lastresort.model_heads import check_model_files
 
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt"]
 _DECIDING = (".safetensors", ".json", ".model", ".txt")
@@ -67,25 +68,11 @@ def import_sentence_transformers() -> Any:
 @contextmanager
 def model_errors(folder: Path, expected: str) -> Iterator[None]:
     """Quiet, and an error of the library about a folder that it cannot load becomes a DataError."""
-    from safetensors import SafetensorError
-
-    try:
-        with quiet_transformers(), own_code_refused(folder, DataError):
-            yield
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        ImportError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(
-            f"the model cannot be loaded ({reason})", where=str(folder), expected=expected, remedy="Name another model."
-        ) from error
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir():
+            check_model_files(path, DataError)
+    with loading(folder, expected, raised=DataError):
+        yield
 
 
 def _snapshot(hub_id: str) -> Path:

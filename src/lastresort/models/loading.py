@@ -18,12 +18,12 @@ from lastresort.data.rendering import template_hash
 from lastresort.embedded import cache_folder, converted
 from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
 from lastresort.hardware.environment import made_by_amd
-from lastresort.libraries import (
-    hub_failure,
-    own_code_refused,
-    quiet_checkpointing,
-    quiet_transformers,
-    without_length_warning,
+from lastresort.libraries import hub_failure, loading, quiet_checkpointing, without_length_warning
+from lastresort.models.adapter_settings import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    adapter_settings,
+    check_patterns,
 )
 from lastresort.models.quantized import (
     Quantize,
@@ -209,55 +209,44 @@ def context_tokens(config: Any, tokenizer: Any) -> int | None:
     """The smaller of what the positions and the tokenizer allow; transformers writes "unlimited" as 1e30."""
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     limits = (getattr(text, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None))
-    known = [int(limit) for limit in limits if limit and limit < 1e9]
+    known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < 1e9]
     return min(known) if known else None
 
 
 def _read(folder: Path, dtype: torch.dtype, arguments: JsonObject) -> tuple[Any, Any]:
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    try:
-        with quiet_transformers(), own_code_refused(folder):
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False, **arguments
-            )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise _unreadable(error, folder, "a causal language model with its tokenizer") from error
+    with loading(folder, "a causal language model with its tokenizer"):
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False, **arguments
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return model, without_length_warning(tokenizer)
 
 
 def _with_adapter(model: Any, adapter: Path) -> Any:
     import_bitsandbytes()
     from peft import PeftModel
-    from safetensors import SafetensorError
 
-    if not (adapter / "adapter_config.json").is_file():
+    if not (adapter / ADAPTER_CONFIG).is_file():
         raise TaskError(
-            "no adapter_config.json in this folder",
+            f"no {ADAPTER_CONFIG} in this folder",
             where=str(adapter),
             expected="a PEFT adapter",
             remedy="Name its folder.",
         )
-    if not (adapter / "adapter_model.safetensors").is_file():
+    if not (adapter / ADAPTER_WEIGHTS).is_file():
         raise TaskError(
-            "no adapter_model.safetensors in this folder",
+            f"no {ADAPTER_WEIGHTS} in this folder",
             where=str(adapter),
             expected="weights as safetensors",
             remedy="Save the adapter again with save_pretrained; pickled weights are not read.",
         )
-    try:
-        with quiet_transformers(), quiet_checkpointing():
-            return PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise _unreadable(error, adapter, "an adapter that was trained on this model") from error
-
-
-def _unreadable(error: Exception, folder: Path, expected: str) -> TaskError:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
-    return TaskError(f"cannot be loaded ({reason})", where=str(folder), expected=expected, remedy="Name another.")
+    layers = [name for name, _ in model.named_modules()]
+    check_patterns(adapter_settings(adapter, raised=TaskError), layers, adapter)
+    expected = "an adapter that was trained on this model"
+    with loading(adapter, expected, of="the adapter", remedy="Name another."), quiet_checkpointing():
+        return PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
 
 
 def _snapshot(hub_id: str) -> Path:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from lastresort.embedded import MODEL_FILE, embedded_folder
-from lastresort.errors import TaskError, UnknownModelError
+from lastresort.errors import InputError, TaskError, UnknownModelError
 from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.hardware.threads import ThreadChoice, Threads
+from lastresort.model_heads import model_config
 from lastresort.models.endpoint import Approve, approved, nobody_to_ask, parse_endpoint
 from lastresort.models.protocol import Model, Pay, is_endpoint
 from lastresort.types import JsonObject
@@ -111,22 +111,22 @@ def absolute_name(name: str, base_folder: Path) -> str:
 
 
 def parameter_count(model: str, folder: Path) -> int | None:
-    """Parameters of the model: from its config.json, else from its name (`…-7B-…`), else from the header of its GGUF, which
-    takes seconds to read. None if unknown. folder: what relative paths are relative to.
+    """Parameters of the model: from its config.json, else from its name (`…-7B-…`), else from the head of its GGUF. None if
+    unknown. folder: what relative paths are relative to.
     """
     if is_endpoint(model):
         return None
     path = folder / Path(model).expanduser()
     try:
         if (path / "config.json").is_file():
-            counted = parameters_of(json.loads((path / "config.json").read_text(encoding="utf-8")))
+            counted = parameters_of(model_config(path / "config.json"))
             if counted is not None:
                 return counted
         named = _IN_NAME.search(MODEL_FILE if model == EMBEDDED else Path(model).name)
         if named is not None:
             return round(float(named[1]) * {"m": 1e6, "b": 1e9}[named[2].lower()])
         return parameters_of_gguf(path) if path.suffix == ".gguf" and path.is_file() else None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # damaged: a climb says so
+    except (OSError, InputError):  # damaged: a climb says so
         return None
 
 

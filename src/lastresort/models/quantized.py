@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import torch
 
-from lastresort.errors import DataError, PrerequisiteError
+from lastresort.errors import DataError, InputError, PrerequisiteError
+from lastresort.foreign import read_json
 from lastresort.libraries import quiet_logger
 from lastresort.types import JsonObject
 
@@ -36,8 +37,8 @@ def read_quantized_base(adapter: Path) -> QuantizedBase | None:
     if not note.is_file():
         return None
     try:
-        found = QuantizedBase(**json.loads(note.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        found = QuantizedBase(**read_json(note))
+    except (InputError, TypeError) as error:
         raise DataError(
             "found no valid note about the adapter's base",
             where=str(note),

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from lastresort.data.chat_template import template_of
 from lastresort.data.rendering import render_prompt, stop_token_ids
 from lastresort.errors import DataError, TaskError
-from lastresort.libraries import own_code_refused, quiet_transformers, without_length_warning
+from lastresort.libraries import loading, without_length_warning
 from lastresort.models.open import local_weights
 from lastresort.types import Message
 
@@ -36,7 +36,7 @@ def read_tokenizer(folder: Path | str) -> ModelTokenizer:
     from lastresort.models.loading import context_tokens
 
     tokenizer = _read_tokenizer(folder)
-    with _errors_of(folder):
+    with _tokenizer_loading(folder):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return ModelTokenizer(without_length_warning(tokenizer), context_tokens(config, tokenizer))
 
@@ -44,23 +44,17 @@ def read_tokenizer(folder: Path | str) -> ModelTokenizer:
 def _read_tokenizer(folder: Path | str) -> Any:
     from transformers import AutoTokenizer
 
-    with _errors_of(folder):
+    with _tokenizer_loading(folder):
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-@contextmanager
-def _errors_of(folder: Path | str) -> Iterator[None]:
-    try:
-        with quiet_transformers(), own_code_refused(folder):
-            yield
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        raise TaskError(
-            f"the tokenizer cannot be loaded ({type(error).__name__}: {reason[:200]})",
-            where=str(folder),
-            expected="a tokenizer as save_pretrained writes it",
-            remedy="Save it again with save_pretrained, or name another model.",
-        ) from error
+def _tokenizer_loading(folder: Path | str) -> AbstractContextManager[None]:
+    return loading(
+        folder,
+        "a tokenizer as save_pretrained writes it",
+        of="the tokenizer",
+        remedy="Save it again with save_pretrained, or name another model.",
+    )
 
 
 def tokenizer_on_disk(name: str, base_folder: Path) -> ModelTokenizer | None:

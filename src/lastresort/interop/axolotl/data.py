@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from typing import Any
 
 from lastresort.data.formats.rows import RawRow
 from lastresort.embedded import embedded_folder
-from lastresort.errors import LastresortError
+from lastresort.errors import InputError, LastresortError
+from lastresort.foreign import DOCUMENT, read_json, read_text
 from lastresort.interop.axolotl.entries import IDLE, places_of, source_of
 from lastresort.interop.axolotl.groups import prompt_reader
 from lastresort.interop.axolotl.keys import ObjectiveChoice
@@ -63,15 +63,16 @@ def model_template(model: str, folder: Path | None) -> str | None:
         return None
     if place is None or not place.is_dir():
         return None
-    if (place / "chat_template.jinja").is_file():
-        return (place / "chat_template.jinja").read_text(encoding="utf-8")
     try:
-        settings = json.loads((place / "tokenizer_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        if (place / "chat_template.jinja").is_file():
+            return read_text(place / "chat_template.jinja")
+        settings = read_json(place / "tokenizer_config.json", DOCUMENT, lenient=True)
+    except (OSError, InputError):
         return None
-    found: Any = settings.get("chat_template") or ""
+    found: Any = (settings.get("chat_template") or "") if isinstance(settings, dict) else ""
     if isinstance(found, list):
-        found = next((one.get("template") for one in found if one.get("name") == "default"), "")
+        named = (one for one in found if isinstance(one, dict) and one.get("name") == "default")
+        found = next((one.get("template") for one in named), "")
     return str(found)
 
 

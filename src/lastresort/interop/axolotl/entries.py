@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,10 @@ from pathlib import Path
 from lastresort.data.files import read_lines, read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError
+from lastresort.foreign import ROWS, MiB, read_content, read_json
 from lastresort.interop.axolotl.types import Read
 from lastresort.interop.foreign_keys import ForeignKeys, RowSource, existing_path, hub_rows
+from lastresort.libraries import reason_of
 from lastresort.types import JsonObject
 
 KINDS = ("json", "csv", "parquet", "arrow", "text")
@@ -54,8 +55,7 @@ def folder_rows(path: Path, split: str, kind: str | None) -> list[RawRow]:
             )
         path = path / split
     if (path / _SAVED).is_file():
-        names = [one["filename"] for one in json.loads((path / _SAVED).read_text(encoding="utf-8"))["_data_files"]]
-        return _arrow_rows([path / name for name in names])
+        return _arrow_rows(_saved_files(path))
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in _SUFFIXES)
     chosen = [file for file in files if split_of(file.relative_to(path)) == split]
     if not chosen:
@@ -68,6 +68,22 @@ def folder_rows(path: Path, split: str, kind: str | None) -> list[RawRow]:
     return [row for file in chosen for row in file_rows(file, kind or file_kind(file))]
 
 
+def _saved_files(folder: Path) -> list[Path]:
+    """The files of a folder that `datasets` saved. Raises DataError for a list that is none, or leads out of the folder."""
+    path = folder / _SAVED
+    saved = read_json(path, raised=DataError)
+    files = saved.get("_data_files") if isinstance(saved, dict) else None
+    names = [one.get("filename") if isinstance(one, dict) else None for one in files] if isinstance(files, list) else []
+    if not names or not all(isinstance(name, str) and name == Path(name).name for name in names):
+        raise DataError(
+            "found no list of the files in this folder",
+            where=f'{path}, key "_data_files"',
+            expected="file names as `datasets` saves them",
+            remedy="Save the data again.",
+        )
+    return [folder / str(name) for name in names]
+
+
 def split_of(path: Path) -> str:
     """train, unless a part of the name says validation or test."""
     words = {word for part in (*path.parts[:-1], path.stem) for word in re.split(r"[^a-z]+", part.lower())}
@@ -75,34 +91,54 @@ def split_of(path: Path) -> str:
 
 
 def _arrow_rows(paths: Sequence[Path]) -> list[RawRow]:
-    import pyarrow
-
     rows: list[RawRow] = []
     for path in paths:
         try:
-            values = _read_arrow(path)
-        except (pyarrow.ArrowException, OSError) as error:
-            reason = str(error).split("\n")[0]
+            values = _read_arrow(read_content(path, ROWS, raised=DataError))
+        except OSError as error:
+            raise DataError("found no file", where=str(path), remedy="Write it again.") from error
+        except _UNREADABLE as error:
             raise DataError(
-                f"found a file that is not Arrow or is damaged ({reason})", where=str(path), remedy="Write it again."
+                f"found a file that is not Arrow or is damaged ({reason_of(error)})",
+                where=str(path),
+                remedy="Write it again.",
             ) from error
         rows += [RawRow(value, number, f"{path}, row {number}") for number, value in enumerate(values, 1)]
     return rows
 
 
-def _read_arrow(path: Path) -> list[JsonObject]:
+# pyarrow's own errors are ValueErrors, OSErrors and so on; dates and texts fail only when they become Python's.
+_UNREADABLE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    NotImplementedError,
+    RuntimeError,
+    IndexError,
+    ArithmeticError,
+    MemoryError,
+)
+
+
+def _read_arrow(content: bytes) -> list[JsonObject]:
     import pyarrow
 
-    with pyarrow.memory_map(str(path)) as source:
-        try:
-            table = pyarrow.ipc.open_stream(source).read_all()
-        except pyarrow.ArrowInvalid:
-            table = pyarrow.ipc.open_file(source).read_all()
-        found: list[JsonObject] = table.to_pylist()
-        return found
+    try:
+        batches = iter(pyarrow.ipc.open_stream(content))
+    except pyarrow.ArrowInvalid:
+        file = pyarrow.ipc.open_file(content)
+        batches = (file.get_batch(number) for number in range(file.num_record_batches))
+    found: list[JsonObject] = []
+    size = 0
+    for batch in batches:
+        size += batch.nbytes
+        if size > ROWS:
+            raise ValueError(f"more than {ROWS / MiB:,.0f} MiB when unpacked")
+        found += batch.to_pylist()
+    return found
 
 
-_SLICE = re.compile(r"(?P<split>[\w.-]+)(?:\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
+_SLICE = re.compile(r"(?P<split>[\w.-]+)(?:\[(?P<start>-?\d{1,15}%?)?:(?P<stop>-?\d{1,15}%?)?\])?")
 _REMOTE = ("s3://", "gs://", "gcs://", "adl://", "abfs://", "az://", "oci://", "https://", "http://")
 # What an entry may say that changes nothing here.
 IDLE = ("trust_remote_code", "preprocess_shards", "input_format")

@@ -8,8 +8,10 @@ Also types that a file defines itself: a mapping of columns and Python format st
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from string import Formatter
 
 from lastresort.data.formats.rows import RawRow
 from lastresort.interop.axolotl.markup import Row, answered, labelled, list_of, optional_text, pair, text_of
@@ -240,12 +242,24 @@ def _answer(words: ForeignKeys, name: str) -> Callable[[RawRow], str]:
     return lambda row: written({name: text_of(row, column)})
 
 
+_WIDEST = 1_000
+
+
+def _refuse_wide(text: str) -> None:
+    """Raise ValueError for a format that asks for more than _WIDEST characters or digits, or takes the width from a row."""
+    for _, _, width, _ in Formatter().parse(text):
+        asked = width or ""
+        if "{" in asked or any(len(digits) > 4 or int(digits) > _WIDEST for digits in re.findall(r"[0-9]+", asked)):
+            raise ValueError(f"the width {asked[:40]}")
+
+
 def _format(words: ForeignKeys, key: str, default: str, *names: str) -> Callable[[Texts], str]:
     """A format string, tried on empty texts. Raises TaskError for one that names something else."""
     value = str(words.any(key) or default)
     try:
+        _refuse_wide(value)
         value.format(**dict.fromkeys(names, ""))
-    except (KeyError, IndexError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
         known = " and ".join(f"{{{name}}}" for name in names)
         words.refuse(key, f"a format that cannot be filled ({error})", expected=f"text with {known}")
     return lambda cells: value.format(**{name: cells.get(name, "") for name in names})

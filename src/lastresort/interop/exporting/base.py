@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from lastresort.embedded import converted, embedded_folder
 from lastresort.errors import DataError, InputError, LastresortError, PrerequisiteError, TaskError
 from lastresort.interop.exporting.job import ExportAdapter, ExportBase
 from lastresort.interop.foreign_keys import quantized_base
+from lastresort.models.adapter_settings import adapter_settings
 from lastresort.models.open import EMBEDDED
 from lastresort.models.tokenizer import read_tokenizer
 from lastresort.records.atomic import disk_errors, refuse_links_out
@@ -63,21 +63,21 @@ def _layers(
 def layers_in(adapter: Path) -> tuple[str, ...]:
     """Short names of the layers of a saved adapter, () where its configuration cannot be read."""
     try:
-        found = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))["target_modules"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = adapter_settings(adapter).get("target_modules")
+    except (OSError, InputError):
         return ()
     return tuple(sorted(found)) if isinstance(found, list) else ()
 
 
 def _started(folder: Path) -> ExportAdapter:
     try:
-        found: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        found = adapter_settings(folder)
         kind: AdapterChoice = "dora" if found.get("use_dora") else "rslora" if found.get("use_rslora") else "lora"
         kind = "qlora" if quantized_base(folder) else kind  # its own files say the rest
         modules = found["target_modules"]
         layers = modules if isinstance(modules, str) else tuple(sorted(modules))
         return ExportAdapter(kind, int(found["r"]), float(found["lora_alpha"]), float(found["lora_dropout"]), layers)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, InputError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             "the adapter to start from cannot be read",
             where=str(folder / CONFIG),

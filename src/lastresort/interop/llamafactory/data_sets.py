@@ -11,6 +11,7 @@ from typing import TypeVar
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, TaskError
+from lastresort.foreign import ROWS, read_text
 from lastresort.interop.foreign_keys import ForeignKeys, hub_rows
 from lastresort.interop.llamafactory.dataset_info import DataSetEntry, DataSetInfo, RowColumns, entry_of
 from lastresort.interop.llamafactory.keys import Stage
@@ -20,10 +21,19 @@ Row = TypeVar("Row")
 _STRATEGIES = ("concat", "interleave_under", "interleave_over", "interleave_once")
 
 
+MOST_REPEATED = 1_000_000  # rows that are drawn again and again fill the memory, and teach no more
+
+
 def sample_rows(rows: Sequence[Row], count: int | None, seed: int) -> list[Row]:
     """`count` rows at random, each once before any comes again; all of them, in order, for None."""
     if count is None:
         return list(rows)
+    if count > max(len(rows), MOST_REPEATED):
+        raise DataError(
+            f"found num_samples: {count:,} of {len(rows):,} rows",
+            expected=f"at most {MOST_REPEATED:,} where rows are repeated",
+            remedy="Lower num_samples, or raise num_train_epochs.",
+        )
     draws = random.Random(seed)
     order = draws.sample(range(len(rows)), len(rows))[:count]
     order += draws.choices(range(len(rows)), k=max(0, count - len(rows)))
@@ -75,6 +85,13 @@ def _drawn(lengths: Sequence[int], shares: Sequence[float], until_all: bool, see
     draws, counts = random.Random(seed), [0] * len(lengths)
     enough = all if until_all else any
     while not enough(count >= length for count, length in zip(counts, lengths, strict=True)):
+        if sum(counts) > MOST_REPEATED + sum(lengths):
+            raise DataError(
+                f"more than {sum(counts):,} rows are drawn before each data set is exhausted",
+                where="interleave_probs",
+                expected="chances for which fewer are enough",
+                remedy="Raise the smallest chance.",
+            )
         counts[draws.choices(range(len(lengths)), weights=shares)[0]] += 1
     return counts
 
@@ -148,11 +165,9 @@ def _file_rows(file: Path) -> list[RawRow]:
     """A text file has a row for each line, under `text`."""
     if file.suffix == ".txt":
         try:
-            lines = file.read_bytes().decode("utf-8-sig").split("\n")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                "found bytes that are not UTF-8", where=str(file), expected="UTF-8", remedy="Save the file as UTF-8."
-            ) from error
+            lines = read_text(file, ROWS, raised=DataError).split("\n")
+        except OSError as error:
+            raise DataError("found no file", where=str(file), remedy="Correct file_name.") from error
         lines = lines[:-1] if lines[-1] == "" else lines
         return [
             RawRow({"text": line.removesuffix("\r")}, number, f"{file}, row {number}")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
 from lastresort.errors import TaskError
-from lastresort.foreign import NotJson, parse_json
-from lastresort.interop.foreign_keys import ForeignKeys
+from lastresort.foreign import read_json
+from lastresort.interop.foreign_keys import ForeignKeys, at_home
 from lastresort.spec.values import describe, listed, nearest
 
 INFO = "dataset_info.json"
@@ -121,7 +121,7 @@ def read_info(given: ForeignKeys, path: Path) -> DataSetInfo:
             expected=f"a folder with a {INFO}, since data sets are not fetched from a hub",
             remedy="Download the data set, and name its file in one.",
         )
-    tried = list(dict.fromkeys((here / Path(value).expanduser(), own / Path(value).expanduser(), own)))
+    tried = list(dict.fromkeys((here / at_home(value), own / at_home(value), own)))
     for folder in tried:
         if (folder / INFO).is_file():
             return DataSetInfo(str(folder / INFO), _read(folder / INFO), (folder,))
@@ -134,11 +134,7 @@ def read_info(given: ForeignKeys, path: Path) -> DataSetInfo:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        found = parse_json(path.read_bytes().decode("utf-8-sig"))
-    except (OSError, UnicodeDecodeError, NotJson) as error:
-        raise TaskError(f"found {error}", where=str(path), expected="JSON in UTF-8", remedy="Correct it.") from error
-    return _mapping(found, str(path), "a mapping of data sets")
+    return _mapping(read_json(path, raised=TaskError), str(path), "a mapping of data sets")
 
 
 def entry_of(info: DataSetInfo, name: str) -> DataSetEntry:
@@ -180,6 +176,8 @@ def _named(defaults: Group, entry: ForeignKeys, key: str) -> Group:
         return defaults
     names = tuple(field.name for field in fields(defaults))
     _refuse_unknown(_mapping(value, entry.where(key)), names, entry.where(key))
+    if wrong := next((one for one in value.values() if one is not None and not isinstance(one, str)), None):
+        entry.refuse(key, describe(wrong), expected="the names of columns or tags", remedy="Write names.")
     return replace(defaults, **{name: value.get(name) for name in names})
 
 
@@ -194,10 +192,10 @@ def _refuse_unknown(value: Mapping[str, Any], known: tuple[str, ...], where: str
 
 def _hub(entry: ForeignKeys) -> HubDataSet | None:
     """Where the hub is named it goes before a file, as there; a file has no subset, folder or split of its own."""
-    subset, folder, split = entry.any("subset"), entry.any("folder"), entry.any("split") or "train"
+    subset, folder, split = (entry.text(key) if entry.any(key) else None for key in ("subset", "folder", "split"))
     name = entry.text("hf_hub_url")
     if name is not None:
-        return HubDataSet(name, subset, str(split), folder)
+        return HubDataSet(name, subset, split or "train", folder)
     for key in ("subset", "folder", "split"):
         if entry.any(key) not in (None, "", "train"):
             entry.refuse(key, f'"{entry.any(key)}"', expected="a file, which has none", remedy="Remove it.")
@@ -213,7 +211,7 @@ def _files(entry: ForeignKeys, folders: tuple[Path, ...]) -> tuple[Path, ...]:
     if name is None:
         entry.refuse("file_name", "nothing", expected="the file of the data set", remedy="Write file_name: FILE.")
     for folder in folders:
-        place = folder / Path(name).expanduser()
+        place = folder / at_home(name)
         if place.is_file():
             return (place.resolve(),)
         if place.is_dir():

@@ -13,7 +13,7 @@ from lastresort.errors import DataError
 from lastresort.interop.foreign_keys import ForeignKeys
 from lastresort.interop.llamafactory.data_sets import NamedRows
 from lastresort.interop.llamafactory.keys import Stage
-from lastresort.interop.llamafactory.rows import TEMPLATES, RowWriting, TokenizerWriting, TurnTemplate
+from lastresort.interop.llamafactory.rows import TEMPLATES, RowWriting, TokenizerWriting, TurnTemplate, tools_of
 from lastresort.interop.llamafactory.turns import AlignedRow, Turn
 from lastresort.models.tokenizer import ModelTokenizer, tokenizer_on_disk
 from lastresort.spec.values import listed
@@ -203,6 +203,6 @@ def _own(
             )
         return Rendering(TokenizerWriting(base.tokenizer, arguments, last), {})
     if rows[0].tools:
-        arguments["tools"] = json.loads(rows[0].tools)
+        arguments["tools"] = tools_of(rows[0])
     document: JsonObject = {"chat_template_kwargs": arguments} if arguments else {}
     return Rendering(None, document | ({"trained_turns": "last"} if last else {}))

@@ -11,8 +11,6 @@ or a tool call as the answer.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 from lastresort.data.chat_template import ChatTemplate, accepted_turns, rendered_text, template_of
 from lastresort.data.rendering import turn_end_ids
 from lastresort.errors import DataError
+from lastresort.foreign import NotJson, parse_json
 from lastresort.interop.llamafactory.keys import Stage
 from lastresort.interop.llamafactory.turns import AlignedRow, Turn
 from lastresort.types import JsonObject, Message, Role
@@ -195,7 +194,15 @@ class RowWriting:
 
 def without_thought(text: str) -> str:
     """The text without what is between <think> and </think>."""
-    return re.sub(r"<think>\n.*?\n</think>\n\n", "", text, flags=re.DOTALL).lstrip("\n")
+    kept: list[str] = []
+    opening, closing = "<think>\n", "\n</think>\n\n"
+    while opening in text:
+        before, _, after = text.partition(opening)
+        _, closed, after = after.partition(closing)
+        if not closed:
+            break
+        kept, text = [*kept, before], after
+    return "".join([*kept, text]).lstrip("\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +232,7 @@ class TokenizerWriting:
         return found[0][:1], [segments[1:] for segments in found]
 
     def _segments(self, row: AlignedRow, turns: Sequence[Message], *, last_only: bool) -> list[Segment]:
-        tools = {"tools": json.loads(row.tools)} if row.tools else {}
+        tools = {"tools": tools_of(row)} if row.tools else {}
         template = template_of(self.tokenizer, {**self.arguments, **tools})
         turns = accepted_turns(self.tokenizer, template, turns)
         whole = rendered_text(self.tokenizer, template, turns, prompt=False)
@@ -297,7 +304,7 @@ def _message(turn: Turn, place: str) -> Message:
 def _calls(text: str, place: str) -> list[JsonObject]:
     """A call, or a list of them, as JSON with name and arguments."""
     try:
-        found = json.loads(text)
+        found = parse_json(text, lenient=True)
         calls = found if isinstance(found, list) else [found]
         functions = [{"name": call["name"], "arguments": _arguments(call["arguments"])} for call in calls]
     except (ValueError, TypeError, KeyError) as error:
@@ -311,4 +318,17 @@ def _calls(text: str, place: str) -> list[JsonObject]:
 
 
 def _arguments(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+    return parse_json(value, lenient=True) if isinstance(value, str) else value
+
+
+def tools_of(row: AlignedRow) -> Any:
+    """The tools of a row that has some. Raises DataError where they are no JSON."""
+    try:
+        return parse_json(row.tools, lenient=True)
+    except NotJson as error:
+        raise DataError(
+            f"found tools that are no JSON ({error.reason})",
+            where=row.place,
+            expected="a list of functions as JSON",
+            remedy="Correct them, or remove the row.",
+        ) from error

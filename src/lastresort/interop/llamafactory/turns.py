@@ -178,6 +178,10 @@ def _openai_turns(
     for message in messages:
         calls = message.get("tool_calls")
         if calls and message.get(str(entry.tags.role_tag)) in (entry.tags.assistant_tag, entry.tags.function_tag):
+            if not isinstance(calls, list) or not all(
+                isinstance(call, Mapping) and "function" in call for call in calls
+            ):
+                return DroppedRow(row.place, "with tool_calls that are no list of functions", there=False)
             text = json.dumps([call["function"] for call in calls], ensure_ascii=False)
             found: tuple[Turn, ...] | DroppedRow = (Turn("function", text),)
         else:

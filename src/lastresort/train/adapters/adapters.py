@@ -13,6 +13,7 @@ import torch
 
 from lastresort.errors import CandidateError, ContractError, DataError
 from lastresort.libraries import quiet_checkpointing
+from lastresort.models.adapter_settings import adapter_settings
 from lastresort.models.quantized import import_bitsandbytes, quantized_base_of, write_quantized_base
 from lastresort.records.atomic import disk_errors, refuse_links_out, replace_folder, settle_folder, write_atomically
 from lastresort.records.training import AdaptedLayers
@@ -337,7 +338,7 @@ def scale_adapter(adapter: Path, scale: float, folder: Path) -> None:
     PEFT multiplies the update of a layer by lora_alpha / r, or by lora_alpha / sqrt(r), so that the scale goes into every alpha.
     0 is the base, 1 the adapter as it is. Raises CandidateError where the strength of an adapter is not in its alpha alone.
     """
-    config = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
+    config = dict(adapter_settings(adapter))
     if config.get("peft_type") != "LORA" or any(config.get(key) not in (None, *plain) for key, plain in _PLAIN.items()):
         raise CandidateError("only the strength of a plain LoRA adapter is a number", where=str(adapter / CONFIG))
     config["lora_alpha"] = _times(config["lora_alpha"], scale)

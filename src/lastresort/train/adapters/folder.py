@@ -5,7 +5,6 @@ What a base model's folder says of its layers and weights, without loading them.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -15,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.errors import DataError
-from lastresort.libraries import own_code_refused, quiet_transformers
+from lastresort.libraries import loading, stored_weights
+from lastresort.model_heads import model_config
+from lastresort.models.adapter_settings import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_settings
 
 
 def linear_shapes(source: Path) -> dict[str, tuple[int, int]]:
@@ -23,8 +24,7 @@ def linear_shapes(source: Path) -> dict[str, tuple[int, int]]:
     from torch.nn import Linear
     from transformers.pytorch_utils import Conv1D
 
-    stored = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    if "quantization_config" in stored:
+    if "quantization_config" in model_config(source / "config.json"):
         raise DataError(
             "the weights of this base are stored quantised",
             where=str(source),
@@ -53,26 +53,26 @@ def _without_weights(source: Path) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with quiet_transformers(), own_code_refused(source), torch.device("meta"):
+    with loading(source, "a causal language model"), torch.device("meta"):
         config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
 def stored_dtype(source: Path) -> str:
-    """The dtype of most of the weights: float64, float32, float16 or bfloat16."""
-    from safetensors import safe_open
-
+    """The dtype of most of the weights: float64, float32, float16 or bfloat16. Raises DataError where there is none."""
     sizes: Counter[str] = Counter()
     for path in source.glob("*.safetensors"):
-        with safe_open(str(path), framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118  safe_open is no mapping
-                part = file.get_slice(key)
-                sizes[part.get_dtype()] += math.prod(part.get_shape())
+        for weight in stored_weights(path).values():
+            sizes[weight.dtype] += math.prod(weight.shape)
+    if not sizes:
+        raise DataError(
+            "its files hold no weight", where=str(source), expected="a whole model", remedy="Save it again."
+        )
     names = {"F64": "float64", "F32": "float32", "F16": "float16"}
     return names.get(sizes.most_common(1)[0][0], "bfloat16")
 
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS = ADAPTER_CONFIG, ADAPTER_WEIGHTS
 _KEY = re.compile(r"base_model\.model\.(?P<layer>.+)\.(?P<part>lora_A|lora_B|lora_magnitude_vector)(\.weight)?")
 _PLAIN = {"bias": "none", "modules_to_save": None, "lora_bias": False, "layer_replication": None}
 
@@ -122,7 +122,7 @@ def check_fits(adapter: AdapterFolder, base: str, shapes: Mapping[str, tuple[int
             raise _refused(adapter.folder, f"{found} in the base", expected)
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _config(folder: Path) -> Mapping[str, Any]:
     path = folder / CONFIG
     if not folder.is_dir():
         found = "this is a file" if folder.exists() else "there is no such folder"
@@ -130,17 +130,14 @@ def _config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         found = "this is a whole model" if (folder / "config.json").is_file() else f"no {CONFIG} in this folder"
         raise DataError(found, where=str(folder), expected="an adapter as PEFT saves it", remedy="Name its folder.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError("not JSON", where=str(path), expected="PEFT's settings", remedy="Save it again.") from error
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
-        raise DataError(f"found {kind}", where=f"{path}, peft_type", expected="LORA, which can be merged")
+    config = adapter_settings(folder)
+    if config.get("peft_type") != "LORA":
+        found = f"found {str(config.get('peft_type'))[:80]}"
+        raise DataError(found, where=f"{path}, peft_type", expected="LORA, which can be merged")
     for key, plain in _PLAIN.items():
         if config.get(key, plain) not in (plain, None, []):
             raise DataError(
-                f"found {config[key]}",
+                f"found {str(config[key])[:80]}",
                 where=f'{path}, key "{key}"',
                 expected="an adapter of low-rank layers alone",
                 remedy="Merge it with PEFT's merge_and_unload.",
@@ -153,8 +150,6 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
     Raises DataError where there are none as safetensors, or the file is cut short.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = folder / WEIGHTS
     if not path.is_file():
         raise DataError(
@@ -163,16 +158,7 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
             expected="weights as safetensors",
             remedy="Save the adapter again with save_pretrained; pickled weights are not read.",
         )
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  safe_open is no mapping
-    except (SafetensorError, OSError) as error:
-        raise DataError(
-            f"the file is cut short or damaged ({error})",
-            where=str(path),
-            expected="a whole safetensors file",
-            remedy="Copy or save it again.",
-        ) from error
+    return {key: weight.shape for key, weight in stored_weights(path).items()}
 
 
 def _parts(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lastresort.data.chat_template import ChatTemplate, rendered_text, template_of
 from lastresort.errors import DataError, InputError, PrerequisiteError
-from lastresort.libraries import own_code_refused, quiet_transformers
+from lastresort.libraries import loading, stored_weights
 from lastresort.models.loading import checked_folder
 from lastresort.records.atomic import disk_errors, replace_folder
 from lastresort.train.adapters.folder import stored_dtype
@@ -219,11 +219,12 @@ class ExportedGguf:
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A weight's name in the GGUF, where it lies, and its own name there."""
+    """A weight's name in the GGUF, where it lies, and its own name and shape there."""
 
     name: str
     file: Path
     key: str
+    shape: tuple[int, ...]
 
 
 def check_exportable(folder: Path, dtype: str | None = None) -> None:
@@ -263,9 +264,10 @@ def _described(folder: Path, dtype: str | None) -> tuple[Any, Any, str, GgufToke
     kind = dtype or _LOSSLESS[stored_dtype(folder)]
     if kind not in DTYPES:
         raise InputError(f'found "{dtype}"', where="GGUF type", expected=", ".join(DTYPES), remedy="Name one of them.")
-    with quiet_transformers(), own_code_refused(folder):
+    with loading(folder, "a causal language model with its tokenizer"):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        architecture = check_family(config, str(folder))
+    architecture = check_family(config, str(folder))
+    with loading(folder, "a causal language model with its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return config, tokenizer, architecture, gguf_tokenizer(folder, tokenizer, config.vocab_size), kind
 
@@ -285,7 +287,7 @@ def _write(path: Path, folder: Path, config: Any, architecture: str, words: Gguf
             _announce(writer, "rope_freqs.weight", factors)
         for weight in placed:
             _announce(
-                writer, weight.name, torch.empty(_shape(weight), dtype=_stored_as(_shape(weight), kind), device="meta")
+                writer, weight.name, torch.empty(weight.shape, dtype=_stored_as(weight.shape, kind), device="meta")
             )
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -302,27 +304,18 @@ def _write(path: Path, folder: Path, config: Any, architecture: str, words: Gguf
 def _placed(folder: Path, config: Any, architecture: str) -> list[_Placed]:
     """Each weight of the folder with its name in the GGUF. Raises DataError for a weight that has none."""
     from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
-    from safetensors import safe_open
 
     arch = next(arch for arch, name in MODEL_ARCH_NAMES.items() if name == architecture)
     names, found = get_tensor_name_map(arch, config.num_hidden_layers), []
     for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(str(file), framework="pt") as weights:
-            for key in sorted(weights.keys()):
-                if key == "lm_head.weight" and config.tie_word_embeddings:
-                    continue
-                name = names.get_name(key, try_suffixes=(".weight", ".bias"))
-                if name is None:
-                    raise DataError(f"the weight {key} has no place in a GGUF", where=str(file), expected=architecture)
-                found.append(_Placed(name, file, key))
+        for key, weight in sorted(stored_weights(file).items()):
+            if key == "lm_head.weight" and config.tie_word_embeddings:
+                continue
+            name = names.get_name(key, try_suffixes=(".weight", ".bias"))
+            if name is None:
+                raise DataError(f"the weight {key} has no place in a GGUF", where=str(file), expected=architecture)
+            found.append(_Placed(name, file, key, weight.shape))
     return found
-
-
-def _shape(weight: _Placed) -> tuple[int, ...]:
-    from safetensors import safe_open
-
-    with safe_open(str(weight.file), framework="pt") as weights:
-        return tuple(weights.get_slice(weight.key).get_shape())
 
 
 def _values(placed: list[_Placed], config: Any, kind: str) -> Iterator[tuple[_Placed, Tensor]]:

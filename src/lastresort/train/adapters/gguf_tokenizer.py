@@ -14,6 +14,7 @@ from typing import Any
 
 from lastresort.data.chat_template import PLAIN_NAME, template_of
 from lastresort.errors import DataError
+from lastresort.foreign import DOCUMENT, read_json
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # gguf.TokenType
 
@@ -68,7 +69,7 @@ def gguf_tokenizer(folder: Path, tokenizer: Any, rows: int) -> GgufTokenizer:
         raise DataError(
             "no tokenizer.json", where=str(folder), expected="a fast tokenizer", remedy="Save it with save_pretrained."
         )
-    described = json.loads(path.read_text(encoding="utf-8"))
+    described: Any = read_json(path, DOCUMENT, lenient=True, raised=DataError)
     pre = pre_tokenizer_name(described, str(path))
     tokens, types = _tokens(described, rows, str(path))
     merges = tuple(merge if isinstance(merge, str) else " ".join(merge) for merge in described["model"]["merges"])

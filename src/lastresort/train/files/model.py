@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lastresort.model_heads import model_config
 from lastresort.models.loading import Loaded, chosen_device, chosen_dtype, is_reduced, load_local, weights_folder
 from lastresort.models.open import absolute_name, local_weights
 from lastresort.models.quantized import import_bitsandbytes, quantized_base_of, resolve_precision
@@ -115,7 +115,7 @@ def trained_model(opened: OpenedModel, named: NamedModel, template_kwargs: Mappi
 
 def room_of(file: TrainingFile, named: NamedModel, source: Sequence[TrainingItem] | Batches) -> Room | None:
     """Asked before the model is loaded. None for a model whose shape is not known."""
-    config = json.loads((named.folder / "config.json").read_text(encoding="utf-8"))
+    config = model_config(named.folder / "config.json")
     settings = file.settings
     in_4_bits, precision = resolve_precision(file.settings.adapter.quantize or "auto", file.precision, file.start_from)
     if file.start_from is not None:

@@ -1,0 +1,143 @@
+"""An adapter's own settings, checked before PEFT reads them: types, sizes, and the patterns by which it finds its layers."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lastresort.errors import DataError, InputError
+from lastresort.foreign import read_json
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+MOST_RANK = 16_384  # the width of the largest models; PEFT fills the factors before it reads them from the file
+_NUMBERS = ("r", "lora_alpha", "lora_dropout")
+_BY_LAYER = ("rank_pattern", "alpha_pattern")
+_NAMES = ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern")
+
+
+def adapter_settings(folder: Path, *, raised: type[InputError] = DataError) -> Mapping[str, Any]:
+    """The settings in an adapter's folder as they are. Raises `raised` for what is no settings of PEFT, or would run code."""
+    path = folder / ADAPTER_CONFIG
+    found: Any = read_json(path, lenient=True, raised=raised)
+    if not isinstance(found, dict):
+        raise raised("no settings", where=str(path), expected="PEFT's settings", remedy="Save the adapter again.")
+    for key, expected in _faults(found):
+        raise raised(
+            f"found {json.dumps(found[key])[:80]}",
+            where=f'{path}, key "{key}"',
+            expected=expected,
+            remedy="Save the adapter again.",
+        )
+    return found
+
+
+def _faults(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The keys whose value PEFT cannot have written, with what is expected there."""
+    for key in _NUMBERS:
+        if settings.get(key) is not None and not _is_number(settings[key]):
+            yield key, "a number"
+    ranks, alphas = ((settings.get(key) or {}) for key in _BY_LAYER)
+    for key, by_layer in zip(_BY_LAYER, (ranks, alphas), strict=True):
+        if not isinstance(by_layer, dict) or not all(map(_is_number, by_layer.values())):
+            yield key, "numbers by the names of layers"
+            return
+    for key, values in (("r", [settings.get("r", 8)]), ("rank_pattern", list(ranks.values()))):
+        if any(value is not None and not (isinstance(value, int) and 1 <= value <= MOST_RANK) for value in values):
+            yield key, f"whole numbers from 1 to {MOST_RANK:,}"
+    for key in _NAMES:
+        value = settings.get(key)
+        if not (value is None or isinstance(value, str) or (isinstance(value, list) and _are_texts(value))):
+            yield key, "names of layers"
+    name = settings.get("base_model_name_or_path")
+    if name is not None and not isinstance(name, str):
+        yield "base_model_name_or_path", "the name of a model"
+    for key in (
+        "megatron_config",
+        "layer_replication",
+    ):  # it imports a module by its name; it copies layers without end
+        if settings.get(key):
+            yield key, "null"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_texts(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+MATCHING_S = 5
+"""For all of an adapter's patterns on all of a model's layers; ordinary ones take a hundredth of a second."""
+_PLAIN = re.compile(r"[\w.\-]*")
+_MATCH = """
+import json, re, sys
+patterns, layers = json.load(sys.stdin)
+for key, pattern in patterns:
+    try:
+        compiled = re.compile(pattern)
+    except (re.error, OverflowError, RecursionError, MemoryError) as error:
+        print(json.dumps([key, str(error) or type(error).__name__]))
+        break
+    for layer in layers:
+        compiled.match(layer)
+"""
+
+
+def check_patterns(settings: Mapping[str, Any], layers: Sequence[str], folder: Path) -> None:
+    """Raise DataError where a regular expression of the settings is none, or takes too long on this model's layers.
+
+    PEFT matches it with every layer. A pattern can make that take years, so that it is tried in a process that is ended after
+    MATCHING_S seconds. Names of layers, which nearly all adapters hold, need none.
+    """
+    patterns = list(_patterns(settings))
+    if not patterns:
+        return
+    where = str(folder / ADAPTER_CONFIG)
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _MATCH],
+            input=json.dumps([patterns, list(layers)]),
+            capture_output=True,
+            text=True,
+            timeout=MATCHING_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        keys = " and ".join(dict.fromkeys(key for key, _ in patterns))
+        raise DataError(
+            f"matching the patterns of {keys} with the model's layers takes more than {MATCHING_S} seconds",
+            where=where,
+            expected="patterns without nested repetition",
+            remedy="Write the names of the layers.",
+        ) from None
+    if tried.returncode != 0 or tried.stdout:
+        key, reason = json.loads(tried.stdout) if tried.stdout else (patterns[0][0], "it cannot be compiled")
+        raise DataError(
+            f"found a pattern that is no regular expression ({reason[:120]})",
+            where=f'{where}, key "{key}"',
+            expected="names or patterns of layers",
+            remedy="Correct it.",
+        )
+
+
+def _patterns(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each key with its regular expression as PEFT builds it, but for plain names."""
+    for key in ("target_modules", "exclude_modules"):
+        if isinstance(settings.get(key), str):
+            yield key, rf"(?:{settings[key]})\Z"
+    for key in _BY_LAYER:
+        yield from ((key, rf"(.*\.)?({name})$") for name in settings.get(key) or {} if not _PLAIN.fullmatch(name))
+    for name in settings.get("modules_to_save") or ():
+        if not _PLAIN.fullmatch(name):
+            yield "modules_to_save", rf"(^|.*\.){name}($|\..*)"
+    found = settings.get("layers_pattern") or ()
+    for name in [found] if isinstance(found, str) else found:
+        if not _PLAIN.fullmatch(name):
+            yield "layers_pattern", rf"(?:^|.*?\.){name}\.(?P<idx>\d+)\."
