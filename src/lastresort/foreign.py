@@ -200,6 +200,12 @@ def _refuse_bomb(root: yaml.Node, where: str, raised: type[InputError]) -> None:
     size(root, 1)
 
 
+def reason_of(error: BaseException) -> str:
+    """The type of a library's error and its first line."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {line[:200]}" if line else type(error).__name__
+
+
 def printable(path: Path | str) -> str:
     """A path that can be written as UTF-8: what is no character is escaped."""
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")

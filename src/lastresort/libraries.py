@@ -19,7 +19,7 @@ from lastresort.errors import (
     PrerequisiteError,
     TaskError,
 )
-from lastresort.foreign import DOCUMENT, opened, read_json
+from lastresort.foreign import DOCUMENT, opened, read_json, reason_of
 from lastresort.model_heads import check_model_files
 
 _MAY_NAME_CODE = ("config.json", "tokenizer_config.json")
@@ -80,12 +80,6 @@ def loading(
 
 
 _PANIC = "PanicException"  # of libraries in Rust, a BaseException
-
-
-def reason_of(error: BaseException) -> str:
-    """The type of a library's error and its first line."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {line[:200]}" if line else type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)

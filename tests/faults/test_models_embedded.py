@@ -163,7 +163,7 @@ def test_a_file_whose_download_was_cut_is_named_in_one_sentence(
     path = tmp_path / "cut.gguf"
     whole = gguf[0].read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="cannot be loaded|cut short"):
         converted(path)
 
 
@@ -190,3 +190,26 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
 def test_the_packages_hold_what_is_looked_for() -> None:
     assert embedded_gguf().is_file()
     assert (embedder_folder() / "modules.json").is_file()
+
+
+def test_what_lies_next_to_a_gguf_is_part_of_its_name_in_the_cache(
+    gguf: tuple[Path, Any], own_cache: Path, tmp_path: Path
+) -> None:
+    """A tokenizer's settings in one project must not change the model of another project with the same file."""
+    alone, beside = tmp_path / "alone", tmp_path / "beside"
+    for folder in (alone, beside):
+        folder.mkdir()
+        (folder / "tiny.gguf").write_bytes(gguf[0].read_bytes())
+    (beside / "tokenizer_config.json").write_text('{"chat_template": "evil", "eos_token": "<|im_start|>"}')
+    (beside / "adapter_config.json").write_text("{nope")  # read by nobody
+    first, plain = converted(beside / "tiny.gguf"), converted(alone / "tiny.gguf")
+    assert first != plain
+    assert template_in(plain) != "evil"
+    (beside / "tokenizer_config.json").write_text("{}")
+    assert converted(beside / "tiny.gguf") not in (first, plain)
+    (beside / "tokenizer_config.json").unlink()
+    assert converted(beside / "tiny.gguf") == plain
+
+
+def template_in(folder: Path) -> str:
+    return (folder / "chat_template.jinja").read_text(encoding="utf-8")

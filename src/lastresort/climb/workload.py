@@ -26,7 +26,7 @@ from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.hardware.shape import ModelShape, shape_of
 from lastresort.hardware.threads import pinned, quickest
 from lastresort.ladder import trains
-from lastresort.libraries import quiet_transformers, without_length_warning
+from lastresort.libraries import loading, without_length_warning
 from lastresort.model_heads import model_config
 from lastresort.models.open import EMBEDDED, local_weights
 from lastresort.models.protocol import estimated_tokens, is_endpoint
@@ -86,9 +86,9 @@ def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        with quiet_transformers():
+        with loading(folder, "a tokenizer"):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError):
+    except InputError:
         return None
     return without_length_warning(tokenizer)
 
@@ -143,7 +143,7 @@ def _measured(text: str, reduced: bool) -> Rates | None:
     at_once = answers_at_once(shape.cached_numbers * (2 if reduced else 4))
     try:
         shallow_s, deep_s = (_timed(config, layers, at_once, reduced, time.perf_counter) for layers in (SHALLOW, DEEP))
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError):
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, ArithmeticError, MemoryError):
         return None  # an architecture that transformers has otherwise: the climb itself says what is wrong
     whole = [_extrapolated(a, b, shape.layers) for a, b in zip(shallow_s, deep_s, strict=True)]
     return rates_from(shape, at_once, *whole)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from lastresort.data.template_limits import TemplateUnbounded, within_limits
 from lastresort.errors import DataError
-from lastresort.libraries import reason_of
+from lastresort.foreign import reason_of
 from lastresort.types import Message
 
 PLAIN_NAME = "lastresort-plain-1"

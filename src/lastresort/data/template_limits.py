@@ -120,7 +120,9 @@ def _parser() -> Any:
     from jinja2 import ext, nodes
 
     class Generation(ext.Extension):
-        tags = frozenset({"generation"})
+        def __init__(self, environment: Any) -> None:
+            super().__init__(environment)
+            self.tags = {"generation"}
 
         def parse(self, parser: Any) -> Any:
             line = next(parser.stream).lineno

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, PrerequisiteError, TaskError
-from lastresort.libraries import reason_of
+from lastresort.foreign import reason_of
 from lastresort.spec.values import NumberBounds, describe, listed, shortened
 from lastresort.types import JsonObject
 

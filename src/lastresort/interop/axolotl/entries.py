@@ -10,10 +10,9 @@ from pathlib import Path
 from lastresort.data.files import read_lines, read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError
-from lastresort.foreign import ROWS, MiB, read_content, read_json
+from lastresort.foreign import ROWS, MiB, read_content, read_json, reason_of
 from lastresort.interop.axolotl.types import Read
 from lastresort.interop.foreign_keys import ForeignKeys, RowSource, existing_path, hub_rows
-from lastresort.libraries import reason_of
 from lastresort.types import JsonObject
 
 KINDS = ("json", "csv", "parquet", "arrow", "text")

@@ -246,8 +246,11 @@ _WIDEST = 1_000
 
 
 def _refuse_wide(text: str) -> None:
-    """Raise ValueError for a format that asks for more than _WIDEST characters or digits, or takes the width from a row."""
-    for _, _, width, _ in Formatter().parse(text):
+    """Raise ValueError for a format that asks for more than _WIDEST characters or digits, takes the width from a row, or looks
+    into a text."""
+    for _, name, width, _ in Formatter().parse(text):
+        if re.search(r"[.\[]", name or ""):
+            raise ValueError(f"the name {str(name)[:40]}")
         asked = width or ""
         if "{" in asked or any(len(digits) > 4 or int(digits) > _WIDEST for digits in re.findall(r"[0-9]+", asked)):
             raise ValueError(f"the width {asked[:40]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -71,7 +72,7 @@ def _probabilities(given: ForeignKeys, strategy: str, count: int) -> list[float]
         shares = [float(part) for part in parts]
     except (TypeError, ValueError):
         shares = []
-    if strategy == "concat" or len(shares) != count or any(share <= 0 for share in shares):
+    if strategy == "concat" or len(shares) != count or not all(0 < share < math.inf for share in shares):
         given.refuse(
             "interleave_probs",
             f'"{value}" beside mix_strategy: {strategy}',

@@ -176,8 +176,9 @@ def _named(defaults: Group, entry: ForeignKeys, key: str) -> Group:
         return defaults
     names = tuple(field.name for field in fields(defaults))
     _refuse_unknown(_mapping(value, entry.where(key)), names, entry.where(key))
-    if wrong := next((one for one in value.values() if one is not None and not isinstance(one, str)), None):
-        entry.refuse(key, describe(wrong), expected="the names of columns or tags", remedy="Write names.")
+    wrong = [one for one in value.values() if one is not None and not isinstance(one, str)]
+    if wrong:
+        entry.refuse(key, describe(wrong[0]), expected="the names of columns or tags", remedy="Write names.")
     return replace(defaults, **{name: value.get(name) for name in names})
 
 

@@ -1,0 +1,70 @@
+"""Folders of embedders and rerankers that are damaged or name code: one sentence, and nothing of them runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lastresort.errors import DataError
+from lastresort.knowledge.embedder import open_embedder
+from lastresort.knowledge.sentence_models import open_reranker
+from models_support import save_tiny
+
+CODE = "from pathlib import Path\nPath({ran!r}).touch()\nclass Own:\n    pass\n"
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("kept") / "model")
+
+
+@pytest.fixture
+def model(kept: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(kept, tmp_path / "model"))
+
+
+def modules(kind: Any, path: Any = "") -> str:
+    return json.dumps([{"idx": 0, "name": "0", "path": path, "type": kind}])
+
+
+MODULES = {
+    "empty": "",
+    "no JSON": "{nope",
+    "deep": "[" * 5_000 + "]" * 5_000,
+    "a number": "5",
+    "an object": "{}",
+    "numbers": "[1]",
+    "a module without a type": '[{"idx": 0, "name": "0", "path": ""}]',
+    "a type of the system": modules("os.system"),
+    "a type of a process": modules("subprocess.Popen"),
+    "code of its own": modules("own.Own"),
+    "a type that is a number": modules(5),
+    "an unknown type": modules("sentence_transformers.models.Evil"),
+    "a path out of here": modules("sentence_transformers.models.Pooling", "../../../../etc"),
+    "a path that is a number": modules("sentence_transformers.models.Transformer", 5),
+}
+
+
+@pytest.mark.parametrize("text", MODULES.values(), ids=MODULES)
+def test_modules_of_an_embedder(model: Path, tmp_path: Path, text: str) -> None:
+    (model / "modules.json").write_text(text)
+    (model / "own.py").write_text(CODE.format(ran=str(tmp_path / "ran")))
+    with pytest.raises(DataError) as caught:
+        open_embedder(model).embed_passages(["a"])
+    assert str(model) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"{nope", b"[" * 5_000, b"\x80\x02}q\x00.", bytes(4096)])
+def test_damaged_files_of_a_reranker(model: Path, name: str, content: bytes) -> None:
+    (model / name).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        open_reranker(model).scores("a", ["b"])
+    assert str(model) in str(caught.value)
+    assert "\n" not in str(caught.value)
