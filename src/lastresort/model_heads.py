@@ -41,7 +41,7 @@ def check_model_files(folder: Path, raised: type[InputError] = TaskError) -> Non
         model_config(folder / CONFIG, raised)
     for name in _OTHER_SETTINGS:
         if (folder / name).is_file():
-            _settings(folder / name, raised)
+            _refuse_length(_settings(folder / name, raised), folder / name, raised)
 
 
 def model_config(path: Path, raised: type[InputError] = DataError) -> Mapping[str, Any]:
@@ -57,6 +57,13 @@ def _settings(path: Path, raised: type[InputError]) -> Mapping[str, Any]:
         kind = "a list" if isinstance(found, list) else "a single value"
         raise raised(f"found {kind}", where=str(path), expected="an object", remedy="Save the model again.")
     return found
+
+
+def _refuse_length(settings: Mapping[str, Any], path: Path, raised: type[InputError]) -> None:
+    """A tokenizer compares it with the length of every text."""
+    key = "model_max_length"
+    if not isinstance(settings.get(key, 0), int | float | None):
+        raise raised("found no number", where=f'{path}, key "{key}"', expected="a number", remedy="Correct it.")
 
 
 def _refuse_sizes(config: Mapping[str, Any], where: str, raised: type[InputError]) -> None:

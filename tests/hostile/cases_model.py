@@ -127,7 +127,8 @@ CASES: dict[str, Case] = {
     "an unknown model_type": Case(merging(keys("model/config.json", model_type="evil"))),
     "a model_type that is a list": Case(merging(keys("model/config.json", model_type=["llama"]))),
     "code of its own": Case(
-        merging(keys("model/config.json", model_type="own", auto_map={"AutoConfig": "own.OwnConfig"})), named="own"
+        merging(keys("model/config.json", model_type="own", auto_map={"AutoConfig": "own.OwnConfig"})),
+        named="Python code",
     ),
     "code on the Hub": Case(
         merging(keys("model/config.json", model_type="own", auto_map={"AutoConfig": "a/b--own.OwnConfig"}))

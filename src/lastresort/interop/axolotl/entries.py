@@ -13,6 +13,7 @@ from lastresort.errors import DataError
 from lastresort.foreign import ROWS, MiB, read_content, read_json, reason_of
 from lastresort.interop.axolotl.types import Read
 from lastresort.interop.foreign_keys import ForeignKeys, RowSource, existing_path, hub_rows
+from lastresort.spec.values import shortened
 from lastresort.types import JsonObject
 
 KINDS = ("json", "csv", "parquet", "arrow", "text")
@@ -212,6 +213,9 @@ def places_of(entry: ForeignKeys, beside: Path, *, shard_seed: int | None, defau
         remedy = "Correct the name: it is looked for from the current folder, and from that of this file."
         entry.refuse("path", f'no file "{path}"', expected="a file or folder that exists", remedy=remedy)
     files = [existing_path(name, beside) or _below(found, name) for name in names]
+    for place in (found, *files):
+        if place is not None and not (place.is_file() or place.is_dir()):
+            entry.refuse("path", f"{place}, a device or a pipe", expected="a file or folder", remedy="Name one.")
     local = found is not None or (path in KINDS and bool(names))
     if local and None in files:
         missing = names[files.index(None)]
@@ -252,7 +256,10 @@ def _split(text: str) -> tuple[str, str | None, str | None]:
     match = _SLICE.fullmatch(text.strip())
     if match is None:
         raise DataError(
-            f'found the split "{text}"', where="datasets", expected="a name such as train[:500]", remedy="Correct it."
+            f"found the split {shortened(text)}",
+            where="datasets",
+            expected="a name such as train[:500]",
+            remedy="Correct it.",
         )
     return match["split"], match["start"], match["stop"]
 
