@@ -13,6 +13,7 @@ from typing import Any
 
 from lastresort.errors import DataError, InputError
 from lastresort.foreign import read_json
+from lastresort.model_heads import MOST_LAYERS
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MOST_RANK = 16_384  # the width of the largest models; PEFT fills the factors before it reads them from the file
@@ -42,14 +43,14 @@ def _faults(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in _NUMBERS:
         if settings.get(key) is not None and not _is_number(settings[key]):
             yield key, "a number"
-    ranks, alphas = ((settings.get(key) or {}) for key in _BY_LAYER)
-    for key, by_layer in zip(_BY_LAYER, (ranks, alphas), strict=True):
+    for key in _BY_LAYER if settings.get("peft_type") == "LORA" else ():  # AdaLoRA keeps lists there
+        by_layer = settings.get(key) or {}
         if not isinstance(by_layer, dict) or not all(map(_is_number, by_layer.values())):
             yield key, "numbers by the names of layers"
-            return
-    for key, values in (("r", [settings.get("r", 8)]), ("rank_pattern", list(ranks.values()))):
-        if any(value is not None and not (isinstance(value, int) and 1 <= value <= MOST_RANK) for value in values):
+        elif key == "rank_pattern" and not all(map(_is_rank, by_layer.values())):
             yield key, f"whole numbers from 1 to {MOST_RANK:,}"
+    if not (settings.get("r") is None or _is_rank(settings["r"])):
+        yield "r", f"a whole number from 1 to {MOST_RANK:,}"
     for key in _NAMES:
         value = settings.get(key)
         if not (value is None or isinstance(value, str) or (isinstance(value, list) and _are_texts(value))):
@@ -57,12 +58,21 @@ def _faults(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     name = settings.get("base_model_name_or_path")
     if name is not None and not isinstance(name, str):
         yield "base_model_name_or_path", "the name of a model"
-    for key in (
-        "megatron_config",
-        "layer_replication",
-    ):  # it imports a module by its name; it copies layers without end
-        if settings.get(key):
-            yield key, "null"
+    if settings.get("megatron_config"):  # it imports a module by its name
+        yield "megatron_config", "null"
+    if settings.get("layer_replication") and not _copies_few(settings["layer_replication"]):
+        yield "layer_replication", f"first and last layers, at most {MOST_LAYERS:,} layers in all"
+
+
+def _copies_few(ranges: Any) -> bool:
+    pairs = [one for one in ranges if isinstance(one, list) and len(one) == 2] if isinstance(ranges, list) else []
+    if not pairs or len(pairs) < len(ranges) or not all(isinstance(end, int) for pair in pairs for end in pair):
+        return False
+    return all(first >= 0 for first, _ in pairs) and sum(abs(last - first) for first, last in pairs) <= MOST_LAYERS
+
+
+def _is_rank(value: Any) -> bool:
+    return isinstance(value, int) and _is_number(value) and 1 <= value <= MOST_RANK
 
 
 def _is_number(value: Any) -> bool:
@@ -132,7 +142,7 @@ def _patterns(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("target_modules", "exclude_modules"):
         if isinstance(settings.get(key), str):
             yield key, rf"(?:{settings[key]})\Z"
-    for key in _BY_LAYER:
+    for key in _BY_LAYER if settings.get("peft_type") == "LORA" else ():
         yield from ((key, rf"(.*\.)?({name})$") for name in settings.get(key) or {} if not _PLAIN.fullmatch(name))
     for name in settings.get("modules_to_save") or ():
         if not _PLAIN.fullmatch(name):

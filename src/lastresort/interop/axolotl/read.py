@@ -21,7 +21,7 @@ from lastresort.interop.foreign_keys import (
     output_path,
     quantized_base,
 )
-from lastresort.spec.values import NumberBounds, listed
+from lastresort.spec.values import NumberBounds, listed, shortened
 from lastresort.types import JsonObject
 
 _LINEAR = "all-linear"
@@ -134,7 +134,9 @@ def _from_pattern(given: ForeignKeys, pattern: str) -> list[str]:
     match = re.fullmatch(r".*\.\(([\w|]+)\)(\w*)", pattern)
     if match is None:
         remedy = "Write names of layers, such as [q_proj, v_proj]."
-        given.refuse("lora_target_modules", f"the pattern {pattern}", expected="names of layers", remedy=remedy)
+        given.refuse(
+            "lora_target_modules", f"the pattern {shortened(pattern)}", expected="names of layers", remedy=remedy
+        )
     names = [f"{name}{match[2]}" for name in match[1].split("|")]
     given.note_difference(
         "lora_target_modules", f"Of the pattern only its end counts: all {listed(names)} get adapters."
