@@ -70,7 +70,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty weights": (empty, "cut short or damaged"),
     "no weights": (lambda a: (a / "adapter_model.safetensors").unlink(), "no adapter_model.safetensors"),
     "no configuration": (lambda a: (a / "adapter_config.json").unlink(), "no adapter_config.json"),
-    "configuration cut": (lambda a: (a / "adapter_config.json").write_text('{"r": 4,'), "not JSON"),
+    "configuration cut": (lambda a: (a / "adapter_config.json").write_text('{"r": 4,'), "invalid JSON"),
     "no adapter folder": (shutil.rmtree, "no such folder"),
     "another method": (lambda a: settings(a, peft_type="IA3"), "found IA3"),
     "whole layers too": (lambda a: settings(a, modules_to_save=["lm_head"]), 'key "modules_to_save"'),

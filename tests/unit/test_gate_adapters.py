@@ -197,7 +197,7 @@ def test_a_base_that_was_converted_from_a_gguf_goes_by_the_name_of_the_file_too(
     [
         (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"\x00" * 64), "cut short or damaged"),
         (lambda folder: (folder / "adapter_model.safetensors").unlink(), "no adapter_model.safetensors"),
-        (lambda folder: (folder / "adapter_config.json").write_text("{"), "not JSON"),
+        (lambda folder: (folder / "adapter_config.json").write_text("{"), "invalid JSON"),
     ],
 )
 def test_a_spoilt_adapter_is_one_sentence(gate: Any, tmp_path: Path, spoil: Any, message: str) -> None:

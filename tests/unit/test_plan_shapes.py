@@ -178,5 +178,5 @@ def test_a_wrong_name_gets_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there is no config\.json"):
         find_shape("empty", tmp_path)
     (tmp_path / "config.json").write_text("{", encoding="utf-8")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="invalid JSON"):
         find_shape(str(tmp_path), tmp_path)

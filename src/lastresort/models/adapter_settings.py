@@ -83,11 +83,14 @@ def _are_texts(values: Sequence[Any]) -> bool:
     return all(isinstance(value, str) for value in values)
 
 
-MATCHING_S = 5
-"""For all of an adapter's patterns on all of a model's layers; ordinary ones take a hundredth of a second."""
+MATCHING_S, WAITING_S = 3.0, 60.0
+"""Of the processor, for all of an adapter's patterns on all of a model's layers; ordinary ones take a hundredth of a second. Where
+a process has no clock of its own, and for one that waits, the second holds."""
 _PLAIN = re.compile(r"[\w.\-]*")
 _MATCH = """
-import json, re, sys
+import json, re, signal, sys
+if hasattr(signal, "setitimer"):
+    signal.setitimer(signal.ITIMER_PROF, float(sys.argv[1]))  # its signal ends the process
 patterns, layers = json.load(sys.stdin)
 for key, pattern in patterns:
     try:
@@ -104,7 +107,7 @@ def check_patterns(settings: Mapping[str, Any], layers: Sequence[str], folder: P
     """Raise DataError where a regular expression of the settings is none, or takes too long on this model's layers.
 
     PEFT matches it with every layer. A pattern can make that take years, so that it is tried in a process that is ended after
-    MATCHING_S seconds. Names of layers, which nearly all adapters hold, need none.
+    MATCHING_S seconds of the processor. Names of layers, which nearly all adapters hold, need none.
     """
     patterns = list(_patterns(settings))
     if not patterns:
@@ -112,21 +115,23 @@ def check_patterns(settings: Mapping[str, Any], layers: Sequence[str], folder: P
     where = str(folder / ADAPTER_CONFIG)
     try:
         tried = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _MATCH],
+            [sys.executable, "-I", "-S", "-c", _MATCH, str(MATCHING_S)],
             input=json.dumps([patterns, list(layers)]),
             capture_output=True,
             text=True,
-            timeout=MATCHING_S,
+            timeout=WAITING_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
+        tried = None
+    if tried is None or tried.returncode < 0:
         keys = " and ".join(dict.fromkeys(key for key, _ in patterns))
         raise DataError(
-            f"matching the patterns of {keys} with the model's layers takes more than {MATCHING_S} seconds",
+            f"matching the patterns of {keys} with the model's layers takes more than {MATCHING_S:g} seconds",
             where=where,
             expected="patterns without nested repetition",
             remedy="Write the names of the layers.",
-        ) from None
+        )
     if tried.returncode != 0 or tried.stdout:
         key, reason = json.loads(tried.stdout) if tried.stdout else (patterns[0][0], "it cannot be compiled")
         raise DataError(
