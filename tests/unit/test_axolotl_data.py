@@ -157,7 +157,9 @@ def test_data_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_data_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", Hub(ConnectionError("no route to the hub")))
-    with pytest.raises(DataError, match=r'"org/data" is not on this machine .* \(ConnectionError: no route to the hub\)'):
+    with pytest.raises(
+        DataError, match=r'"org/data" is not on this machine .* \(ConnectionError: no route to the hub\)'
+    ):
         texts(tmp_path, {"path": "org/data"})
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(PrerequisiteError, match="pip install datasets"):
