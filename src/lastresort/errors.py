@@ -12,10 +12,16 @@
     │   └── StopRequestedError    a stop was requested
     └── ContractError    70    a part of this program was called wrongly: our fault, please report
 
-Each message is one sentence of the form "where: found what, expected what. What to do."
+Each message is one sentence of the form "where: found what, expected what. What to do." None is longer than a screen, whatever it
+quotes.
 """
 
 from __future__ import annotations
+
+LONGEST, LONGEST_PART = (
+    900,
+    200,
+)  # characters of a message, and of each of its four parts where the message would be longer
 
 
 class LastresortError(Exception):
@@ -27,12 +33,21 @@ class LastresortError(Exception):
     exit_code = 70  # EX_SOFTWARE of sysexits.h; 1 is the answer "no" of a command that judges
 
     def __init__(self, found: str, *, where: str = "", expected: str = "", remedy: str = "") -> None:
+        parts = (found, where, expected, remedy)
+        if sum(map(len, parts)) > LONGEST:
+            found, where, expected, remedy = map(_without_middle, parts)
         self.found, self.where, self.expected, self.remedy = found, where, expected, remedy
         sentence = f"{where}: {found}" if where else found
         if expected:
             sentence += f", expected {expected}"
         sentence = sentence.rstrip(".") + "."
         super().__init__(f"{sentence} {remedy}".strip())
+
+
+def _without_middle(part: str) -> str:
+    """Both ends say what it is about: a row's place ends with its key, a quotation with what is wrong with it."""
+    half = (LONGEST_PART - 1) // 2
+    return part if len(part) <= LONGEST_PART else f"{part[:half]}…{part[-half:]}"
 
 
 class InputError(LastresortError):

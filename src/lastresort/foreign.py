@@ -14,7 +14,7 @@ import re
 import stat
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +31,10 @@ ROWS = 2048 * MiB  # unpacked; a data set for which one would write a loader, an
 _UNREAL = ("/proc/", "/sys/")  # these look like files, but may hold a key, have no end, or wait for ever
 _NONBLOCKING = os.O_NONBLOCK | os.O_CLOEXEC if os.name == "posix" else os.O_BINARY  # type: ignore[attr-defined,unused-ignore]
 _CHUNK = MiB
+_FREELY, _MOST_PACKED = (
+    64 * MiB,
+    100,
+)  # bytes of gzip unpacked at any ratio, and the ratio beyond: rows reach 5 to 20, a bomb 1,000
 MOST_NODES = 200_000  # values of a YAML file; PyYAML takes about 6 s to read so many
 
 
@@ -75,8 +79,25 @@ def opened(path: Path, most: int | None = None, *, raised: type[InputError] = In
         ) from error
 
 
+def everything_below(folder: Path, *, hidden: bool = False) -> Iterator[Path]:
+    """All files and folders below a folder, sorted in each, except what is below a link or, unless `hidden`, a hidden folder.
+
+    Raises OSError for a folder that cannot be read. Without recursion: folders may be deeper than Python's stack.
+    """
+    waiting = [folder]
+    while waiting:
+        entry = waiting.pop()
+        if entry is not folder:
+            yield entry
+            if not entry.is_dir() or entry.is_symlink() or (entry.name.startswith(".") and not hidden):
+                continue
+        waiting += sorted(entry.iterdir(), reverse=True)
+
+
 def gunzipped(packed: bytes, most: int, *, where: str, raised: type[InputError] = InputError) -> bytes:
-    """The content of a gzip file, of one member or more. Raises `raised` where it is broken or larger than `most` bytes."""
+    """The content of a gzip file, of one member or more. Raises `raised` where it is broken or larger than `most` bytes, and where
+    it is larger than any rows could be that were packed so small."""
+    most = min(most, max(_FREELY, _MOST_PACKED * len(packed)))
     parts: list[bytes] = []
     size = 0
     try:
@@ -181,6 +202,8 @@ def _refuse_bomb(root: yaml.Node, where: str, raised: type[InputError]) -> None:
                 raise raised(_not_yaml("an alias within its own anchor"), where=_line(node), remedy="Write it out.")
             return known
         sizes[id(node)] = 0
+        if node.tag == "tag:yaml.org,2002:int" and len(node.value) > LONGEST_DIGITS:
+            raise raised(f"found a number of {len(node.value):,} digits", where=_line(node), remedy="Put it in quotes.")
         children: list[yaml.Node] = []
         if isinstance(node, yaml.MappingNode):
             children = [part for pair in node.value for part in pair]
@@ -237,7 +260,7 @@ class NotJson(ValueError):
         self.position = at.pos if at is not None else 0
 
 
-def parse_json(text: str, *, lenient: bool = False) -> Any:
+def parse_json(text: str, *, lenient: bool = False, number: Callable[[str], Any] | None = None) -> Any:
     """The value of a text that is one JSON document and nothing else; whitespace around it is allowed.
 
     Raises NotJson for a ```json fence or words around the document, for what would be lost or changed silently (a repeated key,
@@ -245,10 +268,12 @@ def parse_json(text: str, *, lenient: bool = False) -> Any:
     that call a model for JSON do not strip a fence either.
 
     lenient: read what Python's own reader does, within the limits of depth and digits: configurations of models hold Infinity.
+    number: makes the value of a number from how it is written.
     """
     strict: Mapping[str, Any] = {"object_pairs_hook": _unique, "parse_constant": _constant, "parse_float": _fraction}
     try:
-        value = json.loads(text, parse_int=_whole, **({} if lenient else strict))
+        own: Mapping[str, Any] = {} if number is None else {"parse_int": number, "parse_float": number}
+        value = json.loads(text, **{"parse_int": _whole, **({} if lenient else strict), **own})
     except json.JSONDecodeError as error:
         raise NotJson(error.msg, "Fix it.", error) from error
     except RecursionError as error:

@@ -23,12 +23,13 @@ TOLD = {2: "the input", 3: "something missing", 4: "a stop that can be resumed"}
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """make: writes the files into an empty folder, which is the working folder, and returns the command's arguments.
+    """make: writes the files into an empty folder, which is the working folder, and returns the command's arguments, or what is
+    called instead, where no quick command comes so far.
 
     ends: "either" where both are right. named: words that the sentence must hold.
     """
 
-    make: Callable[[Path], list[str]]
+    make: Callable[[Path], list[str] | Callable[[], object]]
     ends: Literal["refused", "accepted", "either"] = "refused"
     named: str = ""
 
@@ -39,10 +40,11 @@ class Hanging(BaseException):
 
 def check(case: Case, folder: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     patch.chdir(folder)
-    patch.setattr(sys, "argv", ["lastresort", *case.make(folder)])
+    made = case.make(folder)
+    patch.setattr(sys, "argv", ["lastresort", *(made if isinstance(made, list) else ())])
     capsys.readouterr()
     with limited():
-        code = guarded(app)
+        code = guarded(app if isinstance(made, list) else lambda standalone_mode: (made(), 0)[1])
     out, error = capsys.readouterr()
     assert "Traceback" not in out + error, error[-2000:]
     told = [line for line in error.splitlines() if line.startswith("Error: ")]
@@ -77,5 +79,10 @@ def limited(computing_s: float = COMPUTING_S) -> Iterator[None]:
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
+    before = sys.getrecursionlimit()
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            yield Path(name)
+            sys.setrecursionlimit(20_000)  # some cases make folders deeper than rmtree goes
+    finally:
+        sys.setrecursionlimit(before)

@@ -17,6 +17,7 @@ from lastresort.evals.evidence import check_test_size
 from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer
 from lastresort.evals.scorers.scorer import expected_place
 from lastresort.evals.scorers.text import Regex
+from lastresort.foreign import ROWS, read_content
 from lastresort.records.data_report import DataReport
 from lastresort.records.events import ErrorShared
 from lastresort.records.reasons import RowsLeftOut
@@ -211,7 +212,7 @@ def _file_name(path: Path, task: Task) -> str:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_content(path, ROWS, raised=DataError)).hexdigest()
 
 
 def note_shares(record: Record, task: Task) -> None:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from lastresort.data.patterns import last_match
 from lastresort.errors import TaskError
 from lastresort.types import JsonObject
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_SEARCHING = ("pattern", "patternProperties", "additionalProperties", "unevaluatedProperties")
 _ON_THE_SAME_VALUE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas")
 
 
@@ -64,7 +66,65 @@ def _validator(text: str) -> Any:
             f"found {fault.found}", where='task file, key "output.schema"', expected=fault.expected, remedy=fault.remedy
         )
     # An empty registry: the default one would open a reference to another document over the network.
-    return _kind(schema)(schema, registry=Registry())
+    return _bounded(schema)(schema, registry=Registry())
+
+
+def _bounded(schema: JsonObject) -> Any:
+    """The validator's class for a schema, with the words whose time has no bound, or grows with the square, replaced."""
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.validators import extend
+
+    kind, names = _kind(schema), tuple(_names_patterns(schema))
+    listed: dict[int, frozenset[str]] = {}
+
+    def one_of(validator: Any, values: Any, value: Any, part: Any) -> Iterator[Any]:
+        if id(values) not in listed:
+            listed[id(values)] = frozenset(map(_canonical, values))
+        if _canonical(value) not in listed[id(values)]:
+            yield ValidationError(f"{value!r} is not one of {values!r}")
+
+    def unique(validator: Any, wanted: Any, value: Any, part: Any) -> Iterator[Any]:
+        if wanted and isinstance(value, list) and len(set(map(_canonical, value))) < len(value):
+            yield ValidationError(f"{value!r} has non-unique elements")
+
+    def within_time(word: str) -> Any:
+        own = kind.VALIDATORS[word]
+
+        def check(validator: Any, given: Any, value: Any, part: Any) -> Iterator[Any]:
+            patterns = (given,) if word == "pattern" else names
+            for text in value if isinstance(value, dict) else (value,):
+                for pattern in patterns if isinstance(text, str) else ():
+                    last_match(pattern, text)  # raises where the search below would not end
+            yield from own(validator, given, value, part)
+
+        return check
+
+    ours = {"enum": one_of, "uniqueItems": unique}
+    searching = {word: within_time(word) for word in _SEARCHING if word in kind.VALIDATORS}
+    known = {word: own for word, own in ours.items() if word in kind.VALIDATORS}
+    return extend(kind, {**known, **searching})  # type: ignore[no-untyped-call]
+
+
+def _names_patterns(value: Any) -> Iterator[str]:
+    """The patterns of the names of properties, wherever they are in a schema."""
+    if isinstance(value, dict):
+        named = value.get("patternProperties")
+        yield from named if isinstance(named, dict) else ()
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _names_patterns(inner)
+
+
+def _canonical(value: Any) -> str:
+    """A text that is the same for JSON values that are equal: 1 and 1.0 are, 1 and true are not."""
+    return json.dumps(_whole(value), sort_keys=True)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _whole(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_whole(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _kind(schema: Mapping[str, Any]) -> Any:
@@ -163,7 +223,7 @@ def _patterns(contents: Mapping[str, Any]) -> Iterator[SchemaFault]:
         if isinstance(pattern, str):
             try:
                 re.compile(pattern)
-            except (re.error, OverflowError) as error:
+            except (re.error, OverflowError, RecursionError) as error:
                 found = f"the pattern {json.dumps(pattern, ensure_ascii=False)}, which does not compile ({error})"
                 yield SchemaFault(found, "a regular expression", "Correct it.")
 

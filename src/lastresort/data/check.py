@@ -39,10 +39,13 @@ def output_checks(
     """
     checks: list[tuple[str, str, Check]] = []
     if choices is not None:
-        allowed = choices
-        checks.append(
-            ("is not among the choices", "are not among the choices", lambda output: _not_chosen(output, allowed))
-        )
+        allowed = frozenset(choices)
+        close = {normalised(choice): choice for choice in reversed(choices)}
+
+        def check_choice(output: str) -> str | None:
+            return None if output in allowed else _not_chosen(output, close)
+
+        checks.append(("is not among the choices", "are not among the choices", check_choice))
     if json_schema is not None:
         check = _schema_check(json_schema)
         checks.append(("is not valid against the schema", "are not valid against the schema", check))
@@ -80,10 +83,9 @@ def _and_others(rows: Sequence[int]) -> str:
     return f" ({len(rows)} more like it, in row{'s' if len(rows) > 1 else ''} {named})"
 
 
-def _not_chosen(output: str, choices: tuple[str, ...]) -> str | None:
-    if output in choices:
-        return None
-    close = next((choice for choice in choices if normalised(choice) == normalised(output)), None)
+def _not_chosen(output: str, choices: Mapping[str, str]) -> str | None:
+    """choices: each by its normalised form."""
+    close = choices.get(normalised(output))
     return f'"{short(output)}"' + (f', perhaps "{close}"' if close else "")
 
 

@@ -13,9 +13,8 @@ rows have one width when quotes are ordinary characters, is read so.
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,9 @@ from typing import Any, Literal
 from lastresort.data.formats import KNOWN_COLUMNS
 from lastresort.data.formats.rows import RawRow, kind_of, row_json
 from lastresort.errors import DataError
+from lastresort.foreign import ROWS, MiB, gunzipped, read_content
+
+LONGEST_TEXT = 10_000_000  # characters of one value: some two million tokens, and no model is shown more
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def _is_headerless(first: list[str], records: list[_Record], kind: str) -> bool:
 
 def _check_header(header: list[str], path: str) -> None:
     names = [name for name in header if name]
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise DataError(
             f'found the column "{twice}" twice', where=f"{path}, header", remedy="Give each column its own name."
@@ -155,12 +157,29 @@ def read_rows(path: Path, *, kind: str | None = None) -> list[RawRow]:
     """
     kind, packed = _kind(path) if kind is None else (kind, path.suffix.lower() == ".gz")
     content = _content(path, packed)
-    if not content.strip():
+    if not content or content.isspace():
         raise DataError("found an empty file", where=str(path), expected="rows", remedy="Check how it was written.")
-    rows = _parquet_rows(path) if kind == ".parquet" else _TEXT_READERS[kind](_text(content, path, kind), str(path))
+    rows = (
+        _parquet_rows(content, path)
+        if kind == ".parquet"
+        else _TEXT_READERS[kind](_text(content, path, kind), str(path))
+    )
+    _refuse_long(rows)
     if not rows:
         raise DataError("found no row", where=str(path), expected="at least one", remedy="Check how it was written.")
     return rows
+
+
+def _refuse_long(rows: list[RawRow]) -> None:
+    for row in rows:
+        for key, value in row.values.items():
+            if isinstance(value, str) and len(value) > LONGEST_TEXT:
+                raise DataError(
+                    f"found {len(value):,} characters",
+                    where=row.at(key),
+                    expected=f"at most {LONGEST_TEXT:,}",
+                    remedy="Remove the row, or write it as several.",
+                )
 
 
 def read_lines(path: Path) -> list[str]:
@@ -186,14 +205,12 @@ def _kind(path: Path) -> tuple[str, bool]:
 
 def _content(path: Path, packed: bool) -> bytes:
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if packed else content
+        content = read_content(path, ROWS, raised=DataError)
     except FileNotFoundError as error:
         raise DataError("no such file", where=str(path), remedy="Check the path.") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"found a broken gzip file ({error})", where=str(path), remedy="Write it again.") from error
-    except OSError as error:
-        raise DataError(f"the file cannot be read ({error.strerror})", where=str(path), remedy="Check it.") from error
+    except IsADirectoryError as error:
+        raise DataError("found a folder", where=str(path), expected="a file", remedy="Name a file in it.") from error
+    return gunzipped(content, ROWS, where=str(path), raised=DataError) if packed else content
 
 
 def _text(content: bytes, path: Path, kind: str) -> str:
@@ -258,18 +275,76 @@ def _json_list(text: str, path: str) -> list[RawRow]:
     return [_object_row(item, number, f"{path}, row {number}") for number, item in enumerate(value, start=1)]
 
 
-def _parquet_rows(path: Path) -> list[RawRow]:
+def _parquet_rows(content: bytes, path: Path) -> list[RawRow]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        values = pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).split("\n")[0]
+        size = _unpacked_bytes(content)
+        if size > ROWS:
+            raise DataError(
+                f"found {size / MiB:,.0f} MiB or more when unpacked",
+                where=str(path),
+                expected=f"at most {ROWS // MiB:,} MiB",
+                remedy="Check what it holds.",
+            )
+        values = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content)).read().to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, RecursionError, MemoryError) as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
         raise DataError(
             f"found a file that is not Parquet or is damaged ({reason})", where=str(path), remedy="Write it again."
         ) from error
     return [RawRow(value, number, f"{path}, row {number}") for number, value in enumerate(values, start=1)]
+
+
+_ROW_BYTES, _VALUE_BYTES, _AT_ONCE = (
+    256,
+    8,
+    1024,
+)  # what Python takes for a row and for a value at least; rows looked at together
+
+
+def _unpacked_bytes(content: bytes) -> int:
+    """What the rows of a Parquet file take, counted until that is too much: first as its footer says, then as it is.
+
+    Texts are read as dictionaries, since one that a million rows share is in the file once.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    footer = pyarrow.parquet.read_metadata(pyarrow.BufferReader(content))
+    size: int = footer.num_rows * _ROW_BYTES
+    for group in map(footer.row_group, range(footer.num_row_groups)):
+        for chunk in map(group.column, range(footer.num_columns)):
+            size += max(chunk.total_uncompressed_size, _VALUE_BYTES * chunk.num_values)
+    if size > ROWS:
+        return size
+    leaves = map(footer.schema.column, range(footer.num_columns))
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content), read_dictionary=texts)
+    size = 0
+    for batch in file.iter_batches(batch_size=_AT_ONCE):
+        size += batch.num_rows * _ROW_BYTES + sum(map(_array_bytes, batch.columns))
+        if size > ROWS:
+            break
+    return size
+
+
+def _array_bytes(array: Any) -> int:
+    """Of an Arrow array with its dictionaries written out."""
+    import pyarrow.compute
+    import pyarrow.types as kinds
+
+    if kinds.is_dictionary(array.type):
+        lengths = pyarrow.compute.binary_length(array.dictionary).take(array.indices)
+        return pyarrow.compute.sum(lengths).as_py() or 0
+    if kinds.is_struct(array.type):
+        return sum(map(_array_bytes, array.flatten()))
+    if kinds.is_map(array.type):
+        return _array_bytes(array.keys) + _array_bytes(array.items)
+    if kinds.is_list(array.type) or kinds.is_large_list(array.type) or kinds.is_fixed_size_list(array.type):
+        return _array_bytes(array.flatten())
+    return max(int(array.nbytes), _VALUE_BYTES * len(array))
 
 
 _TEXT_READERS: dict[str, Callable[[str, str], list[RawRow]]] = {

@@ -15,6 +15,7 @@ from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import kind_of
 from lastresort.data.rendering import Rendered
 from lastresort.errors import DataError
+from lastresort.foreign import ROWS, everything_below, read_text
 
 SUFFIXES = (".txt", ".md")
 
@@ -33,7 +34,9 @@ def read_documents(path: Path) -> list[TextDocument]:
     Raises DataError for an empty document, and for a file that holds none.
     """
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        files = sorted(
+            file for file in everything_below(path, hidden=True) if file.suffix.lower() in SUFFIXES and file.is_file()
+        )
         if not files:
             raise DataError(
                 "no .txt or .md in this folder", where=str(path), expected="text files", remedy="Name another."
@@ -76,16 +79,9 @@ def packed_rows(tokenizer: Any, documents: Sequence[TextDocument], row_tokens: i
 
 def _text_of(path: Path) -> str:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"found byte 0x{error.object[error.start]:02x}, which is not UTF-8",
-            where=str(path),
-            expected="UTF-8",
-            remedy="Save the file as UTF-8.",
-        ) from error
-    except OSError as error:
-        raise DataError(f"the file cannot be read ({error.strerror})", where=str(path), remedy="Check it.") from error
+        text = read_text(path, ROWS, raised=DataError)
+    except FileNotFoundError as error:
+        raise DataError("no such file", where=str(path), remedy="Check the path.") from error
     if not text.strip():
         raise DataError("found an empty document", where=str(path), expected="text", remedy="Remove it.")
     return text

@@ -16,6 +16,7 @@ from typing import Any
 
 from lastresort.climb.workspace import new_run, run_number
 from lastresort.errors import InputError
+from lastresort.foreign import read_json
 from lastresort.gate.run import FinishedGate, ScoredSuite
 from lastresort.gate.suites.asking import SuiteReplies
 from lastresort.gate.suites.suite import ByCondition, ChoiceRequest, Question, ScorePair, Suite, SuiteItem, Transcript
@@ -177,8 +178,8 @@ def _resumed_or_new(gates: Path, name: str, key: Mapping[str, Any]) -> Iterator[
 
 def _key_of(folder: Path) -> Any:
     try:
-        return json.loads((folder / KEY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(folder / KEY)
+    except (OSError, InputError):
         return None
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lastresort.errors import DataError, InputError
+from lastresort.foreign import read_yaml
 
 GIB = 1 << 30
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*gi?b", re.IGNORECASE)
@@ -164,7 +165,7 @@ def prices_with(given: Iterable[str], file: Path | None, cards: Iterable[str] = 
 def _own(value: Any, where: str) -> Price:
     try:
         usd = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         usd = -1.0
     if not 0 <= usd < float("inf"):
         raise InputError(f'found "{value}"', where=where, expected="USD an hour", remedy="For example: a100-80=1.50")
@@ -172,12 +173,12 @@ def _own(value: Any, where: str) -> Price:
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    import yaml
-
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"cannot be read ({error})", where=str(file), expected="YAML, a price a card") from error
+        found = read_yaml(file, raised=DataError)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise DataError(
+            "there is no such file", where=str(file), expected="YAML, a price a card", remedy="Check the path."
+        ) from error
     if not isinstance(found, dict):
         raise DataError("found no prices", where=str(file), expected="lines such as a100-80: 1.50")
     return found

@@ -29,6 +29,10 @@ _LINE_END = re.compile(r"\n+")
 # A mark that ends a sentence, what may close it, and the gap; full-width marks need none.
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?P<gap>\s+)(?=[^\sa-z,;:])|[。！？][」』”’）]*(?P<none>\s*)(?=\S)")
 _ABBREVIATED = re.compile(r"\b(?:[A-Z]|Dr|Mr|Mrs|Ms|Prof|St|No|Nr|Fig|Eq|Art|vs|etc|e\.g|i\.e|cf|approx|z\.B|d\.h)\.$")
+_WORDS_A_TOKEN = (
+    8  # no tokenizer puts so many into one: a title's first words, so that not each of its 100,000 is tried
+)
+_LONGEST_ABBREVIATION = 7  # "approx." with its point
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,8 @@ def _at_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     begin = start
     for match in _SENTENCE_END.finditer(text, start, end):
         name = "gap" if match["gap"] is not None else "none"
-        if not _ABBREVIATED.search(text, begin, match.start() + 1):
+        dot = match.start() + 1
+        if not _ABBREVIATED.search(text, max(begin, dot - _LONGEST_ABBREVIATION), dot):
             yield begin, match.start(name)
             begin = match.end(name)
     if text[begin:end].strip():
@@ -125,9 +130,10 @@ def sections(document: Document) -> tuple[HeadingSection, ...]:
     The document's own title is in headings, but not in names, so the name is `handbook.md#returns`, as one would expect.
     """
     found: list[HeadingSection] = []
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     path: list[Block] = []
     blocks: list[Block] = []
+    only_headings = True  # of blocks, counted on the way: a page may be 100,000 headings
 
     def close() -> None:
         if any(block.start < block.end for block in blocks):
@@ -137,9 +143,11 @@ def sections(document: Document) -> tuple[HeadingSection, ...]:
 
     for block in document.blocks:
         if block.kind == "heading":
-            if any(b.kind != "heading" for b in blocks):
+            if not only_headings:
                 close()
+                only_headings = not blocks
             path = [above for above in path if above.level < block.level] + [block]
+        only_headings = only_headings and block.kind == "heading"
         blocks.append(block)
     close()
     return tuple(found)
@@ -164,12 +172,14 @@ def _name(path: list[Block], title: str) -> str:
     return "/".join(slug(block.title) for block in inner if block.title) or "section"
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    candidate, number = name, 1
-    while candidate in taken:
+def _unique(name: str, taken: dict[str, int]) -> str:
+    """taken: of each name the number up to which it is taken, so that the next free one is found at once."""
+    candidate, number = name, taken.get(name, 0)
+    while number and candidate in taken:
         number += 1
         candidate = f"{name}-{number}"
-    taken.add(candidate)
+    taken[name] = max(number, 1)
+    taken.setdefault(candidate, 1)
     return candidate
 
 
@@ -236,11 +246,15 @@ def chunk_document(document: Document, settings: ChunkSettings, count_tokens: Co
 
 def _context(headings: Sequence[str], max_tokens: int, count_tokens: CountTokens) -> str:
     """The headings joined by >. If they are too long, outer headings are dropped first, then words at the end."""
-    titles = list(headings)
+    titles = [_begin(title, _WORDS_A_TOKEN * max_tokens) for title in headings]
     while titles and count_tokens(" > ".join(titles)) > max_tokens:
         words = titles[0].split()
         titles = titles[1:] or ([" ".join(words[:-1])] if len(words) > 1 else [])
     return " > ".join(titles)
+
+
+def _begin(title: str, words: int) -> str:
+    return title if len(title) <= words else " ".join(title.split(maxsplit=words)[:words])
 
 
 def _pack(

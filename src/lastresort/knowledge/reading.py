@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from lastresort.errors import DataError
+from lastresort.foreign import DOCUMENT, everything_below, read_content
 from lastresort.knowledge.document import Document
 from lastresort.knowledge.formats import READERS
 from lastresort.types import Progress, SilentProgress
@@ -68,7 +68,7 @@ def read_documents(path: Path, *, progress: Progress | None = None) -> FolderCon
 
 def is_document(knowledge: Path, path: Path) -> bool:
     """Whether read_documents would read this file from `knowledge`, judged by its path and type."""
-    root, file = knowledge.resolve(), path.resolve()
+    root, file = Path(os.path.realpath(knowledge)), Path(os.path.realpath(path))
     if file != root and root not in file.parents:
         return False
     return file.suffix.lower() in READERS and not any(part.startswith(".") for part in file.relative_to(root).parts)
@@ -79,28 +79,19 @@ def _files_below(folder: Path) -> tuple[list[tuple[Path, str]], list[SkippedPath
     root = folder.resolve()
     files: list[tuple[Path, str]] = []
     skipped: list[SkippedPath] = []
-    for path in _walk(folder):
-        name = path.relative_to(folder).as_posix()
-        reason = _reason_to_skip(path, root)
-        if reason:
-            skipped.append(SkippedPath(document_id(name), reason))
-        elif not path.is_dir():
-            files.append((path, name))
-    return files, skipped
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Everything below the folder, except what is below a link or a hidden folder."""
     try:
-        entries = sorted(folder.iterdir())
+        for path in everything_below(folder):
+            name = path.relative_to(folder).as_posix()
+            reason = _reason_to_skip(path, root)
+            if reason:
+                skipped.append(SkippedPath(document_id(name), reason))
+            elif not path.is_dir():
+                files.append((path, name))
     except OSError as error:
         raise DataError(
-            f"the folder cannot be read ({error.strerror})", where=str(folder), remedy="Check it."
+            f"the folder cannot be read ({error.strerror})", where=str(error.filename or folder), remedy="Check it."
         ) from error
-    for entry in entries:
-        yield entry
-        if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith("."):
-            yield from _walk(entry)
+    return files, skipped
 
 
 def _reason_to_skip(path: Path, root: Path) -> str:
@@ -117,7 +108,7 @@ def _reason_to_skip(path: Path, root: Path) -> str:
 
 def _check_link(path: Path, root: Path) -> str:
     """Links are never followed. A target inside the folder is read anyway, and one outside was not named by the user."""
-    target = path.resolve()
+    target = Path(os.path.realpath(path))  # resolve() raises where links lead to each other
     if target != root and root not in target.parents:
         raise DataError(
             "found a link that leads out of the folder",
@@ -142,9 +133,9 @@ def _check_kind(path: Path) -> str:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"the file cannot be read ({error.strerror})", where=str(path), remedy="Check it.") from error
+        return read_content(path, DOCUMENT, raised=DataError)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise DataError("the file is gone", where=str(path), remedy="Check it.") from error
 
 
 def document_id(name: str) -> str:

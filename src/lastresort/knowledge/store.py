@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.errors import ContractError, DataError, InfrastructureError
+from lastresort.foreign import read_json
 from lastresort.knowledge.chunks import LANGUAGES, Chunk, ChunkSettings
 from lastresort.knowledge.embedder import Embedder, open_embedder
 from lastresort.records.atomic import write_atomically
@@ -59,7 +60,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Raises DataError if there is no store in the folder, or one that this version cannot read."""
     path = folder / FILE
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = read_json(path, raised=DataError)
         schema = body.pop("schema")
         if schema != SCHEMA:
             raise DataError(

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import DataError
+from lastresort.foreign import DOCUMENT, everything_below, read_content
 from lastresort.knowledge.chunks import CHUNKER, Chunk, chunk_document
 from lastresort.knowledge.document import Document
 from lastresort.knowledge.reading import document_id, is_document
@@ -254,9 +255,14 @@ def changes(store: Store, documents: Sequence[Document]) -> DocumentChanges:
 
 def file_hashes(path: Path) -> dict[str, str]:
     """The sha256 of each document's file, by document id. Files that `read_documents` skips or refuses are left out."""
-    below = (file for file in path.rglob("*") if file.is_file() and not file.is_symlink() and is_document(path, file))
-    files = [path] if path.is_file() else sorted(below)
-    return {document_id(_name(file, path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    found = {}
+    for file in [path] if path.is_file() else sorted(everything_below(path)):
+        if file == path or (file.is_file() and not file.is_symlink() and is_document(path, file)):
+            with suppress(DataError, OSError):
+                found[document_id(_name(file, path))] = hashlib.sha256(
+                    read_content(file, DOCUMENT, raised=DataError)
+                ).hexdigest()
+    return found
 
 
 def file_changes(before: Mapping[str, str], now: Mapping[str, str]) -> DocumentChanges:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import yaml
 
 from lastresort.errors import TaskError
-from lastresort.foreign import lone_surrogate
+from lastresort.foreign import SETTINGS, MiB, lone_surrogate, read_content
 from lastresort.spec.values import Key, describe, dotted, nearest_file, shortened
 from lastresort.types import Json, JsonObject
 
@@ -34,7 +34,6 @@ class FileKind:
 
 DATA_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"})
 TASK = FileKind("task file", "a task", "Write at least task, about, examples, score and bar.", "bar: 0.85")
-LARGEST_BYTES = 4 * 2**20
 _BINARY_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK": "a zip archive", b"\x1f\x8b": "gzip"}
 
 
@@ -43,7 +42,7 @@ def read_text(path: Path, kind: FileKind = TASK) -> str:
     name = str(path)
     try:
         _refuse_other_than_file(path, name, kind)
-        data = path.read_bytes()
+        data = read_content(path, raised=TaskError)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise TaskError(
@@ -92,9 +91,9 @@ def _refuse_other_than_file(path: Path, name: str, kind: FileKind) -> None:
             "found something that is not a file", where=name, expected=f"a {kind.noun}", remedy="Name a file."
         )
     size = path.stat().st_size
-    if size > LARGEST_BYTES:
+    if size > SETTINGS:
         raise TaskError(
-            f"found {size / 2**20:.0f} MiB",
+            f"found {size / MiB:.0f} MiB",
             where=name,
             expected=f"a {kind.noun} of a few kilobytes",
             remedy=f"Name the {kind.noun}, not the data.",

@@ -9,7 +9,8 @@ from pydantic import ValidationInfo, model_validator
 from pydantic.json_schema import JsonSchemaValue
 
 from lastresort.data.answer_schema import schema_fault
-from lastresort.foreign import NotJson, parse_json
+from lastresort.errors import InputError
+from lastresort.foreign import NotJson, parse_json, read_text
 from lastresort.spec.paths import existing_path, relative_name
 from lastresort.spec.values import ReadContext, Section, below, describe, refuse, refuse_unknown_keys
 from lastresort.types import JsonObject
@@ -65,7 +66,7 @@ def _choices(value: Any) -> tuple[str, ...] | None:
     with below("choices"):
         if not isinstance(value, list):
             refuse(f"found {describe(value)}", expected="a list of labels", remedy="Write [label, label].")
-        labels = []
+        labels: dict[str, None] = {}  # in their order, and found at once
         for index, label in enumerate(value):
             if isinstance(label, int) and not isinstance(label, bool):
                 label = str(label)
@@ -73,7 +74,7 @@ def _choices(value: Any) -> tuple[str, ...] | None:
                 refuse(f"found {describe(label)}", expected="text", remedy="Put the label in quotes.", key=(index,))
             if label.strip() in labels:
                 refuse(f"found {describe(label)} twice", expected="each label once", remedy="Remove one.", key=(index,))
-            labels.append(label.strip())
+            labels[label.strip()] = None
         if len(labels) < 2:
             refuse(f"found {describe(value)}", expected="at least two labels", remedy="Write [label, label].")
         return tuple(labels)
@@ -95,15 +96,15 @@ def _schema(value: Any, reading: ReadContext) -> dict[str, object]:
 
 def _json(path: Path, place: str) -> Any:
     try:
-        return parse_json(path.read_text(encoding="utf-8-sig"))
+        return parse_json(read_text(path))
     except NotJson as error:
         found = f"found {error.reason}{place}"
         if error.line is not None:
             found = f"found text that is not JSON{place}, line {error.line}, column {error.column} ({error.reason})"
-    except UnicodeDecodeError:
-        found = f"found bytes that are not UTF-8{place}"
-    except OSError as error:
-        found = f"found a file that cannot be read{place} ({error.strerror})"
+    except InputError as error:
+        found = f"{error.found}{place}"
+    except FileNotFoundError:  # it was there a moment ago
+        found = f"found no file{place}"
     return refuse(found, expected="a JSON schema", remedy="Correct the file.")
 
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import Field, JsonValue, ValidationInfo, model_validator
 from pydantic.json_schema import JsonSchemaValue
 
+from lastresort.errors import InputError
+from lastresort.foreign import read_content
 from lastresort.spec.judge import JudgeKeys, WrittenJudge
 from lastresort.spec.paths import existing_path, relative_name
 from lastresort.spec.values import (
@@ -59,13 +61,15 @@ def existing_function(value: Any, reading: ReadContext) -> dict[str, str]:
 def _names(path: Path, name: str) -> set[str] | None:
     """The names that the file's top level binds to functions, or may; None where a star import hides them."""
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = ast.parse(read_content(path))
     except SyntaxError as error:
         refuse(
             f"found a syntax error in {name}, line {error.lineno} ({error.msg})",
             expected="Python that parses",
             remedy="Correct it.",
         )
+    except InputError as error:
+        refuse(f"{error.found} in {name}", expected=error.expected or "a Python file", remedy=error.remedy)
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         refuse(f"found a Python file that cannot be read, {name} ({error})", remedy="Check the file.")
     names: set[str] = set()

@@ -78,10 +78,11 @@ def message_of(value: Any, row: RawRow, key: str) -> Message:
             expected='a turn {"role": …, "content": …}',
             remedy="Write each turn as an object.",
         )
-    role = {"developer": "system", "function": "tool"}.get(str(value.get("role")), value.get("role"))
+    given = value.get("role")
+    role = {"developer": "system", "function": "tool"}.get(given, given) if isinstance(given, str) else ""
     if role not in ROLES:
         raise DataError(
-            f'found the role "{role}"',
+            f'found the role "{given}"',
             where=row.at(f"{key}.role"),
             expected="system, user, assistant or tool",
             remedy="Rename the role.",

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from lastresort.data.answer_schema import schema_validator, violation
@@ -54,11 +55,28 @@ def chosen(answer: str, choices: Sequence[str]) -> str | None:
 
     An answer that is a choice to the letter names it; otherwise the one choice that is equal when folded.
     """
-    if answer.strip() in choices:
+    known = _known_choices(tuple(choices))
+    if answer.strip() in known.exact:
         return answer.strip()
-    folded = fold_label(answer)
-    named = [choice for choice in choices if fold_label(choice) == folded]
+    named = known.folded.get(fold_label(answer), ())
     return named[0] if len(named) == 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownChoices:
+    """folded: the choices by their folded form."""
+
+    exact: frozenset[str]
+    folded: Mapping[str, Sequence[str]]
+
+
+@lru_cache(maxsize=8)
+def _known_choices(choices: tuple[str, ...]) -> _KnownChoices:
+    """Made once for a task: it may have 100,000 labels, and each is looked up for each answer."""
+    folded: dict[str, list[str]] = {}
+    for choice in choices:
+        folded.setdefault(fold_label(choice), []).append(choice)
+    return _KnownChoices(frozenset(choices), folded)
 
 
 def fold_label(text: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lastresort.data.patterns import last_match
 from lastresort.errors import TaskError
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.types import Example
@@ -138,16 +139,14 @@ class Regex:
 
     def __call__(self, answer: str, example: Example) -> float:
         if self.pattern.groups == 0:
-            return float(self.pattern.search(answer) is not None)
+            return float(last_match(self.pattern.pattern, answer) is not None)
         said = self._captured(answer)
         wanted = self._captured(example.output)
         return float(said is not None and same_text(said, example.output if wanted is None else wanted))
 
     def _captured(self, text: str) -> str | None:
-        last: str | None = None
-        for match in self.pattern.finditer(text):
-            last = match.group(1)
-        return last
+        found = last_match(self.pattern.pattern, text)
+        return None if found is None else found[1]
 
 
 def regex(parameters: Mapping[str, Any], output: AnswerForm) -> Regex:
@@ -156,7 +155,7 @@ def regex(parameters: Mapping[str, Any], output: AnswerForm) -> Regex:
         raise TaskError(f"{pattern!r}", where='task file, key "score.regex"', expected="a pattern as text")
     try:
         return Regex(re.compile(pattern))
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise TaskError(
             f"a pattern that does not compile ({error})",
             where='task file, key "score.regex"',

@@ -6,7 +6,6 @@ The library sets no limits and compares no checksums of files from others, so bo
 from __future__ import annotations
 
 import importlib
-import json
 import math
 import zipfile
 from collections import defaultdict
@@ -21,6 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lastresort.errors import DataError, PrerequisiteError
+from lastresort.foreign import opened, parse_json, read_content
 from lastresort.gate.logs.logged import (
     LONGEST,
     LoggedItem,
@@ -221,8 +221,7 @@ def inspect_log(path: Path, limits: ArchiveLimits | None = None) -> MeasuresAndF
     library = _library(path)
     file = path.absolute()  # the library could take a relative name for a URL
     if path.suffix == ".json":
-        _refuse_large(path)
-        with _reading(path):
+        with opened(path, LARGEST_JSON, raised=DataError), _reading(path):
             log = library.read_eval_log(file, resolve_attachments=True, format="json")
         samples = iter(log.samples or ())
     else:
@@ -241,10 +240,10 @@ def inspect_log(path: Path, limits: ArchiveLimits | None = None) -> MeasuresAndF
 
 def json_of(path: Path) -> JsonObject:
     """Raises DataError if the file does not hold a JSON object."""
-    _refuse_large(path)
+    content = read_content(path, LARGEST_JSON, raised=DataError)
     try:
-        document = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        document = parse_json(content.decode(), lenient=True)
+    except ValueError as error:
         raise _no_log(path, f"no JSON ({error})") from error
     if not isinstance(document, dict):
         raise _no_log(path, "no object")
@@ -327,11 +326,6 @@ def _in_words(error: Exception) -> str:
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     return f"{type(error).__name__}: {error}"
-
-
-def _refuse_large(path: Path) -> None:
-    if path.stat().st_size > LARGEST_JSON:
-        raise _no_log(path, f"more than {LARGEST_JSON:,} bytes")
 
 
 def _no_log(path: Path, found: str) -> DataError:

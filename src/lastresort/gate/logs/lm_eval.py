@@ -4,7 +4,6 @@ metric and the tasks of each group. A row is a document under a filter, in memor
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lastresort.errors import DataError
+from lastresort.errors import DataError, InputError
+from lastresort.foreign import opened, parse_json, read_json
 from lastresort.gate.logs.logged import (
     LONGEST,
     LoggedItem,
@@ -322,11 +322,11 @@ def _results_path(path: Path) -> Path | None:
 
 
 def _loaded(path: Path | None) -> Results:
-    if path is None or path.stat().st_size > LARGEST_RESULTS:
+    if path is None:
         return Results()
     try:
-        document = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
+        document = read_json(path, LARGEST_RESULTS, lenient=True)
+    except (OSError, InputError):
         return Results()
     return results_of(document) if isinstance(document, dict) else Results()
 
@@ -344,7 +344,7 @@ def _read(path: Path, results: Results) -> MeasuresAndFaults:
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open("rb") as file:
+    with opened(path, raised=DataError) as file:
         number = 0
         while line := file.readline(LONGEST_LINE + 1):
             number += 1
@@ -356,8 +356,8 @@ def _row(path: Path, number: int, line: bytes) -> Mapping[str, Any]:
     if len(line) > LONGEST_LINE:
         raise _refused(path, f"row {number} longer than {LONGEST_LINE:,} bytes", "a sample a line")
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        row = parse_json(line.decode(), lenient=True)
+    except ValueError as error:
         raise _refused(path, f"row {number}, which is not JSON ({error})", "a sample a line") from error
     if not isinstance(row, dict) or "doc_id" not in row:
         raise _refused(path, f"row {number}, which is no sample of lm-eval", "an object with a doc_id")

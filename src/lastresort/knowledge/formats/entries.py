@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from lastresort.errors import DataError
+from lastresort.foreign import NotJson, parse_json
 from lastresort.knowledge.document import Document, DocumentBuilder
 from lastresort.knowledge.formats.text import decoded
 
@@ -41,13 +40,12 @@ class _Entry:
 def read_json(content: bytes, document_id: str, where: str) -> Document:
     """The entries are the items of a list, of the only list of objects in an object, or else the keys of an object."""
     value = _parsed(decoded(content, where), where)
-    with _not_too_deep(where):
-        if isinstance(value, list):
-            entries = [_entry(item, number) for number, item in enumerate(value, start=1)]
-        elif isinstance(value, dict):
-            entries = _entries_of_object(value)
-        else:
-            entries = [_entry(value, 1)]
+    if isinstance(value, list):
+        entries = [_entry(item, number) for number, item in enumerate(value, start=1)]
+    elif isinstance(value, dict):
+        entries = _entries_of_object(value)
+    else:
+        entries = [_entry(value, 1)]
     return _document(entries, document_id, "json")
 
 
@@ -56,8 +54,7 @@ def read_json_lines(content: bytes, document_id: str, where: str) -> Document:
     # Only "\n" ends a row: str.splitlines would also cut at U+2028, which may stand inside a JSON string.
     for number, line in enumerate(decoded(content, where).split("\n"), start=1):
         if line.strip():
-            with _not_too_deep(f"{where}, row {number}"):
-                entries.append(_entry(_parsed(line, where, first_line=number), number))
+            entries.append(_entry(_parsed(line, where, first_line=number), number))
     return _document(entries, document_id, "jsonl")
 
 
@@ -107,10 +104,11 @@ def _entry(value: Any, number: int) -> _Entry:
     if not isinstance(value, Mapping):
         return _Entry("", f"entry-{number}", "\n".join(_lines(value)))
     texts = [key for key, inner in value.items() if isinstance(inner, str) and inner.strip()]
-    prose = [key for key in texts if _last_word(key) in _TEXT]
+    prose = {key: None for key in texts if _last_word(key) in _TEXT}
     heading = next((key for key in texts if key not in prose and _last_word(key) in _HEADING), None)
     name = next((key for word in _NAME for key in texts if _last_word(key) == word), None)
-    fields = "\n".join(_lines({key: v for key, v in value.items() if key not in (*prose, heading, name)}))
+    used = {*prose, heading, name}
+    fields = "\n".join(_lines({key: inner for key, inner in value.items() if key not in used}))
     title = str(value[heading]).strip() if heading else ""
     text = "\n\n".join([*(value[key] for key in prose), fields]).strip() or title
     own_name = str(value[name]).strip() if name else ""
@@ -148,27 +146,15 @@ def _written(value: Any) -> str:
 
 def _parsed(text: str, where: str, *, first_line: int = 1) -> Any:
     try:
-        return json.loads(text, parse_int=_Number, parse_float=_Number)
-    except json.JSONDecodeError as error:
+        return parse_json(text, lenient=True, number=_Number)
+    except NotJson as error:
+        if error.line is None:
+            raise DataError(f"found {error.reason}", where=where, remedy=error.remedy) from error
         raise DataError(
-            f"found invalid JSON ({error.msg})",
-            where=f"{where}, line {error.lineno + first_line - 1}, column {error.colno}",
+            f"found invalid JSON ({error.reason})",
+            where=f"{where}, line {error.line + first_line - 1}, column {error.column}",
             remedy="Correct it.",
         ) from error
-    except RecursionError as error:
-        raise _too_deep(where) from error
-
-
-@contextmanager
-def _not_too_deep(where: str) -> Iterator[None]:
-    try:
-        yield
-    except RecursionError as error:
-        raise _too_deep(where) from error
-
-
-def _too_deep(where: str) -> DataError:
-    return DataError("found JSON nested too deeply", where=where, remedy="Flatten it.")
 
 
 def _rows(text: str, separator: str, where: str) -> list[list[str]]:

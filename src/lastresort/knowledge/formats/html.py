@@ -1,11 +1,17 @@
-"""HTML: text with headings, lists, tables and code, without scripts, styles, menus and controls."""
+"""HTML: text with headings, lists, tables and code, without scripts, styles, menus and controls.
+
+The tags are found here and not by `html.parser`, which takes time that grows with the square of a broken page, raises
+AssertionError for some, and reads others differently from version to version.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from html.parser import HTMLParser
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from html import unescape
 
+from lastresort.foreign import DEEPEST
 from lastresort.knowledge.document import BlockKind, Document, DocumentBuilder
 from lastresort.knowledge.formats.text import decoded
 
@@ -25,21 +31,104 @@ def read_html(content: bytes, document_id: str, where: str) -> Document:
     declared = _DECLARED.search(content[:4096])
     text = decoded(content, where, declared=declared[1].decode("ascii") if declared else "utf-8")
     page = _Page()
-    page.feed(text)
-    page.close()
+    for part in _parts(text):
+        match part:
+            case str():
+                page.data(part)
+            case _Tag(name=name, attributes=attributes, begins=begins, ends=ends):
+                if begins:
+                    page.start(name, attributes)
+                if ends:
+                    page.end(name)
     page.end_block()
-    title = " ".join(page.title.split())
+    title = " ".join("".join(page.titles).split())
     return Document(document_id, page.text.text, tuple(page.text.blocks), title, {"format": "html"})
 
 
-class _Page(HTMLParser):
+@dataclass(frozen=True, slots=True)
+class _Tag:
+    """begins, ends: <br/> does both."""
+
+    name: str
+    attributes: Mapping[str, str]
+    begins: bool
+    ends: bool
+
+
+_VERBATIM_END = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE) for name in ("script", "style")}
+_COMMENT_END = re.compile("--!?>")
+_NAME = re.compile(r"[a-zA-Z][^\s/>]*")
+_ATTRIBUTE = re.compile(r"""[\s/]*([^\s/>][^\s/>=]*)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s>]*))?""")
+_TAG_END = re.compile(r"[\s/]*>")
+_HUGE_REFERENCE = re.compile(r"&#\d{1000,}")  # more digits than int() may read
+
+
+def _parts(page: str) -> Iterator[str | _Tag]:
+    """The texts and tags of a page in order, without comments. Whatever is written, each character is looked at a few times only.
+
+    What begins a tag and has no > is text. A comment or marked section without its own end, and a tag whose quotes have none, end
+    at the next >.
+    """
+    position, last_end, quotes_end = 0, page.rfind(">"), True
+    comments_end, sections_end = max(page.rfind("-->"), page.rfind("--!>")), page.rfind("]]>")
+    while (start := page.find("<", position, last_end + 1)) >= 0:
+        yield from _text(page[position:start])
+        name = _NAME.match(page, start + (2 if page.startswith("</", start) else 1))
+        if name is None:
+            if page.startswith("<!--", start) and start + 2 <= comments_end:  # <!--> is a whole comment
+                closing = _COMMENT_END.search(page, start + 2)
+                position = closing.end() if closing is not None else len(page)
+            elif page.startswith("<![CDATA[", start) and start < sections_end:
+                position = page.index("]]>", start) + 3
+            elif page.startswith(("<!", "<?", "</"), start):
+                position = page.index(">", start) + 1
+            else:
+                yield "<"
+                position = start + 1
+        elif page.startswith("</", start):
+            yield _Tag(name[0].lower(), {}, begins=False, ends=True)
+            position = page.index(">", name.end()) + 1
+        else:
+            tag = name[0].lower()
+            attributes, after = _attributes(page, name.end()) if quotes_end else ({}, name.end())
+            end = _TAG_END.match(page, after)
+            quotes_end = (
+                quotes_end and end is not None
+            )  # where one swallows all that follows, they have no meaning any more
+            yield _Tag(tag, attributes, begins=True, ends=end is not None and end[0].endswith("/>"))
+            position = end.end() if end is not None else page.index(">", name.end()) + 1
+            if tag in _VERBATIM_END:
+                closing = _VERBATIM_END[tag].search(page, position)
+                if closing is None:
+                    return
+                position = closing.start()
+    yield from _text(page[position:])
+
+
+def _text(stretch: str) -> Iterator[str]:
+    if stretch:
+        yield unescape(_HUGE_REFERENCE.sub("\N{REPLACEMENT CHARACTER}", stretch)) if "&" in stretch else stretch
+
+
+def _attributes(page: str, position: int) -> tuple[dict[str, str], int]:
+    """The attributes from here on, and where they end."""
+    found: dict[str, str] = {}
+    while (attribute := _ATTRIBUTE.match(page, position)) is not None:
+        value = attribute[2] or ""
+        quoted = len(value) > 1 and value[0] in "\"'" and value[0] == value[-1]
+        found[attribute[1].lower()] = "".join(_text(value[1:-1] if quoted else value))
+        position = attribute.end()
+    return found, position
+
+
+class _Page:
     """Follows the tags. A list or table is one block with all its content, except that a heading always starts a new block."""
 
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.text, self.title = DocumentBuilder(), ""
+        self.text = DocumentBuilder()
+        self.titles: list[str] = []
         self._words: list[str] = []
-        self._line_start = 0  # how many of them stand before the line, item or cell that is being read
+        self._in_line = False  # whether the line, item or cell that is being read has words
         self._left_out: list[str] = []  # the open tags whose content is not read
         self._lists: list[int] = []  # of each open list the number of its next item, 0 for one without numbers
         self._cells: list[int] = []  # of each open table how many cells its last row has
@@ -47,7 +136,7 @@ class _Page(HTMLParser):
         self._heading: tuple[int, str] | None = None
         self._in_title = False
 
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         if tag in _LEFT_OUT:
             self._left_out.append(tag)
         elif self._left_out or tag in _INLINE:
@@ -56,7 +145,7 @@ class _Page(HTMLParser):
             self._in_title = True
         elif tag in _HEADINGS:
             self.end_block()
-            self._heading = (_HEADINGS[tag], dict(attributes).get("id") or "")
+            self._heading = (_HEADINGS[tag], attributes.get("id", ""))
         elif tag == "li":
             self._begin_item()
         elif tag in ("td", "th"):
@@ -72,7 +161,7 @@ class _Page(HTMLParser):
             elif tag == "pre":
                 self._verbatim += 1
 
-    def handle_endtag(self, tag: str) -> None:
+    def end(self, tag: str) -> None:
         if self._left_out:
             if tag == self._left_out[-1]:
                 self._left_out.pop()
@@ -95,15 +184,16 @@ class _Page(HTMLParser):
             elif closes:
                 (self._cells if tag == "table" else self._lists).pop()
 
-    def handle_data(self, data: str) -> None:
+    def data(self, data: str) -> None:
         if self._in_title and not self._left_out:
-            self.title += data
+            self.titles.append(data)
         elif not self._left_out:
             self._words.append(data if self._verbatim else re.sub(r"\s+", " ", data))
+            self._in_line = self._in_line or not data.isspace()
 
     def end_block(self) -> None:
         """Turn the collected words into a heading or a block of the open kind."""
-        raw, self._words, self._line_start = "".join(self._words), [], 0
+        raw, self._words, self._in_line = "".join(self._words), [], False
         if self._heading is not None:
             (level, key), self._heading = self._heading, None
             if raw.strip():
@@ -118,7 +208,7 @@ class _Page(HTMLParser):
         if not self._lists:
             self._lists.append(0)
         self._break(alone=False)
-        number, indent = self._lists[-1], "  " * (len(self._lists) - 1)
+        number, indent = self._lists[-1], "  " * min(len(self._lists) - 1, DEEPEST)
         self._mark(f"{indent}{number}. " if number else f"{indent}- ")
         if number:
             self._lists[-1] += 1
@@ -134,13 +224,13 @@ class _Page(HTMLParser):
 
     def _mark(self, mark: str) -> None:
         self._words.append(mark)
-        self._line_start = len(self._words)
+        self._in_line = False
 
     def _break(self, *, alone: bool) -> None:
         """End an open line, or the block if what follows is a block of its own and nothing else is open."""
         if alone and not (self._lists or self._cells or self._verbatim or self._heading):
             self.end_block()
-        elif "".join(self._words[self._line_start :]).strip():
+        elif self._in_line:
             self._mark("\n")
 
 

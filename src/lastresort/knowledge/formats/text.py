@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from lastresort.errors import DataError
+from lastresort.errors import DataError, InputError
+from lastresort.foreign import parse_yaml
 from lastresort.knowledge.document import Block, BlockKind, Document, normalize, text_blocks
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+# Codecs of Python's own: they are no encodings of text, or take time that grows with the square of its length.
+_NOT_OF_PAGES = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "unicodeescape", "mbcs", "oem"})
 
 
 def decoded(content: bytes, where: str, *, declared: str = "utf-8") -> str:
     """The normalized text. The encoding is that of a byte order mark, else `declared`. Raises DataError for any other bytes."""
-    encoding = declared
+    encoding = declared if declared.lower().replace("_", "-") not in _NOT_OF_PAGES else "undefined"
     for mark, name in _MARKS:
         if content.startswith(mark):
             content, encoding = content[len(mark) :], name
@@ -28,9 +32,9 @@ def decoded(content: bytes, where: str, *, declared: str = "utf-8") -> str:
             expected="text in UTF-8",
             remedy="Save the file as UTF-8.",
         ) from error
-    except LookupError as error:
+    except (LookupError, UnicodeError) as error:
         raise DataError(
-            f'found the encoding "{declared}", which is not known here',
+            f'found the encoding "{declared}", which is not one of pages',
             where=where,
             expected="text in UTF-8",
             remedy="Save the file as UTF-8.",
@@ -43,6 +47,8 @@ def read_text(content: bytes, document_id: str, where: str) -> Document:
 
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+_LONGEST_TITLE = 1000  # characters of a heading whose markup is removed; that takes time that grows with their square
+_LONGEST_FRONT_MATTER = 100_000  # characters, which YAML reads in less than a second
 _KINDS: dict[str, BlockKind] = {
     "bullet_list_open": "list",
     "ordered_list_open": "list",
@@ -58,13 +64,22 @@ def read_markdown(content: bytes, document_id: str, where: str) -> Document:
     from markdown_it import MarkdownIt
 
     text, front = _without_front_matter(decoded(content, where))
-    tokens = MarkdownIt("commonmark").enable("table").parse(text)
-    blocks = tuple(_blocks(tokens, text))
+    parser = MarkdownIt("commonmark").enable("table").disable("inline")  # of the rest only the blocks count
+    references: dict[str, Any] = {}
+    tokens = parser.parse(text, references)
+
+    def title_of(heading: str) -> str:
+        words: list[Any] = []
+        if len(heading) <= _LONGEST_TITLE:
+            parser.inline.parse(heading, parser, references, words)
+        return _plain(heading, words)
+
+    blocks = tuple(_blocks(tokens, text, title_of))
     title = front.get("title") or _only_title(blocks)
     return Document(document_id, text, blocks, title, {"format": "markdown", **front})
 
 
-def _blocks(tokens: list[Any], text: str) -> list[Block]:
+def _blocks(tokens: list[Any], text: str, title_of: Callable[[str], str]) -> list[Block]:
     lines = [0, *(match.end() for match in re.finditer("\n", text))]
     lines.append(len(text))
     found = []
@@ -78,7 +93,7 @@ def _blocks(tokens: list[Any], text: str) -> list[Block]:
         if kind != "code":
             start += len(stretch) - len(stretch.lstrip())
         if kind == "heading":
-            found.append(Block(kind, start, end, int(token.tag[1:]), _plain(tokens[place + 1])))
+            found.append(Block(kind, start, end, int(token.tag[1:]), title_of(tokens[place + 1].content)))
         elif start < end:
             found.append(Block(kind, start, end))
     return _with_the_rest(found, text)
@@ -97,10 +112,10 @@ def _with_the_rest(blocks: list[Block], text: str) -> list[Block]:
     return whole[:-1]
 
 
-def _plain(inline: Any) -> str:
-    """The words of a heading without markup."""
-    words = [child.content if child.type in ("text", "code_inline") else " " for child in inline.children or ()]
-    return " ".join("".join(words).split()) if any(word.strip() for word in words) else inline.content.strip()
+def _plain(heading: str, parts: Sequence[Any]) -> str:
+    """The words of a heading without markup. parts: what it is made of, nothing where that is not known."""
+    words = [part.content if part.type in ("text", "text_special", "code_inline") else " " for part in parts]
+    return " ".join("".join(words).split()) if any(word.strip() for word in words) else heading.strip()
 
 
 def _only_title(blocks: tuple[Block, ...]) -> str:
@@ -112,14 +127,12 @@ def _only_title(blocks: tuple[Block, ...]) -> str:
 
 def _without_front_matter(text: str) -> tuple[str, dict[str, str]]:
     """The text after the front matter, and its keys with plain values. If it is not a YAML mapping, it stays text."""
-    import yaml
-
     match = _FRONT_MATTER.match(text)
-    if match is None:
+    if match is None or match.end() > _LONGEST_FRONT_MATTER:
         return text, {}
     try:
-        values = yaml.safe_load(match[1])
-    except (yaml.YAMLError, ValueError, RecursionError):
+        values = parse_yaml(match[1], where="front matter")
+    except InputError:
         return text, {}
     if not isinstance(values, dict):
         return text, {}

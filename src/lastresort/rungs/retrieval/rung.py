@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lastresort.errors import CandidateError, DataError
 from lastresort.evals.measure import mean_score
+from lastresort.foreign import everything_below
 from lastresort.knowledge.chunks import ChunkSettings
 from lastresort.knowledge.embedder import Embedder, open_embedder
 from lastresort.knowledge.evaluation import measure
@@ -132,9 +133,8 @@ def passage_tokens(task: Task) -> float:
     from lastresort.knowledge.chunks import chunk_document
 
     assert task.knowledge is not None, "the rung is skipped without knowledge"
-    files = (
-        [task.knowledge] if task.knowledge.is_file() else [path for path in task.knowledge.rglob("*") if path.is_file()]
-    )
+    below = [task.knowledge] if task.knowledge.is_file() else everything_below(task.knowledge)
+    files = [path for path in below if path.is_file()]
     if sum(path.stat().st_size for path in files) > MOST_BYTES_CUT or any(path.suffix == ".pdf" for path in files):
         return float(task.retrieval.chunk_tokens)
     settings = store_settings(task).chunks

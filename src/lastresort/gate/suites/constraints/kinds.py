@@ -7,12 +7,13 @@ parts.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
+
+from lastresort.foreign import NotJson, parse_json
 
 Facts = dict[str, Any]
 
@@ -246,8 +247,8 @@ def json_holds(answer: str, facts: Facts) -> bool:
     text = answer.strip()
     fenced = _FENCE.match(text)
     try:
-        value = json.loads(fenced[1] if fenced else text)
-    except (ValueError, RecursionError):
+        value = parse_json(fenced[1] if fenced else text, lenient=True)
+    except NotJson:
         return False
     return isinstance(value, dict) and sorted(value) == sorted(facts["keys"])
 
