@@ -70,7 +70,7 @@ CASES: dict[str, Case] = {
     **{f"{key} is {what}": Case(changed(**{key: value}), "either") for key in KEYS for what, value in WRONG.items()},
     "a line of 3 MB": Case(added(f"about: {'a' * 3_000_000}\n")),
     "a key of 3 MB": Case(added(f"{'a' * 3_000_000}: 1\n")),
-    "50,000 unknown keys": Case(added("".join(f"k{n}: 1\n" for n in range(50_000)))),
+    "20,000 unknown keys": Case(added("".join(f"k{n}: 1\n" for n in range(20_000)))),
     "an alias bomb": Case(
         added("x0: &x0 [1, 1]\n" + "".join(f"x{n}: &x{n} [*x{n - 1}, *x{n - 1}]\n" for n in range(1, 40)))
     ),
@@ -98,6 +98,15 @@ CASES: dict[str, Case] = {
     "JSON": Case(text('{"task": "a"')),
     "5 MB of comments": Case(text(LEAST + "# a\n" * 1_300_000)),
     "examples of the environment": Case(changed(examples="/proc/self/environ")),
+    "examples of the memory of the process": Case(changed(examples="/proc/self/mem"), named="/proc/self/mem"),
+    "a name of 5,000 characters": Case(changed(examples="a" * 5_000)),
+    "a name of 5,000 folders": Case(changed(examples="a/" * 5_000)),
+    "30,000 choices": Case(changed(output={"choices": [f"label {n}" for n in range(30_000)]})),
+    "30,000 choices, the last twice": Case(
+        changed(output={"choices": [*(f"label {n}" for n in range(30_000)), "label 29999"]}), named="twice"
+    ),
+    "a choice of 1 MB": Case(changed(output={"choices": ["a" * 1_000_000, "b"]})),
+    "two choices of 1 MB": Case(changed(output={"choices": ["a" * 1_000_000, "a" * 1_000_000]}), named="twice"),
     "examples from standard input": Case(changed(examples="/dev/stdin")),
     "examples that are a folder": Case(changed(examples=".")),
     "a home that nobody has": Case(changed(examples="~nobody-of-this-name/rows.jsonl")),

@@ -18,8 +18,8 @@ from lastresort.errors import DataError, InputError
 from lastresort.foreign import read_yaml
 
 GIB = 1 << 30
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*gi?b", re.IGNORECASE)
-_COUNTED = re.compile(r"(\d+)\s*[x×*]\s*(.+)", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*gi?b", re.IGNORECASE)
+_COUNTED = re.compile(r"(\d{1,6})\s*[x×*]\s*(.+)", re.IGNORECASE)
 _KEPT_BY_DRIVER = 0.02  # of the memory in a card's name
 _ABOUT = 0.08
 _EXPECTED = "a card of the catalogue, a size such as 24GB, or several, such as 2xl40s"

@@ -25,6 +25,8 @@ CHUNKER = 1  # raised whenever the same document would be cut differently
 SMALLEST_TOKENS = 16
 CountTokens = Callable[[str], int]
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
+_GAP = re.compile(r"\s+")
+_FIRST_REACH = 256
 _LINE_END = re.compile(r"\n+")
 # A mark that ends a sentence, what may close it, and the gap; full-width marks need none.
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?P<gap>\s+)(?=[^\sa-z,;:])|[。！？][」』”’）]*(?P<none>\s*)(?=\S)")
@@ -93,12 +95,23 @@ def _in_the_middle(text: str, start: int, end: int) -> list[tuple[int, int]]:
     """Split at the white space nearest the middle, or inside the word if there is none."""
     if end - start < 2:
         return [(start, end)]
-    middle = (start + end) // 2
-    gaps = [match for match in re.finditer(r"\s+", text[start:end]) if match.start() > 0 and start + match.end() < end]
-    if not gaps:
-        return [(start, middle), (middle, end)]
-    gap = min(gaps, key=lambda match: abs(start + match.start() - middle))
-    return [(start, start + gap.start()), (start + gap.end(), end)]
+    middle, reach = (start + end) // 2, _FIRST_REACH
+    while (
+        True
+    ):  # around the middle, farther each time: to look at all gaps of a long text for each of its splits takes minutes
+        first, last = max(start, middle - reach), min(end, middle + reach)
+        found = (_GAP.match(text, begin, end) for begin in _gap_starts(text, first, last))
+        gaps = [gap for gap in found if gap is not None and gap.end() < end and abs(gap.start() - middle) < reach]
+        if gaps:
+            gap = min(gaps, key=lambda gap: abs(gap.start() - middle))
+            return [(start, gap.start()), (gap.end(), end)]
+        if (first, last) == (start, end):
+            return [(start, middle), (middle, end)]
+        reach *= 8
+
+
+def _gap_starts(text: str, first: int, last: int) -> Iterator[int]:
+    return (match.start() for match in _GAP.finditer(text, first, last) if match.start() > first)
 
 
 def _spans(text: str, start: int, end: int, gap: re.Pattern[str]) -> Iterator[tuple[int, int]]:

@@ -38,8 +38,9 @@ def task_error(errors: Sequence[ErrorDetails], document: YamlDocument, model: ty
     def place(error: ErrorDetails) -> tuple[bool, float]:
         return error["type"] != "extra_forbidden", document.lines.get(_key(error), float("inf"))
 
-    first, *others = [_problem(error, model) for error in sorted(errors, key=place)]
-    names = dict.fromkeys(f'"{dotted(other.key)}"' for other in others if other.key != first.key)
+    foremost, *others = sorted(errors, key=place)
+    first = _problem(foremost, model)
+    names = dict.fromkeys(f'"{dotted(_key(other))}"' for other in others if _key(other) != first.key)
     also = f" Also wrong or missing: {listed(names, most=5)}." if names else ""
     where = document.where(first.key)
     return TaskError(f"{first.found}", where=where, expected=first.expected, remedy=first.remedy + also)

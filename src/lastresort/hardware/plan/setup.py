@@ -13,6 +13,7 @@ Learning = Literal["sft", "dpo", "grpo"]
 Sharing = Literal["ddp", "zero1", "zero2", "zero3", "fsdp"]
 METHODS: tuple[Method, ...] = ("qlora", "lora", "full")
 SHARINGS: tuple[Sharing, ...] = ("ddp", "zero1", "zero2", "zero3", "fsdp")
+MOST_COUNT = 10**12  # of tokens, rows or passes: beyond any training, and far from where a float ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,13 @@ class Setup:
     def __post_init__(self) -> None:
         at_once = (self.batch, self.rows_at_once, self.measured_at_once or 1, self.group_size)
         counts = (self.row_tokens, self.accumulation, self.r, *at_once)
+        if max(*counts, self.new_tokens) > MOST_COUNT:
+            raise InputError(
+                f"found a count of more than {MOST_COUNT:,}",
+                where="plan",
+                expected="counts of a training",
+                remedy="Correct it.",
+            )
         if min(counts) < 1 or self.new_tokens < 0 or not 0 <= self.shared_tokens < self.row_tokens:
             raise InputError(
                 f"found {self.row_tokens} tokens of which {self.shared_tokens} are shared, batch {self.batch}, r {self.r}",

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lastresort.errors import InputError
 from lastresort.hardware.cards import Price, cards_of_size, known_cards
 from lastresort.hardware.plan.fit import beyond_our_trainer, fit
 from lastresort.hardware.plan.memory import weight_bytes
-from lastresort.hardware.plan.setup import Cards, Method, Setup
+from lastresort.hardware.plan.setup import MOST_COUNT, Cards, Method, Setup
 from lastresort.hardware.shape import ModelShape
 
 FORWARD = 2
@@ -39,6 +40,12 @@ class TrainingWork:
     tokens: float
     epochs: float
     rate: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, count in (("rows", self.rows), ("tokens of a row", self.tokens), ("epochs", self.epochs)):
+            if not 0 < count <= MOST_COUNT:
+                expected = f"a number above 0 and at most {MOST_COUNT:,}"
+                raise InputError(f"found a number of {name} that no training has", where="plan", expected=expected)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from lastresort.knowledge.document import Document, DocumentBuilder
 from lastresort.libraries import quiet_logger
 
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, RecursionError, NotImplementedError, OSError, zlib.error)
+MOST_PAGES = 5_000  # reading them takes a few seconds to a few minutes
 _PAGE_LEVEL = 99
 _EDGE_LINES = 2  # at the top and the bottom of a page, where running titles and page numbers stand
 _BROKEN_WORD = re.compile(r"(?<=[^\W\d_])[-\u00ad]\n(?=[a-zß-öø-ÿ])")
@@ -50,6 +51,13 @@ def _read(content: bytes, document_id: str, where: str) -> Document:
     reader = PdfReader(io.BytesIO(content))
     if reader.is_encrypted and not reader.decrypt(""):
         raise DataError("the file is protected by a password", where=where, remedy="Save a copy without one.")
+    if len(reader.pages) > MOST_PAGES:
+        raise DataError(
+            f"found {len(reader.pages):,} pages",
+            where=where,
+            expected=f"at most {MOST_PAGES:,}",
+            remedy="Split it into several files.",
+        )
     pages = [page.extract_text() or "" for page in reader.pages]
     running = _running_titles(pages)
     headings = _outline(reader)
