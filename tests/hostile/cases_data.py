@@ -83,7 +83,7 @@ def columns(**more: Any) -> dict[str, Any]:
 def huge_times() -> dict[str, Any]:
     import pyarrow
 
-    return columns(when=pyarrow.array([2**62] * len(GOOD), pyarrow.timestamp("s")))
+    return columns(when=pyarrow.array([2**62] * len(GOOD), pyarrow.timestamp("ms")))
 
 
 def bad_text() -> dict[str, Any]:
@@ -99,9 +99,9 @@ def dictionary_bomb() -> dict[str, Any]:
     import pyarrow
 
     large = pyarrow.DictionaryArray.from_arrays(
-        pyarrow.array([0] * 5_000, pyarrow.int32()), pyarrow.array(["a" * 2**20])
+        pyarrow.array([0] * 2_500, pyarrow.int32()), pyarrow.array(["a" * 2**20])
     )
-    return {"input": large, "output": ["billing"] * 5_000}
+    return {"input": large, "output": ["billing"] * 2_500}
 
 
 def deep_parquet() -> dict[str, Any]:
@@ -119,8 +119,8 @@ def gzip_bomb(gib: float) -> bytes:
 
 
 def bomb_of_members() -> bytes:
-    """Each member is a megabyte; there are 3,000."""
-    return gzip.compress(b"\n" * 2**20) * 3_000
+    """Each member is a megabyte; there are 200."""
+    return gzip.compress(b"\n" * 2**20) * 200
 
 
 def named(make_file: Callable[[Path], str], **keys: Any) -> Make:
@@ -265,7 +265,7 @@ CASES: dict[str, Case] = {
     "a line of 20 MB in the input": Case(
         file("a.jsonl", lambda: joined(['{"input": "' + "a b " * 5_000_000 + '", "output": "billing"}'])), "either"
     ),
-    "a list of 20 MB": Case(file("a.jsonl", lambda: joined(["[" + "1," * 10_000_000 + "1]"])), "refused"),
+    "a list of a million": Case(file("a.jsonl", lambda: joined(["[" + "1," * 1_000_000 + "1]"])), "refused"),
     "500,000 repeated keys": Case(
         file("a.jsonl", lambda: "{" + ", ".join(f'"k{n}": 1, "k{n}": 2' for n in range(250_000)) + "}"), named="twice"
     ),
@@ -356,7 +356,7 @@ CASES: dict[str, Case] = {
     "TSV of 40,000 columns": Case(table("a\t" * 40_000 + "\n", "a.tsv")),
     "a passages cell that is no JSON": Case(table('input,output,passages\na,billing,"[a"\n')),
     # gzip
-    "a gzip bomb": Case(file("a.jsonl.gz", partial(gzip_bomb, 2.2)), named="MiB"),
+    "a gzip bomb": Case(file("a.jsonl.gz", partial(gzip_bomb, 0.15)), named="MiB"),
     "a gzip bomb of members": Case(file("a.jsonl.gz", bomb_of_members), named="MiB"),
     "gzip that is cut": Case(file("a.jsonl.gz", lambda: gzip.compress("\n".join(LINES).encode())[:-20]), named="gzip"),
     "gzip that is not": Case(file("a.jsonl.gz", "\n".join(LINES)), named="gzip"),
@@ -380,7 +380,7 @@ CASES: dict[str, Case] = {
     ),
     "Parquet that is text": Case(file("a.parquet", "\n".join(LINES)), named="a.parquet"),
     "Parquet of bytes": Case(parquet(lambda: columns(output=[b"\xff\x00"] * len(GOOD))), named="a.parquet"),
-    "Parquet of 40,000 columns": Case(parquet(lambda: {f"c{n}": [1] for n in range(5_000)})),
+    "Parquet of 1,000 columns": Case(parquet(lambda: {f"c{n}": [1] for n in range(1_000)})),
     "Parquet of nulls": Case(parquet(lambda: columns(output=[None] * len(GOOD)))),
     # columns of the task file
     "columns that are not there": Case(lines(columns={"input": "question", "output": "answer"}), named="question"),
@@ -431,12 +431,10 @@ CASES: dict[str, Case] = {
     "a schema of 90 levels": Case(schema(json.loads('{"not": ' * 90 + "{}" + "}" * 90)), "either"),
     "a type of 1 MB": Case(schema({"type": "a" * 1_000_000})),
     "a type that is a number": Case(schema({"type": 5}), named="5"),
-    "an enumeration of 100,000": Case(schema({"enum": [f"a{n}" for n in range(100_000)]}, '"a99999"'), "either"),
+    "an enumeration of 20,000": Case(schema({"enum": [f"a{n}" for n in range(20_000)]}, '"a19999"'), "either"),
     "a multiple of next to nothing": Case(schema({"multipleOf": 1e-300}, "1e300"), "either"),
     "a multiple of a huge number": Case(schema({"multipleOf": 10**300}, "1.5"), "either"),
-    "unique items of 20,000": Case(
-        schema({"uniqueItems": True}, json.dumps([{"a": n} for n in range(3_000)])), "either"
-    ),
+    "300 unique items": Case(schema({"uniqueItems": True}, json.dumps([{"a": n} for n in range(300)])), "either"),
     "a draft of nobody": Case(schema({"$schema": "urn:nobody"}), "either"),
     "a draft that is a list": Case(schema({"$schema": []}), named="$schema"),
     "an id of another host": Case(schema({"$id": "http://[", "$ref": "a"}), "either"),

@@ -151,7 +151,7 @@ def test_documents_of_files_rows_and_folders(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b" \n", "found an empty document"), (b"caf\xe9", "found byte 0xe9, which is not UTF-8")],
+    [(b" \n", "found an empty document"), (b"caf\xe9", "found the byte 0xe9, which is not UTF-8")],
 )
 def test_bad_documents(content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(content)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from lastresort.data import files
+from lastresort.data.files import read_rows
 from lastresort.data.formats import SHAPES
 from lastresort.data.read import read_examples
 from lastresort.errors import DataError
@@ -314,3 +316,45 @@ def test_a_missing_group_is_an_error_for_that_row(tmp_path: Path, second: dict[s
     path = lines(tmp_path, {"input": "a", "output": "x", "customer": "c"}, {"input": "b", "output": "x", **second})
     with pytest.raises(DataError, match=r'row 2, key "customer"'):
         read_examples(path, group_by="customer")
+
+
+def parquet_of(folder: Path, columns: dict[str, object]) -> Path:
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "a.parquet")
+    return folder / "a.parquet"
+
+
+def test_a_text_that_many_rows_of_parquet_share_counts_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the file once, and in memory as often as there are rows."""
+    import pyarrow
+
+    shared = pyarrow.DictionaryArray.from_arrays(
+        pyarrow.array([0] * 100, pyarrow.int32()), pyarrow.array(["a" * 100_000])
+    )
+    nested = pyarrow.array([[["b" * 100_000]]] * 100)
+    for columns in ({"input": shared}, {"input": nested}, {"input": pyarrow.array([{"c": "d" * 100_000}] * 100)}):
+        path = parquet_of(tmp_path, columns)
+        assert path.stat().st_size < 200_000
+        monkeypatch.setattr(files, "ROWS", 20_000_000)
+        assert len(read_rows(path)) == 100
+        monkeypatch.setattr(files, "ROWS", 5_000_000)
+        with pytest.raises(DataError, match=r"a\.parquet: found \d+ MiB or more when unpacked, expected at most 4 MiB"):
+            read_rows(path)
+
+
+def test_a_value_of_parquet_that_python_cannot_hold_is_a_sentence(tmp_path: Path) -> None:
+    import pyarrow
+
+    path = parquet_of(tmp_path, {"input": ["a"], "when": pyarrow.array([2**62], pyarrow.timestamp("ms"))})
+    with pytest.raises(DataError, match=r"a\.parquet: found a file that is not Parquet or is damaged"):
+        read_rows(path)
+
+
+def test_a_value_of_eleven_million_characters_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("input,output\n" + "a" * 11_000_000 + ",b\n")
+    with pytest.raises(DataError, match=r'a\.csv, row 1 \(line 2\), key "input": found 11,000,000 characters'):
+        read_rows(tmp_path / "a.csv")

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from lastresort import foreign
 from lastresort.errors import DataError
-from lastresort.foreign import MiB, gunzipped, parse_yaml, read_content, read_json, read_text, read_yaml
+from lastresort.foreign import (
+    MiB,
+    everything_below,
+    gunzipped,
+    parse_json,
+    parse_yaml,
+    read_content,
+    read_json,
+    read_text,
+    read_yaml,
+)
 
 
 def written(path: Path, content: bytes) -> Path:
@@ -69,6 +82,38 @@ def test_gzip_of_several_members_is_read_and_a_bomb_is_not() -> None:
             gunzipped(broken, 4 * MiB, where="a.gz", raised=DataError)
 
 
+def test_gzip_that_unpacks_to_a_thousand_times_its_size_is_refused_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign, "_FREELY", MiB)
+    with pytest.raises(DataError, match=r"found \d+ MiB or more when unpacked, expected at most 1 MiB"):
+        gunzipped(gzip.compress(bytes(3 * MiB)), foreign.ROWS, where="a.gz", raised=DataError)
+    assert len(gunzipped(gzip.compress(os.urandom(3 * MiB)), foreign.ROWS, where="a.gz")) == 3 * MiB
+
+
+def test_everything_below_a_folder_is_found_however_deep_and_no_link_is_followed(tmp_path: Path) -> None:
+    for name in ("b/c/d.md", "a.md", ".hidden/e.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("a")
+    (tmp_path / "b" / "up").symlink_to("..")
+    found = [path.relative_to(tmp_path).as_posix() for path in everything_below(tmp_path)]
+    assert found == [".hidden", "a.md", "b", "b/c", "b/c/d.md", "b/up"]
+    assert tmp_path / ".hidden" / "e.md" in everything_below(tmp_path, hidden=True)
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    for _ in range(300):
+        deep = deep / "d"
+        deep.mkdir()
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 60)
+    try:
+        assert sum(1 for _ in everything_below(tmp_path / "deep")) == 300
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def test_numbers_may_stay_as_they_are_written() -> None:
+    assert parse_json('{"a": [1, 2.50, 1e5]}', number=str) == {"a": ["1", "2.50", "1e5"]}
+
+
 def test_the_place_of_a_fault_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a, line 2: found the byte 0xff"):
         read_text(written(tmp_path / "a", b"one\n\xff"), raised=DataError)
@@ -90,6 +135,7 @@ LAUGHS = "a0: &a0 [1, 1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" fo
         pytest.param("[" * 5000, id="5,000 open brackets"),
         pytest.param("a: 2024-13-41", id="a month of 13"),
         pytest.param("a: 1" + "0" * 5000, id="5,000 digits"),
+        pytest.param("a: 0x" + "f" * 5000, id="5,000 hexadecimal digits"),
         pytest.param("{[a]: 1}", id="a list as a key"),
         pytest.param("a: !!python/object/apply:os.system [ls]", id="a tag that runs code"),
         pytest.param("a: !!binary ä", id="binary that is none"),

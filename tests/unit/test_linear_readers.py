@@ -16,11 +16,10 @@ from lastresort.knowledge.document import Block, Document
 from lastresort.knowledge.formats import READERS
 from lastresort.knowledge.formats.html import _parts
 
-PIECES = """text| a &amp; b |&lt;|&#65;|\n|<p>|</p>|<a href="x>y" id='k'>|</a>|<br>|<br/>|<br />|<img src=a.png alt=x>
-<!-- c > d -->|<!DOCTYPE html>|<ul>|<li>|</li>|</ul>|<H2 ID=Foo class='a b'>|</H2>|<input disabled>|<script>if (a<b && c>d) {'<p>'}</script>
-<style>a>b{}</style>|<?php x ?>|a < b|3 > 2|& co|&copy;2020|<td nowrap>|<![CDATA[x]]>|é|</b >|<a href=x/>|<!---->|'|"|=""".split(
-    "|"
-)
+PIECES = """text| a &amp; b |&lt;|&#65;|\n|<p>|</p>|<a href="x>y" id='k'>|</a>|<br>|<br/>|<br />|<img src=a.png alt=x>|<ul>
+<li>|</li>|</ul>|<!-- c > d -->|<!DOCTYPE html>|<H2 ID=Foo class='a b'>|</H2>|<input disabled>|<style>a>b{}</style>
+<script>if (a<b && c>d) {'<p>'}</script>|<?php x ?>|a < b|3 > 2|& co|&copy;2020|<td nowrap>|<![CDATA[x]]>|é|</b >|<!---->
+<a href=x/>|'|"|=""".replace("\n", "|").split("|")
 
 
 class Library(HTMLParser):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -452,13 +453,13 @@ def test_name_that_no_file_can_have() -> None:
         load_task(Path("task\0.yaml"))
 
 
-def unreadable(path: Path) -> bytes:
+def unreadable(path: Path, flags: int) -> int:
     raise PermissionError(13, "Permission denied", str(path))
 
 
 def test_file_without_permission(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "task.yaml").write_text("task: x")
-    monkeypatch.setattr(Path, "read_bytes", unreadable)
+    monkeypatch.setattr(os, "open", unreadable)
     with pytest.raises(TaskError) as caught:
         load_task(Path("task.yaml"))
     check(caught.value, "task.yaml", "cannot be read (Permission denied)", "", "permissions")
