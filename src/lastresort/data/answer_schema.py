@@ -165,6 +165,8 @@ def _malformed(part: Any, whole: Mapping[str, Any]) -> SchemaFault | None:
     except SchemaError as error:
         message = error.message if len(error.message) <= 120 else f"{error.message[:119]}…"
         return SchemaFault(f"{json.dumps(message, ensure_ascii=False)} at {error.json_path}")
+    except (OverflowError, re.error) as error:  # of a pattern, which the library compiles
+        return SchemaFault(f"a pattern that does not compile ({error})", "a regular expression", "Correct it.")
     return None
 
 
