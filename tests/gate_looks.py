@@ -21,17 +21,20 @@ NEVER = 1.0  # p of what was not tested
 
 @dataclass(frozen=True, slots=True)
 class LookedMeasure:
-    """p of both sides after each look, looking's share counted, the last with the test at the last item, shape (runs, looks).
-    items: after each look.
+    """p of both sides after each look, looking's share counted, from that of the fixed size on with the test there, shape (runs,
+    looks). items: after each look. fixed: at which look the test of a fixed size is made. in_reach: as `is_in_reach` of the
+    last item, by look; all True before the fixed one.
     """
 
     kept: Floats
     regressed: Floats
     items: tuple[int, ...]
+    fixed: int
+    in_reach: Floats
 
 
 def planned(asked: Sequence[Asked], alpha: float, at_most: int | None = None) -> list[int]:
-    """The most items of each measure: those with which the test at the last one has its power, at its share of the error."""
+    """The items of each measure with which the test of a fixed size has its power, at its share of the error."""
     power, share = planned_power(len(asked)), alpha * (1 - LOOKING)
     needed = [needed_items(one.margin, power=power, alpha=share, binary=one.binary, spread=one.spread) for one in asked]
     return needed if at_most is None else [min(n, at_most) for n in needed]
@@ -75,9 +78,12 @@ def _chances(one: Asked, share: float, loss: float) -> Floats:
 
 def evidence_p(counts: Floats, moves: Floats, value: float) -> Floats:
     """`running_p` of counts: p of "the mean is above value" at each look, shape (runs, looks)."""
+    return np.exp(-np.maximum(np.maximum.accumulate(log_fortune(counts, moves, value), axis=1), 0.0))
+
+
+def log_fortune(counts: Floats, moves: Floats, value: float) -> Floats:
     paths = [counts @ np.log1p(stake * (moves - value) / (1 + value)) for stake in STAKES]
-    log_e = np.logaddexp.reduce(np.stack(paths), axis=0) - np.log(len(STAKES))
-    return np.exp(-np.maximum(np.maximum.accumulate(log_e, axis=1), 0.0))
+    return np.asarray(np.logaddexp.reduce(np.stack(paths), axis=0) - np.log(len(STAKES)))
 
 
 def looked(
@@ -90,25 +96,34 @@ def looked(
     generator: np.random.Generator,
     runs: int,
     luck: Floats | None = None,
+    most: int | None = None,
     exact: bool = False,
 ) -> LookedMeasure:
-    """A measure in every run, at every look, as if it went on to the last item. exact: whether the test there is the program's."""
-    looks = look_schedule(n)
+    """A measure in every run, at every look, as if it went on to the last item. n: of the test of a fixed size. most: the last
+    item, None for n. exact: whether the test of a fixed size is the program's.
+    """
+    looks = look_schedule(most or n, n)
+    fixed = looks.index(n)
     counts = counts_of(one, loss, looks, generator, runs, None if luck is None else luck[:, : len(looks)])
     moves = WHOLES if one.binary else HALVES
-    kept = evidence_p(counts, moves, -one.margin) / LOOKING
-    regressed = evidence_p(counts[..., ::-1], moves, one.margin) / LOOKING
-    last = counts[:, -1]
-    open_ones = (kept[:, -1] > alpha) & (regressed[:, -1] * measures > alpha)
-    final = _final(one, last[open_ones], n, alpha, measures, exact=exact)
-    for side, found in zip((kept, regressed), final, strict=True):
-        side[open_ones, -1] = np.minimum(side[open_ones, -1], found / (1 - LOOKING))
-    return LookedMeasure(np.minimum(kept, NEVER), np.minimum(regressed, NEVER), looks)
+    sides = ((counts, -one.margin), (counts[..., ::-1], one.margin))
+    kept, regressed = (evidence_p(tables, moves, value) / LOOKING for tables, value in sides)
+    in_reach = np.ones(kept.shape, dtype=bool)
+    for look in range(fixed, len(looks) - 1):
+        table, times = counts[:, look], looks[-1] / looks[look]
+        kept_then = table + (times - 1) * (table + table[:, ::-1]) / 2
+        found = (log_fortune(kept_then, moves, -one.margin), log_fortune(times * table[:, ::-1], moves, one.margin))
+        in_reach[:, look] = np.maximum(*found) >= -np.log(LOOKING * alpha)
+    open_ones = (kept[:, fixed] > alpha) & (regressed[:, fixed] * measures > alpha)
+    once = _final(one, counts[open_ones, fixed], n, alpha, measures, exact=exact)
+    for side, found in zip((kept, regressed), once, strict=True):
+        side[open_ones, fixed:] = np.minimum(side[open_ones, fixed:], found[:, None] / (1 - LOOKING))
+    return LookedMeasure(np.minimum(kept, NEVER), np.minimum(regressed, NEVER), looks, fixed, in_reach)
 
 
 def _final(one: Asked, tables: Floats, n: int, alpha: float, measures: int, *, exact: bool) -> tuple[Floats, Floats]:
-    """p of both sides at the last item. Exact ones are rounded up to the level that they reach: no comparison with alpha, or with
-    alpha over the number of measures, changes.
+    """p of both sides by the test of a fixed size. Exact ones are rounded up to the level that they reach: no comparison with
+    alpha, or with alpha over the number of measures, changes.
     """
     if not len(tables):
         return np.ones(0), np.ones(0)
@@ -171,16 +186,20 @@ def looked_gates(
     runs: int,
     together: float = 0.0,
     seed: int = 0,
+    most: Sequence[int] | None = None,
     exact: bool = False,
 ) -> LookedGates:
-    """Whole gates. A measure goes on until it is NON_INFERIOR or has no more items; the gate ends when one is REGRESSED by Holm,
-    which is so as soon as the smallest p times the number of measures is at most alpha.
+    """Whole gates. A measure goes on until it is NON_INFERIOR, has no more items, or is out of reach beyond the test of a fixed
+    size; the gate ends when one is REGRESSED by Holm, which is so as soon as the smallest p times the number of measures is at most
+    alpha.
 
-    sizes: the most items of each. losses, together: as of `gate_simulation.gates`.
+    sizes: items of the test of a fixed size of each. most: the last item of each, None for these. losses, together:
+    as of `gate_simulation.gates`.
     """
     generator = np.random.default_rng(seed)
-    most = max(len(look_schedule(n)) for n in sizes)
-    common = generator.standard_normal((runs, most))
+    last = sizes if most is None else most
+    longest = max(len(look_schedule(end, n)) for n, end in zip(sizes, last, strict=True))
+    common = generator.standard_normal((runs, longest))
     measures = [
         looked(
             one,
@@ -190,22 +209,23 @@ def looked_gates(
             measures=len(asked),
             generator=generator,
             runs=runs,
-            luck=np.sqrt(together) * common + np.sqrt(1 - together) * generator.standard_normal((runs, most))
+            luck=np.sqrt(together) * common + np.sqrt(1 - together) * generator.standard_normal((runs, longest))
             if together
             else None,
+            most=end,
             exact=exact,
         )
-        for one, n, loss in zip(asked, sizes, losses, strict=True)
+        for one, n, end, loss in zip(asked, sizes, last, losses, strict=True)
     ]
-    return _ended(measures, alpha, runs, most)
+    return _ended(measures, alpha, runs, longest)
 
 
-def _ended(measures: Sequence[LookedMeasure], alpha: float, runs: int, most: int) -> LookedGates:
+def _ended(measures: Sequence[LookedMeasure], alpha: float, runs: int, longest: int) -> LookedGates:
     done = np.zeros((len(measures), runs), dtype=bool)
     shipped = np.zeros((len(measures), runs), dtype=bool)
     asked = np.zeros((len(measures), runs))
     rejected = np.zeros(runs, dtype=bool)
-    for look in range(most):
+    for look in range(longest):
         p_lost = np.ones((len(measures), runs))
         for number, one in enumerate(measures):
             if look >= len(one.items):
@@ -216,7 +236,8 @@ def _ended(measures: Sequence[LookedMeasure], alpha: float, runs: int, most: int
             shipped[number] |= open_ones & (one.kept[:, look] <= alpha)
         rejected |= len(measures) * p_lost.min(axis=0) <= alpha
         for number, one in enumerate(measures):
-            done[number] |= shipped[number] | (look + 1 >= len(one.items))
+            over = look + 1 >= len(one.items)
+            done[number] |= shipped[number] | (True if over else ~one.in_reach[:, look])
     ship = shipped.all(axis=0) & ~rejected
     verdicts: list[GateVerdict] = [
         "REJECT" if lost else "SHIP" if kept else "HOLD" for kept, lost in zip(ship, rejected, strict=True)

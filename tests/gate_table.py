@@ -27,7 +27,7 @@ from gate_simulation import (
     size,
 )
 from lastresort.evals.evidence import items_needed
-from lastresort.gate.plans import QUICK_ITEMS, QUICK_MOST
+from lastresort.gate.plans import QUICK_FIXED, QUICK_ITEMS, QUICK_MOST
 from page_tables import block, filled, table
 
 PAGE = Path(__file__).parent.parent / "docs" / "gate-simulations.md"
@@ -302,7 +302,7 @@ def looked_row(cell: LookedGateCell, runs: int = LOOKED_RUNS) -> tuple[str, ...]
     return (
         *looked_known(cell),
         f"{sum(plan(GATES[cell.measures], ALPHA)):,}",
-        f"{sum(looked_sizes(cell, ALPHA)):,}",
+        f"{sum(looked_most(cell, ALPHA)):,}",
         f"{alone.items:,.0f}",
         with_error(alone.ship, runs),
         with_error(alone.reject, runs),
@@ -317,6 +317,10 @@ def looked_known(cell: LookedGateCell) -> tuple[str, ...]:
 
 
 def looked_sizes(cell: LookedGateCell, alpha: float) -> list[int]:
+    return planned(GATES[cell.measures], alpha, QUICK_FIXED if cell.quick else None)
+
+
+def looked_most(cell: LookedGateCell, alpha: float) -> list[int]:
     return planned(GATES[cell.measures], alpha, QUICK_MOST if cell.quick else None)
 
 
@@ -328,8 +332,16 @@ def looked_rates(cell: LookedGateCell, alpha: float, runs: int, seed: int) -> Lo
         (one.margin if points == cell.losses else float(points) / 100) if number < lost else 0.0
         for number, one in enumerate(asked)
     ]
-    sizes = looked_sizes(cell, alpha)
-    return looked_gates(asked, sizes, losses, alpha=alpha, runs=runs, together=cell.together, seed=SEED + seed)
+    return looked_gates(
+        asked,
+        looked_sizes(cell, alpha),
+        losses,
+        alpha=alpha,
+        runs=runs,
+        together=cell.together,
+        seed=SEED + seed,
+        most=looked_most(cell, alpha),
+    )
 
 
 def findings(rows: dict[str, list[tuple[str, ...]]]) -> list[str]:

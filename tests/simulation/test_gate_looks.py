@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gate_looks import LookedGates, evidence_p, looked, looked_gates, planned
+from gate_looks import LookedGates, counts_of, evidence_p, looked, looked_gates, planned
 from gate_simulation import ALPHA, GATES, HALVES, Asked
 from gate_table import LOOKED, LOOKED_RUNS, LOOKS, LOSSES, shown_rows
-from lastresort.evals.evidence.sequential import Looks, look_schedule, non_inferior_so_far, running_p
+from lastresort.evals.evidence.sequential import Looks, is_in_reach, look_schedule, non_inferior_so_far, running_p
 from page_tables import allowed
 
 FEW = 2_000
@@ -54,6 +54,33 @@ def test_a_large_loss_is_rejected_at_the_first_look_or_soon_after() -> None:
     found = looked_gates(WIDE, planned(WIDE, ALPHA), [0.5, 0.0], alpha=ALPHA, runs=500)
     assert found.reject > 0.99
     assert found.first < 60
+
+
+@pytest.mark.parametrize("losses", ["none", "all", "one"])
+def test_looking_beyond_the_test_of_a_fixed_size_keeps_both_promises_and_ships_more(losses: str) -> None:
+    """Few items in the test of a fixed size, three times as many to look at, as in a quick gate."""
+    asked = [replace(one, share=0.04) for one in WIDE]
+    lost = [0.1 * (losses == "all" or (losses == "one" and number == 0)) for number in range(len(asked))]
+    simulate = functools.partial(looked_gates, asked, [64, 64], lost, alpha=ALPHA, runs=FEW, seed=4, exact=True)
+    ended, further = simulate(), simulate(most=[192, 192])
+    assert further.reject <= allowed(ALPHA, FEW)
+    if losses == "none":
+        assert further.ship > ended.ship + 0.1
+        assert further.items < 1.3 * ended.items
+    else:
+        assert further.ship <= allowed(ALPHA, FEW)
+
+
+def test_what_is_in_reach_of_counts_is_in_reach_of_the_items_themselves() -> None:
+    one, n, most = Asked("one", 0.05, 0.03), 96, 256
+    generator = np.random.default_rng(3)
+    found = looked(one, n, 0.01, alpha=ALPHA, measures=2, generator=generator, runs=40, most=most)
+    tables = counts_of(one, 0.01, look_schedule(most, n), np.random.default_rng(3), 40, None)[:, found.fixed]
+    assert 0 < found.in_reach[:, found.fixed].sum() < 40
+    for table, reached in zip(tables.tolist(), found.in_reach[:, found.fixed], strict=True):
+        drawn = np.repeat([-1.0, 0.0, 1.0], table)
+        base, tuned = (drawn < 0).astype(float).tolist(), (drawn > 0).astype(float).tolist()
+        assert is_in_reach(base, tuned, times=most / n, margin=one.margin, alpha=ALPHA) == reached
 
 
 @pytest.mark.parametrize("binary", [True, False])
@@ -107,7 +134,7 @@ def test_simulated_p_values_give_the_verdicts_of_the_programs_own() -> None:
         counts = np.stack([(drawn[:, :stop, None] == [-1, 0, 1]).sum(axis=1) for stop in looks], axis=1)
         for row, table in zip(drawn, counts, strict=True):
             base, tuned = (row < 0).astype(float).tolist(), (row > 0).astype(float).tolist()
-            told = non_inferior_so_far(base, tuned, Looks(looks, last=True), margin=one.margin, binary=True)
+            told = non_inferior_so_far(base, tuned, Looks(looks, fixed=len(looks) - 1), margin=one.margin, binary=True)
             simulated = _of_counts(one, n, table[None], measures)
             assert (told.p <= ALPHA) == (simulated[0] <= ALPHA)
             assert (told.p_regressed * measures <= ALPHA) == (simulated[1] * measures <= ALPHA)

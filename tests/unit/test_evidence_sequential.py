@@ -15,6 +15,7 @@ from lastresort.evals.evidence.sequential import (
     Looks,
     combined_p,
     expected_units,
+    is_in_reach,
     limits_so_far,
     log_evidence,
     look_schedule,
@@ -86,29 +87,46 @@ def test_interval_and_verdict_agree_before_the_last_item_and_at_it(binary: bool)
     for loss in (0.0, 0.03, 0.2):
         drawn = generator.choice([-1.0, 0.0, 1.0], p=[0.02 + loss, 0.96 - loss, 0.02], size=300)
         base, tuned = (drawn < 0).astype(float).tolist(), (drawn > 0).astype(float).tolist()
-        for last in (True, False):
-            found = non_inferior_so_far(base, tuned, Looks((100, 200, 300), last), margin=MARGIN, binary=binary)
+        for fixed in (2, 1, None):
+            found = non_inferior_so_far(base, tuned, Looks((100, 200, 300), fixed), margin=MARGIN, binary=binary)
             assert (found.p <= 0.05) == (found.interval[0] > -MARGIN)
             assert (found.p_regressed <= 0.05) == (found.interval[1] < -MARGIN)
             assert found.loss_seen == (found.interval[1] < 0)
             assert (found.verdict == "NON_INFERIOR") == (found.p <= 0.05)
 
 
-def test_the_test_of_a_fixed_size_counts_at_the_last_item_alone_and_at_its_share() -> None:
+def test_the_test_of_a_fixed_size_counts_once_reached_and_at_its_share() -> None:
     base, tuned = [1.0] * 208, [1.0] * 208
     fixed = non_inferior(base, tuned, margin=0.02, binary=True, alpha=0.025)
-    at_last = non_inferior_so_far(base, tuned, Looks((208,), last=True), margin=0.02, binary=True)
-    before = non_inferior_so_far(base, tuned, Looks((208,), last=False), margin=0.02, binary=True)
+    at_last = non_inferior_so_far(base, tuned, Looks((208,), fixed=0), margin=0.02, binary=True)
+    before = non_inferior_so_far(base, tuned, Looks((208,)), margin=0.02, binary=True)
     assert at_last.p == pytest.approx(2 * fixed.p)
     assert (at_last.verdict, before.verdict) == ("NON_INFERIOR", "UNDERPOWERED")
     assert before.n_needed is not None
     assert at_last.n_needed is None
+    more = [*tuned, *[0.0] * 4]
+    later = non_inferior_so_far([*base, *[1.0] * 4], more, Looks((208, 212), fixed=0), margin=0.02, binary=True)
+    assert (later.verdict, later.p, later.n) == ("NON_INFERIOR", at_last.p, 212), "what came later was another test"
+    assert later.difference == pytest.approx(-4 / 212)
+
+
+def test_what_is_in_reach_is_what_looking_would_decide() -> None:
+    """2 of 384 lost: enough at twice as many if one is lost and one won then. 8 lost is about the margin; a third shows a loss."""
+    for lost, won, times, reached in ((2, 0, 2.0, True), (2, 0, 1.5, False), (8, 0, 2.0, False), (128, 0, 1.5, True)):
+        now = [-1.0] * lost + [1.0] * won + [0.0] * (384 - lost - won)
+        found = is_in_reach(*scores(now), times=times, margin=0.02, alpha=0.025)
+        more, differ = round(384 * (times - 1)), round((times - 1) * (lost + won) / 2)
+        even = now + [-1.0] * differ + [1.0] * differ + [0.0] * (more - 2 * differ)
+        alike = now + now[: round(lost * (times - 1))] + [0.0] * (more - round(lost * (times - 1)))
+        kept = p_by_looking(*scores(even), Looks((len(even),)), margin=0.02).kept[-1]
+        regressed = p_by_looking(*scores(alike), Looks((len(alike),)), margin=0.02).regressed[-1]
+        assert found == (min(kept, regressed) <= 0.025) == reached, (lost, times)
 
 
 def test_looks_that_contradict_each_other_claim_nothing() -> None:
     """Nothing differs for 240 items, then a third of the items is lost: both p are below alpha."""
     base, tuned = [1.0] * 480, [1.0] * 240 + [0.0, 1.0, 1.0] * 80
-    found = non_inferior_so_far(base, tuned, Looks((240, 480), last=False), margin=0.03, binary=True)
+    found = non_inferior_so_far(base, tuned, Looks((240, 480)), margin=0.03, binary=True)
     assert max(found.p, found.p_regressed) <= 0.05
     assert found.verdict == "UNDERPOWERED"
 
@@ -116,16 +134,16 @@ def test_looks_that_contradict_each_other_claim_nothing() -> None:
 def test_a_group_is_counted_once_while_looking() -> None:
     """Its second item comes later, and the mean of both would change what an earlier look has seen."""
     base, tuned = scores([0.0, -1.0, 0.0, 1.0])
-    looks = Looks((2, 4), last=False)
+    looks = Looks((2, 4))
     grouped = p_by_looking(base, tuned, looks, margin=MARGIN, groups=["a", "b", "a", "b"])
-    alone = p_by_looking(base[:2], tuned[:2], Looks((2,), False), margin=MARGIN)
+    alone = p_by_looking(base[:2], tuned[:2], Looks((2,)), margin=MARGIN)
     assert (grouped.kept[-1], grouped.regressed[-1]) == (alone.kept[-1], alone.regressed[-1])
 
 
 @pytest.mark.parametrize("units", [(), (2,), (3, 2, 4), (5,)])
 def test_looks_end_at_the_last_pair(units: tuple[int, ...]) -> None:
     with pytest.raises(ContractError, match="looks after"):
-        p_by_looking([1.0] * 4, [1.0] * 4, Looks(units, last=False), margin=MARGIN)
+        p_by_looking([1.0] * 4, [1.0] * 4, Looks(units), margin=MARGIN)
 
 
 def test_limits_hold_what_no_bet_has_refuted() -> None:
@@ -147,6 +165,11 @@ def test_looks_come_further_apart_and_the_last_takes_all() -> None:
     assert steps[:-1] == sorted(steps[:-1])
     assert len(look_schedule(4_096)) < 16
     assert look_schedule(30) == (30,)
+
+
+def test_the_test_of_a_fixed_size_has_a_look_of_its_own() -> None:
+    assert look_schedule(768, 384) == (48, 96, 144, 192, 256, 352, 384, 480, 640, 768)
+    assert look_schedule(300, 384) == look_schedule(300)
 
 
 def test_expected_numbers_are_about_what_drawing_gives() -> None:

@@ -209,17 +209,28 @@ def test_quick_asks_a_bounded_number_of_items(gate: Run, tmp_path: Path) -> None
     gated_task(tmp_path, task={"keep": {**KEEP, "general": 0.005}})
     gate("--quick", "--out", "quick")
     found = written(tmp_path / "quick")
-    assert [suite["asked"]["items"] for suite in found["suites"]] == [
-        384,
-        96,
-        96,
-    ]  # two looks show that nothing is lost
+    assert [suite["asked"]["items"] for suite in found["suites"]] == [384, 96, 96], (
+        "two looks show that nothing is lost"
+    )
     assert found["target"]["n_compared"] == 64
     assert found["suites"][0]["verdict"] == "UNDERPOWERED"
     assert found["suites"][0]["n_needed"] > 384
     assert found["verdict"] == "HOLD"
     assert found["forecast"]["items"] == 2 * (64 + sum(suite["looked_at"]["most"] for suite in found["suites"]))
-    assert found["suites"][0]["looked_at"]["most"] == 384
+    looked = found["suites"][0]["looked_at"]
+    assert (looked["items"], looked["fixed"], looked["most"]) == (384, 384, 1024)
+    assert "Stopped after 384 of 1,024 items, because more was unlikely to decide." in found["suites"][0]["reason"]
+
+
+def test_quick_goes_on_where_looking_is_likely_to_decide(gate: Run, tmp_path: Path) -> None:
+    """No answer differs: 384 items cannot rule out a loss of .8 points, since .992^384 is 4.6% and .025 is left for their test.
+    Looking can between 640 and 864."""
+    gated_task(tmp_path, task={"keep": {**KEEP, "general": 0.008}})
+    gate("--quick", "--out", "quick")
+    (general, *_) = written(tmp_path / "quick")["suites"]
+    assert general["verdict"] == "NON_INFERIOR"
+    assert (general["looked_at"]["items"], general["looked_at"]["fixed"]) == (864, 384)
+    assert [look["items"] for look in general["looked_at"]["looks"]][-4:] == [384, 480, 640, 864]
 
 
 def test_items_about_the_same_fact_count_as_one(gate: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,16 @@ from lastresort.data.preferences import PreferenceRow
 from lastresort.evals.evidence.sequential import look_schedule
 from lastresort.evals.evidence.tango import p_more_than
 from lastresort.gate.drawing import in_proportion, training_texts
-from lastresort.gate.plans import MOST, QUICK_LEAST, QUICK_MOST, QUICK_SECONDS, SampleSize, SizeRule, sample_size
+from lastresort.gate.plans import (
+    MOST,
+    QUICK_FIXED,
+    QUICK_LEAST,
+    QUICK_MOST,
+    QUICK_SECONDS,
+    SampleSize,
+    SizeRule,
+    sample_size,
+)
 from lastresort.gate.run import GateRunner, GateSettings, PlannedSuite
 from lastresort.gate.suites.suite import ScorePair, SuiteItem
 from lastresort.types import Example, Message
@@ -51,7 +60,10 @@ def test_a_measure_of_every_second_item_takes_twice_as_many() -> None:
 
 def test_a_bounded_suite_knows_what_it_would_need() -> None:
     whole = size(["asked"] * 40, Measure("asked"))
-    assert size(["asked"] * 40, Measure("asked"), quick=True) == SampleSize(QUICK_MOST, whole.needed, QUICK_MOST)
+    quick = size(["asked"] * 40, Measure("asked"), quick=True)
+    assert (quick.items, quick.fixed, quick.needed) == (QUICK_MOST, QUICK_FIXED, whole.needed)
+    assert QUICK_FIXED < quick.expected < QUICK_MOST
+    assert whole.fixed == whole.items
     narrow = size(["asked"] * 40, Measure("asked"), margin=0.01)
     assert narrow.items == MOST < narrow.needed
 
@@ -64,17 +76,21 @@ def test_fewer_are_expected_than_may_come_and_more_than_half_as_many_differ_woul
 
 
 def test_a_quick_suite_is_bounded_in_time_but_never_asks_too_few_to_rule_out_two_points() -> None:
-    seconds = QUICK_SECONDS / 2 / 320
-    assert size(["asked"] * 40, Measure("asked"), quick=True, item_seconds=seconds).items == 320
-    assert size(["asked"] * 40, Measure("asked"), quick=True, item_seconds=10.0).items == QUICK_LEAST
+    for in_time, fixed, most in ((100, QUICK_LEAST, QUICK_LEAST), (320, 320, 320), (512, QUICK_FIXED, 512)):
+        found = size(["asked"] * 40, Measure("asked"), quick=True, item_seconds=QUICK_SECONDS / 2 / in_time)
+        assert (found.fixed, found.items) == (fixed, most)
     for alpha in (0.05, 0.025):
-        n = SizeRule(4, alpha, quick=True).most(10.0)
-        assert p_more_than(0, 0, n, -0.02) <= SizeRule(4, alpha, quick=True).alpha_at_the_end
+        rule = SizeRule(4, alpha, quick=True)
+        assert p_more_than(0, 0, rule.fixed(10.0), -0.02) <= rule.alpha_once
+
+
+def test_a_quick_suite_that_looking_would_not_decide_is_expected_to_end_at_the_test_of_a_fixed_size() -> None:
+    assert size(["asked"] * 40, Measure("asked"), margin=0.02, quick=True).expected == QUICK_FIXED
 
 
 def test_without_looks_the_whole_error_is_for_the_test_of_a_fixed_size() -> None:
     assert SizeRule(4, 0.05, quick=True, looks=False).most(1.0) == 160
-    assert SizeRule(4, 0.05, quick=False, looks=False).alpha_at_the_end == 0.05
+    assert SizeRule(4, 0.05, quick=False, looks=False).alpha_once == 0.05
 
 
 def test_every_beginning_has_the_strata_in_proportion_and_their_items_in_order() -> None:
@@ -99,7 +115,7 @@ def test_a_full_gate_says_beforehand_where_it_lacks_items(needed: int, quick: bo
     drawn: Any = SimpleNamespace(items=[1] * 99)
     unused: Any = None
     asking = GateRunner(GateSettings(quick=quick), unused, (), progress, None)
-    asking._forecast([PlannedSuite(plan, 0.01, unused, drawn, 60.0, 48, needed, 48, (48, 99))])
+    asking._forecast([PlannedSuite(plan, 0.01, unused, drawn, 60.0, 48, needed, 48, (48, 99), 99)])
     assert (
         said[0]
         .replace("\N{NO-BREAK SPACE}", " ")

@@ -15,7 +15,9 @@ def gate_command(
     ),
     base: str | None = Option(None, "--base", help="The model it was tuned from. Default: the task's own."),
     quick: bool = Option(
-        False, "--quick", help="Ask at most a few hundred items of each suite, with less statistical power."
+        False,
+        "--quick",
+        help="Ask a bounded number of items of each suite, within minutes, with less statistical power.",
     ),
     seed: int = Option(0, "--seed", min=0, help="Seed for drawing items. Change it to get fresh ones."),
     from_logs: tuple[Path, Path] | None = Option(

@@ -198,27 +198,29 @@ class SettledSuite:
 
 # Of a suite that cannot look as it goes, by alpha: the fewest items, in steps of 16, that can rule out a loss of 2 points.
 QUICK_ITEMS = {0.05: 160, 0.025: 208}
-# Of a suite that looks as it goes: at most so many, and so long for both models by the rate of the pilot, but never fewer than can
-# rule out a loss of 2 points in each of two gates.
-QUICK_MOST, QUICK_LEAST, QUICK_SECONDS = 384, 256, 240.0
+# Of a suite that looks as it goes: the test of a fixed size comes after at most so many items, and never after fewer than can rule
+# out a loss of 2 points in each of two gates. Looking alone goes on beyond it where it is likely to decide. Both models get so many
+# seconds together, by the rate of the pilot.
+QUICK_FIXED, QUICK_LEAST, QUICK_MOST, QUICK_SECONDS = 384, 256, 1024, 240.0
 FEWEST, MOST, STEP = 64, 4096, 16
 
 
 @dataclass(frozen=True, slots=True)
 class SampleSize:
-    """items: the most to ask. needed: for the planned power, if no more answers differ than `SPREAD` assumes. expected: about how
-    many it takes if nothing is lost and half as many answers differ.
+    """items: the most to ask. fixed: after how many the test of a fixed size is made. needed: for the planned power of that test,
+    if no more answers differ than `SPREAD` assumes. expected: about how many it takes if nothing is lost and half as many differ.
     """
 
     items: int
+    fixed: int
     needed: int
     expected: int
 
 
 @dataclass(frozen=True, slots=True)
 class SizeRule:
-    """How large the samples of a gate are. measures: how many it has. alpha: .05 or .025. quick: at most QUICK_MOST items and
-    QUICK_SECONDS. looks: whether it may stop before the last item, so that the test there has its share of alpha alone.
+    """How large the samples of a gate are. measures: how many it has. alpha: .05 or .025. quick: bounded in items and seconds.
+    looks: whether it may stop before the last item, so that the test of a fixed size has its share of alpha alone.
     """
 
     measures: int
@@ -227,17 +229,28 @@ class SizeRule:
     looks: bool = True
 
     @property
-    def alpha_at_the_end(self) -> float:
+    def alpha_once(self) -> float:
+        """Of the test of a fixed size."""
         return self.alpha * (1 - LOOKING) if self.looks else self.alpha
 
-    def most(self, item_seconds: float) -> int:
-        """item_seconds: of one model. Limits can cost power, and nothing else: they are set before an item is scored."""
+    def fixed(self, item_seconds: float) -> int:
+        """The most items of the test of a fixed size. item_seconds: of one model. Limits can cost power, and nothing else: they are
+        set before an item is scored."""
         if not self.quick:
             return MOST
         if not self.looks:
             return QUICK_ITEMS[self.alpha]
-        in_time = QUICK_MOST if not item_seconds else math.floor(QUICK_SECONDS / (2 * item_seconds) / STEP) * STEP
-        return max(QUICK_LEAST, min(QUICK_MOST, in_time))
+        return max(QUICK_LEAST, min(QUICK_FIXED, _in_time(item_seconds)))
+
+    def most(self, item_seconds: float) -> int:
+        """The most items to look at; beyond the test of a fixed size only in a quick gate, whose other bound is low."""
+        fixed = self.fixed(item_seconds)
+        return max(fixed, min(QUICK_MOST, _in_time(item_seconds))) if self.quick and self.looks else fixed
+
+
+def _in_time(item_seconds: float) -> int:
+    """How many items both models of a quick gate answer in its time, in steps of 16."""
+    return math.floor(QUICK_SECONDS / (2 * item_seconds) / STEP) * STEP if item_seconds else MOST
 
 
 def sample_size(
@@ -250,23 +263,23 @@ def sample_size(
     """
     of_any = sum(_is_informative(suite, one) for one in transcripts)
     shares = [len(base_scores(transcripts, measure)) / of_any if of_any else 1.0 for measure in suite.measures]
-    power, alpha = planned_power(rule.measures), rule.alpha_at_the_end
+    power, alpha = planned_power(rule.measures), rule.alpha_once
     informative = [(one, share) for one, share in zip(suite.measures, shares, strict=True) if share > 0]
     needs = [
         needed_items(margin * one.margin_factor, power=power, alpha=alpha, binary=one.binary, informative=share)
         for one, share in informative
     ]
     needed = math.ceil(max([FEWEST, *needs]) / STEP) * STEP
-    most = min(needed, rule.most(item_seconds))
+    fixed, most = min(needed, rule.fixed(item_seconds)), min(needed, rule.most(item_seconds))
     if not rule.looks:
-        return SampleSize(most, needed, most)
-    expected = [
+        return SampleSize(most, fixed, needed, most)
+    takes = [
         expected_units(margin * one.margin_factor, SPREAD[one.binary] / 2, alpha=rule.alpha, binary=one.binary) / share
         for one, share in informative
     ]
-    return SampleSize(
-        most, needed, next(stop for stop in look_schedule(most) if stop >= min(max(expected, default=0), most))
-    )
+    longest = max(takes, default=0)
+    expected = fixed if longest > most else next(stop for stop in look_schedule(most, fixed) if stop >= longest)
+    return SampleSize(most, fixed, needed, expected)
 
 
 def _is_informative(suite: Suite, one: tuple[SuiteItem, Transcript]) -> bool:

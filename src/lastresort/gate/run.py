@@ -20,7 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lastresort.evals.evidence.sequential import LookedP, Looks, look_schedule, p_by_looking
+from lastresort.evals.evidence.noninferiority import POWER
+from lastresort.evals.evidence.sequential import LookedP, Looks, is_in_reach, look_schedule, p_by_looking
 from lastresort.gate.drawing import DrawnItems, Facts, draw, in_proportion
 from lastresort.gate.plans import ExternalSuite, PilotedSuite, SizeRule, SuitePlan, run_pilot, sample_size
 from lastresort.gate.sides import GateSide, OpenedSides, refuse_other_rendering
@@ -64,7 +65,8 @@ class PlannedSuite:
     """A suite after its pilot, with the most items to ask.
 
     seconds: forecast of asking one model all of them. pilot_items: how many the pilot asked the base. needed: items for the planned
-    power. expected: as of `SampleSize`. schedule: after how many items to look.
+    power. expected: as of `SampleSize`. schedule: after how many items to look. fixed: after how many of them the test of a
+    fixed size is made.
     """
 
     plan: SuitePlan
@@ -76,6 +78,7 @@ class PlannedSuite:
     needed: int
     expected: int
     schedule: tuple[int, ...]
+    fixed: int
 
     def part(self, look: int) -> tuple[SuiteItem, ...]:
         """The items that come at this look, the first being 0."""
@@ -101,7 +104,14 @@ class ScoredSuite:
         places = {item.id: place for place, item in enumerate(self.planned.drawn.items)}
         came = [places[pair.id] for pair in pairs]
         stops = self.planned.schedule[: self.looks]
-        return Looks(tuple(bisect_left(came, stop) for stop in stops), last=self.asked == len(places))
+        fixed = stops.index(self.planned.fixed) if self.planned.fixed in stops else None
+        return Looks(tuple(bisect_left(came, stop) for stop in stops), fixed)
+
+    @property
+    def informative(self) -> list[SuiteMeasure]:
+        """The measures that can say something about this base."""
+        piloted = self.planned.piloted
+        return [measure for measure in piloted.suite.measures if measure.name not in piloted.uninformative]
 
     @property
     def common_items(self) -> list[SuiteItem]:
@@ -215,8 +225,37 @@ def look_by_look(runner: GateRunner, opened: OpenedSides, planned: Sequence[Plan
         alpha = runner.settings.alpha
         if any(is_regressed(found, alpha, measures) for found in looked.values()):
             break
-        going = [n for n, found in looked.items() if look < len(planned[n].schedule) and not is_decided(found, alpha)]
+        going = [
+            n
+            for n, found in looked.items()
+            if look < len(planned[n].schedule) and not is_decided(found, alpha) and goes_on(scored[n], runner.settings)
+        ]
     return tuple(scored)
+
+
+def goes_on(one: ScoredSuite, settings: GateSettings) -> bool:
+    """Whether to ask a suite more that looking has not decided: always up to the test of a fixed size; beyond it if looking
+    would decide each measure that is still open, as `is_in_reach` has it.
+    """
+    if one.asked < one.planned.fixed:
+        return True
+    times = len(one.planned.drawn.items) / one.asked
+    still_open = [
+        (measure, pairs)
+        for measure in one.informative
+        if (pairs := one.pairs(measure)) and _judge(one, measure, settings).verdict != "NON_INFERIOR"
+    ]
+    return bool(still_open) and all(
+        is_in_reach(
+            [pair.base for pair in pairs],
+            [pair.tuned for pair in pairs],
+            times=times,
+            margin=one.planned.margin * measure.margin_factor,
+            groups=one.groups(pairs),
+            alpha=settings.alpha,
+        )
+        for measure, pairs in still_open
+    )
 
 
 def is_decided(looked: Sequence[LookedP], alpha: float) -> bool:
@@ -230,11 +269,8 @@ def is_regressed(looked: Sequence[LookedP], alpha: float, measures: int) -> bool
 
 
 def _looked(one: ScoredSuite) -> list[LookedP]:
-    """Of the measures that can say something about this base."""
     found = []
-    for measure in one.planned.piloted.suite.measures:
-        if measure.name in one.planned.piloted.uninformative:
-            continue
+    for measure in one.informative:
         pairs = one.pairs(measure)
         found.append(_p_by_looking(one, measure, pairs) if pairs else LookedP((1.0,), (1.0,)))
     return found
@@ -314,7 +350,7 @@ class GateRunner:
         rule = SizeRule(measures, settings.alpha, settings.quick, settings.looks)
         size = sample_size(piloted.suite, pilot.transcripts, margin, rule, pilot.item_seconds)
         drawn = draw(piloted.suite, settings.seed, size.items, self.training_texts, settings.facts)
-        n = len(drawn.items)
+        n, fixed = len(drawn.items), min(size.fixed, len(drawn.items))
         return PlannedSuite(
             plan,
             margin,
@@ -324,7 +360,8 @@ class GateRunner:
             len(pilot.items),
             size.needed,
             min(size.expected, n),
-            look_schedule(n) if settings.looks and n else (n,),
+            look_schedule(n, fixed) if settings.looks and n else (n,),
+            fixed,
         )
 
     def _forecast(self, planned: Sequence[PlannedSuite]) -> GateForecast:
@@ -361,7 +398,7 @@ def judge_suites(
     return found
 
 
-def _judge(one: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, power: float) -> SuiteFound:
+def _judge(one: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, power: float = POWER) -> SuiteFound:
     pairs = one.pairs(measure)
     looks = one.looks_in(pairs) if settings.looks and pairs else None
     found = judge_measure(
@@ -386,6 +423,7 @@ def _judge(one: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, powe
         looked_at=LookedAt(
             items=one.asked,
             most=len(one.planned.drawn.items),
+            fixed=one.planned.fixed,
             looks=tuple(Look(items=items, n=n, p=p, p_regressed=worse) for items, n, p, worse in rows),
         )
     )

@@ -55,12 +55,13 @@ class Look(JsonDocument):
 
 
 class LookedAt(JsonDocument):
-    """How a measure was tested as its items came. items: asked of its suite when it was over. most: that might have been asked, so
-    many that the test at the last item counts, too.
+    """How a measure was tested as its items came. items: asked of its suite when it was over. most: that might have been asked.
+    fixed: after how many the test of a fixed size counts, too.
     """
 
     items: Count
     most: Count
+    fixed: Count
     looks: tuple[Look, ...]
 
     @property

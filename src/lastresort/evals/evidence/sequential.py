@@ -37,8 +37,17 @@ def log_evidence(differences: Array, value: float) -> Array:
 
     differences: in [-1, 1], units along the last axis. value: in (-1, 1). Returns the shape of differences.
     """
+    return _log_fortune(_log_stakes(differences, value).cumsum(axis=-1))
+
+
+def _log_stakes(differences: Array, value: float) -> Array:
+    """Log of what each stake makes of each unit, stakes first."""
     gains = (differences - value) / (1 + value)
-    paths = np.stack([np.log1p(stake * gains).cumsum(axis=-1) for stake in STAKES])
+    return np.stack([np.log1p(stake * gains) for stake in STAKES])
+
+
+def _log_fortune(paths: Array) -> Array:
+    """Log of the mean over the stakes."""
     return np.asarray(np.logaddexp.reduce(paths, axis=0) - math.log(len(STAKES)), dtype=np.float64)
 
 
@@ -80,12 +89,12 @@ def _lower(differences: Array, alpha: float, looks: Sequence[int] | None) -> flo
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """When a comparison was looked at. units: how many pairs had come at each look so far, growing. last: whether no more items may
-    come, so that the test of a fixed size counts, too.
+    """When a comparison was looked at. units: how many pairs had come at each look so far, growing. fixed: at which look the test
+    of a fixed size is made, 0 being the first, as set beforehand; None if it is not reached.
     """
 
     units: tuple[int, ...]
-    last: bool
+    fixed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,30 +133,42 @@ def non_inferior_so_far(
 ) -> NonInferiority:
     """As `non_inferior`, of pairs that come one after another and may stop at any of the looks.
 
-    Only the first pair of a group counts while looking, since the mean of a group changes with its next pair; the test at the last
-    item has whole groups. The interval is what neither looking nor, at the last item, the other test refutes. UNDERPOWERED, too,
-    where one look showed that little was lost and a later one that much was.
+    Only the first pair of a group counts while looking, since the mean of a group changes with its next pair; the test of a fixed
+    size has all of a group's pairs that came up to it. The interval is what neither looking nor that test refutes. UNDERPOWERED,
+    too, where one look showed that little was lost and a later one that much was.
     Raises ContractError as `non_inferior` does, or if looks do not grow, or end elsewhere than at the last pair.
     """
-    own = alpha * (1 - LOOKING)
-    fixed = non_inferior(
-        base_scores, tuned_scores, margin=margin, binary=binary, groups=groups, alpha=own, power=power, seed=seed
-    )
+
+    def tested(n: int) -> NonInferiority:
+        return non_inferior(
+            base_scores[:n],
+            tuned_scores[:n],
+            margin=margin,
+            binary=binary,
+            groups=None if groups is None else groups[:n],
+            alpha=alpha * (1 - LOOKING),
+            power=power,
+            seed=seed,
+        )
+
+    whole = tested(len(base_scores))
     looked = p_by_looking(base_scores, tuned_scores, looks, margin=margin, groups=groups)
     p, p_regressed = looked.kept[-1], looked.regressed[-1]
     low, high = limits_so_far(*_counted(base_scores, tuned_scores, looks, groups), alpha=alpha * LOOKING)
-    if looks.last:
+    n_fixed = 0 if looks.fixed is None else looks.units[looks.fixed]
+    if n_fixed:
+        fixed = whole if n_fixed == len(base_scores) else tested(n_fixed)
         p, p_regressed = (
-            combined_p(looked * LOOKING, final) for looked, final in ((p, fixed.p), (p_regressed, fixed.p_regressed))
+            combined_p(looked * LOOKING, once) for looked, once in ((p, fixed.p), (p_regressed, fixed.p_regressed))
         )
         low, high = max(low, fixed.interval[0]), min(high, fixed.interval[1])
     kept, lost = p <= alpha, p_regressed <= alpha
     verdict: Standing = "UNDERPOWERED" if kept == lost else "NON_INFERIOR" if kept else "REGRESSED"
-    needed = fixed.n_needed
-    if fixed.verdict == "NON_INFERIOR":  # enough for the test at the last item, which has not come
-        needed = max(fixed.n + 1, expected_units(margin, fixed.spread, alpha=alpha, binary=binary and groups is None))
+    needed = whole.n_needed
+    if whole.verdict == "NON_INFERIOR":  # enough for the test of a fixed size, which has not come, or is over
+        needed = max(whole.n + 1, expected_units(margin, whole.spread, alpha=alpha, binary=binary and groups is None))
     return replace(
-        fixed,
+        whole,
         verdict=verdict,
         p=p,
         p_regressed=p_regressed,
@@ -155,6 +176,29 @@ def non_inferior_so_far(
         loss_seen=high < 0,
         n_needed=None if verdict == "NON_INFERIOR" else needed,
     )
+
+
+def is_in_reach(
+    base_scores: Sequence[float],
+    tuned_scores: Sequence[float],
+    *,
+    times: float,
+    margin: float,
+    groups: Sequence[str] | None = None,
+    alpha: float,
+) -> bool:
+    """Whether looking would decide after `times` as many pairs: that little was lost, if as many of the rest differ as of these but
+    nothing more is lost on average, or that much was, if the rest is like these. Decides nothing itself, so it may be asked at any
+    look.
+    """
+    differences, _ = _counted(base_scores, tuned_scores, Looks((len(base_scores),)), groups)
+    kept, mirrored, lost = (
+        _log_stakes(sided, value).sum(axis=-1)
+        for sided, value in ((differences, -margin), (-differences, -margin), (-differences, margin))
+    )
+    enough = -math.log(LOOKING * alpha)
+    rest = (times - 1) * (kept + mirrored) / 2
+    return bool(_log_fortune(kept + rest) >= enough or _log_fortune(times * lost) >= enough)
 
 
 def _counted(
@@ -178,12 +222,15 @@ def _counted(
 FIRST_LOOK, LEAST_STEP, STEP = 48, 48, 16
 
 
-def look_schedule(most: int) -> tuple[int, ...]:
-    """After how many items to look: each time a third more, at least 48 more, in steps of 16; the last time after all of `most`."""
+def look_schedule(most: int, fixed: int | None = None) -> tuple[int, ...]:
+    """After how many items to look: each time a third more, at least 48 more, in steps of 16; the last time after all of `most`.
+
+    fixed: where the test of a fixed size is made, with a look of its own; None for `most`.
+    """
     looks = [FIRST_LOOK]
     while looks[-1] < most:
         looks.append(looks[-1] + max(LEAST_STEP, STEP * math.ceil(looks[-1] / 3 / STEP)))
-    return (*(items for items in looks if items < most), most)
+    return tuple(sorted({*(items for items in looks if items < most), most, min(most, fixed or most)}))
 
 
 def expected_units(margin: float, spread: float, *, alpha: float, binary: bool = True) -> int:
