@@ -1,8 +1,8 @@
 """Write harbour.jsonl: what boats say on the radio of an invented harbour, and the line of its log, with the boat and the time.
 
-The log has the 24-hour clock, people say "ten past seven in the evening". Boats, hours and minutes are drawn independently, so a
-list of known answers does not help: 4% of the test messages have the boat and time of a training message, and about half of them
-say their time as no training message does.
+The log has the 24-hour clock, people say "ten past seven in the evening". The afternoon is busiest: its hours come twice as often
+as those of the morning, which need no arithmetic. Boats and times are drawn independently, so a list of known answers does not
+help: 5% of the test messages have the boat and time of a training message, and 44% say their time as no training message does.
 
 Run: python make_harbour.py   (writes the same bytes every time; a test checks it)
 """
@@ -26,9 +26,10 @@ ONES = (
     "eighteen nineteen"
 ).split()
 TENS = {20: "twenty", 30: "thirty", 40: "forty", 50: "fifty"}
-PAST = {5: "five", 10: "ten", 15: "quarter", 20: "twenty", 25: "twenty-five", 30: "half"}
-PARTS = {"in the morning": range(5, 12), "in the afternoon": range(13, 18), "in the evening": range(18, 23)}
-HOURS = [hour for part in PARTS.values() for hour in part]
+PAST = {10: "ten", 15: "quarter", 20: "twenty", 30: "half"}
+PARTS = {"in the morning": range(7, 12), "in the afternoon": range(13, 18), "in the evening": range(18, 22)}
+BUSY = {"in the morning": 2, "in the afternoon": 4, "in the evening": 3}
+HOURS = [hour for part, hours in PARTS.items() for hour in hours for _ in range(BUSY[part])]
 MESSAGES = (
     "{boat} here, we shall be in at {time}.",
     "This is {boat}. Please keep the berth free at {time}.",
@@ -60,7 +61,7 @@ def spoken(hour: int, minute: int, draw: random.Random) -> str:
     name, part = ONES[(hour - 1) % 12 + 1], next(part for part, hours in PARTS.items() if hour in hours)
     if minute == 0:
         return f"{name} o'clock {part}"
-    if minute in PAST and draw.random() < 0.5:
+    if minute in PAST and draw.random() < 0.8:
         return f"{PAST[minute]} past {name} {part}"
     return f"{name} {in_words(minute)} {part}"
 
@@ -71,7 +72,7 @@ def made() -> list[dict[str, object]]:
     rows: dict[str, dict[str, str]] = {}
     while len(rows) < ROWS:
         boat, hour = draw.choice(BOATS), draw.choice(HOURS)
-        minute = draw.choice((draw.randrange(60), draw.randrange(0, 60, 5)))
+        minute = draw.randrange(60) if draw.random() < 0.6 else draw.randrange(0, 60, 5)
         text = draw.choice(MESSAGES).format(boat=boat, time=spoken(hour, minute, draw))
         rows[text] = {"boat": boat, "time": f"{hour:02d}:{minute:02d}"}
     return [{"id": f"message-{n}", "input": text, "output": row} for n, (text, row) in enumerate(rows.items(), 1)]

@@ -19,6 +19,7 @@ from lastresort.spec.task import given_task, load_task
 FOLDER = EXAMPLES / "harbour"
 TASK = FOLDER / "task.yaml"
 PHRASE = re.compile(r"\b(?:[Aa]t|for|since) ((?:[a-z'-]+ ){2,3})in the (morning|afternoon|evening)")
+PARTS = {"morning": 10 / 42, "afternoon": 20 / 42, "evening": 12 / 42}
 NUMBERS = {
     "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11,
     "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19,
@@ -98,15 +99,16 @@ def test_the_boat_and_the_time_of_every_answer_are_in_its_message(
 @pytest.mark.parametrize(
     ("hour", "minute", "said"),
     [
-        (5, 0, {"five o'clock in the morning"}),
-        (7, 5, {"seven oh five in the morning", "five past seven in the morning"}),
+        (7, 0, {"seven o'clock in the morning"}),
+        (7, 5, {"seven oh five in the morning"}),
         (11, 59, {"eleven fifty-nine in the morning"}),
         (13, 15, {"one fifteen in the afternoon", "quarter past one in the afternoon"}),
         (17, 9, {"five oh nine in the afternoon"}),
         (18, 30, {"six thirty in the evening", "half past six in the evening"}),
         (19, 43, {"seven forty-three in the evening"}),
-        (20, 25, {"eight twenty-five in the evening", "twenty-five past eight in the evening"}),
-        (22, 40, {"ten forty in the evening"}),
+        (20, 20, {"eight twenty in the evening", "twenty past eight in the evening"}),
+        (20, 25, {"eight twenty-five in the evening"}),
+        (21, 40, {"nine forty in the evening"}),
     ],
 )
 def test_times_said_by_hand(maker: ModuleType, hour: int, minute: int, said: set[str]) -> None:
@@ -114,9 +116,16 @@ def test_times_said_by_hand(maker: ModuleType, hour: int, minute: int, said: set
     assert {maker.spoken(hour, minute, draw) for _ in range(20)} == said
 
 
+def test_the_afternoon_is_busiest_in_train_and_test_alike(prepared: PreparedTask) -> None:
+    """5 hours each at 4 and 2 parts of 42, 4 at 3: of 540 rows 51 an hour in the afternoon, 26 in the morning, 39 in the evening."""
+    for rows, apart in ((prepared.split.train, 0.05), (prepared.split.test, 0.07)):
+        shares = {part: sum(f"in the {part}" in row.input[0].content for row in rows) / len(rows) for part in PARTS}
+        assert shares == pytest.approx(PARTS, abs=apart)
+
+
 def test_every_time_reads_back_however_it_is_said(maker: ModuleType) -> None:
     draw = random.Random(2)
-    for hour in maker.HOURS:
+    for hour in sorted(set(maker.HOURS)):
         for minute in range(60):
             for _ in range(4):
                 said = maker.spoken(hour, minute, draw)
@@ -132,7 +141,7 @@ def test_the_data_greet_nobody_with_a_finding(prepared: PreparedTask) -> None:
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_list_of_known_answers_does_not_help(seed: int) -> None:
-    """Seen at these seeds: 96 to 97% of the answers are new to train, 42 to 47% of the times, 49 to 53% of the times as said."""
+    """Seen at these seeds: 94 to 95% of the answers are new to train, 41% of the times, 44% of the times as said."""
     task = given_task(TASK, {"split.seed": seed})
     split = prepare(task).split
 
@@ -140,9 +149,9 @@ def test_a_list_of_known_answers_does_not_help(seed: int) -> None:
         known = {of(one) for one in split.train}
         return sum(of(one) not in known for one in split.test) / len(split.test)
 
-    assert new(lambda one: one.output) > 0.95
+    assert new(lambda one: one.output) > 0.93
     assert new(lambda one: json.loads(one.output)["time"]) > 0.4
-    assert (said := new(lambda one: phrase_of(one.input[0].content))) > 0.45
+    assert (said := new(lambda one: phrase_of(one.input[0].content))) > 0.42
     assert 1 - said < task.bar, "whoever reads only the times of train would meet the bar"
 
 
