@@ -243,7 +243,7 @@ def goes_on(one: ScoredSuite, settings: GateSettings) -> bool:
     still_open = [
         (measure, pairs)
         for measure in one.informative
-        if (pairs := one.pairs(measure)) and _judge(one, measure, settings).verdict != "NON_INFERIOR"
+        if (pairs := one.pairs(measure)) and _tested(one, measure, settings, POWER).verdict != "NON_INFERIOR"
     ]
     return bool(still_open) and all(
         is_in_reach(
@@ -398,10 +398,9 @@ def judge_suites(
     return found
 
 
-def _judge(one: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, power: float = POWER) -> SuiteFound:
+def _tested(one: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, power: float) -> SuiteFound:
     pairs = one.pairs(measure)
-    looks = one.looks_in(pairs) if settings.looks and pairs else None
-    found = judge_measure(
+    return judge_measure(
         measure.name,
         one.planned.plan.name,
         pairs,
@@ -413,17 +412,23 @@ def _judge(one: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, powe
         uninformative=one.planned.piloted.uninformative.get(measure.name, ""),
         power=power,
         seed=settings.seed,
-        looks=looks,
+        looks=one.looks_in(pairs) if settings.looks and pairs else None,
     )
-    if looks is None:
+
+
+def _judge(one: ScoredSuite, measure: SuiteMeasure, settings: GateSettings, power: float) -> SuiteFound:
+    found, pairs = _tested(one, measure, settings, power), one.pairs(measure)
+    if not settings.looks or not pairs:
         return found
+    looks, most = one.looks_in(pairs), len(one.planned.drawn.items)
     looked = _p_by_looking(one, measure, pairs)
     rows = zip(one.planned.schedule, looks.units, looked.kept, looked.regressed, strict=False)
     return found.replaced(
         looked_at=LookedAt(
             items=one.asked,
-            most=len(one.planned.drawn.items),
+            most=most,
             fixed=one.planned.fixed,
+            given_up=found.verdict == "UNDERPOWERED" and one.asked < most and not goes_on(one, settings),
             looks=tuple(Look(items=items, n=n, p=p, p_regressed=worse) for items, n, p, worse in rows),
         )
     )

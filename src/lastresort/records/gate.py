@@ -56,12 +56,13 @@ class Look(JsonDocument):
 
 class LookedAt(JsonDocument):
     """How a measure was tested as its items came. items: asked of its suite when it was over. most: that might have been asked.
-    fixed: after how many the test of a fixed size counts, too.
+    fixed: after how many the test of a fixed size counts, too. given_up: whether it ended because more were unlikely to decide.
     """
 
     items: Count
     most: Count
     fixed: Count
+    given_up: bool
     looks: tuple[Look, ...]
 
     @property

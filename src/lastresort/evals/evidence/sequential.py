@@ -2,8 +2,8 @@
 
 Two bets are kept on the paired differences d of tuned - base, in [-1, 1], in an order that was drawn before. One gains where the
 loss stays below the margin m, the other where it exceeds it. In a fair game a fortune is rare, so a fortune is evidence: 1 over the
-largest amount ever held is a p value, valid at every look (Ville's inequality). Half of the error is spent so, half on the test of
-a fixed size, if the last item is reached.
+largest amount ever held is a p value, valid at every look (Ville's inequality). Half of the error is spent so, half on one test of
+a fixed size, if so many items come. Looking may go on after it.
 
 Source: Waudby-Smith and Ramdas 2024 (estimating means of bounded variables by betting); Ville 1939. Which stakes: docs/log.md.
 Simulations: docs/gate-simulations.md.
@@ -24,7 +24,7 @@ from lastresort.evals.evidence.paired import paired_differences
 from lastresort.evals.evidence.units import Array
 
 STAKES = (0.05, 0.1, 0.2, 0.4, 0.7, 0.98)  # of the largest stake; 1 could lose everything to one item
-LOOKING = 0.5  # share of the error that is spent on looking; the rest is for the test at the last item
+LOOKING = 0.5  # share of the error that is spent on looking; the rest is for the test of a fixed size
 _HALVINGS = 40
 
 
@@ -65,9 +65,9 @@ def running_p(differences: Array, value: float, looks: Sequence[int] | None = No
 
 
 def combined_p(looked: float, final: float | None) -> float:
-    """One p of what was seen while looking and of the test at the last item, each with its share of the error.
+    """One p of what was seen while looking and of the test of a fixed size, each with its share of the error.
 
-    final: None before the last item. P(it is ever at most a) <= a, by Bonferroni over the two shares.
+    final: None before that. P(it is ever at most a) <= a, by Bonferroni over the two shares.
     """
     return min(1.0, looked / LOOKING, *(() if final is None else (final / (1 - LOOKING),)))
 
