@@ -11,7 +11,7 @@ import pytest
 from lastresort.data.preferences import PreferenceRow
 from lastresort.evals.evidence.sequential import look_schedule
 from lastresort.evals.evidence.tango import p_more_than
-from lastresort.gate.drawing import in_proportion, training_texts
+from lastresort.gate.drawing import in_proportion, look_order, training_texts
 from lastresort.gate.plans import (
     MOST,
     QUICK_FIXED,
@@ -105,6 +105,15 @@ def test_every_beginning_has_the_strata_in_proportion_and_their_items_in_order()
         assert abs(rare - stop * 30 / 300) < 2
     for family in ("rare", "often"):
         assert [one for one in ordered if one.family == family] == [one for one in items if one.family == family]
+
+
+def test_what_comes_up_to_the_test_of_a_fixed_size_does_not_depend_on_what_may_follow() -> None:
+    items = [SuiteItem(f"{family}/1/0/{n}", family, 1, "?") for n in range(120) for family in ("a", "b")]
+    for most in (100, 160, 240):
+        ordered = look_order(items[:most], 100)
+        assert ordered[:100] == tuple(in_proportion(items[:100]))
+        assert sorted(one.id for one in ordered) == sorted(one.id for one in items[:most])
+        assert abs(sum(one.family == "a" for one in ordered[100:140]) - len(ordered[100:140]) / 2) <= 2
 
 
 @pytest.mark.parametrize(("needed", "quick", "told"), [(100, False, True), (99, False, False), (100, True, False)])

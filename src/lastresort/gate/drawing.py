@@ -67,6 +67,13 @@ def in_proportion(items: Sequence[SuiteItem]) -> list[SuiteItem]:
     return sorted(items, key=lambda item: places[item.id])
 
 
+def look_order(items: Sequence[SuiteItem], fixed: int) -> tuple[SuiteItem, ...]:
+    """The items up to the test of a fixed size in proportion, then the rest. So nothing that comes up to it depends on how many may
+    come later, which the speed of a machine may decide.
+    """
+    return (*in_proportion(items[:fixed]), *in_proportion(items[fixed:]))
+
+
 class Drawable(Protocol):
     """A suite, or anything else with a sequence of items."""
 

@@ -22,7 +22,7 @@ from typing import Literal
 
 from lastresort.evals.evidence.noninferiority import POWER
 from lastresort.evals.evidence.sequential import LookedP, Looks, is_in_reach, look_schedule, p_by_looking
-from lastresort.gate.drawing import DrawnItems, Facts, draw, in_proportion
+from lastresort.gate.drawing import DrawnItems, Facts, draw, look_order
 from lastresort.gate.plans import ExternalSuite, PilotedSuite, SizeRule, SuitePlan, run_pilot, sample_size
 from lastresort.gate.sides import GateSide, OpenedSides, refuse_other_rendering
 from lastresort.gate.suites.asking import KeptAnswers, SuiteReplies, ask, joined
@@ -355,7 +355,7 @@ class GateRunner:
             plan,
             margin,
             piloted,
-            replace(drawn, items=tuple(in_proportion(drawn.items))) if settings.looks else drawn,
+            replace(drawn, items=look_order(drawn.items, fixed)) if settings.looks else drawn,
             pilot.seconds_of(drawn.items),
             len(pilot.items),
             size.needed,
