@@ -76,7 +76,7 @@ def test_fewer_are_expected_than_may_come_and_more_than_half_as_many_differ_woul
 
 
 def test_a_quick_suite_is_bounded_in_time_but_never_asks_too_few_to_rule_out_two_points() -> None:
-    for in_time, fixed, most in ((100, QUICK_LEAST, QUICK_LEAST), (320, 320, 320), (512, QUICK_FIXED, 512)):
+    for in_time, fixed, most in ((100, QUICK_LEAST, QUICK_LEAST), (320, 320, 640), (400, QUICK_FIXED, 800)):
         found = size(["asked"] * 40, Measure("asked"), quick=True, item_seconds=QUICK_SECONDS / 2 / in_time)
         assert (found.fixed, found.items) == (fixed, most)
     for alpha in (0.05, 0.025):

@@ -200,7 +200,7 @@ class SettledSuite:
 QUICK_ITEMS = {0.05: 160, 0.025: 208}
 # Of a suite that looks as it goes: the test of a fixed size comes after at most so many items, and never after fewer than can rule
 # out a loss of 2 points in each of two gates. Looking alone goes on beyond it where it is likely to decide. Both models get so many
-# seconds together, by the rate of the pilot.
+# seconds together up to that test, by the rate of the pilot, and as many again beyond it.
 QUICK_FIXED, QUICK_LEAST, QUICK_MOST, QUICK_SECONDS = 384, 256, 1024, 240.0
 FEWEST, MOST, STEP = 64, 4096, 16
 
@@ -240,17 +240,19 @@ class SizeRule:
             return MOST
         if not self.looks:
             return QUICK_ITEMS[self.alpha]
-        return max(QUICK_LEAST, min(QUICK_FIXED, _in_time(item_seconds)))
+        return max(QUICK_LEAST, min(QUICK_FIXED, _in_time(QUICK_SECONDS, item_seconds)))
 
     def most(self, item_seconds: float) -> int:
         """The most items to look at; beyond the test of a fixed size only in a quick gate, whose other bound is low."""
         fixed = self.fixed(item_seconds)
-        return max(fixed, min(QUICK_MOST, _in_time(item_seconds))) if self.quick and self.looks else fixed
+        if not (self.quick and self.looks):
+            return fixed
+        return max(fixed, min(QUICK_MOST, _in_time(2 * QUICK_SECONDS, item_seconds)))
 
 
-def _in_time(item_seconds: float) -> int:
-    """How many items both models of a quick gate answer in its time, in steps of 16."""
-    return math.floor(QUICK_SECONDS / (2 * item_seconds) / STEP) * STEP if item_seconds else MOST
+def _in_time(seconds: float, item_seconds: float) -> int:
+    """How many items both models answer, in steps of 16."""
+    return math.floor(seconds / (2 * item_seconds) / STEP) * STEP if item_seconds else MOST
 
 
 def sample_size(
