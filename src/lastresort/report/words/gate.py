@@ -159,7 +159,7 @@ def _after(found: TestedMeasure) -> str:
     if looked is None or not looked.ended_early:
         return ""
     if found.verdict == "UNDERPOWERED":
-        why = "more were unlikely to decide" if looked.given_up else "another measure had regressed"
+        why = "going on would probably not have decided" if looked.given_up else "another measure had regressed"
         return f" Stopped after {count(looked.items)} of {counted(looked.most, 'item')}, because {why}."
     return f" Decided after {count(looked.items)} of {counted(looked.most, 'item')}."
 
