@@ -13,11 +13,10 @@ import pytest
 
 from groups_support import examples, python_reward, reward_file, sampled_groups, tiny_and_tokenizer
 from lastresort.errors import DataError, TaskError
-from lastresort.train.rewards.process import RewardProcess
-from lastresort.train.rewards.rewards import Rewards
-from lastresort.train.settings import RewardLimits
+from lastresort.evals.user_code.process import CodeLimits, RewardProcess
+from lastresort.train.rewards import Rewards
 
-QUICK = RewardLimits(time_s=0.5, memory_bytes=600 << 20, load_s=20)
+QUICK = CodeLimits(time_s=0.5, memory_bytes=600 << 20, load_s=20)
 FAULTY = """
 import os, signal, subprocess, sys, time
 
@@ -147,7 +146,7 @@ def score(completion):
     return 1.0
 """
     path = reward_file(tmp_path, text)
-    rewards = Rewards([python_reward(path, "score")], {}, limits=RewardLimits(time_s=0.2), on_error=on_error)
+    rewards = Rewards([python_reward(path, "score")], {}, limits=CodeLimits(time_s=0.2), on_error=on_error)
     answers = ["good", "bad", "bad", "bad", "bad", "good"]
     if on_error == "stop":
         with pytest.raises(DataError, match=r"called for example e1: took longer than 0\.2 seconds"):
@@ -172,7 +171,7 @@ def score(completion):
 )
 def test_what_cannot_be_loaded_is_always_an_error(text, message, tmp_path):
     reward = python_reward(reward_file(tmp_path, text), "score")
-    rewards = Rewards([reward], {}, on_error="zero", limits=RewardLimits(load_s=1))
+    rewards = Rewards([reward], {}, on_error="zero", limits=CodeLimits(load_s=1))
     with pytest.raises(TaskError, match=message):
         rewards.check(examples(1))
     rewards.close()
@@ -234,7 +233,7 @@ def test_the_process_ends_when_it_is_closed_dropped_or_the_program_is_killed(tmp
     del dropped
     assert until(lambda: gone(int(first)) and gone(int(second)))
     script = (
-        "import sys, os, signal\nfrom pathlib import Path\nfrom lastresort.train.rewards.process import RewardProcess\n"
+        "import sys, os, signal\nfrom pathlib import Path\nfrom lastresort.evals.user_code.process import RewardProcess\n"
         "process = RewardProcess(Path(sys.argv[1]), 'score')\n"
         "print(int(process.values([{'completion': ''}])[0]), flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -17,7 +17,7 @@ from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.preference.items import seated
 from lastresort.stop import StopRequest
-from lastresort.train.rewards.rewards import Rewards
+from lastresort.train.rewards import Rewards
 from lastresort.types import Example, Message
 
 

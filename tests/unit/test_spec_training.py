@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from lastresort.errors import TaskError
+from lastresort.evals.user_code.process import CodeLimits
 from lastresort.spec.training import ELSEWHERE, TrainingKeys, load_training
-from lastresort.train.settings import AdapterSettings, RewardLimits, ServerPlan, TrainingFile
+from lastresort.train.settings import AdapterSettings, ServerPlan, TrainingFile
 
 ROWS = '{"input": "a", "output": "b"}\n'
 
@@ -126,7 +127,7 @@ def test_groups(folder: Path) -> None:
         groups.sampling.tries,
         groups.sampling.rows_at_once,
     ) == (1.0, 0, (), 1, 64)
-    assert (groups.on_error, groups.limits, groups.server) == ("stop", RewardLimits(), None)
+    assert (groups.on_error, groups.limits, groups.server) == ("stop", CodeLimits(), None)
 
 
 GRPO = "data: rows.jsonl\nobjective: grpo\nreward: [exact]\n"
@@ -147,7 +148,7 @@ def test_how_groups_are_drawn_and_rewarded(folder: Path) -> None:
         8,
     )
     assert groups.on_error == "zero"
-    assert groups.limits == RewardLimits(2.5, 1 << 29, 120.0)
+    assert groups.limits == CodeLimits(2.5, 1 << 29, 120.0)
     groups = load(folder, GRPO.replace("grpo", "dapo") + "limits: {memory_gib: none}\nstop: END\n").groups
     assert groups is not None
     assert (groups.sampling.tries, groups.sampling.stop, groups.limits.memory_bytes) == (4, ("END",), None)

@@ -194,7 +194,7 @@ def _check_rewards(task: Task, split: Split) -> None:
         return
     if rung.skip_reason(task, split.train) is not None:
         return
-    from lastresort.train.rewards.rewards import Rewards
+    from lastresort.train.rewards import Rewards
 
     output = task.output
     rewards = Rewards(task.reward, columns_of(split.train), json_schema=output.json_schema, choices=output.choices)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
 
 from lastresort.errors import InputError
+from lastresort.evals.user_code.process import CodeLimits
 from lastresort.objectives import OBJECTIVES
 from lastresort.spec.paths import check_model_name, existing_path, relative_name
 from lastresort.spec.sections import Count
@@ -35,12 +36,11 @@ from lastresort.train.settings import (
     AdapterSettings,
     DataFiles,
     Objective,
-    RewardLimits,
     ServerPlan,
 )
 from lastresort.types import Json, JsonObject
 
-USUAL = RewardLimits()
+USUAL = CodeLimits()
 GIB = 1 << 30
 ENDPOINT = "http://host/v1#NAME or openai:NAME"
 
@@ -57,9 +57,9 @@ class LimitKeys(Section):
     load_s: Annotated[float, NumberBounds(above=0)] = USUAL.load_s
 
     @property
-    def settings(self) -> RewardLimits:
+    def settings(self) -> CodeLimits:
         memory_bytes = None if isinstance(self.memory_gib, str) else max(1, round(self.memory_gib * GIB))
-        return RewardLimits(self.time_s, memory_bytes, self.load_s)
+        return CodeLimits(self.time_s, memory_bytes, self.load_s)
 
     def written(self, reading: ReadContext) -> JsonObject:
         return dict(self)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lastresort.errors import InputError
+from lastresort.evals.user_code.process import CodeLimits
 from lastresort.objectives import OBJECTIVES, Need
 from lastresort.types import Json
 
@@ -190,16 +191,6 @@ class RewardTerm:
 
 
 @dataclass(frozen=True, slots=True)
-class RewardLimits:
-    """time_s: of one call, which is one answer, or all answers of a step where the function takes lists. memory_bytes: of
-    the process, None for no limit. load_s: of loading the file."""
-
-    time_s: float = 10.0
-    memory_bytes: int | None = 4 << 30
-    load_s: float = 120.0
-
-
-@dataclass(frozen=True, slots=True)
 class GroupSettings:
     """How groups are drawn.
 
@@ -260,7 +251,7 @@ class Groups:
     reward: tuple[RewardTerm, ...]
     sampling: GroupSettings
     on_error: OnError
-    limits: RewardLimits
+    limits: CodeLimits
     server: ServerPlan | None
 
 

@@ -11,7 +11,7 @@ from lastresort.interop.exporting.job import EXPECTED
 from lastresort.spec.score import Reward
 from lastresort.spec.training_sections import LimitKeys
 from lastresort.spec.values import ReadContext
-from lastresort.train.rewards.rewards import Rewards
+from lastresort.train.rewards import Rewards
 from lastresort.types import Example, JsonObject, Message
 
 

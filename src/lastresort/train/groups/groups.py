@@ -19,6 +19,7 @@ import torch
 from lastresort.data.rendering import render_prompt, stop_token_ids
 from lastresort.engine.forest import Row
 from lastresort.errors import DataError, InputError, LastresortError
+from lastresort.evals.user_code.process import CodeLimits
 from lastresort.keys import without_keys
 from lastresort.objectives.grpo import ADVANTAGE_SCALE, group_advantages
 from lastresort.records.atomic import disk_errors
@@ -26,8 +27,8 @@ from lastresort.train.groups.sampling import EngineSampler, GroupPrompt, Sampled
 from lastresort.train.groups.server import ServedAdapter, Server, ServerSampler
 from lastresort.train.loop.batches import Batch, TrainingItem, batch_of
 from lastresort.train.loop.processes import Processes
-from lastresort.train.rewards.rewards import LIMITS, RewardChoice, Rewards, RewardScores, WrapScorer, place_of
-from lastresort.train.settings import GroupSettings, OnError, RewardLimits, usual_tries
+from lastresort.train.rewards import LIMITS, RewardChoice, Rewards, RewardScores, WrapScorer, place_of
+from lastresort.train.settings import GroupSettings, OnError, usual_tries
 from lastresort.types import Example, Json, JsonObject, Message
 
 
@@ -275,7 +276,7 @@ def groups_from(
     json_schema: JsonObject | None = None,
     choices: tuple[str, ...] | None = None,
     on_error: OnError = "stop",
-    limits: RewardLimits = LIMITS,
+    limits: CodeLimits = LIMITS,
     wrap: WrapScorer = lambda scorer, parameters: scorer,
     server: Server | None = None,
     served: ServedAdapter | None = None,

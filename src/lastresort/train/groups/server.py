@@ -27,7 +27,7 @@ from lastresort.records.atomic import replace_folder
 from lastresort.train.adapters.adapters import save_adapter
 from lastresort.train.groups.sampling import GroupPrompt, Sampled, decoded, member_seed
 from lastresort.train.loop.processes import Processes
-from lastresort.train.rewards.rewards import place_of
+from lastresort.train.rewards import place_of
 from lastresort.train.settings import GroupSettings
 from lastresort.types import Decoding, Json, JsonObject
 

@@ -12,11 +12,11 @@ from typing import Protocol
 
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer, scores_of
-from lastresort.train.rewards.process import RewardFault, RewardProcess
-from lastresort.train.settings import OnError, RewardLimits
+from lastresort.evals.user_code.process import CodeLimits, RewardFault, RewardProcess
+from lastresort.train.settings import OnError
 from lastresort.types import Example, Json, JsonObject
 
-LIMITS = RewardLimits()
+LIMITS = CodeLimits()
 WrapScorer = Callable[[Scorer, Mapping[str, Json]], Scorer]
 
 
@@ -57,7 +57,7 @@ class Rewards:
         json_schema: JsonObject | None = None,
         choices: tuple[str, ...] | None = None,
         on_error: OnError = "stop",
-        limits: RewardLimits = LIMITS,
+        limits: CodeLimits = LIMITS,
         wrap: WrapScorer = lambda scorer, parameters: scorer,
     ) -> None:
         if not wanted:

@@ -22,9 +22,18 @@ from threading import Event, Timer
 from typing import Any, Literal, TypedDict
 
 from lastresort.errors import DataError, TaskError
-from lastresort.train.rewards import child as reward_child
-from lastresort.train.settings import RewardLimits
+from lastresort.evals.user_code import child
 from lastresort.types import Json, JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class CodeLimits:
+    """time_s: of one call, which is one answer, or all answers of a step where the function takes lists. memory_bytes: of
+    the process, None for no limit. load_s: of loading the file."""
+
+    time_s: float = 10.0
+    memory_bytes: int | None = 4 << 30
+    load_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +69,8 @@ class RewardProcess:
     """FILE:FUNCTION, called with prompt, completion, expected and the row's columns as keyword arguments; see
     `child.manner_of` for the ways in which a function may take them. Started by its first call."""
 
-    def __init__(self, file: Path, function: str, limits: RewardLimits | None = None) -> None:
-        self._file, self._function, self._limits = file, function, limits or RewardLimits()
+    def __init__(self, file: Path, function: str, limits: CodeLimits | None = None) -> None:
+        self._file, self._function, self._limits = file, function, limits or CodeLimits()
         self.place = f"{file.name}, {function}()"
         self._process: subprocess.Popen[bytes] | None = None
         self._end: weakref.finalize[..., Any] | None = None
@@ -128,7 +137,7 @@ class RewardProcess:
         # -P keeps the script's folder, whose names are ours, off the path of the user's imports.
         arguments = [str(self._file.resolve()), self._function, str(self._limits.memory_bytes or 0)]
         process = subprocess.Popen(
-            [sys.executable, "-P", reward_child.__file__, *arguments],
+            [sys.executable, "-P", child.__file__, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,

@@ -1,1 +1,0 @@
-"""Rewards of sampled answers, each function of the user in a process of its own."""
