@@ -171,13 +171,13 @@ def score(answer, expected) -> bool:
 
 
 def test_a_scorer_that_prints_leaves_one_document_on_stdout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     task = scripted_task(tmp_path / "task", quality=QUALITY, task={"score": {"python": "metrics.py:score"}})
     (tmp_path / "task" / "metrics.py").write_text(SCORER)
     monkeypatch.chdir(tmp_path)
     assert lastresort(monkeypatch, "climb", str(task), "--json") == 0
-    out, error = capsys.readouterr()
+    out, error = capfd.readouterr()
     assert json.loads(out)["verdict"] == "MET"
     assert "loading" in error
     assert "scoring" in error

@@ -13,8 +13,8 @@ import pytest
 
 from groups_support import examples, python_reward, reward_file, sampled_groups, tiny_and_tokenizer
 from lastresort.errors import DataError, TaskError
-from lastresort.evals.user_code.process import CodeLimits, RewardProcess
-from lastresort.train.rewards import Rewards
+from lastresort.evals.user_code.process import CodeLimits
+from lastresort.train.rewards import RewardFunction, Rewards
 
 QUICK = CodeLimits(time_s=0.5, memory_bytes=600 << 20, load_s=20)
 FAULTY = """
@@ -83,7 +83,7 @@ FAULTS = {
     "leaves": "raised SystemExit: enough",
     "nothing": "returned None",
     "not_a_number": "returned nan",
-    "infinite": "returned 1" + "0" * 199,
+    "infinite": "returned 1" + "0" * 78 + "…",
     "text": "returned '0.5'",
     "too_few": "returned 2 rewards for 3 answers",
     "no_list": "returned 1.0 for 3 answers",
@@ -119,7 +119,7 @@ def test_a_fault_stops_with_one_sentence_or_counts_as_0(name, tmp_path):
     stopping.close()
     called_for = "e0" if name in LISTS else "e1"
     limit = {"hangs": "time_s", "sleeps_with_a_child": "time_s", "eats": "memory_gib"}.get(name)
-    raised = f" raise limits.{limit}," if limit else ""
+    raised = f" raise {limit} under python," if limit else ""
     assert str(failed.value) == (
         f"rewards.py, {name}(), called for example {called_for}: {FAULTS[name]}, expected a finite number for each answer. "
         f"Correct the function,{raised} or count such answers as 0 with on_error: zero."
@@ -163,10 +163,10 @@ def score(completion):
         ("def score(completion:\n", "SyntaxError"),
         ("import no_such_module_at_all\n", "No module named 'no_such_module_at_all'"),
         ("raise SystemExit(4)\n", "SystemExit: 4"),
-        ("def other(completion):\n    return 1\n", "it has no function 'score'"),
-        ("def score(a, b):\n    return 1\n", r"it takes \(a, b\), expected \(prompt, completion"),
+        ("def other(completion):\n    return 1\n", "no function 'score', expected one of other"),
+        ("def score(a, b):\n    return 1\n", r"a function that takes \(a, b\), expected \(prompt, completion"),
         ("import os\nos._exit(7)\n", r"ended its process \(exit code 7\)"),
-        ("while True:\n    pass\n", r"took longer than 1 seconds.* or raise limits\.load_s"),
+        ("while True:\n    pass\n", r"took longer than 1 seconds.* or raise load_s under python"),
     ],
 )
 def test_what_cannot_be_loaded_is_always_an_error(text, message, tmp_path):
@@ -191,7 +191,7 @@ def score(completion):
     os.system("echo from a shell")
     return float(sys.stdin.read() == "")
 """
-    process = RewardProcess(reward_file(tmp_path, text), "score")
+    process = RewardFunction(reward_file(tmp_path, text), "score")
     assert process.values([{"completion": "x"}, {"completion": "y"}]) == [1.0, 1.0]
     process.close()
     out, err = capfd.readouterr()
@@ -215,7 +215,7 @@ def truth(completion, missing=None, **columns):
     row = {"prompt": "p", "completion": "c\n", "expected": "e\u2028\udcff", "extra": {"n": [0, 0.25]}, "size": 3}
     found = {}
     for name in ("score", "array", "truth"):
-        process = RewardProcess(path, name)
+        process = RewardFunction(path, name)
         found[name] = process.values([row, row])
         if name == "score":
             assert process.needs == ("extra",)
@@ -226,15 +226,15 @@ def truth(completion, missing=None, **columns):
 def test_the_process_ends_when_it_is_closed_dropped_or_the_program_is_killed(tmp_path):
     text = "import os\ndef score(completion):\n    return os.getpid()\n"
     path = reward_file(tmp_path, text)
-    closed, dropped = RewardProcess(path, "score"), RewardProcess(path, "score")
+    closed, dropped = RewardFunction(path, "score"), RewardFunction(path, "score")
     [first], [second] = closed.values([{"completion": ""}]), dropped.values([{"completion": ""}])
     closed.close()
     closed.close()
     del dropped
     assert until(lambda: gone(int(first)) and gone(int(second)))
     script = (
-        "import sys, os, signal\nfrom pathlib import Path\nfrom lastresort.evals.user_code.process import RewardProcess\n"
-        "process = RewardProcess(Path(sys.argv[1]), 'score')\n"
+        "import sys, os, signal\nfrom pathlib import Path\nfrom lastresort.train.rewards import RewardFunction\n"
+        "process = RewardFunction(Path(sys.argv[1]), 'score')\n"
         "print(int(process.values([{'completion': ''}])[0]), flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False)

@@ -11,6 +11,7 @@ import pytest
 
 from lastresort.errors import DataError, TaskError
 from lastresort.evals.scorers import SCORERS, build_scorer, format_ok
+from lastresort.evals.scorers.python_file import PythonFunction
 from lastresort.types import Example, Message
 
 
@@ -388,6 +389,12 @@ def metrics(tmp_path: Path) -> Path:
     return path
 
 
+def open_python(parameters: dict[str, Any]) -> None:
+    scorer = build_scorer("python", parameters)
+    assert isinstance(scorer, PythonFunction)
+    scorer.open()
+
+
 def test_python_functions(metrics: Path) -> None:
     def run(name: str, answer: str = "ab", expected: str = "abcd") -> float:
         return score("python", answer, expected, {"function": f"{metrics}:{name}"})
@@ -457,7 +464,7 @@ def test_python_that_cannot_be_loaded(metrics: Path) -> None:
         ("metrics.py", "expected FILE:FUNCTION"),
     ]:
         with pytest.raises(TaskError, match=message):
-            build_scorer("python", {"function": address})
+            open_python({"function": address})
 
 
 def test_unknown_names_and_parameters() -> None:

@@ -17,6 +17,7 @@ from lastresort.data.split import Split, groups_of
 from lastresort.errors import InputError
 from lastresort.evals.evidence import smallest_deciding_test
 from lastresort.evals.scorers import build_scorer
+from lastresort.evals.scorers.python_file import PythonFunction
 from lastresort.models.open import parameter_count
 from lastresort.models.protocol import BYTES_PER_TOKEN, estimated_tokens, is_endpoint
 from lastresort.report.words.rungs import clause
@@ -45,7 +46,7 @@ def facts_of(task: Task) -> TaskFacts:
     split, _ = read_split(task)
     notes: tuple[str, ...] = ()
     try:
-        split = prepare(task).split
+        split = prepare(task, run_code=False).split
     except InputError as error:
         notes = (f"A climb would refuse this task as it stands: {error}",)
     given, use = task.model_fields_set, task.use.model_fields_set
@@ -104,6 +105,8 @@ def _test_needed(task: Task, split: Split) -> int | None:
         )
     except InputError:  # a note says so already
         return None
+    if isinstance(scorer, PythonFunction):
+        scorer = scorer.without_running()
     binary = scorer.binary and groups_of(split.test) is None
     return smallest_deciding_test(task.bar, task.alpha_per_rung, binary=binary)
 

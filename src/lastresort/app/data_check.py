@@ -51,7 +51,7 @@ def check_task(task: Task, *, show: int = 0) -> DataCheck:
 
     show: how many training rows to show token by token. Raises InputError where the task or its data cannot be used.
     """
-    prepared = prepare(task)
+    prepared = prepare(task, run_code=False)
     model = open_model(task.tuned_model, base_folder=task.folder, template_kwargs=task.chat_template_kwargs)
     report = data_report(prepared, lambda example: model.count_tokens(_turns(task, example)), model.context_tokens)
     masks = _masks(model, task, prepared.split.train[:show])

@@ -101,7 +101,7 @@ def dry_run(
     """
     progress = progress or SilentProgress()
     progress.stage("reading the examples")
-    prepared = prepare(task)
+    prepared = prepare(task, run_code=False)
     rules = rules_of(task, until)
     asked = compare or ComparisonRequest()
     refuse_impossible(asked, prepared, rules.until)

@@ -235,7 +235,7 @@ def _written(found: TaskDraft, request: InitRequest, text: str, schema: Path | N
             if schema is not None:
                 write_atomically(schema, json.dumps(found.answers.schema, ensure_ascii=False, indent=2) + "\n")
             write_atomically(request.task_file, text)
-        report = data_report(prepare(load_task(request.task_file)), None, None)
+        report = data_report(prepare(load_task(request.task_file), run_code=False), None, None)
     except LastresortError:
         for path in files:
             path.unlink(missing_ok=True)

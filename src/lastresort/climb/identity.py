@@ -19,6 +19,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from lastresort.errors import DataError
+from lastresort.evals.user_code.process import without_limits
 from lastresort.hardware.environment import processor_name
 from lastresort.hardware.memory import physical_memory_bytes
 from lastresort.knowledge.update import file_hashes
@@ -33,14 +34,15 @@ _ONLY_WEIGHED = ("calls_per_month", "hourly_price")  # of `use`: no prompt and n
 
 def changed_keys(known: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Keys in which two notes differ: tasks as they were resolved, or files by name."""
-    known, now = (_without_what_is_only_weighed(one) for one in (known, now))
+    known, now = (_without_what_may_change(one) for one in (known, now))
     return sorted(key for key in {**known, **now} if _json(known.get(key)) != _json(now.get(key)))
 
 
-def _without_what_is_only_weighed(noted: Mapping[str, Any]) -> dict[str, Any]:
+def _without_what_may_change(noted: Mapping[str, Any]) -> dict[str, Any]:
+    noted = {key: without_limits(value) if key in ("score", "reward") else value for key, value in noted.items()}
     use = noted.get("use")
     if not isinstance(use, Mapping):
-        return dict(noted)
+        return noted
     return {**noted, "use": {name: value for name, value in use.items() if name not in _ONLY_WEIGHED}}
 
 

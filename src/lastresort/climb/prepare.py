@@ -15,6 +15,7 @@ from lastresort.data.split import Split, clean, groups_of, split_examples
 from lastresort.errors import DataError
 from lastresort.evals.evidence import check_test_size
 from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer
+from lastresort.evals.scorers.python_file import PythonFunction
 from lastresort.evals.scorers.scorer import expected_place
 from lastresort.evals.scorers.text import Regex
 from lastresort.foreign import ROWS, read_content
@@ -55,8 +56,12 @@ class PreparedTask:
         return len(self.split.test) if labels is None else len(set(labels))
 
 
-def prepare(task: Task) -> PreparedTask:
-    """Read, split and check the task's examples. Raises TaskError or DataError with what is wrong and where."""
+def prepare(task: Task, *, run_code: bool = True) -> PreparedTask:
+    """Read, split and check the task's examples. Raises TaskError or DataError with what is wrong and where.
+
+    run_code: whether Python that the user wrote may run, to check it on the right answers. A forecast and a look at the data run
+    none, and read from its text what they need.
+    """
     as_read, files = read_split(task)
     files |= {_file_name(path, task): _sha256(path) for path in (*_rule_files(task), *_preference_files(task))}
     output = task.output
@@ -67,15 +72,21 @@ def prepare(task: Task) -> PreparedTask:
         choices=output.choices,
         about=task.about.strip(),
     )
+    if isinstance(scorer, PythonFunction):
+        if run_code:
+            scorer.open()
+        else:
+            scorer = scorer.without_running()
     labelled_cases(task, scorer)
     everything = (*as_read.train, *as_read.dev, *as_read.test)
     refuse_invalid_outputs(everything, choices=output.choices, json_schema=output.json_schema)
-    _check_right_answers(scorer, (*as_read.dev, *as_read.test))
+    if run_code or not isinstance(scorer, PythonFunction):
+        _check_right_answers(scorer, (*as_read.dev, *as_read.test))
     cleaned = clean(as_read)
     preferences, leaking = _preferences(task, cleaned.split)
     notes = (*cleaned.notes, *leaking)
     prepared = PreparedTask(task, cleaned.split, scorer, len(cleaned.leaks), files, as_read, notes, preferences)
-    _check_rewards(task, cleaned.split)
+    _check_rewards(task, cleaned.split, run_code=run_code)
     check_test_size(
         prepared.n_units,
         bar=task.bar,
@@ -184,7 +195,7 @@ def _preferences(task: Task, split: Split) -> tuple[tuple[PreferenceRow, ...] | 
     return kept, (RowsLeftOut("preferences", "in dev or test", leaking),)
 
 
-def _check_rewards(task: Task, split: Split) -> None:
+def _check_rewards(task: Task, split: Split, *, run_code: bool) -> None:
     """Raises TaskError or DataError where a reward that would be trained on cannot be built, or misses what it needs.
 
     No judge is opened.
@@ -199,7 +210,7 @@ def _check_rewards(task: Task, split: Split) -> None:
     output = task.output
     rewards = Rewards(task.reward, columns_of(split.train), json_schema=output.json_schema, choices=output.choices)
     try:
-        rewards.check(split.train, open_judges=False)
+        rewards.check(split.train, open_judges=False, run_code=run_code)
     finally:
         rewards.close()
 

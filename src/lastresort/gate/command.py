@@ -15,6 +15,7 @@ from lastresort.climb.workspace import RESPONSES, SHARED, count_use, with_rerun_
 from lastresort.errors import StoppedError
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge
+from lastresort.evals.user_code.process import without_limits
 from lastresort.gate.document import findings_of, gate_folder
 from lastresort.gate.drawing import training_texts
 from lastresort.gate.run import FinishedGate, GateSettings, run_gate
@@ -145,7 +146,7 @@ def _scorer(prepared: PreparedTask, cache: ResponseCache) -> Scorer:
 
 
 def _task_hash(prepared: PreparedTask) -> str:
-    resolved = {key: value for key, value in prepared.task.resolved().items() if key != "limits"}
+    resolved = {key: without_limits(value) for key, value in prepared.task.resolved().items() if key != "limits"}
     text = json.dumps([resolved, prepared.files], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

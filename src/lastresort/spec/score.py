@@ -25,6 +25,7 @@ from lastresort.spec.values import (
     NumberBounds,
     ReadContext,
     Section,
+    WordOrNumber,
     below,
     describe,
     nearest,
@@ -101,7 +102,7 @@ Parameters = dict[str, JsonValue]
 
 class Score(Section):
     """How an answer is judged. keys: {} for most; regex: pattern; number: tolerance, perhaps relative; python: file (absolute),
-    function, perhaps binary (whether it answers only 0 or 1). judge: the keys of a judge, None for every other scorer.
+    function, perhaps binary (whether it answers only 0 or 1) and limits. judge: the keys of a judge, None for every other scorer.
     """
 
     name: str
@@ -206,15 +207,27 @@ def _number(value: Any, reading: ReadContext) -> Parameters:
     return amounts
 
 
+# Of a function of the user's, in the place of the usual ones. They may be raised while a run waits.
+LIMITS: dict[str, NumberBounds | WordOrNumber] = {
+    "time_s": NumberBounds(above=0),
+    "memory_gib": WordOrNumber("none", NumberBounds(above=0)),
+    "load_s": NumberBounds(above=0),
+}
+
+
 def _python(value: Any, reading: ReadContext) -> Parameters:
     if not isinstance(value, dict):
         return {**existing_function(value, reading)}
-    refuse_unknown_keys(value, ("function", "binary"))
+    refuse_unknown_keys(value, ("function", "binary", *LIMITS))
     with below("function"):
         parameters: Parameters = {**existing_function(value.get("function"), reading)}
     binary = value.get("binary")
     if binary is not None and not isinstance(binary, bool):
         refuse(f"found {describe(binary)}", expected="true or false", remedy="Write true.", key=("binary",))
+    for name, bounds in LIMITS.items():
+        if name in value:
+            with below(name):
+                parameters[name] = bounds.check(value[name])
     return parameters if binary is None else {**parameters, "binary": binary}
 
 
@@ -297,22 +310,32 @@ def _refuse_unknown(name: str) -> None:
 def _written(name: str, keys: Parameters, reading: ReadContext) -> str | Parameters:
     if name == "python":
         reference = f"{relative_name(Path(str(keys['file'])), reading.folder)}:{keys['function']}"
-        return {name: {"function": reference, "binary": keys["binary"]} if "binary" in keys else reference}
+        further = {key: value for key, value in keys.items() if key not in ("file", "function")}
+        return {name: {"function": reference, **further} if further else reference}
     if name == "regex":
         return {name: keys["pattern"]}
     return {name: dict(keys)} if keys else name
 
 
+_PYTHON_SCHEMA: dict[str, JsonSchemaValue] = {
+    "function": {"type": "string", "pattern": "^.+:[^:]+$"},
+    "binary": {"type": "boolean"},
+    "time_s": {"type": "number", "exclusiveMinimum": 0},
+    "memory_gib": {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": "none"}]},
+    "load_s": {"type": "number", "exclusiveMinimum": 0},
+}
+
+
 def _json_schema(more: JsonSchemaValue) -> JsonSchemaValue:
     """JSON schema of a scorer as the file writes it. more: further keys next to the scorer's."""
     amount = {"type": "number", "minimum": 0}
-    reference = {"type": "string", "pattern": "^.+:[^:]+$"}
+    reference = _PYTHON_SCHEMA["function"]
     forms: dict[str, JsonSchemaValue] = {
         **{name: {"type": ["object", "null"], "maxProperties": 0} for name in _bare()},
         **{name: {} for name, entry in _table().items() if entry.parameters and name not in _KNOWN_KEYS},
         "number": _closed({"tolerance": amount, "relative": amount}),
         "regex": {"type": "string", "format": "regex"},
-        "python": {"anyOf": [reference, _closed({"function": reference, "binary": {"type": "boolean"}}, ["function"])]},
+        "python": {"anyOf": [reference, _closed(_PYTHON_SCHEMA, ["function"])]},
         "judge": {"anyOf": [{"type": "string"}, JudgeKeys.model_json_schema()]},
     }
     mappings = [_closed({name: form, **more}, [name]) for name, form in forms.items()]

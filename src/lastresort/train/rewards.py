@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -12,7 +13,7 @@ from typing import Protocol
 
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer, scores_of
-from lastresort.evals.user_code.process import CodeLimits, RewardFault, RewardProcess
+from lastresort.evals.user_code.process import LIMIT_KEYS, CallFault, CodeLimits, UserFunction, limits_in
 from lastresort.train.settings import OnError
 from lastresort.types import Example, Json, JsonObject
 
@@ -41,6 +42,60 @@ class RewardScores:
     faults: Mapping[str, str]
 
 
+class RewardFault(DataError):
+    """One call gave no reward: it raised, hung, took too much memory, ended its process, or returned no finite number."""
+
+
+class RewardFunction:
+    """FILE:FUNCTION, called with prompt, completion, expected and the row's columns as keyword arguments; see
+    `child.manner_of` for the ways in which a function may take them. Started by its first call."""
+
+    def __init__(self, file: Path, function: str, limits: CodeLimits = LIMITS) -> None:
+        self._function = UserFunction(file, function, "reward", limits)
+        self.place = self._function.place
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Columns that the function cannot do without. Raises TaskError where it cannot be loaded."""
+        return tuple(self._function.manner["needs"])
+
+    def values(self, rows: Sequence[JsonObject], *, to_first_fault: bool = False) -> list[float | RewardFault]:
+        """The reward of each row's answer, or why there is none; a function of lists that fails gives none to all.
+
+        rows: keyword arguments, of which values that JSON lacks travel as text. to_first_fault: after it nothing more is called,
+        and the others' reward is that fault too: one that hangs would hang for each. Raises TaskError where it cannot be loaded.
+        """
+        if not rows:
+            return []
+        if self._function.manner["plural"]:
+            return self._call(rows)
+        found: list[float | RewardFault] = []
+        for row in rows:
+            found += self._call([row])
+            if to_first_fault and isinstance(found[-1], RewardFault):
+                return [*found, *[found[-1]] * (len(rows) - len(found))]
+        return found
+
+    def close(self) -> None:
+        self._function.close()
+
+    def _call(self, rows: Sequence[JsonObject]) -> list[float | RewardFault]:
+        values = self._function.call(rows)
+        if isinstance(values, CallFault):
+            return [self._fault(values)] * len(rows)
+        return [self._checked(value) for value in values]
+
+    def _checked(self, value: float | str) -> float | RewardFault:
+        if isinstance(value, str) or not math.isfinite(value):
+            return self._fault(CallFault(f"returned {value}"))
+        return float(value)
+
+    def _fault(self, fault: CallFault) -> RewardFault:
+        raised = f" {fault.or_raise}," if fault.key else ""
+        remedy = f"Correct the function,{raised} or count such answers as 0 with on_error: zero."
+        return RewardFault(fault.text, where=self.place, expected="a finite number for each answer", remedy=remedy)
+
+
 class Rewards:
     """The sum of the wanted rewards.
 
@@ -67,11 +122,11 @@ class Rewards:
         self._columns, self._on_error = columns, on_error
         named = [[reward.name, _wherever(reward.parameters), reward.weight] for reward in wanted]
         self._identity = [named, dict(columns), json_schema, choices]
-        self._terms: list[tuple[str, float, RewardProcess | Scorer]] = []
+        self._terms: list[tuple[str, float, RewardFunction | Scorer]] = []
         for reward in wanted:
             if reward.name == "python":
                 file, function = _file_and_function(reward.parameters)
-                self._add(function, reward.weight, RewardProcess(file, function, limits))
+                self._add(function, reward.weight, RewardFunction(file, function, limits_in(reward.parameters, limits)))
             else:
                 scorer = wrap(_scorer(reward, json_schema, choices), reward.parameters)
                 self._add(reward.name, reward.weight, scorer)
@@ -80,17 +135,18 @@ class Rewards:
     def names(self) -> tuple[str, ...]:
         return tuple(name for name, _, _ in self._terms)
 
-    def check(self, examples: Sequence[Example], *, open_judges: bool = True) -> None:
+    def check(self, examples: Sequence[Example], *, open_judges: bool = True, run_code: bool = True) -> None:
         """Load the functions and judges, and see that each example holds what they and the scorers need.
 
-        open_judges: False where no model may be loaded. Raises TaskError, DataError.
+        open_judges: False where no model may be loaded. run_code: False where no Python of the user's may run, so that what its
+        functions need is not known. Raises TaskError, DataError.
         """
         for name, _, source in self._terms:
             if open_judges and isinstance(source, AsksAModel):
                 source.open()
-            needs = source.needs if isinstance(source, RewardProcess) else ()
+            needs = source.needs if run_code and isinstance(source, RewardFunction) else ()
             for example in examples:
-                if isinstance(source, RewardProcess):
+                if isinstance(source, RewardFunction):
                     missing = [key for key in needs if key not in self._columns.get(example.id, {})]
                     found = f'no column "{missing[0]}"' if missing else ""
                 elif isinstance(source, AsksAModel) and not source.needs_output:
@@ -125,17 +181,17 @@ class Rewards:
 
     def close(self) -> None:
         for _, _, source in self._terms:
-            if isinstance(source, RewardProcess):
+            if isinstance(source, RewardFunction):
                 source.close()
 
-    def _add(self, name: str, weight: float, source: RewardProcess | Scorer) -> None:
+    def _add(self, name: str, weight: float, source: RewardFunction | Scorer) -> None:
         free = (f"{name}_{n}" if n > 1 else name for n in count(1))
         self._terms.append((next(label for label in free if label not in self.names), weight, source))
 
     def _values(
-        self, source: RewardProcess | Scorer, examples: Sequence[Example], answers: Sequence[str]
+        self, source: RewardFunction | Scorer, examples: Sequence[Example], answers: Sequence[str]
     ) -> Sequence[float | RewardFault]:
-        if isinstance(source, RewardProcess):
+        if isinstance(source, RewardFunction):
             pairs = zip(examples, answers, strict=True)
             arguments = [self._arguments(example, answer) for example, answer in pairs]
             return source.values(arguments, to_first_fault=self._on_error == "stop")
@@ -161,8 +217,10 @@ def place_of(example: Example) -> str:
 
 
 def _wherever(parameters: Mapping[str, Json]) -> JsonObject:
-    """The parameters without the folder of a file: a run that was moved is the same run."""
-    return {key: Path(str(value)).name if key == "file" else value for key, value in parameters.items()}
+    """The parameters without the folder of a file, since a run that was moved is the same run, and without limits, which may be
+    raised while it waits."""
+    kept = {key: value for key, value in parameters.items() if key not in LIMIT_KEYS}
+    return {key: Path(str(value)).name if key == "file" else value for key, value in kept.items()}
 
 
 def _file_and_function(parameters: Mapping[str, Json]) -> tuple[Path, str]:

@@ -1,47 +1,89 @@
-"""The other side of `process`: runs one reward function of the user's, one JSON line in, one out.
+"""The other side of `process`: runs one function of the user's, one JSON line in, one out.
 
-Started as a script of the standard library alone, so that it starts fast and holds nothing of the program's. Arguments:
-file, function, bytes of memory (0: no limit). First line out: {"plural", "needs"} or {"failed"}; then for each line in,
-{"rows": [keyword arguments]}, one of {"values": [number or text of what is none]}, {"found": text}, {"raised": text} and
-{"memory": true}.
+Started as a script of the standard library alone, so that it starts fast and holds nothing of the program's. Where the system can
+fork, it becomes two processes: one runs the user's code, the other watches it, and ends it with all that it started when that is
+requested, when the program is gone, and when the code has ended.
+
+First line in: {"file", "function", "kind": "reward" or "score", "memory_bytes" (0: no limit), "path": sys.path of the program}.
+First line out: how the function is called, or {"failed", "expected", "remedy"}. Then for each line in, {"rows": [arguments]},
+one of {"values": [number or text of what is none]}, {"found": text}, {"raised": text} and {"memory": true}.
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import inspect
 import json
 import os
+import select
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from numbers import Real
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
-from lastresort.types import JsonObject
+if TYPE_CHECKING:
+    from lastresort.types import Example, JsonObject
 
-SHOWN_CHARACTERS = 200
+SHOWN_CHARACTERS, SAID_CHARACTERS = 80, 200  # of a value, and of an error
+PROCESSES = (
+    256  # that the code may have at a time: a worker for each core of a large machine, and not a machine's table
+)
+TOO_MANY = 117  # exit code
+PAUSE_S = 0.05
 GIVEN = ("prompt", "completion", "prompts", "completions", "expected")
-Call = Callable[[list[JsonObject]], Any]
+SCORE = "(answer, expected) or (answer, expected, example)"
+Call = Callable[["list[JsonObject]"], Any]
+Number = Callable[[Any], "float | str"]
 
 
-def main(file: str, name: str, memory_bytes: int) -> None:
+class NotCallableSoError(Exception):
+    """The function is not there, or cannot be called as it must be. expected, remedy: of the sentence about it."""
+
+    def __init__(self, found: str, expected: str = "a function", remedy: str = "") -> None:
+        super().__init__(found)
+        self.expected, self.remedy = expected, remedy
+
+
+def main() -> None:
     requests, replies = _pipes_of_our_own()
-    _limit_memory(memory_bytes)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    asked = json.loads(requests.readline())
+    program = os.getppid()
+    if hasattr(os, "fork"):
+        _watched(requests, replies, program)
+    else:
+        threading.Thread(target=_end_with, args=(program,), daemon=True).start()
+    own = os.getpid()
+    _limit_memory(asked["memory_bytes"])
+    sys.path[:] = asked["path"]
     try:
-        function = getattr(_load(Path(file)), name, None)
-        if not callable(function):
-            raise TypeError(f"it has no function {name!r}")
-        call, plural, needs = manner_of(function)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 the border to the user's code: whatever it raises is reported
-        _reply(replies, {"failed": _told(error)})
+        module = _load(Path(asked["file"]))
+        function = _function(module, asked["function"])
+        call, number, manner = {"reward": _as_reward, "score": _as_score}[asked["kind"]](function)
+    except NotCallableSoError as error:
+        _reply(replies, {"failed": str(error), "expected": error.expected, "remedy": error.remedy})
         return
-    _reply(replies, {"plural": plural, "needs": needs})
+    except BaseException as error:  # noqa: BLE001 the border to the user's code: whatever it raises is reported
+        found, remedy = f"it cannot be loaded ({_text_of(error)})", "Run it with python to see."
+        _reply(replies, {"failed": found, "expected": "", "remedy": remedy})
+        return
+    _end_copies(own)
+    _reply(replies, manner)
     for line in requests:
-        _reply(replies, _outcome(call, json.loads(line)["rows"]))
+        outcome = _outcome(call, number, json.loads(line)["rows"])
+        _end_copies(own)
+        _reply(replies, outcome)
+
+
+def _as_reward(function: Callable[..., Any]) -> tuple[Call, Number, JsonObject]:
+    call, plural, needs = manner_of(function)
+    return call, _number, {"plural": plural, "needs": needs}
 
 
 def manner_of(function: Callable[..., Any]) -> tuple[Call, bool, list[str]]:
@@ -49,7 +91,6 @@ def manner_of(function: Callable[..., Any]) -> tuple[Call, bool, list[str]]:
 
     (prompt, completion, **columns); (prompts, completions, **columns), lists, as TRL calls rewards; or (answer, expected),
     as a scorer. A function is given only what it names, or everything where it takes **anything.
-    Raises TypeError for another signature.
     """
     parameters = inspect.signature(function).parameters
     everything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -73,9 +114,9 @@ def manner_of(function: Callable[..., Any]) -> tuple[Call, bool, list[str]]:
             return [function(**{key: value for key, value in rows[0].items() if everything or key in names})]
 
         return one, False, needs
-    raise TypeError(
-        f"it takes {inspect.signature(function)}, expected (prompt, completion, …), (prompts, completions, …) or "
-        "(answer, expected)"
+    raise NotCallableSoError(
+        f"a function that takes {inspect.signature(function)}",
+        "(prompt, completion, …), (prompts, completions, …) or (answer, expected)",
     )
 
 
@@ -83,33 +124,93 @@ def _plural(key: str) -> str:
     return f"{key}s" if key in ("prompt", "completion") else key
 
 
-def _outcome(call: Call, rows: list[JsonObject]) -> JsonObject:
+def _as_score(function: Callable[..., Any]) -> tuple[Call, Number, JsonObject]:
+    """binary: the attribute of this name, else whether it is annotated `-> bool`."""
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError) as error:  # some functions written in C do not say
+        raise NotCallableSoError(
+            "a function without a readable signature", SCORE, "Wrap it in a Python function."
+        ) from error
+    takes_example = _takes_example(signature)
+    binary = getattr(function, "binary", None)
+    if binary is None:
+        binary = signature.return_annotation in (bool, "bool")
+    if not isinstance(binary, bool):
+        raise NotCallableSoError(f"binary = {_shown(binary)}", "true or false")
+
+    def one(rows: list[JsonObject]) -> list[Any]:
+        further = [[_example(row["example"])] if takes_example else [] for row in rows]
+        return [function(row["answer"], row["expected"], *more) for row, more in zip(rows, further, strict=True)]
+
+    return one, _score, {"binary": binary, "takes_example": takes_example}
+
+
+def _takes_example(signature: inspect.Signature) -> bool:
+    """Whether it takes the example too: a third argument that is required or is called `example`."""
+    positional = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    third = positional[2] if len(positional) > 2 else None
+    wants = third is not None and (third.default is third.empty or third.name == "example")
+    try:
+        signature.bind(*["answer", "expected", "example"][: 3 if wants else 2])
+    except TypeError as error:
+        raise NotCallableSoError(f"a function that takes {signature}", SCORE) from error
+    return wants
+
+
+def _example(fields: Any) -> Example:
+    from lastresort.types import Example, Message  # of the program, for functions that take examples alone
+
+    turns = tuple(Message(**turn) for turn in fields.pop("input"))
+    return Example(input=turns, passages=tuple(fields.pop("passages")), **fields)
+
+
+def _outcome(call: Call, number: Number, rows: list[JsonObject]) -> JsonObject:
     try:
         values = call(rows)
         values = values.tolist() if hasattr(values, "tolist") else values  # an array or a tensor
         if not isinstance(values, (list, tuple)):
             return {"found": _shown(values)}
-        return {"values": [_number(value) for value in values]}
+        return {"values": [number(value) for value in values]}
     except MemoryError:
         return {"memory": True}
-    except (Exception, SystemExit) as error:  # noqa: BLE001 the border to the user's code: whatever it raises is reported
-        return {"raised": _told(error)}
+    except BaseException as error:  # noqa: BLE001 the border to the user's code: whatever it raises is reported
+        return {"raised": _text_of(error)}
 
 
 def _number(value: Any) -> float | str:
-    plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+    plain = _plain(value)
     try:
         return float(plain) if isinstance(plain, (bool, int, float)) else _shown(value)
     except OverflowError:
         return _shown(value)
 
 
+def _score(value: Any) -> float | str:
+    """A bool or a real number from 0 to 1 is a score; those of numpy and torch count."""
+    plain = _plain(value)
+    return float(plain) if isinstance(plain, Real) and 0 <= plain <= 1 else _shown(value)  # type: ignore[operator]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+
+
 def _shown(value: Any) -> str:
-    return repr(value)[:SHOWN_CHARACTERS]
+    """The value for an error; its type where it cannot be written, such as a number of 5,000 digits."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 the user's own __repr__ may raise anything
+        return f"a {type(value).__name__}"
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
 
 
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:SHOWN_CHARACTERS].rstrip(": ")
+def _text_of(error: BaseException) -> str:
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 as above
+        said = ""
+    return f"{type(error).__name__}: {said}"[:SAID_CHARACTERS].rstrip(": ")
 
 
 def _pipes_of_our_own() -> tuple[BinaryIO, BinaryIO]:
@@ -123,7 +224,8 @@ def _pipes_of_our_own() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _reply(replies: BinaryIO, value: JsonObject) -> None:
-    sys.stdout.flush()
+    with suppress(Exception):  # whatever the code has made of its output
+        sys.stdout.flush()
     replies.write(json.dumps(value).encode() + b"\n")
     replies.flush()
 
@@ -139,24 +241,137 @@ def _limit_memory(limit_bytes: int) -> None:
         resource.setrlimit(kind, (limit, limit))
 
 
-def _end_with_parent(parent: int) -> None:
-    """A function that hangs must not outlive a program that was killed."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
 def _load(path: Path) -> ModuleType:
-    specification = importlib.util.spec_from_file_location("lastresort_reward", path)
+    specification = importlib.util.spec_from_file_location("lastresort_user_code", path)
     if specification is None or specification.loader is None:
-        raise ImportError("not a Python file")
+        raise NotCallableSoError(f"{path} is not a Python file", "a file that ends in .py")
     module = importlib.util.module_from_spec(specification)
     # Registered, since dataclasses look their module up; its folder stays on the path for its neighbours.
-    sys.modules["lastresort_reward"] = module
+    sys.modules["lastresort_user_code"] = module
     sys.path.insert(0, str(path.parent))
     specification.loader.exec_module(module)
     return module
 
 
+def _function(module: ModuleType, name: str) -> Callable[..., Any]:
+    function = getattr(module, name, None)
+    if callable(function):
+        return function  # type: ignore[no-any-return]
+    known = [key for key, value in vars(module).items() if inspect.isfunction(value)]
+    nearest = difflib.get_close_matches(name, known, n=1)
+    raise NotCallableSoError(
+        f"no function {name!r}",
+        f"one of {', '.join(known)}" if known else "a function",
+        f"Did you mean {nearest[0]}?" if nearest else "",
+    )
+
+
+def _end_copies(own: int) -> None:
+    """The code forked, and its copy came back here: only the original replies."""
+    if os.getpid() != own:
+        os._exit(0)
+
+
+def _end_with(program: int) -> None:
+    """A function that hangs must not outlive a program that was killed."""
+    while os.getppid() == program:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _watched(requests: BinaryIO, replies: BinaryIO, program: int) -> None:
+    """Returns in a new process, which this one watches from here on."""
+    awake, wake = os.pipe()
+    os.set_blocking(wake, False)
+    requested: list[int] = []
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGTERM, lambda number, frame: requested.append(number))
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    watcher = os.getpid()
+    _ask_kernel(36, 1)  # PR_SET_CHILD_SUBREAPER: what the code leaves behind becomes a child of the watcher
+    worker = os.fork()
+    if worker:
+        with suppress(OSError):  # it may have done so itself
+            os.setpgid(worker, worker)
+        requests.close()
+        replies.close()
+        _watch(worker, awake, requested, program)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.close(awake)
+    os.close(wake)
+    os.setpgid(0, 0)
+    _ask_kernel(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: should the watcher be killed
+    if os.getppid() != watcher:
+        os._exit(1)
+
+
+def _ask_kernel(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        with suppress(ImportError, OSError, AttributeError):
+            import ctypes
+
+            ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _watch(worker: int, awake: int, requested: list[int], program: int) -> NoReturn:
+    """Until the worker has ended, has too many processes, or is no longer wanted. Ends as the worker did."""
+    ended, status, many = 0, 0, False
+    while not (ended or requested or many) and os.getppid() == program:
+        if select.select([awake], [], [], PAUSE_S)[0]:
+            os.read(awake, 512)
+        ended, status = _reaped(worker)
+        many = len(_below(os.getpid(), PROCESSES + 1)) > PROCESSES
+    _end_all(worker)
+    if many:
+        os._exit(TOO_MANY)
+    if ended and os.WIFSIGNALED(status):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with suppress(OSError):  # SIGKILL has no handler
+            signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
+        os.kill(os.getpid(), os.WTERMSIG(status))
+    os._exit(os.WEXITSTATUS(status) if ended else 0)
+
+
+def _reaped(worker: int) -> tuple[int, int]:
+    """The worker and its status once it has ended, else 0; also takes the ends of what it left behind."""
+    while True:
+        process, status = os.waitpid(-1, os.WNOHANG)
+        if process in (worker, 0):
+            return process, status
+
+
+def _end_all(worker: int) -> None:
+    """The worker, its group, and whatever became our child because it left the group."""
+    while True:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(worker, signal.SIGKILL)
+        for process in _below(os.getpid()):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(PAUSE_S / 10)
+
+
+def _below(process: int, most: int | None = None) -> list[int]:
+    """Processes that this one started, and so on, at most so many; none where the system does not list them."""
+    found: list[int] = []
+    waiting = [process]
+    while waiting and (most is None or len(found) < most):
+        with suppress(OSError):
+            for task in Path(f"/proc/{waiting.pop()}/task").iterdir():
+                children = [int(child) for child in (task / "children").read_text().split()]
+                found += children
+                waiting += children
+    return found
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main()

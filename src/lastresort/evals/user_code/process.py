@@ -1,29 +1,34 @@
-"""A reward function of the user's in a process of its own, with limits of time and memory; started again after a fault.
+"""A function of the user's in a process of its own, with limits of time, memory and processes; started again after a fault.
 
-JSON lines travel both ways, never pickled objects. The process is ended when it is closed, dropped, or the program ends;
-should the program be killed, it ends by itself. That, the limit of memory, and the end of what the function itself started need
-POSIX: elsewhere the limit of time alone holds.
+JSON lines travel both ways, never pickled objects. The process and all that it started are ended when it is closed, dropped, or the
+program ends, however that ends. Limits of memory and processes, and the end of what the function itself started, need POSIX:
+elsewhere the limit of time alone holds.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
+import select
 import signal
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Timer
-from typing import Any, Literal, TypedDict
+from typing import IO, Any, Literal, TypedDict
 
-from lastresort.errors import DataError, TaskError
+from lastresort.errors import TaskError
 from lastresort.evals.user_code import child
 from lastresort.types import Json, JsonObject
+
+GIB = 1 << 30
+LONGEST_POLL_S = 86_400.0  # what a poll can wait
+END_S = 2.0  # for the process that watches to end what it watches, before it is killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +41,42 @@ class CodeLimits:
     load_s: float = 120.0
 
 
+LIMIT_KEYS = ("time_s", "memory_gib", "load_s")
+
+
+def limits_in(parameters: Mapping[str, Json], usual: CodeLimits) -> CodeLimits:
+    """The limits that the keys of a function give, else the usual ones. memory_gib may be "none"."""
+    memory, found = parameters.get("memory_gib"), {"time_s": usual.time_s, "load_s": usual.load_s}
+    found |= {
+        name: float(value) for name, value in parameters.items() if name in found and isinstance(value, int | float)
+    }
+    if memory is None:
+        return CodeLimits(memory_bytes=usual.memory_bytes, **found)
+    return CodeLimits(memory_bytes=max(1, round(memory * GIB)) if isinstance(memory, int | float) else None, **found)
+
+
+def without_limits(written: Json) -> Json:
+    """A scorer or a reward as a file writes it, or a list of them, without the limits of its function: they may be raised while a
+    run waits."""
+    if isinstance(written, list):
+        return [without_limits(one) for one in written]
+    if not isinstance(written, Mapping) or not isinstance(python := written.get("python"), Mapping):
+        return written
+    kept = {key: value for key, value in python.items() if key not in LIMIT_KEYS}
+    return {**written, "python": kept["function"] if set(kept) == {"function"} else kept}
+
+
 @dataclass(frozen=True, slots=True)
 class CallFault:
-    """Why a call gave nothing. kind: the limit that was hit, "other" for none. text: a clause."""
+    """Why a call gave nothing. key: of the limit that was hit. text: a clause."""
 
-    kind: Literal["time", "memory", "other"]
     text: str
+    key: Literal["time_s", "memory_gib", "load_s", ""] = ""
 
-
-class RewardFault(DataError):
-    """One call gave no reward: it raised, hung, took too much memory, ended its process, or returned no finite number."""
-
-
-class _Ready(TypedDict, total=False):
-    """The first line of the process: how the function is called, or why it could not be loaded."""
-
-    plural: bool
-    needs: list[str]
-    failed: str
+    @property
+    def or_raise(self) -> str:
+        """What may be done besides correcting the function."""
+        return f"raise {self.key} under python" if self.key else ""
 
 
 class _Reply(TypedDict, total=False):
@@ -65,149 +88,145 @@ class _Reply(TypedDict, total=False):
     memory: bool
 
 
-class RewardProcess:
-    """FILE:FUNCTION, called with prompt, completion, expected and the row's columns as keyword arguments; see
-    `child.manner_of` for the ways in which a function may take them. Started by its first call."""
+class UserFunction:
+    """FILE:FUNCTION. kind: how it is called, see `child`. Started by its first use."""
 
-    def __init__(self, file: Path, function: str, limits: CodeLimits | None = None) -> None:
-        self._file, self._function, self._limits = file, function, limits or CodeLimits()
+    def __init__(self, file: Path, function: str, kind: Literal["reward", "score"], limits: CodeLimits) -> None:
+        self._file, self._function, self._kind, self._limits = file, function, kind, limits
         self.place = f"{file.name}, {function}()"
         self._process: subprocess.Popen[bytes] | None = None
         self._end: weakref.finalize[..., Any] | None = None
-        self._ready: _Ready = {}
+        self._manner: Mapping[str, Any] = {}
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """Columns that the function cannot do without. Raises TaskError where it cannot be loaded."""
+    def manner(self) -> Mapping[str, Any]:
+        """How it is called, as the process says. Raises TaskError where it cannot be loaded."""
         self._started()
-        return tuple(self._ready["needs"])
+        return self._manner
 
-    def values(self, rows: Sequence[Mapping[str, Json]], *, to_first_fault: bool = False) -> list[float | RewardFault]:
-        """The reward of each row's answer, or why there is none; a function of lists that fails gives none to all.
+    def call(self, rows: Sequence[JsonObject]) -> list[float | str] | CallFault:
+        """One call. For each row a number, or what it returned in place of one; or why there is none.
 
-        rows: keyword arguments, of which values that JSON lacks travel as text. to_first_fault: after it nothing more is called,
-        and the others' reward is that fault too: one that hangs would hang for each. Raises TaskError where it cannot be loaded.
+        Raises TaskError where it cannot be loaded.
         """
-        if not rows:
-            return []
-        self._started()
-        if self._ready["plural"]:
-            return self._call(rows)
-        found: list[float | RewardFault] = []
-        for row in rows:
-            found += self._call([row])
-            if to_first_fault and isinstance(found[-1], RewardFault):
-                return [*found, *[found[-1]] * (len(rows) - len(found))]
-        return found
+        replied = _exchange(self._started(), {"rows": list(rows)}, self._limits.time_s, "time_s")
+        if isinstance(replied, CallFault):
+            self.close()
+            return replied
+        reply: _Reply = json.loads(replied)
+        if "memory" in reply:
+            self.close()
+            limit = self._limits.memory_bytes
+            return CallFault(
+                f"ran out of memory (limit {limit / GIB:g} GiB)" if limit else "ran out of memory", "memory_gib"
+            )
+        if "raised" in reply:
+            return CallFault(f"raised {reply['raised']}")
+        if "found" in reply:
+            return CallFault(f"returned {reply['found']} for {len(rows)} answers")
+        if len(reply["values"]) != len(rows):
+            return CallFault(f"returned {len(reply['values'])} rewards for {len(rows)} answers")
+        return reply["values"]
 
     def close(self) -> None:
         if self._end is not None:
             self._end()
         self._process = self._end = None
 
-    def _call(self, rows: Sequence[Mapping[str, Json]]) -> list[float | RewardFault]:
-        process = self._started()
-        replied = _exchange(process, {"rows": list(rows)}, self._limits.time_s)
-        reply: _Reply | CallFault = replied if isinstance(replied, CallFault) else json.loads(replied)
-        if not isinstance(reply, CallFault) and reply.get("memory"):
-            limit = self._limits.memory_bytes or 0
-            of = f" (limit {limit / (1 << 30):g} GiB)" if limit else ""
-            reply = CallFault("memory", f"ran out of memory{of}")
-        if isinstance(reply, CallFault):
-            self.close()
-            return [self._fault(reply)] * len(rows)
-        if (told := _unfit(reply, len(rows))) is not None:
-            return [self._fault(CallFault("other", told))] * len(rows)
-        return [self._checked(value) for value in reply["values"]]
-
-    def _checked(self, value: float | str) -> float | RewardFault:
-        if isinstance(value, str) or not math.isfinite(value):
-            return self._fault(CallFault("other", f"returned {value}"))
-        return float(value)
-
-    def _fault(self, fault: CallFault) -> RewardFault:
-        limit = {"time": " raise limits.time_s,", "memory": " raise limits.memory_gib,", "other": ""}[fault.kind]
-        remedy = f"Correct the function,{limit} or count such answers as 0 with on_error: zero."
-        return RewardFault(fault.text, where=self.place, expected="a finite number for each answer", remedy=remedy)
-
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self.close()
         # -P keeps the script's folder, whose names are ours, off the path of the user's imports.
-        arguments = [str(self._file.resolve()), self._function, str(self._limits.memory_bytes or 0)]
         process = subprocess.Popen(
-            [sys.executable, "-P", child.__file__, *arguments],
+            [sys.executable, "-P", child.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
-        self._process, self._end = process, weakref.finalize(self, _ended, process)
-        replied = _exchange(process, None, self._limits.load_s)
-        self._ready = {} if isinstance(replied, CallFault) else json.loads(replied)
-        failed = self._ready.get("failed")
-        fault = replied if isinstance(replied, CallFault) else None if failed is None else CallFault("other", failed)
-        if fault is not None:
+        self._process, self._end = process, weakref.finalize(self, _ended, process, os.getpid())
+        asked: JsonObject = {
+            "file": str(self._file.resolve()),
+            "function": self._function,
+            "kind": self._kind,
+            "memory_bytes": self._limits.memory_bytes or 0,
+            "path": sys.path,
+        }
+        replied = _exchange(process, asked, self._limits.load_s, "load_s")
+        if isinstance(replied, CallFault):
             self.close()
-            raised = ", or raise limits.load_s" if fault.kind == "time" else ""
-            remedy = f"Run it with python to see{raised}."
-            raise TaskError(
-                f"it cannot be loaded ({fault.text})", where=self.place, expected="a function", remedy=remedy
-            )
+            remedy = f"Run it with python to see{', or ' if replied.key else ''}{replied.or_raise}."
+            raise TaskError(f"it cannot be loaded ({replied.text})", where=self.place, remedy=remedy)
+        self._manner = json.loads(replied)
+        if "failed" in self._manner:
+            self.close()
+            found, expected, remedy = (str(self._manner[name]) for name in ("failed", "expected", "remedy"))
+            raise TaskError(found, where=self.place, expected=expected, remedy=remedy)
         return process
 
 
-def _unfit(reply: _Reply, answers: int) -> str | None:
-    """Why a reply holds no reward for each answer, None where it does."""
-    if "raised" in reply:
-        return f"raised {reply['raised']}"
-    if "found" in reply:
-        return f"returned {reply['found']} for {answers} answers"
-    if len(reply["values"]) != answers:
-        return f"returned {len(reply['values'])} rewards for {answers} answers"
-    return None
-
-
-def _exchange(process: subprocess.Popen[bytes], request: JsonObject | None, limit_s: float) -> bytes | CallFault:
-    """One line in, one line out; or why there was none. A process that is late is killed, which ends the reading too."""
+def _exchange(
+    process: subprocess.Popen[bytes], request: JsonObject, limit_s: float, limit: Literal["time_s", "load_s"]
+) -> bytes | CallFault:
+    """One line in, one line out; or why there was none, and then the process is ended."""
     assert process.stdin is not None
     assert process.stdout is not None
-    late = Event()
-
-    def stop() -> None:
-        late.set()
-        _kill(process)
-
-    timer = Timer(limit_s, stop)
-    timer.daemon = True
-    timer.start()
     try:
-        if request is not None:
-            with suppress(BrokenPipeError):  # it has ended, which the missing reply tells
-                process.stdin.write(json.dumps(request, default=str).encode() + b"\n")
-                process.stdin.flush()
-        line = process.stdout.readline()
-    except KeyboardInterrupt:
-        _kill(process)  # or its reply would be taken for the next call's
+        with suppress(BrokenPipeError):  # it has ended, which the missing reply tells
+            process.stdin.write(json.dumps(request, default=str).encode() + b"\n")
+            process.stdin.flush()
+        line = _line(process, process.stdout, limit_s)
+    except BaseException:
+        _end(process)  # or its reply would be taken for the next call's
         raise
-    finally:
-        timer.cancel()
-        timer.join()
-    if late.is_set():
-        return CallFault("time", f"took longer than {limit_s:g} seconds")
+    if line is None:
+        return CallFault(f"took longer than {limit_s:g} seconds", limit)
     if not line.endswith(b"\n"):
-        _kill(process)  # what it started may live on; its own exit code is settled
-        return CallFault("other", f"ended its process ({_how(process.wait())})")
+        return CallFault(_how(process.wait()))
+    return line
+
+
+def _line(process: subprocess.Popen[bytes], replies: IO[bytes], limit_s: float) -> bytes | None:
+    """The reply, without a line end where the process has ended; None where it was late, and was ended."""
+    if (
+        sys.platform == "win32"
+    ):  # whose pipes cannot be waited for: a thread for every call, which costs more than the call
+        late = Event()
+        timer = Timer(limit_s, lambda: (late.set(), _end(process)))
+        timer.daemon = True
+        timer.start()
+        line = replies.readline()
+        timer.cancel()
+        return None if late.is_set() else line
+    waiting, line, end = select.poll(), b"", time.monotonic() + limit_s
+    waiting.register(replies, select.POLLIN)
+    while not line.endswith(b"\n"):
+        left_s = end - time.monotonic()
+        if left_s <= 0:
+            _end(process)
+            return None
+        if not waiting.poll(min(left_s, LONGEST_POLL_S) * 1000):
+            continue
+        piece = os.read(replies.fileno(), 1 << 16)
+        if not piece:
+            break
+        line += piece
     return line
 
 
 def _how(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+    if code == child.TOO_MANY:
+        return f"started more than {child.PROCESSES} processes"
+    return f"ended its process ({f'exit code {code}' if code >= 0 else signal.Signals(-code).name})"
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """The process and whatever it started; nothing once it was waited for, since its number may be another's by then."""
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The process and all that it started; nothing once it was waited for, since its number may be another's by then."""
     if process.returncode is not None:
+        return
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(END_S)
         return
     with suppress(ProcessLookupError, PermissionError):
         if hasattr(os, "killpg"):
@@ -216,8 +235,11 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
             process.kill()
 
 
-def _ended(process: subprocess.Popen[bytes]) -> None:
-    _kill(process)
+def _ended(process: subprocess.Popen[bytes], owner: int) -> None:
+    """owner: the process that started it. A copy of that has nothing to end."""
+    if os.getpid() != owner:
+        return
+    _end(process)
     process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:

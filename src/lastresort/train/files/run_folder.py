@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from lastresort.errors import DataError, InputError, PrerequisiteError
+from lastresort.evals.user_code.process import without_limits
 from lastresort.foreign import DOCUMENT, read_content, read_json
 from lastresort.records import atomic as lock
 from lastresort.records.atomic import disk_errors, write_atomically
@@ -164,7 +165,7 @@ def identity(file: TrainingFile) -> RunIdentity:
     code = [Path(str(term.parameters["file"])) for term in rewards if term.name == "python"]
     paths = [*file.data.train, *file.data.eval, *([file.start_from] if file.start_from is not None else [])]
     return RunIdentity(
-        {key: value for key, value in file.resolved.items() if key not in FREE},
+        {key: without_limits(value) for key, value in file.resolved.items() if key not in FREE},
         {Path(os.path.relpath(path, file.folder)).as_posix(): _content_hash(path) for path in paths},
         {Path(os.path.relpath(path, file.folder)).as_posix(): _content_hash(path) for path in code},
     )
