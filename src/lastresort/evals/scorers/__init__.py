@@ -10,6 +10,7 @@ from lastresort.evals.scorers.judge import judge
 from lastresort.evals.scorers.python_file import python
 from lastresort.evals.scorers.scorer import AnswerForm, AsksAModel, Scorer, ScorerEntry, build_from, scores_of
 from lastresort.evals.scorers.text import contains, exact, normalized, regex, rouge_l, token_f1
+from lastresort.evals.user_code.process import LIMIT_KEYS
 from lastresort.foreign import is_json, parse_json
 from lastresort.types import JsonObject
 
@@ -25,7 +26,7 @@ SCORERS: dict[str, ScorerEntry] = {
     "json_fields": ScorerEntry(json_fields, reads="json"),
     "token_f1": ScorerEntry(token_f1),
     "rouge_l": ScorerEntry(rouge_l),
-    "python": ScorerEntry(python, ("file", "function", "binary"), main="function"),
+    "python": ScorerEntry(python, ("file", "function", "binary", *LIMIT_KEYS), main="function"),
     "judge": ScorerEntry(judge, JUDGE_PARAMETERS, main="model"),
 }
 

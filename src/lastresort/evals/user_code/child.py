@@ -202,7 +202,7 @@ def _shown(value: Any) -> str:
         text = repr(value)
     except Exception:  # noqa: BLE001 the user's own __repr__ may raise anything
         return f"a {type(value).__name__}"
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
+    return _writable(text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…")
 
 
 def _text_of(error: BaseException) -> str:
@@ -210,7 +210,11 @@ def _text_of(error: BaseException) -> str:
         said = str(error)
     except Exception:  # noqa: BLE001 as above
         said = ""
-    return f"{type(error).__name__}: {said}"[:SAID_CHARACTERS].rstrip(": ")
+    return _writable(f"{type(error).__name__}: {said}"[:SAID_CHARACTERS].rstrip(": "))
+
+
+def _writable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _pipes_of_our_own() -> tuple[BinaryIO, BinaryIO]:
@@ -322,7 +326,7 @@ def _watch(worker: int, awake: int, requested: list[int], program: int) -> NoRet
         if select.select([awake], [], [], PAUSE_S)[0]:
             os.read(awake, 512)
         ended, status = _reaped(worker)
-        many = len(_below(os.getpid(), PROCESSES + 1)) > PROCESSES
+        many = _are_many(_below(os.getpid(), 4 * PROCESSES))
     _end_all(worker)
     if many:
         os._exit(TOO_MANY)
@@ -342,6 +346,20 @@ def _reaped(worker: int) -> tuple[int, int]:
         process, status = os.waitpid(-1, os.WNOHANG)
         if process in (worker, 0):
             return process, status
+
+
+def _are_many(processes: list[int]) -> bool:
+    """Those that have ended, and that nobody has waited for, count little."""
+    if len(processes) <= PROCESSES or len(processes) >= 4 * PROCESSES:
+        return len(processes) > PROCESSES
+    return sum(_lives(process) for process in processes) > PROCESSES
+
+
+def _lives(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return False
 
 
 def _end_all(worker: int) -> None:

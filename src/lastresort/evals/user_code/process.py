@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Timer
-from typing import IO, Any, Literal, TypedDict
+from typing import IO, Any, Literal
 
 from lastresort.errors import TaskError
 from lastresort.evals.user_code import child
@@ -79,15 +79,6 @@ class CallFault:
         return f"raise {self.key} under python" if self.key else ""
 
 
-class _Reply(TypedDict, total=False):
-    """A line for each call, of which one key is there; see `child`."""
-
-    values: list[float | str]
-    found: str
-    raised: str
-    memory: bool
-
-
 class UserFunction:
     """FILE:FUNCTION. kind: how it is called, see `child`. Started by its first use."""
 
@@ -113,20 +104,20 @@ class UserFunction:
         if isinstance(replied, CallFault):
             self.close()
             return replied
-        reply: _Reply = json.loads(replied)
-        if "memory" in reply:
+        if "memory" in replied:
             self.close()
             limit = self._limits.memory_bytes
             return CallFault(
                 f"ran out of memory (limit {limit / GIB:g} GiB)" if limit else "ran out of memory", "memory_gib"
             )
-        if "raised" in reply:
-            return CallFault(f"raised {reply['raised']}")
-        if "found" in reply:
-            return CallFault(f"returned {reply['found']} for {len(rows)} answers")
-        if len(reply["values"]) != len(rows):
-            return CallFault(f"returned {len(reply['values'])} rewards for {len(rows)} answers")
-        return reply["values"]
+        if "raised" in replied:
+            return CallFault(f"raised {replied['raised']}")
+        if "found" in replied:
+            return CallFault(f"returned {replied['found']} for {len(rows)} answers")
+        values: list[float | str] = replied["values"]
+        if len(values) != len(rows):
+            return CallFault(f"returned {len(values)} rewards for {len(rows)} answers")
+        return values
 
     def close(self) -> None:
         if self._end is not None:
@@ -157,7 +148,7 @@ class UserFunction:
             self.close()
             remedy = f"Run it with python to see{', or ' if replied.key else ''}{replied.or_raise}."
             raise TaskError(f"it cannot be loaded ({replied.text})", where=self.place, remedy=remedy)
-        self._manner = json.loads(replied)
+        self._manner = replied
         if "failed" in self._manner:
             self.close()
             found, expected, remedy = (str(self._manner[name]) for name in ("failed", "expected", "remedy"))
@@ -167,8 +158,8 @@ class UserFunction:
 
 def _exchange(
     process: subprocess.Popen[bytes], request: JsonObject, limit_s: float, limit: Literal["time_s", "load_s"]
-) -> bytes | CallFault:
-    """One line in, one line out; or why there was none, and then the process is ended."""
+) -> Mapping[str, Any] | CallFault:
+    """One line in, one line out; or why there was none, and then the process is ended. See `child` for what the lines hold."""
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -183,7 +174,14 @@ def _exchange(
         return CallFault(f"took longer than {limit_s:g} seconds", limit)
     if not line.endswith(b"\n"):
         return CallFault(_how(process.wait()))
-    return line
+    try:
+        replied = json.loads(line)
+    except (ValueError, RecursionError):
+        replied = None
+    if not isinstance(replied, dict):
+        _end(process)
+        return CallFault("wrote into the pipe for its results")
+    return replied
 
 
 def _line(process: subprocess.Popen[bytes], replies: IO[bytes], limit_s: float) -> bytes | None:
