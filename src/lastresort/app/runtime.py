@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import signal
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from lastresort.errors import InfrastructureError
 from lastresort.records.atomic import FULL, disk_error
@@ -77,6 +80,74 @@ def stop_on_sigterm() -> Iterator[Stop]:
         yield stop
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+GRACE_S, LAST_S = 2.5, 1.0  # to stop by itself, and then to be interrupted: with a margin below the 5 s of a signal
+
+
+def end_soon_after_a_signal(last_words: Callable[[], str]) -> None:
+    """From here on SIGTERM and SIGINT end this process within seconds, whatever it is doing.
+
+    What is written is written whole or not at all, so ending anywhere loses nothing that is finished.
+
+    Python's own handlers wait for C code to return, and threads for it to let go of the interpreter. So a process of its own
+    watches, which the system tells of each signal. last_words: what to say where this one does not end by itself. Call it before
+    there are threads. Does nothing where the system cannot fork.
+    """
+    if not hasattr(os, "fork"):
+        return
+    arrived, wake = os.pipe()
+    watched = os.getpid()
+    if os.fork() == 0:
+        os.close(wake)
+        for number in (signal.SIGINT, signal.SIGTERM):  # those of a terminal go to all of its processes
+            signal.signal(number, signal.SIG_IGN)
+        with suppress(EOFError, OSError):  # it has ended
+            _end_after_signal(arrived, watched, last_words)
+        os._exit(0)
+    os.close(arrived)
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+
+    def forget() -> None:  # in a copy of this process, whose signals are not its own
+        signal.set_wakeup_fd(-1)
+        os.close(wake)
+
+    os.register_at_fork(after_in_child=forget)
+
+
+def _end_after_signal(arrived: int, watched: int, last_words: Callable[[], str]) -> None:
+    first, more = _next_signal(arrived), False
+    with suppress(TimeoutError):
+        more = _next_signal(arrived, GRACE_S) > 0
+    if first == signal.SIGTERM and not more:
+        os.kill(watched, signal.SIGTERM)  # which interrupts what did not stop when it was asked to
+    end = time.monotonic() + LAST_S
+    with suppress(TimeoutError):
+        while True:
+            _next_signal(arrived, end - time.monotonic())
+    if select.select([], [2], [], 0)[1]:  # a stderr that nobody reads keeps nobody
+        os.write(2, f"{last_words()}\n".encode())
+    os.kill(watched, signal.SIGKILL)
+
+
+def _next_signal(arrived: int, within_s: float | None = None) -> int:
+    """Its number. Raises TimeoutError if none arrived, EOFError once the process has ended."""
+    end = None if within_s is None else time.monotonic() + within_s
+    while select.select([arrived], [], [], None if end is None else max(0.0, end - time.monotonic()))[0]:
+        if not (read := os.read(arrived, 1)):
+            raise EOFError
+        if read[0] in (signal.SIGTERM, signal.SIGINT):
+            return read[0]
+    raise TimeoutError
+
+
+def leave_at_once(code: int) -> NoReturn:
+    """Without the ends of libraries, which take seconds where the machine is busy."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
 
 
 def accept_any_text() -> None:

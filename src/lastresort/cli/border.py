@@ -100,9 +100,14 @@ def _say(error: LastresortError) -> int:
 
 
 def _interrupted() -> int:
-    go_on = "" if "--dry-run" in sys.argv else GO_ON.get("".join(sys.argv[1:2]), "")
-    print_note(f"Interrupted.{go_on}")
+    print_note(last_words())
     return INTERRUPTED
+
+
+def last_words() -> str:
+    """Of a command that was interrupted."""
+    go_on = "" if "--dry-run" in sys.argv else GO_ON.get("".join(sys.argv[1:2]), "")
+    return f"Interrupted.{go_on}"
 
 
 def _pipe_closed() -> int:

@@ -52,6 +52,12 @@ app.add_typer(climb.data_app, name="data")
 
 def run() -> None:
     """Entry point of the console script."""
-    from lastresort.cli.border import guarded
+    from lastresort.app.runtime import end_soon_after_a_signal, leave_at_once
+    from lastresort.cli.border import INTERRUPTED, guarded, last_words
+    from lastresort.errors import StoppedError
 
-    sys.exit(guarded(app))
+    end_soon_after_a_signal(last_words)
+    code = guarded(app)
+    if code in (INTERRUPTED, StoppedError.exit_code):
+        leave_at_once(code)
+    sys.exit(code)

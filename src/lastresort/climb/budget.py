@@ -21,7 +21,7 @@ from lastresort.report.words.rungs import of_skip
 from lastresort.report.words.titles import forecast_line, long_rung_line
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.spec.task import Task
-from lastresort.stop import StopRequest
+from lastresort.stop import StopRequest, check
 
 NOTED_EVERY_S = 10.0  # what a kill can make the run forget
 
@@ -137,6 +137,7 @@ def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None) 
     last = len(task.ladder) if until is None else task.ladder.index(until) + 1
     seconds: dict[str, float] = {}
     for name in task.ladder[:last]:
+        check(bench.stop)
         rung = find_rung(name)
         if bench.record.last(RungTested, name) is not None or rung.skip_reason(task, bench.train) is not None:
             continue

@@ -1,0 +1,161 @@
+"""A signal ends a command whatever it is doing, with its sentence where it can, and leaves no process and nothing half-written.
+
+How soon is measured by hand; here it only has to happen.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from climb_support import scripted_task
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+LONGEST_S = 120
+ENDED = (130, -signal.SIGKILL)  # by itself, and by the process that watches it
+LAST_WORDS = "Interrupted. Finished work is kept; resume with --resume."
+PROGRAM = """
+import ctypes, os, re, signal, sys, threading, time
+from lastresort.cli import main
+from lastresort.cli.border import stoppable
+sys.argv = ["lastresort", "climb"]
+
+def app(**options):
+    with stoppable():
+        open("on", "w").close()
+{body}
+
+main.app = app
+main.run()
+"""
+STUCK = {
+    "a loop": "while True: pass",
+    "a loop that catches what it can": "while True:\n    try: time.sleep(1)\n    except BaseException: pass",
+    "a wait": "threading.Event().wait()",
+    "C code that is called again and again": "[ctypes.CDLL(None).sleep(1) for _ in iter(int, 1)]",
+    "C code that does not return": "ctypes.CDLL(None).sem_wait(ctypes.create_string_buffer(64)); time.sleep(1e6)",
+    "C code that holds the interpreter": "while True: ctypes.PyDLL(None).sleep(1000)",
+    "a lock": "lock = threading.Lock(); lock.acquire(); lock.acquire()",
+    "a regular expression": "re.match('(a+)+$', 'a' * 60 + 'b')",
+    "an end that hangs": "try: time.sleep(1e6)\nfinally: time.sleep(1e6)",
+    "a child": "import subprocess; subprocess.run(['sleep', '300'])",
+}
+
+
+def started(folder: Path, arguments: list[str], stderr: int | None = None) -> subprocess.Popen[bytes]:
+    with (folder / "told").open("wb") as told:
+        return subprocess.Popen([sys.executable, *arguments], cwd=folder, stderr=told if stderr is None else stderr)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + LONGEST_S
+    while not condition():
+        assert time.monotonic() < end, "it never began"
+        time.sleep(0.02)
+
+
+def program(folder: Path, body: str) -> list[str]:
+    lines = "".join(f"        {line}\n" for line in body.splitlines())
+    (folder / "program.py").write_text(PROGRAM.format(body=lines))
+    return ["program.py"]
+
+
+@pytest.mark.parametrize("name", STUCK)
+def test_sigterm_ends_what_does_not_stop(name: str, tmp_path: Path) -> None:
+    process = started(tmp_path, program(tmp_path, STUCK[name]))
+    until((tmp_path / "on").exists)
+    process.terminate()
+    assert process.wait(LONGEST_S) in ENDED
+    told = (tmp_path / "told").read_text()
+    assert "Traceback" not in told
+    assert told.strip().splitlines()[-1:] == [LAST_WORDS]
+
+
+def test_a_thread_that_outlives_the_command_does_not_keep_it(tmp_path: Path) -> None:
+    process = started(tmp_path, program(tmp_path, "threading.Thread(target=time.sleep, args=(1e6,)).start()"))
+    until((tmp_path / "on").exists)
+    process.terminate()
+    assert process.wait(LONGEST_S) in ENDED
+
+
+@pytest.mark.parametrize(
+    "signals", [(signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)]
+)
+def test_sigint_and_a_second_signal_end_it_too(signals: tuple[signal.Signals, ...], tmp_path: Path) -> None:
+    process = started(tmp_path, program(tmp_path, STUCK["C code that does not return"]))
+    until((tmp_path / "on").exists)
+    for number in signals:
+        process.send_signal(number)
+    assert process.wait(LONGEST_S) in ENDED
+    assert (tmp_path / "told").read_text().strip().splitlines()[-1] == LAST_WORDS
+
+
+def test_nobody_who_reads_stderr_keeps_nobody(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with suppress(BlockingIOError):
+        while os.write(write, bytes(1 << 12)):
+            pass
+    os.set_blocking(write, True)
+    try:
+        process = started(tmp_path, program(tmp_path, STUCK["a lock"]), stderr=write)
+        until((tmp_path / "on").exists)
+        process.terminate()
+        assert process.wait(LONGEST_S) in ENDED
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def test_the_end_of_a_copy_of_the_process_is_not_its_own(tmp_path: Path) -> None:
+    """A library that forks and ends its copies with SIGTERM."""
+    body = (
+        "pid = os.fork()\nwhile pid == 0: time.sleep(1)\ntime.sleep(0.5)\nos.kill(pid, signal.SIGTERM)\n"
+        "time.sleep(0.5)\nos.kill(pid, signal.SIGKILL)\nos.waitpid(pid, 0)\ntime.sleep(6)\nopen('whole', 'w').close()"
+    )
+    process = started(tmp_path, program(tmp_path, body))
+    assert process.wait(LONGEST_S) == 0
+    assert (tmp_path / "whole").exists()
+
+
+def processes_of(folder: Path) -> list[str]:
+    told = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in told.splitlines() if str(folder) in line]
+
+
+FOREIGN = {
+    "a loop": "while True: pass",
+    "C code that holds the interpreter": "ctypes.PyDLL(None).sleep(1000)",
+    "a child in a session of its own": "child = [sys.executable, '-c', 'import time; time.sleep(1000)', {marker!r}]\n"
+    "        subprocess.run(child, start_new_session=True)",
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_sigterm_ends_a_climb_in_the_midst_of_a_scorer(name: str, tmp_path: Path) -> None:
+    python = {"function": "metrics.py:score", "time_s": 10_000}
+    scripted_task(tmp_path, quality=[{"right": 1.0}], task={"score": {"python": python}, "ladder": ["prompting"]})
+    body = FOREIGN[name].format(marker=str(tmp_path))
+    (tmp_path / "metrics.py").write_text(
+        "import ctypes, os, subprocess, sys\n"
+        "def score(answer, expected):\n"
+        "    if os.path.exists('runs/routing-1/record.sqlite') and not os.path.exists('calm'):\n"
+        f"        open('on', 'w').close()\n        {body}\n"
+        "    return answer == expected\n"
+    )
+    words = ["-m", "lastresort", "climb", "task.yaml", "--gate", "none"]
+    process = started(tmp_path, words)
+    until(lambda: (tmp_path / "on").exists() or process.poll() is not None)
+    process.terminate()
+    assert process.wait(LONGEST_S) in ENDED
+    until(lambda: processes_of(tmp_path) == [])
+    (tmp_path / "calm").touch()
+    assert started(tmp_path, [*words, "--resume"]).wait(LONGEST_S) == 0
