@@ -134,7 +134,7 @@ def test_a_run_is_resumed_with_the_options_of_a_climb(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = climbed(tmp_path)
-    names = set(inspect.signature(lr.climb).parameters) - {"task", "run", "resume"}
+    names = set(inspect.signature(lr.climb).parameters) - {"run", "resume"}
     assert set(inspect.signature(run.resume).parameters) == names
     asked: list[tuple[ClimbRequest, Stop]] = []
 

@@ -86,6 +86,7 @@ class Run:
     def resume(
         self,
         *,
+        task: str | Path | None = None,
         until: str | None = None,
         gate: str | None = None,
         compare: str | None = None,
@@ -96,14 +97,21 @@ class Run:
     ) -> Run:
         """Continue the climb where it stopped, as `lastresort.climb(..., resume=True)` with these options does.
 
-        A finished run continues if an option asks for more. settings: by default those of its start.
+        A finished run continues if an option asks for more. task: its task file, which a task must name whose scores or rewards are
+        Python of yours; else where the run says. settings: by default those of its start.
         Raises InputError where its task file is gone or has changed, StoppedError where it stopped again.
         """
         from lastresort.app.runtime import computing
         from lastresort.app.start import ClimbRequest, start_climb
+        from lastresort.climb.identity import code_of, refuse_code
+        from lastresort.spec.task import load_task
 
+        path = Path(task) if task is not None else self.task_file()
+        if task is None:
+            remedy = "Look at it and, if it is yours, name it: resume(task=FILE)."
+            refuse_code(code_of(load_task(path, dict(settings or {}))), {}, where=str(path), remedy=remedy)
         request = ClimbRequest(
-            self.task_file(), settings or {}, self.folder, True, until, gate, compare, compare_seeds
+            path, settings or {}, self.folder, True, until, gate, compare, compare_seeds
         )  # fmt: skip
         with computing(progress) as shown:
             return Run(start_climb(request, shown, stop or NEVER).run)

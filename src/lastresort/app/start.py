@@ -77,6 +77,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER) -
     """
     if request.resume:
         given, request = request.settings, _with_recorded_settings(request)
+        _refuse_recorded_code(request, given)
         if kept := [f"{key}={value}" for key, value in request.settings.items() if key not in given]:
             progress.say(f"Settings kept from the start of this run: {', '.join(kept)}.")
     task, gate, compare = _read(request)
@@ -114,6 +115,16 @@ def _with_recorded_settings(request: ClimbRequest) -> ClimbRequest:
     folder = _folder(name, request)
     recorded = settings_of(folder) if isinstance(request.task, Path) else {}
     return replace(request, run=folder, settings=merged_settings(recorded, request.settings))
+
+
+def _refuse_recorded_code(request: ClimbRequest, given: Mapping[str, Any]) -> None:
+    """Settings that a run was started with come from the run, not from its user. given: those that are named now."""
+    from lastresort.climb.identity import code_of, refuse_code
+
+    if request.settings == given or not (code := code_of(given_task(request.task, dict(request.settings)))):
+        return
+    own = code_of(given_task(request.task, dict(given)))
+    refuse_code(code, own, where=str(request.run), remedy="If the run is yours, name the setting again with --set.")
 
 
 def forecast_climb(request: ClimbRequest, progress: Progress) -> DryRun:

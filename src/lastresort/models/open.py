@@ -38,15 +38,24 @@ def open_model(
 ) -> Model:
     """Open the model of this name. base_folder: what relative paths are relative to. Prices: USD per million tokens. on_threads:
     called when a local model computes with another number of threads. on_lost: given what calls may have cost that gave no answer.
-    named: whether the user's own file or option gives the name. If a run gives it, `approve` asks about an endpoint.
+    named: whether the user's own file or option gives the name. If a run gives it, `approve` asks about an
+    endpoint, and a script may write only next to itself.
 
     Raises TaskError if there is no such model, PrerequisiteError if a package or key is missing, InputError for an endpoint that
     only a run names.
     """
     if name.startswith("scripted:"):
-        from lastresort.models.scripted import ScriptedModel, read_script
+        from lastresort.models.scripted import ScriptedModel, read_script, writes_elsewhere
 
-        script = read_script(base_folder / name.removeprefix("scripted:"))
+        path = base_folder / name.removeprefix("scripted:")
+        script = read_script(path)
+        if not named and writes_elsewhere(path, script):
+            raise TaskError(
+                f"a script that writes its calls to {script.calls}, and a run names it, which may be somebody else's",
+                where=name,
+                expected="a script that writes next to itself, or not at all",
+                remedy="Change calls in the script, or name it as the model in your own task file.",
+            )
         return ScriptedModel(script, name=name, adapter=adapter, prompt_price=prompt_price, output_price=output_price)
     if is_endpoint(name):
         from lastresort.models.api import ApiModel

@@ -112,6 +112,15 @@ def read_script(path: Path) -> Script:
     return replace(script, answers=answers, calls=path.parent / script.calls if script.calls is not None else None)
 
 
+def writes_elsewhere(path: Path, script: Script | None = None) -> bool:
+    """Whether a model that follows this script writes to anything but a file next to it."""
+    calls = (script or _parsed(path)).calls
+    if calls is None:
+        return False
+    target = (path.parent / calls).resolve()
+    return target.parent != path.parent.resolve() or (target.exists() and not target.is_file())
+
+
 @cache
 def _reader() -> TypeAdapter[Script]:
     """Made once: that takes ten times as long as to read a script."""

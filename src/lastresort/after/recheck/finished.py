@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.climb.bar_test import order_of_test
-from lastresort.climb.identity import task_file_of
+from lastresort.climb.identity import code_of, refuse_code, task_file_of
 from lastresort.climb.prepare import BETA, PreparedTask, prepare
 from lastresort.errors import DataError, TaskError
 from lastresort.evals.evidence import smallest_deciding_test
@@ -25,7 +25,7 @@ from lastresort.records.record import Record
 from lastresort.report.decision import decision_in
 from lastresort.report.recheck import TestLook
 from lastresort.spec.document import YamlDocument
-from lastresort.spec.task import Task, task_of
+from lastresort.spec.task import Task, load_task, task_of
 from lastresort.systems.files import candidate_folder, load_measured, load_system
 from lastresort.systems.running import load_winner, refuse_changed_run
 from lastresort.systems.system import System
@@ -87,7 +87,7 @@ def open_finished(run: Path, record: Record, task_file: Path | None = None) -> F
     """
     decision = decision_in(record)
     refuse_changed_run(record, None)  # the winner is looked at where it is loaded
-    path, noted, prepared = read_again(run, record, task_file, without=_UNUSED)
+    path, noted, prepared = read_again(run, record, task_file, without=_UNUSED, run_code=True)
     order = tuple(order_of_test(prepared.split.test))
     tested = {rung.name: rung.chosen for rung in decision.rungs if rung.test is not None and rung.chosen is not None}
     return FinishedRun(
@@ -111,10 +111,16 @@ def measured_system(run: Path, record: Record, rung: str, name: str) -> System:
 
 
 def read_again(
-    run: Path, record: Record, task_file: Path | None = None, *, without: Collection[str] = ()
+    run: Path,
+    record: Record,
+    task_file: Path | None = None,
+    *,
+    without: Collection[str] = (),
+    run_code: bool = False,
 ) -> tuple[Path, dict[str, Any], PreparedTask]:
     """The task file, its values as the run recorded them, and its examples. without: keys to leave out, so that what they name may
-    be gone. Raises as `open_finished` does.
+    be gone. run_code: whether what the task names may run and write, for which the user must name the same task file. Raises as
+    `open_finished` does.
     """
     read, files = record.last(TaskRead), record.last(FilesRead)
     if read is None or files is None:
@@ -122,7 +128,15 @@ def read_again(
     noted = read.task
     path = _task_file(run, record, task_file)
     values = {key: value for key, value in noted.items() if key not in without}
-    prepared = prepare(task_of(YamlDocument(f"{path} as {run} recorded it", values), path))
+    task = task_of(YamlDocument(f"{path} as {run} recorded it", values), path)
+    code = code_of(task)
+    code.pop("general", None)  # suites of a gate, which nothing here runs
+    if run_code and code:
+        own = {} if task_file is None else code_of(load_task(path))
+        refuse_code(
+            code, own, where=str(run), remedy="Look at it and, if it is yours, name your task file with --task FILE."
+        )
+    prepared = prepare(task, run_code=run_code)
     _same_files(prepared, files.files, path)
     return path, noted, prepared
 

@@ -1,0 +1,190 @@
+"""A run that somebody shared runs none of their Python and writes nothing of theirs: only the user's own task file allows that."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import lastresort as lr
+from climb_support import scripted_task, unfinish
+from lastresort.after.recheck.recheck import recheck
+from lastresort.app.start import ClimbRequest, start_climb
+from lastresort.climb.identity import code_of
+from lastresort.errors import InputError
+from lastresort.models.scripted import writes_elsewhere
+from lastresort.rungs.open_models import OpenModels
+from lastresort.spec.task import load_task
+from lastresort.systems.running import open_system
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding, Message, SilentProgress
+from recheck_support import newer
+
+SCORER = """
+from pathlib import Path
+Path(__file__).with_name("ran").touch()
+def score(answer, expected) -> bool:
+    return answer == expected
+"""
+PYTHON = {"score": {"python": "metrics.py:score"}, "ladder": ["prompting"]}
+ALL_RIGHT = [{"right": 1.0}]
+
+
+def run_of(folder: Path, **task: Any) -> tuple[Path, Path]:
+    """A finished run, and its task file; the task's Python has left no trace."""
+    path = scripted_task(folder, quality=ALL_RIGHT, task={"ladder": ["prompting"], **task})
+    (folder / "metrics.py").write_text(SCORER)
+    run = folder / "runs" / "routing-1"
+    start_climb(ClimbRequest(path, run=run, gate="none"), SilentProgress())
+    (folder / "ran").unlink(missing_ok=True)
+    return path, run
+
+
+def resumed(path: Path, run: Path, **settings: Any) -> None:
+    start_climb(ClimbRequest(path, run=run, resume=True, settings=settings, gate="none"), SilentProgress())
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return run_of(tmp_path_factory.mktemp("scored"), **PYTHON)
+
+
+def test_a_recheck_runs_a_scorer_only_where_the_user_names_the_task_file(scored: tuple[Path, Path]) -> None:
+    path, run = scored
+    other = newer(path.parent)
+    with pytest.raises(InputError, match=r"score is metrics\.py:score there, which runs Python") as refused:
+        recheck(run, new=other)
+    assert "name your task file with --task FILE" in str(refused.value)
+    assert not (path.parent / "ran").exists()
+    recheck(run, new=other, task_file=path)
+    assert (path.parent / "ran").exists()
+
+
+def test_a_recheck_refuses_a_scorer_that_the_users_task_file_does_not_name(
+    scored: tuple[Path, Path], tmp_path: Path
+) -> None:
+    path, run = scored
+    (path.parent / "ran").unlink(missing_ok=True)
+    own = path.with_name("own.yaml")
+    own.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "score": "choice"}))
+    with pytest.raises(InputError, match="score is metrics"):
+        recheck(run, new=newer(path.parent), task_file=own)
+    assert not (path.parent / "ran").exists()
+
+
+def test_a_run_is_resumed_from_python_with_a_scorer_only_where_the_task_file_is_named(
+    scored: tuple[Path, Path],
+) -> None:
+    path, run = scored
+    (path.parent / "ran").unlink(missing_ok=True)
+    unfinish(run)
+    with pytest.raises(InputError, match=r"name it: resume\(task=FILE\)"):
+        lr.open_run(run).resume(progress=SilentProgress())
+    assert not (path.parent / "ran").exists()
+    assert lr.open_run(run).resume(task=path, progress=SilentProgress()).finished
+
+
+def test_settings_of_a_run_name_no_scorer(tmp_path: Path) -> None:
+    path = scripted_task(tmp_path, quality=ALL_RIGHT, task={"ladder": ["prompting"]})
+    (tmp_path / "metrics.py").write_text(SCORER)
+    run, settings = tmp_path / "run", {"score": {"python": "metrics.py:score"}, "bar": 0.7}
+    start_climb(ClimbRequest(path, run=run, settings=settings, gate="none"), SilentProgress())
+    unfinish(run)
+    (tmp_path / "ran").unlink()
+    with pytest.raises(InputError, match=r"score is metrics\.py:score there.*name the setting again with --set"):
+        resumed(path, run)
+    assert not (tmp_path / "ran").exists()
+    resumed(path, run, score={"python": "metrics.py:score"})
+    assert (tmp_path / "ran").exists()
+
+
+def writer(folder: Path, calls: str) -> str:
+    (folder / "writer.json").write_text(json.dumps({"answers_from": [str(folder / "rows.jsonl")], "calls": calls}))
+    return f"scripted:{folder / 'writer.json'}"
+
+
+def named_in(system: Path, model: str) -> None:
+    body = yaml.safe_load(system.read_text())
+    system.write_text(yaml.safe_dump({**body, "model": model, "fingerprint": ""}))
+
+
+def test_a_system_names_no_script_that_writes_elsewhere(tmp_path: Path) -> None:
+    _, run = run_of(tmp_path / "task")
+    saved, victim = run / "winner", tmp_path / "victim"
+    victim.write_text("mine\n")
+    (run / "decision.json").unlink()
+    for calls in ("../victim", str(victim)):
+        named_in(saved / "system.yaml", writer(tmp_path / "task", calls))
+        with pytest.raises(InputError, match=r"a script that writes its calls to .*victim.* in your own task file"):
+            open_system(saved)
+    (tmp_path / "task" / "calls.jsonl").unlink()
+    (tmp_path / "task" / "calls.jsonl").symlink_to(victim)
+    named_in(saved / "system.yaml", writer(tmp_path / "task", "calls.jsonl"))
+    with pytest.raises(InputError, match="writes its calls"):
+        open_system(saved)
+    named_in(saved / "system.yaml", writer(tmp_path / "task", "beside.jsonl"))
+    open_system(saved).answer([[Message("user", "x")]])
+    assert victim.read_text() == "mine\n"
+
+
+def test_a_candidate_of_a_run_writes_only_where_the_task_names_its_model(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("")
+    model = writer(tmp_path, "../victim")
+    system = System("s", model, PromptDesign("Answer."), Decoding(max_new_tokens=8))
+    with pytest.raises(InputError, match="writes its calls"):
+        OpenModels(None, base_folder=tmp_path, base_name="embedded", tuned_name="embedded").open(system)
+    OpenModels(None, base_folder=tmp_path, base_name=model, tuned_name="embedded", named=[model]).open(system)
+
+
+NAMED: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "nothing": ({}, set()),
+    "a scorer": ({"score": {"python": "metrics.py:score"}}, {"score"}),
+    "a reward": ({"reward": [{"exact": {}}, {"python": "metrics.py:score"}]}, {"reward[1]"}),
+    "a model": ({"model": "scripted:writer.json"}, {"model", "tune.model"}),
+    "a model to tune": ({"tune": {"model": "scripted:writer.json"}}, {"tune.model"}),
+    "a judge": ({"score": {"judge": "scripted:writer.json"}, "output": {}}, {"score.judge.model"}),
+    "a judge as a reward": ({"reward": [{"judge": "scripted:writer.json"}]}, {"reward[0].judge.model"}),
+    "a task of lm-eval": ({"general": ["lm_eval:mmlu"]}, set()),
+    "a file of lm-eval": ({"general": ["lm_eval:suites/own.yaml"]}, {"general"}),
+    "a folder of lm-eval": ({"general": ["lm_eval:suites"]}, {"general"}),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_what_a_task_names_that_runs_or_writes(name: str, tmp_path: Path) -> None:
+    keys, found = NAMED[name]
+    path = scripted_task(tmp_path, quality=ALL_RIGHT, task=keys)
+    (tmp_path / "metrics.py").write_text(SCORER)
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / "own.yaml").write_text("task: own\n")
+    writer(tmp_path, "../victim")
+    assert set(code_of(load_task(path))) == found
+
+
+PLACES: dict[str, tuple[str | None, bool]] = {
+    "none": (None, False),
+    "beside": ("calls.jsonl", False),
+    "beside, the long way": ("./calls.jsonl", False),
+    "above": ("../calls.jsonl", True),
+    "below": ("runs/calls.jsonl", True),
+    "elsewhere": ("/tmp/calls.jsonl", True),
+    "a device": ("/dev/null", True),
+    "a folder": ("folder", True),
+    "a link": ("link", True),
+    "a fifo": ("fifo", True),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_where_a_script_writes(name: str, tmp_path: Path) -> None:
+    calls, elsewhere = PLACES[name]
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path.parent / "victim")
+    os.mkfifo(tmp_path / "fifo")
+    path = tmp_path / "script.json"
+    path.write_text(json.dumps({} if calls is None else {"calls": calls}))
+    assert writes_elsewhere(path) is elsewhere
