@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +115,8 @@ def named_in(system: Path, model: str) -> None:
 
 def test_a_system_names_no_script_that_writes_elsewhere(tmp_path: Path) -> None:
     _, run = run_of(tmp_path / "task")
-    saved, victim = run / "winner", tmp_path / "victim"
+    saved, victim = shutil.copytree(run / "winner", tmp_path / "saved"), tmp_path / "victim"
     victim.write_text("mine\n")
-    (run / "decision.json").unlink()
     for calls in ("../victim", str(victim)):
         named_in(saved / "system.yaml", writer(tmp_path / "task", calls))
         with pytest.raises(InputError, match=r"a script that writes its calls to .*victim.* in your own task file"):
