@@ -117,7 +117,7 @@ def test_times_said_by_hand(maker: ModuleType, hour: int, minute: int, said: set
 
 
 def test_the_afternoon_is_busiest_in_train_and_test_alike(prepared: PreparedTask) -> None:
-    """5 hours each at 4 and 2 parts of 42, 4 at 3: of 540 rows 51 an hour in the afternoon, 26 in the morning, 39 in the evening."""
+    """5 hours each at 4 and 2 parts of 42, 4 at 3: of 540 rows 51 an hour in the afternoon, 26 in the morning, 39 at night."""
     for rows, apart in ((prepared.split.train, 0.05), (prepared.split.test, 0.07)):
         shares = {part: sum(f"in the {part}" in row.input[0].content for row in rows) / len(rows) for part in PARTS}
         assert shares == pytest.approx(PARTS, abs=apart)

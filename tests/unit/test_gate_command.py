@@ -219,7 +219,10 @@ def test_quick_asks_a_bounded_number_of_items(gate: Run, tmp_path: Path) -> None
     assert found["forecast"]["items"] == 2 * (64 + sum(suite["looked_at"]["most"] for suite in found["suites"]))
     looked = found["suites"][0]["looked_at"]
     assert (looked["items"], looked["fixed"], looked["most"], looked["given_up"]) == (384, 384, 1024, True)
-    assert "Stopped after 384 of 1,024 items, because going on would probably not have decided." in found["suites"][0]["reason"]
+    assert (
+        "Stopped after 384 of 1,024 items, because going on would probably not have decided."
+        in found["suites"][0]["reason"]
+    )
 
 
 def test_quick_goes_on_where_looking_is_likely_to_decide(gate: Run, tmp_path: Path) -> None:
