@@ -68,6 +68,7 @@ def program(folder: Path, body: str) -> list[str]:
     return ["program.py"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STUCK)
 def test_sigterm_ends_what_does_not_stop(name: str, tmp_path: Path) -> None:
     process = started(tmp_path, program(tmp_path, STUCK[name]))
@@ -139,6 +140,7 @@ FOREIGN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOREIGN)
 def test_sigterm_ends_a_climb_in_the_midst_of_a_scorer(name: str, tmp_path: Path) -> None:
     python = {"function": "metrics.py:score", "time_s": 10_000}

@@ -16,13 +16,23 @@ CORPUS: dict[str, Case] = {
 }
 
 
-@pytest.mark.parametrize("name", CORPUS)
+EVERY = 4  # of so many cases one is run by `make test`, all others by `make test-slow`
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if number % EVERY else []) for number, name in enumerate(CORPUS)],
+)
 def test_it_ends_well_or_with_one_sentence(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with own_folder() as folder:
         check(CORPUS[name], folder, monkeypatch, capsys)
         monkeypatch.undo()
+
+
+def test_the_corpus_does_not_shrink() -> None:
+    assert len(CORPUS) >= 3000
 
 
 def test_what_hangs_is_noticed() -> None:
