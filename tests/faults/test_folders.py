@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -194,3 +196,19 @@ def test_whether_somebody_holds_a_folder_is_seen_without_touching_what_is_in_its
     assert other.read_text() == "a key"
     assert not (tmp_path / "nowhere").exists()
     assert not lock.is_file() or lock.is_symlink() or lock.read_text() == "mine"
+
+
+def test_what_a_killed_process_left_of_a_file_goes_when_it_is_written_again(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    left = tmp_path / f".a[1].json.{ended.pid}.new"
+    others = [
+        tmp_path / f".a[1].json.{os.getppid()}.new",
+        tmp_path / f".b.json.{ended.pid}.new",
+        tmp_path / ".a[1].json.x.new",
+    ]
+    for file in (left, *others):
+        file.write_text("half")
+    write_atomically(tmp_path / "a[1].json", "whole")
+    assert not left.exists()
+    assert all(file.read_text() == "half" for file in others)

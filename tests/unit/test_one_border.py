@@ -24,7 +24,10 @@ READING = {"read_text", "read_bytes"}  # of any path
 ALLOWED = {
     "data/answer_schema.py": "reads again the schema that it wrote itself",
     "data/patterns.py": "reads what its own process answers",
+    "data/template_limits.py": "reads what the system says of itself",
     "data/wording.py": "reads a file of the package",
+    "evals/user_code/child.py": "reads what its own parent asks, and what the system says of itself",
+    "evals/user_code/process.py": "reads what its own process answers",
     "gate/lm_eval/asking.py": "reads the source of an installed package",
     "gate/sides.py": "reads the settings of an adapter",
     "hardware/cards.py": "reads a file of the package",

@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from glob import escape
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -192,12 +193,33 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(path)
         _write_through(new, data)
         new.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
         new.unlink(missing_ok=True)
         raise disk_error(error, path) from error
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove what processes that were killed in the midst of writing this file have left beside it."""
+    for new in path.parent.glob(f".{escape(path.name)}.*.new"):
+        writer = new.name.split(".")[-2]
+        if writer.isdecimal() and not _is_running(int(writer)):
+            new.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":  # there, to ask is to end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def replace_file(new: Path, final: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from lastresort.errors import DataError, TaskError
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.evals.user_code.process import CallFault, CodeLimits, UserFunction, limits_in
+from lastresort.foreign import read_content
 from lastresort.types import Example, JsonObject
 
 _KEY = 'task file, key "score.python"'
@@ -98,7 +99,7 @@ def python(parameters: Mapping[str, Any], output: AnswerForm) -> PythonFunction:
 def _binary_in(file: Path, name: str) -> bool:
     """The last word of the file's top level on the function's attribute or, without one, its annotation."""
     attribute, annotation = None, ""
-    for node in ast.parse(file.read_bytes()).body:
+    for node in ast.parse(read_content(file, raised=TaskError)).body:
         match node:
             case ast.FunctionDef(name=defined, returns=returns) if defined == name:
                 attribute, annotation = None, "" if returns is None else ast.unparse(returns)
