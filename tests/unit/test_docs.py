@@ -231,3 +231,13 @@ def test_the_options_of_every_objective_are_those_of_its_function() -> None:
         name: {option: json.dumps(default) for option, default in Objective(name).defaults().items()}
         for name in OBJECTIVES
     }
+
+
+def test_every_threat_of_the_security_page_has_a_test_that_is_there() -> None:
+    lines = (ROOT / "SECURITY.md").read_text("utf-8").splitlines()
+    threats = [line for line in lines if line.startswith("| ") and not line.startswith("| threat")]
+    assert len(threats) >= 15
+    for line in threats:
+        named = re.findall(r"`([\w/]+\.py)`", line)
+        assert named, line
+        assert all((ROOT / "tests" / name).is_file() for name in named), line
