@@ -198,17 +198,59 @@ def test_the_command_shows_the_file_and_what_to_do_next(
     assert f"wrote {task}" in said.err
 
 
-def test_yes_takes_the_first_proposal(
+def test_yes_takes_what_is_plausible_and_stops_where_several_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = _file(tmp_path, [{"a": f"long text {i}", "b": i % 2, "c": i % 3} for i in range(300)])
     task = tmp_path / "task.yaml"
     monkeypatch.setattr("sys.stdin", None)
     assert _command(monkeypatch, str(path), "--task", str(task)) == 2
-    assert "--yes" in capsys.readouterr().err
-    assert _command(monkeypatch, str(path), "--task", str(task), "--yes", "--json") == 0
-    document = json.loads(capsys.readouterr().out)
+    assert '--input COLUMN, or give --yes to take "a"' in capsys.readouterr().err
+    assert _command(monkeypatch, str(path), "--task", str(task), "--yes") == 2
+    assert (
+        "cannot tell which column is the output, expected one of b (0, 1); c (0, 1, 2). Name it with --output COLUMN."
+        in capsys.readouterr().err
+    )
+    assert not task.exists()
+    assert _command(monkeypatch, str(path), "--task", str(task), "--yes", "--output", "c", "--json") == 0
+    said = capsys.readouterr()
+    document = json.loads(said.out)
     assert (document["answers"], document["rows"]) == ("labels", 300)
+    assert 'input: column "a"; output: column "c"' in said.err
+
+
+REQUESTS = ("Request ID", "Created", "Channel", "Customer said", "Team category", "Labelled by")
+
+
+def _requests(header: tuple[str, ...] = REQUESTS) -> list[dict[str, object]]:
+    return [
+        dict(zip(header, (f"R{i}", f"2026-01-{i % 28}", "web app".split()[i % 2], f"help with order {i}",
+                          SEASONS[i % 4], "AB"[i % 2]), strict=True))
+        for i in range(300)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        (REQUESTS, ("Customer said", "Team category")),
+        (("id", "date", "source", "message_text", "issueClass", "status"), ("message_text", "issueClass")),
+        (("Ticket number", "Opened", "Topic source", "Body", "Labels", "Label author"), ("Body", "Labels")),
+        (("Answer id", "Answer date", "Topic", "Text", "output", "Team"), ("Text", "output")),
+    ],
+)
+def test_the_words_of_a_name_say_what_a_column_is(header: tuple[str, ...], columns: tuple[str, str]) -> None:
+    rows = [RawRow(row, i, "f") for i, row in enumerate(_requests(header), start=1)]
+    assert choose_columns(facts_of(rows), len(rows)) == columns
+
+
+def test_equally_plausible_columns_are_left_open_and_metadata_comes_last() -> None:
+    header = ("Request ID", "Created", "Channel", "Customer said", "Team", "Season")
+    rows = [RawRow({**row, "Topic": i % 3}, i, "f") for i, row in enumerate(_requests(header), start=1)]
+    found = choose_columns(facts_of(rows), len(rows))
+    assert isinstance(found, OpenColumns)
+    assert [one.name for one in found.candidates] == ["Topic", "Team", "Season", "Channel", "Created", "Request ID"]
+    assert found.likely == 2
 
 
 def test_a_person_answers_by_number_or_name(
@@ -221,7 +263,10 @@ def test_a_person_answers_by_number_or_name(
     task = tmp_path / "task.yaml"
     assert _command(monkeypatch, str(path), "--task", str(task)) == 0
     assert yaml.safe_load(task.read_text())["columns"] == {"input": "a", "output": "c"}
-    assert "Please answer with a number from 1 to 2, or a name." in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "  1 a: long text 0, long text 1, long text 2, …\n" in said
+    assert "  2 c: 0, 1, 2\n" in said
+    assert "Please answer with a number from 1 to 2, or a name." in said
 
 
 def test_labels_that_differ_only_in_case_are_named(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
@@ -96,12 +96,19 @@ ABOVE_MAJORITY = 0.1
 MOSTLY_FILLED = 0.8  # reading the file reports each row that lacks it
 INPUTS = (
     "input", "text", "question", "query", "prompt", "sentence", "message", "utterance", "request", "instruction", "body",
-    "content", "comment", "review", "ticket", "email", "description", "document", "article", "title",
+    "content", "comment", "review", "ticket", "email", "description", "document", "article", "title", "feedback", "complaint",
+    "transcript", "post", "said", "says", "wrote",
 )  # fmt: skip
 OUTPUTS = (
     "output", "label", "answer", "target", "intent", "category", "class", "completion", "response", "expected", "sentiment",
     "topic", "tag", "summary", "reply", "translation", "team", "queue", "priority",
 )  # fmt: skip
+PLAIN_OUTPUTS = ("output", "label", "answer", "target")  # a column of this very name is meant, whatever else there is
+METADATA = frozenset(
+    "id uuid guid number no nr index created updated modified opened closed resolved date time timestamp day month year channel "
+    "source labelled labeled annotated annotator author by status url link version".split()
+)
+SHOWN_VALUES = 3
 WORKED_OUT = re.compile(r"\n#### *[-+$]?[0-9][0-9,.]*\s*$")  # a solution with its result on the last line
 GROUPS = (
     "group",
@@ -117,25 +124,32 @@ GROUPS = (
     "document",
 )
 
+Side = Literal["input", "output"]
 AnswerKind = Literal["labels", "json", "number", "short", "text"]
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnFacts:
-    """A column of the file. filled: rows that have a value. distinct: different values. words: median of its values as text."""
+    """A column of the file. filled: rows that have a value. distinct: different values. words: median of its values as text.
+    samples: a few of the values, the most frequent first.
+    """
 
     name: str
     filled: int
     distinct: int
     words: float
+    samples: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class OpenColumns:
-    """Which column is the input or the output is open. side: that one. candidates: the best first."""
+    """Which column is the input or the output is open. side: that one. candidates: the best first. likely: how many of them are as
+    plausible as the first.
+    """
 
-    side: Literal["input", "output"]
+    side: Side
     candidates: tuple[ColumnFacts, ...]
+    likely: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +200,9 @@ def facts_of(rows: Sequence[RawRow]) -> tuple[ColumnFacts, ...]:
         texts = [str(value) for row in rows if (value := row.values.get(name)) not in (None, "", [], {})]
         if texts:
             words = median(len(text.split()) for text in texts)
-            found.append(ColumnFacts(name, len(texts), len(set(texts)), words))
+            counted = Counter(texts)
+            samples = tuple(text for text, _ in counted.most_common(SHOWN_VALUES))
+            found.append(ColumnFacts(name, len(texts), len(counted), words, samples))
     return tuple(found)
 
 
@@ -197,24 +213,75 @@ def choose_columns(
 
     given_input, given_output: as the user named them.
     """
-    source = given_input or _by_name(facts, INPUTS, {given_output})
-    target = given_output or _by_name(facts, OUTPUTS, {source})
+    source = given_input or _input_by_name(facts, given_output)
+    target = given_output or _output_by_name(facts, source)
     left = [one for one in facts if one.name not in (source, target) and one.filled >= MOSTLY_FILLED * rows]
     if source is None and target is not None and len(left) == 1:
         source = left[0].name
     elif target is None and source is not None and len(left) == 1:
         target = left[0].name
     if source is None:
-        return OpenColumns("input", tuple(sorted(_without(facts, target), key=lambda one: -one.words)))
+        return _open("input", _without(facts, target), lambda one: (_input_rank(one), -one.words), lambda _: ())
     if target is None:
-        return OpenColumns("output", tuple(sorted(_without(facts, source), key=lambda one: (one.distinct, one.words))))
+        return _open(
+            "output", _without(facts, source), lambda one: (_output_rank(one),), lambda one: (one.distinct, one.words)
+        )
     return source, target
 
 
-def _by_name(facts: Sequence[ColumnFacts], names: Sequence[str], taken: set[str | None]) -> str | None:
-    """The only column of one of these names, or the one whose name is first in the list of them."""
-    by_lower = {one.name.lower(): one.name for one in facts if one.name not in taken}
-    return next((by_lower[name] for name in names if name in by_lower), None)
+Rank = Callable[[ColumnFacts], tuple[float, ...]]
+
+
+def _open(side: Side, columns: Sequence[ColumnFacts], rank: Rank, order: Rank) -> OpenColumns:
+    """rank: how plausible a column is, the lowest first. order: among those that are equally plausible."""
+    best_first = sorted(columns, key=lambda one: (rank(one), order(one)))
+    return OpenColumns(side, tuple(best_first), sum(rank(one) == rank(best_first[0]) for one in best_first))
+
+
+def _input_by_name(facts: Sequence[ColumnFacts], taken: str | None) -> str | None:
+    """The column whose name is first in the list of them, or the only one with such a word in its name."""
+    left = _without(facts, taken)
+    by_lower = {one.name.lower(): one.name for one in left}
+    exact = next((by_lower[name] for name in INPUTS if name in by_lower), None)
+    return exact or _sole([one for one in left if _input_rank(one) == 0])
+
+
+def _output_by_name(facts: Sequence[ColumnFacts], taken: str | None) -> str | None:
+    """The only column that is named as plainly as any for an output."""
+    left = [one for one in _without(facts, taken) if _output_rank(one) < UNNAMED]
+    best = min(map(_output_rank, left), default=UNNAMED)
+    return _sole([one for one in left if _output_rank(one) == best])
+
+
+def _sole(columns: Sequence[ColumnFacts]) -> str | None:
+    return columns[0].name if len(columns) == 1 else None
+
+
+UNNAMED, UNLIKELY = 3, 4  # no word of the name says what the column is; one says that it is something else
+
+
+def _output_rank(one: ColumnFacts) -> int:
+    words = _words(one.name)
+    if one.name.lower() == "output":
+        return 0
+    if one.name.lower() in PLAIN_OUTPUTS:
+        return 1
+    if words & METADATA or one.distinct == 1:
+        return UNLIKELY
+    return 2 if words.intersection(OUTPUTS) else UNNAMED
+
+
+def _input_rank(one: ColumnFacts) -> int:
+    words = _words(one.name)
+    if words & METADATA or words.intersection(OUTPUTS):
+        return UNLIKELY
+    return 0 if words.intersection(INPUTS) else UNNAMED
+
+
+def _words(name: str) -> frozenset[str]:
+    """The words of a column's name, and those in the plural without their s: "Team labels", team_label and teamLabel alike."""
+    found = re.split(r"[\W_]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).lower())
+    return frozenset(found) | {word.removesuffix("s") for word in found}
 
 
 def _without(facts: Sequence[ColumnFacts], name: str | None) -> list[ColumnFacts]:

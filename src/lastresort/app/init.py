@@ -25,13 +25,14 @@ from lastresort.data.read import examples_of, renamed
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.data_report import DataReport
-from lastresort.report.words.draft import DraftFacts, task_text
+from lastresort.report.words.draft import DraftFacts, task_text, values_shown
 from lastresort.spec.values import nearest
 
 DEV_STEMS, TEST_STEMS = ("dev", "valid", "validation", "val"), ("test",)
 NOUNS = frozenset(
     "question query sentence message utterance request comment review ticket email description document article title".split()
 )
+MOST_COLUMNS_SHOWN = 12
 Ask = Callable[[OpenColumns], str | None]
 
 
@@ -135,14 +136,35 @@ def _columns(
                 "found one column", where=str(request.data), expected="one for the input and one for the output"
             )
         if ask is None:
-            raise InputError(
-                f"cannot tell which column is the {chosen.side}",
-                where=str(request.data),
-                expected=f"one of {', '.join(one.name for one in chosen.candidates)}",
-                remedy=f"Name it with --{chosen.side} COLUMN, or give --yes to take {chosen.candidates[0].name}.",
-            )
+            raise _unclear(chosen, request.data)
         name = ask(chosen) or chosen.candidates[0].name
         source, target = (name, target) if chosen.side == "input" else (source, name)
+
+
+def only_plausible(data: Path) -> Ask:
+    """Answers with the most plausible column, without a person. Raises InputError where several are equally so."""
+
+    def answer(found: OpenColumns) -> str:
+        if found.likely > 1:
+            raise _unclear(found, data)
+        return found.candidates[0].name
+
+    return answer
+
+
+def _unclear(found: OpenColumns, data: Path) -> InputError:
+    first = found.candidates[0].name
+    listed = [
+        f"{one.name} ({values_shown(one.samples, one.distinct)})" for one in found.candidates[:MOST_COLUMNS_SHOWN]
+    ]
+    more = len(found.candidates) - len(listed)
+    return InputError(
+        f"cannot tell which column is the {found.side}",
+        where=str(data),
+        expected=f"one of {'; '.join(listed)}" + (f"; and {more} more" if more else ""),
+        remedy=f"Name it with --{found.side} COLUMN"
+        + (f', or give --yes to take "{first}".' if found.likely == 1 else "."),
+    )
 
 
 def _used(rows: list[RawRow], columns: tuple[str, str] | None) -> list[RawRow]:

@@ -27,7 +27,7 @@ def init_command(
     source: str | None = typer.Option(None, "--input", help="Column that holds the input.", metavar="COLUMN"),
     target: str | None = typer.Option(None, "--output", help="Column that holds the right answer.", metavar="COLUMN"),
     task: Path = typer.Option(Path("task.yaml"), "--task", help="The task file to write."),
-    yes: bool = typer.Option(False, "--yes", help="Take the first proposal where a column is open, and ask nothing."),
+    yes: bool = typer.Option(False, "--yes", help="Ask nothing: take the most plausible column."),
     as_json: bool = typer.Option(False, "--json", help="Print what was drafted as one JSON document on stdout."),
 ) -> None:
     """Draft a task file from your data.
@@ -35,12 +35,14 @@ def init_command(
     Finds the columns, the kind of answer, a scorer, a split and a bar, writes them to a task file with the reason for each, and
     checks the data. Runs no model.
     """
-    from lastresort.app.init import InitRequest, init_task
+    from lastresort.app.init import InitRequest, init_task, only_plausible
     from lastresort.report.words.data import lines
 
     asks = sys.stdin is not None and sys.stdin.isatty()
-    ask = _first if yes else _asked if asks else None
+    ask = only_plausible(data) if yes else _asked if asks else None
     drafted = init_task(InitRequest(data, source, target, task), ask)
+    if drafted.draft.columns is not None and not (source and target):
+        print_note('input: column "{}"; output: column "{}"'.format(*drafted.draft.columns))
     if as_json:
         print_document(drafted.as_dict())
         return
@@ -54,15 +56,13 @@ def init_command(
     print_text(f"  lastresort climb {task}")
 
 
-def _first(_: OpenColumns) -> None:
-    return None
-
-
 def _asked(found: OpenColumns) -> str | None:
     """The column that a person names, by its number or its name; Enter takes the first."""
+    from lastresort.report.words.draft import values_shown
+
     print_note(f"\nWhich column is the {found.side}?")
     for number, one in enumerate(found.candidates, start=1):
-        print_note(f"  {number} {one.name}: {one.distinct} different values of about {one.words:.0f} words")
+        print_note(f"  {number} {one.name}: {values_shown(one.samples, one.distinct)}")
     names = [one.name for one in found.candidates]
     while True:
         typed = read_line("[1] > ")

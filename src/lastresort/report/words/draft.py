@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import yaml
 from lastresort.report.words.wording import count, listed, percent, sentence
 
 MOST_LABELS_ASKED, WIDTH = 12, 44
+MOST_LETTERS_SHOWN = 40
 END_OF_DOCUMENT = "...\n"
 
 
@@ -44,6 +45,13 @@ class DraftFacts:
     columns: tuple[str, str] | None = None
     group: str | None = None
     grouped: bool = False
+
+
+def values_shown(samples: Sequence[str], distinct: int) -> str:
+    """What a column holds, by a few of its values: "Billing, Delivery, Returns, …"."""
+    lines = (" ".join(text.split()) for text in samples)
+    shown = [line if len(line) <= MOST_LETTERS_SHOWN else f"{line[: MOST_LETTERS_SHOWN - 1]}…" for line in lines]
+    return ", ".join([*shown, *(["…"] if distinct > len(shown) else [])])
 
 
 def task_text(facts: DraftFacts) -> str:
