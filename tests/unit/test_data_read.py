@@ -358,3 +358,23 @@ def test_a_value_of_eleven_million_characters_is_refused(tmp_path: Path) -> None
     (tmp_path / "a.csv").write_text("input,output\n" + "a" * 11_000_000 + ",b\n")
     with pytest.raises(DataError, match=r'a\.csv, row 1 \(line 2\), key "input": found 11,000,000 characters'):
         read_rows(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("input", "output"), ("prompt", "response"), ("instruction", "output"), ("question", "answer")],
+)
+def test_all_empty_cells_are_told_at_once(tmp_path: Path, source: str, target: str) -> None:
+    rows = [
+        {source: "a", target: "x"},
+        {source: "", target: None},
+        {source: "b", target: "y"},
+        {source: None, target: []},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(DataError) as refused:
+        read_examples(path)
+    assert f'row 2, key "{source}": found empty text (1 more like it, in row 4; 1 in key "{target}", in row 2)' in str(
+        refused.value
+    )

@@ -291,6 +291,20 @@ def test_an_empty_cell_is_told_and_not_asked_about(tmp_path: Path) -> None:
         init_task(InitRequest(_file(tmp_path, rows), task_file=tmp_path / "task.yaml"))
 
 
+def test_all_empty_cells_of_both_columns_are_told_at_once(tmp_path: Path) -> None:
+    rows = _requests()
+    for i in (11, 20, 30, 40, 50, 60, 70):
+        rows[i]["Customer said"] = " "
+    for i in (3, 11):
+        rows[i]["Team category"] = ""
+    with pytest.raises(DataError) as refused:
+        init_task(InitRequest(_file(tmp_path, rows), task_file=tmp_path / "task.yaml"))
+    assert str(refused.value).removeprefix(str(tmp_path)) == (
+        '/rows.jsonl, row 4, key "Team category": found empty text (1 more like it, in row 12; 7 in key "Customer said", '
+        "in rows 12, 21, 31, 41, 51 …), expected a value in every row. Fill them in or remove the rows."
+    )
+
+
 def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         init_task(InitRequest(_file(tmp_path, _labelled(100)), task_file=tmp_path / "new" / "task.yaml"))

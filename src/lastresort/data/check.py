@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lastresort.data.answer_schema import schema_validator, violation
 from lastresort.data.duplicates import exact_groups, near_pairs, normalised
+from lastresort.data.formats.rows import more_in
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.split import find_leaks
 from lastresort.errors import DataError
@@ -26,7 +27,6 @@ from lastresort.records.data_report import (
 )
 from lastresort.types import Example, JsonObject
 
-SHOWN_ROWS = 5
 Check = Callable[[str], str | None]
 
 
@@ -63,7 +63,7 @@ def refuse_invalid_outputs(
         first, fault = min(faults, key=lambda found: (found[0].source, found[0].row))
         others = sorted(item.row for item, _ in faults if item is not first)
         raise DataError(
-            f"found an output that {words}: {fault}{_and_others(others)}",
+            f"found an output that {words}: {fault}{f' ({more_in(others)})' if others else ''}",
             where=f'{first.source}, row {first.row}, key "output"' if first.source else f"example {first.id}",
             expected=f"one of {', '.join(choices)}" if choices is not None else "JSON that output.schema allows",
             remedy="Correct the rows, or the key `output` of the task file.",
@@ -74,13 +74,6 @@ def short(text: str, limit: int = 60) -> str:
     """One line of at most `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def _and_others(rows: Sequence[int]) -> str:
-    if not rows:
-        return ""
-    named = ", ".join(map(str, rows[:SHOWN_ROWS])) + (" …" if len(rows) > SHOWN_ROWS else "")
-    return f" ({len(rows)} more like it, in row{'s' if len(rows) > 1 else ''} {named})"
 
 
 def _not_chosen(output: str, choices: Mapping[str, str]) -> str | None:

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 from lastresort.data.files import read_rows
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES, RowShape
-from lastresort.data.formats.rows import RawRow, compact_json, kind_of, row_json
-from lastresort.data.formats.shape import input_turns
+from lastresort.data.formats.rows import RawRow, compact_json, in_rows, kind_of, more_in, row_json
+from lastresort.data.formats.shape import input_turns, no_answer, no_question
 from lastresort.errors import DataError
 from lastresort.types import Example, Message
 
@@ -116,6 +116,7 @@ def read_examples(path: Path, *, group_by: str | None = None, names: Names | Non
 def examples_of(rows: list[RawRow], path: Path, *, group_by: str | None = None) -> list[Example]:
     """Like read_examples, from rows. path: their file."""
     shape = _shape_of_file(rows)
+    _refuse_empty(rows, shape)
     examples = []
     occurrences: Counter[str] = Counter()
     for row in rows:
@@ -209,6 +210,27 @@ def _refuse_unsupported(row: RawRow) -> None:
             expected="tools that are the same for all rows",
             remedy="Put them under `chat_template_kwargs: {tools: […]}` in the task file and remove the column.",
         )
+
+
+def _refuse_empty(rows: list[RawRow], shape: RowShape) -> None:
+    """Raises DataError where several inputs or outputs are empty, naming the rows of both at once. Parsing reports a single one."""
+    empty: dict[str, list[RawRow]] = {}
+    for row in rows:
+        source, target = shape.cells(frozenset(row.values)) or (None, None)
+        for key, is_empty in ((source, no_question), (target, no_answer)):
+            if key is not None and is_empty(row.values[key]):
+                empty.setdefault(key, []).append(row)
+    if sum(map(len, empty.values())) < 2:
+        return
+    (key, (first, *rest)), *others = empty.items()
+    more = [more_in([row.number for row in rest])] if rest else []
+    more += [f"{len(at)} in {at[0].called(name)}, {in_rows([row.number for row in at])}" for name, at in others]
+    raise DataError(
+        f"found {kind_of(first.values[key])} ({'; '.join(more)})",
+        where=first.at(key),
+        expected="a value in every row",
+        remedy="Fill them in or remove the rows.",
+    )
 
 
 def _listed(keys: frozenset[str]) -> str:

@@ -44,10 +44,15 @@ INPUT_OUTPUT = RowShape(
     frozenset(_INPUTS) | frozenset(_OUTPUTS_OF_INPUT),
     _fits_input_output,
     _input_output,
+    _columns,
 )
 
 
 _COMPLETIONS = ("completion", "response")
+
+
+def _completion_cells(keys: frozenset[str]) -> tuple[str, str]:
+    return "prompt", next(key for key in _COMPLETIONS if key in keys)
 
 
 def _fits_prompt_completion(keys: frozenset[str]) -> bool:
@@ -55,7 +60,7 @@ def _fits_prompt_completion(keys: frozenset[str]) -> bool:
 
 
 def _prompt_completion(row: RawRow) -> Labelled:
-    key = next(key for key in _COMPLETIONS if key in row.values)
+    _, key = _completion_cells(frozenset(row.values))
     prompt = input_turns(row, "prompt")
     value = row.values[key]
     if isinstance(value, list) and value and all(isinstance(turn, dict) and "role" in turn for turn in value):
@@ -69,11 +74,16 @@ PROMPT_COMPLETION = RowShape(
     frozenset({"prompt", *_COMPLETIONS}),
     _fits_prompt_completion,
     _prompt_completion,
+    _completion_cells,
 )
 
 
 _CONTEXTS = ("input", "context")
 _OUTPUTS_OF_ALPACA = ("output", "response")
+
+
+def _alpaca_cells(keys: frozenset[str]) -> tuple[str, str]:
+    return "instruction", next(key for key in _OUTPUTS_OF_ALPACA if key in keys)
 
 
 def _fits_alpaca(keys: frozenset[str]) -> bool:
@@ -86,7 +96,7 @@ def _alpaca(row: RawRow) -> Labelled:
     if context is not None and str(row.values[context]).strip():
         parts.append(input_text(row, context))
     turns = [*_system(row), *_history(row), Message("user", "\n\n".join(parts))]
-    return tuple(turns), output_text(row, next(key for key in _OUTPUTS_OF_ALPACA if key in row.values))
+    return tuple(turns), output_text(row, _alpaca_cells(frozenset(row.values))[1])
 
 
 def _system(row: RawRow) -> Iterator[Message]:
@@ -121,4 +131,5 @@ ALPACA = RowShape(
     frozenset({"instruction", "system", "history", *_CONTEXTS, *_OUTPUTS_OF_ALPACA}),
     _fits_alpaca,
     _alpaca,
+    _alpaca_cells,
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lastresort.errors import DataError
 from lastresort.foreign import NotJson, parse_json
+
+SHOWN_ROWS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,10 @@ class RawRow:
     names: Mapping[str, str] = field(default_factory=dict)
 
     def at(self, key: str) -> str:
-        return f'{self.place}, key "{self.names.get(key, key)}"'
+        return f"{self.place}, {self.called(key)}"
+
+    def called(self, key: str) -> str:
+        return f'key "{self.names.get(key, key)}"'
 
 
 def kind_of(value: object) -> str:
@@ -43,6 +48,17 @@ def kind_of(value: object) -> str:
         case Mapping():
             return "an object"
     return f"a {type(value).__name__}"
+
+
+def in_rows(rows: Sequence[int]) -> str:
+    """Where the same fault occurs: "in rows 18, 32, 40, 41, 57 …"."""
+    named = ", ".join(map(str, rows[:SHOWN_ROWS])) + (" …" if len(rows) > SHOWN_ROWS else "")
+    return f"in row{'s' if len(rows) > 1 else ''} {named}"
+
+
+def more_in(rows: Sequence[int]) -> str:
+    """The rows with the same fault as one that is named already."""
+    return f"{len(rows)} more like it, {in_rows(rows)}"
 
 
 def compact_json(value: object, where: str) -> str:

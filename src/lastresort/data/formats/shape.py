@@ -19,7 +19,8 @@ class RowShape:
     """One way to write a labelled row.
 
     keys: every column this shape may read. fits(keys): are these the keys of such a row? parse(row): the turns of the
-    input and the output. looks: an example of a row, for errors.
+    input and the output. looks: an example of a row, for errors. cells(keys): the keys of the input and the output where each is
+    one value that must not be empty.
     """
 
     name: str
@@ -27,6 +28,16 @@ class RowShape:
     keys: frozenset[str]
     fits: Callable[[frozenset[str]], bool]
     parse: Callable[[RawRow], Labelled]
+    cells: Callable[[frozenset[str]], tuple[str, str] | None] = lambda keys: None
+
+
+def no_answer(value: object) -> bool:
+    """An empty list or object is an answer; empty text is none."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def no_question(value: object) -> bool:
+    return no_answer(value) or value in ([], {})
 
 
 def output_text(row: RawRow, key: str) -> str:
@@ -35,7 +46,7 @@ def output_text(row: RawRow, key: str) -> str:
     Raises DataError where it is missing or empty.
     """
     value = row.values.get(key)
-    if key not in row.values or value is None or (isinstance(value, str) and not value.strip()):
+    if no_answer(value):
         found = kind_of(value) if key in row.values else "nothing"
         raise DataError(
             f"found {found}", where=row.at(key), expected="an answer", remedy="Fill it in or remove the row."
@@ -48,12 +59,7 @@ def output_text(row: RawRow, key: str) -> str:
 def input_text(row: RawRow, key: str) -> str:
     """The question as text: text stays, all else becomes compact JSON. Raises DataError where it is missing or empty."""
     value = row.values.get(key)
-    if (
-        key not in row.values
-        or value is None
-        or value in ("", [], {})
-        or (isinstance(value, str) and not value.strip())
-    ):
+    if no_question(value):
         found = kind_of(value) if key in row.values else "nothing"
         raise DataError(
             f"found {found}", where=row.at(key), expected="text or an object", remedy="Fill it in or remove the row."
