@@ -269,13 +269,24 @@ def test_a_person_answers_by_number_or_name(
     assert "Please answer with a number from 1 to 2, or a name." in said
 
 
-def test_labels_that_differ_only_in_case_are_named(tmp_path: Path) -> None:
+def test_labels_that_differ_only_in_case_are_named_once_and_stay_out_of_the_instruction(tmp_path: Path) -> None:
     rows = _labelled(400)
-    rows[7]["label"] = "SPRING"
-    init_task(InitRequest(_file(tmp_path, rows), task_file=tmp_path / "task.yaml"))
-    assert "differ only in case, so one of them is probably a slip: spring and SPRING" in (
-        tmp_path / "task.yaml"
-    ).read_text(encoding="utf-8")
+    for place, label in ((7, "SPRING"), (8, "SPRING"), (150, "Summer")):
+        rows[place]["label"] = label
+    found = _drafted(tmp_path, rows)
+    assert found["about"] == "Read the text. Answer with one of these labels: autumn, winter, summer, spring."
+    assert found["output"] == {"choices": ["autumn", "winter", "summer", "spring", "SPRING", "Summer"]}
+    text = (tmp_path / "task.yaml").read_text(encoding="utf-8")
+    assert (
+        '# 3 rows of the file spell a label in another case: "SPRING" for "spring" (2) and "Summer" for "summer" (1).'
+        in text
+    )
+    assert "the 4 labels of the file and 2 other spellings" in text.lower()
+
+
+def test_a_line_break_in_a_label_stays_out_of_the_comments(tmp_path: Path) -> None:
+    rows = [{"text": f"day {i}", "label": ("a\nb", "A\nb", "c")[i % 3]} for i in range(300)]
+    assert _drafted(tmp_path, rows)["output"] == {"choices": ["a\nb", "A\nb", "c"]}
 
 
 def test_spaces_around_a_label_in_a_table_do_not_make_another_label(tmp_path: Path) -> None:

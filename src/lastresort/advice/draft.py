@@ -154,8 +154,8 @@ class OpenColumns:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the answers of a file are. labels: all of them where they are labels, the most frequent first. alike: those that
-    differ only in case. schema: of JSON.
+    """What the answers of a file are. labels: all of them where they are labels, the most frequent first. respelt: (usual
+    spelling, another one that differs only in case, rows of the other). schema: of JSON.
     majority: share of the most frequent answer. words: median length.
     """
 
@@ -164,7 +164,7 @@ class Answers:
     majority: float
     words: float
     labels: tuple[str, ...] = ()
-    alike: tuple[tuple[str, ...], ...] = ()
+    respelt: tuple[tuple[str, str, int], ...] = ()
     schema: Mapping[str, Any] | None = None
 
 
@@ -299,17 +299,17 @@ def answers_of(outputs: Sequence[str]) -> Answers:
     few = 2 <= len(counted) <= MOST_LABELS and len(outputs) >= LEAST_ROWS_A_LABEL * len(counted)
     if few and max(map(len, counted)) <= LONGEST_LABEL:
         labels = tuple(label for label, _ in counted.most_common())
-        return Answers("labels", len(counted), majority, words, labels=labels, alike=_alike(labels))
+        return Answers("labels", len(counted), majority, words, labels=labels, respelt=_respelt(counted))
     if all(_is_number(text) or WORKED_OUT.search(text) for text in outputs):
         return Answers("number", len(counted), majority, words)
     return Answers("short" if words <= SHORT_WORDS else "text", len(counted), majority, words)
 
 
-def _alike(labels: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    by_folded: dict[str, list[str]] = {}
-    for label in labels:
-        by_folded.setdefault(label.casefold(), []).append(label)
-    return tuple(tuple(names) for names in by_folded.values() if len(names) > 1)
+def _respelt(counted: Counter[str]) -> tuple[tuple[str, str, int], ...]:
+    usual: dict[str, str] = {}
+    for label, _ in counted.most_common():
+        usual.setdefault(label.casefold(), label)
+    return tuple((first, label, n) for label, n in counted.most_common() if (first := usual[label.casefold()]) != label)
 
 
 def _is_number(text: str) -> bool:

@@ -230,7 +230,7 @@ def _facts(
         dev=found.dev,
         test=found.test,
         labels=answers.labels,
-        alike=answers.alike,
+        respelt=answers.respelt,
         keys=tuple((answers.schema or {}).get("properties", ())),
         schema_file=schema.name if schema else None,
         columns=found.columns,

@@ -18,8 +18,8 @@ END_OF_DOCUMENT = "...\n"
 @dataclass(frozen=True, slots=True)
 class DraftFacts:
     """What the file says of a draft. name: of the task. data: as the user named it. examples: the key's value. source: what the
-    input is called. labels: the most frequent first; () where the answers are none. alike: those that
-    differ only in case. schema_file: of the answers' JSON schema.
+    input is called. labels: the most frequent first; () where the answers are none. respelt: (usual
+    spelling, another one that differs only in case, rows of the other). schema_file: of the answers' JSON schema.
     majority: share of the most frequent answer. held: parts that have a file of their own. group: a column that names whose row
     it is, kept apart where `grouped`.
     """
@@ -39,7 +39,7 @@ class DraftFacts:
     dev: int | None
     test: int | None
     labels: tuple[str, ...] = ()
-    alike: tuple[tuple[str, ...], ...] = ()
+    respelt: tuple[tuple[str, str, int], ...] = ()
     keys: tuple[str, ...] = ()
     schema_file: str | None = None
     columns: tuple[str, str] | None = None
@@ -78,6 +78,7 @@ def task_text(facts: DraftFacts) -> str:
 
 
 def _line(key: str, value: Any, why: str = "") -> str:
+    why = _one_line(why)
     written = yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=10_000, default_flow_style=True)
     line = f"{key}: {written.removesuffix(END_OF_DOCUMENT).strip()}"
     if not why:
@@ -85,10 +86,21 @@ def _line(key: str, value: Any, why: str = "") -> str:
     return f"{line.ljust(WIDTH)}  # {why}" if len(line) <= WIDTH else f"# {sentence(why)}\n{line}"
 
 
+def _one_line(text: str) -> str:
+    """For a comment: a label may hold a line break or what YAML refuses anywhere."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def _usual(facts: DraftFacts) -> tuple[str, ...]:
+    others = {other for _, other, _ in facts.respelt}
+    return tuple(label for label in facts.labels if label not in others)
+
+
 def _about(facts: DraftFacts) -> str:
     read = f"Read the {facts.source}."
     if facts.kind == "labels":
-        few = facts.labels if len(facts.labels) <= MOST_LABELS_ASKED else ()
+        usual = _usual(facts)
+        few = usual if len(usual) <= MOST_LABELS_ASKED else ()
         return f"{read} Answer with one of these labels: {', '.join(few)}." if few else f"{read} Answer with its label."
     if facts.kind == "json":
         keys = f"object with the keys {listed(facts.keys)}" if facts.keys else "list"
@@ -125,14 +137,30 @@ def _split(facts: DraftFacts) -> list[str]:
 
 def _output(facts: DraftFacts) -> list[str]:
     if facts.labels:
-        alike = [
-            f"# These labels differ only in case, so one of them is probably a slip: {listed(names)}"
-            for names in facts.alike
-        ]
-        return [*alike, _line("output", {"choices": list(facts.labels)}, f"the {len(facts.labels)} labels of the file")]
+        why = f"the {len(_usual(facts))} labels of the file"
+        if facts.respelt:
+            why += f" and {_numbered(len(facts.respelt), 'other spelling')}"
+        return [*_respelt(facts), _line("output", {"choices": list(facts.labels)}, why)]
     if facts.schema_file is not None:
         return [_line("output", {"schema": facts.schema_file}, "what all answers of the file have in common")]
     return []
+
+
+def _respelt(facts: DraftFacts) -> list[str]:
+    if not facts.respelt:
+        return []
+    rows = sum(n for _, _, n in facts.respelt)
+    pairs = listed([f'"{other}" for "{usual}" ({n})' for usual, other, n in facts.respelt])
+    return [
+        _one_line(
+            f"# {_numbered(rows, 'row')} of the file spell{'s' if rows == 1 else ''} a label in another case: {pairs}."
+        ),
+        "# Each spelling counts as a label of its own. Correct those rows, then remove the other spellings from choices.",
+    ]
+
+
+def _numbered(number: int, noun: str) -> str:
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def _bar(facts: DraftFacts) -> str:
