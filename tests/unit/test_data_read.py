@@ -378,3 +378,11 @@ def test_all_empty_cells_are_told_at_once(tmp_path: Path, source: str, target: s
     assert f'row 2, key "{source}": found empty text (1 more like it, in row 4; 1 in key "{target}", in row 2)' in str(
         refused.value
     )
+
+
+@pytest.mark.parametrize(("name", "named"), [("rows.csv", True), ("rows.jsonl", False)])
+def test_a_table_that_is_not_utf8_is_told_how_a_spreadsheet_saves_it(tmp_path: Path, name: str, named: bool) -> None:
+    (tmp_path / name).write_bytes('text,label\n"café",a\n'.encode("latin-1"))
+    with pytest.raises(DataError, match="found byte 0xe9") as refused:
+        read_examples(tmp_path / name)
+    assert ('Save the file as UTF-8 (in Excel: "CSV UTF-8").' in str(refused.value)) is named

@@ -106,7 +106,10 @@ def test_too_few_rows_for_any_verdict_are_refused() -> None:
 def test_an_open_column_is_asked_for_and_never_guessed(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [{"a": f"long text {i}", "b": i % 2, "c": i % 3} for i in range(300)]
     path, task = _file(tmp_path, rows), tmp_path / "task.yaml"
-    with pytest.raises(InputError, match=r"cannot tell which column is the input.*--input COLUMN"):
+    with pytest.raises(
+        InputError,
+        match=r"cannot tell which columns are the input and the output.*--input COLUMN and --output COLUMN\.",
+    ):
         init_task(InitRequest(path, task_file=task))
     assert not task.exists()
     asked: list[OpenColumns] = []
@@ -127,8 +130,32 @@ def test_the_only_column_left_is_taken() -> None:
 
 def test_a_wrong_column_is_told_with_the_near_one(tmp_path: Path) -> None:
     path = _file(tmp_path, _labelled(100))
-    with pytest.raises(InputError, match=r'no column "lable".*Write "label"'):
+    with pytest.raises(InputError, match=r'no column "lable".*Write --output "label"'):
         init_task(InitRequest(path, output="lable", task_file=tmp_path / "task.yaml"))
+
+
+def test_two_wrong_columns_are_told_at_once(tmp_path: Path) -> None:
+    path = _file(tmp_path, _labelled(100))
+    with pytest.raises(InputError) as refused:
+        init_task(InitRequest(path, input="txet", output="lable", task_file=tmp_path / "task.yaml"))
+    assert str(refused.value) == (
+        '--input and --output: no column "txet" and no column "lable", expected text, label. '
+        'Write --input "text" and --output "label".'
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("Support-requests--final--2026.jsonl", "support-requests-final-2026"),
+        ("My rows (2).jsonl", "my-rows-2"),
+        ("Été_2026.jsonl", "ete_2026"),
+        ("---.jsonl", "task"),
+    ],
+)
+def test_a_task_is_named_tidily_after_its_file(tmp_path: Path, file: str, name: str) -> None:
+    init_task(InitRequest(_file(tmp_path, _labelled(100), file), task_file=tmp_path / "task.yaml"))
+    assert yaml.safe_load((tmp_path / "task.yaml").read_text(encoding="utf-8"))["task"] == name
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
@@ -205,7 +232,11 @@ def test_yes_takes_what_is_plausible_and_stops_where_several_are(
     task = tmp_path / "task.yaml"
     monkeypatch.setattr("sys.stdin", None)
     assert _command(monkeypatch, str(path), "--task", str(task)) == 2
-    assert '--input COLUMN, or give --yes to take "a"' in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "expected two of a (long text 0, long text 1, long text 2, …); b (0, 1); c (0, 1, 2)." in said
+    assert "Name them with --input COLUMN and --output COLUMN." in said
+    assert _command(monkeypatch, str(path), "--task", str(task), "--output", "c") == 2
+    assert 'Name it with --input COLUMN, or give --yes to take "a".' in capsys.readouterr().err
     assert _command(monkeypatch, str(path), "--task", str(task), "--yes") == 2
     assert (
         "cannot tell which column is the output, expected one of b (0, 1); c (0, 1, 2). Name it with --output COLUMN."
@@ -213,10 +244,10 @@ def test_yes_takes_what_is_plausible_and_stops_where_several_are(
     )
     assert not task.exists()
     assert _command(monkeypatch, str(path), "--task", str(task), "--yes", "--output", "c", "--json") == 0
-    said = capsys.readouterr()
-    document = json.loads(said.out)
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
     assert (document["answers"], document["rows"]) == ("labels", 300)
-    assert 'input: column "a"; output: column "c"' in said.err
+    assert 'input: column "a"; output: column "c"' in printed.err
 
 
 REQUESTS = ("Request ID", "Created", "Channel", "Customer said", "Team category", "Labelled by")

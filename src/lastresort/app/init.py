@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,16 +116,7 @@ def _columns(
     rows: Sequence[RawRow], facts: Sequence[ColumnFacts], request: InitRequest, ask: Ask | None
 ) -> tuple[str, str] | None:
     """None where the rows' own shape says which they are."""
-    names = [one.name for one in facts]
-    for option, name in (("--input", request.input), ("--output", request.output)):
-        if name is not None and name not in names:
-            close = nearest(name, names)
-            raise InputError(
-                f'no column "{name}"',
-                where=option,
-                expected=", ".join(names),
-                remedy=f'Write "{close}".' if close else "Name one of them.",
-            )
+    _refuse_unknown([one.name for one in facts], request)
     if request.input is None and request.output is None and known_shape(rows) is not None:
         return None
     source, target = request.input, request.output
@@ -136,7 +129,10 @@ def _columns(
                 "found one column", where=str(request.data), expected="one for the input and one for the output"
             )
         if ask is None:
-            raise _unclear(chosen, request.data)
+            then = choose_columns(facts, len(rows), given_input=chosen.candidates[0].name, given_output=target)
+            raise _unclear(
+                [chosen, then] if chosen.side == "input" and isinstance(then, OpenColumns) else [chosen], request.data
+            )
         name = ask(chosen) or chosen.candidates[0].name
         source, target = (name, target) if chosen.side == "input" else (source, name)
 
@@ -146,24 +142,42 @@ def only_plausible(data: Path) -> Ask:
 
     def answer(found: OpenColumns) -> str:
         if found.likely > 1:
-            raise _unclear(found, data)
+            raise _unclear([found], data)
         return found.candidates[0].name
 
     return answer
 
 
-def _unclear(found: OpenColumns, data: Path) -> InputError:
-    first = found.candidates[0].name
-    listed = [
-        f"{one.name} ({values_shown(one.samples, one.distinct)})" for one in found.candidates[:MOST_COLUMNS_SHOWN]
-    ]
-    more = len(found.candidates) - len(listed)
+def _unclear(found: Sequence[OpenColumns], data: Path) -> InputError:
+    """found: what is open, the first of it with all columns that it could be."""
+    columns = found[0].candidates
+    listed = [f"{one.name} ({values_shown(one.samples, one.distinct)})" for one in columns[:MOST_COLUMNS_SHOWN]]
+    more = len(columns) - len(listed)
+    options = " and ".join(f"--{one.side} COLUMN" for one in found)
+    remedy = f"Name {'it' if len(found) == 1 else 'them'} with {options}"
+    if all(one.likely == 1 for one in found):
+        remedy += ", or give --yes to take " + " and ".join(f'"{one.candidates[0].name}"' for one in found)
+    what = f"column is the {found[0].side}" if len(found) == 1 else "columns are the input and the output"
     return InputError(
-        f"cannot tell which column is the {found.side}",
+        f"cannot tell which {what}",
         where=str(data),
-        expected=f"one of {'; '.join(listed)}" + (f"; and {more} more" if more else ""),
-        remedy=f"Name it with --{found.side} COLUMN"
-        + (f', or give --yes to take "{first}".' if found.likely == 1 else "."),
+        expected=f"{'one' if len(found) == 1 else 'two'} of {'; '.join(listed)}"
+        + (f"; and {more} more" if more else ""),
+        remedy=f"{remedy}.",
+    )
+
+
+def _refuse_unknown(names: Sequence[str], request: InitRequest) -> None:
+    given = {"--input": request.input, "--output": request.output}
+    wrong = {option: name for option, name in given.items() if name is not None and name not in names}
+    if not wrong:
+        return
+    close = [f'{option} "{near}"' for option, name in wrong.items() if (near := nearest(name, names))]
+    raise InputError(
+        " and ".join(f'no column "{name}"' for name in wrong.values()),
+        where=" and ".join(wrong),
+        expected=", ".join(names),
+        remedy=f"Write {' and '.join(close)}." if close else f"Name {'one' if len(wrong) == 1 else 'two'} of them.",
     )
 
 
@@ -243,8 +257,10 @@ def _name(data: Path) -> str:
     """A task's name from the file's; of a file called train, from its folder's."""
     stem = data.name.split(".")[0]
     stem = data.absolute().parent.name if stem.lower() == "train" else stem
-    kept = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in stem)
-    return kept.strip("._-")[:80] or "task"
+    plain = "".join(
+        letter for letter in unicodedata.normalize("NFKD", stem.casefold()) if not unicodedata.combining(letter)
+    )
+    return re.sub(r"[^a-z0-9._]+", "-", plain).strip("._-")[:80] or "task"
 
 
 def _written(found: TaskDraft, request: InitRequest, text: str, schema: Path | None) -> Drafted:

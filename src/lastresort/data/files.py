@@ -228,7 +228,7 @@ def _text(content: bytes, path: Path, kind: str) -> str:
             f"found byte 0x{content[start]:02x} at offset {start}, which is not UTF-8{hint}",
             where=f"{path}, {row}",
             expected="UTF-8",
-            remedy="Save the file as UTF-8.",
+            remedy='Save the file as UTF-8 (in Excel: "CSV UTF-8").' if kind == ".csv" else "Save the file as UTF-8.",
         ) from error
 
 
