@@ -140,8 +140,10 @@ def test_two_wrong_columns_are_told_at_once(tmp_path: Path) -> None:
         init_task(InitRequest(path, input="txet", output="lable", task_file=tmp_path / "task.yaml"))
     assert str(refused.value) == (
         '--input and --output: no column "txet" and no column "lable", expected text, label. '
-        'Write --input "text" and --output "label".'
+        'Write --input "text" and write --output "label".'
     )
+    with pytest.raises(InputError, match=r'Write --input "text" and name one of them with --output\.'):
+        init_task(InitRequest(path, input="txet", output="zzzzzzz", task_file=tmp_path / "task.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.data_report import DataReport
 from lastresort.report.words.draft import DraftFacts, task_text, values_shown
+from lastresort.report.words.wording import capital
 from lastresort.spec.values import nearest
 
 DEV_STEMS, TEST_STEMS = ("dev", "valid", "validation", "val"), ("test",)
@@ -172,12 +173,15 @@ def _refuse_unknown(names: Sequence[str], request: InitRequest) -> None:
     wrong = {option: name for option, name in given.items() if name is not None and name not in names}
     if not wrong:
         return
-    close = [f'{option} "{near}"' for option, name in wrong.items() if (near := nearest(name, names))]
+    near = {option: nearest(name, names) for option, name in wrong.items()}
+    remedies = [
+        f'write {option} "{name}"' if name else f"name one of them with {option}" for option, name in near.items()
+    ]
     raise InputError(
         " and ".join(f'no column "{name}"' for name in wrong.values()),
         where=" and ".join(wrong),
         expected=", ".join(names),
-        remedy=f"Write {' and '.join(close)}." if close else f"Name {'one' if len(wrong) == 1 else 'two'} of them.",
+        remedy=f"{capital(' and '.join(remedies))}.",
     )
 
 
