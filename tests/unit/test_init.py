@@ -134,6 +134,13 @@ def test_a_wrong_column_is_told_with_the_near_one(tmp_path: Path) -> None:
         init_task(InitRequest(path, output="lable", task_file=tmp_path / "task.yaml"))
 
 
+def test_a_file_of_one_column_is_told(tmp_path: Path) -> None:
+    path = _file(tmp_path, [{"remark": f"text {i}"} for i in range(100)])
+    for source in (None, "remark"):
+        with pytest.raises(DataError, match="found one column, expected one for the input and one for the output"):
+            init_task(InitRequest(path, input=source, task_file=tmp_path / "task.yaml"))
+
+
 def test_two_wrong_columns_are_told_at_once(tmp_path: Path) -> None:
     path = _file(tmp_path, _labelled(100))
     with pytest.raises(InputError) as refused:

@@ -125,7 +125,7 @@ def _columns(
         chosen = choose_columns(facts, len(rows), given_input=source, given_output=target)
         if not isinstance(chosen, OpenColumns):
             return chosen
-        if not chosen.candidates:
+        if len(facts) < 2:
             raise DataError(
                 "found one column", where=str(request.data), expected="one for the input and one for the output"
             )
