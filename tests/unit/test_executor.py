@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,32 @@ def test_one_that_is_refused_is_a_result_and_the_others_are_done() -> None:
     model = ScriptedModel(Script(answers=ECHO.answers, context_tokens=40))
     found = done(local(model), [job(0, EXAMPLES[0], long), job(1, *EXAMPLES[:2])])
     assert [(number, type(result)) for number, result in found] == [(0, JobRefused), (1, JobScores)]
+
+
+class Noted(SilentProgress):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.notes.append(note)
+
+
+def test_progress_says_the_mean_of_all_items_of_a_stage_whether_they_come_as_batches_or_as_jobs() -> None:
+    class Small(ScriptedModel):
+        batch_size = 2
+
+    right = [*EXAMPLES[:3], *(Example(text, (Message("user", text),), "other") for text in ("a", "b"))]
+    batches, model, other = [right[:2], right[2:4], right[4:]], Small(ECHO), replace(SYSTEM, name="other")
+
+    def notes(*jobs: MeasureJob) -> list[str]:
+        shown = Noted()
+        done(replace(local(model), progress=shown), jobs)
+        return shown.notes
+
+    so_far = ["mean 100.0%", "mean 75.0%", "mean 60.0%"]
+    assert notes(job(0, *right)) == so_far
+    assert notes(*(job(number, *batch) for number, batch in enumerate(batches))) == so_far
+    assert notes(job(0, *right), job(1, *right[3:], system=other)) == [*so_far, "mean 0.0%"]
 
 
 def test_a_request_ends_a_job_after_its_batch_and_begins_no_other() -> None:

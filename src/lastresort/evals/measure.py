@@ -98,6 +98,11 @@ def mean_score(items: Sequence[ItemScore]) -> float:
     return sum(item.score for item in items) / len(items) if items else 0.0
 
 
+def mean_so_far(scores: Sequence[float]) -> str:
+    """What progress says of all items scored so far, not of the last batch."""
+    return f"mean {sum(scores) / len(scores):.1%}" if scores else ""
+
+
 def failures(items: Sequence[ItemScore], knowledge: Collection[str] | None = None) -> dict[str, int | None]:
     """Failures by kind: `format` does not parse or validate; `other` is well-formed and wrong.
 
@@ -191,17 +196,20 @@ class LocalExecutor:
     def run(self, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop) -> None:
         opened: Answerer | None = None
         passages: Passages | None = None
+        so_far: list[float] = []  # of a system in one stage of progress: its jobs may be single batches
         for job in jobs:
             if stop.requested() is not None:
                 return
             if job.label:
                 self.progress.stage(job.label, len(job.examples))
+            if job.label or (opened is not None and opened.system is not job.system):
+                so_far = []
             if job.place is not None:
                 self.at(job.place.rung, job.place.candidate, job.place.split)
             try:
                 if opened is None or opened.system is not job.system or passages is not job.passages:
                     opened, passages = self.answerer(job.system, job.passages), job.passages
-                result = self._measured(opened, job, stop)
+                result = self._measured(opened, job, stop, so_far)
             except CandidateError as error:
                 on_result(job, JobRefused.of(error))
                 continue
@@ -209,8 +217,8 @@ class LocalExecutor:
                 return
             on_result(job, result)
 
-    def _measured(self, answerer: Answerer, job: MeasureJob, stop: Stop) -> JobScores | None:
-        """None where it was left undone."""
+    def _measured(self, answerer: Answerer, job: MeasureJob, stop: Stop, so_far: list[float]) -> JobScores | None:
+        """None where it was left undone. so_far: the scores of this system in the present stage, to which its own are added."""
         items: list[ItemScore] = []
         for batch in measured(
             answerer,
@@ -222,7 +230,8 @@ class LocalExecutor:
             on_answer=pay_on_answer(self.pay),
         ):
             items += batch
-            self.progress.advance(len(batch), note=f"{mean_score(batch):.2f}")
+            so_far += [item.score for item in batch]
+            self.progress.advance(len(batch), note=mean_so_far(so_far))
             if len(items) < len(job.examples) and stop.requested() is not None:
                 return None
         return JobScores(tuple(items))

@@ -10,7 +10,7 @@ from lastresort.climb.bar_test import judge_so_far, order_of_test
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import max_new_tokens
 from lastresort.data.split import groups_of
-from lastresort.evals.measure import mean_score, measured
+from lastresort.evals.measure import mean_so_far, measured
 from lastresort.evals.scorers import Scorer
 from lastresort.gate.verdict import Comparator, judge_target
 from lastresort.models.cached import CachedModel
@@ -80,7 +80,7 @@ class HeldOutTarget:
             answerer, rest, self.scorer, self.prepared.task.output, batch_size=cached.batch_size, refused_is_wrong=True
         ):
             done += batch
-            progress.advance(len(batch), note=f"{mean_score(batch):.2f}")
+            progress.advance(len(batch), note=mean_so_far([item.score for item in done]))
             check(stop)
 
     def seconds_an_item(self) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 from lastresort.after.recheck.finished import FinishedRun
 from lastresort.climb.prepare import PreparedTask
 from lastresort.errors import CandidateError, InputError, TaskError
-from lastresort.evals.measure import measured
+from lastresort.evals.measure import mean_so_far, measured
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge
 from lastresort.ladder import untrained_rungs
@@ -170,11 +170,13 @@ class RecheckModels:
         """
         answerer = models.answerer(system)
         size = answerer.model.batch_size
+        so_far: list[float] = []
         check(self._stop)
         for batch in measured(
             answerer, examples, scorer, self._prepared.task.output, batch_size=size, refused_is_wrong=True
         ):
-            self._progress.advance(len(batch), note=f"{sum(item.score for item in batch) / len(batch):.2f}")
+            so_far += [item.score for item in batch]
+            self._progress.advance(len(batch), note=mean_so_far(so_far))
             yield batch
             check(self._stop)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from lastresort.data.preferences import PreferenceRow
+from lastresort.evals.measure import mean_so_far
 from lastresort.evals.scorers import scores_of
 from lastresort.records.events import RankedAnswer, RankedPair, SamplesPaired
 from lastresort.rungs.rung import Workbench
@@ -47,6 +48,7 @@ def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
     size = bench.models.open(start).batch_size
     samples: list[list[Sample]] = []
     answers: list[Answer] = []
+    so_far: list[float] = []
     for first in range(0, len(asked), size):
         batch = asked[first : first + size]
         own: list[list[Sample]] = [[] for _ in batch]
@@ -57,7 +59,8 @@ def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
             for place, answer, score in zip(own, found, scores, strict=True):
                 place.append(Sample(answer.text, score, answer.finish == "stop"))
             answers += found
-            bench.progress.advance(len(batch), note=f"{sum(scores) / len(scores):.2f}")
+            so_far += scores
+            bench.progress.advance(len(batch), note=mean_so_far(so_far))
         samples += own
     paired = pairs_from_samples(samples)
     pairs = tuple(
