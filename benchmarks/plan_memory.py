@@ -198,7 +198,7 @@ class Watch(SilentProgress):
     def __init__(self, peak: PeakMemory) -> None:
         self._peak, self.checked_bytes = peak, 0
 
-    def stage(self, label: str, total: int | None = None) -> None:
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         if label == "training":
             self.checked_bytes = self._peak.read_bytes() or 0
 

@@ -67,7 +67,7 @@ class Stages(SilentProgress):
     def __init__(self) -> None:
         self._began: list[tuple[str, float]] = []
 
-    def stage(self, label: str, total: int | None = None) -> None:
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         self._began.append((label, time.perf_counter()))
 
     def seconds(self) -> dict[str, float]:

@@ -65,7 +65,7 @@ class Stops:
     def __init__(self, at: str, then: Callable[[], None]) -> None:
         self._at, self._then = at, then
 
-    def stage(self, label: str, total: int | None = None) -> None:
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         if label.startswith(self._at):
             self._then()
 

@@ -39,7 +39,7 @@ class Scissors:
         self.labels: list[str] = []
         self.said: list[str] = []
 
-    def stage(self, label: str, total: int | None = None) -> None:
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         self.labels.append(label)
         self._sign()
 
@@ -63,7 +63,7 @@ class CutAt(Scissors):
         super().__init__()
         self._label, self._after = label, after
 
-    def stage(self, label: str, total: int | None = None) -> None:
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         if self.left is None and label.startswith(self._label):
             self.left = self.seen + self._after
         super().stage(label, total)

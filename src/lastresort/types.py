@@ -162,9 +162,11 @@ class Selection:
 
 
 class Progress(Protocol):
-    """Where long-running work reports how far it is. `stage` starts a named piece of `total` units, None where that is unknown."""
+    """Where long-running work reports how far it is. `stage` starts a named piece of `total` units, None where that is unknown, of
+    which `done` were done before.
+    """
 
-    def stage(self, label: str, total: int | None = None) -> None: ...
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None: ...
     def advance(self, amount: int = 1, note: str = "") -> None: ...
     def say(self, text: str) -> None: ...
 
@@ -182,7 +184,7 @@ def nowhere(rung: str, candidate: str = "", split: str = "", loss: float | None 
 class SilentProgress:
     """Discards what is reported."""
 
-    def stage(self, label: str, total: int | None = None) -> None: ...
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None: ...
     def advance(self, amount: int = 1, note: str = "") -> None: ...
     def say(self, text: str) -> None: ...
 
@@ -194,8 +196,8 @@ class LabelledProgress:
     progress: Progress
     label: str
 
-    def stage(self, label: str, total: int | None = None) -> None:
-        self.progress.stage(f"{self.label}: {label}", total)
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
+        self.progress.stage(f"{self.label}: {label}", total, done)
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self.progress.advance(amount, note)

@@ -205,8 +205,8 @@ class Stages:
     def __init__(self) -> None:
         self.stages: list[list[Any]] = []
 
-    def stage(self, label: str, total: int | None = None) -> None:
-        self.stages.append([label, total, 0])
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
+        self.stages.append([label, total, done])
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self.stages[-1][2] += amount
@@ -235,11 +235,11 @@ def test_the_reference_and_the_evaluation_are_stages_with_a_total(tmp_path: Path
         ["the first batch", None, 0],
         ["the reference", 11, 11],
         ["the reference of the items held out", 2, 2],
-        ["training", 4, 0],
+        ["training", 6, 0],
         ["evaluating 2 items held out", 2, 2],
-        ["training, from step 4", 1, 0],
+        ["training, from step 4", 6, 3],
         ["the first batch", None, 0],
-        ["training, from step 5", 2, 0],
+        ["training, from step 5", 6, 4],
         ["evaluating 2 items held out", 2, 2],
     ]
 

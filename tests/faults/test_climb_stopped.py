@@ -37,7 +37,7 @@ class AsksIn(SilentProgress):
     def __init__(self, folder: Path, stage: str) -> None:
         self._file, self._stage, self._here = folder / "stop", stage, False
 
-    def stage(self, label: str, total: int | None = None) -> None:
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         assert not self._file.exists(), "it goes on after the batch"
         self._here = label.startswith(self._stage)
 

@@ -53,7 +53,7 @@ def test_a_limit_stops_the_climb_among_its_repairs_and_more_goes_on(
 
         hours = 0.0
 
-        def stage(self, label: str, total: int | None = None) -> None:
+        def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
             if label.startswith("repair: tuned"):
                 self.hours = 2.0
 

@@ -28,7 +28,7 @@ class Scissors:
     def __init__(self, at: int | None) -> None:
         self.left, self.seen = at, 0
 
-    def stage(self, label: str, total: int | None = None) -> None:
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         self._sign()
 
     def advance(self, amount: int = 1, note: str = "") -> None:

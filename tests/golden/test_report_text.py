@@ -219,7 +219,7 @@ AT_WORK = """\
 sft, learning rate 0.001: training
 ━━━━━━━━──────────── 48 of 120 · 0.8 steps a second · about 1 min 26 s left
 loss ██▇▇▆▆▅▅▅▄▄▄▄▃▃▃▃▃▂▂▂▂▂▂▁▁▁▁▁▁ 0.412
-12 min 3 s so far · $0 spent · 14 min left for the climb at most
+12 min 3 s so far · $0 spent · about 14 min left, gate not counted
 
 Not decided yet: so far prompting was tested.
 

@@ -71,7 +71,7 @@ class Marked(Scissors):
         super().__init__()
         self.trainings: list[int] = []
 
-    def stage(self, label: str, total: int | None = None) -> None:
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         if label.endswith(": training"):
             self.trainings.append(self.seen + 1)
         super().stage(label, total)

@@ -225,7 +225,7 @@ def test_a_limit_that_is_reached_in_the_gate_stops_the_climb_and_more_goes_on(
 
         hours = 0.0
 
-        def stage(self, label: str, total: int | None = None) -> None:
+        def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
             if label.startswith("gate: tuned:"):
                 self.hours = 2.0
 

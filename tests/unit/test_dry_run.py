@@ -161,7 +161,7 @@ class Stages(SilentProgress):
     def __init__(self) -> None:
         self.labels: list[str] = []
 
-    def stage(self, label: str, total: int | None = None) -> None:
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         self.labels.append(label)
 
 

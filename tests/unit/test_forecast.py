@@ -19,6 +19,7 @@ from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.rungs.forecast import Forecast, Machine, Rates, Workload
+from lastresort.rungs.rung import find_rung
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
 from lastresort.synthesis import REPLAY_TOKENS, replay_rows
@@ -76,6 +77,20 @@ def work(**changes: Any) -> Workload:
     sizes = {"n_train": 180, "n_dev": 100, "n_test": 300, "instruction_tokens": 30, "about_tokens": 20}
     tokens = {"input_tokens": 20.0, "output_tokens": 5.0, "max_new_tokens": 40}
     return Workload(Machine(10**6, 1e9), **{**sizes, **tokens, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "trains"), [("prompting", False), ("retrieval", False), ("sft", True), ("full", True)]
+)
+def test_the_seconds_of_a_rung_are_those_of_training_of_dev_and_of_its_test(
+    tmp_path: Path, name: str, trains: bool
+) -> None:
+    task = load_task(handbook_task(tmp_path) if name == "retrieval" else scripted_task(tmp_path, quality=[]))
+    found = find_rung(name).forecast(task, work())
+    assert found.seconds is not None
+    assert min(found.dev_s, found.test_s) > 0
+    rest = found.seconds - found.dev_s - found.test_s
+    assert rest > 1e-6 if trains else rest == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(("epochs", "checkpoints"), [(1, 1), (2, 2), (3, 2), (5, 3)])
@@ -210,7 +225,8 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
         task=SimpleNamespace(ladder=tuple(seconds), model="embedded"), train=(), record=tested, progress=progress
     )
     prepared: Any = None
-    assert forecast_rungs(bench, prepared, None) == {"sft": 1500.0, "preference": 30.0}
+    found = forecast_rungs(bench, prepared, None)
+    assert {name: forecast.seconds for name, forecast in found.items()} == {"sft": 1500.0, "preference": 30.0}
     assert [line.replace(NO_BREAK, " ").partition(".")[0] for line in progress.said] == [
         "Forecast for this machine: about 25 min for SFT and 30 s for preference tuning",
         "sft: this may take 25 min",

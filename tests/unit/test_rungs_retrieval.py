@@ -157,7 +157,7 @@ def test_runs_that_want_the_same_store_take_turns(climbed: Climbed, tmp_path: Pa
     waits, ended = threading.Event(), threading.Event()
 
     class Watching(SilentProgress):
-        def stage(self, name: str, total: int | None) -> None:
+        def stage(self, name: str, total: int | None, done: int = 0) -> None:
             if "waiting for another run" in name:
                 waits.set()
 

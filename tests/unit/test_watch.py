@@ -48,6 +48,7 @@ from lastresort.report.terminal import ladder_table
 from lastresort.report.words.titles import headline, stage_line
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.report.words.wording import state_of as state_of_rung
+from lastresort.rungs.forecast import Forecast
 from lastresort.spec.task import load_task
 from lastresort.types import SilentProgress
 
@@ -77,7 +78,7 @@ class Watched(SilentProgress):
         self.other: subprocess.Popen[str] | None = None
         self.heard: list[str] = []
 
-    def stage(self, label: str, total: int | None = None) -> None:
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         self.label = label
 
     def advance(self, amount: int = 1, note: str = "") -> None:
@@ -326,20 +327,37 @@ def test_the_time_left_for_a_climb_is_what_the_forecast_leaves_of_its_rungs(tmp_
 
         writer.stage("reading")
         assert left_s() is None
-        writer.expect({"prompting": 100.0, "sft": 300.0})
+        prompting = Forecast(0, 0, 0, 100.0, 0.0, dev_s=70.0, test_s=30.0)
+        writer.expect({"prompting": prompting, "sft": Forecast(0, 0, 0, 300.0, 0.0, dev_s=40.0, test_s=60.0)})
         writer.at("prompting")
         assert left_s() == 400.0
+        writer.at("prompting", "zero-shot", "dev")
         clock.now += 60
-        writer.stage("testing", 10)
+        writer.stage("searching", 10)
         assert left_s() == 340.0
         clock.now += 50
         writer.advance(1)
-        assert left_s() == 450.0 + 300.0  # the stage takes longer than was forecast
+        assert left_s() == 450.0 + 30.0 + 300.0  # the stage takes longer than was forecast
         writer.at("sft")
-        clock.now += 400
+        assert left_s() == 300.0
+        writer.stage("training", 186)
+        writer.at("sft", "lr", "train")
+        clock.now += 300
+        assert left_s() == 300.0
         writer.stage("saving")
-        assert left_s() == 0.0
-        writer.at("gate")
+        assert left_s() == 40.0 + 60.0  # dev and test are still to come, however long the training took
+        writer.stage("training, from step 94", 186, 93)
+        clock.now += 9
+        writer.advance(3)
+        assert shown.shown[-1][1].done == 96
+        assert shown.shown[-1][1].eta_s == 3.0 * 90  # at the pace of this stage
+        assert left_s() == 270.0 + 40.0 + 60.0
+        writer.at("sft", "lr", "test")
+        assert left_s() == 60.0
+        clock.now += 100
+        writer.stage("saving")
+        assert left_s() is None  # never 0 s
+        writer.at("sft", "lr", "gate")
         assert left_s() is None
 
 

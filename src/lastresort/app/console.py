@@ -14,6 +14,7 @@ from rich.segment import Segment
 from lastresort.app.terminal import print_note, safe_text
 from lastresort.records.decision import RunView
 from lastresort.records.events import Stage
+from lastresort.records.events.base import time_left_s
 from lastresort.report.terminal import run_at_work
 from lastresort.types import Progress
 
@@ -50,7 +51,7 @@ class LiveProgress:
         self._clock, self._began, self._shown_at = clock, clock(), clock()
         self._view: RunView | None = None
         self._stage = Stage(label="")
-        self._note = ""
+        self._note, self._begun = "", 0
         self.live = Live(
             console=console,
             get_renderable=self.drawn,
@@ -59,16 +60,14 @@ class LiveProgress:
             redirect_stdout=False,
         )
 
-    def stage(self, label: str, total: int | None = None) -> None:
-        self._began, self._note = self._clock(), ""
-        self._stage = Stage(label=label, total=total)
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
+        self._began, self._begun, self._note = self._clock(), done, ""
+        self._stage = Stage(label=label, total=total, done=done)
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._note = safe_text(note) or self._note
         done, total = self._stage.done + amount, self._stage.total
-        eta_s = None
-        if total and 0 < done <= total:
-            eta_s = (self._clock() - self._began) / done * (total - done)
+        eta_s = time_left_s(self._clock() - self._began, self._begun, done, total)
         self._stage = self._stage.model_copy(update={"done": done, "eta_s": eta_s})
 
     def show(self, view: RunView | None, stage: Stage) -> None:
@@ -90,20 +89,20 @@ class LineProgress:
     """Each stage once, then how far it is every few seconds."""
 
     def __init__(self) -> None:
-        self._label, self._done = "", 0
+        self._label, self._done, self._begun = "", 0, 0
         self._total: int | None = None
         self._began = self._said = 0.0
 
-    def stage(self, label: str, total: int | None = None) -> None:
-        self._label, self._total, self._done = label, total, 0
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
+        self._label, self._total, self._done, self._begun = label, total, done, done
         self._began = self._said = time.monotonic()
         self.say(f"{label} ...")
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._done += amount
         now = time.monotonic()
-        if self._total and now - self._said >= LINE_EVERY_S and self._done < self._total:
-            left = (now - self._began) / self._done * (self._total - self._done)
+        left = time_left_s(now - self._began, self._begun, self._done, self._total)
+        if self._total and left is not None and now - self._said >= LINE_EVERY_S and self._done < self._total:
             self.say(f"{self._label}: {self._done}/{self._total}, about {left:.0f} s left{', ' + note if note else ''}")
             self._said = now
 

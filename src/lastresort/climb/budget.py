@@ -19,6 +19,7 @@ from lastresort.records.record import Record
 from lastresort.records.rungs import OverTime
 from lastresort.report.words.rungs import of_skip
 from lastresort.report.words.titles import forecast_line, long_rung_line
+from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.spec.task import Task
 from lastresort.stop import StopRequest, check
@@ -125,8 +126,8 @@ def over_time(seconds: float | None, hours_left: float | None) -> OverTime | Non
 LONG_S = 1200.0
 
 
-def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None) -> dict[str, float]:
-    """Say what each rung that is still to be climbed would take here. Returns their seconds, in the order of the ladder.
+def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None) -> dict[str, Forecast]:
+    """Say what each rung that is still to be climbed would take here. Returns it, in the order of the ladder.
 
     Rungs that do not apply are left out; so are those whose seconds are not known. Nothing is known of a climb that starts with an
     endpoint, and its speed says nothing of the rungs above.
@@ -135,18 +136,19 @@ def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None) 
     if is_endpoint(task.model):
         return {}
     last = len(task.ladder) if until is None else task.ladder.index(until) + 1
-    seconds: dict[str, float] = {}
+    found: dict[str, Forecast] = {}
     for name in task.ladder[:last]:
         check(bench.stop)
         rung = find_rung(name)
         if bench.record.last(RungTested, name) is not None or rung.skip_reason(task, bench.train) is not None:
             continue
-        taken = rung.forecast(task, workload(prepared, name)).seconds
-        if taken is not None:
-            seconds[name] = taken
+        forecast = rung.forecast(task, workload(prepared, name))
+        if forecast.seconds is not None:
+            found[name] = forecast
+    seconds = {name: forecast.seconds for name, forecast in found.items() if forecast.seconds is not None}
     if seconds:
         bench.progress.say(forecast_line(seconds))
     for name, taken in seconds.items():
         if taken > LONG_S:
             bench.progress.say(long_rung_line(name, taken))
-    return seconds
+    return found

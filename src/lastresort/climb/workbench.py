@@ -31,12 +31,13 @@ from lastresort.records.events import (
     TaskRead,
     ThreadsChosen,
 )
-from lastresort.records.events.base import LOSSES
+from lastresort.records.events.base import LOSSES, time_left_s
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.records.view import Fold
 from lastresort.report.decision import view_of
 from lastresort.report.words.data import of_longer_answers
+from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting import instruction
 from lastresort.rungs.rung import Workbench
@@ -66,53 +67,58 @@ class StageWriter:
     ) -> None:
         self._shown, self._record, self._spent, self._clock = shown, record, spent, clock
         self._now, self._began = Stage(label=""), clock()
-        self._forecast: dict[str, float] = {}
-        self._rung, self._rung_began = "", clock()
+        self._begun = 0
+        self._forecast: dict[str, Forecast] = {}
+        self._part, self._part_began = ("", ""), clock()
         self._fold, self._seen = Fold(), 0
         self._view: RunView | None = None
 
-    def expect(self, seconds: Mapping[str, float]) -> None:
-        """seconds: that each rung of the ladder would take, in their order."""
-        self._forecast = dict(seconds)
+    def expect(self, forecast: Mapping[str, Forecast]) -> None:
+        """forecast: of each rung of the ladder whose seconds are known, in their order."""
+        self._forecast = dict(forecast)
 
-    def stage(self, label: str, total: int | None = None) -> None:
-        self._shown.stage(label, total)
-        self._began = self._clock()
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
+        self._shown.stage(label, total, done)
+        self._began, self._begun = self._clock(), done
         now = self._now  # the place stays until `at` names another: a gate has many stages
-        self._write(Stage(label=label, rung=now.rung, candidate=now.candidate, split=now.split, total=total))
+        self._write(Stage(label=label, rung=now.rung, candidate=now.candidate, split=now.split, done=done, total=total))
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._shown.advance(amount, note)
         done = self._now.done + amount
-        self._write(self._now.model_copy(update={"done": done, "eta_s": self._eta_s(done)}))
+        eta_s = time_left_s(self._clock() - self._began, self._begun, done, self._now.total)
+        self._write(self._now.model_copy(update={"done": done, "eta_s": eta_s}))
 
     def say(self, text: str) -> None:
         self._shown.say(text)
 
     def at(self, rung: str, candidate: str = "", split: str = "", loss: float | None = None) -> None:
         """Which candidate the present stage is about."""
-        if rung != self._rung:
-            self._rung, self._rung_began = rung, self._clock()
         now = self._now
         update: dict[str, object] = {"rung": rung, "candidate": candidate, "split": split}
+        if (rung, split) != self._part:
+            self._part, self._part_began = (rung, split), self._clock()
+            update["eta_s"] = None  # of what came before
         if loss is not None:
             update |= {"loss": loss, "losses": (*now.losses, loss)[-LOSSES:]}
         self._write(now.model_copy(update=update))
 
-    def _eta_s(self, done: int) -> float | None:
-        total = self._now.total
-        if total is None or not 0 < done <= total:
-            return None
-        return (self._clock() - self._began) / done * (total - done)
-
     def _climb_left_s(self, eta_s: float | None) -> float | None:
-        """What the forecast leaves of the present rung, at least the time left for its stage, and the rungs after it."""
-        rungs = list(self._forecast)
-        if self._rung not in rungs:
+        """What the forecast leaves of the present part of the rung, at least the time left for its stage, and all that comes after:
+        its dev, its test, the rungs above. None where nothing is left, or nothing known: a gate makes its own forecast.
+        """
+        rungs, (rung, split) = list(self._forecast), self._part
+        if rung not in rungs or split == "gate":
             return None
-        later = sum(self._forecast[rung] for rung in rungs[rungs.index(self._rung) + 1 :])
-        here = self._forecast[self._rung] - (self._clock() - self._rung_began)
-        return max(here, eta_s or 0.0, 0.0) + later
+        found = self._forecast[rung]
+        training_s = (found.seconds or 0.0) - found.dev_s - found.test_s
+        parts = {"train": training_s, "dev": found.dev_s, "test": found.test_s}
+        order = list(parts)
+        place = order.index(split) if split in order else 0
+        here = parts[order[place]] - (self._clock() - self._part_began)
+        later = sum(parts[part] for part in order[place + 1 :])
+        later += sum(self._forecast[above].seconds or 0.0 for above in rungs[rungs.index(rung) + 1 :])
+        return (max(here, eta_s or 0.0, 0.0) + later) or None
 
     def _write(self, stage: Stage) -> None:
         seconds, usd = self._spent()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lastresort.hardware.plan.time import (
     ALL_WEIGHTS,
@@ -74,7 +74,7 @@ class Workload:
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """An estimate. seconds: None if an endpoint's speed is unknown. usd: None if its price is. lines: the terms of the sum, in
-    words."""
+    words. dev_s, test_s: of the seconds, those that measure candidates on dev, and those of the test."""
 
     tokens_in: int
     tokens_out: int
@@ -82,6 +82,8 @@ class Forecast:
     seconds: float | None
     usd: float | None
     lines: tuple[str, ...] = ()
+    dev_s: float = 0.0
+    test_s: float = 0.0
 
     def __add__(self, other: Forecast) -> Forecast:
         seconds = None if self.seconds is None or other.seconds is None else self.seconds + other.seconds
@@ -93,7 +95,15 @@ class Forecast:
             seconds,
             usd,
             self.lines + other.lines,
+            self.dev_s + other.dev_s,
+            self.test_s + other.test_s,
         )
+
+    def on_dev(self) -> Forecast:
+        return replace(self, dev_s=self.seconds or 0.0, test_s=0.0)
+
+    def in_test(self) -> Forecast:
+        return replace(self, dev_s=0.0, test_s=self.seconds or 0.0)
 
 
 def answering(

@@ -64,7 +64,7 @@ class PromptingRung:
             alive = alive[: max(2, math.ceil(len(alive) / 2))]
         if grammar_of(task) is not None:
             total += asking(dearest, "the best again, held to the form, on dev", work.n_dev)
-        return total + asking(dearest, "test of the chosen", work.n_test)
+        return total.on_dev() + asking(dearest, "test of the chosen", work.n_test).in_test()
 
     def search(self, bench: Workbench) -> Search:
         systems = variants(bench.task, bench.train, bench.max_new_tokens, bench.models.base_name)

@@ -55,7 +55,8 @@ LOSSES = 60
 class Stage(EventValue):
     """What a run is at. label: in words. rung, candidate, split: "" where it is none. total: None where it is unknown. loss: of the
     last step of a training. losses: of its last steps, up to LOSSES. eta_s: None before the first unit is done. spent_s, spent_usd:
-    of the whole run so far. climb_left_s: if the climb tries all rungs of its ladder, by its forecast; None without one."""
+    of the whole run so far. climb_left_s: if the climb tries all rungs of its ladder, without gates; None where nothing is
+    forecast or known."""
 
     label: str
     rung: str = ""
@@ -73,3 +74,10 @@ class Stage(EventValue):
     @property
     def place(self) -> tuple[str, str, str]:
         return self.rung, self.candidate, self.split
+
+
+def time_left_s(spent_s: float, begun: int, done: int, total: int | None) -> float | None:
+    """Of a stage, at the pace since it began with `begun` units done; None where nothing is known of it."""
+    if total is None or not begun < done <= total:
+        return None
+    return spent_s / (done - begun) * (total - done)

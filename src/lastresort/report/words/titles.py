@@ -266,10 +266,10 @@ def _rate(per_s: float, unit: str) -> str:
 
 
 def spent_line(spent_s: float, spent_usd: float, climb_left_s: float | None) -> str:
-    """Of a whole run."""
+    """Of a whole run. climb_left_s: of all its rungs; a gate has its own forecast."""
     parts = [f"{duration(spent_s)} so far", f"{money(spent_usd)} spent"]
     if climb_left_s is not None:
-        parts.append(f"{duration(climb_left_s)} left for the climb at most")
+        parts.append(f"about {duration(climb_left_s)} left, gate not counted")
     return " · ".join(parts)
 
 

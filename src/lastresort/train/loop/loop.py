@@ -155,7 +155,7 @@ def train(
         count = total_steps(batches.size, settings)
         steps = Steps(policy, batches, reference, held_to, held, optimizer, settings, count, max_new_tokens)
         last = count if until is None else min(until, count)
-        _stage_training(progress, state.step, last)
+        _stage_training(progress, state.step, count)
         model.train()
         for step in range(state.step, last):
             if stop is not None and (request := processes.from_main(stop.requested)) is not None:
@@ -172,7 +172,7 @@ def train(
             if on_step is not None:
                 on_step(_seen(state.step, passed, norm, steps.rate(step), step_s, evaluated))
             if evaluated is not None and state.step < last:
-                _stage_training(progress, state.step, last)
+                _stage_training(progress, state.step, count)
             if checkpoints.due or state.step == last:
                 checkpoints.save(state)
     model.eval()
@@ -233,8 +233,9 @@ def _fingerprint(settings: TrainSettings, base: str, batches: Batches, processes
     return run
 
 
-def _stage_training(progress: Progress, step: int, last: int) -> None:
-    progress.stage(f"training, from step {step + 1}" if step else "training", last - step)
+def _stage_training(progress: Progress, step: int, count: int) -> None:
+    """The bar is that of the whole training, wherever this call begins and ends."""
+    progress.stage(f"training, from step {step + 1}" if step else "training", count, step)
 
 
 def _seen(
