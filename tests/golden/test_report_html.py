@@ -17,14 +17,26 @@ from gate_report_support import HELD, gated
 from lastresort.cli.options import parse_settings
 from lastresort.errors import DataError
 from lastresort.records.decision import Failures, RunView
-from lastresort.records.events import GateChosen, OptionsChosen, TaskPlaced, WaysChosen
-from lastresort.records.measurement import Cost
+from lastresort.records.events import (
+    GateChosen,
+    OptionsChosen,
+    RungSearched,
+    SearchedCandidate,
+    TaskPlaced,
+    WaysChosen,
+)
+from lastresort.records.ledger import ItemReuse
+from lastresort.records.measurement import Cost, DevScore
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
-from lastresort.report.html import code, write_report
+from lastresort.report.html import code, page, write_report
+from lastresort.report.markdown import markdown
 from lastresort.report.story import commands, gather
+from lastresort.report.words.data import of_reuse
+from lastresort.report.words.rungs import of_selection_bias
 from lastresort.report.words.titles import of_cost, of_failures
-from lastresort.report.words.wording import percent
+from lastresort.report.words.wording import percent, shared_by
+from lastresort.types import Selection
 from report_support import DATA, HOSTILE, SAMPLES, make
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -143,6 +155,51 @@ def test_reasons_reuse_and_origin_are_there(sample: tuple[str, Page, dict]) -> N
     assert decision["test_reuse"]["text"] in page.text
     assert decision["provenance"]["hashes"]["model"] in page.text
     assert "3.11.9" in page.text
+
+
+def test_test_items_that_were_used_before_are_named_in_the_header_beside_the_confidence(tmp_path: Path) -> None:
+    decision = read_decision(make(tmp_path / "run", "sft-met"))
+    used = RunView.model_validate(decision.as_json() | {"test_reuse": of_reuse(ItemReuse(300, 300, 1)).as_json()})
+    with Record.open(tmp_path / "run", read_only=True) as record:
+        fresh, again = (page(gather(record, one)) for one in (decision, used))
+    assert used.test_reuse is not None
+    warning = code(used.test_reuse.text)
+    header, _, rest = again.partition("</header>")
+    assert warning in header
+    assert "TEST ITEMS REUSED" in header
+    assert "<dt>Confidence</dt><dd>95% <small>too high: test items reused; shared by " in header
+    assert warning not in rest
+    assert "reused" not in fresh.partition("</header>")[0].lower().partition("<body>")[2]
+    said = markdown(used)
+    assert said.index("All 300 test items have") < said.index("| rung |")
+    assert said.count("test items have") == 1
+
+
+def test_the_confidence_names_the_tests_that_share_it(tmp_path: Path) -> None:
+    header = write_report(make(tmp_path / "run", "sft-met")).read_text("utf-8").partition("</header>")[0]
+    rungs = "prompting, retrieval, SFT, preference tuning, full fine-tuning"
+    assert f"<small>shared by 6 tests: of {rungs} and a repaired system</small>" in header
+    assert shared_by(1, ("prompting",)) == "for the test of prompting"
+    assert shared_by(2, ("prompting", "retrieval")) == "shared by 2 tests: of prompting and retrieval"
+    assert shared_by(3, ()) == "shared by 3 tests"
+
+
+def test_a_correction_of_the_best_dev_score_is_said_where_it_changes_it() -> None:
+    candidates = tuple(
+        SearchedCandidate(name=name, dev=DevScore(score=score, n=n), prompt_tokens=1.0, seconds=1.0)
+        for name, score, n in (("a", 0.9, 10), ("b", 0.8667, 75), ("c", 0.8, 75))
+    )
+
+    def said(corrected: float | None) -> str:
+        why = Selection("b", "HIGHEST", 0.8667, 75)
+        return of_selection_bias(
+            RungSearched(rung="sft", candidates=candidates, chosen="b", why=why, findings=(), bias_corrected=corrected)
+        )
+
+    assert said(None) == said(0.8668) == ""
+    assert said(0.851) == (
+        "Choosing the best of several candidates inflates its dev score of 86.7%; corrected for that, it is 85.1%."
+    )
 
 
 def test_code_is_marked_and_the_data_is_told_in_words(sample: tuple[str, Page, dict]) -> None:

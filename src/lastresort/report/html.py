@@ -28,7 +28,7 @@ from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.story import RungStory, Story, gather, spent_on_repairs
 from lastresort.report.words import break_even, data, judge, retrieval, titles, training, wording
-from lastresort.report.words.rungs import of_selection
+from lastresort.report.words.rungs import of_selection, of_selection_bias
 from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import count
 from lastresort.train.watch.kept import measured, summary, warning
@@ -142,6 +142,7 @@ def page(story: Story) -> str:
         ),
         style=style("colours", "strips", "report"),
         headline=headline(story.decision),
+        reused=story.decision.test_reuse is not None and story.decision.test_reuse.used > 0,
         ladder_finding=titles.of_ladder(story.decision),
         cost_finding=titles.of_cost(story.total, _seconds(story), story.ran_s),
         reuses=titles.ran_for_less(story.total, story.ran_s),
@@ -244,12 +245,13 @@ def _template() -> Template:
     )
     words = (
         "percent round_percent count counted duration short_duration money interval verdict of_units what_would_decide how_decided "
-        "sentence stopped points state_of evidence"
+        "sentence stopped points shared_by state_of evidence"
     )
     environment.filters.update({name: getattr(wording, name) for name in words.split()})
     environment.filters |= {
         "code": code,
         "of_selection": of_selection,
+        "of_selection_bias": of_selection_bias,
         "labelled": labelled,
         "in_points": in_points,
         "in_limits": in_limits,

@@ -31,7 +31,10 @@ _ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~$!&@])")
 
 def markdown(decision: RunView) -> str:
     """Text that came from outside is escaped, so that it cannot become markup."""
-    parts = [f"## {plain(headline(decision))}", _facts(decision), _ladder(decision), _undecided(decision)]
+    reuse = "" if decision.test_reuse is None else plain(decision.test_reuse.text)
+    reused = decision.test_reuse is not None and decision.test_reuse.used > 0
+    head = [f"## {plain(headline(decision))}", _facts(decision), f"**{reuse}**" if reused else ""]
+    parts = [*head, _ladder(decision), _undecided(decision)]
     parts += [_weighed(rung, rung.weighed) for rung in decision.rungs if rung.weighed is not None]
     parts += [
         _costs(decision),
@@ -40,7 +43,7 @@ def markdown(decision: RunView) -> str:
         _gate(decision),
         plain(stopped(repairs.finding(decision.repairs))) if decision.repairs else "",
         _comparison(decision),
-        plain(decision.test_reuse.text) if decision.test_reuse is not None else "",
+        "" if reused else reuse,
     ]
     return "\n\n".join(part for part in parts if part).replace(NO_BREAK, " ") + "\n"
 

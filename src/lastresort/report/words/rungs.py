@@ -12,7 +12,7 @@ from lastresort.hardware.plan.fit import NAMES, LoweredPlan, PlannedTraining, gi
 from lastresort.records import rungs as value
 from lastresort.records.decision_parts import RepairFinding, RepairView
 from lastresort.records.document import Statement
-from lastresort.records.events import RepairTried
+from lastresort.records.events import RepairTried, RungSearched
 from lastresort.report.words.wording import capital, counted, listed, percent, points_of, round_percent, stopped
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Machine
 from lastresort.types import Selection
@@ -129,6 +129,18 @@ def of_selection(found: Selection) -> str:
     if found.margin is None or found.p is None:
         return f"it is cheaper and within one item of {against}."
     return f"it is cheaper and shown to lose less than {points_of(found.margin)} to {against}, p = {found.p:.3f}."
+
+
+def of_selection_bias(found: RungSearched) -> str:
+    """What the best dev score would be without having been chosen; "" where there was no choice, or it changes no digit shown."""
+    most = max((one.dev.n for one in found.candidates), default=0)
+    best = max((one.dev.score for one in found.candidates if one.dev.n == most), default=0.0)
+    if found.bias_corrected is None or percent(found.bias_corrected) == percent(best):
+        return ""
+    return (
+        f"Choosing the best of several candidates inflates its dev score of {percent(best)}; corrected for that, it is "
+        f"{percent(found.bias_corrected)}."
+    )
 
 
 def of_repair(repair: RepairView | RepairTried) -> str:

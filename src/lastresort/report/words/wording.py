@@ -6,7 +6,7 @@ Verdicts in the terminal: a mark, since colour alone must not carry the meaning,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lastresort.ladder import RUNGS
 from lastresort.records.decision import RungView, RunView
@@ -134,6 +134,14 @@ def times(ratio: float) -> str:
 def counted(number: float, unit: str) -> str:
     """ "1 item", "1,240 groups"."""
     return f"{count(number)} {unit}{'' if number == 1 else 's'}"
+
+
+def shared_by(tests: int, ladder: Sequence[str]) -> str:
+    """Which tests of the bar the confidence holds for together: one a rung, and that of a repaired system where one trains."""
+    if len(ladder) not in (tests, tests - 1):
+        return f"shared by {counted(tests, 'test')}"
+    names = [*map(rung_in_prose, ladder), *["a repaired system"] * (tests - len(ladder))]
+    return f"for the test of {names[0]}" if tests == 1 else f"shared by {tests} tests: of {listed(names)}"
 
 
 def unit_of(decision: RunView) -> str:
