@@ -120,6 +120,9 @@ class VerdictBasis:
     limit: float
 
 
+FARTHEST = 10  # test sets: how many items would decide is not estimated beyond, nor at the bar itself
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """What a test of the bar found (DESIGN part 8).

@@ -272,6 +272,7 @@ def test_undecided_says_in_words_what_would_decide(tmp_path: Path) -> None:
     assert "PROVISIONAL" in page.text
     assert "About 1,240 test items would decide it: 1,090 more than the test set has." in page.text
     assert "which includes the bar of 80%" in page.text
+    assert "Next: add about 1,090 more test items to the test set and run lastresort climb again." in page.text
 
 
 def test_groups_are_called_groups_and_the_rule_that_decided_is_named(tmp_path: Path) -> None:

@@ -202,7 +202,10 @@ def tested(verdict: str, **keys: Any) -> BarTest:
         (wording.listed(["a", "b", "c"]), "a, b and c"),
         (wording.sentence("no knowledge"), "No knowledge."),
         (wording.sentence("why?"), "Why?"),
-        (wording.what_would_decide(tested("UNDECIDED", unit="group"))[:17], "The score is too "),
+        (
+            wording.what_would_decide(tested("UNDECIDED", unit="group")),
+            "More than 90 test groups would decide it: the score is too close to the bar.",
+        ),
         (
             wording.what_would_decide(tested("UNDECIDED", n_needed=8)),
             "About 8 test items would decide it.",

@@ -71,6 +71,15 @@ def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
     assert "Next: add about 1,090 more test items to the test set and run `lastresort climb` again. With 80%" in text
 
 
+def test_an_open_verdict_at_the_bar_says_how_many_items_it_takes_at_least_and_what_to_do(tmp_path: Path) -> None:
+    decision = read_decision(make(tmp_path / "run", "undecided")).as_json()
+    decision["rungs"][0]["test"]["n_needed"] = None
+    text = " ".join(printed(RunView.model_validate(decision)).split())
+    assert "More than 1,500 test items would decide it: the score is too close to the bar." in text
+    assert "Next: settle for the answer above, or improve the prompt, the training examples or the model" in text
+    assert "and test that on new test items. At this score, more than 1,500 test items would be needed." in text
+
+
 @pytest.mark.parametrize("name", SAMPLES)
 def test_nothing_is_cut_at_80_columns(tmp_path: Path, name: str) -> None:
     text = printed(read_decision(make(tmp_path / "run", name)))

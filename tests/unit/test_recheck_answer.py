@@ -106,7 +106,7 @@ def test_what_is_open_says_how_many_items_would_settle_it() -> None:
     assert f"about {needed:,} test items would settle it, and there are 150" in answer(TUNED, [OPEN])
     close = tried(120)
     assert close.test.n_needed is None
-    assert "too close to the bar to estimate how many test items would settle it" in answer(TUNED, [close])
+    assert "more than 1,500 test items would settle it: the score is too close to the bar" in answer(TUNED, [close])
 
 
 def test_a_tuned_model_that_was_never_shown_to_meet_the_bar_is_called_so() -> None:

@@ -28,6 +28,7 @@ from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.story import RungStory, Story, gather, spent_on_repairs
 from lastresort.report.words import break_even, data, judge, retrieval, titles, training, wording
+from lastresort.report.words.answer import next_step
 from lastresort.report.words.rungs import of_selection, of_selection_bias
 from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import count
@@ -142,6 +143,7 @@ def page(story: Story) -> str:
         ),
         style=style("colours", "strips", "report"),
         headline=headline(story.decision),
+        next_step=next_step(story.decision),
         reused=story.decision.test_reuse is not None and story.decision.test_reuse.used > 0,
         ladder_finding=titles.of_ladder(story.decision),
         cost_finding=titles.of_cost(story.total, _seconds(story), story.ran_s),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lastresort.errors import ContractError, TaskError
 from lastresort.evals.evidence.units import Array, as_scores, check_contiguous, group_means
-from lastresort.types import Judgement, Outcome, Unit, VerdictBasis
+from lastresort.types import FARTHEST, Judgement, Outcome, Unit, VerdictBasis
 
 GRID = 1000
 _CHUNK_CELLS = 2_000_000
@@ -133,7 +133,6 @@ def first_crossing(log_values: Array, error: float) -> int | None:
 SEQUENTIAL_SHARE = 0.2
 FINAL_SHARE = 0.8
 POWER_QUANTILE = 0.8416
-FARTHEST = 10
 ROUNDING = 1e-12
 
 

@@ -18,8 +18,8 @@ from lastresort.errors import ContractError
 from lastresort.evals.evidence.paired import paired_differences, reweighted_mean
 from lastresort.evals.evidence.tango import p_less_than, p_more_than, score_variance, settled_limit, tango_interval
 from lastresort.evals.evidence.units import Array
+from lastresort.types import FARTHEST
 
-FARTHEST = 10
 POWER = 0.8
 _LEAST_SPREAD = 1e-6
 

@@ -14,7 +14,7 @@ from lastresort.records.measurement import BarTest
 from lastresort.records.rungs import KnowledgeOutpacesTraining, OverTime
 from lastresort.report.words import gate, training
 from lastresort.report.words.rungs import clause, outpaced
-from lastresort.report.words.wording import counted, how_decided, listed, rung_in_prose, stopped
+from lastresort.report.words.wording import beyond, counted, how_decided, listed, rung_in_prose, stopped
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.types import GateVerdict, Judgement
 
@@ -104,7 +104,13 @@ def next_step(decision: RunView) -> str | None:
         return None
     unit, again = open_tests[-1].unit, "and run `lastresort climb` again"
     needed = [test.n_needed - test.n_available for test in open_tests if test.n_needed is not None]
-    if len(needed) < len(open_tests) or max(needed) <= 0:
+    if len(needed) < len(open_tests):
+        return (
+            f"Next: settle for the answer above, or improve the prompt, the training examples or the model until the score is "
+            f"clear of the bar, and test that on new test {unit}s. At this score, {beyond(open_tests[-1].n_available, unit)} "
+            "would be needed."
+        )
+    if max(needed) <= 0:
         return f"Next: label more test {unit}s, as many as you can, {again}. Or settle for the answer above."
     more = counted(max(needed), f"more test {unit}")
     return f"Next: add about {more} to the test set {again}. With 80% probability that decides it, if the score stays as it is."
@@ -248,7 +254,7 @@ def _tested(reason: value.RungResult) -> str:
         how = how_decided(BarTest.of(found), reason.bar)
         return f"{scored} and {'meets' if found.outcome == 'MET' else 'misses'} the bar of {bar}{f': {how}' if how else ''}."
     more = (
-        "it is too close to the bar to estimate how many more items are needed"
+        f"{beyond(found.n_available, found.unit)} would decide it, as it is too close to the bar"
         if found.n_needed is None
         else f"about {counted(found.n_needed, f'test {found.unit}')} would decide it"
     )

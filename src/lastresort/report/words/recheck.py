@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from lastresort.knowledge.update import DocumentChanges
 from lastresort.ladder import trains
 from lastresort.report.recheck import RunWinner, Standing, SystemTried, TestLook
-from lastresort.report.words.wording import counted, how_decided, listed, spaced
+from lastresort.report.words.wording import beyond, counted, how_decided, listed, spaced
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.types import Outcome
 
@@ -73,7 +73,7 @@ def _loss(one: SystemTried) -> str:
 def _settle(one: SystemTried) -> str:
     test = one.test
     if test.n_needed is None:
-        return f"the score is too close to the bar to estimate how many test {test.unit}s would settle it"
+        return f"{beyond(test.n_available, test.unit)} would settle it: the score is too close to the bar"
     return f"about {test.n_needed:,} test {test.unit}s would settle it, and there are {test.n_available:,}"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from lastresort.ladder import RUNGS
 from lastresort.records.decision import RungView, RunView
 from lastresort.records.measurement import BarTest
+from lastresort.types import FARTHEST
 
 NO_BREAK = "\u00a0"
 
@@ -159,11 +160,16 @@ def what_would_decide(test: BarTest) -> str:
     """What an UNDECIDED needs, as a sentence."""
     needed, unit = test.n_needed, test.unit
     if needed is None:
-        return f"The score is too close to the bar to estimate how many {unit}s would decide it."
+        return f"{capital(beyond(test.n_available, unit))} would decide it: the score is too close to the bar."
     more = needed - test.n_available
     if more <= 0:
         return f"About {count(needed)} test {unit}s would decide it."
     return f"About {count(needed)} test {unit}s would decide it: {count(more)} more than the test set has."
+
+
+def beyond(n_available: int, unit: str) -> str:
+    """How many units an UNDECIDED needs whose `n_needed` is not told."""
+    return f"more than {counted(FARTHEST * n_available, f'test {unit}')}"
 
 
 def how_decided(test: BarTest, bar: float) -> str:
