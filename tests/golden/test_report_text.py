@@ -18,7 +18,7 @@ from lastresort.report.decision import read_decision
 from lastresort.report.markdown import markdown
 from lastresort.report.terminal import ladder_table, progress_bar, run_at_work, sparkline, strip
 from lastresort.report.words.data import of_reuse
-from lastresort.report.words.titles import forecast_line, long_rung_line, rate_line
+from lastresort.report.words.titles import forecast_line, limit_line, long_rung_line, rate_line
 from report_support import HOSTILE, SAMPLES, make, remade, stated
 
 
@@ -303,12 +303,35 @@ def test_a_bar_is_full_only_at_the_end() -> None:
     assert progress_bar(5, None, 6) == ""
 
 
+@pytest.mark.parametrize(
+    ("left_s", "said"),
+    [
+        (
+            120.0,
+            "2 min, less than the 2 min 30 s forecast up to the end of prompting: the climb may stop during prompting.",
+        ),
+        (1500.0, "25 min, less than the 27 min 30 s forecast up to the end of SFT: SFT may be skipped."),
+        (1650.0, "27 min 30 s, enough for these rungs, which take about 27 min 30 s together."),
+        (
+            0.0,
+            "0.0 s, less than the 2 min 30 s forecast up to the end of prompting: the climb may stop during prompting.",
+        ),
+    ],
+)
+def test_a_time_limit_that_cuts_the_forecast_says_where(left_s: float, said: str) -> None:
+    found = limit_line({"prompting": 150.0, "sft": 1500.0}, left_s).replace("\u00a0", " ")
+    assert found.startswith(f"The time limit (limits.hours) leaves {said}")
+    assert ("Raise the limit, or leave rungs out with --until." in found) == ("enough" not in found)
+
+
 def test_a_forecast_names_each_rung_and_a_long_one_says_how_to_shorten_it() -> None:
-    plain = forecast_line({"prompting": 150.0, "sft": 1500.0}).replace("\u00a0", " ")
+    plain = forecast_line({"prompting": 150.0, "sft": 1500.0}, gated=False).replace("\u00a0", " ")
     assert plain == (
         "Forecast for this machine: about 2 min 30 s for prompting and 25 min for SFT. "
         "The climb stops at the first rung that meets the bar."
     )
+    gated = forecast_line({"prompting": 150.0, "sft": 1500.0}, gated=True).replace("\u00a0", " ")
+    assert gated == f"{plain} The gate of a tuned model comes on top; --dry-run forecasts it."
     assert long_rung_line("sft", 1500.0).replace("\u00a0", " ") == (
         "sft: this may take 25 min. To shorten it, name fewer sft.learning_rates or lower sft.epochs, or stop before it "
         "with --until."

@@ -198,6 +198,16 @@ def test_the_terminal_shows_the_gate_by_suite(tmp_path: Path, capsys: pytest.Cap
     assert "gate (quick): sycophancy: up to about 48 items on the base model first, then " in said
 
 
+def test_a_dry_run_says_whether_the_time_limit_cuts_the_climb(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {"model": "embedded", "ladder": ["prompting"], "limits": {"hours": 1e-6}}
+    Console(width=300).print(forecast_table(dry_run(load_task(scripted_task(tmp_path, quality=[], task=keys)))))
+    said = capsys.readouterr().out
+    assert "The time limit (limits.hours) leaves 0.0 s, less than the " in said
+    assert "the climb may stop during prompting. Raise the limit, or leave rungs out with --until." in said
+
+
 def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -222,16 +232,22 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
     progress = Known()
     tested = SimpleNamespace(last=lambda kind, name: name if name == "prompting" else None)
     bench: Any = SimpleNamespace(
-        task=SimpleNamespace(ladder=tuple(seconds), model="embedded"), train=(), record=tested, progress=progress
+        task=SimpleNamespace(ladder=tuple(seconds), model="embedded"),
+        train=(),
+        record=tested,
+        progress=progress,
+        hours_left=lambda: 0.25,
     )
     prepared: Any = None
-    found = forecast_rungs(bench, prepared, None)
+    found = forecast_rungs(bench, prepared, None, gated=True)
     assert {name: forecast.seconds for name, forecast in found.items()} == {"sft": 1500.0, "preference": 30.0}
-    assert [line.replace(NO_BREAK, " ").partition(".")[0] for line in progress.said] == [
+    assert "The gate of a tuned model comes on top" in progress.said[0]
+    assert [line.replace(NO_BREAK, " ").partition(". ")[0] for line in progress.said] == [
         "Forecast for this machine: about 25 min for SFT and 30 s for preference tuning",
+        "The time limit (limits.hours) leaves 15 min, less than the 25 min forecast up to the end of SFT: SFT may be skipped",
         "sft: this may take 25 min",
     ]
-    assert forecast_rungs(bench, prepared, "retrieval") == {}
+    assert forecast_rungs(bench, prepared, "retrieval", gated=True) == {}
     bench.task.model = "openai:some-model"
-    assert forecast_rungs(bench, prepared, None) == {}
-    assert len(progress.said) == 2
+    assert forecast_rungs(bench, prepared, None, gated=True) == {}
+    assert len(progress.said) == 3

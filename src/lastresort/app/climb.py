@@ -95,7 +95,7 @@ def climb(
             bench = replace(bench, executor=executor)
             try:
                 writer.stage("timing this machine")
-                writer.expect(forecast_rungs(bench, prepared, rules.until))
+                writer.expect(forecast_rungs(bench, prepared, rules.until, gated=mode != "none"))
                 review = partial(_gate_and_repair, bench, prepared, mode)
                 outcomes, why, saving = climb_rungs(bench, prepared, rules, ledger, review)
                 costs = break_even_entry(bench.task, eligible(bench, outcomes), saving)

@@ -134,6 +134,7 @@ def dry_run(
         quick_gate=quick,
         judge=judged,
         total=_total(parts),
+        limit_hours=task.limits.hours,
         assumed=tuple(assumptions(prepared, [rung.name for rung in rungs if rung.applies])),
         missing=tuple(missing(task)) if gated is not None else (),
     )

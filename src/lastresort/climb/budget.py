@@ -18,7 +18,7 @@ from lastresort.records.events import BudgetSpent, RungPlanned, RungTested, Syst
 from lastresort.records.record import Record
 from lastresort.records.rungs import OverTime
 from lastresort.report.words.rungs import of_skip
-from lastresort.report.words.titles import forecast_line, long_rung_line
+from lastresort.report.words.titles import forecast_line, limit_line, long_rung_line
 from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.spec.task import Task
@@ -126,8 +126,9 @@ def over_time(seconds: float | None, hours_left: float | None) -> OverTime | Non
 LONG_S = 1200.0
 
 
-def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None) -> dict[str, Forecast]:
-    """Say what each rung that is still to be climbed would take here. Returns it, in the order of the ladder.
+def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None, *, gated: bool) -> dict[str, Forecast]:
+    """Say what each rung that is still to be climbed would take here, and whether the time limit cuts that. Returns it, in the
+    order of the ladder. gated: whether a tuned model that would win passes a gate.
 
     Rungs that do not apply are left out; so are those whose seconds are not known. Nothing is known of a climb that starts with an
     endpoint, and its speed says nothing of the rungs above.
@@ -147,7 +148,9 @@ def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None) 
             found[name] = forecast
     seconds = {name: forecast.seconds for name, forecast in found.items() if forecast.seconds is not None}
     if seconds:
-        bench.progress.say(forecast_line(seconds))
+        bench.progress.say(forecast_line(seconds, gated=gated and any(map(trains, seconds))))
+        if (left := bench.hours_left()) is not None:
+            bench.progress.say(limit_line(seconds, 3600 * left))
     for name, taken in seconds.items():
         if taken > LONG_S:
             bench.progress.say(long_rung_line(name, taken))

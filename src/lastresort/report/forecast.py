@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lastresort.records.document import JsonDocument, Statement
 from lastresort.report.words import judge
+from lastresort.report.words.titles import limit_line
 from lastresort.report.words.wording import count, counted, duration, round_percent, spaced
 from lastresort.rungs.forecast import Forecast
 
@@ -80,8 +81,9 @@ class DryRunGate(JsonDocument):
 class DryRun(JsonDocument):
     """What `lastresort climb TASK --dry-run --json` prints. compare, gate, judge: None where the climb would do without.
 
-    test: None for graded scores and groups. quick_gate: what `--gate quick` would take in place of a full gate. assumed: what the
-    figures rest on. missing: what the climb would stop for before anything is spent. Both in sentences.
+    test: None for graded scores and groups. quick_gate: what `--gate quick` would take in place of a full gate. limit_hours:
+    `limits.hours` of the task. assumed: what the figures rest on. missing: what the climb would stop for before anything is spent.
+    Both in sentences.
     """
 
     task: str
@@ -95,6 +97,7 @@ class DryRun(JsonDocument):
     quick_gate: DryRunGate | None
     judge: Forecast | None
     total: Forecast
+    limit_hours: float | None
     assumed: tuple[str, ...]
     missing: tuple[str, ...]
 
@@ -145,6 +148,10 @@ def _notes(found: DryRun) -> list[str]:
             f"The gate runs only if a tuned model would win. The full gate takes {full}; `--gate quick` takes {quick}, on fewer "
             "items, which may be too few to clear the model."
         )
+    if found.limit_hours is not None:
+        known = {rung.name: rung.forecast.seconds for rung in found.rungs if rung.forecast is not None}
+        seconds = {name: taken for name, taken in known.items() if taken is not None}
+        notes += [spaced(limit_line(seconds, 3600 * found.limit_hours))] if seconds else []
     return notes
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from lastresort.ladder import RUNGS
+from lastresort.ladder import RUNGS, trains
 from lastresort.records.decision import Failures, RungView, RunView
 from lastresort.records.decision_parts import WeighedCheckpoint, Weighing
 from lastresort.records.events import (
@@ -273,10 +273,29 @@ def spent_line(spent_s: float, spent_usd: float, climb_left_s: float | None) -> 
     return " · ".join(parts)
 
 
-def forecast_line(seconds: Mapping[str, float]) -> str:
-    """seconds: that each rung would take."""
+def forecast_line(seconds: Mapping[str, float], *, gated: bool) -> str:
+    """seconds: that each rung would take. gated: whether a gate may follow."""
     rungs = listed(f"{duration(taken)} for {rung_in_prose(name)}" for name, taken in seconds.items())
-    return f"Forecast for this machine: about {rungs}. The climb stops at the first rung that meets the bar."
+    gate = " The gate of a tuned model comes on top; --dry-run forecasts it." if gated else ""
+    return f"Forecast for this machine: about {rungs}. The climb stops at the first rung that meets the bar.{gate}"
+
+
+def limit_line(seconds: Mapping[str, float], left_s: float) -> str:
+    """Whether the rungs of a forecast fit into what is left of `limits.hours`; else at which of them the limit comes.
+
+    A rung that trains does not start where its forecast exceeds the time left by then.
+    """
+    limit, spent = f"The time limit (limits.hours) leaves {duration(left_s)}", 0.0
+    for name, taken in seconds.items():
+        if spent + taken > left_s:
+            rung = rung_in_prose(name)
+            cut = f"{rung} may be skipped" if trains(name) else f"the climb may stop during {rung}"
+            return (
+                f"{limit}, less than the {duration(spent + taken)} forecast up to the end of {rung}: {cut}. Raise the limit, or "
+                "leave rungs out with --until."
+            )
+        spent += taken
+    return f"{limit}, enough for these rungs, which take about {duration(spent)} together. A gate counts, too."
 
 
 def long_rung_line(rung: str, seconds: float) -> str:
