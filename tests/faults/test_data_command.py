@@ -56,7 +56,8 @@ def test_clean_data_exits_0(folder: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert check(folder, monkeypatch) == 0
     out, error = capsys.readouterr()
     assert "examples: 100 train, 40 dev, 120 test" in out
-    assert "tokens in train: shortest" in out
+    (sizes,) = [line for line in out.splitlines() if line.startswith("tokens in train: shortest")]
+    assert sizes.endswith(" (instruction, input and answer)")
     assert "no problems found" in out
     assert "Error" not in error
 
@@ -68,8 +69,8 @@ def test_a_leak_is_named_as_what_a_climb_removes_and_exits_0(
     assert check(folder, monkeypatch) == 0
     out, error = capsys.readouterr()
     assert (
-        "warning: 1 train input is also in dev or test; a climb leaves it out of train (train row 101 = test row 1)"
-        in out
+        "warning: 1 train input is also in dev or test; a climb leaves it out of train "
+        "(row 101 of train.jsonl in train = row 1 of test.jsonl in test)" in out
     )
     assert "Traceback" not in error
 
@@ -120,7 +121,8 @@ def test_an_answer_longer_than_the_context_exits_1(
     write(folder / "train.jsonl", [*found[:99], {"input": "word " * 500, "output": "billing"}])
     assert check(folder, monkeypatch) == 1
     assert (
-        "error: 1 example is longer than the model's context of 2048 tokens (train row 100" in capsys.readouterr().out
+        "error: 1 example is longer than the model's context of 2048 tokens (row 100 of train.jsonl in train"
+        in capsys.readouterr().out
     )
 
 

@@ -51,8 +51,12 @@ def test_clean_data_has_no_findings() -> None:
 
 def test_duplicates_on_one_side() -> None:
     report = report_on([("cancel the order", "a"), ("Cancel the order!", "a"), ("please cancel the order", "a")])
-    assert found_places(report, "exact_duplicates") == [["train row 1", "train row 2"]]
-    assert found_places(report, "near_duplicates") == [["train row 1", "train row 3"]]
+    assert found_places(report, "exact_duplicates") == [
+        ["row 1 of train.jsonl in train", "row 2 of train.jsonl in train"]
+    ]
+    assert found_places(report, "near_duplicates") == [
+        ["row 1 of train.jsonl in train", "row 3 of train.jsonl in train"]
+    ]
     assert report.ok
 
 
@@ -62,9 +66,9 @@ def test_leaks_name_both_places_and_are_warnings_since_a_climb_removes_them() ->
         [("Cancel the order", "a")],
         [("track my parcel", "a"), ("cancel the order.", "a")],
     )
-    assert found_places(report, "exact_leaks") == [["train row 1", "test row 2"]]
-    assert found_places(report, "near_leaks") == [["train row 2", "test row 1"]]
-    assert found_places(report, "dev_in_test") == [["dev row 1", "test row 2"]]
+    assert found_places(report, "exact_leaks") == [["row 1 of train.jsonl in train", "row 2 of test.jsonl in test"]]
+    assert found_places(report, "near_leaks") == [["row 2 of train.jsonl in train", "row 1 of test.jsonl in test"]]
+    assert found_places(report, "dev_in_test") == [["row 1 of dev.jsonl in dev", "row 2 of test.jsonl in test"]]
     assert {one.severity for one in report.findings} == {"warning"}
     assert report.ok
 
@@ -92,7 +96,9 @@ def test_conflicts_compare_json_by_value() -> None:
         [("One", '{"b": 2, "a": 1}')],
         [("two", "y"), ("three", "x")],
     )
-    assert found_places(report, "conflicting_labels") == [["train row 2", "test row 1"]]
+    assert found_places(report, "conflicting_labels") == [
+        ["row 2 of train.jsonl in train", "row 1 of test.jsonl in test"]
+    ]
     finding = report.finding("conflicting_labels")
     assert finding is not None
     assert finding.details == ("x / y",)
@@ -115,7 +121,10 @@ def test_outputs_against_a_schema() -> None:
     report = report_on([("one", '{"team":"x"}'), ("two", '{"team":3}'), ("three", "x")], schema=schema)
     finding = report.finding("invalid_outputs")
     assert finding is not None
-    assert found_places(report, "invalid_outputs") == [["train row 2"], ["train row 3"]]
+    assert found_places(report, "invalid_outputs") == [
+        ["row 2 of train.jsonl in train"],
+        ["row 3 of train.jsonl in train"],
+    ]
     assert finding.details == ("$.team: 3 is not of type 'string'", '"x" is not JSON')
     with pytest.raises(TaskError, match=r"output\.schema.*'nothing' is not valid"):
         report_on([("one", "x")], schema={"type": "nothing"})
@@ -133,7 +142,7 @@ def test_lengths_and_what_exceeds_the_context() -> None:
         json_schema=None,
     )
     assert report.tokens == {"train": {"shortest": 1, "half": 50, "90%": 90, "99%": 99, "longest": 100}}
-    assert found_places(report, "too_long") == [["train row 99"], ["train row 100"]]
+    assert found_places(report, "too_long") == [["row 99 of train.jsonl in train"], ["row 100 of train.jsonl in train"]]
     assert not report.ok
 
 
@@ -149,5 +158,7 @@ def test_the_report_is_json_and_its_lines_are_short() -> None:
     (leaks,) = [line for line in lines(report, None) if "also in dev or test" in line]
     assert leaks == (
         "warning: 10 train inputs are also in dev or test; a climb leaves them out of train "
-        "(train row 1 = test row 1; train row 2 = test row 2; train row 3 = test row 3 and 7 more)"
+        "(row 1 of train.jsonl in train = row 1 of test.jsonl in test; "
+        "row 2 of train.jsonl in train = row 2 of test.jsonl in test; "
+        "row 3 of train.jsonl in train = row 3 of test.jsonl in test and 7 more)"
     )

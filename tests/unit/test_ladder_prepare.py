@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from climb_support import TEAMS, rows, scripted_task
+from lastresort.app.climb import climb
+from lastresort.app.data_check import check_task
 from lastresort.climb.prepare import PreparedTask, data_report, prepare
 from lastresort.errors import DataError, TaskError
+from lastresort.records.events import DataChecked
 from lastresort.records.reasons import RowsLeftOut
+from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 
 Rows = list[dict[str, str]]
@@ -160,7 +164,9 @@ def test_leaks_are_reported_though_they_have_left_train(tmp_path: Path) -> None:
     report = data_report(found, None, None)
     finding = report.finding("exact_leaks")
     assert finding is not None
-    assert [[str(place) for place in places] for places in finding.places] == [["train row 101", "test row 1"]]
+    assert [[str(place) for place in places] for places in finding.places] == [
+        ["row 101 of rows.jsonl in train", "row 1 of rows.jsonl in test"]
+    ]
     assert finding.severity == "warning"  # they have left
     assert report.ok
     assert report.counts == {"train": 101, "dev": 40, "test": 120}
@@ -188,3 +194,13 @@ def test_too_few_dev_items_beside_test_are_refused(tmp_path: Path) -> None:
     train, dev, test = sides()
     with pytest.raises(DataError, match=r"found 24 dev items, of which 19 are left"):
         prepared_apart(tmp_path, train, [*dev[:19], *test[:5]], test)
+
+
+def test_a_climb_counts_the_tokens_that_a_data_check_counts(tmp_path: Path) -> None:
+    task = load_task(scripted_task(tmp_path / "task", quality=[{"right": 1.0}]))
+    run = climb(task, tmp_path / "run").run
+    with Record.open(run, read_only=True) as record:
+        recorded = record.last(DataChecked)
+    assert task.about.strip()
+    assert recorded is not None
+    assert recorded.report.tokens == check_task(task).report.tokens

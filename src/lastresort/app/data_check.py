@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lastresort.climb.prepare import PreparedTask, data_report, prepare
+from lastresort.climb.prepare import PreparedTask, data_report, prepare, trained_turns
 from lastresort.data.check import check_preferences
 from lastresort.data.preferences import read_preferences
 from lastresort.models.open import open_model
@@ -16,9 +16,8 @@ from lastresort.report.words import data as words
 from lastresort.rungs.preference.items import render_preferences
 from lastresort.rungs.prompting import instruction
 from lastresort.spec.task import Task
-from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
-from lastresort.types import Example, Message
+from lastresort.types import Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,9 @@ def check_task(task: Task, *, show: int = 0) -> DataCheck:
     """
     prepared = prepare(task, run_code=False)
     model = open_model(task.tuned_model, base_folder=task.folder, template_kwargs=task.chat_template_kwargs)
-    report = data_report(prepared, lambda example: model.count_tokens(_turns(task, example)), model.context_tokens)
+    report = data_report(
+        prepared, lambda example: model.count_tokens(trained_turns(task, example)), model.context_tokens
+    )
     masks = _masks(model, task, prepared.split.train[:show])
     return DataCheck(report, _preferences(model, prepared), tuple(masks))
 
@@ -81,12 +82,6 @@ def _left_out(model: Model, prepared: PreparedTask) -> Mapping[PreferenceFault, 
     return rendered.left_out
 
 
-def _turns(task: Task, example: Example) -> tuple[Message, ...]:
-    """The conversation that a tuned model would be trained on."""
-    prompt = compose(PromptDesign(task.about.strip()), example.input, ())
-    return (*prompt, Message("assistant", example.output))
-
-
 def _masks(model: Model, task: Task, examples: Sequence[Example]) -> list[str]:
     """The tokens of each example and which of them are trained; one sentence where the model has no tokenizer here."""
     if not examples:
@@ -100,7 +95,7 @@ def _masks(model: Model, task: Task, examples: Sequence[Example]) -> list[str]:
     for example in examples:
         where = f"{example.source}, row {example.row}"
         rendered = render_training(
-            tokenizer, _turns(task, example), template_kwargs=task.chat_template_kwargs, where=where
+            tokenizer, trained_turns(task, example), template_kwargs=task.chat_template_kwargs, where=where
         )
         lines += ["", f"{example.id} ({where})", *mask_lines(tokenizer, rendered)]
     return lines

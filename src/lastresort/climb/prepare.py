@@ -26,7 +26,9 @@ from lastresort.records.record import Record
 from lastresort.rungs.preference.items import columns_of
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
-from lastresort.types import Example
+from lastresort.systems.compose import compose
+from lastresort.systems.system import PromptDesign
+from lastresort.types import Example, Message
 
 BETA = 0.05  # the rate of false NOT_MET (DESIGN part 8)
 
@@ -97,6 +99,11 @@ def prepare(task: Task, *, run_code: bool = True) -> PreparedTask:
         where=f'{task.path.name}, key "split.test"',
     )
     return prepared
+
+
+def trained_turns(task: Task, example: Example) -> tuple[Message, ...]:
+    """The conversation that a tuned model is trained on, by which lengths are counted: instruction, input and answer."""
+    return (*compose(PromptDesign(task.about.strip()), example.input, ()), Message("assistant", example.output))
 
 
 def data_report(

@@ -13,10 +13,9 @@ from typing import Protocol, runtime_checkable
 from lastresort.climb.budget import Budget
 from lastresort.climb.identity import changed_keys
 from lastresort.climb.judging import ClimbJudge, refuse_what_the_judge_cannot_read
-from lastresort.climb.prepare import PreparedTask, data_report
+from lastresort.climb.prepare import PreparedTask, data_report, trained_turns
 from lastresort.climb.room import check_room, longer_answers, max_new_tokens, refuse_what_fits_no_prompt
 from lastresort.climb.workspace import RESPONSES, shared_folder
-from lastresort.data.rendering import training_messages
 from lastresort.errors import TaskError
 from lastresort.hardware.threads import ThreadChoice
 from lastresort.models.open import absolute_name
@@ -163,7 +162,7 @@ def open_workbench(
         record.append(RowsTooLong(train=tuple(too_long)))
         model = models.open(bare)
         report = data_report(
-            prepared, lambda example: model.count_tokens(training_messages(example)), model.context_tokens
+            prepared, lambda example: model.count_tokens(trained_turns(task, example)), model.context_tokens
         )
         record.append(DataChecked(report=report))
         record.append(known)

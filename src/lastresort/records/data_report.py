@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Literal
 
 from lastresort.records.document import Count, JsonDocument, Sentence, Share
@@ -30,7 +31,10 @@ class Place(JsonDocument):
     source: str
 
     def __str__(self) -> str:
-        return f"{self.side} row {self.row}" if self.row else f'{self.side} "{self.id}"'
+        if not self.row:
+            return f'{self.side} "{self.id}"'
+        row = f"row {self.row} of {PurePath(self.source).name}" if self.source else f"row {self.row}"
+        return f"{row} in {self.side}"
 
 
 class Finding(JsonDocument):

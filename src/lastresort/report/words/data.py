@@ -38,7 +38,8 @@ def rows(report: DataReport) -> list[tuple[str, list[str]]]:
 def _counts(report: DataReport) -> Iterator[tuple[str, str]]:
     yield "examples", ", ".join(f"{count} {side}" for side, count in report.counts.items())
     for side, quantiles in report.tokens.items():
-        yield f"tokens in {side}", ", ".join(f"{name} {value}" for name, value in quantiles.items())
+        sizes = ", ".join(f"{name} {value}" for name, value in quantiles.items())
+        yield f"tokens in {side}", f"{sizes} (instruction, input and answer)"
     if report.labels:
         total = sum(report.counts.values())
         sums = {label: sum(sides.values()) for label, sides in report.labels.items()}
