@@ -72,6 +72,8 @@ def opened(path: Path, most: int | None = None, *, raised: type[InputError] = In
             yield file
     except (FileNotFoundError, IsADirectoryError):
         raise
+    except NotADirectoryError as error:
+        raise FileNotFoundError(name) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise raised(

@@ -254,7 +254,7 @@ def test_what_does_not_fit_and_what_is_there_already(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
     (tmp_path / "g").mkdir()
     (tmp_path / "g/mine").touch()
-    with pytest.raises(InputError, match="not empty"):
+    with pytest.raises(InputError, match="holds something else"):
         export_gguf(folder, tmp_path / "g", name="t")
 
 

@@ -119,7 +119,7 @@ def test_a_fault_stops_with_one_sentence_or_counts_as_0(name, tmp_path):
     stopping.close()
     called_for = "e0" if name in LISTS else "e1"
     limit = {"hangs": "time_s", "sleeps_with_a_child": "time_s", "eats": "memory_gib"}.get(name)
-    raised = f" raise {limit} under python," if limit else ""
+    raised = f" raise {limit} next to the function," if limit else ""
     assert str(failed.value) == (
         f"rewards.py, {name}(), called for example {called_for}: {FAULTS[name]}, expected a finite number for each answer. "
         f"Correct the function,{raised} or count such answers as 0 with on_error: zero."
@@ -166,7 +166,7 @@ def score(completion):
         ("def other(completion):\n    return 1\n", "no function 'score', expected one of other"),
         ("def score(a, b):\n    return 1\n", r"a function that takes \(a, b\), expected \(prompt, completion"),
         ("import os\nos._exit(7)\n", r"ended its process \(exit code 7\)"),
-        ("while True:\n    pass\n", r"took longer than 1 seconds.* or raise load_s under python"),
+        ("while True:\n    pass\n", r"took longer than 1 seconds.* or raise load_s next to the function"),
     ],
 )
 def test_what_cannot_be_loaded_is_always_an_error(text, message, tmp_path):

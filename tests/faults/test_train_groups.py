@@ -199,7 +199,7 @@ def test_limits_of_reward_code(
     assert run(tmp_path, model, monkeypatch, limits=limits, group_size=2, batch_size=1) == 2
     told = capsys.readouterr().err
     assert said in told
-    assert f"raise limits.{next(iter(limits))}" in told
+    assert f"raise {next(iter(limits))} next to the function" in told
 
 
 def hungry(monkeypatch: pytest.MonkeyPatch, after: int) -> None:

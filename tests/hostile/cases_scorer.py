@@ -118,7 +118,7 @@ CASES: dict[str, Case] = {
         "started more than 256 processes",
     ),
     "import: a loop": loaded("while True: pass", "cannot be loaded (took longer than 0.2 seconds)", load_s=0.2),
-    "import: a sleep": loaded("time.sleep(1e6)", "or raise load_s under python", load_s=0.2),
+    "import: a sleep": loaded("time.sleep(1e6)", "or raise load_s next to the function", load_s=0.2),
     "import: an exit": loaded("sys.exit(3)", "cannot be loaded (SystemExit: 3)"),
     "import: an exit at once": loaded("os._exit(0)", "cannot be loaded (ended its process (exit code 0))"),
     "import: a BaseException": loaded("class X(BaseException): pass\nraise X('boo')", "X: boo"),

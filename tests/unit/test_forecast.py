@@ -22,6 +22,7 @@ from lastresort.rungs.forecast import Forecast, Machine, Rates, Workload
 from lastresort.rungs.rung import find_rung
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
+from lastresort.stop import NEVER
 from lastresort.synthesis import REPLAY_TOKENS, replay_rows
 from lastresort.types import SilentProgress
 from retrieval_support import handbook_task
@@ -237,6 +238,7 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
         record=tested,
         progress=progress,
         hours_left=lambda: 0.25,
+        stop=NEVER,
     )
     prepared: Any = None
     found = forecast_rungs(bench, prepared, None, gated=True)

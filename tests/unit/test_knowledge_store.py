@@ -186,7 +186,7 @@ def test_other_versions_and_damage_are_told(store: Store) -> None:
     with pytest.raises(DataError, match="a store of schema 99, expected schema 1"):
         open_store(store.folder, CountingEmbedder())
     path.write_text(whole[:40])
-    with pytest.raises(DataError, match="not a readable store"):
+    with pytest.raises(DataError, match=r"store\.json, line \d+, column \d+: found invalid JSON"):
         open_store(store.folder, CountingEmbedder())
     path.write_text(json.dumps(json.loads(whole) | {"chunks": 7}))
     with pytest.raises(DataError, match=r"4 chunks, expected 7, as store\.json says"):

@@ -206,6 +206,8 @@ def test_the_choice_for_the_model_of_a_climb_stands_in_its_record(
         model=name,
         tuned_model=name,
         folder=tmp_path,
+        score=SimpleNamespace(judge=None),
+        reward=(),
         use=SimpleNamespace(prompt_price=None, output_price=None),
     )
     with Record.create(tmp_path / "run") as record:

@@ -22,7 +22,7 @@ from lastresort.report.words.titles import forecast_line, limit_line, long_rung_
 from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.spec.task import Task
-from lastresort.stop import StopRequest, check
+from lastresort.stop import StopRequest
 
 NOTED_EVERY_S = 10.0  # what a kill can make the run forget
 
@@ -139,7 +139,9 @@ def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None, 
     last = len(task.ladder) if until is None else task.ladder.index(until) + 1
     found: dict[str, Forecast] = {}
     for name in task.ladder[:last]:
-        check(bench.stop)
+        request = bench.stop.requested()
+        if request is not None and request.reason in ("signal", "file"):  # a limit that is reached ends what it bounds
+            raise request.error()
         rung = find_rung(name)
         if bench.record.last(RungTested, name) is not None or rung.skip_reason(task, bench.train) is not None:
             continue

@@ -181,20 +181,6 @@ def schema_of(migrations: tuple[str, ...]) -> dict[str, str]:
         return schema(connection)
 
 
-def refuse_other_schema(database: Database, path: Path, migrations: Sequence[str]) -> None:
-    """Raises DataError where the tables are not those of the migrations: a view or a trigger in their place could compute anything,
-    for ever.
-    """
-    ours = sqlite3.connect(":memory:")
-    for migration in migrations:
-        ours.executescript(migration)
-    query = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
-    expected = ours.execute(query).fetchall()
-    ours.close()
-    if [tuple(row) for row in database.rows(query)] != expected:
-        raise DataError("found other tables than ours", where=str(path), expected="a file written by lastresort")
-
-
 def migrate(connection: sqlite3.Connection, *, application: int, migrations: Sequence[str]) -> None:
     """Apply the missing migrations, each with its number in one transaction; two processes may try at once."""
     while version(connection) < len(migrations):

@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 
 from lastresort.errors import DataError, InfrastructureError
 from lastresort.records.atomic import disk_error
-from lastresort.records.database import Database, Journal, connect, refuse_other_schema
+from lastresort.records.database import Database, Journal, connect
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -79,13 +79,7 @@ class Refillable:
     def _connected(self) -> Database:
         if self._private and not self.path.exists():
             self.path.touch(mode=0o600)  # SQLite gives its journal the same mode
-        database = connect(self.path, application=self._application, migrations=self._migrations, journal=self._journal)
-        try:
-            refuse_other_schema(database, self.path, self._migrations)
-        except BaseException:
-            database.close()
-            raise
-        return database
+        return connect(self.path, application=self._application, migrations=self._migrations, journal=self._journal)
 
     def _move_aside(self, damage: Exception) -> None:
         """Rename the file to the next free `<name>.damaged-<n>`."""

@@ -76,7 +76,7 @@ class CallFault:
     @property
     def or_raise(self) -> str:
         """What may be done besides correcting the function."""
-        return f"raise {self.key} under python" if self.key else ""
+        return f"raise {self.key} next to the function" if self.key else ""
 
 
 class UserFunction:
