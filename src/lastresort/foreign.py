@@ -7,6 +7,8 @@ others.
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import math
 import os
@@ -103,26 +105,15 @@ def gunzipped(packed: bytes, most: int, *, where: str, raised: type[InputError] 
     parts: list[bytes] = []
     size = 0
     try:
-        for part in _members(packed):
-            parts.append(part)
-            size += len(part)
-            if size > most:
-                raise _too_large_file(where, size, most, raised, "or more when unpacked")
-    except (EOFError, zlib.error) as error:
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as unpacking:
+            while part := unpacking.read(_CHUNK):
+                parts.append(part)
+                size += len(part)
+                if size > most:
+                    raise _too_large_file(where, size, most, raised, "or more when unpacked")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise raised(f"found a broken gzip file ({error})", where=where, remedy="Write it again.") from error
     return b"".join(parts)
-
-
-def _members(packed: bytes) -> Iterator[bytes]:
-    while packed.strip(b"\0"):  # zeros may follow the last member
-        member = zlib.decompressobj(16 + zlib.MAX_WBITS)
-        while not member.eof:
-            part = member.decompress(packed, _CHUNK)
-            packed = member.unconsumed_tail
-            if not part and not packed and not member.eof:
-                raise EOFError("its end is missing")
-            yield part
-        packed = member.unused_data
 
 
 def read_text(path: Path, most: int = SETTINGS, *, raised: type[InputError] = InputError) -> str:

@@ -18,6 +18,8 @@ from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.climb.identity import code_of
 from lastresort.errors import InputError
 from lastresort.models.scripted import writes_elsewhere
+from lastresort.records.events import OptionsChosen
+from lastresort.records.record import Record
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import load_task
 from lastresort.systems.running import open_system
@@ -103,6 +105,31 @@ def test_settings_of_a_run_name_no_scorer(tmp_path: Path) -> None:
     assert (tmp_path / "ran").exists()
 
 
+def test_settings_of_a_run_name_no_other_file_of_the_same_name(tmp_path: Path) -> None:
+    path = scripted_task(
+        tmp_path, quality=ALL_RIGHT, task={"ladder": ["prompting"], "score": {"python": "metrics.py:score"}}
+    )
+    (tmp_path / "metrics.py").write_text(SCORER)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.py").write_text(SCORER)
+    run, settings = tmp_path / "runs" / "r", {"score": {"python": "run/metrics.py:score"}}
+    start_climb(ClimbRequest(path, run=run, settings=settings, gate="none"), SilentProgress())
+    unfinish(run)
+    with pytest.raises(InputError, match=r"score is run/metrics\.py:score there"):
+        resumed(path, run)
+
+
+def test_settings_of_a_run_name_no_endpoint(tmp_path: Path) -> None:
+    path = scripted_task(tmp_path, quality=ALL_RIGHT, task={"ladder": ["prompting"]})
+    run = tmp_path / "run"
+    start_climb(ClimbRequest(path, run=run, settings={}, gate="none"), SilentProgress())
+    unfinish(run)
+    with Record.open(run) as record:
+        record.append(OptionsChosen(settings={"model": "https://models.example/v1#m"}, until=None))
+    with pytest.raises(InputError, match=r"endpoint https://models\.example/v1#m, which your task file does not name"):
+        resumed(path, run)
+
+
 def writer(folder: Path, calls: str) -> str:
     (folder / "writer.json").write_text(json.dumps({"answers_from": [str(folder / "rows.jsonl")], "calls": calls}))
     return f"scripted:{folder / 'writer.json'}"
@@ -149,8 +176,8 @@ NAMED: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a judge": ({"score": {"judge": "scripted:writer.json"}, "output": {}}, {"score.judge.model"}),
     "a judge as a reward": ({"reward": [{"judge": "scripted:writer.json"}]}, {"reward[0].judge.model"}),
     "a task of lm-eval": ({"general": ["lm_eval:mmlu"]}, set()),
-    "a file of lm-eval": ({"general": ["lm_eval:suites/own.yaml"]}, {"general"}),
-    "a folder of lm-eval": ({"general": ["lm_eval:suites"]}, {"general"}),
+    "a file of lm-eval": ({"general": ["lm_eval:suites/own.yaml"]}, {"general lm_eval:suites/own.yaml"}),
+    "a folder of lm-eval": ({"general": ["lm_eval:suites"]}, {"general lm_eval:suites"}),
 }
 
 

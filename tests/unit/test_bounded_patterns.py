@@ -128,3 +128,25 @@ def test_many_values_are_looked_up_at_once() -> None:
     assert violation(unique, [*items, {"a": 7}]) is not None
     listed = schema_validator({"enum": items})
     assert all(violation(listed, item) is None for item in items[::100])
+
+
+def test_an_interrupted_search_leaves_no_answer_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, text = "(a|b)*c", "ab" * 6_000 + "c"
+    searcher = patterns._searcher(os.getpid())
+    answers = searcher._child.stdout
+    assert answers is not None
+
+    class Interrupted:
+        def readline(self) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(searcher._child, "stdout", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        last_match(slow, text)
+    answers.close()
+    assert last_match("(x|y)*z", "xyz" + "a" * 20_000) == ("xyz", "y")
+
+
+def test_a_pattern_that_refers_back_is_searched_within_the_limit() -> None:
+    with pytest.raises(TaskError, match="takes more than"):
+        last_match(r"(.*)\1x", "a" * 9_000)

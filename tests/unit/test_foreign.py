@@ -114,6 +114,11 @@ def test_numbers_may_stay_as_they_are_written() -> None:
     assert parse_json('{"a": [1, 2.50, 1e5]}', number=str) == {"a": ["1", "2.50", "1e5"]}
 
 
+def test_a_file_of_many_empty_members_is_read_in_time() -> None:
+    packed = gzip.compress(b"") * 100_000 + gzip.compress(b"a")
+    assert gunzipped(packed, MiB, where="a.gz") == b"a"
+
+
 def test_the_place_of_a_fault_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a, line 2: found the byte 0xff"):
         read_text(written(tmp_path / "a", b"one\n\xff"), raised=DataError)

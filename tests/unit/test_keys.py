@@ -62,6 +62,7 @@ ONE, HOSTS, KEYS = "LASTRESORT_API_KEY", "LASTRESORT_API_HOSTS", "LASTRESORT_API
         (GATEWAY, {KEYS: f"models.example={OTHER}=="}, True, f"{OTHER}=="),
         (GATEWAY, {ONE: KEY, HOSTS: "gpu7.example", KEYS: f"models.example={OTHER}"}, False, OTHER),
         (OPENAI_NAME, {"OPENAI_API_KEY": OPENAI, ONE: KEY}, True, OPENAI),
+        ("https://api.openai.com/v1#gpt", {"OPENAI_API_KEY": OPENAI, "LASTRESORT_API_KEY": KEY}, True, OPENAI),
         (OPENAI_NAME, {"OPENAI_API_KEY": OPENAI, KEYS: f"api.openai.com={OTHER}"}, True, OTHER),
         (OPENAI_NAME, {"OPENAI_API_KEY": OPENAI, ONE: KEY, HOSTS: "models.example"}, False, OPENAI),
         (OPENAI_NAME, {ONE: KEY}, True, ""),

@@ -19,6 +19,7 @@ ORDINARY = (
     "{{ tools | tojson(indent=4, ensure_ascii=False) }}{{ ', '.join(names) }}{{ names | join(', ') }}",
     "{% for m in messages %}{% if m.role == 'x' %}{% break %}{% endif %}{{ m.content.replace('\\n', ' ') }}{% endfor %}",
     "{% macro kind(schema) %}{{ schema.format }}{{ kind(schema['items']) }}{% endmacro %}{{ kind(tools[0]) }}",
+    "{% set day = strftime_now('%Y-%m-%d') %}{% for m in messages %}{{ loop.index0 * 2 }}{{ ns.turns % 2 }}{% endfor %}",
     "{{ messages | map(attribute='content') | list }}{{ messages | selectattr('role', 'equalto', 'user') | list }}",
 )
 
@@ -34,6 +35,8 @@ def test_ordinary_templates_have_no_step_without_a_bound(template: str) -> None:
         ("{{ 'a' * 10000000000 }}", r"operator \*"),
         ("\n{{ 10 ** n }}", r"operator \*\* on line 2"),
         ("{{ n * n }}", r"operator \*"),
+        ("{{ messages[0].content * 1000 * 1000 }}", r"operator \*"),
+        ("{{ ('%' ~ n ~ 'd') % 2 }}", "operator %"),
         ("{{ '%9999999999d' % 1 }}", "operator %"),
         ("{{ fmt % n }}", "operator %"),
         ("{{ 'a'.zfill(n) }}", "zfill"),

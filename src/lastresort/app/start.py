@@ -119,12 +119,24 @@ def _with_recorded_settings(request: ClimbRequest) -> ClimbRequest:
 
 def _refuse_recorded_code(request: ClimbRequest, given: Mapping[str, Any]) -> None:
     """Settings that a run was started with come from the run, not from its user. given: those that are named now."""
-    from lastresort.climb.identity import code_of, refuse_code
+    from lastresort.climb.identity import code_of, endpoints_of, refuse_code
 
-    if request.settings == given or not (code := code_of(given_task(request.task, dict(request.settings)))):
+    if request.settings == given:
         return
-    own = code_of(given_task(request.task, dict(given)))
-    refuse_code(code, own, where=str(request.run), remedy="If the run is yours, name the setting again with --set.")
+    task = given_task(request.task, dict(request.settings))
+    code, endpoints = code_of(task), endpoints_of(task)
+    if not code and not endpoints:
+        return
+    own = given_task(request.task, dict(given))
+    remedy = "If the run is yours, name the setting again with --set."
+    refuse_code(code, code_of(own), where=str(request.run), remedy=remedy)
+    if foreign := endpoints - endpoints_of(own):
+        raise InputError(
+            f"the run was started with the endpoint {sorted(foreign)[0]}, which your task file does not name",
+            where=str(request.run),
+            expected="endpoints of your own: a run may be somebody else's",
+            remedy=remedy,
+        )
 
 
 def forecast_climb(request: ClimbRequest, progress: Progress) -> DryRun:

@@ -23,6 +23,8 @@ from lastresort.evals.user_code.process import without_limits
 from lastresort.hardware.environment import processor_name
 from lastresort.hardware.memory import physical_memory_bytes
 from lastresort.knowledge.update import file_hashes
+from lastresort.models.endpoint import parse_endpoint
+from lastresort.models.protocol import is_endpoint
 from lastresort.models.scripted import writes_elsewhere
 from lastresort.records.decision import RunProvenance
 from lastresort.records.events import DocumentsRead, JudgeOpened, ModelOpened, OptionsChosen, TaskPlaced
@@ -59,7 +61,7 @@ def code_of(task: Task) -> dict[str, str]:
     """
     terms = {"score": task.score, **{f"reward[{number}]": term for number, term in enumerate(task.reward)}}
     found = {
-        key: f"{Path(str(term.keys['file'])).name}:{term.keys['function']}"
+        key: f"{relative_path(Path(str(term.keys['file'])), task.folder)}:{term.keys['function']}"
         for key, term in terms.items()
         if term.python_file
     }
@@ -71,8 +73,15 @@ def code_of(task: Task) -> dict[str, str]:
     for name in task.general:
         path = name.removeprefix(PREFIX)
         if name.startswith(PREFIX) and ("/" in path or (task.folder / path).exists()):
-            found["general"] = name
+            found[f"general {name}"] = name
     return found
+
+
+def endpoints_of(task: Task) -> frozenset[str]:
+    """The endpoints on other machines that a task names, judges included."""
+    judges = [term.judge.model for term in (task.score, *task.reward) if term.judge is not None]
+    names = [name for name in (task.model, task.tuned_model, *judges) if not name.startswith(SCRIPTED)]
+    return frozenset(name for name in names if is_endpoint(name) and not parse_endpoint(name).host.is_this_machine)
 
 
 def refuse_code(found: Mapping[str, str], own: Mapping[str, str], *, where: str, remedy: str) -> None:

@@ -13,13 +13,14 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from functools import cache
 
 from lastresort.errors import TaskError
 
 MOST_S = 2  # a search of a few kilobytes takes a thousandth
 _SHORT = 10_000  # characters that a plain pattern searches in well under a second, also where it takes their square
-_BRANCHES = re.compile(r"[*+?{|]")  # with one of them, time cannot grow faster than the square
+_BRANCHES = re.compile(r"[*+?{|]|\\[1-9]|\(\?(?:P=|\()")  # with one of them, time cannot grow faster than the square
 _CHILD = """
 import json, re, signal, sys
 for line in sys.stdin:
@@ -60,14 +61,18 @@ class _Searcher:
             child = self._child
             assert child.stdin is not None
             assert child.stdout is not None
+            said = ""
             try:
-                child.stdin.write(json.dumps([pattern, text]) + "\n")
-                child.stdin.flush()
-                said = child.stdout.readline()
-            except BrokenPipeError:
-                said = ""
+                with suppress(BrokenPipeError):
+                    child.stdin.write(json.dumps([pattern, text]) + "\n")
+                    child.stdin.flush()
+                    said = child.stdout.readline()
+            finally:
+                if not said:
+                    # Also where it was interrupted: its answer must not be taken for that to the next question.
+                    child.kill()
+                    child.wait()
             if not said:
-                child.wait()
                 raise TaskError(
                     f"the pattern {json.dumps(pattern, ensure_ascii=False)} takes more than {MOST_S} s to search a text of "
                     f"{len(text):,} characters",

@@ -26,6 +26,7 @@ _PADDING = frozenset(
 )
 _REFUSED = _PADDING | {"wordwrap", "attr"}
 _WIDENING = frozenset({"replace", "join", "indent", "tojson", "batch"})
+_COUNTERS = frozenset({"index", "index0", "revindex", "revindex0", "length", "depth", "depth0"})
 _BY_NAME = frozenset({"map", "select", "reject", "selectattr", "rejectattr"})
 _FUNCTIONS = frozenset(
     {"range", "namespace", "dict", "raise_exception", "strftime_now", "caller", "cycler", "joiner", "lipsum", "super"}
@@ -53,12 +54,18 @@ def unbounded_step(template: str) -> str | None:
     except jinja2.TemplateSyntaxError:
         return None  # transformers says so too
     for node in tree.find_all((nodes.Pow, nodes.Mul)):
-        small = [_is_small(side) for side in (node.left, node.right)]
-        if isinstance(node, nodes.Pow) or not any(small) or _is_text(node.left) or _is_text(node.right):
+        if isinstance(node, nodes.Pow) or not (_is_number(node.left) and _is_number(node.right)):
             return f"the operator {node.operator} on line {node.lineno}"
-    formats = any(isinstance(one.value, str) and "%" in one.value for one in tree.find_all(nodes.Const))
+    dates = {id(one) for call in tree.find_all(nodes.Call) if _is_date(call) for one in call.args}
+    formats = any(
+        isinstance(one.value, str) and "%" in one.value for one in tree.find_all(nodes.Const) if id(one) not in dates
+    )
     for mod in tree.find_all(nodes.Mod):  # of numbers, and not of a format with a width
-        if formats or not isinstance(mod.right, nodes.Const) or not isinstance(mod.right.value, int):
+        if (
+            (formats and not _is_number(mod.left))
+            or not isinstance(mod.right, nodes.Const)
+            or not isinstance(mod.right.value, int)
+        ):
             return f"the operator % on line {mod.lineno}"
     for name, arguments, line in _called(tree):
         if name in _REFUSED or (name in _WIDENING and not all(map(_is_small, arguments))):
@@ -107,10 +114,24 @@ def _is_small(node: Any) -> bool:
     return len(value) <= _LARGEST if isinstance(value, str) else value is None or -_LARGEST <= value <= _LARGEST
 
 
-def _is_text(node: Any) -> bool:
+def _is_number(node: Any) -> bool:
+    """Whether it cannot be a text or a list: a small number, a counter of a loop, a length."""
     from jinja2 import nodes
 
-    return isinstance(node, nodes.Const) and isinstance(node.value, str)
+    match node:
+        case nodes.Const():
+            return isinstance(node.value, int | float) and _is_small(node)
+        case nodes.Getattr():
+            return isinstance(node.node, nodes.Name) and node.node.name == "loop" and node.attr in _COUNTERS
+        case nodes.Filter():
+            return node.name in ("length", "count")
+    return False
+
+
+def _is_date(call: Any) -> bool:
+    from jinja2 import nodes
+
+    return isinstance(call.node, nodes.Name) and call.node.name == "strftime_now"
 
 
 @cache

@@ -67,7 +67,8 @@ def parse_endpoint(name: str) -> Endpoint:
         url, model, key_name = OPENAI_URL, name.removeprefix("openai:"), "OPENAI_API_KEY"
     else:
         url, _, model = name.partition("#")
-        url, key_name = url.rstrip("/"), KEY
+        url = url.rstrip("/")
+        key_name = "OPENAI_API_KEY" if url == OPENAI_URL else KEY
     try:
         parts = urlsplit(url)
         host = parts.hostname if parts.port != 0 and not _AMBIGUOUS.search(url) else None
