@@ -35,6 +35,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from lastresort.errors import CandidateError, InfrastructureError, TaskError
+from lastresort.foreign import DOCUMENT, ROWS, read_content, read_text
 from lastresort.models.protocol import BYTES_PER_TOKEN, OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens
 from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding
@@ -129,7 +130,7 @@ def _reader() -> TypeAdapter[Script]:
 
 def _parsed(path: Path) -> Script:
     try:
-        return _reader().validate_json(path.read_bytes())
+        return _reader().validate_json(read_content(path, DOCUMENT, raised=TaskError))
     except OSError as error:
         raise _unreadable(str(error), path) from error
     except ValidationError as error:
@@ -168,7 +169,7 @@ def _check_pattern(pattern: str, key: str, path: Path, *, replacement: str = "")
 
 def _answers_of(path: Path) -> dict[str, str]:
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [json.loads(line) for line in read_text(path, ROWS, raised=TaskError).splitlines() if line.strip()]
         return {_as_text(row["input"]): _as_text(row["output"]) for row in rows}
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise TaskError(

@@ -117,7 +117,7 @@ def load_system(folder: Path) -> System:
             remedy="Name a run that has one.",
         )
     try:
-        body = read_yaml(path, DOCUMENT, raised=DataError)
+        body = read_yaml(path, raised=DataError)
         if body["schema"] not in range(1, SCHEMA + 1):
             raise DataError(
                 f"schema {body['schema']}",
