@@ -33,10 +33,8 @@ ROWS = 2048 * MiB  # unpacked; a data set for which one would write a loader, an
 _UNREAL = ("/proc/", "/sys/")  # these look like files, but may hold a key, have no end, or wait for ever
 _NONBLOCKING = os.O_NONBLOCK | os.O_CLOEXEC if os.name == "posix" else os.O_BINARY  # type: ignore[attr-defined,unused-ignore]
 _CHUNK = MiB
-_FREELY, _MOST_PACKED = (
-    64 * MiB,
-    100,
-)  # bytes of gzip unpacked at any ratio, and the ratio beyond: rows reach 5 to 20, a bomb 1,000
+_FREELY = 64 * MiB  # of gzip, unpacked at any ratio
+_MOST_PACKED = 100  # the ratio beyond that: rows reach 5 to 20, a bomb 1,000
 MOST_NODES = 200_000  # values of a YAML file; PyYAML takes about 6 s to read so many
 
 
@@ -271,7 +269,7 @@ def parse_json(text: str, *, lenient: bool = False, number: Callable[[str], Any]
         raise NotJson(error.msg, "Fix it.", error) from error
     except RecursionError as error:
         raise _too_deep() from error
-    if _depth(value) > DEEPEST:
+    if json_depth(value) > DEEPEST:
         raise _too_deep()
     if not lenient and _ESCAPED_OR_BARE_HALF.search(text):
         _refuse_halves(value)
@@ -344,8 +342,8 @@ def _too_large(text: str) -> NotJson:
     return NotJson(f"a number too large for a float ({shown})", "Write it as text.")
 
 
-def _depth(value: Any) -> int:
-    """Levels of nesting, counted without recursion."""
+def json_depth(value: Any) -> int:
+    """Levels of a JSON value, itself included, counted without recursion."""
     level, depth = [value], 0
     while level:
         depth += 1

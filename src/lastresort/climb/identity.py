@@ -30,7 +30,7 @@ from lastresort.records.decision import RunProvenance
 from lastresort.records.events import DocumentsRead, JudgeOpened, ModelOpened, OptionsChosen, TaskPlaced
 from lastresort.records.record import Record
 from lastresort.spec.sections import PREFIX
-from lastresort.spec.task import Task
+from lastresort.spec.task import Task, judge_models
 from lastresort.version import __version__
 
 SCRIPTED = "scripted:"
@@ -79,8 +79,7 @@ def code_of(task: Task) -> dict[str, str]:
 
 def endpoints_of(task: Task) -> frozenset[str]:
     """The endpoints on other machines that a task names, judges included."""
-    judges = [term.judge.model for term in (task.score, *task.reward) if term.judge is not None]
-    names = [name for name in (task.model, task.tuned_model, *judges) if not name.startswith(SCRIPTED)]
+    names = [name for name in (task.model, task.tuned_model, *judge_models(task)) if not name.startswith(SCRIPTED)]
     return frozenset(name for name in names if is_endpoint(name) and not parse_endpoint(name).host.is_this_machine)
 
 

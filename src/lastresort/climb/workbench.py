@@ -40,7 +40,7 @@ from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting import instruction
 from lastresort.rungs.rung import Workbench
-from lastresort.spec.task import Task
+from lastresort.spec.task import Task, judge_models
 from lastresort.stop import Stop
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Progress
@@ -224,9 +224,8 @@ def open_models(task: Task, shared: Path, record: Record | None = None) -> OpenM
 
 def model_names(task: Task) -> list[str]:
     """The models that the task file names, judges included."""
-    judges = [term.judge.model for term in (task.score, *task.reward) if term.judge is not None]
     own = [absolute_name(name, task.folder) for name in (task.model, task.tuned_model)]
-    return list(dict.fromkeys([*own, *judges]))
+    return list(dict.fromkeys([*own, *judge_models(task)]))
 
 
 def refuse_another_task(record: Record, prepared: PreparedTask, run: Path) -> None:

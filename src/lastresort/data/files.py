@@ -297,11 +297,8 @@ def _parquet_rows(content: bytes, path: Path) -> list[RawRow]:
     return [RawRow(value, number, f"{path}, row {number}") for number, value in enumerate(values, start=1)]
 
 
-_ROW_BYTES, _VALUE_BYTES, _AT_ONCE = (
-    256,
-    8,
-    1024,
-)  # what Python takes for a row and for a value at least; rows looked at together
+_ROW_BYTES, _VALUE_BYTES = 256, 8  # what Python takes for a row and for a value at least
+_AT_ONCE = 1024  # rows looked at together
 
 
 def _unpacked_bytes(content: bytes) -> int:

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lastresort.foreign import DEEPEST, json_depth
+
 Table = Literal["event", "measurement", "item", "curve", "chain", "stage"]
 Columns = Mapping[str, tuple[type, ...]]
 
@@ -49,7 +51,6 @@ COLUMNS: Mapping[Table, Columns] = {
     "chain": {"id": _NUMBER, "source": _TEXT, "row": _NUMBER, "sha256": _TEXT},
     "stage": {"id": _NUMBER, "body": _TEXT},
 }
-DEEPEST = 100  # levels of JSON; no event has ten
 
 
 class NotAsWritten(ValueError):
@@ -94,18 +95,9 @@ def body_of(table: Table, row: sqlite3.Row, column: str = "body") -> Any:
         value = json.loads(row[column])
     except (ValueError, RecursionError) as error:
         raise NotAsWritten(f"{place_of(table, row)}: no JSON ({error})") from error
-    if _deeper(value, DEEPEST):
+    if json_depth(value) > DEEPEST:
         raise NotAsWritten(f"{place_of(table, row)}: JSON of more than {DEEPEST} levels")
     return value
-
-
-def _deeper(value: Any, levels: int) -> bool:
-    level = [value]
-    while level and levels >= 0:
-        containers = [one for one in level if isinstance(one, dict | list)]
-        level = [inner for one in containers for inner in (one.values() if isinstance(one, dict) else one)]
-        levels -= 1
-    return bool(level)
 
 
 def curve_point(row: sqlite3.Row) -> dict[str, float]:

@@ -326,6 +326,11 @@ def _written(value: Any, reading: ReadContext) -> Any:
     return relative_name(value, reading.folder) if isinstance(value, Path) else deepcopy(value)
 
 
+def judge_models(task: Task) -> list[str]:
+    """The models that judge answers or rewards."""
+    return [term.judge.model for term in (task.score, *task.reward) if term.judge is not None]
+
+
 def load_task(path: Path, overrides: dict[str, Any] | None = None) -> Task:
     """Read a task file.
 
