@@ -1,0 +1,1 @@
+"""Whether a running server answers as the run measured."""
