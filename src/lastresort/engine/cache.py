@@ -86,6 +86,11 @@ def compute_prefix(
     count = len(tokens) - known
     attends = Packed(((0, count, count),), None if start is None else start.layers, captured, kernel)
     packed_hidden(parts.trunk, tokens[known:], range(known, len(tokens)), attends, parts.causal.device)
+    return extended(start, tokens, captured)
+
+
+def extended(start: Prefix | None, tokens: tuple[int, ...], captured: dict[int, KeysValues]) -> Prefix:
+    """The prefix `tokens`, of which `captured`, emptied here layer by layer, holds what comes after `start`."""
     layers = []
     for layer in range(len(captured)):
         pair = captured.pop(layer)
@@ -109,20 +114,30 @@ class Slots:
     """Keys and values of each row's own tokens, one slot a row, allocated once; slots 0 to rows-1 are in use.
 
     It is also what the attention layers call in a decoding step: one token a row, which is written into its slot and
-    attends to the shared prefix and to its own slot. The prefix is one problem for all rows, never expanded.
+    attends to the row's prefix and to its own slot. A prefix is one problem for all its rows, never expanded.
     """
 
-    def __init__(
-        self, slots: int, capacity_tokens: int, prefix: Prefix | None, kernel: Kernel = BY_NODE_ON_CPU.pieces
-    ) -> None:
+    def __init__(self, slots: int, capacity_tokens: int, kernel: Kernel = BY_NODE_ON_CPU.pieces) -> None:
         self._slots, self._capacity_tokens, self._kernel = slots, capacity_tokens, kernel
-        self._prefix = None if prefix is None else prefix.layers
         self._layers: list[KeysValues] = []
         self.lengths: list[int] = []
+        self._prefixes: list[Prefix | None] = []
+        self._beneath: list[tuple[Prefix, slice | Tensor]] = []
         self._rows = self._places = self._bias = torch.empty(0)
 
-    def append(self, captured: Mapping[int, KeysValues], paths: Sequence[Sequence[tuple[int, int]]]) -> None:
-        """Take in prefilled rows. captured: of the packed tokens; paths: the packed ranges that make up each row."""
+    @property
+    def positions(self) -> list[int]:
+        """Where in its text each row's next token stands."""
+        return [
+            length + (0 if prefix is None else len(prefix.tokens))
+            for length, prefix in zip(self.lengths, self._prefixes, strict=True)
+        ]
+
+    def append(
+        self, captured: Mapping[int, KeysValues], paths: Sequence[Sequence[tuple[int, int]]], prefix: Prefix | None
+    ) -> None:
+        """Take in prefilled rows. captured: of the packed tokens; paths: the packed ranges that make up each row; prefix: what
+        comes before them."""
         first = len(self.lengths)
         places = [torch.cat([torch.arange(start, end) for start, end in path]) for path in paths]
         index = torch.nn.utils.rnn.pad_sequence(places, batch_first=True).to(captured[0][0].device)
@@ -137,6 +152,7 @@ class Slots:
                 rows = packed[0][:, index].transpose(0, 1)
                 store[first : first + len(index), :, : index.shape[1]] = rows
         self.lengths.extend(len(place) for place in places)
+        self._prefixes.extend([prefix] * len(places))
 
     def remove(self, slot: int) -> None:
         """Free a slot; the last row moves into it."""
@@ -146,8 +162,22 @@ class Slots:
             for stores in self._layers:
                 for store in stores:
                     store[slot, :, :length] = store[last, :, :length]
-            self.lengths[slot] = self.lengths[last]
+            self.lengths[slot], self._prefixes[slot] = self.lengths[last], self._prefixes[last]
         self.lengths.pop()
+        self._prefixes.pop()
+
+    def clear(self, slot: int) -> None:
+        """Zero what a row wrote, which may not be finite, before its slot is freed."""
+        for stores in self._layers:
+            for store in stores:
+                store[slot].zero_()
+
+    def beginning(self, slot: int, tokens: tuple[int, ...]) -> Prefix:
+        """The first tokens of a row, as a prefix of their own. They reach beyond the prefix that the row has."""
+        prefix = self._prefixes[slot]
+        own = len(tokens) - (0 if prefix is None else len(prefix.tokens))
+        views = ((store[slot : slot + 1, :, :own].clone() for store in stores) for stores in self._layers)
+        return extended(prefix, tokens, dict(enumerate((keys, values) for keys, values in views)))
 
     def begin_step(self) -> None:
         """Make room for one token a row; to be called before each decoding forward."""
@@ -158,6 +188,7 @@ class Slots:
         longest = max(self.lengths)
         visible = torch.arange(longest, device=store.device)[None] <= self._places[:, None]
         self._bias = store.new_zeros(visible.shape).masked_fill_(~visible, -torch.inf)[:, None, None]
+        self._beneath = self._rows_by_prefix(store.device)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         rows, heads, _, size = query.shape
@@ -171,12 +202,24 @@ class Slots:
         out, lse = self._kernel.forward(
             own_query, keys[:rows, :, :longest], values[:rows, :, :longest], False, scale, bias
         )
-        if self._prefix is not None:
-            far_query = own_query.transpose(0, 1).reshape(1, key_heads, rows * group, size)
-            far, far_lse = self._kernel.forward(far_query, *self._prefix[layer], False, scale)
-            far = far.reshape(key_heads, rows, group, size).transpose(0, 1)
-            merge(out, lse, far, far_lse.reshape(key_heads, rows, group).transpose(0, 1))
+        for prefix, over in self._beneath:
+            near, into, into_lse = own_query[over], out[over], lse[over]
+            far_query = near.transpose(0, 1).reshape(1, key_heads, len(near) * group, size)
+            far, far_lse = self._kernel.forward(far_query, *prefix.layers[layer], False, scale)
+            far = far.reshape(key_heads, len(near), group, size).transpose(0, 1)
+            merge(into, into_lse, far, far_lse.reshape(key_heads, len(near), group).transpose(0, 1))
+            if isinstance(over, Tensor):  # a slice is a view
+                out[over] = into
         return out.reshape(rows, heads, 1, size)
+
+    def _rows_by_prefix(self, device: torch.device) -> list[tuple[Prefix, slice | Tensor]]:
+        found: dict[int, tuple[Prefix, list[int]]] = {}
+        for row, prefix in enumerate(self._prefixes):
+            if prefix is not None:
+                found.setdefault(id(prefix), (prefix, []))[1].append(row)
+        if [len(rows) for _, rows in found.values()] == [len(self.lengths)]:
+            return [(prefix, slice(None)) for prefix, _ in found.values()]
+        return [(prefix, torch.tensor(rows, device=device)) for prefix, rows in found.values()]
 
 
 def _weights_version(causal: Any) -> tuple[Any, ...]:

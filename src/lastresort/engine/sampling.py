@@ -198,7 +198,7 @@ def _packed_steps(
     prefix = prefixes.get(parts, texts[0][:shared], found.kernel)[0] if shared else None
     at_once = min(settings.rows_at_once, len(texts))
     capacity_tokens = max(map(len, texts)) - shared + settings.max_new_tokens
-    slots = Slots(at_once, capacity_tokens, prefix, found.kernel.pieces)
+    slots = Slots(at_once, capacity_tokens, found.kernel.pieces)
     waiting, active = deque(range(len(texts))), list[int]()
     while waiting or active:
         # Refill by the quarter: a prefill of one row costs nearly as much as one of many.
@@ -206,7 +206,7 @@ def _packed_steps(
             new = [waiting.popleft() for _ in range(min(at_once - len(active), len(waiting)))]
             active += _prefill(found, texts, new, prefix, slots, rows)
         else:
-            _step(found, active, shared, slots, rows)
+            _step(found, active, slots, rows)
         for slot in range(len(active) - 1, -1, -1):
             if rows.results[active[slot]] is not None:
                 slots.remove(slot)
@@ -235,7 +235,7 @@ def _prefill(
         attends = Packed(forest.nodes, None if prefix is None else prefix.layers, captured, found.kernel)
         ids, positions = (torch.tensor([x], device=device) for x in (forest.ids, forest.positions))
         hidden = trunk_hidden(found.parts.trunk, ids, positions, attends)[0]
-        slots.append(captured, forest.paths)
+        slots.append(captured, forest.paths, prefix)
         members = [new[i] for i in part]
         ends = hidden[torch.tensor(forest.pick, device=device)]
         rows.advance(members, parts.head.logits(ends))
@@ -243,10 +243,10 @@ def _prefill(
     return order
 
 
-def _step(found: Support, active: Sequence[int], shared: int, slots: Slots, rows: Rows) -> None:
+def _step(found: Support, active: Sequence[int], slots: Slots, rows: Rows) -> None:
     """One token more for each active row."""
     device = found.parts.causal.device
-    positions = torch.tensor([[shared + length] for length in slots.lengths], device=device)
+    positions = torch.tensor(slots.positions, device=device)[:, None]
     slots.begin_step()
     ids = torch.tensor([[rows.tokens[row][-1]] for row in active], device=device)
     hidden = trunk_hidden(found.parts.trunk, ids, positions, slots)

@@ -1,0 +1,407 @@
+"""A batch that texts join and leave between decoding steps.
+
+One step is one forward: the tokens of new texts, at most so many that decoding does not wait for them, and one token of every
+text that is being continued. Memory is allocated once, as shelves of slots: many short ones and a few long ones, so that one
+long text does not make the attention of all others as long.
+
+What several texts begin with, a system prompt, is found by itself: as soon as three of them agree in it, its keys and values
+are kept once and all later texts start from there. Nobody needs to say what it is, and texts without it are served beside.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lastresort.engine.attention import Attends, ForestKernel, KeysValues, Packed
+from lastresort.engine.cache import PREFIX_STEP, Prefix, Slots, extended
+from lastresort.engine.forest import Row, common_length, plan_forest
+from lastresort.engine.live_rows import Continuation, LiveRow, advance
+from lastresort.engine.parts import trunk_hidden
+from lastresort.engine.plain import generate_plain_in_thread
+from lastresort.engine.support import Support, support, why_plain_batch
+from lastresort.errors import ContractError
+
+PREFILL_TOKENS = 256  # in a step in which others decode: about as long as their step
+PREFILL_TOKENS_ALONE = 2048
+KEPT_BEGINNINGS, REMEMBERED, SHARED_BY = 4, 64, 2
+FEWEST_SHARED_TOKENS = 4 * PREFIX_STEP
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Slots of one size. tokens: of a text and its continuation, without the beginning that it shares with others."""
+
+    slots: int
+    tokens: int
+
+
+class ContinuousBatch:
+    """Continues texts of a model in eval mode, whose weights do not change meanwhile. Used by one thread at a time.
+
+    A model or a text that the packed form cannot serve takes the plain path, one text after another, next to the others.
+    """
+
+    def __init__(self, model: Any, shelves: Sequence[Shelf]) -> None:
+        self._found = support(model)
+        self._shelves = [
+            _Filled(shelf, Slots(shelf.slots, shelf.tokens, self._found.kernel.pieces)) for shelf in shelves
+        ]
+        self._shelves.sort(key=lambda filled: filled.size.tokens)
+        self._new: deque[_New] = deque()
+        self._beginnings = Beginnings(limit_tokens=self._shelves[-1].size.tokens)
+        self._plain: tuple[LiveRow, Generator[None, None, None]] | None = None
+
+    @property
+    def rows(self) -> list[LiveRow]:
+        """All texts that joined and neither ended nor left."""
+        plain = [] if self._plain is None else [self._plain[0]]
+        return [*(new.row for new in self._new), *(row for filled in self._shelves for row in filled.rows), *plain]
+
+    @property
+    def used(self) -> float:
+        """Share of the slots' tokens that are in use."""
+        held = sum(sum(filled.slots.lengths) for filled in self._shelves)
+        return held / sum(filled.size.slots * filled.size.tokens for filled in self._shelves)
+
+    def fits(self, asked: Continuation) -> bool:
+        """Whether the text will ever find room."""
+        return self._why_plain(asked) is not None or asked.longest_tokens <= self._shelves[-1].size.tokens
+
+    def has_room(self, asked: Continuation) -> bool:
+        """Whether it may join now."""
+        if self._why_plain(asked) is not None:
+            return self._plain is None
+        filled = self._shelf_for(asked, self._beginnings.of(asked.tokens))
+        return filled is not None and filled.free > 0
+
+    def join(self, asked: Continuation) -> LiveRow:
+        """From the next step on. Raises ContractError for an empty text, or if there is no room."""
+        if not asked.tokens:
+            raise ContractError("the text is empty", where="ContinuousBatch", expected="at least one token")
+        if not self.has_room(asked):
+            raise ContractError("no room for this text", where="ContinuousBatch", expected="a look at has_room before")
+        row = LiveRow(asked, self._why_plain(asked))
+        if row.reason is not None:
+            self._plain = row, _plain_steps(self._found, row)
+            return row
+        prefix = self._beginnings.of(asked.tokens)
+        filled = self._shelf_for(asked, prefix)
+        assert filled is not None
+        filled.reserved += 1
+        self._new.append(_New(row, filled, prefix))
+        return row
+
+    def leave(self, row: LiveRow) -> None:
+        """Its slot is free from here on. Nothing happens if it has ended."""
+        if self._plain is not None and self._plain[0] is row:
+            self._plain[1].close()
+            self._plain = None
+        for new in [new for new in self._new if new.row is row]:
+            self._new.remove(new)
+            new.filled.reserved -= 1
+        for filled in self._shelves:
+            if row in filled.rows:
+                filled.free_slot_of(row)
+
+    def clear(self) -> list[LiveRow]:
+        """All texts leave. Returns them."""
+        gone = self.rows
+        for row in gone:
+            row.error = row.error or ContractError("the batch was cleared", where="ContinuousBatch")
+            self.leave(row)
+        return gone
+
+    @torch.no_grad()
+    def step(self) -> list[LiveRow]:
+        """One token more for each text, and for new ones as far as they were read. Returns those that grew, ended or failed.
+
+        Where the forward fails, the new texts in it fail, and the others go on; without new ones all fail.
+        """
+        told = self._plain_step()
+        pieces = self._next_pieces()
+        before = [filled.slots.lengths for filled in self._shelves]
+        if not pieces and not any(before):
+            return told
+        try:
+            hidden, picks = self._forward(pieces)
+            logits = self._found.parts.head.logits(hidden[picks])
+        except Exception as error:  # noqa: BLE001 - of a library or for want of memory: whoever waits for the rows gets to know it
+            for filled, lengths in zip(self._shelves, before, strict=True):
+                filled.slots.lengths = lengths
+            failed = [new.row for piece in pieces for new in piece.members]
+            failed = failed or [row for filled in self._shelves for row in filled.rows]
+            for row in failed:
+                row.error = error
+                self.leave(row)
+            return told + failed
+        rows = self._settle(pieces)
+        advance(rows, logits)
+        for row in rows:
+            if row.over:
+                self.leave(row)
+        return told + rows
+
+    def _why_plain(self, asked: Continuation) -> str | None:
+        return why_plain_batch(self._found, asked.longest_tokens)
+
+    def _shelf_for(self, asked: Continuation, prefix: Prefix | None) -> _Filled | None:
+        """The shelf with the shortest slots that are long enough; others do not stand in for it when it is full, so that many
+        short texts never keep a long one from its slot."""
+        needed = asked.longest_tokens - (0 if prefix is None else len(prefix.tokens))
+        return next((filled for filled in self._shelves if filled.size.tokens >= needed), None)
+
+    def _plain_step(self) -> list[LiveRow]:
+        if self._plain is None:
+            return []
+        row, steps = self._plain
+        try:
+            next(steps, None)
+        except Exception as error:  # noqa: BLE001 - of a library or for want of memory: whoever waits for the row gets to know it
+            row.error = row.error or error
+        if row.over:
+            self.leave(row)
+        return [row]
+
+    def _next_pieces(self) -> list[_Piece]:
+        """What is read of new texts in this step, in the order in which they came. Those on one prefix are read together. A text
+        longer than a step is read over several, one such at a time, with half of each step if others wait."""
+        budget = PREFILL_TOKENS if any(filled.rows for filled in self._shelves) else PREFILL_TOKENS_ALONE
+        left, whole, parts = budget, list[_New](), list[_Piece]()
+        for new in self._new:
+            self._start_from_longer_prefix(new)
+            shared = max((common_length(new.tokens, other.tokens) for other in whole), default=0)
+            needed = len(new.tokens) - max(new.known, shared)
+            if new.grown is not None or needed > budget:
+                if not parts:
+                    count = min(len(new.tokens) - new.known, left if len(self._new) == 1 else max(1, left // 2))
+                    parts.append(_part_of(new, count, self._found.kernel))
+                    left -= count
+            elif needed <= left:
+                left -= needed
+                whole.append(new)
+            else:
+                break
+        by_prefix: dict[int, list[_New]] = {}
+        for new in whole:
+            by_prefix.setdefault(id(new.prefix), []).append(new)
+        return parts + [_together(members, self._found.kernel) for members in by_prefix.values()]
+
+    def _start_from_longer_prefix(self, new: _New) -> None:
+        """That became known since the text joined; one that was dropped meanwhile stays, as its slot was chosen by it."""
+        found = self._beginnings.of(new.tokens)
+        if new.grown is None and found is not None and len(found.tokens) > new.known:
+            new.prefix = found
+
+    def _forward(self, pieces: Sequence[_Piece]) -> tuple[Tensor, Tensor]:
+        """Hidden states of all tokens, and which of them predict a next token: those of `_settle`'s rows, in its order."""
+        found, device = self._found, self._found.parts.causal.device
+        ids: list[int] = []
+        positions: list[int] = []
+        picks: list[int] = []
+        attends: list[tuple[int, Attends]] = []
+        for piece in pieces:
+            picks += [len(ids) + pick for pick in piece.picks]
+            ids += piece.ids
+            positions += piece.positions
+            attends.append((len(piece.ids), piece.packed))
+        for filled in self._shelves:
+            if filled.rows:
+                picks += range(len(ids), len(ids) + len(filled.rows))
+                ids += [row.tokens[-1] for row in filled.rows]
+                positions += filled.slots.positions
+                filled.slots.begin_step()
+                attends.append((len(filled.rows), _AsTokens(filled.slots)))
+        hidden = trunk_hidden(
+            found.parts.trunk,
+            torch.tensor([ids], device=device),
+            torch.tensor([positions], device=device),
+            attends[0][1] if len(attends) == 1 else _SideBySide(tuple(attends)),
+        )
+        return hidden[0], torch.tensor(picks, dtype=torch.long, device=device)
+
+    def _settle(self, pieces: Sequence[_Piece]) -> list[LiveRow]:
+        """Put what was read into slots. Returns the rows that get a token, in the order of `_forward`'s picks."""
+        decoding = [row for filled in self._shelves for row in filled.rows]
+        first: list[LiveRow] = []
+        for piece in pieces:
+            captured = piece.captured
+            if piece.read_up_to is not None:
+                new = piece.members[0]
+                new.grown = extended(piece.base, new.tokens[: piece.read_up_to], captured)
+                if piece.picks:
+                    own = 0 if new.prefix is None else len(new.prefix.tokens)
+                    captured = {i: (k[:, :, own:], v[:, :, own:]) for i, (k, v) in enumerate(new.grown.layers)}
+                    self._place([new], captured, [((0, len(new.tokens) - own),)])
+            else:
+                self._place(piece.members, captured, piece.paths)
+            if piece.picks:
+                first += [new.row for new in piece.members]
+        return first + decoding
+
+    def _place(
+        self, members: Sequence[_New], captured: dict[int, KeysValues], paths: Sequence[Sequence[tuple[int, int]]]
+    ) -> None:
+        for new, path in zip(members, paths, strict=True):
+            filled = new.filled
+            filled.slots.append(captured, [path], new.prefix)
+            filled.reserved -= 1
+            filled.rows.append(new.row)
+            self._new.remove(new)
+            length = self._beginnings.shared_length(new.tokens)
+            if length:
+                self._beginnings.keep(filled.slots.beginning(len(filled.rows) - 1, new.tokens[:length]))
+            self._beginnings.remember(new.tokens)
+
+
+class Beginnings:
+    """What several texts began with: kept as keys and values, at most `limit_tokens` of them."""
+
+    def __init__(self, limit_tokens: int) -> None:
+        self._limit_tokens = limit_tokens
+        self._kept: list[Prefix] = []  # the most recently used last
+        self._seen: deque[tuple[int, ...]] = deque(maxlen=REMEMBERED)
+
+    def of(self, tokens: tuple[int, ...]) -> Prefix | None:
+        """The longest kept one that the text begins with; it leaves a token of its own."""
+        fitting = [p for p in self._kept if len(p.tokens) < len(tokens) and tokens[: len(p.tokens)] == p.tokens]
+        return max(fitting, key=lambda prefix: len(prefix.tokens), default=None)
+
+    def shared_length(self, tokens: tuple[int, ...]) -> int:
+        """How much of this text, which is about to be remembered, is worth keeping; 0 if too few texts share too little."""
+        lengths = sorted((common_length(tokens, other) for other in self._seen), reverse=True)
+        if len(lengths) < SHARED_BY:
+            return 0
+        length = min(lengths[SHARED_BY - 1], len(tokens) - 1, self._limit_tokens) // PREFIX_STEP * PREFIX_STEP
+        known = self.of(tokens)
+        new = length - (0 if known is None else len(known.tokens))
+        return length if new >= FEWEST_SHARED_TOKENS else 0
+
+    def remember(self, tokens: tuple[int, ...]) -> None:
+        self._seen.append(tokens)
+        used = self.of(tokens)
+        if used is not None:
+            self._kept.sort(key=lambda prefix: prefix is used)
+
+    def keep(self, prefix: Prefix) -> None:
+        self._kept.append(prefix)
+        while len(self._kept) > KEPT_BEGINNINGS or sum(len(kept.tokens) for kept in self._kept) > self._limit_tokens:
+            self._kept.pop(0)
+
+
+@dataclass(slots=True, eq=False)
+class _Filled:
+    """A shelf at work. reserved: slots of texts that are still to be read."""
+
+    size: Shelf
+    slots: Slots
+    rows: list[LiveRow] = field(default_factory=list)
+    reserved: int = 0
+
+    @property
+    def free(self) -> int:
+        return self.size.slots - len(self.rows) - self.reserved
+
+    def free_slot_of(self, row: LiveRow) -> None:
+        slot = self.rows.index(row)
+        if row.error is not None:
+            self.slots.clear(slot)
+        self.slots.remove(slot)
+        self.rows[slot] = self.rows[-1]
+        self.rows.pop()
+
+
+@dataclass(slots=True, eq=False)
+class _New:
+    """A text that is to be read. prefix: what it begins with; grown: of a long text, as far as it was read."""
+
+    row: LiveRow
+    filled: _Filled
+    prefix: Prefix | None
+    grown: Prefix | None = None
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        return self.row.asked.tokens
+
+    @property
+    def known(self) -> int:
+        start = self.grown or self.prefix
+        return 0 if start is None else len(start.tokens)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Piece:
+    """Tokens of new texts that are read in one step, as a forest on `base`.
+
+    captured: their keys and values, once the forward is done. picks: the last token of each text, if it is reached. read_up_to:
+    the end of the part, of a text that is read over several steps.
+    """
+
+    members: list[_New]
+    base: Prefix | None
+    ids: Sequence[int]
+    positions: Sequence[int]
+    packed: Packed
+    captured: dict[int, KeysValues]
+    picks: Sequence[int]
+    paths: Sequence[Sequence[tuple[int, int]]] = ()
+    read_up_to: int | None = None
+
+
+def _part_of(new: _New, count: int, kernel: ForestKernel) -> _Piece:
+    """The next `count` tokens of a text that is read over several steps."""
+    base, start, end = new.grown or new.prefix, new.known, new.known + count
+    captured: dict[int, KeysValues] = {}
+    packed = Packed(((0, count, count),), None if base is None else base.layers, captured, kernel)
+    picks = [count - 1] if end == len(new.tokens) else []
+    return _Piece([new], base, new.tokens[start:end], range(start, end), packed, captured, picks, read_up_to=end)
+
+
+def _together(members: list[_New], kernel: ForestKernel) -> _Piece:
+    """Whole texts on one prefix, what they share on top of it once."""
+    base = members[0].prefix
+    # A row whose last token is a target has all tokens before it computed.
+    asked = [Row((*new.tokens, 0), (*[False] * len(new.tokens), True)) for new in members]
+    forest = plan_forest(asked, offset=0 if base is None else len(base.tokens))
+    captured: dict[int, KeysValues] = {}
+    packed = Packed(forest.nodes, None if base is None else base.layers, captured, kernel)
+    return _Piece(members, base, forest.ids, forest.positions, packed, captured, forest.pick, forest.paths)
+
+
+@dataclass(frozen=True, slots=True)
+class _AsTokens:
+    """Rows of one token each, which stand next to one another in one packed row."""
+
+    slots: Slots
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        query, key, value = (x[0].transpose(0, 1).unsqueeze(2) for x in (query, key, value))
+        return self.slots.attend(layer, query, key, value, scale).squeeze(2).transpose(0, 1)[None]
+
+
+@dataclass(frozen=True, slots=True)
+class _SideBySide:
+    """Several ways to attend in one packed row, each over so many tokens."""
+
+    parts: tuple[tuple[int, Attends], ...]
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        return torch.cat(list(self._each(layer, query, key, value, scale)), 2)
+
+    def _each(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Iterator[Tensor]:
+        start = 0
+        for count, part in self.parts:
+            q, k, v = (x[:, :, start : start + count] for x in (query, key, value))
+            yield part.attend(layer, q, k, v, scale)
+            start += count
+
+
+def _plain_steps(found: Support, row: LiveRow) -> Generator[None, None, None]:
+    take: Callable[[Sequence[int], Tensor], list[int]] = lambda _, logits: advance([row], logits)  # noqa: E731
+    return generate_plain_in_thread(found, [row.asked.tokens], row.asked.settings, take, lambda _: row.over)
