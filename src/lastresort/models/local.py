@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 
+from lastresort.data.chat_template import start_of_text
 from lastresort.data.rendering import render_prompt, stop_token_ids
 from lastresort.engine.cache import PrefixCache
 from lastresort.engine.choose import Sampling
+from lastresort.engine.live_rows import Continuation
 from lastresort.engine.logp import score_continuations
 from lastresort.engine.sampling import Generated, generate, stream
 from lastresort.engine.support import computed_by
@@ -64,7 +66,7 @@ class LocalModel:
         self._stop_ids = frozenset(stop_token_ids(loaded.tokenizer, template_kwargs=self._template_kwargs))
         self._table: TokenTable | None = None
         self._prefixes = PrefixCache()
-        self._threads = threads or Threads(loaded.model)
+        self.threads = threads or Threads(loaded.model)
 
     @property
     def loaded(self) -> Loaded:
@@ -111,7 +113,7 @@ class LocalModel:
         self._check_room(prompts, rendered, decoding.max_new_tokens)
         seeds = row_seeds(rendered, decoding.seed)
         answers: list[Answer] = []
-        with self._threads.chosen(min(len(rendered), self.batch_size)):
+        with self.threads.chosen(min(len(rendered), self.batch_size)):
             for start in range(0, len(rendered), self.batch_size):
                 end = start + self.batch_size
                 answers += self._batch(rendered[start:end], seeds[start:end], decoding, start, on_answer)
@@ -134,7 +136,7 @@ class LocalModel:
             stopped=self._stopped(decoding, constraint),
             prefixes=self._prefixes,
         )
-        with self._threads.chosen(1), closing(steps):
+        with self.threads.chosen(1), closing(steps):
             generated = None
             while generated is None and (stop is None or stop.requested() is None):
                 try:
@@ -142,19 +144,49 @@ class LocalModel:
                 except StopIteration as end:
                     generated = end.value
                 else:
-                    if more := streamed.grow(self._decoded(tokens)):
+                    if more := streamed.grow(self.text_of(tokens)):
                         yield more
         generated = generated or Generated(tuple(tokens), "length")
-        answer = self._answer(len(rendered), generated, decoding, self._clock() - began)
+        answer = self.answer_of(len(rendered), generated, decoding, self._clock() - began)
         if more := streamed.finish(answer.text):
             yield more
         if on_answer is not None:
             on_answer(0, answer)
 
+    def continuation(self, prompt: Prompt | str, decoding: Decoding, *, top_logps: int | None = None) -> Continuation:
+        """What the engine needs to answer the prompt as `generate` answers it alone. A text is continued as it is.
+
+        Raises CandidateError if the prompt leaves no room for its answer, or if the grammar cannot be enforced.
+        """
+        rendered = self._beginning(prompt) if isinstance(prompt, str) else self._rendered(prompt)
+        self._check_room([prompt], [rendered], decoding.max_new_tokens)
+        constraint = self._constraint(decoding)
+        stopped = self._stopped(decoding, constraint)
+        return Continuation(
+            tuple(rendered),
+            self._sampling(decoding),
+            row_seeds([rendered], decoding.seed)[0],
+            None if constraint is None else lambda so_far: constraint.allowed(0, so_far),
+            None if stopped is None else lambda so_far: stopped(0, so_far),
+            top_logps,
+        )
+
+    def answer_of(self, prompt_tokens: int, generated: Generated, decoding: Decoding, seconds: float) -> Answer:
+        """The answer that these tokens are."""
+        text = cut_at_stop(self.text_of(generated.tokens), decoding.stop)
+        return Answer(text, prompt_tokens, len(generated.tokens), generated.finish, seconds)
+
+    def text_of(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """special: with the text of special tokens."""
+        text = self.loaded.tokenizer.decode(
+            list(tokens), skip_special_tokens=not special, clean_up_tokenization_spaces=False
+        )
+        return str(text)
+
     def close(self) -> None:
         """Release the weights. Their memory is free once nobody else holds them."""
         self._loaded, self._table, self._prefixes = None, None, PrefixCache()
-        self._threads.release()
+        self.threads.release()
         give_back_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -167,7 +199,7 @@ class LocalModel:
         longest = max((len(piece) for texts in pieces for piece in texts), default=0)
         self._check_room(prompts, rendered, longest)
         scored: list[list[float]] = []
-        with self._threads.chosen(sum(map(len, rendered[: self.batch_size]))):
+        with self.threads.chosen(sum(map(len, rendered[: self.batch_size]))):
             for start in range(0, len(rendered), self.batch_size):
                 end = start + self.batch_size
                 scored += score_continuations(self.loaded.model, rendered[start:end], pieces[start:end])
@@ -185,7 +217,7 @@ class LocalModel:
         answers: dict[int, Answer] = {}
 
         def finished(row: int, generated: Generated) -> None:
-            answers[row] = self._answer(len(rendered[row]), generated, decoding, shares.of_next())
+            answers[row] = self.answer_of(len(rendered[row]), generated, decoding, shares.of_next())
             if on_answer is not None:
                 on_answer(start + row, answers[row])
 
@@ -199,7 +231,7 @@ class LocalModel:
             stopped=self._stopped(decoding, constraint),
             prefixes=self._prefixes,
             on_finished=finished,
-            on_step=self._threads.step,
+            on_step=self.threads.step,
         )
         return [answers[row] for row in range(len(rendered))]
 
@@ -212,14 +244,6 @@ class LocalModel:
             stop_ids=self._stop_ids,
             rows_at_once=self.batch_size,
         )
-
-    def _answer(self, prompt_tokens: int, generated: Generated, decoding: Decoding, seconds: float) -> Answer:
-        text = cut_at_stop(self._decoded(generated.tokens), decoding.stop)
-        return Answer(text, prompt_tokens, len(generated.tokens), generated.finish, seconds)
-
-    def _decoded(self, tokens: Sequence[int]) -> str:
-        text = self.loaded.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return str(text)
 
     def _constraint(self, decoding: Decoding) -> Constraint | None:
         if decoding.grammar is None:
@@ -239,21 +263,31 @@ class LocalModel:
         def stopped(row: int, tokens: Sequence[int]) -> bool:
             if constraint is not None and constraint.complete(row, tokens):
                 return True
-            return holds_stop(tokens, decoding.stop, self._decoded)
+            return holds_stop(tokens, decoding.stop, self.text_of)
 
         return stopped
 
     def _rendered(self, prompt: Prompt) -> list[int]:
         return render_prompt(self.loaded.tokenizer, prompt, template_kwargs=self._template_kwargs)
 
-    def _check_room(self, prompts: Sequence[Prompt], rendered: Sequence[list[int]], new_tokens: int) -> None:
+    def _beginning(self, text: str) -> list[int]:
+        """The tokens of a text without template, after the begin-of-text token where the model knows one."""
+        tokenizer = self.loaded.tokenizer
+        start = start_of_text(tokenizer)
+        whole = text if text.startswith(start) else start + text
+        tokens = [int(token) for token in tokenizer(whole, add_special_tokens=False)["input_ids"]]
+        if not tokens:
+            raise CandidateError("the prompt is empty", expected="a text to continue", remedy="Send one.")
+        return tokens
+
+    def _check_room(self, prompts: Sequence[Prompt | str], rendered: Sequence[list[int]], new_tokens: int) -> None:
         limit = self.loaded.context_tokens
         for prompt, tokens in zip(prompts, rendered, strict=True):
             if limit is not None and len(tokens) + new_tokens > limit:
-                begins = prompt[-1].content[:60] if prompt else ""
+                last = prompt if isinstance(prompt, str) else prompt[-1].content if prompt else ""
                 raise CandidateError(
                     f"{len(tokens)} prompt tokens and {new_tokens} for the answer exceed the model's context",
-                    where=f"the prompt that ends in the turn {begins!r}",
+                    where=f"the prompt that ends in the turn {last[:60]!r}",
                     expected=f"at most {limit} together",
                     remedy="Shorten the input, show fewer examples, or lower decode.max_new_tokens.",
                 )
