@@ -173,11 +173,13 @@ class Slots:
                 store[slot].zero_()
 
     def beginning(self, slot: int, tokens: tuple[int, ...]) -> Prefix:
-        """The first tokens of a row, as a prefix of their own. They reach beyond the prefix that the row has."""
+        """The first tokens of a row, as a prefix of their own."""
         prefix = self._prefixes[slot]
+        if prefix is not None and len(prefix.tokens) >= len(tokens):
+            return Prefix(tokens, tuple(_first(layer, len(tokens)) for layer in prefix.layers))
         own = len(tokens) - (0 if prefix is None else len(prefix.tokens))
-        views = ((store[slot : slot + 1, :, :own].clone() for store in stores) for stores in self._layers)
-        return extended(prefix, tokens, dict(enumerate((keys, values) for keys, values in views)))
+        layers = ((keys[slot : slot + 1], values[slot : slot + 1]) for keys, values in self._layers)
+        return extended(prefix, tokens, {i: _first(layer, own) for i, layer in enumerate(layers)})
 
     def begin_step(self) -> None:
         """Make room for one token a row; to be called before each decoding forward."""
@@ -220,6 +222,11 @@ class Slots:
         if [len(rows) for _, rows in found.values()] == [len(self.lengths)]:
             return [(prefix, slice(None)) for prefix, _ in found.values()]
         return [(prefix, torch.tensor(rows, device=device)) for prefix, rows in found.values()]
+
+
+def _first(layer: KeysValues, count: int) -> KeysValues:
+    keys, values = layer
+    return keys[:, :, :count].clone(), values[:, :, :count].clone()
 
 
 def _weights_version(causal: Any) -> tuple[Any, ...]:

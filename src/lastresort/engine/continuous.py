@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from lastresort.engine.attention import Attends, ForestKernel, KeysValues, Packed
-from lastresort.engine.cache import PREFIX_STEP, Prefix, Slots, extended
+from lastresort.engine.beginnings import Beginnings
+from lastresort.engine.cache import Prefix, Slots, extended
 from lastresort.engine.forest import Row, common_length, plan_forest
 from lastresort.engine.live_rows import Continuation, LiveRow, advance
 from lastresort.engine.parts import trunk_hidden
@@ -27,10 +28,8 @@ from lastresort.engine.plain import generate_plain_in_thread
 from lastresort.engine.support import Support, support, why_plain_batch
 from lastresort.errors import ContractError
 
-PREFILL_TOKENS = 256  # in a step in which others decode: about as long as their step
-PREFILL_TOKENS_ALONE = 2048
-KEPT_BEGINNINGS, REMEMBERED, SHARED_BY = 4, 64, 2
-FEWEST_SHARED_TOKENS = 4 * PREFIX_STEP
+PREFILL_TOKENS = 128  # in a step in which others decode on a CPU, where they take about as long as 32 of these
+PREFILL_TOKENS_ALONE = 2048  # and on a GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +170,13 @@ class ContinuousBatch:
     def _next_pieces(self) -> list[_Piece]:
         """What is read of new texts in this step, in the order in which they came. Those on one prefix are read together. A text
         longer than a step is read over several, one such at a time, with half of each step if others wait."""
-        budget = PREFILL_TOKENS if any(filled.rows for filled in self._shelves) else PREFILL_TOKENS_ALONE
+        on_cpu = self._found.parts.causal.device.type == "cpu"
+        decoding = any(filled.rows for filled in self._shelves)
+        budget = PREFILL_TOKENS if decoding and on_cpu else PREFILL_TOKENS_ALONE
         left, whole, parts = budget, list[_New](), list[_Piece]()
         for new in self._new:
-            self._start_from_longer_prefix(new)
+            if new.grown is None:
+                self._start_from_longer_prefix(new)
             shared = max((common_length(new.tokens, other.tokens) for other in whole), default=0)
             needed = len(new.tokens) - max(new.known, shared)
             if new.grown is not None or needed > budget:
@@ -194,9 +196,19 @@ class ContinuousBatch:
 
     def _start_from_longer_prefix(self, new: _New) -> None:
         """That became known since the text joined; one that was dropped meanwhile stays, as its slot was chosen by it."""
+        self._keep_shared_with_running(new.tokens)
         found = self._beginnings.of(new.tokens)
-        if new.grown is None and found is not None and len(found.tokens) > new.known:
+        if found is not None and len(found.tokens) > new.known:
             new.prefix = found
+
+    def _keep_shared_with_running(self, tokens: tuple[int, ...]) -> None:
+        """What this text shares with others, if one of them is in its slot already."""
+        length = self._beginnings.shared_length(tokens, [new.tokens for new in self._new if new.tokens is not tokens])
+        for filled in self._shelves if length else ():
+            for slot, row in enumerate(filled.rows):
+                if row.asked.tokens[:length] == tokens[:length]:
+                    self._beginnings.keep(filled.slots.beginning(slot, tokens[:length]))
+                    return
 
     def _forward(self, pieces: Sequence[_Piece]) -> tuple[Tensor, Tensor]:
         """Hidden states of all tokens, and which of them predict a next token: those of `_settle`'s rows, in its order."""
@@ -257,41 +269,6 @@ class ContinuousBatch:
             if length:
                 self._beginnings.keep(filled.slots.beginning(len(filled.rows) - 1, new.tokens[:length]))
             self._beginnings.remember(new.tokens)
-
-
-class Beginnings:
-    """What several texts began with: kept as keys and values, at most `limit_tokens` of them."""
-
-    def __init__(self, limit_tokens: int) -> None:
-        self._limit_tokens = limit_tokens
-        self._kept: list[Prefix] = []  # the most recently used last
-        self._seen: deque[tuple[int, ...]] = deque(maxlen=REMEMBERED)
-
-    def of(self, tokens: tuple[int, ...]) -> Prefix | None:
-        """The longest kept one that the text begins with; it leaves a token of its own."""
-        fitting = [p for p in self._kept if len(p.tokens) < len(tokens) and tokens[: len(p.tokens)] == p.tokens]
-        return max(fitting, key=lambda prefix: len(prefix.tokens), default=None)
-
-    def shared_length(self, tokens: tuple[int, ...]) -> int:
-        """How much of this text, which is about to be remembered, is worth keeping; 0 if too few texts share too little."""
-        lengths = sorted((common_length(tokens, other) for other in self._seen), reverse=True)
-        if len(lengths) < SHARED_BY:
-            return 0
-        length = min(lengths[SHARED_BY - 1], len(tokens) - 1, self._limit_tokens) // PREFIX_STEP * PREFIX_STEP
-        known = self.of(tokens)
-        new = length - (0 if known is None else len(known.tokens))
-        return length if new >= FEWEST_SHARED_TOKENS else 0
-
-    def remember(self, tokens: tuple[int, ...]) -> None:
-        self._seen.append(tokens)
-        used = self.of(tokens)
-        if used is not None:
-            self._kept.sort(key=lambda prefix: prefix is used)
-
-    def keep(self, prefix: Prefix) -> None:
-        self._kept.append(prefix)
-        while len(self._kept) > KEPT_BEGINNINGS or sum(len(kept.tokens) for kept in self._kept) > self._limit_tokens:
-            self._kept.pop(0)
 
 
 @dataclass(slots=True, eq=False)
