@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +27,7 @@ from lastresort.serve.owner import AskingOwner, LocalOwner, open_owner, plan_she
 from lastresort.serve.work import Delivered, Draining, Ended, Failed, Load, Owner, Piece, QueueFull, Work
 from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding, Grammar, Message
-from models_support import CONTEXT_TOKENS, save_tiny
+from models_support import CONTEXT_TOKENS, save_adapter, save_tiny
 
 SOON_S = 60.0  # a limit for what hangs, never waited for
 SCHEMA = {"type": "object", "properties": {"team": {"enum": ["billing", "tech"]}}, "required": ["team"]}
@@ -145,6 +148,22 @@ def test_32_submitters_at_once_get_the_answers_that_they_get_alone(model: LocalM
         thread.join()
     assert [receiver.answer() for receiver in receivers] == expected
     assert len({answer.text for answer in expected}) > 20
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_adapter_is_served_with_its_base(tmp_path: Path, precision: str) -> None:
+    """In reduced precision what else is in the batch may change an answer, so there it only has to come."""
+    folder = save_tiny(tmp_path / "tiny")
+    loaded = load_local(folder, precision=precision, adapter=save_adapter(folder, tmp_path / "adapter"))
+    tuned = LocalModel(loaded, name="tuned", clock=lambda: 0.0)
+    owner, work = local_owner(tuned, Shelf(3, CONTEXT_TOKENS)), some_work(12)
+    receivers = [Receiver() for _ in work]
+    for one, receiver in zip(work, receivers, strict=True):
+        owner.submit(one, receiver)
+    answers = [receiver.answer() for receiver in receivers]
+    if precision == "float32":
+        assert answers == [alone(tuned, one) for one in work]
+    owner.close()
 
 
 def test_a_text_is_continued_as_it_is(model: LocalModel, owner: LocalOwner) -> None:
@@ -383,6 +402,27 @@ def test_closing_ends_the_thread_and_frees_the_slots(model: LocalModel) -> None:
     gc.collect()
     assert isinstance(receiver.error(), StopRequestedError)
     assert (batch(), threading.active_count()) == (None, before)
+
+
+LEAVES = """
+import sys
+from pathlib import Path
+from lastresort.models.local import LocalModel, load_local
+from lastresort.serve.owner import open_owner
+from lastresort.serve.work import Work
+from lastresort.types import Decoding
+owner = open_owner(LocalModel(load_local(Path(sys.argv[1]), precision="float32"), name="tiny"))
+for i in range(20):
+    owner.submit(Work("the parcel", Decoding(200, temperature=1.0, seed=i)), lambda _: None)
+print("leaves")
+"""
+
+
+def test_a_process_that_ends_without_closing_ends_cleanly(tmp_path: Path) -> None:
+    """A thread that still computes while the interpreter is taken down would end it with an abort."""
+    arguments = [sys.executable, "-c", LEAVES, str(save_tiny(tmp_path / "tiny"))]
+    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=SOON_S * 2)
+    assert (ended.stdout, ended.returncode) == ("leaves\n", 0), ended.stderr
 
 
 def test_the_first_to_come_is_the_first_to_be_computed(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -84,6 +85,7 @@ class LocalOwner:
         self._used = 0.0
         self._thread = threading.Thread(target=self._run, args=(self._batch,), name="lastresort-owner", daemon=True)
         self._thread.start()
+        atexit.register(self.close)  # a thread that computes while the interpreter is taken down would abort it
 
     @property
     def load(self) -> Load:
@@ -109,6 +111,7 @@ class LocalOwner:
         return self._desk.drain(within_s)
 
     def close(self) -> None:
+        atexit.unregister(self.close)
         self._desk.close()
         self._thread.join()
         self._batch = None
