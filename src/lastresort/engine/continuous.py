@@ -170,9 +170,7 @@ class ContinuousBatch:
     def _next_pieces(self) -> list[_Piece]:
         """What is read of new texts in this step, in the order in which they came. Those on one prefix are read together. A text
         longer than a step is read over several, one such at a time, with half of each step if others wait."""
-        on_cpu = self._found.parts.causal.device.type == "cpu"
-        decoding = any(filled.rows for filled in self._shelves)
-        budget = PREFILL_TOKENS if decoding and on_cpu else PREFILL_TOKENS_ALONE
+        budget = self._tokens_to_read()
         left, whole, parts = budget, list[_New](), list[_Piece]()
         for new in self._new:
             if new.grown is None:
@@ -193,6 +191,13 @@ class ContinuousBatch:
         for new in whole:
             by_prefix.setdefault(id(new.prefix), []).append(new)
         return parts + [_together(members, self._found.kernel) for members in by_prefix.values()]
+
+    def _tokens_to_read(self) -> int:
+        """As many times more as those who wait to be read are more than those who wait for their next token meanwhile."""
+        decoding = sum(len(filled.rows) for filled in self._shelves)
+        if not decoding or self._found.parts.causal.device.type != "cpu":
+            return PREFILL_TOKENS_ALONE
+        return min(PREFILL_TOKENS_ALONE, PREFILL_TOKENS * max(1, len(self._new) // decoding))
 
     def _start_from_longer_prefix(self, new: _New) -> None:
         """That became known since the text joined; one that was dropped meanwhile stays, as its slot was chosen by it."""
