@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import sys
@@ -197,6 +198,31 @@ def test_zeroed_scores_do_not_pass(
     (run / "decision.json").unlink()
     assert write_report(run).is_file()
     assert (run / "decision.json").is_file()
+
+
+def without_weighed(text: str) -> str:
+    """A decision as it was written before a rung had this field."""
+    return re.sub(r',\s*"weighed": null', "", text)
+
+
+def test_a_decision_of_an_earlier_version_is_not_changed(run: Path) -> None:
+    """A later version adds fields, and would write another decision.json from the same event."""
+    path = run / "decision.json"
+    path.write_text(earlier := without_weighed(path.read_text("utf-8")), encoding="utf-8")
+    with pytest.raises(DataError, match="another decision than those of the run"):
+        write_report(run)
+    edit(run, shorten_decision, rechain=True)
+    write_report(run)
+    open_system(run, allow_held=True).close()
+    assert path.read_text("utf-8") == earlier
+    path.unlink()
+    write_report(run)
+    assert path.read_text("utf-8") == earlier
+
+
+def shorten_decision(raw: sqlite3.Connection) -> None:
+    [row] = raw.execute("SELECT id, body FROM event WHERE kind = 'climb_decided'")
+    raw.execute("UPDATE event SET body = ? WHERE id = ?", (without_weighed(row["body"]), row["id"]))
 
 
 def test_an_export_and_the_python_interface_see_a_change_too(run: Path) -> None:

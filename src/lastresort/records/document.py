@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import to_jsonable_python
 
+from lastresort.types import Json
+
 Share = Annotated[float, Field(ge=0, le=1)]
 OpenShare = Annotated[float, Field(gt=0, lt=1)]
 Difference = Annotated[float, Field(ge=-1, le=1)]
@@ -37,11 +39,16 @@ class JsonDocument(BaseModel):
     @property
     def as_text(self) -> str:
         """The content of its file."""
-        return json.dumps(self.as_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return document_text(self.as_json())
 
     def replaced(self, **fields: Any) -> Self:
         """The same with other values in these fields, checked like a new one."""
         return type(self)(**{**dict(self), **fields})
+
+
+def document_text(content: Json) -> str:
+    """The content of the file of a document, from what `as_json` gave."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 class ReuseView(JsonDocument):

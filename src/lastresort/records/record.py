@@ -48,6 +48,7 @@ from lastresort.records.events import (
     Stage,
 )
 from lastresort.records.measurement import DEV, ItemScore, Measurement, whole_of
+from lastresort.types import JsonObject
 
 __all__ = ["FILE_NAME", "ItemScore", "Measurement", "Record"]
 
@@ -227,6 +228,13 @@ class Record:
     def all(self, kind: type[E], key: str = "") -> list[E]:
         """The events of this kind, oldest first; of one key where it is given."""
         return [self._read(kind, row) for row in self._rows_of(kind, key, "")]
+
+    def bodies(self, kind: type[BaseEvent]) -> list[JsonObject]:
+        """The events of this kind as they were written, oldest first; a field that came later is not there."""
+        rows = self._rows_of(kind, "", "")
+        for row in rows:
+            self._read(kind, row)
+        return [body_of("event", row) for row in rows]
 
     def since(self, number: int = 0) -> Iterator[tuple[int, Event]]:
         """Every event after that of this number, with its own, oldest first. Raises DataError at one that a newer version wrote."""

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from lastresort.errors import ContractError, DataError
 from lastresort.evals.judged import judge_view
-from lastresort.records.atomic import is_held
+from lastresort.records.atomic import is_held, write_atomically
 from lastresort.records.decision import FILE_NAME, RunView
 from lastresort.records.record import Record
 from lastresort.records.view import Fold, fold_of
 from lastresort.report.schema import write_document
-from lastresort.systems.running import decision_on_disk, refuse_changed_run
+from lastresort.systems.running import decision_on_disk, recorded_decisions, refuse_changed_run
 
 
 def write_decision(folder: Path, decision: RunView) -> Path:
@@ -21,14 +21,16 @@ def write_decision(folder: Path, decision: RunView) -> Path:
     return write_document(folder / FILE_NAME, decision)
 
 
-def restore_decision(folder: Path, decision: RunView) -> None:
-    """Write `decision.json` again where it is missing or is another, as after a kill between record and file.
+def restore_decision(record: Record, decision: RunView) -> None:
+    """Write `decision.json` of a run again where it is missing or is an earlier one, as after a kill between record and file.
 
-    Leaves it to the process that climbs the run, where there is one. Raises DataError where it is none that the run wrote.
+    Leaves it to the process that climbs the run, where there is one. Raises DataError where the file cannot be read.
     """
-    if is_held(folder) or decision_on_disk(folder) == decision.as_text.encode():
+    folder = record.folder
+    if is_held(folder) or decision_on_disk(folder) == (written := recorded_decisions(record)[-1]):
         return
-    write_decision(folder, decision)
+    refuse_incoherent(decision)
+    write_atomically(folder / FILE_NAME, written)
 
 
 def decision_in(record: Record) -> RunView:

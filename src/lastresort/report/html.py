@@ -124,8 +124,8 @@ def draw_report(folder: Path) -> RunView:
     with Record.open(folder, read_only=True) as record:
         decision = view_in(record)
         story = gather(record, decision)
-    if decision.decided:
-        restore_decision(folder, decision)
+        if decision.decided:
+            restore_decision(record, decision)
     write_atomically(folder / FILE_NAME, page(story))
     return decision
 

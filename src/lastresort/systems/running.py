@@ -16,6 +16,7 @@ from lastresort.models.protocol import OnAnswer
 from lastresort.records.atomic import disk_errors, settle_folder
 from lastresort.records.decision import FILE_NAME as DECISION
 from lastresort.records.decision import RunView, WinnerView
+from lastresort.records.document import document_text
 from lastresort.records.events import ClimbDecided
 from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.records.record import Record
@@ -109,11 +110,8 @@ def refuse_changed_run(record: Record, decision: RunView | None) -> None:
     """Raises DataError where decision.json is none of those that the run wrote, or the files of the winner are not those of its
     `decision`. Either may be missing: what is not there says nothing wrong.
     """
-    written = [
-        event.decision.as_text.encode() for event in record.all(ClimbDecided)
-    ]  # the last may not have been written yet
     found = decision_on_disk(record.folder)
-    if found is not None and found not in written:
+    if found is not None and found not in recorded_decisions(record):  # the last may not have been written yet
         raise DataError(
             "found another decision than those of the run",
             where=str(record.folder / DECISION),
@@ -126,6 +124,12 @@ def refuse_changed_run(record: Record, decision: RunView | None) -> None:
     folder = record.folder / winner.path
     if folder.is_dir():
         _refuse_changed(folder, winner.kind, winner.sha256)
+
+
+def recorded_decisions(record: Record) -> list[bytes]:
+    """The content of decision.json after each decision of the run, as the version wrote it that decided. A later version, which
+    knows more fields, would write another."""
+    return [document_text(body["decision"]).encode() for body in record.bodies(ClimbDecided)]
 
 
 def decision_on_disk(run: Path) -> bytes | None:
