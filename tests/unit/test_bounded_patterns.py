@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lastresort import apart
 from lastresort.data import patterns
 from lastresort.data.answer_schema import schema_validator, violation
 from lastresort.data.patterns import last_match
@@ -20,7 +21,7 @@ from lastresort.types import Example, Message
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patterns, "MOST_S", 0.2)
-    patterns._searcher.cache_clear()
+    apart._process.cache_clear()
 
 
 ENDLESS = [
@@ -56,7 +57,7 @@ def test_the_process_is_one_for_all_and_ends_where_its_input_does() -> None:
     for thread in threads:
         thread.join()
     assert found == [("aa", "aa")] * 8
-    child = patterns._searcher(os.getpid())._child
+    child = apart._process(os.getpid(), patterns._SEARCH, False)._child
     assert child.stdin is not None
     child.stdin.close()
     assert child.wait(20) == 0
@@ -132,7 +133,7 @@ def test_many_values_are_looked_up_at_once() -> None:
 
 def test_an_interrupted_search_leaves_no_answer_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     slow, text = "(a|b)*c", "ab" * 6_000 + "c"
-    searcher = patterns._searcher(os.getpid())
+    searcher = apart._process(os.getpid(), patterns._SEARCH, False)
     answers = searcher._child.stdout
     assert answers is not None
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lastresort.apart import TooMuch, answer_apart
 from lastresort.errors import DataError, InputError
 from lastresort.foreign import read_json
 from lastresort.model_heads import MOST_LAYERS
@@ -83,23 +82,20 @@ def _are_texts(values: Sequence[Any]) -> bool:
     return all(isinstance(value, str) for value in values)
 
 
-MATCHING_S, WAITING_S = 3.0, 60.0
-"""Of the processor, for all of an adapter's patterns on all of a model's layers; ordinary ones take a hundredth of a second. Where
-a process has no clock of its own, and for one that waits, the second holds."""
+MATCHING_S = 3.0
+"""Of the processor, for all of an adapter's patterns on all of a model's layers; ordinary ones take a hundredth of a second."""
 _PLAIN = re.compile(r"[\w.\-]*")
 _MATCH = """
-import json, re, signal, sys
-if hasattr(signal, "setitimer"):
-    signal.setitimer(signal.ITIMER_PROF, float(sys.argv[1]))  # its signal ends the process
-patterns, layers = json.load(sys.stdin)
-for key, pattern in patterns:
-    try:
-        compiled = re.compile(pattern)
-    except (re.error, OverflowError, RecursionError, MemoryError) as error:
-        print(json.dumps([key, str(error) or type(error).__name__]))
-        break
-    for layer in layers:
-        compiled.match(layer)
+import re
+def answer(question):
+    patterns, layers = question
+    for key, pattern in patterns:
+        try:
+            compiled = re.compile(pattern)
+        except (re.error, OverflowError, RecursionError, MemoryError) as error:
+            return [key, str(error) or type(error).__name__]
+        for layer in layers:
+            compiled.match(layer)
 """
 
 
@@ -114,26 +110,17 @@ def check_patterns(settings: Mapping[str, Any], layers: Sequence[str], folder: P
         return
     where = str(folder / ADAPTER_CONFIG)
     try:
-        tried = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _MATCH, str(MATCHING_S)],
-            input=json.dumps([patterns, list(layers)]),
-            capture_output=True,
-            text=True,
-            timeout=WAITING_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        tried = None
-    if tried is None or tried.returncode < 0:
+        fault = answer_apart(_MATCH, [patterns, list(layers)], most_s=MATCHING_S)
+    except TooMuch as error:
         keys = " and ".join(dict.fromkeys(key for key, _ in patterns))
         raise DataError(
             f"matching the patterns of {keys} with the model's layers takes more than {MATCHING_S:g} seconds",
             where=where,
             expected="patterns without nested repetition",
             remedy="Write the names of the layers.",
-        )
-    if tried.returncode != 0 or tried.stdout:
-        key, reason = json.loads(tried.stdout) if tried.stdout else (patterns[0][0], "it cannot be compiled")
+        ) from error
+    if fault is not None:
+        key, reason = fault
         raise DataError(
             f"found a pattern that is no regular expression ({reason[:120]})",
             where=f'{where}, key "{key}"',

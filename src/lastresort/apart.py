@@ -1,0 +1,105 @@
+"""A function in a process of its own, for foreign content that no limit bounds beforehand: patterns, compressed files.
+
+The process answers one question after another, in about 50 microseconds for small ones, and ends with this one. The system ends it
+where an answer takes more seconds of the processor than allowed. Windows has no such clock: there, it has no end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+_MAIN = """
+import json, signal, sys
+sys.path[:] = json.loads(sys.argv[2]) or sys.path
+exec(sys.argv[1])
+def limit(most_s, most_bytes):
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, most_s)
+    if most_bytes and sys.platform == "linux":
+        import resource
+        resource.setrlimit(resource.RLIMIT_AS, (most_bytes, resource.getrlimit(resource.RLIMIT_AS)[1]))
+for line in sys.stdin:
+    most_s, most_bytes, question = json.loads(line)
+    limit(most_s, most_bytes)
+    try:
+        said = [answer(question)]
+    except MemoryError:
+        said = []
+    limit(0, None)
+    print(json.dumps(said), flush=True)
+"""
+
+
+class TooMuch(Exception):
+    """The answer takes too long; memory: or more memory than allowed."""
+
+    def __init__(self, memory: bool) -> None:
+        super().__init__(memory)
+        self.memory = memory
+
+
+def answer_apart(
+    program: str, question: object, *, most_s: float, most_bytes: int | None = None, imports: bool = False
+) -> Any:
+    """What a function returns for a question; both are JSON values. program: Python that defines it as `answer`. imports: whether
+    it needs more than the standard library.
+
+    most_bytes: of address space, None for any. Raises TooMuch beyond a limit, also where the process ended by itself.
+    """
+    return _process(os.getpid(), program, imports).answer(question, most_s, most_bytes)
+
+
+@cache
+def _process(owner: int, program: str, imports: bool) -> _Process:
+    """One a program for this process: one that forks has others."""
+    return _Process(program, imports)
+
+
+class _Process:
+    def __init__(self, program: str, imports: bool) -> None:
+        self._program, self._imports = program, imports
+        self._lock = threading.Lock()
+        self._child = self._started()
+
+    def answer(self, question: object, most_s: float, most_bytes: int | None) -> Any:
+        with self._lock:
+            if self._child.poll() is not None:
+                self._child = self._started()
+            child = self._child
+            assert child.stdin is not None
+            assert child.stdout is not None
+            line = ""
+            try:
+                with suppress(BrokenPipeError):
+                    child.stdin.write(json.dumps([most_s, most_bytes, question]) + "\n")
+                    child.stdin.flush()
+                    line = child.stdout.readline()
+            finally:
+                if not line.endswith("\n"):
+                    # Also where it was interrupted: its answer must not be taken for that to the next question.
+                    child.kill()
+                    child.wait()
+            if not line.endswith("\n"):
+                raise TooMuch(memory=False)
+            said: list[Any] = json.loads(line)
+            if not said:
+                raise TooMuch(memory=True)
+            return said[0]
+
+    def _started(self) -> subprocess.Popen[str]:
+        alone, path = (["-P"], sys.path) if self._imports else (["-I", "-S"], [])
+        return subprocess.Popen(
+            [sys.executable, *alone, "-c", _MAIN, self._program, json.dumps(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            start_new_session=True,
+        )
