@@ -143,9 +143,30 @@ def flate_bomb(times: int = 1) -> bytes:
     return page_of(data, b"/Filter[" + b"/FlateDecode" * times + b"]")
 
 
-def many_pages(count: int) -> bytes:
+def many_pages(count: int, content: bytes = b"BT (a) Tj ET") -> bytes:
     kids = b" ".join(b"3 0 R" for _ in range(count))
-    return pdf([CATALOG, b"<</Type/Pages/Kids[%b]/Count %d>>" % (kids, count), PAGE, stream(b"BT (a) Tj ET"), FONT])
+    written = stream(zlib.compress(content, 9), b"/Filter/FlateDecode")
+    return pdf([CATALOG, b"<</Type/Pages/Kids[%b]/Count %d>>" % (kids, count), PAGE, written, FONT])
+
+
+def many_contents(count: int, content: bytes) -> bytes:
+    """One page, written of the same stream again and again."""
+    page = PAGE.replace(b"/Contents 4 0 R", b"/Contents[%b]" % (b"4 0 R " * count))
+    return pdf([CATALOG, PAGES, page, stream(zlib.compress(content, 9), b"/Filter/FlateDecode"), FONT])
+
+
+def tree_of_forms(depth: int, ways: int) -> bytes:
+    """Each form draws the one below it so many times."""
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R/Resources<</XObject<</X 5 0 R>>>>>>"
+    forms = [
+        stream(
+            b"/X Do " * ways,
+            b"/Subtype/Form/BBox[0 0 1 1]/Resources<</XObject<</X %d 0 R>>/Font<</F 4 0 R>>>>" % (6 + n),
+        )
+        for n in range(depth)
+    ]
+    last = stream(b"BT (a) Tj ET", b"/Subtype/Form/BBox[0 0 1 1]")
+    return pdf([CATALOG, PAGES, page, stream(b"/X Do " * ways), *forms, last])
 
 
 def entries(value: Any) -> Make:
@@ -365,6 +386,17 @@ CASES: dict[str, Case] = {
     "a page that unpacks to 280 MB": Case(documents(a__pdf=flate_bomb), named="a.pdf"),
     "a page that unpacks twice": Case(documents(a__pdf=lambda: flate_bomb(2)), named="a.pdf"),
     "100,000 pages that are one": Case(documents(a__pdf=lambda: many_pages(100_000)), "either"),
+    "50 pages of 20,000 words in 1 KB": Case(
+        documents(a__pdf=lambda: many_pages(50, b"BT " + b"(a) Tj " * 20_000 + b"ET")), named="takes more than"
+    ),
+    "5,000 pages of one text of 1 MB": Case(
+        documents(a__pdf=lambda: many_pages(5_000, b"BT (" + b"a" * 1_000_000 + b") Tj ET")), named="takes more than"
+    ),
+    "a page written of one stream 70 times": Case(
+        documents(a__pdf=lambda: many_contents(70, b"BT (" + b"a" * 1_000_000 + b") Tj ET")), "either"
+    ),
+    "300,000 words in 4 KB": Case(documents(a__pdf=lambda: page_of(b"BT " + b"(a) Tj " * 300_000 + b"ET")), "either"),
+    "forms in forms": Case(documents(a__pdf=lambda: tree_of_forms(8, 10)), "either"),
     "pages in a circle": Case(documents(a__pdf=pdf([CATALOG, b"<</Type/Pages/Kids[2 0 R]/Count 1>>"])), named="a.pdf"),
     "a page that is its parent": Case(
         documents(

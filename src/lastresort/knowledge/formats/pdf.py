@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import logging
 import re
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lastresort.apart import TooMuch, answer_apart
 from lastresort.errors import DataError
 from lastresort.knowledge.document import Document, DocumentBuilder
 from lastresort.libraries import quiet_logger
+from lastresort.types import JsonObject
 
 _DAMAGE = (ValueError, LookupError, TypeError, AttributeError, RecursionError, NotImplementedError, OSError, zlib.error)
 MOST_PAGES = 5_000  # reading them takes a few seconds to a few minutes
@@ -25,51 +28,84 @@ def read_pdf(content: bytes, document_id: str, where: str) -> Document:
     """Each page is a section, `manual.pdf#page-12`. Its headings are the outline entries above it.
 
     Running titles (lines at the edge of more than half of the pages, ignoring page numbers) and hyphens of broken words are
-    removed. A scanned page has no text. Raises DataError if the file is protected or damaged.
+    removed. A scanned page has no text. Raises DataError if the file is protected or damaged, and if it unpacks to more than can be
+    read in the time and memory of a PDF of its size.
     """
-    from pypdf.errors import DependencyError, PyPdfError
+    most_s = MOST_S + MOST_S_PER_MB * len(content) / 1e6
+    try:
+        found = answer_apart(
+            _EXTRACT, base64.b64encode(content).decode(), most_s=most_s, most_bytes=MOST_BYTES, imports=True
+        )
+    except TooMuch as error:
+        took = f"{MOST_BYTES / 2**30:.0f} GiB of memory" if error.memory else f"{most_s:,.0f} s"
+        raise DataError(
+            f"reading its {len(content):,} bytes takes more than {took}",
+            where=where,
+            expected="a PDF with pages of text",
+            remedy="Print it into a new PDF, or leave it out.",
+        ) from error
+    if "found" in found:
+        raise DataError(**found, where=where)
+    return _document(found, document_id)
+
+
+MOST_S, MOST_S_PER_MB = 10.0, 100.0
+"""Of the processor. Pages of text take about 10 s for each MB of the file."""
+MOST_BYTES = 6 * 2**30  # of address space; a file of 256 MiB is in it some five times
+_EXTRACT = "from lastresort.knowledge.formats.pdf import extracted as answer"
+
+
+def extracted(packed: str) -> JsonObject:
+    """What is written in a PDF, given in base64: the text of its pages, its outline by page, and its title. Or the parts of a sentence
+    that says why nothing can be read of it.
+    """
+    from pypdf.errors import DependencyError
 
     try:
         with quiet_logger("pypdf", logging.CRITICAL):  # it reports every oddity that it can live with
-            return _read(content, document_id, where)
+            return _extracted(base64.b64decode(packed))
     except DependencyError as error:
-        raise DataError(
-            f"the file is encrypted ({error})", where=where, remedy="Save a copy that is not, or install cryptography."
-        ) from error
-    except (PyPdfError, *_DAMAGE) as error:
+        return _refusal(f"the file is encrypted ({error})", "Save a copy that is not, or install cryptography.")
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  what the library raises of a damaged file is of any type
         reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise DataError(
-            f"found a file that is not a PDF or is damaged ({reason})",
-            where=where,
-            remedy="Open it and save it again, or leave it out.",
-        ) from error
+        return _refusal(
+            f"found a file that is not a PDF or is damaged ({reason})", "Open it and save it again, or leave it out."
+        )
 
 
-def _read(content: bytes, document_id: str, where: str) -> Document:
+def _refusal(found: str, remedy: str, expected: str = "") -> JsonObject:
+    return {"found": found, "expected": expected, "remedy": remedy}
+
+
+def _extracted(content: bytes) -> JsonObject:
     from pypdf import PdfReader
 
     reader = PdfReader(io.BytesIO(content))
     if reader.is_encrypted and not reader.decrypt(""):
-        raise DataError("the file is protected by a password", where=where, remedy="Save a copy without one.")
+        return _refusal("the file is protected by a password", "Save a copy without one.")
     if len(reader.pages) > MOST_PAGES:
-        raise DataError(
-            f"found {len(reader.pages):,} pages",
-            where=where,
-            expected=f"at most {MOST_PAGES:,}",
-            remedy="Split it into several files.",
+        return _refusal(
+            f"found {len(reader.pages):,} pages", "Split it into several files.", expected=f"at most {MOST_PAGES:,}"
         )
     pages = [page.extract_text() or "" for page in reader.pages]
+    title = str(reader.metadata.title or "") if reader.metadata else ""
+    return {"pages": pages, "outline": list(_outline(reader).items()), "title": title}
+
+
+def _document(found: Mapping[str, Any], document_id: str) -> Document:
+    pages: list[str] = found["pages"]
     running = _running_titles(pages)
-    headings = _outline(reader)
+    headings = {page: entries for page, entries in found["outline"]}
     text = DocumentBuilder()
     for number, page in enumerate(pages, start=1):
         for level, title in headings.get(number - 1, ()):
             text.heading(title, level, shown=False)
         text.heading(f"page {number}", _PAGE_LEVEL, key=f"page-{number}", shown=False)
         text.add_plain(_BROKEN_WORD.sub("", "\n".join(_without(running, page.split("\n")))))
-    title = str(reader.metadata.title or "") if reader.metadata else ""
     details = {"format": "pdf", "pages": str(len(pages))}
-    return Document(document_id, text.text, tuple(text.blocks), title.strip(), details)
+    return Document(document_id, text.text, tuple(text.blocks), found["title"].strip(), details)
 
 
 def _outline(reader: Any) -> dict[int, list[tuple[int, str]]]:
