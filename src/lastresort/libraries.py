@@ -22,6 +22,7 @@ from lastresort.errors import (
 from lastresort.foreign import DOCUMENT, opened, read_json, reason_of
 from lastresort.model_heads import check_model_files
 
+PANIC = "PanicException"  # of libraries in Rust, a BaseException
 _MAY_NAME_CODE = ("config.json", "tokenizer_config.json")
 
 
@@ -64,7 +65,7 @@ def loading(
     except LastresortError:
         raise
     except BaseException as error:
-        if not (isinstance(error, Exception) or type(error).__name__ == _PANIC):
+        if not (isinstance(error, Exception) or type(error).__name__ == PANIC):
             raise
         named_in = _code_named_in(Path(place)) if isinstance(error, ValueError) else None
         if named_in is not None:
@@ -77,9 +78,6 @@ def loading(
         raise raised(
             f"{of} cannot be loaded ({reason_of(error)})", where=str(where or place), expected=expected, remedy=remedy
         ) from error
-
-
-_PANIC = "PanicException"  # of libraries in Rust, a BaseException
 
 
 @dataclass(frozen=True, slots=True)

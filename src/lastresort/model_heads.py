@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.foreign import DOCUMENT, SETTINGS, opened, read_json
+from lastresort.tokenizer_file import FILE as TOKENIZER
+from lastresort.tokenizer_file import check_tokenizer
 
 CONFIG = "config.json"
 _OTHER_SETTINGS = ("generation_config.json", "tokenizer_config.json")
@@ -42,6 +44,8 @@ def check_model_files(folder: Path, raised: type[InputError] = TaskError) -> Non
     for name in _OTHER_SETTINGS:
         if (folder / name).is_file():
             _refuse_length(_settings(folder / name, raised), folder / name, raised)
+    if (folder / TOKENIZER).is_file():
+        check_tokenizer(folder / TOKENIZER, raised)
 
 
 def model_config(path: Path, raised: type[InputError] = DataError) -> Mapping[str, Any]:

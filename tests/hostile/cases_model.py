@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 from pathlib import Path
@@ -88,6 +89,47 @@ TEMPLATES = {
     "an undefined call": "{{ nope() }}",
     "a message that is changed": "{{ messages.append(1) }}",
 }
+
+
+def split(pattern: str) -> dict[str, object]:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+def replace(text: str, content: str) -> dict[str, object]:
+    return {"type": "Replace", "pattern": {"String": text}, "content": content}
+
+
+def steps(kind: str, *each: object) -> dict[str, object]:
+    return {"type": "Sequence", kind: list(each)}
+
+
+STEPS: dict[str, tuple[str, object]] = {
+    "a repeat in a repeat": ("pre_tokenizer", split("(a+)+$")),
+    "two repeats in a row": ("pre_tokenizer", split("a*a*b")),
+    "a letter's repeat in a repeat": ("pre_tokenizer", split("(x+x+)+y")),
+    "three repeats that recur": ("pre_tokenizer", split(r"(.*)(.*)(.*)\1\2\3$")),
+    "a repeat in a repeat that is replaced": (
+        "normalizer",
+        {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"},
+    ),
+    "a megabyte for a letter": ("normalizer", replace("a", "a" * 1_000_000)),
+    "two letters for one, 28 times": ("normalizer", steps("normalizers", *[replace("a", "aa")] * 28)),
+    "a megabyte before each text": ("normalizer", {"type": "Prepend", "prepend": "a" * 1_000_000}),
+    "100,000 steps": ("pre_tokenizer", steps("pretokenizers", *[split("a")] * 100_000)),
+    "a map of letters to a megabyte": (
+        "normalizer",
+        {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(bytes(8) + b"a" * 1_000_000).decode()},
+    ),
+    "each text 100,000 times": (
+        "post_processor",
+        {
+            "type": "TemplateProcessing",
+            "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 100_000,
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "special_tokens": {},
+        },
+    ),
+}
 TOKENIZERS: dict[str, str | bytes] = {**TEXTS, "no model": "{}", "an unknown model": '{"model": {"type": "Evil"}}'}
 
 CASES: dict[str, Case] = {
@@ -164,6 +206,63 @@ CASES: dict[str, Case] = {
         f"generation_config.json is {what}": Case(merging(put("model/generation_config.json", t)))
         for what, t in TEXTS.items()
     },
+    **{
+        f"a tokenizer of {what}": Case(training(keys("model/tokenizer.json", **{key: value})), named="tokenizer.json")
+        for what, (key, value) in STEPS.items()
+    },
+    "a tokenizer of words of any length": Case(
+        training(
+            keys(
+                "model/tokenizer.json",
+                model={
+                    "type": "WordPiece",
+                    "unk_token": "<unk>",
+                    "continuing_subword_prefix": "##",
+                    "max_input_chars_per_word": 10**9,
+                    "vocab": {"<unk>": 0, "a": 1, "##a": 2},
+                },
+            ),
+            rows=json.dumps({"input": "a" * 6_000, "output": "b"}) + "\n",
+        ),
+        named="max_input_chars_per_word",
+    ),
+    "a tokenizer that pads to 10^9": Case(
+        merging(
+            keys(
+                "model/tokenizer.json",
+                padding={
+                    "strategy": {"Fixed": 10**9},
+                    "direction": "Right",
+                    "pad_to_multiple_of": None,
+                    "pad_id": 0,
+                    "pad_type_id": 0,
+                    "pad_token": "<unk>",
+                },
+                truncation={"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0},
+            )
+        ),
+        "either",
+    ),
+    "a tokenizer of 200,000 added tokens": Case(
+        training(
+            keys(
+                "model/tokenizer.json",
+                added_tokens=[
+                    {
+                        "id": n,
+                        "content": f"<x{n}>",
+                        "single_word": False,
+                        "lstrip": False,
+                        "rstrip": False,
+                        "normalized": False,
+                        "special": False,
+                    }
+                    for n in range(200_000)
+                ],
+            )
+        ),
+        named="added_tokens",
+    ),
     "tokenizer.json is a device": Case(training(linked("model/tokenizer.json", "/dev/zero"))),
     "tokenizer.json is a FIFO": Case(training(fifo("model/tokenizer.json"))),
     "a tokenizer's own code": Case(

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.app import runtime
 from lastresort.app.terminal import print_document, print_note, print_text, safe_text
-from lastresort.errors import LastresortError
+from lastresort.errors import InputError, LastresortError
+from lastresort.foreign import reason_of
 from lastresort.keys import without_keys
+from lastresort.libraries import PANIC
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -58,9 +60,22 @@ def guarded(command: Callable[..., Any]) -> int:
         return _unexpected(error) if refused is None else _say(refused)
     except Exception as error:  # noqa: BLE001  typer's own usage errors carry their exit code; the rest is our fault
         return _unexpected(error)
+    except BaseException as error:
+        if type(error).__name__ != PANIC:
+            raise
+        return _say(_gave_up(error))
     if result == INTERRUPTED:  # typer makes this of a KeyboardInterrupt
         return _interrupted()
     return int(result) if isinstance(result, int) else 0
+
+
+def _gave_up(error: BaseException) -> InputError:
+    """Tokenizers raise it where a pattern of theirs needs too many steps in a text."""
+    return InputError(
+        f"a library gave up on a text ({reason_of(error)})",
+        expected="a model whose tokenizer reads any text",
+        remedy="Name another model, or shorten the text.",
+    )
 
 
 class _SafeText(logging.Formatter):

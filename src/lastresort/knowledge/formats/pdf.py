@@ -56,7 +56,7 @@ _EXTRACT = "from lastresort.knowledge.formats.pdf import extracted as answer"
 
 
 def extracted(packed: str) -> JsonObject:
-    """What is written in a PDF, given in base64: the text of its pages, its outline by page, and its title. Or the parts of a sentence
+    """What is written in a PDF, given in base64: the text of its pages, its outline by page, its title. Or the parts of a sentence
     that says why nothing can be read of it.
     """
     from pypdf.errors import DependencyError
@@ -97,7 +97,7 @@ def _extracted(content: bytes) -> JsonObject:
 def _document(found: Mapping[str, Any], document_id: str) -> Document:
     pages: list[str] = found["pages"]
     running = _running_titles(pages)
-    headings = {page: entries for page, entries in found["outline"]}
+    headings = dict(found["outline"])
     text = DocumentBuilder()
     for number, page in enumerate(pages, start=1):
         for level, title in headings.get(number - 1, ()):
