@@ -35,7 +35,7 @@ _NONBLOCKING = os.O_NONBLOCK | os.O_CLOEXEC if os.name == "posix" else os.O_BINA
 _CHUNK = MiB
 _FREELY = 64 * MiB  # of gzip, unpacked at any ratio
 _MOST_PACKED = 100  # the ratio beyond that: rows reach 5 to 20, a bomb 1,000
-MOST_NODES = 200_000  # values of a YAML file; PyYAML takes about 6 s to read so many
+MOST_NODES = 50_000  # values of a YAML file; PyYAML takes about 2 s to read so many
 
 
 def read_content(path: Path, most: int = SETTINGS, *, raised: type[InputError] = InputError) -> bytes:
@@ -150,12 +150,14 @@ def read_yaml(path: Path, most: int = SETTINGS, *, raised: type[InputError] = In
 def parse_yaml(source: str, *, where: str, raised: type[InputError] = InputError) -> Any:
     """Raises `raised`, with line and column, for what is not YAML or beyond the limits: depth, aliases written out, digits."""
     try:
-        loader = yaml.SafeLoader(source)
+        loader = CountingLoader(source)
         node = loader.get_single_node()
         if node is None:
             return None
         _refuse_bomb(node, where, raised)
         return loader.construct_document(node)
+    except TooManyValues as error:
+        raise _too_many_values(f"{where}, line {error.line}", raised) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark is not None else where
@@ -174,6 +176,33 @@ def parse_yaml(source: str, *, where: str, raised: type[InputError] = InputError
         AttributeError,
     ) as error:  # a month of 13, 5,000 digits, a list as a key
         raise raised(_not_yaml(str(error)), where=where, remedy="Put such values in quotes.") from None
+
+
+class TooManyValues(yaml.YAMLError):
+    """More than MOST_NODES. line: of the first that is too many, from 1."""
+
+    def __init__(self, line: int) -> None:
+        self.reason = f"more than {MOST_NODES:,} values"
+        super().__init__(self.reason)
+        self.line = line
+
+
+class CountingLoader(yaml.SafeLoader):
+    """Raises TooManyValues at the first value beyond MOST_NODES: a file of 4 MiB may hold forty times as many."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(source)
+        self._composed = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._composed += 1
+        if self._composed > MOST_NODES:
+            raise TooManyValues(self.line + 1)
+        return super().compose_node(parent, index)
+
+
+def _too_many_values(where: str, raised: type[InputError]) -> InputError:
+    return raised(f"found more than {MOST_NODES:,} values, aliases written out", where=where, remedy="Write less.")
 
 
 def _not_yaml(problem: str | None) -> str:
@@ -202,9 +231,7 @@ def _refuse_bomb(root: yaml.Node, where: str, raised: type[InputError]) -> None:
             children = node.value
         total = 1 + sum(size(child, level + 1) for child in children)
         if total > MOST_NODES:
-            raise raised(
-                f"found more than {MOST_NODES:,} values, aliases written out", where=_line(node), remedy="Write less."
-            )
+            raise _too_many_values(_line(node), raised)
         sizes[id(node)] = total
         return total
 

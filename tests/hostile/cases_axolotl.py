@@ -170,6 +170,8 @@ CASES: dict[str, Case] = {
     "a list that holds itself": added("seed: &a [*a]\n"),
     "a mapping that holds itself": added("trl: &a {b: *a}\n"),
     "an alias bomb": added("x0: &x0 [1, 1]\n" + "".join(f"x{n}: &x{n} [*x{n - 1}, *x{n - 1}]\n" for n in range(1, 40))),
+    "a million values": added("x:\n" + "- 1\n" * 1_000_000),
+    "a million values in a row": added("x: [" + "1, " * 1_000_000 + "1]\n"),
     "an alias bomb of sets": added(
         "x0: &x0 !!set {a, b}\n" + "".join(f"x{n}: &x{n} [*x{n - 1}, *x{n - 1}, *x{n - 1}]\n" for n in range(1, 40))
     ),

@@ -70,6 +70,7 @@ CASES: dict[str, Case] = {
     **{f"{key} is {what}": Case(changed(**{key: value}), "either") for key in KEYS for what, value in WRONG.items()},
     "a line of 3 MB": Case(added(f"about: {'a' * 3_000_000}\n")),
     "a key of 3 MB": Case(added(f"{'a' * 3_000_000}: 1\n")),
+    "a million values": Case(added("x: [" + "1, " * 1_000_000 + "1]\n"), named="values"),
     "20,000 unknown keys": Case(added("".join(f"k{n}: 1\n" for n in range(20_000)))),
     "an alias bomb": Case(
         added("x0: &x0 [1, 1]\n" + "".join(f"x{n}: &x{n} [*x{n - 1}, *x{n - 1}]\n" for n in range(1, 40)))

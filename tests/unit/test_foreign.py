@@ -158,3 +158,12 @@ def test_aliases_and_dates_of_others_are_read() -> None:
     assert parse_yaml("a: &x [1]\nb: *x", where="a") == {"a": [1], "b": [1]}
     assert parse_yaml("a: &a\n", where="a") == {"a": None}
     assert parse_yaml("", where="a") is None
+
+
+def test_values_of_yaml_are_counted_while_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows the last value that is allowed is not read: here, it is no YAML."""
+    monkeypatch.setattr(foreign, "MOST_NODES", 1_000)
+    assert parse_yaml("- 1\n" * 999, where="a.yaml") == [1] * 999
+    for more in ("- 1\n" * 100 + "]", "- [\n" * 90):
+        with pytest.raises(DataError, match=r"a\.yaml, line 1,?00\d: found more than 1,000 values"):
+            parse_yaml("- 1\n" * 999 + more, where="a.yaml", raised=DataError)

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import yaml
 
 from lastresort.errors import TaskError
-from lastresort.foreign import SETTINGS, MiB, lone_surrogate, read_content
+from lastresort.foreign import SETTINGS, CountingLoader, MiB, TooManyValues, lone_surrogate, read_content
 from lastresort.spec.values import Key, describe, dotted, nearest_file, shortened
 from lastresort.types import Json, JsonObject
 
@@ -128,6 +128,9 @@ def read_document(path: Path, kind: FileKind = TASK) -> YamlDocument:
     text = read_text(path, kind)
     try:
         node = yaml.compose(text, Loader=_Loader)
+    except TooManyValues as error:
+        where = f"{name}, line {error.line}"
+        raise TaskError(f"found {error.reason}", where=where, expected=kind.holds, remedy="Write less.") from None
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(name, error, kind) from None
     except yaml.reader.ReaderError as error:
@@ -202,7 +205,7 @@ def with_overrides(document: YamlDocument, overrides: Mapping[str, Any]) -> Yaml
     return replace(document, values=values, overridden=frozenset(changed))
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(CountingLoader):
     """Composes nodes only; `_Walk` makes values of them."""
 
     yaml_implicit_resolvers: JsonObject = {}  # noqa: RUF012 - PyYAML reads this attribute of the class
