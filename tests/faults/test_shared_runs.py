@@ -15,7 +15,7 @@ import lastresort as lr
 from climb_support import scripted_task, unfinish
 from lastresort.after.recheck.recheck import recheck
 from lastresort.app.start import ClimbRequest, start_climb
-from lastresort.climb.identity import code_of
+from lastresort.climb.shared_run import code_of
 from lastresort.errors import InputError
 from lastresort.models.scripted import writes_elsewhere
 from lastresort.records.events import OptionsChosen

@@ -103,7 +103,7 @@ class Run:
         """
         from lastresort.app.runtime import computing
         from lastresort.app.start import ClimbRequest, start_climb
-        from lastresort.climb.identity import code_of, refuse_code
+        from lastresort.climb.shared_run import code_of, refuse_code
         from lastresort.spec.task import load_task
 
         path = Path(task) if task is not None else self.task_file()

@@ -119,7 +119,7 @@ def _with_recorded_settings(request: ClimbRequest) -> ClimbRequest:
 
 def _refuse_recorded_code(request: ClimbRequest, given: Mapping[str, Any]) -> None:
     """Settings that a run was started with come from the run, not from its user. given: those that are named now."""
-    from lastresort.climb.identity import code_of, endpoints_of, refuse_code
+    from lastresort.climb.shared_run import code_of, endpoints_of, refuse_code
 
     if request.settings == given:
         return

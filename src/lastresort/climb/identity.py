@@ -18,22 +18,17 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from lastresort.errors import DataError, InputError
+from lastresort.errors import DataError
 from lastresort.evals.user_code.process import without_limits
 from lastresort.hardware.environment import processor_name
 from lastresort.hardware.memory import physical_memory_bytes
 from lastresort.knowledge.update import file_hashes
-from lastresort.models.endpoint import parse_endpoint
-from lastresort.models.protocol import is_endpoint
-from lastresort.models.scripted import writes_elsewhere
 from lastresort.records.decision import RunProvenance
 from lastresort.records.events import DocumentsRead, JudgeOpened, ModelOpened, OptionsChosen, TaskPlaced
 from lastresort.records.record import Record
-from lastresort.spec.sections import PREFIX
-from lastresort.spec.task import Task, judge_models
+from lastresort.spec.task import Task
 from lastresort.version import __version__
 
-SCRIPTED = "scripted:"
 _ONLY_WEIGHED = ("calls_per_month", "hourly_price")  # of `use`: no prompt and no training depends on them
 
 
@@ -53,46 +48,6 @@ def _without_what_may_change(noted: Mapping[str, Any]) -> dict[str, Any]:
 
 def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
-
-
-def code_of(task: Task) -> dict[str, str]:
-    """By key of the task, what it names that runs Python or writes files: to be honoured in the user's own task file alone, since a
-    run may be somebody else's.
-    """
-    terms = {"score": task.score, **{f"reward[{number}]": term for number, term in enumerate(task.reward)}}
-    found = {
-        key: f"{relative_path(Path(str(term.keys['file'])), task.folder)}:{term.keys['function']}"
-        for key, term in terms.items()
-        if term.python_file
-    }
-    models = {"model": task.model, "tune.model": task.tuned_model}
-    models |= {f"{key}.judge.model": term.judge.model for key, term in terms.items() if term.judge is not None}
-    for key, name in models.items():
-        if name.startswith(SCRIPTED) and writes_elsewhere(task.folder / name.removeprefix(SCRIPTED)):
-            found[key] = name
-    for name in task.general:
-        path = name.removeprefix(PREFIX)
-        if name.startswith(PREFIX) and ("/" in path or (task.folder / path).exists()):
-            found[f"general {name}"] = name
-    return found
-
-
-def endpoints_of(task: Task) -> frozenset[str]:
-    """The endpoints on other machines that a task names, judges included."""
-    names = [name for name in (task.model, task.tuned_model, *judge_models(task)) if not name.startswith(SCRIPTED)]
-    return frozenset(name for name in names if is_endpoint(name) and not parse_endpoint(name).host.is_this_machine)
-
-
-def refuse_code(found: Mapping[str, str], own: Mapping[str, str], *, where: str, remedy: str) -> None:
-    """Raises InputError for what a run names in `found` and the user's own task file does not."""
-    for key, named in found.items():
-        if own.get(key) != named:
-            raise InputError(
-                f"{key} is {named} there, which runs Python or writes files, and a run may be somebody else's",
-                where=where,
-                expected="it in a task file that you name",
-                remedy=remedy,
-            )
 
 
 def record_origin(record: Record, task: Task, run: Path) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.climb.bar_test import order_of_test
-from lastresort.climb.identity import code_of, refuse_code, task_file_of
+from lastresort.climb.identity import task_file_of
 from lastresort.climb.prepare import BETA, PreparedTask, prepare
+from lastresort.climb.shared_run import code_of, refuse_code
 from lastresort.errors import DataError, TaskError
 from lastresort.evals.evidence import smallest_deciding_test
 from lastresort.ladder import RUNGS, trains

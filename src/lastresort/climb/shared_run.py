@@ -1,0 +1,56 @@
+"""What a run that somebody else made may not do: run Python, write files, or reach another endpoint, unless the user says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lastresort.climb.identity import relative_path
+from lastresort.errors import InputError
+from lastresort.models.endpoint import parse_endpoint
+from lastresort.models.protocol import is_endpoint
+from lastresort.models.scripted import writes_elsewhere
+from lastresort.spec.sections import PREFIX
+from lastresort.spec.task import Task, judge_models
+
+SCRIPTED = "scripted:"
+
+
+def code_of(task: Task) -> dict[str, str]:
+    """By key of the task, what it names that runs Python or writes files: to be honoured in the user's own task file alone, since a
+    run may be somebody else's.
+    """
+    terms = {"score": task.score, **{f"reward[{number}]": term for number, term in enumerate(task.reward)}}
+    found = {
+        key: f"{relative_path(Path(str(term.keys['file'])), task.folder)}:{term.keys['function']}"
+        for key, term in terms.items()
+        if term.python_file
+    }
+    models = {"model": task.model, "tune.model": task.tuned_model}
+    models |= {f"{key}.judge.model": term.judge.model for key, term in terms.items() if term.judge is not None}
+    for key, name in models.items():
+        if name.startswith(SCRIPTED) and writes_elsewhere(task.folder / name.removeprefix(SCRIPTED)):
+            found[key] = name
+    for name in task.general:
+        path = name.removeprefix(PREFIX)
+        if name.startswith(PREFIX) and ("/" in path or (task.folder / path).exists()):
+            found[f"general {name}"] = name
+    return found
+
+
+def endpoints_of(task: Task) -> frozenset[str]:
+    """The endpoints on other machines that a task names, judges included."""
+    names = [name for name in (task.model, task.tuned_model, *judge_models(task)) if not name.startswith(SCRIPTED)]
+    return frozenset(name for name in names if is_endpoint(name) and not parse_endpoint(name).host.is_this_machine)
+
+
+def refuse_code(found: Mapping[str, str], own: Mapping[str, str], *, where: str, remedy: str) -> None:
+    """Raises InputError for what a run names in `found` and the user's own task file does not."""
+    for key, named in found.items():
+        if own.get(key) != named:
+            raise InputError(
+                f"{key} is {named} there, which runs Python or writes files, and a run may be somebody else's",
+                where=where,
+                expected="it in a task file that you name",
+                remedy=remedy,
+            )
