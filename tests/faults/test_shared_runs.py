@@ -91,6 +91,29 @@ def test_a_run_is_resumed_from_python_with_a_scorer_only_where_the_task_file_is_
     assert lr.open_run(run).resume(task=path, progress=SilentProgress()).finished
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"model": "https://models.example/v1#m"},
+        {"score": {"judge": "https://models.example/v1#m"}, "output": {}},
+    ],
+    ids=str,
+)
+def test_a_run_is_resumed_from_python_with_an_endpoint_only_where_the_task_file_is_named(
+    keys: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LASTRESORT_API_HOSTS", raising=False)
+    path, run = run_of(tmp_path)
+    unfinish(run)
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **keys}))
+    with pytest.raises(InputError, match=r"https://models\.example/v1#m: this run sends its inputs to an endpoint"):
+        lr.open_run(run).resume(progress=SilentProgress())
+    monkeypatch.setenv("LASTRESORT_API_HOSTS", "models.example")
+    with pytest.raises(InputError) as passed:  # the task is another than that of the run
+        lr.open_run(run).resume(progress=SilentProgress())
+    assert "did not name" not in str(passed.value)
+
+
 def test_settings_of_a_run_name_no_scorer(tmp_path: Path) -> None:
     path = scripted_task(tmp_path, quality=ALL_RIGHT, task={"ladder": ["prompting"]})
     (tmp_path / "metrics.py").write_text(SCORER)

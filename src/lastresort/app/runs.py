@@ -97,19 +97,19 @@ class Run:
     ) -> Run:
         """Continue the climb where it stopped, as `lastresort.climb(..., resume=True)` with these options does.
 
-        A finished run continues if an option asks for more. task: its task file, which a task must name whose scores or rewards are
-        Python of yours; else where the run says. settings: by default those of its start.
+        A finished run continues if an option asks for more. task: its task file; by default where the run says, which must be named
+        where its scores or rewards are Python, or where it names an endpoint whose host is not in LASTRESORT_API_HOSTS: somebody else
+        may have shared both. settings: by default those of its start.
         Raises InputError where its task file is gone or has changed, StoppedError where it stopped again.
         """
         from lastresort.app.runtime import computing
         from lastresort.app.start import ClimbRequest, start_climb
-        from lastresort.climb.shared_run import code_of, refuse_code
-        from lastresort.spec.task import load_task
+        from lastresort.climb.shared_run import refuse_foreign_task
 
         path = Path(task) if task is not None else self.task_file()
         if task is None:
             remedy = "Look at it and, if it is yours, name it: resume(task=FILE)."
-            refuse_code(code_of(load_task(path, dict(settings or {}))), {}, where=str(path), remedy=remedy)
+            refuse_foreign_task(path, settings or {}, remedy=remedy)
         request = ClimbRequest(
             path, settings or {}, self.folder, True, until, gate, compare, compare_seeds
         )  # fmt: skip

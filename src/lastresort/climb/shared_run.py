@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lastresort.climb.identity import relative_path
 from lastresort.errors import InputError
-from lastresort.models.endpoint import parse_endpoint
+from lastresort.models.endpoint import approved, nobody_to_ask, parse_endpoint
 from lastresort.models.protocol import is_endpoint
 from lastresort.models.scripted import writes_elsewhere
 from lastresort.spec.sections import PREFIX
-from lastresort.spec.task import Task, judge_models
+from lastresort.spec.task import Task, judge_models, load_task
 
 SCRIPTED = "scripted:"
 
@@ -42,6 +44,16 @@ def endpoints_of(task: Task) -> frozenset[str]:
     """The endpoints on other machines that a task names, judges included."""
     names = [name for name in (task.model, task.tuned_model, *judge_models(task)) if not name.startswith(SCRIPTED)]
     return frozenset(name for name in names if is_endpoint(name) and not parse_endpoint(name).host.is_this_machine)
+
+
+def refuse_foreign_task(path: Path, settings: Mapping[str, Any], *, remedy: str) -> None:
+    """Raises InputError where a task file that its user has not named, but a run, names code, or an endpoint that the user has not
+    allowed. settings: of the user's own, which may name other endpoints.
+    """
+    task = load_task(path, dict(settings))
+    refuse_code(code_of(task), {}, where=str(path), remedy=remedy)
+    for name in sorted(endpoints_of(task) & endpoints_of(load_task(path))):
+        approved(parse_endpoint(name), os.environ, nobody_to_ask)
 
 
 def refuse_code(found: Mapping[str, str], own: Mapping[str, str], *, where: str, remedy: str) -> None:

@@ -139,8 +139,8 @@ def _json(body: bytes | str, redact: Sequence[str]) -> Any:
     """A charset that the server names is ignored, since JSON is UTF-8."""
     text = body if isinstance(body, str) else body.decode("utf-8", "replace")
     try:
-        return redacted_value(json.loads(text), redact)
-    except (ValueError, RecursionError) as error:  # also a number longer than Python reads
+        return redacted_value(parse_json(text, lenient=True), redact)
+    except NotJson as error:
         raise TransientFailure(f"the reply is not JSON (it begins {redacted(text, redact)[:60]!r})") from error
 
 

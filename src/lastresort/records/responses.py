@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from lastresort.errors import DataError, InfrastructureError
+from lastresort.foreign import NotJson, parse_json
 from lastresort.records.atomic import disk_error
 from lastresort.records.database import Database, Journal, connect
 
@@ -176,8 +177,8 @@ def _fitting(column: str) -> str:
 def _object(body: str | None) -> dict[str, Any] | None:
     """The JSON object of a row. None for anything else."""
     try:
-        found = None if body is None else json.loads(body)
-    except (ValueError, RecursionError):
+        found = None if body is None else parse_json(body, lenient=True)
+    except NotJson:
         return None
     return found if isinstance(found, dict) else None
 
