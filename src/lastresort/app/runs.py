@@ -97,9 +97,9 @@ class Run:
     ) -> Run:
         """Continue the climb where it stopped, as `lastresort.climb(..., resume=True)` with these options does.
 
-        A finished run continues if an option asks for more. task: its task file; by default where the run says, which must be named
-        where its scores or rewards are Python, or where it names an endpoint whose host is not in LASTRESORT_API_HOSTS: somebody else
-        may have shared both. settings: by default those of its start.
+        A finished run continues if an option asks for more. task: its task file; by default where the run says. Name it where its
+        scores or rewards are Python, or where its model is an endpoint whose host is not in LASTRESORT_API_HOSTS: somebody else may
+        have shared run and task file. settings: by default those of its start.
         Raises InputError where its task file is gone or has changed, StoppedError where it stopped again.
         """
         from lastresort.app.runtime import computing
