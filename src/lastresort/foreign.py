@@ -252,6 +252,16 @@ def printable(path: Path | str) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+# C0 without tab and line break, DEL, C1, what reverses the direction in which a line is read, and halves of surrogate pairs, which
+# no terminal's encoding has.
+UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def escaped(text: str) -> str:
+    """The text with control characters as Python writes them, such as \\x1b."""
+    return UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text.replace("\r\n", "\n"))
+
+
 def _too_large_file(name: str, size: int, most: int, raised: type[InputError], more: str = "") -> InputError:
     found = f"found {size / MiB:,.0f} MiB{' ' if more else ''}{more}"
     return raised(found, where=name, expected=f"at most {most // MiB:,} MiB", remedy="Check what it holds.")

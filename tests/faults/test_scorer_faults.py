@@ -62,6 +62,20 @@ def test_what_does_no_harm_scores_as_it_should(name: str, tmp_path: Path) -> Non
     assert Path.cwd() == before
 
 
+def test_what_it_prints_of_an_answer_moves_no_cursor_and_shows_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LASTRESORT_API_KEY", "sk-a-key-of-24-characters")
+    body = "    print(answer, flush=True)\n    os.write(2, b'\\xff' + answer.encode())\n"
+    path = file_of(tmp_path, f"def score(answer, expected):\n{body}    return answer == expected\n")
+    scorer = PythonFunction(path, "score")
+    assert scorer("\x1b[2Jé sk-a-key-of-24-characters", EXAMPLE) == 0.0
+    del scorer  # which ends its process
+    out, error = capfd.readouterr()
+    assert out == ""
+    assert error == "\\x1b[2Jé ***\n\\xff\\x1b[2Jé ***"
+
+
 WHOLE = r"""
 from pathlib import Path
 from lastresort.types import Example, Message

@@ -7,20 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from typing import Any
 
+from lastresort.foreign import UNSAFE, escaped
 from lastresort.keys import known_keys, redacted_value, without_keys
-
-# C0 without tab and line break, DEL, C1, what reverses the direction in which a line is read, and halves of surrogate pairs, which
-# no terminal's encoding has.
-UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def escaped(text: str) -> str:
-    """The text with control characters as Python writes them, such as \\x1b."""
-    return UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text.replace("\r\n", "\n"))
 
 
 def safe_text(text: str) -> str:

@@ -219,7 +219,7 @@ def _writable(text: str) -> str:
 
 def _pipes_of_our_own() -> tuple[BinaryIO, BinaryIO]:
     """The pipes to the program, moved away from where the user's code reads and prints: it finds no input, and its prints
-    go to stderr."""
+    go to the program by stderr."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)

@@ -7,6 +7,7 @@ elsewhere the limit of time alone holds.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import select
@@ -19,11 +20,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Timer
+from threading import Event, Thread, Timer
 from typing import IO, Any, Literal
 
 from lastresort.errors import TaskError
 from lastresort.evals.user_code import child
+from lastresort.foreign import escaped
+from lastresort.keys import known_keys, redacted_stream
 from lastresort.types import Json, JsonObject
 
 GIB = 1 << 30
@@ -133,9 +136,13 @@ class UserFunction:
             [sys.executable, "-P", child.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        self._process, self._end = process, weakref.finalize(self, _ended, process, os.getpid())
+        assert process.stderr is not None
+        printing = Thread(target=_pass_on, args=(process.stderr,), daemon=True)
+        printing.start()
+        self._process, self._end = process, weakref.finalize(self, _ended, process, printing, os.getpid())
         asked: JsonObject = {
             "file": str(self._file.resolve()),
             "function": self._function,
@@ -154,6 +161,17 @@ class UserFunction:
             found, expected, remedy = (str(self._manner[name]) for name in ("failed", "expected", "remedy"))
             raise TaskError(found, where=self.place, expected=expected, remedy=remedy)
         return process
+
+
+def _pass_on(prints: IO[bytes]) -> None:
+    """What the function prints goes to stderr like all other notes: without keys and control characters. It may print answers."""
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    with prints:
+        pieces = (decoder.decode(data) for data in iter(lambda: os.read(prints.fileno(), 1 << 16), b""))
+        for text in redacted_stream(pieces, known_keys(os.environ)):
+            with suppress(OSError, ValueError, AttributeError):  # nobody reads it
+                sys.stderr.write(escaped(text))
+                sys.stderr.flush()
 
 
 def _exchange(
@@ -233,12 +251,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.kill()
 
 
-def _ended(process: subprocess.Popen[bytes], owner: int) -> None:
-    """owner: the process that started it. A copy of that has nothing to end."""
+def _ended(process: subprocess.Popen[bytes], printing: Thread, owner: int) -> None:
+    """printing: passes on what it printed. owner: the process that started it. A copy of that has nothing to end."""
     if os.getpid() != owner:
         return
     _end(process)
     process.wait()
+    printing.join(END_S)  # what left the process's group may still hold the pipe
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             with suppress(OSError):
