@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lastresort.data import files
+from lastresort.data import parquet
 from lastresort.data.files import read_rows
 from lastresort.data.formats import SHAPES
 from lastresort.data.read import read_examples
@@ -339,9 +339,9 @@ def test_a_text_that_many_rows_of_parquet_share_counts_for_each(
     for columns in ({"input": shared}, {"input": nested}, {"input": pyarrow.array([{"c": "d" * 100_000}] * 100)}):
         path = parquet_of(tmp_path, columns)
         assert path.stat().st_size < 200_000
-        monkeypatch.setattr(files, "ROWS", 20_000_000)
+        monkeypatch.setattr(parquet, "ROWS", 20_000_000)
         assert len(read_rows(path)) == 100
-        monkeypatch.setattr(files, "ROWS", 5_000_000)
+        monkeypatch.setattr(parquet, "ROWS", 5_000_000)
         with pytest.raises(DataError, match=r"a\.parquet: found \d+ MiB or more when unpacked, expected at most 4 MiB"):
             read_rows(path)
 
