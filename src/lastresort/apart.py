@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 _MAIN = """
 import json, signal, sys
@@ -37,12 +38,26 @@ for line in sys.stdin:
 """
 
 
-class TooMuch(Exception):
-    """The answer takes too long; memory: or more memory than allowed."""
+_LATE = -signal.SIGPROF if os.name == "posix" else None  # how the process ends then
 
-    def __init__(self, memory: bool) -> None:
-        super().__init__(memory)
-        self.memory = memory
+
+class TooMuch(Exception):
+    """why: "time" or "memory" where the answer takes more than allowed, "crash" where the process ended by itself."""
+
+    def __init__(self, why: Literal["time", "memory", "crash"]) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+def spent(error: TooMuch, most_s: float, most_bytes: int) -> str:
+    """Why there is no answer, as the end of a sentence."""
+    match error.why:
+        case "time":
+            return f"takes more than {most_s:,.0f} s"
+        case "memory":
+            return f"takes more than {most_bytes / 2**30:,.0f} GiB of memory"
+        case "crash":
+            return "ends the process"
 
 
 def answer_apart(
@@ -51,7 +66,7 @@ def answer_apart(
     """What a function returns for a question; both are JSON values. program: Python that defines it as `answer`. imports: whether
     it needs more than the standard library.
 
-    most_bytes: of address space, None for any. Raises TooMuch beyond a limit, also where the process ended by itself.
+    most_bytes: of address space, None for any. Raises TooMuch where there is no answer.
     """
     return _process(os.getpid(), program, imports).answer(question, most_s, most_bytes)
 
@@ -87,10 +102,10 @@ class _Process:
                     child.kill()
                     child.wait()
             if not line.endswith("\n"):
-                raise TooMuch(memory=False)
+                raise TooMuch("time" if child.returncode == _LATE else "crash")
             said: list[Any] = json.loads(line)
             if not said:
-                raise TooMuch(memory=True)
+                raise TooMuch("memory")
             return said[0]
 
     def _started(self) -> subprocess.Popen[str]:

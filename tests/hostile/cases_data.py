@@ -104,6 +104,45 @@ def dictionary_bomb() -> dict[str, Any]:
     return {"input": large, "output": ["billing"] * 2_500}
 
 
+def long_values(kind: str, size: int, rows: int = 60, groups: int = 10) -> bytes:
+    """Groups of rows of one value, which is in the file once for each group, or packed to nothing."""
+    import pyarrow
+    import pyarrow.parquet
+
+    buffer, kinds = io.BytesIO(), {"binary": pyarrow.binary(size), "text": pyarrow.string()}
+    value = b"a" * size if kind == "binary" else "a" * size
+    table = pyarrow.table({"input": ["a"] * rows, "output": pyarrow.array([value] * rows, kinds[kind])})
+    with pyarrow.parquet.ParquetWriter(
+        buffer, table.schema, compression="zstd", use_dictionary=kind == "binary", dictionary_pagesize_limit=2**30
+    ) as writer:
+        for _ in range(groups):
+            writer.write_table(table)
+    return buffer.getvalue()
+
+
+def lying(packed: bytes) -> bytes:
+    """The same file, whose footer says that its values take 100 bytes when unpacked."""
+    import pyarrow.parquet
+
+    footer = len(packed) - 8 - int.from_bytes(packed[-8:-4], "little")
+    size = pyarrow.parquet.read_metadata(io.BytesIO(packed)).row_group(0).column(1).total_uncompressed_size
+    told, short = varint(2 * size), varint(2 * 100)
+    return packed[:footer] + packed[footer:].replace(told, longer(short, len(told)))
+
+
+def varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 127:
+        found.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*found, number])
+
+
+def longer(number: bytes, size: int) -> bytes:
+    """The same number in so many bytes."""
+    return bytes([*(byte | 128 for byte in number), *[128] * (size - len(number) - 1), 0])
+
+
 def deep_parquet() -> dict[str, Any]:
     value: Any = "a"
     for _ in range(60):
@@ -370,6 +409,10 @@ CASES: dict[str, Case] = {
     # Parquet
     "times beyond the year 9999": Case(parquet(huge_times), named="a.parquet"),
     "text that is not UTF-8": Case(parquet(bad_text), named="a.parquet"),
+    "a dictionary of bytes of one length": Case(
+        file("a.parquet", lambda: long_values("binary", 4_000_000)), named="when unpacked"
+    ),
+    "a footer that lies": Case(file("a.parquet", lambda: lying(long_values("text", 4_000_000))), named="when unpacked"),
     "a dictionary bomb": Case(parquet(dictionary_bomb), named="a.parquet"),
     "lists in lists": Case(parquet(deep_parquet), "either"),
     "Parquet that is cut": Case(parquet(columns, lambda data: data[:-10]), named="a.parquet"),

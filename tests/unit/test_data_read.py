@@ -346,6 +346,19 @@ def test_a_text_that_many_rows_of_parquet_share_counts_for_each(
             read_rows(path)
 
 
+def test_parquet_is_counted_elsewhere_within_a_limit_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A footer can lie, and what it says must not be what this process allocates: not even for the rows looked at together."""
+    path = parquet_of(tmp_path, {"input": [f"{number:03}" + "a" * 1_000_000 for number in range(300)]})
+    monkeypatch.setattr(parquet, "_said_bytes", lambda content: 0)
+    monkeypatch.setattr(parquet, "MOST_BYTES", 2**28)
+    with pytest.raises(
+        DataError, match=r"a\.parquet: reading it takes more than 0 GiB of memory, expected rows that fit"
+    ):
+        read_rows(path)
+    monkeypatch.setattr(parquet, "MOST_BYTES", 2**33)
+    assert len(read_rows(path)) == 300
+
+
 def test_a_value_of_parquet_that_python_cannot_hold_is_a_sentence(tmp_path: Path) -> None:
     import pyarrow
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lastresort.apart import TooMuch, answer_apart
+from lastresort.apart import TooMuch, answer_apart, spent
 from lastresort.errors import DataError
 from lastresort.knowledge.document import Document, DocumentBuilder
 from lastresort.libraries import quiet_logger
@@ -37,9 +37,8 @@ def read_pdf(content: bytes, document_id: str, where: str) -> Document:
             _EXTRACT, base64.b64encode(content).decode(), most_s=most_s, most_bytes=MOST_BYTES, imports=True
         )
     except TooMuch as error:
-        took = f"{MOST_BYTES / 2**30:.0f} GiB of memory" if error.memory else f"{most_s:,.0f} s"
         raise DataError(
-            f"reading its {len(content):,} bytes takes more than {took}",
+            f"reading its {len(content):,} bytes {spent(error, most_s, MOST_BYTES)}",
             where=where,
             expected="a PDF with pages of text",
             remedy="Print it into a new PDF, or leave it out.",
