@@ -155,6 +155,12 @@ def _arrow_files() -> dict[str, bytes]:
         "text that is not UTF-8": _written(instruction=broken, output=["b"]),
         "no row": _written(instruction=pa.array([], pa.string()), output=pa.array([], pa.string())),
         "no column": _written(),
+        "a billion nulls": _written(instruction=pa.nulls(10**9), output=pa.nulls(10**9)),
+        "one text of 4 MB, 1,000 times": _written(
+            instruction=pa.DictionaryArray.from_arrays(pa.array([0] * 1_000, pa.int32()), pa.array(["a" * 4_000_000])),
+            output=["b"] * 1_000,
+        ),
+        "views of one text": _written(instruction=pa.array(["a" * 100] * 9).cast(pa.string_view()), output=["b"] * 9),
         "a million nulls": _written(instruction=pa.nulls(10), output=pa.nulls(10)),
     }
 

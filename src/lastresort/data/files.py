@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lastresort.data.arrow import parquet_rows
 from lastresort.data.formats import KNOWN_COLUMNS
 from lastresort.data.formats.rows import RawRow, kind_of, row_json
-from lastresort.data.parquet import parquet_rows
 from lastresort.errors import DataError
 from lastresort.foreign import ROWS, gunzipped, read_content
 

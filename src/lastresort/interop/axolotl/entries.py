@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lastresort.data.arrow import arrow_rows
 from lastresort.data.files import read_lines, read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError
-from lastresort.foreign import ROWS, MiB, read_content, read_json, reason_of
+from lastresort.foreign import ROWS, read_content, read_json
 from lastresort.interop.axolotl.types import Read
 from lastresort.interop.foreign_keys import ForeignKeys, RowSource, existing_path, hub_rows
 from lastresort.spec.values import shortened
@@ -94,48 +95,10 @@ def _arrow_rows(paths: Sequence[Path]) -> list[RawRow]:
     rows: list[RawRow] = []
     for path in paths:
         try:
-            values = _read_arrow(read_content(path, ROWS, raised=DataError))
+            rows += arrow_rows(read_content(path, ROWS, raised=DataError), path)
         except OSError as error:
             raise DataError("found no file", where=str(path), remedy="Write it again.") from error
-        except _UNREADABLE as error:
-            raise DataError(
-                f"found a file that is not Arrow or is damaged ({reason_of(error)})",
-                where=str(path),
-                remedy="Write it again.",
-            ) from error
-        rows += [RawRow(value, number, f"{path}, row {number}") for number, value in enumerate(values, 1)]
     return rows
-
-
-# pyarrow's own errors are ValueErrors, OSErrors and so on; dates and texts fail only when they become Python's.
-_UNREADABLE = (
-    ValueError,
-    KeyError,
-    TypeError,
-    NotImplementedError,
-    RuntimeError,
-    IndexError,
-    ArithmeticError,
-    MemoryError,
-)
-
-
-def _read_arrow(content: bytes) -> list[JsonObject]:
-    import pyarrow
-
-    try:
-        batches = iter(pyarrow.ipc.open_stream(content))
-    except pyarrow.ArrowInvalid:
-        file = pyarrow.ipc.open_file(content)
-        batches = (file.get_batch(number) for number in range(file.num_record_batches))
-    found: list[JsonObject] = []
-    size = 0
-    for batch in batches:
-        size += batch.nbytes
-        if size > ROWS:
-            raise ValueError(f"more than {ROWS / MiB:,.0f} MiB when unpacked")
-        found += batch.to_pylist()
-    return found
 
 
 _SLICE = re.compile(r"(?P<split>[\w.-]+)(?:\[(?P<start>-?\d{1,15}%?)?:(?P<stop>-?\d{1,15}%?)?\])?")
