@@ -67,6 +67,11 @@ TEMPLATES = {
     "a format with a width": "{{ '{:>9999999999}'.format(1) }}",
     "a format with percent": "{{ '%9999999999d' % 1 }}",
     "replacing letters by the text": "{% set s = 'a' ~ messages %}{{ s.replace('a', s) }}",
+    "a thousand letters for one, four times": (
+        "{% set n = namespace(x='a') %}{% for i in range(4) %}{% set n.x = n.x.replace('a', '"
+        + "a" * 1_000
+        + "') %}{% endfor %}{{ n.x }}"
+    ),
     "joining by the text": "{% set s = 'a' ~ messages %}{{ s | join(s) }}",
     "indented JSON": "{{ messages | tojson(indent=1000000000) }}",
     "a file that is included": "{% include '/etc/passwd' %}",

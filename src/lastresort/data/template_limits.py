@@ -8,6 +8,7 @@ a watch ends it after so many seconds of the processor or so much memory.
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +21,14 @@ MOST_CHARACTERS = 2**20  # of a template; the longest in use has 20,000
 MOST_WRITTEN = 16 * 2**20  # characters of a conversation
 COMPUTING_S = 5.0  # for one conversation; an ordinary one takes a ten-thousandth of it
 MEMORY_BYTES = 2**30
-_LARGEST = 1_000  # of a number or a text, written in the template, by which one step may widen a text
+_LARGEST = 1_000  # of a number that is multiplied
+_WIDEST = 16  # times; by what one step may widen a text. The watch looks between steps alone
 _PADDING = frozenset(
     {"center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map", "translate", "to_bytes"}
 )
 _REFUSED = _PADDING | {"wordwrap", "attr"}
-_WIDENING = frozenset({"replace", "join", "indent", "tojson", "batch"})
+_BY_KEYS = "replace by keys"
+_WIDENING = frozenset({"replace", _BY_KEYS, "join", "indent", "tojson", "batch"})
 _COUNTERS = frozenset({"index", "index0", "revindex", "revindex0", "length", "depth", "depth0"})
 _BY_NAME = frozenset({"map", "select", "reject", "selectattr", "rejectattr"})
 _FUNCTIONS = frozenset(
@@ -68,7 +71,7 @@ def unbounded_step(template: str) -> str | None:
         ):
             return f"the operator % on line {mod.lineno}"
     for name, arguments, line in _called(tree):
-        if name in _REFUSED or (name in _WIDENING and not all(map(_is_small, arguments))):
+        if name in _REFUSED or (name in _WIDENING and _times(name, arguments) > _WIDEST):
             return f"{name} on line {line}"
     return None
 
@@ -99,19 +102,29 @@ def _filtered(name: str, given: list[Any], named: bool, line: int) -> Iterator[t
     if name in _BY_NAME and given and not named:
         first = given[0]
         yield (str(first.value) if isinstance(first, nodes.Const) else "attr"), given[1:], line
-    elif name == "replace" and not named:
-        yield name, given[1:2], line  # what is replaced may be of any length
+    elif name == "replace":
+        yield (_BY_KEYS if named else name), given if named else given[:2], line
     else:
         yield name, given, line
 
 
-def _is_small(node: Any) -> bool:
+def _times(name: str, arguments: list[Any]) -> float:
+    """By how much a step widens a text at most: to how many characters of the new text each of the old one leads."""
+    from jinja2 import nodes
+
+    if name == "replace" and len(arguments) == 2 and isinstance(arguments[0], nodes.Const):
+        return _size(arguments[1]) / max(1.0, _size(arguments[0]))
+    return max(map(_size, arguments[1:2] if name == "replace" else arguments), default=0.0)
+
+
+def _size(node: Any) -> float:
+    """Of a number or a text that is written in the template; infinite where it is not."""
     from jinja2 import nodes
 
     if not isinstance(node, nodes.Const):
-        return isinstance(node, nodes.List | nodes.Tuple) and all(map(_is_small, node.items))
-    value = node.value
-    return len(value) <= _LARGEST if isinstance(value, str) else value is None or -_LARGEST <= value <= _LARGEST
+        parts = node.items if isinstance(node, nodes.List | nodes.Tuple) else [None]
+        return max((math.inf if part is None else _size(part) for part in parts), default=0.0)
+    return len(node.value) if isinstance(node.value, str) else abs(node.value or 0)
 
 
 def _is_number(node: Any) -> bool:
@@ -120,7 +133,7 @@ def _is_number(node: Any) -> bool:
 
     match node:
         case nodes.Const():
-            return isinstance(node.value, int | float) and _is_small(node)
+            return isinstance(node.value, int | float) and _size(node) <= _LARGEST
         case nodes.Getattr():
             return isinstance(node.node, nodes.Name) and node.node.name == "loop" and node.attr in _COUNTERS
         case nodes.Filter():
