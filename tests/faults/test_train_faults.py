@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -154,6 +155,22 @@ def test_an_adapter_of_another_base_is_refused_before_its_weights_are_read(
     assert run(tmp_path / "dpo", other, monkeypatch, **keys) == 2
     told = capsys.readouterr().err
     assert f"expected an adapter of {other}, while this one was trained on {model}" in told
+
+
+def test_files_of_a_folder_that_change_places_are_another_folder(model: Path, tmp_path: Path) -> None:
+    from lastresort.spec.training import load_training
+    from lastresort.train.files.run_folder import identity
+
+    file, folder = load_training(training_file(tmp_path, model=str(model))), tmp_path / "adapter"
+    for name, text in {"a/weights": "1", "b/weights": "2"}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    started = replace(file, start_from=folder)
+    before = identity(started)
+    assert identity(started) == before
+    (folder / "a").rename(folder / "c")
+    (folder / "b").rename(folder / "d")
+    assert identity(started) != before
 
 
 def test_a_folder_that_is_not_empty(

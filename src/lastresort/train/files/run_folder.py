@@ -283,11 +283,13 @@ class StepLog:
 
 
 def _content_hash(path: Path) -> str:
+    """Of a file, or of all files of a folder with their places in it."""
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file():
             with file.open("rb") as opened:
-                digest.update(f"{file.name}\0{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+                name = file.name if file == path else file.relative_to(path).as_posix()
+                digest.update(f"{name}\0{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
