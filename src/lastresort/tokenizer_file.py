@@ -19,8 +19,8 @@ from lastresort.errors import DataError, InputError
 from lastresort.foreign import DOCUMENT, read_json
 
 FILE = "tokenizer.json"
-MOST_WORDS = 5_000_000  # of a vocabulary and its merges; the largest have 0.8 million
-MOST_ADDED = 50_000  # each takes transformers 20 microseconds
+MOST_WORDS = 2_000_000  # of a vocabulary and its merges, which take 7 s and 0.9 GB; the largest have 0.8 million
+MOST_ADDED = 100_000  # each takes transformers 20 microseconds; models have some thousands
 MOST_STEPS = 1_000
 MOST_GROWTH = 1_000  # characters of one, after all steps that write others; common ones make three bytes of a space
 LONGEST_WORD = 1_000  # WordPiece takes the cube of a word's length; common ones stop at 100

@@ -248,6 +248,12 @@ CASES: dict[str, Case] = {
         ),
         "either",
     ),
+    "a tokenizer of 2 million words": Case(
+        training(
+            keys("model/tokenizer.json", model={"type": "WordLevel", "vocab": {f"w{n}": n for n in range(2_000_001)}})
+        ),
+        named="words and merges",
+    ),
     "a tokenizer of 200,000 added tokens": Case(
         training(
             keys(
