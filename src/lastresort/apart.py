@@ -25,7 +25,8 @@ def limit(most_s, most_bytes):
         signal.setitimer(signal.ITIMER_PROF, most_s)
     if most_bytes and sys.platform == "linux":
         import resource
-        resource.setrlimit(resource.RLIMIT_AS, (most_bytes, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (most_bytes if hard == resource.RLIM_INFINITY else min(most_bytes, hard), hard))
 for line in sys.stdin:
     most_s, most_bytes, question = json.loads(line)
     limit(most_s, most_bytes)
@@ -36,7 +37,6 @@ for line in sys.stdin:
     limit(0, None)
     print(json.dumps(said), flush=True)
 """
-
 
 _LATE = -signal.SIGPROF if os.name == "posix" else None  # how the process ends then
 
@@ -105,6 +105,8 @@ class _Process:
                 raise TooMuch("time" if child.returncode == _LATE else "crash")
             said: list[Any] = json.loads(line)
             if not said:
+                child.kill()  # it may hold all of that memory still
+                child.wait()
                 raise TooMuch("memory")
             return said[0]
 
