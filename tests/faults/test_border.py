@@ -199,3 +199,14 @@ def test_chat_takes_bytes_that_are_no_text(finished: Path) -> None:
     done = subprocess.run(command("chat", "r"), cwd=finished.parent, input=b"a\xff\n", capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_a_tokenizer_that_gives_up_on_a_text_ends_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    """The library panics, which is no Exception of Python's."""
+    from tokenizers import Regex, pre_tokenizers
+
+    split = pre_tokenizers.Split(Regex("(a+)+$"), "isolated")
+    assert guarded(lambda standalone_mode: split.pre_tokenize_str("a" * 40 + "!")) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert error.startswith("Error: a library gave up on a text (PanicException: ")
