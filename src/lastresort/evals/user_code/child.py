@@ -230,8 +230,11 @@ def _pipes_of_our_own() -> tuple[BinaryIO, BinaryIO]:
 def _reply(replies: BinaryIO, value: JsonObject) -> None:
     with suppress(Exception):  # whatever the code has made of its output
         sys.stdout.flush()
-    replies.write(json.dumps(value).encode() + b"\n")
-    replies.flush()
+    try:
+        replies.write(json.dumps(value).encode() + b"\n")
+        replies.flush()
+    except OSError:  # the code closed it, or the program has gone
+        os._exit(1)
 
 
 def _limit_memory(limit_bytes: int) -> None:
