@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 from lastresort.errors import InputError
 
 KEY, HOSTS, KEYS = "LASTRESORT_API_KEY", "LASTRESORT_API_HOSTS", "LASTRESORT_API_KEYS"
+SERVE_KEY = "LASTRESORT_SERVE_KEY"  # what our own server wants of its clients
 SECRETS = (
-    "OPENAI_API_KEY", KEY, "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY",
+    "OPENAI_API_KEY", KEY, SERVE_KEY, "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN",
+    "WANDB_API_KEY",
 )  # fmt: skip
 _NAME = re.compile(r"[\w.-]+|[0-9a-f:.]*:[0-9a-f:.]*")
 _PORTS = {"http": 80, "https": 443}

@@ -11,7 +11,7 @@ from lastresort.errors import ContractError, DataError
 from lastresort.knowledge.chunks import Chunk
 from lastresort.models.protocol import Model, OnAnswer, Prompt
 from lastresort.stop import Stop, check
-from lastresort.systems.compose import Lookup, Lookups, compose, extract
+from lastresort.systems.compose import AnswerText, Lookup, Lookups, compose, extract
 from lastresort.systems.system import Shot, System
 from lastresort.types import Answer, Message
 
@@ -111,18 +111,14 @@ class Answerer:
         pieces = self.model.stream(
             self.prompt(turns), self.system.decoding, on_answer=lambda _, answer: whole.append(answer), stop=stop
         )
-        received = shown = ""
+        shown = AnswerText(self.system.prompt)
         for piece in pieces:
-            received += piece
-            text = "" if self.system.prompt.reasoning else received.strip()
-            if len(text) > len(shown):
-                yield text[len(shown) :]
-                shown = text
-        answer = self._extracted(whole[0], turns)
-        if len(answer.text) > len(shown):
-            yield answer.text[len(shown) :]
+            if more := shown.grow(piece):
+                yield more
+        if more := shown.finish(whole[0].text):
+            yield more
         if on_answer is not None:
-            on_answer(0, answer)
+            on_answer(0, self._extracted(whole[0], turns))
 
     def close(self) -> None:
         """Close the model. The store is released with this object."""

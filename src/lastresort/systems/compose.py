@@ -28,6 +28,9 @@ class Lookup(Protocol):
     def __call__(self, turns: Sequence[Message]) -> tuple[Chunk, ...]: ...
 
 
+MOST_KEPT = 4096  # results of a store: more questions than a task has, and no more memory however long it is served
+
+
 def question_of(turns: Sequence[Message]) -> str:
     """The text to search for: the last user turn."""
     return next((turn.content for turn in reversed(turns) if turn.role == "user"), "")
@@ -41,7 +44,7 @@ def conversation(turns: Sequence[Message]) -> Conversation:
 class StoreLookup:
     """Searches an open store, one question at a time as in serving, so the result never depends on other questions.
 
-    Results are kept, because a climb repeats the same questions.
+    The newest results are kept, because a climb repeats the same questions.
     """
 
     def __init__(self, retriever: Retriever, store: Store, reranker: Reranker | None = None) -> None:
@@ -54,6 +57,8 @@ class StoreLookup:
             hits = search(
                 self._store, question, k=self._retriever.k, mode=self._retriever.mode, reranker=self._reranker
             )
+            while len(self._found) >= MOST_KEPT:
+                del self._found[next(iter(self._found))]
             self._found[question] = tuple(hit.chunk for hit in reversed(hits))
         return self._found[question]
 
@@ -161,6 +166,26 @@ def extract(design: PromptDesign, text: str) -> str:
         return text.strip()
     marks = list(_ANSWER_MARK.finditer(text))
     return text[marks[-1].end() :].strip() if marks else text.strip()
+
+
+class AnswerText:
+    """What is shown of an answer while the model's text grows: no white space around it, and none of the reasoning."""
+
+    def __init__(self, design: PromptDesign) -> None:
+        self._design, self._received, self._shown = design, "", ""
+
+    def grow(self, more: str) -> str:
+        """What can be shown next, if the model's text goes on with `more`."""
+        self._received += more
+        return "" if self._design.reasoning else self._next(self._received.strip())
+
+    def finish(self, text: str) -> str:
+        """What is left to show, if `text` is the model's whole text."""
+        return self._next(extract(self._design, text))
+
+    def _next(self, text: str) -> str:
+        more, self._shown = text[len(self._shown) :], text
+        return more
 
 
 def _instruction(design: PromptDesign) -> str:

@@ -47,11 +47,20 @@ class Running(Protocol):
         """Free the memory and the connections."""
 
 
-def open_system(folder: Path, *, allow_held: bool = False, approve: Approve = nobody_to_ask) -> Running:
+def open_system(folder: Path, *, allow_held: bool = False, approve: Approve = nobody_to_ask) -> Answerer:
     """Open the winner in a run's folder, or the system saved in this folder. approve: asks about an endpoint that it names.
 
     Raises InputError if the gate holds the winner (unless allow_held), or if it names an endpoint that is not approved, DataError
     if there is no system or it is not what its run measured, and the errors of `open_model`.
+    """
+    system, saved = checked_system(folder, allow_held=allow_held)
+    return open_answerer(system, saved, approve)
+
+
+def checked_system(folder: Path, *, allow_held: bool = False) -> tuple[System, Path]:
+    """The winner in a run's folder, or the system saved in this folder, and where it is. Nothing is opened.
+
+    Raises as `open_system` does.
     """
     saved = folder if (folder / FILE).is_file() else folder / "winner"
     system, held = _load_checked(saved)
@@ -62,7 +71,7 @@ def open_system(folder: Path, *, allow_held: bool = False, approve: Approve = no
             expected="a winner that may ship",
             remedy="The section Gate of report.html says what would decide it. Or add --allow-held.",
         )
-    return open_answerer(system, saved, approve)
+    return system, saved
 
 
 def open_answerer(system: System, folder: Path, approve: Approve = nobody_to_ask) -> Answerer:
