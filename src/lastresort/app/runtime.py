@@ -60,10 +60,10 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def stop_on_sigterm() -> Iterator[Stop]:
+def stop_on_sigterm(*others: signal.Signals) -> Iterator[Stop]:
     """Inside, SIGTERM asks to stop, so that a training first writes a checkpoint. A second SIGTERM ends the process at once.
 
-    Nobody asks outside of the main thread, where Python allows no handler.
+    others: signals that do the same. Nobody asks outside of the main thread, where Python allows no handler.
     """
     if threading.current_thread() is not threading.main_thread():
         yield NEVER
@@ -75,14 +75,30 @@ def stop_on_sigterm() -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.request()
 
-    before = signal.signal(signal.SIGTERM, request)
+    before = {number: signal.signal(number, request) for number in (signal.SIGTERM, *others)}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 GRACE_S, LAST_S = 2.5, 1.0  # to stop by itself, and then to be interrupted: with a margin below the 5 s of a signal
+_LONGER = 128  # a byte from here on is no signal but the seconds to stop in: there are 64 signals
+LONGEST_GRACE_S = 255 - _LONGER
+
+
+def take_longer_to_end(seconds: int) -> None:
+    """From here on a signal leaves this process so many seconds to stop by itself, where it is watched. At most LONGEST_GRACE_S.
+
+    Does nothing outside of the main thread, which alone knows where the watcher listens.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    wake = signal.set_wakeup_fd(-1)
+    if wake >= 0:
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        os.write(wake, bytes([_LONGER + min(seconds, LONGEST_GRACE_S)]))
 
 
 def end_soon_after_a_signal(last_words: Callable[[], str]) -> None:
@@ -117,9 +133,12 @@ def end_soon_after_a_signal(last_words: Callable[[], str]) -> None:
 
 
 def _end_after_signal(arrived: int, watched: int, last_words: Callable[[], str]) -> None:
-    first, more = _next_signal(arrived), False
+    grace_s = GRACE_S
+    while (first := _next_signal(arrived)) >= _LONGER:
+        grace_s = first - _LONGER
+    more = False
     with suppress(TimeoutError):
-        more = _next_signal(arrived, GRACE_S) > 0
+        more = _next_signal(arrived, grace_s) > 0
     if first == signal.SIGTERM and not more:
         os.kill(watched, signal.SIGTERM)  # which interrupts what did not stop when it was asked to
     end = time.monotonic() + LAST_S
@@ -132,12 +151,12 @@ def _end_after_signal(arrived: int, watched: int, last_words: Callable[[], str])
 
 
 def _next_signal(arrived: int, within_s: float | None = None) -> int:
-    """Its number. Raises TimeoutError if none arrived, EOFError once the process has ended."""
+    """Its number, or _LONGER and more. Raises TimeoutError if none arrived, EOFError once the process has ended."""
     end = None if within_s is None else time.monotonic() + within_s
     while select.select([arrived], [], [], None if end is None else max(0.0, end - time.monotonic()))[0]:
         if not (read := os.read(arrived, 1)):
             raise EOFError
-        if read[0] in (signal.SIGTERM, signal.SIGINT):
+        if read[0] in (signal.SIGTERM, signal.SIGINT) or read[0] >= _LONGER:
             return read[0]
     raise TimeoutError
 
