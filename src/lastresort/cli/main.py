@@ -7,7 +7,7 @@ import sys
 import typer
 from typer import Option
 
-from lastresort.cli import climb, gate, plan, runs, start, train
+from lastresort.cli import climb, gate, plan, runs, serve, start, train
 from lastresort.version import __version__
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ app.command("report")(runs.report_command)
 app.command("gate")(gate.gate_command)
 app.command("recheck")(gate.recheck_command)
 app.command("chat")(runs.chat_command)
+app.command("serve")(serve.serve_command)
 app.command("train")(train.train_command)
 app.command("merge")(train.merge_command)
 app.command("export")(runs.export_command)

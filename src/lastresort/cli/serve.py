@@ -1,0 +1,49 @@
+"""`lastresort serve RUN`: what won, behind the OpenAI API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from typer import Argument, Option
+
+from lastresort.app.terminal import confirmed, print_note, print_text
+
+if TYPE_CHECKING:
+    from lastresort.serve.start import Serving
+
+
+def serve_command(
+    run: Path = Argument(help="Folder of a finished run or of a saved system."),
+    host: str = Option("127.0.0.1", "--host", help="Address to listen at. Any but this machine's own needs a key."),
+    port: int = Option(8000, "--port", min=0, max=65535, help="Port to listen at. 0 takes any that is free."),
+    raw: bool = Option(False, "--raw", help="Serve the bare model, without the winner's prompt."),
+    allow_held: bool = Option(False, "--allow-held", help="Also serve a winner that the gate holds back."),
+    log_bodies: bool = Option(False, "--log-bodies", help="Log what is asked and answered, not only that it was."),
+    slots: int | None = Option(None, "--slots", min=1, help="Answers computed at once. Default: what suits the model."),
+    upstream: str | None = Option(
+        None,
+        "--upstream",
+        metavar="URL",
+        help="Let this OpenAI-compatible server answer, such as http://localhost:9000/v1.",
+    ),
+    model: str | None = Option(None, "--model", metavar="NAME", help="With --upstream: the model to ask for there."),
+) -> None:
+    """Serve the winner of a run by the OpenAI API.
+
+    It answers as it was measured: its own prompt, examples and passages go around each message.
+
+    Clients send the key that LASTRESORT_SERVE_KEY holds. SIGTERM or Ctrl-C finishes what runs, a second one ends at once.
+    """
+    from lastresort.serve.start import ServeRequest, serve
+
+    request = ServeRequest(run, host, port, raw, allow_held, log_bodies, slots, upstream, model)
+    serve(request, on_ready=_tell, log=print_note, approve=confirmed)
+
+
+def _tell(serving: Serving) -> None:
+    print_text(serving.url, flush=True)
+    around = "with its own prompt" if serving.prompted else "without a prompt"
+    print_note(f'{serving.system} on {serving.model}, {around}, as model "winner".')
+    if not serving.has_key:
+        print_note("No key is set, so this machine alone may ask.")

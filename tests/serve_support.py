@@ -1,0 +1,261 @@
+"""A server in this process on a free port, and an owner that answers word by word from any model, in a thread of its own."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import httpx
+
+from lastresort.errors import InfrastructureError, LastresortError
+from lastresort.models.protocol import Model
+from lastresort.models.scripted import Script, ScriptedModel
+from lastresort.serve.answers import Answers
+from lastresort.serve.guard import GuardSettings
+from lastresort.serve.http import Service, create_app
+from lastresort.serve.transport import DrainingServer
+from lastresort.serve.work import Deliver, Draining, Ended, Failed, Load, Owner, Piece, QueueFull, TokenLogp, Work
+from lastresort.stop import StopSignal
+from lastresort.systems.answerer import Answerer
+from lastresort.systems.compose import Lookup
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Answer, Decoding, Message
+
+ABOUT = "Route the ticket."
+LONG = " ".join(f"word{number}" for number in range(200))
+SCRIPT = Script(
+    answers={
+        "late parcel": "shipping",
+        "talk": LONG,
+        "padded": "  spaced answer \n",
+        "think": "So it is.\nAnswer: billing",
+    },
+    default="other",
+)
+
+
+class TalkingModel(ScriptedModel):
+    """A scripted model that has log-probabilities."""
+
+    score: Any = staticmethod(lambda prompts, texts: [])
+
+
+@dataclass
+class _Running:
+    work: Work
+    deliver: Deliver
+    cancelled: bool = False
+    words: list[str] = field(default_factory=list)
+    answer: Answer | None = None
+
+
+class WordOwner:
+    """slots, queue: how many at once, and how many wait. steps: while it is clear, no step is made. fails: raised by the model
+    after so many words of an answer. log: the works in their order.
+    """
+
+    def __init__(
+        self, model: Model, *, slots: int = 4, queue: int = 64, fails: dict[int, Exception] | None = None
+    ) -> None:
+        self._model, self._slots, self._queue, self._fails = model, slots, queue, fails or {}
+        self._lock = threading.Condition()
+        self._waiting: list[_Running] = []
+        self._running: list[_Running] = []
+        self._draining = self._closed = False
+        self.steps = threading.Event()
+        self.steps.set()
+        self.log: list[Work] = []
+        self.cancelled = 0
+        self._thread = threading.Thread(target=self._run, name="words", daemon=True)
+        self._thread.start()
+
+    @property
+    def load(self) -> Load:
+        with self._lock:
+            return Load(len(self._running), len(self._waiting), len(self._running) / self._slots)
+
+    def submit(self, work: Work, deliver: Deliver) -> Callable[[], None]:
+        with self._lock:
+            if self._draining:
+                raise Draining
+            if len(self._waiting) >= self._queue:
+                raise QueueFull(2.5)
+            job = _Running(work, deliver)
+            self._waiting.append(job)
+            self.log.append(work)
+            self._lock.notify_all()
+
+        def cancel() -> None:
+            with self._lock:
+                if not job.cancelled and (job in self._waiting or job in self._running):
+                    self.cancelled += 1
+                job.cancelled = True
+                for jobs in (self._waiting, self._running):
+                    if job in jobs:
+                        jobs.remove(job)
+                self._lock.notify_all()
+
+        return cancel
+
+    def drain(self, within_s: float) -> bool:
+        with self._lock:
+            self._draining = True
+            finished = self._lock.wait_for(lambda: not self._waiting and not self._running, within_s)
+            left, self._waiting, self._running = [*self._waiting, *self._running], [], []
+        for job in left:
+            job.deliver(Failed(InfrastructureError("the server is stopping")))
+        return finished
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._lock.notify_all()
+        self.steps.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                self._lock.wait_for(lambda: self._closed or self._waiting or self._running)
+                if self._closed:
+                    return
+                while self._waiting and len(self._running) < self._slots:
+                    self._running.append(self._waiting.pop(0))
+                running = list(self._running)
+            self.steps.wait()
+            for job in running:
+                if not job.cancelled and self._step(job):
+                    with self._lock:
+                        if job in self._running:
+                            self._running.remove(job)
+                        self._lock.notify_all()
+
+    def _step(self, job: _Running) -> bool:
+        """Whether the job has ended."""
+        try:
+            if job.answer is None:
+                job.answer = self._answer(job.work)
+                job.words = re.findall(r"\s*\S+|\s+$", job.answer.text)
+            said = len(re.findall(r"\s*\S+|\s+$", job.answer.text)) - len(job.words)
+            if said in self._fails:
+                raise self._fails[said]
+        except LastresortError as error:
+            job.deliver(Failed(error))
+            return True
+        except Exception as error:  # noqa: BLE001  as an owner reports a model that raises
+            job.deliver(Failed(LastresortError(f"the model failed ({error})")))
+            return True
+        if not job.words:
+            job.deliver(Ended(job.answer))
+            return True
+        word = job.words.pop(0)
+        wanted = job.work.top_logprobs
+        tokens = () if wanted is None else (TokenLogp(word, -0.5, tuple((f"t{i}", -1.0 - i) for i in range(wanted))),)
+        job.deliver(Piece(word, tokens))
+        return False
+
+    def _answer(self, work: Work) -> Answer:
+        prompt = (Message("user", work.prompt),) if isinstance(work.prompt, str) else work.prompt
+        return self._model.generate([prompt], work.decoding)[0]
+
+
+def system(**design: Any) -> System:
+    return System("few-shot", "scripted:script.json", PromptDesign(**{"instruction": ABOUT, **design}), Decoding(512))
+
+
+def answerer(
+    script: Script = SCRIPT, *, lookup: Lookup | None = None, has_logprobs: bool = False, **changes: Any
+) -> Answerer:
+    kind = TalkingModel if has_logprobs else ScriptedModel
+    return Answerer(replace(system(), **changes), kind(script), lookup)
+
+
+@dataclass
+class Served:
+    """url: without /v1. lines: of the access log."""
+
+    url: str
+    service: Service
+    owner: Any
+    lines: list[str]
+    stop: StopSignal
+    thread: threading.Thread
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def client(self, **options: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30, **options)
+
+    def chat(
+        self, content: str = "late parcel", *, headers: dict[str, str] | None = None, **more: Any
+    ) -> httpx.Response:
+        body = {"messages": [{"role": "user", "content": content}], **more}
+        return self.post("/v1/chat/completions", body, headers=headers)
+
+    def post(self, path: str, body: Any, *, headers: dict[str, str] | None = None) -> httpx.Response:
+        with self.client() as client:
+            return client.post(path, json=body, headers=headers)
+
+    def send(self, data: bytes, *, read: bool = True) -> bytes:
+        """Raw bytes, and all that comes back until the server closes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+            connection.sendall(data)
+            answer = b""
+            while read and (more := connection.recv(65536)):
+                answer += more
+            return answer
+
+
+@contextmanager
+def served(
+    answering: Answerer | None = None,
+    owner: Owner | None = None,
+    *,
+    key: str = "",
+    raw: bool = False,
+    log_bodies: bool = False,
+    drain_s: float = 5.0,
+) -> Iterator[Served]:
+    answering = answering or answerer()
+    owner = owner or WordOwner(answering.model)
+    service = Service(Answers(answering, raw=raw), owner)
+    lines: list[str] = []
+    app = create_app(service, GuardSettings(key, log_bodies), lines.append)
+    listening = socket.create_server(("127.0.0.1", 0))
+    ready, stop = threading.Event(), StopSignal()
+
+    def drain() -> None:
+        service.is_stopping = True
+        owner.drain(drain_s)
+
+    server = DrainingServer(app, stop=stop, drain=drain, on_ready=ready.set)
+    thread = threading.Thread(target=lambda: server.run(sockets=[listening]), name="server")
+    thread.start()
+    assert ready.wait(30)
+    try:
+        yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}", service, owner, lines, stop, thread)
+    finally:
+        stop.request()
+        thread.join(30)
+        service.close()
+        owner.close()
+        assert not thread.is_alive()
+
+
+def events(text: str) -> list[str]:
+    """The data of a stream's events."""
+    assert text.endswith("\n\n")
+    parts = text.removesuffix("\n\n").split("\n\n")
+    assert all(part.startswith("data: ") and "\n" not in part for part in parts)
+    return [part.removeprefix("data: ") for part in parts]
+
+
+def user(*texts: str) -> Sequence[dict[str, str]]:
+    return [{"role": "user", "content": text} for text in texts]
