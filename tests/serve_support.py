@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -50,20 +52,27 @@ class _Running:
     work: Work
     deliver: Deliver
     cancelled: bool = False
-    words: list[str] = field(default_factory=list)
+    words: deque[str] = field(default_factory=deque)
+    said: int = 0
     answer: Answer | None = None
 
 
 class WordOwner:
-    """slots, queue: how many at once, and how many wait. steps: while it is clear, no step is made. fails: raised by the model
-    after so many words of an answer. log: the works in their order.
+    """slots, queue: how many at once, and how many wait. steps: while it is clear, no step is made. step_s: how long one takes.
+    fails: raised by the model after so many words of an answer. log: the works in their order.
     """
 
     def __init__(
-        self, model: Model, *, slots: int = 4, queue: int = 64, fails: dict[int, Exception] | None = None
+        self,
+        model: Model,
+        *,
+        slots: int = 4,
+        queue: int = 64,
+        step_s: float = 0.0,
+        fails: dict[int, Exception] | None = None,
     ) -> None:
         self._model, self._slots, self._queue, self._fails = model, slots, queue, fails or {}
-        self._lock = threading.Condition()
+        self.step_s, self._lock = step_s, threading.Condition()
         self._waiting: list[_Running] = []
         self._running: list[_Running] = []
         self._draining = self._closed = False
@@ -88,7 +97,7 @@ class WordOwner:
             job = _Running(work, deliver)
             self._waiting.append(job)
             self.log.append(work)
-            self._lock.notify_all()
+            self._admit()
 
         def cancel() -> None:
             with self._lock:
@@ -98,7 +107,7 @@ class WordOwner:
                 for jobs in (self._waiting, self._running):
                     if job in jobs:
                         jobs.remove(job)
-                self._lock.notify_all()
+                self._admit()
 
         return cancel
 
@@ -121,29 +130,32 @@ class WordOwner:
     def _run(self) -> None:
         while True:
             with self._lock:
-                self._lock.wait_for(lambda: self._closed or self._waiting or self._running)
+                self._lock.wait_for(lambda: self._closed or self._running)
                 if self._closed:
                     return
-                while self._waiting and len(self._running) < self._slots:
-                    self._running.append(self._waiting.pop(0))
                 running = list(self._running)
             self.steps.wait()
+            time.sleep(self.step_s)
             for job in running:
                 if not job.cancelled and self._step(job):
                     with self._lock:
                         if job in self._running:
                             self._running.remove(job)
-                        self._lock.notify_all()
+                        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._running) < self._slots:
+            self._running.append(self._waiting.pop(0))
+        self._lock.notify_all()
 
     def _step(self, job: _Running) -> bool:
         """Whether the job has ended."""
         try:
             if job.answer is None:
                 job.answer = self._answer(job.work)
-                job.words = re.findall(r"\s*\S+|\s+$", job.answer.text)
-            said = len(re.findall(r"\s*\S+|\s+$", job.answer.text)) - len(job.words)
-            if said in self._fails:
-                raise self._fails[said]
+                job.words = deque(re.findall(r"\s*\S+|\s+$", job.answer.text))
+            if job.said in self._fails:
+                raise self._fails[job.said]
         except LastresortError as error:
             job.deliver(Failed(error))
             return True
@@ -153,7 +165,8 @@ class WordOwner:
         if not job.words:
             job.deliver(Ended(job.answer))
             return True
-        word = job.words.pop(0)
+        word = job.words.popleft()
+        job.said += 1
         wanted = job.work.top_logprobs
         tokens = () if wanted is None else (TokenLogp(word, -0.5, tuple((f"t{i}", -1.0 - i) for i in range(wanted))),)
         job.deliver(Piece(word, tokens))

@@ -29,7 +29,7 @@ class Deliveries:
         self._arrived: asyncio.Queue[tuple[int, Delivered] | None] = asyncio.Queue()
         self._lock = Lock()
         self._cancels: list[Callable[[], None]] = []
-        self._cancelled = False
+        self._cancelled = self._gone = False
         self._open = 0
 
     def submit(self, owner: Owner, works: Sequence[Work]) -> None:
@@ -58,13 +58,14 @@ class Deliveries:
     def leave(self) -> None:
         """The client has gone."""
         self.cancel()
+        self._gone = True
         self._arrived.put_nowait(None)
 
     async def all(self) -> AsyncIterator[tuple[int, Delivered]]:
         """What arrives, with the number of its answer, until each answer has ended or failed. Raises ClientGone."""
         while self._open:
             arrived = await self._arrived.get()
-            if arrived is None:
+            if arrived is None or self._gone:
                 raise ClientGone
             if isinstance(arrived[1], Ended | Failed):
                 self._open -= 1

@@ -19,6 +19,7 @@ from lastresort.serve.refusals import Refusal, server_failed, stopping
 from lastresort.serve.schema import Usage
 
 LARGEST_BODY = MiB  # more text than any context holds
+LARGEST_HEADER = 2**15
 BODY_S = 30.0
 MOST_OPEN = 512  # requests at once, waiting ones included
 _DISCARDED = 16 * MiB  # of a body that is refused: who still sends does not read the answer
@@ -99,6 +100,10 @@ class Guard:
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
+        target = len(scope["raw_path"]) + len(scope["query_string"])
+        if target + sum(len(name) + len(value) for name, value in headers) > LARGEST_HEADER:
+            message = f"The header is larger than {LARGEST_HEADER // 1024} KiB."
+            raise Refusal(431, message, code="header_too_large", closes=True)
         if not self._settings.key and not _names_this_machine(_only(headers, b"host")):
             message = (
                 "The Host of the request is not this machine. To be reached by other names, set LASTRESORT_SERVE_KEY."

@@ -215,7 +215,9 @@ DONE = b"data: [DONE]\n\n"
 
 
 def _token(token: TokenLogp) -> TokenLogprob:
-    alternatives = [Alternative(token=text, logprob=logp, bytes=list(text.encode())) for text, logp in token.top]
-    return TokenLogprob(
-        token=token.token, logprob=token.logp, bytes=list(token.token.encode()), top_logprobs=alternatives
-    )
+    alternatives = [Alternative(token=text, logprob=logp, bytes=_bytes(text)) for text, logp in token.top]
+    return TokenLogprob(token=token.token, logprob=token.logp, bytes=_bytes(token.token), top_logprobs=alternatives)
+
+
+def _bytes(token: str) -> list[int] | None:
+    return None if "\N{REPLACEMENT CHARACTER}" in token else list(token.encode())

@@ -166,9 +166,11 @@ class Source(BaseModel):
 
 
 class Alternative(BaseModel):
+    """bytes: null where the token is a part of a character."""
+
     token: str
     logprob: float
-    bytes: list[int]
+    bytes: list[int] | None
 
 
 class TokenLogprob(Alternative):

@@ -13,14 +13,13 @@ import h11
 from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from lastresort.serve.guard import Guard
+from lastresort.serve.guard import LARGEST_HEADER, Guard
 from lastresort.serve.refusals import Refusal
 from lastresort.stop import Stop
 
 HEADER_S = 10.0
 IDLE_S = 60  # of a connection between two requests; longer than clients keep one
 UNREAD_S = 30.0  # how long a client may leave a full buffer as it is
-LARGEST_HEADER = 2**15
 MOST_CONNECTIONS = 1024
 LAST_REPLIES_S = 3  # to send what has been answered, once all has
 
@@ -43,10 +42,7 @@ class BoundedProtocol(H11Protocol):
         if self.transport.is_closing():
             return
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._forget_header()
-        elif self._header is None:  # a further request has begun
-            self._header = self.loop.call_later(HEADER_S, self._header_is_late)
+        self._watch_header()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_header()
@@ -66,6 +62,8 @@ class BoundedProtocol(H11Protocol):
         super().on_response_complete()
         if self.transport.is_closing():
             self._end_unread()
+        elif self.conn.trailing_data[0]:  # the next request came before its turn
+            self._watch_header()
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
@@ -78,6 +76,13 @@ class BoundedProtocol(H11Protocol):
         """Closing waits until all is read, which may be never."""
         if self._unread is None:
             self._unread = self.loop.call_later(UNREAD_S, self.transport.abort)
+
+    def _watch_header(self) -> None:
+        """Of the request that has begun, if it has no end yet."""
+        if self.conn.their_state is not h11.IDLE:
+            self._forget_header()
+        elif self._header is None:
+            self._header = self.loop.call_later(HEADER_S, self._header_is_late)
 
     def _forget_header(self) -> None:
         if self._header is not None:
