@@ -162,3 +162,15 @@ def test_sigterm_ends_a_climb_in_the_midst_of_a_scorer(name: str, tmp_path: Path
     until(lambda: processes_of(tmp_path) == [])
     (tmp_path / "calm").touch()
     assert started(tmp_path, [*words, "--resume"]).wait(LONGEST_S) == 0
+
+
+def test_a_command_that_needs_longer_to_end_gets_it(tmp_path: Path) -> None:
+    body = (
+        "from lastresort.app.runtime import take_longer_to_end\ntake_longer_to_end(60)\nopen('longer', 'w').close()\n"
+        "time.sleep(6)\nopen('whole', 'w').close()"
+    )
+    process = started(tmp_path, program(tmp_path, body))
+    until((tmp_path / "longer").exists)
+    process.terminate()
+    assert process.wait(LONGEST_S) == 0
+    assert (tmp_path / "whole").exists()
