@@ -17,7 +17,7 @@ import httpx
 from lastresort.errors import InfrastructureError, LastresortError
 from lastresort.models.protocol import Model
 from lastresort.models.scripted import Script, ScriptedModel
-from lastresort.serve.answers import Answers
+from lastresort.serve.answers import RequestComposer
 from lastresort.serve.guard import GuardSettings
 from lastresort.serve.http import Service, create_app
 from lastresort.serve.transport import DrainingServer
@@ -238,7 +238,7 @@ def served(
 ) -> Iterator[Served]:
     answering = answering or answerer()
     owner = owner or WordOwner(answering.model)
-    service = Service(Answers(answering, raw=raw), owner)
+    service = Service(RequestComposer(answering, raw=raw), owner)
     lines: list[str] = []
     app = create_app(service, GuardSettings(key, log_bodies), lines.append)
     listening = socket.create_server(("127.0.0.1", 0))

@@ -36,6 +36,8 @@ PLAIN = {
     "axolotl": b"base_model: m\ndatasets:\n  - path: rows.jsonl\n    type: alpaca\nadapter: lora\n",
     "llamafactory": b"model_name_or_path: m\nstage: sft\ndataset: a\nfinetuning_type: lora\n",
     "gguf": b"GGUF\x03\0\0\0" + bytes(16),
+    "request": b'{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}], "n": 2, "stop": ["b"], '
+    b'"response_format": {"type": "json_schema", "json_schema": {"name": "c", "schema": {"type": "object"}}}}',
     "adapter": b'{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}',
 }
 
@@ -58,8 +60,9 @@ def read_once(reader: str, data: bytes) -> None:
     from lastresort.errors import LastresortError
     from lastresort.foreign import NotJson
     from lastresort.models.calls import TransientFailure
+    from lastresort.serve.refusals import Refusal
 
-    with suppress(LastresortError, NotJson, TransientFailure):
+    with suppress(LastresortError, NotJson, TransientFailure, Refusal):
         _read(reader, data)
 
 
@@ -71,6 +74,8 @@ def _read(reader: str, data: bytes) -> None:
     from lastresort.interop.reading import read as read_foreign
     from lastresort.knowledge.formats import READERS
     from lastresort.models.exchange import read_reply
+    from lastresort.serve.refusals import read_request
+    from lastresort.serve.schema import ChatRequest, CompletionRequest
     from lastresort.spec.task import load_task
     from lastresort.train.adapters.folder import read_adapter
 
@@ -95,6 +100,8 @@ def _read(reader: str, data: bytes) -> None:
                 schema_fault(value)
         case "reply":
             read_reply(_text(data))
+        case "request":
+            read_request(data, CompletionRequest if b'"prompt"' in data else ChatRequest)
         case "axolotl" | "llamafactory":
             _file(data, "foreign.yaml", read_foreign)
         case "gguf":

@@ -11,7 +11,7 @@ import pytest
 from lastresort.errors import CandidateError
 from lastresort.knowledge.chunks import Chunk
 from lastresort.models.scripted import ScriptedModel
-from lastresort.serve.answers import AnswerJob, Answers
+from lastresort.serve.answers import AnswerJob, RequestComposer
 from lastresort.serve.refusals import Refusal, read_request
 from lastresort.serve.schema import ChatRequest, CompletionRequest
 from lastresort.systems.answerer import Answerer
@@ -27,12 +27,12 @@ PASSAGE = Chunk("a#b:1", "a", "a#b", ("A", "B"), "", 0, 4, "text")
 def chat_job(answering: Answerer | None = None, *, raw: bool = False, **body: Any) -> AnswerJob:
     body = {"messages": user("late parcel"), **body}
     request = read_request(json.dumps(body).encode(), ChatRequest)
-    return Answers(answering or answerer(), raw=raw).chat(request)
+    return RequestComposer(answering or answerer(), raw=raw).chat(request)
 
 
 def text_job(answering: Answerer | None = None, *, raw: bool = False, **body: Any) -> AnswerJob:
     request = read_request(json.dumps({"prompt": "late parcel", **body}).encode(), CompletionRequest)
-    return Answers(answering or answerer(), raw=raw).completions(request)
+    return RequestComposer(answering or answerer(), raw=raw).completions(request)
 
 
 def decoding(**body: Any) -> Decoding:
@@ -65,12 +65,15 @@ def test_text_parts_are_joined_and_names_are_kept() -> None:
 
 
 def test_the_bare_model_gets_the_messages_as_they_are() -> None:
-    answering = answerer(decoding=Decoding(64, stop=("#",), grammar=Grammar(choices=("a", "b"))))
+    own = Decoding(64, stop=("#",), grammar=Grammar(choices=("a", "b")))
+    answering = answerer(decoding=own, has_logprobs=True)
     [work] = chat_job(answering, raw=True).works
     assert work.prompt == (Message("user", "late parcel"),)
     assert work.decoding == Decoding(64)
     [work] = text_job(answering, raw=True).works
     assert work.prompt == "late parcel"
+    with pytest.raises(Refusal, match="no text is continued"):  # of an endpoint
+        text_job(raw=True)
 
 
 def test_a_request_overrides_only_what_it_names() -> None:
@@ -88,7 +91,7 @@ def test_a_request_overrides_only_what_it_names() -> None:
 def test_several_answers_are_the_samples_of_a_repeated_prompt() -> None:
     job = chat_job(n=3, seed=7, temperature=1)
     assert [work.decoding.seed for work in job.works] == [7, 8, 9]
-    texts = text_job(raw=True, prompt=["a", "b"], n=2, seed=7)
+    texts = text_job(answerer(has_logprobs=True), raw=True, prompt=["a", "b"], n=2, seed=7)
     assert [(work.prompt, work.decoding.seed) for work in texts.works] == [("a", 7), ("a", 8), ("b", 7), ("b", 8)]
 
 
@@ -180,9 +183,9 @@ def test_the_passages_of_a_prompt_are_its_sources(tmp_path: Any) -> None:
 def test_what_is_shown_is_the_answer_however_it_is_cut(said: str, reasoning: bool) -> None:
     answering = answerer(prompt=replace(system().prompt, reasoning=reasoning))
     for size in (1, 2, 50):
-        shown = Answers(answering, raw=False).text()
+        shown = RequestComposer(answering, raw=False).text()
         pieces = [shown.grow(said[start : start + size]) for start in range(0, len(said), size)]
-        bare = Answers(answering, raw=True).text()
+        bare = RequestComposer(answering, raw=True).text()
         whole = "".join([*pieces, shown.finish(said)])
         assert whole == (said.rpartition("Answer:")[2] if reasoning else said).strip()
         assert "".join(bare.grow(said[start : start + size]) for start in range(0, len(said), size)) == said

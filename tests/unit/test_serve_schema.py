@@ -19,6 +19,11 @@ def refusal_of(body: Any, kind: type[SamplingRequest] = ChatRequest) -> Refusal:
     return raised.value
 
 
+def test_whole_numbers_may_be_written_as_others() -> None:
+    request = read_request(json.dumps(chat(n=2.0, seed=-1.0, max_tokens=1e3)).encode(), ChatRequest)
+    assert (request.n, request.seed, request.max_tokens) == (2, -1, 1000)
+
+
 def chat(**more: Any) -> dict[str, Any]:
     return {"messages": user("a"), **more}
 
@@ -176,6 +181,13 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
 def test_a_message_shows_no_long_value() -> None:
     refusal = refusal_of(chat(temperature="x" * 100_000))
     assert len(refusal.message) < 200
+
+
+def test_a_body_full_of_faults_is_refused_without_listing_them() -> None:
+    refusal = refusal_of({"messages": user("a"), **{f"k{number}": 1 for number in range(1001)}})
+    assert refusal.message == "The body is wrong in more than 1,000 places."
+    refusal = refusal_of({"messages": [{"role": "tool", "content": ""}] * 20_000})
+    assert refusal.param == "messages[0].role"
 
 
 def test_an_error_is_as_openai_sends_it() -> None:

@@ -18,7 +18,7 @@ from lastresort.knowledge.store import content_hash, create_store
 from lastresort.knowledge.update import update
 from lastresort.models.scripted import Script, ScriptedModel
 from lastresort.systems.answerer import Answerer
-from lastresort.systems.compose import KnownPassages, Lookups, compose, conversation, question_of
+from lastresort.systems.compose import KnownPassages, Lookups, StoreLookup, compose, conversation, question_of
 from lastresort.systems.files import load_system, save_system
 from lastresort.systems.system import PASSAGES_REQUEST, PromptDesign, Retriever, Shot, System
 from lastresort.types import Decoding, Message
@@ -156,3 +156,16 @@ def test_another_reranker_in_the_place_of_the_measured_one_is_refused(
     for measured in ("now", ""):
         lookup = Lookups().of(replace(retriever, reranker="reranker", reranker_fingerprint=measured))
         assert lookup(user("Which colour has the lamp?"))[-1].id == "kettle.md#weight:1"
+
+
+def test_the_newest_results_of_a_store_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no more of them, however long a system is served."""
+    searched: list[str] = []
+    monkeypatch.setattr("lastresort.systems.compose.MOST_KEPT", 3)
+    monkeypatch.setattr(
+        "lastresort.systems.compose.search", lambda store, question, **_: searched.append(question) or []
+    )
+    lookup = StoreLookup(Retriever(tmp_path, 1), None)  # type: ignore[arg-type]
+    for question in "abcabcdda":
+        lookup((Message("user", question),))
+    assert searched == ["a", "b", "c", "d", "a"]

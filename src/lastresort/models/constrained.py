@@ -104,8 +104,11 @@ class Constraint:
         from llguidance import LLMatcher
 
         self._table = table
-        source = _source(grammar)
-        failed, reasons = LLMatcher.validate_grammar_with_warnings(source, table.table)
+        try:
+            source = _source(grammar)
+            failed, reasons = LLMatcher.validate_grammar_with_warnings(source, table.table)
+        except ValueError as error:  # a number that it does not hold
+            source, failed, reasons = "", True, [str(error)]
         if failed:
             raise CandidateError(
                 f"the output format cannot be enforced ({'; '.join(' '.join(reason.split()) for reason in reasons)})",

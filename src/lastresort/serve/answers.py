@@ -66,7 +66,7 @@ class AnswerJob:
     sources: tuple[Chunk, ...] | None = None
 
 
-class Answers:
+class RequestComposer:
     """raw: serve the bare model. Not for several threads at once: a store is searched one question at a time."""
 
     def __init__(self, answerer: Answerer, *, raw: bool) -> None:

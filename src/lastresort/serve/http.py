@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from lastresort.errors import LastresortError
-from lastresort.serve.answers import MODEL, AnswerJob, Answers
+from lastresort.serve.answers import MODEL, AnswerJob, RequestComposer
 from lastresort.serve.deliveries import AnswerPart, ClientGone, Deliveries, GrowingAnswers
 from lastresort.serve.guard import Guard, GuardSettings, Log, Receive, Scope, Send, discard, notes_of, read_body
 from lastresort.serve.metrics import CONTENT_TYPE, Metrics
@@ -52,16 +52,16 @@ PATHS = frozenset((CHAT, COMPLETIONS, MODELS, f"{MODELS}/{MODEL}", HEALTH, METRI
 class Service:
     """What the routes share. is_stopping: set once nothing new is taken."""
 
-    def __init__(self, answers: Answers, owner: Owner) -> None:
-        self.answers, self.owner = answers, owner
+    def __init__(self, composer: RequestComposer, owner: Owner) -> None:
+        self.composer, self.owner = composer, owner
         self.metrics = Metrics(MODEL, lambda: owner.load)
         self.is_stopping = False
         self.began = int(time.time())
         # One thread: prompts are made one at a time, and the event loop goes on meanwhile.
-        self._composer = ThreadPoolExecutor(1, thread_name_prefix="prompts")
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prompts")
 
     def close(self) -> None:
-        self._composer.shutdown(wait=False, cancel_futures=True)
+        self._preparing.shutdown(wait=False, cancel_futures=True)
 
     @property
     def card(self) -> ModelCard:
@@ -69,9 +69,9 @@ class Service:
             id=MODEL,
             object="model",
             created=self.began,
-            owned_by=self.answers.owned_by,
-            root=self.answers.root,
-            max_model_len=self.answers.context_tokens,
+            owned_by=self.composer.owned_by,
+            root=self.composer.root,
+            max_model_len=self.composer.context_tokens,
         )
 
     async def respond(
@@ -101,7 +101,7 @@ class Service:
                 growing = GrowingAnswers(
                     job,
                     deliveries,
-                    [self.answers.text() for _ in job.works],
+                    [self.composer.text() for _ in job.works],
                     [self.metrics.watch(began) for _ in job.works],
                 )
                 replies = form(self._head(wanted, job, prefix))
@@ -139,7 +139,7 @@ class Service:
             return request, job
 
         try:
-            request, job = await asyncio.get_running_loop().run_in_executor(self._composer, submit)
+            request, job = await asyncio.get_running_loop().run_in_executor(self._preparing, submit)
         except BaseException:
             deliveries.cancel()
             raise
@@ -150,7 +150,7 @@ class Service:
             id=f"{prefix}-{uuid.uuid4().hex}",
             created=int(time.time()),
             model=MODEL,
-            fingerprint=self.answers.fingerprint,
+            fingerprint=self.composer.fingerprint,
             with_usage=_with_usage(request),
             with_logprobs=job.works[0].top_logprobs is not None,
         )
@@ -167,17 +167,17 @@ def create_app(service: Service, settings: GuardSettings, log: Log) -> Guard:
         openapi_url=OPENAPI,
         redirect_slashes=False,
     )
-    answers = service.answers
+    composer = service.composer
 
     @app.post(CHAT, **described(ChatRequest, ChatCompletion))
     async def chat(request: Request) -> Response:
         """Answer a conversation."""
-        return await service.respond(request, ChatRequest, answers.chat, ChatReplies, "chatcmpl")
+        return await service.respond(request, ChatRequest, composer.chat, ChatReplies, "chatcmpl")
 
     @app.post(COMPLETIONS, **described(CompletionRequest, TextCompletion))
     async def completions(request: Request) -> Response:
         """Answer one or more texts."""
-        return await service.respond(request, CompletionRequest, answers.completions, TextReplies, "cmpl")
+        return await service.respond(request, CompletionRequest, composer.completions, TextReplies, "cmpl")
 
     @app.get(MODELS, **described(None, ModelList))
     async def models() -> Response:

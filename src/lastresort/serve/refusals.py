@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Body = TypeVar("Body", bound=SamplingRequest)
 Place = tuple[int | str, ...]
 
-_LONGEST_SHOWN = 60
+_LONGEST_SHOWN, _MOST_FAULTS = 60, 1000
 _AGAIN_S = 5
 _KINDS = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error", 503: "overloaded_error"}
 
@@ -105,6 +105,8 @@ class _Fault:
 
 
 def _refused_value(error: ValidationError, body: object, kind: type[SamplingRequest]) -> Refusal:
+    if error.error_count() > _MOST_FAULTS:
+        return Refusal(400, f"The body is wrong in more than {_MOST_FAULTS:,} places.", code="invalid_value")
     faults = [_located(fault, body) for fault in error.errors(include_url=False, include_context=False)]
     # Of the branches of a union the one that leads deepest is what was meant.
     worst = max(faults, key=lambda fault: len(fault.place))
@@ -128,7 +130,8 @@ def _located(error: ErrorDetails, body: object) -> _Fault:
     place: list[int | str] = []
     value = body
     for step in error["loc"]:
-        if (isinstance(value, dict) and step in value) or (isinstance(value, list) and step in range(len(value))):
+        in_list = isinstance(value, list) and isinstance(step, int) and step < len(value)
+        if in_list or (isinstance(value, dict) and step in value):
             place.append(step)
             value = value[step]  # type: ignore[index]
     if error["type"] == "missing":

@@ -51,7 +51,7 @@ class ChatTurn(_KnownOrNull):
     """developer: as system. content: parts are joined by line breaks."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
+    content: str | Annotated[list[TextPart], Field(min_length=1, fail_fast=True)]
     name: _Name | None = None
 
 
@@ -106,7 +106,7 @@ class SamplingRequest(_KnownOrNull):
 class ChatRequest(SamplingRequest):
     """max_completion_tokens: the newer name of max_tokens."""
 
-    messages: Annotated[list[ChatTurn], Field(min_length=1)]
+    messages: Annotated[list[ChatTurn], Field(min_length=1, fail_fast=True)]
     max_completion_tokens: _NewTokens | None = None
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None

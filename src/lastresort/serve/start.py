@@ -72,7 +72,7 @@ def serve(
     key = os.environ.get(SERVE_KEY, "").strip()
     _check_key(request, key)
     with _bound(request.host, request.port) as listening:
-        from lastresort.serve.answers import Answers
+        from lastresort.serve.answers import RequestComposer
         from lastresort.serve.guard import GuardSettings
         from lastresort.serve.http import Service, create_app
         from lastresort.serve.owner import open_owner
@@ -80,7 +80,7 @@ def serve(
 
         answerer = _opened(request, approve)
         owner = open_owner(answerer.model, slots=request.slots)
-        service = Service(Answers(answerer, raw=request.raw), owner)
+        service = Service(RequestComposer(answerer, raw=request.raw), owner)
 
         def drain() -> None:
             service.is_stopping = True
