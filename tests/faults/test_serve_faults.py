@@ -30,6 +30,7 @@ from lastresort.serve import deliveries, guard, transport
 from lastresort.systems.files import save_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding
+from models_support import save_tiny
 from serve_support import Served, WordOwner, answerer, events, served, user
 
 SOON_S = 60.0  # a limit for what hangs, never waited for
@@ -495,3 +496,72 @@ def test_a_server_that_is_killed_in_mid_stream_leaves_its_port(behind: Process) 
     with started(behind.run, "--port", port, "--upstream", f"{behind.other.url}/v1", "--model", "winner") as (_, url):
         assert url == behind.url
         assert behind.health() == 200
+
+
+LOAD_S = 120
+"""Of the load below. docs/log.md has ten minutes of it."""
+
+
+def clients_that_leave(url: str, seconds: float, items: dict[str, str]) -> Counter[str]:
+    """32 clients; a third of their requests are cut in mid-stream, the others get the text of their item. Returns the counts."""
+    end, counts = time.monotonic() + seconds, Counter[str]()
+
+    def ask(number: int) -> None:
+        random = Random(number)
+        with httpx.Client(base_url=url, timeout=SOON_S) as client:
+            while time.monotonic() < end:
+                item = random.choice(list(items))
+                body = {"messages": user(item), "stream": random.random() < 0.67}
+                if not body["stream"]:
+                    reply = client.post("/chat/completions", json=body)
+                    assert reply.json()["choices"][0]["message"]["content"] == items[item]
+                    counts["whole"] += 1
+                    continue
+                leaves_after = random.randrange(1, 20) if random.random() < 0.5 else 10**6
+                with client.stream("POST", "/chat/completions", json=body) as reply:
+                    said = ""
+                    for line in reply.iter_lines():
+                        if line.startswith("data: {"):
+                            said += json.loads(line[6:])["choices"][0]["delta"].get("content", "")
+                        leaves_after -= 1
+                        if leaves_after == 0:
+                            break
+                    else:
+                        assert said == items[item]
+                counts["cut" if leaves_after == 0 else "streamed"] += 1
+
+    with ThreadPoolExecutor(32) as clients:
+        list(clients.map(ask, range(32)))
+    return counts
+
+
+def memory_and_threads(pid: int) -> tuple[int, int]:
+    """MiB and number."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = {name: int(re.findall(rf"^{name}:\s+(\d+)", status, re.MULTILINE)[0]) for name in ("VmRSS", "Threads")}
+    return found["VmRSS"] // 1024, found["Threads"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read in /proc")
+def test_memory_and_threads_stay_as_they_are_while_clients_leave(tmp_path: Path) -> None:
+    tiny = save_tiny(tmp_path / "tiny")
+    prompt, decoding = PromptDesign("Route the ticket. " * 5), Decoding(60)
+    save_system(System("zero-shot", str(tiny), prompt, decoding, precision="float32"), tmp_path / "winner")
+    with started(tmp_path) as (process, url):
+        items = {f"the parcel {number} is late": "" for number in range(20)}
+        for item in items:
+            body = {"messages": user(item)}
+            reply = httpx.post(f"{url}/chat/completions", json=body, timeout=SOON_S)
+            items[item] = reply.json()["choices"][0]["message"]["content"]
+        clients_that_leave(url, LOAD_S / 6, items)
+        before = memory_and_threads(process.pid)
+        counts = clients_that_leave(url, LOAD_S, items)
+        page = httpx.get(url.replace("/v1", "/metrics"), timeout=SOON_S).text
+        after = memory_and_threads(process.pid)
+        print(f"{dict(counts)}; MiB and threads {before} before, {after} after")
+        assert min(counts["whole"], counts["streamed"], counts["cut"]) > 10
+        assert after[0] <= before[0] + 32
+        assert after[1] <= before[1]
+        assert 'num_requests_running{model_name="winner"} 0.0' in page
+        assert 'num_requests_waiting{model_name="winner"} 0.0' in page

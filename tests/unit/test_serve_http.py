@@ -284,6 +284,16 @@ def test_the_log_has_no_contents_unless_asked_for() -> None:
     assert sum("late parcel" in line for line in server.lines) == 2
 
 
+def test_a_client_cannot_write_a_line_of_the_log() -> None:
+    with served(answerer(Script(default="a\nforged")), log_bodies=True) as server:
+        server.send(b"GET /a%0aforged HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        server.post(CHAT, {"messages": user("a\nforged")})
+        with server.client() as asking:
+            asking.post(CHAT, content=b'{"messages":\nforged', headers={"Content-Type": "application/json"})
+    assert not any(line.startswith("forged") for text in server.lines for line in text.splitlines())
+    assert len([line for line in server.lines if "forged" in line]) == 4
+
+
 def test_a_key_guards_every_route_but_health() -> None:
     with served(key=KEY) as server:
         for path in ("/v1/models", "/v1/models/winner", "/metrics", "/openapi.json", "/nope", CHAT):

@@ -124,14 +124,19 @@ class Guard:
         return kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._settings.key.encode())
 
     def _write_line(self, scope: Scope, status: int, seconds: float, notes: RequestNotes) -> None:
-        at, path = time.strftime("%Y-%m-%dT%H:%M:%S"), scope["path"][:100]
+        at, path = time.strftime("%Y-%m-%dT%H:%M:%S"), _one_line(scope["path"][:100])
         usage = notes.usage
         tokens = f" {usage.prompt_tokens}+{usage.completion_tokens} tokens" if usage is not None else ""
         self._log(f"{at} {scope['method']} {path} {status} {seconds:.3f}s{tokens}")
         if self._settings.log_bodies and notes.request:
-            self._log(f"  request: {notes.request}")
+            self._log(f"  request: {_one_line(notes.request)}")
             for answer in notes.answers:
-                self._log(f"  answer: {answer}")
+                self._log(f"  answer: {_one_line(answer)}")
+
+
+def _one_line(text: str) -> str:
+    """So that nobody can write a line of the log that is not ours."""
+    return "\\n".join(text.splitlines())
 
 
 def notes_of(scope: Scope) -> RequestNotes:
