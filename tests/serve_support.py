@@ -209,12 +209,12 @@ class Served:
     def chat(
         self, content: str = "late parcel", *, headers: dict[str, str] | None = None, **more: Any
     ) -> httpx.Response:
-        body = {"messages": [{"role": "user", "content": content}], **more}
+        body = {"model": "winner", "messages": [{"role": "user", "content": content}], **more}
         return self.post("/v1/chat/completions", body, headers=headers)
 
     def post(self, path: str, body: Any, *, headers: dict[str, str] | None = None) -> httpx.Response:
         with self.client() as client:
-            return client.post(path, json=body, headers=headers)
+            return client.post(path, json={"model": "winner", **body}, headers=headers)
 
     def send(self, data: bytes, *, read: bool = True) -> bytes:
         """Raw bytes, and all that comes back until the server closes."""

@@ -35,7 +35,7 @@ from serve_support import Served, WordOwner, answerer, events, served, user
 
 SOON_S = 60.0  # a limit for what hangs, never waited for
 CHAT = "/v1/chat/completions"
-TALK = {"messages": user("talk"), "stream": True}
+TALK = {"model": "winner", "messages": user("talk"), "stream": True}
 STATUSES = {400, 404, 405, 408, 411, 413, 415, 422, 431}
 
 
@@ -52,7 +52,7 @@ def is_idle(server: Served) -> bool:
 
 
 def request(body: Any, *headers: str, path: str = CHAT) -> bytes:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    data = body if isinstance(body, bytes) else json.dumps({"model": "winner", **body}).encode()
     lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers]
     lines += [f"Content-Length: {len(data)}"] * all("content-length" not in line.lower() for line in headers)
     return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + data
@@ -84,7 +84,7 @@ def begun(server: Served, body: Any) -> socket.socket:
 
 
 def test_a_client_that_cuts_the_connection_frees_its_slot_at_once(held: Served) -> None:
-    for body in (TALK, {"messages": user("talk")}):
+    for body in (TALK, {**TALK, "stream": False}):
         connection = begun(held, body)
         until(lambda: held.owner.load.running == 1)
         connection.close()
@@ -233,6 +233,7 @@ SCHEMAS = ({"type": "object"}, {"$ref": "#"}, {"enum": list(range(500))}, {"patt
 def fuzzed(random: Random) -> bytes:
     """A body that once was a request."""
     body: dict[str, Any] = {
+        "model": "winner",
         "messages": [
             {"role": random.choice(["user", "system", "tool", 3]), "content": random.choice(["a", [], None, "é" * 99])}
         ],
@@ -511,7 +512,7 @@ def clients_that_leave(url: str, seconds: float, items: dict[str, str]) -> Count
         with httpx.Client(base_url=url, timeout=SOON_S) as client:
             while time.monotonic() < end:
                 item = random.choice(list(items))
-                body = {"messages": user(item), "stream": random.random() < 0.67}
+                body = {"model": "winner", "messages": user(item), "stream": random.random() < 0.67}
                 if not body["stream"]:
                     reply = client.post("/chat/completions", json=body)
                     assert reply.json()["choices"][0]["message"]["content"] == items[item]
@@ -551,7 +552,7 @@ def test_memory_and_threads_stay_as_they_are_while_clients_leave(tmp_path: Path)
     with started(tmp_path) as (process, url):
         items = {f"the parcel {number} is late": "" for number in range(20)}
         for item in items:
-            body = {"messages": user(item)}
+            body = {"model": "winner", "messages": user(item)}
             reply = httpx.post(f"{url}/chat/completions", json=body, timeout=SOON_S)
             items[item] = reply.json()["choices"][0]["message"]["content"]
         clients_that_leave(url, LOAD_S / 6, items)

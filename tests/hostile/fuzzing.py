@@ -36,7 +36,7 @@ PLAIN = {
     "axolotl": b"base_model: m\ndatasets:\n  - path: rows.jsonl\n    type: alpaca\nadapter: lora\n",
     "llamafactory": b"model_name_or_path: m\nstage: sft\ndataset: a\nfinetuning_type: lora\n",
     "gguf": b"GGUF\x03\0\0\0" + bytes(16),
-    "request": b'{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}], "n": 2, "stop": ["b"], '
+    "request": b'{"model": "a", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}], "n": 2, "stop": ["b"], '
     b'"response_format": {"type": "json_schema", "json_schema": {"name": "c", "schema": {"type": "object"}}}}',
     "adapter": b'{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}',
 }

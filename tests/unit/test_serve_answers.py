@@ -25,13 +25,13 @@ PASSAGE = Chunk("a#b:1", "a", "a#b", ("A", "B"), "", 0, 4, "text")
 
 
 def chat_job(answering: Answerer | None = None, *, raw: bool = False, **body: Any) -> AnswerJob:
-    body = {"messages": user("late parcel"), **body}
+    body = {"model": "winner", "messages": user("late parcel"), **body}
     request = read_request(json.dumps(body).encode(), ChatRequest)
     return RequestComposer(answering or answerer(), raw=raw).chat(request)
 
 
 def text_job(answering: Answerer | None = None, *, raw: bool = False, **body: Any) -> AnswerJob:
-    request = read_request(json.dumps({"prompt": "late parcel", **body}).encode(), CompletionRequest)
+    request = read_request(json.dumps({"model": "winner", "prompt": "late parcel", **body}).encode(), CompletionRequest)
     return RequestComposer(answering or answerer(), raw=raw).completions(request)
 
 

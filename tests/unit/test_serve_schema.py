@@ -25,7 +25,7 @@ def test_whole_numbers_may_be_written_as_others() -> None:
 
 
 def chat(**more: Any) -> dict[str, Any]:
-    return {"messages": user("a"), **more}
+    return {"model": "winner", "messages": user("a"), **more}
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_what_is_not_supported_is_refused_by_name(key: str, value: Any) -> None:
 
 @pytest.mark.parametrize(("key", "value"), [("best_of", 2), ("echo", True), ("suffix", "b"), ("messages", user("a"))])
 def test_what_completions_do_not_support_is_refused_by_name(key: str, value: Any) -> None:
-    refusal = refusal_of({"prompt": "a", key: value}, CompletionRequest)
+    refusal = refusal_of({"model": "winner", "prompt": "a", key: value}, CompletionRequest)
     assert (refusal.param, refusal.code) == (key, "unsupported_parameter")
 
 
@@ -81,11 +81,11 @@ def test_an_answer_of_this_server_can_be_sent_back() -> None:
         "role": "assistant",
         "content": "b",
         "refusal": None,
-        "annotations": None,
+        "annotations": [],
         "audio": None,
         "tool_calls": None,
     }
-    request = read_request(json.dumps({"messages": [*user("a"), answer, *user("c")]}).encode(), ChatRequest)
+    request = read_request(json.dumps(chat(messages=[*user("a"), answer, *user("c")])).encode(), ChatRequest)
     assert [turn.content for turn in request.messages] == ["a", "b", "c"]
 
 
@@ -150,7 +150,7 @@ def test_a_value_out_of_range_is_refused_where_it_is(more: dict[str, Any], param
     ],
 )
 def test_a_fault_in_a_message_is_refused_where_it_is(messages: Any, param: str) -> None:
-    refusal = refusal_of({} if messages is None else {"messages": messages})
+    refusal = refusal_of({"model": "winner"} if messages is None else chat(messages=messages))
     assert refusal.status == 400
     assert refusal.param is not None
     assert refusal.param.startswith(param)
@@ -184,9 +184,9 @@ def test_a_message_shows_no_long_value() -> None:
 
 
 def test_a_body_full_of_faults_is_refused_without_listing_them() -> None:
-    refusal = refusal_of({"messages": user("a"), **{f"k{number}": 1 for number in range(1001)}})
+    refusal = refusal_of({"model": "winner", "messages": user("a"), **{f"k{number}": 1 for number in range(1001)}})
     assert refusal.message == "The body is wrong in more than 1,000 places."
-    refusal = refusal_of({"messages": [{"role": "tool", "content": ""}] * 20_000})
+    refusal = refusal_of(chat(messages=[{"role": "tool", "content": ""}] * 20_000))
     assert refusal.param == "messages[0].role"
 
 

@@ -81,7 +81,7 @@ def serving(request: ServeRequest) -> Iterator[tuple[Serving, list[str]]]:
 
 
 def said(url: str, content: str, **more: Any) -> str:
-    body = {"messages": user(content), **more}
+    body = {"model": "winner", "messages": user(content), **more}
     reply = httpx.post(f"{url}/chat/completions", json=body, timeout=120)
     if not more.get("stream"):
         return str(reply.json()["choices"][0]["message"]["content"])
@@ -114,15 +114,17 @@ def test_a_request_can_ask_for_a_schema_and_for_log_probabilities(tiny: Path, tm
         assert json.loads(said(found.url, "a", response_format=wanted, max_tokens=40))["team"] in ("billing", "tech")
         for schema in ({"type": "object", "if": {"required": ["a"]}}, {"type": "integer", "maximum": 10**300}):
             wanted["json_schema"]["schema"] = schema  # type: ignore[index]
-            body = {"messages": user("a"), "response_format": wanted}
+            body = {"model": "winner", "messages": user("a"), "response_format": wanted}
             refused = httpx.post(f"{found.url}/chat/completions", json=body, timeout=60)
             assert (refused.status_code, refused.json()["error"]["code"]) == (422, "unsupported_schema")
-        body = {"messages": user("a"), "logprobs": True, "top_logprobs": 3, "max_tokens": 5}
+        body = {"model": "winner", "messages": user("a"), "logprobs": True, "top_logprobs": 3, "max_tokens": 5}
         got = httpx.post(f"{found.url}/chat/completions", json=body, timeout=60).json()["choices"][0]
         tokens = got["logprobs"]["content"]
         assert len(tokens) == 5
         assert all(token["logprob"] == token["top_logprobs"][0]["logprob"] <= 0 for token in tokens)
-        long = httpx.post(f"{found.url}/chat/completions", json={"messages": user("a" * 9000)}, timeout=60)
+        long = httpx.post(
+            f"{found.url}/chat/completions", json={"model": "winner", "messages": user("a" * 9000)}, timeout=60
+        )
         assert (long.status_code, long.json()["error"]["code"]) == (400, "context_length_exceeded")
 
 
@@ -131,7 +133,9 @@ def test_the_bare_model_continues_a_text(tiny: Path, tmp_path: Path) -> None:
     with serving(ServeRequest(run, raw=True)) as (found, _):
         card = httpx.get(f"{found.url}/models", timeout=60).json()["data"][0]
         assert (card["owned_by"], card["max_model_len"], found.prompted) == ("lastresort-raw", 256, False)
-        got = httpx.post(f"{found.url}/completions", json={"prompt": "the parcel is"}, timeout=60).json()
+        got = httpx.post(
+            f"{found.url}/completions", json={"model": "winner", "prompt": "the parcel is"}, timeout=60
+        ).json()
         assert got["usage"]["completion_tokens"] == 24
         bare = said(found.url, "the parcel is late")
     system = open_system(run)

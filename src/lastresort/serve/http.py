@@ -127,8 +127,8 @@ class Service:
 
         def submit() -> tuple[Body, AnswerJob]:
             request = read_request(body, kind)
-            if request.model not in (None, MODEL):
-                raise no_model(request.model or "")
+            if request.model != MODEL:
+                raise no_model(request.model)
             if request.stream_options is not None and not request.stream:
                 raise Refusal(400, "stream_options needs stream.", param="stream_options", code="invalid_value")
             job = compose(request)

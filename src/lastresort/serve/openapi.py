@@ -25,6 +25,7 @@ _REFUSED = {
     500: "The server failed.",
     503: "The server is stopping, or the model cannot be reached.",
 }
+_EVENTS = "Events, whose data are the chunks of an answer as JSON, and [DONE] at the end."
 _OF_ANSWERS = tuple(_REFUSED)
 _OF_ALL = (400, 401, 429, 500)
 
@@ -45,7 +46,7 @@ def described(request: type[BaseModel] | None, reply: type[BaseModel] | None, *m
     else:
         ok["model"] = reply
     if request is not None:
-        ok["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+        ok["content"] = {"text/event-stream": {"schema": {"description": _EVENTS}}}
     statuses = _OF_ANSWERS if request is not None else (*_OF_ALL, *more)
     responses: dict[int | str, dict[str, Any]] = {200: ok}
     responses |= {status: {"description": _REFUSED[status], "model": ErrorBody} for status in sorted(statuses)}

@@ -84,7 +84,7 @@ class ChatReplies:
         choices = [
             ChatChoice(
                 index=index,
-                message=AnswerTurn(role="assistant", content=answer.text, refusal=None),
+                message=AnswerTurn(role="assistant", content=answer.text, refusal=None, annotations=[]),
                 logprobs=self._logprobs(answer.tokens),
                 finish_reason=answer.finish,
             )

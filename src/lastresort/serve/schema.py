@@ -48,11 +48,12 @@ class TextPart(_KnownOrNull):
 
 
 class ChatTurn(_KnownOrNull):
-    """developer: as system. content: parts are joined by line breaks."""
+    """developer: as system. content: parts are joined by line breaks. annotations: of an answer that is sent back."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | Annotated[list[TextPart], Field(min_length=1, fail_fast=True)]
     name: _Name | None = None
+    annotations: _NoList | None = None
 
 
 class StreamOptions(_KnownOrNull):
@@ -87,7 +88,7 @@ ResponseFormat = Annotated[AnyText | AnyObject | BySchema, Field(discriminator="
 class SamplingRequest(_KnownOrNull):
     """What both routes take. What is left out is as the winner was measured. user: has no effect."""
 
-    model: _Name | None = None
+    model: _Name
     max_tokens: _NewTokens | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -193,6 +194,7 @@ class AnswerTurn(BaseModel):
     role: Literal["assistant"]
     content: str
     refusal: None
+    annotations: list[JsonValue]
 
 
 class ChatChoice(BaseModel):
