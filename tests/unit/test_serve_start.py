@@ -16,16 +16,20 @@ from typing import Any
 import httpx
 import pytest
 
+from knowledge_support import markdown
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.keys import SERVE_KEY
+from lastresort.knowledge.embedder import HashingEmbedder
+from lastresort.knowledge.store import content_hash, create_store
+from lastresort.knowledge.update import update
 from lastresort.models.local import LocalModel
 from lastresort.serve import start
 from lastresort.serve.start import ServeRequest, Serving, serve
 from lastresort.stop import StopSignal
 from lastresort.systems.files import folder_sha256, save_system
 from lastresort.systems.running import open_system
-from lastresort.systems.system import PromptDesign, System
+from lastresort.systems.system import PromptDesign, Retriever, System
 from lastresort.types import Decoding, Grammar, Message
 from models_support import save_tiny
 from serve_support import answerer, events, served, user
@@ -154,6 +158,28 @@ def test_another_server_can_answer_what_the_winner_asks(tmp_path: Path) -> None:
         assert [turn.content for turn in work.prompt] == ["Route the ticket.\n\nRoute the ticket.", "late parcel"]
         assert work.decoding.max_new_tokens == 24
         assert found.model == f"{other.url}/v1#winner"
+
+
+def test_a_winner_that_retrieves_answers_several_clients_from_its_store(tmp_path: Path) -> None:
+    store = create_store(tmp_path / "made", HashingEmbedder())
+    update(
+        store, [markdown(f"{name}.md", f"# {name}\n\nThe {name} is {name[0]}.\n") for name in ("kettle", "lamp", "bed")]
+    )
+    retriever = Retriever(tmp_path / "made", 1, contents=content_hash(store))
+    run = saved(tmp_path / "run")
+    save_system(
+        System("found", "scripted:s.json", PromptDesign("Answer."), Decoding(16), retriever=retriever), run / "winner"
+    )
+    (run / "winner" / "s.json").write_text('{"default": "green"}')
+    with serving(ServeRequest(run)) as (found, _), ThreadPoolExecutor(8) as clients:
+
+        def sources(name: str) -> list[str]:
+            body = {"model": "winner", "messages": user(f"What is the {name}?")}
+            reply = httpx.post(f"{found.url}/chat/completions", json=body, timeout=60).json()
+            return [source["document"] for source in reply["sources"]]
+
+        names = ["kettle", "lamp", "bed"] * 8
+        assert list(clients.map(sources, names)) == [[f"{name}.md"] for name in names]
 
 
 def test_a_key_in_the_environment_guards_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
