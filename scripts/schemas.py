@@ -12,6 +12,7 @@ from lastresort.records.document import JsonDocument, generated_schema
 from lastresort.records.gate import GateDocument
 from lastresort.report.advice import AdviceDocument
 from lastresort.report.recheck import RecheckDocument
+from lastresort.report.verify import VerifyDocument
 from lastresort.train.files.run_folder import TrainingRecord
 
 DOCUMENTS: dict[str, type[JsonDocument]] = {  # by the beginning of the file's name
@@ -21,6 +22,7 @@ DOCUMENTS: dict[str, type[JsonDocument]] = {  # by the beginning of the file's n
     "plan": PlanDocument,
     "recheck": RecheckDocument,
     "train": TrainingRecord,
+    "verify": VerifyDocument,
 }
 
 

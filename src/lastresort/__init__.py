@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lastresort.app.plan import Plan
     from lastresort.app.runs import Run
     from lastresort.app.train import Training
+    from lastresort.app.verify import Verification
     from lastresort.spec.task import Task
     from lastresort.stop import Stop
     from lastresort.systems.running import Running
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__", "advise", "check_data", "climb", "gate", "init", "load_task", "open_run", "open_system", "plan", "train",
+    "verify",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -170,6 +172,38 @@ def train(
     request = use_case.TrainRequest(Path(file), settings or {}, resume, strict)
     with _computing(progress) as shown:
         return use_case.train(request, shown, stop or NEVER)
+
+
+@_Command
+def verify(
+    run: str | Path,
+    url: str,
+    *,
+    model: str | None = None,
+    n: int | None = None,
+    task: str | Path | None = None,
+    send: str | None = None,
+    junit: str | Path | None = None,
+    markdown: str | Path | None = None,
+    allow_held: bool = False,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> Verification:
+    """Check whether a running OpenAI-compatible server answers as a run measured.
+
+    model: its name there, by default the only one. n: recorded items to send, by default enough to show a loss, or all. task: the
+    run's task file, if it was moved. send: "input" or "prompt", by default what suits the server. allow_held: also of a winner that
+    the gate holds. stop: checked between batches.
+    Raises InputError for what cannot be compared, StoppedError if the server cannot be reached. The same call resumes it.
+    """
+    from lastresort.app.verify import VerifyRequest, verify_server
+    from lastresort.stop import NEVER
+
+    request = VerifyRequest(
+        Path(run), url, model, n, _path(task), send, _path(junit), _path(markdown), allow_held
+    )  # fmt: skip
+    with _computing(progress) as shown:
+        return verify_server(request, shown, stop or NEVER)
 
 
 def plan(model: str | Path, **options: Any) -> Plan:

@@ -69,7 +69,7 @@ def run_gate(request: GateRequest, progress: Progress, stop: Stop = NEVER) -> Ga
     Raises InputError for what cannot be compared, DataError for logs that do not belong together, StoppedError where it stopped.
     """
     for option, path in (("--junit", request.junit), ("--markdown", request.markdown)):
-        _refuse_unwritable(option, path)
+        refuse_unwritable(option, path)
     document, folder = _of_models(request, progress, stop) if request.from_logs is None else _of_logs(request)
     from lastresort.report.gate import FILE_NAME
 
@@ -77,7 +77,7 @@ def run_gate(request: GateRequest, progress: Progress, stop: Stop = NEVER) -> Ga
     return GateResult(document, folder / FILE_NAME)
 
 
-def _refuse_unwritable(option: str, path: Path | None) -> None:
+def refuse_unwritable(option: str, path: Path | None) -> None:
     """Before hours are spent on a result that cannot be written. Missing folders are made later."""
     if path is None:
         return

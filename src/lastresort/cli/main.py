@@ -7,7 +7,7 @@ import sys
 import typer
 from typer import Option
 
-from lastresort.cli import climb, gate, plan, runs, serve, start, train
+from lastresort.cli import climb, gate, plan, runs, serve, start, train, verify
 from lastresort.version import __version__
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ app.command("watch")(runs.watch_command)
 app.command("report")(runs.report_command)
 app.command("gate")(gate.gate_command)
 app.command("recheck")(gate.recheck_command)
+app.command("verify")(verify.verify_command)
 app.command("chat")(runs.chat_command)
 app.command("serve")(serve.serve_command)
 app.command("train")(train.train_command)

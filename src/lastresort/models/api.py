@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from importlib import import_module
@@ -31,12 +31,14 @@ from lastresort.models.exchange import (
     STREAM_LINES,
     AnswerPiece,
     CommandDenied,
+    OfferedModel,
     Reply,
     Request,
     RequestBuilder,
     ServedModel,
     error_of_status,
     read_denial,
+    read_offered,
     read_piece,
     read_reply,
     refuse_too_long,
@@ -160,19 +162,26 @@ class ApiModel:
         *,
         served_as: str | None = None,
         extra: Mapping[str, Any] | None = None,
+        without: Collection[str] = (),
     ) -> list[Reply]:
         """The server's replies in the order of the prompts, with all that they carry. Sent and retried as by `generate`.
 
-        served_as: the model to ask for in place of the endpoint's. extra: further keys of each request.
+        served_as: the model to ask for in place of the endpoint's. extra: further keys of each request. without: keys that are left
+        out of it.
         """
         replies: dict[int, Reply] = {}
         seeds = [decoding.seed + sample for sample in sample_indices(prompts)]
         model = self._endpoint.model if served_as is None else served_as
 
+        def post(request: Request) -> Reply:
+            request = {**request, "model": model, "extra_body": {**request.get("extra_body", {}), **(extra or {})}}
+            request = {key: value for key, value in request.items() if key not in without}
+            return self._send(request, format_sent=decoding.grammar is not None)
+
         def work(index: int, stop: threading.Event) -> Reply:
-            request = {**self._requests.build(prompts[index], decoding, seeds[index]), "model": model}
-            request["extra_body"] = {**request.get("extra_body", {}), **(extra or {})}
-            return self._persistently(lambda: self._send(request, format_sent=False), index, stop)
+            return self._persistently(
+                lambda: self._requests.send(prompts[index], decoding, seeds[index], post), index, stop
+            )
 
         run_concurrently(work, len(prompts), workers=self._concurrency, on_result=replies.__setitem__)
         return [replies[index] for index in range(len(prompts))]
@@ -249,6 +258,22 @@ class ApiModel:
             except openai.APIStatusError as error:
                 return read_denial(error, redact=self._secrets, now_s=self._now())
             return None
+
+        return self._persistently(attempt, 0, threading.Event(), patience)
+
+    def offered(self, *, patience: RetryPolicy | None = None) -> tuple[OfferedModel, ...]:
+        """The models that the server lists. Raises TaskError where it has no such list, InfrastructureError where it does not
+        answer.
+        """
+        import openai
+
+        def attempt() -> tuple[OfferedModel, ...]:
+            try:
+                with self._passing_faults(self._timeout_s):
+                    raw = within(REPLY_TIMES * self._timeout_s, self._client.models.with_raw_response.list)
+            except openai.APIStatusError as error:
+                raise self._refusal(error, format_sent=False) from None
+            return read_offered(raw.http_response.content, redact=self._secrets)
 
         return self._persistently(attempt, 0, threading.Event(), patience)
 

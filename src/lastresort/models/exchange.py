@@ -97,6 +97,25 @@ class CommandDenied:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class OfferedModel:
+    """A model that a server lists. owned_by: as it says, "" where it does not."""
+
+    name: str
+    owned_by: str = ""
+
+
+def read_offered(body: bytes | str, *, redact: Sequence[str] = ()) -> tuple[OfferedModel, ...]:
+    """The list of models that a server offers, none from a reply of another form. Raises TransientFailure if it is not JSON."""
+    reply = _json(body, redact)
+    lines = reply.get("data") if isinstance(reply, dict) else None
+    entries = [line for line in lines if isinstance(line, dict)] if isinstance(lines, list) else []
+    named = [(entry.get("id"), entry.get("owned_by")) for entry in entries]
+    return tuple(
+        OfferedModel(name, owner if isinstance(owner, str) else "") for name, owner in named if isinstance(name, str)
+    )
+
+
 def read_reply(body: bytes | str, *, redact: Sequence[str] = ()) -> Reply:
     """Raises TransientFailure if the body is not a finished chat completion: garbage is a connection fault, not an answer.
 

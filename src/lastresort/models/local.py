@@ -39,7 +39,7 @@ ENGINE_PATH = "cache-6"  # how answers are computed; raised whenever the same we
 
 class LocalModel:
     """Answers and scores with a loaded model. clock: seconds from any origin, an argument so that tests can set it. threads: how
-    many compute, None for what is fastest here.
+    many compute, None for what is fastest here. render: a prompt's tokens, None for those of the model's chat template.
 
     batch_size: answers computed together, None for as many as a model of this shape has room for. A row's random draws depend
     on the prompt, the seed and how often the prompt came before in the call, not on its position.
@@ -54,8 +54,10 @@ class LocalModel:
         batch_size: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
         threads: Threads | None = None,
+        render: Callable[[Prompt], list[int]] | None = None,
     ) -> None:
         self._loaded: Loaded | None = loaded
+        self._render = render
         self.name = name
         self.fingerprint, self.rendering = loaded.fingerprint, loaded.rendering
         self.precision = str(loaded.dtype).removeprefix("torch.")
@@ -268,6 +270,8 @@ class LocalModel:
         return stopped
 
     def _rendered(self, prompt: Prompt) -> list[int]:
+        if self._render is not None:
+            return self._render(prompt)
         return render_prompt(self.loaded.tokenizer, prompt, template_kwargs=self._template_kwargs)
 
     def _beginning(self, text: str) -> list[int]:

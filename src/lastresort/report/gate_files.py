@@ -25,26 +25,26 @@ def gate_junit(document: GateDocument) -> str:
     skipped = sum(case.find("skipped") is not None for case in cases)
     counted = {"tests": str(len(cases)), "failures": str(failed), "errors": "0", "skipped": str(skipped)}
     root = ElementTree.Element("testsuites", {"name": "lastresort gate", **counted})
-    suite = ElementTree.SubElement(root, "testsuite", {"name": _text(f"gate of {document.task}"), **counted})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": without_control(f"gate of {document.task}"), **counted})
     facts = {"verdict": document.verdict, "base": document.base, "tuned": document.tuned.name}
-    _properties(suite, {**facts, "mode": document.mode, "seed": document.seed, "why": document.reasons[0]})
+    properties_of(suite, {**facts, "mode": document.mode, "seed": document.seed, "why": document.reasons[0]})
     suite.extend(cases)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
 def _case(suite: SuiteFound) -> ElementTree.Element:
-    case = ElementTree.Element("testcase", {"classname": CLASS, "name": _text(suite.name)})
+    case = ElementTree.Element("testcase", {"classname": CLASS, "name": without_control(suite.name)})
     shown = suite.model_dump()
     keys = ("verdict", "base", "tuned", "difference", "margin", "n", "n_needed")
-    _properties(case, {**{key: shown[key] for key in keys}, "interval_points": in_limits(suite.interval) or None})
+    properties_of(case, {**{key: shown[key] for key in keys}, "interval_points": in_limits(suite.interval) or None})
     if suite.verdict == "REGRESSED":
-        told = {"message": _text(suite.reason), "type": "REGRESSED"}
-        ElementTree.SubElement(case, "failure", told).text = _text(_answers(suite))
+        told = {"message": without_control(suite.reason), "type": "REGRESSED"}
+        ElementTree.SubElement(case, "failure", told).text = without_control(_answers(suite))
     elif suite.verdict in _SKIPPED:
-        ElementTree.SubElement(case, "skipped", {"message": _text(suite.reason)})
+        ElementTree.SubElement(case, "skipped", {"message": without_control(suite.reason)})
     else:
-        ElementTree.SubElement(case, "system-out").text = _text(suite.reason)
+        ElementTree.SubElement(case, "system-out").text = without_control(suite.reason)
     return case
 
 
@@ -54,21 +54,21 @@ def _target_case(target: TargetFound) -> list[ElementTree.Element]:
     case = ElementTree.Element("testcase", {"classname": CLASS, "name": "target"})
     shown = target.model_dump()
     keys = ("passed", "outcome", "score", "comparator_score", "tuned_score", "gain", "n", "n_needed")
-    _properties(case, {key: shown[key] for key in keys})
+    properties_of(case, {key: shown[key] for key in keys})
     if target.outcome == "NOT_MET":
-        ElementTree.SubElement(case, "failure", {"message": _text(target.reason), "type": "NOT_MET"})
+        ElementTree.SubElement(case, "failure", {"message": without_control(target.reason), "type": "NOT_MET"})
     elif not target.passed:
-        ElementTree.SubElement(case, "skipped", {"message": _text(target.reason)})
+        ElementTree.SubElement(case, "skipped", {"message": without_control(target.reason)})
     else:
-        ElementTree.SubElement(case, "system-out").text = _text(target.reason)
+        ElementTree.SubElement(case, "system-out").text = without_control(target.reason)
     return [case]
 
 
-def _properties(parent: ElementTree.Element, values: Mapping[str, str | float | None]) -> None:
+def properties_of(parent: ElementTree.Element, values: Mapping[str, str | float | None]) -> None:
     found = ElementTree.SubElement(parent, "properties")
     for name, value in values.items():
         if value is not None:
-            ElementTree.SubElement(found, "property", {"name": name, "value": _text(str(value))})
+            ElementTree.SubElement(found, "property", {"name": name, "value": without_control(str(value))})
 
 
 def _answers(suite: SuiteFound) -> str:
@@ -77,8 +77,8 @@ def _answers(suite: SuiteFound) -> str:
     return "\n\n".join(told)
 
 
-def _text(text: str) -> str:
-    """Without what XML cannot hold."""
+def without_control(text: str) -> str:
+    """What XML can hold of it."""
     return "\n".join(printable(line) for line in text.splitlines())
 
 

@@ -1,0 +1,224 @@
+"""What a verification of a server found as one JSON document, and the same in the terminal, legible at 80 columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from lastresort.records.document import (
+    Amount,
+    Count,
+    Difference,
+    Interval,
+    JsonDocument,
+    OpenShare,
+    Positive,
+    Sentence,
+    Share,
+)
+from lastresort.records.measurement import Cost
+from lastresort.report.gate import in_limits, in_points, shortened
+from lastresort.report.words.verify import TITLES, CauseName, Sent
+from lastresort.report.words.wording import MARKS, STYLES, count, percent, printable, sentence, verdict
+from lastresort.types import Unit
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+SHOWN = 3  # differing answers in the terminal and in Markdown; the document has all
+EXPLAINS = {True: "explains it", False: "does not", None: "not tested"}
+
+
+class ServerAsked(JsonDocument):
+    """sent: the whole prompt, or the input alone where the server puts the winner's prompt around it."""
+
+    url: str
+    model: str
+    sent: Sent
+
+
+class WinnerMeasured(JsonDocument):
+    """recorded: test items with an answer of the winner's in the record of the run."""
+
+    rung: str
+    kind: str
+    name: str
+    recorded: Positive
+
+
+class ItemsPlanned(JsonDocument):
+    """n: items to send. needed: for `power`, if `spread` of the scores differ and nothing is lost (the mean squared difference of
+    graded ones).
+    """
+
+    n: Positive
+    needed: Positive
+    power: OpenShare
+    spread: Share
+
+
+class ScoresCompared(JsonDocument):
+    """Item by item, by the gate's rules. n: units, of which `unit` says the kind. difference: served less recorded. interval: its
+    limits at `confidence`. margin: the largest loss that is accepted. p: of "the loss is smaller than the margin". p_regressed: of
+    "it is larger". loss_seen: a loss is shown, of whatever size.
+    """
+
+    verdict: Literal["NON_INFERIOR", "REGRESSED", "UNDERPOWERED"]
+    recorded: Share
+    served: Share
+    difference: Difference
+    interval: Interval
+    confidence: OpenShare
+    margin: OpenShare
+    n: Positive
+    unit: Unit
+    p: Share
+    p_regressed: Share
+    loss_seen: bool
+    n_needed: Positive | None
+
+
+class DifferingAnswer(JsonDocument):
+    """finish: stop, length, or refused where the server took no such request; then `served` is what it said."""
+
+    id: str
+    input: str
+    expected: str
+    recorded: str
+    served: str
+    recorded_score: Share
+    served_score: Share
+    finish: Literal["stop", "length", "refused"]
+
+
+class AnswerMissing(JsonDocument):
+    id: str
+    because: Sentence
+
+
+class CauseTested(JsonDocument):
+    """explains: whether it explains the differing answers, null where it was not tested. tried, seen: the experiment."""
+
+    cause: CauseName
+    explains: bool | None
+    tried: str
+    seen: Sentence
+    remedy: str
+
+
+class VerifyDocument(JsonDocument):
+    """What `lastresort verify RUN URL` prints with --json: whether a running server answers as the run measured. It grows by
+    version.
+
+    worse: exit code 1; a loss is shown, larger than the margin or of a size that is still open. n: answers that arrived.
+    identical: of these, the same text as recorded. missing: items without an answer, which count as nothing. causes: all that were
+    tried, the first that explains first in the answer.
+    """
+
+    version: Literal[1] = Field(default=1, alias="schema")
+    run: str
+    task: str
+    winner: WinnerMeasured
+    server: ServerAsked
+    worse: bool
+    answer: Sentence
+    reasons: tuple[Sentence, ...]
+    notes: tuple[Sentence, ...]
+    planned: ItemsPlanned
+    n: Positive
+    identical: Count
+    refused: Count
+    cut: Count
+    compared: ScoresCompared
+    missing: tuple[AnswerMissing, ...]
+    differing: tuple[DifferingAnswer, ...]
+    causes: tuple[CauseTested, ...]
+    cost: Cost
+    seconds: Amount
+
+    @property
+    def explaining(self) -> tuple[CauseName, ...]:
+        return tuple(one.cause for one in self.causes if one.explains)
+
+
+def verify_text(document: VerifyDocument) -> RenderableType:
+    """The answer, the scores, the reasons, the first differing answers, and the causes that were tried."""
+    from rich.console import Group
+    from rich.text import Text
+
+    style = "bold red" if document.worse else f"bold {STYLES[document.compared.verdict]}"
+    parts: list[RenderableType] = [Text(printable(document.answer), style=style), Text(""), _scores(document), Text("")]
+    parts += [Text(printable(sentence(reason))) for reason in document.reasons]
+    parts += [
+        Text(f"missing: {printable(one.id)} ({printable(one.because)})", style="yellow") for one in document.missing
+    ]
+    for one in document.differing[:SHOWN]:
+        parts += [Text(""), _side_by_side(one)]
+    if len(document.differing) > SHOWN:
+        parts.append(Text(f"{count(len(document.differing) - SHOWN)} more with --json.", style="dim"))
+    if document.causes:
+        parts += [Text(""), Text("What could cause it:", style="bold"), _causes(document)]
+    parts += [Text(printable(sentence(note)), style="yellow") for note in document.notes]
+    return Group(*parts)
+
+
+def _scores(document: VerifyDocument) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    found = document.compared
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for name in ("same text", "measured", "served", "points", "interval", "margin"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_row(
+        f"{count(document.identical)} of {count(document.n)}",
+        percent(found.recorded),
+        Text(percent(found.served), style="bold"),
+        in_points(found.difference),
+        in_limits(found.interval),
+        f"−{100 * found.margin:.3g}",
+        Text(f"{MARKS[found.verdict]} {verdict(found.verdict)}", style=STYLES[found.verdict]),
+    )
+    return table
+
+
+def _side_by_side(one: DifferingAnswer) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold")
+    for name, text in cells(one).items():
+        table.add_row(name, Text(printable(text) or "(empty)"))
+    return table
+
+
+def cells(one: DifferingAnswer) -> dict[str, str]:
+    """One differing answer, by name."""
+    finish = {"stop": "", "length": ", cut at the limit of tokens", "refused": ", refused"}[one.finish]
+    return {
+        "input": shortened(f"{one.id}: {one.input}"),
+        "measured": f"{shortened(one.recorded)} ({percent(one.recorded_score, 0)})",
+        "served": f"{shortened(one.served)} ({percent(one.served_score, 0)}{finish})",
+    }
+
+
+def _causes(document: VerifyDocument) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    marks, styles = {True: "×", False: "○", None: "–"}, {True: "red", False: "", None: "dim"}
+    for one in document.causes:
+        told = f"{TITLES[one.cause]}: {EXPLAINS[one.explains]}. {one.seen}"
+        told += f" {one.remedy}" if one.explains else ""
+        style = styles[one.explains]
+        table.add_row(Text(marks[one.explains], style=style), Text(printable(told), style=style))
+    return table

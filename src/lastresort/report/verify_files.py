@@ -1,0 +1,127 @@
+"""A verification for others to read: as Markdown for a pull request, and as JUnit XML for continuous integration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.etree import ElementTree
+
+from lastresort.report.gate import in_limits, in_points, shortened
+from lastresort.report.gate_files import properties_of, without_control
+from lastresort.report.markdown import plain
+from lastresort.report.verify import EXPLAINS, SHOWN, CauseTested, VerifyDocument, cells
+from lastresort.report.words.verify import TITLES
+from lastresort.report.words.wording import count, percent, spaced, stopped, verdict
+
+CLASS = "lastresort.verify"
+
+
+def verify_junit(document: VerifyDocument) -> str:
+    """One test case for the answers, and one for each cause. The first fails if the server is worse, a cause if it explains the
+    differing answers of a server that is worse; what was not tested is skipped.
+    """
+    cases = [_answers(document), *(_cause(one, worse=document.worse) for one in document.causes)]
+    failed = sum(case.find("failure") is not None for case in cases)
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    counted = {"tests": str(len(cases)), "failures": str(failed), "errors": "0", "skipped": str(skipped)}
+    root = ElementTree.Element("testsuites", {"name": "lastresort verify", **counted})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": without_control(f"verify {document.run}"), **counted})
+    server, found = document.server, document.compared
+    facts = {"verdict": found.verdict, "url": server.url, "model": server.model, "sent": server.sent}
+    properties_of(suite, {**facts, "identical": document.identical, "n": document.n, "missing": len(document.missing)})
+    suite.extend(cases)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _answers(document: VerifyDocument) -> ElementTree.Element:
+    case = ElementTree.Element("testcase", {"classname": CLASS, "name": "answers"})
+    found = document.compared
+    facts = {"recorded": found.recorded, "served": found.served, "difference": found.difference, "margin": found.margin}
+    properties_of(case, {**facts, "interval_points": in_limits(found.interval), "n_needed": found.n_needed})
+    told = "\n\n".join(
+        "\n".join(f"{name}: {text}" for name, text in cells(one).items()) for one in document.differing[:SHOWN]
+    )
+    if document.worse:
+        about = {"message": without_control(document.answer), "type": found.verdict}
+        ElementTree.SubElement(case, "failure", about).text = without_control(told)
+    else:
+        ElementTree.SubElement(case, "system-out").text = without_control(f"{document.answer}\n\n{told}".strip())
+    return case
+
+
+def _cause(one: CauseTested, *, worse: bool) -> ElementTree.Element:
+    case = ElementTree.Element("testcase", {"classname": f"{CLASS}.causes", "name": one.cause.lower()})
+    told = without_control(f"{TITLES[one.cause]}: {one.seen} {one.remedy}".strip())
+    if one.explains and worse:
+        ElementTree.SubElement(case, "failure", {"message": told, "type": one.cause})
+    elif one.explains is None:
+        ElementTree.SubElement(case, "skipped", {"message": told})
+    else:
+        ElementTree.SubElement(case, "system-out").text = told
+    return case
+
+
+def verify_markdown(document: VerifyDocument) -> str:
+    """The answer, the scores, the reasons, the causes, and the first differing answers. Text from outside is escaped."""
+    parts = [
+        f"## {plain(document.answer)}",
+        _facts(document),
+        _scores(document),
+        _listed(document.reasons),
+        _missing(document),
+        _causes(document.causes),
+        _differing(document),
+        _listed(document.notes),
+    ]
+    return spaced("\n\n".join(part for part in parts if part)) + "\n"
+
+
+def _facts(document: VerifyDocument) -> str:
+    server, winner = document.server, document.winner
+    return (
+        f"**{verdict(document.compared.verdict)}** · task {plain(document.task)} · winner {plain(winner.name)} "
+        f"({plain(winner.rung)}) · server {plain(server.url)} · model {plain(server.model)} · sent the {server.sent}"
+    )
+
+
+def _scores(document: VerifyDocument) -> str:
+    found = document.compared
+    row = (
+        f"{count(document.identical)} of {count(document.n)}",
+        percent(found.recorded),
+        percent(found.served),
+        in_points(found.difference),
+        in_limits(found.interval),
+        f"−{100 * found.margin:.3g}",
+    )
+    head = ["| same text | measured | served | points | interval | margin |", "|--:|--:|--:|--:|--:|--:|"]
+    return "\n".join([*head, f"| {' | '.join(row)} |"])
+
+
+def _listed(sentences: Sequence[str]) -> str:
+    return "\n".join(f"- {plain(stopped(one))}" for one in sentences)
+
+
+def _missing(document: VerifyDocument) -> str:
+    return "\n".join(f"- no answer to {plain(one.id)}: {plain(stopped(one.because))}" for one in document.missing)
+
+
+def _causes(causes: Sequence[CauseTested]) -> str:
+    if not causes:
+        return ""
+    lines = [
+        f"| {TITLES[one.cause]} | {EXPLAINS[one.explains]} | {plain(one.seen)} | {plain(one.remedy)} |"
+        for one in causes
+    ]
+    return "\n".join(["| possible cause | | seen | what to do |", "|---|---|---|---|", *lines])
+
+
+def _differing(document: VerifyDocument) -> str:
+    if not document.differing:
+        return ""
+    lines = []
+    for one in document.differing[:SHOWN]:
+        told = (shortened(text, 300) for text in cells(one).values())
+        lines.append(f"| {' | '.join(plain(text) for text in told)} |")
+    head = ["| input | measured | served |", "|---|---|---|"]
+    return "\n".join(["<details><summary>Differing answers</summary>", "", *head, *lines, "", "</details>"])

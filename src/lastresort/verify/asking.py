@@ -1,0 +1,172 @@
+"""Send recorded items to a server and score what comes back. What does not arrive is named, and is no answer.
+
+Answers are kept until the verification has ended, so that one that broke off is not paid for twice. They belong to a server that
+gives the same answers to the first items: a server that was changed in between is asked everything again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lastresort.errors import CandidateError, InfrastructureError
+from lastresort.evals.scorers import Scorer, scores_of
+from lastresort.models.api import ApiModel
+from lastresort.models.cached import Cache, CachedModel
+from lastresort.models.exchange import Reply
+from lastresort.records.measurement import ItemScore
+from lastresort.stop import Stop, check
+from lastresort.systems.answerer import Answerer
+from lastresort.types import Answer, Example, Progress
+
+FIRST = 3  # items by whose answers a server is recognised
+IN_A_ROW = 3  # items without an answer, one after the other, after which the server counts as unreachable
+
+
+@dataclass(frozen=True, slots=True)
+class ServedAnswer:
+    """What came back for one item. score: of its answer; the recorded one where the text is the same."""
+
+    example: Example
+    recorded: ItemScore
+    answer: Answer
+    score: float
+    refused: str = ""
+
+    @property
+    def same_text(self) -> bool:
+        if self.refused or self.recorded.finish == "refused":
+            return self.finish == self.recorded.finish
+        return self.answer.text == self.recorded.answer.strip()
+
+    @property
+    def finish(self) -> str:
+        return "refused" if self.refused else self.answer.finish
+
+
+@dataclass(frozen=True, slots=True)
+class MissingAnswer:
+    """No answer arrived."""
+
+    example: Example
+    recorded: ItemScore
+    because: str
+
+
+Served = ServedAnswer | MissingAnswer
+
+
+class AnswersUntilDone:
+    """The answers of one verification, kept among others under keys of its own. salt: what the server is recognised by."""
+
+    def __init__(self, cache: Cache, salt: str) -> None:
+        self._cache, self._salt = cache, salt
+        self._keys: set[str] = set()
+
+    def get_many(self, keys: Sequence[str], /) -> dict[str, dict[str, Any]]:
+        own = {self._own(key): key for key in keys}
+        return {own[key]: body for key, body in self._cache.get_many(list(own)).items()}
+
+    def put_many(self, bodies: Mapping[str, Mapping[str, Any]], /) -> None:
+        self._cache.put_many({self._own(key): body for key, body in bodies.items()})
+
+    def drop_many(self, keys: Sequence[str], /) -> None:
+        self._cache.drop_many([self._own(key) for key in keys])
+
+    def forget(self) -> None:
+        """All that was kept: the next verification asks the server again."""
+        self._cache.drop_many(sorted(self._keys))
+
+    def _own(self, key: str) -> str:
+        own = hashlib.sha256(f"verify {self._salt} {key}".encode()).hexdigest()
+        self._keys.add(own)
+        return own
+
+
+def recognised(sender: Answerer, model: ApiModel, examples: Sequence[Example]) -> str:
+    """A hash of the server's answers to the first items and its counts of their tokens.
+
+    Raises InfrastructureError if none of them is answered.
+    """
+    seen: list[Reply | str] = []
+    lost: InfrastructureError | None = None
+    for example in examples[:FIRST]:
+        try:
+            seen += model.replies([sender.prompt(example.input)], sender.system.decoding)
+        except CandidateError:
+            seen.append("refused")
+        except InfrastructureError as error:
+            lost = error
+    if lost is not None and not seen:
+        raise lost
+    parts = [one if isinstance(one, str) else [one.text, one.finish, one.prompt_tokens] for one in seen]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def ask(
+    sender: Answerer,
+    cache: Cache,
+    items: Sequence[tuple[Example, ItemScore]],
+    scorer: Scorer,
+    progress: Progress,
+    stop: Stop,
+) -> Iterator[Served]:
+    """In the order of the items.
+
+    Raises InfrastructureError where the server cannot be reached, StoppedError if a stop was requested.
+    """
+    cached = Answerer(sender.system, CachedModel(sender.model, cache))
+    size, lost = sender.model.batch_size, 0
+    for start in range(0, len(items), size):
+        check(stop)
+        batch = items[start : start + size]
+        answered: list[Outcome] = []
+        for one in _batch(cached, [example for example, _ in batch]):
+            answered.append(one)
+            lost = lost + 1 if isinstance(one, InfrastructureError) else 0
+            if isinstance(one, InfrastructureError) and lost == min(IN_A_ROW, len(items)):
+                raise one
+        yield from _scored(batch, answered, scorer)
+        progress.advance(len(batch))
+
+
+Outcome = Answer | CandidateError | InfrastructureError
+
+
+def _batch(cached: Answerer, examples: Sequence[Example]) -> Iterable[Outcome]:
+    """All at once; one after the other where one of them fails, so that each has its own fate."""
+    try:
+        return cached.answer([example.input for example in examples])
+    except (CandidateError, InfrastructureError):
+        return _one_by_one(cached, examples)
+
+
+def _one_by_one(cached: Answerer, examples: Sequence[Example]) -> Iterator[Outcome]:
+    for example in examples:
+        try:
+            yield cached.answer([example.input])[0]
+        except (CandidateError, InfrastructureError) as error:
+            yield error
+
+
+def _scored(
+    batch: Sequence[tuple[Example, ItemScore]], answered: Sequence[Outcome], scorer: Scorer
+) -> Iterator[Served]:
+    """The recorded score where the text is the same: nothing differs, whoever judges."""
+    other = [
+        (example, one.text)
+        for (example, recorded), one in zip(batch, answered, strict=True)
+        if isinstance(one, Answer) and one.text != recorded.answer.strip()
+    ]
+    scores = iter(scores_of(scorer, [text for _, text in other], [example for example, _ in other]) if other else ())
+    for (example, recorded), one in zip(batch, answered, strict=True):
+        if isinstance(one, InfrastructureError):
+            yield MissingAnswer(example, recorded, one.found)
+        elif isinstance(one, CandidateError):
+            yield ServedAnswer(example, recorded, Answer("", 0, 0, "stop"), 0.0, refused=one.found)
+        else:
+            same = one.text == recorded.answer.strip()
+            yield ServedAnswer(example, recorded, one, recorded.score if same else next(scores))

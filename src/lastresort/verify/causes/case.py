@@ -1,0 +1,197 @@
+"""What an experiment on differing answers has to work with: the items, the server, and the measured model where it is here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lastresort.errors import LastresortError
+from lastresort.models.api import ApiModel
+from lastresort.models.exchange import Reply, unwrapped
+from lastresort.models.open import local_weights
+from lastresort.models.protocol import Prompt, is_endpoint
+from lastresort.report.verify import CauseTested
+from lastresort.report.words import verify as words
+from lastresort.report.words.verify import CauseName, Sent
+from lastresort.systems.answerer import Answerer
+from lastresort.systems.compose import extract
+from lastresort.systems.running import open_answerer
+from lastresort.systems.system import System
+from lastresort.types import Decoding
+from lastresort.verify.asking import ServedAnswer
+
+if TYPE_CHECKING:
+    from lastresort.models.local import LocalModel
+
+TRIED = 8  # differing answers in each experiment
+
+
+class Measured:
+    """The model that was measured, opened from its weights, which answers as they do or with a fault."""
+
+    def __init__(self, system: System, model: LocalModel) -> None:
+        self.system, self.model = system, model
+
+    def answers(
+        self, prompts: Sequence[Prompt], decoding: Decoding, render: Callable[[Prompt], list[int]] | None = None
+    ) -> list[str]:
+        """render: a prompt's tokens, None for those of the model's own template."""
+        from lastresort.models.local import LocalModel
+
+        model = self.model
+        faulty = LocalModel(model.loaded, name=model.name, template_kwargs=model.template_kwargs, render=render)
+        answers = faulty.generate(prompts, decoding)
+        return [extract(self.system.prompt, answer.text) for answer in answers]
+
+    @contextmanager
+    def untuned(self) -> Iterator[bool]:
+        """Inside, the adapter is off. False where there is none."""
+        loaded = self.model.loaded.model
+        if self.system.adapter is None:
+            yield False
+            return
+        with loaded.disable_adapter():
+            yield True
+
+
+def open_measured(system: System, folder: Path) -> Measured | str:
+    """The measured model, or why it cannot be opened here. folder: of system.yaml. Downloads nothing."""
+    if is_endpoint(system.model):
+        return f"{system.model} has no weights here"
+    try:
+        weights = local_weights(system.model, folder)
+        if isinstance(weights, str) and not _is_downloaded(weights):
+            return f"the weights of {system.model} are not on this machine"
+        opened = open_answerer(system, folder).model
+    except (LastresortError, MemoryError) as error:
+        return f"the measured model cannot be opened here ({error})"
+    from lastresort.models.local import LocalModel
+
+    assert isinstance(opened, LocalModel), "whatever has weights"
+    return Measured(system, opened)
+
+
+def _is_downloaded(hub_id: str) -> bool:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        snapshot_download(hub_id, local_files_only=True, allow_patterns=["*.safetensors", "*.json"])
+    except (LocalEntryNotFoundError, ValueError):
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Case:
+    """Differing answers, at least one and at most `TRIED`, and whom to ask about them.
+
+    system: the winner as it was measured. sender: sends its items. composer: composes its whole prompts. local: the measured
+    model, or why it is not here. earlier: what was found so far.
+    """
+
+    system: System
+    sent: Sent
+    differing: tuple[ServedAnswer, ...]
+    sender: Answerer
+    composer: Answerer
+    api: ApiModel
+    local: Measured | str
+    earlier: list[CauseTested] = field(default_factory=list)
+
+    @property
+    def n(self) -> int:
+        return len(self.differing)
+
+    @property
+    def decoding(self) -> Decoding:
+        """As it was measured."""
+        return self.system.decoding
+
+    @property
+    def explained(self) -> bool:
+        return any(one.explains for one in self.earlier)
+
+    @cached_property
+    def sendings(self) -> list[Prompt]:
+        """As they were sent."""
+        return [self.sender.prompt(one.example.input) for one in self.differing]
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """As they were measured."""
+        return [self.composer.prompt(one.example.input) for one in self.differing]
+
+    @cached_property
+    def again(self) -> list[Reply]:
+        """The same requests once more."""
+        return self.replies(self.sendings)
+
+    @cached_property
+    def plain(self) -> list[str]:
+        """What the measured model answers here, without any fault."""
+        assert not isinstance(self.local, str), "asked where it is open"
+        return self.local.answers(self.prompts, self.decoding)
+
+    @cached_property
+    def offsets(self) -> list[int]:
+        """Prompt tokens that the server counts beyond those that were measured; none where either did not count them."""
+        if is_endpoint(self.system.model):
+            return []
+        pairs = zip(self.again, self.differing, strict=True)
+        return [
+            reply.prompt_tokens - one.recorded.prompt_tokens
+            for reply, one in pairs
+            if reply.prompt_tokens is not None and one.recorded.prompt_tokens
+        ]
+
+    def replies(
+        self,
+        prompts: Sequence[Prompt],
+        decoding: Decoding | None = None,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        without: Collection[str] = (),
+    ) -> list[Reply]:
+        return self.api.replies(prompts, decoding or self.sender.system.decoding, extra=extra, without=without)
+
+    def text(self, reply: Reply, decoding: Decoding | None = None) -> str:
+        """What counts as its answer."""
+        grammar = (decoding or self.sender.system.decoding).grammar
+        return extract(self.sender.system.prompt, unwrapped(reply.text, grammar))
+
+    def as_served(self, texts: Sequence[str]) -> int:
+        """How many are what the server answered."""
+        return sum(text == one.answer.text for text, one in zip(texts, self.differing, strict=False))
+
+    def as_recorded(self, texts: Sequence[str]) -> int:
+        return sum(text == one.recorded.answer.strip() for text, one in zip(texts, self.differing, strict=False))
+
+    def reproduced(self, texts: Sequence[str]) -> int:
+        """How many answers of the faulty measured model are the server's, and not those that it gives without the fault."""
+        rows = zip(texts, self.plain, self.differing, strict=True)
+        return sum(text == one.answer.text and text != plain for text, plain, one in rows)
+
+    def most(self, found: int, n: int | None = None) -> bool:
+        """At least half."""
+        return found > 0 and 2 * found >= (self.n if n is None else n)
+
+
+def found(cause: CauseName, explains: bool | None, tried: str, seen: str, *, remedy: str = "") -> CauseTested:
+    """With the usual remedy where it explains and none is given."""
+    if explains:
+        remedy = remedy or words.REMEDIES[cause]
+    return CauseTested(cause=cause, explains=explains, tried=tried, seen=sentence(seen), remedy=remedy)
+
+
+def sentence(text: str) -> str:
+    text = text.strip()
+    return text[:1].upper() + (text[1:] if text.endswith(".") else f"{text[1:]}.")
+
+
+def untested(cause: CauseName, why: str) -> CauseTested:
+    return CauseTested(cause=cause, explains=None, tried="", seen=words.untested(why), remedy="")

@@ -1,0 +1,173 @@
+"""Does the model get another prompt? A system prompt that is lost, a second begin-of-text token, another chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from lastresort.data.chat_template import ChatTemplate, template_of, token_ids
+from lastresort.data.rendering import render_prompt
+from lastresort.errors import LastresortError
+from lastresort.models.protocol import Prompt
+from lastresort.report.verify import CauseTested
+from lastresort.report.words import verify as words
+from lastresort.types import Message
+from lastresort.verify.causes.case import Case, Measured, found, untested
+
+
+def system_prompt(case: Case) -> CauseTested | None:
+    """Does the server answer the same with and without the system turn? If it was sent the input alone: does it answer as measured
+    once it gets the whole prompt?
+    """
+    if case.sent == "input":
+        return _whole_prompt(case)
+    if not any(turn.role == "system" for prompt in case.prompts for turn in prompt):
+        return None
+    bare = [_without_system(prompt) for prompt in case.prompts]
+    if not all(bare):
+        return untested("SYSTEM_PROMPT", "these prompts are nothing but a system turn")
+    replies = case.replies(bare)
+    same = case.as_served([case.text(reply) for reply in replies])
+    counts = [
+        (reply.prompt_tokens, before.prompt_tokens)
+        for reply, before in zip(replies, case.again, strict=True)
+        if reply.prompt_tokens is not None and before.prompt_tokens is not None
+    ]
+    unread = not any(now != before for now, before in counts)
+    seen = f"{words.of_tried(same, case.n)} are the same without the system turn"
+    if counts:
+        seen += f", and the server counts {'as many' if unread else 'fewer'} prompt tokens without it"
+    tried = "the same requests without their system turn"
+    return found("SYSTEM_PROMPT", case.most(same) and unread, tried, seen)
+
+
+def _whole_prompt(case: Case) -> CauseTested:
+    replies = case.replies(case.prompts, case.decoding)
+    right = case.as_recorded([case.text(reply, case.decoding) for reply in replies])
+    seen = f"{words.of_tried(right, case.n)} are as measured once the server gets the whole prompt"
+    tried = "the winner's whole prompt in place of the input alone"
+    return found("SYSTEM_PROMPT", case.most(right), tried, seen, remedy=words.SEND_PROMPT)
+
+
+def _without_system(prompt: Prompt) -> Prompt:
+    return tuple(turn for turn in prompt if turn.role != "system")
+
+
+def doubled_start(case: Case) -> CauseTested | None:
+    """One token more in each prompt, and the measured weights answer so with a begin-of-text token before their prompt?"""
+    one_more = bool(case.offsets) and all(offset == 1 for offset in case.offsets)
+    if isinstance(case.local, str):
+        if not case.offsets:
+            return untested("DOUBLED_START", f"{words.longer([])}, and {case.local}")
+        return found("DOUBLED_START", one_more, "its counts of prompt tokens", words.longer(case.offsets))
+    start = case.local.model.loaded.tokenizer.bos_token_id
+    if start is None:
+        return None
+    render = _rendered(case.local)
+    texts = case.local.answers(case.prompts, case.decoding, lambda prompt: [start, *render(prompt)])
+    same = case.reproduced(texts)
+    seen = f"{words.reproduced(same, case.n, 'after a second one')}, and {words.longer(case.offsets)}"
+    tried = "the measured weights with one more begin-of-text token, and counts of prompt tokens"
+    return found("DOUBLED_START", case.most(same), tried, seen)
+
+
+def template(case: Case) -> CauseTested:
+    """Do the measured weights answer so with another well-known template? Else the counts of tokens show whether prompts differ."""
+    if not isinstance(case.local, str):
+        best = max(_templates(case, case.local), key=lambda tried: tried[1], default=("", 0))
+        if case.most(best[1]):
+            seen = words.reproduced(best[1], case.n, f"to prompts rendered as {best[0]}")
+            return found("TEMPLATE", True, "the measured weights with other templates", seen)
+    offsets = case.offsets
+    if not offsets:
+        why = f"{words.longer(offsets)}, and {case.local}" if isinstance(case.local, str) else words.longer(offsets)
+        if isinstance(case.local, str):
+            return untested("TEMPLATE", why)
+        return found("TEMPLATE", False, _TEMPLATES_TRIED, f"no template that was tried gives these answers, and {why}")
+    others = any(offset != 0 for offset in offsets) and not case.explained
+    seen = f"{words.longer(offsets)}{', so it renders or cuts prompts otherwise' if others else ''}"
+    return found("TEMPLATE", others, _TEMPLATES_TRIED, seen)
+
+
+_TEMPLATES_TRIED = "other templates with the measured weights, and counts of prompt tokens"
+
+
+def _rendered(local: Measured) -> Callable[[Prompt], list[int]]:
+    tokenizer, arguments = local.model.loaded.tokenizer, local.model.template_kwargs
+    return lambda prompt: render_prompt(tokenizer, prompt, template_kwargs=arguments)
+
+
+def _templates(case: Case, local: Measured) -> list[tuple[str, int]]:
+    """Each with how many of the server's answers it gives."""
+    counts = []
+    for name, text in TEMPLATES.items():
+        chat = ChatTemplate(name, text)
+
+        def render(prompt: Prompt, chat: ChatTemplate = chat) -> list[int]:
+            return token_ids(local.model.loaded.tokenizer, chat, prompt, prompt=True)
+
+        try:
+            counts.append((name, case.reproduced(local.answers(case.prompts, case.decoding, render))))
+        except LastresortError:  # too long for the model, or this tokenizer cannot write it
+            continue
+    unopened = _rendered_unopened(local)
+    for name, changed in (("the model's own, without the opening of the answer", unopened), (_IN_USER, None)):
+        prompts = case.prompts if changed is not None else [_in_user_turn(prompt) for prompt in case.prompts]
+        try:
+            counts.append((name, case.reproduced(local.answers(prompts, case.decoding, changed))))
+        except LastresortError:
+            continue
+    return counts
+
+
+_IN_USER = "the model's own, with the system prompt inside the first user turn"
+
+
+def _rendered_unopened(local: Measured) -> Callable[[Prompt], list[int]]:
+    tokenizer = local.model.loaded.tokenizer
+    chat = template_of(tokenizer, local.model.template_kwargs)
+    return lambda prompt: token_ids(tokenizer, chat, prompt, prompt=False)
+
+
+def _in_user_turn(prompt: Prompt) -> Prompt:
+    system = "\n\n".join(turn.content for turn in prompt if turn.role == "system")
+    first, *others = _without_system(prompt) or (Message("user", ""),)
+    if not system:
+        return prompt
+    return (replace(first, content=f"{system}\n\n{first.content}"), *others)
+
+
+TEMPLATES: dict[str, str] = {  # of well-known models, and what servers do without one
+    "ChatML": (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "<|im_start|>assistant\n"
+    ),
+    "ChatML with a default system prompt": (
+        "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "<|im_start|>assistant\n"
+    ),
+    "Llama 2": (
+        "{% for m in messages %}{% if m['role'] == 'system' %}[INST] <<SYS>>\n{{ m['content'] }}\n<</SYS>>\n\n"
+        "{% elif m['role'] == 'user' %}{% if loop.first or messages[loop.index0 - 1]['role'] != 'system' %}[INST] {% endif %}"
+        "{{ m['content'] }} [/INST]{% else %} {{ m['content'] }} {% endif %}{% endfor %}"
+    ),
+    "Llama 3": (
+        "{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] }}<|eot_id|>"
+        "{% endfor %}<|start_header_id|>assistant<|end_header_id|>\n\n"
+    ),
+    "Zephyr": (
+        "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}{{ eos_token }}\n{% endfor %}<|assistant|>\n"
+    ),
+    "Alpaca": (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ m['content'] }}\n\n{% elif m['role'] == 'user' %}"
+        "### Instruction:\n{{ m['content'] }}\n\n{% else %}### Response:\n{{ m['content'] }}\n\n{% endif %}{% endfor %}"
+        "### Response:\n"
+    ),
+    "Vicuna": (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ m['content'] }} {% elif m['role'] == 'user' %}"
+        "USER: {{ m['content'] }} {% else %}ASSISTANT: {{ m['content'] }}</s>{% endif %}{% endfor %}ASSISTANT:"
+    ),
+    "text with role names": "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:",
+    "text without roles": ("{% for m in messages %}{{ m['content'] }}{% if not loop.last %}\n{% endif %}{% endfor %}"),
+}

@@ -1,0 +1,127 @@
+"""Does the server generate otherwise than it was asked to? Settings of its own, no enforced form, answers that end early."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lastresort.errors import TaskError
+from lastresort.evals.scorers import format_ok
+from lastresort.foreign import NotJson, parse_json
+from lastresort.models.exchange import Reply
+from lastresort.report.verify import CauseTested
+from lastresort.report.words import verify as words
+from lastresort.types import Grammar, JsonObject
+from lastresort.verify.asking import ServedAnswer
+from lastresort.verify.causes.case import Case, found
+
+REPEATED, TIMES = 4, 3  # items that are asked again, and how often
+NEUTRAL: tuple[JsonObject, ...] = (  # the first that a server takes; repeat_penalty is llama.cpp's name
+    {"repetition_penalty": 1.0, "repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0},
+    {"presence_penalty": 0.0, "frequency_penalty": 0.0},
+)
+PROBE: JsonObject = {
+    "type": "object",
+    "properties": {"probe": {"type": "string", "enum": ["kept"]}},
+    "required": ["probe"],
+    "additionalProperties": False,
+}
+PROBE_TOKENS = 64
+PROBED = 3
+
+
+def settings(case: Case) -> CauseTested:
+    """Is the likeliest answer another each time? Do the measured answers come once penalties are switched off?"""
+    asked = case.sendings[:REPEATED]
+    replies = case.replies([prompt for prompt in asked for _ in range(TIMES)])
+    texts = [{reply.text for reply in replies[i : i + TIMES]} for i in range(0, len(replies), TIMES)]
+    varying = sum(len(found) > 1 for found in texts)
+    greedy = case.decoding.temperature == 0
+    tried = f"{len(asked)} requests {TIMES} times each with other seeds"
+    if not greedy:
+        seen = f"{varying} of {len(asked)} requests got other answers with other seeds at temperature {case.decoding.temperature:g}"
+        return found("SETTINGS", varying == 0, tried, seen)
+    seen = f"{varying} of {len(asked)} requests got other answers the next time, at temperature 0"
+    if case.most(varying, len(asked)):
+        return found("SETTINGS", True, tried, f"{seen}, so the server samples at settings of its own")
+    neutral = _without_penalties(case)
+    if neutral is None:
+        return found("SETTINGS", False, tried, f"{seen}; the server takes no penalties in a request")
+    right = case.as_recorded([case.text(reply) for reply in neutral])
+    seen = f"{seen}; {words.of_tried(right, case.n)} are as measured once penalties are switched off"
+    return found("SETTINGS", case.most(right), f"{tried}, and requests that switch penalties off", seen)
+
+
+def _without_penalties(case: Case) -> list[Reply] | None:
+    for extra in NEUTRAL:
+        try:
+            return case.replies(case.sendings, extra=extra)
+        except TaskError:  # it refuses a key that it does not know
+            continue
+    return None
+
+
+def form(case: Case) -> CauseTested | None:
+    """Does the server keep to a form that no model writes by chance? Are its answers the same if no form is asked for?"""
+    grammar = case.decoding.grammar
+    if grammar is None:
+        return None
+    invalid = sum(not _keeps(grammar, one.answer.text) for one in case.differing)
+    if case.sent == "input":
+        seen = f"{words.of_tried(invalid, case.n)} lack the form that the winner enforces"
+        return found("FORM", case.most(invalid), "the form of its answers", seen)
+    odd = replace(
+        case.decoding,
+        grammar=Grammar(json_schema=PROBE),
+        max_new_tokens=max(PROBE_TOKENS, case.decoding.max_new_tokens),
+    )
+    kept = sum(_is_probe(reply.text) for reply in case.replies(case.sendings[:PROBED], odd))
+    n = min(PROBED, case.n)
+    free = replace(case.decoding, grammar=None)
+    same = case.as_served([case.text(reply, case.decoding) for reply in case.replies(case.sendings, free)])
+    seen = (
+        f"{kept} of {n} answers kept to an odd schema; {words.of_tried(invalid, case.n)} lack the form, and "
+        f"{words.of_tried(same, case.n)} are the same without response_format"
+    )
+    explains = kept < n and (case.most(invalid) or case.most(same))
+    return found("FORM", explains, "an odd schema, and requests without response_format", seen)
+
+
+def _keeps(grammar: Grammar, text: str) -> bool:
+    return format_ok(text, json_schema=grammar.json_schema, choices=grammar.choices) is not False
+
+
+def _is_probe(text: str) -> bool:
+    try:
+        return bool(parse_json(text) == {"probe": "kept"})
+    except NotJson:
+        return False
+
+
+def ended_early(case: Case) -> CauseTested:
+    """Are its answers beginnings of those that were measured? How long do they get if they may be longer?"""
+    limit = case.decoding.max_new_tokens
+    short = [place for place, one in enumerate(case.differing) if _ends_early(one, limit)]
+    cut = sum(case.differing[place].answer.finish == "length" for place in short)
+    seen = (
+        f"{words.of_tried(len(short), case.n)} end before those that were measured, {cut} of them at a limit of tokens"
+    )
+    if not case.most(len(short)):
+        return found("ENDED_EARLY", False, "the ends of its answers", seen)
+    longer = replace(case.sender.system.decoding, max_new_tokens=4 * limit)
+    replies = case.replies([case.sendings[place] for place in short], longer)
+    still = [
+        reply.completion_tokens
+        for reply, place in zip(replies, short, strict=True)
+        if case.text(reply) == case.differing[place].answer.text and reply.completion_tokens is not None
+    ]
+    if still:
+        seen += f"; with a limit of {longer.max_new_tokens} tokens, {len(still)} still end after at most {max(still)}"
+    return found("ENDED_EARLY", True, "the ends of its answers, and a higher limit of tokens", seen)
+
+
+def _ends_early(one: ServedAnswer, limit: int) -> bool:
+    """A beginning of the measured answer, or one that is cut below the limit that was sent. An empty one says nothing."""
+    text, whole, cut = one.answer.text, one.recorded.answer.strip(), one.answer.finish == "length"
+    if len(text) < len(whole) and whole.startswith(text):
+        return cut or bool(text)
+    return cut and one.recorded.finish != "length" and one.answer.completion_tokens < limit

@@ -1,0 +1,325 @@
+"""Does a running server answer as the run measured? The run stays as it is; nothing is written into it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lastresort.after.recheck.finished import FinishedRun, MeasuredWinner, open_finished
+from lastresort.after.recheck.models import RecheckModels
+from lastresort.climb.workspace import RESPONSES, shared_folder, with_rerun_remedy
+from lastresort.data.split import groups_of
+from lastresort.errors import DataError, InputError, LastresortError, StoppedError
+from lastresort.evals.scorers import Scorer
+from lastresort.models.calls import RetryPolicy
+from lastresort.models.endpoint import Approve, nobody_to_ask
+from lastresort.records.measurement import REST, Cost, ItemScore, whole_of
+from lastresort.records.record import Record
+from lastresort.records.responses import ResponseCache
+from lastresort.report.verify import (
+    AnswerMissing,
+    CauseTested,
+    DifferingAnswer,
+    ItemsPlanned,
+    ScoresCompared,
+    ServerAsked,
+    VerifyDocument,
+    WinnerMeasured,
+)
+from lastresort.report.words import verify as words
+from lastresort.report.words.verify import Sent
+from lastresort.spec.paths import is_paid
+from lastresort.stop import NEVER, Stop
+from lastresort.systems.answerer import Answerer
+from lastresort.types import Example, Progress, SilentProgress, Unit
+from lastresort.verify.asking import AnswersUntilDone, MissingAnswer, Served, ServedAnswer, ask, recognised
+from lastresort.verify.causes import CAUSES, TRIED, Case, open_measured, tested
+from lastresort.verify.outcome import ALPHA, MARGIN, POWER, SPREAD, ServedScores, ServedVerdict, judge, needed
+from lastresort.verify.server import FIRST_PATIENCE, PATIENCE, VerifiedServer, connect
+
+WINNER = "winner"
+LEFT_OUT = ("temperature", "top_p", "seed")
+LEFT_OUT_TRIED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ServerQuestion:
+    """run: of a climb with a winner. model, sent: None for what the server offers. n: items, None for as many as show a loss, or
+    all. task_file: where the task file is now. allow_held: also of a winner that the gate holds. patience: of the calls; first: of
+    the first.
+    """
+
+    run: Path
+    url: str
+    model: str | None = None
+    n: int | None = None
+    task_file: Path | None = None
+    sent: Sent | None = None
+    allow_held: bool = False
+    patience: RetryPolicy = PATIENCE
+    first: RetryPolicy = FIRST_PATIENCE
+
+
+def verify(
+    question: ServerQuestion,
+    *,
+    progress: Progress | None = None,
+    stop: Stop = NEVER,
+    approve: Approve = nobody_to_ask,
+) -> VerifyDocument:
+    """Send items that the run recorded to the server, compare its answers and scores, and test what could cause a difference.
+
+    stop: checked between batches. approve: asks about an endpoint that only the run names, such as its judge.
+    Raises InputError or DataError for what cannot be compared, InfrastructureError if the server cannot be reached.
+    """
+    progress, began = progress or SilentProgress(), time.monotonic()
+    with Record.open(question.run, read_only=True) as record:
+        progress.stage("reading the run", None)
+        finished = open_finished(question.run, record, question.task_file)
+        winner = _winner(finished, allow_held=question.allow_held)
+        items = _recorded(finished, winner)
+        server = connect(
+            question.url,
+            winner.system,
+            model=question.model,
+            sent=question.sent,
+            prices=_prices(finished, winner),
+            patience=question.patience,
+            first=question.first,
+        )
+        path = shared_folder(question.run) / RESPONSES
+        models = RecheckModels(finished.prepared, record, path, progress, stop, approve)
+        judges = models.of_run()
+        try:
+            with ResponseCache(path) as cache:
+                verification = _Verification(
+                    finished, winner, items, server, models.scorer(judges), cache, progress, stop
+                )
+                return verification.document(question.n, began)
+        except StoppedError as error:
+            raise with_rerun_remedy(error) from error
+        finally:
+            judges.close()
+            models.close()
+            server.model.close()
+
+
+def _winner(finished: FinishedRun, *, allow_held: bool) -> MeasuredWinner:
+    if finished.winner is None:
+        raise DataError(
+            "no system won this run, so no answers could be compared",
+            where=str(finished.folder),
+            expected="a run with a winner",
+            remedy="Climb again, with a lower bar or more examples.",
+        )
+    decided = finished.decision.winner
+    if decided is not None and decided.held and not allow_held:
+        raise InputError(
+            "the gate holds this winner: it is not shown yet that tuning broke nothing else",
+            where=str(finished.folder),
+            expected="a winner that may ship",
+            remedy="The section Gate of report.html says what would decide it. Or add --allow-held.",
+        )
+    return finished.winner
+
+
+def _recorded(finished: FinishedRun, winner: MeasuredWinner) -> list[tuple[Example, ItemScore]]:
+    """The test items with the winner's answers: those of its test, and those that it answered later for the gate."""
+    record, name = finished.record, winner.system.name
+    splits = [
+        one.split for one in record.measured(winner.rung) if one.candidate == name and whole_of(one.split) == REST
+    ]
+    later = [measured for split in splits if (measured := record.measurement(winner.rung, name, split)) is not None]
+    by_id = {item.id: item for measured in later for item in measured.items} | {item.id: item for item in winner.items}
+    return [(example, by_id[example.id]) for example in finished.order if example.id in by_id]
+
+
+@dataclass(frozen=True)
+class _Verification:
+    finished: FinishedRun
+    winner: MeasuredWinner
+    items: Sequence[tuple[Example, ItemScore]]
+    server: VerifiedServer
+    scorer: Scorer
+    cache: ResponseCache
+    progress: Progress
+    stop: Stop
+
+    def document(self, n: int | None, began: float) -> VerifyDocument:
+        """n: items to send, None for as many as show a loss."""
+        enough = needed(self.scorer.binary and groups_of([example for example, _ in self.items]) is None)
+        items = self.items[: min(n or enough, len(self.items))]
+        self.progress.say(words.plan(len(items), len(self.items), enough, MARGIN, power=POWER))
+        self.progress.stage("recognising the server", None)
+        sender = self.server.sender(self.winner.system)
+        salt = recognised(sender, self.server.model, [example for example, _ in items])
+        kept = AnswersUntilDone(self.cache, salt)
+        self.progress.stage(f"{self.server.endpoint}", len(items))
+        served = list(ask(sender, kept, items, self.scorer, self.progress, self.stop))
+        compared = self._judged(served)
+        answers = [one for one in served if isinstance(one, ServedAnswer)]
+        causes = self._causes(sender, answers)
+        note = self._left_out(sender, answers)
+        kept.forget()
+        return self._written(served, compared, causes, note, enough, time.monotonic() - began)
+
+    @property
+    def _price_known(self) -> bool:
+        return is_paid(self.winner.system.model) and self.finished.task.price_known
+
+    def _judged(self, served: Sequence[Served]) -> ServedVerdict:
+        scores = [one.score if isinstance(one, ServedAnswer) else None for one in served]
+        recorded, seed = [one.recorded.score for one in served], self.finished.task.split.seed
+        groups = groups_of([one.example for one in served])
+        return judge(ServedScores(recorded, scores, self.scorer.binary, groups, seed))
+
+    def _causes(self, sender: Answerer, answers: Sequence[ServedAnswer]) -> tuple[CauseTested, ...]:
+        differing = [one for one in answers if not one.same_text and not one.refused]
+        if not differing:
+            return ()
+        system, folder = self.winner.system, self.finished.folder / WINNER
+        self.progress.stage("looking for the cause", len(CAUSES))
+        local = open_measured(system, folder)
+        case = Case(
+            system=system,
+            sent=self.server.sent,
+            differing=tuple(sorted(differing, key=_loss)[:TRIED]),
+            sender=sender,
+            composer=self.server.composer(system),
+            api=self.server.model,
+            local=local,
+        )
+        try:
+            return tuple(tested(case, self.progress))
+        finally:
+            if not isinstance(local, str):
+                local.model.close()
+
+    def _left_out(self, sender: Answerer, answers: Sequence[ServedAnswer]) -> list[str]:
+        """What a client gets that leaves the settings of decoding out."""
+        system = self.winner.system
+        if system.decoding.temperature > 0:
+            return [words.samples_note(system.decoding.temperature)]
+        tried = [one for one in answers if not one.refused][:LEFT_OUT_TRIED]
+        prompts = [sender.prompt(one.example.input) for one in tried]
+        model, decoding = self.server.model, sender.system.decoding
+        try:
+            named, silent = (model.replies(prompts, decoding, without=keys) for keys in ((), LEFT_OUT))
+        except LastresortError:
+            return []
+        differing = sum(one.text != other.text for one, other in zip(named, silent, strict=True))
+        return [words.left_out_note(differing, len(tried))] if differing else []
+
+    def _written(
+        self,
+        served: Sequence[Served],
+        compared: ServedVerdict,
+        causes: tuple[CauseTested, ...],
+        notes: Sequence[str],
+        enough: int,
+        seconds: float,
+    ) -> VerifyDocument:
+        answers = [one for one in served if isinstance(one, ServedAnswer)]
+        missing = [one for one in served if isinstance(one, MissingAnswer)]
+        tested, identical = compared.tested, sum(one.same_text for one in answers)
+        refused = [one for one in answers if one.refused]
+        unit: Unit = "item" if groups_of([one.example for one in served]) is None else "group"
+        reasons = words.reasons(
+            identical,
+            len(answers),
+            tested.difference,
+            tested.interval,
+            unit=unit,
+            units=tested.n,
+            margin=MARGIN,
+            confidence=1 - 2 * ALPHA,
+            needed=tested.n_needed if tested.verdict == "UNDERPOWERED" else None,
+        )
+        reasons += [words.missing_reason(len(missing), spoils=compared.spoilt)] if missing else []
+        reasons += [words.refused_reason(len(refused))] if refused else []
+        explaining = [one.cause for one in causes if one.explains]
+        known = [one for one in causes if one.explains is not None]
+        reasons += [words.causes_reason(explaining, len(known))] if causes else []
+        found = self.finished.decision
+        return VerifyDocument(
+            run=self.finished.folder.resolve().name,
+            task=found.task,
+            winner=WinnerMeasured(
+                rung=self.winner.rung, kind=self.winner.kind, name=self.winner.system.name, recorded=len(self.items)
+            ),
+            server=ServerAsked(url=self.server.endpoint.url, model=self.server.endpoint.model, sent=self.server.sent),
+            worse=compared.worse,
+            answer=words.answer(
+                tested.verdict,
+                identical,
+                len(answers),
+                compared.recorded,
+                compared.served,
+                margin=MARGIN,
+                loss_seen=tested.loss_seen,
+            ),
+            reasons=tuple(reasons),
+            notes=tuple(notes),
+            planned=ItemsPlanned(n=len(served), needed=enough, power=POWER, spread=SPREAD[self.scorer.binary]),
+            n=len(answers),
+            identical=identical,
+            refused=len(refused),
+            cut=sum(one.finish == "length" for one in answers),
+            compared=ScoresCompared(
+                verdict=tested.verdict,
+                recorded=compared.recorded,
+                served=compared.served,
+                difference=tested.difference,
+                interval=tested.interval,
+                confidence=1 - 2 * ALPHA,
+                margin=MARGIN,
+                n=tested.n,
+                unit=unit,
+                p=tested.p,
+                p_regressed=tested.p_regressed,
+                loss_seen=tested.loss_seen,
+                n_needed=tested.n_needed,
+            ),
+            missing=tuple(AnswerMissing(id=one.example.id, because=one.because) for one in missing),
+            differing=tuple(_differing(one) for one in answers if not one.same_text),
+            causes=causes,
+            cost=_cost(answers, price_known=self._price_known),
+            seconds=round(seconds, 3),
+        )
+
+
+def _loss(one: ServedAnswer) -> float:
+    """Items that lost come first; others keep their order."""
+    return one.score - one.recorded.score
+
+
+def _differing(one: ServedAnswer) -> DifferingAnswer:
+    return DifferingAnswer(
+        id=one.example.id,
+        input=one.recorded.input,
+        expected=one.recorded.expected,
+        recorded=one.recorded.answer,
+        served=one.refused or one.answer.text,
+        recorded_score=one.recorded.score,
+        served_score=one.score,
+        finish="refused" if one.refused else one.answer.finish,
+    )
+
+
+def _prices(finished: FinishedRun, winner: MeasuredWinner) -> tuple[float, float]:
+    """Those of the task, where its winner is a prompt over an endpoint; what another server costs is not known."""
+    use = finished.task.use
+    if not is_paid(winner.system.model):
+        return 0.0, 0.0
+    return use.prompt_price or 0.0, use.output_price or 0.0
+
+
+def _cost(answers: Sequence[ServedAnswer], *, price_known: bool) -> Cost:
+    return Cost(
+        tokens_in=sum(one.answer.prompt_tokens for one in answers),
+        tokens_out=sum(one.answer.completion_tokens for one in answers),
+        seconds=round(sum(one.answer.seconds for one in answers), 3),
+        usd=sum(one.answer.usd for one in answers) if price_known else None,
+    )
