@@ -509,17 +509,16 @@ def _may_be_dropped(parameter: str, decoding: Decoding) -> bool:
 
 
 def response_format(grammar: Grammar) -> JsonObject:
-    """The request's response_format. Choices travel as an object with one enum: OpenAI takes no bare enum."""
-    schema = grammar.json_schema
-    if grammar.choices is not None:
-        answer = {"type": "string", "enum": list(grammar.choices)}
-        schema = {
-            "type": "object",
-            "properties": {"answer": answer},
-            "required": ["answer"],
-            "additionalProperties": False,
-        }
-    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+    """The request's response_format."""
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema_sent(grammar), "strict": True}}
+
+
+def schema_sent(grammar: Grammar) -> JsonObject | None:
+    """The schema as it travels. Choices are an object with one enum: OpenAI takes no bare enum."""
+    if grammar.choices is None:
+        return grammar.json_schema
+    answer: JsonObject = {"type": "string", "enum": list(grammar.choices)}
+    return {"type": "object", "properties": {"answer": answer}, "required": ["answer"], "additionalProperties": False}
 
 
 def unwrapped(text: str, grammar: Grammar | None) -> str:

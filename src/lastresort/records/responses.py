@@ -157,6 +157,10 @@ class ResponseCache(_Closing):
         log.warning(
             "%s: %d of the kept answers cannot be read. Their prompts are answered again.", self._file.path, len(keys)
         )
+        self.forget_many(keys)
+
+    def forget_many(self, keys: Sequence[str]) -> None:
+        """Forget answers that were kept for a time."""
         with self._file.database.transaction() as connection:
             connection.executemany("DELETE FROM response WHERE key = ?", [(key,) for key in keys])
 

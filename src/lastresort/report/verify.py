@@ -113,8 +113,8 @@ class VerifyDocument(JsonDocument):
     version.
 
     worse: exit code 1; a loss is shown, larger than the margin or of a size that is still open. n: answers that arrived.
-    identical: of these, the same text as recorded. missing: items without an answer, which count as nothing. causes: all that were
-    tried, the first that explains first in the answer.
+    identical: of these, the same text as recorded. missing: items without an answer, which count as nothing. differing: those that
+    lost most come first. causes: all that were tried, in the order in which they are told.
     """
 
     version: Literal[1] = Field(default=1, alias="schema")

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lastresort.errors import CandidateError, InfrastructureError
+from lastresort.errors import CandidateError, InfrastructureError, TaskError
 from lastresort.evals.scorers import Scorer, scores_of
 from lastresort.models.api import ApiModel
 from lastresort.models.cached import Cache, CachedModel
 from lastresort.models.exchange import Reply
 from lastresort.records.measurement import ItemScore
+from lastresort.records.responses import ResponseCache
 from lastresort.stop import Stop, check
 from lastresort.systems.answerer import Answerer
 from lastresort.types import Answer, Example, Progress
@@ -62,7 +63,7 @@ Served = ServedAnswer | MissingAnswer
 class AnswersUntilDone:
     """The answers of one verification, kept among others under keys of its own. salt: what the server is recognised by."""
 
-    def __init__(self, cache: Cache, salt: str) -> None:
+    def __init__(self, cache: ResponseCache, salt: str) -> None:
         self._cache, self._salt = cache, salt
         self._keys: set[str] = set()
 
@@ -78,7 +79,7 @@ class AnswersUntilDone:
 
     def forget(self) -> None:
         """All that was kept: the next verification asks the server again."""
-        self._cache.drop_many(sorted(self._keys))
+        self._cache.forget_many(sorted(self._keys))
 
     def _own(self, key: str) -> str:
         own = hashlib.sha256(f"verify {self._salt} {key}".encode()).hexdigest()
@@ -89,7 +90,7 @@ class AnswersUntilDone:
 def recognised(sender: Answerer, model: ApiModel, examples: Sequence[Example]) -> str:
     """A hash of the server's answers to the first items and its counts of their tokens.
 
-    Raises InfrastructureError if none of them is answered.
+    Raises InfrastructureError if none of them is answered, TaskError where the server takes no such request.
     """
     seen: list[Reply | str] = []
     lost: InfrastructureError | None = None
@@ -133,14 +134,15 @@ def ask(
         progress.advance(len(batch))
 
 
-Outcome = Answer | CandidateError | InfrastructureError
+_REFUSALS = (CandidateError, TaskError)
+Outcome = Answer | CandidateError | TaskError | InfrastructureError
 
 
 def _batch(cached: Answerer, examples: Sequence[Example]) -> Iterable[Outcome]:
     """All at once; one after the other where one of them fails, so that each has its own fate."""
     try:
         return cached.answer([example.input for example in examples])
-    except (CandidateError, InfrastructureError):
+    except (*_REFUSALS, InfrastructureError):
         return _one_by_one(cached, examples)
 
 
@@ -148,7 +150,7 @@ def _one_by_one(cached: Answerer, examples: Sequence[Example]) -> Iterator[Outco
     for example in examples:
         try:
             yield cached.answer([example.input])[0]
-        except (CandidateError, InfrastructureError) as error:
+        except (*_REFUSALS, InfrastructureError) as error:
             yield error
 
 
@@ -165,7 +167,7 @@ def _scored(
     for (example, recorded), one in zip(batch, answered, strict=True):
         if isinstance(one, InfrastructureError):
             yield MissingAnswer(example, recorded, one.found)
-        elif isinstance(one, CandidateError):
+        elif isinstance(one, _REFUSALS):
             yield ServedAnswer(example, recorded, Answer("", 0, 0, "stop"), 0.0, refused=one.found)
         else:
             same = one.text == recorded.answer.strip()

@@ -18,6 +18,7 @@ from lastresort.systems.system import PromptDesign, System
 PATIENCE = RetryPolicy(attempts=5, longest_wait_s=15.0)
 FIRST_PATIENCE = RetryPolicy(attempts=2)  # whether anything listens there shows soon
 OWN = "lastresort"  # as our own server names itself in its list of models
+WRAPPING_TOKENS = 16  # of the object inside which a choice travels
 _NAMES_SHOWN = 8
 
 
@@ -32,9 +33,13 @@ class VerifiedServer:
     def sender(self, winner: System) -> Answerer:
         """Asks as the winner's clients will: with its whole prompt and the form of its answers, or with the input alone."""
         system = _here(winner, self.model.name)
+        grammar = system.decoding.grammar
         if self.sent == "input":
             plain = replace(system.decoding, grammar=None)
             system = replace(system, prompt=PromptDesign(""), retriever=None, decoding=plain)
+        elif grammar is not None and grammar.choices is not None:
+            room = system.decoding.max_new_tokens + WRAPPING_TOKENS
+            system = replace(system, decoding=replace(system.decoding, max_new_tokens=room))
         return Answerer(system, self.model)
 
     def composer(self, winner: System) -> Answerer:
@@ -57,7 +62,7 @@ def connect(
     patience: RetryPolicy = PATIENCE,
     first: RetryPolicy = FIRST_PATIENCE,
 ) -> VerifiedServer:
-    """url: with or without /v1. model: None for the one that the server lists. sent: None for what suits the server. prices: USD per
+    """url: with or without /v1. model: None for the one that the server lists. sent: None for what suits it. prices: USD per
     million tokens of prompt and answer. patience: of the calls; first: of the first.
 
     Raises InputError where the server lists several models and none is named, InfrastructureError where it does not answer.

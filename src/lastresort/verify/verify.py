@@ -187,9 +187,10 @@ class _Verification:
             sent=self.server.sent,
             differing=tuple(sorted(differing, key=_loss)[:TRIED]),
             sender=sender,
-            composer=self.server.composer(system),
+            composer=sender if self.server.sent == "prompt" else self.server.composer(system),
             api=self.server.model,
             local=local,
+            controls=tuple(one for one in answers if one.same_text and not one.refused)[:TRIED],
         )
         try:
             return tuple(tested(case, self.progress))
@@ -283,7 +284,7 @@ class _Verification:
                 n_needed=tested.n_needed,
             ),
             missing=tuple(AnswerMissing(id=one.example.id, because=one.because) for one in missing),
-            differing=tuple(_differing(one) for one in answers if not one.same_text),
+            differing=tuple(_differing(one) for one in sorted(answers, key=_loss) if not one.same_text),
             causes=causes,
             cost=_cost(answers, price_known=self._price_known),
             seconds=round(seconds, 3),

@@ -33,6 +33,7 @@ REMEDIES: dict[CauseName, str] = {
     "ADAPTER": "Load the adapter and name it as the model, or serve merged weights.",
     "PRECISION": "Serve in the precision that was measured, or climb and gate the quantised model itself.",
 }
+BARE_CHOICES = "Use a server that takes bare choices (vLLM: structured_outputs), or lastresort serve."
 SEND_PROMPT = "Verify with --send prompt, or let the server put the winner's prompt around each input."
 
 
@@ -71,11 +72,12 @@ def reasons(
     confidence: float,
     needed: int | None,
 ) -> list[str]:
-    low, high = (points(limit) for limit in interval)
+    apart = "The scores do not differ" if abs(difference) < 5e-4 else f"The scores differ by {points(difference)}"
+    low, high = (points(limit).removesuffix(" points") for limit in interval)
     found = [
         f"{count(identical)} of {counted(n, 'answer')} are the same text.",
-        f"The scores differ by {points(difference)} on {counted(units, unit)} ({percent(confidence, 0)} interval {low} to {high}); "
-        f"a loss of {points_of(margin)} is accepted, as in the gate's target.",
+        f"{apart} on {counted(units, unit)} ({percent(confidence, 0)} interval {low} to {high}); a loss of {points_of(margin)} is "
+        "accepted, as in the gate's target.",
     ]
     if needed is not None:
         found.append(f"About {counted(needed, unit)} would decide.")

@@ -27,7 +27,8 @@ from lastresort.verify.asking import ServedAnswer
 if TYPE_CHECKING:
     from lastresort.models.local import LocalModel
 
-TRIED = 8  # differing answers in each experiment
+TRIED = 8  # differing answers in each experiment, and as many controls
+NEARLY_ALL = 0.8
 
 
 class Measured:
@@ -90,8 +91,9 @@ def _is_downloaded(hub_id: str) -> bool:
 class Case:
     """Differing answers, at least one and at most `TRIED`, and whom to ask about them.
 
-    system: the winner as it was measured. sender: sends its items. composer: composes its whole prompts. local: the measured
-    model, or why it is not here. earlier: what was found so far.
+    controls: answers that are the same text; a fault that gives the differing ones must give these too, since labels are easily
+    hit by chance. system: the winner as it was measured. sender: sends its items. composer: composes its whole prompts. local: the
+    measured model, or why it is not here. earlier: what was found so far.
     """
 
     system: System
@@ -101,6 +103,7 @@ class Case:
     composer: Answerer
     api: ApiModel
     local: Measured | str
+    controls: tuple[ServedAnswer, ...] = ()
     earlier: list[CauseTested] = field(default_factory=list)
 
     @property
@@ -123,8 +126,8 @@ class Case:
 
     @cached_property
     def prompts(self) -> list[Prompt]:
-        """As they were measured."""
-        return [self.composer.prompt(one.example.input) for one in self.differing]
+        """As they were measured: of the differing answers, then of the controls."""
+        return [self.composer.prompt(one.example.input) for one in (*self.differing, *self.controls)]
 
     @cached_property
     def again(self) -> list[Reply]:
@@ -171,10 +174,15 @@ class Case:
     def as_recorded(self, texts: Sequence[str]) -> int:
         return sum(text == one.recorded.answer.strip() for text, one in zip(texts, self.differing, strict=False))
 
-    def reproduced(self, texts: Sequence[str]) -> int:
-        """How many answers of the faulty measured model are the server's, and not those that it gives without the fault."""
-        rows = zip(texts, self.plain, self.differing, strict=True)
-        return sum(text == one.answer.text and text != plain for text, plain, one in rows)
+    def reproduced(self, texts: Sequence[str]) -> tuple[int, bool]:
+        """texts: of the faulty measured model, to `prompts`. How many differing answers are the server's and come of the fault, and
+        whether the fault explains them: at least half of these, and nearly all with the controls.
+        """
+        items = (*self.differing, *self.controls)
+        same = [text == one.answer.text for text, one in zip(texts, items, strict=True)]
+        fault = [text != plain for text, plain in zip(texts, self.plain, strict=True)]
+        hit = sum(one and other for one, other in zip(same[: self.n], fault, strict=False))
+        return hit, self.most(hit) and sum(same) >= NEARLY_ALL * len(items)
 
     def most(self, found: int, n: int | None = None) -> bool:
         """At least half."""

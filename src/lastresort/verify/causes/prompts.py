@@ -23,7 +23,7 @@ def system_prompt(case: Case) -> CauseTested | None:
         return _whole_prompt(case)
     if not any(turn.role == "system" for prompt in case.prompts for turn in prompt):
         return None
-    bare = [_without_system(prompt) for prompt in case.prompts]
+    bare = [_without_system(prompt) for prompt in case.prompts[: case.n]]
     if not all(bare):
         return untested("SYSTEM_PROMPT", "these prompts are nothing but a system turn")
     replies = case.replies(bare)
@@ -42,7 +42,7 @@ def system_prompt(case: Case) -> CauseTested | None:
 
 
 def _whole_prompt(case: Case) -> CauseTested:
-    replies = case.replies(case.prompts, case.decoding)
+    replies = case.replies(case.prompts[: case.n], case.decoding)
     right = case.as_recorded([case.text(reply, case.decoding) for reply in replies])
     seen = f"{words.of_tried(right, case.n)} are as measured once the server gets the whole prompt"
     tried = "the winner's whole prompt in place of the input alone"
@@ -65,18 +65,18 @@ def doubled_start(case: Case) -> CauseTested | None:
         return None
     render = _rendered(case.local)
     texts = case.local.answers(case.prompts, case.decoding, lambda prompt: [start, *render(prompt)])
-    same = case.reproduced(texts)
+    same, explains = case.reproduced(texts)
     seen = f"{words.reproduced(same, case.n, 'after a second one')}, and {words.longer(case.offsets)}"
     tried = "the measured weights with one more begin-of-text token, and counts of prompt tokens"
-    return found("DOUBLED_START", case.most(same), tried, seen)
+    return found("DOUBLED_START", explains, tried, seen)
 
 
 def template(case: Case) -> CauseTested:
     """Do the measured weights answer so with another well-known template? Else the counts of tokens show whether prompts differ."""
     if not isinstance(case.local, str):
-        best = max(_templates(case, case.local), key=lambda tried: tried[1], default=("", 0))
-        if case.most(best[1]):
-            seen = words.reproduced(best[1], case.n, f"to prompts rendered as {best[0]}")
+        name, same, explains = max(_templates(case, case.local), key=lambda tried: tried[:0:-1], default=("", 0, False))
+        if explains:
+            seen = words.reproduced(same, case.n, f"to prompts rendered as {name}")
             return found("TEMPLATE", True, "the measured weights with other templates", seen)
     offsets = case.offsets
     if not offsets:
@@ -97,8 +97,8 @@ def _rendered(local: Measured) -> Callable[[Prompt], list[int]]:
     return lambda prompt: render_prompt(tokenizer, prompt, template_kwargs=arguments)
 
 
-def _templates(case: Case, local: Measured) -> list[tuple[str, int]]:
-    """Each with how many of the server's answers it gives."""
+def _templates(case: Case, local: Measured) -> list[tuple[str, int, bool]]:
+    """Each with how many of the server's answers it gives, and whether it explains them."""
     counts = []
     for name, text in TEMPLATES.items():
         chat = ChatTemplate(name, text)
@@ -107,14 +107,14 @@ def _templates(case: Case, local: Measured) -> list[tuple[str, int]]:
             return token_ids(local.model.loaded.tokenizer, chat, prompt, prompt=True)
 
         try:
-            counts.append((name, case.reproduced(local.answers(case.prompts, case.decoding, render))))
+            counts.append((name, *case.reproduced(local.answers(case.prompts, case.decoding, render))))
         except LastresortError:  # too long for the model, or this tokenizer cannot write it
             continue
     unopened = _rendered_unopened(local)
     for name, changed in (("the model's own, without the opening of the answer", unopened), (_IN_USER, None)):
         prompts = case.prompts if changed is not None else [_in_user_turn(prompt) for prompt in case.prompts]
         try:
-            counts.append((name, case.reproduced(local.answers(prompts, case.decoding, changed))))
+            counts.append((name, *case.reproduced(local.answers(prompts, case.decoding, changed))))
         except LastresortError:
             continue
     return counts

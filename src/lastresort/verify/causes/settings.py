@@ -7,10 +7,10 @@ from dataclasses import replace
 from lastresort.errors import TaskError
 from lastresort.evals.scorers import format_ok
 from lastresort.foreign import NotJson, parse_json
-from lastresort.models.exchange import Reply
+from lastresort.models.exchange import Reply, schema_sent, unwrapped
 from lastresort.report.verify import CauseTested
 from lastresort.report.words import verify as words
-from lastresort.types import Grammar, JsonObject
+from lastresort.types import Decoding, Grammar, JsonObject, Message
 from lastresort.verify.asking import ServedAnswer
 from lastresort.verify.causes.case import Case, found
 
@@ -25,8 +25,8 @@ PROBE: JsonObject = {
     "required": ["probe"],
     "additionalProperties": False,
 }
-PROBE_TOKENS = 64
-PROBED = 3
+PROBE_TOKENS = 48
+PROBED = tuple((Message("user", text),) for text in ("Say hello.", "Name a colour.", "What is two plus two?"))
 
 
 def settings(case: Case) -> CauseTested:
@@ -69,13 +69,11 @@ def form(case: Case) -> CauseTested | None:
     if case.sent == "input":
         seen = f"{words.of_tried(invalid, case.n)} lack the form that the winner enforces"
         return found("FORM", case.most(invalid), "the form of its answers", seen)
-    odd = replace(
-        case.decoding,
-        grammar=Grammar(json_schema=PROBE),
-        max_new_tokens=max(PROBE_TOKENS, case.decoding.max_new_tokens),
-    )
-    kept = sum(_is_probe(reply.text) for reply in case.replies(case.sendings[:PROBED], odd))
-    n = min(PROBED, case.n)
+    if (wrapped := _wrapped(case, grammar)) is not None:
+        return wrapped
+    odd = Decoding(PROBE_TOKENS, grammar=Grammar(json_schema=PROBE))
+    kept = sum(_is_probe(reply.text) for reply in case.replies(PROBED, odd))
+    n = len(PROBED)
     free = replace(case.decoding, grammar=None)
     same = case.as_served([case.text(reply, case.decoding) for reply in case.replies(case.sendings, free)])
     seen = (
@@ -84,6 +82,20 @@ def form(case: Case) -> CauseTested | None:
     )
     explains = kept < n and (case.most(invalid) or case.most(same))
     return found("FORM", explains, "an odd schema, and requests without response_format", seen)
+
+
+def _wrapped(case: Case, grammar: Grammar) -> CauseTested | None:
+    """A choice travels inside an object, where a model may choose otherwise than of bare labels. None where it does not."""
+    if grammar.choices is None or isinstance(case.local, str):
+        return None
+    decoding = replace(case.sender.system.decoding, grammar=Grammar(json_schema=schema_sent(grammar)))
+    texts = [unwrapped(text, grammar) for text in case.local.answers(case.prompts, decoding)]
+    same, explains = case.reproduced(texts)
+    if not explains:
+        return None
+    seen = words.reproduced(same, case.n, "where the choice travels inside an object, as response_format has it")
+    tried = "the measured weights with the schema of the request"
+    return found("FORM", True, tried, seen, remedy=words.BARE_CHOICES)
 
 
 def _keeps(grammar: Grammar, text: str) -> bool:

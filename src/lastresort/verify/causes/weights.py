@@ -9,10 +9,10 @@ from pathlib import Path
 from lastresort.models.open import parameter_count
 from lastresort.report.verify import CauseTested
 from lastresort.report.words import verify as words
-from lastresort.verify.causes.case import Case, Measured, found, open_measured, untested
+from lastresort.verify.causes.case import NEARLY_ALL, Case, Measured, found, open_measured, untested
 
 NEAR_NATS = 1.0  # a token that rounding can put first: at least e^-1 times as likely as the one that was measured
-NEARLY_ALL = 0.8
+_CUT = "\ufffd"  # half a character
 MOST_PARAMETERS = 2_000_000_000  # of a model that is loaded once more, in another precision
 
 
@@ -44,9 +44,9 @@ def _of_base(case: Case) -> CauseTested:
 
 
 def _by_base(case: Case, texts: Sequence[str]) -> CauseTested:
-    same = case.reproduced(texts)
+    same, explains = case.reproduced(texts)
     seen = f"{words.of_tried(same, case.n)} are what the base model answers"
-    return found("ADAPTER", case.most(same), "the base model with the same prompts", seen)
+    return found("ADAPTER", explains, "the base model with the same prompts", seen)
 
 
 def precision(case: Case) -> CauseTested:
@@ -79,15 +79,18 @@ def _gaps(case: Case, local: Measured) -> list[float]:
     """For each answer that differs in a token: how much less likely the server's is, in nats."""
     tokenizer = local.model.loaded.tokenizer
     asked, pairs = [], []
-    for prompt, one in zip(case.prompts, case.differing, strict=True):
+    for prompt, one in zip(case.prompts, case.differing, strict=False):
         measured, served = (
             tokenizer(text, add_special_tokens=False)["input_ids"]
             for text in (one.recorded.answer.strip(), one.answer.text)
         )
         place = next((i for i, (a, b) in enumerate(zip(measured, served, strict=False)) if a != b), None)
-        if place is not None:
+        if place is None:
+            continue
+        texts = [tokenizer.decode(ids[: place + 1]) for ids in (measured, served)]
+        if not any(_CUT in text for text in texts):  # whose tokens are known
             asked.append(prompt)
-            pairs.append([tokenizer.decode(ids[: place + 1]) for ids in (measured, served)])
+            pairs.append(texts)
     if not asked or local.model.score is None:
         return []
     return [own - other for own, other in local.model.score(asked, pairs)]

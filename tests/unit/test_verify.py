@@ -1,0 +1,264 @@
+"""`verify RUN URL`: a sound server passes; of spoiled ones each is caught, and its cause is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lastresort.after.recheck.finished import open_finished
+from lastresort.errors import InfrastructureError, InputError, StopRequestedError
+from lastresort.models.local import LocalModel
+from lastresort.records.measurement import ItemScore
+from lastresort.records.record import Record
+from lastresort.stop import StopRequest
+from lastresort.systems.running import load_winner, open_answerer
+from lastresort.types import Answer, Example, SilentProgress
+from lastresort.verify.asking import ServedAnswer
+from lastresort.verify.causes import Case, tested
+from lastresort.verify.causes.case import Measured
+from lastresort.verify.outcome import ServedScores, judge, needed
+from lastresort.verify.server import connect
+from lastresort.verify.verify import ServerQuestion, verify
+from models_support import save_adapter
+from verify_support import PATIENCE, Fault, explaining, server_of, serving, verified, won_run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_float32() -> Iterator[None]:
+    """An answer then depends on its own prompt alone, on every machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lastresort.models.loading.processor_computes_bfloat16", lambda: False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return won_run(tmp_path_factory.mktemp("text"))
+
+
+@pytest.fixture(scope="module")
+def schema_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return won_run(tmp_path_factory.mktemp("schema"), form="schema")
+
+
+def test_a_sound_server_passes(run: Path) -> None:
+    found = verified(run, server_of(run))
+    assert (found.identical, found.n, found.worse, found.causes) == (40, 40, False, ())
+    assert found.compared.verdict == "UNDERPOWERED"  # 40 items cannot show a loss below 2 points, however equal
+    assert found.answer.startswith("No difference seen: all 40 answers are the same text")
+    assert (found.server.sent, found.winner.recorded, found.planned.n) == ("prompt", 40, 40)
+    assert "sends no temperature" in found.notes[0]  # this server then samples
+
+
+SPOILED: dict[Fault, str] = {
+    "no system": "SYSTEM_PROMPT",
+    "template": "TEMPLATE",
+    "doubled start": "DOUBLED_START",
+    "samples": "SETTINGS",
+    "penalty": "SETTINGS",
+    "cut": "ENDED_EARLY",
+    "rounded": "PRECISION",
+}
+
+
+@pytest.mark.parametrize("fault", SPOILED)
+def test_a_spoiled_server_is_caught_and_its_cause_named(run: Path, fault: Fault) -> None:
+    found = verified(run, server_of(run, fault), n=24)
+    assert explaining(found) == [SPOILED[fault]]
+    assert found.worse
+    assert found.compared.verdict == "REGRESSED"
+    assert found.differing[0].recorded_score > found.differing[0].served_score  # what was lost comes first
+
+
+def test_a_form_that_is_not_enforced(schema_run: Path) -> None:
+    assert verified(schema_run, server_of(schema_run), n=12).identical == 12
+    found = verified(schema_run, server_of(schema_run, "no schema"), n=12)
+    assert explaining(found) == ["FORM"]
+    assert found.worse
+
+
+def test_a_choice_that_travels_inside_an_object(tmp_path: Path) -> None:
+    run = won_run(tmp_path, form="choices")
+    found = verified(run, server_of(run))
+    assert explaining(found) == ["FORM"]
+    assert "bare choices" in next(one.remedy for one in found.causes if one.explains)
+
+
+def test_without_weights_and_counts_a_cause_is_not_tested_rather_than_guessed(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoiled = server_of(run, "doubled start", counts=False)
+    monkeypatch.setattr("lastresort.verify.verify.open_measured", lambda *_: "the weights are elsewhere")
+    found = verified(run, spoiled, n=12)
+    said = {one.cause: one.explains for one in found.causes}
+    assert (said["DOUBLED_START"], said["TEMPLATE"], said["PRECISION"]) == (None, None, None)
+    assert "the weights are elsewhere" in next(one.seen for one in found.causes if one.cause == "PRECISION")
+    assert explaining(found) == []
+    assert any(reason.startswith("No cause found") for reason in found.reasons)
+
+
+@pytest.mark.parametrize(("fault", "cause"), [("doubled start", "DOUBLED_START"), ("template", "TEMPLATE")])
+def test_counts_of_tokens_alone_show_another_prompt(
+    run: Path, fault: Fault, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastresort.verify.verify.open_measured", lambda *_: "the weights are elsewhere")
+    assert explaining(verified(run, server_of(run, fault), n=12)) == [cause]
+
+
+def test_tuned_weights_that_are_not_applied(run: Path, tmp_path: Path) -> None:
+    winner = load_winner(run / "winner")
+    base = run.parent.parent / "model"
+    system = replace(winner, adapter=save_adapter(base, tmp_path / "adapter"), fingerprint="")
+    opened = open_answerer(system, run / "winner")
+    assert isinstance(opened.model, LocalModel)
+    spoiled = server_of(run)  # which serves the base alone
+    with serving(spoiled) as url:
+        server = connect(url, system, model=None, sent=None)
+        sender = server.sender(system)
+        examples = _examples(run)
+        differing = tuple(
+            ServedAnswer(example, replace(item, answer=tuned.text), based, 0.0)
+            for (example, item), tuned, based in zip(
+                examples,
+                opened.answer([example.input for example, _ in examples]),
+                sender.answer([example.input for example, _ in examples]),
+                strict=True,
+            )
+        )
+        case = Case(system, "prompt", differing, sender, sender, server.model, Measured(system, opened.model))
+        found = list(tested(case, SilentProgress()))
+        server.model.close()
+    assert [one.cause for one in found if one.explains] == ["ADAPTER"]
+
+
+def _examples(run: Path) -> list[tuple[Example, ItemScore]]:
+    """The first test items with their recorded answers."""
+    with Record.open(run, read_only=True) as record:
+        finished = open_finished(run, record)
+    assert finished.winner is not None
+    return list(zip(finished.order, finished.winner.items, strict=False))[:6]
+
+
+def test_our_own_server_gets_the_input_alone(run: Path) -> None:
+    spoiled = server_of(run, owner="lastresort", whole=True)
+    found = verified(run, spoiled, n=8)
+    assert (found.server.sent, found.identical) == ("input", 8)
+    assert all([turn["role"] for turn in request["messages"]] == ["user"] for request in spoiled.requests)
+    whole = verified(run, server_of(run, owner="lastresort"), sent="prompt", n=8)  # as with `serve --raw`
+    assert (whole.server.sent, whole.identical) == ("prompt", 8)
+
+
+def test_a_server_that_was_to_compose_the_prompt_and_does_not(run: Path) -> None:
+    found = verified(run, server_of(run), sent="input", n=12)
+    assert explaining(found) == ["SYSTEM_PROMPT"]
+    assert found.causes[[one.cause for one in found.causes].index("SYSTEM_PROMPT")].remedy.startswith(
+        "Verify with --send"
+    )
+
+
+def test_what_does_not_arrive_is_named_and_counts_as_nothing(run: Path) -> None:
+    lost = tuple(item.input for _, item in _examples(run)[3:5])
+    found = verified(run, server_of(run, lost=lost), n=12)
+    assert (found.n, found.identical, len(found.missing)) == (10, 10, 2)
+    assert "500" in found.missing[0].because
+    assert found.compared.recorded == found.compared.served
+    assert not found.worse
+
+
+def test_a_server_that_cannot_be_reached_is_infrastructure(run: Path) -> None:
+    with serving(server_of(run)) as url:
+        pass
+    with pytest.raises(InfrastructureError) as raised:
+        verify(ServerQuestion(run, url, patience=PATIENCE, first=PATIENCE))
+    assert raised.value.exit_code == 4
+    dying = server_of(run, lost=("",))
+    with pytest.raises(InfrastructureError):
+        verified(run, dying)
+
+
+def test_a_request_that_the_server_refuses_counts_as_wrong(run: Path) -> None:
+    found = verified(run, server_of(run, "rude"), n=8)
+    assert (found.n, found.refused, found.identical) == (8, 8, 0)
+    assert found.worse
+    assert "maximum context length is 3 tokens" in found.differing[0].served
+
+
+class StopAfter:
+    """Asks to stop once it was looked at so often."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def requested(self) -> StopRequest | None:
+        self.looks -= 1
+        return None if self.looks >= 0 else StopRequest("signal", "enough")
+
+
+def test_answers_are_kept_until_the_verification_ends_and_no_longer(run: Path) -> None:
+    spoiled = server_of(run)
+    with serving(spoiled) as url:
+        question = ServerQuestion(run, url, patience=PATIENCE, first=PATIENCE)
+        with pytest.raises(StopRequestedError):
+            verify(question, stop=StopAfter(1))
+        before = len(spoiled.requests)
+        assert verify(question).identical == 40
+        resumed = len(spoiled.requests) - before
+        before = len(spoiled.requests)
+        verify(question)
+        whole = len(spoiled.requests) - before
+        assert whole - resumed == 32  # the first batch was kept
+        with pytest.raises(StopRequestedError):
+            verify(question, stop=StopAfter(1))
+        spoiled.fault = "no system"  # another server at the same address: what was kept is not its own
+        assert verify(question).identical == 0
+
+
+def test_a_model_must_be_named_where_there_are_several(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoiled = server_of(run)
+    spoiled.names = ("one", "two")
+    with pytest.raises(InputError, match=r"the server lists 2 models \(one, two\).*--model NAME"):
+        verified(run, spoiled)
+    assert verified(run, spoiled, model="two", n=4).server.model == "two"
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "openai:gpt"])
+def test_an_address_that_is_none(run: Path, url: str) -> None:
+    with pytest.raises(InputError, match="the address of a server"):
+        verify(ServerQuestion(run, url))
+
+
+def test_missing_answers_never_help() -> None:
+    recorded = [1.0] * 300
+    whole = judge(ServedScores(recorded, [1.0] * 300, binary=True))
+    assert (whole.tested.verdict, whole.worse, whole.spoilt) == ("NON_INFERIOR", False, False)
+    one = judge(ServedScores(recorded, [None, *[1.0] * 299], binary=True))
+    assert (one.tested.verdict, one.spoilt) == ("NON_INFERIOR", False)
+    many = judge(ServedScores(recorded, [*[None] * 30, *[1.0] * 270], binary=True))
+    assert (many.tested.verdict, many.spoilt, many.worse, many.served) == ("UNDERPOWERED", True, False, 1.0)
+
+
+def test_worse_is_what_is_shown_to_lose() -> None:
+    recorded = [1.0] * 60
+    assert judge(ServedScores(recorded, [*[0.0] * 20, *[1.0] * 40], binary=True)).worse
+    seen = judge(ServedScores(recorded, [*[0.0] * 3, *[1.0] * 57], binary=True))
+    assert (seen.tested.verdict, seen.tested.loss_seen, seen.worse) == ("UNDERPOWERED", True, True)
+    open_still = judge(ServedScores(recorded, [0.0, *[1.0] * 59], binary=True))
+    assert (open_still.tested.verdict, open_still.worse) == ("UNDERPOWERED", False)
+    better = judge(ServedScores([0.0] * 60, [1.0] * 60, binary=True))
+    assert (better.tested.verdict, better.worse) == ("NON_INFERIOR", False)
+
+
+def test_as_many_items_are_planned_as_show_no_loss() -> None:
+    assert 200 < needed(binary=True) < 600
+    assert needed(binary=False) > 100
+
+
+def test_a_refusal_that_was_measured_is_no_difference(run: Path) -> None:
+    (example, item), *_ = _examples(run)
+    refused = ServedAnswer(example, replace(item, finish="refused", answer=""), Answer("", 0, 0, "stop"), 0.0, "no")
+    assert refused.same_text
+    assert not replace(refused, recorded=item).same_text
+    assert not replace(refused, refused="").same_text
