@@ -31,6 +31,9 @@ def completion(text: str | None, finish: str | None = "stop", usage: dict[str, i
 class Handler(BaseHTTPRequestHandler):
     server: Endpoint
 
+    def do_GET(self) -> None:
+        self.send(200, {"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "somebody"}]})
+
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:

@@ -246,6 +246,7 @@ print([name for name in ("torch", "transformers", "scipy", "pandas") if name in 
         (lr.climb, "task", "Climb the ladder of a task"),
         (lr.gate, "task", "Compare a tuned model with its base"),
         (lr.train, "file", "Train from a training file"),
+        (lr.verify, "run", "Check whether a running OpenAI-compatible server"),
     ],
 )
 def test_a_command_says_what_it_does_and_takes(command: Any, first: str, sentence: str) -> None:

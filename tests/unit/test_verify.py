@@ -100,6 +100,10 @@ def test_without_weights_and_counts_a_cause_is_not_tested_rather_than_guessed(
     assert any(reason.startswith("No cause found") for reason in found.reasons)
 
 
+def test_a_lost_system_prompt_shows_without_counts_where_the_weights_are_here(run: Path) -> None:
+    assert explaining(verified(run, server_of(run, "no system", counts=False), n=12)) == ["SYSTEM_PROMPT"]
+
+
 @pytest.mark.parametrize(("fault", "cause"), [("doubled start", "DOUBLED_START"), ("template", "TEMPLATE")])
 def test_counts_of_tokens_alone_show_another_prompt(
     run: Path, fault: Fault, cause: str, monkeypatch: pytest.MonkeyPatch

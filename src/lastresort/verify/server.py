@@ -17,7 +17,7 @@ from lastresort.systems.system import PromptDesign, System
 
 PATIENCE = RetryPolicy(attempts=5, longest_wait_s=15.0)
 FIRST_PATIENCE = RetryPolicy(attempts=2)  # whether anything listens there shows soon
-OWN = "lastresort"  # as our own server names itself in its list of models
+OWN = "lastresort"  # our own server in its list of models; "lastresort-raw" where it serves the bare model
 WRAPPING_TOKENS = 16  # of the object inside which a choice travels
 _NAMES_SHOWN = 8
 
@@ -108,7 +108,7 @@ def _offered(model: ApiModel, *, named: bool) -> tuple[OfferedModel, ...]:
 
 
 def _only(offered: tuple[OfferedModel, ...], address: str) -> str:
-    if len(offered) == 1 or (offered and offered[0].owned_by == OWN):  # which lists the winner first
+    if len(offered) == 1 or (offered and offered[0].owned_by.startswith(OWN)):  # which lists the winner first
         return offered[0].name
     names = ", ".join(one.name for one in offered[:_NAMES_SHOWN])
     raise InputError(

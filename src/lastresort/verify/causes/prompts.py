@@ -23,22 +23,29 @@ def system_prompt(case: Case) -> CauseTested | None:
         return _whole_prompt(case)
     if not any(turn.role == "system" for prompt in case.prompts for turn in prompt):
         return None
-    bare = [_without_system(prompt) for prompt in case.prompts[: case.n]]
+    bare = [_without_system(prompt) for prompt in case.prompts]
     if not all(bare):
         return untested("SYSTEM_PROMPT", "these prompts are nothing but a system turn")
-    replies = case.replies(bare)
+    replies = case.replies(bare[: case.n])
     same = case.as_served([case.text(reply) for reply in replies])
     counts = [
         (reply.prompt_tokens, before.prompt_tokens)
         for reply, before in zip(replies, case.again, strict=True)
         if reply.prompt_tokens is not None and before.prompt_tokens is not None
     ]
-    unread = not any(now != before for now, before in counts)
-    seen = f"{words.of_tried(same, case.n)} are the same without the system turn"
+    seen, tried = f"{words.of_tried(same, case.n)} are the same without the system turn", _WITHOUT
     if counts:
-        seen += f", and the server counts {'as many' if unread else 'fewer'} prompt tokens without it"
-    tried = "the same requests without their system turn"
-    return found("SYSTEM_PROMPT", case.most(same) and unread, tried, seen)
+        unread = not any(now != before for now, before in counts)
+        seen += f", and the server counts {'as many' if unread else 'other'} prompt tokens without it"
+        return found("SYSTEM_PROMPT", case.most(same) and unread, tried, seen)
+    if isinstance(case.local, str):  # a model may answer the same with and without it
+        return untested("SYSTEM_PROMPT", f"{words.longer([])}, and {case.local}")
+    given, explains = case.reproduced(case.local.answers(bare, case.decoding))
+    seen += f", and {words.reproduced(given, case.n, 'without it')}"
+    return found("SYSTEM_PROMPT", explains, tried, seen)
+
+
+_WITHOUT = "the same requests without their system turn"
 
 
 def _whole_prompt(case: Case) -> CauseTested:

@@ -1,0 +1,149 @@
+"""`lastresort verify`: its exit code, its forms of output, and the same from Python."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from jsonschema import Draft202012Validator
+
+import lastresort as lr
+from endpoint_support import Endpoint, Handler, Step, completion, serving
+from lastresort.cli.border import guarded
+from lastresort.cli.main import app
+from lastresort.errors import InputError
+from lastresort.report.schema import schema_of
+from lastresort.report.verify import VerifyDocument
+from lastresort.report.verify_files import verify_junit, verify_markdown
+from recheck_support import handbook_run, scripted, tuned_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tuned_run(tmp_path_factory.mktemp("won"), quality=[{"right": 0.97}], rungs=("sft",))
+
+
+@pytest.fixture
+def server() -> Iterator[Endpoint]:
+    with serving() as endpoint:
+        endpoint.otherwise = always("billing")
+        yield endpoint
+
+
+def always(text: str) -> Step:
+    def step(handler: Handler, request: dict[str, Any]) -> None:
+        handler.send(200, completion(text))
+
+    return step
+
+
+def as_recorded(run: Path) -> Step:
+    """Answers with what the run recorded."""
+    answers = {row["input"]: row["answer"] for row in lr.open_run(run).items() if row["split"] == "test"}
+
+    def step(handler: Handler, request: dict[str, Any]) -> None:
+        asked = request["messages"][-1]["content"]
+        text = next(answer for said, answer in answers.items() if said in asked)
+        handler.send(200, completion(text))
+
+    return step
+
+
+def verify(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["lastresort", "verify", *arguments])
+    return guarded(app)
+
+
+def url_of(server: Endpoint) -> str:
+    return server.name.removesuffix("#m")
+
+
+def test_a_server_that_answers_as_recorded_is_0(
+    run: Path, server: Endpoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.otherwise = as_recorded(run)
+    assert verify(monkeypatch, str(run), url_of(server).removesuffix("/v1")) == 0
+    out, error = capsys.readouterr()
+    assert "are the same text" in out
+    assert "Asks all" in error  # before anything is sent
+
+
+def test_a_worse_server_is_1_with_files_that_say_why(
+    run: Path, server: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    junit, markdown = tmp_path / "a" / "junit.xml", tmp_path / "verify.md"
+    given = ("--junit", str(junit), "--markdown", str(markdown), "--json")
+    assert verify(monkeypatch, str(run), url_of(server), *given) == 1
+    body = json.loads(capsys.readouterr().out)
+    Draft202012Validator(schema_of("verify")).validate(body)
+    document = VerifyDocument.model_validate(body)
+    assert document.as_json() == body
+    assert (document.worse, document.compared.verdict) == (True, "REGRESSED")
+    root = ElementTree.parse(junit).getroot()
+    assert int(root.attrib["failures"]) >= 1
+    failure = root.find(".//testcase[@name='answers']/failure")
+    assert failure is not None
+    assert failure.attrib["message"] == document.answer
+    text = markdown.read_text(encoding="utf-8")
+    assert text.startswith("## No, the server answers worse than measured")
+    assert "| possible cause |" in text
+    assert (junit.read_text(), text) == (verify_junit(document), verify_markdown(document))
+
+
+def test_the_terminal_shows_differing_answers_side_by_side(
+    run: Path, server: Endpoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(monkeypatch, str(run), url_of(server), "--n", "30") == 1
+    out = capsys.readouterr().out
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    first = next(place for place, line in enumerate(lines) if line.startswith("measured ") and line.endswith("(100%)"))
+    assert lines[first + 1] == "served billing (0%)"
+    assert "What could cause it:" in out
+    assert "No cause found" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_from_python(run: Path, server: Endpoint) -> None:
+    found = lr.verify(run, url_of(server), n=12)
+    assert found.worse
+    assert found.document.n == 12
+    assert found.markdown.startswith("## No")
+
+
+def test_text_of_a_server_is_no_markup(run: Path, server: Endpoint) -> None:
+    server.otherwise = always("<script>|`*\x1b[31m")
+    document = lr.verify(run, url_of(server), n=12).document
+    assert "<script>" not in verify_markdown(document)
+    assert "\x1b" not in verify_junit(document)
+    ElementTree.fromstring(verify_junit(document))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(("--send", "half"), "expected input or prompt"), (("--junit", "/"), "found a folder")],
+)
+def test_options_that_make_no_sense(
+    run: Path, options: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(monkeypatch, str(run), "http://127.0.0.1:9/v1", *options) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_run_without_a_winner(tmp_path: Path) -> None:
+    lost = tuned_run(tmp_path, quality=[{"right": 0.1}])
+    with pytest.raises(InputError, match="no system won this run"):
+        lr.verify(lost, "http://127.0.0.1:9/v1")
+
+
+def test_a_winner_that_reads_documents_sends_its_passages(tmp_path: Path, server: Endpoint) -> None:
+    run = handbook_run(tmp_path)
+    with scripted("sft"):
+        found = lr.verify(run, url_of(server), n=3).document
+    assert found.winner.kind == "retrieval"
+    asked = server.requests[0]["messages"][-1]["content"]
+    assert "[1] " in asked or "<passages>" in asked
