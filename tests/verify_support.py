@@ -18,6 +18,7 @@ from lastresort.app.climb import climb
 from lastresort.data.chat_template import ChatTemplate, token_ids
 from lastresort.models.calls import RetryPolicy
 from lastresort.models.local import LocalModel, load_local
+from lastresort.models.open import open_model
 from lastresort.models.protocol import Prompt
 from lastresort.report.verify import VerifyDocument
 from lastresort.rungs.prompting import grammar_of, instruction
@@ -31,7 +32,17 @@ from lastresort.verify.verify import ServerQuestion, verify
 from models_support import save_tiny
 
 Fault = Literal[
-    "", "no system", "template", "doubled start", "samples", "penalty", "no schema", "cut", "rounded", "untuned", "rude"
+    "",
+    "no system",
+    "template",
+    "doubled start",
+    "samples",
+    "penalty",
+    "no schema",
+    "cut",
+    "rounded",
+    "bfloat16",
+    "rude",
 ]
 SCHEMA = {
     "type": "object",
@@ -57,37 +68,42 @@ def inputs(n: int) -> list[str]:
     return [f"{WORDS[i % 16]} {WORDS[(i * 7 + i // 16) % 16]} {i}" for i in range(n)]
 
 
-def won_run(folder: Path, *, form: Form = "text", n: int = 70, right: int = 10) -> Path:
-    """A run that the zero-shot prompt has won, since its answers are the examples; of `right` items the last is wrong."""
+def won_run(folder: Path, *, form: Form = "text", model: str = "./model", right: int = 10, **keys: Any) -> Path:
+    """A run that the zero-shot prompt has won, since its answers are the examples; one of `right` is wrong. model: by default a
+    tiny one of its own. keys: of the task file.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    save_tiny(folder / "model")
+    if model == "./model":
+        save_tiny(folder / "model")
     schema = form == "schema"
     if schema:
         (folder / "schema.json").write_text(json.dumps(SCHEMA))
     body: dict[str, Any] = {
         "task": "routing",
         "about": "route it",
-        "model": "./model",
+        "model": model,
         "ladder": ["prompting"],
         "examples": "rows.jsonl",
         "split": {"dev": 20, "test": 40},
         "score": SCORES[form],
         "bar": 0.5,
         "decode": {"max_new_tokens": 24 if schema else 8},
-    } | OUTPUTS[form]
+    }
+    body |= OUTPUTS[form] | keys
     path = folder / "task.yaml"
     path.write_text(yaml.safe_dump(body, sort_keys=False))
     (folder / "rows.jsonl").write_text(json.dumps({"input": "a", "output": WRONG[form]}) + "\n")
     task = load_task(path)
     decoding = Decoding(body["decode"]["max_new_tokens"], grammar=grammar_of(task))
-    loaded = load_local(folder / "model")
-    model = LocalModel(loaded, name="tiny")
-    system = System("own", "tiny", PromptDesign(instruction(task)), decoding)
-    answers = Answerer(system, model).answer([(Message("user", text),) for text in inputs(n)])
+    opened = open_model(model, base_folder=folder)
+    texts = inputs(sum(body["split"].values()) + 10)
+    system = System("own", model, PromptDesign(instruction(task)), decoding)
+    answers = Answerer(system, opened).answer([(Message("user", text),) for text in texts])
+    opened.close()
     wrong = WRONG[form]
     rows = [
         {"input": text, "output": answer.text if i % right and answer.text else wrong}
-        for i, (text, answer) in enumerate(zip(inputs(n), answers, strict=True))
+        for i, (text, answer) in enumerate(zip(texts, answers, strict=True))
     ]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return climb(load_task(path), folder / "runs" / "routing-1", gate="none").run
@@ -97,6 +113,7 @@ def won_run(folder: Path, *, form: Form = "text", n: int = 70, right: int = 10) 
 class Spoiled:
     """The winner's model behind HTTP. fault: what is wrong with it. owner: as its list of models says. whole: puts the winner's
     prompt around each input. lost: inputs that it never answers. counts: whether it counts tokens. names: of its models.
+    unsteady: inputs to which it answers otherwise each time.
     """
 
     winner: System
@@ -107,6 +124,7 @@ class Spoiled:
     lost: tuple[str, ...] = ()
     counts: bool = True
     names: tuple[str, ...] = ("tiny",)
+    unsteady: tuple[str, ...] = ()
     requests: list[dict[str, Any]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     drawn: int = 0
@@ -136,7 +154,7 @@ class Spoiled:
         length = request.get("max_tokens") or 16
         form = request.get("response_format")
         grammar = None if form is None else Grammar(json_schema=form["json_schema"]["schema"])
-        if self.fault == "samples":
+        if self.fault == "samples" or any(text in request["messages"][-1]["content"] for text in self.unsteady):
             self.drawn += 1
             return Decoding(length, temperature=1.5, seed=self.drawn, grammar=grammar)
         if self.fault == "cut":
@@ -231,8 +249,8 @@ def server_of(run: Path, fault: Fault = "", **how: Any) -> Spoiled:
     winner = load_winner(run / "winner")
     model = open_answerer(winner, run / "winner").model
     assert isinstance(model, LocalModel)
-    if fault == "untuned":
-        model = LocalModel(load_local(model.loaded.folder, precision=model.precision), name="base")
+    if fault == "bfloat16":
+        model = LocalModel(load_local(model.loaded.folder, precision="bfloat16"), name="bfloat16")
     if fault == "rounded":
         model = LocalModel(replace(model.loaded, model=rounded(model.loaded.model)), name="rounded")
     return Spoiled(winner, model, fault, **how)

@@ -40,7 +40,15 @@ from lastresort.models.api import ApiModel
 from lastresort.models.cached import CachedModel
 from lastresort.models.calls import RetryPolicy, TransientFailure, retry_after_s, run_concurrently, wait_s
 from lastresort.models.endpoint import parse_endpoint
-from lastresort.models.exchange import THINKING_TOKENS, CommandDenied, RequestBuilder, Tokens, read_reply
+from lastresort.models.exchange import (
+    THINKING_TOKENS,
+    CommandDenied,
+    OfferedModel,
+    RequestBuilder,
+    Tokens,
+    read_offered,
+    read_reply,
+)
 from lastresort.records.responses import ResponseCache
 from lastresort.stop import StopSignal
 from lastresort.types import Answer, Decoding, Grammar
@@ -543,6 +551,33 @@ def test_replies_carry_what_the_server_tells_and_nothing_that_is_malformed(serve
     assert found[1].tokens == Tokens(None, (1, 2), None, "END")
     assert (found[2].text, found[2].tokens) == ("<c>", Tokens())
     assert all(request["model"] == "policy-3" and request["return_token_ids"] is True for request in server.requests)
+
+
+def test_replies_can_leave_out_what_a_client_may_leave_out(server: Endpoint) -> None:
+    model(server).replies(ask("a"), DECODING, without=("temperature", "seed"))
+    assert {"temperature", "seed"} & server.requests[0].keys() == set()
+    assert server.requests[0]["max_tokens"] == 16
+
+
+def test_replies_leave_out_what_the_model_refuses_by_name(server: Endpoint) -> None:
+    server.otherwise = refuses("seed")
+    (found,) = model(server).replies(ask("a"), DECODING)
+    assert found.text == "<a>"
+
+
+def test_the_models_that_a_server_lists(server: Endpoint) -> None:
+    assert model(server).offered() == (OfferedModel("m", "somebody"),)
+
+
+@pytest.mark.parametrize("body", ['{"data": 3}', "[]", '{"data": [3, {"owned_by": "x"}, {"id": 4}]}'])
+def test_a_list_of_another_form_names_no_model(body: str) -> None:
+    assert read_offered(body) == ()
+
+
+def test_a_list_of_models_that_is_no_json_is_a_fault_of_the_connection() -> None:
+    with pytest.raises(TransientFailure, match="is not JSON"):
+        read_offered("<html>")
+    assert read_offered('{"data": [{"id": "a"}]}') == (OfferedModel("a"),)
 
 
 def test_a_command_is_done_denied_or_tried_again(server: Endpoint) -> None:

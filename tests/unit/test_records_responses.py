@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from lastresort.records.responses import ResponseCache
 
 
@@ -16,3 +18,11 @@ def test_get_and_put(tmp_path: Path) -> None:
         assert len(cache.get_many(f"k{number}" for number in range(1100))) == 1100
     with ResponseCache(tmp_path / "cache" / "responses.sqlite") as again:
         assert again.get_many(["k7"]) == {"k7": {"text": "ä7"}}
+
+
+def test_forgetting_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with ResponseCache(tmp_path / "r.sqlite") as cache:
+        cache.put_many({"a": {"text": "A"}, "b": {"text": "B"}})
+        cache.forget_many(["a", "c"])
+        assert set(cache.get_many(["a", "b"])) == {"b"}
+    assert not caplog.records

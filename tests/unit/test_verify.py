@@ -21,7 +21,7 @@ from lastresort.verify.causes import Case, tested
 from lastresort.verify.causes.case import Measured
 from lastresort.verify.outcome import ServedScores, judge, needed
 from lastresort.verify.server import connect
-from lastresort.verify.verify import ServerQuestion, verify
+from lastresort.verify.verify import ServerQuestion, the_winner, verify
 from models_support import save_adapter
 from verify_support import PATIENCE, Fault, explaining, server_of, serving, verified, won_run
 
@@ -71,6 +71,26 @@ def test_a_spoiled_server_is_caught_and_its_cause_named(run: Path, fault: Fault)
     assert found.worse
     assert found.compared.verdict == "REGRESSED"
     assert found.differing[0].recorded_score > found.differing[0].served_score  # what was lost comes first
+
+
+def test_answers_that_change_near_a_tie_alone_are_no_sampling(run: Path) -> None:
+    """A server that rounds by its batch changes these and no others."""
+    spoiled = server_of(run, unsteady=tuple(item.input for _, item in _examples(run)[:3]))
+    found = verified(run, spoiled, n=12)
+    assert 0 < len(found.differing) <= 3
+    (settings,) = [one for one in found.causes if one.cause == "SETTINGS"]
+    assert settings.explains is False
+    assert "as where rounding depends on the batch" in settings.seen
+
+
+def test_a_winner_that_the_gate_holds_is_refused(run: Path) -> None:
+    with Record.open(run, read_only=True) as record:
+        finished = open_finished(run, record)
+    assert finished.decision.winner is not None
+    held = finished.decision.replaced(winner=finished.decision.winner.replaced(held=True))
+    with pytest.raises(InputError, match="the gate holds this winner"):
+        the_winner(replace(finished, decision=held), allow_held=False)
+    assert the_winner(replace(finished, decision=held), allow_held=True) is finished.winner
 
 
 def test_a_form_that_is_not_enforced(schema_run: Path) -> None:

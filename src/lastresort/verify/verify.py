@@ -78,7 +78,7 @@ def verify(
     with Record.open(question.run, read_only=True) as record:
         progress.stage("reading the run", None)
         finished = open_finished(question.run, record, question.task_file)
-        winner = _winner(finished, allow_held=question.allow_held)
+        winner = the_winner(finished, allow_held=question.allow_held)
         items = _recorded(finished, winner)
         server = connect(
             question.url,
@@ -106,7 +106,8 @@ def verify(
             server.model.close()
 
 
-def _winner(finished: FinishedRun, *, allow_held: bool) -> MeasuredWinner:
+def the_winner(finished: FinishedRun, *, allow_held: bool) -> MeasuredWinner:
+    """Raises DataError where there is none, InputError where the gate holds it."""
     if finished.winner is None:
         raise DataError(
             "no system won this run, so no answers could be compared",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from lastresort.errors import TaskError
 from lastresort.evals.scorers import format_ok
 from lastresort.foreign import NotJson, parse_json
 from lastresort.models.exchange import Reply, schema_sent, unwrapped
+from lastresort.models.protocol import Prompt
 from lastresort.report.verify import CauseTested
 from lastresort.report.words import verify as words
 from lastresort.types import Decoding, Grammar, JsonObject, Message
@@ -32,23 +34,39 @@ PROBED = tuple((Message("user", text),) for text in ("Say hello.", "Name a colou
 def settings(case: Case) -> CauseTested:
     """Is the likeliest answer another each time? Do the measured answers come once penalties are switched off?"""
     asked = case.sendings[:REPEATED]
-    replies = case.replies([prompt for prompt in asked for _ in range(TIMES)])
-    texts = [{reply.text for reply in replies[i : i + TIMES]} for i in range(0, len(replies), TIMES)]
-    varying = sum(len(found) > 1 for found in texts)
-    greedy = case.decoding.temperature == 0
-    tried = f"{len(asked)} requests {TIMES} times each with other seeds"
-    if not greedy:
-        seen = f"{varying} of {len(asked)} requests got other answers with other seeds at temperature {case.decoding.temperature:g}"
+    varying, n = _varying(case, asked), len(asked)
+    tried = f"{n} requests {TIMES} times each with other seeds"
+    if case.decoding.temperature > 0:
+        seen = (
+            f"{varying} of {n} requests got other answers with other seeds at temperature {case.decoding.temperature:g}"
+        )
         return found("SETTINGS", varying == 0, tried, seen)
-    seen = f"{varying} of {len(asked)} requests got other answers the next time, at temperature 0"
-    if case.most(varying, len(asked)):
-        return found("SETTINGS", True, tried, f"{seen}, so the server samples at settings of its own")
+    seen = f"{varying} of {n} requests got other answers the next time, at temperature 0"
+    if case.most(varying, n):
+        if _samples(case, asked):
+            return found("SETTINGS", True, tried, f"{seen}, so the server samples at settings of its own")
+        seen += ", and none of those whose answer is the same text, as where rounding depends on the batch"
     neutral = _without_penalties(case)
     if neutral is None:
         return found("SETTINGS", False, tried, f"{seen}; the server takes no penalties in a request")
     right = case.as_recorded([case.text(reply) for reply in neutral])
     seen = f"{seen}; {words.of_tried(right, case.n)} are as measured once penalties are switched off"
     return found("SETTINGS", case.most(right), f"{tried}, and requests that switch penalties off", seen)
+
+
+def _varying(case: Case, asked: Sequence[Prompt]) -> int:
+    """How many of these requests get other answers with other seeds."""
+    replies = case.replies([prompt for prompt in asked for _ in range(TIMES)])
+    return sum(len({reply.text for reply in replies[i : i + TIMES]}) > 1 for i in range(0, len(replies), TIMES))
+
+
+def _samples(case: Case, asked: Sequence[Prompt]) -> bool:
+    """Whether the seed alone changes answers, or those change too that were the same text. Near a tie, rounding changes one."""
+    before = [reply.text for reply in case.again[: len(asked)]]
+    if before == [reply.text for reply in case.replies(asked)]:
+        return True
+    controls = [case.sender.prompt(one.example.input) for one in case.controls[:REPEATED]]
+    return not controls or _varying(case, controls) > 0
 
 
 def _without_penalties(case: Case) -> list[Reply] | None:
