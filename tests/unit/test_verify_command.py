@@ -20,6 +20,7 @@ from lastresort.errors import InputError
 from lastresort.report.schema import schema_of
 from lastresort.report.verify import VerifyDocument
 from lastresort.report.verify_files import verify_junit, verify_markdown
+from lastresort.report.words.verify import longer
 from recheck_support import handbook_run, scripted, tuned_run
 
 
@@ -147,3 +148,17 @@ def test_a_winner_that_reads_documents_sends_its_passages(tmp_path: Path, server
     assert found.winner.kind == "retrieval"
     asked = server.requests[0]["messages"][-1]["content"]
     assert "[1] " in asked or "<passages>" in asked
+
+
+@pytest.mark.parametrize(
+    ("offsets", "said"),
+    [
+        ([], "does not count prompt tokens"),
+        ([0, 0], "counts as many prompt tokens as were measured"),
+        ([1, 1], "counts 1 prompt token more than were measured"),
+        ([-14, -12], "counts 12 to 14 prompt tokens fewer than were measured"),
+        ([-1, 2], "counts −1 to +2 prompt tokens against those measured"),
+    ],
+)
+def test_counts_of_prompt_tokens_in_words(offsets: list[int], said: str) -> None:
+    assert longer(offsets) == f"the server {said}"

@@ -113,7 +113,7 @@ def _causes(causes: Sequence[CauseTested]) -> str:
         f"| {TITLES[one.cause]} | {EXPLAINS[one.explains]} | {plain(one.seen)} | {plain(one.remedy)} |"
         for one in causes
     ]
-    return "\n".join(["| possible cause | | seen | what to do |", "|---|---|---|---|", *lines])
+    return "\n".join(["| possible cause | does it? | seen | what to do |", "|---|---|---|---|", *lines])
 
 
 def _differing(document: VerifyDocument) -> str:

@@ -282,7 +282,7 @@ class _Verification:
                 p=tested.p,
                 p_regressed=tested.p_regressed,
                 loss_seen=tested.loss_seen,
-                n_needed=tested.n_needed,
+                n_needed=tested.n_needed if tested.verdict == "UNDERPOWERED" else None,
             ),
             missing=tuple(AnswerMissing(id=one.example.id, because=one.because) for one in missing),
             differing=tuple(_differing(one) for one in sorted(answers, key=_loss) if not one.same_text),

@@ -124,10 +124,6 @@ def of_tried(m: int, n: int) -> str:
     return f"{count(m)} of {counted(n, 'differing answer')}"
 
 
-def untested(why: str) -> str:
-    return f"Not tested: {why.rstrip('.')}."
-
-
 def reproduced(m: int, n: int, how: str) -> str:
     return f"{of_tried(m, n)} {'is' if m == 1 else 'are'} what the measured weights answer {how}"
 
@@ -139,5 +135,8 @@ def longer(offsets: list[int]) -> str:
     low, high = min(offsets), max(offsets)
     if low == high == 0:
         return "the server counts as many prompt tokens as were measured"
-    amount = f"{low:+d}" if low == high else f"{low:+d} to {high:+d}"
-    return f"the server counts {amount} prompt tokens against those measured".replace("-", "−")
+    if low < 0 < high:
+        return f"the server counts {low:+d} to {high:+d} prompt tokens against those measured".replace("-", "−")
+    few, many = sorted((abs(low), abs(high)))
+    amount = counted(many, "prompt token") if few == many else f"{few} to {many} prompt tokens"
+    return f"the server counts {amount} {'more' if high > 0 else 'fewer'} than were measured"

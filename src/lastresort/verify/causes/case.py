@@ -202,4 +202,4 @@ def sentence(text: str) -> str:
 
 
 def untested(cause: CauseName, why: str) -> CauseTested:
-    return CauseTested(cause=cause, explains=None, tried="", seen=words.untested(why), remedy="")
+    return CauseTested(cause=cause, explains=None, tried="", seen=sentence(why), remedy="")
