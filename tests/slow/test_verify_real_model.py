@@ -23,13 +23,13 @@ def in_float32() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    shorter: dict[str, Any] = {"split": {"dev": 8, "test": 24}, "decode": {"max_new_tokens": 12}}
+    shorter: dict[str, Any] = {"split": {"dev": 8, "test": 20}, "decode": {"max_new_tokens": 10}}
     return won_run(tmp_path_factory.mktemp("real"), model="embedded", about=ABOUT, **shorter)
 
 
 def test_a_sound_server_passes(run: Path) -> None:
-    found = verified(run, server_of(run), n=16)
-    assert (found.identical, found.n, found.worse) == (16, 16, False)
+    found = verified(run, server_of(run), n=12)
+    assert (found.identical, found.n, found.worse) == (12, 12, False)
 
 
 FAULTS: dict[Fault, str] = {
@@ -45,7 +45,7 @@ FAULTS: dict[Fault, str] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_spoiled_server_is_caught_and_its_cause_named(run: Path, fault: Fault) -> None:
-    found = verified(run, server_of(run, fault), n=16)
+    found = verified(run, server_of(run, fault), n=12)
     for one in found.causes:
         print(one.cause, one.explains, one.seen)
     assert explaining(found) == [FAULTS[fault]]

@@ -115,7 +115,7 @@ def test_without_weights_and_counts_a_cause_is_not_tested_rather_than_guessed(
     found = verified(run, spoiled, n=12)
     said = {one.cause: one.explains for one in found.causes}
     assert (said["DOUBLED_START"], said["TEMPLATE"], said["PRECISION"]) == (None, None, None)
-    assert "the weights are elsewhere" in next(one.seen for one in found.causes if one.cause == "PRECISION")
+    assert "The weights are elsewhere." in next(one.seen for one in found.causes if one.cause == "PRECISION")
     assert explaining(found) == []
     assert any(reason.startswith("No cause found") for reason in found.reasons)
 

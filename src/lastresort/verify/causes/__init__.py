@@ -42,7 +42,7 @@ def tested(case: Case, progress: Progress) -> Iterator[CauseTested]:
             try:
                 found = cause.test(case)
             except LastresortError as error:
-                found = untested(name, str(error))
+                found = untested(name, f"the experiment failed ({error})")
         progress.advance()
         if found is not None:
             case.earlier.append(found)

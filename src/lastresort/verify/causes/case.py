@@ -17,6 +17,7 @@ from lastresort.models.protocol import Prompt, is_endpoint
 from lastresort.report.verify import CauseTested
 from lastresort.report.words import verify as words
 from lastresort.report.words.verify import CauseName, Sent
+from lastresort.report.words.wording import sentence
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import extract
 from lastresort.systems.running import open_answerer
@@ -62,7 +63,7 @@ class Measured:
 def open_measured(system: System, folder: Path) -> Measured | str:
     """The measured model, or why it cannot be opened here. folder: of system.yaml. Downloads nothing."""
     if is_endpoint(system.model):
-        return f"{system.model} has no weights here"
+        return f"the winner's model, {system.model}, has no weights here"
     try:
         weights = local_weights(system.model, folder)
         if isinstance(weights, str) and not _is_downloaded(weights):
@@ -152,6 +153,11 @@ class Case:
             if reply.prompt_tokens is not None and one.recorded.prompt_tokens
         ]
 
+    @property
+    def same_counts(self) -> bool:
+        """Whether the server counts as many tokens in each prompt as were measured: it gets no other prompt."""
+        return len(self.offsets) == self.n and not any(self.offsets)
+
     def replies(
         self,
         prompts: Sequence[Prompt],
@@ -194,11 +200,6 @@ def found(cause: CauseName, explains: bool | None, tried: str, seen: str, *, rem
     if explains:
         remedy = remedy or words.REMEDIES[cause]
     return CauseTested(cause=cause, explains=explains, tried=tried, seen=sentence(seen), remedy=remedy)
-
-
-def sentence(text: str) -> str:
-    text = text.strip()
-    return text[:1].upper() + (text[1:] if text.endswith(".") else f"{text[1:]}.")
 
 
 def untested(cause: CauseName, why: str) -> CauseTested:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from lastresort.data.chat_template import ChatTemplate, template_of, token_ids
+from lastresort.data.chat_template import ChatTemplate, ChatTokenizer, template_of, token_ids
 from lastresort.data.rendering import render_prompt
 from lastresort.errors import LastresortError
 from lastresort.models.protocol import Prompt
@@ -63,10 +63,12 @@ def _without_system(prompt: Prompt) -> Prompt:
 def doubled_start(case: Case) -> CauseTested | None:
     """One token more in each prompt, and the measured weights answer so with a begin-of-text token before their prompt?"""
     one_more = bool(case.offsets) and all(offset == 1 for offset in case.offsets)
+    if case.same_counts:
+        return found("DOUBLED_START", False, _COUNTS, words.longer(case.offsets))
     if isinstance(case.local, str):
         if not case.offsets:
             return untested("DOUBLED_START", f"{words.longer([])}, and {case.local}")
-        return found("DOUBLED_START", one_more, "its counts of prompt tokens", words.longer(case.offsets))
+        return found("DOUBLED_START", one_more, _COUNTS, words.longer(case.offsets))
     start = case.local.model.loaded.tokenizer.bos_token_id
     if start is None:
         return None
@@ -80,22 +82,27 @@ def doubled_start(case: Case) -> CauseTested | None:
 
 def template(case: Case) -> CauseTested:
     """Do the measured weights answer so with another well-known template? Else the counts of tokens show whether prompts differ."""
-    if not isinstance(case.local, str):
-        name, same, explains = max(_templates(case, case.local), key=lambda tried: tried[:0:-1], default=("", 0, False))
-        if explains:
-            seen = words.reproduced(same, case.n, f"to prompts rendered as {name}")
-            return found("TEMPLATE", True, "the measured weights with other templates", seen)
-    offsets = case.offsets
-    if not offsets:
-        why = f"{words.longer(offsets)}, and {case.local}" if isinstance(case.local, str) else words.longer(offsets)
-        if isinstance(case.local, str):
-            return untested("TEMPLATE", why)
-        return found("TEMPLATE", False, _TEMPLATES_TRIED, f"no template that was tried gives these answers, and {why}")
-    others = any(offset != 0 for offset in offsets) and not case.explained
-    seen = f"{words.longer(offsets)}{', so it renders or cuts prompts otherwise' if others else ''}"
-    return found("TEMPLATE", others, _TEMPLATES_TRIED, seen)
+    if case.explained:
+        return untested("TEMPLATE", "another cause explains the differences")
+    counted = words.longer(case.offsets)
+    if case.same_counts:
+        return found("TEMPLATE", False, _COUNTS, counted)
+    if isinstance(case.local, str):
+        if not case.offsets:
+            return untested("TEMPLATE", f"{counted}, and {case.local}")
+    else:
+        known = next((tried for tried in _templates(case, case.local) if tried[2]), None)
+        if known is not None:
+            seen = words.reproduced(known[1], case.n, f"to prompts rendered as {known[0]}")
+            return found("TEMPLATE", True, _TEMPLATES_TRIED, seen)
+    if not case.offsets:
+        return found(
+            "TEMPLATE", False, _TEMPLATES_TRIED, f"no template that was tried gives these answers, and {counted}"
+        )
+    return found("TEMPLATE", True, _TEMPLATES_TRIED, f"{counted}, so it renders or cuts prompts otherwise")
 
 
+_COUNTS = "its counts of prompt tokens"
 _TEMPLATES_TRIED = "other templates with the measured weights, and counts of prompt tokens"
 
 
@@ -104,36 +111,28 @@ def _rendered(local: Measured) -> Callable[[Prompt], list[int]]:
     return lambda prompt: render_prompt(tokenizer, prompt, template_kwargs=arguments)
 
 
-def _templates(case: Case, local: Measured) -> list[tuple[str, int, bool]]:
+def _templates(case: Case, local: Measured) -> Iterator[tuple[str, int, bool]]:
     """Each with how many of the server's answers it gives, and whether it explains them."""
-    counts = []
-    for name, text in TEMPLATES.items():
-        chat = ChatTemplate(name, text)
-
-        def render(prompt: Prompt, chat: ChatTemplate = chat) -> list[int]:
-            return token_ids(local.model.loaded.tokenizer, chat, prompt, prompt=True)
-
+    tokenizer = local.model.loaded.tokenizer
+    own = template_of(tokenizer, local.model.template_kwargs)
+    renderings = {
+        "the model's own, without the opening of the answer": _rendering(tokenizer, own, prompt=False),
+        _IN_USER: _rendering(tokenizer, own, prompt=True),
+        **{name: _rendering(tokenizer, ChatTemplate(name, text), prompt=True) for name, text in TEMPLATES.items()},
+    }
+    for name, render in renderings.items():
+        prompts = [_in_user_turn(prompt) for prompt in case.prompts] if name == _IN_USER else case.prompts
         try:
-            counts.append((name, *case.reproduced(local.answers(case.prompts, case.decoding, render))))
+            yield name, *case.reproduced(local.answers(prompts, case.decoding, render))
         except LastresortError:  # too long for the model, or this tokenizer cannot write it
             continue
-    unopened = _rendered_unopened(local)
-    for name, changed in (("the model's own, without the opening of the answer", unopened), (_IN_USER, None)):
-        prompts = case.prompts if changed is not None else [_in_user_turn(prompt) for prompt in case.prompts]
-        try:
-            counts.append((name, *case.reproduced(local.answers(prompts, case.decoding, changed))))
-        except LastresortError:
-            continue
-    return counts
+
+
+def _rendering(tokenizer: ChatTokenizer, chat: ChatTemplate, *, prompt: bool) -> Callable[[Prompt], list[int]]:
+    return lambda turns: token_ids(tokenizer, chat, turns, prompt=prompt)
 
 
 _IN_USER = "the model's own, with the system prompt inside the first user turn"
-
-
-def _rendered_unopened(local: Measured) -> Callable[[Prompt], list[int]]:
-    tokenizer = local.model.loaded.tokenizer
-    chat = template_of(tokenizer, local.model.template_kwargs)
-    return lambda prompt: token_ids(tokenizer, chat, prompt, prompt=False)
 
 
 def _in_user_turn(prompt: Prompt) -> Prompt:
