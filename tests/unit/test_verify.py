@@ -21,7 +21,7 @@ from lastresort.verify.causes import Case, tested
 from lastresort.verify.causes.case import Measured
 from lastresort.verify.outcome import ServedScores, judge, needed
 from lastresort.verify.server import connect
-from lastresort.verify.verify import ServerQuestion, the_winner, verify
+from lastresort.verify.verify import ServerQuestion, how_many, the_winner, verify
 from models_support import save_adapter
 from verify_support import PATIENCE, Fault, explaining, server_of, serving, verified, won_run
 
@@ -278,6 +278,16 @@ def test_worse_is_what_is_shown_to_lose() -> None:
 def test_as_many_items_are_planned_as_show_no_loss() -> None:
     assert 200 < needed(binary=True) < 600
     assert needed(binary=False) > 100
+
+
+def test_groups_are_sent_whole() -> None:
+    labels = ["a", "a", "b", "b", "b", "c"]
+    assert how_many(None, 2, labels, 6) == 5
+    assert how_many(None, 9, labels, 6) == 6
+    assert how_many(3, 9, labels, 6) == 5
+    assert how_many(9, 9, labels, 6) == 6
+    assert how_many(None, 4, None, 6) == 4
+    assert how_many(5, 4, None, 6) == 5
 
 
 def test_a_refusal_that_was_measured_is_no_difference(run: Path) -> None:

@@ -137,6 +137,19 @@ def _recorded(finished: FinishedRun, winner: MeasuredWinner) -> list[tuple[Examp
     return [(example, by_id[example.id]) for example in finished.order if example.id in by_id]
 
 
+def how_many(n: int | None, enough: int, labels: Sequence[str] | None, recorded: int) -> int:
+    """The items to send: as many as their user wants, to the end of a group, or as many units as are enough."""
+    if labels is None:
+        return min(n or enough, recorded)
+    if n is None:
+        first = list(dict.fromkeys(labels))[:enough]
+        return sum(label in set(first) for label in labels)
+    stop = min(n, recorded)
+    while 0 < stop < recorded and labels[stop] == labels[stop - 1]:
+        stop += 1
+    return stop
+
+
 @dataclass(frozen=True)
 class _Verification:
     finished: FinishedRun
@@ -150,9 +163,12 @@ class _Verification:
 
     def document(self, n: int | None, began: float) -> VerifyDocument:
         """n: items to send, None for as many as show a loss."""
-        enough = needed(self.scorer.binary and groups_of([example for example, _ in self.items]) is None)
-        items = self.items[: min(n or enough, len(self.items))]
-        self.progress.say(words.plan(len(items), len(self.items), enough, MARGIN, power=POWER))
+        labels = groups_of([example for example, _ in self.items])
+        enough = needed(self.scorer.binary and labels is None)
+        items = self.items[: how_many(n, enough, labels, len(self.items))]
+        units = len(items) if labels is None else len(set(labels[: len(items)]))
+        said = words.plan(len(items), len(self.items), MARGIN, power=POWER, enough=units >= enough, needed=enough)
+        self.progress.say(said if labels is None else f"{said} A group counts once.")
         self.progress.stage("recognising the server", None)
         sender = self.server.sender(self.winner.system)
         salt = recognised(sender, self.server.model, [example for example, _ in items])

@@ -37,12 +37,12 @@ BARE_CHOICES = "Use a server that takes bare choices (vLLM: structured_outputs),
 SEND_PROMPT = "Verify with --send prompt, or let the server put the winner's prompt around each input."
 
 
-def plan(n: int, recorded: int, needed: int, margin: float, *, power: float) -> str:
-    """Before anything is sent."""
+def plan(n: int, recorded: int, margin: float, *, power: float, enough: bool, needed: int) -> str:
+    """Before anything is sent. needed: units that would show it."""
     asked = f"all {counted(recorded, 'recorded item')}" if n == recorded else f"{count(n)} of {count(recorded)} items"
-    aim = f"a loss below {points_of(margin)} to show with a probability of {percent(power, 0)}"
-    enough = "enough" if n >= needed else f"fewer than the {count(needed)}"
-    return f"Asks {asked}: {enough} for {aim}, if the server answers as measured."
+    aim = f"to show a loss below {points_of(margin)} with a probability of {percent(power, 0)}"
+    amount = "enough" if enough else f"fewer than the {count(needed)} needed"
+    return f"Asks {asked}: {amount} {aim}, if the server answers as measured."
 
 
 def answer(
