@@ -5,7 +5,7 @@
 # make schemas  write the JSON schemas in the package from the types of the documents
 # make bench  speed and memory against TRL and transformers, in one run on this machine
 # make docs   the documents as a site in site/, which loads nothing from another host
-# make peers  other frameworks, each in an environment of its own below .peers: they accept what is exported, their examples are read
+# make peers  other frameworks and servers, each in an environment of its own below .peers: they accept what is exported to them
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -58,6 +58,7 @@ bench: $(VENV)/.dev
 peers: $(VENV)/.dev
 	$(BIN)/python scripts/peer_environments.py .peers
 	$(BIN)/python scripts/check_exports.py .peers
+	$(BIN)/python scripts/check_handoffs.py .peers
 	$(BIN)/python scripts/neighbour_configs.py .peers
 
 $(VENV)/.docs: $(VENV)/.run

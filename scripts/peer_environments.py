@@ -27,6 +27,19 @@ class Peer:
     left_out: str = ""
 
 
+# What the argument parsers of vLLM and SGLang import, and their requests.
+_PARSING = (
+    "torch>=2.11", "transformers>=5.16.1", "accelerate", "huggingface_hub", "aiohttp", "boto3", "certifi", "dill", "fastapi",
+    "filelock", "llguidance", "msgspec", "numpy", "openai>=2.25.0", "orjson", "packaging", "pillow", "prometheus_client", "psutil",
+    "pybase64", "pydantic", "pyyaml", "pyzmq", "regex", "requests", "safetensors", "scipy", "sentencepiece", "setuptools",
+    "tiktoken", "tqdm", "triton", "xgrammar==0.2.8",
+)  # fmt: skip
+_PARSING_VLLM = (
+    "cachetools", "cbor2", "cloudpickle", "openai-harmony", "opentelemetry-api", "partial-json-parser", "py-cpuinfo", "uvloop",
+)  # fmt: skip
+_UNCOMPUTED = "what loads and computes a model, which needs a GPU: only what it is told is read."
+
+
 PEERS = {
     "axolotl": Peer(
         ("axolotl==0.19.0",),
@@ -95,6 +108,37 @@ PEERS = {
         "transformers and PEFT are the newest that it allows, whose arguments its scripts give.",
     ),
     "skypilot": Peer(("skypilot==0.14.1",)),
+    "vllm": Peer(("vllm==0.33.0",), (*_PARSING, *_PARSING_VLLM), _UNCOMPUTED),
+    "sglang": Peer(("sglang==0.5.23",), (*_PARSING, "ipython"), _UNCOMPUTED),
+    "litellm": Peer(
+        ("litellm==1.110.2",),
+        (
+            "litellm==1.110.2",
+            "fastapi",
+            "uvicorn",
+            "gunicorn",
+            "websockets",
+            "backoff",
+            "orjson",
+            "apscheduler",
+            "fastapi-sso",
+            "pyjwt",
+            "python-multipart",
+            "cryptography",
+            "pynacl",
+            "boto3",
+            "mcp",
+            "rq",
+            "pyyaml",
+            "uvloop",
+            "rich",
+            "semver",
+            "expression",
+            "soundfile",
+        ),
+        "of the extra proxy: what keeps keys and spending in clouds and databases.",
+    ),
+    "llamacpp": Peer(("llama-cpp-python[server]==0.3.36",)),
 }
 
 

@@ -75,8 +75,8 @@ def save_tiny(folder: Path, *, seed: int = 0, spare_tokens: int = 0) -> Path:
     return folder
 
 
-def save_adapter(base: Path, folder: Path, *, seed: int = 1) -> Path:
-    """A LoRA adapter that changes the model's answers."""
+def save_adapter(base: Path, folder: Path, *, seed: int = 1, spread: float = 1.0) -> Path:
+    """A LoRA adapter that changes the model's answers. spread: of its weights; a real model bears less than a tiny one."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -89,7 +89,7 @@ def save_adapter(base: Path, folder: Path, *, seed: int = 1) -> Path:
     with torch.no_grad():
         for name, parameter in tuned.named_parameters():
             if "lora_" in name:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+                parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
     tuned.save_pretrained(folder)
     return folder
 

@@ -28,14 +28,15 @@ if TYPE_CHECKING:
     from lastresort.app.runs import Run
     from lastresort.app.train import Training
     from lastresort.app.verify import Verification
+    from lastresort.handoff.write import HandedOver
     from lastresort.spec.task import Task
     from lastresort.stop import Stop
     from lastresort.systems.running import Running
     from lastresort.types import Progress
 
 __all__ = [
-    "__version__", "advise", "check_data", "climb", "gate", "init", "load_task", "open_run", "open_system", "plan", "train",
-    "verify",
+    "__version__", "advise", "check_data", "climb", "gate", "handoff", "init", "load_task", "open_run", "open_system", "plan",
+    "train", "verify",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -258,6 +259,28 @@ def open_system(folder: str | Path, *, allow_held: bool = False) -> Running:
 
     _prepare()
     return running.open_system(Path(folder), allow_held=allow_held)
+
+
+@_Command
+def handoff(
+    run: str | Path,
+    to: str,
+    *,
+    merged: bool = False,
+    out: str | Path | None = None,
+    name: str | None = None,
+    allow_held: bool = False,
+) -> HandedOver:
+    """Write what another server needs to serve the winner of a run: the model, its launch, and the client's request.
+
+    to: "vllm", "sglang", "llamacpp", "ollama", "litellm" or "transformers". merged: base and adapter as one model. out: by default
+    handoff-TO in the run. name: to serve it under, by default that of the run's folder.
+    Raises InputError for a winner that is held or that the server cannot serve, DataError if files changed.
+    """
+    from lastresort.app.runs import HandoffRequest, hand_over
+
+    _prepare()
+    return hand_over(HandoffRequest(Path(run), to, merged, _path(out), name, allow_held))
 
 
 def _prepare() -> None:

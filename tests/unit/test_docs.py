@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from climb_support import rows, unfinish
+from handoff_support import run_of, system
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.objectives import OBJECTIVES
@@ -23,6 +24,7 @@ from lastresort.spec.task import load_task
 from lastresort.spec.training import TrainingKeys, load_training
 from lastresort.train.settings import Objective
 from logs_support import FOLDER, write_samples
+from models_support import save_adapter
 from tiny_model import save_tiny_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -97,6 +99,9 @@ def test_the_commands_of_the_documents_run(
 ) -> None:
     """In their order: on a task with a scripted model that prompting gets right, a training on a tiny one."""
     _material(tmp_path, drafts=document == "README.md")
+    if document == "handoff.md":
+        winner = system(tmp_path / "tiny", adapter=save_adapter(tmp_path / "tiny", tmp_path / "tuned"))
+        run_of(tmp_path / "runs" / "tickets-1", winner, kind="adapter")
     monkeypatch.chdir(tmp_path)
     for line in COMMANDS[document]:
         if "--resume" in shlex.split(line, comments=True):  # as after a crash

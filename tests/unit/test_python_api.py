@@ -247,6 +247,7 @@ print([name for name in ("torch", "transformers", "scipy", "pandas") if name in 
         (lr.gate, "task", "Compare a tuned model with its base"),
         (lr.train, "file", "Train from a training file"),
         (lr.verify, "run", "Check whether a running OpenAI-compatible server"),
+        (lr.handoff, "run", "Write what another server needs"),
     ],
 )
 def test_a_command_says_what_it_does_and_takes(command: Any, first: str, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""What can be done with a run that is there: read it, report it, recheck it, export its training, open the system that won."""
+"""What can be done with a run that is there: read it, report it, recheck it, export its training, hand its winner over."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lastresort.types import Progress
 
 if TYPE_CHECKING:
     from lastresort.after.recheck.models import Replacement
+    from lastresort.handoff.write import HandedOver
     from lastresort.interop.exporting.export import ExportedFolder
     from lastresort.interop.exporting.job import ExportableTraining
     from lastresort.records.decision import RunView
@@ -302,3 +303,30 @@ def _training(source: Path, rung: str | None) -> ExportableTraining:
             remedy="Finish it with `lastresort train FILE --resume`. FILE itself can be exported already.",
         )
     return training_from_file(source)
+
+
+@dataclass(frozen=True, slots=True)
+class HandoffRequest:
+    """A hand-over as its user asks for it; each field is the option of `lastresort handoff` with its name.
+
+    run: a finished run, or a saved system. out: None for handoff-TO in the run. name: None for that of the run's folder.
+    """
+
+    run: Path
+    to: str
+    merged: bool = False
+    out: Path | None = None
+    name: str | None = None
+    allow_held: bool = False
+
+
+def hand_over(request: HandoffRequest) -> HandedOver:
+    """Write the folder. Raises InputError for a winner that is held or that the server cannot serve, DataError for one that is not
+    what the run measured.
+    """
+    from lastresort.handoff.source import open_winner
+    from lastresort.handoff.write import write_handoff
+
+    winner = open_winner(request.run, allow_held=request.allow_held)
+    out = request.out or winner.run / f"handoff-{request.to}"
+    return write_handoff(winner, request.to, out, merged=request.merged, name=request.name)

@@ -7,7 +7,7 @@ import sys
 import typer
 from typer import Option
 
-from lastresort.cli import climb, gate, plan, runs, serve, start, train, verify
+from lastresort.cli import climb, gate, handoff, plan, runs, serve, start, train, verify
 from lastresort.version import __version__
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ app.command("serve")(serve.serve_command)
 app.command("train")(train.train_command)
 app.command("merge")(train.merge_command)
 app.command("export")(runs.export_command)
+app.command("handoff")(handoff.handoff_command)
 app.command("env")(plan.env_command)
 app.add_typer(climb.data_app, name="data")
 

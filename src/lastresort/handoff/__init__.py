@@ -1,1 +1,49 @@
-"""What other servers need to serve a winner."""
+"""What other servers need to serve a winner: a new server is a function in a file here, and one row of this table."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class HandoffTarget:
+    """title: what the server calls itself. path: `module:function`, called with a `Handover`, which returns its launch.
+
+    port: where it listens. weights: the form in which it reads a model: "named folder", where a client asks for it by that name, or
+    "none" for a gateway. adapters: which it can serve next to their base, "plain" being those of one rank and scaling. schema: what
+    it does with a JSON schema in response_format. choices: the request's own key that limits an answer to a list of texts, None
+    where there is none. spacing: whether the schema can also fix the white space, as it was measured. refuses: keys of a request.
+    neutral: keys of a request whose defaults there would change the answers.
+    keeps_stop: whether a stop string stays in the answer.
+    """
+
+    title: str
+    path: str
+    port: int
+    weights: Literal["folder", "named folder", "gguf", "none"]
+    adapters: Literal["any", "plain", "none"]
+    schema: Literal["enforces", "ignores", "passes on"]
+    choices: Literal["structured_outputs", "regex", "grammar"] | None
+    spacing: bool = False
+    refuses: tuple[str, ...] = ()
+    neutral: tuple[tuple[str, float], ...] = ()
+    keeps_stop: bool = False
+
+
+TARGETS: dict[str, HandoffTarget] = {
+    "vllm": HandoffTarget(
+        "vLLM", "lastresort.handoff.servers:vllm", 8000, "folder", "any", "enforces", "structured_outputs", spacing=True
+    ),
+    "sglang": HandoffTarget(
+        "SGLang", "lastresort.handoff.servers:sglang", 30000, "folder", "plain", "enforces", "regex", spacing=True
+    ),
+    "llamacpp": HandoffTarget(
+        "llama.cpp", "lastresort.handoff.servers:llamacpp", 8080, "gguf", "none", "enforces", "grammar",
+        neutral=(("repeat_penalty", 1), ("top_k", 0), ("min_p", 0)),  # llama-cpp-python's server repeats at 1.1 by default
+    ),
+    "ollama": HandoffTarget("Ollama", "lastresort.handoff.servers:ollama", 11434, "gguf", "none", "enforces", None),
+    "litellm": HandoffTarget("LiteLLM", "lastresort.handoff.servers:litellm", 4000, "none", "none", "passes on", None),
+    "transformers": HandoffTarget(
+        "transformers serve", "lastresort.handoff.servers:transformers", 8000, "named folder", "none", "ignores", None,
+        refuses=("top_k",), keeps_stop=True,
+    ),
+}  # fmt: skip

@@ -134,7 +134,7 @@ def _title(chunk: Chunk) -> str:
 
 
 REASONING_REQUEST = 'Think step by step first. Then give the final answer on a new line that starts with "Answer:".'
-_ANSWER_MARK = re.compile(r"(?:^|\n)[ \t>*#]*(?:final )?answer[*]*[ \t]*:[*]*[ \t]*", re.IGNORECASE)
+ANSWER_MARK = re.compile(r"(?:^|\n)[ \t>*#]*(?:final )?answer[*]*[ \t]*:[*]*[ \t]*", re.IGNORECASE)
 
 
 def compose(
@@ -164,7 +164,7 @@ def extract(design: PromptDesign, text: str) -> str:
     """The answer in the model's text: all of it, or with reasoning what follows the last "Answer:"."""
     if not design.reasoning:
         return text.strip()
-    marks = list(_ANSWER_MARK.finditer(text))
+    marks = list(ANSWER_MARK.finditer(text))
     return text[marks[-1].end() :].strip() if marks else text.strip()
 
 

@@ -155,13 +155,23 @@ _TALKS = (
 )
 
 
-def modelfile(gguf_name: str, tokenizer: Any) -> str:
-    """The text of the Modelfile: the GGUF, the template where one is known, the stop token, and greedy answers as measured."""
+def modelfile(
+    gguf_name: str,
+    tokenizer: Any,
+    template: ChatTemplate | None = None,
+    parameters: Sequence[str] = ("temperature 0",),
+) -> str:
+    """The text of the Modelfile: the GGUF, the template where one is known, the stop token, and the parameters.
+
+    template: None for the tokenizer's own. parameters: by default greedy answers.
+    """
     lines = [f"FROM ./{gguf_name}"]
-    template = template_of(tokenizer, {})
+    template = template or template_of(tokenizer, {})
     for style in STYLES:
         system = _default_system(style, tokenizer, template)
-        if _writes_alike(style, tokenizer, template, system):
+        if _writes_alike(style, tokenizer, template, system) and '"""' not in (
+            system or ""
+        ):  # which nothing escapes there
             lines.append(f'TEMPLATE """{style.go}"""')
             if system is not None:
                 lines.append(f'SYSTEM """{system}"""')
@@ -169,9 +179,9 @@ def modelfile(gguf_name: str, tokenizer: Any) -> str:
             break
     else:
         lines.append("# Ollama takes the chat template that is in the GGUF, as far as it knows it: compare an answer.")
-        if tokenizer.eos_token:
+        if tokenizer.eos_token and not {'"', "\n"} & set(tokenizer.eos_token):
             lines.append(f'PARAMETER stop "{tokenizer.eos_token}"')
-    lines.append("PARAMETER temperature 0")
+    lines += [f"PARAMETER {parameter}" for parameter in parameters]
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,40 @@
+"""`lastresort handoff RUN`: what another server needs to serve the winner."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from typer import Argument, Option
+
+from lastresort.app.terminal import print_document, print_note, print_text
+from lastresort.handoff import TARGETS
+
+
+def handoff_command(
+    run: Path = Argument(help="Folder of a finished run or of a saved system."),
+    to: str = Option(..., "--to", metavar="|".join(TARGETS), help="Target server."),
+    merged: bool = Option(False, "--merged", help="Write base and adapter as one model."),
+    out: Path | None = Option(None, "--out", help="Folder to write. Default: handoff-TO in RUN."),
+    name: str | None = Option(None, "--name", help="Name to serve the model under. Default: the run's folder."),
+    allow_held: bool = Option(False, "--allow-held", help="Also hand over a winner that the gate holds back."),
+    as_json: bool = Option(False, "--json", help="Print what was written as one JSON document on stdout."),
+) -> None:
+    """Hand the winner over to another server.
+
+    Writes the model, the command that starts the server, and the request that a client must send.
+    """
+    from lastresort.app.runs import HandoffRequest, hand_over
+
+    found = hand_over(HandoffRequest(run, to, merged, out, name, allow_held))
+    if as_json:
+        print_document({"schema": 1, **asdict(found), "folder": str(found.folder)})
+        return
+    for note in filter(None, (found.form, *found.notes)):
+        print_note(note)
+    print_text(f"written: {found.folder} ({', '.join(found.files)})")
+    print_text(f"start: {found.start} ({found.needs})")
+    if found.proxy is not None:
+        print_text(f"proxy: {found.proxy}")
+    print_text(f"ask: python client.py 'your input' ({found.url}, model {found.model})")
+    print_text(f"verify: lastresort verify {run} {found.url} --model {found.model}")

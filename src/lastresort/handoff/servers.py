@@ -1,0 +1,197 @@
+"""How each server is started, with the flags that keep the model's own settings out.
+
+vLLM and SGLang load base and adapter or merged weights, llama.cpp and Ollama one GGUF in the precision that the run computed in,
+transformers serve merged weights in a folder that is named as the model. LiteLLM is a gateway in front of the endpoint that was
+measured, or of a server that another hand-over starts.
+"""
+
+from __future__ import annotations
+
+import json
+
+from lastresort.data.chat_template import ChatTemplate
+from lastresort.errors import InputError
+from lastresort.handoff.launch import ADAPTER, MODEL, Handover, Launch, as_yaml
+from lastresort.handoff.weights import RANKS, TEMPLATE
+from lastresort.keys import KEY
+from lastresort.train.adapters.gguf import modelfile
+from lastresort.types import JsonObject
+
+MODELFILE = "Modelfile"
+CONFIG, UPSTREAM, MASTER = "config.yaml", "UPSTREAM_URL", "LITELLM_MASTER_KEY"
+
+
+def vllm(job: Handover) -> Launch:
+    base = f"{job.name}-base"
+    flags = ["--chat-template", f"{MODEL}/{TEMPLATE}", "--generation-config", "vllm", "--dtype", job.dtype]
+    if job.rank is None:
+        flags += ["--served-model-name", job.name]
+    else:
+        flags += [
+            "--enable-lora",
+            "--lora-modules",
+            f"{job.name}={ADAPTER}",
+            "--max-lora-rank",
+            str(_allowed(job.rank)),
+        ]
+        flags += ["--served-model-name", base]
+    if job.winner.system.decoding.grammar is not None:
+        flags += ["--structured-outputs-config", json.dumps({"backend": "guidance"})]
+    address = ["--port", str(job.target.port)]
+    return Launch(
+        commands=(("vllm", "serve", MODEL, *flags, "--host", "127.0.0.1", *address),),
+        model=job.name,
+        needs="needs `pip install vllm`",
+        image="vllm/vllm-openai:latest",
+        entrypoint=("vllm", "serve"),
+        arguments=(MODEL, *flags, "--host", "0.0.0.0", *address),
+        gpu=True,
+    )
+
+
+def _allowed(rank: int) -> int:
+    allowed = next((known for known in RANKS if known >= rank), None)
+    if allowed is None:
+        raise InputError(
+            f"the adapter has rank {rank}",
+            where="vLLM",
+            expected=f"at most {RANKS[-1]}",
+            remedy="Add --merged, which writes base and adapter as one model.",
+        )
+    return allowed
+
+
+def sglang(job: Handover) -> Launch:
+    """It takes the template from the model's folder. An adapter is asked for as BASE:NAME."""
+    served = job.name if job.rank is None else f"{job.name}-base"
+    flags = [
+        "--model-path",
+        MODEL,
+        "--served-model-name",
+        served,
+        "--sampling-defaults",
+        "openai",
+        "--dtype",
+        job.dtype,
+    ]
+    if job.rank is not None:
+        flags += ["--enable-lora", "--lora-paths", f"{job.name}={ADAPTER}", "--max-lora-rank", str(job.rank)]
+    if job.winner.system.decoding.grammar is not None:
+        flags += ["--grammar-backend", "llguidance"]
+    address = ["--port", str(job.target.port)]
+    module = ("python3", "-m", "sglang.launch_server")
+    return Launch(
+        commands=((*module, *flags, "--host", "127.0.0.1", *address),),
+        model=job.name if job.rank is None else f"{served}:{job.name}",
+        needs="needs `pip install sglang`",
+        image="lmsysorg/sglang:latest",
+        entrypoint=module,
+        arguments=(*flags, "--host", "0.0.0.0", *address),
+        gpu=True,
+    )
+
+
+def llamacpp(job: Handover) -> Launch:
+    decoding, weights = job.winner.system.decoding, job.winner.weights
+    assert weights is not None
+    sampling = {
+        "--temp": f"{decoding.temperature:g}",
+        "--top-k": str(decoding.top_k),
+        "--top-p": f"{decoding.top_p:g}",
+        "--min-p": "0",
+        "--repeat-penalty": "1",
+    }
+    flags = ["--model", job.gguf, "--alias", job.name, "--jinja", "--chat-template-file", TEMPLATE]
+    flags += ["--ctx-size", str(job.context_tokens)]
+    if job.dtype == "float32":  # keys and values in 16 bits, the default, move the logits by a hundredth
+        flags += ["--cache-type-k", "f32", "--cache-type-v", "f32"]
+    flags += [word for pair in sampling.items() for word in pair]
+    port = ("--port", str(job.target.port))
+    return Launch(
+        commands=(("llama-server", *flags, "--host", "127.0.0.1", *port),),
+        model=job.name,
+        needs="needs llama-server, a part of llama.cpp",
+        texts={TEMPLATE: weights.template},
+        image="ghcr.io/ggml-org/llama.cpp:server",
+        arguments=(*flags, "--host", "0.0.0.0", *port),
+    )
+
+
+def ollama(job: Handover) -> Launch:
+    decoding, weights = job.winner.system.decoding, job.winner.weights
+    assert weights is not None
+    parameters = [
+        f"temperature {decoding.temperature:g}",
+        f"top_k {decoding.top_k}",
+        f"top_p {decoding.top_p:g}",
+        "min_p 0",
+        "repeat_penalty 1",
+        f"num_ctx {job.context_tokens}",
+    ]
+    text = modelfile(job.gguf, weights.tokenizer, ChatTemplate("model", weights.template), parameters)
+    create = ("ollama", "create", job.name, "-f", MODELFILE)
+    served = f"ollama serve & until ollama list; do sleep 1; done; {' '.join(create)} && wait"
+    return Launch(
+        commands=(create, ("ollama", "show", job.name)),
+        model=job.name,
+        needs="while `ollama serve` runs",
+        texts={MODELFILE: text},
+        image="ollama/ollama:latest",
+        entrypoint=("/bin/sh", "-c"),
+        arguments=(served,),
+        notes=() if "TEMPLATE" in text else (_GUESSED,),
+    )
+
+
+_GUESSED = (
+    "Ollama renders with a template in Go. None was written, since none that is known here gives the same text as the model's own: "
+    "Ollama chooses one by itself, and `lastresort verify` shows whether the answers are the same."
+)
+
+
+def transformers(job: Handover) -> Launch:
+    flags = ("--dtype", job.dtype, "--host", "127.0.0.1", "--port", str(job.target.port))
+    return Launch(
+        commands=(("transformers", "serve", job.name, *flags),),
+        model=job.name,
+        needs='needs `pip install "transformers[serving]"`',
+    )
+
+
+def litellm(job: Handover) -> Launch:
+    endpoint = job.winner.endpoint
+    parameters: JsonObject
+    if endpoint is None:
+        parameters = {"model": f"openai/{job.name}", "api_base": f"os.environ/{UPSTREAM}", "api_key": "none"}
+        lines = [f'export {UPSTREAM}="${{{UPSTREAM}:-http://127.0.0.1:8000/v1}}"']
+        environment = {UPSTREAM: f"${{{UPSTREAM}:-http://host.docker.internal:8000/v1}}"}
+        notes = [
+            f"LiteLLM passes requests on to the server at {UPSTREAM}, which holds the weights: hand them over to one first, with "
+            f"--name {job.name}.",
+        ]
+    else:
+        key = endpoint.key_name or KEY
+        parameters = {"model": f"openai/{endpoint.model}", "api_base": endpoint.url, "api_key": f"os.environ/{key}"}
+        lines, environment = [], {key: f"${{{key}:-}}"}
+        notes = [f"The key of {endpoint.host} is read from {key}, where it needs one."]
+    lines.append(f': "${{{MASTER}:?Set it to a new key, and API_KEY of the clients to the same}}"')
+    environment[MASTER] = f"${{{MASTER}:?}}"
+    notes.append(
+        f"It starts only with a key of its own in {MASTER}, which clients send: the files here take it from API_KEY."
+    )
+    document: JsonObject = {
+        "model_list": [{"model_name": job.name, "litellm_params": parameters}],
+        "general_settings": {"master_key": f"os.environ/{MASTER}"},
+    }
+    flags, port = ("--config", CONFIG), ("--port", str(job.target.port))
+    return Launch(
+        commands=(("litellm", *flags, "--host", "127.0.0.1", *port),),
+        model=job.name,
+        needs='needs `pip install "litellm[proxy]"`',
+        texts={CONFIG: as_yaml(document)},
+        lines=tuple(lines),
+        image="ghcr.io/berriai/litellm:main-stable",
+        arguments=(*flags, *port),
+        environment=environment,
+        notes=tuple(notes),
+    )

@@ -1,0 +1,258 @@
+"""A winner -> a folder that another server runs: the model, how it is started, what a client sends, and a README."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+
+from lastresort.errors import InputError
+from lastresort.foreign import printable, read_json
+from lastresort.handoff import TARGETS, HandoffTarget
+from lastresort.handoff.launch import ADAPTER, COMPOSE, MODEL, START, Handover, Launch, launch_files
+from lastresort.handoff.request import CLIENT, REQUEST, constant_request, constant_turns, proxied_request, request_files
+from lastresort.handoff.source import LocalWeights, Winner, settled_name
+from lastresort.handoff.weights import (
+    adapter_rank,
+    copy_adapter,
+    link_model,
+    merge_model,
+    refuse_adapter,
+    settle_rendering,
+)
+from lastresort.records.atomic import check_new_folder, disk_errors, replace_folder, write_atomically
+from lastresort.report.words.training import merge_warning
+from lastresort.spec.values import listed
+from lastresort.systems.files import save_system
+from lastresort.systems.system import System
+from lastresort.train.adapters.gguf import check_exportable, export_gguf
+
+MARK, SYSTEM = "handoff.json", "system"
+PROXY_PORT = 8100
+ROOM_TOKENS, MOST_TOKENS = 8192, 32768  # of a context that a server sets aside where the model allows more
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """A folder that was written. title: of the server. model: what a client asks for at `url`. proxy: the command that looks
+    passages or shots up, None where the prompt is constant. form: who keeps the answers to their form, "" where they have none.
+    notes: what is not as it was measured, or is still to be done.
+    """
+
+    to: str
+    title: str
+    folder: Path
+    files: tuple[str, ...]
+    model: str
+    url: str
+    start: str
+    needs: str
+    proxy: str | None
+    form: str
+    notes: tuple[str, ...]
+
+
+def write_handoff(winner: Winner, to: str, out: Path, *, merged: bool = False, name: str | None = None) -> HandedOver:
+    """Write what the server needs into `out`, which is replaced if a hand-over wrote all that it holds.
+
+    merged: base and adapter as one model; servers that cannot serve an adapter get that anyway. name: None for the run's.
+    Raises InputError for a server that cannot serve this winner, DataError for a model that cannot be merged or written.
+    """
+    target = _target(to)
+    final = out.absolute()
+    settled = settled_name(name, winner)
+    _refuse(winner, target, final, merged=merged)
+    check_new_folder(final, own=_written_before(final))
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(final):
+        working = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    try:
+        job, notes = _with_model(Handover(winner, target, settled, working), merged=merged)
+        module, function = target.path.split(":")
+        launch: Launch = getattr(import_module(module), function)(job)
+        found = _handed_over(to, job, launch, final, notes)
+        for file, text in _texts(job, launch, found).items():
+            write_atomically(working / file, text)
+        if not winner.has_constant_prompt:
+            save_system(_proxied(winner.system, target, launch.model), working / SYSTEM)
+        found = replace(found, files=tuple(sorted(path.name for path in working.iterdir())))
+        mark = {"to": to, "model": found.model, "files": found.files}
+        write_atomically(working / MARK, json.dumps(mark) + "\n")
+        working.chmod(0o755)
+        replace_folder(working, final)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+    return found
+
+
+def _target(to: str) -> HandoffTarget:
+    if to not in TARGETS:
+        raise InputError(f'found "{to}"', where="--to", expected=f"one of {listed(TARGETS, 'or')}", remedy="Name one.")
+    return TARGETS[to]
+
+
+def _refuse(winner: Winner, target: HandoffTarget, out: Path, *, merged: bool) -> None:
+    """Raises InputError for what cannot be, before anything is written."""
+    if printable(out) != str(out):
+        raise InputError("found a file name that is not UTF-8", where=printable(out), remedy="Rename the folder.")
+    if winner.saved.absolute() in (out, *out.parents):
+        raise InputError(
+            "the folder is part of the winner, whose files must stay as they are",
+            where=str(out),
+            expected="another folder",
+            remedy="Name one with --out.",
+        )
+    if winner.weights is None and target.weights != "none":
+        raise InputError(
+            f"the winner is a prompt over an endpoint ({winner.system.model}), so that {target.title} would have nothing to load",
+            where=str(winner.saved),
+            expected="--to litellm, which passes requests on to the endpoint",
+            remedy="Name that, or run `lastresort serve`.",
+        )
+    adapter = winner.system.adapter
+    if merged and (adapter is None or target.weights == "none"):
+        found = (
+            "--merged, but the winner has no adapter"
+            if adapter is None
+            else f"--merged, but {target.title} loads no model"
+        )
+        raise InputError(found, where=str(winner.saved), remedy="Leave it out.")
+    if adapter is not None and target.adapters != "none" and not merged:
+        refuse_adapter(adapter, target.title, plain=target.adapters == "plain")
+    if target.weights == "gguf" and winner.weights is not None:
+        check_exportable(winner.weights.folder, _kind(winner.weights))
+
+
+def _written_before(folder: Path) -> list[str]:
+    """Names of what an earlier hand-over wrote there."""
+    if not (folder / MARK).is_file():
+        return []
+    mark = read_json(folder / MARK)
+    files = mark.get("files") if isinstance(mark, dict) else None
+    return [MARK, *map(str, files)] if isinstance(files, list) else []
+
+
+def _kind(weights: LocalWeights) -> str:
+    return {"bfloat16": "bf16", "float32": "f32"}[weights.dtype]
+
+
+def _with_model(job: Handover, *, merged: bool) -> tuple[Handover, list[str]]:
+    """The model in the folder, with notes."""
+    winner, target, weights = job.winner, job.target, job.winner.weights
+    if weights is None or target.weights == "none":
+        return job, []
+    adapter, notes = winner.system.adapter, list[str]()
+    folder = job.folder / (job.name if target.weights == "named folder" else MODEL)
+    apart = adapter is not None and target.adapters != "none" and not merged
+    if adapter is None or apart:
+        link_model(weights.folder, folder)
+    else:
+        made = merge_model(weights, adapter, folder)
+        warning = merge_warning(made)
+        notes += [] if warning is None else [warning]
+    settle_rendering(weights, folder, winner.system.decoding)
+    if apart and adapter is not None:
+        copy_adapter(adapter, job.folder / ADAPTER)
+        job = replace(job, rank=adapter_rank(adapter))
+    if target.weights == "gguf":
+        written = export_gguf(folder, job.folder / "gguf", name=job.name, dtype=_kind(weights))
+        with disk_errors(job.folder):
+            written.path.rename(job.folder / written.path.name)
+            shutil.rmtree(job.folder / "gguf")
+            shutil.rmtree(folder)
+        job = replace(job, gguf=written.path.name)
+    return replace(job, context_tokens=_context_tokens(winner, weights)), notes
+
+
+def _context_tokens(winner: Winner, weights: LocalWeights) -> int:
+    """Of a server that sets memory aside for it: enough for the prompt that every request holds, its answer and a long input."""
+    wanted = MOST_TOKENS
+    if winner.has_constant_prompt:
+        wanted = ROOM_TOKENS + weights.tokens_of(constant_turns(winner)) + winner.system.decoding.max_new_tokens
+    return min(wanted, weights.context_tokens or wanted)
+
+
+def _proxied(system: System, target: HandoffTarget, model: str) -> System:
+    """The system over the server that is handed over: its prompt, shots and store are its own, its weights are there."""
+    return replace(
+        system,
+        model=f"http://127.0.0.1:{target.port}/v1#{model}",
+        adapter=None,
+        tuned_from="",
+        precision="auto",
+        template_kwargs={},
+        rendering="",
+        fingerprint="",
+        trained_rendering="",
+    )
+
+
+def _handed_over(to: str, job: Handover, launch: Launch, final: Path, notes: list[str]) -> HandedOver:
+    target, constant = job.target, job.winner.has_constant_prompt
+    url = f"http://127.0.0.1:{target.port}/v1"
+    proxy = f"lastresort serve {SYSTEM} --upstream {url} --model {launch.model} --port {PROXY_PORT}"
+    form = _form(job)
+    return HandedOver(
+        to=to,
+        title=target.title,
+        folder=final,
+        files=(),
+        model=launch.model,
+        url=url,
+        start=f"sh {START}",
+        needs=launch.needs,
+        proxy=None if constant else proxy,
+        form=form,
+        notes=(*launch.notes, *notes),
+    )
+
+
+def _form(job: Handover) -> str:
+    """Who keeps the answers to the form that was enforced when they were measured."""
+    grammar, target, endpoint = job.winner.system.decoding.grammar, job.target, job.winner.endpoint
+    if grammar is None:
+        return ""
+    if endpoint is not None:
+        return f"The requests hold response_format, as they were measured; {endpoint.host} keeps to it."
+    if grammar.choices is not None:
+        if target.choices is None:
+            return f"Nothing limits the answers to the measured choices: {target.title} has no way to say it, so they may differ."
+        return f"{target.title} limits the answers to the measured choices ({target.choices} in the request)."
+    if target.schema == "ignores":
+        return (
+            f"Nothing keeps the answers to the measured schema: {target.title} accepts response_format and ignores it."
+        )
+    if target.schema == "passes on":
+        return (
+            "The server behind LiteLLM keeps the answers to the schema, if it can: vLLM, SGLang, llama.cpp and Ollama do, "
+            "transformers serve does not."
+        )
+    spaced = "" if target.spacing else ", but may put white space where none was measured"
+    return f"{target.title} keeps the answers to the measured schema (response_format){spaced}."
+
+
+def _texts(job: Handover, launch: Launch, found: HandedOver) -> Mapping[str, str]:
+    files = launch_files(launch, job.target)
+    url = found.url if found.proxy is None else f"http://127.0.0.1:{PROXY_PORT}/v1"
+    request = proxied_request(launch.model)
+    if found.proxy is None:
+        request = constant_request(job.winner, job.target, launch.model)
+    return {**files, **request_files(request, url, launch.model), "README.md": _readme(found, COMPOSE in files)}
+
+
+def _readme(found: HandedOver, composed: bool) -> str:
+    start = f"- Start {found.title} ({found.needs}): `{found.start}`" + (
+        ", or `docker compose up`." if composed else "."
+    )
+    asked = f"- Ask it: `python {CLIENT} 'your input'`, or `sh request.sh`; {REQUEST} holds what a client must send."
+    if found.proxy is not None:
+        asked = f"- Every input gets its own prompt: start `{found.proxy}`, which composes it, then `python {CLIENT} 'your input'`."
+    verify = f"- Check that it answers as measured: `lastresort verify RUN {found.url} --model {found.model}`."
+    about = (
+        " ".join(filter(None, [found.form, *found.notes])) or "Template, precision and decoding are those of the run."
+    )
+    return "\n".join([f"# {found.model} on {found.title}", start, asked, f"- {about}", verify]) + "\n"
