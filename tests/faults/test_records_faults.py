@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lastresort.errors import DataError
 from lastresort.records.atomic import settle_folder
-from lastresort.records.events import ErrorShared, TaskRead
+from lastresort.records.database import connect
+from lastresort.records.events import ErrorShared, RunBegan, TaskRead
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 
@@ -184,3 +187,24 @@ def test_a_cache_that_is_damaged_while_open_starts_anew(tmp_path: Path, caplog: 
         assert cache.get_many(["k"]) == {"k": {"text": "y"}}
     cache.close()
     assert "starts empty" in caplog.text
+
+
+def test_a_new_record_is_whole_when_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the last connection to close does not put the log into the file: on a full disk, or while another one reads."""
+    others: list[sqlite3.Connection] = []
+
+    def read_beside(path: Path, **settings: Any) -> Any:
+        database = connect(path, **settings)
+        if path.name.endswith(".new"):
+            others.append(sqlite3.connect(path))
+            others[-1].execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return database
+
+    monkeypatch.setattr("lastresort.records.record.connect", read_beside)
+    Record.create(tmp_path).close()
+    monkeypatch.undo()
+    assert others
+    with Record.open(tmp_path) as record:
+        assert record.last(RunBegan) is not None
+    for other in others:
+        other.close()

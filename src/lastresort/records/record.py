@@ -124,13 +124,14 @@ class Record:
                 expected="a new folder",
                 remedy="Go on with --resume, or name another folder with --run.",
             )
-        # Made under another name first: record.sqlite is whole from its first moment on.
+        # Made under another name first: record.sqlite is whole from its first moment on. Without a WAL, whose content a full disk
+        # may keep out of the file that is renamed.
         new = folder / f"{FILE_NAME}.new"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for rest in folder.glob(f"{new.name}*"):
                 rest.unlink()
-            with cls(folder, connect(new, application=APPLICATION, migrations=MIGRATIONS)) as record:
+            with cls(folder, connect(new, application=APPLICATION, migrations=MIGRATIONS, journal="DELETE")) as record:
                 record.append(RunBegan(id=uuid.uuid4().hex))
             new.replace(path)
         except OSError as error:
