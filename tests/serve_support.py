@@ -80,6 +80,7 @@ class WordOwner:
         self.steps.set()
         self.log: list[Work] = []
         self.cancelled = 0
+        self.fault: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="words", daemon=True)
         self._thread.start()
 

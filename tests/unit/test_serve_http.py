@@ -349,6 +349,12 @@ def test_with_a_key_any_host_is_answered() -> None:
         assert asking.get("/v1/models").status_code == 200
 
 
+def test_a_server_that_can_compute_nothing_is_not_healthy() -> None:
+    with served() as server, server.client() as asking:
+        server.owner.fault = RuntimeError("the device is lost")
+        assert asking.get("/health").status_code == 503
+
+
 def test_what_is_not_there_is_refused_in_json(server: Served) -> None:
     with server.client() as asking:
         missing, wrong = asking.get("/v1/embeddings"), asking.get(CHAT)

@@ -332,6 +332,49 @@ def test_a_fault_of_the_batch_itself_is_survived_too(
     assert fine.answer() == alone(model, work)
 
 
+def test_a_lost_device_leaves_nobody_waiting(
+    model: LocalModel, owner: LocalOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a fault of a GPU, where each call raises from then on, also those that free a slot."""
+    running, waiting = [Receiver() for _ in range(4)], Receiver()
+
+    def lost(delivered: Delivered) -> None:
+        monkeypatch.setattr(continuous, "trunk_hidden", raising(RuntimeError("the device is lost")))
+        monkeypatch.setattr(continuous.Slots, "clear", raising(RuntimeError("the device is lost")))
+
+    running[0] = Receiver(lost)
+    for receiver in (*running, waiting):
+        owner.submit(Work(ask("late"), Decoding(60, temperature=1.0, seed=3)), receiver)
+    for receiver in (*running, waiting):
+        assert isinstance(receiver.error(), StopRequestedError | ContractError)
+    until(lambda: owner.fault is not None)
+    assert "lost" in str(owner.fault)
+    with pytest.raises(Draining):
+        owner.submit(Work(ask("late"), Decoding(5)), Receiver())
+    assert owner.drain(SOON_S)
+    assert owner.load.running == 0
+
+
+def test_memory_that_runs_out_while_slots_are_made_is_asked_for_again(
+    model: LocalModel, owner: LocalOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, broken, fine, calls = Work(ask("late"), Decoding(5)), Receiver(), Receiver(), list[int]()
+    new_zeros = torch.Tensor.new_zeros
+
+    def scarce(tensor: torch.Tensor, *size: Any, **options: Any) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 3:  # the second layer's keys
+            raise RuntimeError("CUDA out of memory")
+        return new_zeros(tensor, *size, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "new_zeros", scarce)
+        owner.submit(work, broken)
+        assert "not enough memory" in str(broken.error())
+    owner.submit(work, fine)
+    assert fine.answer() == alone(model, work)
+
+
 def test_who_cannot_receive_harms_nobody(model: LocalModel, owner: LocalOwner) -> None:
     fine, calls = Receiver(), list[Delivered]()
 

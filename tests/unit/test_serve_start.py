@@ -19,12 +19,14 @@ import pytest
 from knowledge_support import markdown
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
+from lastresort.errors import InfrastructureError
 from lastresort.keys import SERVE_KEY
 from lastresort.knowledge.embedder import HashingEmbedder
 from lastresort.knowledge.store import content_hash, create_store
 from lastresort.knowledge.update import update
 from lastresort.models.local import LocalModel
-from lastresort.serve import start
+from lastresort.models.protocol import Model
+from lastresort.serve import owner, start
 from lastresort.serve.start import ServeRequest, Serving, serve
 from lastresort.stop import StopSignal
 from lastresort.systems.files import folder_sha256, save_system
@@ -32,7 +34,7 @@ from lastresort.systems.running import open_system
 from lastresort.systems.system import PromptDesign, Retriever, System
 from lastresort.types import Decoding, Grammar, Message
 from models_support import save_tiny
-from serve_support import answerer, events, served, user
+from serve_support import WordOwner, answerer, events, served, user
 
 KEY = "a-key-of-more-than-16"
 SCHEMA = {"type": "object", "properties": {"team": {"enum": ["billing", "tech"]}}, "required": ["team"]}
@@ -229,6 +231,21 @@ def test_what_it_refuses_before_it_serves(
     code, error = refused(run)
     assert code == 3
     assert error == "Error: uvicorn is not installed, and serving needs it. Run: pip install 'lastresort[serve]'\n"
+
+
+def test_a_server_that_can_compute_nothing_any_more_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owners = list[WordOwner]()
+
+    def opened(model: Model, **_: Any) -> WordOwner:
+        owners.append(WordOwner(model))
+        return owners[0]
+
+    def lost(serving: Serving) -> None:
+        owners[0].fault = RuntimeError("the device is lost")
+
+    monkeypatch.setattr(owner, "open_owner", opened)
+    with pytest.raises(InfrastructureError, match=r"the device is lost.*Start the server again"):
+        serve(ServeRequest(saved(tmp_path), port=0), on_ready=lost)
 
 
 def test_a_held_winner_is_served_on_demand(tmp_path: Path) -> None:

@@ -141,18 +141,19 @@ class Slots:
         first = len(self.lengths)
         places = [torch.cat([torch.arange(start, end) for start, end in path]) for path in paths]
         index = torch.nn.utils.rnn.pad_sequence(places, batch_first=True).to(captured[0][0].device)
-        if not self._layers:
-            for layer in range(len(captured)):
-                _, key_heads, _, size = captured[layer][0].shape
-                shape = (self._slots, key_heads, self._capacity_tokens, size)
-                # Zeros, not garbage: what is masked must still be finite.
-                self._layers.append((captured[layer][0].new_zeros(shape), captured[layer][0].new_zeros(shape)))
+        if not self._layers:  # all of them or none: memory may run out at any of them
+            self._layers = [self._allocated(captured[layer][0]) for layer in range(len(captured))]
         for layer, stores in enumerate(self._layers):
             for store, packed in zip(stores, captured[layer], strict=True):
                 rows = packed[0][:, index].transpose(0, 1)
                 store[first : first + len(index), :, : index.shape[1]] = rows
         self.lengths.extend(len(place) for place in places)
         self._prefixes.extend([prefix] * len(places))
+
+    def _allocated(self, like: Tensor) -> KeysValues:
+        _, key_heads, _, size = like.shape
+        shape = (self._slots, key_heads, self._capacity_tokens, size)
+        return like.new_zeros(shape), like.new_zeros(shape)  # zeros, not garbage: what is masked must still be finite
 
     def remove(self, slot: int) -> None:
         """Free a slot; the last row moves into it."""

@@ -192,7 +192,8 @@ def create_app(service: Service, settings: GuardSettings, log: Log) -> Guard:
     @app.get(HEALTH, **described(None, Health, 503))
     async def health() -> Response:
         """Whether requests are taken."""
-        return _response(stopping()) if service.is_stopping else _json(Health(status="ok"))
+        is_healthy = not service.is_stopping and service.owner.fault is None
+        return _json(Health(status="ok")) if is_healthy else _response(stopping())
 
     @app.get(METRICS, **described(None, None))
     async def metrics() -> Response:

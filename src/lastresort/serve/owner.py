@@ -83,6 +83,7 @@ class LocalOwner:
         self._preparing = threading.Lock()  # tokenizers are not made for several threads
         self._growing: dict[LiveRow, _Growing] = {}
         self._used = 0.0
+        self._fault: Exception | None = None
         self._thread = threading.Thread(target=self._run, args=(self._batch,), name="lastresort-owner", daemon=True)
         self._thread.start()
         atexit.register(self.close)  # a thread that computes while the interpreter is taken down would abort it
@@ -90,6 +91,10 @@ class LocalOwner:
     @property
     def load(self) -> Load:
         return Load(self._desk.running, self._desk.waiting, self._used)
+
+    @property
+    def fault(self) -> Exception | None:
+        return self._fault
 
     def submit(self, work: Work, deliver: Deliver) -> Callable[[], None]:
         self._desk.refuse_if_full()
@@ -118,9 +123,17 @@ class LocalOwner:
         give_back_freed_memory()
 
     def _run(self, batch: ContinuousBatch) -> None:
-        while self._desk.wait():
-            self._compute(batch)
-        self._leave(batch, list(self._growing))
+        try:
+            while self._desk.wait():
+                self._compute(batch)
+            self._leave(batch, list(self._growing))
+        except Exception as error:  # noqa: BLE001 - such as a GPU that is lost: not even a slot can be freed
+            self._fault = error
+            _log.critical("no answer can be computed any more", exc_info=error)
+            self._desk.close()
+            for growing in self._growing.values():
+                self._desk.done(growing.job)
+            self._growing.clear()
 
     def _compute(self, batch: ContinuousBatch) -> None:
         """Steps until nothing is left to compute."""
@@ -220,6 +233,10 @@ class AskingOwner:
     @property
     def load(self) -> Load:
         return Load(self._desk.running, self._desk.waiting, self._desk.running / self._size)
+
+    @property
+    def fault(self) -> Exception | None:
+        return None
 
     def submit(self, work: Work, deliver: Deliver) -> Callable[[], None]:
         if isinstance(work.prompt, str):

@@ -13,11 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lastresort.app.runtime import stop_on_sigterm, take_longer_to_end
-from lastresort.errors import InputError, PrerequisiteError
+from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
 from lastresort.keys import SERVE_KEY
 from lastresort.libraries import quiet_logger
 from lastresort.models.endpoint import Approve, nobody_to_ask
-from lastresort.stop import NEVER, FirstOf, Stop
+from lastresort.serve.work import Owner
+from lastresort.stop import NEVER, FirstOf, Stop, StopRequest
 from lastresort.systems.answerer import Answerer
 
 DRAIN_S, LAST_S = 30, 5  # to finish what runs, and then to send it and to end
@@ -66,7 +67,7 @@ def serve(
     on_ready: called once requests are taken. log: gets the lines of the access log.
 
     Raises InputError for an address that cannot be bound or a held winner, PrerequisiteError where the extra or a key is missing,
-    and the errors of `open_system`.
+    InfrastructureError once nothing can be computed any more, as when a GPU is lost, and the errors of `open_system`.
     """
     _check_extra()
     key = os.environ.get(SERVE_KEY, "").strip()
@@ -95,7 +96,9 @@ def serve(
             # A client could fill uvicorn's log, and `app` reports what fails.
             with quiet_logger("uvicorn.error", logging.CRITICAL), stop_on_sigterm(signal.SIGINT) as asked:
                 take_longer_to_end(DRAIN_S + LAST_S)
-                DrainingServer(app, stop=FirstOf((stop, asked)), drain=drain, on_ready=ready).run(sockets=[listening])
+                DrainingServer(app, stop=FirstOf((stop, asked, _Lost(owner))), drain=drain, on_ready=ready).run(
+                    sockets=[listening]
+                )
         except KeyboardInterrupt:  # a second signal waits for nothing
             raise
         except BaseException:
@@ -104,6 +107,22 @@ def serve(
         service.close()
         owner.close()
         answerer.close()
+        if owner.fault is not None:
+            raise InfrastructureError(
+                f"nothing can be computed any more ({type(owner.fault).__name__}: {owner.fault})",
+                where="serve",
+                remedy="Start the server again.",
+            ) from owner.fault
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """Ends a server that can compute nothing any more, so that whoever watches it starts another."""
+
+    owner: Owner
+
+    def requested(self) -> StopRequest | None:
+        return None if self.owner.fault is None else StopRequest("signal", "nothing can be computed any more")
 
 
 def _check_extra() -> None:

@@ -87,6 +87,10 @@ class Owner(Protocol):
     @property
     def load(self) -> Load: ...
 
+    @property
+    def fault(self) -> Exception | None:
+        """Why nothing can be computed any more; from then on `submit` raises Draining. None while all is well."""
+
     def submit(self, work: Work, deliver: Deliver) -> Callable[[], None]:
         """Queue the work. deliver: called from the owner's thread with each of them, the last an Ended or a Failed; it must not
         block. Returns what cancels it: its slot is free at the next step, and nothing more is delivered.
