@@ -164,6 +164,8 @@ def test_too_many_requests_at_once_are_refused(held: Served, monkeypatch: pytest
         until(lambda: held.owner.load.running == 2)
         refused = held.chat()
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_requests")
+        with held.client() as probe:  # whoever watches the server must not take it for dead
+            assert [probe.get(path).status_code for path in ("/health", "/metrics")] == [200, 200]
         held.owner.steps.set()
         assert [one.result().status_code for one in waiting] == [200] * 2
 

@@ -114,7 +114,7 @@ class Guard:
             raise Refusal(401, "The key is missing or wrong.", code="invalid_api_key", headers=asked, closes=True)
         if self._is_stopping() and scope["method"] == "POST":
             raise stopping()
-        if self._open > MOST_OPEN:
+        if self._open > MOST_OPEN and scope["method"] == "POST":  # the others take no time, and say how it is
             again = {"retry-after": "1"}
             raise Refusal(429, "Too many requests at once.", code="too_many_requests", headers=again, closes=True)
         await self._app(scope, receive, send)
