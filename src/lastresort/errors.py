@@ -5,6 +5,7 @@
     │   ├── TaskError          the task file
     │   └── DataError          a file of examples, or its content
     ├── CandidateError    2    this model cannot be measured so: the search goes on without this candidate
+    │   └── TooLongError       a prompt and its answer do not fit
     ├── PrerequisiteError 3    something is missing here: the message says what to install or set
     ├── StoppedError      4    the run stopped and can be resumed
     │   ├── InfrastructureError   time-out, 429, 500, cut connection, full disk: never scored as a wrong answer
@@ -72,6 +73,10 @@ class CandidateError(LastresortError):
     """A candidate cannot be measured with this model, and the search goes on without it."""
 
     exit_code = 2
+
+
+class TooLongError(CandidateError):
+    """A prompt and its answer do not fit into the model's context, or into the memory that is there for them."""
 
 
 class PrerequisiteError(LastresortError):

@@ -24,7 +24,7 @@ import httpx
 import openai
 import pytest
 
-from lastresort.errors import CandidateError, InfrastructureError
+from lastresort.errors import CandidateError, InfrastructureError, TooLongError
 from lastresort.models.scripted import Script
 from lastresort.serve import deliveries, guard, transport
 from lastresort.systems.files import save_system
@@ -185,7 +185,8 @@ def test_too_many_connections_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
     ("error", "status", "code"),
     [
         (InfrastructureError("the endpoint is down"), 503, "model_unavailable"),
-        (CandidateError("too long"), 400, "context_length_exceeded"),
+        (TooLongError("too long"), 400, "context_length_exceeded"),
+        (CandidateError("the server does not support this response format"), 422, "unsupported_request"),
         (ValueError("a secret of the machine"), 500, "model_failed"),
     ],
 )

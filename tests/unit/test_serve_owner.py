@@ -18,7 +18,14 @@ import torch
 
 from lastresort.engine import continuous
 from lastresort.engine.continuous import Shelf
-from lastresort.errors import CandidateError, ContractError, InfrastructureError, LastresortError, StopRequestedError
+from lastresort.errors import (
+    CandidateError,
+    ContractError,
+    InfrastructureError,
+    LastresortError,
+    PrerequisiteError,
+    StopRequestedError,
+)
 from lastresort.models.local import LocalModel, load_local
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.models.scripted import Faults, Script, ScriptedModel
@@ -630,3 +637,19 @@ def test_a_fault_of_the_models_own_is_ours() -> None:
     owner.submit(Work(ask("a"), Decoding(9)), receiver)
     assert isinstance(receiver.error(), ContractError)
     owner.close()
+
+
+def test_what_only_the_log_says_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Clients get a 500 that refers them to it."""
+
+    class Refused(ScriptedModel):
+        def generate(
+            self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None
+        ) -> list[Answer]:
+            raise PrerequisiteError("the server refuses the key (401)")
+
+    owner, receiver = AskingOwner(Refused(Script()), threads=1), Receiver()
+    owner.submit(Work(ask("a"), Decoding(9)), receiver)
+    assert isinstance(receiver.error(), PrerequisiteError)
+    owner.close()
+    assert "refuses the key (401)" in caplog.text

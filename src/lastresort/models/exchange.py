@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from lastresort.errors import CandidateError, InfrastructureError, PrerequisiteError, TaskError
+from lastresort.errors import CandidateError, InfrastructureError, PrerequisiteError, TaskError, TooLongError
 from lastresort.foreign import MiB, NotJson, parse_json
 from lastresort.keys import redacted, redacted_value
 from lastresort.models.calls import TransientFailure, retry_after_s
@@ -242,7 +242,7 @@ def _redirect(error: openai.APIStatusError, *, where: str, redact: Sequence[str]
 def _bad_request(status: int, message: str, *, where: str, format_sent: bool) -> Exception:
     lower = message.lower()
     if status == 413 or any(words in lower for words in _LENGTH_WORDS):
-        return CandidateError(
+        return TooLongError(
             f"the prompt and its answer are too long for this model ({status}{message})",
             where=where,
             remedy="Shorten the inputs, show fewer examples, or lower decode.max_new_tokens.",

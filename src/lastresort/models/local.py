@@ -21,7 +21,7 @@ from lastresort.engine.live_rows import Continuation
 from lastresort.engine.logp import score_continuations
 from lastresort.engine.sampling import Generated, generate, stream
 from lastresort.engine.support import computed_by
-from lastresort.errors import CandidateError, ContractError
+from lastresort.errors import CandidateError, ContractError, TooLongError
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.hardware.plan.memory import answers_at_once
 from lastresort.hardware.threads import Threads
@@ -289,7 +289,7 @@ class LocalModel:
         for prompt, tokens in zip(prompts, rendered, strict=True):
             if limit is not None and len(tokens) + new_tokens > limit:
                 last = prompt if isinstance(prompt, str) else prompt[-1].content if prompt else ""
-                raise CandidateError(
+                raise TooLongError(
                     f"{len(tokens)} prompt tokens and {new_tokens} for the answer exceed the model's context",
                     where=f"the prompt that ends in the turn {last[:60]!r}",
                     expected=f"at most {limit} together",

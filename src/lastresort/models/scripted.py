@@ -34,7 +34,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
-from lastresort.errors import CandidateError, InfrastructureError, TaskError
+from lastresort.errors import InfrastructureError, TaskError, TooLongError
 from lastresort.foreign import DOCUMENT, ROWS, read_content, read_text
 from lastresort.models.protocol import BYTES_PER_TOKEN, OnAnswer, Prompt, estimated_prompt_tokens, estimated_tokens
 from lastresort.stop import Stop
@@ -254,7 +254,7 @@ class ScriptedModel:
     def _check_room(self, prompt: Prompt, decoding: Decoding) -> None:
         room, needed = self._script.context_tokens, self.count_tokens(prompt) + decoding.max_new_tokens
         if room is not None and needed > room:
-            raise CandidateError(
+            raise TooLongError(
                 f"a prompt and its answer take {needed} tokens",
                 where=self.name,
                 expected=f"at most the context of {room}",

@@ -10,7 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lastresort.errors import CandidateError, ContractError, InfrastructureError, LastresortError
+from lastresort.errors import (
+    CandidateError,
+    ContractError,
+    InfrastructureError,
+    InputError,
+    LastresortError,
+    StoppedError,
+    TooLongError,
+)
 from lastresort.hardware.memory import give_back_freed_memory, is_lack_of_memory
 from lastresort.models.constrained import StreamedText
 from lastresort.models.protocol import Model
@@ -104,7 +112,7 @@ class LocalOwner:
         with self._preparing:
             asked = self._model.continuation(work.prompt, work.decoding, top_logps=work.top_logprobs)
         if not batch.fits(asked):
-            raise CandidateError(
+            raise TooLongError(
                 f"{len(asked.tokens)} prompt tokens and {asked.settings.max_new_tokens} for the answer exceed the server's memory",
                 where="serve",
                 expected=f"at most {self._longest_tokens} together",
@@ -298,6 +306,8 @@ class _UntilOver:
 def _told(error: Exception) -> LastresortError:
     """The error as whoever waits for the answer gets it."""
     if isinstance(error, LastresortError):
+        if not isinstance(error, InputError | CandidateError | StoppedError):  # the client is not told why
+            _log.error("an answer could not be computed: %s", error)
         return error
     if is_lack_of_memory(error):
         return InfrastructureError(

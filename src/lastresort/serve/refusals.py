@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
-from lastresort.errors import CandidateError, InfrastructureError, InputError, LastresortError, StopRequestedError
+from lastresort.errors import (
+    CandidateError,
+    InfrastructureError,
+    InputError,
+    LastresortError,
+    StopRequestedError,
+    TooLongError,
+)
 from lastresort.foreign import NotJson, parse_json
 from lastresort.keys import without_keys
 from lastresort.serve.schema import OFF_ONLY, UNSUPPORTED, ErrorBody, ErrorDetail, SamplingRequest
@@ -61,8 +68,10 @@ def refused(error: LastresortError | QueueFull | Draining) -> Refusal:
             return Refusal(429, "All slots are taken and the queue is full.", code="queue_full", headers=after)
         case Draining() | StopRequestedError():
             return stopping()
-        case CandidateError():
+        case TooLongError():
             return Refusal(400, str(error), param="messages", code="context_length_exceeded")
+        case CandidateError():
+            return Refusal(422, str(error), code="unsupported_request")
         case InputError():
             return Refusal(400, str(error), code="invalid_prompt")
         case InfrastructureError():
