@@ -224,6 +224,39 @@ def test_beginnings_are_few_and_bounded():
     assert kept.shared_length(draw(96, 19) + draw(9, 5)) == 0  # kept already
 
 
+def test_beginnings_that_running_texts_hold_are_bounded_too():
+    model = tiny(dtype=torch.float32, num_hidden_layers=1)
+    batch = ContinuousBatch(model, (Shelf(6, 60), Shelf(1, 200)))
+    running = []
+    for number in range(6):
+        root = draw(150, number)
+        for i in range(2):
+            served_with_others(batch, Continuation(root + draw(6, 10 * number + i), Sampling(1)))
+        asked = Continuation(root + draw(6, 10 * number + 2), Sampling(40))
+        served_with_others(batch, Continuation(asked.tokens, Sampling(1)))
+        if batch.has_room(asked):
+            running.append((batch.join(asked), asked))
+            batch.step()
+        prefixes = [prefix for filled in batch._shelves for prefix in filled.slots.prefixes]
+        held = {id(p): len(p.tokens) for p in (*prefixes, *batch._beginnings.kept) if p is not None}
+        assert sum(held.values()) <= 400  # twice the longest slot
+    while batch.rows:
+        batch.step()
+    assert len(running) > 2
+    assert [row.result for row, _ in running] == [alone(model, asked) for _, asked in running]
+
+
+def served_with_others(batch, asked):
+    """Joins as soon as it may; steps until it has ended."""
+    for _ in range(1000):
+        if batch.has_room(asked):
+            break
+        batch.step()
+    row = batch.join(asked)
+    while not row.over:
+        batch.step()
+
+
 def test_any_beginning_of_a_running_text_can_be_kept():
     """Of one that is on a prefix itself, a shorter beginning, this prefix, and a longer one."""
     model = tiny(dtype=torch.float64)

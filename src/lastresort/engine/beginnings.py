@@ -17,9 +17,13 @@ class Beginnings:
     """Keys and values of what several texts began with, at most `limit_tokens` of them, and the latest texts themselves."""
 
     def __init__(self, limit_tokens: int) -> None:
-        self._limit_tokens = limit_tokens
+        self.limit_tokens = limit_tokens
         self._kept: list[Prefix] = []  # the most recently used last
         self._seen: deque[tuple[int, ...]] = deque(maxlen=REMEMBERED)
+
+    @property
+    def kept(self) -> Sequence[Prefix]:
+        return self._kept
 
     def of(self, tokens: tuple[int, ...]) -> Prefix | None:
         """The longest kept one that the text begins with; it leaves a token of its own."""
@@ -32,7 +36,7 @@ class Beginnings:
         lengths = sorted((common_length(tokens, other) for other in (*self._seen, *waiting)), reverse=True)
         if len(lengths) < SHARED_BY:
             return 0
-        length = min(lengths[SHARED_BY - 1], len(tokens) - 1, self._limit_tokens) // PREFIX_STEP * PREFIX_STEP
+        length = min(lengths[SHARED_BY - 1], len(tokens) - 1, self.limit_tokens) // PREFIX_STEP * PREFIX_STEP
         known = self.of(tokens)
         new = length - (0 if known is None else len(known.tokens))
         return length if new >= FEWEST_TOKENS else 0
@@ -45,5 +49,5 @@ class Beginnings:
 
     def keep(self, prefix: Prefix) -> None:
         self._kept.append(prefix)
-        while len(self._kept) > KEPT or sum(len(kept.tokens) for kept in self._kept) > self._limit_tokens:
+        while len(self._kept) > KEPT or sum(len(kept.tokens) for kept in self._kept) > self.limit_tokens:
             self._kept.pop(0)

@@ -126,6 +126,11 @@ class Slots:
         self._rows = self._places = self._bias = torch.empty(0)
 
     @property
+    def prefixes(self) -> Sequence[Prefix | None]:
+        """What comes before each row's own tokens."""
+        return self._prefixes
+
+    @property
     def positions(self) -> list[int]:
         """Where in its text each row's next token stands."""
         return [

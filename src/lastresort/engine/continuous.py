@@ -73,10 +73,13 @@ class ContinuousBatch:
         return self._why_plain(asked) is not None or asked.longest_tokens <= self._shelves[-1].size.tokens
 
     def has_room(self, asked: Continuation) -> bool:
-        """Whether it may join now."""
+        """Whether it may join now. Cheap, as all who wait are looked at before each step."""
         if self._why_plain(asked) is not None:
             return self._plain is None
-        filled = self._shelf_for(asked, self._beginnings.of(asked.tokens))
+        if not any(filled.free > 0 for filled in self._shelves):
+            return False
+        fits_all = asked.longest_tokens <= self._shelves[0].size.tokens  # whatever it begins with
+        filled = self._shelf_for(asked, None if fits_all else self._beginnings.of(asked.tokens))
         return filled is not None and filled.free > 0
 
     def join(self, asked: Continuation) -> LiveRow:
@@ -212,8 +215,16 @@ class ContinuousBatch:
         for filled in self._shelves if length else ():
             for slot, row in enumerate(filled.rows):
                 if row.asked.tokens[:length] == tokens[:length]:
-                    self._beginnings.keep(filled.slots.beginning(slot, tokens[:length]))
+                    self._keep(filled, slot, tokens[:length])
                     return
+
+    def _keep(self, filled: _Filled, slot: int, tokens: tuple[int, ...]) -> None:
+        """Keep what a row begins with, unless too much is in memory: a text holds its prefix to its end, also one that was dropped."""
+        held = [*self._beginnings.kept, *(new.prefix for new in self._new)]
+        held += [prefix for other in self._shelves for prefix in other.slots.prefixes]
+        distinct = {id(prefix): len(prefix.tokens) for prefix in held if prefix is not None}
+        if sum(distinct.values()) + len(tokens) <= 2 * self._beginnings.limit_tokens:
+            self._beginnings.keep(filled.slots.beginning(slot, tokens))
 
     def _forward(self, pieces: Sequence[_Piece]) -> tuple[Tensor, Tensor]:
         """Hidden states of all tokens, and which of them predict a next token: those of `_settle`'s rows, in its order."""
@@ -272,7 +283,7 @@ class ContinuousBatch:
             self._new.remove(new)
             length = self._beginnings.shared_length(new.tokens)
             if length:
-                self._beginnings.keep(filled.slots.beginning(len(filled.rows) - 1, new.tokens[:length]))
+                self._keep(filled, len(filled.rows) - 1, new.tokens[:length])
             self._beginnings.remember(new.tokens)
 
 
