@@ -17,6 +17,7 @@ from lastresort.errors import InputError
 
 KEY, HOSTS, KEYS = "LASTRESORT_API_KEY", "LASTRESORT_API_HOSTS", "LASTRESORT_API_KEYS"
 SERVE_KEY = "LASTRESORT_SERVE_KEY"  # what our own server wants of its clients
+SHORTEST_SERVE_KEY = 16
 SECRETS = (
     "OPENAI_API_KEY", KEY, SERVE_KEY, "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN",
     "WANDB_API_KEY",
@@ -121,7 +122,11 @@ def known_keys(environment: Mapping[str, str]) -> tuple[str, ...]:
     """The secrets in an environment, also those of an entry that cannot be read."""
     found = [environment.get(name, "").strip() for name in SECRETS]
     found += [entry.partition("=")[2].strip() or entry for _, entry in _entries(environment.get(KEYS, ""))]
-    return tuple(dict.fromkeys(key for key in found if is_secret(key)))
+    secrets = [key for key in found if is_secret(key)]
+    own = environment.get(SERVE_KEY, "").strip()
+    if len(own) >= SHORTEST_SERVE_KEY:  # also of words: our server takes no other
+        secrets.append(own)
+    return tuple(dict.fromkeys(secrets))
 
 
 def redacted(text: str, keys: Iterable[str]) -> str:

@@ -266,3 +266,8 @@ def test_a_stream_without_keys_keeps_its_pieces() -> None:
     assert list(redacted_stream(["a", "b ", "c"], [])) == ["a", "b ", "c"]
     assert list(redacted_stream(["a", "b ", "c"], [KEY])) == ["a", "b ", "c"]
     assert list(redacted_stream(["k", "s", "k"], [KEY])) == ["k", "sk"]
+
+
+def test_the_key_of_our_own_server_is_a_secret_whatever_it_looks_like() -> None:
+    assert known_keys({"LASTRESORT_SERVE_KEY": "correct-horse-bat"}) == ("correct-horse-bat",)
+    assert known_keys({"LASTRESORT_SERVE_KEY": "not-needed"}) == ()

@@ -218,6 +218,11 @@ def test_what_it_refuses_before_it_serves(
     assert (code, "--allow-held" in error) == (2, True)
     code, error = refused(run, "--host", "no.such.host.invalid")
     assert code == 3  # no key
+    with monkeypatch.context() as patch:  # such as by a line in /etc/hosts
+        other = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.7", 8000))
+        patch.setattr(socket, "getaddrinfo", lambda *_, **__: [other])
+        code, error = refused(run, "--host", "app.localhost")
+    assert (code, "app.localhost (192.0.2.7) can be reached" in error) == (3, True)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, error = refused(run, "--port", str(taken.getsockname()[1]))
     assert (code, "Take another --port" in error) == (2, True)

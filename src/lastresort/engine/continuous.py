@@ -219,7 +219,7 @@ class ContinuousBatch:
                     return
 
     def _keep(self, filled: _Filled, slot: int, tokens: tuple[int, ...]) -> None:
-        """Keep what a row begins with, unless too much is in memory: a text holds its prefix to its end, also one that was dropped."""
+        """Keep what a row begins with, unless memory is full of others: a text holds its prefix to its end, even once dropped."""
         held = [*self._beginnings.kept, *(new.prefix for new in self._new)]
         held += [prefix for other in self._shelves for prefix in other.slots.prefixes]
         distinct = {id(prefix): len(prefix.tokens) for prefix in held if prefix is not None}

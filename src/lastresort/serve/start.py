@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lastresort.app.runtime import stop_on_sigterm, take_longer_to_end
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
-from lastresort.keys import SERVE_KEY
+from lastresort.keys import SERVE_KEY, SHORTEST_SERVE_KEY
 from lastresort.libraries import quiet_logger
 from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.serve.work import Owner
@@ -22,7 +22,6 @@ from lastresort.stop import NEVER, FirstOf, Stop, StopRequest
 from lastresort.systems.answerer import Answerer
 
 DRAIN_S, LAST_S = 30, 5  # to finish what runs, and then to send it and to end
-SHORTEST_KEY = 16
 _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
 
@@ -72,7 +71,7 @@ def serve(
     _check_extra()
     key = os.environ.get(SERVE_KEY, "").strip()
     _check_key(request, key)
-    with _bound(request.host, request.port) as listening:
+    with _bound(request.host, request.port, has_key=bool(key)) as listening:
         from lastresort.serve.answers import RequestComposer
         from lastresort.serve.guard import GuardSettings
         from lastresort.serve.http import Service, create_app
@@ -137,20 +136,24 @@ def _check_extra() -> None:
 def _check_key(request: ServeRequest, key: str) -> None:
     from lastresort.serve.guard import is_loopback
 
-    if key and len(key) < SHORTEST_KEY:
+    if key and len(key) < SHORTEST_SERVE_KEY:
         raise InputError(
             f"found a key of {len(key)} characters",
             where=SERVE_KEY,
-            expected=f"at least {SHORTEST_KEY}",
+            expected=f"at least {SHORTEST_SERVE_KEY}",
             remedy='Make one with: python -c "import secrets; print(secrets.token_urlsafe())"',
         )
     if not key and not is_loopback(request.host):
-        raise PrerequisiteError(
-            f"{request.host} can be reached from other machines, and no key guards it",
-            where="--host",
-            expected=f"this machine alone, or a key in {SERVE_KEY}",
-            remedy=f"Set {SERVE_KEY}, or leave --host out.",
-        )
+        raise _unguarded(request.host)
+
+
+def _unguarded(host: str) -> PrerequisiteError:
+    return PrerequisiteError(
+        f"{host} can be reached from other machines, and no key guards it",
+        where="--host",
+        expected=f"this machine alone, or a key in {SERVE_KEY}",
+        remedy=f"Set {SERVE_KEY}, or leave --host out.",
+    )
 
 
 def _opened(request: ServeRequest, approve: Approve) -> Answerer:
@@ -172,8 +175,13 @@ def _opened(request: ServeRequest, approve: Approve) -> Answerer:
 
 
 @contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    """Bound before the model is loaded, so that a port in use is known at once. Nobody can connect before the server listens."""
+def _bound(host: str, port: int, *, has_key: bool) -> Iterator[socket.socket]:
+    """Bound before the model is loaded, so that a port in use is known at once. Nobody can connect before the server listens.
+
+    Raises PrerequisiteError without a key where the name of this machine leads to an address that others reach.
+    """
+    from lastresort.serve.guard import is_loopback
+
     where = f"--host {host} --port {port}"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -183,6 +191,8 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
     except (OSError, UnicodeError, OverflowError) as error:
         raise InputError(f"found no such address ({error})", where=where, remedy="Correct the host.") from None
     with closing(listening):
+        if not has_key and not is_loopback(str(address[0])):
+            raise _unguarded(f"{host} ({address[0]})")
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
