@@ -112,7 +112,10 @@ async def answer(client: httpx.AsyncClient, body: dict[str, object], number: int
         async for line in response.aiter_lines():
             if not line.startswith("data: ") or line == "data: [DONE]":
                 continue
-            choices = json.loads(line[6:]).get("choices") or [{}]
+            event = json.loads(line[6:])
+            if "error" in event:  # it is the last event of an answer that failed
+                raise httpx.HTTPError(str(event["error"]))
+            choices = event.get("choices") or [{}]
             piece = (choices[0].get("delta") or {}).get("content") or ""
             if not piece:
                 continue

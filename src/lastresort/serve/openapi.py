@@ -64,11 +64,10 @@ def describe(app: FastAPI, requests: Sequence[type[BaseModel]], *, has_key: bool
     def document() -> dict[str, Any]:
         if not kept:
             made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            schemas = made["components"]["schemas"]
-            made["paths"]["/v1/models/{model}"]["get"]["responses"].pop(
-                "422"
-            )  # FastAPI's own, as a name can be any text
-            schemas = made["components"]["schemas"] = {k: v for k, v in schemas.items() if "ValidationError" not in k}
+            # FastAPI's own 422, as a name can be any text.
+            made["paths"]["/v1/models/{model}"]["get"]["responses"].pop("422")
+            schemas = {k: v for k, v in made["components"]["schemas"].items() if "ValidationError" not in k}
+            made["components"]["schemas"] = schemas
             for request in requests:
                 schema = request.model_json_schema(ref_template=_REFERENCE)
                 schemas.update(schema.pop("$defs", {}))

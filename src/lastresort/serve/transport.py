@@ -20,7 +20,7 @@ from lastresort.stop import Stop
 HEADER_S = 10.0
 IDLE_S = 60  # of a connection between two requests; longer than clients keep one
 UNREAD_S = 30.0  # how long a client may leave a full buffer as it is
-MOST_CONNECTIONS = 1024
+MOST_CONNECTIONS = 768  # the usual limit is 1,024 open files, and others are needed, too
 LAST_REPLIES_S = 3  # to send what has been answered, once all has
 
 
