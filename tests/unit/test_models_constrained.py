@@ -8,6 +8,8 @@ from typing import Any
 
 import jsonschema
 import pytest
+import torch
+from llguidance import LLMatcher
 
 from lastresort.errors import CandidateError, ContractError
 from lastresort.models.constrained import Constraint, TokenTable
@@ -135,3 +137,23 @@ def test_a_schema_that_cannot_be_enforced_is_refused_with_the_reason(schema: dic
 def test_a_tokenizer_of_another_kind_is_refused() -> None:
     with pytest.raises(CandidateError, match="does not allow constrained decoding"):
         TokenTable(object(), 10, frozenset({0}))
+
+
+def test_a_grammar_is_compiled_once_while_it_is_among_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = list[str]()
+    validate = LLMatcher.validate_grammar_with_warnings
+
+    def counting(source: str, table: Any) -> Any:
+        compiled.append(source)
+        return validate(source, table)
+
+    monkeypatch.setattr(LLMatcher, "validate_grammar_with_warnings", counting)
+    table = TokenTable(TOKENIZER, len(TOKENIZER), frozenset({STOP}))
+    grammars = [Grammar(choices=(f"answer {i}",)) for i in range(9)]
+    for grammar in (grammars[0], grammars[0], *grammars, grammars[8], grammars[0]):
+        fresh = Constraint(table, grammar)
+        first = fresh.allowed(0, [])
+        [token, *_] = first.nonzero().flatten().tolist()
+        fresh.allowed(0, [token])  # a row that goes on changes nothing for the next one
+        assert torch.equal(Constraint(table, grammar).allowed(0, []), first)
+    assert len(compiled) == 10  # each once, and the oldest again after eight others

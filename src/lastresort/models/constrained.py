@@ -8,6 +8,7 @@ without spaces would force rare tokens on a model that learnt the other style. K
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -72,11 +73,15 @@ class StreamedText:
 _WRITTEN = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 
 
+_GRAMMARS_KEPT = 8
+
+
 class TokenTable:
     """A tokenizer as llguidance needs it. Built once per model, as that takes a third of a second.
 
     vocab_tokens: width of the logits, which may exceed the tokenizer. stop_ids: any of them may end a complete answer.
-    Raises CandidateError if the tokenizer is not from the tokenizers library.
+    Raises CandidateError if the tokenizer is not from the tokenizers library. The newest grammars are kept, since an application
+    sends the same with each request, and a large one takes most of a second.
     """
 
     def __init__(self, tokenizer: Any, vocab_tokens: int, stop_ids: frozenset[int]) -> None:
@@ -92,21 +97,18 @@ class TokenTable:
         self.table: Any = from_tokenizer(
             tokenizer, n_vocab=max(vocab_tokens, len(tokenizer)), eos_token=sorted(stop_ids)
         )
+        self._starts: OrderedDict[str, Any] = OrderedDict()
 
-
-class Constraint:
-    """One grammar over a batch of rows. Each row has its own state and consumes only the tokens that are new since the last call.
-
-    Raises CandidateError with llguidance's reason if it cannot compile the schema.
-    """
-
-    def __init__(self, table: TokenTable, grammar: Grammar) -> None:
+    def start(self, grammar: Grammar) -> Any:
+        """llguidance's matcher before the first token, to be copied. Raises CandidateError if it cannot compile the grammar."""
         from llguidance import LLMatcher
 
-        self._table = table
         try:
             source = _source(grammar)
-            failed, reasons = LLMatcher.validate_grammar_with_warnings(source, table.table)
+            if source in self._starts:
+                self._starts.move_to_end(source)
+                return self._starts[source]
+            failed, reasons = LLMatcher.validate_grammar_with_warnings(source, self.table)
         except ValueError as error:  # a number that it does not hold
             source, failed, reasons = "", True, [str(error)]
         if failed:
@@ -118,7 +120,21 @@ class Constraint:
                 else "choices",
                 remedy="Simplify it, or measure without constrained decoding.",
             )
-        self._start: Any = LLMatcher(table.table, source, log_level=0)
+        self._starts[source] = LLMatcher(self.table, source, log_level=0)
+        if len(self._starts) > _GRAMMARS_KEPT:
+            self._starts.popitem(last=False)
+        return self._starts[source]
+
+
+class Constraint:
+    """One grammar over a batch of rows. Each row has its own state and consumes only the tokens that are new since the last call.
+
+    Raises CandidateError with llguidance's reason if it cannot compile the schema.
+    """
+
+    def __init__(self, table: TokenTable, grammar: Grammar) -> None:
+        self._table = table
+        self._start = table.start(grammar)
         self._rows: dict[int, tuple[Any, int]] = {}
 
     def allowed(self, row: int, tokens: Sequence[int]) -> torch.Tensor:
