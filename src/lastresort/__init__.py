@@ -184,6 +184,7 @@ def verify(
     n: int | None = None,
     task: str | Path | None = None,
     send: str | None = None,
+    request: str | Path | None = None,
     junit: str | Path | None = None,
     markdown: str | Path | None = None,
     allow_held: bool = False,
@@ -192,19 +193,20 @@ def verify(
 ) -> Verification:
     """Check whether a running OpenAI-compatible server answers as a run measured.
 
-    model: its name there, by default the only one. n: recorded items to send, by default enough to show a loss, or all. task: the
-    run's task file, if it was moved. send: "input" or "prompt", by default what suits the server. allow_held: also of a winner that
-    the gate holds. stop: checked between batches.
+    model: its name there, by default the only one. n: recorded items to send, by default enough to show a loss, or all. task:
+    the run's task file, if it was moved. send: "input" or "prompt", by default what suits the server. request: a file with the
+    parameters that clients send, such as the request.json of a hand-over. allow_held: also of a winner that the gate holds.
+    stop: checked between batches.
     Raises InputError for what cannot be compared, StoppedError if the server cannot be reached. The same call resumes it.
     """
     from lastresort.app.verify import VerifyRequest, verify_server
     from lastresort.stop import NEVER
 
-    request = VerifyRequest(
-        Path(run), url, model, n, _path(task), send, _path(junit), _path(markdown), allow_held
+    question = VerifyRequest(
+        Path(run), url, model, n, _path(task), send, _path(request), _path(junit), _path(markdown), allow_held
     )  # fmt: skip
     with _computing(progress) as shown:
-        return verify_server(request, shown, stop or NEVER)
+        return verify_server(question, shown, stop or NEVER)
 
 
 def plan(model: str | Path, **options: Any) -> Plan:

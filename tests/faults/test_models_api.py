@@ -42,6 +42,7 @@ from lastresort.models.calls import RetryPolicy, TransientFailure, retry_after_s
 from lastresort.models.endpoint import parse_endpoint
 from lastresort.models.exchange import (
     THINKING_TOKENS,
+    ClientParameters,
     CommandDenied,
     OfferedModel,
     RequestBuilder,
@@ -427,6 +428,31 @@ def test_openai_needs_a_key_and_gets_the_new_name_of_the_limit() -> None:
     request = builder.build(ask("a")[0], DECODING, 0)
     assert request["max_completion_tokens"] == 16
     assert "max_tokens" not in request
+
+
+def test_the_parameters_of_a_client_replace_our_own_but_for_what_is_changed_on_purpose() -> None:
+    choice = replace(DECODING, grammar=Grammar(choices=("a", "b")))
+    values = {"temperature": 0.0, "max_tokens": 9, "repeat_penalty": 1, "grammar": 'root ::= "a" | "b"'}
+    builder = RequestBuilder(
+        parse_endpoint("http://127.0.0.1:1/v1#m"), name="m", template_kwargs={"think": False}, timeout_s=1.0,
+        client=ClientParameters(values, choice),
+    )  # fmt: skip
+
+    def sent(decoding: Decoding, seed: int = DECODING.seed) -> dict[str, Any]:
+        request = builder.build(ask("a")[0], decoding, seed)
+        assert request.pop("messages")[-1]["content"] == "a"
+        assert request.pop("model") == "m"
+        extra = request.pop("extra_body", {})
+        return {**request, **extra}
+
+    assert sent(choice) == values
+    assert sent(choice, 5) == values | {"seed": 5}
+    assert sent(replace(choice, max_new_tokens=64)) == values | {"max_tokens": 64}
+    free = {key: value for key, value in values.items() if key != "grammar"}
+    assert sent(DECODING) == free
+    odd = sent(replace(DECODING, grammar=Grammar(json_schema={"type": "object"})))
+    assert odd.pop("response_format")["json_schema"]["schema"] == {"type": "object"}
+    assert odd == free
 
 
 def test_a_reasoning_model_is_asked_without_a_temperature_and_with_room_to_think(

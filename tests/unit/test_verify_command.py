@@ -60,6 +60,41 @@ def verify(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return guarded(app)
 
 
+def test_the_parameters_of_a_ready_request_are_sent(
+    run: Path, server: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server that repeats less unless its client says otherwise, as llama-cpp-python's does."""
+    right, wrong = as_recorded(run), always("billing")
+    server.otherwise = lambda handler, request: (right if request.get("repeat_penalty") == 1 else wrong)(
+        handler, request
+    )
+    parameters = {"temperature": 0.0, "max_tokens": 77, "repeat_penalty": 1, "top_k": 0}
+    body = {"model": "handed", "messages": [{"role": "user", "content": "Write your input here."}], **parameters}
+    path = tmp_path / "request.json"
+    path.write_text(json.dumps(body), encoding="utf-8")
+    assert verify(monkeypatch, str(run), url_of(server), "--n", "8") == 1
+    before = len(server.requests)
+    capsys.readouterr()
+    assert verify(monkeypatch, str(run), url_of(server), "--n", "8", "--request", str(path), "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["identical"], document["causes"]) == (8, [])
+    assert document["server"]["model"] == "handed"
+    assert document["server"]["parameters"] == parameters
+    sent = [{key: value for key, value in one.items() if key != "messages"} for one in server.requests[before:]]
+    kept = {"model": "handed", **parameters}
+    silent = {key: value for key, value in kept.items() if key != "temperature"}  # the last experiment leaves it out
+    assert [one for one in sent if one != silent] == [kept] * (len(sent) - sent.count(silent))
+
+
+@pytest.mark.parametrize("body", ["[]", '{"model": "m"}', '{"messages": [], "stream": true}', "{"])
+def test_a_file_that_is_no_request(run: Path, server: Endpoint, tmp_path: Path, body: str) -> None:
+    path = tmp_path / "request.json"
+    path.write_text(body, encoding="utf-8")
+    with pytest.raises(InputError, match=r"request\.json"):
+        lr.verify(run, url_of(server), request=path)
+    assert server.requests == []
+
+
 def url_of(server: Endpoint) -> str:
     return server.name.removesuffix("#m")
 

@@ -30,6 +30,7 @@ class VerifyRequest:
     n: int | None = None
     task: Path | None = None
     send: str | None = None
+    request: Path | None = None
     junit: Path | None = None
     markdown: Path | None = None
     allow_held: bool = False
@@ -89,6 +90,7 @@ def verify_server(
         n=request.n,
         task_file=request.task,
         sent=request.sent,
+        request=request.request,
         allow_held=request.allow_held,
     )
     document = verify(question, progress=progress, stop=stop, approve=approve)

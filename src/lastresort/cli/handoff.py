@@ -37,4 +37,4 @@ def handoff_command(
     if found.proxy is not None:
         print_text(f"proxy: {found.proxy}")
     print_text(f"ask: python client.py 'your input' ({found.url}, model {found.model})")
-    print_text(f"verify: lastresort verify {run} {found.url} --model {found.model}")
+    print_text(f"verify: {found.verify(run, found.folder)}")

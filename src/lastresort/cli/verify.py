@@ -20,6 +20,9 @@ def verify_command(
         metavar="input|prompt",
         help="Send the input alone, or the winner's whole prompt. Default: detected.",
     ),
+    request: Path | None = Option(
+        None, "--request", help="Send the parameters of this request, such as the request.json of a hand-over."
+    ),
     junit: Path | None = Option(None, "--junit", help="Also write the result as JUnit XML to this file."),
     markdown: Path | None = Option(None, "--markdown", help="Also write the result as Markdown to this file."),
     as_json: bool = Option(False, "--json", help="Print the result as one JSON document on stdout."),
@@ -34,9 +37,9 @@ def verify_command(
     from lastresort.cli.border import show_document, stoppable
     from lastresort.report.verify import verify_text
 
-    request = VerifyRequest(run, url, model, n, task, send, junit, markdown, allow_held)
+    question = VerifyRequest(run, url, model, n, task, send, request, junit, markdown, allow_held)
     with stoppable() as (shown, stop):
-        found = verify_server(request, shown, stop, confirmed)
+        found = verify_server(question, shown, stop, confirmed)
     show_document(found.document, verify_text, as_json=as_json)
     if found.worse:
         raise typer.Exit(1)

@@ -15,7 +15,7 @@ from typing import Any
 from lastresort.handoff import HandoffTarget
 from lastresort.handoff.source import Winner
 from lastresort.models.endpoint import Endpoint
-from lastresort.models.exchange import RequestBuilder, response_format
+from lastresort.models.exchange import RequestBuilder, response_format, split_parameters
 from lastresort.systems.compose import ANSWER_MARK, compose
 from lastresort.types import Decoding, Grammar, JsonObject, Message
 
@@ -164,21 +164,13 @@ def ask(text: str) -> str:
 if __name__ == "__main__":
     print(ask(sys.argv[1]))
 '''
-_OPENAI = {
-    "model",
-    "temperature",
-    "seed",
-    "max_tokens",
-    "max_completion_tokens",
-    "reasoning_effort",
-    "top_p",
-    "stop",
-} | {"response_format"}
 
 
 def _client(request: ClientRequest, url: str, title: str) -> str:
-    own = {key: value for key, value in request.body.items() if key in _OPENAI}
-    extra = {key: value for key, value in request.body.items() if key not in _OPENAI and key != "messages"}
+    model = {"model": request.body["model"]}
+    own, extra = split_parameters(
+        {key: value for key, value in request.body.items() if key not in ("model", "messages")}
+    )
     steps = "".join(f"    {step}\n" for step in request.steps)
     used = [name for name in ("json", "re") if f" {name}." in steps]
     return _CLIENT.format(
@@ -188,7 +180,7 @@ def _client(request: ClientRequest, url: str, title: str) -> str:
         before=_python(list(request.before)),
         prefix=request.prefix,
         suffix=request.suffix,
-        settings=_python(own | ({"extra_body": extra} if extra else {})),
+        settings=_python(model | own | ({"extra_body": extra} if extra else {})),
         steps=steps,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -54,6 +55,15 @@ class HandedOver:
     proxy: str | None
     form: str
     notes: tuple[str, ...]
+
+    def verify(self, run: Path | str, folder: Path | str = ".") -> str:
+        """The command that compares the server with the run, as its clients ask it. folder: this one, from where it is typed."""
+        asked = (
+            f"--model {self.model}"
+            if self.proxy is not None
+            else f"--request {shlex.quote(str(Path(folder) / REQUEST))}"
+        )
+        return f"lastresort verify {shlex.quote(str(run))} {self.url} {asked}"
 
 
 def write_handoff(winner: Winner, to: str, out: Path, *, merged: bool = False, name: str | None = None) -> HandedOver:
@@ -251,7 +261,7 @@ def _readme(found: HandedOver, composed: bool) -> str:
     asked = f"- Ask it: `python {CLIENT} 'your input'`, or `sh request.sh`; {REQUEST} holds what a client must send."
     if found.proxy is not None:
         asked = f"- Every input gets its own prompt: start `{found.proxy}`, which composes it, then `python {CLIENT} 'your input'`."
-    verify = f"- Check that it answers as measured: `lastresort verify RUN {found.url} --model {found.model}`."
+    verify = f"- Check that it answers as measured: `{found.verify('RUN')}`."
     about = (
         " ".join(filter(None, [found.form, *found.notes])) or "Template, precision and decoding are those of the run."
     )

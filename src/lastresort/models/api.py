@@ -30,6 +30,7 @@ from lastresort.models.exchange import (
     STREAM_BYTES,
     STREAM_LINES,
     AnswerPiece,
+    ClientParameters,
     CommandDenied,
     OfferedModel,
     Reply,
@@ -65,10 +66,10 @@ _log = logging.getLogger("lastresort")
 class ApiModel:
     """Asks the endpoint, `concurrency` prompts at a time.
 
-    prompt_price, output_price: USD per million tokens. timeout_s: for each read of a reply; a whole one may take twice as long.
-    named: whether the user named this endpoint, which decides whether LASTRESORT_API_KEY goes there. on_lost: given what calls
-    may have cost that gave no answer. sleep, clock (seconds, any origin) and now (seconds since 1970) are arguments so that tests
-    need not wait.
+    prompt_price, output_price: USD per million tokens. client: parameters to send in place of our own. timeout_s: for each read
+    of a reply; a whole one may take twice as long. named: whether the user named this endpoint, which decides whether
+    LASTRESORT_API_KEY goes there. on_lost: given what calls may have cost that gave no answer. sleep, clock (seconds, any
+    origin) and now (seconds since 1970) are arguments so that tests need not wait.
 
     Raises PrerequisiteError if the endpoint needs a key and the environment holds none, TaskError if it takes no
     template_kwargs, or if the key would travel unencrypted.
@@ -87,6 +88,7 @@ class ApiModel:
         prompt_price: float = 0.0,
         output_price: float = 0.0,
         template_kwargs: JsonObject | None = None,
+        client: ClientParameters | None = None,
         concurrency: int = 8,
         timeout_s: float = 120.0,
         named: bool = True,
@@ -117,8 +119,12 @@ class ApiModel:
         self.name = f"openai:{endpoint.model}" if endpoint.is_openai else f"{endpoint.url}#{endpoint.model}"
         self.batch_size = 4 * concurrency
         self._served = ServedModel(self.name)
-        self._requests = RequestBuilder(endpoint, name=self.name, template_kwargs=template_kwargs, timeout_s=timeout_s)
-        identity = {"endpoint": endpoint.url, "model": endpoint.model, "template": template_kwargs}
+        self._requests = RequestBuilder(
+            endpoint, name=self.name, template_kwargs=template_kwargs, timeout_s=timeout_s, client=client
+        )
+        identity: JsonObject = {"endpoint": endpoint.url, "model": endpoint.model, "template": template_kwargs}
+        if client is not None:
+            identity["client"] = client.values
         self.fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def count_tokens(self, prompt: Prompt) -> int:

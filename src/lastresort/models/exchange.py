@@ -417,15 +417,32 @@ _WARNINGS = {
 _log = logging.getLogger("lastresort")
 
 
+@dataclass(frozen=True, slots=True)
+class ClientParameters:
+    """What a client sends with every prompt in place of our own parameters. decoding: the one that they express."""
+
+    values: JsonObject
+    decoding: Decoding
+
+
 class RequestBuilder:
     """Builds the requests to one endpoint and remembers which parameters its model refuses.
 
-    name: the model's, for messages. timeout_s: of a request that leaves no room for thinking.
+    name: the model's, for messages. timeout_s: of a request that leaves no room for thinking. client: None for parameters of
+    our own.
     """
 
-    def __init__(self, endpoint: Endpoint, *, name: str, template_kwargs: JsonObject, timeout_s: float) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        name: str,
+        template_kwargs: JsonObject,
+        timeout_s: float,
+        client: ClientParameters | None = None,
+    ) -> None:
         self._endpoint, self._name, self._template_kwargs = endpoint, name, template_kwargs
-        self._timeout_s = timeout_s
+        self._timeout_s, self._client = timeout_s, client
         self._refused: set[str] = set()
         self._lock = threading.Lock()
 
@@ -439,18 +456,33 @@ class RequestBuilder:
         stream: bool = False,
     ) -> T:
         """Build the request and return what `post` gets for it. A parameter that the model refuses by name is dropped for
-        good, if no answer depends on it, and the request is sent again.
+        good, if no answer depends on it, and the request is sent again. Those of a client are never dropped.
         """
         while True:
             request = self.build(prompt, decoding, seed, stream=stream)
             try:
                 return post(request)
             except UnsupportedParameter as error:
-                if error.parameter not in request or not _may_be_dropped(error.parameter, decoding):
+                dropped = self._client is None and _may_be_dropped(error.parameter, decoding)
+                if error.parameter not in request or not dropped:
                     raise
                 self._drop(error.parameter)
 
     def build(self, prompt: Prompt, decoding: Decoding, seed: int, *, stream: bool = False) -> Request:
+        request = self._own(prompt, decoding, seed, stream=stream)
+        if self._client is None:
+            return request
+        own, usual = _parameters(request), _parameters(self._own((), self._client.decoding, self._client.decoding.seed))
+        changed = {key for key in {**own, **usual} if own.get(key) != usual.get(key)}
+        if "response_format" in changed:
+            changed |= _FORM_KEYS
+        values = {key: value for key, value in self._client.values.items() if key not in changed}
+        values |= {key: own[key] for key in changed if key in own}
+        named, extra = split_parameters(values)
+        fixed = {key: request[key] for key in _NO_PARAMETERS if key in request}
+        return {**fixed, **named, **({"extra_body": extra} if extra else {})}
+
+    def _own(self, prompt: Prompt, decoding: Decoding, seed: int, *, stream: bool = False) -> Request:
         openai_itself = self._endpoint.is_openai
         request: Request = {
             "model": self._endpoint.model,
@@ -497,6 +529,32 @@ class RequestBuilder:
             self._refused.add(parameter)
         if parameter in _WARNINGS:
             _log.warning("%s takes no %s: %s.", self._name, parameter, _WARNINGS[parameter])
+
+
+_NO_PARAMETERS = ("model", "messages", "timeout")
+_FORM_KEYS = {"response_format", "structured_outputs", "regex", "grammar"}  # each server has its own
+_OPENAI_KEYS = {
+    "temperature",
+    "seed",
+    "max_tokens",
+    "max_completion_tokens",
+    "reasoning_effort",
+    "top_p",
+    "stop",
+    "response_format",
+    _COUNTS,
+}
+
+
+def _parameters(request: Request) -> JsonObject:
+    own = {key: value for key, value in request.items() if key not in (*_NO_PARAMETERS, "extra_body")}
+    return {**own, **request.get("extra_body", {})}
+
+
+def split_parameters(values: JsonObject) -> tuple[JsonObject, JsonObject]:
+    """Those that the OpenAI client takes by name, and those that it takes in extra_body."""
+    named = {key: value for key, value in values.items() if key in _OPENAI_KEYS}
+    return named, {key: value for key, value in values.items() if key not in named}
 
 
 def _may_be_dropped(parameter: str, decoding: Decoding) -> bool:

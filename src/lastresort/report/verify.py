@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -32,11 +32,14 @@ EXPLAINS = {True: "explains it", False: "does not", None: "not tested"}
 
 
 class ServerAsked(JsonDocument):
-    """sent: the whole prompt, or the input alone where the server puts the winner's prompt around it."""
+    """sent: the whole prompt, or the input alone where the server puts the winner's prompt around it. parameters: those of the
+    request that was named, null for those of the run.
+    """
 
     url: str
     model: str
     sent: Sent
+    parameters: dict[str, Any] | None = None
 
 
 class WinnerMeasured(JsonDocument):

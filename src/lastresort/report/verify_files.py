@@ -81,6 +81,7 @@ def _facts(document: VerifyDocument) -> str:
     return (
         f"**{verdict(document.compared.verdict)}** · task {plain(document.task)} · winner {plain(winner.name)} "
         f"({plain(winner.rung)}) · server {plain(server.url)} · model {plain(server.model)} · sent the {server.sent}"
+        f"{' with the parameters of its clients' if server.parameters is not None else ''}"
     )
 
 

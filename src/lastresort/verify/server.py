@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from lastresort.errors import InputError, TaskError
+from lastresort.foreign import read_json
 from lastresort.models.api import ApiModel
 from lastresort.models.calls import RetryPolicy
 from lastresort.models.endpoint import Endpoint, parse_endpoint
-from lastresort.models.exchange import OfferedModel
+from lastresort.models.exchange import ClientParameters, OfferedModel
 from lastresort.models.protocol import is_endpoint
 from lastresort.report.words.verify import Sent
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.system import PromptDesign, System
+from lastresort.types import JsonObject
 
 PATIENCE = RetryPolicy(attempts=5, longest_wait_s=15.0)
 FIRST_PATIENCE = RetryPolicy(attempts=2)  # whether anything listens there shows soon
@@ -24,27 +27,58 @@ _NAMES_SHOWN = 8
 
 @dataclass(frozen=True, slots=True)
 class VerifiedServer:
-    """endpoint: the address with the model's name. sent: what it gets of each item. model: a client of it."""
+    """endpoint: the address with the model's name. sent: what it gets of each item. model: a client of it. parameters: those of a
+    ready request, None for those of the run.
+    """
 
     endpoint: Endpoint
     sent: Sent
     model: ApiModel
+    parameters: JsonObject | None = None
 
     def sender(self, winner: System) -> Answerer:
         """Asks as the winner's clients will: with its whole prompt and the form of its answers, or with the input alone."""
-        system = _here(winner, self.model.name)
-        grammar = system.decoding.grammar
-        if self.sent == "input":
-            plain = replace(system.decoding, grammar=None)
-            system = replace(system, prompt=PromptDesign(""), retriever=None, decoding=plain)
-        elif grammar is not None and grammar.choices is not None:
-            room = system.decoding.max_new_tokens + WRAPPING_TOKENS
-            system = replace(system, decoding=replace(system.decoding, max_new_tokens=room))
-        return Answerer(system, self.model)
+        return Answerer(_sent(_here(winner, self.model.name), self.sent), self.model)
 
     def composer(self, winner: System) -> Answerer:
         """Composes the winner's whole prompt, whatever is sent."""
         return Answerer(_here(winner, self.model.name), self.model)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyRequest:
+    """A request as clients send it, but for its turns. model: "" where it names none."""
+
+    model: str
+    parameters: JsonObject
+
+
+def read_ready_request(path: Path) -> ReadyRequest:
+    """Raises InputError for a file that holds no request."""
+    body = read_json(path)
+    if not isinstance(body, dict) or not isinstance(body.get("messages"), list) or body.get("stream"):
+        streams = isinstance(body, dict) and body.get("stream")
+        raise InputError(
+            "found a request that streams" if streams else "found no request",
+            where=str(path),
+            expected="the body of a chat completion, as `lastresort handoff` writes request.json",
+            remedy="Name that file.",
+        )
+    model = body.get("model")
+    turns = ("model", "messages", "stream", "stream_options")
+    parameters = {key: value for key, value in body.items() if key not in turns}
+    return ReadyRequest(model if isinstance(model, str) else "", parameters)
+
+
+def _sent(system: System, sent: Sent) -> System:
+    grammar = system.decoding.grammar
+    if sent == "input":
+        plain = replace(system.decoding, grammar=None)
+        return replace(system, prompt=PromptDesign(""), retriever=None, decoding=plain)
+    if grammar is None or grammar.choices is None:
+        return system
+    room = system.decoding.max_new_tokens + WRAPPING_TOKENS
+    return replace(system, decoding=replace(system.decoding, max_new_tokens=room))
 
 
 def _here(winner: System, name: str) -> System:
@@ -58,16 +92,21 @@ def connect(
     *,
     model: str | None,
     sent: Sent | None,
+    request: Path | None = None,
     prices: tuple[float, float] = (0.0, 0.0),
     patience: RetryPolicy = PATIENCE,
     first: RetryPolicy = FIRST_PATIENCE,
 ) -> VerifiedServer:
-    """url: with or without /v1. model: None for the one that the server lists. sent: None for what suits it. prices: USD per
-    million tokens of prompt and answer. patience: of the calls; first: of the first.
+    """url: with or without /v1. model: None for the request's, or the one that the server lists. sent: None for what suits it.
+    request: a file whose parameters are sent in place of our own. prices: USD per million tokens of prompt and answer. patience: of
+    the calls; first: of the first.
 
-    Raises InputError where the server lists several models and none is named, InfrastructureError where it does not answer.
+    Raises InputError for a file that is no request, and where the server lists several models and none is named,
+    InfrastructureError where it does not answer.
     """
     address = _address(url)
+    ready = None if request is None else read_ready_request(request)
+    model = model or (ready.model if ready is not None else "") or None
     listing = ApiModel(parse_endpoint(f"{address}#{model or OWN}"), patience=first)
     try:
         offered = _offered(listing, named=model is not None)
@@ -75,14 +114,17 @@ def connect(
         listing.close()
     name = model or _only(offered, address)
     own, endpoint = _is_own(offered, name), parse_endpoint(f"{address}#{name}")
+    sends: Sent = sent or ("input" if own else "prompt")
+    decoding = _sent(winner, sends).decoding
     asked = ApiModel(
         endpoint,
         prompt_price=prices[0],
         output_price=prices[1],
         template_kwargs={} if own or endpoint.is_openai else winner.template_kwargs,
+        client=None if ready is None else ClientParameters(ready.parameters, decoding),
         patience=patience,
     )
-    return VerifiedServer(endpoint, sent or ("input" if own else "prompt"), asked)
+    return VerifiedServer(endpoint, sends, asked, None if ready is None else ready.parameters)
 
 
 def _address(url: str) -> str:

@@ -46,9 +46,9 @@ LEFT_OUT_TRIED = 4
 
 @dataclass(frozen=True, slots=True)
 class ServerQuestion:
-    """run: of a climb with a winner. model, sent: None for what the server offers. n: items, None for as many as show a loss, or
-    all. task_file: where the task file is now. allow_held: also of a winner that the gate holds. patience: of the calls; first: of
-    the first.
+    """run: of a climb with a winner. model, sent: None for what the server offers. request: a file of the parameters that its
+    clients send, None for our own. n: items, None for as many as show a loss, or all. task_file: where the task file is now.
+    allow_held: also of a winner that the gate holds. patience: of the calls; first: of the first.
     """
 
     run: Path
@@ -57,6 +57,7 @@ class ServerQuestion:
     n: int | None = None
     task_file: Path | None = None
     sent: Sent | None = None
+    request: Path | None = None
     allow_held: bool = False
     patience: RetryPolicy = PATIENCE
     first: RetryPolicy = FIRST_PATIENCE
@@ -85,6 +86,7 @@ def verify(
             winner.system,
             model=question.model,
             sent=question.sent,
+            request=question.request,
             prices=_prices(finished, winner),
             patience=question.patience,
             first=question.first,
@@ -267,7 +269,12 @@ class _Verification:
             winner=WinnerMeasured(
                 rung=self.winner.rung, kind=self.winner.kind, name=self.winner.system.name, recorded=len(self.items)
             ),
-            server=ServerAsked(url=self.server.endpoint.url, model=self.server.endpoint.model, sent=self.server.sent),
+            server=ServerAsked(
+                url=self.server.endpoint.url,
+                model=self.server.endpoint.model,
+                sent=self.server.sent,
+                parameters=self.server.parameters,
+            ),
             worse=compared.worse,
             answer=words.answer(
                 tested.verdict,

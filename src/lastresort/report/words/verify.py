@@ -27,7 +27,8 @@ REMEDIES: dict[CauseName, str] = {
     "SYSTEM_PROMPT": "Send the system prompt, and serve the model with its own chat template, which keeps system turns.",
     "DOUBLED_START": "Let only one of them write it: the chat template or the server's tokenizer.",
     "TEMPLATE": "Serve the chat template that lies beside the model's tokenizer.",
-    "SETTINGS": "Switch the server's defaults off (vLLM: --generation-config vllm), and send temperature, top_p and seed.",
+    "SETTINGS": "Switch the server's defaults off (vLLM: --generation-config vllm), or have each request do it, as that of "
+    "`lastresort handoff` does. Verify with --request then.",
     "FORM": "Serve with structured outputs switched on, or with a server that enforces response_format.",
     "ENDED_EARLY": "Raise the server's limit of tokens, and send max_tokens.",
     "ADAPTER": "Load the adapter and name it as the model, or serve merged weights.",
