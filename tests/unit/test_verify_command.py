@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 from jsonschema import Draft202012Validator
+from rich.console import Console
 
 import lastresort as lr
 from endpoint_support import Endpoint, Handler, Step, completion, serving
@@ -18,7 +20,7 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import InputError
 from lastresort.report.schema import schema_of
-from lastresort.report.verify import VerifyDocument
+from lastresort.report.verify import AnswerMissing, VerifyDocument, verify_text
 from lastresort.report.verify_files import verify_junit, verify_markdown
 from lastresort.report.words.verify import longer
 from recheck_support import handbook_run, scripted, tuned_run
@@ -95,6 +97,12 @@ def test_a_file_that_is_no_request(run: Path, server: Endpoint, tmp_path: Path, 
     assert server.requests == []
 
 
+def rendered(shown: Any) -> str:
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(shown)
+    return console.export_text()
+
+
 def url_of(server: Endpoint) -> str:
     return server.name.removesuffix("#m")
 
@@ -157,6 +165,14 @@ def test_text_of_a_server_is_no_markup(run: Path, server: Endpoint) -> None:
     assert "<script>" not in verify_markdown(document)
     assert "\x1b" not in verify_junit(document)
     ElementTree.fromstring(verify_junit(document))
+
+
+def test_many_missing_answers_do_not_bury_the_result(run: Path, server: Endpoint) -> None:
+    document = lr.verify(run, url_of(server), n=4).document
+    lost = tuple(AnswerMissing(id=f"lost-{i}", because="the server answers 500.") for i in range(200))
+    long = document.replaced(missing=lost)
+    for text in (verify_markdown(long), rendered(verify_text(long))):
+        assert (text.count("lost-"), "197 more" in text) == (3, True)
 
 
 @pytest.mark.parametrize(

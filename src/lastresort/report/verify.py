@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-SHOWN = 3  # differing answers in the terminal and in Markdown; the document has all
+SHOWN = 3  # differing and missing answers in the terminal; the document has all
 EXPLAINS = {True: "explains it", False: "does not", None: "not tested"}
 
 
@@ -156,8 +156,11 @@ def verify_text(document: VerifyDocument) -> RenderableType:
     parts: list[RenderableType] = [Text(printable(document.answer), style=style), Text(""), _scores(document), Text("")]
     parts += [Text(printable(sentence(reason))) for reason in document.reasons]
     parts += [
-        Text(f"missing: {printable(one.id)} ({printable(one.because)})", style="yellow") for one in document.missing
+        Text(f"missing: {printable(one.id)} ({printable(one.because)})", style="yellow")
+        for one in document.missing[:SHOWN]
     ]
+    if len(document.missing) > SHOWN:
+        parts.append(Text(f"{count(len(document.missing) - SHOWN)} more missing with --json.", style="dim"))
     for one in document.differing[:SHOWN]:
         parts += [Text(""), _side_by_side(one)]
     if len(document.differing) > SHOWN:

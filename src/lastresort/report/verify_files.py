@@ -104,7 +104,9 @@ def _listed(sentences: Sequence[str]) -> str:
 
 
 def _missing(document: VerifyDocument) -> str:
-    return "\n".join(f"- no answer to {plain(one.id)}: {plain(stopped(one.because))}" for one in document.missing)
+    lines = [f"- no answer to {plain(one.id)}: {plain(stopped(one.because))}" for one in document.missing[:SHOWN]]
+    more = len(document.missing) - SHOWN
+    return "\n".join([*lines, *([f"- no answer to {count(more)} more"] if more > 0 else [])])
 
 
 def _causes(causes: Sequence[CauseTested]) -> str:
