@@ -64,7 +64,12 @@ SPOILED: dict[Fault, str] = {
 }
 
 
-@pytest.mark.parametrize("fault", SPOILED)
+IN_SLOW_TIER = ("template", "doubled start", "samples")  # experiments that other quick tests go through too
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(fault, marks=pytest.mark.slow) if fault in IN_SLOW_TIER else fault for fault in SPOILED]
+)
 def test_a_spoiled_server_is_caught_and_its_cause_named(run: Path, fault: Fault) -> None:
     found = verified(run, server_of(run, fault), n=24)
     assert explaining(found) == [SPOILED[fault]]
@@ -120,6 +125,7 @@ def test_without_weights_and_counts_a_cause_is_not_tested_rather_than_guessed(
     assert any(reason.startswith("No cause found") for reason in found.reasons)
 
 
+@pytest.mark.slow
 def test_a_lost_system_prompt_shows_without_counts_where_the_weights_are_here(run: Path) -> None:
     assert explaining(verified(run, server_of(run, "no system", counts=False), n=12)) == ["SYSTEM_PROMPT"]
 
