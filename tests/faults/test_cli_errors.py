@@ -257,7 +257,7 @@ def test_json_puts_one_document_on_stdout(
     assert json.loads(capsys.readouterr().out) == decision
 
 
-def test_the_ladder_ends_with_the_path_of_the_report(
+def test_the_ladder_ends_with_the_report_and_how_to_use_the_winner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task = task_with(tmp_path / "task")
@@ -265,7 +265,10 @@ def test_the_ladder_ends_with_the_path_of_the_report(
     assert lastresort(monkeypatch, "climb", str(task)) == 0
     out = capsys.readouterr().out
     assert "MET" in out
-    assert out.splitlines()[-1] == "report: runs/routing-1/report.html"
+    assert out.splitlines()[-2:] == [
+        "report: runs/routing-1/report.html",
+        "use it: lastresort chat runs/routing-1, serve runs/routing-1, or handoff runs/routing-1 --to SERVER",
+    ]
 
 
 def test_a_dry_run_asks_nothing_and_writes_nothing(

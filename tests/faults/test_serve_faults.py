@@ -474,6 +474,7 @@ def test_sigterm_in_mid_stream_finishes_it_refuses_the_rest_and_ends_well(behind
     assert behind.process.wait(SOON_S) == 0
     assert "Traceback" not in behind.told
     assert re.search(r"POST /v1/chat/completions 200 ", behind.told)
+    assert "stopping: 1 answer is finished first, for up to 30 s" in behind.told
 
 
 def test_a_second_signal_ends_a_server_at_once(behind: Process) -> None:

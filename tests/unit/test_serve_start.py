@@ -132,6 +132,7 @@ def test_a_request_can_ask_for_a_schema_and_for_log_probabilities(tiny: Path, tm
             f"{found.url}/chat/completions", json={"model": "winner", "messages": user("a" * 9000)}, timeout=60
         )
         assert (long.status_code, long.json()["error"]["code"]) == (400, "context_length_exceeded")
+        assert long.json()["error"]["message"].endswith("together. Shorten the messages, or lower max_tokens.")
 
 
 def test_the_bare_model_continues_a_text(tiny: Path, tmp_path: Path) -> None:
@@ -268,6 +269,7 @@ def test_the_command_says_where_it_serves(
     out, error = capsys.readouterr()
     assert out == "http://127.0.0.1:1/v1\n"
     assert error.splitlines() == [
+        "opening the winner ...",
         'zero-shot on a, with its own prompt, as model "winner".',
         "No key is set, so this machine alone may ask.",
     ]

@@ -34,7 +34,14 @@ Document = TypeVar("Document", bound="JsonDocument")
 INTERRUPTED, PIPE_CLOSED = 130, 141
 _RESUME = " Finished work is kept; resume with --resume."
 _REPEAT = " Answers are kept; run the same command again to resume."
-GO_ON = {"climb": _RESUME, "train": _RESUME, "gate": _REPEAT, "recheck": _REPEAT, "verify": _REPEAT}
+GO_ON = {
+    "climb": _RESUME,
+    "demo": " Finished work is kept; the command at the top resumes it.",
+    "train": _RESUME,
+    "gate": _REPEAT,
+    "recheck": _REPEAT,
+    "verify": _REPEAT,
+}
 
 
 def guarded(command: Callable[..., Any]) -> int:

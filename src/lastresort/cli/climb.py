@@ -84,6 +84,7 @@ def climb_command(
     from lastresort.cli.border import show_document, stoppable
     from lastresort.report.forecast import forecast_table
     from lastresort.report.terminal import ladder_table
+    from lastresort.report.words.answer import how_to_use
 
     request = ClimbRequest(task, parse_settings(settings), run, resume, until, gate, compare, compare_seeds)
     if dry_run:
@@ -93,7 +94,8 @@ def climb_command(
         return
     with stoppable() as (shown, stop):
         climbed = start_climb(request, shown, stop)
-    show_document(climbed.decision, ladder_table, as_json=as_json, last_line=f"report: {climbed.report}")
+    lines = [f"report: {climbed.report}", *how_to_use(climbed.decision, climbed.run)]
+    show_document(climbed.decision, ladder_table, as_json=as_json, last_line="\n".join(lines))
 
 
 data_app = typer.Typer(help="Check data before anything is spent on it.", no_args_is_help=True, rich_markup_mode=None)

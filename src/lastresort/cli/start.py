@@ -93,6 +93,7 @@ def demo_command(
         return
     task = example_task(name)
     print_note(f"example: {task}")
+    print_note(f"To resume it after a stop, or with other options: lastresort climb {task} --resume")
     climb_command(
         task, run=run, gate=gate, resume=False, until=None, compare=None, compare_seeds=3, dry_run=False, verbose=False,
         settings=[], as_json=False,

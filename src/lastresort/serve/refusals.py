@@ -69,7 +69,9 @@ def refused(error: LastresortError | QueueFull | Draining) -> Refusal:
         case Draining() | StopRequestedError():
             return stopping()
         case TooLongError():
-            return Refusal(400, str(error), param="messages", code="context_length_exceeded")
+            said = f"{error.found}, expected {error.expected}" if error.expected else error.found
+            told = f"{said}. Shorten the messages, or lower max_tokens."
+            return Refusal(400, told, param="messages", code="context_length_exceeded")
         case CandidateError():
             return Refusal(422, str(error), code="unsupported_request")
         case InputError():

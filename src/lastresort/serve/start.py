@@ -84,6 +84,9 @@ def serve(
 
         def drain() -> None:
             service.is_stopping = True
+            left = owner.load.running + owner.load.waiting
+            what = "1 answer is" if left == 1 else f"{left} answers are"
+            log(f"stopping: {what} finished first, for up to {DRAIN_S} s" if left else "stopping")
             owner.drain(DRAIN_S)
 
         def ready() -> None:

@@ -175,10 +175,10 @@ def _decided_winner(folder: Path) -> WinnerView | _Winner | None:
         winner = None if decided is None else decided.decision.winner
         if decided is None and folder.name == "winner":
             raise DataError(
-                "the run has not decided, so nothing vouches for this winner",
+                "the run has not decided yet, so this is not its winner",
                 where=str(folder),
                 expected="the winner of a run with a decision",
-                remedy=f"Finish it with `lastresort climb TASK --resume {run}`.",
+                remedy=f"Follow it with `lastresort watch {run}`, or finish it with `lastresort climb TASK --resume {run}`.",
             )
     else:
         winner = _winner_by_file(run)

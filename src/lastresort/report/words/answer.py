@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import assert_never
 
 from lastresort.ladder import MARGIN_ONLY
@@ -114,6 +115,13 @@ def next_step(decision: RunView) -> str | None:
         return f"Next: label more test {unit}s, as many as you can, {again}. Or settle for the answer above."
     more = counted(max(needed), f"more test {unit}")
     return f"Next: add about {more} to the test set {again}. With 80% probability that decides it, if the score stays as it is."
+
+
+def how_to_use(decision: RunView, run: Path) -> list[str]:
+    """A line with the commands that use the winner, where there is one that may ship."""
+    if decision.winner is None or decision.winner.path is None or decision.winner.held:
+        return []
+    return [f"use it: lastresort chat {run}, serve {run}, or handoff {run} --to SERVER"]
 
 
 def of_answer(answer: value.Answer) -> Statement:
