@@ -67,9 +67,13 @@ def listening(answer: str = "fine") -> Iterator[tuple[str, list[dict[str, Any]]]
             message = {"role": "assistant", "content": answer}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
             reply = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
-            body = json.dumps(reply).encode()
+            body, form = json.dumps(reply).encode(), "application/json"
+            if got[-1].get("stream"):
+                part = {"index": 0, "delta": message, "finish_reason": "stop"}
+                chunk = {**reply, "object": "chat.completion.chunk", "choices": [part]}
+                body, form = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode(), "text/event-stream"
             self.send_response(200)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", form)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

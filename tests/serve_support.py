@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,6 +21,7 @@ from lastresort.models.scripted import Script, ScriptedModel
 from lastresort.serve.answers import RequestComposer
 from lastresort.serve.guard import GuardSettings
 from lastresort.serve.http import Service, create_app
+from lastresort.serve.start import ServeRequest, Serving, serve
 from lastresort.serve.transport import DrainingServer
 from lastresort.serve.work import Deliver, Draining, Ended, Failed, Load, Owner, Piece, QueueFull, TokenLogp, Work
 from lastresort.stop import StopSignal
@@ -261,6 +263,28 @@ def served(
         service.close()
         owner.close()
         assert not thread.is_alive()
+
+
+@contextmanager
+def serving(request: ServeRequest) -> Iterator[tuple[Serving, list[str]]]:
+    """All that `lastresort serve` does, in a thread, on a free port."""
+    stop, ready, found, lines = StopSignal(), threading.Event(), list[Serving](), list[str]()
+
+    def told(serving: Serving) -> None:
+        found.append(serving)
+        ready.set()
+
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(serve, replace(request, port=0), stop=stop, on_ready=told, log=lines.append)
+        running.add_done_callback(lambda _: ready.set())
+        assert ready.wait(120)
+        if running.done():
+            running.result()
+        try:
+            yield found[0], lines
+        finally:
+            stop.request()
+            running.result(60)
 
 
 def events(text: str) -> list[str]:

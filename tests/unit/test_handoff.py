@@ -19,12 +19,13 @@ from lastresort.errors import DataError, InputError
 from lastresort.handoff import TARGETS
 from lastresort.handoff.source import open_winner
 from lastresort.models.quantized import QuantizedBase
+from lastresort.systems.files import save_system
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Decoding, Grammar
 from models_support import save_adapter, save_tiny
 from train_support import lastresort
 
-ALWAYS = {"README.md", "client.py", "request.json", "request.sh", "start.sh"}
+ALWAYS = {"README.md", "handoff.json", "client.py", "request.json", "request.sh", "start.sh"}
 FILES = {
     "vllm": {"model", "docker-compose.yaml"},
     "sglang": {"model", "docker-compose.yaml"},
@@ -66,7 +67,7 @@ def text_of(folder: Path, name: str) -> str:
 def test_a_prompt_on_its_model(to: str, run: Path) -> None:
     found = handed(run, to)
     assert set(found.files) == ALWAYS | FILES[to]
-    assert {path.name for path in found.folder.iterdir()} == {*found.files, "handoff.json"}
+    assert {path.name for path in found.folder.iterdir()} == set(found.files)
     readme = text_of(found.folder, "README.md").splitlines()
     assert readme[0] == f"# tickets on {TARGETS[to].title}"
     assert len(readme) == 5
@@ -414,9 +415,9 @@ def test_only_files_of_the_model_go_along(base: Path, tmp_path: Path) -> None:
         (
             "vllm",
             Grammar(json_schema={"type": "object"}),
-            "vLLM keeps the answers to the measured schema (response_format).",
+            "vLLM enforces the measured schema (response_format).",
         ),
-        ("ollama", Grammar(json_schema={"type": "object"}), "but may put white space"),
+        ("ollama", Grammar(json_schema={"type": "object"}), "but its white space may differ"),
         ("transformers", Grammar(json_schema={"type": "object"}), "accepts response_format and ignores it"),
         ("litellm", Grammar(json_schema={"type": "object"}), "The server behind LiteLLM"),
         ("vllm", Grammar(choices=("a", "b")), "limits the answers to the measured choices (structured_outputs"),
@@ -435,6 +436,22 @@ def test_who_keeps_the_answers_to_their_form(to: str, grammar: Grammar, told: st
     }
     if to in backends:
         assert given[backends[to][0]] == backends[to][1]
+
+
+def test_a_saved_system_has_no_run_to_be_verified_with(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_system(system(base, prompt=PromptDesign("Route.")), tmp_path / "saved")
+    assert lastresort(monkeypatch, "handoff", str(tmp_path / "saved"), "--to", "litellm") == 0
+    assert "verify" not in capsys.readouterr().out
+    assert "verify" not in text_of(tmp_path / "saved" / "handoff-litellm", "README.md")
+
+
+def test_a_winner_named_by_its_own_folder_is_verified_with_its_run(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lastresort(monkeypatch, "handoff", str(run / "winner"), "--to", "litellm") == 0
+    assert f"verify: lastresort verify {run} http" in capsys.readouterr().out
 
 
 def test_the_command(

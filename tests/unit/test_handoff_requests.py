@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,23 +12,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from handoff_support import NASTY, SHOTS, handed, listening, run_of, system
 from knowledge_support import markdown
 from lastresort.handoff import TARGETS
 from lastresort.handoff.request import INPUT, SPACING
+from lastresort.keys import SERVE_KEY
 from lastresort.knowledge.embedder import HashingEmbedder
 from lastresort.knowledge.store import content_hash, create_store
 from lastresort.knowledge.update import update
 from lastresort.models.constrained import Constraint, TokenTable
 from lastresort.models.scripted import Script, ScriptedModel
+from lastresort.serve.start import ServeRequest
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import load_system
 from lastresort.systems.running import open_system
 from lastresort.systems.system import PromptDesign, Retriever, System
 from lastresort.types import Decoding, Grammar, Message
+from lastresort.verify.server import connect
 from models_support import save_tiny, tiny_tokenizer
+from serve_support import serving
+from train_support import lastresort
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "integer"}}, "required": ["a", "b"]}
 CHOICES = ("a.b", 'say "x"', "new\nline", "$(5)|[6]")
@@ -204,11 +211,62 @@ def test_shots_chosen_by_the_input_need_the_proxy(base: Path, tmp_path: Path) ->
     found = handed(run, "vllm")
     assert found.proxy == "lastresort serve system --upstream http://127.0.0.1:8000/v1 --model tickets --port 8100"
     body = json.loads((found.folder / "request.json").read_text(encoding="utf-8"))
-    assert body == {"model": "tickets", "messages": [{"role": "user", "content": INPUT}]}
+    assert body == {"model": "winner", "messages": [{"role": "user", "content": INPUT}]}
+    assert (found.client_url, found.client_model) == ("http://127.0.0.1:8100/v1", "winner")
     assert "http://127.0.0.1:8100/v1" in (found.folder / "client.py").read_text(encoding="utf-8")
     copied = load_system(found.folder / "system")
     assert copied.model == "http://127.0.0.1:8000/v1#tickets"
     assert (copied.prompt, copied.decoding) == (nearest(base).prompt, nearest(base).decoding)
+
+
+def test_the_proxy_of_the_readme_takes_what_the_client_sends(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command is run, the client asks it as it was written, and `verify` would send it the input alone."""
+    monkeypatch.delenv(SERVE_KEY, raising=False)
+    run = run_of(tmp_path / "tickets", nearest(base))
+    found = handed(run, "vllm")
+    words = shlex.split(found.proxy or "")
+    with listening() as (upstream, got):
+        request = ServeRequest(found.folder / words[2], upstream=upstream, model=words[words.index("--model") + 1])
+        with serving(request) as (proxy, _):
+            assert said_by(found.folder, proxy.url, NASTY) == "fine\n"
+            body = json.loads((found.folder / "request.json").read_text(encoding="utf-8"))
+            assert httpx.post(f"{proxy.url}/chat/completions", json=body, timeout=60).status_code == 200
+            server = connect(proxy.url, load_system(run / "winner"), model=None, sent=None)
+            assert server.sent == "input"
+            assert server.sender(nearest(base)).answer([(Message("user", NASTY),)])[0].text == "fine"
+            server.model.close()
+    assert {one["model"] for one in got} == {"tickets"}
+    assert got[0]["messages"] == got[2]["messages"] == asked(run)
+
+
+def test_what_is_printed_and_written_for_the_proxy_names_it(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(tmp_path / "tickets", nearest(base))
+    assert lastresort(monkeypatch, "handoff", str(run), "--to", "vllm") == 0
+    *_, asking, checking = capsys.readouterr().out.splitlines()
+    assert asking == "ask: python client.py 'your input' (http://127.0.0.1:8100/v1, model winner)"
+    assert checking == f"verify: lastresort verify {run} http://127.0.0.1:8100/v1"
+    readme = (run / "handoff-vllm" / "README.md").read_text(encoding="utf-8")
+    assert "- Ask the proxy: `python client.py 'your input'`" in readme
+    assert (
+        "the proxy and the server behind it answer as measured: `lastresort verify RUN http://127.0.0.1:8100/v1`"
+        in readme
+    )
+
+
+def test_a_client_without_an_input_says_how_it_is_called(base: Path, tmp_path: Path) -> None:
+    folder = handed(run_of(tmp_path / "tickets", system(base)), "vllm").folder
+    done = subprocess.run([sys.executable, str(folder / "client.py")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, 'usage: python client.py "your input"\n')
+    given = ["sh", str(folder / "request.sh"), "an input"]
+    done = subprocess.run(given, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "usage: write your input into request.json, then run: sh request.sh\n",
+    )
 
 
 def test_the_copied_system_asks_the_server_as_it_was_measured(base: Path, tmp_path: Path) -> None:

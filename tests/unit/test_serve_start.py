@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +25,12 @@ from lastresort.models.local import LocalModel
 from lastresort.models.protocol import Model
 from lastresort.serve import owner, start
 from lastresort.serve.start import ServeRequest, Serving, serve
-from lastresort.stop import StopSignal
 from lastresort.systems.files import folder_sha256, save_system
 from lastresort.systems.running import open_system
 from lastresort.systems.system import PromptDesign, Retriever, System
 from lastresort.types import Decoding, Grammar, Message
 from models_support import save_tiny
-from serve_support import WordOwner, answerer, events, served, user
+from serve_support import WordOwner, answerer, events, served, serving, user
 
 KEY = "a-key-of-more-than-16"
 SCHEMA = {"type": "object", "properties": {"team": {"enum": ["billing", "tech"]}}, "required": ["team"]}
@@ -62,28 +58,6 @@ def saved(folder: Path, model: str = "", *, held: bool | None = None, **decoding
         winner = {"kind": "prompt", "path": "winner", "held": held, "sha256": folder_sha256(folder / "winner")}
         (folder / "decision.json").write_text(json.dumps({"winner": winner}), encoding="utf-8")
     return folder
-
-
-@contextmanager
-def serving(request: ServeRequest) -> Iterator[tuple[Serving, list[str]]]:
-    """The whole of it, in a thread."""
-    stop, ready, found, lines = StopSignal(), threading.Event(), list[Serving](), list[str]()
-
-    def told(serving: Serving) -> None:
-        found.append(serving)
-        ready.set()
-
-    with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(serve, replace(request, port=0), stop=stop, on_ready=told, log=lines.append)
-        running.add_done_callback(lambda _: ready.set())
-        assert ready.wait(120)
-        if running.done():
-            running.result()
-        try:
-            yield found[0], lines
-        finally:
-            stop.request()
-            running.result(60)
 
 
 def said(url: str, content: str, **more: Any) -> str:

@@ -28,7 +28,8 @@ def handoff_command(
 
     found = hand_over(HandoffRequest(run, to, merged, out, name, allow_held))
     if as_json:
-        print_document({"schema": 1, **asdict(found), "folder": str(found.folder)})
+        run_folder = None if found.run is None else str(found.run)
+        print_document({"schema": 1, **asdict(found), "folder": str(found.folder), "run": run_folder})
         return
     for note in filter(None, (found.form, *found.notes)):
         print_note(note)
@@ -36,5 +37,6 @@ def handoff_command(
     print_text(f"start: {found.start} ({found.needs})")
     if found.proxy is not None:
         print_text(f"proxy: {found.proxy}")
-    print_text(f"ask: python client.py 'your input' ({found.url}, model {found.model})")
-    print_text(f"verify: {found.verify(run, found.folder)}")
+    print_text(f"ask: python client.py 'your input' ({found.client_url}, model {found.client_model})")
+    if found.run is not None:
+        print_text(f"verify: {found.verify(found.run, found.folder)}")

@@ -21,6 +21,7 @@ from lastresort.types import Decoding, Grammar, JsonObject, Message
 
 INPUT = "Write your input here."
 REQUEST, CLIENT, CURL = "request.json", "client.py", "request.sh"
+PROXY_MODEL = "winner"  # what `lastresort serve` calls whatever it serves, and the only name that it takes
 # llguidance reads this key, and other libraries pass over it: one line, at most one space after a comma and a colon.
 SPACING: JsonObject = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 _REGEX_SPECIAL = re.compile(r"([\\.+*?()|\[\]{}^$])")
@@ -65,9 +66,9 @@ def constant_turns(winner: Winner) -> tuple[Message, ...]:
     return turns if winner.weights is None else winner.weights.accepted(turns)
 
 
-def proxied_request(model: str) -> ClientRequest:
-    """The request to `lastresort serve`, which composes the prompt itself."""
-    return ClientRequest({"model": model, "messages": [{"role": "user", "content": INPUT}]}, (), "", "")
+def proxied_request() -> ClientRequest:
+    """The request to `lastresort serve`, which composes the prompt and knows the decoding itself."""
+    return ClientRequest({"model": PROXY_MODEL, "messages": [{"role": "user", "content": INPUT}]}, (), "", "")
 
 
 def _without_form(decoding: Decoding) -> Decoding:
@@ -162,6 +163,8 @@ def ask(text: str) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit('usage: python client.py "your input"')
     print(ask(sys.argv[1]))
 '''
 
@@ -191,7 +194,8 @@ def _python(value: Any) -> str:
 
 def _curl(url: str) -> str:
     return f"""#!/bin/sh
-# Sends {REQUEST}, whose last turn holds the input.
+# Sends {REQUEST} as it is. Write your input into its last turn first.
+[ $# -eq 0 ] || {{ echo "usage: write your input into {REQUEST}, then run: sh {CURL}" >&2; exit 2; }}
 cd "$(dirname "$0")" || exit 1
 exec curl --silent --show-error --fail-with-body "${{BASE_URL:-{url}}}/chat/completions" \\
   --header "Content-Type: application/json" --header "Authorization: Bearer ${{API_KEY:-none}}" \\

@@ -174,10 +174,13 @@ def litellm(job: Handover) -> Launch:
         parameters = {"model": f"openai/{endpoint.model}", "api_base": endpoint.url, "api_key": f"os.environ/{key}"}
         lines, environment = [], {key: f"${{{key}:-}}"}
         notes = [f"The key of {endpoint.host} is read from {key}, where it needs one."]
-    lines.append(f': "${{{MASTER}:?Set it to a new key, and API_KEY of the clients to the same}}"')
+    whose = "API_KEY of the clients" if job.winner.has_constant_prompt else f"{KEY} of the proxy"
+    lines.append(f': "${{{MASTER}:?Set it to a new key, and {whose} to the same}}"')
     environment[MASTER] = f"${{{MASTER}:?}}"
     notes.append(
         f"It starts only with a key of its own in {MASTER}, which clients send: the files here take it from API_KEY."
+        if job.winner.has_constant_prompt
+        else f"It starts only with a key of its own in {MASTER}, which the proxy sends if {KEY} holds the same."
     )
     document: JsonObject = {
         "model_list": [{"model_name": job.name, "litellm_params": parameters}],

@@ -13,6 +13,7 @@ from lastresort.errors import ContractError, DataError, InputError
 from lastresort.models.endpoint import Endpoint, parse_endpoint
 from lastresort.models.local import LocalModel
 from lastresort.models.protocol import is_endpoint
+from lastresort.records.decision import FILE_NAME as DECISION
 from lastresort.systems.files import FILE
 from lastresort.systems.running import checked_system, open_answerer
 from lastresort.systems.system import System
@@ -67,6 +68,11 @@ class Winner:
     run: Path
     weights: LocalWeights | None
     endpoint: Endpoint | None
+
+    @property
+    def measured_in(self) -> Path | None:
+        """The run that measured it. None for a saved system, which nothing can be compared with."""
+        return self.run if (self.run / DECISION).is_file() else None
 
     @property
     def has_constant_prompt(self) -> bool:

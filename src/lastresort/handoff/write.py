@@ -15,7 +15,17 @@ from lastresort.errors import InputError
 from lastresort.foreign import printable, read_json
 from lastresort.handoff import TARGETS, HandoffTarget
 from lastresort.handoff.launch import ADAPTER, COMPOSE, MODEL, START, Handover, Launch, launch_files
-from lastresort.handoff.request import CLIENT, REQUEST, constant_request, constant_turns, proxied_request, request_files
+from lastresort.handoff.request import (
+    CLIENT,
+    CURL,
+    INPUT,
+    PROXY_MODEL,
+    REQUEST,
+    constant_request,
+    constant_turns,
+    proxied_request,
+    request_files,
+)
 from lastresort.handoff.source import LocalWeights, Winner, settled_name
 from lastresort.handoff.weights import (
     adapter_rank,
@@ -39,9 +49,10 @@ ROOM_TOKENS, MOST_TOKENS = 8192, 32768  # of a context that a server sets aside 
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """A folder that was written. title: of the server. model: what a client asks for at `url`. proxy: the command that looks
-    passages or shots up, None where the prompt is constant. form: who keeps the answers to their form, "" where they have none.
-    notes: what is not as it was measured, or is still to be done.
+    """A folder that was written. title: of the server. model: what it calls the winner at `url`. proxy: the command that looks
+    passages or shots up, None where the prompt is constant. client_url, client_model: what clients ask, which is the proxy where
+    there is one. run: what measured the winner, None for a saved system. form: who enforces the form of the answers, "" where they
+    have none. notes: what is not as it was measured, or is still to be done.
     """
 
     to: str
@@ -53,17 +64,18 @@ class HandedOver:
     start: str
     needs: str
     proxy: str | None
+    client_url: str
+    client_model: str
+    run: Path | None
     form: str
     notes: tuple[str, ...]
 
     def verify(self, run: Path | str, folder: Path | str = ".") -> str:
-        """The command that compares the server with the run, as its clients ask it. folder: this one, from where it is typed."""
-        asked = (
-            f"--model {self.model}"
-            if self.proxy is not None
-            else f"--request {shlex.quote(str(Path(folder) / REQUEST))}"
-        )
-        return f"lastresort verify {shlex.quote(str(run))} {self.url} {asked}"
+        """The command that compares what clients ask with the run. folder: this one, from where it is typed."""
+        command = f"lastresort verify {shlex.quote(str(run))} {self.client_url}"
+        if self.proxy is not None:  # it is known by its list of models, and gets the inputs alone
+            return command
+        return f"{command} --request {shlex.quote(str(Path(folder) / REQUEST))}"
 
 
 def write_handoff(winner: Winner, to: str, out: Path, *, merged: bool = False, name: str | None = None) -> HandedOver:
@@ -89,7 +101,7 @@ def write_handoff(winner: Winner, to: str, out: Path, *, merged: bool = False, n
             write_atomically(working / file, text)
         if not winner.has_constant_prompt:
             save_system(_proxied(winner.system, target, launch.model), working / SYSTEM)
-        found = replace(found, files=tuple(sorted(path.name for path in working.iterdir())))
+        found = replace(found, files=tuple(sorted([MARK, *(path.name for path in working.iterdir())])))
         mark = {"to": to, "model": found.model, "files": found.files}
         write_atomically(working / MARK, json.dumps(mark) + "\n")
         working.chmod(0o755)
@@ -143,7 +155,7 @@ def _written_before(folder: Path) -> list[str]:
         return []
     mark = read_json(folder / MARK)
     files = mark.get("files") if isinstance(mark, dict) else None
-    return [MARK, *map(str, files)] if isinstance(files, list) else []
+    return list(map(str, files)) if isinstance(files, list) else []
 
 
 def _kind(weights: LocalWeights) -> str:
@@ -205,7 +217,6 @@ def _handed_over(to: str, job: Handover, launch: Launch, final: Path, notes: lis
     target, constant = job.target, job.winner.has_constant_prompt
     url = f"http://127.0.0.1:{target.port}/v1"
     proxy = f"lastresort serve {SYSTEM} --upstream {url} --model {launch.model} --port {PROXY_PORT}"
-    form = _form(job)
     return HandedOver(
         to=to,
         title=target.title,
@@ -216,53 +227,63 @@ def _handed_over(to: str, job: Handover, launch: Launch, final: Path, notes: lis
         start=f"sh {START}",
         needs=launch.needs,
         proxy=None if constant else proxy,
-        form=form,
+        client_url=url if constant else f"http://127.0.0.1:{PROXY_PORT}/v1",
+        client_model=launch.model if constant else PROXY_MODEL,
+        run=job.winner.measured_in,
+        form=_form(job),
         notes=(*launch.notes, *notes),
     )
 
 
 def _form(job: Handover) -> str:
-    """Who keeps the answers to the form that was enforced when they were measured."""
+    """Who enforces the form that was enforced when the answers were measured."""
     grammar, target, endpoint = job.winner.system.decoding.grammar, job.target, job.winner.endpoint
     if grammar is None:
         return ""
     if endpoint is not None:
-        return f"The requests hold response_format, as they were measured; {endpoint.host} keeps to it."
+        return f"Requests carry response_format, as they did when they were measured, and {endpoint.host} enforces it."
+    if grammar.choices is not None and not job.winner.has_constant_prompt:
+        return (
+            "The choices were measured as bare text. The proxy sends them inside an object (response_format), so answers may "
+            "differ."
+        )
     if grammar.choices is not None:
         if target.choices is None:
-            return f"Nothing limits the answers to the measured choices: {target.title} has no way to say it, so they may differ."
+            return f"Nothing limits the answers to the measured choices: {target.title} has no option for it, so they may differ."
         return f"{target.title} limits the answers to the measured choices ({target.choices} in the request)."
     if target.schema == "ignores":
-        return (
-            f"Nothing keeps the answers to the measured schema: {target.title} accepts response_format and ignores it."
-        )
+        return f"Nothing enforces the measured schema: {target.title} accepts response_format and ignores it."
     if target.schema == "passes on":
         return (
-            "The server behind LiteLLM keeps the answers to the schema, if it can: vLLM, SGLang, llama.cpp and Ollama do, "
+            "The server behind LiteLLM enforces the measured schema if it can: vLLM, SGLang, llama.cpp and Ollama do, "
             "transformers serve does not."
         )
-    spaced = "" if target.spacing else ", but may put white space where none was measured"
-    return f"{target.title} keeps the answers to the measured schema (response_format){spaced}."
+    spaced = "" if target.spacing and job.winner.has_constant_prompt else ", but its white space may differ"
+    return f"{target.title} enforces the measured schema (response_format){spaced}."
 
 
 def _texts(job: Handover, launch: Launch, found: HandedOver) -> Mapping[str, str]:
     files = launch_files(launch, job.target)
-    url = found.url if found.proxy is None else f"http://127.0.0.1:{PROXY_PORT}/v1"
-    request = proxied_request(launch.model)
-    if found.proxy is None:
-        request = constant_request(job.winner, job.target, launch.model)
-    return {**files, **request_files(request, url, launch.model), "README.md": _readme(found, COMPOSE in files)}
+    request = constant_request(job.winner, job.target, launch.model) if found.proxy is None else proxied_request()
+    return {
+        **files,
+        **request_files(request, found.client_url, launch.model),
+        "README.md": _readme(found, COMPOSE in files),
+    }
 
 
 def _readme(found: HandedOver, composed: bool) -> str:
     start = f"- Start {found.title} ({found.needs}): `{found.start}`" + (
         ", or `docker compose up`." if composed else "."
     )
-    asked = f"- Ask it: `python {CLIENT} 'your input'`, or `sh request.sh`; {REQUEST} holds what a client must send."
+    asked = f"- Ask it: `python {CLIENT} 'your input'`, or replace \"{INPUT}\" in {REQUEST} and run `sh {CURL}`."
+    lines = [f"# {found.model} on {found.title}", start]
     if found.proxy is not None:
-        asked = f"- Every input gets its own prompt: start `{found.proxy}`, which composes it, then `python {CLIENT} 'your input'`."
-    verify = f"- Check that it answers as measured: `{found.verify('RUN')}`."
-    about = (
-        " ".join(filter(None, [found.form, *found.notes])) or "Template, precision and decoding are those of the run."
-    )
-    return "\n".join([f"# {found.model} on {found.title}", start, asked, f"- {about}", verify]) + "\n"
+        lines.append(f"- The prompt depends on the input, and a proxy builds it. Start it as well: `{found.proxy}`.")
+        asked = asked.replace("Ask it", "Ask the proxy")
+    about = " ".join(filter(None, [found.form, *found.notes]))
+    lines += [asked, f"- {about or 'The chat template, the precision and the decoding are as in the run.'}"]
+    if found.run is not None:
+        checked = "it answers" if found.proxy is None else "the proxy and the server behind it answer"
+        lines.append(f"- Check that {checked} as measured: `{found.verify('RUN')}`.")
+    return "\n".join(lines) + "\n"
