@@ -24,6 +24,7 @@ from lastresort.report.verify import AnswerMissing, VerifyDocument, verify_text
 from lastresort.report.verify_files import verify_junit, verify_markdown
 from lastresort.report.words.verify import longer
 from recheck_support import handbook_run, scripted, tuned_run
+from serve_support import served
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,17 @@ def test_the_terminal_shows_differing_answers_side_by_side(
     assert "What could cause it:" in out
     assert "No cause found" in out
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_refused_key_names_the_address_and_whose_key_it_is(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LASTRESORT_API_KEY", raising=False)
+    with served(key="a-key-of-more-than-16") as guarding:
+        assert verify(monkeypatch, str(run), guarding.url) == 3
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{guarding.url}/v1: the server refuses the key (401)" in said
+    assert "takes the value of its LASTRESORT_SERVE_KEY" in said
 
 
 def test_from_python(run: Path, server: Endpoint) -> None:

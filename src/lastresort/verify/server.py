@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lastresort.errors import InputError, TaskError
+from lastresort.errors import InfrastructureError, InputError, PrerequisiteError, TaskError
 from lastresort.foreign import read_json
+from lastresort.keys import SERVE_KEY
 from lastresort.models.api import ApiModel
 from lastresort.models.calls import RetryPolicy
 from lastresort.models.endpoint import Endpoint, parse_endpoint
@@ -109,7 +110,7 @@ def connect(
     model = model or (ready.model if ready is not None else "") or None
     listing = ApiModel(parse_endpoint(f"{address}#{model or OWN}"), patience=first)
     try:
-        offered = _offered(listing, named=model is not None)
+        offered = _offered(listing, address, named=model is not None)
     finally:
         listing.close()
     name = model or _only(offered, address)
@@ -139,14 +140,21 @@ def _address(url: str) -> str:
     return url if urlsplit(url).path else f"{url}/v1"
 
 
-def _offered(model: ApiModel, *, named: bool) -> tuple[OfferedModel, ...]:
-    """named: whether its user named the model, so that a server need not list any."""
+def _offered(model: ApiModel, address: str, *, named: bool) -> tuple[OfferedModel, ...]:
+    """named: whether its user named the model, so that a server need not list any. Errors name the address alone."""
     try:
         return model.offered()
-    except TaskError:
+    except TaskError as error:
         if not named:
-            raise
+            remedy = "Correct the address, or add --model NAME."
+            raise TaskError(error.found, where=address, expected=error.expected, remedy=remedy) from error
         return ()
+    except PrerequisiteError as error:
+        remedy = f"{error.remedy} A server that `lastresort serve` runs takes the value of its {SERVE_KEY}."
+        raise PrerequisiteError(error.found, where=address, expected=error.expected, remedy=remedy) from error
+    except InfrastructureError as error:
+        remedy = "Start the server or correct the address, then give the same command again."
+        raise InfrastructureError(error.found, where=address, expected=error.expected, remedy=remedy) from error
 
 
 def _only(offered: tuple[OfferedModel, ...], address: str) -> str:
