@@ -13,13 +13,14 @@ from lastresort.errors import InfrastructureError, InputError, StopRequestedErro
 from lastresort.models.local import LocalModel
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
+from lastresort.report.words import verify as words
 from lastresort.stop import StopRequest
 from lastresort.systems.running import load_winner, open_answerer
 from lastresort.types import Answer, Example, SilentProgress
 from lastresort.verify.asking import ServedAnswer
 from lastresort.verify.causes import Case, tested
 from lastresort.verify.causes.case import Measured
-from lastresort.verify.outcome import ServedScores, judge, needed
+from lastresort.verify.outcome import ServedScores, judge, least, needed
 from lastresort.verify.server import connect
 from lastresort.verify.verify import ServerQuestion, how_many, the_winner, verify
 from models_support import save_adapter
@@ -48,7 +49,11 @@ def test_a_sound_server_passes(run: Path) -> None:
     found = verified(run, server_of(run))
     assert (found.identical, found.n, found.worse, found.causes) == (40, 40, False, ())
     assert found.compared.verdict == "UNDERPOWERED"  # 40 items cannot show a loss below 2 points, however equal
-    assert found.answer.startswith("No difference seen: all 40 answers are the same text")
+    assert found.answer.startswith("No difference seen: all 40 answers are the same text, the best result")
+    assert found.reasons[-1] == (
+        "The run recorded only 40 items, so it cannot show here that less than 2 points are lost: "
+        "that takes about 149 without any difference."
+    )
     assert (found.server.sent, found.winner.recorded, found.planned.n) == ("prompt", 40, 40)
     assert "sends no temperature" in found.notes[0]  # this server then samples
 
@@ -281,7 +286,59 @@ def test_worse_is_what_is_shown_to_lose() -> None:
     assert (better.tested.verdict, better.worse) == ("NON_INFERIOR", False)
 
 
+@pytest.mark.parametrize(
+    ("units", "said"),
+    [
+        (60, "Fewer than 149 can show that the server is worse, but never that it is not."),
+        (200, "With fewer the result may stay open."),
+        (500, "enough to show a loss below 2 points with a probability of 80%, if the server answers as measured."),
+    ],
+)
+def test_the_plan_says_what_so_many_items_can_show(units: int, said: str) -> None:
+    many = {"units": units, "needed": 474, "least": least(binary=True)}
+    plan = words.plan(units, units, 0.02, power=0.8, unit="item", **many)
+    assert plan.endswith(said)
+    assert ("474 items" in plan) == (units < 474)
+
+
+def test_the_last_reason_says_how_to_decide_it() -> None:
+    def last(available: int) -> str:
+        same = {"unit": "item", "units": 60, "margin": 0.02, "confidence": 0.9, "needed": 149}
+        return words.reasons(58, 60, 0.0, (-0.03, 0.03), available=available, **same)[-1]  # type: ignore[arg-type]
+
+    assert last(60).startswith("The run recorded only 60 items, so it cannot show here")
+    assert last(500) == "About 149 items would decide. The run recorded 500: ask more with --n."
+
+
+class SeenProgress:
+    """stages: each with its total, what was done before it, and how often it advanced."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, int | None, int]] = []
+        self.advanced: dict[str, list[int]] = {}
+
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
+        self.stages.append((label, total, done))
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.advanced.setdefault(self.stages[-1][0], []).append(amount)
+
+    def say(self, text: str) -> None: ...
+
+
+def test_progress_counts_answers_and_names_each_experiment(run: Path) -> None:
+    seen = SeenProgress()
+    with serving(server_of(run, "no system")) as url:
+        verify(ServerQuestion(run, url, n=6, patience=PATIENCE, first=PATIENCE), progress=seen)
+    sending = next(label for label, total, _ in seen.stages if total == 6)
+    assert seen.advanced[sending] == [1] * 6  # not a batch at a time
+    causes = [(label, done) for label, total, done in seen.stages if "of 8: " in label]
+    assert causes[1] == ("looking for the cause, 2 of 8: answers end early", 1)
+    assert len(causes) == 8
+
+
 def test_as_many_items_are_planned_as_show_no_loss() -> None:
+    assert least(binary=True) == 149
     assert 200 < needed(binary=True) < 600
     assert needed(binary=False) > 100
 

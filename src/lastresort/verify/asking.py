@@ -125,23 +125,41 @@ def ask(
         check(stop)
         batch = items[start : start + size]
         answered: list[Outcome] = []
-        for one in _batch(cached, [example for example, _ in batch]):
+        counted = _OncePerItem(progress)
+        for one in _batch(cached, [example for example, _ in batch], counted):
             answered.append(one)
             lost = lost + 1 if isinstance(one, InfrastructureError) else 0
             if isinstance(one, InfrastructureError) and lost == min(IN_A_ROW, len(items)):
                 raise one
+        counted.rest(len(batch))
         yield from _scored(batch, answered, scorer)
-        progress.advance(len(batch))
 
 
 _REFUSALS = (CandidateError, TaskError)
 Outcome = Answer | CandidateError | TaskError | InfrastructureError
 
 
-def _batch(cached: Answerer, examples: Sequence[Example]) -> Iterable[Outcome]:
+class _OncePerItem:
+    """Counts the answers of a batch as they arrive; where it is asked a second time, those that came before count no more."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._seen = progress, set[int]()
+
+    def arrived(self, place: int, answer: Answer) -> None:
+        if place not in self._seen:
+            self._seen.add(place)
+            self._progress.advance()
+
+    def rest(self, size: int) -> None:
+        """What gave no answer."""
+        if left := size - len(self._seen):
+            self._progress.advance(left)
+
+
+def _batch(cached: Answerer, examples: Sequence[Example], counted: _OncePerItem) -> Iterable[Outcome]:
     """All at once; one after the other where one of them fails, so that each has its own fate."""
     try:
-        return cached.answer([example.input for example in examples])
+        return cached.answer([example.input for example in examples], on_answer=counted.arrived)
     except (*_REFUSALS, InfrastructureError):
         return _one_by_one(cached, examples)
 

@@ -48,6 +48,11 @@ def needed(binary: bool) -> int:
     return items_needed(MARGIN, SPREAD[binary], power=POWER, alpha=ALPHA, binary=binary)
 
 
+def least(binary: bool) -> int:
+    """Items (or groups) below which no result shows it, even without any difference."""
+    return items_needed(MARGIN, 0.0, power=POWER, alpha=ALPHA, binary=binary)
+
+
 def judge(scores: ServedScores) -> ServedVerdict:
     """Missing answers count as nothing, and yet never help: NON_INFERIOR must also hold if all of them were wrong.
 

@@ -36,7 +36,7 @@ from lastresort.systems.answerer import Answerer
 from lastresort.types import Example, Progress, SilentProgress, Unit
 from lastresort.verify.asking import AnswersUntilDone, MissingAnswer, Served, ServedAnswer, ask, recognised
 from lastresort.verify.causes import CAUSES, TRIED, Case, open_measured, tested
-from lastresort.verify.outcome import ALPHA, MARGIN, POWER, SPREAD, ServedScores, ServedVerdict, judge, needed
+from lastresort.verify.outcome import ALPHA, MARGIN, POWER, SPREAD, ServedScores, ServedVerdict, judge, least, needed
 from lastresort.verify.server import FIRST_PATIENCE, PATIENCE, VerifiedServer, connect
 
 WINNER = "winner"
@@ -166,12 +166,22 @@ class _Verification:
     def document(self, n: int | None, began: float) -> VerifyDocument:
         """n: items to send, None for as many as show a loss."""
         labels = groups_of([example for example, _ in self.items])
-        enough = needed(self.scorer.binary and labels is None)
+        binary = self.scorer.binary and labels is None
+        enough = needed(binary)
         items = self.items[: how_many(n, enough, labels, len(self.items))]
         units = len(items) if labels is None else len(set(labels[: len(items)]))
-        said = words.plan(len(items), len(self.items), MARGIN, power=POWER, enough=units >= enough, needed=enough)
+        said = words.plan(
+            len(items),
+            len(self.items),
+            MARGIN,
+            power=POWER,
+            units=units,
+            unit="item" if labels is None else "group",
+            needed=enough,
+            least=least(binary),
+        )
         self.progress.say(said if labels is None else f"{said} A group counts once.")
-        self.progress.stage("recognising the server", None)
+        self.progress.stage("checking which server answers", None)
         sender = self.server.sender(self.winner.system)
         salt = recognised(sender, self.server.model, [example for example, _ in items])
         kept = AnswersUntilDone(self.cache, salt)
@@ -199,7 +209,7 @@ class _Verification:
         if not differing:
             return ()
         system, folder = self.winner.system, self.finished.folder / WINNER
-        self.progress.stage("looking for the cause", len(CAUSES))
+        self.progress.stage("looking for the cause: loading the measured model", len(CAUSES))
         local = open_measured(system, folder)
         case = Case(
             system=system,
@@ -225,6 +235,7 @@ class _Verification:
         tried = [one for one in answers if not one.refused][:LEFT_OUT_TRIED]
         prompts = [sender.prompt(one.example.input) for one in tried]
         model, decoding = self.server.model, sender.system.decoding
+        self.progress.stage("asking without temperature, top_p and seed", None)
         try:
             named, silent = (model.replies(prompts, decoding, without=keys) for keys in ((), LEFT_OUT))
         except LastresortError:
@@ -245,7 +256,8 @@ class _Verification:
         missing = [one for one in served if isinstance(one, MissingAnswer)]
         tested, identical = compared.tested, sum(one.same_text for one in answers)
         refused = [one for one in answers if one.refused]
-        unit: Unit = "item" if groups_of([one.example for one in served]) is None else "group"
+        labels = groups_of([example for example, _ in self.items])
+        unit: Unit = "item" if labels is None else "group"
         reasons = words.reasons(
             identical,
             len(answers),
@@ -256,6 +268,7 @@ class _Verification:
             margin=MARGIN,
             confidence=1 - 2 * ALPHA,
             needed=tested.n_needed if tested.verdict == "UNDERPOWERED" else None,
+            available=len(self.items) if labels is None else len(set(labels)),
         )
         reasons += [words.missing_reason(len(missing), spoils=compared.spoilt)] if missing else []
         reasons += [words.refused_reason(len(refused))] if refused else []
@@ -284,6 +297,7 @@ class _Verification:
                 compared.served,
                 margin=MARGIN,
                 loss_seen=tested.loss_seen,
+                missing=len(missing),
             ),
             reasons=tuple(reasons),
             notes=tuple(notes),

@@ -38,16 +38,31 @@ BARE_CHOICES = "Use a server that takes bare choices (vLLM: structured_outputs),
 SEND_PROMPT = "Verify with --send prompt, or let the server put the winner's prompt around each input."
 
 
-def plan(n: int, recorded: int, margin: float, *, power: float, enough: bool, needed: int) -> str:
-    """Before anything is sent. needed: units that would show it."""
+def plan(n: int, recorded: int, margin: float, *, power: float, units: int, unit: Unit, needed: int, least: int) -> str:
+    """Before anything is sent. units: of these items. needed: units that show it with this power. least: units that can show it,
+    if none differs.
+    """
     asked = f"all {counted(recorded, 'recorded item')}" if n == recorded else f"{count(n)} of {count(recorded)} items"
     aim = f"to show a loss below {points_of(margin)} with a probability of {percent(power, 0)}"
-    amount = "enough" if enough else f"fewer than the {count(needed)} needed"
-    return f"Asks {asked}: {amount} {aim}, if the server answers as measured."
+    aim += ", if the server answers as measured"
+    if units >= needed:
+        return f"Asks {asked}: enough {aim}."
+    planned = f"The plan {aim}, is {counted(needed, unit)}."
+    if units >= least:
+        return f"Asks {asked}. {planned} With fewer the result may stay open."
+    return f"Asks {asked}. {planned} Fewer than {count(least)} can show that the server is worse, but never that it is not."
 
 
 def answer(
-    verdict: Standing, identical: int, n: int, recorded: float, served: float, *, margin: float, loss_seen: bool
+    verdict: Standing,
+    identical: int,
+    n: int,
+    recorded: float,
+    served: float,
+    *,
+    margin: float,
+    loss_seen: bool,
+    missing: int = 0,
 ) -> str:
     scores = f"{percent(served)} against {percent(recorded)}"
     if verdict == "REGRESSED":
@@ -57,7 +72,10 @@ def answer(
     if loss_seen:
         return f"No, the server answers worse than measured: {scores}, a loss is shown, though not yet how large."
     if identical == n:
-        return f"No difference seen: all {counted(n, 'answer')} are the same text, too few to show a small loss."
+        same = f"No difference seen: all {counted(n, 'answer')}"
+        if missing:
+            return f"{same} that arrived are the same text, but {count(missing)} did not arrive."
+        return f"{same} are the same text, the best result that so few items can give."
     return f"Cannot tell yet whether the server answers worse: {scores} on {counted(n, 'item')}."
 
 
@@ -72,7 +90,9 @@ def reasons(
     margin: float,
     confidence: float,
     needed: int | None,
+    available: int,
 ) -> list[str]:
+    """needed: units that would decide, None if the verdict stands or nobody knows. available: units that the run recorded."""
     apart = "The scores do not differ" if abs(difference) < 5e-4 else f"The scores differ by {points(difference)}"
     low, high = (points(limit).removesuffix(" points") for limit in interval)
     found = [
@@ -80,8 +100,15 @@ def reasons(
         f"{apart} on {counted(units, unit)} ({percent(confidence, 0)} interval {low} to {high}); a loss of {points_of(margin)} is "
         "accepted, as in the gate's target.",
     ]
-    if needed is not None:
-        found.append(f"About {counted(needed, unit)} would decide.")
+    if needed is not None and needed <= available:
+        found.append(
+            f"About {counted(needed, unit)} would decide. The run recorded {count(available)}: ask more with --n."
+        )
+    elif needed is not None:
+        found.append(
+            f"The run recorded only {counted(available, unit)}, so it cannot show here that less than {points_of(margin)} are "
+            f"lost: that takes about {count(needed)}{' without any difference' if identical == n else ''}."
+        )
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lastresort.errors import LastresortError
 from lastresort.report.verify import CauseTested
-from lastresort.report.words.verify import CauseName, samples_note
+from lastresort.report.words.verify import TITLES, CauseName, samples_note
 from lastresort.types import Progress
 from lastresort.verify.causes import prompts, settings, weights
 from lastresort.verify.causes.case import TRIED, Case, open_measured, untested
@@ -35,7 +35,9 @@ CAUSES: dict[CauseName, CauseTest] = {
 
 def tested(case: Case, progress: Progress) -> Iterator[CauseTested]:
     """Every cause that can be there, in the order of the table. One whose experiment fails is not tested, and says why."""
-    for name, cause in CAUSES.items():
+    for done, (name, cause) in enumerate(CAUSES.items()):
+        label = f"looking for the cause, {done + 1} of {len(CAUSES)}: {TITLES[name]}"
+        progress.stage(label, len(CAUSES), done)
         if cause.compares_texts and case.decoding.temperature > 0:
             found: CauseTested | None = untested(name, samples_note(case.decoding.temperature))
         else:
@@ -43,7 +45,6 @@ def tested(case: Case, progress: Progress) -> Iterator[CauseTested]:
                 found = cause.test(case)
             except LastresortError as error:
                 found = untested(name, f"the experiment failed ({error})")
-        progress.advance()
         if found is not None:
             case.earlier.append(found)
             yield found
