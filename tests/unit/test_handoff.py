@@ -442,9 +442,10 @@ def test_a_saved_system_has_no_run_to_be_verified_with(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_system(system(base, prompt=PromptDesign("Route.")), tmp_path / "saved")
-    assert lastresort(monkeypatch, "handoff", str(tmp_path / "saved"), "--to", "litellm") == 0
+    given = ("--to", "litellm", "--out", str(tmp_path / "out"))
+    assert lastresort(monkeypatch, "handoff", str(tmp_path / "saved"), *given) == 0
     assert "verify" not in capsys.readouterr().out
-    assert "verify" not in text_of(tmp_path / "saved" / "handoff-litellm", "README.md")
+    assert "verify" not in text_of(tmp_path / "out", "README.md")
 
 
 def test_a_winner_named_by_its_own_folder_is_verified_with_its_run(
