@@ -38,7 +38,6 @@ def serve_command(
     from lastresort.serve.start import ServeRequest, serve
 
     request = ServeRequest(run, host, port, raw, allow_held, log_bodies, slots, upstream, model)
-    print_note("opening the winner ...")
     serve(request, on_ready=_tell, log=print_note, approve=confirmed)
 
 

@@ -63,7 +63,7 @@ def serve(
 ) -> None:
     """Answer requests until `stop` or a signal asks to end; then finish what runs within 30 s. A second signal ends at once.
 
-    on_ready: called once requests are taken. log: gets the lines of the access log.
+    on_ready: called once requests are taken. log: gets the lines of the access log, and what happens before and after.
 
     Raises InputError for an address that cannot be bound or a held winner, PrerequisiteError where the extra or a key is missing,
     InfrastructureError once nothing can be computed any more, as when a GPU is lost, and the errors of `open_system`.
@@ -78,6 +78,7 @@ def serve(
         from lastresort.serve.owner import open_owner
         from lastresort.serve.transport import DrainingServer
 
+        log("opening the winner ...")
         answerer = _opened(request, approve)
         owner = open_owner(answerer.model, slots=request.slots)
         service = Service(RequestComposer(answerer, raw=request.raw), owner)
