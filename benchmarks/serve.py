@@ -150,7 +150,7 @@ def measure(url: str, model: str, system: str | None, requests: int) -> dict[int
     draw, found = random.Random(1), dict[int, Measured]()
     head = [] if system is None else [{"role": "system", "content": system}]
     for clients in CLIENTS:
-        questions = [words(draw, QUESTION_WORDS) for _ in range(requests if clients > 1 else max(4, requests // 4))]
+        questions = [words(draw, QUESTION_WORDS) for _ in range(requests if clients > 1 else max(16, requests // 4))]
         bodies: list[dict[str, object]] = [
             {
                 "model": model,
@@ -170,7 +170,9 @@ def measure(url: str, model: str, system: str | None, requests: int) -> dict[int
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--requests", type=int, default=64, help="At each number of clients; a quarter for one client.")
+    parser.add_argument(
+        "--requests", type=int, default=32, help="At each number of clients; a quarter for one client, 16 at least."
+    )
     asked = parser.parse_args()
     instruction = words(random.Random(0), PROMPT_WORDS)
     measured: dict[str, dict[int, Measured]] = {}
