@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pprint import pformat
 from typing import Any
 
@@ -17,7 +17,7 @@ from lastresort.handoff.source import Winner
 from lastresort.models.endpoint import Endpoint
 from lastresort.models.exchange import RequestBuilder, response_format, split_parameters
 from lastresort.systems.compose import ANSWER_MARK, compose
-from lastresort.types import Decoding, Grammar, JsonObject, Message
+from lastresort.types import Grammar, JsonObject, Message
 
 INPUT = "Write your input here."
 REQUEST, CLIENT, CURL = "request.json", "client.py", "request.sh"
@@ -47,7 +47,7 @@ def constant_request(winner: Winner, target: HandoffTarget, model: str) -> Clien
     endpoint = winner.endpoint or Endpoint(f"http://127.0.0.1:{target.port}/v1", model, "")
     kwargs = dict(system.template_kwargs) if winner.endpoint is not None else {}  # else the template holds them
     builder = RequestBuilder(endpoint, name=model, template_kwargs=kwargs, timeout_s=0)
-    built = builder.build(turns, _without_form(decoding), decoding.seed)
+    built = builder.build(turns, replace(decoding, grammar=None), decoding.seed)
     extra = built.pop("extra_body", {})
     built.pop("timeout", None)
     body: JsonObject = {**built, **dict(target.neutral), **extra, "model": model}
@@ -69,18 +69,6 @@ def constant_turns(winner: Winner) -> tuple[Message, ...]:
 def proxied_request() -> ClientRequest:
     """The request to `lastresort serve`, which composes the prompt and knows the decoding itself."""
     return ClientRequest({"model": PROXY_MODEL, "messages": [{"role": "user", "content": INPUT}]}, (), "", "")
-
-
-def _without_form(decoding: Decoding) -> Decoding:
-    return Decoding(
-        decoding.max_new_tokens,
-        decoding.temperature,
-        decoding.top_p,
-        decoding.top_k,
-        decoding.stop,
-        seed=decoding.seed,
-        reasoning_effort=decoding.reasoning_effort,
-    )
 
 
 def _form(grammar: Grammar | None, target: HandoffTarget, *, measured_there: bool) -> JsonObject:

@@ -200,17 +200,8 @@ def _context_tokens(winner: Winner, weights: LocalWeights) -> int:
 
 def _proxied(system: System, target: HandoffTarget, model: str) -> System:
     """The system over the server that is handed over: its prompt, shots and store are its own, its weights are there."""
-    return replace(
-        system,
-        model=f"http://127.0.0.1:{target.port}/v1#{model}",
-        adapter=None,
-        tuned_from="",
-        precision="auto",
-        template_kwargs={},
-        rendering="",
-        fingerprint="",
-        trained_rendering="",
-    )
+    over = system.answered_by(f"http://127.0.0.1:{target.port}/v1#{model}")
+    return replace(over, tuned_from="", precision="auto", template_kwargs={})
 
 
 def _handed_over(to: str, job: Handover, launch: Launch, final: Path, notes: list[str]) -> HandedOver:

@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -172,10 +172,7 @@ def _opened(request: ServeRequest, approve: Approve) -> Answerer:
         return open_system(request.run, allow_held=request.allow_held, approve=approve)
     system, folder = checked_system(request.run, allow_held=request.allow_held)
     model = open_model(f"{request.upstream}#{request.model}", base_folder=folder)
-    # The other server renders, and has weights of its own: `lastresort verify` says whether it answers as measured.
-    return Answerer(
-        replace(system, model=model.name, adapter=None, rendering="", fingerprint="", trained_rendering=""), model
-    )
+    return Answerer(system.answered_by(model.name), model)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ answer may be outside this value and the files that it names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -83,3 +83,7 @@ class System:
     retriever: Retriever | None = None
     tuned_from: str = ""
     trained_rendering: str = ""
+
+    def answered_by(self, endpoint: str) -> System:
+        """The same prompt and decoding over an endpoint, which renders and has weights of its own: nothing can be checked here."""
+        return replace(self, model=endpoint, adapter=None, rendering="", fingerprint="", trained_rendering="")

@@ -39,11 +39,11 @@ class VerifiedServer:
 
     def sender(self, winner: System) -> Answerer:
         """Asks as the winner's clients will: with its whole prompt and the form of its answers, or with the input alone."""
-        return Answerer(_sent(_here(winner, self.model.name), self.sent), self.model)
+        return Answerer(_sent(winner.answered_by(self.model.name), self.sent), self.model)
 
     def composer(self, winner: System) -> Answerer:
         """Composes the winner's whole prompt, whatever is sent."""
-        return Answerer(_here(winner, self.model.name), self.model)
+        return Answerer(winner.answered_by(self.model.name), self.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,6 @@ def _sent(system: System, sent: Sent) -> System:
         return system
     room = system.decoding.max_new_tokens + WRAPPING_TOKENS
     return replace(system, decoding=replace(system.decoding, max_new_tokens=room))
-
-
-def _here(winner: System, name: str) -> System:
-    """The same prompt and decoding, answered by the server: it has the weights."""
-    return replace(winner, model=name, adapter=None, rendering="", fingerprint="", trained_rendering="")
 
 
 def connect(
