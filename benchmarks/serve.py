@@ -1,4 +1,4 @@
-"""`lastresort serve` against `transformers serve`, with the same weights in the same run: `python -m benchmarks.serve [--precision P]`.
+"""`lastresort serve` against `transformers serve`, with the same weights in one run: `python -m benchmarks.serve`.
 
 Clients share a system prompt of about 300 tokens, each asks one question after another and reads its answer as a stream. Per
 number of clients: requests a second, the median time to the first token and between tokens. transformers runs with and without
