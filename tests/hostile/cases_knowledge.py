@@ -386,8 +386,8 @@ CASES: dict[str, Case] = {
     "a page that unpacks to 280 MB": Case(documents(a__pdf=flate_bomb), named="a.pdf"),
     "a page that unpacks twice": Case(documents(a__pdf=lambda: flate_bomb(2)), named="a.pdf"),
     "100,000 pages that are one": Case(documents(a__pdf=lambda: many_pages(100_000)), "either"),
-    "50 pages of 20,000 words in 1 KB": Case(
-        documents(a__pdf=lambda: many_pages(50, b"BT " + b"(a) Tj " * 20_000 + b"ET")), named="takes more than"
+    "1,000 pages of 20,000 words in 8 KB": Case(
+        documents(a__pdf=lambda: many_pages(1_000, b"BT " + b"(a) Tj " * 20_000 + b"ET")), named="takes more than"
     ),
     "5,000 pages of one text of 1 MB": Case(
         documents(a__pdf=lambda: many_pages(5_000, b"BT (" + b"a" * 1_000_000 + b") Tj ET")), named="takes more than"
