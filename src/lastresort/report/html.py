@@ -36,7 +36,7 @@ from lastresort.train.watch.kept import measured, summary, warning
 from lastresort.types import JsonObject
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment
     from markupsafe import Markup
 
 
@@ -101,7 +101,7 @@ LONGEST_INPUT = 700
 
 # No character that HTML forbids or that could reorder the text around it reaches the page: control characters and
 # bidirectional overrides become visible signs, halves of surrogate pairs the replacement character.
-_VISIBLE = {
+VISIBLE = {
     **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"},
     0x7F: 0x2421,
     **dict.fromkeys(
@@ -132,27 +132,35 @@ def draw_report(folder: Path) -> RunView:
 
 def page(story: Story) -> str:
     """The whole page."""
+    context = _context(story) | {"style": style("colours", "strips", "report")}
+    return environment().get_template("report.html.j2").render(context).translate(VISIBLE)
+
+
+def body(story: Story) -> str:
+    """What the page holds below its head, for a page that brings the style sheets."""
+    return environment().get_template("body.html.j2").render(_context(story)).translate(VISIBLE)
+
+
+def _context(story: Story) -> dict[str, object]:
     scale = ladder_chart.axis_of(story.decision)
-    text = _template().render(
-        story=story,
-        decision=story.decision,
-        scale=scale,
-        unit=wording.unit_of(story.decision),
-        provisional=wording.provisional(
+    return {
+        "story": story,
+        "decision": story.decision,
+        "scale": scale,
+        "unit": wording.unit_of(story.decision),
+        "provisional": wording.provisional(
             wording.unit_of(story.decision), collects=story.task.get("on_undecided") == "collect"
         ),
-        style=style("colours", "strips", "report"),
-        headline=headline(story.decision),
-        next_step=next_step(story.decision),
-        reused=story.decision.test_reuse is not None and story.decision.test_reuse.used > 0,
-        ladder_finding=titles.of_ladder(story.decision),
-        cost_finding=titles.of_cost(story.total, _seconds(story), story.ran_s),
-        reuses=titles.ran_for_less(story.total, story.ran_s),
-        reason_of=_reason,
-        data_rows=[] if story.data is None else data.rows(story.data),
-        task_text=_yaml(story.task),
-    )
-    return text.translate(_VISIBLE)
+        "headline": headline(story.decision),
+        "next_step": next_step(story.decision),
+        "reused": story.decision.test_reuse is not None and story.decision.test_reuse.used > 0,
+        "ladder_finding": titles.of_ladder(story.decision),
+        "cost_finding": titles.of_cost(story.total, _seconds(story), story.ran_s),
+        "reuses": titles.ran_for_less(story.total, story.ran_s),
+        "reason_of": _reason,
+        "data_rows": [] if story.data is None else data.rows(story.data),
+        "task_text": _yaml(story.task),
+    }
 
 
 def _seconds(story: Story) -> dict[str, float]:
@@ -235,11 +243,12 @@ def style(*names: str) -> Markup:
 
 
 @cache
-def _template() -> Template:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def environment(package: str = "lastresort.report") -> Environment:
+    """The templates of a package, with the words and charts of the report, whose templates they can include."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("lastresort.report"),
+        loader=ChoiceLoader([PackageLoader(name) for name in dict.fromkeys((package, "lastresort.report"))]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -283,4 +292,4 @@ def _template() -> Template:
         side_by_side=side_by_side,
         shown_input=_input,
     )
-    return environment.get_template("report.html.j2")
+    return environment

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from lastresort.records.decision import RunView
+from lastresort.records.decision import Failures, RunView
 from lastresort.records.measurement import BarTest
 from lastresort.report.charts.scale import Scale, scores
 from lastresort.report.words.wording import interval, percent, round_percent, verdict
@@ -91,3 +91,22 @@ def glyph(name: str) -> Markup:
 def line(name: str, at: float) -> Markup:
     """Upright, at a share of the strip's width."""
     return Markup('<line class="{}" x1="{:.2f}%" x2="{:.2f}%" y1="0" y2="100%"/>').format(name, 100 * at, 100 * at)
+
+
+FAILURES = (("format", "form"), ("knowledge", "knowledge"), ("other", "other"))
+
+
+def failures_strip(failures: Failures) -> Markup:
+    """The wrong answers of a rung by kind, as parts of one bar; the kinds that are known are in its label."""
+    counts = {kind: count for kind, count in failures.model_dump().items() if count is not None}
+    total, at, parts = sum(counts.values()) or 1, 0, []
+    for kind, _ in FAILURES:
+        if wide := counts.get(kind, 0):
+            parts.append(
+                Markup('<rect class="part {}" x="{:.2f}%" width="{:.2f}%" height="100%"/>').format(
+                    kind, 100 * at / total, 100 * wide / total
+                )
+            )
+            at += wide
+    label = ", ".join(f"{word} {counts[kind]}" for kind, word in FAILURES if kind in counts)
+    return Markup('<svg class="split" role="img" aria-label="{}">{}</svg>').format(label, Markup("").join(parts))
