@@ -7,7 +7,7 @@ import sys
 import typer
 from typer import Option
 
-from lastresort.cli import climb, gate, handoff, plan, runs, serve, start, train, verify
+from lastresort.cli import climb, gate, handoff, plan, runs, serve, start, train, ui, verify
 from lastresort.version import __version__
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ app.command("recheck")(gate.recheck_command)
 app.command("verify")(verify.verify_command)
 app.command("chat")(runs.chat_command)
 app.command("serve")(serve.serve_command)
+app.command("ui")(ui.ui_command)
 app.command("train")(train.train_command)
 app.command("merge")(train.merge_command)
 app.command("export")(runs.export_command)

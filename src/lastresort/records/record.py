@@ -250,6 +250,11 @@ class Record:
         first, last = (self._rows("event", f"ORDER BY at {order}, id LIMIT 1")[0] for order in ("ASC", "DESC"))
         return self._time(first), self._time(last)
 
+    def newest(self) -> tuple[int, int]:
+        """Numbers of the newest event and of the newest point of a curve, 0 where there is none: both grow, nothing else does."""
+        event, point = (self._rows(table, "ORDER BY id DESC LIMIT 1") for table in ("event", "curve"))
+        return event[0]["id"] if event else 0, point[0]["id"] if point else 0
+
     def now(self, stage: Stage) -> None:
         """Say what the run is at: one row. It is replaced at once where something else begins, as what follows may take long; while
         the same goes on, at most every STAGE_EVERY_S, and with every event.

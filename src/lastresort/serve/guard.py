@@ -104,7 +104,7 @@ class Guard:
         if target + sum(len(name) + len(value) for name, value in headers) > LARGEST_HEADER:
             message = f"The header is larger than {LARGEST_HEADER // 1024} KiB."
             raise Refusal(431, message, code="header_too_large", closes=True)
-        if not self._settings.key and not _names_this_machine(_only(headers, b"host")):
+        if not self._settings.key and not names_this_machine(only_value(headers, b"host")):
             message = (
                 "The Host of the request is not this machine. To be reached by other names, set LASTRESORT_SERVE_KEY."
             )
@@ -120,7 +120,7 @@ class Guard:
         await self._app(scope, receive, send)
 
     def _has_key(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        kind, _, given = _only(headers, b"authorization").partition(b" ")
+        kind, _, given = only_value(headers, b"authorization").partition(b" ")
         return kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._settings.key.encode())
 
     def _write_line(self, scope: Scope, status: int, seconds: float, notes: RequestNotes) -> None:
@@ -144,7 +144,7 @@ def notes_of(scope: Scope) -> RequestNotes:
     return notes
 
 
-def _only(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:
+def only_value(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes:
     """The value of a header that comes once, else nothing."""
     found = [value for key, value in headers if key == name]
     return found[0] if len(found) == 1 else b""
@@ -159,7 +159,7 @@ def is_loopback(name: str) -> bool:
         return False
 
 
-def _names_this_machine(host: bytes) -> bool:
+def names_this_machine(host: bytes) -> bool:
     """A page on the web can give its own name this machine's address, but cannot change the Host that its requests carry."""
     try:
         return is_loopback(urlsplit(f"//{host.decode('ascii')}").hostname or "")
@@ -170,10 +170,10 @@ def _names_this_machine(host: bytes) -> bool:
 async def read_body(scope: Scope, receive: Receive) -> bytes:
     """Raises Refusal for what is no JSON by its type, too large or too slow, ClientGone where the client went before its end."""
     headers: list[tuple[bytes, bytes]] = scope["headers"]
-    kind = _only(headers, b"content-type").partition(b";")[0].strip().lower()
+    kind = only_value(headers, b"content-type").partition(b";")[0].strip().lower()
     if kind != b"application/json":  # a page elsewhere can send any other without permission
         raise Refusal(415, "The Content-Type is not application/json.", code="invalid_content_type", closes=True)
-    length = _only(headers, b"content-length")
+    length = only_value(headers, b"content-length")
     if length.isdigit() and int(length[:20]) > LARGEST_BODY:
         raise _too_large()
     body = bytearray()
@@ -200,7 +200,7 @@ def _too_large() -> Refusal:
 
 async def discard(scope: Scope, receive: Receive) -> None:
     """What a client still sends of a body that is refused. A connection that ends before it is read may lose the answer."""
-    if _only(scope["headers"], b"expect"):  # it waits for leave to send
+    if only_value(scope["headers"], b"expect"):  # it waits for leave to send
         return
     size = 0
     try:

@@ -150,3 +150,19 @@ def _names(lines: Sequence[_Line], across: Scale, up: Scale) -> Markup:
         style = "name front" if line.front else "name"
         parts.append(Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(style, x + 9, y + 4, line.name))
     return Markup("").join(parts)
+
+
+def sparkline(values: Sequence[float]) -> Markup:
+    """The last losses of a training at work, without an axis: only its course. What is not finite is left out."""
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) < 2:
+        return Markup("")
+    low, span = min(finite), (max(finite) - min(finite)) or 1.0
+    at = " ".join(
+        f"{300 * n / (len(finite) - 1):.1f},{36 - 32 * (value - low) / span:.1f}" for n, value in enumerate(finite)
+    )
+    label = f"loss from {finite[0]:.3f} to {finite[-1]:.3f}"
+    return Markup(
+        '<svg viewBox="0 0 300 40" preserveAspectRatio="none" role="img" aria-label="{}">'
+        '<g class="line front"><polyline points="{}" vector-effect="non-scaling-stroke"/></g></svg>'
+    ).format(label, at)

@@ -119,9 +119,18 @@ def next_step(decision: RunView) -> str | None:
 
 def how_to_use(decision: RunView, run: Path) -> list[str]:
     """A line with the commands that use the winner, where there is one that may ship."""
-    if decision.winner is None or decision.winner.path is None or decision.winner.held:
+    commands = [command.removeprefix("lastresort ") for command in commands_to_use(decision, run)]
+    if not commands:
         return []
-    return [f"use it: lastresort chat {run}, serve {run}, or handoff {run} --to SERVER"]
+    chat, serve, handoff = commands
+    return [f"use it: lastresort {chat}, {serve}, or {handoff}"]
+
+
+def commands_to_use(decision: RunView, run: Path) -> tuple[str, ...]:
+    """The commands that use the winner; none where there is none that may ship."""
+    if decision.winner is None or decision.winner.path is None or decision.winner.held:
+        return ()
+    return f"lastresort chat {run}", f"lastresort serve {run}", f"lastresort handoff {run} --to SERVER"
 
 
 def of_answer(answer: value.Answer) -> Statement:

@@ -1,0 +1,144 @@
+"""The border of the page: which requests are its own, how much they may send, and what a browser may do with its answers."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+from lastresort.foreign import MiB
+from lastresort.serve.guard import names_this_machine, only_value
+
+LARGEST_BODY = 512 * MiB  # a data set of a few million rows
+COOKIE, CSRF_HEADER, LINK_KEY = "lastresort", "x-csrf", "token"
+POLICY = (
+    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'; img-src 'self'"
+)
+# A report is one file with its styles in it. The sandbox keeps it from acting as the page.
+REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+_HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class PageSecrets:
+    """token: what the link to the page carries, "" where only this machine reaches it. csrf: what each request that changes
+    something carries, and a page elsewhere cannot know.
+    """
+
+    token: str = ""
+    csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class PageGuard:
+    """Around the site, as an ASGI application."""
+
+    def __init__(self, app: App, known: PageSecrets) -> None:
+        self._app, self._secrets = app, known
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        if not self._secrets.token and not names_this_machine(only_value(headers, b"host")):
+            await _answer(send, 400, "The Host of the request is not this machine.")
+        elif self._secrets.token and not self._has_cookie(headers):
+            await self._admit(scope, send)
+        elif scope["method"] not in ("GET", "HEAD") and (refusal := self._refused(headers)):
+            await _answer(send, 403, refusal)
+        else:
+            await self._pass(scope, receive, send)
+
+    def _has_cookie(self, headers: list[tuple[bytes, bytes]]) -> bool:
+        try:
+            found = SimpleCookie(only_value(headers, b"cookie").decode("latin-1")).get(COOKIE)
+        except CookieError:
+            return False
+        return found is not None and hmac.compare_digest(found.value.encode(), self._secrets.token.encode())
+
+    async def _admit(self, scope: Scope, send: Send) -> None:
+        """Who opens the link gets a cookie in place of the token, which then stands in no address."""
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        given = query.pop(LINK_KEY, [""])[0]
+        if scope["method"] != "GET" or not hmac.compare_digest(given.encode(), self._secrets.token.encode()):
+            await _answer(send, 401, "Open the link that `lastresort ui` printed: it carries the token of this page.")
+            return
+        rest = urlencode(query, doseq=True)
+        path = scope["path"] if not scope["path"].startswith("//") else "/"
+        cookie = f"{COOKIE}={self._secrets.token}; HttpOnly; SameSite=Strict; Path=/"
+        await _answer(send, 303, "", {"location": f"{path}?{rest}" if rest else path, "set-cookie": cookie})
+
+    def _refused(self, headers: list[tuple[bytes, bytes]]) -> str:
+        """Why a request that would change something is none of this page's, "" where it is one."""
+        origin, host = only_value(headers, b"origin"), only_value(headers, b"host")
+        if origin and origin.partition(b"://")[2] != host:
+            return "The request comes from another page."
+        if only_value(headers, b"sec-fetch-site") not in (b"", b"same-origin"):
+            return "The request comes from another page."
+        if not hmac.compare_digest(only_value(headers, CSRF_HEADER.encode()), self._secrets.csrf.encode()):
+            return "This page was opened before lastresort was started again. Reload it."
+        return ""
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        size, began = 0, False
+
+        async def received() -> Event:
+            nonlocal size
+            event = await receive()
+            size += len(event.get("body", b""))
+            if size > LARGEST_BODY:
+                raise _TooLarge
+            return event
+
+        async def sent(event: Event) -> None:
+            nonlocal began
+            if event["type"] == "http.response.start":
+                began = True
+                given = {name.lower() for name, _ in event["headers"]}
+                added = [(k.encode(), v.encode()) for k, v in _HEADERS.items() if k.encode() not in given]
+                event["headers"] = [*event["headers"], *added]
+            await send(event)
+
+        length = only_value(scope["headers"], b"content-length")
+        try:
+            if length.isdigit() and int(length[:20]) > LARGEST_BODY:
+                raise _TooLarge
+            await self._app(scope, received, sent)
+        except _TooLarge:
+            if not began:
+                await _answer(send, 413, f"This is more than {LARGEST_BODY // MiB} MiB. Use the command line for it.")
+
+
+async def _answer(send: Send, status: int, text: str, more: dict[str, str] | None = None) -> None:
+    body = text.encode()
+    headers = {
+        "content-type": "text/plain; charset=utf-8",
+        "content-length": str(len(body)),
+        **_HEADERS,
+        **(more or {}),
+    }
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})

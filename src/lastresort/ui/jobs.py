@@ -1,0 +1,93 @@
+"""Climbs and trainings as processes of their own: they outlive the page, and the page outlives them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lastresort.errors import InputError
+from lastresort.foreign import escaped
+from lastresort.keys import without_keys
+from lastresort.stop import FILE_NAME as STOP
+
+LAST_WORDS = 12  # lines
+_MOST_BYTES = 16_384
+LOGS = ".lastresort/jobs"  # below the folder of the runs
+_KEY = re.compile(r"(API_?KEYS?|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a process does. log: gets all that it prints; the newest is read again for its last words."""
+
+    arguments: tuple[str, ...]
+    folder: Path
+    log: Path
+
+
+def start(job: Command, *, with_keys: bool = False) -> int:
+    """Start `lastresort` with these arguments; returns the id of the process. It reads nothing from the page's standard input.
+
+    with_keys: whether it may see the keys in this environment, as it must to reach an endpoint.
+    """
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    with job.log.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lastresort", *job.arguments],
+            cwd=job.folder,
+            env=environment(os.environ, with_keys=with_keys),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    _REAPED.append(process)
+    _REAPED[:] = [one for one in _REAPED if one.poll() is None]
+    return process.pid
+
+
+_REAPED: list[subprocess.Popen[bytes]] = []  # children of this process, so that none stays as a zombie
+
+
+def environment(own: Mapping[str, str], *, with_keys: bool) -> dict[str, str]:
+    return {name: value for name, value in own.items() if with_keys or not _KEY.search(name)}
+
+
+def climb_job(runs: Path, run: Path, arguments: Sequence[str]) -> Command:
+    """The climb of a run. Tasks name their files from their own folder, so that it may start in that of the runs."""
+    return Command(("climb", *arguments), runs.parent, runs / LOGS / f"{run.name}.log")
+
+
+def ask_to_stop(run: Path) -> None:
+    """The run ends at its next check, wherever its process runs."""
+    (run / STOP).touch()
+
+
+def withdraw_stop(run: Path) -> None:
+    (run / STOP).unlink(missing_ok=True)
+
+
+def last_words(runs: Path, run: Path) -> tuple[str, ...]:
+    """The last lines that its process printed, where the page started it; else of the run's own log."""
+    for path in (runs / LOGS / f"{run.name}.log", run / "log.txt"):
+        if lines := _tail(path):
+            return lines
+    return ()
+
+
+def _tail(path: Path) -> tuple[str, ...]:
+    if path.is_symlink() or not path.is_file():
+        return ()
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _MOST_BYTES))
+            text = file.read(_MOST_BYTES).decode("utf-8", "replace")
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=str(path)) from error
+    lines = [line.rstrip() for line in escaped(without_keys(text)).splitlines()]
+    return tuple(line for line in lines if line)[-LAST_WORDS:]

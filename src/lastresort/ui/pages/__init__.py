@@ -1,0 +1,1 @@
+"""One file a page: `router(site)` returns its routes."""

@@ -1,0 +1,194 @@
+"""A run, live and afterwards: what it does now, what it found so far, and what can be done with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from lastresort.app.runs import Run
+from lastresort.climb.shared_run import endpoints_of
+from lastresort.records.record import Record
+from lastresort.report.decision import view_in
+from lastresort.report.html import body
+from lastresort.report.story import gather
+from lastresort.report.words import titles
+from lastresort.report.words.answer import commands_to_use
+from lastresort.spec.task import load_task
+from lastresort.stop import FILE_NAME as STOP
+from lastresort.ui import jobs
+from lastresort.ui.guard import REPORT_POLICY
+from lastresort.ui.site import Site
+from lastresort.ui.workspace import NotThere, RunState, signature
+
+LOOK_S = 1.0
+ALIVE_S = 5.0  # how often a browser hears that the page is there
+SHARE = 0.01  # of a core, for drawing the report again while a run is at work
+LEAST_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What the panel at the top of a run shows. last: lines that its process printed before it ended without a decision."""
+
+    run: RunState
+    line: str
+    pace: str
+    spent: str
+    stopping: bool
+    last: tuple[str, ...]
+    resume: str
+    use: tuple[str, ...]
+
+
+def router(site: Site) -> APIRouter:
+    routes = APIRouter()
+    workspace = site.workspace
+
+    @routes.get("/runs/{name}")
+    def run(request: Request, name: str) -> Response:
+        found = now(site, name)
+        return site.draw(request, "run.html.j2", now=found, found=found.run, report=report(site, name))
+
+    @routes.get("/runs/{name}/now")
+    def panel(request: Request, name: str) -> Response:
+        return site.draw(request, "run_now.html.j2", now=now(site, name))
+
+    @routes.get("/runs/{name}/body")
+    def redrawn(request: Request, name: str) -> Response:
+        return site.draw(request, "run_body.html.j2", report=report(site, name))
+
+    @routes.get("/runs/{name}/live")
+    async def live(request: Request, name: str) -> EventSourceResponse:
+        workspace.run(name)
+        return EventSourceResponse(_events(site, name), ping=3600)
+
+    @routes.get("/runs/{name}/report.html")
+    def report_file(name: str) -> Response:
+        path = Run(workspace.run(name)).report
+        if path.is_symlink() or not path.is_file():
+            raise NotThere("This run has no report yet.")
+        return FileResponse(path, headers={"content-security-policy": REPORT_POLICY})
+
+    @routes.post("/runs/{name}/stop")
+    def stop(request: Request, name: str) -> Response:
+        folder = workspace.run(name)
+        if workspace.state(name).state == "running":
+            jobs.ask_to_stop(folder)
+        return panel(request, name)
+
+    @routes.post("/runs/{name}/resume")
+    def resume(request: Request, name: str) -> Response:
+        folder = workspace.run(name)
+        if workspace.state(name).state == "stopped":
+            task = _own_task_file(site, folder)
+            jobs.withdraw_stop(folder)
+            arguments = (str(task), "--resume", str(folder))
+            keys = bool(endpoints_of(load_task(task)))
+            jobs.start(jobs.climb_job(workspace.runs, folder, arguments), with_keys=keys)
+        return panel(request, name)
+
+    return routes
+
+
+def now(site: Site, name: str) -> Now:
+    folder, found = site.workspace.run(name), site.workspace.state(name)
+    stage, working = found.stage, found.state == "running"
+    resume = ""
+    if found.state == "stopped":
+        resume = shlex.join(["lastresort", "climb", _task_shown(folder), "--resume", _relative(folder, site)])
+    ended = found.view if found.state == "finished" else None
+    use = () if ended is None else commands_to_use(ended, folder.relative_to(site.workspace.folder))
+    return Now(
+        run=found,
+        line=titles.stage_line(stage) if working and stage is not None else "",
+        pace=titles.rate_line(stage) if working and stage is not None else "",
+        spent=titles.spent_line(stage.spent_s, stage.spent_usd, stage.climb_left_s) if working and stage else "",
+        stopping=working and (folder / STOP).exists(),
+        last=jobs.last_words(site.workspace.runs, folder) if found.state == "stopped" else (),
+        resume=resume,
+        use=use,
+    )
+
+
+def report(site: Site, name: str) -> str:
+    """The report of a run as it is now, "" before there is anything to report. Drawn again only once the record has changed."""
+    folder = site.workspace.run(name)
+    drawn: dict[str, tuple[object, str]] = site.kept.setdefault("reports", {})
+    at = signature(folder), site.workspace.state(name).state
+    if name in drawn and drawn[name][0] == at:
+        return drawn[name][1]
+    if site.workspace.state(name).view is None:
+        return ""
+    with Record.open(folder, read_only=True) as record:
+        text = body(gather(record, view_in(record)))
+    drawn[name] = at, text
+    while len(drawn) > 8:
+        del drawn[next(iter(drawn))]
+    return text
+
+
+async def _events(site: Site, name: str) -> AsyncIterator[ServerSentEvent]:
+    """now: the panel has changed; found: the report has; over: nobody works on the run any more; here: nothing has changed."""
+    folder = site.workspace.run(name)
+    seen: object = None
+    extent, drawn_s, drawn_at, told_at = (-1, -1), 0.0, 0.0, 0.0
+    while True:
+        state = await asyncio.to_thread(site.workspace.state, name)
+        at, clock = (signature(folder), state.state, (folder / STOP).exists()), time.monotonic()
+        if at != seen:
+            seen, told_at = at, clock
+            yield ServerSentEvent(event="now", data=json.dumps(state.state))
+        found = await asyncio.to_thread(_newest, folder)
+        if found != extent and (clock - drawn_at > max(LEAST_S, drawn_s / SHARE) or state.state != "running"):
+            extent = found
+            await asyncio.to_thread(report, site, name)
+            drawn_at = time.monotonic()
+            drawn_s = drawn_at - clock
+            yield ServerSentEvent(event="found", data=str(found[0]))
+        if state.state != "running":
+            yield ServerSentEvent(event="over", data=json.dumps(state.state))
+            return
+        if clock - told_at > ALIVE_S:
+            told_at = clock
+            yield ServerSentEvent(event="here", data="")
+        await asyncio.sleep(LOOK_S)
+
+
+def _newest(folder: Path) -> tuple[int, int]:
+    with Record.open(folder, read_only=True, checked=False) as record:
+        return record.newest()
+
+
+def _own_task_file(site: Site, folder: Path) -> Path:
+    """The task file of a run, if it lies in this workspace: a run may be somebody else's, and name any file.
+
+    Raises InputError for one elsewhere.
+    """
+    from lastresort.climb.shared_run import refuse_foreign_task
+
+    path = Run(folder).task_file()
+    if not path.resolve().is_relative_to(site.workspace.folder):
+        refuse_foreign_task(path, {}, remedy=f"Resume it in a terminal: lastresort climb {path} --resume {folder}")
+    return path
+
+
+def _task_shown(folder: Path) -> str:
+    from lastresort.errors import LastresortError
+
+    try:
+        return str(Run(folder).task_file())
+    except LastresortError:
+        return "TASK"
+
+
+def _relative(folder: Path, site: Site) -> str:
+    return str(folder.relative_to(site.workspace.folder))

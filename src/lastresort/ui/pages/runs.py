@@ -1,0 +1,80 @@
+"""All runs of the workspace, and several of them compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from markupsafe import Markup
+
+from lastresort.records.decision import RungView, RunView
+from lastresort.records.measurement import BarTest
+from lastresort.report.charts.runs import RunPoint, runs_chart
+from lastresort.report.words.titles import headline, stage_line
+from lastresort.ui.site import Site
+from lastresort.ui.workspace import RunState
+
+MOST_COMPARED = 8
+EVERY_S = 4  # how often the list asks for its rows while a run is at work
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run in one line. test: of the rung that it stopped at, or of the last that was tested."""
+
+    run: RunState
+    test: BarTest | None
+    rung: str
+    now: str
+
+    @property
+    def view(self) -> RunView | None:
+        return self.run.view
+
+
+def router(site: Site) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/")
+    def runs(request: Request) -> Response:
+        part = "runs_rows.html.j2" if request.headers.get("hx-request") else "runs.html.j2"
+        rows = [row_of(state) for state in site.workspace.states()]
+        lively = any(row.run.state == "running" for row in rows)
+        return site.draw(request, part, rows=rows, lively=lively, every_s=EVERY_S, folder=str(site.workspace.folder))
+
+    @routes.get("/compare")
+    def compare(request: Request, run: Annotated[list[str], Query(default_factory=list)]) -> Response:
+        rows = [row_of(site.workspace.state(name)) for name in dict.fromkeys(run[:MOST_COMPARED])]
+        return site.draw(request, "compare.html.j2", rows=rows, figures=figures(rows), headline=headline)
+
+    return routes
+
+
+def row_of(state: RunState) -> RunRow:
+    rung = tested_rung(state.view)
+    now = "" if state.state != "running" or state.stage is None else stage_line(state.stage)
+    return RunRow(state, None if rung is None else rung.test, "" if rung is None else rung.name, now)
+
+
+def figures(rows: Sequence[RunRow]) -> list[Markup]:
+    """One a task and bar, in the order of the runs: only runs that had the same to reach are comparable."""
+    groups: dict[tuple[str, float], list[RunPoint]] = {}
+    in_money = any(row.run.stage is not None and row.run.stage.spent_usd for row in rows)
+    for row in rows:
+        view, test, stage = row.view, row.test, row.run.stage
+        if view is None or test is None or stage is None:
+            continue
+        spent = stage.spent_usd if in_money else stage.spent_s
+        point = RunPoint(row.run.name, spent, test.score, (test.interval[0], test.interval[1]), test.verdict)
+        groups.setdefault((view.task, view.bar), []).append(point)
+    return [runs_chart(points, bar, in_money=in_money) for (_, bar), points in groups.items()]
+
+
+def tested_rung(view: RunView | None) -> RungView | None:
+    """The rung that the run stopped at, else the last that was tested."""
+    tested = [] if view is None else [rung for rung in view.rungs if rung.test is not None]
+    if view is not None and view.stopped_at is not None:
+        return next((rung for rung in tested if rung.name == view.stopped_at), None)
+    return tested[-1] if tested else None

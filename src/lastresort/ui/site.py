@@ -1,0 +1,121 @@
+"""The site as a whole: its pages, how they are drawn, and what a request that cannot be answered gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.resources import files
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, Response
+from jinja2 import Environment
+from starlette.exceptions import HTTPException
+
+from lastresort.errors import LastresortError
+from lastresort.report.charts.loss import sparkline
+from lastresort.report.html import VISIBLE, environment
+from lastresort.ui.guard import PageSecrets
+from lastresort.ui.workspace import NotThere, Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of the site. module: below `lastresort.ui.pages`, with `router(site)`. title: in the navigation, "" for none there."""
+
+    module: str
+    path: str = ""
+    title: str = ""
+
+
+PAGES = (
+    Page("runs", "/", "Runs"),
+    Page("run"),
+)
+_KINDS = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
+
+
+@dataclass(slots=True)
+class Site:
+    """What every page gets. kept: by page, whatever lives as long as the site, such as systems that are open to talk to."""
+
+    workspace: Workspace
+    secrets: PageSecrets = field(default_factory=PageSecrets)
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Close whatever is kept and can be closed."""
+        for one in self.kept.values():
+            if isinstance(one, ExitStack):
+                one.close()
+
+    def draw(self, request: Request, template: str, *, status: int = 200, **context: object) -> HTMLResponse:
+        """A page, or a part of one. What no browser should show of a text is made visible, as in the report."""
+        return HTMLResponse(self.text(request, template, **context), status)
+
+    def text(self, request: Request, template: str, **context: object) -> str:
+        shown = {"pages": PAGES, "here": request.url.path, "csrf": self.secrets.csrf, **context}
+        return templates().get_template(template).render(shown).translate(VISIBLE)
+
+
+@cache
+def templates() -> Environment:
+    """Those of the site, with the words and charts of the report. A copy, so that the report's own stay as they are."""
+    found = environment("lastresort.ui").overlay()
+    found.globals = {**found.globals, "sparkline": sparkline}
+    return found
+
+
+def create_site(site: Site) -> FastAPI:
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.include_router(_static())
+    for page in PAGES:
+        router: Callable[[Site], APIRouter] = import_module(f"lastresort.ui.pages.{page.module}").router
+        app.include_router(router(site))
+
+    def refuse(request: Request, status: int, text: str) -> Response:
+        if request.headers.get("hx-request"):
+            return site.draw(request, "refusal_part.html.j2", status=status, text=text)
+        return site.draw(request, "refusal.html.j2", status=status, text=text)
+
+    @app.exception_handler(NotThere)
+    async def not_there(request: Request, error: NotThere) -> Response:
+        return refuse(request, 404, str(error.args[0]))
+
+    @app.exception_handler(LastresortError)
+    async def refused(request: Request, error: LastresortError) -> Response:
+        return refuse(request, 422, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def unreadable(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return refuse(request, 422, f"{first['loc'][-1]}: {first['msg']}")
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> Response:
+        text = "There is no such page." if error.status_code == 404 else str(error.detail)
+        return refuse(request, error.status_code, text)
+
+    return app
+
+
+def _static() -> APIRouter:
+    """Few small files, kept in memory. Their names change with no version, so that browsers ask again."""
+    here, report = files("lastresort.ui").joinpath("static"), files("lastresort.report").joinpath("templates")
+    contents = {found.name: found.read_bytes() for found in here.iterdir() if found.is_file()}
+    sheets = [report.joinpath(f"{name}.css") for name in ("colours", "strips", "report")]
+    contents["page.css"] = b"".join([*(sheet.read_bytes() for sheet in sheets), contents["page.css"]])
+    router = APIRouter()
+
+    @router.get("/static/{name}")
+    async def static(name: str) -> Response:
+        if name not in contents:
+            raise NotThere("There is no such file.")
+        kind = _KINDS.get(name.rpartition(".")[2], "text/plain")
+        return Response(contents[name], media_type=kind, headers={"cache-control": "max-age=600"})
+
+    return router

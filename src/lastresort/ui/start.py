@@ -1,0 +1,90 @@
+"""`lastresort ui`: bind, say where, answer until a signal."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from lastresort.errors import InputError, PrerequisiteError
+
+_NEEDED = {
+    "fastapi": "fastapi",
+    "uvicorn": "uvicorn",
+    "sse_starlette": "sse-starlette",
+    "multipart": "python-multipart",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """folder: the workspace, which holds `runs`. port: 0 for any that is free."""
+
+    folder: Path
+    host: str = "127.0.0.1"
+    port: int = 7860
+
+
+def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda link: None) -> None:
+    """Serve the page until SIGINT or SIGTERM. on_ready: gets the link to open.
+
+    Other machines may reach it only by a link with a token. Raises InputError for a folder or an address that cannot be used,
+    PrerequisiteError where the extra is missing.
+    """
+    missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
+    if missing:
+        raise PrerequisiteError(
+            f"{missing[0]} is not installed, and the page needs it", remedy="Run: pip install 'lastresort[ui]'"
+        )
+    if not request.folder.is_dir():
+        raise InputError(
+            "there is no such folder",
+            where=str(request.folder),
+            expected="the folder that holds runs",
+            remedy="Make it.",
+        )
+    import uvicorn
+
+    from lastresort.libraries import quiet_logger
+    from lastresort.serve.guard import is_loopback
+    from lastresort.ui.guard import LINK_KEY, PageGuard, PageSecrets
+    from lastresort.ui.site import Site, create_site
+    from lastresort.ui.workspace import Workspace
+
+    with closing(_bound(request.host, request.port)) as listening:
+        host, port = listening.getsockname()[:2]
+        token = "" if is_loopback(request.host) and is_loopback(host) else secrets.token_urlsafe(32)
+        site = Site(Workspace(request.folder.resolve()), PageSecrets(token))
+        shown = f"[{host}]" if ":" in host else host
+        config = uvicorn.Config(
+            PageGuard(create_site(site), site.secrets), log_config=None, access_log=False, server_header=False,
+            timeout_graceful_shutdown=1,
+        )  # fmt: skip
+        on_ready(f"http://{shown}:{port}/" + (f"?{LINK_KEY}={token}" if token else ""))
+        with quiet_logger("uvicorn.error", logging.CRITICAL):
+            uvicorn.Server(config).run(sockets=[listening])
+        site.close()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    where = f"--host {host} --port {port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError, OverflowError) as error:
+        raise InputError(f"found no such address ({error})", where=where, remedy="Correct the host.") from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except (OSError, OverflowError) as error:
+        listening.close()
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"cannot be bound ({reason})", where=where, remedy="Take another --port.") from None
+    return listening

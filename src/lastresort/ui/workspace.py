@@ -1,0 +1,138 @@
+"""The folder that the page shows: its runs, what each says in one line, and its tasks. Nothing outside of it is reached."""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from lastresort.errors import InputError, LastresortError
+from lastresort.records.atomic import is_held
+from lastresort.records.decision import RunView
+from lastresort.records.events import Stage, TaskRead
+from lastresort.records.record import FILE_NAME, Record
+from lastresort.records.view import fold_of
+from lastresort.report.decision import view_of
+
+RUNS, TASKS = "runs", "tasks"
+_NAME = re.compile(r"[\w][\w.+-]{0,199}")
+State = Literal["running", "stopped", "finished"]
+Signature = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """A run at one moment. view: None before it has read its task. state: stopped where no process works on it before its end.
+
+    began, changed: UTC. fault: why its record cannot be read, "" where it can.
+    """
+
+    name: str
+    state: State
+    view: RunView | None = None
+    stage: Stage | None = None
+    task: str = ""
+    began: datetime | None = None
+    changed: datetime | None = None
+    fault: str = ""
+
+
+class NotThere(LookupError):
+    """The page names a run or a file that the workspace does not hold."""
+
+
+@dataclass(slots=True)
+class Workspace:
+    """folder: holds `runs` and `tasks`, which are made when they are first needed."""
+
+    folder: Path
+    _known: dict[str, tuple[Signature, bool, RunState]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / RUNS
+
+    @property
+    def tasks(self) -> Path:
+        return self.folder / TASKS
+
+    def run(self, name: str) -> Path:
+        """The folder of a run. Raises NotThere for a name that is none of a run here."""
+        folder = self._below(self.runs, name)
+        if not (folder / FILE_NAME).is_file():
+            raise NotThere(f'There is no run "{name}" here.')
+        return folder
+
+    def task_folder(self, name: str) -> Path:
+        """The folder of a task, which may not be there yet. Raises NotThere for what cannot be its name."""
+        return self._below(self.tasks, name)
+
+    def states(self) -> list[RunState]:
+        """Every run: first those at work, then the newest."""
+        if not self.runs.is_dir():
+            return []
+        names = [path.parent.name for path in self.runs.glob(f"*/{FILE_NAME}") if _NAME.fullmatch(path.parent.name)]
+        found = [self.state(name) for name in names]
+        found.sort(key=lambda one: one.began.timestamp() if one.began else 0.0, reverse=True)
+        return sorted(found, key=lambda one: one.state != "running")
+
+    def state(self, name: str) -> RunState:
+        """A run as it is now; read again only once its record has changed. Raises NotThere."""
+        folder = self.run(name)
+        working = is_held(folder)  # before the record is read, so that the record holds what a process wrote at its end
+        now = signature(folder)
+        with self._lock:
+            known = self._known.get(name)
+        if known is not None and known[:2] == (now, working):
+            return known[2]
+        found = _read(folder, working)
+        with self._lock:
+            self._known[name] = (now, working, found)
+        return found
+
+    def _below(self, folder: Path, name: str) -> Path:
+        path = folder / name
+        if not _NAME.fullmatch(name) or path.is_symlink() or folder.is_symlink():
+            raise NotThere("This name is none of a run or a task.")
+        return path
+
+
+def signature(folder: Path) -> Signature:
+    """Changes whenever the record of a run does."""
+    found = []
+    for name in (FILE_NAME, f"{FILE_NAME}-wal"):
+        try:
+            stat = (folder / name).stat()
+        except OSError:
+            found.append((0, 0))
+        else:
+            found.append((stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
+
+
+def _read(folder: Path, working: bool) -> RunState:
+    try:
+        with Record.open(folder, read_only=True, checked=False) as record:  # of all runs of a workspace at once
+            fold = fold_of(record)
+            began, changed = record.times()
+            read = record.last(TaskRead)
+            state: State = "running" if working else "finished" if fold.finished else "stopped"
+            task = str(read.task.get("task", "")) if read is not None else ""
+            return RunState(folder.name, state, view_of(fold), record.stage(), task, began, changed)
+    except (LastresortError, IndexError) as error:
+        fault = str(error) if isinstance(error, LastresortError) else "The run has not started yet."
+        return RunState(folder.name, "running" if working else "stopped", fault=fault)
+
+
+def safe_name(text: str) -> str:
+    """A text as the name of a task or a file. Raises InputError where nothing of it can stay."""
+    name = re.sub(r"[^\w.+-]+", "-", text.strip()).strip("-.")[:80]
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f'found "{text[:40]}"', where="name", expected="letters, digits, - and _", remedy="Choose another."
+        )
+    return name
