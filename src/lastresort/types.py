@@ -142,6 +142,16 @@ class Judgement:
     decided: VerdictBasis | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class BarSoFar:
+    """A test of the bar before its verdict. n: units so far. interval: the confidence sequence of the score."""
+
+    n: int
+    score: float
+    interval: tuple[float, float]
+    bar: float
+
+
 SelectionRule = Literal["HIGHEST", "ONLY", "WITHIN_ONE_ITEM", "NON_INFERIOR", "MILDEST"]
 
 
@@ -175,12 +185,16 @@ class Progress(Protocol):
 
 
 class At(Protocol):
-    """Where long-running work says which candidate, on which split, it is at; loss: of its training."""
+    """Where long-running work says which candidate, on which split, it is at; loss: of its training; test: of the bar, so far."""
 
-    def __call__(self, rung: str, candidate: str = "", split: str = "", loss: float | None = None) -> None: ...
+    def __call__(
+        self, rung: str, candidate: str = "", split: str = "", loss: float | None = None, test: BarSoFar | None = None
+    ) -> None: ...
 
 
-def nowhere(rung: str, candidate: str = "", split: str = "", loss: float | None = None) -> None:
+def nowhere(
+    rung: str, candidate: str = "", split: str = "", loss: float | None = None, test: BarSoFar | None = None
+) -> None:
     """Discards all messages."""
 
 

@@ -105,6 +105,30 @@ def test_a_second_process_follows_a_climb_to_its_end(tmp_path: Path) -> None:
     assert decision["verdict"] == "MET"
 
 
+def test_while_the_bar_is_tested_the_record_holds_the_interval_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It narrows around the score."""
+    stages: list[Stage] = []
+
+    def now(record: Record, stage: Stage) -> None:
+        stages.append(stage)
+
+    monkeypatch.setattr(Record, "now", now)
+    found = climb(load_task(task_of(tmp_path)), tmp_path / "run").decision
+    seen = [stage.test for stage in stages if stage.split == "test" and stage.test is not None]
+    counts = [test.n for test in seen]
+    assert counts == sorted(counts)
+    assert len(set(counts)) > 2
+    widths = [test.interval[1] - test.interval[0] for test in seen]
+    assert widths[-1] < widths[0]
+    assert all(test.interval[0] <= test.score <= test.interval[1] and test.bar == found.bar for test in seen)
+    tested = found.rungs[0].test
+    assert tested is not None
+    assert counts[-1] >= tested.n_used, "up to the batch that decided"
+    assert not [stage for stage in stages if stage.split != "test" and stage.test is not None]
+
+
 def test_a_run_that_is_over_is_seen_once(tmp_path: Path) -> None:
     found = climb(load_task(task_of(tmp_path)), tmp_path / "run")
     [sight] = follow(found.run)

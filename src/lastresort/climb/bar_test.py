@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from lastresort.climb.prepare import BETA
 from lastresort.data.split import groups_of
-from lastresort.evals.evidence import judge_bar
+from lastresort.evals.evidence import judge_bar, so_far
 from lastresort.evals.measure import JobRefused, MeasureJob, Result
 from lastresort.records.record import ItemScore, Measurement
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, StopSignal
 from lastresort.systems.system import System
-from lastresort.types import Example, Judgement
+from lastresort.types import BarSoFar, Example, Judgement
 
 
 def order_of_test(test: Sequence[Example]) -> list[Example]:
@@ -32,7 +32,7 @@ def run_test(bench: Workbench, rung: str, system: System, test: Sequence[Example
     if known is None:
         bench.progress.stage(f"{rung}: testing {system.name}", len(order))
         bench.at(rung, system.name, "test")
-        items = _until_decided(bench, system, order)
+        items = _until_decided(bench, rung, system, order)
         known = Measurement(rung, system.name, "test", len(order), tuple(items))
         bench.record.add_measurement(known)
     judgement = judge_so_far(task, binary, known.items, order)
@@ -40,7 +40,7 @@ def run_test(bench: Workbench, rung: str, system: System, test: Sequence[Example
     return judgement, known
 
 
-def _until_decided(bench: Workbench, system: System, order: Sequence[Example]) -> list[ItemScore]:
+def _until_decided(bench: Workbench, rung: str, system: System, order: Sequence[Example]) -> list[ItemScore]:
     """Scores of the first items, batch by batch as jobs, up to the batch by which the evidence decides, or of all."""
     size, enough = bench.answerer(system).model.batch_size, StopSignal()
     starts = range(0, len(order), size)
@@ -53,6 +53,7 @@ def _until_decided(bench: Workbench, system: System, order: Sequence[Example]) -
         if isinstance(result, JobRefused):
             raise result.error()
         items.extend(result.items)
+        bench.at(rung, system.name, "test", test=_seen_so_far(bench.task, bench.scorer.binary, items, order))
         if len(items) < len(order) and judge_so_far(bench.task, bench.scorer.binary, items, order) is not None:
             enough.request()
 
@@ -73,22 +74,32 @@ def judge_so_far(
 
     alpha: the error of a false MET, by default that of a rung.
     """
-    scores = [item.score for item in items]
-    labels = groups_of(order)
-    groups = None
-    if labels is not None:
-        whole = len(items)
-        while 0 < whole < len(order) and labels[whole - 1] == labels[whole]:
-            whole -= 1
-        if not whole:
-            return None
-        scores, groups = scores[:whole], labels[:whole]
+    scores, groups = _whole_units(items, order)
+    if not scores:
+        return None
     return judge_bar(
         scores,
         bar=task.bar,
         alpha=task.alpha_per_rung if alpha is None else alpha,
         beta=BETA,
         binary=binary,
-        n_available=len(order if labels is None else set(labels)),
+        n_available=len(order if groups is None else set(groups_of(order) or ())),
         groups=groups,
     )
+
+
+def _seen_so_far(task: Task, binary: bool, items: Sequence[ItemScore], order: Sequence[Example]) -> BarSoFar | None:
+    """None before the first whole group."""
+    scores, groups = _whole_units(items, order)
+    return so_far(scores, bar=task.bar, alpha=task.alpha_per_rung, binary=binary, groups=groups) if scores else None
+
+
+def _whole_units(items: Sequence[ItemScore], order: Sequence[Example]) -> tuple[list[float], Sequence[str] | None]:
+    """The scores of the items whose group is complete, and their groups, None where there are none."""
+    scores, labels = [item.score for item in items], groups_of(order)
+    if labels is None:
+        return scores, None
+    whole = len(items)
+    while 0 < whole < len(order) and labels[whole - 1] == labels[whole]:
+        whole -= 1
+    return scores[:whole], labels[:whole]

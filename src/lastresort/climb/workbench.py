@@ -43,7 +43,7 @@ from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task, judge_models
 from lastresort.stop import Stop
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Progress
+from lastresort.types import BarSoFar, Decoding, Progress
 
 
 @runtime_checkable
@@ -91,10 +91,12 @@ class StageWriter:
     def say(self, text: str) -> None:
         self._shown.say(text)
 
-    def at(self, rung: str, candidate: str = "", split: str = "", loss: float | None = None) -> None:
+    def at(
+        self, rung: str, candidate: str = "", split: str = "", loss: float | None = None, test: BarSoFar | None = None
+    ) -> None:
         """Which candidate the present stage is about."""
         now = self._now
-        update: dict[str, object] = {"rung": rung, "candidate": candidate, "split": split}
+        update: dict[str, object] = {"rung": rung, "candidate": candidate, "split": split, "test": test}
         if (rung, split) != self._part:
             self._part, self._part_began = (rung, split), self._clock()
             update["eta_s"] = None  # of what came before

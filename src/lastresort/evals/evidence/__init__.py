@@ -9,6 +9,7 @@ from lastresort.evals.evidence.bar import (
     items_against_bar,
     judge_bar,
     smallest_deciding_test,
+    so_far,
     wilson_interval,
 )
 from lastresort.evals.evidence.noninferiority import (
@@ -54,6 +55,7 @@ __all__ = [
     "power_of",
     "selection_bias_corrected",
     "smallest_deciding_test",
+    "so_far",
     "tango_interval",
     "wilson_interval",
 ]

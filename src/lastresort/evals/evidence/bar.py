@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lastresort.errors import ContractError, TaskError
 from lastresort.evals.evidence.units import Array, as_scores, check_contiguous, group_means
-from lastresort.types import FARTHEST, Judgement, Outcome, Unit, VerdictBasis
+from lastresort.types import FARTHEST, BarSoFar, Judgement, Outcome, Unit, VerdictBasis
 
 GRID = 1000
 _CHUNK_CELLS = 2_000_000
@@ -186,6 +186,17 @@ def judge_bar(
         return replace(judgement, decided=_exact_limit(final, units, bar, alpha, beta))
     needed = (_needed_binary if binary else _needed_graded)(units, bar, alpha, beta)
     return replace(judgement, n_needed=needed)
+
+
+def so_far(
+    scores: Sequence[float], *, bar: float, alpha: float, binary: bool, groups: Sequence[str] | None = None
+) -> BarSoFar:
+    """Where a test stands before its verdict, by the interval that its judgement will have. Arguments as in `judge_bar`."""
+    units = as_scores(scores, binary=binary and groups is None)
+    if groups is not None:
+        units, binary = group_means(units, groups), False
+    found = _judgement("UNDECIDED", units, len(units), alpha, binary)
+    return BarSoFar(found.n_used, found.score, found.interval, bar)
 
 
 def smallest_deciding_test(bar: float, alpha: float, beta: float = 0.05, *, binary: bool = True) -> int:

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from lastresort.types import BarSoFar
+
 Interval = tuple[float, float]
 
 
@@ -56,7 +58,7 @@ class Stage(EventValue):
     """What a run is at. label: in words. rung, candidate, split: "" where it is none. total: None where it is unknown. loss: of the
     last step of a training. losses: of its last steps, up to LOSSES. eta_s: None before the first unit is done. spent_s, spent_usd:
     of the whole run so far. climb_left_s: if the climb tries all rungs of its ladder, without gates; None where nothing is
-    forecast or known."""
+    forecast or known. test: while the bar is tested."""
 
     label: str
     rung: str = ""
@@ -70,6 +72,7 @@ class Stage(EventValue):
     spent_s: float = 0.0
     spent_usd: float = 0.0
     climb_left_s: float | None = None
+    test: BarSoFar | None = None
 
     @property
     def place(self) -> tuple[str, str, str]:

@@ -14,6 +14,7 @@ from lastresort.records.decision import Failures, RunView
 from lastresort.records.measurement import BarTest
 from lastresort.report.charts.scale import Scale, scores
 from lastresort.report.words.wording import interval, percent, round_percent, verdict
+from lastresort.types import BarSoFar
 
 # One shape a verdict, centred on 0,0: colour alone must not carry the meaning.
 SHAPES = {
@@ -91,6 +92,15 @@ def glyph(name: str) -> Markup:
 def line(name: str, at: float) -> Markup:
     """Upright, at a share of the strip's width."""
     return Markup('<line class="{}" x1="{:.2f}%" x2="{:.2f}%" y1="0" y2="100%"/>').format(name, 100 * at, 100 * at)
+
+
+def strip_so_far(test: BarSoFar) -> Markup:
+    """A test before its verdict, on an axis that stays as it is while the interval narrows."""
+    scale = scores([0.0, 1.0])
+    parts = [*(line("grid", scale.share(tick)) for tick in scale.ticks), line("bar", scale.share(test.bar))]
+    parts.append(estimate(scale, test.score, test.interval, "UNDECIDED"))
+    label = f"Score so far {percent(test.score)}, interval {interval(test.interval)}, bar {round_percent(test.bar)}"
+    return framed(parts, "UNDECIDED", label)
 
 
 FAILURES = (("format", "form"), ("knowledge", "knowledge"), ("other", "other"))

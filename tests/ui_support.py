@@ -1,0 +1,111 @@
+"""The page under test: in this process for its routes, as a server of its own for a browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from starlette.testclient import TestClient
+
+from climb_support import scripted_task
+from lastresort.app.climb import climb
+from lastresort.spec.task import load_task
+from lastresort.ui.guard import CSRF_HEADER, PageGuard, PageSecrets
+from lastresort.ui.site import Site, create_site
+from lastresort.ui.workspace import Workspace
+
+HERE = "http://127.0.0.1"
+MET = [{"right": 0.3}, {"right": 0.97, "min_shots": 3}]
+PATIENCE_S = 120
+
+
+def page_of(folder: Path, token: str = "") -> tuple[Site, TestClient]:
+    """A client that sends what a browser with the page open sends."""
+    site = Site(Workspace(folder), PageSecrets(token))
+    client = TestClient(PageGuard(create_site(site), site.secrets), base_url=HERE)
+    client.headers.update({CSRF_HEADER: site.secrets.csrf})
+    return site, client
+
+
+def finished_run(folder: Path, name: str = "routing-1", **task: Any) -> Path:
+    """A climb of the scripted model in a workspace, to its decision."""
+    path = scripted_task(folder / "tasks" / "routing", quality=MET, task={"ladder": ["prompting"], **task})
+    return climb(load_task(path), folder / "runs" / name).run
+
+
+def slow_task(folder: Path, *, delay_s: float, **task: Any) -> Path:
+    """A task whose climb takes a while: so many seconds a call."""
+    path = folder / "tasks" / "routing"
+    return scripted_task(path, quality=MET, task={"ladder": ["prompting"], **task}, script={"delay_s": delay_s})
+
+
+def change_task(path: Path, **keys: Any) -> None:
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | keys, sort_keys=False))
+
+
+def command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """`lastresort` in a process of its own, in this folder."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "lastresort", *arguments],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@contextmanager
+def served_page(folder: Path, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The page as a process, and its link; it is ended afterwards."""
+    process = command(folder, "ui", ".", "--port", str(port))
+    assert process.stdout is not None
+    link = process.stdout.readline().strip()
+    try:
+        assert link.startswith("http"), process.communicate()[1]
+        yield link, process
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> None:
+    if process.poll() is None:
+        os.kill(process.pid, number)
+        process.communicate(timeout=PATIENCE_S)
+
+
+def until(seen: Callable[[], Any], what: str) -> Any:
+    """What `seen` returns once it is true."""
+    end_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end_s:
+        if found := seen():
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"not within {PATIENCE_S} s: {what}")
+
+
+def events_of(client: TestClient, path: str) -> list[tuple[str, str]]:
+    """Kind and data of every server-sent event, to the end of the stream."""
+    found: list[tuple[str, str]] = []
+    kind = ""
+    for line in client.get(path).text.splitlines():
+        name, _, value = line.partition(": ")
+        if name == "event":
+            kind = value
+        elif name == "data":
+            found.append((kind, value))
+    return found
+
+
+def row(**keys: Any) -> str:
+    return json.dumps(keys) + "\n"

@@ -1,0 +1,128 @@
+"""The border of the page: who is answered, and what a browser may do with the answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lastresort.ui import guard
+from lastresort.ui.workspace import NotThere, Workspace
+from ui_support import finished_run, page_of
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("localhost:7860", 200),
+        ("[::1]:80", 200),
+        ("evil.example", 400),
+        ("127.0.0.1.evil.example", 400),
+        ("", 400),
+    ],
+)
+def test_only_requests_that_name_this_machine_are_answered(tmp_path: Path, host: str, status: int) -> None:
+    """Else a page on the web whose name leads here could read everything."""
+    _, client = page_of(tmp_path)
+    assert client.get("/", headers={"host": host}).status_code == status
+
+
+def test_every_answer_says_what_a_browser_may_do(tmp_path: Path) -> None:
+    _, client = page_of(tmp_path)
+    for path in ("/", "/static/page.css", "/runs/none", "/none"):
+        headers = client.get(path).headers
+        assert headers["content-security-policy"].startswith("default-src 'self'"), path
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+
+
+def test_a_report_is_served_so_that_nothing_in_it_runs(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    _, client = page_of(tmp_path)
+    found = client.get(f"/runs/{run.name}/report.html")
+    assert found.status_code == 200
+    policy = found.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "sandbox" in policy
+    assert found.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {guard.CSRF_HEADER: ""},
+        {guard.CSRF_HEADER: "a guess"},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:9"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+)
+def test_another_page_changes_nothing(tmp_path: Path, headers: dict[str, str]) -> None:
+    run = finished_run(tmp_path)
+    _, client = page_of(tmp_path)
+    assert client.post(f"/runs/{run.name}/stop", headers=headers).status_code == 403
+
+
+def test_this_page_may(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    _, client = page_of(tmp_path)
+    own = {"origin": "http://127.0.0.1", "sec-fetch-site": "same-origin"}
+    assert client.post(f"/runs/{run.name}/stop", headers=own).status_code == 200
+
+
+def test_from_another_machine_the_link_alone_opens_the_page(tmp_path: Path) -> None:
+    """The token stands in a cookie afterwards, and in no address."""
+    _, client = page_of(tmp_path, token="a-long-token")
+    client.follow_redirects = False
+    named = {"host": "machine.example"}
+    assert client.get("/", headers=named).status_code == 401
+    assert client.get("/?token=wrong", headers=named).status_code == 401
+    admitted = client.get("/runs/x?a=1&token=a-long-token", headers=named)
+    assert (admitted.status_code, admitted.headers["location"]) == (303, "/runs/x?a=1")
+    cookie = admitted.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert client.get("/", headers={**named, "cookie": "lastresort=a-long-token"}).status_code == 200
+    assert client.get("/", headers={**named, "cookie": "lastresort=another"}).status_code == 401
+    elsewhere = client.get("//evil.example/?token=a-long-token", headers=named)
+    assert elsewhere.headers.get("location", "/") == "/"
+
+
+def test_a_body_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it says its length beforehand or not."""
+    run = finished_run(tmp_path)
+    monkeypatch.setattr(guard, "LARGEST_BODY", 1000)
+    _, client = page_of(tmp_path)
+    assert client.post(f"/runs/{run.name}/stop", content=b"a" * 1001).status_code == 413
+
+
+@pytest.mark.parametrize("name", ["%2e%2e", "..%2f..%2fetc", "a%00b", ".lastresort", "-x", "a" * 300])
+def test_no_name_leads_out_of_the_workspace(tmp_path: Path, name: str) -> None:
+    finished_run(tmp_path)
+    _, client = page_of(tmp_path)
+    for path in ("now", "body", "report.html", "live"):
+        assert client.get(f"/runs/{name}/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "../runs/routing-1", "/etc", "a\0b", "a\nb"])
+def test_only_a_plain_name_is_that_of_a_run(tmp_path: Path, name: str) -> None:
+    finished_run(tmp_path)
+    workspace = Workspace(tmp_path)
+    with pytest.raises(NotThere):
+        workspace.run(name)
+    with pytest.raises(NotThere):
+        workspace.task_folder(name)
+
+
+def test_a_link_to_a_run_elsewhere_is_no_run(tmp_path: Path) -> None:
+    elsewhere = finished_run(tmp_path / "elsewhere")
+    (tmp_path / "here" / "runs").mkdir(parents=True)
+    (tmp_path / "here" / "runs" / "linked-1").symlink_to(elsewhere)
+    _, client = page_of(tmp_path / "here")
+    assert client.get("/runs/linked-1").status_code == 404
+    assert "linked-1" not in client.get("/").text

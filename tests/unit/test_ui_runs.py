@@ -1,0 +1,219 @@
+"""The list of runs and the page of a run, live and afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from climb_support import unfinish
+from lastresort.records.record import Record
+from lastresort.report.decision import read_decision
+from lastresort.report.html import body
+from lastresort.report.story import gather
+from lastresort.ui.jobs import environment, last_words
+from lastresort.ui.workspace import Workspace, safe_name
+from ui_support import change_task, command, end, events_of, finished_run, page_of, slow_task, until
+
+
+def test_a_workspace_without_runs_says_how_to_start_one(tmp_path: Path) -> None:
+    _, client = page_of(tmp_path)
+    assert "There are no runs yet" in client.get("/").text
+
+
+def test_the_list_shows_what_the_decision_holds(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    decision = read_decision(run)
+    test = decision.rungs[0].test
+    assert test is not None
+    _, client = page_of(tmp_path)
+    text = client.get("/").text
+    assert "routing-1" in text
+    assert f"{100 * test.score:.1f}%" in text
+    assert 'class="badge MET"' in text
+
+
+def test_the_first_page_loads_no_torch(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from ui_support import page_of\n"
+        f"_, client = page_of(Path({str(tmp_path)!r}))\n"
+        "assert client.get('/').status_code == 200 and client.get('/runs/routing-1').status_code == 200\n"
+        "print([name for name in ('torch', 'transformers', 'pandas') if name in sys.modules])"
+    )
+    # ui_support climbs, so that what it imports must not count
+    code = code.replace("from ui_support import page_of", _PAGE_ALONE)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.stdout.strip() == "[]", found.stderr
+
+
+_PAGE_ALONE = """
+from starlette.testclient import TestClient
+from lastresort.ui.guard import PageGuard
+from lastresort.ui.site import Site, create_site
+from lastresort.ui.workspace import Workspace
+def page_of(folder):
+    site = Site(Workspace(folder))
+    return site, TestClient(PageGuard(create_site(site), site.secrets), base_url="http://127.0.0.1")
+"""
+
+
+def test_a_run_is_the_report_with_a_panel_above_it(tmp_path: Path) -> None:
+    """They cannot disagree: it is the same text."""
+    run = finished_run(tmp_path)
+    with Record.open(run, read_only=True) as record:
+        report = body(gather(record, read_decision(run)))
+    _, client = page_of(tmp_path)
+    text = client.get("/runs/routing-1").text
+    assert report in text
+    assert "lastresort handoff runs/routing-1 --to SERVER" in text
+    assert " style=" not in text, "the policy forbids inline styles"
+
+
+def test_a_run_that_was_changed_says_so(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    decision = json.loads((run / "decision.json").read_text())
+    (run / "decision.json").write_text(json.dumps({**decision, "verdict": "NOT_MET"}))
+    _, client = page_of(tmp_path)
+    answer = client.get("/runs/routing-1")
+    assert answer.status_code == 422
+    assert "decision.json" in answer.text
+
+
+def test_a_run_that_died_says_so_with_its_last_words_and_how_to_go_on(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    unfinish(run)
+    log = tmp_path / "runs" / ".lastresort" / "jobs" / "routing-1.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("first\n\x1b[31mError: the disk is full <b>\x1b[0m\n")
+    _, client = page_of(tmp_path)
+    text = client.get("/runs/routing-1").text
+    assert "It stopped before it was finished" in text
+    assert "Error: the disk is full &lt;b&gt;" in text
+    assert "\x1b" not in text
+    assert "--resume runs/routing-1" in text
+    assert "stopped" in client.get("/").text
+
+
+def test_a_record_that_cannot_be_read_hides_no_other_run(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    broken = tmp_path / "runs" / "broken-1"
+    broken.mkdir()
+    (broken / "record.sqlite").write_bytes(b"no database" * 100)
+    _, client = page_of(tmp_path)
+    text = client.get("/").text
+    assert "routing-1" in text
+    assert "broken-1" in text
+    assert client.get("/runs/broken-1").status_code in (200, 422)
+
+
+def test_runs_of_one_task_are_compared_in_one_picture(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    finished_run(tmp_path, "routing-2")
+    finished_run(tmp_path, "other-1", task="other", bar=0.5)
+    _, client = page_of(tmp_path)
+    text = client.get("/compare?run=routing-1&run=routing-2&run=other-1").text
+    assert text.count("<figure") == 2
+    assert "routing-2: " in text
+    assert "Select two or more" in client.get("/compare").text
+    assert client.get("/compare?run=none").status_code == 404
+
+
+def test_a_run_at_work_is_followed_to_its_end(tmp_path: Path) -> None:
+    """The stream says when to draw again; what is drawn comes from the record."""
+    task = slow_task(tmp_path, delay_s=0.01)
+    process = command(tmp_path, "climb", str(task), "--run", "runs/routing-1")
+    site, client = page_of(tmp_path)
+    try:
+        until(lambda: (tmp_path / "runs/routing-1/record.sqlite").is_file(), "the run has a record")
+        until(lambda: site.workspace.state("routing-1").state == "running", "the run is at work")
+        assert "data-live" in client.get("/runs/routing-1").text
+        kinds = [kind for kind, _ in events_of(client, "/runs/routing-1/live")]
+    finally:
+        process.communicate(timeout=120)
+    assert kinds.count("now") > 1
+    assert "found" in kinds
+    assert kinds[-1] == "over"
+    assert "data-live" not in client.get("/runs/routing-1").text
+    assert "finished" in client.get("/runs/routing-1/now").text
+
+
+def test_a_run_is_stopped_and_resumed_in_the_page(tmp_path: Path) -> None:
+    task = slow_task(tmp_path, delay_s=0.05)
+    process = command(tmp_path, "climb", str(task), "--run", "runs/routing-1")
+    site, client = page_of(tmp_path)
+    try:
+        until(lambda: (tmp_path / "runs/routing-1/record.sqlite").is_file(), "the run has a record")
+        until(lambda: site.workspace.state("routing-1").stage, "the run has a stage")
+        assert "Stopping at the next check" in client.post("/runs/routing-1/stop").text
+        assert process.wait(timeout=120) == 4
+    finally:
+        end(process)
+    assert site.workspace.state("routing-1").state == "stopped"
+    script = task.parent / "script.json"
+    script.write_text(json.dumps(json.loads(script.read_text()) | {"delay_s": 0}))
+    assert client.post("/runs/routing-1/resume").status_code == 200
+    until(lambda: site.workspace.state("routing-1").state == "finished", "the run has finished")
+    assert read_decision(tmp_path / "runs/routing-1").verdict == "MET"
+
+
+def test_a_run_that_is_killed_is_not_shown_as_at_work(tmp_path: Path) -> None:
+    task = slow_task(tmp_path, delay_s=0.05)
+    process = command(tmp_path, "climb", str(task), "--run", "runs/routing-1")
+    site, client = page_of(tmp_path)
+    until(lambda: (tmp_path / "runs/routing-1/record.sqlite").is_file(), "the run has a record")
+    until(lambda: site.workspace.state("routing-1").state == "running", "the run is at work")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert events_of(client, "/runs/routing-1/live")[-1][0] == "over"
+    assert "It stopped before" in client.get("/runs/routing-1/now").text
+
+
+def test_a_task_file_outside_of_the_workspace_runs_no_code(tmp_path: Path) -> None:
+    """A run may be somebody else's, and name any file of this machine."""
+    elsewhere = tmp_path / "elsewhere"
+    run = finished_run(elsewhere)
+    unfinish(run)
+    here = tmp_path / "here" / "runs"
+    here.mkdir(parents=True)
+    run.rename(here / "routing-1")
+    task = elsewhere / "tasks" / "routing" / "task.yaml"
+    (task.parent / "own.py").write_text("open('ran', 'w')\ndef score(answer, expected):\n    return 1.0\n")
+    change_task(task, score={"python": "own.py:score"})
+    _, client = page_of(tmp_path / "here")
+    answer = client.post("/runs/routing-1/resume")
+    assert answer.status_code == 422
+    assert not list(tmp_path.rglob("ran"))
+
+
+def test_a_process_gets_no_keys_but_where_its_task_needs_them() -> None:
+    own = {"PATH": "/bin", "LASTRESORT_API_KEY": "k", "HF_TOKEN": "t", "LASTRESORT_API_KEYS": "h=k", "HOME": "/h"}
+    assert environment(own, with_keys=False) == {"PATH": "/bin", "HOME": "/h"}
+    assert environment(own, with_keys=True) == own
+
+
+def test_last_words_are_few_lines_of_a_long_log(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "a-1"
+    run.mkdir(parents=True)
+    (run / "log.txt").write_text("".join(f"line {n}\n" for n in range(100_000)))
+    words = last_words(tmp_path / "runs", run)
+    assert len(words) == 12
+    assert words[-1] == "line 99999"
+
+
+@pytest.mark.parametrize(("text", "name"), [("My data.csv", "My-data.csv"), ("../../etc", "etc"), ("a/b", "a-b")])
+def test_a_name_is_made_safe(text: str, name: str) -> None:
+    assert safe_name(text) == name
+
+
+def test_a_record_is_read_again_only_once_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished_run(tmp_path)
+    workspace = Workspace(tmp_path)
+    first = workspace.state("routing-1")
+    monkeypatch.setattr(Record, "open", lambda *arguments, **more: pytest.fail("read again"))
+    assert workspace.state("routing-1") is first
