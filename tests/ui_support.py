@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +42,24 @@ def page_of(folder: Path, token: str = "") -> tuple[Site, TestClient]:
 
 def finished_run(folder: Path, name: str = "routing-1", **task: Any) -> Path:
     """A climb of the scripted model in a workspace, to its decision."""
+    if not task:
+        shutil.copytree(_climbed(name), folder, dirs_exist_ok=True)
+        return folder / "runs" / name
+    return _climb(folder, name, task)
+
+
+def _climb(folder: Path, name: str, task: dict[str, Any]) -> Path:
     path = scripted_task(folder / "tasks" / "routing", quality=MET, task={"ladder": ["prompting"], **task})
     return climb(load_task(path), folder / "runs" / name).run
+
+
+@cache
+def _climbed(name: str) -> Path:
+    """A workspace with one run, made once: whoever needs it gets a copy."""
+    folder = Path(tempfile.mkdtemp(prefix="ui-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _climb(folder, name, {})
+    return folder
 
 
 def slow_task(folder: Path, *, delay_s: float, **task: Any) -> Path:

@@ -30,8 +30,8 @@ class Command:
     log: Path
 
 
-def start(job: Command, *, with_keys: bool = False) -> int:
-    """Start `lastresort` with these arguments; returns the id of the process. It reads nothing from the page's standard input.
+def start(job: Command, *, with_keys: bool = False) -> subprocess.Popen[bytes]:
+    """Start `lastresort` with these arguments. It reads nothing from the page's standard input, and goes on when the page ends.
 
     with_keys: whether it may see the keys in this environment, as it must to reach an endpoint.
     """
@@ -48,7 +48,7 @@ def start(job: Command, *, with_keys: bool = False) -> int:
         )
     _REAPED.append(process)
     _REAPED[:] = [one for one in _REAPED if one.poll() is None]
-    return process.pid
+    return process
 
 
 _REAPED: list[subprocess.Popen[bytes]] = []  # children of this process, so that none stays as a zombie

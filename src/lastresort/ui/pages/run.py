@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from lastresort.app.runs import Run
 from lastresort.climb.shared_run import endpoints_of
+from lastresort.records.atomic import is_held
 from lastresort.records.record import Record
 from lastresort.report.decision import view_in
 from lastresort.report.html import body
@@ -27,12 +29,13 @@ from lastresort.stop import FILE_NAME as STOP
 from lastresort.ui import jobs
 from lastresort.ui.guard import REPORT_POLICY
 from lastresort.ui.site import Site
-from lastresort.ui.workspace import NotThere, RunState, signature
+from lastresort.ui.workspace import NotThere, RunState, Workspace, signature
 
 LOOK_S = 1.0
 ALIVE_S = 5.0  # how often a browser hears that the page is there
 SHARE = 0.01  # of a core, for drawing the report again while a run is at work
 LEAST_S = 2.0
+START_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +96,20 @@ def router(site: Site) -> APIRouter:
             jobs.withdraw_stop(folder)
             arguments = (str(task), "--resume", str(folder))
             keys = bool(endpoints_of(load_task(task)))
-            jobs.start(jobs.climb_job(workspace.runs, folder, arguments), with_keys=keys)
-        return panel(request, name)
+            process = jobs.start(jobs.climb_job(workspace.runs, folder, arguments), with_keys=keys)
+            wait_until_at_work(workspace, name, process)
+        return Response(headers={"hx-refresh": "true"})  # so that the browser follows it
 
     return routes
+
+
+def wait_until_at_work(workspace: Workspace, name: str, process: subprocess.Popen[bytes]) -> None:
+    """Until the process holds its run, has ended, or takes longer than anybody would wait for a page."""
+    end = time.monotonic() + START_S
+    while time.monotonic() < end and process.poll() is None:
+        if (workspace.runs / name).is_dir() and is_held(workspace.runs / name):
+            return
+        time.sleep(0.1)
 
 
 def now(site: Site, name: str) -> Now:

@@ -1,0 +1,171 @@
+"""The page in Chromium: nothing leaves this machine, nothing fails in the console, and it follows what processes do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from ui_support import command, end, finished_run, served_page, slow_task, until
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+WIDTHS = (390, 768, 1280, 1600)
+TOO_WIDE = """() => {
+  const root = document.documentElement;
+  return [...document.querySelectorAll("main *, header.site *")].filter((element) =>
+    element.getBoundingClientRect().right > root.clientWidth + 1 && !element.closest(".scroll, pre, svg, .visually-hidden")
+  ).map((element) => element.outerHTML.slice(0, 160));
+}"""
+
+
+class Watched:
+    """A browser page of which every request that leaves this machine, every error and every console error is kept."""
+
+    def __init__(self, page: playwright.Page) -> None:
+        self.page, self.faults = page, list[str]()
+        page.route("**/*", self._pass)
+        page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        page.on("console", lambda said: self.faults.append(f"console: {said.text}") if said.type == "error" else None)
+
+    def _pass(self, route: playwright.Route) -> None:
+        host = urlsplit(route.request.url).hostname
+        if host in ("127.0.0.1", "localhost"):
+            route.continue_()
+        else:
+            self.faults.append(f"asked for {route.request.url}")
+            route.abort()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as started:
+        found = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield found
+        found.close()
+
+
+@contextmanager
+def opened(browser: playwright.Browser, url: str, *, width: int = 1280, dark: bool = False) -> Iterator[Watched]:
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
+    )
+    watched = Watched(context.new_page())
+    watched.page.goto(url)
+    yield watched
+    assert watched.faults == []
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    finished_run(folder)
+    finished_run(folder, "routing-2")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def link(workspace: Path) -> Iterator[str]:
+    with served_page(workspace) as (found, _):
+        yield found
+
+
+PAGES = ("", "runs/routing-1", "compare?run=routing-1&run=routing-2", "runs/none")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_no_page_is_wider_than_its_window(browser: playwright.Browser, link: str, path: str) -> None:
+    with opened(browser, link) as seen:
+        for width in WIDTHS:
+            seen.page.set_viewport_size({"width": width, "height": 900})
+            seen.page.goto(link + path)
+            assert seen.page.evaluate(TOO_WIDE) == [], f"at {width}"
+        assert not [fault for fault in seen.faults if "404" not in fault]
+        seen.faults.clear()
+
+
+def test_what_a_page_loads_is_small(browser: playwright.Browser, link: str) -> None:
+    with opened(browser, "about:blank") as seen:
+        sizes: list[int] = []
+        seen.page.on("response", lambda response: sizes.append(len(response.body())))
+        seen.page.goto(link, wait_until="networkidle")
+        assert sum(sizes) < 200_000
+        assert len(sizes) >= 5
+
+
+def test_two_browsers_follow_one_run_through_a_reload(browser: playwright.Browser, tmp_path: Path) -> None:
+    task = slow_task(tmp_path, delay_s=0.03)
+    process = command(tmp_path, "climb", str(task), "--run", "runs/routing-1")
+    try:
+        until(lambda: (tmp_path / "runs/routing-1/record.sqlite").is_file(), "the run has a record")
+        with served_page(tmp_path) as (link, _), opened(browser, link) as first:
+            first.page.click("text=routing-1")
+            first.page.wait_for_selector("section.now.running progress")
+            with opened(browser, f"{link}runs/routing-1", width=390) as second:
+                first.page.reload()
+                for one in (first, second):
+                    one.page.wait_for_selector("section.now.finished", timeout=120_000)
+                    one.page.wait_for_selector("h1 >> text=No: prompting")
+    finally:
+        end(process)
+
+
+def test_the_run_goes_on_when_the_page_is_killed(browser: playwright.Browser, tmp_path: Path) -> None:
+    """Stopped and resumed in the page, so that the process is one that the page started."""
+    task = slow_task(tmp_path, delay_s=0.05)
+    process = command(tmp_path, "climb", str(task), "--run", "runs/routing-1")
+    try:
+        until(lambda: (tmp_path / "runs/routing-1/record.sqlite").is_file(), "the run has a record")
+        with served_page(tmp_path) as (link, page), opened(browser, f"{link}runs/routing-1") as seen:
+            seen.page.click("button >> text=Stop")
+            seen.page.wait_for_selector("section.now.stopped", timeout=60_000)
+            script = task.parent / "script.json"
+            script.write_text(json.dumps(json.loads(script.read_text()) | {"delay_s": 0.01}))
+            seen.page.click("button >> text=Resume")
+            seen.page.wait_for_selector("section.now.running", timeout=60_000)
+            os.kill(page.pid, signal.SIGKILL)
+            page.communicate(timeout=60)
+            seen.faults.clear()  # what the browser says of a server that is gone
+    finally:
+        end(process)
+    until(lambda: (tmp_path / "runs/routing-1/decision.json").is_file(), "the run has decided")
+
+
+def test_a_page_without_its_server_says_that_it_is_stale(browser: playwright.Browser, tmp_path: Path) -> None:
+    task = slow_task(tmp_path, delay_s=0.2)
+    process = command(tmp_path, "climb", str(task), "--run", "runs/routing-1")
+    try:
+        until(lambda: (tmp_path / "runs/routing-1/record.sqlite").is_file(), "the run has a record")
+        with served_page(tmp_path) as (link, page), opened(browser, f"{link}runs/routing-1") as seen:
+            seen.page.wait_for_selector("section.now.running")
+            assert not seen.page.is_visible("#stale")
+            os.kill(page.pid, signal.SIGKILL)
+            page.communicate(timeout=60)
+            seen.page.wait_for_selector("#stale", state="visible", timeout=60_000)
+            seen.faults.clear()
+    finally:
+        end(process)
+
+
+def test_a_run_that_is_killed_says_so_without_a_reload(browser: playwright.Browser, tmp_path: Path) -> None:
+    task = slow_task(tmp_path, delay_s=0.2)
+    process = command(tmp_path, "climb", str(task), "--run", "runs/routing-1")
+    until(lambda: (tmp_path / "runs/routing-1/record.sqlite").is_file(), "the run has a record")
+    with served_page(tmp_path) as (link, _), opened(browser, f"{link}runs/routing-1") as seen:
+        seen.page.wait_for_selector("section.now.running")
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+        seen.page.wait_for_selector("text=It stopped before", timeout=60_000)
+        assert seen.page.is_visible("button >> text=Resume")
