@@ -70,7 +70,8 @@ class FailedAnswer:
 class RungStory:
     """One rung: its entry in the decision, what the search found, and the evidence behind it.
 
-    entry: None for a rung that the climb did not reach. passed_over: because a higher one was tried for its cost.
+    entry: None for a rung that the climb did not reach. passed_over: because a higher one was tried for its cost. ahead: the climb
+    has not decided, and may come to it.
     """
 
     name: str
@@ -86,6 +87,7 @@ class RungStory:
     trained: tuple[TrainingRun, ...] = ()
     drifts: tuple[DriftMeasured, ...] = ()
     passed_over: bool = False
+    ahead: bool = False
 
     @property
     def tested(self) -> bool:
@@ -94,6 +96,8 @@ class RungStory:
     @property
     def why_not(self) -> str:
         """Why a rung has no test, in words."""
+        if self.ahead:
+            return "not tried yet"
         if self.entry is None:
             return "the bar was met below it, and nothing suggests that it is cheaper" if self.passed_over else _BELOW
         skipped = self.entry.skipped_because
@@ -150,8 +154,6 @@ def gather(record: Record, decision: RunView) -> Story:
     reached = {rung.name: rung for rung in decision.rungs}
     planned = task.get("ladder", ())
     ladder = [*(name for name in reached if name not in planned), *planned]
-    if not decision.decided:
-        ladder = [name for name in ladder if name in reached]
     highest = max((ladder.index(name) for name in reached), default=-1)
     began, ended = record.times()
     return Story(
@@ -160,6 +162,7 @@ def gather(record: Record, decision: RunView) -> Story:
             replace(
                 _rung(record, name, reached.get(name), decision.bar),
                 passed_over=name not in reached and number < highest,
+                ahead=name not in reached and not decision.decided and number > highest,
             )
             for number, name in enumerate(ladder)
         ),
