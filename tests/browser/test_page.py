@@ -96,6 +96,17 @@ def test_no_page_is_wider_than_its_window(browser: playwright.Browser, link: str
         seen.faults.clear()
 
 
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_no_page_keeps_anybody_out(browser: playwright.Browser, link: str, path: str, dark: bool) -> None:
+    """By the rules of axe: contrast, names, roles, order."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    with opened(browser, link + path, dark=dark) as seen:
+        found = axe.run(seen.page).response["violations"]
+        assert [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found] == []
+        seen.faults[:] = [fault for fault in seen.faults if "404" not in fault]
+
+
 def test_what_a_page_loads_is_small(browser: playwright.Browser, link: str) -> None:
     with opened(browser, "about:blank") as seen:
         sizes: list[int] = []
