@@ -4,7 +4,7 @@
 # make check  format, lint, types, import contracts
 # make schemas  write the JSON schemas in the package from the types of the documents
 # make bench  speed and memory against TRL and transformers, in one run on this machine
-# make docs   the documents as a site in site/, which loads nothing from another host
+# make docs   the documents as a site in site/, which loads nothing from another host, with pictures of the page where Chromium is
 # make peers  other frameworks and servers, each in an environment of its own below .peers: they accept what is exported to them
 PYTHON ?= python3
 VENV := .venv
@@ -67,6 +67,7 @@ $(VENV)/.docs: $(VENV)/.run
 
 # The variable hides a notice about a later major version of mkdocs, which is not installed.
 docs: $(VENV)/.docs
+	$(BIN)/python -m scripts.page_pictures docs/page
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:

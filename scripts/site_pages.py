@@ -19,6 +19,7 @@ PAGES = {
     "benchmarks/latest.md": "measured.md",
     "benchmarks/retrieval.md": "measured-retrieval.md",
 }
+GALLERY, PICTURES = "<!-- pictures of every page -->", "page"
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]*)(#[^)\s]*)?\)")
 # A page loads what these name. A link that a reader follows (a href) is no resource.
 LOADED = re.compile(
@@ -42,7 +43,18 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Links as they are on the site; those of a page's own file lead on from where that file lies in the tree."""
     source = {name: path for path, name in PAGES.items()}.get(page.file.src_uri, f"docs/{page.file.src_uri}")
-    return site_links(markdown, source)
+    return site_links(markdown.replace(GALLERY, gallery(ROOT / "docs" / PICTURES)), source)
+
+
+def gallery(folder: Path) -> str:
+    """The pictures of scripts/page_pictures.py: each page in light and dark, wide and narrow. Nothing where none were made."""
+    names = list(dict.fromkeys(path.name.split("-")[0] for path in sorted(folder.glob("*-*-*.png"))))
+    shown = []
+    for name in names:
+        pictures = sorted(folder.glob(f"{name}-*.png"), key=lambda path: (-int(path.stem.split("-")[1]), path.stem))
+        links = [f"![{path.stem}]({PICTURES}/{path.name})" for path in pictures]
+        shown.append(f"### {name}\n\n" + "\n".join(links))
+    return "## Every page in pictures\n\n" + "\n\n".join(shown) if shown else ""
 
 
 def site_links(markdown: str, source: str) -> str:
