@@ -125,7 +125,17 @@ def read_document(path: Path, kind: FileKind = TASK) -> YamlDocument:
         raise TaskError(
             "found a data file", where=name, expected="a task file", remedy=f"`lastresort init {name}` drafts one."
         )
-    text = read_text(path, kind)
+    return parse_document(read_text(path, kind), name, kind)
+
+
+def parse_document(text: str, name: str, kind: FileKind = TASK) -> YamlDocument:
+    """The same of a text that stands in no file yet. name: what errors call it."""
+    lines: dict[Key, int] = {}
+    return YamlDocument(name, _Walk(name, lines).value(compose_document(text, name, kind), ()), lines)
+
+
+def compose_document(text: str, name: str, kind: FileKind = TASK) -> yaml.MappingNode:
+    """The nodes of a text, with where each stands in it. Raises TaskError for all that is not a mapping in YAML."""
     try:
         node = yaml.compose(text, Loader=_Loader)
     except TooManyValues as error:
@@ -157,8 +167,7 @@ def read_document(path: Path, kind: FileKind = TASK) -> YamlDocument:
             expected=f"keys with values, such as `{kind.line}`",
             remedy=f"Name the {kind.noun}, not the data, and write one key a line.",
         )
-    lines: dict[Key, int] = {}
-    return YamlDocument(name, _Walk(name, lines).value(node, ()), lines)
+    return node
 
 
 def read_value(text: str, name: str) -> Any:
