@@ -112,28 +112,28 @@ def forecast_table(found: DryRun, *, verbose: bool = False) -> RenderableType:
     for name in ("rung", "tokens in", "tokens out", "trained on", "about", "USD"):
         table.add_column(name, justify="left" if name == "rung" else "right")
     for rung in found.rungs:
-        table.add_row(rung.name, *(["", "", "", "skipped", ""] if rung.forecast is None else _cells(rung.forecast)))
-    for name, forecast in _others(found):
-        table.add_row(name, *_cells(forecast))
-    table.add_row("total", *_cells(found.total))
+        table.add_row(rung.name, *(["", "", "", "skipped", ""] if rung.forecast is None else cells(rung.forecast)))
+    for name, forecast in others(found):
+        table.add_row(name, *cells(forecast))
+    table.add_row("total", *cells(found.total))
     foot = (
         "A high estimate: it assumes that every rung misses the bar, every answer has the maximum length and every test uses all "
         "items. The climb stops at the first rung that meets the bar."
     )
     more = [*_details(found), ""] if verbose else []
     last = [foot] if verbose else [foot, "Add --verbose to see how each figure comes about."]
-    notes = [*more, *_notes(found), *_power(found), "", *last, *found.missing]
-    return Group(Text(_head(found)), Text(), table, Text(), *map(Text, notes))
+    notes = [*more, *notes_of(found), *power_of(found), "", *last, *found.missing]
+    return Group(Text(head(found)), Text(), table, Text(), *map(Text, notes))
 
 
-def _head(found: DryRun) -> str:
+def head(found: DryRun) -> str:
     sizes = found.examples
     leaks = f"; {counted(sizes.leaks_removed, 'leak')} would be removed from train" if sizes.leaks_removed else ""
     split = f"{sizes.train} examples to train on, {sizes.dev} dev, {sizes.test} test{leaks}"
     return f"{found.task}: {split}. {_error(found.r, found.alpha_per_rung)}"
 
 
-def _notes(found: DryRun) -> list[str]:
+def notes_of(found: DryRun) -> list[str]:
     """What a reader has to know before starting: rungs that are skipped or do not fit, and the gate's alternative."""
     notes = []
     for rung in found.rungs:
@@ -159,7 +159,7 @@ def _about(forecast: Forecast) -> str:
     return "a time that is not known" if forecast.seconds is None else f"about {spaced(duration(forecast.seconds))}"
 
 
-def _power(found: DryRun) -> list[str]:
+def power_of(found: DryRun) -> list[str]:
     """How many test items a verdict takes, and a warning where there are fewer."""
     test, n = found.test, found.examples.test
     if test is None:
@@ -184,19 +184,19 @@ def _details(found: DryRun) -> list[str]:
         lines += [f"{rung.name}: {line}" for line in ([] if rung.forecast is None else rung.forecast.lines)]
         if rung.memory is not None and rung.memory.fits:
             lines.append(f"{rung.name}: memory: {rung.memory.sentence}")
-    for name, forecast in _others(found):
+    for name, forecast in others(found):
         if name != "gate":
             lines += [f"{name}: {line}" for line in forecast.lines]
     for gate in (found.gate, found.quick_gate):
         lines += [] if gate is None else [_suite(gate.mode, suite) for suite in gate.suites]
     if any(rung.forecast and rung.forecast.seconds for rung in found.rungs) or any(
-        one.seconds for _, one in _others(found)
+        one.seconds for _, one in others(found)
     ):
         lines.append('"about" is based on the rates below; a prefix that all prompts share is computed once.')
     return [*lines, *(f"assumed: {assumption}" for assumption in found.assumed)]
 
 
-def _others(found: DryRun) -> list[tuple[str, Forecast]]:
+def others(found: DryRun) -> list[tuple[str, Forecast]]:
     """What is forecast besides the rungs."""
     gate = None if found.gate is None else found.gate.forecast
     parts = (("comparison", found.compare), ("gate", gate), (judge.NAME, found.judge))
@@ -223,7 +223,7 @@ def _suite(mode: str, suite: SuiteForecast) -> str:
     )
 
 
-def _cells(forecast: Forecast) -> list[str]:
+def cells(forecast: Forecast) -> list[str]:
     return [
         f"{forecast.tokens_in:,}",
         f"{forecast.tokens_out:,}",

@@ -130,8 +130,12 @@ def read_document(path: Path, kind: FileKind = TASK) -> YamlDocument:
 
 def parse_document(text: str, name: str, kind: FileKind = TASK) -> YamlDocument:
     """The same of a text that stands in no file yet. name: what errors call it."""
+    return document_of(compose_document(text, name, kind), name)
+
+
+def document_of(node: yaml.MappingNode, name: str) -> YamlDocument:
     lines: dict[Key, int] = {}
-    return YamlDocument(name, _Walk(name, lines).value(compose_document(text, name, kind), ()), lines)
+    return YamlDocument(name, _Walk(name, lines).value(node, ()), lines)
 
 
 def compose_document(text: str, name: str, kind: FileKind = TASK) -> yaml.MappingNode:

@@ -12,12 +12,13 @@ from pathlib import Path
 import yaml
 
 from lastresort.errors import TaskError
-from lastresort.spec.document import TASK, FileKind, compose_document, parse_document
+from lastresort.spec.document import TASK, FileKind, compose_document, document_of, parse_document
 from lastresort.spec.paths import relative_name
 from lastresort.types import Json, JsonObject
 
 END_OF_DOCUMENT = "...\n"
 _UNNAMED = ("task", "about")  # keys whose text names no file, whatever it says
+_NEAR = 3  # folders up, beyond which the whole path reads better
 _OPEN = ("knowledge", "preferences", "start_from", "data", "examples")  # keys whose text does, also without a suffix
 
 
@@ -27,11 +28,12 @@ def with_key(
     """The text with one key set, None to remove it.
 
     key: dotted, at most two deep. short: the key of its section that a plain value there stands for, as `kind` does in
-    `adapter: lora`. name: what errors call the file. Raises TaskError for a text that is not YAML, and for one in which the key cannot be set.
+    `adapter: lora`. name: what errors call the file. Raises TaskError for a text that is not YAML, and for one in which the key
+    cannot be set.
     """
     top, _, below = key.partition(".")
     root = compose_document(text, name, kind)
-    before = parse_document(text, name, kind).values
+    before = document_of(root, name).values
     wanted = _with(before.get(top), below, value, short) if below else value
     if before.get(top) == wanted and (wanted is not None or top not in before):
         return text
@@ -143,5 +145,7 @@ def _moved_name(value: str, key: tuple[str, ...], old: Path, new: Path) -> str |
     except (OSError, ValueError):
         return None
     found = relative_name(path.absolute(), new)
+    if found.count("../") > _NEAR:
+        found = path.resolve().as_posix()
     keeps = name.startswith(("./", "../")) or key[-1] == "model"
     return f"{prefix}{'./' if keeps and not found.startswith(('.', '/')) else ''}{found}{colon}{function}"

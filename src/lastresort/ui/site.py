@@ -35,6 +35,7 @@ class Page:
 PAGES = (
     Page("runs", "/", "Runs"),
     Page("run"),
+    Page("new_task", "/new", "New task"),
 )
 _KINDS = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
 

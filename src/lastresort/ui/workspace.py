@@ -67,6 +67,10 @@ class Workspace:
             raise NotThere(f'There is no run "{name}" here.')
         return folder
 
+    def run_folder(self, name: str) -> Path:
+        """The folder of a run, which may not have begun yet. Raises NotThere for what cannot be its name."""
+        return self._below(self.runs, name)
+
     def task_folder(self, name: str) -> Path:
         """The folder of a task, which may not be there yet. Raises NotThere for what cannot be its name."""
         return self._below(self.tasks, name)

@@ -21,8 +21,8 @@ _ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 
 def lines(report: DataReport, preferences: PreferenceReport | None) -> list[str]:
     """Counts first, then what matters most."""
-    about = [] if preferences is None else list(_preferences(preferences))
-    findings = sorted(report.findings, key=lambda found: _ORDER[found.severity])
+    about = [] if preferences is None else list(preference_lines(preferences))
+    findings = in_order(report)
     clean = not findings and not (preferences is not None and _warns(preferences))
     counts = [f"{name}: {figures}" for name, figures in _counts(report)]
     return [*counts, *map(_finding, findings), *about, *(["no problems found"] if clean else [])]
@@ -30,9 +30,14 @@ def lines(report: DataReport, preferences: PreferenceReport | None) -> list[str]
 
 def rows(report: DataReport) -> list[tuple[str, list[str]]]:
     """The same on the page: a name and its lines."""
-    findings = sorted(report.findings, key=lambda found: _ORDER[found.severity])
+    findings = in_order(report)
     told = [capital(stopped(_finding(finding))) for finding in findings] or ["No problems found."]
     return [*((name, [figures]) for name, figures in _counts(report)), ("findings", told)]
+
+
+def in_order(report: DataReport) -> list[Finding]:
+    """What matters most first."""
+    return sorted(report.findings, key=lambda found: _ORDER[found.severity])
 
 
 def _counts(report: DataReport) -> Iterator[tuple[str, str]]:
@@ -59,7 +64,7 @@ def _finding(finding: Finding) -> str:
     return f"{finding.severity}: {finding.says} ({'; '.join(shown)}{more})"
 
 
-def _preferences(found: PreferenceReport) -> Iterator[str]:
+def preference_lines(found: PreferenceReport) -> Iterator[str]:
     if found.pairs:
         yield f"preferences: {counted(found.pairs, 'pair')}"
     else:

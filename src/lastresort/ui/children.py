@@ -1,0 +1,148 @@
+"""What commands of lastresort print, each computed in a process of its own, while the page asks again until it is there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from lastresort.foreign import MiB
+from lastresort.keys import without_keys
+from lastresort.ui.jobs import environment
+from lastresort.ui.site import Site
+
+AT_ONCE = 2  # the others wait for their turn
+LONGEST_S = 900.0
+MOST_KEPT = 32
+MOST_PRINTED = 64 * MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """What a command printed before it ended. fault: its sentence where it failed, "" where it did not."""
+
+    text: str
+    fault: str = ""
+
+
+@dataclass(slots=True)
+class _Child:
+    arguments: tuple[str, ...]
+    state: object
+    process: subprocess.Popen[bytes] | None = None
+    out: IO[bytes] | None = None
+    faults: IO[bytes] | None = None
+    began_s: float = 0.0
+    printed: Printed | None = None
+
+
+@dataclass(slots=True)
+class Children:
+    """One process a question: where what it reads has changed meanwhile, the older one ends."""
+
+    folder: Path
+    _known: dict[object, _Child] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def printed(self, question: object, state: object, arguments: Sequence[str]) -> Printed | None:
+        """What the command printed, None while it works or waits. state: of all that it reads."""
+        with self._lock:
+            child = self._known.get(question)
+            if child is None or child.state != state:
+                if child is not None:
+                    _end(child)
+                    del self._known[question]
+                child = self._known[question] = _Child(tuple(arguments), state)
+                self._forget()
+            self._go_on()
+            return child.printed
+
+    def knows(self, question: object, state: object) -> bool:
+        """Whether the command was started in this state, or waits to be."""
+        with self._lock:
+            return question in self._known and self._known[question].state == state
+
+    def close(self) -> None:
+        with self._lock:
+            for child in self._known.values():
+                _end(child)
+
+    def _go_on(self) -> None:
+        for child in self._known.values():
+            self._look(child)
+        working = sum(one.process is not None and one.printed is None for one in self._known.values())
+        for child in self._known.values():
+            if working < AT_ONCE and child.process is None:
+                self._start(child)
+                working += 1
+
+    def _start(self, child: _Child) -> None:
+        child.out, child.faults = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - closed once it has ended
+        child.began_s = time.monotonic()
+        child.process = subprocess.Popen(
+            [sys.executable, "-m", "lastresort", *child.arguments],
+            cwd=self.folder,
+            env=environment(os.environ, with_keys=False),
+            stdin=subprocess.DEVNULL,
+            stdout=child.out,
+            stderr=child.faults,
+        )
+
+    def _look(self, child: _Child) -> None:
+        if child.process is None or child.printed is not None:
+            return
+        assert child.out is not None
+        assert child.faults is not None
+        if time.monotonic() - child.began_s > LONGEST_S:
+            child.process.kill()
+        code = child.process.poll()
+        if code is None:
+            return
+        text, fault = _read(child.out), ""
+        if code < 0:
+            fault = "Its process was killed: there may not be enough memory, or it took too long."
+        elif code and not text:
+            fault = _last_line(without_keys(_read(child.faults))) or f"It ended with the exit code {code}."
+        child.printed = Printed(text, fault)
+        child.out.close()
+        child.faults.close()
+
+    def _forget(self) -> None:
+        done = [question for question, child in self._known.items() if child.printed is not None]
+        for question in done[: max(0, len(self._known) - MOST_KEPT)]:
+            del self._known[question]
+
+
+def _end(child: _Child) -> None:
+    if child.process is not None and child.printed is None:
+        child.process.kill()
+        child.process.wait()
+
+
+def _read(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read(MOST_PRINTED).decode("utf-8", "replace")
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].removeprefix("Error: ") if lines else ""
+
+
+def children_of(site: Site) -> Children:
+    """Those of a site; they end with it."""
+    kept = site.kept.setdefault("children", Children(site.workspace.folder))
+    assert isinstance(kept, Children)
+    if "children.end" not in site.kept:
+        stack = ExitStack()
+        stack.callback(kept.close)
+        site.kept["children.end"] = stack
+    return kept

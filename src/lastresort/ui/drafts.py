@@ -1,0 +1,301 @@
+"""Tasks and trainings that are being made: their files below `tasks/NAME/`, what was uploaded, and the text until it is started.
+
+Nothing that was uploaded is executed, and no file that is there is written over but the draft itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import yaml
+
+from lastresort.advice.draft import ColumnFacts, OpenColumns, choose_columns, facts_of, known_shape
+from lastresort.app.init import InitRequest, init_task
+from lastresort.climb.identity import settings_of, task_file_of
+from lastresort.climb.shared_run import code_of, endpoints_of, refuse_foreign_task
+from lastresort.data.files import read_rows
+from lastresort.errors import InputError, LastresortError
+from lastresort.foreign import MiB, opened, read_text
+from lastresort.records.atomic import disk_errors, write_atomically
+from lastresort.records.events import TaskRead
+from lastresort.records.record import Record
+from lastresort.spec.document import parse_document
+from lastresort.spec.edit import moved
+from lastresort.spec.task import FILE_KEYS, Task, load_task, task_of
+from lastresort.spec.values import Section
+from lastresort.types import JsonObject
+from lastresort.ui.workspace import NotThere, Workspace, safe_name
+
+DRAFT, FILE = "draft.yaml", "task.yaml"
+LARGEST_UPLOAD = 256 * MiB
+_SUFFIX = re.compile(r"(\.(?:jsonl|ndjson|json|csv|tsv)(?:\.gz)?|\.parquet)$", re.IGNORECASE)
+_CHUNK = MiB
+MOST_CODE = 256 * 1024
+_WRITING = threading.Lock()  # the name of what is written first is one a process
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumns:
+    """The columns of a file, and which of them were found to be input and output, "" where that is open. shape: what the rows
+    are by their keys alone, "" where columns have to be named.
+    """
+
+    facts: tuple[ColumnFacts, ...]
+    rows: int
+    input: str = ""
+    output: str = ""
+    shape: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignCode:
+    """What a task names that runs Python or writes files. text: of its file, "" where it is no file of Python."""
+
+    key: str
+    names: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What a person has to agree to before a task runs. mark: changes with everything that is shown."""
+
+    code: tuple[ForeignCode, ...]
+    endpoints: tuple[str, ...]
+
+    @property
+    def needed(self) -> bool:
+        return bool(self.code or self.endpoints)
+
+    @property
+    def mark(self) -> str:
+        return hashlib.sha256(repr((self.code, self.endpoints)).encode()).hexdigest()[:32]
+
+
+class ColumnsOpen(Exception):
+    """Which column is which is for a person to say."""
+
+
+def keep_upload(workspace: Workspace, given_name: str, name: str, file: BinaryIO) -> Path:
+    """Write an uploaded file into a new folder of the tasks and return its path.
+
+    given_name: of the file, as the browser says it. name: of the task, "" for the file's. Raises InputError for a name that cannot
+    be one, a kind of file that is not read, and more than LARGEST_UPLOAD.
+    """
+    stem, suffix = file_name_of(given_name)
+    folder = new_folder(workspace, safe_name(name) if name.strip() else stem)
+    try:
+        return write_upload(folder, f"{stem}{suffix}", file)
+    except LastresortError:
+        folder.rmdir()
+        raise
+
+
+def file_name_of(given: str) -> tuple[str, str]:
+    """A name for the file, safe, and its suffix. Raises InputError."""
+    last = PurePosixPath(given.replace("\\", "/")).name
+    suffix = _SUFFIX.search(last)
+    if suffix is None:
+        raise InputError(
+            f'found a file called "{last[:60]}"',
+            where="upload",
+            expected=".csv, .tsv, .jsonl, .json (each also with .gz) or .parquet",
+            remedy="Rename the file after what it holds, or convert it.",
+        )
+    return safe_name(last[: suffix.start()]), suffix[0].lower()
+
+
+def new_folder(workspace: Workspace, name: str) -> Path:
+    """Make `tasks/NAME`, or the next free `tasks/NAME-N`."""
+    number = 1
+    while True:
+        folder = workspace.task_folder(name if number == 1 else f"{name}-{number}")
+        with disk_errors(folder):
+            folder.parent.mkdir(exist_ok=True)
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                number += 1
+                continue
+        return folder
+
+
+def write_upload(folder: Path, name: str, file: BinaryIO) -> Path:
+    """Copy an uploaded file into a folder, never over one that is there. Raises InputError for one that is too large."""
+    path, size = folder / name, 0
+    with disk_errors(path):
+        try:
+            target = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        except FileExistsError:
+            raise InputError("already exists", where=name, remedy="Rename the file that you upload.") from None
+        try:
+            with target:
+                while part := file.read(_CHUNK):
+                    size += len(part)
+                    if size > LARGEST_UPLOAD:
+                        raise InputError(
+                            f"found more than {LARGEST_UPLOAD // MiB} MiB",
+                            where=name,
+                            expected="less",
+                            remedy="Use `lastresort init` in a terminal for it.",
+                        )
+                    target.write(part)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    return path
+
+
+def data_file(folder: Path) -> Path | None:
+    """The file of rows that was uploaded into a folder."""
+    if not folder.is_dir():
+        return None
+    found = [path for path in sorted(folder.iterdir()) if _SUFFIX.search(path.name) and path.is_file()]
+    return next((path for path in found if not path.name.endswith(".schema.json")), None)
+
+
+def columns_of(data: Path) -> TableColumns:
+    """Raises DataError for a file that cannot be read."""
+    rows = read_rows(data)
+    facts = facts_of(rows)
+    shape = known_shape(rows) or ""
+    chosen = choose_columns(facts, len(rows))
+    if isinstance(chosen, OpenColumns):
+        return TableColumns(facts, len(rows), shape=shape)
+    return TableColumns(facts, len(rows), *chosen, shape=shape)
+
+
+def draft_from(data: Path, source: str | None = None, target: str | None = None) -> str:
+    """Write the draft of the task of a data file, as `lastresort init` does, and return its text.
+
+    Raises ColumnsOpen where somebody has to say which columns are meant, DataError for rows that cannot be used.
+    """
+
+    def ask(found: OpenColumns) -> str:
+        raise ColumnsOpen(found.side)
+
+    path = _free(data.parent)
+    init_task(InitRequest(data, source, target, path), ask)
+    with disk_errors(path):
+        path.replace(data.parent / DRAFT)
+    return read_text(data.parent / DRAFT)
+
+
+def _free(folder: Path, text: str | None = None, stem: str = "task") -> Path:
+    """The first of task.yaml, task-2.yaml, … that is not there, or that holds this text."""
+    number = 1
+    while True:
+        path = folder / f"{stem}{'' if number == 1 else f'-{number}'}.yaml"
+        if not os.path.lexists(path) and (text is not None or not path.with_name(f"{path.stem}.schema.json").exists()):
+            return path
+        if text is not None and path.is_file() and not path.is_symlink() and path.read_text("utf-8") == text:
+            return path
+        number += 1
+
+
+def settled(folder: Path, text: str, stem: str = "task") -> Path:
+    """Write the file that is run: a run that was started earlier keeps its own."""
+    path = _free(folder, text, stem)
+    if not path.exists():
+        write_atomically(path, text)
+    return path
+
+
+def keep_text(folder: Path, text: str, draft: str = DRAFT) -> None:
+    with _WRITING:
+        write_atomically(folder / draft, text)
+
+
+def text_of(folder: Path, draft: str = DRAFT, stem: str = "task") -> str | None:
+    """What is being made in a folder: the draft, else its newest file. None where there is neither."""
+    files = (
+        sorted(folder.glob(f"{stem}*.yaml"), key=lambda path: (len(path.name), path.name)) if folder.is_dir() else []
+    )
+    for path in (folder / draft, *reversed(files)):
+        if path.is_file() and not path.is_symlink():
+            return read_text(path)
+    return None
+
+
+def task_from(text: str, folder: Path) -> Task:
+    """Raises TaskError, which calls the text task.yaml."""
+    return task_of(parse_document(text, FILE), folder / DRAFT)
+
+
+def text_of_run(workspace: Workspace, name: str, folder: Path) -> str:
+    """The task of a run as a file in `folder` says it: its file, where that still says what was run, else what the record holds.
+
+    Raises InputError for a task file outside of the workspace that names code, or an endpoint that is not allowed.
+    """
+    run = workspace.run(name)
+    with Record.open(run, read_only=True) as record:
+        read, path = record.last(TaskRead), task_file_of(record, run)
+    settings = settings_of(run)
+    if not path.resolve().is_relative_to(workspace.folder):
+        refuse_foreign_task(path, settings, remedy=f"Look at it and start it in a terminal: lastresort climb {path}")
+    ran = {} if read is None else {key: value for key, value in read.task.items() if key in FILE_KEYS}
+    text = written_out(ran)
+    if path.is_file() and not settings:
+        try:
+            same = json.loads(json.dumps(load_task(path).resolved())) == ran
+        except LastresortError:
+            same = not ran
+        text = read_text(path) if same else text
+    return moved(text, path.parent, folder)
+
+
+def written_out(values: JsonObject) -> str:
+    """A resolved task as a file, a key a line, without what is so by default."""
+    kept: JsonObject = {}
+    for key, value in values.items():
+        default = Task.model_fields[key].get_default(call_default_factory=True)
+        usual = default.model_dump(mode="json") if isinstance(default, Section) else default
+        if key in ("task", "about", "model", "score", "bar") or value not in (None, [], {}, usual):
+            given = value
+            if isinstance(value, Mapping):
+                base = usual if isinstance(usual, Mapping) else {}
+                given = {name: one for name, one in value.items() if one is not None and one != base.get(name)}
+            kept[key] = given
+    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+
+
+def consent_of(task: Task) -> Consent:
+    """What this task would run, and where it would send examples."""
+    code = []
+    for key, names in code_of(task).items():
+        path = task.folder / names.rpartition(":")[0]
+        code.append(ForeignCode(key, names, _code(path) if path.suffix == ".py" else ""))
+    return Consent(tuple(code), tuple(sorted(endpoints_of(task))))
+
+
+def _code(path: Path) -> str:
+    try:
+        with opened(path, MOST_CODE) as file:
+            return file.read(MOST_CODE + 1).decode("utf-8", "replace")
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise InputError(
+            "found no such file", where=path.name, expected="a file of Python", remedy="Correct it."
+        ) from error
+
+
+def names_in(workspace: Workspace, drafts: Sequence[str] = (DRAFT, FILE)) -> list[str]:
+    """The folders of tasks, the newest first."""
+    if not workspace.tasks.is_dir():
+        return []
+    found = []
+    for folder in workspace.tasks.iterdir():
+        try:
+            safe = workspace.task_folder(folder.name)
+        except NotThere:
+            continue
+        if safe.is_dir() and (any((safe / name).is_file() for name in drafts) or data_file(safe) is not None):
+            found.append((safe.stat().st_mtime, folder.name))
+    return [name for _, name in sorted(found, reverse=True)]

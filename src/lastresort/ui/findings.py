@@ -1,0 +1,104 @@
+"""What a check of a task's data found, with the rows that it is about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lastresort.data.files import read_rows
+from lastresort.data.formats.rows import RawRow
+from lastresort.errors import LastresortError
+from lastresort.foreign import MiB
+from lastresort.records.data_report import DataReport, Finding, Place, PreferenceReport
+from lastresort.report.words import data as words
+from lastresort.spec.task import Task
+
+SHOWN = 5  # occurrences of a finding, and first rows of a file
+READ_AGAIN = 64 * MiB  # larger files are not read again to show rows of theirs
+MOST_CHARACTERS = 20_000  # of a row
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRow:
+    """place: where it stands. text: of its values, cut after MOST_CHARACTERS."""
+
+    place: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRows:
+    """A finding and some of its occurrences, each with the rows that it is about. more: that are not shown."""
+
+    finding: Finding
+    occurrences: tuple[tuple[str, tuple[ShownRow, ...]], ...]
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedData:
+    """lines: name and figures, as the report has them."""
+
+    ok: bool
+    lines: tuple[tuple[str, str], ...]
+    findings: tuple[FoundRows, ...]
+
+
+def findings_of(text: str, task: Task) -> CheckedData:
+    """text: what `lastresort data check --json` printed of this task."""
+    values = json.loads(text)
+    preferences = values.pop("preferences", None)
+    report = DataReport.model_validate(values)
+    judged = None if preferences is None else PreferenceReport.model_validate(preferences)
+    lines = [(name, shown[0]) for name, shown in words.rows(report) if name != "findings"]
+    lines += [("preferences", line) for line in words.preference_lines(judged)] if judged is not None else []
+    named = {place.source for finding in report.findings for places in finding.places for place in places}
+    rows = {str(path): _by_number(path) for path in _files(task) if str(path) in named}
+    return CheckedData(report.ok, tuple(lines), tuple(_found(one, rows) for one in words.in_order(report)))
+
+
+def _found(finding: Finding, rows: Mapping[str, Mapping[int, RawRow]]) -> FoundRows:
+    occurrences = []
+    for index in range(min(SHOWN, finding.count)):
+        places = finding.places[index] if index < len(finding.places) else ()
+        detail = finding.details[index] if index < len(finding.details) else ""
+        shown = tuple(ShownRow(str(place), _text(place, rows)) for place in places)
+        if shown or detail:
+            occurrences.append((detail, shown))
+    return FoundRows(finding, tuple(occurrences), max(0, finding.count - len(occurrences)))
+
+
+def _text(place: Place, rows: Mapping[str, Mapping[int, RawRow]]) -> str:
+    row = rows.get(place.source, {}).get(place.row)
+    return "" if row is None else text_of_row(row)
+
+
+def text_of_row(row: RawRow) -> str:
+    lines = [f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)}"
+             for key, value in row.values.items()]  # fmt: skip
+    text = "\n".join(lines)
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}… ({len(text):,} characters)"
+
+
+def first_rows(task: Task) -> tuple[ShownRow, ...]:
+    """The first rows of the examples, () where their file is too large to be read for that, or cannot be."""
+    path = task.examples.all or task.examples.train
+    if path is None:
+        return ()
+    return tuple(ShownRow(f"row {number}", text_of_row(row)) for number, row in list(_by_number(path).items())[:SHOWN])
+
+
+def _files(task: Task) -> list[Path]:
+    sources = task.examples
+    return [path for path in (sources.all, sources.train, sources.dev, sources.test) if path is not None]
+
+
+def _by_number(path: Path) -> dict[int, RawRow]:
+    try:
+        if path.stat().st_size > READ_AGAIN:
+            return {}
+        return {row.number: row for row in read_rows(path)}
+    except (LastresortError, OSError):
+        return {}

@@ -1,0 +1,318 @@
+"""A task from a file of one's own, an example, or a run: proposed, looked at, changed as form and as text, and started."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
+from fastapi.responses import RedirectResponse
+from starlette.datastructures import FormData
+
+from lastresort.app.start import GATES, example_task, example_tasks
+from lastresort.climb.shared_run import endpoints_of
+from lastresort.climb.workspace import new_run
+from lastresort.errors import DataError, LastresortError
+from lastresort.evals.scorers import SCORERS
+from lastresort.foreign import read_text
+from lastresort.ladder import RUNGS
+from lastresort.records.record import FILE_NAME
+from lastresort.report.advice import STANCES, AdviceDocument
+from lastresort.report.forecast import DryRun, cells, head, notes_of, others, power_of
+from lastresort.report.words.draft import values_shown
+from lastresort.spec.document import TASK
+from lastresort.spec.edit import moved
+from lastresort.spec.task import Task, task_of
+from lastresort.spec.values import one_of
+from lastresort.ui import drafts, jobs
+from lastresort.ui.children import Printed, children_of
+from lastresort.ui.findings import findings_of, first_rows
+from lastresort.ui.site import Site
+from lastresort.ui.workspace import NotThere, safe_name
+from lastresort.ui.yaml_form import FilledForm, FormField, filled, plain_lines, with_field
+
+SCORES = tuple(name for name, entry in SCORERS.items() if entry.main in (None, "tolerance"))  # by their name alone
+FIELDS = (
+    FormField("task", "Name", "text", hint="Runs are named after it."),
+    FormField("about", "What is asked", "long", hint="The instruction of every prompt. Say it as to a colleague."),
+    FormField("model", "Model", "text", hint="embedded, a hub id, a folder, openai:NAME or http://host/v1#NAME"),
+    FormField(
+        "ladder", "Ladder", "set", tuple(RUNGS), "Cheapest first. A climb stops at the first rung that meets the bar."
+    ),
+    FormField("score", "Score", "choice", SCORES),
+    FormField("bar", "Bar", hint="The mean score to reach, between 0 and 1."),
+    FormField("goal", "Goal", "choice", ("quality", "cost")),
+    FormField("split.dev", "Dev", hint="Rows, or a share below 1."),
+    FormField("split.test", "Test", hint="Rows, or a share below 1."),
+    FormField("sft.epochs", "Epochs (SFT)"),
+    FormField("sft.r", "LoRA rank"),
+    FormField("tune.method", "Method", "choice", ("auto", "lora", "qlora", "full")),
+    FormField("limits.hours", "Limit in hours"),
+    FormField("limits.usd", "Limit in USD"),
+    FormField("use.calls_per_month", "Calls a month"),
+)
+UPLOADS_AT_ONCE = threading.Lock()  # reading a large file takes memory
+
+
+async def _form(request: Request) -> FormData:
+    return await request.form()
+
+
+SentForm = Annotated[FormData, Depends(_form)]
+Text = Annotated[str, Form()]
+
+
+def router(site: Site) -> APIRouter:
+    routes = APIRouter()
+    routes.include_router(_beginning(site))
+    routes.include_router(_editing(site))
+    routes.include_router(_starting(site))
+    return routes
+
+
+def _beginning(site: Site) -> APIRouter:
+    routes, workspace = APIRouter(), site.workspace
+
+    @routes.get("/new")
+    def new(request: Request) -> Response:
+        run = request.query_params.get("from", "")
+        if run:
+            workspace.run(run)
+        examples = {name: _about(path) for name, path in example_tasks().items()}
+        return site.draw(request, "new.html.j2", run=run, examples=examples, tasks=drafts.names_in(workspace))
+
+    @routes.post("/new/upload")
+    def upload(file: Annotated[UploadFile, File()], name: Text = "") -> Response:
+        path = drafts.keep_upload(workspace, file.filename or "", name, file.file)
+        try:
+            with UPLOADS_AT_ONCE:
+                drafts.draft_from(path)
+        except drafts.ColumnsOpen:
+            return go_to(f"/new/{path.parent.name}/columns")
+        except LastresortError as error:
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()
+            raise _by_its_name(error, path) from error
+        return go_to(f"/new/{path.parent.name}")
+
+    @routes.post("/new/example")
+    def example(example: Text) -> Response:
+        path = example_task(example)
+        folder = drafts.new_folder(workspace, example)
+        return _begin(folder, moved(read_text(path), path.parent.resolve(), folder))
+
+    @routes.post("/new/clone")
+    def clone(run: Text, name: Text = "") -> Response:
+        folder = drafts.new_folder(workspace, safe_name(name or run))
+        try:
+            return _begin(folder, drafts.text_of_run(workspace, run, folder))
+        except (LastresortError, NotThere):
+            folder.rmdir()
+            raise
+
+    @routes.get("/new/{name}/columns")
+    def columns(request: Request, name: str) -> Response:
+        data = _data(site, name)
+        found = drafts.columns_of(data)
+        return site.draw(request, "new_columns.html.j2", name=name, data=data.name, found=found, shown=values_shown)
+
+    @routes.post("/new/{name}/columns")
+    def choose(name: str, source: Text = "", target: Text = "") -> Response:
+        data = _data(site, name)
+        if not source or not target or source == target:
+            raise DataError(
+                "found no two columns",
+                where=data.name,
+                expected="one for the input and one for the answer",
+                remedy="Choose.",
+            )
+        try:
+            with UPLOADS_AT_ONCE:
+                drafts.draft_from(data, source, target)
+        except LastresortError as error:
+            raise _by_its_name(error, data) from error
+        return go_to(f"/new/{name}")
+
+    return routes
+
+
+def _editing(site: Site) -> APIRouter:
+    routes, workspace = APIRouter(), site.workspace
+
+    @routes.get("/new/{name}")
+    def task(request: Request, name: str) -> Response:
+        folder = workspace.task_folder(name)
+        text = drafts.text_of(folder)
+        if text is None:
+            _data(site, name)
+            return RedirectResponse(f"/new/{name}/columns", 303)
+        data = drafts.data_file(folder)
+        return site.draw(
+            request, "new_task.html.j2", name=name, form=form_of(text, folder), url=f"/new/{name}", file=drafts.FILE,
+            gates=GATES, rungs=tuple(RUNGS), data="" if data is None else data.name,
+        )  # fmt: skip
+
+    @routes.post("/new/{name}/text")
+    def typed(request: Request, name: str, form: SentForm) -> Response:
+        return _edited(request, name, plain_lines(str(form.get("text", ""))), "form_fields.html.j2")
+
+    @routes.post("/new/{name}/field")
+    def changed(request: Request, name: str, key: str, form: SentForm) -> Response:
+        text = plain_lines(str(form.get("text", "")))
+        given, refused = [str(value) for value in form.getlist(key)], ""
+        try:
+            text = with_field(FIELDS, text, key, given, drafts.FILE)
+        except LastresortError as error:
+            refused = str(error)
+        return _edited(request, name, text, "form.html.j2", refused)
+
+    def _edited(request: Request, name: str, text: str, template: str, refused: str = "") -> Response:
+        """refused: why what a field says could not be written into the text."""
+        folder = _there(site, name)
+        drafts.keep_text(folder, text)
+        form = form_of(text, folder)
+        form = replace(form, fault=refused) if refused else form
+        answer = site.draw(request, template, form=form, url=f"/new/{name}", file=drafts.FILE)
+        answer.headers["hx-trigger"] = "edited"
+        return answer
+
+    @routes.get("/new/{name}/data")
+    def data(request: Request, name: str) -> Response:
+        asked = _ask(site, name, ("data", "check"))
+        task = None if asked is None or asked.fault else _task(site, name)
+        found, rows = (None, ()) if asked is None or task is None else (findings_of(asked.text, task), first_rows(task))
+        return site.draw(request, "new_data.html.j2", name=name, asked=asked, found=found, rows=rows)
+
+    @routes.get("/new/{name}/advice")
+    def advice(request: Request, name: str) -> Response:
+        asked = _ask(site, name, ("advise",))
+        found = None if asked is None or asked.fault else AdviceDocument.model_validate_json(asked.text)
+        return site.draw(request, "new_advice.html.j2", name=name, asked=asked, found=found, stances=STANCES)
+
+    @routes.get("/new/{name}/forecast")
+    def forecast(request: Request, name: str, begin: bool = False) -> Response:
+        begun = begin or children_of(site).knows((name, "climb"), _state(site, name))
+        asked = _ask(site, name, ("climb", "--dry-run")) if begun else None
+        found = None if asked is None or asked.fault else DryRun.model_validate_json(asked.text)
+        words = {"cells": cells, "head": head, "notes": notes_of, "power": power_of, "others": others}
+        return site.draw(request, "new_forecast.html.j2", name=name, begun=begun, asked=asked, found=found, words=words)
+
+    return routes
+
+
+def _starting(site: Site) -> APIRouter:
+    routes, workspace = APIRouter(), site.workspace
+    begun: dict[str, int] = site.kept.setdefault("begun", {})  # run -> process
+
+    @routes.get("/new/{name}/confirm")
+    def confirm(request: Request, name: str, gate: str = "", until: str = "") -> Response:
+        consent = drafts.consent_of(_task(site, name))
+        return site.draw(request, "new_confirm.html.j2", name=name, consent=consent, gate=gate, until=until)
+
+    @routes.post("/new/{name}/start")
+    def start(name: str, gate: Text = "", until: Text = "", yes: Text = "") -> Response:
+        text = drafts.text_of(_there(site, name)) or ""
+        task = drafts.task_from(text, workspace.task_folder(name))
+        options, consent = _options(task, gate, until), drafts.consent_of(task)
+        if consent.needed and yes != consent.mark:
+            return go_to(f"/new/{name}/confirm?gate={gate}&until={until}")
+        file = drafts.settled(task.folder, text)
+        run = new_run(workspace.runs, task.task)
+        arguments = [_below(site, file), "--run", _below(site, run), *options]
+        begun[run.name] = jobs.start(jobs.climb_job(workspace.runs, run, arguments), with_keys=bool(endpoints_of(task)))
+        return go_to(f"/new/{name}/starting?run={run.name}")
+
+    @routes.get("/new/{name}/starting")
+    def starting(request: Request, name: str, run: str) -> Response:
+        folder = workspace.run_folder(run)
+        if (folder / FILE_NAME).is_file():
+            return go_to(f"/runs/{run}") if request.headers.get("hx-request") else RedirectResponse(f"/runs/{run}", 303)
+        working = run in begun and jobs.is_working(begun[run])
+        if not working and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        words = () if working else jobs.last_words(workspace.runs, folder)
+        part = "new_starting_part.html.j2" if request.headers.get("hx-request") else "new_starting.html.j2"
+        return site.draw(request, part, name=name, run=run, working=working, words=words)
+
+    return routes
+
+
+def form_of(text: str, folder: Path) -> FilledForm:
+    """The form beside the text, with what is wrong with it."""
+    return filled(FIELDS, text, drafts.FILE, TASK, lambda document: task_of(document, folder / drafts.DRAFT).resolved())
+
+
+def go_to(url: str) -> Response:
+    return Response(status_code=204, headers={"hx-redirect": url})
+
+
+def _begin(folder: Path, text: str) -> Response:
+    drafts.keep_text(folder, text)
+    return go_to(f"/new/{folder.name}")
+
+
+def _about(path: Path) -> str:
+    found = yaml.safe_load(path.read_text("utf-8"))
+    return str(found.get("about", ""))
+
+
+def _by_its_name(error: LastresortError, path: Path) -> LastresortError:
+    """The same fault, with the file as its user knows it."""
+    where = error.where.replace(str(path), path.name)
+    return type(error)(error.found, where=where, expected=error.expected, remedy=error.remedy)
+
+
+def _there(site: Site, name: str) -> Path:
+    folder = site.workspace.task_folder(name)
+    if not folder.is_dir():
+        raise NotThere(f'There is no task "{name}" here.')
+    return folder
+
+
+def _data(site: Site, name: str) -> Path:
+    found = drafts.data_file(_there(site, name))
+    if found is None:
+        raise NotThere(f'There is no task "{name}" here.')
+    return found
+
+
+def _task(site: Site, name: str) -> Task:
+    folder = _there(site, name)
+    return drafts.task_from(drafts.text_of(folder) or "", folder)
+
+
+def _options(task: Task, gate: str, until: str) -> list[str]:
+    found = ["--gate", one_of("gate", gate, GATES)] if gate else []
+    return [*found, *(["--until", one_of("until", until, task.ladder)] if until else [])]
+
+
+def _ask(site: Site, name: str, command: Sequence[str]) -> Printed | None:
+    """What a command says of the text as it is now, None while it works."""
+    try:
+        task = _task(site, name)
+    except LastresortError:
+        return Printed("", "The task cannot be used yet: correct it first.")
+    draft = task.folder / drafts.DRAFT
+    if not draft.is_file():
+        drafts.keep_text(task.folder, drafts.text_of(task.folder) or "")
+    words = [word for word in command if not word.startswith("-")]
+    options = [word for word in command if word.startswith("-")]
+    arguments = [*words, _below(site, draft), *options, "--json"]
+    return children_of(site).printed((name, command[0]), _state(site, name), arguments)
+
+
+def _state(site: Site, name: str) -> object:
+    """Changes with what a command would read."""
+    folder = _there(site, name)
+    text = drafts.text_of(folder) or ""
+    data = [(path.name, path.stat().st_mtime_ns) for path in sorted(folder.iterdir()) if path.suffix != ".yaml"]
+    return hashlib.sha256(text.encode()).hexdigest(), tuple(data)
+
+
+def _below(site: Site, path: Path) -> str:
+    return path.relative_to(site.workspace.folder).as_posix()

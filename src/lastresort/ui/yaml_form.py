@@ -1,0 +1,131 @@
+"""A form beside the text of a task file or a training file: each field is a key of the file, and the text is the one truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lastresort.errors import LastresortError, TaskError
+from lastresort.spec.document import TASK, FileKind, YamlDocument, parse_document, read_value
+from lastresort.spec.edit import with_key
+from lastresort.types import Json
+
+Control = Literal["text", "long", "value", "choice", "set"]
+MOST_TYPED = 60_000  # characters of a text; twenty times what a task needs
+Reader = Callable[[YamlDocument], Mapping[str, Json]]
+
+
+@dataclass(frozen=True, slots=True)
+class FormField:
+    """key: dotted. control: value for what YAML reads as a number or a word, set for some of the choices in their order.
+    short: see `spec.edit.with_key`. usual: what the file says by leaving the key out, "" where its default is shown.
+    """
+
+    key: str
+    label: str
+    control: Control = "value"
+    choices: tuple[str, ...] = ()
+    hint: str = ""
+    short: str = ""
+
+    @property
+    def id(self) -> str:
+        return f"field-{self.key.replace('.', '-')}"
+
+
+@dataclass(frozen=True, slots=True)
+class FilledField:
+    """A field as the text fills it. usual: the value that the key has without being in the file. elsewhere: the text says what no
+    field of this kind holds, so that it is changed there.
+    """
+
+    field: FormField
+    value: str = ""
+    chosen: tuple[str, ...] = ()
+    usual: str = ""
+    elsewhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FilledForm:
+    """fault: why the text cannot be used, one sentence. readable: whether fields can change it."""
+
+    text: str
+    fields: tuple[FilledField, ...]
+    fault: str = ""
+    readable: bool = True
+
+
+def filled(fields: Sequence[FormField], text: str, name: str, kind: FileKind, read: Reader) -> FilledForm:
+    """read: makes the file with every default of a document, and raises LastresortError for one that cannot be used."""
+    try:
+        document = parse_document(text, name, kind)
+    except TaskError as error:
+        return FilledForm(text, tuple(FilledField(one) for one in fields), str(error), readable=False)
+    usual: Mapping[str, Json] = {}
+    fault = ""
+    try:
+        usual = read(document)
+    except LastresortError as error:
+        fault = str(error)
+    return FilledForm(text, tuple(_filled(one, document.values, usual) for one in fields), fault)
+
+
+def _filled(field: FormField, values: Mapping[str, Json], usual: Mapping[str, Json]) -> FilledField:
+    value, default = _at(values, field), _at(usual, field)
+    if field.control == "set":
+        found = value if value is not None else default
+        if found is not None and not isinstance(found, list | tuple):
+            return FilledField(field, elsewhere=True)
+        return FilledField(field, chosen=tuple(map(str, found or ())))
+    fits = not isinstance(value, Mapping | list | tuple) and (
+        field.control != "choice" or value is None or _plain(value) in field.choices
+    )
+    return FilledField(field, _plain(value) if fits else "", usual=_plain(default), elsewhere=not fits)
+
+
+def _at(values: Mapping[str, Json], field: FormField) -> Json:
+    found: Json = values
+    for part in field.key.split("."):
+        if not isinstance(found, Mapping):
+            return found if part == field.short else None
+        found = found.get(part)
+    return found
+
+
+def _plain(value: Json) -> str:
+    if value is None or isinstance(value, Mapping | list | tuple):
+        return ""
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def with_field(
+    fields: Sequence[FormField], text: str, key: str, given: Sequence[str], name: str, kind: FileKind = TASK
+) -> str:
+    """The text after a field was changed; an empty one goes, so that its default holds. Raises TaskError."""
+    field = next((one for one in fields if one.key == key), None)
+    if field is None:
+        raise TaskError(f'found no field "{key[:60]}"', where="form", remedy="Reload the page.")
+    return with_key(text, key, _typed(field, given), short=field.short, name=name, kind=kind)
+
+
+def _typed(field: FormField, given: Sequence[str]) -> Json:
+    if field.control == "set":
+        return [choice for choice in field.choices if choice in given] or None
+    text = plain_lines(given[0] if given else "").strip()
+    if not text:
+        return None
+    if field.control in ("value", "choice"):
+        value: Json = read_value(text, field.label)
+        return value
+    return text
+
+
+def plain_lines(text: str) -> str:
+    """As a browser sends a text, with the ends of lines that files have here. Raises TaskError for one that is too long."""
+    if len(text) > MOST_TYPED:
+        raise TaskError(
+            f"found {len(text):,} characters", where="text", expected=f"at most {MOST_TYPED:,}", remedy="Write less."
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n")

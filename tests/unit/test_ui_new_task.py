@@ -1,0 +1,356 @@
+"""From a file to a started climb on the page, and what a hostile file, name or text can do there: nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from starlette.testclient import TestClient
+
+from climb_support import scripted_task
+from lastresort.spec.document import parse_document
+from lastresort.spec.task import load_task
+from lastresort.ui import drafts, jobs
+from lastresort.ui.children import Children, Printed
+from lastresort.ui.site import Site
+from page_support import browser, site_of
+
+CSV = "review,sentiment\n" + "".join(
+    f'"number {i} is {"fine" if i % 2 else "bad"}, <b>really</b>",{"pos" if i % 2 else "neg"}\n' for i in range(200)
+)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    (tmp_path / "ws").mkdir()
+    return site_of(tmp_path / "ws")
+
+
+@pytest.fixture
+def page(site: Site) -> Iterator[TestClient]:
+    with browser(site) as client:
+        yield client
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[jobs.Command, bool]]:
+    found: list[tuple[jobs.Command, bool]] = []
+
+    def start(job: jobs.Command, *, with_keys: bool = False) -> int:
+        found.append((job, with_keys))
+        return 999_999_999
+
+    monkeypatch.setattr(jobs, "start", start)
+    return found
+
+
+def upload(page: TestClient, name: str, content: bytes | str = CSV, task: str = "") -> tuple[int, str]:
+    """The status, and where the page goes or what it says."""
+    data = content.encode() if isinstance(content, str) else content
+    found = page.post("/new/upload", files={"file": (name, io.BytesIO(data))}, data={"name": task})
+    return found.status_code, found.headers.get("hx-redirect", found.text)
+
+
+def text_of(site: Site, name: str) -> str:
+    return (site.workspace.tasks / name / drafts.DRAFT).read_text()
+
+
+def test_a_csv_becomes_a_task_with_reasons(page: TestClient, site: Site) -> None:
+    assert upload(page, "reviews.csv") == (204, "/new/reviews")
+    text = text_of(site, "reviews")
+    values = parse_document(text, "t").values
+    assert (values["score"], values["columns"]) == ("choice", {"input": "review", "output": "sentiment"})
+    assert "# the label and nothing else counts" in text
+    shown = page.get("/new/reviews").text
+    assert 'value="0.85"' in shown
+    assert "task.yaml can be used." in shown
+    assert (site.workspace.tasks / "reviews" / "reviews.csv").read_text() == CSV
+
+
+def test_a_second_file_of_a_name_gets_a_folder_of_its_own(page: TestClient, site: Site) -> None:
+    upload(page, "reviews.csv")
+    assert upload(page, "reviews.csv", CSV.replace("number", "case")) == (204, "/new/reviews-2")
+    assert (site.workspace.tasks / "reviews" / "reviews.csv").read_text() == CSV
+
+
+def test_open_columns_are_chosen_by_a_person(page: TestClient, site: Site) -> None:
+    rows = "alpha,beta,gamma\n" + "".join(f"some words {i},{i % 3},{i % 4} apples\n" for i in range(200))
+    assert upload(page, "odd.csv", rows) == (204, "/new/odd/columns")
+    assert page.get("/new/odd").headers["location"] == "/new/odd/columns"
+    assert "0, 1, 2" in page.get("/new/odd/columns").text
+    assert page.post("/new/odd/columns", data={"source": "alpha", "target": ""}).status_code == 422
+    found = page.post("/new/odd/columns", data={"source": "alpha", "target": "beta"})
+    assert found.headers["hx-redirect"] == "/new/odd"
+    assert "input: alpha, output: beta" in text_of(site, "odd")
+    page.post("/new/odd/columns", data={"source": "alpha", "target": "gamma"})
+    assert "input: alpha, output: gamma" in text_of(site, "odd")
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("../../escape.csv", "escape.csv"),
+        ("..\\..\\escape.csv", "escape.csv"),
+        ("/etc/cron.csv", "cron.csv"),
+        ("a\0b.csv", "a-00b.csv"),
+        ("<script>.csv", "script.csv"),
+        ("x" * 300 + ".csv", "x" * 80 + ".csv"),
+        (".hidden.csv", "hidden.csv"),
+        ("REVIEWS.CSV", "REVIEWS.csv"),
+    ],
+)
+def test_a_file_gets_a_safe_name_inside_the_workspace(page: TestClient, site: Site, name: str, kept: str) -> None:
+    status, _ = upload(page, name)
+    assert status == 204
+    files = [path for path in site.workspace.folder.rglob("*") if path.is_file() and path.name != drafts.DRAFT]
+    assert [path.name for path in files] == [kept]
+    assert files[0].parent.parent == site.workspace.tasks
+    assert not list(site.workspace.folder.parent.glob("*.csv"))
+
+
+def test_a_name_with_a_control_character_is_made_safe() -> None:
+    assert drafts.file_name_of("a\0b\x1b[2J\u202e.csv") == ("a-b-2J", ".csv")
+
+
+@pytest.mark.parametrize("name", ["run.py", "task.yaml", "..", ".csv", "x.csv.exe", "a.sh", "…"])
+def test_other_files_are_refused_and_nothing_is_left(page: TestClient, site: Site, name: str) -> None:
+    status, said = upload(page, name)
+    assert status == 422
+    assert "refusal" in said
+    assert not site.workspace.tasks.exists() or not any(site.workspace.tasks.iterdir())
+
+
+@pytest.mark.parametrize("name", ["%2e%2e", "%2e%2e%2fx", "a%2fb", "a%00b"])
+def test_a_name_of_a_task_cannot_leave_the_folder(page: TestClient, site: Site, name: str) -> None:
+    upload(page, "reviews.csv", task=name)
+    for path in site.workspace.folder.rglob("reviews.csv"):
+        assert path.parent.parent == site.workspace.tasks
+    for way in ("", "/data", "/confirm"):
+        assert page.get(f"/new/{name}{way}").status_code in (303, 404)
+
+
+def test_a_broken_file_is_refused_in_one_sentence_and_leaves_no_folder(page: TestClient, site: Site) -> None:
+    status, said = upload(page, "reviews.csv", "a,b\n1,2,3\n")
+    assert (status, "found 3 cells" in said, str(site.workspace.folder) in said) == (422, True, False)
+    assert not any(site.workspace.tasks.iterdir())
+    status, said = upload(page, "reviews.csv", "review,sentiment\nx,y\n")
+    assert (status, "Add labelled examples" in said) == (422, True)
+
+
+def test_too_large_an_upload_leaves_nothing(page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drafts, "LARGEST_UPLOAD", 1000)
+    status, said = upload(page, "reviews.csv")
+    assert (status, "found more than" in said) == (422, True)
+    assert not any(site.workspace.tasks.iterdir())
+
+
+def test_a_parquet_bomb_meets_the_limits_of_the_reader(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lastresort.data import arrow
+
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"review": ["a" * 1_000_000] * 300, "sentiment": ["pos", "neg", "neg"] * 100}), sink)
+    assert len(sink.getvalue()) < 1_000_000
+    monkeypatch.setattr(arrow, "ROWS", 64 * 2**20)
+    status, said = upload(page, "bomb.parquet", sink.getvalue())
+    assert status == 422, said
+    assert "MiB" in said
+
+
+def test_large_cells_and_markup_are_text(page: TestClient) -> None:
+    big = "<script>alert(1)</script>" + "x" * 1_000_000
+    lines = [
+        json.dumps({"alpha": f"{big if i == 0 else i} said", "beta": i % 3, "<img src=x>": f"{i % 4} ap"})
+        for i in range(150)
+    ]
+    assert upload(page, "big.jsonl", "\n".join(lines)) == (204, "/new/big/columns")
+    shown = page.get("/new/big/columns").text
+    assert "<script>alert" not in shown
+    assert "<img src" not in shown
+    assert "&lt;img src=x&gt;" in shown
+    assert len(shown) < 20_000
+
+
+def test_a_field_changes_the_text_and_the_text_the_field(page: TestClient, site: Site) -> None:
+    upload(page, "reviews.csv")
+    text = text_of(site, "reviews")
+    found = page.post("/new/reviews/field?key=bar", data={"text": text, "bar": "0.9"})
+    assert "bar: 0.9 " in found.text
+    assert text_of(site, "reviews") == text.replace("bar: 0.85", "bar: 0.9")
+    found = page.post("/new/reviews/field?key=ladder", data={"text": text, "ladder": ["sft", "prompting"]})
+    assert "ladder: [prompting, sft] " in text_of(site, "reviews")
+    found = page.post("/new/reviews/text", data={"text": text.replace("0.85", "0.77").replace("\n", "\r\n")})
+    assert 'value="0.77"' in found.text
+    assert "\r" not in text_of(site, "reviews")
+    assert "0.77" in page.get("/new/reviews").text  # a reload loses nothing
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("bar: 85\n", "line 1, key &#34;bar&#34;"),
+        ("a: &x [1]\nb: *x\n", "not YAML|alias|tag|unknown key"),
+        ("a: [[" * 3000, "nested too deeply|not YAML"),
+        ("a: [" + "1, " * 19_000 + "1]", "unknown key"),
+        ("\0", "control character"),
+        ("", "no keys"),
+        ("task: !!python/object:os.system x\n", "tag"),
+    ],
+)
+def test_what_is_typed_is_checked_in_one_sentence(page: TestClient, text: str, said: str) -> None:
+    upload(page, "reviews.csv")
+    found = page.post("/new/reviews/text", data={"text": text})
+    assert found.status_code == 200
+    assert any(part in found.text for part in said.split("|")), found.text[:600]
+    again = page.post("/new/reviews/field?key=bar", data={"text": text, "bar": "0.9"})
+    assert again.status_code == 200
+    assert page.get("/new/reviews").status_code == 200
+    assert page.get("/new/reviews/data").status_code == 200
+
+
+def test_a_text_has_a_limit(page: TestClient) -> None:
+    upload(page, "reviews.csv")
+    assert page.post("/new/reviews/text", data={"text": "#" * 300_000}).status_code == 422
+
+
+def test_a_start_writes_the_task_and_goes_to_the_run(
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, bool]]
+) -> None:
+    upload(page, "reviews.csv")
+    text = text_of(site, "reviews")
+    found = page.post("/new/reviews/start", data={"gate": "quick", "until": "sft"})
+    assert found.headers["hx-redirect"] == "/new/reviews/starting?run=reviews-1"
+    (job, with_keys), folder = started[0], site.workspace.tasks / "reviews"
+    assert job.arguments == (
+        "climb", "tasks/reviews/task.yaml", "--run", "runs/reviews-1", "--gate", "quick", "--until", "sft",
+    )  # fmt: skip
+    assert job.folder == site.workspace.folder
+    assert not with_keys
+    assert (folder / "task.yaml").read_text() == text
+    page.post("/new/reviews/field?key=bar", data={"text": text, "bar": "0.9"})
+    page.post("/new/reviews/start")
+    assert load_task(folder / "task.yaml").bar == 0.85  # the first run can be resumed
+    assert load_task(folder / "task-2.yaml").bar == 0.9
+    assert started[1][0].arguments[1] == "tasks/reviews/task-2.yaml"
+    assert page.post("/new/reviews/start", data={"gate": "--set"}).status_code == 422
+
+
+def test_a_climb_that_ended_before_it_began_says_so(
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, bool]]
+) -> None:
+    upload(page, "reviews.csv")
+    page.post("/new/reviews/start")
+    log = site.workspace.runs / jobs.LOGS / "reviews-1.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("Error: <b>no</b> such model\n")
+    shown = page.get("/new/reviews/starting?run=reviews-1").text
+    assert "ended before it began" in shown
+    assert "&lt;b&gt;no&lt;/b&gt; such model" in shown
+    assert not (site.workspace.runs / "reviews-1").exists()
+
+
+def test_keys_go_only_to_a_task_with_an_endpoint_and_after_a_yes(
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, bool]]
+) -> None:
+    upload(page, "reviews.csv")
+    page.post(
+        "/new/reviews/field?key=model", data={"text": text_of(site, "reviews"), "model": "https://host.example/v1#m"}
+    )
+    assert page.post("/new/reviews/start").headers["hx-redirect"] == "/new/reviews/confirm?gate=&until="
+    shown = page.get("/new/reviews/confirm").text
+    assert "https://host.example/v1#m" in shown
+    assert started == []
+    assert page.post("/new/reviews/start", data={"yes": _mark(shown)}).headers["hx-redirect"].endswith("reviews-1")
+    assert started[0][1]
+
+
+def test_python_runs_only_after_a_yes_to_what_was_shown(
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, bool]]
+) -> None:
+    upload(page, "reviews.csv")
+    folder = site.workspace.tasks / "reviews"
+    ran = folder / "ran"
+    (folder / "score.py").write_text(f"open({str(ran)!r}, 'w')\ndef score(answer, expected): return '<b>' == answer\n")
+    text = text_of(site, "reviews").replace("score: choice", "score: {python: score.py:score}")
+    assert "task.yaml can be used." in page.post("/new/reviews/text", data={"text": text}).text
+    assert "/confirm" in page.post("/new/reviews/start", data={"yes": "made-up"}).headers["hx-redirect"]
+    shown = page.get("/new/reviews/confirm").text
+    assert "&#39;&lt;b&gt;&#39; == answer" in shown
+    (folder / "score.py").write_text("def score(answer, expected): return True\n")
+    assert "/confirm" in page.post("/new/reviews/start", data={"yes": _mark(shown)}).headers["hx-redirect"]
+    assert (started, ran.exists()) == ([], False)
+    shown = page.get("/new/reviews/confirm").text
+    page.post("/new/reviews/start", data={"yes": _mark(shown)})
+    assert len(started) == 1
+
+
+def _mark(shown: str) -> str:
+    return shown.partition('name="yes" value="')[2].partition('"')[0]
+
+
+def test_an_example_starts_from_here(page: TestClient, site: Site) -> None:
+    assert page.post("/new/example", data={"example": "json-only"}).headers["hx-redirect"] == "/new/json-only"
+    found = drafts.task_from(text_of(site, "json-only"), site.workspace.tasks / "json-only")
+    assert found.examples.all is not None
+    assert found.examples.all.is_file()
+    assert page.post("/new/example", data={"example": "../x"}).status_code == 422
+    assert "json-only" in page.get("/new").text
+
+
+def test_a_run_is_cloned_with_its_task(page: TestClient, site: Site, tmp_path: Path) -> None:
+    from lastresort.app.start import ClimbRequest, start_climb
+    from lastresort.types import SilentProgress
+
+    inside = site.workspace.tasks / "teams"
+    inside.mkdir(parents=True)
+    path = scripted_task(inside, quality=[{"right": 1.0}])
+    start_climb(ClimbRequest(path, run=site.workspace.runs / "teams-1", until="prompting"), SilentProgress())
+    assert 'value="teams-1-copy"' in page.get("/new?from=teams-1").text
+    found = page.post("/new/clone", data={"run": "teams-1", "name": "others"})
+    assert found.headers["hx-redirect"] == "/new/others", found.text
+    clone = drafts.task_from(text_of(site, "others"), site.workspace.tasks / "others")
+    assert clone.examples == load_task(path).examples
+    assert "task.yaml can be used." in page.get("/new/others").text
+    path.write_text(path.read_text().replace("bar: 0.8", "bar: 0.5"))
+    page.post("/new/clone", data={"run": "teams-1", "name": "later"})
+    assert parse_document(text_of(site, "later"), "t").values["bar"] == 0.8  # as it was run
+    assert page.get("/new?from=nothing").status_code == 404
+    assert page.post("/new/clone", data={"run": "../x", "name": "x"}).status_code == 404
+
+
+def test_the_findings_are_shown_with_their_rows(page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = CSV + '"number 3 is fine, <b>really</b>",neg\n'
+    upload(page, "reviews.csv", table)
+    assert "Checking the data" in page.get("/new/reviews/data").text
+    site.kept["children"].close()
+    folder = site.workspace.tasks / "reviews"
+    source = str(folder / "reviews.csv")
+    place = {"side": "train", "id": "3", "row": 4, "source": source}
+    other = {"side": "train", "id": "200", "row": 201, "source": source}
+    finding = {"kind": "conflicting_labels", "severity": "error", "says": "same input, other label", "count": 1,
+               "places": [[place, other]], "details": []}  # fmt: skip
+    report = {
+        "ok": False,
+        "counts": {"train": 201},
+        "labels": {},
+        "tokens": {},
+        "findings": [finding],
+        "preferences": None,
+    }
+    monkeypatch.setattr(Children, "printed", lambda *_: Printed(json.dumps(report)))
+    shown = page.get("/new/reviews/data").text
+    assert "same input, other label" in shown
+    assert "number 3 is fine, &lt;b&gt;really&lt;/b&gt;" in shown
+    assert "sentiment: neg" in shown
+
+
+def test_the_page_of_a_new_task_loads_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, lastresort.ui.pages.new_task; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False False\n"
