@@ -40,6 +40,21 @@ def page_of(folder: Path, token: str = "") -> tuple[Site, TestClient]:
     return site, client
 
 
+def htmx_page_of(folder: Path) -> tuple[Site, TestClient]:
+    """A client that asks as htmx does, and follows no redirection by itself."""
+    site, client = page_of(folder.resolve())
+    client.headers.update({"hx-request": "true"})
+    client.follow_redirects = False
+    return site, client
+
+
+class Ended:
+    """Of a process that was not started: it has ended at once."""
+
+    def poll(self) -> int:
+        return 2
+
+
 def finished_run(folder: Path, name: str = "routing-1", **task: Any) -> Path:
     """A climb of the scripted model in a workspace, to its decision."""
     if not task:

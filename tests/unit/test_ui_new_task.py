@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
-from climb_support import scripted_task
 from lastresort.spec.document import parse_document
 from lastresort.spec.task import load_task
 from lastresort.ui import drafts, jobs
 from lastresort.ui.children import Children, Printed
 from lastresort.ui.site import Site
-from page_support import browser, site_of
+from record_support import edit
+from ui_support import Ended, finished_run, htmx_page_of
 
 CSV = "review,sentiment\n" + "".join(
     f'"number {i} is {"fine" if i % 2 else "bad"}, <b>really</b>",{"pos" if i % 2 else "neg"}\n' for i in range(200)
@@ -26,24 +25,28 @@ CSV = "review,sentiment\n" + "".join(
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def opened(tmp_path: Path) -> tuple[Site, TestClient]:
     (tmp_path / "ws").mkdir()
-    return site_of(tmp_path / "ws")
+    return htmx_page_of(tmp_path / "ws")
 
 
 @pytest.fixture
-def page(site: Site) -> Iterator[TestClient]:
-    with browser(site) as client:
-        yield client
+def site(opened: tuple[Site, TestClient]) -> Site:
+    return opened[0]
+
+
+@pytest.fixture
+def page(opened: tuple[Site, TestClient]) -> TestClient:
+    return opened[1]
 
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[jobs.Command, bool]]:
     found: list[tuple[jobs.Command, bool]] = []
 
-    def start(job: jobs.Command, *, with_keys: bool = False) -> int:
+    def start(job: jobs.Command, *, with_keys: bool = False) -> Ended:
         found.append((job, with_keys))
-        return 999_999_999
+        return Ended()
 
     monkeypatch.setattr(jobs, "start", start)
     return found
@@ -301,25 +304,39 @@ def test_an_example_starts_from_here(page: TestClient, site: Site) -> None:
     assert "json-only" in page.get("/new").text
 
 
-def test_a_run_is_cloned_with_its_task(page: TestClient, site: Site, tmp_path: Path) -> None:
-    from lastresort.app.start import ClimbRequest, start_climb
-    from lastresort.types import SilentProgress
-
-    inside = site.workspace.tasks / "teams"
-    inside.mkdir(parents=True)
-    path = scripted_task(inside, quality=[{"right": 1.0}])
-    start_climb(ClimbRequest(path, run=site.workspace.runs / "teams-1", until="prompting"), SilentProgress())
-    assert 'value="teams-1-copy"' in page.get("/new?from=teams-1").text
-    found = page.post("/new/clone", data={"run": "teams-1", "name": "others"})
+def test_a_run_is_cloned_with_its_task(page: TestClient, site: Site) -> None:
+    finished_run(site.workspace.folder)
+    path = site.workspace.tasks / "routing" / "task.yaml"
+    assert 'value="routing-1-copy"' in page.get("/new?from=routing-1").text
+    found = page.post("/new/clone", data={"run": "routing-1", "name": "others"})
     assert found.headers["hx-redirect"] == "/new/others", found.text
     clone = drafts.task_from(text_of(site, "others"), site.workspace.tasks / "others")
     assert clone.examples == load_task(path).examples
     assert "task.yaml can be used." in page.get("/new/others").text
     path.write_text(path.read_text().replace("bar: 0.8", "bar: 0.5"))
-    page.post("/new/clone", data={"run": "teams-1", "name": "later"})
+    page.post("/new/clone", data={"run": "routing-1", "name": "later"})
     assert parse_document(text_of(site, "later"), "t").values["bar"] == 0.8  # as it was run
     assert page.get("/new?from=nothing").status_code == 404
     assert page.post("/new/clone", data={"run": "../x", "name": "x"}).status_code == 404
+    assert not (site.workspace.tasks / "x").exists()
+
+
+def test_a_task_file_elsewhere_is_cloned_only_if_it_runs_nothing(page: TestClient, site: Site, tmp_path: Path) -> None:
+    finished_run(site.workspace.folder)
+    elsewhere = tmp_path / "elsewhere"
+    (site.workspace.tasks / "routing").rename(elsewhere)
+    edit(site.workspace.runs / "routing-1", placed_at("../../../elsewhere/task.yaml"), rechain=True)
+    assert page.post("/new/clone", data={"run": "routing-1", "name": "a"}).status_code == 204
+    task = elsewhere / "task.yaml"
+    (elsewhere / "score.py").write_text("def score(answer, expected): return True\n")
+    task.write_text(task.read_text().replace("score: choice", "score: {python: score.py:score}"))
+    refused = page.post("/new/clone", data={"run": "routing-1", "name": "b"})
+    assert (refused.status_code, "runs Python" in refused.text) == (422, True)
+    assert not (site.workspace.tasks / "b").exists()
+
+
+def placed_at(path: str) -> str:
+    return f"UPDATE event SET body = json_set(body, '$.path', '{path}') WHERE kind = 'task_placed'"
 
 
 def test_the_findings_are_shown_with_their_rows(page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,9 +88,14 @@ def _system_bytes() -> dict[str, int]:
     return {words[0].rstrip(":"): 1024 * int(words[1]) for words in fields if len(words) > 1 and words[1].isdecimal()}
 
 
+def may_have_gpu() -> bool:
+    """Whether torch has to be asked for a GPU: a driver has made a device."""
+    return any(path.exists() for path in _GPU_DEVICES)
+
+
 def has_gpu() -> bool:
     """Whether torch can compute on a GPU here."""
-    if not any(path.exists() for path in _GPU_DEVICES):  # without one torch need not be loaded to find none
+    if not may_have_gpu():  # without one torch need not be loaded to find none
         return False
     import torch
 

@@ -31,15 +31,15 @@ def plan_text(found: PlanDocument) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [Text(answer(found), style="bold"), Text(_setup(found)), Text("")]
+    parts: list[RenderableType] = [Text(answer(found), style="bold"), Text(setup_line(found)), Text("")]
     parts += [_memory(found), Text("")]
     if found.beyond_our_trainer:
         parts.append(Text(sentence(found.beyond_our_trainer), style="yellow"))
     parts += [Text(sentence(warning), style="yellow") for warning in found.warnings]
-    parts += [Text(line) for line in _batch(found)]
+    parts += [Text(line) for line in batch_lines(found)]
     if found.time:
         parts += [Text(""), *(Text(sentence(line)) for line in found.time.lines)]
-    return Group(*parts, Text(""), _methods(found), Text(""), _ladder(found), Text(""), Text(_foot(found), style="dim"))
+    return Group(*parts, Text(""), _methods(found), Text(""), _ladder(found), Text(""), Text(foot(found), style="dim"))
 
 
 def answer(found: PlanDocument) -> str:
@@ -70,7 +70,7 @@ def _several(card: str, number: int) -> str:
     return printable(card) if number == 1 else f"{number} x {printable(card)}"
 
 
-def _setup(found: PlanDocument) -> str:
+def setup_line(found: PlanDocument) -> str:
     setup, model = found.setup, found.model
     told = [f"{model.parameters / 1e9:,.3g} billion parameters", f"rows of {count(setup.row_tokens)} tokens"]
     pairs = {"sft": "row", "dpo": "pair", "grpo": "answer"}[setup.learning]
@@ -106,7 +106,7 @@ def _gib(size: int) -> str:
     return f"{size / (1 << 30):,.2f}"
 
 
-def _batch(found: PlanDocument) -> list[str]:
+def batch_lines(found: PlanDocument) -> list[str]:
     most, setup = found.largest_batch, found.setup
     unit = "pairs" if setup.learning == "dpo" else "rows"
     lines = [f"At most {most:,} {unit} fit in one pass."] if most > setup.batch else []
@@ -127,7 +127,7 @@ def _methods(found: PlanDocument) -> Table:
         table.add_column(name, justify="right" if name == "GiB per device" else "left")
     for one in found.methods:
         fits = "yes" if one.fits else "no"
-        table.add_row(one.method, _gib(one.per_card_bytes), fits, _offered(one.cheapest))
+        table.add_row(one.method, _gib(one.per_card_bytes), fits, offered(one.cheapest))
     return table
 
 
@@ -139,27 +139,27 @@ def _ladder(found: PlanDocument) -> Table:
         table.add_column(name)
     for one in found.ladder:
         by = one.method if one.learning == "sft" else f"{one.method}, {one.learning}"
-        table.add_row(one.rung, by, _hourly(one.cheapest), _hourly(one.cheapest_up_to_here))
+        table.add_row(one.rung, by, hourly(one.cheapest), hourly(one.cheapest_up_to_here))
     return table
 
 
-def _offered(offer: CardOffer | None) -> str:
+def offered(offer: CardOffer | None) -> str:
     if offer is None:
         return "none with a price"
     if offer.usd is None or offer.seconds is None:
-        return _hourly(offer)
+        return hourly(offer)
     told = f"{_several(offer.card, offer.count)}, {money(offer.usd)} in {spaced(duration(offer.seconds))}"
     return told + (" (not with `train`)" if offer.beyond_our_trainer else "")
 
 
-def _hourly(offer: CardOffer | None) -> str:
+def hourly(offer: CardOffer | None) -> str:
     if offer is None:
         return "none"
     told = f"{_several(offer.card, offer.count)}, {money(offer.usd_per_hour)} an hour"
     return told + (" (not with `train`)" if offer.beyond_our_trainer else "")
 
 
-def _foot(found: PlanDocument) -> str:
+def foot(found: PlanDocument) -> str:
     dates = sorted({one.cheapest.price_date for one in found.methods if one.cheapest and one.cheapest.price_date})
     priced = f"Prices as of {listed(dates)}; set yours with --price. " if dates else ""
     return (

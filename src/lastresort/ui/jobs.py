@@ -51,11 +51,6 @@ def start(job: Command, *, with_keys: bool = False) -> subprocess.Popen[bytes]:
     return process
 
 
-def is_working(process: int) -> bool:
-    """Whether a process that this page started is still at work."""
-    return any(one.pid == process and one.poll() is None for one in _REAPED)
-
-
 _REAPED: list[subprocess.Popen[bytes]] = []  # children of this process, so that none stays as a zombie
 
 

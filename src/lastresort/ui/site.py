@@ -36,6 +36,7 @@ PAGES = (
     Page("runs", "/", "Runs"),
     Page("run"),
     Page("new_task", "/new", "New task"),
+    Page("plan", "/plan", "Plan"),
 )
 _KINDS = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
 

@@ -79,6 +79,11 @@ def plan_chart(bars: Sequence[Bar], own: str, cards: Sequence[tuple[str, int]], 
     ).format(WIDTH, height, label, Markup("").join(parts))
 
 
+def without_style(picture: str) -> Markup:
+    """A picture of `plan_chart` for a page that has the style in a sheet of its own."""
+    return Markup(picture.replace(STYLE, ""))
+
+
 def _bar(bar: Bar, top: int, x: Callable[[float], float]) -> Markup:
     parts = [Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(LEFT - 8, top + 17, bar.name)]
     begun = 0

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from subprocess import Popen
 from typing import Annotated
 
 import yaml
@@ -207,7 +208,7 @@ def _editing(site: Site) -> APIRouter:
 
 def _starting(site: Site) -> APIRouter:
     routes, workspace = APIRouter(), site.workspace
-    begun: dict[str, int] = site.kept.setdefault("begun", {})  # run -> process
+    begun: dict[str, Popen[bytes]] = site.kept.setdefault("begun", {})  # by run
 
     @routes.get("/new/{name}/confirm")
     def confirm(request: Request, name: str, gate: str = "", until: str = "") -> Response:
@@ -232,7 +233,7 @@ def _starting(site: Site) -> APIRouter:
         folder = workspace.run_folder(run)
         if (folder / FILE_NAME).is_file():
             return go_to(f"/runs/{run}") if request.headers.get("hx-request") else RedirectResponse(f"/runs/{run}", 303)
-        working = run in begun and jobs.is_working(begun[run])
+        working = run in begun and begun[run].poll() is None
         if not working and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         words = () if working else jobs.last_words(workspace.runs, folder)
