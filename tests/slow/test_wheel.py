@@ -30,6 +30,7 @@ def test_the_wheel_climbs_an_example_outside_the_repository(tmp_path: Path) -> N
         assert f"lastresort/examples/{name}" in names
     for name in ("static/htmx.min.js", "static/LICENSE-htmx.txt", "templates/run.html.j2"):
         assert f"lastresort/ui/{name}" in names
+    assert {"lastresort/docs/task.md", "lastresort/docs/ladder.png"} <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
 
     run(sys.executable, "-m", "venv", tmp_path / "env", cwd=tmp_path)

@@ -67,17 +67,20 @@ def environment_text(found: Environment) -> RenderableType:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, told in _facts(found):
+    for name, told in facts_of(found):
         table.add_row(Text(name, style="dim"), Text(printable(told)))
-    missing = [
-        Text(f"Not installed: {name}, {one.adds}: {one.install}", style="dim")
-        for name, one in found.extras.items()
-        if not one.installed
+    missing = (Text(line, style="dim") for line in missing_of(found))
+    return Group(table, Text(""), *(Text(line) for line in reach_of(found)), Text(""), *missing)
+
+
+def missing_of(found: Environment) -> list[str]:
+    """What is not installed, and how to install it."""
+    return [
+        f"Not installed: {name}, {one.adds}: {one.install}" for name, one in found.extras.items() if not one.installed
     ]
-    return Group(table, Text(""), *(Text(line) for line in _reach(found)), Text(""), *missing)
 
 
-def _facts(found: Environment) -> list[tuple[str, str]]:
+def facts_of(found: Environment) -> list[tuple[str, str]]:
     processor, packages = found.processor, found.packages
     cores = f"{processor.cores} core{'' if processor.cores == 1 else 's'}"
     memory = found.memory_bytes
@@ -100,7 +103,7 @@ def _gpu(one: GpuFound) -> str:
     return f"{one.name}, {gib(one.memory_bytes)}, {'bf16' if one.bf16 else 'no bf16'}"
 
 
-def _reach(found: Environment) -> list[str]:
+def reach_of(found: Environment) -> list[str]:
     on = "the first GPU" if found.gpus else "this machine's memory"
     lines = [f"The largest models in the catalogue that fit into {on}, with one row of 1,024 tokens at a time:"]
     for method, one in found.reach.items():

@@ -37,6 +37,7 @@ PAGES = (
     Page("run"),
     Page("new_task", "/new", "New task"),
     Page("plan", "/plan", "Plan"),
+    Page("machine", "/machine", "This machine"),
 )
 _KINDS = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
 

@@ -1,0 +1,87 @@
+"""What this machine can do, and the documents: offline, with links that hold, and nothing in them that acts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from lastresort.ui import documents
+from lastresort.ui.children import Children, Printed
+from ui_support import htmx_page_of, until
+
+ENV = """{"lastresort": "1", "python": "3.11", "system": "Linux <b>", "processor": {"name": "cpu", "cores": 2, "features": []},
+"memory_bytes": 8589934592, "gpus": [], "packages": {"torch": "2"}, "extras": {"qlora": {"installed": false, "adds": "4 bits",
+"install": "pip install x"}}, "precision": "float32", "reach": {"lora": {"name": "qwen3-0.6b", "parameters": 600000000}}}"""
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> TestClient:
+    return htmx_page_of(tmp_path)[1]
+
+
+def test_the_page_waits_and_then_shows_what_the_command_said(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Printed | None] = [None, Printed(ENV), Printed("", "it broke")]
+    asked: list[list[str]] = []
+
+    def printed(self: Children, question: object, state: object, arguments: list[str]) -> Printed | None:
+        asked.append(arguments)
+        return said[len(asked) - 1]
+
+    monkeypatch.setattr(Children, "printed", printed)
+    assert "hx-trigger" in page.get("/machine").text
+    shown = page.get("/machine").text
+    assert "Linux &lt;b&gt;" in shown
+    assert "LoRA: qwen3-0.6b (0.6 billion)" in shown
+    assert "Not installed: qlora" in shown
+    assert "it broke" in page.get("/machine").text
+    assert asked[0] == ["env", "--json"]
+
+
+def test_every_document_is_shown_and_its_links_hold(page: TestClient) -> None:
+    names = documents.titles()
+    assert {"task", "train", "plan"} <= names.keys()
+    shown = {name: page.get(f"/docs/{name}").text for name in names}
+    for name, text in shown.items():
+        assert " style=" not in text, name
+        for href in re.findall(r'href="(/docs/[^"]*|#[^"]*)"', text):
+            target, _, anchor = href.partition("#")
+            other = target.removeprefix("/docs/") if target else name
+            assert other in shown, f"{name}: {href}"
+            assert not anchor or anchor == "main" or f'id="{anchor}"' in shown[other], f"{name}: {href}"
+        for source in re.findall(r'<img src="([^"]*)"', text):
+            assert page.get(source).status_code == 200, f"{name}: {source}"
+
+
+@pytest.mark.parametrize("name", ["nothing", "../README", "%2e%2e%2fREADME", "site.css", "TASK"])
+def test_no_other_file_is_shown(page: TestClient, name: str) -> None:
+    assert page.get(f"/docs/{name}").status_code == 404
+    assert page.get(f"/docs/pictures/{name}").status_code == 404
+
+
+def test_markup_in_a_document_is_text_and_links_do_nothing_else() -> None:
+    text = '# A <script>x</script>\n\n<b onclick="x">y</b> [a](javascript:alert(1)) [b](../x.py) [c](task.md#bar) ![p](../../p.svg)'
+    found = documents.rendered(text)
+    assert "<script" not in found
+    assert "<b " not in found
+    assert re.findall(r'href="([^"]*)"', found) == ["/docs/task#bar"]
+    assert re.findall(r'src="([^"]*)"', found) == ["/docs/pictures/p.svg"]
+    assert "javascript" not in found or 'href="javascript' not in found
+    assert ">b<" not in found
+    assert " b " in found
+
+
+def test_the_page_asks_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """The command itself: what it prints, a fault as a sentence, and an end when the page ends."""
+    children = Children(tmp_path)
+    (tmp_path / "x.yaml").write_text("task: x\n")
+    found = until(lambda: children.printed("a", 1, ["data", "check", "x.yaml", "--json"]), "the command ends")
+    assert found.text == ""
+    assert found.fault.startswith('x.yaml, key "about": found nothing')
+    assert children.knows("a", 1)
+    assert not children.knows("a", 2)
+    assert children.printed("a", 2, ["env", "--json"]) is None
+    children.close()
+    assert until(lambda: children.printed("a", 2, []), "it ends").fault.startswith("Its process was killed")
