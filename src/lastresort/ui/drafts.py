@@ -35,6 +35,7 @@ from lastresort.types import JsonObject
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
 
 DRAFT, FILE = "draft.yaml", "task.yaml"
+TRAINING_DRAFT = "train-draft.yaml"
 LARGEST_UPLOAD = 256 * MiB
 _SUFFIX = re.compile(r"(\.(?:jsonl|ndjson|json|csv|tsv)(?:\.gz)?|\.parquet)$", re.IGNORECASE)
 _CHUNK = MiB
@@ -216,9 +217,8 @@ def keep_text(folder: Path, text: str, draft: str = DRAFT) -> None:
 
 def text_of(folder: Path, draft: str = DRAFT, stem: str = "task") -> str | None:
     """What is being made in a folder: the draft, else its newest file. None where there is neither."""
-    files = (
-        sorted(folder.glob(f"{stem}*.yaml"), key=lambda path: (len(path.name), path.name)) if folder.is_dir() else []
-    )
+    named = (path for path in folder.glob(f"{stem}*.yaml") if path.name not in (draft, DRAFT, TRAINING_DRAFT))
+    files = sorted(named, key=lambda path: (len(path.name), path.name))
     for path in (folder / draft, *reversed(files)):
         if path.is_file() and not path.is_symlink():
             return read_text(path)
@@ -272,11 +272,12 @@ def consent_of(task: Task) -> Consent:
     code = []
     for key, names in code_of(task).items():
         path = task.folder / names.rpartition(":")[0]
-        code.append(ForeignCode(key, names, _code(path) if path.suffix == ".py" else ""))
+        code.append(ForeignCode(key, names, code_text(path) if path.suffix == ".py" else ""))
     return Consent(tuple(code), tuple(sorted(endpoints_of(task))))
 
 
-def _code(path: Path) -> str:
+def code_text(path: Path) -> str:
+    """Of a file that would be run. Raises InputError where there is none."""
     try:
         with opened(path, MOST_CODE) as file:
             return file.read(MOST_CODE + 1).decode("utf-8", "replace")
@@ -296,6 +297,13 @@ def names_in(workspace: Workspace, drafts: Sequence[str] = (DRAFT, FILE)) -> lis
             safe = workspace.task_folder(folder.name)
         except NotThere:
             continue
-        if safe.is_dir() and (any((safe / name).is_file() for name in drafts) or data_file(safe) is not None):
+        only_data = data_file(safe) is not None and not (safe / TRAINING_DRAFT).is_file()
+        if safe.is_dir() and (any((safe / name).is_file() for name in drafts) or only_data):
             found.append((safe.stat().st_mtime, folder.name))
     return [name for _, name in sorted(found, reverse=True)]
+
+
+def by_its_name(error: LastresortError, path: Path) -> LastresortError:
+    """The same fault, with the file as its user knows it."""
+    where = error.where.replace(str(path), path.name)
+    return type(error)(error.found, where=where, expected=error.expected, remedy=error.remedy)

@@ -37,6 +37,7 @@ PAGES = (
     Page("run"),
     Page("new_task", "/new", "New task"),
     Page("plan", "/plan", "Plan"),
+    Page("train", "/train", "Train"),
     Page("machine", "/machine", "This machine"),
 )
 _KINDS = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
@@ -63,6 +64,11 @@ class Site:
     def text(self, request: Request, template: str, **context: object) -> str:
         shown = {"pages": PAGES, "here": request.url.path, "csrf": self.secrets.csrf, **context}
         return templates().get_template(template).render(shown).translate(VISIBLE)
+
+
+def go_to(url: str) -> Response:
+    """htmx leaves the page for this one."""
+    return Response(status_code=204, headers={"hx-redirect": url})
 
 
 @cache

@@ -33,7 +33,7 @@ from lastresort.spec.values import one_of
 from lastresort.ui import drafts, jobs
 from lastresort.ui.children import Printed, children_of
 from lastresort.ui.findings import findings_of, first_rows
-from lastresort.ui.site import Site
+from lastresort.ui.site import Site, go_to
 from lastresort.ui.workspace import NotThere, safe_name
 from lastresort.ui.yaml_form import FilledForm, FormField, filled, plain_lines, with_field
 
@@ -98,7 +98,7 @@ def _beginning(site: Site) -> APIRouter:
         except LastresortError as error:
             path.unlink(missing_ok=True)
             path.parent.rmdir()
-            raise _by_its_name(error, path) from error
+            raise drafts.by_its_name(error, path) from error
         return go_to(f"/new/{path.parent.name}")
 
     @routes.post("/new/example")
@@ -136,7 +136,7 @@ def _beginning(site: Site) -> APIRouter:
             with UPLOADS_AT_ONCE:
                 drafts.draft_from(data, source, target)
         except LastresortError as error:
-            raise _by_its_name(error, data) from error
+            raise drafts.by_its_name(error, data) from error
         return go_to(f"/new/{name}")
 
     return routes
@@ -248,10 +248,6 @@ def form_of(text: str, folder: Path) -> FilledForm:
     return filled(FIELDS, text, drafts.FILE, TASK, lambda document: task_of(document, folder / drafts.DRAFT).resolved())
 
 
-def go_to(url: str) -> Response:
-    return Response(status_code=204, headers={"hx-redirect": url})
-
-
 def _begin(folder: Path, text: str) -> Response:
     drafts.keep_text(folder, text)
     return go_to(f"/new/{folder.name}")
@@ -260,12 +256,6 @@ def _begin(folder: Path, text: str) -> Response:
 def _about(path: Path) -> str:
     found = yaml.safe_load(path.read_text("utf-8"))
     return str(found.get("about", ""))
-
-
-def _by_its_name(error: LastresortError, path: Path) -> LastresortError:
-    """The same fault, with the file as its user knows it."""
-    where = error.where.replace(str(path), path.name)
-    return type(error)(error.found, where=where, expected=error.expected, remedy=error.remedy)
 
 
 def _there(site: Site, name: str) -> Path:

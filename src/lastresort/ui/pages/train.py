@@ -1,0 +1,288 @@
+"""A training apart from a climb: its file as form and as text, started, followed, stopped, resumed, exported."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from subprocess import Popen
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
+from markupsafe import Markup
+from starlette.datastructures import FormData
+
+from lastresort.errors import LastresortError
+from lastresort.foreign import read_text
+from lastresort.interop.exporting import TARGETS
+from lastresort.report.charts.early_warnings import early_chart
+from lastresort.report.charts.loss import drawn_figure, loss_chart
+from lastresort.report.words.training import training_lines
+from lastresort.spec.document import YamlDocument, parse_document
+from lastresort.spec.training import TRAINING
+from lastresort.spec.values import one_of
+from lastresort.train.settings import TrainingFile
+from lastresort.types import Json
+from lastresort.ui import drafts, jobs, trainings
+from lastresort.ui.children import children_of
+from lastresort.ui.drafts import TRAINING_DRAFT as DRAFT
+from lastresort.ui.site import Site, go_to
+from lastresort.ui.trainings import FIELDS, FILE, STEM, TrainingNow
+from lastresort.ui.workspace import NotThere
+from lastresort.ui.yaml_form import FilledForm, filled, plain_lines, with_field
+
+EVERY_S = 2  # how often a training at work is looked at
+FIGURES = {
+    "loss": "loss",
+    "reward": "reward",
+    "dev_loss": "held out",
+    "learning_rate": "learning rate",
+    "kl_general": "KL",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTraining:
+    """words: the last that its process printed. figures: of the last step, by what they are called. lines: of a finished one."""
+
+    seen: TrainingNow
+    words: tuple[str, ...]
+    charts: list[tuple[str, Markup]]
+    figures: list[tuple[str, float]]
+    lines: list[str]
+    command: str
+
+
+async def _form(request: Request) -> FormData:
+    return await request.form()
+
+
+SentForm = Annotated[FormData, Depends(_form)]
+Text = Annotated[str, Form()]
+
+
+def router(site: Site) -> APIRouter:
+    routes = APIRouter()
+    routes.include_router(_making(site))
+    routes.include_router(_running(site))
+    return routes
+
+
+def _making(site: Site) -> APIRouter:
+    routes, workspace = APIRouter(), site.workspace
+
+    @routes.get("/train")
+    def train(request: Request) -> Response:
+        made = {name: trainings.stems_in(workspace.task_folder(name)) for name in trainings.names_in(workspace)}
+        return site.draw(request, "train.html.j2", made=made, data=trainings.data_in(workspace))
+
+    @routes.post("/train/upload")
+    def upload(file: Annotated[UploadFile, File()], name: Text = "") -> Response:
+        path = drafts.keep_upload(workspace, file.filename or "", name, file.file)
+        try:
+            drafts.keep_text(path.parent, trainings.drafted(path), DRAFT)
+        except LastresortError as error:
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()
+            raise drafts.by_its_name(error, path) from error
+        return go_to(f"/train/{path.parent.name}")
+
+    @routes.post("/train/on")
+    def on(data: Text) -> Response:
+        if data not in trainings.data_in(workspace):
+            raise NotThere("There is no such file of rows here.")
+        path = workspace.tasks / data
+        if drafts.text_of(path.parent, DRAFT, STEM) is None:
+            drafts.keep_text(path.parent, trainings.drafted(path), DRAFT)
+        return go_to(f"/train/{path.parent.name}")
+
+    @routes.get("/train/{name}")
+    def editor(request: Request, name: str) -> Response:
+        folder, text = _text(site, name)
+        return site.draw(
+            request, "train_file.html.j2", name=name, form=form_of(text, folder), url=f"/train/{name}", file=FILE,
+            stems=trainings.stems_in(folder),
+        )  # fmt: skip
+
+    @routes.post("/train/{name}/text")
+    def typed(request: Request, name: str, form: SentForm) -> Response:
+        return _edited(request, name, plain_lines(str(form.get("text", ""))), "form_fields.html.j2")
+
+    @routes.post("/train/{name}/field")
+    def changed(request: Request, name: str, key: str, form: SentForm) -> Response:
+        text = plain_lines(str(form.get("text", "")))
+        given, refused = [str(value) for value in form.getlist(key)], ""
+        try:
+            text = with_field(FIELDS, text, key, given, FILE, TRAINING)
+        except LastresortError as error:
+            refused = str(error)
+        return _edited(request, name, text, "form.html.j2", refused)
+
+    def _edited(request: Request, name: str, text: str, template: str, refused: str = "") -> Response:
+        """refused: why what a field says could not be written into the text."""
+        folder, _ = _text(site, name)
+        drafts.keep_text(folder, text, DRAFT)
+        form = form_of(text, folder)
+        form = replace(form, fault=refused) if refused else form
+        return site.draw(request, template, form=form, url=f"/train/{name}", file=FILE)
+
+    return routes
+
+
+def _running(site: Site) -> APIRouter:
+    routes, workspace = APIRouter(), site.workspace
+    begun: dict[tuple[str, str], Popen[bytes]] = site.kept.setdefault("trainings", {})  # by folder and file
+
+    def look(name: str, path: Path) -> TrainingNow:
+        """A process that still reads its data and its model holds no folder yet."""
+        process, seen = begun.get((name, path.stem)), trainings.now(path)
+        loads = process is not None and process.poll() is None
+        return replace(seen, state="running") if loads and seen.state != "running" else seen
+
+    def begin(name: str, path: Path, consent: drafts.Consent, *options: str) -> None:
+        words = ("train", path.relative_to(workspace.folder).as_posix(), *options)
+        log = workspace.runs / jobs.LOGS / f"{_log(name, path)}.log"
+        log.unlink(missing_ok=True)  # what an earlier process said is over
+        begun[name, path.stem] = jobs.start(
+            jobs.Command(words, workspace.folder, log), with_keys=bool(consent.endpoints)
+        )
+
+    def drawn(request: Request, template: str, name: str, path: Path, *, text: str = "") -> Response:
+        seen, below = look(name, path), workspace.folder
+        output = seen.output.relative_to(below) if seen.output.is_relative_to(below) else Path(seen.output.name)
+        shown = ShownTraining(
+            seen,
+            words=jobs.last_words(workspace.runs, workspace.runs / _log(name, path)),
+            charts=charts_of(seen),
+            figures=[(label, seen.figures[key]) for key, label in FIGURES.items() if key in seen.figures],
+            lines=[] if seen.record is None else training_lines(seen.record, _objective(seen), output),
+            command=_command(site, path),
+        )
+        return site.draw(
+            request,
+            template,
+            name=name,
+            stem=path.stem,
+            every_s=EVERY_S,
+            shown=shown,
+            seen=seen,
+            text=text,
+            targets=TARGETS,
+        )
+
+    @routes.get("/train/{name}/confirm")
+    def confirm(request: Request, name: str, stem: str = "") -> Response:
+        consent = trainings.consent_for(_file(site, name, stem))
+        return site.draw(request, "train_confirm.html.j2", name=name, stem=stem, consent=consent)
+
+    @routes.post("/train/{name}/start")
+    def start(name: str, yes: Text = "") -> Response:
+        folder, text = _text(site, name)
+        consent = trainings.consent_for(_file(site, name, ""))
+        if consent.needed and yes != consent.mark:
+            return go_to(f"/train/{name}/confirm")
+        path = drafts.settled(folder, text, STEM)
+        if look(name, path).state == "new":
+            begin(name, path, consent)
+        return go_to(f"/train/{name}/{path.stem}")
+
+    @routes.get("/train/{name}/{stem}")
+    def training(request: Request, name: str, stem: str) -> Response:
+        path = trainings.file_in(workspace, name, stem)
+        return drawn(request, "training.html.j2", name, path, text=read_text(path))
+
+    @routes.get("/train/{name}/{stem}/now")
+    def panel(request: Request, name: str, stem: str) -> Response:
+        return drawn(request, "training_now.html.j2", name, trainings.file_in(workspace, name, stem))
+
+    @routes.post("/train/{name}/{stem}/stop")
+    def stop(request: Request, name: str, stem: str) -> Response:
+        path = trainings.file_in(workspace, name, stem)
+        seen, process = trainings.now(path), begun.get((name, stem))
+        if seen.state == "running":
+            jobs.ask_to_stop(seen.output)
+        elif process is not None and process.poll() is None:
+            process.terminate()
+        return drawn(request, "training_now.html.j2", name, path)
+
+    @routes.post("/train/{name}/{stem}/resume")
+    def resume(request: Request, name: str, stem: str, yes: Text = "") -> Response:
+        path = trainings.file_in(workspace, name, stem)
+        seen, consent = look(name, path), trainings.consent_for(_file(site, name, stem))
+        if seen.state in ("stopped", "new"):
+            if consent.needed and yes != consent.mark:
+                return go_to(f"/train/{name}/confirm?stem={stem}")
+            jobs.withdraw_stop(seen.output)
+            begin(name, path, consent, *(("--resume",) if seen.state == "stopped" else ()))
+        if yes:
+            return go_to(f"/train/{name}/{stem}")
+        return drawn(request, "training_now.html.j2", name, path)
+
+    @routes.post("/train/{name}/{stem}/export")
+    def export(request: Request, name: str, stem: str, to: Text, base: Text = "") -> Response:
+        return exported(request, name, stem, to, base)
+
+    @routes.get("/train/{name}/{stem}/export")
+    def exported(request: Request, name: str, stem: str, to: str, base: str = "") -> Response:
+        path = trainings.file_in(workspace, name, stem)
+        seen = look(name, path)
+        source = seen.output if seen.state == "finished" else path
+        words = ["export", source.relative_to(workspace.folder).as_posix(), "--to", one_of("to", to, tuple(TARGETS))]
+        words += ["--base", base] if base else []
+        state = (*words, path.stat().st_mtime_ns, seen.state)
+        printed = children_of(site).printed(("export", name, stem), state, words)
+        return site.draw(request, "training_export.html.j2", name=name, stem=stem, to=to, base=base, printed=printed)
+
+    return routes
+
+
+def form_of(text: str, folder: Path) -> FilledForm:
+    """The form beside the text, with what is wrong with it."""
+
+    def read(document: YamlDocument) -> Mapping[str, Json]:
+        return trainings.training_from(document, folder).resolved
+
+    return filled(FIELDS, text, FILE, TRAINING, read)
+
+
+def charts_of(seen: TrainingNow) -> list[tuple[str, Markup]]:
+    """Captions and pictures of what was logged so far."""
+    curves = {seen.stem: seen.curve}
+    title = f"{drawn_figure(curves).capitalize()} by step; dots: what is held out"
+    found = [
+        (title, loss_chart(curves, title)),
+        ("How far it moved from its base", early_chart(curves, "KL and perplexity by step")),
+    ]
+    return [(caption, picture) for caption, picture in found if picture is not None]
+
+
+def _objective(seen: TrainingNow) -> str:
+    found = seen.record.file.get("objective", "sft") if seen.record is not None else "sft"
+    return found if isinstance(found, str) else next(iter(found))
+
+
+def _log(name: str, path: Path) -> str:
+    return f"train.{name}.{path.stem}"
+
+
+def _command(site: Site, path: Path) -> str:
+    return shlex.join(["lastresort", "train", path.relative_to(site.workspace.folder).as_posix()])
+
+
+def _text(site: Site, name: str) -> tuple[Path, str]:
+    """The folder of a training, and its text."""
+    folder = site.workspace.task_folder(name)
+    text = drafts.text_of(folder, DRAFT, STEM)
+    if text is None:
+        raise NotThere(f'There is no training "{name}" here.')
+    return folder, text
+
+
+def _file(site: Site, name: str, stem: str) -> TrainingFile:
+    """A training that was started, or, without a stem, the one that is being made."""
+    if stem:
+        path = trainings.file_in(site.workspace, name, stem)
+        return trainings.training_from(parse_document(read_text(path), path.name, TRAINING), path.parent, path.name)
+    folder, text = _text(site, name)
+    return trainings.training_from(parse_document(text, FILE, TRAINING), folder)

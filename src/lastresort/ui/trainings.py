@@ -1,0 +1,201 @@
+"""Trainings apart from a climb: their files in `tasks/NAME/`, what they wrote so far, what a person agrees to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from lastresort.data.files import read_rows
+from lastresort.errors import InputError, LastresortError
+from lastresort.models.endpoint import parse_endpoint
+from lastresort.models.protocol import is_endpoint
+from lastresort.models.scripted import writes_elsewhere
+from lastresort.records.atomic import is_held
+from lastresort.report.charts.loss import Curve
+from lastresort.spec.document import YamlDocument
+from lastresort.spec.edit import written
+from lastresort.spec.training import load_training, training_of
+from lastresort.stop import FILE_NAME as STOP
+from lastresort.train.files.run_folder import BEGUN, LOG, RECORD, StepLog, TrainingRecord, finished_record
+from lastresort.train.settings import TrainingFile
+from lastresort.ui.drafts import TRAINING_DRAFT as DRAFT
+from lastresort.ui.drafts import Consent, ForeignCode, code_text, data_file, text_of
+from lastresort.ui.workspace import NotThere, Workspace
+from lastresort.ui.yaml_form import FormField
+
+STEM, FILE = "train", "train.yaml"
+SENDING = ("mlflow", "wandb", "trackio")  # trackers that may send figures away
+SCRIPTED = "scripted:"
+TrainingState = Literal["new", "running", "stopped", "finished"]
+
+FIELDS = (
+    FormField("model", "Model", "text", hint="embedded, a hub id, a folder or a .gguf file"),
+    FormField("objective", "Objective", "choice", ("sft", "text", "dpo", "ipo", "hinge", "simpo", "apo_zero", "orpo", "kto",
+              "grpo", "dr_grpo", "dapo"), "Options, such as beta, are written in the text."),
+    FormField("data.train", "Training data", "text", hint="A file beside this one.", short="train"),
+    FormField("data.eval", "Held out", hint="A share, a count, or a file.", short="train"),
+    FormField("adapter.kind", "Adapter", "choice", ("lora", "rslora", "dora", "qlora", "full"), short="kind"),
+    FormField("adapter.r", "Rank", short="kind"),
+    FormField("adapter.alpha", "Alpha", short="kind"),
+    FormField("adapter.dropout", "Dropout", short="kind"),
+    FormField("adapter.target", "Layers", "choice", ("attention", "all-linear"), short="kind"),
+    FormField("start_from", "Start from", "text", hint="An adapter to go on from."),
+    FormField("learning_rate", "Learning rate"),
+    FormField("epochs", "Epochs"),
+    FormField("batch_size", "Batch size", hint="Rows of an optimizer step."),
+    FormField("max_steps", "Most steps"),
+    FormField("schedule", "Schedule", "choice", ("linear", "cosine", "constant")),
+    FormField("warmup", "Warm-up", hint="A share, or steps."),
+    FormField("weight_decay", "Weight decay"),
+    FormField("max_grad_norm", "Gradient norm"),
+    FormField("loraplus_lr_ratio", "LoRA+ ratio"),
+    FormField("optimizer", "Optimizer", "choice", ("adamw", "paged_adamw_8bit")),
+    FormField("precision", "Precision", "choice", ("auto", "float32", "bfloat16")),
+    FormField("max_tokens", "Longest row"),
+    FormField("longer_rows", "Longer rows", "choice", ("refuse", "drop", "truncate")),
+    FormField("trained_turns", "Trained turns", "choice", ("all", "last")),
+    FormField("max_pass_tokens", "Tokens in a pass", hint="Less saves memory."),
+    FormField("checkpointing", "Checkpointing", "choice", ("true", "false")),
+    FormField("seed", "Seed"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingNow:
+    """A training as its folder is now. curve: a figure a step. record: of a finished one. fault: why it cannot be read."""
+
+    stem: str
+    state: TrainingState
+    output: Path
+    curve: Curve = ()
+    record: TrainingRecord | None = None
+    stopping: bool = False
+    fault: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+def drafted(data: Path) -> str:
+    """The text to begin with: the objective that the columns of the rows are made for. Raises DataError."""
+    keys = read_rows(data)[0].values.keys()
+    objective, why = "sft", "rows with an input and its right answer"
+    if {"chosen", "rejected"} <= keys:
+        objective, why = "dpo", "pairs of a better and a worse answer"
+    elif "label" in keys and {"completion", "prompt"} & keys:
+        objective, why = "kto", "answers with a label each"
+    elif keys == {"text"}:
+        objective, why = "text", "plain text"
+    lines = [
+        f"# A training apart from a climb, on {data.name}.",
+        "model: embedded       # 135M parameters, for a first try; or a hub id, a folder, a .gguf file",
+        f"objective: {objective}".ljust(20) + f"  # {why}",
+        f"data: {written(data.name)}",
+        "adapter: lora         # or rslora, dora, qlora, full",
+        "epochs: 3",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def training_from(document: YamlDocument, folder: Path, file: str = FILE) -> TrainingFile:
+    """Raises TaskError, and InputError for an output outside of the folder, which the page would not find again."""
+    found = training_of(document, folder / file)
+    if not found.output.resolve().is_relative_to(folder.resolve()) or found.output == folder:
+        raise InputError(
+            f'found the output "{found.output}"',
+            where=f'{FILE}, key "output"',
+            expected="a folder beside the file",
+            remedy="Leave it out, or start the training in a terminal.",
+        )
+    return found
+
+
+def consent_for(file: TrainingFile) -> Consent:
+    """What this training would run, and where it would send anything."""
+    code: list[ForeignCode] = []
+    sends: set[str] = {name for name in file.track if name in SENDING}
+    groups = file.groups
+    for number, term in enumerate(groups.reward if groups is not None else ()):
+        if term.name == "python":
+            path = Path(str(term.parameters["file"]))
+            code.append(ForeignCode(f"reward[{number}]", f"{path.name}:{term.parameters['function']}", code_text(path)))
+        elif term.name == "judge":
+            judge = str(term.parameters["model"])
+            if judge.startswith(SCRIPTED) and writes_elsewhere(file.folder / judge.removeprefix(SCRIPTED)):
+                code.append(ForeignCode(f"reward[{number}]", judge, ""))
+            elif (
+                is_endpoint(judge) and not judge.startswith(SCRIPTED) and not parse_endpoint(judge).host.is_this_machine
+            ):
+                sends.add(judge)
+    if groups is not None and groups.server is not None:
+        server = groups.server.model
+        if not parse_endpoint(server).host.is_this_machine:
+            sends.add(server)
+    return Consent(tuple(code), tuple(sorted(sends)))
+
+
+def file_in(workspace: Workspace, name: str, stem: str) -> Path:
+    """A training file that was started. Raises NotThere."""
+    path = workspace.task_folder(name) / f"{stem}.yaml"
+    if not stem.startswith(STEM) or path.name == DRAFT or path.is_symlink() or not path.is_file():
+        raise NotThere(f'There is no training "{stem}" of {name} here.')
+    return path
+
+
+def stems_in(folder: Path) -> list[str]:
+    """The trainings that were started, the newest first."""
+    files = [path for path in folder.glob(f"{STEM}*.yaml") if path.name != DRAFT and path.is_file()]
+    return [path.stem for path in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def names_in(workspace: Workspace) -> list[str]:
+    if not workspace.tasks.is_dir():
+        return []
+    found = []
+    for folder in sorted(workspace.tasks.iterdir(), key=lambda path: path.name):
+        try:
+            if text_of(workspace.task_folder(folder.name), DRAFT, STEM) is not None:
+                found.append(folder.name)
+        except (NotThere, LastresortError):
+            continue
+    return found
+
+
+def data_in(workspace: Workspace) -> list[str]:
+    """The data files of all tasks, as NAME/FILE."""
+    if not workspace.tasks.is_dir():
+        return []
+    found = [data for folder in sorted(workspace.tasks.iterdir()) if (data := data_file(folder)) is not None]
+    return [f"{path.parent.name}/{path.name}" for path in found]
+
+
+def now(path: Path) -> TrainingNow:
+    """A training that was started from this file."""
+    try:
+        output = load_training(path).output
+    except LastresortError as error:
+        return TrainingNow(path.stem, "stopped", path.with_name(f"{path.stem}-out"), fault=str(error))
+    if not output.resolve().is_relative_to(path.parent.resolve()):
+        return TrainingNow(path.stem, "stopped", output, fault="Its output lies outside of this workspace.")
+    working = is_held(output)
+    curve = tuple(_as_drawn(line) for line in StepLog(output / LOG).lines())
+    stopping = working and (output / STOP).exists()
+    if working:
+        return TrainingNow(path.stem, "running", output, curve, stopping=stopping, figures=_last(curve))
+    if (output / RECORD).is_file():
+        try:
+            return TrainingNow(path.stem, "finished", output, curve, finished_record(output), figures=_last(curve))
+        except LastresortError as error:
+            return TrainingNow(path.stem, "stopped", output, curve, fault=str(error))
+    begun = (output / BEGUN).is_file()
+    return TrainingNow(path.stem, "stopped" if begun else "new", output, curve, figures=_last(curve))
+
+
+def _as_drawn(line: Mapping[str, float]) -> dict[str, float]:
+    """The chart's name for the loss on what is held out is that of a climb's dev."""
+    numbers = {key: value for key, value in line.items() if type(value) in (int, float)}
+    return {("dev_loss" if key == "eval_loss" else key): value for key, value in numbers.items()}
+
+
+def _last(curve: Curve) -> Mapping[str, float]:
+    return curve[-1] if curve else {}
