@@ -217,6 +217,15 @@ def chunks_named(store: Store, ids: Sequence[str]) -> tuple[Chunk, ...]:
     return tuple(sorted(found, key=lambda chunk: (chunk.document, chunk.start, chunk.id)))
 
 
+def chunks_on_disk(folder: Path, ids: Sequence[str]) -> tuple[Chunk, ...]:
+    """The same from the folder of a store, whose embedder is not opened. Raises DataError where it cannot be read."""
+    if not ids:
+        return ()
+    with table_errors(folder):
+        query = _database(folder).open_table(TABLE).search().select(_CHUNK_COLUMNS).limit(None)
+        return tuple(_chunks(query.where(any_of("id", ids)).to_arrow()))
+
+
 def rows_where(store: Store, condition: str | None, columns: Sequence[str]) -> Any:
     """Columns of all rows that meet a condition, as an Arrow table."""
     with table_errors(store.folder):

@@ -47,6 +47,16 @@ from lastresort.records.events import (
     RunBegan,
     Stage,
 )
+from lastresort.records.items import (
+    ItemCounts,
+    ItemQuery,
+    ItemsWanted,
+    MeasuredPart,
+    RecordedItem,
+    counts_by_events,
+    counts_of,
+    query_of,
+)
 from lastresort.records.measurement import DEV, ItemScore, Measurement, whole_of
 from lastresort.types import JsonObject
 
@@ -328,6 +338,53 @@ class Record:
             return {}
         stretches = [row for row in self._newest(rung, candidate) if whole_of(row["split"]) == DEV]
         return {item.id: item for row in stretches for item in self._with_items(row).items}
+
+    def parts(self) -> list[MeasuredPart]:
+        """The newest measurement of every candidate and split, without its items."""
+        return [MeasuredPart.of(row) for row in self._newest(None, None)]
+
+    def count_items(self, wanted: ItemsWanted) -> ItemCounts:
+        if not wanted.text and wanted.against is None:
+            return counts_by_events(wanted, self.measured(), self.lacking_knowledge or frozenset())
+        query = self._query(wanted)
+        [row] = self._database.rows(query.counting, query.values)
+        return counts_of(tuple(row))
+
+    def page_of_items(
+        self, wanted: ItemsWanted, start: int, count: int, kept: Callable[[ItemScore], ItemScore] = lambda item: item
+    ) -> list[tuple[RecordedItem, RecordedItem | None]]:
+        """Items in the order they were measured, from number `start` on, each with the other system's answer where one is wanted.
+
+        kept: what is kept of each, so that long texts of a whole page need not be held at once.
+        """
+        query = self._query(wanted)
+        places = self._database.rows(query.places, {**query.values, "start": start, "count": count})
+        return [
+            (self._item_at(one, at, kept), None if other is None else self._item_at(other, other_at, kept))
+            for one, at, other, other_at in places
+        ]
+
+    def item(self, measurement: int, position: int) -> RecordedItem | None:
+        """The item at this place, with all that is recorded of it; None where there is none."""
+        there = self._rows("item", "WHERE measurement = ? AND position = ?", measurement, position)
+        return self._item_at(measurement, position, lambda item: item) if there else None
+
+    def answers_to(self, item: str) -> list[RecordedItem]:
+        """What every system answered to the item of this id, in the order they were measured."""
+        numbers = ", ".join(str(part.number) for part in self.parts())
+        query = f"SELECT measurement, position FROM item WHERE id = ? AND measurement IN ({numbers}) ORDER BY 1, 2"
+        return [self._item_at(one, at, lambda item: item) for one, at in self._database.rows(query, (item,))]
+
+    def _query(self, wanted: ItemsWanted) -> ItemQuery:
+        return query_of(wanted, self.parts(), self.lacking_knowledge or frozenset())
+
+    def _item_at(self, measurement: int, position: int, kept: Callable[[ItemScore], ItemScore]) -> RecordedItem:
+        [row] = self._rows("item", "WHERE measurement = ? AND position = ?", measurement, position)
+        [whole] = self._rows("measurement", "WHERE id = ?", measurement)
+        with self._damage_in_words():
+            item = kept(item_of(row))
+        part = MeasuredPart.of(whole)
+        return RecordedItem(measurement, position, part.system, part.split, item)
 
     def add_curve_point(self, candidate: str, step: int, values: Mapping[str, float]) -> None:
         """Append what was seen at one training step: loss, learning_rate, dev_score …; not-finite numbers are kept."""

@@ -1,0 +1,189 @@
+"""Which answers of a record somebody wants to see: by system, split, outcome and text, also against another system's.
+
+The record may hold hundreds of thousands of answers. SQLite filters and counts them, and only those of a page are read.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from lastresort.records.events import CandidateMeasured
+from lastresort.records.measurement import ItemScore, whole_of
+
+ItemKind = Literal["right", "wrong", "format", "knowledge", "other", "cut", "refused"]
+ItemChange = Literal["improved", "regressed", "both wrong", "both right"]
+KINDS: tuple[ItemKind, ...] = get_args(ItemKind)
+CHANGES: tuple[ItemChange, ...] = get_args(ItemChange)
+
+_LACKS = "item.id IN (SELECT value FROM json_each(:knowledge))"
+_OF_KIND: dict[ItemKind, str] = {  # as `failure_kind` has it
+    "right": "item.score >= 1",
+    "wrong": "item.score < 1",
+    "format": "item.score < 1 AND item.format_ok IS 0",
+    "knowledge": f"item.score < 1 AND item.format_ok IS NOT 0 AND {_LACKS}",
+    "other": f"item.score < 1 AND item.format_ok IS NOT 0 AND NOT {_LACKS}",
+    "cut": "item.finish = 'length'",
+    "refused": "item.finish = 'refused'",
+}
+_OF_CHANGE: dict[ItemChange, str] = {
+    "improved": "other.score > item.score",
+    "regressed": "other.score < item.score",
+    "both wrong": "item.score < 1 AND other.score < 1",
+    "both right": "item.score >= 1 AND other.score >= 1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredSystem:
+    """A candidate of a rung, of which answers are recorded."""
+
+    rung: str
+    candidate: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.rung}/{self.candidate}"
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredPart:
+    """A measurement without its items: the newest of a system on a split, or a stretch of it. split: without the stretch."""
+
+    number: int
+    system: MeasuredSystem
+    split: str
+
+    @classmethod
+    def of(cls, row: sqlite3.Row) -> MeasuredPart:
+        return cls(row["id"], MeasuredSystem(row["rung"], row["candidate"]), whole_of(row["split"]))
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsWanted:
+    """None, and "" as text or split, is every. text: in input, answer, expected answer or id, whatever the case of ASCII letters.
+
+    against: answers to the same items are set beside those of `system`. change: from `system` to `against`.
+    """
+
+    system: MeasuredSystem | None = None
+    split: str = ""
+    kind: ItemKind | None = None
+    text: str = ""
+    against: MeasuredSystem | None = None
+    change: ItemChange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedItem:
+    """An answer, and where the record holds it: its place in a measurement never changes."""
+
+    measurement: int
+    position: int
+    system: MeasuredSystem
+    split: str
+    item: ItemScore
+
+
+@dataclass(frozen=True, slots=True)
+class ItemCounts:
+    """selected: as wanted. The others leave out what is wanted of kind and change, to choose it by."""
+
+    selected: int
+    every: int
+    kinds: dict[ItemKind, int]
+    changes: dict[ItemChange, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemQuery:
+    """beginning, source: the query's text before SELECT, and from FROM on. condition: of kind and change. values: by name."""
+
+    beginning: str
+    source: str
+    condition: str
+    values: dict[str, str]
+
+    @property
+    def counting(self) -> str:
+        tests = ["1", self.condition, *_OF_KIND.values(), *(_OF_CHANGE.values() if self.beginning else ())]
+        return f"{self.beginning} SELECT {', '.join(f'sum({test})' for test in tests)} {self.source}"
+
+    @property
+    def places(self) -> str:
+        """Where the items are: measurement and position, and those of the other system's answer."""
+        others = "other.measurement, other.position" if self.beginning else "NULL, NULL"
+        return (
+            f"{self.beginning} SELECT item.measurement, item.position, {others} {self.source} AND {self.condition} "
+            "ORDER BY item.measurement, item.position LIMIT :count OFFSET :start"
+        )
+
+
+def query_of(wanted: ItemsWanted, parts: Sequence[MeasuredPart], lacking_knowledge: Collection[str]) -> ItemQuery:
+    """parts: all of the record. lacking_knowledge: ids of the items of the kind "knowledge"."""
+    chosen = _numbers(part for part in parts if _is_wanted(part.system, part.split, wanted))
+    values = {"knowledge": json.dumps(sorted(lacking_knowledge))}
+    beginning, joined = "", ""
+    if wanted.against is not None:
+        others = _numbers(part for part in parts if part.system == wanted.against)
+        beginning = (
+            "WITH other AS MATERIALIZED "
+            f"(SELECT id, measurement, position, score FROM item WHERE measurement IN ({others}))"
+        )
+        joined = " JOIN other ON other.id = item.id"
+    source = f"FROM item{joined} WHERE item.measurement IN ({chosen})"
+    if wanted.text:
+        values["text"] = f"%{_literal(wanted.text)}%"
+        tests = [f"item.{column} LIKE :text ESCAPE '\\'" for column in ("input", "answer", "expected", "id")]
+        source += f" AND ({' OR '.join(tests)})"
+    tests = [_OF_KIND[wanted.kind]] if wanted.kind is not None else []
+    if wanted.change is not None and wanted.against is not None:
+        tests.append(_OF_CHANGE[wanted.change])
+    return ItemQuery(beginning, source, f"({' AND '.join(tests) or '1'})", values)
+
+
+def counts_of(row: Sequence[int | None]) -> ItemCounts:
+    """From the row of `ItemQuery.counting`."""
+    every, selected, *others = (number or 0 for number in row)
+    kinds = dict(zip(KINDS, others, strict=False))
+    return ItemCounts(selected, every, kinds, dict(zip(CHANGES, others[len(KINDS) :], strict=False)))
+
+
+def counts_by_events(
+    wanted: ItemsWanted, measured: Iterable[CandidateMeasured], lacking_knowledge: Collection[str]
+) -> ItemCounts:
+    """The same, where no text and no other system is wanted, from what the record says of each measurement as a whole."""
+    kinds: Counter[ItemKind] = Counter()
+    every = 0
+    for one in measured:
+        if not _is_wanted(MeasuredSystem(one.rung, one.candidate), whole_of(one.split), wanted):
+            continue
+        lacking = sum(name in lacking_knowledge for name in one.wrong)
+        wrong = len(one.ill_formed) + len(one.wrong)
+        every += one.n
+        kinds.update(right=one.n - wrong, wrong=wrong, format=len(one.ill_formed), knowledge=lacking)
+        kinds.update(other=len(one.wrong) - lacking, cut=one.cut, refused=one.refused)
+    found = {kind: kinds[kind] for kind in KINDS}
+    return ItemCounts(every if wanted.kind is None else kinds[wanted.kind], every, found, {})
+
+
+def excerpt(item: ItemScore, longest: int) -> ItemScore:
+    """With texts of at most so many characters, for a list."""
+    return replace(item, input=item.input[:longest], answer=item.answer[:longest], expected=item.expected[:longest])
+
+
+def _is_wanted(system: MeasuredSystem, split: str, wanted: ItemsWanted) -> bool:
+    return wanted.system in (None, system) and wanted.split in ("", split)
+
+
+def _numbers(parts: Iterable[MeasuredPart]) -> str:
+    """As SQL has a list; they are numbers of this program's own."""
+    return ", ".join(str(int(part.number)) for part in parts)
+
+
+def _literal(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
