@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from starlette.testclient import TestClient
 
 from climb_support import scripted_task
 from lastresort.app.climb import climb
+from lastresort.records.measurement import ItemScore, Measurement
+from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 from lastresort.ui.guard import CSRF_HEADER, PageGuard, PageSecrets
 from lastresort.ui.site import Site, create_site
@@ -144,3 +147,18 @@ def events_of(client: TestClient, path: str) -> list[tuple[str, str]]:
 
 def row(**keys: Any) -> str:
     return json.dumps(keys) + "\n"
+
+
+def item(name: str, score: float, answer: str, **keys: Any) -> ItemScore:
+    """An answer to a message of this name."""
+    made = ItemScore(name, score, answer, "spam", f"message {name}", "stop", True, 40, 2, 0.1, 0.0)
+    return replace(made, **keys)
+
+
+def recorded(run: Path, *measured: tuple[str, str, list[ItemScore]]) -> Path:
+    """A record with these answers: (candidate, split, items) of the rung prompting."""
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with Record.create(run) as record:
+        for candidate, split, items in measured:
+            record.add_measurement(Measurement("prompting", candidate, split, len(items), tuple(items)))
+    return run

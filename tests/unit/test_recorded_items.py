@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from lastresort.records.events import CeilingMeasured
-from lastresort.records.items import ItemsWanted, MeasuredSystem, excerpt
+from lastresort.records.items import ItemsWanted, SystemName, excerpt
 from lastresort.records.measurement import ItemScore, Measurement, failure_kind
 from lastresort.records.record import Record
 from lastresort.types import Judgement
 
-PLAIN, SHOTS = MeasuredSystem("prompting", "zero-shot"), MeasuredSystem("prompting", "few-shot-3")
+PLAIN, SHOTS = SystemName("prompting", "zero-shot"), SystemName("prompting", "few-shot-3")
 
 
 def answer(name: str, score: float, text: str = "spam", **keys: object) -> ItemScore:

@@ -39,7 +39,7 @@ _OF_CHANGE: dict[ItemChange, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class MeasuredSystem:
+class SystemName:
     """A candidate of a rung, of which answers are recorded."""
 
     rung: str
@@ -55,12 +55,12 @@ class MeasuredPart:
     """A measurement without its items: the newest of a system on a split, or a stretch of it. split: without the stretch."""
 
     number: int
-    system: MeasuredSystem
+    system: SystemName
     split: str
 
     @classmethod
     def of(cls, row: sqlite3.Row) -> MeasuredPart:
-        return cls(row["id"], MeasuredSystem(row["rung"], row["candidate"]), whole_of(row["split"]))
+        return cls(row["id"], SystemName(row["rung"], row["candidate"]), whole_of(row["split"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,11 @@ class ItemsWanted:
     against: answers to the same items are set beside those of `system`. change: from `system` to `against`.
     """
 
-    system: MeasuredSystem | None = None
+    system: SystemName | None = None
     split: str = ""
     kind: ItemKind | None = None
     text: str = ""
-    against: MeasuredSystem | None = None
+    against: SystemName | None = None
     change: ItemChange | None = None
 
 
@@ -84,7 +84,7 @@ class RecordedItem:
 
     measurement: int
     position: int
-    system: MeasuredSystem
+    system: SystemName
     split: str
     item: ItemScore
 
@@ -160,7 +160,7 @@ def counts_by_events(
     kinds: Counter[ItemKind] = Counter()
     every = 0
     for one in measured:
-        if not _is_wanted(MeasuredSystem(one.rung, one.candidate), whole_of(one.split), wanted):
+        if not _is_wanted(SystemName(one.rung, one.candidate), whole_of(one.split), wanted):
             continue
         lacking = sum(name in lacking_knowledge for name in one.wrong)
         wrong = len(one.ill_formed) + len(one.wrong)
@@ -176,7 +176,7 @@ def excerpt(item: ItemScore, longest: int) -> ItemScore:
     return replace(item, input=item.input[:longest], answer=item.answer[:longest], expected=item.expected[:longest])
 
 
-def _is_wanted(system: MeasuredSystem, split: str, wanted: ItemsWanted) -> bool:
+def _is_wanted(system: SystemName, split: str, wanted: ItemsWanted) -> bool:
     return wanted.system in (None, system) and wanted.split in ("", split)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from lastresort.knowledge.chunks import Chunk
 from lastresort.models.protocol import Model, OnAnswer, Prompt
 from lastresort.stop import Stop, check
 from lastresort.systems.compose import AnswerText, Lookup, Lookups, compose, extract
-from lastresort.systems.system import Shot, System
+from lastresort.systems.system import PromptDesign, Shot, System
 from lastresort.types import Answer, Message
 
 
@@ -134,16 +134,20 @@ class Answerer:
         return sum(counts) / len(counts) if counts else 0.0
 
     def _shots(self, turns: Sequence[Message]) -> tuple[Shot, ...]:
-        design = self.system.prompt
-        if not design.k or not design.shots:
-            return ()
-        if design.selection == "nearest":
-            return self._nearest.choose(turns, design.k)
-        return design.shots[: design.k]
+        return shots_for(self.system.prompt, turns, lambda: self._nearest)
 
     @cached_property
     def _nearest(self) -> NearestShots:
         return NearestShots(self.system.prompt.shots)
+
+
+def shots_for(design: PromptDesign, turns: Sequence[Message], nearest: Callable[[], NearestShots]) -> tuple[Shot, ...]:
+    """The solved examples in the prompt for this input, in their order. nearest: the index over all of them, where it is needed."""
+    if not design.k or not design.shots:
+        return ()
+    if design.selection == "nearest":
+        return nearest().choose(turns, design.k)
+    return design.shots[: design.k]
 
 
 def _checking_stop(on_answer: OnAnswer | None, stop: Stop) -> OnAnswer:

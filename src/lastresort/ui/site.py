@@ -39,6 +39,7 @@ PAGES = (
     Page("plan", "/plan", "Plan"),
     Page("train", "/train", "Train"),
     Page("machine", "/machine", "This machine"),
+    Page("items"),
 )
 _KINDS = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
 

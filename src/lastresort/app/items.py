@@ -1,0 +1,144 @@
+"""One answer of a run, looked at: the prompt that it answered, made again from the run's folder without opening a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lastresort.errors import LastresortError
+from lastresort.types import Message
+
+if TYPE_CHECKING:
+    from lastresort.knowledge.chunks import Chunk
+    from lastresort.records.items import RecordedItem
+    from lastresort.records.record import Record
+    from lastresort.systems.system import System
+    from lastresort.types import Example
+
+MOST_TOKENS = 6_000  # that are shown one by one
+_UNREAD = ("path", "preferences", "reward", "knowledge")  # of the task, which may be gone
+
+
+@dataclass(frozen=True, slots=True)
+class RemadePrompt:
+    """turns: of the conversation that the model was to answer. passages: of those in it that the store still holds, in their order.
+
+    as_read: whether its input is the example's own, and not its recorded text as one turn. lost: passages that the store does not
+    hold any more. shots_lack_passages: whether solved examples had passages, which are not recorded. folder: of the system.
+    """
+
+    system: System
+    folder: Path
+    turns: tuple[Message, ...]
+    passages: tuple[Chunk, ...]
+    as_read: bool
+    lost: tuple[str, ...]
+    shots_lack_passages: bool
+
+    @property
+    def exact(self) -> bool:
+        return self.as_read and not self.lost and not self.shots_lack_passages
+
+    @property
+    def tuned(self) -> bool:
+        return self.system.adapter is not None or bool(self.system.tuned_from)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownToken:
+    """text: of this token alone. trained: whether a training on such a row teaches it."""
+
+    id: int
+    text: str
+    trained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedTokens:
+    """prompt: how many the model read before it answered. tokens: the first of prompt and answer. left: how many more."""
+
+    prompt: int
+    tokens: tuple[ShownToken, ...]
+    left: int
+
+
+def remade_prompt(record: Record, found: RecordedItem, within: Path) -> RemadePrompt | None:
+    """None where the run does not hold the system any more, or nothing was asked.
+
+    within: examples are read again only where the task file lies in this folder: a run may be somebody else's.
+    Raises DataError where system or store are damaged.
+    """
+    from lastresort.knowledge.store import chunks_on_disk
+    from lastresort.systems.answerer import NearestShots, shots_for
+    from lastresort.systems.compose import KnownPassages, compose, conversation
+    from lastresort.systems.files import FILE, candidate_folder, load_system
+
+    folder = candidate_folder(record.folder, found.system.rung, found.system.candidate)
+    if not (folder / FILE).is_file():
+        return None
+    system = load_system(folder)
+    example = _example(record, found, within)
+    turns = (Message("user", found.item.input),) if example is None else example.input
+    shots = shots_for(system.prompt, turns, lambda: NearestShots(system.prompt.shots))
+    wanted, retriever = found.item.passages, system.retriever
+    held = {} if retriever is None else {chunk.id: chunk for chunk in chunks_on_disk(retriever.store, wanted)}
+    passages = tuple(held[name] for name in wanted if name in held)
+    known = KnownPassages({conversation(turns): passages}, lambda turns: ())
+    return RemadePrompt(
+        system=system,
+        folder=folder,
+        turns=compose(
+            system.prompt,
+            turns,
+            shots,
+            None if retriever is None else known,
+            "" if retriever is None else retriever.request,
+        ),
+        passages=passages,
+        as_read=example is not None,
+        lost=tuple(name for name in wanted if name not in held),
+        shots_lack_passages=retriever is not None and bool(shots),
+    )
+
+
+def rendered_tokens(prompt: RemadePrompt, answer: str) -> RenderedTokens | None:
+    """Prompt and answer as tokens; None where the model's tokenizer is not on this machine.
+
+    Raises DataError where the chat template refuses the turns.
+    """
+    from lastresort.data.rendering import render_prompt, render_training
+    from lastresort.models.tokenizer import tokenizer_on_disk
+
+    system = prompt.system
+    read = tokenizer_on_disk(system.model, prompt.folder)
+    if read is None:
+        return None
+    tokenizer, arguments = read.tokenizer, system.template_kwargs
+    asked = render_prompt(tokenizer, prompt.turns, template_kwargs=arguments)
+    ids, targets = tuple(asked), (False,) * len(asked)
+    if answer.strip():
+        row: Sequence[Message] = (*prompt.turns, Message("assistant", answer))
+        whole = render_training(tokenizer, row, trained_turns="last", template_kwargs=arguments)
+        ids, targets = whole.ids, whole.targets
+    shown = [
+        ShownToken(token, str(tokenizer.decode([token])), target and prompt.tuned)
+        for token, target in zip(ids[:MOST_TOKENS], targets, strict=False)
+    ]
+    return RenderedTokens(len(asked), tuple(shown), max(0, len(ids) - MOST_TOKENS))
+
+
+def _example(record: Record, found: RecordedItem, within: Path) -> Example | None:
+    """The example as its file holds it, None where that is not there any more or not as the run read it."""
+    from lastresort.after.recheck.finished import read_again
+    from lastresort.climb.identity import task_file_of
+
+    try:
+        if not task_file_of(record, record.folder).resolve().is_relative_to(within.resolve()):
+            return None
+        _, _, prepared = read_again(record.folder, record, without=_UNREAD)
+    except LastresortError:
+        return None
+    those = (one for one in (*prepared.split.dev, *prepared.split.test) if one.id == found.item.id)
+    return next((one for one in those if one.input_text == found.item.input), None)

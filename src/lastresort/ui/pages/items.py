@@ -1,0 +1,200 @@
+"""The items of a run: a page of answers at a time, two systems side by side, and one answer with all that is recorded of it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from lastresort.app.items import remade_prompt, rendered_tokens
+from lastresort.records.events import GateRun
+from lastresort.records.items import CHANGES, KINDS, ItemCounts, ItemsWanted, RecordedItem, excerpt
+from lastresort.records.measurement import failure_kind
+from lastresort.records.record import Record
+from lastresort.report.differences import side_by_side
+from lastresort.ui.items import (
+    A_PAGE,
+    ALL,
+    CUT,
+    GATE_CHANGES,
+    KIND_WORDS,
+    ItemsAddress,
+    change_of,
+    gate_items,
+    rows_of,
+    those_wanted,
+)
+from lastresort.ui.site import Site
+from lastresort.ui.workspace import NotThere, signature
+
+MOST_COUNTED = 64  # choices whose counts are kept
+MOST_SYSTEMS = 60  # whose answers to an item are listed
+Text = Annotated[str, Query()]
+
+
+def router(site: Site) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/runs/{name}/items")
+    def items(
+        request: Request,
+        name: str,
+        system: Text = "",
+        against: Annotated[str, Query(alias="with")] = "",
+        split: Text = "",
+        kind: Text = "",
+        change: Text = "",
+        text: Text = "",
+        n: Annotated[int, Query(ge=0)] = 0,
+    ) -> Response:
+        given = ItemsAddress(system, against, split, kind, change, text, n)
+        with _record(site, name) as record:
+            parts = record.parts()
+            address = given.settled(parts, site.workspace.state(name).view)
+            wanted = address.wanted(parts)
+            rows = rows_of(record, wanted, n) if parts else ()
+            counts = _counts(site, name, record, wanted)
+            gated = record.last(GateRun) is not None
+        return site.draw(
+            request,
+            "items_found.html.j2" if _is_part(request) else "items.html.j2",
+            name=name,
+            address=address,
+            wanted=wanted,
+            systems=list(dict.fromkeys(part.system.name for part in parts)),
+            splits=list(dict.fromkeys(part.split for part in parts)),
+            rows=rows,
+            counts=counts,
+            gated=gated,
+            kinds=KINDS,
+            changes=CHANGES,
+            kind_words=KIND_WORDS,
+            every_system=ALL,
+            a_page=A_PAGE,
+            cut=CUT,
+        )
+
+    @routes.get("/runs/{name}/items/gate")
+    def gate(
+        request: Request, name: str, measure: Text = "", change: Text = "", text: Text = "", n: int = Query(0, ge=0)
+    ) -> Response:
+        with _record(site, name) as record:
+            newest = {event.key: event.gate for event in record.all(GateRun)}
+        every = gate_items(list(newest.values()))
+        found = those_wanted(every, measure=measure, change=change, text=text)
+        return site.draw(
+            request,
+            "items_gate.html.j2",
+            name=name,
+            gates=list(newest.values()),
+            measures=list(dict.fromkeys(one.measure.name for one in every)),
+            changes=GATE_CHANGES,
+            chosen={"measure": measure, "change": change, "text": text},
+            found=found[n : n + A_PAGE],
+            total=len(found),
+            number=n,
+            a_page=A_PAGE,
+        )
+
+    @routes.get("/runs/{name}/items/{measurement}/{position}")
+    def item(
+        request: Request,
+        name: str,
+        measurement: int,
+        position: int,
+        system: Text = "",
+        against: Annotated[str, Query(alias="with")] = "",
+        split: Text = "",
+        kind: Text = "",
+        change: Text = "",
+        text: Text = "",
+        n: Annotated[int | None, Query(ge=0)] = None,
+    ) -> Response:
+        address = ItemsAddress(system, against, split, kind, change, text, n or 0)
+        with _record(site, name) as record:
+            found = _found(record, measurement, position)
+            lacking = record.lacking_knowledge or frozenset()
+            others = [one for one in record.answers_to(found.item.id) if one.system != found.system]
+            around = {} if n is None else _around(record, address)
+            wanted = address.wanted(record.parts())
+        beside = next((one for one in others if one.system == wanted.against), None)
+        return site.draw(
+            request,
+            "item.html.j2",
+            name=name,
+            found=found,
+            item=found.item,
+            kind=failure_kind(found.item, lacking),
+            kind_words=KIND_WORDS,
+            sides=side_by_side(found.item.expected, found.item.answer),
+            beside=beside,
+            beside_sides=None if beside is None else side_by_side(found.item.answer, beside.item.answer),
+            change=None if beside is None else change_of(found.item, beside.item),
+            others=[_short(one) for one in others[:MOST_SYSTEMS]],
+            more_others=max(0, len(others) - MOST_SYSTEMS),
+            address=address,
+            around=around,
+        )
+
+    @routes.get("/runs/{name}/items/{measurement}/{position}/prompt")
+    def prompt(request: Request, name: str, measurement: int, position: int) -> Response:
+        with _record(site, name) as record:
+            found = _found(record, measurement, position)
+            asked = found.item.finish != "refused"
+            made = remade_prompt(record, found, site.workspace.folder)
+        return site.draw(request, "item_prompt.html.j2", name=name, found=found, made=made, asked=asked)
+
+    @routes.get("/runs/{name}/items/{measurement}/{position}/tokens")
+    def tokens(request: Request, name: str, measurement: int, position: int) -> Response:
+        with _record(site, name) as record:
+            found = _found(record, measurement, position)
+            made = remade_prompt(record, found, site.workspace.folder)
+        read = None if made is None else rendered_tokens(made, found.item.answer)
+        return site.draw(request, "item_tokens.html.j2", found=found, made=made, read=read)
+
+    return routes
+
+
+def _record(site: Site, name: str) -> Record:
+    """Not checked against its chain of hashes, which reads all of it: the page of the run itself does that."""
+    return Record.open(site.workspace.run(name), read_only=True, checked=False)
+
+
+def _found(record: Record, measurement: int, position: int) -> RecordedItem:
+    found = record.item(measurement, position)
+    if found is None:
+        raise NotThere("This run has no such item.")
+    return found
+
+
+def _counts(site: Site, name: str, record: Record, wanted: ItemsWanted) -> ItemCounts:
+    """Counted again only once the record has changed: whoever turns pages counts the same."""
+    kept: dict[object, ItemCounts] = site.kept.setdefault("item counts", {})
+    key = name, signature(record.folder), wanted
+    if key not in kept:
+        kept[key] = record.count_items(wanted)
+        while len(kept) > MOST_COUNTED:
+            kept.pop(next(iter(kept)), None)
+    return kept[key]
+
+
+def _around(record: Record, address: ItemsAddress) -> dict[str, str]:
+    """Addresses of the items before and after this one in the list that it was opened from."""
+    wanted, first = address.wanted(record.parts()), max(0, address.number - 1)
+    near = record.page_of_items(wanted, first, 3, partial(excerpt, longest=0))
+    found = {}
+    for at, (one, _) in enumerate(near, first):
+        if at in (address.number - 1, address.number + 1):
+            side = "before" if at < address.number else "after"
+            found[side] = f"{one.measurement}/{one.position}?{address.query(number=at)}"
+    return found
+
+
+def _short(found: RecordedItem) -> RecordedItem:
+    return RecordedItem(found.measurement, found.position, found.system, found.split, excerpt(found.item, CUT))
+
+
+def _is_part(request: Request) -> bool:
+    """Whether htmx wants the list alone; going back in the history it wants the page."""
+    return bool(request.headers.get("hx-request")) and not request.headers.get("hx-history-restore-request")

@@ -1,0 +1,169 @@
+"""The items of a run in the page: listed and filtered by its address, compared, and one of them with its prompt."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from starlette.testclient import TestClient
+
+from gate_report_support import gate_found
+from lastresort.records.events import GateRun
+from lastresort.records.gate import ClimbGate
+from lastresort.records.record import Record
+from lastresort.systems.files import candidate_folder, save_system
+from lastresort.systems.system import PromptDesign, Shot, System
+from lastresort.types import Decoding, Message
+from report_support import HOSTILE
+from ui_support import finished_run, item, page_of, recorded
+
+LONG = "x" * 1_000_000
+RTL = "\u202eevil\u2066\x1b[31mred\x07"
+FIRST = [
+    item("a", 1.0, "spam"),
+    item("b", 0.0, "ham"),
+    item("c", 0.0, HOSTILE, input=HOSTILE, format_ok=False, finish="length"),
+    item("d", 0.0, LONG, input=RTL, expected=LONG),
+]
+SECOND = [item("a", 0.0, "ham"), item("b", 1.0, "spam"), item("c", 0.0, "ham"), item("d", 0.0, RTL)]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> TestClient:
+    folder = tmp_path_factory.mktemp("workspace")
+    recorded(
+        folder / "runs" / "mail", ("zero-shot", "test", FIRST), (HOSTILE, "test", SECOND), ("other", "dev", FIRST[:1])
+    )
+    recorded(
+        folder / "runs" / "many", ("zero-shot", "test", [item(f"{n:03}", float(n % 2), "spam") for n in range(120)])
+    )
+    recorded(folder / "runs" / "none")
+    return page_of(folder)[1]
+
+
+def shown(text: str) -> list[str]:
+    """Ids of the items in a list."""
+    return re.findall(r"<code>(\w+)</code></a><small>", text)
+
+
+def items(page: TestClient, **query: str | int) -> str:
+    run = query.pop("run", "mail")
+    answer = page.get(f"/runs/{run}/items", params={"system": "prompting/zero-shot", **query})
+    assert answer.status_code == 200
+    return answer.text
+
+
+def test_filters_are_in_the_address(page: TestClient) -> None:
+    assert shown(items(page)) == ["a", "b", "c", "d"]
+    assert shown(items(page, kind="wrong")) == ["b", "c", "d"]
+    assert shown(items(page, kind="format")) == shown(items(page, kind="cut")) == ["c"]
+    assert shown(items(page, text="MESSAGE B")) == ["b"]
+    assert shown(items(page, system="all", split="dev")) == ["a"]
+    assert "No item is like this" in items(page, kind="refused")
+
+
+def test_two_systems_side_by_side_with_the_difference_marked(page: TestClient) -> None:
+    both = items(page, **{"with": f"prompting/{HOSTILE}"})
+    assert shown(both) == ["a", "b", "c", "d"]
+    assert '<span class="tag lost">regressed</span>' in both
+    assert "<mark>ham</mark>" in both
+    found = {
+        change: shown(items(page, change=change, **{"with": f"prompting/{HOSTILE}"}))
+        for change in ("improved", "regressed", "both wrong", "both right")
+    }
+    assert found == {"improved": ["b"], "regressed": ["a"], "both wrong": ["c", "d"], "both right": []}
+
+
+def test_whatever_is_written_in_a_row_is_text_and_cut_in_the_list(page: TestClient) -> None:
+    for text in (items(page, **{"with": f"prompting/{HOSTILE}"}), items(page), page.get("/runs/mail/items/1/2").text):
+        assert "<script>alert" not in text
+        assert "<img" not in text
+        assert "&lt;script&gt;" in text
+        assert not set(text) & {"\u202e", "\u2066", "\x1b", "\x00", "\x07"}
+        assert len(text) < 60_000
+    whole = page.get("/runs/mail/items/1/3").text
+    assert LONG in whole  # folded away, and there
+    assert "500,000" in whole or "more characters" in whole
+
+
+def test_fifty_at_a_time(page: TestClient) -> None:
+    first, last = items(page, run="many"), items(page, run="many", n=100)
+    assert (len(shown(first)), len(shown(last))) == (50, 20)
+    assert "1 to 50 of 120" in first
+    assert "101 to 120 of 120" in last
+    assert "There are only 120" in items(page, run="many", n=200)
+    assert len(shown(items(page, run="many", kind="right", n=50))) == 10
+
+
+def test_the_list_alone_for_htmx_and_the_page_for_its_history(page: TestClient) -> None:
+    address = "/runs/mail/items?system=all"
+    assert "<html" not in page.get(address, headers={"hx-request": "true"}).text
+    restored = page.get(address, headers={"hx-request": "true", "hx-history-restore-request": "true"})
+    assert "<html" in restored.text
+
+
+def test_an_item_leads_to_its_neighbours_in_the_list_it_came_from(page: TestClient) -> None:
+    text = page.get("/runs/mail/items/1/2?system=prompting/zero-shot&kind=wrong&n=1").text
+    assert re.search(r'id="before" href="/runs/mail/items/1/1\?system=[^"]*kind=wrong&amp;n=0"', text)
+    assert re.search(r'id="after" href="/runs/mail/items/1/3\?[^"]*n=2"', text)
+    assert 'id="before"' not in page.get("/runs/mail/items/1/2").text
+    assert "/runs/mail/items/2/2" in text  # what the other system answered
+
+
+def test_what_is_not_there_is_said(page: TestClient) -> None:
+    assert page.get("/runs/mail/items/9/0").status_code == 404
+    assert page.get("/runs/nowhere/items").status_code == 404
+    assert page.get("/runs/mail/items?n=-1").status_code == 422
+    assert "No answers are recorded yet" in page.get("/runs/none/items").text
+    assert "cannot be made again" in page.get("/runs/mail/items/1/0/prompt").text
+    assert "This run had no gate" in page.get("/runs/mail/items/gate").text
+
+
+def test_an_unknown_system_or_kind_in_an_address_lists_every_item(page: TestClient) -> None:
+    assert len(shown(items(page, system="prompting/gone", split="moon", kind="odd", change="odd"))) == 9
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    return recorded(tmp_path / "runs" / "mail", ("fixed", "test", FIRST[:2]))
+
+
+def test_the_prompt_is_made_again_of_the_saved_system(own: Path) -> None:
+    shots = (Shot((Message("user", "Win money"),), "spam"),)
+    design = PromptDesign("Say what it is.", layout="sections", shots=shots, k=1)
+    save_system(System("fixed", "embedded", design, Decoding(8)), candidate_folder(own, "prompting", "fixed"))
+    text = page_of(own.parent.parent)[1].get("/runs/mail/items/1/0/prompt").text
+    turns = re.findall(r'<h3>(\w+)</h3>\s*<pre dir="auto">(.*?)</pre>', text, re.DOTALL)
+    assert turns == [
+        ("system", "Say what it is."),
+        ("user", "&lt;input&gt;\nWin money\n&lt;/input&gt;"),
+        ("assistant", "spam"),
+        ("user", "&lt;input&gt;\nmessage a\n&lt;/input&gt;"),
+    ]
+    assert "the recorded input, as one turn of the user" in text
+
+
+def test_the_input_is_the_example_s_own_where_the_workspace_holds_it_unchanged(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    _, page = page_of(tmp_path)
+    with Record.open(run, read_only=True) as record:
+        [part, *_] = record.parts()
+    address = f"/runs/routing-1/items/{part.number}/0/prompt"
+    assert "the example as its file holds it" in page.get(address).text
+    rows = tmp_path / "tasks" / "routing" / "rows.jsonl"
+    rows.write_text(rows.read_text() + '{"input": "one more", "output": "billing"}\n')
+    assert "has changed since" in page.get(address).text
+
+
+def test_items_of_a_gate_are_those_that_the_record_keeps(own: Path) -> None:
+    with Record.open(own) as record:
+        record.append(GateRun(gate=ClimbGate.model_validate(gate_found()), repaired=False))
+    _, page = page_of(own.parent.parent)
+    assert "a page of their own" in page.get("/runs/mail/items").text
+    text = page.get("/runs/mail/items/gate").text
+    assert "2 items" in text
+    assert "<script>alert" not in text
+    assert "1 item<" in page.get("/runs/mail/items/gate?change=got%20worse&measure=general").text
+    assert "0 items" in page.get(f"/runs/mail/items/gate?text={quote('no such text')}").text
