@@ -75,12 +75,12 @@ def withdraw_stop(run: Path) -> None:
 def last_words(runs: Path, run: Path) -> tuple[str, ...]:
     """The last lines that its process printed, where the page started it; else of the run's own log."""
     for path in (runs / LOGS / f"{run.name}.log", run / "log.txt"):
-        if lines := _tail(path):
+        if lines := words_in(path):
             return lines
     return ()
 
 
-def _tail(path: Path) -> tuple[str, ...]:
+def words_in(path: Path) -> tuple[str, ...]:
     if path.is_symlink() or not path.is_file():
         return ()
     try:

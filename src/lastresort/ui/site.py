@@ -40,6 +40,7 @@ PAGES = (
     Page("train", "/train", "Train"),
     Page("machine", "/machine", "This machine"),
     Page("items"),
+    Page("talk"),
 )
 _KINDS = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
 

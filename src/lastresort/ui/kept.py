@@ -1,0 +1,65 @@
+"""Rows that a person has kept or marked: JSON Lines in the workspace, whole after every row."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+from lastresort.errors import DataError
+from lastresort.foreign import ROWS, NotJson, parse_json, read_text
+from lastresort.records.atomic import write_atomically
+from lastresort.types import Json, JsonObject
+
+EXAMPLES, PAIRS = "kept.jsonl", "kept_pairs.jsonl"
+_WRITING = threading.Lock()
+
+
+def append_row(path: Path, row: JsonObject) -> int:
+    """Add a row to the file; returns how many it holds. A reader finds it with the row or without, never with half of it.
+
+    Raises DataError for a link, which would be replaced and not what it leads to, and InfrastructureError for the disk.
+    """
+    with _WRITING:
+        before = _text(path)
+        if before and not before.endswith("\n"):
+            before += "\n"
+        text = before + json.dumps(row, ensure_ascii=False) + "\n"
+        write_atomically(path, text)
+        return sum(bool(line.strip()) for line in text.split("\n"))
+
+
+def rows_in(path: Path) -> list[JsonObject]:
+    """The rows of the file, none where it is missing. Raises DataError for a line that is no JSON object."""
+    found: list[JsonObject] = []
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = parse_json(line)
+        except NotJson as error:
+            raise _not_a_row(path, number, error.reason) from error
+        if not isinstance(row, dict):
+            raise _not_a_row(path, number, "no object")
+        found.append(row)
+    return found
+
+
+def turns_as_input(turns: list[JsonObject]) -> Json:
+    """The text of a single question, else all turns: as the files of examples and preferences have them."""
+    return turns[0]["content"] if len(turns) == 1 else turns
+
+
+def _text(path: Path) -> str:
+    if path.is_symlink():
+        raise DataError("found a link", where=str(path), expected="the file itself", remedy="Copy the file there.")
+    return read_text(path, ROWS, raised=DataError) if path.exists() else ""
+
+
+def _not_a_row(path: Path, number: int, reason: str) -> DataError:
+    return DataError(
+        f"found in line {number}: {reason}",
+        where=str(path),
+        expected="a JSON object a line",
+        remedy="Correct the line.",
+    )

@@ -1,0 +1,208 @@
+"""Talk to two systems of a run side by side, and keep what they answer as an example or as a preference."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from lastresort.errors import InputError
+from lastresort.ui import jobs
+from lastresort.ui.kept import EXAMPLES, PAIRS, append_row, turns_as_input
+from lastresort.ui.serving import IDLE_S, Servable, ServingProcess, ServingProcesses, servable
+from lastresort.ui.site import Site
+from lastresort.ui.talk import GrowingAnswer, Talk
+from lastresort.ui.workspace import Signature, safe_name, signature
+
+LOOK_S = 0.05
+ALIVE_S = 5.0
+NAMES = {"winner": "the winner", "base": "the base model", "prompt": "the best prompt"}
+
+
+@dataclass(slots=True)
+class TalkOfRun:
+    """What the page holds of a run: whom one can talk to, the process that answers, and the conversation."""
+
+    found: Servable | None
+    process: ServingProcess | None
+    talk: Talk
+
+    @property
+    def state(self) -> str:
+        return "closed" if self.process is None else self.process.state
+
+
+def router(site: Site) -> APIRouter:
+    routes = APIRouter()
+    processes = ServingProcesses()
+    closing = ExitStack()
+    closing.callback(processes.close_all)
+    site.kept |= {"serving processes": processes, "closes serving processes": closing}
+
+    @routes.get("/runs/{name}/talk")
+    def talk(request: Request, name: str) -> Response:
+        return _drawn(site, request, "talk.html.j2", name)
+
+    @routes.get("/runs/{name}/talk/state")
+    def state(request: Request, name: str) -> Response:
+        return _drawn(site, request, "talk_panel.html.j2", name)
+
+    @routes.post("/runs/{name}/talk/open")
+    def start(request: Request, name: str, allow_held: Annotated[bool, Form()] = False) -> Response:
+        folder = site.workspace.run(name)
+        found = servable(folder)
+        if found is None:
+            raise InputError("this run has no winner and no prompt that was tested", where=name)
+        _processes(site).open(name, found, _log(site, name), allow_held=allow_held)
+        return state(request, name)
+
+    @routes.post("/runs/{name}/talk/close")
+    def close(request: Request, name: str) -> Response:
+        site.workspace.run(name)
+        _processes(site).close(name)
+        return state(request, name)
+
+    @routes.post("/runs/{name}/talk/clear")
+    def clear(request: Request, name: str) -> Response:
+        _talk(site, name).clear()
+        return state(request, name)
+
+    @routes.post("/runs/{name}/talk/say")
+    def say(
+        request: Request, name: str, text: Annotated[str, Form()], system: Annotated[list[str], Form()]
+    ) -> Response:
+        process, own = _processes(site).of(name), _talk(site, name)
+        if process is None or process.state != "open":
+            raise InputError("the model is not open", remedy="Open it first.")
+        unknown = [one for one in system if one not in process.names]
+        if unknown:
+            raise InputError(f'found "{unknown[0][:40]}"', expected=f"one of {', '.join(process.names)}")
+        number = own.say(text, system[:2], process.answer)
+        return _exchange(site, request, name, number)
+
+    @routes.get("/runs/{name}/talk/{number}")
+    def exchange(request: Request, name: str, number: int) -> Response:
+        return _exchange(site, request, name, number)
+
+    @routes.get("/runs/{name}/talk/{number}/{place}/live")
+    async def live(name: str, number: int, place: int) -> EventSourceResponse:
+        return EventSourceResponse(_pieces(_talk(site, name).answer(number, place)), ping=3600)
+
+    @routes.post("/runs/{name}/talk/{number}/{place}/stop")
+    def stop(request: Request, name: str, number: int, place: int) -> Response:
+        _talk(site, name).answer(number, place).leaves = True
+        return Response(status_code=204)
+
+    @routes.post("/runs/{name}/talk/{number}/{place}/keep")
+    def keep(request: Request, name: str, number: int, place: int, output: Annotated[str, Form()]) -> Response:
+        own = _talk(site, name)
+        turns = own.turns_before(number, own.answer(number, place).system)
+        if not output.strip():
+            raise InputError("found an empty answer", remedy="Write what the right answer is.")
+        path = _folder(site, name) / EXAMPLES
+        rows = append_row(path, {"input": turns_as_input(turns), "output": output.strip()})
+        return _said(site, request, path, rows, "example")
+
+    @routes.post("/runs/{name}/talk/{number}/prefer")
+    def prefer(request: Request, name: str, number: int, better: Annotated[int, Form(ge=0, le=1)]) -> Response:
+        own = _talk(site, name)
+        one, other = (own.answer(number, place) for place in (0, 1))
+        turns = own.turns_before(number, one.system)
+        if turns != own.turns_before(number, other.system):
+            raise InputError(
+                "the two systems had said different things before",
+                expected="two answers to the same conversation",
+                remedy="Begin a new conversation.",
+            )
+        if not (one.text.strip() and other.text.strip()) or one.text.strip() == other.text.strip():
+            raise InputError("the two answers are empty or the same", expected="a better and a worse one")
+        chosen, rejected = (one, other) if better == 0 else (other, one)
+        path = _folder(site, name) / PAIRS
+        row = {"prompt": turns_as_input(turns), "chosen": chosen.text, "rejected": rejected.text}
+        return _said(site, request, path, append_row(path, row), "preference pair")
+
+    return routes
+
+
+def _processes(site: Site) -> ServingProcesses:
+    found: ServingProcesses = site.kept["serving processes"]
+    return found
+
+
+def _servable(site: Site, name: str) -> Servable | None:
+    """Looked at again only once the record has changed: it is read as a whole. Whoever opens a model has it looked at anew."""
+    known: dict[str, tuple[Signature, Servable | None]] = site.kept.setdefault("servable", {})
+    now = signature(site.workspace.run(name))
+    if name not in known or known[name][0] != now:
+        known[name] = now, servable(site.workspace.run(name))
+    return known[name][1]
+
+
+def _talk(site: Site, name: str) -> Talk:
+    site.workspace.run(name)
+    talks: dict[str, Talk] = site.kept.setdefault("talks", {})
+    if name not in talks:
+        talks[name] = Talk.opened(site.workspace.runs / ".lastresort" / "talks" / f"{name}.json")
+    return talks[name]
+
+
+def _log(site: Site, name: str) -> Path:
+    return site.workspace.runs / jobs.LOGS / f"{name}.talk.log"
+
+
+def _folder(site: Site, name: str) -> Path:
+    """The folder of the run's task in this workspace, where what is kept of a talk is found again."""
+    task = site.workspace.state(name).task
+    return site.workspace.task_folder(safe_name(task or name))
+
+
+def _drawn(site: Site, request: Request, template: str, name: str) -> Response:
+    process = _processes(site).of(name)
+    own = TalkOfRun(_servable(site, name), process, _talk(site, name))
+    folder = _folder(site, name).relative_to(site.workspace.folder)
+    return site.draw(
+        request,
+        template,
+        name=name,
+        own=own,
+        words=jobs.words_in(_log(site, name)) if own.state == "ended" else (),
+        names=NAMES,
+        idle_s=IDLE_S,
+        examples=folder / EXAMPLES,
+        pairs=folder / PAIRS,
+    )
+
+
+def _exchange(site: Site, request: Request, name: str, number: int) -> Response:
+    exchange = _talk(site, name).exchange(number)
+    return site.draw(request, "talk_exchange.html.j2", name=name, number=number, exchange=exchange, names=NAMES)
+
+
+def _said(site: Site, request: Request, path: Path, rows: int, what: str) -> Response:
+    shown = path.relative_to(site.workspace.folder)
+    return site.draw(request, "talk_kept.html.j2", path=shown, rows=rows, what=what)
+
+
+async def _pieces(answer: GrowingAnswer) -> AsyncIterator[ServerSentEvent]:
+    """more: what has been added to the text; over: it is whole; here: nothing yet."""
+    sent, quiet_s = 0, 0.0
+    while True:
+        whole, text = bool(answer.finish), answer.text
+        if len(text) > sent:
+            yield ServerSentEvent(event="more", data=json.dumps(text[sent:]))
+            sent, quiet_s = len(text), 0.0
+        if whole:
+            yield ServerSentEvent(event="over", data="")
+            return
+        if quiet_s >= ALIVE_S:
+            yield ServerSentEvent(event="here", data="")
+            quiet_s = 0.0
+        await asyncio.sleep(LOOK_S)
+        quiet_s += LOOK_S

@@ -1,0 +1,260 @@
+"""What of a run one can talk to, answered by a process of its own. It holds the model, and ends with the page or when nobody asks.
+
+The process is `lastresort serve RUN`: it answers as measured, and the page only passes its pieces on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Literal
+from urllib.error import HTTPError
+from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
+
+from lastresort.errors import InfrastructureError, InputError
+from lastresort.foreign import NotJson, parse_json
+from lastresort.keys import SERVE_KEY
+from lastresort.ladder import trains
+from lastresort.models.protocol import is_endpoint
+from lastresort.records.record import Record
+from lastresort.report.decision import view_in
+from lastresort.systems.files import FILE, candidate_folder, load_system
+from lastresort.types import JsonObject
+from lastresort.ui import jobs
+
+IDLE_S = 600.0  # after the last answer
+LOOK_S = 5.0
+END_S = 5.0  # to end by itself
+MOST_OPEN = 2  # runs whose models are in memory
+_SILENCE_S = 600.0  # between two pieces of an answer
+# Ends when its standard input does, so with the page however that ends, and gives what it starts none of it.
+_CHILD = """
+import os, signal, sys, threading
+page = os.dup(0)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+def watch():
+    os.read(page, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=watch, daemon=True).start()
+from lastresort.cli.main import run
+run()
+"""
+
+State = Literal["opening", "open", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class Servable:
+    """folder: what `serve` is given: the run for its winner, else that of the best prompt, which nothing can hold.
+
+    held: whether the gate holds it, by the checked record. needs_keys: whether its model is an endpoint.
+    """
+
+    folder: Path
+    name: str
+    held: bool = False
+    is_winner: bool = True
+    needs_keys: bool = False
+
+
+def servable(run: Path) -> Servable | None:
+    """None where the run has neither a winner nor a prompt that was tested. Raises DataError where its record was changed."""
+    with Record.open(run, read_only=True) as record:
+        view = view_in(record)
+    winner = view.winner
+    if winner is not None and winner.path is not None and (run / winner.path / FILE).is_file():
+        return _servable(run, run / winner.path, held=winner.held, is_winner=True)
+    untuned = [
+        rung for rung in view.rungs if rung.test is not None and rung.chosen is not None and not trains(rung.name)
+    ]
+    for rung in reversed(untuned):
+        folder = candidate_folder(run, rung.name, str(rung.chosen))
+        if (folder / FILE).is_file():
+            return _servable(folder, folder, held=False, is_winner=False)
+    return None
+
+
+def _servable(folder: Path, saved: Path, *, held: bool, is_winner: bool) -> Servable:
+    system = load_system(saved)
+    return Servable(folder, system.name, held, is_winner, is_endpoint(system.model))
+
+
+@dataclass(slots=True)
+class ServingProcess:
+    """A process at work. names: what it answers as, once it is open. log: all that it prints besides."""
+
+    process: subprocess.Popen[bytes]
+    key: str
+    log: Path
+    url: str = ""
+    names: tuple[str, ...] = ()
+    used_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def state(self) -> State:
+        if self.process.poll() is not None:
+            return "ended"
+        return "open" if self.names else "opening"
+
+    def read_address(self) -> None:
+        """Wait for the address that it prints, and what it answers as."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().decode(errors="replace").strip()
+        if not line.startswith("http://127.0.0.1:"):
+            return
+        with (
+            suppress(OSError, HTTPException, NotJson, KeyError, TypeError),
+            closing(self._open(f"{line}/models")) as found,
+        ):
+            offered = parse_json(found.read().decode())["data"]
+            self.url, self.names = line, tuple(str(model["id"]) for model in offered)
+        self.used_at = time.monotonic()
+
+    def answer(self, name: str, turns: Sequence[JsonObject], stopped: Callable[[], bool]) -> Iterator[JsonObject]:
+        """The chunks of a streamed answer, decoded as measured. stopped: looked at between them; the process stops computing then.
+
+        Raises InputError with the words of a refusal, InfrastructureError where the process is gone.
+        """
+        self.used_at = time.monotonic()
+        body = {"model": name, "messages": list(turns), "stream": True, "stream_options": {"include_usage": True}}
+        try:
+            with closing(self._open(f"{self.url}/chat/completions", json.dumps(body).encode())) as lines:
+                for line in lines:
+                    self.used_at = time.monotonic()
+                    text = line.decode(errors="replace").strip()
+                    if stopped() or text == "data: [DONE]":
+                        return
+                    if text.startswith("data: "):
+                        yield _chunk(text.removeprefix("data: "))
+        except HTTPError as error:
+            raise InputError(_refusal(error.read().decode(errors="replace"))) from error
+        except (OSError, HTTPException) as error:
+            raise InfrastructureError(
+                "the process that answers has ended", where=str(self.log), remedy="Open the model again."
+            ) from error
+
+    def _open(self, url: str, body: bytes | None = None) -> Any:
+        headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
+        return _direct().open(Request(url, body, headers), timeout=_SILENCE_S)
+
+    def close(self) -> None:
+        if self.process.stdin is not None:
+            with suppress(OSError):
+                self.process.stdin.close()
+        try:
+            self.process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _direct() -> OpenerDirector:
+    """Loopback is never reached by way of a proxy."""
+    return build_opener(ProxyHandler({}))
+
+
+def _chunk(text: str) -> JsonObject:
+    try:
+        chunk = parse_json(text)
+    except NotJson as error:
+        raise InputError(f"the process answered with no JSON ({error.reason})") from error
+    if not isinstance(chunk, dict) or "error" in chunk:
+        raise InputError(_refusal(text))
+    return chunk
+
+
+def _refusal(body: str) -> str:
+    """The sentence of a refusal of our own server."""
+    with suppress(NotJson, KeyError, TypeError):
+        return str(parse_json(body)["error"]["message"]).rstrip(".")
+    return "the process refused the request"
+
+
+class ServingProcesses:
+    """Those of a page, by run. start: how one is started."""
+
+    def __init__(
+        self, start: Callable[[Servable, Path, bool], ServingProcess] | None = None, *, idle_s: float = IDLE_S
+    ):
+        self._start, self._idle_s = start or start_serving, idle_s
+        self._open: dict[str, ServingProcess] = {}
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._watching: threading.Thread | None = None
+
+    def of(self, run: str) -> ServingProcess | None:
+        """The newest of this run, which may have ended."""
+        with self._lock:
+            return self._open.get(run)
+
+    def open(self, run: str, found: Servable, log: Path, *, allow_held: bool) -> ServingProcess:
+        """Start one unless it is there. Of too many, the one used longest ago ends. Raises InputError for a held winner."""
+        if found.held and not allow_held:
+            raise InputError(
+                "the gate holds this winner: it is not shown yet that tuning broke nothing else",
+                where=run,
+                expected="your yes",
+                remedy="Say yes on the page to talk to it all the same.",
+            )
+        with self._lock:
+            there = self._open.get(run)
+            if there is not None and there.state != "ended":
+                return there
+            others = sorted((one.used_at, name) for name, one in self._open.items() if one.state != "ended")
+            for _, name in others[: max(0, len(others) + 1 - MOST_OPEN)]:
+                self._open[name].close()
+            made = self._open[run] = self._start(found, log, allow_held)
+        threading.Thread(target=made.read_address, name="serving-address", daemon=True).start()
+        self._watch()
+        return made
+
+    def close(self, run: str) -> None:
+        with self._lock:
+            found = self._open.pop(run, None)
+        if found is not None:
+            found.close()
+
+    def close_all(self) -> None:
+        self._over.set()
+        for run in list(self._open):
+            self.close(run)
+
+    def close_idle(self, now: float) -> None:
+        for run, one in list(self._open.items()):
+            if one.state == "open" and now - one.used_at > self._idle_s:
+                self.close(run)
+
+    def _watch(self) -> None:
+        if self._watching is None:
+            self._watching = threading.Thread(target=self._close_idle_ones, name="serving-idle", daemon=True)
+            self._watching.start()
+
+    def _close_idle_ones(self) -> None:
+        while not self._over.wait(LOOK_S):
+            self.close_idle(time.monotonic())
+
+
+def start_serving(found: Servable, log: Path, allow_held: bool) -> ServingProcess:
+    key = secrets.token_urlsafe(32)
+    arguments = ["serve", str(found.folder), "--port", "0", "--all", *(["--allow-held"] if allow_held else [])]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _CHILD, *arguments],
+            env={**jobs.environment(os.environ, with_keys=found.needs_keys), SERVE_KEY: key},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            start_new_session=True,
+        )
+    return ServingProcess(process, key, log)

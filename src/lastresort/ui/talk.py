@@ -1,0 +1,198 @@
+"""A conversation with several systems of a run: what was said, what each answered so far, and that it is kept in the workspace."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lastresort.errors import InputError, LastresortError
+from lastresort.foreign import DOCUMENT, read_text
+from lastresort.records.atomic import write_atomically
+from lastresort.types import JsonObject
+from lastresort.ui.workspace import NotThere
+
+LONGEST = 100_000  # characters of a message
+MOST_EXCHANGES = 200
+
+Ask = Callable[[str, Sequence[JsonObject], Callable[[], bool]], Iterator[JsonObject]]
+
+
+class TalkAnswer(BaseModel):
+    """finish: "stop", "length", "stopped" by its reader, or "failed", whose fault says why. sources: documents in its prompt."""
+
+    model_config = ConfigDict(frozen=True)
+
+    system: str
+    text: str
+    finish: str
+    fault: str = ""
+    tokens: int | None = None
+    seconds: float = 0.0
+    sources: tuple[str, ...] = ()
+
+
+class TalkExchange(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    said: str
+    answers: tuple[TalkAnswer, ...]
+
+
+class KeptTalk(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    exchanges: tuple[TalkExchange, ...] = ()
+
+
+@dataclass(slots=True)
+class GrowingAnswer:
+    """An answer as it comes. finish: "" until it is whole, then `ending`. leaves: whether its reader has stopped it."""
+
+    system: str
+    text: str = ""
+    finish: str = ""
+    fault: str = ""
+    tokens: int | None = None
+    seconds: float = 0.0
+    sources: tuple[str, ...] = ()
+    ending: str = ""
+    leaves: bool = False
+
+    def take(self, chunk: JsonObject) -> None:
+        """A chunk of the stream, as our own server sends it."""
+        match chunk:
+            case {"usage": {"completion_tokens": int(tokens)}}:
+                self.tokens = tokens
+            case {"choices": [{"delta": {"content": str(text)}}, *_]}:
+                self.text += text
+            case {"choices": [{"finish_reason": str(finish)}, *_]}:
+                self.ending = finish
+            case _:
+                pass
+        match chunk:
+            case {"sources": [*sources]}:
+                named = (source.get("document") for source in sources if isinstance(source, dict))
+                self.sources = tuple(dict.fromkeys(str(name) for name in named))
+            case _:
+                pass
+
+    def kept(self) -> TalkAnswer:
+        return TalkAnswer(
+            system=self.system,
+            text=self.text,
+            finish=self.finish,
+            fault=self.fault,
+            tokens=self.tokens,
+            seconds=round(self.seconds, 3),
+            sources=self.sources,
+        )
+
+
+@dataclass(slots=True)
+class Exchange:
+    said: str
+    answers: list[GrowingAnswer]
+
+
+@dataclass(slots=True)
+class Talk:
+    """path: where the conversation is kept once nothing of it grows."""
+
+    path: Path
+    exchanges: list[Exchange] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def opened(cls, path: Path) -> Talk:
+        """As it was kept; a new one where that is missing or cannot be read."""
+        try:
+            found = KeptTalk.model_validate_json(read_text(path, DOCUMENT))
+        except (OSError, InputError, ValidationError):
+            return cls(path)
+        exchanges = [
+            Exchange(one.said, [GrowingAnswer(**answer.model_dump()) for answer in one.answers])
+            for one in found.exchanges
+        ]
+        return cls(path, exchanges)
+
+    def exchange(self, number: int) -> Exchange:
+        if not 0 <= number < len(self.exchanges):
+            raise NotThere("This conversation has no such message.")
+        return self.exchanges[number]
+
+    def answer(self, number: int, place: int) -> GrowingAnswer:
+        answers = self.exchange(number).answers
+        if not 0 <= place < len(answers):
+            raise NotThere("This message has no such answer.")
+        return answers[place]
+
+    def turns_before(self, number: int, system: str) -> list[JsonObject]:
+        """What this system has to answer: its own part of the conversation, up to the message of this number."""
+        turns: list[JsonObject] = []
+        for exchange in self.exchanges[:number]:
+            own = next((one for one in exchange.answers if one.system == system and one.text.strip()), None)
+            if own is not None:
+                turns += [_turn("user", exchange.said), _turn("assistant", own.text)]
+        return [*turns, _turn("user", self.exchanges[number].said)]
+
+    def say(self, text: str, systems: Sequence[str], ask: Ask) -> int:
+        """Ask these systems; returns the number of the message. Their answers grow in threads of their own.
+
+        Raises InputError for no or a too long text, and where an answer still grows.
+        """
+        said = text.strip()
+        if not said or len(text) > LONGEST:
+            raise InputError(
+                f"found {len(text):,} characters",
+                where="message",
+                expected=f"1 to {LONGEST:,}",
+                remedy="Write a message.",
+            )
+        with self._lock:
+            if any(not one.finish for exchange in self.exchanges for one in exchange.answers):
+                raise InputError("an answer is still coming", remedy="Wait for it, or stop it.")
+            if len(self.exchanges) >= MOST_EXCHANGES:
+                raise InputError(f"found {MOST_EXCHANGES} messages", remedy="Begin a new conversation.")
+            self.exchanges.append(Exchange(said, [GrowingAnswer(name) for name in dict.fromkeys(systems)]))
+            number = len(self.exchanges) - 1
+            asked = [(one, self.turns_before(number, one.system)) for one in self.exchanges[number].answers]
+        for one, turns in asked:
+            threading.Thread(target=self._grow, args=(one, turns, ask), name="talk", daemon=True).start()
+        return number
+
+    def clear(self) -> None:
+        with self._lock:
+            for exchange in self.exchanges:
+                for one in exchange.answers:
+                    one.leaves = True
+            self.exchanges = []
+            self._keep()
+
+    def _grow(self, answer: GrowingAnswer, turns: Sequence[JsonObject], ask: Ask) -> None:
+        began = time.monotonic()
+        try:
+            for chunk in ask(answer.system, turns, lambda: answer.leaves):
+                answer.take(chunk)
+        except LastresortError as error:
+            answer.ending, answer.fault = "failed", str(error)
+        answer.seconds = time.monotonic() - began
+        answer.finish = answer.ending or "stopped"
+        with self._lock:
+            self._keep()
+
+    def _keep(self) -> None:
+        if all(one.finish for exchange in self.exchanges for one in exchange.answers):
+            exchanges = tuple(
+                TalkExchange(said=one.said, answers=tuple(answer.kept() for answer in one.answers))
+                for one in self.exchanges
+            )
+            write_atomically(self.path, KeptTalk(exchanges=exchanges).model_dump_json())
+
+
+def _turn(role: str, content: str) -> JsonObject:
+    return {"role": role, "content": content}

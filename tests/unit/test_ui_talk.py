@@ -1,0 +1,273 @@
+"""Talking to systems of a run: who may be opened, what is said and kept, and that the process that answers ends with the page."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from lastresort.data.preferences import read_preferences
+from lastresort.data.read import read_examples
+from lastresort.errors import DataError, InputError
+from lastresort.records.decision import RunView
+from lastresort.records.events import ClimbDecided
+from lastresort.records.record import Record
+from lastresort.report.decision import read_decision
+from lastresort.systems.files import candidate_folder, folder_sha256, save_system
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding
+from lastresort.ui.serving import _CHILD, Servable, ServingProcess, ServingProcesses, servable
+from lastresort.ui.site import Site
+from report_support import HOSTILE, make
+from ui_support import finished_run, page_of, until
+
+SAVED = System("one", "scripted:script.json", PromptDesign("Say what it is."), Decoding(8))
+# As `lastresort serve` does: an address, the names, and answers in pieces. It says the last message back, and waits for "wait".
+SERVER = """
+import json, os, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Answers(BaseHTTPRequestHandler):
+    def log_message(self, *_): pass
+    def start(self, status, kind):
+        self.send_response(status); self.send_header("content-type", kind); self.end_headers()
+    def do_GET(self):
+        assert self.headers["authorization"] == "Bearer a key"
+        self.start(200, "application/json")
+        self.wfile.write(json.dumps({"data": [{"id": name} for name in ("winner", "base")]}).encode())
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        turns = asked["messages"]
+        said = turns[-1]["content"]
+        if said == "too long":
+            self.start(400, "application/json")
+            self.wfile.write(json.dumps({"error": {"message": "The prompt is too long."}}).encode())
+            return
+        self.start(200, "text/event-stream")
+        def send(chunk): self.wfile.write(f"data: {json.dumps(chunk)}\\n\\n".encode()); self.wfile.flush()
+        for piece in (f"{asked['model']} {len(turns)}: ", *said):
+            send({"choices": [{"delta": {"content": piece}}], "sources": [{"document": "mail.md"}]})
+        while said == "wait":
+            time.sleep(0.01); send({"choices": [{"delta": {"content": "."}}]})
+        send({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+        send({"choices": [], "usage": {"completion_tokens": 7}})
+        self.wfile.write(b"data: [DONE]\\n\\n")
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+print(f"http://127.0.0.1:{server.server_port}/v1", flush=True)
+server.serve_forever()
+"""
+
+
+def started(found: Servable, log: Path, allow_held: bool, program: str = SERVER) -> ServingProcess:
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    return ServingProcess(process, "a key", log)
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[tuple[Site, TestClient]]:
+    finished_run(tmp_path)
+    site, page = page_of(tmp_path)
+    yield site, page
+    site.close()
+
+
+@pytest.fixture
+def page(opened: tuple[Site, TestClient]) -> TestClient:
+    site, page = opened
+    site.kept["serving processes"]._start = started
+    assert "Open the model" in page.get("/runs/routing-1/talk").text
+    page.post("/runs/routing-1/talk/open")
+    until(lambda: "Send" in page.get("/runs/routing-1/talk/state").text, "the model opens")
+    return page
+
+
+def say(page: TestClient, text: str, *systems: str) -> str:
+    answer = page.post("/runs/routing-1/talk/say", data={"text": text, "system": list(systems)})
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+def answers(page: TestClient, number: int = 0) -> list[str]:
+    text = ""
+
+    def whole() -> bool:
+        nonlocal text
+        text = page.get(f"/runs/routing-1/talk/{number}").text
+        return "data-grows" not in text
+
+    until(whole, "the answers are whole")
+    return re.findall(r'<h3>[^<]*</h3>\s*<pre dir="auto">(.*?)</pre>', text, re.DOTALL)
+
+
+def test_two_systems_answer_side_by_side_and_each_goes_on_from_its_own(page: TestClient) -> None:
+    assert re.findall("<h3>(.*?)</h3>", say(page, "hello", "winner", "base")) == ["the winner", "the base model"]
+    assert answers(page) == ["winner 1: hello", "base 1: hello"]
+    say(page, "more", "winner")
+    say_of_both = answers(page, 1)
+    assert say_of_both == ["winner 3: more"]
+    say(page, "both", "winner", "base")
+    assert answers(page, 2) == ["winner 5: both", "base 3: both"]
+    assert "7 tokens" in page.get("/runs/routing-1/talk/2").text
+    assert "from mail.md" in page.get("/runs/routing-1/talk/2").text
+
+
+def test_a_reader_gets_the_whole_answer_in_pieces_whenever_it_comes(page: TestClient) -> None:
+    say(page, "hello", "winner")
+    for _ in range(2):
+        with page.stream("GET", "/runs/routing-1/talk/0/0/live") as stream:
+            events = "".join(stream.iter_text())
+        pieces = re.findall(r"event: more\r?\ndata: (.*?)\r?\n", events)
+        assert "".join(map(json.loads, pieces)) == "winner 1: hello"
+        assert "event: over" in events
+
+
+def test_what_was_said_is_there_again_in_another_page(page: TestClient, tmp_path: Path) -> None:
+    say(page, HOSTILE, "winner")
+    answers(page)
+    until((tmp_path / "runs" / ".lastresort" / "talks" / "routing-1.json").exists, "the conversation is kept")
+    again = page_of(tmp_path)[1].get("/runs/routing-1/talk").text
+    assert "<script>alert" not in again
+    assert "&lt;script&gt;alert" in again
+    assert "winner 1:" in again
+
+
+def test_an_answer_is_stopped_and_one_at_a_time_grows(page: TestClient) -> None:
+    say(page, "wait", "winner")
+    refused = page.post("/runs/routing-1/talk/say", data={"text": "x", "system": ["winner"]})
+    assert refused.status_code == 422
+    assert "an answer is still coming" in refused.text.lower()
+    page.post("/runs/routing-1/talk/0/0/stop")
+    assert answers(page)[0].startswith("winner 1: wait")
+    assert ", stopped" in page.get("/runs/routing-1/talk/0").text
+
+
+def test_a_refusal_of_the_process_is_its_sentence(page: TestClient) -> None:
+    say(page, "too long", "winner")
+    answers(page)
+    assert "The prompt is too long" in page.get("/runs/routing-1/talk/0").text
+
+
+def test_an_answer_is_kept_as_an_example_or_as_a_pair(page: TestClient, tmp_path: Path) -> None:
+    say(page, "hello", "winner", "base")
+    answers(page)
+    kept = page.post("/runs/routing-1/talk/0/0/keep", data={"output": "billing"}).text
+    assert "1 example in <code>tasks/routing/kept.jsonl</code>" in kept
+    page.post("/runs/routing-1/talk/0/prefer", data={"better": "1"})
+    say(page, "more", "winner", "base")
+    answers(page, 1)
+    page.post("/runs/routing-1/talk/1/1/keep", data={"output": "sales"})
+    other = page.post("/runs/routing-1/talk/1/prefer", data={"better": "0"})
+    assert other.status_code == 422
+    assert "had said different things before" in other.text
+    first, second = read_examples(tmp_path / "tasks" / "routing" / "kept.jsonl")
+    assert (first.input_text, first.output) == ("hello", "billing")
+    assert [turn.content for turn in second.input] == ["hello", "base 1: hello", "more"]
+    [pair] = read_preferences(tmp_path / "tasks" / "routing" / "kept_pairs.jsonl")
+    assert [turns[0].content for turns in pair.answers] == ["base 1: hello", "winner 1: hello"]
+
+
+def test_a_message_without_text_to_nobody_or_to_a_closed_model_is_refused(page: TestClient) -> None:
+    for text, system in ((" ", "winner"), ("x" * 200_000, "winner"), ("hello", "somebody")):
+        refused = page.post("/runs/routing-1/talk/say", data={"text": text, "system": [system]})
+        assert refused.status_code == 422
+    page.post("/runs/routing-1/talk/close")
+    refused = page.post("/runs/routing-1/talk/say", data={"text": "hello", "system": ["winner"]})
+    assert "the model is not open" in refused.text.lower()
+    assert page.get("/runs/routing-1/talk/9").status_code == 404
+
+
+def test_the_last_words_of_a_process_that_ended_are_shown(opened: tuple[Site, TestClient]) -> None:
+    def ends(found: Servable, log: Path, allow_held: bool) -> ServingProcess:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("there is no memory left\n")
+        return started(found, log, allow_held, "raise SystemExit(1)")
+
+    site, page = opened
+    site.kept["serving processes"]._start = ends
+    page.post("/runs/routing-1/talk/open")
+    until(lambda: "has ended" in page.get("/runs/routing-1/talk/state").text, "the process ends")
+    assert "there is no memory left" in page.get("/runs/routing-1/talk").text
+
+
+def of_sample(folder: Path, winner: dict[str, object] | None) -> Path:
+    """A decided run whose decision, in its record, names this winner."""
+    run = make(folder / "runs" / "sample", "sft-met")
+    decided = read_decision(run)
+    with Record.open(run) as record:
+        record.append(ClimbDecided(decision=RunView.model_validate(decided.as_json() | {"winner": winner})))
+    return run
+
+
+def test_whether_a_winner_is_held_is_what_the_record_says(tmp_path: Path) -> None:
+    saved = save_system(SAVED, tmp_path / "saved").parent
+    run = of_sample(tmp_path, {"kind": "adapter", "path": "winner", "sha256": folder_sha256(saved), "held": True})
+    saved.rename(run / "winner")
+    written = (run / "decision.json").read_text()
+    assert '"held": true' not in written
+    (run / "decision.json").write_text(written.replace("sft", "full"))
+    with pytest.raises(DataError, match="found another decision"):
+        servable(run)
+    (run / "decision.json").unlink()
+    found = servable(run)
+    assert found is not None
+    assert found.held
+    processes = ServingProcesses(started)
+    with pytest.raises(InputError, match="the gate holds this winner"):
+        processes.open("sample", found, tmp_path / "log", allow_held=False)
+    assert processes.of("sample") is None
+    site, page = page_of(tmp_path)
+    site.kept["serving processes"]._start = started
+    assert "Yes, open it although it is held" in page.get("/runs/sample/talk").text
+    assert page.post("/runs/sample/talk/open").status_code == 422
+    assert "opening" in page.post("/runs/sample/talk/open", data={"allow_held": "true"}).text
+    site.close()
+
+
+def test_without_a_winner_it_is_the_best_prompt_that_was_tested_never_a_tuned_one(tmp_path: Path) -> None:
+    run = of_sample(tmp_path, None)
+    view = read_decision(run)
+    for rung in view.rungs:
+        if rung.chosen is not None:
+            save_system(SAVED, candidate_folder(run, rung.name, rung.chosen))
+    found = servable(run)
+    assert found is not None
+    assert found.folder.parent.name == "prompting"
+    assert not found.is_winner
+
+
+def test_of_many_runs_two_stay_open_and_none_that_nobody_uses(tmp_path: Path) -> None:
+    processes = ServingProcesses(started, idle_s=60)
+    found = Servable(tmp_path, "one")
+    opened = []
+    for name in ("a", "b", "c"):
+        opened.append(processes.open(name, found, tmp_path / "log", allow_held=False))
+        until(lambda: opened[-1].state == "open", "it opens")
+    assert [one.state for one in opened] == ["ended", "open", "open"]
+    assert processes.open("c", found, tmp_path / "log", allow_held=False) is opened[2]
+    processes.close_idle(opened[2].used_at + 61)
+    assert processes.of("c") is None
+    assert opened[2].state == "ended"
+    processes.close_all()
+    assert opened[1].state == "ended"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a signal ends it")
+def test_the_process_ends_with_its_standard_input_and_gives_it_to_nothing() -> None:
+    watching = (
+        _CHILD[: _CHILD.index("from lastresort")]
+        + "import time\nprint(repr(sys.stdin.read()), flush=True)\ntime.sleep(60)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", watching], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stdout.readline().strip() == b"''"
+    assert child.poll() is None
+    child.stdin.close()
+    assert child.wait(20) != 0
