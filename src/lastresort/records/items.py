@@ -90,6 +90,15 @@ class RecordedItem:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemPlace:
+    """Of an answer in a record, with that of another system's answer to the same item."""
+
+    measurement: int
+    position: int
+    other: ItemPlace | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ItemCounts:
     """selected: as wanted. The others leave out what is wanted of kind and change, to choose it by."""
 

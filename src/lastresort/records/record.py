@@ -49,6 +49,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.items import (
     ItemCounts,
+    ItemPlace,
     ItemQuery,
     ItemsWanted,
     MeasuredPart,
@@ -357,11 +358,16 @@ class Record:
 
         kept: what is kept of each, so that long texts of a whole page need not be held at once.
         """
-        query = self._query(wanted)
-        places = self._database.rows(query.places, {**query.values, "start": start, "count": count})
         return [
             (self._item_at(one, at, kept), None if other is None else self._item_at(other, other_at, kept))
-            for one, at, other, other_at in places
+            for one, at, other, other_at in self._places(wanted, start, count)
+        ]
+
+    def places_of_items(self, wanted: ItemsWanted) -> list[ItemPlace]:
+        """Where all of them are, to draw some. Where another system is wanted, the places of its answers are their `other`."""
+        return [
+            ItemPlace(one, at, None if other is None else ItemPlace(other, other_at))
+            for one, at, other, other_at in self._places(wanted, 0, -1)
         ]
 
     def item(self, measurement: int, position: int) -> RecordedItem | None:
@@ -374,6 +380,10 @@ class Record:
         numbers = ", ".join(str(part.number) for part in self.parts())
         query = f"SELECT measurement, position FROM item WHERE id = ? AND measurement IN ({numbers}) ORDER BY 1, 2"
         return [self._item_at(one, at, lambda item: item) for one, at in self._database.rows(query, (item,))]
+
+    def _places(self, wanted: ItemsWanted, start: int, count: int) -> list[sqlite3.Row]:
+        query = self._query(wanted)
+        return self._database.rows(query.places, {**query.values, "start": start, "count": count})
 
     def _query(self, wanted: ItemsWanted) -> ItemQuery:
         return query_of(wanted, self.parts(), self.lacking_knowledge or frozenset())

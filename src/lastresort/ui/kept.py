@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from lastresort.errors import DataError
@@ -12,7 +13,7 @@ from lastresort.records.atomic import write_atomically
 from lastresort.types import Json, JsonObject
 
 EXAMPLES, PAIRS = "kept.jsonl", "kept_pairs.jsonl"
-_WRITING = threading.Lock()
+WRITING = threading.Lock()
 
 
 def append_row(path: Path, row: JsonObject) -> int:
@@ -20,13 +21,19 @@ def append_row(path: Path, row: JsonObject) -> int:
 
     Raises DataError for a link, which would be replaced and not what it leads to, and InfrastructureError for the disk.
     """
-    with _WRITING:
+    with WRITING:
         before = _text(path)
         if before and not before.endswith("\n"):
             before += "\n"
-        text = before + json.dumps(row, ensure_ascii=False) + "\n"
+        text = before + _line(row)
         write_atomically(path, text)
         return sum(bool(line.strip()) for line in text.split("\n"))
+
+
+def write_rows(path: Path, rows: Sequence[JsonObject]) -> None:
+    """Replace the rows of the file. Whoever changes what it has read holds WRITING meanwhile. Raises as `append_row` does."""
+    _refuse_link(path)
+    write_atomically(path, "".join(map(_line, rows)))
 
 
 def rows_in(path: Path) -> list[JsonObject]:
@@ -50,9 +57,17 @@ def turns_as_input(turns: list[JsonObject]) -> Json:
     return turns[0]["content"] if len(turns) == 1 else turns
 
 
-def _text(path: Path) -> str:
+def _line(row: JsonObject) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _refuse_link(path: Path) -> None:
     if path.is_symlink():
         raise DataError("found a link", where=str(path), expected="the file itself", remedy="Copy the file there.")
+
+
+def _text(path: Path) -> str:
+    _refuse_link(path)
     return read_text(path, ROWS, raised=DataError) if path.exists() else ""
 
 

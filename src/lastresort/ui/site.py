@@ -41,6 +41,7 @@ PAGES = (
     Page("machine", "/machine", "This machine"),
     Page("items"),
     Page("talk"),
+    Page("rate"),
 )
 _KINDS = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
 

@@ -1,0 +1,206 @@
+"""Mark answers of a run by hand, one key each: right or wrong, or which of two is better without knowing whose it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Query, Request, Response
+
+from lastresort.records.events import TaskRead
+from lastresort.records.items import ItemPlace, ItemsWanted, MeasuredPart
+from lastresort.records.measurement import DEV
+from lastresort.records.record import Record
+from lastresort.ui.items import ItemsAddress
+from lastresort.ui.rate import (
+    ANSWERS,
+    PAIRS,
+    PREFERENCES,
+    Drawing,
+    MarkFiles,
+    RatingCard,
+    preferred,
+    row_of,
+    same_text,
+    with_scorer,
+)
+from lastresort.ui.site import Site
+from lastresort.ui.workspace import NotThere, Signature, safe_name, signature
+
+MOST_KEPT = 8  # drawings whose places are remembered
+KEYS = {"right": "r", "wrong": "w", "A": "a", "B": "b", "tie": "t"}
+Text = Annotated[str, Query()]
+Field = Annotated[str, Form()]
+Whole = Annotated[int, Query(ge=0, le=2**31)]
+
+
+def router(site: Site) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/runs/{name}/rate")
+    def rate(
+        request: Request,
+        name: str,
+        system: Text = "",
+        against: Annotated[str, Query(alias="with")] = "",
+        split: Text = "",
+        seed: Whole = 0,
+        at: Whole = 0,
+    ) -> Response:
+        with _record(site, name) as record:
+            parts = record.parts()
+            drawing = _settled(site, name, parts, ItemsAddress(system, against, split), seed)
+            if drawing is None:
+                return site.draw(request, "rate.html.j2", name=name, drawing=None, drawn=None)
+            return _drawn(site, request, "rate.html.j2", record, drawing, at, parts)
+
+    @routes.post("/runs/{name}/rate/mark")
+    def mark(
+        request: Request,
+        name: str,
+        system: Field,
+        split: Field,
+        seed: Annotated[int, Form()],
+        number: Annotated[int, Form(ge=0)],
+        item: Field,
+        mark: Field,
+        against: Annotated[str, Form(alias="with")] = "",
+    ) -> Response:
+        with _record(site, name) as record:
+            drawing = _named(name, record.parts(), ItemsAddress(system, against, split), seed)
+            card = _card(record, drawing, _order(site, record, drawing), number)
+            if card is None or card.found.item.id != item:
+                raise NotThere("This item is not in the drawing any more. Reload the page.")
+            _files(site, name).add(drawing, row_of(drawing, card, mark))
+            return _drawn(site, request, "rate_card.html.j2", record, drawing, number + 1)
+
+    @routes.post("/runs/{name}/rate/undo")
+    def undo(
+        request: Request,
+        name: str,
+        system: Field,
+        split: Field,
+        seed: Annotated[int, Form()],
+        against: Annotated[str, Form(alias="with")] = "",
+    ) -> Response:
+        with _record(site, name) as record:
+            drawing = _named(name, record.parts(), ItemsAddress(system, against, split), seed)
+            _files(site, name).undo(drawing)
+            return _drawn(site, request, "rate_card.html.j2", record, drawing, 0)
+
+    return routes
+
+
+@dataclass(frozen=True, slots=True)
+class RatingShown:
+    """A card with all around it. marked: how many of this drawing. drawn: how many there are. skip: the address of the next one."""
+
+    card: RatingCard | None
+    marked: int
+    drawn: int
+    skip: str
+
+
+def _record(site: Site, name: str) -> Record:
+    return Record.open(site.workspace.run(name), read_only=True, checked=False)
+
+
+def _files(site: Site, name: str) -> MarkFiles:
+    return MarkFiles(site.workspace.task_folder(safe_name(site.workspace.state(name).task or name)))
+
+
+def _settled(site: Site, name: str, parts: list[MeasuredPart], address: ItemsAddress, seed: int) -> Drawing | None:
+    """Dev where nothing else is named: whoever looks at test items for long has seen the test."""
+    if not parts:
+        return None
+    if not address.system:
+        address = ItemsAddress(
+            address.settled(parts, site.workspace.state(name).view).system, address.against, address.split
+        )
+    if not address.split:
+        splits = [part.split for part in parts if part.system.name == address.system]
+        split = DEV if DEV in splits else next(iter(splits), "")
+        address = ItemsAddress(address.system, address.against, split)
+    return _named(name, parts, address, seed)
+
+
+def _named(name: str, parts: list[MeasuredPart], address: ItemsAddress, seed: int) -> Drawing:
+    """Raises NotThere for a system or a split that the record does not hold."""
+    wanted = address.wanted(parts)
+    if wanted.system is None or (address.against and wanted.against is None) or not wanted.split:
+        raise NotThere("This run has no such system or split.")
+    against = wanted.against.name if wanted.against is not None and wanted.against != wanted.system else ""
+    return Drawing(name, wanted.system.name, against, wanted.split, seed)
+
+
+def _wanted(drawing: Drawing, parts: list[MeasuredPart]) -> ItemsWanted:
+    return ItemsAddress(drawing.system, drawing.against, drawing.split).wanted(parts)
+
+
+def _order(site: Site, record: Record, drawing: Drawing) -> list[ItemPlace]:
+    """Drawn again only once the record has changed."""
+    known: dict[Drawing, tuple[Signature, list[ItemPlace]]] = site.kept.setdefault("drawings", {})
+    now = signature(record.folder)
+    if drawing not in known or known[drawing][0] != now:
+        known[drawing] = now, drawing.order(record.places_of_items(_wanted(drawing, record.parts())))
+        while len(known) > MOST_KEPT:
+            known.pop(next(iter(known)), None)
+    return known[drawing][1]
+
+
+def _card(record: Record, drawing: Drawing, order: list[ItemPlace], number: int) -> RatingCard | None:
+    if not 0 <= number < len(order):
+        return None
+    place = order[number]
+    found = record.item(place.measurement, place.position)
+    other = None if place.other is None else record.item(place.other.measurement, place.other.position)
+    return None if found is None else RatingCard(number, found, other, drawing.swaps(found.item.id))
+
+
+def _next(record: Record, drawing: Drawing, order: list[ItemPlace], at: int, marked: set[object]) -> RatingCard | None:
+    """The first from `at` on that is not marked yet, and is no tie by itself."""
+    for number in range(at, len(order)):
+        card = _card(record, drawing, order, number)
+        if card is not None and card.found.item.id not in marked and not same_text(card):
+            return card
+    return None
+
+
+def _scorer(record: Record) -> str:
+    """The name of the run's scorer, "" where the task does not say."""
+    read = record.last(TaskRead)
+    score = None if read is None else read.task.get("score")
+    return score if isinstance(score, str) else str(next(iter(score), "")) if isinstance(score, dict) else ""
+
+
+def _drawn(
+    site: Site,
+    request: Request,
+    template: str,
+    record: Record,
+    drawing: Drawing,
+    at: int,
+    parts: list[MeasuredPart] | None = None,
+) -> Response:
+    files, order = _files(site, drawing.run), _order(site, record, drawing)
+    rows = files.marked(drawing)
+    card = _next(record, drawing, order, at, {row.get("id") for row in rows})
+    query = {"system": drawing.system, "with": drawing.against, "split": drawing.split, "seed": drawing.seed}
+    skip = urlencode({**query, "at": at if card is None else card.number + 1})
+    folder = files.folder.relative_to(site.workspace.folder)
+    return site.draw(
+        request,
+        template,
+        name=drawing.run,
+        drawing=drawing,
+        drawn=RatingShown(card, len(rows), len(order), skip),
+        agreed=with_scorer(rows, pairs=bool(drawing.against)),
+        preferred=preferred(rows) if drawing.against else None,
+        scorer=_scorer(record),
+        keys=KEYS,
+        systems=list(dict.fromkeys(part.system.name for part in parts or ())),
+        splits=list(dict.fromkeys(part.split for part in parts or ())),
+        path=folder / (PAIRS if drawing.against else ANSWERS),
+        preferences=folder / PREFERENCES,
+    )

@@ -1,0 +1,191 @@
+"""Marks of a person: drawn and blind by a seed, kept at once in files that a task can name, and compared with the scorer's."""
+
+from __future__ import annotations
+
+import json
+import re
+from html import unescape
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from lastresort.data.preferences import read_preferences
+from lastresort.errors import DataError, InputError
+from lastresort.evals.scorers.judge import read_labelled
+from lastresort.evals.scorers.judge_model import ComparisonQuestion, GradingQuestion
+from lastresort.records.items import ItemPlace, RecordedItem, SystemName
+from lastresort.ui.kept import append_row, rows_in
+from lastresort.ui.rate import Drawing, RatingCard, preferred, row_of, with_scorer
+from report_support import HOSTILE
+from ui_support import item, page_of, recorded
+
+ONE = {"system": "prompting/zero-shot", "split": "dev", "seed": "5"}
+TWO = {**ONE, "with": "prompting/few-shot-3"}
+NAMES = [f"{number:02}" for number in range(12)]
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> TestClient:
+    plain = [item(name, float(int(name) % 3 > 0), f"plain {name}") for name in NAMES]
+    shots = [item(name, 1.0, f"shots {name}") for name in NAMES[:-1]] + [item(NAMES[-1], 1.0, f"plain {NAMES[-1]} ")]
+    recorded(tmp_path / "runs" / "mail", ("zero-shot", "dev", plain), ("few-shot-3", "dev", shots))
+    return page_of(tmp_path)[1]
+
+
+def drawn(text: str) -> dict[str, str]:
+    """The form of a card: what it sends besides the mark."""
+    return {
+        name: unescape(value) for name, value in re.findall(r'<input type="hidden" name="(\w+)" value="(.*?)">', text)
+    }
+
+
+def mark_all(page: TestClient, query: dict[str, str], choose: dict[str, str] | str) -> list[str]:
+    """Mark each card that comes; returns the ids in their order."""
+    text, seen = page.get("/runs/mail/rate", params=query).text, []
+    while 'name="item"' in text:
+        form = drawn(text)
+        seen.append(form["item"])
+        mark = choose if isinstance(choose, str) else choose[form["item"]]
+        answer = page.post("/runs/mail/rate/mark", data={**form, "mark": mark})
+        assert answer.status_code == 200, answer.text
+        text = answer.text
+    return seen
+
+
+def marks(tmp_path: Path, name: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (tmp_path / "tasks" / "mail" / name).read_text().splitlines()]
+
+
+def test_every_answer_comes_once_in_the_order_of_the_seed(page: TestClient, tmp_path: Path) -> None:
+    seen = mark_all(page, ONE, "right")
+    assert sorted(seen) == NAMES
+    assert seen != NAMES
+    (tmp_path / "tasks" / "mail" / "rated_answers.jsonl").unlink()
+    assert mark_all(page, ONE, "right") == seen
+    (tmp_path / "tasks" / "mail" / "rated_answers.jsonl").unlink()
+    assert mark_all(page, {**ONE, "seed": "6"}, "right") != seen
+
+
+def test_marks_are_cases_for_a_judge_and_agreement_with_the_scorer_is_shown(page: TestClient, tmp_path: Path) -> None:
+    mark_all(page, ONE, {name: "wrong" if int(name) % 3 == 0 or name == "01" else "right" for name in NAMES})
+    path = tmp_path / "tasks" / "mail" / "rated_answers.jsonl"
+    cases = read_labelled(path, GradingQuestion("good", "yes-no"))
+    assert {(one.case.answer, one.label) for one in cases} >= {("plain 01", "no"), ("plain 02", "yes")}
+    text = page.get("/runs/mail/rate", params=ONE).text
+    assert "agree on 91.7% of 12 answers" in text  # all but 01
+    assert "That is all of this drawing. 12 answers are marked." in text
+
+
+def test_a_mark_is_in_the_file_at_once_and_can_be_taken_back(page: TestClient, tmp_path: Path) -> None:
+    form = drawn(page.get("/runs/mail/rate", params=ONE).text)
+    page.post("/runs/mail/rate/mark", data={**form, "mark": "wrong"})
+    [row] = marks(tmp_path, "rated_answers.jsonl")
+    assert (row["id"], row["grade"], row["run"]) == (form["item"], "no", "mail")
+    again = page.post("/runs/mail/rate/mark", data={**form, "mark": "right"})
+    assert again.status_code == 200
+    assert [one["grade"] for one in marks(tmp_path, "rated_answers.jsonl")] == ["yes"]
+    assert drawn(page.get("/runs/mail/rate", params=ONE).text)["item"] != form["item"]  # a reload goes on
+    page.post("/runs/mail/rate/undo", data=form)
+    assert marks(tmp_path, "rated_answers.jsonl") == []
+    assert drawn(page.get("/runs/mail/rate", params=ONE).text)["item"] == form["item"]
+
+
+def test_nothing_tells_whose_answer_is_which_and_the_files_know(page: TestClient, tmp_path: Path) -> None:
+    text = page.get("/runs/mail/rate", params=TWO).text
+    card = text[text.index('<article class="example rate">') : text.index("</article>")]
+    assert "prompting/" not in re.sub(r'<input type="hidden".*?>|href=".*?"', "", card)
+    seen = mark_all(page, TWO, "A")
+    assert sorted(seen) == NAMES[:-1]  # the last two answers are the same
+    rows = marks(tmp_path, "rated_pairs.jsonl")
+    assert {row["label"] for row in rows} == {"a", "b"}
+    assert all((row["label"] == row["shown_first"]) for row in rows)
+    cases = read_labelled(tmp_path / "tasks" / "mail" / "rated_pairs.jsonl", ComparisonQuestion())
+    assert all(one.case.answer.startswith("plain") and one.case.reference.startswith("shots") for one in cases)
+    pairs = read_preferences(tmp_path / "tasks" / "mail" / "rated_preferences.jsonl")
+    for pair, row in zip(pairs, rows, strict=True):
+        assert pair.answers[0][0].content == (row["a"] if row["label"] == "a" else row["b"])
+
+
+def test_ties_are_marks_and_no_preferences(page: TestClient, tmp_path: Path) -> None:
+    mark_all(page, TWO, "tie")
+    assert len(marks(tmp_path, "rated_pairs.jsonl")) == 11
+    assert marks(tmp_path, "rated_preferences.jsonl") == []
+
+
+def test_what_does_not_belong_is_refused(page: TestClient) -> None:
+    form = drawn(page.get("/runs/mail/rate", params=ONE).text)
+    assert page.post("/runs/mail/rate/mark", data={**form, "mark": "A"}).status_code == 422
+    assert page.post("/runs/mail/rate/mark", data={**form, "item": "other", "mark": "right"}).status_code == 404
+    assert page.post("/runs/mail/rate/mark", data={**form, "number": "99", "mark": "right"}).status_code == 404
+    assert page.get("/runs/mail/rate", params={**ONE, "system": "nobody"}).status_code == 404
+    assert page.get("/runs/mail/rate", params={**ONE, "seed": "-1"}).status_code == 422
+
+
+def test_a_hostile_row_is_text(tmp_path: Path) -> None:
+    made = [item("a", 0.0, HOSTILE, input=HOSTILE, expected=HOSTILE)]
+    recorded(tmp_path / "runs" / "mail", ("zero-shot", "dev", made), (HOSTILE, "dev", [item("a", 1.0, "ham")]))
+    for query in ({}, {"system": "prompting/zero-shot", "with": f"prompting/{HOSTILE}"}):
+        text = page_of(tmp_path)[1].get("/runs/mail/rate", params=query).text
+        assert "<script>alert" not in text
+        assert "&lt;script&gt;" in text
+    assert mark_all(page_of(tmp_path)[1], ONE, "wrong") == ["a"]
+
+
+def card(name: str, scores: tuple[float, float], *, swapped: bool = False) -> RatingCard:
+    answers = (item(name, scores[0], "one"), item(name, scores[1], "two"))
+    found, other = (RecordedItem(1, 0, SystemName("prompting", "x"), "dev", answer) for answer in answers)
+    return RatingCard(0, found, other, swapped)
+
+
+DRAWING = Drawing("mail", "prompting/x", "prompting/y", "dev", 0)
+
+
+@pytest.mark.parametrize(
+    ("mark", "swapped", "label"),
+    [("A", False, "a"), ("B", False, "b"), ("A", True, "b"), ("B", True, "a"), ("tie", True, "tie")],
+)
+def test_a_and_b_are_as_they_were_shown(mark: str, swapped: bool, label: str) -> None:
+    one = card("i", (1.0, 0.0), swapped=swapped)
+    assert row_of(DRAWING, one, mark)["label"] == label
+    assert (one.first, one.second) == (("two", "one") if swapped else ("one", "two"))
+    with pytest.raises(InputError, match='found the mark "right", expected one of A, B, tie'):
+        row_of(DRAWING, one, "right")
+
+
+def test_agreement_of_pairs_is_of_who_scored_higher() -> None:
+    rows = [
+        row_of(DRAWING, card(str(number), scores), mark)
+        for number, (scores, mark) in enumerate(
+            [((1.0, 0.0), "A"), ((0.0, 1.0), "B"), ((1.0, 1.0), "tie"), ((0.0, 0.0), "A"), ((0.0, 1.0), "A")]
+        )
+    ]
+    agreed = with_scorer(rows, pairs=True)
+    assert agreed is not None
+    assert (agreed.n, agreed.share) == (5, 0.6)
+    found = preferred(rows)
+    assert (found.wins, found.losses, found.ties) == (3, 1, 1)
+    assert with_scorer([], pairs=True) is None
+    assert preferred([]).interval is None
+
+
+def test_both_sides_come_first_about_as_often_and_the_same_for_a_seed() -> None:
+    sides = [DRAWING.swaps(str(number)) for number in range(400)]
+    assert 160 < sum(sides) < 240
+    assert sides == [DRAWING.swaps(str(number)) for number in range(400)]
+    places = [ItemPlace(1, number) for number in range(900)]
+    assert len(DRAWING.order(places)) == len(set(DRAWING.order(places))) == 400
+
+
+def test_kept_rows_are_whole_and_no_link_is_followed(tmp_path: Path) -> None:
+    path = tmp_path / "kept.jsonl"
+    path.write_text('{"input": "a", "output": "b"}')  # without its line end, as an editor leaves it
+    assert append_row(path, {"input": "c\n\u2028", "output": "d"}) == 2
+    assert [row["input"] for row in rows_in(path)] == ["a", "c\n\u2028"]
+    path.write_text('{"input": "a"}\nnot json\n')
+    with pytest.raises(DataError, match="found in line 2"):
+        rows_in(path)
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(path)
+    with pytest.raises(DataError, match="found a link"):
+        append_row(link, {"input": "a"})
