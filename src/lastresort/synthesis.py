@@ -64,7 +64,7 @@ def most_prompts(kind: ReplayPrompts) -> int:
 def general_prompts(n: int, seed: int, kind: ReplayPrompts = "everyday") -> list[str]:
     """n different prompts (at most `most_prompts`; beyond that all of them), drawn by seed.
 
-    everyday: 20 requests about 60 subjects. wide: 88 sentences of many kinds (instructions, questions, passages with questions,
+    everyday: 20 requests about 60 subjects. wide: 100 sentences of many kinds (instructions, questions, passages with questions,
     lists; for answers of a word or of a page), each once before one comes again with other words.
     """
     if kind == "wide":
