@@ -87,7 +87,9 @@ def slow_task(folder: Path, *, delay_s: float, **task: Any) -> Path:
 
 
 def change_task(path: Path, **keys: Any) -> None:
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | keys, sort_keys=False))
+    """None takes a key away."""
+    changed = {key: value for key, value in (yaml.safe_load(path.read_text()) | keys).items() if value is not None}
+    path.write_text(yaml.safe_dump(changed, sort_keys=False))
 
 
 def command(folder: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -13,7 +13,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ui_support import command, end, finished_run, served_page, slow_task, until
+from climb_support import rows, scripted_task
+from lastresort.app.climb import climb
+from lastresort.spec.task import load_task
+from ui_support import MET, change_task, command, end, finished_run, served_page, slow_task, until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(
@@ -82,7 +85,21 @@ def link(workspace: Path) -> Iterator[str]:
         yield found
 
 
-PAGES = ("", "runs/routing-1", "compare?run=routing-1&run=routing-2", "runs/none")
+PAGES = (
+    "",
+    "runs/routing-1",
+    "compare?run=routing-1&run=routing-2",
+    "runs/none",
+    "runs/routing-1/items",
+    "runs/routing-1/talk",
+    "runs/routing-1/rate",
+    "new",
+    "new?from=routing-1",
+    "plan",
+    "train",
+    "machine",
+    "machine/docs/page.md",
+)
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -180,3 +197,79 @@ def test_a_run_that_is_killed_says_so_without_a_reload(browser: playwright.Brows
         process.communicate(timeout=60)
         seen.page.wait_for_selector("text=It stopped before", timeout=60_000)
         assert seen.page.is_visible("button >> text=Resume")
+
+
+def test_from_a_file_to_a_winner_that_answers(browser: playwright.Browser, tmp_path: Path) -> None:
+    """Upload, proposals, the form and the text in step, the climb, its items, and a talk; the scripted model answers."""
+    lines = "".join(f'"{row["input"]}",{row["output"]}\n' for row in rows())
+    (tmp_path / "cases.csv").write_text(f"text,team\n{lines}")
+    with served_page(tmp_path) as (link, _), opened(browser, f"{link}new") as seen:
+        page = seen.page
+        page.set_input_files("#file", tmp_path / "cases.csv")
+        page.click("button >> text=Upload")
+        page.wait_for_selector("h1 >> text=cases")
+        shutil.copy(_script(tmp_path), tmp_path / "tasks" / "cases" / "script.json")
+        page.fill("[name=model]", "scripted:script.json")
+        page.press("[name=model]", "Tab")
+        page.wait_for_function(
+            "() => document.querySelector('textarea[name=text]').value.includes('scripted:script.json')"
+        )
+        page.wait_for_selector("text=can be used")
+        page.wait_for_selector("#data >> text=260")
+        page.select_option("#until", "prompting")
+        page.click("button >> text=Start the climb")
+        page.wait_for_url("**/runs/cases-1", timeout=60_000)
+        page.wait_for_selector("section.now.finished", timeout=120_000)
+        page.wait_for_selector(".badge.MET")
+        page.click("a >> text=Items")
+        page.wait_for_selector("table.list tbody tr")
+        page.goto(f"{link}runs/cases-1/talk")
+        page.click("button >> text=Open the model")
+        page.fill("#message", rows()[0]["input"], timeout=60_000)
+        page.click("button >> text=Send")
+        page.wait_for_selector(f"#exchange-0 pre >> text={rows()[0]['output']}", timeout=60_000)
+
+
+def _script(folder: Path) -> Path:
+    """The script of the scripted model, whose right answers are those of the rows."""
+    path = scripted_task(folder / "elsewhere", quality=MET).parent / "script.json"
+    script = json.loads(path.read_text())
+    script["answers"] = {row["input"]: row["output"] for row in rows()}
+    path.write_text(json.dumps({key: value for key, value in script.items() if key not in ("answers_from", "calls")}))
+    return path
+
+
+def test_what_a_model_and_a_file_say_is_text(browser: playwright.Browser, tmp_path: Path) -> None:
+    """Markup, scripts, marks that turn the direction of reading, escape codes and a cell of 1 MB, wherever they are shown."""
+    attack = '<img src=x onerror="document.title=\'attacked\'"><script>document.title="attacked"</script>'
+    hostile = [attack, "\u202eright to left", "\x1b[31mred", "word " * 200_000, "</textarea></pre></table>" + attack]
+    path = scripted_task(tmp_path / "tasks" / "routing", quality=MET, task={"ladder": ["prompting"]})
+    examples = path.parent / "rows.jsonl"
+    lines = [json.loads(line) for line in examples.read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line["input"] = f"{line['input']} {hostile[number % len(hostile)][:2000]}"
+        line["output"] = f"{line['output']} {hostile[number % 3]}"
+    lines[7]["input"] += hostile[3]
+    examples.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    change_task(path, score="exact", output=None, about=f"Route it. {attack}")
+    run = climb(load_task(path), tmp_path / "runs" / "routing-1").run
+    with served_page(tmp_path) as (link, _), opened(browser, link) as seen:
+        shown = (
+            "",
+            f"runs/{run.name}",
+            f"runs/{run.name}/items",
+            f"runs/{run.name}/rate",
+            "new?from=routing-1",
+            "train",
+        )
+        for place in shown:
+            seen.page.goto(link + place)
+            assert "attacked" not in seen.page.title()
+            assert seen.page.query_selector("img[src=x]") is None
+            assert seen.page.evaluate(TOO_WIDE) == [], place
+            assert "\u202e" not in seen.page.content()
+        seen.page.goto(f"{link}runs/{run.name}/items")
+        seen.page.click("table.list tbody tr a")
+        seen.page.wait_for_selector("h1")
+        assert "attacked" not in seen.page.title()
+        assert seen.page.query_selector("img[src=x]") is None
