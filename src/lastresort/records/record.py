@@ -375,11 +375,11 @@ class Record:
         there = self._rows("item", "WHERE measurement = ? AND position = ?", measurement, position)
         return self._item_at(measurement, position, lambda item: item) if there else None
 
-    def answers_to(self, item: str) -> list[RecordedItem]:
-        """What every system answered to the item of this id, in the order they were measured."""
+    def answers_to(self, item: str, kept: Callable[[ItemScore], ItemScore] = lambda item: item) -> list[RecordedItem]:
+        """What every system answered to the item of this id, in the order they were measured. kept: as in `page_of_items`."""
         numbers = ", ".join(str(part.number) for part in self.parts())
         query = f"SELECT measurement, position FROM item WHERE id = ? AND measurement IN ({numbers}) ORDER BY 1, 2"
-        return [self._item_at(one, at, lambda item: item) for one, at in self._database.rows(query, (item,))]
+        return [self._item_at(one, at, kept) for one, at in self._database.rows(query, (item,))]
 
     def _places(self, wanted: ItemsWanted, start: int, count: int) -> list[sqlite3.Row]:
         query = self._query(wanted)

@@ -115,10 +115,12 @@ def router(site: Site) -> APIRouter:
         with _record(site, name) as record:
             found = _found(record, measurement, position)
             lacking = record.lacking_knowledge or frozenset()
-            others = [one for one in record.answers_to(found.item.id) if one.system != found.system]
+            short = partial(excerpt, longest=CUT)
+            others = [one for one in record.answers_to(found.item.id, short) if one.system != found.system]
             around = {} if n is None else _around(record, address)
             wanted = address.wanted(record.parts())
-        beside = next((one for one in others if one.system == wanted.against), None)
+            other = next((one for one in others if one.system == wanted.against), None)
+            beside = None if other is None else _found(record, other.measurement, other.position)
         return site.draw(
             request,
             "item.html.j2",
@@ -131,7 +133,7 @@ def router(site: Site) -> APIRouter:
             beside=beside,
             beside_sides=None if beside is None else side_by_side(found.item.answer, beside.item.answer),
             change=None if beside is None else change_of(found.item, beside.item),
-            others=[_short(one) for one in others[:MOST_SYSTEMS]],
+            others=others[:MOST_SYSTEMS],
             more_others=max(0, len(others) - MOST_SYSTEMS),
             address=address,
             around=around,
@@ -189,10 +191,6 @@ def _around(record: Record, address: ItemsAddress) -> dict[str, str]:
             side = "before" if at < address.number else "after"
             found[side] = f"{one.measurement}/{one.position}?{address.query(number=at)}"
     return found
-
-
-def _short(found: RecordedItem) -> RecordedItem:
-    return RecordedItem(found.measurement, found.position, found.system, found.split, excerpt(found.item, CUT))
 
 
 def _is_part(request: Request) -> bool:
