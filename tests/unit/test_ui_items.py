@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from starlette.testclient import TestClient
 
 from gate_report_support import gate_found
-from lastresort.records.events import GateRun
+from lastresort.climb.judging import answer_hash
+from lastresort.records.events import AnswersJudged, GateRun, JudgeCalls, JudgedAnswer, JudgeOpened, TaskRead
 from lastresort.records.gate import ClimbGate
 from lastresort.records.record import Record
 from lastresort.systems.files import candidate_folder, save_system
@@ -167,3 +169,40 @@ def test_items_of_a_gate_are_those_that_the_record_keeps(own: Path) -> None:
     assert "<script>alert" not in text
     assert "1 item<" in page.get("/runs/mail/items/gate?change=got%20worse&measure=general").text
     assert "0 items" in page.get(f"/runs/mail/items/gate?text={quote('no such text')}").text
+
+
+@pytest.mark.parametrize(
+    ("asks", "said", "text"),
+    [
+        ("comparison", ("A", "tie"), "With this answer shown as A it said A, shown as B it said tie."),
+        ("comparison", (), "was not asked: it is the expected answer."),
+        ("grading", ("4",), "graded it: 4."),
+        (None, None, ""),
+    ],
+)
+def test_a_score_of_a_judge_comes_with_what_it_said(own: Path, asks: Any, said: Any, text: str) -> None:
+    with Record.open(own) as record:
+        record.append(TaskRead(task={"task": "mail", "score": {"judge": "embedded"}}))
+        if asks is not None:
+            grading = asks == "grading"
+            record.append(
+                JudgeOpened(
+                    fingerprint="f",
+                    model="embedded",
+                    asks=asks,
+                    criterion="good" if grading else None,
+                    scale="1-5" if grading else None,
+                    self_preference=True,
+                    price_known=True,
+                )
+            )
+            for answer in ("another", "spam"):
+                calls = JudgeCalls(calls=1, tokens_in=1, tokens_out=1, seconds=0.0, usd=0.0, paid_usd=0.0)
+                verdict = said if answer == "spam" else ("unparsed",)
+                judged = JudgedAnswer(id="a", answer=answer_hash(answer), score=1.0, said=verdict, **calls.model_dump())
+                record.append(AnswersJudged(items=(judged,)))
+    page = page_of(own.parent.parent)[1]
+    first = page.get("/runs/mail/items/1/0").text
+    assert "by judge" in first
+    assert text in first
+    assert ("holds no verdict" in page.get("/runs/mail/items/1/1").text) is (asks is not None)

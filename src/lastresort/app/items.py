@@ -47,6 +47,40 @@ class RemadePrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreReason:
+    """What a score comes from. scorer: its name, "" where the task does not say. judge: its model, None without one.
+
+    verdicts: of the judge on this answer, None where it was not asked. Of a comparison with the expected answer the first has the
+    answer as A and the second as B; none at all where both are the same text.
+    """
+
+    scorer: str
+    judge: str | None = None
+    compares: bool = False
+    verdicts: tuple[str, ...] | None = None
+
+
+def scorer_of(record: Record) -> str:
+    """The name of the run's scorer, "" where its task does not say."""
+    from lastresort.records.events import TaskRead
+
+    read = record.last(TaskRead)
+    score = None if read is None else read.task.get("score")
+    return score if isinstance(score, str) else str(next(iter(score), "")) if isinstance(score, dict) else ""
+
+
+def score_reason(record: Record, found: RecordedItem) -> ScoreReason:
+    from lastresort.climb.judging import answer_hash
+    from lastresort.records.events import JudgeOpened
+
+    scorer, judge = scorer_of(record), record.last(JudgeOpened)
+    if judge is None:
+        return ScoreReason(scorer)
+    verdicts = record.verdicts_on(found.item.id, answer_hash(found.item.answer))
+    return ScoreReason(scorer, judge.model, judge.asks == "comparison", verdicts)
+
+
+@dataclass(frozen=True, slots=True)
 class ShownToken:
     """text: of this token alone. trained: whether a training on such a row teaches it."""
 

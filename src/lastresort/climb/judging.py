@@ -81,7 +81,9 @@ class ClimbJudge:
         self, examples: Sequence[Example], answers: Sequence[str], judged: Sequence[JudgeScore]
     ) -> None:
         items = tuple(
-            JudgedAnswer(id=example.id, answer=_hash(answer), score=one.score, said=one.verdicts, **asdict(one.spent))
+            JudgedAnswer(
+                id=example.id, answer=answer_hash(answer), score=one.score, said=one.verdicts, **asdict(one.spent)
+            )
             for example, answer, one in zip(examples, answers, judged, strict=True)
         )
         self._record.append(AnswersJudged(items=items))
@@ -117,7 +119,8 @@ def refuse_what_the_judge_cannot_read(scorer: Scorer, examples: Sequence[Example
             )
 
 
-def _hash(answer: str) -> str:
+def answer_hash(answer: str) -> str:
+    """By which the record knows an answer that was judged."""
     return hashlib.sha256(answer.encode(errors="surrogatepass")).hexdigest()[:16]
 
 

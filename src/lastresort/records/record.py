@@ -38,6 +38,7 @@ from lastresort.records.chain import (
 from lastresort.records.database import Database, connect, connect_read_only
 from lastresort.records.events import (
     KINDS,
+    AnswersJudged,
     BaseEvent,
     CandidateMeasured,
     CeilingMeasured,
@@ -380,6 +381,14 @@ class Record:
         numbers = ", ".join(str(part.number) for part in self.parts())
         query = f"SELECT measurement, position FROM item WHERE id = ? AND measurement IN ({numbers}) ORDER BY 1, 2"
         return [self._item_at(one, at, kept) for one, at in self._database.rows(query, (item,))]
+
+    def verdicts_on(self, item: str, answer: str) -> tuple[str, ...] | None:
+        """What the run's judge said of an answer, None where it was not asked. answer: the hash that the record knows it by."""
+        rows = self._rows(
+            "event", "WHERE kind = ? AND instr(body, ?) ORDER BY id DESC", "answers_judged", json.dumps(item)
+        )
+        judged = (one for row in rows for one in self._read(AnswersJudged, row).items)
+        return next((one.said for one in judged if (one.id, one.answer) == (item, answer)), None)
 
     def _places(self, wanted: ItemsWanted, start: int, count: int) -> list[sqlite3.Row]:
         query = self._query(wanted)

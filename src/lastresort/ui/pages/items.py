@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from lastresort.app.items import remade_prompt, rendered_tokens
+from lastresort.app.items import remade_prompt, rendered_tokens, score_reason
 from lastresort.records.events import GateRun
 from lastresort.records.items import CHANGES, KINDS, ItemCounts, ItemsWanted, RecordedItem, excerpt
 from lastresort.records.measurement import failure_kind
@@ -120,6 +120,7 @@ def router(site: Site) -> APIRouter:
             around = {} if n is None else _around(record, address)
             wanted = address.wanted(record.parts())
             other = next((one for one in others if one.system == wanted.against), None)
+            why = score_reason(record, found)
             beside = None if other is None else _found(record, other.measurement, other.position)
         return site.draw(
             request,
@@ -128,6 +129,7 @@ def router(site: Site) -> APIRouter:
             found=found,
             item=found.item,
             kind=failure_kind(found.item, lacking),
+            why=why,
             kind_words=KIND_WORDS,
             sides=side_by_side(found.item.expected, found.item.answer),
             beside=beside,

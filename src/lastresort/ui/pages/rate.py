@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
 
-from lastresort.records.events import TaskRead
+from lastresort.app.items import scorer_of
 from lastresort.records.items import ItemPlace, ItemsWanted, MeasuredPart
 from lastresort.records.measurement import DEV
 from lastresort.records.record import Record
@@ -167,13 +167,6 @@ def _next(record: Record, drawing: Drawing, order: list[ItemPlace], at: int, mar
     return None
 
 
-def _scorer(record: Record) -> str:
-    """The name of the run's scorer, "" where the task does not say."""
-    read = record.last(TaskRead)
-    score = None if read is None else read.task.get("score")
-    return score if isinstance(score, str) else str(next(iter(score), "")) if isinstance(score, dict) else ""
-
-
 def _drawn(
     site: Site,
     request: Request,
@@ -197,7 +190,7 @@ def _drawn(
         drawn=RatingShown(card, len(rows), len(order), skip),
         agreed=with_scorer(rows, pairs=bool(drawing.against)),
         preferred=preferred(rows) if drawing.against else None,
-        scorer=_scorer(record),
+        scorer=scorer_of(record),
         keys=KEYS,
         systems=list(dict.fromkeys(part.system.name for part in parts or ())),
         splits=list(dict.fromkeys(part.split for part in parts or ())),
