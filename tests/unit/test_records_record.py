@@ -247,6 +247,10 @@ def test_every_page_is_looked_at_only_where_the_file_was_not_closed(
         seen.clear()
         Record.open(tmp_path, read_only=True).close()  # beside a writer, whose log is there
         assert "PRAGMA quick_check(1)" in seen
+        seen.clear()
+        Record.open(tmp_path, read_only=True, checked=False).close()  # as a page does every second
+        assert seen
+        assert "PRAGMA quick_check(1)" not in seen
     seen.clear()
     Record.open(tmp_path).close()
     assert seen

@@ -98,10 +98,13 @@ def connect(path: Path, *, application: int, migrations: Sequence[str], journal:
         raise
 
 
-def connect_read_only(path: Path, *, application: int, migrations: Sequence[str]) -> Database:
-    """Open an existing file without changing it, also on a read-only disk; an older schema is migrated in memory."""
+def connect_read_only(path: Path, *, application: int, migrations: Sequence[str], looked_at: bool = True) -> Database:
+    """Open an existing file without changing it, also on a read-only disk; an older schema is migrated in memory.
+
+    looked_at: whether every page is looked at where a process may still write: not for who opens it again and again meanwhile.
+    """
     connection: sqlite3.Connection | None = None
-    closed = _was_closed(path)
+    closed = not looked_at or _was_closed(path)
     try:
         connection = _open_quietly(path)
         check_ours(connection, path, application=application, migrations=migrations, whole=closed)

@@ -178,8 +178,11 @@ class Record:
                 expected="an SQLite database written by lastresort",
                 remedy="Restore it from a copy, or start a new run.",
             )
-        way = connect_read_only if read_only else connect
-        record = cls(folder, way(path, application=APPLICATION, migrations=MIGRATIONS))
+        if read_only:
+            database = connect_read_only(path, application=APPLICATION, migrations=MIGRATIONS, looked_at=checked)
+        else:
+            database = connect(path, application=APPLICATION, migrations=MIGRATIONS)
+        record = cls(folder, database)
         try:
             if checked:
                 record._refuse_changed()
