@@ -73,6 +73,11 @@ def test_markup_in_a_document_is_text_and_links_do_nothing_else() -> None:
     assert " b " in found
 
 
+def test_a_table_has_no_heading_without_a_name() -> None:
+    found = documents.rendered("| | b |\n|---|---|\n| c | d |\n")
+    assert (found.count("<th>"), found.count("<td>")) == (1, 3)
+
+
 def test_the_page_asks_in_a_process_of_its_own(tmp_path: Path) -> None:
     """The command itself: what it prints, a fault as a sentence, and an end when the page ends."""
     children = Children(tmp_path)

@@ -73,12 +73,13 @@ def rendered(text: str) -> Markup:
             token.attrSet("id", _slug(tokens[at + 1].content, slugs))
         elif token.type in ("th_open", "td_open"):
             token.attrs.pop("style", None)  # the policy forbids inline styles
+            if not tokens[at + 1].content:  # the corner of a table is no heading
+                token.tag = tokens[at + 2].tag = "td"
         elif token.type == "inline":
             _change_links(token.children or [])
     html = parser.renderer.render(tokens, parser.options, {})
-    return Markup(
-        html.replace("<table>", '<div class="scroll"><table class="list">').replace("</table>", "</table></div>")
-    )
+    html = html.replace("<table>", '<div class="scroll"><table class="list">').replace("</table>", "</table></div>")
+    return Markup(html.replace("<pre>", '<pre tabindex="0">'))
 
 
 def _change_links(tokens: list[Token]) -> None:

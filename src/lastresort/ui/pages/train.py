@@ -32,7 +32,7 @@ from lastresort.ui.trainings import FIELDS, FILE, STEM, TrainingNow
 from lastresort.ui.workspace import NotThere
 from lastresort.ui.yaml_form import FilledForm, filled, plain_lines, with_field
 
-EVERY_S = 2  # how often a training at work is looked at
+EVERY_S, STEPS_A_S = 2, 2500  # how often a training at work is looked at: the longer it is, the less often
 FIGURES = {
     "loss": "loss",
     "reward": "reward",
@@ -164,7 +164,7 @@ def _running(site: Site) -> APIRouter:
             template,
             name=name,
             stem=path.stem,
-            every_s=EVERY_S,
+            every_s=max(EVERY_S, len(seen.curve) // STEPS_A_S),
             shown=shown,
             seen=seen,
             text=text,

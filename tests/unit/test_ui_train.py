@@ -1,0 +1,231 @@
+"""A training on the page: its file as form and as text, started, followed, stopped, exported, and what it may not do."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from lastresort.records.atomic import held
+from lastresort.stop import FILE_NAME as STOP
+from lastresort.ui import jobs, trainings
+from lastresort.ui.children import Children, Printed
+from lastresort.ui.site import Site
+from train_support import data_for, training_file
+from ui_support import Ended, htmx_page_of, until
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> tuple[Site, TestClient]:
+    return htmx_page_of(tmp_path)
+
+
+@pytest.fixture
+def site(opened: tuple[Site, TestClient]) -> Site:
+    return opened[0]
+
+
+@pytest.fixture
+def page(opened: tuple[Site, TestClient]) -> TestClient:
+    return opened[1]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[jobs.Command, bool]]:
+    found: list[tuple[jobs.Command, bool]] = []
+
+    def start(job: jobs.Command, *, with_keys: bool = False) -> Ended:
+        found.append((job, with_keys))
+        return Ended()
+
+    monkeypatch.setattr(jobs, "start", start)
+    return found
+
+
+def upload(page: TestClient, rows: list[Any], name: str = "rows.jsonl") -> str:
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    return page.post("/train/upload", files={"file": (name, io.BytesIO(text.encode()))}).headers["hx-redirect"]
+
+
+def text_of(site: Site, name: str = "rows") -> str:
+    return (site.workspace.tasks / name / trainings.DRAFT).read_text()
+
+
+def typed(page: TestClient, text: str, name: str = "rows") -> str:
+    return page.post(f"/train/{name}/text", data={"text": text}).text
+
+
+@pytest.mark.parametrize(
+    ("rows", "objective"),
+    [
+        (data_for("dpo"), "dpo"),
+        (data_for("sft"), "sft"),
+        (data_for("text"), "text"),
+        (data_for("kto"), "kto"),
+        ([{"<b>": "x"}], "sft"),
+    ],
+)
+def test_an_upload_begins_with_the_objective_of_its_rows(
+    page: TestClient, site: Site, rows: list[Any], objective: str
+) -> None:
+    assert upload(page, rows) == "/train/rows"
+    assert f"objective: {objective}" in text_of(site)
+    assert "train.yaml can be used." in page.get("/train/rows").text
+    assert '<a href="/train/rows">' in page.get("/train").text
+
+
+def test_rows_of_a_task_can_be_trained_on(page: TestClient, site: Site) -> None:
+    rows = [{"input": f"a {i}", "output": "b" if i % 2 else "c"} for i in range(200)]
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    page.post("/new/upload", files={"file": ("mine.jsonl", io.BytesIO(data))})
+    assert "mine/mine.jsonl" in page.get("/train").text
+    assert page.post("/train/on", data={"data": "mine/mine.jsonl"}).headers["hx-redirect"] == "/train/mine"
+    assert page.post("/train/on", data={"data": "../../etc/passwd"}).status_code == 404
+    assert page.get("/train/mine").status_code == 200
+    assert "task.yaml can be used." in page.get("/new/mine").text
+
+
+def test_fields_and_text_are_one(page: TestClient, site: Site) -> None:
+    upload(page, data_for("dpo"))
+    for key, value in (("adapter.r", "8"), ("data.eval", "0.2"), ("adapter.kind", "rslora"), ("learning_rate", "1e-4")):
+        page.post(f"/train/rows/field?key={key}", data={"text": text_of(site), key: value})
+    text = text_of(site)
+    assert "adapter: {kind: rslora, r: 8}" in text
+    assert "data: {train: rows.jsonl, eval: 0.2}" in text
+    assert "learning_rate: 1e-4" in text
+    shown = typed(page, text.replace("r: 8", "r: 12"))
+    assert 'name="adapter.r" type="text" value="12"' in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("data: rows.jsonl\nlora_r: 8\n", "adapter: {r: …}"),
+        ("data: rows.jsonl\nepochs: none\n", "epochs"),
+        ("data: ../../../etc/passwd\nobjective: sft\nlearning_rate: [\n", "not YAML"),
+        ("data: rows.jsonl\noutput: /tmp/elsewhere\n", "a folder beside the file"),
+        ("data: rows.jsonl\noutput: ../other\n", "a folder beside the file"),
+        ("data: rows.jsonl\noutput: .\n", "a folder beside the file"),
+        ("a: &a [x]\nb: [*a, *a]\n", "alias"),
+        ("", "no keys"),
+    ],
+)
+def test_what_is_typed_is_checked_and_not_started(
+    page: TestClient, started: list[tuple[jobs.Command, bool]], text: str, said: str
+) -> None:
+    upload(page, data_for("sft"))
+    assert said in typed(page, text)
+    assert page.post("/train/rows/start").status_code == 422
+    assert page.get("/train/rows").status_code == 200
+    assert started == []
+
+
+def test_a_start_writes_the_file_and_goes_to_the_training(
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, bool]]
+) -> None:
+    upload(page, data_for("dpo"))
+    assert page.post("/train/rows/start").headers["hx-redirect"] == "/train/rows/train"
+    job, with_keys = started[0]
+    assert (job.arguments, job.folder, with_keys) == (
+        ("train", "tasks/rows/train.yaml"), site.workspace.folder, False,
+    )  # fmt: skip
+    job.log.parent.mkdir(parents=True)
+    job.log.write_text("Error: <b>no</b> rows\n")
+    shown = page.get("/train/rows/train").text
+    assert "It ended before it began." in shown
+    assert "&lt;b&gt;no&lt;/b&gt; rows" in shown
+    typed(page, text_of(site).replace("epochs: 3", "epochs: 4"))
+    assert page.post("/train/rows/start").headers["hx-redirect"] == "/train/rows/train-2"
+    assert "epochs: 3" in (site.workspace.tasks / "rows" / "train.yaml").read_text()
+
+
+def test_reward_code_runs_only_after_a_yes_to_what_was_shown(
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, bool]]
+) -> None:
+    upload(page, data_for("sft"))
+    folder = site.workspace.tasks / "rows"
+    (folder / "reward.py").write_text("def score(answer): return '<b>' in answer\n")
+    text = "data: rows.jsonl\nobjective: grpo\nreward: [{python: reward.py:score}]\n"
+    assert "train.yaml can be used." in typed(page, text)
+    assert page.post("/train/rows/start", data={"yes": "x"}).headers["hx-redirect"] == "/train/rows/confirm"
+    shown = page.get("/train/rows/confirm").text
+    assert "&#39;&lt;b&gt;&#39; in answer" in shown
+    assert started == []
+    mark = shown.partition('name="yes" value="')[2].partition('"')[0]
+    assert page.post("/train/rows/start", data={"yes": mark}).headers["hx-redirect"] == "/train/rows/train"
+    (folder / "reward.py").write_text("def score(answer): return 1\n")
+    again = page.post("/train/rows/train/resume").headers["hx-redirect"]
+    assert again == "/train/rows/confirm?stem=train"
+    assert len(started) == 1
+
+
+def test_trackers_and_judges_elsewhere_are_asked_about_and_get_keys(
+    page: TestClient, started: list[tuple[jobs.Command, bool]]
+) -> None:
+    upload(page, data_for("sft"))
+    typed(page, "data: rows.jsonl\ntrack: [wandb]\n")
+    assert page.post("/train/rows/start").headers["hx-redirect"] == "/train/rows/confirm"
+    shown = page.get("/train/rows/confirm").text
+    assert "<code>wandb</code>" in shown
+    mark = shown.partition('name="yes" value="')[2].partition('"')[0]
+    page.post("/train/rows/start", data={"yes": mark})
+    assert started[0][1]
+
+
+def test_a_training_at_work_is_followed_and_stopped(page: TestClient, site: Site) -> None:
+    path = training_file(site.workspace.tasks / "rows", "sft")
+    output = path.parent / "out"
+    output.mkdir()
+    (output / "begun.json").write_text("{}")
+    lines = [{"step": i, "loss": 2.0 / i, "learning_rate": 1e-4, "seconds": 0.1} for i in range(1, 30)]
+    lines[9]["eval_loss"] = 1.5
+    (output / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 30, "lo')
+    with held(output, "held", expected="x", remedy="x"):
+        shown = page.get("/train/rows/train/now").text
+        assert "at work" in shown
+        assert "step 29 · loss 0.06897" in shown
+        assert 'hx-trigger="every 2s"' in shown
+        assert "<svg" in shown
+        assert " style=" not in shown
+        assert "Stopping at the next step" in page.post("/train/rows/train/stop").text
+        assert (output / STOP).is_file()
+    shown = page.get("/train/rows/train/now").text
+    assert "It stopped before it was finished." in shown
+    assert "--resume" in shown
+    assert "every 2s" not in shown
+
+
+def test_no_training_outside_of_the_workspace_is_shown(page: TestClient, site: Site, tmp_path: Path) -> None:
+    upload(page, data_for("sft"))
+    folder = site.workspace.tasks / "rows"
+    (folder / "train.yaml").write_text("data: rows.jsonl\noutput: /etc\n")
+    assert "outside of this workspace" in page.get("/train/rows/train").text
+    for name in ("../x", "%2e%2e%2ftrain", "draft", "train-draft", "rows"):
+        assert page.get(f"/train/rows/{name}").status_code == 404
+    assert page.get("/train/nothing").status_code == 404
+
+
+def test_a_training_trains_to_its_end_on_the_page(
+    page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process itself, on the tiny model; then its export, by what the command would be asked."""
+    path = training_file(site.workspace.tasks / "rows", "sft", output=None, data={"train": "rows.jsonl", "eval": 0.2})
+    assert page.post("/train/rows/start").headers["hx-redirect"] == "/train/rows/train"
+    until(lambda: "at work" not in page.get("/train/rows/train/now").text, "the training ends")
+    shown = page.get("/train/rows/train").text
+    assert "adapter: tasks/rows/train-out/adapter" in shown, shown
+    assert trainings.now(path).state == "finished"
+    asked: list[Any] = []
+
+    def printed(self: Children, question: object, state: object, arguments: list[str]) -> Printed:
+        asked.append(arguments)
+        return Printed("written: <b>")
+
+    monkeypatch.setattr(Children, "printed", printed)
+    assert "written: &lt;b&gt;" in page.post("/train/rows/train/export", data={"to": "trl"}).text
+    assert asked == [["export", "tasks/rows/train-out", "--to", "trl"]]
+    assert page.post("/train/rows/train/export", data={"to": "--out"}).status_code == 422
