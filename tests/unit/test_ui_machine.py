@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from lastresort.ui import documents
-from lastresort.ui.children import Children, Printed
+from lastresort.ui.children import Children, CommandOutput
 from ui_support import htmx_page_of, until
 
 ENV = """{"lastresort": "1", "python": "3.11", "system": "Linux <b>", "processor": {"name": "cpu", "cores": 2, "features": []},
@@ -23,10 +23,10 @@ def page(tmp_path: Path) -> TestClient:
 
 
 def test_the_page_waits_and_then_shows_what_the_command_said(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[Printed | None] = [None, Printed(ENV), Printed("", "it broke")]
+    said: list[CommandOutput | None] = [None, CommandOutput(ENV), CommandOutput("", "it broke")]
     asked: list[list[str]] = []
 
-    def printed(self: Children, question: object, state: object, arguments: list[str]) -> Printed | None:
+    def printed(self: Children, question: object, state: object, arguments: list[str]) -> CommandOutput | None:
         asked.append(arguments)
         return said[len(asked) - 1]
 

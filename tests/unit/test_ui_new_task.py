@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
+from lastresort.app.start import example_tasks
 from lastresort.spec.document import parse_document
 from lastresort.spec.task import load_task
 from lastresort.ui import drafts, jobs
-from lastresort.ui.children import Children, Printed
+from lastresort.ui.children import Children, CommandOutput
 from lastresort.ui.site import Site
 from record_support import edit
 from ui_support import Ended, finished_run, htmx_page_of
@@ -295,6 +296,14 @@ def _mark(shown: str) -> str:
     return shown.partition('name="yes" value="')[2].partition('"')[0]
 
 
+@pytest.mark.parametrize("name", sorted(example_tasks()))
+def test_an_example_is_the_same_task_from_here(page: TestClient, site: Site, name: str) -> None:
+    page.post("/new/example", data={"example": name})
+    places = {"path", "folder"}
+    found = drafts.task_from(text_of(site, name), site.workspace.tasks / name).model_dump(exclude=places)
+    assert found == load_task(example_tasks()[name]).model_dump(exclude=places)
+
+
 def test_an_example_starts_from_here(page: TestClient, site: Site) -> None:
     assert page.post("/new/example", data={"example": "json-only"}).headers["hx-redirect"] == "/new/json-only"
     found = drafts.task_from(text_of(site, "json-only"), site.workspace.tasks / "json-only")
@@ -358,7 +367,7 @@ def test_the_findings_are_shown_with_their_rows(page: TestClient, site: Site, mo
         "findings": [finding],
         "preferences": None,
     }
-    monkeypatch.setattr(Children, "printed", lambda *_: Printed(json.dumps(report)))
+    monkeypatch.setattr(Children, "printed", lambda *_: CommandOutput(json.dumps(report)))
     shown = page.get("/new/reviews/data").text
     assert "same input, other label" in shown
     assert "number 3 is fine, &lt;b&gt;really&lt;/b&gt;" in shown

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from lastresort.records.atomic import held
 from lastresort.stop import FILE_NAME as STOP
 from lastresort.ui import jobs, trainings
-from lastresort.ui.children import Children, Printed
+from lastresort.ui.children import Children, CommandOutput
 from lastresort.ui.site import Site
 from train_support import data_for, training_file
 from ui_support import Ended, htmx_page_of, until
@@ -221,9 +221,9 @@ def test_a_training_trains_to_its_end_on_the_page(
     assert trainings.now(path).state == "finished"
     asked: list[Any] = []
 
-    def printed(self: Children, question: object, state: object, arguments: list[str]) -> Printed:
+    def printed(self: Children, question: object, state: object, arguments: list[str]) -> CommandOutput:
         asked.append(arguments)
-        return Printed("written: <b>")
+        return CommandOutput("written: <b>")
 
     monkeypatch.setattr(Children, "printed", printed)
     assert "written: &lt;b&gt;" in page.post("/train/rows/train/export", data={"to": "trl"}).text

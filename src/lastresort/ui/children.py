@@ -26,7 +26,7 @@ MOST_PRINTED = 64 * MiB
 
 
 @dataclass(frozen=True, slots=True)
-class Printed:
+class CommandOutput:
     """What a command printed before it ended. fault: its sentence where it failed, "" where it did not."""
 
     text: str
@@ -41,7 +41,7 @@ class _Child:
     out: IO[bytes] | None = None
     faults: IO[bytes] | None = None
     began_s: float = 0.0
-    printed: Printed | None = None
+    printed: CommandOutput | None = None
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Children:
     _known: dict[object, _Child] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def printed(self, question: object, state: object, arguments: Sequence[str]) -> Printed | None:
+    def printed(self, question: object, state: object, arguments: Sequence[str]) -> CommandOutput | None:
         """What the command printed, None while it works or waits. state: of all that it reads."""
         with self._lock:
             child = self._known.get(question)
@@ -111,7 +111,7 @@ class Children:
             fault = "Its process was killed: there may not be enough memory, or it took too long."
         elif code and not text:
             fault = _last_line(without_keys(_read(child.faults))) or f"It ended with the exit code {code}."
-        child.printed = Printed(text, fault)
+        child.printed = CommandOutput(text, fault)
         child.out.close()
         child.faults.close()
 

@@ -24,7 +24,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class ShownDocument:
     """name: of its file, without the suffix. title: its first heading."""
 
     name: str
@@ -47,12 +47,12 @@ def titles() -> dict[str, str]:
 
 
 @cache
-def document(name: str) -> Document:
+def document(name: str) -> ShownDocument:
     """Raises NotThere for a name that is none of a document."""
     folder = folder_of_documents()
     if folder is None or name not in titles():
         raise NotThere("There is no such document.")
-    return Document(name, titles()[name], rendered(read_text(folder / f"{name}.md")))
+    return ShownDocument(name, titles()[name], rendered(read_text(folder / f"{name}.md")))
 
 
 def picture(name: str) -> tuple[bytes, str]:

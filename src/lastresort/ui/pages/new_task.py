@@ -31,7 +31,7 @@ from lastresort.spec.edit import moved
 from lastresort.spec.task import Task, task_of
 from lastresort.spec.values import one_of
 from lastresort.ui import drafts, jobs
-from lastresort.ui.children import Printed, children_of
+from lastresort.ui.children import CommandOutput, children_of
 from lastresort.ui.findings import findings_of, first_rows
 from lastresort.ui.site import Site, go_to
 from lastresort.ui.workspace import NotThere, safe_name
@@ -57,6 +57,7 @@ FIELDS = (
     FormField("limits.usd", "Limit in USD"),
     FormField("use.calls_per_month", "Calls a month"),
 )
+ROWS_AS_TOKENS = 3
 UPLOADS_AT_ONCE = threading.Lock()  # reading a large file takes memory
 
 
@@ -189,6 +190,14 @@ def _editing(site: Site) -> APIRouter:
         found, rows = (None, ()) if asked is None or task is None else (findings_of(asked.text, task), first_rows(task))
         return site.draw(request, "new_data.html.j2", name=name, asked=asked, found=found, rows=rows)
 
+    @routes.get("/new/{name}/masks")
+    def masks(request: Request, name: str) -> Response:
+        asked = _ask(site, name, ("data", "check", f"--show={ROWS_AS_TOKENS}"), key="masks")
+        lines = (
+            "" if asked is None else asked.text.partition("\n\n")[2]
+        )  # below the figures, which the page has already
+        return site.draw(request, "new_masks.html.j2", name=name, asked=asked, lines=lines)
+
     @routes.get("/new/{name}/advice")
     def advice(request: Request, name: str) -> Response:
         asked = _ask(site, name, ("advise",))
@@ -282,19 +291,19 @@ def _options(task: Task, gate: str, until: str) -> list[str]:
     return [*found, *(["--until", one_of("until", until, task.ladder)] if until else [])]
 
 
-def _ask(site: Site, name: str, command: Sequence[str]) -> Printed | None:
-    """What a command says of the text as it is now, None while it works."""
+def _ask(site: Site, name: str, command: Sequence[str], key: str = "") -> CommandOutput | None:
+    """What a command says of the text as it is now, None while it works; as JSON, unless a key names it among others like it."""
     try:
         task = _task(site, name)
     except LastresortError:
-        return Printed("", "The task cannot be used yet: correct it first.")
+        return CommandOutput("", "The task cannot be used yet: correct it first.")
     draft = task.folder / drafts.DRAFT
     if not draft.is_file():
         drafts.keep_text(task.folder, drafts.text_of(task.folder) or "")
     words = [word for word in command if not word.startswith("-")]
     options = [word for word in command if word.startswith("-")]
-    arguments = [*words, _below(site, draft), *options, "--json"]
-    return children_of(site).printed((name, command[0]), _state(site, name), arguments)
+    arguments = [*words, _below(site, draft), *options, *([] if key else ["--json"])]
+    return children_of(site).printed((name, key or command[0]), _state(site, name), arguments)
 
 
 def _state(site: Site, name: str) -> object:
