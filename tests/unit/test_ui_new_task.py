@@ -243,6 +243,21 @@ def test_a_start_writes_the_task_and_goes_to_the_run(
     assert page.post("/new/reviews/start", data={"gate": "--set"}).status_code == 422
 
 
+def test_a_start_takes_what_was_typed_last(
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, bool]]
+) -> None:
+    upload(page, "reviews.csv")
+    page.post("/new/reviews/start", data={"text": text_of(site, "reviews").replace("0.85", "0.9")})
+    assert load_task(site.workspace.tasks / "reviews" / "task.yaml").bar == 0.9
+    assert page.post("/new/reviews/start", data={"text": "bar: no"}).status_code == 422
+    assert len(started) == 1
+
+
+def test_a_name_in_another_alphabet_is_led_to(page: TestClient) -> None:
+    assert upload(page, "отзывы.csv") == (204, "/new/%D0%BE%D1%82%D0%B7%D1%8B%D0%B2%D1%8B")
+    assert page.get("/new/отзывы").status_code == 200
+
+
 def test_a_climb_that_ended_before_it_began_says_so(
     page: TestClient, site: Site, started: list[tuple[jobs.Command, bool]]
 ) -> None:

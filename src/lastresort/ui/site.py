@@ -9,6 +9,7 @@ from functools import cache
 from importlib import import_module
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -71,7 +72,7 @@ class Site:
 
 def go_to(url: str) -> Response:
     """htmx leaves the page for this one."""
-    return Response(status_code=204, headers={"hx-redirect": url})
+    return Response(status_code=204, headers={"hx-redirect": quote(url, safe="/?=&%")})
 
 
 @cache

@@ -171,7 +171,7 @@ def _editing(site: Site) -> APIRouter:
             text = with_field(FIELDS, text, key, given, drafts.FILE)
         except LastresortError as error:
             refused = str(error)
-        return _edited(request, name, text, "form.html.j2", refused)
+        return _edited(request, name, text, "form_changed.html.j2", refused)
 
     def _edited(request: Request, name: str, text: str, template: str, refused: str = "") -> Response:
         """refused: why what a field says could not be written into the text."""
@@ -225,7 +225,9 @@ def _starting(site: Site) -> APIRouter:
         return site.draw(request, "new_confirm.html.j2", name=name, consent=consent, gate=gate, until=until)
 
     @routes.post("/new/{name}/start")
-    def start(name: str, gate: Text = "", until: Text = "", yes: Text = "") -> Response:
+    def start(name: str, gate: Text = "", until: Text = "", yes: Text = "", text: Text = "") -> Response:
+        if text:  # typed a moment ago, and not sent yet
+            drafts.keep_text(_there(site, name), plain_lines(text))
         text = drafts.text_of(_there(site, name)) or ""
         task = drafts.task_from(text, workspace.task_folder(name))
         options, consent = _options(task, gate, until), drafts.consent_of(task)

@@ -117,7 +117,7 @@ def _making(site: Site) -> APIRouter:
             text = with_field(FIELDS, text, key, given, FILE, TRAINING)
         except LastresortError as error:
             refused = str(error)
-        return _edited(request, name, text, "form.html.j2", refused)
+        return _edited(request, name, text, "form_changed.html.j2", refused)
 
     def _edited(request: Request, name: str, text: str, template: str, refused: str = "") -> Response:
         """refused: why what a field says could not be written into the text."""
@@ -177,7 +177,9 @@ def _running(site: Site) -> APIRouter:
         return site.draw(request, "train_confirm.html.j2", name=name, stem=stem, consent=consent)
 
     @routes.post("/train/{name}/start")
-    def start(name: str, yes: Text = "") -> Response:
+    def start(name: str, yes: Text = "", text: Text = "") -> Response:
+        if text:  # typed a moment ago, and not sent yet
+            drafts.keep_text(_text(site, name)[0], plain_lines(text), DRAFT)
         folder, text = _text(site, name)
         consent = trainings.consent_for(_file(site, name, ""))
         if consent.needed and yes != consent.mark:
