@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from lastresort.ui import guard
+from lastresort.ui.guard import PageGuard
+from lastresort.ui.site import create_site
 from lastresort.ui.workspace import NotThere, Workspace
-from ui_support import finished_run, page_of
+from ui_support import HERE, finished_run, page_of
 
 
 @pytest.mark.parametrize(
@@ -126,3 +129,20 @@ def test_a_link_to_a_run_elsewhere_is_no_run(tmp_path: Path) -> None:
     _, client = page_of(tmp_path / "here")
     assert client.get("/runs/linked-1").status_code == 404
     assert "linked-1" not in client.get("/").text
+
+
+def test_a_fault_of_ours_is_a_page_and_a_traceback_in_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(self: Workspace) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(Workspace, "states", fail)
+    site, _ = page_of(tmp_path)
+    client = TestClient(PageGuard(create_site(site), site.secrets), base_url=HERE, raise_server_exceptions=False)
+    answer = client.get("/")
+    assert answer.status_code == 500
+    assert "a fault of lastresort" in answer.text
+    assert "secret detail" not in answer.text
+    assert answer.headers["content-security-policy"].startswith("default-src 'self'")
+    assert "RuntimeError: secret detail" in capsys.readouterr().err

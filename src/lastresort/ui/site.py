@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment
 from starlette.exceptions import HTTPException
 
+from lastresort.app.terminal import print_note
 from lastresort.errors import LastresortError
 from lastresort.report.charts.loss import sparkline
 from lastresort.report.html import VISIBLE, environment
@@ -102,6 +104,11 @@ def create_site(site: Site) -> FastAPI:
     @app.exception_handler(LastresortError)
     async def refused(request: Request, error: LastresortError) -> Response:
         return refuse(request, 422, str(error))
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        print_note("".join(traceback.format_exception(error)))
+        return refuse(request, 500, "This is a fault of lastresort. The terminal that it was started in shows more.")
 
     @app.exception_handler(RequestValidationError)
     async def unreadable(request: Request, error: RequestValidationError) -> Response:
