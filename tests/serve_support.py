@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,8 +20,9 @@ from lastresort.models.protocol import Model
 from lastresort.models.scripted import Script, ScriptedModel
 from lastresort.serve.answers import RequestComposer
 from lastresort.serve.guard import GuardSettings
-from lastresort.serve.http import Service, create_app
-from lastresort.serve.start import ServeRequest, Serving, serve
+from lastresort.serve.http import Offering, Service, create_app
+from lastresort.serve.opening import ServeRequest
+from lastresort.serve.start import Serving, serve
 from lastresort.serve.transport import DrainingServer
 from lastresort.serve.work import Deliver, Draining, Ended, Failed, Load, Owner, Piece, QueueFull, TokenLogp, Work
 from lastresort.stop import StopSignal
@@ -90,6 +91,11 @@ class WordOwner:
     def load(self) -> Load:
         with self._lock:
             return Load(len(self._running), len(self._waiting), len(self._running) / self._slots)
+
+    def load_of(self, model: str) -> Load:
+        with self._lock:
+            running, waiting = (sum(job.work.model == model for job in jobs) for jobs in (self._running, self._waiting))
+            return Load(running, waiting, running / self._slots)
 
     def submit(self, work: Work, deliver: Deliver) -> Callable[[], None]:
         with self._lock:
@@ -238,10 +244,18 @@ def served(
     raw: bool = False,
     log_bodies: bool = False,
     drain_s: float = 5.0,
+    beside: Mapping[str, Answerer] | None = None,
 ) -> Iterator[Served]:
+    """beside: other systems that are served by their names, by owners of their own."""
     answering = answering or answerer()
     owner = owner or WordOwner(answering.model)
-    service = Service(RequestComposer(answering, raw=raw), owner)
+    others = {name: (one, WordOwner(one.model)) for name, one in (beside or {}).items()}
+    service = Service(
+        [
+            Offering(RequestComposer(answering, raw=raw), owner),
+            *(Offering(RequestComposer(one, raw=False, name=name), words) for name, (one, words) in others.items()),
+        ]
+    )
     lines: list[str] = []
     app = create_app(service, GuardSettings(key, log_bodies), lines.append)
     listening = socket.create_server(("127.0.0.1", 0))
@@ -262,6 +276,8 @@ def served(
         thread.join(30)
         service.close()
         owner.close()
+        for _, words in others.values():
+            words.close()
         assert not thread.is_alive()
 
 

@@ -25,7 +25,7 @@ from lastresort.knowledge.store import content_hash, create_store
 from lastresort.knowledge.update import update
 from lastresort.models.constrained import Constraint, TokenTable
 from lastresort.models.scripted import Script, ScriptedModel
-from lastresort.serve.start import ServeRequest
+from lastresort.serve.opening import ServeRequest
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.files import load_system
 from lastresort.systems.running import open_system

@@ -273,7 +273,7 @@ def test_the_log_has_no_contents_unless_asked_for() -> None:
         server.chat("a", tools=["late parcel"])
         server.chat("late parcel", stream=True)
     # Read once the server has ended: a line is written when its answer has been.
-    assert re.fullmatch(r"\S+ POST /v1/chat/completions 200 \d+\.\d+s 8\+2 tokens", server.lines[0])
+    assert re.fullmatch(r"\S+ POST /v1/chat/completions 200 \d+\.\d+s winner 8\+2 tokens", server.lines[0])
     assert len(server.lines) == 3
     assert "parcel" not in "".join(server.lines)
     assert "shipping" not in "".join(server.lines)
@@ -313,8 +313,8 @@ def test_a_key_guards_every_route_but_health() -> None:
         assert got.choices[0].message.content == "shipping"
         with server.client() as asking:
             assert asking.get("/health").json() == {"status": "ok"}
-        assert server.service.owner.log[0].prompt[-1].content == "late parcel"
-        assert len(server.service.owner.log) == 1
+        assert server.owner.log[0].prompt[-1].content == "late parcel"
+        assert len(server.owner.log) == 1
         assert KEY not in "".join(server.lines)
 
 

@@ -30,7 +30,7 @@ from lastresort.models.local import LocalModel, load_local
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.models.scripted import Faults, Script, ScriptedModel
 from lastresort.serve.desk import Desk, Job
-from lastresort.serve.owner import AskingOwner, LocalOwner, open_owner, plan_shelves
+from lastresort.serve.owner import AskingOwner, LocalOwner, open_owners, plan_shelves
 from lastresort.serve.work import Delivered, Draining, Ended, Failed, Load, Owner, Piece, QueueFull, Work
 from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding, Grammar, Message
@@ -109,7 +109,10 @@ def ask(text: str, system: str = "route this ticket to the right team") -> Promp
 
 def local_owner(model: LocalModel, *shelves: Shelf, longest_queue: int = 100) -> LocalOwner:
     return LocalOwner(
-        model, shelves=shelves or (Shelf(4, CONTEXT_TOKENS),), longest_queue=longest_queue, clock=lambda: 0.0
+        {"winner": model},
+        shelves=lambda _: shelves or (Shelf(4, CONTEXT_TOKENS),),
+        longest_queue=longest_queue,
+        clock=lambda: 0.0,
     )
 
 
@@ -446,7 +449,7 @@ def test_what_is_not_finished_in_time_fails(model: LocalModel, monkeypatch: pyte
 def test_closing_ends_the_thread_and_frees_the_slots(model: LocalModel) -> None:
     before = threading.active_count()
     owner, receiver = local_owner(model), Receiver()
-    batch = weakref.ref(owner._batch)  # type: ignore[arg-type]
+    batch = weakref.ref(owner._lanes["winner"].batch)
     owner.submit(Work(ask("a"), Decoding(150)), receiver)
     receiver.wait_for_piece()
     owner.close()
@@ -459,10 +462,11 @@ LEAVES = """
 import sys
 from pathlib import Path
 from lastresort.models.local import LocalModel, load_local
-from lastresort.serve.owner import open_owner
+from lastresort.serve.owner import open_owners
 from lastresort.serve.work import Work
 from lastresort.types import Decoding
-owner = open_owner(LocalModel(load_local(Path(sys.argv[1]), precision="float32"), name="tiny"))
+model = LocalModel(load_local(Path(sys.argv[1]), precision="float32"), name="tiny")
+owner = open_owners({"winner": model})["winner"]
 for i in range(20):
     owner.submit(Work("the parcel", Decoding(200, temperature=1.0, seed=i)), lambda _: None)
 print("leaves")
@@ -538,7 +542,8 @@ def scripted(**script: Any) -> ScriptedModel:
 
 
 def test_the_owner_suits_the_model(model: LocalModel) -> None:
-    for opened, kind in ((open_owner(model), LocalOwner), (open_owner(scripted()), AskingOwner)):
+    for answering, kind in ((model, LocalOwner), (scripted(), AskingOwner)):
+        opened = open_owners({"winner": answering})["winner"]
         assert isinstance(opened, kind)
         receiver = Receiver()
         opened.submit(Work(ask("late"), Decoding(9)), receiver)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from lastresort.knowledge.update import update
 from lastresort.models.local import LocalModel
 from lastresort.models.protocol import Model
 from lastresort.serve import owner, start
-from lastresort.serve.start import ServeRequest, Serving, serve
+from lastresort.serve.opening import ServeRequest
+from lastresort.serve.start import ServedName, Serving, serve
 from lastresort.systems.files import folder_sha256, save_system
 from lastresort.systems.running import open_system
 from lastresort.systems.system import PromptDesign, Retriever, System
@@ -113,7 +114,7 @@ def test_the_bare_model_continues_a_text(tiny: Path, tmp_path: Path) -> None:
     run = saved(tmp_path, str(tiny))
     with serving(ServeRequest(run, raw=True)) as (found, _):
         card = httpx.get(f"{found.url}/models", timeout=60).json()["data"][0]
-        assert (card["owned_by"], card["max_model_len"], found.prompted) == ("lastresort-raw", 256, False)
+        assert (card["owned_by"], card["max_model_len"], found.names[0].prompted) == ("lastresort-raw", 256, False)
         got = httpx.post(
             f"{found.url}/completions", json={"model": "winner", "prompt": "the parcel is"}, timeout=60
         ).json()
@@ -134,7 +135,7 @@ def test_another_server_can_answer_what_the_winner_asks(tmp_path: Path) -> None:
         [work] = other.owner.log
         assert [turn.content for turn in work.prompt] == ["Route the ticket.\n\nRoute the ticket.", "late parcel"]
         assert work.decoding.max_new_tokens == 24
-        assert found.model == f"{other.url}/v1#winner"
+        assert found.names[0].model == f"{other.url}/v1#winner"
 
 
 def test_a_winner_that_retrieves_answers_several_clients_from_its_store(tmp_path: Path) -> None:
@@ -170,7 +171,8 @@ def test_a_key_in_the_environment_guards_it(tmp_path: Path, monkeypatch: pytest.
 
 
 def says(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["lastresort", "serve", *words])
+    port = () if "--port" in words else ("--port", "0")
+    monkeypatch.setattr(sys, "argv", ["lastresort", "serve", *words, *port])
     code = guarded(app)
     out, error = capsys.readouterr()
     error = error.removeprefix("opening the winner ...\n")
@@ -217,14 +219,14 @@ def test_what_it_refuses_before_it_serves(
 def test_a_server_that_can_compute_nothing_any_more_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     owners = list[WordOwner]()
 
-    def opened(model: Model, **_: Any) -> WordOwner:
-        owners.append(WordOwner(model))
-        return owners[0]
+    def opened(models: Mapping[str, Model], **_: Any) -> dict[str, WordOwner]:
+        owners.append(WordOwner(models["winner"]))
+        return {"winner": owners[0]}
 
     def lost(serving: Serving) -> None:
         owners[0].fault = RuntimeError("the device is lost")
 
-    monkeypatch.setattr(owner, "open_owner", opened)
+    monkeypatch.setattr(owner, "open_owners", opened)
     with pytest.raises(InfrastructureError, match=r"the device is lost.*Start the server again"):
         serve(ServeRequest(saved(tmp_path), port=0), on_ready=lost)
 
@@ -237,7 +239,7 @@ def test_a_held_winner_is_served_on_demand(tmp_path: Path) -> None:
 def test_the_command_says_where_it_serves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    begun = Serving("http://127.0.0.1:1/v1", "zero-shot", "a", False, True)
+    begun = Serving("http://127.0.0.1:1/v1", False, (ServedName("winner", "zero-shot", "a", True),))
     monkeypatch.setattr(start, "serve", lambda request, on_ready, **_: on_ready(begun))
     monkeypatch.setattr(sys, "argv", ["lastresort", "serve", str(tmp_path), "--port", "0"])
     assert guarded(app) == 0

@@ -17,6 +17,7 @@ def serve_command(
     run: Path = Argument(help="Folder of a finished run or of a saved system."),
     host: str = Option("127.0.0.1", "--host", help="Address to listen at. Any but this machine's own needs a key."),
     port: int = Option(8000, "--port", min=0, max=65535, help="Port to listen at. 0 takes any that is free."),
+    beside: bool = Option(False, "--all", help="Also serve the base model and the best prompt, by these names."),
     raw: bool = Option(False, "--raw", help="Serve the bare model, without the winner's prompt."),
     allow_held: bool = Option(False, "--allow-held", help="Also serve a winner that the gate holds back."),
     log_bodies: bool = Option(False, "--log-bodies", help="Log what is asked and answered, not only that it was."),
@@ -35,15 +36,17 @@ def serve_command(
 
     Clients send the key that LASTRESORT_SERVE_KEY holds. SIGTERM or Ctrl-C finishes what runs, a second one ends at once.
     """
-    from lastresort.serve.start import ServeRequest, serve
+    from lastresort.serve.opening import ServeRequest
+    from lastresort.serve.start import serve
 
-    request = ServeRequest(run, host, port, raw, allow_held, log_bodies, slots, upstream, model)
+    request = ServeRequest(run, host, port, raw, allow_held, log_bodies, slots, upstream, model, beside)
     serve(request, on_ready=_tell, log=print_note, approve=confirmed)
 
 
 def _tell(serving: Serving) -> None:
     print_text(serving.url, flush=True)
-    around = "with its own prompt" if serving.prompted else "without a prompt"
-    print_note(f'{serving.system} on {serving.model}, {around}, as model "winner".')
+    for one in serving.names:
+        around = "with its own prompt" if one.prompted else "without a prompt"
+        print_note(f'{one.system} on {one.model}, {around}, as model "{one.name}".')
     if not serving.has_key:
         print_note("No key is set, so this machine alone may ask.")

@@ -12,7 +12,8 @@ class HandoffTarget:
     "none" for a gateway. adapters: which it can serve next to their base, "plain" being those of one rank and scaling. schema: what
     it does with a JSON schema in response_format. choices: the request's own key that limits an answer to a list of texts, None
     where there is none. spacing: whether the schema can also fix the white space, as it was measured. refuses: keys of a request.
-    neutral: keys of a request whose defaults there would change the answers.
+    neutral: keys of a request whose defaults there would change the answers. owned_by: what its list of models says of their owner,
+    where that is how such a server is known.
     keeps_stop: whether a stop string stays in the answer.
     """
 
@@ -26,6 +27,7 @@ class HandoffTarget:
     spacing: bool = False
     refuses: tuple[str, ...] = ()
     neutral: tuple[tuple[str, float], ...] = ()
+    owned_by: tuple[str, ...] = ()
     keeps_stop: bool = False
 
 
@@ -39,6 +41,7 @@ TARGETS: dict[str, HandoffTarget] = {
     "llamacpp": HandoffTarget(
         "llama.cpp", "lastresort.handoff.servers:llamacpp", 8080, "gguf", "none", "enforces", "grammar",
         neutral=(("repeat_penalty", 1), ("top_k", 0), ("min_p", 0)),  # llama-cpp-python's server repeats at 1.1 by default
+        owned_by=("llamacpp", "me"),  # its own server, and llama-cpp-python's
     ),
     "ollama": HandoffTarget("Ollama", "lastresort.handoff.servers:ollama", 11434, "gguf", "none", "enforces", None),
     "litellm": HandoffTarget("LiteLLM", "lastresort.handoff.servers:litellm", 4000, "none", "none", "passes on", None),

@@ -14,7 +14,7 @@ from typing import Any
 
 from lastresort.errors import InputError
 from lastresort.handoff.source import LocalWeights
-from lastresort.models.adapter_settings import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_settings
+from lastresort.models.adapter_settings import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PLAIN_STARTS, adapter_settings
 from lastresort.models.quantized import read_quantized_base
 from lastresort.records.atomic import disk_errors, refuse_links_out, write_atomically
 from lastresort.train.adapters.folder import read_adapter
@@ -26,7 +26,6 @@ _SUFFIXES = {".safetensors", ".json", ".model", ".txt"}
 _LEFT_OUT = {GENERATION, "chat_template.json", "converted.json", "trainer_state.json", "training_args.json"}
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's --max-lora-rank can be."""
-_PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")  # others change the base, too
 
 
 def link_model(source: Path, folder: Path) -> None:
@@ -115,7 +114,7 @@ def _unserved(settings: Mapping[str, Any], *, plain: bool) -> list[str]:
     if settings.get("layer_replication"):
         found.append("replicated layers")
     start = settings.get("init_lora_weights")
-    if isinstance(start, str) and start.lower() not in _PLAIN_STARTS:
+    if isinstance(start, str) and start.lower() not in PLAIN_STARTS:
         found.append(f"an adapter that started from {start[:40]}, which also changes the base")
     if plain and (settings.get("rank_pattern") or settings.get("alpha_pattern")):
         found.append("layers of different rank or scaling")

@@ -16,6 +16,8 @@ from lastresort.model_heads import MOST_LAYERS
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MOST_RANK = 16_384  # the width of the largest models; PEFT fills the factors before it reads them from the file
+PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
+"""Initial weights of an adapter that leave its base as it is; PEFT's others change the base, too."""
 _NUMBERS = ("r", "lora_alpha", "lora_dropout")
 _BY_LAYER = ("rank_pattern", "alpha_pattern")
 _NAMES = ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern")
@@ -35,6 +37,17 @@ def adapter_settings(folder: Path, *, raised: type[InputError] = DataError) -> M
             remedy="Save the adapter again.",
         )
     return found
+
+
+def keeps_base(settings: Mapping[str, Any]) -> bool:
+    """Whether the base is as it was once this adapter is taken off it."""
+    start = settings.get("init_lora_weights")
+    return (
+        settings.get("peft_type") == "LORA"
+        and not (isinstance(start, str) and start.lower() not in PLAIN_STARTS)
+        and settings.get("bias", "none") in ("none", None)
+        and not any(settings.get(key) for key in ("lora_bias", "layer_replication", "trainable_token_indices"))
+    )
 
 
 def _faults(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -66,10 +66,10 @@ _log = logging.getLogger("lastresort")
 class ApiModel:
     """Asks the endpoint, `concurrency` prompts at a time.
 
-    prompt_price, output_price: USD per million tokens. client: parameters to send in place of our own. timeout_s: for each read
-    of a reply; a whole one may take twice as long. named: whether the user named this endpoint, which decides whether
-    LASTRESORT_API_KEY goes there. on_lost: given what calls may have cost that gave no answer. sleep, clock (seconds, any
-    origin) and now (seconds since 1970) are arguments so that tests need not wait.
+    prompt_price, output_price: USD per million tokens. client: parameters to send in place of our own. neutral: further keys, which
+    put the server's own defaults aside. timeout_s: for each read of a reply; a whole one may take twice as long. named: whether the
+    user named this endpoint, which decides whether LASTRESORT_API_KEY goes there. on_lost: given what calls may have cost that gave
+    no answer. sleep, clock (seconds, any origin) and now (seconds since 1970) are arguments so that tests need not wait.
 
     Raises PrerequisiteError if the endpoint needs a key and the environment holds none, TaskError if it takes no
     template_kwargs, or if the key would travel unencrypted.
@@ -89,6 +89,7 @@ class ApiModel:
         output_price: float = 0.0,
         template_kwargs: JsonObject | None = None,
         client: ClientParameters | None = None,
+        neutral: JsonObject | None = None,
         concurrency: int = 8,
         timeout_s: float = 120.0,
         named: bool = True,
@@ -120,11 +121,18 @@ class ApiModel:
         self.batch_size = 4 * concurrency
         self._served = ServedModel(self.name)
         self._requests = RequestBuilder(
-            endpoint, name=self.name, template_kwargs=template_kwargs, timeout_s=timeout_s, client=client
+            endpoint,
+            name=self.name,
+            template_kwargs=template_kwargs,
+            timeout_s=timeout_s,
+            client=client,
+            neutral=neutral,
         )
         identity: JsonObject = {"endpoint": endpoint.url, "model": endpoint.model, "template": template_kwargs}
         if client is not None:
             identity["client"] = client.values
+        if neutral:
+            identity["neutral"] = neutral
         self.fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def count_tokens(self, prompt: Prompt) -> int:

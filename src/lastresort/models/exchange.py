@@ -429,7 +429,7 @@ class RequestBuilder:
     """Builds the requests to one endpoint and remembers which parameters its model refuses.
 
     name: the model's, for messages. timeout_s: of a request that leaves no room for thinking. client: None for parameters of
-    our own.
+    our own. neutral: keys of each request that put the server's own defaults aside, unless the decoding says otherwise.
     """
 
     def __init__(
@@ -440,8 +440,10 @@ class RequestBuilder:
         template_kwargs: JsonObject,
         timeout_s: float,
         client: ClientParameters | None = None,
+        neutral: JsonObject | None = None,
     ) -> None:
         self._endpoint, self._name, self._template_kwargs = endpoint, name, template_kwargs
+        self._neutral = dict(neutral or {})
         self._timeout_s, self._client = timeout_s, client
         self._refused: set[str] = set()
         self._lock = threading.Lock()
@@ -507,7 +509,7 @@ class RequestBuilder:
             request["response_format"] = response_format(decoding.grammar)
         if stream and _COUNTS not in self._refused:
             request[_COUNTS] = {"include_usage": True}
-        extra: JsonObject = {}
+        extra: JsonObject = dict(self._neutral)
         if decoding.top_k > 0:
             extra["top_k"] = decoding.top_k
         if self._template_kwargs:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,12 +25,14 @@ from lastresort.models.adapter_settings import (
     ADAPTER_WEIGHTS,
     adapter_settings,
     check_patterns,
+    keeps_base,
 )
 from lastresort.models.quantized import (
     Quantize,
     import_bitsandbytes,
     keep_exact,
     nf4_arguments,
+    quantized_base_of,
     resolve_precision,
     unmap_weights,
 )
@@ -154,14 +157,36 @@ def load_local(
         model = _with_adapter(model, adapter)
     model = model.to("cpu" if keep_on_cpu else device).eval().requires_grad_(False)
     rendering = template_hash(tokenizer, dict(template_kwargs or {}))
+    fingerprint = _fingerprint(folder, adapter, dtype, rendering, in_4_bits=in_4_bits)
+    return Loaded(model, tokenizer, context_tokens(model.config, tokenizer), fingerprint, rendering, dtype, folder)
+
+
+def without_adapter(loaded: Loaded, adapter: Path) -> Loaded | None:
+    """The base of a loaded model as `load_local` would load it, with the same tensors as weights: they are held once.
+
+    None where they are not those of the base: some adapters change it, and a base in 4 bits is rounded.
+    """
+    if not keeps_base(adapter_settings(adapter, raised=TaskError)) or quantized_base_of(loaded.model) is not None:
+        return None
+    tensors: dict[int, Any] = {id(x): x for x in (*loaded.model.parameters(), *loaded.model.buffers())}
+    base = deepcopy(loaded.model, tensors).unload()  # all but the tensors is copied
+    base.__dict__.pop("_lastresort_support", None)
+    return replace(
+        loaded,
+        model=base.eval().requires_grad_(False),
+        context_tokens=context_tokens(base.config, loaded.tokenizer),
+        fingerprint=_fingerprint(loaded.folder, None, loaded.dtype, loaded.rendering, in_4_bits=False),
+    )
+
+
+def _fingerprint(folder: Path, adapter: Path | None, dtype: torch.dtype, rendering: str, *, in_4_bits: bool) -> str:
     identity = {
         "weights": folder_hash(folder),
         "adapter": folder_hash(adapter) if adapter is not None else None,
         "precision": str(dtype),
         "rendering": rendering,
     } | ({"quantize": "nf4"} if in_4_bits else {})
-    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return Loaded(model, tokenizer, context_tokens(model.config, tokenizer), fingerprint, rendering, dtype, folder)
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def weights_folder(folder_or_id: str | Path) -> Path:

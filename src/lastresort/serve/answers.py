@@ -27,13 +27,10 @@ from lastresort.serve.schema import (
     ResponseFormat,
     SamplingRequest,
 )
-from lastresort.serve.work import Work
+from lastresort.serve.work import MODEL, Work
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import AnswerText
 from lastresort.types import Decoding, Grammar, JsonObject, Message
-
-MODEL = "winner"
-"""The name of what is served."""
 
 _LARGEST_SCHEMA = 2**16
 _SCHEMA = "response_format.json_schema.schema"
@@ -67,10 +64,12 @@ class AnswerJob:
 
 
 class RequestComposer:
-    """raw: serve the bare model. Not for several threads at once: a store is searched one question at a time."""
+    """raw: serve the bare model. name: of what is served. Not for several threads at once: a store is searched one question at a
+    time.
+    """
 
-    def __init__(self, answerer: Answerer, *, raw: bool) -> None:
-        self._answerer, self._raw = answerer, raw
+    def __init__(self, answerer: Answerer, *, raw: bool, name: str = MODEL) -> None:
+        self._answerer, self._raw, self.name = answerer, raw, name
 
     @property
     def owned_by(self) -> Literal["lastresort", "lastresort-raw"]:
@@ -146,7 +145,8 @@ class RequestComposer:
         except LastresortError as error:
             raise refused(error) from error
         sources = tuple(dict.fromkeys(chunk for chunks in found for chunk in chunks)) if looks_up else None
-        return AnswerJob(tuple(Work(prompt, own, top_logprobs) for prompt in prompts for own in seeds), n, sources)
+        works = tuple(Work(prompt, own, top_logprobs, self.name) for prompt in prompts for own in seeds)
+        return AnswerJob(works, n, sources)
 
     def _decoding(self, request: SamplingRequest, max_tokens: int | None) -> Decoding:
         own = self._answerer.system.decoding

@@ -67,6 +67,14 @@ class Desk(Generic[T]):
         with self._changed:
             return sum(not job.over for job in self._waiting)
 
+    def running_of(self, model: str) -> int:
+        with self._changed:
+            return sum(job.work.model == model for job in self._running)
+
+    def waiting_of(self, model: str) -> int:
+        with self._changed:
+            return sum(job.work.model == model and not job.over for job in self._waiting)
+
     def refuse_if_full(self) -> None:
         """Raises QueueFull or Draining, before anything is computed for a job."""
         with self._changed:

@@ -36,8 +36,11 @@ Log = Callable[[str], None]
 
 @dataclass(slots=True)
 class RequestNotes:
-    """What the access log says of a request besides its status. request, answers: their contents, for --log-bodies."""
+    """What the access log says of a request besides its status. model: "" as long as none was found. request, answers: their
+    contents, for --log-bodies.
+    """
 
+    model: str = ""
     usage: Usage | None = None
     request: str = ""
     answers: list[str] = field(default_factory=list)
@@ -95,7 +98,7 @@ class Guard:
             self._open -= 1
             status = status if complete else CLIENT_GONE
             path = scope["path"] if scope["path"] in self._paths else "other"
-            self._metrics.responded(path, status)
+            self._metrics.responded(notes.model, path, status)
             self._write_line(scope, status, time.perf_counter() - began, notes)
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,8 +129,9 @@ class Guard:
     def _write_line(self, scope: Scope, status: int, seconds: float, notes: RequestNotes) -> None:
         at, path = time.strftime("%Y-%m-%dT%H:%M:%S"), _one_line(scope["path"][:100])
         usage = notes.usage
+        model = f" {notes.model}" if notes.model else ""
         tokens = f" {usage.prompt_tokens}+{usage.completion_tokens} tokens" if usage is not None else ""
-        self._log(f"{at} {scope['method']} {path} {status} {seconds:.3f}s{tokens}")
+        self._log(f"{at} {scope['method']} {path} {status} {seconds:.3f}s{model}{tokens}")
         if self._settings.log_bodies and notes.request:
             self._log(f"  request: {_one_line(notes.request)}")
             for answer in notes.answers:

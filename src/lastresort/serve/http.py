@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from fastapi import FastAPI, Request, Response
@@ -14,9 +16,20 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from lastresort.errors import LastresortError
-from lastresort.serve.answers import MODEL, AnswerJob, RequestComposer
+from lastresort.serve.answers import AnswerJob, RequestComposer
 from lastresort.serve.deliveries import AnswerPart, ClientGone, Deliveries, GrowingAnswers
-from lastresort.serve.guard import Guard, GuardSettings, Log, Receive, Scope, Send, discard, notes_of, read_body
+from lastresort.serve.guard import (
+    Guard,
+    GuardSettings,
+    Log,
+    Receive,
+    RequestNotes,
+    Scope,
+    Send,
+    discard,
+    notes_of,
+    read_body,
+)
 from lastresort.serve.metrics import CONTENT_TYPE, Metrics
 from lastresort.serve.openapi import describe, described
 from lastresort.serve.refusals import Refusal, read_request, refused, server_failed, stopping
@@ -41,20 +54,35 @@ from lastresort.serve.schema import (
     TextCompletion,
 )
 from lastresort.serve.work import Draining, Owner, QueueFull
+from lastresort.spec.values import listed
 from lastresort.version import __version__
 
 Body = TypeVar("Body", bound=SamplingRequest)
 CHAT, COMPLETIONS, MODELS = "/v1/chat/completions", "/v1/completions", "/v1/models"
 HEALTH, METRICS, OPENAPI = "/health", "/metrics", "/openapi.json"
-PATHS = frozenset((CHAT, COMPLETIONS, MODELS, f"{MODELS}/{MODEL}", HEALTH, METRICS, OPENAPI))
+PATHS = frozenset((CHAT, COMPLETIONS, MODELS, HEALTH, METRICS, OPENAPI))
+
+
+@dataclass(frozen=True, slots=True)
+class Offering:
+    """One of what is served, and who computes its answers."""
+
+    composer: RequestComposer
+    owner: Owner
+
+    @property
+    def name(self) -> str:
+        return self.composer.name
 
 
 class Service:
-    """What the routes share. is_stopping: set once nothing new is taken."""
+    """What the routes share. offers: the first is the default of a client that takes the first model it finds. is_stopping: set
+    once nothing new is taken.
+    """
 
-    def __init__(self, composer: RequestComposer, owner: Owner) -> None:
-        self.composer, self.owner = composer, owner
-        self.metrics = Metrics(MODEL, lambda: owner.load)
+    def __init__(self, offers: Sequence[Offering]) -> None:
+        self.offers = {offer.name: offer for offer in offers}
+        self.metrics = Metrics({offer.name: partial(offer.owner.load_of, offer.name) for offer in offers})
         self.is_stopping = False
         self.began = int(time.time())
         # One thread: prompts are made one at a time, and the event loop goes on meanwhile.
@@ -64,21 +92,38 @@ class Service:
         self._preparing.shutdown(wait=False, cancel_futures=True)
 
     @property
-    def card(self) -> ModelCard:
+    def is_healthy(self) -> bool:
+        return not self.is_stopping and all(offer.owner.fault is None for offer in self.offers.values())
+
+    @property
+    def paths(self) -> frozenset[str]:
+        return PATHS | {f"{MODELS}/{name}" for name in self.offers}
+
+    def card(self, name: str) -> ModelCard:
+        """Raises Refusal where nothing of this name is served."""
+        composer = self._offer(name).composer
         return ModelCard(
-            id=MODEL,
+            id=name,
             object="model",
             created=self.began,
-            owned_by=self.composer.owned_by,
-            root=self.composer.root,
-            max_model_len=self.composer.context_tokens,
+            owned_by=composer.owned_by,
+            root=composer.root,
+            max_model_len=composer.context_tokens,
         )
+
+    def _offer(self, name: str) -> Offering:
+        offer = self.offers.get(name)
+        if offer is None:
+            known = listed([f'"{known}"' for known in self.offers])
+            message = f'There is no model "{name[:100]}" here, only {known}.'
+            raise Refusal(404, message, param="model", code="model_not_found")
+        return offer
 
     async def respond(
         self,
         request: Request,
         kind: type[Body],
-        compose: Callable[[Body], AnswerJob],
+        compose: Callable[[RequestComposer, Body], AnswerJob],
         form: Callable[[ReplyHead], Replies],
         prefix: str,
     ) -> Response:
@@ -94,17 +139,17 @@ class Service:
             return _Nothing()
         try:
             notes_of(scope).request = body.decode("utf-8", "replace")
-            wanted, job, deliveries = await self._begun(body, kind, compose)
+            wanted, offer, job, deliveries = await self._begun(body, kind, compose, notes_of(scope))
             watcher = asyncio.create_task(_leave_when_gone(receive, deliveries))
             stream = _Stream(deliveries, watcher)
             try:
                 growing = GrowingAnswers(
                     job,
                     deliveries,
-                    [self.composer.text() for _ in job.works],
-                    [self.metrics.watch(began) for _ in job.works],
+                    [offer.composer.text() for _ in job.works],
+                    [self.metrics.watch(offer.name, began) for _ in job.works],
                 )
-                replies = form(self._head(wanted, job, prefix))
+                replies = form(_head(wanted, offer, job, prefix))
                 if not wanted.stream:
                     return await _whole(growing, replies, job, scope)
                 parts = growing.parts()
@@ -120,40 +165,34 @@ class Service:
             return _Nothing()
 
     async def _begun(
-        self, body: bytes, kind: type[Body], compose: Callable[[Body], AnswerJob]
-    ) -> tuple[Body, AnswerJob, Deliveries]:
-        """The request, and its answers once they are submitted. Raises Refusal."""
+        self,
+        body: bytes,
+        kind: type[Body],
+        compose: Callable[[RequestComposer, Body], AnswerJob],
+        notes: RequestNotes,
+    ) -> tuple[Body, Offering, AnswerJob, Deliveries]:
+        """The request, what it asks for, and its answers once they are submitted. Raises Refusal."""
         deliveries = Deliveries()
 
-        def submit() -> tuple[Body, AnswerJob]:
+        def submit() -> tuple[Body, Offering, AnswerJob]:
             request = read_request(body, kind)
-            if request.model != MODEL:
-                raise no_model(request.model)
+            offer = self._offer(request.model)
+            notes.model = offer.name
             if request.stream_options is not None and not request.stream:
                 raise Refusal(400, "stream_options needs stream.", param="stream_options", code="invalid_value")
-            job = compose(request)
+            job = compose(offer.composer, request)
             try:
-                deliveries.submit(self.owner, job.works)
+                deliveries.submit(offer.owner, job.works)
             except (LastresortError, QueueFull, Draining) as error:
                 raise refused(error) from error
-            return request, job
+            return request, offer, job
 
         try:
-            request, job = await asyncio.get_running_loop().run_in_executor(self._preparing, submit)
+            found = await asyncio.get_running_loop().run_in_executor(self._preparing, submit)
         except BaseException:
             deliveries.cancel()
             raise
-        return request, job, deliveries
-
-    def _head(self, request: SamplingRequest, job: AnswerJob, prefix: str) -> ReplyHead:
-        return ReplyHead(
-            id=f"{prefix}-{uuid.uuid4().hex}",
-            created=int(time.time()),
-            model=MODEL,
-            fingerprint=self.composer.fingerprint,
-            with_usage=_with_usage(request),
-            with_logprobs=job.works[0].top_logprobs is not None,
-        )
+        return *found, deliveries
 
 
 def create_app(service: Service, settings: GuardSettings, log: Log) -> Guard:
@@ -167,33 +206,34 @@ def create_app(service: Service, settings: GuardSettings, log: Log) -> Guard:
         openapi_url=OPENAPI,
         redirect_slashes=False,
     )
-    composer = service.composer
 
     @app.post(CHAT, **described(ChatRequest, ChatCompletion))
     async def chat(request: Request) -> Response:
         """Answer a conversation."""
-        return await service.respond(request, ChatRequest, composer.chat, ChatReplies, "chatcmpl")
+        return await service.respond(request, ChatRequest, RequestComposer.chat, ChatReplies, "chatcmpl")
 
     @app.post(COMPLETIONS, **described(CompletionRequest, TextCompletion))
     async def completions(request: Request) -> Response:
         """Answer one or more texts."""
-        return await service.respond(request, CompletionRequest, composer.completions, TextReplies, "cmpl")
+        return await service.respond(request, CompletionRequest, RequestComposer.completions, TextReplies, "cmpl")
 
     @app.get(MODELS, **described(None, ModelList))
     async def models() -> Response:
         """What is served."""
-        return _json(ModelList(object="list", data=[service.card]))
+        return _json(ModelList(object="list", data=list(map(service.card, service.offers))))
 
     @app.get(f"{MODELS}/{{model}}", **described(None, ModelCard, 404))
     async def model(model: str) -> Response:
         """One of what is served."""
-        return _json(service.card) if model == MODEL else _response(no_model(model))
+        try:
+            return _json(service.card(model))
+        except Refusal as refusal:
+            return _response(refusal)
 
     @app.get(HEALTH, **described(None, Health, 503))
     async def health() -> Response:
         """Whether requests are taken."""
-        is_healthy = not service.is_stopping and service.owner.fault is None
-        return _json(Health(status="ok")) if is_healthy else _response(stopping())
+        return _json(Health(status="ok")) if service.is_healthy else _response(stopping())
 
     @app.get(METRICS, **described(None, None))
     async def metrics() -> Response:
@@ -212,12 +252,25 @@ def create_app(service: Service, settings: GuardSettings, log: Log) -> Guard:
     app.add_exception_handler(HTTPException, not_routed)
     app.add_exception_handler(Exception, failed)
     describe(app, (ChatRequest, CompletionRequest), has_key=bool(settings.key))
-    return Guard(app, settings, metrics=service.metrics, log=log, is_stopping=lambda: service.is_stopping, paths=PATHS)
+    return Guard(
+        app,
+        settings,
+        metrics=service.metrics,
+        log=log,
+        is_stopping=lambda: service.is_stopping,
+        paths=service.paths,
+    )
 
 
-def no_model(name: str) -> Refusal:
-    message = f'There is no model "{name[:100]}" here, only "{MODEL}".'
-    return Refusal(404, message, param="model", code="model_not_found")
+def _head(request: SamplingRequest, offer: Offering, job: AnswerJob, prefix: str) -> ReplyHead:
+    return ReplyHead(
+        id=f"{prefix}-{uuid.uuid4().hex}",
+        created=int(time.time()),
+        model=offer.name,
+        fingerprint=offer.composer.fingerprint,
+        with_usage=_with_usage(request),
+        with_logprobs=job.works[0].top_logprobs is not None,
+    )
 
 
 def _with_usage(request: SamplingRequest) -> bool:

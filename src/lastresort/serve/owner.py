@@ -6,8 +6,8 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lastresort.errors import (
@@ -40,35 +40,76 @@ STEPS_A_CHOICE = 64  # for which the number of threads that compute is kept
 _log = logging.getLogger("lastresort")
 
 
-def open_owner(model: Model, *, longest_queue: int = LONGEST_QUEUE, slots: int | None = None) -> Owner:
-    """The owner that suits the model, which stays the caller's to close. slots: answers computed at once, None for what suits it.
+def open_owners(
+    models: Mapping[str, Model], *, longest_queue: int = LONGEST_QUEUE, slots: int | None = None
+) -> dict[str, Owner]:
+    """The owner of each of these models, which stay the caller's to close. They are named as they are served; a model may have
+    several names. slots: answers computed at once, None for what suits the model. longest_queue: answers that may wait.
 
-    longest_queue: answers that may wait.
+    All local models have one owner, which computes them in turns: side by side they would take each other's cores.
     """
     from lastresort.models.local import LocalModel
 
-    if isinstance(model, LocalModel):
-        return LocalOwner(model, longest_queue=longest_queue, shelves=plan_shelves(model, slots))
-    return AskingOwner(model, longest_queue=longest_queue, threads=slots or THREADS)
+    local = {name: model for name, model in models.items() if isinstance(model, LocalModel)}
+    owners: dict[str, Owner] = {}
+    if local:
+        count = len({id(model) for model in local.values()})
+        owner = LocalOwner(local, shelves=lambda model: plan_shelves(model, slots, count), longest_queue=longest_queue)
+        owners |= dict.fromkeys(local, owner)
+    asked: dict[int, AskingOwner] = {}
+    for name, model in models.items():
+        if name not in local:
+            if id(model) not in asked:
+                asked[id(model)] = AskingOwner(model, longest_queue=longest_queue, threads=slots or THREADS)
+            owners[name] = asked[id(model)]
+    return owners
 
 
-def plan_shelves(model: LocalModel, slots: int | None = None) -> tuple[Shelf, ...]:
+def plan_shelves(model: LocalModel, slots: int | None = None, models: int = 1) -> tuple[Shelf, ...]:
     """Slots for as many tokens as the model's batches have room for: half of them for many short answers, half for a few as
-    long as its context, or as this half."""
+    long as its context, or as this half.
+
+    models: with a batch each. They share the slots, and each has one for its longest texts, so that what fits does not depend on
+    the others.
+    """
     from lastresort.engine.continuous import Shelf
     from lastresort.hardware.plan.memory import ROW_TOKENS
 
     half = model.batch_size * ROW_TOKENS // 2
     slots = min(MOST_SLOTS, model.batch_size) if slots is None else slots
     longest = min(model.context_tokens or LONGEST_TOKENS, half)
-    short = half // slots
+    short, own_slots = half // slots, max(1, slots // models)
     if short >= longest:
-        return (Shelf(slots, longest),)
-    return Shelf(slots, short), Shelf(max(1, half // longest), longest)
+        return (Shelf(own_slots, longest),)
+    return Shelf(own_slots, short), Shelf(max(1, half // models // longest), longest)
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """A model at work. used: share of its slots' tokens in use."""
+
+    model: LocalModel
+    batch: ContinuousBatch
+    longest_tokens: int
+    growing: dict[LiveRow, _Growing] = field(default_factory=dict)
+    used: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prepared:
+    """What is computed, and by which model."""
+
+    lane: _Lane
+    asked: Continuation
+
+    @property
+    def has_room(self) -> bool:
+        return self.lane.batch.has_room(self.asked)
 
 
 class LocalOwner:
-    """One thread that computes continuous batches. shelves: the slots of the batch, which is all the memory it takes.
+    """One thread that computes continuous batches, a step of each model in turn. models: by the names under which they are served.
+    shelves: the slots of a model's batch, which is all the memory it takes.
 
     An answer is the text that `model.generate` gives for this prompt alone, up to rounding: where precision is reduced, what else
     is in the batch can change it.
@@ -76,29 +117,33 @@ class LocalOwner:
 
     def __init__(
         self,
-        model: LocalModel,
+        models: Mapping[str, LocalModel],
         *,
-        shelves: Sequence[Shelf],
+        shelves: Callable[[LocalModel], Sequence[Shelf]],
         longest_queue: int = LONGEST_QUEUE,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        from lastresort.engine.continuous import ContinuousBatch
-
-        self._model, self._clock = model, clock
-        self._batch: ContinuousBatch | None = ContinuousBatch(model.loaded.model, shelves)
-        self._longest_tokens = max(shelf.tokens for shelf in shelves)
-        self._desk: Desk[Continuation] = Desk(longest_queue)
+        self._clock = clock
+        distinct = {id(model): _lane(model, shelves(model)) for model in models.values()}
+        self._lanes = {name: distinct[id(model)] for name, model in models.items()}
+        self._desk: Desk[_Prepared] = Desk(longest_queue)
         self._preparing = threading.Lock()  # tokenizers are not made for several threads
-        self._growing: dict[LiveRow, _Growing] = {}
-        self._used = 0.0
         self._fault: Exception | None = None
-        self._thread = threading.Thread(target=self._run, args=(self._batch,), name="lastresort-owner", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(tuple(distinct.values()),), name="lastresort-owner", daemon=True
+        )
         self._thread.start()
         atexit.register(self.close)  # a thread that computes while the interpreter is taken down would abort it
 
     @property
     def load(self) -> Load:
-        return Load(self._desk.running, self._desk.waiting, self._used)
+        used = max((lane.used for lane in self._lanes.values()), default=0.0)
+        return Load(self._desk.running, self._desk.waiting, used)
+
+    def load_of(self, model: str) -> Load:
+        lane = self._lanes.get(model)
+        used = 0.0 if lane is None else lane.used
+        return Load(self._desk.running_of(model), self._desk.waiting_of(model), used)
 
     @property
     def fault(self) -> Exception | None:
@@ -106,19 +151,19 @@ class LocalOwner:
 
     def submit(self, work: Work, deliver: Deliver) -> Callable[[], None]:
         self._desk.refuse_if_full()
-        batch = self._batch
-        if batch is None:
+        lane = self._lanes.get(work.model)
+        if lane is None:  # closed
             raise Draining
         with self._preparing:
-            asked = self._model.continuation(work.prompt, work.decoding, top_logps=work.top_logprobs)
-        if not batch.fits(asked):
+            asked = lane.model.continuation(work.prompt, work.decoding, top_logps=work.top_logprobs)
+        if not lane.batch.fits(asked):
             raise TooLongError(
                 f"{len(asked.tokens)} prompt tokens and {asked.settings.max_new_tokens} for the answer exceed the server's memory",
                 where="serve",
-                expected=f"at most {self._longest_tokens} together",
+                expected=f"at most {lane.longest_tokens} together",
                 remedy="Shorten the prompt, or ask for a shorter answer.",
             )
-        return self._desk.submit(Job(work, deliver, asked))
+        return self._desk.submit(Job(work, deliver, _Prepared(lane, asked)))
 
     def drain(self, within_s: float) -> bool:
         return self._desk.drain(within_s)
@@ -127,100 +172,114 @@ class LocalOwner:
         atexit.unregister(self.close)
         self._desk.close()
         self._thread.join()
-        self._batch = None
+        self._lanes = {}
         give_back_freed_memory()
 
-    def _run(self, batch: ContinuousBatch) -> None:
+    def _run(self, lanes: Sequence[_Lane]) -> None:
         try:
             while self._desk.wait():
-                self._compute(batch)
-            self._leave(batch, list(self._growing))
+                self._compute(lanes)
+            for lane in lanes:
+                self._leave(lane, list(lane.growing))
         except Exception as error:  # noqa: BLE001 - such as a GPU that is lost: not even a slot can be freed
-            self._fault = error
             _log.critical("no answer can be computed any more", exc_info=error)
             self._desk.close()
-            for growing in self._growing.values():
-                self._desk.done(growing.job)
-            self._growing.clear()
+            self._fault = error
+            for lane in lanes:
+                for growing in lane.growing.values():
+                    self._desk.done(growing.job)
+                lane.growing.clear()
 
-    def _compute(self, batch: ContinuousBatch) -> None:
+    def _compute(self, lanes: Sequence[_Lane]) -> None:
         """Steps until nothing is left to compute."""
-        self._admit(batch)
-        while self._growing and not self._desk.closed:
-            with self._model.threads.chosen(len(self._growing)):
+        self._admit()
+        while (rows := sum(len(lane.growing) for lane in lanes)) and not self._desk.closed:
+            with lanes[0].model.threads.chosen(rows):
                 for _ in range(STEPS_A_CHOICE):
-                    self._step(batch)
-                    self._leave(batch, [row for row, growing in self._growing.items() if growing.job.over])
-                    self._admit(batch)
-                    if not self._growing or self._desk.closed:
+                    for lane in lanes:
+                        if lane.growing:
+                            self._step(lane)
+                            self._leave(lane, [row for row, growing in lane.growing.items() if growing.job.over])
+                    self._admit()
+                    if self._desk.closed or not any(lane.growing for lane in lanes):
                         return
 
-    def _admit(self, batch: ContinuousBatch) -> None:
+    def _admit(self) -> None:
         """Let join what has room."""
-        while (job := self._desk.next(batch.has_room)) is not None:
+        while (job := self._desk.next(lambda prepared: prepared.has_room)) is not None:
+            lane = job.prepared.lane
             try:
-                self._growing[batch.join(job.prepared)] = _Growing(job, StreamedText(job.work.decoding.stop))
+                row = lane.batch.join(job.prepared.asked)
+                lane.growing[row] = _Growing(job, StreamedText(job.work.decoding.stop))
             except Exception as error:  # noqa: BLE001 - whoever waits for the answer gets to know it
                 job.tell(Failed(_told(error)))
                 self._desk.done(job)
 
-    def _step(self, batch: ContinuousBatch) -> None:
+    def _step(self, lane: _Lane) -> None:
         began = self._clock()
         try:
-            rows = batch.step()
+            rows = lane.batch.step()
         except Exception as error:  # noqa: BLE001 - the rows are lost, the thread goes on
-            batch.clear()
-            for growing in self._growing.values():
+            lane.batch.clear()
+            for growing in lane.growing.values():
                 growing.job.tell(Failed(_told(error)))
             return
-        self._used = batch.used
+        lane.used = lane.batch.used
         seconds = (self._clock() - began) / max(1, len(rows))
         for row in rows:
-            growing = self._growing[row]
+            growing = lane.growing[row]
             growing.seconds += seconds
             try:
-                self._tell(row, growing)
+                _tell(lane.model, row, growing)
             except Exception as error:  # noqa: BLE001 - whoever waits for the answer gets to know it
                 growing.job.tell(Failed(_told(error)))
 
-    def _tell(self, row: LiveRow, growing: _Growing) -> None:
-        """Deliver what is new of a row."""
-        job, result = growing.job, row.result  # the result first: a plain row grows in another thread
-        if row.error is not None:
-            job.tell(Failed(_told(row.error)))
-            return
-        logps = row.logps[growing.told :]
-        growing.told += len(logps)
-        tokens = tuple(
-            TokenLogp(self._token(one.token), one.logp, tuple((self._token(token), logp) for token, logp in one.top))
-            for one in logps
-        )
-        if result is None:
-            answer, text = None, growing.text.grow(self._model.text_of(row.tokens))
-        else:
-            answer = self._model.answer_of(len(row.asked.tokens), result, job.work.decoding, growing.seconds)
-            text = growing.text.finish(answer.text)
-        if text or tokens:
-            job.tell(Piece(text, tokens))
-        if answer is not None:
-            job.tell(Ended(answer))
-
-    def _leave(self, batch: ContinuousBatch, rows: Sequence[LiveRow]) -> None:
+    def _leave(self, lane: _Lane, rows: Sequence[LiveRow]) -> None:
         for row in rows:
-            batch.leave(row)
-            self._desk.done(self._growing.pop(row).job)
+            lane.batch.leave(row)
+            self._desk.done(lane.growing.pop(row).job)
         if rows:
-            self._used = batch.used
+            lane.used = lane.batch.used
 
-    def _token(self, token: int) -> str:
-        return self._model.text_of([token], special=True)
+
+def _lane(model: LocalModel, shelves: Sequence[Shelf]) -> _Lane:
+    from lastresort.engine.continuous import ContinuousBatch
+
+    return _Lane(model, ContinuousBatch(model.loaded.model, shelves), max(shelf.tokens for shelf in shelves))
+
+
+def _tell(model: LocalModel, row: LiveRow, growing: _Growing) -> None:
+    """Deliver what is new of a row."""
+    job, result = growing.job, row.result  # the result first: a plain row grows in another thread
+    if row.error is not None:
+        job.tell(Failed(_told(row.error)))
+        return
+    logps = row.logps[growing.told :]
+    growing.told += len(logps)
+    tokens = tuple(
+        TokenLogp(_token(model, one.token), one.logp, tuple((_token(model, token), logp) for token, logp in one.top))
+        for one in logps
+    )
+    if result is None:
+        answer, text = None, growing.text.grow(model.text_of(row.tokens))
+    else:
+        answer = model.answer_of(len(row.asked.tokens), result, job.work.decoding, growing.seconds)
+        text = growing.text.finish(answer.text)
+    if text or tokens:
+        job.tell(Piece(text, tokens))
+    if answer is not None:
+        job.tell(Ended(answer))
+
+
+def _token(model: LocalModel, token: int) -> str:
+    return model.text_of([token], special=True)
 
 
 @dataclass(slots=True)
 class _Growing:
     """An answer that is being computed. told: tokens whose log-probabilities were delivered. seconds: its share of the steps."""
 
-    job: Job[Continuation]
+    job: Job[_Prepared]
     text: StreamedText
     told: int = 0
     seconds: float = 0.0
@@ -241,6 +300,10 @@ class AskingOwner:
     @property
     def load(self) -> Load:
         return Load(self._desk.running, self._desk.waiting, self._desk.running / self._size)
+
+    def load_of(self, model: str) -> Load:
+        used = self._desk.running / self._size
+        return Load(self._desk.running_of(model), self._desk.waiting_of(model), used)
 
     @property
     def fault(self) -> Exception | None:

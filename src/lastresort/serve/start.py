@@ -6,51 +6,42 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 from lastresort.app.runtime import stop_on_sigterm, take_longer_to_end
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
 from lastresort.keys import SERVE_KEY, SHORTEST_SERVE_KEY
 from lastresort.libraries import quiet_logger
 from lastresort.models.endpoint import Approve, nobody_to_ask
+from lastresort.serve.opening import ServeRequest, refuse_exclusive
 from lastresort.serve.work import Owner
 from lastresort.stop import NEVER, FirstOf, Stop, StopRequest
-from lastresort.systems.answerer import Answerer
 
 DRAIN_S, LAST_S = 30, 5  # to finish what runs, and then to send it and to end
 _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
 
 @dataclass(frozen=True, slots=True)
-class ServeRequest:
-    """run: folder of a run or of a saved system. port: 0 for any that is free. slots: answers computed at once, None for what suits
-    the model. upstream, model: another server that answers in place of the winner's own model, and its model there.
-    """
+class ServedName:
+    """name: by which clients ask for the system. prompted: whether its own prompt is put around messages."""
 
-    run: Path
-    host: str = "127.0.0.1"
-    port: int = 8000
-    raw: bool = False
-    allow_held: bool = False
-    log_bodies: bool = False
-    slots: int | None = None
-    upstream: str | None = None
-    model: str | None = None
+    name: str
+    system: str
+    model: str
+    prompted: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What is served, and where. url: as clients write it. prompted: whether the winner's own prompt is put around messages."""
+    """What is served, and where. url: as clients write it. names: the winner is the first."""
 
     url: str
-    system: str
-    model: str
     has_key: bool
-    prompted: bool
+    names: tuple[ServedName, ...]
 
 
 def serve(
@@ -68,64 +59,92 @@ def serve(
     Raises InputError for an address that cannot be bound or a held winner, PrerequisiteError where the extra or a key is missing,
     InfrastructureError once nothing can be computed any more, as when a GPU is lost, and the errors of `open_system`.
     """
+    refuse_exclusive(request)
     _check_extra()
     key = os.environ.get(SERVE_KEY, "").strip()
     _check_key(request, key)
     with _bound(request.host, request.port, has_key=bool(key)) as listening:
         from lastresort.serve.answers import RequestComposer
         from lastresort.serve.guard import GuardSettings
-        from lastresort.serve.http import Service, create_app
-        from lastresort.serve.owner import open_owner
+        from lastresort.serve.http import Offering, Service, create_app
+        from lastresort.serve.opening import close_served, open_served
+        from lastresort.serve.owner import open_owners
         from lastresort.serve.transport import DrainingServer
 
         log("opening the winner ...")
-        answerer = _opened(request, approve)
-        owner = open_owner(answerer.model, slots=request.slots)
-        service = Service(RequestComposer(answerer, raw=request.raw), owner)
+        served = open_served(request, approve=approve, log=log)
+        owners = open_owners({one.name: one.answerer.model for one in served}, slots=request.slots)
+        whole = AllOwners(tuple(dict.fromkeys(owners.values())))
+        service = Service(
+            [Offering(RequestComposer(one.answerer, raw=one.raw, name=one.name), owners[one.name]) for one in served]
+        )
 
         def drain() -> None:
             service.is_stopping = True
-            left = owner.load.running + owner.load.waiting
+            left = whole.left
             what = "1 answer is" if left == 1 else f"{left} answers are"
             log(f"stopping: {what} finished first, for up to {DRAIN_S} s" if left else "stopping")
-            owner.drain(DRAIN_S)
+            whole.drain(DRAIN_S)
 
         def ready() -> None:
-            system, model = answerer.system.name, answerer.model.name
-            on_ready(Serving(_url(listening), system, model, bool(key), prompted=not request.raw))
+            names = [
+                ServedName(one.name, one.answerer.system.name, one.answerer.model.name, not one.raw) for one in served
+            ]
+            on_ready(Serving(_url(listening), bool(key), tuple(names)))
 
         app = create_app(service, GuardSettings(key, request.log_bodies), log)
         try:
             # A client could fill uvicorn's log, and `app` reports what fails.
             with quiet_logger("uvicorn.error", logging.CRITICAL), stop_on_sigterm(signal.SIGINT) as asked:
                 take_longer_to_end(DRAIN_S + LAST_S)
-                DrainingServer(app, stop=FirstOf((stop, asked, _Lost(owner))), drain=drain, on_ready=ready).run(
+                DrainingServer(app, stop=FirstOf((stop, asked, whole)), drain=drain, on_ready=ready).run(
                     sockets=[listening]
                 )
         except KeyboardInterrupt:  # a second signal waits for nothing
             raise
         except BaseException:
-            owner.close()
+            whole.close()
             raise
         service.close()
-        owner.close()
-        answerer.close()
-        if owner.fault is not None:
+        whole.close()
+        close_served(served)
+        if (fault := whole.fault) is not None:
             raise InfrastructureError(
-                f"nothing can be computed any more ({type(owner.fault).__name__}: {owner.fault})",
+                f"nothing can be computed any more ({type(fault).__name__}: {fault})",
                 where="serve",
                 remedy="Start the server again.",
-            ) from owner.fault
+            ) from fault
 
 
 @dataclass(frozen=True, slots=True)
-class _Lost:
-    """Ends a server that can compute nothing any more, so that whoever watches it starts another."""
+class AllOwners:
+    """All who compute for a server. It asks to stop once one of them can compute nothing any more, so that whoever watches the
+    server starts another.
+    """
 
-    owner: Owner
+    owners: tuple[Owner, ...]
+
+    @property
+    def left(self) -> int:
+        """Answers that are not finished."""
+        return sum(owner.load.running + owner.load.waiting for owner in self.owners)
+
+    @property
+    def fault(self) -> Exception | None:
+        return next((owner.fault for owner in self.owners if owner.fault is not None), None)
 
     def requested(self) -> StopRequest | None:
-        return None if self.owner.fault is None else StopRequest("signal", "nothing can be computed any more")
+        return None if self.fault is None else StopRequest("signal", "nothing can be computed any more")
+
+    def drain(self, within_s: float) -> None:
+        """Nothing new is submitted any more, so that one may wait while another is drained."""
+        end = time.monotonic() + within_s
+        for owner in self.owners:
+            owner.drain(max(0.0, end - time.monotonic()))
+
+    def close(self) -> None:
+        for owner in self.owners:
+            owner.close()
 
 
 def _check_extra() -> None:
@@ -158,21 +177,6 @@ def _unguarded(host: str) -> PrerequisiteError:
         expected=f"this machine alone, or a key in {SERVE_KEY}",
         remedy=f"Set {SERVE_KEY}, or leave --host out.",
     )
-
-
-def _opened(request: ServeRequest, approve: Approve) -> Answerer:
-    from lastresort.models.open import open_model
-    from lastresort.systems.running import checked_system, open_system
-
-    if (request.upstream is None) != (request.model is None):
-        raise InputError(
-            "--upstream and --model belong together", remedy="Name the other server and its model, or neither."
-        )
-    if request.upstream is None:
-        return open_system(request.run, allow_held=request.allow_held, approve=approve)
-    system, folder = checked_system(request.run, allow_held=request.allow_held)
-    model = open_model(f"{request.upstream}#{request.model}", base_folder=folder)
-    return Answerer(system.answered_by(model.name), model)
 
 
 @contextmanager

@@ -10,18 +10,22 @@ from lastresort.errors import LastresortError
 from lastresort.models.protocol import Prompt
 from lastresort.types import Answer, Decoding
 
+MODEL = "winner"
+"""The name of the winner among what is served, and of all where nothing else is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """One answer to compute.
 
     prompt: the conversation as the model gets it, or a text that is continued as it is. top_logprobs: how many alternatives of
-    each token are reported; 0 for the chosen ones alone, None for no log-probabilities.
+    each token are reported; 0 for the chosen ones alone, None for no log-probabilities. model: the name that it is served under.
     """
 
     prompt: Prompt | str
     decoding: Decoding
     top_logprobs: int | None = None
+    model: str = MODEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +86,14 @@ class Load:
 
 
 class Owner(Protocol):
-    """Whoever holds the model. One thread computes; all methods may be called from any other."""
+    """Whoever holds one model or several. One thread computes; all methods may be called from any other."""
 
     @property
-    def load(self) -> Load: ...
+    def load(self) -> Load:
+        """Of all its models."""
+
+    def load_of(self, model: str) -> Load:
+        """Of what is served under this name. used: of the cache that it may share with others."""
 
     @property
     def fault(self) -> Exception | None:

@@ -100,12 +100,12 @@ def connect(
     Raises InputError for a file that is no request, and where the server lists several models and none is named,
     InfrastructureError where it does not answer.
     """
-    address = _address(url)
+    address = address_of(url)
     ready = None if request is None else read_ready_request(request)
     model = model or (ready.model if ready is not None else "") or None
     listing = ApiModel(parse_endpoint(f"{address}#{model or OWN}"), patience=first)
     try:
-        offered = _offered(listing, address, named=model is not None)
+        offered = offered_models(listing, address, named=model is not None)
     finally:
         listing.close()
     name = model or _only(offered, address)
@@ -123,11 +123,12 @@ def connect(
     return VerifiedServer(endpoint, sends, asked, None if ready is None else ready.parameters)
 
 
-def _address(url: str) -> str:
+def address_of(url: str, where: str = "URL") -> str:
+    """With the path that servers have where none is given. Raises InputError for what is no address of a server."""
     if not is_endpoint(url) or url.startswith(("openai:", "scripted:")):
         raise InputError(
             f'found "{url}"',
-            where="URL",
+            where=where,
             expected="the address of a server, such as http://127.0.0.1:8000/v1",
             remedy="Write it with http:// or https://.",
         )
@@ -135,7 +136,7 @@ def _address(url: str) -> str:
     return url if urlsplit(url).path else f"{url}/v1"
 
 
-def _offered(model: ApiModel, address: str, *, named: bool) -> tuple[OfferedModel, ...]:
+def offered_models(model: ApiModel, address: str, *, named: bool) -> tuple[OfferedModel, ...]:
     """named: whether its user named the model, so that a server need not list any. Errors name the address alone."""
     try:
         return model.offered()

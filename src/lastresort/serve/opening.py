@@ -1,0 +1,168 @@
+"""What is served: the winner as it was measured, and next to it, on request, its base model and the best prompt of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lastresort.errors import InputError
+from lastresort.ladder import RUNGS
+from lastresort.models.endpoint import Approve
+from lastresort.models.open import open_model
+from lastresort.models.protocol import Model
+from lastresort.records.events import SystemFrozen
+from lastresort.records.record import FILE_NAME as RECORD
+from lastresort.records.record import Record
+from lastresort.serve.upstream import open_upstream
+from lastresort.serve.work import MODEL
+from lastresort.systems.answerer import Answerer
+from lastresort.systems.files import artefact_sha256, candidate_folder, load_measured
+from lastresort.systems.running import checked_system, open_answerer
+from lastresort.systems.system import PromptDesign, System
+
+BASE, PROMPT = "base", "prompt"
+_RUNG = next(rung for rung, facts in RUNGS.items() if facts.winner == "prompt")
+
+
+@dataclass(frozen=True, slots=True)
+class ServeRequest:
+    """run: folder of a run or of a saved system. port: 0 for any that is free. slots: answers computed at once, None for what suits
+    the model. upstream, model: another server that answers in place of the winner's own model, and its model there. beside: also
+    serve the base model and the best prompt.
+    """
+
+    run: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    raw: bool = False
+    allow_held: bool = False
+    log_bodies: bool = False
+    slots: int | None = None
+    upstream: str | None = None
+    model: str | None = None
+    beside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServedSystem:
+    """name: by which clients ask for it. raw: its messages are the client's alone. Systems may share a model."""
+
+    name: str
+    answerer: Answerer
+    raw: bool
+
+
+def open_served(request: ServeRequest, *, approve: Approve, log: Callable[[str], None]) -> list[ServedSystem]:
+    """The winner is the first. log: gets what is left out, and why.
+
+    Raises as `open_system` and `open_upstream` do.
+    """
+    system, saved = checked_system(request.run, allow_held=request.allow_held)
+    if request.upstream is not None and request.model is not None:
+        return [ServedSystem(MODEL, open_upstream(system, request.upstream, request.model), request.raw)]
+    winner = open_answerer(system, saved, approve)
+    served = [ServedSystem(MODEL, winner, request.raw)]
+    if not request.beside:
+        return served
+    try:
+        base = Answerer(_bare(system), _base_model(winner, saved, approve))
+        served.append(ServedSystem(BASE, base, raw=True))
+        prompt = _best_prompt(saved, log)
+        if prompt is not None:
+            served.append(ServedSystem(PROMPT, _answering(*prompt, base.model, approve), raw=False))
+    except BaseException:
+        close_served(served)
+        raise
+    return served
+
+
+def close_served(served: Sequence[ServedSystem]) -> None:
+    models = {id(one.answerer.model): one.answerer for one in served}
+    for answerer in models.values():
+        answerer.close()
+
+
+def refuse_exclusive(request: ServeRequest) -> None:
+    """Raises InputError for options that exclude each other."""
+    if (request.upstream is None) != (request.model is None):
+        raise InputError(
+            "--upstream and --model belong together", remedy="Name the other server and its model, or neither."
+        )
+    if request.beside and request.raw:
+        raise InputError(
+            "--all serves the base without a prompt already, so that --raw would be left for the winner alone",
+            remedy="Leave one of them out.",
+        )
+    if request.beside and request.upstream is not None:
+        raise InputError(
+            "with --upstream another server answers, which does not hold the base model of this run",
+            where="--all",
+            remedy="Leave one of them out.",
+        )
+
+
+def _bare(system: System) -> System:
+    """The base model of the system as a system: decoded as the winner, but without prompt, passages and weights of its own."""
+    return replace(
+        system,
+        name=BASE,
+        model=system.tuned_from or system.model,
+        prompt=PromptDesign(""),
+        retriever=None,
+        adapter=None,
+        tuned_from="",
+        rendering="",
+        fingerprint="",
+        trained_rendering="",
+    )
+
+
+def _base_model(winner: Answerer, saved: Path, approve: Approve) -> Model:
+    """The winner's own where it was not tuned. Else its base, on the same weights where an adapter leaves them as they are."""
+    from lastresort.models.loading import without_adapter
+    from lastresort.models.local import LocalModel
+
+    system, model = winner.system, winner.model
+    if system.adapter is None and not system.tuned_from:
+        return model
+    if system.adapter is not None and isinstance(model, LocalModel):
+        loaded = without_adapter(model.loaded, system.adapter)
+        if loaded is not None:
+            kwargs = model.template_kwargs
+            return LocalModel(loaded, name=system.model, template_kwargs=kwargs, threads=model.threads)
+    return open_model(
+        system.tuned_from or system.model,
+        base_folder=saved,
+        precision=system.precision,
+        template_kwargs=system.template_kwargs,
+        named=False,
+        approve=approve,
+    )
+
+
+def _best_prompt(saved: Path, log: Callable[[str], None]) -> tuple[System, Path] | None:
+    """The prompt that the run tested, and where it is. None, with the reason in the log, where there is no other than the winner.
+
+    Raises DataError where its files are not those that were measured.
+    """
+    run = saved.absolute().parent
+    frozen = None
+    if (run / RECORD).exists():
+        with Record.open(run, read_only=True) as record:
+            frozen = record.last(SystemFrozen, _RUNG)
+    if frozen is None:
+        log("No prompt is served next to the winner: no run that tested one is around it.")
+        return None
+    if artefact_sha256(saved) == frozen.sha256:
+        log("The best prompt is the winner itself, so it is not served a second time.")
+        return None
+    folder = candidate_folder(run, _RUNG, frozen.name)
+    return load_measured(folder, frozen.sha256), folder
+
+
+def _answering(system: System, folder: Path, base: Model, approve: Approve) -> Answerer:
+    """By the base model if the prompt was measured with it, else by a model of its own."""
+    if system.fingerprint and system.fingerprint == base.fingerprint:
+        return Answerer(system, base)
+    return open_answerer(system, folder, approve)
