@@ -17,6 +17,8 @@ import torch
 from lastresort.errors import CandidateError, ContractError
 from lastresort.types import Grammar
 
+SETTLED_TOKENS = 16
+"""Of a growing answer, after which its text is settled."""
 SPARE = 8
 """Extra tokens and characters: tokens may decode to nothing, and a tail may begin inside a character."""
 
@@ -44,6 +46,35 @@ def cut_at_stop(text: str, stops: Sequence[str]) -> str:
     """The text before the first stop string in it."""
     ends = [position for stop in stops if (position := text.find(stop)) >= 0]
     return text[: min(ends)] if ends else text
+
+
+class GrowingText:
+    """The text of a growing list of tokens, of which only the end is decoded each time: so the cost of an answer is linear in its
+    tokens.
+
+    What comes before is settled at a token after which the text ends in a whole character, and a few tokens before it are decoded
+    along, as a token's text can depend on those before it. Where new tokens change what was settled, all is decoded again: bytes
+    that follow one another are a text together, or none of them is.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+        self._decode = decode
+        self._settled, self._known = "", ""
+        self._start, self._end = 0, 0  # of the tokens whose text is known; all before their end is settled
+
+    def of(self, tokens: Sequence[int]) -> str:
+        """The text of these tokens, which begin with those of the last call."""
+        count = len(tokens)  # another thread may append meanwhile
+        tail = self._decode(tokens[self._start : count])
+        if not tail.startswith(self._known):
+            self._settled, self._known, self._start, self._end = "", "", 0, 0
+            tail = self._decode(tokens[:count])
+        text = self._settled + tail[len(self._known) :]
+        if count - self._end >= SETTLED_TOKENS and text and text[-1] != "\N{REPLACEMENT CHARACTER}":
+            known = self._decode(tokens[self._end : count])
+            if known.strip():  # a decoder may drop the space that a text begins with
+                self._settled, self._known, self._start, self._end = text, known, self._end, count
+        return text
 
 
 class StreamedText:

@@ -25,7 +25,14 @@ from lastresort.errors import CandidateError, ContractError, TooLongError
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.hardware.plan.memory import answers_at_once
 from lastresort.hardware.threads import Threads
-from lastresort.models.constrained import Constraint, StreamedText, TokenTable, cut_at_stop, holds_stop
+from lastresort.models.constrained import (
+    Constraint,
+    GrowingText,
+    StreamedText,
+    TokenTable,
+    cut_at_stop,
+    holds_stop,
+)
 from lastresort.models.loading import Loaded, is_reduced, load_local
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.models.tokenizer import rendering_fingerprint
@@ -128,7 +135,7 @@ class LocalModel:
         rendered = self._rendered(prompt)
         self._check_room([prompt], [rendered], decoding.max_new_tokens)
         constraint, streamed, began = self._constraint(decoding), StreamedText(decoding.stop), self._clock()
-        tokens: list[int] = []
+        growing, tokens = GrowingText(self.text_of), list[int]()
         steps = stream(
             self.loaded.model,
             rendered,
@@ -146,7 +153,7 @@ class LocalModel:
                 except StopIteration as end:
                     generated = end.value
                 else:
-                    if more := streamed.grow(self.text_of(tokens)):
+                    if more := streamed.grow(growing.of(tokens)):
                         yield more
         generated = generated or Generated(tuple(tokens), "length")
         answer = self.answer_of(len(rendered), generated, decoding, self._clock() - began)

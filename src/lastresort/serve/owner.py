@@ -20,7 +20,7 @@ from lastresort.errors import (
     TooLongError,
 )
 from lastresort.hardware.memory import give_back_freed_memory, is_lack_of_memory
-from lastresort.models.constrained import StreamedText
+from lastresort.models.constrained import GrowingText, StreamedText
 from lastresort.models.protocol import Model
 from lastresort.serve.desk import Desk, Job
 from lastresort.serve.work import Deliver, Draining, Ended, Failed, Load, Owner, Piece, TokenLogp, Work
@@ -210,7 +210,8 @@ class LocalOwner:
             lane = job.prepared.lane
             try:
                 row = lane.batch.join(job.prepared.asked)
-                lane.growing[row] = _Growing(job, StreamedText(job.work.decoding.stop))
+                shown = StreamedText(job.work.decoding.stop)
+                lane.growing[row] = _Growing(job, GrowingText(lane.model.text_of), shown)
             except Exception as error:  # noqa: BLE001 - whoever waits for the answer gets to know it
                 job.tell(Failed(_told(error)))
                 self._desk.done(job)
@@ -261,7 +262,7 @@ def _tell(model: LocalModel, row: LiveRow, growing: _Growing) -> None:
         for one in logps
     )
     if result is None:
-        answer, text = None, growing.text.grow(model.text_of(row.tokens))
+        answer, text = None, growing.text.grow(growing.decoded.of(row.tokens))
     else:
         answer = model.answer_of(len(row.asked.tokens), result, job.work.decoding, growing.seconds)
         text = growing.text.finish(answer.text)
@@ -280,6 +281,7 @@ class _Growing:
     """An answer that is being computed. told: tokens whose log-probabilities were delivered. seconds: its share of the steps."""
 
     job: Job[_Prepared]
+    decoded: GrowingText
     text: StreamedText
     told: int = 0
     seconds: float = 0.0
