@@ -206,6 +206,25 @@ def test_texts_that_come_while_the_first_decodes_share_its_beginning():
     assert [row.result for row in rows] == [alone(model, one) for one in asked]
 
 
+def test_one_who_waits_is_compared_with_what_is_kept_once_until_more_is_kept(monkeypatch):
+    """It is looked at before each step, and may be long."""
+    compared, find = [], Beginnings.of
+    monkeypatch.setattr(Beginnings, "of", lambda kept, tokens: compared.append(tokens) or find(kept, tokens))
+    batch = ContinuousBatch(tiny(dtype=torch.float32), (Shelf(2, 40), Shelf(1, 200)))
+    long = batch.join(Continuation(draw(90, 7), Sampling(20)))
+    waiting = Continuation(ROOT + draw(10, 9), Sampling(2))
+    for _ in range(4):
+        batch.step()
+        assert not batch.has_room(waiting)
+    assert sum(tokens is waiting.tokens for tokens in compared) == 1
+    batch.leave(long)
+    for i in range(3):
+        served_with_others(batch, Continuation(ROOT + draw(10, i), Sampling(1)))
+    batch.join(Continuation(draw(90, 8), Sampling(20)))
+    assert batch.has_room(waiting)  # what it begins with is kept now, so that it needs a short slot
+    assert sum(tokens is waiting.tokens for tokens in compared) == 2
+
+
 def test_beginnings_are_few_and_bounded():
     kept = Beginnings(limit_tokens=200)
     for number in range(20):

@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -55,6 +57,9 @@ class ContinuousBatch:
         self._new: deque[_New] = deque()
         self._beginnings = Beginnings(limit_tokens=self._shelves[-1].size.tokens)
         self._plain: tuple[LiveRow, Generator[None, None, None]] | None = None
+        # Who waits is looked at before each step, and a long text takes long to compare.
+        self._begins: WeakKeyDictionary[Continuation, Prefix | None] = WeakKeyDictionary()
+        self._plain_reason = lru_cache(maxsize=1024)(partial(why_plain_batch, self._found))  # by the longest text
 
     @property
     def rows(self) -> list[LiveRow]:
@@ -79,7 +84,7 @@ class ContinuousBatch:
         if not any(filled.free > 0 for filled in self._shelves):
             return False
         fits_all = asked.longest_tokens <= self._shelves[0].size.tokens  # whatever it begins with
-        filled = self._shelf_for(asked, None if fits_all else self._beginnings.of(asked.tokens))
+        filled = self._shelf_for(asked, None if fits_all else self._beginning_of(asked))
         return filled is not None and filled.free > 0
 
     def join(self, asked: Continuation) -> LiveRow:
@@ -92,7 +97,7 @@ class ContinuousBatch:
         if row.reason is not None:
             self._plain = row, _plain_steps(self._found, row)
             return row
-        prefix = self._beginnings.of(asked.tokens)
+        prefix = self._beginning_of(asked)
         filled = self._shelf_for(asked, prefix)
         assert filled is not None
         filled.reserved += 1
@@ -149,8 +154,13 @@ class ContinuousBatch:
                 self.leave(row)
         return told + rows
 
+    def _beginning_of(self, asked: Continuation) -> Prefix | None:
+        if asked not in self._begins:
+            self._begins[asked] = self._beginnings.of(asked.tokens)
+        return self._begins[asked]
+
     def _why_plain(self, asked: Continuation) -> str | None:
-        return why_plain_batch(self._found, asked.longest_tokens)
+        return self._plain_reason(asked.longest_tokens)
 
     def _shelf_for(self, asked: Continuation, prefix: Prefix | None) -> _Filled | None:
         """The shelf with the shortest slots that are long enough; others do not stand in for it when it is full, so that many
@@ -225,6 +235,7 @@ class ContinuousBatch:
         distinct = {id(prefix): len(prefix.tokens) for prefix in held if prefix is not None}
         if sum(distinct.values()) + len(tokens) <= 2 * self._beginnings.limit_tokens:
             self._beginnings.keep(filled.slots.beginning(slot, tokens))
+            self._begins.clear()
 
     def _forward(self, pieces: Sequence[_Piece]) -> tuple[Tensor, Tensor]:
         """Hidden states of all tokens, and which of them predict a next token: those of `_settle`'s rows, in its order."""

@@ -14,7 +14,7 @@ from lastresort.engine.choose import Sampling, choose, random_stream, restrict
 from lastresort.engine.sampling import Generated
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Continuation:
     """A text to continue, as `generate` would it alone.
 
