@@ -355,6 +355,32 @@ def test_a_thousand_bad_requests_get_one_clear_answer_each(monkeypatch: pytest.M
     assert set(statuses) >= {0, 400, 404, 408, 413, 415, 431}
 
 
+def test_a_body_that_nobody_wants_does_not_keep_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GET is answered without its body, which may come byte by byte. One that ends in time is followed by the next request."""
+    monkeypatch.setattr(transport, "UNWANTED_S", 0.3)
+    request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000\r\n\r\n"
+    with served() as server, socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+        for sent in (request, b"x" * 10000 + request):
+            client.sendall(sent)
+            answer = b""
+            while not answer.endswith(b'{"status":"ok"}'):
+                answer += client.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+        client.settimeout(0.02)
+        closed = False
+        for _ in range(200):
+            try:
+                client.sendall(b"x")
+                closed = client.recv(1) == b""
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                closed = True
+            if closed:
+                break
+        assert closed
+
+
 def test_a_header_that_never_ends_is_refused_and_an_idle_connection_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "HEADER_S", 0.2)
     with served() as server:

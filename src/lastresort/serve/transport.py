@@ -19,6 +19,7 @@ from lastresort.stop import Stop
 
 HEADER_S = 10.0
 IDLE_S = 60  # of a connection between two requests; longer than clients keep one
+UNWANTED_S = 5.0  # for what a client still sends of a request that was answered without it
 UNREAD_S = 30.0  # how long a client may leave a full buffer as it is
 MOST_CONNECTIONS = 768  # the usual limit is 1,024 open files, and others are needed, too
 LAST_REPLIES_S = 3  # to send what has been answered, once all has
@@ -62,6 +63,8 @@ class BoundedProtocol(H11Protocol):
         super().on_response_complete()
         if self.transport.is_closing():
             self._end_unread()
+        elif self.conn.their_state is h11.SEND_BODY:  # as after a GET with a body: it could send for ever
+            self.loop.call_later(UNWANTED_S, self._unwanted_is_late)
         elif self.conn.trailing_data[0]:  # the next request came before its turn
             self._watch_header()
 
@@ -99,6 +102,12 @@ class BoundedProtocol(H11Protocol):
             self._end_with(Refusal(408, f"The header took more than {HEADER_S:.0f} s.", code="too_slow"))
         else:
             self.transport.close()
+
+    def _unwanted_is_late(self) -> None:
+        """Its next request may have begun meanwhile, and has a limit of its own."""
+        if self.conn.their_state is h11.SEND_BODY and self.conn.our_state is h11.DONE:
+            self.transport.close()
+            self._end_unread()
 
     def _end_with(self, refusal: Refusal) -> None:
         """Without a request that it belongs to."""
