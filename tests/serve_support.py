@@ -97,6 +97,9 @@ class WordOwner:
             running, waiting = (sum(job.work.model == model for job in jobs) for jobs in (self._running, self._waiting))
             return Load(running, waiting, running / self._slots)
 
+    def longest_tokens_of(self, model: str) -> int | None:
+        return self._model.context_tokens
+
     def submit(self, work: Work, deliver: Deliver) -> Callable[[], None]:
         with self._lock:
             if self._draining:

@@ -527,6 +527,24 @@ def test_the_shelves_take_the_memory_of_a_batch_and_no_more(model: LocalModel) -
         assert sum(shelf.slots * shelf.tokens for shelf in shelves) <= batch_size * 1024
 
 
+def test_several_models_share_the_slots_and_each_takes_the_longest_text(model: LocalModel) -> None:
+    large = WithSize(model, 16, 131_072)
+    assert plan_shelves(large, models=2) == (Shelf(8, 512), Shelf(1, 8192))
+    assert plan_shelves(large, 3, models=2) == (Shelf(1, 2730), Shelf(1, 8192))
+    assert plan_shelves(WithSize(model, 64, 8192), models=2) == (Shelf(16, 1024), Shelf(2, 8192))
+
+
+def test_a_longer_text_can_be_asked_for_but_none_beyond_the_context(model: LocalModel) -> None:
+    for context, longest, expected in (
+        (131_072, 20_000, (Shelf(16, 512), Shelf(1, 20_000))),
+        (16_384, 20_000, (Shelf(16, 512), Shelf(1, 16_384))),
+        (None, 20_000, (Shelf(16, 512), Shelf(1, 20_000))),
+        (131_072, 2048, (Shelf(16, 512), Shelf(4, 2048))),
+        (131_072, 300, (Shelf(16, 300),)),
+    ):
+        assert plan_shelves(WithSize(model, 16, context), longest_tokens=longest) == expected
+
+
 class WithSize(LocalModel):
     def __init__(self, model: LocalModel, batch_size: int, context: int | None) -> None:
         super().__init__(model.loaded, name="tiny", batch_size=batch_size)

@@ -126,6 +126,19 @@ def test_the_bare_model_continues_a_text(tiny: Path, tmp_path: Path) -> None:
     system.close()
 
 
+def test_the_longest_prompt_with_its_answer_is_said(tiny: Path, tmp_path: Path) -> None:
+    run = saved(tmp_path, str(tiny))
+    with serving(ServeRequest(run, longest_tokens=90)) as (found, lines):
+        assert httpx.get(f"{found.url}/models", timeout=60).json()["data"][0]["max_model_len"] == 90
+        body = {"model": "winner", "messages": user("late " * 40)}
+        refused = httpx.post(f"{found.url}/chat/completions", json=body, timeout=60).json()["error"]
+    assert (refused["code"], "expected at most 90 together" in refused["message"]) == ("context_length_exceeded", True)
+    assert "A prompt and its answer get 90 tokens of the 256 that the model takes; see --longest." in lines
+    with serving(ServeRequest(run)) as (found, lines):
+        assert httpx.get(f"{found.url}/models", timeout=60).json()["data"][0]["max_model_len"] == 256
+    assert not any("--longest" in line for line in lines)
+
+
 def test_another_server_can_answer_what_the_winner_asks(tmp_path: Path) -> None:
     with (
         served(answerer()) as other,

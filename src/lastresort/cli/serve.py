@@ -22,6 +22,13 @@ def serve_command(
     allow_held: bool = Option(False, "--allow-held", help="Also serve a winner that the gate holds back."),
     log_bodies: bool = Option(False, "--log-bodies", help="Log what is asked and answered, not only that it was."),
     slots: int | None = Option(None, "--slots", min=1, help="Answers computed at once. Default: what suits the model."),
+    longest: int | None = Option(
+        None,
+        "--longest",
+        min=1,
+        metavar="TOKENS",
+        help="Most tokens of a prompt with its answer, which takes memory. Default: what suits the model.",
+    ),
     upstream: str | None = Option(
         None,
         "--upstream",
@@ -39,7 +46,7 @@ def serve_command(
     from lastresort.serve.opening import ServeRequest
     from lastresort.serve.start import serve
 
-    request = ServeRequest(run, host, port, raw, allow_held, log_bodies, slots, upstream, model, beside)
+    request = ServeRequest(run, host, port, raw, allow_held, log_bodies, slots, upstream, model, beside, longest)
     serve(request, on_ready=_tell, log=print_note, approve=confirmed)
 
 

@@ -80,10 +80,6 @@ class RequestComposer:
         return self._answerer.system.name
 
     @property
-    def context_tokens(self) -> int | None:
-        return self._answerer.model.context_tokens
-
-    @property
     def fingerprint(self) -> str:
         return f"fp_{self._answerer.model.fingerprint[:16]}"
 

@@ -76,13 +76,13 @@ class Offering:
 
 
 class Service:
-    """What the routes share. offers: the first is the default of a client that takes the first model it finds. is_stopping: set
+    """What the routes share. offerings: the first is the default of a client that takes the first model it finds. is_stopping: set
     once nothing new is taken.
     """
 
-    def __init__(self, offers: Sequence[Offering]) -> None:
-        self.offers = {offer.name: offer for offer in offers}
-        self.metrics = Metrics({offer.name: partial(offer.owner.load_of, offer.name) for offer in offers})
+    def __init__(self, offerings: Sequence[Offering]) -> None:
+        self.offerings = {one.name: one for one in offerings}
+        self.metrics = Metrics({one.name: partial(one.owner.load_of, one.name) for one in offerings})
         self.is_stopping = False
         self.began = int(time.time())
         # One thread: prompts are made one at a time, and the event loop goes on meanwhile.
@@ -93,31 +93,32 @@ class Service:
 
     @property
     def is_healthy(self) -> bool:
-        return not self.is_stopping and all(offer.owner.fault is None for offer in self.offers.values())
+        return not self.is_stopping and all(one.owner.fault is None for one in self.offerings.values())
 
     @property
     def paths(self) -> frozenset[str]:
-        return PATHS | {f"{MODELS}/{name}" for name in self.offers}
+        return PATHS | {f"{MODELS}/{name}" for name in self.offerings}
 
     def card(self, name: str) -> ModelCard:
         """Raises Refusal where nothing of this name is served."""
-        composer = self._offer(name).composer
+        offering = self._offering(name)
+        composer = offering.composer
         return ModelCard(
             id=name,
             object="model",
             created=self.began,
             owned_by=composer.owned_by,
             root=composer.root,
-            max_model_len=composer.context_tokens,
+            max_model_len=offering.owner.longest_tokens_of(name),
         )
 
-    def _offer(self, name: str) -> Offering:
-        offer = self.offers.get(name)
-        if offer is None:
-            known = listed([f'"{known}"' for known in self.offers])
+    def _offering(self, name: str) -> Offering:
+        found = self.offerings.get(name)
+        if found is None:
+            known = listed([f'"{known}"' for known in self.offerings])
             message = f'There is no model "{name[:100]}" here, only {known}.'
             raise Refusal(404, message, param="model", code="model_not_found")
-        return offer
+        return found
 
     async def respond(
         self,
@@ -139,17 +140,17 @@ class Service:
             return _Nothing()
         try:
             notes_of(scope).request = body.decode("utf-8", "replace")
-            wanted, offer, job, deliveries = await self._begun(body, kind, compose, notes_of(scope))
+            wanted, offering, job, deliveries = await self._begun(body, kind, compose, notes_of(scope))
             watcher = asyncio.create_task(_leave_when_gone(receive, deliveries))
             stream = _Stream(deliveries, watcher)
             try:
                 growing = GrowingAnswers(
                     job,
                     deliveries,
-                    [offer.composer.text() for _ in job.works],
-                    [self.metrics.watch(offer.name, began) for _ in job.works],
+                    [offering.composer.text() for _ in job.works],
+                    [self.metrics.watch(offering.name, began) for _ in job.works],
                 )
-                replies = form(_head(wanted, offer, job, prefix))
+                replies = form(_head(wanted, offering, job, prefix))
                 if not wanted.stream:
                     return await _whole(growing, replies, job, scope)
                 parts = growing.parts()
@@ -176,16 +177,16 @@ class Service:
 
         def submit() -> tuple[Body, Offering, AnswerJob]:
             request = read_request(body, kind)
-            offer = self._offer(request.model)
-            notes.model = offer.name
+            offering = self._offering(request.model)
+            notes.model = offering.name
             if request.stream_options is not None and not request.stream:
                 raise Refusal(400, "stream_options needs stream.", param="stream_options", code="invalid_value")
-            job = compose(offer.composer, request)
+            job = compose(offering.composer, request)
             try:
-                deliveries.submit(offer.owner, job.works)
+                deliveries.submit(offering.owner, job.works)
             except (LastresortError, QueueFull, Draining) as error:
                 raise refused(error) from error
-            return request, offer, job
+            return request, offering, job
 
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._preparing, submit)
@@ -220,7 +221,7 @@ def create_app(service: Service, settings: GuardSettings, log: Log) -> Guard:
     @app.get(MODELS, **described(None, ModelList))
     async def models() -> Response:
         """What is served."""
-        return _json(ModelList(object="list", data=list(map(service.card, service.offers))))
+        return _json(ModelList(object="list", data=list(map(service.card, service.offerings))))
 
     @app.get(f"{MODELS}/{{model}}", **described(None, ModelCard, 404))
     async def model(model: str) -> Response:
@@ -262,12 +263,12 @@ def create_app(service: Service, settings: GuardSettings, log: Log) -> Guard:
     )
 
 
-def _head(request: SamplingRequest, offer: Offering, job: AnswerJob, prefix: str) -> ReplyHead:
+def _head(request: SamplingRequest, offering: Offering, job: AnswerJob, prefix: str) -> ReplyHead:
     return ReplyHead(
         id=f"{prefix}-{uuid.uuid4().hex}",
         created=int(time.time()),
-        model=offer.name,
-        fingerprint=offer.composer.fingerprint,
+        model=offering.name,
+        fingerprint=offering.composer.fingerprint,
         with_usage=_with_usage(request),
         with_logprobs=job.works[0].top_logprobs is not None,
     )

@@ -29,7 +29,7 @@ _RUNG = next(rung for rung, facts in RUNGS.items() if facts.winner == "prompt")
 class ServeRequest:
     """run: folder of a run or of a saved system. port: 0 for any that is free. slots: answers computed at once, None for what suits
     the model. upstream, model: another server that answers in place of the winner's own model, and its model there. beside: also
-    serve the base model and the best prompt.
+    serve the base model and the best prompt. longest_tokens: of a prompt with its answer, None for what suits the model.
     """
 
     run: Path
@@ -42,6 +42,7 @@ class ServeRequest:
     upstream: str | None = None
     model: str | None = None
     beside: bool = False
+    longest_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,10 +41,15 @@ _log = logging.getLogger("lastresort")
 
 
 def open_owners(
-    models: Mapping[str, Model], *, longest_queue: int = LONGEST_QUEUE, slots: int | None = None
+    models: Mapping[str, Model],
+    *,
+    longest_queue: int = LONGEST_QUEUE,
+    slots: int | None = None,
+    longest_tokens: int | None = None,
 ) -> dict[str, Owner]:
     """The owner of each of these models, which stay the caller's to close. They are named as they are served; a model may have
-    several names. slots: answers computed at once, None for what suits the model. longest_queue: answers that may wait.
+    several names. longest_queue: answers that may wait. slots: answers computed at once. longest_tokens: of a prompt with its
+    answer. None for what suits the model.
 
     All local models have one owner, which computes them in turns: side by side they would take each other's cores.
     """
@@ -54,7 +59,9 @@ def open_owners(
     owners: dict[str, Owner] = {}
     if local:
         count = len({id(model) for model in local.values()})
-        owner = LocalOwner(local, shelves=lambda model: plan_shelves(model, slots, count), longest_queue=longest_queue)
+        shelves: Callable[[LocalModel], Sequence[Shelf]]
+        shelves = lambda model: plan_shelves(model, slots, count, longest_tokens)  # noqa: E731
+        owner = LocalOwner(local, shelves=shelves, longest_queue=longest_queue)
         owners |= dict.fromkeys(local, owner)
     asked: dict[int, AskingOwner] = {}
     for name, model in models.items():
@@ -65,19 +72,21 @@ def open_owners(
     return owners
 
 
-def plan_shelves(model: LocalModel, slots: int | None = None, models: int = 1) -> tuple[Shelf, ...]:
+def plan_shelves(
+    model: LocalModel, slots: int | None = None, models: int = 1, longest_tokens: int | None = None
+) -> tuple[Shelf, ...]:
     """Slots for as many tokens as the model's batches have room for: half of them for many short answers, half for a few as
     long as its context, or as this half.
 
     models: with a batch each. They share the slots, and each has one for its longest texts, so that what fits does not depend on
-    the others.
+    the others. longest_tokens: in place of that half, where the memory for one slot of it is there.
     """
     from lastresort.engine.continuous import Shelf
     from lastresort.hardware.plan.memory import ROW_TOKENS
 
     half = model.batch_size * ROW_TOKENS // 2
     slots = min(MOST_SLOTS, model.batch_size) if slots is None else slots
-    longest = min(model.context_tokens or LONGEST_TOKENS, half)
+    longest = min(model.context_tokens or longest_tokens or LONGEST_TOKENS, longest_tokens or half)
     short, own_slots = half // slots, max(1, slots // models)
     if short >= longest:
         return (Shelf(own_slots, longest),)
@@ -144,6 +153,10 @@ class LocalOwner:
         lane = self._lanes.get(model)
         used = 0.0 if lane is None else lane.used
         return Load(self._desk.running_of(model), self._desk.waiting_of(model), used)
+
+    def longest_tokens_of(self, model: str) -> int | None:
+        lane = self._lanes.get(model)
+        return None if lane is None else lane.longest_tokens
 
     @property
     def fault(self) -> Exception | None:
@@ -306,6 +319,9 @@ class AskingOwner:
     def load_of(self, model: str) -> Load:
         used = self._desk.running / self._size
         return Load(self._desk.running_of(model), self._desk.waiting_of(model), used)
+
+    def longest_tokens_of(self, model: str) -> int | None:
+        return self._model.context_tokens
 
     @property
     def fault(self) -> Exception | None:

@@ -18,7 +18,7 @@ from lastresort.keys import SERVE_KEY, SHORTEST_SERVE_KEY
 from lastresort.libraries import quiet_logger
 from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.serve.opening import ServeRequest, refuse_exclusive
-from lastresort.serve.work import Owner
+from lastresort.serve.work import MODEL, Owner
 from lastresort.stop import NEVER, FirstOf, Stop, StopRequest
 
 DRAIN_S, LAST_S = 30, 5  # to finish what runs, and then to send it and to end
@@ -73,7 +73,8 @@ def serve(
 
         log("opening the winner ...")
         served = open_served(request, approve=approve, log=log)
-        owners = open_owners({one.name: one.answerer.model for one in served}, slots=request.slots)
+        models = {one.name: one.answerer.model for one in served}
+        owners = open_owners(models, slots=request.slots, longest_tokens=request.longest_tokens)
         whole = AllOwners(tuple(dict.fromkeys(owners.values())))
         service = Service(
             [Offering(RequestComposer(one.answerer, raw=one.raw, name=one.name), owners[one.name]) for one in served]
@@ -90,6 +91,11 @@ def serve(
             names = [
                 ServedName(one.name, one.answerer.system.name, one.answerer.model.name, not one.raw) for one in served
             ]
+            longest, context = owners[MODEL].longest_tokens_of(MODEL), models[MODEL].context_tokens
+            if longest is not None and context is not None and longest < context:
+                log(
+                    f"A prompt and its answer get {longest:,} tokens of the {context:,} that the model takes; see --longest."
+                )
             on_ready(Serving(_url(listening), bool(key), tuple(names)))
 
         app = create_app(service, GuardSettings(key, request.log_bodies), log)

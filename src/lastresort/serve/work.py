@@ -95,6 +95,9 @@ class Owner(Protocol):
     def load_of(self, model: str) -> Load:
         """Of what is served under this name. used: of the cache that it may share with others."""
 
+    def longest_tokens_of(self, model: str) -> int | None:
+        """Of a prompt with its answer, None if it is not known."""
+
     @property
     def fault(self) -> Exception | None:
         """Why nothing can be computed any more; from then on `submit` raises Draining. None while all is well."""
