@@ -29,11 +29,11 @@ LLAMA_CPP = {"repeat_penalty": 1, "top_k": 0, "min_p": 0}
 
 @dataclass
 class Other:
-    """A server. listed: names and owners of its models, None where it has no list. refuses: keys that it answers with a 422.
+    """A server. listed: names and owners of its models, a status where it has no list. refuses: keys that it answers with a 422.
     knows: models that it answers as, None for any.
     """
 
-    listed: Sequence[tuple[str, str]] | None = (("m", "somebody"),)
+    listed: Sequence[tuple[str, str]] | int = (("m", "somebody"),)
     refuses: tuple[str, ...] = ()
     knows: tuple[str, ...] | None = None
     url: str = ""
@@ -48,8 +48,8 @@ class Other:
         return 200, {"id": "1", "object": "chat.completion", "model": request["model"], "choices": [choice]}
 
     def models(self) -> tuple[int, dict[str, Any]]:
-        if self.listed is None:
-            return 404, {"detail": "Not Found"}
+        if isinstance(self.listed, int):
+            return self.listed, {"detail": "no such route"}
         return 200, {"object": "list", "data": [{"id": name, "owned_by": owner} for name, owner in self.listed]}
 
     @contextmanager
@@ -127,10 +127,10 @@ def test_llama_cpp_is_told_to_put_its_own_defaults_aside(run: Path, owner: str) 
 
 
 @pytest.mark.parametrize(
-    "listed", [[("m", "local")], [("m", "vllm")], None, [], [("m", "me"), ("n", "somebody")]], ids=str
+    "listed", [[("m", "local")], [("m", "vllm")], 404, 405, 501, [], [("m", "me"), ("n", "somebody")]], ids=str
 )
 def test_a_server_that_may_be_another_gets_no_key_that_it_may_not_know(
-    run: Path, listed: Sequence[tuple[str, str]] | None
+    run: Path, listed: Sequence[tuple[str, str]] | int
 ) -> None:
     with Other(listed=listed).running() as other:
         assert not set(LLAMA_CPP) & set(proxied(run, other))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _PASSING_STATUS = {408, 409, 425, 429}
 _GATEWAY_STATUS = {502, 503, 504}
+_NOT_IMPLEMENTED = 501
 _LARGEST_LOGP = 1e6  # a server writes -9999 for what is impossible
 _UNSUPPORTED = ("unsupported_parameter", "unsupported_value")
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
@@ -207,7 +208,7 @@ def error_of_status(
         return InfrastructureError(
             "the account has no credit left", where=where, remedy="Add credit, then run again with --resume."
         )
-    if status in _PASSING_STATUS or status >= 500:
+    if status in _PASSING_STATUS or (status >= 500 and status != _NOT_IMPLEMENTED):
         after_s = retry_after_s(error.response.headers.get("retry-after"), now_s)
         return TransientFailure(f"the server answers {status}", after_s, maybe_paid=False)
     if status in (401, 403):
