@@ -1,0 +1,107 @@
+"""Items and rating in Chromium: filters without a reload and back again, items and marks by keyboard, hostile rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_page import TOO_WIDE, WIDTHS, browser, opened, playwright, pytestmark  # noqa: F401 - fixtures of this file, too
+
+from report_support import HOSTILE
+from ui_support import item, recorded, served_page
+
+RTL = "\u202eevil\u2066\x1b[31mred"
+PLAIN = [item(f"{number:02}", float(number % 3 > 0), f"plain {number}") for number in range(60)]
+SHOTS = [item(f"{number:02}", float(number % 2), f"shots {number}") for number in range(60)]
+ODD = [item("a", 0.0, HOSTILE, input=HOSTILE, expected="W" * 4000), item("b", 0.0, "x" * 1_000_000, input=RTL)]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    recorded(folder / "runs" / "mail", ("zero-shot", "dev", PLAIN), ("few-shot-3", "dev", SHOTS))
+    recorded(folder / "runs" / "odd", ("zero-shot", "dev", ODD), (HOSTILE, "dev", ODD))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def link(workspace: Path) -> Iterator[str]:
+    with served_page(workspace) as (found, _):
+        yield found
+
+
+def test_filters_change_the_list_alone_and_the_browser_goes_back_through_them(
+    browser: playwright.Browser,  # noqa: F811
+    link: str,
+) -> None:
+    with opened(browser, f"{link}runs/mail/items") as seen:
+        page = seen.page
+        page.evaluate("window.stays = true")
+        page.select_option("#with", "prompting/zero-shot")
+        page.wait_for_selector("text=regressed >> nth=0")
+        page.fill("#text", "shots 7")
+        page.wait_for_selector("text=1 to 1 of 1")
+        assert page.evaluate("window.stays") is True
+        assert "text=shots%207" in page.url
+        page.reload()
+        page.wait_for_selector("text=1 to 1 of 1")
+        page.go_back()
+        page.wait_for_selector("text=1 to 50 of 60")
+
+
+def test_the_keyboard_goes_through_the_items_of_the_list(browser: playwright.Browser, link: str) -> None:  # noqa: F811
+    with opened(browser, f"{link}runs/mail/items?system=prompting/zero-shot&kind=wrong") as seen:
+        page = seen.page
+        page.click("table.items a >> nth=0")
+        page.wait_for_selector("h1 >> text=00")
+        for key, name in (("j", "03"), ("j", "06"), ("k", "03")):
+            page.keyboard.press(key)
+            page.wait_for_selector(f"h1 >> text={name}")
+        page.wait_for_selector("text=cannot be made again")
+
+
+def test_marks_by_keyboard_are_in_the_file_and_a_reload_goes_on(
+    browser: playwright.Browser,  # noqa: F811
+    link: str,
+    workspace: Path,
+) -> None:
+    with opened(browser, f"{link}runs/mail/rate?system=prompting/zero-shot&with=prompting/few-shot-3") as seen:
+        page = seen.page
+        for marked, key in enumerate("abt", 1):
+            page.keyboard.press(key)
+            page.wait_for_selector(f"text=of {marked} pair")
+        page.reload()
+        page.wait_for_selector("text=4 of 60 drawn")
+        page.keyboard.press("u")
+        page.wait_for_selector("text=of 2 pairs")
+    rows = [json.loads(line) for line in (workspace / "tasks/mail/rated_pairs.jsonl").read_text().splitlines()]
+    assert [(row["label"] == row["shown_first"]) for row in rows] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "runs/odd/items?system=all",
+        "runs/odd/items?system=prompting/zero-shot&with=prompting/zero-shot",
+        "runs/odd/items/1/0",
+        "runs/odd/items/1/1",
+        "runs/odd/items/gate",
+        "runs/odd/rate?system=prompting/zero-shot",
+    ],
+)
+def test_hostile_rows_run_nothing_fit_the_window_and_keep_nobody_out(
+    browser: playwright.Browser,  # noqa: F811
+    link: str,
+    path: str,
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    with opened(browser, link) as seen:
+        seen.page.on("dialog", lambda dialog: seen.faults.append(dialog.message) or dialog.dismiss())
+        for width in WIDTHS:
+            seen.page.set_viewport_size({"width": width, "height": 900})
+            seen.page.goto(link + path, wait_until="networkidle")
+            assert seen.page.evaluate(TOO_WIDE) == [], f"at {width}"
+        found = axe.run(seen.page).response["violations"]
+        assert [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found] == []
