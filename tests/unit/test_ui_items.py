@@ -110,6 +110,9 @@ def test_an_item_leads_to_its_neighbours_in_the_list_it_came_from(page: TestClie
     text = page.get("/runs/mail/items/1/2?system=prompting/zero-shot&kind=wrong&n=1").text
     assert re.search(r'id="before" href="/runs/mail/items/1/1\?system=[^"]*kind=wrong&amp;n=0"', text)
     assert re.search(r'id="after" href="/runs/mail/items/1/3\?[^"]*n=2"', text)
+    first, last = (page.get(f"/runs/mail/items/1/{n}?system=prompting/zero-shot&n={n}").text for n in (0, 3))
+    assert ('id="before"' in first, 'id="after"' in first) == (False, True)
+    assert ('id="before"' in last, 'id="after"' in last) == (True, False)
     assert 'id="before"' not in page.get("/runs/mail/items/1/2").text
     assert "/runs/mail/items/2/2" in text  # what the other system answered
 
