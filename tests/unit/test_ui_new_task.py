@@ -76,6 +76,14 @@ def test_a_csv_becomes_a_task_with_reasons(page: TestClient, site: Site) -> None
     assert (site.workspace.tasks / "reviews" / "reviews.csv").read_text() == CSV
 
 
+def test_what_other_pages_keep_there_is_no_upload(page: TestClient, site: Site) -> None:
+    upload(page, "reviews.csv")
+    for name in ("kept.jsonl", "kept_pairs.jsonl", "rated_answers.jsonl", "a.schema.json"):
+        (site.workspace.tasks / "reviews" / name).write_text("{}\n")
+    assert "Drafted from reviews.csv" in page.get("/new/reviews").text
+    assert "reviews/reviews.csv" in page.get("/train").text
+
+
 def test_a_second_file_of_a_name_gets_a_folder_of_its_own(page: TestClient, site: Site) -> None:
     upload(page, "reviews.csv")
     assert upload(page, "reviews.csv", CSV.replace("number", "case")) == (204, "/new/reviews-2")

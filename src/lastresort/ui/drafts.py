@@ -32,6 +32,7 @@ from lastresort.spec.edit import moved
 from lastresort.spec.task import FILE_KEYS, Task, load_task, task_of
 from lastresort.spec.values import Section
 from lastresort.types import JsonObject
+from lastresort.ui import kept, rate
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
 
 DRAFT, FILE = "draft.yaml", "task.yaml"
@@ -159,7 +160,9 @@ def data_file(folder: Path) -> Path | None:
     """The file of rows that was uploaded into a folder."""
     if not folder.is_dir():
         return None
-    found = [path for path in sorted(folder.iterdir()) if _SUFFIX.search(path.name) and path.is_file()]
+    others = {kept.EXAMPLES, kept.PAIRS, rate.ANSWERS, rate.PAIRS, rate.PREFERENCES}  # what pages keep there, too
+    named = [path for path in sorted(folder.iterdir()) if path.name not in others and _SUFFIX.search(path.name)]
+    found = [path for path in named if path.is_file()]
     return next((path for path in found if not path.name.endswith(".schema.json")), None)
 
 
