@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -63,13 +61,20 @@ def serve(
     _check_extra()
     key = os.environ.get(SERVE_KEY, "").strip()
     _check_key(request, key)
-    with _bound(request.host, request.port, has_key=bool(key)) as listening:
+    from lastresort.serve.guard import is_loopback
+    from lastresort.serve.transport import DrainingServer, address_of, bound
+
+    def refuse_unguarded(address: str) -> None:
+        if not key and not is_loopback(address):
+            raise _unguarded(f"{request.host} ({address})")
+
+    # Before the model is loaded, so that a port in use is known at once. Nobody can connect before the server listens.
+    with bound(request.host, request.port, refuse_unguarded) as listening:
         from lastresort.serve.answers import RequestComposer
         from lastresort.serve.guard import GuardSettings
         from lastresort.serve.http import Offering, Service, create_app
         from lastresort.serve.opening import close_served, open_served
         from lastresort.serve.owner import open_owners
-        from lastresort.serve.transport import DrainingServer
 
         log("opening the winner ...")
         served = open_served(request, approve=approve, log=log)
@@ -96,7 +101,7 @@ def serve(
                 log(
                     f"A prompt and its answer get {longest:,} tokens of the {context:,} that the model takes; see --longest."
                 )
-            on_ready(Serving(_url(listening), bool(key), tuple(names)))
+            on_ready(Serving(f"http://{address_of(listening)}/v1", bool(key), tuple(names)))
 
         app = create_app(service, GuardSettings(key, request.log_bodies), log)
         try:
@@ -183,36 +188,3 @@ def _unguarded(host: str) -> PrerequisiteError:
         expected=f"this machine alone, or a key in {SERVE_KEY}",
         remedy=f"Set {SERVE_KEY}, or leave --host out.",
     )
-
-
-@contextmanager
-def _bound(host: str, port: int, *, has_key: bool) -> Iterator[socket.socket]:
-    """Bound before the model is loaded, so that a port in use is known at once. Nobody can connect before the server listens.
-
-    Raises PrerequisiteError without a key where the name of this machine leads to an address that others reach.
-    """
-    from lastresort.serve.guard import is_loopback
-
-    where = f"--host {host} --port {port}"
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind, protocol)
-    except (OSError, UnicodeError, OverflowError) as error:
-        raise InputError(f"found no such address ({error})", where=where, remedy="Correct the host.") from None
-    with closing(listening):
-        if not has_key and not is_loopback(str(address[0])):
-            raise _unguarded(f"{host} ({address[0]})")
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
-        except (OSError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise InputError(f"cannot be bound ({reason})", where=where, remedy="Take another --port.") from None
-        yield listening
-
-
-def _url(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"

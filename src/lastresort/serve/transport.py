@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -13,6 +14,7 @@ import h11
 from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from lastresort.errors import InputError
 from lastresort.serve.guard import LARGEST_HEADER, Guard
 from lastresort.serve.refusals import Refusal
 from lastresort.stop import Stop
@@ -23,6 +25,37 @@ UNWANTED_S = 5.0  # for what a client still sends of a request that was answered
 UNREAD_S = 30.0  # how long a client may leave a full buffer as it is
 MOST_CONNECTIONS = 768  # the usual limit is 1,024 open files, and others are needed, too
 LAST_REPLIES_S = 3  # to send what has been answered, once all has
+
+
+@contextlib.contextmanager
+def bound(host: str, port: int, check: Callable[[str], None] = lambda address: None) -> Iterator[socket.socket]:
+    """A socket that is bound and does not listen yet. check: given the address that the host's name leads to, may raise.
+
+    Raises InputError for an address that cannot be used.
+    """
+    where = f"--host {host} --port {port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError, OverflowError) as error:
+        raise InputError(f"found no such address ({error})", where=where, remedy="Correct the host.") from None
+    with contextlib.closing(listening):
+        check(str(address[0]))
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise InputError(f"cannot be bound ({reason})", where=where, remedy="Take another --port.") from None
+        yield listening
+
+
+def address_of(listening: socket.socket) -> str:
+    """As it is written in a URL."""
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class BoundedProtocol(H11Protocol):

@@ -6,7 +6,6 @@ import logging
 import secrets
 import socket
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,39 +51,25 @@ def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda
 
     from lastresort.libraries import quiet_logger
     from lastresort.serve.guard import is_loopback
+    from lastresort.serve.transport import address_of, bound
     from lastresort.ui.guard import LINK_KEY, PageGuard, PageSecrets
     from lastresort.ui.site import Site, create_site
     from lastresort.ui.workspace import Workspace
 
-    with closing(_bound(request.host, request.port)) as listening:
-        host, port = listening.getsockname()[:2]
-        token = "" if is_loopback(request.host) and is_loopback(host) else secrets.token_urlsafe(32)
+    with bound(request.host, request.port) as listening:
+        alone = is_loopback(request.host) and is_loopback(listening.getsockname()[0])
+        token = "" if alone else secrets.token_urlsafe(32)
         site = Site(Workspace(request.folder.resolve()), PageSecrets(token))
-        shown = f"[{host}]" if ":" in host else host
         config = uvicorn.Config(
             PageGuard(create_site(site), site.secrets), log_config=None, access_log=False, server_header=False,
             timeout_graceful_shutdown=1,
         )  # fmt: skip
-        on_ready(f"http://{shown}:{port}/" + (f"?{LINK_KEY}={token}" if token else ""))
-        with quiet_logger("uvicorn.error", logging.CRITICAL):
-            uvicorn.Server(config).run(sockets=[listening])
-        site.close()
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    where = f"--host {host} --port {port}"
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind, protocol)
-    except (OSError, UnicodeError, OverflowError) as error:
-        raise InputError(f"found no such address ({error})", where=where, remedy="Correct the host.") from None
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-    except (OSError, OverflowError) as error:
-        listening.close()
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"cannot be bound ({reason})", where=where, remedy="Take another --port.") from None
-    return listening
+        address = address_of(listening)
+        for everywhere in ("0.0.0.0", "[::]"):
+            address = address.replace(everywhere, socket.gethostname())
+        on_ready(f"http://{address}/" + (f"?{LINK_KEY}={token}" if token else ""))
+        try:
+            with quiet_logger("uvicorn.error", logging.CRITICAL):
+                uvicorn.Server(config).run(sockets=[listening])
+        finally:
+            site.close()
