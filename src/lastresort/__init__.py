@@ -272,17 +272,19 @@ def handoff(
     out: str | Path | None = None,
     name: str | None = None,
     allow_held: bool = False,
+    port: int | None = None,
 ) -> HandedOver:
     """Write what another server needs to serve the winner of a run: the model, its launch, and the client's request.
 
     to: "vllm", "sglang", "llamacpp", "ollama", "litellm" or "transformers". merged: base and adapter as one model. out: by default
-    handoff-TO in the run. name: to serve it under, by default that of the run's folder.
+    handoff-TO in the run, or FOLDER-handoff-TO next to a saved system. name: to serve it under, by default that of the run's
+    folder. port: where the server listens, by default its usual one.
     Raises InputError for a winner that is held or that the server cannot serve, DataError if files changed.
     """
     from lastresort.app.runs import HandoffRequest, hand_over
 
     _prepare()
-    return hand_over(HandoffRequest(Path(run), to, merged, _path(out), name, allow_held))
+    return hand_over(HandoffRequest(Path(run), to, merged, _path(out), name, allow_held, port))
 
 
 def _prepare() -> None:

@@ -320,11 +320,27 @@ def test_the_rank_is_one_that_vllm_allows(tmp_path: Path) -> None:
         _allowed(513)
 
 
-def test_a_held_winner_is_handed_over_only_on_demand(base: Path, tmp_path: Path) -> None:
-    run = run_of(tmp_path / "tickets", system(base), held=True)
+@pytest.mark.parametrize("selection", ["fixed", "nearest"])
+def test_a_held_winner_is_handed_over_only_on_demand_and_every_command_says_so(
+    selection: Any, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = system(base)
+    held = replace(plain, prompt=replace(plain.prompt, selection=selection))
+    run = run_of(tmp_path / "tickets", held, held=True)
     with pytest.raises(InputError, match="the gate holds this winner"):
         open_winner(run)
-    assert open_winner(run, allow_held=True).system.name == "few-shot"
+    assert lastresort(monkeypatch, "handoff", str(run), "--to", "litellm", "--allow-held") == 0
+    out, error = capsys.readouterr()
+    written = text_of(run / "handoff-litellm", "README.md")
+    for command in ("lastresort verify", "lastresort serve")[: 1 if selection == "fixed" else 2]:
+        (shown,) = [line for line in out.splitlines() if command in line]
+        assert shown.endswith(" --allow-held")
+        (shown,) = [line for line in written.splitlines() if command in line]
+        assert shown.endswith(" --allow-held`.")
+    assert "The gate holds this winner" in error
+    free = run_of(tmp_path / "free", held)
+    assert lastresort(monkeypatch, "handoff", str(free), "--to", "litellm", "--allow-held") == 0
+    assert "allow-held" not in "".join(capsys.readouterr())
 
 
 def test_neither_another_winner_nor_another_base_is_handed_over(base: Path, tmp_path: Path) -> None:
@@ -442,10 +458,47 @@ def test_a_saved_system_has_no_run_to_be_verified_with(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_system(system(base, prompt=PromptDesign("Route.")), tmp_path / "saved")
-    given = ("--to", "litellm", "--out", str(tmp_path / "out"))
-    assert lastresort(monkeypatch, "handoff", str(tmp_path / "saved"), *given) == 0
+    assert lastresort(monkeypatch, "handoff", str(tmp_path / "saved"), "--to", "litellm") == 0
     assert "verify" not in capsys.readouterr().out
-    assert "verify" not in text_of(tmp_path / "out", "README.md")
+    written = tmp_path / "saved-handoff-litellm"  # the saved system stays as it is
+    assert "verify" not in text_of(written, "README.md")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["saved", "saved-handoff-litellm"]
+    monkeypatch.chdir(tmp_path / "saved")
+    assert lr.handoff(".", "litellm").folder == written
+
+
+def test_commands_work_from_where_the_hand_over_was_typed(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run.parent)
+    assert lastresort(monkeypatch, "handoff", "tickets", "--to", "litellm") == 0
+    _, start, ask, check = capsys.readouterr().out.splitlines()
+    assert start.startswith("start: sh tickets/handoff-litellm/start.sh (")
+    assert ask.startswith("ask: python tickets/handoff-litellm/client.py 'your input' (")
+    request = "tickets/handoff-litellm/request.json"
+    assert check == f"verify: lastresort verify tickets http://127.0.0.1:4000/v1 --request {request}"
+    assert "`sh start.sh`" in text_of(run / "handoff-litellm", "README.md")  # which is read in the folder
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_another_port_is_in_every_file(to: str, run: Path) -> None:
+    found = handed(run, to, port=8123)
+    assert found.url == "http://127.0.0.1:8123/v1"
+    for name in ("start.sh", "client.py", "request.sh", "README.md"):
+        assert "8123" in text_of(found.folder, name)
+    usual = str(TARGETS[to].port)
+    for path in found.folder.iterdir():
+        if path.suffix in {".sh", ".py", ".md", ".yaml"} and path.name != "config.yaml":
+            kept = "http://127.0.0.1:8000/v1}" if to == "litellm" else ""
+            assert usual not in path.read_text().replace(kept, "")
+    if to != "transformers":  # which has no public image
+        assert "8123:8123" in text_of(found.folder, "docker-compose.yaml")
+
+
+@pytest.mark.parametrize("port", [0, 65536, 8100])
+def test_ports_that_are_none(port: int, run: Path) -> None:
+    with pytest.raises(InputError, match="--port"):
+        lr.handoff(run, "litellm", port=port)
 
 
 def test_a_winner_named_by_its_own_folder_is_verified_with_its_run(

@@ -209,7 +209,8 @@ def nearest(base: Path) -> System:
 def test_shots_chosen_by_the_input_need_the_proxy(base: Path, tmp_path: Path) -> None:
     run = run_of(tmp_path / "tickets", nearest(base))
     found = handed(run, "vllm")
-    assert found.proxy == "lastresort serve system --upstream http://127.0.0.1:8000/v1 --model tickets --port 8100"
+    proxy = "lastresort serve system --upstream http://127.0.0.1:8000/v1 --model tickets --port 8100"
+    assert found.commands().proxy == proxy
     body = json.loads((found.folder / "request.json").read_text(encoding="utf-8"))
     assert body == {"model": "winner", "messages": [{"role": "user", "content": INPUT}]}
     assert (found.client_url, found.client_model) == ("http://127.0.0.1:8100/v1", "winner")
@@ -226,7 +227,7 @@ def test_the_proxy_of_the_readme_takes_what_the_client_sends(
     monkeypatch.delenv(SERVE_KEY, raising=False)
     run = run_of(tmp_path / "tickets", nearest(base))
     found = handed(run, "vllm")
-    words = shlex.split(found.proxy or "")
+    words = shlex.split(found.commands().proxy or "")
     with listening() as (upstream, got):
         request = ServeRequest(found.folder / words[2], upstream=upstream, model=words[words.index("--model") + 1])
         with serving(request) as (proxy, _):
@@ -247,7 +248,8 @@ def test_what_is_printed_and_written_for_the_proxy_names_it(
     run = run_of(tmp_path / "tickets", nearest(base))
     assert lastresort(monkeypatch, "handoff", str(run), "--to", "vllm") == 0
     *_, asking, checking = capsys.readouterr().out.splitlines()
-    assert asking == "ask: python client.py 'your input' (http://127.0.0.1:8100/v1, model winner)"
+    client = run / "handoff-vllm" / "client.py"
+    assert asking == f"ask: python {client} 'your input' (http://127.0.0.1:8100/v1, model winner)"
     assert checking == f"verify: lastresort verify {run} http://127.0.0.1:8100/v1"
     readme = (run / "handoff-vllm" / "README.md").read_text(encoding="utf-8")
     assert "- Ask the proxy: `python client.py 'your input'`" in readme
@@ -287,7 +289,7 @@ def test_a_store_goes_along_and_its_passages_are_asked(base: Path, tmp_path: Pat
     finds = Retriever(tmp_path / "made" / "store", 1, contents=content_hash(store))
     run = run_of(tmp_path / "tickets", system(base, retriever=finds), kind="retrieval")
     found = handed(run, "llamacpp")
-    assert found.proxy is not None
+    assert found.is_proxied
     assert set(found.files) >= {"system", "tickets-F32.gguf"}
     shutil.rmtree(tmp_path / "made")
     answerer = Answerer(load_system(found.folder / "system"), ScriptedModel(Script(default="x")))

@@ -309,7 +309,8 @@ def _training(source: Path, rung: str | None) -> ExportableTraining:
 class HandoffRequest:
     """A hand-over as its user asks for it; each field is the option of `lastresort handoff` with its name.
 
-    run: a finished run, or a saved system. out: None for handoff-TO in the run. name: None for that of the run's folder.
+    run: a finished run, or a saved system. out: None for handoff-TO in the run, or FOLDER-handoff-TO next to a saved system.
+    name: None for that of the run's folder. port: where the server listens, None for its usual one.
     """
 
     run: Path
@@ -318,6 +319,7 @@ class HandoffRequest:
     out: Path | None = None
     name: str | None = None
     allow_held: bool = False
+    port: int | None = None
 
 
 def hand_over(request: HandoffRequest) -> HandedOver:
@@ -328,5 +330,5 @@ def hand_over(request: HandoffRequest) -> HandedOver:
     from lastresort.handoff.write import write_handoff
 
     winner = open_winner(request.run, allow_held=request.allow_held)
-    out = request.out or winner.run / f"handoff-{request.to}"
-    return write_handoff(winner, request.to, out, merged=request.merged, name=request.name)
+    out = request.out or winner.handoff_folder(request.to)
+    return write_handoff(winner, request.to, out, merged=request.merged, name=request.name, port=request.port)

@@ -15,8 +15,11 @@ def handoff_command(
     run: Path = Argument(help="Folder of a finished run or of a saved system."),
     to: str = Option(..., "--to", metavar="|".join(TARGETS), help="Target server."),
     merged: bool = Option(False, "--merged", help="Write base and adapter as one model."),
-    out: Path | None = Option(None, "--out", help="Folder to write. Default: handoff-TO in RUN."),
+    out: Path | None = Option(
+        None, "--out", help="Folder to write. Default: handoff-TO in RUN, or FOLDER-handoff-TO next to a saved system."
+    ),
     name: str | None = Option(None, "--name", help="Name to serve the model under. Default: the run's folder."),
+    port: int | None = Option(None, "--port", min=1, max=65535, help="Port of the server. Default: its usual one."),
     allow_held: bool = Option(False, "--allow-held", help="Also hand over a winner that the gate holds back."),
     as_json: bool = Option(False, "--json", help="Print what was written as one JSON document on stdout."),
 ) -> None:
@@ -26,17 +29,19 @@ def handoff_command(
     """
     from lastresort.app.runs import HandoffRequest, hand_over
 
-    found = hand_over(HandoffRequest(run, to, merged, out, name, allow_held))
+    found = hand_over(HandoffRequest(run, to, merged, out, name, allow_held, port))
+    typed = found.commands(folder=found.folder)
     if as_json:
-        run_folder = None if found.run is None else str(found.run)
-        print_document({"schema": 1, **asdict(found), "folder": str(found.folder), "run": run_folder})
+        paths = {"folder": str(found.folder.absolute()), "run": None if found.run is None else str(found.run)}
+        written = {**asdict(found), **paths}
+        print_document({"schema": 1, **written, "commands": asdict(typed)})
         return
     for note in filter(None, (found.form, *found.notes)):
         print_note(note)
     print_text(f"written: {found.folder} ({', '.join(found.files)})")
-    print_text(f"start: {found.start} ({found.needs})")
-    if found.proxy is not None:
-        print_text(f"proxy: {found.proxy}")
-    print_text(f"ask: python client.py 'your input' ({found.client_url}, model {found.client_model})")
-    if found.run is not None:
-        print_text(f"verify: {found.verify(found.run, found.folder)}")
+    print_text(f"start: {typed.start} ({found.needs})")
+    if typed.proxy is not None:
+        print_text(f"proxy: {typed.proxy}")
+    print_text(f"ask: {typed.ask} ({found.client_url}, model {found.client_model})")
+    if typed.verify is not None:
+        print_text(f"verify: {typed.verify}")

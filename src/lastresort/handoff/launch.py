@@ -67,7 +67,7 @@ def launch_files(launch: Launch, target: HandoffTarget) -> dict[str, str]:
 
 
 def start_script(launch: Launch, target: HandoffTarget) -> str:
-    *first, last = [_wrapped(command) for command in launch.commands]
+    *first, last = [wrapped(command) for command in launch.commands]
     lines = [
         "#!/bin/sh",
         f"# Serves {launch.model} with {target.title} on http://127.0.0.1:{target.port}/v1.",
@@ -79,7 +79,7 @@ def start_script(launch: Launch, target: HandoffTarget) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _wrapped(command: Sequence[str]) -> str:
+def wrapped(command: Sequence[str]) -> str:
     """One option a line."""
     lines = [""]
     for word in command:

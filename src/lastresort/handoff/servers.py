@@ -11,13 +11,15 @@ import json
 
 from lastresort.data.chat_template import ChatTemplate
 from lastresort.errors import InputError
-from lastresort.handoff.launch import ADAPTER, MODEL, Handover, Launch, as_yaml
+from lastresort.handoff import TARGETS
+from lastresort.handoff.launch import ADAPTER, MODEL, Handover, Launch, as_yaml, wrapped
 from lastresort.handoff.weights import RANKS, TEMPLATE
 from lastresort.keys import KEY
 from lastresort.train.adapters.gguf import modelfile
 from lastresort.types import JsonObject
 
 MODELFILE = "Modelfile"
+GGML_F32 = "0"  # as llama.cpp numbers its types
 CONFIG, UPSTREAM, MASTER = "config.yaml", "UPSTREAM_URL", "LITELLM_MASTER_KEY"
 
 
@@ -107,14 +109,25 @@ def llamacpp(job: Handover) -> Launch:
         flags += ["--cache-type-k", "f32", "--cache-type-v", "f32"]
     flags += [word for pair in sampling.items() for word in pair]
     port = ("--port", str(job.target.port))
+    here = ("--host", "127.0.0.1", *port)
     return Launch(
-        commands=(("llama-server", *flags, "--host", "127.0.0.1", *port),),
+        commands=(("llama-server", *flags, *here),),
         model=job.name,
-        needs="needs llama-server, a part of llama.cpp",
+        needs='needs llama-server, a part of llama.cpp, or `pip install "llama-cpp-python[server]"`',
+        lines=(f"command -v llama-server > /dev/null || exec {wrapped(_llama_cpp_python(job, here))}",),
         texts={TEMPLATE: weights.template},
         image="ghcr.io/ggml-org/llama.cpp:server",
         arguments=(*flags, "--host", "0.0.0.0", *port),
     )
+
+
+def _llama_cpp_python(job: Handover, here: tuple[str, ...]) -> list[str]:
+    """The same by its Python package. The template is that of the GGUF, and requests carry the sampling."""
+    words = ["python3", "-m", "llama_cpp.server", "--model", job.gguf, "--model_alias", job.name]
+    words += ["--n_ctx", str(job.context_tokens)]
+    if job.dtype == "float32":
+        words += ["--type_k", GGML_F32, "--type_v", GGML_F32]
+    return [*words, *here]
 
 
 def ollama(job: Handover) -> Launch:
@@ -130,15 +143,19 @@ def ollama(job: Handover) -> Launch:
     ]
     text = modelfile(job.gguf, weights.tokenizer, ChatTemplate("model", weights.template), parameters)
     create = ("ollama", "create", job.name, "-f", MODELFILE)
+    usual, port = TARGETS["ollama"].port, job.target.port
+    listening = "" if port == usual else f"OLLAMA_HOST=127.0.0.1:{port}"
     served = f"ollama serve & until ollama list; do sleep 1; done; {' '.join(create)} && wait"
     return Launch(
         commands=(create, ("ollama", "show", job.name)),
         model=job.name,
-        needs="while `ollama serve` runs",
+        needs=f"while `{f'{listening} ollama serve'.strip()}` runs",
         texts={MODELFILE: text},
+        lines=(f"export {listening}",) if listening else (),
         image="ollama/ollama:latest",
         entrypoint=("/bin/sh", "-c"),
         arguments=(served,),
+        environment={"OLLAMA_HOST": f"0.0.0.0:{port}"} if listening else {},
         notes=() if "TEMPLATE" in text else (_GUESSED,),
     )
 
@@ -174,12 +191,12 @@ def litellm(job: Handover) -> Launch:
         parameters = {"model": f"openai/{endpoint.model}", "api_base": endpoint.url, "api_key": f"os.environ/{key}"}
         lines, environment = [], {key: f"${{{key}:-}}"}
         notes = [f"The key of {endpoint.host} is read from {key}, where it needs one."]
-    whose = "API_KEY of the clients" if job.winner.has_constant_prompt else f"{KEY} of the proxy"
+    whose = "API_KEY of the clients" if job.winner.system.has_constant_prompt else f"{KEY} of the proxy"
     lines.append(f': "${{{MASTER}:?Set it to a new key, and {whose} to the same}}"')
     environment[MASTER] = f"${{{MASTER}:?}}"
     notes.append(
         f"It starts only with a key of its own in {MASTER}, which clients send: the files here take it from API_KEY."
-        if job.winner.has_constant_prompt
+        if job.winner.system.has_constant_prompt
         else f"It starts only with a key of its own in {MASTER}, which the proxy sends if {KEY} holds the same."
     )
     document: JsonObject = {

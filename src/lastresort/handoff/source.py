@@ -15,7 +15,7 @@ from lastresort.models.local import LocalModel
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.decision import FILE_NAME as DECISION
 from lastresort.systems.files import FILE
-from lastresort.systems.running import checked_system, open_answerer
+from lastresort.systems.running import checked_system, gate_holds, open_answerer
 from lastresort.systems.system import System
 from lastresort.types import Message
 
@@ -60,7 +60,7 @@ class LocalWeights:
 class Winner:
     """A system that may be handed over. saved: its folder. run: the folder that it was named by, or the run around it.
 
-    weights: None for a prompt over an endpoint, whose address `endpoint` then is.
+    weights: None for a prompt over an endpoint, whose address `endpoint` then is. held: whether the gate holds it.
     """
 
     system: System
@@ -68,18 +68,19 @@ class Winner:
     run: Path
     weights: LocalWeights | None
     endpoint: Endpoint | None
+    held: bool = False
 
     @property
     def measured_in(self) -> Path | None:
         """The run that measured it. None for a saved system, which nothing can be compared with."""
         return self.run if (self.run / DECISION).is_file() else None
 
-    @property
-    def has_constant_prompt(self) -> bool:
-        """Whether every input gets the same turns before it: no passages, and no shots chosen by the input."""
-        design = self.system.prompt
-        nearest = design.selection == "nearest" and design.k > 0 and bool(design.shots)
-        return self.system.retriever is None and not nearest
+    def handoff_folder(self, to: str) -> Path:
+        """Where a hand-over goes unless its user says: into the run, or next to a saved system, whose files stay as they are."""
+        if self.run != self.saved:
+            return self.run / f"handoff-{to}"
+        saved = self.saved.absolute()
+        return saved.parent / f"{saved.name}-handoff-{to}"
 
 
 def open_winner(run: Path, *, allow_held: bool = False) -> Winner:
@@ -97,14 +98,15 @@ def open_winner(run: Path, *, allow_held: bool = False) -> Winner:
             expected="a model with weights, or an endpoint",
             remedy="Hand over another run.",
         )
+    held = gate_holds(saved)
     if is_endpoint(system.model):
-        return Winner(system, saved, around, None, parse_endpoint(system.model))
+        return Winner(system, saved, around, None, parse_endpoint(system.model), held)
     answerer = open_answerer(system, saved)
     try:
         model = answerer.model
         if not isinstance(model, LocalModel):
             raise ContractError("a model without weights", where=model.name)
-        return Winner(system, saved, around, _weights(model, system), None)
+        return Winner(system, saved, around, _weights(model, system), None, held)
     finally:
         answerer.close()
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from lastresort.errors import InputError
 from lastresort.foreign import printable, read_json
@@ -48,11 +49,23 @@ ROOM_TOKENS, MOST_TOKENS = 8192, 32768  # of a context that a server sets aside 
 
 
 @dataclass(frozen=True, slots=True)
+class HandoffCommands:
+    """What is typed to use a hand-over, in this order. proxy: looks passages or shots up, None where the prompt is constant.
+    verify: compares what clients ask with the run, None where no run measured the winner.
+    """
+
+    start: str
+    proxy: str | None
+    ask: str
+    verify: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class HandedOver:
-    """A folder that was written. title: of the server. model: what it calls the winner at `url`. proxy: the command that looks
-    passages or shots up, None where the prompt is constant. client_url, client_model: what clients ask, which is the proxy where
-    there is one. run: what measured the winner, None for a saved system. form: who enforces the form of the answers, "" where they
-    have none. notes: what is not as it was measured, or is still to be done.
+    """A folder that was written. folder: as it was named, so that the commands with it work from there. title: of the server.
+    model: what it calls the winner at `url`. client_url, client_model: what clients ask, which is the proxy where there is one.
+    run: what measured the winner, None for a saved system. held: whether the gate holds it. form: who enforces the form of the
+    answers, "" where they have none. notes: what is not as it was measured, or is still to be done.
     """
 
     to: str
@@ -61,30 +74,46 @@ class HandedOver:
     files: tuple[str, ...]
     model: str
     url: str
-    start: str
     needs: str
-    proxy: str | None
     client_url: str
     client_model: str
     run: Path | None
+    held: bool
     form: str
     notes: tuple[str, ...]
 
-    def verify(self, run: Path | str, folder: Path | str = ".") -> str:
-        """The command that compares what clients ask with the run. folder: this one, from where it is typed."""
-        command = f"lastresort verify {shlex.quote(str(run))} {self.client_url}"
-        if self.proxy is not None:  # it is known by its list of models, and gets the inputs alone
-            return command
-        return f"{command} --request {shlex.quote(str(Path(folder) / REQUEST))}"
+    @property
+    def is_proxied(self) -> bool:
+        return self.client_url != self.url
+
+    def commands(self, run: Path | str | None = None, folder: Path | str = ".") -> HandoffCommands:
+        """run: as it is typed, None for the one known here. folder: this one, from where they are typed."""
+        run, held = run or self.run, ["--allow-held"] if self.held else []
+        start, client, request, system = (str(Path(folder) / name) for name in (START, CLIENT, REQUEST, SYSTEM))
+        port = str(urlsplit(self.client_url).port)
+        proxy = ["lastresort", "serve", system, "--upstream", self.url, "--model", self.model, "--port", port, *held]
+        verify = ["lastresort", "verify", str(run), self.client_url]
+        verify += (
+            [] if self.is_proxied else ["--request", request]
+        )  # a proxy gets the inputs alone, and verify knows it
+        return HandoffCommands(
+            start=shlex.join(["sh", start]),
+            proxy=shlex.join(proxy) if self.is_proxied else None,
+            ask=shlex.join(["python", client, "your input"]),
+            verify=None if run is None else shlex.join([*verify, *held]),
+        )
 
 
-def write_handoff(winner: Winner, to: str, out: Path, *, merged: bool = False, name: str | None = None) -> HandedOver:
+def write_handoff(
+    winner: Winner, to: str, out: Path, *, merged: bool = False, name: str | None = None, port: int | None = None
+) -> HandedOver:
     """Write what the server needs into `out`, which is replaced if a hand-over wrote all that it holds.
 
-    merged: base and adapter as one model; servers that cannot serve an adapter get that anyway. name: None for the run's.
+    merged: base and adapter as one model; servers that cannot serve an adapter get that anyway. name: None for the run's. port:
+    where the server listens, None for its usual one.
     Raises InputError for a server that cannot serve this winner, DataError for a model that cannot be merged or written.
     """
-    target = _target(to)
+    target = _target(to, port)
     final = out.absolute()
     settled = settled_name(name, winner)
     _refuse(winner, target, final, merged=merged)
@@ -96,10 +125,10 @@ def write_handoff(winner: Winner, to: str, out: Path, *, merged: bool = False, n
         job, notes = _with_model(Handover(winner, target, settled, working), merged=merged)
         module, function = target.path.split(":")
         launch: Launch = getattr(import_module(module), function)(job)
-        found = _handed_over(to, job, launch, final, notes)
+        found = _handed_over(to, job, launch, out, notes)
         for file, text in _texts(job, launch, found).items():
             write_atomically(working / file, text)
-        if not winner.has_constant_prompt:
+        if not winner.system.has_constant_prompt:
             save_system(_proxied(winner.system, target, launch.model), working / SYSTEM)
         found = replace(found, files=tuple(sorted([MARK, *(path.name for path in working.iterdir())])))
         mark = {"to": to, "model": found.model, "files": found.files}
@@ -111,10 +140,15 @@ def write_handoff(winner: Winner, to: str, out: Path, *, merged: bool = False, n
     return found
 
 
-def _target(to: str) -> HandoffTarget:
+def _target(to: str, port: int | None) -> HandoffTarget:
     if to not in TARGETS:
         raise InputError(f'found "{to}"', where="--to", expected=f"one of {listed(TARGETS, 'or')}", remedy="Name one.")
-    return TARGETS[to]
+    if port is None:
+        return TARGETS[to]
+    if not 1 <= port <= 65535 or port == PROXY_PORT:
+        expected = f"a number from 1 to 65535, and not {PROXY_PORT}, which is the proxy's"
+        raise InputError(f"found {port}", where="--port", expected=expected, remedy="Choose another.")
+    return replace(TARGETS[to], port=port)
 
 
 def _refuse(winner: Winner, target: HandoffTarget, out: Path, *, merged: bool) -> None:
@@ -193,7 +227,7 @@ def _with_model(job: Handover, *, merged: bool) -> tuple[Handover, list[str]]:
 def _context_tokens(winner: Winner, weights: LocalWeights) -> int:
     """Of a server that sets memory aside for it: enough for the prompt that every request holds, its answer and a long input."""
     wanted = MOST_TOKENS
-    if winner.has_constant_prompt:
+    if winner.system.has_constant_prompt:
         wanted = ROOM_TOKENS + weights.tokens_of(constant_turns(winner)) + winner.system.decoding.max_new_tokens
     return min(wanted, weights.context_tokens or wanted)
 
@@ -204,26 +238,28 @@ def _proxied(system: System, target: HandoffTarget, model: str) -> System:
     return replace(over, tuned_from="", precision="auto", template_kwargs={})
 
 
-def _handed_over(to: str, job: Handover, launch: Launch, final: Path, notes: list[str]) -> HandedOver:
-    target, constant = job.target, job.winner.has_constant_prompt
+def _handed_over(to: str, job: Handover, launch: Launch, out: Path, notes: list[str]) -> HandedOver:
+    target, winner = job.target, job.winner
+    constant = winner.system.has_constant_prompt
     url = f"http://127.0.0.1:{target.port}/v1"
-    proxy = f"lastresort serve {SYSTEM} --upstream {url} --model {launch.model} --port {PROXY_PORT}"
     return HandedOver(
         to=to,
         title=target.title,
-        folder=final,
+        folder=out,
         files=(),
         model=launch.model,
         url=url,
-        start=f"sh {START}",
         needs=launch.needs,
-        proxy=None if constant else proxy,
         client_url=url if constant else f"http://127.0.0.1:{PROXY_PORT}/v1",
         client_model=launch.model if constant else PROXY_MODEL,
-        run=job.winner.measured_in,
+        run=winner.measured_in,
+        held=winner.held,
         form=_form(job),
-        notes=(*launch.notes, *notes),
+        notes=(*launch.notes, *notes, *([_HELD] if winner.held else [])),
     )
+
+
+_HELD = "The gate holds this winner: it is not shown yet that tuning broke nothing else."
 
 
 def _form(job: Handover) -> str:
@@ -233,7 +269,7 @@ def _form(job: Handover) -> str:
         return ""
     if endpoint is not None:
         return f"Requests carry response_format, as they did when they were measured, and {endpoint.host} enforces it."
-    if grammar.choices is not None and not job.winner.has_constant_prompt:
+    if grammar.choices is not None and not job.winner.system.has_constant_prompt:
         return (
             "The choices were measured as bare text. The proxy sends them inside an object (response_format), so answers may "
             "differ."
@@ -249,13 +285,13 @@ def _form(job: Handover) -> str:
             "The server behind LiteLLM enforces the measured schema if it can: vLLM, SGLang, llama.cpp and Ollama do, "
             "transformers serve does not."
         )
-    spaced = "" if target.spacing and job.winner.has_constant_prompt else ", but its white space may differ"
+    spaced = "" if target.spacing and job.winner.system.has_constant_prompt else ", but its white space may differ"
     return f"{target.title} enforces the measured schema (response_format){spaced}."
 
 
 def _texts(job: Handover, launch: Launch, found: HandedOver) -> Mapping[str, str]:
     files = launch_files(launch, job.target)
-    request = constant_request(job.winner, job.target, launch.model) if found.proxy is None else proxied_request()
+    request = constant_request(job.winner, job.target, launch.model) if not found.is_proxied else proxied_request()
     return {
         **files,
         **request_files(request, found.client_url, launch.model),
@@ -264,17 +300,17 @@ def _texts(job: Handover, launch: Launch, found: HandedOver) -> Mapping[str, str
 
 
 def _readme(found: HandedOver, composed: bool) -> str:
-    start = f"- Start {found.title} ({found.needs}): `{found.start}`" + (
-        ", or `docker compose up`." if composed else "."
-    )
-    asked = f"- Ask it: `python {CLIENT} 'your input'`, or replace \"{INPUT}\" in {REQUEST} and run `sh {CURL}`."
-    lines = [f"# {found.model} on {found.title}", start]
-    if found.proxy is not None:
-        lines.append(f"- The prompt depends on the input, and a proxy builds it. Start it as well: `{found.proxy}`.")
+    typed = found.commands("RUN" if found.run is not None else None)
+    composing = ", or `docker compose up`" if composed else ""
+    asked = f'- Ask it: `{typed.ask}`, or replace "{INPUT}" in {REQUEST} and run `sh {CURL}`.'
+    lines = [f"# {found.model} on {found.title}"]
+    lines.append(f"- Start {found.title} ({found.needs}): `{typed.start}`{composing}.")
+    if typed.proxy is not None:
+        lines.append(f"- The prompt depends on the input, and a proxy builds it. Start it as well: `{typed.proxy}`.")
         asked = asked.replace("Ask it", "Ask the proxy")
     about = " ".join(filter(None, [found.form, *found.notes]))
     lines += [asked, f"- {about or 'The chat template, the precision and the decoding are as in the run.'}"]
-    if found.run is not None:
-        checked = "it answers" if found.proxy is None else "the proxy and the server behind it answer"
-        lines.append(f"- Check that {checked} as measured: `{found.verify('RUN')}`.")
+    if typed.verify is not None:
+        checked = "it answers" if typed.proxy is None else "the proxy and the server behind it answer"
+        lines.append(f"- Check that {checked} as measured: `{typed.verify}`.")
     return "\n".join(lines) + "\n"

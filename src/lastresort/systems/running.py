@@ -104,6 +104,12 @@ def load_winner(folder: Path) -> System:
     return _load_checked(folder)[0]
 
 
+def gate_holds(folder: Path) -> bool:
+    """Whether the run next to this folder names it as its winner and the gate holds it. Raises DataError for a damaged run."""
+    winner = _decided_winner(folder.absolute())
+    return winner is not None and winner.held
+
+
 def _load_checked(folder: Path) -> tuple[System, bool]:
     """The system, and whether the gate holds it."""
     folder = folder.absolute()  # so that "." has a name and a run next to it

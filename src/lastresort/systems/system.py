@@ -87,3 +87,9 @@ class System:
     def answered_by(self, endpoint: str) -> System:
         """The same prompt and decoding over an endpoint, which renders and has weights of its own: nothing can be checked here."""
         return replace(self, model=endpoint, adapter=None, rendering="", fingerprint="", trained_rendering="")
+
+    @property
+    def has_constant_prompt(self) -> bool:
+        """Whether every input gets the same turns before it: no passages, and no shots chosen by the input."""
+        nearest = self.prompt.selection == "nearest" and self.prompt.k > 0 and bool(self.prompt.shots)
+        return self.retriever is None and not nearest
