@@ -286,6 +286,16 @@ def test_worse_is_what_is_shown_to_lose() -> None:
     assert (better.tested.verdict, better.worse) == ("NON_INFERIOR", False)
 
 
+def test_the_first_line_says_that_missing_answers_leave_it_open() -> None:
+    given = {"margin": 0.02, "loss_seen": False, "missing": 30}
+    some = words.answer("UNDERPOWERED", 268, 270, 0.98, 0.97, spoilt=True, **given)
+    assert some == "Cannot tell, because 30 answers did not arrive: 97.0% against 98.0% on the 270 that did."
+    same = words.answer("UNDERPOWERED", 270, 270, 0.98, 0.98, spoilt=True, **given)
+    assert same == "Cannot tell, because 30 answers did not arrive: all 270 that did are the same text."
+    few = words.answer("UNDERPOWERED", 28, 28, 0.98, 0.98, **given)  # too few items anyway
+    assert few.startswith("No difference seen: all 28 answers that arrived are the same text, but 30 did not arrive.")
+
+
 @pytest.mark.parametrize(
     ("units", "said"),
     [

@@ -23,6 +23,9 @@ from lastresort.report.schema import schema_of
 from lastresort.report.verify import AnswerMissing, VerifyDocument, verify_text
 from lastresort.report.verify_files import verify_junit, verify_markdown
 from lastresort.report.words.verify import longer
+from lastresort.systems.compose import compose
+from lastresort.systems.running import load_winner
+from lastresort.types import Message
 from recheck_support import handbook_run, scripted, tuned_run
 from serve_support import served
 
@@ -72,9 +75,7 @@ def test_the_parameters_of_a_ready_request_are_sent(
         handler, request
     )
     parameters = {"temperature": 0.0, "max_tokens": 77, "repeat_penalty": 1, "top_k": 0}
-    body = {"model": "handed", "messages": [{"role": "user", "content": "Write your input here."}], **parameters}
-    path = tmp_path / "request.json"
-    path.write_text(json.dumps(body), encoding="utf-8")
+    path = request_file(tmp_path, turns_of(run), **parameters)
     assert verify(monkeypatch, str(run), url_of(server), "--n", "8") == 1
     before = len(server.requests)
     capsys.readouterr()
@@ -83,13 +84,86 @@ def test_the_parameters_of_a_ready_request_are_sent(
     assert (document["identical"], document["causes"]) == (8, [])
     assert document["server"]["model"] == "handed"
     assert document["server"]["parameters"] == parameters
+    measured = load_winner(run / "winner").decoding.max_new_tokens
+    assert document["notes"][0] == f"The request sends max_tokens 77, the run measured with {measured}."
     sent = [{key: value for key, value in one.items() if key != "messages"} for one in server.requests[before:]]
     kept = {"model": "handed", **parameters}
     silent = {key: value for key, value in kept.items() if key != "temperature"}  # the last experiment leaves it out
     assert [one for one in sent if one != silent] == [kept] * (len(sent) - sent.count(silent))
 
 
-@pytest.mark.parametrize("body", ["[]", '{"model": "m"}', '{"messages": [], "stream": true}', "{"])
+def turns_of(run: Path) -> list[dict[str, Any]]:
+    """Those that its winner puts around an input."""
+    design = load_winner(run / "winner").prompt
+    return [
+        turn.as_dict()
+        for turn in compose(design, (Message("user", "Write your input here."),), design.shots[: design.k])
+    ]
+
+
+def request_file(folder: Path, turns: list[dict[str, Any]], **parameters: Any) -> Path:
+    path = folder / "request.json"
+    path.write_text(json.dumps({"model": "handed", "messages": turns, **parameters}), encoding="utf-8")
+    return path
+
+
+def changed(turns: list[dict[str, Any]], place: int, **keys: str) -> list[dict[str, Any]]:
+    return [{**turn, **keys} if number == place else turn for number, turn in enumerate(turns)]
+
+
+def test_the_request_of_another_run_is_refused_before_anything_is_sent(
+    run: Path, server: Endpoint, tmp_path: Path
+) -> None:
+    turns = turns_of(run)
+    assert [turn["role"] for turn in turns] == ["system", "user"]
+    others = {
+        "another system turn": changed(turns, 0, content="Name the river."),
+        "none": turns[1:],
+        "another role": changed(turns, 0, role="user"),
+        "more turns": [*turns, {"role": "assistant", "content": "fine"}],
+        "the input is not last": turns[::-1],
+    }
+    for another in others.values():
+        with pytest.raises(InputError, match=r"another prompt than the winner of this run.*a hand-over of this run"):
+            lr.verify(run, url_of(server), request=request_file(tmp_path, another))
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_request_of_this_run_is_taken_whatever_input_is_written_into_it(
+    own: bool, run: Path, server: Endpoint, tmp_path: Path
+) -> None:
+    """own: for a template without system turns, the hand-over writes the instruction into the user's turn."""
+    system, _ = turns_of(run)
+    text = "Where is my invoice?"
+    folded = [{"role": "user", "content": f"{system['content']}\n\n{text}"}]
+    path = request_file(tmp_path, folded if own else [system, {"role": "user", "content": text}], temperature=0.0)
+    found = lr.verify(run, url_of(server), n=4, request=path).document
+    assert "The request sends no max_tokens, the run measured with " in found.notes[0]
+
+
+def test_a_server_that_composes_the_prompt_takes_a_request_of_the_input_alone(run: Path, tmp_path: Path) -> None:
+    with serving() as endpoint:
+        endpoint.otherwise = always("billing")
+        with pytest.raises(InputError, match="expected the input alone"):
+            lr.verify(run, url_of(endpoint), send="input", request=request_file(tmp_path, turns_of(run)))
+        alone = request_file(tmp_path, [{"role": "user", "content": "Write your input here."}])
+        found = lr.verify(run, url_of(endpoint), send="input", n=4, request=alone).document
+    assert not any("The request sends" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[]",
+        '{"model": "m"}',
+        '{"messages": []}',
+        '{"messages": ["hi"]}',
+        '{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}',
+        '{"messages": [], "stream": true}',
+        "{",
+    ],
+)
 def test_a_file_that_is_no_request(run: Path, server: Endpoint, tmp_path: Path, body: str) -> None:
     path = tmp_path / "request.json"
     path.write_text(body, encoding="utf-8")

@@ -134,6 +134,11 @@ def accepted_turns(
     """The turns as they are, or, where the template refuses or drops a system turn, its text before the next user turn."""
     if not any(message.role == "system" for message in messages) or _takes_system(tokenizer, template):
         return tuple(messages)
+    return without_system_turns(messages)
+
+
+def without_system_turns(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The text of each system turn before that of the next user turn."""
     turns: list[Message] = []
     waiting: list[str] = []
     for message in messages:

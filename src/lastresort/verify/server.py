@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from lastresort.data.chat_template import without_system_turns
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError, TaskError
 from lastresort.foreign import read_json
 from lastresort.keys import SERVE_KEY
@@ -14,10 +15,12 @@ from lastresort.models.calls import RetryPolicy
 from lastresort.models.endpoint import Endpoint, parse_endpoint
 from lastresort.models.exchange import ClientParameters, OfferedModel
 from lastresort.models.protocol import is_endpoint
+from lastresort.report.words import verify as words
 from lastresort.report.words.verify import Sent
 from lastresort.systems.answerer import Answerer
+from lastresort.systems.compose import Conversation, compose, conversation
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import JsonObject
+from lastresort.types import Decoding, JsonObject, Message
 
 PATIENCE = RetryPolicy(attempts=5, longest_wait_s=15.0)
 FIRST_PATIENCE = RetryPolicy(attempts=2)  # whether anything listens there shows soon
@@ -29,13 +32,14 @@ _NAMES_SHOWN = 8
 @dataclass(frozen=True, slots=True)
 class VerifiedServer:
     """endpoint: the address with the model's name. sent: what it gets of each item. model: a client of it. parameters: those of a
-    ready request, None for those of the run.
+    ready request, None for those of the run. notes: where those differ.
     """
 
     endpoint: Endpoint
     sent: Sent
     model: ApiModel
     parameters: JsonObject | None = None
+    notes: tuple[str, ...] = ()
 
     def sender(self, winner: System) -> Answerer:
         """Asks as the winner's clients will: with its whole prompt and the form of its answers, or with the input alone."""
@@ -48,16 +52,18 @@ class VerifiedServer:
 
 @dataclass(frozen=True, slots=True)
 class ReadyRequest:
-    """A request as clients send it, but for its turns. model: "" where it names none."""
+    """A request as clients send it. model: "" where it names none. turns: around an input, whichever it is."""
 
     model: str
+    turns: Conversation
     parameters: JsonObject
 
 
 def read_ready_request(path: Path) -> ReadyRequest:
     """Raises InputError for a file that holds no request."""
     body = read_json(path)
-    if not isinstance(body, dict) or not isinstance(body.get("messages"), list) or body.get("stream"):
+    turns = _turns(body.get("messages")) if isinstance(body, dict) else ()
+    if not isinstance(body, dict) or not turns or body.get("stream"):
         streams = isinstance(body, dict) and body.get("stream")
         raise InputError(
             "found a request that streams" if streams else "found no request",
@@ -66,9 +72,64 @@ def read_ready_request(path: Path) -> ReadyRequest:
             remedy="Name that file.",
         )
     model = body.get("model")
-    turns = ("model", "messages", "stream", "stream_options")
-    parameters = {key: value for key, value in body.items() if key not in turns}
-    return ReadyRequest(model if isinstance(model, str) else "", parameters)
+    others = ("model", "messages", "stream", "stream_options")
+    parameters = {key: value for key, value in body.items() if key not in others}
+    return ReadyRequest(model if isinstance(model, str) else "", turns, parameters)
+
+
+def _turns(messages: object) -> Conversation:
+    """Empty for what are no turns of text."""
+    if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
+        return ()
+    turns = tuple((one.get("role"), one.get("content")) for one in messages)
+    return turns if all(isinstance(text, str) for turn in turns for text in turn) else ()
+
+
+def refuse_other_prompt(request: ReadyRequest, path: Path, winner: System, sent: Sent) -> None:
+    """Raises InputError where its turns are not those that the winner puts around an input, such as those of another run. The turns
+    of a prompt that depends on the input are not compared.
+    """
+    if sent == "input":
+        expected: tuple[Message, ...] = (Message("user", _ANY),)
+    elif winner.has_constant_prompt:
+        design = winner.prompt
+        expected = compose(design, (Message("user", _ANY),), design.shots[: design.k])
+    else:
+        return
+    known = (conversation(expected), conversation(without_system_turns(expected)))
+    if not any(_around(request.turns, turns) for turns in known):
+        raise InputError(
+            "the request holds another prompt than the winner of this run",
+            where=str(path),
+            expected="the input alone" if sent == "input" else "the prompt that was measured",
+            remedy="Name the request.json of a hand-over of this run.",
+        )
+
+
+_ANY = "\ue000"  # in place of an input
+
+
+def _around(turns: Conversation, expected: Conversation) -> bool:
+    """Whether they are the same but for the input in the last of them."""
+    (role, last), (known, around) = turns[-1], expected[-1]
+    before, _, after = around.rpartition(_ANY)
+    same = turns[:-1] == expected[:-1] and role == known
+    return same and len(last) >= len(before + after) and last.startswith(before) and last.endswith(after)
+
+
+def _differences(parameters: JsonObject, measured: Decoding, sent: Sent) -> tuple[str, ...]:
+    """Where clients decode otherwise than the run did. A server that composes the prompt itself also fills in what is left out."""
+    stop, limit = parameters.get("stop") or [], parameters.get("max_tokens", parameters.get("max_completion_tokens"))
+    found = {
+        "temperature": (parameters.get("temperature"), measured.temperature),
+        "max_tokens": (limit, measured.max_new_tokens),
+        "stop": ([stop] if isinstance(stop, str) else stop, list(measured.stop)),
+    }
+    return tuple(
+        words.request_note(key, asked, known)
+        for key, (asked, known) in found.items()
+        if asked != known and (asked or asked == 0 or sent == "prompt")
+    )
 
 
 def _sent(system: System, sent: Sent) -> System:
@@ -97,8 +158,8 @@ def connect(
     request: a file whose parameters are sent in place of our own. prices: USD per million tokens of prompt and answer. patience: of
     the calls; first: of the first.
 
-    Raises InputError for a file that is no request, and where the server lists several models and none is named,
-    InfrastructureError where it does not answer.
+    Raises InputError for a file that is no request or holds another prompt, and where the server lists several models and none is
+    named, InfrastructureError where it does not answer.
     """
     address = address_of(url)
     ready = None if request is None else read_ready_request(request)
@@ -111,6 +172,8 @@ def connect(
     name = model or _only(offered, address)
     own, endpoint = _is_own(offered, name), parse_endpoint(f"{address}#{name}")
     sends: Sent = sent or ("input" if own else "prompt")
+    if ready is not None and request is not None:
+        refuse_other_prompt(ready, request, winner, sends)
     decoding = _sent(winner, sends).decoding
     asked = ApiModel(
         endpoint,
@@ -120,7 +183,11 @@ def connect(
         client=None if ready is None else ClientParameters(ready.parameters, decoding),
         patience=patience,
     )
-    return VerifiedServer(endpoint, sends, asked, None if ready is None else ready.parameters)
+    if ready is None:
+        return VerifiedServer(endpoint, sends, asked)
+    return VerifiedServer(
+        endpoint, sends, asked, ready.parameters, _differences(ready.parameters, winner.decoding, sends)
+    )
 
 
 def address_of(url: str, where: str = "URL") -> str:

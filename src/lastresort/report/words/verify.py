@@ -63,7 +63,9 @@ def answer(
     margin: float,
     loss_seen: bool,
     missing: int = 0,
+    spoilt: bool = False,
 ) -> str:
+    """spoilt: whether it would be a yes without the answers that are missing."""
     scores = f"{percent(served)} against {percent(recorded)}"
     if verdict == "REGRESSED":
         return f"No, the server answers worse than measured: {scores} on {counted(n, 'item')}."
@@ -71,6 +73,9 @@ def answer(
         return f"Yes, the server answers as measured: {scores}, a loss below {points_of(margin)} is shown."
     if loss_seen:
         return f"No, the server answers worse than measured: {scores}, a loss is shown, though not yet how large."
+    if spoilt:
+        did = f"all {count(n)} that did are the same text" if identical == n else f"{scores} on the {count(n)} that did"
+        return f"Cannot tell, because {counted(missing, 'answer')} did not arrive: {did}."
     if identical == n:
         same = f"No difference seen: all {counted(n, 'answer')}"
         if missing:
@@ -125,6 +130,12 @@ def missing_reason(missing: int, *, spoils: bool) -> str:
 
 def refused_reason(refused: int) -> str:
     return f"{counted(refused, 'request')} {'was' if refused == 1 else 'were'} refused, which counts as wrong, as for any client."
+
+
+def request_note(key: str, sent: object, measured: object) -> str:
+    """What a request sends of a setting that the run measured with another value."""
+    said = f"no {key}" if sent is None or sent == [] else f"{key} {sent}"
+    return f"The request sends {said}, the run measured with {'none' if measured == [] else measured}."
 
 
 def causes_reason(found: list[CauseName], tried: int) -> str:
