@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
@@ -129,6 +130,11 @@ class Spoiled:
     lock: threading.Lock = field(default_factory=threading.Lock)
     drawn: int = 0
 
+    @cached_property
+    def served(self) -> LocalModel:
+        """Opened once, as a server does: what it prepares for a form of answers takes longer than an answer."""
+        return LocalModel(self.model.loaded, name="served", render=self._render())
+
     def reply(self, request: dict[str, Any]) -> dict[str, Any]:
         with self.lock:
             self.requests.append(request)
@@ -145,7 +151,7 @@ class Spoiled:
             prompt = Answerer(replace(self.winner, fingerprint=""), self.model).prompt(prompt)
         if self.fault == "no system":
             prompt = tuple(turn for turn in prompt if turn.role != "system")
-        model = LocalModel(self.model.loaded, name="served", render=self._render())
+        model = self.served
         if self.fault == "penalty" and request.get("repetition_penalty") != 1.0:
             return self._penalised(model._rendered(prompt), decoding), model.count_tokens(prompt)
         return model.generate([prompt], decoding)[0], model.count_tokens(prompt)
@@ -244,11 +250,18 @@ def serving(spoiled: Spoiled) -> Iterator[str]:
         thread.join()
 
 
-def server_of(run: Path, fault: Fault = "", **how: Any) -> Spoiled:
-    """Of the winner, from its weights."""
+@cache
+def _opened(run: Path) -> tuple[System, LocalModel]:
+    """The winner and its model, which no server changes."""
     winner = load_winner(run / "winner")
     model = open_answerer(winner, run / "winner").model
     assert isinstance(model, LocalModel)
+    return winner, model
+
+
+def server_of(run: Path, fault: Fault = "", **how: Any) -> Spoiled:
+    """Of the winner, from its weights."""
+    winner, model = _opened(run)
     if fault == "bfloat16":
         model = LocalModel(load_local(model.loaded.folder, precision="bfloat16"), name="bfloat16")
     if fault == "rounded":

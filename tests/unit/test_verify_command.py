@@ -18,11 +18,12 @@ import lastresort as lr
 from endpoint_support import Endpoint, Handler, Step, completion, serving
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
-from lastresort.errors import InputError
+from lastresort.errors import InputError, StopRequestedError
 from lastresort.report.schema import schema_of
 from lastresort.report.verify import AnswerMissing, VerifyDocument, verify_text
 from lastresort.report.verify_files import verify_junit, verify_markdown
 from lastresort.report.words.verify import longer
+from lastresort.stop import StopRequest
 from lastresort.systems.compose import compose
 from lastresort.systems.running import load_winner
 from lastresort.types import Message
@@ -238,6 +239,34 @@ def test_a_refused_key_names_the_address_and_whose_key_it_is(
     assert "takes the value of its LASTRESORT_SERVE_KEY" in said
 
 
+class StopAfter:
+    """Asks to stop once it was looked at so often."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def requested(self) -> StopRequest | None:
+        self.looks -= 1
+        return None if self.looks >= 0 else StopRequest("signal", "enough")
+
+
+def test_answers_are_kept_until_the_verification_ends_and_no_longer(run: Path, server: Endpoint) -> None:
+    def sent(**question: Any) -> int:
+        before = len(server.requests)
+        lr.verify(run, url_of(server), n=40, **question)
+        return len(server.requests) - before
+
+    server.otherwise = as_recorded(run)
+    with pytest.raises(StopRequestedError):
+        sent(stop=StopAfter(1))
+    resumed, whole = sent(), sent()
+    assert whole - resumed == 32  # the first batch was kept
+    with pytest.raises(StopRequestedError):
+        sent(stop=StopAfter(1))
+    server.otherwise = always("other")  # another server at the same address: what was kept is not its own
+    assert lr.verify(run, url_of(server), n=40).document.identical == 0
+
+
 def test_from_python(run: Path, server: Endpoint) -> None:
     found = lr.verify(run, url_of(server), n=12)
     assert found.worse
@@ -279,7 +308,8 @@ def test_a_run_without_a_winner(tmp_path: Path) -> None:
 
 
 def test_a_winner_that_reads_documents_sends_its_passages(tmp_path: Path, server: Endpoint) -> None:
-    run = handbook_run(tmp_path)
+    few = {"ladder": ["retrieval"], "split": {"dev": 24, "test": 20}, "retrieval": {"embedder": "hashing", "k": [3]}}
+    run = handbook_run(tmp_path, task=few)
     with scripted("sft"):
         found = lr.verify(run, url_of(server), n=3).document
     assert found.winner.kind == "retrieval"
