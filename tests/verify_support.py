@@ -113,8 +113,8 @@ def won_run(folder: Path, *, form: Form = "text", model: str = "./model", right:
 @dataclass
 class Spoiled:
     """The winner's model behind HTTP. fault: what is wrong with it. owner: as its list of models says. whole: puts the winner's
-    prompt around each input. lost: inputs that it never answers. counts: whether it counts tokens. names: of its models.
-    unsteady: inputs to which it answers otherwise each time.
+    prompt around each input, in place of system turns. lost: inputs that it never answers. counts: whether it counts tokens. names: of its models.
+    unsteady: inputs to which it answers otherwise each time. hurried: those to which it does so the first time only.
     """
 
     winner: System
@@ -126,6 +126,7 @@ class Spoiled:
     counts: bool = True
     names: tuple[str, ...] = ("tiny",)
     unsteady: tuple[str, ...] = ()
+    hurried: list[str] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     drawn: int = 0
@@ -148,6 +149,7 @@ class Spoiled:
         prompt = tuple(Message(turn["role"], turn["content"]) for turn in request["messages"])
         decoding = self._decoding(request)
         if self.whole:
+            prompt = tuple(turn for turn in prompt if turn.role != "system")
             prompt = Answerer(replace(self.winner, fingerprint=""), self.model).prompt(prompt)
         if self.fault == "no system":
             prompt = tuple(turn for turn in prompt if turn.role != "system")
@@ -160,7 +162,10 @@ class Spoiled:
         length = request.get("max_tokens") or 16
         form = request.get("response_format")
         grammar = None if form is None else Grammar(json_schema=form["json_schema"]["schema"])
-        if self.fault == "samples" or any(text in request["messages"][-1]["content"] for text in self.unsteady):
+        asked = request["messages"][-1]["content"]
+        first = [text for text in self.hurried if text in asked]
+        self.hurried = [text for text in self.hurried if text not in first]
+        if first or self.fault == "samples" or any(text in asked for text in self.unsteady):
             self.drawn += 1
             return Decoding(length, temperature=1.5, seed=self.drawn, grammar=grammar)
         if self.fault == "cut":

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+import lastresort as lr
 from handoff_support import handed, listening, run_of, started_with
 from lastresort.embedded import embedded_folder
 from lastresort.handoff.source import open_winner
@@ -30,10 +31,12 @@ from lastresort.systems.running import open_system
 from lastresort.systems.system import PromptDesign, Shot, System
 from lastresort.types import Decoding, Grammar, Message
 from models_support import save_adapter
+from verify_support import explaining, won_run
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 240.0
+ABOUT = "Read the words and answer with one short sentence about a support ticket that they describe."
 KEY = "sk-0123456789abcdef0123456789abcdef0123456789abcdef"
 INPUTS = (
     "Where is my invoice of March? I paid it twice.",
@@ -135,22 +138,41 @@ def test_transformers_serve_gives_the_measured_answers(run: Path, tmp_path: Path
         assert answers(found, url) == measured(run)
 
 
-def llama_server(found: HandedOver, port: int) -> list[str]:
-    """The command that was handed over, or that of llama-cpp-python with the same model; skips where neither is there."""
-    program, *words = started_with(found)
-    if shutil.which(program):
-        return [program, *words[:-1], str(port)]
-    flags = ["--model", f"{found.model}-F32.gguf", "--model_alias", found.model, "--n_ctx", "2048"]
-    flags += ["--type_k", "0", "--type_v", "0"]  # float32, as in the command that was handed over
-    flags += ["--host", "127.0.0.1", "--port", str(port), "--verbose", "False"]
-    return [str(python_of("llamacpp")), "-m", "llama_cpp.server", *flags]
+@contextmanager
+def llama_cpp(run: Path, log: Path) -> Iterator[tuple[HandedOver, str]]:
+    """What was handed over and its address, once start.sh serves it; skips where neither llama-server nor the package is there."""
+    port = free_port()
+    found = handed(run, "llamacpp", port=port)
+    with pytest.MonkeyPatch.context() as patch:
+        if shutil.which("llama-server") is None:
+            patch.setenv("PATH", f"{python_of('llamacpp').parent}{os.pathsep}{os.environ['PATH']}")
+        with started(["sh", str(found.folder / "start.sh")], found.folder.parent, port, log) as url:
+            yield found, url
 
 
 def test_llama_cpp_gives_the_measured_answers_from_the_gguf(run: Path, tmp_path: Path) -> None:
-    found = handed(run, "llamacpp")
-    port = free_port()
-    with started(llama_server(found, port), found.folder, port, tmp_path / "log") as url:
+    with llama_cpp(run, tmp_path / "log") as (found, url):
         assert answers(found, url) == measured(run)
+
+
+def test_verify_finds_llama_cpp_as_measured_and_names_what_its_own_settings_change(run: Path, tmp_path: Path) -> None:
+    """Items of a climb that the merged model won. Without the parameters of the request, llama-cpp-python penalises repetition."""
+    tuned = handed(run, "transformers")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lastresort.models.loading.processor_computes_bfloat16", lambda: False)
+        won = won_run(
+            tmp_path / "won", model=str(tuned.folder / tuned.model), about=ABOUT,
+            split={"dev": 8, "test": 20}, decode={"max_new_tokens": 24},
+        )  # fmt: skip
+        with llama_cpp(won, tmp_path / "log") as (found, url):
+            request = found.folder / "request.json"
+            asked = lr.verify(won, url, n=8, request=request).document
+            assert (asked.identical, asked.n, asked.worse) == (8, 8, False)
+            if shutil.which("llama-server"):  # which start.sh starts without penalties
+                return
+            plain = lr.verify(won, url, n=8).document
+    assert plain.identical < 8
+    assert explaining(plain) == ["SETTINGS"]
 
 
 def test_litellm_passes_on_what_the_client_sends(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,6 +193,16 @@ def test_a_server_that_was_to_compose_the_prompt_and_does_not(run: Path) -> None
     )
 
 
+@pytest.mark.parametrize("counts", [True, False])
+def test_our_own_server_whose_rounding_depends_on_the_batch_lost_no_prompt(run: Path, counts: bool) -> None:
+    """The answers are as measured when they are asked for again, with the whole prompt or without."""
+    hurried = [item.input for _, item in _examples(run)[4:6]]  # the first are those by which a server is recognised
+    found = verified(run, server_of(run, owner="lastresort", whole=True, hurried=hurried, counts=counts), n=8)
+    assert len(found.differing) == 2
+    said = {one.cause: one.explains for one in found.causes}
+    assert said["SYSTEM_PROMPT"] is False
+
+
 def test_what_does_not_arrive_is_named_and_counts_as_nothing(run: Path) -> None:
     lost = tuple(item.input for _, item in _examples(run)[3:5])
     found = verified(run, server_of(run, lost=lost), n=12)

@@ -160,7 +160,7 @@ def left_out_note(differing: int, n: int) -> str:
 
 
 def of_tried(m: int, n: int) -> str:
-    return f"{count(m)} of {counted(n, 'differing answer')}"
+    return f"{count(m)} of {count(n)} differing answers"
 
 
 def reproduced(m: int, n: int, how: str) -> str:

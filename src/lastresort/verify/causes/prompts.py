@@ -49,11 +49,15 @@ _WITHOUT = "the same requests without their system turn"
 
 
 def _whole_prompt(case: Case) -> CauseTested:
+    if case.same_counts:
+        return found("SYSTEM_PROMPT", False, _COUNTS, words.longer(case.offsets))
     replies = case.replies(case.prompts[: case.n], case.decoding)
     right = case.as_recorded([case.text(reply, case.decoding) for reply in replies])
+    anyway = case.as_recorded([case.text(reply) for reply in case.again])  # as where rounding depends on the batch
     seen = f"{words.of_tried(right, case.n)} are as measured once the server gets the whole prompt"
+    seen += f", and {anyway} if the same is sent again" if anyway else ""
     tried = "the winner's whole prompt in place of the input alone"
-    return found("SYSTEM_PROMPT", case.most(right), tried, seen, remedy=words.SEND_PROMPT)
+    return found("SYSTEM_PROMPT", case.most(right - anyway), tried, seen, remedy=words.SEND_PROMPT)
 
 
 def _without_system(prompt: Prompt) -> Prompt:
