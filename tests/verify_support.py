@@ -113,8 +113,9 @@ def won_run(folder: Path, *, form: Form = "text", model: str = "./model", right:
 @dataclass
 class Spoiled:
     """The winner's model behind HTTP. fault: what is wrong with it. owner: as its list of models says. whole: puts the winner's
-    prompt around each input, in place of system turns. lost: inputs that it never answers. counts: whether it counts tokens. names: of its models.
-    unsteady: inputs to which it answers otherwise each time. hurried: those to which it does so the first time only.
+    prompt around each input, in place of system turns. lost: inputs that it never answers. counts: whether it counts tokens.
+    names: of its models. unsteady: inputs to which it answers otherwise each time. hurried: those to which it does so the first
+    time only.
     """
 
     winner: System
