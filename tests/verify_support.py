@@ -43,6 +43,7 @@ Fault = Literal[
     "cut",
     "rounded",
     "bfloat16",
+    "four bits",
     "rude",
 ]
 SCHEMA = {
@@ -272,6 +273,8 @@ def server_of(run: Path, fault: Fault = "", **how: Any) -> Spoiled:
         model = LocalModel(load_local(model.loaded.folder, precision="bfloat16"), name="bfloat16")
     if fault == "rounded":
         model = LocalModel(replace(model.loaded, model=rounded(model.loaded.model)), name="rounded")
+    if fault == "four bits":
+        model = LocalModel(replace(model.loaded, model=in_four_bits(model.loaded.model)), name="four bits")
     return Spoiled(winner, model, fault, **how)
 
 
@@ -284,6 +287,20 @@ def rounded(model: Any, levels: int = 511) -> Any:
         for parameter in other.parameters():
             step = parameter.abs().max() / levels
             parameter.copy_((parameter / step).round() * step)
+    return other
+
+
+def in_four_bits(model: Any, block: int = 16) -> Any:
+    """The same weights between the smallest and the largest of each block in 15 steps, as one kind of quantised files has them."""
+    import torch
+
+    other = copy.deepcopy(model)
+    for name, module in other.named_modules():
+        if isinstance(module, torch.nn.Linear) and name != "lm_head":
+            blocks = module.weight.data.reshape(-1, block)
+            low, high = blocks.amin(1, keepdim=True), blocks.amax(1, keepdim=True)
+            step = (high - low) / 15
+            module.weight.data = (((blocks - low) / step).round() * step + low).reshape(module.weight.shape)
     return other
 
 

@@ -40,6 +40,7 @@ FAULTS: dict[Fault, str] = {
     "penalty": "SETTINGS",
     "cut": "ENDED_EARLY",
     "bfloat16": "PRECISION",
+    "four bits": "PRECISION",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from lastresort.types import Answer, Example, SilentProgress
 from lastresort.verify.asking import ServedAnswer
 from lastresort.verify.causes import Case, tested
 from lastresort.verify.causes.case import Measured
+from lastresort.verify.causes.weights import BLOCK, round_to_four_bits
 from lastresort.verify.outcome import ServedScores, judge, least, needed
 from lastresort.verify.server import connect
 from lastresort.verify.verify import ServerQuestion, how_many, the_winner, verify
@@ -80,6 +82,32 @@ def test_a_spoiled_server_is_caught_and_its_cause_named(run: Path, fault: Fault)
     assert found.worse
     assert found.compared.verdict == "REGRESSED"
     assert found.differing[0].recorded_score > found.differing[0].served_score  # what was lost comes first
+
+
+@pytest.mark.parametrize(("moved", "causes"), [(2.0, ["PRECISION"]), (-0.5, [])])
+def test_a_loss_of_likelihood_is_held_against_what_four_bits_move(
+    moved: float, causes: list[str], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3 nats are more than rounding to 16 bits explains: as much as 4 bits where these move 2, and too much where they move 0.5."""
+    gaps = iter(([3.0] * 8, [3.0 - moved] * 8))
+    monkeypatch.setattr("lastresort.verify.causes.weights._gaps", lambda *_: next(gaps))
+    found = verified(run, server_of(run, "rounded"), n=12)
+    assert explaining(found) == causes
+    assert f"rounding them to 4 bits moves that by {abs(moved)} nats" in found.causes[-1].seen
+
+
+def test_four_bits_leave_fifteen_values_a_block(run: Path) -> None:
+    import torch
+
+    model = copy.deepcopy(server_of(run).model.loaded.model)
+    head = model.lm_head.weight.clone()
+    before = model.model.layers[0].mlp.up_proj.weight.clone()
+    round_to_four_bits(model)
+    after = model.model.layers[0].mlp.up_proj.weight
+    width = BLOCK if after.shape[1] % BLOCK == 0 else after.shape[1]
+    assert max(len(block.unique()) for block in after.reshape(-1, width)) <= 15
+    assert 0 < (after - before).abs().max() <= before.abs().max() / 14 * 1.001
+    assert torch.equal(model.lm_head.weight, head)
 
 
 def test_answers_that_change_near_a_tie_alone_are_no_sampling(run: Path) -> None:

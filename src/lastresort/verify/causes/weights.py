@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lastresort.models.open import parameter_count
 from lastresort.report.verify import CauseTested
@@ -12,6 +15,8 @@ from lastresort.report.words import verify as words
 from lastresort.verify.causes.case import NEARLY_ALL, Case, Measured, found, open_measured, untested
 
 NEAR_NATS = 1.0  # a token that rounding can put first: at least e^-1 times as likely as the one that was measured
+SPREADS = 2  # of what rounding to 4 bits moves, which it seldom exceeds
+BLOCK = 32  # weights with one scale
 _CUT = "\ufffd"  # half a character
 MOST_PARAMETERS = 2_000_000_000  # of a model that is loaded once more, in another precision
 
@@ -69,10 +74,11 @@ def precision(case: Case) -> CauseTested:
     )
     tried = "the likelihood of the first token that differs"
     explains = near >= NEARLY_ALL * len(gaps)
-    if explains and (other := _other_precision(case)) is not None:
-        name, reproduced = other
-        tried, seen = f"{tried}, and {name}", f"{seen}; {words.of_tried(reproduced, case.n)} are those of {name}"
-    return found("PRECISION", explains, tried, seen)
+    other = _other_precision(case) if explains else _four_bits(case, gaps)
+    if other is None:
+        return found("PRECISION", explains, tried, seen)
+    tried, seen = f"{tried}, and {other.name}", f"{seen}; {other.seen}"
+    return found("PRECISION", explains or other.explains, tried, seen)
 
 
 def _gaps(case: Case, local: Measured) -> list[float]:
@@ -96,18 +102,72 @@ def _gaps(case: Case, local: Measured) -> list[float]:
     return [own - other for own, other in local.model.score(asked, pairs)]
 
 
-def _other_precision(case: Case) -> tuple[str, int] | None:
-    """Its name, and how many of the server's answers it gives."""
+@dataclass(frozen=True, slots=True)
+class _Coarser:
+    """The measured model in other numbers. explains: whether they alone give answers such as the server's."""
+
+    name: str
+    seen: str
+    explains: bool = False
+
+
+def _other_precision(case: Case) -> _Coarser | None:
     assert not isinstance(case.local, str), "asked where it is open"
-    parameters = parameter_count(str(case.local.model.loaded.folder), Path.cwd())
-    if parameters is None or parameters > MOST_PARAMETERS:
-        return None
     name = "bfloat16" if case.local.model.precision == "float32" else "float32"
+    with _once_more(case, name) as opened:
+        if opened is None:
+            return None
+        same = case.as_served(opened.answers(case.prompts, case.decoding))
+    return _Coarser(name, f"{words.of_tried(same, case.n)} are those of {name}")
+
+
+def _four_bits(case: Case, gaps: Sequence[float]) -> _Coarser | None:
+    """Can rounding to 4 bits put the server's tokens first? How far it moves their likelihoods is measured on these answers;
+    another scheme of 4 bits moves them as far, in other directions.
+    """
+    with _once_more(case, "as measured") as opened:
+        if opened is None:
+            return None
+        round_to_four_bits(opened.model.loaded.model)
+        moved = [rounded - gap for rounded, gap in zip(_gaps(case, opened), gaps, strict=True)]
+        same = case.as_served(opened.answers(case.prompts, case.decoding))
+    spread = math.sqrt(sum(move * move for move in moved) / len(moved))
+    within = sum(gap <= SPREADS * spread for gap in gaps)
+    seen = (
+        f"rounding them to 4 bits moves that by {spread:.1f} nats, and {within} of {len(gaps)} are within {SPREADS} times as much; "
+        f"{words.of_tried(same, case.n)} are those of 4 bits"
+    )
+    return _Coarser("the measured weights rounded to 4 bits", seen, within >= NEARLY_ALL * len(gaps))
+
+
+@contextmanager
+def _once_more(case: Case, precision: str) -> Iterator[Measured | None]:
+    """The measured model, opened a second time; None where it is too large or cannot be."""
+    assert not isinstance(case.local, str), "asked where it is open"
     folder = str(case.local.model.loaded.folder)
-    opened = open_measured(replace(case.system, model=folder, precision=name, fingerprint=""), Path.cwd())
+    parameters = parameter_count(folder, Path.cwd())
+    if parameters is None or parameters > MOST_PARAMETERS:
+        yield None
+        return
+    settled = case.system.precision if precision == "as measured" else precision
+    opened = open_measured(replace(case.system, model=folder, precision=settled, fingerprint=""), Path.cwd())
     if isinstance(opened, str):
-        return None
+        yield None
+        return
     try:
-        return name, case.as_served(opened.answers(case.prompts, case.decoding))
+        yield opened
     finally:
         opened.model.close()
+
+
+def round_to_four_bits(model: Any) -> None:
+    """In blocks with a scale of their own, as files of quantised weights hold them. The head and the adapter stay as they are."""
+    import torch
+
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and "lora_" not in name and "lm_head" not in name:
+            weight = module.weight.data
+            width = BLOCK if weight.shape[1] % BLOCK == 0 else weight.shape[1]
+            blocks = weight.float().reshape(-1, width)
+            scale = blocks.abs().amax(1, keepdim=True).clamp(min=1e-12) / 7
+            module.weight.data = ((blocks / scale).round() * scale).reshape(weight.shape).to(weight.dtype)
