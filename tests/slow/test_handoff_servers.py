@@ -162,7 +162,7 @@ def test_verify_finds_llama_cpp_as_measured_and_names_what_its_own_settings_chan
         patch.setattr("lastresort.models.loading.processor_computes_bfloat16", lambda: False)
         won = won_run(
             tmp_path / "won", model=str(tuned.folder / tuned.model), about=ABOUT,
-            split={"dev": 8, "test": 20}, decode={"max_new_tokens": 16},
+            split={"dev": 8, "test": 20}, decode={"max_new_tokens": 24},
         )  # fmt: skip
         with llama_cpp(won, tmp_path / "log") as (found, url):
             request = found.folder / "request.json"
