@@ -98,7 +98,7 @@ PAGES = (
     "plan",
     "train",
     "machine",
-    "machine/docs/page.md",
+    "docs/page",
 )
 
 
