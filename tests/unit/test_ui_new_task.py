@@ -278,6 +278,9 @@ def test_a_climb_that_ended_before_it_began_says_so(
     assert "ended before it began" in shown
     assert "&lt;b&gt;no&lt;/b&gt; such model" in shown
     assert not (site.workspace.runs / "reviews-1").exists()
+    (site.workspace.runs / "reviews-9").mkdir()  # of a climb that a terminal starts just now
+    page.get("/new/reviews/starting?run=reviews-9")
+    assert (site.workspace.runs / "reviews-9").is_dir()
 
 
 def test_keys_go_only_to_a_task_with_an_endpoint_and_after_a_yes(

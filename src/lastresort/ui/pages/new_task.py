@@ -245,7 +245,7 @@ def _starting(site: Site) -> APIRouter:
         if (folder / FILE_NAME).is_file():
             return go_to(f"/runs/{run}") if request.headers.get("hx-request") else RedirectResponse(f"/runs/{run}", 303)
         working = run in begun and begun[run].poll() is None
-        if not working and folder.is_dir() and not any(folder.iterdir()):
+        if run in begun and not working and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         words = () if working else jobs.last_words(workspace.runs, folder)
         part = "new_starting_part.html.j2" if request.headers.get("hx-request") else "new_starting.html.j2"
