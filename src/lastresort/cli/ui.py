@@ -14,7 +14,7 @@ def ui_command(
     host: str = Option("127.0.0.1", "--host", help="Address to listen at. Any but this machine's own needs the token."),
     port: int = Option(7860, "--port", min=0, max=65535, help="Port to listen at. 0 takes any that is free."),
 ) -> None:
-    """Open the page: see runs happen, look at every answer, talk to what won, start a task.
+    """Open a page to start and watch runs, and look at answers.
 
     Climbs and trainings are processes of their own. They go on when the page ends.
     """
