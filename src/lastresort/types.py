@@ -152,6 +152,21 @@ class BarSoFar:
     bar: float
 
 
+@dataclass(frozen=True, slots=True)
+class MeasureSoFar:
+    """A measure of a gate between two looks. n: its items so far, of at most `most` that its suite asks. base, tuned: mean scores.
+
+    state: what looking has shown by then; "open" where more is asked, "at its end" where the test of a fixed size has the word.
+    """
+
+    name: str
+    n: int
+    most: int
+    base: float
+    tuned: float
+    state: Literal["open", "no loss", "loss", "at its end"]
+
+
 SelectionRule = Literal["HIGHEST", "ONLY", "WITHIN_ONE_ITEM", "NON_INFERIOR", "MILDEST"]
 
 
@@ -185,15 +200,28 @@ class Progress(Protocol):
 
 
 class At(Protocol):
-    """Where long-running work says which candidate, on which split, it is at; loss: of its training; test: of the bar, so far."""
+    """Where long-running work says which candidate, on which split, it is at; loss: of its training; test: of the bar, so far;
+    gate: its measures after a look.
+    """
 
     def __call__(
-        self, rung: str, candidate: str = "", split: str = "", loss: float | None = None, test: BarSoFar | None = None
+        self,
+        rung: str,
+        candidate: str = "",
+        split: str = "",
+        loss: float | None = None,
+        test: BarSoFar | None = None,
+        gate: tuple[MeasureSoFar, ...] = (),
     ) -> None: ...
 
 
 def nowhere(
-    rung: str, candidate: str = "", split: str = "", loss: float | None = None, test: BarSoFar | None = None
+    rung: str,
+    candidate: str = "",
+    split: str = "",
+    loss: float | None = None,
+    test: BarSoFar | None = None,
+    gate: tuple[MeasureSoFar, ...] = (),
 ) -> None:
     """Discards all messages."""
 

@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from rich.console import Console
 
-from climb_gate_support import script_rungs
+from climb_gate_support import SAFE, gated_climb, quality, script_rungs
 from climb_support import scripted_task, statement
 from lastresort.app.climb import climb
 from lastresort.app.console import LiveProgress
@@ -127,6 +127,31 @@ def test_while_the_bar_is_tested_the_record_holds_the_interval_so_far(
     assert tested is not None
     assert counts[-1] >= tested.n_used, "up to the batch that decided"
     assert not [stage for stage in stages if stage.split != "test" and stage.test is not None]
+
+
+def test_while_the_gate_looks_the_record_holds_its_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What looking has shown so far; at the end the same items and scores as in the gate itself."""
+    script_rungs(monkeypatch)
+    stages: list[Stage] = []
+    monkeypatch.setattr(Record, "now", lambda record, stage: stages.append(stage))
+    gate = gated_climb(tmp_path, quality(SAFE)).decision.gate
+    assert gate is not None
+    seen = [stage.gate for stage in stages if stage.gate]
+    assert {stage.split for stage in stages if stage.gate} == {"gate"}
+    counts = [sum(measure.n for measure in measures) for measures in seen]
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1]
+    last = {measure.name: measure for measure in seen[-1]}
+    for suite in gate.suites:
+        if suite.verdict != "UNINFORMATIVE":
+            found = last[suite.name]
+            assert (found.n, found.base, found.tuned) == (
+                suite.n,
+                pytest.approx(suite.base),
+                pytest.approx(suite.tuned),
+            )
+            assert found.state != "open"
+            assert found.state != "loss"
 
 
 def test_a_run_that_is_over_is_seen_once(tmp_path: Path) -> None:

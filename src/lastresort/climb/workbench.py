@@ -43,7 +43,7 @@ from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task, judge_models
 from lastresort.stop import Stop
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import BarSoFar, Decoding, Progress
+from lastresort.types import BarSoFar, Decoding, MeasureSoFar, Progress
 
 
 @runtime_checkable
@@ -80,7 +80,8 @@ class StageWriter:
         self._shown.stage(label, total, done)
         self._began, self._begun = self._clock(), done
         now = self._now  # the place stays until `at` names another: a gate has many stages
-        self._write(Stage(label=label, rung=now.rung, candidate=now.candidate, split=now.split, done=done, total=total))
+        place = {"rung": now.rung, "candidate": now.candidate, "split": now.split, "gate": now.gate}
+        self._write(Stage(label=label, done=done, total=total).model_copy(update=place))
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._shown.advance(amount, note)
@@ -92,11 +93,17 @@ class StageWriter:
         self._shown.say(text)
 
     def at(
-        self, rung: str, candidate: str = "", split: str = "", loss: float | None = None, test: BarSoFar | None = None
+        self,
+        rung: str,
+        candidate: str = "",
+        split: str = "",
+        loss: float | None = None,
+        test: BarSoFar | None = None,
+        gate: tuple[MeasureSoFar, ...] = (),
     ) -> None:
         """Which candidate the present stage is about."""
         now = self._now
-        update: dict[str, object] = {"rung": rung, "candidate": candidate, "split": split, "test": test}
+        update: dict[str, object] = {"rung": rung, "candidate": candidate, "split": split, "test": test, "gate": gate}
         if (rung, split) != self._part:
             self._part, self._part_began = (rung, split), self._clock()
             update["eta_s"] = None  # of what came before

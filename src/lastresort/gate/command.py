@@ -18,7 +18,7 @@ from lastresort.evals.scorers.judge import Judge
 from lastresort.evals.user_code.process import without_limits
 from lastresort.gate.document import findings_of, gate_folder
 from lastresort.gate.drawing import training_texts
-from lastresort.gate.run import FinishedGate, GateSettings, run_gate
+from lastresort.gate.run import FinishedGate, GateSettings, OnLook, run_gate, unseen
 from lastresort.gate.sides import GateSides, resolve_sides
 from lastresort.gate.suite_table import further_suites, suite_inputs, suite_plans
 from lastresort.gate.suites.asking import KeptAnswers, kept_answers
@@ -115,6 +115,7 @@ def gate_sides(
     kept: KeptAnswers,
     progress: Progress,
     stop: Stop,
+    on_look: OnLook = unseen,
 ) -> FinishedGate:
     """The gate of two sides on the suites of the task, alone or in a climb. system: gives the prompt of the tuned model."""
     task, texts = prepared.task, training_texts(prepared)
@@ -130,6 +131,7 @@ def gate_sides(
         target=target,
         further=further_suites(task, settings, texts, scores=sides.scores),
         stop=stop,
+        on_look=on_look,
     )
 
 

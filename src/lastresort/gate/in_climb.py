@@ -12,6 +12,7 @@ used depends on their result.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from lastresort.climb.bar_test import order_of_test
 from lastresort.climb.break_even import currency_of
@@ -35,7 +36,7 @@ from lastresort.records.measurement import rest_of_test
 from lastresort.records.record import Measurement, Record
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.files import load_system
-from lastresort.types import Example, GateMode, LabelledProgress
+from lastresort.types import Example, GateMode, LabelledProgress, MeasureSoFar
 
 QUICK_COMPARED = 96
 
@@ -190,9 +191,10 @@ def _gate(
     sides = resolve_sides(bench.models.tuned_name, str(folder.absolute()), bench.task.chat_template_kwargs, folder)
     assert bench.shared is not None
     assert sides.system is not None
+    on_look = partial(_show_look, bench, won.rung, won.system)
     progress = LabelledProgress(bench.progress, "gate")
     with kept_answers(bench.shared, scores=sides.base.scores) as kept:
-        finished = gate_sides(prepared, sides, sides.system, target, settings, kept, progress, bench.stop)
+        finished = gate_sides(prepared, sides, sides.system, target, settings, kept, progress, bench.stop, on_look)
     return ClimbGate(
         rung=won.rung,
         system=won.system,
@@ -201,3 +203,7 @@ def _gate(
         artefact_sha256=sides.artefact,
         **dict(findings_of(finished)),
     )
+
+
+def _show_look(bench: Workbench, rung: str, system: str, measures: tuple[MeasureSoFar, ...]) -> None:
+    bench.at(rung, system, "gate", gate=measures)

@@ -16,7 +16,7 @@ what other tools logged: there the models were asked before, so only the last tw
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -42,7 +42,14 @@ from lastresort.records.gate import (
 from lastresort.report.words import gate as words
 from lastresort.report.words.gate import SuiteEstimate
 from lastresort.stop import NEVER, Stop
-from lastresort.types import Progress
+from lastresort.types import MeasureSoFar, Progress
+
+OnLook = Callable[[tuple[MeasureSoFar, ...]], None]
+
+
+def unseen(measures: tuple[MeasureSoFar, ...]) -> None:
+    """Discards them."""
+
 
 Margins = Mapping[str, float | Literal["skip"]]
 
@@ -170,18 +177,19 @@ def run_gate(
     target: GateTarget | TargetFound | None = None,
     further: Sequence[ExternalSuite] = (),
     stop: Stop = NEVER,
+    on_look: OnLook = unseen,
 ) -> FinishedGate:
     """Ask both models, compare them, and conclude.
 
     margins: by the name of a suite, as the task's `keep`. training_texts: items too similar to one of them are skipped. target: the
     task's test set to ask, or what was found on it before; None to compare only everything else. further: suites that ask by
-    themselves. stop: checked before each model is opened and after every batch.
+    themselves. stop: checked before each model is opened and after every batch. on_look: gets the measures after each look.
     Raises InputError if the two render conversations differently, StoppedError if it stopped: the same call then resumes it.
     """
     refuse_other_rendering(base, tuned)
     required = [plan for plan in plans if margins[plan.name] != "skip"]
     to_ask = None if isinstance(target, TargetFound) else target
-    runner = GateRunner(settings, kept, training_texts, progress, to_ask, further=further, stop=stop)
+    runner = GateRunner(settings, kept, training_texts, progress, to_ask, further=further, stop=stop, on_look=on_look)
     with OpenedSides({"base": base, "tuned": tuned}, progress, stop) as opened:
         planned, forecast = runner.plan(opened.model("base"), required, margins)
         scored = look_by_look(runner, opened, planned)
@@ -208,6 +216,7 @@ def look_by_look(runner: GateRunner, opened: OpenedSides, planned: Sequence[Plan
     scored = [ScoredSuite(one, joined(()), joined(()), 0) for one in planned]
     going = [number for number, one in enumerate(planned) if one.drawn.items]
     measures = _count_measures([one.plan for one in planned], runner.further)
+    looked: dict[int, list[LookedP]] = {}
     look = 0
     while going or look == 0:
         first: SideName = opened.name or "base"
@@ -221,16 +230,44 @@ def look_by_look(runner: GateRunner, opened: OpenedSides, planned: Sequence[Plan
         for number in going:
             base, tuned = replies["base"][number], replies["tuned"][number]
             scored[number] = ScoredSuite(planned[number], joined(base), joined(tuned), look)
-        looked = {number: _looked(scored[number]) for number in going}
+        looked |= {number: _looked(scored[number]) for number in going}
         alpha = runner.settings.alpha
-        if any(is_regressed(found, alpha, measures) for found in looked.values()):
-            break
+        lost = any(is_regressed(looked[number], alpha, measures) for number in going)
         going = [
             n
-            for n, found in looked.items()
-            if look < len(planned[n].schedule) and not is_decided(found, alpha) and goes_on(scored[n], runner.settings)
+            for n in going
+            if not lost
+            and look < len(planned[n].schedule)
+            and not is_decided(looked[n], alpha)
+            and goes_on(scored[n], runner.settings)
         ]
+        runner.on_look(
+            tuple(
+                measure
+                for n, found in looked.items()
+                for measure in _so_far(scored[n], found, alpha, measures, goes_on=n in going)
+            )
+        )
     return tuple(scored)
+
+
+def _so_far(
+    one: ScoredSuite, looked: Sequence[LookedP], alpha: float, measures: int, *, goes_on: bool
+) -> Iterator[MeasureSoFar]:
+    """The measures of a suite after a look."""
+    for measure, p in zip(one.informative, looked, strict=True):
+        pairs = one.pairs(measure)
+        if not pairs:
+            continue
+        base, tuned = (
+            sum(scores) / len(pairs) for scores in zip(*((pair.base, pair.tuned) for pair in pairs), strict=True)
+        )
+        state: Literal["open", "no loss", "loss", "at its end"] = "open" if goes_on else "at its end"
+        if is_decided([p], alpha):
+            state = "no loss"
+        elif is_regressed([p], alpha, measures):
+            state = "loss"
+        yield MeasureSoFar(measure.name, len(pairs), len(one.planned.drawn.items), base, tuned, state)
 
 
 def goes_on(one: ScoredSuite, settings: GateSettings) -> bool:
@@ -298,6 +335,7 @@ class GateRunner:
     subject: str = "The gate"
     further: Sequence[ExternalSuite] = ()
     stop: Stop = NEVER
+    on_look: OnLook = unseen
 
     def plan(
         self, model: Model, plans: Sequence[SuitePlan], margins: Margins

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from lastresort.types import BarSoFar
+from lastresort.types import BarSoFar, MeasureSoFar
 
 Interval = tuple[float, float]
 
@@ -58,7 +58,8 @@ class Stage(EventValue):
     """What a run is at. label: in words. rung, candidate, split: "" where it is none. total: None where it is unknown. loss: of the
     last step of a training. losses: of its last steps, up to LOSSES. eta_s: None before the first unit is done. spent_s, spent_usd:
     of the whole run so far. climb_left_s: if the climb tries all rungs of its ladder, without gates; None where nothing is
-    forecast or known. test: while the bar is tested."""
+    forecast or known. test: while the bar is tested. gate: its measures, after its
+    first look."""
 
     label: str
     rung: str = ""
@@ -73,6 +74,7 @@ class Stage(EventValue):
     spent_usd: float = 0.0
     climb_left_s: float | None = None
     test: BarSoFar | None = None
+    gate: tuple[MeasureSoFar, ...] = ()
 
     @property
     def place(self) -> tuple[str, str, str]:
