@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from shutil import which
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := which(name))), None)
+from browser_support import ARGUMENTS, CHROMIUM  # noqa: E402
+
 WIDTHS = (1280, 390)
 SCHEMES = ("light", "dark")
 HEIGHT = 900
@@ -47,7 +47,7 @@ def pictures(workspace: Path, run: str, out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     made = []
     with served_page(workspace) as (link, _), sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         for width in WIDTHS:
             for scheme in SCHEMES:
                 context = browser.new_context(

@@ -7,68 +7,18 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
+from browser_support import CHROMIUM, TOO_WIDE, WIDTHS, opened
 from climb_support import rows, scripted_task
 from lastresort.app.climb import climb
 from lastresort.spec.task import load_task
 from ui_support import MET, change_task, command, end, finished_run, served_page, slow_task, until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-WIDTHS = (390, 768, 1280, 1600)
-TOO_WIDE = """() => {
-  const root = document.documentElement;
-  return [...document.querySelectorAll("main *, header.site *")].filter((element) =>
-    element.getBoundingClientRect().right > root.clientWidth + 1 && !element.closest(".scroll, pre, svg, .visually-hidden")
-  ).map((element) => element.outerHTML.slice(0, 160));
-}"""
-
-
-class Watched:
-    """A browser page of which every request that leaves this machine, every error and every console error is kept."""
-
-    def __init__(self, page: playwright.Page) -> None:
-        self.page, self.faults = page, list[str]()
-        page.route("**/*", self._pass)
-        page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
-        page.on("console", lambda said: self.faults.append(f"console: {said.text}") if said.type == "error" else None)
-
-    def _pass(self, route: playwright.Route) -> None:
-        host = urlsplit(route.request.url).hostname
-        if host in ("127.0.0.1", "localhost"):
-            route.continue_()
-        else:
-            self.faults.append(f"asked for {route.request.url}")
-            route.abort()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield found
-        found.close()
-
-
-@contextmanager
-def opened(browser: playwright.Browser, url: str, *, width: int = 1280, dark: bool = False) -> Iterator[Watched]:
-    context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
-    )
-    watched = Watched(context.new_page())
-    watched.page.goto(url)
-    yield watched
-    assert watched.faults == []
-    context.close()
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +52,7 @@ PAGES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES)
 def test_no_page_is_wider_than_its_window(browser: playwright.Browser, link: str, path: str) -> None:
     with opened(browser, link) as seen:
@@ -113,6 +64,7 @@ def test_no_page_is_wider_than_its_window(browser: playwright.Browser, link: str
         seen.faults.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("path", PAGES)
 def test_no_page_keeps_anybody_out(browser: playwright.Browser, link: str, path: str, dark: bool) -> None:
@@ -133,6 +85,7 @@ def test_what_a_page_loads_is_small(browser: playwright.Browser, link: str) -> N
         assert len(sizes) >= 5
 
 
+@pytest.mark.slow
 def test_two_browsers_follow_one_run_through_a_reload(browser: playwright.Browser, tmp_path: Path) -> None:
     task = slow_task(tmp_path, delay_s=0.03)
     process = command(tmp_path, "climb", str(task), "--run", "runs/routing-1")
@@ -150,6 +103,7 @@ def test_two_browsers_follow_one_run_through_a_reload(browser: playwright.Browse
         end(process)
 
 
+@pytest.mark.slow
 def test_the_run_goes_on_when_the_page_is_killed(browser: playwright.Browser, tmp_path: Path) -> None:
     """Stopped and resumed in the page, so that the process is one that the page started."""
     task = slow_task(tmp_path, delay_s=0.05)
@@ -171,6 +125,7 @@ def test_the_run_goes_on_when_the_page_is_killed(browser: playwright.Browser, tm
     until(lambda: (tmp_path / "runs/routing-1/decision.json").is_file(), "the run has decided")
 
 
+@pytest.mark.slow
 def test_a_page_without_its_server_says_that_it_is_stale(browser: playwright.Browser, tmp_path: Path) -> None:
     task = slow_task(tmp_path, delay_s=0.2)
     process = command(tmp_path, "climb", str(task), "--run", "runs/routing-1")
@@ -187,6 +142,7 @@ def test_a_page_without_its_server_says_that_it_is_stale(browser: playwright.Bro
         end(process)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_says_so_without_a_reload(browser: playwright.Browser, tmp_path: Path) -> None:
     task = slow_task(tmp_path, delay_s=0.2)
     process = command(tmp_path, "climb", str(task), "--run", "runs/routing-1")
@@ -239,6 +195,7 @@ def _script(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_what_a_model_and_a_file_say_is_text(browser: playwright.Browser, tmp_path: Path) -> None:
     """Markup, scripts, marks that turn the direction of reading, escape codes and a cell of 1 MB, wherever they are shown."""
     attack = '<img src=x onerror="document.title=\'attacked\'"><script>document.title="attacked"</script>'

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_page import TOO_WIDE, WIDTHS, browser, opened, playwright, pytestmark  # noqa: F401 - fixtures of this file, too
 
+from browser_support import CHROMIUM, TOO_WIDE, WIDTHS, opened
 from report_support import HOSTILE
 from ui_support import item, recorded, served_page
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
 
 RTL = "\u202eevil\u2066\x1b[31mred"
 PLAIN = [item(f"{number:02}", float(number % 3 > 0), f"plain {number}") for number in range(60)]
@@ -33,7 +36,7 @@ def link(workspace: Path) -> Iterator[str]:
 
 
 def test_filters_change_the_list_alone_and_the_browser_goes_back_through_them(
-    browser: playwright.Browser,  # noqa: F811
+    browser: playwright.Browser,
     link: str,
 ) -> None:
     with opened(browser, f"{link}runs/mail/items") as seen:
@@ -51,7 +54,7 @@ def test_filters_change_the_list_alone_and_the_browser_goes_back_through_them(
         page.wait_for_selector("text=1 to 50 of 60")
 
 
-def test_the_keyboard_goes_through_the_items_of_the_list(browser: playwright.Browser, link: str) -> None:  # noqa: F811
+def test_the_keyboard_goes_through_the_items_of_the_list(browser: playwright.Browser, link: str) -> None:
     with opened(browser, f"{link}runs/mail/items?system=prompting/zero-shot&kind=wrong") as seen:
         page = seen.page
         page.click("table.items a >> nth=0")
@@ -63,7 +66,7 @@ def test_the_keyboard_goes_through_the_items_of_the_list(browser: playwright.Bro
 
 
 def test_marks_by_keyboard_are_in_the_file_and_a_reload_goes_on(
-    browser: playwright.Browser,  # noqa: F811
+    browser: playwright.Browser,
     link: str,
     workspace: Path,
 ) -> None:
@@ -92,7 +95,7 @@ def test_marks_by_keyboard_are_in_the_file_and_a_reload_goes_on(
     ],
 )
 def test_hostile_rows_run_nothing_fit_the_window_and_keep_nobody_out(
-    browser: playwright.Browser,  # noqa: F811
+    browser: playwright.Browser,
     link: str,
     path: str,
 ) -> None:

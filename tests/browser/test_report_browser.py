@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Sequence
 from html import escape, unescape
@@ -13,14 +12,12 @@ from typing import Any
 
 import pytest
 
+from browser_support import CHROMIUM
 from decision_support import decide
 from lastresort.report.decision import read_decision
 from lastresort.report.html import write_report
 from report_support import make
 
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-)
 QUIET = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
     *(
