@@ -196,7 +196,9 @@ def test_a_correction_of_the_best_dev_score_is_said_where_it_changes_it() -> Non
             RungSearched(rung="sft", candidates=candidates, chosen="b", why=why, findings=(), bias_corrected=corrected)
         )
 
-    assert said(None) == said(0.8668) == ""
+    assert said(None) == said(0.8668) == said(0.88) == "", (
+        "a corrected score that is higher says nothing of an inflated one"
+    )
     assert said(0.851) == (
         "Choosing the best of several candidates inflates its dev score of 86.7%; corrected for that, it is 85.1%."
     )

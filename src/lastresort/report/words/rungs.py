@@ -132,14 +132,15 @@ def of_selection(found: Selection) -> str:
 
 
 def of_selection_bias(found: RungSearched) -> str:
-    """What the best dev score would be without having been chosen; "" where there was no choice, or it changes no digit shown."""
+    """What the best dev score would be without having been chosen; "" where there was no choice, or it is not shown to be lower."""
     most = max((one.dev.n for one in found.candidates), default=0)
     best = max((one.dev.score for one in found.candidates if one.dev.n == most), default=0.0)
-    if found.bias_corrected is None or percent(found.bias_corrected) == percent(best):
+    corrected = found.bias_corrected
+    if corrected is None or corrected >= best or percent(corrected) == percent(best):
         return ""
     return (
         f"Choosing the best of several candidates inflates its dev score of {percent(best)}; corrected for that, it is "
-        f"{percent(found.bias_corrected)}."
+        f"{percent(corrected)}."
     )
 
 
