@@ -169,7 +169,7 @@ JSON_BODIES: dict[str, bytes] = {
     "spaces": b" " * 1_000_000,
 }
 
-STATUSES = (408, 409, 425, 429, 500, 501, 502, 503, 504, 520, 599)
+STATUSES = (408, 409, 425, 429, 500, 502, 503, 504, 520, 599)
 FAULTS: dict[str, Step] = {
     **{f"body: {name}": sent(body) for name, body in JSON_BODIES.items()},
     **{f"choices are {name}": altered(lambda body, value=value: body.update(choices=value)) for name, value in {
