@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,13 +13,26 @@ from pathlib import Path
 import pytest
 
 from climb_support import unfinish
+from lastresort.records.events import TaskPlaced
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
 from lastresort.report.html import body
 from lastresort.report.story import gather
+from lastresort.ui import jobs
 from lastresort.ui.jobs import environment, last_words
 from lastresort.ui.workspace import Workspace, safe_name
-from ui_support import change_task, command, end, events_of, finished_run, page_of, slow_task, until
+from ui_support import (
+    Ended,
+    change_task,
+    command,
+    end,
+    events_of,
+    finished_run,
+    htmx_page_of,
+    page_of,
+    slow_task,
+    until,
+)
 
 
 def test_a_workspace_without_runs_says_how_to_start_one(tmp_path: Path) -> None:
@@ -157,7 +171,7 @@ def test_a_run_is_stopped_and_resumed_in_the_page(tmp_path: Path) -> None:
     assert site.workspace.state("routing-1").state == "stopped"
     script = task.parent / "script.json"
     script.write_text(json.dumps(json.loads(script.read_text()) | {"delay_s": 0}))
-    assert client.post("/runs/routing-1/resume").status_code == 200
+    assert client.post("/runs/routing-1/resume").status_code == 204
     until(lambda: site.workspace.state("routing-1").state == "finished", "the run has finished")
     assert read_decision(tmp_path / "runs/routing-1").verdict == "MET"
 
@@ -189,6 +203,43 @@ def test_a_task_file_outside_of_the_workspace_runs_no_code(tmp_path: Path) -> No
     answer = client.post("/runs/routing-1/resume")
     assert answer.status_code == 422
     assert not list(tmp_path.rglob("ran"))
+
+
+def carried(folder: Path, **keys: object) -> Path:
+    """A stopped run of somebody else, put into the workspace with its task in its own folder."""
+    run = finished_run(folder)
+    unfinish(run)
+    task = (folder / "tasks" / "routing").rename(run / "carried") / "task.yaml"
+    with Record.open(run) as record:
+        record.append(TaskPlaced(path="carried/task.yaml", run=".."))
+    change_task(task, **keys)
+    return task
+
+
+@pytest.mark.parametrize(
+    ("keys", "shown"),
+    [
+        ({"score": {"python": "own.py:score"}}, "open(&#39;ran&#39;"),
+        ({"model": "http://elsewhere.example/v1#theirs"}, "http://elsewhere.example/v1#theirs"),
+    ],
+)
+def test_what_a_run_would_run_or_send_is_agreed_to_before_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, object], shown: str
+) -> None:
+    """Also where its task lies in the workspace: whoever copies a run into it copies what it names."""
+    task = carried(tmp_path.resolve(), **keys)
+    (task.parent / "own.py").write_text("open('ran', 'w')\ndef score(answer, expected):\n    return 1.0\n")
+    started: list[tuple[str, ...]] = []
+    monkeypatch.setattr(jobs, "start", lambda job, with_keys: started.append(job.arguments) or Ended())
+    _, client = htmx_page_of(tmp_path)
+    assert client.post("/runs/routing-1/resume").headers["hx-redirect"] == "/runs/routing-1/confirm"
+    assert client.post("/runs/routing-1/resume", data={"yes": "guessed"}).headers["hx-redirect"].endswith("/confirm")
+    assert not started
+    text = client.get("/runs/routing-1/confirm").text
+    assert shown in text
+    mark = re.findall(r'name="yes" value="(\w+)"', text)[0]
+    assert client.post("/runs/routing-1/resume", data={"yes": mark}).headers["hx-redirect"] == "/runs/routing-1"
+    assert started == [("climb", str(task), "--resume", str(task.parent.parent))]
 
 
 def test_a_process_gets_no_keys_but_where_its_task_needs_them() -> None:

@@ -10,13 +10,13 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import FileResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from lastresort.app.runs import Run
-from lastresort.climb.shared_run import endpoints_of
 from lastresort.records.atomic import is_held
 from lastresort.records.record import Record
 from lastresort.report.decision import view_in
@@ -27,8 +27,9 @@ from lastresort.report.words.answer import commands_to_use
 from lastresort.spec.task import load_task
 from lastresort.stop import FILE_NAME as STOP
 from lastresort.ui import jobs
+from lastresort.ui.drafts import consent_of
 from lastresort.ui.guard import REPORT_POLICY
-from lastresort.ui.site import Site
+from lastresort.ui.site import Site, go_to
 from lastresort.ui.workspace import NotThere, RunState, Workspace, signature
 
 LOOK_S = 1.0
@@ -88,17 +89,24 @@ def router(site: Site) -> APIRouter:
             jobs.ask_to_stop(folder)
         return panel(request, name)
 
+    @routes.get("/runs/{name}/confirm")
+    def confirm(request: Request, name: str) -> Response:
+        consent = consent_of(load_task(_own_task_file(site, workspace.run(name))))
+        return site.draw(request, "run_confirm.html.j2", name=name, consent=consent)
+
     @routes.post("/runs/{name}/resume")
-    def resume(request: Request, name: str) -> Response:
+    def resume(request: Request, name: str, yes: Annotated[str, Form()] = "") -> Response:
         folder = workspace.run(name)
         if workspace.state(name).state == "stopped":
-            task = _own_task_file(site, folder)
+            path = _own_task_file(site, folder)
+            consent = consent_of(load_task(path))
+            if consent.needed and yes != consent.mark:
+                return go_to(f"/runs/{name}/confirm")
             jobs.withdraw_stop(folder)
-            arguments = (str(task), "--resume", str(folder))
-            keys = bool(endpoints_of(load_task(task)))
-            process = jobs.start(jobs.climb_job(workspace.runs, folder, arguments), with_keys=keys)
-            wait_until_at_work(workspace, name, process)
-        return Response(headers={"hx-refresh": "true"})  # so that the browser follows it
+            arguments = (str(path), "--resume", str(folder))
+            job = jobs.climb_job(workspace.runs, folder, arguments)
+            wait_until_at_work(workspace, name, jobs.start(job, with_keys=bool(consent.endpoints)))
+        return go_to(f"/runs/{name}")  # also from the page itself: so that the browser follows it
 
     return routes
 
@@ -182,9 +190,10 @@ def _newest(folder: Path) -> tuple[int, int]:
 
 
 def _own_task_file(site: Site, folder: Path) -> Path:
-    """The task file of a run, if it lies in this workspace: a run may be somebody else's, and name any file.
+    """The task file of a run. What it would run or send is for its user to allow, wherever it lies: a run may be somebody else's,
+    and name any file.
 
-    Raises InputError for one elsewhere.
+    Raises InputError for one outside of this workspace that would do either.
     """
     from lastresort.climb.shared_run import refuse_foreign_task
 
