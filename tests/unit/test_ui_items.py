@@ -10,11 +10,13 @@ from urllib.parse import quote
 import pytest
 from starlette.testclient import TestClient
 
+from climb_support import scripted_task
 from gate_report_support import gate_found
 from lastresort.climb.judging import answer_hash
 from lastresort.records.events import AnswersJudged, GateRun, JudgeCalls, JudgedAnswer, JudgeOpened, TaskRead
 from lastresort.records.gate import ClimbGate
 from lastresort.records.record import Record
+from lastresort.spec.task import load_task
 from lastresort.systems.files import candidate_folder, save_system
 from lastresort.systems.system import PromptDesign, Shot, System
 from lastresort.types import Decoding, Message
@@ -185,7 +187,8 @@ def test_items_of_a_gate_are_those_that_the_record_keeps(own: Path) -> None:
 )
 def test_a_score_of_a_judge_comes_with_what_it_said(own: Path, asks: Any, said: Any, text: str) -> None:
     with Record.open(own) as record:
-        record.append(TaskRead(task={"task": "mail", "score": {"judge": "embedded"}}))
+        task = load_task(scripted_task(own / "task", quality=[])).resolved()
+        record.append(TaskRead(task=task | {"score": {"judge": "embedded"}}))
         if asks is not None:
             grading = asks == "grading"
             record.append(
@@ -201,7 +204,7 @@ def test_a_score_of_a_judge_comes_with_what_it_said(own: Path, asks: Any, said: 
             )
             for answer in ("another", "spam"):
                 calls = JudgeCalls(calls=1, tokens_in=1, tokens_out=1, seconds=0.0, usd=0.0, paid_usd=0.0)
-                verdict = said if answer == "spam" else ("unparsed",)
+                verdict = said if answer == "spam" else ("unparsed",) * (1 if grading else 2)
                 judged = JudgedAnswer(id="a", answer=answer_hash(answer), score=1.0, said=verdict, **calls.model_dump())
                 record.append(AnswersJudged(items=(judged,)))
     page = page_of(own.parent.parent)[1]

@@ -21,6 +21,7 @@ from lastresort.report.story import gather
 from lastresort.ui import jobs
 from lastresort.ui.jobs import environment, last_words
 from lastresort.ui.workspace import Workspace, safe_name
+from record_support import edit
 from ui_support import (
     Ended,
     change_task,
@@ -97,6 +98,24 @@ def test_a_run_that_was_changed_says_so(tmp_path: Path) -> None:
     answer = client.get("/runs/routing-1")
     assert answer.status_code == 422
     assert "decision.json" in answer.text
+
+
+def test_a_record_that_was_changed_is_shown_nowhere_as_true(tmp_path: Path) -> None:
+    """Also not where only a part of it is looked at, and also not what its verdict offers."""
+    run = finished_run(tmp_path)
+    edit(run, "UPDATE item SET score = 1.0, answer = 'made up'")
+    _, client = page_of(tmp_path)
+    for path in ("items", "items/1/0", "items/gate", "rate"):
+        answer = client.get(f"/runs/routing-1/{path}")
+        assert answer.status_code == 422, path
+        assert "was changed" in answer.text
+        assert "made up" not in answer.text
+    text = client.get("/runs/routing-1").text
+    assert "was changed" in text
+    assert "Use it:" not in text
+    assert "Resume" not in text
+    assert "was changed" in client.get("/").text
+    assert "badge MET" not in client.get("/").text
 
 
 def test_a_run_that_died_says_so_with_its_last_words_and_how_to_go_on(tmp_path: Path) -> None:

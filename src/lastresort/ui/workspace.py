@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from lastresort.errors import InputError, LastresortError
+from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.records.atomic import is_held
 from lastresort.records.decision import RunView
 from lastresort.records.events import Stage, TaskRead
@@ -27,7 +27,7 @@ Signature = tuple[tuple[int, int], ...]
 class RunState:
     """A run at one moment. view: None before it has read its task. state: stopped where no process works on it before its end.
 
-    began, changed: UTC. fault: why its record cannot be read, "" where it can.
+    began, changed: UTC. fault: why its record cannot be read, or is not as the run wrote it, "" where it is.
     """
 
     name: str
@@ -98,6 +98,13 @@ class Workspace:
             self._known[name] = (now, working, found)
         return found
 
+    def record(self, name: str) -> Record:
+        """The record of a run, open to be read. Raises NotThere, and DataError for one that was changed or cannot be read."""
+        fault = self.state(name).fault
+        if fault:
+            raise DataError(fault)
+        return Record.open(self.run(name), read_only=True, checked=False)  # its state has checked it as it is now
+
     def _below(self, folder: Path, name: str) -> Path:
         path = folder / name
         if not _NAME.fullmatch(name) or path.is_symlink() or folder.is_symlink():
@@ -120,7 +127,7 @@ def signature(folder: Path) -> Signature:
 
 def _read(folder: Path, working: bool) -> RunState:
     try:
-        with Record.open(folder, read_only=True, checked=False) as record:  # of all runs of a workspace at once
+        with Record.open(folder, read_only=True, checked=not working) as record:  # who writes it has checked it
             fold = fold_of(record)
             began, changed = record.times()
             read = record.last(TaskRead)

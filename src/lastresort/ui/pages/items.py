@@ -49,7 +49,7 @@ def router(site: Site) -> APIRouter:
         n: Annotated[int, Query(ge=0)] = 0,
     ) -> Response:
         given = ItemsAddress(system, against, split, kind, change, text, n)
-        with _record(site, name) as record:
+        with site.workspace.record(name) as record:
             parts = record.parts()
             address = given.settled(parts, site.workspace.state(name).view)
             wanted = address.wanted(parts)
@@ -79,7 +79,7 @@ def router(site: Site) -> APIRouter:
     def gate(
         request: Request, name: str, measure: Text = "", change: Text = "", text: Text = "", n: int = Query(0, ge=0)
     ) -> Response:
-        with _record(site, name) as record:
+        with site.workspace.record(name) as record:
             newest = {event.key: event.gate for event in record.all(GateRun)}
         every = gate_items(list(newest.values()))
         found = those_wanted(every, measure=measure, change=change, text=text)
@@ -112,7 +112,7 @@ def router(site: Site) -> APIRouter:
         n: Annotated[int | None, Query(ge=0)] = None,
     ) -> Response:
         address = ItemsAddress(system, against, split, kind, change, text, n or 0)
-        with _record(site, name) as record:
+        with site.workspace.record(name) as record:
             found = _found(record, measurement, position)
             lacking = record.lacking_knowledge or frozenset()
             short = partial(excerpt, longest=CUT)
@@ -143,7 +143,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/runs/{name}/items/{measurement}/{position}/prompt")
     def prompt(request: Request, name: str, measurement: int, position: int) -> Response:
-        with _record(site, name) as record:
+        with site.workspace.record(name) as record:
             found = _found(record, measurement, position)
             asked = found.item.finish != "refused"
             made = remade_prompt(record, found, site.workspace.folder)
@@ -151,18 +151,13 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/runs/{name}/items/{measurement}/{position}/tokens")
     def tokens(request: Request, name: str, measurement: int, position: int) -> Response:
-        with _record(site, name) as record:
+        with site.workspace.record(name) as record:
             found = _found(record, measurement, position)
             made = remade_prompt(record, found, site.workspace.folder)
         read = None if made is None else rendered_tokens(made, found.item.answer)
         return site.draw(request, "item_tokens.html.j2", found=found, made=made, read=read)
 
     return routes
-
-
-def _record(site: Site, name: str) -> Record:
-    """Not checked against its chain of hashes, which reads all of it: the page of the run itself does that."""
-    return Record.open(site.workspace.run(name), read_only=True, checked=False)
 
 
 def _found(record: Record, measurement: int, position: int) -> RecordedItem:

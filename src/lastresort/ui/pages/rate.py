@@ -48,7 +48,7 @@ def router(site: Site) -> APIRouter:
         seed: Whole = 0,
         at: Whole = 0,
     ) -> Response:
-        with _record(site, name) as record:
+        with site.workspace.record(name) as record:
             parts = record.parts()
             drawing = _settled(site, name, parts, ItemsAddress(system, against, split), seed)
             if drawing is None:
@@ -67,7 +67,7 @@ def router(site: Site) -> APIRouter:
         mark: Field,
         against: Annotated[str, Form(alias="with")] = "",
     ) -> Response:
-        with _record(site, name) as record:
+        with site.workspace.record(name) as record:
             drawing = _named(name, record.parts(), ItemsAddress(system, against, split), seed)
             card = _card(record, drawing, _order(site, record, drawing), number)
             if card is None or card.found.item.id != item:
@@ -84,7 +84,7 @@ def router(site: Site) -> APIRouter:
         seed: Annotated[int, Form()],
         against: Annotated[str, Form(alias="with")] = "",
     ) -> Response:
-        with _record(site, name) as record:
+        with site.workspace.record(name) as record:
             drawing = _named(name, record.parts(), ItemsAddress(system, against, split), seed)
             _files(site, name).undo(drawing)
             return _drawn(site, request, "rate_card.html.j2", record, drawing, 0)
@@ -100,10 +100,6 @@ class RatingShown:
     marked: int
     drawn: int
     skip: str
-
-
-def _record(site: Site, name: str) -> Record:
-    return Record.open(site.workspace.run(name), read_only=True, checked=False)
 
 
 def _files(site: Site, name: str) -> MarkFiles:
