@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,10 @@ from lastresort.data.preferences import read_preferences
 from lastresort.data.read import read_examples
 from lastresort.errors import DataError, InputError
 from lastresort.records.decision import RunView
-from lastresort.records.events import ClimbDecided
+from lastresort.records.events import ClimbDecided, SystemFrozen
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
-from lastresort.systems.files import candidate_folder, folder_sha256, save_system
+from lastresort.systems.files import artefact_sha256, candidate_folder, folder_sha256, save_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding
 from lastresort.ui.serving import _CHILD, Servable, ServingProcess, ServingProcesses, servable
@@ -235,11 +236,19 @@ def test_without_a_winner_it_is_the_best_prompt_that_was_tested_never_a_tuned_on
     view = read_decision(run)
     for rung in view.rungs:
         if rung.chosen is not None:
-            save_system(SAVED, candidate_folder(run, rung.name, rung.chosen))
+            saved = save_system(SAVED, candidate_folder(run, rung.name, rung.chosen)).parent
+            with Record.open(run) as record:
+                record.append(SystemFrozen(rung=rung.name, name=rung.chosen, sha256=artefact_sha256(saved)))
+    with Record.open(run) as record:
+        record.append(ClimbDecided(decision=view))
     found = servable(run)
     assert found is not None
     assert found.folder.parent.name == "prompting"
     assert not found.is_winner
+    assert not found.needs_keys
+    save_system(replace(SAVED, model="http://elsewhere.example/v1#theirs"), found.folder)
+    with pytest.raises(DataError, match="not those that the climb measured"):
+        servable(run)
 
 
 def test_of_many_runs_two_stay_open_and_none_that_nobody_uses(tmp_path: Path) -> None:

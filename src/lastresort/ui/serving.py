@@ -21,14 +21,17 @@ from typing import Any, Literal
 from urllib.error import HTTPError
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
+from lastresort.climb.shared_run import SCRIPTED
 from lastresort.errors import InfrastructureError, InputError
 from lastresort.foreign import NotJson, parse_json
 from lastresort.keys import SERVE_KEY
 from lastresort.ladder import trains
 from lastresort.models.protocol import is_endpoint
+from lastresort.records.events import SystemFrozen
 from lastresort.records.record import Record
 from lastresort.report.decision import view_in
-from lastresort.systems.files import FILE, candidate_folder, load_system
+from lastresort.systems.files import FILE, candidate_folder, load_measured, load_system
+from lastresort.systems.system import System
 from lastresort.types import JsonObject
 from lastresort.ui import jobs
 
@@ -68,25 +71,28 @@ class Servable:
 
 
 def servable(run: Path) -> Servable | None:
-    """None where the run has neither a winner nor a prompt that was tested. Raises DataError where its record was changed."""
+    """None where the run has neither a winner nor a prompt that was tested. Raises DataError where its record was changed, and
+    where the files of that prompt are not those that were measured.
+    """
     with Record.open(run, read_only=True) as record:
         view = view_in(record)
+        frozen = {event.rung: event for event in record.all(SystemFrozen)}
     winner = view.winner
     if winner is not None and winner.path is not None and (run / winner.path / FILE).is_file():
-        return _servable(run, run / winner.path, held=winner.held, is_winner=True)
-    untuned = [
-        rung for rung in view.rungs if rung.test is not None and rung.chosen is not None and not trains(rung.name)
-    ]
-    for rung in reversed(untuned):
-        folder = candidate_folder(run, rung.name, str(rung.chosen))
+        return _servable(
+            run, load_system(run / winner.path), held=winner.held, is_winner=True
+        )  # `serve` checks its files
+    tested = [rung.name for rung in view.rungs if rung.test is not None and not trains(rung.name)]
+    for event in (frozen[rung] for rung in reversed(tested) if rung in frozen):
+        folder = candidate_folder(run, event.rung, event.name)
         if (folder / FILE).is_file():
-            return _servable(folder, folder, held=False, is_winner=False)
+            return _servable(folder, load_measured(folder, event.sha256), held=False, is_winner=False)
     return None
 
 
-def _servable(folder: Path, saved: Path, *, held: bool, is_winner: bool) -> Servable:
-    system = load_system(saved)
-    return Servable(folder, system.name, held, is_winner, is_endpoint(system.model))
+def _servable(folder: Path, system: System, *, held: bool, is_winner: bool) -> Servable:
+    keys = is_endpoint(system.model) and not system.model.startswith(SCRIPTED)
+    return Servable(folder, system.name, held, is_winner, keys)
 
 
 @dataclass(slots=True)
