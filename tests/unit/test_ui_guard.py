@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from lastresort.ui import guard
+from lastresort.ui.children import children_of
 from lastresort.ui.guard import PageGuard
 from lastresort.ui.site import create_site
 from lastresort.ui.workspace import NotThere, Workspace
@@ -69,6 +70,43 @@ def test_another_page_changes_nothing(tmp_path: Path, headers: dict[str, str]) -
     run = finished_run(tmp_path)
     _, client = page_of(tmp_path)
     assert client.post(f"/runs/{run.name}/stop", headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("fetched", "status"),
+    [
+        (("cross-site", "navigate", "document"), 200),
+        (("cross-site", "navigate", "iframe"), 403),
+        (("cross-site", "no-cors", "image"), 403),
+        (("same-site", "cors", "empty"), 403),
+        (("same-origin", "cors", "empty"), 200),
+        (("none", "navigate", "document"), 200),
+    ],
+)
+def test_another_site_may_lead_here_and_ask_nothing(tmp_path: Path, fetched: tuple[str, str, str], status: int) -> None:
+    _, client = page_of(tmp_path)
+    headers = dict(zip(("sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest"), fetched, strict=True))
+    assert client.get("/", headers=headers).status_code == status
+    refused = fetched[0] in ("cross-site", "same-site")
+    assert (client.head("/", headers=headers).status_code == 403) is refused
+
+
+def test_who_only_opens_an_address_starts_no_process_and_writes_nothing(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    (tmp_path / "tasks" / "routing" / "train.yaml").write_text("model: embedded\nobjective: sft\ndata: rows.jsonl\n")
+    before = sorted(tmp_path.rglob("*"))
+    site, client = page_of(tmp_path)
+    del client.headers[guard.CSRF_HEADER]
+    parts = [f"/new/routing/{part}" for part in ("data", "masks", "advice", "forecast?begin=true")]
+    for path in ("/machine", "/plan?gpu=cpu", "/train/routing/train/export?to=trl", *parts):
+        assert client.get(path).status_code == (404 if "export" in path else 200), path
+    assert not children_of(site)._known
+    assert sorted(tmp_path.rglob("*")) == before
+    again = client.get("/machine", headers={guard.CSRF_HEADER: "of a page opened earlier"})
+    assert (again.status_code, "Reload it" in again.text) == (422, True)
+    assert "hx-get" in client.get("/machine", headers={guard.CSRF_HEADER: site.secrets.csrf}).text
+    assert children_of(site)._known
+    site.close()
 
 
 def test_this_page_may(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from lastresort.ui import children as children_module
 from lastresort.ui import documents
 from lastresort.ui.children import Children, CommandOutput
 from ui_support import htmx_page_of, until
@@ -26,7 +27,9 @@ def test_the_page_waits_and_then_shows_what_the_command_said(page: TestClient, m
     said: list[CommandOutput | None] = [None, CommandOutput(ENV), CommandOutput("", "it broke")]
     asked: list[list[str]] = []
 
-    def printed(self: Children, question: object, state: object, arguments: list[str]) -> CommandOutput | None:
+    def printed(
+        self: Children, question: object, state: object, arguments: list[str], *, begin: bool
+    ) -> CommandOutput | None:
         asked.append(arguments)
         return said[len(asked) - 1]
 
@@ -78,6 +81,45 @@ def test_a_table_has_no_heading_without_a_name() -> None:
     assert (found.count("<th>"), found.count("<td>")) == (1, 3)
 
 
+def test_two_pages_with_different_questions_of_one_kind_both_get_their_answer(tmp_path: Path) -> None:
+    children = Children(tmp_path)
+    wanted = {state: ["data", "check", f"{state}.yaml"] for state in ("one", "two")}
+    answers = until(
+        lambda: all(answers := [children.printed("a", *each) for each in wanted.items()]) and answers, "both are there"
+    )
+    assert ["one.yaml" in answers[0].fault, "two.yaml" in answers[1].fault] == [True, True]
+    children.close()
+
+
+def test_an_older_question_that_nobody_asks_any_more_ends_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children_module, "ALONE_S", 0.3)
+    monkeypatch.setattr(children_module, "LOOK_S", 0.05)
+    monkeypatch.setattr(children_module.sys, "executable", str(sleeper(tmp_path)))
+    children = Children(tmp_path)
+    assert children.printed("a", 1, []) is None
+    first = children._known["a", 1].process
+    assert first is not None
+    assert children.printed("a", 2, []) is None
+    until(lambda: first.returncode is not None, "the older one ends")
+    assert not children.knows("a", 1)
+    second = children._known["a", 2].process
+    assert second is not None
+    assert second.returncode is None
+    monkeypatch.setattr(children_module, "LONGEST_S", 0.0)
+    until(lambda: second.returncode is not None, "the one that takes too long ends, although nobody asks")
+    children.close()
+
+
+def sleeper(folder: Path) -> Path:
+    """A program that does nothing for a minute, whatever it is given."""
+    path = folder / "sleeper"
+    path.write_text("#!/bin/sh\nexec sleep 60\n")
+    path.chmod(0o700)
+    return path
+
+
 def test_the_page_asks_in_a_process_of_its_own(tmp_path: Path) -> None:
     """The command itself: what it prints, a fault as a sentence, and an end when the page ends."""
     children = Children(tmp_path)
@@ -86,6 +128,8 @@ def test_the_page_asks_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert found.text == ""
     assert found.fault.startswith('x.yaml, key "about": found nothing')
     assert children.knows("a", 1)
+    assert not children.knows("a", 2)
+    assert children.printed("a", 2, ["env", "--json"], begin=False) is None
     assert not children.knows("a", 2)
     assert children.printed("a", 2, ["env", "--json"]) is None
     children.close()

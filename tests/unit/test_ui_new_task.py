@@ -393,7 +393,7 @@ def test_the_findings_are_shown_with_their_rows(page: TestClient, site: Site, mo
         "findings": [finding],
         "preferences": None,
     }
-    monkeypatch.setattr(Children, "printed", lambda *_: CommandOutput(json.dumps(report)))
+    monkeypatch.setattr(Children, "printed", lambda *_, **__: CommandOutput(json.dumps(report)))
     shown = page.get("/new/reviews/data").text
     assert "same input, other label" in shown
     assert "number 3 is fine, &lt;b&gt;really&lt;/b&gt;" in shown

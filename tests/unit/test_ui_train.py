@@ -228,4 +228,6 @@ def test_a_training_trains_to_its_end_on_the_page(
     monkeypatch.setattr(Children, "printed", printed)
     assert "written: &lt;b&gt;" in page.post("/train/rows/train/export", data={"to": "trl"}).text
     assert asked == [["export", "tasks/rows/train-out", "--to", "trl"]]
+    refused = page.get("/train/rows/train/export?to=trl")
+    assert (refused.status_code, len(asked)) == (404, 1), "only a POST starts it"
     assert page.post("/train/rows/train/export", data={"to": "--out"}).status_code == 422

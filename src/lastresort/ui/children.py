@@ -21,6 +21,8 @@ from lastresort.ui.site import Site
 
 AT_ONCE = 2  # the others wait for their turn
 LONGEST_S = 900.0
+ALONE_S = 5.0  # a page that waits asks every second
+LOOK_S = 0.5
 MOST_KEPT = 32
 MOST_PRINTED = 64 * MiB
 
@@ -35,8 +37,11 @@ class CommandOutput:
 
 @dataclass(slots=True)
 class _Child:
+    """asked_s: when somebody last wanted to know what it printed."""
+
+    question: object
     arguments: tuple[str, ...]
-    state: object
+    asked_s: float
     process: subprocess.Popen[bytes] | None = None
     out: IO[bytes] | None = None
     faults: IO[bytes] | None = None
@@ -46,41 +51,69 @@ class _Child:
 
 @dataclass(slots=True)
 class Children:
-    """One process a question: where what it reads has changed meanwhile, the older one ends."""
+    """One process a question and state of what it reads. Of a question, an older one ends when nobody asks for it any more."""
 
     folder: Path
-    _known: dict[object, _Child] = field(default_factory=dict)
+    _known: dict[tuple[object, object], _Child] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _watching: threading.Thread | None = None
 
-    def printed(self, question: object, state: object, arguments: Sequence[str]) -> CommandOutput | None:
-        """What the command printed, None while it works or waits. state: of all that it reads."""
+    def printed(
+        self, question: object, state: object, arguments: Sequence[str], *, begin: bool = True
+    ) -> CommandOutput | None:
+        """What the command printed, None while it works or waits. state: of all that it reads. begin: whether to start it where it
+        is not known yet.
+        """
         with self._lock:
-            child = self._known.get(question)
-            if child is None or child.state != state:
-                if child is not None:
-                    _end(child)
-                    del self._known[question]
-                child = self._known[question] = _Child(tuple(arguments), state)
+            child = self._known.get((question, state))
+            if child is None:
+                if not begin or self._over.is_set():
+                    return None
+                child = self._known[question, state] = _Child(question, tuple(arguments), time.monotonic())
                 self._forget()
+            child.asked_s = time.monotonic()
             self._go_on()
+            self._watch()
             return child.printed
 
     def knows(self, question: object, state: object) -> bool:
         """Whether the command was started in this state, or waits to be."""
         with self._lock:
-            return question in self._known and self._known[question].state == state
+            return (question, state) in self._known
 
     def close(self) -> None:
+        self._over.set()
         with self._lock:
             for child in self._known.values():
                 _end(child)
 
+    def _watch(self) -> None:
+        """Whoever asked may never ask again: the limits hold all the same."""
+        if self._watching is None:
+            self._watching = threading.Thread(target=self._look_again, name="children", daemon=True)
+            self._watching.start()
+
+    def _look_again(self) -> None:
+        while not self._over.wait(LOOK_S):
+            with self._lock:
+                self._go_on()
+                if all(child.printed is not None for child in self._known.values()):
+                    self._watching = None
+                    return
+
     def _go_on(self) -> None:
         for child in self._known.values():
             self._look(child)
+        newest = {child.question: child for child in self._known.values()}
+        now = time.monotonic()
+        for key, child in list(self._known.items()):
+            if child is not newest[child.question] and child.printed is None and now - child.asked_s > ALONE_S:
+                _end(child)
+                del self._known[key]
         working = sum(one.process is not None and one.printed is None for one in self._known.values())
-        for child in self._known.values():
-            if working < AT_ONCE and child.process is None:
+        for child in sorted(self._known.values(), key=lambda one: one is not newest[one.question]):
+            if working < AT_ONCE and child.process is None and not self._over.is_set():
                 self._start(child)
                 working += 1
 
@@ -116,9 +149,9 @@ class Children:
         child.faults.close()
 
     def _forget(self) -> None:
-        done = [question for question, child in self._known.items() if child.printed is not None]
-        for question in done[: max(0, len(self._known) - MOST_KEPT)]:
-            del self._known[question]
+        done = [key for key, child in self._known.items() if child.printed is not None]
+        for key in done[: max(0, len(self._known) - MOST_KEPT)]:
+            del self._known[key]
 
 
 def _end(child: _Child) -> None:

@@ -20,6 +20,7 @@ POLICY = (
 )
 # A report is one file with its styles in it. The sandbox keeps it from acting as the page.
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+_ELSEWHERE = "The request comes from another page."
 _HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
@@ -45,6 +46,10 @@ class PageSecrets:
     token: str = ""
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
+    def are_in(self, header: bytes) -> bool:
+        """Whether this value of CSRF_HEADER is the page's own: htmx sends it with every request."""
+        return hmac.compare_digest(header, self.csrf.encode())
+
 
 class _TooLarge(Exception):
     pass
@@ -64,6 +69,8 @@ class PageGuard:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         if not self._secrets.token and not names_this_machine(only_value(headers, b"host")):
             await _answer(send, 400, "The Host of the request is not this machine.")
+        elif _comes_from_elsewhere(scope["method"], headers):
+            await _answer(send, 403, _ELSEWHERE)
         elif self._secrets.token and not self._has_cookie(headers):
             await self._admit(scope, send)
         elif scope["method"] not in ("GET", "HEAD") and (refusal := self._refused(headers)):
@@ -94,10 +101,10 @@ class PageGuard:
         """Why a request that would change something is none of this page's, "" where it is one."""
         origin, host = only_value(headers, b"origin"), only_value(headers, b"host")
         if origin and origin.partition(b"://")[2] != host:
-            return "The request comes from another page."
+            return _ELSEWHERE
         if only_value(headers, b"sec-fetch-site") not in (b"", b"same-origin"):
-            return "The request comes from another page."
-        if not hmac.compare_digest(only_value(headers, CSRF_HEADER.encode()), self._secrets.csrf.encode()):
+            return _ELSEWHERE
+        if not self._secrets.are_in(only_value(headers, CSRF_HEADER.encode())):
             return "This page was opened before lastresort was started again. Reload it."
         return ""
 
@@ -129,6 +136,14 @@ class PageGuard:
         except _TooLarge:
             if not began:
                 await _answer(send, 413, f"This is more than {LARGEST_BODY // MiB} MiB. Use the command line for it.")
+
+
+def _comes_from_elsewhere(method: str, headers: list[tuple[bytes, bytes]]) -> bool:
+    """By what a browser says of a request: another site may lead its reader here by a link, and do nothing else."""
+    if only_value(headers, b"sec-fetch-site") not in (b"cross-site", b"same-site"):
+        return False
+    how = only_value(headers, b"sec-fetch-mode"), only_value(headers, b"sec-fetch-dest")
+    return method != "GET" or how != (b"navigate", b"document")
 
 
 async def _answer(send: Send, status: int, text: str, more: dict[str, str] | None = None) -> None:

@@ -19,10 +19,10 @@ from jinja2 import Environment
 from starlette.exceptions import HTTPException
 
 from lastresort.app.terminal import print_note
-from lastresort.errors import LastresortError
+from lastresort.errors import InputError, LastresortError
 from lastresort.report.charts.loss import sparkline
 from lastresort.report.html import VISIBLE, environment
-from lastresort.ui.guard import PageSecrets
+from lastresort.ui.guard import CSRF_HEADER, PageSecrets
 from lastresort.ui.workspace import NotThere, Workspace
 
 
@@ -62,6 +62,16 @@ class Site:
         for one in self.kept.values():
             if isinstance(one, ExitStack):
                 one.close()
+
+    def may_begin(self, request: Request) -> bool:
+        """Whether a request, of any method, may start a process or write a file: one that the page itself makes.
+
+        Raises InputError for one of a page that was opened before this site.
+        """
+        given = request.headers.get(CSRF_HEADER, "")
+        if given and not self.secrets.are_in(given.encode("latin-1")):
+            raise InputError("This page was opened before lastresort was started again", remedy="Reload it.")
+        return bool(given)
 
     def draw(self, request: Request, template: str, *, status: int = 200, **context: object) -> HTMLResponse:
         """A page, or a part of one. What no browser should show of a text is made visible, as in the report."""

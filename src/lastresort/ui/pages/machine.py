@@ -16,7 +16,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/machine")
     def machine(request: Request) -> Response:
-        printed = children_of(site).printed("env", (), ["env", "--json"])
+        printed = children_of(site).printed("env", (), ["env", "--json"], begin=site.may_begin(request))
         fault = "" if printed is None else printed.fault
         found = None if printed is None or fault else Environment.model_validate_json(printed.text)
         words = {"facts": facts_of, "reach": reach_of, "missing": missing_of}

@@ -185,14 +185,14 @@ def _editing(site: Site) -> APIRouter:
 
     @routes.get("/new/{name}/data")
     def data(request: Request, name: str) -> Response:
-        asked = _ask(site, name, ("data", "check"))
+        asked = _ask(site, request, name, ("data", "check"))
         task = None if asked is None or asked.fault else _task(site, name)
         found, rows = (None, ()) if asked is None or task is None else (findings_of(asked.text, task), first_rows(task))
         return site.draw(request, "new_data.html.j2", name=name, asked=asked, found=found, rows=rows)
 
     @routes.get("/new/{name}/masks")
     def masks(request: Request, name: str) -> Response:
-        asked = _ask(site, name, ("data", "check", f"--show={ROWS_AS_TOKENS}"), key="masks")
+        asked = _ask(site, request, name, ("data", "check", f"--show={ROWS_AS_TOKENS}"), key="masks")
         lines = (
             "" if asked is None else asked.text.partition("\n\n")[2]
         )  # below the figures, which the page has already
@@ -200,14 +200,14 @@ def _editing(site: Site) -> APIRouter:
 
     @routes.get("/new/{name}/advice")
     def advice(request: Request, name: str) -> Response:
-        asked = _ask(site, name, ("advise",))
+        asked = _ask(site, request, name, ("advise",))
         found = None if asked is None or asked.fault else AdviceDocument.model_validate_json(asked.text)
         return site.draw(request, "new_advice.html.j2", name=name, asked=asked, found=found, stances=STANCES)
 
     @routes.get("/new/{name}/forecast")
     def forecast(request: Request, name: str, begin: bool = False) -> Response:
-        begun = begin or children_of(site).knows((name, "climb"), _state(site, name))
-        asked = _ask(site, name, ("climb", "--dry-run")) if begun else None
+        begun = (begin and site.may_begin(request)) or children_of(site).knows((name, "climb"), _state(site, name))
+        asked = _ask(site, request, name, ("climb", "--dry-run")) if begun else None
         found = None if asked is None or asked.fault else DryRun.model_validate_json(asked.text)
         words = {"cells": cells, "head": head, "notes": notes_of, "power": power_of, "others": others}
         return site.draw(request, "new_forecast.html.j2", name=name, begun=begun, asked=asked, found=found, words=words)
@@ -293,19 +293,20 @@ def _options(task: Task, gate: str, until: str) -> list[str]:
     return [*found, *(["--until", one_of("until", until, task.ladder)] if until else [])]
 
 
-def _ask(site: Site, name: str, command: Sequence[str], key: str = "") -> CommandOutput | None:
+def _ask(site: Site, request: Request, name: str, command: Sequence[str], key: str = "") -> CommandOutput | None:
     """What a command says of the text as it is now, None while it works; as JSON, unless a key names it among others like it."""
     try:
         task = _task(site, name)
     except LastresortError:
         return CommandOutput("", "The task cannot be used yet: correct it first.")
     draft = task.folder / drafts.DRAFT
-    if not draft.is_file():
+    begin = site.may_begin(request)
+    if begin and not draft.is_file():
         drafts.keep_text(task.folder, drafts.text_of(task.folder) or "")
     words = [word for word in command if not word.startswith("-")]
     options = [word for word in command if word.startswith("-")]
     arguments = [*words, _below(site, draft), *options, *([] if key else ["--json"])]
-    return children_of(site).printed((name, key or command[0]), _state(site, name), arguments)
+    return children_of(site).printed((name, key or command[0]), _state(site, name), arguments, begin=begin)
 
 
 def _state(site: Site, name: str) -> object:

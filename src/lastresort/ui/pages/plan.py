@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shlex
 from collections.abc import Mapping
@@ -107,7 +108,7 @@ def router(site: Site) -> APIRouter:
     @routes.get("/plan")
     def plan(request: Request) -> Response:
         values = values_of(request.query_params)
-        shown = _shown(site, values)
+        shown = _shown(site, values, begin=site.may_begin(request))
         part = "plan_part.html.j2" if request.headers.get("hx-request") else "plan.html.j2"
         words = {
             "answer": answer,
@@ -167,24 +168,26 @@ def command_of(values: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _shown(site: Site, values: Mapping[str, str]) -> ShownPlan:
+def _shown(site: Site, values: Mapping[str, str], *, begin: bool) -> ShownPlan:
     command = shlex.join(["lastresort", *command_of(values)])
     try:
         request = request_of(values)
         if request.gpu == "cpu" or (request.gpu is None and may_have_gpu()):
-            return _elsewhere(site, values, command)
+            return _elsewhere(site, values, command, begin=begin)
         found = make_plan(request)
     except LastresortError as error:
         return ShownPlan(command, fault=str(error))
     return ShownPlan(command, found.document, without_style(found.picture))
 
 
-def _elsewhere(site: Site, values: Mapping[str, str], command: str) -> ShownPlan:
+def _elsewhere(site: Site, values: Mapping[str, str], command: str, *, begin: bool) -> ShownPlan:
     """This machine's speed is measured, and its GPU asked, by torch."""
-    path = site.workspace.runs / ".lastresort" / "plan.svg"
-    path.parent.mkdir(parents=True, exist_ok=True)
     words = command_of(values)
-    printed = children_of(site).printed("plan", words, [*words, "--picture", str(path), "--json"])
+    name = hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]  # each question has a picture of its own
+    path = site.workspace.runs / ".lastresort" / "plans" / f"{name}.svg"
+    if begin:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    printed = children_of(site).printed("plan", words, [*words, "--picture", str(path), "--json"], begin=begin)
     if printed is None or printed.fault:
         return ShownPlan(command, fault="" if printed is None else printed.fault)
     return ShownPlan(command, PlanDocument.model_validate_json(printed.text), without_style(path.read_text("utf-8")))

@@ -223,17 +223,23 @@ def _running(site: Site) -> APIRouter:
 
     @routes.post("/train/{name}/{stem}/export")
     def export(request: Request, name: str, stem: str, to: Text, base: Text = "") -> Response:
-        return exported(request, name, stem, to, base)
+        return _exported(request, name, stem, to, base, begin=True)
 
     @routes.get("/train/{name}/{stem}/export")
     def exported(request: Request, name: str, stem: str, to: str, base: str = "") -> Response:
+        return _exported(request, name, stem, to, base, begin=False)
+
+    def _exported(request: Request, name: str, stem: str, to: str, base: str, *, begin: bool) -> Response:
         path = trainings.file_in(workspace, name, stem)
         seen = look(name, path)
         source = seen.output if seen.state == "finished" else path
         words = ["export", source.relative_to(workspace.folder).as_posix(), "--to", one_of("to", to, tuple(TARGETS))]
         words += ["--base", base] if base else []
         state = (*words, path.stat().st_mtime_ns, seen.state)
-        printed = children_of(site).printed(("export", name, stem), state, words)
+        question, children = ("export", name, stem), children_of(site)
+        if not begin and not children.knows(question, state):
+            raise NotThere("This export was not started.")
+        printed = children.printed(question, state, words)
         return site.draw(request, "training_export.html.j2", name=name, stem=stem, to=to, base=base, printed=printed)
 
     return routes
