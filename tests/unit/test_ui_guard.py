@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -126,20 +128,53 @@ def test_from_another_machine_the_link_alone_opens_the_page(tmp_path: Path) -> N
     admitted = client.get("/runs/x?a=1&token=a-long-token", headers=named)
     assert (admitted.status_code, admitted.headers["location"]) == (303, "/runs/x?a=1")
     cookie = admitted.headers["set-cookie"]
+    assert cookie.startswith("lastresort-80="), "a page on another port must not take its place"
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie
-    assert client.get("/", headers={**named, "cookie": "lastresort=a-long-token"}).status_code == 200
-    assert client.get("/", headers={**named, "cookie": "lastresort=another"}).status_code == 401
-    elsewhere = client.get("//evil.example/?token=a-long-token", headers=named)
-    assert elsewhere.headers.get("location", "/") == "/"
+    assert client.get("/", headers={**named, "cookie": "lastresort-80=a-long-token"}).status_code == 200
+    assert client.get("/", headers={**named, "cookie": "lastresort-80=another"}).status_code == 401
 
 
-def test_a_body_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether it says its length beforehand or not."""
-    run = finished_run(tmp_path)
-    monkeypatch.setattr(guard, "LARGEST_BODY", 1000)
+def test_the_link_leads_to_no_other_site(tmp_path: Path) -> None:
+    """Not through a client, which would take two slashes for a host."""
+    site, client = page_of(tmp_path, token="a-long-token")
+    scope = {"type": "http", "method": "GET", "path": "//evil.example/", "query_string": b"token=a-long-token",
+             "headers": [(b"host", b"machine.example")], "server": ("127.0.0.1", 80)}  # fmt: skip
+    sent: list[Any] = []
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    asyncio.run(PageGuard(client.app, site.secrets)(scope, None, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 303
+    assert dict(sent[0]["headers"])[b"location"] == b"/"
+
+
+@pytest.mark.parametrize("says_its_length", [True, False])
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=b"])
+@pytest.mark.parametrize("path", ["/new/routing/text", "/new/upload", "/new/example"])
+def test_a_body_has_a_largest_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: str, says_its_length: bool
+) -> None:
+    """Whoever reads it, and whether it says its length beforehand or not."""
+    finished_run(tmp_path)
+    monkeypatch.setattr(guard, "LARGEST_BODY", 3 * guard.MiB)
+    monkeypatch.setattr(guard, "LARGEST_FORM", guard.MiB)
     _, client = page_of(tmp_path)
-    assert client.post(f"/runs/{run.name}/stop", content=b"a" * 1001).status_code == 413
+
+    def answer(size: int) -> int:
+        start = (
+            b""
+            if "urlencoded" in kind
+            else b'--b\r\ncontent-disposition: form-data; name="file"; filename="x.csv"\r\n\r\n'
+        )
+        parts = [start, *[b"a" * guard.MiB] * size]
+        content = b"".join(parts) if says_its_length else iter(parts)
+        return client.post(path, content=content, headers={"content-type": kind}).status_code
+
+    is_upload = "multipart" in kind
+    assert answer(4 if is_upload else 2) == 413
+    assert answer(2 if is_upload else 0) != 413
 
 
 @pytest.mark.parametrize("name", ["%2e%2e", "..%2f..%2fetc", "a%00b", ".lastresort", "-x", "a" * 300])

@@ -10,10 +10,13 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
+from starlette.exceptions import HTTPException
+
 from lastresort.foreign import MiB
 from lastresort.serve.guard import names_this_machine, only_value
 
-LARGEST_BODY = 512 * MiB  # a data set of a few million rows
+LARGEST_BODY = 512 * MiB  # an upload: a data set of a few million rows
+LARGEST_FORM = 4 * MiB  # whatever is no upload is kept in memory
 COOKIE, CSRF_HEADER, LINK_KEY = "lastresort", "x-csrf", "token"
 POLICY = (
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'; img-src 'self'"
@@ -51,8 +54,9 @@ class PageSecrets:
         return hmac.compare_digest(header, self.csrf.encode())
 
 
-class _TooLarge(Exception):
-    pass
+def _too_large(most: int) -> HTTPException:
+    """Whoever reads the body lets this one pass, and the site draws it."""
+    return HTTPException(413, f"This is more than {most // MiB} MiB. Use the command line for it.")
 
 
 class PageGuard:
@@ -71,16 +75,16 @@ class PageGuard:
             await _answer(send, 400, "The Host of the request is not this machine.")
         elif _comes_from_elsewhere(scope["method"], headers):
             await _answer(send, 403, _ELSEWHERE)
-        elif self._secrets.token and not self._has_cookie(headers):
+        elif self._secrets.token and not self._has_cookie(scope):
             await self._admit(scope, send)
         elif scope["method"] not in ("GET", "HEAD") and (refusal := self._refused(headers)):
             await _answer(send, 403, refusal)
         else:
             await self._pass(scope, receive, send)
 
-    def _has_cookie(self, headers: list[tuple[bytes, bytes]]) -> bool:
+    def _has_cookie(self, scope: Scope) -> bool:
         try:
-            found = SimpleCookie(only_value(headers, b"cookie").decode("latin-1")).get(COOKIE)
+            found = SimpleCookie(only_value(scope["headers"], b"cookie").decode("latin-1")).get(_cookie_of(scope))
         except CookieError:
             return False
         return found is not None and hmac.compare_digest(found.value.encode(), self._secrets.token.encode())
@@ -94,7 +98,7 @@ class PageGuard:
             return
         rest = urlencode(query, doseq=True)
         path = scope["path"] if not scope["path"].startswith("//") else "/"
-        cookie = f"{COOKIE}={self._secrets.token}; HttpOnly; SameSite=Strict; Path=/"
+        cookie = f"{_cookie_of(scope)}={self._secrets.token}; HttpOnly; SameSite=Strict; Path=/"
         await _answer(send, 303, "", {"location": f"{path}?{rest}" if rest else path, "set-cookie": cookie})
 
     def _refused(self, headers: list[tuple[bytes, bytes]]) -> str:
@@ -109,33 +113,34 @@ class PageGuard:
         return ""
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        size, began = 0, False
+        is_upload = only_value(scope["headers"], b"content-type").startswith(b"multipart/form-data")
+        size, most = 0, LARGEST_BODY if is_upload else LARGEST_FORM
 
         async def received() -> Event:
             nonlocal size
             event = await receive()
             size += len(event.get("body", b""))
-            if size > LARGEST_BODY:
-                raise _TooLarge
+            if size > most:
+                raise _too_large(most)
             return event
 
         async def sent(event: Event) -> None:
-            nonlocal began
             if event["type"] == "http.response.start":
-                began = True
                 given = {name.lower() for name, _ in event["headers"]}
                 added = [(k.encode(), v.encode()) for k, v in _HEADERS.items() if k.encode() not in given]
                 event["headers"] = [*event["headers"], *added]
             await send(event)
 
         length = only_value(scope["headers"], b"content-length")
-        try:
-            if length.isdigit() and int(length[:20]) > LARGEST_BODY:
-                raise _TooLarge
+        if length.isdigit() and int(length[:20]) > most:
+            await _answer(send, 413, _too_large(most).detail)
+        else:
             await self._app(scope, received, sent)
-        except _TooLarge:
-            if not began:
-                await _answer(send, 413, f"This is more than {LARGEST_BODY // MiB} MiB. Use the command line for it.")
+
+
+def _cookie_of(scope: Scope) -> str:
+    """Browsers send a cookie to every port of a machine: each page has a name of its own."""
+    return f"{COOKIE}-{scope['server'][1]}"
 
 
 def _comes_from_elsewhere(method: str, headers: list[tuple[bytes, bytes]]) -> bool:
