@@ -68,8 +68,11 @@ class StopFile:
 
 @contextmanager
 def stop_file(folder: Path) -> Iterator[StopFile]:
-    """The stop file of a run's folder. It is removed at the end, since it was obeyed or came too late."""
+    """The stop file of a run's folder, for who holds its lock. It is removed at the end, since it was obeyed or came too late, and
+    at the beginning: one that is there then was for a process that was killed.
+    """
     file = StopFile(folder / FILE_NAME)
+    file.path.unlink(missing_ok=True)
     try:
         yield file
     finally:

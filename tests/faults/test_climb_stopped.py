@@ -152,6 +152,16 @@ def test_a_signal_ends_it_alike_and_a_request_that_came_too_late_is_taken_away(t
     assert not (run / "stop").exists()
 
 
+def test_a_request_to_a_process_that_was_killed_does_not_stop_the_next_one(tmp_path: Path) -> None:
+    task, run, stop = load_task(scripted_task(tmp_path, quality=QUALITY)), tmp_path / "run", StopSignal()
+    stop.request()
+    with pytest.raises(StopRequestedError):
+        climb(task, run, gate="none", stop=stop)
+    (run / "stop").touch()
+    climb(task, run, gate="none")
+    assert (run / "decision.json").is_file()
+
+
 def test_on_the_command_line_it_is_a_run_to_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

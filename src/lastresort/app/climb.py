@@ -77,7 +77,11 @@ def climb(
     prepared = prepare(task) if isinstance(task, Task) else task
     rules_of(prepared.task, until)  # refused before anything is written
     run.mkdir(parents=True, exist_ok=True)
-    with run_lock(run), Record.open(run) if (run / "record.sqlite").exists() else Record.create(run) as record:
+    with (
+        run_lock(run),
+        stop_file(run) as file,
+        Record.open(run) if (run / "record.sqlite").exists() else Record.create(run) as record,
+    ):
         note_shares(record, prepared.task)
         refuse_another_task(record, prepared, run)
         record_origin(record, prepared.task, run)
@@ -87,7 +91,7 @@ def climb(
         if mode != "none":
             check_further_suites(prepared.task)  # before the model is loaded and a judge is paid
         shared = shared_folder(run)
-        with Ledger(shared / LEDGER) as ledger, stop_file(run) as file:
+        with Ledger(shared / LEDGER) as ledger:
             budget = Budget.of(prepared.task, record, clock)
             models = open_models(prepared.task, shared, record)
             writer = StageWriter(progress, record, budget.spent, clock=clock)
