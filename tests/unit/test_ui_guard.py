@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from starlette.testclient import TestClient
@@ -13,6 +15,7 @@ from lastresort.ui import guard
 from lastresort.ui.children import children_of
 from lastresort.ui.guard import PageGuard
 from lastresort.ui.site import create_site
+from lastresort.ui.start import PageRequest, reached_at, serve_page
 from lastresort.ui.workspace import NotThere, Workspace
 from ui_support import HERE, finished_run, page_of
 
@@ -219,3 +222,22 @@ def test_a_fault_of_ours_is_a_page_and_a_traceback_in_the_terminal(
     assert "secret detail" not in answer.text
     assert answer.headers["content-security-policy"].startswith("default-src 'self'")
     assert "RuntimeError: secret detail" in capsys.readouterr().err
+
+
+def test_who_opens_the_link_at_once_is_not_refused(tmp_path: Path) -> None:
+    class Tried(Exception):
+        pass
+
+    def open_it(link: str) -> None:
+        found = urlsplit(link)
+        socket.create_connection((str(found.hostname), int(found.port or 0)), timeout=10).close()
+        raise Tried
+
+    with pytest.raises(Tried):
+        serve_page(PageRequest(tmp_path, port=0), on_ready=open_it)
+
+
+def test_the_link_names_this_machine_only_where_no_address_was_given() -> None:
+    assert reached_at("10.0.0.0:7860") == "10.0.0.0:7860"
+    assert reached_at("[::1]:80") == "[::1]:80"
+    assert reached_at("0.0.0.0:7860") == reached_at("[::]:7860") == f"{socket.gethostname()}:7860"

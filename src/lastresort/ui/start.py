@@ -64,12 +64,16 @@ def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda
             PageGuard(create_site(site), site.secrets), log_config=None, access_log=False, server_header=False,
             timeout_graceful_shutdown=1,
         )  # fmt: skip
-        address = address_of(listening)
-        for everywhere in ("0.0.0.0", "[::]"):
-            address = address.replace(everywhere, socket.gethostname())
-        on_ready(f"http://{address}/" + (f"?{LINK_KEY}={token}" if token else ""))
+        listening.listen()  # whoever opens the link at once waits for the first answer, and is not refused
+        on_ready(f"http://{reached_at(address_of(listening))}/" + (f"?{LINK_KEY}={token}" if token else ""))
         try:
             with quiet_logger("uvicorn.error", logging.CRITICAL):
                 uvicorn.Server(config).run(sockets=[listening])
         finally:
             site.close()
+
+
+def reached_at(address: str) -> str:
+    """What a browser is given: a socket may listen on every address of this machine, which is none to open."""
+    host, colon, port = address.rpartition(":")
+    return f"{socket.gethostname() if host in ('0.0.0.0', '[::]') else host}{colon}{port}"
