@@ -8,11 +8,13 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from climb_support import unfinish
+from lastresort.errors import InputError
 from lastresort.records.events import TaskPlaced
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision
@@ -20,7 +22,7 @@ from lastresort.report.html import body
 from lastresort.report.story import gather
 from lastresort.ui import jobs
 from lastresort.ui.jobs import environment, last_words
-from lastresort.ui.workspace import Workspace, safe_name
+from lastresort.ui.workspace import NotThere, Workspace, safe_name
 from record_support import edit
 from ui_support import (
     Ended,
@@ -262,9 +264,42 @@ def test_what_a_run_would_run_or_send_is_agreed_to_before_it_goes_on(
 
 
 def test_a_process_gets_no_keys_but_where_its_task_needs_them() -> None:
-    own = {"PATH": "/bin", "LASTRESORT_API_KEY": "k", "HF_TOKEN": "t", "LASTRESORT_API_KEYS": "h=k", "HOME": "/h"}
-    assert environment(own, with_keys=False) == {"PATH": "/bin", "HOME": "/h"}
+    """What is needed for a base model that is not open to all is none of them: no endpoint gets it."""
+    kept = {
+        "PATH": "/bin",
+        "HOME": "/h",
+        "HF_TOKEN": "t",
+        "TOKENIZERS_PARALLELISM": "0",
+        "COMPAT": "1",
+        "KEYBOARD": "us",
+    }
+    secret = (
+        "LASTRESORT_API_KEY LASTRESORT_API_KEYS LASTRESORT_SERVE_KEY AWS_SECRET_ACCESS_KEY AWS_ACCESS_KEY_ID GITHUB_PAT "
+        "DB_PASS PGPASSWORD SSH_PRIVATE_KEY AZURE_CREDENTIALS GITHUB_TOKEN OPENAI_APIKEY WANDB_API_KEY Some_Secret"
+    ).split()
+    own = kept | dict.fromkeys(secret, "k")
+    assert environment(own, with_keys=False) == kept
     assert environment(own, with_keys=True) == own
+
+
+@pytest.mark.parametrize("linked", [".lastresort", ".lastresort/jobs", ".lastresort/jobs/a-1.log"])
+def test_a_log_is_written_through_no_link(tmp_path: Path, linked: str) -> None:
+    elsewhere, link = tmp_path / "elsewhere", tmp_path / "runs" / linked
+    link.parent.mkdir(parents=True)
+    elsewhere.write_text("mine\n") if linked.endswith("log") else elsewhere.mkdir()
+    link.symlink_to(elsewhere)
+    with pytest.raises(InputError, match="found a link"):
+        jobs.start(jobs.climb_job(tmp_path / "runs", tmp_path / "runs" / "a-1", ["x.yaml"]))
+    assert elsewhere.read_text() == "mine\n" if elsewhere.is_file() else not list(elsewhere.iterdir())
+    with pytest.raises(NotThere) if not linked.endswith(("log", "jobs")) else nullcontext():
+        Workspace(tmp_path).own_folder("plans")
+
+
+def test_a_job_that_has_ended_is_no_zombie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when nobody looks at it."""
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    process = jobs.start(jobs.climb_job(tmp_path / "runs", tmp_path / "runs" / "a-1", ["x.yaml"]))
+    until(lambda: process.returncode is not None, "it is waited for")
 
 
 def test_last_words_are_few_lines_of_a_long_log(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.view import fold_of
 from lastresort.report.decision import view_of
 
-RUNS, TASKS = "runs", "tasks"
+RUNS, TASKS, HIDDEN = "runs", "tasks", ".lastresort"
 _NAME = re.compile(r"[\w][\w.+-]{0,199}")
 State = Literal["running", "stopped", "finished"]
 Signature = tuple[tuple[int, int], ...]
@@ -74,6 +74,13 @@ class Workspace:
     def task_folder(self, name: str) -> Path:
         """The folder of a task, which may not be there yet. Raises NotThere for what cannot be its name."""
         return self._below(self.tasks, name)
+
+    def own_folder(self, name: str) -> Path:
+        """A folder of the page's own, which may not be there yet. Raises NotThere where a link leads elsewhere."""
+        path = self.runs / HIDDEN / name
+        if any(one.is_symlink() for one in (self.runs, path.parent, path)):
+            raise NotThere(f"{RUNS}/{HIDDEN} is a link, or holds one. Remove it.")
+        return path
 
     def states(self) -> list[RunState]:
         """Every run: first those at work, then the newest."""

@@ -184,7 +184,7 @@ def _elsewhere(site: Site, values: Mapping[str, str], command: str, *, begin: bo
     """This machine's speed is measured, and its GPU asked, by torch."""
     words = command_of(values)
     name = hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]  # each question has a picture of its own
-    path = site.workspace.runs / ".lastresort" / "plans" / f"{name}.svg"
+    path = site.workspace.own_folder("plans") / f"{name}.svg"
     if begin:
         path.parent.mkdir(parents=True, exist_ok=True)
     printed = children_of(site).printed("plan", words, [*words, "--picture", str(path), "--json"], begin=begin)

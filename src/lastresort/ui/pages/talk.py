@@ -149,7 +149,7 @@ def _talk(site: Site, name: str) -> Talk:
     site.workspace.run(name)
     talks: dict[str, Talk] = site.kept.setdefault("talks", {})
     if name not in talks:
-        talks[name] = Talk.opened(site.workspace.runs / ".lastresort" / "talks" / f"{name}.json")
+        talks[name] = Talk.opened(site.workspace.own_folder("talks") / f"{name}.json")
     return talks[name]
 
 
