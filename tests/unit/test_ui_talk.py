@@ -24,8 +24,10 @@ from lastresort.report.decision import read_decision
 from lastresort.systems.files import artefact_sha256, candidate_folder, folder_sha256, save_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding
+from lastresort.ui import serving
 from lastresort.ui.serving import _CHILD, Servable, ServingProcess, ServingProcesses, servable
 from lastresort.ui.site import Site
+from lastresort.ui.talk import Talk
 from report_support import HOSTILE, make
 from ui_support import finished_run, page_of, until
 
@@ -265,6 +267,46 @@ def test_of_many_runs_two_stay_open_and_none_that_nobody_uses(tmp_path: Path) ->
     assert opened[2].state == "ended"
     processes.close_all()
     assert opened[1].state == "ended"
+
+
+@pytest.mark.parametrize(
+    "program", [SERVER.replace("def do_GET(self):", "def do_GET(self):\n        time.sleep(60)"), "print('no address')"]
+)
+def test_a_process_that_does_not_say_what_it_answers_as_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setattr(serving, "NAMES_S", 0.5)
+    processes = ServingProcesses(lambda *given: started(*given, program=program))
+    opened = processes.open("a", Servable(tmp_path, "one"), tmp_path / "log", allow_held=False)
+    until(lambda: opened.process.returncode is not None, "it ends")
+    assert opened.state == "ended"
+    processes.close_all()
+
+
+def test_one_that_never_opens_is_not_kept_either(tmp_path: Path) -> None:
+    processes = ServingProcesses(lambda *given: started(*given, program="import sys; sys.stdin.read()"), idle_s=60)
+    opened = processes.open("a", Servable(tmp_path, "one"), tmp_path / "log", allow_held=False)
+    assert opened.state == "opening"
+    processes.close_idle(opened.used_at + 61)
+    assert opened.state == "ended"
+    processes.close_all()
+
+
+def test_a_fault_of_ours_ends_an_answer_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else its reader waits for ever, and nothing more can be said."""
+
+    def ask(system: str, turns: object, stopped: object) -> Iterator[dict[str, object]]:
+        yield {"choices": [{"delta": {"content": "half"}}]}
+        raise RuntimeError("a secret detail")
+
+    talk = Talk(tmp_path / "talk.json")
+    talk.say("hello", ["winner"], ask)
+    answer = talk.answer(0, 0)
+    until(lambda: answer.finish, "it ends")
+    assert (answer.finish, answer.text) == ("failed", "half")
+    assert "secret" not in answer.fault
+    assert "RuntimeError: a secret detail" in capsys.readouterr().err
+    talk.say("again", ["winner"], lambda *_: iter(()))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a signal ends it")

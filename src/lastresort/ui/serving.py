@@ -21,6 +21,7 @@ from typing import Any, Literal
 from urllib.error import HTTPError
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
+from lastresort.app.terminal import print_note
 from lastresort.climb.shared_run import SCRIPTED
 from lastresort.errors import InfrastructureError, InputError
 from lastresort.foreign import NotJson, parse_json
@@ -38,6 +39,7 @@ from lastresort.ui import jobs
 IDLE_S = 600.0  # after the last answer
 LOOK_S = 5.0
 END_S = 5.0  # to end by itself
+NAMES_S = 30.0  # to say what it answers as, once it has an address
 MOST_OPEN = 2  # runs whose models are in memory
 _SILENCE_S = 600.0  # between two pieces of an answer
 # Ends when its standard input does, so with the page however that ends, and gives what it starts none of it.
@@ -113,18 +115,19 @@ class ServingProcess:
         return "open" if self.names else "opening"
 
     def read_address(self) -> None:
-        """Wait for the address that it prints, and what it answers as."""
+        """Wait for the address that it prints, and what it answers as. Without either, nothing can be asked of it, and it ends."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline().decode(errors="replace").strip()
-        if not line.startswith("http://127.0.0.1:"):
-            return
-        with (
-            suppress(OSError, HTTPException, NotJson, KeyError, TypeError),
-            closing(self._open(f"{line}/models")) as found,
-        ):
-            offered = parse_json(found.read().decode())["data"]
-            self.url, self.names = line, tuple(str(model["id"]) for model in offered)
+        try:
+            if line.startswith("http://127.0.0.1:"):
+                with closing(self._open(f"{line}/models", longest_s=NAMES_S)) as found:
+                    offered = parse_json(found.read().decode())["data"]
+                self.url, self.names = line, tuple(str(model["id"]) for model in offered)
+        except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
+            print_note(f"What the process answers as could not be read: {error!r}")
         self.used_at = time.monotonic()
+        if not self.names:
+            self.close()
 
     def answer(self, name: str, turns: Sequence[JsonObject], stopped: Callable[[], bool]) -> Iterator[JsonObject]:
         """The chunks of a streamed answer, decoded as measured. stopped: looked at between them; the process stops computing then.
@@ -149,9 +152,9 @@ class ServingProcess:
                 "the process that answers has ended", where=str(self.log), remedy="Open the model again."
             ) from error
 
-    def _open(self, url: str, body: bytes | None = None) -> Any:
+    def _open(self, url: str, body: bytes | None = None, longest_s: float = _SILENCE_S) -> Any:
         headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
-        return _direct().open(Request(url, body, headers), timeout=_SILENCE_S)
+        return _direct().open(Request(url, body, headers), timeout=longest_s)
 
     def close(self) -> None:
         if self.process.stdin is not None:
@@ -217,9 +220,10 @@ class ServingProcesses:
             if there is not None and there.state != "ended":
                 return there
             others = sorted((one.used_at, name) for name, one in self._open.items() if one.state != "ended")
-            for _, name in others[: max(0, len(others) + 1 - MOST_OPEN)]:
-                self._open[name].close()
+            least_used = [self._open[name] for _, name in others[: max(0, len(others) + 1 - MOST_OPEN)]]
             made = self._open[run] = self._start(found, log, allow_held)
+        for one in least_used:  # which takes seconds, while others look what is open
+            one.close()
         threading.Thread(target=made.read_address, name="serving-address", daemon=True).start()
         self._watch()
         return made
@@ -237,7 +241,7 @@ class ServingProcesses:
 
     def close_idle(self, now: float) -> None:
         for run, one in list(self._open.items()):
-            if one.state == "open" and now - one.used_at > self._idle_s:
+            if one.state != "ended" and now - one.used_at > self._idle_s:
                 self.close(run)
 
     def _watch(self) -> None:
@@ -253,8 +257,7 @@ class ServingProcesses:
 def start_serving(found: Servable, log: Path, allow_held: bool) -> ServingProcess:
     key = secrets.token_urlsafe(32)
     arguments = ["serve", str(found.folder), "--port", "0", "--all", *(["--allow-held"] if allow_held else [])]
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as said:
+    with jobs.open_log(log, "wb") as said:
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", _CHILD, *arguments],
             env={**jobs.environment(os.environ, with_keys=found.needs_keys), SERVE_KEY: key},

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lastresort.app.terminal import print_note
 from lastresort.errors import InputError, LastresortError
 from lastresort.foreign import DOCUMENT, read_text
 from lastresort.records.atomic import write_atomically
@@ -18,6 +20,7 @@ from lastresort.ui.workspace import NotThere
 
 LONGEST = 100_000  # characters of a message
 MOST_EXCHANGES = 200
+_FAULT = "This is a fault of lastresort. The terminal that it was started in shows more."
 
 Ask = Callable[[str, Sequence[JsonObject], Callable[[], bool]], Iterator[JsonObject]]
 
@@ -180,8 +183,12 @@ class Talk:
                 answer.take(chunk)
         except LastresortError as error:
             answer.ending, answer.fault = "failed", str(error)
-        answer.seconds = time.monotonic() - began
-        answer.finish = answer.ending or "stopped"
+        except Exception as error:  # noqa: BLE001 - of a thread nobody sees the end: its reader would wait for ever
+            print_note("".join(traceback.format_exception(error)))
+            answer.ending, answer.fault = "failed", _FAULT
+        finally:
+            answer.seconds = time.monotonic() - began
+            answer.finish = answer.ending or "stopped"
         with self._lock:
             self._keep()
 
