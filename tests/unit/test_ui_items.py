@@ -68,6 +68,12 @@ def test_filters_are_in_the_address(page: TestClient) -> None:
     assert "No item is like this" in items(page, kind="refused")
 
 
+@pytest.mark.parametrize("path", ["?n={}", "/gate?n={}", "/{}/0", "/1/{}", "/1/0?n={}", "/{}/0/prompt", "/1/{}/tokens"])
+def test_a_number_that_no_record_holds_is_refused(page: TestClient, path: str) -> None:
+    for number in (2**70, -1):
+        assert page.get(f"/runs/mail/items{path.format(number)}").status_code == 422
+
+
 def test_two_systems_side_by_side_with_the_difference_marked(page: TestClient) -> None:
     both = items(page, **{"with": f"prompting/{HOSTILE}"})
     assert shown(both) == ["a", "b", "c", "d"]

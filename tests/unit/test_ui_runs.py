@@ -144,7 +144,29 @@ def test_a_record_that_cannot_be_read_hides_no_other_run(tmp_path: Path) -> None
     text = client.get("/").text
     assert "routing-1" in text
     assert "broken-1" in text
-    assert client.get("/runs/broken-1").status_code in (200, 422)
+    shown = client.get("/runs/broken-1")
+    assert shown.status_code == 200
+    assert "record.sqlite" in shown.text
+
+
+def test_a_plus_in_a_name_is_no_space(tmp_path: Path) -> None:
+    finished_run(tmp_path).rename(tmp_path / "runs" / "a+b-1")
+    (tmp_path / "tasks" / "a+b").mkdir()
+    _, client = page_of(tmp_path)
+    [link] = re.findall(r'href="(/new\?from=[^"]*)"', client.get("/runs/a+b-1").text)
+    assert 'value="a+b-1"' in client.get(link).text
+    site, client = htmx_page_of(tmp_path)
+    site.kept["begun"]["c+d-1"] = Working()
+    waiting = client.get("/new/a+b/starting?run=c%2Bd-1").text
+    [link] = re.findall(r'hx-get="([^"]*)"', waiting)
+    assert client.get(link).text == waiting
+
+
+class Working:
+    """Of a process that was not started: it is at work."""
+
+    def poll(self) -> None:
+        return None
 
 
 def test_runs_of_one_task_are_compared_in_one_picture(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from lastresort.app.items import remade_prompt, rendered_tokens, score_reason
 from lastresort.records.events import GateRun
@@ -30,7 +30,10 @@ from lastresort.ui.workspace import NotThere, signature
 
 MOST_COUNTED = 64  # choices whose counts are kept
 MOST_SYSTEMS = 60  # whose answers to an item are listed
+LARGEST = 2**31  # more than a record holds, and no more than SQLite takes
 Text = Annotated[str, Query()]
+Whole = Annotated[int, Query(ge=0, le=LARGEST)]
+Place = Annotated[int, Path(ge=0, le=LARGEST)]
 
 
 def router(site: Site) -> APIRouter:
@@ -46,7 +49,7 @@ def router(site: Site) -> APIRouter:
         kind: Text = "",
         change: Text = "",
         text: Text = "",
-        n: Annotated[int, Query(ge=0)] = 0,
+        n: Whole = 0,
     ) -> Response:
         given = ItemsAddress(system, against, split, kind, change, text, n)
         with site.workspace.record(name) as record:
@@ -77,7 +80,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/runs/{name}/items/gate")
     def gate(
-        request: Request, name: str, measure: Text = "", change: Text = "", text: Text = "", n: int = Query(0, ge=0)
+        request: Request, name: str, measure: Text = "", change: Text = "", text: Text = "", n: Whole = 0
     ) -> Response:
         with site.workspace.record(name) as record:
             newest = {event.key: event.gate for event in record.all(GateRun)}
@@ -101,15 +104,15 @@ def router(site: Site) -> APIRouter:
     def item(
         request: Request,
         name: str,
-        measurement: int,
-        position: int,
+        measurement: Place,
+        position: Place,
         system: Text = "",
         against: Annotated[str, Query(alias="with")] = "",
         split: Text = "",
         kind: Text = "",
         change: Text = "",
         text: Text = "",
-        n: Annotated[int | None, Query(ge=0)] = None,
+        n: Annotated[int | None, Query(ge=0, le=LARGEST)] = None,
     ) -> Response:
         address = ItemsAddress(system, against, split, kind, change, text, n or 0)
         with site.workspace.record(name) as record:
@@ -142,7 +145,7 @@ def router(site: Site) -> APIRouter:
         )
 
     @routes.get("/runs/{name}/items/{measurement}/{position}/prompt")
-    def prompt(request: Request, name: str, measurement: int, position: int) -> Response:
+    def prompt(request: Request, name: str, measurement: Place, position: Place) -> Response:
         with site.workspace.record(name) as record:
             found = _found(record, measurement, position)
             asked = found.item.finish != "refused"
@@ -150,7 +153,7 @@ def router(site: Site) -> APIRouter:
         return site.draw(request, "item_prompt.html.j2", name=name, found=found, made=made, asked=asked)
 
     @routes.get("/runs/{name}/items/{measurement}/{position}/tokens")
-    def tokens(request: Request, name: str, measurement: int, position: int) -> Response:
+    def tokens(request: Request, name: str, measurement: Place, position: Place) -> Response:
         with site.workspace.record(name) as record:
             found = _found(record, measurement, position)
             made = remade_prompt(record, found, site.workspace.folder)
@@ -160,7 +163,7 @@ def router(site: Site) -> APIRouter:
     return routes
 
 
-def _found(record: Record, measurement: int, position: int) -> RecordedItem:
+def _found(record: Record, measurement: Place, position: Place) -> RecordedItem:
     found = record.item(measurement, position)
     if found is None:
         raise NotThere("This run has no such item.")
