@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_an_older_question_that_nobody_asks_any_more_ends_by_itself(
 ) -> None:
     monkeypatch.setattr(children_module, "ALONE_S", 0.3)
     monkeypatch.setattr(children_module, "LOOK_S", 0.05)
-    monkeypatch.setattr(children_module.sys, "executable", str(sleeper(tmp_path)))
+    monkeypatch.setattr(sys, "executable", str(sleeper(tmp_path)))
     children = Children(tmp_path)
     assert children.printed("a", 1, []) is None
     first = children._known["a", 1].process

@@ -21,7 +21,8 @@ from lastresort.report.decision import read_decision
 from lastresort.report.html import body
 from lastresort.report.story import gather
 from lastresort.ui import jobs
-from lastresort.ui.jobs import environment, last_words
+from lastresort.ui.jobs import last_words
+from lastresort.ui.processes import environment, start_process
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
 from record_support import edit
 from ui_support import (
@@ -302,6 +303,16 @@ def test_a_process_gets_no_keys_but_where_its_task_needs_them() -> None:
     own = kept | dict.fromkeys(secret, "k")
     assert environment(own, with_keys=False) == kept
     assert environment(own, with_keys=True) == own
+
+
+@pytest.mark.parametrize("bound", [True, False])
+def test_a_process_runs_no_module_of_the_workspace(tmp_path: Path, bound: bool) -> None:
+    (tmp_path / "yaml.py").write_text("open('ran', 'w')\n")
+    process = start_process(["--version"], folder=tmp_path, out=subprocess.PIPE, faults=subprocess.STDOUT, bound=bound)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.read().startswith(b"lastresort")
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("linked", [".lastresort", ".lastresort/jobs", ".lastresort/jobs/a-1.log"])

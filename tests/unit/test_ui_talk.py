@@ -25,7 +25,8 @@ from lastresort.systems.files import artefact_sha256, candidate_folder, folder_s
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding
 from lastresort.ui import serving
-from lastresort.ui.serving import _CHILD, Servable, ServingProcess, ServingProcesses, servable
+from lastresort.ui.processes import BOUND
+from lastresort.ui.serving import Servable, ServingProcess, ServingProcesses, servable
 from lastresort.ui.site import Site
 from lastresort.ui.talk import Talk
 from report_support import HOSTILE, make
@@ -312,7 +313,7 @@ def test_a_fault_of_ours_ends_an_answer_too(tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.skipif(os.name != "posix", reason="a signal ends it")
 def test_the_process_ends_with_its_standard_input_and_gives_it_to_nothing() -> None:
     watching = (
-        _CHILD[: _CHILD.index("from lastresort")]
+        BOUND[: BOUND.index("from lastresort")]
         + "import time\nprint(repr(sys.stdin.read()), flush=True)\ntime.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", watching], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -16,7 +14,7 @@ from typing import IO
 
 from lastresort.foreign import MiB
 from lastresort.keys import without_keys
-from lastresort.ui.jobs import environment
+from lastresort.ui.processes import start_process
 from lastresort.ui.site import Site
 
 AT_ONCE = 2  # the others wait for their turn
@@ -110,6 +108,7 @@ class Children:
         for key, child in list(self._known.items()):
             if child is not newest[child.question] and child.printed is None and now - child.asked_s > ALONE_S:
                 _end(child)
+                _let_go(child)
                 del self._known[key]
         working = sum(one.process is not None and one.printed is None for one in self._known.values())
         for child in sorted(self._known.values(), key=lambda one: one is not newest[one.question]):
@@ -120,13 +119,8 @@ class Children:
     def _start(self, child: _Child) -> None:
         child.out, child.faults = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - closed once it has ended
         child.began_s = time.monotonic()
-        child.process = subprocess.Popen(
-            [sys.executable, "-m", "lastresort", *child.arguments],
-            cwd=self.folder,
-            env=environment(os.environ, with_keys=False),
-            stdin=subprocess.DEVNULL,
-            stdout=child.out,
-            stderr=child.faults,
+        child.process = start_process(
+            child.arguments, folder=self.folder, out=child.out, faults=child.faults, bound=True
         )
 
     def _look(self, child: _Child) -> None:
@@ -145,8 +139,7 @@ class Children:
         elif code and not text:
             fault = _last_line(without_keys(_read(child.faults))) or f"It ended with the exit code {code}."
         child.printed = CommandOutput(text, fault)
-        child.out.close()
-        child.faults.close()
+        _let_go(child)
 
     def _forget(self) -> None:
         done = [key for key, child in self._known.items() if child.printed is not None]
@@ -158,6 +151,12 @@ def _end(child: _Child) -> None:
     if child.process is not None and child.printed is None:
         child.process.kill()
         child.process.wait()
+
+
+def _let_go(child: _Child) -> None:
+    for file in (child.out, child.faults, None if child.process is None else child.process.stdin):
+        if file is not None:
+            file.close()
 
 
 def _read(file: IO[bytes]) -> str:

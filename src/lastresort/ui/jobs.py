@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import re
 import subprocess
-import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
 
 from lastresort.errors import InputError
 from lastresort.foreign import escaped
 from lastresort.keys import without_keys
 from lastresort.stop import FILE_NAME as STOP
+from lastresort.ui.processes import open_log, start_process
 from lastresort.ui.workspace import HIDDEN
 
 LAST_WORDS = 12  # lines
 _MOST_BYTES = 16_384
 LOGS = f"{HIDDEN}/jobs"  # below the folder of the runs
-_NO_LINK = os.O_NOFOLLOW if os.name == "posix" else 0
-_SECRET = re.compile(
-    r"secret|password|passwd|passphrase|credential|tokens?(?![a-z])|(?<![a-z])(api)?(keys?|pass|pat)(?![a-z])",
-    re.IGNORECASE,
-)
-_ALWAYS = {
-    "HF_TOKEN",
-    "HF_TOKEN_PATH",
-    "HUGGING_FACE_HUB_TOKEN",
-}  # for a base model that is not open to all; they reach no endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,40 +30,13 @@ class Command:
 
 
 def start(job: Command, *, with_keys: bool = False) -> subprocess.Popen[bytes]:
-    """Start `lastresort` with these arguments. It reads nothing from the page's standard input, and goes on when the page ends.
-
-    with_keys: whether it may see the keys in this environment, as it must to reach an endpoint.
-    """
+    """Start it. It goes on when the page ends. with_keys: as in `start_process`."""
     with open_log(job.log, "ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lastresort", *job.arguments],
-            cwd=job.folder,
-            env=environment(os.environ, with_keys=with_keys),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+        process = start_process(
+            job.arguments, folder=job.folder, out=log, faults=subprocess.STDOUT, bound=False, with_keys=with_keys
         )
     threading.Thread(target=process.wait, name="job", daemon=True).start()  # so that it does not stay as a zombie
     return process
-
-
-def environment(own: Mapping[str, str], *, with_keys: bool) -> dict[str, str]:
-    """What a process gets of the page's own environment: without keys, nothing whose name says that it is one."""
-    return {name: value for name, value in own.items() if with_keys or name in _ALWAYS or not _SECRET.search(name)}
-
-
-def open_log(path: Path, mode: Literal["ab", "wb"]) -> BinaryIO:
-    """A log to write. Raises InputError where a link stands in its way: a workspace may be somebody else's."""
-    links = [one for one in (*reversed(path.parents[:3]), path) if one.is_symlink()]  # runs, .lastresort, jobs
-    if links:
-        raise InputError("found a link", where=str(links[0]), expected="what lastresort made", remedy="Remove it.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    how = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if mode == "ab" else os.O_TRUNC)
-    try:
-        return os.fdopen(os.open(path, how | _NO_LINK, 0o600), mode)
-    except OSError as error:
-        raise InputError(f"cannot be written ({error.strerror})", where=str(path)) from error
 
 
 def climb_job(runs: Path, run: Path, arguments: Sequence[str]) -> Command:

@@ -6,10 +6,8 @@ The process is `lastresort serve RUN`: it answers as measured, and the page only
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +32,7 @@ from lastresort.report.decision import view_in
 from lastresort.systems.files import FILE, candidate_folder, load_measured, load_system
 from lastresort.systems.system import System
 from lastresort.types import JsonObject
-from lastresort.ui import jobs
+from lastresort.ui.processes import open_log, start_process
 
 IDLE_S = 600.0  # after the last answer
 LOOK_S = 5.0
@@ -42,18 +40,6 @@ END_S = 5.0  # to end by itself
 NAMES_S = 30.0  # to say what it answers as, once it has an address
 MOST_OPEN = 2  # runs whose models are in memory
 _SILENCE_S = 600.0  # between two pieces of an answer
-# Ends when its standard input does, so with the page however that ends, and gives what it starts none of it.
-_CHILD = """
-import os, signal, sys, threading
-page = os.dup(0)
-os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-def watch():
-    os.read(page, 1)
-    os.kill(os.getpid(), signal.SIGTERM)
-threading.Thread(target=watch, daemon=True).start()
-from lastresort.cli.main import run
-run()
-"""
 
 State = Literal["opening", "open", "ended"]
 
@@ -257,13 +243,14 @@ class ServingProcesses:
 def start_serving(found: Servable, log: Path, allow_held: bool) -> ServingProcess:
     key = secrets.token_urlsafe(32)
     arguments = ["serve", str(found.folder), "--port", "0", "--all", *(["--allow-held"] if allow_held else [])]
-    with jobs.open_log(log, "wb") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _CHILD, *arguments],
-            env={**jobs.environment(os.environ, with_keys=found.needs_keys), SERVE_KEY: key},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            start_new_session=True,
+    with open_log(log, "wb") as said:
+        process = start_process(
+            arguments,
+            folder=found.folder,
+            out=subprocess.PIPE,
+            faults=said,
+            bound=True,
+            with_keys=found.needs_keys,
+            more={SERVE_KEY: key},
         )
     return ServingProcess(process, key, log)
