@@ -113,6 +113,11 @@ def test_an_older_question_that_nobody_asks_any_more_ends_by_itself(
     children.close()
 
 
+def test_a_command_that_cannot_be_started_says_so(tmp_path: Path) -> None:
+    found = until(lambda: Children(tmp_path / "gone").printed("a", 1, ["env"]), "it says so")
+    assert found.fault.startswith("It could not be started")
+
+
 def sleeper(folder: Path) -> Path:
     """A program that does nothing for a minute, whatever it is given."""
     path = folder / "sleeper"

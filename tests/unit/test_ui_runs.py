@@ -15,12 +15,15 @@ import pytest
 
 from climb_support import unfinish
 from lastresort.errors import InputError
+from lastresort.records.decision import RunView
 from lastresort.records.events import TaskPlaced
 from lastresort.records.record import Record
+from lastresort.records.view import Fold
 from lastresort.report.decision import read_decision
 from lastresort.report.html import body
 from lastresort.report.story import gather
 from lastresort.ui import jobs
+from lastresort.ui import workspace as workspace_module
 from lastresort.ui.jobs import last_words
 from lastresort.ui.processes import environment, start_process
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
@@ -148,6 +151,24 @@ def test_a_record_that_cannot_be_read_hides_no_other_run(tmp_path: Path) -> None
     shown = client.get("/runs/broken-1")
     assert shown.status_code == 200
     assert "record.sqlite" in shown.text
+
+
+def test_a_record_that_makes_no_sense_hides_no_other_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished_run(tmp_path)
+    finished_run(tmp_path, "other-1", task="other")
+    read = workspace_module.view_of
+
+    def fails_of_other(fold: Fold) -> RunView | None:
+        found = read(fold)
+        if found is not None and found.task == "other":
+            raise ValueError("not enough values to unpack")
+        return found
+
+    monkeypatch.setattr(workspace_module, "view_of", fails_of_other)
+    _, client = page_of(tmp_path)
+    text = client.get("/").text
+    assert 'class="badge MET"' in text
+    assert "what no run writes (ValueError)" in text
 
 
 def test_a_plus_in_a_name_is_no_space(tmp_path: Path) -> None:

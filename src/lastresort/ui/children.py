@@ -112,16 +112,20 @@ class Children:
                 del self._known[key]
         working = sum(one.process is not None and one.printed is None for one in self._known.values())
         for child in sorted(self._known.values(), key=lambda one: one is not newest[one.question]):
-            if working < AT_ONCE and child.process is None and not self._over.is_set():
+            if working < AT_ONCE and child.process is None and child.printed is None and not self._over.is_set():
                 self._start(child)
                 working += 1
 
     def _start(self, child: _Child) -> None:
         child.out, child.faults = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - closed once it has ended
         child.began_s = time.monotonic()
-        child.process = start_process(
-            child.arguments, folder=self.folder, out=child.out, faults=child.faults, bound=True
-        )
+        try:
+            child.process = start_process(
+                child.arguments, folder=self.folder, out=child.out, faults=child.faults, bound=True
+            )
+        except OSError as error:  # such as a folder that is gone
+            child.printed = CommandOutput("", f"It could not be started ({error.strerror}).")
+            _let_go(child)
 
     def _look(self, child: _Child) -> None:
         if child.process is None or child.printed is not None:

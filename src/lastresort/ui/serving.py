@@ -142,10 +142,13 @@ class ServingProcess:
         headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
         return _direct().open(Request(url, body, headers), timeout=longest_s)
 
-    def close(self) -> None:
+    def ask_to_end(self) -> None:
         if self.process.stdin is not None:
             with suppress(OSError):
                 self.process.stdin.close()
+
+    def close(self) -> None:
+        self.ask_to_end()
         try:
             self.process.wait(END_S)
         except subprocess.TimeoutExpired:
@@ -207,6 +210,8 @@ class ServingProcesses:
                 return there
             others = sorted((one.used_at, name) for name, one in self._open.items() if one.state != "ended")
             least_used = [self._open[name] for _, name in others[: max(0, len(others) + 1 - MOST_OPEN)]]
+            for one in least_used:
+                one.ask_to_end()
             made = self._open[run] = self._start(found, log, allow_held)
         for one in least_used:  # which takes seconds, while others look what is open
             one.close()

@@ -141,9 +141,13 @@ def _read(folder: Path, working: bool) -> RunState:
             state: State = "running" if working else "finished" if fold.finished else "stopped"
             task = str(read.task.get("task", "")) if read is not None else ""
             return RunState(folder.name, state, view_of(fold), record.stage(), task, began, changed)
-    except (LastresortError, IndexError) as error:
-        fault = str(error) if isinstance(error, LastresortError) else "The run has not started yet."
-        return RunState(folder.name, "running" if working else "stopped", fault=fault)
+    except LastresortError as error:
+        fault = str(error)
+    except IndexError:
+        fault = "The run has not started yet."
+    except Exception as error:  # noqa: BLE001 - a run may be somebody else's, and must hide no other
+        fault = f"Its record holds what no run writes ({type(error).__name__})."
+    return RunState(folder.name, "running" if working else "stopped", fault=fault)
 
 
 def safe_name(text: str) -> str:
