@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from lastresort.app.plan import PlanRequest, make_plan
+from lastresort.ui.children import Children
+from lastresort.ui.pages import plan
 from lastresort.ui.pages.plan import FIELDS, command_of, values_of
 from ui_support import htmx_page_of
 
@@ -74,3 +77,26 @@ def test_the_command_is_read_as_the_form_says(tmp_path: Path) -> None:
     )  # fmt: skip
     done = subprocess.run([sys.executable, "-m", "lastresort", *words], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_each_question_to_this_machine_has_a_picture_of_its_own_and_few_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def printed(self: Children, question: object, state: object, arguments: list[str], *, begin: bool) -> None:
+        path = Path(arguments[arguments.index("--picture") + 1])
+        path.write_text("<svg/>")
+        os.utime(path, (len(asked), len(asked)))
+        asked.append(path.name)
+
+    monkeypatch.setattr(Children, "printed", printed)
+    monkeypatch.setattr(plan, "MOST_KEPT", 1)
+    _, page = htmx_page_of(tmp_path)
+    for tokens in ("512", "1024", "2048", "512"):
+        page.get(f"/plan?gpu=cpu&tokens={tokens}")
+    assert len(set(asked)) == 3
+    assert asked[3] == asked[0]
+    page.get("/plan?gpu=cpu&tokens=4096")
+    kept = {path.name for path in (tmp_path / "runs" / ".lastresort" / "plans").iterdir()}
+    assert kept == {asked[2], asked[3], asked[4]}

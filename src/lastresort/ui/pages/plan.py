@@ -7,6 +7,7 @@ import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
@@ -29,7 +30,7 @@ from lastresort.hardware.plan.fit import gib
 from lastresort.hardware.plan.setup import SHARINGS
 from lastresort.report.charts.plan import without_style
 from lastresort.report.plan import answer, batch_lines, foot, hourly, offered, setup_line
-from lastresort.ui.children import children_of
+from lastresort.ui.children import MOST_KEPT, children_of
 from lastresort.ui.site import Site
 
 LONGEST_TYPED = 200
@@ -187,10 +188,18 @@ def _elsewhere(site: Site, values: Mapping[str, str], command: str, *, begin: bo
     path = site.workspace.own_folder("plans") / f"{name}.svg"
     if begin:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _forget_old(path.parent)
     printed = children_of(site).printed("plan", words, [*words, "--picture", str(path), "--json"], begin=begin)
     if printed is None or printed.fault:
         return ShownPlan(command, fault="" if printed is None else printed.fault)
     return ShownPlan(command, PlanDocument.model_validate_json(printed.text), without_style(path.read_text("utf-8")))
+
+
+def _forget_old(folder: Path) -> None:
+    """More stay than there are answers that are remembered."""
+    pictures = sorted(folder.glob("*.svg"), key=lambda path: path.stat().st_mtime)
+    for path in pictures[: -2 * MOST_KEPT]:
+        path.unlink(missing_ok=True)
 
 
 def _whole(name: str, text: str) -> int:
