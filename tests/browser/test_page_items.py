@@ -62,7 +62,7 @@ def test_the_keyboard_goes_through_the_items_of_the_list(browser: playwright.Bro
         for key, name in (("j", "03"), ("j", "06"), ("k", "03")):
             page.keyboard.press(key)
             page.wait_for_selector(f"h1 >> text={name}")
-        page.wait_for_selector("text=cannot be made again")
+        page.wait_for_selector("text=cannot be rebuilt")
 
 
 def test_marks_by_keyboard_are_in_the_file_and_a_reload_goes_on(

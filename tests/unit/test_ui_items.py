@@ -65,7 +65,7 @@ def test_filters_are_in_the_address(page: TestClient) -> None:
     assert shown(items(page, kind="format")) == shown(items(page, kind="cut")) == ["c"]
     assert shown(items(page, text="MESSAGE B")) == ["b"]
     assert shown(items(page, system="all", split="dev")) == ["a"]
-    assert "No item is like this" in items(page, kind="refused")
+    assert "No item matches" in items(page, kind="refused")
 
 
 @pytest.mark.parametrize("path", ["?n={}", "/gate?n={}", "/{}/0", "/1/{}", "/1/0?n={}", "/{}/0/prompt", "/1/{}/tokens"])
@@ -103,7 +103,7 @@ def test_fifty_at_a_time(page: TestClient) -> None:
     assert (len(shown(first)), len(shown(last))) == (50, 20)
     assert "1 to 50 of 120" in first
     assert "101 to 120 of 120" in last
-    assert "There are only 120" in items(page, run="many", n=200)
+    assert "There are only 120 items" in items(page, run="many", n=200)
     assert len(shown(items(page, run="many", kind="right", n=50))) == 10
 
 
@@ -130,7 +130,7 @@ def test_what_is_not_there_is_said(page: TestClient) -> None:
     assert page.get("/runs/nowhere/items").status_code == 404
     assert page.get("/runs/mail/items?n=-1").status_code == 422
     assert "No answers are recorded yet" in page.get("/runs/none/items").text
-    assert "cannot be made again" in page.get("/runs/mail/items/1/0/prompt").text
+    assert "cannot be rebuilt" in page.get("/runs/mail/items/1/0/prompt").text
     assert "This run had no gate" in page.get("/runs/mail/items/gate").text
 
 
@@ -155,7 +155,7 @@ def test_the_prompt_is_made_again_of_the_saved_system(own: Path) -> None:
         ("assistant", "spam"),
         ("user", "&lt;input&gt;\nmessage a\n&lt;/input&gt;"),
     ]
-    assert "the recorded input, as one turn of the user" in text
+    assert "the recorded input, as one user turn" in text
 
 
 def test_the_input_is_the_example_s_own_where_the_workspace_holds_it_unchanged(tmp_path: Path) -> None:

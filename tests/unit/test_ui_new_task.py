@@ -72,7 +72,7 @@ def test_a_csv_becomes_a_task_with_reasons(page: TestClient, site: Site) -> None
     assert "# the label and nothing else counts" in text
     shown = page.get("/new/reviews").text
     assert 'value="0.85"' in shown
-    assert "task.yaml can be used." in shown
+    assert "task.yaml is valid." in shown
     assert (site.workspace.tasks / "reviews" / "reviews.csv").read_text() == CSV
 
 
@@ -275,7 +275,7 @@ def test_a_climb_that_ended_before_it_began_says_so(
     log.parent.mkdir(parents=True)
     log.write_text("Error: <b>no</b> such model\n")
     shown = page.get("/new/reviews/starting?run=reviews-1").text
-    assert "ended before it began" in shown
+    assert "The climb did not start" in shown
     assert "&lt;b&gt;no&lt;/b&gt; such model" in shown
     assert not (site.workspace.runs / "reviews-1").exists()
     (site.workspace.runs / "reviews-9").mkdir()  # of a climb that a terminal starts just now
@@ -306,7 +306,7 @@ def test_python_runs_only_after_a_yes_to_what_was_shown(
     ran = folder / "ran"
     (folder / "score.py").write_text(f"open({str(ran)!r}, 'w')\ndef score(answer, expected): return '<b>' == answer\n")
     text = text_of(site, "reviews").replace("score: choice", "score: {python: score.py:score}")
-    assert "task.yaml can be used." in page.post("/new/reviews/text", data={"text": text}).text
+    assert "task.yaml is valid." in page.post("/new/reviews/text", data={"text": text}).text
     assert "/confirm" in page.post("/new/reviews/start", data={"yes": "made-up"}).headers["hx-redirect"]
     shown = page.get("/new/reviews/confirm").text
     assert "&#39;&lt;b&gt;&#39; == answer" in shown
@@ -347,7 +347,7 @@ def test_a_run_is_cloned_with_its_task(page: TestClient, site: Site) -> None:
     assert found.headers["hx-redirect"] == "/new/others", found.text
     clone = drafts.task_from(text_of(site, "others"), site.workspace.tasks / "others")
     assert clone.examples == load_task(path).examples
-    assert "task.yaml can be used." in page.get("/new/others").text
+    assert "task.yaml is valid." in page.get("/new/others").text
     path.write_text(path.read_text().replace("bar: 0.8", "bar: 0.5"))
     page.post("/new/clone", data={"run": "routing-1", "name": "later"})
     assert parse_document(text_of(site, "later"), "t").values["bar"] == 0.8  # as it was run

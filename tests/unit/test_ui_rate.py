@@ -74,7 +74,7 @@ def test_marks_are_cases_for_a_judge_and_agreement_with_the_scorer_is_shown(page
     assert {(one.case.answer, one.label) for one in cases} >= {("plain 01", "no"), ("plain 02", "yes")}
     text = page.get("/runs/mail/rate", params=ONE).text
     assert "agree on 91.7% of 12 answers" in text  # all but 01
-    assert "That is all of this drawing. 12 answers are marked." in text
+    assert "Nothing is left to mark in this drawing. 12 answers are marked." in text
 
 
 def test_a_mark_is_in_the_file_at_once_and_can_be_taken_back(page: TestClient, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_a_run_that_died_says_so_with_its_last_words_and_how_to_go_on(tmp_path: 
     log.write_text("first\n\x1b[31mError: the disk is full <b>\x1b[0m\n")
     _, client = page_of(tmp_path)
     text = client.get("/runs/routing-1").text
-    assert "It stopped before it was finished" in text
+    assert "It stopped before it finished" in text
     assert "Error: the disk is full &lt;b&gt;" in text
     assert "\x1b" not in text
     assert "--resume runs/routing-1" in text

@@ -162,14 +162,14 @@ def test_an_answer_is_kept_as_an_example_or_as_a_pair(page: TestClient, tmp_path
     say(page, "hello", "winner", "base")
     answers(page)
     kept = page.post("/runs/routing-1/talk/0/0/keep", data={"output": "billing"}).text
-    assert "1 example in <code>tasks/routing/kept.jsonl</code>" in kept
+    assert "<code>tasks/routing/kept.jsonl</code> now holds 1 example." in kept
     page.post("/runs/routing-1/talk/0/prefer", data={"better": "1"})
     say(page, "more", "winner", "base")
     answers(page, 1)
     page.post("/runs/routing-1/talk/1/1/keep", data={"output": "sales"})
     other = page.post("/runs/routing-1/talk/1/prefer", data={"better": "0"})
     assert other.status_code == 422
-    assert "had said different things before" in other.text
+    assert "answered differently earlier" in other.text
     first, second = read_examples(tmp_path / "tasks" / "routing" / "kept.jsonl")
     assert (first.input_text, first.output) == ("hello", "billing")
     assert [turn.content for turn in second.input] == ["hello", "base 1: hello", "more"]
@@ -196,7 +196,7 @@ def test_the_last_words_of_a_process_that_ended_are_shown(opened: tuple[Site, Te
     site, page = opened
     site.kept["serving processes"]._start = ends
     page.post("/runs/routing-1/talk/open")
-    until(lambda: "has ended" in page.get("/runs/routing-1/talk/state").text, "the process ends")
+    until(lambda: "has exited" in page.get("/runs/routing-1/talk/state").text, "the process ends")
     assert "there is no memory left" in page.get("/runs/routing-1/talk").text
 
 
@@ -228,7 +228,7 @@ def test_whether_a_winner_is_held_is_what_the_record_says(tmp_path: Path) -> Non
     assert processes.of("sample") is None
     site, page = page_of(tmp_path)
     site.kept["serving processes"]._start = started
-    assert "Yes, open it although it is held" in page.get("/runs/sample/talk").text
+    assert "Open it anyway" in page.get("/runs/sample/talk").text
     assert page.post("/runs/sample/talk/open").status_code == 422
     assert "opening" in page.post("/runs/sample/talk/open", data={"allow_held": "true"}).text
     site.close()

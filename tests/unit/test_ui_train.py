@@ -74,7 +74,7 @@ def test_an_upload_begins_with_the_objective_of_its_rows(
 ) -> None:
     assert upload(page, rows) == "/train/rows"
     assert f"objective: {objective}" in text_of(site)
-    assert "train.yaml can be used." in page.get("/train/rows").text
+    assert "train.yaml is valid." in page.get("/train/rows").text
     assert '<a href="/train/rows">' in page.get("/train").text
 
 
@@ -86,7 +86,7 @@ def test_rows_of_a_task_can_be_trained_on(page: TestClient, site: Site) -> None:
     assert page.post("/train/on", data={"data": "mine/mine.jsonl"}).headers["hx-redirect"] == "/train/mine"
     assert page.post("/train/on", data={"data": "../../etc/passwd"}).status_code == 404
     assert page.get("/train/mine").status_code == 200
-    assert "task.yaml can be used." in page.get("/new/mine").text
+    assert "task.yaml is valid." in page.get("/new/mine").text
 
 
 def test_fields_and_text_are_one(page: TestClient, site: Site) -> None:
@@ -107,9 +107,9 @@ def test_fields_and_text_are_one(page: TestClient, site: Site) -> None:
         ("data: rows.jsonl\nlora_r: 8\n", "adapter: {r: …}"),
         ("data: rows.jsonl\nepochs: none\n", "epochs"),
         ("data: ../../../etc/passwd\nobjective: sft\nlearning_rate: [\n", "not YAML"),
-        ("data: rows.jsonl\noutput: /tmp/elsewhere\n", "a folder beside the file"),
-        ("data: rows.jsonl\noutput: ../other\n", "a folder beside the file"),
-        ("data: rows.jsonl\noutput: .\n", "a folder beside the file"),
+        ("data: rows.jsonl\noutput: /tmp/elsewhere\n", "a folder next to the file"),
+        ("data: rows.jsonl\noutput: ../other\n", "a folder next to the file"),
+        ("data: rows.jsonl\noutput: .\n", "a folder next to the file"),
         ("a: &a [x]\nb: [*a, *a]\n", "alias"),
         ("", "no keys"),
     ],
@@ -136,7 +136,7 @@ def test_a_start_writes_the_file_and_goes_to_the_training(
     job.log.parent.mkdir(parents=True)
     job.log.write_text("Error: <b>no</b> rows\n")
     shown = page.get("/train/rows/train").text
-    assert "It ended before it began." in shown
+    assert "It did not start." in shown
     assert "&lt;b&gt;no&lt;/b&gt; rows" in shown
     typed(page, text_of(site).replace("epochs: 3", "epochs: 4"))
     assert page.post("/train/rows/start").headers["hx-redirect"] == "/train/rows/train-2"
@@ -150,7 +150,7 @@ def test_reward_code_runs_only_after_a_yes_to_what_was_shown(
     folder = site.workspace.tasks / "rows"
     (folder / "reward.py").write_text("def score(answer): return '<b>' in answer\n")
     text = "data: rows.jsonl\nobjective: grpo\nreward: [{python: reward.py:score}]\n"
-    assert "train.yaml can be used." in typed(page, text)
+    assert "train.yaml is valid." in typed(page, text)
     assert page.post("/train/rows/start", data={"yes": "x"}).headers["hx-redirect"] == "/train/rows/confirm"
     shown = page.get("/train/rows/confirm").text
     assert "&#39;&lt;b&gt;&#39; in answer" in shown
@@ -186,7 +186,7 @@ def test_a_training_at_work_is_followed_and_stopped(page: TestClient, site: Site
     (output / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 30, "lo')
     with held(output, "held", expected="x", remedy="x"):
         shown = page.get("/train/rows/train/now").text
-        assert "at work" in shown
+        assert "state running" in shown
         assert "step 29 · loss 0.06897" in shown
         assert 'hx-trigger="every 2s"' in shown
         assert "<svg" in shown
@@ -194,7 +194,7 @@ def test_a_training_at_work_is_followed_and_stopped(page: TestClient, site: Site
         assert "Stopping at the next step" in page.post("/train/rows/train/stop").text
         assert (output / STOP).is_file()
     shown = page.get("/train/rows/train/now").text
-    assert "It stopped before it was finished." in shown
+    assert "It stopped before it finished." in shown
     assert "--resume" in shown
     assert "every 2s" not in shown
 
@@ -215,7 +215,7 @@ def test_a_training_trains_to_its_end_on_the_page(
     """The process itself, on the tiny model; then its export, by what the command would be asked."""
     path = training_file(site.workspace.tasks / "rows", "sft", output=None, data={"train": "rows.jsonl", "eval": 0.2})
     assert page.post("/train/rows/start").headers["hx-redirect"] == "/train/rows/train"
-    until(lambda: "at work" not in page.get("/train/rows/train/now").text, "the training ends")
+    until(lambda: "state running" not in page.get("/train/rows/train/now").text, "the training ends")
     shown = page.get("/train/rows/train").text
     assert "adapter: tasks/rows/train-out/adapter" in shown, shown
     assert trainings.now(path).state == "finished"

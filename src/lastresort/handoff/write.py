@@ -37,7 +37,9 @@ from lastresort.handoff.weights import (
     settle_rendering,
 )
 from lastresort.records.atomic import check_new_folder, disk_errors, replace_folder, write_atomically
+from lastresort.records.decision import HELD
 from lastresort.report.words.training import merge_warning
+from lastresort.report.words.wording import sentence
 from lastresort.spec.values import listed
 from lastresort.systems.files import save_system
 from lastresort.systems.system import System
@@ -255,11 +257,8 @@ def _handed_over(to: str, job: Handover, launch: Launch, out: Path, notes: list[
         run=winner.measured_in,
         held=winner.held,
         form=_form(job),
-        notes=(*launch.notes, *notes, *([_HELD] if winner.held else [])),
+        notes=(*launch.notes, *notes, *([sentence(HELD)] if winner.held else [])),
     )
-
-
-_HELD = "The gate holds this winner: it is not shown yet that tuning broke nothing else."
 
 
 def _form(job: Handover) -> str:

@@ -29,6 +29,7 @@ from lastresort.types import GateVerdict, Outcome
 
 VERSION: Literal[10] = 10
 FILE_NAME = "decision.json"  # in the folder of a run
+HELD = "the gate holds this winner: it is not shown yet that tuning broke nothing else"
 
 
 class CandidateView(JsonDocument):

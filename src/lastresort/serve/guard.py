@@ -109,7 +109,7 @@ class Guard:
             raise Refusal(431, message, code="header_too_large", closes=True)
         if not self._settings.key and not names_this_machine(only_value(headers, b"host")):
             message = (
-                "The Host of the request is not this machine. To be reached by other names, set LASTRESORT_SERVE_KEY."
+                "The Host header does not name this machine. To be reached by other names, set LASTRESORT_SERVE_KEY."
             )
             raise Refusal(400, message, code="invalid_host", closes=True)
         if self._settings.key and scope["path"] != _OPEN_TO_ALL and not self._has_key(headers):

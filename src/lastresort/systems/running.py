@@ -15,7 +15,7 @@ from lastresort.models.open import open_model
 from lastresort.models.protocol import OnAnswer
 from lastresort.records.atomic import disk_errors, settle_folder
 from lastresort.records.decision import FILE_NAME as DECISION
-from lastresort.records.decision import RunView, WinnerView
+from lastresort.records.decision import HELD, RunView, WinnerView
 from lastresort.records.document import document_text
 from lastresort.records.events import ClimbDecided
 from lastresort.records.record import FILE_NAME as RECORD
@@ -66,7 +66,7 @@ def checked_system(folder: Path, *, allow_held: bool = False) -> tuple[System, P
     system, held = _load_checked(saved)
     if held and not allow_held:
         raise InputError(
-            "the gate holds this winner: it is not shown yet that tuning broke nothing else",
+            HELD,
             where=str(saved),
             expected="a winner that may ship",
             remedy="The section Gate of report.html says what would decide it. Or add --allow-held.",

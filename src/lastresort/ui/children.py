@@ -1,4 +1,4 @@
-"""What commands of lastresort print, each computed in a process of its own, while the page asks again until it is there."""
+"""Run lastresort commands in child processes and keep what they print."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Children:
         if code < 0:
             fault = "Its process was killed: there may not be enough memory, or it took too long."
         elif code and not text:
-            fault = _last_line(without_keys(_read(child.faults))) or f"It ended with the exit code {code}."
+            fault = _last_line(without_keys(_read(child.faults))) or f"It exited with code {code}."
         child.printed = CommandOutput(text, fault)
         _let_go(child)
 

@@ -56,7 +56,7 @@ class PageSecrets:
 
 def _too_large(most: int) -> HTTPException:
     """Whoever reads the body lets this one pass, and the site draws it."""
-    return HTTPException(413, f"This is more than {most // MiB} MiB. Use the command line for it.")
+    return HTTPException(413, f"The upload is larger than {most // MiB} MiB. Use the command line.")
 
 
 class PageGuard:
@@ -72,7 +72,7 @@ class PageGuard:
             return
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         if not self._secrets.token and not names_this_machine(only_value(headers, b"host")):
-            await _answer(send, 400, "The Host of the request is not this machine.")
+            await _answer(send, 400, "The Host header does not name this machine.")
         elif _comes_from_elsewhere(scope["method"], headers):
             await _answer(send, 403, _ELSEWHERE)
         elif self._secrets.token and not self._has_cookie(scope):
@@ -102,14 +102,14 @@ class PageGuard:
         await _answer(send, 303, "", {"location": f"{path}?{rest}" if rest else path, "set-cookie": cookie})
 
     def _refused(self, headers: list[tuple[bytes, bytes]]) -> str:
-        """Why a request that would change something is none of this page's, "" where it is one."""
+        """Why a request that changes something is refused, "" if it is not."""
         origin, host = only_value(headers, b"origin"), only_value(headers, b"host")
         if origin and origin.partition(b"://")[2] != host:
             return _ELSEWHERE
         if only_value(headers, b"sec-fetch-site") not in (b"", b"same-origin"):
             return _ELSEWHERE
         if not self._secrets.are_in(only_value(headers, CSRF_HEADER.encode())):
-            return "This page was opened before lastresort was started again. Reload it."
+            return "lastresort was restarted after this page was opened. Reload the page."
         return ""
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -180,10 +180,10 @@ def those_wanted(items: Sequence[GateItem], *, measure: str, change: str, text: 
 KIND_WORDS: dict[ItemKind, str] = {
     "right": "right",
     "wrong": "wrong",
-    "format": "wrong form",
+    "format": "wrong format",
     "knowledge": "lacks knowledge",
     "other": "well-formed and wrong",
     "cut": "cut at the token limit",
-    "refused": "not taken by the model",
+    "refused": "rejected by the model",
 }
 assert set(KIND_WORDS) == set(get_args(ItemKind))

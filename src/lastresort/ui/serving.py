@@ -1,4 +1,4 @@
-"""What of a run one can talk to, answered by a process of its own. It holds the model, and ends with the page or when nobody asks.
+"""Answer the Talk page from a child process, which ends with the page or after ten idle minutes.
 
 The process is `lastresort serve RUN`: it answers as measured, and the page only passes its pieces on.
 """
@@ -26,6 +26,7 @@ from lastresort.foreign import NotJson, parse_json
 from lastresort.keys import SERVE_KEY
 from lastresort.ladder import trains
 from lastresort.models.protocol import is_endpoint
+from lastresort.records.decision import HELD
 from lastresort.records.events import SystemFrozen
 from lastresort.records.record import Record
 from lastresort.report.decision import view_in
@@ -135,7 +136,7 @@ class ServingProcess:
             raise InputError(_refusal(error.read().decode(errors="replace"))) from error
         except (OSError, HTTPException) as error:
             raise InfrastructureError(
-                "the process that answers has ended", where=str(self.log), remedy="Open the model again."
+                "the model's process has exited", where=str(self.log), remedy="Open the model again."
             ) from error
 
     def _open(self, url: str, body: bytes | None = None, longest_s: float = _SILENCE_S) -> Any:
@@ -199,7 +200,7 @@ class ServingProcesses:
         """Start one unless it is there. Of too many, the one used longest ago ends. Raises InputError for a held winner."""
         if found.held and not allow_held:
             raise InputError(
-                "the gate holds this winner: it is not shown yet that tuning broke nothing else",
+                HELD,
                 where=run,
                 expected="your yes",
                 remedy="Say yes on the page to talk to it all the same.",

@@ -118,7 +118,7 @@ def create_site(site: Site) -> FastAPI:
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
         print_note("".join(traceback.format_exception(error)))
-        return refuse(request, 500, "This is a fault of lastresort. The terminal that it was started in shows more.")
+        return refuse(request, 500, "lastresort failed. The terminal it runs in shows the traceback.")
 
     @app.exception_handler(RequestValidationError)
     async def unreadable(request: Request, error: RequestValidationError) -> Response:

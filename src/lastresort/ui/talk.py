@@ -160,7 +160,7 @@ class Talk:
             if any(not one.finish for exchange in self.exchanges for one in exchange.answers):
                 raise InputError("an answer is still coming", remedy="Wait for it, or stop it.")
             if len(self.exchanges) >= MOST_EXCHANGES:
-                raise InputError(f"found {MOST_EXCHANGES} messages", remedy="Begin a new conversation.")
+                raise InputError(f"found {MOST_EXCHANGES} messages", remedy="Start a new conversation.")
             self.exchanges.append(Exchange(said, [GrowingAnswer(name) for name in dict.fromkeys(systems)]))
             number = len(self.exchanges) - 1
             asked = [(one, self.turns_before(number, one.system)) for one in self.exchanges[number].answers]

@@ -33,19 +33,19 @@ TrainingState = Literal["new", "running", "stopped", "finished"]
 FIELDS = (
     FormField("model", "Model", "text", hint="embedded, a hub id, a folder or a .gguf file"),
     FormField("objective", "Objective", "choice", ("sft", "text", "dpo", "ipo", "hinge", "simpo", "apo_zero", "orpo", "kto",
-              "grpo", "dr_grpo", "dapo"), "Options, such as beta, are written in the text."),
-    FormField("data.train", "Training data", "text", hint="A file beside this one.", short="train"),
+              "grpo", "dr_grpo", "dapo"), "Set options such as beta in the text."),
+    FormField("data.train", "Training data", "text", hint="A file next to this one.", short="train"),
     FormField("data.eval", "Held out", hint="A share, a count, or a file.", short="train"),
     FormField("adapter.kind", "Adapter", "choice", ("lora", "rslora", "dora", "qlora", "full"), short="kind"),
     FormField("adapter.r", "Rank", short="kind"),
     FormField("adapter.alpha", "Alpha", short="kind"),
     FormField("adapter.dropout", "Dropout", short="kind"),
     FormField("adapter.target", "Layers", "choice", ("attention", "all-linear"), short="kind"),
-    FormField("start_from", "Start from", "text", hint="An adapter to go on from."),
+    FormField("start_from", "Start from", "text", hint="An adapter to continue from."),
     FormField("learning_rate", "Learning rate"),
     FormField("epochs", "Epochs"),
     FormField("batch_size", "Batch size", hint="Rows of an optimizer step."),
-    FormField("max_steps", "Most steps"),
+    FormField("max_steps", "Maximum steps"),
     FormField("schedule", "Schedule", "choice", ("linear", "cosine", "constant")),
     FormField("warmup", "Warm-up", hint="A share, or steps."),
     FormField("weight_decay", "Weight decay"),
@@ -104,7 +104,7 @@ def training_from(document: YamlDocument, folder: Path, file: str = FILE) -> Tra
         raise InputError(
             f'found the output "{found.output}"',
             where=f'{FILE}, key "output"',
-            expected="a folder beside the file",
+            expected="a folder next to the file",
             remedy="Leave it out, or start the training in a terminal.",
         )
     return found

@@ -115,7 +115,7 @@ class Workspace:
     def _below(self, folder: Path, name: str) -> Path:
         path = folder / name
         if not _NAME.fullmatch(name) or path.is_symlink() or folder.is_symlink():
-            raise NotThere("This name is none of a run or a task.")
+            raise NotThere("This is not a valid name for a run or a task.")
         return path
 
 

@@ -15,6 +15,7 @@ from lastresort.errors import DataError, InputError, LastresortError, StoppedErr
 from lastresort.evals.scorers import Scorer
 from lastresort.models.calls import RetryPolicy
 from lastresort.models.endpoint import Approve, nobody_to_ask
+from lastresort.records.decision import HELD
 from lastresort.records.measurement import REST, Cost, ItemScore, whole_of
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
@@ -120,7 +121,7 @@ def the_winner(finished: FinishedRun, *, allow_held: bool) -> MeasuredWinner:
     decided = finished.decision.winner
     if decided is not None and decided.held and not allow_held:
         raise InputError(
-            "the gate holds this winner: it is not shown yet that tuning broke nothing else",
+            HELD,
             where=str(finished.folder),
             expected="a winner that may ship",
             remedy="The section Gate of report.html says what would decide it. Or add --allow-held.",

@@ -40,7 +40,9 @@ from lastresort.ui.yaml_form import FilledForm, FormField, filled, plain_lines, 
 SCORES = tuple(name for name, entry in SCORERS.items() if entry.main in (None, "tolerance"))  # by their name alone
 FIELDS = (
     FormField("task", "Name", "text", hint="Runs are named after it."),
-    FormField("about", "What is asked", "long", hint="The instruction of every prompt. Say it as to a colleague."),
+    FormField(
+        "about", "Instruction", "long", hint="The instruction of every prompt. Write it as you would to a colleague."
+    ),
     FormField("model", "Model", "text", hint="embedded, a hub id, a folder, openai:NAME or http://host/v1#NAME"),
     FormField(
         "ladder", "Ladder", "set", tuple(RUNGS), "Cheapest first. A climb stops at the first rung that meets the bar."
@@ -128,10 +130,10 @@ def _beginning(site: Site) -> APIRouter:
         data = _data(site, name)
         if not source or not target or source == target:
             raise DataError(
-                "found no two columns",
+                "the same column twice, or none",
                 where=data.name,
-                expected="one for the input and one for the answer",
-                remedy="Choose.",
+                expected="one for the input and another for the answer",
+                remedy="Choose both.",
             )
         try:
             with UPLOADS_AT_ONCE:
@@ -298,7 +300,7 @@ def _ask(site: Site, request: Request, name: str, command: Sequence[str], key: s
     try:
         task = _task(site, name)
     except LastresortError:
-        return CommandOutput("", "The task cannot be used yet: correct it first.")
+        return CommandOutput("", "Correct the task first.")
     draft = task.folder / drafts.DRAFT
     begin = site.may_begin(request)
     if begin and not draft.is_file():

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Form, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from lastresort.errors import InputError
+from lastresort.records.decision import HELD
 from lastresort.ui import jobs
 from lastresort.ui.kept import EXAMPLES, PAIRS, append_row, turns_as_input
 from lastresort.ui.serving import IDLE_S, Servable, ServingProcess, ServingProcesses, servable
@@ -117,9 +118,9 @@ def router(site: Site) -> APIRouter:
         turns = own.turns_before(number, one.system)
         if turns != own.turns_before(number, other.system):
             raise InputError(
-                "the two systems had said different things before",
+                "the two systems answered differently earlier in this conversation",
                 expected="two answers to the same conversation",
-                remedy="Begin a new conversation.",
+                remedy="Start a new conversation.",
             )
         if not (one.text.strip() and other.text.strip()) or one.text.strip() == other.text.strip():
             raise InputError("the two answers are empty or the same", expected="a better and a worse one")
@@ -177,6 +178,7 @@ def _drawn(site: Site, request: Request, template: str, name: str) -> Response:
         idle_s=IDLE_S,
         examples=folder / EXAMPLES,
         pairs=folder / PAIRS,
+        held_words=HELD,
     )
 
 
