@@ -230,3 +230,14 @@ def test_what_a_model_and_a_file_say_is_text(browser: playwright.Browser, tmp_pa
         seen.page.wait_for_selector("h1")
         assert "attacked" not in seen.page.title()
         assert seen.page.query_selector("img[src=x]") is None
+
+
+@pytest.mark.slow
+def test_runs_that_are_ticked_stay_ticked_when_the_list_is_drawn_again(browser: playwright.Browser, link: str) -> None:
+    with opened(browser, link) as seen:
+        page = seen.page
+        page.check("#compare-routing-2")
+        page.evaluate("document.querySelector('#runs tr[id]').dataset.old = 'yes'")
+        page.evaluate("htmx.ajax('GET', '/', '#runs')")
+        page.wait_for_selector("#runs tr[data-old]", state="detached")
+        assert [page.is_checked(f"#compare-routing-{n}") for n in (1, 2)] == [False, True]

@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from lastresort.app.start import example_tasks
+from lastresort.records.atomic import held
 from lastresort.spec.document import parse_document
 from lastresort.spec.task import load_task
 from lastresort.ui import drafts, jobs
@@ -281,6 +282,18 @@ def test_a_climb_that_ended_before_it_began_says_so(
     (site.workspace.runs / "reviews-9").mkdir()  # of a climb that a terminal starts just now
     page.get("/new/reviews/starting?run=reviews-9")
     assert (site.workspace.runs / "reviews-9").is_dir()
+
+
+def test_a_climb_that_starts_without_this_page_is_not_declared_dead(page: TestClient, site: Site) -> None:
+    """As after the page was started again."""
+    upload(page, "reviews.csv")
+    run = site.workspace.runs / "reviews-1"
+    run.mkdir(parents=True)
+    shown = page.get("/new/reviews/starting?run=reviews-1").text
+    assert "This page did not start reviews-1" in shown
+    assert "did not start." not in shown
+    with held(run, "held", expected="x", remedy="x"):
+        assert "Reading the task" in page.get("/new/reviews/starting?run=reviews-1").text
 
 
 def test_keys_go_only_to_a_task_with_an_endpoint_and_after_a_yes(

@@ -22,6 +22,7 @@ from lastresort.errors import DataError, LastresortError
 from lastresort.evals.scorers import SCORERS
 from lastresort.foreign import read_text
 from lastresort.ladder import RUNGS
+from lastresort.records.atomic import is_held
 from lastresort.records.record import FILE_NAME
 from lastresort.report.advice import STANCES, AdviceDocument
 from lastresort.report.forecast import DryRun, cells, head, notes_of, others, power_of
@@ -246,12 +247,13 @@ def _starting(site: Site) -> APIRouter:
         folder = workspace.run_folder(run)
         if (folder / FILE_NAME).is_file():
             return go_to(f"/runs/{run}") if request.headers.get("hx-request") else RedirectResponse(f"/runs/{run}", 303)
-        working = run in begun and begun[run].poll() is None
-        if run in begun and not working and folder.is_dir() and not any(folder.iterdir()):
+        process = begun.get(run)
+        working = folder.is_dir() and is_held(folder) if process is None else process.poll() is None
+        if process is not None and not working and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         words = () if working else jobs.last_words(workspace.runs, folder)
         part = "new_starting_part.html.j2" if request.headers.get("hx-request") else "new_starting.html.j2"
-        return site.draw(request, part, name=name, run=run, working=working, words=words)
+        return site.draw(request, part, name=name, run=run, working=working, ours=process is not None, words=words)
 
     return routes
 

@@ -1,4 +1,4 @@
-// What htmx does not do: keep open what a reader has opened, and say when the page is no longer connected.
+// What htmx does not do: keep open what a reader has opened and ticked what is ticked, and say when the page is no longer connected.
 "use strict";
 
 const QUIET_MS = 15000; // the page hears every 5 s that a run is followed
@@ -8,11 +8,15 @@ function keepOpen(holder) {
   return () => holder.querySelectorAll("details").forEach((one, at) => { if (open[at]) one.open = true; });
 }
 
+function keepTicks(holder) {
+  const ticked = new Set([...holder.querySelectorAll("input:checked")].map((one) => one.id));
+  return () => holder.querySelectorAll("input[type=checkbox]").forEach((one) => { one.checked = ticked.has(one.id); });
+}
+
 document.addEventListener("htmx:beforeSwap", (event) => {
   const holder = event.detail.target;
-  if (holder.matches("[data-keeps-open]")) {
-    const again = keepOpen(holder);
-    holder.addEventListener("htmx:afterSwap", again, { once: true });
+  for (const [name, keep] of [["data-keeps-open", keepOpen], ["data-keeps-ticks", keepTicks]]) {
+    if (event.detail.shouldSwap && holder.hasAttribute(name)) holder.addEventListener("htmx:afterSwap", keep(holder), { once: true });
   }
 });
 
