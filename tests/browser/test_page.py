@@ -241,3 +241,40 @@ def test_runs_that_are_ticked_stay_ticked_when_the_list_is_drawn_again(browser: 
         page.evaluate("htmx.ajax('GET', '/', '#runs')")
         page.wait_for_selector("#runs tr[data-old]", state="detached")
         assert [page.is_checked(f"#compare-routing-{n}") for n in (1, 2)] == [False, True]
+
+
+WHILE_IT_IS_SENT = """([first, id, value]) => {
+  const change = (id, value) => {
+    const one = document.getElementById(id);
+    one.value = id === "text" ? one.value + value : value;
+    for (const name of ["input", "change"]) one.dispatchEvent(new Event(name, {bubbles: true}));
+  };
+  const begun = (event) => {
+    if (event.detail.elt.id !== first[0]) return;
+    document.removeEventListener("htmx:beforeRequest", begun);
+    change(id, value);
+  };
+  document.addEventListener("htmx:beforeRequest", begun);
+  change(...first);
+}"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["text", "field-bar"])
+def test_neither_text_nor_field_is_lost_while_the_other_is_sent(
+    browser: playwright.Browser, tmp_path: Path, first: str
+) -> None:
+    changes = [["text", "# typed\n"], ["field-bar", "0.77"]]
+    changes = changes if first == "text" else changes[::-1]
+    with served_page(tmp_path) as (link, _), opened(browser, f"{link}new") as seen:
+        page = seen.page
+        page.click("button >> text=Try it")
+        page.wait_for_selector("#editor")
+        page.evaluate(WHILE_IT_IS_SENT, [changes[0], *changes[1]])
+        page.wait_for_function(
+            "() => ['bar: 0.77', '# typed'].every((one) => document.getElementById('text').value.includes(one))"
+        )
+        draft = next((tmp_path / "tasks").glob("*/draft.yaml"))
+        until(lambda: all(one in draft.read_text() for one in ("bar: 0.77", "# typed")), "both are kept")
+        assert page.input_value("#field-bar") == "0.77"
+        assert "another window" not in page.inner_text("#fault")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -419,3 +420,25 @@ def test_the_page_of_a_new_task_loads_no_torch() -> None:
 
     code = "import sys, lastresort.ui.pages.new_task; print('torch' in sys.modules, 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False False\n"
+
+
+def test_the_last_of_two_windows_does_not_win_silently(
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, bool]]
+) -> None:
+    upload(page, "reviews.csv")
+    path = site.workspace.tasks / "reviews" / drafts.DRAFT
+    text = path.read_text()
+    mark = re.findall(r'name="seen" value="(\w+)"', page.get("/new/reviews").text)[0]
+    one = page.post("/new/reviews/text", data={"text": text + "# one\n", "seen": mark})
+    there = path.read_text()
+    other = {"text": text + "# other\n", "seen": mark, "bar": "0.5"}
+    for address in ("text", "field?key=bar"):
+        refused = page.post(f"/new/reviews/{address}", data=other).text
+        assert "This task was changed in another window. Reload the page." in refused
+        assert path.read_text() == there == text + "# one\n"
+    refused = page.post("/new/reviews/start", data=other)
+    assert (refused.status_code, started) == (422, [])
+    assert "This task was changed in another window. Reload the page." in refused.text
+    newer = json.loads(one.headers["hx-trigger"])["kept"]["mark"]
+    page.post("/new/reviews/start", data={"text": there + "# two\n", "seen": newer})
+    assert (path.parent / "task.yaml").read_text() == there + "# two\n"

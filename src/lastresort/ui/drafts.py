@@ -34,6 +34,7 @@ from lastresort.spec.values import Section
 from lastresort.types import JsonObject
 from lastresort.ui import kept, rate
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
+from lastresort.ui.yaml_form import mark_of
 
 DRAFT, FILE = "draft.yaml", "task.yaml"
 TRAINING_DRAFT = "train-draft.yaml"
@@ -213,9 +214,16 @@ def settled(folder: Path, text: str, stem: str = "task") -> Path:
     return path
 
 
-def keep_text(folder: Path, text: str, draft: str = DRAFT) -> None:
+def keep_text(folder: Path, text: str, draft: str = DRAFT, *, seen: str = "") -> None:
+    """seen: the mark of the text that somebody changed, "" where nobody did. Raises InputError where another is there."""
+    path = folder / draft
     with _WRITING:
-        write_atomically(folder / draft, text)
+        if seen and path.is_file() and not path.is_symlink():
+            there = read_text(path)
+            if there != text and mark_of(there) != seen:
+                what = "task" if draft == DRAFT else "training"
+                raise InputError(f"This {what} was changed in another window", remedy="Reload the page.")
+        write_atomically(path, text)
 
 
 def text_of(folder: Path, draft: str = DRAFT, stem: str = "task") -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -55,6 +56,20 @@ class FilledForm:
     fields: tuple[FilledField, ...]
     fault: str = ""
     readable: bool = True
+
+    @property
+    def mark(self) -> str:
+        return mark_of(self.text)
+
+
+def mark_of(text: str) -> str:
+    """Changes with the text: who sends it back has seen this text and no other."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
+
+
+def kept_event(form: FilledForm) -> dict[str, dict[str, str]]:
+    """What the browser hears once a text is kept: its mark, for the next change of it."""
+    return {"kept": {"mark": form.mark}}
 
 
 def filled(fields: Sequence[FormField], text: str, name: str, kind: FileKind, read: Reader) -> FilledForm:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from starlette.datastructures import FormData
 from lastresort.app.start import GATES, example_task, example_tasks
 from lastresort.climb.shared_run import endpoints_of
 from lastresort.climb.workspace import new_run
-from lastresort.errors import DataError, LastresortError
+from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.evals.scorers import SCORERS
 from lastresort.foreign import read_text
 from lastresort.ladder import RUNGS
@@ -36,7 +37,7 @@ from lastresort.ui.children import CommandOutput, children_of
 from lastresort.ui.findings import findings_of, first_rows
 from lastresort.ui.site import Site, go_to
 from lastresort.ui.workspace import NotThere, safe_name
-from lastresort.ui.yaml_form import FilledForm, FormField, filled, plain_lines, with_field
+from lastresort.ui.yaml_form import FilledForm, FormField, filled, kept_event, plain_lines, with_field
 
 SCORES = tuple(name for name, entry in SCORERS.items() if entry.main in (None, "tolerance"))  # by their name alone
 FIELDS = (
@@ -164,7 +165,7 @@ def _editing(site: Site) -> APIRouter:
 
     @routes.post("/new/{name}/text")
     def typed(request: Request, name: str, form: SentForm) -> Response:
-        return _edited(request, name, plain_lines(str(form.get("text", ""))), "form_fields.html.j2")
+        return _edited(request, name, plain_lines(str(form.get("text", ""))), form, "form_fields.html.j2")
 
     @routes.post("/new/{name}/field")
     def changed(request: Request, name: str, key: str, form: SentForm) -> Response:
@@ -174,16 +175,19 @@ def _editing(site: Site) -> APIRouter:
             text = with_field(FIELDS, text, key, given, drafts.FILE)
         except LastresortError as error:
             refused = str(error)
-        return _edited(request, name, text, "form_changed.html.j2", refused)
+        return _edited(request, name, text, form, "form_changed.html.j2", refused)
 
-    def _edited(request: Request, name: str, text: str, template: str, refused: str = "") -> Response:
+    def _edited(request: Request, name: str, text: str, sent: FormData, template: str, refused: str = "") -> Response:
         """refused: why what a field says could not be written into the text."""
-        folder = _there(site, name)
-        drafts.keep_text(folder, text)
-        form = form_of(text, folder)
+        folder, form = _there(site, name), form_of(text, _there(site, name))
+        events = kept_event(form)
+        try:
+            drafts.keep_text(folder, text, seen=str(sent.get("seen", "")))
+        except InputError as error:
+            refused, events = str(error), {}
         form = replace(form, fault=refused) if refused else form
         answer = site.draw(request, template, form=form, url=f"/new/{name}", file=drafts.FILE)
-        answer.headers["hx-trigger"] = "edited"
+        answer.headers["hx-trigger"] = json.dumps({**events, "edited": {}})
         return answer
 
     @routes.get("/new/{name}/data")
@@ -228,10 +232,13 @@ def _starting(site: Site) -> APIRouter:
         return site.draw(request, "new_confirm.html.j2", name=name, consent=consent, gate=gate, until=until)
 
     @routes.post("/new/{name}/start")
-    def start(name: str, gate: Text = "", until: Text = "", yes: Text = "", text: Text = "") -> Response:
+    def start(
+        name: str, gate: Text = "", until: Text = "", yes: Text = "", text: Text = "", seen: Text = ""
+    ) -> Response:
+        folder, text = _there(site, name), plain_lines(text)
         if text:  # typed a moment ago, and not sent yet
-            drafts.keep_text(_there(site, name), plain_lines(text))
-        text = drafts.text_of(_there(site, name)) or ""
+            drafts.keep_text(folder, text, seen=seen)
+        text = text or drafts.text_of(folder) or ""
         task = drafts.task_from(text, workspace.task_folder(name))
         options, consent = _options(task, gate, until), drafts.consent_of(task)
         if consent.needed and yes != consent.mark:

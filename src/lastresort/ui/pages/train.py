@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFil
 from markupsafe import Markup
 from starlette.datastructures import FormData
 
-from lastresort.errors import LastresortError
+from lastresort.errors import InputError, LastresortError
 from lastresort.foreign import read_text
 from lastresort.interop.exporting import TARGETS
 from lastresort.report.charts.early_warnings import early_chart
@@ -30,7 +31,7 @@ from lastresort.ui.drafts import TRAINING_DRAFT as DRAFT
 from lastresort.ui.site import Site, go_to
 from lastresort.ui.trainings import FIELDS, FILE, STEM, TrainingNow
 from lastresort.ui.workspace import NotThere
-from lastresort.ui.yaml_form import FilledForm, filled, plain_lines, with_field
+from lastresort.ui.yaml_form import FilledForm, filled, kept_event, plain_lines, with_field
 
 EVERY_S, STEPS_A_S = 2, 2500  # how often a training at work is looked at: the longer it is, the less often
 FIGURES = {
@@ -107,7 +108,7 @@ def _making(site: Site) -> APIRouter:
 
     @routes.post("/train/{name}/text")
     def typed(request: Request, name: str, form: SentForm) -> Response:
-        return _edited(request, name, plain_lines(str(form.get("text", ""))), "form_fields.html.j2")
+        return _edited(request, name, plain_lines(str(form.get("text", ""))), form, "form_fields.html.j2")
 
     @routes.post("/train/{name}/field")
     def changed(request: Request, name: str, key: str, form: SentForm) -> Response:
@@ -117,15 +118,21 @@ def _making(site: Site) -> APIRouter:
             text = with_field(FIELDS, text, key, given, FILE, TRAINING)
         except LastresortError as error:
             refused = str(error)
-        return _edited(request, name, text, "form_changed.html.j2", refused)
+        return _edited(request, name, text, form, "form_changed.html.j2", refused)
 
-    def _edited(request: Request, name: str, text: str, template: str, refused: str = "") -> Response:
+    def _edited(request: Request, name: str, text: str, sent: FormData, template: str, refused: str = "") -> Response:
         """refused: why what a field says could not be written into the text."""
         folder, _ = _text(site, name)
-        drafts.keep_text(folder, text, DRAFT)
         form = form_of(text, folder)
+        events = kept_event(form)
+        try:
+            drafts.keep_text(folder, text, DRAFT, seen=str(sent.get("seen", "")))
+        except InputError as error:
+            refused, events = str(error), {}
         form = replace(form, fault=refused) if refused else form
-        return site.draw(request, template, form=form, url=f"/train/{name}", file=FILE)
+        answer = site.draw(request, template, form=form, url=f"/train/{name}", file=FILE)
+        answer.headers["hx-trigger"] = json.dumps(events)
+        return answer
 
     return routes
 
@@ -177,11 +184,13 @@ def _running(site: Site) -> APIRouter:
         return site.draw(request, "train_confirm.html.j2", name=name, stem=stem, consent=consent)
 
     @routes.post("/train/{name}/start")
-    def start(name: str, yes: Text = "", text: Text = "") -> Response:
+    def start(name: str, yes: Text = "", text: Text = "", seen: Text = "") -> Response:
+        text = plain_lines(text)
+        folder, there = _text(site, name)
         if text:  # typed a moment ago, and not sent yet
-            drafts.keep_text(_text(site, name)[0], plain_lines(text), DRAFT)
-        folder, text = _text(site, name)
-        consent = trainings.consent_for(_file(site, name, ""))
+            drafts.keep_text(folder, text, DRAFT, seen=seen)
+        text = text or there
+        consent = trainings.consent_for(_of_text(text, folder))
         if consent.needed and yes != consent.mark:
             return go_to(f"/train/{name}/confirm")
         path = drafts.settled(folder, text, STEM)
@@ -293,4 +302,8 @@ def _file(site: Site, name: str, stem: str) -> TrainingFile:
         path = trainings.file_in(site.workspace, name, stem)
         return trainings.training_from(parse_document(read_text(path), path.name, TRAINING), path.parent, path.name)
     folder, text = _text(site, name)
+    return _of_text(text, folder)
+
+
+def _of_text(text: str, folder: Path) -> TrainingFile:
     return trainings.training_from(parse_document(text, FILE, TRAINING), folder)

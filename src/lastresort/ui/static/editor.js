@@ -1,0 +1,21 @@
+// Form and text change in turn: no answer replaces what has been typed since it was asked for.
+"use strict";
+
+const isText = (one) => one.id === "text";
+
+// The mark of the text that the next change is made to.
+document.addEventListener("kept", (event) => { document.getElementById("seen").value = event.detail.mark; });
+
+document.addEventListener("input", (event) => { if (event.target.closest("#beside")) event.target.dataset.changing = "typed"; });
+document.addEventListener("change", (event) => { if (event.target.dataset.changing) event.target.dataset.changing = "sent"; });
+document.addEventListener("focusout", (event) => { if (event.target.dataset.changing === "typed") delete event.target.dataset.changing; });
+document.addEventListener("htmx:afterRequest", (event) => { if (!isText(event.detail.elt)) delete event.detail.elt.dataset.changing; });
+
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { target, requestConfig } = event.detail;
+  if (target.id === "beside" && target.querySelector("[data-changing]")) event.detail.shouldSwap = false;
+  if (isText(target) && target.value !== requestConfig.parameters.text) {
+    event.detail.shouldSwap = false;
+    htmx.trigger(requestConfig.elt, "change"); // the same field again, with the text as it is now
+  }
+});
