@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from climb_support import unfinish
+from climb_support import scripted_task, unfinish
+from lastresort.app.climb import climb
 from lastresort.errors import InputError
 from lastresort.records.decision import RunView
 from lastresort.records.events import TaskPlaced
@@ -22,6 +23,7 @@ from lastresort.records.view import Fold
 from lastresort.report.decision import read_decision
 from lastresort.report.html import body
 from lastresort.report.story import gather
+from lastresort.spec.task import load_task
 from lastresort.ui import jobs
 from lastresort.ui import workspace as workspace_module
 from lastresort.ui.jobs import last_words
@@ -29,6 +31,7 @@ from lastresort.ui.processes import environment, start_process
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
 from record_support import edit
 from ui_support import (
+    MET,
     Ended,
     change_task,
     command,
@@ -376,3 +379,12 @@ def test_a_record_is_read_again_only_once_it_has_changed(tmp_path: Path, monkeyp
     first = workspace.state("routing-1")
     monkeypatch.setattr(Record, "open", lambda *arguments, **more: pytest.fail("read again"))
     assert workspace.state("routing-1") is first
+
+
+def test_what_is_kept_of_a_run_goes_into_the_folder_of_its_task_file(tmp_path: Path) -> None:
+    """Copies of a task share its name; a task file elsewhere leaves only that."""
+    finished_run(tmp_path, task="other")
+    elsewhere = scripted_task(tmp_path / "elsewhere", quality=MET, task={"task": "other", "ladder": ["prompting"]})
+    climb(load_task(elsewhere), tmp_path / "runs" / "other-1")
+    workspace = Workspace(tmp_path)
+    assert [workspace.state(name).home for name in ("routing-1", "other-1")] == ["routing", "other"]

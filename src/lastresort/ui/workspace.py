@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from lastresort.climb.identity import task_file_of
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.records.atomic import is_held
 from lastresort.records.decision import RunView
@@ -27,14 +29,15 @@ Signature = tuple[tuple[int, int], ...]
 class RunState:
     """A run at one moment. view: None before it has read its task. state: stopped where no process works on it before its end.
 
-    began, changed: UTC. fault: why its record cannot be read, or is not as the run wrote it, "" where it is.
+    home: the folder of its task in `tasks`, for what pages keep of it. began, changed: UTC. fault: why its record cannot be read, or
+    is not as the run wrote it, "" where it is.
     """
 
     name: str
     state: State
     view: RunView | None = None
     stage: Stage | None = None
-    task: str = ""
+    home: str = ""
     began: datetime | None = None
     changed: datetime | None = None
     fault: str = ""
@@ -100,7 +103,7 @@ class Workspace:
             known = self._known.get(name)
         if known is not None and known[:2] == (now, working):
             return known[2]
-        found = _read(folder, working)
+        found = _read(folder, working, self.tasks)
         with self._lock:
             self._known[name] = (now, working, found)
         return found
@@ -132,15 +135,14 @@ def signature(folder: Path) -> Signature:
     return tuple(found)
 
 
-def _read(folder: Path, working: bool) -> RunState:
+def _read(folder: Path, working: bool, tasks: Path) -> RunState:
     try:
         with Record.open(folder, read_only=True, checked=not working) as record:  # who writes it has checked it
             fold = fold_of(record)
             began, changed = record.times()
-            read = record.last(TaskRead)
             state: State = "running" if working else "finished" if fold.finished else "stopped"
-            task = str(read.task.get("task", "")) if read is not None else ""
-            return RunState(folder.name, state, view_of(fold), record.stage(), task, began, changed)
+            home = _home(record, folder, tasks)
+            return RunState(folder.name, state, view_of(fold), record.stage(), home, began, changed)
     except LastresortError as error:
         fault = str(error)
     except IndexError:
@@ -148,6 +150,18 @@ def _read(folder: Path, working: bool) -> RunState:
     except Exception as error:  # noqa: BLE001 - a run may be somebody else's, and must hide no other
         fault = f"Its record holds what no run writes ({type(error).__name__})."
     return RunState(folder.name, "running" if working else "stopped", fault=fault)
+
+
+def _home(record: Record, run: Path, tasks: Path) -> str:
+    """The folder of the task file that the run climbs, as several may hold one name; the name where the file is elsewhere."""
+    with suppress(DataError, ValueError):
+        parts = task_file_of(record, run).relative_to(tasks.resolve()).parts
+        if len(parts) == 2 and _NAME.fullmatch(parts[0]):
+            return parts[0]
+    read = record.last(TaskRead)
+    with suppress(InputError):
+        return safe_name(str(read.task.get("task", "")) if read is not None else "")
+    return run.name
 
 
 def safe_name(text: str) -> str:

@@ -26,7 +26,7 @@ from lastresort.ui.rate import (
     with_scorer,
 )
 from lastresort.ui.site import Site
-from lastresort.ui.workspace import NotThere, Signature, safe_name, signature
+from lastresort.ui.workspace import NotThere, Signature, signature
 
 MOST_KEPT = 8  # drawings whose places are remembered
 KEYS = {"right": "r", "wrong": "w", "A": "a", "B": "b", "tie": "t"}
@@ -103,7 +103,7 @@ class RatingShown:
 
 
 def _files(site: Site, name: str) -> MarkFiles:
-    return MarkFiles(site.workspace.task_folder(safe_name(site.workspace.state(name).task or name)))
+    return MarkFiles(site.workspace.task_folder(site.workspace.state(name).home or name))
 
 
 def _settled(site: Site, name: str, parts: list[MeasuredPart], address: ItemsAddress, seed: int) -> Drawing | None:

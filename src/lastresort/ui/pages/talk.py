@@ -20,7 +20,7 @@ from lastresort.ui.kept import EXAMPLES, PAIRS, append_row, turns_as_input
 from lastresort.ui.serving import IDLE_S, Servable, ServingProcess, ServingProcesses, servable
 from lastresort.ui.site import Site
 from lastresort.ui.talk import GrowingAnswer, Talk
-from lastresort.ui.workspace import Signature, safe_name, signature
+from lastresort.ui.workspace import Signature, signature
 
 LOOK_S = 0.05
 ALIVE_S = 5.0
@@ -160,8 +160,7 @@ def _log(site: Site, name: str) -> Path:
 
 def _folder(site: Site, name: str) -> Path:
     """The folder of the run's task in this workspace, where what is kept of a talk is found again."""
-    task = site.workspace.state(name).task
-    return site.workspace.task_folder(safe_name(task or name))
+    return site.workspace.task_folder(site.workspace.state(name).home or name)
 
 
 def _drawn(site: Site, request: Request, template: str, name: str) -> Response:
