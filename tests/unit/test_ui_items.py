@@ -12,6 +12,8 @@ from starlette.testclient import TestClient
 
 from climb_support import scripted_task
 from gate_report_support import gate_found
+from lastresort.after.recheck import finished
+from lastresort.after.recheck.finished import read_again
 from lastresort.climb.judging import answer_hash
 from lastresort.records.events import AnswersJudged, GateRun, JudgeCalls, JudgedAnswer, JudgeOpened, TaskRead
 from lastresort.records.gate import ClimbGate
@@ -158,13 +160,24 @@ def test_the_prompt_is_made_again_of_the_saved_system(own: Path) -> None:
     assert "the recorded input, as one user turn" in text
 
 
-def test_the_input_is_the_example_s_own_where_the_workspace_holds_it_unchanged(tmp_path: Path) -> None:
+def test_the_input_is_the_example_s_own_where_the_workspace_holds_it_unchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = finished_run(tmp_path)
     _, page = page_of(tmp_path)
     with Record.open(run, read_only=True) as record:
         [part, *_] = record.parts()
     address = f"/runs/routing-1/items/{part.number}/0/prompt"
-    assert "the example as its file holds it" in page.get(address).text
+    read: list[Path] = []
+
+    def counted(run: Path, *rest: Any, **options: Any) -> Any:
+        read.append(run)
+        return read_again(run, *rest, **options)
+
+    monkeypatch.setattr(finished, "read_again", counted)
+    for _ in range(3):
+        assert "the example as its file holds it" in page.get(address).text
+    assert read == [run]  # once, whoever looks at one item after the other
     rows = tmp_path / "tasks" / "routing" / "rows.jsonl"
     rows.write_text(rows.read_text() + '{"input": "one more", "output": "billing"}\n')
     assert "has changed since" in page.get(address).text

@@ -13,6 +13,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from lastresort.app.start import example_tasks
+from lastresort.data.files import read_rows
+from lastresort.data.formats.rows import RawRow
 from lastresort.records.atomic import held
 from lastresort.spec.document import parse_document
 from lastresort.spec.task import load_task
@@ -442,3 +444,19 @@ def test_the_last_of_two_windows_does_not_win_silently(
     newer = json.loads(one.headers["hx-trigger"])["kept"]["mark"]
     page.post("/new/reviews/start", data={"text": there + "# two\n", "seen": newer})
     assert (path.parent / "task.yaml").read_text() == there + "# two\n"
+
+
+def test_a_file_is_read_for_its_columns_once(page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload(page, "reviews.csv")
+    data, read = site.workspace.tasks / "reviews" / "reviews.csv", []
+
+    def counted(path: Path) -> list[RawRow]:
+        read.append(path)
+        return read_rows(path)
+
+    monkeypatch.setattr(drafts, "read_rows", counted)
+    for _ in range(3):
+        assert "200 rows" in page.get("/new/reviews/columns").text
+    assert read == [data]
+    data.write_text(CSV + "another,pos\n")
+    assert "201 rows" in page.get("/new/reviews/columns").text

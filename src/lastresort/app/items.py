@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lastresort.systems.system import System
     from lastresort.types import Example
 
+MOST_RUNS = 2  # whose examples are kept in memory
 MOST_TOKENS = 6_000  # that are shown one by one
 _UNREAD = ("path", "preferences", "reward", "knowledge")  # of the task, which may be gone
 
@@ -98,10 +99,13 @@ class RenderedTokens:
     left: int
 
 
-def remade_prompt(record: Record, found: RecordedItem, within: Path) -> RemadePrompt | None:
-    """None where the run does not hold the system any more, or nothing was asked.
+def remade_prompt(
+    record: Record, found: RecordedItem, within: Path, examples: HeldOutExamples | None = None
+) -> RemadePrompt | None:
+    """None where the run does not hold the system any more.
 
-    within: examples are read again only where the task file lies in this folder: a run may be somebody else's.
+    within: examples are read again only where the task file lies in this folder: a run may be somebody else's. examples: that were
+    read for other items.
     Raises DataError where system or store are damaged.
     """
     from lastresort.knowledge.store import chunks_on_disk
@@ -113,7 +117,7 @@ def remade_prompt(record: Record, found: RecordedItem, within: Path) -> RemadePr
     if not (folder / FILE).is_file():
         return None
     system = load_system(folder)
-    example = _example(record, found, within)
+    example = _example(record, found, within, examples or HeldOutExamples())
     turns = (Message("user", found.item.input),) if example is None else example.input
     shots = shots_for(system.prompt, turns, lambda: NearestShots(system.prompt.shots))
     wanted, retriever = found.item.passages, system.retriever
@@ -163,16 +167,49 @@ def rendered_tokens(prompt: RemadePrompt, answer: str) -> RenderedTokens | None:
     return RenderedTokens(len(asked), tuple(shown), max(0, len(ids) - MOST_TOKENS))
 
 
-def _example(record: Record, found: RecordedItem, within: Path) -> Example | None:
+def _example(record: Record, found: RecordedItem, within: Path, examples: HeldOutExamples) -> Example | None:
     """The example as its file holds it, None where that is not there any more or not as the run read it."""
-    from lastresort.after.recheck.finished import read_again
     from lastresort.climb.identity import task_file_of
 
     try:
         if not task_file_of(record, record.folder).resolve().is_relative_to(within.resolve()):
             return None
-        _, _, prepared = read_again(record.folder, record, without=_UNREAD)
+        those = examples.of(record).get(found.item.id, ())
     except LastresortError:
         return None
-    those = (one for one in (*prepared.split.dev, *prepared.split.test) if one.id == found.item.id)
     return next((one for one in those if one.input_text == found.item.input), None)
+
+
+@dataclass(slots=True)
+class HeldOutExamples:
+    """Dev and test of the last runs that were asked for, by the id of an item: read again only once a file has changed."""
+
+    _known: dict[Path, tuple[object, tuple[Path, ...], dict[str, list[Example]]]] = field(default_factory=dict)
+
+    def of(self, record: Record) -> dict[str, list[Example]]:
+        """Raises LastresortError where the files are not as the run read them."""
+        from lastresort.after.recheck.finished import read_again
+
+        known = self._known.get(record.folder)
+        if known is not None and known[0] == _state(record, known[1]):
+            return known[2]
+        path, _, prepared = read_again(record.folder, record, without=_UNREAD)
+        named = prepared.task.examples
+        paths = (path, *(one for one in (named.all, named.train, named.dev, named.test) if one is not None))
+        found: dict[str, list[Example]] = {}
+        for one in (*prepared.split.dev, *prepared.split.test):
+            found.setdefault(one.id, []).append(one)
+        self._known.pop(record.folder, None)
+        self._known[record.folder] = _state(record, paths), paths, found
+        for oldest in list(self._known)[:-MOST_RUNS]:
+            self._known.pop(oldest, None)
+        return found
+
+
+def _state(record: Record, paths: Sequence[Path]) -> object:
+    """Changes with the files, and with what the run says that it read."""
+    from lastresort.records.events import FilesRead
+
+    files = record.last(FilesRead)
+    stats = [path.stat() if path.is_file() else None for path in paths]
+    return files, [stat and (stat.st_mtime_ns, stat.st_size) for stat in stats]

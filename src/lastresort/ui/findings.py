@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def findings_of(text: str, task: Task) -> CheckedData:
     lines = [(name, shown[0]) for name, shown in words.rows(report) if name != "findings"]
     lines += [("preferences", line) for line in words.preference_lines(judged)] if judged is not None else []
     named = {place.source for finding in report.findings for places in finding.places for place in places}
-    rows = {str(path): _by_number(path) for path in _files(task) if str(path) in named}
+    rows = {str(path): _by_number(path) for path in files_of(task) if str(path) in named}
     return CheckedData(report.ok, tuple(lines), tuple(_found(one, rows) for one in words.in_order(report)))
 
 
@@ -90,7 +90,13 @@ def first_rows(task: Task) -> tuple[ShownRow, ...]:
     return tuple(ShownRow(f"row {number}", text_of_row(row)) for number, row in list(_by_number(path).items())[:SHOWN])
 
 
-def _files(task: Task) -> list[Path]:
+def files_state(paths: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
+    """Changes with the files, as far as they are there."""
+    found = [(str(path), path.stat()) for path in paths if path.is_file()]
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)
+
+
+def files_of(task: Task) -> list[Path]:
     sources = task.examples
     return [path for path in (sources.all, sources.train, sources.dev, sources.test) if path is not None]
 

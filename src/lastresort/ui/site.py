@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, FastAPI, Request
@@ -46,6 +46,8 @@ PAGES = (
     Page("talk"),
     Page("rate"),
 )
+MOST_MADE = 8
+Made = TypeVar("Made")
 _KINDS = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
 
 
@@ -70,8 +72,17 @@ class Site:
         """
         given = request.headers.get(CSRF_HEADER, "")
         if given and not self.secrets.are_in(given.encode("latin-1")):
-            raise InputError("This page was opened before lastresort was started again", remedy="Reload it.")
+            raise InputError("lastresort was restarted after this page was opened", remedy="Reload the page.")
         return bool(given)
+
+    def once(self, what: str, state: object, make: Callable[[], Made]) -> Made:
+        """What was made in this state, for the last few states: of files that are large to read. state: hashable."""
+        made: dict[object, Made] = self.kept.setdefault(what, {})
+        if state not in made:
+            made[state] = make()
+            for oldest in list(made)[:-MOST_MADE]:
+                made.pop(oldest, None)
+        return made[state]
 
     def draw(self, request: Request, template: str, *, status: int = 200, **context: object) -> HTMLResponse:
         """A page, or a part of one. What no browser should show of a text is made visible, as in the report."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from lastresort.app.items import remade_prompt, rendered_tokens, score_reason
+from lastresort.app.items import HeldOutExamples, remade_prompt, rendered_tokens, score_reason
 from lastresort.records.events import GateRun
 from lastresort.records.items import CHANGES, KINDS, ItemCounts, ItemsWanted, RecordedItem, excerpt
 from lastresort.records.measurement import failure_kind
@@ -37,7 +37,7 @@ Place = Annotated[int, Path(ge=0, le=LARGEST)]
 
 
 def router(site: Site) -> APIRouter:
-    routes = APIRouter()
+    routes, examples = APIRouter(), HeldOutExamples()
 
     @routes.get("/runs/{name}/items")
     def items(
@@ -149,14 +149,14 @@ def router(site: Site) -> APIRouter:
         with site.workspace.record(name) as record:
             found = _found(record, measurement, position)
             asked = found.item.finish != "refused"
-            made = remade_prompt(record, found, site.workspace.folder)
+            made = remade_prompt(record, found, site.workspace.folder, examples)
         return site.draw(request, "item_prompt.html.j2", name=name, found=found, made=made, asked=asked)
 
     @routes.get("/runs/{name}/items/{measurement}/{position}/tokens")
     def tokens(request: Request, name: str, measurement: Place, position: Place) -> Response:
         with site.workspace.record(name) as record:
             found = _found(record, measurement, position)
-            made = remade_prompt(record, found, site.workspace.folder)
+            made = remade_prompt(record, found, site.workspace.folder, examples)
         read = None if made is None else rendered_tokens(made, found.item.answer)
         return site.draw(request, "item_tokens.html.j2", found=found, made=made, read=read)
 

@@ -34,7 +34,7 @@ from lastresort.spec.task import Task, task_of
 from lastresort.spec.values import one_of
 from lastresort.ui import drafts, jobs
 from lastresort.ui.children import CommandOutput, children_of
-from lastresort.ui.findings import findings_of, first_rows
+from lastresort.ui.findings import ShownRow, files_of, files_state, findings_of, first_rows
 from lastresort.ui.site import Site, go_to
 from lastresort.ui.workspace import NotThere, safe_name
 from lastresort.ui.yaml_form import FilledForm, FormField, filled, kept_event, plain_lines, with_field
@@ -124,7 +124,7 @@ def _beginning(site: Site) -> APIRouter:
     @routes.get("/new/{name}/columns")
     def columns(request: Request, name: str) -> Response:
         data = _data(site, name)
-        found = drafts.columns_of(data)
+        found = site.once("columns", files_state([data]), lambda: drafts.columns_of(data))
         return site.draw(request, "new_columns.html.j2", name=name, data=data.name, found=found, shown=values_shown)
 
     @routes.post("/new/{name}/columns")
@@ -194,7 +194,11 @@ def _editing(site: Site) -> APIRouter:
     def data(request: Request, name: str) -> Response:
         asked = _ask(site, request, name, ("data", "check"))
         task = None if asked is None or asked.fault else _task(site, name)
-        found, rows = (None, ()) if asked is None or task is None else (findings_of(asked.text, task), first_rows(task))
+        found, rows = None, tuple[ShownRow, ...]()
+        if asked is not None and task is not None:
+            text, state = asked.text, files_state(files_of(task))
+            found = site.once("findings", (text, state), lambda: findings_of(text, task))
+            rows = site.once("first rows", state, lambda: first_rows(task))
         return site.draw(request, "new_data.html.j2", name=name, asked=asked, found=found, rows=rows)
 
     @routes.get("/new/{name}/masks")
