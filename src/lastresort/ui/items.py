@@ -14,7 +14,6 @@ from lastresort.records.items import (
     CHANGES,
     KINDS,
     ItemChange,
-    ItemCounts,
     ItemKind,
     ItemsWanted,
     MeasuredPart,
@@ -107,12 +106,6 @@ class ItemRow:
     other_kind: str | None = None
     change: ItemChange | None = None
     sides: AnswerSides | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ItemsShown:
-    rows: tuple[ItemRow, ...]
-    counts: ItemCounts
 
 
 def rows_of(record: Record, wanted: ItemsWanted, start: int, count: int = A_PAGE) -> tuple[ItemRow, ...]:

@@ -20,7 +20,7 @@ Reader = Callable[[YamlDocument], Mapping[str, Json]]
 @dataclass(frozen=True, slots=True)
 class FormField:
     """key: dotted. control: value for what YAML reads as a number or a word, set for some of the choices in their order.
-    short: see `spec.edit.with_key`. usual: what the file says by leaving the key out, "" where its default is shown.
+    short: see `spec.edit.with_key`.
     """
 
     key: str

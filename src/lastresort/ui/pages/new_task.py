@@ -62,7 +62,7 @@ FIELDS = (
     FormField("use.calls_per_month", "Calls a month"),
 )
 ROWS_AS_TOKENS = 3
-UPLOADS_AT_ONCE = threading.Lock()  # reading a large file takes memory
+DRAFTING = threading.Lock()  # one upload at a time: reading a large file takes memory
 
 
 async def _form(request: Request) -> FormData:
@@ -96,7 +96,7 @@ def _beginning(site: Site) -> APIRouter:
     def upload(file: Annotated[UploadFile, File()], name: Text = "") -> Response:
         path = drafts.keep_upload(workspace, file.filename or "", name, file.file)
         try:
-            with UPLOADS_AT_ONCE:
+            with DRAFTING:
                 drafts.draft_from(path)
         except drafts.ColumnsOpen:
             return go_to(f"/new/{path.parent.name}/columns")
@@ -138,7 +138,7 @@ def _beginning(site: Site) -> APIRouter:
                 remedy="Choose both.",
             )
         try:
-            with UPLOADS_AT_ONCE:
+            with DRAFTING:
                 drafts.draft_from(data, source, target)
         except LastresortError as error:
             raise drafts.by_its_name(error, data) from error
