@@ -278,3 +278,17 @@ def test_neither_text_nor_field_is_lost_while_the_other_is_sent(
         until(lambda: all(one in draft.read_text() for one in ("bar: 0.77", "# typed")), "both are kept")
         assert page.input_value("#field-bar") == "0.77"
         assert "another window" not in page.inner_text("#fault")
+
+
+@pytest.mark.slow
+def test_a_page_on_which_nothing_moves_says_that_its_server_is_gone(browser: playwright.Browser, link: str) -> None:
+    with opened(browser, link) as seen:
+        page = seen.page
+        ask = "document.dispatchEvent(new Event('visibilitychange'))"
+        page.route("**/alive", lambda route: route.fulfill(status=500))
+        page.evaluate(ask)
+        page.wait_for_selector("#stale", state="visible")
+        page.unroute("**/alive")
+        page.evaluate(ask)
+        page.wait_for_selector("#stale", state="hidden")
+        seen.faults.clear()

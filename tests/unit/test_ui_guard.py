@@ -241,3 +241,9 @@ def test_the_link_names_this_machine_only_where_no_address_was_given() -> None:
     assert reached_at("10.0.0.0:7860") == "10.0.0.0:7860"
     assert reached_at("[::1]:80") == "[::1]:80"
     assert reached_at("0.0.0.0:7860") == reached_at("[::]:7860") == f"{socket.gethostname()}:7860"
+
+
+def test_a_page_can_ask_whether_it_is_still_served(tmp_path: Path) -> None:
+    _, client = page_of(tmp_path)
+    answer = client.get("/alive")
+    assert (answer.status_code, answer.content) == (204, b"")

@@ -460,3 +460,10 @@ def test_a_file_is_read_for_its_columns_once(page: TestClient, site: Site, monke
     assert read == [data]
     data.write_text(CSV + "another,pos\n")
     assert "201 rows" in page.get("/new/reviews/columns").text
+
+
+@pytest.mark.parametrize("name", ["kept.jsonl", "Rated_Pairs.jsonl", "x.schema.json"])
+def test_a_file_that_would_not_be_found_again_is_refused(page: TestClient, site: Site, name: str) -> None:
+    status, said = upload(page, name, '{"input": "a", "output": "b"}\n' * 40)
+    assert (status, "Rename it." in said) == (422, True)
+    assert not list(site.workspace.tasks.glob("*"))

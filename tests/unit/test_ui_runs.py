@@ -388,3 +388,12 @@ def test_what_is_kept_of_a_run_goes_into_the_folder_of_its_task_file(tmp_path: P
     climb(load_task(elsewhere), tmp_path / "runs" / "other-1")
     workspace = Workspace(tmp_path)
     assert [workspace.state(name).home for name in ("routing-1", "other-1")] == ["routing", "other"]
+
+
+def test_a_screen_reader_hears_of_a_stage_and_not_of_its_figures(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    _, client = page_of(tmp_path)
+    text = client.get("/runs/routing-1").text
+    assert 'data-says="finished"' in text
+    assert '<p id="told" class="visually-hidden" role="status"></p>' in text
+    assert "aria-live" not in text.partition('<div id="report"')[0]

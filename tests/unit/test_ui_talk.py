@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +29,7 @@ from lastresort.systems.files import artefact_sha256, candidate_folder, folder_s
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding
 from lastresort.ui import serving
+from lastresort.ui.pages.talk import _talk
 from lastresort.ui.processes import BOUND
 from lastresort.ui.serving import Servable, ServingProcess, ServingProcesses, servable
 from lastresort.ui.site import Site
@@ -323,3 +328,35 @@ def test_the_process_ends_with_its_standard_input_and_gives_it_to_nothing() -> N
     assert child.poll() is None
     child.stdin.close()
     assert child.wait(20) != 0
+
+
+def test_two_requests_at_once_see_one_conversation(
+    opened: tuple[Site, TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both read the file, as neither is there yet; what one says is not lost to the other."""
+    both, read = threading.Barrier(2), Talk.opened
+
+    def slowly(path: Path) -> Talk:
+        with suppress(threading.BrokenBarrierError):
+            both.wait(20)
+        return read(path)
+
+    monkeypatch.setattr(Talk, "opened", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: _talk(opened[0], "routing-1"), range(2))
+    assert one is other
+
+
+def test_no_file_is_read_in_the_loop_that_serves_everybody(
+    opened: tuple[Site, TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_loop, read = [], Talk.opened
+
+    def noted(path: Path) -> Talk:
+        with suppress(RuntimeError):
+            in_loop.append(asyncio.get_running_loop())
+        return read(path)
+
+    monkeypatch.setattr(Talk, "opened", noted)
+    assert opened[1].get("/runs/routing-1/talk/0/0/live").status_code == 404
+    assert in_loop == []

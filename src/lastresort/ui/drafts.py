@@ -41,6 +41,7 @@ TRAINING_DRAFT = "train-draft.yaml"
 LARGEST_UPLOAD = 256 * MiB
 _SUFFIX = re.compile(r"(\.(?:jsonl|ndjson|json|csv|tsv)(?:\.gz)?|\.parquet)$", re.IGNORECASE)
 _CHUNK = MiB
+_OWN = {kept.EXAMPLES, kept.PAIRS, rate.ANSWERS, rate.PAIRS, rate.PREFERENCES}
 MOST_CODE = 256 * 1024
 _WRITING = threading.Lock()  # the name of what is written first is one a process
 
@@ -113,7 +114,20 @@ def file_name_of(given: str) -> tuple[str, str]:
             expected=".csv, .tsv, .jsonl, .json (each also with .gz) or .parquet",
             remedy="Rename the file after what it holds, or convert it.",
         )
-    return safe_name(last[: suffix.start()]), suffix[0].lower()
+    stem, kind = safe_name(last[: suffix.start()]), suffix[0].lower()
+    if _is_own(f"{stem}{kind}"):
+        raise InputError(
+            f'found a file called "{stem}{kind}"',
+            where="upload",
+            expected="another name, as this one is that of a file of marks, kept answers or a schema",
+            remedy="Rename it.",
+        )
+    return stem, kind
+
+
+def _is_own(name: str) -> bool:
+    """Whether it is what pages and drafts write beside the rows, so that it is never taken for them."""
+    return name.lower() in _OWN or name.lower().endswith(".schema.json")
 
 
 def new_folder(workspace: Workspace, name: str) -> Path:
@@ -161,10 +175,8 @@ def data_file(folder: Path) -> Path | None:
     """The file of rows that was uploaded into a folder."""
     if not folder.is_dir():
         return None
-    others = {kept.EXAMPLES, kept.PAIRS, rate.ANSWERS, rate.PAIRS, rate.PREFERENCES}  # what pages keep there, too
-    named = [path for path in sorted(folder.iterdir()) if path.name not in others and _SUFFIX.search(path.name)]
-    found = [path for path in named if path.is_file()]
-    return next((path for path in found if not path.name.endswith(".schema.json")), None)
+    named = [path for path in sorted(folder.iterdir()) if _SUFFIX.search(path.name) and not _is_own(path.name)]
+    return next((path for path in named if path.is_file()), None)
 
 
 def columns_of(data: Path) -> TableColumns:

@@ -113,6 +113,10 @@ def create_site(site: Site) -> FastAPI:
         router: Callable[[Site], APIRouter] = import_module(f"lastresort.ui.pages.{page.module}").router
         app.include_router(router(site))
 
+    @app.get("/alive", status_code=204)
+    async def alive() -> None:
+        """For pages that ask for nothing else whether what they show can still be true."""
+
     def refuse(request: Request, status: int, text: str) -> Response:
         if request.headers.get("hx-request"):
             return site.draw(request, "refusal_part.html.j2", status=status, text=text)

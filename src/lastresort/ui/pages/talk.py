@@ -94,7 +94,8 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/runs/{name}/talk/{number}/{place}/live")
     async def live(name: str, number: int, place: int) -> EventSourceResponse:
-        return EventSourceResponse(_pieces(_talk(site, name).answer(number, place)), ping=3600)
+        own = await asyncio.to_thread(_talk, site, name)
+        return EventSourceResponse(_pieces(own.answer(number, place)), ping=3600)
 
     @routes.post("/runs/{name}/talk/{number}/{place}/stop")
     def stop(request: Request, name: str, number: int, place: int) -> Response:
@@ -149,9 +150,10 @@ def _servable(site: Site, name: str) -> Servable | None:
 def _talk(site: Site, name: str) -> Talk:
     site.workspace.run(name)
     talks: dict[str, Talk] = site.kept.setdefault("talks", {})
-    if name not in talks:
-        talks[name] = Talk.opened(site.workspace.own_folder("talks") / f"{name}.json")
-    return talks[name]
+    if name in talks:
+        return talks[name]
+    opened = Talk.opened(site.workspace.own_folder("talks") / f"{name}.json")
+    return talks.setdefault(name, opened)  # the first of two requests at once: both have to see one conversation
 
 
 def _log(site: Site, name: str) -> Path:

@@ -1,7 +1,9 @@
-// What htmx does not do: keep open what a reader has opened and ticked what is ticked, and say when the page is no longer connected.
+// What htmx does not do: keep open what a reader has opened and ticked what is ticked, tell of a new
+// stage, and say when the page is no longer connected.
 "use strict";
 
 const QUIET_MS = 15000; // the page hears every 5 s that a run is followed
+const ASK_MS = 30000;
 
 function keepOpen(holder) {
   const open = [...holder.querySelectorAll("details")].map((one) => one.open);
@@ -38,3 +40,23 @@ document.addEventListener("htmx:sseError", () => { if (isLive) stale().hidden = 
 document.addEventListener("htmx:sendError", () => { stale().hidden = false; });
 document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.successful) hear(); });
 setInterval(() => { if (isLive && Date.now() - heard > QUIET_MS) stale().hidden = false; }, 3000);
+
+// A page on which nothing moves asks by itself, while somebody may look at it.
+async function ask() {
+  if (isLive || document.visibilityState !== "visible") return;
+  try {
+    if ((await fetch("/alive")).ok) hear();
+    else stale().hidden = false;
+  } catch { stale().hidden = false; }
+}
+setInterval(ask, ASK_MS);
+document.addEventListener("visibilitychange", ask);
+
+// A screen reader hears of a new stage, and not of every figure in it.
+const says = () => document.querySelector("[data-says]")?.dataset.says ?? "";
+let said = says();
+document.addEventListener("htmx:afterSwap", () => {
+  if (says() === said) return;
+  said = says();
+  document.getElementById("told").textContent = said;
+});
