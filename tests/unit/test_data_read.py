@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lastresort.data import arrow
+from lastresort.data import arrow, files
 from lastresort.data.files import read_rows
 from lastresort.data.formats import SHAPES
 from lastresort.data.read import read_examples
@@ -399,3 +399,24 @@ def test_a_table_that_is_not_utf8_is_told_how_a_spreadsheet_saves_it(tmp_path: P
     with pytest.raises(DataError, match="found byte 0xe9") as refused:
         read_examples(tmp_path / name)
     assert ('Save the file as UTF-8 (in Excel: "CSV UTF-8").' in str(refused.value)) is named
+
+
+def test_of_json_lines_no_more_is_read_than_the_first_rows_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [f'{{"input": "é {n}"}}' for n in range(9)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n\n".join(lines) + "\nno JSON")
+    monkeypatch.setattr(files, "_HEAD", 100)
+    found = files.first_rows(path, 3)
+    assert [(row.number, row.values["input"]) for row in found] == [(1, "é 0"), (3, "é 1"), (5, "é 2")]
+    with pytest.raises(DataError, match="row 18"):
+        files.first_rows(path, 9)  # more than the head holds: all of it is read
+    path.write_text("\n".join(lines))
+    assert [row.number for row in files.first_rows(path, 20)] == list(range(1, 10))
+
+
+def test_the_first_rows_of_a_table_are_those_of_all(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n" + "1,2\n" * 9)
+    assert files.first_rows(path, 4) == files.read_rows(path)[:4]

@@ -25,8 +25,9 @@ from lastresort.data.arrow import parquet_rows
 from lastresort.data.formats import KNOWN_COLUMNS
 from lastresort.data.formats.rows import RawRow, kind_of, row_json
 from lastresort.errors import DataError
-from lastresort.foreign import ROWS, gunzipped, read_content
+from lastresort.foreign import ROWS, MiB, gunzipped, opened, read_content
 
+_HEAD = MiB
 LONGEST_TEXT = 10_000_000  # characters of one value: some two million tokens, and no model is shown more
 
 
@@ -169,6 +170,20 @@ def read_rows(path: Path, *, kind: str | None = None) -> list[RawRow]:
     if not rows:
         raise DataError("found no row", where=str(path), expected="at least one", remedy="Check how it was written.")
     return rows
+
+
+def first_rows(path: Path, count: int) -> list[RawRow]:
+    """Up to so many rows from the beginning. Of JSON Lines no more is read than they need; of a table the rest decides how it is
+    quoted and whether it has a header. Raises as `read_rows` does.
+    """
+    kind, packed = _kind(path)
+    if kind in (".jsonl", ".ndjson") and not packed:
+        with opened(path, ROWS, raised=DataError) as file:
+            lines = file.read(_HEAD).split(b"\n")[:-1]
+        filled = [number for number, line in enumerate(lines, start=1) if line.strip()]
+        if len(filled) >= count:
+            return _json_lines(_text(b"\n".join(lines[: filled[count - 1]]), path, kind), str(path))
+    return read_rows(path)[:count]
 
 
 def _refuse_long(rows: list[RawRow]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lastresort.data import files
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import LastresortError
@@ -83,11 +84,13 @@ def text_of_row(row: RawRow) -> str:
 
 
 def first_rows(task: Task) -> tuple[ShownRow, ...]:
-    """The first rows of the examples, () where their file is too large to be read for that, or cannot be."""
+    """The first rows of the examples, () where their file cannot be read."""
     path = task.examples.all or task.examples.train
-    if path is None:
+    try:
+        rows = () if path is None else files.first_rows(path, SHOWN)
+    except (LastresortError, OSError):
         return ()
-    return tuple(ShownRow(f"row {number}", text_of_row(row)) for number, row in list(_by_number(path).items())[:SHOWN])
+    return tuple(ShownRow(f"row {row.number}", text_of_row(row)) for row in rows)
 
 
 def files_state(paths: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
