@@ -108,7 +108,7 @@ def test_who_only_opens_an_address_starts_no_process_and_writes_nothing(tmp_path
     assert not children_of(site)._known
     assert sorted(tmp_path.rglob("*")) == before
     again = client.get("/machine", headers={guard.CSRF_HEADER: "of a page opened earlier"})
-    assert (again.status_code, "Reload it" in again.text) == (422, True)
+    assert (again.status_code, "Reload the page" in again.text) == (422, True)
     assert "hx-get" in client.get("/machine", headers={guard.CSRF_HEADER: site.secrets.csrf}).text
     assert children_of(site)._known
     site.close()

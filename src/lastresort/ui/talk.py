@@ -20,7 +20,7 @@ from lastresort.ui.workspace import NotThere
 
 LONGEST = 100_000  # characters of a message
 MOST_EXCHANGES = 200
-_FAULT = "This is a fault of lastresort. The terminal that it was started in shows more."
+_FAULT = "lastresort failed. The terminal it runs in shows the traceback."
 
 Ask = Callable[[str, Sequence[JsonObject], Callable[[], bool]], Iterator[JsonObject]]
 

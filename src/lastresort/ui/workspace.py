@@ -29,8 +29,8 @@ Signature = tuple[tuple[int, int], ...]
 class RunState:
     """A run at one moment. view: None before it has read its task. state: stopped where no process works on it before its end.
 
-    home: the folder of its task in `tasks`, for what pages keep of it. began, changed: UTC. fault: why its record cannot be read, or
-    is not as the run wrote it, "" where it is.
+    home: the folder of its task in `tasks`, for what pages keep of it. began, changed: UTC. fault: why its record cannot be read,
+    or is not as the run wrote it, "" where it is.
     """
 
     name: str
