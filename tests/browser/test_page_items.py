@@ -60,6 +60,7 @@ def test_the_keyboard_goes_through_the_items_of_the_list(browser: playwright.Bro
         page.click("table.items a >> nth=0")
         page.wait_for_selector("h1 >> text=00")
         for key, name in (("j", "03"), ("j", "06"), ("k", "03")):
+            page.wait_for_load_state()  # the heading is there before the script that hears the key
             page.keyboard.press(key)
             page.wait_for_selector(f"h1 >> text={name}")
         page.wait_for_selector("text=cannot be rebuilt")
