@@ -79,13 +79,18 @@ def test_a_number_that_no_record_holds_is_refused(page: TestClient, path: str) -
 def test_two_systems_side_by_side_with_the_difference_marked(page: TestClient) -> None:
     both = items(page, **{"with": f"prompting/{HOSTILE}"})
     assert shown(both) == ["a", "b", "c", "d"]
-    assert '<span class="tag lost">regressed</span>' in both
+    first, second = both.split("<tbody>")[1].split("</tr>")[:2]
+    assert '<span class="tag won">improved</span>' in first, "a is right here, and wrong in the system compared with"
+    assert '<span class="tag lost">regressed</span>' in second
+    assert '<td class="answered right"' in first
+    assert re.findall('<td class="answered (right|wrong)"', first + second) == ["right", "wrong", "wrong", "right"]
     assert "<mark>ham</mark>" in both
+    assert "Improved: right here, wrong in" in both
     found = {
         change: shown(items(page, change=change, **{"with": f"prompting/{HOSTILE}"}))
         for change in ("improved", "regressed", "both wrong", "both right")
     }
-    assert found == {"improved": ["b"], "regressed": ["a"], "both wrong": ["c", "d"], "both right": []}
+    assert found == {"improved": ["a"], "regressed": ["b"], "both wrong": ["c", "d"], "both right": []}
 
 
 def test_whatever_is_written_in_a_row_is_text_and_cut_in_the_list(page: TestClient) -> None:

@@ -31,8 +31,8 @@ _OF_KIND: dict[ItemKind, str] = {  # as `failure_kind` has it
     "refused": "item.finish = 'refused'",
 }
 _OF_CHANGE: dict[ItemChange, str] = {
-    "improved": "other.score > item.score",
-    "regressed": "other.score < item.score",
+    "improved": "item.score > other.score",
+    "regressed": "item.score < other.score",
     "both wrong": "item.score < 1 AND other.score < 1",
     "both right": "item.score >= 1 AND other.score >= 1",
 }
@@ -67,7 +67,7 @@ class MeasuredPart:
 class ItemsWanted:
     """None, and "" as text or split, is every. text: in input, answer, expected answer or id, whatever the case of ASCII letters.
 
-    against: answers to the same items are set beside those of `system`. change: from `system` to `against`.
+    against: the baseline, whose answers to the same items are set next to those of `system`. change: from `against` to `system`.
     """
 
     system: SystemName | None = None

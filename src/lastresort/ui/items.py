@@ -120,7 +120,7 @@ def _row(number: int, found: RecordedItem, other: RecordedItem | None, lacking: 
         return ItemRow(number, found, kind, sides=_sides(found.item.expected, found.item.answer) if kind else None)
     sides = _sides(found.item.answer, other.item.answer)
     return ItemRow(
-        number, found, kind, other, failure_kind(other.item, lacking), change_of(found.item, other.item), sides
+        number, found, kind, other, failure_kind(other.item, lacking), change_of(other.item, found.item), sides
     )
 
 
@@ -130,7 +130,7 @@ def _sides(left: str, right: str) -> AnswerSides | None:
 
 
 def change_of(before: ItemScore, after: ItemScore) -> ItemChange | None:
-    """None where the score is the same, and neither right nor wrong."""
+    """before: of the system that is compared with. None where the score is the same, and neither right nor wrong."""
     if after.score != before.score:
         return "improved" if after.score > before.score else "regressed"
     return "both right" if after.score >= 1 else "both wrong"
