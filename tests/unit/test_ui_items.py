@@ -93,6 +93,19 @@ def test_two_systems_side_by_side_with_the_difference_marked(page: TestClient) -
     assert found == {"improved": ["a"], "regressed": ["b"], "both wrong": ["c", "d"], "both right": []}
 
 
+def test_a_split_that_only_one_of_two_systems_answered_leads_to_one_that_both_did(tmp_path: Path) -> None:
+    recorded(
+        tmp_path / "runs" / "mail",
+        ("one", "dev", FIRST[:3]), ("one", "test", FIRST[3:]), ("two", "dev", SECOND[:2]), ("three", "train", SECOND),
+    )  # fmt: skip
+    page = page_of(tmp_path)[1]
+    empty = items(page, system="prompting/one", split="test", kind="right", **{"with": "prompting/two"})
+    link = re.search(r'href="([^"]*)">dev has 2 in common</a>', empty)
+    assert link is not None
+    assert shown(page.get(link[1].replace("&amp;", "&")).text) == ["a", "b"]
+    assert "in common</a>" not in items(page, system="prompting/one", split="test", **{"with": "prompting/three"})
+
+
 def test_whatever_is_written_in_a_row_is_text_and_cut_in_the_list(page: TestClient) -> None:
     for text in (items(page, **{"with": f"prompting/{HOSTILE}"}), items(page), page.get("/runs/mail/items/1/2").text):
         assert "<script>alert" not in text

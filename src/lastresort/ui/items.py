@@ -43,10 +43,18 @@ class ItemsAddress:
     text: str = ""
     number: int = 0
 
-    def query(self, *, kind: str | None = None, change: str | None = None, number: int | None = None) -> str:
+    def query(
+        self,
+        *,
+        split: str | None = None,
+        kind: str | None = None,
+        change: str | None = None,
+        number: int | None = None,
+    ) -> str:
         """The query string, with these parts changed. Another choice starts at its first item."""
         there = replace(
             self,
+            split=self.split if split is None else split,
             kind=self.kind if kind is None else kind,
             change=self.change if change is None else change,
             number=number or 0,
@@ -80,6 +88,13 @@ class ItemsAddress:
             against=systems.get(self.against),
             change=next((change for change in CHANGES if change == self.change), None),
         )
+
+
+def splits_of_both(parts: Sequence[MeasuredPart], wanted: ItemsWanted) -> list[str]:
+    """The splits that both systems answered, other than the one that is wanted."""
+    found = dict.fromkeys(part.split for part in parts if wanted.system in (None, part.system))
+    other = {part.split for part in parts if part.system == wanted.against}
+    return [split for split in found if split in other and split != wanted.split]
 
 
 def _decisive(parts: Sequence[MeasuredPart], view: RunView | None) -> tuple[SystemName, str]:

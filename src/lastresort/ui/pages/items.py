@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -23,6 +24,7 @@ from lastresort.ui.items import (
     change_of,
     gate_items,
     rows_of,
+    splits_of_both,
     those_wanted,
 )
 from lastresort.ui.site import Site
@@ -58,6 +60,7 @@ def router(site: Site) -> APIRouter:
             wanted = address.wanted(parts)
             rows = rows_of(record, wanted, n) if parts else ()
             counts = _counts(site, name, record, wanted)
+            elsewhere = {} if counts.every else _in_common(site, name, record, wanted)
             gated = record.last(GateRun) is not None
         return site.draw(
             request,
@@ -69,6 +72,7 @@ def router(site: Site) -> APIRouter:
             splits=list(dict.fromkeys(part.split for part in parts)),
             rows=rows,
             counts=counts,
+            elsewhere=elsewhere,
             gated=gated,
             kinds=KINDS,
             changes=CHANGES,
@@ -180,6 +184,16 @@ def _counts(site: Site, name: str, record: Record, wanted: ItemsWanted) -> ItemC
         while len(kept) > MOST_COUNTED:
             kept.pop(next(iter(kept)), None)
     return kept[key]
+
+
+def _in_common(site: Site, name: str, record: Record, wanted: ItemsWanted) -> dict[str, int]:
+    """By split how many items two systems have in common, to choose one where the chosen split has none."""
+    parts = record.parts() if wanted.against is not None else []
+    counts = {
+        split: _counts(site, name, record, replace(wanted, split=split, kind=None, change=None)).every
+        for split in splits_of_both(parts, wanted)
+    }
+    return {split: count for split, count in counts.items() if count}
 
 
 def _around(record: Record, address: ItemsAddress) -> dict[str, str]:
