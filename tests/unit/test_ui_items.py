@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,20 @@ def test_a_split_that_only_one_of_two_systems_answered_leads_to_one_that_both_di
     assert "in common</a>" not in items(page, system="prompting/one", split="test", **{"with": "prompting/three"})
 
 
+def test_an_item_of_two_systems_shows_how_each_came_out_and_the_first_answer_once(page: TestClient) -> None:
+    text = page.get(
+        "/runs/mail/items/1/0", params={"system": "prompting/zero-shot", "with": f"prompting/{HOSTILE}"}
+    ).text
+    answers = text[text.index('id="answer-title"') : text.index('id="prompt-title"')]
+    assert re.findall(r"<h3>(.*?)</h3>", answers)[-1] == "Expected"
+    assert re.findall(r'class="result (\w+)"', answers) == ["right", "wrong"]
+    assert "<h3>Got</h3>" not in answers
+    assert "improved" in text[: text.index("<dl")]
+    listed = items(page, **{"with": f"prompting/{HOSTILE}"})
+    assert '<td data-label="Expected"><span class="cell" dir="auto">spam</span></td>' in listed
+    assert "<h3>Got</h3>" in page.get("/runs/mail/items/1/0").text
+
+
 def test_whatever_is_written_in_a_row_is_text_and_cut_in_the_list(page: TestClient) -> None:
     for text in (items(page, **{"with": f"prompting/{HOSTILE}"}), items(page), page.get("/runs/mail/items/1/2").text):
         assert "<script>alert" not in text
@@ -196,9 +211,18 @@ def test_the_input_is_the_example_s_own_where_the_workspace_holds_it_unchanged(
     for _ in range(3):
         assert "the example as its file holds it" in page.get(address).text
     assert read == [run]  # once, whoever looks at one item after the other
+    with Record.open(run, read_only=True) as record:
+        asked = record.item(part.number, 0)
+    lines = [json.loads(line) for line in (tmp_path / "tasks" / "routing" / "rows.jsonl").read_text().splitlines()]
+    assert asked is not None
+    number = 1 + [line["input"] for line in lines].index(asked.item.input)
+    assert f'<small id="row" hx-swap-oob="true">row {number}</small>' in page.get(address).text
+    assert '<small id="row"></small>' in page.get(address.removesuffix("/prompt")).text
     rows = tmp_path / "tasks" / "routing" / "rows.jsonl"
     rows.write_text(rows.read_text() + '{"input": "one more", "output": "billing"}\n')
-    assert "has changed since" in page.get(address).text
+    changed = page.get(address).text
+    assert "has changed since" in changed
+    assert 'id="row"' not in changed
 
 
 def test_items_of_a_gate_are_those_that_the_record_keeps(own: Path) -> None:

@@ -28,6 +28,7 @@ class RemadePrompt:
 
     as_read: whether its input is the example's own, and not its recorded text as one turn. lost: passages that the store does not
     hold any more. shots_lack_passages: whether solved examples had passages, which are not recorded. folder: of the system.
+    row: of the file of examples, from 1, 0 where it was not read.
     """
 
     system: System
@@ -37,6 +38,7 @@ class RemadePrompt:
     as_read: bool
     lost: tuple[str, ...]
     shots_lack_passages: bool
+    row: int = 0
 
     @property
     def exact(self) -> bool:
@@ -136,6 +138,7 @@ def remade_prompt(
         ),
         passages=passages,
         as_read=example is not None,
+        row=0 if example is None else example.row,
         lost=tuple(name for name in wanted if name not in held),
         shots_lack_passages=retriever is not None and bool(shots),
     )

@@ -139,6 +139,7 @@ def router(site: Site) -> APIRouter:
             why=why,
             kind_words=KIND_WORDS,
             sides=side_by_side(found.item.expected, found.item.answer),
+            unmarked=side_by_side(found.item.expected, found.item.expected).expected,
             beside=beside,
             beside_kind=None if beside is None else failure_kind(beside.item, lacking),
             beside_sides=None if beside is None else side_by_side(found.item.answer, beside.item.answer),
