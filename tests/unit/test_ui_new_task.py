@@ -94,6 +94,14 @@ def test_a_second_file_of_a_name_gets_a_folder_of_its_own(page: TestClient, site
     assert (site.workspace.tasks / "reviews" / "reviews.csv").read_text() == CSV
 
 
+def test_a_task_has_the_name_of_its_folder(page: TestClient, site: Site) -> None:
+    for file, task, name in (("a.csv", "", "a"), ("a.csv", "", "a-2"), ("a.csv", "My--Requests v1", "My--Requests-v1")):
+        assert upload(page, file, task=task) == (204, f"/new/{name}")
+        assert parse_document(text_of(site, name), "t").values["task"] == name
+    upload(page, "a.csv", task="отзывы")
+    assert parse_document(text_of(site, "отзывы"), "t").values["task"] == "task"
+
+
 def test_open_columns_are_chosen_by_a_person(page: TestClient, site: Site) -> None:
     rows = "alpha,beta,gamma\n" + "".join(f"some words {i},{i % 3},{i % 4} apples\n" for i in range(200))
     assert upload(page, "odd.csv", rows) == (204, "/new/odd/columns")

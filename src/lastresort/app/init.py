@@ -41,12 +41,15 @@ Ask = Callable[[OpenColumns], str | None]
 
 @dataclass(frozen=True, slots=True)
 class InitRequest:
-    """data: the file of labelled rows. input, output: its columns, None where they are to be found. task_file: what is written."""
+    """data: the file of labelled rows. input, output: its columns, None where they are to be found. task_file: what is written.
+    name: of the task, "" for the file's.
+    """
 
     data: Path
     input: str | None = None
     output: str | None = None
     task_file: Path = Path("task.yaml")
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +236,7 @@ def _facts(
     names = {part: os.path.relpath(path.absolute(), here).replace(os.sep, "/") for part, path in paths.items()}
     answers = found.answers
     return DraftFacts(
-        name=_name(request.data),
+        name=_name(request),
         data=request.data.name,
         examples=names if beside else names["train"],
         rows=found.rows,
@@ -257,14 +260,19 @@ def _facts(
     )
 
 
-def _name(data: Path) -> str:
-    """A task's name from the file's; of a file called train, from its folder's."""
-    stem = data.name.split(".")[0]
-    stem = data.absolute().parent.name if stem.lower() == "train" else stem
-    plain = "".join(
-        letter for letter in unicodedata.normalize("NFKD", stem.casefold()) if not unicodedata.combining(letter)
-    )
-    return re.sub(r"[^a-z0-9._]+", "-", plain).strip("._-")[:80] or "task"
+def _name(request: InitRequest) -> str:
+    """A task's name: as it was given, else from the file's; of a file called train, from its folder's."""
+    if request.name:
+        return _plain(request.name, r"[^A-Za-z0-9._-]+")
+    stem = request.data.name.split(".")[0]
+    stem = request.data.absolute().parent.name if stem.lower() == "train" else stem
+    return _plain(stem.casefold(), r"[^a-z0-9._]+")
+
+
+def _plain(text: str, others: str) -> str:
+    """others: a pattern of the letters that a name cannot hold."""
+    plain = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+    return re.sub(others, "-", plain).strip("._-")[:80] or "task"
 
 
 def _written(found: TaskDraft, request: InitRequest, text: str, schema: Path | None) -> Drafted:

@@ -191,7 +191,7 @@ def columns_of(data: Path) -> TableColumns:
 
 
 def draft_from(data: Path, source: str | None = None, target: str | None = None) -> str:
-    """Write the draft of the task of a data file, as `lastresort init` does, and return its text.
+    """Write the draft of the task of a data file, as `lastresort init` does but named after its folder, and return its text.
 
     Raises ColumnsOpen where somebody has to say which columns are meant, DataError for rows that cannot be used.
     """
@@ -200,7 +200,7 @@ def draft_from(data: Path, source: str | None = None, target: str | None = None)
         raise ColumnsOpen(found.side)
 
     path = _free(data.parent)
-    init_task(InitRequest(data, source, target, path), ask)
+    init_task(InitRequest(data, source, target, path, data.parent.name), ask)
     with disk_errors(path):
         path.replace(data.parent / DRAFT)
     return read_text(data.parent / DRAFT)
