@@ -170,7 +170,7 @@ def test_from_a_file_to_a_winner_that_answers(browser: playwright.Browser, tmp_p
         page.wait_for_function(
             "() => document.querySelector('textarea[name=text]').value.includes('scripted:script.json')"
         )
-        page.wait_for_selector("text=is valid")
+        page.wait_for_selector("text=The text is valid")
         page.wait_for_selector("#data dl.pairs", timeout=60_000)
         page.select_option("#until", "prompting")
         page.click("button >> text=Start the climb")

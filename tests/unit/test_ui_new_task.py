@@ -76,7 +76,7 @@ def test_a_csv_becomes_a_task_with_reasons(page: TestClient, site: Site) -> None
     assert "# the label and nothing else counts" in text
     shown = page.get("/new/reviews").text
     assert 'value="0.85"' in shown
-    assert "task.yaml is valid." in shown
+    assert "The text is valid." in shown
     assert (site.workspace.tasks / "reviews" / "reviews.csv").read_text() == CSV
 
 
@@ -330,7 +330,7 @@ def test_python_runs_only_after_a_yes_to_what_was_shown(
     ran = folder / "ran"
     (folder / "score.py").write_text(f"open({str(ran)!r}, 'w')\ndef score(answer, expected): return '<b>' == answer\n")
     text = text_of(site, "reviews").replace("score: choice", "score: {python: score.py:score}")
-    assert "task.yaml is valid." in page.post("/new/reviews/text", data={"text": text}).text
+    assert "The text is valid." in page.post("/new/reviews/text", data={"text": text}).text
     assert "/confirm" in page.post("/new/reviews/start", data={"yes": "made-up"}).headers["hx-redirect"]
     shown = page.get("/new/reviews/confirm").text
     assert "&#39;&lt;b&gt;&#39; == answer" in shown
@@ -371,7 +371,7 @@ def test_a_run_is_cloned_with_its_task(page: TestClient, site: Site) -> None:
     assert found.headers["hx-redirect"] == "/new/others", found.text
     clone = drafts.task_from(text_of(site, "others"), site.workspace.tasks / "others")
     assert clone.examples == load_task(path).examples
-    assert "task.yaml is valid." in page.get("/new/others").text
+    assert "The text is valid." in page.get("/new/others").text
     path.write_text(path.read_text().replace("bar: 0.8", "bar: 0.5"))
     page.post("/new/clone", data={"run": "routing-1", "name": "later"})
     assert parse_document(text_of(site, "later"), "t").values["bar"] == 0.8  # as it was run
@@ -422,6 +422,37 @@ def test_the_findings_are_shown_with_their_rows(page: TestClient, site: Site, mo
     assert "same input, other label" in shown
     assert "number 3 is fine, &lt;b&gt;really&lt;/b&gt;" in shown
     assert "sentiment: neg" in shown
+
+
+def test_what_the_check_of_the_data_found_is_said_next_to_start(
+    page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(page, "reviews.csv")
+    assert '<div id="data-fault" role="status"></div>' in page.get("/new/reviews").text
+    fault = CommandOutput("", "reviews.csv, row 3: found <nothing>")
+    monkeypatch.setattr(Children, "printed", lambda *_: fault)
+    said = next_to_start(page)
+    assert "A climb would not start: reviews.csv, row 3: found &lt;nothing&gt;" in said
+    report = {"ok": False, "counts": {}, "labels": {}, "tokens": {}, "findings": [], "preferences": None}
+    for ok, expected in ((False, "The data has errors"), (True, "")):
+        severity = {
+            "kind": "too_long",
+            "severity": "error",
+            "says": "1 is too long",
+            "count": 1,
+            "places": [],
+            "details": [],
+        }
+        text = json.dumps({**report, "ok": ok, "findings": [] if ok else [severity]})
+        monkeypatch.setattr(Children, "printed", lambda *_, text=text: CommandOutput(text))
+        said = next_to_start(page)
+        assert expected in said if expected else said == ""
+    monkeypatch.setattr(Children, "printed", lambda *_: None)
+    assert "data-fault" not in page.get("/new/reviews/data").text
+
+
+def next_to_start(page: TestClient) -> str:
+    return page.get("/new/reviews/data").text.partition('hx-swap-oob="true">')[2].partition("</div>")[0]
 
 
 def test_the_page_of_a_new_task_loads_no_torch() -> None:

@@ -74,7 +74,7 @@ def test_an_upload_begins_with_the_objective_of_its_rows(
 ) -> None:
     assert upload(page, rows) == "/train/rows"
     assert f"objective: {objective}" in text_of(site)
-    assert "train.yaml is valid." in page.get("/train/rows").text
+    assert "The text is valid." in page.get("/train/rows").text
     assert '<a href="/train/rows">' in page.get("/train").text
 
 
@@ -86,7 +86,7 @@ def test_rows_of_a_task_can_be_trained_on(page: TestClient, site: Site) -> None:
     assert page.post("/train/on", data={"data": "mine/mine.jsonl"}).headers["hx-redirect"] == "/train/mine"
     assert page.post("/train/on", data={"data": "../../etc/passwd"}).status_code == 404
     assert page.get("/train/mine").status_code == 200
-    assert "task.yaml is valid." in page.get("/new/mine").text
+    assert "The text is valid." in page.get("/new/mine").text
 
 
 def test_fields_and_text_are_one(page: TestClient, site: Site) -> None:
@@ -150,7 +150,7 @@ def test_reward_code_runs_only_after_a_yes_to_what_was_shown(
     folder = site.workspace.tasks / "rows"
     (folder / "reward.py").write_text("def score(answer): return '<b>' in answer\n")
     text = "data: rows.jsonl\nobjective: grpo\nreward: [{python: reward.py:score}]\n"
-    assert "train.yaml is valid." in typed(page, text)
+    assert "The text is valid." in typed(page, text)
     assert page.post("/train/rows/start", data={"yes": "x"}).headers["hx-redirect"] == "/train/rows/confirm"
     shown = page.get("/train/rows/confirm").text
     assert "&#39;&lt;b&gt;&#39; in answer" in shown
