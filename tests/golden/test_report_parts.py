@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from lastresort.records.measurement import BarTest, Cost
 from lastresort.records.record import ItemScore
 from lastresort.report.charts import scale
 from lastresort.report.charts.loss import loss_chart, smoothed, thinned, went_furthest
+from lastresort.report.charts.runs import RunPoint, runs_chart
 from lastresort.report.decision import read_decision
 from lastresort.report.differences import clipped, side_by_side
 from lastresort.report.html import labelled
@@ -125,6 +128,35 @@ def test_every_score_lies_on_its_axis(values: list[float]) -> None:
 )
 def test_an_axis_of_amounts(largest: float, ticks: tuple[float, ...]) -> None:
     assert scale.amounts([largest]).ticks == ticks
+
+
+@pytest.mark.parametrize(
+    ("largest", "ticks"),
+    [
+        (0.004, (0, 0.001, 0.002, 0.003, 0.004)),
+        (8.1, (0, 5, 10)),
+        (50, (0, 15, 30, 45, 60)),
+        (470, (0, 120, 240, 360, 480)),
+        (4_000, (0, 1_200, 2_400, 3_600, 4_800)),
+        (86_400, (0, 21_600, 43_200, 64_800, 86_400)),
+        (30 * 86_400, (0, 864_000, 1_728_000, 2_592_000)),
+    ],
+)
+def test_an_axis_of_time_has_ticks_that_are_round_in_its_unit(largest: float, ticks: tuple[float, ...]) -> None:
+    assert scale.durations([largest]).ticks == ticks
+
+
+def test_runs_are_drawn_with_round_times_and_a_line_a_bar() -> None:
+    found = [
+        RunPoint("a-1", 470.0, 0.8, (0.7, 0.9), 0.75, "MET"),
+        RunPoint("a-2", 130.0, 0.5, (0.4, 0.6), 0.85, "NOT_MET"),
+    ]
+    drawn = runs_chart(found, in_money=False).replace("\u00a0", " ")
+    assert re.findall(r'text-anchor="middle">(.*?)<', drawn) == ["0", "2 min", "4 min", "6 min", "8 min", "time spent"]
+    assert re.findall(">bar (.*?)<", drawn) == ["75%", "85%"]
+    assert "bar at 75% and 85%" in drawn
+    paid = runs_chart([replace(one, spent=one.spent / 100) for one in found], in_money=True)
+    assert re.findall(r'text-anchor="middle">(.*?)<', paid)[:2] == ["0", "$2.00"]
 
 
 def curve(*losses: float) -> list[dict[str, float]]:

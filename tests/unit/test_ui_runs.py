@@ -201,9 +201,24 @@ def test_runs_of_one_task_are_compared_in_one_picture(tmp_path: Path) -> None:
     _, client = page_of(tmp_path)
     text = client.get("/compare?run=routing-1&run=routing-2&run=other-1").text
     assert text.count("<figure") == 2
+    assert re.findall("<figcaption>(.*?)</figcaption>", text) == ["routing, bar 80%", "other, bar 50%"]
+    assert text.count('<div class="scroll"><figure') == 2, "the picture scrolls, not the page"
     assert "routing-2: " in text
     assert "Select two or more" in client.get("/compare").text
     assert client.get("/compare?run=none").status_code == 404
+
+
+def test_runs_of_one_task_with_other_bars_share_a_picture_with_a_line_for_each(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    finished_run(tmp_path, "routing-2", bar=0.5)
+    _, client = page_of(tmp_path)
+    text = client.get("/compare?run=routing-1&run=routing-2").text
+    assert re.findall("<figcaption>(.*?)</figcaption>", text) == ["routing, bars 50% and 80%"]
+    assert text.count('<line class="bar"') == 2
+    test, reuse = read_decision(run).rungs[0].test, read_decision(tmp_path / "runs" / "routing-2").test_reuse
+    assert test is not None
+    assert f'<td class="number">{test.n_used}</td>' in text
+    assert text.count("TEST ITEMS REUSED") == (reuse is not None and reuse.used > 0)
 
 
 def test_a_run_at_work_is_followed_to_its_end(tmp_path: Path) -> None:

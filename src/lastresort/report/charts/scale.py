@@ -8,6 +8,24 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+_MIN, _H = 60.0, 3600.0
+_ROUND_S = (
+    15.0,
+    30.0,
+    _MIN,
+    2 * _MIN,
+    5 * _MIN,
+    10 * _MIN,
+    20 * _MIN,
+    30 * _MIN,
+    _H,
+    2 * _H,
+    3 * _H,
+    6 * _H,
+    12 * _H,
+    24 * _H,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Scale:
@@ -51,6 +69,18 @@ def amounts(values: Iterable[float], about: int = 4) -> Scale:
     """An axis from 0 to a round number at or above the largest value, in about so many steps of 1, 2 or 5 times ten to n."""
     largest = max(values, default=0.0) or 1.0
     step = _step(largest / about)
+    steps = math.ceil(largest / step - 1e-9)
+    return Scale(0.0, steps * step, tuple(round(n * step, 10) for n in range(steps + 1)))
+
+
+def durations(values: Iterable[float], about: int = 4) -> Scale:
+    """As `amounts`, in seconds, with steps that are round in seconds, minutes, hours or days."""
+    largest = max(values, default=0.0) or 1.0
+    rough = largest / about
+    if rough > _ROUND_S[-1]:
+        step = _ROUND_S[-1] * _step(rough / _ROUND_S[-1])
+    else:
+        step = _step(rough) if rough <= 10 else next(one for one in _ROUND_S if one >= rough * 0.999)
     steps = math.ceil(largest / step - 1e-9)
     return Scale(0.0, steps * step, tuple(round(n * step, 10) for n in range(steps + 1)))
 

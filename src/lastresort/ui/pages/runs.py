@@ -13,6 +13,7 @@ from lastresort.records.decision import RungView, RunView
 from lastresort.records.measurement import BarTest
 from lastresort.report.charts.runs import RunPoint, runs_chart
 from lastresort.report.words.titles import headline, stage_line
+from lastresort.report.words.wording import round_percent
 from lastresort.ui.site import Site
 from lastresort.ui.workspace import RunState
 
@@ -58,18 +59,23 @@ def row_of(state: RunState) -> RunRow:
     return RunRow(state, None if rung is None else rung.test, "" if rung is None else rung.name, now)
 
 
-def figures(rows: Sequence[RunRow]) -> list[Markup]:
-    """One a task and bar, in the order of the runs: only runs that had the same to reach are comparable."""
-    groups: dict[tuple[str, float], list[RunPoint]] = {}
+def figures(rows: Sequence[RunRow]) -> list[tuple[str, Markup]]:
+    """Caption and picture of each task, in the order of the runs: runs of other tasks cannot be compared."""
+    groups: dict[str, list[RunPoint]] = {}
     in_money = any(row.run.stage is not None and row.run.stage.spent_usd for row in rows)
     for row in rows:
         view, test, stage = row.view, row.test, row.run.stage
         if view is None or test is None or stage is None:
             continue
         spent = stage.spent_usd if in_money else stage.spent_s
-        point = RunPoint(row.run.name, spent, test.score, (test.interval[0], test.interval[1]), test.verdict)
-        groups.setdefault((view.task, view.bar), []).append(point)
-    return [runs_chart(points, bar, in_money=in_money) for (_, bar), points in groups.items()]
+        point = RunPoint(row.run.name, spent, test.score, (test.interval[0], test.interval[1]), view.bar, test.verdict)
+        groups.setdefault(view.task, []).append(point)
+    return [(_caption(task, points), runs_chart(points, in_money=in_money)) for task, points in groups.items()]
+
+
+def _caption(task: str, points: Sequence[RunPoint]) -> str:
+    bars = [round_percent(bar) for bar in sorted({point.bar for point in points})]
+    return f"{task}, {'bar' if len(bars) == 1 else 'bars'} {' and '.join(bars)}"
 
 
 def tested_rung(view: RunView | None) -> RungView | None:
