@@ -28,6 +28,7 @@ from lastresort.ui import jobs
 from lastresort.ui import workspace as workspace_module
 from lastresort.ui.jobs import last_words
 from lastresort.ui.processes import environment, start_process
+from lastresort.ui.site import PAGES
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
 from record_support import edit
 from ui_support import (
@@ -97,6 +98,33 @@ def test_a_run_is_the_report_with_a_panel_above_it(tmp_path: Path) -> None:
     assert report in text
     assert "lastresort handoff runs/routing-1 --to SERVER" in text
     assert " style=" not in text, "the policy forbids inline styles"
+
+
+@pytest.mark.parametrize(
+    ("address", "title", "mark"),
+    [
+        ("/", "Runs", "page"),
+        ("/runs/a-1", "Runs", "true"),
+        ("/runs/a-1/items", "Runs", "true"),
+        ("/compare", "Runs", "true"),
+        ("/new", "New task", "page"),
+        ("/new/a", "New task", "true"),
+        ("/newer", None, ""),
+        ("/plan", "Plan", "page"),
+        ("/train/a/train-2", "Train", "true"),
+        ("/docs/task", "This machine", "true"),
+    ],
+)
+def test_the_navigation_marks_the_entry_of_a_page(address: str, title: str | None, mark: str) -> None:
+    marked = {page.title: page.marks(address) for page in PAGES if page.title and page.marks(address)}
+    assert marked == ({} if title is None else {title: mark})
+
+
+def test_the_navigation_shows_its_mark(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    _, client = page_of(tmp_path)
+    assert '<a href="/" aria-current="true">Runs</a>' in client.get("/runs/routing-1").text
+    assert '<a href="/" aria-current="page">Runs</a>' in client.get("/").text
 
 
 def test_a_run_that_was_changed_says_so(tmp_path: Path) -> None:

@@ -28,20 +28,34 @@ from lastresort.ui.workspace import NotThere, Workspace
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the site. module: below `lastresort.ui.pages`, with `router(site)`. title: in the navigation, "" for none there."""
+    """A page of the site. module: below `lastresort.ui.pages`, with `router(site)`. title: in the navigation, "" for none there.
+    others: where pages begin that belong to this one.
+    """
 
     module: str
     path: str = ""
     title: str = ""
+    others: tuple[str, ...] = ()
+
+    def marks(self, address: str) -> str:
+        """What the navigation says of its entry at an address, as `aria-current` does: "page", "true" for one below it, or ""."""
+        if address == self.path:
+            return "page"
+        below = (*self.others, self.path)
+        return (
+            "true"
+            if any(address == path or address.startswith(f"{path.rstrip('/')}/") for path in below if path != "/")
+            else ""
+        )
 
 
 PAGES = (
-    Page("runs", "/", "Runs"),
+    Page("runs", "/", "Runs", ("/runs", "/compare")),
     Page("run"),
     Page("new_task", "/new", "New task"),
     Page("plan", "/plan", "Plan"),
     Page("train", "/train", "Train"),
-    Page("machine", "/machine", "This machine"),
+    Page("machine", "/machine", "This machine", ("/docs",)),
     Page("items"),
     Page("talk"),
     Page("rate"),
