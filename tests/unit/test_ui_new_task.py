@@ -419,7 +419,8 @@ def test_the_findings_are_shown_with_their_rows(page: TestClient, site: Site, mo
     }
     monkeypatch.setattr(Children, "printed", lambda *_, **__: CommandOutput(json.dumps(report)))
     shown = page.get("/new/reviews/data").text
-    assert "same input, other label" in shown
+    assert "same input, other label</summary>" in shown, "the sentence has the count already"
+    assert '<b class="severity of-error">error</b>' in shown, "`note` alone is the class of a box"
     assert "number 3 is fine, &lt;b&gt;really&lt;/b&gt;" in shown
     assert "sentiment: neg" in shown
 
@@ -453,6 +454,27 @@ def test_what_the_check_of_the_data_found_is_said_next_to_start(
 
 def next_to_start(page: TestClient) -> str:
     return page.get("/new/reviews/data").text.partition('hx-swap-oob="true">')[2].partition("</div>")[0]
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 rule of thumb that applies"), (2, "2 rules of thumb that apply")])
+def test_rules_of_thumb_are_counted_in_grammar(
+    page: TestClient, monkeypatch: pytest.MonkeyPatch, count: int, said: str
+) -> None:
+    upload(page, "reviews.csv")
+    rule = {
+        "name": "n",
+        "strength": "STRONG",
+        "advice": "a",
+        "because": "b",
+        "source": "c",
+        "favours": [],
+        "opposes": [],
+    }
+    step = {"rung": "prompting", "stance": "DO", "condition": None, "reasons": ["because"]}
+    found = {"schema": 1, "task": None, "answer": "No.", "path": [step], "ladder": ["prompting"], "rules": [rule] * count,
+             "to_find_out": [], "frameworks": [], "facts": {}, "notes": []}  # fmt: skip
+    monkeypatch.setattr(Children, "printed", lambda *_: CommandOutput(json.dumps(found)))
+    assert f"<summary>{said}</summary>" in page.get("/new/reviews/advice").text
 
 
 def test_the_page_of_a_new_task_loads_no_torch() -> None:
