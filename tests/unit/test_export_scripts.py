@@ -183,6 +183,14 @@ def test_several_answers_of_one_row_are_masked_by_the_template(tmp_path: Path) -
     assert [turn["content"] for turn in rows_in(last)[0]["prompt"]] == ["a", "b", "c"]
 
 
+def test_rows_with_columns_of_other_names_are_exported_under_ours(tmp_path: Path) -> None:
+    rows = [{"question": "a", "note": "-", "team": "b"}]
+    named = exported(tmp_path / "named", "trl", "sft", rows, columns={"input": "question", "output": "team"})
+    plain = exported(tmp_path / "plain", "trl", "sft", [{"input": "a", "output": "b"}])
+    assert rows_in(named) == rows_in(plain)
+    assert calls(named) == calls(plain)
+
+
 def test_segments_are_texts_unless_they_take_turns(tmp_path: Path) -> None:
     segments = [{"text": "Q: a\nA:"}, {"text": " b", "train": True, "end": True}]
     found = exported(tmp_path / "a", "trl", "sft", [{"segments": segments}])

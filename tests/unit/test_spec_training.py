@@ -309,6 +309,10 @@ WRONG: dict[str, tuple[str, str]] = {
         "data: rows.jsonl\nchat_template_kwargs: {tokenize: true}",
         'key "chat_template_kwargs.tokenize": found "tokenize", which rendering itself decides',
     ),
+    "columns of pairs": (
+        "data: rows.jsonl\nobjective: dpo\ncolumns: {input: a, output: b}",
+        "expected it only with sft",
+    ),
     "turns of pairs": ("data: rows.jsonl\nobjective: dpo\ntrained_turns: last", "expected it only with sft"),
     "labels of pairs": ("data: rows.jsonl\nobjective: dpo\npairs_as_labels: true", "expected it only with kto"),
     "qlora in float32": ("data: rows.jsonl\nadapter: qlora\nprecision: float32", "found float32 with qlora"),

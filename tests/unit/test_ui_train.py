@@ -11,7 +11,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from lastresort.records.atomic import held
+from lastresort.spec.document import parse_document
+from lastresort.spec.training import TRAINING
 from lastresort.stop import FILE_NAME as STOP
+from lastresort.train.files.items import Conversation, read_units
 from lastresort.ui import jobs, trainings
 from lastresort.ui.children import Children, CommandOutput
 from lastresort.ui.site import Site
@@ -76,6 +79,29 @@ def test_an_upload_begins_with_the_objective_of_its_rows(
     assert f"objective: {objective}" in text_of(site)
     assert "The text is valid." in page.get("/train/rows").text
     assert '<a href="/train/rows">' in page.get("/train").text
+
+
+def test_columns_of_other_names_are_found_and_can_be_changed(page: TestClient, site: Site) -> None:
+    rows = [{"review": f"words of review {i}", "sentiment": "pos" if i % 2 else "neg"} for i in range(200)]
+    upload(page, rows)
+    text = text_of(site)
+    assert "columns: {input: review, output: sentiment}" in text
+    file = trainings.training_from(parse_document(text, "train.yaml", TRAINING), site.workspace.tasks / "rows")
+    units = read_units(file, file.data.train)
+    texts = [text for unit in units for text in unit.texts if isinstance(text, Conversation)]
+    assert len(texts) == 200
+    assert [message.content for message in texts[0].messages] == ["words of review 0", "neg"]
+    shown = page.get("/train/rows").text
+    assert 'name="columns.input" type="text" value="review"' in shown
+    page.post("/train/rows/field?key=columns.output", data={"text": text, "columns.output": "other"})
+    assert "output: other" in text_of(site)
+
+
+def test_open_columns_are_said_in_the_draft_and_known_ones_are_not(page: TestClient, site: Site) -> None:
+    upload(page, [{"alpha": f"some words {i}", "beta": i % 3, "gamma": f"{i % 4} apples"} for i in range(200)])
+    assert "# columns: {input: …, output: …}" in text_of(site)
+    upload(page, data_for("sft"))
+    assert "columns" not in text_of(site, "rows-2")
 
 
 def test_rows_of_a_task_can_be_trained_on(page: TestClient, site: Site) -> None:

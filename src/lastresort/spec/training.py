@@ -17,7 +17,7 @@ from lastresort.spec.explain import task_error
 from lastresort.spec.judge import PRICES
 from lastresort.spec.paths import FileOrFolder, ModelName, relative_name
 from lastresort.spec.score import Reward
-from lastresort.spec.sections import Count, Rate, Ratio
+from lastresort.spec.sections import Columns, Count, Rate, Ratio
 from lastresort.spec.training_sections import AdapterKeys, DataKeys, LimitKeys, ObjectiveKeys, ServerKeys, StopStrings
 from lastresort.spec.values import (
     AnyShareOrCount,
@@ -132,6 +132,7 @@ class TrainingKeys(Section):
     start_from: FileOrFolder | None = Field(None, description="an adapter to go on from, which is also the reference")
     objective: ObjectiveKeys = Field(default_factory=ObjectiveKeys, description="the name of an objective")
     data: DataKeys = Field(description="what to train on", examples=["rows.jsonl"])
+    columns: Columns | None = Field(None, description="what the rows call input and output, if not that")
     adapter: AdapterKeys = Field(default_factory=AdapterKeys, description="what is trained on top of the base, or full")
     learning_rate: Rate | None = Field(None, description="the peak")
     epochs: Count = Field(USUAL.epochs, description="passes over the data")
@@ -189,6 +190,7 @@ class TrainingKeys(Section):
     def _together(self) -> Self:
         need, name = OBJECTIVES[self.objective.name].need, self.objective.name
         self._only("trained_turns", need == "completions", "sft")
+        self._only("columns", need == "completions", "sft")
         self._only("pairs_as_labels", need == "labels", "kto")
         for key in GROUP_KEYS:
             self._only(key, need == "groups", "grpo, dr_grpo and dapo")
@@ -340,6 +342,7 @@ def _training_file(keys: TrainingKeys, path: Path, reading: ReadContext) -> Trai
         path=path,
         resolved=_resolved(keys, output, reading),
         data=keys.data.files,
+        columns={} if keys.columns is None else keys.columns.names,
         settings=settings,
         output=output,
         groups=_groups(keys) if settings.objective.need == "groups" else None,
@@ -366,7 +369,7 @@ def _named_alike(settings: type[TrainSettings | TrainingFile | GroupSettings], *
 
 
 _OF_THE_LOOP = _named_alike(TrainSettings, "objective", "adapter", "learning_rate")
-_OF_THE_FILE = _named_alike(TrainingFile, "data", "output")
+_OF_THE_FILE = _named_alike(TrainingFile, "data", "columns", "output")
 _OF_SAMPLING = _named_alike(GroupSettings, "tries")
 
 
@@ -377,7 +380,7 @@ def _resolved(keys: TrainingKeys, output: Path, reading: ReadContext) -> JsonObj
     absent |= {"pairs_as_labels"} if need != "labels" else set()
     absent |= set(GROUP_KEYS) if need != "groups" else set()
     absent |= {"adapter"} if keys.start_from is not None else set()
-    absent |= {"origin"} if keys.origin is None else set()
+    absent |= {name for name in ("origin", "columns") if dict(keys)[name] is None}
     # Without a ratio as before there was the key, so that a run begun then goes on.
     absent |= {"loraplus_lr_ratio"} if keys.loraplus_lr_ratio == 1 else set()
     found: JsonObject = {}
@@ -387,6 +390,8 @@ def _resolved(keys: TrainingKeys, output: Path, reading: ReadContext) -> JsonObj
             continue
         if isinstance(value, ObjectiveKeys | AdapterKeys | DataKeys | LimitKeys | ServerKeys):
             found[name] = value.written(reading)
+        elif isinstance(value, Columns):
+            found[name] = value.model_dump(mode="json", exclude_none=True)
         elif name == "reward":
             found[name] = [term.written(reading) for term in keys.reward]
         else:

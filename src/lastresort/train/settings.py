@@ -261,7 +261,8 @@ class TrainingFile:
 
     path: the file. resolved: the file with every default written out, paths relative to its folder: the record keeps it, and
     a resumed run must have the same. start_from: an adapter to go on from, which is also the reference. settings: what the loop
-    takes. max_tokens: the longest row, None for the model's context. groups: None but for objectives on groups. The other fields
+    takes. max_tokens: the longest row, None for the model's context. groups: None but for objectives on groups. columns: our
+    key -> the columns of the rows, {} where these are found by their names. The other fields
     are the keys of the file (docs/train.md).
     """
 
@@ -281,6 +282,7 @@ class TrainingFile:
     track: tuple[Tracker, ...]
     chat_template_kwargs: Mapping[str, Json]
     groups: Groups | None = None
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:

@@ -21,7 +21,7 @@ from lastresort.stop import FILE_NAME as STOP
 from lastresort.train.files.run_folder import BEGUN, LOG, RECORD, StepLog, TrainingRecord, finished_record
 from lastresort.train.settings import TrainingFile
 from lastresort.ui.drafts import TRAINING_DRAFT as DRAFT
-from lastresort.ui.drafts import Consent, ForeignCode, code_text, data_file, text_of
+from lastresort.ui.drafts import Consent, ForeignCode, code_text, columns_of, data_file, text_of
 from lastresort.ui.workspace import NotThere, Workspace
 from lastresort.ui.yaml_form import FormField
 
@@ -36,6 +36,8 @@ FIELDS = (
               "grpo", "dr_grpo", "dapo"), "Set options such as beta in the text."),
     FormField("data.train", "Training data", "text", hint="A file next to this one.", short="train"),
     FormField("data.eval", "Held out", hint="A share, a count, or a file.", short="train"),
+    FormField("columns.input", "Input column", "text", hint="If not input, for sft."),
+    FormField("columns.output", "Answer column", "text", hint="If not output, for sft."),
     FormField("adapter.kind", "Adapter", "choice", ("lora", "rslora", "dora", "qlora", "full"), short="kind"),
     FormField("adapter.r", "Rank", short="kind"),
     FormField("adapter.alpha", "Alpha", short="kind"),
@@ -77,7 +79,9 @@ class TrainingNow:
 
 
 def drafted(data: Path) -> str:
-    """The text to begin with: the objective that the columns of the rows are made for. Raises DataError."""
+    """The text to begin with: the objective that the columns of the rows are made for, and which are input and output where their
+    names do not say. Raises DataError.
+    """
     keys = read_rows(data)[0].values.keys()
     objective, why = "sft", "rows with an input and its right answer"
     if {"chosen", "rejected"} <= keys:
@@ -91,10 +95,21 @@ def drafted(data: Path) -> str:
         "model: embedded       # 135M parameters, for a first try; or a hub id, a folder, a .gguf file",
         f"objective: {objective}".ljust(20) + f"  # {why}",
         f"data: {written(data.name)}",
+        *(_columns(data) if objective == "sft" and "segments" not in keys else ()),
         "adapter: lora         # or rslora, dora, qlora, full",
         "epochs: 3",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _columns(data: Path) -> list[str]:
+    """The line that names them, as a comment where a person has to say which they are; none where the rows have a known shape."""
+    found = columns_of(data)
+    if found.shape:
+        return []
+    if found.input and found.output:
+        return [f"columns: {written({'input': found.input, 'output': found.output})}"]
+    return ["# columns: {input: …, output: …}   # name the column of the input and that of the answer"]
 
 
 def training_from(document: YamlDocument, folder: Path, file: str = FILE) -> TrainingFile:

@@ -22,7 +22,7 @@ from lastresort.train.files.run_folder import IMPORTED, RECORD
 from lastresort.train.settings import TrainingFile
 from lastresort.types import JsonObject
 
-_LEFT = frozenset({"data", "output", "origin", "pairs_as_labels"})  # an export has its own, and its rows are labelled
+_LEFT = frozenset({"data", "output", "origin", "columns", "pairs_as_labels"})  # an export has its own rows
 
 
 def is_output_folder(folder: Path) -> bool:

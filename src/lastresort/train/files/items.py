@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from lastresort.data.files import read_rows
+from lastresort.data.formats import COMMON_COLUMNS
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.plain_text import packed_rows, read_documents
 from lastresort.data.preferences import PreferencePair, are_pairs, as_labelled, label_of, labelled_of, pairs_of
-from lastresort.data.read import examples_of
+from lastresort.data.read import examples_of, renamed
 from lastresort.data.rendering import Rendered, render_training, training_messages
 from lastresort.data.segments import (
     Segments,
@@ -57,6 +58,8 @@ def read_units(file: TrainingFile, paths: Sequence[Path]) -> list[TrainingUnit]:
 
 def _units(file: TrainingFile, path: Path) -> list[TrainingUnit]:
     rows = read_rows(path)
+    if file.columns:
+        rows = renamed(rows, file.columns, COMMON_COLUMNS)
     if are_segments(rows[0]):
         return [unit for row in rows for unit in _segment_units(file, row)]
     if file.need == "pairs":
