@@ -431,7 +431,7 @@ def test_what_the_check_of_the_data_found_is_said_next_to_start(
     upload(page, "reviews.csv")
     assert '<div id="data-fault" role="status"></div>' in page.get("/new/reviews").text
     fault = CommandOutput("", "reviews.csv, row 3: found <nothing>")
-    monkeypatch.setattr(Children, "printed", lambda *_: fault)
+    monkeypatch.setattr(Children, "printed", lambda *_, **__: fault)
     said = next_to_start(page)
     assert "A climb would not start: reviews.csv, row 3: found &lt;nothing&gt;" in said
     report = {"ok": False, "counts": {}, "labels": {}, "tokens": {}, "findings": [], "preferences": None}
@@ -448,7 +448,7 @@ def test_what_the_check_of_the_data_found_is_said_next_to_start(
         monkeypatch.setattr(Children, "printed", lambda *_, text=text: CommandOutput(text))
         said = next_to_start(page)
         assert expected in said if expected else said == ""
-    monkeypatch.setattr(Children, "printed", lambda *_: None)
+    monkeypatch.setattr(Children, "printed", lambda *_, **__: None)
     assert "data-fault" not in page.get("/new/reviews/data").text
 
 
@@ -473,7 +473,7 @@ def test_rules_of_thumb_are_counted_in_grammar(
     step = {"rung": "prompting", "stance": "DO", "condition": None, "reasons": ["because"]}
     found = {"schema": 1, "task": None, "answer": "No.", "path": [step], "ladder": ["prompting"], "rules": [rule] * count,
              "to_find_out": [], "frameworks": [], "facts": {}, "notes": []}  # fmt: skip
-    monkeypatch.setattr(Children, "printed", lambda *_: CommandOutput(json.dumps(found)))
+    monkeypatch.setattr(Children, "printed", lambda *_, **__: CommandOutput(json.dumps(found)))
     assert f"<summary>{said}</summary>" in page.get("/new/reviews/advice").text
 
 
