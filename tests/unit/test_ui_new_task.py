@@ -445,7 +445,7 @@ def test_what_the_check_of_the_data_found_is_said_next_to_start(
             "details": [],
         }
         text = json.dumps({**report, "ok": ok, "findings": [] if ok else [severity]})
-        monkeypatch.setattr(Children, "printed", lambda *_, text=text: CommandOutput(text))
+        monkeypatch.setattr(Children, "printed", lambda *_, text=text, **__: CommandOutput(text))
         said = next_to_start(page)
         assert expected in said if expected else said == ""
     monkeypatch.setattr(Children, "printed", lambda *_, **__: None)
