@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from lastresort.engine import continuous
+from lastresort.engine import continuous, packed_weights
 from lastresort.engine.continuous import Shelf
 from lastresort.errors import (
     CandidateError,
@@ -568,6 +568,21 @@ def test_the_owner_suits_the_model(model: LocalModel) -> None:
         receiver.answer()
         assert opened.drain(SOON_S)
         opened.close()
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of torch packs no weights")  # type: ignore[no-untyped-call]
+def test_the_owner_computes_with_packed_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 the texts are those of the weights as they were loaded."""
+    monkeypatch.setattr(packed_weights, "SMALLEST", 0)
+    model = LocalModel(load_local(save_tiny(tmp_path / "tiny"), precision="float32"), name="tiny", clock=lambda: 0.0)
+    work = some_work(14)
+    expected = [alone(model, one) for one in work]
+    owner, receivers = open_owners({"winner": model})["winner"], [Receiver() for _ in work]
+    assert any(isinstance(layer, packed_weights.PackedLinear) for layer in model.loaded.model.modules())
+    for one, receiver in zip(work, receivers, strict=True):
+        owner.submit(one, receiver)
+    assert [receiver.answer().text for receiver in receivers] == [answer.text for answer in expected]
+    owner.close()
 
 
 def test_a_model_that_only_answers_is_asked_by_a_few_threads() -> None:

@@ -51,16 +51,19 @@ def open_owners(
     several names. longest_queue: answers that may wait. slots: answers computed at once. longest_tokens: of a prompt with its
     answer. None for what suits the model.
 
-    All local models have one owner, which computes them in turns: side by side they would take each other's cores.
+    All local models have one owner, which computes them in turns: side by side they would take each other's cores. Their weights
+    must not change from here on.
     """
+    from lastresort.engine.packed_weights import pack_weights
     from lastresort.models.local import LocalModel
 
     local = {name: model for name, model in models.items() if isinstance(model, LocalModel)}
     owners: dict[str, Owner] = {}
     if local:
-        count = len({id(model) for model in local.values()})
+        distinct = {id(model): model for model in local.values()}
+        pack_weights([model.loaded.model for model in distinct.values()])
         shelves: Callable[[LocalModel], Sequence[Shelf]]
-        shelves = lambda model: plan_shelves(model, slots, count, longest_tokens)  # noqa: E731
+        shelves = lambda model: plan_shelves(model, slots, len(distinct), longest_tokens)  # noqa: E731
         owner = LocalOwner(local, shelves=shelves, longest_queue=longest_queue)
         owners |= dict.fromkeys(local, owner)
     asked: dict[int, AskingOwner] = {}
