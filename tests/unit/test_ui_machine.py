@@ -48,6 +48,7 @@ def test_every_document_is_shown_and_its_links_hold(page: TestClient) -> None:
     names = documents.titles()
     assert {"task", "train", "plan"} <= names.keys()
     shown = {name: page.get(f"/docs/{name}").text for name in names}
+    assert "&lt;!-- pictures" not in shown["page"], "a mark for the site is none for readers"
     for name, text in shown.items():
         assert " style=" not in text, name
         for href in re.findall(r'href="(/docs/[^"]*|#[^"]*)"', text):

@@ -21,6 +21,7 @@ PLACES = (_PACKAGE / "docs", _PACKAGE.parent.parent / "docs")
 ADDRESS = "/docs"
 PICTURES = {".svg": "image/svg+xml", ".png": "image/png"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_COMMENT = re.compile("<!--.*?-->", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def document(name: str) -> ShownDocument:
     folder = folder_of_documents()
     if folder is None or name not in titles():
         raise NotThere("There is no such document.")
-    return ShownDocument(name, titles()[name], rendered(read_text(folder / f"{name}.md")))
+    return ShownDocument(name, titles()[name], rendered(_COMMENT.sub("", read_text(folder / f"{name}.md"))))
 
 
 def picture(name: str) -> tuple[bytes, str]:
