@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from starlette.testclient import TestClient
 
@@ -26,6 +27,7 @@ from lastresort.app.climb import climb
 from lastresort.records.measurement import ItemScore, Measurement
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
+from lastresort.ui import jobs
 from lastresort.ui.guard import CSRF_HEADER, PageGuard, PageSecrets
 from lastresort.ui.site import Site, create_site
 from lastresort.ui.workspace import Workspace
@@ -56,6 +58,18 @@ class Ended:
 
     def poll(self) -> int:
         return 2
+
+
+def recorded_starts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[jobs.Command, bool]]:
+    """While the test lasts no process is started; what would have been, with whether it would see the keys."""
+    found: list[tuple[jobs.Command, bool]] = []
+
+    def start(job: jobs.Command, *, with_keys: bool = False) -> Ended:
+        found.append((job, with_keys))
+        return Ended()
+
+    monkeypatch.setattr(jobs, "start", start)
+    return found
 
 
 def finished_run(folder: Path, name: str = "routing-1", **task: Any) -> Path:

@@ -22,7 +22,7 @@ from lastresort.ui import drafts, jobs
 from lastresort.ui.children import Children, CommandOutput
 from lastresort.ui.site import Site
 from record_support import edit
-from ui_support import Ended, finished_run, htmx_page_of
+from ui_support import finished_run, htmx_page_of, recorded_starts
 
 CSV = "review,sentiment\n" + "".join(
     f'"number {i} is {"fine" if i % 2 else "bad"}, <b>really</b>",{"pos" if i % 2 else "neg"}\n' for i in range(200)
@@ -47,14 +47,7 @@ def page(opened: tuple[Site, TestClient]) -> TestClient:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[jobs.Command, bool]]:
-    found: list[tuple[jobs.Command, bool]] = []
-
-    def start(job: jobs.Command, *, with_keys: bool = False) -> Ended:
-        found.append((job, with_keys))
-        return Ended()
-
-    monkeypatch.setattr(jobs, "start", start)
-    return found
+    return recorded_starts(monkeypatch)
 
 
 def upload(page: TestClient, name: str, content: bytes | str = CSV, task: str = "") -> tuple[int, str]:

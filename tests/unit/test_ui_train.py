@@ -19,7 +19,7 @@ from lastresort.ui import jobs, trainings
 from lastresort.ui.children import Children, CommandOutput
 from lastresort.ui.site import Site
 from train_support import data_for, training_file
-from ui_support import Ended, htmx_page_of, until
+from ui_support import htmx_page_of, recorded_starts, until
 
 
 @pytest.fixture
@@ -39,14 +39,7 @@ def page(opened: tuple[Site, TestClient]) -> TestClient:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[jobs.Command, bool]]:
-    found: list[tuple[jobs.Command, bool]] = []
-
-    def start(job: jobs.Command, *, with_keys: bool = False) -> Ended:
-        found.append((job, with_keys))
-        return Ended()
-
-    monkeypatch.setattr(jobs, "start", start)
-    return found
+    return recorded_starts(monkeypatch)
 
 
 def upload(page: TestClient, rows: list[Any], name: str = "rows.jsonl") -> str:

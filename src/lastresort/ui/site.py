@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Form, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
 from lastresort.app.terminal import print_note
@@ -110,6 +111,14 @@ class Site:
 def go_to(url: str) -> Response:
     """htmx leaves the page for this one."""
     return Response(status_code=204, headers={"hx-redirect": quote(url, safe="/?=&%")})
+
+
+async def _form(request: Request) -> FormData:
+    return await request.form()
+
+
+SentForm = Annotated[FormData, Depends(_form)]
+Text = Annotated[str, Form()]
 
 
 @cache

@@ -12,7 +12,7 @@ from subprocess import Popen
 from typing import Annotated
 
 import yaml
-from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
+from fastapi import APIRouter, File, Request, Response, UploadFile
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import FormData
 
@@ -35,7 +35,7 @@ from lastresort.spec.values import one_of
 from lastresort.ui import drafts, jobs
 from lastresort.ui.children import CommandOutput, children_of
 from lastresort.ui.findings import ShownRow, files_of, files_state, findings_of, first_rows
-from lastresort.ui.site import Site, go_to
+from lastresort.ui.site import SentForm, Site, Text, go_to
 from lastresort.ui.workspace import NotThere, safe_name
 from lastresort.ui.yaml_form import FilledForm, FormField, filled, kept_event, plain_lines, with_field
 
@@ -63,14 +63,6 @@ FIELDS = (
 )
 ROWS_AS_TOKENS = 3
 DRAFTING = threading.Lock()  # one upload at a time: reading a large file takes memory
-
-
-async def _form(request: Request) -> FormData:
-    return await request.form()
-
-
-SentForm = Annotated[FormData, Depends(_form)]
-Text = Annotated[str, Form()]
 
 
 def router(site: Site) -> APIRouter:

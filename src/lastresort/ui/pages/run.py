@@ -143,18 +143,13 @@ def now(site: Site, name: str) -> Now:
 def report(site: Site, name: str) -> str:
     """The report of a run as it is now, "" before there is anything to report. Drawn again only once the record has changed."""
     folder = site.workspace.run(name)
-    drawn: dict[str, tuple[object, str]] = site.kept.setdefault("reports", {})
-    at = signature(folder), site.workspace.state(name).state
-    if name in drawn and drawn[name][0] == at:
-        return drawn[name][1]
-    if site.workspace.state(name).view is None:
-        return ""
+    at, found = signature(folder), site.workspace.state(name)
+    return "" if found.view is None else site.once("reports", (name, at, found.state), lambda: _drawn(folder))
+
+
+def _drawn(folder: Path) -> str:
     with Record.open(folder, read_only=True) as record:
-        text = body(gather(record, view_in(record)))
-    drawn[name] = at, text
-    while len(drawn) > 8:
-        del drawn[next(iter(drawn))]
-    return text
+        return body(gather(record, view_in(record)))
 
 
 async def _events(site: Site, name: str) -> AsyncIterator[ServerSentEvent]:

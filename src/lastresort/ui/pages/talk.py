@@ -20,7 +20,7 @@ from lastresort.ui.kept import EXAMPLES, PAIRS, append_row, turns_as_input
 from lastresort.ui.serving import IDLE_S, Servable, ServingProcess, ServingProcesses, servable
 from lastresort.ui.site import Site
 from lastresort.ui.talk import GrowingAnswer, Talk
-from lastresort.ui.workspace import Signature, signature
+from lastresort.ui.workspace import signature
 
 LOOK_S = 0.05
 ALIVE_S = 5.0
@@ -140,11 +140,8 @@ def _processes(site: Site) -> ServingProcesses:
 
 def _servable(site: Site, name: str) -> Servable | None:
     """Looked at again only once the record has changed: it is read as a whole. Whoever opens a model has it looked at anew."""
-    known: dict[str, tuple[Signature, Servable | None]] = site.kept.setdefault("servable", {})
-    now = signature(site.workspace.run(name))
-    if name not in known or known[name][0] != now:
-        known[name] = now, servable(site.workspace.run(name))
-    return known[name][1]
+    folder = site.workspace.run(name)
+    return site.once("servable", (name, signature(folder)), lambda: servable(folder))
 
 
 def _talk(site: Site, name: str) -> Talk:

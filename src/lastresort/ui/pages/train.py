@@ -10,7 +10,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
+from fastapi import APIRouter, File, Request, Response, UploadFile
 from markupsafe import Markup
 from starlette.datastructures import FormData
 
@@ -28,7 +28,7 @@ from lastresort.types import Json
 from lastresort.ui import drafts, jobs, trainings
 from lastresort.ui.children import children_of
 from lastresort.ui.drafts import TRAINING_DRAFT as DRAFT
-from lastresort.ui.site import Site, go_to
+from lastresort.ui.site import SentForm, Site, Text, go_to
 from lastresort.ui.trainings import FIELDS, FILE, STEM, TrainingNow
 from lastresort.ui.workspace import NotThere
 from lastresort.ui.yaml_form import FilledForm, filled, kept_event, plain_lines, with_field
@@ -53,14 +53,6 @@ class ShownTraining:
     figures: list[tuple[str, float]]
     lines: list[str]
     command: str
-
-
-async def _form(request: Request) -> FormData:
-    return await request.form()
-
-
-SentForm = Annotated[FormData, Depends(_form)]
-Text = Annotated[str, Form()]
 
 
 def router(site: Site) -> APIRouter:
