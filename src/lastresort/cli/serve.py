@@ -17,7 +17,7 @@ def serve_command(
     run: Path = Argument(help="Folder of a finished run or of a saved system."),
     host: str = Option("127.0.0.1", "--host", help="Address to listen at. Any but this machine's own needs a key."),
     port: int = Option(8000, "--port", min=0, max=65535, help="Port to listen at. 0 takes any that is free."),
-    beside: bool = Option(False, "--all", help="Also serve the base model and the best prompt, by these names."),
+    beside: bool = Option(False, "--all", help='Also serve the base model as "base" and the best prompt as "prompt".'),
     raw: bool = Option(False, "--raw", help="Serve the bare model, without the winner's prompt."),
     allow_held: bool = Option(False, "--allow-held", help="Also serve a winner that the gate holds back."),
     log_bodies: bool = Option(False, "--log-bodies", help="Log what is asked and answered, not only that it was."),

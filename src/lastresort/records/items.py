@@ -65,7 +65,7 @@ class MeasuredPart:
 
 @dataclass(frozen=True, slots=True)
 class ItemsWanted:
-    """None, and "" as text or split, is every. text: in input, answer, expected answer or id, whatever the case of ASCII letters.
+    """None, or "" for text and split, matches all. text: in input, answer, expected answer or id, in either case of ASCII letters.
 
     against: the baseline, whose answers to the same items are set next to those of `system`. change: from `against` to `system`.
     """

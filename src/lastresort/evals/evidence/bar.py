@@ -191,7 +191,7 @@ def judge_bar(
 def so_far(
     scores: Sequence[float], *, bar: float, alpha: float, binary: bool, groups: Sequence[str] | None = None
 ) -> BarSoFar:
-    """Where a test stands before its verdict, by the interval that its judgement will have. Arguments as in `judge_bar`."""
+    """The state of a test before its verdict, with the interval that the verdict will report. Arguments as in `judge_bar`."""
     units = as_scores(scores, binary=binary and groups is None)
     if groups is not None:
         units, binary = group_means(units, groups), False
