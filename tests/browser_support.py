@@ -42,6 +42,15 @@ class Watched:
             route.abort()
 
 
+def at_rest(page: playwright.Page) -> None:
+    """Waits until the page hears what is typed and pressed, and nothing that was sent is still on its way.
+
+    A heading is there before the scripts are: what is typed then is heard by nobody.
+    """
+    page.wait_for_load_state()
+    page.wait_for_function("() => window.htmx && !document.querySelector('.htmx-request')")
+
+
 @contextmanager
 def opened(browser: playwright.Browser, url: str, *, width: int = 1280, dark: bool = False) -> Iterator[Watched]:
     context = browser.new_context(

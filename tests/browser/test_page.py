@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from browser_support import CHROMIUM, TOO_WIDE, WIDTHS, opened
+from browser_support import CHROMIUM, TOO_WIDE, WIDTHS, at_rest, opened
 from climb_support import rows, scripted_task
 from lastresort.app.climb import climb
 from lastresort.spec.task import load_task
@@ -164,6 +164,7 @@ def test_from_a_file_to_a_winner_that_answers(browser: playwright.Browser, tmp_p
         page.set_input_files("#file", tmp_path / "cases.csv")
         page.click("button >> text=Upload")
         page.wait_for_selector("h1 >> text=cases")
+        at_rest(page)
         shutil.copy(_script(tmp_path), tmp_path / "tasks" / "cases" / "script.json")
         page.fill("[name=model]", "scripted:script.json")
         page.press("[name=model]", "Tab")
@@ -270,6 +271,7 @@ def test_neither_text_nor_field_is_lost_while_the_other_is_sent(
         page = seen.page
         page.click("button >> text=Try it")
         page.wait_for_selector("#editor")
+        at_rest(page)
         page.evaluate(WHILE_IT_IS_SENT, [changes[0], *changes[1]])
         page.wait_for_function(
             "() => ['bar: 0.77', '# typed'].every((one) => document.getElementById('text').value.includes(one))"

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from browser_support import CHROMIUM, TOO_WIDE, WIDTHS, opened
+from browser_support import CHROMIUM, TOO_WIDE, WIDTHS, at_rest, opened
 from report_support import HOSTILE
 from ui_support import item, recorded, served_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
 
-AT_REST = "() => window.htmx && !document.querySelector('.htmx-request')"  # else a key is taken for a second press
 RTL = "\u202eevil\u2066\x1b[31mred"
 PLAIN = [item(f"{number:02}", float(number % 3 > 0), f"plain {number}") for number in range(60)]
 SHOTS = [item(f"{number:02}", float(number % 2), f"shots {number}") for number in range(60)]
@@ -61,7 +60,7 @@ def test_the_keyboard_goes_through_the_items_of_the_list(browser: playwright.Bro
         page.click("table.items a >> nth=0")
         page.wait_for_selector("h1 >> text=00")
         for key, name in (("j", "03"), ("j", "06"), ("k", "03")):
-            page.wait_for_load_state()  # the heading is there before the script that hears the key
+            at_rest(page)
             page.keyboard.press(key)
             page.wait_for_selector(f"h1 >> text={name}")
         page.wait_for_selector("text=cannot be rebuilt")
@@ -75,13 +74,13 @@ def test_marks_by_keyboard_are_in_the_file_and_a_reload_goes_on(
     with opened(browser, f"{link}runs/mail/rate?system=prompting/zero-shot&with=prompting/few-shot-3") as seen:
         page = seen.page
         for marked, key in enumerate("abt", 1):
-            page.wait_for_function(AT_REST)
+            at_rest(page)
             page.keyboard.press(key)
             page.wait_for_selector(f"text=of {marked} pair")
-        page.wait_for_function(AT_REST)
+        at_rest(page)
         page.reload()
         page.wait_for_selector("text=4 of 60 drawn")
-        page.wait_for_function(AT_REST)
+        at_rest(page)
         page.keyboard.press("u")
         page.wait_for_selector("text=of 2 pairs")
     rows = [json.loads(line) for line in (workspace / "tasks/mail/rated_pairs.jsonl").read_text().splitlines()]
