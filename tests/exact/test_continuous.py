@@ -9,7 +9,7 @@ import torch
 from engine_support import FAMILIES, VOCABULARY, draw, tiny
 from lastresort.engine import continuous
 from lastresort.engine.beginnings import Beginnings
-from lastresort.engine.cache import Prefix, compute_prefix
+from lastresort.engine.cache import Prefix, Slots, compute_prefix
 from lastresort.engine.choose import Sampling
 from lastresort.engine.continuous import ContinuousBatch, Shelf
 from lastresort.engine.live_rows import Continuation
@@ -455,3 +455,33 @@ def test_clearing_gives_every_slot_back():
     assert set(map(id, batch.clear())) == set(map(id, rows))
     assert (batch.rows, batch.used, batch.step()) == ([], 0, [])
     assert all(isinstance(row.error, ContractError) for row in rows)
+
+
+def test_rows_of_one_length_need_no_mask_and_get_the_same_bit_for_bit(monkeypatch):
+    """As of a text that is served alone: nothing is hidden from anybody."""
+    model = tiny(dtype=torch.float32)
+    texts = [ROOT + draw(20, 1), ROOT + draw(20, 2), ROOT + draw(20, 3)]
+
+    def answers():
+        asked = [Continuation(text, Sampling(9), 0, top_logps=2) for text in texts]
+        return [row.logps for row in served(model, asked, shelves=(Shelf(3, 200),))]
+
+    masked = list[bool]()
+    begin_step = Slots.begin_step
+
+    def noted(slots):
+        begin_step(slots)
+        masked.append(slots._bias is not None)
+
+    def with_a_mask(slots):
+        begin_step(slots)
+        if slots._bias is None:
+            slots._bias = torch.zeros(len(slots.lengths), 1, 1, max(slots.lengths))
+            slots._rows = torch.arange(len(slots.lengths))
+            slots._places = torch.tensor(slots.lengths) - 1
+
+    monkeypatch.setattr(Slots, "begin_step", noted)
+    found = answers()
+    assert set(masked) == {True, False}
+    monkeypatch.setattr(Slots, "begin_step", with_a_mask)
+    assert answers() == found

@@ -123,7 +123,10 @@ class Slots:
         self.lengths: list[int] = []
         self._prefixes: list[Prefix | None] = []
         self._beneath: list[tuple[Prefix, slice | Tensor]] = []
-        self._rows = self._places = self._bias = torch.empty(0)
+        self._rows: slice | Tensor = slice(0)
+        self._places: int | Tensor = 0
+        self._longest = 0
+        self._bias: Tensor | None = None
 
     @property
     def prefixes(self) -> Sequence[Prefix | None]:
@@ -190,23 +193,26 @@ class Slots:
     def begin_step(self) -> None:
         """Make room for one token a row; to be called before each decoding forward."""
         store = self._layers[0][0]
-        self._rows = torch.arange(len(self.lengths), device=store.device)
-        self._places = torch.tensor(self.lengths, device=store.device)
-        self.lengths = [length + 1 for length in self.lengths]
-        longest = max(self.lengths)
-        visible = torch.arange(longest, device=store.device)[None] <= self._places[:, None]
-        self._bias = store.new_zeros(visible.shape).masked_fill_(~visible, -torch.inf)[:, None, None]
+        before, self.lengths = self.lengths, [length + 1 for length in self.lengths]
+        self._longest = max(self.lengths)
+        if len(set(before)) == 1:  # nothing is hidden from anybody, and all write at one place
+            self._rows, self._places, self._bias = slice(len(before)), before[0], None
+        else:
+            self._rows = torch.arange(len(before), device=store.device)
+            self._places = torch.tensor(before, device=store.device)
+            visible = torch.arange(self._longest, device=store.device)[None] <= self._places[:, None]
+            self._bias = store.new_zeros(visible.shape).masked_fill_(~visible, -torch.inf)[:, None, None]
         self._beneath = self._rows_by_prefix(store.device)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         rows, heads, _, size = query.shape
-        key_heads, longest = key.shape[1], self._bias.shape[-1]
+        key_heads, longest = key.shape[1], self._longest
         group = heads // key_heads
         keys, values = self._layers[layer]
         keys[self._rows, :, self._places] = key[:, :, 0]
         values[self._rows, :, self._places] = value[:, :, 0]
         own_query = query.reshape(rows, key_heads, group, size)
-        bias = self._bias.expand(rows, key_heads, group, longest)
+        bias = None if self._bias is None else self._bias.expand(rows, key_heads, group, longest)
         out, lse = self._kernel.forward(
             own_query, keys[:rows, :, :longest], values[:rows, :, :longest], False, scale, bias
         )
