@@ -10,8 +10,9 @@ from lastresort.engine import packed_weights
 from lastresort.engine.choose import Sampling
 from lastresort.engine.continuous import ContinuousBatch, Shelf
 from lastresort.engine.live_rows import Continuation
-from lastresort.engine.packed_weights import LEAST_ROWS, MOST_ROWS, PackedLinear, pack_weights
+from lastresort.engine.packed_weights import MOST_ROWS, PackedLinear, least_rows, pack_weights
 from lastresort.engine.sampling import generate
+from lastresort.hardware.threads import pinned
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this build of torch packs no weights")
 ROOT = draw(40, 1)
@@ -43,8 +44,14 @@ def answers(model):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("rows", [1, 2, 7, MOST_ROWS, MOST_ROWS + 1])
 @pytest.mark.parametrize("bias", [True, False])
-def test_products_are_those_of_the_plain_layer(dtype, rows, bias):
+@pytest.mark.parametrize("threads", [1, 2])
+def test_products_are_those_of_the_plain_layer(dtype, rows, bias, threads):
     torch.manual_seed(0)
+    with pinned(threads):
+        _check_products(dtype, rows, bias)
+
+
+def _check_products(dtype, rows, bias):
     plain = torch.nn.Linear(96, 130, bias=bias, dtype=dtype).requires_grad_(False)
     holder = torch.nn.Sequential(copy.deepcopy(plain))
     assert pack_weights([holder])
@@ -53,7 +60,7 @@ def test_products_are_those_of_the_plain_layer(dtype, rows, bias):
     found, expected = holder(given), plain(given)
     assert (found.shape, found.dtype) == (expected.shape, dtype)
     torch.testing.assert_close(found, expected)
-    assert LEAST_ROWS <= rows <= MOST_ROWS or torch.equal(found, expected)
+    assert least_rows() <= rows <= MOST_ROWS or torch.equal(found, expected)
 
 
 def test_the_answers_are_those_of_the_plain_model():

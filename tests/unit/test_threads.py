@@ -19,6 +19,7 @@ from lastresort.hardware.threads import (
     Pace,
     ThreadChoice,
     Threads,
+    ThreadsByRows,
     choices,
     fastest,
     quickest,
@@ -272,3 +273,22 @@ def test_a_training_that_goes_on_with_the_users_own_number_says_so(
     seen, _ = trained(tmp_path / "run", base, None, say=said.append)
     assert seen == [1, 1]
     assert any("began on 2 threads and continues on 1" in line for line in said)
+
+
+def test_one_row_a_few_and_many_each_keep_a_choice_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lastresort.hardware.threads._available", lambda: 2)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    asked = list[int]()
+
+    def timed(model: Any, rows: int, counts: Sequence[int]) -> Mapping[int, float]:
+        asked.append(rows)
+        return BUSY if rows == 1 else QUIET
+
+    threads = ThreadsByRows(SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32), timed)
+    used = []
+    for rows in (1, 2, 16, 17, 300, 1, 8, 64):
+        with threads.chosen(rows):
+            used.append(torch.get_num_threads())
+    assert used == [1, 2, 2, 2, 2, 1, 2, 2]
+    assert asked == [1, 2, 17]

@@ -73,6 +73,13 @@ class ContinuousBatch:
         held = sum(sum(filled.slots.lengths) for filled in self._shelves)
         return held / sum(filled.size.slots * filled.size.tokens for filled in self._shelves)
 
+    @property
+    def tokens_of_step(self) -> int:
+        """How many tokens the next step computes, about: what new texts begin with may be known."""
+        decoding = sum(len(filled.rows) for filled in self._shelves) + (self._plain is not None)
+        new = sum(len(new.tokens) - new.known for new in self._new)
+        return decoding + min(new, self._tokens_to_read())
+
     def fits(self, asked: Continuation) -> bool:
         """Whether the text will ever find room."""
         return self._why_plain(asked) is not None or asked.longest_tokens <= self._shelves[-1].size.tokens

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from lastresort.hardware.memory import free_memory_bytes
 
-LEAST_ROWS, MOST_ROWS = 2, 64  # with fewer or more, the plain product is as fast or faster
+MOST_ROWS = 64  # with more, the plain product is as fast or faster
 SMALLEST = 2**16  # numbers of a weight; a smaller one is read at once
 SPARE = 2  # so many times the packed weights must be free: keys and values need memory, too
 _PACKED_FOR = 8  # rows
@@ -34,10 +34,16 @@ class PackedLinear(nn.Linear):
         self.training = layer.training
 
     def forward(self, given: Tensor) -> Tensor:
-        few = LEAST_ROWS * self.in_features <= given.numel() <= MOST_ROWS * self.in_features
+        few = least_rows() * self.in_features <= given.numel() <= MOST_ROWS * self.in_features
         if not few or given.requires_grad or given.dtype != self.weight.dtype:
             return functional.linear(given, self.weight, self.bias)
         return _product(given, self._packed, self.bias)
+
+
+def least_rows() -> int:
+    """One row is multiplied for as long as its weights are read: threads that wait for one another take longer than one alone,
+    which is faster with packed weights."""
+    return 1 if torch.get_num_threads() == 1 else 2
 
 
 def pack_weights(models: Sequence[Any]) -> bool:

@@ -15,9 +15,10 @@ import math
 import os
 import statistics
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -32,6 +33,7 @@ FRESH_S, STALE_S = (
 STEPS, SLOWED = 8, 2.0
 FEW_ROWS = 16  # at most, one thread may win where with more rows all would
 MOST_ROWS = 256
+KINDS = (1, FEW_ROWS)  # of products by their rows: one row waits for memory, a few for both, many for the processor
 
 Clock = Callable[[], float]
 Products = Sequence[Callable[[], object]]
@@ -145,6 +147,30 @@ class Threads:
             self._on_choice(found)
 
 
+class ThreadsByRows:
+    """A choice of its own for one row, for a few and for many, so that work which changes between them chooses once for each.
+
+    For a server, whose answers are the same up to rounding only: the numbers of threads are all that this machine and its user
+    allow, in float32, too.
+    """
+
+    def __init__(self, model: Any, timed: Timed | None = None) -> None:
+        self._by_kind = [Threads(model, counts=allowed(model), timed=timed) for _ in range(len(KINDS) + 1)]
+
+    def chosen(self, rows: int) -> AbstractContextManager[None]:
+        """As that of Threads."""
+        return self._by_kind[kind_of(rows)].chosen(rows)
+
+    def release(self) -> None:
+        """Let go of the model, and choose no more."""
+        for threads in self._by_kind:
+            threads.release()
+
+
+def kind_of(rows: int) -> int:
+    return bisect_left(KINDS, rows)
+
+
 def choice_of(model: Any, rows: int, counts: Sequence[int], timed: Timed | None = None) -> ThreadChoice:
     """Of a model without a product that can be timed, the first of the counts."""
     seconds = (timed or time_products)(model, rows, counts)
@@ -206,12 +232,14 @@ def _turn(products: Products, limit_s: float, clock: Clock) -> float:
 def _products(model: Any, rows: int) -> Products:
     import torch
 
-    def product(weight: Any) -> Callable[[], object]:
-        given = torch.ones(rows, weight.shape[1], dtype=weight.dtype)
-        return lambda: torch.nn.functional.linear(given, weight)
+    def product(layer: Any) -> Callable[[], object]:
+        given = torch.ones(rows, layer.weight.shape[1], dtype=layer.weight.dtype)
+        return lambda: layer(given)
 
-    layers = (layer.weight for layer in model.modules() if isinstance(layer, torch.nn.Linear))
-    return [product(weight) for weight in layers if weight.is_floating_point() and weight.device.type == "cpu"]
+    layers = (layer for layer in model.modules() if isinstance(layer, torch.nn.Linear))
+    return [
+        product(layer) for layer in layers if layer.weight.is_floating_point() and layer.weight.device.type == "cpu"
+    ]
 
 
 def allowed(model: Any) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from lastresort.errors import (
     TooLongError,
 )
 from lastresort.hardware.memory import give_back_freed_memory, is_lack_of_memory
+from lastresort.hardware.threads import ThreadsByRows, kind_of
 from lastresort.models.constrained import GrowingText, StreamedText
 from lastresort.models.protocol import Model
 from lastresort.serve.desk import Desk, Job
@@ -138,6 +139,7 @@ class LocalOwner:
         self._clock = clock
         distinct = {id(model): _lane(model, shelves(model)) for model in models.values()}
         self._lanes = {name: distinct[id(model)] for name, model in models.items()}
+        self._threads = ThreadsByRows(next(iter(models.values())).loaded.model)
         self._desk: Desk[_Prepared] = Desk(longest_queue)
         self._preparing = threading.Lock()  # tokenizers are not made for several threads
         self._fault: Exception | None = None
@@ -189,6 +191,7 @@ class LocalOwner:
         self._desk.close()
         self._thread.join()
         self._lanes = {}
+        self._threads.release()
         give_back_freed_memory()
 
     def _run(self, lanes: Sequence[_Lane]) -> None:
@@ -209,16 +212,20 @@ class LocalOwner:
     def _compute(self, lanes: Sequence[_Lane]) -> None:
         """Steps until nothing is left to compute."""
         self._admit()
-        while (rows := sum(len(lane.growing) for lane in lanes)) and not self._desk.closed:
-            with lanes[0].model.threads.chosen(rows):
-                for _ in range(STEPS_A_CHOICE):
-                    for lane in lanes:
-                        if lane.growing:
-                            self._step(lane)
-                            self._leave(lane, [row for row, growing in lane.growing.items() if growing.job.over])
-                    self._admit()
-                    if self._desk.closed or not any(lane.growing for lane in lanes):
-                        return
+        while (tokens := _tokens_of_step(lanes)) and not self._desk.closed:
+            with self._threads.chosen(tokens):
+                self._compute_alike(lanes, kind_of(tokens))
+
+    def _compute_alike(self, lanes: Sequence[_Lane], kind: int) -> None:
+        """Steps of so many tokens, but no more than a number of threads is kept for."""
+        for _ in range(STEPS_A_CHOICE):
+            for lane in lanes:
+                if lane.growing:
+                    self._step(lane)
+                    self._leave(lane, [row for row, growing in lane.growing.items() if growing.job.over])
+            self._admit()
+            if self._desk.closed or kind_of(_tokens_of_step(lanes)) != kind:
+                return
 
     def _admit(self) -> None:
         """Let join what has room."""
@@ -257,6 +264,11 @@ class LocalOwner:
             self._desk.done(lane.growing.pop(row).job)
         if rows:
             lane.used = lane.batch.used
+
+
+def _tokens_of_step(lanes: Sequence[_Lane]) -> int:
+    """The most that one of them multiplies at once."""
+    return max(lane.batch.tokens_of_step for lane in lanes)
 
 
 def _lane(model: LocalModel, shelves: Sequence[Shelf]) -> _Lane:
