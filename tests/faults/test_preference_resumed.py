@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
 from climb_support import comparable, reason_lines
 from lastresort.app.climb import Climbed
-from lastresort.records.events import CandidateMoved, DriftMeasured, RungSearched, SamplesPaired, TrainingReached
+from lastresort.records.events import (
+    BestSampled,
+    CandidateMoved,
+    DriftMeasured,
+    RungSearched,
+    SamplesPaired,
+    TrainingReached,
+)
 from lastresort.records.record import Record
 from lastresort.systems.files import load_system
 from lastresort.systems.running import open_answerer
@@ -154,6 +162,9 @@ def test_without_data_the_models_own_samples_are_paired_by_the_scorer(tmp_path: 
     assert rung["chosen"].startswith("dpo-lr")
     with Record.open(found.run, read_only=True) as record:
         samples, search = record.last(SamplesPaired), record.last(RungSearched, "preference")
+        best = record.last(BestSampled)
+    assert best is not None
+    assert all(one <= most for one, most in zip(best.alone, best.best, strict=True))
     assert samples is not None
     assert search is not None
     assert len(samples.pairs) >= 50
@@ -162,7 +173,9 @@ def test_without_data_the_models_own_samples_are_paired_by_the_scorer(tmp_path: 
         f"{len(samples.pairs)} pairs from {samples.counts.used} of {samples.counts.prompts} prompts" in search.in_words
     )
     assert "from the adapter of sft" in search.in_words
-    assert rung["cost"]["tokens_out"] > samples.tokens_out > 0
+    assert f"the best of 8 samples scored {fmean(best.best):.1%} on {len(best.best)} dev items" in search.in_words
+    assert min(samples.tokens_out, best.tokens_out) > 0
+    assert rung["cost"]["tokens_out"] > samples.tokens_out + best.tokens_out
     assert sft["chosen"] in {one.start for one in found_training(found)}
 
 
@@ -171,14 +184,15 @@ def found_training(found: Climbed) -> list[TrainingReached]:
         return [one for one in record.all(TrainingReached) if one.rung == "preference"]
 
 
-def test_samples_that_all_score_alike_leave_nothing_to_learn(tmp_path: Path) -> None:
+def test_samples_of_which_not_even_the_best_reach_the_bar_are_not_paired(tmp_path: Path) -> None:
     path = tiny_task(tmp_path / "task", ladder=["preference"], score="exact", bar=0.5)
     found = climbed(path, tmp_path / "run")
     rung = found.decision.as_json()["rungs"][0]
     assert not rung["applies"]
-    assert (
-        "0 preference pairs made of the model's own samples (0 pairs from 0 of 70 prompts (70 all wrong))"
-        in rung["skipped_because"]["text"]
-    )
+    text = rung["skipped_because"]["text"]
+    assert "not even the best of 8 samples to each dev item reaches the bar of 50.0%: the best scored 0.0%" in text
+    with Record.open(found.run, read_only=True) as record:
+        assert record.last(BestSampled) is not None
+        assert record.last(SamplesPaired) is None
     resumed = climbed(path, tmp_path / "run")
     assert comparable(resumed.decision.as_json()) == comparable(found.decision.as_json())

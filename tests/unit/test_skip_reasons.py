@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,17 +18,22 @@ from lastresort.advice.task_facts import facts_of
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.climb.prepare import prepare
+from lastresort.evals.evidence import judge_bar
 from lastresort.ladder import RUNGS
 from lastresort.records.record import ItemScore
+from lastresort.records.rungs import SamplesOutOfReach
 from lastresort.report.words.rungs import clause
+from lastresort.rungs.preference import samples
 from lastresort.rungs.preference.rung import PreferenceRung, why_beyond_mending
-from lastresort.rungs.preference.samples import SampledPreferences
+from lastresort.rungs.preference.samples import BestOfSamples, SampledPreferences
 from lastresort.rungs.prompting import PromptingRung
+from lastresort.rungs.race import BETA
 from lastresort.rungs.rung import GivenUp, find_rung
 from lastresort.rungs.supervised.full import FullRung, pretraining_reason
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
-from lastresort.types import SilentProgress
+from lastresort.stop import Never
+from lastresort.types import Answer, Example, SilentProgress
 from tuning_support import pairs, tiny_task
 
 STALE = {"knowledge_changes": "weekly", "retrain_every": "monthly"}
@@ -147,10 +154,17 @@ def test_preferences_do_not_mend_what_is_all_want_of_knowledge(
 
 
 def searched(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, *, given: Any = None, lacking: Any = None, own: Any = None
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    given: Any = None,
+    lacking: Any = None,
+    own: Any = None,
+    best: BestOfSamples | None = None,
 ) -> Any:
     """What the rung preference makes of a bench on which one dev item of two is wrong, before anything is trained."""
     monkeypatch.setattr("lastresort.rungs.preference.rung.own_pairs", lambda *_: own)
+    monkeypatch.setattr("lastresort.rungs.preference.rung.best_of_samples", lambda *_: best)
     bench = SimpleNamespace(
         task=load_task(tiny_task(folder)),
         record=SimpleNamespace(last=lambda *_: None, lacking_knowledge=lacking),
@@ -189,8 +203,59 @@ def test_a_search_for_preferences_gives_up_where_too_few_are_left_without_leaks(
 def test_a_search_for_preferences_gives_up_where_its_own_samples_make_too_few_pairs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = searched(tmp_path, monkeypatch, own=SampledPreferences((), "0 pairs from 0 of 70 prompts"))
+    few = SampledPreferences((), "0 pairs from 0 of 70 prompts")
+    found = searched(tmp_path, monkeypatch, own=few, best=BestOfSamples(8, 0.5, 0.9, 30, None))
     assert isinstance(found, GivenUp)
     assert clause(found.reason).startswith(
         "0 preference pairs made of the model's own samples (0 pairs from 0 of 70 prompts) are"
     )
+
+
+def test_a_search_for_preferences_gives_up_where_the_best_of_its_own_samples_are_below_the_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before pairs are made: `own` is None here."""
+    below = judge_bar([0.0] * 30, bar=0.7, alpha=0.05, beta=BETA, binary=True, n_available=60)
+    assert below is not None
+    found = searched(tmp_path, monkeypatch, best=BestOfSamples(8, 0.0, 0.0, 30, below))
+    assert isinstance(found, GivenUp)
+    assert isinstance(found.reason, SamplesOutOfReach)
+    assert found.reason.best.outcome == "NOT_MET"
+
+
+def test_samples_are_asked_of_dev_until_the_best_of_them_decide(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each answer scores 1 once in 20 samples, so that the best of 8 are far below the bar."""
+    task = load_task(tiny_task(tmp_path))
+    dev = [Example(f"question {number}", (), "right") for number in range(200)]
+    draw, asked = random.Random(1), list[int]()
+
+    def answers(bench: Any, start: Any, batch: Sequence[Example], number: int) -> list[Answer]:
+        asked.append(len(batch))
+        return [Answer("right" if draw.random() < 0.05 else "wrong", 3, 1, "stop") for _ in batch]
+
+    monkeypatch.setattr(samples, "_answers", answers)
+    monkeypatch.setattr(samples, "scores_of", lambda scorer, texts, batch: [float(text == "right") for text in texts])
+    kept = list[Any]()
+    bench: Any = SimpleNamespace(
+        task=SimpleNamespace(bar=0.9, alpha_per_rung=0.05, preference=task.preference),
+        record=SimpleNamespace(last=lambda *_: kept[-1] if kept else None, append=kept.append),
+        models=SimpleNamespace(open=lambda _: SimpleNamespace(batch_size=8)),
+        scorer=SimpleNamespace(binary=True),
+        progress=SilentProgress(),
+        stop=Never(),
+        dev=dev,
+        dev_groups=lambda: None,
+    )
+    found = samples.best_of_samples(bench, "preference", SimpleNamespace(name="start"))  # type: ignore[arg-type]
+    assert found.judged is not None
+    assert found.judged.outcome == "NOT_MET"
+    assert found.samples == samples.BEST_OF
+    assert asked == [8] * (found.n // 8 * samples.BEST_OF)
+    assert found.n < samples.MOST_ASKED
+    assert found.alone < found.best < 0.9
+    assert found.out_of_reach(0.9) is not None
+    calls = len(asked)
+    assert samples.best_of_samples(bench, "preference", SimpleNamespace(name="start")) == found  # type: ignore[arg-type]
+    assert len(asked) == calls  # it is in the record

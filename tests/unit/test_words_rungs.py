@@ -71,6 +71,12 @@ SKIPS: list[tuple[rungs.Skip, str]] = [
         "even with the right passages in the prompt, the bar of 70.0% is out of reach: zero-shot scored 25.0% on 20 dev items "
         "(interval 10.0% to 40.0%)",
     ),
+    (
+        rungs.SamplesOutOfReach(0.7, 8, 0.1, FOUND, 0.01),
+        "preferences would be made of the model's own samples, and not even the best of 8 samples to each dev item reaches the bar "
+        "of 70.0%: the best scored 25.0% on 20 dev items (interval 10.0% to 40.0%), one alone 10.0%; where the best do reach the "
+        "bar, this is said in at most 1.0% of cases",
+    ),
     (rungs.NothingMeasured("ways", ("too long", "cut")), "none of the ways can be measured: too long; cut"),
     (
         rungs.OnlyKnowledgeMissing(4),

@@ -128,6 +128,21 @@ class OutOfReach:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplesOutOfReach:
+    """Not even the best of several samples to each dev item, by the task's scorer, reaches the bar.
+
+    samples: to each item. alone: mean score of one sample. best: the test of the best ones, at this error of saying NOT_MET where
+    they reach the bar.
+    """
+
+    bar: float
+    samples: int
+    alone: float
+    best: Judgement
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
 class NothingMeasured:
     """No candidate could be measured. candidates: what they are. errors: why not, one for each."""
 
@@ -156,6 +171,7 @@ Skip = (
     | OneSidedLabels
     | OverTime
     | OutOfReach
+    | SamplesOutOfReach
     | NothingMeasured
     | OnlyKnowledgeMissing
 )

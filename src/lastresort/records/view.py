@@ -35,6 +35,7 @@ from lastresort.records.document import Name, OpenShare, Statement
 from lastresort.records.events import (
     AnswersJudged,
     BaseAnswered,
+    BestSampled,
     CandidateMeasured,
     CeilingMeasured,
     CheckpointsWeighed,
@@ -74,7 +75,7 @@ from lastresort.records.measurement import DEV, BarTest, Cost, DevScore, whole_o
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.types import GateVerdict, Judgement
 
-Made = ReplayMade | SamplesPaired | BaseAnswered
+Made = ReplayMade | SamplesPaired | BestSampled | BaseAnswered
 
 
 @dataclass
@@ -302,7 +303,7 @@ def _take_of_rung(run: Fold, event: Event) -> None:
             run.rung(event.rung).tried[event.key] = event
         case TrainingReached():
             run.rung(event.rung).trained[event.candidate] = event.seconds
-        case ReplayMade() | SamplesPaired() | BaseAnswered():
+        case ReplayMade() | SamplesPaired() | BestSampled() | BaseAnswered():
             run.rung(event.rung).made.append(event)
         case RewardsJudged():
             run.rung(event.rung).rewarded[event.asked] = event

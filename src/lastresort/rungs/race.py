@@ -28,12 +28,17 @@ def judge_on_dev(bench: Workbench, items: Sequence[ItemScore]) -> Judgement | No
 
     If rows belong to groups, only the whole of dev decides, since half a group proves nothing.
     """
+    return judge_scores_on_dev(bench, [item.score for item in items])
+
+
+def judge_scores_on_dev(bench: Workbench, scores: Sequence[float]) -> Judgement | None:
+    """As `judge_on_dev`, by the scores alone."""
     groups = bench.dev_groups()
-    if groups is not None and len(items) < len(groups):
+    if groups is not None and len(scores) < len(groups):
         return None
-    order = range(len(items)) if groups is None else sorted(range(len(items)), key=lambda i: groups.index(groups[i]))
+    order = range(len(scores)) if groups is None else sorted(range(len(scores)), key=lambda i: groups.index(groups[i]))
     return judge_bar(
-        [items[i].score for i in order],
+        [scores[i] for i in order],
         bar=bench.task.bar,
         alpha=bench.task.alpha_per_rung,
         beta=BETA,

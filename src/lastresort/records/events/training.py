@@ -216,6 +216,21 @@ class SamplesPaired(OfRung):
     seconds: float
 
 
+class BestSampled(OfRung):
+    """Scores of a system's own samples to the first items of dev, before more are made to train on.
+
+    samples: to each item. alone: of the first sample. best: of the best.
+    """
+
+    kind: Literal["best_sampled"] = "best_sampled"
+    samples: int
+    alone: tuple[float, ...]
+    best: tuple[float, ...]
+    tokens_in: int
+    tokens_out: int
+    seconds: float
+
+
 class StopsPlanned(OfRung):
     """steps: of the whole training. stops: after which a candidate is kept. learns_from: in words."""
 
@@ -297,6 +312,7 @@ TrainingEvent = (
     | BaseAnswered
     | BaseSummed
     | SamplesPaired
+    | BestSampled
     | StopsPlanned
     | RewardsJudged
     | CandidateMoved

@@ -67,6 +67,8 @@ def clause(skip: value.Skip) -> str:
             )
         case value.OutOfReach():
             return _out_of_reach(skip)
+        case value.SamplesOutOfReach():
+            return _samples_out_of_reach(skip)
         case value.NothingMeasured(candidates, errors):
             return f"none of the {candidates} can be measured: {'; '.join(errors)}"
         case value.OnlyKnowledgeMissing(n):
@@ -111,6 +113,16 @@ def _out_of_reach(skip: value.OutOfReach) -> str:
     )
     which = "right" if skip.right_passages else "likeliest"
     return f"even with the {which} passages in the prompt, the bar of {percent(skip.bar)} is out of reach: {scores}"
+
+
+def _samples_out_of_reach(skip: value.SamplesOutOfReach) -> str:
+    best, low, high = skip.best, *map(percent, skip.best.interval)
+    scored = f"{percent(best.score)} on {counted(best.n_used, f'dev {best.unit}')} (interval {low} to {high})"
+    return (
+        f"preferences would be made of the model's own samples, and not even the best of {skip.samples} samples to each dev item "
+        f"reaches the bar of {percent(skip.bar)}: the best scored {scored}, one alone {percent(skip.alone)}; where the best do "
+        f"reach the bar, this is said in at most {percent(skip.error)} of cases"
+    )
 
 
 def of_selection(found: Selection) -> str:

@@ -24,7 +24,7 @@ from lastresort.records.rungs import (
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.preference.drift import KL_ANSWERS, KL_PROMPTS, answer_lengths
 from lastresort.rungs.preference.items import PreferenceCourse, PreferencePlan, course_of, plan_of, verdicts
-from lastresort.rungs.preference.samples import MOST_PROMPTS, own_pairs
+from lastresort.rungs.preference.samples import BEST_OF, MOST_ASKED, MOST_PROMPTS, best_of_samples, own_pairs
 from lastresort.rungs.preference.training import KeptAdapter, PreferenceTraining
 from lastresort.rungs.prompting import grammar_of, instruction
 from lastresort.rungs.rung import GivenUp, RungSetup, Search, Workbench
@@ -116,10 +116,13 @@ class PreferenceRung:
         plan = plan_of(task, kind_of_preferences(given) if given else None, on_sft=supervised is not None)
         made = ""
         if plan.source == "samples":
+            best = best_of_samples(bench, self.name, start)
+            if (beyond := best.out_of_reach(task.bar)) is not None:
+                return GivenUp(beyond)
             own = own_pairs(bench, self.name, start)
             if few := why_too_few(own.preferences, "sampled", own.summary):
                 return GivenUp(few)
-            given, made = own.preferences, f" ({own.summary})"
+            given, made = own.preferences, f" ({own.summary}; {best.summary()})"
         course = course_of(task.preference, plan.objective)
         trained = PreferenceTraining(bench, self.name, start, plan, course, given or ())
 
@@ -262,7 +265,9 @@ def _learning(
         return sum(verdicts(task, work, n), groups + trained)
     if plan.source == "samples":
         asked = min(work.n_train, MOST_PROMPTS)
-        sampled = answering("samples", machine, asked * samples, prompt, prompt, work.max_new_tokens)
+        first = min(work.n_dev, MOST_ASKED) * max(BEST_OF, samples)
+        sampled = answering("best of samples on dev", machine, first, prompt, prompt, work.max_new_tokens)
+        sampled += answering("samples", machine, asked * samples, prompt, prompt, work.max_new_tokens)
         row = 2 * (prompt + work.output_tokens)
         return sampled + training(label, machine, asked, epochs + 0.5, row, about + prompt, course.batch_size)
     rows = [sum(estimated_tokens(turn.content) for turn in answer) for one in preferences for answer in one.answers]

@@ -1,22 +1,30 @@
-"""Pairs of a system's own answers to the prompts of train, ranked by the task's scorer; made once a run."""
+"""A system's own samples, scored by the task's scorer, made once a run.
+
+First the best of several on dev, which shows what they can teach; then pairs of them on train.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 
 from lastresort.data.preferences import PreferenceRow
 from lastresort.evals.measure import mean_so_far
 from lastresort.evals.scorers import scores_of
-from lastresort.records.events import RankedAnswer, RankedPair, SamplesPaired
+from lastresort.records.events import BestSampled, RankedAnswer, RankedPair, SamplesPaired
+from lastresort.records.rungs import SamplesOutOfReach
+from lastresort.rungs.race import BETA, judge_scores_on_dev
 from lastresort.rungs.rung import Workbench
 from lastresort.stop import check
 from lastresort.synthesis import Sample, pairs_from_samples
 from lastresort.systems.system import System
-from lastresort.types import Answer, Example, Message
+from lastresort.types import Answer, Example, Judgement, Message
 
 MOST_PROMPTS = 500
 TEMPERATURE = 1.0
+BEST_OF = 8  # samples to a dev item, or as many as pairs are made of
+MOST_ASKED = 96  # dev items, if fewer do not decide
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,64 @@ class SampledPreferences:
 
     preferences: tuple[PreferenceRow, ...]
     summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class BestOfSamples:
+    """What the best of so many samples reach on the first items of dev. judged: None where that does not decide."""
+
+    samples: int
+    alone: float
+    best: float
+    n: int
+    judged: Judgement | None
+
+    def out_of_reach(self, bar: float) -> SamplesOutOfReach | None:
+        """Why pairs of such samples are not worth making, None where they may be."""
+        if self.judged is None or self.judged.outcome != "NOT_MET":
+            return None
+        return SamplesOutOfReach(bar, self.samples, self.alone, self.judged, BETA)
+
+    def summary(self) -> str:
+        return f"the best of {self.samples} samples scored {self.best:.1%} on {self.n} dev items"
+
+
+def best_of_samples(bench: Workbench, rung: str, start: System) -> BestOfSamples:
+    """Sample several answers to dev, item after item, until the rule of the test decides whether the best of them reach the bar.
+
+    A pair's better answer is at most the best of its samples, so where not even these reach the bar, training on them has
+    nothing to learn it from. It is no proof: what is learnt on one prompt can help on another.
+    """
+    known = bench.record.last(BestSampled, rung)
+    if known is None:
+        known = _best_sampled(bench, rung, start)
+        bench.record.append(known)
+    return BestOfSamples(
+        known.samples, fmean(known.alone), fmean(known.best), len(known.best), judge_scores_on_dev(bench, known.best)
+    )
+
+
+def _best_sampled(bench: Workbench, rung: str, start: System) -> BestSampled:
+    count, asked = max(BEST_OF, bench.task.preference.samples), bench.dev[:MOST_ASKED]
+    bench.progress.stage(f"{rung}: best of {count} samples of {start.name}", len(asked) * count)
+    size = bench.models.open(start).batch_size
+    alone, best, answers, so_far = list[float](), list[float](), list[Answer](), list[float]()
+    for first in range(0, len(asked), size):
+        sampled = _sampled(bench, start, asked[first : first + size], count, so_far)
+        alone += [samples[0].score for samples in sampled.samples]
+        best += [max(sample.score for sample in samples) for samples in sampled.samples]
+        answers += sampled.answers
+        if judge_scores_on_dev(bench, best) is not None:
+            break
+    return BestSampled(
+        rung=rung,
+        samples=count,
+        alone=tuple(alone),
+        best=tuple(best),
+        tokens_in=sum(answer.prompt_tokens for answer in answers),
+        tokens_out=sum(answer.completion_tokens for answer in answers),
+        seconds=sum(answer.seconds for answer in answers),
+    )
 
 
 def own_pairs(bench: Workbench, rung: str, start: System) -> SampledPreferences:
@@ -46,22 +112,11 @@ def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
     asked = _with_room(bench, start)
     bench.progress.stage(f"{rung}: samples of {start.name}", len(asked) * bench.task.preference.samples)
     size = bench.models.open(start).batch_size
-    samples: list[list[Sample]] = []
-    answers: list[Answer] = []
-    so_far: list[float] = []
+    samples, answers, so_far = list[list[Sample]](), list[Answer](), list[float]()
     for first in range(0, len(asked), size):
-        batch = asked[first : first + size]
-        own: list[list[Sample]] = [[] for _ in batch]
-        for number in range(bench.task.preference.samples):
-            check(bench.stop)
-            found = _answers(bench, start, batch, number)
-            scores = scores_of(bench.scorer, [answer.text for answer in found], batch)
-            for place, answer, score in zip(own, found, scores, strict=True):
-                place.append(Sample(answer.text, score, answer.finish == "stop"))
-            answers += found
-            so_far += scores
-            bench.progress.advance(len(batch), note=mean_so_far(so_far))
-        samples += own
+        sampled = _sampled(bench, start, asked[first : first + size], bench.task.preference.samples, so_far)
+        samples += sampled.samples
+        answers += sampled.answers
     paired = pairs_from_samples(samples)
     pairs = tuple(
         RankedPair(
@@ -79,6 +134,29 @@ def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
         tokens_out=sum(answer.completion_tokens for answer in answers),
         seconds=sum(answer.seconds for answer in answers),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    """samples: of each example. answers: all of them."""
+
+    samples: list[list[Sample]]
+    answers: list[Answer]
+
+
+def _sampled(bench: Workbench, start: System, batch: Sequence[Example], count: int, so_far: list[float]) -> _Sampled:
+    """So many scored samples to each example. so_far: all scores, to which these are added."""
+    made = _Sampled([[] for _ in batch], [])
+    for number in range(count):
+        check(bench.stop)
+        found = _answers(bench, start, batch, number)
+        scores = scores_of(bench.scorer, [answer.text for answer in found], batch)
+        for place, answer, score in zip(made.samples, found, scores, strict=True):
+            place.append(Sample(answer.text, score, answer.finish == "stop"))
+        made.answers.extend(found)
+        so_far += scores
+        bench.progress.advance(len(batch), note=mean_so_far(so_far))
+    return made
 
 
 def _answers(bench: Workbench, start: System, batch: Sequence[Example], number: int) -> list[Answer]:
