@@ -151,7 +151,7 @@ def test_a_run_that_is_killed_says_so_without_a_reload(browser: playwright.Brows
         seen.page.wait_for_selector("section.now.running")
         os.kill(process.pid, signal.SIGKILL)
         process.communicate(timeout=60)
-        seen.page.wait_for_selector("text=It stopped before", timeout=60_000)
+        seen.page.wait_for_selector("text=It died before", timeout=60_000)
         assert seen.page.is_visible("button >> text=Resume")
 
 

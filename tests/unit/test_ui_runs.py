@@ -17,7 +17,7 @@ from climb_support import scripted_task, unfinish
 from lastresort.app.climb import climb
 from lastresort.errors import InputError
 from lastresort.records.decision import RunView
-from lastresort.records.events import TaskPlaced
+from lastresort.records.events import ClimbResumed, ClimbStopped, StoppedBy, TaskPlaced
 from lastresort.records.record import Record
 from lastresort.records.view import Fold
 from lastresort.report.decision import read_decision
@@ -41,6 +41,7 @@ from ui_support import (
     finished_run,
     htmx_page_of,
     page_of,
+    recorded_starts,
     slow_task,
     until,
 )
@@ -163,11 +164,54 @@ def test_a_run_that_died_says_so_with_its_last_words_and_how_to_go_on(tmp_path: 
     log.write_text("first\n\x1b[31mError: the disk is full <b>\x1b[0m\n")
     _, client = page_of(tmp_path)
     text = client.get("/runs/routing-1").text
-    assert "It stopped before it finished" in text
+    assert "It died before it finished" in text
     assert "Error: the disk is full &lt;b&gt;" in text
     assert "\x1b" not in text
     assert "--resume runs/routing-1" in text
     assert "stopped" in client.get("/").text
+
+
+@pytest.mark.parametrize(
+    ("by", "says"),
+    [
+        ("file", "You stopped it before it finished."),
+        ("signal", "A signal to its process (such as Ctrl-C) stopped it before it finished."),
+        ("limit", "It reached a limit of its task (limits.hours or limits.usd) before it finished."),
+    ],
+)
+def test_a_run_that_was_stopped_did_not_die_until_it_goes_on(tmp_path: Path, by: StoppedBy, says: str) -> None:
+    run = stopped_run(tmp_path, by)
+    _, client = page_of(tmp_path)
+    text = client.get("/runs/routing-1/now").text
+    assert says in text
+    assert "asks to stop" not in text
+    with Record.open(run) as record:
+        record.append(ClimbResumed())
+    text = client.get("/runs/routing-1/now").text
+    assert "It died before it finished" in text
+    assert "asks to stop" in text
+
+
+def stopped_run(folder: Path, by: StoppedBy) -> Path:
+    """With the last words of its process."""
+    run = finished_run(folder)
+    unfinish(run)
+    with Record.open(run) as record:
+        record.append(ClimbStopped(by=by))
+    (run / "log.txt").write_text("Error: the file asks to stop. Go on with --resume.\n")
+    return run
+
+
+def test_a_stopped_run_that_cannot_be_resumed_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process ends before it writes anything."""
+    run = stopped_run(tmp_path, "file")
+    recorded_starts(monkeypatch)
+    _, client = htmx_page_of(tmp_path)
+    assert client.post("/runs/routing-1/resume").status_code == 204
+    (run / "log.txt").write_text("Error: the task has changed.\n")
+    text = client.get("/runs/routing-1/now").text
+    assert "You stopped it before it finished." in text
+    assert "Error: the task has changed." in text
 
 
 def test_a_record_that_cannot_be_read_hides_no_other_run(tmp_path: Path) -> None:
@@ -280,6 +324,7 @@ def test_a_run_is_stopped_and_resumed_in_the_page(tmp_path: Path) -> None:
     finally:
         end(process)
     assert site.workspace.state("routing-1").state == "stopped"
+    assert "You stopped it before it" in client.get("/runs/routing-1/now").text
     script = task.parent / "script.json"
     script.write_text(json.dumps(json.loads(script.read_text()) | {"delay_s": 0}))
     assert client.post("/runs/routing-1/resume").status_code == 204
@@ -287,16 +332,20 @@ def test_a_run_is_stopped_and_resumed_in_the_page(tmp_path: Path) -> None:
     assert read_decision(tmp_path / "runs/routing-1").verdict == "MET"
 
 
-def test_a_run_that_is_killed_is_not_shown_as_at_work(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [(signal.SIGKILL, "It died before it"), (signal.SIGTERM, "A signal to its process (such as Ctrl-C) stopped it")],
+)
+def test_a_run_that_is_ended_by_a_signal_is_not_shown_as_at_work(tmp_path: Path, number: int, says: str) -> None:
     task = slow_task(tmp_path, delay_s=0.05)
     process = command(tmp_path, "climb", str(task), "--run", "runs/routing-1")
     site, client = page_of(tmp_path)
     until(lambda: (tmp_path / "runs/routing-1/record.sqlite").is_file(), "the run has a record")
     until(lambda: site.workspace.state("routing-1").state == "running", "the run is at work")
-    os.kill(process.pid, signal.SIGKILL)
+    os.kill(process.pid, number)
     process.communicate(timeout=60)
     assert events_of(client, "/runs/routing-1/live")[-1][0] == "over"
-    assert "It stopped before" in client.get("/runs/routing-1/now").text
+    assert says in client.get("/runs/routing-1/now").text
 
 
 def test_a_task_file_outside_of_the_workspace_runs_no_code(tmp_path: Path) -> None:

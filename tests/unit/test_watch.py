@@ -24,7 +24,7 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.workbench import StageWriter
 from lastresort.climb.workspace import newest_unfinished
-from lastresort.errors import DataError, InfrastructureError, TaskError
+from lastresort.errors import BudgetError, DataError, InfrastructureError, TaskError
 from lastresort.records.decision import RunView
 from lastresort.records.events import (
     CandidateMeasured,
@@ -281,7 +281,41 @@ def test_a_run_that_was_cut_off_has_a_report(tmp_path: Path, capsys: pytest.Capt
     assert command("watch", str(run)) == 0
     out, error = capsys.readouterr()
     assert "prompting: zero-shot scores" in out
-    assert "No process is running this climb" in error
+    assert "It died before it finished: nobody asked it to stop. No process is running this climb" in error
+
+
+class Interrupts(SilentProgress):
+    """As Ctrl-C does, after the first batch."""
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_climb_that_was_interrupted_did_not_die(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Until it goes on: if it is killed then, it has died."""
+    run, task = tmp_path / "run", load_task(task_of(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        climb(task, run, progress=Interrupts())
+    assert command("watch", str(run)) == 0
+    assert "A signal to its process (such as Ctrl-C) stopped it before it finished." in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        climb(task, run, progress=Breaks())
+    assert command("watch", str(run)) == 0
+    assert "It died before it finished" in capsys.readouterr().err
+
+
+class Breaks(SilentProgress):
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        raise ZeroDivisionError
+
+
+def test_a_climb_that_reached_a_limit_did_not_die(tmp_path: Path) -> None:
+    task = load_task(task_of(tmp_path))
+    task = task.model_copy(update={"limits": task.limits.model_copy(update={"hours": 1e-9})})
+    with pytest.raises(BudgetError):
+        climb(task, tmp_path / "run")
+    [sight] = follow(tmp_path / "run")
+    assert (sight.state, sight.stopped_by) == ("stopped", "limit")
 
 
 def test_watching_a_finished_run_prints_its_ladder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

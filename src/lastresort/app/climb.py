@@ -23,7 +23,7 @@ from lastresort.climb.loop import climb_rungs, concluded, eligible, rules_of
 from lastresort.climb.prepare import PreparedTask, note_shares, prepare
 from lastresort.climb.reasons import extra_reasons, would_change
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
-from lastresort.climb.workspace import LEDGER, run_lock, shared_folder
+from lastresort.climb.workspace import LEDGER, noted_stop, run_lock, shared_folder
 from lastresort.evals.measure import Executor
 from lastresort.gate.in_climb import gate_of_decision, gated_artefact, run_first_gate, settle_mode
 from lastresort.gate.suite_table import check_further_suites
@@ -81,6 +81,7 @@ def climb(
         run_lock(run),
         stop_file(run) as file,
         Record.open(run) if (run / "record.sqlite").exists() else Record.create(run) as record,
+        noted_stop(record, file),
     ):
         note_shares(record, prepared.task)
         refuse_another_task(record, prepared, run)

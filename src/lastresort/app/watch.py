@@ -10,7 +10,7 @@ from typing import Literal
 
 from lastresort.records.atomic import is_held
 from lastresort.records.decision import RunView
-from lastresort.records.events import Event, Stage
+from lastresort.records.events import Event, Stage, StoppedBy
 from lastresort.records.record import Record
 from lastresort.records.view import Fold
 from lastresort.report.decision import view_of
@@ -22,13 +22,14 @@ State = Literal["running", "stopped", "finished"]
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """new: events since the snapshot before; all so far in the first. view: None before the task was read. state: stopped where no
-    process is at work on a run that has not finished.
+    process is at work on a run that has not finished. stopped_by: what made it stop, None where it died.
     """
 
     new: tuple[Event, ...]
     view: RunView | None
     stage: Stage | None
     state: State
+    stopped_by: StoppedBy | None = None
 
 
 def follow(
@@ -49,9 +50,8 @@ def follow(
             before, stage = stage, record.stage()
             view = view_of(fold)
             if not working:
-                yield Snapshot(
-                    tuple(event for _, event in new), view, stage, "finished" if fold.finished else "stopped"
-                )
+                state: State = "finished" if fold.finished else "stopped"
+                yield Snapshot(tuple(event for _, event in new), view, stage, state, fold.stopped_by)
                 return
             if new or stage != before:
                 yield Snapshot(tuple(event for _, event in new), view, stage, "running")

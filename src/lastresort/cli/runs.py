@@ -103,7 +103,10 @@ def watch_command(run: Path = Argument(help="Folder of a run: running, stopped o
     snapshots = follow(run)
     last = _live(snapshots) if sys.stdout.isatty() else _lines(snapshots)
     if last is not None and last.state == "stopped":
-        print_note("No process is running this climb. Resume it with `lastresort climb TASK --resume`.")
+        from lastresort.report.words.titles import end_line
+
+        ended = end_line(last.stopped_by, started=last.view is not None)
+        print_note(f"{ended} No process is running this climb. Resume it with `lastresort climb TASK --resume`.")
 
 
 def _lines(snapshots: Iterable[Snapshot]) -> Snapshot | None:

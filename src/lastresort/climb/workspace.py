@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lastresort.errors import InputError, PrerequisiteError, StoppedError, TaskError
+from lastresort.errors import BudgetError, InputError, PrerequisiteError, StoppedError, StopRequestedError, TaskError
 from lastresort.records import atomic as lock
 from lastresort.records.document import ReuseView
-from lastresort.records.events import ModelOpened
+from lastresort.records.events import ClimbResumed, ClimbStopped, ModelOpened
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.view import fold_of
 from lastresort.report.words.data import of_reuse
+from lastresort.stop import StopFile
 from lastresort.types import Example
 
 SHARED, LEDGER, RESPONSES = ".lastresort", "ledger.sqlite", "responses.sqlite"
@@ -110,6 +111,23 @@ def run_lock(run: Path) -> Iterator[None]:
     remedy = "Wait for it, or start a new run without --resume."
     with lock.held(run, "another process is climbing this run", expected="one process a run", remedy=remedy):
         yield
+
+
+@contextmanager
+def noted_stop(record: Record, file: StopFile) -> Iterator[None]:
+    """Record a climb that ends inside because somebody asked for it, or a limit did, so that nobody takes it for one that died; and
+    that it goes on, where it had stopped so.
+    """
+    if fold_of(record).stopped_by is not None:
+        record.append(ClimbResumed())
+    try:
+        yield
+    except (KeyboardInterrupt, StopRequestedError):
+        record.append(ClimbStopped(by="file" if file.requested() is not None else "signal"))
+        raise
+    except BudgetError:
+        record.append(ClimbStopped(by="limit"))
+        raise
 
 
 def count_use(shared: Path, examples: Sequence[Example], look: str) -> ReuseView:

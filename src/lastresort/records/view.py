@@ -41,6 +41,8 @@ from lastresort.records.events import (
     CheckpointsWeighed,
     ClimbDecided,
     ClimbFinished,
+    ClimbResumed,
+    ClimbStopped,
     ErrorShared,
     Event,
     FullRateChosen,
@@ -62,6 +64,7 @@ from lastresort.records.events import (
     RungTested,
     SamplesPaired,
     SearchesMeasured,
+    StoppedBy,
     StoreBuilt,
     SystemFrozen,
     TaskRead,
@@ -128,6 +131,7 @@ class Fold:
 
     gated: the rung whose system was gated last. judged: by item and answer; one that is met again counts once. decided: the
     decision, until a rung goes on. finished: everything is written, and no rung, gate or comparison went on since.
+    stopped_by: what asked the climb to stop, where it did and has not gone on since.
     """
 
     task: dict[str, Any] | None = None
@@ -144,6 +148,7 @@ class Fold:
     compare: tuple[ComparedWay, ...] = ()
     decided: RunView | None = None
     finished: bool = False
+    stopped_by: StoppedBy | None = None
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> Fold:
@@ -272,6 +277,10 @@ def _take(run: Fold, event: Event) -> None:
             run.decided, run.finished = event.decision, False
         case ClimbFinished():
             run.finished = True
+        case ClimbStopped():
+            run.stopped_by = event.by
+        case ClimbResumed():
+            run.stopped_by = None
         case _:
             _take_of_rung(run, event)
 

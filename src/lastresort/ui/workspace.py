@@ -14,7 +14,7 @@ from lastresort.climb.identity import task_file_of
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.records.atomic import is_held
 from lastresort.records.decision import RunView
-from lastresort.records.events import Stage, TaskRead
+from lastresort.records.events import Stage, StoppedBy, TaskRead
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.view import fold_of
 from lastresort.report.decision import view_of
@@ -30,7 +30,7 @@ class RunState:
     """A run at one moment. view: None before it has read its task. state: stopped where no process works on it before its end.
 
     home: the folder of its task in `tasks`, for what pages keep of it. began, changed: UTC. fault: why its record cannot be read,
-    or is not as the run wrote it, "" where it is.
+    or is not as the run wrote it, "" where it is. stopped_by: what asked a stopped run to stop, None where nothing did: it died.
     """
 
     name: str
@@ -41,6 +41,7 @@ class RunState:
     began: datetime | None = None
     changed: datetime | None = None
     fault: str = ""
+    stopped_by: StoppedBy | None = None
 
 
 class NotThere(LookupError):
@@ -142,7 +143,9 @@ def _read(folder: Path, working: bool, tasks: Path) -> RunState:
             began, changed = record.times()
             state: State = "running" if working else "finished" if fold.finished else "stopped"
             home = _home(record, folder, tasks)
-            return RunState(folder.name, state, view_of(fold), record.stage(), home, began, changed)
+            return RunState(
+                folder.name, state, view_of(fold), record.stage(), home, began, changed, stopped_by=fold.stopped_by
+            )
     except LastresortError as error:
         fault = str(error)
     except IndexError:

@@ -158,6 +158,24 @@ class ClimbDecided(BaseEvent):
     decision: RunView
 
 
+StoppedBy = Literal["file", "signal", "limit"]
+
+
+class ClimbStopped(BaseEvent):
+    """The climb stopped before its end as it was asked to. by: a file in its folder, a signal to its process, or a limit of the
+    task. A climb that was killed or that failed writes none.
+    """
+
+    kind: Literal["climb_stopped"] = "climb_stopped"
+    by: StoppedBy
+
+
+class ClimbResumed(BaseEvent):
+    """A climb that had stopped goes on."""
+
+    kind: Literal["climb_resumed"] = "climb_resumed"
+
+
 class ClimbFinished(BaseEvent):
     """Everything is written: the winner, decision.json and the report."""
 
@@ -199,6 +217,8 @@ RunEvent = (
     | JudgeChecked
     | AnswersJudged
     | ClimbDecided
+    | ClimbStopped
+    | ClimbResumed
     | ClimbFinished
     | RecheckCounted
 )

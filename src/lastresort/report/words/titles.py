@@ -24,6 +24,7 @@ from lastresort.records.events import (
     RungSkipped,
     RungTested,
     Stage,
+    StoppedBy,
     StoreBuilt,
     TaskRead,
     TrainingReached,
@@ -237,6 +238,20 @@ def of_cut(cut: int, n: int, limit: int | None = None) -> str:
     verb = "was" if cut == 1 else "were"
     at = "the token limit" if limit is None else f"the limit of {counted(limit, 'token')} (decode.max_new_tokens)"
     return f"{count(cut)} of {counted(n, 'answer')} {verb} cut at {at}"
+
+
+def end_line(by: StoppedBy | None, *, started: bool = True) -> str:
+    """Of a run that no process works on before its end. started: whether it has read its task."""
+    before = f"before it {'finished' if started else 'started'}"
+    match by:
+        case "file":
+            return f"You stopped it {before}."
+        case "signal":
+            return f"A signal to its process (such as Ctrl-C) stopped it {before}."
+        case "limit":
+            return f"It reached a limit of its task (limits.hours or limits.usd) {before}."
+        case None:
+            return f"It died {before}: nobody asked it to stop."
 
 
 def stage_line(stage: Stage) -> str:

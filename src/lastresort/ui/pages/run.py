@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -41,13 +42,16 @@ START_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What the panel at the top of a run shows. last: lines that its process printed before it ended without a decision."""
+    """What the panel at the top of a run shows. ended: how it ended without a decision. last: lines that its process printed before
+    it died, or failed to resume.
+    """
 
     run: RunState
     line: str
     pace: str
     spent: str
     stopping: bool
+    ended: str
     last: tuple[str, ...]
     resume: str
     use: tuple[str, ...]
@@ -55,7 +59,7 @@ class Now:
 
 def router(site: Site) -> APIRouter:
     routes = APIRouter()
-    workspace = site.workspace
+    workspace, resumed = site.workspace, _resumed(site)
 
     @routes.get("/runs/{name}")
     def run(request: Request, name: str) -> Response:
@@ -96,13 +100,14 @@ def router(site: Site) -> APIRouter:
 
     @routes.post("/runs/{name}/resume")
     def resume(request: Request, name: str, yes: Annotated[str, Form()] = "") -> Response:
-        folder = workspace.run(name)
-        if workspace.state(name).state == "stopped":
+        folder, found = workspace.run(name), workspace.state(name)
+        if found.state == "stopped":
             path = _own_task_file(site, folder)
             consent = consent_of(load_task(path))
             if consent.needed and yes != consent.mark:
                 return go_to(f"/runs/{name}/confirm")
             jobs.withdraw_stop(folder)
+            resumed[name] = found.changed
             arguments = (str(path), "--resume", str(folder))
             job = jobs.climb_job(workspace.runs, folder, arguments)
             wait_until_at_work(workspace, name, jobs.start(job, with_keys=bool(consent.endpoints)))
@@ -120,11 +125,17 @@ def wait_until_at_work(workspace: Workspace, name: str, process: subprocess.Pope
         time.sleep(0.1)
 
 
+def _resumed(site: Site) -> dict[str, datetime | None]:
+    """When the record of a run had last changed before it was resumed here, by run."""
+    return site.kept.setdefault("resumed", {})  # type: ignore[no-any-return]
+
+
 def now(site: Site, name: str) -> Now:
     folder, found = site.workspace.run(name), site.workspace.state(name)
-    stage, working = found.stage, found.state == "running"
+    stage, working, stopped = found.stage, found.state == "running", found.state == "stopped"
+    died = stopped and (found.stopped_by is None or _resumed(site).get(name) == found.changed)
     resume = ""
-    if found.state == "stopped":
+    if stopped:
         resume = shlex.join(["lastresort", "climb", _task_shown(folder), "--resume", _relative(folder, site)])
     ended = found.view if found.state == "finished" else None
     use = () if ended is None else commands_to_use(ended, folder.relative_to(site.workspace.folder))
@@ -134,7 +145,8 @@ def now(site: Site, name: str) -> Now:
         pace=titles.rate_line(stage) if working and stage is not None else "",
         spent=titles.spent_line(stage.spent_s, stage.spent_usd, stage.climb_left_s) if working and stage else "",
         stopping=working and (folder / STOP).exists(),
-        last=jobs.last_words(site.workspace.runs, folder) if found.state == "stopped" else (),
+        ended=titles.end_line(found.stopped_by, started=found.view is not None) if stopped else "",
+        last=jobs.last_words(site.workspace.runs, folder) if died else (),
         resume=resume,
         use=use,
     )
