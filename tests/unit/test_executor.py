@@ -15,7 +15,17 @@ from lastresort.app.climb import climb
 from lastresort.climb.prepare import prepare
 from lastresort.climb.workbench import open_models
 from lastresort.errors import CandidateError, ContractError, StopRequestedError
-from lastresort.evals.measure import Executor, JobRefused, JobScores, LocalExecutor, MeasureJob, Result, run_in_order
+from lastresort.evals import measure
+from lastresort.evals.measure import (
+    CountedAnswers,
+    Executor,
+    JobRefused,
+    JobScores,
+    LocalExecutor,
+    MeasureJob,
+    Result,
+    run_in_order,
+)
 from lastresort.evals.scorers import build_scorer
 from lastresort.knowledge.chunks import Chunk
 from lastresort.models.scripted import Script, ScriptedModel
@@ -97,6 +107,30 @@ def test_progress_says_the_mean_of_all_items_of_a_stage_whether_they_come_as_bat
     assert notes(job(0, *right)) == so_far
     assert notes(*(job(number, *batch) for number, batch in enumerate(batches))) == so_far
     assert notes(job(0, *right), job(1, *right[3:], system=other)) == [*so_far, "mean 0.0%"]
+
+
+class Amounts(SilentProgress):
+    def __init__(self) -> None:
+        self.amounts: list[int] = []
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.amounts.append(amount)
+
+
+def test_progress_goes_on_within_a_batch_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer a tenth of a second. What is refused makes the others arrive twice; each counts once."""
+    clock, shown = iter(range(1000)), Amounts()
+    monkeypatch.setattr(
+        measure, "CountedAnswers", lambda progress: CountedAnswers(progress, clock=lambda: next(clock) / 10)
+    )
+    done(replace(local(ScriptedModel(ECHO)), progress=shown), [job(0, *EXAMPLES)])
+    assert shown.amounts == [3, 2]
+    shown.amounts.clear()
+    long = Example("long", (Message("user", "x" * 400),), "x")
+    model = ScriptedModel(Script(answers=ECHO.answers, context_tokens=40))
+    done(replace(local(model), progress=shown), [replace(job(0, *EXAMPLES, long), refused_is_wrong=True)])
+    assert sum(shown.amounts) == 6
+    assert len(shown.amounts) > 1
 
 
 def test_a_request_ends_a_job_after_its_batch_and_begins_no_other() -> None:

@@ -13,7 +13,7 @@ from lastresort.errors import CandidateError, InfrastructureError
 from lastresort.models.cached import CachedModel
 from lastresort.models.scripted import Faults, Script, ScriptedModel, ScriptedQuality, ScriptRule
 from lastresort.records.responses import ResponseCache
-from lastresort.types import Decoding, Grammar, Message
+from lastresort.types import Answer, Decoding, Grammar, Message
 
 GREEDY = Decoding(max_new_tokens=20)
 SAMPLED = Decoding(max_new_tokens=20, temperature=1.0, seed=7)
@@ -172,6 +172,20 @@ def test_where_the_batch_matters_it_is_stored_and_replayed_whole() -> None:
     assert inner.calls == 4
     CachedModel(inner, memory).generate(ask("b", "a", "c", "d"), GREEDY)
     assert inner.calls == 7  # the second batch, d alone, is as before
+
+
+def test_where_the_batch_matters_answers_are_passed_on_as_they_arrive_and_stored_whole() -> None:
+    memory = Memory()
+    seen: list[tuple[int, str, int]] = []
+
+    def arrived(index: int, answer: Answer) -> None:
+        seen.append((index, answer.text, sum(memory.puts)))
+
+    CachedModel(InBatches(ECHO), memory).generate(ask("a", "b", "c", "d"), GREEDY, arrived)
+    assert seen == [(0, "<a>", 0), (1, "<b>", 0), (2, "<c>", 0), (3, "<d>", 3)]
+    seen.clear()
+    CachedModel(InBatches(ECHO), memory).generate(ask("a", "b", "c", "d"), GREEDY, arrived)
+    assert [text for _, text, _ in seen] == ["<a>", "<b>", "<c>", "<d>"]
 
 
 def test_a_batch_of_which_a_part_is_lost_is_computed_again_as_a_whole() -> None:

@@ -7,6 +7,7 @@ order of the jobs, so that no verdict depends on who was quicker.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,15 @@ from typing import Protocol
 
 from lastresort.errors import CandidateError, ContractError
 from lastresort.evals.scorers import Scorer, format_ok, scores_of
-from lastresort.models.protocol import OnAnswer, Pay, pay_on_answer
+from lastresort.models.protocol import OnAnswer, Pay, at_places, pay_on_answer
 from lastresort.records.measurement import ItemScore, failure_kind
 from lastresort.stop import Stop, StopRequest
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import Passages
 from lastresort.systems.system import System
 from lastresort.types import Answer, At, Example, JsonObject, Progress, nowhere
+
+SHOWN_EVERY_S = 0.25
 
 
 class Format(Protocol):
@@ -46,7 +49,8 @@ def measured(
 
     An infrastructure failure is raised, never scored. refused_is_wrong: an item that the model refuses (CandidateError:
     its prompt is too long) scores 0 with finish "refused", as the system would fail on it in use; otherwise it raises.
-    on_answer: given every answer as it arrives, also those of a batch that is never scored.
+    on_answer: given every answer as it arrives with its place in the batch, also those of a batch that is never scored; again those
+    of one that the model refuses as a whole.
     """
     if refused_is_wrong:
         answerer.model.check_decoding(answerer.system.decoding)  # a system that can answer nothing is not merely wrong
@@ -57,7 +61,7 @@ def measured(
         except CandidateError:
             if not refused_is_wrong:
                 raise
-            answers = [_one_answer(answerer, example, on_answer) for example in batch]
+            answers = [_one_answer(answerer, example, place, on_answer) for place, example in enumerate(batch)]
         answered = [(example, answer) for example, answer in zip(batch, answers, strict=True) if answer is not None]
         scores = iter(scores_of(scorer, [answer.text for _, answer in answered], [example for example, _ in answered]))
         yield [
@@ -66,11 +70,37 @@ def measured(
         ]
 
 
-def _one_answer(answerer: Answerer, example: Example, on_answer: OnAnswer | None) -> Answer | None:
+def _one_answer(answerer: Answerer, example: Example, place: int, on_answer: OnAnswer | None) -> Answer | None:
     try:
-        return answerer.answer([example.input], on_answer=on_answer)[0]
+        return answerer.answer([example.input], on_answer=at_places([place], on_answer))[0]
     except CandidateError:
         return None
+
+
+class CountedAnswers:
+    """Progress within a batch: its answers as they arrive, at most every so many seconds. One that arrives again counts no more."""
+
+    def __init__(
+        self, progress: Progress, every_s: float = SHOWN_EVERY_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._progress, self._every_s, self._clock = progress, every_s, clock
+        self._seen, self._shown, self._shown_at = set[int](), 0, clock()
+
+    def arrived(self, place: int, answer: Answer) -> None:
+        """place: in the batch."""
+        self._seen.add(place)
+        if self._clock() - self._shown_at >= self._every_s:
+            self._show(len(self._seen))
+
+    def rest(self, size: int, note: str = "") -> None:
+        """The batch of this size is done; the next one begins."""
+        self._show(size, note)
+        self._seen, self._shown = set(), 0
+
+    def _show(self, done: int, note: str = "") -> None:
+        if done > self._shown or note:
+            self._progress.advance(done - self._shown, note)
+        self._shown, self._shown_at = done, self._clock()
 
 
 def _scored(answer: Answer, example: Example, score: float, scorer: Scorer, output: Format) -> ItemScore:
@@ -220,6 +250,12 @@ class LocalExecutor:
     def _measured(self, answerer: Answerer, job: MeasureJob, stop: Stop, so_far: list[float]) -> JobScores | None:
         """None where it was left undone. so_far: the scores of this system in the present stage, to which its own are added."""
         items: list[ItemScore] = []
+        counted, paid = CountedAnswers(self.progress), pay_on_answer(self.pay)
+
+        def arrived(place: int, answer: Answer) -> None:
+            paid(place, answer)
+            counted.arrived(place, answer)
+
         for batch in measured(
             answerer,
             job.examples,
@@ -227,11 +263,11 @@ class LocalExecutor:
             self.output,
             batch_size=answerer.model.batch_size,
             refused_is_wrong=job.refused_is_wrong,
-            on_answer=pay_on_answer(self.pay),
+            on_answer=arrived,
         ):
             items += batch
             so_far += [item.score for item in batch]
-            self.progress.advance(len(batch), note=mean_so_far(so_far))
+            counted.rest(len(batch), mean_so_far(so_far))
             if len(items) < len(job.examples) and stop.requested() is not None:
                 return None
         return JobScores(tuple(items))

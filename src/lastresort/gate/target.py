@@ -10,7 +10,7 @@ from lastresort.climb.bar_test import judge_so_far, order_of_test
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import max_new_tokens
 from lastresort.data.split import groups_of
-from lastresort.evals.measure import mean_so_far, measured
+from lastresort.evals.measure import CountedAnswers, mean_so_far, measured
 from lastresort.evals.scorers import Scorer
 from lastresort.gate.verdict import Comparator, judge_target
 from lastresort.models.cached import CachedModel
@@ -76,11 +76,13 @@ class HeldOutTarget:
         answerer = Answerer(self._system(side, cached), cached)
         done = self._answers[side]
         rest = self.order[len(done) : most]
+        counted = CountedAnswers(progress)
         for batch in measured(
-            answerer, rest, self.scorer, self.prepared.task.output, batch_size=cached.batch_size, refused_is_wrong=True
-        ):
+            answerer, rest, self.scorer, self.prepared.task.output, batch_size=cached.batch_size, refused_is_wrong=True,
+            on_answer=counted.arrived,
+        ):  # fmt: skip
             done += batch
-            progress.advance(len(batch), note=mean_so_far([item.score for item in done]))
+            counted.rest(len(batch), mean_so_far([item.score for item in done]))
             check(stop)
 
     def seconds_an_item(self) -> float:

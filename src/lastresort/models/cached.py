@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
-from lastresort.models.protocol import Model, OnAnswer, Prompt, Score, sample_indices
+from lastresort.models.protocol import Model, OnAnswer, Prompt, Score, at_places, sample_indices
 from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding, JsonObject
 
@@ -27,7 +27,8 @@ class CachedModel:
     The key is a hash of the model's fingerprint, what computes it (engine path, device, attention kernel), the prompt, the
     decoding with its seed, and the sample index (with random sampling: how often the same prompt came before). If an answer
     can depend on its batch, the key also covers all prompts of the batch in order. Batches are cut at batch_size in the given
-    order (separately for each sample index). They are stored and replayed only whole, and an unfinished one is recomputed.
+    order (separately for each sample index). They are stored and replayed only whole. Of an unfinished one, answers may have been
+    passed on; it is recomputed.
 
     An answer from the cache keeps the tokens, seconds and USD of its first computation, and costs nothing. What is no answer is
     dropped and asked for again.
@@ -87,19 +88,22 @@ class CachedModel:
             own = replace(decoding, seed=decoding.seed + sample)
             for start in range(0, len(places), self.batch_size):
                 batch = places[start : start + self.batch_size]
-                for index, answer in zip(batch, self._batch([prompts[i] for i in batch], own), strict=True):
-                    answers[index] = answer
-                    if on_answer is not None:
-                        on_answer(index, answer)
+                arrived = at_places(batch, on_answer)
+                found = self._batch([prompts[index] for index in batch], own, arrived)
+                answers |= zip(batch, found, strict=True)
         return [answers[index] for index in range(len(prompts))]
 
-    def _batch(self, batch: Sequence[Prompt], decoding: Decoding) -> list[Answer]:
+    def _batch(self, batch: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None) -> list[Answer]:
         whole = [_turns(prompt) for prompt in batch]
         keys = [self._key([*whole, row], decoding) for row in range(len(batch))]
         found = self._found(keys)
         if len(found) == len(keys):
-            return [found[key] for key in keys]
-        answers = self._model.generate(batch, decoding)
+            replayed = [found[key] for key in keys]
+            if on_answer is not None:
+                for row, answer in enumerate(replayed):
+                    on_answer(row, answer)
+            return replayed
+        answers = self._model.generate(batch, decoding, on_answer)
         self._cache.put_many({key: _body(answer) for key, answer in zip(keys, answers, strict=True)})
         return answers
 

@@ -33,6 +33,14 @@ def pay_on_answer(pay: Pay) -> OnAnswer:
     return arrived
 
 
+def at_places(places: Sequence[int], on_answer: OnAnswer | None) -> OnAnswer | None:
+    """For some of the prompts: passes their answers on as those of all. places: of each among all prompts."""
+    if on_answer is None:
+        return None
+    pass_on = on_answer
+    return lambda index, answer: pass_on(places[index], answer)
+
+
 class Model(Protocol):
     """Answers prompts.
 

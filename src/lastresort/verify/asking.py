@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lastresort.errors import CandidateError, InfrastructureError, TaskError
+from lastresort.evals.measure import CountedAnswers
 from lastresort.evals.scorers import Scorer, scores_of
 from lastresort.models.api import ApiModel
 from lastresort.models.cached import Cache, CachedModel
@@ -125,7 +126,7 @@ def ask(
         check(stop)
         batch = items[start : start + size]
         answered: list[Outcome] = []
-        counted = _OncePerItem(progress)
+        counted = CountedAnswers(progress, every_s=0)
         for one in _batch(cached, [example for example, _ in batch], counted):
             answered.append(one)
             lost = lost + 1 if isinstance(one, InfrastructureError) else 0
@@ -139,24 +140,7 @@ _REFUSALS = (CandidateError, TaskError)
 Outcome = Answer | CandidateError | TaskError | InfrastructureError
 
 
-class _OncePerItem:
-    """Counts the answers of a batch as they arrive; where it is asked a second time, those that came before count no more."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress, self._seen = progress, set[int]()
-
-    def arrived(self, place: int, answer: Answer) -> None:
-        if place not in self._seen:
-            self._seen.add(place)
-            self._progress.advance()
-
-    def rest(self, size: int) -> None:
-        """What gave no answer."""
-        if left := size - len(self._seen):
-            self._progress.advance(left)
-
-
-def _batch(cached: Answerer, examples: Sequence[Example], counted: _OncePerItem) -> Iterable[Outcome]:
+def _batch(cached: Answerer, examples: Sequence[Example], counted: CountedAnswers) -> Iterable[Outcome]:
     """All at once; one after the other where one of them fails, so that each has its own fate."""
     try:
         return cached.answer([example.input for example in examples], on_answer=counted.arrived)

@@ -12,7 +12,7 @@ from pathlib import Path
 from lastresort.after.recheck.finished import FinishedRun
 from lastresort.climb.prepare import PreparedTask
 from lastresort.errors import CandidateError, InputError, TaskError
-from lastresort.evals.measure import mean_so_far, measured
+from lastresort.evals.measure import CountedAnswers, mean_so_far, measured
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import Judge
 from lastresort.ladder import untrained_rungs
@@ -171,12 +171,14 @@ class RecheckModels:
         answerer = models.answerer(system)
         size = answerer.model.batch_size
         so_far: list[float] = []
+        counted = CountedAnswers(self._progress)
         check(self._stop)
         for batch in measured(
-            answerer, examples, scorer, self._prepared.task.output, batch_size=size, refused_is_wrong=True
-        ):
+            answerer, examples, scorer, self._prepared.task.output, batch_size=size, refused_is_wrong=True,
+            on_answer=counted.arrived,
+        ):  # fmt: skip
             so_far += [item.score for item in batch]
-            self._progress.advance(len(batch), note=mean_so_far(so_far))
+            counted.rest(len(batch), mean_so_far(so_far))
             yield batch
             check(self._stop)
 
