@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from lastresort.app.start import example_tasks
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
+from lastresort.errors import InputError
 from lastresort.records.atomic import held
 from lastresort.spec.document import parse_document
 from lastresort.spec.task import load_task
@@ -77,7 +78,7 @@ def test_what_other_pages_keep_there_is_no_upload(page: TestClient, site: Site) 
     upload(page, "reviews.csv")
     for name in ("kept.jsonl", "kept_pairs.jsonl", "rated_answers.jsonl", "a.schema.json"):
         (site.workspace.tasks / "reviews" / name).write_text("{}\n")
-    assert "Drafted from reviews.csv" in page.get("/new/reviews").text
+    assert "Rows from reviews.csv" in page.get("/new/reviews").text
     assert "reviews/reviews.csv" in page.get("/train").text
 
 
@@ -85,6 +86,70 @@ def test_a_second_file_of_a_name_gets_a_folder_of_its_own(page: TestClient, site
     upload(page, "reviews.csv")
     assert upload(page, "reviews.csv", CSV.replace("number", "case")) == (204, "/new/reviews-2")
     assert (site.workspace.tasks / "reviews" / "reviews.csv").read_text() == CSV
+
+
+def replace(page: TestClient, name: str, content: str, **fields: str) -> tuple[int, str]:
+    found = page.post("/new/reviews/file", files={"file": (name, io.BytesIO(content.encode()))}, data=fields)
+    return found.status_code, found.headers.get("hx-redirect", found.text)
+
+
+def test_another_file_takes_the_place_of_the_data_and_the_text_stays(page: TestClient, site: Site) -> None:
+    """The file before stays, as a run may be resumed; what was typed a moment ago counts."""
+    upload(page, "reviews.csv")
+    folder, text = site.workspace.tasks / "reviews", text_of(site, "reviews")
+    newer = CSV.replace("number", "case")
+    assert replace(page, "reviews.csv", newer, text=text.replace("0.85", "0.9")) == (204, "/new/reviews")
+    expected = text.replace("0.85", "0.9").replace("examples: reviews.csv", "examples: reviews-2.csv")
+    assert text_of(site, "reviews") == expected
+    assert [(folder / name).read_text() for name in ("reviews.csv", "reviews-2.csv")] == [CSV, newer]
+    shown = page.get("/new/reviews").text
+    assert "Rows from reviews-2.csv" in shown
+    assert "The text is valid." in shown
+    assert "reviews-2.csv" in page.get("/new/reviews/columns").text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (CSV.replace("review,", "text,"), 'key "review": found nothing'),
+        (CSV.replace(",neg", ",meh"), 'not among the choices: "meh"'),
+        (CSV[:2000], "Add examples"),
+    ],
+)
+def test_what_does_not_fit_another_file_is_said_by_the_check(
+    page: TestClient, site: Site, content: str, said: str
+) -> None:
+    from lastresort.climb.prepare import prepare
+
+    upload(page, "reviews.csv")
+    assert replace(page, "other.csv", content.rpartition("\n")[0] + "\n") == (204, "/new/reviews")
+    folder = site.workspace.tasks / "reviews"
+    with pytest.raises(InputError, match=said):
+        prepare(drafts.task_from(text_of(site, "reviews"), folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text", "said"),
+    [
+        ("other.py", "x", "", "expected .csv"),
+        ("other.csv", "a,b\n1,2,3\n", "", "other.csv, row 1"),
+        ("other.csv", CSV, "examples: {train: a.csv, test: b.csv}\n", "a file for each of train, test"),
+        ("other.csv", CSV, "a: [", "task.yaml"),
+    ],
+)
+def test_another_file_that_is_refused_changes_nothing(
+    page: TestClient, site: Site, name: str, content: str, text: str, said: str
+) -> None:
+    upload(page, "reviews.csv")
+    before = text_of(site, "reviews")
+    status, found = replace(page, name, content, text=text)
+    assert (status, said in found) == (422, True), found
+    assert text_of(site, "reviews") == before
+    assert not (site.workspace.tasks / "reviews" / name).exists()
+    mark = re.findall(r'name="seen" value="(\w+)"', page.get("/new/reviews").text)[0]
+    page.post("/new/reviews/text", data={"text": before + "# one\n", "seen": mark})
+    assert replace(page, "other.csv", CSV, text=before, seen=mark)[0] == 422
+    assert not (site.workspace.tasks / "reviews" / "other.csv").exists()
 
 
 def test_a_task_has_the_name_of_its_folder(page: TestClient, site: Site) -> None:

@@ -22,16 +22,16 @@ from lastresort.app.init import InitRequest, init_task
 from lastresort.climb.identity import settings_of, task_file_of
 from lastresort.climb.shared_run import code_of, endpoints_of, refuse_foreign_task
 from lastresort.data.files import read_rows
-from lastresort.errors import InputError, LastresortError
+from lastresort.errors import InputError, LastresortError, TaskError
 from lastresort.foreign import MiB, opened, read_text
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.events import TaskRead
 from lastresort.records.record import Record
 from lastresort.spec.document import parse_document
-from lastresort.spec.edit import moved
+from lastresort.spec.edit import moved, with_key
 from lastresort.spec.task import FILE_KEYS, Task, load_task, task_of
 from lastresort.spec.values import Section
-from lastresort.types import JsonObject
+from lastresort.types import Json, JsonObject
 from lastresort.ui import kept, rate
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
 from lastresort.ui.yaml_form import mark_of
@@ -172,11 +172,55 @@ def write_upload(folder: Path, name: str, file: BinaryIO) -> Path:
 
 
 def data_file(folder: Path) -> Path | None:
-    """The file of rows that was uploaded into a folder."""
+    """The file of rows that was uploaded into a folder; of several, the one that the task names."""
     if not folder.is_dir():
         return None
     named = [path for path in sorted(folder.iterdir()) if _SUFFIX.search(path.name) and not _is_own(path.name)]
-    return next((path for path in named if path.is_file()), None)
+    files = [path for path in named if path.is_file()]
+    wanted = _examples_of(text_of(folder) or "") if len(files) > 1 else None
+    return next((path for path in files if path.name == wanted), files[0] if files else None)
+
+
+def _examples_of(text: str) -> Json:
+    """What a text names as its examples, None where it cannot be read."""
+    try:
+        return parse_document(text, FILE).values.get("examples")
+    except TaskError:
+        return None
+
+
+def replace_data(folder: Path, text: str, given_name: str, file: BinaryIO, *, seen: str) -> None:
+    """Write an uploaded file next to a task and make the task's text read it. All else of the text stays, and so does the file that
+    it read before: an earlier run may be resumed. seen: as in `keep_text`.
+
+    Raises InputError as `keep_upload` does, and for a text that names several files; DataError for a file that cannot be read.
+    """
+    stem, suffix = file_name_of(given_name)
+    name, number = f"{stem}{suffix}", 1
+    while os.path.lexists(folder / name):
+        number += 1
+        name = f"{stem}-{number}{suffix}"
+    path = write_upload(folder, name, file)
+    try:
+        read_rows(path)
+        keep_text(folder, _with_examples(text, name), seen=seen)
+    except LastresortError as error:
+        path.unlink(missing_ok=True)
+        raise by_its_name(error, path) from error
+
+
+def _with_examples(text: str, name: str) -> str:
+    before = parse_document(text, FILE).values.get("examples")
+    if not isinstance(before, Mapping):
+        return with_key(text, "examples", name)
+    if len(before) > 1:
+        raise InputError(
+            f"found a file for each of {', '.join(before)}",
+            where=f'{FILE}, key "examples"',
+            expected="one file of examples",
+            remedy="Put your files next to the task, and name them in its text.",
+        )
+    return with_key(text, f"examples.{next(iter(before), 'all')}", name)
 
 
 def columns_of(data: Path) -> TableColumns:

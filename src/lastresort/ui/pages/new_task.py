@@ -155,6 +155,14 @@ def _editing(site: Site) -> APIRouter:
             gates=GATES, rungs=tuple(RUNGS), data="" if data is None else data.name,
         )  # fmt: skip
 
+    @routes.post("/new/{name}/file")
+    def replace_file(name: str, file: Annotated[UploadFile, File()], text: Text = "", seen: Text = "") -> Response:
+        folder, text = _there(site, name), plain_lines(text)
+        with DRAFTING:
+            text = text or drafts.text_of(folder) or ""
+            drafts.replace_data(folder, text, file.filename or "", file.file, seen=seen)
+        return go_to(f"/new/{name}")
+
     @routes.post("/new/{name}/text")
     def typed(request: Request, name: str, form: SentForm) -> Response:
         return _edited(request, name, plain_lines(str(form.get("text", ""))), form, "form_fields.html.j2")
