@@ -86,7 +86,9 @@ def test_whatever_is_known_the_advice_holds_together(facts: Facts) -> None:
             assert not opposing
         assert one.reasons
         assert (one.condition is None) == (one.stance != "ONLY_IF")
-    trained_now = [rung for rung in TRAINED if step(advice, rung).stance == "DO"]
+    whole = advise(replace(facts, ladder=tuple(RUNGS)))
+    trained_now = [rung for rung in TRAINED if step(whole, rung).stance == "DO"]
+    assert advice.answer.startswith(whole.answer)
     assert len(trained_now) <= 1, "one dear step at a time"
     assert advice.answer.startswith("Probably yes") == bool(trained_now)
     elsewhere = advise(replace(facts, skips=()))
@@ -117,6 +119,26 @@ def test_with_nothing_known_the_way_up_is_the_ladder() -> None:
         step(advice, "full").condition
         == "sft misses your bar, and a capability is missing that an adapter did not learn"
     )
+
+
+def test_whether_to_fine_tune_is_not_asked_of_the_ladder_of_a_task() -> None:
+    """The same answer, with what the ladder leaves out; what a climb would skip is not missed."""
+    known = Facts(n_train=900, skips=(("retrieval", "no documents"),))
+    whole = "Not yet: prompting first, sft only if it falls short."
+    assert advise(known).answer == whole
+    one = advise(replace(known, ladder=("prompting",)))
+    assert one.answer == f"{whole} Your task's ladder leaves out sft, preference and full."
+    assert {stance.rung: stance.stance for stance in one.path} == {"prompting": "DO", **dict.fromkeys(RUNGS[1:], "NOT")}
+    assert step(one, "sft").reasons[0] == (
+        f"Your task's ladder leaves it out. The rules would add it only if {step(advise(known), 'sft').condition}."
+    )
+    assert step(one, "retrieval").reasons[0] == "Your task's ladder leaves it out."
+    trained = advise(replace(known, ladder=("sft",)))
+    assert trained.answer == f"{whole} Your task's ladder leaves out prompting, preference and full."
+    assert step(trained, "prompting").reasons[0] == "Your task's ladder leaves it out. The rules would add it now."
+    missed = advise(replace(known, ladder=("prompting",), bar=0.9, best_prompt_score=0.5, wrong=("style",)))
+    assert missed.answer.startswith("Probably yes, with sft")
+    assert missed.answer.endswith("Your task's ladder leaves out sft, preference and full.")
 
 
 def test_a_prompt_at_the_bar_ends_it() -> None:

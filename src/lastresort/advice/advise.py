@@ -26,6 +26,8 @@ from lastresort.report.advice import (
 from lastresort.report.words.wording import listed
 from lastresort.report.words.wording import round_percent as percent
 
+LEFT_OUT = "Your task's ladder leaves it out."
+
 
 @dataclass(frozen=True, slots=True)
 class RungStance:
@@ -64,7 +66,7 @@ def recommended_path(facts: Facts, applied: Sequence[AppliedRule]) -> tuple[Rung
 def _ruled_out(rung: str, facts: Facts, applied: Sequence[AppliedRule]) -> tuple[str, ...]:
     """Why this rung is ruled out, in sentences; () if it is not."""
     if rung not in facts.ladder:
-        return ("Your task's ladder leaves it out.",)
+        return (LEFT_OUT,)
     strong = tuple(one.advice for one in applied if rung in one.rule.opposes and one.rule.strength == "STRONG")
     skipped = dict(facts.skips).get(rung)
     if skipped is not None:
@@ -115,7 +117,9 @@ RULES: tuple[Rule, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """answer: to "should I fine-tune?", before anything is measured. frameworks: () where the rules leave nothing to train."""
+    """answer: to "should I fine-tune?" by any rung, before anything is measured, with those that the task's ladder leaves out.
+    frameworks: () where the rules leave nothing to train.
+    """
 
     facts: Facts
     answer: str
@@ -128,8 +132,26 @@ class Advice:
 def advise(facts: Facts) -> Advice:
     """The rules that apply to these facts, the path that follows, and the unknown facts that would change it."""
     applied, path, frameworks = _advice(facts)
-    answer = _answer(facts, path, _anywhere(facts, applied))
+    whole, all_applied = _whole(facts)
+    whole_path = recommended_path(whole, all_applied)
+    answer = _answer(whole, whole_path, _anywhere(whole, all_applied))
+    if left_out := [step.rung for step in whole_path if step.stance != "NOT" and step.rung not in facts.ladder]:
+        answer = f"{answer} Your task's ladder leaves out {listed(left_out)}."
     return Advice(facts, answer, path, applied, frameworks, open_facts(facts))
+
+
+def _whole(facts: Facts) -> tuple[Facts, tuple[AppliedRule, ...]]:
+    """As if the task's ladder left nothing out: whether to fine-tune is not asked of one ladder."""
+    whole = replace(facts, ladder=tuple(RUNGS))
+    return whole, apply_rules(RULES, whole)
+
+
+def _left_out(step: RungStance) -> RungStance:
+    """A rung that the task's ladder leaves out. step: what the rules say of it in a whole ladder."""
+    if step.stance == "NOT":
+        return replace(step, reasons=(LEFT_OUT, *step.reasons))
+    worth = f"only if {step.condition}" if step.condition else "now"
+    return RungStance(step.rung, "NOT", None, (f"{LEFT_OUT} The rules would add it {worth}.", *step.reasons))
 
 
 def open_facts(facts: Facts) -> tuple[OpenQuestion, ...]:
@@ -185,12 +207,14 @@ def _rule_advice(one: AppliedRule) -> RuleAdvice:
 
 
 def _known(facts: Facts) -> dict[str, Fact]:
-    return {name: value for name, value in asdict(facts).items() if value is not None} | {"skips": dict(facts.skips)}
+    return {name: value for name, value in asdict(facts).items() if value is not None} | {
+        "skips": {rung: why for rung, why in facts.skips if rung in facts.ladder}
+    }
 
 
 def _advice(facts: Facts) -> tuple[tuple[AppliedRule, ...], tuple[RungStance, ...], tuple[FrameworkFit, ...]]:
     applied = apply_rules(RULES, facts)
-    path = recommended_path(facts, applied)
+    path = tuple(step if step.rung in facts.ladder else _left_out(step) for step in recommended_path(*_whole(facts)))
     anywhere = _anywhere(facts, applied)
     relevant = tuple(one for one in applied if one.rule.matters(anywhere))
     return relevant, path, chosen_frameworks(facts) if any(map(trains, anywhere)) else ()

@@ -18,6 +18,7 @@ from lastresort.errors import InputError
 from lastresort.evals.evidence import smallest_deciding_test
 from lastresort.evals.scorers import build_scorer
 from lastresort.evals.scorers.python_file import PythonFunction
+from lastresort.ladder import RUNGS
 from lastresort.models.open import parameter_count
 from lastresort.models.protocol import BYTES_PER_TOKEN, estimated_tokens, is_endpoint
 from lastresort.report.words.rungs import clause
@@ -88,9 +89,9 @@ def facts_of(task: Task) -> TaskFacts:
 
 
 def _skips(task: Task, train: Sequence[Example]) -> tuple[tuple[str, str], ...]:
-    """(rung, why) for every rung of the ladder that the climb would skip, in the climb's own words."""
+    """(rung, why) for every rung that a climb would skip, in the climb's own words, also where the ladder leaves it out."""
     found = []
-    for name in task.ladder:
+    for name in RUNGS:
         why = find_rung(name).skip_reason(task, train)
         if why is not None:
             found.append((name, clause(why)))
