@@ -20,7 +20,7 @@ from lastresort.records.atomic import held
 from lastresort.spec.document import parse_document
 from lastresort.spec.task import load_task
 from lastresort.ui import drafts, jobs
-from lastresort.ui.children import Children, CommandOutput
+from lastresort.ui.children import Children, CommandOutput, children_of
 from lastresort.ui.site import Site
 from record_support import edit
 from ui_support import finished_run, htmx_page_of, recorded_starts
@@ -460,7 +460,7 @@ def test_the_findings_are_shown_with_their_rows(page: TestClient, site: Site, mo
     table = CSV + '"number 3 is fine, <b>really</b>",neg\n'
     upload(page, "reviews.csv", table)
     assert "Checking the data" in page.get("/new/reviews/data").text
-    site.kept["children"].close()
+    children_of(site).close()
     folder = site.workspace.tasks / "reviews"
     source = str(folder / "reviews.csv")
     place = {"side": "train", "id": "3", "row": 4, "source": source}

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from subprocess import Popen
+from typing import cast
 
 import pytest
 
@@ -27,8 +29,9 @@ from lastresort.spec.task import load_task
 from lastresort.ui import jobs
 from lastresort.ui import workspace as workspace_module
 from lastresort.ui.jobs import last_words
+from lastresort.ui.pages.new_task import BegunClimbs
 from lastresort.ui.processes import environment, start_process
-from lastresort.ui.site import PAGES
+from lastresort.ui.site import PAGES, Site
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
 from record_support import edit
 from ui_support import (
@@ -253,7 +256,7 @@ def test_a_plus_in_a_name_is_no_space(tmp_path: Path) -> None:
     [link] = re.findall(r'href="(/new\?from=[^"]*)"', client.get("/runs/a+b-1").text)
     assert 'value="a+b-1"' in client.get(link).text
     site, client = htmx_page_of(tmp_path)
-    site.kept["begun"]["c+d-1"] = Working()
+    site.own(BegunClimbs, BegunClimbs)["c+d-1"] = cast("Popen[bytes]", Working())
     waiting = client.get("/new/a+b/starting?run=c%2Bd-1").text
     [link] = re.findall(r'hx-get="([^"]*)"', waiting)
     assert client.get(link).text == waiting
@@ -458,6 +461,27 @@ def test_last_words_are_few_lines_of_a_long_log(tmp_path: Path) -> None:
     words = last_words(tmp_path / "runs", run)
     assert len(words) == 12
     assert words[-1] == "line 99999"
+
+
+def test_what_a_site_owns_is_made_once_and_ends_with_it(tmp_path: Path) -> None:
+    class Owned(list[str]): ...
+
+    site = Site(Workspace(tmp_path))
+    owned = site.own(Owned, Owned, lambda one: one.append("ended"))
+    assert site.own(Owned, lambda: pytest.fail("made again")) is owned
+    assert owned == []
+    site.close()
+    assert owned == ["ended"]
+
+
+def test_what_is_slow_to_make_is_made_once_a_state_and_the_oldest_goes(tmp_path: Path) -> None:
+    site, made = Site(Workspace(tmp_path)), list[int]()
+
+    def of(state: int) -> str:
+        return site.once("figures", state, lambda: made.append(state) or str(state), most=2)
+
+    assert [of(state) for state in (1, 2, 1, 3, 2, 1)] == ["1", "2", "1", "3", "2", "1"]
+    assert made == [1, 2, 3, 1]
 
 
 @pytest.mark.parametrize(("text", "name"), [("My data.csv", "My-data.csv"), ("../../etc", "etc"), ("a/b", "a-b")])

@@ -90,7 +90,7 @@ def opened(tmp_path: Path) -> Iterator[tuple[Site, TestClient]]:
 @pytest.fixture
 def page(opened: tuple[Site, TestClient]) -> TestClient:
     site, page = opened
-    site.kept["serving processes"]._start = started
+    site.own(ServingProcesses, ServingProcesses)._start = started
     assert "Open the model" in page.get("/runs/routing-1/talk").text
     page.post("/runs/routing-1/talk/open")
     until(lambda: "Send" in page.get("/runs/routing-1/talk/state").text, "the model opens")
@@ -199,7 +199,7 @@ def test_the_last_words_of_a_process_that_ended_are_shown(opened: tuple[Site, Te
         return started(found, log, allow_held, "raise SystemExit(1)")
 
     site, page = opened
-    site.kept["serving processes"]._start = ends
+    site.own(ServingProcesses, ServingProcesses)._start = ends
     page.post("/runs/routing-1/talk/open")
     until(lambda: "has exited" in page.get("/runs/routing-1/talk/state").text, "the process ends")
     assert "there is no memory left" in page.get("/runs/routing-1/talk").text
@@ -232,7 +232,7 @@ def test_whether_a_winner_is_held_is_what_the_record_says(tmp_path: Path) -> Non
         processes.open("sample", found, tmp_path / "log", allow_held=False)
     assert processes.of("sample") is None
     site, page = page_of(tmp_path)
-    site.kept["serving processes"]._start = started
+    site.own(ServingProcesses, ServingProcesses)._start = started
     assert "Open it anyway" in page.get("/runs/sample/talk").text
     assert page.post("/runs/sample/talk/open").status_code == 422
     assert "opening" in page.post("/runs/sample/talk/open", data={"allow_held": "true"}).text

@@ -7,7 +7,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -175,10 +174,4 @@ def _last_line(text: str) -> str:
 
 def children_of(site: Site) -> Children:
     """Those of a site; they end with it."""
-    kept = site.kept.setdefault("children", Children(site.workspace.folder))
-    assert isinstance(kept, Children)
-    if "children.end" not in site.kept:
-        stack = ExitStack()
-        stack.callback(kept.close)
-        site.kept["children.end"] = stack
-    return kept
+    return site.own(Children, lambda: Children(site.workspace.folder), Children.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar, cast
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Form, Request
@@ -63,22 +64,36 @@ PAGES = (
 )
 MOST_MADE = 8
 Made = TypeVar("Made")
+Owned = TypeVar("Owned")
 _KINDS = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
 
 
 @dataclass(slots=True)
 class Site:
-    """What every page gets. kept: by page, whatever lives as long as the site, such as systems that are open to talk to."""
+    """What every page gets, and what pages keep: things that live as long as the site, and what is slow to make again."""
 
     workspace: Workspace
     secrets: PageSecrets = field(default_factory=PageSecrets)
-    kept: dict[str, Any] = field(default_factory=dict)
+    _owned: dict[type, object] = field(default_factory=dict)
+    _ends: ExitStack = field(default_factory=ExitStack)
+    _made: dict[str, dict[object, object]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def close(self) -> None:
-        """Close whatever is kept and can be closed."""
-        for one in self.kept.values():
-            if isinstance(one, ExitStack):
-                one.close()
+        """End whatever it owns that has an end."""
+        self._ends.close()
+
+    def own(self, kind: type[Owned], make: Callable[[], Owned], end: Callable[[Owned], None] | None = None) -> Owned:
+        """The one of this type that lives as long as the site, made when it is first needed. end: called when the site closes."""
+        with self._lock:
+            if kind not in self._owned:
+                made = make()
+                self._owned[kind] = made
+                if end is not None:
+                    self._ends.callback(end, made)
+        found = self._owned[kind]
+        assert isinstance(found, kind)
+        return found
 
     def may_begin(self, request: Request) -> bool:
         """Whether a request, of any method, may start a process or write a file: one that the page itself makes.
@@ -90,14 +105,15 @@ class Site:
             raise InputError("lastresort was restarted after this page was opened", remedy="Reload the page.")
         return bool(given)
 
-    def once(self, what: str, state: object, make: Callable[[], Made]) -> Made:
-        """What was made in this state, for the last few states: of files that are large to read. state: hashable."""
-        made: dict[object, Made] = self.kept.setdefault(what, {})
-        if state not in made:
-            made[state] = make()
-            for oldest in list(made)[:-MOST_MADE]:
-                made.pop(oldest, None)
-        return made[state]
+    def once(self, what: str, state: object, make: Callable[[], Made], most: int = MOST_MADE) -> Made:
+        """What was made in this state, for the last few states: of files that are large to read. state: hashable. most: states."""
+        known = cast("dict[object, Made]", self._made.setdefault(what, {}))
+        if state in known:
+            return known[state]
+        made = known[state] = make()
+        for oldest in list(known)[:-most]:
+            known.pop(oldest, None)
+        return made
 
     def draw(self, request: Request, template: str, *, status: int = 200, **context: object) -> HTMLResponse:
         """A page, or a part of one. What no browser should show of a text is made visible, as in the report."""

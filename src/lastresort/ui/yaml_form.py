@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from lastresort.errors import LastresortError, TaskError
+from fastapi import APIRouter, Request, Response
+from starlette.datastructures import FormData
+
+from lastresort.errors import InputError, LastresortError, TaskError
 from lastresort.spec.document import TASK, FileKind, YamlDocument, parse_document, read_value
 from lastresort.spec.edit import with_key
 from lastresort.types import Json
+from lastresort.ui.site import SentForm, Site
 
 Control = Literal["text", "long", "value", "choice", "set"]
 MOST_TYPED = 60_000  # characters of a text; twenty times what a task needs
@@ -62,14 +67,63 @@ class FilledForm:
         return mark_of(self.text)
 
 
+@dataclass(frozen=True, slots=True)
+class EditedFile:
+    """A file that a page shows as form and text. path: of the pages of all such files. file: how errors call it. form: of a name
+    and a text. keep: the text of a name, with the mark of the one that was changed; raises InputError where another is there.
+    says: what else the browser hears of after each change.
+    """
+
+    path: str
+    file: str
+    fields: Sequence[FormField]
+    kind: FileKind
+    form: Callable[[str, str], FilledForm]
+    keep: Callable[[str, str, str], None]
+    says: tuple[str, ...] = ()
+
+
+def editing(site: Site, edited: EditedFile) -> APIRouter:
+    """The routes by which the form changes with the text, and the text with a field."""
+    routes = APIRouter()
+
+    @routes.post(f"{edited.path}/{{name}}/text")
+    def typed(request: Request, name: str, sent: SentForm) -> Response:
+        return answer(request, name, _sent_text(sent), sent, "form_fields.html.j2")
+
+    @routes.post(f"{edited.path}/{{name}}/field")
+    def changed(request: Request, name: str, key: str, sent: SentForm) -> Response:
+        text, refused = _sent_text(sent), ""
+        given = [str(value) for value in sent.getlist(key)]
+        try:
+            text = with_field(edited.fields, text, key, given, edited.file, edited.kind)
+        except LastresortError as error:
+            refused = str(error)
+        return answer(request, name, text, sent, "form_changed.html.j2", refused)
+
+    def answer(request: Request, name: str, text: str, sent: FormData, template: str, refused: str = "") -> Response:
+        """refused: why what a field says could not be written into the text."""
+        form = edited.form(name, text)
+        events: dict[str, dict[str, str]] = {"kept": {"mark": form.mark}}  # for the next change of this text
+        try:
+            edited.keep(name, text, str(sent.get("seen", "")))
+        except InputError as error:
+            refused, events = str(error), {}
+        form = replace(form, fault=refused) if refused else form
+        drawn = site.draw(request, template, form=form, url=f"{edited.path}/{name}", file=edited.file)
+        drawn.headers["hx-trigger"] = json.dumps(events | {event: {} for event in edited.says})
+        return drawn
+
+    return routes
+
+
+def _sent_text(sent: FormData) -> str:
+    return plain_lines(str(sent.get("text", "")))
+
+
 def mark_of(text: str) -> str:
     """Changes with the text: who sends it back has seen this text and no other."""
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
-
-
-def kept_event(form: FilledForm) -> dict[str, dict[str, str]]:
-    """What the browser hears once a text is kept: its mark, for the next change of it."""
-    return {"kept": {"mark": form.mark}}
 
 
 def filled(fields: Sequence[FormField], text: str, name: str, kind: FileKind, read: Reader) -> FilledForm:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from lastresort.app.items import HeldOutExamples, remade_prompt, rendered_tokens, score_reason
 from lastresort.records.events import GateRun
@@ -38,27 +38,31 @@ Whole = Annotated[int, Query(ge=0, le=LARGEST)]
 Place = Annotated[int, Path(ge=0, le=LARGEST)]
 
 
+def _address(
+    system: Text = "",
+    against: Annotated[str, Query(alias="with")] = "",
+    split: Text = "",
+    kind: Text = "",
+    change: Text = "",
+    text: Text = "",
+    n: Whole = 0,
+) -> ItemsAddress:
+    return ItemsAddress(system, against, split, kind, change, text, n)
+
+
+GivenAddress = Annotated[ItemsAddress, Depends(_address)]
+
+
 def router(site: Site) -> APIRouter:
     routes, examples = APIRouter(), HeldOutExamples()
 
     @routes.get("/runs/{name}/items")
-    def items(
-        request: Request,
-        name: str,
-        system: Text = "",
-        against: Annotated[str, Query(alias="with")] = "",
-        split: Text = "",
-        kind: Text = "",
-        change: Text = "",
-        text: Text = "",
-        n: Whole = 0,
-    ) -> Response:
-        given = ItemsAddress(system, against, split, kind, change, text, n)
+    def items(request: Request, name: str, given: GivenAddress) -> Response:
         with site.workspace.record(name) as record:
             parts = record.parts()
             address = given.settled(parts, site.workspace.state(name).view)
             wanted = address.wanted(parts)
-            rows = rows_of(record, wanted, n) if parts else ()
+            rows = rows_of(record, wanted, address.number) if parts else ()
             counts = _counts(site, name, record, wanted)
             elsewhere = {} if counts.every else _in_common(site, name, record, wanted)
             gated = record.last(GateRun) is not None
@@ -110,21 +114,14 @@ def router(site: Site) -> APIRouter:
         name: str,
         measurement: Place,
         position: Place,
-        system: Text = "",
-        against: Annotated[str, Query(alias="with")] = "",
-        split: Text = "",
-        kind: Text = "",
-        change: Text = "",
-        text: Text = "",
-        n: Annotated[int | None, Query(ge=0, le=LARGEST)] = None,
+        address: GivenAddress,
     ) -> Response:
-        address = ItemsAddress(system, against, split, kind, change, text, n or 0)
         with site.workspace.record(name) as record:
             found = _found(record, measurement, position)
             lacking = record.lacking_knowledge or frozenset()
             short = partial(excerpt, longest=CUT)
             others = [one for one in record.answers_to(found.item.id, short) if one.system != found.system]
-            around = {} if n is None else _around(record, address)
+            around = _around(record, address) if "n" in request.query_params else {}
             wanted = address.wanted(record.parts())
             other = next((one for one in others if one.system == wanted.against), None)
             why = score_reason(record, found)
@@ -178,13 +175,8 @@ def _found(record: Record, measurement: Place, position: Place) -> RecordedItem:
 
 def _counts(site: Site, name: str, record: Record, wanted: ItemsWanted) -> ItemCounts:
     """Counted again only once the record has changed: whoever turns pages counts the same."""
-    kept: dict[object, ItemCounts] = site.kept.setdefault("item counts", {})
-    key = name, signature(record.folder), wanted
-    if key not in kept:
-        kept[key] = record.count_items(wanted)
-        while len(kept) > MOST_COUNTED:
-            kept.pop(next(iter(kept)), None)
-    return kept[key]
+    state = name, signature(record.folder), wanted
+    return site.once("item counts", state, lambda: record.count_items(wanted), MOST_COUNTED)
 
 
 def _in_common(site: Site, name: str, record: Record, wanted: ItemsWanted) -> dict[str, int]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from subprocess import Popen
 from typing import Annotated
@@ -14,12 +12,11 @@ from typing import Annotated
 import yaml
 from fastapi import APIRouter, File, Request, Response, UploadFile
 from fastapi.responses import RedirectResponse
-from starlette.datastructures import FormData
 
 from lastresort.app.start import GATES, example_task, example_tasks
 from lastresort.climb.shared_run import endpoints_of
 from lastresort.climb.workspace import new_run
-from lastresort.errors import DataError, InputError, LastresortError
+from lastresort.errors import DataError, LastresortError
 from lastresort.evals.scorers import SCORERS
 from lastresort.foreign import read_text
 from lastresort.ladder import RUNGS
@@ -35,9 +32,9 @@ from lastresort.spec.values import one_of
 from lastresort.ui import drafts, jobs
 from lastresort.ui.children import CommandOutput, children_of
 from lastresort.ui.findings import ShownRow, files_of, files_state, findings_of, first_rows
-from lastresort.ui.site import SentForm, Site, Text, go_to
+from lastresort.ui.site import Site, Text, go_to
 from lastresort.ui.workspace import NotThere, safe_name
-from lastresort.ui.yaml_form import FilledForm, FormField, filled, kept_event, plain_lines, with_field
+from lastresort.ui.yaml_form import EditedFile, FilledForm, FormField, editing, filled, plain_lines
 
 SCORES = tuple(name for name, entry in SCORERS.items() if entry.main in (None, "tolerance"))  # by their name alone
 FIELDS = (
@@ -63,6 +60,10 @@ FIELDS = (
 )
 ROWS_AS_TOKENS = 3
 DRAFTING = threading.Lock()  # one upload at a time: reading a large file takes memory
+
+
+class BegunClimbs(dict[str, Popen[bytes]]):
+    """By run."""
 
 
 def router(site: Site) -> APIRouter:
@@ -141,6 +142,11 @@ def _beginning(site: Site) -> APIRouter:
 
 def _editing(site: Site) -> APIRouter:
     routes, workspace = APIRouter(), site.workspace
+    routes.include_router(editing(site, EditedFile(
+        "/new", drafts.FILE, FIELDS, TASK, says=("edited",),
+        form=lambda name, text: form_of(text, _there(site, name)),
+        keep=lambda name, text, seen: drafts.keep_text(_there(site, name), text, seen=seen),
+    )))  # fmt: skip
 
     @routes.get("/new/{name}")
     def task(request: Request, name: str) -> Response:
@@ -162,33 +168,6 @@ def _editing(site: Site) -> APIRouter:
             text = text or drafts.text_of(folder) or ""
             drafts.replace_data(folder, text, file.filename or "", file.file, seen=seen)
         return go_to(f"/new/{name}")
-
-    @routes.post("/new/{name}/text")
-    def typed(request: Request, name: str, form: SentForm) -> Response:
-        return _edited(request, name, plain_lines(str(form.get("text", ""))), form, "form_fields.html.j2")
-
-    @routes.post("/new/{name}/field")
-    def changed(request: Request, name: str, key: str, form: SentForm) -> Response:
-        text = plain_lines(str(form.get("text", "")))
-        given, refused = [str(value) for value in form.getlist(key)], ""
-        try:
-            text = with_field(FIELDS, text, key, given, drafts.FILE)
-        except LastresortError as error:
-            refused = str(error)
-        return _edited(request, name, text, form, "form_changed.html.j2", refused)
-
-    def _edited(request: Request, name: str, text: str, sent: FormData, template: str, refused: str = "") -> Response:
-        """refused: why what a field says could not be written into the text."""
-        folder, form = _there(site, name), form_of(text, _there(site, name))
-        events = kept_event(form)
-        try:
-            drafts.keep_text(folder, text, seen=str(sent.get("seen", "")))
-        except InputError as error:
-            refused, events = str(error), {}
-        form = replace(form, fault=refused) if refused else form
-        answer = site.draw(request, template, form=form, url=f"/new/{name}", file=drafts.FILE)
-        answer.headers["hx-trigger"] = json.dumps({**events, "edited": {}})
-        return answer
 
     @routes.get("/new/{name}/data")
     def data(request: Request, name: str) -> Response:
@@ -228,7 +207,7 @@ def _editing(site: Site) -> APIRouter:
 
 def _starting(site: Site) -> APIRouter:
     routes, workspace = APIRouter(), site.workspace
-    begun: dict[str, Popen[bytes]] = site.kept.setdefault("begun", {})  # by run
+    begun = site.own(BegunClimbs, BegunClimbs)
 
     @routes.get("/new/{name}/confirm")
     def confirm(request: Request, name: str, gate: str = "", until: str = "") -> Response:

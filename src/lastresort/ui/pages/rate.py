@@ -26,9 +26,8 @@ from lastresort.ui.rate import (
     with_scorer,
 )
 from lastresort.ui.site import Site
-from lastresort.ui.workspace import NotThere, Signature, signature
+from lastresort.ui.workspace import NotThere, signature
 
-MOST_KEPT = 8  # drawings whose places are remembered
 KEYS = {"right": "r", "wrong": "w", "A": "a", "B": "b", "tie": "t"}
 Text = Annotated[str, Query()]
 Field = Annotated[str, Form()]
@@ -136,13 +135,8 @@ def _wanted(drawing: Drawing, parts: list[MeasuredPart]) -> ItemsWanted:
 
 def _order(site: Site, record: Record, drawing: Drawing) -> list[ItemPlace]:
     """Drawn again only once the record has changed."""
-    known: dict[Drawing, tuple[Signature, list[ItemPlace]]] = site.kept.setdefault("drawings", {})
-    now = signature(record.folder)
-    if drawing not in known or known[drawing][0] != now:
-        known[drawing] = now, drawing.order(record.places_of_items(_wanted(drawing, record.parts())))
-        while len(known) > MOST_KEPT:
-            known.pop(next(iter(known)), None)
-    return known[drawing][1]
+    state = drawing, signature(record.folder)
+    return site.once("drawings", state, lambda: drawing.order(record.places_of_items(_wanted(drawing, record.parts()))))
 
 
 def _card(record: Record, drawing: Drawing, order: list[ItemPlace], number: int) -> RatingCard | None:

@@ -59,7 +59,7 @@ class Now:
 
 def router(site: Site) -> APIRouter:
     routes = APIRouter()
-    workspace, resumed = site.workspace, _resumed(site)
+    workspace, resumed = site.workspace, site.own(ResumedRuns, ResumedRuns)
 
     @routes.get("/runs/{name}")
     def run(request: Request, name: str) -> Response:
@@ -125,15 +125,14 @@ def wait_until_at_work(workspace: Workspace, name: str, process: subprocess.Pope
         time.sleep(0.1)
 
 
-def _resumed(site: Site) -> dict[str, datetime | None]:
+class ResumedRuns(dict[str, datetime | None]):
     """When the record of a run had last changed before it was resumed here, by run."""
-    return site.kept.setdefault("resumed", {})  # type: ignore[no-any-return]
 
 
 def now(site: Site, name: str) -> Now:
     folder, found = site.workspace.run(name), site.workspace.state(name)
     stage, working, stopped = found.stage, found.state == "running", found.state == "stopped"
-    died = stopped and (found.stopped_by is None or _resumed(site).get(name) == found.changed)
+    died = stopped and (found.stopped_by is None or site.own(ResumedRuns, ResumedRuns).get(name) == found.changed)
     resume = ""
     if stopped:
         resume = shlex.join(["lastresort", "climb", _task_shown(folder), "--resume", _relative(folder, site)])

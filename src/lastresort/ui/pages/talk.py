@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -40,12 +39,12 @@ class TalkOfRun:
         return "closed" if self.process is None else self.process.state
 
 
+class Talks(dict[str, Talk]):
+    """By run."""
+
+
 def router(site: Site) -> APIRouter:
     routes = APIRouter()
-    processes = ServingProcesses()
-    closing = ExitStack()
-    closing.callback(processes.close_all)
-    site.kept |= {"serving processes": processes, "closes serving processes": closing}
 
     @routes.get("/runs/{name}/talk")
     def talk(request: Request, name: str) -> Response:
@@ -134,8 +133,7 @@ def router(site: Site) -> APIRouter:
 
 
 def _processes(site: Site) -> ServingProcesses:
-    found: ServingProcesses = site.kept["serving processes"]
-    return found
+    return site.own(ServingProcesses, ServingProcesses, ServingProcesses.close_all)
 
 
 def _servable(site: Site, name: str) -> Servable | None:
@@ -146,7 +144,7 @@ def _servable(site: Site, name: str) -> Servable | None:
 
 def _talk(site: Site, name: str) -> Talk:
     site.workspace.run(name)
-    talks: dict[str, Talk] = site.kept.setdefault("talks", {})
+    talks = site.own(Talks, Talks)
     if name in talks:
         return talks[name]
     opened = Talk.opened(site.workspace.own_folder("talks") / f"{name}.json")

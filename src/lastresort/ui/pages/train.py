@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,9 +11,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Request, Response, UploadFile
 from markupsafe import Markup
-from starlette.datastructures import FormData
 
-from lastresort.errors import InputError, LastresortError
+from lastresort.errors import LastresortError
 from lastresort.foreign import read_text
 from lastresort.interop.exporting import TARGETS
 from lastresort.report.charts.early_warnings import early_chart
@@ -28,10 +26,10 @@ from lastresort.types import Json
 from lastresort.ui import drafts, jobs, trainings
 from lastresort.ui.children import children_of
 from lastresort.ui.drafts import TRAINING_DRAFT as DRAFT
-from lastresort.ui.site import SentForm, Site, Text, go_to
+from lastresort.ui.site import Site, Text, go_to
 from lastresort.ui.trainings import FIELDS, FILE, STEM, TrainingNow
 from lastresort.ui.workspace import NotThere
-from lastresort.ui.yaml_form import FilledForm, filled, kept_event, plain_lines, with_field
+from lastresort.ui.yaml_form import EditedFile, FilledForm, editing, filled, plain_lines
 
 EVERY_S, STEPS_A_S = 2, 2500  # how often a training at work is looked at: the longer it is, the less often
 FIGURES = {
@@ -64,6 +62,11 @@ def router(site: Site) -> APIRouter:
 
 def _making(site: Site) -> APIRouter:
     routes, workspace = APIRouter(), site.workspace
+    routes.include_router(editing(site, EditedFile(
+        "/train", FILE, FIELDS, TRAINING,
+        form=lambda name, text: form_of(text, _text(site, name)[0]),
+        keep=lambda name, text, seen: drafts.keep_text(_text(site, name)[0], text, DRAFT, seen=seen),
+    )))  # fmt: skip
 
     @routes.get("/train")
     def train(request: Request) -> Response:
@@ -98,40 +101,12 @@ def _making(site: Site) -> APIRouter:
             stems=trainings.stems_in(folder),
         )  # fmt: skip
 
-    @routes.post("/train/{name}/text")
-    def typed(request: Request, name: str, form: SentForm) -> Response:
-        return _edited(request, name, plain_lines(str(form.get("text", ""))), form, "form_fields.html.j2")
-
-    @routes.post("/train/{name}/field")
-    def changed(request: Request, name: str, key: str, form: SentForm) -> Response:
-        text = plain_lines(str(form.get("text", "")))
-        given, refused = [str(value) for value in form.getlist(key)], ""
-        try:
-            text = with_field(FIELDS, text, key, given, FILE, TRAINING)
-        except LastresortError as error:
-            refused = str(error)
-        return _edited(request, name, text, form, "form_changed.html.j2", refused)
-
-    def _edited(request: Request, name: str, text: str, sent: FormData, template: str, refused: str = "") -> Response:
-        """refused: why what a field says could not be written into the text."""
-        folder, _ = _text(site, name)
-        form = form_of(text, folder)
-        events = kept_event(form)
-        try:
-            drafts.keep_text(folder, text, DRAFT, seen=str(sent.get("seen", "")))
-        except InputError as error:
-            refused, events = str(error), {}
-        form = replace(form, fault=refused) if refused else form
-        answer = site.draw(request, template, form=form, url=f"/train/{name}", file=FILE)
-        answer.headers["hx-trigger"] = json.dumps(events)
-        return answer
-
     return routes
 
 
 def _running(site: Site) -> APIRouter:
     routes, workspace = APIRouter(), site.workspace
-    begun: dict[tuple[str, str], Popen[bytes]] = site.kept.setdefault("trainings", {})  # by folder and file
+    begun: dict[tuple[str, str], Popen[bytes]] = {}  # by folder and file
 
     def look(name: str, path: Path) -> TrainingNow:
         """A process that still reads its data and its model holds no folder yet."""
