@@ -103,6 +103,22 @@ def test_two_browsers_follow_one_run_through_a_reload(browser: playwright.Browse
         end(process)
 
 
+def test_compared_runs_are_cards_on_a_phone(browser: playwright.Browser, tmp_path: Path) -> None:
+    """Nothing but a picture is wider than the window, and every figure has its name."""
+    finished_run(tmp_path)
+    finished_run(tmp_path, "routing-2", bar=0.5)
+    names = ["Verdict", "Score", "Bar", "Test items", "Stopped at", "Gate"]
+    with served_page(tmp_path) as (link, _):
+        address = f"{link}compare?run=routing-1&run=routing-2"
+        with opened(browser, address, width=390) as seen:
+            assert seen.page.eval_on_selector(".scroll:has(table)", "one => one.scrollWidth - one.clientWidth") == 0
+            labels = "all => all.map(one => getComputedStyle(one, '::before').content.slice(1, -1))"
+            assert seen.page.eval_on_selector_all("table.cards td[data-label]", labels) == names * 2
+        with opened(browser, address, width=1280) as seen:
+            assert seen.page.inner_text("table.cards th >> nth=3") == "Score"
+            assert seen.page.eval_on_selector("table.cards td", "one => getComputedStyle(one).display") == "table-cell"
+
+
 @pytest.mark.slow
 def test_the_run_goes_on_when_the_page_is_killed(browser: playwright.Browser, tmp_path: Path) -> None:
     """Stopped and resumed in the page, so that the process is one that the page started."""

@@ -22,6 +22,7 @@ from lastresort.records.decision import RunView
 from lastresort.records.events import ClimbResumed, ClimbStopped, StoppedBy, TaskPlaced
 from lastresort.records.record import Record
 from lastresort.records.view import Fold
+from lastresort.report.charts.runs import RunPoint, runs_chart
 from lastresort.report.decision import read_decision
 from lastresort.report.html import body
 from lastresort.report.story import gather
@@ -283,6 +284,15 @@ def test_runs_of_one_task_are_compared_in_one_picture(tmp_path: Path) -> None:
     assert client.get("/compare?run=none").status_code == 404
 
 
+def test_the_name_of_a_run_stays_in_the_picture(tmp_path: Path) -> None:
+    def chart(*spent: float) -> str:
+        points = [RunPoint(f"run-{seconds:g}", seconds, 0.9, (0.8, 0.95), 0.8, "MET") for seconds in spent]
+        return str(runs_chart(points, in_money=False))
+
+    sides = dict(re.findall(r'text-anchor="(\w+)">(run-\d+)<', chart(2, 98)))
+    assert sides == {"start": "run-2", "end": "run-98"}
+
+
 def test_runs_of_one_task_with_other_bars_share_a_picture_with_a_line_for_each(tmp_path: Path) -> None:
     run = finished_run(tmp_path)
     finished_run(tmp_path, "routing-2", bar=0.5)
@@ -292,7 +302,7 @@ def test_runs_of_one_task_with_other_bars_share_a_picture_with_a_line_for_each(t
     assert text.count('<line class="bar"') == 2
     test, reuse = read_decision(run).rungs[0].test, read_decision(tmp_path / "runs" / "routing-2").test_reuse
     assert test is not None
-    assert f'<td class="number">{test.n_used}</td>' in text
+    assert f'<td class="number" data-label="Test items">{test.n_used}</td>' in text
     assert text.count("TEST ITEMS REUSED") == (reuse is not None and reuse.used > 0)
 
 

@@ -74,7 +74,12 @@ def _y(score: float, up: Scale) -> float:
 def _run(point: RunPoint, across: Scale, up: Scale) -> Markup:
     x, y = _x(point.spent, across), _y(point.score, up)
     low, high = (_y(limit, up) for limit in point.interval)
+    on_the_left = x > (LEFT + WIDTH - RIGHT) / 2  # where a long name would leave the picture
     return Markup(
         '<g class="strip {}"><rect class="span" x="{:.1f}" y="{:.1f}" width="6" height="{:.1f}" rx="3"/>'
-        '<g class="point" transform="translate({:.1f} {:.1f})">{}</g></g><text class="name" x="{:.1f}" y="{:.1f}">{}</text>'
-    ).format(point.verdict, x - 3, high, max(low - high, 1.0), x, y, SHAPES[point.verdict], x + 12, y + 4, point.name)
+        '<g class="point" transform="translate({:.1f} {:.1f})">{}</g></g>'
+        '<text class="name" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>'
+    ).format(
+        point.verdict, x - 3, high, max(low - high, 1.0), x, y, SHAPES[point.verdict],
+        x - 12 if on_the_left else x + 12, y + 4, "end" if on_the_left else "start", point.name,
+    )  # fmt: skip
