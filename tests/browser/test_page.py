@@ -103,6 +103,27 @@ def test_two_browsers_follow_one_run_through_a_reload(browser: playwright.Browse
         end(process)
 
 
+def test_another_file_is_read_by_the_text_as_it_was_typed(browser: playwright.Browser, tmp_path: Path) -> None:
+    lines = "".join(f'"{row["input"]}",{row["output"]}\n' for row in rows())
+    (tmp_path / "cases.csv").write_text(f"text,team\n{lines}")
+    (tmp_path / "later.csv").write_text(f"words,team\n{lines}")
+    with served_page(tmp_path) as (link, _), opened(browser, f"{link}new") as seen:
+        page = seen.page
+        page.set_input_files("#file", tmp_path / "cases.csv")
+        page.click("button >> text=Upload")
+        page.wait_for_selector("h1 >> text=cases")
+        at_rest(page)
+        page.fill("textarea[name=text]", page.input_value("textarea[name=text]") + "# mine\n")
+        page.click("summary >> text=Use another file")
+        page.set_input_files("#file", tmp_path / "later.csv")
+        page.click("button >> text=Replace the data")
+        page.wait_for_selector("text=Rows from later.csv")
+        text = page.input_value("textarea[name=text]")
+        assert "examples: later.csv" in text
+        assert text.endswith("# mine\n")
+        page.wait_for_selector('#data-fault >> text=key "text": found nothing', timeout=60_000)
+
+
 def test_compared_runs_are_cards_on_a_phone(browser: playwright.Browser, tmp_path: Path) -> None:
     """Nothing but a picture is wider than the window, and every figure has its name."""
     finished_run(tmp_path)
