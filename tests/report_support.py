@@ -39,8 +39,10 @@ from lastresort.records.training import RecordedSettings
 from lastresort.report.decision import write_decision
 from lastresort.report.words.data import of_reuse
 from lastresort.train.settings import TrainSettings
-from lastresort.types import Judgement, Selection, VerdictBasis
+from lastresort.types import Judgement, MoreUnits, Outlook, Selection, VerdictBasis
 
+FAR_NEEDED = 1240  # by the sample "undecided"
+FAR = Outlook(150 / FAR_NEEDED, (MoreUnits(150, 0.31, 0.0004), MoreUnits(1090, 0.72, 0.04)), 0.74196, 0.0083)
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)> \x00\u202e {{ 7 * 7 }} "team": "billing"'
 LADDER = ["prompting", "retrieval", "sft", "preference", "full"]
 TEAMS = ("billing", "shipping", "returns", "accounts", "technical")
@@ -190,6 +192,7 @@ def _rung(record: Record, sample: Sample, rung: RungMade, rng: random.Random) ->
             "interval": [low, high],
             "decided": _decided(rung, sample.bar, low, high),
             "n_needed": rung.n_needed,
+            "outlook": asdict(FAR) if rung.n_needed == FAR_NEEDED else None,
         }
         best = max(c["dev"]["score"] for c in candidates)
         search = RungSearched(
@@ -297,7 +300,8 @@ def training_reached(
 def _judgement(test: dict[str, Any]) -> Judgement:
     rest = {key: test[key] for key in ("score", "n_used", "n_available", "n_needed", "unit")}
     decided = None if test["decided"] is None else VerdictBasis(**test["decided"])
-    return Judgement(test["verdict"], interval=tuple(test["interval"]), decided=decided, **rest)
+    far = None if test["outlook"] is None else FAR
+    return Judgement(test["verdict"], interval=tuple(test["interval"]), decided=decided, outlook=far, **rest)
 
 
 def _limits(score: float, n: int) -> tuple[float, float]:

@@ -124,12 +124,36 @@ FARTHEST = 10  # test sets: how many items would decide is not estimated beyond,
 
 
 @dataclass(frozen=True, slots=True)
+class MoreUnits:
+    """The chance of each verdict if an UNDECIDED test of the bar goes on with n fresh units."""
+
+    n: int
+    met: float
+    not_met: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """How far an UNDECIDED is from a verdict.
+
+    seen_share: units seen / units needed; None where n_needed is. after: as many units again, and those missing to n_needed, the
+    fewer first. claimable: the highest bar that the units seen show to be met, at this error. error: of a false MET.
+    """
+
+    seen_share: float | None
+    after: tuple[MoreUnits, ...]
+    claimable: float
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """What a test of the bar found (DESIGN part 8).
 
     unit: what n_used, n_available and n_needed count, and what the score is the mean of. interval: the confidence
     sequence of the score at 1-2a, which the rule that decided can be sharper than. n_needed: units that would decide an
-    UNDECIDED, None if unknown or not needed. decided: None where the verdict is UNDECIDED.
+    UNDECIDED, None if unknown or not needed. decided: None where the verdict is UNDECIDED. outlook: None where it is not, or
+    outside a climb.
     """
 
     outcome: Outcome
@@ -140,6 +164,7 @@ class Judgement:
     n_needed: int | None = None
     unit: Unit = "item"
     decided: VerdictBasis | None = None
+    outlook: Outlook | None = None
 
 
 @dataclass(frozen=True, slots=True)

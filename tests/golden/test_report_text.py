@@ -71,6 +71,41 @@ def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
     assert "Next: add about 1,090 more test items to the test set and run `lastresort climb` again. With 80%" in text
 
 
+FAR = (
+    "That is 12% of the way. Probability of each verdict if the test goes on with 150 fresh items (as many again), MET 31% and NOT "
+    "MET under 1%; with 1,090 fresh items, MET 72% and NOT MET 4%. The highest bar that could be claimed now, at 99.2% confidence, "
+    "is 74.1%: a limit of the score, read after seeing it, not the test of a new bar."
+)
+
+
+def test_an_open_verdict_says_how_far_it_is(tmp_path: Path) -> None:
+    decision = read_decision(make(tmp_path / "run", "undecided"))
+    assert FAR in " ".join(printed(decision).split())
+    assert FAR in markdown(decision).replace("\\", "")
+
+
+def test_an_open_verdict_far_from_any_says_so(tmp_path: Path) -> None:
+    decision = read_decision(make(tmp_path / "run", "undecided")).as_json()
+    decision["rungs"][0]["test"]["outlook"] = {
+        "seen_share": None,
+        "after": [{"n": 150, "met": 0.0, "not_met": 0.995}],
+        "claimable": 0.0004,
+        "error": 0.05,
+    }
+    text = " ".join(printed(RunView.model_validate(decision)).split())
+    assert "That is less than 10% of the way." in text
+    assert (
+        "with 150 fresh items (as many again), MET under 1% and NOT MET over 99%. No bar could be claimed now at 95.0%"
+        in text
+    )
+
+
+def test_a_verdict_says_nothing_of_how_far_it_is(tmp_path: Path) -> None:
+    decision = read_decision(make(tmp_path / "run", "sft-met"))
+    assert "of the way" not in printed(decision) + markdown(decision)
+    assert all(rung.test is None or rung.test.outlook is None for rung in decision.rungs)
+
+
 def test_an_open_verdict_at_the_bar_says_how_many_items_it_takes_at_least_and_what_to_do(tmp_path: Path) -> None:
     decision = read_decision(make(tmp_path / "run", "undecided")).as_json()
     decision["rungs"][0]["test"]["n_needed"] = None

@@ -160,7 +160,27 @@ def test_undecided_is_provisional_and_says_how_many_items_would_settle_it(tmp_pa
     decision = run(tmp_path, [{"right": 0.84}], task={"split": {"dev": 60, "test": 60}}).decision.as_json()
     assert decision["verdict"] == "UNDECIDED"
     assert decision["provisional"] is True
-    assert decision["rungs"][0]["test"]["n_needed"] is None or decision["rungs"][0]["test"]["n_needed"] > 60
+    test = decision["rungs"][0]["test"]
+    assert test["n_needed"] is None or test["n_needed"] > 60
+
+
+def test_undecided_says_how_far_it_is(tmp_path: Path) -> None:
+    found = run(tmp_path, [{"right": 0.9}], task={"split": {"dev": 60, "test": 60}, "confidence": 0.99})
+    decision = found.decision.as_json()
+    validate_decision(decision)
+    test, far = decision["rungs"][0]["test"], decision["rungs"][0]["test"]["outlook"]
+    assert test["verdict"] == "UNDECIDED"
+    assert far["seen_share"] == 60 / test["n_needed"]
+    assert sorted(more["n"] for more in far["after"]) == sorted((60, test["n_needed"] - 60))
+    fewer, more = far["after"]
+    assert 0 < fewer["met"] < more["met"] < 1
+    assert test["interval"][0] < far["claimable"] < decision["bar"]
+    assert far["error"] == decision["alpha_per_rung"]
+    assert "of the way" in found.report.read_text(encoding="utf-8")
+
+
+def test_a_verdict_has_no_outlook(tmp_path: Path) -> None:
+    assert run(tmp_path, GOOD_SHOTS).decision.as_json()["rungs"][0]["test"]["outlook"] is None
 
 
 def test_a_verdict_says_which_rule_gave_it(tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lastresort.climb.prepare import BETA
 from lastresort.data.split import groups_of
-from lastresort.evals.evidence import judge_bar, so_far
+from lastresort.evals.evidence import judge_bar, outlook, so_far
 from lastresort.evals.measure import JobRefused, MeasureJob, Result
 from lastresort.records.record import ItemScore, Measurement
 from lastresort.rungs.rung import Workbench
@@ -37,7 +38,27 @@ def run_test(bench: Workbench, rung: str, system: System, test: Sequence[Example
         bench.record.add_measurement(known)
     judgement = judge_so_far(task, binary, known.items, order)
     assert judgement is not None, "a finished test is judged"
-    return judgement, known
+    return _with_outlook(judgement, task, binary, known.items, order), known
+
+
+def _with_outlook(
+    found: Judgement, task: Task, binary: bool, items: Sequence[ItemScore], order: Sequence[Example]
+) -> Judgement:
+    """An UNDECIDED also says how far it is."""
+    if found.outcome != "UNDECIDED":
+        return found
+    scores, groups = _whole_units(items, order)
+    far = outlook(
+        scores,
+        bar=task.bar,
+        alpha=task.alpha_per_rung,
+        beta=BETA,
+        binary=binary,
+        n_needed=found.n_needed,
+        groups=groups,
+        seed=task.split.seed,
+    )
+    return replace(found, outlook=far)
 
 
 def _until_decided(bench: Workbench, rung: str, system: System, order: Sequence[Example]) -> list[ItemScore]:

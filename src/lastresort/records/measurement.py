@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from lastresort.records.document import Amount, Count, JsonDocument, Limits, Positive, Share
-from lastresort.types import Judgement, Outcome, Unit, VerdictBasis
+from lastresort.types import Judgement, Outcome, Outlook, Unit, VerdictBasis
 
 FailureKind = Literal["format", "knowledge", "other"]
 
@@ -118,7 +118,9 @@ class BarTest(JsonDocument):
     mean of. interval: limits of the score, the confidence sequence at 1 - 2 alpha_per_rung. decided: the rule that gave the
     verdict (sequence: the evidence after every unit; exact: the binomial test at the last item), its error and the limit of the
     score that it showed; null for UNDECIDED. n_needed: units that would decide an UNDECIDED; null where not needed or not to be
-    told.
+    told. outlook: how far an UNDECIDED is from a verdict: the share of n_needed that was seen, the chance of each verdict after n
+    fresh units, and the highest bar that could be claimed now, at this error; null where the verdict is not UNDECIDED, or outside a
+    climb.
     """
 
     verdict: Outcome
@@ -129,6 +131,7 @@ class BarTest(JsonDocument):
     interval: Limits
     decided: VerdictBasis | None
     n_needed: Positive | None
+    outlook: Outlook | None = None
 
     @classmethod
     def of(cls, found: Judgement) -> Self:
@@ -141,6 +144,7 @@ class BarTest(JsonDocument):
             interval=found.interval,
             decided=found.decided,
             n_needed=found.n_needed,
+            outlook=found.outlook,
         )
 
 

@@ -15,6 +15,7 @@ from lastresort.report.words.wording import (
     NO_BREAK,
     count,
     duration,
+    how_far,
     interval,
     money,
     percent,
@@ -90,7 +91,7 @@ def _ladder(decision: RunView) -> str:
 
 def _undecided(decision: RunView) -> str:
     return "\n".join(
-        f"- {plain(rung.name)} is undecided. {what_would_decide(rung.test)}"
+        f"- {plain(rung.name)} is undecided. {what_would_decide(rung.test)} {how_far(rung.test)}".rstrip()
         for rung in decision.rungs
         if rung.test is not None and rung.test.verdict == "UNDECIDED"
     )

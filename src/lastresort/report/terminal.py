@@ -28,6 +28,7 @@ from lastresort.report.words.wording import (
     STYLES,
     count,
     duration,
+    how_far,
     interval,
     money,
     percent,
@@ -152,6 +153,7 @@ def ladder_table(decision: RunView) -> RenderableType:
             lines.append(Text(f"{name} {why}", style="dim"))
         elif rung.test.verdict == "UNDECIDED":
             lines.append(Text(f"{name} is undecided. {what_would_decide(rung.test)}", style="yellow"))
+            lines += [Text(far, style="dim")] if (far := how_far(rung.test)) else []
     if (step := next_step(decision)) is not None:
         lines.append(Text(step, style="bold"))
     lines += _gate(decision.gate)

@@ -3,7 +3,6 @@
 Loads neither torch nor scipy; scipy is imported by the function that needs it.
 """
 
-from lastresort.evals.evidence.agreement import Agreement, agreement
 from lastresort.evals.evidence.bar import (
     check_test_size,
     items_against_bar,
@@ -22,7 +21,8 @@ from lastresort.evals.evidence.noninferiority import (
     over_seeds,
     power_of,
 )
-from lastresort.evals.evidence.paired import PairedComparison, better, mcnemar_p
+from lastresort.evals.evidence.outlook import outlook
+from lastresort.evals.evidence.paired import Agreement, PairedComparison, agreement, better, mcnemar_p
 from lastresort.evals.evidence.selection import (
     PREDICTED,
     chance_of_met,
@@ -51,6 +51,7 @@ __all__ = [
     "mcnemar_p",
     "mildest",
     "non_inferior",
+    "outlook",
     "over_seeds",
     "power_of",
     "selection_bias_corrected",

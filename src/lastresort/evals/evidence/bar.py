@@ -48,15 +48,19 @@ def binary_interval(successes: int, n: int, error: float) -> tuple[float, float]
 
 def lower_limit(successes: int, n: int, error: float) -> float:
     """The largest t that E rejects as too low at `error`, 0 where it rejects none."""
-    threshold = -np.log(error)
-    low, high = 0.0, successes / n
-    if successes == 0:
-        return 0.0
+    return float(lower_limits(successes, n, error))
+
+
+def lower_limits(successes: npt.ArrayLike, n: npt.ArrayLike, error: float) -> Array:
+    """`lower_limit` of each; broadcasts."""
+    s, total = (np.asarray(v, dtype=np.float64) for v in (successes, n))
+    high = s / total
+    low = np.zeros(high.shape)
     for _ in range(60):
-        middle = (low + high) / 2
-        crossed = middle <= 0.0 or float(log_evidence_above(successes, n, middle)) >= threshold
-        low, high = (middle, high) if crossed else (low, middle)
-    return low
+        middle = np.where(high > 0, (low + high) / 2, 0.5)
+        crossed = (middle <= 0.0) | (log_evidence_above(s, total, middle) >= -np.log(error))
+        low, high = np.where(crossed, middle, low), np.where(crossed, high, middle)
+    return np.where(s > 0, low, 0.0)
 
 
 def log_wealth_above(scores: Array, bar: npt.ArrayLike) -> Array:
@@ -318,14 +322,17 @@ def _sequence_limit(
 
 
 def _exact_limit(outcome: Outcome, units: Array, bar: float, alpha: float, beta: float) -> VerdictBasis:
-    """Clopper-Pearson's limit. Oracle: statsmodels `proportion_confint`, "beta"."""
-    from scipy.special import betaincinv
-
     n, right, met = len(units), int(units.sum()), outcome == "MET"
     error = FINAL_SHARE * (alpha if met else beta)
-    seen = right if met else n - right
-    limit = float(betaincinv(seen, n - seen + 1, error))
+    limit = binomial_limit(right if met else n - right, n, error)
     return VerdictBasis("exact", error, _beyond(bar, limit if met else 1 - limit, met))
+
+
+def binomial_limit(successes: int, n: int, error: float) -> float:
+    """Clopper-Pearson's lower limit of a rate. Oracle: statsmodels `proportion_confint`, "beta"."""
+    from scipy.special import betaincinv
+
+    return float(betaincinv(successes, n - successes + 1, error)) if successes else 0.0
 
 
 def _beyond(bar: float, limit: float, met: bool) -> float:

@@ -167,6 +167,38 @@ def what_would_decide(test: BarTest) -> str:
     return f"About {count(needed)} test {unit}s would decide it: {count(more)} more than the test set has."
 
 
+def how_far(test: BarTest) -> str:
+    """How far an UNDECIDED is from a verdict, in sentences: the way so far, what more units would say, what could be claimed now.
+    Empty for a verdict, and where the record does not say.
+    """
+    far = test.outlook
+    if far is None:
+        return ""
+    way = f"less than {percent(1 / FARTHEST, 0)}" if far.seen_share is None else percent(far.seen_share, 0)
+    chances = [
+        f"with {_more(one.n, test)}, MET {chance(one.met)} and NOT MET {chance(one.not_met)}" for one in far.after
+    ]
+    confidence = f"at {percent(1 - far.error)} confidence"
+    limit = math.floor(1000 * far.claimable) / 1000
+    claim = (
+        f"The highest bar that could be claimed now, {confidence}, is {percent(limit)}: a limit of the score, read after seeing "
+        "it, not the test of a new bar."
+        if limit > 0
+        else f"No bar could be claimed now {confidence}."
+    )
+    return f"That is {way} of the way. Probability of each verdict if the test goes on {'; '.join(chances)}. {claim}"
+
+
+def _more(n: int, test: BarTest) -> str:
+    again = " (as many again)" if n == test.n_available else ""
+    return f"{counted(n, f'fresh {test.unit}')}{again}"
+
+
+def chance(share: float) -> str:
+    """A probability that was estimated: never 0% or 100%."""
+    return "under 1%" if share < 0.01 else "over 99%" if share > 0.99 else percent(share, 0)
+
+
 def beyond(n_available: int, unit: str) -> str:
     """How many units an UNDECIDED needs whose `n_needed` is not told."""
     return f"more than {counted(FARTHEST * n_available, f'test {unit}')}"

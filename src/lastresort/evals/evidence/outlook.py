@@ -1,0 +1,227 @@
+"""How far an UNDECIDED test of the bar is from a verdict, and how its test goes on with fresh items. Pure.
+
+**The rule.** n 0/1 items were judged at the errors (a, b) and ended UNDECIDED with S right. Their exact step at the last item is
+spent and is never repeated. Fresh items are judged by the rule of `judge_bar` as a test set of their own, at the errors
+
+    a' = theta E(S, n),    theta = (a - P_t(MET)) / P_u(UNDECIDED),
+
+mirrored for b'. E: the evidence of `log_evidence_above`. P_t(MET): the chance that the n items say MET where the rate equals the
+bar t, which is what they really spend of a. P_u(UNDECIDED) = sum over S of P_t(UNDECIDED with S right) E(S, n): the chance of
+UNDECIDED where the rate is uniform above the bar. If the fresh items end UNDECIDED, too, the same holds once more, with them as
+the n.
+
+**Why P(MET, ever) <= a for every rate p <= t**, however often the test goes on, with however many items, and whatever that depends
+on: let g be 1 on MET, a' on UNDECIDED, 0 on NOT_MET. Turning a wrong answer into a right one never lowers g: it can only lead from
+NOT_MET towards MET, and E rises with S. So E_p g <= E_t g = P_t(MET) + theta P_u(UNDECIDED) = a. Given all that was seen before,
+the fresh items say MET with chance at most a', by their own promise, which includes going on after them. So
+P_p(MET, ever) <= E_p g. a' depends on nothing but the counts, so the number of fresh items may be chosen after seeing them.
+
+Graded scores and groups have no exact step: their martingale goes on at the whole error.
+
+Source: Mueller and Schaefer 2001, 2004 (conditional rejection probability); Ville 1939. Simulations:
+tests/simulation/test_outlook_rates.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lastresort.errors import ContractError
+from lastresort.evals.evidence.bar import (
+    FINAL_SHARE,
+    ROUNDING,
+    SEQUENTIAL_SHARE,
+    binomial_limit,
+    log_evidence_above,
+    log_wealth_above,
+    lower_limits,
+    lowest_uncrossed,
+)
+from lastresort.evals.evidence.paired import generator_of
+from lastresort.evals.evidence.units import Array, as_scores, group_means
+from lastresort.types import MoreUnits, Outlook
+
+DRAWS = 1000
+MOST_ERROR = 0.5  # of a test that goes on; below 1, so that the proof above holds
+_LEAST_ERROR = 1e-300
+_CHUNK_CELLS = 2_000_000
+
+Counts = npt.NDArray[np.int64]
+Chance = Callable[[int, Array], Array | float]
+"""(items so far, of these right) -> the chance that the next is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Of a false MET and of a false NOT_MET."""
+
+    alpha: float
+    beta: float
+
+
+@dataclass(frozen=True, slots=True)
+class Endings:
+    """How a test of n 0/1 items ends: the chance of each verdict, and of UNDECIDED with each number right, shape (n + 1,)."""
+
+    met: float
+    not_met: float
+    undecided: Array
+
+
+def outlook(
+    scores: Sequence[float],
+    *,
+    bar: float,
+    alpha: float,
+    beta: float = 0.05,
+    binary: bool,
+    n_needed: int | None,
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Outlook:
+    """How far a whole test set that ended UNDECIDED is from a verdict. Arguments as in `judge_bar`; n_needed as in its judgement.
+
+    The chances are of the test as it goes on (module docstring), with as many units again and with those that are missing to
+    n_needed. 0/1 scores: exact, the rate having the Beta(1 + S, 1 + n - S) distribution. Graded scores and groups: the share of
+    1,000 seeded draws, in which the units to come are drawn with random weights (Bayesian bootstrap) from those seen, a 0 and a 1.
+
+    claimable: the highest bar for which these units say MET at alpha. P(it is above the true score) <= alpha.
+    Raises ContractError as `judge_bar` does. Source: Rubin 1981.
+    """
+    units = as_scores(scores, binary=binary and groups is None)
+    if groups is not None:
+        units, binary = group_means(units, groups), False
+    if not len(units):
+        raise ContractError("no scores", expected="those of a test that ended UNDECIDED")
+    n, errors = len(units), Errors(alpha, beta)
+    amounts = sorted({n, *([] if n_needed is None else [n_needed - n])})
+    after = (_after_binary if binary else _after_graded)(units, amounts, bar, errors, seed)
+    return Outlook(
+        seen_share=None if n_needed is None else n / n_needed,
+        after=tuple(MoreUnits(more, met, not_met) for more, (met, not_met) in zip(amounts, after, strict=True)),
+        claimable=claimable(units, alpha, binary=binary),
+        error=alpha,
+    )
+
+
+def claimable(units: Array, alpha: float, *, binary: bool) -> float:
+    """The highest bar for which these units say MET: the largest limit that any step of the rule of `judge_bar` shows.
+
+    For a true score p, a limit above p means that the rule says MET of a bar above p, so it happens with probability at most alpha.
+    """
+    if not binary:
+        return lowest_uncrossed(units, alpha)
+    items, right = np.arange(1, len(units) + 1), np.cumsum(units)
+    looked = float(lower_limits(right, items, SEQUENTIAL_SHARE * alpha).max())
+    return max(looked, binomial_limit(int(right[-1]), len(units), FINAL_SHARE * alpha))
+
+
+def errors_after(right: int, n: int, bar: float, errors: Errors) -> Errors:
+    """The errors at which fresh 0/1 items are judged after n at `errors` that ended UNDECIDED with `right` right."""
+    ends = endings(n, bar, errors, lambda items, seen: bar)
+    counts = np.flatnonzero(ends.undecided)
+    chances = ends.undecided[counts]
+
+    def left(spent: float, total: float, evidence: Array, seen: float) -> float:
+        weights = np.exp(evidence)
+        theta = max(0.0, total - spent) / float(chances @ weights)
+        theta = min(theta, MOST_ERROR / float(weights.max()))
+        return max(theta * math.exp(seen), _LEAST_ERROR)
+
+    above, below = (
+        (log_evidence_above(counts, n, bar), float(log_evidence_above(right, n, bar))),
+        (log_evidence_above(n - counts, n, 1 - bar), float(log_evidence_above(n - right, n, 1 - bar))),
+    )
+    return Errors(left(ends.met, errors.alpha, *above), left(ends.not_met, errors.beta, *below))
+
+
+def endings(n: int, bar: float, errors: Errors, chance: Chance) -> Endings:
+    """How the test of `judge_bar` on n 0/1 items ends, exactly: the chance of each number right is carried on item by item."""
+    met_from = _least_right(n, bar, SEQUENTIAL_SHARE * errors.alpha)
+    not_met_to = np.arange(1, n + 1) - _least_right(n, 1 - bar, SEQUENTIAL_SHARE * errors.beta)
+    met_from[-1] = min(met_from[-1], _least_tail(n, bar, FINAL_SHARE * errors.alpha))
+    not_met_to[-1] = max(not_met_to[-1], n - _least_tail(n, 1 - bar, FINAL_SHARE * errors.beta))
+    met = not_met = 0.0
+    low, mass = 0, np.ones(1)
+    for item in range(n):
+        step_up = mass * chance(item, np.arange(low, low + len(mass), dtype=np.float64))
+        grown = np.append(mass - step_up, 0.0)
+        grown[1:] += step_up
+        first = min(max(int(not_met_to[item]) + 1 - low, 0), len(grown))
+        last = min(max(int(met_from[item]) - low, first), len(grown))
+        not_met += float(grown[:first].sum())
+        met += float(grown[last:].sum())
+        low, mass = low + first, grown[first:last]
+        if not len(mass):
+            break
+    undecided = np.zeros(n + 1)
+    undecided[low : low + len(mass)] = mass
+    return Endings(met, not_met, undecided)
+
+
+def _least_right(n: int, bar: float, error: float) -> Counts:
+    """Of 1 to n items, the least number right whose evidence reaches 1/error; one more than there are where none does."""
+    items = np.arange(1, n + 1)
+    low, high = np.zeros(n, dtype=np.int64), items + 1
+    while (low < high).any():
+        middle = (low + high) // 2
+        reached = log_evidence_above(np.minimum(middle, items), items, bar) >= -math.log(error)
+        reached |= middle > items
+        low, high = np.where(reached, low, middle + 1), np.where(reached, middle, high)
+    return low
+
+
+def _least_tail(n: int, bar: float, error: float) -> int:
+    """The least number right of n that is at most as likely as `error`, or more, where the rate equals the bar."""
+    from scipy.special import betainc
+
+    right = np.arange(1, n + 1)
+    rare = np.flatnonzero(betainc(right, n - right + 1, bar) <= error * (1 + ROUNDING))
+    return int(right[rare[0]]) if len(rare) else n + 1
+
+
+def _after_binary(
+    units: Array, amounts: Sequence[int], bar: float, errors: Errors, _seed: int
+) -> Iterator[tuple[float, float]]:
+    n, right = len(units), int(units.sum())
+    going_on = errors_after(right, n, bar, errors)
+
+    def chance(items: int, seen: Array) -> Array:
+        return (1 + right + seen) / (2 + n + items)
+
+    for more in amounts:
+        ends = endings(more, bar, going_on, chance)
+        yield ends.met, ends.not_met
+
+
+def _after_graded(
+    units: Array, amounts: Sequence[int], bar: float, errors: Errors, seed: int
+) -> Iterator[tuple[float, float]]:
+    n, most, random = len(units), max(amounts), generator_of(seed)
+    values = np.concatenate([units, [0.0, 1.0]])
+    ends: list[list[tuple[float, float]]] = [[] for _ in amounts]
+    chunk = max(1, _CHUNK_CELLS // (n + most))
+    for start in range(0, DRAWS, chunk):
+        weights = random.dirichlet(np.ones(len(values)), min(chunk, DRAWS - start))
+        drawn = np.stack([random.choice(values, most, p=row) for row in weights])
+        scores = np.concatenate([np.broadcast_to(units, (len(drawn), n)), drawn], axis=1)
+        met_at = _first_at(log_wealth_above(scores, bar)[:, n:], errors.alpha)
+        not_met_at = _first_at(log_wealth_above(1 - scores, 1 - bar)[:, n:], errors.beta)
+        for found, more in zip(ends, amounts, strict=True):
+            met = (met_at < more) & (met_at <= not_met_at)
+            found += zip(met, (not_met_at < more) & ~met, strict=True)
+    for found in ends:
+        met, not_met = np.mean(found, axis=0).tolist()
+        yield met, not_met
+
+
+def _first_at(evidence: Array, error: float) -> Counts:
+    """Of each row, the place at which it first reaches 1/error; the number of places where it does not. evidence: logarithms."""
+    reached = evidence >= -math.log(error)
+    places: Counts = np.where(reached.any(axis=1), reached.argmax(axis=1), evidence.shape[1])
+    return places

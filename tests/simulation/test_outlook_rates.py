@@ -1,0 +1,186 @@
+"""How far an UNDECIDED is: its predictions come true, its claims hold, and going on keeps the promised error.
+
+0/1 scores: error rates are exact (to rounding), by carrying the chance of every count forward as the rule does; that this is the
+rule of `judge_bar` is checked on random sequences. What is simulated may miss by 3 simulation standard errors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from lastresort.evals.evidence import judge_bar, outlook
+from lastresort.evals.evidence.bar import lower_limits, outcome_of
+from lastresort.evals.evidence.outlook import Errors, claimable, endings, errors_after
+
+BETA = 0.05
+SETTINGS = [(0.8, 0.05, 100), (0.85, 0.0083, 200), (0.5, 0.0125, 60), (0.95, 0.025, 150), (0.3, 0.01, 80)]
+
+
+def at(rate: float) -> Callable[[int, np.ndarray], float]:
+    return lambda items, right: rate
+
+
+def ever(
+    rate: float, bar: float, errors: Errors, n: int, sizes: tuple[int, ...], stages: int = 1
+) -> tuple[float, float]:
+    """P(MET) and P(NOT_MET) at any time, where a test that ends UNDECIDED goes on, up to `stages` times, with that one of `sizes`
+    that makes the wrong verdict likeliest. What is rarer than 1e-7 is left out.
+    """
+    ends = endings(n, bar, errors, at(rate))
+    met, not_met = ends.met, ends.not_met
+    if stages == 0:
+        return met, not_met
+    for right in np.flatnonzero(ends.undecided > 1e-7):
+        after = errors_after(int(right), n, bar, errors)
+        found = [ever(rate, bar, after, size, sizes, stages - 1) for size in sizes]
+        met += float(ends.undecided[right]) * max(one[0] for one in found)
+        not_met += float(ends.undecided[right]) * max(one[1] for one in found)
+    return met, not_met
+
+
+@pytest.mark.parametrize(("bar", "alpha", "n"), SETTINGS)
+def test_going_on_keeps_both_errors_whatever_it_depends_on(bar: float, alpha: float, n: int) -> None:
+    errors = Errors(alpha, BETA)
+    met, not_met = ever(bar, bar, errors, n, (40, 150))
+    assert met <= alpha * (1 + 1e-9)
+    assert not_met <= BETA * (1 + 1e-9)
+    assert ever(bar - 0.03, bar, errors, n, (150,))[0] < met
+    assert ever(bar + 0.03, bar, errors, n, (150,))[1] < not_met
+
+
+def test_going_on_twice_keeps_both_errors() -> None:
+    met, not_met = ever(0.7, 0.7, Errors(0.1, BETA), 30, (15, 30), stages=2)
+    assert met <= 0.1 * (1 + 1e-9)
+    assert not_met <= BETA * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(("bar", "alpha", "n"), SETTINGS)
+def test_what_is_left_is_promised_in_full(bar: float, alpha: float, n: int) -> None:
+    """The conditional errors, averaged over UNDECIDED at the bar, and what the first n items spend make up the whole error."""
+    ends = endings(n, bar, Errors(alpha, BETA), at(bar))
+    rights = np.flatnonzero(ends.undecided > 0)
+    after = [errors_after(int(right), n, bar, Errors(alpha, BETA)) for right in rights]
+    weights = ends.undecided[rights]
+    assert ends.met + float(weights @ [one.alpha for one in after]) == pytest.approx(alpha, rel=1e-6)
+    assert ends.not_met + float(weights @ [one.beta for one in after]) == pytest.approx(BETA, rel=1e-6)
+
+
+def test_spending_the_last_step_again_would_break_the_promise() -> None:
+    """Why fresh items are not simply tested at the whole error again and again."""
+    bar, errors = 0.8, Errors(0.05, BETA)
+    ends = endings(100, bar, errors, at(bar))
+    assert sum(ends.met * float(ends.undecided.sum()) ** times for times in range(4)) > 1.5 * errors.alpha
+
+
+@pytest.mark.parametrize(("bar", "alpha", "n"), [(0.8, 0.05, 60), (0.5, 0.0125, 150), (0.95, 0.01, 120)])
+def test_the_endings_are_those_of_judge_bar(bar: float, alpha: float, n: int) -> None:
+    generator, runs = np.random.default_rng(3), 1500
+    for rate in (bar, (1 + bar) / 2):
+        ends = endings(n, bar, Errors(alpha, BETA), at(rate))
+        rows = (generator.random((runs, n)) < rate).astype(float)
+        found = [outcome_of(row, bar, alpha, BETA, binary=True) for row in rows]
+        for outcome, chance in {"MET": ends.met, "NOT_MET": ends.not_met, "UNDECIDED": ends.undecided.sum()}.items():
+            share = found.count(outcome) / runs
+            assert abs(share - chance) <= 3 * math.sqrt(chance * (1 - chance) / runs) + 1e-9
+
+
+def test_optional_continuation_keeps_the_error_of_judge_bar() -> None:
+    """At the bar, going on up to three times, with more items the better it looks: as somebody would who wants to see MET."""
+    bar, alpha, n, runs = 0.7, 0.1, 60, 1500
+    generator, wrong = np.random.default_rng(17), 0
+    for _ in range(runs):
+        errors, size = Errors(alpha, BETA), n
+        for _ in range(4):
+            scores = (generator.random(size) < bar).astype(float)
+            found = outcome_of(scores, bar, errors.alpha, errors.beta, binary=True)
+            wrong += found == "MET"
+            if found != "UNDECIDED":
+                break
+            errors = errors_after(int(sum(scores)), size, bar, errors)
+            size = 30 if errors.alpha < alpha / 2 else 120
+    assert wrong / runs <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / runs)
+
+
+def test_the_predicted_chances_come_true() -> None:
+    """Rates are drawn as the prediction assumes, so of UNDECIDED with a predicted chance c, a share c must end so."""
+    bar, alpha, n = 0.7, 0.05, 80
+    generator = np.random.default_rng(29)
+    predicted, came = [], []
+    known: dict[int, tuple[float, float]] = {}
+    for rate in generator.random(6000):
+        if not 0.45 < rate < 0.95:  # elsewhere the test decides: P(UNDECIDED) < 1e-5
+            continue
+        scores, fresh = (generator.random((2, n)) < rate).astype(float)
+        if outcome_of(scores, bar, alpha, BETA, binary=True) != "UNDECIDED":
+            continue
+        right = int(scores.sum())
+        if right not in known:
+            far = outlook(scores.tolist(), bar=bar, alpha=alpha, binary=True, n_needed=None)
+            assert far.after[0].n == n
+            known[right] = far.after[0].met, far.after[0].not_met
+        after = errors_after(right, n, bar, Errors(alpha, BETA))
+        end = outcome_of(fresh, bar, after.alpha, after.beta, binary=True)
+        predicted.append(known[right])
+        came.append((end == "MET", end == "NOT_MET"))
+    assert len(came) > 800
+    said, seen = np.array(predicted), np.array(came, dtype=float)
+    for side in (0, 1):
+        for low, high in ((0.0, 0.1), (0.1, 0.4), (0.4, 1.01)):
+            of = (said[:, side] >= low) & (said[:, side] < high)
+            if of.sum() < 50:
+                continue
+            mean = said[of, side].mean()
+            assert abs(seen[of, side].mean() - mean) <= 3 * math.sqrt(max(mean * (1 - mean), 1 / of.sum()) / of.sum())
+
+
+def test_the_predicted_chances_of_graded_scores_come_true() -> None:
+    bar, alpha, n = 0.6, 0.05, 50
+    generator = np.random.default_rng(31)
+    said, seen = [], []
+    while len(said) < 120:
+        mean = generator.uniform(0.5, 0.8)
+        scores = generator.beta(6 * mean, 6 * (1 - mean), 2 * n)
+        if outcome_of(scores[:n], bar, alpha, BETA, binary=False) != "UNDECIDED":
+            continue
+        far = outlook(scores[:n].tolist(), bar=bar, alpha=alpha, binary=False, n_needed=None)
+        said.append(far.after[0].met)
+        seen.append(outcome_of(scores, bar, alpha, BETA, binary=False) == "MET")
+    error = math.sqrt(sum(chance * (1 - chance) for chance in said)) / len(said)
+    assert abs(np.mean(seen) - np.mean(said)) <= 3 * error
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.8, 0.95])
+def test_the_claimable_bar_is_rarely_above_the_truth(rate: float) -> None:
+    alpha, n, runs = 0.05, 80, 500
+    scores = (np.random.default_rng(37).random((runs, n)) < rate).astype(float)
+    above = np.mean([claimable(row, alpha, binary=True) > rate for row in scores])
+    assert above <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / runs)
+
+
+def test_the_claimable_bar_of_graded_scores_is_rarely_above_the_truth() -> None:
+    alpha, runs = 0.1, 400
+    scores = np.random.default_rng(41).beta(3, 2, (runs, 40))
+    above = np.mean([claimable(row, alpha, binary=False) > 0.6 for row in scores])
+    assert above <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / runs)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_claimable_bar_is_where_the_test_says_met(seed: int) -> None:
+    scores = (np.random.default_rng(seed).random(90) < 0.8).astype(float)
+    bar = claimable(scores, 0.02, binary=True)
+    lower, higher = (judge_bar(scores.tolist(), bar=bar + step, alpha=0.02, binary=True) for step in (-1e-6, 1e-6))
+    assert lower is not None
+    assert higher is not None
+    assert lower.outcome == "MET"
+    assert higher.outcome != "MET"
+
+
+def test_the_limits_of_many_are_those_of_each() -> None:
+    right, items = np.array([0, 3, 9, 40, 50]), np.array([5, 4, 10, 50, 50])
+    each = [float(lower_limits(s, n, 0.01)) for s, n in zip(right, items, strict=True)]
+    assert lower_limits(right, items, 0.01).tolist() == pytest.approx(each)
+    assert each[0] == 0.0
