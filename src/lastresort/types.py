@@ -110,12 +110,13 @@ WayName = Literal["lora", "qlora", "full", "merged", "nf4"]  # of training, to c
 class VerdictBasis:
     """Which rule gave a verdict, and the limit of the score that it showed.
 
-    by: "sequence", the evidence looked at after every unit, or "exact", the binomial test at the last item, which is
-    sharper because it is made once. error: the rate at which the rule errs. limit: the true score is at least this
-    (MET) or at most this (NOT_MET), at that error; never on the wrong side of the bar.
+    by: "sequence", the evidence looked at after every unit, "exact", the binomial test at the last item, which is
+    sharper because it is made once, or "continued", the parts of a test that went on, which show no more than the bar.
+    error: the rate at which the rule errs. limit: the true score is at least this (MET) or at most this (NOT_MET), at
+    that error; never on the wrong side of the bar.
     """
 
-    by: Literal["sequence", "exact"]
+    by: Literal["sequence", "exact", "continued"]
     error: float
     limit: float
 
@@ -147,13 +148,25 @@ class Outlook:
 
 
 @dataclass(frozen=True, slots=True)
+class PartOfTest:
+    """Of a test of the bar that went on: the test set, or a file of fresh items, with the errors at which it was judged."""
+
+    n_used: int
+    n_available: int
+    score: float
+    alpha: float
+    beta: float
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """What a test of the bar found (DESIGN part 8).
 
     unit: what n_used, n_available and n_needed count, and what the score is the mean of. interval: the confidence
     sequence of the score at 1-2a, which the rule that decided can be sharper than. n_needed: units that would decide an
     UNDECIDED, None if unknown or not needed. decided: None where the verdict is UNDECIDED. outlook: None where it is not, or
-    outside a climb.
+    outside a climb. parts: of a test that went on with fresh items, the test set first, and all figures are of the parts together;
+    empty where it did not.
     """
 
     outcome: Outcome
@@ -165,6 +178,7 @@ class Judgement:
     unit: Unit = "item"
     decided: VerdictBasis | None = None
     outlook: Outlook | None = None
+    parts: tuple[PartOfTest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

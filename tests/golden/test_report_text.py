@@ -68,7 +68,8 @@ def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
     text = " ".join(printed(read_decision(make(tmp_path / "run", "undecided"))).split())
     assert "◇ UNDECIDED" in text
     assert "prompting is undecided. About 1,240 test items would decide it: 1,090 more than the test set has." in text
-    assert "Next: add about 1,090 more test items to the test set and run `lastresort climb` again. With 80%" in text
+    said = "Next: label about 1,090 fresh items and go on with the same test: `lastresort climb TASK --resume RUN --more FILE`."
+    assert said in text
 
 
 FAR = (

@@ -108,7 +108,9 @@ def found(decision: dict[str, Any]) -> dict[str, Any]:
     """The same of a climb's decision."""
     return {
         "chosen": [rung["chosen"] for rung in decision["rungs"]],
-        "tests": [rung["test"] for rung in decision["rungs"]],
+        "tests": [
+            {**rung["test"], "outlook": None} for rung in decision["rungs"]
+        ],  # how far an UNDECIDED is, is not foretold
         "end": tuple(decision[key] for key in ("verdict", "meets_bar", "provisional", "stopped_at")),
         "answer": decision["answer"],
         "won": decision["winner"]["path"] is not None,

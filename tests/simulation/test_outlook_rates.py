@@ -119,7 +119,7 @@ def test_the_predicted_chances_come_true() -> None:
             continue
         right = int(scores.sum())
         if right not in known:
-            far = outlook(scores.tolist(), bar=bar, alpha=alpha, binary=True, n_needed=None)
+            far = outlook([scores.tolist()], bar=bar, alpha=alpha, binary=True, n_needed=None)
             assert far.after[0].n == n
             known[right] = far.after[0].met, far.after[0].not_met
         after = errors_after(right, n, bar, Errors(alpha, BETA))
@@ -146,7 +146,7 @@ def test_the_predicted_chances_of_graded_scores_come_true() -> None:
         scores = generator.beta(6 * mean, 6 * (1 - mean), 2 * n)
         if outcome_of(scores[:n], bar, alpha, BETA, binary=False) != "UNDECIDED":
             continue
-        far = outlook(scores[:n].tolist(), bar=bar, alpha=alpha, binary=False, n_needed=None)
+        far = outlook([scores[:n].tolist()], bar=bar, alpha=alpha, binary=False, n_needed=None)
         said.append(far.after[0].met)
         seen.append(outcome_of(scores, bar, alpha, BETA, binary=False) == "MET")
     error = math.sqrt(sum(chance * (1 - chance) for chance in said)) / len(said)

@@ -266,6 +266,8 @@ def test_a_statement_holds_the_figures_that_its_sentence_was_made_from() -> None
         "n_needed": None,
         "unit": "item",
         "decided": {"by": "sequence", "error": 0.01, "limit": 0.82},
+        "outlook": None,
+        "parts": [],
     }
     stopped = of_reason(value.Stopped("TOP", "full"))
     assert (stopped.code, stopped.rung, stopped.figures) == ("stopped", None, {"why": "TOP", "at": "full"})

@@ -14,6 +14,7 @@ from lastresort.after.compare.compare import compare_ways
 from lastresort.after.compare.results import comparison_of, why_not_compared
 from lastresort.after.compare.ways import ComparisonRequest, settle_request
 from lastresort.after.repair.phase import after_repairs
+from lastresort.climb.bar_test import with_fresh
 from lastresort.climb.budget import Budget, forecast_rungs
 from lastresort.climb.costs import break_even_entry
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
@@ -40,7 +41,7 @@ from lastresort.report.words.data import of_reuse
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file
-from lastresort.types import GateMode, Progress, SilentProgress
+from lastresort.types import Example, GateMode, Progress, SilentProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ def climb(
     until: str | None = None,
     gate: GateMode | None = None,
     compare: ComparisonRequest | None = None,
+    more: Path | None = None,
     progress: Progress | None = None,
     stop: Stop = NEVER,
     executor: Executor | None = None,
@@ -68,9 +70,10 @@ def climb(
     """Climb the ladder of `task` in the folder `run`, going on from whatever its record already holds.
 
     settings: that were read into `task`, for the record. until: the last rung to try; None for what the run was started with, at
-    first the top of the ladder. gate: of a tuned system that would win; None likewise, at first the full gate. stop: checked
-    between batches and steps, as is a file named stop in the run's folder, which is removed when the climb ends. executor:
-    measures, None for this process. Raises InputError for bad input, StoppedError where it stopped and can be resumed.
+    first the top of the ladder. gate: of a tuned system that would win; None likewise, at first the full gate. more: fresh items,
+    with which the tests of the run that ended UNDECIDED go on. stop: checked between batches and steps, as is a file named stop in
+    the run's folder, which is removed when the climb ends. executor: measures, None for this process.
+    Raises InputError for bad input, StoppedError where it stopped and can be resumed.
     """
     progress = progress or SilentProgress()
     progress.stage("reading the task", None)
@@ -85,6 +88,7 @@ def climb(
     ):
         note_shares(record, prepared.task)
         refuse_another_task(record, prepared, run)
+        prepared = with_fresh(prepared, record, run, more)
         record_origin(record, prepared.task, run)
         rules = rules_of(prepared.task, settle_options(record, settings, until))
         asked = settle_request(record, compare, prepared, rules.until)
@@ -155,12 +159,18 @@ def _decide(
         would_change=would_change(rules, outcomes, conclusion, knowledge=task.knowledge is not None),
         compare=comparison_of(bench.record),
         break_even=costs,
-        test_reuse=of_reuse(ledger.reuse([item_hash(example) for example in prepared.split.test], bench.record.run_id)),
-        provenance=provenance(task, prepared.files, bench.record),
+        test_reuse=of_reuse(
+            ledger.reuse([item_hash(example) for example in _tested_on(prepared)], bench.record.run_id)
+        ),
+        provenance=provenance(task, prepared.files | prepared.fresh_files, bench.record),
     )
     bench.record.append(ClimbDecided(decision=decision))
     write_decision(bench.folder, decision)
     return decision
+
+
+def _tested_on(prepared: PreparedTask) -> tuple[Example, ...]:
+    return (*prepared.split.test, *(example for file in prepared.fresh for example in file.examples))
 
 
 def _write_winner(bench: Workbench, conclusion: Conclusion, outcomes: Sequence[RungOutcome]) -> WinnerFolder:

@@ -64,7 +64,8 @@ class Run:
     def items(self) -> list[dict[str, Any]]:
         """One row for each answer that was scored, with rung, candidate and split; `pandas.DataFrame(run.items())` takes them.
 
-        split: "dev", "test", or "rest of test", the items that the test did not need and the gate used.
+        split: "dev", "test", "fresh", the items with which an UNDECIDED test went on, or "rest of test", those that the test did
+        not need and the gate used.
         """
         from lastresort.records.measurement import whole_of
         from lastresort.records.record import Record
@@ -92,6 +93,7 @@ class Run:
         gate: str | None = None,
         compare: str | None = None,
         compare_seeds: int = 3,
+        more: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
         stop: Stop | None = None,
@@ -100,7 +102,8 @@ class Run:
 
         A finished run continues if an option asks for more. task: its task file; by default where the run says. Name it where its
         scores or rewards are Python, or where its model is an endpoint whose host is not in LASTRESORT_API_HOSTS: somebody else may
-        have shared run and task file. settings: by default those of its start.
+        have shared run and task file. settings: by default those of its start. more: a file
+        of fresh items, with which the tests that ended UNDECIDED go on.
         Raises InputError where its task file is gone or has changed, StoppedError where it stopped again.
         """
         from lastresort.app.runtime import computing
@@ -112,7 +115,7 @@ class Run:
             remedy = "Look at it and, if it is yours, name it: resume(task=FILE)."
             refuse_foreign_task(path, settings or {}, remedy=remedy)
         request = ClimbRequest(
-            path, settings or {}, self.folder, True, until, gate, compare, compare_seeds
+            path, settings or {}, self.folder, True, until, gate, compare, compare_seeds, None if more is None else Path(more)
         )  # fmt: skip
         with computing(progress) as shown:
             return Run(start_climb(request, shown, stop or NEVER).run)

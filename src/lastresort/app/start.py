@@ -55,8 +55,8 @@ class ClimbRequest:
     """A climb as its user asks for it; each field is the option of `lastresort climb` with its name.
 
     settings: dotted keys that override the task file's. run: None for the next free folder in `runs`, or, with resume, for the
-    newest unfinished run of the task. until, gate and compare: None for what the run was started with, as for settings that are not
-    named.
+    newest unfinished run of the task (with more: its newest). until, gate and compare: None for what the run was started with, as
+    for settings that are not named.
     """
 
     task: Path | Task
@@ -67,6 +67,7 @@ class ClimbRequest:
     gate: str | None = None
     compare: str | None = None
     compare_seeds: int = 3
+    more: Path | None = None
     runs: Path = RUNS
 
 
@@ -75,6 +76,13 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER) -
 
     Raises InputError for bad input, PrerequisiteError for what is missing here, StoppedError where it stopped and can be resumed.
     """
+    if request.more is not None and not request.resume:
+        raise InputError(
+            f"--more {request.more} without --resume",
+            where="--more",
+            expected="a run whose test ended UNDECIDED",
+            remedy="Name it with --resume RUN, or add the items to the task's test set.",
+        )
     if request.resume:
         given, request = request.settings, _with_recorded_settings(request)
         _refuse_recorded_code(request, given)
@@ -102,6 +110,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER) -
             until=request.until,
             gate=gate,
             compare=compare,
+            more=request.more,
             progress=progress,
             stop=stop,
         )
@@ -174,11 +183,13 @@ def check_models(task: Task) -> None:
 
 def _folder(name: str, request: ClimbRequest) -> Path:
     """The folder of the run. Raises InputError where it holds something else, TaskError where no run is there to resume."""
-    from lastresort.climb.workspace import new_run, newest_unfinished
+    from lastresort.climb.workspace import new_run, newest_run
 
     run, resume = request.run, request.resume
     if run is None:
-        return newest_unfinished(request.runs, name) if resume else new_run(request.runs, name)
+        return (
+            newest_run(request.runs, name, unfinished=request.more is None) if resume else new_run(request.runs, name)
+        )
     if run.exists() and not run.is_dir():
         raise InputError("found a file", where=str(run), expected="the folder of a run", remedy="Name a folder.")
     if resume and not (run / "record.sqlite").is_file():

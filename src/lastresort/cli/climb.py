@@ -70,6 +70,13 @@ def climb_command(
         "run started with.",
     ),
     compare_seeds: int = Option(3, "--compare-seeds", help="Seeds to train each way with."),
+    more: Path | None = Option(
+        None,
+        "--more",
+        metavar="FILE",
+        help="With --resume: fresh items, with which the tests that ended UNDECIDED go on. Rows like those of the task's data, "
+        "none of which the run has seen.",
+    ),
     dry_run: bool = Option(False, "--dry-run", help="Forecast what each rung would do and cost. Runs nothing."),
     verbose: bool = Option(False, "--verbose", help="With --dry-run: also show how each figure comes about."),
     settings: list[str] = TASK_SETTINGS,
@@ -86,7 +93,7 @@ def climb_command(
     from lastresort.report.terminal import ladder_table
     from lastresort.report.words.answer import how_to_use
 
-    request = ClimbRequest(task, parse_settings(settings), run, resume, until, gate, compare, compare_seeds)
+    request = ClimbRequest(task, parse_settings(settings), run, resume, until, gate, compare, compare_seeds, more)
     if dry_run:
         with progress() as shown:
             forecast = forecast_climb(request, shown)

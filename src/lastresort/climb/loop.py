@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lastresort.climb.bar_test import run_test
+from lastresort.climb.bar_test import goes_on, run_test
 from lastresort.climb.break_even import MeasuredSystem
 from lastresort.climb.budget import beyond_limits
 from lastresort.climb.costs import cheapest_of, priced_systems, saving_after
@@ -132,13 +132,16 @@ def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Led
     else:
         system = load_measured(bench.candidate_folder(name, frozen.name), frozen.sha256)
     tested = bench.record.last(RungTested, name)
-    if tested is not None:
+    parts = [prepared.split.test, *(file.examples for file in prepared.fresh)]
+    if tested is not None and not goes_on(tested.judgement, len(parts)):
         return RungOutcome(name, tested.judgement, system.name)
-    judgement, measurement = run_test(bench, name, system, prepared.split.test)
-    if cut := sum(item.finish == "length" for item in measurement.items):
-        bench.progress.say(f"{name}: {of_cut(cut, measurement.n, system.decoding.max_new_tokens)}")
-    used = {item.id for item in measurement.items}
-    ledger.use([item_hash(example) for example in prepared.split.test if example.id in used], bench.record.run_id)
+    judgement, measured = run_test(bench, name, system, parts, bench.task.alpha_per_rung)
+    items = [item for part in measured for item in part.items]
+    if cut := sum(item.finish == "length" for item in items):
+        bench.progress.say(f"{name}: {of_cut(cut, len(items), system.decoding.max_new_tokens)}")
+    used = {item.id for item in items}
+    asked = [example for part in parts for example in part if example.id in used]
+    ledger.use([item_hash(example) for example in asked], bench.record.run_id)
     bench.record.append(RungTested(rung=name, system=system.name, judgement=judgement))
     return RungOutcome(name, judgement, system.name)
 

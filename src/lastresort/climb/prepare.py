@@ -34,12 +34,22 @@ BETA = 0.05  # the rate of false NOT_MET (DESIGN part 8)
 
 
 @dataclass(frozen=True, slots=True)
+class FreshItems:
+    """A file of items that the tests which ended UNDECIDED go on with, in a fixed random order."""
+
+    path: Path
+    sha256: str
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PreparedTask:
     """A task ready to climb.
 
     split: what is trained and measured on. as_read: the split before anything was left out. leaks: how many rows left
     train because dev or test hold them too. files: name -> sha256. notes: for the decision, on
-    what was left out. preferences: those that hold nothing of dev or test, None where the task names none.
+    what was left out. preferences: those that hold nothing of dev or test, None where the task names none. fresh: what was added
+    after a test ended UNDECIDED, in the order in which it came.
     """
 
     task: Task
@@ -50,6 +60,12 @@ class PreparedTask:
     as_read: Split
     notes: tuple[RowsLeftOut, ...]
     preferences: tuple[PreferenceRow, ...] | None = None
+    fresh: tuple[FreshItems, ...] = ()
+
+    @property
+    def fresh_files(self) -> dict[str, str]:
+        """sha256 by name."""
+        return {f"--more {file.path.name}": file.sha256 for file in self.fresh}
 
     @property
     def n_units(self) -> int:
@@ -65,7 +81,7 @@ def prepare(task: Task, *, run_code: bool = True) -> PreparedTask:
     none, and read from its text what they need.
     """
     as_read, files = read_split(task)
-    files |= {_file_name(path, task): _sha256(path) for path in (*_rule_files(task), *_preference_files(task))}
+    files |= {_file_name(path, task): sha256_of(path) for path in (*_rule_files(task), *_preference_files(task))}
     output = task.output
     scorer = build_scorer(
         task.score.name,
@@ -83,7 +99,7 @@ def prepare(task: Task, *, run_code: bool = True) -> PreparedTask:
     everything = (*as_read.train, *as_read.dev, *as_read.test)
     refuse_invalid_outputs(everything, choices=output.choices, json_schema=output.json_schema)
     if run_code or not isinstance(scorer, PythonFunction):
-        _check_right_answers(scorer, (*as_read.dev, *as_read.test))
+        check_right_answers(scorer, (*as_read.dev, *as_read.test))
     cleaned = clean(as_read)
     preferences, leaking = _preferences(task, cleaned.split)
     notes = (*cleaned.notes, *leaking)
@@ -130,7 +146,7 @@ def read_split(task: Task) -> tuple[Split, dict[str, str]]:
     def read(path: Path | None) -> list[Example] | None:
         if path is None:
             return None
-        files[_file_name(path, task)] = _sha256(path)
+        files[_file_name(path, task)] = sha256_of(path)
         names = None if task.columns is None else task.columns.names
         return read_examples(path, group_by=group_by, names=names)
 
@@ -148,7 +164,7 @@ def read_split(task: Task) -> tuple[Split, dict[str, str]]:
     return split, files
 
 
-def _check_right_answers(scorer: Scorer, examples: Sequence[Example]) -> None:
+def check_right_answers(scorer: Scorer, examples: Sequence[Example]) -> None:
     """Raises DataError where an expected answer cannot be scored, or would itself be scored as wrong; asks no judge."""
     if isinstance(scorer, AsksAModel):
         return
@@ -229,7 +245,7 @@ def _file_name(path: Path, task: Task) -> str:
     return "/".join(path.parts[-2:])
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     return hashlib.sha256(read_content(path, ROWS, raised=DataError)).hexdigest()
 
 

@@ -36,16 +36,21 @@ def new_run(runs: Path, task: str) -> Path:
 
 
 def newest_unfinished(runs: Path, task: str) -> Path:
-    """The newest run of the task that has not finished. Raises TaskError where there is none."""
+    """As `newest_run`, of those that have not finished."""
+    return newest_run(runs, task, unfinished=True)
+
+
+def newest_run(runs: Path, task: str, *, unfinished: bool) -> Path:
+    """The newest run of the task; unfinished: that has not finished. Raises TaskError where there is none."""
     numbered = [
         (number, path)
         for path in runs.glob(f"{task}-*")
         if (number := run_number(path, task)) is not None and (path / FILE_NAME).is_file()
     ]
-    found = next((path for _, path in sorted(numbered, reverse=True) if not is_finished(path)), None)
+    found = next((path for _, path in sorted(numbered, reverse=True) if not (unfinished and is_finished(path))), None)
     if found is None:
         raise TaskError(
-            f"no unfinished run of task {task}",
+            f"no {'unfinished ' if unfinished else ''}run of task {task}",
             where=f"{runs}/",
             expected="a run to resume",
             remedy="Start one with `lastresort climb TASK`, or take a finished run further up with --resume RUN --until RUNG.",

@@ -59,9 +59,9 @@ def split_examples(
     test_units, rest = _fill(units, test_size)
     dev_units, train_units = _fill(rest, dev_size)
     split = Split(
-        _ordered(_flat(train_units), seed),
-        _ordered(_flat(dev_units) if fixed_dev is None else fixed_dev, seed),
-        _ordered(_flat(test_units) if fixed_test is None else fixed_test, seed),
+        ordered(_flat(train_units), seed),
+        ordered(_flat(dev_units) if fixed_dev is None else fixed_dev, seed),
+        ordered(_flat(test_units) if fixed_test is None else fixed_test, seed),
     )
     _check_sides(split, examples)
     _check_groups(split, group_by)
@@ -141,7 +141,7 @@ def _flat(units: Iterable[list[Example]]) -> list[Example]:
     return [example for unit in units for example in unit]
 
 
-def _ordered(side: Sequence[Example], seed: int) -> tuple[Example, ...]:
+def ordered(side: Sequence[Example], seed: int) -> tuple[Example, ...]:
     """Groups together, in the order of their hash; examples without a group by their own."""
 
     def key(example: Example) -> tuple[bytes, bytes, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from lastresort.records.document import Amount, Count, JsonDocument, Limits, Positive, Share
-from lastresort.types import Judgement, Outcome, Outlook, Unit, VerdictBasis
+from lastresort.types import Judgement, Outcome, Outlook, PartOfTest, Unit, VerdictBasis
 
 FailureKind = Literal["format", "knowledge", "other"]
 
@@ -47,7 +47,7 @@ def failure_kind(item: ItemScore, knowledge: Collection[str] = ()) -> FailureKin
     return "knowledge" if item.id in knowledge else "other"
 
 
-DEV, REST = "dev", "rest of test"
+DEV, TEST, REST, FRESH = "dev", "test", "rest of test", "fresh"
 
 
 def stretch_of_dev(start: int, stop: int) -> str:
@@ -58,6 +58,11 @@ def stretch_of_dev(start: int, stop: int) -> str:
 def rest_of_test(start: int, stop: int) -> str:
     """The split of these test items, which the test against the bar did not reach and the gate asked."""
     return f"{REST}[{start}:{stop}]"
+
+
+def part_of_test(number: int) -> str:
+    """The split of a part of the test: 0 for the test set, then the files of fresh items."""
+    return f"{FRESH}[{number}]" if number else TEST
 
 
 def whole_of(split: str) -> str:
@@ -116,11 +121,13 @@ class DevScore(JsonDocument):
 class BarTest(JsonDocument):
     """A system against the bar, on held-out items. unit: what n_used, n_available and n_needed count, and what the score is the
     mean of. interval: limits of the score, the confidence sequence at 1 - 2 alpha_per_rung. decided: the rule that gave the
-    verdict (sequence: the evidence after every unit; exact: the binomial test at the last item), its error and the limit of the
+    verdict (sequence: the evidence after every unit; exact: the binomial test at the last item; continued: the parts of a test that
+    went on), its error and the limit of the
     score that it showed; null for UNDECIDED. n_needed: units that would decide an UNDECIDED; null where not needed or not to be
     told. outlook: how far an UNDECIDED is from a verdict: the share of n_needed that was seen, the chance of each verdict after n
     fresh units, and the highest bar that could be claimed now, at this error; null where the verdict is not UNDECIDED, or outside a
-    climb.
+    climb. parts: of a test that went on with fresh items, the test set first, each with the errors at which it was judged; all
+    other figures are of the parts together. Empty where it did not go on.
     """
 
     verdict: Outcome
@@ -132,6 +139,7 @@ class BarTest(JsonDocument):
     decided: VerdictBasis | None
     n_needed: Positive | None
     outlook: Outlook | None = None
+    parts: tuple[PartOfTest, ...] = ()
 
     @classmethod
     def of(cls, found: Judgement) -> Self:
@@ -145,6 +153,7 @@ class BarTest(JsonDocument):
             decided=found.decided,
             n_needed=found.n_needed,
             outlook=found.outlook,
+            parts=found.parts,
         )
 
 

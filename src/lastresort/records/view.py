@@ -48,6 +48,7 @@ from lastresort.records.events import (
     FullRateChosen,
     GateChosen,
     GateRun,
+    ItemsAdded,
     JudgeChecked,
     JudgedAnswer,
     JudgeOpened,
@@ -271,7 +272,7 @@ def _take(run: Fold, event: Event) -> None:
             run.decided, run.finished = None, False
         case WaysCompared():
             run.compare, run.finished = event.ways, False
-        case GateChosen() | WaysChosen() | WaysRefused() | FullRateChosen() | OfWay():
+        case ItemsAdded() | GateChosen() | WaysChosen() | WaysRefused() | FullRateChosen() | OfWay():
             run.finished = False
         case ClimbDecided():
             run.decided, run.finished = event.decision, False

@@ -18,6 +18,7 @@ from lastresort.report.words.wording import (
     how_far,
     interval,
     money,
+    of_parts,
     percent,
     round_percent,
     state_of,
@@ -35,7 +36,7 @@ def markdown(decision: RunView) -> str:
     reuse = "" if decision.test_reuse is None else plain(decision.test_reuse.text)
     reused = decision.test_reuse is not None and decision.test_reuse.used > 0
     head = [f"## {plain(headline(decision))}", _facts(decision), f"**{reuse}**" if reused else ""]
-    parts = [*head, _ladder(decision), _undecided(decision)]
+    parts = [*head, _ladder(decision), _undecided(decision), _went_on(decision)]
     parts += [_weighed(rung, rung.weighed) for rung in decision.rungs if rung.weighed is not None]
     parts += [
         _costs(decision),
@@ -95,6 +96,11 @@ def _undecided(decision: RunView) -> str:
         for rung in decision.rungs
         if rung.test is not None and rung.test.verdict == "UNDECIDED"
     )
+
+
+def _went_on(decision: RunView) -> str:
+    parts = {rung.name: of_parts(rung.test) for rung in decision.rungs if rung.test is not None}
+    return "\n".join(f"- {plain(name)}: {text}" for name, text in parts.items() if text)
 
 
 def _weighed(rung: RungView, weighing: Weighing) -> str:

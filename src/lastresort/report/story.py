@@ -21,6 +21,7 @@ from lastresort.records.events import (
     GateChosen,
     OptionsChosen,
     RungSearched,
+    RungTested,
     TaskPlaced,
     TaskRead,
     TrainingReached,
@@ -71,7 +72,7 @@ class RungStory:
     """One rung: its entry in the decision, what the search found, and the evidence behind it.
 
     entry: None for a rung that the climb did not reach. passed_over: because a higher one was tried for its cost. ahead: the climb
-    has not decided, and may come to it.
+    has not decided, and may come to it. overtaken: it was tested, before fresh items decided a rung below it.
     """
 
     name: str
@@ -88,6 +89,7 @@ class RungStory:
     drifts: tuple[DriftMeasured, ...] = ()
     passed_over: bool = False
     ahead: bool = False
+    overtaken: bool = False
 
     @property
     def tested(self) -> bool:
@@ -98,6 +100,8 @@ class RungStory:
         """Why a rung has no test, in words."""
         if self.ahead:
             return "not tried yet"
+        if self.overtaken:
+            return "tested before fresh items showed that a rung below it meets the bar"
         if self.entry is None:
             return "the bar was met below it, and nothing suggests that it is cheaper" if self.passed_over else _BELOW
         skipped = self.entry.skipped_because
@@ -235,7 +239,7 @@ def _needs_json(value: JsonValue) -> bool:
 def _rung(record: Record, name: str, entry: RungView | None, bar: float) -> RungStory:
     finding = titles.of_rung(name, entry, bar)
     if entry is None or not entry.candidates:
-        return RungStory(name, finding, entry)
+        return RungStory(name, finding, entry, overtaken=entry is None and record.last(RungTested, name) is not None)
     search = record.last(RungSearched, name)
     items = [*record.dev_items(name, entry.chosen).values()]
     wrong = [item for item in items if item.score < 1]

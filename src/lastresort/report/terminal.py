@@ -31,6 +31,7 @@ from lastresort.report.words.wording import (
     how_far,
     interval,
     money,
+    of_parts,
     percent,
     printable,
     round_percent,
@@ -151,9 +152,11 @@ def ladder_table(decision: RunView) -> RenderableType:
                 else f"was {state_of(rung)}: {printable(stopped(skipped.text))}"
             )
             lines.append(Text(f"{name} {why}", style="dim"))
-        elif rung.test.verdict == "UNDECIDED":
+            continue
+        if rung.test.verdict == "UNDECIDED":
             lines.append(Text(f"{name} is undecided. {what_would_decide(rung.test)}", style="yellow"))
-            lines += [Text(far, style="dim")] if (far := how_far(rung.test)) else []
+        said = (of_parts(rung.test), how_far(rung.test))
+        lines += [Text(f"{name}: {text}" if text != said[1] else text, style="dim") for text in said if text]
     if (step := next_step(decision)) is not None:
         lines.append(Text(step, style="bold"))
     lines += _gate(decision.gate)

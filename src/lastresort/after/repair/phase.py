@@ -251,7 +251,7 @@ def _tested(
 ) -> RungOutcome:
     """The frozen repair against the bar, once, and its gate on fresh items."""
     system = load_system(bench.candidate_folder(gated.rung, chosen.system))
-    judgement, _ = run_test(bench, gated.rung, system, prepared.split.test)
+    judgement, _ = run_test(bench, gated.rung, system, [prepared.split.test], bench.task.alpha_per_rung)
     if bench.record.last(RepairTested, gated.rung) is None:
         bench.record.append(RepairTested(rung=gated.rung, system=system.name, judgement=judgement))
     if not goes_to_the_gate(judgement, bench.task.bar):

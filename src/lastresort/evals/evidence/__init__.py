@@ -21,7 +21,7 @@ from lastresort.evals.evidence.noninferiority import (
     over_seeds,
     power_of,
 )
-from lastresort.evals.evidence.outlook import outlook
+from lastresort.evals.evidence.outlook import Errors, errors_after, judge_fresh, outlook
 from lastresort.evals.evidence.paired import Agreement, PairedComparison, agreement, better, mcnemar_p
 from lastresort.evals.evidence.selection import (
     PREDICTED,
@@ -35,6 +35,7 @@ from lastresort.evals.evidence.tango import tango_interval
 __all__ = [
     "PREDICTED",
     "Agreement",
+    "Errors",
     "NonInferiority",
     "OverSeeds",
     "PairedComparison",
@@ -43,11 +44,13 @@ __all__ = [
     "chance_of_met",
     "check_test_size",
     "choose",
+    "errors_after",
     "holm",
     "items_against_bar",
     "items_needed",
     "items_that_decide",
     "judge_bar",
+    "judge_fresh",
     "mcnemar_p",
     "mildest",
     "non_inferior",

@@ -188,7 +188,7 @@ def judge_bar(
     judgement = replace(_judgement(final, units, available, alpha, binary), unit=unit)
     if final != "UNDECIDED":
         return replace(judgement, decided=_exact_limit(final, units, bar, alpha, beta))
-    needed = (_needed_binary if binary else _needed_graded)(units, bar, alpha, beta)
+    needed = (needed_binary if binary else _needed_graded)(units, bar, alpha, beta)
     return replace(judgement, n_needed=needed)
 
 
@@ -360,7 +360,7 @@ def _run_length(rate: float, level: float) -> int:
     return n
 
 
-def _needed_binary(units: Array, bar: float, alpha: float, beta: float) -> int | None:
+def needed_binary(units: Array, bar: float, alpha: float, beta: float) -> int | None:
     """Items that would decide with power 0.8 if the rate seen is the true one, at least one more; None beyond ten test sets or at
     the bar.
     """

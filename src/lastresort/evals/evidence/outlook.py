@@ -37,14 +37,17 @@ from lastresort.evals.evidence.bar import (
     ROUNDING,
     SEQUENTIAL_SHARE,
     binomial_limit,
+    judge_bar,
     log_evidence_above,
     log_wealth_above,
     lower_limits,
     lowest_uncrossed,
+    needed_binary,
+    so_far,
 )
 from lastresort.evals.evidence.paired import generator_of
 from lastresort.evals.evidence.units import Array, as_scores, group_means
-from lastresort.types import MoreUnits, Outlook
+from lastresort.types import Judgement, MoreUnits, Outlook, PartOfTest, VerdictBasis
 
 DRAWS = 1000
 MOST_ERROR = 0.5  # of a test that goes on; below 1, so that the proof above holds
@@ -73,8 +76,45 @@ class Endings:
     undecided: Array
 
 
+def judge_fresh(
+    parts: Sequence[Sequence[float]], *, bar: float, alpha: float, beta: float = 0.05, n_available: int
+) -> Judgement | None:
+    """The verdict of a test of 0/1 scores that ended UNDECIDED and goes on (module docstring); None while more items are needed.
+
+    parts: the scores of the test set, then of every file of fresh items; all but the last are whole and ended UNDECIDED.
+    n_available: size of the last. P(MET, ever) <= alpha and P(NOT_MET, ever) <= beta on their sides of the bar.
+    Raises ContractError as `judge_bar` does.
+    """
+    before, errors = parts[:-1], Errors(alpha, beta)
+    judged: list[PartOfTest] = []
+    for part in before:
+        judged.append(_part(part, len(part), errors))
+        errors = errors_after(int(sum(part)), len(part), bar, errors)
+    found = judge_bar(parts[-1], bar=bar, alpha=errors.alpha, beta=errors.beta, binary=True, n_available=n_available)
+    if found is None:
+        return None
+    pooled = np.concatenate([*before, parts[-1][: found.n_used]])
+    together = so_far(pooled.tolist(), bar=bar, alpha=alpha, binary=True)
+    open_ = found.outcome == "UNDECIDED"
+    error = beta if found.outcome == "NOT_MET" else alpha
+    return Judgement(
+        found.outcome,
+        together.score,
+        together.n,
+        sum(map(len, before)) + n_available,
+        together.interval,
+        n_needed=needed_binary(pooled, bar, alpha, beta) if open_ else None,
+        decided=None if open_ else VerdictBasis("continued", error, bar),
+        parts=(*judged, _part(parts[-1][: found.n_used], n_available, errors)),
+    )
+
+
+def _part(scores: Sequence[float], n_available: int, errors: Errors) -> PartOfTest:
+    return PartOfTest(len(scores), n_available, float(np.mean(scores)), errors.alpha, errors.beta)
+
+
 def outlook(
-    scores: Sequence[float],
+    parts: Sequence[Sequence[float]],
     *,
     bar: float,
     alpha: float,
@@ -84,7 +124,9 @@ def outlook(
     groups: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Outlook:
-    """How far a whole test set that ended UNDECIDED is from a verdict. Arguments as in `judge_bar`; n_needed as in its judgement.
+    """How far a whole test that ended UNDECIDED is from a verdict. Arguments as in `judge_bar`; n_needed as in its judgement.
+
+    parts: as in `judge_fresh`; one where the test has not gone on. groups: of all parts in turn.
 
     The chances are of the test as it goes on (module docstring), with as many units again and with those that are missing to
     n_needed. 0/1 scores: exact, the rate having the Beta(1 + S, 1 + n - S) distribution. Graded scores and groups: the share of
@@ -93,32 +135,35 @@ def outlook(
     claimable: the highest bar for which these units say MET at alpha. P(it is above the true score) <= alpha.
     Raises ContractError as `judge_bar` does. Source: Rubin 1981.
     """
-    units = as_scores(scores, binary=binary and groups is None)
+    cleaned = [as_scores(part, binary=binary and groups is None) for part in parts]
+    units = np.concatenate(cleaned)
     if groups is not None:
         units, binary = group_means(units, groups), False
     if not len(units):
         raise ContractError("no scores", expected="those of a test that ended UNDECIDED")
     n, errors = len(units), Errors(alpha, beta)
     amounts = sorted({n, *([] if n_needed is None else [n_needed - n])})
-    after = (_after_binary if binary else _after_graded)(units, amounts, bar, errors, seed)
+    after = _after_binary(cleaned, amounts, bar, errors) if binary else _after_graded(units, amounts, bar, errors, seed)
     return Outlook(
         seen_share=None if n_needed is None else n / n_needed,
         after=tuple(MoreUnits(more, met, not_met) for more, (met, not_met) in zip(amounts, after, strict=True)),
-        claimable=claimable(units, alpha, binary=binary),
+        claimable=claimable(units, alpha, binary=binary, first=len(cleaned[0])),
         error=alpha,
     )
 
 
-def claimable(units: Array, alpha: float, *, binary: bool) -> float:
+def claimable(units: Array, alpha: float, *, binary: bool, first: int | None = None) -> float:
     """The highest bar for which these units say MET: the largest limit that any step of the rule of `judge_bar` shows.
 
-    For a true score p, a limit above p means that the rule says MET of a bar above p, so it happens with probability at most alpha.
+    A limit above the true score means that a step of the rule, at its own share of alpha, says MET of a bar above the true score,
+    so it happens with probability at most alpha. first: units of the test set, at whose end the exact step is made; None for all.
     """
     if not binary:
         return lowest_uncrossed(units, alpha)
     items, right = np.arange(1, len(units) + 1), np.cumsum(units)
     looked = float(lower_limits(right, items, SEQUENTIAL_SHARE * alpha).max())
-    return max(looked, binomial_limit(int(right[-1]), len(units), FINAL_SHARE * alpha))
+    end = len(units) if first is None else first
+    return max(looked, binomial_limit(int(right[end - 1]), end, FINAL_SHARE * alpha))
 
 
 def errors_after(right: int, n: int, bar: float, errors: Errors) -> Errors:
@@ -186,10 +231,11 @@ def _least_tail(n: int, bar: float, error: float) -> int:
 
 
 def _after_binary(
-    units: Array, amounts: Sequence[int], bar: float, errors: Errors, _seed: int
+    parts: Sequence[Array], amounts: Sequence[int], bar: float, errors: Errors
 ) -> Iterator[tuple[float, float]]:
-    n, right = len(units), int(units.sum())
-    going_on = errors_after(right, n, bar, errors)
+    n, right, going_on = sum(map(len, parts)), int(sum(part.sum() for part in parts)), errors
+    for part in parts:
+        going_on = errors_after(int(part.sum()), len(part), bar, going_on)
 
     def chance(items: int, seen: Array) -> Array:
         return (1 + right + seen) / (2 + n + items)

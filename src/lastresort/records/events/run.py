@@ -32,6 +32,17 @@ class FilesRead(BaseEvent):
     files: dict[str, str]
 
 
+class ItemsAdded(BaseEvent):
+    """Fresh items for the tests that ended UNDECIDED. path: how their file is reached from the folder of the run. The newest of a
+    sha256 counts, where the file was moved.
+    """
+
+    kind: Literal["items_added"] = "items_added"
+    path: str
+    sha256: str
+    n: int
+
+
 class TaskPlaced(BaseEvent):
     """path: how the task file is reached from the folder of the run. run: how that is reached from the task file's folder."""
 
@@ -204,6 +215,7 @@ RunEvent = (
     RunBegan
     | TaskRead
     | FilesRead
+    | ItemsAdded
     | TaskPlaced
     | OptionsChosen
     | DocumentsRead

@@ -103,7 +103,7 @@ def next_step(decision: RunView) -> str | None:
     open_tests = [rung.test for rung in decision.rungs if rung.test is not None and rung.test.verdict == "UNDECIDED"]
     if decision.verdict != "UNDECIDED" or not open_tests:
         return None
-    unit, again = open_tests[-1].unit, "and run `lastresort climb` again"
+    unit, again = open_tests[-1].unit, "and go on with the same test: `lastresort climb TASK --resume RUN --more FILE`"
     needed = [test.n_needed - test.n_available for test in open_tests if test.n_needed is not None]
     if len(needed) < len(open_tests):
         return (
@@ -112,9 +112,9 @@ def next_step(decision: RunView) -> str | None:
             "would be needed."
         )
     if max(needed) <= 0:
-        return f"Next: label more test {unit}s, as many as you can, {again}. Or settle for the answer above."
-    more = counted(max(needed), f"more test {unit}")
-    return f"Next: add about {more} to the test set {again}. With 80% probability that decides it, if the score stays as it is."
+        return f"Next: label fresh {unit}s, as many as you can, {again}. Or settle for the answer above."
+    more = counted(max(needed), f"fresh {unit}")
+    return f"Next: label about {more} {again}."
 
 
 def how_to_use(decision: RunView, run: Path) -> list[str]:

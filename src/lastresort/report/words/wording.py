@@ -167,6 +167,18 @@ def what_would_decide(test: BarTest) -> str:
     return f"About {count(needed)} test {unit}s would decide it: {count(more)} more than the test set has."
 
 
+def of_parts(test: BarTest) -> str:
+    """What the parts of a test that went on with fresh items say, as a sentence; empty for a test that did not go on."""
+    if not test.parts:
+        return ""
+    first, *fresh = (
+        f"{percent(part.score)} of {count(part.n_used)}{'' if number == 0 else f' fresh {test.unit}s'}, tested at an error rate of "
+        f"{percent(part.alpha)}"
+        for number, part in enumerate(test.parts)
+    )
+    return f"The test went on after it was UNDECIDED: {first} at first; then {listed(fresh)}."
+
+
 def how_far(test: BarTest) -> str:
     """How far an UNDECIDED is from a verdict, in sentences: the way so far, what more units would say, what could be claimed now.
     Empty for a verdict, and where the record does not say.
@@ -209,6 +221,11 @@ def how_decided(test: BarTest, bar: float) -> str:
     decided = test.decided
     if decided is None:
         return ""
+    if decided.by == "continued":
+        more = "more" if test.verdict == "MET" else "less"
+        return (
+            f"the test set and the fresh {test.unit}s together put the true score at {percent(decided.limit)} or {more}"
+        )
     exact, (low, high) = decided.by == "exact", test.interval
     rule = "the exact test on all items" if exact else f"the sequential test after each {test.unit}"
     limit = f"{percent(decided.limit)} or {'more' if test.verdict == 'MET' else 'less'}"

@@ -1,0 +1,313 @@
+"""`climb --resume RUN --more FILE`: a test that ended UNDECIDED goes on with fresh items."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from climb_gate_support import SAFE, gated_climb, quality, script_rungs
+from climb_support import calls, rows, scripted_task
+from decision_support import validate_decision
+from lastresort.app.climb import Climbed
+from lastresort.app.start import ClimbRequest, start_climb
+from lastresort.errors import DataError, InputError, TaskError
+from lastresort.evals.evidence import judge_bar, judge_fresh
+from lastresort.evals.evidence.bar import binary_interval
+from lastresort.evals.evidence.outlook import Errors, errors_after
+from lastresort.records.events import ItemsAdded, RungTested
+from lastresort.records.ledger import Ledger, item_hash
+from lastresort.records.record import Record
+from lastresort.report.markdown import markdown
+from lastresort.types import SilentProgress
+from train_support import lastresort
+
+TASK = {"split": {"dev": 60, "test": 60}, "confidence": 0.99}
+EVERYTHING = rows(700)
+FRESH = EVERYTHING[260:]
+KNOWN = [{**row, "input": f"{row['input']}, fresh"} for row in FRESH]  # that a scripted model can tell from the others
+
+
+def write(path: Path, found: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
+    return path
+
+
+def undecided(tmp_path: Path, right: float = 0.9, **task: Any) -> Path:
+    """The task file of a run in `run` that ended UNDECIDED; its model knows the fresh rows, too."""
+    path = scripted_task(
+        tmp_path / "task",
+        quality=[{"right": right}],
+        task={**TASK, **task},
+        script={"answers_from": ["rows.jsonl", "known.jsonl"]},
+    )
+    write(tmp_path / "task" / "known.jsonl", FRESH)
+    assert climbed(tmp_path, path).decision.verdict == "UNDECIDED"
+    return path
+
+
+def climbed(tmp_path: Path, task: Path, more: Path | None = None, resume: bool = False) -> Climbed:
+    request = ClimbRequest(task, run=tmp_path / "run", resume=resume, more=more)
+    return start_climb(request, SilentProgress())
+
+
+def with_more(tmp_path: Path, found: list[dict[str, Any]], name: str = "more.jsonl") -> Climbed:
+    return climbed(tmp_path, tmp_path / "task" / "task.yaml", write(tmp_path / name, found), resume=True)
+
+
+def test_fresh_items_decide_what_was_undecided(tmp_path: Path) -> None:
+    before = climbed_test(tmp_path, undecided(tmp_path))
+    asked = len(calls(tmp_path / "task"))
+    found = with_more(tmp_path, FRESH[:300])
+    decision = found.decision.as_json()
+    validate_decision(decision)
+    test = decision["rungs"][0]["test"]
+    assert (decision["verdict"], decision["stopped_at"], decision["provisional"]) == ("MET", "prompting", False)
+    first, fresh = test["parts"]
+    assert (first["n_used"], first["score"], first["alpha"]) == (60, before["score"], decision["alpha_per_rung"])
+    assert fresh["n_available"] == 300
+    assert fresh["alpha"] > first["alpha"], "it looked good"
+    assert test["n_used"] == 60 + fresh["n_used"]
+    assert test["n_available"] == 360
+    assert test["score"] == pytest.approx((60 * first["score"] + fresh["n_used"] * fresh["score"]) / test["n_used"])
+    assert test["decided"] == {"by": "continued", "error": decision["alpha_per_rung"], "limit": decision["bar"]}
+    assert test["outlook"] is None
+    assert len(calls(tmp_path / "task")) - asked <= 300, "nothing that was asked is asked again"
+
+
+def climbed_test(tmp_path: Path, task: Path) -> dict[str, Any]:
+    return climbed(tmp_path, task, resume=True).decision.as_json()["rungs"][0]["test"]
+
+
+def test_the_report_shows_the_items_before_and_after(tmp_path: Path) -> None:
+    undecided(tmp_path)
+    found = with_more(tmp_path, FRESH[:300])
+    text = markdown(found.decision)
+    assert "prompting: The test went on after it was UNDECIDED: " in text
+    assert " of 60, tested at an error rate of " in text
+    assert " fresh items, tested at an error rate of " in text
+    assert "the test set and the fresh items together put the true score at 80.0% or more" in text
+    assert "The test went on after it was UNDECIDED: " in found.report.read_text(encoding="utf-8")
+
+
+def test_it_is_noted_with_the_hash_of_its_file_and_counted_as_used(tmp_path: Path) -> None:
+    undecided(tmp_path)
+    found = with_more(tmp_path, FRESH[:300])
+    with Record.open(tmp_path / "run", read_only=True) as record:
+        (added,) = record.all(ItemsAdded)
+        tests = record.all(RungTested)
+    assert (added.path, added.n) == ("../more.jsonl", 300)
+    assert found.decision.provenance is not None
+    assert found.decision.provenance.hashes["--more more.jsonl"] == added.sha256
+    assert [test.judgement.outcome for test in tests] == ["UNDECIDED", "MET"]
+    used = found.decision.rungs[0].test
+    assert used is not None
+    from lastresort.data.read import read_examples
+
+    hashes = [item_hash(example) for example in read_examples(tmp_path / "more.jsonl")]
+    with Ledger(tmp_path / ".lastresort" / "ledger.sqlite") as ledger:
+        assert 0 <= sum(ledger.uses(hashes).values()) - used.parts[1].n_used < 32, "to the end of the batch"
+
+
+def test_it_goes_on_file_after_file(tmp_path: Path) -> None:
+    """With few items each; as `judge_fresh` says of the same scores."""
+    undecided(tmp_path, right=0.85)
+    decision = with_more(tmp_path, FRESH[:40]).decision
+    assert decision.verdict == "UNDECIDED"
+    first = decision.rungs[0].test
+    assert first is not None
+    assert [part.n_available for part in first.parts] == [60, 40]
+    assert first.outlook is not None
+    assert first.outlook.after[0].n == 100
+    second = with_more(tmp_path, FRESH[40:90], "again.jsonl").decision.rungs[0].test
+    assert second is not None
+    assert second.n_available == 150
+    with Record.open(tmp_path / "run", read_only=True) as record:
+        parts = [
+            [item.score for item in one.items]
+            for one in record.measurements()
+            if one.split.startswith(("test", "fresh"))
+        ]
+    expected = judge_fresh(parts, bar=0.8, alpha=decision.alpha_per_rung, n_available=50)
+    assert expected is not None
+    assert second.parts == expected.parts
+    assert second.verdict == expected.outcome
+
+
+def test_the_same_file_again_changes_nothing(tmp_path: Path) -> None:
+    undecided(tmp_path, right=0.85)
+    first = with_more(tmp_path, FRESH[:40]).decision.as_json()
+    asked = len(calls(tmp_path / "task"))
+    (tmp_path / "more.jsonl").rename(tmp_path / "moved.jsonl")
+    again = climbed(tmp_path, tmp_path / "task" / "task.yaml", tmp_path / "moved.jsonl", resume=True).decision.as_json()
+    assert again["rungs"][0]["test"] == first["rungs"][0]["test"]
+    assert len(calls(tmp_path / "task")) == asked
+
+
+def test_a_run_that_was_killed_on_the_way_goes_on_without_being_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = undecided(tmp_path)
+    with monkeypatch.context() as patch:
+
+        def killed(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr("lastresort.climb.bar_test._until_decided", killed)
+        with pytest.raises(KeyboardInterrupt):
+            with_more(tmp_path, FRESH[:300])
+    test = climbed(tmp_path, task, resume=True).decision.rungs[0].test
+    assert test is not None
+    assert (test.verdict, len(test.parts)) == ("MET", 2)
+
+
+def test_without_the_file_the_run_does_not_go_on(tmp_path: Path) -> None:
+    task = undecided(tmp_path, right=0.85)
+    with_more(tmp_path, FRESH[:40])
+    write(tmp_path / "more.jsonl", FRESH[:39])
+    with pytest.raises(TaskError, match=r"more.jsonl: the fresh items of this run are changed.*Restore it"):
+        climbed(tmp_path, task, resume=True)
+    (tmp_path / "more.jsonl").unlink()
+    with pytest.raises(TaskError, match=r"the fresh items of this run are gone"):
+        climbed(tmp_path, task, resume=True)
+
+
+def test_items_that_are_no_news_are_refused(tmp_path: Path) -> None:
+    undecided(tmp_path)
+    asked = len(calls(tmp_path / "task"))
+    known, near = EVERYTHING[5], {**EVERYTHING[7], "input": EVERYTHING[7]["input"] + "."}
+    for extra, message in (
+        (known, r"more.jsonl, row 51: found the input of rows.jsonl, row 6 \(1 of 51 rows are known\)"),
+        (near, r"row 51: found .*the input of rows.jsonl, row 8"),
+        (FRESH[3], r"row 51: found the input of row 4 once more"),
+        ({**FRESH[60], "group": "a"}, r"found a group"),
+    ):
+        with pytest.raises(DataError, match=message):
+            with_more(tmp_path, [*FRESH[:50], extra] if "group" not in extra else [extra])
+    with pytest.raises(DataError, match="found an empty file"):
+        with_more(tmp_path, [])
+    with pytest.raises(DataError, match=r"found the keys? .*question"):
+        with_more(tmp_path, [{"question": "?", "team": "billing"}])
+    with pytest.raises(DataError, match=r"more.jsonl"):
+        with_more(tmp_path, [{**FRESH[0], "output": "nobody"}])
+    with pytest.raises(TaskError, match=r"found 2 fresh items, which could decide nothing.*at least \d+"):
+        with_more(tmp_path, FRESH[:2])
+    with Record.open(tmp_path / "run", read_only=True) as record:
+        assert not record.all(ItemsAdded)
+    assert len(calls(tmp_path / "task")) == asked
+
+
+def test_only_an_undecided_test_goes_on(tmp_path: Path) -> None:
+    path = scripted_task(tmp_path / "task", quality=[{"right": 0.3}, {"right": 0.97, "min_shots": 5}])
+    climbed(tmp_path, path)
+    with pytest.raises(TaskError, match=r"no test of this run is UNDECIDED.*Leave --more out"):
+        with_more(tmp_path, FRESH[:50])
+
+
+def test_without_a_name_the_newest_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, more = undecided(tmp_path), write(tmp_path / "more.jsonl", FRESH[:300])
+    monkeypatch.chdir(tmp_path)
+    start_climb(ClimbRequest(task), SilentProgress())
+    found = start_climb(ClimbRequest(task, resume=True, more=more), SilentProgress())
+    assert found.run == Path("runs/routing-1")
+    assert found.decision.verdict == "MET"
+
+
+def test_more_needs_a_run(tmp_path: Path) -> None:
+    path = scripted_task(tmp_path / "task", quality=[{"right": 0.9}])
+    with pytest.raises(InputError, match=r"--more .* without --resume"):
+        climbed(tmp_path, path, write(tmp_path / "more.jsonl", FRESH))
+    assert not (tmp_path / "run").exists()
+
+
+def test_groups_and_graded_scores_go_on_at_the_whole_error(tmp_path: Path) -> None:
+    """Groups of two: the parts are pooled, and judged by the rule of the first."""
+    grouped = [{**row, "group": f"g{number // 2}"} for number, row in enumerate(EVERYTHING)]
+    path = scripted_task(
+        tmp_path / "task",
+        quality=[{"right": 0.84}],
+        task={"split": {"dev": 40, "test": 140}, "confidence": 0.97},
+        script={"answers_from": ["rows.jsonl", "known.jsonl"]},
+    )
+    write(tmp_path / "task" / "rows.jsonl", grouped[:260])
+    write(tmp_path / "task" / "known.jsonl", grouped[260:])
+    before = climbed(tmp_path, path).decision.rungs[0].test
+    assert before is not None
+    assert before.verdict == "UNDECIDED"
+    decision = with_more(tmp_path, grouped[260:360]).decision
+    test = decision.rungs[0].test
+    assert test is not None
+    assert test.unit == "group"
+    assert [part.n_available for part in test.parts] == [before.n_available, 50]
+    assert {part.alpha for part in test.parts} == {decision.alpha_per_rung}
+    assert test.n_available == before.n_available + 50
+    with pytest.raises(DataError, match='found the group "g0", of which the run has items'):
+        with_more(tmp_path, [{**grouped[420], "group": "g0"}, {**grouped[421], "group": "new"}], "third.jsonl")
+
+
+def test_judge_fresh_continues_the_test() -> None:
+    first, bar, alpha = [1.0] * 88 + [0.0] * 12, 0.8, 0.0125
+    after = errors_after(88, 100, bar, Errors(alpha, 0.05))
+    fresh = [1.0] * 46 + [0.0] * 4
+    alone = judge_bar(fresh, bar=bar, alpha=after.alpha, beta=after.beta, binary=True)
+    found = judge_fresh([first, fresh], bar=bar, alpha=alpha, n_available=50)
+    assert found is not None
+    assert alone is not None
+    assert found.outcome == alone.outcome
+    assert found.n_used == 100 + alone.n_used
+    assert found.interval == binary_interval(88 + int(sum(fresh[: alone.n_used])), found.n_used, alpha)
+    assert judge_fresh([first, fresh[:5]], bar=bar, alpha=alpha, n_available=50) is None
+
+
+def test_the_command_line_takes_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = undecided(tmp_path)
+    more = write(tmp_path / "more.jsonl", FRESH[:300])
+    code = lastresort(monkeypatch, "climb", str(task), "--resume", str(tmp_path / "run"), "--more", str(more), "--json")
+    assert code == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "MET"
+
+
+def two_rungs(tmp_path: Path, levels: list[dict[str, Any]], more: Path | None = None) -> Climbed:
+    """A climb of a scripted prompt and a scripted adapter, gated; again with `more` where it is given."""
+    task = {"split": {"dev": 60, "test": 60}, "confidence": 0.99}
+    (tmp_path / "task").mkdir(exist_ok=True)
+    write(tmp_path / "task" / "known.jsonl", [*FRESH, *KNOWN])
+    known = {"answers_from": ["rows.jsonl", "known.jsonl"]}
+    return gated_climb(tmp_path, levels, task=task, script=known, gate="quick", more=more)
+
+
+def test_a_gate_that_lacked_the_verdict_is_judged_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script_rungs(monkeypatch, "sft")
+    first = two_rungs(tmp_path, quality(SAFE, right=0.88)).decision
+    assert first.verdict == "UNDECIDED"
+    assert first.gate is not None
+    assert (first.gate.verdict, first.gate.target.outcome) == ("HOLD", "UNDECIDED")
+    found = two_rungs(tmp_path, quality(SAFE, right=0.88), write(tmp_path / "more.jsonl", FRESH[:400])).decision
+    assert found.verdict == "MET"
+    assert found.gate is not None
+    assert (found.gate.verdict, found.gate.target.outcome) == ("SHIP", "MET")
+    assert found.gate.suites == first.gate.suites
+    assert found.winner is not None
+    assert found.winner.held is False
+
+
+def test_a_rung_below_that_meets_the_bar_after_all_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompting scored below the bar, undecided, and tuning won; with more items prompting is enough."""
+    script_rungs(monkeypatch, "sft")
+    levels = [{"right": 0.68}, {"right": 1.0, "contains": "fresh"}, *quality(SAFE, right=0.97)[1:]]
+    first = two_rungs(tmp_path, levels).decision
+    assert [rung.test and rung.test.verdict for rung in first.rungs] == ["UNDECIDED", "MET"]
+    assert first.winner is not None
+    assert first.winner.kind == "adapter"
+    found = two_rungs(tmp_path, levels, write(tmp_path / "more.jsonl", KNOWN))
+    validate_decision(found.decision.as_json())
+    assert (found.decision.verdict, found.decision.stopped_at) == ("MET", "prompting")
+    assert found.decision.winner is not None
+    assert found.decision.winner.kind == "prompt"
+    assert found.decision.gate is None
+    page = found.report.read_text(encoding="utf-8")
+    assert "Tested before fresh items showed that a rung below it meets the bar" in page
