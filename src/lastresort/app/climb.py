@@ -14,11 +14,11 @@ from lastresort.after.compare.compare import compare_ways
 from lastresort.after.compare.results import comparison_of, why_not_compared
 from lastresort.after.compare.ways import ComparisonRequest, settle_request
 from lastresort.after.repair.phase import after_repairs
-from lastresort.climb.bar_test import with_fresh
 from lastresort.climb.budget import Budget, forecast_rungs
 from lastresort.climb.costs import break_even_entry
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
 from lastresort.climb.decision import WinnerFolder, decision_of, write_winner
+from lastresort.climb.fresh_items import with_fresh
 from lastresort.climb.identity import provenance, record_origin, settle_options
 from lastresort.climb.loop import climb_rungs, concluded, eligible, rules_of
 from lastresort.climb.prepare import PreparedTask, note_shares, prepare

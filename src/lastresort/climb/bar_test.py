@@ -1,36 +1,21 @@
-"""Testing a frozen system: item by item in the fixed order, until the evidence decides.
-
-Also the fresh items with which a test goes on that ended UNDECIDED: read, checked against all items of the run, and noted.
-"""
+"""Testing a frozen system: item by item in the fixed order, until the evidence decides."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from lastresort.climb.identity import relative_path
-from lastresort.climb.prepare import BETA, FreshItems, PreparedTask, check_right_answers, sha256_of
-from lastresort.data.check import refuse_invalid_outputs
-from lastresort.data.duplicates import normalised
-from lastresort.data.preferences import without_leaks
-from lastresort.data.read import read_examples
-from lastresort.data.split import find_leaks, groups_of, ordered
-from lastresort.errors import DataError, TaskError
+from lastresort.climb.prepare import BETA
+from lastresort.data.split import groups_of
 from lastresort.evals.evidence import (
-    Errors,
-    errors_after,
     judge_bar,
     judge_fresh,
     outlook,
-    smallest_deciding_test,
     so_far,
 )
 from lastresort.evals.measure import JobRefused, MeasureJob, Result
-from lastresort.records.events import ItemsAdded, RungTested
 from lastresort.records.measurement import part_of_test
-from lastresort.records.record import ItemScore, Measurement, Record
+from lastresort.records.record import ItemScore, Measurement
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, StopSignal
@@ -201,156 +186,3 @@ def _whole_units(items: Sequence[ItemScore], order: Sequence[Example]) -> tuple[
     while 0 < whole < len(order) and labels[whole - 1] == labels[whole]:
         whole -= 1
     return scores[:whole], labels[:whole]
-
-
-def with_fresh(prepared: PreparedTask, record: Record, run: Path, more: Path | None) -> PreparedTask:
-    """With the fresh items that the record names, and those of `more`, which are checked against all items of the run, and noted.
-
-    Raises TaskError where no test of the run can go on with them, or a noted file is gone or changed; DataError for what is wrong
-    with the rows of `more`.
-    """
-    before = record.all(ItemsAdded)
-    noted = {event.sha256: Path(os.path.normpath(run.resolve() / event.path)) for event in before}
-    given = None if more is None else FreshItems(more, *_read_fresh(prepared, more))
-    if given is not None and given.sha256 in noted:
-        noted[given.sha256] = given.path  # the same file once more, perhaps from another place
-    prepared = replace(prepared, fresh=tuple(_noted_file(prepared, path, sha256) for sha256, path in noted.items()))
-    if given is None:
-        return prepared
-    added = ItemsAdded(path=relative_path(given.path, run), sha256=given.sha256, n=len(given.examples))
-    if given.sha256 not in noted:
-        _refuse_known(prepared, given)
-        _refuse_other_groups(prepared, given)
-        _refuse_too_few(prepared, record, given)
-        prepared = replace(prepared, fresh=(*prepared.fresh, given))
-    if added not in before:
-        record.append(added)
-    return prepared
-
-
-def _read_fresh(prepared: PreparedTask, path: Path) -> tuple[str, tuple[Example, ...]]:
-    """sha256 of the file, and its items as the task reads its own, in a random order that depends on nothing but their content."""
-    task = prepared.task
-    names = None if task.columns is None else task.columns.names
-    examples = read_examples(path, group_by=task.split.group_by, names=names)
-    refuse_invalid_outputs(examples, choices=task.output.choices, json_schema=task.output.json_schema)
-    check_right_answers(prepared.scorer, examples)
-    return sha256_of(path), ordered(examples, task.split.seed)
-
-
-def _noted_file(prepared: PreparedTask, path: Path, sha256: str) -> FreshItems:
-    if path.is_file() and sha256_of(path) == sha256:
-        return FreshItems(path, *_read_fresh(prepared, path))
-    raise TaskError(
-        f"the fresh items of this run are {'changed' if path.is_file() else 'gone'}",
-        where=str(path),
-        expected=f"the file with the sha256 {sha256[:16]}…",
-        remedy="Restore it, or name it where it is now with --more.",
-    )
-
-
-def _refuse_known(prepared: PreparedTask, given: FreshItems) -> None:
-    """Raises DataError for a fresh item that repeats another, or one that the run has seen, exactly or nearly, or has its
-    id.
-    """
-    remedy = "Remove such rows from the file."
-    first: dict[str, Example] = {}
-    for example in sorted(given.examples, key=lambda example: example.row):
-        twin = first.setdefault(normalised(example.input_text), example)
-        if twin is not example:
-            expected = "each input once: a repeated one is no further evidence"
-            raise DataError(
-                f"found the input of row {twin.row} once more",
-                where=_row(given, example),
-                expected=expected,
-                remedy=remedy,
-            )
-    known = _seen(prepared)
-    expected = "items that this run has neither trained nor measured on"
-    if leaks := find_leaks(given.examples, (), known):
-        leak = min(leaks, key=lambda leak: leak.train.row)
-        alike = "the input" if leak.kind == "exact" else "nearly the input"
-        held = f"{Path(leak.held.source).name}, row {leak.held.row}"
-        of_all = f"{len(leaks)} of {len(given.examples)} rows are known"
-        raise DataError(
-            f"found {alike} of {held} ({of_all})", where=_row(given, leak.train), expected=expected, remedy=remedy
-        )
-    held_back = prepared.preferences or ()
-    if leaking := without_leaks(held_back, (), given.examples)[1]:
-        raise DataError(
-            f"found inputs that stand in {leaking} of the preferences",
-            where=str(given.path),
-            expected=expected,
-            remedy=remedy,
-        )
-    ids = {example.id for example in known}
-    for example in given.examples:
-        if example.id in ids:
-            found = f'found the id "{example.id}", which an item of the run has'
-            raise DataError(found, where=_row(given, example), expected="an id of its own", remedy="Give it another.")
-
-
-def _refuse_other_groups(prepared: PreparedTask, given: FreshItems) -> None:
-    """Raises DataError for a group that the run knows, and where only one of test set and fresh items has groups."""
-    known = {example.group for example in _seen(prepared) if example.group is not None}
-    grouped = groups_of(prepared.split.test) is not None
-    for example in given.examples:
-        if example.group is not None and example.group in known:
-            raise DataError(
-                f'found the group "{example.group}", of which the run has items',
-                where=_row(given, example),
-                expected="groups that are new to it",
-                remedy="Remove such rows from the file.",
-            )
-        if (example.group is not None) != grouped:
-            raise DataError(
-                f"found {'no' if grouped else 'a'} group",
-                where=_row(given, example),
-                expected=f"{'one' if grouped else 'none'}, as in the run's test set",
-                remedy="Write the file with the columns of the task's data.",
-            )
-
-
-def _seen(prepared: PreparedTask) -> tuple[Example, ...]:
-    """All items that the run may have trained or measured on."""
-    read = prepared.as_read
-    return (*read.train, *read.dev, *read.test, *(example for file in prepared.fresh for example in file.examples))
-
-
-def _row(given: FreshItems, example: Example) -> str:
-    return f"{given.path}, row {example.row}"
-
-
-def _refuse_too_few(prepared: PreparedTask, record: Record, given: FreshItems) -> None:
-    """Raises TaskError where no test of the run is UNDECIDED, or even items that are all right, or all wrong, could decide none."""
-    tests = [record.last(RungTested, rung) for rung in prepared.task.ladder]
-    judged = [tested.judgement for tested in tests if tested is not None and tested.judgement.outcome == "UNDECIDED"]
-    if not judged:
-        raise TaskError(
-            "no test of this run is UNDECIDED",
-            where=f"--more {given.path}",
-            expected="a rung whose test can go on",
-            remedy="Leave --more out.",
-        )
-    if not prepared.scorer.binary or groups_of(given.examples) is not None:
-        return
-    least = min(_least_deciding(found, prepared.task) for found in judged)
-    if len(given.examples) < least:
-        raise TaskError(
-            f"found {len(given.examples)} fresh items, which could decide nothing if all were answered alike",
-            where=f"--more {given.path}",
-            expected=f"at least {least}",
-            remedy="Add items to the file.",
-        )
-
-
-def _least_deciding(found: Judgement, task: Task) -> int:
-    """The fewest fresh items that can give one of the two verdicts."""
-    alpha = task.alpha_per_rung if found.outlook is None else found.outlook.error
-    errors = Errors(alpha, BETA)
-    for n, score in [(part.n_used, part.score) for part in found.parts] or [(found.n_used, found.score)]:
-        errors = errors_after(round(score * n), n, task.bar, errors)
-    return min(
-        smallest_deciding_test(task.bar, errors.alpha, errors.beta),
-        smallest_deciding_test(1 - task.bar, errors.beta, errors.alpha),
-    )

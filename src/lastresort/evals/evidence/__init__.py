@@ -3,6 +3,7 @@
 Loads neither torch nor scipy; scipy is imported by the function that needs it.
 """
 
+from lastresort.evals.evidence.agreement import Agreement, agreement
 from lastresort.evals.evidence.bar import (
     check_test_size,
     items_against_bar,
@@ -22,7 +23,7 @@ from lastresort.evals.evidence.noninferiority import (
     power_of,
 )
 from lastresort.evals.evidence.outlook import Errors, errors_after, judge_fresh, outlook
-from lastresort.evals.evidence.paired import Agreement, PairedComparison, agreement, better, mcnemar_p
+from lastresort.evals.evidence.paired import PairedComparison, better, mcnemar_p
 from lastresort.evals.evidence.selection import (
     PREDICTED,
     chance_of_met,
