@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from html import unescape
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from lastresort.spec.document import parse_document
 from lastresort.spec.task import load_task
 from lastresort.ui import drafts, jobs
 from lastresort.ui.children import Children, CommandOutput, children_of
-from lastresort.ui.site import Site
+from lastresort.ui.site import Site, shown_text
 from record_support import edit
 from ui_support import finished_run, htmx_page_of, recorded_starts
 
@@ -292,6 +293,35 @@ def test_what_is_typed_is_checked_in_one_sentence(page: TestClient, text: str, s
     assert again.status_code == 200
     assert page.get("/new/reviews").status_code == 200
     assert page.get("/new/reviews/data").status_code == 200
+
+
+@pytest.mark.parametrize("file", [drafts.FILE, drafts.DRAFT])
+def test_the_editor_holds_the_text_of_the_file_and_nothing_made_visible(
+    page: TestClient, site: Site, file: str
+) -> None:
+    """Lines that end in CR LF, and marks that turn the direction of reading: one more key must not write signs for them."""
+    upload(page, "reviews.csv")
+    folder = site.workspace.tasks / "reviews"
+    text = text_of(site, "reviews").replace("about: ", "about: '\u2067שלום\u2069' #") + "# \u202bend\u202c\n"
+    (folder / drafts.DRAFT).unlink()
+    (folder / file).write_bytes(text.replace("\n", "\r\n").encode())
+    shown = page.get("/new/reviews").text
+    field = re.search(r'<textarea id="text"[^>]*>\n(.*?)</textarea>', shown, re.DOTALL)
+    about = re.search(r'<textarea id="field-about"[^>]*>\n(.*?)</textarea>', shown, re.DOTALL)
+    mark = re.search(r'name="seen" value="(\w+)"', shown)
+    assert field and about and mark  # noqa: PT018
+    assert unescape(field[1]) == text
+    assert unescape(about[1]) == "\u2067שלום\u2069"
+    answer = page.post("/new/reviews/text", data={"text": text + "# x\n", "seen": mark[1]})
+    assert "another window" not in answer.text
+    assert text_of(site, "reviews") == text + "# x\n"
+
+
+def test_outside_of_fields_every_mark_and_control_character_is_made_visible() -> None:
+    page = '<p>\u202e\r\x85</p><input value="\u202e\ud800"><textarea name="a">\u202e\r</textarea><p>\u202e value=\u2067</p>'
+    assert shown_text(page) == (
+        '<p>\ufffd\u240d\ufffd</p><input value="\u202e\ufffd"><textarea name="a">\u202e\r</textarea><p>\ufffd value=\ufffd</p>'
+    )
 
 
 def test_a_text_has_a_limit(page: TestClient) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,21 @@ def test_an_answer_is_kept_as_an_example_or_as_a_pair(page: TestClient, tmp_path
     assert [turn.content for turn in second.input] == ["hello", "base 1: hello", "more"]
     [pair] = read_preferences(tmp_path / "tasks" / "routing" / "kept_pairs.jsonl")
     assert [turns[0].content for turns in pair.answers] == ["base 1: hello", "winner 1: hello"]
+
+
+def test_what_is_kept_as_an_example_is_the_answer_and_not_what_is_shown_for_it(
+    page: TestClient, tmp_path: Path
+) -> None:
+    message = "שלום \u2067abc\u2069\r\nmore"
+    say(page, message, "winner")
+    answers(page)
+    shown = page.get("/runs/routing-1/talk").text
+    field = re.search(r'<textarea id="output-0-0"[^>]*>\n(.*?)</textarea>', shown, re.DOTALL)
+    assert field is not None
+    assert unescape(field[1]) == f"winner 1: {message}"
+    page.post("/runs/routing-1/talk/0/0/keep", data={"output": unescape(field[1])})
+    [example] = read_examples(tmp_path / "tasks" / "routing" / "kept.jsonl")
+    assert example.output == f"winner 1: {message}".replace("\r\n", "\n")
 
 
 def test_a_message_without_text_to_nobody_or_to_a_closed_model_is_refused(page: TestClient) -> None:

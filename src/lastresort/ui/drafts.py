@@ -34,7 +34,7 @@ from lastresort.spec.values import Section
 from lastresort.types import Json, JsonObject
 from lastresort.ui import kept, rate
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
-from lastresort.ui.yaml_form import mark_of
+from lastresort.ui.yaml_form import mark_of, with_plain_ends
 
 DRAFT, FILE = "draft.yaml", "task.yaml"
 TRAINING_DRAFT = "train-draft.yaml"
@@ -275,7 +275,7 @@ def keep_text(folder: Path, text: str, draft: str = DRAFT, *, seen: str = "") ->
     path = folder / draft
     with _WRITING:
         if seen and path.is_file() and not path.is_symlink():
-            there = read_text(path)
+            there = with_plain_ends(read_text(path))
             if there != text and mark_of(there) != seen:
                 what = "task" if draft == DRAFT else "training"
                 raise InputError(f"This {what} was changed in another window", remedy="Reload the page.")
@@ -283,12 +283,12 @@ def keep_text(folder: Path, text: str, draft: str = DRAFT, *, seen: str = "") ->
 
 
 def text_of(folder: Path, draft: str = DRAFT, stem: str = "task") -> str | None:
-    """What is being made in a folder: the draft, else its newest file. None where there is neither."""
+    """What is being made in a folder, its lines ended by LF: the draft, else its newest file. None where there is neither."""
     named = (path for path in folder.glob(f"{stem}*.yaml") if path.name not in (draft, DRAFT, TRAINING_DRAFT))
     files = sorted(named, key=lambda path: (len(path.name), path.name))
     for path in (folder / draft, *reversed(files)):
         if path.is_file() and not path.is_symlink():
-            return read_text(path)
+            return with_plain_ends(read_text(path))
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import traceback
 from collections.abc import Callable
@@ -65,6 +66,9 @@ PAGES = (
 MOST_MADE = 8
 Made = TypeVar("Made")
 Owned = TypeVar("Owned")
+# What a form sends back has to be what it was given: a text between these tags, or a `value`. Neither holds "<" or '"' of its own.
+_EDITABLE = re.compile(r'(<textarea\b[^>]*>[^<]*</textarea>|\bvalue="[^"]*")')
+_UNSENDABLE = dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)  # halves of surrogate pairs, which UTF-8 cannot hold
 _KINDS = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
 
 
@@ -116,12 +120,18 @@ class Site:
         return made
 
     def draw(self, request: Request, template: str, *, status: int = 200, **context: object) -> HTMLResponse:
-        """A page, or a part of one. What no browser should show of a text is made visible, as in the report."""
+        """A page, or a part of one. What no browser should show of a text is made visible, as in the report, except in fields."""
         return HTMLResponse(self.text(request, template, **context), status)
 
     def text(self, request: Request, template: str, **context: object) -> str:
         shown = {"pages": PAGES, "here": request.url.path, "csrf": self.secrets.csrf, **context}
-        return templates().get_template(template).render(shown).translate(VISIBLE)
+        return shown_text(templates().get_template(template).render(shown))
+
+
+def shown_text(page: str) -> str:
+    """A page with control and bidirectional characters made visible, except in what its fields hold."""
+    pieces = _EDITABLE.split(page)
+    return "".join(piece.translate(_UNSENDABLE if at % 2 else VISIBLE) for at, piece in enumerate(pieces))
 
 
 def go_to(url: str) -> Response:

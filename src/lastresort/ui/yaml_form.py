@@ -192,9 +192,14 @@ def _typed(field: FormField, given: Sequence[str]) -> Json:
 
 
 def plain_lines(text: str) -> str:
-    """As a browser sends a text, with the ends of lines that files have here. Raises TaskError for one that is too long."""
+    """A text that a browser sends, with the ends of lines that files have here. Raises TaskError for one that is too long."""
     if len(text) > MOST_TYPED:
         raise TaskError(
             f"found {len(text):,} characters", where="text", expected=f"at most {MOST_TYPED:,}", remedy="Write less."
         )
+    return with_plain_ends(text)
+
+
+def with_plain_ends(text: str) -> str:
+    """Browsers send lines that end in CR LF, and some editors write them. A field shows both as LF."""
     return text.replace("\r\n", "\n").replace("\r", "\n")

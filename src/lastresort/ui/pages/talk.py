@@ -20,6 +20,7 @@ from lastresort.ui.serving import IDLE_S, Servable, ServingProcess, ServingProce
 from lastresort.ui.site import Site
 from lastresort.ui.talk import GrowingAnswer, Talk
 from lastresort.ui.workspace import signature
+from lastresort.ui.yaml_form import with_plain_ends
 
 LOOK_S = 0.05
 ALIVE_S = 5.0
@@ -105,10 +106,11 @@ def router(site: Site) -> APIRouter:
     def keep(request: Request, name: str, number: int, place: int, output: Annotated[str, Form()]) -> Response:
         own = _talk(site, name)
         turns = own.turns_before(number, own.answer(number, place).system)
-        if not output.strip():
+        output = with_plain_ends(output).strip()
+        if not output:
             raise InputError("found an empty answer", remedy="Write what the right answer is.")
         path = _folder(site, name) / EXAMPLES
-        rows = append_row(path, {"input": turns_as_input(turns), "output": output.strip()})
+        rows = append_row(path, {"input": turns_as_input(turns), "output": output})
         return _said(site, request, path, rows, "example")
 
     @routes.post("/runs/{name}/talk/{number}/prefer")

@@ -29,7 +29,7 @@ from lastresort.ui.drafts import TRAINING_DRAFT as DRAFT
 from lastresort.ui.site import Site, Text, go_to
 from lastresort.ui.trainings import FIELDS, FILE, STEM, TrainingNow
 from lastresort.ui.workspace import NotThere
-from lastresort.ui.yaml_form import EditedFile, FilledForm, editing, filled, plain_lines
+from lastresort.ui.yaml_form import EditedFile, FilledForm, editing, filled, plain_lines, with_plain_ends
 
 EVERY_S, STEPS_A_S = 2, 2500  # how often a training at work is looked at: the longer it is, the less often
 FIGURES = {
@@ -168,7 +168,7 @@ def _running(site: Site) -> APIRouter:
     @routes.get("/train/{name}/{stem}")
     def training(request: Request, name: str, stem: str) -> Response:
         path = trainings.file_in(workspace, name, stem)
-        return drawn(request, "training.html.j2", name, path, text=read_text(path))
+        return drawn(request, "training.html.j2", name, path, text=with_plain_ends(read_text(path)))
 
     @routes.get("/train/{name}/{stem}/now")
     def panel(request: Request, name: str, stem: str) -> Response:
