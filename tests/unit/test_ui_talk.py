@@ -17,6 +17,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from httpx import Response
 from starlette.testclient import TestClient
 
 from lastresort.data.preferences import read_preferences
@@ -98,8 +99,20 @@ def page(opened: tuple[Site, TestClient]) -> TestClient:
     return page
 
 
+def at(page: TestClient) -> str:
+    """Where the exchanges of the conversation are that a reader sees now."""
+    found = re.search(r'name="talk" value="(\w+)"', page.get("/runs/routing-1/talk").text)
+    assert found is not None
+    return f"/runs/routing-1/talk/{found[1]}"
+
+
+def sent(page: TestClient, text: str, *systems: str) -> Response:
+    talk = at(page).rpartition("/")[2]
+    return page.post("/runs/routing-1/talk/say", data={"talk": talk, "text": text, "system": list(systems)})
+
+
 def say(page: TestClient, text: str, *systems: str) -> str:
-    answer = page.post("/runs/routing-1/talk/say", data={"text": text, "system": list(systems)})
+    answer = sent(page, text, *systems)
     assert answer.status_code == 200, answer.text
     return answer.text
 
@@ -109,7 +122,7 @@ def answers(page: TestClient, number: int = 0) -> list[str]:
 
     def whole() -> bool:
         nonlocal text
-        text = page.get(f"/runs/routing-1/talk/{number}").text
+        text = page.get(f"{at(page)}/{number}").text
         return "data-grows" not in text
 
     until(whole, "the answers are whole")
@@ -124,14 +137,14 @@ def test_two_systems_answer_side_by_side_and_each_goes_on_from_its_own(page: Tes
     assert say_of_both == ["winner 3: more"]
     say(page, "both", "winner", "base")
     assert answers(page, 2) == ["winner 5: both", "base 3: both"]
-    assert "7 tokens" in page.get("/runs/routing-1/talk/2").text
-    assert "from mail.md" in page.get("/runs/routing-1/talk/2").text
+    assert "7 tokens" in page.get(f"{at(page)}/2").text
+    assert "from mail.md" in page.get(f"{at(page)}/2").text
 
 
 def test_a_reader_gets_the_whole_answer_in_pieces_whenever_it_comes(page: TestClient) -> None:
     say(page, "hello", "winner")
     for _ in range(2):
-        with page.stream("GET", "/runs/routing-1/talk/0/0/live") as stream:
+        with page.stream("GET", f"{at(page)}/0/0/live") as stream:
             events = "".join(stream.iter_text())
         pieces = re.findall(r"event: more\r?\ndata: (.*?)\r?\n", events)
         assert "".join(map(json.loads, pieces)) == "winner 1: hello"
@@ -150,30 +163,30 @@ def test_what_was_said_is_there_again_in_another_page(page: TestClient, tmp_path
 
 def test_an_answer_is_stopped_and_one_at_a_time_grows(page: TestClient) -> None:
     say(page, "wait", "winner")
-    refused = page.post("/runs/routing-1/talk/say", data={"text": "x", "system": ["winner"]})
+    refused = sent(page, "x", "winner")
     assert refused.status_code == 422
     assert "an answer is still coming" in refused.text.lower()
-    page.post("/runs/routing-1/talk/0/0/stop")
+    page.post(f"{at(page)}/0/0/stop")
     assert answers(page)[0].startswith("winner 1: wait")
-    assert ", stopped" in page.get("/runs/routing-1/talk/0").text
+    assert ", stopped" in page.get(f"{at(page)}/0").text
 
 
 def test_a_refusal_of_the_process_is_its_sentence(page: TestClient) -> None:
     say(page, "too long", "winner")
     answers(page)
-    assert "The prompt is too long" in page.get("/runs/routing-1/talk/0").text
+    assert "The prompt is too long" in page.get(f"{at(page)}/0").text
 
 
 def test_an_answer_is_kept_as_an_example_or_as_a_pair(page: TestClient, tmp_path: Path) -> None:
     say(page, "hello", "winner", "base")
     answers(page)
-    kept = page.post("/runs/routing-1/talk/0/0/keep", data={"output": "billing"}).text
+    kept = page.post(f"{at(page)}/0/0/keep", data={"output": "billing"}).text
     assert "<code>tasks/routing/kept.jsonl</code> now holds 1 example." in kept
-    page.post("/runs/routing-1/talk/0/prefer", data={"better": "1"})
+    page.post(f"{at(page)}/0/prefer", data={"better": "1"})
     say(page, "more", "winner", "base")
     answers(page, 1)
-    page.post("/runs/routing-1/talk/1/1/keep", data={"output": "sales"})
-    other = page.post("/runs/routing-1/talk/1/prefer", data={"better": "0"})
+    page.post(f"{at(page)}/1/1/keep", data={"output": "sales"})
+    other = page.post(f"{at(page)}/1/prefer", data={"better": "0"})
     assert other.status_code == 422
     assert "answered differently earlier" in other.text
     first, second = read_examples(tmp_path / "tasks" / "routing" / "kept.jsonl")
@@ -181,6 +194,30 @@ def test_an_answer_is_kept_as_an_example_or_as_a_pair(page: TestClient, tmp_path
     assert [turn.content for turn in second.input] == ["hello", "base 1: hello", "more"]
     [pair] = read_preferences(tmp_path / "tasks" / "routing" / "kept_pairs.jsonl")
     assert [turns[0].content for turns in pair.answers] == ["base 1: hello", "winner 1: hello"]
+
+
+def test_a_window_with_an_earlier_conversation_keeps_nothing_of_the_new_one(page: TestClient, tmp_path: Path) -> None:
+    """Their messages have the same numbers: an answer would be kept for another question."""
+    say(page, "old", "winner", "base")
+    answers(page)
+    earlier = at(page)
+    page.post("/runs/routing-1/talk/clear")
+    say(page, "new", "winner", "base")
+    answers(page)
+    talk = earlier.rpartition("/")[2]
+    for address, form in (
+        (f"{earlier}/0/0/keep", {"output": "old, corrected"}),
+        (f"{earlier}/0/prefer", {"better": "0"}),
+        (f"{earlier}/0/0/stop", {}),
+        ("/runs/routing-1/talk/say", {"talk": talk, "text": "more", "system": ["winner"]}),
+    ):
+        refused = page.post(address, data=form)
+        assert refused.status_code == 404
+        assert "A new conversation was started in another window. Reload the page." in refused.text
+    assert page.get(f"{earlier}/0").status_code == page.get(f"{earlier}/0/0/live").status_code == 404
+    assert not list((tmp_path / "tasks").rglob("kept*"))
+    assert page.get(f"{at(page)}/1").status_code == 404
+    assert "new" in page_of(tmp_path)[1].get(f"{at(page)}/0").text  # the same conversation for another page
 
 
 def test_what_is_kept_as_an_example_is_the_answer_and_not_what_is_shown_for_it(
@@ -193,19 +230,20 @@ def test_what_is_kept_as_an_example_is_the_answer_and_not_what_is_shown_for_it(
     field = re.search(r'<textarea id="output-0-0"[^>]*>\n(.*?)</textarea>', shown, re.DOTALL)
     assert field is not None
     assert unescape(field[1]) == f"winner 1: {message}"
-    page.post("/runs/routing-1/talk/0/0/keep", data={"output": unescape(field[1])})
+    page.post(f"{at(page)}/0/0/keep", data={"output": unescape(field[1])})
     [example] = read_examples(tmp_path / "tasks" / "routing" / "kept.jsonl")
     assert example.output == f"winner 1: {message}".replace("\r\n", "\n")
 
 
 def test_a_message_without_text_to_nobody_or_to_a_closed_model_is_refused(page: TestClient) -> None:
     for text, system in ((" ", "winner"), ("x" * 200_000, "winner"), ("hello", "somebody")):
-        refused = page.post("/runs/routing-1/talk/say", data={"text": text, "system": [system]})
-        assert refused.status_code == 422
+        assert sent(page, text, system).status_code == 422
+    here = at(page)
+    assert page.get(f"{here}/9").status_code == 404
     page.post("/runs/routing-1/talk/close")
-    refused = page.post("/runs/routing-1/talk/say", data={"text": "hello", "system": ["winner"]})
+    message = {"talk": here.rpartition("/")[2], "text": "hello", "system": ["winner"]}
+    refused = page.post("/runs/routing-1/talk/say", data=message)
     assert "the model is not open" in refused.text.lower()
-    assert page.get("/runs/routing-1/talk/9").status_code == 404
 
 
 def test_the_last_words_of_a_process_that_ended_are_shown(opened: tuple[Site, TestClient]) -> None:
@@ -374,5 +412,5 @@ def test_no_file_is_read_in_the_loop_that_serves_everybody(
         return read(path)
 
     monkeypatch.setattr(Talk, "opened", noted)
-    assert opened[1].get("/runs/routing-1/talk/0/0/live").status_code == 404
+    assert opened[1].get("/runs/routing-1/talk/0/0/0/live").status_code == 404
     assert in_loop == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 import traceback
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lastresort.app.terminal import print_note
 from lastresort.errors import InputError, LastresortError
@@ -46,9 +47,16 @@ class TalkExchange(BaseModel):
     answers: tuple[TalkAnswer, ...]
 
 
+def _new_id() -> str:
+    return secrets.token_hex(6)
+
+
 class KeptTalk(BaseModel):
+    """id: of the conversation, as numbers of messages begin again with each."""
+
     model_config = ConfigDict(frozen=True)
 
+    id: str = Field(default_factory=_new_id, pattern="^[0-9a-f]+$")
     exchanges: tuple[TalkExchange, ...] = ()
 
 
@@ -108,6 +116,7 @@ class Talk:
 
     path: Path
     exchanges: list[Exchange] = field(default_factory=list)
+    id: str = field(default_factory=_new_id)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -121,7 +130,12 @@ class Talk:
             Exchange(one.said, [GrowingAnswer(**answer.model_dump()) for answer in one.answers])
             for one in found.exchanges
         ]
-        return cls(path, exchanges)
+        return cls(path, exchanges, found.id)
+
+    def check_id(self, given: str) -> None:
+        """Raises NotThere for another conversation than this one: a window that is still open shows its messages."""
+        if given != self.id:
+            raise NotThere("A new conversation was started in another window. Reload the page.")
 
     def exchange(self, number: int) -> Exchange:
         if not 0 <= number < len(self.exchanges):
@@ -173,7 +187,7 @@ class Talk:
             for exchange in self.exchanges:
                 for one in exchange.answers:
                     one.leaves = True
-            self.exchanges = []
+            self.exchanges, self.id = [], _new_id()
             self._keep()
 
     def _grow(self, answer: GrowingAnswer, turns: Sequence[JsonObject], ask: Ask) -> None:
@@ -198,7 +212,7 @@ class Talk:
                 TalkExchange(said=one.said, answers=tuple(answer.kept() for answer in one.answers))
                 for one in self.exchanges
             )
-            write_atomically(self.path, KeptTalk(exchanges=exchanges).model_dump_json())
+            write_atomically(self.path, KeptTalk(id=self.id, exchanges=exchanges).model_dump_json())
 
 
 def _turn(role: str, content: str) -> JsonObject:

@@ -77,34 +77,40 @@ def router(site: Site) -> APIRouter:
 
     @routes.post("/runs/{name}/talk/say")
     def say(
-        request: Request, name: str, text: Annotated[str, Form()], system: Annotated[list[str], Form()]
+        request: Request,
+        name: str,
+        talk: Annotated[str, Form()],
+        text: Annotated[str, Form()],
+        system: Annotated[list[str], Form()],
     ) -> Response:
-        process, own = _processes(site).of(name), _talk(site, name)
+        process, own = _processes(site).of(name), _same_talk(site, name, talk)
         if process is None or process.state != "open":
             raise InputError("the model is not open", remedy="Open it first.")
         unknown = [one for one in system if one not in process.names]
         if unknown:
             raise InputError(f'found "{unknown[0][:40]}"', expected=f"one of {', '.join(process.names)}")
         number = own.say(text, system[:2], process.answer)
-        return _exchange(site, request, name, number)
+        return _exchange(site, request, name, own.id, number)
 
-    @routes.get("/runs/{name}/talk/{number}")
-    def exchange(request: Request, name: str, number: int) -> Response:
-        return _exchange(site, request, name, number)
+    @routes.get("/runs/{name}/talk/{talk}/{number}")
+    def exchange(request: Request, name: str, talk: str, number: int) -> Response:
+        return _exchange(site, request, name, talk, number)
 
-    @routes.get("/runs/{name}/talk/{number}/{place}/live")
-    async def live(name: str, number: int, place: int) -> EventSourceResponse:
-        own = await asyncio.to_thread(_talk, site, name)
+    @routes.get("/runs/{name}/talk/{talk}/{number}/{place}/live")
+    async def live(name: str, talk: str, number: int, place: int) -> EventSourceResponse:
+        own = await asyncio.to_thread(_same_talk, site, name, talk)
         return EventSourceResponse(_pieces(own.answer(number, place)), ping=3600)
 
-    @routes.post("/runs/{name}/talk/{number}/{place}/stop")
-    def stop(request: Request, name: str, number: int, place: int) -> Response:
-        _talk(site, name).answer(number, place).leaves = True
+    @routes.post("/runs/{name}/talk/{talk}/{number}/{place}/stop")
+    def stop(request: Request, name: str, talk: str, number: int, place: int) -> Response:
+        _same_talk(site, name, talk).answer(number, place).leaves = True
         return Response(status_code=204)
 
-    @routes.post("/runs/{name}/talk/{number}/{place}/keep")
-    def keep(request: Request, name: str, number: int, place: int, output: Annotated[str, Form()]) -> Response:
-        own = _talk(site, name)
+    @routes.post("/runs/{name}/talk/{talk}/{number}/{place}/keep")
+    def keep(
+        request: Request, name: str, talk: str, number: int, place: int, output: Annotated[str, Form()]
+    ) -> Response:
+        own = _same_talk(site, name, talk)
         turns = own.turns_before(number, own.answer(number, place).system)
         output = with_plain_ends(output).strip()
         if not output:
@@ -113,9 +119,11 @@ def router(site: Site) -> APIRouter:
         rows = append_row(path, {"input": turns_as_input(turns), "output": output})
         return _said(site, request, path, rows, "example")
 
-    @routes.post("/runs/{name}/talk/{number}/prefer")
-    def prefer(request: Request, name: str, number: int, better: Annotated[int, Form(ge=0, le=1)]) -> Response:
-        own = _talk(site, name)
+    @routes.post("/runs/{name}/talk/{talk}/{number}/prefer")
+    def prefer(
+        request: Request, name: str, talk: str, number: int, better: Annotated[int, Form(ge=0, le=1)]
+    ) -> Response:
+        own = _same_talk(site, name, talk)
         one, other = (own.answer(number, place) for place in (0, 1))
         turns = own.turns_before(number, one.system)
         if turns != own.turns_before(number, other.system):
@@ -153,6 +161,13 @@ def _talk(site: Site, name: str) -> Talk:
     return talks.setdefault(name, opened)  # the first of two requests at once: both have to see one conversation
 
 
+def _same_talk(site: Site, name: str, talk: str) -> Talk:
+    """Raises NotThere where the run has another conversation by now."""
+    found = _talk(site, name)
+    found.check_id(talk)
+    return found
+
+
 def _log(site: Site, name: str) -> Path:
     return site.workspace.runs / jobs.LOGS / f"{name}.talk.log"
 
@@ -180,9 +195,12 @@ def _drawn(site: Site, request: Request, template: str, name: str) -> Response:
     )
 
 
-def _exchange(site: Site, request: Request, name: str, number: int) -> Response:
-    exchange = _talk(site, name).exchange(number)
-    return site.draw(request, "talk_exchange.html.j2", name=name, number=number, exchange=exchange, names=NAMES)
+def _exchange(site: Site, request: Request, name: str, talk: str, number: int) -> Response:
+    own = _same_talk(site, name, talk)
+    exchange = own.exchange(number)
+    return site.draw(
+        request, "talk_exchange.html.j2", name=name, talk=own, number=number, exchange=exchange, names=NAMES
+    )
 
 
 def _said(site: Site, request: Request, path: Path, rows: int, what: str) -> Response:
