@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from starlette.testclient import TestClient
 
 from lastresort.data.preferences import read_preferences
 from lastresort.data.read import read_examples
-from lastresort.errors import DataError, InputError
+from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.records.decision import RunView
 from lastresort.records.events import ClimbDecided, SystemFrozen
 from lastresort.records.record import Record
@@ -64,6 +65,8 @@ class Answers(BaseHTTPRequestHandler):
         def send(chunk): self.wfile.write(f"data: {json.dumps(chunk)}\\n\\n".encode()); self.wfile.flush()
         for piece in (f"{asked['model']} {len(turns)}: ", *said):
             send({"choices": [{"delta": {"content": piece}}], "sources": [{"document": "mail.md"}]})
+        if said == "die":
+            os._exit(1)
         while said == "wait":
             time.sleep(0.01); send({"choices": [{"delta": {"content": "."}}]})
         send({"choices": [{"delta": {}, "finish_reason": "stop"}]})
@@ -117,12 +120,12 @@ def say(page: TestClient, text: str, *systems: str) -> str:
     return answer.text
 
 
-def answers(page: TestClient, number: int = 0) -> list[str]:
-    text = ""
+def answers(page: TestClient, number: int = 0, here: str = "") -> list[str]:
+    text, here = "", here or at(page)
 
     def whole() -> bool:
         nonlocal text
-        text = page.get(f"{at(page)}/{number}").text
+        text = page.get(f"{here}/{number}").text
         return "data-grows" not in text
 
     until(whole, "the answers are whole")
@@ -218,6 +221,54 @@ def test_a_window_with_an_earlier_conversation_keeps_nothing_of_the_new_one(page
     assert not list((tmp_path / "tasks").rglob("kept*"))
     assert page.get(f"{at(page)}/1").status_code == 404
     assert "new" in page_of(tmp_path)[1].get(f"{at(page)}/0").text  # the same conversation for another page
+
+
+def test_a_process_that_dies_in_mid_answer_has_not_stopped_and_nothing_of_it_is_kept(
+    page: TestClient, tmp_path: Path
+) -> None:
+    here = at(page)
+    say(page, "die", "winner", "base")
+    answers(page, 0, here)
+    shown = page.get(f"{here}/0").text
+    assert "the model&#39;s process has exited" in shown
+    assert ", failed" in shown
+    assert ", stopped" not in shown
+    for address, form in (("0/0/keep", {"output": "dead"}), ("0/prefer", {"better": "0"})):
+        refused = page.post(f"{here}/{address}", data=form)
+        assert refused.status_code == 422
+        assert "the answer is not complete" in refused.text.lower()
+    assert not list((tmp_path / "tasks").rglob("kept*"))
+    page.post("/runs/routing-1/talk/open")
+    until(lambda: "Send" in page.get("/runs/routing-1/talk/state").text, "the model opens again")
+    say(page, "hello", "winner")
+    assert answers(page, 1) == ["winner 1: hello"]  # half an answer is no part of the conversation
+
+
+@pytest.mark.parametrize("is_chunked", [True, False])
+def test_a_stream_that_is_cut_is_a_fault_and_one_that_is_stopped_none(tmp_path: Path, is_chunked: bool) -> None:
+    piece = b'data: {"choices":[{"delta":{"content":"half"}}]}\n\n'
+    head = b"HTTP/1.1 200 OK\r\n"
+    cut = b"transfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(piece), piece) if is_chunked else b"\r\n" + piece
+    for is_stopped in (False, True):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+
+            def answer_once(listening: socket.socket = listening) -> None:
+                there, _ = listening.accept()
+                with there:
+                    there.recv(65536)
+                    there.sendall(head + cut)
+
+            threading.Thread(target=answer_once, daemon=True).start()
+            process = subprocess.Popen([sys.executable, "-c", ""])
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            chunks = ServingProcess(process, "a key", tmp_path / "log", url).answer("x", [], lambda: is_stopped)  # noqa: B023
+            if is_stopped:
+                assert list(chunks) == []
+            else:
+                assert next(chunks)["choices"]
+                with pytest.raises(InfrastructureError, match="process has exited"):
+                    list(chunks)
+            process.wait()
 
 
 def test_what_is_kept_as_an_example_is_the_answer_and_not_what_is_shown_for_it(

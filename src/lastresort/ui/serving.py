@@ -119,7 +119,8 @@ class ServingProcess:
     def answer(self, name: str, turns: Sequence[JsonObject], stopped: Callable[[], bool]) -> Iterator[JsonObject]:
         """The chunks of a streamed answer, decoded as measured. stopped: looked at between them; the process stops computing then.
 
-        Raises InputError with the words of a refusal, InfrastructureError where the process is gone.
+        Raises InputError with the words of a refusal, InfrastructureError where the process is gone, also in mid-answer: a stream
+        that is cut ends without any error of its own.
         """
         self.used_at = time.monotonic()
         body = {"model": name, "messages": list(turns), "stream": True, "stream_options": {"include_usage": True}}
@@ -132,12 +133,16 @@ class ServingProcess:
                         return
                     if text.startswith("data: "):
                         yield _chunk(text.removeprefix("data: "))
+            raise self._gone()
         except HTTPError as error:
             raise InputError(_refusal(error.read().decode(errors="replace"))) from error
         except (OSError, HTTPException) as error:
-            raise InfrastructureError(
-                "the model's process has exited", where=str(self.log), remedy="Open the model again."
-            ) from error
+            raise self._gone() from error
+
+    def _gone(self) -> InfrastructureError:
+        return InfrastructureError(
+            "the model's process has exited", where=str(self.log), remedy="Open the model again."
+        )
 
     def _open(self, url: str, body: bytes | None = None, longest_s: float = _SILENCE_S) -> Any:
         headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}

@@ -148,12 +148,21 @@ class Talk:
             raise NotThere("This message has no such answer.")
         return answers[place]
 
+    def whole_answer(self, number: int, place: int) -> GrowingAnswer:
+        """Raises InputError for an answer that is still coming or has failed: half an answer is no example."""
+        found = self.answer(number, place)
+        if found.finish in ("", "failed"):
+            raise InputError("the answer is not complete", expected="a whole answer", remedy="Send the message again.")
+        return found
+
     def turns_before(self, number: int, system: str) -> list[JsonObject]:
-        """What this system has to answer: its own part of the conversation, up to the message of this number."""
+        """What this system has to answer: its own part of the conversation, up to the message of this number, without messages to
+        which its answer failed or is empty.
+        """
         turns: list[JsonObject] = []
         for exchange in self.exchanges[:number]:
-            own = next((one for one in exchange.answers if one.system == system and one.text.strip()), None)
-            if own is not None:
+            own = next((one for one in exchange.answers if one.system == system), None)
+            if own is not None and own.text.strip() and own.finish != "failed":
                 turns += [_turn("user", exchange.said), _turn("assistant", own.text)]
         return [*turns, _turn("user", self.exchanges[number].said)]
 

@@ -111,7 +111,7 @@ def router(site: Site) -> APIRouter:
         request: Request, name: str, talk: str, number: int, place: int, output: Annotated[str, Form()]
     ) -> Response:
         own = _same_talk(site, name, talk)
-        turns = own.turns_before(number, own.answer(number, place).system)
+        turns = own.turns_before(number, own.whole_answer(number, place).system)
         output = with_plain_ends(output).strip()
         if not output:
             raise InputError("found an empty answer", remedy="Write what the right answer is.")
@@ -124,7 +124,7 @@ def router(site: Site) -> APIRouter:
         request: Request, name: str, talk: str, number: int, better: Annotated[int, Form(ge=0, le=1)]
     ) -> Response:
         own = _same_talk(site, name, talk)
-        one, other = (own.answer(number, place) for place in (0, 1))
+        one, other = (own.whole_answer(number, place) for place in (0, 1))
         turns = own.turns_before(number, one.system)
         if turns != own.turns_before(number, other.system):
             raise InputError(
