@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from starlette.testclient import TestClient
@@ -136,6 +137,16 @@ def test_from_another_machine_the_link_alone_opens_the_page(tmp_path: Path) -> N
     assert "SameSite=Strict" in cookie
     assert client.get("/", headers={**named, "cookie": "lastresort-80=a-long-token"}).status_code == 200
     assert client.get("/", headers={**named, "cookie": "lastresort-80=another"}).status_code == 401
+    for other in ('a={"x":1}', "x", "sess/id=1", 'a="b c"', "a=b@[c]", "caf\xe9", "a=b,c", "lastresort-80=", ""):
+        for cookies in (f"{other}; lastresort-80=a-long-token", f"lastresort-80=a-long-token;{other}"):
+            assert client.get("/", headers={**named, "cookie": cookies.encode("latin-1")}).status_code == 200, cookies
+    for other in (
+        "lastresort-80",
+        "a=lastresort-80=a-long-token",
+        "lastresort-8080=a-long-token",
+        "lastresort-80=a-long-tokens",
+    ):
+        assert client.get("/", headers={**named, "cookie": other}).status_code == 401, other
 
 
 def test_the_link_leads_to_no_other_site(tmp_path: Path) -> None:
@@ -180,8 +191,21 @@ def test_a_body_has_a_largest_size(
     assert answer(2 if is_upload else 0) != 413
 
 
-@pytest.mark.parametrize("name", ["%2e%2e", "..%2f..%2fetc", "a%00b", ".lastresort", "-x", "a" * 300])
+@pytest.mark.parametrize("name", ["%2e%2e", "%2e%2e%2f%2e%2e%2felsewhere", ".lastresort", "-x"])
 def test_no_name_leads_out_of_the_workspace(tmp_path: Path, name: str) -> None:
+    """A run is there, under each of these names, and is none of this page."""
+    folder = tmp_path / "ws"
+    run = finished_run(folder)
+    shutil.copytree(run, folder / "runs" / unquote(name), dirs_exist_ok=True)
+    assert (folder / "runs" / unquote(name) / "record.sqlite").is_file()
+    _, client = page_of(folder)
+    for path in ("now", "body", "report.html", "items"):
+        assert client.get(f"/runs/routing-1/{path}").status_code == 200
+        assert client.get(f"/runs/{name}/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["a%00b", "a" * 300, "none"])
+def test_a_name_that_no_folder_can_have_is_not_found(tmp_path: Path, name: str) -> None:
     finished_run(tmp_path)
     _, client = page_of(tmp_path)
     for path in ("now", "body", "report.html", "live"):
