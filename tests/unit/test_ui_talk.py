@@ -36,7 +36,7 @@ from lastresort.ui.pages.talk import _talk
 from lastresort.ui.processes import BOUND
 from lastresort.ui.serving import Servable, ServingProcess, ServingProcesses, servable
 from lastresort.ui.site import Site
-from lastresort.ui.talk import Talk
+from lastresort.ui.talk import KeptTalk, Talk
 from report_support import HOSTILE, make
 from ui_support import finished_run, page_of, until
 
@@ -157,7 +157,8 @@ def test_a_reader_gets_the_whole_answer_in_pieces_whenever_it_comes(page: TestCl
 def test_what_was_said_is_there_again_in_another_page(page: TestClient, tmp_path: Path) -> None:
     say(page, HOSTILE, "winner")
     answers(page)
-    until((tmp_path / "runs" / ".lastresort" / "talks" / "routing-1.json").exists, "the conversation is kept")
+    kept = tmp_path / "runs" / ".lastresort" / "talks" / "routing-1.json"
+    until(lambda: '"finish":"stop"' in kept.read_text(), "the answer is kept")
     again = page_of(tmp_path)[1].get("/runs/routing-1/talk").text
     assert "<script>alert" not in again
     assert "&lt;script&gt;alert" in again
@@ -269,6 +270,59 @@ def test_a_stream_that_is_cut_is_a_fault_and_one_that_is_stopped_none(tmp_path: 
                 with pytest.raises(InfrastructureError, match="process has exited"):
                     list(chunks)
             process.wait()
+
+
+def test_a_new_conversation_is_confirmed_and_the_earlier_one_stays_in_a_file(page: TestClient, tmp_path: Path) -> None:
+    said = re.search(r'hx-confirm="[^"]* This one stays in ([^"]*)\."', page.get("/runs/routing-1/talk").text)
+    assert said is not None
+    earlier = tmp_path / said[1]
+    page.post("/runs/routing-1/talk/clear")
+    assert not earlier.exists()  # nothing was said
+    said = re.search(r'hx-confirm="[^"]* This one stays in ([^"]*)\."', page.get("/runs/routing-1/talk").text)
+    assert said is not None
+    earlier = tmp_path / said[1]
+    say(page, "hello", "winner")
+    answers(page)
+    page.post("/runs/routing-1/talk/clear")
+    [exchange] = KeptTalk.model_validate_json(earlier.read_text()).exchanges
+    assert (exchange.said, exchange.answers[0].text) == ("hello", "winner 1: hello")
+    assert "winner 1: hello" not in page_of(tmp_path)[1].get("/runs/routing-1/talk").text
+
+
+def test_a_message_and_finished_answers_outlive_a_server_that_ends_in_mid_answer(tmp_path: Path) -> None:
+    go, path = threading.Event(), tmp_path / "talk.json"
+
+    def ask(system: str, turns: object, stopped: object) -> Iterator[dict[str, object]]:
+        if system == "winner":
+            go.wait(60)
+        yield {"choices": [{"delta": {"content": system}}]}
+        yield {"choices": [{"delta": {}, "finish_reason": "stop"}]}
+
+    talk = Talk(path)
+    talk.say("hello", ["winner", "base"], ask)
+    until(lambda: Talk.opened(path).answer(0, 1).finish == "stop", "the finished neighbour is on disk")
+    again = Talk.opened(path)
+    cut, whole = again.exchange(0).answers
+    assert (again.id, again.exchange(0).said) == (talk.id, "hello")
+    assert (cut.finish, cut.fault) == ("failed", "lastresort ui ended before this answer was complete")
+    assert (whole.finish, whole.text) == ("stop", "base")
+    again.say("more", ["winner"], lambda *_: iter(()))
+    go.set()
+
+
+def test_a_message_that_the_disk_refuses_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its answers would be waited for, and nothing more could be said."""
+
+    def refuse(path: Path, content: str) -> None:
+        raise InfrastructureError("the disk is full")
+
+    talk = Talk(tmp_path / "talk.json")
+    with monkeypatch.context() as patched:
+        patched.setattr("lastresort.ui.talk.write_atomically", refuse)
+        with pytest.raises(InfrastructureError):
+            talk.say("hello", ["winner"], lambda *_: iter(()))
+    assert talk.exchanges == []
+    assert talk.say("hello", ["winner"], lambda *_: iter(())) == 0
 
 
 def test_what_is_kept_as_an_example_is_the_answer_and_not_what_is_shown_for_it(

@@ -22,12 +22,15 @@ from lastresort.ui.workspace import NotThere
 LONGEST = 100_000  # characters of a message
 MOST_EXCHANGES = 200
 _FAULT = "lastresort failed. The terminal it runs in shows the traceback."
+_CUT = "lastresort ui ended before this answer was complete"
 
 Ask = Callable[[str, Sequence[JsonObject], Callable[[], bool]], Iterator[JsonObject]]
 
 
 class TalkAnswer(BaseModel):
-    """finish: "stop", "length", "stopped" by its reader, or "failed", whose fault says why. sources: documents in its prompt."""
+    """finish: "stop", "length", "stopped" by its reader, or "failed", whose fault says why; "" for one that was still coming when
+    this was written. sources: documents in its prompt.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -112,7 +115,7 @@ class Exchange:
 
 @dataclass(slots=True)
 class Talk:
-    """path: where the conversation is kept once nothing of it grows."""
+    """path: where the conversation is kept, from the moment that a message is sent."""
 
     path: Path
     exchanges: list[Exchange] = field(default_factory=list)
@@ -121,15 +124,12 @@ class Talk:
 
     @classmethod
     def opened(cls, path: Path) -> Talk:
-        """As it was kept; a new one where that is missing or cannot be read."""
+        """As it was kept; a new one where that is missing or cannot be read. Answers that were still coming then have failed."""
         try:
             found = KeptTalk.model_validate_json(read_text(path, DOCUMENT))
         except (OSError, InputError, ValidationError):
             return cls(path)
-        exchanges = [
-            Exchange(one.said, [GrowingAnswer(**answer.model_dump()) for answer in one.answers])
-            for one in found.exchanges
-        ]
+        exchanges = [Exchange(one.said, [_restored(answer) for answer in one.answers]) for one in found.exchanges]
         return cls(path, exchanges, found.id)
 
     def check_id(self, given: str) -> None:
@@ -184,20 +184,30 @@ class Talk:
                 raise InputError("an answer is still coming", remedy="Wait for it, or stop it.")
             if len(self.exchanges) >= MOST_EXCHANGES:
                 raise InputError(f"found {MOST_EXCHANGES} messages", remedy="Start a new conversation.")
-            self.exchanges.append(Exchange(said, [GrowingAnswer(name) for name in dict.fromkeys(systems)]))
+            new = Exchange(said, [GrowingAnswer(name) for name in dict.fromkeys(systems)])
+            self._write(self.path, [*self.exchanges, new])
+            self.exchanges.append(new)
             number = len(self.exchanges) - 1
             asked = [(one, self.turns_before(number, one.system)) for one in self.exchanges[number].answers]
         for one, turns in asked:
             threading.Thread(target=self._grow, args=(one, turns, ask), name="talk", daemon=True).start()
         return number
 
+    @property
+    def earlier_path(self) -> Path:
+        """Where this conversation is kept once another has begun."""
+        return self.path.with_name(f"{self.path.stem}.{self.id}.json")
+
     def clear(self) -> None:
+        """Begin a new conversation; this one, if anything was said, stays in a file of its own."""
         with self._lock:
+            if self.exchanges:
+                self._write(self.earlier_path, self.exchanges)
             for exchange in self.exchanges:
                 for one in exchange.answers:
                     one.leaves = True
             self.exchanges, self.id = [], _new_id()
-            self._keep()
+            self._write(self.path, [])
 
     def _grow(self, answer: GrowingAnswer, turns: Sequence[JsonObject], ask: Ask) -> None:
         began = time.monotonic()
@@ -213,15 +223,20 @@ class Talk:
             answer.seconds = time.monotonic() - began
             answer.finish = answer.ending or "stopped"
         with self._lock:
-            self._keep()
+            self._write(self.path, self.exchanges)
 
-    def _keep(self) -> None:
-        if all(one.finish for exchange in self.exchanges for one in exchange.answers):
-            exchanges = tuple(
-                TalkExchange(said=one.said, answers=tuple(answer.kept() for answer in one.answers))
-                for one in self.exchanges
-            )
-            write_atomically(self.path, KeptTalk(id=self.id, exchanges=exchanges).model_dump_json())
+    def _write(self, path: Path, exchanges: Sequence[Exchange]) -> None:
+        kept = (
+            TalkExchange(said=one.said, answers=tuple(answer.kept() for answer in one.answers)) for one in exchanges
+        )
+        write_atomically(path, KeptTalk(id=self.id, exchanges=tuple(kept)).model_dump_json())
+
+
+def _restored(answer: TalkAnswer) -> GrowingAnswer:
+    found = GrowingAnswer(**answer.model_dump())
+    if not found.finish:
+        found.finish, found.fault = "failed", _CUT
+    return found
 
 
 def _turn(role: str, content: str) -> JsonObject:

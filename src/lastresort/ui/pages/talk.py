@@ -189,6 +189,7 @@ def _drawn(site: Site, request: Request, template: str, name: str) -> Response:
         words=jobs.words_in(_log(site, name)) if own.state == "ended" else (),
         names=NAMES,
         idle_s=IDLE_S,
+        earlier=own.talk.earlier_path.relative_to(site.workspace.folder),
         examples=folder / EXAMPLES,
         pairs=folder / PAIRS,
         held_words=HELD,
