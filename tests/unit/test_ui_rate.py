@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from html import unescape
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from lastresort.errors import DataError, InputError
 from lastresort.evals.scorers.judge import read_labelled
 from lastresort.evals.scorers.judge_model import ComparisonQuestion, GradingQuestion
 from lastresort.records.items import ItemPlace, RecordedItem, SystemName
+from lastresort.ui.drafts import data_file
 from lastresort.ui.kept import append_row, rows_in
 from lastresort.ui.rate import Drawing, RatingCard, preferred, row_of, with_scorer
 from report_support import HOSTILE
@@ -177,11 +180,37 @@ def test_both_sides_come_first_about_as_often_and_the_same_for_a_seed() -> None:
     assert len(DRAWING.order(places)) == len(set(DRAWING.order(places))) == 400
 
 
+CHANGE = """
+import sys, time
+from pathlib import Path
+from lastresort.ui import kept, rate
+path, name, drawing = Path(sys.argv[1]), sys.argv[2], rate.Drawing("mail", "x", "", "dev", 0)
+read = kept.rows_in
+rate.rows_in = lambda path: (read(path), time.sleep(0.02))[0]
+for number in range(6):
+    kept.append_row(path / "kept.jsonl", {"input": f"{name} {number}", "output": "o"})
+    row = {"run": "mail", "system": "x", "against": "", "split": "dev", "id": f"{name} {number}", "grade": "yes"}
+    rate.MarkFiles(path).add(drawing, row)
+"""
+
+
+def test_two_pages_on_one_folder_lose_no_row_of_each_other(tmp_path: Path) -> None:
+    pages = [subprocess.Popen([sys.executable, "-c", CHANGE, str(tmp_path), name]) for name in ("a", "b")]
+    assert [page.wait(60) for page in pages] == [0, 0]
+    assert len(rows_in(tmp_path / "kept.jsonl")) == len(rows_in(tmp_path / "rated_answers.jsonl")) == 12
+    assert data_file(tmp_path) is None  # what holds the files is no data
+
+
 def test_kept_rows_are_whole_and_no_link_is_followed(tmp_path: Path) -> None:
     path = tmp_path / "kept.jsonl"
     path.write_text('{"input": "a", "output": "b"}')  # without its line end, as an editor leaves it
     assert append_row(path, {"input": "c\n\u2028", "output": "d"}) == 2
     assert [row["input"] for row in rows_in(path)] == ["a", "c\n\u2028"]
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"^kept\.jsonl: this is its last row already, so it was not added again"):
+            append_row(path, {"input": "c\n\u2028", "output": "d"})
+    assert append_row(path, {"input": "\n\u2028", "output": "d"}) == 3
+    assert append_row(path, {"input": "c\n\u2028", "output": "d"}) == 4  # no longer the last
     path.write_text('{"input": "a"}\nnot json\n')
     with pytest.raises(DataError, match="found in line 2"):
         rows_in(path)

@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from lastresort.errors import DataError
+from lastresort.errors import DataError, InputError
 from lastresort.foreign import ROWS, NotJson, parse_json, read_text
-from lastresort.records.atomic import write_atomically
+from lastresort.records.atomic import disk_errors, locked, write_atomically
 from lastresort.types import Json, JsonObject
 
 EXAMPLES, PAIRS = "kept.jsonl", "kept_pairs.jsonl"
-WRITING = threading.Lock()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Hold a file while it is read and written again: other threads wait, and so do other pages on the same folder."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f".{path.name}.lock"), wait=True):
+        yield
 
 
 def append_row(path: Path, row: JsonObject) -> int:
     """Add a row to the file; returns how many it holds. A reader finds it with the row or without, never with half of it.
 
-    Raises DataError for a link, which would be replaced and not what it leads to, and InfrastructureError for the disk.
+    Raises InputError for a row that is its last already: a button was pressed twice. Raises DataError for a link, which would be
+    replaced and not what it leads to, and InfrastructureError for the disk.
     """
-    with WRITING:
+    with writing(path):
         before = _text(path)
         if before and not before.endswith("\n"):
             before += "\n"
+        if before.endswith(f"\n{_line(row)}") or before == _line(row):
+            raise InputError("this is its last row already, so it was not added again", where=path.name)
         text = before + _line(row)
         write_atomically(path, text)
         return sum(bool(line.strip()) for line in text.split("\n"))
 
 
 def write_rows(path: Path, rows: Sequence[JsonObject]) -> None:
-    """Replace the rows of the file. Whoever changes what it has read holds WRITING meanwhile. Raises as `append_row` does."""
+    """Replace the rows of the file. Whoever changes what it has read does so within `writing`. Raises as `append_row` does."""
     _refuse_link(path)
     write_atomically(path, "".join(map(_line, rows)))
 

@@ -15,7 +15,7 @@ from lastresort.errors import InputError
 from lastresort.evals.evidence import Agreement, agreement, wilson_interval
 from lastresort.records.items import ItemPlace, RecordedItem
 from lastresort.types import JsonObject
-from lastresort.ui.kept import WRITING, rows_in, write_rows
+from lastresort.ui.kept import rows_in, write_rows, writing
 
 MOST_DRAWN = 400
 ANSWERS, PAIRS, PREFERENCES = "rated_answers.jsonl", "rated_pairs.jsonl", "rated_preferences.jsonl"
@@ -123,13 +123,13 @@ class MarkFiles:
 
     def add(self, drawing: Drawing, row: JsonObject) -> None:
         """Write a mark, in place of an earlier one of the same item."""
-        with WRITING:
+        with writing(self.path(drawing)):
             rows = [one for one in rows_in(self.path(drawing)) if _identity(one) != _identity(row)]
             self._write(drawing, [*rows, row])
 
     def undo(self, drawing: Drawing) -> None:
         """Take back the last mark of this drawing, if there is one."""
-        with WRITING:
+        with writing(self.path(drawing)):
             rows = rows_in(self.path(drawing))
             own = [place for place, row in enumerate(rows) if _is_of(row, drawing)]
             if own:
