@@ -28,6 +28,7 @@ from lastresort.report.html import body
 from lastresort.report.story import gather
 from lastresort.spec.task import load_task
 from lastresort.ui import jobs
+from lastresort.ui import site as site_module
 from lastresort.ui import workspace as workspace_module
 from lastresort.ui.jobs import last_words
 from lastresort.ui.pages.new_task import BegunClimbs
@@ -325,6 +326,16 @@ def test_a_run_at_work_is_followed_to_its_end(tmp_path: Path) -> None:
     assert "finished" in client.get("/runs/routing-1/now").text
 
 
+def test_a_refusal_leaves_what_it_is_about_on_the_page() -> None:
+    """State, last words and buttons of a run, a training and a talk stay: a refusal is shown below them."""
+    templates = {path.name: path.read_text() for path in Path(site_module.__file__).with_name("templates").glob("*.j2")}
+    posts = [(name, tag) for name, text in templates.items() for tag in re.findall(r"<[^>]*hx-post=[^>]*>", text)]
+    assert len(posts) > 20
+    assert [one for one in posts if re.search('hx-target="#(now|talk|exchanges)"', one[1])] == []
+    for name in ("run", "training", "talk"):
+        assert '<div id="refused"></div>' in templates[f"{name}.html.j2"]
+
+
 def test_a_run_is_stopped_and_resumed_in_the_page(tmp_path: Path) -> None:
     task = slow_task(tmp_path, delay_s=0.05)
     process = command(tmp_path, "climb", str(task), "--run", "runs/routing-1")
@@ -332,7 +343,9 @@ def test_a_run_is_stopped_and_resumed_in_the_page(tmp_path: Path) -> None:
     try:
         until(lambda: (tmp_path / "runs/routing-1/record.sqlite").is_file(), "the run has a record")
         until(lambda: site.workspace.state("routing-1").stage, "the run has a stage")
-        assert "Stopping at the next check" in client.post("/runs/routing-1/stop").text
+        stopping = client.post("/runs/routing-1/stop")
+        assert "Stopping at the next check" in stopping.text
+        assert (stopping.headers["hx-retarget"], stopping.headers["hx-reswap"]) == ("#now", "innerHTML")
         assert process.wait(timeout=120) == 4
     finally:
         end(process)

@@ -97,7 +97,7 @@ def page(opened: tuple[Site, TestClient]) -> TestClient:
     site, page = opened
     site.own(ServingProcesses, ServingProcesses)._start = started
     assert "Open the model" in page.get("/runs/routing-1/talk").text
-    page.post("/runs/routing-1/talk/open")
+    assert page.post("/runs/routing-1/talk/open").headers["hx-retarget"] == "#talk"
     until(lambda: "Send" in page.get("/runs/routing-1/talk/state").text, "the model opens")
     return page
 
@@ -117,6 +117,7 @@ def sent(page: TestClient, text: str, *systems: str) -> Response:
 def say(page: TestClient, text: str, *systems: str) -> str:
     answer = sent(page, text, *systems)
     assert answer.status_code == 200, answer.text
+    assert (answer.headers["hx-retarget"], answer.headers["hx-reswap"]) == ("#exchanges", "beforeend")
     return answer.text
 
 

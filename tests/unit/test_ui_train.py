@@ -210,7 +210,9 @@ def test_a_training_at_work_is_followed_and_stopped(page: TestClient, site: Site
         assert 'hx-trigger="every 2s"' in shown
         assert "<svg" in shown
         assert " style=" not in shown
-        assert "Stopping at the next step" in page.post("/train/rows/train/stop").text
+        stopping = page.post("/train/rows/train/stop")
+        assert "Stopping at the next step" in stopping.text
+        assert stopping.headers["hx-retarget"] == "#now"
         assert (output / STOP).is_file()
     shown = page.get("/train/rows/train/now").text
     assert "It stopped before it finished." in shown

@@ -134,6 +134,12 @@ def shown_text(page: str) -> str:
     return "".join(piece.translate(_UNSENDABLE if at % 2 else VISIBLE) for at, piece in enumerate(pieces))
 
 
+def placed(answer: Response, target: str, how: str = "innerHTML") -> Response:
+    """A part that takes its own place. Buttons name the place of a refusal, so that a refusal takes nobody else's."""
+    answer.headers.update({"hx-retarget": target, "hx-reswap": how})
+    return answer
+
+
 def go_to(url: str) -> Response:
     """htmx leaves the page for this one."""
     return Response(status_code=204, headers={"hx-redirect": quote(url, safe="/?=&%")})

@@ -30,7 +30,7 @@ from lastresort.stop import FILE_NAME as STOP
 from lastresort.ui import jobs
 from lastresort.ui.drafts import consent_of
 from lastresort.ui.guard import REPORT_POLICY
-from lastresort.ui.site import Site, go_to
+from lastresort.ui.site import Site, go_to, placed
 from lastresort.ui.workspace import NotThere, RunState, Workspace, signature
 
 LOOK_S = 1.0
@@ -91,7 +91,7 @@ def router(site: Site) -> APIRouter:
         folder = workspace.run(name)
         if workspace.state(name).state == "running":
             jobs.ask_to_stop(folder)
-        return panel(request, name)
+        return placed(panel(request, name), "#now")
 
     @routes.get("/runs/{name}/confirm")
     def confirm(request: Request, name: str) -> Response:

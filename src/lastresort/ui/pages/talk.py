@@ -17,7 +17,7 @@ from lastresort.records.decision import HELD
 from lastresort.ui import jobs
 from lastresort.ui.kept import EXAMPLES, PAIRS, append_row, turns_as_input
 from lastresort.ui.serving import IDLE_S, Servable, ServingProcess, ServingProcesses, servable
-from lastresort.ui.site import Site
+from lastresort.ui.site import Site, placed
 from lastresort.ui.talk import GrowingAnswer, Talk
 from lastresort.ui.workspace import signature
 from lastresort.ui.yaml_form import with_plain_ends
@@ -62,18 +62,18 @@ def router(site: Site) -> APIRouter:
         if found is None:
             raise InputError("this run has no winner and no prompt that was tested", where=name)
         _processes(site).open(name, found, _log(site, name), allow_held=allow_held)
-        return state(request, name)
+        return placed(state(request, name), "#talk")
 
     @routes.post("/runs/{name}/talk/close")
     def close(request: Request, name: str) -> Response:
         site.workspace.run(name)
         _processes(site).close(name)
-        return state(request, name)
+        return placed(state(request, name), "#talk")
 
     @routes.post("/runs/{name}/talk/clear")
     def clear(request: Request, name: str) -> Response:
         _talk(site, name).clear()
-        return state(request, name)
+        return placed(state(request, name), "#talk")
 
     @routes.post("/runs/{name}/talk/say")
     def say(
@@ -90,7 +90,7 @@ def router(site: Site) -> APIRouter:
         if unknown:
             raise InputError(f'found "{unknown[0][:40]}"', expected=f"one of {', '.join(process.names)}")
         number = own.say(text, system[:2], process.answer)
-        return _exchange(site, request, name, own.id, number)
+        return placed(_exchange(site, request, name, own.id, number), "#exchanges", "beforeend")
 
     @routes.get("/runs/{name}/talk/{talk}/{number}")
     def exchange(request: Request, name: str, talk: str, number: int) -> Response:

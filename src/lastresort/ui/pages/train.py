@@ -26,7 +26,7 @@ from lastresort.types import Json
 from lastresort.ui import drafts, jobs, trainings
 from lastresort.ui.children import children_of
 from lastresort.ui.drafts import TRAINING_DRAFT as DRAFT
-from lastresort.ui.site import Site, Text, go_to
+from lastresort.ui.site import Site, Text, go_to, placed
 from lastresort.ui.trainings import FIELDS, FILE, STEM, TrainingNow
 from lastresort.ui.workspace import NotThere
 from lastresort.ui.yaml_form import EditedFile, FilledForm, editing, filled, plain_lines, with_plain_ends
@@ -182,7 +182,7 @@ def _running(site: Site) -> APIRouter:
             jobs.ask_to_stop(seen.output)
         elif process is not None and process.poll() is None:
             process.terminate()
-        return drawn(request, "training_now.html.j2", name, path)
+        return placed(drawn(request, "training_now.html.j2", name, path), "#now")
 
     @routes.post("/train/{name}/{stem}/resume")
     def resume(request: Request, name: str, stem: str, yes: Text = "") -> Response:
@@ -195,7 +195,7 @@ def _running(site: Site) -> APIRouter:
             begin(name, path, consent, *(("--resume",) if seen.state == "stopped" else ()))
         if yes:
             return go_to(f"/train/{name}/{stem}")
-        return drawn(request, "training_now.html.j2", name, path)
+        return placed(drawn(request, "training_now.html.j2", name, path), "#now")
 
     @routes.post("/train/{name}/{stem}/export")
     def export(request: Request, name: str, stem: str, to: Text, base: Text = "") -> Response:

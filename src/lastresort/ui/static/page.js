@@ -22,6 +22,11 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   }
 });
 
+// What was refused before is over once something else is asked for.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.requestConfig.verb === "post") document.getElementById("refused")?.replaceChildren();
+});
+
 let heard = Date.now();
 let isLive = document.querySelector("[data-live]") !== null;
 const stale = () => document.getElementById("stale");
