@@ -17,6 +17,7 @@ from lastresort.errors import DataError, InputError
 from lastresort.evals.scorers.judge import read_labelled
 from lastresort.evals.scorers.judge_model import ComparisonQuestion, GradingQuestion
 from lastresort.records.items import ItemPlace, RecordedItem, SystemName
+from lastresort.records.record import Record
 from lastresort.ui.drafts import data_file
 from lastresort.ui.kept import append_row, rows_in
 from lastresort.ui.rate import Drawing, RatingCard, preferred, row_of, with_scorer
@@ -92,6 +93,49 @@ def test_a_mark_is_in_the_file_at_once_and_can_be_taken_back(page: TestClient, t
     page.post("/runs/mail/rate/undo", data=form)
     assert marks(tmp_path, "rated_answers.jsonl") == []
     assert drawn(page.get("/runs/mail/rate", params=ONE).text)["item"] == form["item"]
+
+
+def skip_of(text: str) -> str:
+    found = re.search(r'href="(/runs/mail/rate\?[^"]*at=\d+)"', text)
+    assert found is not None
+    return unescape(found[1])
+
+
+def test_what_was_skipped_is_not_called_marked_and_is_gone_back_to(page: TestClient) -> None:
+    text = page.get("/runs/mail/rate", params=ONE).text
+    first = drawn(text)["item"]
+    page.post("/runs/mail/rate/mark", data={**drawn(text), "mark": "right"})
+    text = page.get("/runs/mail/rate", params=ONE).text
+    second = drawn(text)["item"]
+    for _ in range(11):
+        text = page.get(skip_of(text)).text
+    assert "11 skipped." in text
+    assert "Nothing is left" not in text
+    assert drawn(page.get(skip_of(text)).text)["item"] == second != first
+    for query, left in ((TWO, 11), ({**TWO, "seed": "6"}, 11)):
+        text = page.get("/runs/mail/rate", params={**query, "at": "100"}).text
+        assert f"{left} skipped." in text  # not the pair that nobody need look at
+
+
+def test_undo_goes_back_to_what_was_undone(page: TestClient) -> None:
+    text = page.get("/runs/mail/rate", params=ONE).text
+    for _ in range(3):
+        text = page.get(skip_of(text)).text
+    fourth = drawn(text)
+    after = page.post("/runs/mail/rate/mark", data={**fourth, "mark": "right"})
+    assert drawn(after.text)["number"] == "4"
+    undone = page.post("/runs/mail/rate/undo", data=fourth)
+    assert drawn(undone.text) == fourth
+    assert page.post("/runs/mail/rate/undo", data=fourth).status_code == 200  # nothing is left to undo
+
+
+def test_what_is_marked_is_not_read_again(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark_all(page, ONE, "right")
+    read: list[int] = []
+    item_of = Record.item
+    monkeypatch.setattr(Record, "item", lambda self, one, at: read.append(at) or item_of(self, one, at))
+    assert "Nothing is left to mark" in page.get("/runs/mail/rate", params=ONE).text
+    assert read == []
 
 
 def test_nothing_tells_whose_answer_is_which_and_the_files_know(page: TestClient, tmp_path: Path) -> None:
@@ -176,7 +220,7 @@ def test_both_sides_come_first_about_as_often_and_the_same_for_a_seed() -> None:
     sides = [DRAWING.swaps(str(number)) for number in range(400)]
     assert 160 < sum(sides) < 240
     assert sides == [DRAWING.swaps(str(number)) for number in range(400)]
-    places = [ItemPlace(1, number) for number in range(900)]
+    places = [ItemPlace(1, number, str(number)) for number in range(900)]
     assert len(DRAWING.order(places)) == len(set(DRAWING.order(places))) == 400
 
 

@@ -91,10 +91,11 @@ class RecordedItem:
 
 @dataclass(frozen=True, slots=True)
 class ItemPlace:
-    """Of an answer in a record, with that of another system's answer to the same item."""
+    """Of an answer in a record, with that of another system's answer to the same item. id: of the item."""
 
     measurement: int
     position: int
+    id: str
     other: ItemPlace | None = None
 
 
@@ -124,10 +125,10 @@ class ItemQuery:
 
     @property
     def places(self) -> str:
-        """Where the items are: measurement and position, and those of the other system's answer."""
+        """Where the items are: measurement and position, those of the other system's answer, and the id."""
         others = "other.measurement, other.position" if self.beginning else "NULL, NULL"
         return (
-            f"{self.beginning} SELECT item.measurement, item.position, {others} {self.source} AND {self.condition} "
+            f"{self.beginning} SELECT item.measurement, item.position, {others}, item.id {self.source} AND {self.condition} "
             "ORDER BY item.measurement, item.position LIMIT :count OFFSET :start"
         )
 

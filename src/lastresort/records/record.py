@@ -364,14 +364,14 @@ class Record:
         """
         return [
             (self._item_at(one, at, kept), None if other is None else self._item_at(other, other_at, kept))
-            for one, at, other, other_at in self._places(wanted, start, count)
+            for one, at, other, other_at, _ in self._places(wanted, start, count)
         ]
 
     def places_of_items(self, wanted: ItemsWanted) -> list[ItemPlace]:
         """Where all of them are, to draw some. Where another system is wanted, the places of its answers are their `other`."""
         return [
-            ItemPlace(one, at, None if other is None else ItemPlace(other, other_at))
-            for one, at, other, other_at in self._places(wanted, 0, -1)
+            ItemPlace(one, at, item, None if other is None else ItemPlace(other, other_at, item))
+            for one, at, other, other_at, item in self._places(wanted, 0, -1)
         ]
 
     def item(self, measurement: int, position: int) -> RecordedItem | None:

@@ -127,13 +127,15 @@ class MarkFiles:
             rows = [one for one in rows_in(self.path(drawing)) if _identity(one) != _identity(row)]
             self._write(drawing, [*rows, row])
 
-    def undo(self, drawing: Drawing) -> None:
-        """Take back the last mark of this drawing, if there is one."""
+    def undo(self, drawing: Drawing) -> JsonObject | None:
+        """Take back the last mark of this drawing, and return it; None where there is none."""
         with writing(self.path(drawing)):
             rows = rows_in(self.path(drawing))
             own = [place for place, row in enumerate(rows) if _is_of(row, drawing)]
-            if own:
-                self._write(drawing, [row for place, row in enumerate(rows) if place != own[-1]])
+            if not own:
+                return None
+            self._write(drawing, [row for place, row in enumerate(rows) if place != own[-1]])
+            return rows[own[-1]]
 
     def _write(self, drawing: Drawing, rows: list[JsonObject]) -> None:
         write_rows(self.path(drawing), rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlencode
@@ -85,19 +86,24 @@ def router(site: Site) -> APIRouter:
     ) -> Response:
         with site.workspace.record(name) as record:
             drawing = _named(name, record.parts(), ItemsAddress(system, against, split), seed)
-            _files(site, name).undo(drawing)
-            return _drawn(site, request, "rate_card.html.j2", record, drawing, 0)
+            undone = _files(site, name).undo(drawing) or {}
+            places = [place.id for place in _order(site, record, drawing)]
+            at = places.index(undone["id"]) if undone.get("id") in places else 0
+            return _drawn(site, request, "rate_card.html.j2", record, drawing, at)
 
     return routes
 
 
 @dataclass(frozen=True, slots=True)
 class RatingShown:
-    """A card with all around it. marked: how many of this drawing. drawn: how many there are. skip: the address of the next one."""
+    """A card with all around it. marked: how many of this drawing. drawn: how many there are. skipped: how many of them are left
+    once there is no next one. skip: the address of the next one, or of the start.
+    """
 
     card: RatingCard | None
     marked: int
     drawn: int
+    skipped: int
     skip: str
 
 
@@ -148,13 +154,15 @@ def _card(record: Record, drawing: Drawing, order: list[ItemPlace], number: int)
     return None if found is None else RatingCard(number, found, other, drawing.swaps(found.item.id))
 
 
-def _next(record: Record, drawing: Drawing, order: list[ItemPlace], at: int, marked: set[object]) -> RatingCard | None:
-    """The first from `at` on that is not marked yet, and is no tie by itself."""
+def _unmarked(
+    record: Record, drawing: Drawing, order: list[ItemPlace], at: int, marked: set[object]
+) -> Iterator[RatingCard]:
+    """Those from `at` on that are not marked yet, and are no ties by themselves."""
     for number in range(at, len(order)):
-        card = _card(record, drawing, order, number)
-        if card is not None and card.found.item.id not in marked and not same_text(card):
-            return card
-    return None
+        if order[number].id not in marked:
+            card = _card(record, drawing, order, number)
+            if card is not None and not same_text(card):
+                yield card
 
 
 def _drawn(
@@ -168,16 +176,18 @@ def _drawn(
 ) -> Response:
     files, order = _files(site, drawing.run), _order(site, record, drawing)
     rows = files.marked(drawing)
-    card = _next(record, drawing, order, at, {row.get("id") for row in rows})
+    marked: set[object] = {row.get("id") for row in rows}
+    card = next(_unmarked(record, drawing, order, at, marked), None)
+    skipped = 0 if card is not None else sum(1 for _ in _unmarked(record, drawing, order, 0, marked))
     query = {"system": drawing.system, "with": drawing.against, "split": drawing.split, "seed": drawing.seed}
-    skip = urlencode({**query, "at": at if card is None else card.number + 1})
+    skip = urlencode({**query, "at": 0 if card is None else card.number + 1})
     folder = files.folder.relative_to(site.workspace.folder)
     return site.draw(
         request,
         template,
         name=drawing.run,
         drawing=drawing,
-        drawn=RatingShown(card, len(rows), len(order), skip),
+        drawn=RatingShown(card, len(rows), len(order), skipped, skip),
         agreed=with_scorer(rows, pairs=bool(drawing.against)),
         preferred=preferred(rows) if drawing.against else None,
         scorer=scorer_of(record),
