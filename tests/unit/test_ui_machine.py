@@ -44,6 +44,15 @@ def test_the_page_waits_and_then_shows_what_the_command_said(page: TestClient, m
     assert asked[0] == ["env", "--json"]
 
 
+@pytest.mark.parametrize("address", ["/machine", "/plan?gpu=l40s", "/", "/none"])
+def test_going_back_restores_the_whole_page(page: TestClient, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setattr(Children, "printed", lambda *_, **__: CommandOutput(ENV))
+    assert "<html" not in page.get(address).text
+    text = page.get(address, headers={"hx-history-restore-request": "true"}).text
+    assert "<html" in text
+    assert ("<title>Not found" in text) == (address == "/none")
+
+
 def test_every_document_is_shown_and_its_links_hold(page: TestClient) -> None:
     names = documents.titles()
     assert {"task", "train", "plan"} <= names.keys()

@@ -295,6 +295,17 @@ def test_what_is_typed_is_checked_in_one_sentence(page: TestClient, text: str, s
     assert page.get("/new/reviews/data").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [("1234567.0", "1234567"), ("0.8512345", "0.8512345"), ("1.0", "1"), ("1.0e-5", "1e-05"), ("0.85", "0.85")],
+)
+def test_a_field_shows_every_digit_of_a_number(page: TestClient, site: Site, written: str, shown: str) -> None:
+    upload(page, "reviews.csv")
+    text = text_of(site, "reviews").replace("bar: 0.85", f"bar: {written}")
+    found = page.post("/new/reviews/text", data={"text": text}).text
+    assert re.findall(r'id="field-bar"[^>]* value="([^"]*)"', found) == [shown]
+
+
 @pytest.mark.parametrize("file", [drafts.FILE, drafts.DRAFT])
 def test_the_editor_holds_the_text_of_the_file_and_nothing_made_visible(
     page: TestClient, site: Site, file: str
@@ -389,7 +400,8 @@ def test_a_climb_that_starts_without_this_page_is_not_declared_dead(page: TestCl
     run = site.workspace.runs / "reviews-1"
     run.mkdir(parents=True)
     shown = page.get("/new/reviews/starting?run=reviews-1").text
-    assert "This page did not start reviews-1" in shown
+    assert "reviews-1 was not started from this page. It will open here once it is running." in shown
+    assert "starting?run=a%2Bb" in page.get("/new/reviews/starting", params={"run": "a+b"}).text
     assert "did not start." not in shown
     with held(run, "held", expected="x", remedy="x"):
         assert "Reading the task" in page.get("/new/reviews/starting?run=reviews-1").text

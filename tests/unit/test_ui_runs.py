@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -292,6 +293,26 @@ def test_the_name_of_a_run_stays_in_the_picture(tmp_path: Path) -> None:
 
     sides = dict(re.findall(r'text-anchor="(\w+)">(run-\d+)<', chart(2, 98)))
     assert sides == {"start": "run-2", "end": "run-98"}
+
+
+def test_every_run_that_is_compared_is_counted_and_listed_and_the_others_are_named(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    for number in range(2, 11):
+        shutil.copytree(run, tmp_path / "runs" / f"routing-{number}")
+    (tmp_path / "runs" / "routing-2" / "record.sqlite").write_bytes(b"damaged")
+    _, client = page_of(tmp_path)
+
+    def compared(*numbers: int) -> str:
+        return client.get("/compare", params={"run": [f"routing-{number}" for number in numbers]}).text
+
+    assert "<h1>Compare runs</h1>" in compared(1, 1)
+    text = compared(1, 2)
+    assert "<h1>2 runs compared</h1>" in text
+    assert text.count("<tr><td><a href=") == 2
+    assert "left out" not in text
+    text = compared(1, *range(1, 11))
+    assert "<h1>8 runs compared</h1>" in text
+    assert "At most 8 runs are compared: 2 runs left out." in text
 
 
 def test_runs_of_one_task_with_other_bars_share_a_picture_with_a_line_for_each(tmp_path: Path) -> None:

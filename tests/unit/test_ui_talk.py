@@ -344,6 +344,7 @@ def test_what_is_kept_as_an_example_is_the_answer_and_not_what_is_shown_for_it(
 def test_a_message_without_text_to_nobody_or_to_a_closed_model_is_refused(page: TestClient) -> None:
     for text, system in ((" ", "winner"), ("x" * 200_000, "winner"), ("hello", "somebody")):
         assert sent(page, text, system).status_code == 422
+    assert "the message is empty. Write one." in sent(page, "  \n ", "winner").text
     here = at(page)
     assert page.get(f"{here}/9").status_code == 404
     page.post("/runs/routing-1/talk/close")

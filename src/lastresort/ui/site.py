@@ -134,6 +134,11 @@ def shown_text(page: str) -> str:
     return "".join(piece.translate(_UNSENDABLE if at % 2 else VISIBLE) for at, piece in enumerate(pieces))
 
 
+def is_part(request: Request) -> bool:
+    """Whether htmx asks, for a part of the page; where it restores a page that one goes back to, it needs the whole."""
+    return bool(request.headers.get("hx-request")) and not request.headers.get("hx-history-restore-request")
+
+
 def placed(answer: Response, target: str, how: str = "innerHTML") -> Response:
     """A part that takes its own place. Buttons name the place of a refusal, so that a refusal takes nobody else's."""
     answer.headers.update({"hx-retarget": target, "hx-reswap": how})
@@ -173,9 +178,10 @@ def create_site(site: Site) -> FastAPI:
         """For pages that ask for nothing else whether what they show can still be true."""
 
     def refuse(request: Request, status: int, text: str) -> Response:
-        if request.headers.get("hx-request"):
+        if is_part(request):
             return site.draw(request, "refusal_part.html.j2", status=status, text=text)
-        return site.draw(request, "refusal.html.j2", status=status, text=text)
+        title = {404: "Not found", 500: "Something failed"}.get(status, "This cannot be shown")
+        return site.draw(request, "refusal.html.j2", status=status, text=text, title=title)
 
     @app.exception_handler(NotThere)
     async def not_there(request: Request, error: NotThere) -> Response:

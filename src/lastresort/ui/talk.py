@@ -172,12 +172,14 @@ class Talk:
         Raises InputError for no or a too long text, and where an answer still grows.
         """
         said = text.strip()
-        if not said or len(text) > LONGEST:
+        if not said:
+            raise InputError("the message is empty", remedy="Write one.")
+        if len(text) > LONGEST:
             raise InputError(
                 f"found {len(text):,} characters",
                 where="message",
-                expected=f"1 to {LONGEST:,}",
-                remedy="Write a message.",
+                expected=f"at most {LONGEST:,}",
+                remedy="Write less.",
             )
         with self._lock:
             if any(not one.finish for exchange in self.exchanges for one in exchange.answers):

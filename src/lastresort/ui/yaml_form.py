@@ -166,7 +166,9 @@ def _at(values: Mapping[str, Json], field: FormField) -> Json:
 def _plain(value: Json) -> str:
     if value is None or isinstance(value, Mapping | list | tuple):
         return ""
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)
 
 
 def with_field(

@@ -27,7 +27,7 @@ from lastresort.ui.items import (
     splits_of_both,
     those_wanted,
 )
-from lastresort.ui.site import Site
+from lastresort.ui.site import Site, is_part
 from lastresort.ui.workspace import NotThere, signature
 
 MOST_COUNTED = 64  # choices whose counts are kept
@@ -68,7 +68,7 @@ def router(site: Site) -> APIRouter:
             gated = record.last(GateRun) is not None
         return site.draw(
             request,
-            "items_found.html.j2" if _is_part(request) else "items.html.j2",
+            "items_found.html.j2" if is_part(request) else "items.html.j2",
             name=name,
             address=address,
             wanted=wanted,
@@ -199,8 +199,3 @@ def _around(record: Record, address: ItemsAddress) -> dict[str, str]:
             side = "before" if at < address.number else "after"
             found[side] = f"{one.measurement}/{one.position}?{address.query(number=at)}"
     return found
-
-
-def _is_part(request: Request) -> bool:
-    """Whether htmx wants the list alone; going back in the history it wants the page."""
-    return bool(request.headers.get("hx-request")) and not request.headers.get("hx-history-restore-request")

@@ -8,7 +8,7 @@ from lastresort.report.environment import Environment, facts_of, missing_of, rea
 from lastresort.ui import documents
 from lastresort.ui.children import children_of
 from lastresort.ui.guard import REPORT_POLICY
-from lastresort.ui.site import Site
+from lastresort.ui.site import Site, is_part
 
 
 def router(site: Site) -> APIRouter:
@@ -20,7 +20,7 @@ def router(site: Site) -> APIRouter:
         fault = "" if printed is None else printed.fault
         found = None if printed is None or fault else Environment.model_validate_json(printed.text)
         words = {"facts": facts_of, "reach": reach_of, "missing": missing_of}
-        part = "machine_part.html.j2" if request.headers.get("hx-request") else "machine.html.j2"
+        part = "machine_part.html.j2" if is_part(request) else "machine.html.j2"
         return site.draw(request, part, found=found, fault=fault, words=words, documents=documents.titles())
 
     @routes.get("/docs/{name}")

@@ -31,7 +31,7 @@ from lastresort.hardware.plan.setup import SHARINGS
 from lastresort.report.charts.plan import without_style
 from lastresort.report.plan import answer, batch_lines, foot, hourly, offered, setup_line
 from lastresort.ui.children import MOST_KEPT, children_of
-from lastresort.ui.site import Site
+from lastresort.ui.site import Site, is_part
 
 LONGEST_TYPED = 200
 MODEL = "llama-3.1-8b"  # where none is named
@@ -78,7 +78,7 @@ FIELDS = (
     PlanField("tokens", "Longest row in tokens", "1024", least=64, most=32_768),
     PlanField("rows", "Training rows", "1000", least=16, most=1_048_576, may_be_empty=True),
     PlanField("epochs", "Epochs", "3", least=1, most=16),
-    PlanField("batch", "Rows in a pass", "1", least=1, most=64),
+    PlanField("batch", "Batch size per device", "1", least=1, most=64),
     PlanField("r", "LoRA rank", "16", least=1, most=256),
     PlanField("answer_tokens", "Longest answer in tokens", "256", least=16, most=8_192),
     PlanField("shared_tokens", "Shared prefix in tokens", "0"),
@@ -110,7 +110,7 @@ def router(site: Site) -> APIRouter:
     def plan(request: Request) -> Response:
         values = values_of(request.query_params)
         shown = _shown(site, values, begin=site.may_begin(request))
-        part = "plan_part.html.j2" if request.headers.get("hx-request") else "plan.html.j2"
+        part = "plan_part.html.j2" if is_part(request) else "plan.html.j2"
         words = {
             "answer": answer,
             "setup": setup_line,

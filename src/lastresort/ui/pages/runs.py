@@ -14,7 +14,7 @@ from lastresort.records.measurement import BarTest
 from lastresort.report.charts.runs import RunPoint, runs_chart
 from lastresort.report.words.titles import headline, stage_line
 from lastresort.report.words.wording import round_percent
-from lastresort.ui.site import Site
+from lastresort.ui.site import Site, is_part
 from lastresort.ui.workspace import RunState
 
 MOST_COMPARED = 8
@@ -40,15 +40,19 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/")
     def runs(request: Request) -> Response:
-        part = "runs_rows.html.j2" if request.headers.get("hx-request") else "runs.html.j2"
+        part = "runs_rows.html.j2" if is_part(request) else "runs.html.j2"
         rows = [row_of(state) for state in site.workspace.states()]
         lively = any(row.run.state == "running" for row in rows)
         return site.draw(request, part, rows=rows, lively=lively, every_s=EVERY_S, folder=str(site.workspace.folder))
 
     @routes.get("/compare")
     def compare(request: Request, run: Annotated[list[str], Query(default_factory=list)]) -> Response:
-        rows = [row_of(site.workspace.state(name)) for name in dict.fromkeys(run[:MOST_COMPARED])]
-        return site.draw(request, "compare.html.j2", rows=rows, figures=figures(rows), headline=headline)
+        named = list(dict.fromkeys(run))
+        rows = [row_of(site.workspace.state(name)) for name in named[:MOST_COMPARED]]
+        left_out = len(named) - len(rows)
+        return site.draw(
+            request, "compare.html.j2", rows=rows, left_out=left_out, figures=figures(rows), headline=headline
+        )
 
     return routes
 
