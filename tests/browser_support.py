@@ -59,5 +59,5 @@ def opened(browser: playwright.Browser, url: str, *, width: int = 1280, dark: bo
     watched = Watched(context.new_page())
     watched.page.goto(url)
     yield watched
-    assert watched.faults == []
+    assert watched.faults == [], watched.faults
     context.close()

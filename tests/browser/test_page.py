@@ -26,6 +26,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     finished_run(folder)
     finished_run(folder, "routing-2")
+    (folder / "tasks" / "routing" / "train.yaml").write_text("model: embedded\nobjective: sft\ndata: rows.jsonl\n")
     return folder
 
 
@@ -45,8 +46,11 @@ PAGES = (
     "runs/routing-1/rate",
     "new",
     "new?from=routing-1",
+    "new/routing",
+    "new/routing/columns",
     "plan",
     "train",
+    "train/routing",
     "machine",
     "docs/page",
 )
@@ -74,6 +78,27 @@ def test_no_page_keeps_anybody_out(browser: playwright.Browser, link: str, path:
         found = axe.run(seen.page).response["violations"]
         assert [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found] == []
         seen.faults[:] = [fault for fault in seen.faults if "404" not in fault]
+
+
+@pytest.mark.slow
+def test_an_open_talk_fits_its_window_and_keeps_nobody_out(browser: playwright.Browser, tmp_path: Path) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    finished_run(tmp_path)
+    with served_page(tmp_path) as (link, _), opened(browser, f"{link}runs/routing-1/talk") as seen:
+        page = seen.page
+        page.click("button >> text=Open the model")
+        page.fill("#message", "x" * 300, timeout=60_000)
+        page.click("button >> text=Send")
+        page.wait_for_selector("text=Keep as an example", timeout=60_000)
+        page.click("summary >> text=Keep as an example")
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate(TOO_WIDE) == [], f"at {width}"
+        found = axe.run(page).response["violations"]
+        assert [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found] == []
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.click("button >> text=New conversation")
+        page.wait_for_selector("#exchange-0", state="detached")
 
 
 def test_what_a_page_loads_is_small(browser: playwright.Browser, link: str) -> None:
