@@ -87,8 +87,8 @@ def router(site: Site) -> APIRouter:
         with site.workspace.record(name) as record:
             drawing = _named(name, record.parts(), ItemsAddress(system, against, split), seed)
             undone = _files(site, name).undo(drawing) or {}
-            places = [place.id for place in _order(site, record, drawing)]
-            at = places.index(undone["id"]) if undone.get("id") in places else 0
+            order = _order(site, record, drawing)
+            at = next((number for number, place in enumerate(order) if place.id == undone.get("id")), 0)
             return _drawn(site, request, "rate_card.html.j2", record, drawing, at)
 
     return routes
