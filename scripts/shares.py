@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lastresort.evals.evidence.bar import FINAL_SHARE, SEQUENTIAL_SHARE, log_evidence_above
+from lastresort.evals.evidence.bar import FINAL_SHARE, SEQUENTIAL_SHARE, log_evidence_above, usable_share
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 ALPHA, BETA = 0.05, 0.05
-BARS, SIZES, LENGTHS = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95), (100, 200, 300, 500, 1000), (2, 3, 4, 5)
+BARS, SIZES, LENGTHS = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95), (100, 200, 300, 500, 1000), (1, 2, 3, 4, 5)
 CLIMBS, SEED, ALIKE = 1_000, 25, 0.7
 REPAIR = 0.04
 STOPS = (8, 4, 2, 1, 1)  # how many climbs stop at the first, second, … rung: most at the first
@@ -59,7 +59,17 @@ def geometric(ratio: float, length: int) -> tuple[float, ...]:
     return tuple(((1 - REPAIR) * weights / weights.sum()).tolist())
 
 
-def rules(length: int) -> dict[str, Sharing]:
+def passed_on(weights: Sequence[float], bar: float, n: int) -> tuple[float, ...]:
+    """What the exact test of n items cannot use goes to the next rung."""
+    found, left = list[float](), 0.0
+    for weight in weights:
+        offered = weight + left
+        found.append(min(offered, usable_share(offered * ALPHA, n, bar) / ALPHA))
+        left = offered - found[-1]
+    return tuple(found)
+
+
+def rules(length: int, bar: float = 0.8, n: int = 200) -> dict[str, Sharing]:
     """Every rule that is compared, for a ladder of so many rungs."""
     found = {
         "equal, six tests": Sharing((1 / 6,) * length),
@@ -71,6 +81,9 @@ def rules(length: int) -> dict[str, Sharing]:
     found |= {
         f"first {first:.0%}, others halving": Sharing(spread(first, 0.5, length)) for first in (0.4, 0.5, 0.6, 0.7)
     }
+    for first, ratio in ((0.5, 1.0), (0.6, 1.0), (0.5, 0.5)):
+        name = f"first {first:.0%}, others {'equal' if ratio == 1 else 'halving'}, unused parts passed on"
+        found[name] = Sharing(passed_on(spread(first, ratio, length), bar, n))
     for error, goes_on in ((0.01, False), (0.002, True)):
         left = 1 - 1.1 * (length - 1) * error / ALPHA
         if left > 0.2:
@@ -200,7 +213,7 @@ def undecided_at(bar: float, n: int, climbs: int) -> dict[tuple[int, int], dict[
             tests = tests_of(rates, bar, n, climbs, (round(100 * bar), n, good, kind), ALIKE)
             for length in (length for length in LENGTHS if good < length):
                 place = found.setdefault((length, good), {})
-                for name, rule in rules(length).items():
+                for name, rule in rules(length, bar, n).items():
                     ended = climbed(tests[:length], rule)
                     place.setdefault(name, []).append((ended.undecided.mean(), ended.items.mean()))
     return {
@@ -241,9 +254,11 @@ def promise(climbs: int = 20_000) -> None:
     print("wrongly MET in %, all rungs at the bar (or a point below), the worst over bars and sizes of 100 to 500")
     worst: dict[Any, float] = {}
     for bar, n, below, alike in product(BARS, (100, 200, 500), (0.0, 0.01), (0.0, ALIKE)):
-        tests = tests_of((bar - below,) * 5, bar, n, climbs, (round(100 * bar), n, round(100 * below)), alike)
+        tests = tests_of(
+            (bar - below,) * max(LENGTHS), bar, n, climbs, (round(100 * bar), n, round(100 * below)), alike
+        )
         for length in LENGTHS:
-            for name, rule in rules(length).items():
+            for name, rule in rules(length, bar, n).items():
                 rate = float((climbed(tests[:length], rule).met >= 0).mean())
                 worst[name, length] = max(worst.get((name, length), 0.0), rate)
     for name in rules(2):

@@ -1,7 +1,7 @@
 """The program's own test of the bar, asked once for every count of right answers that a test can come to.
 
 A verdict on 0/1 scores hangs on how many of so many answers are right, so that a table of these counts stands for the test
-itself: millions of simulated tests then cost a look-up each. The table is filled by `ladder.testing.judge_so_far`.
+itself: millions of simulated tests then cost a look-up each. The table is filled by `climb.bar_test.judge_so_far`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lastresort.types import Example, Judgement
 
 @functools.cache
 def task_for(rungs: int, bar: float, confidence: float, on_undecided: str = "lead") -> Task:
-    """A task whose ladder has so many rungs, as the program reads it from its file: it shares alpha among them."""
+    """A task whose ladder has so many rungs, as the program reads it from its file."""
     settings = {"ladder": list(RUNGS)[:rungs], "bar": bar, "confidence": confidence, "on_undecided": on_undecided}
     with tempfile.TemporaryDirectory() as folder:
         return load_task(scripted_task(Path(folder), quality=[], task=settings))
@@ -60,13 +60,13 @@ class BarTable:
 
 
 @functools.cache
-def bar_table(rungs: int, bar: float, confidence: float, n: int) -> BarTable:
+def bar_table(bar: float, alpha: float, n: int) -> BarTable:
     """Follow both continuations of every count at which the test goes on, until each count is known.
 
     A judgement says of one whole row of answers where the test ends, and so of every count before that it goes on: the rows
     are drawn out along the bar, each covering many counts.
     """
-    task, order = task_for(rungs, bar, confidence), items_of(n)
+    task, order = task_for(1, bar, 0.95), items_of(n)
     wrong_or_right = (scored_item(0.0), scored_item(1.0))
     going_on: list[dict[int, tuple[int, ...]]] = [{} for _ in range(n + 1)]
     going_on[0][0] = ()
@@ -77,7 +77,7 @@ def bar_table(rungs: int, bar: float, confidence: float, n: int) -> BarTable:
                 if right + answer in going_on[items + 1] or (items + 1, right + answer) in judgements:
                     continue
                 row = _along_the_bar((*going_on[items][right], answer), bar, n)
-                judgement = judge_so_far(task, True, [wrong_or_right[answer] for answer in row], order)
+                judgement = judge_so_far(task, True, [wrong_or_right[answer] for answer in row], order, alpha)
                 assert judgement is not None
                 counts = np.cumsum((0, *row)).tolist()
                 for before in range(items + 1, judgement.n_used):

@@ -77,7 +77,7 @@ OTHERS = (
     Named("60 groups of five items", Cell((0.5, 0.7, 0.95), kind="groups of five", n=300)),
 )
 BROKEN = (
-    Named("alpha not shared: each of five rungs has 6.7%", Cell((0.8,) * 5, shared=0.0, confidence=0.6)),
+    Named("five rungs share 40%, not 5%", Cell((0.8,) * 5, shared=0.0, confidence=0.6)),
     Named(
         "the best of eight equal ways, chosen on the test items",
         Cell((0.79,), ways=EIGHT, shared=0.0, n_dev=150, tested_on_dev=True),

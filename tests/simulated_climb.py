@@ -1,7 +1,7 @@
 """Climbs without models: item scores are drawn where a model would answer; all that decides is the program's own.
 
-Selection on dev is `evidence.choose`, the test `ladder.testing.judge_so_far` with the task's own share of alpha, the way up
-`ladder.decide.next_step`, the end `conclude`.
+Selection on dev is `evidence.choose`, the test `climb.bar_test.judge_so_far` at the shares of `climb.shares`, the way up
+`climb.decide.next_step`, the end `conclude`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 from unittest import mock
 
@@ -22,7 +23,10 @@ from climb_support import statement
 from lastresort.climb.bar_test import judge_so_far
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, next_step
 from lastresort.climb.loop import rules_of
+from lastresort.climb.shares import error_shares
 from lastresort.evals.evidence import NonInferiority, check_test_size, choose, non_inferior, selection
+from lastresort.evals.evidence.bar import usable_share
+from lastresort.ladder import RUNGS
 from lastresort.types import Judgement
 
 Floats = npt.NDArray[np.float64]
@@ -88,7 +92,7 @@ class Tally:
 
 
 def climbed(rules: Rules, try_rung: Callable[[str], RungOutcome]) -> tuple[list[RungOutcome], Conclusion]:
-    """One climb, as `ladder.climb` makes it."""
+    """One climb, as `climb.loop` makes it."""
     outcomes: list[RungOutcome] = []
     while True:
         step = next_step(rules, outcomes)
@@ -147,18 +151,31 @@ def count(
         tally.lost += tested[good].outcome == "NOT_MET"
 
 
-def tried_rungs(cell: Cell, climbs: int, seed: int) -> list[Tried | None]:
-    """Every rung in every climb, also where the climb will not come so far. None for a rung that is skipped."""
+def alphas_of(cell: Cell) -> list[float]:
+    """The error of each rung's test. A rung that is skipped has its share: why it is skipped shows in the climb."""
+    names = list(RUNGS)[: len(cell.rates)]
+    counted = cell.kind == "right or wrong"
+    usable = partial(usable_share, n=cell.n, bar=cell.bar) if counted else float
+    shares = error_shares(names, 1 - cell.confidence, usable)
+    return [shares[name] for name in names]
+
+
+def tried_rungs(cell: Cell, climbs: int, seed: int, alphas: Sequence[float] | None = None) -> list[Tried | None]:
+    """Every rung in every climb, also where the climb will not come so far. None for a rung that is skipped.
+
+    alphas: the error of each rung's test. The same scores are drawn whatever it is.
+    """
+    alphas = alphas_of(cell) if alphas is None else alphas
     check_test_size(
         cell.n // GROUP if cell.kind == "groups of five" else cell.n,
         bar=cell.bar,
-        alpha=task_for(len(cell.rates), cell.bar, cell.confidence).alpha_per_rung,
+        alpha=min(alphas),
         binary=cell.kind == "right or wrong",
     )
     generator = np.random.default_rng([seed, zlib.crc32(repr(cell).encode())])
     dev_items, test_items = Items(cell, climbs, cell.n_dev, generator), Items(cell, climbs, cell.n, generator)
     found: list[Tried | None] = []
-    for rate in cell.rates:
+    for rate, alpha in zip(cell.rates, alphas, strict=True):
         if rate is None:
             found.append(None)
             continue
@@ -167,7 +184,7 @@ def tried_rungs(cell: Cell, climbs: int, seed: int) -> list[Tried | None]:
         chosen = chosen_ways(cell, on_dev)
         every = np.arange(climbs)
         on_test = on_dev[every, chosen] if cell.tested_on_dev else test_items.scores(rates[chosen])
-        found.append(Tried(rates[chosen], on_dev[every, chosen].mean(axis=1), judgements(cell, on_test)))
+        found.append(Tried(rates[chosen], on_dev[every, chosen].mean(axis=1), judgements(cell, on_test, alpha)))
     return found
 
 
@@ -226,21 +243,21 @@ def _non_inferior(wins: int, losses: int, n: int, **settings: Any) -> NonInferio
     return non_inferior(base, other, **settings)
 
 
-def judgements(cell: Cell, on_test: Floats) -> list[Judgement]:
+def judgements(cell: Cell, on_test: Floats, alpha: float) -> list[Judgement]:
     """The judgement on each row of scores, shape (climbs, n)."""
     if cell.kind == "right or wrong":
-        table = bar_table(len(cell.rates), cell.bar, cell.confidence, on_test.shape[1])
+        table = bar_table(cell.bar, alpha, on_test.shape[1])
         return table.judge(on_test.astype(np.bool_))
     with without_intervals():
-        return list(_graded_judgements(cell, on_test))
+        return list(_graded_judgements(cell, on_test, alpha))
 
 
-def _graded_judgements(cell: Cell, on_test: Floats) -> Iterator[Judgement]:
+def _graded_judgements(cell: Cell, on_test: Floats, alpha: float) -> Iterator[Judgement]:
     task, n = task_for(len(cell.rates), cell.bar, cell.confidence), on_test.shape[1]
     grouped = cell.kind == "groups of five"
     order = items_of([str(number // GROUP) for number in range(n)] if grouped else n)
     items: dict[float, Any] = {float(score): scored_item(float(score)) for score in np.unique(on_test)}
     for row in on_test.tolist():
-        judgement = judge_so_far(task, grouped, [items[score] for score in row], order)
+        judgement = judge_so_far(task, grouped, [items[score] for score in row], order, alpha)
         assert judgement is not None, "a whole test set is judged"
         yield judgement

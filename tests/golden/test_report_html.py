@@ -35,7 +35,7 @@ from lastresort.report.story import commands, gather
 from lastresort.report.words.data import of_reuse
 from lastresort.report.words.rungs import of_selection_bias
 from lastresort.report.words.titles import of_cost, of_failures
-from lastresort.report.words.wording import percent, shared_by
+from lastresort.report.words.wording import percent, shared_by, shared_error
 from lastresort.types import Selection
 from report_support import DATA, HOSTILE, SAMPLES, make
 
@@ -182,6 +182,15 @@ def test_the_confidence_names_the_tests_that_share_it(tmp_path: Path) -> None:
     assert shared_by(1, ("prompting",)) == "for the test of prompting"
     assert shared_by(2, ("prompting", "retrieval")) == "shared by 2 tests: of prompting and retrieval"
     assert shared_by(3, ()) == "shared by 3 tests"
+    assert shared_by(1, ("prompting",), {"prompting": 0.05}) == "for the test of prompting"
+    shares = {"prompting": 0.025, "sft": 0.023, "sft repair": 0.002}
+    told = "prompting 2.5%, SFT 2.3% and a repair 0.2%"
+    assert shared_by(3, ("prompting", "sft"), shares) == f"shared by 3 tests, with error rates of {told}"
+    assert shared_error(shares) == f"The error rate of 5% is split over 3 tests of the bar: {told}."
+    four = {"sft": 0.025, "full": 0.023, "sft repair": 0.001, "full repair": 0.001}
+    assert shared_error(four).endswith(": SFT 2.5%, full fine-tuning 2.3% and each repair 0.1%.")
+    assert shared_error({"sft": 0.05}) == "The test of SFT has the whole error rate of 5%."
+    assert shared_error({}) == "No rung can be tested."
 
 
 def test_a_correction_of_the_best_dev_score_is_said_where_it_changes_it() -> None:

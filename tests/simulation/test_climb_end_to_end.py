@@ -80,7 +80,7 @@ def foretold(prepared: PreparedTask, rates: tuple[float, ...]) -> dict[str, Any]
     """What the simulation makes of the scores that the script's hashes give."""
     task, test = prepared.task, order_of_test(prepared.split.test)
     grouped = task.split.group_by is not None
-    table = bar_table(len(task.ladder), task.bar, task.confidence, len(test)) if not grouped else None
+    shares = prepared.shares
 
     def scores(examples: list[Example], right: float) -> list[float]:
         return [float(_draw("quality", example.input_text) < right) for example in examples]
@@ -90,9 +90,11 @@ def foretold(prepared: PreparedTask, rates: tuple[float, ...]) -> dict[str, Any]
         on_dev = {name: scores(list(prepared.split.dev), right) for name, right in ways.items()}
         chosen = choose(on_dev, dict.fromkeys(ways, 0.0)).name
         on_test = scores(test, ways[chosen])
-        if table is not None:
+        if not grouped:
+            table = bar_table(task.bar, shares[rung], len(test))
             return RungOutcome(rung, table.judge(np.array([on_test], dtype=np.bool_))[0], chosen)
-        return RungOutcome(rung, judge_so_far(task, True, [scored_item(score) for score in on_test], test), chosen)
+        items = [scored_item(score) for score in on_test]
+        return RungOutcome(rung, judge_so_far(task, True, items, test, shares[rung]), chosen)
 
     outcomes, conclusion = climbed(rules_of(task, None), try_rung)
     return {
@@ -133,7 +135,7 @@ def test_climbs_end_as_foretold(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("scripted_rungs")
 def test_climbs_over_groups_end_as_foretold(tmp_path: Path) -> None:
     for number, rates in enumerate(((0.5, 0.6, 0.97), (0.8, 0.8, 0.8), (0.3, 0.4, 0.5))):
-        prepared = prepared_task(tmp_path / str(number), rates, number, grouped=True)
+        prepared = prepared_task(tmp_path / str(number), rates, number, grouped=True, confidence=0.94)
         decision = climb(prepared, tmp_path / "runs" / str(number), gate="none").decision.as_json()
         assert found(decision) == foretold(prepared, rates), rates
         assert {rung["test"]["unit"] for rung in decision["rungs"]} == {"group"}

@@ -63,22 +63,20 @@ def test_clear_cases_are_decided() -> None:
     assert bad.verdicts["NOT_MET"] == bad.stops[None] > 0.98 * CLIMBS
 
 
-def item_by_item(rungs: int, bar: float, confidence: float, right: np.ndarray) -> Judgement:
-    task, order = task_for(rungs, bar, confidence), items_of(len(right))
+def item_by_item(bar: float, alpha: float, right: np.ndarray) -> Judgement:
+    task, order = task_for(1, bar, 0.95), items_of(len(right))
     items = [scored_item(float(answer)) for answer in right]
-    judged = (judge_so_far(task, True, items[:end], order) for end in range(1, len(items) + 1))
+    judged = (judge_so_far(task, True, items[:end], order, alpha) for end in range(1, len(items) + 1))
     return next(judgement for judgement in judged if judgement is not None)
 
 
-@pytest.mark.parametrize(
-    ("rungs", "bar", "confidence", "n"), [(3, 0.8, 0.95, 150), (5, 0.5, 0.95, 60), (1, 0.95, 0.9, 90)]
-)
-def test_the_table_says_what_the_test_says_item_by_item(rungs: int, bar: float, confidence: float, n: int) -> None:
+@pytest.mark.parametrize(("bar", "alpha", "n"), [(0.8, 0.0125, 150), (0.5, 0.05 / 6, 60), (0.95, 0.1, 90)])
+def test_the_table_says_what_the_test_says_item_by_item(bar: float, alpha: float, n: int) -> None:
     generator = np.random.default_rng(3)
     rates = np.repeat([bar, bar - 0.2, (1 + bar) / 2], 12)
     right = generator.random((len(rates), n)) < rates[:, None]
-    judged = bar_table(rungs, bar, confidence, n).judge(right)
-    assert judged == [item_by_item(rungs, bar, confidence, row) for row in right]
+    judged = bar_table(bar, alpha, n).judge(right)
+    assert judged == [item_by_item(bar, alpha, row) for row in right]
     assert {judgement.outcome for judgement in judged} == {"MET", "NOT_MET", "UNDECIDED"}
 
 
@@ -91,9 +89,9 @@ def test_what_is_left_out_of_graded_judgements_decides_nothing(grouped: bool) ->
         luck = generator.random(len(order))
         scores = (luck < rate) if grouped else np.clip(rate + 0.2 * (luck - 0.5), 0, 1)
         items = [scored_item(float(score)) for score in scores]
-        whole = judge_so_far(task, grouped, items, order)
+        whole = judge_so_far(task, grouped, items, order, 0.0125)
         with without_intervals():
-            bare = judge_so_far(task, grouped, items, order)
+            bare = judge_so_far(task, grouped, items, order, 0.0125)
         assert whole is not None
         assert bare is not None
         assert replace(bare, interval=whole.interval, decided=whole.decided) == whole

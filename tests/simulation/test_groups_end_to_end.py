@@ -38,7 +38,7 @@ def scored(example: Example, score: float) -> ItemScore:
 
 @pytest.mark.parametrize("group_by", [None, "customer"])
 def test_false_met_of_grouped_rows(group_by: str | None) -> None:
-    task = SimpleNamespace(bar=BAR, alpha_per_rung=ALPHA)
+    task = SimpleNamespace(bar=BAR)
     generator = np.random.default_rng(3)
     met = 0
     for seed in range(RUNS):
@@ -47,7 +47,7 @@ def test_false_met_of_grouped_rows(group_by: str | None) -> None:
         items = [scored(example, right[example.id]) for example in test]
         outcome = None
         for end in range(16, len(items) + 16, 16):  # the climb looks after every batch
-            found = judge_so_far(task, True, items[:end], test)  # type: ignore[arg-type]
+            found = judge_so_far(task, True, items[:end], test, ALPHA)  # type: ignore[arg-type]
             if found is not None:
                 outcome = found.outcome
                 break

@@ -136,7 +136,8 @@ def ceiling(
         models=SimpleNamespace(check=lambda system: None),
         dev_results=dev_results,
         dev_groups=lambda: None,
-        task=SimpleNamespace(bar=0.8, alpha_per_rung=0.02),
+        task=SimpleNamespace(bar=0.8),
+        share_of=lambda rung: 0.02,
         scorer=SimpleNamespace(binary=True),
     )
     bases = [System(name, "m", PromptDesign(""), Decoding(1)) for name in sorted({n.split("+")[0] for n in answers})]

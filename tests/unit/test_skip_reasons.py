@@ -239,7 +239,8 @@ def test_samples_are_asked_of_dev_until_the_best_of_them_decide(
     monkeypatch.setattr(samples, "scores_of", lambda scorer, texts, batch: [float(text == "right") for text in texts])
     kept = list[Any]()
     bench: Any = SimpleNamespace(
-        task=SimpleNamespace(bar=0.9, alpha_per_rung=0.05, preference=task.preference),
+        task=SimpleNamespace(bar=0.9, preference=task.preference),
+        share_of=lambda rung: 0.05,
         record=SimpleNamespace(last=lambda *_: kept[-1] if kept else None, append=kept.append),
         models=SimpleNamespace(open=lambda _: SimpleNamespace(batch_size=8)),
         scorer=SimpleNamespace(binary=True),

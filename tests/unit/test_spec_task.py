@@ -384,23 +384,6 @@ def test_overrides_win_and_leave_the_rest(folder: Path) -> None:
     assert task.examples.all == task.folder / "train.jsonl"
 
 
-@pytest.mark.parametrize(
-    ("ladder", "confidence", "r", "alpha"),
-    [
-        ("[prompting, retrieval, sft, preference, full]", 0.94, 6, 0.01),
-        ("[prompting, sft]", 0.91, 3, 0.03),
-        ("[full]", 0.95, 2, 0.025),
-        ("[prompting, retrieval]", 0.95, 2, 0.025),
-        ("[prompting]", 0.95, 1, 0.05),
-    ],
-)
-def test_the_tests_share_the_error_also_that_of_a_repaired_system(
-    folder: Path, ladder: str, confidence: float, r: int, alpha: float
-) -> None:
-    task = load(folder, MINIMAL + f"ladder: {ladder}\nconfidence: {confidence}\n")
-    assert (task.r, task.alpha_per_rung) == (r, alpha)
-
-
 def test_margins_given_are_laid_over_the_defaults(folder: Path) -> None:
     task = load(folder, MINIMAL + "keep: {sycophancy: skip, general: 0.01}\n")
     assert task.keep == {"general": 0.01, "sycophancy": "skip", "format_leak": 0.02}

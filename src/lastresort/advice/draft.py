@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
+from lastresort.climb.shares import error_shares
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError
@@ -394,8 +395,9 @@ def _decidable(units: int, bar: float, binary: bool) -> tuple[float, tuple[str, 
 
 
 def smallest_for(bar: float, binary: bool, ladder: Sequence[str]) -> int:
-    """Test items on which a perfect score shows that the bar is met; a repaired system shares the error with the ladder's rungs."""
-    return smallest_deciding_test(bar, (1 - CONFIDENCE) / (len(ladder) + 1), binary=binary)
+    """Test items on which a perfect score shows at every rung that the bar is met."""
+    shares = error_shares(ladder, 1 - CONFIDENCE)
+    return smallest_deciding_test(bar, min(shares[rung] for rung in ladder), binary=binary)
 
 
 def group_column(facts: Sequence[ColumnFacts], rows: int, taken: Sequence[str | None]) -> ColumnFacts | None:

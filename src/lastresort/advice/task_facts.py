@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from lastresort.advice.facts import Facts
 from lastresort.climb.prepare import prepare, read_split
+from lastresort.climb.shares import shares_of, smallest_share
 from lastresort.data.files import read_rows
 from lastresort.data.preferences import are_pairs
 from lastresort.data.split import Split, groups_of
@@ -109,7 +110,8 @@ def _test_needed(task: Task, split: Split) -> int | None:
     if isinstance(scorer, PythonFunction):
         scorer = scorer.without_running()
     binary = scorer.binary and groups_of(split.test) is None
-    return smallest_deciding_test(task.bar, task.alpha_per_rung, binary=binary)
+    smallest = smallest_share(shares_of(task, split.train, len(split.test) if binary else None), task)
+    return None if smallest is None else smallest_deciding_test(task.bar, smallest, binary=binary)
 
 
 def _preferences(path: Path | None) -> tuple[Literal["pairs", "labels", "none"] | None, int | None]:

@@ -21,8 +21,9 @@ from lastresort.climb.decision import WinnerFolder, decision_of, write_winner
 from lastresort.climb.fresh_items import with_fresh
 from lastresort.climb.identity import provenance, record_origin, settle_options
 from lastresort.climb.loop import climb_rungs, concluded, eligible, rules_of
-from lastresort.climb.prepare import PreparedTask, note_shares, prepare
+from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.reasons import extra_reasons, would_change
+from lastresort.climb.shares import note_shares
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
 from lastresort.climb.workspace import LEDGER, noted_stop, run_lock, shared_folder
 from lastresort.evals.measure import Executor
@@ -86,7 +87,7 @@ def climb(
         Record.open(run) if (run / "record.sqlite").exists() else Record.create(run) as record,
         noted_stop(record, file),
     ):
-        note_shares(record, prepared.task)
+        note_shares(record, prepared.shares)
         refuse_another_task(record, prepared, run)
         prepared = with_fresh(prepared, record, run, more)
         record_origin(record, prepared.task, run)

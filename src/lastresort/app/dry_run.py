@@ -16,7 +16,6 @@ from lastresort.climb.judging import labelled_cases
 from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import BETA, PreparedTask, prepare
 from lastresort.climb.workload import counts_of, machine_of, model_of, workload
-from lastresort.data.split import groups_of
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.evals.evidence import items_against_bar
 from lastresort.evals.scorers.judge import Judge, case_of
@@ -125,8 +124,7 @@ def dry_run(
         examples=DryRunExamples(
             train=len(split.train), dev=len(split.dev), test=len(split.test), leaks_removed=prepared.leaks
         ),
-        r=task.r,
-        alpha_per_rung=task.alpha_per_rung,
+        shares=prepared.shares,
         rungs=rungs,
         compare=compared,
         test=_test(prepared),
@@ -151,14 +149,13 @@ def _rung(prepared: PreparedTask, name: str, progress: Progress) -> DryRunRung:
 
 
 def _test(prepared: PreparedTask) -> DryRunTest | None:
-    """Whether the test set can tell a score MARGIN above or below the bar from it; None for graded scores and groups."""
-    task = prepared.task
-    if not prepared.scorer.binary or groups_of(prepared.split.test) is not None:
+    """Whether the first rung's test can tell a score MARGIN above or below the bar from it; None for graded scores and groups."""
+    task, shares = prepared.task, prepared.shares
+    if not prepared.counts_right or not shares:
         return None
+    first = next(iter(shares.values()))
     above, below = min(1.0, task.bar + MARGIN), max(0.0, task.bar - MARGIN)
-    to_meet, to_miss = (
-        items_against_bar(rate, bar=task.bar, alpha=task.alpha_per_rung, beta=BETA) for rate in (above, below)
-    )
+    to_meet, to_miss = (items_against_bar(rate, bar=task.bar, alpha=first, beta=BETA) for rate in (above, below))
     return DryRunTest(bar=task.bar, above=above, to_meet=to_meet, below=below, to_miss=to_miss)
 
 

@@ -15,10 +15,10 @@ from lastresort.data.read import read_examples
 from lastresort.data.split import find_leaks, groups_of, ordered
 from lastresort.errors import DataError, TaskError
 from lastresort.evals.evidence import Errors, errors_after, smallest_deciding_test
-from lastresort.records.events import ItemsAdded, RungTested
+from lastresort.records.events import ErrorShared, ItemsAdded, RungTested
 from lastresort.records.record import Record
 from lastresort.spec.task import Task
-from lastresort.types import Example, Judgement
+from lastresort.types import Example
 
 
 def with_fresh(prepared: PreparedTask, record: Record, run: Path, more: Path | None) -> PreparedTask:
@@ -142,7 +142,7 @@ def _row(given: FreshItems, example: Example) -> str:
 def _refuse_too_few(prepared: PreparedTask, record: Record, given: FreshItems) -> None:
     """Raises TaskError where no test of the run is UNDECIDED, or even items that are all right, or all wrong, could decide none."""
     tests = [record.last(RungTested, rung) for rung in prepared.task.ladder]
-    judged = [tested.judgement for tested in tests if tested is not None and tested.judgement.outcome == "UNDECIDED"]
+    judged = [tested for tested in tests if tested is not None and tested.judgement.outcome == "UNDECIDED"]
     if not judged:
         raise TaskError(
             "no test of this run is UNDECIDED",
@@ -152,7 +152,7 @@ def _refuse_too_few(prepared: PreparedTask, record: Record, given: FreshItems) -
         )
     if not prepared.scorer.binary or groups_of(given.examples) is not None:
         return
-    least = min(_least_deciding(found, prepared.task) for found in judged)
+    least = min(_least_deciding(tested, record, prepared.task) for tested in judged)
     if len(given.examples) < least:
         raise TaskError(
             f"found {len(given.examples)} fresh items, which could decide nothing if all were answered alike",
@@ -162,9 +162,11 @@ def _refuse_too_few(prepared: PreparedTask, record: Record, given: FreshItems) -
         )
 
 
-def _least_deciding(found: Judgement, task: Task) -> int:
+def _least_deciding(tested: RungTested, record: Record, task: Task) -> int:
     """The fewest fresh items that can give one of the two verdicts."""
-    alpha = task.alpha_per_rung if found.outlook is None else found.outlook.error
+    found, shared = tested.judgement, record.last(ErrorShared)
+    assert shared is not None, "shared before anything is tested"
+    alpha = shared.share_of(tested.rung, 1 - task.confidence) if found.outlook is None else found.outlook.error
     errors = Errors(alpha, BETA)
     for n, score in [(part.n_used, part.score) for part in found.parts] or [(found.n_used, found.score)]:
         errors = errors_after(round(score * n), n, task.bar, errors)

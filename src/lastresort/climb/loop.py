@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lastresort.climb.bar_test import goes_on, run_test
+from lastresort.climb.bar_test import alpha_of_rung, goes_on, run_test
 from lastresort.climb.break_even import MeasuredSystem
 from lastresort.climb.budget import beyond_limits
 from lastresort.climb.costs import cheapest_of, priced_systems, saving_after
@@ -87,7 +87,7 @@ def climb_rungs(
             ledger.use([item_hash(example) for example in prepared.split.test], bench.record.run_id)
             outcomes = reviewed
             continue
-        outcome = _climb_rung(bench, prepared, step.rung, ledger)
+        outcome = _climb_rung(bench, prepared, step.rung, ledger, outcomes)
         outcomes.append(outcome)
         bench.progress.say(progress_line(outcome.rung, outcome.system, outcome.judgement, outcome.skipped))
 
@@ -112,7 +112,9 @@ def _reviewed(outcomes: Sequence[RungOutcome], conclusion: Conclusion, review: R
     return None if settled is None else [settled if outcome is won else outcome for outcome in outcomes]
 
 
-def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Ledger) -> RungOutcome:
+def _climb_rung(
+    bench: Workbench, prepared: PreparedTask, name: str, ledger: Ledger, below: Sequence[RungOutcome]
+) -> RungOutcome:
     rung = find_rung(name)
     bench.at(name)
     given_up = bench.record.last(RungGivenUp, name)
@@ -135,7 +137,7 @@ def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Led
     parts = [prepared.split.test, *(file.examples for file in prepared.fresh)]
     if tested is not None and not goes_on(tested.judgement, len(parts)):
         return RungOutcome(name, tested.judgement, system.name)
-    judgement, measured = run_test(bench, name, system, parts, bench.task.alpha_per_rung)
+    judgement, measured = run_test(bench, name, system, parts, alpha_of_rung(bench, name, below))
     items = [item for part in measured for item in part.items]
     if cut := sum(item.finish == "length" for item in items):
         bench.progress.say(f"{name}: {of_cut(cut, len(items), system.decoding.max_new_tokens)}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lastresort.climb.judging import labelled_cases
+from lastresort.climb.shares import shares_of, smallest_share
 from lastresort.data.check import check_data, refuse_invalid_outputs, short
 from lastresort.data.preferences import PreferenceRow, read_preferences, without_leaks
 from lastresort.data.read import read_examples
@@ -20,9 +21,7 @@ from lastresort.evals.scorers.scorer import expected_place
 from lastresort.evals.scorers.text import Regex
 from lastresort.foreign import ROWS, read_content
 from lastresort.records.data_report import DataReport
-from lastresort.records.events import ErrorShared
 from lastresort.records.reasons import RowsLeftOut
-from lastresort.records.record import Record
 from lastresort.rungs.preference.items import columns_of
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
@@ -73,6 +72,16 @@ class PreparedTask:
         labels = groups_of(self.split.test)
         return len(self.split.test) if labels is None else len(set(labels))
 
+    @property
+    def counts_right(self) -> bool:
+        """Whether the test counts right answers, and takes no means of graded scores or of groups."""
+        return self.scorer.binary and groups_of(self.split.test) is None
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of the error, by test, for a climb that begins now."""
+        return shares_of(self.task, self.split.train, self.n_units if self.counts_right else None)
+
 
 def prepare(task: Task, *, run_code: bool = True) -> PreparedTask:
     """Read, split and check the task's examples. Raises TaskError or DataError with what is wrong and where.
@@ -105,16 +114,24 @@ def prepare(task: Task, *, run_code: bool = True) -> PreparedTask:
     notes = (*cleaned.notes, *leaking)
     prepared = PreparedTask(task, cleaned.split, scorer, len(cleaned.leaks), files, as_read, notes, preferences)
     _check_rewards(task, cleaned.split, run_code=run_code)
+    _check_test_size(prepared)
+    return prepared
+
+
+def _check_test_size(prepared: PreparedTask) -> None:
+    """Raises TaskError where some rung could not meet the bar on so few test items."""
+    task, smallest = prepared.task, smallest_share(prepared.shares, prepared.task)
+    if smallest is None:
+        return
     check_test_size(
         prepared.n_units,
         bar=task.bar,
-        alpha=task.alpha_per_rung,
+        alpha=smallest,
         beta=BETA,
-        binary=scorer.binary and groups_of(cleaned.split.test) is None,
-        unit="item" if groups_of(cleaned.split.test) is None else "group",
+        binary=prepared.counts_right,
+        unit="item" if groups_of(prepared.split.test) is None else "group",
         where=f'{task.path.name}, key "split.test"',
     )
-    return prepared
 
 
 def trained_turns(task: Task, example: Example) -> tuple[Message, ...]:
@@ -247,9 +264,3 @@ def _file_name(path: Path, task: Task) -> str:
 
 def sha256_of(path: Path) -> str:
     return hashlib.sha256(read_content(path, ROWS, raised=DataError)).hexdigest()
-
-
-def note_shares(record: Record, task: Task) -> None:
-    """Over how many tests the run shares its error, once."""
-    if record.last(ErrorShared) is None:
-        record.append(ErrorShared(r=task.r))

@@ -91,7 +91,7 @@ class HeldOutTarget:
 
     def judge(self, alpha: float) -> TargetFound:
         task, binary = self.prepared.task, self.scorer.binary
-        judgement = judge_so_far(task, binary, self._answers["tuned"], self.order)
+        judgement = judge_so_far(task, binary, self._answers["tuned"], self.order, task.even_share)
         assert judgement is not None, "all items were answered"
         prompt, tuned = ([item.score for item in self._answers[side]] for side in ("base", "tuned"))
         comparator = Comparator(PLAIN, prompt, tuned, binary, groups_of(self.order))

@@ -192,7 +192,8 @@ class RunView(JsonDocument):
     """decision.json of a run: the verdict, the argument for it and the numbers behind it. It grows by version. Before the run has
     decided, verdict, meets_bar, provisional, the answer, winner and provenance are null, and the rungs stand as far as they came.
 
-    r: tests of the bar over which 1 - confidence is shared. answer: the sentence that answers: should I fine-tune? answer_code,
+    r: tests of the bar over which 1 - confidence is shared. alpha_per_rung: the mean share. shares: of each test, by rung and, as
+    "<rung> repair", by repair; null where all are equal. answer: the sentence that answers: should I fine-tune? answer_code,
     answer_figures: the same as a value, like those of a reason. judge: null where a rule scored. retrieval: null where no store was
     built. test_reuse: of these test items, by earlier runs. gate: of the winner where it was tuned, else of the last tuned system
     that was kept from winning; null where none was run. first_gate: after which repairs were tried, if the winner is a repaired
@@ -210,6 +211,7 @@ class RunView(JsonDocument):
     confidence: OpenShare
     r: Positive
     alpha_per_rung: OpenShare
+    shares: dict[Name, Share] | None = None
     verdict: Outcome | None
     meets_bar: bool | None
     provisional: bool | None

@@ -120,7 +120,7 @@ class DevScore(JsonDocument):
 
 class BarTest(JsonDocument):
     """A system against the bar, on held-out items. unit: what n_used, n_available and n_needed count, and what the score is the
-    mean of. interval: limits of the score, the confidence sequence at 1 - 2 alpha_per_rung. decided: the rule that gave the
+    mean of. interval: the confidence sequence of the score, each limit at the error of the test. decided: the rule that gave the
     verdict (sequence: the evidence after every unit; exact: the binomial test at the last item; continued: the parts of a test that
     went on), its error and the limit of the
     score that it showed; null for UNDECIDED. n_needed: units that would decide an UNDECIDED; null where not needed or not to be

@@ -137,6 +137,7 @@ class Fold:
 
     task: dict[str, Any] | None = None
     r: int = 1
+    shares: dict[str, float] | None = None
     price_known: bool = True
     rungs: dict[str, _Rung] = field(default_factory=dict)
     gated: str | None = None
@@ -251,7 +252,7 @@ def _take(run: Fold, event: Event) -> None:
         case TaskRead():
             run.task = event.task
         case ErrorShared():
-            run.r = event.r
+            run.r, run.shares = event.r, event.shares
         case ModelOpened():
             run.price_known = event.price_known
         case StoreBuilt():
@@ -362,6 +363,7 @@ def _standing(run: Fold) -> RunView | None:
         confidence=task.confidence,
         r=run.r,
         alpha_per_rung=round((1 - task.confidence) / run.r, 12),
+        shares=run.shares,
         verdict=None,
         meets_bar=None,
         provisional=None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from lastresort.records.document import JsonDocument, Statement
 from lastresort.report.words import judge
 from lastresort.report.words.titles import limit_line
-from lastresort.report.words.wording import count, counted, duration, round_percent, spaced
+from lastresort.report.words.wording import count, counted, duration, round_percent, shared_error, spaced
 from lastresort.rungs.forecast import Forecast
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ class DryRun(JsonDocument):
 
     task: str
     examples: DryRunExamples
-    r: int
-    alpha_per_rung: float
+    shares: dict[str, float]
     rungs: tuple[DryRunRung, ...]
     test: DryRunTest | None
     compare: Forecast | None
@@ -130,7 +129,7 @@ def head(found: DryRun) -> str:
     sizes = found.examples
     leaks = f"; {counted(sizes.leaks_removed, 'leak')} would be removed from train" if sizes.leaks_removed else ""
     split = f"{sizes.train} examples to train on, {sizes.dev} dev, {sizes.test} test{leaks}"
-    return f"{found.task}: {split}. {_error(found.r, found.alpha_per_rung)}"
+    return f"{found.task}: {split}. {shared_error(found.shares)}"
 
 
 def notes_of(found: DryRun) -> list[str]:
@@ -201,15 +200,6 @@ def others(found: DryRun) -> list[tuple[str, Forecast]]:
     gate = None if found.gate is None else found.gate.forecast
     parts = (("comparison", found.compare), ("gate", gate), (judge.NAME, found.judge))
     return [(name, forecast) for name, forecast in parts if forecast is not None]
-
-
-def _error(r: int, each: float) -> str:
-    whole = f"{100 * r * each:.3g}%"
-    return (
-        f"The test of the bar has an error rate of {whole}."
-        if r == 1
-        else f"The error rate of {whole} is split over {r} tests of the bar, {100 * each:.3g}% each."
-    )
 
 
 def _suite(mode: str, suite: SuiteForecast) -> str:

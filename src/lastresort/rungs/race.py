@@ -23,15 +23,15 @@ from lastresort.types import Grammar, Judgement, Selection
 BETA = 0.01  # error of giving up a system that would reach the bar; small, since its test may fail it wrongly, too
 
 
-def judge_on_dev(bench: Workbench, items: Sequence[ItemScore]) -> Judgement | None:
+def judge_on_dev(bench: Workbench, rung: str, items: Sequence[ItemScore]) -> Judgement | None:
     """The rule of the test on the first items of dev; None while they do not decide, never None on all of dev.
 
     If rows belong to groups, only the whole of dev decides, since half a group proves nothing.
     """
-    return judge_scores_on_dev(bench, [item.score for item in items])
+    return judge_scores_on_dev(bench, rung, [item.score for item in items])
 
 
-def judge_scores_on_dev(bench: Workbench, scores: Sequence[float]) -> Judgement | None:
+def judge_scores_on_dev(bench: Workbench, rung: str, scores: Sequence[float]) -> Judgement | None:
     """As `judge_on_dev`, by the scores alone."""
     groups = bench.dev_groups()
     if groups is not None and len(scores) < len(groups):
@@ -40,7 +40,7 @@ def judge_scores_on_dev(bench: Workbench, scores: Sequence[float]) -> Judgement 
     return judge_bar(
         [scores[i] for i in order],
         bar=bench.task.bar,
-        alpha=bench.task.alpha_per_rung,
+        alpha=bench.share_of(rung),
         beta=BETA,
         binary=bench.scorer.binary,
         n_available=len(bench.dev if groups is None else set(groups)),
@@ -176,7 +176,7 @@ class Race:
 
     def _hopeless(self, name: str) -> bool:
         """Whether its answers show that it is below the bar."""
-        found = judge_on_dev(self._bench, self._items[name])
+        found = judge_on_dev(self._bench, self._rung, self._items[name])
         return found is not None and found.outcome == "NOT_MET"
 
     def _enter(self, system: System) -> None:

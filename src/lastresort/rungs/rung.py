@@ -24,6 +24,7 @@ from lastresort.evals.scorers import Scorer
 from lastresort.hardware.plan.setup import Setup
 from lastresort.ladder import RUNGS
 from lastresort.models.protocol import Pay
+from lastresort.records.events import ErrorShared
 from lastresort.records.measurement import stretch_of_dev
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.rungs import SearchFinding, Skip
@@ -96,6 +97,12 @@ class Workbench:
     executor: Executor | None = None
     at: At = nowhere
     test_units: int = 0
+
+    def share_of(self, test: str) -> float:
+        """What a rung's test, or that of its repair, has of the error."""
+        shared = self.record.last(ErrorShared)
+        assert shared is not None, "shared before anything is measured"
+        return shared.share_of(test, 1 - self.task.confidence)
 
     def answerer(self, system: System, passages: Passages | None = None) -> Answerer:
         return self.models.answerer(system, passages)

@@ -327,7 +327,7 @@ def weigh(
             [item.score for item in found],
             bench.test_units,
             bar=task.bar,
-            alpha=task.alpha_per_rung,
+            alpha=bench.share_of(rung),
             binary=bench.scorer.binary,
             seed=task.split.seed,
             groups=groups,

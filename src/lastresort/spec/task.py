@@ -289,14 +289,12 @@ class Task(Section):
 
     @property
     def r(self) -> int:
-        """Number of tests that share 1 - confidence: those of the rungs that the file does not exclude, and that of a repaired
-        system where one of them trains (DESIGN parts 8 and 9). Skips, `--until` and `--gate` do not change it.
-        """
+        """Number of tests that a climb can make at most: one a rung, and that of a repaired system where one of them trains."""
         return len(self.ladder) + any(map(trains, self.ladder))
 
     @property
-    def alpha_per_rung(self) -> float:
-        """Each test's share of 1 - confidence: the chance of a false MET that it is given."""
+    def even_share(self) -> float:
+        """1 - confidence over so many tests: the error of a test outside a climb, which has shares of its own (`ladder`)."""
         return round((1 - self.confidence) / self.r, 12)
 
     def resolved(self) -> JsonObject:

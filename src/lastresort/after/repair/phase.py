@@ -17,7 +17,7 @@ from lastresort.after.repair.choose import (
     goes_to_the_gate,
     is_good,
 )
-from lastresort.climb.bar_test import run_test
+from lastresort.climb.bar_test import alpha_of_repair, run_test
 from lastresort.climb.budget import over_time
 from lastresort.climb.decide import RungOutcome
 from lastresort.climb.prepare import PreparedTask
@@ -251,7 +251,8 @@ def _tested(
 ) -> RungOutcome:
     """The frozen repair against the bar, once, and its gate on fresh items."""
     system = load_system(bench.candidate_folder(gated.rung, chosen.system))
-    judgement, _ = run_test(bench, gated.rung, system, [prepared.split.test], bench.task.alpha_per_rung)
+    alpha = alpha_of_repair(bench, outcomes, gated)
+    judgement, _ = run_test(bench, gated.rung, system, [prepared.split.test], alpha)
     if bench.record.last(RepairTested, gated.rung) is None:
         bench.record.append(RepairTested(rung=gated.rung, system=system.name, judgement=judgement))
     if not goes_to_the_gate(judgement, bench.task.bar):

@@ -221,6 +221,22 @@ def smallest_deciding_test(bar: float, alpha: float, beta: float = 0.05, *, bina
         length *= 2
 
 
+def usable_share(share: float, n: int, bar: float) -> float:
+    """The least error at which the exact test at the last of n 0/1 items has the power that it has at `share`.
+
+    The chance of S or more right answers falls by a jump with every S, so that what lies above a jump is of no use. `share` itself
+    where not even a perfect score decides.
+    """
+    least, most = 0, n + 1
+    while least < most:
+        middle = (least + most) // 2
+        if binomial_tail(middle, n, bar) <= FINAL_SHARE * share * (1 + ROUNDING):
+            most = middle
+        else:
+            least = middle + 1
+    return share if least > n else min(share, binomial_tail(least, n, bar) / FINAL_SHARE)
+
+
 def items_against_bar(rate: float, *, bar: float, alpha: float, beta: float = 0.05) -> int:
     """0/1 items that give MET (or NOT_MET, for a rate below the bar) with power 0.8 where this is the true rate.
 

@@ -65,6 +65,7 @@ from lastresort.records.events.run import (
     TaskPlaced,
     TaskRead,
     ThreadsChosen,
+    repair_test,
 )
 from lastresort.records.events.search import (
     CandidateMeasured,
@@ -201,6 +202,7 @@ __all__ = [
     "WaysRefused",
     "gate_key",
     "repair_key",
+    "repair_test",
     "way_key",
 ]
 

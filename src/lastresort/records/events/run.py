@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 
+from lastresort.errors import ContractError
 from lastresort.records.data_report import DataReport
 from lastresort.records.decision import RunView
 from lastresort.records.events.base import BaseEvent, EventValue, Interval
@@ -66,11 +67,27 @@ class DocumentsRead(BaseEvent):
     files: dict[str, str]
 
 
+def repair_test(rung: str) -> str:
+    """The test of a repaired system of a rung, among the shares of the error."""
+    return f"{rung} repair"
+
+
 class ErrorShared(BaseEvent):
-    """r: tests of the bar over which the run shares its error."""
+    """r: tests of the bar over which the run shares its error. shares: of each, by rung and `repair_test`; None in a run that began
+    when all were equal.
+    """
 
     kind: Literal["error_shared"] = "error_shared"
     r: int
+    shares: dict[str, float] | None = None
+
+    def share_of(self, test: str, error: float) -> float:
+        """error: that is shared. Raises ContractError for a test that has no share."""
+        if self.shares is None:
+            return round(error / self.r, 12)
+        if test not in self.shares:
+            raise ContractError(f"no share of the error for {test}", expected=f"one of {', '.join(self.shares)}")
+        return self.shares[test]
 
 
 class ModelOpened(BaseEvent):

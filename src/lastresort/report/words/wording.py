@@ -6,7 +6,7 @@ Verdicts in the terminal: a mark, since colour alone must not carry the meaning,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lastresort.ladder import RUNGS
 from lastresort.records.decision import RungView, RunView
@@ -137,8 +137,32 @@ def counted(number: float, unit: str) -> str:
     return f"{count(number)} {unit}{'' if number == 1 else 's'}"
 
 
-def shared_by(tests: int, ladder: Sequence[str]) -> str:
-    """Which tests of the bar the confidence holds for together: one a rung, and that of a repaired system where one trains."""
+def shared_error(shares: Mapping[str, float]) -> str:
+    """How an error rate is split over the tests of the bar; shares: of each, as in the decision."""
+    if not shares:
+        return "No rung can be tested."
+    whole = f"{100 * sum(shares.values()):.3g}%"
+    if len(shares) == 1:
+        return f"The test of {rung_in_prose(*shares)} has the whole error rate of {whole}."
+    return f"The error rate of {whole} is split over {len(shares)} tests of the bar: {_of_tests(shares)}."
+
+
+def _of_tests(shares: Mapping[str, float]) -> str:
+    """ "prompting 2.5% and SFT 2.5%"; repairs, whose shares are equal, once."""
+    repairs = [test for test in shares if " " in test]
+    named = [(rung_in_prose(test), share) for test, share in shares.items() if test not in repairs]
+    named += [("each repair" if len(repairs) > 1 else "a repair", shares[test]) for test in repairs[:1]]
+    return listed([f"{name} {100 * share:.2g}%" for name, share in named])
+
+
+def shared_by(tests: int, ladder: Sequence[str], shares: Mapping[str, float] | None = None) -> str:
+    """Which tests of the bar the confidence holds for together. shares: of the error; None where all are equal, one a rung and one
+    of a repaired system where a rung trains.
+    """
+    if shares is not None and len(shares) > 1:
+        return f"shared by {len(shares)} tests, with error rates of {_of_tests(shares)}"
+    if shares:
+        return f"for the test of {rung_in_prose(*shares)}"
     if len(ladder) not in (tests, tests - 1):
         return f"shared by {counted(tests, 'test')}"
     names = [*map(rung_in_prose, ladder), *["a repaired system"] * (tests - len(ladder))]

@@ -66,7 +66,11 @@ def best_of_samples(bench: Workbench, rung: str, start: System) -> BestOfSamples
         known = _best_sampled(bench, rung, start)
         bench.record.append(known)
     return BestOfSamples(
-        known.samples, fmean(known.alone), fmean(known.best), len(known.best), judge_scores_on_dev(bench, known.best)
+        known.samples,
+        fmean(known.alone),
+        fmean(known.best),
+        len(known.best),
+        judge_scores_on_dev(bench, rung, known.best),
     )
 
 
@@ -80,7 +84,7 @@ def _best_sampled(bench: Workbench, rung: str, start: System) -> BestSampled:
         alone += [samples[0].score for samples in sampled.samples]
         best += [max(sample.score for sample in samples) for samples in sampled.samples]
         answers += sampled.answers
-        if judge_scores_on_dev(bench, best) is not None:
+        if judge_scores_on_dev(bench, rung, best) is not None:
             break
     return BestSampled(
         rung=rung,

@@ -118,7 +118,7 @@ def _measure(
             found.dropped[system.name] = str(items.error())
             continue
         found.items[system.name] = items
-        judged = judge_on_dev(bench, items)
+        judged = judge_on_dev(bench, rung, items)
         assert judged is not None, "a whole set is always judged"
         found.judged[system.name] = judged
         free = grammar is not None and system.decoding.grammar is None

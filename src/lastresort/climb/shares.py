@@ -1,0 +1,88 @@
+"""How a climb shares its error, the chance 1 - confidence that it ends wrongly MET, among the tests of the bar that it may make.
+
+    ruled out by the task or its data    nothing
+    the first rung                       half, since most climbs stop there
+    repairs                              4%, in equal parts, and what is left over
+    every other rung                     the same part of the rest
+
+The rules were chosen by simulation (docs/simulations.md). The shares add up to the error, so that the promise holds however the
+rungs depend on one another (Bonferroni). They are fixed and in the record before anything is measured.
+
+A test of a given size cannot use every share: what the exact test at the last item leaves unused goes to the next rung. A test that
+says MET hands its whole error on to the one test that is made because of it: that of its repair, or with `goal: cost` that of the
+rung with cheaper calls. If that MET is true, its error was not spent; if it is false, the climb is wrong already (the fallback
+procedure: Wiens 2003; Wiens and Dmitrienko 2005).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from lastresort.evals.evidence.bar import usable_share
+from lastresort.ladder import trains
+from lastresort.records.events import ErrorShared, repair_test
+from lastresort.records.record import Record
+from lastresort.records.rungs import TooLarge
+from lastresort.rungs.rung import find_rung
+from lastresort.spec.task import Task
+from lastresort.types import Example
+
+FIRST, REPAIRS = 0.5, 0.04
+UNITS = 10**12  # in which shares are counted, so that they add up exactly
+
+Usable = Callable[[float], float]
+
+
+def error_shares(rungs: Sequence[str], error: float, usable: Usable = float) -> dict[str, float]:
+    """The share of each test, by rung and `repair_test` of a rung; multiples of 1e-12 that add up to `error`.
+
+    rungs: those that may be tested, in order. usable: the part of a share that a test can use.
+    """
+    trained = [rung for rung in rungs if trains(rung)]
+    whole = round(error * UNITS)
+    repairs = round(REPAIRS * whole) if trained else 0
+    shares, left = dict[str, int](), 0
+    for rung, planned in zip(rungs, _planned(len(rungs), whole, repairs), strict=True):
+        offered = planned + left
+        shares[rung] = min(offered, math.ceil(usable(offered / UNITS) * UNITS))
+        left = offered - shares[rung]
+    last = [repair_test(rung) for rung in trained] or list(rungs[-1:])
+    for number, test in enumerate(last):
+        part, odd = divmod(left + repairs, len(last))
+        shares[test] = shares.get(test, 0) + part + (number < odd)
+    return {test: share / UNITS for test, share in shares.items()}
+
+
+def _planned(rungs: int, whole: int, repairs: int) -> list[int]:
+    """In units, before anything is passed on."""
+    if rungs < 2:
+        return [whole - repairs] * rungs
+    first = round(FIRST * whole)
+    part, odd = divmod(whole - repairs - first, rungs - 1)
+    return [first, *(part + (number < odd) for number in range(rungs - 1))]
+
+
+def shares_of(task: Task, train: Sequence[Example], test_items: int | None) -> dict[str, float]:
+    """Of a climb of this task. test_items: size of the test set; None for graded scores and groups, which can use any share."""
+    rungs = [rung for rung in task.ladder if not ruled_out(rung, task, train)]
+    usable = float if test_items is None else partial(usable_share, n=test_items, bar=task.bar)
+    return error_shares(rungs, 1 - task.confidence, usable)
+
+
+def ruled_out(rung: str, task: Task, train: Sequence[Example]) -> bool:
+    """Whether the task or its data exclude the rung on every machine: memory does not count, as a run may be resumed elsewhere."""
+    reason = find_rung(rung).skip_reason(task, train)
+    return reason is not None and not isinstance(reason, TooLarge)
+
+
+def smallest_share(shares: dict[str, float], task: Task) -> float | None:
+    """Of the rungs; None where none may be tested."""
+    return min((shares[rung] for rung in task.ladder if rung in shares), default=None)
+
+
+def note_shares(record: Record, shares: dict[str, float]) -> None:
+    """Once: a run keeps the shares that it began with."""
+    if record.last(ErrorShared) is None:
+        record.append(ErrorShared(r=max(1, len(shares)), shares=shares))

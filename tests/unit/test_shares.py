@@ -1,0 +1,231 @@
+"""Shares of the error of a false MET: they add up, what is ruled out has none, a run keeps what it began with."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lastresort.climb.shares as shares_module
+from climb_support import scripted_task
+from lastresort.app.climb import climb
+from lastresort.climb.bar_test import alpha_of_repair, alpha_of_rung
+from lastresort.climb.decide import RungOutcome
+from lastresort.climb.prepare import prepare
+from lastresort.climb.shares import FIRST, REPAIRS, UNITS, error_shares, note_shares, ruled_out, shares_of
+from lastresort.errors import ContractError
+from lastresort.evals.evidence import judge_bar
+from lastresort.evals.evidence.bar import usable_share
+from lastresort.ladder import RUNGS, trains
+from lastresort.records import rungs as reasons
+from lastresort.records.events import ErrorShared
+from lastresort.records.record import Record
+from lastresort.rungs.rung import Workbench
+from lastresort.spec.task import load_task
+from lastresort.types import Judgement, Outcome
+
+LADDERS = [list(found) for size in range(1, len(RUNGS) + 1) for found in combinations(RUNGS, size)]
+
+
+def in_units(shares: dict[str, float]) -> dict[str, int]:
+    found = {test: round(share * UNITS) for test, share in shares.items()}
+    assert {test: units / UNITS for test, units in found.items()} == shares, "whole units"
+    return found
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99, 0.937])
+def test_shares_add_up_exactly_whatever_the_ladder_and_the_test_set(confidence: float) -> None:
+    for ladder in LADDERS:
+        for usable in (float, *(partial(usable_share, n=n, bar=bar) for n in (40, 200, 1000) for bar in (0.5, 0.85))):
+            found = error_shares(ladder, 1 - confidence, usable)
+            assert sum(in_units(found).values()) == round((1 - confidence) * UNITS)
+            assert list(found) == [*ladder, *(f"{rung} repair" for rung in ladder if trains(rung))]
+            assert min(found.values()) > 0
+
+
+def test_the_first_rung_has_half_repairs_a_little_and_the_others_the_same() -> None:
+    found = error_shares(["prompting", "retrieval", "sft", "full"], 0.05)
+    assert found["prompting"] == FIRST * 0.05
+    assert len({found[rung] for rung in ("retrieval", "sft", "full")}) == 2  # by one unit
+    assert found["retrieval"] == pytest.approx(0.05 * (1 - FIRST - REPAIRS) / 3)
+    assert found["sft repair"] == found["full repair"] == pytest.approx(0.05 * REPAIRS / 2)
+    assert error_shares(["prompting"], 0.05) == {"prompting": 0.05}
+    assert error_shares(["full"], 0.05) == {"full": 0.048, "full repair": 0.002}
+    assert error_shares([], 0.05) == {}
+
+
+@pytest.mark.parametrize("n", [30, 100, 200, 500])
+@pytest.mark.parametrize("bar", [0.5, 0.8, 0.95])
+def test_what_a_test_cannot_use_can_be_taken_from_it(bar: float, n: int) -> None:
+    """The verdict at the last item is the same for every number of right answers, and a little less would change one."""
+    for share in (0.05, 0.025, 0.0046):
+        found = usable_share(share, n, bar)
+        assert found <= share
+        if bar**n > 0.8 * share:
+            assert found == share
+            continue
+        at = [_exact(right, n, bar, alpha) for alpha in (share, found, 0.999 * found) for right in range(n + 1)]
+        own, less, too_little = at[: n + 1], at[n + 1 : 2 * n + 2], at[2 * n + 2 :]
+        assert own == less
+        assert sum(too_little) == sum(own) - 1
+
+
+def _exact(right: int, n: int, bar: float, alpha: float) -> bool:
+    """Whether the exact test at the last item says MET, seen in an order in which no evidence builds up before it."""
+    from scipy.stats import binom
+
+    return bool(binom.sf(right - 1, n, bar) <= 0.8 * alpha * (1 + 1e-12))
+
+
+def test_a_test_says_the_same_with_what_it_can_use() -> None:
+    generator = np.random.default_rng(4)
+    share = usable_share(0.025, 200, 0.85)
+    assert share < 0.02
+    for _ in range(60):
+        scores = (generator.random(200) < 0.9).astype(float).tolist()
+        said = [judge_bar(scores, bar=0.85, alpha=alpha, binary=True) for alpha in (0.025, share)]
+        assert {one.outcome for one in said if one is not None} in ({"MET"}, {"UNDECIDED"})
+
+
+def test_what_is_left_over_goes_up_the_ladder() -> None:
+    offered = []
+
+    def half(share: float) -> float:
+        offered.append(share)
+        return share / 2
+
+    found = error_shares(["prompting", "retrieval"], 0.04, half)
+    assert offered == [0.02, 0.03]
+    assert found == {"prompting": 0.01, "retrieval": 0.03}  # where nothing is repaired, the last one has it
+    assert error_shares(["prompting", "sft"], 0.04, half)["sft repair"] == pytest.approx(0.0016 + 0.0142)
+
+
+SKIPS: dict[str, Any] = {
+    "no weights": reasons.WeightsNotLocal("openai:m"),
+    "another method": reasons.MethodExcluded("adapters", "full"),
+    "stale": reasons.KnowledgeOutpacesTraining("weekly", "monthly"),
+    "too few rows": reasons.TooFewRows(3, 50, 500),
+    "no knowledge": reasons.NoKnowledge(),
+    "not in the prompt": reasons.KnowledgeNotInPrompt(),
+    "too few prompts": reasons.TooFewPrompts(3, 50, to_pair=True),
+    "a judge alone": reasons.JudgeAlone(),
+}
+
+
+@pytest.mark.parametrize("reason", SKIPS.values(), ids=SKIPS)
+def test_a_rung_that_the_task_rules_out_has_no_share(
+    reason: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = load_task(scripted_task(tmp_path, quality=[], task={"ladder": ["prompting", "retrieval"]}))
+    skipped = SimpleNamespace(skip_reason=lambda task, train: reason)
+    kept = SimpleNamespace(skip_reason=lambda task, train: None)
+    monkeypatch.setattr(shares_module, "find_rung", lambda name: skipped if name == "retrieval" else kept)
+    assert shares_of(task, (), 100) == {"prompting": 0.05}
+
+
+def test_memory_rules_nothing_out_since_a_run_may_be_resumed_on_a_larger_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = load_task(scripted_task(tmp_path, quality=[], task={"ladder": ["prompting", "full"]}))
+    too_large = SimpleNamespace(skip_reason=lambda task, train: reasons.TooLarge(10**9, 16 * 10**9, 8 * 10**9))
+    monkeypatch.setattr(shares_module, "find_rung", lambda name: too_large)
+    assert not ruled_out("full", task, ())
+    assert list(shares_of(task, (), None)) == ["prompting", "full", "full repair"]
+
+
+WAYS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "no knowledge, weights elsewhere": ({"model": "openai:m"}, ["prompting"]),
+    "knowledge": ({"model": "openai:m", "knowledge": "docs"}, ["prompting", "retrieval"]),
+    "knowledge that may not travel": (
+        {"model": "openai:m", "knowledge": "docs", "use": {"context": "forbidden"}},
+        ["prompting"],
+    ),
+    "all weights": (
+        {"tune": {"model": "org/model-1b", "method": "full"}},
+        ["prompting", "full", "full repair"],
+    ),
+    "adapters": (
+        {"tune": {"model": "org/model-1b", "method": "lora"}},
+        ["prompting", "sft", "preference", "sft repair", "preference repair"],
+    ),
+    "knowledge that changes": (
+        {
+            "tune": {"model": "org/model-1b", "method": "auto"},
+            "knowledge": "docs",
+            "knowledge_changes": "weekly",
+            "retrain_every": "monthly",
+        },
+        ["prompting", "retrieval", "preference", "preference repair"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("keys", "tests"), WAYS.values(), ids=WAYS)
+def test_which_tests_a_task_file_leaves(keys: dict[str, Any], tests: list[str], tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("The ape is red.", encoding="utf-8")
+    path = scripted_task(tmp_path, quality=[], task={"ladder": list(RUNGS), "split": {"dev": 60, "test": 100}, **keys})
+    assert list(prepare(load_task(path)).shares) == tests
+
+
+def test_a_run_keeps_the_shares_that_it_began_with(tmp_path: Path) -> None:
+    with Record.create(tmp_path) as record:
+        note_shares(record, {"prompting": 0.03, "sft": 0.02})
+        note_shares(record, {"prompting": 0.05})
+        known = record.last(ErrorShared)
+        assert known is not None
+        assert (known.r, known.shares) == (2, {"prompting": 0.03, "sft": 0.02})
+        with pytest.raises(ContractError, match="no share of the error for full"):
+            known.share_of("full", 0.05)
+
+
+def test_a_run_that_began_with_equal_shares_goes_on_with_them(tmp_path: Path) -> None:
+    path = scripted_task(tmp_path / "task", quality=[{"right": 1.0}])
+    run = tmp_path / "run"
+    run.mkdir()
+    with Record.create(run) as record:
+        record.append(ErrorShared(r=5))
+    decision = climb(load_task(path), run).decision.as_json()
+    assert (decision["r"], decision["alpha_per_rung"], decision["shares"]) == (5, 0.01, None)
+    assert decision["rungs"][0]["test"]["decided"]["error"] == pytest.approx(0.2 * 0.01)
+
+
+SHARES = {"prompting": 0.02, "retrieval": 0.01, "sft": 0.008, "full": 0.008, "sft repair": 0.002, "full repair": 0.002}
+
+
+def bench_of(shared: ErrorShared) -> Any:
+    bench: Any = SimpleNamespace(
+        record=SimpleNamespace(last=lambda kind: shared), task=SimpleNamespace(confidence=0.95)
+    )
+    bench.share_of = partial(Workbench.share_of, bench)
+    return bench
+
+
+def outcome(rung: str, said: Outcome) -> RungOutcome:
+    return RungOutcome(rung, Judgement(said, 0.9, 10, 10, (0.0, 1.0)), "system")
+
+
+def test_a_met_hands_its_error_on_to_the_test_that_is_made_because_of_it() -> None:
+    bench = bench_of(ErrorShared(r=6, shares=SHARES))
+    prompting, retrieval, sft = (outcome(rung, "MET") for rung in ("prompting", "retrieval", "sft"))
+    missed = outcome("prompting", "UNDECIDED")
+    assert alpha_of_rung(bench, "prompting", ()) == 0.02
+    assert alpha_of_rung(bench, "sft", (prompting,)) == pytest.approx(0.028)  # gone on to for its cheaper calls
+    assert alpha_of_rung(bench, "sft", (missed, retrieval)) == pytest.approx(0.018)
+    assert alpha_of_rung(bench, "sft", (missed, outcome("retrieval", "NOT_MET"))) == 0.008
+    assert alpha_of_rung(bench, "full", (prompting, sft)) == 0.008  # above what the gate rejected
+    assert alpha_of_repair(bench, (missed, sft), sft) == pytest.approx(0.010)
+    assert alpha_of_repair(bench, (prompting, sft), sft) == pytest.approx(0.030)
+    led = outcome("sft", "UNDECIDED")
+    assert alpha_of_repair(bench, (missed, led), led) == 0.002
+
+
+def test_equal_shares_are_not_handed_on() -> None:
+    bench, sft = bench_of(ErrorShared(r=5)), outcome("sft", "MET")
+    assert alpha_of_rung(bench, "sft", (outcome("prompting", "MET"),)) == 0.01
+    assert alpha_of_repair(bench, (sft,), sft) == 0.01
