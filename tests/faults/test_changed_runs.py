@@ -138,7 +138,7 @@ def test_a_damaged_page_costs_its_own_rows_alone(tmp_path: Path) -> None:
             record.append(ErrorShared(r=number))
             record.add_curve_point("lr", number, {"loss": 1.0})
     content = bytearray((tmp_path / "record.sqlite").read_bytes())
-    page = content.index(b'{"r": 200}') // 4096
+    page = content.index(b'{"r": 200,') // 4096
     content[page * 4096 : page * 4096 + 200] = bytes(200)
     (tmp_path / "record.sqlite").write_bytes(bytes(content))
     with pytest.raises(DataError, match=r"record\.sqlite: found "):

@@ -185,11 +185,13 @@ def test_a_run_keeps_the_shares_that_it_began_with(tmp_path: Path) -> None:
 
 
 def test_a_run_that_began_with_equal_shares_goes_on_with_them(tmp_path: Path) -> None:
+    old = ErrorShared.model_validate_json('{"r": 5}')
+    assert (old.share_of("prompting", 0.05), old.share_of("sft repair", 0.05)) == (0.01, 0.01)
     path = scripted_task(tmp_path / "task", quality=[{"right": 1.0}])
     run = tmp_path / "run"
     run.mkdir()
     with Record.create(run) as record:
-        record.append(ErrorShared(r=5))
+        record.append(old)
     decision = climb(load_task(path), run).decision.as_json()
     assert (decision["r"], decision["alpha_per_rung"], decision["shares"]) == (5, 0.01, None)
     assert decision["rungs"][0]["test"]["decided"]["error"] == pytest.approx(0.2 * 0.01)
