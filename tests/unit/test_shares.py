@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 import lastresort.climb.shares as shares_module
+from climb_gate_support import script_rungs
 from climb_support import scripted_task
 from lastresort.app.climb import climb
 from lastresort.climb.bar_test import alpha_of_repair, alpha_of_rung
 from lastresort.climb.decide import RungOutcome
 from lastresort.climb.prepare import prepare
 from lastresort.climb.shares import FIRST, REPAIRS, UNITS, error_shares, note_shares, ruled_out, shares_of
-from lastresort.errors import ContractError
+from lastresort.errors import TaskError
 from lastresort.evals.evidence import judge_bar
 from lastresort.evals.evidence.bar import usable_share
 from lastresort.ladder import RUNGS, trains
@@ -180,7 +181,7 @@ def test_a_run_keeps_the_shares_that_it_began_with(tmp_path: Path) -> None:
         known = record.last(ErrorShared)
         assert known is not None
         assert (known.r, known.shares) == (2, {"prompting": 0.03, "sft": 0.02})
-        with pytest.raises(ContractError, match="no share of the error for full"):
+        with pytest.raises(TaskError, match=r"full was ruled out when this run began.*Start a new run"):
             known.share_of("full", 0.05)
 
 
@@ -195,6 +196,17 @@ def test_a_run_that_began_with_equal_shares_goes_on_with_them(tmp_path: Path) ->
     decision = climb(load_task(path), run).decision.as_json()
     assert (decision["r"], decision["alpha_per_rung"], decision["shares"]) == (5, 0.01, None)
     assert decision["rungs"][0]["test"]["decided"]["error"] == pytest.approx(0.2 * 0.01)
+
+
+def test_a_rung_that_was_ruled_out_when_the_run_began_is_refused_before_it_costs_anything(tmp_path: Path) -> None:
+    path = scripted_task(tmp_path / "task", quality=[{"right": 0.1}])
+    run = climb(load_task(path), tmp_path / "run", until="prompting").run
+    asked = len((tmp_path / "task" / "calls.jsonl").read_text("utf-8").splitlines())
+    with pytest.MonkeyPatch.context() as patch:
+        script_rungs(patch, "sft")
+        with pytest.raises(TaskError, match="sft was ruled out when this run began"):
+            climb(load_task(path), run, until="sft", gate="none")
+    assert len((tmp_path / "task" / "calls.jsonl").read_text("utf-8").splitlines()) == asked
 
 
 SHARES = {"prompting": 0.02, "retrieval": 0.01, "sft": 0.008, "full": 0.008, "sft repair": 0.002, "full repair": 0.002}

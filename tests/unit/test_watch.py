@@ -115,7 +115,8 @@ def test_while_the_bar_is_tested_the_record_holds_the_interval_so_far(
         stages.append(stage)
 
     monkeypatch.setattr(Record, "now", now)
-    found = climb(load_task(task_of(tmp_path)), tmp_path / "run").decision
+    path = scripted_task(tmp_path / "task", quality=QUALITY, task={"confidence": 0.99})
+    found = climb(load_task(path), tmp_path / "run").decision
     seen = [stage.test for stage in stages if stage.split == "test" and stage.test is not None]
     counts = [test.n for test in seen]
     assert counts == sorted(counts)
@@ -502,7 +503,9 @@ def test_a_finished_run_that_goes_on_and_is_killed_is_unfinished(tmp_path: Path)
     """So says whoever asks: the run, whoever follows it, and a bare --resume."""
     few = [{"right": 0.3}, {"right": 0.6, "contains": "(?s).*"}]
     task = load_task(scripted_task(tmp_path / "task", quality=few, task={"ladder": ["prompting", "sft"]}))
-    run = climb(task, tmp_path / "runs" / "routing-1", until="prompting").run
+    with pytest.MonkeyPatch.context() as patch:
+        script_rungs(patch, "sft")
+        run = climb(task, tmp_path / "runs" / "routing-1", until="prompting").run
     assert (Run(run).finished, state_of(run)) == (True, "finished")
     with pytest.raises(TaskError, match="no unfinished run"):
         newest_unfinished(run.parent, "routing")

@@ -126,6 +126,7 @@ def _climb_rung(
         if known is None or known.reason != reason:
             bench.record.append(RungSkipped(rung=name, reason=reason))
         return RungOutcome(name, skipped=reason)
+    alpha = alpha_of_rung(bench, name, below)
     if frozen is None:
         found = rung.search(bench)
         if isinstance(found, GivenUp):
@@ -137,7 +138,7 @@ def _climb_rung(
     parts = [prepared.split.test, *(file.examples for file in prepared.fresh)]
     if tested is not None and not goes_on(tested.judgement, len(parts)):
         return RungOutcome(name, tested.judgement, system.name)
-    judgement, measured = run_test(bench, name, system, parts, alpha_of_rung(bench, name, below))
+    judgement, measured = run_test(bench, name, system, parts, alpha)
     items = [item for part in measured for item in part.items]
     if cut := sum(item.finish == "length" for item in items):
         bench.progress.say(f"{name}: {of_cut(cut, len(items), system.decoding.max_new_tokens)}")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 
-from lastresort.errors import ContractError
+from lastresort.errors import TaskError
 from lastresort.records.data_report import DataReport
 from lastresort.records.decision import RunView
 from lastresort.records.events.base import BaseEvent, EventValue, Interval
@@ -82,11 +82,15 @@ class ErrorShared(BaseEvent):
     shares: dict[str, float] | None = None
 
     def share_of(self, test: str, error: float) -> float:
-        """error: that is shared. Raises ContractError for a test that has no share."""
+        """error: that is shared. Raises TaskError for a test that has no share."""
         if self.shares is None:
             return round(error / self.r, 12)
         if test not in self.shares:
-            raise ContractError(f"no share of the error for {test}", expected=f"one of {', '.join(self.shares)}")
+            raise TaskError(
+                f"{test} was ruled out when this run began, so that it has no share of the error",
+                expected=f"one of {', '.join(self.shares)}",
+                remedy="Start a new run without --resume.",
+            )
         return self.shares[test]
 
 
