@@ -145,6 +145,8 @@ def test_the_figures_are_beside_the_words() -> None:
         "n_needed": None,
         "unit": "item",
         "decided": None,
+        "parts": [],
+        "outlook": None,
     }
 
 
