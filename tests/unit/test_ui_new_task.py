@@ -628,3 +628,36 @@ def test_a_file_that_would_not_be_found_again_is_refused(page: TestClient, site:
     status, said = upload(page, name, '{"input": "a", "output": "b"}\n' * 40)
     assert (status, "Rename it." in said) == (422, True)
     assert not list(site.workspace.tasks.glob("*"))
+
+
+def test_a_ladder_keeps_a_rung(page: TestClient, site: Site) -> None:
+    """Without the key every rung would be climbed, which no tick says."""
+    upload(page, "reviews.csv")
+    text = text_of(site, "reviews")
+    found = page.post("/new/reviews/field?key=ladder", data={"text": text})
+    assert "Ladder: found nothing ticked. Choose at least one." in found.text
+    assert "The text is valid." not in found.text
+    assert text_of(site, "reviews") == text
+    assert found.headers["hx-retarget"] == "#beside"
+    assert 'value="prompting" checked' in " ".join(found.text.split())
+
+
+def test_defaults_stay_beside_a_text_with_a_fault(page: TestClient, site: Site) -> None:
+    upload(page, "reviews.csv")
+    text = text_of(site, "reviews")
+    for sent in (text, text.replace("bar: 0.85", "bar: 85")):
+        shown = page.post("/new/reviews/text", data={"text": sent}).text
+        assert "quality (default)" in shown
+        assert "auto (default)" in shown
+        assert re.findall(r'name="sft\.(?:epochs|r)" type="text" value="" placeholder="(\d+)"', shown) == ["3", "16"]
+
+
+def test_a_text_with_a_fault_is_refused_once(page: TestClient, site: Site) -> None:
+    """Beside the form, where it goes as soon as the text is corrected; what waits for it is no refusal of its own."""
+    upload(page, "reviews.csv")
+    page.post("/new/reviews/text", data={"text": text_of(site, "reviews").replace("bar: 0.85", "bar: 85")})
+    assert next_to_start(page) == ""
+    for part in ("data", "advice"):
+        shown = page.get(f"/new/reviews/{part}").text
+        assert '<p class="legend">Correct the task first.</p>' in shown
+        assert "refusal" not in shown

@@ -14,6 +14,7 @@ from starlette.datastructures import FormData
 from lastresort.errors import InputError, LastresortError, TaskError
 from lastresort.spec.document import TASK, FileKind, YamlDocument, parse_document, read_value
 from lastresort.spec.edit import with_key
+from lastresort.spec.values import Section
 from lastresort.types import Json
 from lastresort.ui.site import SentForm, Site
 
@@ -99,6 +100,10 @@ def editing(site: Site, edited: EditedFile) -> APIRouter:
             text = with_field(edited.fields, text, key, given, edited.file, edited.kind)
         except LastresortError as error:
             refused = str(error)
+        if refused and _is_set(edited.fields, key):  # its ticks go back to what the text says
+            drawn = answer(request, name, text, sent, "form_fields.html.j2", refused)
+            drawn.headers.update({"hx-retarget": "#beside", "hx-reswap": "outerHTML"})
+            return drawn
         return answer(request, name, text, sent, "form_changed.html.j2", refused)
 
     def answer(request: Request, name: str, text: str, sent: FormData, template: str, refused: str = "") -> Response:
@@ -117,6 +122,10 @@ def editing(site: Site, edited: EditedFile) -> APIRouter:
     return routes
 
 
+def _is_set(fields: Sequence[FormField], key: str) -> bool:
+    return any(one.key == key and one.control == "set" for one in fields)
+
+
 def _sent_text(sent: FormData) -> str:
     return plain_lines(str(sent.get("text", "")))
 
@@ -126,19 +135,33 @@ def mark_of(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def filled(fields: Sequence[FormField], text: str, name: str, kind: FileKind, read: Reader) -> FilledForm:
-    """read: makes the file with every default of a document, and raises LastresortError for one that cannot be used."""
+def filled(
+    fields: Sequence[FormField], text: str, name: str, kind: FileKind, read: Reader, keys: type[Section]
+) -> FilledForm:
+    """read: makes the file with every default of a document, and raises LastresortError for one that cannot be used. keys: of the
+    file, whose own defaults stand beside a text that has faults.
+    """
     try:
         document = parse_document(text, name, kind)
     except TaskError as error:
         return FilledForm(text, tuple(FilledField(one) for one in fields), str(error), readable=False)
-    usual: Mapping[str, Json] = {}
     fault = ""
     try:
         usual = read(document)
     except LastresortError as error:
-        fault = str(error)
+        usual, fault = _defaults(keys), str(error)
     return FilledForm(text, tuple(_filled(one, document.values, usual) for one in fields), fault)
+
+
+def _defaults(keys: type[Section]) -> Mapping[str, Json]:
+    found = {
+        name: one.get_default(call_default_factory=True)
+        for name, one in keys.model_fields.items()
+        if not one.is_required()
+    }
+    return {
+        name: value.model_dump(mode="json") if isinstance(value, Section) else value for name, value in found.items()
+    }
 
 
 def _filled(field: FormField, values: Mapping[str, Json], usual: Mapping[str, Json]) -> FilledField:
@@ -183,7 +206,10 @@ def with_field(
 
 def _typed(field: FormField, given: Sequence[str]) -> Json:
     if field.control == "set":
-        return [choice for choice in field.choices if choice in given] or None
+        chosen: list[Json] = [choice for choice in field.choices if choice in given]
+        if not chosen:
+            raise TaskError("found nothing ticked", where=field.label, remedy="Choose at least one.")
+        return chosen
     text = plain_lines(given[0] if given else "").strip()
     if not text:
         return None

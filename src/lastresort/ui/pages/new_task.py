@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import Popen
 from typing import Annotated
@@ -25,10 +25,11 @@ from lastresort.records.record import FILE_NAME
 from lastresort.report.advice import STANCES, AdviceDocument
 from lastresort.report.forecast import DryRun, cells, head, notes_of, others, power_of
 from lastresort.report.words.draft import values_shown
-from lastresort.spec.document import TASK
+from lastresort.spec.document import TASK, YamlDocument
 from lastresort.spec.edit import moved
 from lastresort.spec.task import Task, task_of
 from lastresort.spec.values import one_of
+from lastresort.types import Json
 from lastresort.ui import drafts, jobs
 from lastresort.ui.children import CommandOutput, children_of
 from lastresort.ui.findings import ShownRow, files_of, files_state, findings_of, first_rows
@@ -59,6 +60,7 @@ FIELDS = (
     FormField("use.calls_per_month", "Calls a month"),
 )
 ROWS_AS_TOKENS = 3
+UNREADY = "Correct the task first."  # its fault is said beside the form
 DRAFTING = threading.Lock()  # one upload at a time: reading a large file takes memory
 
 
@@ -178,7 +180,7 @@ def _editing(site: Site) -> APIRouter:
             text, state = asked.text, files_state(files_of(task))
             found = site.once("findings", (text, state), lambda: findings_of(text, task))
             rows = site.once("first rows", state, lambda: first_rows(task))
-        return site.draw(request, "new_data.html.j2", name=name, asked=asked, found=found, rows=rows)
+        return site.draw(request, "new_data.html.j2", name=name, unready=UNREADY, asked=asked, found=found, rows=rows)
 
     @routes.get("/new/{name}/masks")
     def masks(request: Request, name: str) -> Response:
@@ -186,13 +188,15 @@ def _editing(site: Site) -> APIRouter:
         lines = (
             "" if asked is None else asked.text.partition("\n\n")[2]
         )  # below the figures, which the page has already
-        return site.draw(request, "new_masks.html.j2", name=name, asked=asked, lines=lines)
+        return site.draw(request, "new_masks.html.j2", name=name, unready=UNREADY, asked=asked, lines=lines)
 
     @routes.get("/new/{name}/advice")
     def advice(request: Request, name: str) -> Response:
         asked = _ask(site, request, name, ("advise",))
         found = None if asked is None or asked.fault else AdviceDocument.model_validate_json(asked.text)
-        return site.draw(request, "new_advice.html.j2", name=name, asked=asked, found=found, stances=STANCES)
+        return site.draw(
+            request, "new_advice.html.j2", name=name, unready=UNREADY, asked=asked, found=found, stances=STANCES
+        )
 
     @routes.get("/new/{name}/forecast")
     def forecast(request: Request, name: str, begin: bool = False) -> Response:
@@ -200,7 +204,10 @@ def _editing(site: Site) -> APIRouter:
         asked = _ask(site, request, name, ("climb", "--dry-run")) if begun else None
         found = None if asked is None or asked.fault else DryRun.model_validate_json(asked.text)
         words = {"cells": cells, "head": head, "notes": notes_of, "power": power_of, "others": others}
-        return site.draw(request, "new_forecast.html.j2", name=name, begun=begun, asked=asked, found=found, words=words)
+        return site.draw(
+            request, "new_forecast.html.j2", name=name, unready=UNREADY, begun=begun, asked=asked, found=found,
+            words=words,
+        )  # fmt: skip
 
     return routes
 
@@ -250,7 +257,11 @@ def _starting(site: Site) -> APIRouter:
 
 def form_of(text: str, folder: Path) -> FilledForm:
     """The form beside the text, with what is wrong with it."""
-    return filled(FIELDS, text, drafts.FILE, TASK, lambda document: task_of(document, folder / drafts.DRAFT).resolved())
+
+    def read(document: YamlDocument) -> Mapping[str, Json]:
+        return task_of(document, folder / drafts.DRAFT).resolved()
+
+    return filled(FIELDS, text, drafts.FILE, TASK, read, Task)
 
 
 def _begin(folder: Path, text: str) -> Response:
@@ -292,7 +303,7 @@ def _ask(site: Site, request: Request, name: str, command: Sequence[str], key: s
     try:
         task = _task(site, name)
     except LastresortError:
-        return CommandOutput("", "Correct the task first.")
+        return CommandOutput("", UNREADY)
     draft = task.folder / drafts.DRAFT
     begin = site.may_begin(request)
     if begin and not draft.is_file():

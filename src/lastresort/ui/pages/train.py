@@ -19,7 +19,7 @@ from lastresort.report.charts.early_warnings import early_chart
 from lastresort.report.charts.loss import drawn_figure, loss_chart
 from lastresort.report.words.training import training_lines
 from lastresort.spec.document import YamlDocument, parse_document
-from lastresort.spec.training import TRAINING
+from lastresort.spec.training import TRAINING, TrainingKeys
 from lastresort.spec.values import one_of
 from lastresort.train.settings import TrainingFile
 from lastresort.types import Json
@@ -227,7 +227,7 @@ def form_of(text: str, folder: Path) -> FilledForm:
     def read(document: YamlDocument) -> Mapping[str, Json]:
         return trainings.training_from(document, folder).resolved
 
-    return filled(FIELDS, text, FILE, TRAINING, read)
+    return filled(FIELDS, text, FILE, TRAINING, read, TrainingKeys)
 
 
 def charts_of(seen: TrainingNow) -> list[tuple[str, Markup]]:

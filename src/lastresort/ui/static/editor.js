@@ -13,7 +13,7 @@ document.addEventListener("htmx:afterRequest", (event) => { if (!isText(event.de
 
 document.addEventListener("htmx:beforeSwap", (event) => {
   const { target, requestConfig } = event.detail;
-  if (target.id === "beside" && target.querySelector("[data-changing]")) event.detail.shouldSwap = false;
+  if (target.id === "beside" && [...target.querySelectorAll("[data-changing]")].some((one) => one !== requestConfig.elt || one.dataset.changing === "typed")) event.detail.shouldSwap = false;
   if (isText(target) && target.value !== requestConfig.parameters.text) {
     event.detail.shouldSwap = false;
     htmx.trigger(requestConfig.elt, "change"); // the same field again, with the text as it is now
