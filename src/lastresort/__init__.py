@@ -69,16 +69,21 @@ def load_task(path: str | Path, settings: Mapping[str, Any] | None = None) -> Ta
 
 
 def init(
-    data: str | Path, *, input: str | None = None, output: str | None = None, task_file: str | Path = "task.yaml"
+    data: str | Path,
+    *,
+    input: str | None = None,
+    output: str | None = None,
+    task_file: str | Path = "task.yaml",
+    leave_out_empty: bool = False,
 ) -> Drafted:
     """Draft a task file from a file of labelled rows, with the reason for each line, and check its data.
 
-    input, output: the columns, where their names do not show them. Raises InputError where a file is there already or a
-    column is open, DataError for rows that cannot be used.
+    input, output: the columns, where their names do not show them. leave_out_empty: use a copy without the rows that lack an input
+    or an answer. Raises InputError where a file is there already or a column is open, DataError for rows that cannot be used.
     """
     from lastresort.app.init import InitRequest, init_task
 
-    return init_task(InitRequest(Path(data), input, output, Path(task_file)))
+    return init_task(InitRequest(Path(data), input, output, Path(task_file), leave_out_empty=leave_out_empty))
 
 
 @_Command

@@ -149,6 +149,28 @@ def test_another_file_is_read_by_the_text_as_it_was_typed(browser: playwright.Br
         page.wait_for_selector('#data-fault >> text=key "text": found nothing', timeout=60_000)
 
 
+def test_empty_rows_are_left_out_and_a_rung_stays(browser: playwright.Browser, tmp_path: Path) -> None:
+    """The browser sends the file again; the last tick goes back to what the text says."""
+    lines = "".join(f'"{row["input"]}",{row["output"]}\n' for row in rows())
+    (tmp_path / "cases.csv").write_text(f"text,team\n{lines}one,\ntwo,\n")
+    with served_page(tmp_path) as (link, _), opened(browser, f"{link}new") as seen:
+        page = seen.page
+        page.set_input_files("#file", tmp_path / "cases.csv")
+        page.click("button >> text=Upload")
+        page.click("button >> text=Leave out the 2 rows without an answer")
+        page.wait_for_selector("text=Rows from cases-filled.csv")
+        at_rest(page)
+        ticks = page.locator("input[name=ladder]:checked")
+        names = [ticks.nth(at).get_attribute("value") for at in range(ticks.count())]
+        for name in names:
+            page.click(f"#field-ladder-{name}")
+            at_rest(page)
+        page.wait_for_selector("#fault >> text=Choose at least one")
+        assert page.is_checked(f"#field-ladder-{names[-1]}")
+        assert f"ladder: [{names[-1]}]" in page.input_value("textarea[name=text]")
+        seen.faults[:] = [fault for fault in seen.faults if "422" not in fault]
+
+
 def test_compared_runs_are_cards_on_a_phone(browser: playwright.Browser, tmp_path: Path) -> None:
     """Nothing but a picture is wider than the window, and every figure has its name."""
     finished_run(tmp_path)

@@ -24,6 +24,7 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
 from lastresort.data.answer_schema import schema_validator, violation
+from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.spec.task import load_task
@@ -354,6 +355,31 @@ def test_all_empty_cells_of_both_columns_are_told_at_once(tmp_path: Path) -> Non
         '/rows.jsonl, row 4, key "Team category": found empty text (1 more like it, in row 12; 7 in key "Customer said", '
         "in rows 12, 21, 31, 41, 51 …), expected a value in every row. Fill them in or remove the rows."
     )
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_empty_rows_are_left_out_where_somebody_says_so(
+    tmp_path: Path, table: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = _labelled(300)
+    rows[3]["label"], rows[7]["text"] = " ", ""
+    data = _file(tmp_path, rows)
+    if table:
+        data = tmp_path / "rows.csv"
+        data.write_text(
+            "".join(f"{row['text']},{row['label']}\n" for row in [{"text": "text", "label": "label"}, *rows])
+        )
+    task = tmp_path / "task.yaml"
+    arguments = [str(data), "--task", str(task)]
+    assert _command(monkeypatch, *arguments) == 2
+    said = capsys.readouterr().err
+    assert "leave out 1 row without an answer and 1 row without an input with --leave-out-empty" in said
+    assert not task.exists()
+    assert _command(monkeypatch, *arguments, "--leave-out-empty") == 0
+    copy = tmp_path / ("rows-filled.csv" if table else "rows-filled.jsonl")
+    assert yaml.safe_load(task.read_text())["examples"] == copy.name
+    expected = [row for i, row in enumerate(rows) if i not in (3, 7)]
+    assert [dict(row.values) for row in read_rows(copy)] == expected
 
 
 def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:

@@ -661,3 +661,33 @@ def test_a_text_with_a_fault_is_refused_once(page: TestClient, site: Site) -> No
         shown = page.get(f"/new/reviews/{part}").text
         assert '<p class="legend">Correct the task first.</p>' in shown
         assert "refusal" not in shown
+
+
+def test_rows_without_an_answer_can_be_left_out(page: TestClient, site: Site) -> None:
+    """The refusal offers it; the draft says how many, and a copy of the file lies next to it."""
+    rows = CSV.replace('is bad, <b>really</b>",neg', 'is bad, <b>really</b>",', 5)
+    status, said = upload(page, "reviews.csv", rows)
+    assert status == 422
+    assert "Leave out the 5 rows without an answer</button>" in said
+    assert not list(site.workspace.tasks.iterdir())
+    files = {"file": ("reviews.csv", io.BytesIO(rows.encode()))}
+    found = page.post("/new/upload", files=files, data={"leave_out": "yes"})
+    assert found.headers["hx-redirect"] == "/new/reviews", found.text
+    assert "# A copy of reviews.csv: it leaves out 5 rows without an answer." in text_of(site, "reviews")
+    folder = site.workspace.tasks / "reviews"
+    assert drafts.task_from(text_of(site, "reviews"), folder).examples.all == folder / "reviews-filled.csv"
+    copy = read_rows(folder / "reviews-filled.csv")
+    assert (len(copy), all(row.values["sentiment"] for row in copy)) == (195, True)
+    assert (folder / "reviews.csv").read_text() == rows
+    assert "Rows from reviews-filled.csv" in page.get("/new/reviews").text
+
+
+def test_rows_without_an_answer_are_offered_where_columns_are_chosen(page: TestClient, site: Site) -> None:
+    lines = [f"some words {i},{'' if i == 7 else i % 3},{i % 4} apples\n" for i in range(200)]
+    assert upload(page, "odd.csv", "alpha,beta,gamma\n" + "".join(lines)) == (204, "/new/odd/columns")
+    chosen = {"source": "alpha", "target": "beta"}
+    refused = page.post("/new/odd/columns", data=chosen)
+    assert "Leave out the 1 row without an answer" in refused.text
+    assert 'hx-post="/new/odd/columns"' in refused.text
+    assert page.post("/new/odd/columns", data={**chosen, "leave_out": "yes"}).headers["hx-redirect"] == "/new/odd"
+    assert "examples: odd-filled.csv" in text_of(site, "odd")

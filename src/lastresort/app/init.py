@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -21,13 +23,14 @@ from lastresort.advice.draft import (
     known_shape,
 )
 from lastresort.data.files import read_rows
-from lastresort.data.formats import COMMON_COLUMNS
+from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
+from lastresort.data.formats.shape import no_answer, no_question
 from lastresort.data.read import examples_of, renamed
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.data_report import DataReport
-from lastresort.report.words.draft import DraftFacts, task_text, values_shown
+from lastresort.report.words.draft import DraftFacts, rows_without, task_text, values_shown
 from lastresort.report.words.wording import capital
 from lastresort.spec.values import nearest
 
@@ -42,7 +45,8 @@ Ask = Callable[[OpenColumns], str | None]
 @dataclass(frozen=True, slots=True)
 class InitRequest:
     """data: the file of labelled rows. input, output: its columns, None where they are to be found. task_file: what is written.
-    name: of the task, "" for the file's.
+    name: of the task, "" for the file's. leave_out_empty: a copy of the file without rows that lack an input or an answer is
+    written next to the task file, and used.
     """
 
     data: Path
@@ -50,6 +54,26 @@ class InitRequest:
     output: str | None = None
     task_file: Path = Path("task.yaml")
     name: str = ""
+    leave_out_empty: bool = False
+
+
+class EmptyRowsError(DataError):
+    """Some rows lack an input or an answer, and the others can be used without them.
+
+    without_input, without_output: how many rows; one that lacks both counts as without an answer.
+    """
+
+    without_input = without_output = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _LeftOut:
+    """The rows that are kept. copy: the file that holds them alone, with its text. what: those left out, in words."""
+
+    rows: list[RawRow]
+    copy: Path
+    text: str
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +115,9 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     rows = read_rows(request.data)
     facts = facts_of(rows)
     columns = _columns(rows, facts, request, ask)
+    left_out = _without_empty(rows, columns, request)
+    if left_out is not None:
+        rows, facts = left_out.rows, facts_of(left_out.rows)
     whose = group_column(facts, len(rows), columns or ())
     examples = examples_of(_used(rows, columns), request.data)
     beside = {
@@ -112,8 +139,50 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
         raise InputError(
             "already exists", where=str(schema), remedy="Remove it, or name another task file with --task."
         )
-    text = task_text(_facts(found, request, beside, schema, whose.name if whose else None))
-    return _written(found, request, text, schema)
+    text = task_text(_facts(found, request, beside, schema, whose.name if whose else None, left_out))
+    return _written(found, request, text, schema, left_out)
+
+
+def _without_empty(rows: list[RawRow], columns: tuple[str, str] | None, request: InitRequest) -> _LeftOut | None:
+    """None where every row has an input and an answer. Raises EmptyRowsError where nobody said to leave the others out."""
+    keys = columns or SHAPES[str(known_shape(rows))].cells(frozenset(rows[0].values))
+    if keys is None:
+        return None
+    filled = [row for row in rows if not no_answer(row.values.get(keys[1]))]
+    kept = [row for row in filled if not no_question(row.values.get(keys[0]))]
+    if not kept or len(kept) == len(rows):
+        return None
+    missing = len(filled) - len(kept), len(rows) - len(filled)
+    if request.leave_out_empty:
+        copy = _free_copy(request, ".csv" if rows[0].in_table else ".jsonl")
+        return _LeftOut(kept, copy, _as_file(kept), rows_without(*missing))
+    try:
+        examples_of(_used(rows, columns), request.data)
+    except DataError as error:
+        refusal = EmptyRowsError(error.found, where=error.where, expected=error.expected, remedy=error.remedy)
+        refusal.without_input, refusal.without_output = missing
+        raise refusal from error
+    return None
+
+
+def _free_copy(request: InitRequest, suffix: str) -> Path:
+    stem, number = request.data.name.split(".")[0], 1
+    while True:
+        path = request.task_file.with_name(f"{stem}-filled{'' if number == 1 else f'-{number}'}{suffix}")
+        if not os.path.lexists(path):
+            return path
+        number += 1
+
+
+def _as_file(rows: Sequence[RawRow]) -> str:
+    """A table as CSV, all else as JSON Lines."""
+    if not rows[0].in_table:
+        return "".join(json.dumps(row.values, ensure_ascii=False, default=str) + "\n" for row in rows)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(rows[0].values)
+    writer.writerows(row.values.values() for row in rows)
+    return table.getvalue()
 
 
 def _columns(
@@ -230,9 +299,10 @@ def _facts(
     beside: dict[str, Path],
     schema: Path | None,
     group: str | None,
+    left_out: _LeftOut | None,
 ) -> DraftFacts:
     here = request.task_file.absolute().parent
-    paths = {"train": request.data, **beside}
+    paths = {"train": request.data if left_out is None else left_out.copy, **beside}
     names = {part: os.path.relpath(path.absolute(), here).replace(os.sep, "/") for part, path in paths.items()}
     answers = found.answers
     return DraftFacts(
@@ -257,6 +327,7 @@ def _facts(
         columns=found.columns,
         group=group,
         grouped=found.group_by is not None,
+        left_out="" if left_out is None else left_out.what,
     )
 
 
@@ -275,15 +346,19 @@ def _plain(text: str, others: str) -> str:
     return re.sub(others, "-", plain).strip("._-")[:80] or "task"
 
 
-def _written(found: TaskDraft, request: InitRequest, text: str, schema: Path | None) -> Drafted:
+def _written(
+    found: TaskDraft, request: InitRequest, text: str, schema: Path | None, left_out: _LeftOut | None
+) -> Drafted:
     from lastresort.climb.prepare import data_report, prepare
     from lastresort.spec.task import load_task
 
-    files = (request.task_file, *([schema] if schema else []))
+    files = (request.task_file, *([schema] if schema else []), *([left_out.copy] if left_out else []))
     try:
         with disk_errors(request.task_file):
             if schema is not None:
                 write_atomically(schema, json.dumps(found.answers.schema, ensure_ascii=False, indent=2) + "\n")
+            if left_out is not None:
+                write_atomically(left_out.copy, left_out.text)
             write_atomically(request.task_file, text)
         report = data_report(prepare(load_task(request.task_file), run_code=False), None, None)
     except LastresortError:

@@ -16,7 +16,7 @@ from typer import Argument, Option
 from lastresort.app.terminal import print_document, print_note, print_text
 from lastresort.cli.climb import climb_command
 from lastresort.cli.options import GATE_MODES, TASK_SETTINGS, parse_settings, split_pair
-from lastresort.errors import InputError
+from lastresort.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from lastresort.advice.draft import OpenColumns
@@ -28,6 +28,9 @@ def init_command(
     target: str | None = typer.Option(None, "--output", help="Column that holds the right answer.", metavar="COLUMN"),
     task: Path = typer.Option(Path("task.yaml"), "--task", help="The task file to write."),
     yes: bool = typer.Option(False, "--yes", help="Ask nothing: take the most plausible column."),
+    leave_out_empty: bool = typer.Option(
+        False, "--leave-out-empty", help="Use a copy of FILE without the rows that lack an input or an answer."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print what was drafted as one JSON document on stdout."),
 ) -> None:
     """Draft a task file from your data.
@@ -35,12 +38,18 @@ def init_command(
     Finds the columns, the kind of answer, a scorer, a split and a bar, writes them to a task file with the reason for each, and
     checks the data. Runs no model.
     """
-    from lastresort.app.init import InitRequest, init_task, only_plausible
+    from lastresort.app.init import EmptyRowsError, InitRequest, init_task, only_plausible
     from lastresort.report.words.data import lines
+    from lastresort.report.words.draft import rows_without
 
     asks = sys.stdin is not None and sys.stdin.isatty()
     ask = only_plausible(data) if yes else _asked if asks else None
-    drafted = init_task(InitRequest(data, source, target, task), ask)
+    request = InitRequest(data, source, target, task, leave_out_empty=leave_out_empty)
+    try:
+        drafted = init_task(request, ask)
+    except EmptyRowsError as error:
+        remedy = f"Fill them in, or leave out {rows_without(error.without_input, error.without_output)} with --leave-out-empty."
+        raise DataError(error.found, where=error.where, expected=error.expected, remedy=remedy) from error
     if drafted.draft.columns is not None and not (source and target):
         print_note('input: column "{}"; output: column "{}"'.format(*drafted.draft.columns))
     if as_json:

@@ -234,17 +234,20 @@ def columns_of(data: Path) -> TableColumns:
     return TableColumns(facts, len(rows), *chosen, shape=shape)
 
 
-def draft_from(data: Path, source: str | None = None, target: str | None = None) -> str:
+def draft_from(
+    data: Path, source: str | None = None, target: str | None = None, *, leave_out_empty: bool = False
+) -> str:
     """Write the draft of the task of a data file, as `lastresort init` does but named after its folder, and return its text.
 
-    Raises ColumnsOpen where somebody has to say which columns are meant, DataError for rows that cannot be used.
+    leave_out_empty: see `InitRequest`. Raises ColumnsOpen where somebody has to say which columns are meant, EmptyRowsError where
+    rows could be left out, DataError for rows that cannot be used.
     """
 
     def ask(found: OpenColumns) -> str:
         raise ColumnsOpen(found.side)
 
     path = _free(data.parent)
-    init_task(InitRequest(data, source, target, path, data.parent.name), ask)
+    init_task(InitRequest(data, source, target, path, data.parent.name, leave_out_empty), ask)
     with disk_errors(path):
         path.replace(data.parent / DRAFT)
     return read_text(data.parent / DRAFT)

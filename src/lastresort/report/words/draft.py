@@ -21,7 +21,7 @@ class DraftFacts:
     input is called. labels: the most frequent first; () where the answers are none. respelt: (usual
     spelling, another one that differs only in case, rows of the other). schema_file: of the answers' JSON schema.
     majority: share of the most frequent answer. held: parts that have a file of their own. group: a column that names whose row
-    it is, kept apart where `grouped`.
+    it is, kept apart where `grouped`. left_out: rows of the file that are not in `examples`, in words.
     """
 
     name: str
@@ -45,6 +45,13 @@ class DraftFacts:
     columns: tuple[str, str] | None = None
     group: str | None = None
     grouped: bool = False
+    left_out: str = ""
+
+
+def rows_without(inputs: int, outputs: int) -> str:
+    """Rows that lack an input, and rows that lack an answer: "5 rows without an answer"."""
+    parts = [f"{_numbered(n, 'row')} without {what}" for n, what in ((outputs, "an answer"), (inputs, "an input")) if n]
+    return " and ".join(parts)
 
 
 def values_shown(samples: Sequence[str], distinct: int) -> str:
@@ -61,8 +68,10 @@ def task_text(facts: DraftFacts) -> str:
         _line("task", facts.name, "runs are named after it"),
         _line("about", _about(facts), "the instruction of every prompt: say it as you would to a colleague"),
         _line("model", "embedded", "135M parameters, for a first try; or a hub id, a folder, http://host/v1#NAME"),
-        _line("examples", facts.examples),
     ]
+    if facts.left_out:
+        lines.append(_one_line(f"# A copy of {facts.data}: it leaves out {facts.left_out}."))
+    lines.append(_line("examples", facts.examples))
     if facts.columns is not None:
         source, target = facts.columns
         lines.append(_line("columns", {"input": source, "output": target}, "the columns of the file that are used"))

@@ -13,6 +13,7 @@ import yaml
 from fastapi import APIRouter, File, Request, Response, UploadFile
 from fastapi.responses import RedirectResponse
 
+from lastresort.app.init import EmptyRowsError
 from lastresort.app.start import GATES, example_task, example_tasks
 from lastresort.climb.shared_run import endpoints_of
 from lastresort.climb.workspace import new_run
@@ -24,7 +25,7 @@ from lastresort.records.atomic import is_held
 from lastresort.records.record import FILE_NAME
 from lastresort.report.advice import STANCES, AdviceDocument
 from lastresort.report.forecast import DryRun, cells, head, notes_of, others, power_of
-from lastresort.report.words.draft import values_shown
+from lastresort.report.words.draft import rows_without, values_shown
 from lastresort.spec.document import TASK, YamlDocument
 from lastresort.spec.edit import moved
 from lastresort.spec.task import Task, task_of
@@ -88,17 +89,19 @@ def _beginning(site: Site) -> APIRouter:
         return site.draw(request, "new.html.j2", run=run, examples=examples, tasks=drafts.names_in(workspace))
 
     @routes.post("/new/upload")
-    def upload(file: Annotated[UploadFile, File()], name: Text = "") -> Response:
+    def upload(
+        request: Request, file: Annotated[UploadFile, File()], name: Text = "", leave_out: Text = ""
+    ) -> Response:
         path = drafts.keep_upload(workspace, file.filename or "", name, file.file)
         try:
             with DRAFTING:
-                drafts.draft_from(path)
+                drafts.draft_from(path, leave_out_empty=bool(leave_out))
         except drafts.ColumnsOpen:
             return go_to(f"/new/{path.parent.name}/columns")
         except LastresortError as error:
             path.unlink(missing_ok=True)
             path.parent.rmdir()
-            raise drafts.by_its_name(error, path) from error
+            return empty_rows(request, error, path, "/new/upload")
         return go_to(f"/new/{path.parent.name}")
 
     @routes.post("/new/example")
@@ -123,7 +126,7 @@ def _beginning(site: Site) -> APIRouter:
         return site.draw(request, "new_columns.html.j2", name=name, data=data.name, found=found, shown=values_shown)
 
     @routes.post("/new/{name}/columns")
-    def choose(name: str, source: Text = "", target: Text = "") -> Response:
+    def choose(request: Request, name: str, source: Text = "", target: Text = "", leave_out: Text = "") -> Response:
         data = _data(site, name)
         if not source or not target or source == target:
             raise DataError(
@@ -134,10 +137,18 @@ def _beginning(site: Site) -> APIRouter:
             )
         try:
             with DRAFTING:
-                drafts.draft_from(data, source, target)
+                drafts.draft_from(data, source, target, leave_out_empty=bool(leave_out))
         except LastresortError as error:
-            raise drafts.by_its_name(error, data) from error
+            return empty_rows(request, error, data, f"/new/{name}/columns")
         return go_to(f"/new/{name}")
+
+    def empty_rows(request: Request, error: LastresortError, data: Path, url: str) -> Response:
+        """A refusal with the offer to leave the rows out that it is about. url: where the form of `#drafted` was sent."""
+        found = drafts.by_its_name(error, data)
+        if not isinstance(error, EmptyRowsError):
+            raise found from error
+        what = rows_without(error.without_input, error.without_output)
+        return site.draw(request, "new_empty_rows.html.j2", status=422, text=str(found), what=what, url=url)
 
     return routes
 
