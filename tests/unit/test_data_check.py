@@ -110,10 +110,28 @@ def test_outputs_outside_the_choices_say_which_one_was_meant() -> None:
     assert finding is not None
     assert finding.details == ('"billing.", perhaps "Billing"', '"sales"')
     assert finding.severity == "error"
-    unseen = report.finding("labels_unseen")
-    assert unseen is not None
-    assert unseen.details == ('"Support"',)
+    unused = report.finding("labels_unused")
+    assert unused is not None
+    assert unused.says == 'no row has the label "Support", which is among the choices'
+    assert report.finding("labels_unseen") is None, "the same, said once"
     assert report.labels["Billing"] == {"train": 1, "dev": 0, "test": 0}
+
+
+def test_labels_that_differ_by_case_or_spaces_alone_are_named_with_their_rows() -> None:
+    rows = [(f"text {i}", "Account Management" if i % 2 else "{Other}") for i in range(8)]
+    rows += [("odd", "account management"), ("odder", "Account  Management")]
+    report = report_on(rows)
+    finding = report.finding("labels_respelt")
+    assert finding is not None
+    assert finding.says.startswith("2 rows have a label that differs from another only by case or spaces")
+    assert finding.says.endswith(
+        '"account management" beside "Account Management", "Account Management" with other spaces'
+    )
+    assert found_places(report, "labels_respelt") == [
+        ["row 9 of train.jsonl in train"],
+        ["row 10 of train.jsonl in train"],
+    ]
+    assert report_on(rows[:8]).finding("labels_respelt") is None
 
 
 def test_outputs_against_a_schema() -> None:

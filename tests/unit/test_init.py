@@ -319,8 +319,8 @@ def test_labels_that_differ_only_in_case_are_named_once_and_stay_out_of_the_inst
     assert found["output"] == {"choices": ["autumn", "winter", "summer", "spring", "SPRING", "Summer"]}
     text = (tmp_path / "task.yaml").read_text(encoding="utf-8")
     assert (
-        '# 3 rows of the file spell a label in another case: "SPRING" for "spring" (2) and "Summer" for "summer" (1).'
-        in text
+        "# 3 rows of the file spell a label in another case or with other spaces:\n"
+        '#   "SPRING" for "spring" (2)\n#   "Summer" for "summer" (1)\n' in text
     )
     assert "the 4 labels of the file and 2 other spellings" in text.lower()
 

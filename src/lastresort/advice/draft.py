@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any, Literal
 
 from lastresort.climb.shares import error_shares
+from lastresort.data.duplicates import spelling
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError
@@ -156,7 +157,7 @@ class OpenColumns:
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What the answers of a file are. labels: all of them where they are labels, the most frequent first. respelt: (usual
-    spelling, another one that differs only in case, rows of the other). schema: of JSON.
+    spelling, another one that differs only by case or spaces, rows of the other). schema: of JSON.
     majority: share of the most frequent answer. words: median length.
     """
 
@@ -309,8 +310,8 @@ def answers_of(outputs: Sequence[str]) -> Answers:
 def _respelt(counted: Counter[str]) -> tuple[tuple[str, str, int], ...]:
     usual: dict[str, str] = {}
     for label, _ in counted.most_common():
-        usual.setdefault(label.casefold(), label)
-    return tuple((first, label, n) for label, n in counted.most_common() if (first := usual[label.casefold()]) != label)
+        usual.setdefault(spelling(label), label)
+    return tuple((first, label, n) for label, n in counted.most_common() if (first := usual[spelling(label)]) != label)
 
 
 def _is_number(text: str) -> bool:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lastresort.data.answer_schema import schema_validator, violation
-from lastresort.data.duplicates import exact_groups, near_pairs, normalised
+from lastresort.data.duplicates import exact_groups, near_pairs, normalised, spelling
 from lastresort.data.formats.rows import more_in
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.split import find_leaks
@@ -127,6 +127,8 @@ def check_data(
         *_invalid_outputs(placed, choices, json_schema),
         *_too_long(counted, context_tokens),
         *_unseen_labels(labels),
+        *_unused_labels(labels),
+        *_respelt_labels(placed, labels),
     ]
     tokens = {side: [n for where, _, n in counted if where == side] for side, _ in sides}
     return DataReport(
@@ -152,7 +154,7 @@ def _finding(
     """Nothing where it does not occur. says: of one occurrence, and of {n}."""
     count = len(places) or len(details)
     if count:
-        sentence = says[count > 1].format(n=count)
+        sentence = says[count > 1].replace("{n}", str(count))
         yield Finding(
             kind=kind, severity=severity, says=sentence, count=count, places=tuple(places), details=tuple(details)
         )
@@ -255,9 +257,42 @@ def _labels(placed: Sequence[_Placed], choices: tuple[str, ...] | None) -> dict[
 def _unseen_labels(labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding]:
     if not any(sides["train"] for sides in labels.values()):
         return
-    unseen = [f'"{short(label)}"' for label, sides in labels.items() if not sides["train"]]
+    unseen = [f'"{short(label)}"' for label, sides in labels.items() if not sides["train"] and any(sides.values())]
     says = "1 label has no training example", "{n} labels have no training example"
     yield from _finding("labels_unseen", "warning", says, (), unseen)
+
+
+def _unused_labels(labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding]:
+    unused = [f'"{short(label)}"' for label, sides in labels.items() if not any(sides.values())]
+    says = f"no row has the label {''.join(unused[:1])}, which is among the choices", "no row has {n} of the choices"
+    yield from _finding("labels_unused", "warning", says, (), unused)
+
+
+def _respelt_labels(placed: Sequence[_Placed], labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding]:
+    """Rows whose label differs from a more frequent one by case or spaces alone."""
+    counts = Counter({label: sum(sides.values()) for label, sides in labels.items()})
+    usual: dict[str, str] = {}
+    for label, _ in counts.most_common():
+        usual.setdefault(spelling(label), label)
+    rare = {label: usual[spelling(label)] for label, n in counts.items() if n and usual[spelling(label)] != label}
+    rows = [(side, item) for side, item in placed if item.output in rare]
+    pairs = [_beside(short(label), short(other)) for label, other in rare.items()]
+    shown = ", ".join(pairs[:3]) + (", …" if len(pairs) > 3 else "")
+    says = (
+        f"1 row has a label that differs from another only by case or spaces, and counts as one of its own: {shown}",
+        f"{{n}} rows have a label that differs from another only by case or spaces, and counts as one of its own: {shown}",
+    )
+    yield from _finding(
+        "labels_respelt",
+        "warning",
+        says,
+        [(_place(side, item),) for side, item in rows],
+        [item.output for _, item in rows],
+    )
+
+
+def _beside(label: str, usual: str) -> str:
+    return f'"{usual}" with other spaces' if label == usual else f'"{label}" beside "{usual}"'
 
 
 def _quantiles(tokens: Sequence[int]) -> dict[str, int]:

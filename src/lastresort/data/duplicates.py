@@ -50,6 +50,11 @@ def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split()).rstrip(".!? ")
 
 
+def spelling(label: str) -> str:
+    """The same for labels that differ only by case or spaces."""
+    return "".join(unicodedata.normalize("NFC", label).casefold().split())
+
+
 def exact_groups(texts: Sequence[str]) -> list[tuple[int, ...]]:
     """Positions of texts that are equal when normalised, for each text that occurs more than once."""
     found: dict[str, list[int]] = {}

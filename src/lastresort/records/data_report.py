@@ -19,6 +19,8 @@ FindingKind = Literal[
     "invalid_outputs",
     "too_long",
     "labels_unseen",
+    "labels_unused",
+    "labels_respelt",
 ]
 
 

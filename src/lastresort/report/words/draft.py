@@ -19,7 +19,7 @@ END_OF_DOCUMENT = "...\n"
 class DraftFacts:
     """What the file says of a draft. name: of the task. data: as the user named it. examples: the key's value. source: what the
     input is called. labels: the most frequent first; () where the answers are none. respelt: (usual
-    spelling, another one that differs only in case, rows of the other). schema_file: of the answers' JSON schema.
+    spelling, another one that differs only by case or spaces, rows of the other). schema_file: of the answers' JSON schema.
     majority: share of the most frequent answer. held: parts that have a file of their own. group: a column that names whose row
     it is, kept apart where `grouped`. left_out: rows of the file that are not in `examples`, in words.
     """
@@ -159,11 +159,9 @@ def _respelt(facts: DraftFacts) -> list[str]:
     if not facts.respelt:
         return []
     rows = sum(n for _, _, n in facts.respelt)
-    pairs = listed([f'"{other}" for "{usual}" ({n})' for usual, other, n in facts.respelt])
     return [
-        _one_line(
-            f"# {_numbered(rows, 'row')} of the file spell{'s' if rows == 1 else ''} a label in another case: {pairs}."
-        ),
+        f"# {_numbered(rows, 'row')} of the file spell{'s' if rows == 1 else ''} a label in another case or with other spaces:",
+        *("#   " + _one_line(f'"{other}" for "{usual}" ({n})') for usual, other, n in facts.respelt),
         "# Each spelling counts as a label of its own. Correct those rows, then remove the other spellings from choices.",
     ]
 
