@@ -12,6 +12,7 @@ from climb_support import TEAMS, rows, scripted_task
 from lastresort.app.climb import climb
 from lastresort.app.data_check import check_task
 from lastresort.climb.prepare import PreparedTask, data_report, prepare
+from lastresort.climb.workspace import LEDGER, SHARED
 from lastresort.errors import DataError, TaskError
 from lastresort.records.events import DataChecked
 from lastresort.records.reasons import RowsLeftOut
@@ -204,3 +205,22 @@ def test_a_climb_counts_the_tokens_that_a_data_check_counts(tmp_path: Path) -> N
     assert task.about.strip()
     assert recorded is not None
     assert recorded.report.tokens == check_task(task).report.tokens
+
+
+def test_a_data_check_says_which_test_items_earlier_runs_have_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the start, since after it they have been used again. Looking changes nothing."""
+    path = scripted_task(tmp_path / "task", quality=[{"right": 1.0}])
+    task = load_task(path)
+    monkeypatch.chdir(tmp_path)
+    assert check_task(task).as_dict()["test_reuse"] is None
+    climb(task, tmp_path / "runs" / "a")
+    ledger = tmp_path / "runs" / SHARED / LEDGER
+    before = ledger.stat().st_mtime_ns
+    found = check_task(task)
+    assert found.test_reuse is not None
+    assert 0 < found.test_reuse.used < found.test_reuse.n, "the test ended early"
+    assert found.lines()[-1].startswith("warning: ")
+    assert "have already been used in an earlier run" in found.lines()[-1]
+    assert ledger.stat().st_mtime_ns == before

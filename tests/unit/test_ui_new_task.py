@@ -691,3 +691,22 @@ def test_rows_without_an_answer_are_offered_where_columns_are_chosen(page: TestC
     assert 'hx-post="/new/odd/columns"' in refused.text
     assert page.post("/new/odd/columns", data={**chosen, "leave_out": "yes"}).headers["hx-redirect"] == "/new/odd"
     assert "examples: odd-filled.csv" in text_of(site, "odd")
+
+
+def test_test_items_that_a_run_has_used_are_said_before_the_start(
+    page: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(page, "reviews.csv")
+    reuse = {
+        "n": 60,
+        "used": 60,
+        "most": 1,
+        "text": "All 60 test items have <b>already</b> been used in an earlier run.",
+    }
+    report = {"ok": True, "counts": {}, "labels": {}, "tokens": {}, "findings": [], "preferences": None}
+    for found, said in ((reuse, True), (None, False)):
+        text = json.dumps({**report, "test_reuse": found})
+        monkeypatch.setattr(Children, "printed", lambda *_, text=text, **__: CommandOutput(text))
+        shown = page.get("/new/reviews/data").text
+        assert ("have &lt;b&gt;already&lt;/b&gt; been used" in shown) is said
+        assert ("No problems found." in shown) is not said

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lastresort.app.start import RUNS
 from lastresort.climb.prepare import PreparedTask, data_report, prepare, trained_turns
+from lastresort.climb.workspace import earlier_use
 from lastresort.data.check import check_preferences
 from lastresort.data.preferences import read_preferences
 from lastresort.models.open import open_model
 from lastresort.models.protocol import Model
 from lastresort.records.data_report import DataReport, PreferenceFault, PreferenceReport
+from lastresort.records.document import ReuseView
 from lastresort.report.words import data as words
 from lastresort.rungs.preference.items import render_preferences
 from lastresort.rungs.prompting import instruction
@@ -23,12 +26,14 @@ from lastresort.types import Example
 @dataclass(frozen=True, slots=True)
 class DataCheck:
     """report: on the examples. preferences: on the task's preferences, None where none would be trained on. masks: lines that show
-    training rows token by token, with what is trained.
+    training rows token by token, with what is trained. test_reuse: of the test items, by earlier runs of this workspace, None where
+    none used them.
     """
 
     report: DataReport
     preferences: PreferenceReport | None
     masks: tuple[str, ...]
+    test_reuse: ReuseView | None = None
 
     @property
     def ok(self) -> bool:
@@ -38,11 +43,13 @@ class DataCheck:
     def as_dict(self) -> dict[str, Any]:
         """As `lastresort data check --json` prints it."""
         preferences = None if self.preferences is None else self.preferences.as_json()
-        return {**self.report.as_json(), "preferences": preferences}
+        reuse = None if self.test_reuse is None else self.test_reuse.as_json()
+        return {**self.report.as_json(), "preferences": preferences, "test_reuse": reuse}
 
     def lines(self) -> list[str]:
         """As `lastresort data check` prints it."""
-        return [*words.lines(self.report, self.preferences), *self.masks]
+        reuse = [] if self.test_reuse is None else [f"warning: {self.test_reuse.text}"]
+        return [*words.lines(self.report, self.preferences), *reuse, *self.masks]
 
 
 def check_task(task: Task, *, show: int = 0) -> DataCheck:
@@ -56,7 +63,8 @@ def check_task(task: Task, *, show: int = 0) -> DataCheck:
         prepared, lambda example: model.count_tokens(trained_turns(task, example)), model.context_tokens
     )
     masks = _masks(model, task, prepared.split.train[:show])
-    return DataCheck(report, _preferences(model, prepared), tuple(masks))
+    reuse = earlier_use(RUNS, prepared.split.test)
+    return DataCheck(report, _preferences(model, prepared), tuple(masks), reuse)
 
 
 def _preferences(model: Model, prepared: PreparedTask) -> PreferenceReport | None:

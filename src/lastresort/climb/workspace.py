@@ -143,6 +143,16 @@ def count_use(shared: Path, examples: Sequence[Example], look: str) -> ReuseView
         return of_reuse(ledger.reuse(hashes, look))
 
 
+def earlier_use(runs: Path, examples: Sequence[Example]) -> ReuseView | None:
+    """How often runs in this folder have used these test items so far; None where none did."""
+    path = runs / SHARED / LEDGER
+    if not path.is_file():
+        return None
+    with Ledger(path) as ledger:
+        found = of_reuse(ledger.reuse([item_hash(example) for example in examples]))
+    return found if found.used else None
+
+
 def with_rerun_remedy(error: StoppedError) -> StoppedError:
     """The same stop in a command without --resume: given again, it finds what was answered before."""
     remedy = "Give the same command again: what was answered is kept."

@@ -40,24 +40,26 @@ class FoundRows:
 
 @dataclass(frozen=True, slots=True)
 class CheckedData:
-    """lines: name and figures, as the report has them."""
+    """lines: name and figures, as the report has them. reused: what earlier runs used of the test items, "" for nothing."""
 
     ok: bool
     lines: tuple[tuple[str, str], ...]
     findings: tuple[FoundRows, ...]
+    reused: str = ""
 
 
 def findings_of(text: str, task: Task) -> CheckedData:
     """text: what `lastresort data check --json` printed of this task."""
     values = json.loads(text)
-    preferences = values.pop("preferences", None)
+    preferences, reuse = values.pop("preferences", None), values.pop("test_reuse", None)
     report = DataReport.model_validate(values)
     judged = None if preferences is None else PreferenceReport.model_validate(preferences)
     lines = [(name, shown[0]) for name, shown in words.rows(report) if name != "findings"]
     lines += [("preferences", line) for line in words.preference_lines(judged)] if judged is not None else []
     named = {place.source for finding in report.findings for places in finding.places for place in places}
     rows = {str(path): _by_number(path) for path in files_of(task) if str(path) in named}
-    return CheckedData(report.ok, tuple(lines), tuple(_found(one, rows) for one in words.in_order(report)))
+    found = tuple(_found(one, rows) for one in words.in_order(report))
+    return CheckedData(report.ok, tuple(lines), found, "" if reuse is None else str(reuse["text"]))
 
 
 def _found(finding: Finding, rows: Mapping[str, Mapping[int, RawRow]]) -> FoundRows:

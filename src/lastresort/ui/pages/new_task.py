@@ -16,7 +16,7 @@ from fastapi.responses import RedirectResponse
 from lastresort.app.init import EmptyRowsError
 from lastresort.app.start import GATES, example_task, example_tasks
 from lastresort.climb.shared_run import endpoints_of
-from lastresort.climb.workspace import new_run
+from lastresort.climb.workspace import LEDGER, SHARED, new_run
 from lastresort.errors import DataError, LastresortError
 from lastresort.evals.scorers import SCORERS
 from lastresort.foreign import read_text
@@ -184,7 +184,7 @@ def _editing(site: Site) -> APIRouter:
 
     @routes.get("/new/{name}/data")
     def data(request: Request, name: str) -> Response:
-        asked = _ask(site, request, name, ("data", "check"))
+        asked = _ask(site, request, name, ("data", "check"), also=_ledger(site))
         task = None if asked is None or asked.fault else _task(site, name)
         found, rows = None, tuple[ShownRow, ...]()
         if asked is not None and task is not None:
@@ -309,8 +309,12 @@ def _options(task: Task, gate: str, until: str) -> list[str]:
     return [*found, *(["--until", one_of("until", until, task.ladder)] if until else [])]
 
 
-def _ask(site: Site, request: Request, name: str, command: Sequence[str], key: str = "") -> CommandOutput | None:
-    """What a command says of the text as it is now, None while it works; as JSON, unless a key names it among others like it."""
+def _ask(
+    site: Site, request: Request, name: str, command: Sequence[str], key: str = "", also: object = None
+) -> CommandOutput | None:
+    """What a command says of the text as it is now, None while it works; as JSON, unless a key names it among others like it. also:
+    the state of what else it reads.
+    """
     try:
         task = _task(site, name)
     except LastresortError:
@@ -322,7 +326,13 @@ def _ask(site: Site, request: Request, name: str, command: Sequence[str], key: s
     words = [word for word in command if not word.startswith("-")]
     options = [word for word in command if word.startswith("-")]
     arguments = [*words, _below(site, draft), *options, *([] if key else ["--json"])]
-    return children_of(site).printed((name, key or command[0]), _state(site, name), arguments, begin=begin)
+    state = _state(site, name) if also is None else (_state(site, name), also)
+    return children_of(site).printed((name, key or command[0]), state, arguments, begin=begin)
+
+
+def _ledger(site: Site) -> object:
+    """Changes once a run that tested has ended."""
+    return files_state([site.workspace.runs / SHARED / LEDGER])
 
 
 def _state(site: Site, name: str) -> object:
