@@ -107,6 +107,29 @@ def test_a_split_that_only_one_of_two_systems_answered_leads_to_one_that_both_di
     assert "in common</a>" not in items(page, system="prompting/one", split="test", **{"with": "prompting/three"})
 
 
+def test_the_list_starts_on_dev_and_warns_above_test_items(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    page = page_of(tmp_path)[1]
+    first = page.get("/runs/routing-1/items").text
+    assert "<option selected>dev</option>" in first
+    assert "A test set stays held out" not in first
+    system = re.search(r"<option selected>(prompting/[^<]+)</option>", first)
+    assert system is not None
+    for split in ("test", ""):
+        text = page.get("/runs/routing-1/items", params={"system": system[1], "split": split}).text
+        assert 0 < text.index("A test set stays held out") < text.index("<tbody>")
+    report = page.get("/runs/routing-1").text
+    assert "stay hidden" not in report
+    assert "Test items are not in this report" in report
+
+
+def test_every_change_is_counted_as_all(page: TestClient) -> None:
+    """Both right and both wrong are none."""
+    listed = items(page, **{"with": f"prompting/{HOSTILE}"})
+    assert "any change" not in listed
+    assert listed.count(">all <b>4</b>") == 2
+
+
 def test_an_item_of_two_systems_shows_how_each_came_out_and_the_first_answer_once(page: TestClient) -> None:
     text = page.get(
         "/runs/mail/items/1/0", params={"system": "prompting/zero-shot", "with": f"prompting/{HOSTILE}"}

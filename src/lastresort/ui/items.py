@@ -71,11 +71,12 @@ class ItemsAddress:
         return urlencode(chosen if number is None else {**chosen, "n": there.number})
 
     def settled(self, parts: Sequence[MeasuredPart], view: RunView | None) -> ItemsAddress:
-        """With a system and a split where none is named: those of the test, as that is what decides."""
+        """With a system and a split where none is named: the one that was tested, on dev, so that the test set stays held out."""
         if self.system or not parts:
             return self
         system, split = _decisive(parts, view)
-        return replace(self, system=system.name, split=self.split or split)
+        on_dev = any((part.system, part.split) == (system, "dev") for part in parts)
+        return replace(self, system=system.name, split=self.split or ("dev" if on_dev else split))
 
     def wanted(self, parts: Sequence[MeasuredPart]) -> ItemsWanted:
         """An unknown system, split, kind or change is left out."""
