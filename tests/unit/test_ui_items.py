@@ -19,6 +19,8 @@ from lastresort.climb.judging import answer_hash
 from lastresort.records.events import AnswersJudged, GateRun, JudgeCalls, JudgedAnswer, JudgeOpened, TaskRead
 from lastresort.records.gate import ClimbGate
 from lastresort.records.record import Record
+from lastresort.report.story import all_answered
+from lastresort.report.words.wording import percent
 from lastresort.spec.task import load_task
 from lastresort.systems.files import candidate_folder, save_system
 from lastresort.systems.system import PromptDesign, Shot, System
@@ -121,6 +123,32 @@ def test_the_list_starts_on_dev_and_warns_above_test_items(tmp_path: Path) -> No
     report = page.get("/runs/routing-1").text
     assert "stay hidden" not in report
     assert "Test items are not in this report" in report
+
+
+def test_a_verdict_on_fewer_items_than_were_answered_says_both_scores(tmp_path: Path) -> None:
+    """On the run's page, in the list of its test items, and where runs are compared."""
+    site, page = page_of(tmp_path)
+    with Record.open(finished_run(tmp_path), read_only=True) as record:
+        [answered] = [one for one in record.measured("prompting") if one.split == "test"]
+    view = site.workspace.state("routing-1").view
+    assert view is not None
+    test = view.rungs[0].test
+    assert test is not None
+    assert answered.n > test.n_used
+    said = (
+        f"The test stopped at {test.n_used} items with {percent(test.score)}; over all {answered.n} that were answered by then "
+        f"it is {percent(answered.score)}."
+    )
+    system = f"prompting/{answered.candidate}"
+    assert said in page.get("/runs/routing-1").text
+    assert said in page.get(f"/runs/routing-1/items?system={system}&split=test").text
+    assert said not in page.get(f"/runs/routing-1/items?system={system}&split=dev").text
+    finished_run(tmp_path, "routing-2", bar=0.5)
+    compared = page.get("/compare?run=routing-1&run=routing-2").text
+    assert f"<small>{percent(answered.score)} over all {answered.n} answered</small>" in compared
+    with Record.open(site.workspace.run("routing-1"), read_only=True) as record:
+        decided = test.model_copy(update={"n_used": answered.n})
+        assert all_answered(record, view.rungs[0].model_copy(update={"test": decided})) is None
 
 
 def test_every_change_is_counted_as_all(page: TestClient) -> None:

@@ -68,11 +68,20 @@ class FailedAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class AllAnswered:
+    """What a tested system scored on every test item that it answered: more than those up to where its test stopped."""
+
+    n: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class RungStory:
     """One rung: its entry in the decision, what the search found, and the evidence behind it.
 
     entry: None for a rung that the climb did not reach. passed_over: because a higher one was tried for its cost. ahead: the climb
-    has not decided, and may come to it. overtaken: it was tested, before fresh items decided a rung below it.
+    has not decided, and may come to it. overtaken: it was tested, before fresh items decided a rung below it. answered: None where
+    the verdict rests on all that was answered.
     """
 
     name: str
@@ -90,6 +99,7 @@ class RungStory:
     passed_over: bool = False
     ahead: bool = False
     overtaken: bool = False
+    answered: AllAnswered | None = None
 
     @property
     def tested(self) -> bool:
@@ -256,7 +266,18 @@ def _rung(record: Record, name: str, entry: RungView | None, bar: float) -> Rung
         graded=any(0 < item.score < 1 for item in items),
         trained=_trained(record, name),
         drifts=tuple(drift for drift in record.all(DriftMeasured) if drift.rung == name),
+        answered=all_answered(record, entry),
     )
+
+
+def all_answered(record: Record, entry: RungView) -> AllAnswered | None:
+    """None where a rung has no test, or one that decided on every item that was answered, by groups, or on fresh items."""
+    if entry.test is None or entry.test.unit != "item" or entry.test.parts:
+        return None
+    for one in record.measured(entry.name):
+        if (one.candidate, one.split) == (entry.chosen, "test") and one.n != entry.test.n_used:
+            return AllAnswered(one.n, one.score)
+    return None
 
 
 def examples(wrong: Sequence[ItemScore], knowledge: frozenset[str] = frozenset()) -> tuple[FailedAnswer, ...]:

@@ -180,6 +180,14 @@ def of_units(test: BarTest) -> str:
     return f"{'all' if used == available else f'{count(used)} of'} {counted(available, test.unit)}"
 
 
+def of_all_answered(test: BarTest, n: int, score: float) -> str:
+    """Two scores of one system: that of the verdict, and that of all test items that were answered by then."""
+    return (
+        f"The test stopped at {counted(test.n_used, test.unit)} with {percent(test.score)}; over all {count(n)} that were answered "
+        f"by then it is {percent(score)}."
+    )
+
+
 def what_would_decide(test: BarTest) -> str:
     """What an UNDECIDED needs, as a sentence."""
     needed, unit = test.n_needed, test.unit

@@ -14,6 +14,8 @@ from lastresort.records.items import CHANGES, KINDS, ItemCounts, ItemsWanted, Re
 from lastresort.records.measurement import failure_kind
 from lastresort.records.record import Record
 from lastresort.report.differences import side_by_side
+from lastresort.report.story import all_answered
+from lastresort.report.words.wording import of_all_answered
 from lastresort.ui.items import (
     A_PAGE,
     ALL,
@@ -66,6 +68,7 @@ def router(site: Site) -> APIRouter:
             counts = _counts(site, name, record, wanted)
             elsewhere = {} if counts.every else _in_common(site, name, record, wanted)
             gated = record.last(GateRun) is not None
+            verdict = _verdict(site, name, record, wanted)
         return site.draw(
             request,
             "items_found.html.j2" if is_part(request) else "items.html.j2",
@@ -78,6 +81,7 @@ def router(site: Site) -> APIRouter:
             counts=counts,
             elsewhere=elsewhere,
             gated=gated,
+            verdict=verdict,
             kinds=KINDS,
             changes=CHANGES,
             kind_words=KIND_WORDS,
@@ -177,6 +181,19 @@ def _counts(site: Site, name: str, record: Record, wanted: ItemsWanted) -> ItemC
     """Counted again only once the record has changed: whoever turns pages counts the same."""
     state = name, signature(record.folder), wanted
     return site.once("item counts", state, lambda: record.count_items(wanted), MOST_COUNTED)
+
+
+def _verdict(site: Site, name: str, record: Record, wanted: ItemsWanted) -> str:
+    """Where the list of a tested system has more items than its verdict rests on: both scores, else ""."""
+    view = site.workspace.state(name).view
+    if view is None or wanted.system is None or wanted.split not in ("", "test"):
+        return ""
+    system = wanted.system
+    rung = next((one for one in view.rungs if (one.name, one.chosen) == (system.rung, system.candidate)), None)
+    found = None if rung is None else all_answered(record, rung)
+    return (
+        "" if rung is None or rung.test is None or found is None else of_all_answered(rung.test, found.n, found.score)
+    )
 
 
 def _in_common(site: Site, name: str, record: Record, wanted: ItemsWanted) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,6 +12,7 @@ from markupsafe import Markup
 from lastresort.records.decision import RungView, RunView
 from lastresort.records.measurement import BarTest
 from lastresort.report.charts.runs import RunPoint, runs_chart
+from lastresort.report.story import AllAnswered, all_answered
 from lastresort.report.words.titles import headline, stage_line
 from lastresort.report.words.wording import round_percent
 from lastresort.ui.site import Site, is_part
@@ -29,6 +30,7 @@ class RunRow:
     test: BarTest | None
     rung: str
     now: str
+    answered: AllAnswered | None = None
 
     @property
     def view(self) -> RunView | None:
@@ -48,7 +50,7 @@ def router(site: Site) -> APIRouter:
     @routes.get("/compare")
     def compare(request: Request, run: Annotated[list[str], Query(default_factory=list)]) -> Response:
         named = list(dict.fromkeys(run))
-        rows = [row_of(site.workspace.state(name)) for name in named[:MOST_COMPARED]]
+        rows = [compared_row(site, name) for name in named[:MOST_COMPARED]]
         left_out = len(named) - len(rows)
         return site.draw(
             request, "compare.html.j2", rows=rows, left_out=left_out, figures=figures(rows), headline=headline
@@ -61,6 +63,16 @@ def row_of(state: RunState) -> RunRow:
     rung = tested_rung(state.view)
     now = "" if state.state != "running" or state.stage is None else stage_line(state.stage)
     return RunRow(state, None if rung is None else rung.test, "" if rung is None else rung.name, now)
+
+
+def compared_row(site: Site, name: str) -> RunRow:
+    """With what the record alone holds."""
+    row = row_of(site.workspace.state(name))
+    rung = tested_rung(row.view)
+    if rung is None:
+        return row
+    with site.workspace.record(name) as record:
+        return replace(row, answered=all_answered(record, rung))
 
 
 def figures(rows: Sequence[RunRow]) -> list[tuple[str, Markup]]:
