@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from starlette.testclient import TestClient
@@ -252,3 +253,24 @@ def test_a_training_trains_to_its_end_on_the_page(
     refused = page.get("/train/rows/train/export?to=trl")
     assert (refused.status_code, len(asked)) == (404, 1), "only a POST starts it"
     assert page.post("/train/rows/train/export", data={"to": "--out"}).status_code == 422
+
+
+def test_its_memory_is_planned_with_what_its_text_says(page: TestClient, site: Site) -> None:
+    address = upload(page, data_for("dpo"))
+    assert 'href="/train/rows/plan">Plan its memory' in page.get(address).text
+    typed(
+        page,
+        text_of(site)
+        .replace("adapter: lora ", "adapter: {kind: full}")
+        .replace("epochs: 3", "epochs: 2\nmax_tokens: 700"),
+    )
+    to = page.get("/train/rows/plan").headers["location"]
+    query = parse_qs(to.removeprefix("/plan?"))
+    expected = {"model": "embedded", "method": "full", "objective": "dpo", "epochs": "2", "tokens": "700"}
+    assert {name: query[name][0] for name in expected} == expected
+    assert query["rows"] == [str(len(data_for("dpo")))]
+    shown = page.get(f"{to}&gpu=l40s", headers={"hx-request": ""}).text
+    assert "<option selected>full</option>" in shown
+    assert "refusal" not in shown
+    typed(page, "epochs: many")
+    assert page.get("/train/rows/plan").status_code == 422

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from lastresort.app.plan import TARGETS
 from lastresort.data.files import read_rows
 from lastresort.errors import InputError, LastresortError
 from lastresort.models.endpoint import parse_endpoint
@@ -123,6 +124,28 @@ def training_from(document: YamlDocument, folder: Path, file: str = FILE) -> Tra
             remedy="Leave it out, or start the training in a terminal.",
         )
     return found
+
+
+def plan_of(file: TrainingFile, folder: Path) -> dict[str, str]:
+    """What the plan's page is to begin with, as its address says it. folder: the workspace, from which a model's name is read."""
+    settings, adapter = file.settings, file.settings.adapter
+    model = Path(file.model)
+    below = model.is_absolute() and model.is_relative_to(folder)
+    methods = "full" if adapter.kind == "none" else "qlora" if adapter.quantize else "lora"
+    found = {
+        "model": f"./{model.relative_to(folder).as_posix()}" if below else file.model,
+        "method": methods,
+        "objective": {"pairs": "dpo", "groups": "grpo"}.get(settings.objective.need, "sft"),
+        "rows": str(sum(len(read_rows(path)) for path in file.data.train)),
+        "epochs": f"{settings.epochs:g}",
+        "r": str(adapter.r),
+        "optimizer": settings.optimizer,
+        "precision": file.precision,
+        "checkpointing": "on" if settings.checkpointing else "off",
+    }
+    if adapter.target in TARGETS:
+        found["target"] = str(adapter.target)
+    return found | ({} if file.max_tokens is None else {"tokens": str(file.max_tokens)})
 
 
 def consent_for(file: TrainingFile) -> Consent:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import Popen
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, File, Request, Response, UploadFile
+from fastapi.responses import RedirectResponse
 from markupsafe import Markup
 
 from lastresort.errors import LastresortError
@@ -26,8 +28,9 @@ from lastresort.types import Json
 from lastresort.ui import drafts, jobs, trainings
 from lastresort.ui.children import children_of
 from lastresort.ui.drafts import TRAINING_DRAFT as DRAFT
+from lastresort.ui.findings import files_state
 from lastresort.ui.site import Site, Text, go_to, placed
-from lastresort.ui.trainings import FIELDS, FILE, STEM, TrainingNow
+from lastresort.ui.trainings import FIELDS, FILE, STEM, TrainingNow, plan_of
 from lastresort.ui.workspace import NotThere
 from lastresort.ui.yaml_form import EditedFile, FilledForm, editing, filled, plain_lines, with_plain_ends
 
@@ -100,6 +103,15 @@ def _making(site: Site) -> APIRouter:
             request, "train_file.html.j2", name=name, form=form_of(text, folder), url=f"/train/{name}", file=FILE,
             stems=trainings.stems_in(folder),
         )  # fmt: skip
+
+    @routes.get("/train/{name}/plan")
+    def plan(name: str) -> Response:
+        folder, text = _text(site, name)
+        file = _of_text(text, folder)
+        asked = site.once(
+            "plan of training", (text, files_state(file.data.train)), lambda: plan_of(file, workspace.folder)
+        )
+        return RedirectResponse(f"/plan?{urlencode(asked)}", 303)
 
     return routes
 
