@@ -710,3 +710,41 @@ def test_test_items_that_a_run_has_used_are_said_before_the_start(
         shown = page.get("/new/reviews/data").text
         assert ("have &lt;b&gt;already&lt;/b&gt; been used" in shown) is said
         assert ("No problems found." in shown) is not said
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "said"),
+    [
+        ("", "", "found no column for the input and the answer, expected one for the input"),
+        ("review", "", "Choose a column for the answer."),
+        ("", "review", "Choose a column for the input."),
+        ("review", "review", "found &#34;review&#34; for both"),
+    ],
+)
+def test_columns_that_are_not_chosen_are_named(page: TestClient, source: str, target: str, said: str) -> None:
+    upload(page, "reviews.csv")
+    found = page.post("/new/reviews/columns", data={"source": source, "target": target})
+    assert found.status_code == 422
+    assert said in found.text
+
+
+@pytest.mark.parametrize("header", ["text,label", "review,sentiment"])
+def test_the_columns_that_are_used_now_are_shown_and_chosen(page: TestClient, header: str) -> None:
+    upload(page, "reviews.csv", CSV.replace("review,sentiment", header))
+    source, target = header.split(",")
+    shown = page.get("/new/reviews/columns").text
+    assert f"The task uses <b>{source}</b> as the input and <b>{target}</b> as the answer." in shown
+    assert re.findall(r'<option value="(\w+)" selected>', shown) == [source, target]
+    assert "known shape" not in shown
+
+
+def test_a_sheet_is_to_be_saved_as_csv(page: TestClient) -> None:
+    status, said = upload(page, "reviews.xlsx", b"PK")
+    assert (status, "Save the sheet as CSV." in said) == (422, True)
+
+
+def test_a_sentence_that_quotes_an_example_ends_once(page: TestClient) -> None:
+    upload(page, "reviews.csv")
+    said = page.post("/new/reviews/text", data={"text": "task: a\n"}).text
+    assert "Route a support ticket to a team" in said
+    assert ".." not in said.partition('id="fault"')[2].partition("</div>")[0]

@@ -215,8 +215,15 @@ def _kind(path: Path) -> tuple[str, bool]:
         f'found the suffix "{path.suffix}"',
         where=str(path),
         expected=_KNOWN,
-        remedy="Rename the file after what it holds, or convert it.",
+        remedy=how_to_convert(path.name),
     )
+
+
+def how_to_convert(name: str) -> str:
+    """What to do with a file of a kind that is not read."""
+    if name.lower().endswith((".xlsx", ".xls", ".xlsm", ".ods", ".numbers")):
+        return "Save the sheet as CSV."
+    return "Rename the file after what it holds, or convert it."
 
 
 def _content(path: Path, packed: bool) -> bytes:

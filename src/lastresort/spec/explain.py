@@ -66,7 +66,7 @@ Words = tuple[str, str, str]
 def _missing(error: ErrorDetails, model: type[BaseModel]) -> Words:
     field = _field(model, error["loc"])
     example = field.examples[0] if field is not None and field.examples else "…"
-    return "found nothing", _meaning(field), f"Add a line such as `{error['loc'][-1]}: {example}`."
+    return "found nothing", _meaning(field), f"Add a line such as `{error['loc'][-1]}: {str(example).rstrip('.')}`."
 
 
 def _unknown(error: ErrorDetails, model: type[BaseModel]) -> Words:

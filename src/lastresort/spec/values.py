@@ -211,10 +211,16 @@ class NumberBounds:
         if self.whole and not float(number).is_integer():
             refuse(f"found {describe(value)}", expected=expected, remedy=f"Write {word or 'a whole number'}.")
         if not self.holds(number):
-            percent = self._is_share() and 1 < number <= 100 and self.holds(number / 100)
-            remedy = f"Write {number / 100:g}." if percent else f"Write {word or expected}."
-            refuse(f"found {describe(value)}", expected=expected, remedy=remedy)
+            refuse(f"found {describe(value)}", expected=expected, remedy=self._remedy(number, word or expected))
         return int(number) if self.whole else float(number)
+
+    def _remedy(self, number: float, usual: str) -> str:
+        """Whole per cents are meant from 10 on; 2 is nobody's 0.02."""
+        if not self._is_share() or not 1 < number <= 100:
+            return f"Write {usual}."
+        if number >= 10 and self.holds(number / 100):
+            return f"Write {number / 100:g}."
+        return "Write a share, such as 0.8 for 80%." if self.holds(0.8) else f"Write {usual}."
 
     def _is_share(self) -> bool:
         upper = self.below if self.below is not None else self.at_most

@@ -21,7 +21,8 @@ from lastresort.advice.draft import ColumnFacts, OpenColumns, choose_columns, fa
 from lastresort.app.init import InitRequest, init_task
 from lastresort.climb.identity import settings_of, task_file_of
 from lastresort.climb.shared_run import code_of, endpoints_of, refuse_foreign_task
-from lastresort.data.files import read_rows
+from lastresort.data.files import how_to_convert, read_rows
+from lastresort.data.formats import SHAPES
 from lastresort.errors import InputError, LastresortError, TaskError
 from lastresort.foreign import MiB, opened, read_text
 from lastresort.records.atomic import disk_errors, write_atomically
@@ -112,7 +113,7 @@ def file_name_of(given: str) -> tuple[str, str]:
             f'found a file called "{last[:60]}"',
             where="upload",
             expected=".csv, .tsv, .jsonl, .json (each also with .gz) or .parquet",
-            remedy="Rename the file after what it holds, or convert it.",
+            remedy=how_to_convert(last),
         )
     stem, kind = safe_name(last[: suffix.start()]), suffix[0].lower()
     if _is_own(f"{stem}{kind}"):
@@ -228,10 +229,20 @@ def columns_of(data: Path) -> TableColumns:
     rows = read_rows(data)
     facts = facts_of(rows)
     shape = known_shape(rows) or ""
-    chosen = choose_columns(facts, len(rows))
+    chosen = (SHAPES[shape].cells(frozenset(rows[0].values)) if shape else None) or choose_columns(facts, len(rows))
     if isinstance(chosen, OpenColumns):
         return TableColumns(facts, len(rows), shape=shape)
     return TableColumns(facts, len(rows), *chosen, shape=shape)
+
+
+def columns_in(text: str) -> tuple[str, str] | None:
+    """The columns that a text names as input and output; None where it names none, or several for one."""
+    try:
+        named = parse_document(text, FILE).values.get("columns")
+    except TaskError:
+        return None
+    source, target = (named.get("input"), named.get("output")) if isinstance(named, Mapping) else (None, None)
+    return (source, target) if isinstance(source, str) and isinstance(target, str) else None
 
 
 def draft_from(

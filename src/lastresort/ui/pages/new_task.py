@@ -123,17 +123,25 @@ def _beginning(site: Site) -> APIRouter:
     def columns(request: Request, name: str) -> Response:
         data = _data(site, name)
         found = site.once("columns", files_state([data]), lambda: drafts.columns_of(data))
-        return site.draw(request, "new_columns.html.j2", name=name, data=data.name, found=found, shown=values_shown)
+        text = drafts.text_of(data.parent) or ""
+        used = drafts.columns_in(text) or ((found.input, found.output) if text and found.shape else None)
+        return site.draw(
+            request, "new_columns.html.j2", name=name, data=data.name, found=found, shown=values_shown, used=used
+        )
 
     @routes.post("/new/{name}/columns")
     def choose(request: Request, name: str, source: Text = "", target: Text = "", leave_out: Text = "") -> Response:
         data = _data(site, name)
         if not source or not target or source == target:
+            missing = [side for side, column in (("input", source), ("answer", target)) if not column]
+            found = f"found no column for the {' and the '.join(missing)}" if missing else f'found "{source}" for both'
             raise DataError(
-                "the same column twice, or none",
+                found,
                 where=data.name,
                 expected="one for the input and another for the answer",
-                remedy="Choose both.",
+                remedy="Choose both."
+                if len(missing) == 2
+                else f"Choose a column for the {missing[0] if missing else 'answer'}.",
             )
         try:
             with DRAFTING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -177,7 +178,7 @@ def _shown(site: Site, values: Mapping[str, str], *, begin: bool) -> ShownPlan:
             return _elsewhere(site, values, command, begin=begin)
         found = make_plan(request)
     except LastresortError as error:
-        return ShownPlan(command, fault=str(error))
+        return ShownPlan(command, fault=by_labels(str(error)))
     return ShownPlan(command, found.document, without_style(found.picture))
 
 
@@ -191,8 +192,14 @@ def _elsewhere(site: Site, values: Mapping[str, str], command: str, *, begin: bo
         _forget_old(path.parent)
     printed = children_of(site).printed("plan", words, [*words, "--picture", str(path), "--json"], begin=begin)
     if printed is None or printed.fault:
-        return ShownPlan(command, fault="" if printed is None else printed.fault)
+        return ShownPlan(command, fault="" if printed is None else by_labels(printed.fault))
     return ShownPlan(command, PlanDocument.model_validate_json(printed.text), without_style(path.read_text("utf-8")))
+
+
+def by_labels(text: str) -> str:
+    """A sentence of the command with the fields in the place of its options."""
+    labels = {field.option: field.label for field in FIELDS}
+    return re.sub(r"--[a-z][a-z-]*", lambda found: labels.get(found[0], found[0]), text)
 
 
 def _forget_old(folder: Path) -> None:
