@@ -748,3 +748,22 @@ def test_a_sentence_that_quotes_an_example_ends_once(page: TestClient) -> None:
     said = page.post("/new/reviews/text", data={"text": "task: a\n"}).text
     assert "Route a support ticket to a team" in said
     assert ".." not in said.partition('id="fault"')[2].partition("</div>")[0]
+
+
+def test_another_file_can_leave_out_rows_without_an_answer(page: TestClient, site: Site) -> None:
+    upload(page, "reviews.csv")
+    before = text_of(site, "reviews")
+    rows = CSV.replace('bad, <b>really</b>",neg', 'bad, <b>really</b>",', 2)
+    status, said = replace(page, "later.csv", rows)
+    assert status == 422
+    assert "Leave out the 2 rows without an answer</button>" in said
+    assert 'hx-include="#replaced, #text, #seen"' in said
+    assert str(site.workspace.folder) not in said
+    folder = site.workspace.tasks / "reviews"
+    assert (text_of(site, "reviews"), sorted(path.name for path in folder.glob("*.csv"))) == (before, ["reviews.csv"])
+    assert replace(page, "later.csv", rows, leave_out="yes") == (204, "/new/reviews")
+    line = "# A copy of later.csv: it leaves out 2 rows without an answer.\n"
+    assert f"{line}examples: later-filled.csv" in text_of(site, "reviews")
+    assert len(read_rows(folder / "later-filled.csv")) == 198
+    assert replace(page, "last.csv", CSV) == (204, "/new/reviews")
+    assert "# A copy of" not in text_of(site, "reviews"), "it is no longer so"

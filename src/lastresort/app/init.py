@@ -67,7 +67,7 @@ class EmptyRowsError(DataError):
 
 
 @dataclass(frozen=True, slots=True)
-class _LeftOut:
+class LeftOut:
     """The rows that are kept. copy: the file that holds them alone, with its text. what: those left out, in words."""
 
     rows: list[RawRow]
@@ -115,7 +115,7 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     rows = read_rows(request.data)
     facts = facts_of(rows)
     columns = _columns(rows, facts, request, ask)
-    left_out = _without_empty(rows, columns, request)
+    left_out = without_empty_rows(rows, columns, request)
     if left_out is not None:
         rows, facts = left_out.rows, facts_of(left_out.rows)
     whose = group_column(facts, len(rows), columns or ())
@@ -143,9 +143,12 @@ def init_task(request: InitRequest, ask: Ask | None = None) -> Drafted:
     return _written(found, request, text, schema, left_out)
 
 
-def _without_empty(rows: list[RawRow], columns: tuple[str, str] | None, request: InitRequest) -> _LeftOut | None:
-    """None where every row has an input and an answer. Raises EmptyRowsError where nobody said to leave the others out."""
-    keys = columns or SHAPES[str(known_shape(rows))].cells(frozenset(rows[0].values))
+def without_empty_rows(rows: list[RawRow], columns: tuple[str, str] | None, request: InitRequest) -> LeftOut | None:
+    """None where every row has an input and an answer, or none has. columns: None where the rows' own shape says which they are.
+    Raises EmptyRowsError where nobody said to leave the others out.
+    """
+    shape = known_shape(rows)
+    keys = columns or (SHAPES[shape].cells(frozenset(rows[0].values)) if shape else None)
     if keys is None:
         return None
     filled = [row for row in rows if not no_answer(row.values.get(keys[1]))]
@@ -155,7 +158,7 @@ def _without_empty(rows: list[RawRow], columns: tuple[str, str] | None, request:
     missing = len(filled) - len(kept), len(rows) - len(filled)
     if request.leave_out_empty:
         copy = _free_copy(request, ".csv" if rows[0].in_table else ".jsonl")
-        return _LeftOut(kept, copy, _as_file(kept), rows_without(*missing))
+        return LeftOut(kept, copy, _as_file(kept), rows_without(*missing))
     try:
         examples_of(_used(rows, columns), request.data)
     except DataError as error:
@@ -299,7 +302,7 @@ def _facts(
     beside: dict[str, Path],
     schema: Path | None,
     group: str | None,
-    left_out: _LeftOut | None,
+    left_out: LeftOut | None,
 ) -> DraftFacts:
     here = request.task_file.absolute().parent
     paths = {"train": request.data if left_out is None else left_out.copy, **beside}
@@ -347,7 +350,7 @@ def _plain(text: str, others: str) -> str:
 
 
 def _written(
-    found: TaskDraft, request: InitRequest, text: str, schema: Path | None, left_out: _LeftOut | None
+    found: TaskDraft, request: InitRequest, text: str, schema: Path | None, left_out: LeftOut | None
 ) -> Drafted:
     from lastresort.climb.prepare import data_report, prepare
     from lastresort.spec.task import load_task

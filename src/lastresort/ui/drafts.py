@@ -18,7 +18,7 @@ from typing import BinaryIO
 import yaml
 
 from lastresort.advice.draft import ColumnFacts, OpenColumns, choose_columns, facts_of, known_shape
-from lastresort.app.init import InitRequest, init_task
+from lastresort.app.init import EmptyRowsError, InitRequest, init_task, without_empty_rows
 from lastresort.climb.identity import settings_of, task_file_of
 from lastresort.climb.shared_run import code_of, endpoints_of, refuse_foreign_task
 from lastresort.data.files import how_to_convert, read_rows
@@ -28,6 +28,7 @@ from lastresort.foreign import MiB, opened, read_text
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.events import TaskRead
 from lastresort.records.record import Record
+from lastresort.report.words.draft import left_out_line, without_left_out_line
 from lastresort.spec.document import parse_document
 from lastresort.spec.edit import moved, with_key
 from lastresort.spec.task import FILE_KEYS, Task, load_task, task_of
@@ -178,23 +179,25 @@ def data_file(folder: Path) -> Path | None:
         return None
     named = [path for path in sorted(folder.iterdir()) if _SUFFIX.search(path.name) and not _is_own(path.name)]
     files = [path for path in named if path.is_file()]
-    wanted = _examples_of(text_of(folder) or "") if len(files) > 1 else None
+    wanted = _named_in(text_of(folder) or "", "examples") if len(files) > 1 else None
     return next((path for path in files if path.name == wanted), files[0] if files else None)
 
 
-def _examples_of(text: str) -> Json:
-    """What a text names as its examples, None where it cannot be read."""
+def _named_in(text: str, key: str) -> Json:
+    """What a text says under a key, None where it cannot be read."""
     try:
-        return parse_document(text, FILE).values.get("examples")
+        return parse_document(text, FILE).values.get(key)
     except TaskError:
         return None
 
 
-def replace_data(folder: Path, text: str, given_name: str, file: BinaryIO, *, seen: str) -> None:
+def replace_data(
+    folder: Path, text: str, given_name: str, file: BinaryIO, *, seen: str, leave_out_empty: bool = False
+) -> None:
     """Write an uploaded file next to a task and make the task's text read it. All else of the text stays, and so does the file that
-    it read before: an earlier run may be resumed. seen: as in `keep_text`.
+    it read before: an earlier run may be resumed. seen: as in `keep_text`. leave_out_empty: see `InitRequest`.
 
-    Raises InputError as `keep_upload` does, and for a text that names several files; DataError for a file that cannot be read.
+    Raises as `keep_upload` and `draft_from` do, and InputError for a text that names several files.
     """
     stem, suffix = file_name_of(given_name)
     name, number = f"{stem}{suffix}", 1
@@ -202,11 +205,21 @@ def replace_data(folder: Path, text: str, given_name: str, file: BinaryIO, *, se
         number += 1
         name = f"{stem}-{number}{suffix}"
     path = write_upload(folder, name, file)
+    written = [path]
     try:
-        read_rows(path)
-        keep_text(folder, _with_examples(text, name), seen=seen)
+        request = InitRequest(path, task_file=folder / DRAFT, leave_out_empty=leave_out_empty)
+        left_out = without_empty_rows(read_rows(path), columns_in(text), request)
+        changed = without_left_out_line(_with_examples(text, name if left_out is None else left_out.copy.name))
+        if left_out is not None:
+            changed = re.sub(
+                r"^(?=examples:)", f"{left_out_line(name, left_out.what)}\n", changed, count=1, flags=re.MULTILINE
+            )
+            write_atomically(left_out.copy, left_out.text)
+            written.append(left_out.copy)
+        keep_text(folder, changed, seen=seen)
     except LastresortError as error:
-        path.unlink(missing_ok=True)
+        for one in written:
+            one.unlink(missing_ok=True)
         raise by_its_name(error, path) from error
 
 
@@ -237,18 +250,13 @@ def columns_of(data: Path) -> TableColumns:
 
 def columns_in(text: str) -> tuple[str, str] | None:
     """The columns that a text names as input and output; None where it names none, or several for one."""
-    try:
-        named = parse_document(text, FILE).values.get("columns")
-    except TaskError:
-        return None
+    named = _named_in(text, "columns")
     source, target = (named.get("input"), named.get("output")) if isinstance(named, Mapping) else (None, None)
     return (source, target) if isinstance(source, str) and isinstance(target, str) else None
 
 
-def draft_from(
-    data: Path, source: str | None = None, target: str | None = None, *, leave_out_empty: bool = False
-) -> str:
-    """Write the draft of the task of a data file, as `lastresort init` does but named after its folder, and return its text.
+def draft_from(data: Path, source: str | None = None, target: str | None = None, leave_out_empty: bool = False) -> None:
+    """Write the draft of the task of a data file, as `lastresort init` does but named after its folder.
 
     leave_out_empty: see `InitRequest`. Raises ColumnsOpen where somebody has to say which columns are meant, EmptyRowsError where
     rows could be left out, DataError for rows that cannot be used.
@@ -261,7 +269,6 @@ def draft_from(
     init_task(InitRequest(data, source, target, path, data.parent.name, leave_out_empty), ask)
     with disk_errors(path):
         path.replace(data.parent / DRAFT)
-    return read_text(data.parent / DRAFT)
 
 
 def _free(folder: Path, text: str | None = None, stem: str = "task") -> Path:
@@ -387,4 +394,7 @@ def names_in(workspace: Workspace, drafts: Sequence[str] = (DRAFT, FILE)) -> lis
 def by_its_name(error: LastresortError, path: Path) -> LastresortError:
     """The same fault, with the file as its user knows it."""
     where = error.where.replace(str(path), path.name)
-    return type(error)(error.found, where=where, expected=error.expected, remedy=error.remedy)
+    found = type(error)(error.found, where=where, expected=error.expected, remedy=error.remedy)
+    if isinstance(found, EmptyRowsError) and isinstance(error, EmptyRowsError):
+        found.without_input, found.without_output = error.without_input, error.without_output
+    return found

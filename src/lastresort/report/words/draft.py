@@ -13,6 +13,7 @@ from lastresort.report.words.wording import count, listed, percent, sentence
 MOST_LABELS_ASKED, WIDTH = 12, 44
 MOST_LETTERS_SHOWN = 40
 END_OF_DOCUMENT = "...\n"
+_COPY = "# A copy of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,16 @@ def rows_without(inputs: int, outputs: int) -> str:
     return " and ".join(parts)
 
 
+def left_out_line(data: str, rows: str) -> str:
+    """Above the examples of a task: what they lack of the file that somebody gave. rows: in words."""
+    return _one_line(f"{_COPY} {data}: it leaves out {rows}.")
+
+
+def without_left_out_line(text: str) -> str:
+    """The text of a task whose examples are another file now."""
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(_COPY))
+
+
 def values_shown(samples: Sequence[str], distinct: int) -> str:
     """What a column holds, by a few of its values: "Billing, Delivery, Returns, …"."""
     lines = (" ".join(text.split()) for text in samples)
@@ -70,7 +81,7 @@ def task_text(facts: DraftFacts) -> str:
         _line("model", "embedded", "135M parameters, for a first try; or a hub id, a folder, http://host/v1#NAME"),
     ]
     if facts.left_out:
-        lines.append(_one_line(f"# A copy of {facts.data}: it leaves out {facts.left_out}."))
+        lines.append(left_out_line(facts.data, facts.left_out))
     lines.append(_line("examples", facts.examples))
     if facts.columns is not None:
         source, target = facts.columns

@@ -101,7 +101,7 @@ def _beginning(site: Site) -> APIRouter:
         except LastresortError as error:
             path.unlink(missing_ok=True)
             path.parent.rmdir()
-            return empty_rows(request, error, path, "/new/upload")
+            return _refused(site, request, drafts.by_its_name(error, path))
         return go_to(f"/new/{path.parent.name}")
 
     @routes.post("/new/example")
@@ -147,16 +147,8 @@ def _beginning(site: Site) -> APIRouter:
             with DRAFTING:
                 drafts.draft_from(data, source, target, leave_out_empty=bool(leave_out))
         except LastresortError as error:
-            return empty_rows(request, error, data, f"/new/{name}/columns")
+            return _refused(site, request, drafts.by_its_name(error, data))
         return go_to(f"/new/{name}")
-
-    def empty_rows(request: Request, error: LastresortError, data: Path, url: str) -> Response:
-        """A refusal with the offer to leave the rows out that it is about. url: where the form of `#drafted` was sent."""
-        found = drafts.by_its_name(error, data)
-        if not isinstance(error, EmptyRowsError):
-            raise found from error
-        what = rows_without(error.without_input, error.without_output)
-        return site.draw(request, "new_empty_rows.html.j2", status=422, text=str(found), what=what, url=url)
 
     return routes
 
@@ -183,11 +175,22 @@ def _editing(site: Site) -> APIRouter:
         )  # fmt: skip
 
     @routes.post("/new/{name}/file")
-    def replace_file(name: str, file: Annotated[UploadFile, File()], text: Text = "", seen: Text = "") -> Response:
+    def replace_file(
+        request: Request,
+        name: str,
+        file: Annotated[UploadFile, File()],
+        text: Text = "",
+        seen: Text = "",
+        leave_out: Text = "",
+    ) -> Response:
         folder, text = _there(site, name), plain_lines(text)
-        with DRAFTING:
-            text = text or drafts.text_of(folder) or ""
-            drafts.replace_data(folder, text, file.filename or "", file.file, seen=seen)
+        try:
+            with DRAFTING:
+                text = text or drafts.text_of(folder) or ""
+                given, leaves_out = file.filename or "", bool(leave_out)
+                drafts.replace_data(folder, text, given, file.file, seen=seen, leave_out_empty=leaves_out)
+        except EmptyRowsError as error:
+            return _refused(site, request, error, form="replaced", target="refused-file")
         return go_to(f"/new/{name}")
 
     @routes.get("/new/{name}/data")
@@ -281,6 +284,27 @@ def form_of(text: str, folder: Path) -> FilledForm:
         return task_of(document, folder / drafts.DRAFT).resolved()
 
     return filled(FIELDS, text, drafts.FILE, TASK, read, Task)
+
+
+def _refused(
+    site: Site, request: Request, error: LastresortError, form: str = "drafted", target: str = "refused"
+) -> Response:
+    """With the offer to leave out the rows that a refusal is about. form: that was sent, and is sent again then. target: where the
+    refusal is shown.
+    """
+    if not isinstance(error, EmptyRowsError):
+        raise error
+    what = rows_without(error.without_input, error.without_output)
+    return site.draw(
+        request,
+        "new_empty_rows.html.j2",
+        status=422,
+        text=str(error),
+        what=what,
+        url=request.url.path,
+        form=form,
+        target=target,
+    )
 
 
 def _begin(folder: Path, text: str) -> Response:
