@@ -20,7 +20,6 @@ from lastresort.records.events import AnswersJudged, GateRun, JudgeCalls, Judged
 from lastresort.records.gate import ClimbGate
 from lastresort.records.record import Record
 from lastresort.report.story import all_answered
-from lastresort.report.words.wording import percent
 from lastresort.spec.task import load_task
 from lastresort.systems.files import candidate_folder, save_system
 from lastresort.systems.system import PromptDesign, Shot, System
@@ -125,27 +124,29 @@ def test_the_list_starts_on_dev_and_warns_above_test_items(tmp_path: Path) -> No
     assert "Test items are not in this report" in report
 
 
-def test_a_verdict_on_fewer_items_than_were_answered_says_both_scores(tmp_path: Path) -> None:
+def test_a_verdict_on_fewer_items_than_were_answered_says_both_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On the run's page, in the list of its test items, and where runs are compared."""
     site, page = page_of(tmp_path)
     with Record.open(finished_run(tmp_path), read_only=True) as record:
         [answered] = [one for one in record.measured("prompting") if one.split == "test"]
+    finished_run(tmp_path, "routing-2", bar=0.5)
     view = site.workspace.state("routing-1").view
     assert view is not None
     test = view.rungs[0].test
     assert test is not None
-    assert answered.n > test.n_used
-    said = (
-        f"The test stopped at {test.n_used} items with {percent(test.score)}; over all {answered.n} that were answered by then "
-        f"it is {percent(answered.score)}."
-    )
-    system = f"prompting/{answered.candidate}"
+    assert (answered.n > test.n_used, answered.score) == (True, test.score)
+    address = f"/runs/routing-1/items?system=prompting/{answered.candidate}&split="
+    compared = "/compare?run=routing-1&run=routing-2"
+    assert not any("answered" in page.get(at).text for at in (f"{address}test", compared)), "two scores that are one"
+    wrong = answered.model_copy(update={"score": 0.9})
+    monkeypatch.setattr(Record, "measured", lambda *_: [wrong])
+    said = f"The test stopped at {test.n_used} items with 100.0%; over all {answered.n} that were answered by then it is 90.0%."
     assert said in page.get("/runs/routing-1").text
-    assert said in page.get(f"/runs/routing-1/items?system={system}&split=test").text
-    assert said not in page.get(f"/runs/routing-1/items?system={system}&split=dev").text
-    finished_run(tmp_path, "routing-2", bar=0.5)
-    compared = page.get("/compare?run=routing-1&run=routing-2").text
-    assert f"<small>{percent(answered.score)} over all {answered.n} answered</small>" in compared
+    assert said in page.get(f"{address}test").text
+    assert said not in page.get(f"{address}dev").text
+    assert f"<small>90.0% over all {answered.n} answered</small>" in page.get(compared).text
     with Record.open(site.workspace.run("routing-1"), read_only=True) as record:
         decided = test.model_copy(update={"n_used": answered.n})
         assert all_answered(record, view.rungs[0].model_copy(update={"test": decided})) is None

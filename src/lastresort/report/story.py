@@ -31,6 +31,7 @@ from lastresort.records.gate import GateSpent
 from lastresort.records.measurement import Cost, DevScore, ItemScore, failure_kind
 from lastresort.records.record import Record
 from lastresort.report.words import titles
+from lastresort.report.words.wording import percent
 from lastresort.types import JsonObject
 
 EXAMPLES = 5
@@ -271,12 +272,13 @@ def _rung(record: Record, name: str, entry: RungView | None, bar: float) -> Rung
 
 
 def all_answered(record: Record, entry: RungView) -> AllAnswered | None:
-    """None where a rung has no test, or one that decided on every item that was answered, by groups, or on fresh items."""
+    """None where that is no other score: a rung without a test, or one that decided on all items, by groups, or on fresh items."""
     if entry.test is None or entry.test.unit != "item" or entry.test.parts:
         return None
     for one in record.measured(entry.name):
         if (one.candidate, one.split) == (entry.chosen, "test") and one.n != entry.test.n_used:
-            return AllAnswered(one.n, one.score)
+            same = percent(one.score) == percent(entry.test.score)
+            return None if same else AllAnswered(one.n, one.score)
     return None
 
 
