@@ -7,6 +7,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import lastresort
 from lastresort.climb.identity import machine
 from lastresort.errors import InputError
 from lastresort.hardware.memory import give_back_freed_memory
-from lastresort.records.atomic import LOCK, LockHeld, held, locked
+from lastresort.records.atomic import LOCK, LockHeld, held, is_held, locked
 
 SOURCE = Path(lastresort.__file__).parent
 POSIX_ONLY = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
@@ -50,6 +51,25 @@ def test_a_lock_ends_with_its_process_however_it_ends(tmp_path: Path) -> None:
     process.communicate()
     with locked(path, wait=True):
         pass
+
+
+def test_looks_at_one_moment_do_not_see_each_other_and_each_sees_an_owner(tmp_path: Path) -> None:
+    hold(tmp_path)
+    with ThreadPoolExecutor(4) as looking:
+        assert not any(looking.map(lambda _: is_held(tmp_path), range(2000)))
+        with held(tmp_path, "somebody writes here", expected="one process", remedy="Wait."):
+            assert all(looking.map(lambda _: is_held(tmp_path), range(100)))
+    assert not is_held(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows shares no lock")
+def test_a_look_of_another_process_is_no_owner(tmp_path: Path) -> None:
+    import fcntl
+
+    hold(tmp_path)
+    with (tmp_path / LOCK).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert not is_held(tmp_path)
 
 
 def test_a_file_in_the_place_of_a_lock_keeps_its_content(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import errno
 import os
 import re
 import shutil
+import sys
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from glob import escape
@@ -22,6 +24,7 @@ from lastresort.keys import without_keys
 
 LOCK = "lock"
 GRACE_S = 0.3
+_LOOKING = threading.Lock()
 
 
 class LockHeld(Exception):
@@ -50,13 +53,41 @@ def is_held(folder: Path) -> bool:
     path = folder / LOCK
     if not path.is_file() or _other_file(path) is not None:
         return False
+    try:
+        return _is_locked(path)
+    except OSError:
+        return False
+
+
+def _is_locked(path: Path) -> bool:
+    """Two that look at once do not see each other: the lock of a look is shared, that of an owner is not."""
+    if (
+        sys.platform == "win32"
+    ):  # which shares no lock; another process that looks at this very moment is taken for an owner
+        with _LOOKING:
+            return _is_locked_alone(path)
+    import fcntl
+
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        return _is_locked_alone(path)
+    finally:
+        os.close(handle)
+    return False
+
+
+def _is_locked_alone(path: Path) -> bool:
     lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
     except Timeout:
         return True
-    except OSError:
-        return False
     lock.release()
     return False
 
