@@ -1,4 +1,5 @@
-"""Keys of endpoints: to which host each belongs, and how they are hidden in all that is shown or written.
+"""Keys of endpoints: to which host each belongs, how they are hidden in all that is shown or written, and what of the environment
+code of the user's gets.
 
 Keys come from the environment alone and appear in no message.
 """
@@ -22,6 +23,22 @@ SECRETS = (
     "OPENAI_API_KEY", KEY, SERVE_KEY, "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN",
     "WANDB_API_KEY",
 )  # fmt: skip
+PASSED = (
+    "LASTRESORT_PASS_ENV"  # names of variables that the user's code, and processes that the page starts, get as well
+)
+CODE_NEEDS = frozenset(
+    # of the user and the system
+    "PATH HOME USER LOGNAME LANG LANGUAGE TZ TMPDIR TEMP TMP LD_LIBRARY_PATH DYLD_LIBRARY_PATH XDG_CACHE_HOME "
+    # of Windows, where no process starts without SYSTEMROOT
+    "SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC PATHEXT USERPROFILE HOMEDRIVE HOMEPATH APPDATA LOCALAPPDATA PROGRAMDATA "
+    "PROGRAMFILES NUMBER_OF_PROCESSORS PROCESSOR_ARCHITECTURE "
+    # of Python, and of what it computes with
+    "PYTHONPATH PYTHONHOME PYTHONUTF8 PYTHONIOENCODING PYTHONHASHSEED PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_PREFIX JAVA_HOME "
+    "OMP_NUM_THREADS GOMP_SPINCOUNT MKL_NUM_THREADS OPENBLAS_NUM_THREADS TOKENIZERS_PARALLELISM CUDA_VISIBLE_DEVICES CUDA_HOME "
+    # of models and data that are on this machine
+    "HF_HOME HF_HUB_CACHE HF_HUB_OFFLINE HF_HUB_DISABLE_TELEMETRY HF_DATASETS_OFFLINE TRANSFORMERS_OFFLINE NLTK_DATA "
+    "SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE".split()
+)
 _NAME = re.compile(r"[\w.-]+|[0-9a-f:.]*:[0-9a-f:.]*")
 _PORTS = {"http": 80, "https": 443}
 
@@ -82,6 +99,17 @@ def keys_by_host(environment: Mapping[str, str]) -> dict[Host, str]:
             )
         found[_host(host.strip(), KEYS, number)] = key.strip()
     return found
+
+
+def code_environment(own: Mapping[str, str]) -> dict[str, str]:
+    """What the user's code gets of an environment: what it needs to run, and what LASTRESORT_PASS_ENV names. No key is in it."""
+    passed = passed_names(own)
+    return {k: v for k, v in own.items() if k in CODE_NEEDS or k.startswith("LC_") or k in passed}
+
+
+def passed_names(environment: Mapping[str, str]) -> frozenset[str]:
+    """The variables that LASTRESORT_PASS_ENV names."""
+    return frozenset(name for _, name in _entries(environment.get(PASSED, "")))
 
 
 def _entries(text: str) -> Iterator[tuple[int, str]]:

@@ -76,6 +76,27 @@ def test_what_it_prints_of_an_answer_moves_no_cursor_and_shows_no_key(
     assert error == "\\x1b[2Jé ***\n\\xff\\x1b[2Jé ***"
 
 
+SEES = r"""
+def score(answer, expected):
+    return 1.0 if answer in os.environ else 0.0
+"""
+
+
+def test_it_sees_what_it_needs_of_the_environment_and_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = ("OPENAI_API_KEY", "HF_TOKEN", "AWS_PROFILE", "MYSQL_PWD", "DATABASE_URL", "SSH_AUTH_SOCK", "MY_URL")
+    needed = ("PATH", "LC_ALL", "OMP_NUM_THREADS", "PYTHONPATH")
+    for name in (*keys, *needed[1:3]):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("PYTHONPATH", "")
+    scorer = PythonFunction(file_of(tmp_path, SEES), "score")
+    assert {name: scorer(name, EXAMPLE) for name in (*keys, *needed)} == dict.fromkeys(keys, 0.0) | dict.fromkeys(
+        needed, 1.0
+    )
+    monkeypatch.setenv("LASTRESORT_PASS_ENV", " MY_URL,OTHER")
+    scorer = PythonFunction(file_of(tmp_path, SEES), "score")
+    assert [scorer(name, EXAMPLE) for name in ("MY_URL", "DATABASE_URL")] == [1.0, 0.0]
+
+
 WHOLE = r"""
 from pathlib import Path
 from lastresort.types import Example, Message

@@ -26,7 +26,7 @@ from typing import IO, Any, Literal
 from lastresort.errors import TaskError
 from lastresort.evals.user_code import child
 from lastresort.foreign import escaped
-from lastresort.keys import known_keys, redacted_stream
+from lastresort.keys import code_environment, known_keys, redacted_stream
 from lastresort.types import Json, JsonObject
 
 GIB = 1 << 30
@@ -134,6 +134,7 @@ class UserFunction:
         # -P keeps the script's folder, whose names are ours, off the path of the user's imports.
         process = subprocess.Popen(
             [sys.executable, "-P", child.__file__],
+            env=code_environment(os.environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
