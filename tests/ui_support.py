@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -60,12 +60,12 @@ class Ended:
         return 2
 
 
-def recorded_starts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[jobs.Command, bool]]:
-    """While the test lasts no process is started; what would have been, with whether it would see the keys."""
-    found: list[tuple[jobs.Command, bool]] = []
+def recorded_starts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[jobs.Command, tuple[str, ...]]]:
+    """While the test lasts no process is started; what would have been, with the endpoints and trackers whose keys it would get."""
+    found: list[tuple[jobs.Command, tuple[str, ...]]] = []
 
-    def start(job: jobs.Command, *, with_keys: bool = False) -> Ended:
-        found.append((job, with_keys))
+    def start(job: jobs.Command, reaches: Sequence[str] = ()) -> Ended:
+        found.append((job, tuple(reaches)))
         return Ended()
 
     monkeypatch.setattr(jobs, "start", start)

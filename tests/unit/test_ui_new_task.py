@@ -48,7 +48,7 @@ def page(opened: tuple[Site, TestClient]) -> TestClient:
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[jobs.Command, bool]]:
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[jobs.Command, tuple[str, ...]]]:
     return recorded_starts(monkeypatch)
 
 
@@ -341,18 +341,18 @@ def test_a_text_has_a_limit(page: TestClient) -> None:
 
 
 def test_a_start_writes_the_task_and_goes_to_the_run(
-    page: TestClient, site: Site, started: list[tuple[jobs.Command, bool]]
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, tuple[str, ...]]]
 ) -> None:
     upload(page, "reviews.csv")
     text = text_of(site, "reviews")
     found = page.post("/new/reviews/start", data={"gate": "quick", "until": "sft"})
     assert found.headers["hx-redirect"] == "/new/reviews/starting?run=reviews-1"
-    (job, with_keys), folder = started[0], site.workspace.tasks / "reviews"
+    (job, reaches), folder = started[0], site.workspace.tasks / "reviews"
     assert job.arguments == (
         "climb", "tasks/reviews/task.yaml", "--run", "runs/reviews-1", "--gate", "quick", "--until", "sft",
     )  # fmt: skip
     assert job.folder == site.workspace.folder
-    assert not with_keys
+    assert reaches == ()
     assert (folder / "task.yaml").read_text() == text
     page.post("/new/reviews/field?key=bar", data={"text": text, "bar": "0.9"})
     page.post("/new/reviews/start")
@@ -363,7 +363,7 @@ def test_a_start_writes_the_task_and_goes_to_the_run(
 
 
 def test_a_start_takes_what_was_typed_last(
-    page: TestClient, site: Site, started: list[tuple[jobs.Command, bool]]
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, tuple[str, ...]]]
 ) -> None:
     upload(page, "reviews.csv")
     page.post("/new/reviews/start", data={"text": text_of(site, "reviews").replace("0.85", "0.9")})
@@ -378,7 +378,7 @@ def test_a_name_in_another_alphabet_is_led_to(page: TestClient) -> None:
 
 
 def test_a_climb_that_ended_before_it_began_says_so(
-    page: TestClient, site: Site, started: list[tuple[jobs.Command, bool]]
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, tuple[str, ...]]]
 ) -> None:
     upload(page, "reviews.csv")
     page.post("/new/reviews/start")
@@ -408,7 +408,7 @@ def test_a_climb_that_starts_without_this_page_is_not_declared_dead(page: TestCl
 
 
 def test_keys_go_only_to_a_task_with_an_endpoint_and_after_a_yes(
-    page: TestClient, site: Site, started: list[tuple[jobs.Command, bool]]
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, tuple[str, ...]]]
 ) -> None:
     upload(page, "reviews.csv")
     page.post(
@@ -423,7 +423,7 @@ def test_keys_go_only_to_a_task_with_an_endpoint_and_after_a_yes(
 
 
 def test_python_runs_only_after_a_yes_to_what_was_shown(
-    page: TestClient, site: Site, started: list[tuple[jobs.Command, bool]]
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, tuple[str, ...]]]
 ) -> None:
     upload(page, "reviews.csv")
     folder = site.workspace.tasks / "reviews"
@@ -586,7 +586,7 @@ def test_the_page_of_a_new_task_loads_no_torch() -> None:
 
 
 def test_the_last_of_two_windows_does_not_win_silently(
-    page: TestClient, site: Site, started: list[tuple[jobs.Command, bool]]
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, tuple[str, ...]]]
 ) -> None:
     upload(page, "reviews.csv")
     path = site.workspace.tasks / "reviews" / drafts.DRAFT

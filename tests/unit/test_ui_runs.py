@@ -39,7 +39,6 @@ from lastresort.ui.workspace import NotThere, Workspace, safe_name
 from record_support import edit
 from ui_support import (
     MET,
-    Ended,
     change_task,
     command,
     end,
@@ -436,8 +435,7 @@ def test_what_a_run_would_run_or_send_is_agreed_to_before_it_goes_on(
     """Also where its task lies in the workspace: whoever copies a run into it copies what it names."""
     task = carried(tmp_path.resolve(), **keys)
     (task.parent / "own.py").write_text("open('ran', 'w')\ndef score(answer, expected):\n    return 1.0\n")
-    started: list[tuple[str, ...]] = []
-    monkeypatch.setattr(jobs, "start", lambda job, with_keys: started.append(job.arguments) or Ended())
+    started = recorded_starts(monkeypatch)
     _, client = htmx_page_of(tmp_path)
     assert client.post("/runs/routing-1/resume").headers["hx-redirect"] == "/runs/routing-1/confirm"
     assert client.post("/runs/routing-1/resume", data={"yes": "guessed"}).headers["hx-redirect"].endswith("/confirm")
@@ -446,26 +444,53 @@ def test_what_a_run_would_run_or_send_is_agreed_to_before_it_goes_on(
     assert shown in text
     mark = re.findall(r'name="yes" value="(\w+)"', text)[0]
     assert client.post("/runs/routing-1/resume", data={"yes": mark}).headers["hx-redirect"] == "/runs/routing-1"
-    assert started == [("climb", str(task), "--resume", str(task.parent.parent))]
+    job, reaches = started[0]
+    assert job.arguments == ("climb", str(task), "--resume", str(task.parent.parent))
+    assert reaches == ((shown,) if "model" in keys else ())
 
 
-def test_a_process_gets_no_keys_but_where_its_task_needs_them() -> None:
+NEEDED = (
+    "PATH",
+    "HOME",
+    "LC_ALL",
+    "HF_TOKEN",
+    "HF_HOME",
+    "CUDA_VISIBLE_DEVICES",
+    "TOKENIZERS_PARALLELISM",
+    "https_proxy",
+)
+
+
+def test_a_process_gets_what_it_needs_and_nothing_that_may_be_a_key() -> None:
     """What is needed for a base model that is not open to all is none of them: no endpoint gets it."""
-    kept = {
-        "PATH": "/bin",
-        "HOME": "/h",
-        "HF_TOKEN": "t",
-        "TOKENIZERS_PARALLELISM": "0",
-        "COMPAT": "1",
-        "KEYBOARD": "us",
-    }
+    kept = dict.fromkeys((*NEEDED, "LASTRESORT_CACHE"), "1")
     secret = (
         "LASTRESORT_API_KEY LASTRESORT_API_KEYS LASTRESORT_SERVE_KEY AWS_SECRET_ACCESS_KEY AWS_ACCESS_KEY_ID GITHUB_PAT "
-        "DB_PASS PGPASSWORD SSH_PRIVATE_KEY AZURE_CREDENTIALS GITHUB_TOKEN OPENAI_APIKEY WANDB_API_KEY Some_Secret"
+        "DB_PASS PGPASSWORD SSH_PRIVATE_KEY AZURE_CREDENTIALS GITHUB_TOKEN OPENAI_APIKEY WANDB_API_KEY Some_Secret MYSQL_PWD "
+        "DATABASE_URL SSH_AUTH_SOCK SENTRY_DSN REDIS_AUTH CI_JOB_JWT NPM_CONFIG__AUTH HF_AUTH PYTHON_API_KEY"
     ).split()
     own = kept | dict.fromkeys(secret, "k")
-    assert environment(own, with_keys=False) == kept
-    assert environment(own, with_keys=True) == own
+    assert environment(own) == kept
+    named = own | {"LASTRESORT_PASS_ENV": "REDIS_AUTH, NOT_THERE"}
+    assert environment(named) == kept | {"LASTRESORT_PASS_ENV": "REDIS_AUTH, NOT_THERE", "REDIS_AUTH": "k"}
+
+
+@pytest.mark.parametrize(
+    ("reaches", "gets"),
+    [
+        (["openai:gpt-5"], {"OPENAI_API_KEY": "o", "OPENAI_ORG_ID": "org"}),
+        (["http://localhost:8000/v1#m"], {"LASTRESORT_API_KEY": "k"}),
+        (["https://a.example.org/v1#m"], {"LASTRESORT_API_KEY": "k", "LASTRESORT_API_KEYS": "a.example.org=1"}),
+        (["wandb"], {"WANDB_API_KEY": "w", "WANDB_PROJECT": "p"}),
+        (["tensorboard"], {}),
+    ],
+)
+def test_a_process_gets_the_keys_of_what_it_reaches_alone(reaches: list[str], gets: dict[str, str]) -> None:
+    own = {
+        "OPENAI_API_KEY": "o", "OPENAI_ORG_ID": "org", "OPENAI_ADMIN_KEY": "a", "LASTRESORT_API_KEY": "k", "AWS_SESSION_TOKEN": "s",
+        "LASTRESORT_API_KEYS": "a.example.org=1,b.example.org:8443=2", "WANDB_API_KEY": "w", "WANDB_PROJECT": "p", "MLFLOW_X": "m",
+    }  # fmt: skip
+    assert environment(own, reaches) == gets
 
 
 @pytest.mark.parametrize("bound", [True, False])

@@ -414,7 +414,7 @@ def test_without_a_winner_it_is_the_best_prompt_that_was_tested_never_a_tuned_on
     assert found is not None
     assert found.folder.parent.name == "prompting"
     assert not found.is_winner
-    assert not found.needs_keys
+    assert found.reaches == ()
     save_system(replace(SAVED, model="http://elsewhere.example/v1#theirs"), found.folder)
     with pytest.raises(DataError, match="not those that the climb measured"):
         servable(run)

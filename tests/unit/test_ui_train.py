@@ -39,7 +39,7 @@ def page(opened: tuple[Site, TestClient]) -> TestClient:
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[jobs.Command, bool]]:
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[jobs.Command, tuple[str, ...]]]:
     return recorded_starts(monkeypatch)
 
 
@@ -135,7 +135,7 @@ def test_fields_and_text_are_one(page: TestClient, site: Site) -> None:
     ],
 )
 def test_what_is_typed_is_checked_and_not_started(
-    page: TestClient, started: list[tuple[jobs.Command, bool]], text: str, said: str
+    page: TestClient, started: list[tuple[jobs.Command, tuple[str, ...]]], text: str, said: str
 ) -> None:
     upload(page, data_for("sft"))
     assert said in typed(page, text)
@@ -145,13 +145,13 @@ def test_what_is_typed_is_checked_and_not_started(
 
 
 def test_a_start_writes_the_file_and_goes_to_the_training(
-    page: TestClient, site: Site, started: list[tuple[jobs.Command, bool]]
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, tuple[str, ...]]]
 ) -> None:
     upload(page, data_for("dpo"))
     assert page.post("/train/rows/start").headers["hx-redirect"] == "/train/rows/train"
-    job, with_keys = started[0]
-    assert (job.arguments, job.folder, with_keys) == (
-        ("train", "tasks/rows/train.yaml"), site.workspace.folder, False,
+    job, reaches = started[0]
+    assert (job.arguments, job.folder, reaches) == (
+        ("train", "tasks/rows/train.yaml"), site.workspace.folder, (),
     )  # fmt: skip
     job.log.parent.mkdir(parents=True)
     job.log.write_text("Error: <b>no</b> rows\n")
@@ -164,7 +164,7 @@ def test_a_start_writes_the_file_and_goes_to_the_training(
 
 
 def test_reward_code_runs_only_after_a_yes_to_what_was_shown(
-    page: TestClient, site: Site, started: list[tuple[jobs.Command, bool]]
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, tuple[str, ...]]]
 ) -> None:
     upload(page, data_for("sft"))
     folder = site.workspace.tasks / "rows"
@@ -184,7 +184,7 @@ def test_reward_code_runs_only_after_a_yes_to_what_was_shown(
 
 
 def test_trackers_and_judges_elsewhere_are_asked_about_and_get_keys(
-    page: TestClient, started: list[tuple[jobs.Command, bool]]
+    page: TestClient, started: list[tuple[jobs.Command, tuple[str, ...]]]
 ) -> None:
     upload(page, data_for("sft"))
     typed(page, "data: rows.jsonl\ntrack: [wandb]\n")
@@ -193,7 +193,7 @@ def test_trackers_and_judges_elsewhere_are_asked_about_and_get_keys(
     assert "<code>wandb</code>" in shown
     mark = shown.partition('name="yes" value="')[2].partition('"')[0]
     page.post("/train/rows/start", data={"yes": mark})
-    assert started[0][1]
+    assert started[0][1] == ("wandb",)
 
 
 def test_a_training_at_work_is_followed_and_stopped(page: TestClient, site: Site) -> None:

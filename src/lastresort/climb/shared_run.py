@@ -42,8 +42,13 @@ def code_of(task: Task) -> dict[str, str]:
 
 def endpoints_of(task: Task) -> frozenset[str]:
     """The endpoints on other machines that a task names, judges included."""
+    return frozenset(name for name in all_endpoints_of(task) if not parse_endpoint(name).host.is_this_machine)
+
+
+def all_endpoints_of(task: Task) -> frozenset[str]:
+    """Also those on this machine, which may want a key."""
     names = [name for name in (task.model, task.tuned_model, *judge_models(task)) if not name.startswith(SCRIPTED)]
-    return frozenset(name for name in names if is_endpoint(name) and not parse_endpoint(name).host.is_this_machine)
+    return frozenset(name for name in names if is_endpoint(name))
 
 
 def refuse_foreign_task(path: Path, settings: Mapping[str, Any], *, remedy: str) -> None:

@@ -29,11 +29,11 @@ class Command:
     log: Path
 
 
-def start(job: Command, *, with_keys: bool = False) -> subprocess.Popen[bytes]:
-    """Start it. It goes on when the page ends. with_keys: as in `start_process`."""
+def start(job: Command, reaches: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Start it. It goes on when the page ends. reaches: as in `start_process`."""
     with open_log(job.log, "ab") as log:
         process = start_process(
-            job.arguments, folder=job.folder, out=log, faults=subprocess.STDOUT, bound=False, with_keys=with_keys
+            job.arguments, folder=job.folder, out=log, faults=subprocess.STDOUT, bound=False, reaches=reaches
         )
     threading.Thread(target=process.wait, name="job", daemon=True).start()  # so that it does not stay as a zombie
     return process

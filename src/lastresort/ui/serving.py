@@ -49,14 +49,14 @@ State = Literal["opening", "open", "ended"]
 class Servable:
     """folder: what `serve` is given: the run for its winner, else that of the best prompt, which nothing can hold.
 
-    held: whether the gate holds it, by the checked record. needs_keys: whether its model is an endpoint.
+    held: whether the gate holds it, by the checked record. reaches: its model, where that is an endpoint.
     """
 
     folder: Path
     name: str
     held: bool = False
     is_winner: bool = True
-    needs_keys: bool = False
+    reaches: tuple[str, ...] = ()
 
 
 def servable(run: Path) -> Servable | None:
@@ -80,8 +80,8 @@ def servable(run: Path) -> Servable | None:
 
 
 def _servable(folder: Path, system: System, *, held: bool, is_winner: bool) -> Servable:
-    keys = is_endpoint(system.model) and not system.model.startswith(SCRIPTED)
-    return Servable(folder, system.name, held, is_winner, keys)
+    asks = is_endpoint(system.model) and not system.model.startswith(SCRIPTED)
+    return Servable(folder, system.name, held, is_winner, (system.model,) if asks else ())
 
 
 @dataclass(slots=True)
@@ -261,7 +261,7 @@ def start_serving(found: Servable, log: Path, allow_held: bool) -> ServingProces
             out=subprocess.PIPE,
             faults=said,
             bound=True,
-            with_keys=found.needs_keys,
+            reaches=found.reaches,
             more={SERVE_KEY: key},
         )
     return ServingProcess(process, key, log)

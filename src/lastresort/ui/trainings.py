@@ -151,7 +151,6 @@ def plan_of(file: TrainingFile, folder: Path) -> dict[str, str]:
 def consent_for(file: TrainingFile) -> Consent:
     """What this training would run, and where it would send anything."""
     code: list[ForeignCode] = []
-    sends: set[str] = {name for name in file.track if name in SENDING}
     groups = file.groups
     for number, term in enumerate(groups.reward if groups is not None else ()):
         if term.name == "python":
@@ -161,15 +160,18 @@ def consent_for(file: TrainingFile) -> Consent:
             judge = str(term.parameters["model"])
             if judge.startswith(SCRIPTED) and writes_elsewhere(file.folder / judge.removeprefix(SCRIPTED)):
                 code.append(ForeignCode(f"reward[{number}]", judge, ""))
-            elif (
-                is_endpoint(judge) and not judge.startswith(SCRIPTED) and not parse_endpoint(judge).host.is_this_machine
-            ):
-                sends.add(judge)
-    if groups is not None and groups.server is not None:
-        server = groups.server.model
-        if not parse_endpoint(server).host.is_this_machine:
-            sends.add(server)
-    return Consent(tuple(code), tuple(sorted(sends)))
+    sends = (name for name in reached_by(file) if name in SENDING or not parse_endpoint(name).host.is_this_machine)
+    return Consent(tuple(code), tuple(sends))
+
+
+def reached_by(file: TrainingFile) -> tuple[str, ...]:
+    """Trackers that may send figures away, and endpoints, also those on this machine."""
+    found, groups = {str(name) for name in file.track if name in SENDING}, file.groups
+    if groups is not None:
+        judges = (str(term.parameters["model"]) for term in groups.reward if term.name == "judge")
+        found |= {name for name in judges if is_endpoint(name) and not name.startswith(SCRIPTED)}
+        found |= set() if groups.server is None else {groups.server.model}
+    return tuple(sorted(found))
 
 
 def file_in(workspace: Workspace, name: str, stem: str) -> Path:

@@ -15,7 +15,7 @@ from fastapi.responses import RedirectResponse
 
 from lastresort.app.init import EmptyRowsError
 from lastresort.app.start import GATES, example_task, example_tasks
-from lastresort.climb.shared_run import endpoints_of
+from lastresort.climb.shared_run import all_endpoints_of
 from lastresort.climb.workspace import LEDGER, SHARED, new_run
 from lastresort.errors import DataError, LastresortError
 from lastresort.evals.scorers import SCORERS
@@ -258,7 +258,7 @@ def _starting(site: Site) -> APIRouter:
         file = drafts.settled(task.folder, text)
         run = new_run(workspace.runs, task.task)
         arguments = [_below(site, file), "--run", _below(site, run), *options]
-        begun[run.name] = jobs.start(jobs.climb_job(workspace.runs, run, arguments), with_keys=bool(endpoints_of(task)))
+        begun[run.name] = jobs.start(jobs.climb_job(workspace.runs, run, arguments), sorted(all_endpoints_of(task)))
         return go_to(f"/new/{name}/starting?run={run.name}")
 
     @routes.get("/new/{name}/starting")

@@ -18,6 +18,7 @@ from fastapi.responses import FileResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from lastresort.app.runs import Run
+from lastresort.climb.shared_run import all_endpoints_of
 from lastresort.records.atomic import is_held
 from lastresort.records.record import Record
 from lastresort.report.decision import view_in
@@ -103,14 +104,15 @@ def router(site: Site) -> APIRouter:
         folder, found = workspace.run(name), workspace.state(name)
         if found.state == "stopped":
             path = _own_task_file(site, folder)
-            consent = consent_of(load_task(path))
+            task = load_task(path)
+            consent = consent_of(task)
             if consent.needed and yes != consent.mark:
                 return go_to(f"/runs/{name}/confirm")
             jobs.withdraw_stop(folder)
             resumed[name] = found.changed
             arguments = (str(path), "--resume", str(folder))
             job = jobs.climb_job(workspace.runs, folder, arguments)
-            wait_until_at_work(workspace, name, jobs.start(job, with_keys=bool(consent.endpoints)))
+            wait_until_at_work(workspace, name, jobs.start(job, sorted(all_endpoints_of(task))))
         return go_to(f"/runs/{name}")  # also from the page itself: so that the browser follows it
 
     return routes

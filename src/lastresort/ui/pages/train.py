@@ -126,13 +126,12 @@ def _running(site: Site) -> APIRouter:
         loads = process is not None and process.poll() is None
         return replace(seen, state="running") if loads and seen.state != "running" else seen
 
-    def begin(name: str, path: Path, consent: drafts.Consent, *options: str) -> None:
+    def begin(name: str, path: Path, file: TrainingFile, *options: str) -> None:
         words = ("train", path.relative_to(workspace.folder).as_posix(), *options)
         log = workspace.runs / jobs.LOGS / f"{_log(name, path)}.log"
         log.unlink(missing_ok=True)  # what an earlier process said is over
-        begun[name, path.stem] = jobs.start(
-            jobs.Command(words, workspace.folder, log), with_keys=bool(consent.endpoints)
-        )
+        job = jobs.Command(words, workspace.folder, log)
+        begun[name, path.stem] = jobs.start(job, trainings.reached_by(file))
 
     def drawn(request: Request, template: str, name: str, path: Path, *, text: str = "") -> Response:
         seen, below = look(name, path), workspace.folder
@@ -169,12 +168,13 @@ def _running(site: Site) -> APIRouter:
         if text:  # typed a moment ago, and not sent yet
             drafts.keep_text(folder, text, DRAFT, seen=seen)
         text = text or there
-        consent = trainings.consent_for(_of_text(text, folder))
+        file = _of_text(text, folder)
+        consent = trainings.consent_for(file)
         if consent.needed and yes != consent.mark:
             return go_to(f"/train/{name}/confirm")
         path = drafts.settled(folder, text, STEM)
         if look(name, path).state == "new":
-            begin(name, path, consent)
+            begin(name, path, file)
         return go_to(f"/train/{name}/{path.stem}")
 
     @routes.get("/train/{name}/{stem}")
@@ -199,12 +199,13 @@ def _running(site: Site) -> APIRouter:
     @routes.post("/train/{name}/{stem}/resume")
     def resume(request: Request, name: str, stem: str, yes: Text = "") -> Response:
         path = trainings.file_in(workspace, name, stem)
-        seen, consent = look(name, path), trainings.consent_for(_file(site, name, stem))
+        seen, file = look(name, path), _file(site, name, stem)
+        consent = trainings.consent_for(file)
         if seen.state in ("stopped", "new"):
             if consent.needed and yes != consent.mark:
                 return go_to(f"/train/{name}/confirm?stem={stem}")
             jobs.withdraw_stop(seen.output)
-            begin(name, path, consent, *(("--resume",) if seen.state == "stopped" else ()))
+            begin(name, path, file, *(("--resume",) if seen.state == "stopped" else ()))
         if yes:
             return go_to(f"/train/{name}/{stem}")
         return placed(drawn(request, "training_now.html.j2", name, path), "#now")
