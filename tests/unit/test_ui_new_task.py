@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 from pathlib import Path
 
@@ -360,6 +362,21 @@ def test_a_start_writes_the_task_and_goes_to_the_run(
     assert load_task(folder / "task-2.yaml").bar == 0.9
     assert started[1][0].arguments[1] == "tasks/reviews/task-2.yaml"
     assert page.post("/new/reviews/start", data={"gate": "--set"}).status_code == 422
+
+
+def test_starts_at_one_moment_get_a_file_each_with_their_own_text(tmp_path: Path) -> None:
+    texts = [f"bar: 0.{number}\n" for number in range(8)]
+    together = threading.Barrier(len(texts))
+
+    def start(text: str) -> Path:
+        together.wait()
+        return drafts.settled(tmp_path, text)
+
+    with ThreadPoolExecutor(len(texts)) as pool:
+        files = list(pool.map(start, texts))
+    assert [path.read_text() for path in files] == texts
+    assert drafts.settled(tmp_path, texts[3]) == files[3]
+    assert len(list(tmp_path.iterdir())) == len(texts)
 
 
 def test_a_start_takes_what_was_typed_last(

@@ -284,11 +284,19 @@ def _free(folder: Path, text: str | None = None, stem: str = "task") -> Path:
 
 
 def settled(folder: Path, text: str, stem: str = "task") -> Path:
-    """Write the file that is run: a run that was started earlier keeps its own."""
-    path = _free(folder, text, stem)
-    if not path.exists():
-        write_atomically(path, text)
-    return path
+    """Write the file that is run: a run that was started earlier keeps its own. Two that start at once get a file each."""
+    with _WRITING:
+        while True:
+            path = _free(folder, text, stem)
+            if path.exists():
+                return path
+            with disk_errors(path):
+                try:
+                    path.open("x").close()  # the name is taken, also from another page on this folder
+                except FileExistsError:
+                    continue
+            write_atomically(path, text)
+            return path
 
 
 def keep_text(folder: Path, text: str, draft: str = DRAFT, *, seen: str = "") -> None:
