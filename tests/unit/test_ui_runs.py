@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -18,9 +19,10 @@ import pytest
 
 from climb_support import scripted_task, unfinish
 from lastresort.app.climb import climb
+from lastresort.cli.options import parse_settings
 from lastresort.errors import InputError
 from lastresort.records.decision import RunView
-from lastresort.records.events import ClimbResumed, ClimbStopped, StoppedBy, TaskPlaced
+from lastresort.records.events import ClimbResumed, ClimbStopped, OptionsChosen, StoppedBy, TaskPlaced
 from lastresort.records.record import Record
 from lastresort.records.view import Fold
 from lastresort.report.charts.runs import RunPoint, runs_chart
@@ -33,6 +35,7 @@ from lastresort.ui import site as site_module
 from lastresort.ui import workspace as workspace_module
 from lastresort.ui.jobs import last_words
 from lastresort.ui.pages.new_task import BegunClimbs
+from lastresort.ui.pages.run import set_options
 from lastresort.ui.processes import environment, start_process
 from lastresort.ui.site import PAGES, Site
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
@@ -447,6 +450,40 @@ def test_what_a_run_would_run_or_send_is_agreed_to_before_it_goes_on(
     job, reaches = started[0]
     assert job.arguments == ("climb", str(task), "--resume", str(task.parent.parent))
     assert reaches == ((shown,) if "model" in keys else ())
+
+
+def test_settings_that_a_run_was_started_with_are_agreed_to_and_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process takes an endpoint of the record from nobody: the page names it, after a yes."""
+    run = finished_run(tmp_path)
+    unfinish(run)
+    with Record.open(run) as record:
+        record.append(OptionsChosen(settings={"model": "openai:gpt-5", "bar": 0.9}, until=None))
+    started = recorded_starts(monkeypatch)
+    _, client = htmx_page_of(tmp_path)
+    options = ["--set", "model=openai:gpt-5", "--set", "bar=0.9"]
+    shown = html.unescape(client.get("/runs/routing-1/now").text)
+    assert f"--resume runs/routing-1 {' '.join(options)}</code>" in shown
+    assert client.post("/runs/routing-1/resume").headers["hx-redirect"] == "/runs/routing-1/confirm"
+    asked = client.get("/runs/routing-1/confirm").text
+    assert "<code>openai:gpt-5</code>" in asked
+    mark = re.findall(r'name="yes" value="(\w+)"', asked)[0]
+    client.post("/runs/routing-1/resume", data={"yes": mark})
+    job, reaches = started[0]
+    assert list(job.arguments[-4:]) == options
+    assert reaches == ("openai:gpt-5",)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "openai:gpt-5", "http://localhost:8000/v1#a", "models/a", "0.9", "yes", "a: b", "", 3, 0.5, None, True, ["a", "#b"],
+        {"c": "d'"},
+    ],
+)  # fmt: skip
+def test_a_setting_reads_as_it_was_when_it_is_named_again(value: object) -> None:
+    assert parse_settings([*set_options({"key.of": value})][1:]) == {"key.of": value}
 
 
 NEEDED = (

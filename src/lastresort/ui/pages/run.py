@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shlex
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import FileResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from lastresort.app.runs import Run
+from lastresort.climb.identity import settings_of
 from lastresort.climb.shared_run import all_endpoints_of
+from lastresort.errors import LastresortError
 from lastresort.records.atomic import is_held
 from lastresort.records.record import Record
 from lastresort.report.decision import view_in
@@ -26,7 +30,7 @@ from lastresort.report.html import body
 from lastresort.report.story import gather
 from lastresort.report.words import titles
 from lastresort.report.words.answer import commands_to_use
-from lastresort.spec.task import load_task
+from lastresort.spec.task import Task, load_task
 from lastresort.stop import FILE_NAME as STOP
 from lastresort.ui import jobs
 from lastresort.ui.drafts import consent_of
@@ -96,21 +100,20 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/runs/{name}/confirm")
     def confirm(request: Request, name: str) -> Response:
-        consent = consent_of(load_task(_own_task_file(site, workspace.run(name))))
+        consent = consent_of(_task_as_run(site, workspace.run(name))[0])
         return site.draw(request, "run_confirm.html.j2", name=name, consent=consent)
 
     @routes.post("/runs/{name}/resume")
     def resume(request: Request, name: str, yes: Annotated[str, Form()] = "") -> Response:
         folder, found = workspace.run(name), workspace.state(name)
         if found.state == "stopped":
-            path = _own_task_file(site, folder)
-            task = load_task(path)
+            task, settings = _task_as_run(site, folder)
             consent = consent_of(task)
             if consent.needed and yes != consent.mark:
                 return go_to(f"/runs/{name}/confirm")
             jobs.withdraw_stop(folder)
             resumed[name] = found.changed
-            arguments = (str(path), "--resume", str(folder))
+            arguments = (str(task.path), "--resume", str(folder), *set_options(settings))
             job = jobs.climb_job(workspace.runs, folder, arguments)
             wait_until_at_work(workspace, name, jobs.start(job, sorted(all_endpoints_of(task))))
         return go_to(f"/runs/{name}")  # also from the page itself: so that the browser follows it
@@ -137,7 +140,7 @@ def now(site: Site, name: str) -> Now:
     died = stopped and (found.stopped_by is None or site.own(ResumedRuns, ResumedRuns).get(name) == found.changed)
     resume = ""
     if stopped:
-        resume = shlex.join(["lastresort", "climb", _task_shown(folder), "--resume", _relative(folder, site)])
+        resume = _resume_shown(folder, site)
     ended = found.view if found.state == "finished" else None
     use = () if ended is None else commands_to_use(ended, folder.relative_to(site.workspace.folder))
     return Now(
@@ -197,28 +200,30 @@ def _newest(folder: Path) -> tuple[int, int]:
         return record.newest()
 
 
-def _own_task_file(site: Site, folder: Path) -> Path:
-    """The task file of a run. What it would run or send is for its user to allow, wherever it lies: a run may be somebody else's,
-    and name any file.
+def _task_as_run(site: Site, folder: Path) -> tuple[Task, dict[str, Any]]:
+    """The task of a run, and the settings of whoever started it, which override its file. What it would run or send is for its user
+    to allow, wherever it lies: a run may be somebody else's, and name any file.
 
     Raises InputError for one outside of this workspace that would do either.
     """
     from lastresort.climb.shared_run import refuse_foreign_task
 
-    path = Run(folder).task_file()
+    path, settings = Run(folder).task_file(), settings_of(folder)
     if not path.resolve().is_relative_to(site.workspace.folder):
-        refuse_foreign_task(path, {}, remedy=f"Resume it in a terminal: lastresort climb {path} --resume {folder}")
-    return path
+        refuse_foreign_task(path, settings, remedy=f"Resume it in a terminal: {_resume_shown(folder, site)}")
+    return load_task(path, settings), settings
 
 
-def _task_shown(folder: Path) -> str:
-    from lastresort.errors import LastresortError
-
-    try:
-        return str(Run(folder).task_file())
-    except LastresortError:
-        return "TASK"
+def set_options(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The options that name them again: a process takes no endpoint and no code from a record alone."""
+    for key, value in settings.items():
+        plain = isinstance(value, str) and re.fullmatch(r"[a-z]+:[\w./:#-]*\w|[\w-]+(/[\w.-]+)+", value)
+        yield from ("--set", f"{key}={value if plain else json.dumps(value)}")
 
 
-def _relative(folder: Path, site: Site) -> str:
-    return str(folder.relative_to(site.workspace.folder))
+def _resume_shown(folder: Path, site: Site) -> str:
+    task, settings = "TASK", dict[str, Any]()
+    with suppress(LastresortError):
+        task, settings = str(Run(folder).task_file()), settings_of(folder)
+    run = str(folder.relative_to(site.workspace.folder))
+    return shlex.join(["lastresort", "climb", task, "--resume", run, *set_options(settings)])
