@@ -226,6 +226,84 @@ def test_a_page_without_its_server_says_that_it_is_stale(browser: playwright.Bro
         end(process)
 
 
+FOCUSED = "() => document.activeElement.textContent"
+DRAWN_AGAIN = """(id) => new Promise((done, failed) => {
+  setTimeout(failed, 60000);
+  document.addEventListener("htmx:afterSettle", (event) => { if (event.detail.target.id === id) done(); });
+})"""
+HIDDEN = """(hidden) => {
+  Object.defineProperty(document, "hidden", {configurable: true, get: () => hidden});
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+@pytest.mark.slow
+def test_the_focus_stays_where_it_is_while_a_page_is_drawn_again(browser: playwright.Browser, tmp_path: Path) -> None:
+    process = command(tmp_path, "climb", str(slow_task(tmp_path, delay_s=0.4)), "--run", "runs/routing-1")
+    try:
+        until(lambda: (tmp_path / "runs/routing-1/record.sqlite").is_file(), "the run has a record")
+        with served_page(tmp_path) as (link, _), opened(browser, f"{link}runs/routing-1") as seen:
+            page = seen.page
+            for where, what in (("#now", "button >> text=Stop"), ("#now", "a >> text=Clone"), ("#report", "summary")):
+                page.wait_for_selector(f"{where} {what}", timeout=60_000)
+                page.focus(f"{where} {what}")
+                before = page.evaluate(FOCUSED)
+                page.evaluate(DRAWN_AGAIN, where[1:])
+                assert page.evaluate(FOCUSED) == before
+            page.goto(link)
+            page.focus("#run-routing-1 a")
+            page.evaluate(DRAWN_AGAIN, "runs")
+            assert page.evaluate(FOCUSED) == "routing-1"
+    finally:
+        end(process)
+
+
+@pytest.mark.slow
+def test_windows_that_nobody_sees_hold_no_connection_and_catch_up(browser: playwright.Browser, tmp_path: Path) -> None:
+    task = slow_task(tmp_path, delay_s=0.4)
+    process = command(tmp_path, "climb", str(task), "--run", "runs/routing-1")
+    try:
+        until(lambda: (tmp_path / "runs/routing-1/record.sqlite").is_file(), "the run has a record")
+        with served_page(tmp_path) as (link, _), opened(browser, f"{link}runs/routing-1") as seen:
+            context, hidden = seen.page.context, []
+            for _ in range(6):
+                one = context.new_page()
+                one.goto(f"{link}runs/routing-1", wait_until="domcontentloaded")
+                one.wait_for_selector("section.now.running")
+                one.evaluate(HIDDEN, True)
+                hidden.append(one)
+            seen.page.goto(f"{link}plan", timeout=20_000)
+            end(process)
+            hidden[0].wait_for_timeout(2_000)
+            assert hidden[0].is_visible("section.now.running")
+            hidden[0].evaluate(HIDDEN, False)
+            hidden[0].wait_for_selector("section.now.stopped")
+    finally:
+        end(process)
+
+
+@pytest.mark.slow
+def test_pages_show_a_run_that_begins_and_one_that_goes_on_in_a_terminal(
+    browser: playwright.Browser, tmp_path: Path
+) -> None:
+    task = slow_task(tmp_path, delay_s=0.4)
+    arguments = ("climb", str(task), "--run", "runs/routing-1")
+    with served_page(tmp_path) as (link, _), opened(browser, link) as seen:
+        page = seen.page
+        page.wait_for_selector("text=There are no runs yet")
+        process = command(tmp_path, *arguments)
+        try:
+            page.wait_for_selector("#run-routing-1 .running", timeout=60_000)
+            end(process)
+            page.goto(f"{link}runs/routing-1")
+            page.wait_for_selector("section.now.stopped")
+            process = command(tmp_path, "climb", str(task), "--resume", "runs/routing-1")
+            page.wait_for_selector("section.now.running progress", timeout=60_000)
+        finally:
+            end(process)
+        page.wait_for_selector("section.now.stopped", timeout=60_000)
+
+
 @pytest.mark.slow
 def test_a_run_that_is_killed_says_so_without_a_reload(browser: playwright.Browser, tmp_path: Path) -> None:
     task = slow_task(tmp_path, delay_s=0.2)
@@ -371,10 +449,10 @@ def test_a_page_on_which_nothing_moves_says_that_its_server_is_gone(browser: pla
     with opened(browser, link) as seen:
         page = seen.page
         ask = "document.dispatchEvent(new Event('visibilitychange'))"
-        page.route("**/alive", lambda route: route.fulfill(status=500))
+        page.route("**/alive*", lambda route: route.fulfill(status=500))
         page.evaluate(ask)
         page.wait_for_selector("#stale", state="visible")
-        page.unroute("**/alive")
+        page.unroute("**/alive*")
         page.evaluate(ask)
         page.wait_for_selector("#stale", state="hidden")
         seen.faults.clear()

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from starlette.testclient import TestClient
 
+from lastresort.records.atomic import held
 from lastresort.ui import guard
 from lastresort.ui.children import children_of
 from lastresort.ui.guard import PageGuard
@@ -271,3 +272,17 @@ def test_a_page_can_ask_whether_it_is_still_served(tmp_path: Path) -> None:
     _, client = page_of(tmp_path)
     answer = client.get("/alive")
     assert (answer.status_code, answer.content) == (204, b"")
+
+
+def test_a_page_can_ask_whether_its_runs_are_as_they_were(tmp_path: Path) -> None:
+    _, client = page_of(tmp_path)
+    assert client.get("/alive?of=routing-1").status_code == 404
+    marks = [client.get("/alive?of=").text]
+    run = finished_run(tmp_path)
+    marks += [client.get("/alive?of=").text, client.get("/alive?of=routing-1").text]
+    assert f'data-mark="{marks[1]}"' in client.get("/").text
+    assert f'data-mark="{marks[2]}"' in client.get("/runs/routing-1").text
+    with held(run, "somebody climbs", expected="nobody", remedy="Wait."):
+        marks += [client.get("/alive?of=").text, client.get("/alive?of=routing-1").text]
+    assert [len(set(marks[:2])), len(set(marks[1:3])), len(set(marks))] == [2, 1, 3]
+    assert [mark.partition("-")[0] for mark in marks] == ["idle"] * 3 + ["running"] * 2

@@ -338,14 +338,17 @@ def test_a_run_at_work_is_followed_to_its_end(tmp_path: Path) -> None:
     try:
         until(lambda: (tmp_path / "runs/routing-1/record.sqlite").is_file(), "the run has a record")
         until(lambda: site.workspace.state("routing-1").state == "running", "the run is at work")
-        assert "data-live" in client.get("/runs/routing-1").text
-        kinds = [kind for kind, _ in events_of(client, "/runs/routing-1/live")]
+        assert 'data-mark="running' in client.get("/runs/routing-1").text
+        events = events_of(client, "/runs/routing-1/live")
     finally:
         process.communicate(timeout=120)
+    kinds = [kind for kind, _ in events]
     assert kinds.count("now") > 1
     assert "found" in kinds
     assert kinds[-1] == "over"
-    assert "data-live" not in client.get("/runs/routing-1").text
+    assert f'data-mark="{json.loads(events[-1][1])}"' in client.get("/runs/routing-1").text, (
+        "so it is not drawn once more"
+    )
     assert "finished" in client.get("/runs/routing-1/now").text
 
 

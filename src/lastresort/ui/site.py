@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Form, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from jinja2 import Environment
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
@@ -173,9 +173,10 @@ def create_site(site: Site) -> FastAPI:
         router: Callable[[Site], APIRouter] = import_module(f"lastresort.ui.pages.{page.module}").router
         app.include_router(router(site))
 
-    @app.get("/alive", status_code=204)
-    async def alive() -> None:
-        """For pages that ask for nothing else whether what they show can still be true."""
+    @app.get("/alive")
+    def alive(of: str | None = None) -> Response:
+        """Whether what a page shows can still be true. of: a run, "" for all: its mark is then answered."""
+        return Response(status_code=204) if of is None else PlainTextResponse(site.workspace.mark(of))
 
     def refuse(request: Request, status: int, text: str) -> Response:
         if is_part(request):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from contextlib import suppress
@@ -108,6 +109,13 @@ class Workspace:
         with self._lock:
             self._known[name] = (now, working, found)
         return found
+
+    def mark(self, name: str = "") -> str:
+        """Changes with a run, or with any of all. Begins with "running" while a process works on it, or on one. Raises NotThere."""
+        states = [self.state(name)] if name else self.states()
+        seen = [(one.name, one.state, signature(self.runs / one.name)) for one in states]
+        lively = any(one.state == "running" for one in states)
+        return f"{'running' if lively else 'idle'}-{hashlib.sha256(repr(seen).encode()).hexdigest()[:16]}"
 
     def record(self, name: str) -> Record:
         """The record of a run, open to be read. Raises NotThere, and DataError for one that was changed or cannot be read."""

@@ -68,8 +68,8 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/runs/{name}")
     def run(request: Request, name: str) -> Response:
-        found = now(site, name)
-        return site.draw(request, "run.html.j2", now=found, found=found.run, report=report(site, name))
+        mark, found = workspace.mark(name), now(site, name)
+        return site.draw(request, "run.html.j2", now=found, found=found.run, mark=mark, report=report(site, name))
 
     @routes.get("/runs/{name}/now")
     def panel(request: Request, name: str) -> Response:
@@ -187,7 +187,7 @@ async def _events(site: Site, name: str) -> AsyncIterator[ServerSentEvent]:
             drawn_s = drawn_at - clock
             yield ServerSentEvent(event="found", data=str(found[0]))
         if state.state != "running":
-            yield ServerSentEvent(event="over", data=json.dumps(state.state))
+            yield ServerSentEvent(event="over", data=json.dumps(await asyncio.to_thread(site.workspace.mark, name)))
             return
         if clock - told_at > ALIVE_S:
             told_at = clock

@@ -19,7 +19,6 @@ from lastresort.ui.site import Site, is_part
 from lastresort.ui.workspace import RunState
 
 MOST_COMPARED = 8
-EVERY_S = 4  # how often the list asks for its rows while a run is at work
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +42,9 @@ def router(site: Site) -> APIRouter:
     @routes.get("/")
     def runs(request: Request) -> Response:
         part = "runs_rows.html.j2" if is_part(request) else "runs.html.j2"
+        mark = site.workspace.mark()  # before the runs are read: what changes meanwhile is drawn again
         rows = [row_of(state) for state in site.workspace.states()]
-        lively = any(row.run.state == "running" for row in rows)
-        return site.draw(request, part, rows=rows, lively=lively, every_s=EVERY_S, folder=str(site.workspace.folder))
+        return site.draw(request, part, rows=rows, mark=mark, folder=str(site.workspace.folder))
 
     @routes.get("/compare")
     def compare(request: Request, run: Annotated[list[str], Query(default_factory=list)]) -> Response:

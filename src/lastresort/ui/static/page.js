@@ -1,9 +1,10 @@
-// What htmx does not do: keep open what a reader has opened and ticked what is ticked, tell of a new
-// stage, and say when the page is no longer connected.
+// What htmx does not do: keep open what a reader has opened, ticked what is ticked and the focus where it is, follow a run, tell of
+// a new stage, and say when the page is no longer connected.
 "use strict";
 
 const QUIET_MS = 15000; // the page hears every 5 s that a run is followed
-const ASK_MS = 30000;
+const LIVELY_MS = 4000; // between two looks at a list while a run of it is at work
+const ASK_MS = 15000;
 
 function keepOpen(holder) {
   const open = [...holder.querySelectorAll("details")].map((one) => one.open);
@@ -27,35 +28,97 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   if (event.detail.requestConfig.verb === "post") document.getElementById("refused")?.replaceChildren();
 });
 
+// htmx gives the focus back by id alone: here to what is of the same kind and says the same, else to the first that can have it.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const old = document.activeElement;
+  const { target, shouldSwap } = event.detail;
+  if (!shouldSwap || !target.id || !target.contains(old) || old.id) return;
+  const alike = (holder) => [...holder.querySelectorAll(old.localName)].filter((one) => one.textContent === old.textContent);
+  const at = alike(target).indexOf(old);
+  document.addEventListener("htmx:afterSwap", () => {
+    const holder = document.getElementById(target.id);
+    if (!holder || document.activeElement !== document.body) return;
+    (alike(holder)[at] ?? holder.querySelector("button:enabled, a[href], summary"))?.focus({ preventScroll: true });
+  }, { once: true });
+});
+
 let heard = Date.now();
-let isLive = document.querySelector("[data-live]") !== null;
 const stale = () => document.getElementById("stale");
+const followed = () => document.querySelector("[data-mark]"); // a run, or the list of them
 
 function hear() {
   heard = Date.now();
   stale().hidden = true;
 }
 
-document.addEventListener("htmx:sseMessage", (event) => {
-  hear();
-  if (event.detail.type === "over") isLive = false;
-});
-document.addEventListener("htmx:sseOpen", hear);
-document.addEventListener("htmx:sseError", () => { if (isLive) stale().hidden = false; });
 document.addEventListener("htmx:sendError", () => { stale().hidden = false; });
 document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.successful) hear(); });
-setInterval(() => { if (isLive && Date.now() - heard > QUIET_MS) stale().hidden = false; }, 3000);
 
-// A page on which nothing moves asks by itself, while somebody may look at it.
+// A run at work is followed while somebody may look: a browser opens six connections to one host, in all its windows together.
+let stream = null;
+
+function follow() {
+  const part = followed();
+  if (stream || document.hidden || !part?.dataset.live || !part.dataset.mark.startsWith("running")) return;
+  stream = new EventSource(part.dataset.live);
+  stream.addEventListener("open", hear);
+  stream.addEventListener("error", () => {
+    stale().hidden = false;
+    if (stream?.readyState === EventSource.CLOSED) leave();
+  });
+  for (const kind of ["now", "found", "here", "over"]) {
+    stream.addEventListener(kind, (event) => {
+      hear();
+      if (kind === "over") {
+        leave();
+        part.dataset.mark = JSON.parse(event.data);
+      }
+      redraw(part, kind);
+    });
+  }
+}
+
+function leave() {
+  stream?.close();
+  stream = null;
+}
+
+function redraw(part, kind) {
+  for (const one of [part, ...part.querySelectorAll("[hx-trigger]")]) htmx.trigger(one, kind);
+}
+
+setInterval(() => { if (stream && Date.now() - heard > QUIET_MS) stale().hidden = false; }, 3000);
+
+// What is not followed asks by itself, while somebody may look at it, whether it is as it was.
+let asked = Date.now();
+
 async function ask() {
-  if (isLive || document.visibilityState !== "visible") return;
+  asked = Date.now();
+  const part = followed();
   try {
-    if ((await fetch("/alive")).ok) hear();
-    else stale().hidden = false;
+    const answer = await fetch(part ? `/alive?of=${encodeURIComponent(part.dataset.of)}` : "/alive");
+    if (!answer.ok) throw new Error(answer.status);
+    hear();
+    const mark = await answer.text();
+    if (!part || stream) return;
+    const changed = mark !== part.dataset.mark;
+    part.dataset.mark = mark;
+    if (part.dataset.live && mark.startsWith("running")) follow();
+    else if (changed) redraw(part, "over");
   } catch { stale().hidden = false; }
 }
-setInterval(ask, ASK_MS);
-document.addEventListener("visibilitychange", ask);
+
+function askInTime() {
+  const lively = followed()?.dataset.mark.startsWith("running");
+  if (!document.hidden && !stream && Date.now() - asked >= (lively ? LIVELY_MS : ASK_MS)) ask();
+}
+
+setInterval(askInTime, 1000);
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) leave();
+  else ask();
+});
+follow();
 
 // A screen reader hears of a new stage, and not of every figure in it.
 const says = () => document.querySelector("[data-says]")?.dataset.says ?? "";

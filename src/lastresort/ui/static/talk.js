@@ -1,29 +1,40 @@
 // Answers as they grow: text is added as text, and the whole answer is fetched once it is over.
 "use strict";
 
-function follow(answer) {
-  if (answer.dataset.followed) return;
-  answer.dataset.followed = "yes";
+const MOST = 2; // streams at a time: a browser opens six connections to one host, in all its windows together
+const sources = new Map(); // by the answer that grows
+
+function grow(answer) {
   const pane = answer.querySelector("pre");
   const source = new EventSource(answer.dataset.grows);
-  let begun = false;
-  source.addEventListener("open", () => { if (begun) pane.textContent = ""; begun = true; });
+  sources.set(answer, source);
+  source.addEventListener("open", () => { pane.textContent = ""; }); // each stream begins at the answer's beginning
   source.addEventListener("more", (event) => { pane.append(JSON.parse(event.data)); });
   source.addEventListener("over", () => {
-    source.close();
+    end(answer);
     const exchange = answer.closest(".exchange");
     answer.dataset.over = "yes";
     const waiting = [...exchange.querySelectorAll("[data-grows]")].some((one) => !one.dataset.over);
     if (!waiting) htmx.ajax("GET", answer.dataset.whole, { target: exchange, swap: "outerHTML" });
+    growAll();
   });
 }
 
-function followAll() {
-  document.querySelectorAll("[data-grows][data-whole]").forEach(follow);
+function end(answer) {
+  sources.get(answer).close();
+  sources.delete(answer);
 }
 
-document.addEventListener("DOMContentLoaded", followAll);
-document.addEventListener("htmx:afterSettle", followAll);
+function growAll() {
+  for (const answer of sources.keys()) if (document.hidden || !answer.isConnected) end(answer);
+  if (document.hidden) return;
+  const waiting = [...document.querySelectorAll("[data-grows][data-whole]")].filter((one) => !one.dataset.over && !sources.has(one));
+  waiting.slice(0, Math.max(0, MOST - sources.size)).forEach(grow);
+}
+
+document.addEventListener("DOMContentLoaded", growAll);
+document.addEventListener("htmx:afterSettle", growAll);
+document.addEventListener("visibilitychange", growAll);
 document.addEventListener("htmx:afterRequest", (event) => {
   const form = event.detail.elt;
   if (form.matches("form.say") && event.detail.successful) { form.querySelector("textarea").value = ""; form.querySelector("textarea").focus(); }
