@@ -167,9 +167,7 @@ def test_a_record_that_was_changed_is_shown_nowhere_as_true(tmp_path: Path) -> N
 def test_a_run_that_died_says_so_with_its_last_words_and_how_to_go_on(tmp_path: Path) -> None:
     run = finished_run(tmp_path)
     unfinish(run)
-    log = tmp_path / "runs" / ".lastresort" / "jobs" / "routing-1.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text("first\n\x1b[31mError: the disk is full <b>\x1b[0m\n")
+    print_last(tmp_path, "first\n\x1b[31mError: the disk is full <b>\x1b[0m\n")
     _, client = page_of(tmp_path)
     text = client.get("/runs/routing-1").text
     assert "It died before it finished" in text
@@ -197,7 +195,16 @@ def test_a_run_that_was_stopped_did_not_die_until_it_goes_on(tmp_path: Path, by:
         record.append(ClimbResumed())
     text = client.get("/runs/routing-1/now").text
     assert "It died before it finished" in text
-    assert "asks to stop" in text
+    assert "asks to stop" not in text, "another process said so, before this one died"
+    print_last(tmp_path, "Error: no memory\n")
+    assert "Error: no memory" in client.get("/runs/routing-1/now").text
+
+
+def print_last(folder: Path, text: str) -> None:
+    """As a process that the page started."""
+    log = folder / "runs" / ".lastresort" / "jobs" / "routing-1.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(text)
 
 
 def stopped_run(folder: Path, by: StoppedBy) -> Path:
@@ -206,17 +213,17 @@ def stopped_run(folder: Path, by: StoppedBy) -> Path:
     unfinish(run)
     with Record.open(run) as record:
         record.append(ClimbStopped(by=by))
-    (run / "log.txt").write_text("Error: the file asks to stop. Go on with --resume.\n")
+    print_last(folder, "Error: the file asks to stop. Go on with --resume.\n")
     return run
 
 
 def test_a_stopped_run_that_cannot_be_resumed_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its process ends before it writes anything."""
-    run = stopped_run(tmp_path, "file")
+    stopped_run(tmp_path, "file")
     recorded_starts(monkeypatch)
     _, client = htmx_page_of(tmp_path)
     assert client.post("/runs/routing-1/resume").status_code == 204
-    (run / "log.txt").write_text("Error: the task has changed.\n")
+    print_last(tmp_path, "Error: the task has changed.\n")
     text = client.get("/runs/routing-1/now").text
     assert "You stopped it before it finished." in text
     assert "Error: the task has changed." in text
@@ -564,10 +571,8 @@ def test_a_job_that_has_ended_is_no_zombie(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_last_words_are_few_lines_of_a_long_log(tmp_path: Path) -> None:
-    run = tmp_path / "runs" / "a-1"
-    run.mkdir(parents=True)
-    (run / "log.txt").write_text("".join(f"line {n}\n" for n in range(100_000)))
-    words = last_words(tmp_path / "runs", run)
+    print_last(tmp_path, "".join(f"line {n}\n" for n in range(100_000)))
+    words = last_words(tmp_path / "runs", tmp_path / "runs" / "routing-1")
     assert len(words) == 12
     assert words[-1] == "line 99999"
 

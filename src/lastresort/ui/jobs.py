@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from lastresort.errors import InputError
@@ -53,12 +54,14 @@ def withdraw_stop(run: Path) -> None:
     (run / STOP).unlink(missing_ok=True)
 
 
-def last_words(runs: Path, run: Path) -> tuple[str, ...]:
-    """The last lines that its process printed, where the page started it; else of the run's own log."""
-    for path in (runs / LOGS / f"{run.name}.log", run / "log.txt"):
-        if lines := words_in(path):
-            return lines
-    return ()
+def last_words(runs: Path, run: Path, since: datetime | None = None) -> tuple[str, ...]:
+    """The last lines that its process printed, where the page started it. since: when its record last changed; what was printed
+    before that says nothing of its end, and may be another process's.
+    """
+    path = runs / LOGS / f"{run.name}.log"
+    if since is not None and path.is_file() and path.stat().st_mtime < since.timestamp():
+        return ()
+    return words_in(path)
 
 
 def words_in(path: Path) -> tuple[str, ...]:

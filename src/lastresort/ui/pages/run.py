@@ -150,7 +150,7 @@ def now(site: Site, name: str) -> Now:
         spent=titles.spent_line(stage.spent_s, stage.spent_usd, stage.climb_left_s) if working and stage else "",
         stopping=working and (folder / STOP).exists(),
         ended=titles.end_line(found.stopped_by, started=found.view is not None) if stopped else "",
-        last=jobs.last_words(site.workspace.runs, folder) if died else (),
+        last=jobs.last_words(site.workspace.runs, folder, found.changed) if died else (),
         resume=resume,
         use=use,
     )
