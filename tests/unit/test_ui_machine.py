@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from lastresort.ui import children as children_module
 from lastresort.ui import documents
 from lastresort.ui.children import Children, CommandOutput
+from lastresort.ui.guard import CSRF_HEADER
 from ui_support import htmx_page_of, until
 
 ENV = """{"lastresort": "1", "python": "3.11", "system": "Linux <b>", "processor": {"name": "cpu", "cores": 2, "features": []},
@@ -150,3 +151,35 @@ def test_the_page_asks_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert children.printed("a", 2, ["env", "--json"]) is None
     children.close()
     assert until(lambda: children.printed("a", 2, []), "it ends").fault.startswith("Its process was killed")
+
+
+def test_a_command_that_was_killed_is_tried_again_and_others_once_they_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children = Children(tmp_path)
+    with monkeypatch.context() as slow:
+        slow.setattr(sys, "executable", str(sleeper(tmp_path)))
+        assert children.printed("a", 1, []) is None
+        slow.setattr(children_module, "LONGEST_S", 0.0)
+        found = until(lambda: children.printed("a", 1, []), "it is killed")
+    assert found.killed
+    assert not children.knows("a", 1)
+    found = until(lambda: children.printed("a", 1, ["data", "check", "x.yaml"]), "it is tried again")
+    assert not found.killed
+    assert children.knows("a", 1)
+    children.forget("a", 1)
+    assert not children.knows("a", 1)
+    children.close()
+
+
+def test_this_machine_is_checked_again_by_a_button(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten: list[tuple[object, object]] = []
+    monkeypatch.setattr(Children, "printed", lambda *_, **__: CommandOutput(ENV))
+    monkeypatch.setattr(Children, "forget", lambda _, *asked: forgotten.append(asked))
+    assert 'hx-get="/machine?again=true"' in page.get("/machine").text
+    assert not forgotten
+    page.get("/machine?again=true")
+    assert forgotten == [("env", ())]
+    del page.headers[CSRF_HEADER]
+    page.get("/machine?again=true")
+    assert len(forgotten) == 1, "a link elsewhere starts nothing"

@@ -542,6 +542,16 @@ def test_the_findings_are_shown_with_their_rows(page: TestClient, site: Site, mo
     assert "sentiment: neg" in shown
 
 
+@pytest.mark.parametrize("part", ["data", "advice", "masks", "forecast?begin=true"])
+def test_what_was_killed_can_be_tried_again(page: TestClient, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    upload(page, "reviews.csv")
+    for killed in (False, True):
+        fault = CommandOutput("", "It was killed.", killed=killed)
+        monkeypatch.setattr(Children, "printed", lambda *_, fault=fault, **__: fault)
+        button = f'<button hx-get="/new/reviews/{part}" hx-target="#{part.partition("?")[0]}">Try again'
+        assert (button in page.get(f"/new/reviews/{part}").text) == killed
+
+
 def test_what_the_check_of_the_data_found_is_said_next_to_start(
     page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

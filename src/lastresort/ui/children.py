@@ -26,10 +26,13 @@ MOST_PRINTED = 64 * MiB
 
 @dataclass(frozen=True, slots=True)
 class CommandOutput:
-    """What a command printed before it ended. fault: its sentence where it failed, "" where it did not."""
+    """What a command printed before it ended. fault: its sentence where it failed, "" where it did not. killed: it may go better
+    another time.
+    """
 
     text: str
     fault: str = ""
+    killed: bool = False
 
 
 @dataclass(slots=True)
@@ -60,7 +63,7 @@ class Children:
         self, question: object, state: object, arguments: Sequence[str], *, begin: bool = True
     ) -> CommandOutput | None:
         """What the command printed, None while it works or waits. state: of all that it reads. begin: whether to start it where it
-        is not known yet.
+        is not known yet, or was killed: that is answered once.
         """
         with self._lock:
             child = self._known.get((question, state))
@@ -72,7 +75,16 @@ class Children:
             child.asked_s = time.monotonic()
             self._go_on()
             self._watch()
+            if child.printed is not None and child.printed.killed:
+                self._known.pop((question, state), None)
             return child.printed
+
+    def forget(self, question: object, state: object) -> None:
+        """What it printed: the next who asks starts it again."""
+        with self._lock:
+            child = self._known.get((question, state))
+            if child is not None and child.printed is not None:
+                del self._known[question, state]
 
     def knows(self, question: object, state: object) -> bool:
         """Whether the command was started in this state, or waits to be."""
@@ -141,7 +153,7 @@ class Children:
             fault = "Its process was killed: there may not be enough memory, or it took too long."
         elif code and not text:
             fault = _last_line(without_keys(_read(child.faults))) or f"It exited with code {code}."
-        child.printed = CommandOutput(text, fault)
+        child.printed = CommandOutput(text, fault, killed=code < 0)
         _let_go(child)
 
     def _forget(self) -> None:

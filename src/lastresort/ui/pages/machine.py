@@ -15,8 +15,11 @@ def router(site: Site) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/machine")
-    def machine(request: Request) -> Response:
-        printed = children_of(site).printed("env", (), ["env", "--json"], begin=site.may_begin(request))
+    def machine(request: Request, again: bool = False) -> Response:
+        begin, children = site.may_begin(request), children_of(site)
+        if again and begin:
+            children.forget("env", ())
+        printed = children.printed("env", (), ["env", "--json"], begin=begin)
         fault = "" if printed is None else printed.fault
         found = None if printed is None or fault else Environment.model_validate_json(printed.text)
         words = {"facts": facts_of, "reach": reach_of, "missing": missing_of}
