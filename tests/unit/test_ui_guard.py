@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from lastresort.records.atomic import held
-from lastresort.ui import guard
+from lastresort.ui import drafts, guard
 from lastresort.ui.children import children_of
 from lastresort.ui.guard import PageGuard
 from lastresort.ui.site import create_site
@@ -266,6 +266,21 @@ def test_the_link_names_this_machine_only_where_no_address_was_given() -> None:
     assert reached_at("10.0.0.0:7860") == "10.0.0.0:7860"
     assert reached_at("[::1]:80") == "[::1]:80"
     assert reached_at("0.0.0.0:7860") == reached_at("[::]:7860") == f"{socket.gethostname()}:7860"
+
+
+def test_a_browser_asks_each_time_whether_its_scripts_are_these(tmp_path: Path) -> None:
+    """Or those of an older version would run in pages of a newer one."""
+    _, client = page_of(tmp_path)
+    found = client.get("/static/page.js")
+    assert found.headers["cache-control"] == "no-cache"
+    known = {"if-none-match": found.headers["etag"]}
+    same, other = (client.get(f"/static/{name}", headers=known) for name in ("page.js", "talk.js"))
+    assert (same.status_code, same.content, other.status_code) == (304, b"", 200)
+
+
+def test_the_border_lets_the_largest_upload_pass() -> None:
+    assert drafts.LARGEST_UPLOAD == guard.LARGEST_UPLOAD < guard.LARGEST_BODY
+    assert str(guard.LARGEST_UPLOAD // guard.MiB) in guard._too_large(guard.LARGEST_BODY).detail
 
 
 def test_a_page_can_ask_whether_it_is_still_served(tmp_path: Path) -> None:

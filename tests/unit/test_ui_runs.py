@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from subprocess import Popen
 from typing import cast
@@ -36,6 +37,7 @@ from lastresort.ui import workspace as workspace_module
 from lastresort.ui.jobs import last_words
 from lastresort.ui.pages.new_task import BegunClimbs
 from lastresort.ui.pages.run import set_options
+from lastresort.ui.pages.runs import figures, row_of
 from lastresort.ui.processes import environment, start_process
 from lastresort.ui.site import PAGES, Site
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
@@ -293,6 +295,26 @@ def test_runs_of_one_task_are_compared_in_one_picture(tmp_path: Path) -> None:
     assert "routing-2: " in text
     assert "Select two or more" in client.get("/compare").text
     assert client.get("/compare?run=none").status_code == 404
+
+
+def test_runs_are_compared_by_money_only_where_all_of_one_task_spent_some(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    for name in ("paid-1", "paid-2"):
+        shutil.copytree(run, tmp_path / "runs" / name)
+    workspace = Workspace(tmp_path)
+
+    def compared(**spent_usd: float) -> str:
+        rows = []
+        for name, usd in spent_usd.items():
+            state = workspace.state(name.replace("_", "-"))
+            assert state.stage is not None
+            rows.append(
+                row_of(replace(state, stage=state.stage.model_copy(update={"spent_usd": usd, "spent_s": 7200.0})))
+            )
+        return str(figures(rows)[0][1])
+
+    assert "money spent" in compared(paid_1=1.0, paid_2=2.0)
+    assert "time spent" in compared(paid_1=1.0, routing_1=0.0)
 
 
 def test_the_name_of_a_run_stays_in_the_picture(tmp_path: Path) -> None:

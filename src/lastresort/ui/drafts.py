@@ -35,12 +35,12 @@ from lastresort.spec.task import FILE_KEYS, Task, load_task, task_of
 from lastresort.spec.values import Section
 from lastresort.types import Json, JsonObject
 from lastresort.ui import kept, rate
+from lastresort.ui.guard import LARGEST_UPLOAD
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
 from lastresort.ui.yaml_form import mark_of, with_plain_ends
 
 DRAFT, FILE = "draft.yaml", "task.yaml"
 TRAINING_DRAFT = "train-draft.yaml"
-LARGEST_UPLOAD = 256 * MiB
 _SUFFIX = re.compile(r"(\.(?:jsonl|ndjson|json|csv|tsv)(?:\.gz)?|\.parquet)$", re.IGNORECASE)
 _CHUNK = MiB
 _OWN = {kept.EXAMPLES, kept.PAIRS, rate.ANSWERS, rate.PAIRS, rate.PREFERENCES}

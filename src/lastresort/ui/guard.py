@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException
 from lastresort.foreign import MiB
 from lastresort.serve.guard import names_this_machine, only_value
 
-LARGEST_BODY = 512 * MiB  # an upload: a data set of a few million rows
+LARGEST_UPLOAD = 256 * MiB  # a file: a data set of a few million rows
+LARGEST_BODY = LARGEST_UPLOAD + MiB  # that sends one: with its borders and other fields
 LARGEST_FORM = 4 * MiB  # whatever is no upload is kept in memory
 COOKIE, CSRF_HEADER, LINK_KEY = "lastresort", "x-csrf", "token"
 POLICY = (
@@ -55,7 +56,8 @@ class PageSecrets:
 
 def _too_large(most: int) -> HTTPException:
     """Whoever reads the body lets this one pass, and the site draws it."""
-    return HTTPException(413, f"The upload is larger than {most // MiB} MiB. Use the command line.")
+    shown = LARGEST_UPLOAD if most == LARGEST_BODY else most
+    return HTTPException(413, f"The upload is larger than {shown // MiB} MiB. Use the command line.")
 
 
 class PageGuard:

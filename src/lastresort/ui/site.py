@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 import traceback
@@ -211,7 +212,7 @@ def create_site(site: Site) -> FastAPI:
 
 
 def _static() -> APIRouter:
-    """Few small files, kept in memory. Their names change with no version, so that browsers ask again."""
+    """Few small files, kept in memory. Their names change with no version: browsers ask each time whether theirs are these."""
     here, report = files("lastresort.ui").joinpath("static"), files("lastresort.report").joinpath("templates")
     contents = {found.name: found.read_bytes() for found in here.iterdir() if found.is_file()}
     sheets = [report.joinpath(f"{name}.css") for name in ("colours", "strips", "report")]
@@ -219,10 +220,13 @@ def _static() -> APIRouter:
     router = APIRouter()
 
     @router.get("/static/{name}")
-    async def static(name: str) -> Response:
+    async def static(request: Request, name: str) -> Response:
         if name not in contents:
             raise NotThere("There is no such file.")
         kind = _KINDS.get(name.rpartition(".")[2], "text/plain")
-        return Response(contents[name], media_type=kind, headers={"cache-control": "max-age=600"})
+        headers = {"cache-control": "no-cache", "etag": f'"{hashlib.sha256(contents[name]).hexdigest()[:16]}"'}
+        if request.headers.get("if-none-match") == headers["etag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(contents[name], media_type=kind, headers=headers)
 
     return router

@@ -75,17 +75,23 @@ def compared_row(site: Site, name: str) -> RunRow:
 
 
 def figures(rows: Sequence[RunRow]) -> list[tuple[str, Markup]]:
-    """Caption and picture of each task, in the order of the runs: runs of other tasks cannot be compared."""
-    groups: dict[str, list[RunPoint]] = {}
-    in_money = any(row.run.stage is not None and row.run.stage.spent_usd for row in rows)
+    """Caption and picture of each task, in the order of the runs: runs of other tasks cannot be compared. By money where all
+    of them spent some, else by time: hours on a machine of one's own are not free.
+    """
+    groups: dict[str, list[tuple[RunPoint, float]]] = {}  # with what it spent in US dollars
     for row in rows:
         view, test, stage = row.view, row.test, row.run.stage
         if view is None or test is None or stage is None:
             continue
-        spent = stage.spent_usd if in_money else stage.spent_s
-        point = RunPoint(row.run.name, spent, test.score, (test.interval[0], test.interval[1]), view.bar, test.verdict)
-        groups.setdefault(view.task, []).append(point)
-    return [(_caption(task, points), runs_chart(points, in_money=in_money)) for task, points in groups.items()]
+        limits = (test.interval[0], test.interval[1])
+        point = RunPoint(row.run.name, stage.spent_s, test.score, limits, view.bar, test.verdict)
+        groups.setdefault(view.task, []).append((point, stage.spent_usd))
+    found = []
+    for task, members in groups.items():
+        in_money = all(usd for _, usd in members)
+        points = [replace(point, spent=usd) if in_money else point for point, usd in members]
+        found.append((_caption(task, points), runs_chart(points, in_money=in_money)))
+    return found
 
 
 def _caption(task: str, points: Sequence[RunPoint]) -> str:
