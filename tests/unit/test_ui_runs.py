@@ -592,6 +592,19 @@ def test_a_job_that_has_ended_is_no_zombie(tmp_path: Path, monkeypatch: pytest.M
     until(lambda: process.returncode is not None, "it is waited for")
 
 
+def test_a_run_is_not_read_again_because_somebody_reads_it(tmp_path: Path) -> None:
+    """A page of items reads the record of a run, and its state meanwhile."""
+    run, workspace = finished_run(tmp_path), Workspace(tmp_path)
+    before, mark = workspace.state("routing-1"), workspace.mark("routing-1")
+    with Record.open(run, read_only=True) as record:
+        assert record.newest()
+        assert workspace.state("routing-1") is before
+        assert workspace.mark("routing-1") == mark
+    with Record.open(run) as record:
+        record.append(ClimbResumed())
+    assert workspace.state("routing-1") is not before
+
+
 def test_last_words_are_few_lines_of_a_long_log(tmp_path: Path) -> None:
     print_last(tmp_path, "".join(f"line {n}\n" for n in range(100_000)))
     words = last_words(tmp_path / "runs", tmp_path / "runs" / "routing-1")

@@ -132,7 +132,7 @@ class Workspace:
 
 
 def signature(folder: Path) -> Signature:
-    """Changes whenever the record of a run does."""
+    """Changes whenever the record of a run does, and not where somebody reads it, who makes an empty log beside it."""
     found = []
     for name in (FILE_NAME, f"{FILE_NAME}-wal"):
         try:
@@ -140,7 +140,7 @@ def signature(folder: Path) -> Signature:
         except OSError:
             found.append((0, 0))
         else:
-            found.append((stat.st_mtime_ns, stat.st_size))
+            found.append((stat.st_mtime_ns, stat.st_size) if stat.st_size else (0, 0))
     return tuple(found)
 
 
