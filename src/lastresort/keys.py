@@ -30,15 +30,18 @@ CODE_NEEDS = frozenset(
     # of the user and the system
     "PATH HOME USER LOGNAME LANG LANGUAGE TZ TMPDIR TEMP TMP LD_LIBRARY_PATH DYLD_LIBRARY_PATH XDG_CACHE_HOME "
     # of Windows, where no process starts without SYSTEMROOT
-    "SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC PATHEXT USERPROFILE HOMEDRIVE HOMEPATH APPDATA LOCALAPPDATA PROGRAMDATA "
+    "SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC PATHEXT USERNAME USERPROFILE HOMEDRIVE HOMEPATH APPDATA LOCALAPPDATA PROGRAMDATA "
     "PROGRAMFILES NUMBER_OF_PROCESSORS PROCESSOR_ARCHITECTURE "
     # of Python, and of what it computes with
     "PYTHONPATH PYTHONHOME PYTHONUTF8 PYTHONIOENCODING PYTHONHASHSEED PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_PREFIX JAVA_HOME "
-    "OMP_NUM_THREADS GOMP_SPINCOUNT MKL_NUM_THREADS OPENBLAS_NUM_THREADS TOKENIZERS_PARALLELISM CUDA_VISIBLE_DEVICES CUDA_HOME "
+    "GOMP_SPINCOUNT TOKENIZERS_PARALLELISM RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE "
     # of models and data that are on this machine
     "HF_HOME HF_HUB_CACHE HF_HUB_OFFLINE HF_HUB_DISABLE_TELEMETRY HF_DATASETS_OFFLINE TRANSFORMERS_OFFLINE NLTK_DATA "
     "SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE".split()
 )
+COMPUTES = tuple(
+    "LC_ OMP_ KMP_ MKL_ OPENBLAS_ NUMEXPR_ NUMBA_ CUDA_".split()
+)  # how these names begin; none holds a key
 _NAME = re.compile(r"[\w.-]+|[0-9a-f:.]*:[0-9a-f:.]*")
 _PORTS = {"http": 80, "https": 443}
 
@@ -104,7 +107,7 @@ def keys_by_host(environment: Mapping[str, str]) -> dict[Host, str]:
 def code_environment(own: Mapping[str, str]) -> dict[str, str]:
     """What the user's code gets of an environment: what it needs to run, and what LASTRESORT_PASS_ENV names. No key is in it."""
     passed = passed_names(own)
-    return {k: v for k, v in own.items() if k in CODE_NEEDS or k.startswith("LC_") or k in passed}
+    return {k: v for k, v in own.items() if k in CODE_NEEDS or k.startswith(COMPUTES) or k in passed}
 
 
 def passed_names(environment: Mapping[str, str]) -> frozenset[str]:

@@ -249,7 +249,8 @@ def test_samples_are_asked_of_dev_until_the_best_of_them_decide(
         dev=dev,
         dev_groups=lambda: None,
     )
-    found = samples.best_of_samples(bench, "preference", SimpleNamespace(name="start"))  # type: ignore[arg-type]
+    start: Any = SimpleNamespace(name="start")
+    found = samples.best_of_samples(bench, "preference", start, [])
     assert found.judged is not None
     assert found.judged.outcome == "NOT_MET"
     assert found.samples == samples.BEST_OF
@@ -258,5 +259,37 @@ def test_samples_are_asked_of_dev_until_the_best_of_them_decide(
     assert found.alone < found.best < 0.9
     assert found.out_of_reach(0.9) is not None
     calls = len(asked)
-    assert samples.best_of_samples(bench, "preference", SimpleNamespace(name="start")) == found  # type: ignore[arg-type]
+    assert samples.best_of_samples(bench, "preference", start, []) == found
     assert len(asked) == calls  # it is in the record
+
+
+def test_the_answers_that_a_system_gave_anyway_count_among_its_samples(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No sample is right, and the answers of dev are: nothing is out of reach. By groups all of dev is asked."""
+    task = load_task(tiny_task(tmp_path))
+    dev = [Example(f"question {number}", (), "right", group=f"{number // 2}") for number in range(100)]
+    monkeypatch.setattr(
+        samples, "_answers", lambda bench, start, batch, number: [Answer("", 1, 1, "stop")] * len(batch)
+    )
+    monkeypatch.setattr(samples, "scores_of", lambda scorer, texts, batch: [0.0] * len(texts))
+    before = [item(number, 1.0) for number in range(100)]
+    start: Any = SimpleNamespace(name="start")
+    for grouped in (False, True):
+        bench: Any = SimpleNamespace(
+            task=SimpleNamespace(bar=0.7, preference=task.preference),
+            share_of=lambda rung: 0.05,
+            record=SimpleNamespace(last=lambda *_: None, append=lambda _: None),
+            models=SimpleNamespace(open=lambda _: SimpleNamespace(batch_size=8)),
+            scorer=SimpleNamespace(binary=True),
+            progress=SilentProgress(),
+            stop=Never(),
+            dev=[replace(example, id=str(number)) for number, example in enumerate(dev)],
+            dev_groups=lambda grouped=grouped: [example.group for example in dev] if grouped else None,
+        )
+        found = samples.best_of_samples(bench, "preference", start, before)
+        assert found.out_of_reach(0.7) is None
+        assert found.best == 1.0
+        nothing = samples.best_of_samples(bench, "preference", start, [])
+        assert nothing.out_of_reach(0.7) is not None
+        assert nothing.n <= (100 if grouped else samples.MOST_ASKED)

@@ -89,21 +89,24 @@ class LineProgress:
     """Each stage once, then how far it is every few seconds."""
 
     def __init__(self) -> None:
-        self._label, self._done, self._begun = "", 0, 0
+        self._label, self._done, self._begun, self._note = "", 0, 0, ""
         self._total: int | None = None
         self._began = self._said = 0.0
 
     def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
-        self._label, self._total, self._done, self._begun = label, total, done, done
+        self._label, self._total, self._done, self._begun, self._note = label, total, done, done, ""
         self._began = self._said = time.monotonic()
         self.say(f"{label} ...")
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._done += amount
+        self._note = note or self._note
         now = time.monotonic()
         left = time_left_s(now - self._began, self._begun, self._done, self._total)
         if self._total and left is not None and now - self._said >= LINE_EVERY_S and self._done < self._total:
-            self.say(f"{self._label}: {self._done}/{self._total}, about {left:.0f} s left{', ' + note if note else ''}")
+            self.say(
+                f"{self._label}: {self._done}/{self._total}, about {left:.0f} s left{', ' + self._note if self._note else ''}"
+            )
             self._said = now
 
     def say(self, text: str) -> None:

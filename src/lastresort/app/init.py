@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lastresort.advice.draft import (
     ColumnFacts,
@@ -180,12 +182,23 @@ def _free_copy(request: InitRequest, suffix: str) -> Path:
 def _as_file(rows: Sequence[RawRow]) -> str:
     """A table as CSV, all else as JSON Lines."""
     if not rows[0].in_table:
-        return "".join(json.dumps(row.values, ensure_ascii=False, default=str) + "\n" for row in rows)
+        return "".join(json.dumps(_finite(row.values), ensure_ascii=False, default=str) + "\n" for row in rows)
     table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
+    writer = csv.writer(
+        table, lineterminator="\n", quoting=csv.QUOTE_ALL
+    )  # else a lone carriage return would end a row
     writer.writerow(rows[0].values)
     writer.writerows(row.values.values() for row in rows)
     return table.getvalue()
+
+
+def _finite(value: Any) -> Any:
+    """Without the numbers that JSON does not have, which Parquet writes for what is missing."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _columns(

@@ -31,8 +31,10 @@ def judge_on_dev(bench: Workbench, rung: str, items: Sequence[ItemScore]) -> Jud
     return judge_scores_on_dev(bench, rung, [item.score for item in items])
 
 
-def judge_scores_on_dev(bench: Workbench, rung: str, scores: Sequence[float]) -> Judgement | None:
-    """As `judge_on_dev`, by the scores alone."""
+def judge_scores_on_dev(
+    bench: Workbench, rung: str, scores: Sequence[float], n_available: int | None = None
+) -> Judgement | None:
+    """As `judge_on_dev`, by the scores alone. n_available: items that are asked at most, all of dev by default; of groups all."""
     groups = bench.dev_groups()
     if groups is not None and len(scores) < len(groups):
         return None
@@ -43,7 +45,7 @@ def judge_scores_on_dev(bench: Workbench, rung: str, scores: Sequence[float]) ->
         alpha=bench.share_of(rung),
         beta=BETA,
         binary=bench.scorer.binary,
-        n_available=len(bench.dev if groups is None else set(groups)),
+        n_available=(n_available or len(bench.dev)) if groups is None else len(set(groups)),
         groups=None if groups is None else [groups[i] for i in order],
     )
 

@@ -21,12 +21,13 @@ _SECRET = re.compile(
 )
 _PREFIXES = tuple(
     "LC_ LASTRESORT_ PYTHON HF_ HUGGINGFACE_ TRANSFORMERS_ TOKENIZERS_ TORCH PYTORCH_ CUDA_ NVIDIA_ NCCL_ TRITON_ ROCM_ ROCR_ HIP_ "
-    "HSA_ OMP_ GOMP_ KMP_ MKL_ OPENBLAS_ LD_ DYLD_ XDG_ CONDA_".split()
+    "HSA_ OMP_ GOMP_ KMP_ MKL_ OPENBLAS_ LD_ DYLD_ XDG_ CONDA_ BNB_ CUBLAS_ CUDNN_ ACCELERATE_ RAYON_ VECLIB_ NUMEXPR_ "
+    "NUMBA_".split()
 )
 _NEEDED = CODE_NEEDS | frozenset(
     # to load a base model through a proxy, also one that is not open to all, and to compile for a card
     "HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY CURL_CA_BUNDLE HF_TOKEN HF_TOKEN_PATH HUGGING_FACE_HUB_TOKEN "
-    "CC CXX CPATH LIBRARY_PATH".split()
+    "CC CXX CPATH LIBRARY_PATH NETRC".split()
 ) | {PASSED}  # fmt: skip
 _OF_OPENAI = {"OPENAI_ORG_ID", "OPENAI_PROJECT_ID"}
 _NO_LINK = os.O_NOFOLLOW if os.name == "posix" else 0

@@ -133,11 +133,19 @@ class ServingProcess:
                         return
                     if text.startswith("data: "):
                         yield _chunk(text.removeprefix("data: "))
-            raise self._gone()
+            raise self._cut()
         except HTTPError as error:
             raise InputError(_refusal(error.read().decode(errors="replace"))) from error
         except (OSError, HTTPException) as error:
             raise self._gone() from error
+
+    def _cut(self) -> InfrastructureError:
+        """A process that ends closes its streams a moment before it is gone."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(1)
+        if self.process.poll() is not None:
+            return self._gone()
+        return InfrastructureError("the answer was cut off", where=str(self.log), remedy="Send the message again.")
 
     def _gone(self) -> InfrastructureError:
         return InfrastructureError(

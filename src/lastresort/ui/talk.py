@@ -203,11 +203,12 @@ class Talk:
     def clear(self) -> None:
         """Begin a new conversation; this one, if anything was said, stays in a file of its own."""
         with self._lock:
-            if self.exchanges:
-                self._write(self.earlier_path, self.exchanges)
             for exchange in self.exchanges:
                 for one in exchange.answers:
                     one.leaves = True
+                    one.finish = one.finish or "stopped"
+            if self.exchanges:
+                self._write(self.earlier_path, self.exchanges)
             self.exchanges, self.id = [], _new_id()
             self._write(self.path, [])
 

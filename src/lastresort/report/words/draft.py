@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,9 +61,18 @@ def left_out_line(data: str, rows: str) -> str:
     return _one_line(f"{_COPY} {data}: it leaves out {rows}.")
 
 
+_LEFT_OUT = re.compile(rf"{_COPY} (?P<data>.+): it leaves out .+\.\n?")
+
+
 def without_left_out_line(text: str) -> str:
     """The text of a task whose examples are another file now."""
-    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(_COPY))
+    return "".join(line for line in text.splitlines(keepends=True) if not _LEFT_OUT.fullmatch(line))
+
+
+def copied_from(text: str) -> str | None:
+    """The file whose copy a task reads, without some of its rows; None where it reads no copy."""
+    found = next(filter(None, map(_LEFT_OUT.fullmatch, text.splitlines())), None)
+    return None if found is None else found["data"]
 
 
 def values_shown(samples: Sequence[str], distinct: int) -> str:

@@ -116,7 +116,7 @@ class PreferenceRung:
         plan = plan_of(task, kind_of_preferences(given) if given else None, on_sft=supervised is not None)
         made = ""
         if plan.source == "samples":
-            best = best_of_samples(bench, self.name, start)
+            best = best_of_samples(bench, self.name, start, before)
             if (beyond := best.out_of_reach(task.bar)) is not None:
                 return GivenUp(beyond)
             own = own_pairs(bench, self.name, start)

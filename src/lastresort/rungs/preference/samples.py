@@ -13,6 +13,7 @@ from lastresort.data.preferences import PreferenceRow
 from lastresort.evals.measure import mean_so_far
 from lastresort.evals.scorers import scores_of
 from lastresort.records.events import BestSampled, RankedAnswer, RankedPair, SamplesPaired
+from lastresort.records.record import ItemScore
 from lastresort.records.rungs import SamplesOutOfReach
 from lastresort.rungs.race import BETA, judge_scores_on_dev
 from lastresort.rungs.rung import Workbench
@@ -55,36 +56,49 @@ class BestOfSamples:
         return f"the best of {self.samples} samples scored {self.best:.1%} on {self.n} dev items"
 
 
-def best_of_samples(bench: Workbench, rung: str, start: System) -> BestOfSamples:
+def best_of_samples(bench: Workbench, rung: str, start: System, before: Sequence[ItemScore]) -> BestOfSamples:
     """Sample several answers to dev, item after item, until the rule of the test decides whether the best of them reach the bar.
+    The answer that the system gave anyway counts among them.
 
     A pair's better answer is at most the best of its samples, so where not even these reach the bar, training on them has
     nothing to learn it from. It is no proof: what is learnt on one prompt can help on another.
+
+    before: scores of the answers given anyway, by dev item.
     """
     known = bench.record.last(BestSampled, rung)
     if known is None:
-        known = _best_sampled(bench, rung, start)
+        known = _best_sampled(bench, rung, start, before)
         bench.record.append(known)
     return BestOfSamples(
         known.samples,
         fmean(known.alone),
         fmean(known.best),
         len(known.best),
-        judge_scores_on_dev(bench, rung, known.best),
+        _judged(bench, rung, known.best),
     )
 
 
-def _best_sampled(bench: Workbench, rung: str, start: System) -> BestSampled:
-    count, asked = max(BEST_OF, bench.task.preference.samples), bench.dev[:MOST_ASKED]
+def _judged(bench: Workbench, rung: str, best: Sequence[float]) -> Judgement | None:
+    return judge_scores_on_dev(bench, rung, best, min(len(bench.dev), MOST_ASKED))
+
+
+def _best_sampled(bench: Workbench, rung: str, start: System, before: Sequence[ItemScore]) -> BestSampled:
+    count = max(BEST_OF, bench.task.preference.samples)
+    asked = bench.dev[:MOST_ASKED] if bench.dev_groups() is None else bench.dev  # half a group proves nothing
+    greedy = {item.id: item.score for item in before}
     bench.progress.stage(f"{rung}: best of {count} samples of {start.name}", len(asked) * count)
     size = bench.models.open(start).batch_size
     alone, best, answers, so_far = list[float](), list[float](), list[Answer](), list[float]()
     for first in range(0, len(asked), size):
-        sampled = _sampled(bench, start, asked[first : first + size], count, so_far)
+        batch = asked[first : first + size]
+        sampled = _sampled(bench, start, batch, count, so_far)
         alone += [samples[0].score for samples in sampled.samples]
-        best += [max(sample.score for sample in samples) for samples in sampled.samples]
+        best += [
+            max(greedy.get(example.id, 0.0), *(sample.score for sample in samples))
+            for example, samples in zip(batch, sampled.samples, strict=True)
+        ]
         answers += sampled.answers
-        if judge_scores_on_dev(bench, rung, best) is not None:
+        if _judged(bench, rung, best) is not None:
             break
     return BestSampled(
         rung=rung,

@@ -25,7 +25,7 @@ from lastresort.records.atomic import is_held
 from lastresort.records.record import FILE_NAME
 from lastresort.report.advice import STANCES, AdviceDocument
 from lastresort.report.forecast import DryRun, cells, head, notes_of, others, power_of
-from lastresort.report.words.draft import rows_without, values_shown
+from lastresort.report.words.draft import copied_from, rows_without, values_shown
 from lastresort.spec.document import TASK, YamlDocument
 from lastresort.spec.edit import moved
 from lastresort.spec.task import Task, task_of
@@ -121,7 +121,7 @@ def _beginning(site: Site) -> APIRouter:
 
     @routes.get("/new/{name}/columns")
     def columns(request: Request, name: str) -> Response:
-        data = _data(site, name)
+        data = _uploaded(site, name)
         found = site.once("columns", files_state([data]), lambda: drafts.columns_of(data))
         text = drafts.text_of(data.parent) or ""
         used = drafts.columns_in(text) or ((found.input, found.output) if text and found.shape else None)
@@ -131,7 +131,7 @@ def _beginning(site: Site) -> APIRouter:
 
     @routes.post("/new/{name}/columns")
     def choose(request: Request, name: str, source: Text = "", target: Text = "", leave_out: Text = "") -> Response:
-        data = _data(site, name)
+        data = _uploaded(site, name)
         if not source or not target or source == target:
             missing = [side for side, column in (("input", source), ("answer", target)) if not column]
             found = f"found no column for the {' and the '.join(missing)}" if missing else f'found "{source}" for both'
@@ -329,6 +329,14 @@ def _data(site: Site, name: str) -> Path:
     if found is None:
         raise NotThere(f'There is no task "{name}" here.')
     return found
+
+
+def _uploaded(site: Site, name: str) -> Path:
+    """The file that somebody gave, also where the task reads a copy without some of its rows."""
+    data = _data(site, name)
+    given = copied_from(drafts.text_of(data.parent) or "")
+    found = None if given is None else data.with_name(Path(given).name)
+    return data if found is None or not found.is_file() else found
 
 
 def _task(site: Site, name: str) -> Task:

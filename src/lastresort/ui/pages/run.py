@@ -218,7 +218,7 @@ def set_options(settings: Mapping[str, Any]) -> Iterator[str]:
     """The options that name them again: a process takes no endpoint and no code from a record alone."""
     for key, value in settings.items():
         plain = isinstance(value, str) and re.fullmatch(r"[a-z]+:[\w./:#-]*\w|[\w-]+(/[\w.-]+)+", value)
-        yield from ("--set", f"{key}={value if plain else json.dumps(value)}")
+        yield from ("--set", f"{key}={value if plain else json.dumps(value, ensure_ascii=False)}")
 
 
 def _resume_shown(folder: Path, site: Site) -> str:

@@ -25,10 +25,12 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 
 // What was refused before is over once something else is asked for.
 document.addEventListener("htmx:beforeRequest", (event) => {
-  if (event.detail.requestConfig.verb === "post") document.getElementById("refused")?.replaceChildren();
+  const refused = document.getElementById("refused");
+  const { elt, requestConfig } = event.detail;
+  if (requestConfig.verb === "post" && refused && !refused.contains(elt) && !elt.closest("#editor")) refused.replaceChildren();
 });
 
-// htmx gives the focus back by id alone: here to what is of the same kind and says the same, else to the first that can have it.
+// htmx gives the focus back by id alone: here to what is of the same kind and says the same, else to the part itself.
 document.addEventListener("htmx:beforeSwap", (event) => {
   const old = document.activeElement;
   const { target, shouldSwap } = event.detail;
@@ -38,7 +40,8 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   document.addEventListener("htmx:afterSwap", () => {
     const holder = document.getElementById(target.id);
     if (!holder || document.activeElement !== document.body) return;
-    (alike(holder)[at] ?? holder.querySelector("button:enabled, a[href], summary"))?.focus({ preventScroll: true });
+    if (!alike(holder)[at]) holder.tabIndex = -1; // never another button, which a second key press would press
+    (alike(holder)[at] ?? holder).focus({ preventScroll: true });
   }, { once: true });
 });
 

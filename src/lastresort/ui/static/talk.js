@@ -10,14 +10,28 @@ function grow(answer) {
   sources.set(answer, source);
   source.addEventListener("open", () => { pane.textContent = ""; }); // each stream begins at the answer's beginning
   source.addEventListener("more", (event) => { pane.append(JSON.parse(event.data)); });
-  source.addEventListener("over", () => {
-    end(answer);
-    const exchange = answer.closest(".exchange");
-    answer.dataset.over = "yes";
-    const waiting = [...exchange.querySelectorAll("[data-grows]")].some((one) => !one.dataset.over);
-    if (!waiting) htmx.ajax("GET", answer.dataset.whole, { target: exchange, swap: "outerHTML" });
-    growAll();
+  source.addEventListener("error", () => {
+    if (source.readyState === EventSource.CLOSED) over(answer); // the conversation is another one now, or the page's server is
   });
+  source.addEventListener("over", () => over(answer));
+}
+
+function over(answer) {
+  end(answer);
+  const exchange = answer.closest(".exchange");
+  answer.dataset.over = "yes";
+  const waiting = [...exchange.querySelectorAll("[data-grows]")].some((one) => !one.dataset.over);
+  if (!waiting) show(exchange, answer.dataset.whole);
+  growAll();
+}
+
+// The exchange as it is kept. What is refused does not take its place.
+async function show(exchange, address) {
+  try {
+    const reply = await fetch(address, { headers: { "HX-Request": "true" } });
+    const place = reply.ok ? exchange : document.getElementById("refused");
+    htmx.swap(place, await reply.text(), { swapStyle: reply.ok ? "outerHTML" : "innerHTML" });
+  } catch { document.getElementById("stale").hidden = false; }
 }
 
 function end(answer) {
