@@ -1,5 +1,6 @@
 """`lastresort init`: from a data file to a task file that loads."""
 
+import csv
 import io
 import json
 from collections.abc import Callable
@@ -397,3 +398,27 @@ def test_a_data_file_in_place_of_a_task_is_told_what_drafts_one(tmp_path: Path) 
 
 def test_the_drafted_instruction_names_only_what_reads_well(tmp_path: Path) -> None:
     assert str(_drafted(tmp_path, _labelled(400, "Customer says", "label"))["about"]).startswith("Read the text.")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_the_copy_without_empty_rows_holds_what_the_file_held(tmp_path: Path, suffix: str) -> None:
+    """Also a lone carriage return in a cell, and a number that is none in a column that nobody reads."""
+    rows = [
+        {"text": f"words {number}\rof two lines", "label": "" if number < 3 else str(number % 2), "size": float(number)}
+        for number in range(100)
+    ]
+    path = tmp_path / f"cases{suffix}"
+    if suffix == ".csv":
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0], quoting=csv.QUOTE_ALL)
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        pandas = pytest.importorskip("pandas")
+        pandas.DataFrame([{**row, "size": float("nan")} for row in rows]).to_parquet(path)
+    task = tmp_path / "task.yaml"
+    init_task(InitRequest(path, input="text", output="label", task_file=task, leave_out_empty=True))
+    (copy,) = tmp_path.glob("cases-filled.*")
+    kept = read_rows(copy)
+    assert [row.values["text"] for row in kept] == [row["text"] for row in rows[3:]]
+    assert prepare(load_task(task)).split.train

@@ -718,6 +718,11 @@ def test_rows_without_an_answer_are_offered_where_columns_are_chosen(page: TestC
     assert 'hx-post="/new/odd/columns"' in refused.text
     assert page.post("/new/odd/columns", data={**chosen, "leave_out": "yes"}).headers["hx-redirect"] == "/new/odd"
     assert "examples: odd-filled.csv" in text_of(site, "odd")
+    # Other columns are those of the whole file again, not of the copy.
+    other = page.post("/new/odd/columns", data={"source": "alpha", "target": "gamma"})
+    assert other.headers["hx-redirect"] == "/new/odd"
+    assert "examples: odd.csv" in text_of(site, "odd")
+    assert "A copy of" not in text_of(site, "odd")
 
 
 def test_test_items_that_a_run_has_used_are_said_before_the_start(
