@@ -311,3 +311,36 @@ def test_a_rung_below_that_meets_the_bar_after_all_wins(tmp_path: Path, monkeypa
     assert found.decision.gate is None
     page = found.report.read_text(encoding="utf-8")
     assert "Tested before fresh items showed that a rung below it meets the bar" in page
+
+
+RISING = [{"right": 0.68}, {"right": 0.97, "contains": "fresh"}]  # from below the bar to above it, and never decided
+
+
+def test_a_rung_below_that_leads_after_all_takes_no_met_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script_rungs(monkeypatch, "sft")
+    levels = [*RISING, *quality(SAFE, right=0.97)[1:]]
+    assert two_rungs(tmp_path, levels).decision.verdict == "MET"
+    decision = two_rungs(tmp_path, levels, write(tmp_path / "more.jsonl", KNOWN[:30])).decision
+    validate_decision(decision.as_json())
+    below, above = (rung.test for rung in decision.rungs)
+    assert below is not None
+    assert above is not None
+    assert (below.verdict, below.n_available, above.verdict) == ("UNDECIDED", 90, "MET")
+    assert below.score >= decision.bar
+    assert (decision.verdict, decision.stopped_at) == ("MET", "sft")
+    assert decision.winner is not None
+    assert (decision.winner.kind, decision.winner.held) == ("adapter", False)
+
+
+def test_a_rung_below_that_leads_after_all_ends_the_climb_where_none_above_meets_the_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script_rungs(monkeypatch, "sft")
+    levels = [*RISING, *quality(SAFE, right=0.72)[1:]]
+    first = two_rungs(tmp_path, levels).decision
+    assert [rung.test and rung.test.verdict for rung in first.rungs] == ["UNDECIDED", "UNDECIDED"]
+    found = two_rungs(tmp_path, levels, write(tmp_path / "more.jsonl", KNOWN[:30]))
+    assert (found.decision.verdict, found.decision.stopped_at) == ("UNDECIDED", "prompting")
+    page = found.report.read_text(encoding="utf-8")
+    assert "Tested before fresh items raised the score of a rung below it to the bar or above" in page
+    assert "showed that a rung below it meets the bar" not in page

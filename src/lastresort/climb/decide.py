@@ -7,7 +7,7 @@ where the gate rejected what met the bar, the best that was not trained.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -126,19 +126,22 @@ class Conclusion:
     held: bool = False
 
 
-def next_step(rules: Rules, outcomes: Sequence[RungOutcome], saving: CostSaving | None = None) -> Step:
+def next_step(
+    rules: Rules, outcomes: Sequence[RungOutcome], saving: CostSaving | None = None, met_above: Collection[str] = ()
+) -> Step:
     """Where to go after these outcomes (in the order of the ladder). Up only when the rung below is not shown to meet the bar, or
     when the gate rejects what it made.
 
     saving: with `goal: cost`, whether to go on to the rung with cheaper calls although the bar is met; None where that is not in
-    question.
+    question. met_above: rungs above that said MET before the test of a rung below went on, and that the gate has not rejected: where
+    one of them stands, an UNDECIDED leads nowhere.
     """
     met = _first_met(outcomes)
     if met is not None and met is not outcomes[-1]:
         return Step(None, Stopped("COST_TRIED", outcomes[-1].rung))
     if met is not None and saving is not None:
         return Step(COST_RUNG) if saving.goes_on else Step(None, Stopped("NO_SAVING", met.rung))
-    if outcomes and (stopped := _stop_after(rules, outcomes[-1])) is not None:
+    if outcomes and (stopped := _stop_after(rules, outcomes[-1], met_above)) is not None:
         return Step(None, stopped)
     done = {outcome.rung for outcome in outcomes}
     left = next((rung for rung in rules.ladder if rung not in done), None)
@@ -251,7 +254,7 @@ def _verdict_of(tested: Sequence[RungOutcome]) -> Outcome:
     return "MET" if "MET" in found else "UNDECIDED" if "UNDECIDED" in found or not tested else "NOT_MET"
 
 
-def _stop_after(rules: Rules, last: RungOutcome) -> Stopped | None:
+def _stop_after(rules: Rules, last: RungOutcome, met_above: Collection[str]) -> Stopped | None:
     """Why the climb stops after this outcome, None if it goes on."""
     if last.judgement is not None and not last.rejected:
         verdict = last.judgement.outcome
@@ -259,7 +262,7 @@ def _stop_after(rules: Rules, last: RungOutcome) -> Stopped | None:
             return Stopped("MET", last.rung)
         if verdict == "UNDECIDED" and rules.on_undecided == "collect":
             return Stopped("COLLECT", last.rung)
-        if verdict == "UNDECIDED" and last.judgement.score >= rules.bar:
+        if verdict == "UNDECIDED" and last.judgement.score >= rules.bar and not met_above:
             return Stopped("LEADS", last.rung)
     return Stopped("UNTIL", last.rung) if rules.until == last.rung else None
 

@@ -81,8 +81,8 @@ class RungStory:
     """One rung: its entry in the decision, what the search found, and the evidence behind it.
 
     entry: None for a rung that the climb did not reach. passed_over: because a higher one was tried for its cost. ahead: the climb
-    has not decided, and may come to it. overtaken: it was tested, before fresh items decided a rung below it. answered: None where
-    the verdict rests on all that was answered.
+    has not decided, and may come to it. overtaken: why it does not count although it was tested, None elsewhere. answered: None
+    where the verdict rests on all that was answered.
     """
 
     name: str
@@ -99,7 +99,7 @@ class RungStory:
     drifts: tuple[DriftMeasured, ...] = ()
     passed_over: bool = False
     ahead: bool = False
-    overtaken: bool = False
+    overtaken: str | None = None
     answered: AllAnswered | None = None
 
     @property
@@ -111,8 +111,8 @@ class RungStory:
         """Why a rung has no test, in words."""
         if self.ahead:
             return "not tried yet"
-        if self.overtaken:
-            return "tested before fresh items showed that a rung below it meets the bar"
+        if self.overtaken is not None:
+            return self.overtaken
         if self.entry is None:
             return "the bar was met below it, and nothing suggests that it is cheaper" if self.passed_over else _BELOW
         skipped = self.entry.skipped_because
@@ -176,6 +176,7 @@ def gather(record: Record, decision: RunView) -> Story:
         rungs=tuple(
             replace(
                 _rung(record, name, reached.get(name), decision.bar),
+                overtaken=_overtaken(record, name, decision),
                 passed_over=name not in reached and number < highest,
                 ahead=name not in reached and not decision.decided and number > highest,
             )
@@ -250,7 +251,7 @@ def _needs_json(value: JsonValue) -> bool:
 def _rung(record: Record, name: str, entry: RungView | None, bar: float) -> RungStory:
     finding = titles.of_rung(name, entry, bar)
     if entry is None or not entry.candidates:
-        return RungStory(name, finding, entry, overtaken=entry is None and record.last(RungTested, name) is not None)
+        return RungStory(name, finding, entry)
     search = record.last(RungSearched, name)
     items = [*record.dev_items(name, entry.chosen).values()]
     wrong = [item for item in items if item.score < 1]
@@ -269,6 +270,18 @@ def _rung(record: Record, name: str, entry: RungView | None, bar: float) -> Rung
         drifts=tuple(drift for drift in record.all(DriftMeasured) if drift.rung == name),
         answered=all_answered(record, entry),
     )
+
+
+def _overtaken(record: Record, name: str, decision: RunView) -> str | None:
+    """Why a tested rung is not in the decision: by the verdict of the rung where the climb stopped."""
+    tests = [rung.test for rung in decision.rungs if rung.test is not None]
+    if not tests or any(rung.name == name for rung in decision.rungs) or record.last(RungTested, name) is None:
+        return None
+    if tests[-1].verdict == "MET":
+        return "tested before fresh items showed that a rung below it meets the bar"
+    if tests[-1].verdict == "UNDECIDED" and tests[-1].score >= decision.bar:
+        return "tested before fresh items raised the score of a rung below it to the bar or above, which is UNDECIDED"
+    return "tested before, but this climb stopped below it"
 
 
 def all_answered(record: Record, entry: RungView) -> AllAnswered | None:
