@@ -14,7 +14,9 @@ import pytest
 import lastresort.climb.shares as shares_module
 from climb_gate_support import script_rungs
 from climb_support import scripted_task
+from lastresort.after.recheck.finished import open_finished
 from lastresort.app.climb import climb
+from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.climb.bar_test import alpha_of_repair, alpha_of_rung
 from lastresort.climb.decide import RungOutcome
 from lastresort.climb.prepare import prepare
@@ -28,7 +30,7 @@ from lastresort.records.events import ErrorShared
 from lastresort.records.record import Record
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import load_task
-from lastresort.types import Judgement, Outcome
+from lastresort.types import Judgement, Outcome, SilentProgress
 
 LADDERS = [list(found) for size in range(1, len(RUNGS) + 1) for found in combinations(RUNGS, size)]
 
@@ -196,6 +198,24 @@ def test_a_run_that_began_with_equal_shares_goes_on_with_them(tmp_path: Path) ->
     decision = climb(load_task(path), run).decision.as_json()
     assert (decision["r"], decision["alpha_per_rung"], decision["shares"]) == (5, 0.01, None)
     assert decision["rungs"][0]["test"]["decided"]["error"] == pytest.approx(0.2 * 0.01)
+
+
+def test_a_run_that_began_with_other_shares_is_not_held_to_those_of_today(tmp_path: Path) -> None:
+    """As where an earlier version let it begin: its test set may be too small for a share that is smaller now."""
+    run, split = tmp_path / "run", {"dev": 60, "test": 12}
+    path = scripted_task(tmp_path / "task", quality=[{"right": 1.0}], task={"split": split})
+    with pytest.raises(TaskError, match="a test set of 12 items, on which even a perfect score cannot show"):
+        start_climb(ClimbRequest(path, run=run), SilentProgress())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lastresort.climb.prepare.check_test_size", lambda *_, **__: None)
+        began = start_climb(ClimbRequest(path, run=run, until="prompting"), SilentProgress()).decision
+    for went_on in (
+        start_climb(ClimbRequest(path, run=run, resume=True), SilentProgress()).decision,
+        climb(load_task(path), run).decision,
+    ):
+        assert went_on.rungs == began.rungs
+    with Record.open(run, read_only=True) as record:
+        assert len(open_finished(run, record).order) == 12
 
 
 def test_a_rung_that_was_ruled_out_when_the_run_began_is_refused_before_it_costs_anything(tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ def climb(
     """
     progress = progress or SilentProgress()
     progress.stage("reading the task", None)
-    prepared = prepare(task) if isinstance(task, Task) else task
+    begins = not (run / "record.sqlite").exists()
+    prepared = prepare(task, begins=begins) if isinstance(task, Task) else task
     rules_of(prepared.task, until)  # refused before anything is written
     run.mkdir(parents=True, exist_ok=True)
     with (

@@ -95,7 +95,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER) -
     from lastresort.climb.prepare import prepare
     from lastresort.climb.workspace import withdrawn_if_refused
 
-    prepared = prepare(task)
+    prepared = prepare(task, begins=not request.resume)
     rules_of(task, request.until)
     refuse_impossible(compare or ComparisonRequest(), prepared, request.until)
     check_models(task)

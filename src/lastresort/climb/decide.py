@@ -133,8 +133,8 @@ def next_step(
     when the gate rejects what it made.
 
     saving: with `goal: cost`, whether to go on to the rung with cheaper calls although the bar is met; None where that is not in
-    question. met_above: rungs above that said MET before the test of a rung below went on, and that the gate has not rejected: where
-    one of them stands, an UNDECIDED leads nowhere.
+    question. met_above: rungs above that said MET before the test of a rung below went on, and that the gate has not rejected:
+    where one of them stands, no UNDECIDED ends the climb by its score.
     """
     met = _first_met(outcomes)
     if met is not None and met is not outcomes[-1]:

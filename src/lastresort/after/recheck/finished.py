@@ -136,7 +136,7 @@ def read_again(
         refuse_code(
             code, own, where=str(run), remedy="Look at it and, if it is yours, name your task file with --task FILE."
         )
-    prepared = prepare(task, run_code=run_code)
+    prepared = prepare(task, run_code=run_code, begins=False)
     _same_files(prepared, files.files, path)
     return path, noted, prepared
 
