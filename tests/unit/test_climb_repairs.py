@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +12,14 @@ import pytest
 from rich.console import Console
 
 from climb_gate_support import BROKEN, SAFE, by_making, by_scale, gated_climb, script_rungs
-from climb_support import calls, comparable, reason_lines
+from climb_support import calls, comparable, reason_lines, rows
 from decision_support import validate_decision
 from gate_support import Words
 from lastresort.after.repair import phase as time_left
 from lastresort.after.repair.choose import REPAIR_SEED
 from lastresort.app.climb import Climbed
 from lastresort.app.runs import Run
+from lastresort.errors import TaskError
 from lastresort.gate.drawing import is_among
 from lastresort.gate.suites.suite import SuiteItem
 from lastresort.records.decision import RunView
@@ -27,6 +29,7 @@ from lastresort.records.view import Fold
 from lastresort.report.markdown import markdown
 from lastresort.report.story import gather, spent_on_repairs
 from lastresort.report.terminal import ladder_table
+from lastresort.report.words.answer import next_step
 from lastresort.systems.files import artefact_sha256, load_system
 
 ONE_SUITE = {"keep": {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}, "split": {"dev": 20, "test": 60}}
@@ -238,6 +241,34 @@ def test_a_repair_that_misses_the_bar_leaves_the_test_of_the_rung(tmp_path: Path
     assert [(one["frozen"], one["gate"]) for one in decision["repairs"]] == [(False, None), (True, None), (False, None)]
     assert chosen_by_the_view(found) == ["sft-adapter"]
     assert (decision["rungs"][1]["chosen"], decision["rungs"][1]["gate"]) == ("sft-adapter", "REJECT")
+
+
+def test_an_undecided_repair_is_not_told_to_go_on_with_fresh_items(
+    tmp_path: Path, scripted: pytest.MonkeyPatch
+) -> None:
+    levels = by_scale((1, 0.99, BROKEN), (0.75, 0.99, 0.7), (0.5, 0.87, SAFE), (0.25, 0.6, SAFE))
+    found = gated_climb(tmp_path, levels, task=ONE_SUITE, gate="quick")
+    rung, decision = found.decision.rungs[1], found.decision
+    assert rung.test is not None
+    assert (rung.chosen, rung.test.verdict, decision.verdict) == ("sft-adapter-scale0.5", "UNDECIDED", "UNDECIDED")
+    assert decision.is_repaired(rung)
+    assert next_step(decision) is None
+    assert next_step(decision.replaced(repairs=())) is not None, "of the rung's own system"
+    page = found.report.read_text(encoding="utf-8")
+    console = Console(width=2000, record=True, file=io.StringIO())
+    console.print(ladder_table(decision))
+    for text in (console.export_text(), markdown(decision), page):
+        assert "A repaired system is tested once, so its test does not go on with fresh items." in text
+        assert "if the test goes on" not in text
+        assert "--more" not in text
+    with pytest.raises(TaskError, match=r"the only test of this run that is UNDECIDED is that of a repaired system"):
+        climbed_with_more(tmp_path)
+
+
+def climbed_with_more(folder: Path) -> Climbed:
+    more = folder / "more.jsonl"
+    more.write_text("".join(json.dumps(row) + "\n" for row in rows(400)[260:]), encoding="utf-8")
+    return gated_climb(folder, [], more=more)
 
 
 def test_there_is_one_phase_of_repairs_a_climb(tmp_path: Path, scripted: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,9 @@ from lastresort.data.read import read_examples
 from lastresort.data.split import find_leaks, groups_of, ordered
 from lastresort.errors import DataError, TaskError
 from lastresort.evals.evidence import Errors, errors_after, smallest_deciding_test
-from lastresort.records.events import ErrorShared, ItemsAdded, RungTested
+from lastresort.records.events import ErrorShared, ItemsAdded, RepairTested, RungTested
 from lastresort.records.record import Record
+from lastresort.report.words.wording import counted
 from lastresort.spec.task import Task
 from lastresort.types import Example
 
@@ -143,6 +144,13 @@ def _refuse_too_few(prepared: PreparedTask, record: Record, given: FreshItems) -
     """Raises TaskError where no test of the run is UNDECIDED, or even items that are all right, or all wrong, could decide none."""
     tests = [record.last(RungTested, rung) for rung in prepared.task.ladder]
     judged = [tested for tested in tests if tested is not None and tested.judgement.outcome == "UNDECIDED"]
+    if not judged and any(tested.judgement.outcome == "UNDECIDED" for tested in record.all(RepairTested)):
+        raise TaskError(
+            "the only test of this run that is UNDECIDED is that of a repaired system",
+            where=f"--more {given.path}",
+            expected="the test of a rung's own system: a repaired one is tested once",
+            remedy="Leave --more out, or start a new run with a larger test set.",
+        )
     if not judged:
         raise TaskError(
             "no test of this run is UNDECIDED",
@@ -153,9 +161,10 @@ def _refuse_too_few(prepared: PreparedTask, record: Record, given: FreshItems) -
     if not prepared.scorer.binary or groups_of(given.examples) is not None:
         return
     least = min(_least_deciding(tested, record, prepared.task) for tested in judged)
-    if len(given.examples) < least:
+    if (n := len(given.examples)) < least:
+        found = f"{counted(n, 'fresh item')} decide{'s' if n == 1 else ''}"
         raise TaskError(
-            f"found {len(given.examples)} fresh items, which could decide nothing if all were answered alike",
+            f"{found} nothing, even if all are right or all are wrong",
             where=f"--more {given.path}",
             expected=f"at least {least}",
             remedy="Add items to the file.",

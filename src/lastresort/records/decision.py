@@ -233,6 +233,10 @@ class RunView(JsonDocument):
     winner: WinnerView | None
     provenance: RunProvenance | None
 
+    def is_repaired(self, rung: RungView) -> bool:
+        """Whether a repaired system represents the rung: it was tested once, and its test does not go on."""
+        return any((one.rung, one.system) == (rung.name, rung.chosen) for one in self.repairs)
+
     @property
     def decided(self) -> bool:
         return self.verdict is not None

@@ -155,7 +155,7 @@ def ladder_table(decision: RunView) -> RenderableType:
             continue
         if rung.test.verdict == "UNDECIDED":
             lines.append(Text(f"{name} is undecided. {what_would_decide(rung.test)}", style="yellow"))
-        said = (of_parts(rung.test), how_far(rung.test))
+        said = (of_parts(rung.test), how_far(rung.test, repaired=decision.is_repaired(rung)))
         lines += [Text(f"{name}: {text}" if text != said[1] else text, style="dim") for text in said if text]
     if (step := next_step(decision)) is not None:
         lines.append(Text(step, style="bold"))

@@ -99,8 +99,9 @@ def _not_cleared(*, held: bool) -> str:
 
 
 def next_step(decision: RunView) -> str | None:
-    """What to do where the climb ended UNDECIDED; None elsewhere."""
-    open_tests = [rung.test for rung in decision.rungs if rung.test is not None and rung.test.verdict == "UNDECIDED"]
+    """What to do where the climb ended UNDECIDED; None elsewhere, and where no test can go on: that of a repaired system cannot."""
+    tests = [rung.test for rung in decision.rungs if rung.test is not None and not decision.is_repaired(rung)]
+    open_tests = [test for test in tests if test.verdict == "UNDECIDED"]
     if decision.verdict != "UNDECIDED" or not open_tests:
         return None
     unit, again = open_tests[-1].unit, "and go on with the same test: `lastresort climb TASK --resume RUN --more FILE`"

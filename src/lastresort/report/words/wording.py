@@ -211,9 +211,9 @@ def of_parts(test: BarTest) -> str:
     return f"The test went on after it was UNDECIDED: {first} at first; then {listed(fresh)}."
 
 
-def how_far(test: BarTest) -> str:
+def how_far(test: BarTest, *, repaired: bool = False) -> str:
     """How far an UNDECIDED is from a verdict, in sentences: the way so far, what more units would say, what could be claimed now.
-    Empty for a verdict, and where the record does not say.
+    Empty for a verdict, and where the record does not say. repaired: it is the test of a repaired system, which does not go on.
     """
     far = test.outlook
     if far is None:
@@ -230,7 +230,12 @@ def how_far(test: BarTest) -> str:
         if limit > 0
         else f"No bar could be claimed now {confidence}."
     )
-    return f"That is {way} of the way. Probability of each verdict if the test goes on {'; '.join(chances)}. {claim}"
+    more = (
+        "A repaired system is tested once, so its test does not go on with fresh items."
+        if repaired
+        else f"Probability of each verdict if the test goes on {'; '.join(chances)}."
+    )
+    return f"That is {way} of the way. {more} {claim}"
 
 
 def _more(n: int, test: BarTest) -> str:
