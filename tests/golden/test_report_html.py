@@ -183,6 +183,7 @@ def test_the_confidence_names_the_tests_that_share_it(tmp_path: Path) -> None:
     assert shared_by(2, ("prompting", "retrieval")) == "shared by 2 tests: of prompting and retrieval"
     assert shared_by(3, ()) == "shared by 3 tests"
     assert shared_by(1, ("prompting",), {"prompting": 0.05}) == "for the test of prompting"
+    assert shared_by(1, ("retrieval",), {}) == "no rung can be tested"
     shares = {"prompting": 0.025, "sft": 0.023, "sft repair": 0.002}
     told = "prompting 2.5%, SFT 2.3% and a repair 0.2%"
     assert shared_by(3, ("prompting", "sft"), shares) == f"shared by 3 tests, with error rates of {told}"

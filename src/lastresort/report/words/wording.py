@@ -159,6 +159,8 @@ def shared_by(tests: int, ladder: Sequence[str], shares: Mapping[str, float] | N
     """Which tests of the bar the confidence holds for together. shares: of the error; None where all are equal, one a rung and one
     of a repaired system where a rung trains.
     """
+    if shares is not None and not shares:
+        return "no rung can be tested"
     if shares is not None and len(shares) > 1:
         return f"shared by {len(shares)} tests, with error rates of {_of_tests(shares)}"
     if shares:
