@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from climb_gate_support import SAFE, gated_climb, quality, script_rungs
+from climb_gate_support import BROKEN, SAFE, gated_climb, quality, script_rungs
 from climb_support import calls, rows, scripted_task
 from decision_support import validate_decision
 from lastresort.app.climb import Climbed
@@ -332,6 +332,21 @@ def test_a_rung_below_that_leads_after_all_takes_no_met_away(tmp_path: Path, mon
     assert (decision.verdict, decision.stopped_at) == ("MET", "sft")
     assert decision.winner is not None
     assert (decision.winner.kind, decision.winner.held) == ("adapter", False)
+
+
+def test_a_rung_below_that_leads_after_all_ends_the_climb_where_the_gate_rejected_what_met_the_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script_rungs(monkeypatch, "sft")
+    levels = [*RISING, *quality(BROKEN, right=0.97)[1:]]
+    first = two_rungs(tmp_path, levels).decision
+    assert [(rung.test and rung.test.verdict, rung.gate) for rung in first.rungs] == [
+        ("UNDECIDED", None),
+        ("MET", "REJECT"),
+    ]
+    decision = two_rungs(tmp_path, levels, write(tmp_path / "more.jsonl", KNOWN[:30])).decision
+    assert ([rung.name for rung in decision.rungs], decision.verdict) == (["prompting"], "UNDECIDED")
+    assert (decision.stopped_at, decision.winner and decision.winner.kind) == ("prompting", "prompt")
 
 
 def test_a_rung_below_that_leads_after_all_ends_the_climb_where_none_above_meets_the_bar(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
@@ -17,9 +17,10 @@ from lastresort.evals.evidence import (
 )
 from lastresort.evals.measure import JobRefused, MeasureJob, Result
 from lastresort.ladder import COST_RUNG, trains
-from lastresort.records.events import ErrorShared, repair_test
+from lastresort.records.events import ErrorShared, RungTested, repair_test
 from lastresort.records.measurement import part_of_test
-from lastresort.records.record import ItemScore, Measurement
+from lastresort.records.record import ItemScore, Measurement, Record
+from lastresort.records.view import fold_of
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, StopSignal
@@ -103,6 +104,18 @@ def _hands_on(bench: Workbench) -> bool:
 def goes_on(found: Judgement, parts: int) -> bool:
     """Whether a test is open and has not seen all of so many parts."""
     return found.outcome == "UNDECIDED" and max(1, len(found.parts)) < parts
+
+
+def met_in(record: Record, rungs: Collection[str]) -> frozenset[str]:
+    """Those of these rungs whose recorded test says MET and that the gate has not rejected."""
+    if all(record.last(RungTested, rung) is None for rung in rungs):
+        return frozenset()
+    fold, found = fold_of(record), set[str]()
+    for name in rungs:
+        test, gate = fold.rung(name).standing, fold.rung(name).gate
+        if test is not None and test.judgement.outcome == "MET" and (gate is None or gate.verdict != "REJECT"):
+            found.add(name)
+    return frozenset(found)
 
 
 def _with_outlook(found: Judgement, task: Task, binary: bool, parts: Sequence[Answered], alpha: float) -> Judgement:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lastresort.climb.bar_test import alpha_of_rung, goes_on, run_test
+from lastresort.climb.bar_test import alpha_of_rung, goes_on, met_in, run_test
 from lastresort.climb.break_even import MeasuredSystem
 from lastresort.climb.budget import beyond_limits
 from lastresort.climb.costs import cheapest_of, priced_systems, saving_after
@@ -43,8 +43,6 @@ from lastresort.records.events import (
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.measurement import DevScore
 from lastresort.records.reasons import CostSaving, Stopped
-from lastresort.records.record import Record
-from lastresort.records.view import fold_of
 from lastresort.report.words.answer import progress_line
 from lastresort.report.words.break_even import why_gone_on
 from lastresort.report.words.rungs import of_search, of_skip
@@ -81,7 +79,7 @@ def climb_rungs(
         if weighed is not None:
             saving = weighed
             bench.progress.say(why_gone_on(weighed))
-        step = next_step(rules, outcomes, weighed, _met_above(bench.record, rules, outcomes))
+        step = next_step(rules, outcomes, weighed, met_in(bench.record, _ahead(rules, outcomes)))
         if step.rung is None:
             reviewed = _reviewed(outcomes, concluded(bench, rules, outcomes, step.stopped), review)
             if reviewed is None:
@@ -114,20 +112,11 @@ def _reviewed(outcomes: Sequence[RungOutcome], conclusion: Conclusion, review: R
     return None if settled is None else [settled if outcome is won else outcome for outcome in outcomes]
 
 
-def _met_above(record: Record, rules: Rules, outcomes: Sequence[RungOutcome]) -> frozenset[str]:
-    """The rungs above these whose recorded test says MET and that the gate has not rejected, as far as the climb may go."""
+def _ahead(rules: Rules, outcomes: Sequence[RungOutcome]) -> list[str]:
+    """The rungs above these, as far as the climb may go."""
     last = None if rules.until is None else rules.ladder.index(rules.until) + 1
     done = {outcome.rung for outcome in outcomes}
-    tested = [rung for rung in rules.ladder[:last] if rung not in done and record.last(RungTested, rung) is not None]
-    if not tested:
-        return frozenset()
-    fold = fold_of(record)
-    found = {rung: (fold.rung(rung).standing, fold.rung(rung).gate) for rung in tested}
-    return frozenset(
-        rung
-        for rung, (test, gate) in found.items()
-        if test is not None and test.judgement.outcome == "MET" and (gate is None or gate.verdict != "REJECT")
-    )
+    return [rung for rung in rules.ladder[:last] if rung not in done]
 
 
 def _climb_rung(
