@@ -55,7 +55,7 @@ def test_the_climb_gets_the_task_the_gate_and_the_run(
         pass
 
     def caught(request: start.ClimbRequest, *_: object) -> None:
-        assert (request.task, request.gate, request.run) == (example_task(name), gate, run)
+        assert request == start.ClimbRequest(example_task(name), gate=gate, run=run)
         raise Caught
 
     monkeypatch.setattr("lastresort.app.start.start_climb", caught)
