@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lastresort.climb.workspace import new_run, newest_unfinished, run_lock, shared_folder, withdrawn_if_refused
+from lastresort.climb.workspace import new_run, newest_run, run_lock, shared_folder, withdrawn_if_refused
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.records.events import ClimbFinished, ModelOpened
 from lastresort.records.record import Record
@@ -39,16 +39,16 @@ def test_runs_are_numbered_by_task(tmp_path: Path) -> None:
 
 def test_a_run_is_unfinished_until_it_says_that_it_has_ended(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="no unfinished run"):
-        newest_unfinished(tmp_path, "a")
+        newest_run(tmp_path, "a", unfinished=True)
     first, second = begun(tmp_path / "a-2"), begun(tmp_path / "a-10")
     (tmp_path / "a-11").mkdir()
-    assert newest_unfinished(tmp_path, "a") == second
+    assert newest_run(tmp_path, "a", unfinished=True) == second
     for written in ("decision.json", "report.html"):  # a report may be drawn at any time
         (second / written).write_text("{}")
-        assert newest_unfinished(tmp_path, "a") == second
+        assert newest_run(tmp_path, "a", unfinished=True) == second
     with Record.open(second) as record:
         record.append(ClimbFinished())
-    assert newest_unfinished(tmp_path, "a") == first
+    assert newest_run(tmp_path, "a", unfinished=True) == first
 
 
 @pytest.mark.parametrize("error", [DataError, PrerequisiteError])

@@ -23,7 +23,7 @@ from lastresort.app.watch import follow
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.workbench import StageWriter
-from lastresort.climb.workspace import newest_unfinished
+from lastresort.climb.workspace import newest_run
 from lastresort.errors import BudgetError, DataError, InfrastructureError, TaskError
 from lastresort.records.decision import RunView
 from lastresort.records.events import (
@@ -508,13 +508,17 @@ def test_a_finished_run_that_goes_on_and_is_killed_is_unfinished(tmp_path: Path)
         run = climb(task, tmp_path / "runs" / "routing-1", until="prompting").run
     assert (Run(run).finished, state_of(run)) == (True, "finished")
     with pytest.raises(TaskError, match="no unfinished run"):
-        newest_unfinished(run.parent, "routing")
+        newest_run(run.parent, "routing", unfinished=True)
     with pytest.MonkeyPatch.context() as patch:
         script_rungs(patch, "sft")
         patch.setattr("lastresort.climb.loop.run_test", _killed)
         with pytest.raises(KeyboardInterrupt):
             climb(task, run, until="sft", gate="none")
-    assert (Run(run).finished, state_of(run), newest_unfinished(run.parent, "routing")) == (False, "stopped", run)
+    assert (Run(run).finished, state_of(run), newest_run(run.parent, "routing", unfinished=True)) == (
+        False,
+        "stopped",
+        run,
+    )
     with pytest.MonkeyPatch.context() as patch:
         script_rungs(patch, "sft")
         climb(task, run, until="sft", gate="none")

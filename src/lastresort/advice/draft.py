@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any, Literal
 
 from lastresort.climb.shares import error_shares
-from lastresort.data.duplicates import spelling
+from lastresort.data.duplicates import usual_spellings
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError
@@ -308,10 +308,7 @@ def answers_of(outputs: Sequence[str]) -> Answers:
 
 
 def _respelt(counted: Counter[str]) -> tuple[tuple[str, str, int], ...]:
-    usual: dict[str, str] = {}
-    for label, _ in counted.most_common():
-        usual.setdefault(spelling(label), label)
-    return tuple((first, label, n) for label, n in counted.most_common() if (first := usual[spelling(label)]) != label)
+    return tuple((usual, label, counted[label]) for label, usual in usual_spellings(counted).items() if usual != label)
 
 
 def _is_number(text: str) -> bool:

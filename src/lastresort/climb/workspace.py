@@ -35,11 +35,6 @@ def new_run(runs: Path, task: str) -> Path:
         return folder
 
 
-def newest_unfinished(runs: Path, task: str) -> Path:
-    """As `newest_run`, of those that have not finished."""
-    return newest_run(runs, task, unfinished=True)
-
-
 def newest_run(runs: Path, task: str, *, unfinished: bool) -> Path:
     """The newest run of the task; unfinished: that has not finished. Raises TaskError where there is none."""
     numbered = [

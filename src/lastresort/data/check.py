@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lastresort.data.answer_schema import schema_validator, violation
-from lastresort.data.duplicates import exact_groups, near_pairs, normalised, spelling
+from lastresort.data.duplicates import exact_groups, near_pairs, normalised, usual_spellings
 from lastresort.data.formats.rows import more_in
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.split import find_leaks
@@ -271,10 +271,8 @@ def _unused_labels(labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding
 def _respelt_labels(placed: Sequence[_Placed], labels: Mapping[str, Mapping[Side, int]]) -> Iterator[Finding]:
     """Rows whose label differs from a more frequent one by case or spaces alone."""
     counts = Counter({label: sum(sides.values()) for label, sides in labels.items()})
-    usual: dict[str, str] = {}
-    for label, _ in counts.most_common():
-        usual.setdefault(spelling(label), label)
-    rare = {label: usual[spelling(label)] for label, n in counts.items() if n and usual[spelling(label)] != label}
+    usual = usual_spellings(counts)
+    rare = {label: usual[label] for label, n in counts.items() if n and usual[label] != label}
     rows = [(side, item) for side, item in placed if item.output in rare]
     pairs = [_beside(short(label), short(other)) for label, other in rare.items()]
     shown = ", ".join(pairs[:3]) + (", …" if len(pairs) > 3 else "")

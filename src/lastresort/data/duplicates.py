@@ -55,6 +55,12 @@ def spelling(label: str) -> str:
     return "".join(unicodedata.normalize("NFC", label).casefold().split())
 
 
+def usual_spellings(counts: Counter[str]) -> dict[str, str]:
+    """Of each label, the most frequent that differs from it only by case or spaces, often itself; the most frequent first."""
+    usual: dict[str, str] = {}
+    return {label: usual.setdefault(spelling(label), label) for label, _ in counts.most_common()}
+
+
 def exact_groups(texts: Sequence[str]) -> list[tuple[int, ...]]:
     """Positions of texts that are equal when normalised, for each text that occurs more than once."""
     found: dict[str, list[int]] = {}

@@ -227,13 +227,7 @@ def usable_share(share: float, n: int, bar: float) -> float:
     The chance of S or more right answers falls by a jump with every S, so that what lies above a jump is of no use. `share` itself
     where not even a perfect score decides.
     """
-    least, most = 0, n + 1
-    while least < most:
-        middle = (least + most) // 2
-        if binomial_tail(middle, n, bar) <= FINAL_SHARE * share * (1 + ROUNDING):
-            most = middle
-        else:
-            least = middle + 1
+    least = least_tail(n, bar, FINAL_SHARE * share)
     return share if least > n else min(share, binomial_tail(least, n, bar) / FINAL_SHARE)
 
 
@@ -361,6 +355,15 @@ def binomial_tail(successes: int, n: int, rate: float) -> float:
     from scipy.special import betainc
 
     return 1.0 if successes <= 0 else float(betainc(successes, n - successes + 1, rate))
+
+
+def least_tail(n: int, rate: float, error: float) -> int:
+    """The least number of successes of n that is at most as likely as `error`, or more; n + 1 where none is."""
+    from scipy.special import betainc
+
+    successes = np.arange(1, n + 1)
+    rare = np.flatnonzero(betainc(successes, n - successes + 1, rate) <= error * (1 + ROUNDING))
+    return int(successes[rare[0]]) if len(rare) else n + 1
 
 
 def _judgement(outcome: Outcome, units: Array, available: int, alpha: float, binary: bool) -> Judgement:

@@ -34,10 +34,10 @@ import numpy.typing as npt
 from lastresort.errors import ContractError
 from lastresort.evals.evidence.bar import (
     FINAL_SHARE,
-    ROUNDING,
     SEQUENTIAL_SHARE,
     binomial_limit,
     judge_bar,
+    least_tail,
     log_evidence_above,
     log_wealth_above,
     lower_limits,
@@ -189,8 +189,8 @@ def endings(n: int, bar: float, errors: Errors, chance: Chance) -> Endings:
     """How the test of `judge_bar` on n 0/1 items ends, exactly: the chance of each number right is carried on item by item."""
     met_from = _least_right(n, bar, SEQUENTIAL_SHARE * errors.alpha)
     not_met_to = np.arange(1, n + 1) - _least_right(n, 1 - bar, SEQUENTIAL_SHARE * errors.beta)
-    met_from[-1] = min(met_from[-1], _least_tail(n, bar, FINAL_SHARE * errors.alpha))
-    not_met_to[-1] = max(not_met_to[-1], n - _least_tail(n, 1 - bar, FINAL_SHARE * errors.beta))
+    met_from[-1] = min(met_from[-1], least_tail(n, bar, FINAL_SHARE * errors.alpha))
+    not_met_to[-1] = max(not_met_to[-1], n - least_tail(n, 1 - bar, FINAL_SHARE * errors.beta))
     met = not_met = 0.0
     low, mass = 0, np.ones(1)
     for item in range(n):
@@ -219,15 +219,6 @@ def _least_right(n: int, bar: float, error: float) -> Counts:
         reached |= middle > items
         low, high = np.where(reached, low, middle + 1), np.where(reached, middle, high)
     return low
-
-
-def _least_tail(n: int, bar: float, error: float) -> int:
-    """The least number right of n that is at most as likely as `error`, or more, where the rate equals the bar."""
-    from scipy.special import betainc
-
-    right = np.arange(1, n + 1)
-    rare = np.flatnonzero(betainc(right, n - right + 1, bar) <= error * (1 + ROUNDING))
-    return int(right[rare[0]]) if len(rare) else n + 1
 
 
 def _after_binary(
