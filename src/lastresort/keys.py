@@ -23,9 +23,8 @@ SECRETS = (
     "OPENAI_API_KEY", KEY, SERVE_KEY, "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN",
     "WANDB_API_KEY",
 )  # fmt: skip
-PASSED = (
-    "LASTRESORT_PASS_ENV"  # names of variables that the user's code, and processes that the page starts, get as well
-)
+# It names variables that the user's code, and processes that the page starts, get as well.
+PASSED = "LASTRESORT_PASS_ENV"
 CODE_NEEDS = frozenset(
     # of the user and the system
     "PATH HOME USER LOGNAME LANG LANGUAGE TZ TMPDIR TEMP TMP LD_LIBRARY_PATH DYLD_LIBRARY_PATH XDG_CACHE_HOME "
@@ -39,9 +38,8 @@ CODE_NEEDS = frozenset(
     "HF_HOME HF_HUB_CACHE HF_HUB_OFFLINE HF_HUB_DISABLE_TELEMETRY HF_DATASETS_OFFLINE TRANSFORMERS_OFFLINE NLTK_DATA "
     "SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE".split()
 )
-COMPUTES = tuple(
-    "LC_ OMP_ KMP_ MKL_ OPENBLAS_ NUMEXPR_ NUMBA_ CUDA_".split()
-)  # how these names begin; none holds a key
+# How the names of further variables begin, none of which holds a key.
+COMPUTES = tuple("LC_ OMP_ KMP_ MKL_ OPENBLAS_ NUMEXPR_ NUMBA_ CUDA_".split())
 _NAME = re.compile(r"[\w.-]+|[0-9a-f:.]*:[0-9a-f:.]*")
 _PORTS = {"http": 80, "https": 443}
 

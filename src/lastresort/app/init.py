@@ -159,7 +159,8 @@ def without_empty_rows(rows: list[RawRow], columns: tuple[str, str] | None, requ
         return None
     missing = len(filled) - len(kept), len(rows) - len(filled)
     if request.leave_out_empty:
-        copy = _free_copy(request, ".csv" if rows[0].in_table else ".jsonl")
+        stem, suffix = request.data.name.split(".")[0], ".csv" if rows[0].in_table else ".jsonl"
+        copy = free_path(request.task_file.parent, f"{stem}-filled", suffix)
         return LeftOut(kept, copy, _as_file(kept), rows_without(*missing))
     try:
         examples_of(_used(rows, columns), request.data)
@@ -170,13 +171,13 @@ def without_empty_rows(rows: list[RawRow], columns: tuple[str, str] | None, requ
     return None
 
 
-def _free_copy(request: InitRequest, suffix: str) -> Path:
-    stem, number = request.data.name.split(".")[0], 1
-    while True:
-        path = request.task_file.with_name(f"{stem}-filled{'' if number == 1 else f'-{number}'}{suffix}")
-        if not os.path.lexists(path):
-            return path
+def free_path(folder: Path, stem: str, suffix: str) -> Path:
+    """A file of this name that is not there yet, with a number where the name is taken."""
+    path, number = folder / f"{stem}{suffix}", 1
+    while os.path.lexists(path):
         number += 1
+        path = folder / f"{stem}-{number}{suffix}"
+    return path
 
 
 def _as_file(rows: Sequence[RawRow]) -> str:
@@ -184,9 +185,8 @@ def _as_file(rows: Sequence[RawRow]) -> str:
     if not rows[0].in_table:
         return "".join(json.dumps(_finite(row.values), ensure_ascii=False, default=str) + "\n" for row in rows)
     table = io.StringIO()
-    writer = csv.writer(
-        table, lineterminator="\n", quoting=csv.QUOTE_ALL
-    )  # else a lone carriage return would end a row
+    # Unquoted, a lone carriage return would end a row.
+    writer = csv.writer(table, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(rows[0].values)
     writer.writerows(row.values.values() for row in rows)
     return table.getvalue()

@@ -61,9 +61,8 @@ def is_held(folder: Path) -> bool:
 
 def _is_locked(path: Path) -> bool:
     """Two that look at once do not see each other: the lock of a look is shared, that of an owner is not."""
-    if (
-        sys.platform == "win32"
-    ):  # which shares no lock; another process that looks at this very moment is taken for an owner
+    if sys.platform == "win32":
+        # It shares no lock: another process that looks at this very moment is taken for an owner.
         with _LOOKING:
             return _is_locked_alone(path)
     import fcntl

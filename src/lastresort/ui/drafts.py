@@ -18,7 +18,7 @@ from typing import BinaryIO
 import yaml
 
 from lastresort.advice.draft import ColumnFacts, OpenColumns, choose_columns, facts_of, known_shape
-from lastresort.app.init import EmptyRowsError, InitRequest, init_task, without_empty_rows
+from lastresort.app.init import EmptyRowsError, InitRequest, free_path, init_task, without_empty_rows
 from lastresort.climb.identity import settings_of, task_file_of
 from lastresort.climb.shared_run import code_of, endpoints_of, refuse_foreign_task
 from lastresort.data.files import how_to_convert, read_rows
@@ -199,11 +199,7 @@ def replace_data(
 
     Raises as `keep_upload` and `draft_from` do, and InputError for a text that names several files.
     """
-    stem, suffix = file_name_of(given_name)
-    name, number = f"{stem}{suffix}", 1
-    while os.path.lexists(folder / name):
-        number += 1
-        name = f"{stem}-{number}{suffix}"
+    name = free_path(folder, *file_name_of(given_name)).name
     path = write_upload(folder, name, file)
     written = [path]
     try:
