@@ -7,6 +7,7 @@ import pytest
 from bar_table import task_for
 from lastresort.climb.decide import Cheapest, Conclusion, RungOutcome, conclude, next_step
 from lastresort.climb.loop import rules_of
+from lastresort.records.events import ErrorShared
 from lastresort.records.reasons import CostSaving
 from page_tables import allowed
 from simulated_climb import Cell, alphas_of, tried_rungs
@@ -16,21 +17,20 @@ LADDER = ("prompting", "retrieval", "sft")
 
 
 def conclusions(cell: Cell) -> list[Conclusion]:
-    """So many climbs in which training would always pay, and a tuned system is always the cheapest.
-
-    It is tested at its own share of the error and that of the MET which led there.
-    """
+    """So many climbs in which training would always pay, and a tuned system is always the cheapest."""
     rules = rules_of(task_for(len(LADDER), cell.bar, cell.confidence, cell.on_undecided), None)
     own = alphas_of(cell)
     tried = dict(zip(LADDER, tried_rungs(cell, CLIMBS, 0), strict=True))
-    handed_on = [tried_rungs(cell, CLIMBS, 0, [*own[:2], own[2] + own[led]])[2] for led in range(2)]
+    shared = ErrorShared(r=len(own), shares=dict(zip(LADDER, own, strict=True)))
+    after = {led: shared.alpha_of_rung("sft", (led,), 1 - cell.confidence) for led in LADDER[:2]}
+    handed_on = {led: tried_rungs(cell, CLIMBS, 0, [*own[:2], alpha])[2] for led, alpha in after.items()}
     found = []
     for climb in range(CLIMBS):
         outcomes: list[RungOutcome] = []
         while (step := next_step(rules, outcomes, saving_after(outcomes))).rung is not None:
             rung = tried[step.rung]
             if step.rung == "sft" and saving_after(outcomes) is not None:
-                rung = handed_on[LADDER.index(outcomes[-1].rung)]
+                rung = handed_on[outcomes[-1].rung]
             judgement = None if rung is None else rung.judgements[climb]
             outcomes.append(RungOutcome(step.rung, judgement, "chosen", None if judgement else "it does not apply"))
         met = [outcome.rung for outcome in outcomes if outcome.judgement and outcome.judgement.outcome == "MET"]

@@ -76,6 +76,15 @@ def test_spending_the_last_step_again_would_break_the_promise() -> None:
     assert sum(ends.met * float(ends.undecided.sum()) ** times for times in range(4)) > 1.5 * errors.alpha
 
 
+def test_a_larger_error_can_leave_less_for_the_fresh_items() -> None:
+    """Why a test that may go on is never tested at the sum of errors that come one after another: above a jump of the binomial the
+    exact step spends what was left below it.
+    """
+    bar, n, right = 0.8, 60, 53
+    smaller, larger = (errors_after(right, n, bar, Errors(alpha, BETA)).alpha for alpha in (0.038, 0.039))
+    assert larger < smaller / 2
+
+
 @pytest.mark.parametrize(("bar", "alpha", "n"), [(0.8, 0.05, 60), (0.5, 0.0125, 150), (0.95, 0.01, 120)])
 def test_the_endings_are_those_of_judge_bar(bar: float, alpha: float, n: int) -> None:
     generator, runs = np.random.default_rng(3), 1500

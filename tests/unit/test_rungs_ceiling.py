@@ -137,7 +137,7 @@ def ceiling(
         dev_results=dev_results,
         dev_groups=lambda: None,
         task=SimpleNamespace(bar=0.8),
-        share_of=lambda rung: 0.02,
+        alpha_of_rung=lambda rung: 0.02,
         scorer=SimpleNamespace(binary=True),
     )
     bases = [System(name, "m", PromptDesign(""), Decoding(1)) for name in sorted({n.split("+")[0] for n in answers})]

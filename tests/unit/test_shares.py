@@ -17,8 +17,6 @@ from climb_support import scripted_task
 from lastresort.after.recheck.finished import open_finished
 from lastresort.app.climb import climb
 from lastresort.app.start import ClimbRequest, start_climb
-from lastresort.climb.bar_test import alpha_of_repair, alpha_of_rung
-from lastresort.climb.decide import RungOutcome
 from lastresort.climb.prepare import prepare
 from lastresort.climb.shares import FIRST, REPAIRS, UNITS, error_shares, note_shares, ruled_out, shares_of
 from lastresort.errors import TaskError
@@ -26,11 +24,11 @@ from lastresort.evals.evidence import judge_bar
 from lastresort.evals.evidence.bar import usable_share
 from lastresort.ladder import RUNGS, trains
 from lastresort.records import rungs as reasons
-from lastresort.records.events import ErrorShared
+from lastresort.records.events import ErrorShared, RungTested
 from lastresort.records.record import Record
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import load_task
-from lastresort.types import Judgement, Outcome, SilentProgress
+from lastresort.types import Judgement, SilentProgress
 
 LADDERS = [list(found) for size in range(1, len(RUNGS) + 1) for found in combinations(RUNGS, size)]
 
@@ -232,34 +230,36 @@ def test_a_rung_that_was_ruled_out_when_the_run_began_is_refused_before_it_costs
 SHARES = {"prompting": 0.02, "retrieval": 0.01, "sft": 0.008, "full": 0.008, "sft repair": 0.002, "full repair": 0.002}
 
 
-def bench_of(shared: ErrorShared) -> Any:
-    bench: Any = SimpleNamespace(
-        record=SimpleNamespace(last=lambda kind: shared), task=SimpleNamespace(confidence=0.95)
-    )
-    bench.share_of = partial(Workbench.share_of, bench)
-    return bench
-
-
-def outcome(rung: str, said: Outcome) -> RungOutcome:
-    return RungOutcome(rung, Judgement(said, 0.9, 10, 10, (0.0, 1.0)), "system")
-
-
 def test_a_met_hands_its_error_on_to_the_test_that_is_made_because_of_it() -> None:
-    bench = bench_of(ErrorShared(r=6, shares=SHARES))
-    prompting, retrieval, sft = (outcome(rung, "MET") for rung in ("prompting", "retrieval", "sft"))
-    missed = outcome("prompting", "UNDECIDED")
-    assert alpha_of_rung(bench, "prompting", ()) == 0.02
-    assert alpha_of_rung(bench, "sft", (prompting,)) == pytest.approx(0.028)  # gone on to for its cheaper calls
-    assert alpha_of_rung(bench, "sft", (missed, retrieval)) == pytest.approx(0.018)
-    assert alpha_of_rung(bench, "sft", (missed, outcome("retrieval", "NOT_MET"))) == 0.008
-    assert alpha_of_rung(bench, "full", (prompting, sft)) == 0.008  # above what the gate rejected
-    assert alpha_of_repair(bench, (missed, sft), sft) == pytest.approx(0.010)
-    assert alpha_of_repair(bench, (prompting, sft), sft) == pytest.approx(0.030)
-    led = outcome("sft", "UNDECIDED")
-    assert alpha_of_repair(bench, (missed, led), led) == 0.002
+    shared = ErrorShared(r=6, shares=SHARES)
+    rung, repair = partial(shared.alpha_of_rung, error=0.05), partial(shared.alpha_of_repair, error=0.05)
+    assert rung("prompting", ()) == 0.02
+    assert rung("sft", ("prompting",)) == 0.02  # gone on to for its cheaper calls
+    assert rung("sft", ("retrieval",)) == 0.01
+    assert rung("sft", ("retrieval", "prompting")) == 0.02
+    assert rung("sft", ("sft",)) == rung("sft", ()) == 0.008
+    assert rung("full", ("prompting", "sft")) == 0.008  # above what the gate rejected
+    assert repair("sft", ("sft",)) == pytest.approx(0.010)
+    assert repair("sft", ("prompting", "sft")) == pytest.approx(0.022)
+    assert repair("full", ("prompting", "sft")) == 0.002
+    assert repair("sft", ("prompting",)) == 0.002  # tested after an UNDECIDED, which has handed nothing on
 
 
 def test_equal_shares_are_not_handed_on() -> None:
-    bench, sft = bench_of(ErrorShared(r=5)), outcome("sft", "MET")
-    assert alpha_of_rung(bench, "sft", (outcome("prompting", "MET"),)) == 0.01
-    assert alpha_of_repair(bench, (sft,), sft) == 0.01
+    shared = ErrorShared(r=5)
+    assert shared.alpha_of_rung("sft", ("prompting",), 0.05) == 0.01
+    assert shared.alpha_of_repair("sft", ("sft",), 0.05) == 0.01
+
+
+def test_a_rung_is_planned_and_tested_at_the_error_that_the_tests_before_it_leave(tmp_path: Path) -> None:
+    met, missed = (Judgement(said, 0.9, 10, 10, (0.0, 1.0)) for said in ("MET", "NOT_MET"))
+    with Record.create(tmp_path) as record:
+        task = SimpleNamespace(confidence=0.95, ladder=tuple(RUNGS))
+        bench = Workbench(task, (), (), None, record, tmp_path, None, SilentProgress(), 8)  # type: ignore[arg-type]
+        note_shares(record, SHARES)
+        record.append(RungTested(rung="prompting", system="a", judgement=missed))
+        assert bench.alpha_of_rung("sft") == 0.008
+        record.append(RungTested(rung="retrieval", system="b", judgement=met))
+        assert (bench.alpha_of_rung("sft"), bench.alpha_of_repair("sft")) == (0.01, 0.002)
+        record.append(RungTested(rung="sft", system="c", judgement=met))
+        assert bench.alpha_of_repair("sft") == pytest.approx(0.012)

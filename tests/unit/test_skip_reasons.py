@@ -240,7 +240,7 @@ def test_samples_are_asked_of_dev_until_the_best_of_them_decide(
     kept = list[Any]()
     bench: Any = SimpleNamespace(
         task=SimpleNamespace(bar=0.9, preference=task.preference),
-        share_of=lambda rung: 0.05,
+        alpha_of_rung=lambda rung: 0.05,
         record=SimpleNamespace(last=lambda *_: kept[-1] if kept else None, append=kept.append),
         models=SimpleNamespace(open=lambda _: SimpleNamespace(batch_size=8)),
         scorer=SimpleNamespace(binary=True),
@@ -278,7 +278,7 @@ def test_the_answers_that_a_system_gave_anyway_count_among_its_samples(
     for grouped in (False, True):
         bench: Any = SimpleNamespace(
             task=SimpleNamespace(bar=0.7, preference=task.preference),
-            share_of=lambda rung: 0.05,
+            alpha_of_rung=lambda rung: 0.05,
             record=SimpleNamespace(last=lambda *_: None, append=lambda _: None),
             models=SimpleNamespace(open=lambda _: SimpleNamespace(batch_size=8)),
             scorer=SimpleNamespace(binary=True),

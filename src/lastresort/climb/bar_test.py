@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 
-from lastresort.climb.decide import RungOutcome
 from lastresort.climb.prepare import BETA
 from lastresort.data.split import groups_of
 from lastresort.evals.evidence import (
@@ -16,8 +14,7 @@ from lastresort.evals.evidence import (
     so_far,
 )
 from lastresort.evals.measure import JobRefused, MeasureJob, Result
-from lastresort.ladder import COST_RUNG, trains
-from lastresort.records.events import ErrorShared, RungTested, repair_test
+from lastresort.records.events import RungTested
 from lastresort.records.measurement import part_of_test
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.view import fold_of
@@ -48,8 +45,7 @@ def run_test(
     bench: Workbench, rung: str, system: System, parts: Sequence[Sequence[Example]], alpha: float
 ) -> tuple[Judgement, list[Measurement]]:
     """Judge a frozen system against the bar: on the test set, and while that is UNDECIDED on the fresh items in turn. A finished
-    part is read from the record and never repeated. alpha: the error of a false MET, over all parts: `alpha_of_rung` or
-    `alpha_of_repair`.
+    part is read from the record and never repeated. alpha: the error of a false MET, over all parts.
     """
     task, binary = bench.task, bench.scorer.binary
     measured: list[Measurement] = []
@@ -72,33 +68,6 @@ def run_test(
             return judgement, measured
     assert judgement is not None, "a test has a test set"
     return _with_outlook(judgement, task, binary, answered, alpha), measured
-
-
-def alpha_of_rung(bench: Workbench, rung: str, below: Sequence[RungOutcome]) -> float:
-    """The error of a rung's test: its share, and at the rung with cheaper calls that of the MET below it, which led there.
-
-    below: the outcomes of the rungs below. A run whose shares are equal hands nothing on, as when it began.
-    """
-    own = bench.share_of(rung)
-    if rung != COST_RUNG or not _hands_on(bench):
-        return own
-    return own + sum(bench.share_of(one.rung) for one in below if one.verdict == "MET" and not trains(one.rung))
-
-
-def alpha_of_repair(bench: Workbench, outcomes: Sequence[RungOutcome], gated: RungOutcome) -> float:
-    """The error of the test of a repaired system: its share, and the error of the gated one's test where that said MET."""
-    if not _hands_on(bench):
-        return bench.share_of(gated.rung)
-    own = bench.share_of(repair_test(gated.rung))
-    if gated.verdict != "MET":
-        return own
-    below = takewhile(lambda outcome: outcome.rung != gated.rung, outcomes)
-    return own + alpha_of_rung(bench, gated.rung, tuple(below))
-
-
-def _hands_on(bench: Workbench) -> bool:
-    shared = bench.record.last(ErrorShared)
-    return shared is not None and shared.shares is not None
 
 
 def goes_on(found: Judgement, parts: int) -> bool:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lastresort.climb.bar_test import alpha_of_rung, goes_on, met_in, run_test
+from lastresort.climb.bar_test import goes_on, met_in, run_test
 from lastresort.climb.break_even import MeasuredSystem
 from lastresort.climb.budget import beyond_limits
 from lastresort.climb.costs import cheapest_of, priced_systems, saving_after
@@ -87,7 +87,7 @@ def climb_rungs(
             ledger.use([item_hash(example) for example in prepared.split.test], bench.record.run_id)
             outcomes = reviewed
             continue
-        outcome = _climb_rung(bench, prepared, step.rung, ledger, outcomes)
+        outcome = _climb_rung(bench, prepared, step.rung, ledger)
         outcomes.append(outcome)
         bench.progress.say(progress_line(outcome.rung, outcome.system, outcome.judgement, outcome.skipped))
 
@@ -119,9 +119,7 @@ def _ahead(rules: Rules, outcomes: Sequence[RungOutcome]) -> list[str]:
     return [rung for rung in rules.ladder[:last] if rung not in done]
 
 
-def _climb_rung(
-    bench: Workbench, prepared: PreparedTask, name: str, ledger: Ledger, below: Sequence[RungOutcome]
-) -> RungOutcome:
+def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Ledger) -> RungOutcome:
     rung = find_rung(name)
     bench.at(name)
     given_up = bench.record.last(RungGivenUp, name)
@@ -133,7 +131,7 @@ def _climb_rung(
         if known is None or known.reason != reason:
             bench.record.append(RungSkipped(rung=name, reason=reason))
         return RungOutcome(name, skipped=reason)
-    alpha = alpha_of_rung(bench, name, below)
+    alpha = bench.alpha_of_rung(name)
     if frozen is None:
         found = rung.search(bench)
         if isinstance(found, GivenUp):

@@ -15,8 +15,20 @@ five rungs, with 180 of 200 right against 85%, says MET after 200 more items wit
 64%.
 
 A test that says MET hands its whole error on to the one test that is made because of it: that of its repair, or with `goal: cost`
-that of the rung with cheaper calls. If that MET is true, its error was not spent; if it is false, the climb is wrong already (the
-fallback procedure: Wiens 2003; Wiens and Dmitrienko 2005).
+that of the rung with cheaper calls (`records.events.ErrorShared`).
+
+**Why a climb wrongly says MET with chance at most the error**, however its tests depend on one another and however often it is
+resumed or goes on with fresh items: as long as no test was wrong, every error that was handed on came from a MET that was right,
+whose own test can no longer be wrong. So each share counts for one test of a system below the bar alone: its own, or that to
+which right METs have handed it (the fallback procedure: Wiens 2003; Wiens and Dmitrienko 2005). What is left to show is that a test
+whose error changes, by what the other tests say and while it runs, errs with at most the sum of the shares that it may be given:
+
+    a repaired system is tested once, on the test set. What says MET there at one error says so at every larger one, so the sum
+    itself may be used.
+
+    a rung may go on with fresh items. What these are tested at (`evals.evidence.outlook`) may fall as the error grows, since more
+    was spent before. So no sum is used but the largest of the shares: whichever it is at any time, a MET is that of one of the
+    tests at one share each, throughout, and these err with at most the sum of their errors (Bonferroni).
 """
 
 from __future__ import annotations

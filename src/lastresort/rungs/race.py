@@ -42,7 +42,7 @@ def judge_scores_on_dev(
     return judge_bar(
         [scores[i] for i in order],
         bar=bench.task.bar,
-        alpha=bench.share_of(rung),
+        alpha=bench.alpha_of_rung(rung),
         beta=BETA,
         binary=bench.scorer.binary,
         n_available=(n_available or len(bench.dev)) if groups is None else len(set(groups)),

@@ -24,7 +24,7 @@ from lastresort.evals.scorers import Scorer
 from lastresort.hardware.plan.setup import Setup
 from lastresort.ladder import RUNGS
 from lastresort.models.protocol import Pay
-from lastresort.records.events import ErrorShared
+from lastresort.records.events import ErrorShared, RungTested
 from lastresort.records.measurement import stretch_of_dev
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.rungs import SearchFinding, Skip
@@ -98,11 +98,23 @@ class Workbench:
     at: At = nowhere
     test_units: int = 0
 
-    def share_of(self, test: str) -> float:
-        """What a rung's test, or that of its repair, has of the error."""
+    def alpha_of_rung(self, rung: str) -> float:
+        """The error of a false MET at which the rung's system is tested."""
+        return self._shared().alpha_of_rung(rung, self._met(), 1 - self.task.confidence)
+
+    def alpha_of_repair(self, rung: str) -> float:
+        """The error of a false MET at which a repaired system of the rung is tested."""
+        return self._shared().alpha_of_repair(rung, self._met(), 1 - self.task.confidence)
+
+    def _shared(self) -> ErrorShared:
         shared = self.record.last(ErrorShared)
         assert shared is not None, "shared before anything is measured"
-        return shared.share_of(test, 1 - self.task.confidence)
+        return shared
+
+    def _met(self) -> frozenset[str]:
+        """The rungs whose own system was tested and met the bar."""
+        tests = {rung: self.record.last(RungTested, rung) for rung in self.task.ladder}
+        return frozenset(rung for rung, test in tests.items() if test and test.judgement.outcome == "MET")
 
     def answerer(self, system: System, passages: Passages | None = None) -> Answerer:
         return self.models.answerer(system, passages)

@@ -327,7 +327,7 @@ def weigh(
             [item.score for item in found],
             bench.test_units,
             bar=task.bar,
-            alpha=bench.share_of(rung),
+            alpha=bench.alpha_of_rung(rung),
             binary=bench.scorer.binary,
             seed=task.split.seed,
             groups=groups,

@@ -17,7 +17,7 @@ from lastresort.after.repair.choose import (
     goes_to_the_gate,
     is_good,
 )
-from lastresort.climb.bar_test import alpha_of_repair, run_test
+from lastresort.climb.bar_test import run_test
 from lastresort.climb.budget import over_time
 from lastresort.climb.decide import RungOutcome
 from lastresort.climb.prepare import PreparedTask
@@ -165,8 +165,10 @@ def after_repairs(
         return gated
     if begun is None:
         bench.record.append(RepairsBegun(rung=gated.rung, system=str(gated.system), **asdict(needed)))
-    chosen = best(_tried(bench, prepared, outcomes, gated, needed))
-    found = gated if chosen is None else _tested(bench, prepared, outcomes, gated, chosen, first)
+    tested = bench.record.last(RepairTested, gated.rung)
+    if tested is None and (chosen := best(_tried(bench, prepared, outcomes, gated, needed))) is not None:
+        tested = _tested(bench, prepared, gated.rung, chosen)
+    found = gated if tested is None else _settled(bench, prepared, outcomes, gated, tested, first)
     result = result_of(gated.rung, fold_of(bench.record).repairs, first.verdict, wins=found is not gated)
     bench.progress.say(line(of_reason(result)))
     return replace(found, repairs=result)
@@ -241,26 +243,30 @@ class _Trying:
         )
 
 
-def _tested(
+def _tested(bench: Workbench, prepared: PreparedTask, rung: str, chosen: RepairCandidate) -> RepairTested:
+    """The frozen repair against the bar: once, whatever error a later session could give it."""
+    system = load_system(bench.candidate_folder(rung, chosen.system))
+    judgement, _ = run_test(bench, rung, system, [prepared.split.test], bench.alpha_of_repair(rung))
+    tested = RepairTested(rung=rung, system=system.name, judgement=judgement)
+    bench.record.append(tested)
+    return tested
+
+
+def _settled(
     bench: Workbench,
     prepared: PreparedTask,
     outcomes: Sequence[RungOutcome],
     gated: RungOutcome,
-    chosen: RepairCandidate,
+    tested: RepairTested,
     first: ClimbGate,
 ) -> RungOutcome:
-    """The frozen repair against the bar, once, and its gate on fresh items."""
-    system = load_system(bench.candidate_folder(gated.rung, chosen.system))
-    alpha = alpha_of_repair(bench, outcomes, gated)
-    judgement, _ = run_test(bench, gated.rung, system, [prepared.split.test], alpha)
-    if bench.record.last(RepairTested, gated.rung) is None:
-        bench.record.append(RepairTested(rung=gated.rung, system=system.name, judgement=judgement))
-    if not goes_to_the_gate(judgement, bench.task.bar):
+    """The outcome of the rung after the gate of the repaired system, on fresh items."""
+    if not goes_to_the_gate(tested.judgement, bench.task.bar):
         return gated
-    repaired = RungOutcome(gated.rung, judgement, system.name)
+    repaired = RungOutcome(gated.rung, tested.judgement, tested.system)
     second = run_second_gate(bench, prepared, outcomes, repaired, first)
     assert gated.judgement is not None
-    if not stands(first.verdict, gated.judgement, second.verdict, judgement):
+    if not stands(first.verdict, gated.judgement, second.verdict, tested.judgement):
         return gated
     return replace(repaired, gate=gating_of(second))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 from pydantic import JsonValue
 
 from lastresort.errors import TaskError
+from lastresort.ladder import COST_RUNG, trains
 from lastresort.records.data_report import DataReport
 from lastresort.records.decision import RunView
 from lastresort.records.events.base import BaseEvent, EventValue, Interval
@@ -92,6 +94,20 @@ class ErrorShared(BaseEvent):
                 remedy="Start a new run without --resume.",
             )
         return self.shares[test]
+
+    def alpha_of_rung(self, rung: str, met: Collection[str], error: float) -> float:
+        """The error of the test of a rung's own system: its share; at the rung with cheaper calls the largest of that and the
+        shares of the untrained rungs that met the bar. Why: `climb.shares`. met: the rungs whose own system did.
+        """
+        led = [one for one in met if not trains(one)] if rung == COST_RUNG else []
+        return max(self.share_of(test, error) for test in (rung, *led))
+
+    def alpha_of_repair(self, rung: str, met: Collection[str], error: float) -> float:
+        """The error of the test of a repaired system: its share, and the error of the first one's test where that said MET."""
+        own = self.share_of(repair_test(rung), error)
+        if self.shares is None or rung not in met:
+            return own
+        return own + self.alpha_of_rung(rung, met, error)
 
 
 class ModelOpened(BaseEvent):
