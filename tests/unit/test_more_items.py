@@ -21,7 +21,7 @@ from lastresort.records.events import ItemsAdded, RungTested
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Record
 from lastresort.report.markdown import markdown
-from lastresort.types import SilentProgress
+from lastresort.types import GateMode, SilentProgress
 from train_support import lastresort
 
 TASK = {"split": {"dev": 60, "test": 60}, "confidence": 0.99}
@@ -273,26 +273,39 @@ def test_the_command_line_takes_more(
     assert json.loads(capsys.readouterr().out)["verdict"] == "MET"
 
 
-def two_rungs(tmp_path: Path, levels: list[dict[str, Any]], more: Path | None = None) -> Climbed:
-    """A climb of a scripted prompt and a scripted adapter, gated; again with `more` where it is given."""
-    task = {"split": {"dev": 60, "test": 60}, "confidence": 0.99}
+def two_rungs(
+    tmp_path: Path, levels: list[dict[str, Any]], more: Path | None = None, gate: GateMode = "quick", **keys: Any
+) -> Climbed:
+    """A climb of a scripted prompt and a scripted adapter, gated; again with `more` where it is given. keys: of the task."""
+    task = {"split": {"dev": 60, "test": 60}, "confidence": 0.99, **keys}
     (tmp_path / "task").mkdir(exist_ok=True)
     write(tmp_path / "task" / "known.jsonl", [*FRESH, *KNOWN])
     known = {"answers_from": ["rows.jsonl", "known.jsonl"]}
-    return gated_climb(tmp_path, levels, task=task, script=known, gate="quick", more=more)
+    return gated_climb(tmp_path, levels, task=task, script=known, gate=gate, more=more)
 
 
-def test_a_gate_that_lacked_the_verdict_is_judged_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("gate", ["quick", "none"])
+def test_a_gate_that_lacked_the_verdict_is_judged_again_and_asks_nothing(
+    gate: GateMode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what it was compared with, too: the prompt as it was on the test set."""
     script_rungs(monkeypatch, "sft")
     first = two_rungs(tmp_path, quality(SAFE, right=0.88)).decision
     assert first.verdict == "UNDECIDED"
     assert first.gate is not None
     assert (first.gate.verdict, first.gate.target.outcome) == ("HOLD", "UNDECIDED")
-    found = two_rungs(tmp_path, quality(SAFE, right=0.88), write(tmp_path / "more.jsonl", FRESH[:400])).decision
+    monkeypatch.setattr("lastresort.gate.in_climb.gate_sides", None)
+    monkeypatch.setattr("lastresort.gate.in_climb.judge_target", None)
+    more = write(tmp_path / "more.jsonl", FRESH[:400])
+    found = two_rungs(tmp_path, quality(SAFE, right=0.88), more, gate=gate).decision
     assert found.verdict == "MET"
     assert found.gate is not None
     assert (found.gate.verdict, found.gate.target.outcome) == ("SHIP", "MET")
     assert found.gate.suites == first.gate.suites
+    kept = ("comparator", "comparator_score", "n_compared", "gain", "interval", "p_better", "by", "margin")
+    assert [getattr(found.gate.target, key) for key in kept] == [getattr(first.gate.target, key) for key in kept]
+    assert found.gate.target.n == found.rungs[-1].test.n_used  # type: ignore[union-attr]
+    assert found.gate.reasons != first.gate.reasons
     assert found.winner is not None
     assert found.winner.held is False
 

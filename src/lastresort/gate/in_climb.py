@@ -27,7 +27,7 @@ from lastresort.gate.sides import resolve_sides
 from lastresort.gate.suites.asking import kept_answers
 from lastresort.gate.target import first_items
 from lastresort.gate.verdict import Comparator, judge_target
-from lastresort.gate.verdict.decide import CLIMB_ALPHA, kept_out
+from lastresort.gate.verdict.decide import CLIMB_ALPHA, judged_again, kept_out
 from lastresort.ladder import trains
 from lastresort.records.events import GateChosen, GateRun, gate_key
 from lastresort.records.gate import ClimbGate, TargetFound
@@ -36,7 +36,7 @@ from lastresort.records.measurement import rest_of_test
 from lastresort.records.record import Measurement, Record
 from lastresort.rungs.rung import Workbench
 from lastresort.systems.files import load_system
-from lastresort.types import Example, GateMode, LabelledProgress, MeasureSoFar
+from lastresort.types import Example, GateMode, Judgement, LabelledProgress, MeasureSoFar
 
 QUICK_COMPARED = 96
 
@@ -132,7 +132,8 @@ def settle_mode(record: Record, asked: GateMode | None) -> GateMode:
 def run_first_gate(
     bench: Workbench, prepared: PreparedTask, outcomes: Sequence[RungOutcome], won: RungOutcome, mode: GateMode
 ) -> Gating | None:
-    """The gate of a tuned system; None if the mode is none and it was not gated before.
+    """The gate of a tuned system; None if the mode is none and it was not gated before. One that was gated before its test went on
+    with fresh items is judged again, whatever the mode: that asks nothing.
 
     outcomes: of the climb so far, for the best prompt to compare with. won: of the tuned system. Raises StoppedError if a limit is
     reached or a model cannot be asked; a resumed climb goes on from there.
@@ -144,20 +145,17 @@ def run_first_gate(
         settings = GateSettings(SEED, mode == "quick", CLIMB_ALPHA)
         run = GateRun(gate=_gate(bench, prepared, best_prompt(outcomes), won, settings), repaired=False)
         bench.record.append(run)
-    elif _went_on(run.gate, won):
-        # The same items with the same seed: only the test of the bar is another, so this look adds no error of its own.
-        settings = GateSettings(run.gate.seed, run.gate.mode == "quick", CLIMB_ALPHA)
-        run = GateRun(gate=_gate(bench, prepared, best_prompt(outcomes), won, settings), repaired=False)
+    elif won.judgement is not None and _went_on(run.gate, won.judgement):
+        run = GateRun(gate=judged_again(run.gate, won.judgement), repaired=False)
         bench.record.append(run)
     elif mode not in ("none", run.gate.mode):
         bench.progress.say(f"{won.rung}: its {run.gate.mode} gate was run before and counts")
     return gating_of(run.gate)
 
 
-def _went_on(gate: ClimbGate, won: RungOutcome) -> bool:
+def _went_on(gate: ClimbGate, test: Judgement) -> bool:
     """Whether the test of the bar that the gate knew was UNDECIDED, and has gone on since with fresh items."""
-    found = won.judgement
-    return found is not None and bool(found.parts) and gate.target is not None and gate.target.n < found.n_used
+    return bool(test.parts) and gate.target.n < test.n_used
 
 
 def run_second_gate(

@@ -122,6 +122,26 @@ def _cheaper(comparator: Comparator) -> bool | None:
     return comparator.tuned_cost < comparator.prompt_cost
 
 
+def judged_again(gate: ClimbGate, test: Judgement) -> ClimbGate:
+    """The gate of a system whose test of the bar went on with fresh items. All else stays, also what it was compared with: nothing
+    is asked, and no second comparison adds an error of its own.
+    """
+    found, met = gate.target, test.outcome == "MET"
+    by = found.by if isinstance(found, TargetCompared) else "bar" if met else None
+    counts = {
+        "outcome": test.outcome,
+        "score": test.score,
+        "n": test.n_used,
+        "n_needed": test.n_needed,
+        "unit": test.unit,
+    }
+    target = _with_reason(found.replaced(passed=met and by is not None, by=by, **counts))
+    now = conclude(gate.suites, target, alpha=gate.alpha)
+    return gate.replaced(
+        verdict=now.verdict, reasons=now.reasons, suites=now.suites, target=now.target, would_decide=now.would_decide
+    )
+
+
 def _with_reason(found: TargetFound) -> TargetFound:
     return found.replaced(reason=words.target_reason(found))
 
