@@ -18,10 +18,20 @@ from lastresort.after.recheck.finished import open_finished
 from lastresort.app.climb import climb
 from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.climb.prepare import prepare
-from lastresort.climb.shares import FIRST, REPAIRS, UNITS, error_shares, note_shares, ruled_out, shares_of
+from lastresort.climb.shares import (
+    FIRST,
+    REPAIRS,
+    UNITS,
+    error_shares,
+    note_shares,
+    ruled_out,
+    share_of_tuned,
+    shares_of,
+)
 from lastresort.errors import TaskError
 from lastresort.evals.evidence import judge_bar
 from lastresort.evals.evidence.bar import usable_share
+from lastresort.gate.target import HeldOutTarget
 from lastresort.ladder import RUNGS, trains
 from lastresort.records import rungs as reasons
 from lastresort.records.events import ErrorShared, RungTested
@@ -172,6 +182,29 @@ def test_which_tests_a_task_file_leaves(keys: dict[str, Any], tests: list[str], 
     (tmp_path / "docs" / "a.md").write_text("The ape is red.", encoding="utf-8")
     path = scripted_task(tmp_path, quality=[], task={"ladder": list(RUNGS), "split": {"dev": 60, "test": 100}, **keys})
     assert list(prepare(load_task(path)).shares) == tests
+
+
+@pytest.mark.parametrize(("keys", "tests"), WAYS.values(), ids=WAYS)
+def test_a_gate_alone_tests_at_the_share_that_a_climb_leaves_to_a_tuned_system(
+    keys: dict[str, Any], tests: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at an equal part that rungs which the task rules out have, too."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("The ape is red.", encoding="utf-8")
+    path = scripted_task(tmp_path, quality=[], task={"ladder": list(RUNGS), "split": {"dev": 60, "test": 100}, **keys})
+    prepared, errors = prepare(load_task(path)), list[float]()
+    target = HeldOutTarget(prepared, prepared.split.test, prepared.scorer, None, None)  # type: ignore[arg-type]
+    monkeypatch.setattr("lastresort.gate.target.judge_so_far", lambda *args: errors.append(args[-1]))
+    with pytest.raises(AssertionError):
+        target.judge(0.05)
+    trained = [test for test in tests if trains(test)]
+    assert errors == [min(prepared.shares[test] for test in trained or tests)]
+    assert errors[0] > 0.05 * 0.04
+
+
+def test_a_gate_alone_of_a_task_without_a_rung_has_all_of_the_error(tmp_path: Path) -> None:
+    task = load_task(scripted_task(tmp_path, quality=[]))
+    assert share_of_tuned({}, task) == pytest.approx(0.05)
 
 
 def test_a_run_keeps_the_shares_that_it_began_with(tmp_path: Path) -> None:

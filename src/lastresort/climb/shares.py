@@ -99,6 +99,14 @@ def smallest_share(shares: dict[str, float], task: Task) -> float | None:
     return min((shares[rung] for rung in task.ladder if rung in shares), default=None)
 
 
+def share_of_tuned(shares: dict[str, float], task: Task) -> float:
+    """Of a tuned system that is tested outside a climb, whose rung is not known: the smallest one of a rung that trains. All of the
+    error where none can be tested.
+    """
+    trained = [share for rung, share in shares.items() if rung in task.ladder and trains(rung)]
+    return min(trained, default=smallest_share(shares, task) or 1 - task.confidence)
+
+
 def note_shares(record: Record, shares: dict[str, float]) -> None:
     """Once: a run keeps the shares that it began with."""
     if record.last(ErrorShared) is None:

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from lastresort.climb.bar_test import judge_so_far, order_of_test
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import max_new_tokens
+from lastresort.climb.shares import share_of_tuned
 from lastresort.data.split import groups_of
 from lastresort.evals.measure import CountedAnswers, mean_so_far, measured
 from lastresort.evals.scorers import Scorer
@@ -91,7 +92,8 @@ class HeldOutTarget:
 
     def judge(self, alpha: float) -> TargetFound:
         task, binary = self.prepared.task, self.scorer.binary
-        judgement = judge_so_far(task, binary, self._answers["tuned"], self.order, task.even_share)
+        error = share_of_tuned(self.prepared.shares, task)
+        judgement = judge_so_far(task, binary, self._answers["tuned"], self.order, error)
         assert judgement is not None, "all items were answered"
         prompt, tuned = ([item.score for item in self._answers[side]] for side in ("base", "tuned"))
         comparator = Comparator(PLAIN, prompt, tuned, binary, groups_of(self.order))

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from lastresort.errors import TaskError
 from lastresort.foreign import is_json
 from lastresort.knowledge.reading import is_document
-from lastresort.ladder import RUNGS, trains
+from lastresort.ladder import RUNGS
 from lastresort.models.protocol import is_endpoint
 from lastresort.spec.document import YamlDocument, read_document, with_overrides
 from lastresort.spec.explain import INTERNAL, task_error
@@ -286,16 +286,6 @@ class Task(Section):
     def tuned_model(self) -> str:
         """Name of the model that may be trained."""
         return self.model if self.tune.model == "same" else self.tune.model
-
-    @property
-    def r(self) -> int:
-        """Number of tests that a climb can make at most: one a rung, and that of a repaired system where one of them trains."""
-        return len(self.ladder) + any(map(trains, self.ladder))
-
-    @property
-    def even_share(self) -> float:
-        """1 - confidence over so many tests: the error of a test outside a climb, which has shares of its own (`ladder`)."""
-        return round((1 - self.confidence) / self.r, 12)
 
     def resolved(self) -> JsonObject:
         """The task as a file would say it with every default written out; paths relative to the folder where possible.
