@@ -7,12 +7,13 @@ spent and is never repeated. Fresh items are judged by the rule of `judge_bar` a
 
 mirrored for b'. E: the evidence of `log_evidence_above`. P_t(MET): the chance that the n items say MET where the rate equals the
 bar t, which is what they really spend of a. P_u(UNDECIDED) = sum over S of P_t(UNDECIDED with S right) E(S, n): the chance of
-UNDECIDED where the rate is uniform above the bar. If the fresh items end UNDECIDED, too, the same holds once more, with them as
-the n.
+UNDECIDED where the rate is uniform above the bar. Both are taken as if no NOT_MET ended the test, which makes a' a little smaller
+(about 1%): so a' does not depend on b, nor b' on a, and a test whose a changes on the way (`climb.shares`) keeps b. If the fresh
+items end UNDECIDED, too, the same holds once more, with them as the n.
 
 **Why P(MET, ever) <= a for every rate p <= t**, however often the test goes on, with however many items, and whatever that depends
-on: let g be 1 on MET, a' on UNDECIDED, 0 on NOT_MET. Turning a wrong answer into a right one never lowers g: it can only lead from
-NOT_MET towards MET, and E rises with S. So E_p g <= E_t g = P_t(MET) + theta P_u(UNDECIDED) = a. Given all that was seen before,
+on: let g be 1 on MET, else a', as if no NOT_MET ended the test. Turning a wrong answer into a right one never lowers g: it can only
+lead towards MET, and E rises with S. So E_p g <= E_t g = P_t(MET) + theta P_u(UNDECIDED) = a. Given all that was seen before,
 the fresh items say MET with chance at most a', by their own promise, which includes going on after them. So
 P_p(MET, ever) <= E_p g. a' depends on nothing but the counts, so the number of fresh items may be chosen after seeing them.
 
@@ -168,21 +169,17 @@ def claimable(units: Array, alpha: float, *, binary: bool, first: int | None = N
 
 def errors_after(right: int, n: int, bar: float, errors: Errors) -> Errors:
     """The errors at which fresh 0/1 items are judged after n at `errors` that ended UNDECIDED with `right` right."""
-    ends = endings(n, bar, errors, lambda items, seen: bar)
+    return Errors(_left(right, n, bar, errors.alpha), _left(n - right, n, 1 - bar, errors.beta))
+
+
+def _left(right: int, n: int, bar: float, error: float) -> float:
+    """Of the error of a false MET, whatever says NOT_MET (module docstring)."""
+    ends = endings(n, bar, Errors(error, _LEAST_ERROR), lambda items, seen: bar)
     counts = np.flatnonzero(ends.undecided)
-    chances = ends.undecided[counts]
-
-    def left(spent: float, total: float, evidence: Array, seen: float) -> float:
-        weights = np.exp(evidence)
-        theta = max(0.0, total - spent) / float(chances @ weights)
-        theta = min(theta, MOST_ERROR / float(weights.max()))
-        return max(theta * math.exp(seen), _LEAST_ERROR)
-
-    above, below = (
-        (log_evidence_above(counts, n, bar), float(log_evidence_above(right, n, bar))),
-        (log_evidence_above(n - counts, n, 1 - bar), float(log_evidence_above(n - right, n, 1 - bar))),
-    )
-    return Errors(left(ends.met, errors.alpha, *above), left(ends.not_met, errors.beta, *below))
+    weights = np.exp(log_evidence_above(counts, n, bar))
+    theta = max(0.0, error - ends.met) / float(ends.undecided[counts] @ weights)
+    theta = min(theta, MOST_ERROR / float(weights.max()))
+    return max(theta * math.exp(float(log_evidence_above(right, n, bar))), _LEAST_ERROR)
 
 
 def endings(n: int, bar: float, errors: Errors, chance: Chance) -> Endings:
