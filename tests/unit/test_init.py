@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lastresort.advice.draft import (
+    LADDERS,
     OpenColumns,
     answers_of,
     choose_columns,
@@ -19,15 +21,18 @@ from lastresort.advice.draft import (
     facts_of,
     group_column,
     schema_of,
+    smallest_for,
 )
 from lastresort.app.init import InitRequest, init_task
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
+from lastresort.climb.shares import error_shares
 from lastresort.data.answer_schema import schema_validator, violation
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, InputError, TaskError
+from lastresort.evals.evidence.bar import smallest_deciding_test, usable_share
 from lastresort.spec.task import load_task
 
 SEASONS = ("spring", "summer", "autumn", "winter")
@@ -422,3 +427,15 @@ def test_the_copy_without_empty_rows_holds_what_the_file_held(tmp_path: Path, su
     kept = read_rows(copy)
     assert [row.values["text"] for row in kept] == [row["text"] for row in rows[3:]]
     assert prepare(load_task(task)).split.train
+
+
+@pytest.mark.parametrize("bar", [0.5, 0.8, 0.85, 0.95])
+@pytest.mark.parametrize("ladder", LADDERS, ids="-".join)
+def test_the_fewest_test_items_of_a_draft_are_those_with_which_a_climb_may_begin(
+    bar: float, ladder: tuple[str, ...]
+) -> None:
+    """With what a test cannot use passed on, as in a climb."""
+    least = smallest_for(bar, True, ladder)
+    for n, begins in ((least, True), (least + 1, True), (least - 1, False)):
+        shares = error_shares(ladder, 0.05, partial(usable_share, n=n, bar=bar))
+        assert (n >= smallest_deciding_test(bar, min(shares[rung] for rung in ladder))) is begins

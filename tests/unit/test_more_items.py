@@ -335,8 +335,12 @@ def test_a_rung_below_that_leads_after_all_takes_no_met_away(tmp_path: Path, mon
     script_rungs(monkeypatch, "sft")
     levels = [*RISING, *quality(SAFE, right=0.97)[1:]]
     assert two_rungs(tmp_path, levels).decision.verdict == "MET"
-    decision = two_rungs(tmp_path, levels, write(tmp_path / "more.jsonl", KNOWN[:30])).decision
+    went_on = two_rungs(tmp_path, levels, write(tmp_path / "more.jsonl", KNOWN[:30]))
+    decision = went_on.decision
     validate_decision(decision.as_json())
+    page = went_on.report.read_text(encoding="utf-8")
+    assert "Provisional: a verdict below is UNDECIDED. It takes nothing from the rung that meets the bar." in page
+    assert "and stops otherwise" not in page
     below, above = (rung.test for rung in decision.rungs)
     assert below is not None
     assert above is not None

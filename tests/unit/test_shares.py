@@ -49,7 +49,7 @@ def in_units(shares: dict[str, float]) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99, 0.937])
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99, 0.937, 0.9999])
 def test_shares_add_up_exactly_whatever_the_ladder_and_the_test_set(confidence: float) -> None:
     for ladder in LADDERS:
         for usable in (float, *(partial(usable_share, n=n, bar=bar) for n in (40, 200, 1000) for bar in (0.5, 0.85))):

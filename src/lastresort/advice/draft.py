@@ -10,15 +10,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any, Literal
 
-from lastresort.climb.shares import error_shares
+from lastresort.climb.shares import Usable, error_shares
 from lastresort.data.duplicates import usual_spellings
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError
-from lastresort.evals.evidence.bar import smallest_deciding_test
+from lastresort.evals.evidence.bar import smallest_deciding_test, usable_share
 from lastresort.foreign import NotJson, parse_json
 from lastresort.types import JsonObject
 
@@ -393,9 +394,16 @@ def _decidable(units: int, bar: float, binary: bool) -> tuple[float, tuple[str, 
 
 
 def smallest_for(bar: float, binary: bool, ladder: Sequence[str]) -> int:
-    """Test items on which a perfect score shows at every rung that the bar is met."""
-    shares = error_shares(ladder, 1 - CONFIDENCE)
-    return smallest_deciding_test(bar, min(shares[rung] for rung in ladder), binary=binary)
+    """Test items from which on a perfect score shows at every rung that the bar is met, each at its share of a climb."""
+
+    def needed(usable: Usable = float) -> int:
+        shares = error_shares(ladder, 1 - CONFIDENCE, usable)
+        return smallest_deciding_test(bar, min(shares[rung] for rung in ladder), binary=binary)
+
+    n = needed()  # what is passed on only adds to a share
+    while binary and n > 1 and needed(partial(usable_share, n=n - 1, bar=bar)) <= n - 1:
+        n -= 1
+    return n
 
 
 def group_column(facts: Sequence[ColumnFacts], rows: int, taken: Sequence[str | None]) -> ColumnFacts | None:

@@ -149,7 +149,9 @@ def _context(story: Story) -> dict[str, object]:
         "scale": scale,
         "unit": wording.unit_of(story.decision),
         "provisional": wording.provisional(
-            wording.unit_of(story.decision), collects=story.task.get("on_undecided") == "collect"
+            wording.unit_of(story.decision),
+            collects=story.task.get("on_undecided") == "collect",
+            met=story.decision.verdict == "MET",
         ),
         "headline": headline(story.decision),
         "next_step": next_step(story.decision),

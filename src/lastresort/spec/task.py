@@ -238,7 +238,7 @@ class Task(Section):
     bar: Annotated[float, NumberBounds(above=0, below=1)] = Field(
         description="the mean score to reach, strictly between 0 and 1", examples=[0.85]
     )
-    confidence: Annotated[float, NumberBounds(above=0.5, below=1)] = Field(
+    confidence: Annotated[float, NumberBounds(above=0.5, at_most=0.9999)] = Field(
         0.95, description="1 - it is shared by the rungs of ladder, and by a repaired system where one of them trains"
     )
     on_undecided: Literal["lead", "collect"] = Field(
