@@ -12,6 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from bar_table import items_of, scored_item, task_for, without_intervals
+from lastresort.climb.bar_test import Answered, judge_parts
 from lastresort.evals.evidence import judge_bar, outlook
 from lastresort.evals.evidence.bar import lower_limits, outcome_of
 from lastresort.evals.evidence.outlook import Errors, claimable, endings, errors_after
@@ -191,6 +193,58 @@ def test_the_claimable_bar_of_graded_scores_is_rarely_above_the_truth() -> None:
     scores = np.random.default_rng(41).beta(3, 2, (runs, 40))
     above = np.mean([claimable(row, alpha, binary=False) > 0.6 for row in scores])
     assert above <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / runs)
+
+
+def ever_claimed_too_much(first: int | None) -> float:
+    """How often somebody who adds items, file after file, sees a claimable bar above the truth at some time."""
+    rate, alpha, n, runs = 0.8, 0.1, 30, 300
+    scores = (np.random.default_rng(43).random((runs, 5 * n)) < rate).astype(float)
+    sizes = range(n, 5 * n + 1, n)
+    return float(
+        np.mean(
+            [any(claimable(row[:size], alpha, binary=True, first=first) > rate for size in sizes) for row in scores]
+        )
+    )
+
+
+def test_the_claimable_bar_holds_however_often_a_test_goes_on() -> None:
+    """The exact step is made once, at the end of the test set. Made anew with every file it would claim too much."""
+    allowed = 0.1 + 3 * math.sqrt(0.1 * 0.9 / 300)
+    assert ever_claimed_too_much(first=30) <= allowed < ever_claimed_too_much(first=None)
+
+
+def test_the_outlook_of_a_test_that_went_on_claims_by_the_step_at_the_end_of_its_test_set() -> None:
+    parts = [([1.0] * 6 + [0.0]) * 8 + [1.0] * 4, [1.0] * 5 + [0.0] + [1.0] * 34]
+    pooled = np.array([*parts[0], *parts[1]])
+    found = outlook(parts, bar=0.85, alpha=0.02, binary=True, n_needed=None)
+    assert found.claimable == claimable(pooled, 0.02, binary=True, first=60)
+    assert found.claimable < claimable(pooled, 0.02, binary=True)
+
+
+def test_graded_scores_that_go_on_keep_the_error_that_they_began_with() -> None:
+    """At the bar, whole or in groups of two, pooled as `judge_parts` pools them; more is added as long as they are undecided."""
+    alpha, sizes, runs = 0.1, (40, 20, 60), 400
+    task, generator = task_for(1, 0.6, 0.9), np.random.default_rng(47)
+    known = {number: scored_item(number / 4) for number in range(5)}
+    for grouped in (False, True):
+        wrong = 0
+        for _ in range(runs):
+            drawn = generator.binomial(4, 0.6, sum(sizes))
+            drawn = np.repeat(drawn[::2], 2) if grouped else drawn
+            parts, start = list[Answered](), 0
+            for size in sizes:
+                labels = [f"{(start + item) // 2}" for item in range(size)] if grouped else size
+                parts.append(
+                    Answered([known[number] for number in drawn[start : start + size].tolist()], items_of(labels))
+                )
+                start += size
+                with without_intervals():
+                    found = judge_parts(task, False, parts, alpha)
+                assert found is not None
+                if found.outcome != "UNDECIDED":
+                    break
+            wrong += found.outcome == "MET"
+        assert 0 < wrong <= runs * alpha + 3 * math.sqrt(runs * alpha * (1 - alpha))
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from climb_gate_support import BROKEN, SAFE, gated_climb, quality, script_rungs
+from climb_gate_support import BROKEN, SAFE, by_scale, gated_climb, quality, script_rungs
 from climb_support import calls, rows, scripted_task
+from cost_support import two_models
 from decision_support import validate_decision
 from lastresort.app.climb import Climbed
 from lastresort.app.start import ClimbRequest, start_climb
@@ -17,7 +19,8 @@ from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.evidence import judge_bar, judge_fresh
 from lastresort.evals.evidence.bar import binary_interval
 from lastresort.evals.evidence.outlook import Errors, errors_after
-from lastresort.records.events import ItemsAdded, RungTested
+from lastresort.ladder import RUNGS
+from lastresort.records.events import ErrorShared, ItemsAdded, RepairTested, RungTested
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Record
 from lastresort.report.markdown import markdown
@@ -249,6 +252,58 @@ def test_groups_and_graded_scores_go_on_at_the_whole_error(tmp_path: Path) -> No
         with_more(tmp_path, [{**grouped[420], "group": "g0"}, {**grouped[421], "group": "new"}], "third.jsonl")
 
 
+def test_graded_scores_go_on_with_all_that_they_have_at_the_error_that_they_began_with(tmp_path: Path) -> None:
+    """The same bets, from the first item of the test set to the last fresh one (Ville): no error is parted."""
+    undecided(tmp_path, right=0.91, score="rouge_l")
+    decision = with_more(tmp_path, FRESH[:10]).decision
+    first = decision.rungs[0].test
+    assert first is not None
+    assert (first.verdict, [part.n_available for part in first.parts]) == ("UNDECIDED", [60, 10])
+    assert first.outlook is not None
+    second = with_more(tmp_path, FRESH[10:240], "again.jsonl").decision.rungs[0].test
+    assert second is not None
+    with Record.open(tmp_path / "run", read_only=True) as record:
+        parts = [one.items for one in record.measurements() if one.split.startswith(("test", "fresh"))]
+    pooled = [item.score for items in parts for item in items]
+    whole = judge_bar(pooled, bar=0.8, alpha=decision.alpha_per_rung, binary=False, n_available=300)
+    assert whole is not None
+    assert whole.outcome != "UNDECIDED"
+    assert (second.verdict, second.n_used, second.score) == (whole.outcome, whole.n_used, whole.score)
+    assert {part.alpha for part in second.parts} == {decision.alpha_per_rung}
+    assert second.n_available == 300
+    assert second.decided == whole.decided
+
+
+def test_with_goal_cost_the_test_of_the_cheaper_calls_goes_on_at_the_error_of_the_met_or_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prompt meets the bar with fresh items, and only then is the other model tested, first on the test set."""
+    monkeypatch.setitem(RUNGS, "sft", replace(RUNGS["sft"], path="cost_support:cheap"))
+    task = tmp_path / "task"
+    small = {"answers": {row["input"]: row["output"] for row in EVERYTHING}, "quality": [{"right": 0.88}]}
+    path = two_models(task, quality=[{"right": 0.9}], small=small, **TASK)
+    script = json.loads((task / "script.json").read_text("utf-8"))
+    (task / "script.json").write_text(json.dumps({**script, "answers_from": ["rows.jsonl", "known.jsonl"]}), "utf-8")
+    write(task / "known.jsonl", FRESH)
+    request = ClimbRequest(path, run=tmp_path / "run", gate="none")
+    first = start_climb(request, SilentProgress()).decision
+    assert [rung.name for rung in first.rungs] == ["prompting"]
+    more = write(tmp_path / "more.jsonl", FRESH[:400])
+    decision = start_climb(replace(request, resume=True, more=more), SilentProgress()).decision
+    assert [(rung.name, rung.test and rung.test.verdict) for rung in decision.rungs] == [
+        ("prompting", "MET"),
+        ("sft", "MET"),
+    ]
+    test, shares = decision.rungs[1].test, decision.shares
+    assert test is not None
+    assert shares is not None
+    assert [part.n_available for part in test.parts] == [60, 400]
+    assert test.parts[0].alpha == max(shares["prompting"], shares["sft"])
+    seen = round(test.parts[0].score * 60)
+    after = errors_after(seen, 60, 0.8, Errors(test.parts[0].alpha, 0.05))
+    assert (test.parts[1].alpha, test.parts[1].beta) == pytest.approx((after.alpha, after.beta))
+
+
 def test_judge_fresh_continues_the_test() -> None:
     first, bar, alpha = [1.0] * 88 + [0.0] * 12, 0.8, 0.0125
     after = errors_after(88, 100, bar, Errors(alpha, 0.05))
@@ -308,6 +363,40 @@ def test_a_gate_that_lacked_the_verdict_is_judged_again_and_asks_nothing(
     assert found.gate.reasons != first.gate.reasons
     assert found.winner is not None
     assert found.winner.held is False
+
+
+def test_what_meets_the_bar_with_fresh_items_and_is_rejected_is_repaired_at_its_error_and_tested_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After UNDECIDED nothing is repaired: no training for a test that may be too small for the share of a repair alone."""
+    script_rungs(monkeypatch, "sft")
+    levels = by_scale((1, 0.88, BROKEN), (0.75, 0.97, SAFE), (0.5, 0.97, SAFE), (0.25, 0.97, SAFE))
+    keep = {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}
+    first = two_rungs(tmp_path, levels, keep=keep).decision
+    assert [(rung.test and rung.test.verdict, rung.gate) for rung in first.rungs][1] == ("UNDECIDED", "REJECT")
+    assert first.repairs == ()
+    decision = two_rungs(tmp_path, levels, write(tmp_path / "more.jsonl", FRESH[:400]), keep=keep).decision
+    assert decision.first_gate is not None
+    assert (decision.first_gate.verdict, decision.first_gate.target.outcome) == ("REJECT", "MET")
+    run = tmp_path / "runs" / "routing-1"
+    with Record.open(run, read_only=True) as record:
+        (tested,) = record.all(RepairTested)
+        repaired = record.measurement("sft", tested.system, "test")
+    assert repaired is not None
+    shares = decision.shares
+    assert shares is not None
+    alpha = shares["sft"] + shares["sft repair"]
+    scores = [item.score for item in repaired.items]
+    assert tested.judgement.parts == (), "on the test set alone"
+    expected = judge_bar(scores, bar=0.8, alpha=alpha, binary=True, n_available=60)
+    assert expected is not None
+    assert (tested.judgement.outcome, tested.judgement.interval) == (expected.outcome, expected.interval)
+    with monkeypatch.context() as patch:  # whatever error a later session would give it
+        patch.setattr(ErrorShared, "alpha_of_repair", lambda *_: 1e-9)
+        again = two_rungs(tmp_path, levels, keep=keep).decision
+    assert (again.repairs, again.rungs, again.gate) == (decision.repairs, decision.rungs, decision.gate)
+    with Record.open(run, read_only=True) as record:
+        assert record.all(RepairTested) == [tested]
 
 
 def test_a_rung_below_that_meets_the_bar_after_all_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
