@@ -30,7 +30,7 @@ from lastresort.climb.shares import (
 )
 from lastresort.errors import TaskError
 from lastresort.evals.evidence import judge_bar
-from lastresort.evals.evidence.bar import usable_share
+from lastresort.evals.evidence.bar import smallest_deciding_test, usable_share
 from lastresort.gate.target import HeldOutTarget
 from lastresort.ladder import RUNGS, trains
 from lastresort.records import rungs as reasons
@@ -276,6 +276,18 @@ def test_a_met_hands_its_error_on_to_the_test_that_is_made_because_of_it() -> No
     assert repair("sft", ("prompting", "sft")) == pytest.approx(0.022)
     assert repair("full", ("prompting", "sft")) == 0.002
     assert repair("sft", ("prompting",)) == 0.002  # tested after an UNDECIDED, which has handed nothing on
+
+
+@pytest.mark.parametrize("n", [20, 40, 100])
+@pytest.mark.parametrize("bar", [0.6, 0.8])
+def test_a_repair_can_be_tested_wherever_its_rung_can(bar: float, n: int) -> None:
+    """Its own part alone may be too small for the test set; it is made after a MET alone (`repairs_after`), whose error it has."""
+    for ladder in LADDERS:
+        found = error_shares(ladder, 0.05, partial(usable_share, n=n, bar=bar))
+        shared = ErrorShared(r=len(found), shares=found)
+        for rung in filter(trains, ladder):
+            own, repaired = shared.alpha_of_rung(rung, (rung,), 0.05), shared.alpha_of_repair(rung, (rung,), 0.05)
+            assert smallest_deciding_test(bar, repaired) <= smallest_deciding_test(bar, own)
 
 
 def test_equal_shares_are_not_handed_on() -> None:
