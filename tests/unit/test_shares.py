@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import lastresort.climb.shares as shares_module
+from bar_table import scored_item
 from climb_gate_support import script_rungs
 from climb_support import scripted_task
 from lastresort.after.recheck.finished import open_finished
@@ -36,7 +37,9 @@ from lastresort.ladder import RUNGS, trains
 from lastresort.records import rungs as reasons
 from lastresort.records.events import ErrorShared, RungTested
 from lastresort.records.record import Record
+from lastresort.rungs.race import judge_scores_on_dev
 from lastresort.rungs.rung import Workbench
+from lastresort.rungs.tuning import weigh
 from lastresort.spec.task import load_task
 from lastresort.types import Judgement, SilentProgress
 
@@ -276,6 +279,33 @@ def test_a_met_hands_its_error_on_to_the_test_that_is_made_because_of_it() -> No
     assert repair("sft", ("prompting", "sft")) == pytest.approx(0.022)
     assert repair("full", ("prompting", "sft")) == 0.002
     assert repair("sft", ("prompting",)) == 0.002  # tested after an UNDECIDED, which has handed nothing on
+
+
+def test_checkpoints_and_dev_are_judged_at_the_error_of_the_test_to_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = list[float]()
+
+    def chance_of_met(*_: object, alpha: float, **__: object) -> float:
+        errors.append(alpha)
+        raise InterruptedError
+
+    def judge_bar(*_: object, alpha: float, **__: object) -> None:
+        errors.append(alpha)
+
+    monkeypatch.setattr("lastresort.rungs.tuning.chance_of_met", chance_of_met)
+    monkeypatch.setattr("lastresort.rungs.race.judge_bar", judge_bar)
+    task = load_task(scripted_task(tmp_path / "task", quality=[]))
+    met = Judgement("MET", 0.9, 10, 10, (0.0, 1.0))
+    with Record.create(tmp_path) as record:
+        scorer: Any = SimpleNamespace(binary=True)
+        bench = Workbench(task, (), (), scorer, record, tmp_path, None, SilentProgress(), 8)  # type: ignore[arg-type]
+        note_shares(record, SHARES)
+        record.append(RungTested(rung="prompting", system="a", judgement=met))
+        with pytest.raises(InterruptedError):
+            weigh(bench, "sft", {"one": [scored_item(1.0)]}, {"one": 0.0}, "one")
+        judge_scores_on_dev(bench, "sft", [1.0])
+    assert errors == [SHARES["prompting"]] * 2
 
 
 @pytest.mark.parametrize("n", [20, 40, 100])
