@@ -31,7 +31,7 @@ from lastresort.climb.shares import (
 )
 from lastresort.errors import TaskError
 from lastresort.evals.evidence import judge_bar
-from lastresort.evals.evidence.bar import smallest_deciding_test, usable_share
+from lastresort.evals.evidence.bar import outcome_of, smallest_deciding_test, usable_share
 from lastresort.gate.target import HeldOutTarget
 from lastresort.ladder import RUNGS, trains
 from lastresort.records import rungs as reasons
@@ -104,6 +104,18 @@ def test_a_test_says_the_same_with_what_it_can_use() -> None:
         scores = (generator.random(200) < 0.9).astype(float).tolist()
         said = [judge_bar(scores, bar=0.85, alpha=alpha, binary=True) for alpha in (0.025, share)]
         assert {one.outcome for one in said if one is not None} in ({"MET"}, {"UNDECIDED"})
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_what_says_met_on_one_test_set_says_so_at_every_larger_error(binary: bool) -> None:
+    """On which it rests that a repair may be tested at a sum of errors, whatever led to it."""
+    generator = np.random.default_rng(8)
+    for _ in range(150):
+        right = generator.random((4, 80)) < generator.uniform(0.6, 1.0)
+        scores = right[0].astype(float) if binary else right.mean(axis=0)
+        said = [outcome_of(scores, 0.75, alpha, 0.05, binary=binary) for alpha in (0.001, 0.004, 0.02, 0.05, 0.3)]
+        met = [one == "MET" for one in said]
+        assert met == sorted(met)
 
 
 def test_what_is_left_over_goes_up_the_ladder() -> None:
