@@ -365,6 +365,22 @@ def test_a_gate_that_lacked_the_verdict_is_judged_again_and_asks_nothing(
     assert found.winner.held is False
 
 
+def test_a_gate_is_judged_again_where_a_larger_error_decides_the_test_set_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `goal: cost`, where a rung below meets the bar with fresh items and hands its error on."""
+    script_rungs(monkeypatch, "sft")
+    levels = [{"right": 0.68}, *quality(SAFE, right=0.88)[1:]]
+    first = two_rungs(tmp_path, levels).decision
+    assert [rung.test and rung.test.verdict for rung in first.rungs] == ["UNDECIDED", "UNDECIDED"]
+    monkeypatch.setattr(ErrorShared, "alpha_of_rung", lambda *_: 0.4)
+    found = two_rungs(tmp_path, levels, write(tmp_path / "more.jsonl", FRESH[:30])).decision
+    test = found.rungs[1].test
+    assert test is not None
+    assert found.gate is not None
+    assert (test.verdict, test.n_available, found.gate.target.outcome) == ("MET", 60, "MET")
+
+
 def test_what_meets_the_bar_with_fresh_items_and_is_rejected_is_repaired_at_its_error_and_tested_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

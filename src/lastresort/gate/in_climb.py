@@ -154,8 +154,9 @@ def run_first_gate(
 
 
 def _went_on(gate: ClimbGate, test: Judgement) -> bool:
-    """Whether the test of the bar that the gate knew was UNDECIDED, and has gone on since with fresh items."""
-    return bool(test.parts) and gate.target.n < test.n_used
+    """Whether the test of the bar was UNDECIDED when the gate ran, and has gone on: with fresh items, or at a larger error."""
+    known = gate.target
+    return known.outcome == "UNDECIDED" and (test.outcome, test.n_used) != (known.outcome, known.n)
 
 
 def run_second_gate(
