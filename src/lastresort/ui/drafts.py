@@ -27,7 +27,6 @@ from lastresort.errors import InputError, LastresortError, TaskError
 from lastresort.foreign import MiB, opened, read_text
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.events import TaskRead
-from lastresort.records.record import Record
 from lastresort.report.words.draft import left_out_line, without_left_out_line
 from lastresort.spec.document import parse_document
 from lastresort.spec.edit import moved, with_key
@@ -328,7 +327,7 @@ def text_of_run(workspace: Workspace, name: str, folder: Path) -> str:
     Raises InputError for a task file outside of the workspace that names code, or an endpoint that is not allowed.
     """
     run = workspace.run(name)
-    with Record.open(run, read_only=True) as record:
+    with workspace.record(name) as record:
         read, path = record.last(TaskRead), task_file_of(record, run)
     settings = settings_of(run)
     if not path.resolve().is_relative_to(workspace.folder):

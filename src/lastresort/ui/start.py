@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -65,6 +66,7 @@ def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda
             timeout_graceful_shutdown=1,
         )  # fmt: skip
         listening.listen()  # whoever opens the link at once waits for the first answer, and is not refused
+        threading.Thread(target=site.prepare, name="prepare", daemon=True).start()
         on_ready(f"http://{reached_at(address_of(listening))}/" + (f"?{LINK_KEY}={token}" if token else ""))
         try:
             with quiet_logger("uvicorn.error", logging.CRITICAL):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import threading
 from contextlib import suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from lastresort.climb.identity import task_file_of
+from lastresort.embedded import cache_folder
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.records.atomic import is_held
 from lastresort.records.decision import RunView
@@ -23,7 +25,8 @@ from lastresort.report.decision import view_of
 RUNS, TASKS, HIDDEN = "runs", "tasks", ".lastresort"
 _NAME = re.compile(r"[\w][\w.+-]{0,199}")
 State = Literal["running", "stopped", "finished"]
-Signature = tuple[tuple[int, int], ...]
+Signature = tuple[tuple[int, ...], ...]
+_CHECK = 1  # raised whenever a check finds more than it did
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Workspace:
 
     folder: Path
     _known: dict[str, tuple[Signature, bool, RunState]] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _turns: dict[str, threading.Lock] = field(default_factory=dict)
 
     @property
     def runs(self) -> Path:
@@ -92,23 +95,24 @@ class Workspace:
         if not self.runs.is_dir():
             return []
         names = [path.parent.name for path in self.runs.glob(f"*/{FILE_NAME}") if _NAME.fullmatch(path.parent.name)]
-        found = [self.state(name) for name in names]
+        found = []
+        for name in names:
+            with suppress(NotThere):  # a link, or a run that was removed a moment ago
+                found.append(self.state(name))
         found.sort(key=lambda one: one.began.timestamp() if one.began else 0.0, reverse=True)
         return sorted(found, key=lambda one: one.state != "running")
 
     def state(self, name: str) -> RunState:
         """A run as it is now; read again only once its record has changed. Raises NotThere."""
         folder = self.run(name)
-        working = is_held(folder)  # before the record is read, so that the record holds what a process wrote at its end
-        now = signature(folder)
-        with self._lock:
-            known = self._known.get(name)
-        if known is not None and known[:2] == (now, working):
+        with self._turns.setdefault(name, threading.Lock()):  # who comes second finds what the first has read
+            working = is_held(
+                folder
+            )  # before the record is read, so that the record holds what a process wrote at its end
+            at, known = signature(folder), self._known.get(name)
+            if known is None or known[:2] != (at, working):
+                known = self._known[name] = (at, working, _read(folder, at, working, self.tasks))
             return known[2]
-        found = _read(folder, working, self.tasks)
-        with self._lock:
-            self._known[name] = (now, working, found)
-        return found
 
     def mark(self, name: str = "") -> str:
         """Changes with a run, or with any of all. Begins with "running" while a process works on it, or on one. Raises NotThere."""
@@ -133,27 +137,32 @@ class Workspace:
 
 def signature(folder: Path) -> Signature:
     """Changes whenever the record of a run does, and not where somebody reads it, who makes an empty log beside it."""
-    found = []
+    found: list[tuple[int, ...]] = []
     for name in (FILE_NAME, f"{FILE_NAME}-wal"):
         try:
             stat = (folder / name).stat()
         except OSError:
-            found.append((0, 0))
+            found.append(())
         else:
-            found.append((stat.st_mtime_ns, stat.st_size) if stat.st_size else (0, 0))
+            # Whoever edits a file may set its time back, but not that of its inode.
+            found.append((stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size) if stat.st_size else ())
     return tuple(found)
 
 
-def _read(folder: Path, working: bool, tasks: Path) -> RunState:
+def _read(folder: Path, at: Signature, working: bool, tasks: Path) -> RunState:
+    was_whole = working or _was_whole(folder, at)  # who writes it has checked it
     try:
-        with Record.open(folder, read_only=True, checked=not working) as record:  # who writes it has checked it
+        with Record.open(folder, read_only=True, checked=not was_whole) as record:
             fold = fold_of(record)
             began, changed = record.times()
             state: State = "running" if working else "finished" if fold.finished else "stopped"
             home = _home(record, folder, tasks)
-            return RunState(
+            found = RunState(
                 folder.name, state, view_of(fold), record.stage(), home, began, changed, stopped_by=fold.stopped_by
             )
+        if not was_whole:
+            _keep_whole(folder, at)
+        return found
     except LastresortError as error:
         fault = str(error)
     except IndexError:
@@ -161,6 +170,31 @@ def _read(folder: Path, working: bool, tasks: Path) -> RunState:
     except Exception as error:  # noqa: BLE001 - a run may be somebody else's, and must hide no other
         fault = f"Its record holds what no run writes ({type(error).__name__})."
     return RunState(folder.name, "running" if working else "stopped", fault=fault)
+
+
+def _was_whole(folder: Path, at: Signature) -> bool:
+    """Whether a check found the record whole, as it is now: a page that starts again need not read all of every record. That is
+    kept in the user's cache, since a workspace may be somebody else's, and must not speak for itself.
+    """
+    with suppress(OSError, ValueError):
+        return _kept_check(folder).read_text("ascii") == _check_of(at)
+    return False
+
+
+def _keep_whole(folder: Path, at: Signature) -> None:
+    """at: as it was before it was checked."""
+    path = _kept_check(folder)
+    with suppress(OSError):  # only slower the next time
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(_check_of(at), "ascii")
+
+
+def _kept_check(folder: Path) -> Path:
+    return cache_folder() / "checked" / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()
+
+
+def _check_of(at: Signature) -> str:
+    return f"{_CHECK} {at}"
 
 
 def _home(record: Record, run: Path, tasks: Path) -> str:

@@ -160,11 +160,11 @@ def report(site: Site, name: str) -> str:
     """The report of a run as it is now, "" before there is anything to report. Drawn again only once the record has changed."""
     folder = site.workspace.run(name)
     at, found = signature(folder), site.workspace.state(name)
-    return "" if found.view is None else site.once("reports", (name, at, found.state), lambda: _drawn(folder))
+    return "" if found.view is None else site.once("reports", (name, at, found.state), lambda: _drawn(site, name))
 
 
-def _drawn(folder: Path) -> str:
-    with Record.open(folder, read_only=True) as record:
+def _drawn(site: Site, name: str) -> str:
+    with site.workspace.record(name) as record:
         return body(gather(record, view_in(record)))
 
 
