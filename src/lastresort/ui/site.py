@@ -84,12 +84,6 @@ class Site:
     _made: dict[str, dict[object, object]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def prepare(self) -> None:
-        """Do now what the first pages would wait for."""
-        self.workspace.states()
-        for name in templates().list_templates():
-            templates().get_template(name)
-
     def close(self) -> None:
         """End whatever it owns that has an end."""
         self._ends.close()

@@ -7,7 +7,7 @@ import os
 import re
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -35,6 +35,7 @@ class RunState:
 
     home: the folder of its task in `tasks`, for what pages keep of it. began, changed: UTC. fault: why its record cannot be read,
     or is not as the run wrote it, "" where it is. stopped_by: what asked a stopped run to stop, None where nothing did: it died.
+    extent: see `Record.newest`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class RunState:
     changed: datetime | None = None
     fault: str = ""
     stopped_by: StoppedBy | None = None
+    extent: tuple[int, int] = (0, 0)
 
 
 class NotThere(LookupError):
@@ -111,7 +113,8 @@ class Workspace:
             )  # before the record is read, so that the record holds what a process wrote at its end
             at, known = signature(folder), self._known.get(name)
             if known is None or known[:2] != (at, working):
-                known = self._known[name] = (at, working, _read(folder, at, working, self.tasks))
+                before = known[2] if known is not None and known[0][0][:1] == at[0][:1] else None  # of the same file
+                known = self._known[name] = (at, working, _read(folder, at, working, self.tasks, before))
             return known[2]
 
     def mark(self, name: str = "") -> str:
@@ -137,29 +140,38 @@ class Workspace:
 
 def signature(folder: Path) -> Signature:
     """Changes whenever the record of a run does, and not where somebody reads it, who makes an empty log beside it."""
-    found: list[tuple[int, ...]] = []
-    for name in (FILE_NAME, f"{FILE_NAME}-wal"):
-        try:
-            stat = (folder / name).stat()
-        except OSError:
-            found.append(())
-        else:
-            # Whoever edits a file may set its time back, but not that of its inode.
-            found.append((stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size) if stat.st_size else ())
-    return tuple(found)
+    record, log = (_stat(folder / name) for name in (FILE_NAME, f"{FILE_NAME}-wal"))
+    return (
+        # Whoever edits a file may set its time back, but not that of its inode.
+        () if record is None else (record.st_ino, record.st_mtime_ns, record.st_ctime_ns, record.st_size),
+        () if log is None else (log.st_mtime_ns, log.st_size),  # SQLite sets its owner again whenever root reads it
+    )
 
 
-def _read(folder: Path, at: Signature, working: bool, tasks: Path) -> RunState:
+def _stat(path: Path) -> os.stat_result | None:
+    """None for a file that is missing or empty."""
+    with suppress(OSError):
+        found = path.stat()
+        return found if found.st_size else None
+    return None
+
+
+def _read(folder: Path, at: Signature, working: bool, tasks: Path, before: RunState | None) -> RunState:
+    """before: as it was, where its file is still the same one."""
     was_whole = working or _was_whole(folder, at)  # who writes it has checked it
     try:
         with Record.open(folder, read_only=True, checked=not was_whole) as record:
+            extent = record.newest()
+            if working and before is not None and (before.state, before.extent[0]) == ("running", extent[0]):
+                return replace(before, stage=record.stage(), extent=extent)  # all else comes from the events
             fold = fold_of(record)
             began, changed = record.times()
             state: State = "running" if working else "finished" if fold.finished else "stopped"
             home = _home(record, folder, tasks)
             found = RunState(
-                folder.name, state, view_of(fold), record.stage(), home, began, changed, stopped_by=fold.stopped_by
-            )
+                folder.name, state, view_of(fold), record.stage(), home, began, changed,
+                stopped_by=fold.stopped_by, extent=extent,
+            )  # fmt: skip
         if not was_whole:
             _keep_whole(folder, at)
         return found

@@ -24,7 +24,6 @@ from lastresort.climb.identity import settings_of
 from lastresort.climb.shared_run import all_endpoints_of
 from lastresort.errors import LastresortError
 from lastresort.records.atomic import is_held
-from lastresort.records.record import Record
 from lastresort.report.decision import view_in
 from lastresort.report.html import body
 from lastresort.report.story import gather
@@ -179,13 +178,12 @@ async def _events(site: Site, name: str) -> AsyncIterator[ServerSentEvent]:
         if at != seen:
             seen, told_at = at, clock
             yield ServerSentEvent(event="now", data=json.dumps(state.state))
-        found = await asyncio.to_thread(_newest, folder)
-        if found != extent and (clock - drawn_at > max(LEAST_S, drawn_s / SHARE) or state.state != "running"):
-            extent = found
+        if state.extent != extent and (clock - drawn_at > max(LEAST_S, drawn_s / SHARE) or state.state != "running"):
+            extent = state.extent
             await asyncio.to_thread(report, site, name)
             drawn_at = time.monotonic()
             drawn_s = drawn_at - clock
-            yield ServerSentEvent(event="found", data=str(found[0]))
+            yield ServerSentEvent(event="found", data=str(extent[0]))
         if state.state != "running":
             yield ServerSentEvent(event="over", data=json.dumps(await asyncio.to_thread(site.workspace.mark, name)))
             return
@@ -193,11 +191,6 @@ async def _events(site: Site, name: str) -> AsyncIterator[ServerSentEvent]:
             told_at = clock
             yield ServerSentEvent(event="here", data="")
         await asyncio.sleep(LOOK_S)
-
-
-def _newest(folder: Path) -> tuple[int, int]:
-    with Record.open(folder, read_only=True, checked=False) as record:
-        return record.newest()
 
 
 def _task_as_run(site: Site, folder: Path) -> tuple[Task, dict[str, Any]]:

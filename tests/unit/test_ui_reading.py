@@ -1,4 +1,4 @@
-"""A page that starts again reads quickly what an earlier one found whole, and notices whatever changed since."""
+"""Records are read no oftener than they change, and a page that starts again notices whatever changed meanwhile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from lastresort.records import record as record_module
+from lastresort.records.atomic import held
+from lastresort.records.events import ClimbResumed, Stage
 from lastresort.records.record import FILE_NAME, Record
+from lastresort.records.view import fold_of
+from lastresort.ui import workspace as workspace_module
 from lastresort.ui.workspace import Workspace
 from record_support import edit
 from ui_support import finished_run, page_of, served_page, until
@@ -30,6 +34,36 @@ def test_a_record_that_was_checked_is_not_checked_by_the_next_page(
     monkeypatch.setattr(record_module, "changes", lambda connection: pytest.fail("checked again"))
     assert Workspace(tmp_path).state("routing-1") == before
     assert before.view is not None
+
+
+def test_a_record_at_work_is_read_again_only_once_it_has_changed(tmp_path: Path) -> None:
+    """Its log has content then, which SQLite touches whenever somebody reads it."""
+    run = finished_run(tmp_path)
+    workspace = Workspace(tmp_path)
+    with Record.open(run) as record:
+        record.now(Stage(label="testing"))
+        before = workspace.state("routing-1")
+        assert workspace.state("routing-1") is before
+        record.append(ClimbResumed())
+        assert workspace.state("routing-1") is not before
+
+
+def test_of_a_run_at_work_only_the_stage_is_read_while_no_event_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folds = finished_run(tmp_path), list[Record]()
+    monkeypatch.setattr(workspace_module, "fold_of", lambda record: folds.append(record) or fold_of(record))
+    workspace = Workspace(tmp_path)
+    with held(run, "somebody works on it", expected="nobody", remedy="Wait."), Record.open(run) as record:
+        for done in (1, 2):
+            record.now(Stage(label=f"test {done}"))
+            assert workspace.state("routing-1").stage == Stage(label=f"test {done}")
+        assert len(folds) == 1
+        record.append(ClimbResumed())
+        assert workspace.state("routing-1").extent == record.newest()
+        assert len(folds) == 2
+    assert workspace.state("routing-1").state == "finished"
+    assert len(folds) == 3
 
 
 def test_a_change_that_hides_its_time_and_its_size_is_noticed_by_the_next_page(tmp_path: Path, cache: Path) -> None:
@@ -69,16 +103,6 @@ def test_a_page_reads_its_runs_before_anybody_asks(tmp_path: Path, cache: Path) 
     finished_run(tmp_path)
     with served_page(tmp_path):
         until(lambda: any((cache / "checked").glob("*")), "the record is checked")
-
-
-def test_what_is_prepared_is_not_read_again_for_the_first_request(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    finished_run(tmp_path)
-    site, client = page_of(tmp_path)
-    site.prepare()
-    monkeypatch.setattr(Record, "open", lambda *arguments, **more: pytest.fail("read again"))
-    assert "routing-1" in client.get("/").text
 
 
 def test_a_link_among_the_runs_hides_none_of_them(tmp_path: Path) -> None:
