@@ -49,7 +49,7 @@ def test_a_lock_ends_with_its_process_however_it_ends(tmp_path: Path) -> None:
         pass
     process.kill()
     process.communicate()
-    with locked(path, wait=True):
+    with locked(path, wait_s=-1):
         pass
 
 

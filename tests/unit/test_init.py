@@ -369,9 +369,9 @@ def test_empty_rows_are_left_out_where_somebody_says_so(
 ) -> None:
     rows = _labelled(300)
     rows[3]["label"], rows[7]["text"] = " ", ""
-    data = _file(tmp_path, rows)
+    data = _file(tmp_path, rows).rename(tmp_path / "rows.v2.jsonl")
     if table:
-        data = tmp_path / "rows.csv"
+        data = tmp_path / "rows.v2.csv"
         data.write_text(
             "".join(f"{row['text']},{row['label']}\n" for row in [{"text": "text", "label": "label"}, *rows])
         )
@@ -382,8 +382,9 @@ def test_empty_rows_are_left_out_where_somebody_says_so(
     assert "leave out 1 row without an answer and 1 row without an input with --leave-out-empty" in said
     assert not task.exists()
     assert _command(monkeypatch, *arguments, "--leave-out-empty") == 0
-    copy = tmp_path / ("rows-filled.csv" if table else "rows-filled.jsonl")
-    assert yaml.safe_load(task.read_text())["examples"] == copy.name
+    copy = tmp_path / ("rows.v2-filled.csv" if table else "rows.v2-filled.jsonl")
+    drafted = yaml.safe_load(task.read_text())
+    assert (drafted["task"], drafted["examples"]) == ("rows.v2", copy.name)
     expected = [row for i, row in enumerate(rows) if i not in (3, 7)]
     assert [dict(row.values) for row in read_rows(copy)] == expected
 

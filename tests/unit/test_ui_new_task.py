@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from html import unescape
@@ -379,6 +380,13 @@ def test_starts_at_one_moment_get_a_file_each_with_their_own_text(tmp_path: Path
     assert len(list(tmp_path.iterdir())) == len(texts)
 
 
+def test_a_start_that_is_killed_leaves_no_empty_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drafts, "write_atomically", lambda path, text: sys.exit("killed"))
+    with pytest.raises(SystemExit):
+        drafts.settled(tmp_path, "bar: 0.9\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_start_takes_what_was_typed_last(
     page: TestClient, site: Site, started: list[tuple[jobs.Command, tuple[str, ...]]]
 ) -> None:
@@ -542,14 +550,20 @@ def test_the_findings_are_shown_with_their_rows(page: TestClient, site: Site, mo
     assert "sentiment: neg" in shown
 
 
-@pytest.mark.parametrize("part", ["data", "advice", "masks", "forecast?begin=true"])
+@pytest.mark.parametrize("part", ["data", "advice", "masks", "forecast"])
 def test_what_was_killed_can_be_tried_again(page: TestClient, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     upload(page, "reviews.csv")
+    forgotten: list[object] = []
+    monkeypatch.setattr(Children, "forget", lambda _, question, state: forgotten.append(question))
     for killed in (False, True):
         fault = CommandOutput("", "It was killed.", killed=killed)
         monkeypatch.setattr(Children, "printed", lambda *_, fault=fault, **__: fault)
-        button = f'<button hx-get="/new/reviews/{part}" hx-target="#{part.partition("?")[0]}">Try again'
-        assert (button in page.get(f"/new/reviews/{part}").text) == killed
+        shown = page.get(f"/new/reviews/{part}?begin=true").text
+        button = re.search(rf'<button hx-get="([^"]+)" hx-target="#{part}">Try again', shown)
+        assert (button is not None) == killed
+    assert not forgotten
+    page.get(unescape(button[1]))
+    assert len(forgotten) == 1
 
 
 def test_what_the_check_of_the_data_found_is_said_next_to_start(

@@ -24,7 +24,7 @@ from lastresort.advice.draft import (
     group_column,
     known_shape,
 )
-from lastresort.data.files import read_rows
+from lastresort.data.files import read_rows, stem_of
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.formats.shape import no_answer, no_question
@@ -159,7 +159,7 @@ def without_empty_rows(rows: list[RawRow], columns: tuple[str, str] | None, requ
         return None
     missing = len(filled) - len(kept), len(rows) - len(filled)
     if request.leave_out_empty:
-        stem, suffix = request.data.name.split(".")[0], ".csv" if rows[0].in_table else ".jsonl"
+        stem, suffix = stem_of(request.data), ".csv" if rows[0].in_table else ".jsonl"
         copy = free_path(request.task_file.parent, f"{stem}-filled", suffix)
         return LeftOut(kept, copy, _as_file(kept), rows_without(*missing))
     try:
@@ -351,7 +351,7 @@ def _name(request: InitRequest) -> str:
     """A task's name: as it was given, else from the file's; of a file called train, from its folder's."""
     if request.name:
         return _plain(request.name, r"[^A-Za-z0-9._-]+")
-    stem = request.data.name.split(".")[0]
+    stem = stem_of(request.data)
     stem = request.data.absolute().parent.name if stem.lower() == "train" else stem
     return _plain(stem.casefold(), r"[^a-z0-9._]+")
 

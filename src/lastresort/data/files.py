@@ -203,6 +203,11 @@ def read_lines(path: Path) -> list[str]:
     return _text(_content(path, packed=False), path, ".txt").splitlines()
 
 
+def stem_of(path: Path) -> str:
+    """The name of a file of rows without the suffix by which it is read: a.b of a.b.csv.gz."""
+    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).stem
+
+
 def _kind(path: Path) -> tuple[str, bool]:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     packed = bool(suffixes) and suffixes[-1] == ".gz"

@@ -92,14 +92,14 @@ def _is_locked_alone(path: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
+def locked(path: Path, *, wait_s: float = GRACE_S) -> Iterator[None]:
     """Hold the lock at `path`, an empty file that is made where there is none; the hold ends with the process.
 
-    wait: until whoever holds it lets go. Raises Busy where somebody does and `wait` is False, InputError for another file in the
-    lock's place, InfrastructureError where the disk refuses.
+    wait_s: for whoever holds it to let go, -1 without limit. Raises LockHeld where somebody still does then, InputError for
+    another file in the lock's place, InfrastructureError where the disk refuses.
     """
     _refuse_other_file(path)
-    lock = FileLock(path, timeout=-1 if wait else GRACE_S)
+    lock = FileLock(path, timeout=wait_s)
     with disk_errors(path.parent):
         try:
             lock.acquire()

@@ -19,6 +19,7 @@ from lastresort.ui.site import Site
 AT_ONCE = 2  # the others wait for their turn
 LONGEST_S = 900.0
 ALONE_S = 5.0  # a page that waits asks every second
+KILLED_S = 5.0  # for which a killed command stays known, so that every page that waits hears of it
 LOOK_S = 0.5
 MOST_KEPT = 32
 MOST_PRINTED = 64 * MiB
@@ -37,7 +38,7 @@ class CommandOutput:
 
 @dataclass(slots=True)
 class _Child:
-    """asked_s: when somebody last wanted to know what it printed."""
+    """asked_s: when somebody last wanted to know what it printed. told_s: when somebody first heard that it was killed."""
 
     question: object
     arguments: tuple[str, ...]
@@ -47,6 +48,7 @@ class _Child:
     faults: IO[bytes] | None = None
     began_s: float = 0.0
     printed: CommandOutput | None = None
+    told_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -63,20 +65,23 @@ class Children:
         self, question: object, state: object, arguments: Sequence[str], *, begin: bool = True
     ) -> CommandOutput | None:
         """What the command printed, None while it works or waits. state: of all that it reads. begin: whether to start it where it
-        is not known yet, or was killed: that is answered once.
+        is not known yet, or was killed KILLED_S ago.
         """
         with self._lock:
-            child = self._known.get((question, state))
+            child, now = self._known.get((question, state)), time.monotonic()
+            if begin and child is not None and child.told_s is not None and now - child.told_s >= KILLED_S:
+                del self._known[question, state]
+                child = None
             if child is None:
                 if not begin or self._over.is_set():
                     return None
-                child = self._known[question, state] = _Child(question, tuple(arguments), time.monotonic())
+                child = self._known[question, state] = _Child(question, tuple(arguments), now)
                 self._forget()
-            child.asked_s = time.monotonic()
+            child.asked_s = now
             self._go_on()
             self._watch()
-            if child.printed is not None and child.printed.killed:
-                self._known.pop((question, state), None)
+            if child.printed is not None and child.printed.killed and child.told_s is None:
+                child.told_s = now
             return child.printed
 
     def forget(self, question: object, state: object) -> None:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -44,7 +43,6 @@ _SUFFIX = re.compile(r"(\.(?:jsonl|ndjson|json|csv|tsv)(?:\.gz)?|\.parquet)$", r
 _CHUNK = MiB
 _OWN = {kept.EXAMPLES, kept.PAIRS, rate.ANSWERS, rate.PAIRS, rate.PREFERENCES}
 MOST_CODE = 256 * 1024
-_WRITING = threading.Lock()  # the name of what is written first is one a process
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,24 +278,17 @@ def _free(folder: Path, text: str | None = None, stem: str = "task") -> Path:
 
 def settled(folder: Path, text: str, stem: str = "task") -> Path:
     """Write the file that is run: a run that was started earlier keeps its own. Two that start at once get a file each."""
-    with _WRITING:
-        while True:
-            path = _free(folder, text, stem)
-            if path.exists():
-                return path
-            with disk_errors(path):
-                try:
-                    path.open("x").close()  # the name is taken, also from another page on this folder
-                except FileExistsError:
-                    continue
+    with kept.writing(folder):
+        path = _free(folder, text, stem)
+        if not path.exists():
             write_atomically(path, text)
-            return path
+        return path
 
 
 def keep_text(folder: Path, text: str, draft: str = DRAFT, *, seen: str = "") -> None:
     """seen: the mark of the text that somebody changed, "" where nobody did. Raises InputError where another is there."""
     path = folder / draft
-    with _WRITING:
+    with kept.writing(folder):
         if seen and path.is_file() and not path.is_symlink():
             there = with_plain_ends(read_text(path))
             if there != text and mark_of(there) != seen:

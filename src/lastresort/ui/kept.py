@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from lastresort.errors import DataError, InputError
+from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.foreign import ROWS, NotJson, parse_json, read_text
-from lastresort.records.atomic import disk_errors, locked, write_atomically
+from lastresort.records.atomic import LockHeld, disk_errors, locked, write_atomically
 from lastresort.types import Json, JsonObject
 
 EXAMPLES, PAIRS = "kept.jsonl", "kept_pairs.jsonl"
+WAIT_S = 10.0  # a file is written in milliseconds
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Hold a file while it is read and written again: other threads wait, and so do other pages on the same folder."""
+    """Hold a file or a folder while it is read and written again: other threads wait, and so do other pages on the same folder.
+
+    Raises InfrastructureError where another holds it for longer than WAIT_S.
+    """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_name(f".{path.name}.lock"), wait=True):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path.with_name(f".{path.name}.lock"), wait_s=WAIT_S))
+        except LockHeld:
+            raise InfrastructureError(
+                f"another process has held this for {WAIT_S:.0f} s",
+                where=path.name,
+                expected="a page that writes it and lets go",
+                remedy="Try again, or end the other `lastresort ui`.",
+            ) from None
         yield
 
 

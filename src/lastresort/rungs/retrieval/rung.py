@@ -118,7 +118,7 @@ def _turn(shared: Path, progress: Progress) -> Iterator[None]:
             stack.enter_context(locked(path))
         except LockHeld:
             progress.stage("retrieval: waiting for another run that builds the same store", None)
-            stack.enter_context(locked(path, wait=True))
+            stack.enter_context(locked(path, wait_s=-1))
         yield
 
 

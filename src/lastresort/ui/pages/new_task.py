@@ -367,7 +367,10 @@ def _ask(
     options = [word for word in command if word.startswith("-")]
     arguments = [*words, _below(site, draft), *options, *([] if key else ["--json"])]
     state = _state(site, name) if also is None else (_state(site, name), also)
-    return children_of(site).printed((name, key or command[0]), state, arguments, begin=begin)
+    question, children = (name, key or command[0]), children_of(site)
+    if begin and "again" in request.query_params:
+        children.forget(question, state)
+    return children.printed(question, state, arguments, begin=begin)
 
 
 def _ledger(site: Site) -> object:

@@ -82,13 +82,14 @@ def router(site: Site) -> APIRouter:
         system: Field,
         split: Field,
         seed: Annotated[int, Form()],
+        number: Annotated[int, Form(ge=0)],
         against: Annotated[str, Form(alias="with")] = "",
     ) -> Response:
         with site.workspace.record(name) as record:
             drawing = _named(name, record.parts(), ItemsAddress(system, against, split), seed)
             undone = _files(site, name).undo(drawing) or {}
             order = _order(site, record, drawing)
-            at = next((number for number, place in enumerate(order) if place.id == undone.get("id")), 0)
+            at = next((at for at, place in enumerate(order) if place.id == undone.get("id")), number)
             return _drawn(site, request, "rate_card.html.j2", record, drawing, at)
 
     return routes
