@@ -275,7 +275,7 @@ def test_a_file_that_another_page_does_not_let_go_of_is_not_waited_for_without_e
     monkeypatch.setattr(kept, "WAIT_S", 0.1)
     with (
         locked(tmp_path / ".kept.jsonl.lock"),
-        pytest.raises(InfrastructureError, match="kept.jsonl: another process has held this"),
+        pytest.raises(InfrastructureError, match=r"kept\.jsonl: another process has held this"),
     ):
         append_row(tmp_path / "kept.jsonl", {"input": "a"})
     assert append_row(tmp_path / "kept.jsonl", {"input": "a"}) == 1

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -37,6 +37,7 @@ from lastresort.ui.processes import BOUND
 from lastresort.ui.serving import Servable, ServingProcess, ServingProcesses, servable
 from lastresort.ui.site import Site
 from lastresort.ui.talk import KeptTalk, Talk
+from lastresort.ui.workspace import NotThere
 from report_support import HOSTILE, make
 from ui_support import finished_run, page_of, until
 
@@ -305,10 +306,64 @@ def test_a_message_and_finished_answers_outlive_a_server_that_ends_in_mid_answer
     again = Talk.opened(path)
     cut, whole = again.exchange(0).answers
     assert (again.id, again.exchange(0).said) == (talk.id, "hello")
-    assert (cut.finish, cut.fault) == ("failed", "lastresort ui ended before this answer was complete")
+    assert (cut.finish, cut.fault) == (
+        "failed",
+        "this answer is not complete: another page is still answering, or it ended before",
+    )
     assert (whole.finish, whole.text) == ("stop", "base")
     again.say("more", ["winner"], lambda *_: iter(()))
     go.set()
+
+
+def said_in(path: Path) -> dict[str, list[tuple[str, str]]]:
+    """By message: text and end of its answers, as the file holds them."""
+    kept = KeptTalk.model_validate_json(path.read_text()).exchanges
+    return {one.said: [(answer.text, answer.finish) for answer in one.answers] for one in kept}
+
+
+def answer_after(go: threading.Event) -> Callable[..., Iterator[dict[str, object]]]:
+    def ask(system: str, turns: object, stopped: object) -> Iterator[dict[str, object]]:
+        yield {"choices": [{"delta": {"content": "yes"}}]}
+        go.wait(60)
+        yield {"choices": [{"delta": {"content": ", sir"}}]}
+        yield {"choices": [{"delta": {}, "finish_reason": "stop"}]}
+
+    return ask
+
+
+def test_two_pages_on_one_folder_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    go, path = threading.Event(), tmp_path / "talk.json"
+    one = Talk(path)
+    one.say("first", ["winner"], answer_after(go))
+    other = Talk.opened(path)
+    assert other.say("second", ["base"], answer_after(go)) == 1
+    one.read_again()
+    assert [exchange.said for exchange in one.exchanges] == ["first", "second"]
+    assert (one.answer(0, 0).finish, one.answer(1, 0).finish) == ("", "failed"), "what comes elsewhere is no answer yet"
+    go.set()
+    whole = {"first": [("yes, sir", "stop")], "second": [("yes, sir", "stop")]}
+    until(lambda: said_in(path) == whole, "both answers are whole in the file")
+    for talk in (one, other):
+        talk.read_again()
+        assert [(answer.text, answer.finish) for each in talk.exchanges for answer in each.answers] == [
+            ("yes, sir", "stop")
+        ] * 2
+
+
+def test_an_answer_that_comes_while_another_page_begins_anew_stays_with_its_conversation(tmp_path: Path) -> None:
+    go, path = threading.Event(), tmp_path / "talk.json"
+    one = Talk(path)
+    one.say("first", ["winner"], answer_after(go))
+    other = Talk.opened(path)
+    earlier = other.earlier_path
+    other.clear()
+    with pytest.raises(NotThere, match="A new conversation was started in another window"):
+        one.say("second", ["winner"], answer_after(go))
+    go.set()
+    until(lambda: said_in(earlier) == {"first": [("yes, sir", "stop")]}, "the answer is whole in its own file")
+    assert said_in(path) == {}
+    one.read_again()
+    assert one.say("second", ["winner"], answer_after(go)) == 0
 
 
 def test_a_message_that_the_disk_refuses_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

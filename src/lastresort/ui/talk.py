@@ -1,4 +1,7 @@
-"""A conversation with several systems of a run: what was said, what each answered so far, and that it is kept in the workspace."""
+"""A conversation with several systems of a run: what was said, what each answered so far, and that it is kept in the workspace.
+
+Several pages may serve one folder: each adds its own messages and answers to what the file holds by then.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,12 +21,13 @@ from lastresort.errors import InputError, LastresortError
 from lastresort.foreign import DOCUMENT, read_text
 from lastresort.records.atomic import write_atomically
 from lastresort.types import JsonObject
+from lastresort.ui.kept import writing
 from lastresort.ui.workspace import NotThere
 
 LONGEST = 100_000  # characters of a message
 MOST_EXCHANGES = 200
 _FAULT = "lastresort failed. The terminal it runs in shows the traceback."
-_CUT = "lastresort ui ended before this answer was complete"
+_CUT = "this answer is not complete: another page is still answering, or it ended before"
 
 Ask = Callable[[str, Sequence[JsonObject], Callable[[], bool]], Iterator[JsonObject]]
 
@@ -65,7 +70,9 @@ class KeptTalk(BaseModel):
 
 @dataclass(slots=True)
 class GrowingAnswer:
-    """An answer as it comes. finish: "" until it is whole, then `ending`. leaves: whether its reader has stopped it."""
+    """An answer as it comes. finish: "" until it is whole, then `ending`. leaves: whether its reader has stopped it. elsewhere: in
+    the file it was still coming, so that another page may yet complete it.
+    """
 
     system: str
     text: str = ""
@@ -76,6 +83,7 @@ class GrowingAnswer:
     sources: tuple[str, ...] = ()
     ending: str = ""
     leaves: bool = False
+    elsewhere: bool = False
 
     def take(self, chunk: JsonObject) -> None:
         """A chunk of the stream, as our own server sends it."""
@@ -99,8 +107,8 @@ class GrowingAnswer:
         return TalkAnswer(
             system=self.system,
             text=self.text,
-            finish=self.finish,
-            fault=self.fault,
+            finish="" if self.elsewhere else self.finish,
+            fault="" if self.elsewhere else self.fault,
             tokens=self.tokens,
             seconds=round(self.seconds, 3),
             sources=self.sources,
@@ -121,16 +129,27 @@ class Talk:
     exchanges: list[Exchange] = field(default_factory=list)
     id: str = field(default_factory=_new_id)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _seen: object = None  # the file as it was read or written last
 
     @classmethod
     def opened(cls, path: Path) -> Talk:
         """As it was kept; a new one where that is missing or cannot be read. Answers that were still coming then have failed."""
-        try:
-            found = KeptTalk.model_validate_json(read_text(path, DOCUMENT))
-        except (OSError, InputError, ValidationError):
-            return cls(path)
-        exchanges = [Exchange(one.said, [_restored(answer) for answer in one.answers]) for one in found.exchanges]
-        return cls(path, exchanges, found.id)
+        found = cls(path)
+        found.read_again()
+        return found
+
+    def read_again(self) -> None:
+        """Take over what another page on this folder has said, or that it has begun a new conversation."""
+        with self._lock:
+            self._read_again()
+
+    def _read_again(self) -> None:
+        state = _state_of(self.path)
+        kept = None if state == self._seen else _kept_in(self.path)
+        if kept is not None:
+            here = self.exchanges if kept.id == self.id else []
+            self.id, self.exchanges = kept.id, _merged(here, kept.exchanges)
+        self._seen = state
 
     def check_id(self, given: str) -> None:
         """Raises NotThere for another conversation than this one: a window that is still open shows its messages."""
@@ -181,7 +200,10 @@ class Talk:
                 expected=f"at most {LONGEST:,}",
                 remedy="Write less.",
             )
-        with self._lock:
+        talk = self.id
+        with self._lock, writing(self.path):
+            self._read_again()
+            self.check_id(talk)
             if any(not one.finish for exchange in self.exchanges for one in exchange.answers):
                 raise InputError("an answer is still coming", remedy="Wait for it, or stop it.")
             if len(self.exchanges) >= MOST_EXCHANGES:
@@ -190,19 +212,25 @@ class Talk:
             self._write(self.path, [*self.exchanges, new])
             self.exchanges.append(new)
             number = len(self.exchanges) - 1
-            asked = [(one, self.turns_before(number, one.system)) for one in self.exchanges[number].answers]
-        for one, turns in asked:
-            threading.Thread(target=self._grow, args=(one, turns, ask), name="talk", daemon=True).start()
+            asked = [(one, self.turns_before(number, one.system)) for one in new.answers]
+        for place, (one, turns) in enumerate(asked):
+            threading.Thread(
+                target=self._grow, args=(one, turns, ask, talk, number, place), name="talk", daemon=True
+            ).start()
         return number
 
     @property
     def earlier_path(self) -> Path:
         """Where this conversation is kept once another has begun."""
-        return self.path.with_name(f"{self.path.stem}.{self.id}.json")
+        return self._earlier(self.id)
+
+    def _earlier(self, talk: str) -> Path:
+        return self.path.with_name(f"{self.path.stem}.{talk}.json")
 
     def clear(self) -> None:
         """Begin a new conversation; this one, if anything was said, stays in a file of its own."""
-        with self._lock:
+        with self._lock, writing(self.path):
+            self._read_again()
             for exchange in self.exchanges:
                 for one in exchange.answers:
                     one.leaves = True
@@ -212,7 +240,10 @@ class Talk:
             self.exchanges, self.id = [], _new_id()
             self._write(self.path, [])
 
-    def _grow(self, answer: GrowingAnswer, turns: Sequence[JsonObject], ask: Ask) -> None:
+    def _grow(
+        self, answer: GrowingAnswer, turns: Sequence[JsonObject], ask: Ask, talk: str, number: int, place: int
+    ) -> None:
+        """talk, number, place: where the answer belongs, though a new conversation may begin meanwhile."""
         began = time.monotonic()
         try:
             for chunk in ask(answer.system, turns, lambda: answer.leaves):
@@ -225,20 +256,68 @@ class Talk:
         finally:
             answer.seconds = time.monotonic() - began
             answer.finish = answer.ending or "stopped"
-        with self._lock:
-            self._write(self.path, self.exchanges)
+        try:
+            with self._lock, writing(self.path):
+                self._read_again()
+                if self.id == talk:
+                    self._write(self.path, self.exchanges)
+                else:
+                    self._complete(talk, number, place, answer)
+        except LastresortError as error:
+            print_note(str(error))
 
-    def _write(self, path: Path, exchanges: Sequence[Exchange]) -> None:
+    def _complete(self, talk: str, number: int, place: int, answer: GrowingAnswer) -> None:
+        """Put an answer into the file of an earlier conversation."""
+        kept = _kept_in(self._earlier(talk))
+        if kept is None:
+            return
+        exchanges = _merged([], kept.exchanges)
+        exchanges[number].answers[place] = answer
+        self._write(self._earlier(talk), exchanges, talk)
+
+    def _write(self, path: Path, exchanges: Sequence[Exchange], talk: str = "") -> None:
         kept = (
             TalkExchange(said=one.said, answers=tuple(answer.kept() for answer in one.answers)) for one in exchanges
         )
-        write_atomically(path, KeptTalk(id=self.id, exchanges=tuple(kept)).model_dump_json())
+        write_atomically(path, KeptTalk(id=talk or self.id, exchanges=tuple(kept)).model_dump_json())
+        if path == self.path:
+            self._seen = _state_of(path)
+
+
+def _state_of(path: Path) -> object:
+    """Changes with each write: a file is replaced."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _kept_in(path: Path) -> KeptTalk | None:
+    """None for a file that is missing or cannot be read."""
+    try:
+        return KeptTalk.model_validate_json(read_text(path, DOCUMENT))
+    except (OSError, InputError, ValidationError):
+        return None
+
+
+def _merged(here: Sequence[Exchange], kept: Sequence[TalkExchange]) -> list[Exchange]:
+    """What the file holds, with what is still coming here: of that the file has only the beginning."""
+    found = []
+    for one, own in zip_longest(kept, here[: len(kept)]):
+        coming = own.answers if own is not None and own.said == one.said else []
+        answers = [
+            mine if mine is not None and not answer.finish else _restored(answer)
+            for answer, mine in zip_longest(one.answers, coming[: len(one.answers)])
+        ]
+        found.append(Exchange(one.said, answers))
+    return [*found, *here[len(kept) :]]
 
 
 def _restored(answer: TalkAnswer) -> GrowingAnswer:
     found = GrowingAnswer(**answer.model_dump())
     if not found.finish:
-        found.finish, found.fault = "failed", _CUT
+        found.finish, found.fault, found.elsewhere = "failed", _CUT, True
     return found
 
 

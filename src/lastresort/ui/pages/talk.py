@@ -155,8 +155,10 @@ def _servable(site: Site, name: str) -> Servable | None:
 def _talk(site: Site, name: str) -> Talk:
     site.workspace.run(name)
     talks = site.own(Talks, Talks)
-    if name in talks:
-        return talks[name]
+    found = talks.get(name)
+    if found is not None:
+        found.read_again()
+        return found
     opened = Talk.opened(site.workspace.own_folder("talks") / f"{name}.json")
     return talks.setdefault(name, opened)  # the first of two requests at once: both have to see one conversation
 
