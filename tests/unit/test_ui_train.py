@@ -208,7 +208,7 @@ def test_a_training_at_work_is_followed_and_stopped(page: TestClient, site: Site
         shown = page.get("/train/rows/train/now").text
         assert "state running" in shown
         assert "step 29 · loss 0.06897" in shown
-        assert 'hx-trigger="every 2s"' in shown
+        assert 'data-every-ms="2000"' in shown
         assert "<svg" in shown
         assert " style=" not in shown
         stopping = page.post("/train/rows/train/stop")
@@ -218,7 +218,25 @@ def test_a_training_at_work_is_followed_and_stopped(page: TestClient, site: Site
     shown = page.get("/train/rows/train/now").text
     assert "It stopped before it finished." in shown
     assert "--resume" in shown
-    assert "every 2s" not in shown
+
+
+def test_a_page_hears_of_a_training_that_goes_on_in_a_terminal(page: TestClient, site: Site) -> None:
+    """By its mark, which the page asks for while somebody may look."""
+    path = training_file(site.workspace.tasks / "rows", "sft")
+    output = path.parent / "out"
+    output.mkdir()
+    (output / "begun.json").write_text("{}")
+    marks = [page.get("/train/rows/train/mark").text]
+    assert f'data-asks="/train/rows/train/mark" data-mark="{marks[0]}"' in page.get("/train/rows/train").text
+    with held(output, "held", expected="x", remedy="x"):
+        marks.append(page.get("/train/rows/train/mark").text)
+        (output / "log.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
+        marks += [page.get("/train/rows/train/mark").text for _ in range(2)]
+    marks.append(page.get("/train/rows/train/mark").text)
+    assert [mark.partition("-")[0] for mark in marks] == ["idle", "running", "running", "running", "idle"]
+    assert (len(set(marks)), marks[2]) == (4, marks[3])
+    path.write_text("objective: none\n")
+    assert page.get("/train/rows/train/mark").text.startswith("idle")
 
 
 def test_no_training_outside_of_the_workspace_is_shown(page: TestClient, site: Site, tmp_path: Path) -> None:

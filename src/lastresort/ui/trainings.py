@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -23,7 +24,8 @@ from lastresort.train.files.run_folder import BEGUN, LOG, RECORD, StepLog, Train
 from lastresort.train.settings import TrainingFile
 from lastresort.ui.drafts import TRAINING_DRAFT as DRAFT
 from lastresort.ui.drafts import Consent, ForeignCode, code_text, columns_of, data_file, text_of
-from lastresort.ui.workspace import NotThere, Workspace
+from lastresort.ui.findings import files_state
+from lastresort.ui.workspace import NotThere, Workspace, mark_of
 from lastresort.ui.yaml_form import FormField
 
 STEM, FILE = "train", "train.yaml"
@@ -209,14 +211,30 @@ def data_in(workspace: Workspace) -> list[str]:
     return [f"{path.parent.name}/{path.name}" for path in found]
 
 
+def output_of(path: Path) -> Path:
+    """Where a training that was started from this file writes. Raises TaskError, InputError for a place outside of its folder."""
+    output = load_training(path).output
+    if not output.resolve().is_relative_to(path.parent.resolve()):
+        raise InputError("Its output lies outside of this workspace")
+    return output
+
+
+def mark(path: Path, log: Path, *, loads: bool) -> str:
+    """Changes with what `now` and the log of the process say. loads: whether a process of the page works on it."""
+    files, works = [path, log], loads
+    with suppress(LastresortError):
+        output = output_of(path)
+        files += [output / name for name in (LOG, RECORD, BEGUN, STOP)]
+        works = works or is_held(output)
+    return mark_of(files_state(files), works=works)
+
+
 def now(path: Path) -> TrainingNow:
     """A training that was started from this file."""
     try:
-        output = load_training(path).output
+        output = output_of(path)
     except LastresortError as error:
         return TrainingNow(path.stem, "stopped", path.with_name(f"{path.stem}-out"), fault=str(error))
-    if not output.resolve().is_relative_to(path.parent.resolve()):
-        return TrainingNow(path.stem, "stopped", output, fault="Its output lies outside of this workspace.")
     working = is_held(output)
     curve = tuple(_as_drawn(line) for line in StepLog(output / LOG).lines())
     stopping = working and (output / STOP).exists()

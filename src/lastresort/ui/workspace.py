@@ -121,8 +121,7 @@ class Workspace:
         """Changes with a run, or with any of all. Begins with "running" while a process works on it, or on one. Raises NotThere."""
         states = [self.state(name)] if name else self.states()
         seen = [(one.name, one.state, signature(self.runs / one.name)) for one in states]
-        lively = any(one.state == "running" for one in states)
-        return f"{'running' if lively else 'idle'}-{hashlib.sha256(repr(seen).encode()).hexdigest()[:16]}"
+        return mark_of(seen, works=any(one.state == "running" for one in states))
 
     def record(self, name: str) -> Record:
         """The record of a run, open to be read. Raises NotThere, and DataError for one that was changed or cannot be read."""
@@ -136,6 +135,11 @@ class Workspace:
         if not _NAME.fullmatch(name) or path.is_symlink() or folder.is_symlink():
             raise NotThere("This is not a valid name for a run or a task.")
         return path
+
+
+def mark_of(seen: object, *, works: bool) -> str:
+    """Of what a page shows: changes with it, and begins with "running" while a process works on it."""
+    return f"{'running' if works else 'idle'}-{hashlib.sha256(repr(seen).encode()).hexdigest()[:16]}"
 
 
 def signature(folder: Path) -> Signature:

@@ -11,7 +11,7 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, File, Request, Response, UploadFile
-from fastapi.responses import RedirectResponse
+from fastapi.responses import PlainTextResponse, RedirectResponse
 from markupsafe import Markup
 
 from lastresort.errors import LastresortError
@@ -120,20 +120,29 @@ def _running(site: Site) -> APIRouter:
     routes, workspace = APIRouter(), site.workspace
     begun: dict[tuple[str, str], Popen[bytes]] = {}  # by folder and file
 
-    def look(name: str, path: Path) -> TrainingNow:
+    def loads(name: str, path: Path) -> bool:
         """A process that still reads its data and its model holds no folder yet."""
-        process, seen = begun.get((name, path.stem)), trainings.now(path)
-        loads = process is not None and process.poll() is None
-        return replace(seen, state="running") if loads and seen.state != "running" else seen
+        process = begun.get((name, path.stem))
+        return process is not None and process.poll() is None
+
+    def look(name: str, path: Path) -> TrainingNow:
+        seen = trainings.now(path)
+        return replace(seen, state="running") if seen.state != "running" and loads(name, path) else seen
+
+    def log_of(name: str, path: Path) -> Path:
+        return workspace.runs / jobs.LOGS / f"{_log(name, path)}.log"
 
     def begin(name: str, path: Path, file: TrainingFile, *options: str) -> None:
-        words = ("train", path.relative_to(workspace.folder).as_posix(), *options)
-        log = workspace.runs / jobs.LOGS / f"{_log(name, path)}.log"
+        words, log = ("train", path.relative_to(workspace.folder).as_posix(), *options), log_of(name, path)
         log.unlink(missing_ok=True)  # what an earlier process said is over
         job = jobs.Command(words, workspace.folder, log)
         begun[name, path.stem] = jobs.start(job, trainings.reached_by(file))
 
+    def mark_now(name: str, path: Path) -> str:
+        return trainings.mark(path, log_of(name, path), loads=loads(name, path))
+
     def drawn(request: Request, template: str, name: str, path: Path, *, text: str = "") -> Response:
+        mark = mark_now(name, path)  # before it is read: what changes meanwhile is drawn again
         seen, below = look(name, path), workspace.folder
         output = seen.output.relative_to(below) if seen.output.is_relative_to(below) else Path(seen.output.name)
         shown = ShownTraining(
@@ -152,6 +161,7 @@ def _running(site: Site) -> APIRouter:
             every_s=max(EVERY_S, len(seen.curve) // STEPS_A_S),
             shown=shown,
             seen=seen,
+            mark=mark,
             text=text,
             targets=TARGETS,
         )
@@ -182,6 +192,10 @@ def _running(site: Site) -> APIRouter:
         path = trainings.file_in(workspace, name, stem)
         return drawn(request, "training.html.j2", name, path, text=with_plain_ends(read_text(path)))
 
+    @routes.get("/train/{name}/{stem}/mark")
+    def mark(name: str, stem: str) -> Response:
+        return PlainTextResponse(mark_now(name, trainings.file_in(workspace, name, stem)))
+
     @routes.get("/train/{name}/{stem}/now")
     def panel(request: Request, name: str, stem: str) -> Response:
         return drawn(request, "training_now.html.j2", name, trainings.file_in(workspace, name, stem))
@@ -197,7 +211,7 @@ def _running(site: Site) -> APIRouter:
         return placed(drawn(request, "training_now.html.j2", name, path), "#now")
 
     @routes.post("/train/{name}/{stem}/resume")
-    def resume(request: Request, name: str, stem: str, yes: Text = "") -> Response:
+    def resume(name: str, stem: str, yes: Text = "") -> Response:
         path = trainings.file_in(workspace, name, stem)
         seen, file = look(name, path), _file(site, name, stem)
         consent = trainings.consent_for(file)
@@ -206,9 +220,7 @@ def _running(site: Site) -> APIRouter:
                 return go_to(f"/train/{name}/confirm?stem={stem}")
             jobs.withdraw_stop(seen.output)
             begin(name, path, file, *(("--resume",) if seen.state == "stopped" else ()))
-        if yes:
-            return go_to(f"/train/{name}/{stem}")
-        return placed(drawn(request, "training_now.html.j2", name, path), "#now")
+        return go_to(f"/train/{name}/{stem}")  # also from the page itself: so that the browser follows it
 
     @routes.post("/train/{name}/{stem}/export")
     def export(request: Request, name: str, stem: str, to: Text, base: Text = "") -> Response:

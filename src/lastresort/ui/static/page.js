@@ -3,7 +3,7 @@
 "use strict";
 
 const QUIET_MS = 15000; // the page hears every 5 s that a run is followed
-const LIVELY_MS = 4000; // between two looks at a list while a run of it is at work
+const LIVELY_MS = 4000; // between two looks at a list while a run of it is at work; a training says its own
 const ASK_MS = 15000;
 
 function keepOpen(holder) {
@@ -47,7 +47,7 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 
 let heard = Date.now();
 const stale = () => document.getElementById("stale");
-const followed = () => document.querySelector("[data-mark]"); // a run, or the list of them
+const followed = () => document.querySelector("[data-mark]"); // a run, the list of them, or a training
 
 function hear() {
   heard = Date.now();
@@ -55,7 +55,17 @@ function hear() {
 }
 
 document.addEventListener("htmx:sendError", () => { stale().hidden = false; });
-document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.successful) hear(); });
+document.addEventListener("htmx:afterRequest", (event) => {
+  const { elt, successful, xhr } = event.detail;
+  if (successful) hear();
+  const refused = xhr.status < 200 || xhr.status >= 400;
+  if (refused && elt.matches("[data-mark], [data-mark] [hx-trigger]")) elt.closest("[data-mark]").dataset.mark = ""; // drawn the next time
+});
+
+// Nobody sees what a hidden window would ask for again and again.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (document.hidden && event.detail.elt.matches("[hx-trigger^=every]")) event.preventDefault();
+});
 
 // A run at work is followed while somebody may look: a browser opens six connections to one host, in all its windows together.
 let stream = null;
@@ -99,7 +109,7 @@ async function ask() {
   asked = Date.now();
   const part = followed();
   try {
-    const answer = await fetch(part ? `/alive?of=${encodeURIComponent(part.dataset.of)}` : "/alive");
+    const answer = await fetch(part?.dataset.asks ?? "/alive");
     if (!answer.ok) throw new Error(answer.status);
     hear();
     const mark = await answer.text();
@@ -113,7 +123,8 @@ async function ask() {
 
 function askInTime() {
   const lively = followed()?.dataset.mark.startsWith("running");
-  if (!document.hidden && !stream && Date.now() - asked >= (lively ? LIVELY_MS : ASK_MS)) ask();
+  const every = document.querySelector("[data-every-ms]")?.dataset.everyMs ?? LIVELY_MS;
+  if (!document.hidden && !stream && Date.now() - asked >= (lively ? every : ASK_MS)) ask();
 }
 
 setInterval(askInTime, 1000);
