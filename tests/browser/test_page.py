@@ -6,19 +6,22 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from browser_support import CHROMIUM, TOO_WIDE, WIDTHS, at_rest, opened
+from browser_support import CHROMIUM, TOO_WIDE, WIDTHS, Watched, at_rest, opened
 from climb_support import rows, scripted_task
 from lastresort.app.climb import climb
+from lastresort.records.atomic import held
 from lastresort.spec.task import load_task
+from train_support import training_file
 from ui_support import MET, change_task, command, end, finished_run, served_page, slow_task, until
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+Upload = Callable[..., Watched]
 
 
 @pytest.fixture(scope="module")
@@ -128,47 +131,54 @@ def test_two_browsers_follow_one_run_through_a_reload(browser: playwright.Browse
         end(process)
 
 
-def test_another_file_is_read_by_the_text_as_it_was_typed(browser: playwright.Browser, tmp_path: Path) -> None:
+@pytest.fixture
+def new_task(browser: playwright.Browser, tmp_path: Path) -> Iterator[Upload]:
+    """A page that is asked for a new task; returns the function that uploads cases.csv there, with a last line of one's own."""
     lines = "".join(f'"{row["input"]}",{row["output"]}\n' for row in rows())
-    (tmp_path / "cases.csv").write_text(f"text,team\n{lines}")
     (tmp_path / "later.csv").write_text(f"words,team\n{lines}")
     with served_page(tmp_path) as (link, _), opened(browser, f"{link}new") as seen:
-        page = seen.page
-        page.set_input_files("#file", tmp_path / "cases.csv")
-        page.click("button >> text=Upload")
-        page.wait_for_selector("h1 >> text=cases")
-        at_rest(page)
-        page.fill("textarea[name=text]", page.input_value("textarea[name=text]") + "# mine\n")
-        page.click("summary >> text=Use another file")
-        page.set_input_files("#file", tmp_path / "later.csv")
-        page.click("button >> text=Replace the data")
-        page.wait_for_selector("text=Rows from later.csv")
-        text = page.input_value("textarea[name=text]")
-        assert "examples: later.csv" in text
-        assert text.endswith("# mine\n")
-        page.wait_for_selector('#data-fault >> text=key "text": found nothing', timeout=60_000)
+
+        def upload(more: str = "") -> Watched:
+            (tmp_path / "cases.csv").write_text(f"text,team\n{lines}{more}")
+            seen.page.set_input_files("#file", tmp_path / "cases.csv")
+            seen.page.click("button >> text=Upload")
+            if not more:
+                seen.page.wait_for_selector("h1 >> text=cases")
+                at_rest(seen.page)
+            return seen
+
+        yield upload
 
 
-def test_empty_rows_are_left_out_and_a_rung_stays(browser: playwright.Browser, tmp_path: Path) -> None:
+def test_another_file_is_read_by_the_text_as_it_was_typed(new_task: Upload, tmp_path: Path) -> None:
+    page = new_task().page
+    page.fill("textarea[name=text]", page.input_value("textarea[name=text]") + "# mine\n")
+    page.click("summary >> text=Use another file")
+    page.set_input_files("#file", tmp_path / "later.csv")
+    page.click("button >> text=Replace the data")
+    page.wait_for_selector("text=Rows from later.csv")
+    text = page.input_value("textarea[name=text]")
+    assert "examples: later.csv" in text
+    assert text.endswith("# mine\n")
+    page.wait_for_selector('#data-fault >> text=key "text": found nothing', timeout=60_000)
+
+
+def test_empty_rows_are_left_out_and_a_rung_stays(new_task: Upload) -> None:
     """The browser sends the file again; the last tick goes back to what the text says."""
-    lines = "".join(f'"{row["input"]}",{row["output"]}\n' for row in rows())
-    (tmp_path / "cases.csv").write_text(f"text,team\n{lines}one,\ntwo,\n")
-    with served_page(tmp_path) as (link, _), opened(browser, f"{link}new") as seen:
-        page = seen.page
-        page.set_input_files("#file", tmp_path / "cases.csv")
-        page.click("button >> text=Upload")
-        page.click("button >> text=Leave out the 2 rows without an answer")
-        page.wait_for_selector("text=Rows from cases-filled.csv")
+    seen = new_task("one,\ntwo,\n")
+    page = seen.page
+    page.click("button >> text=Leave out the 2 rows without an answer")
+    page.wait_for_selector("text=Rows from cases-filled.csv")
+    at_rest(page)
+    ticks = page.locator("input[name=ladder]:checked")
+    names = [ticks.nth(at).get_attribute("value") for at in range(ticks.count())]
+    for name in names:
+        page.click(f"#field-ladder-{name}")
         at_rest(page)
-        ticks = page.locator("input[name=ladder]:checked")
-        names = [ticks.nth(at).get_attribute("value") for at in range(ticks.count())]
-        for name in names:
-            page.click(f"#field-ladder-{name}")
-            at_rest(page)
-        page.wait_for_selector("#fault >> text=Choose at least one")
-        assert page.is_checked(f"#field-ladder-{names[-1]}")
-        assert f"ladder: [{names[-1]}]" in page.input_value("textarea[name=text]")
-        seen.faults[:] = [fault for fault in seen.faults if "422" not in fault]
+    page.wait_for_selector("#fault >> text=Choose at least one")
+    assert page.is_checked(f"#field-ladder-{names[-1]}")
+    assert f"ladder: [{names[-1]}]" in page.input_value("textarea[name=text]")
+    seen.faults[:] = [fault for fault in seen.faults if "422" not in fault]
 
 
 def test_compared_runs_are_cards_on_a_phone(browser: playwright.Browser, tmp_path: Path) -> None:
@@ -231,6 +241,8 @@ DRAWN_AGAIN = """(id) => new Promise((done, failed) => {
   setTimeout(failed, 60000);
   document.addEventListener("htmx:afterSettle", (event) => { if (event.detail.target.id === id) done(); });
 })"""
+LOOKED_AT = """() => { document.dispatchEvent(new Event("visibilitychange")); }"""
+OPENING = """<section hx-get="/runs/routing-1/talk/state" hx-trigger="every 1s" hx-target="#talk">Loading the model.</section>"""
 HIDDEN = """(hidden) => {
   Object.defineProperty(document, "hidden", {configurable: true, get: () => hidden});
   document.dispatchEvent(new Event("visibilitychange"));
@@ -282,6 +294,64 @@ def test_windows_that_nobody_sees_hold_no_connection_and_catch_up(browser: playw
         end(process)
 
 
+def test_a_training_is_followed_while_somebody_looks_also_where_it_goes_on_in_a_terminal(
+    browser: playwright.Browser, tmp_path: Path
+) -> None:
+    path = training_file(tmp_path / "tasks" / "rows", "sft")
+    output, asked = path.parent / "out", list[str]()
+    output.mkdir()
+    (output / "begun.json").write_text("{}")
+    with served_page(tmp_path) as (link, _), opened(browser, f"{link}train/rows/train") as seen:
+        page = seen.page
+        page.wait_for_selector("section.now.stopped")
+        page.evaluate(HIDDEN, True)
+        with held(output, "held", expected="x", remedy="x"):
+            page.evaluate(HIDDEN, False)
+            page.wait_for_selector("section.now.running")
+            page.evaluate(HIDDEN, True)
+            page.on("request", lambda request: asked.append(request.url))
+            (output / "log.jsonl").write_text('{"step": 7, "loss": 1.0}\n')
+            page.wait_for_timeout(5_000)
+            assert asked == []
+            page.evaluate(HIDDEN, False)
+            page.wait_for_selector("text=step 7")
+        page.wait_for_selector("section.now.stopped")
+
+
+def test_a_hidden_window_does_not_ask_whether_a_model_is_open(browser: playwright.Browser, link: str) -> None:
+    asked: list[str] = []
+    with opened(browser, f"{link}runs/routing-1/talk") as seen:
+        page = seen.page
+        page.route("**/talk/open", lambda route: route.fulfill(body=OPENING, headers={"hx-retarget": "#talk"}))
+        page.route("**/talk/state", lambda route: asked.append(route.request.url) or route.fulfill(body=OPENING))
+        page.click("button >> text=Open the model")
+        page.wait_for_selector("text=Loading the model")
+        until(lambda: page.wait_for_timeout(200) or asked, "the page asks")
+        page.evaluate(HIDDEN, True)
+        page.wait_for_timeout(500)
+        asked.clear()
+        page.wait_for_timeout(3_000)
+        assert asked == []
+        page.evaluate(HIDDEN, False)
+        until(lambda: page.wait_for_timeout(200) or asked, "the page asks again")
+
+
+def test_what_could_not_be_drawn_is_drawn_the_next_time(browser: playwright.Browser, tmp_path: Path) -> None:
+    """Though nothing has changed since the page heard that it had."""
+    with served_page(tmp_path) as (link, _), opened(browser, link) as seen:
+        page, failed = seen.page, list[str]()
+        page.wait_for_selector("text=There are no runs yet")
+        at_rest(page)
+        page.route(link, lambda route: failed.append(route.request.url) or route.fulfill(status=500, body="failed"))
+        finished_run(tmp_path)
+        page.evaluate(LOOKED_AT)
+        until(lambda: page.wait_for_timeout(200) or failed, "the list is asked for")
+        page.unroute(link)
+        page.evaluate(LOOKED_AT)
+        page.wait_for_selector("#run-routing-1")
+        seen.faults.clear()
+
+
 @pytest.mark.slow
 def test_pages_show_a_run_that_begins_and_one_that_goes_on_in_a_terminal(
     browser: playwright.Browser, tmp_path: Path
@@ -317,36 +387,27 @@ def test_a_run_that_is_killed_says_so_without_a_reload(browser: playwright.Brows
         assert seen.page.is_visible("button >> text=Resume")
 
 
-def test_from_a_file_to_a_winner_that_answers(browser: playwright.Browser, tmp_path: Path) -> None:
+def test_from_a_file_to_a_winner_that_answers(new_task: Upload, tmp_path: Path) -> None:
     """Upload, proposals, the form and the text in step, the climb, its items, and a talk; the scripted model answers."""
-    lines = "".join(f'"{row["input"]}",{row["output"]}\n' for row in rows())
-    (tmp_path / "cases.csv").write_text(f"text,team\n{lines}")
-    with served_page(tmp_path) as (link, _), opened(browser, f"{link}new") as seen:
-        page = seen.page
-        page.set_input_files("#file", tmp_path / "cases.csv")
-        page.click("button >> text=Upload")
-        page.wait_for_selector("h1 >> text=cases")
-        at_rest(page)
-        shutil.copy(_script(tmp_path), tmp_path / "tasks" / "cases" / "script.json")
-        page.fill("[name=model]", "scripted:script.json")
-        page.press("[name=model]", "Tab")
-        page.wait_for_function(
-            "() => document.querySelector('textarea[name=text]').value.includes('scripted:script.json')"
-        )
-        page.wait_for_selector("text=The text is valid")
-        page.wait_for_selector("#data dl.pairs", timeout=60_000)
-        page.select_option("#until", "prompting")
-        page.click("button >> text=Start the climb")
-        page.wait_for_url("**/runs/cases-1", timeout=60_000)
-        page.wait_for_selector("section.now.finished", timeout=120_000)
-        page.wait_for_selector(".badge.MET")
-        page.click("a >> text=Items")
-        page.wait_for_selector("table.list tbody tr")
-        page.goto(f"{link}runs/cases-1/talk")
-        page.click("button >> text=Open the model")
-        page.fill("#message", rows()[0]["input"], timeout=60_000)
-        page.click("button >> text=Send")
-        page.wait_for_selector(f"#exchange-0 pre >> text={rows()[0]['output']}", timeout=60_000)
+    page = new_task().page
+    shutil.copy(_script(tmp_path), tmp_path / "tasks" / "cases" / "script.json")
+    page.fill("[name=model]", "scripted:script.json")
+    page.press("[name=model]", "Tab")
+    page.wait_for_function("() => document.querySelector('textarea[name=text]').value.includes('scripted:script.json')")
+    page.wait_for_selector("text=The text is valid")
+    page.wait_for_selector("#data dl.pairs", timeout=60_000)
+    page.select_option("#until", "prompting")
+    page.click("button >> text=Start the climb")
+    page.wait_for_url("**/runs/cases-1", timeout=60_000)
+    page.wait_for_selector("section.now.finished", timeout=120_000)
+    page.wait_for_selector(".badge.MET")
+    page.click("a >> text=Items")
+    page.wait_for_selector("table.list tbody tr")
+    page.goto(f"{page.url.partition('/items')[0]}/talk")
+    page.click("button >> text=Open the model")
+    page.fill("#message", rows()[0]["input"], timeout=60_000)
+    page.click("button >> text=Send")
+    page.wait_for_selector(f"#exchange-0 pre >> text={rows()[0]['output']}", timeout=60_000)
 
 
 def _script(folder: Path) -> Path:
