@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ import pytest
 from climb_support import scripted_task, unfinish
 from lastresort.app.climb import climb
 from lastresort.cli.options import parse_settings
+from lastresort.embedded import cache_folder
 from lastresort.errors import InputError
 from lastresort.records.decision import RunView
 from lastresort.records.events import ClimbResumed, ClimbStopped, OptionsChosen, StoppedBy, TaskPlaced
@@ -590,6 +592,53 @@ def test_a_job_that_has_ended_is_no_zombie(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(sys, "executable", "/bin/true")
     process = jobs.start(jobs.climb_job(tmp_path / "runs", tmp_path / "runs" / "a-1", ["x.yaml"]))
     until(lambda: process.returncode is not None, "it is waited for")
+
+
+def test_a_job_writes_what_nobody_needs_into_a_folder_of_its_own_which_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models and answers that others can use stay where everybody has them, and a cache that is named is used."""
+    program = tmp_path / "program"
+    program.write_text(
+        '#!/bin/sh\ntouch "$TMPDIR/left"\nls "$TMPDIR" > there\nenv > got.new\nmv got.new got\ncat fifo\n'
+    )
+    program.chmod(0o700)
+    os.mkfifo(tmp_path / "fifo")
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "/everybodys")
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/named")
+    monkeypatch.delenv("HF_HOME", raising=False)
+    jobs.start(jobs.climb_job(tmp_path / "runs", tmp_path / "runs" / "a-1", ["x.yaml"]))
+    until((tmp_path / "got").is_file, "it runs")
+    [own] = tmp_path.glob("lastresort-job-*")
+    got = dict(line.split("=", 1) for line in (tmp_path / "got").read_text().splitlines() if "=" in line)
+    assert "left" in (tmp_path / "there").read_text()
+    assert [got[name] for name in ("TMPDIR", "XDG_CACHE_HOME")] == [str(own), str(own / "cache")]
+    assert got["TORCHINDUCTOR_CACHE_DIR"].startswith(str(own))
+    shared = {
+        "TRITON_CACHE_DIR": "/named",
+        "HF_HOME": "/everybodys/huggingface",
+        "LASTRESORT_CACHE": str(cache_folder()),
+    }
+    assert {name: got[name] for name in shared} == shared
+    (tmp_path / "fifo").write_text("end\n")
+    until(lambda: not own.exists(), "its folder goes when it ends")
+
+
+def test_what_a_job_left_that_outlived_its_page_goes_with_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen(["/bin/true"])
+    ended.wait()
+    over, working, begun = (tmp_path / f"lastresort-job-{name}" for name in ("over", "working", "begun"))
+    for folder, process in ((over, ended.pid), (working, os.getpid()), (begun, None)):
+        folder.mkdir()
+        if process is not None:
+            (folder / "pid").write_text(str(process))
+    jobs.remove_left_over()
+    assert [folder.exists() for folder in (over, working, begun)] == [False, True, True]
 
 
 def test_a_run_is_not_read_again_because_somebody_reads_it(tmp_path: Path) -> None:

@@ -236,11 +236,11 @@ def _remove_left_over(path: Path) -> None:
     """Remove what processes that were killed in the midst of writing this file have left beside it."""
     for new in path.parent.glob(f".{escape(path.name)}.*.new"):
         writer = new.name.split(".")[-2]
-        if writer.isdecimal() and not _is_running(int(writer)):
+        if writer.isdecimal() and not is_running(int(writer)):
             new.unlink(missing_ok=True)
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
     if os.name != "posix":  # there, to ask is to end it
         return True
     try:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from lastresort.embedded import cache_folder
 from lastresort.errors import InputError
 from lastresort.foreign import escaped
 from lastresort.keys import without_keys
+from lastresort.records.atomic import is_running
 from lastresort.stop import FILE_NAME as STOP
 from lastresort.ui.processes import open_log, start_process
 from lastresort.ui.workspace import HIDDEN
@@ -19,6 +25,11 @@ from lastresort.ui.workspace import HIDDEN
 LAST_WORDS = 12  # lines
 _MOST_BYTES = 16_384
 LOGS = f"{HIDDEN}/jobs"  # below the folder of the runs
+OWN, PID = "lastresort-job-", "pid"
+CACHES = (
+    "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "NUMBA_CACHE_DIR",
+    "HF_MODULES_CACHE", "HF_DATASETS_CACHE",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +43,49 @@ class Command:
 
 def start(job: Command, reaches: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """Start it. It goes on when the page ends. reaches: as in `start_process`."""
-    with open_log(job.log, "ab") as log:
-        process = start_process(
-            job.arguments, folder=job.folder, out=log, faults=subprocess.STDOUT, bound=False, reaches=reaches
-        )
-    threading.Thread(target=process.wait, name="job", daemon=True).start()  # so that it does not stay as a zombie
+    remove_left_over()
+    own = Path(tempfile.mkdtemp(prefix=OWN))
+    try:
+        with open_log(job.log, "ab") as log:
+            process = start_process(
+                job.arguments, folder=job.folder, out=log, faults=subprocess.STDOUT, bound=False, reaches=reaches,
+                more=places_of(own, os.environ),
+            )  # fmt: skip
+        (own / PID).write_text(str(process.pid), "ascii")
+    except BaseException:
+        shutil.rmtree(own, ignore_errors=True)
+        raise
+    threading.Thread(target=_end, args=(process, own), name="job", daemon=True).start()
     return process
+
+
+def places_of(own: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables by which a job writes what nobody needs later into a folder of its own.
+
+    It lies where temporary files do, and not below the run: sockets are made there, whose paths have at most 103 bytes. What is
+    costly to get again stays shared on purpose: the models of the hub, and in lastresort's own cache converted models, hashes and
+    the answers of base models. Those are keyed by all that decides them and written whole, as are the responses that the runs of
+    a workspace share: two jobs can use them at once, and a climb that is repeated pays for no call twice.
+    """
+    caches = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    shared = {"LASTRESORT_CACHE": cache_folder(), "HF_HOME": environment.get("HF_HOME") or caches / "huggingface"}
+    moved = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), own) | {"XDG_CACHE_HOME": own / "cache"}
+    # Whoever names one of these keeps it.
+    moved |= {name: own / "cache" / name.lower() for name in CACHES if name not in environment}
+    return {name: str(path) for name, path in (shared | moved).items()}
+
+
+def _end(process: subprocess.Popen[bytes], own: Path) -> None:
+    process.wait()  # so that it does not stay as a zombie
+    shutil.rmtree(own, ignore_errors=True)
+
+
+def remove_left_over() -> None:
+    """Remove the folders of jobs that ended after their page did."""
+    for own in Path(tempfile.gettempdir()).glob(f"{OWN}*"):
+        with suppress(OSError, ValueError):
+            if not is_running(int((own / PID).read_text("ascii"))):
+                shutil.rmtree(own, ignore_errors=True)
 
 
 def climb_job(runs: Path, run: Path, arguments: Sequence[str]) -> Command:
