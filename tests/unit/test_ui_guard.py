@@ -150,10 +150,18 @@ def test_from_another_machine_the_link_alone_opens_the_page(tmp_path: Path) -> N
         assert client.get("/", headers={**named, "cookie": other}).status_code == 401, other
 
 
-def test_the_link_leads_to_no_other_site(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "to"),
+    [
+        ("//evil.example/", b"/"),
+        ("/\\evil.example/", b"/%5Cevil.example/"),
+        ("/a\r\nset-cookie: b", b"/a%0D%0Aset-cookie%3A%20b"),
+    ],
+)
+def test_the_link_leads_to_no_other_site(tmp_path: Path, path: str, to: bytes) -> None:
     """Not through a client, which would take two slashes for a host."""
     site, client = page_of(tmp_path, token="a-long-token")
-    scope = {"type": "http", "method": "GET", "path": "//evil.example/", "query_string": b"token=a-long-token",
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"token=a-long-token",
              "headers": [(b"host", b"machine.example")], "server": ("127.0.0.1", 80)}  # fmt: skip
     sent: list[Any] = []
 
@@ -162,7 +170,7 @@ def test_the_link_leads_to_no_other_site(tmp_path: Path) -> None:
 
     asyncio.run(PageGuard(client.app, site.secrets)(scope, None, send))  # type: ignore[arg-type]
     assert sent[0]["status"] == 303
-    assert dict(sent[0]["headers"])[b"location"] == b"/"
+    assert dict(sent[0]["headers"])[b"location"] == to
 
 
 @pytest.mark.parametrize("says_its_length", [True, False])

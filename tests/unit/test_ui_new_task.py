@@ -428,6 +428,8 @@ def test_a_climb_that_starts_without_this_page_is_not_declared_dead(page: TestCl
     assert "reviews-1 was not started from this page. It will open here once it is running." in shown
     assert "starting?run=a%2Bb" in page.get("/new/reviews/starting", params={"run": "a+b"}).text
     assert "did not start." not in shown
+    restored = page.get("/new/reviews/starting?run=reviews-1", headers={"hx-history-restore-request": "true"}).text
+    assert "<!doctype html>" in restored, "who goes back needs the whole page"
     with held(run, "held", expected="x", remedy="x"):
         assert "Reading the task" in page.get("/new/reviews/starting?run=reviews-1").text
 

@@ -654,6 +654,15 @@ def test_a_run_is_not_read_again_because_somebody_reads_it(tmp_path: Path) -> No
     assert workspace.state("routing-1") is not before
 
 
+@pytest.mark.parametrize("linked", ["runs/.lastresort", "runs/.lastresort/jobs", "runs/.lastresort/jobs/routing-1.log"])
+def test_no_log_is_read_through_a_link(tmp_path: Path, linked: str) -> None:
+    """A workspace may be somebody else's."""
+    print_last(tmp_path, "secret\n")
+    (tmp_path / linked).rename(tmp_path / "elsewhere")
+    (tmp_path / linked).symlink_to(tmp_path / "elsewhere")
+    assert last_words(tmp_path / "runs", tmp_path / "runs" / "routing-1") == ()
+
+
 def test_last_words_are_few_lines_of_a_long_log(tmp_path: Path) -> None:
     print_last(tmp_path, "".join(f"line {n}\n" for n in range(100_000)))
     words = last_words(tmp_path / "runs", tmp_path / "runs" / "routing-1")

@@ -271,6 +271,8 @@ def test_a_training_trains_to_its_end_on_the_page(
     refused = page.get("/train/rows/train/export?to=trl")
     assert (refused.status_code, len(asked)) == (404, 1), "only a POST starts it"
     assert page.post("/train/rows/train/export", data={"to": "--out"}).status_code == 422
+    page.post("/train/rows/train/export", data={"to": "trl", "base": "--out"})
+    assert asked[-1][-1] == "--base=--out", "a name is no option"
 
 
 def test_its_memory_is_planned_with_what_its_text_says(page: TestClient, site: Site) -> None:

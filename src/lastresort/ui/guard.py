@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, quote, urlencode
 
 from starlette.exceptions import HTTPException
 
@@ -97,7 +97,8 @@ class PageGuard:
             await _answer(send, 401, "Open the link that `lastresort ui` printed: it carries the token of this page.")
             return
         rest = urlencode(query, doseq=True)
-        path = scope["path"] if not scope["path"].startswith("//") else "/"
+        # A browser takes "//host", and "/\\host", for the address of another machine.
+        path = quote(scope["path"]) if not scope["path"].startswith("//") else "/"
         cookie = f"{_cookie_of(scope)}={self._secrets.token}; HttpOnly; SameSite=Strict; Path=/"
         await _answer(send, 303, "", {"location": f"{path}?{rest}" if rest else path, "set-cookie": cookie})
 

@@ -19,7 +19,7 @@ from lastresort.foreign import escaped
 from lastresort.keys import without_keys
 from lastresort.records.atomic import is_running
 from lastresort.stop import FILE_NAME as STOP
-from lastresort.ui.processes import open_log, start_process
+from lastresort.ui.processes import link_to, open_log, start_process
 from lastresort.ui.workspace import HIDDEN
 
 LAST_WORDS = 12  # lines
@@ -113,7 +113,7 @@ def last_words(runs: Path, run: Path, since: datetime | None = None) -> tuple[st
 
 
 def words_in(path: Path) -> tuple[str, ...]:
-    if path.is_symlink() or not path.is_file():
+    if link_to(path) is not None or not path.is_file():
         return ()
     try:
         with path.open("rb") as file:

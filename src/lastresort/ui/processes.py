@@ -98,11 +98,16 @@ def _is_needed(name: str) -> bool:
     return name.upper() in _NEEDED or (name.startswith(_PREFIXES) and not _SECRET.search(name))
 
 
+def link_to(log: Path) -> Path | None:
+    """A link that stands in the way of a log: a workspace may be somebody else's."""
+    return next((one for one in (*reversed(log.parents[:3]), log) if one.is_symlink()), None)  # runs, .lastresort, jobs
+
+
 def open_log(path: Path, mode: Literal["ab", "wb"]) -> BinaryIO:
-    """A log to write. Raises InputError where a link stands in its way: a workspace may be somebody else's."""
-    links = [one for one in (*reversed(path.parents[:3]), path) if one.is_symlink()]  # runs, .lastresort, jobs
-    if links:
-        raise InputError("found a link", where=str(links[0]), expected="what lastresort made", remedy="Remove it.")
+    """A log to write. Raises InputError where a link stands in its way."""
+    link = link_to(path)
+    if link is not None:
+        raise InputError("found a link", where=str(link), expected="what lastresort made", remedy="Remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     how = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if mode == "ab" else os.O_TRUNC)
     try:

@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import Annotated, TypeVar, cast
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, FastAPI, Form, Request
+from fastapi import APIRouter, Depends, FastAPI, Form, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from jinja2 import Environment
@@ -65,6 +65,7 @@ PAGES = (
     Page("rate"),
 )
 MOST_MADE = 8
+LARGEST = 2**31  # of a number: more than a record holds, and no more than SQLite takes
 Made = TypeVar("Made")
 Owned = TypeVar("Owned")
 # What a form sends back has to be what it was given: a text between these tags, or a `value`. Neither holds "<" or '"' of its own.
@@ -113,9 +114,10 @@ class Site:
     def once(self, what: str, state: object, make: Callable[[], Made], most: int = MOST_MADE) -> Made:
         """What was made in this state, for the last few states: of files that are large to read. state: hashable. most: states."""
         known = cast("dict[object, Made]", self._made.setdefault(what, {}))
-        if state in known:
+        try:
             return known[state]
-        made = known[state] = make()
+        except KeyError:  # never made, or let go of by another request at this very moment
+            made = known[state] = make()
         for oldest in list(known)[:-most]:
             known.pop(oldest, None)
         return made
@@ -157,6 +159,8 @@ async def _form(request: Request) -> FormData:
 
 SentForm = Annotated[FormData, Depends(_form)]
 Text = Annotated[str, Form()]
+QueryText = Annotated[str, Query()]
+QueryNumber = Annotated[int, Query(ge=0, le=LARGEST)]
 
 
 @cache

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from lastresort.app.plan import TARGETS
+from lastresort.climb.shared_run import SCRIPTED
 from lastresort.data.files import read_rows
 from lastresort.errors import InputError, LastresortError
 from lastresort.models.endpoint import parse_endpoint
@@ -30,7 +31,6 @@ from lastresort.ui.yaml_form import FormField
 
 STEM, FILE = "train", "train.yaml"
 SENDING = ("mlflow", "wandb", "trackio")  # trackers that may send figures away
-SCRIPTED = "scripted:"
 TrainingState = Literal["new", "running", "stopped", "finished"]
 
 FIELDS = (
@@ -78,7 +78,11 @@ class TrainingNow:
     record: TrainingRecord | None = None
     stopping: bool = False
     fault: str = ""
-    figures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """Of its last step."""
+        return self.curve[-1] if self.curve else {}
 
 
 def drafted(data: Path) -> str:
@@ -239,21 +243,17 @@ def now(path: Path) -> TrainingNow:
     curve = tuple(_as_drawn(line) for line in StepLog(output / LOG).lines())
     stopping = working and (output / STOP).exists()
     if working:
-        return TrainingNow(path.stem, "running", output, curve, stopping=stopping, figures=_last(curve))
+        return TrainingNow(path.stem, "running", output, curve, stopping=stopping)
     if (output / RECORD).is_file():
         try:
-            return TrainingNow(path.stem, "finished", output, curve, finished_record(output), figures=_last(curve))
+            return TrainingNow(path.stem, "finished", output, curve, finished_record(output))
         except LastresortError as error:
             return TrainingNow(path.stem, "stopped", output, curve, fault=str(error))
     begun = (output / BEGUN).is_file()
-    return TrainingNow(path.stem, "stopped" if begun else "new", output, curve, figures=_last(curve))
+    return TrainingNow(path.stem, "stopped" if begun else "new", output, curve)
 
 
 def _as_drawn(line: Mapping[str, float]) -> dict[str, float]:
     """The chart's name for the loss on what is held out is that of a climb's dev."""
     numbers = {key: value for key, value in line.items() if type(value) in (int, float)}
     return {("dev_loss" if key == "eval_loss" else key): value for key, value in numbers.items()}
-
-
-def _last(curve: Curve) -> Mapping[str, float]:
-    return curve[-1] if curve else {}

@@ -29,25 +29,22 @@ from lastresort.ui.items import (
     splits_of_both,
     those_wanted,
 )
-from lastresort.ui.site import Site, is_part
+from lastresort.ui.site import LARGEST, QueryNumber, QueryText, Site, is_part
 from lastresort.ui.workspace import NotThere, signature
 
 MOST_COUNTED = 64  # choices whose counts are kept
 MOST_SYSTEMS = 60  # whose answers to an item are listed
-LARGEST = 2**31  # more than a record holds, and no more than SQLite takes
-Text = Annotated[str, Query()]
-Whole = Annotated[int, Query(ge=0, le=LARGEST)]
 Place = Annotated[int, Path(ge=0, le=LARGEST)]
 
 
 def _address(
-    system: Text = "",
+    system: QueryText = "",
     against: Annotated[str, Query(alias="with")] = "",
-    split: Text = "",
-    kind: Text = "",
-    change: Text = "",
-    text: Text = "",
-    n: Whole = 0,
+    split: QueryText = "",
+    kind: QueryText = "",
+    change: QueryText = "",
+    text: QueryText = "",
+    n: QueryNumber = 0,
 ) -> ItemsAddress:
     return ItemsAddress(system, against, split, kind, change, text, n)
 
@@ -92,7 +89,12 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/runs/{name}/items/gate")
     def gate(
-        request: Request, name: str, measure: Text = "", change: Text = "", text: Text = "", n: Whole = 0
+        request: Request,
+        name: str,
+        measure: QueryText = "",
+        change: QueryText = "",
+        text: QueryText = "",
+        n: QueryNumber = 0,
     ) -> Response:
         with site.workspace.record(name) as record:
             newest = {event.key: event.gate for event in record.all(GateRun)}

@@ -34,7 +34,7 @@ from lastresort.types import Json
 from lastresort.ui import drafts, jobs
 from lastresort.ui.children import CommandOutput, children_of
 from lastresort.ui.findings import ShownRow, files_of, files_state, findings_of, first_rows
-from lastresort.ui.site import Site, Text, go_to
+from lastresort.ui.site import Site, Text, go_to, is_part
 from lastresort.ui.workspace import NotThere, safe_name
 from lastresort.ui.yaml_form import EditedFile, FilledForm, FormField, editing, filled, plain_lines
 
@@ -265,13 +265,13 @@ def _starting(site: Site) -> APIRouter:
     def starting(request: Request, name: str, run: str) -> Response:
         folder = workspace.run_folder(run)
         if (folder / FILE_NAME).is_file():
-            return go_to(f"/runs/{run}") if request.headers.get("hx-request") else RedirectResponse(f"/runs/{run}", 303)
+            return go_to(f"/runs/{run}") if is_part(request) else RedirectResponse(f"/runs/{run}", 303)
         process = begun.get(run)
         working = folder.is_dir() and is_held(folder) if process is None else process.poll() is None
         if process is not None and not working and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         words = () if working else jobs.last_words(workspace.runs, folder)
-        part = "new_starting_part.html.j2" if request.headers.get("hx-request") else "new_starting.html.j2"
+        part = "new_starting_part.html.j2" if is_part(request) else "new_starting.html.j2"
         return site.draw(request, part, name=name, run=run, working=working, ours=process is not None, words=words)
 
     return routes

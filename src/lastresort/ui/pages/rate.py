@@ -26,13 +26,10 @@ from lastresort.ui.rate import (
     same_text,
     with_scorer,
 )
-from lastresort.ui.site import Site
+from lastresort.ui.site import QueryNumber, QueryText, Site, Text
 from lastresort.ui.workspace import NotThere, signature
 
 KEYS = {"right": "r", "wrong": "w", "A": "a", "B": "b", "tie": "t"}
-Text = Annotated[str, Query()]
-Field = Annotated[str, Form()]
-Whole = Annotated[int, Query(ge=0, le=2**31)]
 
 
 def router(site: Site) -> APIRouter:
@@ -42,11 +39,11 @@ def router(site: Site) -> APIRouter:
     def rate(
         request: Request,
         name: str,
-        system: Text = "",
+        system: QueryText = "",
         against: Annotated[str, Query(alias="with")] = "",
-        split: Text = "",
-        seed: Whole = 0,
-        at: Whole = 0,
+        split: QueryText = "",
+        seed: QueryNumber = 0,
+        at: QueryNumber = 0,
     ) -> Response:
         with site.workspace.record(name) as record:
             parts = record.parts()
@@ -59,12 +56,12 @@ def router(site: Site) -> APIRouter:
     def mark(
         request: Request,
         name: str,
-        system: Field,
-        split: Field,
+        system: Text,
+        split: Text,
         seed: Annotated[int, Form()],
         number: Annotated[int, Form(ge=0)],
-        item: Field,
-        mark: Field,
+        item: Text,
+        mark: Text,
         against: Annotated[str, Form(alias="with")] = "",
     ) -> Response:
         with site.workspace.record(name) as record:
@@ -79,8 +76,8 @@ def router(site: Site) -> APIRouter:
     def undo(
         request: Request,
         name: str,
-        system: Field,
-        split: Field,
+        system: Text,
+        split: Text,
         seed: Annotated[int, Form()],
         number: Annotated[int, Form(ge=0)],
         against: Annotated[str, Form(alias="with")] = "",

@@ -235,7 +235,7 @@ def _running(site: Site) -> APIRouter:
         seen = look(name, path)
         source = seen.output if seen.state == "finished" else path
         words = ["export", source.relative_to(workspace.folder).as_posix(), "--to", one_of("to", to, tuple(TARGETS))]
-        words += ["--base", base] if base else []
+        words += [f"--base={base}"] if base else []
         state = (*words, path.stat().st_mtime_ns, seen.state)
         question, children = ("export", name, stem), children_of(site)
         if not begin and not children.knows(question, state):
