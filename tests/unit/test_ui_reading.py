@@ -105,6 +105,15 @@ def test_a_page_reads_its_runs_before_anybody_asks(tmp_path: Path, cache: Path) 
         until(lambda: any((cache / "checked").glob("*")), "the record is checked")
 
 
+def test_a_folder_of_runs_that_is_a_link_is_named(tmp_path: Path) -> None:
+    finished_run(tmp_path / "elsewhere")
+    (tmp_path / "runs").symlink_to(tmp_path / "elsewhere" / "runs")
+    site, client = page_of(tmp_path)
+    site.workspace.read_ahead()
+    answer = client.get("/")
+    assert (answer.status_code, "&#34;runs&#34; is a link" in answer.text) == (404, True)
+
+
 def test_a_link_among_the_runs_hides_none_of_them(tmp_path: Path) -> None:
     run = finished_run(tmp_path)
     (run.parent / "linked-1").symlink_to(run)

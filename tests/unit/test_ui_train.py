@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -218,6 +219,18 @@ def test_a_training_at_work_is_followed_and_stopped(page: TestClient, site: Site
     shown = page.get("/train/rows/train/now").text
     assert "It stopped before it finished." in shown
     assert "--resume" in shown
+
+
+def test_a_linked_folder_is_no_task_and_nothing_is_written_there(page: TestClient, site: Site, tmp_path: Path) -> None:
+    upload(page, data_for("sft"))
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(site.workspace.tasks / "rows", elsewhere)
+    (elsewhere / "train-draft.yaml").unlink()
+    (site.workspace.tasks / "linked").symlink_to(elsewhere)
+    assert "linked" not in page.get("/train").text + page.get("/new").text
+    before = list(elsewhere.iterdir())
+    assert page.post("/train/on", data={"data": f"linked/{before[0].name}"}).status_code == 404
+    assert list(elsewhere.iterdir()) == before
 
 
 def test_a_page_hears_of_a_training_that_goes_on_in_a_terminal(page: TestClient, site: Site) -> None:

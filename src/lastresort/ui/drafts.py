@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -34,7 +34,7 @@ from lastresort.spec.values import Section
 from lastresort.types import Json, JsonObject
 from lastresort.ui import kept, rate
 from lastresort.ui.guard import LARGEST_UPLOAD
-from lastresort.ui.workspace import NotThere, Workspace, safe_name
+from lastresort.ui.workspace import Workspace, safe_name
 from lastresort.ui.yaml_form import mark_of, with_plain_ends
 
 DRAFT, FILE = "draft.yaml", "task.yaml"
@@ -369,19 +369,13 @@ def code_text(path: Path) -> str:
         ) from error
 
 
-def names_in(workspace: Workspace, drafts: Sequence[str] = (DRAFT, FILE)) -> list[str]:
+def names_in(workspace: Workspace) -> list[str]:
     """The folders of tasks, the newest first."""
-    if not workspace.tasks.is_dir():
-        return []
     found = []
-    for folder in workspace.tasks.iterdir():
-        try:
-            safe = workspace.task_folder(folder.name)
-        except NotThere:
-            continue
-        only_data = data_file(safe) is not None and not (safe / TRAINING_DRAFT).is_file()
-        if safe.is_dir() and (any((safe / name).is_file() for name in drafts) or only_data):
-            found.append((safe.stat().st_mtime, folder.name))
+    for folder in workspace.task_folders():
+        only_data = data_file(folder) is not None and not (folder / TRAINING_DRAFT).is_file()
+        if any((folder / name).is_file() for name in (DRAFT, FILE)) or only_data:
+            found.append((folder.stat().st_mtime, folder.name))
     return [name for _, name in sorted(found, reverse=True)]
 
 

@@ -66,8 +66,7 @@ def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda
             timeout_graceful_shutdown=1,
         )  # fmt: skip
         listening.listen()  # whoever opens the link at once waits for the first answer, and is not refused
-        # The first page waits for nothing that was read by then.
-        threading.Thread(target=site.workspace.states, name="states", daemon=True).start()
+        threading.Thread(target=site.workspace.read_ahead, name="read-ahead", daemon=True).start()
         on_ready(f"http://{reached_at(address_of(listening))}/" + (f"?{LINK_KEY}={token}" if token else ""))
         try:
             with quiet_logger("uvicorn.error", logging.CRITICAL):

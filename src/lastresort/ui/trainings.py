@@ -195,23 +195,17 @@ def stems_in(folder: Path) -> list[str]:
 
 
 def names_in(workspace: Workspace) -> list[str]:
-    if not workspace.tasks.is_dir():
-        return []
     found = []
-    for folder in sorted(workspace.tasks.iterdir(), key=lambda path: path.name):
-        try:
-            if text_of(workspace.task_folder(folder.name), DRAFT, STEM) is not None:
+    for folder in workspace.task_folders():
+        with suppress(LastresortError):
+            if text_of(folder, DRAFT, STEM) is not None:
                 found.append(folder.name)
-        except (NotThere, LastresortError):
-            continue
     return found
 
 
 def data_in(workspace: Workspace) -> list[str]:
     """The data files of all tasks, as NAME/FILE."""
-    if not workspace.tasks.is_dir():
-        return []
-    found = [data for folder in sorted(workspace.tasks.iterdir()) if (data := data_file(folder)) is not None]
+    found = [data for folder in workspace.task_folders() if (data := data_file(folder)) is not None]
     return [f"{path.parent.name}/{path.name}" for path in found]
 
 

@@ -92,8 +92,19 @@ class Workspace:
             raise NotThere(f"{RUNS}/{HIDDEN} is a link, or holds one. Remove it.")
         return path
 
+    def task_folders(self) -> list[Path]:
+        """Of every task, by name; a link is none."""
+        if self.tasks.is_symlink() or not self.tasks.is_dir():
+            return []
+        found = sorted(self.tasks.iterdir(), key=lambda path: path.name)
+        return [path for path in found if _NAME.fullmatch(path.name) and not path.is_symlink() and path.is_dir()]
+
     def states(self) -> list[RunState]:
-        """Every run: first those at work, then the newest."""
+        """Every run: first those at work, then the newest. Raises NotThere where the folder of all runs is a link."""
+        if self.runs.is_symlink():
+            raise NotThere(
+                f'"{RUNS}" is a link, and nothing outside of this folder is shown. Open the page where it leads.'
+            )
         if not self.runs.is_dir():
             return []
         names = [path.parent.name for path in self.runs.glob(f"*/{FILE_NAME}") if _NAME.fullmatch(path.parent.name)]
@@ -103,6 +114,11 @@ class Workspace:
                 found.append(self.state(name))
         found.sort(key=lambda one: one.began.timestamp() if one.began else 0.0, reverse=True)
         return sorted(found, key=lambda one: one.state != "running")
+
+    def read_ahead(self) -> None:
+        """Read every run, so that the first page waits for none."""
+        with suppress(NotThere):  # which the page says
+            self.states()
 
     def state(self, name: str) -> RunState:
         """A run as it is now; read again only once its record has changed. Raises NotThere."""
