@@ -17,7 +17,7 @@ from lastresort.embedded import cache_folder
 from lastresort.errors import InputError
 from lastresort.foreign import escaped
 from lastresort.keys import without_keys
-from lastresort.records.atomic import is_running
+from lastresort.records.atomic import disk_errors, is_running
 from lastresort.stop import FILE_NAME as STOP
 from lastresort.ui.processes import link_to, open_log, start_process
 from lastresort.ui.workspace import HIDDEN
@@ -44,7 +44,8 @@ class Command:
 def start(job: Command, reaches: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """Start it. It goes on when the page ends. reaches: as in `start_process`."""
     remove_left_over()
-    own = Path(tempfile.mkdtemp(prefix=OWN))
+    with disk_errors(Path(tempfile.gettempdir())):
+        own = Path(tempfile.mkdtemp(prefix=OWN))
     try:
         with open_log(job.log, "ab") as log:
             process = start_process(

@@ -124,9 +124,8 @@ class Workspace:
         """A run as it is now; read again only once its record has changed. Raises NotThere."""
         folder = self.run(name)
         with self._turns.setdefault(name, threading.Lock()):  # who comes second finds what the first has read
-            working = is_held(
-                folder
-            )  # before the record is read, so that the record holds what a process wrote at its end
+            # Before the record is read, so that the record holds what a process wrote at its end.
+            working = is_held(folder)
             at, known = signature(folder), self._known.get(name)
             if known is None or known[:2] != (at, working):
                 before = known[2] if known is not None and known[0][0][:1] == at[0][:1] else None  # of the same file
@@ -192,7 +191,7 @@ def _read(folder: Path, at: Signature, working: bool, tasks: Path, before: RunSt
                 folder.name, state, view_of(fold), record.stage(), home, began, changed,
                 stopped_by=fold.stopped_by, extent=extent,
             )  # fmt: skip
-        if not was_whole:
+        if not was_whole and not at[1]:  # of a log with content nothing shows that its time was set back
             _keep_whole(folder, at)
         return found
     except LastresortError as error:
