@@ -92,8 +92,9 @@ def test_no_second_constrained_race_where_every_answer_is_well_formed(tmp_path: 
 def test_losers_leave_the_race_early(tmp_path: Path) -> None:
     decision = found(tmp_path, [{"right": 0.2}, {"right": 0.9, "min_shots": 5}])
     dev = {candidate["name"]: candidate["dev"]["n"] for candidate in decision["rungs"][0]["candidates"]}
-    assert dev["few-shot-5"] == 60
-    assert sum(n == 24 for n in dev.values()) == 4
+    assert dev["few-shot-5"] == dev["nearest-5"] == 60
+    assert sum(n == 24 for n in dev.values()) == 6, "halving alone leaves two of these"
+    assert "6 were dropped early by a paired test" in searched(tmp_path).in_words
 
 
 def searched(tmp_path: Path) -> RungSearched:
@@ -101,6 +102,27 @@ def searched(tmp_path: Path) -> RungSearched:
         search = record.last(RungSearched, "prompting")
     assert search is not None
     return search
+
+
+ONE_IS_BETTER = [{"right": 0.3}, {"right": 0.95, "contains": "Think|step"}]
+
+
+def test_the_race_ends_where_a_paired_test_leaves_one(tmp_path: Path) -> None:
+    decision = found(tmp_path, ONE_IS_BETTER, script={"wrong": [TEAMS[0]]})
+    rung = decision["rungs"][0]
+    assert rung["chosen"] == "chain-of-thought"
+    assert {candidate["dev"]["n"] for candidate in rung["candidates"]} == {24}
+    assert "the race ended after 24 of 60 items, where a paired test left one" in searched(tmp_path).in_words
+
+
+def test_a_race_that_is_cut_before_a_paired_test_decides_the_same(tmp_path: Path) -> None:
+    whole = found(tmp_path / "whole", ONE_IS_BETTER)
+    path = scripted_task(tmp_path / "cut", quality=ONE_IS_BETTER)
+    with pytest.raises(Cut):
+        climb(load_task(path), tmp_path / "run", until="prompting", progress=CutAt("prompting: few-shot-5, dev", 1))
+    again = climb(load_task(path), tmp_path / "run", until="prompting").decision.as_json()
+    assert comparable(again) == comparable(whole)
+    assert len(calls(tmp_path / "cut")) == len(calls(tmp_path / "whole" / "task"))
 
 
 def test_the_race_ends_where_all_is_below_the_bar(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""Successive halving on dev."""
+"""When a race on dev looks, how many go on, and what is evidence against a candidate."""
 
 from __future__ import annotations
 
 import pytest
 
-from lastresort.rungs.race import stretches, survivors
+from lastresort.evals.evidence import evidence_not_best
+from lastresort.rungs.race import looks, stretches, survivors
 
 
 @pytest.mark.parametrize(("n", "candidates"), [(100, 10), (100, 1), (30, 10), (24, 5), (700, 8), (5, 4), (101, 3)])
@@ -18,9 +19,49 @@ def test_one_candidate_runs_straight_through() -> None:
     assert stretches(100, 1) == [(0, 100)]
 
 
-def test_survivors_keep_the_better_half_and_prefer_the_cheaper_on_ties() -> None:
+def test_looks_halve_at_the_end_of_each_stretch_and_nowhere_else() -> None:
+    found = [(look.start, look.stop, look.at_most) for look in looks(200, 8)]
+    assert stretches(200, 8) == [(0, 29), (29, 87), (87, 200)]
+    assert found == [
+        (0, 29, 4), (29, 64, 4), (64, 87, 2), (87, 128, 2), (128, 160, 2), (160, 200, 2)
+    ]  # fmt: skip
+    assert [(look.start, look.stop) for look in looks(200, 8, every=None)] == stretches(200, 8)
+
+
+@pytest.mark.parametrize("candidates", [1, 2, 3, 8])
+@pytest.mark.parametrize("n", [5, 24, 48, 60, 300])
+def test_looks_cover_every_item_once_and_leave_two(n: int, candidates: int) -> None:
+    found = looks(n, candidates)
+    assert [i for look in found for i in range(look.start, look.stop)] == list(range(n))
+    assert found[-1].at_most >= min(2, candidates)
+    assert all(look.stop - look.start >= min(16, n) for look in found)
+
+
+def test_survivors_are_the_best_and_of_equals_the_cheaper() -> None:
     scores = {"a": 0.5, "b": 0.9, "c": 0.5, "d": 0.1}
-    assert survivors(scores, ["a", "b", "c", "d"]) == ["a", "b"]
-    assert survivors(scores, ["c", "b", "a", "d"]) == ["c", "b"]
-    assert survivors({"a": 0.1, "b": 0.2}, ["a", "b"]) == ["a", "b"]
-    assert survivors({"a": 0.1}, ["a"]) == ["a"]
+    assert survivors(scores, ["a", "b", "c", "d"], 2) == ["a", "b"]
+    assert survivors(scores, ["c", "b", "a", "d"], 2) == ["c", "b"]
+    assert survivors({"a": 0.1}, ["a"], 2) == ["a"]
+
+
+def test_evidence_against_a_candidate_is_the_mean_over_its_rivals() -> None:
+    """A rival that alone is right on one item multiplies a bet of stake l by 1 + l, one that alone is wrong by 1 - l.
+
+    The stakes .05, .1, .2, .4, .7 and .98 add up to 2.43: the bet on the rival of one item is 1 + 2.43/6 = 1.405, against it .595.
+    """
+    found = evidence_not_best({"a": [1, 1], "b": [0, 1], "c": [1, 1]})
+    assert found == pytest.approx({"a": (0.595 + 1) / 2, "b": 1.405, "c": (0.595 + 1) / 2})
+    assert evidence_not_best({"a": [1, 0]}) == {"a": 0}
+
+
+def test_a_dropped_candidate_bears_witness_by_what_it_answered() -> None:
+    whole = {"a": [0.0, 1.0, 0.0], "b": [1.0, 1.0, 1.0]}
+    cut = {"a": whole["a"], "b": whole["b"][:1]}
+    assert evidence_not_best(cut)["a"] == pytest.approx(1.405)
+    assert evidence_not_best(whole)["a"] > 1.405
+
+
+def test_of_a_group_the_first_item_counts() -> None:
+    scores = {"a": [0.0, 0.0, 0.0], "b": [1.0, 1.0, 1.0]}
+    alone = evidence_not_best({"a": [0.0, 0.0], "b": [1.0, 1.0]})
+    assert evidence_not_best(scores, groups=["x", "x", "y"]) == pytest.approx(alone)

@@ -86,15 +86,23 @@ SKIPS: list[tuple[rungs.Skip, str]] = [
 ]
 SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
     (
-        rungs.HalvedOnDev("retrieval settings", 2, 0, 60, 60, 0.01),
+        rungs.RacedOnDev("retrieval settings", 2, 0, 0, 60, 60, None, 0.01),
         "2 retrieval settings were tried on dev.",
     ),
     (
-        rungs.HalvedOnDev("ways of prompting", 9, 4, 60, 60, 0.01),
+        rungs.RacedOnDev("ways of prompting", 9, 4, 0, 60, 60, None, 0.01),
         "9 ways of prompting were tried on dev; 4 were dropped early by successive halving.",
     ),
     (
-        rungs.HalvedOnDev("ways of prompting", 9, 4, 24, 60, 0.01),
+        rungs.RacedOnDev("ways of prompting", 9, 6, 2, 60, 60, None, 0.01),
+        "9 ways of prompting were tried on dev; 6 were dropped early, 2 by a paired test and 4 by halving.",
+    ),
+    (
+        rungs.RacedOnDev("ways of prompting", 9, 8, 4, 40, 60, "ONE_LEFT", 0.01),
+        "9 ways of prompting were tried on dev; the race ended after 40 of 60 items, where a paired test left one.",
+    ),
+    (
+        rungs.RacedOnDev("ways of prompting", 9, 4, 1, 24, 60, "BELOW_BAR", 0.01),
         "9 ways of prompting were tried on dev; the race ended after 24 of 60 items, where all that was left was below the bar by "
         "the rule of the test, at an error of 1%.",
     ),

@@ -177,17 +177,22 @@ Skip = (
 )
 
 
+RaceEnd = Literal["BELOW_BAR", "ONE_LEFT"]
+
+
 @dataclass(frozen=True, slots=True)
-class HalvedOnDev:
-    """Successive halving of n candidates. dropped: before the others had answered `until` of n_dev items, where the race ended: at
-    fewer than all, as all that was left was below the bar, at this error.
+class RacedOnDev:
+    """A race of n candidates. dropped: before the others had answered `until` of n_dev items. shown: of these, by the paired test.
+    ended: why at fewer than all items, None where it did not: all that was left was below the bar, at this error, or one was left.
     """
 
     candidates: str
     n: int
     dropped: int
+    shown: int
     until: int
     n_dev: int
+    ended: RaceEnd | None
     error: float
 
 
@@ -263,4 +268,4 @@ class TrainedOnPreferences:
     batch_size: int
 
 
-SearchFinding = HalvedOnDev | NotTried | SearchAlone | WithPassages | TrainedOnRows | TrainedOnPreferences
+SearchFinding = RacedOnDev | NotTried | SearchAlone | WithPassages | TrainedOnRows | TrainedOnPreferences

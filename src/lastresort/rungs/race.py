@@ -1,7 +1,7 @@
-"""A race of systems on dev by successive halving: all answer a little of it, the better half more, few the whole, and one is
-chosen.
+"""A race of systems on dev: all answer a little of it, the better half more, few the whole, and one is chosen.
 
-The race ends early if dev shows that all that are left are below the bar: which of them is closest is not worth its price.
+Between halvings a candidate is dropped once the evidence that another is better is strong enough, and the race ends once one is
+left. It also ends if dev shows that all that are left are below the bar: which of them is closest is not worth its price.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from lastresort.errors import CandidateError, DataError
-from lastresort.evals.evidence import choose, judge_bar, selection_bias_corrected
+from lastresort.evals.evidence import choose, evidence_not_best, judge_bar, selection_bias_corrected
 from lastresort.evals.measure import JobRefused, failures, mean_score
 from lastresort.records.record import ItemScore
-from lastresort.records.rungs import HalvedOnDev, NothingMeasured, NotTried, SearchFinding
+from lastresort.records.rungs import NothingMeasured, NotTried, RacedOnDev, RaceEnd, SearchFinding
 from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of
 from lastresort.systems.system import System
 from lastresort.types import Grammar, Judgement, Selection
@@ -51,12 +51,14 @@ def judge_scores_on_dev(
 
 
 FINALISTS = 2
+LOOK_ITEMS = 32  # between looks; fills batches of 16 and 32, and looking more often saves 2% of the items
+NOT_BEST = 0.5  # error at which a candidate is dropped as not the best; why so much: docs/simulations.md
 
 
 def stretches(n: int, candidates: int, *, least: int = 24) -> list[tuple[int, int]]:
-    """Consecutive stretches [start, stop) of n items, one per round; each round costs about as much as the first.
+    """Consecutive stretches [start, stop) of n items, one per halving; each costs about as much as the first.
 
-    The better half stays after every round, so stretches double. least: items of the first, since fewer say little.
+    The better half stays after every stretch, so stretches double. least: items of the first, since fewer say little.
     """
     rounds = max(1, math.ceil(math.log2(candidates))) if candidates > 1 else 1
     first = max(least, math.ceil(n / (2**rounds - 1)))
@@ -70,21 +72,46 @@ def stretches(n: int, candidates: int, *, least: int = 24) -> list[tuple[int, in
     return list(itertools.pairwise(cuts))
 
 
-def survivors(scores: dict[str, float], order: Sequence[str], *, at_least: int = FINALISTS) -> list[str]:
-    """The better half by score, at least `at_least`; in a tie the first in `order`, which is cheaper first."""
-    keep = max(at_least, math.ceil(len(scores) / 2))
+@dataclass(frozen=True, slots=True)
+class Look:
+    """At all that was answered, after the dev items [start, stop). at_most: how many candidates go on."""
+
+    start: int
+    stop: int
+    at_most: int
+
+
+def looks(n: int, candidates: int, *, every: int | None = LOOK_ITEMS, least: int = 24) -> list[Look]:
+    """After each stretch, and after every so many items that are not near the end of one; the last after n items.
+
+    every: None to look after each stretch only. least: as in `stretches`.
+    """
+    ends = [stop for _, stop in stretches(n, candidates, least=least)]
+    stops = list(ends)
+    if every is not None and candidates > 1:
+        stops += [stop for stop in range(every, n, every) if all(abs(stop - end) >= every / 2 for end in ends)]
+    found, left = list[Look](), candidates
+    for start, stop in itertools.pairwise([0, *sorted(stops)]):
+        if stop in ends[:-1]:
+            left = max(min(FINALISTS, left), math.ceil(left / 2))
+        found.append(Look(start, stop, left))
+    return found
+
+
+def survivors(scores: dict[str, float], order: Sequence[str], at_most: int) -> list[str]:
+    """The best of them by score; in a tie the first in `order`, which is cheaper first."""
     ranked = sorted(scores, key=lambda name: (-scores[name], order.index(name)))
-    return sorted(ranked[:keep], key=order.index)
+    return sorted(ranked[:at_most], key=order.index)
 
 
 REASONING_TOKENS = 128  # for reasoning before the answer
 
 
 class Race:
-    """Variants on dev by successive halving. A variant that its model cannot answer is dropped, with the reason.
+    """Variants on dev, by successive halving and a paired test. A variant that its model cannot answer is dropped, with the reason.
 
-    The race ends after a round in which the rule of the test finds all that are left below the bar. The leader with constrained
-    decoding is still tried, on as many items. what: the variants in words, such as "ways of prompting".
+    The race ends at a look that leaves one, or in which the rule of the test finds all that are left below the bar. The leader
+    with constrained decoding is still tried, on as many items. what: the variants in words, such as "ways of prompting".
     """
 
     def __init__(self, bench: Workbench, rung: str, systems: Sequence[System], what: str) -> None:
@@ -94,6 +121,8 @@ class Race:
         self._cost: dict[str, float] = {}
         self._dropped: dict[str, str] = {}
         self._alive: list[str] = []
+        self._shown: set[str] = set()  # dropped by the paired test
+        self._ended: RaceEnd | None = None
         self._until = len(bench.dev)  # items of dev that the finalists have answered
         for system in systems:
             self._enter(system)
@@ -111,21 +140,33 @@ class Race:
         return Search(self.candidates(), self.systems[choice.name], choice, self.findings(), self.bias_corrected())
 
     def run(self) -> None:
-        rounds = stretches(len(self._bench.dev), len(self._alive))
-        for number, (start, stop) in enumerate(rounds):
-            self._measure(self._alive, start, stop)
-            if number + 1 < len(rounds):
-                self._halve()
-                if self._alive and all(map(self._hopeless, self._alive)):
-                    while len(self._alive) > FINALISTS:
-                        self._halve()
-                    self._until = stop
-                    return
+        for look in looks(len(self._bench.dev), len(self._alive)):
+            self._measure(self._alive, look.start, look.stop)
+            if look.stop == len(self._bench.dev) or not self._alive:
+                continue
+            self._drop_shown_worse()
+            self._keep(look.at_most)
+            if all(map(self._hopeless, self._alive)):
+                self._keep(FINALISTS)
+                self._ended = "BELOW_BAR"
+            elif len(self._alive) == 1 and self._shown:
+                self._ended = "ONE_LEFT"
+            if self._ended is not None:
+                self._until = look.stop
+                return
 
-    def _halve(self) -> None:
+    def _drop_shown_worse(self) -> None:
+        """Never the one against which there is least evidence."""
+        against = evidence_not_best(self._scores_so_far(), groups=self._bench.dev_groups())
+        least = min(self._alive, key=lambda name: (against[name], self._cost[name]))
+        shown = [name for name in self._alive if name != least and against[name] >= 1 / NOT_BEST]
+        self._shown.update(shown)
+        self._alive = [name for name in self._alive if name not in shown]
+
+    def _keep(self, at_most: int) -> None:
         order = sorted(self.systems, key=lambda name: self._cost[name])
         promise = {name: _promise(self._items[name]) for name in self._alive}
-        self._alive = survivors(promise, order)
+        self._alive = survivors(promise, order, at_most)
 
     def constrain(self, name: str, grammar: Grammar | None) -> None:
         """Try this system with constrained decoding, if some of its answers failed by form."""
@@ -167,14 +208,20 @@ class Race:
         return tuple(candidate_of(self.systems[name], self._items[name]) for name in order if self._items[name])
 
     def findings(self) -> tuple[SearchFinding, ...]:
-        dropped, n_dev = sum(len(items) < self._until for items in self._items.values()), len(self._bench.dev)
-        raced = HalvedOnDev(self._what, len(self._items), dropped, self._until, n_dev, BETA)
+        early = [name for name, items in self._items.items() if len(items) < self._until or name in self._shown]
+        dropped, n_dev = len(early), len(self._bench.dev)
+        raced = RacedOnDev(
+            self._what, len(self._items), dropped, len(self._shown), self._until, n_dev, self._ended, BETA
+        )
         return raced, *(NotTried(name, why) for name, why in self._dropped.items())
 
     def _scores(self, names: Iterable[str]) -> dict[str, list[float]]:
         """Of those that answered as much as the finalists."""
         whole = [name for name in names if len(self._items[name]) == self._until]
         return {name: [item.score for item in self._items[name]] for name in whole}
+
+    def _scores_so_far(self) -> dict[str, list[float]]:
+        return {name: [item.score for item in items] for name, items in self._items.items() if items}
 
     def _hopeless(self, name: str) -> bool:
         """Whether its answers show that it is below the bar."""

@@ -28,6 +28,7 @@ from lastresort.evals.evidence.selection import (
     PREDICTED,
     chance_of_met,
     choose,
+    evidence_not_best,
     mildest,
     selection_bias_corrected,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "check_test_size",
     "choose",
     "errors_after",
+    "evidence_not_best",
     "holm",
     "items_against_bar",
     "items_needed",

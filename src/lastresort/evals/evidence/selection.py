@@ -10,6 +10,7 @@ from lastresort.errors import ContractError
 from lastresort.evals.evidence.bar import outcome_of
 from lastresort.evals.evidence.noninferiority import non_inferior
 from lastresort.evals.evidence.paired import generator_of
+from lastresort.evals.evidence.sequential import log_evidence
 from lastresort.evals.evidence.units import Array, as_scores
 from lastresort.types import Selection
 
@@ -52,6 +53,37 @@ def choose(
     if totals[leader] < totals[best] - _TIE:
         return Selection(leader, "WITHIN_ONE_ITEM", score, n, best, means[best])
     return Selection(leader, "ONLY" if len(full) == 1 else "HIGHEST", score, n)
+
+
+def evidence_not_best(
+    dev_scores: Mapping[str, Sequence[float]], *, groups: Sequence[str] | None = None
+) -> dict[str, float]:
+    """Of each variant the evidence that another one is better: the mean over its rivals of the bets of `log_evidence`.
+
+    While a variant is the best, no bet on a rival gains on average, nor does their mean: that reaches 1/a at any look with
+    probability at most a, however many rivals there are. Two variants compare on the items that both answered, since one that was
+    dropped answered fewer, from the first on.
+
+    dev_scores: per variant, on the first items of the same order. groups: label of each dev item where items belong together; the
+    first item of each group counts. A variant without rivals has 0.
+    Source: Waudby-Smith and Ramdas 2024 (bets); Vovk and Wang 2021 (means of e-values). Simulations: docs/simulations.md.
+    """
+    scores = {name: as_scores(found, binary=False) for name, found in dev_scores.items()}
+    found = {}
+    for name, own in scores.items():
+        rivals = [other for rival, other in scores.items() if rival != name]
+        bets = [_bet(rival, own, groups) for rival in rivals]
+        found[name] = sum(bets) / len(bets) if bets else 0.0
+    return found
+
+
+def _bet(rival: Array, own: Array, groups: Sequence[str] | None) -> float:
+    """What a bet on the rival has become."""
+    n = min(len(rival), len(own))
+    counted = np.arange(n) if groups is None else np.unique(groups[:n], return_index=True)[1]
+    if not n:
+        return 1.0
+    return float(np.exp(log_evidence((rival[:n] - own[:n])[np.sort(counted)], 0.0)[-1]))
 
 
 def selection_bias_corrected(

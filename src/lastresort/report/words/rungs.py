@@ -195,8 +195,8 @@ def of_search(found: value.SearchFinding) -> Statement:
 
 def _sentence(found: value.SearchFinding) -> str:
     match found:
-        case value.HalvedOnDev():
-            return _halved(found)
+        case value.RacedOnDev():
+            return _raced(found)
         case value.NotTried(candidate, why):
             return f"{candidate} could not be tried: {why}"
         case value.SearchAlone():
@@ -219,15 +219,24 @@ def _sentence(found: value.SearchFinding) -> str:
             assert_never(found)
 
 
-def _halved(found: value.HalvedOnDev) -> str:
+def _raced(found: value.RacedOnDev) -> str:
     tried = f"{found.n} {found.candidates} were tried on dev"
-    if found.until == found.n_dev:
+    if found.ended is None:
         were = "was" if found.dropped == 1 else "were"
-        return f"{tried}; {found.dropped} {were} dropped early by successive halving." if found.dropped else f"{tried}."
+        return f"{tried}; {found.dropped} {were} dropped early{_how(found)}." if found.dropped else f"{tried}."
+    ended = f"{tried}; the race ended after {found.until} of {found.n_dev} items"
+    if found.ended == "ONE_LEFT":
+        return f"{ended}, where a paired test left one."
     return (
-        f"{tried}; the race ended after {found.until} of {found.n_dev} items, where all that was left was below the bar by the "
-        f"rule of the test, at an error of {found.error:.0%}."
+        f"{ended}, where all that was left was below the bar by the rule of the test, at an error of {found.error:.0%}."
     )
+
+
+def _how(found: value.RacedOnDev) -> str:
+    halved = found.dropped - found.shown
+    if not found.shown:
+        return " by successive halving"
+    return f", {found.shown} by a paired test and {halved} by halving" if halved else " by a paired test"
 
 
 def _search_alone(found: value.SearchAlone) -> str:

@@ -1,0 +1,224 @@
+"""How a race on dev should drop candidates: rules for it, simulated. docs/simulations.md shows what this prints.
+
+    python -m scripts.races choice           items and lost score of each rule, of 600 races a cell
+    python -m scripts.races choice 1000 2    the same of 1,000 races of two candidates
+    python -m scripts.races error            how often a test drops the best of candidates that are almost equal
+
+No model runs. An answer is right where the luck of its item, equal for all candidates on part of the items, lies below the
+candidate's true score. Every item costs the same. The last choice is the best score, and within one item the candidate that comes
+first; that a cheaper one may replace it if shown non-inferior at .02 is left out.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from lastresort.evals.evidence.sequential import STAKES
+from lastresort.rungs.race import LOOK_ITEMS, NOT_BEST, looks
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+CANDIDATES, SIZES, TOPS, ALIKE = (4, 6, 8), (50, 100, 200, 300), (0.9, 0.7, 0.4), (0.5, 0.8)
+RACES, SEED = 600, 31
+TAKEN = f"halving and test at {NOT_BEST:.0%}, every {LOOK_ITEMS} items"
+
+
+@dataclass(frozen=True, slots=True)
+class Dropping:
+    """A rule. halves: whether only the better half stays after each stretch. error: at which a candidate is shown not to be the
+    best, None without a test. every: items between looks, None to look after each stretch. least: items of the first stretch.
+    exact: McNemar's test, its error shared by looks and rivals, in place of bets.
+    """
+
+    halves: bool = False
+    error: float | None = None
+    every: int | None = None
+    least: int = 24
+    exact: bool = False
+
+
+RULES = {
+    "no dropping": Dropping(),
+    "halving": Dropping(halves=True),
+    "halving, first stretch of 48": Dropping(halves=True, least=48),
+    "test at 5%, after each stretch": Dropping(error=0.05),
+    **{f"test at {error:.0%}, every 24 items": Dropping(error=error, every=24) for error in (0.05, 0.2, 0.5, 1, 2)},
+    "exact test at 5%, after each stretch": Dropping(error=0.05, exact=True),
+    "exact test at 50%, after each stretch": Dropping(error=0.5, exact=True),
+    "halving and test at 5%, after each stretch": Dropping(halves=True, error=0.05),
+    **{
+        f"halving and test at {error:.0%}, every 24 items": Dropping(halves=True, error=error, every=24)
+        for error in (0.05, 0.2, 0.5, 1)
+    },
+    TAKEN: Dropping(halves=True, error=NOT_BEST, every=LOOK_ITEMS),
+    "halving and test at 50%, every 48 items": Dropping(halves=True, error=0.5, every=48),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Raced:
+    """Of each race. items: asked, as a share of all candidates on all of dev. loss: true score of the best less that of the chosen.
+    dropped: whether the best, or the last of equally good ones, was dropped by the test. left: whether it was dropped at all.
+    """
+
+    items: Floats
+    loss: Floats
+    dropped: Bools
+    left: Bools
+
+
+def not_best(wins: Floats, losses: Floats) -> Floats:
+    """Evidence that each candidate is not the best, from the items that only a rival, or only the candidate, had right; shape
+    (races, rivals, candidates) to (races, candidates): the mean over rivals of the bets of `sequential.log_evidence`.
+    """
+    bets = [wins * math.log1p(stake) + losses * math.log1p(-stake) for stake in STAKES]
+    evidence = np.exp(np.logaddexp.reduce(bets, axis=0)) / len(STAKES)
+    k = wins.shape[1]
+    evidence[:, np.arange(k), np.arange(k)] = 0.0
+    return np.asarray(evidence.sum(axis=1) / (k - 1))
+
+
+def exactly_worse(wins: Floats, losses: Floats, error: float) -> Bools:
+    from scipy.stats import binom
+
+    differing = wins + losses
+    p = np.where(wins > 0, binom.sf(wins - 1, differing, 0.5), 1.0)
+    return np.asarray((p <= error / (wins.shape[1] - 1)).any(axis=1))
+
+
+def raced(right: Bools, rates: Floats, rule: Dropping) -> Raced:
+    """right: shape (races, candidates, items). rates: true scores, shape (races, candidates)."""
+    races, k, n = right.shape
+    schedule = looks(n, k, every=rule.every, least=rule.least)
+    alive, going = np.ones((races, k), dtype=np.bool_), np.ones(races, dtype=np.bool_)
+    asked, totals = np.zeros(races), np.zeros((races, k))
+    wins, losses = np.zeros((races, k, k)), np.zeros((races, k, k))
+    by_test = np.zeros((races, k), dtype=np.bool_)
+    for look in schedule:
+        part = right[:, :, look.start : look.stop].astype(np.float64)
+        answering = alive & going[:, None]
+        asked += answering.sum(axis=1) * (look.stop - look.start)
+        totals += np.where(answering, part.sum(axis=2), 0.0)
+        pairs = answering[:, :, None] & answering[:, None, :]
+        wins += pairs * np.einsum("rji,rci->rjc", part, 1 - part)
+        losses += pairs * np.einsum("rji,rci->rjc", 1 - part, part)
+        if look.stop == n:
+            break
+        if rule.error is not None:
+            against = not_best(wins, losses)
+            shown = against >= 1 / rule.error
+            if rule.exact:
+                shown = exactly_worse(wins, losses, rule.error / (len(schedule) - 1))
+            least = np.where(alive, against, np.inf).argmin(axis=1)
+            dropped = shown & answering
+            dropped[np.arange(races), least] = False
+            by_test |= dropped
+            alive &= ~dropped
+        if rule.halves:
+            ranked = np.where(alive, totals, -1.0) - np.arange(k) * 1e-6
+            places = (-ranked).argsort(axis=1).argsort(axis=1)
+            alive &= np.where(going[:, None], places < look.at_most, True)
+        going &= alive.sum(axis=1) > 1
+    leaders = np.where(alive, totals, -1.0)
+    level = leaders >= leaders.max(axis=1, keepdims=True) - 1
+    chosen = level.argmax(axis=1)
+    best = rates.max(axis=1)
+    good = rates >= best[:, None] - 1e-9
+    return Raced(
+        asked / (k * n),
+        best - rates[np.arange(races), chosen],
+        ~(good & ~by_test).any(axis=1),
+        ~(good & alive).any(axis=1),
+    )
+
+
+def profiles(k: int) -> Iterator[tuple[str, Floats]]:
+    """How far each candidate lies below the best."""
+    yield "all equal", np.zeros(k)
+    for ahead in (0.05, 0.1, 0.2):
+        yield f"one {100 * ahead:.0f} ahead", np.array([0.0, *[ahead] * (k - 1)])
+        yield f"two {100 * ahead:.0f} ahead", np.array([0.0, 0.0, *[ahead] * (k - 2)])
+    for most in (0.1, 0.2):
+        yield f"evenly over {100 * most:.0f}", np.linspace(0, most, k)
+
+
+def races_of(
+    k: int, n: int, top: float, alike: float, below: Floats, races: int, seed: Sequence[int]
+) -> tuple[Bools, Floats]:
+    """Answers and true scores; which candidate is the best is drawn."""
+    generator = np.random.default_rng([SEED, *seed])
+    rates = generator.permuted(np.tile(top - below, (races, 1)), axis=1)
+    shared = generator.random((races, 1, n)) < alike
+    luck = np.where(shared, generator.random((races, 1, n)), generator.random((races, k, n)))
+    return luck < rates[:, :, None], rates
+
+
+Cell = tuple[int, int, str]
+
+
+def simulated(races: int, numbers: Sequence[int]) -> dict[Cell, dict[str, Floats]]:
+    """By candidates, items of dev and profile, and by rule: items, loss, dropped and left, means over top scores and likeness."""
+    found: dict[Cell, dict[str, list[Floats]]] = {}
+    for k, n, top, alike in product(numbers, SIZES, TOPS, ALIKE):
+        for number, (name, below) in enumerate(profiles(k)):
+            right, rates = races_of(k, n, top, alike, below, races, (k, n, round(100 * top), round(10 * alike), number))
+            place = found.setdefault((k, n, name), {})
+            for rule_name, rule in RULES.items():
+                one = raced(right, rates, rule)
+                means = [one.items.mean(), one.loss.mean(), one.dropped.mean(), one.left.mean()]
+                place.setdefault(rule_name, []).append(np.array(means))
+    return {cell: {name: np.mean(values, axis=0) for name, values in place.items()} for cell, place in found.items()}
+
+
+def choice(races: int = RACES, *numbers: int) -> None:
+    cells = simulated(races, numbers or CANDIDATES)
+    halving = {cell: found["halving"] for cell, found in cells.items()}
+    print(
+        "rule | items | points lost | more than by halving, worst cell | best dropped | by the test, worst cell | by size of dev"
+    )
+    for name in RULES:
+        items, loss, _, left = np.mean([found[name] for found in cells.values()], axis=0)
+        worst = max(found[name][1] - halving[cell][1] for cell, found in cells.items())
+        tested = max(found[name][2] for found in cells.values())
+        by_size = []
+        for n in SIZES:
+            of_size = np.mean([found[name] for (_, size, _), found in cells.items() if size == n], axis=0)
+            by_size.append(f"{100 * of_size[0]:.0f}% {100 * of_size[1]:.2f}")
+        print(
+            f"| {name} | {100 * items:.1f}% | {100 * loss:.2f} | {100 * worst:.2f} | {100 * left:.1f}% | {100 * tested:.1f}% | "
+            f"{' | '.join(by_size)} |"
+        )
+    print("\nby profile: items, points lost")
+    for profile in dict.fromkeys(name for *_, name in cells):
+        print(profile)
+        for name in RULES:
+            of_profile = np.mean([found[name] for (*_, one), found in cells.items() if one == profile], axis=0)
+            print(
+                f"    {name}: {100 * of_profile[0]:.0f}%, {100 * of_profile[1]:.2f}, best dropped {100 * of_profile[3]:.1f}%"
+            )
+
+
+def error(races: int = 4_000) -> None:
+    print(
+        "percent of races in which the test drops the best, ahead by a hair: the worst over sizes, top scores and likeness"
+    )
+    for k in (2, 3, *CANDIDATES):
+        worst = dict.fromkeys((name for name, rule in RULES.items() if rule.error is not None), 0.0)
+        for n, top, alike in product(SIZES, TOPS, (0.0, *ALIKE)):
+            below = np.array([0.0, *[1e-6] * (k - 1)])
+            right, rates = races_of(k, n, top, alike, below, races, (k, n, round(100 * top), round(10 * alike), 99))
+            for name in worst:
+                worst[name] = max(worst[name], float(raced(right, rates, RULES[name]).dropped.mean()))
+        print(k, {name: f"{100 * value:.2f}" for name, value in worst.items()})
+
+
+if __name__ == "__main__":
+    {"choice": choice, "error": error}[sys.argv[1]](*map(int, sys.argv[2:]))
