@@ -13,6 +13,7 @@ from lastresort.records.events import (
     BestSampled,
     CandidateMoved,
     DriftMeasured,
+    GroupsDrawn,
     RungSearched,
     SamplesPaired,
     TrainingReached,
@@ -21,7 +22,7 @@ from lastresort.records.record import Record
 from lastresort.systems.files import load_system
 from lastresort.systems.running import open_answerer
 from lastresort.types import Message
-from tuning_support import Cut, Scissors, climbed, early_figures, labels, pairs, steps_of, tiny_task, tuned_files
+from tuning_support import Cut, CutAt, Scissors, climbed, early_figures, labels, pairs, steps_of, tiny_task, tuned_files
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +142,41 @@ def test_a_reward_trains_grpo(tmp_path: Path) -> None:
     rung = found.decision.as_json()["rungs"][0]
     assert rung["chosen"].startswith("grpo-lr")
     with Record.open(found.run, read_only=True) as record:
+        (drawn,) = record.all(GroupsDrawn)
         curve, moved = steps_of(record, "grpo-lr0.003"), [one.moved for one in record.all(CandidateMoved)]
+    assert drawn.differ
+    assert 1 <= drawn.groups <= 16
+    assert drawn.tokens_out > 0
     assert "reward_vowels" in curve[0]
     assert all(m and m.margin is None and m.kl > 0 for m in moved)
     assert len(rung["candidates"]) == 3  # one epoch, in three parts
+
+
+def test_a_reward_that_tells_no_answers_apart_trains_nothing(tmp_path: Path) -> None:
+    """96 groups are drawn and no step is trained; the run, cut while they are drawn and gone on with, ends the same."""
+
+    def task(folder: Path) -> Path:
+        folder.mkdir()
+        (folder / "reward.py").write_text("def same(completion):\n    return 0.5\n", encoding="utf-8")
+        return tiny_task(folder, ladder=["preference"], reward=[{"python": "reward.py:same"}])
+
+    whole = climbed(task(tmp_path / "whole"), tmp_path / "whole" / "run")
+    rung = whole.decision.as_json()["rungs"][0]
+    assert not rung["applies"]
+    assert (
+        "in none of 96 groups of 8 answers did the reward differ: with 95% confidence it does in fewer than 3.1% of groups"
+        in rung["skipped_because"]["text"]
+    )
+    with Record.open(whole.run, read_only=True) as record:
+        (drawn,) = record.all(GroupsDrawn)
+        assert not record.all(TrainingReached)
+    assert (drawn.groups, drawn.differ) == (96, False)
+    path = task(tmp_path / "cut")
+    with pytest.raises(Cut):
+        climbed(path, tmp_path / "cut" / "run", CutAt("preference: does the reward tell", 1))
+    assert comparable(climbed(path, tmp_path / "cut" / "run").decision.as_json()) == comparable(
+        whole.decision.as_json()
+    )
 
 
 def test_without_data_the_models_own_samples_are_paired_by_the_scorer(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ def test_a_judge_that_rewards_keeps_to_the_limit_and_is_paid_once(tmp_path: Path
         )
 
     with pytest.raises(BudgetError, match="USD are spent"):
-        climbed(task(100), tmp_path / "run")  # a dollar a token: the first step takes thousands
-    assert len(judge_calls(tmp_path / "judge")) >= 24
+        climbed(task(100), tmp_path / "run")  # a dollar a token: the first answers take thousands
+    assert len(judge_calls(tmp_path / "judge")) >= 16
     found = climbed(task(1e9), tmp_path / "run")
     keys = [call["key"] for call in judge_calls(tmp_path / "judge")]
     assert len(set(keys)) == len(keys) > 48

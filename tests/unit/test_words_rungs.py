@@ -77,6 +77,11 @@ SKIPS: list[tuple[rungs.Skip, str]] = [
         "of 70.0%: the best scored 25.0% on 20 dev items (interval 10.0% to 40.0%), one alone 10.0%; where the best do reach the "
         "bar, this is said in at most 1.0% of cases",
     ),
+    (
+        rungs.RewardsAlike(96, 8, 0.0307),
+        "GRPO learns from answers to a prompt that are rewarded differently, and in none of 96 groups of 8 answers did the reward "
+        "differ: with 95% confidence it does in fewer than 3.1% of groups",
+    ),
     (rungs.NothingMeasured("ways", ("too long", "cut")), "none of the ways can be measured: too long; cut"),
     (
         rungs.OnlyKnowledgeMissing(4),

@@ -143,6 +143,17 @@ class SamplesOutOfReach:
 
 
 @dataclass(frozen=True, slots=True)
+class RewardsAlike:
+    """In none of the groups drawn, of so many answers each, did the reward differ. differing: the share of groups in which it does
+    is below this at 95% confidence.
+    """
+
+    groups: int
+    samples: int
+    differing: float
+
+
+@dataclass(frozen=True, slots=True)
 class NothingMeasured:
     """No candidate could be measured. candidates: what they are. errors: why not, one for each."""
 
@@ -172,6 +183,7 @@ Skip = (
     | OverTime
     | OutOfReach
     | SamplesOutOfReach
+    | RewardsAlike
     | NothingMeasured
     | OnlyKnowledgeMissing
 )

@@ -48,6 +48,7 @@ from lastresort.records.events import (
     FullRateChosen,
     GateChosen,
     GateRun,
+    GroupsDrawn,
     ItemsAdded,
     JudgeChecked,
     JudgedAnswer,
@@ -79,7 +80,7 @@ from lastresort.records.measurement import DEV, BarTest, Cost, DevScore, whole_o
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.types import GateVerdict, Judgement
 
-Made = ReplayMade | SamplesPaired | BestSampled | BaseAnswered
+Made = ReplayMade | SamplesPaired | BestSampled | GroupsDrawn | BaseAnswered
 
 
 @dataclass
@@ -314,7 +315,7 @@ def _take_of_rung(run: Fold, event: Event) -> None:
             run.rung(event.rung).tried[event.key] = event
         case TrainingReached():
             run.rung(event.rung).trained[event.candidate] = event.seconds
-        case ReplayMade() | SamplesPaired() | BestSampled() | BaseAnswered():
+        case ReplayMade() | SamplesPaired() | BestSampled() | GroupsDrawn() | BaseAnswered():
             run.rung(event.rung).made.append(event)
         case RewardsJudged():
             run.rung(event.rung).rewarded[event.asked] = event

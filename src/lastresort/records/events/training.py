@@ -231,6 +231,21 @@ class BestSampled(OfRung):
     seconds: float
 
 
+class GroupsDrawn(OfRung):
+    """Whether the reward tells a system's answers to the same prompt apart, before it is trained on.
+
+    groups: drawn until in one of them the rewards of the answers differed, or as many as are drawn at most. samples: answers each.
+    """
+
+    kind: Literal["groups_drawn"] = "groups_drawn"
+    groups: int
+    samples: int
+    differ: bool
+    tokens_in: int
+    tokens_out: int
+    seconds: float
+
+
 class StopsPlanned(OfRung):
     """steps: of the whole training. stops: after which a candidate is kept. learns_from: in words."""
 
@@ -313,6 +328,7 @@ TrainingEvent = (
     | BaseSummed
     | SamplesPaired
     | BestSampled
+    | GroupsDrawn
     | StopsPlanned
     | RewardsJudged
     | CandidateMoved

@@ -69,6 +69,11 @@ def clause(skip: value.Skip) -> str:
             return _out_of_reach(skip)
         case value.SamplesOutOfReach():
             return _samples_out_of_reach(skip)
+        case value.RewardsAlike(groups, samples, differing):
+            return (
+                f"GRPO learns from answers to a prompt that are rewarded differently, and in none of {groups} groups of {samples} "
+                f"answers did the reward differ: with 95% confidence it does in fewer than {percent(differing)} of groups"
+            )
         case value.NothingMeasured(candidates, errors):
             return f"none of the {candidates} can be measured: {'; '.join(errors)}"
         case value.OnlyKnowledgeMissing(n):

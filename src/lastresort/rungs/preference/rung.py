@@ -24,7 +24,14 @@ from lastresort.records.rungs import (
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.preference.drift import KL_ANSWERS, KL_PROMPTS, answer_lengths
 from lastresort.rungs.preference.items import PreferenceCourse, PreferencePlan, course_of, plan_of, verdicts
-from lastresort.rungs.preference.samples import BEST_OF, MOST_ASKED, MOST_PROMPTS, best_of_samples, own_pairs
+from lastresort.rungs.preference.samples import (
+    BEST_OF,
+    MOST_ASKED,
+    MOST_PROMPTS,
+    best_of_samples,
+    own_pairs,
+    rewards_alike,
+)
 from lastresort.rungs.preference.training import KeptAdapter, PreferenceTraining
 from lastresort.rungs.prompting import grammar_of, instruction
 from lastresort.rungs.rung import GivenUp, RungSetup, Search, Workbench
@@ -115,6 +122,8 @@ class PreferenceRung:
             return GivenUp(lacking)
         plan = plan_of(task, kind_of_preferences(given) if given else None, on_sft=supervised is not None)
         made = ""
+        if plan.source == "reward" and (alike := rewards_alike(bench, self.name, start)) is not None:
+            return GivenUp(alike)
         if plan.source == "samples":
             best = best_of_samples(bench, self.name, start, before)
             if (beyond := best.out_of_reach(task.bar)) is not None:

@@ -1,20 +1,23 @@
-"""A system's own samples, scored by the task's scorer, made once a run.
+"""A system's own samples, made once a run.
 
-First the best of several on dev, which shows what they can teach; then pairs of them on train.
+Scored by the task's scorer: first the best of several on dev, which shows what they can teach; then pairs of them on train. Scored
+by a reward: whether it tells them apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 
 from lastresort.data.preferences import PreferenceRow
+from lastresort.evals.evidence.paired import unseen_share
 from lastresort.evals.measure import mean_so_far
 from lastresort.evals.scorers import scores_of
-from lastresort.records.events import BestSampled, RankedAnswer, RankedPair, SamplesPaired
+from lastresort.records.events import BestSampled, GroupsDrawn, RankedAnswer, RankedPair, SamplesPaired
 from lastresort.records.record import ItemScore
-from lastresort.records.rungs import SamplesOutOfReach
+from lastresort.records.rungs import RewardsAlike, SamplesOutOfReach
+from lastresort.rungs.preference.items import columns_of, seated
 from lastresort.rungs.race import BETA, judge_scores_on_dev
 from lastresort.rungs.rung import Workbench
 from lastresort.stop import check
@@ -152,6 +155,78 @@ def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
         tokens_out=sum(answer.completion_tokens for answer in answers),
         seconds=sum(answer.seconds for answer in answers),
     )
+
+
+GROUPS_AT_ONCE = 16  # mostly the first tell, so few are drawn at once; the verdicts of a judge cost money
+MOST_GROUPS = 96  # drawn where the reward tells no answers apart: 3% of groups may then still differ (rule of three)
+
+
+def rewards_alike(bench: Workbench, rung: str, start: System) -> RewardsAlike | None:
+    """Why a reward teaches nothing, None where it tells answers of a first draw of groups apart.
+
+    The groups are those that training would draw, `preference.samples` answers to a prompt of train, and drawn only until two
+    answers to the same prompt are rewarded differently. Where train has too few prompts, they are asked again.
+    """
+    known = bench.record.last(GroupsDrawn, rung)
+    if known is None:
+        known = _drawn(bench, rung, start)
+        bench.record.append(known)
+    if known.differ or not known.groups:
+        return None
+    return RewardsAlike(known.groups, known.samples, unseen_share(known.groups, 0.05))
+
+
+def _drawn(bench: Workbench, rung: str, start: System) -> GroupsDrawn:
+    from lastresort.train.rewards import Rewards
+
+    task, count = bench.task, bench.task.preference.samples
+    free = replace(start, decoding=replace(start.decoding, grammar=None))  # as training samples
+    rewards = Rewards(
+        task.reward,
+        columns_of(bench.train),
+        json_schema=task.output.json_schema,
+        choices=task.output.choices,
+        wrap=lambda scorer, parameters: seated(bench, rung, scorer, parameters),
+    )
+    bench.progress.stage(f"{rung}: does the reward tell samples of {start.name} apart?", None)
+    drawn, differ, answers = 0, False, list[Answer]()
+    try:
+        rewards.check(bench.train)
+        for round_, batch in _batches(_with_room(bench, start), GROUPS_AT_ONCE, MOST_GROUPS):
+            groups: list[set[float]] = [set() for _ in batch]
+            for number in range(count):
+                check(bench.stop)
+                found = _answers(bench, free, batch, round_ * count + number)
+                answers += found
+                scored = rewards.score(batch, [answer.text for answer in found])
+                for group, one in zip(groups, scored, strict=True):
+                    group.add(one.total)
+                differ = any(len(group) > 1 for group in groups)
+                if differ:
+                    break
+            drawn += len(batch)
+            if differ:
+                break
+    finally:
+        rewards.close()
+    return GroupsDrawn(
+        rung=rung,
+        groups=drawn,
+        samples=count,
+        differ=differ,
+        tokens_in=sum(answer.prompt_tokens for answer in answers),
+        tokens_out=sum(answer.completion_tokens for answer in answers),
+        seconds=sum(answer.seconds for answer in answers),
+    )
+
+
+def _batches(prompts: Sequence[Example], size: int, most: int) -> Iterator[tuple[int, Sequence[Example]]]:
+    """`most` prompts in batches, from the first on again where there are fewer; with how often they came before."""
+    left, round_ = most if prompts else 0, 0
+    while left > 0:
+        for first in range(0, min(left, len(prompts)), size):
+            yield round_, prompts[first : min(first + size, left)]
+        left, round_ = left - len(prompts), round_ + 1
 
 
 @dataclass(frozen=True, slots=True)
