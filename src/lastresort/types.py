@@ -102,6 +102,7 @@ Outcome = Literal["MET", "NOT_MET", "UNDECIDED"]
 Unit = Literal["item", "group"]
 GateVerdict = Literal["SHIP", "HOLD", "REJECT"]
 ReplayPrompts = Literal["everyday", "wide"]
+GoOnAbout = Literal["cost", "curve"]  # of a rung that asks whether to go on: what it costs, what its first third shows
 GateMode = Literal["quick", "full", "none"]  # of the gates of a climb
 WayName = Literal["lora", "qlora", "full", "merged", "nf4"]  # of training, to compare
 

@@ -111,6 +111,11 @@ SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
         "9 ways of prompting were tried on dev; the race ended after 24 of 60 items, where all that was left was below the bar by "
         "the rule of the test, at an error of 1%.",
     ),
+    (
+        rungs.CurveBelowBar(40, 120, 96, 0.1, 0.05, 0.2, 0.8, 0.05),
+        "After 40 of 120 steps it scored 10.0% on 96 dev items; drawn straight on from the untrained model's 5.0%, that ends at "
+        "20.0%, below the bar of 80.0% (said in at most 5.0% of cases where the line reaches it). A warning, no verdict.",
+    ),
     (rungs.NotTried("few-shot-5", "it is too long."), "few-shot-5 could not be tried: it is too long."),
     (rungs.SearchAlone(()), "No dev example names its passages, so the search was not measured on its own."),
     (

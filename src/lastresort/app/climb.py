@@ -66,6 +66,7 @@ def climb(
     progress: Progress | None = None,
     stop: Stop = NEVER,
     executor: Executor | None = None,
+    go_on: Callable[[str], bool] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Climbed:
     """Climb the ladder of `task` in the folder `run`, going on from whatever its record already holds.
@@ -73,7 +74,8 @@ def climb(
     settings: that were read into `task`, for the record. until: the last rung to try; None for what the run was started with, at
     first the top of the ladder. gate: of a tuned system that would win; None likewise, at first the full gate. more: fresh items,
     with which the tests of the run that ended UNDECIDED go on. stop: checked between batches and steps, as is a file named stop in
-    the run's folder, which is removed when the climb ends. executor: measures, None for this process.
+    the run's folder, which is removed when the climb ends. executor: measures, None for this process. go_on: asks the user before
+    what is dear, None where nobody is there: then it goes on.
     Raises InputError for bad input, StoppedError where it stopped and can be resumed.
     """
     progress = progress or SilentProgress()
@@ -103,7 +105,7 @@ def climb(
             models = open_models(prepared.task, shared, record)
             writer = StageWriter(progress, record, budget.spent, clock=clock)
             bench = open_workbench(prepared, record, run, models, writer, budget, FirstOf((stop, file, budget)))
-            bench = replace(bench, executor=executor)
+            bench = replace(bench, executor=executor, go_on=go_on)
             try:
                 writer.stage("timing this machine")
                 writer.expect(forecast_rungs(bench, prepared, rules.until, gated=mode != "none"))

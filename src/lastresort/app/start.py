@@ -5,7 +5,7 @@ Also the examples to start with: inside the package in an installed wheel, next 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -71,9 +71,12 @@ class ClimbRequest:
     runs: Path = RUNS
 
 
-def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER) -> Climbed:
+def start_climb(
+    request: ClimbRequest, progress: Progress, stop: Stop = NEVER, go_on: Callable[[str], bool] | None = None
+) -> Climbed:
     """Start or resume a climb and see it through. A run whose input is refused leaves no folder behind.
 
+    go_on: asks the user before what is dear, None where nobody is there: then it goes on.
     Raises InputError for bad input, PrerequisiteError for what is missing here, StoppedError where it stopped and can be resumed.
     """
     if request.more is not None and not request.resume:
@@ -113,6 +116,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER) -
             more=request.more,
             progress=progress,
             stop=stop,
+            go_on=go_on,
         )
 
 

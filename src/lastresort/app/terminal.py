@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from lastresort.foreign import UNSAFE, escaped
@@ -29,9 +30,20 @@ def print_note(text: str = "", *, end: str = "\n") -> None:
     print(safe_text(text), end=end, file=sys.stderr, flush=True)
 
 
+def consent(*, yes: bool) -> Callable[[str], bool] | None:
+    """How to ask whether to go on: not at all where the user has said yes beforehand, None where no terminal is there."""
+    if yes:
+        return lambda question: True
+    return confirmed if _is_there() else None
+
+
+def _is_there() -> bool:
+    return sys.stdin is not None and sys.stderr is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def confirmed(question: str) -> bool:
     """Whether the user answers yes. False where no terminal is there to ask."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not _is_there():
         return False
     print_note(f"{question} [y/N]")  # with its line end, as a live display holds back the rest of a line
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -11,7 +11,7 @@ import typer
 from typer import Argument, Option
 from typer.core import TyperCommand
 
-from lastresort.app.terminal import print_document, print_text
+from lastresort.app.terminal import consent, print_document, print_text
 from lastresort.cli.options import GATE_MODES, TASK_SETTINGS, names_a_task, parse_settings
 from lastresort.types import WayName
 
@@ -78,6 +78,12 @@ def climb_command(
         "none of which the run has seen.",
     ),
     dry_run: bool = Option(False, "--dry-run", help="Forecast what each rung would do and cost. Runs nothing."),
+    yes: bool = Option(
+        False,
+        "--yes",
+        help="Ask nothing. Default: if a terminal is there, ask once before a rung that is forecast at more than an hour, and once "
+        "where a training does not point at the bar after its first third.",
+    ),
     verbose: bool = Option(False, "--verbose", help="With --dry-run: also show how each figure comes about."),
     settings: list[str] = TASK_SETTINGS,
     as_json: bool = Option(False, "--json", help="Print the decision as one JSON document on stdout."),
@@ -100,7 +106,7 @@ def climb_command(
         show_document(forecast, partial(forecast_table, verbose=verbose), as_json=as_json)
         return
     with stoppable() as (shown, stop):
-        climbed = start_climb(request, shown, stop)
+        climbed = start_climb(request, shown, stop, consent(yes=yes))
     lines = [f"report: {climbed.report}", *how_to_use(climbed.decision, climbed.run)]
     show_document(climbed.decision, ladder_table, as_json=as_json, last_line="\n".join(lines))
 

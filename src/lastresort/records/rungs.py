@@ -253,7 +253,7 @@ class Pretraining:
 class TrainedOnRows:
     """Supervised training. method: what is trained. rate: which of the rates went the whole way. laps: ends of the race between
     them. pretrained: what was learned before, from documents; None where nothing was. held: whether replay was held to
-    the base's distribution.
+    the base's distribution. falling: the loss on dev of the last two checkpoints, where it still fell; None where it did not.
     """
 
     method: str
@@ -266,6 +266,23 @@ class TrainedOnRows:
     laps: tuple[RateLap, ...]
     pretrained: Pretraining | None = None
     held: bool = False
+    falling: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CurveBelowBar:
+    """After so many of the steps of a training its score on n dev items, drawn straight on from that of the untrained model (None
+    where it is taken for 0), ends below the bar. error: of saying so where the line reaches it.
+    """
+
+    step: int
+    steps: int
+    n: int
+    score: float
+    before: float | None
+    end: float
+    bar: float
+    error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,4 +297,6 @@ class TrainedOnPreferences:
     batch_size: int
 
 
-SearchFinding = RacedOnDev | NotTried | SearchAlone | WithPassages | TrainedOnRows | TrainedOnPreferences
+SearchFinding = (
+    RacedOnDev | NotTried | SearchAlone | WithPassages | TrainedOnRows | CurveBelowBar | TrainedOnPreferences
+)

@@ -73,7 +73,7 @@ def stretches(n: int, candidates: int, *, least: int = 24) -> list[tuple[int, in
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class RaceLook:
     """At all that was answered, after the dev items [start, stop). at_most: how many candidates go on."""
 
     start: int
@@ -81,7 +81,7 @@ class Look:
     at_most: int
 
 
-def looks(n: int, candidates: int, *, every: int | None = LOOK_ITEMS, least: int = 24) -> list[Look]:
+def looks(n: int, candidates: int, *, every: int | None = LOOK_ITEMS, least: int = 24) -> list[RaceLook]:
     """After each stretch, and after every so many items that are not near the end of one; the last after n items.
 
     every: None to look after each stretch only. least: as in `stretches`.
@@ -90,11 +90,11 @@ def looks(n: int, candidates: int, *, every: int | None = LOOK_ITEMS, least: int
     stops = list(ends)
     if every is not None and candidates > 1:
         stops += [stop for stop in range(every, n, every) if all(abs(stop - end) >= every / 2 for end in ends)]
-    found, left = list[Look](), candidates
+    found, left = list[RaceLook](), candidates
     for start, stop in itertools.pairwise([0, *sorted(stops)]):
         if stop in ends[:-1]:
             left = max(min(FINALISTS, left), math.ceil(left / 2))
-        found.append(Look(start, stop, left))
+        found.append(RaceLook(start, stop, left))
     return found
 
 

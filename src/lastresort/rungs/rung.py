@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.split import groups_of
+from lastresort.errors import StopRequestedError
 from lastresort.evals.measure import (
     Executor,
     JobPlace,
@@ -24,7 +25,7 @@ from lastresort.evals.scorers import Scorer
 from lastresort.hardware.plan.setup import Setup
 from lastresort.ladder import RUNGS
 from lastresort.models.protocol import Pay
-from lastresort.records.events import ErrorShared, RungTested
+from lastresort.records.events import ErrorShared, RungGoneOn, RungTested
 from lastresort.records.measurement import stretch_of_dev
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.rungs import SearchFinding, Skip
@@ -36,7 +37,7 @@ from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import Passages
 from lastresort.systems.files import FILE, candidate_folder, save_system
 from lastresort.systems.system import System
-from lastresort.types import At, Example, Progress, Selection, nowhere
+from lastresort.types import At, Example, GoOnAbout, Progress, Selection, nowhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,9 @@ class GivenUp:
     reason: Skip
 
 
+_GO_ON_LATER = "Go on with --resume, or stop before this rung with --until."
+
+
 @dataclass(frozen=True)
 class Workbench:
     """What the climb gives to a rung.
@@ -76,7 +80,8 @@ class Workbench:
     None if it names none. check_room: raises CandidateError if a dev or test item leaves no room for its answer in a system's
     prompt; that is all a rung learns about the test set. shared: folder that the runs share, None if there is none. executor: runs
     the measuring jobs, None for this process. at: called with the rung, candidate and split at work, for `lastresort watch`.
-    test_units: how many items, or groups of items, the test set has; 0 where it is not known.
+    test_units: how many items, or groups of items, the test set has; 0 where it is not known. go_on: asks the user, None where
+    nobody is there.
     """
 
     task: Task
@@ -97,6 +102,7 @@ class Workbench:
     executor: Executor | None = None
     at: At = nowhere
     test_units: int = 0
+    go_on: Callable[[str], bool] | None = None
 
     def alpha_of_rung(self, rung: str) -> float:
         """The error of a false MET at which the rung's system is tested."""
@@ -115,6 +121,14 @@ class Workbench:
         """The rungs whose own system was tested and met the bar."""
         tests = {rung: self.record.last(RungTested, rung) for rung in self.task.ladder}
         return frozenset(rung for rung, test in tests.items() if test and test.judgement.outcome == "MET")
+
+    def ask_to_go_on(self, rung: str, about: GoOnAbout, question: str) -> None:
+        """Ask once a run, where somebody is there to ask. Raises StopRequestedError if the answer is no."""
+        if self.go_on is None or any(asked.about == about for asked in self.record.all(RungGoneOn, rung)):
+            return
+        if not self.go_on(question):
+            raise StopRequestedError("the answer was no", where=f"rung {rung}", remedy=_GO_ON_LATER)
+        self.record.append(RungGoneOn(rung=rung, about=about))
 
     def answerer(self, system: System, passages: Passages | None = None) -> Answerer:
         return self.models.answerer(system, passages)

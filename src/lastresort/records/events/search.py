@@ -8,7 +8,7 @@ from lastresort.records.decision_parts import Crossing, Currency
 from lastresort.records.document import Statement
 from lastresort.records.events.base import BaseEvent, EventValue, OfRung
 from lastresort.records.measurement import DevScore
-from lastresort.types import Judgement, Selection
+from lastresort.types import GoOnAbout, Judgement, Selection
 
 
 class CandidateMeasured(OfRung):
@@ -46,6 +46,13 @@ class RungPlanned(OfRung):
     seconds: float | None
     limit_hours: float
     beyond: Statement | None
+
+
+class RungGoneOn(OfRung):
+    """The user was asked whether to go on, and said yes. about: its cost, or its curve after a third; each is asked once."""
+
+    kind: Literal["rung_gone_on"] = "rung_gone_on"
+    about: GoOnAbout
 
 
 class RungGivenUp(OfRung):
@@ -176,6 +183,7 @@ RungEvent = (
     CandidateMeasured
     | RungSkipped
     | RungPlanned
+    | RungGoneOn
     | RungGivenUp
     | RungSearched
     | SystemFrozen

@@ -231,6 +231,25 @@ class BestSampled(OfRung):
     seconds: float
 
 
+class CurveSeen(OfRung):
+    """Scores on dev a third of the way through a training, drawn straight on to its end.
+
+    n: dev items. score: mean at this step. before: of the untrained model, None where it is taken for 0. end: where the line ends.
+    p: of "it ends below the bar". below: whether that is shown.
+    """
+
+    kind: Literal["curve_seen"] = "curve_seen"
+    candidate: str
+    step: int
+    steps: int
+    n: int
+    score: float
+    before: float | None
+    end: float
+    p: float
+    below: bool
+
+
 class GroupsDrawn(OfRung):
     """Whether the reward tells a system's answers to the same prompt apart, before it is trained on.
 
@@ -328,6 +347,7 @@ TrainingEvent = (
     | BaseSummed
     | SamplesPaired
     | BestSampled
+    | CurveSeen
     | GroupsDrawn
     | StopsPlanned
     | RewardsJudged

@@ -212,6 +212,8 @@ def _sentence(found: value.SearchFinding) -> str:
             return f"With the {'right' if found.right else 'likeliest'} passages in the prompt: {'; '.join(scores)}."
         case value.TrainedOnRows():
             return _on_rows(found)
+        case value.CurveBelowBar():
+            return _curve(found)
         case value.TrainedOnPreferences():
             raced = (
                 "the only learning rate tried" if len(found.rates) == 1 else f"raced on dev with {_rates(found.rates)}"
@@ -261,13 +263,33 @@ def _on_rows(found: value.TrainedOnRows) -> str:
     replay = f"{found.replay} of replay{' held to the base' if found.held else ''}"
     training = f"{first}{found.method}, {found.rows} rows and {replay}, {found.epochs} epochs, batch {found.batch_size}"
     if len(found.rates) == 1:
-        return f"{training}, learning rate {found.rate:g}, the only one tried."
+        return f"{training}, learning rate {found.rate:g}, the only one tried.{_still_falling(found)}"
     laps = ", ".join(
         f"{lap.rate:g}: {'diverged' if lap.loss is None else f'{lap.loss:.3f}'} at step {lap.step}"
         for lap in found.laps
     )
     rates = _rates(found.rates)
-    return f"{training}; learning rates {rates} raced by loss on dev ({laps}); {found.rate:g} went the whole way."
+    raced = f"learning rates {rates} raced by loss on dev ({laps}); {found.rate:g} went the whole way."
+    return f"{training}; {raced}{_still_falling(found)}"
+
+
+def _curve(found: value.CurveBelowBar) -> str:
+    start = "from nothing" if found.before is None else f"from the untrained model's {percent(found.before)}"
+    return (
+        f"After {found.step} of {found.steps} steps it scored {percent(found.score)} on {counted(found.n, 'dev item')}; drawn "
+        f"straight on {start}, that ends at {percent(found.end)}, below the bar of {percent(found.bar)} (said in at most "
+        f"{percent(found.error)} of cases where the line reaches it). A warning, no verdict."
+    )
+
+
+def _still_falling(found: value.TrainedOnRows) -> str:
+    if found.falling is None:
+        return ""
+    before, last = found.falling
+    return (
+        f" The loss on dev still fell between the last two checkpoints, from {before:.3f} to {last:.3f}: more epochs "
+        "(`sft.epochs`) or a higher rank (`sft.r`) may help."
+    )
 
 
 def _pretrained(found: value.Pretraining) -> str:

@@ -7,13 +7,16 @@ there is no other place for it: then weights are not refused, and the decision w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 from lastresort.records.events import DistanceMeasured
-from lastresort.records.rungs import KnowledgeOutpacesTraining, MethodExcluded, Skip, TooFewRows
+from lastresort.records.rungs import CurveBelowBar, KnowledgeOutpacesTraining, MethodExcluded, Skip, TooFewRows
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.prompting import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
+from lastresort.rungs.supervised.curve import look_at_curve, rest_is_dear
 from lastresort.rungs.supervised.methods import adapter_setup, method_of, weights_absent
 from lastresort.rungs.supervised.milder import retrain, scale_system
 from lastresort.rungs.supervised.training import (
@@ -110,30 +113,38 @@ class SftRung:
     def search(self, bench: Workbench) -> Search:
         task = bench.task
         weighed = task.sft.select == "mildest"
-        trained = SupervisedTraining(bench, self.name, task.sft, method_of(task), weighed=weighed)
+        trained = SupervisedTraining(bench, self.name, task.sft, method_of(task), weighed=weighed, look_early=True)
         rate = trained.race()
+        early = self._below_the_bar(bench, trained, rate)
         kept = trained.finish(rate)
         trained.close()
-        design = PromptDesign(task.about.strip())
-        decoding = Decoding(bench.max_new_tokens, temperature=task.decode.temperature, seed=task.split.seed)
-        model, kwargs = bench.models.tuned_name, task.chat_template_kwargs
-        rendering = recorded_rendering(bench.record, self.name)
-        systems = [
-            System(
-                name,
-                model,
-                design,
-                decoding,
-                adapter=folder,
-                template_kwargs=kwargs,
-                trained_rendering=rendering,
-            )
-            for name, folder in kept
-        ]
+        systems = [self._system(bench, folder) for _, folder in kept]
         if weighed:
             scaled = [scale for scale in KEPT_SCALES if _is_measured(bench, scaled_name(systems[-1].name, scale))]
             systems += [scale_system(bench, systems[-1], scale) for scale in scaled]
-        return choose_on_dev(bench, self.name, systems, trained.findings(rate), weighed=weighed)
+        found = choose_on_dev(bench, self.name, systems, trained.findings(rate), weighed=weighed)
+        return found if early is None else replace(found, findings=(*found.findings, early))
+
+    def _below_the_bar(self, bench: Workbench, trained: SupervisedTraining, rate: float) -> CurveBelowBar | None:
+        """What the first third shows, where the rest takes long."""
+        third = trained.third(rate)
+        if third is None or not rest_is_dear(bench, trained.run_name(rate)):
+            return None
+        trained.close()  # the model that answers takes its room
+        return look_at_curve(bench, self.name, self._system(bench, third.folder), third.step, third.steps)
+
+    def _system(self, bench: Workbench, adapter: Path) -> System:
+        """The tuned model with the instruction alone; the folder of its adapter is called after the candidate."""
+        task = bench.task
+        return System(
+            adapter.name,
+            bench.models.tuned_name,
+            PromptDesign(task.about.strip()),
+            Decoding(bench.max_new_tokens, temperature=task.decode.temperature, seed=task.split.seed),
+            adapter=adapter,
+            template_kwargs=task.chat_template_kwargs,
+            trained_rendering=recorded_rendering(bench.record, self.name),
+        )
 
     def retrain(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None

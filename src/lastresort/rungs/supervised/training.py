@@ -15,6 +15,7 @@ from lastresort.errors import DataError
 from lastresort.records.events import CandidateTrained, LapTrained, RowsTooLong, TrainingFacts
 from lastresort.records.rungs import Pretraining, RateLap, TrainedOnRows
 from lastresort.rungs.rung import Workbench
+from lastresort.rungs.supervised.curve import THIRD
 from lastresort.rungs.supervised.methods import Method
 from lastresort.rungs.supervised.replay_rows import replay_items, replay_of, replay_size
 from lastresort.rungs.tuning import (
@@ -42,6 +43,7 @@ MOST_PASS_TOKENS = 4096
 
 
 KEPT_SHARES = (0.4, 0.6, 0.8, 1.0)  # of a training whose checkpoints are weighed; a race has passed the third of it
+FALLING = 0.03  # of the loss on dev, from a checkpoint to the last
 KEPT_SCALES = (0.75, 0.5)  # of its last checkpoint
 
 
@@ -52,6 +54,15 @@ class KeptStop:
     unit: Literal["epoch", "step"]
     number: int
     step: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThirdOfTraining:
+    """The model after `step` of the steps of a training, in a folder that is called after the candidate."""
+
+    folder: Path
+    step: int
+    steps: int
 
 
 def kept_epochs(epochs: int) -> range:
@@ -65,7 +76,7 @@ class SupervisedTraining:
     What is finished is read from the record; what was interrupted resumes from its checkpoint. section: `sft` or `full` of the
     task. seed: for the order of rows and for fresh adapters, None for that of the task. watched: whether to measure how far the
     model moves from the base. weighed: whether checkpoints are kept more often, each with its exact distance from the base, which
-    takes an adapter.
+    takes an adapter. look_early: whether the model is kept after a third of the training, too.
     """
 
     def __init__(
@@ -78,9 +89,10 @@ class SupervisedTraining:
         seed: int | None = None,
         watched: bool = True,
         weighed: bool = False,
+        look_early: bool = False,
     ) -> None:
         self._bench, self._rung, self._section, self._method = bench, rung, section, method
-        self._watched = watched
+        self._watched, self._look_early = watched, look_early
         self._seed = bench.task.split.seed if seed is None else seed
         rows = bench.record.last(RowsTooLong)
         too_long = frozenset(() if rows is None else rows.train)
@@ -95,7 +107,21 @@ class SupervisedTraining:
 
     def race(self) -> float:
         """The learning rate that is trained to the end."""
-        return race(self._section.learning_rates, self._steps(), self._lap, where=f"{self._rung}.learning_rates")
+        return race(self._section.learning_rates, self._steps(), self._raced, where=f"{self._rung}.learning_rates")
+
+    def third(self, rate: float) -> ThirdOfTraining | None:
+        """Train the first third and keep the model; None where it diverged."""
+        steps, folder = self._steps(), self._folder_of_third(rate)
+        step = max(1, round(THIRD * steps))
+        lap = self._lap(rate, step, folder, watched=False)
+        return ThirdOfTraining(folder, step, steps) if math.isfinite(lap.dev_loss) else None
+
+    def _raced(self, rate: float, until: int) -> Lap:
+        at_third = self._look_early and until == max(1, round(THIRD * self._steps()))
+        return self._lap(rate, until, self._folder_of_third(rate) if at_third else None, watched=False)
+
+    def _folder_of_third(self, rate: float) -> Path:
+        return self._bench.folder / self._method.folder / f"{self._method.name}-lr{rate:g}-third"
 
     def finish(self, rate: float) -> list[tuple[str, Path]]:
         """Train to the end. Returns names and folders of the candidates kept: after each epoch of the second half, or after shares
@@ -169,13 +195,23 @@ class SupervisedTraining:
             tuple(RateLap(lap.rate, lap.step, lap.dev_loss) for lap in laps),
             pretrained,
             section.replay_loss == "kl",
+            self._still_falling(rate),
         )
+
+    def _still_falling(self, rate: float) -> tuple[float, float] | None:
+        """The loss on dev at the last two checkpoints, where it fell by a part that is worth naming."""
+        stops = [stop.step for stop in self._kept_stops()][-2:]
+        laps = [self._bench.record.last(LapTrained, f"{self._method.prefix}{rate:g}@{stop}") for stop in stops]
+        losses = [lap.dev_loss for lap in laps if lap is not None and lap.dev_loss is not None]
+        if len(losses) < 2 or losses[1] > (1 - FALLING) * losses[0]:
+            return None
+        return losses[0], losses[1]
 
     def close(self) -> None:
         self._loaded = self._rows = None
 
-    def _lap(self, rate: float, until: int, folder: Path | None = None) -> Lap:
-        """Train one learning rate up to a step, and keep the model if a folder is given."""
+    def _lap(self, rate: float, until: int, folder: Path | None = None, *, watched: bool | None = None) -> Lap:
+        """Train one learning rate up to a step, and keep the model if a folder is given. watched: None as the whole training is."""
         from lastresort.train.loop.loop import Diverged
 
         record = self._bench.record
@@ -184,7 +220,7 @@ class SupervisedTraining:
         if known is not None and (folder is None or known.dev_loss is None or self._method.saved(folder)):
             return Lap(rate, until, math.inf if known.dev_loss is None else known.dev_loss)
         try:
-            lap = Lap(rate, until, self._train(rate, until, folder))
+            lap = Lap(rate, until, self._train(rate, until, folder, self._watched if watched is None else watched))
         except Diverged as error:
             self._bench.progress.say(f"{self._rung}: learning rate {rate:g} drops out: {error}")
             lap = Lap(rate, until, math.inf)
@@ -193,7 +229,7 @@ class SupervisedTraining:
             record.append(LapTrained(rung=self._rung, name=key, rate=lap.rate, step=lap.step, dev_loss=loss))
         return lap
 
-    def _train(self, rate: float, until: int, folder: Path | None) -> float:
+    def _train(self, rate: float, until: int, folder: Path | None, watched: bool) -> float:
         """Train one learning rate up to a step; keep the model where asked; return the loss on dev."""
         from lastresort.hardware.threads import pinned
         from lastresort.train.adapters.adapters import adapted
@@ -205,14 +241,14 @@ class SupervisedTraining:
         facts = TrainingFacts(rows=len(rows), replay_rows=self._replay_rows, adapted=adapted(model))
         run = TuningRun(self._rung, name, f"learning rate {rate:g}", loaded.fingerprint, settings, facts)
         try:
-            if folder is not None and self._watched:
+            if folder is not None and watched:
                 self._watch(loaded, model, name)
             trained = train_to(bench, run, model, self._items(model, rows), until)
             with pinned(trained.threads):
                 loss = self._dev_loss(model, plain=trained.path == "plain")
-                if folder is not None and self._watched:
+                if folder is not None and watched:
                     self._early.add(name, trained.step, model)
-                if folder is not None and self._distance is not None:
+                if folder is not None and watched and self._distance is not None:
                     self._measure_distance(folder.name, loaded, model, last=until == self._steps())
             if folder is not None:
                 self._method.save(loaded, model, folder)

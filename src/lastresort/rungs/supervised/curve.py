@@ -1,0 +1,123 @@
+"""Whether a training still points at the bar after its first third: a warning and a question, never a verdict.
+
+The scores on dev are drawn straight on from what the untrained model scores, which flatters: a curve of learning bends down. Where
+even so the end lies below the bar, the rest is unlikely to be worth its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lastresort.evals.evidence.paired import reweighted_mean
+from lastresort.evals.evidence.units import as_scores, group_means
+from lastresort.records.events import CurveSeen, TrainingReached
+from lastresort.records.rungs import CurveBelowBar
+from lastresort.rungs.rung import Workbench
+from lastresort.types import GoOnAbout
+
+if TYPE_CHECKING:
+    from lastresort.systems.system import System
+
+THIRD = 1 / 3  # of the training, where the race of learning rates ends
+MOST_SEEN = 96  # dev items answered
+DEAR_S = 600.0  # a rest of the training that takes less is not worth a look
+ERROR = 0.05  # of a warning where the straight line reaches the bar
+ABOUT: GoOnAbout = "curve"
+
+
+@dataclass(frozen=True, slots=True)
+class StraightOn:
+    """Where a straight line ends. score: mean at a third of the training. end: mean at its end. p: of "both lie below the bar"."""
+
+    score: float
+    end: float
+    p: float
+
+    @property
+    def below(self) -> bool:
+        return self.p <= ERROR
+
+
+def straight_on(
+    now: Sequence[float],
+    before: Sequence[float] | None,
+    bar: float,
+    *,
+    seed: int,
+    groups: Sequence[str] | None = None,
+) -> StraightOn:
+    """Draw the mean score straight on from the start of the training through its third to its end.
+
+    now: scores at a third, one a dev item. before: of the untrained model on the same items, None to take it for 0, which is the
+    steepest line. groups: label of each item where items belong together. An end that reaches the bar is called below it with
+    probability at most 5%, whatever the scores are distributed like (`reweighted_mean`).
+    """
+    third = as_scores(now, binary=False)
+    start = 0 * third if before is None else as_scores(before, binary=False)
+    end = start + (third - start) / THIRD
+    if groups is not None:
+        third, end = group_means(third, groups), group_means(end, groups)
+    p_end = reweighted_mean(end * THIRD, seed).p_below(bar * THIRD)  # scaled into [-1, 1]
+    p_third = reweighted_mean(third, seed).p_below(bar)  # a curve that fell may stay where it is
+    return StraightOn(float(third.mean()), float(end.mean()), max(p_end, p_third))
+
+
+def rest_is_dear(bench: Workbench, run: str) -> bool:
+    """Whether the other two thirds of a training take long, by what its first third took."""
+    reached = bench.record.last(TrainingReached, run)
+    return reached is not None and reached.seconds * (1 / THIRD - 1) >= DEAR_S
+
+
+def look_at_curve(bench: Workbench, rung: str, system: System, step: int, steps: int) -> CurveBelowBar | None:
+    """Measure the system after a third of its training, say what a straight line makes of it, and where that ends below the bar ask
+    whether to go on. None where it does not. Raises StopRequestedError where the user answers no.
+    """
+    seen = bench.record.last(CurveSeen, rung)
+    if seen is None:
+        seen = _measured(bench, rung, system, step, steps)
+        bench.record.append(seen)
+    if not seen.below:
+        return None
+    found = CurveBelowBar(seen.step, seen.steps, seen.n, seen.score, seen.before, seen.end, bench.task.bar, ERROR)
+    drawn = (
+        f"{rung}: after {seen.step} of {seen.steps} steps, {seen.score:.1%} on {seen.n} dev items; drawn straight on, "
+        f"{seen.end:.1%} at the end, below the bar of {bench.task.bar:.1%}."
+    )
+    bench.progress.say(f"{drawn} A warning, no verdict: training goes on unless it is stopped.")
+    bench.ask_to_go_on(rung, ABOUT, f"{drawn} Train the rest all the same?")
+    return found
+
+
+def _measured(bench: Workbench, rung: str, system: System, step: int, steps: int) -> CurveSeen:
+    groups = bench.dev_groups()
+    n = min(len(bench.dev), MOST_SEEN) if groups is None else len(bench.dev)  # half a group proves nothing
+    bench.progress.stage(f"{rung}: {system.name} on dev, a third of the way", n)
+    bench.keep(rung, system)
+    found = bench.dev_results(rung, [system], 0, n)[system.name]
+    if not isinstance(found, list):
+        raise found.error()
+    now, before = [item.score for item in found], _untrained(bench, n)
+    line = straight_on(now, before, bench.task.bar, seed=bench.task.split.seed, groups=groups)
+    return CurveSeen(
+        rung=rung,
+        candidate=system.name,
+        step=step,
+        steps=steps,
+        n=n,
+        score=line.score,
+        before=None if before is None else sum(before) / n,
+        end=line.end,
+        p=line.p,
+        below=line.below,
+    )
+
+
+def _untrained(bench: Workbench, n: int) -> list[float] | None:
+    """What the model that is tuned scored on the same items with the plain prompt, None where it was not asked all of them."""
+    if bench.models.tuned_name != bench.models.base_name:
+        return None
+    asked = bench.record.dev_items("prompting", "zero-shot")
+    scores = [asked[example.id].score for example in bench.dev[:n] if example.id in asked]
+    return scores if len(scores) == n else None
