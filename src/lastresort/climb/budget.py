@@ -18,7 +18,14 @@ from lastresort.records.events import BudgetSpent, RungPlanned, RungTested, Syst
 from lastresort.records.record import Record
 from lastresort.records.rungs import OverTime
 from lastresort.report.words.rungs import of_skip
-from lastresort.report.words.titles import forecast_line, limit_line, long_rung_line
+from lastresort.report.words.titles import (
+    dear_rung_question,
+    dear_rung_unasked,
+    forecast_line,
+    limit_line,
+    long_rung_line,
+    rung_begins_line,
+)
 from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.spec.task import Task
@@ -123,7 +130,23 @@ def over_time(seconds: float | None, hours_left: float | None) -> OverTime | Non
     return OverTime(seconds, hours_left)
 
 
-LONG_S = 1200.0
+LONG_S, ASKED_S = 1200.0, 3600.0
+
+
+def say_cost(bench: Workbench, prepared: PreparedTask, rung: Rung) -> None:
+    """Say what a rung that is about to begin will take. Ask once where that is over an hour, unless `limits.hours` has answered.
+
+    Raises StopRequestedError where the answer is no.
+    """
+    forecast = rung.forecast(prepared.task, workload(prepared, rung.name))
+    seconds = forecast.seconds or 0.0
+    if line := rung_begins_line(rung.name, forecast.seconds, forecast.usd):
+        bench.progress.say(line)
+    if seconds <= ASKED_S or bench.task.limits.hours is not None:
+        return
+    if bench.go_on is None:
+        bench.progress.say(dear_rung_unasked(seconds))
+    bench.ask_to_go_on(rung.name, "cost", dear_rung_question(rung.name, seconds))
 
 
 def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None, *, gated: bool) -> dict[str, Forecast]:

@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 
 from lastresort.climb.bar_test import goes_on, met_in, run_test
 from lastresort.climb.break_even import MeasuredSystem
-from lastresort.climb.budget import beyond_limits
+from lastresort.climb.budget import beyond_limits, say_cost
 from lastresort.climb.costs import cheapest_of, priced_systems, saving_after
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, may_ship, next_step
 from lastresort.climb.prepare import PreparedTask
@@ -133,6 +133,7 @@ def _climb_rung(bench: Workbench, prepared: PreparedTask, name: str, ledger: Led
         return RungOutcome(name, skipped=reason)
     alpha = bench.alpha_of_rung(name)
     if frozen is None:
+        say_cost(bench, prepared, rung)
         found = rung.search(bench)
         if isinstance(found, GivenUp):
             return _give_up(bench, name, found)

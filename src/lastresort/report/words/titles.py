@@ -317,6 +317,24 @@ def long_rung_line(rung: str, seconds: float) -> str:
     return f"{rung}: this may take {duration(seconds)}. To shorten it, {RUNGS[rung].shorten}, or stop before it with --until."
 
 
+def rung_begins_line(rung: str, seconds: float | None, usd: float | None) -> str:
+    """What a rung that begins is forecast to take; "" where nothing is known. Money is what answers of the greatest length cost."""
+    parts = [] if seconds is None else [f"about {duration(seconds)}"]
+    parts += [f"at most {money(usd)}"] if usd else []
+    return f"{rung} begins. Forecast: {' and '.join(parts)}." if parts else ""
+
+
+def dear_rung_question(rung: str, seconds: float) -> str:
+    return f"{rung} is forecast to take {duration(seconds)} here. Begin it?"
+
+
+def dear_rung_unasked(seconds: float) -> str:
+    return (
+        f"There is no terminal to ask whether {duration(seconds)} are worth it, so it goes on. A stop file, limits.hours or "
+        "--until ends it earlier."
+    )
+
+
 def _split(event: CandidateMeasured) -> str:
     where = DEV if whole_of(event.split) == DEV else "test"
     return f"{counted(event.n, f'{where} item')}"
