@@ -41,6 +41,17 @@ def test_the_best_is_dropped_no_more_often_than_said_however_often_it_is_looked(
     assert dropped.any()
 
 
+def test_of_graded_scores_the_best_is_dropped_no_more_often_than_said() -> None:
+    """Three candidates with scores in quarters, all equally good; a look after every 30 items."""
+    generator, races, error, dropped = np.random.default_rng(5), 150, 0.2, 0
+    for _ in range(races):
+        scores = generator.binomial(4, generator.beta(2, 1, size=90), size=(3, 90)) / 4
+        looked = [evidence_not_best({str(i): scores[i, :n].tolist() for i in range(3)})["0"] for n in (30, 60, 90)]
+        dropped += max(looked) >= 1 / error
+    assert dropped / races <= allowed(error, races)
+    assert dropped
+
+
 @pytest.mark.parametrize(("candidates", "share"), [(2, 0.55), (3, 0.77), (4, 0.86), (8, 0.97)])
 def test_the_rule_asks_fewer_items_than_halving_and_chooses_as_well(candidates: int, share: float) -> None:
     """The best is ten points ahead, 200 items: with many rivals it takes more to show that one of the last two is worse."""
