@@ -408,6 +408,16 @@ COMPARED = {
         "kappa_interval": [0.5, 0.84],
         "weights": "none",
     },
+    "correction": {
+        "n": 60,
+        "sensitivity": None,
+        "specificity": None,
+        "off": 0.03,
+        "off_interval": [-0.04, 0.1],
+        "met_above": 0.95,
+        "not_met_below": 0.81,
+        "error": 0.025,
+    },
     "cost": {"tokens_in": 212_345, "tokens_out": 960, "seconds": 190.0, "usd": 1.25},
 }
 GRADED = {
@@ -419,6 +429,7 @@ GRADED = {
     "verdicts": {"1": 10, "2": 20, "3": 30, "4": 100, "5": 100},
     "order": None,
     "agreement": None,
+    "correction": None,
     "cost": {**COMPARED["cost"], "usd": None},
 }
 

@@ -160,6 +160,32 @@ class PartOfTest:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelledRates:
+    """What a judge of right and wrong said of the answers that people call right, and of those that they call wrong."""
+
+    right: int
+    right_accepted: int
+    wrong: int
+    wrong_accepted: int
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedBar:
+    """What a judge said where the verdict is on the score corrected by people's labels.
+
+    score, interval: of the judge. met_above, not_met_below: the judged scores that a system at or below the bar stays below, and
+    one at or above it stays above, as far as the labels show. labels_needed: labelled cases that would let an UNDECIDED be decided
+    that no number of items decides; None where it is not needed, or not to be told.
+    """
+
+    score: float
+    interval: tuple[float, float]
+    met_above: float
+    not_met_below: float
+    labels_needed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """What a test of the bar found (DESIGN part 8).
 
@@ -167,7 +193,8 @@ class Judgement:
     sequence of the score at 1-2a, which the rule that decided can be sharper than. n_needed: units that would decide an
     UNDECIDED, None if unknown or not needed. decided: None where the verdict is UNDECIDED. outlook: None where it is not, or
     outside a climb. parts: of a test that went on with fresh items, the test set first, and all figures are of the parts together;
-    empty where it did not.
+    empty where it did not. judged: what the judge said, where labels correct it; score, interval and limits are then the corrected
+    ones, but those of parts are the judge's.
     """
 
     outcome: Outcome
@@ -180,6 +207,7 @@ class Judgement:
     decided: VerdictBasis | None = None
     outlook: Outlook | None = None
     parts: tuple[PartOfTest, ...] = ()
+    judged: JudgedBar | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from lastresort.types import Decoding
 N_DEV, N_TEST = 40, 60
 PEOPLE = [
     (f"{first} one {i}", f"{second} two {i}", label)
-    for i in range(5)
+    for i in range(20)
     for first, second, label in [
         ("good", "bad", "a"),
         ("bad", "good", "b"),
@@ -51,7 +51,10 @@ def judged_task(folder: Path, judge: dict[str, Any], *, right: float = 0.97, **k
     answers = {row["input"]: f"good reply {i}" for i, row in enumerate(data)}
     script = {"answers": answers, "wrong": [f"bad reply {i}" for i in range(9)], "quality": [{"right": right}]}
     (folder / "script.json").write_text(json.dumps(script), encoding="utf-8")
-    _lines(folder / "people.jsonl", [{"input": "q", "a": a, "b": b, "label": label} for a, b, label in PEOPLE])
+    _lines(
+        folder / "people.jsonl",
+        [{"input": f"q {i}", "a": a, "b": b, "label": label} for i, (a, b, label) in enumerate(PEOPLE)],
+    )
     settings = {
         "task": "voice",
         "about": "Reply in the house style.",
@@ -109,7 +112,7 @@ def test_a_fair_judge_scores_wins_and_ties_and_the_decision_says_whose_opinion_t
     assert len(judge_calls(tmp_path / "task")) == judge["asked"]
     assert found.decision.as_json()["rungs"][0]["cost"]["seconds"] == 0  # the judge's time stands apart
     assert "Scores come from the judge scripted:judge.json, which compared every answer with" in reasons(found)
-    assert "it was not checked against people." in reasons(found)
+    assert "it was not checked against people, so the verdicts rest on the judge alone." in reasons(found)
     assert "Self-preference" not in reasons(found)
     assert "judge" in found.decision.as_json()["provenance"]["hashes"]
     assert "the judge" in found.report.read_text("utf-8")
@@ -138,20 +141,78 @@ def test_what_cannot_be_read_counts_as_a_tie_and_is_counted(tmp_path: Path) -> N
 
 
 def test_agreement_with_people_is_measured_before_the_first_rung_and_reported(tmp_path: Path) -> None:
-    """Fair agrees on 15 of 20: it says tie where people said a. Chance (10*5 + 5*5 + 5*10)/400 = 5/16, kappa 7/11."""
+    """Fair agrees on 60 of 80: it says tie where people said a. Chance (40*20 + 20*20 + 20*40)/6400 = 5/16, kappa 7/11."""
     found = climbed(tmp_path, {**FAIR, "seconds": 0.5}, labelled="people.jsonl")
     agreed, judge = found.decision.as_json()["judge"]["agreement"], found.decision.as_json()["judge"]
-    assert (agreed["n"], agreed["share"], agreed["kappa"]) == (20, 0.75, pytest.approx(7 / 11))
-    assert agreed["interval"] == pytest.approx([0.531, 0.888], abs=1e-3)
+    assert (agreed["n"], agreed["share"], agreed["kappa"]) == (80, 0.75, pytest.approx(7 / 11))
+    assert agreed["interval"] == pytest.approx([0.645, 0.832], abs=1e-3)
     assert agreed["kappa_interval"] == pytest.approx([(x - 5 / 16) / (11 / 16) for x in agreed["interval"]])
-    assert "it agreed with people on 75% of 20 labelled cases (53.1% to 88.8%; kappa 0.64, 0.32 to 0.84)." in reasons(
+    assert "it agreed with people on 75% of 80 labelled cases (64.5% to 83.2%; kappa 0.64, 0.48 to 0.76)." in reasons(
         found
     )
-    assert judge["cost"]["seconds"] == pytest.approx(0.5 * (judge["asked"] + 40))
+    assert judge["cost"]["seconds"] == pytest.approx(0.5 * (judge["asked"] + 160))
     with Record.open(found.run) as record:
         kinds = [event.kind for _, event in record.since()]
-        assert len(record.all(JudgeChecked)[0].said) == 20
+        assert len(record.all(JudgeChecked)[0].said) == 80
     assert kinds.index("judge_checked") < kinds.index("answers_judged")
+
+
+def test_the_bar_is_tested_on_the_score_that_labels_correct(tmp_path: Path) -> None:
+    """The judge accepts 57 of 60 right answers and 2 of 40 wrong ones."""
+    found, judge, test = corrected(tmp_path, accepted=57, wrongly=2)
+    by, said = judge["correction"], test["judged"]
+    assert (by["n"], by["sensitivity"]["n"], by["specificity"]["n"]) == (100, 60, 40)
+    assert (by["sensitivity"]["share"], by["specificity"]["share"]) == (0.95, 0.95)
+    assert test["score"] == pytest.approx(min(1, (said["score"] - 0.05) / 0.9))
+    assert (test["verdict"], said["met_above"]) == ("MET", by["met_above"])
+    assert 0.7 < test["interval"][0] < test["score"]
+    assert 0.7 < by["met_above"] < said["score"]
+    told = reasons(found)
+    assert "Verdicts are on the score corrected by 100 labelled cases: it accepted 95% of 60 right answers" in told
+    assert "That holds if the labelled cases are like those of the test" in told
+    assert f"(corrected from the judge's {100 * said['score']:.0f}" in told
+    validate_decision(found.decision.as_json())
+
+
+def test_a_lenient_judge_leaves_a_verdict_open_that_it_alone_would_give(tmp_path: Path) -> None:
+    """It accepts 28 of 40 wrong answers, so 97% of accepted answers may be 90% of right ones, or less."""
+    found, judge, test = corrected(tmp_path, accepted=60, wrongly=28, right=0.93)
+    alone = climbed(tmp_path / "alone", APPROVER, rubric="It is polite.", scale="yes-no", right=0.93)
+    assert alone.decision.as_json()["verdict"] == "MET"
+    assert test["verdict"] == "UNDECIDED"
+    assert test["n_needed"] is None
+    assert test["judged"]["score"] < judge["correction"]["met_above"]
+    assert "labelled cases would decide it" in reasons(found)
+
+
+def test_labels_by_which_nothing_could_be_met_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TaskError) as caught:
+        corrected(tmp_path, accepted=60, wrongly=0, wrong=2)
+    assert "62 labelled cases with different inputs, of which people call 2 wrong" in caught.value.found
+
+
+def test_labels_may_check_the_judge_and_correct_nothing(tmp_path: Path) -> None:
+    found = climbed(tmp_path, FAIR, labelled="people.jsonl", correct=False)
+    decision = found.decision.as_json()
+    assert decision["judge"]["agreement"]["n"] == 80
+    assert (decision["judge"]["correction"], decision["rungs"][0]["test"]["judged"]) == (None, None)
+
+
+def corrected(
+    tmp_path: Path, *, accepted: int, wrongly: int, wrong: int = 40, right: float = 0.97
+) -> tuple[Climbed, dict[str, Any], dict[str, Any]]:
+    """A climb whose judge accepts what begins with `good`. Of 60 answers that people call right it accepts so many."""
+    folder = tmp_path / "task"
+    keys = {"rubric": "It is polite.", "scale": "yes-no", "labelled": "cases.jsonl"}
+    folder.mkdir(parents=True)
+    cases = [("yes", "good" if i < accepted else "bad") for i in range(60)]
+    cases += [("no", "good" if i < wrongly else "bad") for i in range(wrong)]
+    lines = [{"input": f"q {i}", "answer": f"{text} {i}", "grade": grade} for i, (grade, text) in enumerate(cases)]
+    _lines(folder / "cases.jsonl", lines)
+    task = judged_task(folder, write_judge(folder, APPROVER, **keys), right=right)
+    found = climb(task, tmp_path / "runs" / "corrected")
+    decision = found.decision.as_json()
+    return found, decision["judge"], decision["rungs"][0]["test"]
 
 
 def test_agreement_that_may_be_chance_is_called_so(tmp_path: Path) -> None:

@@ -268,6 +268,7 @@ def test_a_statement_holds_the_figures_that_its_sentence_was_made_from() -> None
         "decided": {"by": "sequence", "error": 0.01, "limit": 0.82},
         "outlook": None,
         "parts": [],
+        "judged": None,
     }
     stopped = of_reason(value.Stopped("TOP", "full"))
     assert (stopped.code, stopped.rung, stopped.figures) == ("stopped", None, {"why": "TOP", "at": "full"})

@@ -14,10 +14,11 @@ from lastresort.after.compare.compare import forecast_of
 from lastresort.after.compare.ways import ComparisonRequest, refuse_impossible
 from lastresort.climb.judging import labelled_cases
 from lastresort.climb.loop import rules_of
-from lastresort.climb.prepare import BETA, PreparedTask, prepare
+from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.workload import counts_of, machine_of, model_of, workload
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.evals.evidence import items_against_bar
+from lastresort.evals.judged import BETA
 from lastresort.evals.scorers.judge import Judge, case_of
 from lastresort.gate.suite_table import gate_forecast, lm_eval_names
 from lastresort.gate.verdict.decide import CLIMB_ALPHA

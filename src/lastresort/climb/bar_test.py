@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from lastresort.climb.prepare import BETA
 from lastresort.data.split import groups_of
 from lastresort.evals.evidence import (
+    Correction,
     judge_bar,
+    judge_corrected,
     judge_fresh,
     outlook,
+    outlook_corrected,
     so_far,
 )
+from lastresort.evals.judged import BETA
 from lastresort.evals.measure import JobRefused, MeasureJob, Result
 from lastresort.records.events import RungTested
 from lastresort.records.measurement import part_of_test
@@ -22,7 +25,7 @@ from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, StopSignal
 from lastresort.systems.system import System
-from lastresort.types import BarSoFar, Example, Judgement, PartOfTest
+from lastresort.types import BarSoFar, Example, Judgement, Outlook, PartOfTest
 
 
 def order_of_test(test: Sequence[Example]) -> list[Example]:
@@ -47,7 +50,7 @@ def run_test(
     """Judge a frozen system against the bar: on the test set, and while that is UNDECIDED on the fresh items in turn. A finished
     part is read from the record and never repeated. alpha: the error of a false MET, over all parts.
     """
-    task, binary = bench.task, bench.scorer.binary
+    task, binary, by = bench.task, bench.scorer.binary, bench.correction
     measured: list[Measurement] = []
     answered: list[Answered] = []
     judgement: Judgement | None = None
@@ -57,17 +60,17 @@ def run_test(
         if known is None:
             bench.progress.stage(f"{rung}: testing {system.name}{' on fresh items' if number else ''}", len(order))
             bench.at(rung, system.name, "test")
-            items = _until_decided(bench, rung, system, order, answered, alpha)
+            items = _until_decided(bench, rung, system, order, answered, alpha, by)
             known = Measurement(rung, system.name, split, len(order), tuple(items))
             bench.record.add_measurement(known)
         measured.append(known)
         answered.append(Answered(known.items, order))
-        judgement = judge_parts(task, binary, answered, alpha)
+        judgement = judge_parts(task, binary, answered, alpha, by)
         assert judgement is not None, "a finished test is judged"
         if judgement.outcome != "UNDECIDED":
             return judgement, measured
     assert judgement is not None, "a test has a test set"
-    return _with_outlook(judgement, task, binary, answered, alpha), measured
+    return _with_outlook(judgement, task, binary, answered, alpha, by), measured
 
 
 def goes_on(found: Judgement, parts: int) -> bool:
@@ -87,21 +90,28 @@ def met_in(record: Record, rungs: Collection[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _with_outlook(found: Judgement, task: Task, binary: bool, parts: Sequence[Answered], alpha: float) -> Judgement:
+def _with_outlook(
+    found: Judgement, task: Task, binary: bool, parts: Sequence[Answered], alpha: float, by: Correction | None
+) -> Judgement:
     """An UNDECIDED that also says how far it is."""
     units = [_whole_units(part.items, part.order) for part in parts]
     groups = [label for _, labels in units for label in labels or ()]
-    far = outlook(
-        [scores for scores, _ in units],
-        bar=task.bar,
-        alpha=alpha,
-        beta=BETA,
-        binary=binary,
-        n_needed=found.n_needed,
-        groups=groups or None,
-        seed=task.split.seed,
-    )
-    return replace(found, outlook=far)
+
+    def look(bar: float, alpha: float, beta: float) -> Outlook:
+        return outlook(
+            [scores for scores, _ in units],
+            bar=bar,
+            alpha=alpha,
+            beta=beta,
+            binary=binary,
+            n_needed=found.n_needed,
+            groups=groups or None,
+            seed=task.split.seed,
+        )
+
+    if by is None:
+        return replace(found, outlook=look(task.bar, alpha, BETA))
+    return replace(found, outlook=outlook_corrected(look, by, alpha=alpha, beta=BETA))
 
 
 def _until_decided(
@@ -111,6 +121,7 @@ def _until_decided(
     order: Sequence[Example],
     before: Sequence[Answered],
     alpha: float,
+    by: Correction | None,
 ) -> list[ItemScore]:
     """Scores of the first items, batch by batch as jobs, up to the batch by which the evidence decides, or of all. before: the
     parts of the test that came first.
@@ -127,8 +138,9 @@ def _until_decided(
             raise result.error()
         items.extend(result.items)
         parts = [*before, Answered(items, order)]
-        bench.at(rung, system.name, "test", test=_seen_so_far(bench.task, bench.scorer.binary, parts, alpha))
-        if len(items) < len(order) and judge_parts(bench.task, bench.scorer.binary, parts, alpha) is not None:
+        bench.at(rung, system.name, "test", test=_seen_so_far(bench.task, bench.scorer.binary, parts, alpha, by))
+        judged = judge_parts(bench.task, bench.scorer.binary, parts, alpha, by)
+        if len(items) < len(order) and judged is not None:
             enough.request()
 
     request = bench.run_jobs(jobs, use, FirstOf((enough, bench.stop)))
@@ -137,16 +149,26 @@ def _until_decided(
     return items
 
 
-def judge_parts(task: Task, binary: bool, parts: Sequence[Answered], alpha: float) -> Judgement | None:
-    """The verdict of a test after its last part so far; None while more of that are needed. All but the last ended UNDECIDED."""
+def judge_parts(
+    task: Task, binary: bool, parts: Sequence[Answered], alpha: float, by: Correction | None = None
+) -> Judgement | None:
+    """The verdict of a test after its last part so far; None while more of that are needed. All but the last ended UNDECIDED.
+
+    by: how people's labels correct the scores, None where they are taken as they are.
+    """
     if len(parts) == 1:
-        return judge_so_far(task, binary, parts[0].items, parts[0].order, alpha)
+        return judge_so_far(task, binary, parts[0].items, parts[0].order, alpha, by)
     last = parts[-1]
     if binary and groups_of(last.order) is None:
         scores = [[item.score for item in part.items] for part in parts]
-        return judge_fresh(scores, bar=task.bar, alpha=alpha, beta=BETA, n_available=len(last.order))
+        pooled = [score for part in scores for score in part]
+
+        def judge(bar: float, alpha: float, beta: float) -> Judgement | None:
+            return judge_fresh(scores, bar=bar, alpha=alpha, beta=beta, n_available=len(last.order))
+
+        return _judged(judge, task, binary, pooled, None, alpha, by)
     items, order = [item for part in parts for item in part.items], [item for part in parts for item in part.order]
-    found = judge_so_far(task, binary, items, order, alpha)
+    found = judge_so_far(task, binary, items, order, alpha, by)
     return None if found is None else replace(found, parts=tuple(_part(task, part, alpha) for part in parts))
 
 
@@ -165,30 +187,59 @@ def judge_so_far(
     items: Sequence[ItemScore],
     order: Sequence[Example],
     alpha: float,
+    by: Correction | None = None,
 ) -> Judgement | None:
     """The verdict after these items, the first of `order`; None while more are needed. A group counts once it is whole.
 
-    alpha: the error of a false MET.
+    alpha: the error of a false MET. by: as in `judge_parts`.
     """
     scores, groups = _whole_units(items, order)
     if not scores:
         return None
-    return judge_bar(
-        scores,
-        bar=task.bar,
-        alpha=alpha,
-        beta=BETA,
-        binary=binary,
-        n_available=len(order if groups is None else set(groups_of(order) or ())),
-        groups=groups,
-    )
+    available = len(order if groups is None else set(groups_of(order) or ()))
+
+    def judge(bar: float, alpha: float, beta: float) -> Judgement | None:
+        return judge_bar(scores, bar=bar, alpha=alpha, beta=beta, binary=binary, n_available=available, groups=groups)
+
+    return _judged(judge, task, binary, scores, groups, alpha, by)
 
 
-def _seen_so_far(task: Task, binary: bool, parts: Sequence[Answered], alpha: float) -> BarSoFar | None:
+def _judged(
+    judge: Callable[[float, float, float], Judgement | None],
+    task: Task,
+    binary: bool,
+    scores: Sequence[float],
+    groups: Sequence[str] | None,
+    alpha: float,
+    by: Correction | None,
+) -> Judgement | None:
+    """judge: (bar, alpha, beta) -> the verdict on the scores as they are."""
+    if by is None:
+        return judge(task.bar, alpha, BETA)
+
+    def interval(units: int, error: float) -> tuple[float, float]:
+        labels = range(len(scores)) if groups is None else groups
+        counted = set(list(dict.fromkeys(labels))[:units])
+        n = sum(label in counted for label in labels)
+        kept = None if groups is None else groups[:n]
+        return so_far(scores[:n], bar=task.bar, alpha=error, binary=binary, groups=kept).interval
+
+    return judge_corrected(judge, interval, by, alpha=alpha, beta=BETA)
+
+
+def _seen_so_far(
+    task: Task, binary: bool, parts: Sequence[Answered], alpha: float, by: Correction | None
+) -> BarSoFar | None:
     """None before the first whole group."""
     items = [item for part in parts for item in part.items]
     scores, groups = _whole_units(items, [example for part in parts for example in part.order])
-    return so_far(scores, bar=task.bar, alpha=alpha, binary=binary, groups=groups) if scores else None
+    if not scores:
+        return None
+    found = so_far(scores, bar=task.bar, alpha=alpha, binary=binary, groups=groups)
+    if by is None:
+        return found
+    score, interval = by.on_true_scale(found.score, found.interval)
+    return replace(found, score=score, interval=interval)
 
 
 def _whole_units(items: Sequence[ItemScore], order: Sequence[Example]) -> tuple[list[float], Sequence[str] | None]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lastresort.climb.identity import relative_path
-from lastresort.climb.prepare import BETA, FreshItems, PreparedTask, check_right_answers, sha256_of
+from lastresort.climb.prepare import FreshItems, PreparedTask, check_right_answers, sha256_of
 from lastresort.data.check import refuse_invalid_outputs
 from lastresort.data.duplicates import normalised
 from lastresort.data.preferences import without_leaks
@@ -15,6 +15,7 @@ from lastresort.data.read import read_examples
 from lastresort.data.split import find_leaks, groups_of, ordered
 from lastresort.errors import DataError, TaskError
 from lastresort.evals.evidence import Errors, errors_after, smallest_deciding_test
+from lastresort.evals.judged import BETA
 from lastresort.records.events import ErrorShared, ItemsAdded, RepairTested, RungTested
 from lastresort.records.record import Record
 from lastresort.report.words.wording import counted
@@ -174,6 +175,8 @@ def _refuse_too_few(prepared: PreparedTask, record: Record, given: FreshItems) -
 def _least_deciding(tested: RungTested, record: Record, task: Task) -> int:
     """The fewest fresh items that can give one of the two verdicts."""
     found, shared = tested.judgement, record.last(ErrorShared)
+    if found.judged is not None:  # by limits of its own on each side
+        return 1
     assert shared is not None, "shared before anything is tested"
     alpha = shared.share_of(tested.rung, 1 - task.confidence) if found.outlook is None else found.outlook.error
     errors = Errors(alpha, BETA)

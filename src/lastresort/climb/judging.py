@@ -7,18 +7,30 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from lastresort.errors import DataError, TaskError
+from lastresort.evals.evidence import LABELS_SHARE, smallest_deciding_test
+from lastresort.evals.judged import corrected_bar
 from lastresort.evals.scorers import Scorer
-from lastresort.evals.scorers.judge import Judge, JudgeScore, LabelledCase, agreement_with, case_of, read_labelled
+from lastresort.evals.scorers.judge import (
+    Judge,
+    JudgeScore,
+    LabelledCase,
+    agreement_with,
+    case_of,
+    paired_scores,
+    people_score,
+    read_labelled,
+)
 from lastresort.evals.scorers.judge_model import JudgeCost
 from lastresort.models.open import absolute_name
 from lastresort.models.protocol import Model, Pay
 from lastresort.records.events import AnswersJudged, JudgeCalls, JudgeChecked, JudgedAnswer, JudgeOpened
 from lastresort.records.record import Record
+from lastresort.report.words.wording import counted
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.judge import JudgeKeys, written_model
 from lastresort.spec.task import Task
 from lastresort.stop import Stop, check
-from lastresort.types import Example, Progress
+from lastresort.types import Example, Progress, Unit
 
 AGREEMENT_BATCH = 16
 REMINDER_TOKENS = 32  # of a second asking, beyond the two verdicts
@@ -55,7 +67,11 @@ class ClimbJudge:
         agreed = agreement_with(labelled, judged, scorer.question)
         spent = sum((one.spent for one in judged), JudgeCost())
         said = tuple(one.verdicts for one in judged)
-        self._record.append(JudgeChecked(**asdict(agreed), said=said, spent=JudgeCalls(**asdict(spent))))
+        keys = self._task.score.judge
+        corrects = keys is not None and keys.correct is not False
+        people, scores = paired_scores(labelled, judged, scorer.question) if corrects else ((), ())
+        calls = JudgeCalls(**asdict(spent))
+        self._record.append(JudgeChecked(**asdict(agreed), said=said, people=people, judged=scores, spent=calls))
 
     def _opened(self, keys: JudgeKeys) -> Model:
         prices = {"prompt_price": keys.prompt_price or 0.0, "output_price": keys.output_price or 0.0}
@@ -93,6 +109,35 @@ def labelled_cases(task: Task, scorer: Scorer) -> list[LabelledCase]:
     """The cases that people have judged, () without any. Raises DataError where the file cannot be used."""
     path = None if task.score.judge is None else task.score.judge.labelled
     return read_labelled(path, scorer.question) if path is not None and isinstance(scorer, Judge) else []
+
+
+def refuse_labels_that_decide_nothing(task: Task, scorer: Scorer, units: int, alpha: float, unit: Unit) -> None:
+    """Raises TaskError where not even a judge that agreed with people on every labelled case could show that the bar is met, of a
+    system that it finds right every time.
+
+    units: of the test set. alpha: the smallest error of a test.
+    """
+    labelled = labelled_cases(task, scorer)
+    keys = task.score.judge
+    if not labelled or not isinstance(scorer, Judge) or keys is None or keys.correct is False:
+        return
+    first = {one.case.input: people_score(one, scorer.question) for one in reversed(labelled)}
+    people = tuple(first.values())
+    best = corrected_bar(people, people, task.bar, task.confidence, keys.scale)
+    binary = scorer.binary and unit == "item"
+    if best.can_be_met:
+        smallest = smallest_deciding_test(best.met_above, (1 - LABELS_SHARE) * alpha, binary=binary)
+        if units >= smallest:
+            return
+    wrong = "" if best.rates is None else f", of which people call {best.rates.wrong} wrong"
+    raise TaskError(
+        f"{len(people)} labelled cases with different inputs{wrong}, by which no score on "
+        f"{counted(units, f'test {unit}')} could show that the bar of {task.bar:g} is met, even if the judge agreed with "
+        "all of them",
+        where=f'{task.path.name}, key "score.judge.labelled"',
+        expected="more of them" if best.rates is None else "more of them, right and wrong ones",
+        remedy="Add labelled cases or test examples, lower `bar`, or set `correct: false` to rest on the judge alone.",
+    )
 
 
 def refuse_what_the_judge_cannot_read(scorer: Scorer, examples: Sequence[Example], answer_tokens: int) -> None:

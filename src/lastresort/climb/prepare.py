@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lastresort.climb.judging import labelled_cases
+from lastresort.climb.judging import labelled_cases, refuse_labels_that_decide_nothing
 from lastresort.climb.shares import shares_of, smallest_share
 from lastresort.data.check import check_data, refuse_invalid_outputs, short
 from lastresort.data.preferences import PreferenceRow, read_preferences, without_leaks
@@ -15,6 +15,7 @@ from lastresort.data.read import read_examples
 from lastresort.data.split import Split, clean, groups_of, split_examples
 from lastresort.errors import DataError
 from lastresort.evals.evidence import check_test_size
+from lastresort.evals.judged import BETA
 from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer
 from lastresort.evals.scorers.python_file import PythonFunction
 from lastresort.evals.scorers.scorer import expected_place
@@ -27,9 +28,7 @@ from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
-from lastresort.types import Example, Message
-
-BETA = 0.05  # the rate of false NOT_MET (DESIGN part 8)
+from lastresort.types import Example, Message, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +124,17 @@ def _check_test_size(prepared: PreparedTask) -> None:
     task, smallest = prepared.task, smallest_share(prepared.shares, prepared.task)
     if smallest is None:
         return
+    unit: Unit = "item" if groups_of(prepared.split.test) is None else "group"
     check_test_size(
         prepared.n_units,
         bar=task.bar,
         alpha=smallest,
         beta=BETA,
         binary=prepared.counts_right,
-        unit="item" if groups_of(prepared.split.test) is None else "group",
+        unit=unit,
         where=f'{task.path.name}, key "split.test"',
     )
+    refuse_labels_that_decide_nothing(task, prepared.scorer, prepared.n_units, smallest, unit)
 
 
 def trained_turns(task: Task, example: Example) -> tuple[Message, ...]:

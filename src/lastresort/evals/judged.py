@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 
-from lastresort.evals.evidence import wilson_interval
+from lastresort.evals.evidence import Correction, correction, wilson_interval
 from lastresort.evals.scorers.judge_model import SCALES, UNPARSED, JudgeCost
-from lastresort.records.decision import JudgeAgreement, JudgeView, OrderEffect
-from lastresort.records.events import JudgeCalls, JudgeChecked
+from lastresort.records.decision import JudgeAgreement, JudgeCorrection, JudgeRate, JudgeView, OrderEffect
+from lastresort.records.events import JudgeCalls, JudgeChecked, JudgeOpened
 from lastresort.records.measurement import Cost
-from lastresort.records.view import Fold
+from lastresort.records.record import Record
+from lastresort.records.view import Fold, noted_task
 
 Said = Sequence[str]
+BETA = 0.05  # the rate of false NOT_MET (DESIGN part 8)
 
 
 def judge_view(run: Fold) -> JudgeView | None:
@@ -36,6 +38,7 @@ def judge_view(run: Fold) -> JudgeView | None:
         asked=sum(len(verdicts) for verdicts in said),
         unparsed=sum(verdicts.count(UNPARSED) for verdicts in said),
         agreement=_agreement(checked),
+        correction=_correction(run, checked),
         cost=Cost(
             tokens_in=spent.tokens_in,
             tokens_out=spent.tokens_out,
@@ -43,6 +46,48 @@ def judge_view(run: Fold) -> JudgeView | None:
             usd=spent.usd if opened.price_known else None,
         ),
     )
+
+
+def correction_in(record: Record, bar: float, confidence: float) -> Correction | None:
+    """How the labels of this run correct the scores of its judge; None without labels."""
+    checked, opened = record.last(JudgeChecked), record.last(JudgeOpened)
+    if checked is None or opened is None or not checked.people:
+        return None
+    return corrected_bar(checked.people, checked.judged, bar, confidence, opened.scale)
+
+
+def corrected_bar(
+    people: Sequence[float], judged: Sequence[float], bar: float, confidence: float, scale: str | None
+) -> Correction:
+    """The bar on the scale of a judge, at the errors of a whole climb. scale: of its grades, None where it compares."""
+    alpha = round(1 - confidence, 12)
+    return correction(people, judged, bar=bar, alpha=alpha, beta=BETA, binary=scale == "yes-no")
+
+
+def _correction(run: Fold, checked: JudgeChecked | None) -> JudgeCorrection | None:
+    if checked is None or not checked.people or run.task is None or run.judge is None:
+        return None
+    task = noted_task(run.task)
+    by = corrected_bar(checked.people, checked.judged, task.bar, task.confidence, run.judge.scale)
+    accepted = refused = None
+    if by.rates is not None:
+        n, (low, high) = by.rates, (by.lowest, by.highest)
+        accepted = _rate(n.right_accepted, n.right, low.judged(1), high.judged(1))
+        refused = _rate(n.wrong - n.wrong_accepted, n.wrong, 1 - high.judged(0), 1 - low.judged(0))
+    return JudgeCorrection(
+        n=by.n,
+        sensitivity=accepted,
+        specificity=refused,
+        off=by.off,
+        off_interval=by.off_limits,
+        met_above=by.met_above if by.can_be_met else None,
+        not_met_below=by.not_met_below if by.can_be_missed else None,
+        error=by.alpha,
+    )
+
+
+def _rate(right: int, n: int, low: float, high: float) -> JudgeRate:
+    return JudgeRate(n=n, share=right / n if n else None, interval=(max(0.0, low), min(1.0, high)))
 
 
 def outcomes(said: Sequence[Said]) -> dict[str, int]:
@@ -99,4 +144,4 @@ def _summed(calls: Sequence[JudgeCalls]) -> JudgeCost:
 def _agreement(checked: JudgeChecked | None) -> JudgeAgreement | None:
     if checked is None:
         return None
-    return JudgeAgreement(**checked.model_dump(exclude={"kind", "said", "spent"}))
+    return JudgeAgreement(**checked.model_dump(exclude={"kind", "said", "people", "judged", "spent"}))

@@ -98,11 +98,37 @@ class JudgeAgreement(JsonDocument):
     weights: Literal["none", "quadratic"]
 
 
+class JudgeRate(JsonDocument):
+    """Of n answers of one kind. share: null where there are none. interval: its limits at the error of the correction."""
+
+    n: Count
+    share: Share | None
+    interval: Limits
+
+
+class JudgeCorrection(JsonDocument):
+    """How people's labels correct the scores, by n labelled cases with different inputs. sensitivity: the share of the answers that
+    people call right that the judge does, too; specificity: the same of wrong ones. off: by how much a judge that grades or
+    compares scores above people. Null for the other kind. met_above, not_met_below: the judged scores that show that the bar is
+    met, or missed; null where none does. error: of a false MET, the part that the labels spend.
+    """
+
+    n: Positive
+    sensitivity: JudgeRate | None
+    specificity: JudgeRate | None
+    off: Difference | None
+    off_interval: DifferenceInterval | None
+    met_above: Share | None
+    not_met_below: Share | None
+    error: Share
+
+
 class JudgeView(JsonDocument):
     """The model that scored the answers. asks: comparison with the reference, in both orders, or grading by a rubric, without one.
     self_preference: whether it is the model that answers, or the one that is tuned. answers: different ones that were judged.
     verdicts: how many answers won, lost, tied, changed with the order alone or had the reference's text; or had each grade. asked:
-    verdicts requested. unparsed: those that could not be read, even at a second try.
+    verdicts requested. unparsed: those that could not be read, even at a second try. correction: null where nothing is corrected,
+    and the verdict rests on the judge alone.
     """
 
     model: Name
@@ -116,6 +142,7 @@ class JudgeView(JsonDocument):
     asked: Count
     unparsed: Count
     agreement: JudgeAgreement | None
+    correction: JudgeCorrection | None
     cost: Cost
 
 

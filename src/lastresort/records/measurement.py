@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from lastresort.records.document import Amount, Count, JsonDocument, Limits, Positive, Share
-from lastresort.types import Judgement, Outcome, Outlook, PartOfTest, Unit, VerdictBasis
+from lastresort.types import JudgedBar, Judgement, Outcome, Outlook, PartOfTest, Unit, VerdictBasis
 
 FailureKind = Literal["format", "knowledge", "other"]
 
@@ -127,7 +127,8 @@ class BarTest(JsonDocument):
     told. outlook: how far an UNDECIDED is from a verdict: the share of n_needed that was seen, the chance of each verdict after n
     fresh units, and the highest bar that could be claimed now, at this error; null where the verdict is not UNDECIDED, or outside a
     climb. parts: of a test that went on with fresh items, the test set first, each with the errors at which it was judged; all
-    other figures are of the parts together. Empty where it did not go on.
+    other figures are of the parts together. Empty where it did not go on. judged: what the judge said where people's labels correct
+    it; score, interval and decided are then the corrected ones, and parts are the judge's.
     """
 
     verdict: Outcome
@@ -140,6 +141,7 @@ class BarTest(JsonDocument):
     n_needed: Positive | None
     outlook: Outlook | None = None
     parts: tuple[PartOfTest, ...] = ()
+    judged: JudgedBar | None = None
 
     @classmethod
     def of(cls, found: Judgement) -> Self:
@@ -154,6 +156,7 @@ class BarTest(JsonDocument):
             n_needed=found.n_needed,
             outlook=found.outlook,
             parts=found.parts,
+            judged=found.judged,
         )
 
 

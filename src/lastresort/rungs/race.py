@@ -41,7 +41,7 @@ def judge_scores_on_dev(
     order = range(len(scores)) if groups is None else sorted(range(len(scores)), key=lambda i: groups.index(groups[i]))
     return judge_bar(
         [scores[i] for i in order],
-        bar=bench.task.bar,
+        bar=bench.missed_below,
         alpha=bench.alpha_of_rung(rung),
         beta=BETA,
         binary=bench.scorer.binary,

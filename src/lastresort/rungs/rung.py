@@ -11,6 +11,8 @@ from typing import Protocol, runtime_checkable
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.split import groups_of
 from lastresort.errors import StopRequestedError
+from lastresort.evals.evidence import Correction
+from lastresort.evals.judged import correction_in
 from lastresort.evals.measure import (
     Executor,
     JobPlace,
@@ -69,6 +71,7 @@ class GivenUp:
 
 
 _GO_ON_LATER = "Go on with --resume, or stop before this rung with --until."
+NEXT_TO_1 = 1 - 1e-9  # a bar that no score passes
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,28 @@ class Workbench:
         if not self.go_on(question):
             raise StopRequestedError("the answer was no", where=f"rung {rung}", remedy=_GO_ON_LATER)
         self.record.append(RungGoneOn(rung=rung, about=about))
+    @property
+    def correction(self) -> Correction | None:
+        """How people's labels correct the scores; None where they are taken as they are."""
+        return correction_in(self.record, self.task.bar, self.task.confidence)
+
+    @property
+    def met_above(self) -> float:
+        """The score, as the scorer gives it, above which a system is shown to meet the bar."""
+        by = self.correction
+        return self.task.bar if by is None else min(by.met_above, NEXT_TO_1)
+
+    @property
+    def missed_below(self) -> float:
+        """The score, as the scorer gives it, below which a system is shown to miss the bar."""
+        by = self.correction
+        return self.task.bar if by is None else max(by.not_met_below, 1 - NEXT_TO_1)
+
+    @property
+    def judged_bar(self) -> float:
+        """The score, as the scorer gives it, of a system whose true score is the bar, as estimated."""
+        by = self.correction
+        return self.task.bar if by is None else min(1.0, max(0.0, by.estimate.judged(self.task.bar)))
 
     def answerer(self, system: System, passages: Passages | None = None) -> Answerer:
         return self.models.answerer(system, passages)

@@ -326,7 +326,7 @@ def weigh(
         name: chance_of_met(
             [item.score for item in found],
             bench.test_units,
-            bar=task.bar,
+            bar=bench.met_above,
             alpha=bench.alpha_of_rung(rung),
             binary=bench.scorer.binary,
             seed=task.split.seed,

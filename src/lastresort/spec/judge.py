@@ -53,6 +53,7 @@ class JudgeKeys(Section):
     rubric: Instruction | None = Field(None, description="what makes an answer good, graded without a reference")
     scale: Literal["1-5", "yes-no"] | None = Field(None, description="the grades of rubric, by default 1-5")
     labelled: FilePath | None = Field(None, description="file of cases that people have judged")
+    correct: bool | None = Field(None, description="whether labelled corrects the scores, by default true")
     max_new_tokens: Count | None = Field(None, description="tokens of a verdict, by default 32")
     reasoning_effort: ReasoningEffort | None = Field(None, description="how long an endpoint's model thinks")
     prompt_price: Money | None = Field(None, description="USD per million tokens that the judge reads")

@@ -24,6 +24,7 @@ from lastresort.climb.bar_test import judge_so_far
 from lastresort.data.split import groups_of
 from lastresort.errors import CandidateError
 from lastresort.evals.evidence import better
+from lastresort.evals.judged import correction_in
 from lastresort.ladder import trains
 from lastresort.records.events import RungGivenUp
 from lastresort.records.measurement import BarTest, ItemScore
@@ -220,8 +221,10 @@ def _tested(
 ) -> list[_Tested]:
     """Each prompt on the test set, until one meets the bar. quick: no more items than its verdict needs."""
 
+    by = correction_in(finished.record, finished.task.bar, finished.task.confidence)
+
     def judge(items: Sequence[ItemScore]) -> Judgement | None:
-        return judge_so_far(finished.task, finished.prepared.scorer.binary, items, finished.order, look.each)
+        return judge_so_far(finished.task, finished.prepared.scorer.binary, items, finished.order, look.each, by)
 
     scorer, tested = models.scorer(opened), list[_Tested]()
     for design in found:

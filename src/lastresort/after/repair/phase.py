@@ -229,7 +229,7 @@ class _Trying:
         items = on_dev(bench, rung, system)
         dev = mean_score(items)
         measures, spent = self._losses.of(bench.candidate_folder(rung, system.name))
-        findings = findings_on(dev, measures, self._needed, bar=bench.task.bar, won=_won(items, self._prompted))
+        findings = findings_on(dev, measures, self._needed, bar=bench.judged_bar, won=_won(items, self._prompted))
         return RepairTried(
             rung=rung,
             repair=repair.kind,

@@ -12,6 +12,7 @@ from lastresort.evals.evidence.bar import (
     so_far,
     wilson_interval,
 )
+from lastresort.evals.evidence.corrected import LABELS_SHARE, Correction, correction, judge_corrected, outlook_corrected
 from lastresort.evals.evidence.noninferiority import (
     NonInferiority,
     OverSeeds,
@@ -35,8 +36,10 @@ from lastresort.evals.evidence.selection import (
 from lastresort.evals.evidence.tango import tango_interval
 
 __all__ = [
+    "LABELS_SHARE",
     "PREDICTED",
     "Agreement",
+    "Correction",
     "Errors",
     "NonInferiority",
     "OverSeeds",
@@ -46,6 +49,7 @@ __all__ = [
     "chance_of_met",
     "check_test_size",
     "choose",
+    "correction",
     "errors_after",
     "evidence_not_best",
     "holm",
@@ -53,11 +57,13 @@ __all__ = [
     "items_needed",
     "items_that_decide",
     "judge_bar",
+    "judge_corrected",
     "judge_fresh",
     "mcnemar_p",
     "mildest",
     "non_inferior",
     "outlook",
+    "outlook_corrected",
     "over_seeds",
     "power_of",
     "selection_bias_corrected",

@@ -35,6 +35,7 @@ PARAMETERS = (
     "rubric",
     "scale",
     "labelled",
+    "correct",
     "max_new_tokens",
     "reasoning_effort",
     "prompt_price",
@@ -166,6 +167,28 @@ def agreement_with(
     if isinstance(question, ComparisonQuestion):
         return agreement(pairs, _SIDES)
     return agreement(pairs, question.choices, weights="none" if question.binary else "quadratic")
+
+
+def paired_scores(
+    labelled: Sequence[LabelledCase], judged: Sequence[JudgeScore], question: JudgeQuestion
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What people's labels score, and what the judge scores, of the first case of every input: more of one input are not
+    independent.
+    """
+    first = dict[str, int]()
+    for place, one in enumerate(labelled):
+        first.setdefault(one.case.input, place)
+    places = tuple(first.values())
+    return tuple(people_score(labelled[place], question) for place in places), tuple(
+        judged[place].score for place in places
+    )
+
+
+def people_score(one: LabelledCase, question: JudgeQuestion) -> float:
+    """As the judge would score the same verdict."""
+    if isinstance(question, ComparisonQuestion):
+        return {"a": 1.0, "b": 0.0}.get(one.label, 0.5)
+    return question.score((one.label,))
 
 
 def _label_of(found: JudgeScore, question: JudgeQuestion) -> str:

@@ -15,7 +15,16 @@ from lastresort.records.measurement import BarTest
 from lastresort.records.rungs import KnowledgeOutpacesTraining, OverTime
 from lastresort.report.words import gate, training
 from lastresort.report.words.rungs import clause, outpaced
-from lastresort.report.words.wording import beyond, counted, how_decided, listed, rung_in_prose, stopped
+from lastresort.report.words.wording import (
+    beyond,
+    counted,
+    how_decided,
+    labels_would_decide,
+    listed,
+    of_judge,
+    rung_in_prose,
+    stopped,
+)
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.types import GateVerdict, Judgement
 
@@ -106,6 +115,11 @@ def next_step(decision: RunView) -> str | None:
         return None
     unit, again = open_tests[-1].unit, "and go on with the same test: `lastresort climb TASK --resume RUN --more FILE`"
     needed = [test.n_needed - test.n_available for test in open_tests if test.n_needed is not None]
+    if any(test.n_needed is None and test.judged is not None for test in open_tests):
+        return (
+            "Next: label more cases for `score.judge.labelled`, like those of the test, or take a better judge, and climb again. "
+            "Or settle for the answer above."
+        )
     if len(needed) < len(open_tests):
         return (
             f"Next: settle for the answer above, or improve the prompt, the training examples or the model until the score is "
@@ -266,16 +280,17 @@ def _tested(reason: value.RungResult) -> str:
     low, high = found.interval
     scored = (
         f"{reason.system} scored {percent(found.score)} on {found.n_used} of {found.n_available} test "
-        f"{found.unit}s (interval {percent(low)} to {percent(high)})"
+        f"{found.unit}s ({of_judge(found.judged)}interval {percent(low)} to {percent(high)})"
     )
     if found.outcome != "UNDECIDED":
         how = how_decided(BarTest.of(found), reason.bar)
         return f"{scored} and {'meets' if found.outcome == 'MET' else 'misses'} the bar of {bar}{f': {how}' if how else ''}."
-    more = (
-        f"{beyond(found.n_available, found.unit)} would decide it, as it is too close to the bar"
-        if found.n_needed is None
-        else f"about {counted(found.n_needed, f'test {found.unit}')} would decide it"
-    )
+    if found.n_needed is not None:
+        more = f"about {counted(found.n_needed, f'test {found.unit}')} would decide it"
+    elif found.judged is not None:
+        more = labels_would_decide(found.judged)
+    else:
+        more = f"{beyond(found.n_available, found.unit)} would decide it, as it is too close to the bar"
     side = "at or above" if found.score >= reason.bar else "below"
     return f"{scored}, {side} the bar of {bar}, but undecided: {more}."
 

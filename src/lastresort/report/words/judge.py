@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
-from lastresort.records.decision import JudgeAgreement, JudgeView, OrderEffect
+from lastresort.records.decision import JudgeAgreement, JudgeCorrection, JudgeRate, JudgeView, OrderEffect
 from lastresort.records.document import Statement
 from lastresort.report.words.wording import count, counted, interval, listed, percent, round_percent
 
@@ -38,6 +39,8 @@ def reasons(judge: JudgeView | None) -> list[Statement]:
 
     scored = f"Scores come from the judge {judge.model}, {_how(judge)}; {_trust(judge.agreement)}."
     found = [told("judge_scored", scored, "model", "asks", "criterion", "scale", "agreement")]
+    if judge.correction is not None:
+        found.append(told("judge_corrected", f"{corrected(judge.correction)} {KIND}", "correction"))
     if judge.self_preference:
         itself = (
             f"Self-preference: the judge {judge.model} is the model it judges, and models favour their own answers. Its scores "
@@ -61,7 +64,7 @@ def _how(judge: JudgeView) -> str:
 
 def _trust(agreed: JudgeAgreement | None) -> str:
     if agreed is None:
-        return "it was not checked against people"
+        return "it was not checked against people, so the verdicts rest on the judge alone"
     low, high = agreed.interval
     cases = counted(agreed.n, "labelled case")
     share = f"it agreed with people on {round_percent(agreed.share)} of {cases} ({round_percent(low)} to {round_percent(high)}"
@@ -71,6 +74,47 @@ def _trust(agreed: JudgeAgreement | None) -> str:
     weighted = "weighted kappa" if agreed.weights == "quadratic" else "kappa"
     figures = f"{share}; {weighted} {agreed.kappa:.2f}, {low:.2f} to {high:.2f})"
     return figures if low > 0 else f"{figures}, which is not shown to be more than chance"
+
+
+KIND = (
+    "That holds if the labelled cases are like those of the test: inputs and answers of the same kind, from systems like those "
+    "tested, and not chosen because the judge was right or wrong on them."
+)
+
+
+def corrected(by: JudgeCorrection) -> str:
+    """What the labels say of the judge, and what that makes of the bar, in sentences."""
+    cases = counted(by.n, "labelled case")
+    if by.sensitivity is not None and by.specificity is not None:
+        seen = f"it accepted {_of(by.sensitivity, 'right')} and refused {_of(by.specificity, 'wrong')}"
+    elif by.off is not None and by.off_interval is not None:
+        low, high = by.off_interval
+        side = "above" if by.off >= 0 else "below"
+        seen = f"it scored {100 * abs(by.off):.1f} points {side} people on average (between {100 * low:+.1f} and {100 * high:+.1f})"
+    else:
+        raise AssertionError("a correction is by rates or by differences")
+    return f"Verdicts are on the score corrected by {cases}: {seen}. {_limits(by)}"
+
+
+def _of(rate: JudgeRate, kind: str) -> str:
+    if rate.share is None:
+        return f"none of the {kind} answers, since none is labelled"
+    return f"{round_percent(rate.share)} of {count(rate.n)} {kind} answers ({interval(rate.interval)})"
+
+
+def _limits(by: JudgeCorrection) -> str:
+    """Rounded away from the bar, so that no score that reads the same falls short."""
+    above = (
+        "no judged score shows that the bar is met"
+        if by.met_above is None
+        else f"a system meets the bar if it is shown to be judged above {percent(math.ceil(1000 * by.met_above) / 1000)}"
+    )
+    below = (
+        "none that it is missed"
+        if by.not_met_below is None
+        else f"it misses the bar if it is shown to be judged below {percent(math.floor(1000 * by.not_met_below) / 1000)}"
+    )
+    return f"With these labels {above}, and {below}."
 
 
 def _order_bias(order: OrderEffect) -> str:
@@ -104,6 +148,7 @@ def rows(judge: JudgeView) -> list[tuple[str, str]]:
     if judge.criterion:
         found.append(("criterion", judge.criterion))
     found.append(("agreement with people", _agreement(judge.agreement)))
+    found.append(("correction", _correction(judge.correction)))
     found.append(("verdicts", _verdicts(judge.verdicts)))
     if judge.order is not None:
         found.append(("effect of order", _order(judge.order)))
@@ -122,6 +167,10 @@ def _agreement(agreed: JudgeAgreement | None) -> str:
     low, high = agreed.kappa_interval
     name = "kappa, with grades weighted by distance," if agreed.weights == "quadratic" else "kappa"
     return f"{told}; {name} {agreed.kappa:.2f} ({low:.2f} to {high:.2f}; 0 is chance)"
+
+
+def _correction(by: JudgeCorrection | None) -> str:
+    return "none: verdicts rest on the judge alone" if by is None else corrected(by)
 
 
 def _verdicts(verdicts: Mapping[str, int]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from lastresort.ladder import RUNGS
 from lastresort.records.decision import RungView, RunView
 from lastresort.records.measurement import BarTest
-from lastresort.types import FARTHEST
+from lastresort.types import FARTHEST, JudgedBar
 
 NO_BREAK = "\u00a0"
 
@@ -193,12 +193,27 @@ def of_all_answered(test: BarTest, n: int, score: float) -> str:
 def what_would_decide(test: BarTest) -> str:
     """What an UNDECIDED needs, as a sentence."""
     needed, unit = test.n_needed, test.unit
+    if needed is None and test.judged is not None:
+        return f"{capital(labels_would_decide(test.judged))}."
     if needed is None:
         return f"{capital(beyond(test.n_available, unit))} would decide it: the score is too close to the bar."
     more = needed - test.n_available
     if more <= 0:
         return f"About {count(needed)} test {unit}s would decide it."
     return f"About {count(needed)} test {unit}s would decide it: {count(more)} more than the test set has."
+
+
+def labels_would_decide(judged: JudgedBar) -> str:
+    """What an UNDECIDED needs that no number of test items decides, as a clause."""
+    if judged.labels_needed is None:
+        many = f"more than {FARTHEST} times as many labelled cases"
+        return f"{many} would decide it, as the score is too close to the bar for this judge"
+    return f"about {counted(judged.labels_needed, 'labelled case')} would decide it, and no number of test items with these"
+
+
+def of_judge(judged: JudgedBar | None) -> str:
+    """The score before the correction, to come before the interval of a corrected score; empty without one."""
+    return "" if judged is None else f"corrected from the judge's {round_percent(judged.score)}; "
 
 
 def of_parts(test: BarTest) -> str:
@@ -221,6 +236,7 @@ def how_far(test: BarTest, *, repaired: bool = False) -> str:
     if far is None:
         return ""
     way = f"less than {percent(1 / FARTHEST, 0)}" if far.seen_share is None else percent(far.seen_share, 0)
+    by_labels = far.seen_share is None and test.judged is not None
     chances = [
         f"with {_more(one.n, test)}, MET {chance(one.met)} and NOT MET {chance(one.not_met)}" for one in far.after
     ]
@@ -237,7 +253,7 @@ def how_far(test: BarTest, *, repaired: bool = False) -> str:
         if repaired
         else f"Probability of each verdict if the test goes on {'; '.join(chances)}."
     )
-    return f"That is {way} of the way. {more} {claim}"
+    return f"{more} {claim}" if by_labels else f"That is {way} of the way. {more} {claim}"
 
 
 def _more(n: int, test: BarTest) -> str:

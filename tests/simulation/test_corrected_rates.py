@@ -1,0 +1,129 @@
+"""A bar tested on a judge's scores, corrected by labels: false verdicts stay within their errors whatever the judge is like."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lastresort.evals.evidence import correction, judge_bar, judge_corrected, judge_fresh, so_far
+from lastresort.types import Judgement
+
+ALPHA, BETA, RUNS = 0.1, 0.1, 300
+ALLOWED = ALPHA + 3 * (ALPHA * (1 - ALPHA) / RUNS) ** 0.5
+
+JUDGES = [  # sensitivity, specificity, labelled cases, test items, bar
+    (0.9, 0.8, 20, 50, 0.6),
+    (0.99, 0.6, 60, 200, 0.85),
+    (0.7, 0.9, 300, 500, 0.7),
+    (0.95, 0.95, 100, 200, 0.95),
+    (0.6, 0.6, 100, 500, 0.6),
+    (0.99, 0.99, 300, 500, 0.85),
+    (0.3, 0.3, 60, 200, 0.7),  # says right of wrong answers more often than of right ones
+]
+
+
+def right_or_wrong(
+    random: np.random.Generator, share: float, case: tuple[float, float, int, int, float]
+) -> Judgement | None:
+    """One climb with a single test. share: of the labelled cases that are right, which need not be that of the test."""
+    se, sp, n_labels, n, bar = case
+
+    def judged(truth: np.ndarray) -> np.ndarray:
+        return (random.random(len(truth)) < np.where(truth, se, 1 - sp)).astype(float)
+
+    labels, items = random.random(n_labels) < share, random.random(n) < bar
+    return verdict(labels.astype(float), judged(labels), judged(items), bar, binary=True)
+
+
+def verdict(
+    people: np.ndarray, judged: np.ndarray, scores: np.ndarray, bar: float, *, binary: bool
+) -> Judgement | None:
+    by = correction(people.tolist(), judged.tolist(), bar=bar, alpha=ALPHA, beta=BETA, binary=binary)
+    listed = scores.tolist()
+
+    def judge(at: float, alpha: float, beta: float) -> Judgement | None:
+        return judge_bar(listed, bar=at, alpha=alpha, beta=beta, binary=binary)
+
+    def interval(units: int, error: float) -> tuple[float, float]:
+        return so_far(listed[:units], bar=bar, alpha=error, binary=binary).interval
+
+    return judge_corrected(judge, interval, by, alpha=ALPHA, beta=BETA)
+
+
+@pytest.mark.parametrize("case", JUDGES)
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_a_system_right_at_the_bar_is_seldom_called_met_or_not_met(
+    case: tuple[float, float, int, int, float], share: float
+) -> None:
+    random = np.random.default_rng(7)
+    found = [right_or_wrong(random, share, case) for _ in range(RUNS)]
+    for outcome in ("MET", "NOT_MET"):
+        assert np.mean([one is not None and one.outcome == outcome for one in found]) <= ALLOWED
+
+
+@pytest.mark.parametrize("n_labels", [20, 100, 300])
+@pytest.mark.parametrize("lenient", [-0.5, 0.0, 0.5])
+def test_a_judge_that_grades_too_high_or_too_low_does_not_move_the_verdict(n_labels: int, lenient: float) -> None:
+    """Answers are worth 0, 1/4, ... 1 with a mean of 0.7; a lenient judge gives half of them a quarter more."""
+    random = np.random.default_rng(11)
+    grades, chances, bar = np.arange(5) / 4, np.array([0.1, 0.1, 0.1, 0.3, 0.4]), 0.7
+
+    def graded(truth: np.ndarray) -> np.ndarray:
+        steps = (random.random(len(truth)) < abs(lenient)) * np.sign(lenient) + random.choice(
+            [-1, 0, 1], len(truth), p=[0.1, 0.8, 0.1]
+        )
+        return np.clip(truth + steps / 4, 0, 1)
+
+    def found() -> Judgement | None:
+        labels, items = random.choice(grades, n_labels, p=chances), random.choice(grades, 200, p=chances)
+        return verdict(labels, graded(labels), graded(items), bar, binary=False)
+
+    outcomes = [found() for _ in range(RUNS // 2)]
+    assert chances @ grades == pytest.approx(bar)
+    for outcome in ("MET", "NOT_MET"):
+        assert (
+            np.mean([one is not None and one.outcome == outcome for one in outcomes])
+            <= ALPHA + 3 * (0.09 / (RUNS // 2)) ** 0.5
+        )
+
+
+def test_uncorrected_a_lenient_judge_breaks_the_promise_and_corrected_a_good_system_is_still_met() -> None:
+    """At the bar of 70% a judge with se .98 and sp .6 sees .98 * .7 + .4 * .3 = 80.6%, and says MET nearly always."""
+    random, bar = np.random.default_rng(3), 0.7
+    alone = corrected = good = 0
+    for _ in range(100):
+        labels = random.random(300) < 0.5
+        judged = (random.random(300) < np.where(labels, 0.98, 0.4)).astype(float)
+        at_bar, above = ((random.random(500) < rate * 0.98 + 0.4 * (1 - rate)).astype(float) for rate in (bar, 0.98))
+        plain = judge_bar(at_bar.tolist(), bar=bar, alpha=ALPHA, binary=True)
+        alone += plain is not None and plain.outcome == "MET"
+        first, second = (verdict(labels.astype(float), judged, scores, bar, binary=True) for scores in (at_bar, above))
+        corrected += first is not None and first.outcome == "MET"
+        good += second is not None and second.outcome == "MET"
+    assert alone > 90
+    assert corrected <= 100 * ALPHA
+    assert good > 90
+
+
+def test_going_on_with_fresh_items_keeps_the_error_of_a_corrected_bar() -> None:
+    random, bar = np.random.default_rng(5), 0.8
+    met = 0
+    for _ in range(RUNS // 3):
+        labels = random.random(100) < 0.6
+        judged = (random.random(100) < np.where(labels, 0.9, 0.15)).astype(float)
+        parts = [(random.random(n) < bar * 0.9 + (1 - bar) * 0.15).astype(float).tolist() for n in (60, 100, 200)]
+        by = correction(labels.astype(float).tolist(), judged.tolist(), bar=bar, alpha=ALPHA, beta=BETA, binary=True)
+        for looks in range(1, 4):
+            seen = parts[:looks]
+
+            def judge(at: float, alpha: float, beta: float, seen: list[list[float]] = seen) -> Judgement | None:
+                if len(seen) == 1:
+                    return judge_bar(seen[0], bar=at, alpha=alpha, beta=beta, binary=True)
+                return judge_fresh(seen, bar=at, alpha=alpha, beta=beta, n_available=len(seen[-1]))
+
+            found = judge_corrected(judge, lambda units, error: (0.0, 1.0), by, alpha=ALPHA, beta=BETA)
+            assert found is not None
+            if found.outcome != "UNDECIDED":
+                met += found.outcome == "MET"
+                break
+    assert met / (RUNS // 3) <= ALPHA + 3 * (0.09 / (RUNS // 3)) ** 0.5
