@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from lastresort.data.duplicates import near_pairs
+from lastresort.data.files import read_rows
 from lastresort.data.preferences import read_preferences
 from lastresort.data.read import read_examples
+from lastresort.data.sources import find_sources
 from lastresort.data.split import find_leaks
 from lastresort.errors import DataError
 from lastresort.types import Example, Message
@@ -98,3 +100,40 @@ def test_preference_files_are_the_preferences_of_a_task_as_they_are(
     assert all(turn.content.strip() for one in found for answer in one.answers for turn in answer)
     assert all(one.prompt_text.strip() for one in found)
     assert turns is None or {tuple(turn.role for turn in one.prompt) for one in found} == turns
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ticket_classification_anthropic/train.tsv",
+        "llamafactory_demo/alpaca_en_demo.json",
+        "llamafactory_demo/identity.json",
+        "llamafactory_demo/v1_sft_demo.jsonl",
+        "dolly_hhrlhf_small/dolly_hhrlhf_train_small.jsonl",
+        "gsm8k/test.jsonl",
+    ],
+)
+def test_rows_of_sets_without_groups_share_no_source(name: str) -> None:
+    examples = read_examples(SHARED / name)
+    rows = {row.number: row.values for row in read_rows(SHARED / name)}
+    assert find_sources(examples, {example.id: rows[example.row] for example in examples}) is None
+
+
+def test_utterances_with_their_slots_share_no_source() -> None:
+    rows = [json.loads(line) for line in (SHARED / "snips" / "train.jsonl").read_text("utf-8").splitlines()]
+    assert find_sources(snips("train"), {f"train-{number}": row for number, row in enumerate(rows, start=1)}) is None
+
+
+def test_questions_on_the_same_documents_share_them() -> None:
+    """Each chunk of the documents with three questions of ours."""
+    chunks = json.loads((SHARED / "anthropic_docs_rag" / "anthropic_docs.json").read_text("utf-8"))
+    long = [chunk["text"] for chunk in chunks if len(chunk["text"]) > 400][:60]
+    asked = [
+        (text, question) for text in long for question in ("What is it for?", "Who may use it?", "What does it cost?")
+    ]
+    examples = [
+        Example(str(i), (Message("user", f"{text}\n\n{question}"),), "a") for i, (text, question) in enumerate(asked)
+    ]
+    found = find_sources(examples, {})
+    assert found is not None
+    assert found.rows == len(asked)

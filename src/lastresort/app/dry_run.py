@@ -29,8 +29,10 @@ from lastresort.hardware.plan.fit import PlannedTraining, lowered
 from lastresort.hardware.plan.setup import Cards
 from lastresort.ladder import trains
 from lastresort.models.protocol import is_endpoint
+from lastresort.records.reasons import RowsShareSource
 from lastresort.report.forecast import DryRun, DryRunExamples, DryRunGate, DryRunRung, DryRunTest, RungMemory
 from lastresort.report.words.rungs import of_memory, of_missing_lm_eval, of_skip, of_speed
+from lastresort.report.words.wording import capital, shared_source
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.rung import PlansMemory, find_rung
 from lastresort.rungs.supervised.methods import PASS_TOKENS
@@ -81,6 +83,12 @@ def assumptions(prepared: PreparedTask, rungs: Sequence[str]) -> list[str]:
         machine, counts = workload(prepared, rung).machine, counts_of(prepared.task, model)
         found.append(f"{model}: tokens counted {counts.summary}; {of_speed(machine)}.")
     return found
+
+
+def _together(prepared: PreparedTask) -> list[str]:
+    """What rows share that belong to no group, in a sentence."""
+    shared = [note for note in prepared.notes if isinstance(note, RowsShareSource)]
+    return [f"{capital(shared_source(note))}." for note in shared]
 
 
 def missing(task: Task) -> list[str]:
@@ -134,7 +142,7 @@ def dry_run(
         judge=judged,
         total=_total(parts),
         limit_hours=task.limits.hours,
-        assumed=tuple(assumptions(prepared, [rung.name for rung in rungs if rung.applies])),
+        assumed=(*assumptions(prepared, [rung.name for rung in rungs if rung.applies]), *_together(prepared)),
         missing=tuple(missing(task)) if gated is not None else (),
     )
 

@@ -12,6 +12,7 @@ from lastresort.climb.shares import shares_of, smallest_share
 from lastresort.data.check import check_data, refuse_invalid_outputs, short
 from lastresort.data.preferences import PreferenceRow, read_preferences, without_leaks
 from lastresort.data.read import read_examples
+from lastresort.data.sources import SharedSources, find_sources
 from lastresort.data.split import Split, clean, groups_of, split_examples
 from lastresort.errors import DataError
 from lastresort.evals.evidence import check_test_size
@@ -22,7 +23,7 @@ from lastresort.evals.scorers.scorer import expected_place
 from lastresort.evals.scorers.text import Regex
 from lastresort.foreign import ROWS, read_content
 from lastresort.records.data_report import DataReport
-from lastresort.records.reasons import RowsLeftOut
+from lastresort.records.reasons import RowsLeftOut, RowsShareSource
 from lastresort.rungs.preference.items import columns_of
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
@@ -46,8 +47,9 @@ class PreparedTask:
 
     split: what is trained and measured on. as_read: the split before anything was left out. leaks: how many rows left
     train because dev or test hold them too. files: name -> sha256. notes: for the decision, on
-    what was left out. preferences: those that hold nothing of dev or test, None where the task names none. fresh: what was added
-    after a test ended UNDECIDED, in the order in which it came.
+    what was left out or may belong together. sources: what rows share that belong to no group. preferences: those that hold nothing
+    of dev or test, None where the task names none. fresh: what was added after a test ended UNDECIDED, in the order in which it
+    came.
     """
 
     task: Task
@@ -56,7 +58,8 @@ class PreparedTask:
     leaks: int
     files: dict[str, str]
     as_read: Split
-    notes: tuple[RowsLeftOut, ...]
+    notes: tuple[RowsLeftOut | RowsShareSource, ...]
+    sources: SharedSources | None = None
     preferences: tuple[PreferenceRow, ...] | None = None
     fresh: tuple[FreshItems, ...] = ()
 
@@ -111,8 +114,10 @@ def prepare(task: Task, *, run_code: bool = True, begins: bool = True) -> Prepar
         check_right_answers(scorer, (*as_read.dev, *as_read.test))
     cleaned = clean(as_read)
     preferences, leaking = _preferences(task, cleaned.split)
-    notes = (*cleaned.notes, *leaking)
-    prepared = PreparedTask(task, cleaned.split, scorer, len(cleaned.leaks), files, as_read, notes, preferences)
+    sources = find_sources(everything, columns_of(everything))
+    notes: tuple[RowsLeftOut | RowsShareSource, ...] = (*cleaned.notes, *leaking, *_shared(sources, cleaned.split))
+    leaks = len(cleaned.leaks)
+    prepared = PreparedTask(task, cleaned.split, scorer, leaks, files, as_read, notes, sources, preferences)
     _check_rewards(task, cleaned.split, run_code=run_code)
     if begins:
         _check_test_size(prepared)
@@ -155,7 +160,15 @@ def data_report(
         context_tokens=context_tokens,
         choices=output.choices,
         json_schema=output.json_schema,
+        sources=prepared.sources,
     )
+
+
+def _shared(found: SharedSources | None, split: Split) -> tuple[RowsShareSource, ...]:
+    if found is None:
+        return ()
+    n = len(found.members)
+    return (RowsShareSource(found.column, n, found.rows, found.among(split.test), len(split.test)),)
 
 
 def read_split(task: Task) -> tuple[Split, dict[str, str]]:

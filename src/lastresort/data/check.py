@@ -12,6 +12,7 @@ from lastresort.data.answer_schema import schema_validator, violation
 from lastresort.data.duplicates import exact_groups, near_pairs, normalised, usual_spellings
 from lastresort.data.formats.rows import more_in
 from lastresort.data.preferences import PreferenceRow
+from lastresort.data.sources import SharedSources
 from lastresort.data.split import find_leaks
 from lastresort.errors import DataError
 from lastresort.foreign import NotJson, parse_json
@@ -109,11 +110,13 @@ def check_data(
     context_tokens: int | None,
     choices: tuple[str, ...] | None,
     json_schema: JsonObject | None,
+    sources: SharedSources | None = None,
 ) -> DataReport:
     """Duplicates, leaks, conflicting labels, outputs that are not allowed, lengths and the share of each label.
 
     count_tokens: tokens of an example, prompt and answer. context_tokens: the longest the model can hold; neither is
-    checked where it is None. Raises TaskError if json_schema is not a schema that can be used.
+    checked where it is None. sources: what rows share that belong to no group. Raises TaskError if json_schema is not a schema that
+    can be used.
     """
     sides: tuple[tuple[Side, Sequence[Example]], ...] = (("train", train), ("dev", dev), ("test", test))
     placed = [(side, item) for side, items in sides for item in items]
@@ -123,6 +126,7 @@ def check_data(
         *_duplicates(sides),
         *_leaks(train, dev, test),
         *_dev_in_test(dev, test),
+        *_shared_source(sources, {item.id: side for side, item in placed}),
         *_conflicts(placed),
         *_invalid_outputs(placed, choices, json_schema),
         *_too_long(counted, context_tokens),
@@ -202,6 +206,16 @@ def _dev_in_test(dev: Sequence[Example], test: Sequence[Example]) -> Iterator[Fi
         "{n} dev inputs are also in test; a climb leaves them out of dev",
     )
     yield from _finding("dev_in_test", "warning", says, places)
+
+
+def _shared_source(sources: SharedSources | None, side_of: Mapping[str, Side]) -> Iterator[Finding]:
+    if sources is None:
+        return
+    places = [tuple(_place(side_of[item.id], item) for item in found[:2]) for found in sources.members]
+    shared = "long passages of their inputs" if sources.column is None else f'values of "{sources.column}"'
+    how = "a column group" if sources.column is None else f"split.group_by: {sources.column}"
+    says = f"{sources.rows} rows share {{n}} {shared} and belong to no group; {how} would keep them on one side and count them once"
+    yield from _finding("shared_source", "warning", (says.replace("{n}", "1"), says), places)
 
 
 def _conflicts(placed: Sequence[_Placed]) -> Iterator[Finding]:

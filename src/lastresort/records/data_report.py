@@ -15,6 +15,7 @@ FindingKind = Literal[
     "exact_leaks",
     "near_leaks",
     "dev_in_test",
+    "shared_source",
     "conflicting_labels",
     "invalid_outputs",
     "too_long",

@@ -298,6 +298,19 @@ class RowsLeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class RowsShareSource:
+    """rows that share one of n sources, though the task names no group: values of a column, or passages of the inputs where it is
+    None. in_test: test items among them, of n_test.
+    """
+
+    column: str | None
+    n: int
+    rows: int
+    in_test: int
+    n_test: int
+
+
+@dataclass(frozen=True, slots=True)
 class NothingCompared:
     """A comparison of ways of training was requested and not started."""
 
@@ -322,6 +335,7 @@ Reason = (
     | KnowledgeOutpacesTraining
     | KeyIgnored
     | RowsLeftOut
+    | RowsShareSource
     | NothingCompared
 )
 

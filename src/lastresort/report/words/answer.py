@@ -17,12 +17,14 @@ from lastresort.report.words import gate, training
 from lastresort.report.words.rungs import clause, outpaced
 from lastresort.report.words.wording import (
     beyond,
+    capital,
     counted,
     how_decided,
     labels_would_decide,
     listed,
     of_judge,
     rung_in_prose,
+    shared_source,
     stopped,
 )
 from lastresort.report.words.wording import round_percent as percent
@@ -212,6 +214,8 @@ def _because(reason: value.Reason) -> str:
             return f"{key}: {setting} has no effect in this version."
         case value.RowsLeftOut():
             return _left_out(reason)
+        case value.RowsShareSource():
+            return f"{capital(shared_source(reason))}."
         case value.NothingCompared(ways, why):
             return f"Nothing was compared ({', '.join(ways)}): {not_compared(why)}."
         case _:

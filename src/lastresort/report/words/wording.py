@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from lastresort.ladder import RUNGS
 from lastresort.records.decision import RungView, RunView
 from lastresort.records.measurement import BarTest
+from lastresort.records.reasons import RowsShareSource
 from lastresort.types import FARTHEST, JudgedBar
 
 NO_BREAK = "\u00a0"
@@ -291,6 +292,25 @@ def how_decided(test: BarTest, bar: float) -> str:
         return f"{shown}; the interval is wider and includes the bar, because it holds after every item"
     error = percent(decided.error)
     return f"{shown}, at an error rate of {error}; the interval uses a smaller one and includes the bar"
+
+
+def shared_source(found: RowsShareSource) -> str:
+    """What rows share that belong to no group, why that matters, and what to do, as a clause."""
+    rows = f"{counted(found.rows, 'row')}, and {found.in_test} of {counted(found.n_test, 'test item')} among them,"
+    if found.column is None:
+        shared, how = (
+            f"{found.n} long passages of their inputs",
+            "Add a column `group` that names the source of each row",
+        )
+    else:
+        shared, how = (
+            f'{found.n} values of "{found.column}"',
+            f"Set `split.group_by: {found.column}` if they belong together",
+        )
+    return (
+        f"{rows} share {shared}. They are counted as independent, since nothing says that they belong together. If they do, the "
+        f"verdict is surer than it should be, and training may have seen what the test asks about. {how}"
+    )
 
 
 def evidence(verdict: str) -> str:
