@@ -203,8 +203,8 @@ REASONS: list[tuple[value.Reason, str]] = [
     (
         value.RowsShareSource(None, 12, 60, 20, 100),
         "60 rows, and 20 of 100 test items among them, share 12 long passages of their inputs. They are counted as independent, "
-        "since nothing says that they belong together. If they do, the verdict is surer than it should be, and training may have seen "
-        "what the test asks about. Add a column `group` that names the source of each row.",
+        "since nothing says that they belong together. If they do, the verdict is surer than it should be, and training may have "
+        "seen what the test asks about. Add a column `group` that names the source of each row.",
     ),
     (value.RowsLeftOut("dev", "in test", 2), "2 dev items were also in test and left out of dev."),
     (
