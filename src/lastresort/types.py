@@ -235,6 +235,37 @@ class MeasureSoFar:
     state: Literal["open", "no loss", "loss", "at its end"]
 
 
+LEAST_BATCHES = 24  # of a first epoch, after the warm-up, from which a learning curve is continued
+
+WhyNoCurve = Literal["FEW_BATCHES", "NOT_FALLING", "OTHER_FORM", "TOO_WIDE"]
+
+
+@dataclass(frozen=True, slots=True)
+class CannotTell:
+    """Why no learning curve says what more examples would do. batches: points that there were."""
+
+    because: WhyNoCurve
+    batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class LossAt:
+    """With so many times the examples, the loss on unseen ones as a share of the loss now, with its 95% interval."""
+
+    times: int
+    share: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class MoreExamples:
+    """n: examples seen at the end of the learning curve. loss: there, as fitted, in nats a token."""
+
+    n: int
+    loss: float
+    after: tuple[LossAt, ...]
+
+
 SelectionRule = Literal["HIGHEST", "ONLY", "WITHIN_ONE_ITEM", "NON_INFERIOR", "MILDEST"]
 
 

@@ -6,6 +6,7 @@ Also what would change the answer: another bar, more items, a skipped rung, a ne
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
@@ -13,16 +14,26 @@ from lastresort.climb.decide import Conclusion, Rules, RungOutcome
 from lastresort.climb.prepare import PreparedTask
 from lastresort.data.duplicates import normalised
 from lastresort.data.preferences import LEAST_HELD_TEXT
+from lastresort.evals.evidence.more_examples import forecast_loss
 from lastresort.evals.judged import judge_view
 from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.store import Store, open_store, rows_where
 from lastresort.ladder import RUNGS, trains
 from lastresort.records.document import Statement
-from lastresort.records.events import DriftMeasured, RowsTooLong, RungSearched, StoreBuilt, TextLearned
+from lastresort.records.events import (
+    CandidateTrained,
+    DriftMeasured,
+    RowsTooLong,
+    RungSearched,
+    StoreBuilt,
+    TextLearned,
+    TrainingReached,
+)
 from lastresort.records.reasons import (
     AnswersMoved,
     Change,
     ChangedDocuments,
+    ExamplesForecast,
     FewRows,
     HigherBar,
     InputsInDocuments,
@@ -102,6 +113,12 @@ def extra_reasons(
         reasons += _moved(bench.record, outcome)
     if taught := tuple(outcome.rung for outcome in tested if RUNGS[outcome.rung].learns == "examples"):
         reasons += _training_rows(bench, taught)
+        reasons += [
+            found
+            for outcome in tested
+            if outcome.rung in taught
+            for found in more_examples(bench.record, outcome, bench.task.bar)
+        ]
     if any(trains(outcome.rung) for outcome in tested) and (stale := stale_weights(bench.task)) is not None:
         reasons.append(stale)
     if any(outcome.rung == conclusion.winner and outcome.gate is None for outcome in tested if trains(outcome.rung)):
@@ -118,6 +135,26 @@ def _training_rows(bench: Workbench, rungs: tuple[str, ...]) -> list[Reason]:
     left = len(bench.train) - too_long
     found: list[Reason] = [LongRowsLeftOut(too_long)] if too_long else []
     return [*found, FewRows(rungs, left, ADVISED_ROWS)] if left < ADVISED_ROWS else found
+
+
+def more_examples(record: Record, outcome: RungOutcome, bar: float) -> list[Reason]:
+    """What more examples would do for a rung that learned from them, by the first epoch of the training that its system came of.
+    Empty where it meets the bar, or came of no training.
+    """
+    trained = None if outcome.system is None else record.last(CandidateTrained, outcome.system)
+    reached = None if trained is None else record.last(TrainingReached, trained.run)
+    if outcome.verdict == "MET" or trained is None or reached is None:
+        return []
+    settings = reached.settings
+    epoch, warmup = math.ceil(reached.rows / settings.batch_size), settings.warmup
+    warm = round(warmup * reached.steps) if warmup < 1 else round(warmup)
+    points = [
+        ((point["step"] - 1) * settings.batch_size, point["loss"])
+        for point in record.curve(trained.run)
+        if "loss" in point and max(1, warm) < point["step"] <= epoch
+    ]
+    found = forecast_loss([n for n, _ in points], [loss for _, loss in points])
+    return [ExamplesForecast(outcome.rung, outcome.score, bar, found)]
 
 
 def _moved(record: Record, outcome: RungOutcome) -> list[Reason]:

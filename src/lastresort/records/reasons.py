@@ -10,7 +10,7 @@ from lastresort.records.document import Statement
 from lastresort.records.events import DriftMeasured
 from lastresort.records.gate_cause import GateCause, GateNeed
 from lastresort.records.rungs import KnowledgeOutpacesTraining, Skip
-from lastresort.types import GateVerdict, Judgement, Outcome, Unit
+from lastresort.types import CannotTell, GateVerdict, Judgement, MoreExamples, Outcome, Unit
 
 # What `goal: cost` weighs
 
@@ -268,6 +268,16 @@ class FewRows:
 
 
 @dataclass(frozen=True, slots=True)
+class ExamplesForecast:
+    """What more examples would do for a rung that learned from them and is not shown to meet the bar. score: of its test."""
+
+    rung: str
+    score: float
+    bar: float
+    found: MoreExamples | CannotTell
+
+
+@dataclass(frozen=True, slots=True)
 class InputsInDocuments:
     """n of n_test test inputs appear word for word in the documents."""
 
@@ -330,6 +340,7 @@ Reason = (
     | AnswersMoved
     | LongRowsLeftOut
     | FewRows
+    | ExamplesForecast
     | InputsInDocuments
     | NotGated
     | KnowledgeOutpacesTraining

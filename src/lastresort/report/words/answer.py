@@ -18,6 +18,7 @@ from lastresort.report.words.rungs import clause, outpaced
 from lastresort.report.words.wording import (
     beyond,
     capital,
+    count,
     counted,
     how_decided,
     labels_would_decide,
@@ -28,7 +29,7 @@ from lastresort.report.words.wording import (
     stopped,
 )
 from lastresort.report.words.wording import round_percent as percent
-from lastresort.types import GateVerdict, Judgement
+from lastresort.types import LEAST_BATCHES, CannotTell, GateVerdict, Judgement
 
 _GATE = {"SHIP": "clears it to ship", "HOLD": "holds it", "REJECT": "rejects it"}
 
@@ -197,6 +198,8 @@ def _because(reason: value.Reason) -> str:
             return f"{counted(n, 'training row')} exceeded the context and {were} left out."
         case value.FewRows(rungs, n, advised):
             return f"{_capital(listed(map(rung_in_prose, rungs)))} had {counted(n, 'row')}; a narrow task needs {advised} to 5,000."
+        case value.ExamplesForecast():
+            return _more_examples(reason)
         case value.InputsInDocuments(n, n_test):
             return (
                 f"{n} of {counted(n_test, 'test input')} also {'appears' if n == 1 else 'appear'} word for word in the "
@@ -236,6 +239,50 @@ def not_compared(why: ComparisonRefusal) -> str:
             return clause(OverTime(why.planned_s, why.hours_left))
         case _:
             return f"the winner was trained by {won}, and only a winner of SFT can be trained in other ways"
+
+
+def _more_examples(reason: value.ExamplesForecast) -> str:
+    """What a learning curve promises, or why there is none. Of the score only on a condition: the curve is one of the loss."""
+    found = reason.found
+    if isinstance(found, CannotTell):
+        return f"how much more examples would help cannot be told from this training: {_no_curve(found)}."
+    falls = listed(
+        f"by {percent(1 - one.share)} with {_TIMES[one.times]} as many ({percent(1 - one.interval[1])} to "
+        f"{percent(1 - one.interval[0])})"
+        for one in found.after
+    )
+    far, wrong = found.after[-1], 1 - reason.score
+    low, high = 1 - wrong * far.interval[1], 1 - wrong * far.interval[0]
+    if high < reason.bar:
+        enough = "so more of the same kind are unlikely to be enough"
+    elif low >= reason.bar:
+        enough = "so more of the same kind may be enough"
+    else:
+        enough = "so it is open whether more of the same kind are enough"
+    return (
+        f"on rows that it had not seen yet the loss reached {found.loss:.2f} nats a token, after {counted(found.n, 'row')} of the "
+        f"first epoch. By that curve more examples would lower it {falls}. If wrong answers fell alike, "
+        f"{_TIMES[far.times]} as many would turn {percent(reason.score)} into {percent(low)} to {percent(high)}, against the "
+        f"bar of {percent(reason.bar)}, {enough}. This is an approximation from one training, whose "
+        "learning rate changed along the way."
+    )
+
+
+_TIMES = {2: "twice", 4: "four times"}
+
+
+def _no_curve(found: CannotTell) -> str:
+    match found.because:
+        case "FEW_BATCHES":
+            batches = f"{count(found.batches)} batch{'' if found.batches == 1 else 'es'}"
+            needed = f"{LEAST_BATCHES} are needed, the last at four times the rows of the first"
+            return f"its first epoch has {batches} after the warm-up, and {needed}"
+        case "NOT_FALLING":
+            return f"over {found.batches} batches the loss on rows that it had not seen does not fall beyond its noise"
+        case "OTHER_FORM":
+            return f"over {found.batches} batches the loss follows no curve that could be continued"
+        case "TOO_WIDE":
+            return f"its {found.batches} batches fit curves that soon part"
 
 
 def _left_out(found: value.RowsLeftOut) -> str:
