@@ -127,3 +127,27 @@ def test_going_on_with_fresh_items_keeps_the_error_of_a_corrected_bar() -> None:
                 met += found.outcome == "MET"
                 break
     assert met / (RUNS // 3) <= ALPHA + 3 * (0.09 / (RUNS // 3)) ** 0.5
+
+
+def test_as_many_labels_as_an_undecided_asks_for_mostly_let_items_decide() -> None:
+    """Of 200 labels that leave the judged score between the limits, as many as are asked for put the limit about where the score
+    lies.
+    """
+    random, bar, se, f = np.random.default_rng(9), 0.8, 0.95, 0.1
+
+    def labels(n: int) -> tuple[np.ndarray, np.ndarray]:
+        people = random.random(n) < 0.6
+        return people.astype(float), (random.random(n) < np.where(people, se, f)).astype(float)
+
+    reached: list[bool] = []
+    scores = (np.arange(2000) % 100 < round(100 * (0.86 * se + 0.14 * f))).astype(float)
+    for _ in range(60):
+        found = verdict(*labels(200), random.permutation(scores), bar, binary=True)
+        assert found is not None
+        if found.judged is None or found.judged.labels_needed is None:
+            continue
+        people, judged = labels(found.judged.labels_needed)
+        again = correction(people.tolist(), judged.tolist(), bar=bar, alpha=ALPHA, beta=BETA, binary=True)
+        reached.append(again.met_above < scores.mean())
+    assert len(reached) > 15
+    assert np.mean(reached) > 0.6

@@ -175,14 +175,18 @@ def test_the_bar_is_tested_on_the_score_that_labels_correct(tmp_path: Path) -> N
 
 
 def test_a_lenient_judge_leaves_a_verdict_open_that_it_alone_would_give(tmp_path: Path) -> None:
-    """It accepts 28 of 40 wrong answers, so 97% of accepted answers may be 90% of right ones, or less."""
-    found, judge, test = corrected(tmp_path, accepted=60, wrongly=28, right=0.93)
-    alone = climbed(tmp_path / "alone", APPROVER, rubric="It is polite.", scale="yes-no", right=0.93)
+    """It accepts 13 of 40 wrong answers, so what it accepts may be wrong answers as well."""
+    found, judge, test = corrected(tmp_path, accepted=60, wrongly=13, right=0.86)
+    alone = climbed(tmp_path / "alone", APPROVER, rubric="It is polite.", scale="yes-no", right=0.86)
     assert alone.decision.as_json()["verdict"] == "MET"
     assert test["verdict"] == "UNDECIDED"
     assert test["n_needed"] is None
-    assert test["judged"]["score"] < judge["correction"]["met_above"]
+    assert judge["correction"]["not_met_below"] < test["judged"]["score"] < judge["correction"]["met_above"]
     assert "labelled cases would decide it" in reasons(found)
+    needed = test["judged"]["labels_needed"]
+    assert needed > 100
+    (change,) = [one for one in found.decision.as_json()["would_change"] if one["code"] == "more_labelled_cases"]
+    assert change["figures"]["n_needed"] == needed
 
 
 def test_labels_by_which_nothing_could_be_met_are_refused(tmp_path: Path) -> None:

@@ -187,8 +187,9 @@ REASONS: list[tuple[value.Reason, str]] = [
         ),
         "sft: on rows that it had not seen yet the loss reached 0.50 nats a token, after 800 rows of the first epoch. By that "
         "curve more examples would lower it by 10% with twice as many (5% to 20%) and by 20% with four times as many (10% to 40%). "
-        "If wrong answers fell alike, four times as many would turn 70% into 73% to 82%, against the bar of 85%, so more of the same "
-        "kind are unlikely to be enough. This is an approximation from one training, whose learning rate changed along the way.",
+        "If wrong answers fell alike, four times as many would turn 70% into 73% to 82%, against the bar of 85%, so more of the "
+        "same kind are unlikely to be enough. This is an approximation from one training, whose learning rate changed along "
+        "the way.",
     ),
     (value.FewRows(("full",), 40, 100), "Full fine-tuning had 40 rows; a narrow task needs 100 to 5,000."),
     (
@@ -255,6 +256,7 @@ def test_every_kind_of_reason_and_change_has_words() -> None:
     assert said == set(get_args(value.Reason))
     changes: list[value.Change] = [
         value.MoreTestItems("sft", 900, 300, "item"),
+        value.MoreLabelledCases("sft", 240, 60),
         gate_cause.GateItems("general", 160, 900, "item"),
         gate_cause.GateInformative("style", "keep.style: skip"),
         gate_cause.GateTestItems(300, None, "item"),

@@ -160,7 +160,13 @@ def _decide(
             *extra_reasons(bench, prepared, conclusion, outcomes),
             *why_not_compared(bench.record),
         ],
-        would_change=would_change(rules, outcomes, conclusion, knowledge=task.knowledge is not None),
+        would_change=would_change(
+            rules,
+            outcomes,
+            conclusion,
+            knowledge=task.knowledge is not None,
+            labelled=0 if bench.correction is None else bench.correction.n,
+        ),
         compare=comparison_of(bench.record),
         break_even=costs,
         test_reuse=of_reuse(

@@ -42,6 +42,7 @@ from lastresort.records.reasons import (
     LongRowsLeftOut,
     LowerBar,
     MilderTraining,
+    MoreLabelledCases,
     MoreTestItems,
     NeighboursCompared,
     NewerModel,
@@ -190,11 +191,11 @@ def _not_honoured(task: Task) -> list[Reason]:
 
 
 def would_change(
-    rules: Rules, outcomes: Sequence[RungOutcome], conclusion: Conclusion, *, knowledge: bool
+    rules: Rules, outcomes: Sequence[RungOutcome], conclusion: Conclusion, *, knowledge: bool, labelled: int = 0
 ) -> tuple[Change, ...]:
-    """The nearest at hand first. knowledge: whether the task names documents."""
+    """The nearest at hand first. knowledge: whether the task names documents. labelled: cases by which a judge is corrected."""
     return (
-        *_items(outcomes),
+        *_items(outcomes, labelled),
         *_gate(outcomes),
         *_bar(rules, outcomes, conclusion),
         *_rungs(rules, outcomes, conclusion),
@@ -202,13 +203,15 @@ def would_change(
     )
 
 
-def _items(outcomes: Sequence[RungOutcome]) -> list[Change]:
-    """How many test items would settle what is open."""
-    return [
-        MoreTestItems(rung, found.n_needed, found.n_available, found.unit)
-        for rung, found in _tested(outcomes)
-        if found.outcome == "UNDECIDED" and found.n_needed is not None
-    ]
+def _items(outcomes: Sequence[RungOutcome], labelled: int) -> list[Change]:
+    """How many test items, or labelled cases, would settle what is open."""
+    changes: list[Change] = []
+    for rung, found in _tested(outcomes):
+        if found.outcome == "UNDECIDED" and found.n_needed is not None:
+            changes.append(MoreTestItems(rung, found.n_needed, found.n_available, found.unit))
+        elif found.judged is not None and found.judged.labels_needed is not None:
+            changes.append(MoreLabelledCases(rung, found.judged.labels_needed, labelled))
+    return changes
 
 
 def _gate(outcomes: Sequence[RungOutcome]) -> list[Change]:

@@ -143,6 +143,11 @@ class BarTest(JsonDocument):
     parts: tuple[PartOfTest, ...] = ()
     judged: JudgedBar | None = None
 
+    @property
+    def scored(self) -> float:
+        """The mean of the items' scores as they are, before labels correct it."""
+        return self.score if self.judged is None else self.judged.score
+
     @classmethod
     def of(cls, found: Judgement) -> Self:
         return cls(

@@ -354,6 +354,15 @@ Reason = (
 
 
 @dataclass(frozen=True, slots=True)
+class MoreLabelledCases:
+    """About n_needed labelled cases instead of n would let a rung be decided whose score a judge gives."""
+
+    rung: str
+    n_needed: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
 class MoreTestItems:
     rung: str
     n_needed: int
@@ -411,7 +420,8 @@ class ChangedDocuments:
 
 
 Change = (
-    MoreTestItems
+    MoreLabelledCases
+    | MoreTestItems
     | GateNeed
     | MilderTraining
     | LowerBar

@@ -290,7 +290,7 @@ def all_answered(record: Record, entry: RungView) -> AllAnswered | None:
         return None
     for one in record.measured(entry.name):
         if (one.candidate, one.split) == (entry.chosen, "test") and one.n != entry.test.n_used:
-            same = percent(one.score) == percent(entry.test.score)
+            same = percent(one.score) == percent(entry.test.scored)
             return None if same else AllAnswered(one.n, one.score)
     return None
 

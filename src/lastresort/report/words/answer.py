@@ -348,6 +348,9 @@ def _tested(reason: value.RungResult) -> str:
 
 def _change(found: value.Change) -> str:
     match found:
+        case value.MoreLabelledCases():
+            cases = f"About {counted(found.n_needed, 'labelled case')} for the judge instead of {found.n:,}"
+            return f"{cases}: with these no number of test items settles whether {rung_in_prose(found.rung)} meets the bar."
         case value.MoreTestItems():
             needed = counted(found.n_needed, f"test {found.unit}")
             return (

@@ -186,8 +186,8 @@ def of_units(test: BarTest) -> str:
 def of_all_answered(test: BarTest, n: int, score: float) -> str:
     """Two scores of one system: that of the verdict, and that of all test items that were answered by then."""
     return (
-        f"The test stopped at {counted(test.n_used, test.unit)} with {percent(test.score)}; over all {count(n)} that were answered "
-        f"by then it is {percent(score)}."
+        f"The test stopped at {counted(test.n_used, test.unit)} with {percent(test.scored)}; over all {count(n)} that were "
+        f"answered by then it is {percent(score)}."
     )
 
 
