@@ -78,12 +78,12 @@ def test_a_judge_that_grades_too_high_or_too_low_does_not_move_the_verdict(n_lab
         labels, items = random.choice(grades, n_labels, p=chances), random.choice(grades, 200, p=chances)
         return verdict(labels, graded(labels), graded(items), bar, binary=False)
 
-    outcomes = [found() for _ in range(RUNS // 2)]
+    outcomes = [found() for _ in range(RUNS // 4)]
     assert chances @ grades == pytest.approx(bar)
     for outcome in ("MET", "NOT_MET"):
         assert (
             np.mean([one is not None and one.outcome == outcome for one in outcomes])
-            <= ALPHA + 3 * (0.09 / (RUNS // 2)) ** 0.5
+            <= ALPHA + 3 * (0.09 / (RUNS // 4)) ** 0.5
         )
 
 

@@ -16,7 +16,7 @@ from decision_support import validate_decision
 from judge_support import ALWAYS_FIRST, APPROVER, FAIR, GARBAGE, judge_calls, write_judge
 from lastresort.app.climb import Climbed, climb
 from lastresort.app.dry_run import dry_run
-from lastresort.app.start import check_models
+from lastresort.app.start import ClimbRequest, check_models, start_climb
 from lastresort.climb.prepare import prepare
 from lastresort.errors import BudgetError, DataError, InfrastructureError, PrerequisiteError, TaskError
 from lastresort.records.events import AnswersJudged, BudgetSpent, JudgeChecked, ModelOpened
@@ -28,7 +28,7 @@ from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task, load_task
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding
+from lastresort.types import Decoding, SilentProgress
 
 N_DEV, N_TEST = 40, 60
 PEOPLE = [
@@ -189,6 +189,34 @@ def test_a_lenient_judge_leaves_a_verdict_open_that_it_alone_would_give(tmp_path
     assert change["figures"]["n_needed"] == needed
 
 
+def test_fresh_items_go_on_with_a_corrected_test(tmp_path: Path) -> None:
+    task = corrected_task(tmp_path / "task", accepted=60, wrongly=2, right=0.85)
+    fresh = [
+        {"input": f"a fresh question {i} on matter {i * 7 % 31}", "output": f"bad reference {i}"} for i in range(240)
+    ]
+    script = json.loads((tmp_path / "task" / "script.json").read_text())
+    script["answers"] |= {row["input"]: f"good fresh reply {i}" for i, row in enumerate(fresh)}
+    (tmp_path / "task" / "script.json").write_text(json.dumps(script))
+    first = climb(task, tmp_path / "run").decision.as_json()["rungs"][0]["test"]
+    assert (first["verdict"], first["parts"]) == ("UNDECIDED", [])
+    assert first["n_needed"] > 60
+    assert first["outlook"]["after"][0]["met"] > 0.3
+    _lines(tmp_path / "more.jsonl", fresh)
+    request = ClimbRequest(
+        tmp_path / "task" / "task.yaml", run=tmp_path / "run", resume=True, more=tmp_path / "more.jsonl"
+    )
+    found = start_climb(request, SilentProgress())
+    test = found.decision.as_json()["rungs"][0]["test"]
+    assert test["verdict"] == "MET"
+    known, more = test["parts"]
+    assert (known["n_used"], known["score"]) == (60, first["judged"]["score"])
+    assert 0 < known["alpha"] < 0.05
+    assert 0 < more["beta"] < more["alpha"] < 0.5
+    assert test["decided"]["by"] == "continued"
+    assert test["decided"]["error"] > known["alpha"]  # with the labels' part
+    validate_decision(found.decision.as_json())
+
+
 def test_labels_by_which_nothing_could_be_met_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TaskError) as caught:
         corrected(tmp_path, accepted=60, wrongly=0, wrong=2)
@@ -202,18 +230,21 @@ def test_labels_may_check_the_judge_and_correct_nothing(tmp_path: Path) -> None:
     assert (decision["judge"]["correction"], decision["rungs"][0]["test"]["judged"]) == (None, None)
 
 
-def corrected(
-    tmp_path: Path, *, accepted: int, wrongly: int, wrong: int = 40, right: float = 0.97
-) -> tuple[Climbed, dict[str, Any], dict[str, Any]]:
-    """A climb whose judge accepts what begins with `good`. Of 60 answers that people call right it accepts so many."""
-    folder = tmp_path / "task"
+def corrected_task(folder: Path, *, accepted: int, wrongly: int, wrong: int = 40, right: float = 0.97) -> Task:
     keys = {"rubric": "It is polite.", "scale": "yes-no", "labelled": "cases.jsonl"}
     folder.mkdir(parents=True)
     cases = [("yes", "good" if i < accepted else "bad") for i in range(60)]
     cases += [("no", "good" if i < wrongly else "bad") for i in range(wrong)]
     lines = [{"input": f"q {i}", "answer": f"{text} {i}", "grade": grade} for i, (grade, text) in enumerate(cases)]
     _lines(folder / "cases.jsonl", lines)
-    task = judged_task(folder, write_judge(folder, APPROVER, **keys), right=right)
+    return judged_task(folder, write_judge(folder, APPROVER, **keys), right=right)
+
+
+def corrected(
+    tmp_path: Path, *, accepted: int, wrongly: int, wrong: int = 40, right: float = 0.97
+) -> tuple[Climbed, dict[str, Any], dict[str, Any]]:
+    """A climb whose judge accepts what begins with `good`. Of 60 answers that people call right it accepts so many."""
+    task = corrected_task(tmp_path / "task", accepted=accepted, wrongly=wrongly, wrong=wrong, right=right)
     found = climb(task, tmp_path / "runs" / "corrected")
     decision = found.decision.as_json()
     return found, decision["judge"], decision["rungs"][0]["test"]
