@@ -182,7 +182,7 @@ def test_a_lenient_judge_leaves_a_verdict_open_that_it_alone_would_give(tmp_path
     assert test["verdict"] == "UNDECIDED"
     assert test["n_needed"] is None
     assert judge["correction"]["not_met_below"] < test["judged"]["score"] < judge["correction"]["met_above"]
-    assert "labelled cases would decide it" in reasons(found)
+    assert "labelled cases are needed before test items can decide it" in reasons(found)
     needed = test["judged"]["labels_needed"]
     assert needed > 100
     (change,) = [one for one in found.decision.as_json()["would_change"] if one["code"] == "more_labelled_cases"]

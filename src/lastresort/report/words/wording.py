@@ -207,9 +207,8 @@ def what_would_decide(test: BarTest) -> str:
 def labels_would_decide(judged: JudgedBar) -> str:
     """What an UNDECIDED needs that no number of test items decides, as a clause."""
     if judged.labels_needed is None:
-        many = f"more than {FARTHEST} times as many labelled cases"
-        return f"{many} would decide it, as the score is too close to the bar for this judge"
-    return f"about {counted(judged.labels_needed, 'labelled case')} would decide it, and no number of test items with these"
+        return f"the labels leave open where the bar lies for this judge, even with {FARTHEST} times as many of them"
+    return f"about {counted(judged.labels_needed, 'labelled case')} are needed before test items can decide it"
 
 
 def of_judge(judged: JudgedBar | None) -> str:
