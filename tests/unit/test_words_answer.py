@@ -177,18 +177,22 @@ REASONS: list[tuple[value.Reason, str]] = [
     (value.InputsTooLong("sft", 1), "sft: the model refused 1 test item as too long; it counts as wrong."),
     (value.LongRowsLeftOut(2), "2 training rows exceeded the context and were left out."),
     (
-        value.ExamplesForecast("sft", 0.7, 0.85, CannotTell("FEW_BATCHES", 17)),
+        value.ExamplesForecast("sft", 0.7, (0.65, 0.74), 0.85, CannotTell("FEW_BATCHES", 17)),
         "sft: how much more examples would help cannot be told from this training: its first epoch has 17 batches after the "
         "warm-up, and 24 are needed, the last at four times the rows of the first.",
     ),
     (
         value.ExamplesForecast(
-            "sft", 0.7, 0.85, MoreExamples(800, 0.5, (LossAt(2, 0.9, (0.8, 0.95)), LossAt(4, 0.8, (0.6, 0.9))))
+            "sft",
+            0.7,
+            (0.65, 0.74),
+            0.85,
+            MoreExamples(800, 0.5, (LossAt(2, 0.9, (0.8, 0.95)), LossAt(4, 0.8, (0.6, 0.9)))),
         ),
         "sft: on rows that it had not seen yet the loss reached 0.50 nats a token, after 800 rows of the first epoch. By that "
         "curve more examples would lower it by 10% with twice as many (5% to 20%) and by 20% with four times as many (10% to 40%). "
-        "If wrong answers fell alike, four times as many would turn 70% into 73% to 82%, against the bar of 85%, so more of the "
-        "same kind are unlikely to be enough. This is an approximation from one training, whose learning rate changed along "
+        "If wrong answers fell alike, four times as many would turn 70% (65% to 74%) into 68.5% to 84.4%, "
+        "against the bar of 85%, so more of the same kind are unlikely to be enough. This is an approximation from one training, whose learning rate changed along "
         "the way.",
     ),
     (value.FewRows(("full",), 40, 100), "Full fine-tuning had 40 rows; a narrow task needs 100 to 5,000."),

@@ -144,7 +144,8 @@ def more_examples(record: Record, outcome: RungOutcome, bar: float) -> list[Reas
     """
     trained = None if outcome.system is None else record.last(CandidateTrained, outcome.system)
     reached = None if trained is None else record.last(TrainingReached, trained.run)
-    if outcome.verdict == "MET" or trained is None or reached is None:
+    test = outcome.judgement
+    if test is None or test.outcome == "MET" or trained is None or reached is None:
         return []
     settings = reached.settings
     epoch, warmup = math.ceil(reached.rows / settings.batch_size), settings.warmup
@@ -155,7 +156,7 @@ def more_examples(record: Record, outcome: RungOutcome, bar: float) -> list[Reas
         if "loss" in point and max(1, warm) < point["step"] <= epoch
     ]
     found = forecast_loss([n for n, _ in points], [loss for _, loss in points])
-    return [ExamplesForecast(outcome.rung, outcome.score, bar, found)]
+    return [ExamplesForecast(outcome.rung, test.score, test.interval, bar, found)]
 
 
 def _moved(record: Record, outcome: RungOutcome) -> list[Reason]:

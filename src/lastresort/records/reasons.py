@@ -269,10 +269,13 @@ class FewRows:
 
 @dataclass(frozen=True, slots=True)
 class ExamplesForecast:
-    """What more examples would do for a rung that learned from them and is not shown to meet the bar. score: of its test."""
+    """What more examples would do for a rung that learned from them and is not shown to meet the bar. score, interval: of its
+    test.
+    """
 
     rung: str
     score: float
+    interval: tuple[float, float]
     bar: float
     found: MoreExamples | CannotTell
 

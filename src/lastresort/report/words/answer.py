@@ -251,8 +251,8 @@ def _more_examples(reason: value.ExamplesForecast) -> str:
         f"{percent(1 - one.interval[0])})"
         for one in found.after
     )
-    far, wrong = found.after[-1], 1 - reason.score
-    low, high = 1 - wrong * far.interval[1], 1 - wrong * far.interval[0]
+    far, (least, most) = found.after[-1], reason.interval
+    low, high = 1 - (1 - least) * far.interval[1], 1 - (1 - most) * far.interval[0]
     if high < reason.bar:
         enough = "so more of the same kind are unlikely to be enough"
     elif low >= reason.bar:
@@ -262,9 +262,9 @@ def _more_examples(reason: value.ExamplesForecast) -> str:
     return (
         f"on rows that it had not seen yet the loss reached {found.loss:.2f} nats a token, after {counted(found.n, 'row')} of the "
         f"first epoch. By that curve more examples would lower it {falls}. If wrong answers fell alike, "
-        f"{_TIMES[far.times]} as many would turn {percent(reason.score)} into {percent(low)} to {percent(high)}, against the "
-        f"bar of {percent(reason.bar)}, {enough}. This is an approximation from one training, whose "
-        "learning rate changed along the way."
+        f"{_TIMES[far.times]} as many would turn {percent(reason.score)} ({percent(least)} to {percent(most)}) "
+        f"into {percent(low)} to {percent(high)}, against the bar of {percent(reason.bar)}, {enough}. "
+        "This is an approximation from one training, whose learning rate changed along the way."
     )
 
 
