@@ -132,6 +132,7 @@ class Workbench:
         if not self.go_on(question):
             raise StopRequestedError("the answer was no", where=f"rung {rung}", remedy=_GO_ON_LATER)
         self.record.append(RungGoneOn(rung=rung, about=about))
+
     @property
     def correction(self) -> Correction | None:
         """How people's labels correct the scores; None where they are taken as they are."""

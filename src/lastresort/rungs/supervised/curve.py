@@ -80,10 +80,10 @@ def look_at_curve(bench: Workbench, rung: str, system: System, step: int, steps:
         bench.record.append(seen)
     if not seen.below:
         return None
-    found = CurveBelowBar(seen.step, seen.steps, seen.n, seen.score, seen.before, seen.end, bench.task.bar, ERROR)
+    found = CurveBelowBar(seen.step, seen.steps, seen.n, seen.score, seen.before, seen.end, bench.missed_below, ERROR)
     drawn = (
         f"{rung}: after {seen.step} of {seen.steps} steps, {seen.score:.1%} on {seen.n} dev items; drawn straight on, "
-        f"{seen.end:.1%} at the end, below the bar of {bench.task.bar:.1%}."
+        f"{seen.end:.1%} at the end, below the bar of {bench.missed_below:.1%}."
     )
     bench.progress.say(f"{drawn} A warning, no verdict: training goes on unless it is stopped.")
     bench.ask_to_go_on(rung, ABOUT, f"{drawn} Train the rest all the same?")
@@ -99,7 +99,7 @@ def _measured(bench: Workbench, rung: str, system: System, step: int, steps: int
     if not isinstance(found, list):
         raise found.error()
     now, before = [item.score for item in found], _untrained(bench, n)
-    line = straight_on(now, before, bench.task.bar, seed=bench.task.split.seed, groups=groups)
+    line = straight_on(now, before, bench.missed_below, seed=bench.task.split.seed, groups=groups)
     return CurveSeen(
         rung=rung,
         candidate=system.name,
