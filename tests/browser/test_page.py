@@ -15,6 +15,7 @@ from browser_support import CHROMIUM, TOO_WIDE, WIDTHS, Watched, at_rest, opened
 from climb_support import rows, scripted_task
 from lastresort.app.climb import climb
 from lastresort.records.atomic import held
+from lastresort.report.words.wording import duration
 from lastresort.spec.task import load_task
 from train_support import training_file
 from ui_support import MET, change_task, command, end, finished_run, served_page, slow_task, until
@@ -234,6 +235,22 @@ def test_a_page_without_its_server_says_that_it_is_stale(browser: playwright.Bro
             seen.faults.clear()
     finally:
         end(process)
+
+
+def test_the_clock_of_a_run_at_work_goes_on_between_its_events(browser: playwright.Browser, tmp_path: Path) -> None:
+    """In the browser alone, in the words of the report, and wherever the page says how long it took."""
+    run = finished_run(tmp_path)
+    at_work = held(run, "held", expected="", remedy="")
+    with at_work, served_page(tmp_path) as (link, _), opened(browser, f"{link}runs/routing-1") as seen:
+        page, asked = seen.page, list[str]()
+        page.on("request", lambda request: asked.append(request.url))
+        before = page.inner_text("#now [data-took-s]")
+        page.wait_for_function("was => document.querySelector('#now .took').textContent !== was", arg=before)
+        page.evaluate("() => { document.querySelector('#now .took').dataset.since -= 7300; }")
+        page.wait_for_function("() => document.querySelector('#report [data-took]').textContent.includes('h')")
+        assert [url for url in asked if not url.endswith("/live")] == []
+        for seconds in (0.44, 9.96, 42.4, 59.7, 60, 1450, 3599.6, 3600, 11_520, 7_170):
+            assert page.evaluate(f"duration({seconds})") == duration(seconds), seconds
 
 
 FOCUSED = "() => document.activeElement.textContent"

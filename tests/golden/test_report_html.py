@@ -35,7 +35,7 @@ from lastresort.report.story import commands, gather
 from lastresort.report.words.data import of_reuse
 from lastresort.report.words.rungs import of_selection_bias
 from lastresort.report.words.titles import of_cost, of_failures
-from lastresort.report.words.wording import percent, shared_by, shared_error
+from lastresort.report.words.wording import of_band, percent, shared_by, shared_error
 from lastresort.types import Selection
 from report_support import DATA, HOSTILE, SAMPLES, make
 
@@ -167,7 +167,7 @@ def test_test_items_that_were_used_before_are_named_in_the_header_beside_the_con
     header, _, rest = again.partition("</header>")
     assert warning in header
     assert "TEST ITEMS REUSED" in header
-    assert "<dt>Confidence</dt><dd>95% <small>too high: test items reused; shared by " in header
+    assert "<dt>Confidence</dt><dd>95% <small>that no MET is false; too high: test items reused; shared by " in header
     assert warning not in rest
     assert "reused" not in fresh.partition("</header>")[0].lower().partition("<body>")[2]
     said = markdown(used)
@@ -178,7 +178,7 @@ def test_test_items_that_were_used_before_are_named_in_the_header_beside_the_con
 def test_the_confidence_names_the_tests_that_share_it(tmp_path: Path) -> None:
     header = write_report(make(tmp_path / "run", "sft-met")).read_text("utf-8").partition("</header>")[0]
     rungs = "prompting, retrieval, SFT, preference tuning, full fine-tuning"
-    assert f"<small>shared by 6 tests: of {rungs} and a repaired system</small>" in header
+    assert f"<small>that no MET is false, shared by 6 tests: of {rungs} and a repaired system</small>" in header
     assert shared_by(1, ("prompting",)) == "for the test of prompting"
     assert shared_by(2, ("prompting", "retrieval")) == "shared by 2 tests: of prompting and retrieval"
     assert shared_by(3, ()) == "shared by 3 tests"
@@ -188,6 +188,10 @@ def test_the_confidence_names_the_tests_that_share_it(tmp_path: Path) -> None:
     told = "prompting 2.5%, SFT 2.3% and a repair 0.2%"
     assert shared_by(3, ("prompting", "sft"), shares) == f"shared by 3 tests, with error rates of {told}"
     assert shared_error(shares) == f"The error rate of 5% is split over 3 tests of the bar: {told}."
+    assert "with the levels prompting 95%, SFT 95.4% and a repair 99.6%." in of_band(shares, 0.017)
+    assert of_band({"prompting": 0.05}, 0.05).startswith("Band: 90% confidence sequence of the true score")
+    assert "at most 5%, the error rate of the rung's test." in of_band(None, 0.05)
+    assert of_band(None, 0.05).endswith("A MET rests on the lower one alone, so it holds at 95%.")
     four = {"sft": 0.025, "full": 0.023, "sft repair": 0.001, "full repair": 0.001}
     assert shared_error(four).endswith(": SFT 2.5%, full fine-tuning 2.3% and each repair 0.1%.")
     assert shared_error({"sft": 0.05}) == "The test of SFT has the whole error rate of 5%."
@@ -244,11 +248,18 @@ def test_failures_are_told_in_one_sentence(
     assert of_failures(kinds, wrong, 60, graded=graded) == said
 
 
+def test_the_band_says_its_level_where_it_stands_next_to_the_confidence(tmp_path: Path) -> None:
+    """A run of six tests with equal shares: 95% for all of them, which is a band of 98.3% each."""
+    page = write_report(make(tmp_path / "run", "sft-met")).read_text("utf-8")
+    assert "Band: 98.3% confidence sequence of the true score" in page
+    assert "so it holds at 99.2%" in page
+
+
 def test_what_ran_and_what_was_reused_are_told_apart() -> None:
     total = Cost(tokens_in=1, tokens_out=1, seconds=900.0, usd=0.0)
     said = of_cost(total, {}, 60.0).replace("\u00a0", " ")
-    assert said == "The climb ran for 1 min on work that takes 15 min and made no paid call"
-    assert of_cost(total, {}, 890.0) == of_cost(total, {})
+    assert said == "The climb took 1 min for work that takes 15 min and made no paid call"
+    assert of_cost(total, {}, 2000.0).replace("\u00a0", " ") == "The climb took 33 min 20 s and made no paid call"
 
 
 def test_numbers_of_the_climb(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import Popen
 from typing import cast
@@ -23,15 +25,19 @@ from climb_support import scripted_task, unfinish
 from lastresort.app.climb import climb
 from lastresort.cli.options import parse_settings
 from lastresort.embedded import cache_folder
+from lastresort.climb.budget import Budget
 from lastresort.errors import InputError
+from lastresort.records.atomic import held
+from lastresort.records.clock import clock_of, worked_s
 from lastresort.records.decision import RunView
-from lastresort.records.events import ClimbResumed, ClimbStopped, OptionsChosen, StoppedBy, TaskPlaced
+from lastresort.records.events import BudgetSpent, ClimbResumed, ClimbStopped, OptionsChosen, StoppedBy, TaskPlaced
 from lastresort.records.record import Record
 from lastresort.records.view import Fold
 from lastresort.report.charts.runs import RunPoint, runs_chart
 from lastresort.report.decision import read_decision
 from lastresort.report.html import body
 from lastresort.report.story import gather
+from lastresort.report.words.titles import TOOK
 from lastresort.spec.task import load_task
 from lastresort.ui import jobs
 from lastresort.ui import site as site_module
@@ -74,6 +80,50 @@ def test_the_list_shows_what_the_decision_holds(tmp_path: Path) -> None:
     assert "routing-1" in text
     assert f"{100 * test.score:.1f}%" in text
     assert 'class="badge MET"' in text
+
+
+def test_a_run_took_as_long_wherever_a_page_says_it(tmp_path: Path) -> None:
+    """Neither what its work adds up to, nor the time that it lay stopped."""
+    run = finished_run(tmp_path)
+    with Record.open(run) as record:
+        record.append(BudgetSpent(seconds=754 - worked_s(record), usd=0.0))
+    said = "12\u00a0min 34\u00a0s"
+    _, client = page_of(tmp_path)
+    assert f'<span class="took">{said}</span>' in client.get("/").text
+    text = client.get("/runs/routing-1").text
+    assert f"<dt>Took</dt><dd><span data-took>{said}</span>" in text
+    assert f"The climb took {said}" in text
+    assert f"The climb took {said}: {TOOK}." in text
+    assert row_of(Workspace(tmp_path).state("routing-1")).run.took_s == pytest.approx(754)
+
+
+def test_the_clock_of_a_run_goes_on_only_while_it_is_at_work(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    with Record.open(run, read_only=True) as record:
+        noted = worked_s(record)
+        clock = clock_of(record)
+    later = clock.noted_at + timedelta(hours=1)
+    assert clock.at(later) == pytest.approx(noted + 3600)
+    assert clock.at(clock.noted_at - timedelta(seconds=5)) == noted, "a clock that was set back"
+    assert Workspace(tmp_path).state("routing-1").took_s == noted
+    _, client = page_of(tmp_path)
+    assert "data-took-s" not in client.get("/").text
+    with held(run, "held", expected="", remedy=""):
+        assert Workspace(tmp_path).state("routing-1").took_s > noted
+        assert "data-took-s" in client.get("/").text
+        assert "data-took-s" in client.get("/runs/routing-1/now").text
+
+
+def test_the_time_that_a_run_lay_dead_does_not_count(tmp_path: Path) -> None:
+    """Its process was killed, so that nothing says that it stopped: the next one notes when it starts."""
+    run = finished_run(tmp_path)
+    with Record.open(run) as record:
+        before = worked_s(record)
+        yesterday = datetime.now(UTC) - timedelta(days=1)
+    edit(run, f"UPDATE event SET at = '{yesterday.isoformat(timespec='milliseconds')}'", rechain=True)
+    with Record.open(run) as record:
+        Budget.of(load_task(tmp_path / "tasks" / "routing" / "task.yaml"), record, time.monotonic)
+        assert clock_of(record).at(datetime.now(UTC)) < before + 60
 
 
 def test_the_first_page_loads_no_torch(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.workload import workload
 from lastresort.ladder import trains
 from lastresort.models.protocol import is_endpoint
+from lastresort.records.clock import worked_s
 from lastresort.records.document import Statement
 from lastresort.records.events import BudgetSpent, RungPlanned, RungTested, SystemFrozen
 from lastresort.records.record import Record
@@ -52,12 +53,16 @@ class Budget:
 
     @classmethod
     def of(cls, task: Task, record: Record, clock: Callable[[], float]) -> Budget:
-        """Start a session of a run: what earlier ones spent is read from its record."""
+        """Start a session of a run: what earlier ones spent is read from its record, where the start of a later one is noted, so
+        that the time in which the run lay stopped does not count.
+        """
         spent = record.all(BudgetSpent)
+        if spent:
+            record.append(BudgetSpent(seconds=0.0, usd=0.0))
         return cls(
             task.limits.hours,
             task.limits.usd,
-            sum(part.seconds for part in spent),
+            worked_s(record),
             sum(part.usd for part in spent),
             clock,
             clock(),

@@ -265,6 +265,11 @@ class Record:
         first, last = (self._rows("event", f"ORDER BY at {order}, id LIMIT 1")[0] for order in ("ASC", "DESC"))
         return self._time(first), self._time(last)
 
+    def written_at(self, kind: type[BaseEvent]) -> datetime | None:
+        """When the newest event of this kind was written, UTC; None where there is none."""
+        rows = self._rows_of(kind, "", "DESC LIMIT 1")
+        return self._time(rows[0]) if rows else None
+
     def newest(self) -> tuple[int, int]:
         """Numbers of the newest event and of the newest point of a curve, 0 where there is none: both grow, nothing else does."""
         event, point = (self._rows(table, "ORDER BY id DESC LIMIT 1") for table in ("event", "curve"))

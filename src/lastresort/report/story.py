@@ -12,10 +12,10 @@ from pathlib import PurePosixPath
 
 from pydantic import JsonValue
 
+from lastresort.records.clock import worked_s
 from lastresort.records.data_report import DataReport
 from lastresort.records.decision import RungView, RunView
 from lastresort.records.events import (
-    BudgetSpent,
     DataChecked,
     DriftMeasured,
     GateChosen,
@@ -121,7 +121,8 @@ class RungStory:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """The whole report. commands: that make the run and this report again. ran_s: what the run itself took, None where unknown."""
+    """The whole report. commands: that make the run and this report again. ran_s: how long the run took, see
+    `records.clock`; None where unknown."""
 
     decision: RunView
     rungs: tuple[RungStory, ...]
@@ -187,7 +188,7 @@ def gather(record: Record, decision: RunView) -> Story:
         data=None if checked is None else checked.report,
         began=began,
         ended=ended,
-        ran_s=sum(spent.seconds for spent in record.all(BudgetSpent)) or None,
+        ran_s=worked_s(record) or None,
     )
 
 

@@ -8,7 +8,7 @@ import re
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ from lastresort.climb.identity import task_file_of
 from lastresort.embedded import cache_folder
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.records.atomic import is_held
+from lastresort.records.clock import RunClock, clock_of
 from lastresort.records.decision import RunView
 from lastresort.records.events import Stage, StoppedBy, TaskRead
 from lastresort.records.record import FILE_NAME, Record
@@ -35,7 +36,7 @@ class RunState:
 
     home: the folder of its task in `tasks`, for what pages keep of it. began, changed: UTC. fault: why its record cannot be read,
     or is not as the run wrote it, "" where it is. stopped_by: what asked a stopped run to stop, None where nothing did: it died.
-    extent: see `Record.newest`.
+    extent: see `Record.newest`. clock: how long it took so far.
     """
 
     name: str
@@ -48,6 +49,14 @@ class RunState:
     fault: str = ""
     stopped_by: StoppedBy | None = None
     extent: tuple[int, int] = (0, 0)
+    clock: RunClock | None = None
+
+    @property
+    def took_s(self) -> float:
+        """How long it took, up to now where a process works on it."""
+        if self.clock is None:
+            return 0.0
+        return self.clock.at(datetime.now(UTC)) if self.state == "running" else self.clock.noted_s
 
 
 class NotThere(LookupError):
@@ -189,7 +198,7 @@ def _read(folder: Path, at: Signature, working: bool, tasks: Path, before: RunSt
             home = _home(record, folder, tasks)
             found = RunState(
                 folder.name, state, view_of(fold), record.stage(), home, began, changed,
-                stopped_by=fold.stopped_by, extent=extent,
+                stopped_by=fold.stopped_by, extent=extent, clock=clock_of(record),
             )  # fmt: skip
         if not was_whole and not at[1]:  # of a log with content nothing shows that its time was set back
             _keep_whole(folder, at)

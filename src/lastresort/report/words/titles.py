@@ -168,22 +168,37 @@ def of_sharing(trainings: Sequence[TrainingReached]) -> str:
     )
 
 
+TOOK = "the wall clock of the processes that worked on it, without the time that it lay stopped"
+
+
 def ran_for_less(total: Cost, ran_s: float | None) -> bool:
     """Whether the run took clearly less time than its work adds up to."""
     return ran_s is not None and total.seconds > 1.05 * ran_s + 1
 
 
 def of_cost(total: Cost, seconds: Mapping[str, float], ran_s: float | None = None) -> str:
-    """seconds: of each part of the climb, by name. ran_s: of the run itself, None where that is unknown."""
-    title = f"The climb took {duration(total.seconds)}"
-    if ran_s is not None and ran_for_less(total, ran_s):
-        title = f"The climb ran for {duration(ran_s)} on work that takes {duration(total.seconds)}"
+    """seconds: of each part of the climb, by name. ran_s: how long the run took, None where that is unknown."""
+    title = f"The work of the climb takes {duration(total.seconds)}"
+    if ran_s is not None:
+        title = f"The climb took {duration(ran_s)}"
+        title += f" for work that takes {duration(total.seconds)}" if ran_for_less(total, ran_s) else ""
     if len(seconds) > 1 and total.seconds:
         longest = max(seconds, key=lambda name: seconds[name])
-        title += f", {percent(seconds[longest] / total.seconds, 0)} of it for {rung_in_prose(longest)},"
+        title += f", {percent(seconds[longest] / total.seconds, 0)} of the work for {rung_in_prose(longest)},"
     if total.usd is None:
         return f"{title} and spent an unknown amount: the task sets no price"
     return f"{title} and cost {money(total.usd)}" if total.usd else f"{title} and made no paid call"
+
+
+def took_line(total: Cost, ran_s: float | None) -> str:
+    """What the duration of a run counts, and why the times of its parts add up to another one."""
+    apart = (
+        "Answers reused from an earlier run, or made at the same time as others, count in full"
+        if ran_for_less(total, ran_s)
+        else "What belongs to no part, such as loading models, is not in them"
+    )
+    took = "" if ran_s is None else f"The climb took {duration(ran_s)}: {TOOK}. "
+    return f"{took}Times in the table are those of the work. {apart}."
 
 
 def headline(found: RunView) -> str:
@@ -282,10 +297,12 @@ def _rate(per_s: float, unit: str) -> str:
 
 def spent_line(spent_s: float, spent_usd: float, climb_left_s: float | None) -> str:
     """Of a whole run. climb_left_s: of all its rungs; a gate has its own forecast."""
-    parts = [f"{duration(spent_s)} so far", f"{money(spent_usd)} spent"]
-    if climb_left_s is not None:
-        parts.append(f"about {duration(climb_left_s)} left, gate not counted")
-    return " · ".join(parts)
+    return " · ".join([f"{duration(spent_s)} so far", *spent_parts(spent_usd, climb_left_s)])
+
+
+def spent_parts(spent_usd: float, climb_left_s: float | None) -> list[str]:
+    left = [] if climb_left_s is None else [f"about {duration(climb_left_s)} left, gate not counted"]
+    return [f"{money(spent_usd)} spent", *left]
 
 
 def forecast_line(seconds: Mapping[str, float], *, gated: bool) -> str:

@@ -6,7 +6,7 @@ Verdicts in the terminal: a mark, since colour alone must not carry the meaning,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lastresort.ladder import RUNGS
 from lastresort.records.decision import RungView, RunView
@@ -148,12 +148,16 @@ def shared_error(shares: Mapping[str, float]) -> str:
     return f"The error rate of {whole} is split over {len(shares)} tests of the bar: {_of_tests(shares)}."
 
 
-def _of_tests(shares: Mapping[str, float]) -> str:
-    """ "prompting 2.5% and SFT 2.5%"; repairs, whose shares are equal, once."""
+def _error_rate(rate: float) -> str:
+    return f"{100 * rate:.2g}%"
+
+
+def _of_tests(shares: Mapping[str, float], said: Callable[[float], str] = _error_rate) -> str:
+    """ "prompting 2.5% and SFT 2.5%"; repairs, whose shares are equal, once. said: what is said of a share."""
     repairs = [test for test in shares if " " in test]
     named = [(rung_in_prose(test), share) for test, share in shares.items() if test not in repairs]
     named += [("each repair" if len(repairs) > 1 else "a repair", shares[test]) for test in repairs[:1]]
-    return listed([f"{name} {100 * share:.2g}%" for name, share in named])
+    return listed([f"{name} {said(share)}" for name, share in named])
 
 
 def shared_by(tests: int, ladder: Sequence[str], shares: Mapping[str, float] | None = None) -> str:
@@ -170,6 +174,31 @@ def shared_by(tests: int, ladder: Sequence[str], shares: Mapping[str, float] | N
         return f"shared by {counted(tests, 'test')}"
     names = [*map(rung_in_prose, ladder), *["a repaired system"] * (tests - len(ladder))]
     return f"for the test of {names[0]}" if tests == 1 else f"shared by {tests} tests: of {listed(names)}"
+
+
+def of_band(shares: Mapping[str, float] | None, mean: float) -> str:
+    """What the band at a score is, and why its level is another one than the confidence. shares: of the error, as in `shared_by`.
+    mean: the share of each test where all are equal.
+    """
+    rates = dict.fromkeys(shares.values()) if shares else {mean: None}
+    sequence = "confidence sequence of the true score, valid under early stopping"
+    if len(rates) == 1:
+        (rate,) = rates
+        return (
+            f"Band: {_band_level(rate)} {sequence}. Each of its two limits is wrong with a probability of at most "
+            f"{_error_rate(rate)}, the error rate of the rung's test. A MET rests on the lower one alone, so it holds at "
+            f"{100 * (1 - rate):.3g}%."
+        )
+    assert shares is not None
+    levels = _of_tests(shares, _band_level)
+    return (
+        f"Band: {sequence}, with the levels {levels}. Each of its two limits is wrong with a probability of at most the error rate "
+        "of that test. A MET rests on the lower one alone, so its error is half of what the band leaves out."
+    )
+
+
+def _band_level(rate: float) -> str:
+    return f"{100 * (1 - 2 * rate):.3g}%"
 
 
 def unit_of(decision: RunView) -> str:

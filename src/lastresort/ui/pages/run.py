@@ -53,7 +53,7 @@ class Now:
     run: RunState
     line: str
     pace: str
-    spent: str
+    spent: list[str]
     stopping: bool
     ended: str
     last: tuple[str, ...]
@@ -146,7 +146,7 @@ def now(site: Site, name: str) -> Now:
         run=found,
         line=titles.stage_line(stage) if working and stage is not None else "",
         pace=titles.rate_line(stage) if working and stage is not None else "",
-        spent=titles.spent_line(stage.spent_s, stage.spent_usd, stage.climb_left_s) if working and stage else "",
+        spent=titles.spent_parts(stage.spent_usd, stage.climb_left_s) if working and stage else [],
         stopping=working and (folder / STOP).exists(),
         ended=titles.end_line(found.stopped_by, started=found.view is not None) if stopped else "",
         last=jobs.last_words(site.workspace.runs, folder, found.changed) if died else (),

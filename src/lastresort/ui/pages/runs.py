@@ -84,7 +84,7 @@ def figures(rows: Sequence[RunRow]) -> list[tuple[str, Markup]]:
         if view is None or test is None or stage is None:
             continue
         limits = (test.interval[0], test.interval[1])
-        point = RunPoint(row.run.name, stage.spent_s, test.score, limits, view.bar, test.verdict)
+        point = RunPoint(row.run.name, row.run.took_s, test.score, limits, view.bar, test.verdict)
         groups.setdefault(view.task, []).append((point, stage.spent_usd))
     found = []
     for task, members in groups.items():

@@ -134,6 +134,25 @@ document.addEventListener("visibilitychange", () => {
 });
 follow();
 
+// The clock of a run at work goes on from where the server said it was, in the words of the report; not while the page is stale.
+function duration(seconds) {
+  const whole = Math.round(seconds), minutes = Math.round(seconds / 60), unit = (n, name) => `${n}\u00a0${name}`;
+  if (seconds < 10) return unit(seconds.toFixed(1), "s");
+  if (whole < 60) return unit(whole, "s");
+  const [large, small, names] = whole < 3600 ? [Math.floor(whole / 60), whole % 60, ["min", "s"]] : [Math.floor(minutes / 60), minutes % 60, ["h", "min"]];
+  return unit(large, names[0]) + (small ? ` ${unit(small, names[1])}` : "");
+}
+
+setInterval(() => {
+  if (document.hidden || !stale().hidden) return;
+  for (const one of document.querySelectorAll("[data-took-s]")) {
+    one.dataset.since ??= performance.now() / 1000 - one.dataset.tookS;
+    one.textContent = duration(performance.now() / 1000 - one.dataset.since);
+  }
+  const clock = document.querySelector("#now [data-took-s]");
+  if (clock) document.querySelectorAll("#report [data-took]").forEach((one) => { one.textContent = clock.textContent; });
+}, 1000);
+
 // A screen reader hears of a new stage, and not of every figure in it.
 const says = () => document.querySelector("[data-says]")?.dataset.says ?? "";
 let said = says();
