@@ -27,7 +27,7 @@ from lastresort.ui import drafts, jobs
 from lastresort.ui.children import Children, CommandOutput, children_of
 from lastresort.ui.site import Site, shown_text
 from record_support import edit
-from ui_support import finished_run, htmx_page_of, recorded_starts
+from ui_support import finished_run, htmx_page_of, recorded_starts, until
 
 CSV = "review,sentiment\n" + "".join(
     f'"number {i} is {"fine" if i % 2 else "bad"}, <b>really</b>",{"pos" if i % 2 else "neg"}\n' for i in range(200)
@@ -550,6 +550,20 @@ def test_the_findings_are_shown_with_their_rows(page: TestClient, site: Site, mo
     assert '<b class="severity of-error">error</b>' in shown, "`note` alone is the class of a box"
     assert "number 3 is fine, &lt;b&gt;really&lt;/b&gt;" in shown
     assert "sentiment: neg" in shown
+
+
+def test_a_forecast_says_how_far_it_is(page: TestClient, site: Site) -> None:
+    """What its process says it does, and for how long it has been at work."""
+    upload(page, "reviews.csv")
+    asked = "/new/reviews/forecast?begin=true"
+    said = until(lambda: "forecast of" in (text := page.get(asked).text) and text, "it says what it forecasts")
+    assert '<progress class="unknown" aria-label="Forecasting each rung and the gate.' in said
+    assert re.search(r'forecast of [\w :]+ \.\.\. <span class="took" data-took-s="\d+\.\d">', said), said
+    children_of(site).close()
+    state = next(key[1] for key in children_of(site)._known if key[0] == ("reviews", "climb"))
+    assert children_of(site).progress(("reviews", "climb"), "another state") is None
+    until(lambda: children_of(site).printed(("reviews", "climb"), state, ()), "it has ended")
+    assert children_of(site).progress(("reviews", "climb"), state) is None
 
 
 @pytest.mark.parametrize("part", ["data", "advice", "masks", "forecast"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 import threading
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from lastresort.foreign import MiB
+from lastresort.foreign import MiB, escaped
 from lastresort.keys import without_keys
 from lastresort.ui.processes import start_process
 from lastresort.ui.site import Site
@@ -22,6 +23,7 @@ ALONE_S = 5.0  # a page that waits asks every second
 KILLED_S = 5.0  # for which a killed command stays known, so that every page that waits hears of it
 LOOK_S = 0.5
 MOST_KEPT = 32
+TAIL = 4096  # bytes of what a command writes, which are looked at while it works
 MOST_PRINTED = 64 * MiB
 
 
@@ -34,6 +36,16 @@ class CommandOutput:
     text: str
     fault: str = ""
     killed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CommandProgress:
+    """How far a command is that works: the last line that it wrote on stderr, "" before the first or while it waits for its turn,
+    and for how long it has been at work.
+    """
+
+    line: str
+    seconds: float
 
 
 @dataclass(slots=True)
@@ -83,6 +95,19 @@ class Children:
             if child.printed is not None and child.printed.killed and child.told_s is None:
                 child.told_s = now
             return child.printed
+
+    def progress(self, question: object, state: object) -> CommandProgress | None:
+        """None of a command that does not work."""
+        with self._lock:
+            child = self._known.get((question, state))
+            if child is None or child.printed is not None:
+                return None
+            if child.faults is None:
+                return CommandProgress("", 0.0)
+            at = child.faults.fileno()
+            size = os.fstat(at).st_size
+            text = os.pread(at, TAIL, max(0, size - TAIL)).decode("utf-8", "replace")  # its own place in the file stays
+            return CommandProgress(_last_line(without_keys(escaped(text))), time.monotonic() - child.began_s)
 
     def forget(self, question: object, state: object) -> None:
         """What it printed: the next who asks starts it again."""

@@ -228,7 +228,7 @@ def _editing(site: Site) -> APIRouter:
         words = {"cells": cells, "head": head, "notes": notes_of, "power": power_of, "others": others}
         return site.draw(
             request, "new_forecast.html.j2", name=name, unready=UNREADY, begun=begun, asked=asked, found=found,
-            words=words,
+            words=words, at=children_of(site).progress((name, "climb"), _state(site, name)),
         )  # fmt: skip
 
     return routes
