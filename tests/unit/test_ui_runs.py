@@ -21,8 +21,9 @@ from typing import cast
 
 import pytest
 
-from climb_support import scripted_task, unfinish
+from climb_support import rows, scripted_task, unfinish
 from lastresort.app.climb import climb
+from lastresort.app.dry_run import dry_run
 from lastresort.cli.options import parse_settings
 from lastresort.embedded import cache_folder
 from lastresort.climb.budget import Budget
@@ -35,6 +36,7 @@ from lastresort.records.record import Record
 from lastresort.records.view import Fold
 from lastresort.report.charts.runs import RunPoint, runs_chart
 from lastresort.report.decision import read_decision
+from lastresort.report.forecast import head
 from lastresort.report.html import body
 from lastresort.report.story import gather
 from lastresort.report.words.titles import TOOK
@@ -124,6 +126,26 @@ def test_the_time_that_a_run_lay_dead_does_not_count(tmp_path: Path) -> None:
     with Record.open(run) as record:
         Budget.of(load_task(tmp_path / "tasks" / "routing" / "task.yaml"), record, time.monotonic)
         assert clock_of(record).at(datetime.now(UTC)) < before + 60
+
+
+def test_fewer_items_than_rows_say_why(tmp_path: Path) -> None:
+    """Where the smaller number stands: at the head of the run, next to its data, and in the forecast."""
+    path = scripted_task(tmp_path / "tasks" / "routing", quality=MET, task={"ladder": ["prompting"]})
+    made = rows()
+    parts = {"train": made[:80], "dev": made[80:140], "test": [*made[140:], *made[140:144]]}
+    for side, part in parts.items():
+        (path.parent / f"{side}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in part))
+    change_task(path, examples={side: f"{side}.jsonl" for side in parts}, split=None)
+    task = load_task(path)
+    climb(task, tmp_path / "runs" / "routing-1")
+    _, client = page_of(tmp_path)
+    text = client.get("/runs/routing-1").text.replace("\u00a0", " ")
+    why = "4 test items repeated an input of test and were left out: each input counts once."
+    assert "<dt>Test set</dt><dd>120 items <small>4 of 124 rows left out: each input counts once</small>" in text
+    assert "<dt>examples</dt><dd>80 train, 60 dev, 124 test</dd>" in text
+    assert "<dt>in the climb</dt><dd>80 train, 60 dev, 120 test</dd>" in text
+    assert f"<dt>left out</dt><dd>{why}" in text
+    assert f"60 dev, 120 test. {why}" in head(dry_run(task)).replace("\u00a0", " ")
 
 
 def test_the_first_page_loads_no_torch(tmp_path: Path) -> None:

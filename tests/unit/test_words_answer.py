@@ -10,6 +10,7 @@ import pytest
 from climb_support import statement
 from lastresort.records import gate_cause
 from lastresort.records import reasons as value
+from lastresort.records.data_report import RowsLeftOut
 from lastresort.records.decision_parts import ComparisonRefusal
 from lastresort.report.words.answer import headline, line, of_change, of_reason
 from lastresort.types import CannotTell, Judgement, LossAt, MoreExamples, VerdictBasis
@@ -217,7 +218,7 @@ REASONS: list[tuple[value.Reason, str]] = [
         "the prompt (`use.context`).",
     ),
     (
-        value.RowsLeftOut("train", "in dev or test", 1),
+        RowsLeftOut("train", "in dev or test", 1),
         "1 training row was also in dev or test and left out of training.",
     ),
     (
@@ -226,13 +227,13 @@ REASONS: list[tuple[value.Reason, str]] = [
         "since nothing says that they belong together. If they do, the verdict is surer than it should be, and training may have "
         "seen what the test asks about. Add a column `group` that names the source of each row.",
     ),
-    (value.RowsLeftOut("dev", "in test", 2), "2 dev items were also in test and left out of dev."),
+    (RowsLeftOut("dev", "in test", 2), "2 dev items were also in test and left out of dev."),
     (
-        value.RowsLeftOut("test", "repeated", 1),
+        RowsLeftOut("test", "repeated", 1),
         "1 test item repeated an input of test and was left out: each input counts once.",
     ),
     (
-        value.RowsLeftOut("preferences", "in dev or test", 2),
+        RowsLeftOut("preferences", "in dev or test", 2),
         "2 preferences hold inputs of dev or test and were left out of training.",
     ),
     (

@@ -131,7 +131,11 @@ def dry_run(
     return DryRun(
         task=task.task,
         examples=DryRunExamples(
-            train=len(split.train), dev=len(split.dev), test=len(split.test), leaks_removed=prepared.leaks
+            train=len(split.train),
+            dev=len(split.dev),
+            test=len(split.test),
+            leaks_removed=prepared.leaks,
+            left_out=prepared.notes,
         ),
         shares=prepared.shares,
         rungs=rungs,

@@ -22,8 +22,8 @@ from lastresort.evals.scorers.python_file import PythonFunction
 from lastresort.evals.scorers.scorer import expected_place
 from lastresort.evals.scorers.text import Regex
 from lastresort.foreign import ROWS, read_content
-from lastresort.records.data_report import DataReport
-from lastresort.records.reasons import RowsLeftOut, RowsShareSource
+from lastresort.records.data_report import DataReport, RowsLeftOut
+from lastresort.records.reasons import RowsShareSource
 from lastresort.rungs.preference.items import columns_of
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
@@ -152,7 +152,7 @@ def data_report(
 ) -> DataReport:
     """The findings about the data as it was read, leaks and repeats included, for the record and the report."""
     output, found = prepared.task.output, prepared.as_read
-    return check_data(
+    report = check_data(
         found.train,
         found.dev,
         found.test,
@@ -162,6 +162,7 @@ def data_report(
         json_schema=output.json_schema,
         sources=prepared.sources,
     )
+    return report.model_copy(update={"left_out": prepared.notes})
 
 
 def _shared(found: SharedSources | None, split: Split) -> tuple[RowsShareSource, ...]:

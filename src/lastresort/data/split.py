@@ -9,7 +9,7 @@ from typing import Literal
 
 from lastresort.data.duplicates import near_pairs, normalised
 from lastresort.errors import DataError
-from lastresort.records.reasons import RowsLeftOut
+from lastresort.records.data_report import RowsLeftOut
 from lastresort.types import Example
 
 DEFAULT_DEV_SHARE = 0.2

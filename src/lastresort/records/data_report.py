@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
@@ -56,14 +57,30 @@ class Finding(JsonDocument):
     details: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class RowsLeftOut:
+    """n rows that are neither trained nor measured on: they are in dev or test, too, or repeat an input of their own side."""
+
+    rows: Literal["train", "preferences", "dev", "test"]
+    because: Literal["in dev or test", "in test", "repeated"]
+    n: int
+
+
 class DataReport(JsonDocument):
-    """ok: no finding is an error. labels: examples by label and split, empty for free text. tokens: quantiles by split."""
+    """ok: no finding is an error. counts: rows as they were read and divided. labels: examples by label and split, empty for free
+    text. tokens: quantiles by split. left_out: rows that a climb neither trains nor measures on.
+    """
 
     ok: bool
     counts: dict[Side, Count]
     labels: dict[str, dict[Side, Count]]
     tokens: dict[Side, dict[str, Count]]
     findings: tuple[Finding, ...]
+    left_out: tuple[RowsLeftOut, ...] = ()
+
+    def used(self, side: Side) -> int:
+        """Rows of a side that a climb trains or measures on."""
+        return self.counts.get(side, 0) - sum(one.n for one in self.left_out if one.rows == side)
 
     def finding(self, kind: FindingKind) -> Finding | None:
         return next((finding for finding in self.findings if finding.kind == kind), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lastresort.records.data_report import RowsLeftOut
 from lastresort.records.decision_parts import ComparisonRefusal, Crossing, Currency
 from lastresort.records.document import Statement
 from lastresort.records.events import DriftMeasured
@@ -299,15 +300,6 @@ class KeyIgnored:
 
     key: str
     value: str
-
-
-@dataclass(frozen=True, slots=True)
-class RowsLeftOut:
-    """n rows that are neither trained nor measured on: they are in dev or test, too, or repeat an input of their own side."""
-
-    rows: Literal["train", "preferences", "dev", "test"]
-    because: Literal["in dev or test", "in test", "repeated"]
-    n: int
 
 
 @dataclass(frozen=True, slots=True)

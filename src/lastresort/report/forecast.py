@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lastresort.records.data_report import RowsLeftOut
 from lastresort.records.document import JsonDocument, Statement
 from lastresort.report.words import judge
+from lastresort.report.words.answer import of_left_out
 from lastresort.report.words.titles import limit_line
 from lastresort.report.words.wording import count, counted, duration, round_percent, shared_error, spaced
 from lastresort.rungs.forecast import Forecast
@@ -16,12 +18,15 @@ if TYPE_CHECKING:
 
 
 class DryRunExamples(JsonDocument):
-    """leaks_removed: training rows that also stand in dev or test, and would be left out."""
+    """Rows that the climb would use. leaks_removed: training rows that also stand in dev or test, and would be left out. left_out:
+    these and all others.
+    """
 
     train: int
     dev: int
     test: int
     leaks_removed: int
+    left_out: tuple[RowsLeftOut, ...] = ()
 
 
 class DryRunTest(JsonDocument):
@@ -129,7 +134,8 @@ def head(found: DryRun) -> str:
     sizes = found.examples
     leaks = f"; {counted(sizes.leaks_removed, 'leak')} would be removed from train" if sizes.leaks_removed else ""
     split = f"{sizes.train} examples to train on, {sizes.dev} dev, {sizes.test} test{leaks}"
-    return f"{found.task}: {split}. {shared_error(found.shares)}"
+    others = "".join(f" {of_left_out(one)}" for one in sizes.left_out if one.rows in ("dev", "test"))
+    return f"{found.task}: {split}.{others} {shared_error(found.shares)}"
 
 
 def notes_of(found: DryRun) -> list[str]:

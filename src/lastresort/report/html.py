@@ -29,6 +29,7 @@ from lastresort.report.gate import in_limits, in_points
 from lastresort.report.story import RungStory, Story, gather, spent_on_repairs
 from lastresort.report.words import break_even, data, judge, retrieval, titles, training, wording
 from lastresort.report.words.answer import next_step
+from lastresort.report.words.candidates import about_candidate
 from lastresort.report.words.rungs import of_selection, of_selection_bias
 from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import count
@@ -161,6 +162,7 @@ def _context(story: Story) -> dict[str, object]:
         "cost_finding": titles.of_cost(story.total, _seconds(story), story.ran_s),
         "took_line": titles.took_line(story.total, story.ran_s),
         "reason_of": _reason,
+        "test_left_out": "" if story.data is None else data.test_left_out(story.data),
         "data_rows": [] if story.data is None else data.rows(story.data),
         "task_text": _yaml(story.task),
     }
@@ -264,6 +266,7 @@ def environment(package: str = "lastresort.report") -> Environment:
     environment.filters.update({name: getattr(wording, name) for name in words.split()})
     environment.filters |= {
         "code": code,
+        "about_candidate": about_candidate,
         "of_selection": of_selection,
         "of_selection_bias": of_selection_bias,
         "labelled": labelled,

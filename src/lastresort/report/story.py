@@ -286,13 +286,19 @@ def _overtaken(record: Record, name: str, decision: RunView) -> str | None:
 
 
 def all_answered(record: Record, entry: RungView) -> AllAnswered | None:
-    """None where that is no other score: a rung without a test, or one that decided on all items, by groups, or on fresh items."""
+    """None where that is no other score, and as `answered_beyond`."""
+    found = answered_beyond(record, entry)
+    same = found is None or entry.test is None or percent(found.score) == percent(entry.test.score)
+    return None if same else found
+
+
+def answered_beyond(record: Record, entry: RungView) -> AllAnswered | None:
+    """None for a rung without a test, or one that decided on all items, by groups, or on fresh items."""
     if entry.test is None or entry.test.unit != "item" or entry.test.parts:
         return None
     for one in record.measured(entry.name):
         if (one.candidate, one.split) == (entry.chosen, "test") and one.n != entry.test.n_used:
-            same = percent(one.score) == percent(entry.test.scored)
-            return None if same else AllAnswered(one.n, one.score)
+            return AllAnswered(one.n, one.score)
     return None
 
 

@@ -8,6 +8,7 @@ from typing import assert_never
 from lastresort.ladder import MARGIN_ONLY
 from lastresort.records import gate_cause
 from lastresort.records import reasons as value
+from lastresort.records.data_report import RowsLeftOut
 from lastresort.records.decision import RunView
 from lastresort.records.decision_parts import ComparisonRefusal
 from lastresort.records.document import Statement
@@ -215,8 +216,8 @@ def _because(reason: value.Reason) -> str:
             )
         case value.KeyIgnored(key, setting):
             return f"{key}: {setting} has no effect in this version."
-        case value.RowsLeftOut():
-            return _left_out(reason)
+        case RowsLeftOut():
+            return of_left_out(reason)
         case value.RowsShareSource():
             return f"{capital(shared_source(reason))}."
         case value.NothingCompared(ways, why):
@@ -285,7 +286,7 @@ def _no_curve(found: CannotTell) -> str:
             return f"its {found.batches} batches fit curves that soon part"
 
 
-def _left_out(found: value.RowsLeftOut) -> str:
+def of_left_out(found: RowsLeftOut) -> str:
     were = "was" if found.n == 1 else "were"
     if found.because == "repeated":
         rows = counted(found.n, f"{found.rows} item")

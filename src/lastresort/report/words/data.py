@@ -11,6 +11,7 @@ from dataclasses import asdict
 from lastresort.records.data_report import PREFERENCE_FAULTS, DataReport, Finding, PreferenceReport, Severity
 from lastresort.records.document import ReuseView
 from lastresort.records.ledger import ItemReuse
+from lastresort.report.words.answer import of_left_out
 from lastresort.report.words.wording import capital, count, counted, stopped
 
 PLACES = 3  # of a finding, in its line
@@ -42,6 +43,9 @@ def in_order(report: DataReport) -> list[Finding]:
 
 def _counts(report: DataReport) -> Iterator[tuple[str, str]]:
     yield "examples", ", ".join(f"{count} {side}" for side, count in report.counts.items())
+    if report.left_out:
+        yield "in the climb", ", ".join(f"{report.used(side)} {side}" for side in report.counts)
+        yield "left out", " ".join(map(of_left_out, report.left_out))
     for side, quantiles in report.tokens.items():
         sizes = ", ".join(f"{name} {value}" for name, value in quantiles.items())
         yield f"tokens in {side}", f"{sizes} (instruction, input and answer)"
@@ -51,6 +55,12 @@ def _counts(report: DataReport) -> Iterator[tuple[str, str]]:
         common = sorted(sums.items(), key=lambda item: -item[1])[:LABELS]
         more = f" and {len(sums) - LABELS} more" if len(sums) > LABELS else ""
         yield "labels", ", ".join(f"{label} {n / total:.0%}" for label, n in common) + more
+
+
+def test_left_out(report: DataReport) -> str:
+    """Why the test set is smaller than its rows; "" where it is not."""
+    left = report.counts.get("test", 0) - report.used("test")
+    return f"{count(left)} of {counted(report.counts['test'], 'row')} left out: each input counts once" if left else ""
 
 
 def _finding(finding: Finding) -> str:

@@ -213,7 +213,14 @@ def of_units(test: BarTest) -> str:
 
 
 def of_all_answered(test: BarTest, n: int, score: float) -> str:
-    """Two scores of one system: that of the verdict, and that of all test items that were answered by then."""
+    """Two scores of one system: that of the verdict, and that of all test items that were answered by then; once where they are the
+    same.
+    """
+    if percent(score) == percent(test.score):
+        return (
+            f"The test stopped at {counted(test.n_used, test.unit)}; over all {count(n)} that were answered by then, the score is "
+            f"{percent(score)} as well."
+        )
     return (
         f"The test stopped at {counted(test.n_used, test.unit)} with {percent(test.scored)}; over all {count(n)} that were "
         f"answered by then it is {percent(score)}."

@@ -14,7 +14,7 @@ from lastresort.records.items import CHANGES, KINDS, ItemCounts, ItemsWanted, Re
 from lastresort.records.measurement import failure_kind
 from lastresort.records.record import Record
 from lastresort.report.differences import side_by_side
-from lastresort.report.story import all_answered
+from lastresort.report.story import answered_beyond
 from lastresort.report.words.wording import of_all_answered
 from lastresort.ui.items import (
     A_PAGE,
@@ -192,7 +192,7 @@ def _verdict(site: Site, name: str, record: Record, wanted: ItemsWanted) -> str:
         return ""
     system = wanted.system
     rung = next((one for one in view.rungs if (one.name, one.chosen) == (system.rung, system.candidate)), None)
-    found = None if rung is None else all_answered(record, rung)
+    found = None if rung is None else answered_beyond(record, rung)
     return (
         "" if rung is None or rung.test is None or found is None else of_all_answered(rung.test, found.n, found.score)
     )
