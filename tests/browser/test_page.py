@@ -253,6 +253,30 @@ def test_the_clock_of_a_run_at_work_goes_on_between_its_events(browser: playwrig
             assert page.evaluate(f"duration({seconds})") == duration(seconds), seconds
 
 
+def test_an_answer_to_the_advice_changes_text_and_form(browser: playwright.Browser, tmp_path: Path) -> None:
+    lines = "".join(f'"{row["input"]}",{row["output"]}\n' for row in rows())
+    (tmp_path / "cases.csv").write_text(f"text,team\n{lines}")
+    with served_page(tmp_path) as (link, _), opened(browser, f"{link}new", width=390) as seen:
+        page = seen.page
+        page.set_input_files("#file", tmp_path / "cases.csv")
+        page.click("button >> text=Upload")
+        page.click("summary >> text=would change this", timeout=60_000)
+        asked = page.locator("#answer-best_prompt_score")
+        send = ".questions form:has(#answer-best_prompt_score) button"
+        asked.fill("much")
+        page.click(send)
+        page.wait_for_selector("#answered >> text=expected a number")
+        asked.fill("81%")
+        page.click(send)
+        page.wait_for_function("() => document.querySelector('#text').value.includes('best_prompt_score: 0.81')")
+        assert page.inner_text("#answered") == ""
+        page.wait_for_selector("#answer-best_prompt_score", state="detached", timeout=60_000)
+        page.wait_for_selector("details.questions[open]")
+        assert page.inner_text("#fault") == "The text is valid."
+        assert page.evaluate(TOO_WIDE) == []
+        seen.faults[:] = [fault for fault in seen.faults if "422" not in fault]
+
+
 FOCUSED = "() => document.activeElement.textContent"
 DRAWN_AGAIN = """(id) => new Promise((done, failed) => {
   setTimeout(failed, 60000);

@@ -73,6 +73,7 @@ DEFAULTS: dict[str, Any] = {
     "knowledge": None,
     "knowledge_changes": "never",
     "retrain_every": None,
+    "facts": None,
     "preferences": None,
     "reward": [],
     "use": {

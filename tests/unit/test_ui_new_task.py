@@ -16,6 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
+from lastresort.advice.advise import open_facts
+from lastresort.advice.questions import QUESTIONS, FactQuestion, read_answer
+from lastresort.advice.task_facts import facts_of
+from lastresort.app.advise import answer_in_task
 from lastresort.app.start import example_tasks
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
@@ -611,6 +615,81 @@ def test_what_the_check_of_the_data_found_is_said_next_to_start(
 
 def next_to_start(page: TestClient) -> str:
     return page.get("/new/reviews/data").text.partition('hx-swap-oob="true">')[2].partition("</div>")[0]
+
+
+ADVICE = {
+    "schema": 1, "task": None, "answer": "No.", "ladder": ["prompting"], "rules": [], "frameworks": [], "facts": {}, "notes": [],
+    "path": [{"rung": "prompting", "stance": "DO", "condition": None, "reasons": ["because"]}],
+}  # fmt: skip
+
+
+def test_each_question_of_the_advice_has_a_place_for_its_answer(
+    page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(page, "reviews.csv")
+    asked = [{"fact": one.fact, "question": one.text, "choices": list(one.choices), "decides": []} for one in QUESTIONS]
+    found = CommandOutput(json.dumps({**ADVICE, "to_find_out": asked}))
+    monkeypatch.setattr(Children, "printed", lambda *_, **__: found)
+    shown = page.get("/new/reviews/advice").text
+    for one in QUESTIONS:
+        assert f'hx-post="/new/reviews/answer?of={one.fact}"' in shown
+        assert f'name="{one.fact}"' in shown
+
+
+KNOWN_OF_ANY_TASK = ("n_examples", "n_train", "output")
+
+
+@pytest.mark.parametrize(
+    "question", [one for one in QUESTIONS if one.fact not in KNOWN_OF_ANY_TASK], ids=lambda one: one.fact
+)
+def test_an_answer_becomes_a_line_of_the_task_and_is_not_asked_again(
+    page: TestClient, site: Site, question: FactQuestion
+) -> None:
+    """Whatever the question: the text and the form say the same, and the advice knows it."""
+    upload(page, "reviews.csv")
+    folder = site.workspace.tasks / "reviews"
+    text = re.sub("^(bar|ladder|model):.*$", "", text_of(site, "reviews"), flags=re.MULTILINE)
+    text += "bar: 0.7\nmodel: nobody/of-unknown-size\n"
+    typed = {"bar": "82%", "calls_per_month": "1.2k", "parameters": "7b"}.get(
+        question.fact, question.choices[-1] if question.choices else "1"
+    )
+    answered = page.post(f"/new/reviews/answer?of={question.fact}", data={question.fact: typed, "text": text})
+    key, value = answer_in_task(question.fact, typed)
+    assert answered.headers["hx-retarget"] == "#text"
+    assert json.loads(answered.headers["hx-trigger"]).keys() == {"kept", "edited"}
+    assert "The text is valid." in answered.text
+    assert 'id="beside" class="beside" hx-swap-oob="true"' in answered.text
+    now = text_of(site, "reviews")
+    said: object = parse_document(now, "t").values
+    for part in key.split("."):
+        assert isinstance(said, dict)
+        said = said[part]
+    assert said == value
+    if question.fact == "bar":
+        assert 'value="0.82"' in answered.text
+    facts = facts_of(drafts.task_from(now, folder)).facts
+    assert getattr(facts, question.fact) == read_answer(question, typed)
+    assert question.fact not in [one.question.fact for one in open_facts(facts)]
+
+
+def test_an_answer_that_cannot_be_read_changes_nothing(page: TestClient, site: Site) -> None:
+    upload(page, "reviews.csv")
+    text = text_of(site, "reviews")
+    refused = page.post("/new/reviews/answer?of=cards", data={"cards": "many", "text": text})
+    assert (refused.status_code, "hx-retarget" in refused.headers) == (422, False)
+    assert "expected a number" in refused.text
+    assert page.post("/new/reviews/answer?of=mine", data={"mine": "1", "text": text}).status_code == 422
+    assert text_of(site, "reviews") == text
+
+
+def test_what_another_key_states_counts_in_place_of_an_answer(page: TestClient, site: Site) -> None:
+    upload(page, "reviews.csv")
+    folder = site.workspace.tasks / "reviews"
+    (folder / "docs").mkdir()
+    (folder / "docs" / "one.md").write_text("words")
+    text = text_of(site, "reviews") + "knowledge: docs\nfacts: {knowledge: false, wrong: [nothing]}\n"
+    facts = facts_of(drafts.task_from(text, folder)).facts
+    assert (facts.knowledge, facts.wrong) == (True, ())
 
 
 @pytest.mark.parametrize(("count", "said"), [(1, "1 rule of thumb that applies"), (2, "2 rules of thumb that apply")])

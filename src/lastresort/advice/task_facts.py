@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from lastresort.advice.facts import Facts
+from lastresort.advice.facts import WRONG, Facts
 from lastresort.climb.prepare import prepare, read_split
 from lastresort.climb.shares import shares_of, smallest_share
 from lastresort.data.files import read_rows
@@ -86,7 +86,15 @@ def facts_of(task: Task) -> TaskFacts:
         preferences=preferences,
         n_preferences=n_preferences,
     )
-    return TaskFacts(facts, notes)
+    return TaskFacts(_with_known(facts, task), notes)
+
+
+def _with_known(facts: Facts, task: Task) -> Facts:
+    """With what a person answered in the file, where nothing else of it says so."""
+    known = {} if task.facts is None else {name: value for name, value in task.facts if value is not None}
+    if "wrong" in known:
+        known["wrong"] = tuple(kind for kind in WRONG if kind in known["wrong"])
+    return replace(facts, **{name: value for name, value in known.items() if getattr(facts, name) is None})
 
 
 def _skips(task: Task, train: Sequence[Example]) -> tuple[tuple[str, str], ...]:

@@ -9,11 +9,11 @@ from typing import Any
 
 from lastresort.advice.advise import Advice, advise, as_document, open_facts
 from lastresort.advice.facts import Facts
-from lastresort.advice.questions import FactQuestion, OpenQuestion, question_of, read_answer
+from lastresort.advice.questions import NOTHING, FactQuestion, OpenQuestion, question_of, read_answer
 from lastresort.errors import InputError
 from lastresort.report.advice import AdviceDocument
 from lastresort.spec.task import Task, given_task
-from lastresort.types import JsonObject
+from lastresort.types import Json, JsonObject
 
 KEYS = {  # of the task file, by fact
     "bar": "bar",
@@ -25,6 +25,23 @@ KEYS = {  # of the task file, by fact
     "reward": "reward",
     "calls_per_month": "use.calls_per_month",
 }
+
+
+_IN_FACTS = ("knowledge", "preferences", "reward")  # their own keys name files, which an answer does not
+
+
+def place_of(fact: str) -> str:
+    """The key of the task file, dotted, under which an answer to the question for a fact is kept."""
+    return KEYS[fact] if fact in KEYS and fact not in _IN_FACTS else f"facts.{fact}"
+
+
+def answer_in_task(fact: str, typed: str) -> tuple[str, Json]:
+    """Key and value with which a task file states a typed answer. Raises InputError saying what was expected."""
+    question = question_of(fact)
+    value = read_answer(question, typed)
+    if isinstance(value, tuple):
+        return place_of(fact), list(value) or [NOTHING]
+    return place_of(fact), value
 
 
 @dataclass(frozen=True, slots=True)

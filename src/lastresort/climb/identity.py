@@ -40,6 +40,7 @@ def changed_keys(known: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _without_what_may_change(noted: Mapping[str, Any]) -> dict[str, Any]:
     noted = {key: without_limits(value) if key in ("score", "reward") else value for key, value in noted.items()}
+    noted.pop("facts", None)
     use = noted.get("use")
     if not isinstance(use, Mapping):
         return noted

@@ -306,6 +306,33 @@ class ExpectedUse(Section):
     context: Literal["allowed", "forbidden"] = "allowed"
 
 
+Wrong = Literal["format", "style", "preferences", "knowledge", "capability", "cost", "latency", "nothing"]
+
+
+class KnownFacts(Section):
+    """What a person knows of the task and no other key states, for `lastresort advise` alone: nothing of a climb depends on it.
+
+    Each is the answer to its question of this name. What another key states counts in its place. wrong: [nothing] where nothing is.
+    """
+
+    wrong: tuple[Wrong, ...] | None = None
+    best_prompt_score: Annotated[float, NumberBounds(at_least=0, at_most=1)] | None = None
+    knowledge: bool | None = None
+    verbatim: bool | None = None
+    restricted: bool | None = None
+    preferences: Literal["pairs", "labels", "none"] | None = None
+    reward: bool | None = None
+    breadth: Literal["narrow", "broad"] | None = None
+    general_use: bool | None = None
+    can_label: bool | None = None
+    teacher: bool | None = None
+    private: bool | None = None
+    parameters: Count | None = None
+    cards: Annotated[int, NumberBounds(at_least=0, whole=True)] | None = None
+    card_gb: Limit | None = None
+    web_ui: bool | None = None
+
+
 class Limits(Section):
     """What may be spent: None is no limit. gpu: a card of the catalogue, or auto for the cheapest that fits."""
 

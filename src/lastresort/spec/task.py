@@ -30,6 +30,7 @@ from lastresort.spec.sections import (
     Decode,
     ExpectedUse,
     FullSettings,
+    KnownFacts,
     Limits,
     Margins,
     PreferenceSettings,
@@ -250,6 +251,7 @@ class Task(Section):
     preferences: FilePath | None = Field(None, description="file of preference pairs or of answers with labels")
     reward: tuple[Reward, ...] = Field((), description="terms of the reward: makes GRPO applicable")
     use: ExpectedUse = Field(default_factory=ExpectedUse, description="volume, prices and rules of production")
+    facts: KnownFacts | None = Field(None, description="answers to the questions of `lastresort advise`")
     limits: Limits = Field(default_factory=Limits, description="what may be spent")
     retrieval: RetrievalSettings = Field(
         default_factory=RetrievalSettings, description="how knowledge is cut, searched and shown"

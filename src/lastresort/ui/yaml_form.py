@@ -16,7 +16,8 @@ from lastresort.spec.document import TASK, FileKind, YamlDocument, parse_documen
 from lastresort.spec.edit import with_key
 from lastresort.spec.values import Section
 from lastresort.types import Json
-from lastresort.ui.site import SentForm, Site
+from lastresort.ui.site import SentForm, Site, placed
+from lastresort.ui.workspace import NotThere
 
 Control = Literal["text", "long", "value", "choice", "set"]
 MOST_TYPED = 60_000  # characters of a text; twenty times what a task needs
@@ -72,7 +73,8 @@ class FilledForm:
 class EditedFile:
     """A file that a page shows as form and text. path: of the pages of all such files. file: how errors call it. form: of a name
     and a text. keep: the text of a name, with the mark of the one that was changed; raises InputError where another is there.
-    says: what else the browser hears of after each change.
+    says: what else the browser hears of after each change. answers: gives key and value of an answer that somebody typed to a
+    question of this name; raises InputError for one that cannot be read.
     """
 
     path: str
@@ -82,6 +84,7 @@ class EditedFile:
     form: Callable[[str, str], FilledForm]
     keep: Callable[[str, str, str], None]
     says: tuple[str, ...] = ()
+    answers: Callable[[str, str], tuple[str, Json]] | None = None
 
 
 def editing(site: Site, edited: EditedFile) -> APIRouter:
@@ -105,6 +108,16 @@ def editing(site: Site, edited: EditedFile) -> APIRouter:
             drawn.headers.update({"hx-retarget": "#beside", "hx-reswap": "outerHTML"})
             return drawn
         return answer(request, name, text, sent, "form_changed.html.j2", refused)
+
+    @routes.post(f"{edited.path}/{{name}}/answer")
+    def answered(request: Request, name: str, of: str, sent: SentForm) -> Response:
+        """The text and every field anew: an answer may be the value of a field."""
+        if edited.answers is None:
+            raise NotThere("There are no questions here.")
+        text = _sent_text(sent)
+        key, value = edited.answers(of, ", ".join(map(str, sent.getlist(of))))
+        text = with_key(text, key, value, name=edited.file, kind=edited.kind)
+        return placed(answer(request, name, text, sent, "form_answered.html.j2"), "#text", "outerHTML")
 
     def answer(request: Request, name: str, text: str, sent: FormData, template: str, refused: str = "") -> Response:
         """refused: why what a field says could not be written into the text."""

@@ -13,6 +13,7 @@ import yaml
 from fastapi import APIRouter, File, Request, Response, UploadFile
 from fastapi.responses import RedirectResponse
 
+from lastresort.app.advise import answer_in_task
 from lastresort.app.init import EmptyRowsError
 from lastresort.app.start import GATES, example_task, example_tasks
 from lastresort.climb.shared_run import all_endpoints_of
@@ -156,7 +157,7 @@ def _beginning(site: Site) -> APIRouter:
 def _editing(site: Site) -> APIRouter:
     routes, workspace = APIRouter(), site.workspace
     routes.include_router(editing(site, EditedFile(
-        "/new", drafts.FILE, FIELDS, TASK, says=("edited",),
+        "/new", drafts.FILE, FIELDS, TASK, says=("edited",), answers=answer_in_task,
         form=lambda name, text: form_of(text, _there(site, name)),
         keep=lambda name, text, seen: drafts.keep_text(_there(site, name), text, seen=seen),
     )))  # fmt: skip
@@ -217,7 +218,14 @@ def _editing(site: Site) -> APIRouter:
         asked = _ask(site, request, name, ("advise",))
         found = None if asked is None or asked.fault else AdviceDocument.model_validate_json(asked.text)
         return site.draw(
-            request, "new_advice.html.j2", name=name, unready=UNREADY, asked=asked, found=found, stances=STANCES
+            request,
+            "new_advice.html.j2",
+            name=name,
+            unready=UNREADY,
+            asked=asked,
+            found=found,
+            stances=STANCES,
+            url=f"/new/{name}",
         )
 
     @routes.get("/new/{name}/forecast")

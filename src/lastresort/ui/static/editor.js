@@ -11,11 +11,19 @@ document.addEventListener("change", (event) => { if (event.target.dataset.changi
 document.addEventListener("focusout", (event) => { if (event.target.dataset.changing === "typed") delete event.target.dataset.changing; });
 document.addEventListener("htmx:afterRequest", (event) => { if (!isText(event.detail.elt)) delete event.detail.elt.dataset.changing; });
 
+document.addEventListener("htmx:oobBeforeSwap", (event) => {
+  if (event.detail.target.id === "beside" && event.detail.target.querySelector("[data-changing]")) event.detail.shouldSwap = false;
+});
 document.addEventListener("htmx:beforeSwap", (event) => {
   const { target, requestConfig } = event.detail;
   if (target.id === "beside" && [...target.querySelectorAll("[data-changing]")].some((one) => one !== requestConfig.elt || one.dataset.changing === "typed")) event.detail.shouldSwap = false;
   if (isText(target) && target.value !== requestConfig.parameters.text) {
     event.detail.shouldSwap = false;
-    htmx.trigger(requestConfig.elt, "change"); // the same field again, with the text as it is now
+    htmx.trigger(requestConfig.elt, requestConfig.elt.localName === "form" ? "submit" : "change"); // the same again, with the text as it is now
   }
 });
+
+// A named part that a reader opened stays so when it is made again, also where something else is shown meanwhile.
+const openParts = new Set();
+document.addEventListener("toggle", (event) => { if (event.target.id) openParts[event.target.open ? "add" : "delete"](event.target.id); }, true);
+document.addEventListener("htmx:afterSwap", () => { for (const id of openParts) document.getElementById(id)?.setAttribute("open", ""); });
