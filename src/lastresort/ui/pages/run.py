@@ -15,24 +15,29 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import FileResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from lastresort.app.init import free_path
 from lastresort.app.runs import Run
 from lastresort.climb.identity import settings_of
 from lastresort.climb.shared_run import all_endpoints_of
-from lastresort.errors import LastresortError
+from lastresort.errors import InputError, LastresortError
 from lastresort.records.atomic import is_held
+from lastresort.records.decision import RungView, RunView
+from lastresort.records.events import ItemsAdded
+from lastresort.records.record import Record
 from lastresort.report.decision import view_in
 from lastresort.report.html import body
 from lastresort.report.story import gather
 from lastresort.report.words import titles
 from lastresort.report.words.answer import commands_to_use
+from lastresort.report.words.wording import capital, rung_in_prose, what_would_decide
 from lastresort.spec.task import Task, load_task
 from lastresort.stop import FILE_NAME as STOP
 from lastresort.ui import jobs
-from lastresort.ui.drafts import consent_of
+from lastresort.ui.drafts import consent_of, file_name_of, write_upload
 from lastresort.ui.guard import REPORT_POLICY
 from lastresort.ui.site import Site, go_to, placed
 from lastresort.ui.workspace import NotThere, RunState, Workspace, signature
@@ -42,12 +47,13 @@ ALIVE_S = 5.0  # how often a browser hears that the page is there
 SHARE = 0.01  # of a core, for drawing the report again while a run is at work
 LEAST_S = 2.0
 START_S = 15.0
+FRESH = "fresh"  # the folder of a run with the items that were added to it here
 
 
 @dataclass(frozen=True, slots=True)
 class Now:
     """What the panel at the top of a run shows. ended: how it ended without a decision. last: lines that its process printed before
-    it died, or failed to resume.
+    it died, or failed to resume or to take fresh items. more: what fresh items would decide, "" where no test could go on.
     """
 
     run: RunState
@@ -59,6 +65,7 @@ class Now:
     last: tuple[str, ...]
     resume: str
     use: tuple[str, ...]
+    more: str
 
 
 def router(site: Site) -> APIRouter:
@@ -98,23 +105,50 @@ def router(site: Site) -> APIRouter:
         return placed(panel(request, name), "#now")
 
     @routes.get("/runs/{name}/confirm")
-    def confirm(request: Request, name: str) -> Response:
+    def confirm(request: Request, name: str, more: str = "") -> Response:
         consent = consent_of(_task_as_run(site, workspace.run(name))[0])
-        return site.draw(request, "run_confirm.html.j2", name=name, consent=consent)
+        return site.draw(request, "run_confirm.html.j2", name=name, consent=consent, more=more)
+
+    @routes.post("/runs/{name}/more")
+    def more(name: str, file: Annotated[UploadFile, File()]) -> Response:
+        """Keep a file of fresh items in the run, whose tests go on with it."""
+        folder, found = workspace.run(name), workspace.state(name)
+        if found.state == "running" or not _goes_on(found.view):
+            raise InputError(
+                "no test of this run can go on", where=name, expected="a stopped run with an UNDECIDED test"
+            )
+        kept = folder / FRESH
+        kept.mkdir(exist_ok=True)
+        stem, suffix = file_name_of(file.filename or "")
+        path = write_upload(kept, free_path(kept, stem, suffix).name, file.file)
+        return _resumed(name, "", path)
 
     @routes.post("/runs/{name}/resume")
-    def resume(request: Request, name: str, yes: Annotated[str, Form()] = "") -> Response:
+    def resume(name: str, yes: Annotated[str, Form()] = "", more: Annotated[str, Form()] = "") -> Response:
+        fresh = workspace.run(name) / FRESH / more if more else None
+        if fresh is not None and (fresh.name != more or fresh.is_symlink() or not fresh.is_file()):
+            raise NotThere("This run holds no such file of fresh items.")
+        return _resumed(name, yes, fresh)
+
+    def _resumed(name: str, yes: str, fresh: Path | None) -> Response:
         folder, found = workspace.run(name), workspace.state(name)
-        if found.state == "stopped":
+        if found.state == "stopped" or (fresh is not None and found.state == "finished"):
             task, settings = _task_as_run(site, folder)
             consent = consent_of(task)
             if consent.needed and yes != consent.mark:
-                return go_to(f"/runs/{name}/confirm")
+                return go_to(f"/runs/{name}/confirm" + ("" if fresh is None else f"?more={fresh.name}"))
             jobs.withdraw_stop(folder)
             resumed[name] = found.changed
-            arguments = (str(task.path), "--resume", str(folder), *set_options(settings))
+            more = () if fresh is None else ("--more", str(fresh))
+            arguments = (str(task.path), "--resume", str(folder), *set_options(settings), *more)
             job = jobs.climb_job(workspace.runs, folder, arguments)
-            wait_until_at_work(workspace, name, jobs.start(job, sorted(all_endpoints_of(task))))
+            added = _added(folder)
+            process = jobs.start(job, sorted(all_endpoints_of(task)))
+            if fresh is None:
+                wait_until_at_work(workspace, name, process)
+            elif refused := wait_until_taken(workspace, name, process, added):
+                fresh.unlink(missing_ok=True)
+                raise InputError(refused.rstrip("."))
         return go_to(f"/runs/{name}")  # also from the page itself: so that the browser follows it
 
     return routes
@@ -129,6 +163,34 @@ def wait_until_at_work(workspace: Workspace, name: str, process: subprocess.Pope
         time.sleep(0.1)
 
 
+def wait_until_taken(workspace: Workspace, name: str, process: subprocess.Popen[bytes], added: int) -> str:
+    """Until the process has added fresh items to the record, has ended, or takes longer than anybody would wait for a page. Returns
+    why it refused them, "" where it did not. added: how often the record names such items so far.
+    """
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        code = process.poll()  # before the record is read, so that the record holds what the process wrote at its end
+        if _added(workspace.runs / name) > added:
+            return ""
+        if code is not None:
+            words = jobs.last_words(workspace.runs, workspace.runs / name) if code else ()
+            return words[-1].removeprefix("Error: ") if words else "The run did not go on" if code else ""
+        time.sleep(0.1)
+    return ""
+
+
+def _added(folder: Path) -> int:
+    with Record.open(folder, read_only=True, checked=False) as record:
+        return len(record.all(ItemsAdded))
+
+
+def _goes_on(view: RunView | None) -> list[RungView]:
+    """The rungs whose own test is UNDECIDED, which can go on with fresh items."""
+    rungs = () if view is None else view.rungs
+    undecided = [rung for rung in rungs if rung.test is not None and rung.test.verdict == "UNDECIDED"]
+    return [] if view is None else [rung for rung in undecided if not view.is_repaired(rung)]
+
+
 class ResumedRuns(dict[str, datetime | None]):
     """When the record of a run had last changed before it was resumed here, by run."""
 
@@ -137,9 +199,8 @@ def now(site: Site, name: str) -> Now:
     folder, found = site.workspace.run(name), site.workspace.state(name)
     stage, working, stopped = found.stage, found.state == "running", found.state == "stopped"
     died = stopped and (found.stopped_by is None or site.own(ResumedRuns, ResumedRuns).get(name) == found.changed)
-    resume = ""
-    if stopped:
-        resume = _resume_shown(folder, site)
+    more = "" if working or found.fault else _more(found.view)
+    resume = _resume_shown(folder, site) if stopped or more else ""
     ended = found.view if found.state == "finished" else None
     use = () if ended is None else commands_to_use(ended, folder.relative_to(site.workspace.folder))
     return Now(
@@ -152,7 +213,13 @@ def now(site: Site, name: str) -> Now:
         last=jobs.last_words(site.workspace.runs, folder, found.changed) if died else (),
         resume=resume,
         use=use,
+        more=more,
     )
+
+
+def _more(view: RunView | None) -> str:
+    tests = [(rung.name, rung.test) for rung in _goes_on(view) if rung.test is not None]
+    return " ".join(f"{capital(rung_in_prose(name))} is undecided. {what_would_decide(test)}" for name, test in tests)
 
 
 def report(site: Site, name: str) -> str:
