@@ -38,6 +38,7 @@ from lastresort.report.charts.runs import RunPoint, runs_chart
 from lastresort.report.decision import read_decision
 from lastresort.report.forecast import head
 from lastresort.report.html import body
+from lastresort.report.run_settings import DifferingSetting, differing
 from lastresort.report.story import gather
 from lastresort.report.words.titles import TOOK
 from lastresort.spec.task import load_task
@@ -126,6 +127,48 @@ def test_the_time_that_a_run_lay_dead_does_not_count(tmp_path: Path) -> None:
     with Record.open(run) as record:
         Budget.of(load_task(tmp_path / "tasks" / "routing" / "task.yaml"), record, time.monotonic)
         assert clock_of(record).at(datetime.now(UTC)) < before + 60
+
+
+def test_compared_runs_show_the_settings_that_differ_and_no_other(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    shutil.copytree(tmp_path / "runs" / "routing-1", tmp_path / "runs" / "routing-2")
+    _, client = page_of(tmp_path)
+    address = "/compare?run=routing-1&run=routing-2&run=routing-3"
+    assert "No setting differs" in client.get(address.rpartition("&")[0]).text
+    task = tmp_path / "tasks" / "other" / "task.yaml"
+    scripted_task(
+        task.parent,
+        quality=MET,
+        task={"ladder": ["prompting"], "bar": 0.7, "split": {"dev": 60, "test": 120, "seed": 4}},
+    )
+    (task.parent / "rows.jsonl").open("a").write(json.dumps({"input": "one more", "output": "billing"}) + "\n")
+    climb(load_task(task, {"limits.hours": 3}), tmp_path / "runs" / "routing-3", settings={"limits.hours": 3})
+    shown = client.get(address).text.partition("Settings that differ")[2]
+    rows_shown = re.findall(r"<tr><td><b>(.+?)</b><small>(.+?)</small></td>\n(.*?)</tr>", shown, re.DOTALL)
+    differ = {name: (group, re.findall(r"<td[^>]*>(.*?)</td>", cells)) for name, group, cells in rows_shown}
+    assert differ["bar"] == ("task file", ["0.8", "0.8", "0.7"])
+    assert differ["split.seed"] == ("task file", ["0", "0", "4"])
+    assert differ["set limits.hours"] == ("options", ["–", "–", "3"])
+    assert differ["split"] == differ["training"] == ("seeds", ["0", "0", "4"])
+    group, (one, two, three) = differ["rows.jsonl"]
+    assert (group, one == two, one == three) == ("data", True, False)
+    assert differ.keys() <= {
+        "bar",
+        "split.seed",
+        "set limits.hours",
+        "split",
+        "training",
+        "decoding",
+        "rows.jsonl",
+        "weights",
+    }
+
+
+def test_what_only_some_runs_know_is_no_difference() -> None:
+    """A run that has not decided says nothing of versions, and one whose task lacks a key differs in it."""
+    decided = {("versions", "torch"): "2.9", ("task file", "bar"): "0.8", ("data", "docs.md"): "ab"}
+    assert differing([decided, {("task file", "bar"): "0.8"}]) == [DifferingSetting("data", "docs.md", ("ab", "–"))]
+    assert differing([decided, decided]) == []
 
 
 def test_fewer_items_than_rows_say_why(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from lastresort.records.decision import RungView, RunView
 from lastresort.records.measurement import BarTest
 from lastresort.report.charts.runs import RunPoint, runs_chart
+from lastresort.report.run_settings import RunSettings, differing, settings_in
 from lastresort.report.story import AllAnswered, all_answered
 from lastresort.report.words.titles import headline, stage_line
 from lastresort.report.words.wording import round_percent
@@ -23,13 +24,14 @@ MOST_COMPARED = 8
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run in one line. test: of the rung that it stopped at, or of the last that was tested."""
+    """A run in one line. test: of the rung that it stopped at, or of the last that was tested. settings: only where compared."""
 
     run: RunState
     test: BarTest | None
     rung: str
     now: str
     answered: AllAnswered | None = None
+    settings: RunSettings | None = None
 
     @property
     def view(self) -> RunView | None:
@@ -51,8 +53,16 @@ def router(site: Site) -> APIRouter:
         named = list(dict.fromkeys(run))
         rows = [compared_row(site, name) for name in named[:MOST_COMPARED]]
         left_out = len(named) - len(rows)
+        known = [row for row in rows if row.settings is not None]
         return site.draw(
-            request, "compare.html.j2", rows=rows, left_out=left_out, figures=figures(rows), headline=headline
+            request,
+            "compare.html.j2",
+            rows=rows,
+            left_out=left_out,
+            figures=figures(rows),
+            headline=headline,
+            known=known,
+            settings=differing([row.settings for row in known if row.settings is not None]),
         )
 
     return routes
@@ -68,10 +78,11 @@ def compared_row(site: Site, name: str) -> RunRow:
     """With what the record alone holds."""
     row = row_of(site.workspace.state(name))
     rung = tested_rung(row.view)
-    if rung is None:
+    if row.view is None:
         return row
     with site.workspace.record(name) as record:
-        return replace(row, answered=all_answered(record, rung))
+        answered = None if rung is None else all_answered(record, rung)
+        return replace(row, answered=answered, settings=settings_in(record, row.view))
 
 
 def figures(rows: Sequence[RunRow]) -> list[tuple[str, Markup]]:
