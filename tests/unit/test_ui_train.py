@@ -12,13 +12,19 @@ from urllib.parse import parse_qs
 import pytest
 from starlette.testclient import TestClient
 
+from lastresort.app.held_out import HeldOutRows, held_out_rows
+from lastresort.app.train import TrainRequest, train
+from lastresort.climb.prepare import prepare
 from lastresort.records.atomic import held
 from lastresort.spec.document import parse_document
 from lastresort.spec.training import TRAINING
 from lastresort.stop import FILE_NAME as STOP
 from lastresort.train.files.items import Conversation, read_units
+from lastresort.train.settings import TrainingFile
+from lastresort.types import SilentProgress
 from lastresort.ui import jobs, trainings
 from lastresort.ui.children import Children, CommandOutput
+from lastresort.ui.drafts import DRAFT, task_from
 from lastresort.ui.site import Site
 from train_support import data_for, training_file
 from ui_support import htmx_page_of, recorded_starts, until
@@ -97,6 +103,98 @@ def test_open_columns_are_said_in_the_draft_and_known_ones_are_not(page: TestCli
     assert "# columns: {input: …, output: …}" in text_of(site)
     upload(page, data_for("sft"))
     assert "columns" not in text_of(site, "rows-2")
+
+
+def labelled_rows(page: TestClient, name: str = "mine.jsonl") -> list[dict[str, str]]:
+    """Uploaded as a task, some of them twice."""
+    rows = [{"input": f"question {i} of {i * 7}", "output": "b" if i % 2 else "c"} for i in range(200)]
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    page.post("/new/upload", files={"file": (name, io.BytesIO(data))})
+    return rows
+
+
+def training_in(site: Site, name: str) -> TrainingFile:
+    text = text_of(site, name)
+    return trainings.training_from(parse_document(text, "train.yaml", TRAINING), site.workspace.tasks / name)
+
+
+def test_a_training_on_a_task_reads_its_train_split_alone(
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, tuple[str, ...]]]
+) -> None:
+    """The rows that a climb of it trains on, with their counts; nothing that it is tested on."""
+    rows = labelled_rows(page)
+    page.post("/train/on", data={"data": "mine/mine.jsonl"})
+    folder = site.workspace.tasks / "mine"
+    split = prepare(task_from((folder / DRAFT).read_text(), folder)).split
+    kept = [json.loads(line) for line in (folder / "mine.train.jsonl").read_text().splitlines()]
+    assert [row["input"] for row in rows if row in kept] == [row["input"] for row in kept]
+    assert {row["input"] for row in kept} == {example.input_text for example in split.train}
+    said = f"# {len(split.train)} of the 200 rows of mine.jsonl: the train split of its task."
+    assert said in text_of(site, "mine")
+    assert f"Its {len(split.dev)} dev and {len(split.test)} test items stay held out." in text_of(site, "mine")
+    assert held_out_rows(training_in(site, "mine")) == [HeldOutRows(DRAFT, len(kept), 0, 0)]
+    shown = page.get("/train/mine").text
+    assert f"None of the {len(kept)} training rows is a dev or test item" in shown.replace("\u00a0", " ")
+    assert page.post("/train/mine/start").status_code == 204
+    assert len(started) == 1
+    assert "mine/mine.jsonl" in page.get("/train").text, "the file of the split is no data of its own"
+    assert "mine.train.jsonl" not in page.get("/train").text
+    page.post("/train/on", data={"data": "mine/mine.jsonl"})
+    assert len(list(folder.glob("*.train*.jsonl"))) == 1
+
+
+def test_a_training_on_what_a_task_holds_out_does_not_start_here(
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, tuple[str, ...]]]
+) -> None:
+    labelled_rows(page)
+    page.post("/train/on", data={"data": "mine/mine.jsonl"})
+    leaky = text_of(site, "mine").replace("data: mine.train.jsonl", "data: mine.jsonl")
+    typed(page, leaky, "mine")
+    (found,) = held_out_rows(training_in(site, "mine"))
+    assert (found.rows, found.dev + found.test > 50) == (200, True)
+    assert "would test what was trained on" in page.get("/train/mine").text
+    refused = page.post("/train/mine/start")
+    assert (refused.status_code, started) == (422, [])
+    assert (
+        f"found {found.dev} dev items and {found.test} test items of {DRAFT} among the 200 training rows"
+        in refused.text
+    )
+    assert "Write data: mine.train.jsonl" in refused.text
+
+
+def test_preferences_that_ask_what_a_task_holds_out_are_found(page: TestClient, site: Site) -> None:
+    rows = labelled_rows(page)
+    folder = site.workspace.tasks / "mine"
+    pairs = "".join(json.dumps({"prompt": row["input"], "chosen": "b", "rejected": "c"}) + "\n" for row in rows)
+    (folder / "pairs.jsonl").write_text(pairs)
+    (folder / trainings.DRAFT).write_text("model: embedded\nobjective: dpo\ndata: pairs.jsonl\n")
+    (found,) = held_out_rows(training_in(site, "mine"))
+    split = prepare(task_from((folder / DRAFT).read_text(), folder)).split
+    assert (found.dev, found.test) == (len(split.dev), len(split.test))
+
+
+def test_a_terminal_warns_of_rows_that_a_task_next_to_it_holds_out(
+    page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled_rows(page)
+    path = site.workspace.tasks / "mine" / "train.yaml"
+    path.write_text("model: embedded\ndata: mine.jsonl\n")
+    monkeypatch.setattr("lastresort.train.files.run.run_training", lambda *_, **__: None)
+    said: list[str] = []
+    progress = SilentProgress()
+    monkeypatch.setattr(SilentProgress, "say", lambda _, text: said.append(text))
+    train(TrainRequest(path), progress)
+    assert len(said) == 1
+    assert said[0].startswith("warning: Of the 200 training rows, ")
+
+
+def test_a_task_that_cannot_be_read_says_so_instead_of_being_trained_on(page: TestClient, site: Site) -> None:
+    labelled_rows(page)
+    folder = site.workspace.tasks / "mine"
+    (folder / DRAFT).write_text((folder / DRAFT).read_text().replace("bar: 0.85", "bar: 3"))
+    refused = page.post("/train/on", data={"data": "mine/mine.jsonl"})
+    assert (refused.status_code, "bar" in refused.text) == (422, True)
+    assert not (folder / trainings.DRAFT).exists()
 
 
 def test_rows_of_a_task_can_be_trained_on(page: TestClient, site: Site) -> None:

@@ -66,8 +66,19 @@ def train(request: TrainRequest, progress: Progress, stop: Stop = NEVER) -> Trai
         raise SystemExit(error.exit_code) from error
     from lastresort.train.files.run import run_training
 
+    if leads():
+        _say_what_is_held_out(file, progress)
     record = run_training(file, resume=request.resume, progress=progress, stop=stop)
     return Training(record, file.objective, file.output)
+
+
+def _say_what_is_held_out(file: TrainingFile, progress: Progress) -> None:
+    """A training may read any rows, but nobody should learn from a gate that it read those of its test."""
+    from lastresort.app.held_out import SUFFIX, held_out_rows
+
+    for found in held_out_rows(file):
+        remedy = f" The page's Train writes its train split into a file of its own (…{SUFFIX})." if found.leaks else ""
+        progress.say(f"{'warning: ' if found.leaks else ''}{found.said}{remedy}")
 
 
 def _training_file(request: TrainRequest, progress: Progress, *, first: bool) -> TrainingFile:

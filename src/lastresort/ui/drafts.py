@@ -17,6 +17,7 @@ from typing import BinaryIO
 import yaml
 
 from lastresort.advice.draft import ColumnFacts, OpenColumns, choose_columns, facts_of, known_shape
+from lastresort.app.held_out import SUFFIX
 from lastresort.app.init import EmptyRowsError, InitRequest, free_path, init_task, without_empty_rows
 from lastresort.climb.identity import settings_of, task_file_of
 from lastresort.climb.shared_run import code_of, endpoints_of, refuse_foreign_task
@@ -118,7 +119,7 @@ def file_name_of(given: str) -> tuple[str, str]:
         raise InputError(
             f'found a file called "{stem}{kind}"',
             where="upload",
-            expected="another name, as this one is that of a file of marks, kept answers or a schema",
+            expected="another name, as this one is that of a file of marks, kept answers, a train split or a schema",
             remedy="Rename it.",
         )
     return stem, kind
@@ -126,7 +127,7 @@ def file_name_of(given: str) -> tuple[str, str]:
 
 def _is_own(name: str) -> bool:
     """Whether it is what pages and drafts write beside the rows, so that it is never taken for them."""
-    return name.lower() in _OWN or name.lower().endswith(".schema.json")
+    return name.lower() in _OWN or name.lower().endswith((".schema.json", SUFFIX))
 
 
 def new_folder(workspace: Workspace, name: str) -> Path:

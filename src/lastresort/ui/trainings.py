@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lastresort.app.held_out import held_out_rows, write_train_split
 from lastresort.app.plan import TARGETS
 from lastresort.climb.shared_run import SCRIPTED
 from lastresort.data.files import read_rows
@@ -17,6 +18,7 @@ from lastresort.models.protocol import is_endpoint
 from lastresort.models.scripted import writes_elsewhere
 from lastresort.records.atomic import is_held
 from lastresort.report.charts.loss import Curve
+from lastresort.report.words.training import of_train_split
 from lastresort.spec.document import YamlDocument
 from lastresort.spec.edit import written
 from lastresort.spec.training import load_training, training_of
@@ -24,7 +26,7 @@ from lastresort.stop import FILE_NAME as STOP
 from lastresort.train.files.run_folder import BEGUN, LOG, RECORD, StepLog, TrainingRecord, finished_record
 from lastresort.train.settings import TrainingFile
 from lastresort.ui.drafts import TRAINING_DRAFT as DRAFT
-from lastresort.ui.drafts import Consent, ForeignCode, code_text, columns_of, data_file, text_of
+from lastresort.ui.drafts import Consent, ForeignCode, code_text, columns_of, data_file, task_from, text_of
 from lastresort.ui.findings import files_state
 from lastresort.ui.workspace import NotThere, Workspace, mark_of
 from lastresort.ui.yaml_form import FormField
@@ -85,9 +87,45 @@ class TrainingNow:
         return self.curve[-1] if self.curve else {}
 
 
-def drafted(data: Path) -> str:
+def drafted_on(data: Path) -> str:
+    """The text to begin with on the data of a folder: on the train split alone where a task of the folder divides it.
+
+    Raises TaskError and DataError where that task cannot be read: what it holds out is not known then.
+    """
+    text = text_of(data.parent)
+    task = None if text is None else task_from(text, data.parent)
+    if task is None or data not in (task.examples.all, task.examples.train):
+        return drafted(data)
+    split = write_train_split(task)
+    return drafted(split.path, of_train_split(split.rows, split.given, data.name, split.dev, split.test))
+
+
+def refuse_held_out(file: TrainingFile, data: Path | None) -> None:
+    """Raises InputError for a training whose rows a task next to it holds out. data: of the folder."""
+    for found in held_out_rows(file):
+        if found.leaks:
+            raise InputError(
+                f"found {found.dev} dev items and {found.test} test items of {found.task} among the {found.rows} training rows",
+                where=f'{FILE}, key "data"',
+                expected="rows that a gate or a climb of that task is not tested on",
+                remedy=_train_split_named(data) or "Name other rows.",
+            )
+
+
+def _train_split_named(data: Path | None) -> str:
+    task = None if data is None else text_of(data.parent)
+    if data is None or task is None:
+        return ""
+    try:
+        split = write_train_split(task_from(task, data.parent))
+    except LastresortError:
+        return ""
+    return f"Write data: {split.path.name}, its train split of {split.rows} rows."
+
+
+def drafted(data: Path, about: str = "") -> str:
     """The text to begin with: the objective that the columns of the rows are made for, and which are input and output where their
-    names do not say. Raises DataError.
+    names do not say. about: what the rows are, a sentence. Raises DataError.
     """
     keys = read_rows(data)[0].values.keys()
     objective, why = "sft", "rows with an input and its right answer"
@@ -99,6 +137,7 @@ def drafted(data: Path) -> str:
         objective, why = "text", "plain text"
     lines = [
         f"# A training apart from a climb, on {data.name}.",
+        *([f"# {about}"] if about else []),
         "model: embedded       # 135M parameters, for a first try; or a hub id, a folder, a .gguf file",
         f"objective: {objective}".ljust(20) + f"  # {why}",
         f"data: {written(data.name)}",

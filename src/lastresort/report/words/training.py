@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lastresort.records.events import AnswerLengths, DriftMeasured, Movement
+from lastresort.report.words.wording import count, counted
 from lastresort.report.words.wording import round_percent as percent
 
 if TYPE_CHECKING:
@@ -16,6 +17,26 @@ if TYPE_CHECKING:
     from lastresort.train.adapters.gguf import ExportedGguf
     from lastresort.train.adapters.merge import Merged
     from lastresort.train.files.run_folder import TrainingRecord
+
+
+def of_held_out(task: str, rows: int, dev: int, test: int) -> str:
+    """Whether a gate or a climb of a task would still be a test of what was trained. rows: of the training. dev, test: how many of
+    them ask what its dev and its test items ask.
+    """
+    if not dev + test:
+        return f"None of the {counted(rows, 'training row')} is a dev or test item of {task}."
+    return (
+        f"Of the {counted(rows, 'training row')}, {count(dev)} are dev items and {count(test)} are test items of {task}: a gate or "
+        "a climb of that task would test what was trained on."
+    )
+
+
+def of_train_split(rows: int, given: int, name: str, dev: int, test: int) -> str:
+    """Which rows of a task's data a training reads, and why not all."""
+    return (
+        f"{count(rows)} of the {counted(given, 'row')} of {name}: the train split of its task. Its {count(dev)} dev and "
+        f"{count(test)} test items stay held out."
+    )
 
 
 def training_lines(record: TrainingRecord, objective: str, output: Path) -> list[str]:

@@ -14,6 +14,7 @@ from fastapi import APIRouter, File, Request, Response, UploadFile
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from markupsafe import Markup
 
+from lastresort.app.held_out import HeldOutRows, held_out_rows
 from lastresort.errors import LastresortError
 from lastresort.foreign import read_text
 from lastresort.interop.exporting import TARGETS
@@ -93,7 +94,7 @@ def _making(site: Site) -> APIRouter:
             raise NotThere("There is no such file of rows here.")
         path = workspace.tasks / data
         if drafts.text_of(path.parent, DRAFT, STEM) is None:
-            drafts.keep_text(path.parent, trainings.drafted(path), DRAFT)
+            drafts.keep_text(path.parent, trainings.drafted_on(path), DRAFT)
         return go_to(f"/train/{path.parent.name}")
 
     @routes.get("/train/{name}")
@@ -101,7 +102,7 @@ def _making(site: Site) -> APIRouter:
         folder, text = _text(site, name)
         return site.draw(
             request, "train_file.html.j2", name=name, form=form_of(text, folder), url=f"/train/{name}", file=FILE,
-            stems=trainings.stems_in(folder),
+            stems=trainings.stems_in(folder), held_out=_held_out(site, text, folder),
         )  # fmt: skip
 
     @routes.get("/train/{name}/plan")
@@ -182,6 +183,7 @@ def _running(site: Site) -> APIRouter:
         consent = trainings.consent_for(file)
         if consent.needed and yes != consent.mark:
             return go_to(f"/train/{name}/confirm")
+        trainings.refuse_held_out(file, drafts.data_file(folder))
         path = drafts.settled(folder, text, STEM)
         if look(name, path).state == "new":
             begin(name, path, file)
@@ -286,6 +288,16 @@ def _text(site: Site, name: str) -> tuple[Path, str]:
     if text is None:
         raise NotThere(f'There is no training "{name}" here.')
     return folder, text
+
+
+def _held_out(site: Site, text: str, folder: Path) -> list[HeldOutRows]:
+    """What it reads of the items that tasks next to it hold out; [] while the text cannot be read."""
+    try:
+        file = _of_text(text, folder)
+        state = text, files_state(file.data.train), files_state(sorted(folder.glob("*.yaml")))
+        return site.once("held out", state, lambda: held_out_rows(file))
+    except LastresortError:
+        return []
 
 
 def _file(site: Site, name: str, stem: str) -> TrainingFile:
