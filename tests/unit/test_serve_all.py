@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -21,7 +22,7 @@ from lastresort.models.scripted import Script
 from lastresort.records.decision import RunView, WinnerView
 from lastresort.records.events import SystemFrozen
 from lastresort.records.record import Record
-from lastresort.serve.opening import ServeRequest, open_served
+from lastresort.serve.opening import ServeRequest, is_uncleared, open_served
 from lastresort.systems.files import artefact_sha256, folder_sha256, save_system
 from lastresort.systems.running import open_answerer, open_system
 from lastresort.systems.system import PromptDesign, System
@@ -175,6 +176,49 @@ def test_a_run_without_a_tested_prompt_serves_the_other_two(base: Path, adapter:
     with serving(ServeRequest(alone, beside=True)) as (found, lines):
         assert [one.name for one in found.names] == ["winner", "base"]
     assert any("no run that tested one" in line for line in lines)
+
+
+def with_rung(run: Path, system: System, rung: str = "retrieval") -> Path:
+    """A run in which this rung tested the system, too."""
+    folder = run / "candidates" / rung / system.name
+    save_system(system, folder)
+    with Record.open(run) as record:
+        record.append(SystemFrozen(rung=rung, name=system.name, sha256=artefact_sha256(folder)))
+    return run
+
+
+def test_what_another_rung_tested_is_served_as_measured_by_the_weights_that_are_there(
+    base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    run = tuned_run(tmp_path / "run", base, adapter)
+    other = pinned(replace(PROMPT, name="other", model=str(base), prompt=PromptDesign("Say a word.")), run)
+    with_rung(run, other)
+    with serving(ServeRequest(run, beside=True, rungs=("retrieval",))) as (found, _):
+        assert [one.name for one in found.names] == ["winner", "base", "prompt", "retrieval"]
+        assert [said(found.url, "retrieval", item) for item in ITEMS[:4]] == texts_of(other, run)[:4]
+    served = open_served(ServeRequest(run, beside=True, rungs=("retrieval",)), approve=_nobody, log=print)
+    assert served[3].answerer.model is served[1].answerer.model
+    inside = run / "candidates" / "prompting" / "few-shot"
+    assert [
+        one.name for one in open_served(ServeRequest(inside, rungs=("retrieval",)), approve=_nobody, log=print)
+    ] == [
+        "winner",
+        "retrieval",
+    ]
+    with pytest.raises(InputError, match='no system of the rung "full" was tested'):
+        open_served(ServeRequest(run, rungs=("full",)), approve=_nobody, log=print)
+
+
+def test_what_a_gate_did_not_clear_needs_leave(base: Path, adapter: Path, tmp_path: Path) -> None:
+    run = tuned_run(tmp_path / "run", base, adapter)
+    tuned = pinned(replace(PROMPT, name="one", model=str(base), adapter=adapter), run)
+    with_rung(run, tuned, "sft")
+    request = ServeRequest(run, rungs=("sft",))
+    assert [one.name for one in open_served(request, approve=_nobody, log=print)] == ["winner", "sft"]
+    gates = [SimpleNamespace(rung="sft", system="one", verdict=verdict) for verdict in ("SHIP", "REJECT")]
+    assert not is_uncleared(gates[:1], "sft", "one")  # type: ignore[arg-type]
+    assert is_uncleared(gates, "sft", "one")  # type: ignore[arg-type]
+    assert not is_uncleared(gates, "sft", "another")  # type: ignore[arg-type]
 
 
 def test_a_held_winner_needs_leave(base: Path, adapter: Path, tmp_path: Path) -> None:

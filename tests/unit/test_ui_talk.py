@@ -64,6 +64,7 @@ class Answers(BaseHTTPRequestHandler):
             return
         self.start(200, "text/event-stream")
         def send(chunk): self.wfile.write(f"data: {json.dumps(chunk)}\\n\\n".encode()); self.wfile.flush()
+        if said == "longest": said = str(asked.get("max_tokens"))
         for piece in (f"{asked['model']} {len(turns)}: ", *said):
             send({"choices": [{"delta": {"content": piece}}], "sources": [{"document": "mail.md"}]})
         if said == "die":
@@ -473,6 +474,68 @@ def test_without_a_winner_it_is_the_best_prompt_that_was_tested_never_a_tuned_on
     save_system(replace(SAVED, model="http://elsewhere.example/v1#theirs"), found.folder)
     with pytest.raises(DataError, match="not those that the climb measured"):
         servable(run)
+
+
+def test_what_each_rung_tested_can_be_opened_and_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = save_system(SAVED, tmp_path / "saved").parent
+    run = of_sample(tmp_path, {"kind": "adapter", "path": "winner", "sha256": folder_sha256(saved), "held": False})
+    saved.rename(run / "winner")
+    decided = read_decision(run)
+    for rung, name in (
+        ("prompting", "zero-shot"),
+        ("retrieval", "zero-shot+3-passages"),
+        ("sft", "lora-lr0.0003-epoch2"),
+    ):
+        folder = candidate_folder(run, rung, name)
+        save_system(replace(SAVED, name=name), folder)
+        with Record.open(run) as record:
+            record.append(SystemFrozen(rung=rung, name=name, sha256=artefact_sha256(folder)))
+    with Record.open(run) as record:
+        record.append(ClimbDecided(decision=decided))
+    monkeypatch.setattr(serving, "is_uncleared", lambda gates, rung, system: rung == "sft")
+    found = servable(run)
+    assert found is not None
+    assert [(one.rung, one.held) for one in found.others] == [("retrieval", False), ("sft", True)]
+    given: list[tuple[Servable, bool]] = []
+
+    def start(found: Servable, log: Path, allow_held: bool) -> ServingProcess:
+        given.append((found, allow_held))
+        return started(found, log, allow_held)
+
+    site, page = page_of(tmp_path)
+    site.own(ServingProcesses, ServingProcesses)._start = start
+    shown = page.get("/runs/sample/talk").text
+    assert 'value="retrieval">retrieval: zero-shot+3-passages</label><small>The instruction alone' in shown
+    assert "not cleared by the gate: to look at, not to ship" in shown
+    assert page.post("/runs/sample/talk/open", data={"rung": ["nothing"]}).status_code == 422
+    page.post("/runs/sample/talk/open", data={"rung": ["retrieval", "sft"]})
+    ((asked, leave),) = given
+    assert (asked.opened, leave) == (("retrieval", "sft"), True)
+    words: list[str] = []
+    monkeypatch.setattr(serving, "start_process", lambda arguments, **_: words.extend(arguments))
+    serving.start_serving(asked, tmp_path / "log", True)
+    assert words[2:] == ["--port", "0", "--all", "--allow-held", "--rung", "retrieval", "--rung", "sft"]
+    site.close()
+
+
+def test_an_answer_of_more_tokens_says_that_it_is_not_as_measured(page: TestClient, tmp_path: Path) -> None:
+    shown = page.get("/runs/routing-1/talk").text
+    assert re.search(r'<select id="tokens" name="tokens"><option value="">as measured \(\d+.tokens\)</option>', shown)
+    data = {"talk": at(page).rpartition("/")[2], "text": "longest", "system": ["winner", "base"]}
+    for tokens, limit in (("", None), ("256", 256)):
+        page.post("/runs/routing-1/talk/say", data=data | {"tokens": tokens})
+        said = answers(page, int(limit is not None))
+        assert all(text.endswith(f"{limit}") for text in said), said
+        text = page.get(f"{at(page)}/{int(limit is not None)}").text
+        assert ("not as measured: up to 256" in text) is (limit is not None)
+    kept = json.loads((tmp_path / "runs" / ".lastresort" / "talks" / "routing-1.json").read_text())
+    assert [one["longest_tokens"] for exchange in kept["exchanges"] for one in exchange["answers"]] == [
+        None,
+        None,
+        256,
+        256,
+    ]
+    assert page.post("/runs/routing-1/talk/say", data=data | {"tokens": "7"}).status_code == 422
 
 
 def test_of_many_runs_two_stay_open_and_none_that_nobody_uses(tmp_path: Path) -> None:

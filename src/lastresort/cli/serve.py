@@ -18,6 +18,9 @@ def serve_command(
     host: str = Option("127.0.0.1", "--host", help="Address to listen at. Any but this machine's own needs a key."),
     port: int = Option(8000, "--port", min=0, max=65535, help="Port to listen at. 0 takes any that is free."),
     beside: bool = Option(False, "--all", help='Also serve the base model as "base" and the best prompt as "prompt".'),
+    rungs: list[str] = Option(
+        [], "--rung", metavar="RUNG", help="Also serve what this rung tested, by the rung's name. May be given again."
+    ),
     raw: bool = Option(False, "--raw", help="Serve the bare model, without the winner's prompt."),
     allow_held: bool = Option(False, "--allow-held", help="Also serve a winner that the gate holds back."),
     log_bodies: bool = Option(False, "--log-bodies", help="Log what is asked and answered, not only that it was."),
@@ -46,7 +49,9 @@ def serve_command(
     from lastresort.serve.opening import ServeRequest
     from lastresort.serve.start import serve
 
-    request = ServeRequest(run, host, port, raw, allow_held, log_bodies, slots, upstream, model, beside, longest)
+    request = ServeRequest(
+        run, host, port, raw, allow_held, log_bodies, slots, upstream, model, beside, longest, tuple(rungs)
+    )
     serve(request, on_ready=_tell, log=print_note, approve=confirmed)
 
 

@@ -11,7 +11,8 @@ from lastresort.ladder import RUNGS
 from lastresort.models.endpoint import Approve
 from lastresort.models.open import open_model
 from lastresort.models.protocol import Model
-from lastresort.records.events import SystemFrozen
+from lastresort.records.events import GateRun, SystemFrozen
+from lastresort.records.gate import ClimbGate
 from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.records.record import Record
 from lastresort.serve.upstream import open_upstream
@@ -22,6 +23,7 @@ from lastresort.systems.running import checked_system, open_answerer
 from lastresort.systems.system import PromptDesign, System
 
 BASE, PROMPT = "base", "prompt"
+NEAR = 4  # folders between a saved system and its run
 _RUNG = next(rung for rung, facts in RUNGS.items() if facts.winner == "prompt")
 
 
@@ -30,6 +32,7 @@ class ServeRequest:
     """run: folder of a run or of a saved system. port: 0 for any that is free. slots: answers computed at once, None for what suits
     the model. upstream, model: another server that answers in place of the winner's own model, and its model there. beside: also
     serve the base model and the best prompt. longest_tokens: of a prompt with its answer, None for what suits the model.
+    rungs: also serve the systems that these rungs of the run tested, each by the name of its rung.
     """
 
     run: Path
@@ -43,6 +46,7 @@ class ServeRequest:
     model: str | None = None
     beside: bool = False
     longest_tokens: int | None = None
+    rungs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +68,18 @@ def open_served(request: ServeRequest, *, approve: Approve, log: Callable[[str],
         return [ServedSystem(MODEL, open_upstream(system, request.upstream, request.model), request.raw)]
     winner = open_answerer(system, saved, approve)
     served = [ServedSystem(MODEL, winner, request.raw)]
-    if not request.beside:
-        return served
     try:
-        base = Answerer(_bare(system), _base_model(winner, saved, approve))
-        served.append(ServedSystem(BASE, base, raw=True))
-        prompt = _best_prompt(saved, log)
-        if prompt is not None:
-            served.append(ServedSystem(PROMPT, _answering(*prompt, base.model, approve), raw=False))
+        if request.beside:
+            base = Answerer(_bare(system), _base_model(winner, saved, approve))
+            served.append(ServedSystem(BASE, base, raw=True))
+            prompt = _best_prompt(saved, log)
+            if prompt is not None:
+                served.append(ServedSystem(PROMPT, _answering(*prompt, base.model, approve), raw=False))
+        for rung in dict.fromkeys(request.rungs):
+            tested, folder = _tested_system(saved, rung, allow_held=request.allow_held)
+            models = [one.answerer.model for one in served]
+            same = next((model for model in models if model.fingerprint == tested.fingerprint), models[0])
+            served.append(ServedSystem(rung, _answering(tested, folder, same, approve), raw=False))
     except BaseException:
         close_served(served)
         raise
@@ -90,6 +98,8 @@ def refuse_exclusive(request: ServeRequest) -> None:
         raise InputError(
             "--upstream and --model belong together", remedy="Name the other server and its model, or neither."
         )
+    if request.rungs and (request.raw or request.upstream is not None):
+        raise InputError("--rung does not go with --raw or --upstream", remedy="Leave it out.")
     if request.beside and request.raw:
         raise InputError(
             "--all serves the base without a prompt already, so that --raw would be left for the winner alone",
@@ -162,8 +172,44 @@ def _best_prompt(saved: Path, log: Callable[[str], None]) -> tuple[System, Path]
     return load_measured(folder, frozen.sha256), folder
 
 
+def _tested_system(saved: Path, rung: str, *, allow_held: bool) -> tuple[System, Path]:
+    """The system that a rung of the run around `saved` froze and tested, and where it is.
+
+    Raises InputError for a rung that tested none, or one whose system the gate did not clear, DataError where its files are not
+    those that were measured.
+    """
+    run = next((path for path in saved.absolute().parents[:NEAR] if (path / RECORD).is_file()), None)
+    frozen, gates = None, list[ClimbGate]()
+    if run is not None:
+        with Record.open(run, read_only=True) as record:
+            frozen = record.last(SystemFrozen, rung)
+            gates = [event.gate for event in record.all(GateRun)]
+    if run is None or frozen is None:
+        raise InputError(
+            f'no system of the rung "{rung}" was tested in the run around this one',
+            where=str(saved),
+            expected="a rung that the run tested",
+            remedy="Leave --rung out.",
+        )
+    if not allow_held and is_uncleared(gates, rung, frozen.name):
+        raise InputError(
+            f"the gate did not clear the system of {rung}",
+            where=str(run),
+            expected="one that may ship",
+            remedy="Add --allow-held to look at it all the same.",
+        )
+    folder = candidate_folder(run, rung, frozen.name)
+    return load_measured(folder, frozen.sha256), folder
+
+
+def is_uncleared(gates: Sequence[ClimbGate], rung: str, system: str) -> bool:
+    """Whether the newest gate of this system says other than SHIP."""
+    verdicts = [gate.verdict for gate in gates if (gate.rung, gate.system) == (rung, system)]
+    return bool(verdicts) and verdicts[-1] != "SHIP"
+
+
 def _answering(system: System, folder: Path, base: Model, approve: Approve) -> Answerer:
-    """By the base model if the prompt was measured with it, else by a model of its own."""
-    if system.fingerprint and system.fingerprint == base.fingerprint:
+    """By this model if the system was measured with it, else by a model of its own."""
+    if system.adapter is None and system.fingerprint and system.fingerprint == base.fingerprint:
         return Answerer(system, base)
     return open_answerer(system, folder, approve)

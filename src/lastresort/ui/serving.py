@@ -10,9 +10,9 @@ import secrets
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal
@@ -24,13 +24,15 @@ from lastresort.climb.shared_run import SCRIPTED
 from lastresort.errors import InfrastructureError, InputError
 from lastresort.foreign import NotJson, parse_json
 from lastresort.keys import SERVE_KEY
-from lastresort.ladder import trains
+from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.decision import HELD
-from lastresort.records.events import SystemFrozen
+from lastresort.records.events import GateRun, SystemFrozen
+from lastresort.records.gate import ClimbGate
 from lastresort.records.record import Record
 from lastresort.report.decision import view_in
-from lastresort.systems.files import FILE, candidate_folder, load_measured, load_system
+from lastresort.serve.opening import is_uncleared
+from lastresort.systems.files import FILE, artefact_sha256, candidate_folder, load_measured, load_system
 from lastresort.systems.system import System
 from lastresort.types import JsonObject
 from lastresort.ui.processes import open_log, start_process
@@ -39,6 +41,9 @@ IDLE_S = 600.0  # after the last answer
 LOOK_S = 5.0
 END_S = 5.0  # to end by itself
 NAMES_S = 30.0  # to say what it answers as, once it has an address
+PROMPTS = next(
+    rung for rung, facts in RUNGS.items() if facts.winner == "prompt"
+)  # whose system `serve --all` has already
 MOST_OPEN = 2  # runs whose models are in memory
 _SILENCE_S = 600.0  # between two pieces of an answer
 
@@ -46,10 +51,24 @@ State = Literal["opening", "open", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
+class TestedSystem:
+    """What a rung tested. held: whether a gate did not clear it."""
+
+    __test__ = False
+
+    rung: str
+    name: str
+    held: bool
+    reaches: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Servable:
     """folder: what `serve` is given: the run for its winner, else that of the best prompt, which nothing can hold.
 
-    held: whether the gate holds it, by the checked record. reaches: its model, where that is an endpoint.
+    held: whether the gate holds it, by the checked record. reaches: the models that answer and are endpoints. others: what other
+    rungs tested. opened: those of them that are served, too, by their rung. measured_tokens: the limit of an answer when it was
+    measured.
     """
 
     folder: Path
@@ -57,6 +76,19 @@ class Servable:
     held: bool = False
     is_winner: bool = True
     reaches: tuple[str, ...] = ()
+    others: tuple[TestedSystem, ...] = ()
+    opened: tuple[str, ...] = ()
+    measured_tokens: int = 0
+
+    def with_others(self, rungs: Sequence[str]) -> Servable:
+        """To be served with the systems of these rungs. Raises InputError for a rung that has none."""
+        known = {one.rung: one for one in self.others}
+        if unknown := [rung for rung in rungs if rung not in known]:
+            raise InputError(
+                f'found "{unknown[0][:40]}"', expected=f"some of {', '.join(known)}", remedy="Reload the page."
+            )
+        reaches = {name for rung in rungs for name in known[rung].reaches}
+        return replace(self, opened=tuple(rungs), reaches=tuple(sorted({*self.reaches, *reaches})))
 
 
 def servable(run: Path) -> Servable | None:
@@ -66,22 +98,45 @@ def servable(run: Path) -> Servable | None:
     with Record.open(run, read_only=True) as record:
         view = view_in(record)
         frozen = {event.rung: event for event in record.all(SystemFrozen)}
+        gates = [event.gate for event in record.all(GateRun)]
     winner = view.winner
     if winner is not None and winner.path is not None and (run / winner.path / FILE).is_file():
-        return _servable(
+        others = _others(run, frozen, gates, but=artefact_sha256(run / winner.path))
+        found = _servable(
             run, load_system(run / winner.path), held=winner.held, is_winner=True
         )  # `serve` checks its files
+        return replace(found, others=tuple(one for one in others if one.rung != PROMPTS))
     tested = [rung.name for rung in view.rungs if rung.test is not None and not trains(rung.name)]
     for event in (frozen[rung] for rung in reversed(tested) if rung in frozen):
         folder = candidate_folder(run, event.rung, event.name)
         if (folder / FILE).is_file():
-            return _servable(folder, load_measured(folder, event.sha256), held=False, is_winner=False)
+            found = _servable(folder, load_measured(folder, event.sha256), held=False, is_winner=False)
+            return replace(found, others=_others(run, frozen, gates, but=event.sha256))
     return None
 
 
+def _others(
+    run: Path, frozen: Mapping[str, SystemFrozen], gates: Sequence[ClimbGate], but: str
+) -> tuple[TestedSystem, ...]:
+    """What the rungs tested, without the system of this hash. `serve` checks their files."""
+    found = []
+    for event in (frozen[rung] for rung in RUNGS if rung in frozen):
+        folder = candidate_folder(run, event.rung, event.name)
+        if event.sha256 != but and (folder / FILE).is_file():
+            held = is_uncleared(gates, event.rung, event.name)
+            found.append(TestedSystem(event.rung, event.name, held, _reached(load_system(folder))))
+    return tuple(found)
+
+
 def _servable(folder: Path, system: System, *, held: bool, is_winner: bool) -> Servable:
+    return Servable(
+        folder, system.name, held, is_winner, _reached(system), measured_tokens=system.decoding.max_new_tokens
+    )
+
+
+def _reached(system: System) -> tuple[str, ...]:
     asks = is_endpoint(system.model) and not system.model.startswith(SCRIPTED)
-    return Servable(folder, system.name, held, is_winner, (system.model,) if asks else ())
+    return (system.model,) if asks else ()
 
 
 @dataclass(slots=True)
@@ -116,14 +171,23 @@ class ServingProcess:
         if not self.names:
             self.close()
 
-    def answer(self, name: str, turns: Sequence[JsonObject], stopped: Callable[[], bool]) -> Iterator[JsonObject]:
+    def answer(
+        self, name: str, turns: Sequence[JsonObject], stopped: Callable[[], bool], longest_tokens: int | None = None
+    ) -> Iterator[JsonObject]:
         """The chunks of a streamed answer, decoded as measured. stopped: looked at between them; the process stops computing then.
+        longest_tokens: of the answer, None for as many as were measured with.
 
         Raises InputError with the words of a refusal, InfrastructureError where the process is gone, also in mid-answer: a stream
         that is cut ends without any error of its own.
         """
         self.used_at = time.monotonic()
-        body = {"model": name, "messages": list(turns), "stream": True, "stream_options": {"include_usage": True}}
+        body: dict[str, object] = {
+            "model": name,
+            "messages": list(turns),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        body |= {} if longest_tokens is None else {"max_tokens": longest_tokens}
         try:
             with closing(self._open(f"{self.url}/chat/completions", json.dumps(body).encode())) as lines:
                 for line in lines:
@@ -211,9 +275,10 @@ class ServingProcesses:
 
     def open(self, run: str, found: Servable, log: Path, *, allow_held: bool) -> ServingProcess:
         """Start one unless it is there. Of too many, the one used longest ago ends. Raises InputError for a held winner."""
-        if found.held and not allow_held:
+        held_others = [one.rung for one in found.others if one.held and one.rung in found.opened]
+        if (found.held or held_others) and not allow_held:
             raise InputError(
-                HELD,
+                HELD if found.held else f"the gate did not clear the system of {held_others[0]}",
                 where=run,
                 expected="your yes",
                 remedy="Say yes on the page to talk to it all the same.",
@@ -262,6 +327,7 @@ class ServingProcesses:
 def start_serving(found: Servable, log: Path, allow_held: bool) -> ServingProcess:
     key = secrets.token_urlsafe(32)
     arguments = ["serve", str(found.folder), "--port", "0", "--all", *(["--allow-held"] if allow_held else [])]
+    arguments += [word for rung in found.opened for word in ("--rung", rung)]
     with open_log(log, "wb") as said:
         process = start_process(
             arguments,

@@ -34,7 +34,7 @@ Ask = Callable[[str, Sequence[JsonObject], Callable[[], bool]], Iterator[JsonObj
 
 class TalkAnswer(BaseModel):
     """finish: "stop", "length", "stopped" by its reader, or "failed", whose fault says why; "" for one that was still coming when
-    this was written. sources: documents in its prompt.
+    this was written. sources: documents in its prompt. longest_tokens: to which it was let go on, None for as measured.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,6 +46,7 @@ class TalkAnswer(BaseModel):
     tokens: int | None = None
     seconds: float = 0.0
     sources: tuple[str, ...] = ()
+    longest_tokens: int | None = None
 
 
 class TalkExchange(BaseModel):
@@ -81,6 +82,7 @@ class GrowingAnswer:
     tokens: int | None = None
     seconds: float = 0.0
     sources: tuple[str, ...] = ()
+    longest_tokens: int | None = None
     ending: str = ""
     leaves: bool = False
     elsewhere: bool = False
@@ -112,6 +114,7 @@ class GrowingAnswer:
             tokens=self.tokens,
             seconds=round(self.seconds, 3),
             sources=self.sources,
+            longest_tokens=self.longest_tokens,
         )
 
 
@@ -185,8 +188,9 @@ class Talk:
                 turns += [_turn("user", exchange.said), _turn("assistant", own.text)]
         return [*turns, _turn("user", self.exchanges[number].said)]
 
-    def say(self, text: str, systems: Sequence[str], ask: Ask) -> int:
-        """Ask these systems; returns the number of the message. Their answers grow in threads of their own.
+    def say(self, text: str, systems: Sequence[str], ask: Ask, longest_tokens: int | None = None) -> int:
+        """Ask these systems, with answers of so many tokens; returns the number of the message. Their answers grow in threads of
+        their own.
 
         Raises InputError for no or a too long text, and where an answer still grows.
         """
@@ -208,7 +212,9 @@ class Talk:
                 raise InputError("an answer is still coming", remedy="Wait for it, or stop it.")
             if len(self.exchanges) >= MOST_EXCHANGES:
                 raise InputError(f"found {MOST_EXCHANGES} messages", remedy="Start a new conversation.")
-            new = Exchange(said, [GrowingAnswer(name) for name in dict.fromkeys(systems)])
+            new = Exchange(
+                said, [GrowingAnswer(name, longest_tokens=longest_tokens) for name in dict.fromkeys(systems)]
+            )
             self._write(self.path, [*self.exchanges, new])
             self.exchanges.append(new)
             number = len(self.exchanges) - 1

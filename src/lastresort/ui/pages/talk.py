@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,8 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from lastresort.errors import InputError
 from lastresort.records.decision import HELD
+from lastresort.report.words.wording import rung_in_prose
+from lastresort.spec.values import one_of
 from lastresort.ui import jobs
 from lastresort.ui.kept import EXAMPLES, PAIRS, append_row, turns_as_input
 from lastresort.ui.serving import IDLE_S, Servable, ServingProcess, ServingProcesses, servable
@@ -24,6 +27,7 @@ from lastresort.ui.yaml_form import with_plain_ends
 
 LOOK_S = 0.05
 ALIVE_S = 5.0
+LONGER = (64, 256, 1024)  # tokens of an answer, where somebody wants more than were measured
 NAMES = {"winner": "the winner", "base": "the base model", "prompt": "the best prompt"}
 
 
@@ -44,6 +48,14 @@ class Talks(dict[str, Talk]):
     """By run."""
 
 
+def names_of(found: Servable | None) -> dict[str, str]:
+    """What the systems of a run are called, by the name that they answer to."""
+    if found is None:
+        return NAMES
+    others = {one.rung: f"{rung_in_prose(one.rung)}: {one.name}" for one in found.others}
+    return {**NAMES, **({} if found.is_winner else {"winner": NAMES["prompt"]}), **others}
+
+
 def router(site: Site) -> APIRouter:
     routes = APIRouter()
 
@@ -56,12 +68,18 @@ def router(site: Site) -> APIRouter:
         return _drawn(site, request, "talk_panel.html.j2", name)
 
     @routes.post("/runs/{name}/talk/open")
-    def start(request: Request, name: str, allow_held: Annotated[bool, Form()] = False) -> Response:
+    def start(
+        request: Request,
+        name: str,
+        rung: Annotated[list[str], Form(default_factory=list)],
+        allow_held: Annotated[bool, Form()] = False,
+    ) -> Response:
+        """allow_held: of the winner. What another rung tested is ticked by somebody who reads that the gate did not clear it."""
         folder = site.workspace.run(name)
         found = servable(folder)
         if found is None:
             raise InputError("this run has no winner and no prompt that was tested", where=name)
-        _processes(site).open(name, found, _log(site, name), allow_held=allow_held)
+        _processes(site).open(name, found.with_others(rung), _log(site, name), allow_held=allow_held or not found.held)
         return placed(state(request, name), "#talk")
 
     @routes.post("/runs/{name}/talk/close")
@@ -82,14 +100,18 @@ def router(site: Site) -> APIRouter:
         talk: Annotated[str, Form()],
         text: Annotated[str, Form()],
         system: Annotated[list[str], Form()],
+        tokens: Annotated[str, Form()] = "",
     ) -> Response:
+        """tokens: the limit of each answer, "" for that of its measurement."""
+        longest = int(one_of("tokens", tokens, tuple(map(str, LONGER)))) if tokens else None
         process, own = _processes(site).of(name), _same_talk(site, name, talk)
         if process is None or process.state != "open":
             raise InputError("the model is not open", remedy="Open it first.")
         unknown = [one for one in system if one not in process.names]
         if unknown:
             raise InputError(f'found "{unknown[0][:40]}"', expected=f"one of {', '.join(process.names)}")
-        number = own.say(text, system[:2], process.answer)
+        ask = process.answer if longest is None else partial(process.answer, longest_tokens=longest)
+        number = own.say(text, system[:2], ask, longest)
         return placed(_exchange(site, request, name, own.id, number), "#exchanges", "beforeend")
 
     @routes.get("/runs/{name}/talk/{talk}/{number}")
@@ -189,7 +211,8 @@ def _drawn(site: Site, request: Request, template: str, name: str) -> Response:
         name=name,
         own=own,
         words=jobs.words_in(_log(site, name)) if own.state == "ended" else (),
-        names=NAMES,
+        names=names_of(own.found),
+        longer=LONGER,
         idle_s=IDLE_S,
         earlier=own.talk.earlier_path.relative_to(site.workspace.folder),
         examples=folder / EXAMPLES,
@@ -202,8 +225,9 @@ def _exchange(site: Site, request: Request, name: str, talk: str, number: int) -
     own = _same_talk(site, name, talk)
     exchange = own.exchange(number)
     return site.draw(
-        request, "talk_exchange.html.j2", name=name, talk=own, number=number, exchange=exchange, names=NAMES
-    )
+        request, "talk_exchange.html.j2", name=name, talk=own, number=number, exchange=exchange,
+        names=names_of(_servable(site, name)),
+    )  # fmt: skip
 
 
 def _said(site: Site, request: Request, path: Path, rows: int, what: str) -> Response:
