@@ -53,7 +53,8 @@ def _settings(record: Record, view: RunView) -> Iterator[tuple[str, str, str]]:
         yield "model", "max_new_tokens", str(model.max_new_tokens)
     if view.provenance is not None:
         found = view.provenance
-        for group, part in (("seeds", found.seeds), ("versions", found.versions), ("machine", found.machine)):
+        yield from (("seeds", f"seed of {name}", str(seed)) for name, seed in found.seeds.items())
+        for group, part in (("versions", found.versions), ("machine", found.machine)):
             yield from ((group, name, str(value)) for name, value in part.items())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,9 +123,9 @@ def _train_split_named(data: Path | None) -> str:
     return f"Write data: {split.path.name}, its train split of {split.rows} rows."
 
 
-def drafted(data: Path, about: str = "") -> str:
+def drafted(data: Path, about: Sequence[str] = ()) -> str:
     """The text to begin with: the objective that the columns of the rows are made for, and which are input and output where their
-    names do not say. about: what the rows are, a sentence. Raises DataError.
+    names do not say. about: what the rows are, in lines. Raises DataError.
     """
     keys = read_rows(data)[0].values.keys()
     objective, why = "sft", "rows with an input and its right answer"
@@ -137,7 +137,7 @@ def drafted(data: Path, about: str = "") -> str:
         objective, why = "text", "plain text"
     lines = [
         f"# A training apart from a climb, on {data.name}.",
-        *([f"# {about}"] if about else []),
+        *(f"# {line}" for line in about),
         "model: embedded       # 135M parameters, for a first try; or a hub id, a folder, a .gguf file",
         f"objective: {objective}".ljust(20) + f"  # {why}",
         f"data: {written(data.name)}",

@@ -31,12 +31,12 @@ def of_held_out(task: str, rows: int, dev: int, test: int) -> str:
     )
 
 
-def of_train_split(rows: int, given: int, name: str, dev: int, test: int) -> str:
-    """Which rows of a task's data a training reads, and why not all."""
-    return (
-        f"{count(rows)} of the {counted(given, 'row')} of {name}: the train split of its task. Its {count(dev)} dev and "
-        f"{count(test)} test items stay held out."
-    )
+def of_train_split(rows: int, given: int, name: str, dev: int, test: int) -> list[str]:
+    """Which rows of a task's data a training reads, and why not all, in lines."""
+    return [
+        f"{count(rows)} of the {counted(given, 'row')} of {name}: the train split of its task.",
+        f"Its {count(dev)} dev and {count(test)} test items stay held out.",
+    ]
 
 
 def training_lines(record: TrainingRecord, objective: str, output: Path) -> list[str]:
