@@ -6,6 +6,7 @@ import itertools
 import re
 import shlex
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lastresort.records.events import (
     GateChosen,
     OptionsChosen,
     RungSearched,
+    RungTested,
     SearchedCandidate,
     TaskPlaced,
     WaysChosen,
@@ -36,7 +38,7 @@ from lastresort.report.words.data import of_reuse
 from lastresort.report.words.rungs import of_selection_bias
 from lastresort.report.words.titles import of_cost, of_failures
 from lastresort.report.words.wording import of_band, percent, shared_by, shared_error
-from lastresort.types import Selection
+from lastresort.types import Judgement, Selection
 from report_support import DATA, HOSTILE, SAMPLES, make
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -188,10 +190,10 @@ def test_the_confidence_names_the_tests_that_share_it(tmp_path: Path) -> None:
     told = "prompting 2.5%, SFT 2.3% and a repair 0.2%"
     assert shared_by(3, ("prompting", "sft"), shares) == f"shared by 3 tests, with error rates of {told}"
     assert shared_error(shares) == f"The error rate of 5% is split over 3 tests of the bar: {told}."
-    assert "with the levels prompting 95%, SFT 95.4% and a repair 99.6%." in of_band(shares, 0.017)
+    assert "with the levels prompting 95% and SFT 95.4%." in of_band({"prompting": 0.025, "sft": 0.023}, 0.017)
     assert of_band({"prompting": 0.05}, 0.05).startswith("Band: 90% confidence sequence of the true score")
-    assert "at most 5%, the error rate of the rung's test." in of_band(None, 0.05)
-    assert of_band(None, 0.05).endswith("A MET rests on the lower one alone, so it holds at 95%.")
+    assert "at most 5%, the error rate of the rung's test." in of_band({}, 0.05)
+    assert of_band({}, 0.05).endswith("A MET rests on the lower one alone, so it holds at 95%.")
     four = {"sft": 0.025, "full": 0.023, "sft repair": 0.001, "full repair": 0.001}
     assert shared_error(four).endswith(": SFT 2.5%, full fine-tuning 2.3% and each repair 0.1%.")
     assert shared_error({"sft": 0.05}) == "The test of SFT has the whole error rate of 5%."
@@ -253,6 +255,23 @@ def test_the_band_says_its_level_where_it_stands_next_to_the_confidence(tmp_path
     page = write_report(make(tmp_path / "run", "sft-met")).read_text("utf-8")
     assert "Band: 98.3% confidence sequence of the true score" in page
     assert "so it holds at 99.2%" in page
+
+
+def test_the_band_has_the_error_at_which_its_score_was_tested(tmp_path: Path) -> None:
+    """Also where a MET below handed its own on, and nothing where the record does not say."""
+    run = make(tmp_path / "run", "sft-met")
+    decision = read_decision(run)
+    tested = [rung.name for rung in decision.rungs if rung.test is not None]
+    shares = {name: 0.001 * (number + 1) for number, name in enumerate(tested)} | {"prompting": 0.03}
+    judgement = Judgement("MET", 0.9, 100, 300, (0.8, 1.0))
+    with Record.open(run) as record:
+        for outcome, error in (("NOT_MET", shares["sft"]), ("MET", 0.03)):
+            record.append(RungTested(rung="prompting", system="one", judgement=replace(judgement, outcome=outcome)))
+            assert gather(record, decision.replaced(shares=shares)).errors["sft"] == error
+        assert gather(record, decision.replaced(shares={"sft": 0.01, "prompting": 0.03})).errors.keys() == {
+            "prompting",
+            "sft",
+        }
 
 
 def test_what_ran_and_what_was_reused_are_told_apart() -> None:

@@ -6,18 +6,21 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import PurePosixPath
 
 from pydantic import JsonValue
 
+from lastresort.errors import TaskError
 from lastresort.records.clock import worked_s
 from lastresort.records.data_report import DataReport
 from lastresort.records.decision import RungView, RunView
 from lastresort.records.events import (
     DataChecked,
     DriftMeasured,
+    ErrorShared,
     GateChosen,
     OptionsChosen,
     RungSearched,
@@ -122,7 +125,8 @@ class RungStory:
 @dataclass(frozen=True, slots=True)
 class Story:
     """The whole report. commands: that make the run and this report again. ran_s: how long the run took, see
-    `records.clock`; None where unknown."""
+    `records.clock`; None where unknown. errors: of the test behind each score, by rung.
+    """
 
     decision: RunView
     rungs: tuple[RungStory, ...]
@@ -132,6 +136,7 @@ class Story:
     began: datetime
     ended: datetime
     ran_s: float | None = None
+    errors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def total(self) -> Cost:
@@ -189,7 +194,22 @@ def gather(record: Record, decision: RunView) -> Story:
         began=began,
         ended=ended,
         ran_s=worked_s(record) or None,
+        errors=_errors(record, decision),
     )
+
+
+def _errors(record: Record, decision: RunView) -> dict[str, float]:
+    """By rung the error at which its score was tested: its share, with what a MET handed on to it."""
+    tests = {event.rung: event.judgement.outcome for event in record.all(RungTested)}
+    met = [rung for rung, outcome in tests.items() if outcome == "MET"]
+    shared, error = ErrorShared(r=decision.r, shares=decision.shares), 1 - decision.confidence
+    found = {}
+    for rung in decision.rungs:
+        if rung.test is not None:
+            of_test = shared.alpha_of_repair if decision.is_repaired(rung) else shared.alpha_of_rung
+            with suppress(TaskError):  # of a record that says nothing of its share, nothing is said
+                found[rung.name] = of_test(rung.name, met, error)
+    return found
 
 
 def commands(record: Record) -> tuple[str, str]:

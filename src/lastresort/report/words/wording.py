@@ -6,7 +6,7 @@ Verdicts in the terminal: a mark, since colour alone must not carry the meaning,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lastresort.ladder import RUNGS
 from lastresort.records.decision import RungView, RunView
@@ -152,12 +152,12 @@ def _error_rate(rate: float) -> str:
     return f"{100 * rate:.2g}%"
 
 
-def _of_tests(shares: Mapping[str, float], said: Callable[[float], str] = _error_rate) -> str:
-    """ "prompting 2.5% and SFT 2.5%"; repairs, whose shares are equal, once. said: what is said of a share."""
+def _of_tests(shares: Mapping[str, float]) -> str:
+    """ "prompting 2.5% and SFT 2.5%"; repairs, whose shares are equal, once."""
     repairs = [test for test in shares if " " in test]
     named = [(rung_in_prose(test), share) for test, share in shares.items() if test not in repairs]
     named += [("each repair" if len(repairs) > 1 else "a repair", shares[test]) for test in repairs[:1]]
-    return listed([f"{name} {said(share)}" for name, share in named])
+    return listed([f"{name} {_error_rate(share)}" for name, share in named])
 
 
 def shared_by(tests: int, ladder: Sequence[str], shares: Mapping[str, float] | None = None) -> str:
@@ -176,11 +176,11 @@ def shared_by(tests: int, ladder: Sequence[str], shares: Mapping[str, float] | N
     return f"for the test of {names[0]}" if tests == 1 else f"shared by {tests} tests: of {listed(names)}"
 
 
-def of_band(shares: Mapping[str, float] | None, mean: float) -> str:
-    """What the band at a score is, and why its level is another one than the confidence. shares: of the error, as in `shared_by`.
-    mean: the share of each test where all are equal.
+def of_band(errors: Mapping[str, float], mean: float) -> str:
+    """What the band at a score is, and why its level is another one than the confidence. errors: of the tests, by rung. mean: of a
+    test that is to come.
     """
-    rates = dict.fromkeys(shares.values()) if shares else {mean: None}
+    rates = dict.fromkeys(errors.values()) or {mean: None}
     sequence = "confidence sequence of the true score, valid under early stopping"
     if len(rates) == 1:
         (rate,) = rates
@@ -189,8 +189,7 @@ def of_band(shares: Mapping[str, float] | None, mean: float) -> str:
             f"{_error_rate(rate)}, the error rate of the rung's test. A MET rests on the lower one alone, so it holds at "
             f"{100 * (1 - rate):.3g}%."
         )
-    assert shares is not None
-    levels = _of_tests(shares, _band_level)
+    levels = listed(f"{rung_in_prose(rung)} {_band_level(rate)}" for rung, rate in errors.items())
     return (
         f"Band: {sequence}, with the levels {levels}. Each of its two limits is wrong with a probability of at most the error rate "
         "of that test. A MET rests on the lower one alone, so its error is half of what the band leaves out."
