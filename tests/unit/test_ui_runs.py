@@ -25,8 +25,8 @@ from climb_support import rows, scripted_task, unfinish
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.cli.options import parse_settings
-from lastresort.embedded import cache_folder
 from lastresort.climb.budget import Budget
+from lastresort.embedded import cache_folder
 from lastresort.errors import InputError
 from lastresort.records.atomic import held
 from lastresort.records.clock import clock_of, worked_s
