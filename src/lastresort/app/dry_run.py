@@ -135,7 +135,7 @@ def dry_run(
             dev=len(split.dev),
             test=len(split.test),
             leaks_removed=prepared.leaks,
-            left_out=prepared.notes,
+            left_out=prepared.left_out,
         ),
         shares=prepared.shares,
         rungs=rungs,

@@ -46,8 +46,8 @@ class PreparedTask:
     """A task ready to climb.
 
     split: what is trained and measured on. as_read: the split before anything was left out. leaks: how many rows left
-    train because dev or test hold them too. files: name -> sha256. notes: for the decision, on
-    what was left out or may belong together. sources: what rows share that belong to no group. preferences: those that hold nothing
+    train because dev or test hold them too. files: name -> sha256. notes: for the decision, on what was left out or may belong
+    together. sources: what rows share that belong to no group. preferences: those that hold nothing
     of dev or test, None where the task names none. fresh: what was added after a test ended UNDECIDED, in the order in which it
     came.
     """
@@ -62,6 +62,11 @@ class PreparedTask:
     sources: SharedSources | None = None
     preferences: tuple[PreferenceRow, ...] | None = None
     fresh: tuple[FreshItems, ...] = ()
+
+    @property
+    def left_out(self) -> tuple[RowsLeftOut, ...]:
+        """Of the notes, those on rows that a climb neither trains nor measures on."""
+        return tuple(note for note in self.notes if isinstance(note, RowsLeftOut))
 
     @property
     def fresh_files(self) -> dict[str, str]:
@@ -162,7 +167,7 @@ def data_report(
         json_schema=output.json_schema,
         sources=prepared.sources,
     )
-    return report.model_copy(update={"left_out": prepared.notes})
+    return report.model_copy(update={"left_out": prepared.left_out})
 
 
 def _shared(found: SharedSources | None, split: Split) -> tuple[RowsShareSource, ...]:

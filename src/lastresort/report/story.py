@@ -308,7 +308,7 @@ def _overtaken(record: Record, name: str, decision: RunView) -> str | None:
 def all_answered(record: Record, entry: RungView) -> AllAnswered | None:
     """None where that is no other score, and as `answered_beyond`."""
     found = answered_beyond(record, entry)
-    same = found is None or entry.test is None or percent(found.score) == percent(entry.test.score)
+    same = found is None or entry.test is None or percent(found.score) == percent(entry.test.scored)
     return None if same else found
 
 
