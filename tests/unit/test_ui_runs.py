@@ -714,8 +714,9 @@ def test_a_job_writes_what_nobody_needs_into_a_folder_of_its_own_which_goes_with
     monkeypatch.setattr(sys, "executable", str(program))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "/everybodys")
+    for name in ("HF_HOME", *jobs.CACHES):  # torch names its own once it is loaded
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TRITON_CACHE_DIR", "/named")
-    monkeypatch.delenv("HF_HOME", raising=False)
     jobs.start(jobs.climb_job(tmp_path / "runs", tmp_path / "runs" / "a-1", ["x.yaml"]))
     until((tmp_path / "got").is_file, "it runs")
     [own] = tmp_path.glob("lastresort-job-*")
