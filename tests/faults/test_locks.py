@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 
 import lastresort
+from climb_support import scripted_task
+from lastresort.app.climb import climb
 from lastresort.climb.identity import machine
 from lastresort.errors import InputError
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.records.atomic import LOCK, LockHeld, held, is_held, locked
+from lastresort.spec.task import load_task
 
 SOURCE = Path(lastresort.__file__).parent
 POSIX_ONLY = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
@@ -51,6 +54,17 @@ def test_a_lock_ends_with_its_process_however_it_ends(tmp_path: Path) -> None:
     process.communicate()
     with locked(path, wait_s=-1):
         pass
+
+
+def test_a_climb_that_has_ended_holds_no_database_open(tmp_path: Path) -> None:
+    """The log of SQLite goes with the last connection: a program that climbs, or studies, goes on for hours after a climb."""
+    task = scripted_task(tmp_path / "task", quality=[{"right": 0.97}], task={"ladder": ["prompting"]})
+    climb(load_task(task), tmp_path / "runs" / "r")
+    assert sorted(path.name for path in (tmp_path / "runs" / ".lastresort").iterdir()) == [
+        "ledger.sqlite",
+        "responses.sqlite",
+    ]
+    assert not list((tmp_path / "runs").rglob("*-wal"))
 
 
 def test_looks_at_one_moment_do_not_see_each_other_and_each_sees_an_owner(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from lastresort.evals.measure import (
 from lastresort.evals.scorers import build_scorer
 from lastresort.knowledge.chunks import Chunk
 from lastresort.models.scripted import Script, ScriptedModel
+from lastresort.records.responses import ResponseCache
 from lastresort.rungs import rung
 from lastresort.spec.output import Output
 from lastresort.spec.task import load_task
@@ -255,7 +256,8 @@ def test_a_climb_measures_by_the_executor_that_it_is_given(tmp_path: Path) -> No
 
         def __init__(self, path: Path) -> None:
             task = prepare(load_task(path))
-            self.models, self.jobs = open_models(task.task, tmp_path / "elsewhere"), list[MeasureJob]()
+            cache = ResponseCache(tmp_path / "elsewhere" / "responses.sqlite")
+            self.models, self.jobs = open_models(task.task, cache), list[MeasureJob]()
             answerer = self.models.answerer
             self.local = LocalExecutor(answerer, task.scorer, task.task.output, SilentProgress(), lambda usd: None)
 

@@ -29,6 +29,7 @@ from lastresort.hardware.threads import (
 from lastresort.models.local import LocalModel, load_local
 from lastresort.records.events import ThreadsChosen
 from lastresort.records.record import Record
+from lastresort.records.responses import ResponseCache
 from lastresort.systems.system import PromptDesign, System
 from lastresort.train.adapters.adapters import attach_adapter, trainable
 from lastresort.train.loop.batches import completions
@@ -211,8 +212,8 @@ def test_the_choice_for_the_model_of_a_climb_stands_in_its_record(
         reward=(),
         use=SimpleNamespace(prompt_price=None, output_price=None),
     )
-    with Record.create(tmp_path / "run") as record:
-        models = open_models(task, tmp_path / "shared", record)
+    with Record.create(tmp_path / "run") as record, ResponseCache(tmp_path / "responses.sqlite") as cache:
+        models = open_models(task, cache, record)
         model = models.open(System("bare", name, PromptDesign("do"), Decoding(2)))
         model.generate([(Message("user", "a"),)], Decoding(2))
         models.close()

@@ -25,7 +25,7 @@ from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.reasons import extra_reasons, would_change
 from lastresort.climb.shares import note_shares
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
-from lastresort.climb.workspace import LEDGER, noted_stop, run_lock, shared_folder
+from lastresort.climb.workspace import LEDGER, RESPONSES, noted_stop, run_lock, shared_folder
 from lastresort.evals.measure import Executor
 from lastresort.gate.in_climb import gate_of_decision, gated_artefact, run_first_gate, settle_mode
 from lastresort.gate.suite_table import check_further_suites
@@ -34,6 +34,7 @@ from lastresort.records.decision_parts import BreakEven
 from lastresort.records.events import ClimbDecided, ClimbFinished
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Record
+from lastresort.records.responses import ResponseCache
 from lastresort.report.decision import write_decision
 from lastresort.report.html import write_report
 from lastresort.report.words import break_even
@@ -100,9 +101,9 @@ def climb(
         if mode != "none":
             check_further_suites(prepared.task)  # before the model is loaded and a judge is paid
         shared = shared_folder(run)
-        with Ledger(shared / LEDGER) as ledger:
+        with Ledger(shared / LEDGER) as ledger, ResponseCache(shared / RESPONSES) as cache:
             budget = Budget.of(prepared.task, record, clock)
-            models = open_models(prepared.task, shared, record)
+            models = open_models(prepared.task, cache, record)
             writer = StageWriter(progress, record, budget.spent, clock=clock)
             bench = open_workbench(prepared, record, run, models, writer, budget, FirstOf((stop, file, budget)))
             bench = replace(bench, executor=executor, go_on=go_on)

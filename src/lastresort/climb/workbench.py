@@ -15,7 +15,7 @@ from lastresort.climb.identity import changed_keys
 from lastresort.climb.judging import ClimbJudge, refuse_what_the_judge_cannot_read
 from lastresort.climb.prepare import PreparedTask, data_report, trained_turns
 from lastresort.climb.room import check_room, longer_answers, max_new_tokens, refuse_what_fits_no_prompt
-from lastresort.climb.workspace import RESPONSES, shared_folder
+from lastresort.climb.workspace import shared_folder
 from lastresort.errors import TaskError
 from lastresort.hardware.threads import ThreadChoice
 from lastresort.models.open import absolute_name
@@ -206,8 +206,8 @@ def open_workbench(
     )
 
 
-def open_models(task: Task, shared: Path, record: Record | None = None) -> OpenModels:
-    """record: where it is noted with how many threads they compute, and what failed calls cost."""
+def open_models(task: Task, cache: ResponseCache, record: Record | None = None) -> OpenModels:
+    """cache: its owner closes it. record: where it is noted with how many threads they compute, and what failed calls cost."""
 
     def lost(usd: float) -> None:
         if record is not None:
@@ -219,7 +219,7 @@ def open_models(task: Task, shared: Path, record: Record | None = None) -> OpenM
             record.append(ThreadsChosen(threads=choice.threads, seconds=seconds))
 
     return OpenModels(
-        ResponseCache(shared / RESPONSES),
+        cache,
         base_folder=task.folder,
         base_name=absolute_name(task.model, task.folder),
         tuned_name=absolute_name(task.tuned_model, task.folder),
