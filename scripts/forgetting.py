@@ -24,6 +24,8 @@ from typing import Any, Literal
 
 import yaml
 
+from lastresort.records.atomic import replace_folder, write_atomically
+
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = "rows.jsonl"
 TASKS = ("tickets", "snips", "voice", "harbour")
@@ -169,14 +171,17 @@ def run_cell(
     home, section = out / "cells" / cell.folder, section_of(cell.task)
     path = home / "task" / "task.yaml"
     if not path.is_file():
-        task = with_recipe(task_of(cell.task, home / "task", data, cell.seed), section, cell.recipe)
+        new = home / "new task"  # an example brings a task file of its own, which is not the recipe's
+        task = with_recipe(task_of(cell.task, new, data, cell.seed), section, cell.recipe)
         if task is None:
+            shutil.rmtree(new)
             return None
         if few:
-            _shrink(task, home / "task")
+            _shrink(task, new)
         if model is not None:
             task["model"] = model
-        path.write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
+        (new / path.name).write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
+        replace_folder(new, path.parent)
     began = time.monotonic()
     climbed = climb(load_task(path), home / "run", gate="none")
     climbed_s = time.monotonic() - began
@@ -256,7 +261,7 @@ def rows_of(out: Path) -> list[Row]:
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
-        path.write_text("".join(lines := lines[:-1]), encoding="utf-8")
+        write_atomically(path, "".join(lines := lines[:-1]))
     return [json.loads(line) for line in lines]
 
 

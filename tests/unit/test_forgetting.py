@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from scripts.forgetting import (
     chosen,
     compared,
     rows_of,
+    run_cell,
     run_missing,
     section_of,
     table,
@@ -25,8 +27,9 @@ from scripts.forgetting import (
     with_recipe,
 )
 
+from lastresort.errors import InfrastructureError
 from lastresort.spec.sections import SftSettings
-from lastresort.spec.task import load_task
+from lastresort.spec.task import Task, load_task
 
 TASKS = ("tickets", "voice", "harbour")
 
@@ -116,6 +119,49 @@ def test_a_study_that_is_cut_goes_on_after_the_last_whole_row(tmp_path: Path) ->
     run_missing(wanted, tmp_path, rest, lambda text: None)
     assert ran + again == wanted
     assert len(rows_of(tmp_path)) == 8
+
+
+def test_a_cell_that_was_cut_while_its_task_was_written_trains_by_its_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An example brings a task file of its own, with its own ladder and without the recipe."""
+    climbed: list[Task] = []
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def climb(task: Task, *_: object, **__: object) -> None:
+        climbed.append(task)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lastresort.app.climb.climb", climb)
+    cell = Cell("harbour", "rate / 3", 1)
+    for what in ("with_recipe", "_shrink", "replace_folder"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"scripts.forgetting.{what}", cut)
+            with pytest.raises(KeyboardInterrupt):
+                run_cell(cell, tmp_path, ROOT, gate="none", few=True)
+    with pytest.raises(KeyboardInterrupt):
+        run_cell(cell, tmp_path, ROOT, gate="none", few=True)
+    (task,) = climbed
+    assert (task.ladder, task.split.seed, task.bar) == (("sft",), 1, 0.05)
+    assert sorted(path.name for path in (tmp_path / "cells" / cell.folder).iterdir()) == ["task"]
+
+
+def test_finished_rows_outlive_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A last line that was cut is taken away, and never the lines before it."""
+    whole = json.dumps({"task": "voice", "recipe": TODAY, "seed": 0}) + "\n"
+    (tmp_path / ROWS).write_text(f'{whole}{{"task": "vo')
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        patched.setattr(Path, "write_text", lambda path, *_, **__: path.open("w").close() or full())
+        with pytest.raises(InfrastructureError):
+            rows_of(tmp_path)
+    assert rows_of(tmp_path) == [json.loads(whole)]
 
 
 def row(task: str, recipe: str, seed: int, *, target: float, general: float, other: float = 0.0, s: float = 100) -> Any:
