@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from lastresort.errors import DataError, InputError
-from lastresort.records.atomic import check_new_folder, is_held, refuse_links_out, write_atomically
+from lastresort.records.atomic import check_new_folder, is_held, new_file, refuse_links_out, write_atomically
 from lastresort.systems.files import candidate_folder, load_system, save_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding
+from lastresort.ui.drafts import data_file, names_in, remove_left_overs
+from lastresort.ui.workspace import Workspace
 
 
 def filled(folder: Path) -> Path:
@@ -196,6 +199,63 @@ def test_whether_somebody_holds_a_folder_is_seen_without_touching_what_is_in_its
     assert other.read_text() == "a key"
     assert not (tmp_path / "nowhere").exists()
     assert not lock.is_file() or lock.is_symlink() or lock.read_text() == "mine"
+
+
+UPLOADING = """
+import io, os, signal, sys
+from pathlib import Path
+from lastresort.ui.drafts import keep_upload
+from lastresort.ui.workspace import Workspace
+class Upload(io.BytesIO):
+    def read(self, size=-1):
+        if self.tell():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(2**16)
+keep_upload(Workspace(Path(sys.argv[1])), "cases.csv", "", Upload(b"text,team\\n" + b"a,b\\n" * 2**16))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+def test_a_page_killed_while_it_takes_an_upload_leaves_no_half_of_it(tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", UPLOADING, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    folder, workspace = tmp_path / "tasks" / "cases", Workspace(tmp_path)
+    (left,) = folder.iterdir()
+    assert left.read_text().startswith("text,team")
+    assert data_file(folder) is None
+    assert names_in(workspace) == []
+    mine = folder / f".other.csv.{os.getpid()}.new"
+    mine.write_text("still coming")
+    remove_left_overs(workspace)
+    assert list(folder.iterdir()) == [mine]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_file_never_takes_the_place_of_another(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where one comes in between, and on a disk without hard links."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    if not links:
+        monkeypatch.setattr("os.link", refuse)
+
+    def write(path: Path, between: Callable[[], object] = lambda: None) -> None:
+        with new_file(path) as file:
+            file.write(b"mine")
+            assert not path.exists()
+            between()
+
+    path, other = tmp_path / "cases.csv", tmp_path / "other.csv"
+    write(path)
+    for there, between in ((path, lambda: None), (other, lambda: other.write_text("theirs"))):
+        with pytest.raises(FileExistsError):
+            write(there, between)
+    with pytest.raises(ZeroDivisionError):
+        write(tmp_path / "cut.csv", lambda: 1 / 0)
+    assert {one.name: one.read_text() for one in tmp_path.iterdir()} == {"cases.csv": "mine", "other.csv": "theirs"}
 
 
 def test_what_a_killed_process_left_of_a_file_goes_when_it_is_written_again(tmp_path: Path) -> None:

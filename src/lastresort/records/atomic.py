@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from glob import escape
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -220,10 +221,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises InfrastructureError when the disk is full or refuses; the old file is then untouched.
     """
     data = without_keys(content).encode(errors="backslashreplace") if isinstance(content, str) else content
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    new = _unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left_over(path)
+        remove_left_over(path.parent, path.name)
         _write_through(new, data)
         new.replace(path)
         _sync_folder(path.parent)
@@ -232,9 +233,47 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise disk_error(error, path) from error
 
 
-def _remove_left_over(path: Path) -> None:
-    """Remove what processes that were killed in the midst of writing this file have left beside it."""
-    for new in path.parent.glob(f".{escape(path.name)}.*.new"):
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, for the user alone, which stands at `path` once it is whole and on the disk: never over another there.
+
+    Raises FileExistsError where another is there, and OSError where the disk refuses.
+    """
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    new = _unfinished(path)
+    new.unlink(missing_ok=True)
+    try:
+        with os.fdopen(
+            os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600), "wb"
+        ) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        _place_new(new, path)
+        _sync_folder(path.parent)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _place_new(new: Path, path: Path) -> None:
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without hard links
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        new.rename(path)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.new")
+
+
+def remove_left_over(folder: Path, name: str | None = None) -> None:
+    """Remove what processes that were killed in the midst of writing have left in a folder: of the file `name`, None for any."""
+    for new in folder.glob(f".{'*' if name is None else escape(name)}.*.new"):
         writer = new.name.split(".")[-2]
         if writer.isdecimal() and not is_running(int(writer)):
             new.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -25,7 +26,7 @@ from lastresort.data.files import how_to_convert, read_rows
 from lastresort.data.formats import SHAPES
 from lastresort.errors import InputError, LastresortError, TaskError
 from lastresort.foreign import MiB, opened, read_text
-from lastresort.records.atomic import disk_errors, write_atomically
+from lastresort.records.atomic import disk_errors, new_file, remove_left_over, write_atomically
 from lastresort.records.events import TaskRead
 from lastresort.report.words.draft import left_out_line, without_left_out_line
 from lastresort.spec.document import parse_document
@@ -103,6 +104,17 @@ def keep_upload(workspace: Workspace, given_name: str, name: str, file: BinaryIO
         raise
 
 
+def remove_left_overs(workspace: Workspace) -> None:
+    """Remove what pages on this workspace that were killed in the midst of writing have left: of uploads, texts and talks."""
+    folders = [] if workspace.tasks.is_symlink() else [path for path in workspace.tasks.glob("*") if path.is_dir()]
+    for name in ("talks", "plans"):
+        with suppress(NotThere):
+            folders.append(workspace.own_folder(name))
+    for folder in folders:
+        if not folder.is_symlink():
+            remove_left_over(folder)
+
+
 def file_name_of(given: str) -> tuple[str, str]:
     """A name for the file, safe, and its suffix. Raises InputError."""
     last = PurePosixPath(given.replace("\\", "/")).name
@@ -146,15 +158,14 @@ def new_folder(workspace: Workspace, name: str) -> Path:
 
 
 def write_upload(folder: Path, name: str, file: BinaryIO) -> Path:
-    """Copy an uploaded file into a folder, never over one that is there. Raises InputError for one that is too large."""
+    """Copy an uploaded file into a folder: whole or not at all, and never over one that is there.
+
+    Raises InputError for one that is too large, and where another of this name is there.
+    """
     path, size = folder / name, 0
     with disk_errors(path):
         try:
-            target = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-        except FileExistsError:
-            raise InputError("already exists", where=name, remedy="Rename the file that you upload.") from None
-        try:
-            with target:
+            with new_file(path) as target:
                 while part := file.read(_CHUNK):
                     size += len(part)
                     if size > LARGEST_UPLOAD:
@@ -165,9 +176,8 @@ def write_upload(folder: Path, name: str, file: BinaryIO) -> Path:
                             remedy="Use `lastresort init` in a terminal for it.",
                         )
                     target.write(part)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+        except FileExistsError:
+            raise InputError("already exists", where=name, remedy="Rename the file that you upload.") from None
     return path
 
 

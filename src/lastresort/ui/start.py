@@ -53,6 +53,7 @@ def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda
     from lastresort.libraries import quiet_logger
     from lastresort.serve.guard import is_loopback
     from lastresort.serve.transport import address_of, bound
+    from lastresort.ui.drafts import remove_left_overs
     from lastresort.ui.guard import LINK_KEY, PageGuard, PageSecrets
     from lastresort.ui.site import Site, create_site
     from lastresort.ui.workspace import Workspace
@@ -60,7 +61,9 @@ def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda
     with bound(request.host, request.port) as listening:
         alone = is_loopback(request.host) and is_loopback(listening.getsockname()[0])
         token = "" if alone else secrets.token_urlsafe(32)
-        site = Site(Workspace(request.folder.resolve()), PageSecrets(token))
+        workspace = Workspace(request.folder.resolve())
+        remove_left_overs(workspace)
+        site = Site(workspace, PageSecrets(token))
         config = uvicorn.Config(
             PageGuard(create_site(site), site.secrets), log_config=None, access_log=False, server_header=False,
             timeout_graceful_shutdown=1,
