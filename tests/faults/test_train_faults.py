@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from lastresort.train.files.run_folder import StepLog
 from tiny_model import save_tiny_model
 from train_support import data_for, lastresort, pairs, record, training_file, write_rows
 
@@ -315,6 +316,37 @@ def test_a_checkpoint_cut_short(
     assert f"{file}: the checkpoint is cut short or damaged" in told
     assert f"remove the folder {file.parent} to train from the start" in told
     assert (tmp_path / "out" / "log.jsonl").exists()
+
+
+DEEP = "[" * 100_000
+DAMAGED: dict[str, str] = {
+    "checkpoint/state.json": DEEP,
+    "base_answers.json": DEEP,
+    "base_answers.json, cut": '{"watched": {',
+    "base_answers.json, another form": '{"watched": 3}',
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_what_a_training_kept_and_cannot_read_is_named(
+    what: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, model, monkeypatch, max_steps=2) == 0
+    (tmp_path / "out" / "training.json").unlink()
+    path = tmp_path / "out" / what.partition(",")[0]
+    assert path.is_file()
+    path.write_text(DAMAGED[what])
+    assert run(tmp_path, model, monkeypatch, "--resume", max_steps=2) == 2
+    told = capsys.readouterr().err
+    assert f"{path}: the " in told
+    assert "cut short or damaged" in told
+    assert "remove " in told
+
+
+def test_lines_of_a_log_that_are_none_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text(f'{{"step": 1, "loss": NaN}}\n{DEEP}\n{{"step": {"9" * 5000}}}\n{{"step": 2, "lo')
+    assert [line["step"] for line in StepLog(path).lines()] == [1]
 
 
 def test_two_processes_do_not_share_a_folder(

@@ -126,7 +126,7 @@ def _lines(source: RowSource) -> str:
 
 def _check_same(folder: Path, rows: Mapping[str, str]) -> None:
     for name, text in rows.items():
-        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text:
+        if not (folder / name).is_file() or (folder / name).read_bytes() != text.encode():
             raise InputError(
                 f"the rows of {name} have changed since this run began",
                 where=str(folder),
@@ -136,7 +136,7 @@ def _check_same(folder: Path, rows: Mapping[str, str]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+    if not path.is_file() or path.read_bytes() != text.encode():
         write_atomically(path, text)
 
 

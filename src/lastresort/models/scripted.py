@@ -329,7 +329,7 @@ def _adapter_identity(adapter: Path | None) -> str:
 
 def _adapter_settings(adapter: Path | None) -> str:
     path = adapter / "adapter_config.json" if adapter is not None else None
-    return path.read_text(encoding="utf-8") if path is not None and path.is_file() else ""
+    return read_text(path) if path is not None and path.is_file() else ""
 
 
 def _right_answer(script: Script, asked: str, salt: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from lastresort.errors import DataError
-from lastresort.foreign import DOCUMENT, read_text, read_yaml
+from lastresort.foreign import DOCUMENT, parse_json, read_text, read_yaml
 from lastresort.records.atomic import disk_errors, refuse_links_out, write_atomically
 from lastresort.systems.system import PromptDesign, Retriever, Shot, System
 from lastresort.types import Decoding, Grammar, JsonObject, Message
@@ -199,7 +199,7 @@ def _from_dict(body: dict[str, Any], folder: Path) -> System:
     if shots:
         text = read_text(_inside(folder, shots["file"], "prompt.shots.file"), DOCUMENT, raised=DataError)
         lines = text.split("\n")  # splitlines() also cuts at U+2028
-        pool = tuple(_shot(json.loads(line)) for line in lines if line)
+        pool = tuple(_shot(parse_json(line, lenient=True)) for line in lines if line)
         design = replace(design, shots=pool, k=shots["k"], selection=shots["selection"])
     stop = tuple(decoding.pop("stop"))
     choices = tuple(grammar["choices"]) if grammar and "choices" in grammar else None

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.evals.user_code.process import without_limits
-from lastresort.foreign import DOCUMENT, read_content, read_json
+from lastresort.foreign import DOCUMENT, ROWS, NotJson, parse_json, read_content, read_json, read_text
 from lastresort.records import atomic as lock
 from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.records.document import Count, JsonDocument
@@ -265,11 +265,9 @@ class StepLog:
         if not self._path.is_file():
             return []
         found = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
-            try:
-                found.append(json.loads(line))
-            except (ValueError, RecursionError):
-                continue
+        for line in read_text(self._path, ROWS, raised=DataError).splitlines():
+            with suppress(NotJson):
+                found.append(parse_json(line, lenient=True))  # a loss may be NaN
         return [line for line in found if isinstance(line, dict) and type(line.get("step")) in (int, float)]
 
     def go_on_at(self, step: int) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from lastresort.engine.support import FirstBatchCheck
-from lastresort.errors import DataError
+from lastresort.errors import DataError, InputError
+from lastresort.foreign import read_json
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.records.atomic import disk_errors, replace_folder, settle_folder
 from lastresort.train.adapters.adapters import trainable
@@ -156,10 +157,10 @@ def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: Any, run: s
 
 def _read_state(path: Path) -> CheckpointState:
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = read_json(path, lenient=True)  # a loss may be NaN
         check = fields.pop("check", None)
         return CheckpointState(**fields, check=None if check is None else FirstBatchCheck(**check))
-    except (ValueError, TypeError, AttributeError, OSError) as error:
+    except (InputError, TypeError, AttributeError, OSError) as error:
         raise _damaged(path) from error
 
 

@@ -13,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lastresort.errors import DataError, InputError
+from lastresort.foreign import DOCUMENT, read_json
 from lastresort.records.atomic import write_atomically
 from lastresort.records.events import BaseAnswered, BaseSummed, DistanceMeasured
 from lastresort.records.record import Record
@@ -330,14 +332,13 @@ def baseline_in(
     progress: Progress,
 ) -> Baseline:
     """Of a training that is no rung's: made before the first step, kept in its folder and read back afterwards. model: the base
-    itself, or an adapter around it. prompts: as `task_prompts` finds them.
+    itself, or an adapter around it. prompts: as `task_prompts` finds them. Raises DataError where what was kept is damaged.
     """
-    from lastresort.train.watch.early_warnings import Baseline, LogpSums, baseline, watch, watched_from_json
+    from lastresort.train.watch.early_warnings import baseline, watch
 
     path = folder / ANSWERS
     if path.is_file():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        return Baseline(watched_from_json(kept["watched"]), LogpSums(**kept["sums"]))
+        return _kept_baseline(path)
     progress.stage("answers of the base, from which training will move", None)
     watched = watch(
         model,
@@ -351,6 +352,21 @@ def baseline_in(
     found = baseline(model, watched)
     _write(path, found)
     return found
+
+
+def _kept_baseline(path: Path) -> Baseline:
+    from lastresort.train.watch.early_warnings import Baseline, LogpSums, watched_from_json
+
+    try:
+        kept = read_json(path, DOCUMENT, lenient=True)
+        return Baseline(watched_from_json(kept["watched"]), LogpSums(**kept["sums"]))
+    except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            "the base's answers are cut short or damaged",
+            where=str(path),
+            expected="the file that training wrote",
+            remedy="Restore it from a copy, or remove it to have the base answer again.",
+        ) from error
 
 
 def _write(path: Path, found: Baseline) -> None:
