@@ -14,12 +14,13 @@ from climb_support import calls, comparable, in_words, reason_lines
 from decision_support import validate_decision
 from lastresort.app.climb import Climbed, climb
 from lastresort.app.dry_run import dry_run
-from lastresort.errors import DataError
+from lastresort.errors import DataError, StopRequestedError
 from lastresort.records.atomic import locked
 from lastresort.records.events import RungSearched, StoreBuilt
 from lastresort.records.record import Record
 from lastresort.rungs.retrieval.rung import RetrievalRung
 from lastresort.spec.task import load_task
+from lastresort.stop import StopSignal
 from lastresort.systems.files import load_system
 from lastresort.systems.running import load_winner, open_answerer
 from lastresort.types import Message, SilentProgress
@@ -172,6 +173,24 @@ def test_runs_that_want_the_same_store_take_turns(climbed: Climbed, tmp_path: Pa
         assert not ended.is_set()
     thread.join(60)
     assert ended.is_set()
+
+
+def test_a_run_that_waits_for_the_store_of_another_can_be_stopped(climbed: Climbed) -> None:
+    """The other one may hang, and hours are limited."""
+    task = climbed.run.parent.parent / "task"
+    (lock,) = (climbed.run.parent / ".lastresort" / "stores").glob("*.lock")
+    stop = StopSignal()
+
+    class Stopping(SilentProgress):
+        def stage(self, name: str, total: int | None, done: int = 0) -> None:
+            if "waiting for another run" in name:
+                stop.request()
+
+    run = climbed.run.parent / "stopped"
+    with locked(lock), pytest.raises(StopRequestedError):
+        climb(load_task(task / "task.yaml"), run, until="retrieval", progress=Stopping(), stop=stop)
+    ended = climb(load_task(task / "task.yaml"), run, until="retrieval")
+    assert comparable(ended.decision.as_json())["rungs"][1]["test"]["verdict"] == "MET"
 
 
 def test_a_run_keeps_the_documents_that_it_began_with(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from lastresort.rungs.race import Race, stretches
 from lastresort.rungs.retrieval.ceiling import MOST_PASSAGES, Ceiling, measure_ceiling, right_passages
 from lastresort.rungs.rung import GivenUp, Search, Workbench
 from lastresort.spec.task import Task
+from lastresort.stop import Stop, check
 from lastresort.systems.compose import conversation, question_of
 from lastresort.systems.files import copy_store, load_system
 from lastresort.systems.system import PromptDesign, Retriever, System
@@ -88,7 +89,7 @@ def _built(bench: Workbench, folder: Path) -> StoreBuilt:
     embedder = open_embedder(absolute_name(task.retrieval.embedder, task.folder))
     settings = store_settings(task)
     shared = (bench.shared or bench.folder) / "stores" / _key(task.knowledge, embedder, settings)
-    with _turn(shared, bench.progress):
+    with _turn(shared, bench.progress, bench.stop):
         store = open_or_create_store(shared, embedder, settings)
         done = update(store, reading.documents, progress=bench.progress)
         copy_store(shared, folder)
@@ -109,16 +110,20 @@ def _built(bench: Workbench, folder: Path) -> StoreBuilt:
 
 
 @contextmanager
-def _turn(shared: Path, progress: Progress) -> Iterator[None]:
-    """Runs that want the same store take turns: who comes second finds it built."""
+def _turn(shared: Path, progress: Progress, stop: Stop) -> Iterator[None]:
+    """Runs that want the same store take turns: who comes second finds it built. A request to stop ends the wait."""
     shared.parent.mkdir(parents=True, exist_ok=True)
-    path = shared.with_name(f"{shared.name}.lock")
+    path, waits = shared.with_name(f"{shared.name}.lock"), False
     with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(path))
-        except LockHeld:
-            progress.stage("retrieval: waiting for another run that builds the same store", None)
-            stack.enter_context(locked(path, wait_s=-1))
+        while True:
+            try:
+                stack.enter_context(locked(path))
+                break
+            except LockHeld:
+                check(stop)
+            if not waits:
+                progress.stage("retrieval: waiting for another run that builds the same store", None)
+                waits = True
         yield
 
 
