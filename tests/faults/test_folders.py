@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from lastresort.errors import DataError, InputError
-from lastresort.records.atomic import check_new_folder, is_held, new_file, refuse_links_out, write_atomically
+from lastresort.records.atomic import (
+    check_new_folder,
+    is_held,
+    new_file,
+    new_folder,
+    refuse_links_out,
+    replace_folder,
+    write_atomically,
+)
 from lastresort.systems.files import candidate_folder, load_system, save_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding
@@ -256,6 +264,28 @@ def test_a_new_file_never_takes_the_place_of_another(
     with pytest.raises(ZeroDivisionError):
         write(tmp_path / "cut.csv", lambda: 1 / 0)
     assert {one.name: one.read_text() for one in tmp_path.iterdir()} == {"cases.csv": "mine", "other.csv": "theirs"}
+
+
+def test_what_a_killed_export_left_goes_with_the_next(tmp_path: Path) -> None:
+    """It may hold a copy of a model."""
+    code = (
+        "import os, signal, sys; from pathlib import Path; from lastresort.records.atomic import new_folder\n"
+        "with new_folder(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'inner').mkdir(); (folder / 'inner' / 'weights').write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    final = tmp_path / "out"
+    killed = subprocess.run([sys.executable, "-c", code, str(final)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    with new_folder(final) as working:
+        assert list(tmp_path.iterdir()) == [working] != [left]
+        (working / "weights").write_text("whole")
+        replace_folder(working, final)
+    with pytest.raises(ZeroDivisionError), new_folder(final):
+        _ = 1 / 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (final / "weights").read_text() == "whole"
 
 
 def test_what_a_killed_process_left_of_a_file_goes_when_it_is_written_again(tmp_path: Path) -> None:

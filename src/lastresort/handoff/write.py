@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -36,7 +35,7 @@ from lastresort.handoff.weights import (
     refuse_adapter,
     settle_rendering,
 )
-from lastresort.records.atomic import check_new_folder, disk_errors, replace_folder, write_atomically
+from lastresort.records.atomic import check_new_folder, disk_errors, new_folder, replace_folder, write_atomically
 from lastresort.records.decision import HELD
 from lastresort.report.words.training import merge_warning
 from lastresort.report.words.wording import sentence
@@ -120,10 +119,7 @@ def write_handoff(
     settled = settled_name(name, winner)
     _refuse(winner, target, final, merged=merged)
     check_new_folder(final, own=_written_before(final))
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with disk_errors(final):
-        working = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
-    try:
+    with new_folder(final) as working:
         job, notes = _with_model(Handover(winner, target, settled, working), merged=merged)
         module, function = target.path.split(":")
         launch: Launch = getattr(import_module(module), function)(job)
@@ -137,8 +133,6 @@ def write_handoff(
         write_atomically(working / MARK, json.dumps(mark) + "\n")
         working.chmod(0o755)
         replace_folder(working, final)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
     return found
 
 

@@ -256,6 +256,25 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         new.unlink(missing_ok=True)
 
 
+@contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """A folder beside `final` to be filled, for the user alone, until `replace_folder` takes it; else it is removed, and so is what
+    killed processes have left of theirs. Paths relative to it stay true when it moves.
+
+    Raises InfrastructureError where the disk refuses to make it.
+    """
+    new = _unfinished(final)
+    with disk_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        remove_left_over(final.parent, final.name)
+        _remove(new)
+        new.mkdir(mode=0o700)
+    try:
+        yield new
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
 def _place_new(new: Path, path: Path) -> None:
     try:
         os.link(new, path)
@@ -276,7 +295,14 @@ def remove_left_over(folder: Path, name: str | None = None) -> None:
     for new in folder.glob(f".{'*' if name is None else escape(name)}.*.new"):
         writer = new.name.split(".")[-2]
         if writer.isdecimal() and not is_running(int(writer)):
-            new.unlink(missing_ok=True)
+            _remove(new)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def is_running(process: int) -> bool:

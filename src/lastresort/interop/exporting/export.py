@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -21,7 +20,7 @@ from lastresort.interop.exporting.job import ExportableTraining, ExportBase, Exp
 from lastresort.interop.exporting.rewards import reward_files
 from lastresort.interop.exporting.rows import accepted_rows
 from lastresort.models.open import EMBEDDED
-from lastresort.records.atomic import check_new_folder, disk_errors, refuse_links_out, replace_folder
+from lastresort.records.atomic import check_new_folder, disk_errors, new_folder, refuse_links_out, replace_folder
 from lastresort.spec.training import load_training
 from lastresort.spec.values import listed
 from lastresort.systems.files import TextDumper
@@ -66,11 +65,7 @@ def export(
     final = folder.absolute()
     _refuse_halves([training.name, str(final), base, training.document])
     check_new_folder(final, own=_written_before(final))
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with disk_errors(final):
-        # Beside the final folder, so that relative paths in the files are the same from both.
-        working = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
-    try:
+    with new_folder(final) as working:
         job = _job(training, working, to, named=base, copied=with_base)
         written = _write(job, to, working, details)
         notes = tuple(dict.fromkeys((*job.notes, *written.notes)))
@@ -79,8 +74,6 @@ def export(
         _put(working, {MARK: json.dumps({"to": to, "name": training.name, "files": files}) + "\n"})
         working.chmod(0o755)
         replace_folder(working, final)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
     return ExportedFolder(
         to, final, files, len(job.train), len(job.held_out), job.base.name, notes, written.commands, written.told
     )
