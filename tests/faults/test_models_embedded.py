@@ -72,6 +72,17 @@ def test_it_is_converted_once_and_another_content_is_another_folder(gguf: tuple[
     assert len(list(first.parent.iterdir())) == 2  # and no temporary folder is left
 
 
+def test_it_is_on_the_disk_before_it_counts_as_whole(gguf: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that lost its content with the power would be taken for the model ever after."""
+    synced: set[int] = set()
+    before: list[set[int]] = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.add(os.fstat(handle).st_ino), fsync(handle)))
+    monkeypatch.setattr(Path, "replace", lambda path, to: (before.append(set(synced)), replace(path, to))[1])
+    inodes = {path.stat().st_ino for path in converted(gguf[0]).iterdir()}
+    assert inodes <= before[-1]
+
+
 def test_a_gguf_is_opened_by_its_name_and_answers(gguf: tuple[Path, Any]) -> None:
     model = open_model("tiny.gguf", base_folder=gguf[0].parent, precision="float32")
     answer = model.generate([(Message("user", "the parcel is late"),)], Decoding(max_new_tokens=4))[0]

@@ -340,7 +340,7 @@ def replace_folder(new: Path, final: Path) -> None:
     try:
         settle_folder(final)
         final.parent.mkdir(parents=True, exist_ok=True)
-        _sync_below(new)
+        sync_below(new)
         if final.exists():
             final.rename(old)
         new.rename(final)
@@ -373,7 +373,8 @@ def _write_through(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_below(folder: Path) -> None:
+def sync_below(folder: Path) -> None:
+    """Wait until all that is in a folder is on the disk, so that it may take the name by which it is whole. Raises OSError."""
     for path in sorted(folder.rglob("*")):
         if path.is_dir():
             _sync_folder(path)
