@@ -2,6 +2,7 @@
 
     python -m scripts.survival --kills 100                        each of climb, endpoint, train, gate and study
     python -m scripts.survival --what climb train --full-disks 20 also with disks that run full
+    python -m scripts.survival_page --kills 100                   the page, while its run goes on
 
 A command is started, killed with SIGKILL after a random time, and started again to resume, until it ends. Then the next round
 begins in a fresh folder, until so many kills have been made. What it ends with must be equal to the digit to what an undisturbed

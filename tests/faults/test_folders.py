@@ -24,7 +24,7 @@ from lastresort.records.atomic import (
 from lastresort.systems.files import candidate_folder, load_system, save_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding
-from lastresort.ui.drafts import data_file, names_in, remove_left_overs
+from lastresort.ui.drafts import data_file, names_in
 from lastresort.ui.workspace import Workspace
 
 
@@ -234,7 +234,7 @@ def test_a_page_killed_while_it_takes_an_upload_leaves_no_half_of_it(tmp_path: P
     assert names_in(workspace) == []
     mine = folder / f".other.csv.{os.getpid()}.new"
     mine.write_text("still coming")
-    remove_left_overs(workspace)
+    workspace.remove_left_over()
     assert list(folder.iterdir()) == [mine]
 
 

@@ -10,7 +10,6 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -26,7 +25,7 @@ from lastresort.data.files import how_to_convert, read_rows
 from lastresort.data.formats import SHAPES
 from lastresort.errors import InputError, LastresortError, TaskError
 from lastresort.foreign import MiB, opened, read_text
-from lastresort.records.atomic import disk_errors, new_file, remove_left_over, write_atomically
+from lastresort.records.atomic import disk_errors, new_file, write_atomically
 from lastresort.records.events import TaskRead
 from lastresort.report.words.draft import left_out_line, without_left_out_line
 from lastresort.spec.document import parse_document
@@ -102,17 +101,6 @@ def keep_upload(workspace: Workspace, given_name: str, name: str, file: BinaryIO
     except LastresortError:
         folder.rmdir()
         raise
-
-
-def remove_left_overs(workspace: Workspace) -> None:
-    """Remove what pages on this workspace that were killed in the midst of writing have left: of uploads, texts and talks."""
-    folders = [] if workspace.tasks.is_symlink() else [path for path in workspace.tasks.glob("*") if path.is_dir()]
-    for name in ("talks", "plans"):
-        with suppress(NotThere):
-            folders.append(workspace.own_folder(name))
-    for folder in folders:
-        if not folder.is_symlink():
-            remove_left_over(folder)
 
 
 def file_name_of(given: str) -> tuple[str, str]:

@@ -53,7 +53,6 @@ def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda
     from lastresort.libraries import quiet_logger
     from lastresort.serve.guard import is_loopback
     from lastresort.serve.transport import address_of, bound
-    from lastresort.ui.drafts import remove_left_overs
     from lastresort.ui.guard import LINK_KEY, PageGuard, PageSecrets
     from lastresort.ui.site import Site, create_site
     from lastresort.ui.workspace import Workspace
@@ -62,7 +61,7 @@ def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda
         alone = is_loopback(request.host) and is_loopback(listening.getsockname()[0])
         token = "" if alone else secrets.token_urlsafe(32)
         workspace = Workspace(request.folder.resolve())
-        remove_left_overs(workspace)
+        workspace.remove_left_over()
         site = Site(workspace, PageSecrets(token))
         config = uvicorn.Config(
             PageGuard(create_site(site), site.secrets), log_config=None, access_log=False, server_header=False,

@@ -15,7 +15,7 @@ from typing import Literal
 from lastresort.climb.identity import task_file_of
 from lastresort.embedded import cache_folder
 from lastresort.errors import DataError, InputError, LastresortError
-from lastresort.records.atomic import is_held
+from lastresort.records.atomic import is_held, remove_left_over
 from lastresort.records.clock import RunClock, clock_of
 from lastresort.records.decision import RunView
 from lastresort.records.events import Stage, StoppedBy, TaskRead
@@ -107,6 +107,16 @@ class Workspace:
             return []
         found = sorted(self.tasks.iterdir(), key=lambda path: path.name)
         return [path for path in found if _NAME.fullmatch(path.name) and not path.is_symlink() and path.is_dir()]
+
+    def remove_left_over(self) -> None:
+        """Remove what pages that were killed in the midst of writing have left here: of uploads, texts, talks and plans."""
+        folders = self.task_folders()
+        for name in ("talks", "plans"):
+            with suppress(NotThere):
+                folders.append(self.own_folder(name))
+        for folder in folders:
+            if folder.is_dir() and not folder.is_symlink():
+                remove_left_over(folder)
 
     def states(self) -> list[RunState]:
         """Every run: first those at work, then the newest. Raises NotThere where the folder of all runs is a link."""
