@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from lastresort.errors import TaskError
 from lastresort.evals.evidence.sequential import look_schedule
 from lastresort.gate import suite_table as suites
 from lastresort.gate.sides import resolve_sides
+from lastresort.records import atomic
 from lastresort.records.gate import ChangedItem, GateDocument
 from lastresort.report.gate import asked_of
 from lastresort.report.gate_files import gate_junit
@@ -160,6 +163,32 @@ def test_a_gate_cut_off_goes_on_decides_the_same_and_asks_nothing_twice(
     assert [found[key] for key in ("verdict", "suites", "target")] == [
         expected[key] for key in ("verdict", "suites", "target")
     ]
+
+
+def test_a_full_disk_under_its_verdict_is_one_sentence_and_asks_nothing_twice(
+    gate: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gated_task(tmp_path)
+    written_before = atomic._write_through
+
+    def full(path: Path, data: bytes) -> None:
+        if ".gate.json." in path.name:
+            path.write_bytes(data[:10])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written_before(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(atomic, "_write_through", full)
+        code, _, error = gate("--quick")
+    assert code == 4
+    assert "the disk is full" in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.rglob("*gate.json*"))
+    before = asked(tmp_path)
+    code, _, error = gate("--quick")
+    assert code == 0, error
+    assert asked(tmp_path) == before
+    assert written(tmp_path / "gates" / "routing-1")["verdict"] == "SHIP"
 
 
 def asked(folder: Path) -> list[str]:
