@@ -134,7 +134,6 @@ class Sent:
     """What went to the pages of a folder, as it must be found there."""
 
     drafts: set[str]
-    uploads: set[str] = field(default_factory=set)
     said: set[str] = field(default_factory=set)
     kept: set[str] = field(default_factory=set)
 
@@ -161,7 +160,7 @@ def prepare(folder: Path) -> None:
     )
     assert done.returncode == 0, done.stderr.decode()[-800:]
     for name in ("draft", *(f"slow{number}" for number in range(CLIMBS))):
-        path = task_folder(folder, name, f"Which team is it, {name}?")
+        task_folder(folder, name, f"Which team is it, {name}?")
     (folder / "tasks/draft/task.yaml").rename(folder / "tasks/draft/draft.yaml")
 
 
@@ -177,7 +176,6 @@ def writes(page: LivePage, sent: Sent, mark: str) -> list[threading.Thread]:
 
     def upload(number: int) -> None:
         name = f"up-{mark}-{number}"
-        sent.uploads.add(name)
         with page.under_way("upload"):
             page.client.post("/new/upload", files={"file": (f"{name}.csv", UPLOAD.encode())})
 
