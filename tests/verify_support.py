@@ -22,7 +22,7 @@ from lastresort.models.local import LocalModel, load_local
 from lastresort.models.open import open_model
 from lastresort.models.protocol import Prompt
 from lastresort.report.verify import VerifyDocument
-from lastresort.rungs.prompting import grammar_of, instruction
+from lastresort.rungs.prompting.prompts import grammar_of, instruction
 from lastresort.spec.task import load_task
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.running import load_winner, open_answerer

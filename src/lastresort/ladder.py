@@ -43,7 +43,7 @@ class RungFacts:
 
 RUNGS: dict[str, RungFacts] = {
     "prompting": RungFacts(
-        "lastresort.rungs.prompting:PromptingRung",
+        "lastresort.rungs.prompting.rung:PromptingRung",
         winner="prompt",
         learns="nothing",
         purpose="It is the cheapest rung, and the measure of all others.",

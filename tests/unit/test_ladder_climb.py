@@ -25,7 +25,7 @@ from lastresort.records.record import Record
 from lastresort.records.rungs import TooLarge
 from lastresort.report.words.titles import line_of
 from lastresort.rungs.forecast import Forecast
-from lastresort.rungs.prompting import PromptingRung
+from lastresort.rungs.prompting.rung import PromptingRung
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system
 from lastresort.systems.running import open_answerer
@@ -270,7 +270,7 @@ class Heard(SilentProgress):
 def test_a_climb_says_how_many_answers_are_cut_and_how_many_training_answers_would_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lastresort.rungs.prompting.REASONING_TOKENS", 0)
+    monkeypatch.setattr("lastresort.rungs.prompting.prompts.REASONING_TOKENS", 0)
     path = scripted_task(tmp_path / "task", quality=GOOD_SHOTS, task={"decode": {"max_new_tokens": 1}})
     heard = Heard()
     found = climb(load_task(path), tmp_path / "run", until="prompting", gate="none", progress=heard)

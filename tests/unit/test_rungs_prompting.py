@@ -15,7 +15,7 @@ from lastresort.errors import CandidateError, DataError
 from lastresort.models.scripted import ScriptedModel
 from lastresort.records.events import RungSearched
 from lastresort.records.record import Record
-from lastresort.rungs.prompting import instruction, shots_of, variants
+from lastresort.rungs.prompting.prompts import instruction, shots_of, variants
 from lastresort.spec.task import load_task
 from lastresort.systems.files import load_system, save_system
 from lastresort.types import Decoding, Example, Message

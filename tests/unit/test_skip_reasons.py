@@ -26,7 +26,7 @@ from lastresort.report.words.rungs import clause
 from lastresort.rungs.preference import samples
 from lastresort.rungs.preference.rung import PreferenceRung, why_beyond_mending
 from lastresort.rungs.preference.samples import BestOfSamples, SampledPreferences
-from lastresort.rungs.prompting import PromptingRung
+from lastresort.rungs.prompting.rung import PromptingRung
 from lastresort.rungs.race import BETA
 from lastresort.rungs.rung import GivenUp, find_rung
 from lastresort.rungs.supervised.full import FullRung, pretraining_reason

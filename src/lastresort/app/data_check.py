@@ -17,7 +17,7 @@ from lastresort.records.data_report import DataReport, PreferenceFault, Preferen
 from lastresort.records.document import ReuseView
 from lastresort.report.words import data as words
 from lastresort.rungs.preference.items import render_preferences
-from lastresort.rungs.prompting import instruction
+from lastresort.rungs.prompting.prompts import instruction
 from lastresort.spec.task import Task
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Example

@@ -14,7 +14,7 @@ from lastresort.errors import CandidateError, DataError
 from lastresort.ladder import RUNGS, Learns
 from lastresort.models.protocol import Model
 from lastresort.rungs.open_models import OpenModels
-from lastresort.rungs.prompting import instruction
+from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import find_rung
 from lastresort.rungs.supervised.sft import LEAST_ROWS
 from lastresort.spec.task import Task

@@ -38,7 +38,7 @@ from lastresort.report.decision import view_of
 from lastresort.report.words.data import of_longer_answers
 from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.open_models import OpenModels
-from lastresort.rungs.prompting import instruction
+from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task, judge_models
 from lastresort.stop import Stop

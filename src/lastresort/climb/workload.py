@@ -31,7 +31,7 @@ from lastresort.model_heads import model_config
 from lastresort.models.open import EMBEDDED, local_weights
 from lastresort.models.protocol import estimated_tokens, is_endpoint
 from lastresort.rungs.forecast import Machine, Rates, Workload
-from lastresort.rungs.prompting import instruction
+from lastresort.rungs.prompting.prompts import instruction
 from lastresort.spec.task import Task
 from lastresort.types import Example, Message
 

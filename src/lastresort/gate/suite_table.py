@@ -56,7 +56,7 @@ from lastresort.ladder import trained_rungs
 from lastresort.models.protocol import is_endpoint
 from lastresort.report.forecast import SuiteForecast
 from lastresort.rungs.forecast import Machine, answering
-from lastresort.rungs.prompting import instruction
+from lastresort.rungs.prompting.prompts import instruction
 from lastresort.spec.sections import SUITES
 from lastresort.spec.task import Task
 from lastresort.systems.compose import question_of

@@ -19,7 +19,7 @@ from lastresort.models.protocol import Model, is_endpoint
 from lastresort.records.gate import TargetFound
 from lastresort.records.measurement import ItemScore
 from lastresort.records.responses import ResponseCache
-from lastresort.rungs.prompting import instruction, prompting_decoding
+from lastresort.rungs.prompting.prompts import instruction, prompting_decoding
 from lastresort.stop import NEVER, Stop, check
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.system import PromptDesign, System

@@ -28,7 +28,7 @@ from lastresort.records.measurement import DevScore
 from lastresort.records.record import ItemScore, Record
 from lastresort.records.rungs import NotTried, SearchFinding
 from lastresort.records.training import RecordedSettings, TrainedSteps
-from lastresort.rungs.prompting import grammar_of
+from lastresort.rungs.prompting.prompts import grammar_of
 from lastresort.rungs.rung import Search, Workbench, candidate_of
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign, System

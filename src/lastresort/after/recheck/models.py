@@ -25,7 +25,7 @@ from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.recheck import DroppedPrompt
 from lastresort.rungs.open_models import OpenModels
-from lastresort.rungs.prompting import instruction, prompting_decoding
+from lastresort.rungs.prompting.prompts import instruction, prompting_decoding
 from lastresort.spec.paths import is_paid
 from lastresort.stop import Stop, check
 from lastresort.systems.system import PromptDesign, System

@@ -33,7 +33,7 @@ from lastresort.rungs.preference.samples import (
     rewards_alike,
 )
 from lastresort.rungs.preference.training import KeptAdapter, PreferenceTraining
-from lastresort.rungs.prompting import grammar_of, instruction
+from lastresort.rungs.prompting.prompts import grammar_of, instruction
 from lastresort.rungs.rung import GivenUp, RungSetup, Search, Workbench
 from lastresort.rungs.supervised.methods import adapter_setup, weights_absent
 from lastresort.rungs.supervised.milder import trained_candidate

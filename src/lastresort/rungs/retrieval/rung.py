@@ -37,7 +37,7 @@ from lastresort.records.events import (
 from lastresort.records.record import ItemScore
 from lastresort.records.rungs import KnowledgeNotInPrompt, NoKnowledge, OutOfReach, SearchAlone, Skip, WithPassages
 from lastresort.rungs.forecast import Forecast, Workload, answering
-from lastresort.rungs.prompting import grammar_of, instruction, prompting_decoding, shots_of
+from lastresort.rungs.prompting.prompts import grammar_of, instruction, prompting_decoding, shots_of
 from lastresort.rungs.race import Race, stretches
 from lastresort.rungs.retrieval.ceiling import MOST_PASSAGES, Ceiling, measure_ceiling, right_passages
 from lastresort.rungs.rung import GivenUp, Search, Workbench

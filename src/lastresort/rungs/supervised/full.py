@@ -20,7 +20,7 @@ from lastresort.models.protocol import BYTES_PER_TOKEN
 from lastresort.records.events import TextLearned, TrainingFacts
 from lastresort.records.rungs import MethodExcluded, Pretraining, Skip, TooFewRows, TooLarge
 from lastresort.rungs.forecast import ALL_WEIGHTS, Forecast, Workload, answering, training
-from lastresort.rungs.prompting import grammar_of
+from lastresort.rungs.prompting.prompts import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
 from lastresort.rungs.supervised.methods import WholeMethod, weights_absent
 from lastresort.rungs.supervised.milder import retrain

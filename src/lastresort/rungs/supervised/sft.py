@@ -14,7 +14,7 @@ from typing import get_args
 from lastresort.records.events import DistanceMeasured
 from lastresort.records.rungs import CurveBelowBar, KnowledgeOutpacesTraining, MethodExcluded, Skip, TooFewRows
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
-from lastresort.rungs.prompting import grammar_of
+from lastresort.rungs.prompting.prompts import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
 from lastresort.rungs.supervised.curve import look_at_curve, rest_is_dear
 from lastresort.rungs.supervised.methods import adapter_setup, method_of, weights_absent

@@ -1,74 +1,19 @@
-"""Prompting: a race of all prompts on dev.
-
-Constrained decoding races with the plain prompt, and is then tried on the winner if some of its answers failed by form.
-"""
+"""The hand-made prompts of a task: zero-shot, structured, few-shot (3 and 5, fixed and nearest), chain of thought, and constrained
+decoding."""
 
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lastresort.records.rungs import Skip
-from lastresort.rungs.forecast import Forecast, Workload, answering
-from lastresort.rungs.race import REASONING_TOKENS, Race, stretches
-from lastresort.rungs.rung import Search, Workbench
+from lastresort.rungs.race import REASONING_TOKENS
 from lastresort.spec.task import Task
 from lastresort.systems.system import PromptDesign, Shot, System
 from lastresort.types import Decoding, Example, Grammar
 
 NEAREST_POOL = 2000
-REASONING_REQUEST_TOKENS = 32
-SHOT_TOKENS = 10  # markers of the two turns of an example in the prompt
-_SHOTS = {
-    "few-shot-3": (3, 3),
-    "few-shot-5": (5, 5),
-    "nearest-3": (3, 0),
-    "nearest-5": (5, 0),
-}  # shots, and shared ones
-
-
-class PromptingRung:
-    """Zero-shot, structured, few-shot (3 and 5, fixed and nearest), chain of thought, and constrained decoding."""
-
-    name = "prompting"
-
-    def skip_reason(self, task: Task, train: Sequence[Example]) -> Skip | None:
-        return None
-
-    def forecast(self, task: Task, work: Workload) -> Forecast:
-        """All variants on the first stretch of dev, the more expensive half on the next, and so on; answers as long as allowed."""
-
-        def asking(name: str, label: str, n: int) -> Forecast:
-            shots, shared_shots = _SHOTS.get(name, (0, 0))
-            shot = work.input_tokens + work.output_tokens + SHOT_TOKENS
-            shared = work.instruction_tokens + shared_shots * shot
-            prompt = work.instruction_tokens + work.input_tokens + shots * shot
-            thinking = name == "chain-of-thought"
-            shared, prompt = (tokens + thinking * REASONING_REQUEST_TOKENS for tokens in (shared, prompt))
-            new = work.max_new_tokens + thinking * REASONING_TOKENS
-            return answering(label, work.machine, n, prompt, shared, new)
-
-        def expense(name: str) -> tuple[float, float, int]:
-            found = asking(name, name, work.n_dev)
-            return found.seconds or 0.0, found.usd or 0.0, found.tokens_in + 4 * found.tokens_out
-
-        names = [system.name for system in variants(task, (), work.max_new_tokens, task.model)]
-        alive = sorted([*names, *_SHOTS], key=expense, reverse=True)
-        dearest, total = alive[0], Forecast(0, 0, 0, 0.0, 0.0)
-        for start, stop in stretches(work.n_dev, len(alive)):
-            for name in alive:
-                total += asking(name, f"{name} on dev items {start + 1}-{stop}", stop - start)
-            alive = alive[: max(2, math.ceil(len(alive) / 2))]
-        if grammar_of(task) is not None:
-            total += asking(dearest, "the best again, held to the form, on dev", work.n_dev)
-        return total.on_dev() + asking(dearest, "test of the chosen", work.n_test).in_test()
-
-    def search(self, bench: Workbench) -> Search:
-        systems = variants(bench.task, bench.train, bench.max_new_tokens, bench.models.base_name)
-        return Race(bench, self.name, systems, "ways of prompting").search(grammar_of(bench.task))
 
 
 def variants(task: Task, train: Sequence[Example], max_new_tokens: int, model: str) -> list[System]:

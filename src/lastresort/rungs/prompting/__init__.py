@@ -1,0 +1,1 @@
+"""Prompting: the prompts of a task, raced on dev."""
