@@ -84,6 +84,14 @@ DEFAULTS: dict[str, Any] = {
         "context": "allowed",
     },
     "limits": {"usd": None, "hours": None, "gpu": "auto"},
+    "prompting": {
+        "optimise": "auto",
+        "reflect": None,
+        "calls": 300,
+        "usd": None,
+        "prompt_price": None,
+        "output_price": None,
+    },
     "retrieval": {
         "k": [1, 3, 5],
         "embedder": "embedded",

@@ -118,6 +118,25 @@ def _auto_or_rates(value: Any) -> Any:
     return not_empty(tuple(rates))
 
 
+def _switch(value: Any) -> Any:
+    """YAML reads `on` and `off` as truth values."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+class PromptingSettings(Section):
+    """optimise: whether GEPA writes one more prompt; auto does so only where the hand-made ones suggest that it can help. reflect:
+    the model that writes it, None for the task's own. calls: of both models, at most. usd: for these calls, None is no limit.
+    Prices of `reflect` in USD per million tokens.
+    """
+
+    optimise: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = "auto"
+    reflect: ModelName | None = None
+    calls: Annotated[int, NumberBounds(at_least=50, whole=True)] = 300
+    usd: Limit | None = None
+    prompt_price: Money | None = None
+    output_price: Money | None = None
+
+
 class PreferenceSettings(Section):
     """Preference training. The objective follows from the data: pairs, labelled answers, a reward, or the model's own samples.
 

@@ -34,6 +34,7 @@ from lastresort.spec.sections import (
     Limits,
     Margins,
     PreferenceSettings,
+    PromptingSettings,
     RetrievalSettings,
     SftSettings,
     Sources,
@@ -44,6 +45,7 @@ from lastresort.spec.sections import (
     usual_margins,
 )
 from lastresort.spec.values import (
+    Key,
     NumberBounds,
     ReadContext,
     Section,
@@ -124,17 +126,36 @@ def _cost_and_volume(task: Task) -> None:
 
 
 def _money_and_prices(task: Task) -> None:
-    if task.limits.usd is None:
-        return
-    _price_of_judges(task)
+    if task.limits.usd is not None:
+        _price_of_judges(task)
+        _price_of_answers(task, task.limits.usd, ("limits", "usd"))
+        _price_of_reflecting(task, task.limits.usd, ("limits", "usd"))
+    if task.prompting.usd is not None:
+        _price_of_answers(task, task.prompting.usd, ("prompting", "usd"))
+        _price_of_reflecting(task, task.prompting.usd, ("prompting", "usd"))
+
+
+def _price_of_answers(task: Task, usd: float, limit: Key) -> None:
     if task.price_known:
         return
     given = {"use.prompt_price": task.use.prompt_price, "use.output_price": task.use.output_price}
     refuse(
-        f"found a limit of {task.limits.usd:g} USD on {task.model}, whose calls have no known price",
+        f"found a limit of {usd:g} USD on {task.model}, whose calls have no known price",
         expected=" and ".join(name for name, price in given.items() if price is None),
         remedy="Add use: {prompt_price: …, output_price: …} in USD per million tokens, 0 where its calls cost nothing.",
-        key=("limits", "usd"),
+        key=limit,
+    )
+
+
+def _price_of_reflecting(task: Task, usd: float, limit: Key) -> None:
+    if task.prompting.optimise == "off" or task.reflect_price_known:
+        return
+    given = {name: getattr(task.prompting, name) for name in PRICES}
+    refuse(
+        f"found a limit of {usd:g} USD with prompting.reflect {task.prompting.reflect}, whose calls have no known price",
+        expected=" and ".join(f"prompting.{name}" for name, price in given.items() if price is None),
+        remedy="Add them, in USD per million tokens, 0 where its calls cost nothing.",
+        key=limit,
     )
 
 
@@ -253,6 +274,9 @@ class Task(Section):
     use: ExpectedUse = Field(default_factory=ExpectedUse, description="volume, prices and rules of production")
     facts: KnownFacts | None = Field(None, description="answers to the questions of `lastresort advise`")
     limits: Limits = Field(default_factory=Limits, description="what may be spent")
+    prompting: PromptingSettings = Field(
+        default_factory=PromptingSettings, description="whether and how a prompt is optimised"
+    )
     retrieval: RetrievalSettings = Field(
         default_factory=RetrievalSettings, description="how knowledge is cut, searched and shown"
     )
@@ -283,6 +307,21 @@ class Task(Section):
         Where it cannot, money is unknown, not 0.
         """
         return not is_paid(self.model) or None not in (self.use.prompt_price, self.use.output_price)
+
+    @property
+    def reflect_model(self) -> str:
+        """Name of the model that would write an optimised prompt."""
+        return self.prompting.reflect or self.model
+
+    @property
+    def reflect_price_known(self) -> bool:
+        """As `price_known`, of the model that would write an optimised prompt."""
+        if self.reflect_model == self.model:
+            return self.price_known
+        return not is_paid(self.reflect_model) or None not in (
+            self.prompting.prompt_price,
+            self.prompting.output_price,
+        )
 
     @property
     def tuned_model(self) -> str:
