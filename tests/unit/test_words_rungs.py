@@ -117,6 +117,39 @@ SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
         "20.0%, below the bar of 80.0% (said in at most 5.0% of cases where the line reaches it). A warning, no verdict.",
     ),
     (rungs.NotTried("few-shot-5", "it is too long."), "few-shot-5 could not be tried: it is too long."),
+    (rungs.GepaMissing(), "No prompt was optimised: gepa is not installed (run pip install 'lastresort[prompts]')."),
+    (
+        rungs.NoReflector("http://host/v1#m", None, 6_500_000_000),
+        "No prompt was optimised: http://host/v1#m is of unknown size, and a model of about 7 billion or more is needed to reflect "
+        "on failures; name one under `prompting.reflect`.",
+    ),
+    (
+        rungs.NoReflector("embedded", 134_515_008, 6_500_000_000),
+        "No prompt was optimised: embedded has 0.13 billion weights, and a model of about 7 billion or more is needed to reflect "
+        "on failures; name one under `prompting.reflect`.",
+    ),
+    (rungs.TooFewRowsToOptimise(12, 20), "No prompt was optimised: 12 training rows are too few (at least 20)."),
+    (
+        rungs.NoHeadroom(7, "few-shot-5", 0.31, 0.05, "structured", 0, 100),
+        "No prompt was optimised: the hand-made prompts differ by no more than chance on dev (7 compared with the plain one, the "
+        "clearest difference few-shot-5, p = 0.31 after correction), and no answer of structured lacks the required form, so that "
+        "another wording is unlikely to help; `prompting: {optimise: on}` tries it anyway.",
+    ),
+    (
+        rungs.NoNeedToOptimise("few-shot-3", 0.93),
+        "No prompt was optimised: few-shot-3 is likely to meet the bar as it is (93%, as far as dev can tell).",
+    ),
+    (
+        rungs.PromptRewritten("large", 0.5, 0.8, True, 30, 6, 1, 290, 9, "calls"),
+        "GEPA tried 6 instructions by large and refused 1 that copied training rows, in 290 calls (9 of them reflections), until "
+        "`prompting.calls` was used up; the best scored 80.0% on 30 training rows kept for choosing (optimistic, as it was chosen "
+        "on them), the plain one 50.0%.",
+    ),
+    (
+        rungs.PromptRewritten("large", 0.5, 0.5, False, 30, 1, 0, 290, 9, "usd"),
+        "GEPA tried 1 instruction by large, in 290 calls (9 of them reflections), until `prompting.usd` was used up; none scored "
+        "higher than the plain one, 50.0% on 30 training rows kept for choosing.",
+    ),
     (rungs.SearchAlone(()), "No dev example names its passages, so the search was not measured on its own."),
     (
         rungs.WithPassages(False, {"zero-shot": FOUND}, {"few-shot-3": "it is too long"}),

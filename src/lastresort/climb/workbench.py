@@ -233,7 +233,7 @@ def open_models(task: Task, cache: ResponseCache, record: Record | None = None) 
 
 def model_names(task: Task) -> list[str]:
     """The models that the task file names, judges included."""
-    own = [absolute_name(name, task.folder) for name in (task.model, task.tuned_model)]
+    own = [absolute_name(name, task.folder) for name in (task.model, task.tuned_model, task.reflect_model)]
     return list(dict.fromkeys([*own, *judge_models(task)]))
 
 

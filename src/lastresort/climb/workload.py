@@ -277,7 +277,16 @@ def workload(prepared: PreparedTask, rung: str) -> Workload:
         max_new_tokens=auto if task.decode.max_new_tokens == "auto" else int(task.decode.max_new_tokens),
         per_estimate=_per_estimate(counts, [example.input_text + example.output for example in some]),
         longest_tokens=about + max(rows) if rows else None,
+        reflecting=_reflecting(task) if rung == "prompting" else None,
     )
+
+
+def _reflecting(task: Task) -> Machine | None:
+    """What would optimise a prompt, where that is another model than the task's."""
+    keys = task.prompting
+    if keys.optimise == "off" or task.reflect_model == task.model:
+        return None
+    return machine_of(task, task.reflect_model, (keys.prompt_price, keys.output_price))
 
 
 def model_of(task: Task, rung: str) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from lastresort.records.decision_parts import BreakEven, ComparedWay, RepairView, Weighing
+from lastresort.records.decision_parts import BreakEven, ComparedWay, OptimisedPrompt, RepairView, Weighing
 from lastresort.records.document import (
     Amount,
     Count,
@@ -61,7 +61,9 @@ class EarlyWarning(JsonDocument):
 
 
 class RungView(JsonDocument):
-    """gate: its verdict on the chosen system; null if there was no gate. weighed: the choice of a mild checkpoint, if any."""
+    """gate: its verdict on the chosen system; null if there was no gate. weighed: the choice of a mild checkpoint, if any.
+    optimised: the prompt that a model wrote, if any.
+    """
 
     name: Name
     applies: bool
@@ -74,6 +76,7 @@ class RungView(JsonDocument):
     cost: Cost
     early_warnings: tuple[EarlyWarning, ...]
     weighed: Weighing | None = None
+    optimised: OptimisedPrompt | None = None
 
 
 class OrderEffect(JsonDocument):

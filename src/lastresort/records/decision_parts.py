@@ -149,6 +149,24 @@ class Weighing(JsonDocument):
     predicted: bool
 
 
+class OptimisedPrompt(JsonDocument):
+    """An instruction that was optimised on rows of train. plain, best: texts; equal where no other scored higher. Their scores are
+    those on n rows of train that chose among the texts, so that of the best is optimistic. tried, copies: instructions that were
+    tried, and that were not, as they copied rows. calls: of both models, reflections among them.
+    """
+
+    reflector: Name
+    plain: str
+    best: str
+    plain_score: Share
+    best_score: Share
+    n: Positive
+    tried: Count
+    copies: Count
+    calls: Count
+    reflections: Count
+
+
 class SeedOfWay(JsonDocument):
     """failed: why this seed dropped out."""
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lastresort.records.events import SearchScores, TextLearned
+from lastresort.records.events import SearchScores, StoppedOptimising, TextLearned
 from lastresort.types import Judgement
 
 # By the facts of the task.
@@ -209,6 +209,75 @@ class RacedOnDev:
 
 
 @dataclass(frozen=True, slots=True)
+class GepaMissing:
+    """The package that optimises prompts is not installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoReflector:
+    """No model that is known to be large enough writes prompts here. parameters: of the model, None where they are not known."""
+
+    model: str
+    parameters: int | None
+    least: int
+
+
+@dataclass(frozen=True, slots=True)
+class TooFewRowsToOptimise:
+    """n training rows to optimise a prompt on."""
+
+    n: int
+    least: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoHeadroom:
+    """The hand-made prompts differ by noise alone, and the answers are well-formed. compared: prompts compared with the plain one.
+    nearest: the one that differs from it most clearly. p: of that difference, two-sided and corrected for so many comparisons.
+    ill_formed: answers of the best prompt without the required form, of n.
+    """
+
+    compared: int
+    nearest: str
+    p: float
+    level: float
+    best: str
+    ill_formed: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoNeedToOptimise:
+    """The best hand-made prompt is likely to meet the bar in the test."""
+
+    best: str
+    chance: float
+
+
+PromptKept = GepaMissing | NoReflector | TooFewRowsToOptimise | NoHeadroom | NoNeedToOptimise
+"""Why no prompt is optimised."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRewritten:
+    """What optimising the prompt gave. plain_score, best_score: on n rows of train that were kept for choosing. better: whether an
+    instruction scored higher than the plain one. tried, copies: instructions that were tried, and that were not, as they copied
+    rows. stopped: what ended it.
+    """
+
+    reflector: str
+    plain_score: float
+    best_score: float
+    better: bool
+    n: int
+    tried: int
+    copies: int
+    calls: int
+    reflections: int
+    stopped: StoppedOptimising
+
+
+@dataclass(frozen=True, slots=True)
 class NotTried:
     """A candidate that its model cannot answer. why: as the model says it."""
 
@@ -298,5 +367,13 @@ class TrainedOnPreferences:
 
 
 SearchFinding = (
-    RacedOnDev | NotTried | SearchAlone | WithPassages | TrainedOnRows | CurveBelowBar | TrainedOnPreferences
+    RacedOnDev
+    | NotTried
+    | PromptKept
+    | PromptRewritten
+    | SearchAlone
+    | WithPassages
+    | TrainedOnRows
+    | CurveBelowBar
+    | TrainedOnPreferences
 )

@@ -26,6 +26,7 @@ from lastresort.records.decision import (
 )
 from lastresort.records.decision_parts import (
     ComparedWay,
+    OptimisedPrompt,
     RepairView,
     SecondGate,
     SecondGateMeasure,
@@ -56,6 +57,7 @@ from lastresort.records.events import (
     ModelOpened,
     OfRung,
     OfWay,
+    PromptOptimised,
     RepairTested,
     RepairTried,
     ReplayMade,
@@ -93,6 +95,7 @@ class _Rung:
     skipped: Statement | None = None
     searched: RungSearched | None = None
     weighed: Weighing | None = None
+    optimised: PromptOptimised | None = None
     frozen: bool = False
     tested: RungTested | None = None
     repaired: RepairTested | None = None
@@ -213,19 +216,24 @@ class Fold:
             cost=self.cost(name),
             early_warnings=(),
             weighed=rung.weighed,
+            optimised=None if rung.optimised is None else _optimised(rung.optimised),
         )
 
     def cost(self, name: str) -> Cost:
-        """Tokens, seconds and money of everything the rung did: dev, test, training where it trained, and the judges that rewarded
-        it, whose seconds are in the training's. usd is None if it called a model whose price is unknown.
+        """Tokens, seconds and money of everything the rung did: dev, test, training where it trained, the prompt that it optimised,
+        and the judges that rewarded it, whose seconds are in the training's. usd is None if it called a model of unknown price.
         """
         rung = self.rung(name)
-        done, asked = list(rung.measured.values()), [*rung.made, *(step.spent for step in rung.rewarded.values())]
-        priced = (self.price_known or trains(name)) and all(step.priced for step in rung.rewarded.values())
-        seconds = sum(one.seconds for one in done) + sum(rung.trained.values()) + sum(one.seconds for one in rung.made)
+        written = [] if rung.optimised is None else [rung.optimised]
+        done = list(rung.measured.values())
+        asked = [*rung.made, *written, *(step.spent for step in rung.rewarded.values())]
+        all_priced = all(step.priced for step in rung.rewarded.values()) and all(one.priced for one in written)
+        priced = (self.price_known or trains(name)) and all_priced
+        seconds = sum(one.seconds for one in (*done, *rung.made, *written)) + sum(rung.trained.values())
         if name == STORE_RUNG and self.store is not None:
             seconds += self.store.seconds
-        usd = sum(one.usd for one in done) + sum(step.spent.usd for step in rung.rewarded.values())
+        usd = sum(one.usd for one in done) + sum(one.usd for one in written)
+        usd += sum(step.spent.usd for step in rung.rewarded.values())
         return Cost(
             tokens_in=sum(one.tokens_in for one in done) + sum(one.tokens_in for one in asked),
             tokens_out=sum(one.tokens_out for one in done) + sum(one.tokens_out for one in asked),
@@ -305,6 +313,8 @@ def _take_of_rung(run: Fold, event: Event) -> None:
             run.rung(event.rung).searched = event
         case CheckpointsWeighed():
             run.rung(event.rung).weighed = event.weighing
+        case PromptOptimised():
+            run.rung(event.rung).optimised = event
         case SystemFrozen():
             run.rung(event.rung).frozen = True
         case RungTested():
@@ -447,6 +457,21 @@ def _second_gate(gate: ClimbGate) -> SecondGate:
             for suite in gate.suites
         ),
         spent=gate.spent,
+    )
+
+
+def _optimised(found: PromptOptimised) -> OptimisedPrompt:
+    return OptimisedPrompt(
+        reflector=found.reflector,
+        plain=found.plain,
+        best=found.best,
+        plain_score=found.plain_score,
+        best_score=found.best_score,
+        n=found.n,
+        tried=found.tried,
+        copies=found.copies,
+        calls=found.calls,
+        reflections=found.reflections,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, ndiff
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -39,6 +39,31 @@ def side_by_side(expected: str, got: str) -> AnswerSides:
         note = f"Not JSON: {error.reason} at character {error.position + 1}." if got.strip() else "Empty answer."
         return AnswerSides(_tree(right, right), _from(clipped(got), error.position), note)
     return AnswerSides(_tree(right, answer), _tree(answer, right))
+
+
+def changed(before: str, after: str) -> Markup:
+    """Escaped HTML of a text that became another: what fell away and what came, word by word; line by line where they are long or
+    have little in common.
+    """
+    left, right = _TOKEN.findall(before), _TOKEN.findall(after)
+    if len(left) + len(right) > MOST_TOKENS or SequenceMatcher(None, before.split(), after.split()).ratio() < 0.5:
+        left, right = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    found = Markup("")
+    for kind, a, b, c, d in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
+        old, new = "".join(left[a:b]), "".join(right[c:d])
+        if kind == "equal":
+            found += escape(old)
+            continue
+        found += Markup("<del>{}</del>").format(old) if old else ""
+        found += Markup("\n" if old and new and len(old) + len(new) > SHORT and not old.endswith("\n") else "")
+        found += Markup("<ins>{}</ins>").format(new) if new else ""
+    return found
+
+
+def changed_lines(before: str, after: str) -> list[str]:
+    """The same as plain text, as a patch shows it: each line after "- ", "+ " or two spaces."""
+    lines = ndiff(before.splitlines(), after.splitlines())
+    return [line.rstrip() for line in lines if not line.startswith("?")]
 
 
 def clipped(text: str, longest: int = LONGEST) -> str:

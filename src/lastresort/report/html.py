@@ -24,10 +24,10 @@ from lastresort.report.charts.early_warnings import early_chart, most_followed
 from lastresort.report.charts.loss import drawn_figure, loss_chart, went_furthest
 from lastresort.report.charts.tradeoff import distance_chart, tradeoff_chart
 from lastresort.report.decision import restore_decision, view_in
-from lastresort.report.differences import clipped, side_by_side
+from lastresort.report.differences import changed, clipped, side_by_side
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.story import RungStory, Story, gather, spent_on_repairs
-from lastresort.report.words import break_even, data, judge, retrieval, titles, training, wording
+from lastresort.report.words import break_even, data, judge, prompting, retrieval, titles, training, wording
 from lastresort.report.words.answer import next_step
 from lastresort.report.words.candidates import about_candidate
 from lastresort.report.words.rungs import of_selection, of_selection_bias
@@ -290,6 +290,9 @@ def environment(package: str = "lastresort.report") -> Environment:
         repairs=repairs,
         tradeoff_chart=tradeoff_chart,
         distance_chart=distance_chart,
+        changed=changed,
+        optimised_title=prompting.title,
+        optimised_scores=prompting.scores,
         weighing_title=titles.of_weighing,
         training_of=_training,
         drift_title=_drift_title,

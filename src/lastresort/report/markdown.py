@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 from lastresort.records.decision import RungView, RunView
-from lastresort.records.decision_parts import Weighing
+from lastresort.records.decision_parts import OptimisedPrompt, Weighing
 from lastresort.report import comparison, repairs
 from lastresort.report import gate as gate_summary
-from lastresort.report.words import break_even, judge
+from lastresort.report.differences import changed_lines
+from lastresort.report.words import break_even, judge, prompting
 from lastresort.report.words.answer import line
 from lastresort.report.words.titles import checkpoint, headline, of_weighing
 from lastresort.report.words.wording import (
@@ -37,6 +38,7 @@ def markdown(decision: RunView) -> str:
     reused = decision.test_reuse is not None and decision.test_reuse.used > 0
     head = [f"## {plain(headline(decision))}", _facts(decision), f"**{reuse}**" if reused else ""]
     parts = [*head, _ladder(decision), _undecided(decision), _went_on(decision)]
+    parts += [_optimised(rung.optimised) for rung in decision.rungs if rung.optimised is not None]
     parts += [_weighed(rung, rung.weighed) for rung in decision.rungs if rung.weighed is not None]
     parts += [
         _costs(decision),
@@ -102,6 +104,17 @@ def _undecided(decision: RunView) -> str:
 def _went_on(decision: RunView) -> str:
     parts = {rung.name: of_parts(rung.test) for rung in decision.rungs if rung.test is not None}
     return "\n".join(f"- {plain(name)}: {text}" for name, text in parts.items() if text)
+
+
+def _optimised(found: OptimisedPrompt) -> str:
+    """The instruction as a patch, in a fence that is longer than any in it."""
+    head = f"{plain(stopped(prompting.title(found)))} {plain(prompting.scores(found))}"
+    if found.best == found.plain:
+        return head
+    lines = changed_lines(found.plain, found.best)
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", "".join(lines))), default=0))
+    shown = ["".join(letter for letter in line if letter.isprintable()) for line in lines]
+    return "\n".join([head, "", f"{fence}diff", *shown, fence])
 
 
 def _weighed(rung: RungView, weighing: Weighing) -> str:

@@ -55,7 +55,8 @@ class Machine:
 class Workload:
     """The size of a task in examples and tokens. instruction_tokens: of the zero-shot prompt without the input. about_tokens: of
     the training prompt without the input. Both include the chat template. per_estimate: the tokenizer's tokens per token of
-    `estimated_tokens`. longest_tokens: of a training row, None if unknown.
+    `estimated_tokens`. longest_tokens: of a training row, None if unknown. reflecting: what would optimise a prompt, None if
+    that is `machine`.
     """
 
     machine: Machine
@@ -69,6 +70,7 @@ class Workload:
     max_new_tokens: int
     per_estimate: float = 1.0
     longest_tokens: int | None = None
+    reflecting: Machine | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ Judges stay open next to the model whose answers they score; taking turns would 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,17 +95,18 @@ class OpenModels:
         """The judge's model behind the cache, which stays open until `close`. Prices: USD per million tokens."""
         key = (name, prompt_price, output_price)
         if key not in self._judges:
-            model = open_model(
-                name,
-                base_folder=self._base_folder,
-                prompt_price=prompt_price,
-                output_price=output_price,
-                on_lost=self._on_lost,
-                named=name in self._named,
-                approve=self._approve,
-            )
-            self._judges[key] = self._cached(model)
+            self._judges[key] = self._opened(name, prompt_price, output_price)
         return self._judges[key]
+
+    @contextmanager
+    def another(self, name: str, *, prompt_price: float, output_price: float) -> Iterator[Model]:
+        """A further model behind the cache, in memory with the one that answers until the block ends. Prices: as of `judge`."""
+        model = self._opened(name, prompt_price, output_price)
+        try:
+            yield model
+        finally:
+            model.close()
+            give_back_freed_memory()
 
     def pinned(self, system: System) -> System:
         """The system with the rendering, precision and fingerprint of the model it is measured with."""
@@ -127,6 +129,18 @@ class OpenModels:
         self._judges = {}
         self._lookups = Lookups()
         self._close_model()
+
+    def _opened(self, name: str, prompt_price: float, output_price: float) -> Model:
+        model = open_model(
+            name,
+            base_folder=self._base_folder,
+            prompt_price=prompt_price,
+            output_price=output_price,
+            on_lost=self._on_lost,
+            named=name in self._named,
+            approve=self._approve,
+        )
+        return self._cached(model)
 
     def _cached(self, model: Model) -> Model:
         return CachedModel(model, self._cache) if self._cache is not None else model

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lastresort.errors import CandidateError, DataError
@@ -128,16 +128,18 @@ class Race:
             self._enter(system)
         self._alive.sort(key=lambda name: self._cost[name])
 
-    def search(self, grammar: Grammar | None) -> Search:
-        """Run, try the leader with constrained decoding if that may help, and choose."""
-        self.run()
-        return self.conclude(grammar)
-
     def conclude(self, grammar: Grammar | None) -> Search:
-        """Of a race that was run. Raises DataError if no system could be measured."""
+        """Of a race that was run: try the leader with constrained decoding if that may help, and choose. Raises DataError if no
+        system could be measured.
+        """
         self.constrain(self.choose().name, grammar)
         choice = self.choose()
         return Search(self.candidates(), self.systems[choice.name], choice, self.findings(), self.bias_corrected())
+
+    @property
+    def items(self) -> Mapping[str, Sequence[ItemScore]]:
+        """What each candidate has answered so far, in the order of dev."""
+        return self._items
 
     def run(self) -> None:
         for look in looks(len(self._bench.dev), len(self._alive)):
@@ -176,9 +178,13 @@ class Race:
         guided = replace(system, name=f"{name}+constrained", decoding=replace(system.decoding, grammar=grammar))
         if guided.name in self.systems or guided.name in self._dropped:
             return
-        self._enter(guided)
-        if guided.name in self.systems:
-            self._measure([guided.name], 0, self._until)
+        self.join([guided])
+
+    def join(self, systems: Sequence[System]) -> None:
+        """Enter systems late: they answer what the finalists have answered."""
+        for system in systems:
+            self._enter(system)
+        self._measure([system.name for system in systems if system.name in self.systems], 0, self._until)
 
     def choose(self) -> Selection:
         scores, nothing = self._scores(self._alive), self.nothing_left()

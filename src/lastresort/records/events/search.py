@@ -10,6 +10,13 @@ from lastresort.records.events.base import BaseEvent, EventValue, OfRung
 from lastresort.records.measurement import DevScore
 from lastresort.types import GoOnAbout, Judgement, Selection
 
+RefusedPrompt = Literal["shares words", "lists rows", "cut"]
+"""Why an instruction is not tried: it shares more words in a row with a training row than it may, it lists whole rows with their
+answers, or it was cut at the token limit."""
+
+StoppedOptimising = Literal["calls", "usd", "all right", "no room"]
+"""What ended the optimising of a prompt: `calls` or `usd` are used up, all rows are right, or the reflecting model has no room."""
+
 
 class CandidateMeasured(OfRung):
     """A candidate on a split, or a stretch of dev; its items are in the record's table. A later one of the same split replaces it.
@@ -85,6 +92,51 @@ class RungSearched(OfRung):
     def in_words(self) -> str:
         """How it searched."""
         return " ".join(finding.text for finding in self.findings)
+
+
+class ProposedPrompt(EventValue):
+    """An instruction that a model wrote. score: mean on the rows kept for choosing, None where it was not measured on them.
+    refused: why it was not tried, None where it was. copied: the words that it shares with a row.
+    """
+
+    text: str
+    score: float | None = None
+    refused: RefusedPrompt | None = None
+    copied: str = ""
+
+
+class PromptOptimised(OfRung):
+    """An instruction optimised on rows of train. plain, best: texts; equal where no other scored higher. Scores are means on n rows
+    of train that chose among the texts, so those of the best are optimistic. learned_from: rows that were shown to the reflecting
+    model. calls: of both models, reflections among them. stopped: what ended it. priced: whether the price of all calls is known.
+    """
+
+    kind: Literal["prompt_optimised"] = "prompt_optimised"
+    reflector: str
+    plain: str
+    best: str
+    plain_score: float
+    best_score: float
+    n: int
+    learned_from: int
+    proposed: tuple[ProposedPrompt, ...]
+    calls: int
+    reflections: int
+    stopped: StoppedOptimising
+    tokens_in: int
+    tokens_out: int
+    seconds: float
+    usd: float
+    priced: bool
+
+    @property
+    def tried(self) -> int:
+        return sum(one.refused is None for one in self.proposed)
+
+    @property
+    def copies(self) -> int:
+        """Instructions that were refused, as they copied rows."""
+        return sum(one.refused in ("shares words", "lists rows") for one in self.proposed)
 
 
 class SystemFrozen(OfRung):
@@ -186,6 +238,7 @@ RungEvent = (
     | RungGoneOn
     | RungGivenUp
     | RungSearched
+    | PromptOptimised
     | SystemFrozen
     | RungTested
     | SavingWeighed

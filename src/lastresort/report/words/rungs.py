@@ -13,6 +13,7 @@ from lastresort.records import rungs as value
 from lastresort.records.decision_parts import RepairFinding, RepairView
 from lastresort.records.document import Statement
 from lastresort.records.events import RepairTried, RungSearched
+from lastresort.report.words.prompting import of_kept_prompt, of_rewritten_prompt
 from lastresort.report.words.wording import capital, counted, listed, percent, points_of, round_percent, stopped
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Machine
 from lastresort.types import Selection
@@ -204,6 +205,16 @@ def _sentence(found: value.SearchFinding) -> str:
             return _raced(found)
         case value.NotTried(candidate, why):
             return f"{candidate} could not be tried: {why}"
+        case (
+            value.GepaMissing()
+            | value.NoReflector()
+            | value.TooFewRowsToOptimise()
+            | value.NoHeadroom()
+            | value.NoNeedToOptimise()
+        ):
+            return of_kept_prompt(found)
+        case value.PromptRewritten():
+            return of_rewritten_prompt(found)
         case value.SearchAlone():
             return _search_alone(found)
         case value.WithPassages():

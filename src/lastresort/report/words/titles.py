@@ -17,6 +17,7 @@ from lastresort.records.events import (
     Event,
     GateRun,
     LapTrained,
+    PromptOptimised,
     RepairTested,
     RepairTried,
     RungGivenUp,
@@ -32,6 +33,7 @@ from lastresort.records.events import (
 from lastresort.records.gate_cause import cause_of
 from lastresort.records.measurement import DEV, Cost, whole_of
 from lastresort.records.view import noted_task
+from lastresort.report.words import prompting
 from lastresort.report.words.answer import gate_line
 from lastresort.report.words.rungs import of_repair, of_selection
 from lastresort.report.words.wording import (
@@ -230,6 +232,8 @@ def line_of(event: Event) -> str | None:
             return f"{event.rung}: skipped, {stopped(event.reason.text)}"
         case RungSearched():
             return f"{event.rung}: {event.chosen} goes to the test: {of_selection(event.why)}"
+        case PromptOptimised():
+            return prompting.line(event)
         case RungTested() | RepairTested():
             return f"{event.rung}: {event.system} {_tested(event.judgement)}"
         case StoreBuilt():

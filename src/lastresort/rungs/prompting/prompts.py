@@ -13,6 +13,7 @@ from lastresort.spec.task import Task
 from lastresort.systems.system import PromptDesign, Shot, System
 from lastresort.types import Decoding, Example, Grammar
 
+PLAIN = "zero-shot"
 NEAREST_POOL = 2000
 
 
@@ -23,7 +24,7 @@ def variants(task: Task, train: Sequence[Example], max_new_tokens: int, model: s
     grammar = grammar_of(task)
     pool = shots_of(train, task.split.seed)
     plain = PromptDesign(described)
-    designs = {"zero-shot": plain, "structured": PromptDesign(_sections(task), layout="sections")}
+    designs = {PLAIN: plain, "structured": PromptDesign(sections_of(task.about, task), layout="sections")}
     for k in (3, 5):
         if len(pool) >= k:
             designs[f"few-shot-{k}"] = replace(plain, shots=pool[:k], k=k)
@@ -41,7 +42,7 @@ def variants(task: Task, train: Sequence[Example], max_new_tokens: int, model: s
         found += [
             replace(system, name=f"{system.name}+constrained", decoding=constrained)
             for system in found
-            if system.name == "zero-shot"
+            if system.name == PLAIN
         ]
     return found
 
@@ -58,7 +59,12 @@ def prompting_decoding(task: Task, max_new_tokens: int) -> Decoding:
 
 def instruction(task: Task) -> str:
     """The zero-shot instruction: what the task is about, and what an answer must look like."""
-    return "\n".join(part for part in (task.about.strip(), form_request(task)) if part)
+    return instruction_of(task.about, task)
+
+
+def instruction_of(about: str, task: Task) -> str:
+    """As `instruction`, with other words for what the task is about."""
+    return "\n".join(part for part in (about.strip(), form_request(task)) if part)
 
 
 def form_request(task: Task) -> str:
@@ -92,8 +98,9 @@ def shots_of(train: Sequence[Example], seed: int) -> tuple[Shot, ...]:
     return tuple(Shot(example.input, example.output) for example in first + rest)
 
 
-def _sections(task: Task) -> str:
-    parts = [f"<task>\n{task.about.strip()}\n</task>"]
+def sections_of(about: str, task: Task) -> str:
+    """The instruction in XML tags. about: what the task is about."""
+    parts = [f"<task>\n{about.strip()}\n</task>"]
     if form := form_request(task):
         parts.append(f"<format>\n{form}\n</format>")
     return "\n".join(parts)

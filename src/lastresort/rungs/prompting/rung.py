@@ -1,4 +1,4 @@
-"""Prompting: a race of all prompts on dev.
+"""Prompting: a race of all prompts on dev, which an optimised prompt may enter late.
 
 Constrained decoding races with the plain prompt, and is then tried on the winner if some of its answers failed by form.
 """
@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lastresort.records.rungs import Skip
 from lastresort.rungs.forecast import Forecast, Workload, answering
-from lastresort.rungs.prompting.prompts import grammar_of, variants
+from lastresort.rungs.prompting.optimise import may_optimise, new_prompts, refuse_missing
+from lastresort.rungs.prompting.prompts import PLAIN, grammar_of, variants
+from lastresort.rungs.prompting.with_gepa import REFLECTION_TOKENS, SHOWN, kept_rows
 from lastresort.rungs.race import REASONING_TOKENS, Race, stretches
 from lastresort.rungs.rung import Search, Workbench
 from lastresort.spec.task import Task
 from lastresort.types import Example
 
 REASONING_REQUEST_TOKENS = 32
+REQUEST_TOKENS, FEEDBACK_TOKENS = 150, 60  # of a reflection, and of what it says of an answer
 SHOT_TOKENS = 10  # markers of the two turns of an example in the prompt
 _SHOTS = {
     "few-shot-3": (3, 3),
@@ -27,7 +31,9 @@ _SHOTS = {
 
 
 class PromptingRung:
-    """Zero-shot, structured, few-shot (3 and 5, fixed and nearest), chain of thought, and constrained decoding."""
+    """Zero-shot, structured, few-shot (3 and 5, fixed and nearest), chain of thought, constrained decoding, and a prompt that a
+    model optimises.
+    """
 
     name = "prompting"
 
@@ -35,7 +41,9 @@ class PromptingRung:
         return None
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
-        """All variants on the first stretch of dev, the more expensive half on the next, and so on; answers as long as allowed."""
+        """All variants on the first stretch of dev, the more expensive half on the next, and so on; then, where a prompt may be
+        optimised, all calls that it may take. Answers as long as allowed.
+        """
 
         def asking(name: str, label: str, n: int) -> Forecast:
             shots, shared_shots = _SHOTS.get(name, (0, 0))
@@ -58,10 +66,46 @@ class PromptingRung:
             for name in alive:
                 total += asking(name, f"{name} on dev items {start + 1}-{stop}", stop - start)
             alive = alive[: max(2, math.ceil(len(alive) / 2))]
+        if may_optimise(task, work.n_train):
+            total += _optimising(task, work)
+            for name, label in ((PLAIN, "the optimised prompt"), (dearest, "the best with it")):
+                total += asking(name, f"{label}, on dev", work.n_dev)
         if grammar_of(task) is not None:
             total += asking(dearest, "the best again, held to the form, on dev", work.n_dev)
         return total.on_dev() + asking(dearest, "test of the chosen", work.n_test).in_test()
 
     def search(self, bench: Workbench) -> Search:
+        refuse_missing(bench.task)
         systems = variants(bench.task, bench.train, bench.max_new_tokens, bench.models.base_name)
-        return Race(bench, self.name, systems, "ways of prompting").search(grammar_of(bench.task))
+        race = Race(bench, self.name, systems, "ways of prompting")
+        race.run()
+        written = new_prompts(bench, self.name, race)
+        race.join(written.systems)
+        searched = race.conclude(grammar_of(bench.task))
+        return replace(searched, findings=(*searched.findings, *written.findings))
+
+
+def _optimising(task: Task, work: Workload) -> Forecast:
+    """All calls that it may take, if the hand-made prompts leave room. Of an endpoint the time of reflections is not known, and is
+    left out.
+    """
+    kept, calls = kept_rows(work.n_train, task.prompting.calls), task.prompting.calls
+    reflections = max(0, calls - kept) // (2 * SHOWN + 1)
+    rows = answering(
+        f"GEPA, unless the hand-made prompts leave no room: at most {calls} calls, of which rows of train",
+        work.machine,
+        calls - reflections,
+        work.instruction_tokens + work.input_tokens,
+        work.instruction_tokens,
+        work.max_new_tokens,
+    )
+    shown = SHOWN * (work.input_tokens + 2 * work.output_tokens + FEEDBACK_TOKENS)
+    reflecting = answering(
+        f"GEPA, reflections by {task.reflect_model}",
+        work.reflecting or work.machine,
+        reflections,
+        work.instruction_tokens + REQUEST_TOKENS + shown,
+        0,
+        REFLECTION_TOKENS,
+    )
+    return rows + (reflecting if reflecting.seconds is not None else replace(reflecting, seconds=0.0))

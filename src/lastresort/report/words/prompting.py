@@ -1,0 +1,92 @@
+"""An optimised prompt in the report: why there is none, what it took, and how it differs from the plain one."""
+
+from __future__ import annotations
+
+import math
+from typing import assert_never
+
+from lastresort.records import rungs as value
+from lastresort.records.decision_parts import OptimisedPrompt
+from lastresort.records.events import PromptOptimised, StoppedOptimising
+from lastresort.report.words.wording import count, counted, percent, round_percent
+
+_STOPPED: dict[StoppedOptimising, str] = {
+    "calls": "`prompting.calls` was used up",
+    "usd": "`prompting.usd` was used up",
+    "all right": "every row was answered right",
+    "no room": "the rows did not fit the context of the reflecting model",
+}
+
+
+def of_kept_prompt(found: value.PromptKept) -> str:
+    """Why no prompt was optimised, as a sentence."""
+    return f"No prompt was optimised: {_why(found)}."
+
+
+def _why(found: value.PromptKept) -> str:
+    match found:
+        case value.GepaMissing():
+            return "gepa is not installed (run pip install 'lastresort[prompts]')"
+        case value.NoReflector(model, parameters, least):
+            size = "is of unknown size" if parameters is None else f"has {parameters / 1e9:.2g} billion weights"
+            large = f"a model of about {math.ceil(least / 1e9)} billion or more"
+            return f"{model} {size}, and {large} is needed to reflect on failures; name one under `prompting.reflect`"
+        case value.TooFewRowsToOptimise(n, least):
+            return f"{counted(n, 'training row')} are too few (at least {least})"
+        case value.NoHeadroom():
+            return (
+                f"the hand-made prompts differ by no more than chance on dev ({found.compared} compared with the plain one, the "
+                f"clearest difference {found.nearest}, p = {found.p:.2f} after correction), and {_well_formed(found)}, so that "
+                "another wording is unlikely to help; `prompting: {optimise: on}` tries it anyway"
+            )
+        case value.NoNeedToOptimise(best, chance):
+            return f"{best} is likely to meet the bar as it is ({round_percent(chance)}, as far as dev can tell)"
+        case _:
+            assert_never(found)
+
+
+def _well_formed(found: value.NoHeadroom) -> str:
+    if not found.ill_formed:
+        return f"no answer of {found.best} lacks the required form"
+    return f"only {found.ill_formed} of {counted(found.n, 'answer')} of {found.best} lack the required form"
+
+
+def of_rewritten_prompt(found: value.PromptRewritten) -> str:
+    """What optimising took and gave, as a sentence."""
+    copies = f" and refused {count(found.copies)} that copied training rows" if found.copies else ""
+    took = (
+        f"GEPA tried {counted(found.tried, 'instruction')} by {found.reflector}{copies}, in {counted(found.calls, 'call')} "
+        f"({count(found.reflections)} of them reflections), until {_STOPPED[found.stopped]}"
+    )
+    rows = f"on {counted(found.n, 'training row')} kept for choosing"
+    if not found.better:
+        return f"{took}; none scored higher than the plain one, {percent(found.plain_score)} {rows}."
+    best, before = percent(found.best_score), percent(found.plain_score)
+    return f"{took}; the best scored {best} {rows} (optimistic, as it was chosen on them), the plain one {before}."
+
+
+def title(found: OptimisedPrompt) -> str:
+    """Of the part of the report that shows the instruction."""
+    if found.best == found.plain:
+        return f"No optimised instruction was better than the plain one ({counted(found.tried, 'instruction')} tried)"
+    return f"The instruction that {found.reflector} optimised, against the plain one"
+
+
+def scores(found: OptimisedPrompt) -> str:
+    """What the scores on train are worth."""
+    return (
+        f"On {counted(found.n, 'training row')} kept for choosing: optimised {percent(found.best_score)}, plain "
+        f"{percent(found.plain_score)}. Optimistic: the instruction was chosen on these rows. What counts is its score on dev."
+    )
+
+
+def line(found: PromptOptimised) -> str:
+    """Of somebody who follows the run."""
+    if found.best == found.plain:
+        return (
+            f"{found.rung}: no optimised instruction beats the plain one on rows of train, {percent(found.plain_score)}"
+        )
+    return (
+        f"{found.rung}: an optimised instruction scores {percent(found.best_score)} on rows of train, the plain one "
+        f"{percent(found.plain_score)}"
+    )

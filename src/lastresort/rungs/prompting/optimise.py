@@ -1,0 +1,179 @@
+"""One more prompt for the race, by a model that reflects on failures: whether that is worth it, and what enters the race."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+
+from lastresort.errors import PrerequisiteError
+from lastresort.evals.evidence import PREDICTED, chance_of_met
+from lastresort.models.open import absolute_name, parameter_count
+from lastresort.models.protocol import Model
+from lastresort.records.events import PromptOptimised
+from lastresort.records.rungs import (
+    GepaMissing,
+    NoNeedToOptimise,
+    NoReflector,
+    PromptKept,
+    PromptRewritten,
+    SearchFinding,
+    TooFewRowsToOptimise,
+)
+from lastresort.rungs.prompting.headroom import without_headroom
+from lastresort.rungs.prompting.prompts import (
+    PLAIN,
+    form_request,
+    instruction_of,
+    prompting_decoding,
+    sections_of,
+)
+from lastresort.rungs.prompting.with_gepa import LEAST_ROWS, optimised
+from lastresort.rungs.race import Race
+from lastresort.rungs.rung import Workbench
+from lastresort.spec.task import Task
+from lastresort.systems.system import PromptDesign, System
+
+LEAST_PARAMETERS = 6_500_000_000  # what is called 7B may have 6.7
+NAME = "optimised"
+
+
+@dataclass(frozen=True, slots=True)
+class NewPrompts:
+    """What enters the race late, and what is said of it."""
+
+    systems: tuple[System, ...] = ()
+    findings: tuple[SearchFinding, ...] = ()
+
+
+def new_prompts(bench: Workbench, rung: str, race: Race) -> NewPrompts:
+    """Of a race that was run. What was optimised is recorded once a run."""
+    task = bench.task
+    if task.prompting.optimise == "off" or race.nothing_left() is not None:
+        return NewPrompts()
+    found = bench.record.last(PromptOptimised, rung)
+    if found is None:
+        kept = why_kept(task, len(bench.train)) or _by_the_race(bench, rung, race)
+        if kept is not None:
+            return NewPrompts(findings=(kept,))
+        found = _optimised(bench, rung)
+        bench.record.append(found)
+    better = found.best != found.plain
+    finding = PromptRewritten(
+        reflector=found.reflector,
+        plain_score=found.plain_score,
+        best_score=found.best_score,
+        better=better,
+        n=found.n,
+        tried=found.tried,
+        copies=found.copies,
+        calls=found.calls,
+        reflections=found.reflections,
+        stopped=found.stopped,
+    )
+    return NewPrompts(_entering(bench, race, found.best) if better else (), (finding,))
+
+
+def refuse_missing(task: Task) -> None:
+    """Raises PrerequisiteError where the task wants an optimised prompt and the package that writes it is not there."""
+    if task.prompting.optimise == "on" and not _installed():
+        raise PrerequisiteError(
+            "gepa is not installed, and prompting.optimise is on",
+            where=task.path.name,
+            remedy="Run: pip install 'lastresort[prompts]', or write prompting: {optimise: auto}.",
+        )
+
+
+def why_kept(task: Task, n_train: int) -> PromptKept | None:
+    """Why no prompt is optimised, by the facts of the task and this machine; None where it may be.
+
+    An endpoint does not say how large its model is: one that is named under `prompting.reflect` is taken to be large enough, as is
+    every other model that is named there.
+    """
+    if not _installed():
+        return GepaMissing()
+    keys = task.prompting
+    if keys.optimise == "auto" and keys.reflect is None:
+        parameters = parameter_count(task.model, task.folder)
+        if parameters is None or parameters < LEAST_PARAMETERS:
+            return NoReflector(task.model, parameters, LEAST_PARAMETERS)
+    return TooFewRowsToOptimise(n_train, LEAST_ROWS) if n_train < LEAST_ROWS else None
+
+
+def _installed() -> bool:
+    return find_spec("gepa") is not None
+
+
+def _by_the_race(bench: Workbench, rung: str, race: Race) -> PromptKept | None:
+    """Why none is optimised, by what the hand-made prompts scored on dev."""
+    task, best, groups = bench.task, race.choose().name, bench.dev_groups()
+    if task.prompting.optimise == "auto":
+        kept = without_headroom(
+            race.items, PLAIN, best, binary=bench.scorer.binary, groups=groups, seed=task.split.seed
+        )
+        if kept is not None:
+            return kept
+    scores = [item.score for item in race.items[best]]
+    chance = chance_of_met(
+        scores,
+        bench.test_units,
+        bar=bench.met_above,
+        alpha=bench.alpha_of_rung(rung),
+        binary=bench.scorer.binary,
+        seed=task.split.seed,
+        groups=None if groups is None else groups[: len(scores)],
+    )
+    return NoNeedToOptimise(best, chance) if chance >= PREDICTED else None
+
+
+def _optimised(bench: Workbench, rung: str) -> PromptOptimised:
+    task = bench.task
+    with _reflector(bench) as model:
+        return optimised(
+            bench,
+            rung,
+            plain=task.about.strip(),
+            form=form_request(task),
+            written=lambda about: _zero_shot(bench, about),
+            reflector=model,
+            priced=task.price_known and task.reflect_price_known,
+            reflector_name=task.reflect_model,
+        )
+
+
+def _reflector(bench: Workbench) -> AbstractContextManager[Model]:
+    task = bench.task
+    if task.reflect_model == task.model:
+        return nullcontext(bench.models.open(_zero_shot(bench, task.about)))
+    return bench.models.another(
+        absolute_name(task.reflect_model, task.folder),
+        prompt_price=task.prompting.prompt_price or 0.0,
+        output_price=task.prompting.output_price or 0.0,
+    )
+
+
+def _zero_shot(bench: Workbench, about: str) -> System:
+    task = bench.task
+    design = PromptDesign(instruction_of(about, task))
+    decoding = prompting_decoding(task, bench.max_new_tokens)
+    return System(NAME, bench.models.base_name, design, decoding, template_kwargs=task.chat_template_kwargs)
+
+
+def _entering(bench: Workbench, race: Race, about: str) -> tuple[System, ...]:
+    """The new instruction alone, and in place of the old one in the best hand-made prompt, if that is more than an instruction."""
+    best = race.systems[race.choose().name]
+    alone = _zero_shot(bench, about)
+    in_sections = best.prompt.layout == "sections"
+    told = sections_of(about, bench.task) if in_sections else instruction_of(about, bench.task)
+    reworded = replace(
+        best,
+        name=f"{best.name}+{NAME}",
+        prompt=replace(best.prompt, instruction=told),
+    )
+    same = reworded.prompt == alone.prompt and reworded.decoding == alone.decoding
+    return (alone,) if same else (alone, reworded)
+
+
+def may_optimise(task: Task, n_train: int) -> bool:
+    """Whether a prompt may be optimised, as far as that is known before anything is measured."""
+    return task.prompting.optimise != "off" and why_kept(task, n_train) is None

@@ -1,0 +1,81 @@
+"""Optimising a prompt over HTTP: one server answers and reflects, is cut off in the middle, and gets no request twice."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from climb_support import comparable, rows, scripted_task
+from endpoint_support import Endpoint, Handler, completion, serving
+from lastresort.app.climb import climb
+from lastresort.spec.task import load_task
+from tuning_support import Cut, CutAt
+
+RULE = "Count the weeks before you answer."
+TEAM = {row["input"]: row["output"] for row in rows()}
+
+
+def answers_and_reflects(handler: Handler, request: dict[str, Any]) -> None:
+    """Right in three cases of ten, in nine once the instruction holds the rule, which it knows when it is asked to reflect."""
+    turns = request["messages"]
+    asked = turns[-1]["content"]
+    if "better instruction" in asked:
+        text = f"Here it is:\n```\n{RULE}\n```"
+    else:
+        row = next(text for text in TEAM if text in asked)  # the structured prompt puts tags around it
+        number = int(row.split("case ")[1].split()[0])
+        ruled = any(RULE in turn["content"] for turn in turns)
+        shown = sum(turn["role"] == "assistant" for turn in turns)
+        right = number % 10 < 9 if ruled else number % 10 < (5 if shown else 3)
+        text = TEAM[row] if right else "some team"
+    usage = {"prompt_tokens": sum(len(turn["content"]) for turn in turns) // 4, "completion_tokens": 4}
+    handler.send(200, {**completion(text, usage=usage), "model": request["model"]})
+
+
+def task(folder: Path, server: Endpoint) -> Path:
+    keys = {
+        "model": server.name,
+        "ladder": ["prompting"],
+        "bar": 0.7,
+        "prompting": {"reflect": server.name, "calls": 120},
+        "use": {"prompt_price": 1, "output_price": 2},
+        "limits": {"usd": 5},
+    }
+    return scripted_task(folder, quality=[], task=keys)
+
+
+def climbed(path: Path, **arguments: Any) -> dict[str, Any]:
+    found = climb(load_task(path), path.parent / "runs" / "run", gate="none", **arguments)
+    decision: dict[str, Any] = found.decision.as_json()
+    return decision
+
+
+def bodies(server: Endpoint) -> Counter[str]:
+    return Counter(json.dumps(request, sort_keys=True) for request in server.requests)
+
+
+@pytest.mark.parametrize("steps", [2, 12])
+def test_a_prompt_is_optimised_over_http_and_no_call_is_paid_twice(tmp_path: Path, steps: int) -> None:
+    with serving() as server:
+        server.otherwise = answers_and_reflects
+        whole = climbed(task(tmp_path / "whole", server))
+        asked_whole = bodies(server)
+        server.requests.clear()
+        path = task(tmp_path / "cut", server)
+        with pytest.raises(Cut):
+            climbed(path, progress=CutAt("prompting: optimising the prompt", steps))
+        before = len(server.requests)
+        again = climbed(path)
+        asked_again = bodies(server)
+    rung = whole["rungs"][0]
+    assert rung["optimised"]["best"] == RULE
+    assert rung["chosen"].startswith("optimised")
+    assert whole["verdict"] == "MET"
+    assert comparable(again) == comparable(whole)
+    assert 0 < before < sum(asked_whole.values())
+    assert asked_again == asked_whole
+    assert set(asked_again.values()) == {1}

@@ -1,0 +1,308 @@
+"""An optimised prompt in the prompting rung: when it is tried, what it may see, what it may cost, and what enters the race."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from climb_support import TEAMS, calls, comparable, scripted_task
+from lastresort.app.climb import climb
+from lastresort.app.dry_run import dry_run
+from lastresort.climb.prepare import prepare
+from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
+from lastresort.models.scripted import ScriptedModel
+from lastresort.records.events import PromptOptimised, RungSearched
+from lastresort.records.record import Record
+from lastresort.report.decision import view_in
+from lastresort.report.markdown import markdown
+from lastresort.rungs.prompting import optimise
+from lastresort.rungs.race import Race
+from lastresort.spec.task import load_task
+from tuning_support import Cut, CutAt
+
+BETTER = "Billing is about money, delivery about transport."
+WORDS = "about money, delivery about"
+LEVELS = [{"right": 0.3}, {"right": 0.5, "min_shots": 3}, {"right": 0.95, "contains": WORDS}]
+
+
+def reflecting(folder: Path, *texts: str) -> str:
+    """A scripted model that proposes these instructions, as good as it can one after the other; its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rules: list[dict[str, Any]] = [
+        {"match": "(?s)^An assistant follows", "answer": f"```\n{text}\n```", "probability": 1.0} for text in texts
+    ]
+    script = {"rules": rules, "calls": "reflections.jsonl"}
+    (folder / "reflector.json").write_text(json.dumps(script), encoding="utf-8")
+    return "scripted:reflector.json"
+
+
+def optimising(folder: Path, *texts: str, task: dict[str, Any] | None = None, **keys: Any) -> Path:
+    """A task that a better instruction solves, and a reflecting model that knows one."""
+    settings = {"reflect": reflecting(folder, *(texts or (BETTER,))), "calls": 150, **keys}
+    return scripted_task(folder, quality=LEVELS, task={"prompting": settings, **(task or {})})
+
+
+def climbed(path: Path, run: Path, **arguments: Any) -> dict[str, Any]:
+    found = climb(load_task(path), run, until="prompting", gate="none", **arguments)
+    decision: dict[str, Any] = found.decision.as_json()
+    return decision
+
+
+def noted(run: Path) -> tuple[PromptOptimised | None, str]:
+    """What was optimised, and what the search says."""
+    with Record.open(run, read_only=True) as record:
+        search = record.last(RungSearched, "prompting")
+        assert search is not None
+        return record.last(PromptOptimised, "prompting"), search.in_words
+
+
+def test_the_optimised_prompt_wins_the_race_and_the_report_says_how_it_differs(tmp_path: Path) -> None:
+    decision = climbed(optimising(tmp_path / "task"), tmp_path / "run")
+    rung = decision["rungs"][0]
+    assert decision["verdict"] == "MET"
+    assert rung["chosen"].startswith("optimised")
+    dev = {one["name"]: one["dev"]["n"] for one in rung["candidates"]}
+    assert dev["optimised"] == max(dev.values())  # as many items as the finalists
+    found, said = noted(tmp_path / "run")
+    assert found is not None
+    assert (found.plain, found.best) == ("Route the case to a team.", BETTER)
+    assert rung["optimised"]["best"] == BETTER
+    assert "optimistic" in said
+    html = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "<ins>" in html
+    assert "money, delivery about transport" in html
+
+
+class Asked:
+    """Every prompt that any scripted model gets."""
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+        self.last: list[str] = []
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    spy, generate = Asked(), ScriptedModel.generate
+
+    def spied(self: ScriptedModel, prompts: Sequence[Any], *rest: Any, **named: Any) -> Any:
+        spy.prompts += ["\n".join(turn.content for turn in prompt) for prompt in prompts]
+        spy.last += [prompt[-1].content for prompt in prompts]
+        return generate(self, prompts, *rest, **named)
+
+    monkeypatch.setattr(ScriptedModel, "generate", spied)
+    return spy
+
+
+def test_it_learns_from_rows_of_train_alone(tmp_path: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No row of dev or test is answered with a new instruction before that enters the race, or shown to the reflecting model."""
+    before: list[int] = []
+    join = Race.join
+
+    def joined(self: Race, systems: Sequence[Any]) -> None:
+        before.append(len(asked.prompts))
+        join(self, systems)
+
+    monkeypatch.setattr(Race, "join", joined)
+    path = optimising(tmp_path / "task")
+    climbed(path, tmp_path / "run")
+    split = prepare(load_task(path)).split
+    held_out = {example.input_text for example in (*split.dev, *split.test)}
+    reflections = [prompt for prompt in asked.prompts if prompt.startswith("An assistant follows")]
+    answered = {
+        last for prompt, last in zip(asked.prompts[: before[0]], asked.last, strict=False) if WORDS in prompt
+    } - set(reflections)
+    assert reflections
+    assert len(answered) > 10
+    assert answered <= {example.input_text for example in split.train}
+    assert not [text for text in held_out for prompt in reflections if text in prompt]
+
+
+def test_a_reflection_sees_the_right_answer_and_what_is_wrong(tmp_path: Path, asked: Asked) -> None:
+    climbed(optimising(tmp_path / "task"), tmp_path / "run")
+    first = next(prompt for prompt in asked.prompts if prompt.startswith("An assistant follows"))
+    assert "Route the case to a team." in first
+    assert "## Right answer" in first
+    assert "not among the labels" in first
+    assert f"The labels are: {', '.join(TEAMS)}." in first
+
+
+def test_calls_bound_both_models(tmp_path: Path) -> None:
+    """Also where no proposal is good enough to be accepted, and the search goes on to the end."""
+    texts = "Look at the thing.", "Look at the place."
+    path = optimising(tmp_path / "task", *texts, calls=60)
+    climbed(path, tmp_path / "run")
+    found, said = noted(tmp_path / "run")
+    assert found is not None
+    assert found.stopped == "calls"
+    assert 40 < found.calls <= 60
+    assert found.reflections == len((tmp_path / "task" / "reflections.jsonl").read_text().splitlines()) > 0
+    assert found.best == found.plain
+    assert "none scored higher" in said
+
+
+@pytest.mark.parametrize(
+    ("label", "steps"), [("optimising the prompt", 1), ("optimising the prompt", 9), ("optimised, dev", 1)]
+)
+def test_a_climb_that_is_cut_repeats_no_call_and_finds_the_same_prompt(tmp_path: Path, label: str, steps: int) -> None:
+    whole = climbed(optimising(tmp_path / "whole"), tmp_path / "whole" / "runs" / "run")
+    path, run = optimising(tmp_path / "cut"), tmp_path / "cut" / "runs" / "run"
+    with pytest.raises(Cut):
+        climbed(path, run, progress=CutAt(f"prompting: {label}", steps))
+    assert 0 < len(calls(tmp_path / "cut")) < len(calls(tmp_path / "whole"))
+    again = climbed(path, run)
+    assert again["rungs"][0]["optimised"] is not None
+    assert comparable(again) == comparable(whole)
+    for log in ("calls.jsonl", "reflections.jsonl"):
+        lines = [(tmp_path / name / log).read_text().splitlines() for name in ("cut", "whole")]
+        keys = [json.loads(line)["key"] for line in lines[0]]
+        assert len(keys) == len(lines[1])
+        assert len(set(keys)) == len(keys)
+
+
+def test_a_failing_reflection_stops_the_climb_and_is_not_taken_for_a_bad_proposal(tmp_path: Path) -> None:
+    path = optimising(tmp_path / "task")
+    script = json.loads((tmp_path / "task" / "reflector.json").read_text())
+    (tmp_path / "task" / "reflector.json").write_text(json.dumps(script | {"faults": {"fail_first": 1}}))
+    with pytest.raises(InfrastructureError):
+        climbed(path, tmp_path / "run")
+    assert climbed(path, tmp_path / "run")["rungs"][0]["chosen"].startswith("optimised")
+
+
+def without(name: str) -> Any:
+    """`find_spec` on a machine on which this package is not installed."""
+    return lambda asked: None if asked == name else find_spec(asked)
+
+
+def test_without_gepa_auto_says_what_to_install_and_on_stops_before_anything_is_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimise, "find_spec", without("gepa"))
+    climbed(optimising(tmp_path / "auto"), tmp_path / "auto" / "runs" / "run")
+    found, said = noted(tmp_path / "auto" / "runs" / "run")
+    assert found is None
+    assert "No prompt was optimised: gepa is not installed (run pip install 'lastresort[prompts]')." in said
+    with pytest.raises(PrerequisiteError, match=r"pip install 'lastresort\[prompts\]'"):
+        climbed(optimising(tmp_path / "on", optimise="on"), tmp_path / "on" / "runs" / "run")
+    assert not calls(tmp_path / "on")
+
+
+LEVEL = [{"right": 0.5}]
+
+
+@pytest.mark.parametrize(
+    ("quality", "keys", "script", "said"),
+    [
+        (LEVELS, {"reflect": None}, {}, "scripted:script.json is of unknown size, and a model of about 7 billion"),
+        (LEVEL, {}, {"wrong": [*TEAMS]}, "the hand-made prompts differ by no more than chance on dev (7 compared"),
+        ([{"right": 0.5}, {"right": 0.97, "min_shots": 3}], {}, {}, "is likely to meet the bar as it is ("),
+    ],
+)
+def test_auto_says_why_no_prompt_is_optimised(
+    tmp_path: Path, quality: list[dict[str, Any]], keys: dict[str, Any], script: dict[str, Any], said: str
+) -> None:
+    settings = {"reflect": reflecting(tmp_path, BETTER), **keys}
+    climbed(scripted_task(tmp_path, quality=quality, script=script, task={"prompting": settings}), tmp_path / "run")
+    found, words = noted(tmp_path / "run")
+    assert found is None
+    assert said in words
+    assert not (tmp_path / "reflections.jsonl").exists()
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_the_tasks_own_model_reflects_if_it_is_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: bool
+) -> None:
+    monkeypatch.setattr(optimise, "parameter_count", lambda name, folder: 500_000_000 if small else 7_000_000_000)
+    script = {"rules": [{"match": "(?s)^An assistant follows", "answer": f"```\n{BETTER}\n```"}]}
+    climbed(
+        scripted_task(tmp_path, quality=LEVELS[:2], script=script, task={"prompting": {"calls": 100}}), tmp_path / "run"
+    )
+    found, said = noted(tmp_path / "run")
+    assert ("scripted:script.json has 0.5 billion weights" in said) == small
+    assert (found is None) == small
+
+
+def test_on_asks_neither_for_size_nor_for_headroom_and_off_says_nothing(tmp_path: Path) -> None:
+    """YAML reads both words as truth values."""
+    found = {}
+    for switch in ("on", "off"):
+        path = scripted_task(tmp_path / switch, quality=LEVEL, script={"wrong": [*TEAMS]})
+        keys = f"prompting: {{optimise: {switch}, calls: 60}}\n"
+        path.write_text(path.read_text(encoding="utf-8") + keys, encoding="utf-8")
+        climbed(path, tmp_path / switch / "runs" / "run")
+        found[switch] = noted(tmp_path / switch / "runs" / "run")
+    assert found["on"][0] is not None
+    assert found["off"][0] is None
+    assert "optimised" not in found["off"][1]
+
+
+def test_an_instruction_that_copies_training_rows_is_refused(tmp_path: Path) -> None:
+    path = optimising(tmp_path / "task", calls=60)
+    train = prepare(load_task(path)).split.train
+    listed = " ".join(f"{row.input_text} means {row.output}." for row in train[:60])
+    reflecting(tmp_path / "task", f"{WORDS} {listed}")
+    decision = climbed(path, tmp_path / "run")
+    found, said = noted(tmp_path / "run")
+    assert found is not None
+    assert [one.refused for one in found.proposed] == ["shares words"]
+    assert found.proposed[0].copied
+    assert found.best == found.plain
+    assert "refused 1 that copied training rows" in said
+    assert "optimised" not in {one["name"] for one in decision["rungs"][0]["candidates"]}
+
+
+PRICES = {"prompt_price": 1000.0, "output_price": 1000.0}
+
+
+def test_money_bounds_the_search_and_counts_in_the_rung(tmp_path: Path) -> None:
+    whole = climbed(optimising(tmp_path / "whole", task={"use": PRICES}, **PRICES), tmp_path / "whole" / "runs" / "run")
+    found, _ = noted(tmp_path / "whole" / "runs" / "run")
+    assert found is not None
+    assert found.priced
+    bound = round(found.usd / 2, 4)
+    path = optimising(tmp_path / "bound", task={"use": PRICES}, usd=bound, **PRICES)
+    climbed(path, tmp_path / "bound" / "runs" / "run")
+    less, said = noted(tmp_path / "bound" / "runs" / "run")
+    assert less is not None
+    assert less.stopped == "usd"
+    assert 0 < less.usd <= bound
+    assert "until `prompting.usd` was used up" in said
+    off = optimising(tmp_path / "off", task={"use": PRICES}, optimise="off")
+    plain = climbed(off, tmp_path / "off" / "runs" / "run")["rungs"][0]["cost"]
+    assert whole["rungs"][0]["cost"]["usd"] > plain["usd"] + found.usd
+
+
+def test_money_without_a_price_is_refused(tmp_path: Path) -> None:
+    path = scripted_task(
+        tmp_path, quality=LEVELS, task={"prompting": {"reflect": "openai:large", "usd": 1, "prompt_price": 1}}
+    )
+    with pytest.raises(
+        TaskError, match=r"reflect openai:large, whose calls have no known price.*prompting\.output_price"
+    ):
+        load_task(path)
+    assert load_task(path, {"prompting.output_price": 2}).reflect_price_known
+    assert load_task(path, {"prompting.optimise": "off"}).prompting.optimise == "off"
+
+
+def test_a_dry_run_names_the_stage_and_its_calls(tmp_path: Path) -> None:
+    path = optimising(tmp_path)
+    lines = dry_run(load_task(path), until="prompting").rungs[0].forecast.lines  # type: ignore[union-attr]
+    assert any("GEPA, unless the hand-made prompts leave no room: at most 150 calls" in line for line in lines)
+    assert any(line.startswith("GEPA, reflections by scripted:reflector.json: 15 x") for line in lines)
+    off = dry_run(load_task(path, {"prompting.optimise": "off"}), until="prompting").rungs[0].forecast
+    assert off is not None
+    assert not any("GEPA" in line for line in off.lines)
+
+
+def test_the_markdown_shows_the_instruction_as_a_patch(tmp_path: Path) -> None:
+    text = "Billing is money.\n````\n" + BETTER
+    climbed(optimising(tmp_path / "task", text), tmp_path / "run")
+    with Record.open(tmp_path / "run", read_only=True) as record:
+        said = markdown(view_in(record))
+    assert "`````diff\n- Route the case to a team.\n+ Billing is money.\n+ ````\n" in said
