@@ -101,7 +101,9 @@ def why_kept(task: Task, n_train: int) -> PromptKept | None:
 
 
 def _installed() -> bool:
-    return find_spec("gepa") is not None
+    """A folder of this name without code is found, too, and has no origin."""
+    spec = find_spec("gepa")
+    return spec is not None and spec.origin is not None
 
 
 def _by_the_race(bench: Workbench, rung: str, race: Race) -> PromptKept | None:

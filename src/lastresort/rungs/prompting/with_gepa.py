@@ -78,7 +78,7 @@ class GepaAdapter:
     """What GEPA asks for: answers with what is wrong with them, and new instructions.
 
     written: a system with an instruction. form: what an answer has to look like, which stays as it is. GEPA takes any exception in
-    a reflection as a failed one and goes on, so it is kept here and raised at the end.
+    a reflection as a failed one and goes on, so it is kept here, ends the search, and is raised then.
     """
 
     def __init__(
@@ -110,7 +110,13 @@ class GepaAdapter:
     def make_reflective_dataset(
         self, candidate: dict[str, str], eval_batch: Any, components_to_update: list[str]
     ) -> Mapping[str, Sequence[Mapping[str, str]]]:
-        return {INSTRUCTION: [reflection_record(item, self._bench.task.output) for item in eval_batch.trajectories]}
+        """What a reflection is told of the answered rows."""
+        output = self._bench.task.output
+        try:
+            return {INSTRUCTION: [reflection_record(item, output) for item in eval_batch.trajectories]}
+        except Exception as error:
+            self.failure = error
+            raise
 
     def propose_new_texts(
         self,
