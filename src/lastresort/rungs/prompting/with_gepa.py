@@ -182,9 +182,8 @@ class GepaAdapter:
         }
         prompt = (Message("user", InstructionProposalSignature.prompt_renderer(asked)),)
         self.calls, self.reflections = self.calls + 1, self.reflections + 1
-        seed = (
-            self._bench.task.split.seed + self.reflections
-        )  # else the cache would give the same answer to the same rows
+        # Without a seed of its own, the cache would give the same answer to the same rows.
+        seed = self._bench.task.split.seed + self.reflections
         decoding = Decoding(REFLECTION_TOKENS, temperature=REFLECTION_TEMPERATURE, seed=seed)
         [answer] = self._reflector.generate([prompt], decoding, pay_on_answer(self._bench.pay))
         self._count("reflection", answer.prompt_tokens, answer.completion_tokens, answer.seconds, answer.usd)
