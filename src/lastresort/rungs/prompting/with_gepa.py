@@ -97,7 +97,7 @@ class GepaAdapter:
         self.seconds = self.usd = 0.0
         self.stopped: StoppedOptimising | None = None
         self.failure: Exception | None = None
-        self._dearest = {"answer": 0.0, "reflection": 0.0}
+        self._dearest = {"answer": 0.0, "reflection": self._written_usd()}
 
     def evaluate(self, batch: list[Example], candidate: dict[str, str], capture_traces: bool = False) -> Any:
         """The rows, answered with the candidate's instruction and scored."""
@@ -143,7 +143,7 @@ class GepaAdapter:
         return {INSTRUCTION: text}
 
     def stops(self, state: Any) -> bool:
-        """Whether to end before the next step, so that no limit is passed in the middle of one."""
+        """Whether to end before the next step, so that no limit is passed within one, at the price of the dearest calls so far."""
         keys, step = self._bench.task.prompting, calls_of_a_step(len(self._rows.kept))
         if self.stopped is None and max(state.program_full_scores_val_set) >= 1:
             self.stopped = "all right"
@@ -193,6 +193,12 @@ class GepaAdapter:
             self.proposed[text] = ProposedPrompt(text=text, refused="cut")
             return ""
         return text
+
+    def _written_usd(self) -> float:
+        """What the longest reflection would cost, its prompt left out."""
+        task = self._bench.task
+        own = task.reflect_model == task.model
+        return REFLECTION_TOKENS * ((task.use if own else task.prompting).output_price or 0.0) / 1e6
 
     def _count(self, kind: str, tokens_in: int, tokens_out: int, seconds: float, usd: float) -> None:
         self.tokens_in, self.tokens_out = self.tokens_in + tokens_in, self.tokens_out + tokens_out
