@@ -19,7 +19,7 @@ from lastresort.report.charts import scale
 from lastresort.report.charts.loss import loss_chart, smoothed, thinned, went_furthest
 from lastresort.report.charts.runs import RunPoint, runs_chart
 from lastresort.report.decision import read_decision
-from lastresort.report.differences import clipped, side_by_side
+from lastresort.report.differences import changed, clipped, side_by_side
 from lastresort.report.html import labelled
 from lastresort.report.story import examples
 from lastresort.report.words import titles as findings
@@ -297,6 +297,21 @@ def test_unknown_bodies_are_shown_whole() -> None:
 
 def item(name: str, score: float, format_ok: bool | None) -> ItemScore:
     return ItemScore(name, score, "a", "b", "c", "stop", format_ok, 1, 1, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ("Route the case.", "Route the <b> case.", "Route the <ins>&lt;b&gt; </ins>case."),
+        ("Route the case to a team.", "Route the case.", "Route the case<del> to a team</del>."),
+        ("Route the case.", "Route the case.\nMoney is billing, as is every refund.", None),
+        ("Route the case.", "Money is billing.", "<del>Route the case.</del><ins>Money is billing.</ins>"),
+    ],
+)
+def test_a_text_that_changed_shows_what_fell_away_and_what_came(before: str, after: str, shown: str | None) -> None:
+    """Word by word; line by line where little is left."""
+    expected = shown or f"{before}<ins>{after.removeprefix(before)}</ins>"
+    assert str(changed(before, after)) == expected
 
 
 def test_examples_show_every_kind_and_the_worst_first() -> None:

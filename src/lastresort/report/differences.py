@@ -16,6 +16,7 @@ LONGEST = 1_500
 MOST_TOKENS = 800
 DEEPEST = 20
 SHORT = 60
+_LINE = re.compile(r"\n|[^\n]+")
 _TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
 
 
@@ -46,8 +47,9 @@ def changed(before: str, after: str) -> Markup:
     have little in common.
     """
     left, right = _TOKEN.findall(before), _TOKEN.findall(after)
-    if len(left) + len(right) > MOST_TOKENS or SequenceMatcher(None, before.split(), after.split()).ratio() < 0.5:
-        left, right = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    kept = SequenceMatcher(None, re.findall(r"\w+", before), re.findall(r"\w+", after)).ratio()
+    if len(left) + len(right) > MOST_TOKENS or kept < 0.5:
+        left, right = _LINE.findall(before), _LINE.findall(after)
     found = Markup("")
     for kind, a, b, c, d in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
         old, new = "".join(left[a:b]), "".join(right[c:d])
