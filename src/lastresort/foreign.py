@@ -128,6 +128,16 @@ def read_text(path: Path, most: int = SETTINGS, *, raised: type[InputError] = In
         ) from None
 
 
+def holds(path: Path, text: str) -> bool:
+    """Whether this is a regular file, and no link, that holds this text in UTF-8 and nothing else."""
+    wanted = text.encode()
+    try:
+        same_size = not path.is_symlink() and path.is_file() and path.stat().st_size == len(wanted)
+        return same_size and read_content(path, len(wanted)) == wanted
+    except (OSError, InputError):
+        return False
+
+
 def read_json(path: Path, most: int = SETTINGS, *, lenient: bool = False, raised: type[InputError] = InputError) -> Any:
     """The value of a JSON file. Raises as `read_text` does, and `raised`, with line and column, for what `parse_json` refuses."""
     try:

@@ -15,7 +15,7 @@ from lastresort.records.events import CandidateMeasured, RungGoneOn
 from lastresort.records.record import Record
 from lastresort.report.words.titles import rung_begins_line
 from lastresort.rungs.forecast import Forecast
-from lastresort.rungs.prompting import PromptingRung
+from lastresort.rungs.prompting.rung import PromptingRung
 from lastresort.spec.task import load_task
 from tuning_support import Scissors
 

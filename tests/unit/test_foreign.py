@@ -17,6 +17,7 @@ from lastresort.foreign import (
     MiB,
     everything_below,
     gunzipped,
+    holds,
     parse_json,
     parse_yaml,
     read_content,
@@ -167,3 +168,13 @@ def test_values_of_yaml_are_counted_while_they_are_read(monkeypatch: pytest.Monk
     for more in ("- 1\n" * 100 + "]", "- [\n" * 90):
         with pytest.raises(DataError, match=r"a\.yaml, line 1,?00\d: found more than 1,000 values"):
             parse_yaml("- 1\n" * 999 + more, where="a.yaml", raised=DataError)
+
+
+def test_a_file_holds_a_text_only_where_all_of_it_is_that(tmp_path: Path) -> None:
+    """Whatever else lies there is no error, since its place is not taken."""
+    assert holds(written(tmp_path / "a", "größe\n".encode()), "größe\n")
+    for other in (b"gr\xf6\xdfe\n\xff", "größe\n\n".encode(), b"", b"\xff" * 8):
+        assert not holds(written(tmp_path / "b", other), "größe\n")
+    assert not holds(linked(tmp_path, "a"), "größe\n")
+    assert not holds(fifo(tmp_path), "")
+    assert not holds(tmp_path / "missing", "")

@@ -9,7 +9,7 @@ import pytest
 from climb_support import scripted_task
 from lastresort.climb.prepare import prepare
 from lastresort.report.words.candidates import about_candidate
-from lastresort.rungs.prompting import variants
+from lastresort.rungs.prompting.prompts import variants
 from lastresort.spec.task import load_task
 from ui_support import MET, finished_run, page_of
 
@@ -26,6 +26,7 @@ def test_every_way_of_prompting_is_explained(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
+        ("few-shot-5+optimised", "5 solved examples, the same for every input; the instruction as a model rewrote it"),
         ("few-shot-5+3-passages", "5 solved examples, the same for every input; the 3 best passages"),
         ("zero-shot+1-passage", "; the best passage of the search"),
         ("lora-lr1e-05-epoch3", "LoRA adapter, learning rate 1e-05, stopped after epoch 3"),

@@ -13,7 +13,7 @@ from lastresort.data.duplicates import normalised
 from lastresort.data.files import read_rows
 from lastresort.data.read import read_prompts
 from lastresort.errors import LastresortError
-from lastresort.foreign import read_text
+from lastresort.foreign import holds, read_text
 from lastresort.records.atomic import write_atomically
 from lastresort.report.words.training import of_held_out
 from lastresort.spec.document import parse_document
@@ -73,7 +73,7 @@ def write_train_split(task: Task) -> TrainSplit:
     )
     stem = source.name.partition(".")[0]
     path = task.folder / f"{stem}{SUFFIX}"
-    if not (path.is_file() and not path.is_symlink() and path.read_text("utf-8") == text):
+    if not holds(path, text):
         path = free_path(task.folder, stem, SUFFIX)
         write_atomically(path, text)
     return TrainSplit(path, text.count("\n"), len(rows), len(split.dev), len(split.test))

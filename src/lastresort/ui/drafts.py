@@ -24,7 +24,7 @@ from lastresort.climb.shared_run import code_of, endpoints_of, refuse_foreign_ta
 from lastresort.data.files import how_to_convert, read_rows
 from lastresort.data.formats import SHAPES
 from lastresort.errors import InputError, LastresortError, TaskError
-from lastresort.foreign import MiB, opened, read_text
+from lastresort.foreign import MiB, holds, opened, read_text
 from lastresort.records.atomic import disk_errors, new_file, write_atomically
 from lastresort.records.events import TaskRead
 from lastresort.report.words.draft import left_out_line, without_left_out_line
@@ -270,7 +270,7 @@ def _free(folder: Path, text: str | None = None, stem: str = "task") -> Path:
         path = folder / f"{stem}{'' if number == 1 else f'-{number}'}.yaml"
         if not os.path.lexists(path) and (text is not None or not path.with_name(f"{path.stem}.schema.json").exists()):
             return path
-        if text is not None and path.is_file() and not path.is_symlink() and path.read_text("utf-8") == text:
+        if text is not None and holds(path, text):
             return path
         number += 1
 

@@ -12,6 +12,7 @@ PARTS: tuple[tuple[str, str], ...] = (
     (r"few-shot-(\d+)", "the instruction with {} solved examples, the same for every input"),
     (r"nearest-(\d+)", "the instruction with the {} solved examples that are most similar to the input"),
     ("chain-of-thought", "the instruction with a request to reason before the answer"),
+    ("optimised", "the instruction as a model rewrote it on training rows"),
     ("closed-book", "no passages"),
     ("constrained", "decoding is limited to what the output's format allows"),
     ("1-passage", "the best passage of the search in the prompt"),
