@@ -198,6 +198,7 @@ def test_the_figures_are_beside_the_words() -> None:
         "decided": None,
         "parts": [],
         "outlook": None,
+        "judged": None,
     }
 
 
