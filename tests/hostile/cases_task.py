@@ -103,6 +103,9 @@ CASES: dict[str, Case] = {
     "a name of 5,000 characters": Case(changed(examples="a" * 5_000)),
     "a name of 5,000 folders": Case(changed(examples="a/" * 5_000)),
     "30,000 choices": Case(changed(output={"choices": [f"label {n}" for n in range(30_000)]})),
+    "100,000 choices": Case(
+        changed(output={"choices": [f"label {n}" for n in range(100_000)]}), named="more than 50,000 values"
+    ),
     "30,000 choices, the last twice": Case(
         changed(output={"choices": [*(f"label {n}" for n in range(30_000)), "label 29999"]}), named="twice"
     ),
