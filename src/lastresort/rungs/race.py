@@ -12,7 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lastresort.errors import CandidateError, DataError
-from lastresort.evals.evidence import choose, evidence_not_best, judge_bar, selection_bias_corrected
+from lastresort.evals.evidence import (
+    chance_of_met,
+    choose,
+    evidence_not_best,
+    judge_bar,
+    selection_bias_corrected,
+)
 from lastresort.evals.measure import JobRefused, failures, mean_score
 from lastresort.records.record import ItemScore
 from lastresort.records.rungs import NothingMeasured, NotTried, RacedOnDev, RaceEnd, SearchFinding
@@ -195,6 +201,20 @@ class Race:
                 remedy="Shorten the inputs, or take a model with a longer context.",
             )
         return choose(scores, {name: self._cost[name] for name in scores}, groups=self._bench.dev_groups())
+
+    def chance_of_met(self) -> float:
+        """How likely the test of the leader says MET, as far as dev can tell."""
+        bench, groups = self._bench, self._bench.dev_groups()
+        scores = [item.score for item in self._items[self.choose().name]]
+        return chance_of_met(
+            scores,
+            bench.test_units,
+            bar=bench.met_above,
+            alpha=bench.alpha_of_rung(self._rung),
+            binary=bench.scorer.binary,
+            seed=bench.task.split.seed,
+            groups=None if groups is None else groups[: len(scores)],
+        )
 
     def nothing_left(self) -> NothingMeasured | None:
         """Why no system could be measured, None where one could."""

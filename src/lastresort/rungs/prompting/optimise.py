@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 from lastresort.errors import PrerequisiteError
-from lastresort.evals.evidence import PREDICTED, chance_of_met
+from lastresort.evals.evidence import PREDICTED
 from lastresort.models.open import absolute_name, parameter_count
 from lastresort.models.protocol import Model
 from lastresort.records.events import PromptOptimised
@@ -53,7 +53,7 @@ def new_prompts(bench: Workbench, rung: str, race: Race) -> NewPrompts:
         return NewPrompts()
     found = bench.record.last(PromptOptimised, rung)
     if found is None:
-        kept = why_kept(task, len(bench.train)) or _by_the_race(bench, rung, race)
+        kept = why_kept(task, len(bench.train)) or _by_the_race(bench, race)
         if kept is not None:
             return NewPrompts(findings=(kept,))
         found = _optimised(bench, rung)
@@ -106,7 +106,7 @@ def _installed() -> bool:
     return spec is not None and spec.origin is not None
 
 
-def _by_the_race(bench: Workbench, rung: str, race: Race) -> PromptKept | None:
+def _by_the_race(bench: Workbench, race: Race) -> PromptKept | None:
     """Why none is optimised, by what the hand-made prompts scored on dev."""
     task, best, groups = bench.task, race.choose().name, bench.dev_groups()
     if task.prompting.optimise == "auto":
@@ -115,16 +115,7 @@ def _by_the_race(bench: Workbench, rung: str, race: Race) -> PromptKept | None:
         )
         if kept is not None:
             return kept
-    scores = [item.score for item in race.items[best]]
-    chance = chance_of_met(
-        scores,
-        bench.test_units,
-        bar=bench.met_above,
-        alpha=bench.alpha_of_rung(rung),
-        binary=bench.scorer.binary,
-        seed=task.split.seed,
-        groups=None if groups is None else groups[: len(scores)],
-    )
+    chance = race.chance_of_met()
     return NoNeedToOptimise(best, chance) if chance >= PREDICTED else None
 
 
