@@ -105,7 +105,7 @@ def test_it_learns_from_rows_of_train_alone(tmp_path: Path, asked: Asked, monkey
     join = Race.join
 
     def joined(self: Race, systems: Sequence[Any]) -> None:
-        before.append(len(asked.prompts))
+        before.extend(len(asked.prompts) for system in systems[:1] if system.name == "optimised")
         join(self, systems)
 
     monkeypatch.setattr(Race, "join", joined)

@@ -117,6 +117,11 @@ SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
         "20.0%, below the bar of 80.0% (said in at most 5.0% of cases where the line reaches it). A warning, no verdict.",
     ),
     (rungs.NotTried("few-shot-5", "it is too long."), "few-shot-5 could not be tried: it is too long."),
+    (
+        rungs.MoreShotsTried("few-shot-5", ("few-shot-8", "few-shot-16"), "NOT_AHEAD"),
+        "More examples were tried, since few-shot-5 helped: few-shot-8 and few-shot-16; the last was not ahead of the one before "
+        "by more than one item.",
+    ),
     (rungs.GepaMissing(), "No prompt was optimised: gepa is not installed (run pip install 'lastresort[prompts]')."),
     (
         rungs.NoReflector("http://host/v1#m", None, 6_500_000_000),

@@ -208,6 +208,20 @@ class RacedOnDev:
     error: float
 
 
+ShotsEnd = Literal["NOT_AHEAD", "LIKELY_MET", "FEW_ROWS", "NO_ROOM", "MOST"]
+
+
+@dataclass(frozen=True, slots=True)
+class MoreShotsTried:
+    """Prompts with more examples, tried since `five` helped. ended: why there were no more: the last one was not ahead of the one
+    before, the leader is likely to meet the bar, train has no more rows, more could not be tried, or more are never tried.
+    """
+
+    five: str
+    tried: tuple[str, ...]
+    ended: ShotsEnd
+
+
 @dataclass(frozen=True, slots=True)
 class GepaMissing:
     """The package that optimises prompts is not installed."""
@@ -369,6 +383,7 @@ class TrainedOnPreferences:
 SearchFinding = (
     RacedOnDev
     | NotTried
+    | MoreShotsTried
     | PromptKept
     | PromptRewritten
     | SearchAlone

@@ -1,4 +1,4 @@
-"""An optimised prompt in the report: why there is none, what it took, and how it differs from the plain one."""
+"""Prompts that joined the race late, in the report: those with more examples, and an optimised one or why there is none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import assert_never
 from lastresort.records import rungs as value
 from lastresort.records.decision_parts import OptimisedPrompt
 from lastresort.records.events import PromptOptimised, StoppedOptimising
-from lastresort.report.words.wording import count, counted, percent, round_percent
+from lastresort.report.words.wording import count, counted, listed, percent, round_percent
 
 _STOPPED: dict[StoppedOptimising, str] = {
     "calls": "`prompting.calls` was used up",
@@ -16,6 +16,19 @@ _STOPPED: dict[StoppedOptimising, str] = {
     "all right": "every row was answered right",
     "no room": "the rows did not fit the context of the reflecting model",
 }
+
+_NO_MORE: dict[value.ShotsEnd, str] = {
+    "NOT_AHEAD": "the last was not ahead of the one before by more than one item",
+    "LIKELY_MET": "the leader is then likely to meet the bar",
+    "FEW_ROWS": "train has too few rows for more",
+    "NO_ROOM": "more could not be tried",
+    "MOST": "more are never tried",
+}
+
+
+def of_more_shots(found: value.MoreShotsTried) -> str:
+    """What was tried because examples helped, and why no more, as a sentence."""
+    return f"More examples were tried, since {found.five} helped: {listed(found.tried)}; {_NO_MORE[found.ended]}."
 
 
 def of_kept_prompt(found: value.PromptKept) -> str:

@@ -13,7 +13,7 @@ from lastresort.records import rungs as value
 from lastresort.records.decision_parts import RepairFinding, RepairView
 from lastresort.records.document import Statement
 from lastresort.records.events import RepairTried, RungSearched
-from lastresort.report.words.prompting import of_kept_prompt, of_rewritten_prompt
+from lastresort.report.words.prompting import of_kept_prompt, of_more_shots, of_rewritten_prompt
 from lastresort.report.words.wording import capital, counted, listed, percent, points_of, round_percent, stopped
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Machine
 from lastresort.types import Selection
@@ -213,6 +213,8 @@ def _sentence(found: value.SearchFinding) -> str:
             | value.NoNeedToOptimise()
         ):
             return of_kept_prompt(found)
+        case value.MoreShotsTried():
+            return of_more_shots(found)
         case value.PromptRewritten():
             return of_rewritten_prompt(found)
         case value.SearchAlone():

@@ -47,6 +47,14 @@ def variants(task: Task, train: Sequence[Example], max_new_tokens: int, model: s
     return found
 
 
+def with_shots(system: System, k: int, pool: Sequence[Shot]) -> System:
+    """A few-shot system with k examples instead of its own number. pool: train as `shots_of` orders it."""
+    prompt = system.prompt
+    kind, shots = ("nearest", pool[:NEAREST_POOL]) if prompt.selection == "nearest" else ("few-shot", pool[:k])
+    name = system.name.replace(f"{kind}-{prompt.k}", f"{kind}-{k}", 1)
+    return replace(system, name=name, prompt=replace(prompt, shots=tuple(shots), k=k))
+
+
 def prompting_decoding(task: Task, max_new_tokens: int) -> Decoding:
     """The decoding of the task's own model. Tuned models are local weights, which take no reasoning effort."""
     return Decoding(

@@ -1,4 +1,4 @@
-"""Prompting: a race of all prompts on dev, which an optimised prompt may enter late.
+"""Prompting: a race of all prompts on dev, which prompts with more examples and then an optimised one may enter late.
 
 Constrained decoding races with the plain prompt, and is then tried on the winner if some of its answers failed by form.
 """
@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from lastresort.records.rungs import Skip
 from lastresort.rungs.forecast import Forecast, Workload, answering
+from lastresort.rungs.prompting.many_shot import MORE, try_more_shots
 from lastresort.rungs.prompting.optimise import may_optimise, new_prompts, refuse_missing
 from lastresort.rungs.prompting.prompts import PLAIN, grammar_of, variants
 from lastresort.rungs.prompting.with_gepa import REFLECTION_TOKENS, SHOWN, kept_rows
@@ -28,11 +29,12 @@ _SHOTS = {
     "nearest-3": (3, 0),
     "nearest-5": (5, 0),
 }  # shots, and shared ones
+_MORE_SHOTS = {f"nearest-{k}": (k, 0) for k in MORE}  # the dearer ones
 
 
 class PromptingRung:
-    """Zero-shot, structured, few-shot (3 and 5, fixed and nearest), chain of thought, constrained decoding, and a prompt that a
-    model optimises.
+    """Zero-shot, structured, few-shot (3 and 5, fixed and nearest, and more where these help), chain of thought, constrained
+    decoding, and a prompt that a model optimises.
     """
 
     name = "prompting"
@@ -41,12 +43,15 @@ class PromptingRung:
         return None
 
     def forecast(self, task: Task, work: Workload) -> Forecast:
-        """All variants on the first stretch of dev, the more expensive half on the next, and so on; then, where a prompt may be
-        optimised, all calls that it may take. Answers as long as allowed.
+        """All variants on the first stretch of dev, the more expensive half on the next, and so on; then the first prompt with more
+        examples and, where a prompt may be optimised, all calls that it may take. Answers as long as allowed.
+
+        The prompts with still more examples are named and not counted: each takes that the one before was better, and together
+        they would be most of the sum.
         """
 
         def asking(name: str, label: str, n: int) -> Forecast:
-            shots, shared_shots = _SHOTS.get(name, (0, 0))
+            shots, shared_shots = (_SHOTS | _MORE_SHOTS).get(name, (0, 0))
             shot = work.input_tokens + work.output_tokens + SHOT_TOKENS
             shared = work.instruction_tokens + shared_shots * shot
             prompt = work.instruction_tokens + work.input_tokens + shots * shot
@@ -66,6 +71,13 @@ class PromptingRung:
             for name in alive:
                 total += asking(name, f"{name} on dev items {start + 1}-{stop}", stop - start)
             alive = alive[: max(2, math.ceil(len(alive) / 2))]
+        more = [name for name, (k, _) in _MORE_SHOTS.items() if k < work.n_train]
+        for name in more[:1]:
+            total += asking(name, f"up to {name}, if five examples help, on dev", work.n_dev)
+            dearest = max(dearest, name, key=expense)
+        for name in more[1:]:
+            label = f"up to {name}, if each step up to it helps, on dev"
+            total += _not_counted(label, asking(name, label, work.n_dev))
         if may_optimise(task, work.n_train):
             total += _optimising(task, work)
             for name, label in ((PLAIN, "the optimised prompt"), (dearest, "the best with it")):
@@ -79,10 +91,17 @@ class PromptingRung:
         systems = variants(bench.task, bench.train, bench.max_new_tokens, bench.models.base_name)
         race = Race(bench, self.name, systems, "ways of prompting")
         race.run()
+        more = try_more_shots(bench, race)
         written = new_prompts(bench, self.name, race)
         race.join(written.systems)
         searched = race.conclude(grammar_of(bench.task))
-        return replace(searched, findings=(*searched.findings, *written.findings))
+        grown = () if more is None else (more,)
+        return replace(searched, findings=(*searched.findings, *grown, *written.findings))
+
+
+def _not_counted(label: str, found: Forecast) -> Forecast:
+    usd = f", {found.usd:.2f} USD" if found.usd else ""
+    return Forecast(0, 0, 0, 0.0, 0.0, (f"{label}: {found.tokens_in} prompt tokens{usd}, not counted",))
 
 
 def _optimising(task: Task, work: Workload) -> Forecast:

@@ -37,7 +37,13 @@ from lastresort.records.events import (
 from lastresort.records.record import ItemScore
 from lastresort.records.rungs import KnowledgeNotInPrompt, NoKnowledge, OutOfReach, SearchAlone, Skip, WithPassages
 from lastresort.rungs.forecast import Forecast, Workload, answering
-from lastresort.rungs.prompting.prompts import grammar_of, instruction, prompting_decoding, shots_of
+from lastresort.rungs.prompting.prompts import (
+    grammar_of,
+    instruction,
+    prompting_decoding,
+    shots_of,
+    with_shots,
+)
 from lastresort.rungs.race import Race, stretches
 from lastresort.rungs.retrieval.ceiling import MOST_PASSAGES, Ceiling, measure_ceiling, right_passages
 from lastresort.rungs.rung import GivenUp, Search, Workbench
@@ -152,7 +158,7 @@ def passage_tokens(task: Task) -> float:
 
 
 SHOTS = 3
-CHOSEN_SHOTS = 5  # at most, of the prompt that prompting chose
+CHOSEN_SHOTS = 5  # at most, of the prompt that prompting chose: fixed ones come with passages of their own
 
 
 class RetrievalRung:
@@ -257,7 +263,7 @@ class RetrievalRung:
 
 
 def base_systems(bench: Workbench) -> list[System]:
-    """The systems that get passages: zero-shot, few-shot, and the one that prompting chose, if it is another."""
+    """The systems that get passages: zero-shot, few-shot, and the one that prompting chose, with 5 shots at most."""
     task = bench.task
     decoding = prompting_decoding(task, bench.max_new_tokens)
     plain = PromptDesign(instruction(task))
@@ -273,6 +279,8 @@ def base_systems(bench: Workbench) -> list[System]:
     chosen = bench.record.last(SystemFrozen, "prompting")
     if chosen is not None:
         system = load_system(bench.candidate_folder("prompting", chosen.name))
+        if system.prompt.k > CHOSEN_SHOTS:
+            system = with_shots(system, CHOSEN_SHOTS, pool)
         if all((system.prompt, system.decoding) != (base.prompt, base.decoding) for base in found):
             found.append(system)
     return found
