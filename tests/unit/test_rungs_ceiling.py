@@ -138,6 +138,7 @@ def ceiling(
         dev_groups=lambda: None,
         task=SimpleNamespace(bar=0.8),
         alpha_of_rung=lambda rung: 0.02,
+        missed_below=0.8,
         scorer=SimpleNamespace(binary=True),
     )
     bases = [System(name, "m", PromptDesign(""), Decoding(1)) for name in sorted({n.split("+")[0] for n in answers})]

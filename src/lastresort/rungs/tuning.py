@@ -67,7 +67,8 @@ def settings_that_fit(
     need = f"{name} would need {gib(planned.needed_bytes)} by the plan, and {gib(room)} are free"
     found = lowered(planned, room)
     if found is None or not found.same_run:
-        bench.progress.say(f"{need}: it may not fit. {_elsewhere(found is not None)}")
+        if not bench.record.curve(name):  # said when it began
+            bench.progress.say(f"{need}: it may not fit. {_elsewhere(found is not None)}")
         return settings
     bench.progress.say(f"{need}: it trains with {found.written()}.")
     bench.record.append(PassLowered(rung=rung, candidate=name, keys=dict(found.keys)))

@@ -13,7 +13,7 @@ c is 0: it covered 60 to 80% instead of 95%). Not beyond four times the examples
 where the loss does not fall beyond its noise, where it is of neither form, or where the interval is too wide to be of use.
 
 Source: Viering and Loog 2023 (the shapes of learning curves, 2103.10948); Seber and Wild 1989, section 5.4 (profiles). Simulations:
-tests/simulation/test_more_examples.py.
+tests/simulation/test_more_examples_rates.py.
 """
 
 from __future__ import annotations
