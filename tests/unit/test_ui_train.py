@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 import pytest
 from starlette.testclient import TestClient
 
+from lastresort.app import held_out
 from lastresort.app.held_out import HeldOutRows, held_out_rows
 from lastresort.app.train import TrainRequest, train
 from lastresort.climb.prepare import prepare
@@ -134,7 +135,9 @@ def test_a_training_on_a_task_reads_its_train_split_alone(
     assert f"Its {len(split.dev)} dev and {len(split.test)} test items stay held out." in text_of(site, "mine")
     assert held_out_rows(training_in(site, "mine")) == [HeldOutRows(DRAFT, len(kept), 0, 0)]
     shown = page.get("/train/mine").text
-    assert f"None of the {len(kept)} training rows is a dev or test item" in shown.replace("\u00a0", " ")
+    assert f"None of the {len(kept)} training rows has the same input as a dev or test item" in shown.replace(
+        "\u00a0", " "
+    )
     assert page.post("/train/mine/start").status_code == 204
     assert len(started) == 1
     assert "mine/mine.jsonl" in page.get("/train").text, "the file of the split is no data of its own"
@@ -160,6 +163,41 @@ def test_a_training_on_what_a_task_holds_out_does_not_start_here(
         in refused.text
     )
     assert "Write data: mine.train.jsonl" in refused.text
+
+
+def test_a_system_turn_turns_before_it_and_slips_of_the_pen_hide_no_held_out_item(
+    page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slips of the pen, only where there are not too many rows."""
+    rows = [
+        {"input": f"customer {i} of branch {i * 7} complains about a delivered parcel", "output": "b" if i % 2 else "c"}
+        for i in range(200)
+    ]
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    page.post("/new/upload", files={"file": ("mine.jsonl", io.BytesIO(data))})
+    folder = site.workspace.tasks / "mine"
+    split = prepare(task_from((folder / DRAFT).read_text(), folder)).split
+    system = {"role": "system", "content": "You sort mail."}
+    shot = [{"role": "user", "content": "An example?"}, {"role": "assistant", "content": "b"}]
+
+    def repeated(before: list[dict[str, str]], word: str = "complains") -> tuple[int, int]:
+        chats = []
+        for row in rows:
+            asked = {"role": "user", "content": row["input"].replace("complains", word)}
+            chats.append({"messages": [*before, asked, {"role": "assistant", "content": row["output"]}]})
+        (folder / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+        (folder / trainings.DRAFT).write_text("model: embedded\ndata: chats.jsonl\n")
+        (found,) = held_out_rows(training_in(site, "mine"))
+        return found.dev, found.test
+
+    held = len(split.dev), len(split.test)
+    assert repeated([]) == held
+    assert repeated([system]) == held
+    assert repeated([system, *shot]) == held
+    assert repeated([], "complaims") == held
+    monkeypatch.setattr(held_out, "MOST_NEAR", 100)
+    assert repeated([system, *shot]) == held
+    assert repeated([], "complaims") == (0, 0)
 
 
 def test_preferences_that_ask_what_a_task_holds_out_are_found(page: TestClient, site: Site) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lastresort.app.init import free_path
@@ -12,17 +12,20 @@ from lastresort.climb.prepare import prepare, read_split
 from lastresort.data.duplicates import normalised
 from lastresort.data.files import read_rows
 from lastresort.data.read import read_prompts
+from lastresort.data.split import Split, clean, find_leaks
 from lastresort.errors import LastresortError
 from lastresort.foreign import holds, read_text
 from lastresort.records.atomic import write_atomically
 from lastresort.report.words.training import of_held_out
 from lastresort.spec.document import parse_document
 from lastresort.spec.task import Task, task_of
-from lastresort.train.files.items import read_units
+from lastresort.train.files.items import Conversation, TrainingUnit, read_units
 from lastresort.train.settings import TrainingFile
+from lastresort.types import Example, Message
 
 SUFFIX = ".train.jsonl"
 MOST_TASKS = 20
+MOST_NEAR = 5000  # rows that are also compared with slips of the pen, which takes a second for a thousand of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,9 @@ class TrainSplit:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutRows:
-    """Of the rows of a training, how many ask what the dev or the test items of a task ask. task: the name of its file."""
+    """Of the rows of a training, how many repeat dev or test items of a task, also with slips of the pen. task: the name of its
+    file.
+    """
 
     task: str
     rows: int
@@ -82,7 +87,9 @@ def write_train_split(task: Task) -> TrainSplit:
 def held_out_rows(file: TrainingFile) -> list[HeldOutRows]:
     """What a training reads of the dev and test items of each task file in its folder. Inputs are compared; plain text has none.
 
-    Raises DataError for rows that cannot be read. A task that cannot be read holds nothing out.
+    Exact and near copies count as in a climb (`find_leaks`), beyond `MOST_NEAR` rows exact ones only. System turns are not
+    compared, and the last user turn of a conversation may be an item too. Raises DataError for rows that cannot be read. A task
+    that cannot be read holds nothing out.
     """
     tasks = list(_tasks_next_to(file))
     if not tasks or file.need == "text":
@@ -92,13 +99,40 @@ def held_out_rows(file: TrainingFile) -> list[HeldOutRows]:
     for task in tasks:
         try:
             split, _ = read_split(task)
+            dev, test = _repeated(inputs, split)
         except LastresortError:
             continue
-        dev, test = ({normalised(item.input_text) for item in part} for part in (split.dev, split.test))
-        in_test = sum(text in test for text in inputs)
-        in_dev = sum(text in dev and text not in test for text in inputs)
-        found.append(HeldOutRows(task.path.name, len(inputs), in_dev, in_test))
+        found.append(HeldOutRows(task.path.name, len(inputs), dev, test))
     return found
+
+
+def _repeated(inputs: Sequence[tuple[Message, ...]], split: Split) -> tuple[int, int]:
+    """How many of the inputs are in dev, and how many in test. What a climb of the task trains on itself is in neither."""
+    near = len(inputs) + len(split.train) <= MOST_NEAR
+    trained = clean(split).split.train if near else split.train
+    held = {normalised(item.input_text) for item in (*split.dev, *split.test)}
+    own = {normalised(example.input_text) for example in trained} - held
+    given = [Example(str(number), turns, "") for number, turns in enumerate(inputs)]
+    given = [one for one in given if normalised(one.input_text) not in own]
+    forms = [replace(one, input=form) for one in given for form in _forms(one.input)]
+    dev, test = ([replace(item, input=_bare(item.input)) for item in part] for part in (split.dev, split.test))
+    if not near:
+        bare = {normalised(item.input_text) for item in (*dev, *test)}
+        forms = [form for form in forms if normalised(form.input_text) in bare]
+    leaks = find_leaks(forms, dev, test)
+    in_test = {leak.train.id for leak in leaks if leak.side == "test"}
+    return len({leak.train.id for leak in leaks} - in_test), len(in_test)
+
+
+def _forms(turns: tuple[Message, ...]) -> list[tuple[Message, ...]]:
+    """An input without its system turns, and its last user turn where other turns come before it."""
+    whole = _bare(turns)
+    return [whole] if len(whole) == 1 or whole[-1].role != "user" else [whole, whole[-1:]]
+
+
+def _bare(turns: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Without system turns, unless there are no others."""
+    return tuple(turn for turn in turns if turn.role != "system") or turns
 
 
 def _tasks_next_to(file: TrainingFile) -> Iterator[Task]:
@@ -112,9 +146,15 @@ def _tasks_next_to(file: TrainingFile) -> Iterator[Task]:
             continue
 
 
-def _inputs(file: TrainingFile) -> list[str]:
+def _inputs(file: TrainingFile) -> list[tuple[Message, ...]]:
     if file.need == "groups":
-        found = [example.input_text for path in file.data.train for example in read_prompts(path)[0]]
-    else:
-        found = [unit.prompt for unit in read_units(file, file.data.train)]
-    return list(map(normalised, found))
+        return [example.input for path in file.data.train for example in read_prompts(path)[0]]
+    return [_input(unit) for unit in read_units(file, file.data.train)]
+
+
+def _input(unit: TrainingUnit) -> tuple[Message, ...]:
+    text = unit.texts[0]
+    if not isinstance(text, Conversation):
+        return (Message("user", unit.prompt),)
+    answer = text.turns if isinstance(text.turns, int) else 1
+    return text.messages[: len(text.messages) - answer]

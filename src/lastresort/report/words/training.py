@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 def of_held_out(task: str, rows: int, dev: int, test: int) -> str:
     """Whether a gate or a climb of a task would still be a test of what was trained. rows: of the training. dev, test: how many of
-    them ask what its dev and its test items ask.
+    them repeat its dev and its test items.
     """
     if not dev + test:
-        return f"None of the {counted(rows, 'training row')} is a dev or test item of {task}."
+        return f"None of the {counted(rows, 'training row')} has the same input as a dev or test item of {task}."
     return (
-        f"Of the {counted(rows, 'training row')}, {count(dev)} are dev items and {count(test)} are test items of {task}: a gate or "
-        "a climb of that task would test what was trained on."
+        f"Of the {counted(rows, 'training row')}, {count(dev)} repeat dev items and {count(test)} repeat test items of {task}: "
+        "a gate or a climb of that task would test what was trained on."
     )
 
 
