@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,10 @@ class Stop(Protocol):
 
     def requested(self) -> StopRequest | None:
         """The first request, None while the work may go on."""
+
+
+GoOn = Callable[[str, Stop], bool | None]
+"""(question, where requests to stop are looked for meanwhile) -> the user's answer; None where nobody gives one in time."""
 
 
 def check(stop: Stop) -> None:

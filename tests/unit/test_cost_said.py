@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +20,17 @@ from lastresort.report.words.titles import rung_begins_line
 from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.prompting.rung import PromptingRung
 from lastresort.spec.task import load_task
-from tuning_support import Scissors
+from lastresort.stop import NEVER, Stop, StopFile
+from tuning_support import Cut, CutAt, Scissors
 
 TWO_HOURS = Forecast(0, 0, 0, 7200.0, 0.5)
 
 
 class Answers:
-    def __init__(self, *answers: bool) -> None:
+    def __init__(self, *answers: bool | None) -> None:
         self.left, self.asked = list(answers), list[str]()
 
-    def __call__(self, question: str) -> bool:
+    def __call__(self, question: str, stop: Stop) -> bool | None:
         self.asked.append(question)
         return self.left.pop(0)
 
@@ -54,7 +58,7 @@ def test_a_rung_of_two_hours_asks_once_and_a_no_leaves_it_for_later(tmp_path: Pa
         assert [one.about for one in record.all(RungGoneOn)] == ["cost"]
     climbed(tmp_path, answers)
     assert [question.replace("\u00a0", " ") for question in answers.asked] == [
-        "prompting is forecast to take 2 h here. Begin it?"
+        "prompting is forecast to take 2 h here. Start it?"
     ] * 2
 
 
@@ -66,7 +70,7 @@ def test_a_limit_of_hours_answers_beforehand(tmp_path: Path) -> None:
 
 def test_without_a_terminal_it_goes_on_and_says_so(tmp_path: Path) -> None:
     said = climbed(tmp_path, None)
-    assert any(line.startswith("There is no terminal to ask whether 2 h are worth it, so it goes on.") for line in said)
+    assert any(line.startswith("No terminal to ask, so the climb continues (about 2 h).") for line in said)
     with Record.open(tmp_path / "run", read_only=True) as record:
         assert not record.all(RungGoneOn)
 
@@ -86,4 +90,84 @@ def test_yes_and_a_missing_terminal_ask_nothing(
     monkeypatch.setattr("sys.stdin.isatty", lambda: terminal, raising=False)
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
     ask = consent(yes=yes)
-    assert (None if ask is None else ask("Begin it?")) is answers
+    assert (None if ask is None else ask("Start it?", NEVER)) is answers
+
+
+def test_a_question_that_nobody_answers_goes_on_and_is_recorded_as_such(tmp_path: Path) -> None:
+    answers = Answers(None)
+    climbed(tmp_path, answers)
+    with Record.open(tmp_path / "run", read_only=True) as record:
+        assert [(one.about, one.answered) for one in record.all(RungGoneOn)] == [("cost", False)]
+    climbed(tmp_path, answers)
+    assert len(answers.asked) == 1
+
+
+def test_a_rung_that_has_begun_continues_without_its_whole_forecast_and_a_question(tmp_path: Path) -> None:
+    """Cut after the first of its candidates was measured."""
+    path = scripted_task(tmp_path / "task", quality=[{"right": 0.95}])
+    with pytest.raises(Cut):
+        climb(load_task(path), tmp_path / "run", until="prompting", progress=CutAt("prompting: zero-shot", 40))
+    with Record.open(tmp_path / "run", read_only=True) as record:
+        assert record.all(CandidateMeasured)
+    answers, shown = Answers(), Scissors()
+    climb(load_task(path), tmp_path / "run", until="prompting", progress=shown, go_on=answers)
+    assert "prompting continues." in shown.said
+    assert not any("Forecast: about" in line for line in shown.said)
+
+
+def asked_at_a_terminal(monkeypatch: pytest.MonkeyPatch, typed: bytes = b"", stop: Stop = NEVER) -> bool | None:
+    other, own = os.openpty()
+    try:
+        os.write(other, typed)
+        with os.fdopen(own, encoding="utf-8") as stdin:
+            monkeypatch.setattr("sys.stdin", stdin)
+            monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+            monkeypatch.setattr("lastresort.app.terminal.ANSWER_S", 1.0)
+            ask = consent(yes=False)
+            assert ask is not None
+            return ask("Start it?", stop)
+    finally:
+        os.close(other)
+
+
+def test_a_terminal_is_asked_and_goes_on_where_nobody_answers_in_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [asked_at_a_terminal(monkeypatch, typed) for typed in (b"Y\n", b"\n", b"")] == [True, False, None]
+    said = capsys.readouterr().err.replace("\u00a0", " ").splitlines()
+    assert said[0] == "Start it? [y/N] Without an answer in 1.0 s the climb continues."
+    assert said[-1] == "No answer in 1.0 s, so the climb continues."
+
+
+def test_a_question_sees_the_stop_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "stop").touch()
+    with pytest.raises(StopRequestedError, match="the file asks to stop"):
+        asked_at_a_terminal(monkeypatch, stop=StopFile(tmp_path / "stop"))
+
+
+IN_BACKGROUND = """
+import fcntl, os, sys, termios
+from lastresort.app.terminal import consent
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+child = os.fork()
+if child == 0:
+    os.setpgid(0, 0)
+    print(consent(yes=False))
+    sys.exit(0)
+os.waitpid(child, 0)
+print(consent(yes=False) is not None)
+"""
+
+
+def test_a_climb_in_the_background_of_a_terminal_asks_nothing_and_is_not_stopped() -> None:
+    other, own = os.openpty()
+    command = [sys.executable, "-c", IN_BACKGROUND]
+    try:
+        done = subprocess.run(
+            command, stdin=own, stdout=subprocess.PIPE, stderr=own, text=True, timeout=60, start_new_session=True
+        )
+    finally:
+        os.close(own)
+        os.close(other)
+    assert done.stdout.split() == ["None", "True"]

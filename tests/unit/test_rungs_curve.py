@@ -14,6 +14,7 @@ from lastresort.records.record import Record
 from lastresort.rungs.supervised import curve
 from lastresort.rungs.supervised.curve import straight_on
 from lastresort.spec.task import load_task
+from lastresort.stop import Stop
 from page_tables import allowed
 from tuning_support import Scissors, tiny_task
 
@@ -57,10 +58,10 @@ def test_where_the_first_third_does_not_point_at_the_bar_it_is_said_and_asked_on
         [],
     )
     whole = climb(load_task(path), tmp_path / "whole", gate="none", progress=Scissors())
-    monkeypatch.setattr(curve, "DEAR_S", 0.0)
+    monkeypatch.setattr(curve, "LONG_REST_S", 0.0)
 
     def answering(answer: bool) -> None:
-        def ask(question: str) -> bool:
+        def ask(question: str, stop: Stop) -> bool:
             asked.append(question)
             return answer
 

@@ -42,7 +42,7 @@ from lastresort.report.words.answer import gate_line
 from lastresort.report.words.data import of_reuse
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
-from lastresort.stop import NEVER, FirstOf, Stop, stop_file
+from lastresort.stop import NEVER, FirstOf, GoOn, Stop, stop_file
 from lastresort.types import Example, GateMode, Progress, SilentProgress
 
 
@@ -67,7 +67,7 @@ def climb(
     progress: Progress | None = None,
     stop: Stop = NEVER,
     executor: Executor | None = None,
-    go_on: Callable[[str], bool] | None = None,
+    go_on: GoOn | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Climbed:
     """Climb the ladder of `task` in the folder `run`, going on from whatever its record already holds.
@@ -76,7 +76,7 @@ def climb(
     first the top of the ladder. gate: of a tuned system that would win; None likewise, at first the full gate. more: fresh items,
     with which the tests of the run that ended UNDECIDED go on. stop: checked between batches and steps, as is a file named stop in
     the run's folder, which is removed when the climb ends. executor: measures, None for this process. go_on: asks the user before
-    what is dear, None where nobody is there: then it goes on.
+    what is expensive, None where nobody is there: then it goes on.
     Raises InputError for bad input, StoppedError where it stopped and can be resumed.
     """
     progress = progress or SilentProgress()

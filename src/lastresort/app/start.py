@@ -5,7 +5,7 @@ Also the examples to start with: inside the package in an installed wheel, next 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from lastresort.errors import InputError, PrerequisiteError
 from lastresort.spec.task import Task, given_task, judge_models
 from lastresort.spec.values import nearest, one_of
-from lastresort.stop import NEVER, Stop
+from lastresort.stop import NEVER, GoOn, Stop
 from lastresort.types import GateMode, Progress
 
 if TYPE_CHECKING:
@@ -71,12 +71,10 @@ class ClimbRequest:
     runs: Path = RUNS
 
 
-def start_climb(
-    request: ClimbRequest, progress: Progress, stop: Stop = NEVER, go_on: Callable[[str], bool] | None = None
-) -> Climbed:
+def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, go_on: GoOn | None = None) -> Climbed:
     """Start or resume a climb and see it through. A run whose input is refused leaves no folder behind.
 
-    go_on: asks the user before what is dear, None where nobody is there: then it goes on.
+    go_on: asks the user before what is expensive, None where nobody is there: then it goes on.
     Raises InputError for bad input, PrerequisiteError for what is missing here, StoppedError where it stopped and can be resumed.
     """
     if request.more is not None and not request.resume:

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
-from collections.abc import Callable
+import time
 from typing import Any
 
 from lastresort.foreign import UNSAFE, escaped
 from lastresort.keys import known_keys, redacted_value, without_keys
+from lastresort.stop import GoOn, Stop, check
+
+ANSWER_S = 600.0  # for an answer: a climb in a terminal that nobody looks at must not wait for ever
+LOOK_S = 0.5
 
 
 def safe_text(text: str) -> str:
@@ -30,15 +35,11 @@ def print_note(text: str = "", *, end: str = "\n") -> None:
     print(safe_text(text), end=end, file=sys.stderr, flush=True)
 
 
-def consent(*, yes: bool) -> Callable[[str], bool] | None:
+def consent(*, yes: bool) -> GoOn | None:
     """How to ask whether to go on: not at all where the user has said yes beforehand, None where no terminal is there."""
     if yes:
-        return lambda question: True
-    return confirmed if _is_there() else None
-
-
-def _is_there() -> bool:
-    return sys.stdin is not None and sys.stderr is not None and sys.stdin.isatty() and sys.stderr.isatty()
+        return lambda question, stop: True
+    return _answer if _is_there() else None
 
 
 def confirmed(question: str) -> bool:
@@ -46,7 +47,40 @@ def confirmed(question: str) -> bool:
     if not _is_there():
         return False
     print_note(f"{question} [y/N]")  # with its line end, as a live display holds back the rest of a line
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return _is_yes(sys.stdin.readline())
+
+
+def _answer(question: str, stop: Stop) -> bool | None:
+    """The user's answer, None where none comes in time. Raises the error of a request to stop."""
+    from lastresort.report.words.titles import asked_line, unanswered_line
+
+    print_note(asked_line(question, ANSWER_S))
+    end = time.monotonic() + ANSWER_S
+    while _is_there() and time.monotonic() < end:
+        check(stop)
+        if _has_line():
+            return _is_yes(sys.stdin.readline())
+    print_note(unanswered_line(ANSWER_S))
+    return None
+
+
+def _is_there() -> bool:
+    """Whether a terminal is there to ask. A process in its background may not read from it, and would be stopped."""
+    if sys.stdin is None or sys.stderr is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except (AttributeError, OSError):  # no process groups here, or another session's terminal, which stops nobody
+        return True
+
+
+def _has_line() -> bool:
+    """Whether a line is there within `LOOK_S`. Elsewhere than on POSIX, where only sockets can be waited for, reading waits."""
+    return os.name != "posix" or bool(select.select([sys.stdin], [], [], LOOK_S)[0])
+
+
+def _is_yes(line: str) -> bool:
+    return line.strip().lower() in ("y", "yes")
 
 
 def print_document(document: Any) -> None:

@@ -15,17 +15,19 @@ from lastresort.ladder import trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.clock import worked_s
 from lastresort.records.document import Statement
-from lastresort.records.events import BudgetSpent, RungPlanned, RungTested, SystemFrozen
+from lastresort.records.events import BudgetSpent, RungGoneOn, RungPlanned, RungSkipped, RungTested, SystemFrozen
+from lastresort.records.events.base import OfRung
 from lastresort.records.record import Record
 from lastresort.records.rungs import OverTime
 from lastresort.report.words.rungs import of_skip
 from lastresort.report.words.titles import (
-    dear_rung_question,
-    dear_rung_unasked,
     forecast_line,
     limit_line,
     long_rung_line,
+    long_rung_question,
+    long_rung_unasked,
     rung_begins_line,
+    rung_continues_line,
 )
 from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.rung import Rung, Workbench, find_rung
@@ -139,19 +141,30 @@ LONG_S, ASKED_S = 1200.0, 3600.0
 
 
 def say_cost(bench: Workbench, prepared: PreparedTask, rung: Rung) -> None:
-    """Say what a rung that is about to begin will take. Ask once where that is over an hour, unless `limits.hours` has answered.
+    """Say what a rung that is about to begin will take. Ask once where that is over an hour. One that has begun continues, as its
+    forecast does not say what is left of it.
 
     Raises StopRequestedError where the answer is no.
     """
+    if _has_begun(bench.record, rung.name):
+        bench.progress.say(rung_continues_line(rung.name))
+        return
     forecast = rung.forecast(prepared.task, workload(prepared, rung.name))
     seconds = forecast.seconds or 0.0
     if line := rung_begins_line(rung.name, forecast.seconds, forecast.usd):
         bench.progress.say(line)
-    if seconds <= ASKED_S or bench.task.limits.hours is not None:
+    if seconds <= ASKED_S:
         return
-    if bench.go_on is None:
-        bench.progress.say(dear_rung_unasked(seconds))
-    bench.ask_to_go_on(rung.name, "cost", dear_rung_question(rung.name, seconds))
+    if bench.go_on is None and bench.task.limits.hours is None:
+        bench.progress.say(long_rung_unasked(seconds))
+    bench.ask_to_go_on(rung.name, "cost", long_rung_question(rung.name, seconds))
+
+
+def _has_begun(record: Record, rung: str) -> bool:
+    """Whether the record holds anything of the rung's work."""
+    before = (RungPlanned, RungSkipped, RungGoneOn)
+    events = (event for _, event in record.since())
+    return any(isinstance(event, OfRung) and event.rung == rung and not isinstance(event, before) for event in events)
 
 
 def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None, *, gated: bool) -> dict[str, Forecast]:

@@ -34,7 +34,7 @@ from lastresort.records.rungs import SearchFinding, Skip
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task
-from lastresort.stop import NEVER, Stop, StopRequest
+from lastresort.stop import NEVER, GoOn, Stop, StopRequest
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import Passages
 from lastresort.systems.files import FILE, candidate_folder, save_system
@@ -105,7 +105,7 @@ class Workbench:
     executor: Executor | None = None
     at: At = nowhere
     test_units: int = 0
-    go_on: Callable[[str], bool] | None = None
+    go_on: GoOn | None = None
 
     def alpha_of_rung(self, rung: str) -> float:
         """The error of a false MET at which the rung's system is tested."""
@@ -126,12 +126,17 @@ class Workbench:
         return frozenset(rung for rung, test in tests.items() if test and test.judgement.outcome == "MET")
 
     def ask_to_go_on(self, rung: str, about: GoOnAbout, question: str) -> None:
-        """Ask once a run, where somebody is there to ask. Raises StopRequestedError if the answer is no."""
-        if self.go_on is None or any(asked.about == about for asked in self.record.all(RungGoneOn, rung)):
+        """Ask once a run, where somebody is there to ask and `limits.hours` has not answered. Without an answer in time it goes on.
+        Raises StopRequestedError if the answer is no, and as `stop` requests while nobody has answered.
+        """
+        if self.go_on is None or self.task.limits.hours is not None:
             return
-        if not self.go_on(question):
+        if any(asked.about == about for asked in self.record.all(RungGoneOn, rung)):
+            return
+        answer = self.go_on(question, self.stop)
+        if answer is False:
             raise StopRequestedError("the answer was no", where=f"rung {rung}", remedy=_GO_ON_LATER)
-        self.record.append(RungGoneOn(rung=rung, about=about))
+        self.record.append(RungGoneOn(rung=rung, about=about, answered=answer is not None))
 
     @property
     def correction(self) -> Correction | None:

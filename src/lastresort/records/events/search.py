@@ -56,10 +56,13 @@ class RungPlanned(OfRung):
 
 
 class RungGoneOn(OfRung):
-    """The user was asked whether to go on, and said yes. about: its cost, or its curve after a third; each is asked once."""
+    """The user was asked whether to go on, and did not say no. about: its cost, or its curve after a third; each is asked once.
+    answered: whether the user said yes, rather than nothing in time.
+    """
 
     kind: Literal["rung_gone_on"] = "rung_gone_on"
     about: GoOnAbout
+    answered: bool
 
 
 class RungGivenUp(OfRung):

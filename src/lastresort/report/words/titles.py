@@ -338,6 +338,10 @@ def long_rung_line(rung: str, seconds: float) -> str:
     return f"{rung}: this may take {duration(seconds)}. To shorten it, {RUNGS[rung].shorten}, or stop before it with --until."
 
 
+def rung_continues_line(rung: str) -> str:
+    return f"{rung} continues."
+
+
 def rung_begins_line(rung: str, seconds: float | None, usd: float | None) -> str:
     """What a rung that begins is forecast to take; "" where nothing is known. Money is what answers of the greatest length cost."""
     parts = [] if seconds is None else [f"about {duration(seconds)}"]
@@ -345,15 +349,24 @@ def rung_begins_line(rung: str, seconds: float | None, usd: float | None) -> str
     return f"{rung} begins. Forecast: {' and '.join(parts)}." if parts else ""
 
 
-def dear_rung_question(rung: str, seconds: float) -> str:
-    return f"{rung} is forecast to take {duration(seconds)} here. Begin it?"
+def long_rung_question(rung: str, seconds: float) -> str:
+    return f"{rung} is forecast to take {duration(seconds)} here. Start it?"
 
 
-def dear_rung_unasked(seconds: float) -> str:
+def long_rung_unasked(seconds: float) -> str:
     return (
-        f"There is no terminal to ask whether {duration(seconds)} are worth it, so it goes on. A stop file, limits.hours or "
-        "--until ends it earlier."
+        f"No terminal to ask, so the climb continues (about {duration(seconds)}). A stop file, limits.hours or --until ends it "
+        "earlier."
     )
+
+
+def asked_line(question: str, answer_s: float) -> str:
+    """answer_s: how long an answer is waited for."""
+    return f"{question} [y/N] Without an answer in {duration(answer_s)} the climb continues."
+
+
+def unanswered_line(answer_s: float) -> str:
+    return f"No answer in {duration(answer_s)}, so the climb continues."
 
 
 def _split(event: CandidateMeasured) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 THIRD = 1 / 3  # of the training, where the race of learning rates ends
 MOST_SEEN = 96  # dev items answered
-DEAR_S = 600.0  # a rest of the training that takes less is not worth a look
+LONG_REST_S = 600.0  # a rest of the training that takes less is not worth a look
 ERROR = 0.05  # of a warning where the straight line reaches the bar
 ABOUT: GoOnAbout = "curve"
 
@@ -64,10 +64,10 @@ def straight_on(
     return StraightOn(float(third.mean()), float(end.mean()), max(p_end, p_third))
 
 
-def rest_is_dear(bench: Workbench, run: str) -> bool:
+def rest_is_long(bench: Workbench, run: str) -> bool:
     """Whether the other two thirds of a training take long, by what its first third took."""
     reached = bench.record.last(TrainingReached, run)
-    return reached is not None and reached.seconds * (1 / THIRD - 1) >= DEAR_S
+    return reached is not None and reached.seconds * (1 / THIRD - 1) >= LONG_REST_S
 
 
 def look_at_curve(bench: Workbench, rung: str, system: System, step: int, steps: int) -> CurveBelowBar | None:

@@ -16,7 +16,7 @@ from lastresort.records.rungs import CurveBelowBar, KnowledgeOutpacesTraining, M
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.prompting.prompts import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
-from lastresort.rungs.supervised.curve import look_at_curve, rest_is_dear
+from lastresort.rungs.supervised.curve import look_at_curve, rest_is_long
 from lastresort.rungs.supervised.methods import adapter_setup, method_of, weights_absent
 from lastresort.rungs.supervised.milder import retrain, scale_system
 from lastresort.rungs.supervised.training import (
@@ -128,7 +128,7 @@ class SftRung:
     def _below_the_bar(self, bench: Workbench, trained: SupervisedTraining, rate: float) -> CurveBelowBar | None:
         """What the first third shows, where the rest takes long."""
         third = trained.third(rate)
-        if third is None or not rest_is_dear(bench, trained.run_name(rate)):
+        if third is None or not rest_is_long(bench, trained.run_name(rate)):
             return None
         trained.close()  # the model that answers takes its room
         return look_at_curve(bench, self.name, self._system(bench, third.folder), third.step, third.steps)
