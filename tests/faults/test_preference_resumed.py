@@ -153,7 +153,7 @@ def test_a_reward_trains_grpo(tmp_path: Path) -> None:
 
 
 def test_a_reward_that_tells_no_answers_apart_trains_nothing(tmp_path: Path) -> None:
-    """96 groups are drawn and no step is trained; the run, cut while they are drawn and gone on with, ends the same."""
+    """96 groups are drawn to 70 prompts, no step is trained, and the run, cut meanwhile and gone on with, ends the same."""
 
     def task(folder: Path) -> Path:
         folder.mkdir()
@@ -164,13 +164,13 @@ def test_a_reward_that_tells_no_answers_apart_trains_nothing(tmp_path: Path) -> 
     rung = whole.decision.as_json()["rungs"][0]
     assert not rung["applies"]
     assert (
-        "in none of 96 groups of 8 answers did the reward differ: with 95% confidence it does in fewer than 3.1% of groups"
-        in rung["skipped_because"]["text"]
+        "in none of 96 groups of 8 answers, to 70 different prompts, did the reward differ: with 95% confidence it does in fewer "
+        "than 4.2% of groups" in rung["skipped_because"]["text"]
     )
     with Record.open(whole.run, read_only=True) as record:
         (drawn,) = record.all(GroupsDrawn)
         assert not record.all(TrainingReached)
-    assert (drawn.groups, drawn.differ) == (96, False)
+    assert (drawn.groups, drawn.prompts, drawn.differ) == (96, 70, False)
     path = task(tmp_path / "cut")
     with pytest.raises(Cut):
         climbed(path, tmp_path / "cut" / "run", CutAt("preference: does the reward tell", 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,12 +78,35 @@ def test_where_the_first_third_does_not_point_at_the_bar_it_is_said_and_asked_on
     answering(False)  # it is decided, and nobody is asked
     assert len(asked) == 2
     assert "drawn straight on, 0.0% at the end, below the bar of 85.0%. Train the rest all the same?" in asked[0]
-    assert any("A warning, no verdict" in line for line in said)
+    assert any("This is a warning, not a verdict" in line for line in said)
     with Record.open(run, read_only=True) as record:
         (seen,), (gone_on,) = record.all(CurveSeen), record.all(RungGoneOn)
         search = record.last(RungSearched, "sft")
     assert (seen.step, seen.n, seen.before, gone_on.about) == (round(seen.steps / 3), 20, None, "curve")
     assert search is not None
-    assert "drawn straight on from nothing, that ends at 0.0%, below the bar of 85.0%" in search.in_words
+    assert "drawn straight on from 0, that ends at 0.0%, below the bar of 85.0%" in search.in_words
     again = climb(load_task(path), run, gate="none").decision.as_json()["rungs"][0]
     assert again["test"] == whole.decision.as_json()["rungs"][0]["test"], "a look changes nothing of what is trained"
+
+
+@pytest.mark.parametrize(
+    ("output", "started"), [(None, True), ({"choices": ["red", "blue", "green"]}, False)], ids=["plain", "choices"]
+)
+def test_the_line_starts_from_a_score_only_where_that_had_the_prompt_that_is_tuned(
+    output: Any, started: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The untrained model may score far more with the choices in its prompt, and a line that starts there would end too low."""
+    monkeypatch.setattr(curve, "LONG_REST_S", 0.0)
+    more = {} if output is None else {"output": output}
+    path = tiny_task(tmp_path / "task", ladder=["prompting", "sft"], score="exact", bar=0.85, **more)
+
+    def nobody(question: str, stop: Stop) -> bool:
+        raise AssertionError(question)
+
+    run = tmp_path / "run"
+    climb(load_task(path, {"limits.hours": 9}), run, gate="none", go_on=nobody)
+    with Record.open(run, read_only=True) as record:
+        (seen,) = record.all(CurveSeen)
+        assert len(record.dev_items("prompting", "zero-shot")) == 20
+    assert seen.below, "what is asked about without limits.hours"
+    assert (seen.before is not None) is started

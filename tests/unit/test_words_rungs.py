@@ -78,9 +78,9 @@ SKIPS: list[tuple[rungs.Skip, str]] = [
         "bar, this is said in at most 1.0% of cases",
     ),
     (
-        rungs.RewardsAlike(96, 8, 0.0307),
-        "GRPO learns from answers to a prompt that are rewarded differently, and in none of 96 groups of 8 answers did the reward "
-        "differ: with 95% confidence it does in fewer than 3.1% of groups",
+        rungs.RewardsAlike(96, 70, 8, 0.0419),
+        "GRPO learns from answers to a prompt that are rewarded differently, and in none of 96 groups of 8 answers, to "
+        "70 different prompts, did the reward differ: with 95% confidence it does in fewer than 4.2% of groups",
     ),
     (rungs.NothingMeasured("ways", ("too long", "cut")), "none of the ways can be measured: too long; cut"),
     (
@@ -112,9 +112,16 @@ SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
         "the rule of the test, at an error of 1%.",
     ),
     (
-        rungs.CurveBelowBar(40, 120, 96, 0.1, 0.05, 0.2, 0.8, 0.05),
+        rungs.CurveBelowBar(40, 120, 96, 0.1, 0.05, 0.2, 0.8, False, 0.05),
         "After 40 of 120 steps it scored 10.0% on 96 dev items; drawn straight on from the untrained model's 5.0%, that ends at "
-        "20.0%, below the bar of 80.0% (said in at most 5.0% of cases where the line reaches it). A warning, no verdict.",
+        "20.0%, below the bar of 80.0% (said in at most 5.0% of cases where the line reaches it). This is a warning, not a "
+        "verdict.",
+    ),
+    (
+        rungs.CurveBelowBar(40, 120, 96, 0.1, None, 0.3, 0.75, True, 0.05),
+        "After 40 of 120 steps it scored 10.0% on 96 dev items; drawn straight on from 0, that ends at 30.0%, below 75.0%, the "
+        "judge's score that counts as a miss (said in at most 5.0% of cases where the line reaches it). This is a warning, not a "
+        "verdict.",
     ),
     (rungs.NotTried("few-shot-5", "it is too long."), "few-shot-5 could not be tried: it is too long."),
     (

@@ -144,11 +144,12 @@ class SamplesOutOfReach:
 
 @dataclass(frozen=True, slots=True)
 class RewardsAlike:
-    """In none of the groups drawn, of so many answers each, did the reward differ. differing: the share of groups in which it does
-    is below this at 95% confidence.
+    """In none of the groups drawn, of so many answers each, did the reward differ. prompts: different ones that they answer.
+    differing: the share of groups in which it does is below this at 95% confidence.
     """
 
     groups: int
+    prompts: int
     samples: int
     differing: float
 
@@ -355,7 +356,8 @@ class TrainedOnRows:
 @dataclass(frozen=True, slots=True)
 class CurveBelowBar:
     """After so many of the steps of a training its score on n dev items, drawn straight on from that of the untrained model (None
-    where it is taken for 0), ends below the bar. error: of saying so where the line reaches it.
+    where it is taken for 0), ends below the bar. judged: the bar is the score of a corrected judge that counts as a miss. error: of
+    saying so where the line reaches it.
     """
 
     step: int
@@ -365,6 +367,7 @@ class CurveBelowBar:
     before: float | None
     end: float
     bar: float
+    judged: bool
     error: float
 
 

@@ -253,11 +253,13 @@ class CurveSeen(OfRung):
 class GroupsDrawn(OfRung):
     """Whether the reward tells a system's answers to the same prompt apart, before it is trained on.
 
-    groups: drawn until in one of them the rewards of the answers differed, or as many as are drawn at most. samples: answers each.
+    groups: drawn until in one of them the rewards of the answers differed, or as many as are drawn at most. prompts: different ones
+    that they answer. samples: answers each.
     """
 
     kind: Literal["groups_drawn"] = "groups_drawn"
     groups: int
+    prompts: int
     samples: int
     differ: bool
     tokens_in: int

@@ -70,10 +70,11 @@ def clause(skip: value.Skip) -> str:
             return _out_of_reach(skip)
         case value.SamplesOutOfReach():
             return _samples_out_of_reach(skip)
-        case value.RewardsAlike(groups, samples, differing):
+        case value.RewardsAlike(groups, prompts, samples, differing):
             return (
                 f"GRPO learns from answers to a prompt that are rewarded differently, and in none of {groups} groups of {samples} "
-                f"answers did the reward differ: with 95% confidence it does in fewer than {percent(differing)} of groups"
+                f"answers, to {counted(prompts, 'different prompt')}, did the reward differ: with 95% confidence it does in fewer "
+                f"than {percent(differing)} of groups"
             )
         case value.NothingMeasured(candidates, errors):
             return f"none of the {candidates} can be measured: {'; '.join(errors)}"
@@ -287,11 +288,13 @@ def _on_rows(found: value.TrainedOnRows) -> str:
 
 
 def _curve(found: value.CurveBelowBar) -> str:
-    start = "from nothing" if found.before is None else f"from the untrained model's {percent(found.before)}"
+    start = "from 0" if found.before is None else f"from the untrained model's {percent(found.before)}"
+    bar = percent(found.bar)
+    below = f"{bar}, the judge's score that counts as a miss" if found.judged else f"the bar of {bar}"
     return (
         f"After {found.step} of {found.steps} steps it scored {percent(found.score)} on {counted(found.n, 'dev item')}; drawn "
-        f"straight on {start}, that ends at {percent(found.end)}, below the bar of {percent(found.bar)} (said in at most "
-        f"{percent(found.error)} of cases where the line reaches it). A warning, no verdict."
+        f"straight on {start}, that ends at {percent(found.end)}, below {below} (said in at most {percent(found.error)} of cases "
+        "where the line reaches it). This is a warning, not a verdict."
     )
 
 

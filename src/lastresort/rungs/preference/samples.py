@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 
+from lastresort.data.duplicates import normalised
 from lastresort.data.preferences import PreferenceRow
 from lastresort.evals.evidence.paired import unseen_share
 from lastresort.evals.measure import mean_so_far
@@ -158,14 +159,17 @@ def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
 
 
 GROUPS_AT_ONCE = 16  # mostly the first tell, so few are drawn at once; the verdicts of a judge cost money
-MOST_GROUPS = 96  # drawn where the reward tells no answers apart: 3% of groups may then still differ (rule of three)
+MOST_GROUPS = (
+    96  # drawn where the reward tells no answers apart; to 96 prompts, 3% may then still differ (rule of three)
+)
 
 
 def rewards_alike(bench: Workbench, rung: str, start: System) -> RewardsAlike | None:
     """Why a reward teaches nothing, None where it tells answers of a first draw of groups apart.
 
     The groups are those that training would draw, `preference.samples` answers to a prompt of train, and drawn only until two
-    answers to the same prompt are rewarded differently. Where train has too few prompts, they are asked again.
+    answers to the same prompt are rewarded differently. Where train has too few prompts, they are asked again, but what was
+    not seen is bounded by the different ones, as answers to the same prompt are not independent.
     """
     known = bench.record.last(GroupsDrawn, rung)
     if known is None:
@@ -173,7 +177,7 @@ def rewards_alike(bench: Workbench, rung: str, start: System) -> RewardsAlike | 
         bench.record.append(known)
     if known.differ or not known.groups:
         return None
-    return RewardsAlike(known.groups, known.samples, unseen_share(known.groups, 0.05))
+    return RewardsAlike(known.groups, known.prompts, known.samples, unseen_share(known.prompts, 0.05))
 
 
 def _drawn(bench: Workbench, rung: str, start: System) -> GroupsDrawn:
@@ -189,7 +193,7 @@ def _drawn(bench: Workbench, rung: str, start: System) -> GroupsDrawn:
         wrap=lambda scorer, parameters: seated(bench, rung, scorer, parameters),
     )
     bench.progress.stage(f"{rung}: does the reward tell samples of {start.name} apart?", None)
-    drawn, differ, answers = 0, False, list[Answer]()
+    drawn, prompts, differ, answers = 0, set[str](), False, list[Answer]()
     try:
         rewards.check(bench.train)
         for round_, batch in _batches(_with_room(bench, start), GROUPS_AT_ONCE, MOST_GROUPS):
@@ -205,6 +209,7 @@ def _drawn(bench: Workbench, rung: str, start: System) -> GroupsDrawn:
                 if differ:
                     break
             drawn += len(batch)
+            prompts |= {normalised(example.input_text) for example in batch}
             if differ:
                 break
     finally:
@@ -212,6 +217,7 @@ def _drawn(bench: Workbench, rung: str, start: System) -> GroupsDrawn:
     return GroupsDrawn(
         rung=rung,
         groups=drawn,
+        prompts=len(prompts),
         samples=count,
         differ=differ,
         tokens_in=sum(answer.prompt_tokens for answer in answers),

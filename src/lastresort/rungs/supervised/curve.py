@@ -1,7 +1,7 @@
 """Whether a training still points at the bar after its first third: a warning and a question, never a verdict.
 
-The scores on dev are drawn straight on from what the untrained model scores, which flatters: a curve of learning bends down. Where
-even so the end lies below the bar, the rest is unlikely to be worth its time.
+The scores on dev are drawn straight on from what the untrained model scores with the same prompt, or from 0 where that was not
+measured. That flatters, as learning slows down. Where even so the end lies below the bar, the rest is unlikely to be worth it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from lastresort.evals.evidence.paired import reweighted_mean
 from lastresort.evals.evidence.units import as_scores, group_means
 from lastresort.records.events import CurveSeen, TrainingReached
 from lastresort.records.rungs import CurveBelowBar
+from lastresort.rungs.prompting.prompts import PLAIN, instruction
 from lastresort.rungs.rung import Workbench
 from lastresort.types import GoOnAbout
 
@@ -80,12 +81,14 @@ def look_at_curve(bench: Workbench, rung: str, system: System, step: int, steps:
         bench.record.append(seen)
     if not seen.below:
         return None
-    found = CurveBelowBar(seen.step, seen.steps, seen.n, seen.score, seen.before, seen.end, bench.missed_below, ERROR)
+    bar, judged = bench.missed_below, bench.correction is not None
+    found = CurveBelowBar(seen.step, seen.steps, seen.n, seen.score, seen.before, seen.end, bar, judged, ERROR)
+    below = f"below {bar:.1%}, the judge's score that counts as a miss" if judged else f"below the bar of {bar:.1%}"
     drawn = (
         f"{rung}: after {seen.step} of {seen.steps} steps, {seen.score:.1%} on {seen.n} dev items; drawn straight on, "
-        f"{seen.end:.1%} at the end, below the bar of {bench.missed_below:.1%}."
+        f"{seen.end:.1%} at the end, {below}."
     )
-    bench.progress.say(f"{drawn} A warning, no verdict: training goes on unless it is stopped.")
+    bench.progress.say(f"{drawn} This is a warning, not a verdict: training goes on unless it is stopped.")
     bench.ask_to_go_on(rung, ABOUT, f"{drawn} Train the rest all the same?")
     return found
 
@@ -115,9 +118,12 @@ def _measured(bench: Workbench, rung: str, system: System, step: int, steps: int
 
 
 def _untrained(bench: Workbench, n: int) -> list[float] | None:
-    """What the model that is tuned scored on the same items with the plain prompt, None where it was not asked all of them."""
-    if bench.models.tuned_name != bench.models.base_name:
+    """What the model that is tuned scored on the same items with the prompt it is tuned with: that of zero-shot, unless this adds
+    choices or a schema. None where it did not answer all of them.
+    """
+    task = bench.task
+    if bench.models.tuned_name != bench.models.base_name or instruction(task) != task.about.strip():
         return None
-    asked = bench.record.dev_items("prompting", "zero-shot")
+    asked = bench.record.dev_items("prompting", PLAIN)
     scores = [asked[example.id].score for example in bench.dev[:n] if example.id in asked]
     return scores if len(scores) == n else None
