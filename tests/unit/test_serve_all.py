@@ -23,7 +23,7 @@ from lastresort.records.decision import RunView, WinnerView
 from lastresort.records.events import SystemFrozen
 from lastresort.records.record import Record
 from lastresort.serve.opening import ServeRequest, is_uncleared, open_served
-from lastresort.systems.files import artefact_sha256, folder_sha256, save_system
+from lastresort.systems.files import artefact_sha256, folder_sha256, load_system, save_system
 from lastresort.systems.running import open_answerer, open_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Message
@@ -214,11 +214,23 @@ def test_what_a_gate_did_not_clear_needs_leave(base: Path, adapter: Path, tmp_pa
     tuned = pinned(replace(PROMPT, name="one", model=str(base), adapter=adapter), run)
     with_rung(run, tuned, "sft")
     request = ServeRequest(run, rungs=("sft",))
-    assert [one.name for one in open_served(request, approve=_nobody, log=print)] == ["winner", "sft"]
+    with pytest.raises(InputError, match=r"no gate has cleared the system of sft.*Add --allow-held"):
+        open_served(request, approve=_nobody, log=print)
+    leave = replace(request, allow_held=True)
+    assert [one.name for one in open_served(leave, approve=_nobody, log=print)] == ["winner", "sft"]
     gates = [SimpleNamespace(rung="sft", system="one", verdict=verdict) for verdict in ("SHIP", "REJECT")]
     assert not is_uncleared(gates[:1], "sft", "one")  # type: ignore[arg-type]
     assert is_uncleared(gates, "sft", "one")  # type: ignore[arg-type]
-    assert not is_uncleared(gates, "sft", "another")  # type: ignore[arg-type]
+    assert is_uncleared(gates, "sft", "another"), "trained, and seen by no gate"  # type: ignore[arg-type]
+    assert not is_uncleared([], "retrieval", "one")
+
+
+def test_a_winner_needs_no_further_leave_as_the_system_of_its_rung(base: Path, adapter: Path, tmp_path: Path) -> None:
+    """As after --gate none."""
+    run = tuned_run(tmp_path / "run", base, adapter)
+    with_rung(run, load_system(run / "winner"), "sft")
+    served = open_served(ServeRequest(run, rungs=("sft",)), approve=_nobody, log=print)
+    assert [one.name for one in served] == ["winner", "sft"]
 
 
 def test_a_held_winner_needs_leave(base: Path, adapter: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lastresort.errors import InputError
-from lastresort.ladder import RUNGS
+from lastresort.ladder import RUNGS, trains
 from lastresort.models.endpoint import Approve
 from lastresort.models.open import open_model
 from lastresort.models.protocol import Model
@@ -175,7 +175,7 @@ def _best_prompt(saved: Path, log: Callable[[str], None]) -> tuple[System, Path]
 def _tested_system(saved: Path, rung: str, *, allow_held: bool) -> tuple[System, Path]:
     """The system that a rung of the run around `saved` froze and tested, and where it is.
 
-    Raises InputError for a rung that tested none, or one whose system the gate did not clear, DataError where its files are not
+    Raises InputError for a rung that tested none, or one whose system no gate has cleared, DataError where its files are not
     those that were measured.
     """
     run = next((path for path in saved.absolute().parents[:NEAR] if (path / RECORD).is_file()), None)
@@ -191,9 +191,10 @@ def _tested_system(saved: Path, rung: str, *, allow_held: bool) -> tuple[System,
             expected="a rung that the run tested",
             remedy="Leave --rung out.",
         )
-    if not allow_held and is_uncleared(gates, rung, frozen.name):
+    is_served = frozen.sha256 == artefact_sha256(saved)  # with the leave that it needed
+    if not (allow_held or is_served) and is_uncleared(gates, rung, frozen.name):
         raise InputError(
-            f"the gate did not clear the system of {rung}",
+            f"no gate has cleared the system of {rung}",
             where=str(run),
             expected="one that may ship",
             remedy="Add --allow-held to look at it all the same.",
@@ -203,9 +204,9 @@ def _tested_system(saved: Path, rung: str, *, allow_held: bool) -> tuple[System,
 
 
 def is_uncleared(gates: Sequence[ClimbGate], rung: str, system: str) -> bool:
-    """Whether the newest gate of this system says other than SHIP."""
+    """Whether the newest gate of this system says other than SHIP, or, where it was trained, no gate has seen it."""
     verdicts = [gate.verdict for gate in gates if (gate.rung, gate.system) == (rung, system)]
-    return bool(verdicts) and verdicts[-1] != "SHIP"
+    return verdicts[-1] != "SHIP" if verdicts else trains(rung)
 
 
 def _answering(system: System, folder: Path, base: Model, approve: Approve) -> Answerer:
