@@ -60,7 +60,7 @@ def _answer(question: str, stop: Stop) -> bool | None:
         check(stop)
         if _has_line():
             return _is_yes(sys.stdin.readline())
-    print_note(unanswered_line(ANSWER_S))
+    print_note(unanswered_line())
     return None
 
 

@@ -81,8 +81,8 @@ def climb_command(
     yes: bool = Option(
         False,
         "--yes",
-        help="Ask nothing. Default: if a terminal is there, ask once before a rung that is forecast at more than an hour, and once "
-        "where a training does not point at the bar after its first third.",
+        help="Ask nothing. Default: at a terminal and without limits.hours, ask before a rung forecast at more than an hour and "
+        "where a training does not point at the bar after its first third. Without an answer in 10 minutes, the climb continues.",
     ),
     verbose: bool = Option(False, "--verbose", help="With --dry-run: also show how each figure comes about."),
     settings: list[str] = TASK_SETTINGS,

@@ -365,8 +365,8 @@ def asked_line(question: str, answer_s: float) -> str:
     return f"{question} [y/N] Without an answer in {duration(answer_s)} the climb continues."
 
 
-def unanswered_line(answer_s: float) -> str:
-    return f"No answer in {duration(answer_s)}, so the climb continues."
+def unanswered_line() -> str:
+    return "No answer, so the climb continues."
 
 
 def _split(event: CandidateMeasured) -> str:
