@@ -60,6 +60,16 @@ class Ended:
         return 2
 
 
+class Working:
+    """Of a process that was not started: it is at work."""
+
+    def poll(self) -> None:
+        return None
+
+    def wait(self) -> int:
+        return 0
+
+
 def recorded_starts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[jobs.Command, tuple[str, ...]]]:
     """While the test lasts no process is started; what would have been, with the endpoints and trackers whose keys it would get."""
     found: list[tuple[jobs.Command, tuple[str, ...]]] = []

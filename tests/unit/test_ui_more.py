@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from lastresort.records.atomic import held
 from lastresort.records.events import ItemsAdded
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
+from lastresort.ui import jobs, resuming
 from lastresort.ui.workspace import Workspace
-from ui_support import change_task, finished_run, htmx_page_of, recorded_starts, until
+from ui_support import Ended, Working, change_task, finished_run, htmx_page_of, recorded_starts, until
 
 FRESH = rows(700)[260:560]
 
@@ -79,6 +81,7 @@ def test_items_that_a_terminal_refuses_are_refused_alike(
     refused = add(page, found)
     assert refused.status_code == 422
     assert says in refused.text
+    assert str(tmp_path) not in refused.text
     assert list((tmp_path / "runs" / "routing-1" / "fresh").iterdir()) == []
     assert added(tmp_path) == []
     assert Workspace(tmp_path).state("routing-1").state == "finished"
@@ -117,3 +120,102 @@ def test_nothing_is_added_to_a_run_at_work_or_without_an_open_test(page: TestCli
     assert add(client, FRESH).status_code == 422
     assert not (other / "runs" / "routing-1" / "fresh").exists()
     assert add(page, FRESH, "more.exe").status_code == 422
+
+
+def test_a_file_that_the_record_names_stays_when_the_run_cannot_go_on(page: TestClient, tmp_path: Path) -> None:
+    """A yes that is said once more adds nothing, and a process that fails then has not refused these items."""
+    run = tmp_path / "runs" / "routing-1"
+    path = run / "fresh" / "more.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(lines(FRESH))
+    with Record.open(run) as record:
+        record.append(ItemsAdded(path="fresh/more.jsonl", sha256=hashlib.sha256(lines(FRESH)).hexdigest(), n=300))
+    with (tmp_path / "tasks" / "routing" / "rows.jsonl").open("a") as rows_of_task:
+        rows_of_task.write("broken\n")
+    page.post("/runs/routing-1/resume", data={"more": "more.jsonl"})
+    until(lambda: "This run did not go on" in page.get("/runs/routing-1/now").text, "the process has failed")
+    assert path.is_file()
+
+
+def working(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the test lasts, a process that is started works for ever and holds nothing, and nobody waits for it."""
+    monkeypatch.setattr(resuming, "START_S", 0.0)
+    monkeypatch.setattr(jobs, "start", lambda *_: Working())
+
+
+def in_fresh(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "runs" / "routing-1" / "fresh").iterdir())
+
+
+def test_of_two_that_add_items_at_once_one_is_refused(
+    page: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working(monkeypatch)
+    monkeypatch.setattr(resuming, "remove_once_refused", lambda *_: None)  # the process does not end
+    assert add(page, FRESH[:150], "a.jsonl").status_code == 204
+    refused = add(page, FRESH[150:], "b.jsonl")
+    assert refused.status_code == 422
+    assert "a process works on this run already" in refused.text
+    assert in_fresh(tmp_path) == ["a.jsonl"]
+
+
+def test_items_of_another_in_the_record_are_not_taken_for_these(
+    page: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_adds(*_: object) -> Ended:
+        with Record.open(tmp_path / "runs" / "routing-1") as record:
+            record.append(ItemsAdded(path="fresh/other.jsonl", sha256="0" * 64, n=3))
+        return Ended()
+
+    monkeypatch.setattr(jobs, "start", other_adds)
+    assert add(page, FRESH).status_code == 422
+    assert in_fresh(tmp_path) == []
+
+
+class Slow(Working):
+    """Ends once it is told to."""
+
+    code: int | None = None
+
+    def poll(self) -> int | None:  # type: ignore[override]
+        return self.code
+
+    def wait(self) -> int:
+        return until(lambda: self.code, "the process is told to end")
+
+
+def test_a_refusal_that_comes_late_is_shown_and_its_file_goes(
+    page: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = Slow()
+    working(monkeypatch)
+    log = tmp_path / "runs" / ".lastresort" / "jobs" / "routing-1.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("Error: of an earlier process\n")
+    monkeypatch.setattr(jobs, "start", lambda *_: process)
+    assert add(page, FRESH).status_code == 204
+    starting = page.get("/runs/routing-1/now").text
+    assert "every 1s" in starting
+    assert "Go on with more items" not in starting
+    with log.open("a") as file:
+        file.write("Error: row 3 is known\n")
+    process.code = 2
+    shown = page.get("/runs/routing-1/now").text
+    assert "This run did not go on" in shown
+    assert "row 3 is known" in shown
+    assert "of an earlier process" not in shown
+    assert "Go on with more items" in shown
+    until(lambda: in_fresh(tmp_path) == [], "the refused file is gone")
+
+
+def test_a_process_that_says_nothing_does_not_fail_with_the_words_of_an_earlier_one(
+    page: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded_starts(monkeypatch)
+    log = tmp_path / "runs" / ".lastresort" / "jobs" / "routing-1.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("Error: of an earlier process\n")
+    refused = add(page, FRESH)
+    assert refused.status_code == 422
+    assert "of an earlier process" not in refused.text
+    assert "ended before it read the items" in refused.text

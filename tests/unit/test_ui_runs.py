@@ -55,6 +55,7 @@ from lastresort.ui.workspace import NotThere, Workspace, safe_name
 from record_support import edit
 from ui_support import (
     MET,
+    Working,
     change_task,
     command,
     end,
@@ -312,10 +313,11 @@ def test_a_run_that_was_stopped_did_not_die_until_it_goes_on(tmp_path: Path, by:
 
 
 def print_last(folder: Path, text: str) -> None:
-    """As a process that the page started."""
+    """As a process that the page started, after what earlier ones have printed."""
     log = folder / "runs" / ".lastresort" / "jobs" / "routing-1.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(text)
+    with log.open("a") as file:
+        file.write(text)
 
 
 def stopped_run(folder: Path, by: StoppedBy) -> Path:
@@ -383,13 +385,6 @@ def test_a_plus_in_a_name_is_no_space(tmp_path: Path) -> None:
     waiting = client.get("/new/a+b/starting?run=c%2Bd-1").text
     [link] = re.findall(r'hx-get="([^"]*)"', waiting)
     assert client.get(link).text == waiting
-
-
-class Working:
-    """Of a process that was not started: it is at work."""
-
-    def poll(self) -> None:
-        return None
 
 
 def test_runs_of_one_task_are_compared_in_one_picture(tmp_path: Path) -> None:

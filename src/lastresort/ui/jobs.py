@@ -103,22 +103,23 @@ def withdraw_stop(run: Path) -> None:
     (run / STOP).unlink(missing_ok=True)
 
 
-def last_words(runs: Path, run: Path, since: datetime | None = None) -> tuple[str, ...]:
+def last_words(runs: Path, run: Path, since: datetime | None = None, *, after_bytes: int = 0) -> tuple[str, ...]:
     """The last lines that its process printed, where the page started it. since: when its record last changed; what was printed
-    before that says nothing of its end, and may be another process's.
+    before that says nothing of its end, and may be another process's. after_bytes: as in `words_in`.
     """
     path = runs / LOGS / f"{run.name}.log"
     if since is not None and path.is_file() and path.stat().st_mtime < since.timestamp():
         return ()
-    return words_in(path)
+    return words_in(path, after_bytes)
 
 
-def words_in(path: Path) -> tuple[str, ...]:
+def words_in(path: Path, after_bytes: int = 0) -> tuple[str, ...]:
+    """The last lines of a log. after_bytes: of these, which an earlier process wrote, none."""
     if link_to(path) is not None or not path.is_file():
         return ()
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _MOST_BYTES))
+            file.seek(max(after_bytes, path.stat().st_size - _MOST_BYTES))
             text = file.read(_MOST_BYTES).decode("utf-8", "replace")
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", where=str(path)) from error

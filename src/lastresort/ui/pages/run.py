@@ -6,12 +6,10 @@ import asyncio
 import json
 import re
 import shlex
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,15 +17,11 @@ from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import FileResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from lastresort.app.init import free_path
 from lastresort.app.runs import Run
 from lastresort.climb.identity import settings_of
 from lastresort.climb.shared_run import all_endpoints_of
 from lastresort.errors import InputError, LastresortError
-from lastresort.records.atomic import is_held
 from lastresort.records.decision import RungView, RunView
-from lastresort.records.events import ItemsAdded
-from lastresort.records.record import Record
 from lastresort.report.decision import view_in
 from lastresort.report.html import body
 from lastresort.report.story import gather
@@ -36,24 +30,25 @@ from lastresort.report.words.answer import commands_to_use
 from lastresort.report.words.wording import capital, rung_in_prose, what_would_decide
 from lastresort.spec.task import Task, load_task
 from lastresort.stop import FILE_NAME as STOP
-from lastresort.ui import jobs
-from lastresort.ui.drafts import consent_of, file_name_of, write_upload
+from lastresort.ui import jobs, resuming
+from lastresort.ui.drafts import consent_of
 from lastresort.ui.guard import REPORT_POLICY
+from lastresort.ui.kept import writing
+from lastresort.ui.resuming import FRESH, Resumptions
 from lastresort.ui.site import Site, go_to, placed
-from lastresort.ui.workspace import NotThere, RunState, Workspace, signature
+from lastresort.ui.workspace import NotThere, RunState, signature
 
 LOOK_S = 1.0
 ALIVE_S = 5.0  # how often a browser hears that the page is there
 SHARE = 0.01  # of a core, for drawing the report again while a run is at work
 LEAST_S = 2.0
-START_S = 15.0
-FRESH = "fresh"  # the folder of a run with the items that were added to it here
 
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What the panel at the top of a run shows. ended: how it ended without a decision. last: lines that its process printed before
-    it died, or failed to resume or to take fresh items. more: what fresh items would decide, "" where no test could go on.
+    """What the panel at the top of a run shows. starting: a process was started that does not work on it yet. ended: how it ended
+    without a decision. last: lines that its process printed before it died or failed. failed: to resume, or to take fresh items.
+    more: what fresh items would decide, "" where no test could go on.
     """
 
     run: RunState
@@ -61,8 +56,10 @@ class Now:
     pace: str
     spent: list[str]
     stopping: bool
+    starting: bool
     ended: str
     last: tuple[str, ...]
+    failed: bool
     resume: str
     use: tuple[str, ...]
     more: str
@@ -70,7 +67,7 @@ class Now:
 
 def router(site: Site) -> APIRouter:
     routes = APIRouter()
-    workspace, resumed = site.workspace, site.own(ResumedRuns, ResumedRuns)
+    workspace, resumed = site.workspace, site.own(Resumptions, Resumptions)
 
     @routes.get("/runs/{name}")
     def run(request: Request, name: str) -> Response:
@@ -117,71 +114,45 @@ def router(site: Site) -> APIRouter:
             raise InputError(
                 "no test of this run can go on", where=name, expected="a stopped run with an UNDECIDED test"
             )
-        kept = folder / FRESH
-        kept.mkdir(exist_ok=True)
-        stem, suffix = file_name_of(file.filename or "")
-        path = write_upload(kept, free_path(kept, stem, suffix).name, file.file)
-        return _resumed(name, "", path)
+        path = resuming.keep_items(folder, file.filename or "", file.file)
+        try:
+            answer = _resumed(name, "", path)
+        except LastresortError:
+            resuming.remove_refused(folder, path)
+            raise
+        if (own := resumed.get(name)) is not None and own.fresh == path:
+            resuming.remove_once_refused(folder, own)
+        return answer
 
     @routes.post("/runs/{name}/resume")
     def resume(name: str, yes: Annotated[str, Form()] = "", more: Annotated[str, Form()] = "") -> Response:
-        fresh = workspace.run(name) / FRESH / more if more else None
-        if fresh is not None and (fresh.name != more or fresh.is_symlink() or not fresh.is_file()):
-            raise NotThere("This run holds no such file of fresh items.")
-        return _resumed(name, yes, fresh)
+        return _resumed(name, yes, resuming.kept_items(workspace.run(name), more) if more else None)
 
     def _resumed(name: str, yes: str, fresh: Path | None) -> Response:
-        folder, found = workspace.run(name), workspace.state(name)
-        if found.state == "stopped" or (fresh is not None and found.state == "finished"):
+        folder = workspace.run(name)
+        with writing(folder / FRESH):  # one request at a time decides who takes the run up
+            found, before = workspace.state(name), resumed.get(name)
+            if found.state == "running" or (before is not None and before.works):
+                if fresh is None or (before is not None and before.fresh == fresh) or resuming.is_added(folder, fresh):
+                    return go_to(f"/runs/{name}")
+                raise InputError(
+                    "a process works on this run already",
+                    where=name,
+                    expected="a run that has stopped or finished",
+                    remedy="Add the items once it has ended.",
+                )
+            if found.state == "finished" and fresh is None:
+                return go_to(f"/runs/{name}")
             task, settings = _task_as_run(site, folder)
             consent = consent_of(task)
             if consent.needed and yes != consent.mark:
                 return go_to(f"/runs/{name}/confirm" + ("" if fresh is None else f"?more={fresh.name}"))
-            jobs.withdraw_stop(folder)
-            resumed[name] = found.changed
-            more = () if fresh is None else ("--more", str(fresh))
-            arguments = (str(task.path), "--resume", str(folder), *set_options(settings), *more)
-            job = jobs.climb_job(workspace.runs, folder, arguments)
-            added = _added(folder)
-            process = jobs.start(job, sorted(all_endpoints_of(task)))
-            if fresh is None:
-                wait_until_at_work(workspace, name, process)
-            elif refused := wait_until_taken(workspace, name, process, added):
-                fresh.unlink(missing_ok=True)
-                raise InputError(refused.rstrip("."))
+            arguments = (str(task.path), "--resume", str(folder), *set_options(settings))
+            own = resumed[name] = resuming.start(workspace, found, arguments, sorted(all_endpoints_of(task)), fresh)
+        resuming.wait_until_taken_up(workspace, name, own)
         return go_to(f"/runs/{name}")  # also from the page itself: so that the browser follows it
 
     return routes
-
-
-def wait_until_at_work(workspace: Workspace, name: str, process: subprocess.Popen[bytes]) -> None:
-    """Until the process holds its run, has ended, or takes longer than anybody would wait for a page."""
-    end = time.monotonic() + START_S
-    while time.monotonic() < end and process.poll() is None:
-        if (workspace.runs / name).is_dir() and is_held(workspace.runs / name):
-            return
-        time.sleep(0.1)
-
-
-def wait_until_taken(workspace: Workspace, name: str, process: subprocess.Popen[bytes], added: int) -> str:
-    """Until the process has added fresh items to the record, has ended, or takes longer than anybody would wait for a page. Returns
-    why it refused them, "" where it did not. added: how often the record names such items so far.
-    """
-    end = time.monotonic() + START_S
-    while time.monotonic() < end:
-        code = process.poll()  # before the record is read, so that the record holds what the process wrote at its end
-        if _added(workspace.runs / name) > added:
-            return ""
-        if code is not None:
-            words = jobs.last_words(workspace.runs, workspace.runs / name) if code else ()
-            return words[-1].removeprefix("Error: ") if words else "The run did not go on" if code else ""
-        time.sleep(0.1)
-    return ""
-
-
-def _added(folder: Path) -> int:
-    with Record.open(folder, read_only=True, checked=False) as record:
-        return len(record.all(ItemsAdded))
 
 
 def _goes_on(view: RunView | None) -> list[RungView]:
@@ -191,15 +162,14 @@ def _goes_on(view: RunView | None) -> list[RungView]:
     return [] if view is None else [rung for rung in undecided if not view.is_repaired(rung)]
 
 
-class ResumedRuns(dict[str, datetime | None]):
-    """When the record of a run had last changed before it was resumed here, by run."""
-
-
 def now(site: Site, name: str) -> Now:
     folder, found = site.workspace.run(name), site.workspace.state(name)
     stage, working, stopped = found.stage, found.state == "running", found.state == "stopped"
-    died = stopped and (found.stopped_by is None or site.own(ResumedRuns, ResumedRuns).get(name) == found.changed)
-    more = "" if working or found.fault else _more(found.view)
+    resumed = site.own(Resumptions, Resumptions)
+    starting, failed = resumed.is_starting(found), resumed.has_failed(found)
+    died = failed or (stopped and found.stopped_by is None)
+    since = resumed[name].log_bytes if failed else 0
+    more = "" if working or starting or found.fault else _more(found.view)
     resume = _resume_shown(folder, site) if stopped or more else ""
     ended = found.view if found.state == "finished" else None
     use = () if ended is None else commands_to_use(ended, folder.relative_to(site.workspace.folder))
@@ -209,8 +179,10 @@ def now(site: Site, name: str) -> Now:
         pace=titles.rate_line(stage) if working and stage is not None else "",
         spent=titles.spent_parts(stage.spent_usd, stage.climb_left_s) if working and stage else [],
         stopping=working and (folder / STOP).exists(),
+        starting=starting,
         ended=titles.end_line(found.stopped_by, started=found.view is not None) if stopped else "",
-        last=jobs.last_words(site.workspace.runs, folder, found.changed) if died else (),
+        last=jobs.last_words(site.workspace.runs, folder, found.changed, after_bytes=since) if died else (),
+        failed=failed,
         resume=resume,
         use=use,
         more=more,
