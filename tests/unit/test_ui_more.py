@@ -219,3 +219,18 @@ def test_a_process_that_says_nothing_does_not_fail_with_the_words_of_an_earlier_
     assert refused.status_code == 422
     assert "of an earlier process" not in refused.text
     assert "ended before it read the items" in refused.text
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_items_are_written_into_a_folder_of_the_run_alone(page: TestClient, tmp_path: Path, kind: str) -> None:
+    elsewhere, fresh = tmp_path / "elsewhere", tmp_path / "runs" / "routing-1" / "fresh"
+    elsewhere.mkdir()
+    (elsewhere / "more.jsonl").write_bytes(lines(FRESH))
+    if kind == "link":
+        fresh.symlink_to(elsewhere)
+    else:
+        fresh.write_text("")
+    for refused in (add(page, FRESH), page.post("/runs/routing-1/resume", data={"more": "more.jsonl"})):
+        assert refused.status_code == 422
+        assert f"routing-1/fresh: found a {kind}" in refused.text
+    assert [path.name for path in elsewhere.iterdir()] == ["more.jsonl"]

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from lastresort.app.init import free_path
 from lastresort.climb.identity import relative_path
 from lastresort.errors import InputError, LastresortError
-from lastresort.records.atomic import is_held
+from lastresort.records.atomic import disk_errors, is_held
 from lastresort.records.events import ItemsAdded
 from lastresort.records.record import Record
 from lastresort.ui import jobs
@@ -61,17 +61,30 @@ class Resumptions(dict[str, Resumption]):
         return own if own is not None and found.state != "running" and own.changed == found.changed else None
 
 
+def items_folder(run: Path) -> Path:
+    """Where a run keeps its uploaded items; it may not be there yet. Raises InputError for a link, which leads elsewhere, and for a
+    file of this name.
+    """
+    folder = run / FRESH
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        found = "a link" if folder.is_symlink() else "a file"
+        raise InputError(
+            f"found {found}", where=f"{run.name}/{FRESH}", expected="a folder, or none", remedy="Move it away."
+        )
+    return folder
+
+
 def keep_items(run: Path, given_name: str, file: BinaryIO) -> Path:
-    """Write uploaded items into the run. Raises as `file_name_of` and `write_upload` do."""
-    folder, (stem, suffix) = run / FRESH, file_name_of(given_name)
-    with writing(folder):
+    """Write uploaded items into the run. Raises as `items_folder`, `file_name_of` and `write_upload` do."""
+    folder, (stem, suffix) = items_folder(run), file_name_of(given_name)
+    with writing(folder), disk_errors(folder):
         folder.mkdir(exist_ok=True)
         return write_upload(folder, free_path(folder, stem, suffix).name, file)
 
 
 def kept_items(run: Path, name: str) -> Path:
-    """The file of items of this name that a run keeps. Raises NotThere."""
-    path = run / FRESH / name
+    """The file of items of this name that a run keeps. Raises NotThere, and as `items_folder` does."""
+    path = items_folder(run) / name
     if path.name != name or path.is_symlink() or not path.is_file():
         raise NotThere("This run holds no such file of fresh items.")
     return path
