@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from starlette.testclient import TestClient
 
 from climb_support import rows, scripted_task
 from lastresort.app.climb import climb
-from lastresort.records.atomic import held
+from lastresort.records.atomic import held, new_file
 from lastresort.records.events import ItemsAdded
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
@@ -102,6 +103,11 @@ def test_what_the_task_would_run_is_asked_before_it_goes_on(
     page.post("/runs/routing-1/resume", data={"yes": yes, "more": "more.jsonl"})
     ((job, _),) = started
     assert job.arguments[-2:] == ("--more", str(tmp_path / "runs" / "routing-1" / "fresh" / "more.jsonl"))
+    assert in_fresh(tmp_path) == ["more.jsonl"]
+    for _ in range(2):
+        no = page.post("/runs/routing-1/withdraw", data={"more": "more.jsonl"})
+        assert no.headers["hx-redirect"] == "/runs/routing-1"
+        assert in_fresh(tmp_path) == [], "who says no leaves no file behind"
 
 
 @pytest.mark.parametrize("name", ["../record.sqlite", "none.jsonl", "/etc/passwd"])
@@ -234,3 +240,20 @@ def test_items_are_written_into_a_folder_of_the_run_alone(page: TestClient, tmp_
         assert refused.status_code == 422
         assert f"routing-1/fresh: found a {kind}" in refused.text
     assert [path.name for path in elsewhere.iterdir()] == ["more.jsonl"]
+
+
+def test_what_a_killed_page_left_of_an_upload_of_items_goes(
+    page: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = tmp_path / "runs" / "routing-1" / "fresh"
+    fresh.mkdir()
+    (fresh / "more.jsonl").write_text("whole")
+    with monkeypatch.context() as killed:
+        killed.setattr(os, "getpid", lambda: 2**22 + 1)  # that no process has
+        half = new_file(fresh / "half.jsonl")
+        half.__enter__()
+    assert len(in_fresh(tmp_path)) == 2
+    Workspace(tmp_path).remove_left_over()
+    assert in_fresh(tmp_path) == ["more.jsonl"]
+    with pytest.raises(FileNotFoundError):
+        half.__exit__(None, None, None)

@@ -21,9 +21,8 @@ from lastresort.records.record import Record
 from lastresort.ui import jobs
 from lastresort.ui.drafts import file_name_of, write_upload
 from lastresort.ui.kept import writing
-from lastresort.ui.workspace import NotThere, RunState, Workspace
+from lastresort.ui.workspace import FRESH, NotThere, RunState, Workspace
 
-FRESH = "fresh"  # the folder of a run with the items that were added to it here
 START_S = 15.0  # longer than that nobody waits for a page
 
 

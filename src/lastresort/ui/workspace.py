@@ -24,6 +24,7 @@ from lastresort.records.view import fold_of
 from lastresort.report.decision import view_of
 
 RUNS, TASKS, HIDDEN = "runs", "tasks", ".lastresort"
+FRESH = "fresh"  # the folder of a run with the items that were added to it here
 _NAME = re.compile(r"[\w][\w.+-]{0,199}")
 State = Literal["running", "stopped", "finished"]
 Signature = tuple[tuple[int, ...], ...]
@@ -109,11 +110,15 @@ class Workspace:
         return [path for path in found if _NAME.fullmatch(path.name) and not path.is_symlink() and path.is_dir()]
 
     def remove_left_over(self) -> None:
-        """Remove what pages that were killed in the midst of writing have left here: of uploads, texts, talks and plans."""
+        """Remove what pages that were killed in the midst of writing have left here: of uploads, items, texts, talks and
+        plans.
+        """
         folders = self.task_folders()
         for name in ("talks", "plans"):
             with suppress(NotThere):
                 folders.append(self.own_folder(name))
+        if not self.runs.is_symlink() and self.runs.is_dir():
+            folders += [run / FRESH for run in self.runs.iterdir() if not run.is_symlink()]
         for folder in folders:
             if folder.is_dir() and not folder.is_symlink():
                 remove_left_over(folder)

@@ -34,9 +34,9 @@ from lastresort.ui import jobs, resuming
 from lastresort.ui.drafts import consent_of
 from lastresort.ui.guard import REPORT_POLICY
 from lastresort.ui.kept import writing
-from lastresort.ui.resuming import FRESH, Resumptions
+from lastresort.ui.resuming import Resumptions
 from lastresort.ui.site import Site, go_to, placed
-from lastresort.ui.workspace import NotThere, RunState, signature
+from lastresort.ui.workspace import FRESH, NotThere, RunState, signature
 
 LOOK_S = 1.0
 ALIVE_S = 5.0  # how often a browser hears that the page is there
@@ -123,6 +123,16 @@ def router(site: Site) -> APIRouter:
         if (own := resumed.get(name)) is not None and own.fresh == path:
             resuming.remove_once_refused(folder, own)
         return answer
+
+    @routes.post("/runs/{name}/withdraw")
+    def withdraw(name: str, more: Annotated[str, Form()]) -> Response:
+        """Somebody has said no: the items that were uploaded go again."""
+        folder = workspace.run(name)
+        with writing(folder / FRESH), suppress(NotThere):  # pressed twice
+            fresh, own = resuming.kept_items(folder, more), resumed.get(name)
+            if own is None or own.fresh != fresh or not own.works:
+                resuming.remove_refused(folder, fresh)
+        return go_to(f"/runs/{name}")
 
     @routes.post("/runs/{name}/resume")
     def resume(name: str, yes: Annotated[str, Form()] = "", more: Annotated[str, Form()] = "") -> Response:
