@@ -446,13 +446,13 @@ def test_whether_a_winner_is_held_is_what_the_record_says(tmp_path: Path) -> Non
     assert found.held
     processes = ServingProcesses(started)
     with pytest.raises(InputError, match="the gate holds this winner"):
-        processes.open("sample", found, tmp_path / "log", allow_held=False)
+        processes.open("sample", found, tmp_path / "log")
     assert processes.of("sample") is None
     site, page = page_of(tmp_path)
     site.own(ServingProcesses, ServingProcesses)._start = started
     assert "Open it anyway" in page.get("/runs/sample/talk").text
     assert page.post("/runs/sample/talk/open").status_code == 422
-    assert "opening" in page.post("/runs/sample/talk/open", data={"allow_held": "true"}).text
+    assert "opening" in page.post("/runs/sample/talk/open", data={"allow_held": "winner"}).text
     site.close()
 
 
@@ -487,7 +487,7 @@ def test_what_each_rung_tested_can_be_opened_and_chosen(tmp_path: Path, monkeypa
         ("sft", "lora-lr0.0003-epoch2"),
     ):
         folder = candidate_folder(run, rung, name)
-        save_system(replace(SAVED, name=name), folder)
+        save_system(replace(SAVED, name=name, decoding=Decoding(300 if rung == "sft" else 8)), folder)
         with Record.open(run) as record:
             record.append(SystemFrozen(rung=rung, name=name, sha256=artefact_sha256(folder)))
     with Record.open(run) as record:
@@ -505,11 +505,24 @@ def test_what_each_rung_tested_can_be_opened_and_chosen(tmp_path: Path, monkeypa
     site, page = page_of(tmp_path)
     site.own(ServingProcesses, ServingProcesses)._start = start
     shown = page.get("/runs/sample/talk").text
-    assert 'value="retrieval">retrieval: zero-shot+3-passages</label><small>The instruction alone' in shown
+    assert (
+        'value="retrieval" aria-describedby="about-retrieval">retrieval: zero-shot+3-passages</label>'
+        '<small id="about-retrieval">The instruction alone' in shown
+    )
     assert "not cleared by the gate: to look at, not to ship" in shown
     assert page.post("/runs/sample/talk/open", data={"rung": ["nothing"]}).status_code == 422
-    page.post("/runs/sample/talk/open", data={"rung": ["retrieval", "sft"]})
+    refused = page.post("/runs/sample/talk/open", data={"rung": ["retrieval", "sft"]})
+    assert refused.status_code == 422, "of a page that did not say that sft is held"
+    assert "did not clear the system of SFT" in refused.text
+    page.post("/runs/sample/talk/open", data={"rung": "retrieval"})
+    assert given.pop()[1] is False, "the check of serve stays on where nothing is held"
+    other = page.post("/runs/sample/talk/open", data={"rung": "retrieval", "allow_held": "sft"})
+    assert other.status_code == 422
+    assert "close the model first" in other.text
+    page.post("/runs/sample/talk/close")
+    page.post("/runs/sample/talk/open", data={"rung": "retrieval", "allow_held": "sft"})
     ((asked, leave),) = given
+    assert (asked.most_tokens(["winner", "base"]), asked.most_tokens(["winner", "sft"])) == (8, 300)
     assert (asked.opened, leave) == (("retrieval", "sft"), True)
     words: list[str] = []
     monkeypatch.setattr(serving, "start_process", lambda arguments, **_: words.extend(arguments))
@@ -520,7 +533,9 @@ def test_what_each_rung_tested_can_be_opened_and_chosen(tmp_path: Path, monkeypa
 
 def test_an_answer_of_more_tokens_says_that_it_is_not_as_measured(page: TestClient, tmp_path: Path) -> None:
     shown = page.get("/runs/routing-1/talk").text
-    assert re.search(r'<select id="tokens" name="tokens"><option value="">as measured \(\d+.tokens\)</option>', shown)
+    assert re.search(
+        r'<select id="tokens" name="tokens"><option value="">as measured \(up to \d+.tokens\)</option>', shown
+    )
     data = {"talk": at(page).rpartition("/")[2], "text": "longest", "system": ["winner", "base"]}
     for tokens, limit in (("", None), ("256", 256)):
         page.post("/runs/routing-1/talk/say", data=data | {"tokens": tokens})
@@ -543,10 +558,10 @@ def test_of_many_runs_two_stay_open_and_none_that_nobody_uses(tmp_path: Path) ->
     found = Servable(tmp_path, "one")
     opened = []
     for name in ("a", "b", "c"):
-        opened.append(processes.open(name, found, tmp_path / "log", allow_held=False))
+        opened.append(processes.open(name, found, tmp_path / "log"))
         until(lambda: opened[-1].state == "open", "it opens")
     assert [one.state for one in opened] == ["ended", "open", "open"]
-    assert processes.open("c", found, tmp_path / "log", allow_held=False) is opened[2]
+    assert processes.open("c", found, tmp_path / "log") is opened[2]
     processes.close_idle(opened[2].used_at + 61)
     assert processes.of("c") is None
     assert opened[2].state == "ended"
@@ -562,7 +577,7 @@ def test_a_process_that_does_not_say_what_it_answers_as_ends(
 ) -> None:
     monkeypatch.setattr(serving, "NAMES_S", 0.5)
     processes = ServingProcesses(lambda *given: started(*given, program=program))
-    opened = processes.open("a", Servable(tmp_path, "one"), tmp_path / "log", allow_held=False)
+    opened = processes.open("a", Servable(tmp_path, "one"), tmp_path / "log")
     until(lambda: opened.process.returncode is not None, "it ends")
     assert opened.state == "ended"
     processes.close_all()
@@ -570,7 +585,7 @@ def test_a_process_that_does_not_say_what_it_answers_as_ends(
 
 def test_one_that_never_opens_is_not_kept_either(tmp_path: Path) -> None:
     processes = ServingProcesses(lambda *given: started(*given, program="import sys; sys.stdin.read()"), idle_s=60)
-    opened = processes.open("a", Servable(tmp_path, "one"), tmp_path / "log", allow_held=False)
+    opened = processes.open("a", Servable(tmp_path, "one"), tmp_path / "log")
     assert opened.state == "opening"
     processes.close_idle(opened.used_at + 61)
     assert opened.state == "ended"

@@ -10,7 +10,7 @@ import secrets
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from http.client import HTTPException
@@ -31,12 +31,14 @@ from lastresort.records.events import GateRun, SystemFrozen
 from lastresort.records.gate import ClimbGate
 from lastresort.records.record import Record
 from lastresort.report.decision import view_in
+from lastresort.report.words.wording import rung_in_prose
 from lastresort.serve.opening import is_uncleared
 from lastresort.systems.files import FILE, artefact_sha256, candidate_folder, load_measured, load_system
 from lastresort.systems.system import System
 from lastresort.types import JsonObject
 from lastresort.ui.processes import open_log, start_process
 
+WINNER = "winner"  # as `serve` calls it
 IDLE_S = 600.0  # after the last answer
 LOOK_S = 5.0
 END_S = 5.0  # to end by itself
@@ -52,7 +54,7 @@ State = Literal["opening", "open", "ended"]
 
 @dataclass(frozen=True, slots=True)
 class TestedSystem:
-    """What a rung tested. held: whether a gate did not clear it."""
+    """What a rung tested. held: whether a gate did not clear it. measured_tokens: as in `Servable`."""
 
     __test__ = False
 
@@ -60,6 +62,7 @@ class TestedSystem:
     name: str
     held: bool
     reaches: tuple[str, ...]
+    measured_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class Servable:
 
     held: whether the gate holds it, by the checked record. reaches: the models that answer and are endpoints. others: what other
     rungs tested. opened: those of them that are served, too, by their rung. measured_tokens: the limit of an answer when it was
-    measured.
+    measured, the larger one of the winner and the best prompt.
     """
 
     folder: Path
@@ -79,6 +82,16 @@ class Servable:
     others: tuple[TestedSystem, ...] = ()
     opened: tuple[str, ...] = ()
     measured_tokens: int = 0
+
+    @property
+    def held_ones(self) -> tuple[str, ...]:
+        """What of it the gate did not clear: WINNER, and rungs that are opened with it."""
+        rungs = (one.rung for one in self.others if one.held and one.rung in self.opened)
+        return (*((WINNER,) if self.held else ()), *rungs)
+
+    def most_tokens(self, names: Sequence[str]) -> int:
+        """The largest limit of an answer with which one of the systems of these names was measured."""
+        return max([self.measured_tokens, *(one.measured_tokens for one in self.others if one.rung in names)])
 
     def with_others(self, rungs: Sequence[str]) -> Servable:
         """To be served with the systems of these rungs. Raises InputError for a rung that has none."""
@@ -105,7 +118,13 @@ def servable(run: Path) -> Servable | None:
         found = _servable(
             run, load_system(run / winner.path), held=winner.held, is_winner=True
         )  # `serve` checks its files
-        return replace(found, others=tuple(one for one in others if one.rung != PROMPTS))
+        return replace(
+            found,
+            others=tuple(one for one in others if one.rung != PROMPTS),
+            measured_tokens=max(
+                found.measured_tokens, *(one.measured_tokens for one in others if one.rung == PROMPTS), 0
+            ),
+        )
     tested = [rung.name for rung in view.rungs if rung.test is not None and not trains(rung.name)]
     for event in (frozen[rung] for rung in reversed(tested) if rung in frozen):
         folder = candidate_folder(run, event.rung, event.name)
@@ -124,7 +143,9 @@ def _others(
         folder = candidate_folder(run, event.rung, event.name)
         if event.sha256 != but and (folder / FILE).is_file():
             held = is_uncleared(gates, event.rung, event.name)
-            found.append(TestedSystem(event.rung, event.name, held, _reached(load_system(folder))))
+            system = load_system(folder)
+            tokens = system.decoding.max_new_tokens
+            found.append(TestedSystem(event.rung, event.name, held, _reached(system), tokens))
     return tuple(found)
 
 
@@ -141,13 +162,14 @@ def _reached(system: System) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class ServingProcess:
-    """A process at work. names: what it answers as, once it is open. log: all that it prints besides."""
+    """A process at work. names: what it answers as, once it is open. log: all that it prints besides. opened: as in `Servable`."""
 
     process: subprocess.Popen[bytes]
     key: str
     log: Path
     url: str = ""
     names: tuple[str, ...] = ()
+    opened: tuple[str, ...] = ()
     used_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -273,25 +295,35 @@ class ServingProcesses:
         with self._lock:
             return self._open.get(run)
 
-    def open(self, run: str, found: Servable, log: Path, *, allow_held: bool) -> ServingProcess:
-        """Start one unless it is there. Of too many, the one used longest ago ends. Raises InputError for a held winner."""
-        held_others = [one.rung for one in found.others if one.held and one.rung in found.opened]
-        if (found.held or held_others) and not allow_held:
+    def open(self, run: str, found: Servable, log: Path, *, allowed: Collection[str] = ()) -> ServingProcess:
+        """Start one unless it is there. Of too many, the one used longest ago ends. allowed: those of `held_ones` to which somebody
+        has said yes.
+
+        Raises InputError for another one of them, and where the one that is there was opened with other rungs.
+        """
+        if unsaid := [name for name in found.held_ones if name not in allowed]:
             raise InputError(
-                HELD if found.held else f"the gate did not clear the system of {held_others[0]}",
+                HELD if unsaid[0] == WINNER else f"the gate did not clear the system of {rung_in_prose(unsaid[0])}",
                 where=run,
                 expected="your yes",
-                remedy="Say yes on the page to talk to it all the same.",
+                remedy="Reload the page, and say yes there to talk to it all the same.",
             )
         with self._lock:
             there = self._open.get(run)
             if there is not None and there.state != "ended":
+                if there.opened != found.opened:
+                    raise InputError(
+                        "the model is open already, with other systems of this run",
+                        where=run,
+                        remedy="Reload the page, and close the model first.",
+                    )
                 return there
             others = sorted((one.used_at, name) for name, one in self._open.items() if one.state != "ended")
             least_used = [self._open[name] for _, name in others[: max(0, len(others) + 1 - MOST_OPEN)]]
             for one in least_used:
                 one.ask_to_end()
-            made = self._open[run] = self._start(found, log, allow_held)
+            made = self._open[run] = self._start(found, log, bool(found.held_ones))
+            made.opened = found.opened
         for one in least_used:  # which takes seconds, while others look what is open
             one.close()
         threading.Thread(target=made.read_address, name="serving-address", daemon=True).start()

@@ -19,7 +19,7 @@ from lastresort.report.words.wording import rung_in_prose
 from lastresort.spec.values import one_of
 from lastresort.ui import jobs
 from lastresort.ui.kept import EXAMPLES, PAIRS, append_row, turns_as_input
-from lastresort.ui.serving import IDLE_S, Servable, ServingProcess, ServingProcesses, servable
+from lastresort.ui.serving import IDLE_S, WINNER, Servable, ServingProcess, ServingProcesses, servable
 from lastresort.ui.site import Site, placed
 from lastresort.ui.talk import GrowingAnswer, Talk
 from lastresort.ui.workspace import signature
@@ -72,14 +72,17 @@ def router(site: Site) -> APIRouter:
         request: Request,
         name: str,
         rung: Annotated[list[str], Form(default_factory=list)],
-        allow_held: Annotated[bool, Form()] = False,
+        allow_held: Annotated[list[str], Form(default_factory=list)],
     ) -> Response:
-        """allow_held: of the winner. What another rung tested is ticked by somebody who reads that the gate did not clear it."""
+        """rung: whose systems are opened, too. allow_held: what somebody opens who has read that the gate did not clear it: the
+        winner, and rungs, which need not be named again.
+        """
         folder = site.workspace.run(name)
         found = servable(folder)
         if found is None:
             raise InputError("this run has no winner and no prompt that was tested", where=name)
-        _processes(site).open(name, found.with_others(rung), _log(site, name), allow_held=allow_held or not found.held)
+        rungs = dict.fromkeys((*rung, *(one for one in allow_held if one != WINNER)))
+        _processes(site).open(name, found.with_others(tuple(rungs)), _log(site, name), allowed=allow_held)
         return placed(state(request, name), "#talk")
 
     @routes.post("/runs/{name}/talk/close")
@@ -213,6 +216,7 @@ def _drawn(site: Site, request: Request, template: str, name: str) -> Response:
         words=jobs.words_in(_log(site, name)) if own.state == "ended" else (),
         names=names_of(own.found),
         longer=LONGER,
+        measured_tokens=0 if process is None or own.found is None else own.found.most_tokens(process.names),
         idle_s=IDLE_S,
         earlier=own.talk.earlier_path.relative_to(site.workspace.folder),
         examples=folder / EXAMPLES,
