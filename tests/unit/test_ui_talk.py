@@ -367,6 +367,21 @@ def test_an_answer_that_comes_while_another_page_begins_anew_stays_with_its_conv
     assert one.say("second", ["winner"], answer_after(go)) == 0
 
 
+def test_an_answer_for_which_its_file_has_no_place_any_more_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    go, path = threading.Event(), tmp_path / "talk.json"
+    one = Talk(path)
+    one.say("first", ["winner"], answer_after(go))
+    other = Talk.opened(path)
+    earlier = other.earlier_path
+    other.clear()
+    earlier.write_text(KeptTalk(id=one.id, exchanges=()).model_dump_json())
+    go.set()
+    until(lambda: not any(thread.name == "talk" for thread in threading.enumerate()), "the answer is over")
+    assert f"{earlier}: an answer of winner could not be kept" in capsys.readouterr().err
+
+
 def test_a_message_that_the_disk_refuses_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else its answers would be waited for, and nothing more could be said."""
 

@@ -273,11 +273,15 @@ class Talk:
             print_note(str(error))
 
     def _complete(self, talk: str, number: int, place: int, answer: GrowingAnswer) -> None:
-        """Put an answer into the file of an earlier conversation."""
+        """Put an answer into the file of an earlier conversation. Raises InputError where that has no place for it."""
         kept = _kept_in(self._earlier(talk))
-        if kept is None:
-            return
-        exchanges = _merged([], kept.exchanges)
+        exchanges = _merged([], kept.exchanges if kept is not None else ())
+        if number >= len(exchanges) or place >= len(exchanges[number].answers):
+            raise InputError(
+                f"an answer of {answer.system} could not be kept, as its message is not in this file",
+                where=str(self._earlier(talk)),
+                expected="the conversation as it was said",
+            )
         exchanges[number].answers[place] = answer
         self._write(self._earlier(talk), exchanges, talk)
 
