@@ -198,6 +198,10 @@ def test_compared_runs_are_cards_on_a_phone(browser: playwright.Browser, tmp_pat
             )
             labels = "all => all.map(one => getComputedStyle(one, '::before').content.slice(1, -1))"
             assert seen.page.eval_on_selector_all("table.cards:not(.settings) td[data-label]", labels) == names * 2
+            placed = "all => all.map(one => getComputedStyle(one, '::before').position)"
+            assert set(seen.page.eval_on_selector_all("table.settings td[data-label]", placed)) == {"static"}, (
+                "the name of a run is above its value, however long it is"
+            )
         with opened(browser, address, width=1280) as seen:
             assert seen.page.inner_text("table.cards th >> nth=3") == "Score"
             assert seen.page.eval_on_selector("table.cards td", "one => getComputedStyle(one).display") == "table-cell"
@@ -272,12 +276,14 @@ def test_an_answer_to_the_advice_changes_text_and_form(browser: playwright.Brows
         asked.fill("much")
         page.click(send)
         page.wait_for_selector("#answered >> text=expected a number")
+        page.wait_for_function(f"() => document.activeElement === document.querySelector('{send}')")
         asked.fill("81%")
         page.click(send)
         page.wait_for_function("() => document.querySelector('#text').value.includes('best_prompt_score: 0.81')")
         assert page.inner_text("#answered") == ""
         page.wait_for_selector("#answer-best_prompt_score", state="detached", timeout=60_000)
         page.wait_for_selector("details.questions[open]")
+        page.wait_for_function("() => document.activeElement === document.querySelector('#questions summary')")
         assert page.inner_text("#fault") == "The text is valid."
         assert page.evaluate(TOO_WIDE) == []
         seen.faults[:] = [fault for fault in seen.faults if "422" not in fault]
@@ -381,6 +387,32 @@ def test_a_hidden_window_does_not_ask_whether_a_model_is_open(browser: playwrigh
         assert asked == []
         page.evaluate(HIDDEN, False)
         until(lambda: page.wait_for_timeout(200) or asked, "the page asks again")
+
+
+def test_a_hidden_window_does_not_ask_how_far_a_forecast_is(browser: playwright.Browser, link: str) -> None:
+    asked: list[str] = []
+    with opened(browser, f"{link}new/routing") as seen:
+        page = seen.page
+        page.on("request", lambda request: asked.append(request.url) if "/forecast" in request.url else None)
+        page.click("#forecast button")
+        page.wait_for_selector("#forecast >> text=Forecasting each rung")
+        page.evaluate(HIDDEN, True)
+        page.wait_for_timeout(300)
+        asked.clear()
+        page.wait_for_timeout(3_000)
+        assert asked == []
+        page.evaluate(HIDDEN, False)
+        until(lambda: page.wait_for_timeout(200) or asked, "the page asks again")
+
+
+def test_a_run_that_was_removed_is_not_taken_for_a_lost_server(browser: playwright.Browser, tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    with served_page(tmp_path) as (link, _), opened(browser, f"{link}runs/routing-1") as seen:
+        at_rest(seen.page)
+        shutil.rmtree(run)
+        seen.page.evaluate(LOOKED_AT)
+        seen.page.wait_for_selector('text=There is no run "routing-1" here.')
+        seen.faults[:] = [fault for fault in seen.faults if "404" not in fault]
 
 
 def test_what_could_not_be_drawn_is_drawn_the_next_time(browser: playwright.Browser, tmp_path: Path) -> None:

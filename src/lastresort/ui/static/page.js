@@ -30,18 +30,33 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   if (requestConfig.verb === "post" && refused && !refused.contains(elt) && !elt.closest("#editor")) refused.replaceChildren();
 });
 
-// htmx gives the focus back by id alone: here to what is of the same kind and says the same, else to the part itself.
+// A button that is disabled while its request is on the way loses the focus, and gets it back with the answer.
+const pressed = new WeakMap();
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const { elt } = event.detail;
+  if (elt.contains(document.activeElement)) pressed.set(elt, document.activeElement);
+  else pressed.delete(elt);
+});
+document.addEventListener("htmx:afterRequest", (event) => {
+  const one = pressed.get(event.detail.elt);
+  if (one?.isConnected && document.activeElement === document.body) one.focus({ preventScroll: true });
+});
+
+// htmx gives the focus back by id alone: here to what is of the same kind and says the same, else to the part itself, or to what
+// it names for that.
 document.addEventListener("htmx:beforeSwap", (event) => {
-  const old = document.activeElement;
-  const { target, shouldSwap } = event.detail;
-  if (!shouldSwap || !target.id || !target.contains(old) || old.id) return;
-  const alike = (holder) => [...holder.querySelectorAll(old.localName)].filter((one) => one.textContent === old.textContent);
+  const { target, shouldSwap, requestConfig } = event.detail;
+  const active = document.activeElement, old = active === document.body ? pressed.get(requestConfig.elt) : active;
+  if (!shouldSwap || !target.id || !old || !target.contains(old)) return;
+  const says = (one) => one.getAttribute("aria-label") ?? one.textContent;
+  const alike = (holder) => (old.id ? [] : [...holder.querySelectorAll(old.localName)].filter((one) => says(one) === says(old)));
   const at = alike(target).indexOf(old);
   document.addEventListener("htmx:afterSwap", () => {
     const holder = document.getElementById(target.id);
-    if (!holder || document.activeElement !== document.body) return;
-    if (!alike(holder)[at]) holder.tabIndex = -1; // never another button, which a second key press would press
-    (alike(holder)[at] ?? holder).focus({ preventScroll: true });
+    if (!holder || ![document.body, holder].includes(document.activeElement)) return;
+    const next = alike(holder)[at] ?? (holder.dataset.focus && holder.querySelector(holder.dataset.focus));
+    if (!next) holder.tabIndex = -1; // never another button, which a second key press would press
+    (next ?? holder).focus({ preventScroll: true });
   }, { once: true });
 });
 
@@ -110,6 +125,7 @@ async function ask() {
   const part = followed();
   try {
     const answer = await fetch(part?.dataset.asks ?? "/alive");
+    if (answer.status === 404 && part) return location.reload(); // it was removed, as its page then says
     if (!answer.ok) throw new Error(answer.status);
     hear();
     const mark = await answer.text();
