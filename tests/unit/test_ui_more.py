@@ -15,10 +15,13 @@ from starlette.testclient import TestClient
 from climb_support import rows, scripted_task
 from lastresort.app.climb import climb
 from lastresort.records.atomic import held, new_file
+from lastresort.records.decision import RunView
 from lastresort.records.events import ItemsAdded
 from lastresort.records.record import Record
+from lastresort.records.view import Fold
 from lastresort.spec.task import load_task
-from lastresort.ui import jobs, resuming
+from lastresort.types import JudgedBar
+from lastresort.ui import jobs, resuming, workspace
 from lastresort.ui.workspace import Workspace
 from ui_support import Ended, Working, change_task, finished_run, htmx_page_of, recorded_starts, until
 
@@ -257,3 +260,28 @@ def test_what_a_killed_page_left_of_an_upload_of_items_goes(
     assert in_fresh(tmp_path) == ["more.jsonl"]
     with pytest.raises(FileNotFoundError):
         half.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("needed", [40, None])
+def test_items_are_not_asked_for_where_only_labels_decide(
+    page: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needed: int | None
+) -> None:
+    read = workspace.view_of
+    judged = JudgedBar(0.8, (0.7, 0.9), 1.0, 0.0, labels_needed=needed)
+
+    def with_judge(fold: Fold) -> RunView | None:
+        view = read(fold)
+        assert view is not None
+        tested = view.rungs[0]
+        assert tested.test is not None
+        test = tested.test.replaced(judged=judged, n_needed=None)
+        return view.replaced(rungs=(tested.replaced(test=test), *view.rungs[1:]))
+
+    monkeypatch.setattr(workspace, "view_of", with_judge)
+    shown = htmx_page_of(tmp_path)[1].get("/runs/routing-1/now").text
+    assert "Go on with more items" not in shown
+    assert ("40 labelled cases are needed" if needed else "the labels leave open") in shown.replace(
+        "\u00a0", " "
+    ).lower()
+    assert 'href="/runs/routing-1/rate">Mark answers' in shown
+    assert add(page, FRESH).status_code == 422

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 import os
@@ -47,7 +48,7 @@ from lastresort.ui import site as site_module
 from lastresort.ui import workspace as workspace_module
 from lastresort.ui.jobs import last_words
 from lastresort.ui.pages.new_task import BegunClimbs
-from lastresort.ui.pages.run import set_options
+from lastresort.ui.pages.run import _events, set_options
 from lastresort.ui.pages.runs import figures, row_of
 from lastresort.ui.processes import environment, start_process
 from lastresort.ui.site import PAGES, Site
@@ -328,6 +329,15 @@ def stopped_run(folder: Path, by: StoppedBy) -> Path:
         record.append(ClimbStopped(by=by))
     print_last(folder, "Error: the file asks to stop. Go on with --resume.\n")
     return run
+
+
+def test_a_run_that_is_removed_while_it_is_followed_ends_the_stream(tmp_path: Path) -> None:
+    site, _ = page_of(tmp_path)
+
+    async def followed() -> list[tuple[str | None, object]]:
+        return [(event.event, event.data) async for event in _events(site, "gone-1")]
+
+    assert asyncio.run(followed()) == [("over", '""')]
 
 
 def test_a_stopped_run_that_cannot_be_resumed_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

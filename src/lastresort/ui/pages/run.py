@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,8 @@ from lastresort.app.runs import Run
 from lastresort.climb.identity import settings_of
 from lastresort.climb.shared_run import all_endpoints_of
 from lastresort.errors import InputError, LastresortError
-from lastresort.records.decision import RungView, RunView
+from lastresort.records.decision import RunView
+from lastresort.records.measurement import BarTest
 from lastresort.report.decision import view_in
 from lastresort.report.html import body
 from lastresort.report.story import gather
@@ -48,7 +49,7 @@ LEAST_S = 2.0
 class Now:
     """What the panel at the top of a run shows. starting: a process was started that does not work on it yet. ended: how it ended
     without a decision. last: lines that its process printed before it died or failed. failed: to resume, or to take fresh items.
-    more: what fresh items would decide, "" where no test could go on.
+    more: what fresh items would decide, "" where no test could go on. labels: what only labels for the judge would decide.
     """
 
     run: RunState
@@ -63,6 +64,7 @@ class Now:
     resume: str
     use: tuple[str, ...]
     more: str
+    labels: str
 
 
 def router(site: Site) -> APIRouter:
@@ -110,7 +112,7 @@ def router(site: Site) -> APIRouter:
     def more(name: str, file: Annotated[UploadFile, File()]) -> Response:
         """Keep a file of fresh items in the run, whose tests go on with it."""
         folder, found = workspace.run(name), workspace.state(name)
-        if found.state == "running" or not _goes_on(found.view):
+        if found.state == "running" or all(_lacks_labels(test) for _, test in _undecided(found.view)):
             raise InputError(
                 "no test of this run can go on", where=name, expected="a stopped run with an UNDECIDED test"
             )
@@ -165,11 +167,15 @@ def router(site: Site) -> APIRouter:
     return routes
 
 
-def _goes_on(view: RunView | None) -> list[RungView]:
-    """The rungs whose own test is UNDECIDED, which can go on with fresh items."""
-    rungs = () if view is None else view.rungs
-    undecided = [rung for rung in rungs if rung.test is not None and rung.test.verdict == "UNDECIDED"]
-    return [] if view is None else [rung for rung in undecided if not view.is_repaired(rung)]
+def _undecided(view: RunView | None) -> list[tuple[str, BarTest]]:
+    """The rungs whose own test is UNDECIDED: a repaired system is tested once."""
+    rungs = () if view is None else (rung for rung in view.rungs if not view.is_repaired(rung))
+    return [(rung.name, rung.test) for rung in rungs if rung.test is not None and rung.test.verdict == "UNDECIDED"]
+
+
+def _lacks_labels(test: BarTest) -> bool:
+    """Whether no number of fresh items decides it, but labels for its judge might."""
+    return test.judged is not None and test.n_needed is None
 
 
 def now(site: Site, name: str) -> Now:
@@ -179,7 +185,8 @@ def now(site: Site, name: str) -> Now:
     starting, failed = resumed.is_starting(found), resumed.has_failed(found)
     died = failed or (stopped and found.stopped_by is None)
     since = resumed[name].log_bytes if failed else 0
-    more = "" if working or starting or found.fault else _more(found.view)
+    undecided = [] if working or starting or found.fault else _undecided(found.view)
+    more = _said_of(one for one in undecided if not _lacks_labels(one[1]))
     resume = _resume_shown(folder, site) if stopped or more else ""
     ended = found.view if found.state == "finished" else None
     use = () if ended is None else commands_to_use(ended, folder.relative_to(site.workspace.folder))
@@ -196,11 +203,11 @@ def now(site: Site, name: str) -> Now:
         resume=resume,
         use=use,
         more=more,
+        labels=_said_of(one for one in undecided if _lacks_labels(one[1])),
     )
 
 
-def _more(view: RunView | None) -> str:
-    tests = [(rung.name, rung.test) for rung in _goes_on(view) if rung.test is not None]
+def _said_of(tests: Iterable[tuple[str, BarTest]]) -> str:
     return " ".join(f"{capital(rung_in_prose(name))} is undecided. {what_would_decide(test)}" for name, test in tests)
 
 
@@ -217,15 +224,24 @@ def _drawn(site: Site, name: str) -> str:
 
 
 async def _events(site: Site, name: str) -> AsyncIterator[ServerSentEvent]:
-    """now: the panel has changed; found: the report has; over: nobody works on the run any more; here: nothing has changed."""
-    folder = site.workspace.run(name)
+    """now: the panel has changed; found: the report has; over: nobody works on the run any more, with its mark, "" where it was
+    removed; here: nothing has changed.
+    """
+    try:
+        async for event in _followed(site, name):
+            yield event
+    except NotThere:
+        yield ServerSentEvent(event="over", data=json.dumps(""))
+
+
+async def _followed(site: Site, name: str) -> AsyncIterator[ServerSentEvent]:
     seen: object = None
-    extent, drawn_s, drawn_at, told_at = (-1, -1), 0.0, 0.0, 0.0
+    extent, drawn_s, drawn_at, heard_at = (-1, -1), 0.0, 0.0, 0.0
     while True:
-        state = await asyncio.to_thread(site.workspace.state, name)
-        at, clock = (signature(folder), state.state, (folder / STOP).exists()), time.monotonic()
+        state, at = await asyncio.to_thread(_looked_at, site, name)
+        clock = time.monotonic()
         if at != seen:
-            seen, told_at = at, clock
+            seen, heard_at = at, clock
             yield ServerSentEvent(event="now", data=json.dumps(state.state))
         if state.extent != extent and (clock - drawn_at > max(LEAST_S, drawn_s / SHARE) or state.state != "running"):
             extent = state.extent
@@ -236,10 +252,16 @@ async def _events(site: Site, name: str) -> AsyncIterator[ServerSentEvent]:
         if state.state != "running":
             yield ServerSentEvent(event="over", data=json.dumps(await asyncio.to_thread(site.workspace.mark, name)))
             return
-        if clock - told_at > ALIVE_S:
-            told_at = clock
+        if clock - heard_at > ALIVE_S:
+            heard_at = clock
             yield ServerSentEvent(event="here", data="")
         await asyncio.sleep(LOOK_S)
+
+
+def _looked_at(site: Site, name: str) -> tuple[RunState, object]:
+    """A run as it is, and what changes with anything that its page shows. Raises NotThere."""
+    folder, state = site.workspace.run(name), site.workspace.state(name)
+    return state, (signature(folder), state.state, (folder / STOP).exists())
 
 
 def _task_as_run(site: Site, folder: Path) -> tuple[Task, dict[str, Any]]:
