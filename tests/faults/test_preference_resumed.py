@@ -153,7 +153,7 @@ def test_a_reward_trains_grpo(tmp_path: Path) -> None:
 
 
 def test_a_reward_that_tells_no_answers_apart_trains_nothing(tmp_path: Path) -> None:
-    """96 groups are drawn to 70 prompts, no step is trained, and the run, cut meanwhile and gone on with, ends the same."""
+    """96 groups are drawn to 70 prompts, no step is trained, and a run that is cut meanwhile and then resumed ends the same."""
 
     def task(folder: Path) -> Path:
         folder.mkdir()

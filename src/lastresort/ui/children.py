@@ -50,7 +50,7 @@ class CommandProgress:
 
 @dataclass(slots=True)
 class _Child:
-    """asked_s: when somebody last wanted to know what it printed. told_s: when somebody first heard that it was killed."""
+    """asked_s: when somebody last wanted to know what it printed. kill_seen_s: when a page first heard that it was killed."""
 
     question: object
     arguments: tuple[str, ...]
@@ -60,7 +60,7 @@ class _Child:
     faults: IO[bytes] | None = None
     began_s: float = 0.0
     printed: CommandOutput | None = None
-    told_s: float | None = None
+    kill_seen_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class Children:
         """
         with self._lock:
             child, now = self._known.get((question, state)), time.monotonic()
-            if begin and child is not None and child.told_s is not None and now - child.told_s >= KILLED_S:
+            if begin and child is not None and child.kill_seen_s is not None and now - child.kill_seen_s >= KILLED_S:
                 del self._known[question, state]
                 child = None
             if child is None:
@@ -92,8 +92,8 @@ class Children:
             child.asked_s = now
             self._go_on()
             self._watch()
-            if child.printed is not None and child.printed.killed and child.told_s is None:
-                child.told_s = now
+            if child.printed is not None and child.printed.killed and child.kill_seen_s is None:
+                child.kill_seen_s = now
             return child.printed
 
     def progress(self, question: object, state: object) -> CommandProgress | None:

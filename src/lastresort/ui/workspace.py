@@ -147,7 +147,9 @@ class Workspace:
     def state(self, name: str) -> RunState:
         """A run as it is now; read again only once its record has changed. Raises NotThere."""
         folder = self.run(name)
-        with self._turns.setdefault(name, threading.Lock()):  # who comes second finds what the first has read
+        with self._turns.setdefault(
+            name, threading.Lock()
+        ):  # of two requests at once, the second finds what the first one read
             # Before the record is read, so that the record holds what a process wrote at its end.
             working = is_held(folder)
             at, known = signature(folder), self._known.get(name)
