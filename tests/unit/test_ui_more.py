@@ -146,6 +146,19 @@ def test_a_file_that_the_record_names_stays_when_the_run_cannot_go_on(page: Test
     assert path.is_file()
 
 
+def test_of_uploads_that_are_refused_those_stay_whose_content_the_record_names(
+    page: TestClient, tmp_path: Path
+) -> None:
+    run = tmp_path / "runs" / "routing-1"
+    (run / "fresh").mkdir()
+    with Record.open(run) as record:
+        record.append(ItemsAdded(path="../gone.jsonl", sha256=hashlib.sha256(b"{}\n").hexdigest(), n=1))
+    for name, content in (("again.jsonl", b"{}\n"), ("other.jsonl", b"{}\n{}\n")):
+        (run / "fresh" / name).write_bytes(content)
+        resuming.remove_refused(run, run / "fresh" / name)
+    assert in_fresh(tmp_path) == ["again.jsonl"]
+
+
 def working(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the test lasts, a process that is started works for ever and holds nothing, and nobody waits for it."""
     monkeypatch.setattr(resuming, "START_S", 0.0)
