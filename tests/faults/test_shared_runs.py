@@ -6,25 +6,30 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 import lastresort as lr
 from climb_support import scripted_task, unfinish
 from lastresort.after.recheck.recheck import recheck
 from lastresort.app.start import ClimbRequest, start_climb
-from lastresort.climb.shared_run import code_of
+from lastresort.climb.shared_run import all_endpoints_of, code_of, endpoints_of
+from lastresort.climb.workbench import model_names
 from lastresort.errors import InputError
 from lastresort.models.scripted import writes_elsewhere
 from lastresort.records.events import OptionsChosen
 from lastresort.records.record import Record
 from lastresort.rungs.open_models import OpenModels
-from lastresort.spec.task import load_task
+from lastresort.spec.paths import _model_name
+from lastresort.spec.task import Task, load_task, named_models
 from lastresort.systems.running import open_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Message, SilentProgress
+from lastresort.ui.drafts import consent_of
+from lastresort.ui.processes import environment
 from recheck_support import newer
 
 SCORER = """
@@ -96,6 +101,8 @@ def test_a_run_is_resumed_from_python_with_a_scorer_only_where_the_task_file_is_
     [
         {"model": "https://models.example/v1#m"},
         {"score": {"judge": "https://models.example/v1#m"}, "output": {}},
+        {"prompting": {"reflect": "https://models.example/v1#m"}},
+        {"prompting": {"reflect": "https://models.example/v1#m", "optimise": "off"}},
     ],
     ids=str,
 )
@@ -142,13 +149,14 @@ def test_settings_of_a_run_name_no_other_file_of_the_same_name(tmp_path: Path) -
         resumed(path, run)
 
 
-def test_settings_of_a_run_name_no_endpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["model", "prompting.reflect"])
+def test_settings_of_a_run_name_no_endpoint(tmp_path: Path, key: str) -> None:
     path = scripted_task(tmp_path, quality=ALL_RIGHT, task={"ladder": ["prompting"]})
     run = tmp_path / "run"
     start_climb(ClimbRequest(path, run=run, settings={}, gate="none"), SilentProgress())
     unfinish(run)
     with Record.open(run) as record:
-        record.append(OptionsChosen(settings={"model": "https://models.example/v1#m"}, until=None))
+        record.append(OptionsChosen(settings={key: "https://models.example/v1#m"}, until=None))
     with pytest.raises(InputError, match=r"endpoint https://models\.example/v1#m, which your task file does not name"):
         resumed(path, run)
 
@@ -196,6 +204,7 @@ NAMED: dict[str, tuple[dict[str, Any], set[str]]] = {
     "a reward": ({"reward": [{"exact": {}}, {"python": "metrics.py:score"}]}, {"reward[1]"}),
     "a model": ({"model": "scripted:writer.json"}, {"model", "tune.model"}),
     "a model to tune": ({"tune": {"model": "scripted:writer.json"}}, {"tune.model"}),
+    "a model that reflects": ({"prompting": {"reflect": "scripted:writer.json"}}, {"prompting.reflect"}),
     "a judge": ({"score": {"judge": "scripted:writer.json"}, "output": {}}, {"score.judge.model"}),
     "a judge as a reward": ({"reward": [{"judge": "scripted:writer.json"}]}, {"reward[0].judge.model"}),
     "a task of lm-eval": ({"general": ["lm_eval:mmlu"]}, set()),
@@ -213,6 +222,50 @@ def test_what_a_task_names_that_runs_or_writes(name: str, tmp_path: Path) -> Non
     (tmp_path / "suites" / "own.yaml").write_text("task: own\n")
     writer(tmp_path, "../victim")
     assert set(code_of(load_task(path))) == found
+
+
+HOST = "https://models.example/v1"
+MODELS: dict[str, dict[str, Any]] = {
+    "model": {"model": f"{HOST}#model"},
+    "tune.model": {"tune": {"model": "org/tune"}},  # never an endpoint, since it is trained
+    "prompting.reflect": {"prompting": {"reflect": f"{HOST}#reflect"}},
+    "score.judge.model": {"score": {"judge": f"{HOST}#score"}, "output": {}},
+    "reward[].judge.model": {"reward": [{"exact": {}}, {"judge": f"{HOST}#reward"}]},
+}
+
+
+def model_keys(section: type[BaseModel]) -> set[str]:
+    """The keys of a task file that hold the name of a model."""
+    found = set()
+    for name, field in section.model_fields.items():
+        for part in _parts(field.annotation):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                many = "[]" if get_origin(field.annotation) is tuple else ""
+                found |= {f"{name}{many}.{key}" for key in model_keys(part)}
+        if any(getattr(note, "func", None) is _model_name for note in (*_parts(field.annotation), *field.metadata)):
+            found.add(name)
+    return found
+
+
+def _parts(annotation: Any) -> list[Any]:
+    return [annotation, *(inner for part in get_args(annotation) for inner in _parts(part))]
+
+
+def test_every_key_that_names_a_model_is_tried_here() -> None:
+    assert model_keys(Task) == set(MODELS)
+
+
+@pytest.mark.parametrize("key", MODELS)
+def test_no_model_that_a_task_names_is_overlooked(key: str, tmp_path: Path) -> None:
+    """Neither by the question whether it may be reached, nor by what a process of the page may reach."""
+    task = load_task(scripted_task(tmp_path, quality=ALL_RIGHT, task=MODELS[key]))
+    names = {name for name in named_models(task).values() if not name.startswith("scripted:")}
+    assert len(names) == 1
+    endpoints = {name for name in names if name.startswith(HOST)}
+    assert endpoints_of(task) == set(consent_of(task).endpoints) == endpoints
+    assert names <= set(model_names(task))
+    given = environment({"LASTRESORT_API_KEYS": "models.example=k"}, all_endpoints_of(task))
+    assert (given == {"LASTRESORT_API_KEYS": "models.example=k"}) == bool(endpoints)
 
 
 PLACES: dict[str, tuple[str | None, bool]] = {

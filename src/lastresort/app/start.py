@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from lastresort.errors import InputError, PrerequisiteError
-from lastresort.spec.task import Task, given_task, judge_models
+from lastresort.spec.task import Task, given_task, named_models
 from lastresort.spec.values import nearest, one_of
 from lastresort.stop import NEVER, GoOn, Stop
 from lastresort.types import GateMode, Progress
@@ -173,7 +173,7 @@ def check_models(task: Task) -> None:
     from lastresort.models.open import EMBEDDED, local_weights, open_model
     from lastresort.models.protocol import is_endpoint
 
-    for name in dict.fromkeys([task.model, task.tuned_model, *judge_models(task)]):
+    for name in dict.fromkeys(named_models(task).values()):
         if is_endpoint(name):
             kwargs = task.chat_template_kwargs if name == task.model else None
             open_model(name, base_folder=task.folder, template_kwargs=kwargs)

@@ -13,7 +13,7 @@ from lastresort.models.endpoint import approved, nobody_to_ask, parse_endpoint
 from lastresort.models.protocol import is_endpoint
 from lastresort.models.scripted import writes_elsewhere
 from lastresort.spec.sections import PREFIX
-from lastresort.spec.task import Task, judge_models, load_task
+from lastresort.spec.task import Task, load_task, named_models
 
 SCRIPTED = "scripted:"
 
@@ -28,9 +28,7 @@ def code_of(task: Task) -> dict[str, str]:
         for key, term in terms.items()
         if term.python_file
     }
-    models = {"model": task.model, "tune.model": task.tuned_model}
-    models |= {f"{key}.judge.model": term.judge.model for key, term in terms.items() if term.judge is not None}
-    for key, name in models.items():
+    for key, name in named_models(task).items():
         if name.startswith(SCRIPTED) and writes_elsewhere(task.folder / name.removeprefix(SCRIPTED)):
             found[key] = name
     for name in task.general:
@@ -41,14 +39,14 @@ def code_of(task: Task) -> dict[str, str]:
 
 
 def endpoints_of(task: Task) -> frozenset[str]:
-    """The endpoints on other machines that a task names, judges included."""
+    """The endpoints on other machines that a task names, for whatever they are."""
     return frozenset(name for name in all_endpoints_of(task) if not parse_endpoint(name).host.is_this_machine)
 
 
 def all_endpoints_of(task: Task) -> frozenset[str]:
     """Also those on this machine, which may want a key."""
-    names = [name for name in (task.model, task.tuned_model, *judge_models(task)) if not name.startswith(SCRIPTED)]
-    return frozenset(name for name in names if is_endpoint(name))
+    names = named_models(task).values()
+    return frozenset(name for name in names if is_endpoint(name) and not name.startswith(SCRIPTED))
 
 
 def refuse_foreign_task(path: Path, settings: Mapping[str, Any], *, remedy: str) -> None:

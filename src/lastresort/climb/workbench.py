@@ -40,7 +40,7 @@ from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import Workbench
-from lastresort.spec.task import Task, judge_models
+from lastresort.spec.task import Task, named_models
 from lastresort.stop import Stop
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import BarSoFar, Decoding, MeasureSoFar, Progress
@@ -232,9 +232,8 @@ def open_models(task: Task, cache: ResponseCache, record: Record | None = None) 
 
 
 def model_names(task: Task) -> list[str]:
-    """The models that the task file names, judges included."""
-    own = [absolute_name(name, task.folder) for name in (task.model, task.tuned_model, task.reflect_model)]
-    return list(dict.fromkeys([*own, *judge_models(task)]))
+    """The models that the task file names, with absolute paths."""
+    return list(dict.fromkeys(absolute_name(name, task.folder) for name in named_models(task).values()))
 
 
 def refuse_another_task(record: Record, prepared: PreparedTask, run: Path) -> None:

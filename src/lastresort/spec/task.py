@@ -355,9 +355,16 @@ def _written(value: Any, reading: ReadContext) -> Any:
     return relative_name(value, reading.folder) if isinstance(value, Path) else deepcopy(value)
 
 
-def judge_models(task: Task) -> list[str]:
-    """The models that judge answers or rewards."""
-    return [term.judge.model for term in (task.score, *task.reward) if term.judge is not None]
+def named_models(task: Task) -> dict[str, str]:
+    """By key of the task file, every model that the task may reach. prompting.reflect: only where it is given."""
+    reflect = task.prompting.reflect
+    terms = {"score": task.score, **{f"reward[{number}]": term for number, term in enumerate(task.reward)}}
+    return {
+        "model": task.model,
+        "tune.model": task.tuned_model,
+        **({} if reflect is None else {"prompting.reflect": reflect}),
+        **{f"{key}.judge.model": term.judge.model for key, term in terms.items() if term.judge is not None},
+    }
 
 
 def load_task(path: Path, overrides: dict[str, Any] | None = None) -> Task:
