@@ -13,6 +13,7 @@ import pytest
 from climb_support import TEAMS, calls, comparable, scripted_task
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
+from lastresort.app.start import ClimbRequest, check_models, start_climb
 from lastresort.climb.prepare import prepare
 from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.scripted import ScriptedModel
@@ -23,6 +24,7 @@ from lastresort.report.markdown import markdown
 from lastresort.rungs.prompting import optimise
 from lastresort.rungs.race import Race
 from lastresort.spec.task import load_task
+from lastresort.types import SilentProgress
 from tuning_support import Cut, CutAt
 
 BETTER = "Billing is about money, delivery about transport."
@@ -190,6 +192,34 @@ def test_without_gepa_auto_says_what_to_install_and_on_stops_before_anything_is_
     with pytest.raises(PrerequisiteError, match=r"pip install 'lastresort\[prompts\]'"):
         climbed(optimising(tmp_path / "on", optimise="on"), tmp_path / "on" / "runs" / "run")
     assert not calls(tmp_path / "on")
+
+
+def test_without_gepa_on_is_refused_before_a_folder_is_made_unless_the_prompt_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, run = optimising(tmp_path / "task", optimise="on"), tmp_path / "task" / "runs" / "run"
+    with pytest.raises(Cut):
+        climbed(path, run, progress=CutAt("prompting: optimised, dev", 1))
+    monkeypatch.setattr(optimise, "find_spec", without("gepa"))
+    assert [line for line in dry_run(load_task(path), until="prompting").missing if "lastresort[prompts]" in line]
+    with pytest.raises(PrerequisiteError, match="gepa is not installed"):
+        start_climb(ClimbRequest(path, run=tmp_path / "new", gate="none"), SilentProgress())
+    assert not (tmp_path / "new").exists()
+    start_climb(ClimbRequest(path, run=run, resume=True, until="prompting", gate="none"), SilentProgress())
+    assert noted(run)[0] is not None
+
+
+def test_a_reflecting_model_without_a_key_is_refused_before_a_folder_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    path = optimising(tmp_path / "task", reflect="openai:large")
+    with pytest.raises(PrerequisiteError, match="no key for openai:large"):
+        start_climb(ClimbRequest(path, run=tmp_path / "run", gate="none"), SilentProgress())
+    assert not (tmp_path / "run").exists()
+    check_models(load_task(path, {"prompting.optimise": "off"}))
+    monkeypatch.setattr(optimise, "find_spec", without("gepa"))
+    check_models(load_task(path))
 
 
 LEVEL = [{"right": 0.5}]

@@ -31,9 +31,11 @@ from lastresort.ladder import trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.reasons import RowsShareSource
 from lastresort.report.forecast import DryRun, DryRunExamples, DryRunGate, DryRunRung, DryRunTest, RungMemory
+from lastresort.report.words.prompting import MISSING_GEPA
 from lastresort.report.words.rungs import of_memory, of_missing_lm_eval, of_skip, of_speed
 from lastresort.report.words.wording import capital, shared_source
 from lastresort.rungs.forecast import Forecast, Workload, answering
+from lastresort.rungs.prompting.optimise import lacks_gepa
 from lastresort.rungs.rung import PlansMemory, find_rung
 from lastresort.rungs.supervised.methods import PASS_TOKENS
 from lastresort.spec.judge import JudgeKeys
@@ -91,10 +93,11 @@ def _together(prepared: PreparedTask) -> list[str]:
     return [f"{capital(shared_source(note))}." for note in shared]
 
 
-def missing(task: Task) -> list[str]:
-    """What the gate would stop for before anything is spent."""
-    names = lm_eval_names(task)
-    return [] if not names or find_spec("lm_eval") is not None else [of_missing_lm_eval(names)]
+def missing(task: Task, *, gated: bool) -> list[str]:
+    """What the climb would stop for before anything is spent. gated: whether a gate may run."""
+    found = [MISSING_GEPA] if lacks_gepa(task) else []
+    names = lm_eval_names(task) if gated else []
+    return found if not names or find_spec("lm_eval") is not None else [*found, of_missing_lm_eval(names)]
 
 
 def dry_run(
@@ -147,7 +150,7 @@ def dry_run(
         total=_total(parts),
         limit_hours=task.limits.hours,
         assumed=(*assumptions(prepared, [rung.name for rung in rungs if rung.applies]), *_together(prepared)),
-        missing=tuple(missing(task)) if gated is not None else (),
+        missing=tuple(missing(task, gated=gated is not None)),
     )
 
 

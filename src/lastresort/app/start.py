@@ -95,11 +95,14 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
     from lastresort.climb.loop import rules_of
     from lastresort.climb.prepare import prepare
     from lastresort.climb.workspace import withdrawn_if_refused
+    from lastresort.rungs.prompting.optimise import refuse_missing
 
     prepared = prepare(task, begins=not request.resume)
     rules_of(task, request.until)
     refuse_impossible(compare or ComparisonRequest(), prepared, request.until)
     check_models(task)
+    if not request.resume:  # a run that has its optimised prompt goes on without gepa
+        refuse_missing(task)
     made_here = not request.resume and (request.run is None or not request.run.exists())
     folder = _folder(task.task, request)
     with withdrawn_if_refused(folder, made_here=made_here):
@@ -172,8 +175,12 @@ def check_models(task: Task) -> None:
     from lastresort.embedded import embedded_gguf
     from lastresort.models.open import EMBEDDED, local_weights, open_model
     from lastresort.models.protocol import is_endpoint
+    from lastresort.rungs.prompting.optimise import may_reflect
 
-    for name in dict.fromkeys(named_models(task).values()):
+    named = named_models(task)
+    if not may_reflect(task):
+        named.pop("prompting.reflect", None)
+    for name in dict.fromkeys(named.values()):
         if is_endpoint(name):
             kwargs = task.chat_template_kwargs if name == task.model else None
             open_model(name, base_folder=task.folder, template_kwargs=kwargs)

@@ -17,6 +17,11 @@ _STOPPED: dict[StoppedOptimising, str] = {
     "no room": "the rows did not fit the context of the reflecting model",
 }
 
+MISSING_GEPA = (
+    "`prompting.optimise` is on, and gepa is not installed: run pip install 'lastresort[prompts]', or the climb stops before "
+    "it begins."
+)
+
 _NO_MORE: dict[value.ShotsEnd, str] = {
     "NOT_AHEAD": "the last was not ahead of the one before by more than one item",
     "LIKELY_MET": "the leader is then likely to meet the bar",

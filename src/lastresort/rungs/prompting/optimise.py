@@ -74,9 +74,14 @@ def new_prompts(bench: Workbench, rung: str, race: Race) -> NewPrompts:
     return NewPrompts(_entering(bench, race, found.best) if better else (), (finding,))
 
 
+def lacks_gepa(task: Task) -> bool:
+    """Whether the task wants an optimised prompt and the package that writes it is not there."""
+    return task.prompting.optimise == "on" and "prompting" in task.ladder and not _installed()
+
+
 def refuse_missing(task: Task) -> None:
-    """Raises PrerequisiteError where the task wants an optimised prompt and the package that writes it is not there."""
-    if task.prompting.optimise == "on" and not _installed():
+    """Raises PrerequisiteError where `lacks_gepa`."""
+    if lacks_gepa(task):
         raise PrerequisiteError(
             "gepa is not installed, and prompting.optimise is on",
             where=task.path.name,
@@ -98,6 +103,11 @@ def why_kept(task: Task, n_train: int) -> PromptKept | None:
         if parameters is None or parameters < LEAST_PARAMETERS:
             return NoReflector(task.model, parameters, LEAST_PARAMETERS)
     return TooFewRowsToOptimise(n_train, LEAST_ROWS) if n_train < LEAST_ROWS else None
+
+
+def may_reflect(task: Task) -> bool:
+    """Whether `prompting.reflect` may be called here."""
+    return task.prompting.optimise != "off" and "prompting" in task.ladder and _installed()
 
 
 def _installed() -> bool:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from lastresort.records.events import PromptOptimised
 from lastresort.records.rungs import Skip
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.prompting.many_shot import MORE, try_more_shots
@@ -87,7 +88,8 @@ class PromptingRung:
         return total.on_dev() + asking(dearest, "test of the chosen", work.n_test).in_test()
 
     def search(self, bench: Workbench) -> Search:
-        refuse_missing(bench.task)
+        if bench.record.last(PromptOptimised, self.name) is None:
+            refuse_missing(bench.task)
         systems = variants(bench.task, bench.train, bench.max_new_tokens, bench.models.base_name)
         race = Race(bench, self.name, systems, "ways of prompting")
         race.run()
