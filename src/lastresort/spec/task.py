@@ -126,11 +126,14 @@ def _cost_and_volume(task: Task) -> None:
 
 
 def _money_and_prices(task: Task) -> None:
+    _prices_of_nothing(task)
     if task.limits.usd is not None:
         _price_of_judges(task)
         _price_of_answers(task, task.limits.usd, ("limits", "usd"))
         _price_of_reflecting(task, task.limits.usd, ("limits", "usd"))
     if task.prompting.usd is not None:
+        if task.prompting.optimise != "off":
+            _price_of_judge("score", task.score, task.prompting.usd, ("prompting", "usd"))
         _price_of_answers(task, task.prompting.usd, ("prompting", "usd"))
         _price_of_reflecting(task, task.prompting.usd, ("prompting", "usd"))
 
@@ -161,16 +164,35 @@ def _price_of_reflecting(task: Task, usd: float, limit: Key) -> None:
 
 def _price_of_judges(task: Task) -> None:
     """Money that a judge spends, also as a reward, must be countable too."""
+    assert task.limits.usd is not None
     places: dict[str, Score | Reward] = {"score": task.score}
     places |= {f"reward[{number}]": term for number, term in enumerate(task.reward)}
     for place, term in places.items():
-        if term.judge is not None and not term.judge.price_known:
-            judge = f"the judge {term.judge.model}"
+        _price_of_judge(place, term, task.limits.usd, ("limits", "usd"))
+
+
+def _price_of_judge(place: str, term: Score | Reward, usd: float, limit: Key) -> None:
+    if term.judge is None or term.judge.price_known:
+        return
+    refuse(
+        f"found a limit of {usd:g} USD with the judge {term.judge.model}, whose calls have no known price",
+        expected=" and ".join(f"{place}.judge.{price}" for price in PRICES),
+        remedy="Add them, in USD per million tokens, 0 where its calls cost nothing.",
+        key=limit,
+    )
+
+
+def _prices_of_nothing(task: Task) -> None:
+    """Prices of a reflecting model that is the task's own would not be read."""
+    if task.reflect_model != task.model:
+        return
+    for name in PRICES:
+        if getattr(task.prompting, name) is not None:
             refuse(
-                f"found a limit of {task.limits.usd:g} USD with {judge}, whose calls have no known price",
-                expected=" and ".join(f"{place}.judge.{price}" for price in PRICES),
-                remedy="Add them, in USD per million tokens, 0 where its calls cost nothing.",
-                key=("limits", "usd"),
+                f"found a price of {task.reflect_model}, which is also the task's model",
+                expected="the price of another model, named under prompting.reflect",
+                remedy=f"Write use: {{{name}: …}} instead, or name the other model.",
+                key=("prompting", name),
             )
 
 
