@@ -5,7 +5,6 @@ Also what a rung that trains would hold here, by the plan, and what would fit wh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from typing import Literal
@@ -123,7 +122,7 @@ def dry_run(
     parts.append(compared)
     judged = None
     if isinstance(prepared.scorer, Judge) and task.score.judge is not None:
-        judged = judging(prepared, prepared.scorer, task.score.judge, _total(parts).tokens_out)
+        judged = judging(prepared, prepared.scorer, task.score.judge, _total(parts).answers)
         parts.append(judged)
     gated, quick = None, None
     if gate != "none" and any(rung.applies and trains(rung.name) for rung in rungs):
@@ -185,8 +184,8 @@ def _gate(prepared: PreparedTask, mode: Literal["quick", "full"], progress: Prog
     return DryRunGate(mode=mode, suites=suites, forecast=_total(suite.forecast for suite in suites))
 
 
-def judging(prepared: PreparedTask, judge: Judge, keys: JudgeKeys, answer_tokens: int) -> Forecast:
-    """What the judge would take of so many tokens of answers, every answer as long as allowed, and of the labelled cases."""
+def judging(prepared: PreparedTask, judge: Judge, keys: JudgeKeys, answers: int) -> Forecast:
+    """What the judge would take of so many answers, each as long as allowed, and of the labelled cases."""
     task, split = prepared.task, prepared.split
     machine = machine_of(task, keys.model, (keys.prompt_price, keys.output_price))
     longest = workload(prepared, "prompting").max_new_tokens
@@ -195,6 +194,6 @@ def judging(prepared: PreparedTask, judge: Judge, keys: JudgeKeys, answer_tokens
     counts = counts_of(task, keys.model)
     read_tokens = sum(counts.count(turn.content) for prompt in prompts for turn in prompt)
     prompt_tokens = read_tokens / len(prompts) + counts.template + longest
-    n = math.ceil(answer_tokens / longest) + len(labelled_cases(task, judge))
+    n = answers + len(labelled_cases(task, judge))
     asked = n * len(prompts) // len(read)
-    return answering("verdicts", machine, asked, prompt_tokens, 0, judge.model.decoding.max_new_tokens)
+    return answering("verdicts", machine, asked, prompt_tokens, 0, judge.model.decoding.max_new_tokens).unscored()

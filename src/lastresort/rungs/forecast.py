@@ -76,7 +76,9 @@ class Workload:
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """An estimate. seconds: None if an endpoint's speed is unknown. usd: None if its price is. lines: the terms of the sum, in
-    words. dev_s, test_s: of the seconds, those that measure candidates on dev, and those of the test."""
+    words. dev_s, test_s: of the seconds, those that measure candidates on dev, and those of the test. answers: that the
+    task's scorer scores.
+    """
 
     tokens_in: int
     tokens_out: int
@@ -86,6 +88,7 @@ class Forecast:
     lines: tuple[str, ...] = ()
     dev_s: float = 0.0
     test_s: float = 0.0
+    answers: int = 0
 
     def __add__(self, other: Forecast) -> Forecast:
         seconds = None if self.seconds is None or other.seconds is None else self.seconds + other.seconds
@@ -99,6 +102,7 @@ class Forecast:
             self.lines + other.lines,
             self.dev_s + other.dev_s,
             self.test_s + other.test_s,
+            self.answers + other.answers,
         )
 
     def on_dev(self) -> Forecast:
@@ -107,11 +111,17 @@ class Forecast:
     def in_test(self) -> Forecast:
         return replace(self, dev_s=0.0, test_s=self.seconds or 0.0)
 
+    def unscored(self) -> Forecast:
+        """Of answers that the task's scorer does not score."""
+        return replace(self, answers=0)
+
 
 def answering(
     label: str, machine: Machine, n: int, prompt_tokens: float, shared_tokens: float, new_tokens: float
 ) -> Forecast:
-    """Answering n prompts. shared_tokens: of their common prefix, which a local model computes once."""
+    """Answering n prompts, which are scored if anything is answered. shared_tokens: of their common prefix, which a local model
+    computes once.
+    """
     tokens_in, tokens_out = round(n * prompt_tokens), round(n * new_tokens)
     usd = None
     if machine.prompt_price is not None and machine.output_price is not None:
@@ -123,7 +133,7 @@ def answering(
         seconds = FORWARD * machine.parameters * (reading + answered)
         shared = f", {computed:.0f} prompt tokens computed" if shared_tokens else ""
     line = f"{label}: {n} x ({prompt_tokens:.0f} prompt + {new_tokens:.0f} answer tokens){shared}"
-    return Forecast(tokens_in, tokens_out, 0, seconds, usd, (line,))
+    return Forecast(tokens_in, tokens_out, 0, seconds, usd, (line,), answers=n if new_tokens else 0)
 
 
 def training(

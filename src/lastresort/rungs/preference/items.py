@@ -152,7 +152,8 @@ def verdicts(task: Task, work: Workload, answers: int) -> Iterator[Forecast]:
         if is_paid(term.judge.model):
             machine = Machine(None, 1.0, term.judge.prompt_price, term.judge.output_price)
         n = answers * len(prompts)
-        yield answering("verdicts of the reward", machine, n, tokens, 0, judge.model.decoding.max_new_tokens)
+        longest = judge.model.decoding.max_new_tokens
+        yield answering("verdicts of the reward", machine, n, tokens, 0, longest).unscored()
 
 
 def _hash(value: Any) -> str:

@@ -92,7 +92,7 @@ class PreferenceRung:
                 prompt,
                 about,
                 work.max_new_tokens,
-            )
+            ).unscored()
             + answering(
                 "candidates on dev", machine, work.n_dev * measured, prompt, about, work.max_new_tokens
             ).on_dev()
@@ -249,7 +249,7 @@ def _replaying(
     if not n:
         return Forecast(0, 0, 0, 0.0, 0.0)
     row, machine = REPLAY_PROMPT_TOKENS + REPLAY_TOKENS, work.machine
-    return answering("replay rows", machine, n, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS) + training(
+    return answering("replay rows", machine, n, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored() + training(
         "replay", machine, n, course.epochs * share, row, 0, course.batch_size
     )
 
@@ -269,7 +269,7 @@ def _learning(
     if plan.source == "reward":
         n = round(work.n_train * samples * epochs)
         row = prompt + work.max_new_tokens
-        groups = answering("groups", machine, n, prompt, prompt, work.max_new_tokens)
+        groups = answering("groups", machine, n, prompt, prompt, work.max_new_tokens).unscored()
         trained = training(label, machine, n, 1, row, prompt, course.batch_size * samples)
         return sum(verdicts(task, work, n), groups + trained)
     if plan.source == "samples":

@@ -182,7 +182,7 @@ class FullRung:
         passes = kept + (grammar_of(task) is not None)
         epochs = section.epochs * (1 + raced_beyond(rates))
         label = f"training of all weights, {rates} learning rates raced"
-        before = answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS)
+        before = answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored()
         if pretraining_reason(task, None) is not None:
             rows = _text_tokens(task.knowledge) // ROW_TOKENS + 1
             before += training(

@@ -95,7 +95,7 @@ class SftRung:
         epochs = sft.epochs * (1 + raced_beyond(rates))
         label = f"training, {rates} learning rates raced"
         return (
-            answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS)
+            answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored()
             + training(label, machine, work.n_train + replay, epochs, row, about, sft.batch_size)
             + answering("loss on dev", machine, work.n_dev * losses, row, about, 0)
             + answering("checkpoints on dev", machine, work.n_dev * passes, prompt, about, work.max_new_tokens).on_dev()
