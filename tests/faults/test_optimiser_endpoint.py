@@ -12,6 +12,8 @@ import pytest
 from climb_support import comparable, rows, scripted_task
 from endpoint_support import Endpoint, Handler, completion, serving
 from lastresort.app.climb import climb
+from lastresort.records.events import PromptOptimised, RungSearched
+from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 from tuning_support import Cut, CutAt
 
@@ -32,8 +34,13 @@ def answers_and_reflects(handler: Handler, request: dict[str, Any]) -> None:
         shown = sum(turn["role"] == "assistant" for turn in turns)
         right = number % 10 < 9 if ruled else number % 10 < (5 if shown else 3)
         text = TEAM[row] if right else "some team"
+    answers(handler, request, text)
+
+
+def answers(handler: Handler, request: dict[str, Any], text: str, finish: str = "stop") -> None:
+    turns = request["messages"]
     usage = {"prompt_tokens": sum(len(turn["content"]) for turn in turns) // 4, "completion_tokens": 4}
-    handler.send(200, {**completion(text, usage=usage), "model": request["model"]})
+    handler.send(200, {**completion(text, finish=finish, usage=usage), "model": request["model"]})
 
 
 def task(folder: Path, server: Endpoint) -> Path:
@@ -79,3 +86,31 @@ def test_a_prompt_is_optimised_over_http_and_no_call_is_paid_twice(tmp_path: Pat
     assert 0 < before < sum(asked_whole.values())
     assert asked_again == asked_whole
     assert set(asked_again.values()) == {1}
+
+
+@pytest.mark.parametrize("needed", [10_000, 100_000])
+def test_a_model_whose_thoughts_need_the_room_of_its_text_gets_more_room(tmp_path: Path, needed: int) -> None:
+    """And is not paid for more than three texts that are cut all the same."""
+
+    def thinks(handler: Handler, request: dict[str, Any]) -> None:
+        if "better instruction" in request["messages"][-1]["content"] and request["max_tokens"] < needed:
+            answers(handler, request, "", "length")
+        else:
+            answers_and_reflects(handler, request)
+
+    with serving() as server:
+        server.otherwise = thinks
+        path = task(tmp_path, server)
+        climbed(path)
+        reflections = [one for one in server.requests if "better instruction" in one["messages"][-1]["content"]]
+    with Record.open(path.parent / "runs" / "run", read_only=True) as record:
+        found, search = record.last(PromptOptimised, "prompting"), record.last(RungSearched, "prompting")
+    assert found is not None
+    assert search is not None
+    assert [one["max_tokens"] for one in reflections[:2]] == [2048, 16_384]
+    if needed == 10_000:
+        assert (found.best, found.cut) == (RULE, 1)
+        return
+    assert (found.stopped, found.cut, len(reflections)) == ("cut", 3, 3)
+    assert "GEPA tried no instruction by" in search.in_words
+    assert "; 3 more were cut at the token limit" in search.in_words

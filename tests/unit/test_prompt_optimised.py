@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,11 +18,12 @@ from lastresort.app.start import ClimbRequest, check_models, start_climb
 from lastresort.climb.prepare import prepare
 from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.scripted import ScriptedModel
-from lastresort.records.events import PromptOptimised, RungSearched
+from lastresort.records.events import AnswersJudged, JudgedAnswer, PromptOptimised, RungSearched
 from lastresort.records.record import Record
 from lastresort.report.decision import view_in
 from lastresort.report.markdown import markdown
 from lastresort.rungs.prompting import optimise
+from lastresort.rungs.prompting.spending import Spending
 from lastresort.rungs.race import Race
 from lastresort.spec.task import load_task
 from lastresort.types import SilentProgress
@@ -229,7 +231,12 @@ LEVEL = [{"right": 0.5}]
     ("quality", "keys", "script", "said"),
     [
         (LEVELS, {"reflect": None}, {}, "scripted:script.json is of unknown size, and a model of about 7 billion"),
-        (LEVEL, {}, {"wrong": [*TEAMS]}, "the hand-made prompts differ by no more than chance on dev (7 compared"),
+        (
+            LEVEL,
+            {},
+            {"wrong": [*TEAMS]},
+            "no hand-made prompt differs significantly from the plain one on dev (7 compared",
+        ),
         ([{"right": 0.5}, {"right": 0.97, "min_shots": 3}], {}, {}, "is likely to meet the bar as it is ("),
     ],
 )
@@ -287,7 +294,7 @@ def test_an_instruction_that_copies_training_rows_is_refused(tmp_path: Path) -> 
     assert "optimised" not in {one["name"] for one in decision["rungs"][0]["candidates"]}
 
 
-PRICES = {"prompt_price": 1000.0, "output_price": 1000.0}
+PRICES = {"prompt_price": 1000.0, "output_price": 10.0}
 
 
 def test_money_bounds_the_search_and_counts_in_the_rung(tmp_path: Path) -> None:
@@ -295,17 +302,62 @@ def test_money_bounds_the_search_and_counts_in_the_rung(tmp_path: Path) -> None:
     found, _ = noted(tmp_path / "whole" / "runs" / "run")
     assert found is not None
     assert found.priced
-    bound = round(found.usd / 2, 4)
+    bound = round(0.8 * found.usd, 4)
     path = optimising(tmp_path / "bound", task={"use": PRICES}, usd=bound, **PRICES)
     climbed(path, tmp_path / "bound" / "runs" / "run")
     less, said = noted(tmp_path / "bound" / "runs" / "run")
     assert less is not None
     assert less.stopped == "usd"
     assert 0 < less.usd <= bound
-    assert "until `prompting.usd` was used up" in said
+    assert "until the next step could have passed `prompting.usd`" in said
     off = optimising(tmp_path / "off", task={"use": PRICES}, optimise="off")
     plain = climbed(off, tmp_path / "off" / "runs" / "run")["rungs"][0]["cost"]
     assert whole["rungs"][0]["cost"]["usd"] > plain["usd"] + found.usd
+
+
+def test_money_for_less_than_a_step_is_not_spent(tmp_path: Path) -> None:
+    """Also not on the rows kept for choosing, which the plain prompt answers first."""
+    path = optimising(tmp_path / "task", task={"use": PRICES}, usd=1e-6, **PRICES)
+    climbed(path, tmp_path / "task" / "runs" / "run")
+    found, said = noted(tmp_path / "task" / "runs" / "run")
+    assert found is None
+    assert "No prompt was optimised: `prompting.usd` of 1e-06 is too small for one step, which may cost" in said
+    off = optimising(tmp_path / "off", task={"use": PRICES}, optimise="off")
+    climbed(off, tmp_path / "off" / "runs" / "run")
+    assert len(calls(tmp_path / "task")) == len(calls(tmp_path / "off"))
+
+
+def test_verdicts_of_a_judge_count_towards_the_money(tmp_path: Path) -> None:
+    task = load_task(optimising(tmp_path / "task", task={"use": PRICES}, usd=5, **PRICES))
+    spent = {"calls": 2, "tokens_in": 9, "tokens_out": 2, "seconds": 0.0, "paid_usd": 0.0}
+    verdict = JudgedAnswer(id="a", answer="x", score=1, said=("A", "B"), usd=1.0, **spent)
+    with Record.create(tmp_path / "run") as record:
+        record.append(AnswersJudged(items=(verdict,)))
+        spending = Spending(task, record, [], prompt_tokens=0)
+        before = spending.start_usd(8)
+        assert before >= 8 + 16
+        record.append(AnswersJudged(items=(verdict, verdict)))  # what came from the cache, too
+        spending.answered([])
+    assert spending.usd == 0
+    assert spending.fits(3.0)
+    assert not spending.fits(3.01)
+
+
+@pytest.mark.parametrize("reflect", [None, "scripted:script.json"])
+def test_a_price_that_nothing_reads_is_refused(tmp_path: Path, reflect: str | None) -> None:
+    path = scripted_task(
+        tmp_path,
+        quality=LEVELS,
+        task={"prompting": {"reflect": reflect, "output_price": 1}} if reflect else {"prompting": {"output_price": 1}},
+    )
+    with pytest.raises(TaskError, match=r"prompting\.output_price.*found a price of scripted:script\.json"):
+        load_task(path)
+
+
+def test_money_for_verdicts_without_a_price_is_refused(tmp_path: Path) -> None:
+    judge = {"score": {"judge": "openai:judge"}, "output": {}, "prompting": {"usd": 1}}
+    with pytest.raises(TaskError, match=r"the judge openai:judge, whose calls have no known price"):
+        load_task(scripted_task(tmp_path, quality=LEVELS, task=judge))
 
 
 def test_money_without_a_price_is_refused(tmp_path: Path) -> None:
@@ -324,10 +376,26 @@ def test_a_dry_run_names_the_stage_and_its_calls(tmp_path: Path) -> None:
     path = optimising(tmp_path)
     lines = dry_run(load_task(path), until="prompting").rungs[0].forecast.lines  # type: ignore[union-attr]
     assert any("GEPA, unless the hand-made prompts leave no room: at most 150 calls" in line for line in lines)
-    assert any(line.startswith("GEPA, reflections by scripted:reflector.json: 15 x") for line in lines)
+    assert any(line.startswith("GEPA, reflections by scripted:reflector.json: 27 x") for line in lines)
     off = dry_run(load_task(path, {"prompting.optimise": "off"}), until="prompting").rungs[0].forecast
     assert off is not None
     assert not any("GEPA" in line for line in off.lines)
+
+
+def test_a_dry_run_lets_a_judge_read_answers_and_no_reflections(tmp_path: Path) -> None:
+    judge = {"model": "scripted:reflector.json", "rubric": "Is the team right?"}
+    path = optimising(tmp_path, task={"score": {"judge": judge}, "output": {}})
+    found = dry_run(load_task(path), until="prompting")
+    forecast, judged = found.rungs[0].forecast, found.judge
+    assert forecast is not None
+    assert judged is not None
+    answers = [number for line in forecast.lines if "reflections" not in line for number in _numbers(line)]
+    assert forecast.answers == sum(answers) > 0
+    assert _numbers(judged.lines[0]) == [sum(answers)]
+
+
+def _numbers(line: str) -> list[int]:
+    return [int(number) for number in re.findall(r": (\d+) x \(", line)]
 
 
 def test_the_markdown_shows_the_instruction_as_a_patch(tmp_path: Path) -> None:

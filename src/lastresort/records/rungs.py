@@ -247,13 +247,15 @@ class TooFewRowsToOptimise:
 
 @dataclass(frozen=True, slots=True)
 class NoHeadroom:
-    """The hand-made prompts differ by noise alone, and the answers are well-formed. compared: prompts compared with the plain one.
-    nearest: the one that differs from it most clearly. p: of that difference, two-sided and corrected for so many comparisons.
+    """No hand-made prompt is shown to differ from the plain one, and the answers are well-formed. compared: prompts compared with
+    it. nearest: the one that differs from it most clearly, on n_compared items that both answered. p: of that difference, two-sided
+    and corrected for so many comparisons.
     ill_formed: answers of the best prompt without the required form, of n.
     """
 
     compared: int
     nearest: str
+    n_compared: int
     p: float
     level: float
     best: str
@@ -269,15 +271,23 @@ class NoNeedToOptimise:
     chance: float
 
 
-PromptKept = GepaMissing | NoReflector | TooFewRowsToOptimise | NoHeadroom | NoNeedToOptimise
+@dataclass(frozen=True, slots=True)
+class UsdTooSmall:
+    """`prompting.usd` does not pay for the first step. needed_usd: what that may cost."""
+
+    usd: float
+    needed_usd: float
+
+
+PromptKept = GepaMissing | NoReflector | TooFewRowsToOptimise | NoHeadroom | NoNeedToOptimise | UsdTooSmall
 """Why no prompt is optimised."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRewritten:
     """What optimising the prompt gave. plain_score, best_score: on n rows of train that were kept for choosing. better: whether an
-    instruction scored higher than the plain one. tried, copies: instructions that were tried, and that were not, as they copied
-    rows. stopped: what ended it.
+    instruction scored higher than the plain one. tried, copies, cut: instructions that were tried, and that were not, as they
+    copied rows or were cut at the token limit. stopped: what ended it.
     """
 
     reflector: str
@@ -287,6 +297,7 @@ class PromptRewritten:
     n: int
     tried: int
     copies: int
+    cut: int
     calls: int
     reflections: int
     stopped: StoppedOptimising

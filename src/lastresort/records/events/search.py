@@ -14,8 +14,9 @@ RefusedPrompt = Literal["shares words", "lists rows", "cut"]
 """Why an instruction is not tried: it shares more words in a row with a training row than it may, it lists whole rows with their
 answers, or it was cut at the token limit."""
 
-StoppedOptimising = Literal["calls", "usd", "all right", "no room"]
-"""What ended the optimising of a prompt: `calls` or `usd` are used up, all rows are right, or the reflecting model has no room."""
+StoppedOptimising = Literal["calls", "usd", "all right", "no room", "cut"]
+"""What ended the optimising of a prompt: the next step could pass `calls` or `usd`, all rows are right, the reflecting model has no
+room, or its texts were cut at the token limit."""
 
 
 class CandidateMeasured(OfRung):
@@ -109,9 +110,10 @@ class ProposedPrompt(EventValue):
 
 
 class PromptOptimised(OfRung):
-    """An instruction optimised on rows of train. plain, best: texts; equal where no other scored higher. Scores are means on n rows
-    of train that chose among the texts, so those of the best are optimistic. learned_from: rows that were shown to the reflecting
-    model. calls: of both models, reflections among them. stopped: what ended it. priced: whether the price of all calls is known.
+    """An instruction optimised on rows of train. plain, best: texts; equal where no other scored higher. Scores are means on n
+    rows of train that chose among the texts, so those of the best are optimistic. learned_from: rows from which those shown
+    to the reflecting model were drawn. calls: of both models, reflections among them. stopped: what ended it. priced:
+    whether the price of all calls is known.
     """
 
     kind: Literal["prompt_optimised"] = "prompt_optimised"
@@ -140,6 +142,11 @@ class PromptOptimised(OfRung):
     def copies(self) -> int:
         """Instructions that were refused, as they copied rows."""
         return sum(one.refused in ("shares words", "lists rows") for one in self.proposed)
+
+    @property
+    def cut(self) -> int:
+        """Reflections whose text was cut at the token limit."""
+        return sum(one.refused == "cut" for one in self.proposed)
 
 
 class SystemFrozen(OfRung):

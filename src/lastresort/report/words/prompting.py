@@ -11,10 +11,11 @@ from lastresort.records.events import PromptOptimised, StoppedOptimising
 from lastresort.report.words.wording import count, counted, listed, percent, round_percent
 
 _STOPPED: dict[StoppedOptimising, str] = {
-    "calls": "`prompting.calls` was used up",
-    "usd": "`prompting.usd` was used up",
-    "all right": "every row was answered right",
+    "calls": "the next step could have passed `prompting.calls`",
+    "usd": "the next step could have passed `prompting.usd`",
+    "all right": "every row kept for choosing was answered right",
     "no room": "the rows did not fit the context of the reflecting model",
+    "cut": "its texts kept being cut at the token limit (a model that thinks less may write whole ones)",
 }
 
 MISSING_GEPA = (
@@ -53,12 +54,14 @@ def _why(found: value.PromptKept) -> str:
             return f"{counted(n, 'training row')} are too few (at least {least})"
         case value.NoHeadroom():
             return (
-                f"the hand-made prompts differ by no more than chance on dev ({found.compared} compared with the plain one, the "
-                f"clearest difference {found.nearest}, p = {found.p:.2f} after correction), and {_well_formed(found)}, so that "
-                "another wording is unlikely to help; `prompting: {optimise: on}` tries it anyway"
+                f"no hand-made prompt differs significantly from the plain one on dev ({found.compared} compared, the clearest "
+                f"difference {found.nearest} on {counted(found.n_compared, 'item')}, p = {found.p:.2f} after correction), and "
+                f"{_well_formed(found)}, so that another wording is unlikely to help; `prompting: {{optimise: on}}` tries it anyway"
             )
         case value.NoNeedToOptimise(best, chance):
             return f"{best} is likely to meet the bar as it is ({round_percent(chance)}, as far as dev can tell)"
+        case value.UsdTooSmall(usd, needed):
+            return f"`prompting.usd` of {usd:g} is too small for one step, which may cost {needed:.2g} USD"
         case _:
             assert_never(found)
 
@@ -72,11 +75,17 @@ def _well_formed(found: value.NoHeadroom) -> str:
 def of_rewritten_prompt(found: value.PromptRewritten) -> str:
     """What optimising took and gave, as a sentence."""
     copies = f" and refused {count(found.copies)} that copied training rows" if found.copies else ""
-    took = (
-        f"GEPA tried {counted(found.tried, 'instruction')} by {found.reflector}{copies}, in {counted(found.calls, 'call')} "
-        f"({count(found.reflections)} of them reflections), until {_STOPPED[found.stopped]}"
-    )
+    cut = f"; {count(found.cut)} more were cut at the token limit" if found.cut else ""
+    of_them = f" ({count(found.reflections)} of them reflections)" if found.reflections else ""
+    calls = f"{counted(found.calls, 'call')}{of_them}"
     rows = f"on {counted(found.n, 'training row')} kept for choosing"
+    if not found.tried:
+        none = f"GEPA tried no instruction by {found.reflector}{copies}{cut}, in {calls}: {_STOPPED[found.stopped]}"
+        return f"{none}. The plain one scored {percent(found.plain_score)} {rows}."
+    took = (
+        f"GEPA tried {counted(found.tried, 'instruction')} by {found.reflector}{copies}{cut}, in {calls}, until "
+        f"{_STOPPED[found.stopped]}"
+    )
     if not found.better:
         return f"{took}; none scored higher than the plain one, {percent(found.plain_score)} {rows}."
     best, before = percent(found.best_score), percent(found.plain_score)
@@ -86,7 +95,8 @@ def of_rewritten_prompt(found: value.PromptRewritten) -> str:
 def title(found: OptimisedPrompt) -> str:
     """Of the part of the report that shows the instruction."""
     if found.best == found.plain:
-        return f"No optimised instruction was better than the plain one ({counted(found.tried, 'instruction')} tried)"
+        tried = counted(found.tried, "instruction") if found.tried else "none"
+        return f"No optimised instruction was better than the plain one ({tried} tried)"
     return f"The instruction that {found.reflector} optimised, against the plain one"
 
 

@@ -201,19 +201,13 @@ def of_search(found: value.SearchFinding) -> Statement:
 
 
 def _sentence(found: value.SearchFinding) -> str:
+    if isinstance(found, value.PromptKept):
+        return of_kept_prompt(found)
     match found:
         case value.RacedOnDev():
             return _raced(found)
         case value.NotTried(candidate, why):
             return f"{candidate} could not be tried: {why}"
-        case (
-            value.GepaMissing()
-            | value.NoReflector()
-            | value.TooFewRowsToOptimise()
-            | value.NoHeadroom()
-            | value.NoNeedToOptimise()
-        ):
-            return of_kept_prompt(found)
         case value.MoreShotsTried():
             return of_more_shots(found)
         case value.PromptRewritten():

@@ -41,7 +41,8 @@ def without_headroom(
     p = min(1.0, values[nearest] * len(values))
     if p <= LEVEL:
         return None
-    return NoHeadroom(len(values), nearest, p, LEVEL, best, ill_formed, len(items[best]))
+    n_compared = min(len(items[plain]), len(items[nearest]))
+    return NoHeadroom(len(values), nearest, n_compared, p, LEVEL, best, ill_formed, len(items[best]))
 
 
 def _p(

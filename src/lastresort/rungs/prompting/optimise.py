@@ -19,6 +19,7 @@ from lastresort.records.rungs import (
     PromptRewritten,
     SearchFinding,
     TooFewRowsToOptimise,
+    UsdTooSmall,
 )
 from lastresort.rungs.prompting.headroom import without_headroom
 from lastresort.rungs.prompting.prompts import (
@@ -56,7 +57,10 @@ def new_prompts(bench: Workbench, rung: str, race: Race) -> NewPrompts:
         kept = why_kept(task, len(bench.train)) or _by_the_race(bench, race)
         if kept is not None:
             return NewPrompts(findings=(kept,))
-        found = _optimised(bench, rung)
+        written = _optimised(bench, rung, race)
+        if isinstance(written, UsdTooSmall):
+            return NewPrompts(findings=(written,))
+        found = written
         bench.record.append(found)
     better = found.best != found.plain
     finding = PromptRewritten(
@@ -67,6 +71,7 @@ def new_prompts(bench: Workbench, rung: str, race: Race) -> NewPrompts:
         n=found.n,
         tried=found.tried,
         copies=found.copies,
+        cut=found.cut,
         calls=found.calls,
         reflections=found.reflections,
         stopped=found.stopped,
@@ -129,7 +134,7 @@ def _by_the_race(bench: Workbench, race: Race) -> PromptKept | None:
     return NoNeedToOptimise(best, chance) if chance >= PREDICTED else None
 
 
-def _optimised(bench: Workbench, rung: str) -> PromptOptimised:
+def _optimised(bench: Workbench, rung: str, race: Race) -> PromptOptimised | UsdTooSmall:
     task = bench.task
     with _reflector(bench) as model:
         return optimised(
@@ -141,6 +146,7 @@ def _optimised(bench: Workbench, rung: str) -> PromptOptimised:
             reflector=model,
             priced=task.price_known and task.reflect_price_known,
             reflector_name=task.reflect_model,
+            raced=race.items.get(PLAIN) or [item for items in race.items.values() for item in items],
         )
 
 
@@ -167,11 +173,11 @@ def _entering(bench: Workbench, race: Race, about: str) -> tuple[System, ...]:
     best = race.systems[race.choose().name]
     alone = _zero_shot(bench, about)
     in_sections = best.prompt.layout == "sections"
-    told = sections_of(about, bench.task) if in_sections else instruction_of(about, bench.task)
+    instruction = sections_of(about, bench.task) if in_sections else instruction_of(about, bench.task)
     reworded = replace(
         best,
         name=f"{best.name}+{NAME}",
-        prompt=replace(best.prompt, instruction=told),
+        prompt=replace(best.prompt, instruction=instruction),
     )
     same = reworded.prompt == alone.prompt and reworded.decoding == alone.decoding
     return (alone,) if same else (alone, reworded)

@@ -15,14 +15,13 @@ from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.prompting.many_shot import MORE, try_more_shots
 from lastresort.rungs.prompting.optimise import may_optimise, new_prompts, refuse_missing
 from lastresort.rungs.prompting.prompts import PLAIN, grammar_of, variants
-from lastresort.rungs.prompting.with_gepa import REFLECTION_TOKENS, SHOWN, kept_rows
+from lastresort.rungs.prompting.spending import forecast_optimising
 from lastresort.rungs.race import REASONING_TOKENS, Race, stretches
 from lastresort.rungs.rung import Search, Workbench
 from lastresort.spec.task import Task
 from lastresort.types import Example
 
 REASONING_REQUEST_TOKENS = 32
-REQUEST_TOKENS, FEEDBACK_TOKENS = 150, 60  # of a reflection, and of what it says of an answer
 SHOT_TOKENS = 10  # markers of the two turns of an example in the prompt
 _SHOTS = {
     "few-shot-3": (3, 3),
@@ -80,7 +79,7 @@ class PromptingRung:
             label = f"up to {name}, if each step up to it helps, on dev"
             total += _not_counted(label, asking(name, label, work.n_dev))
         if may_optimise(task, work.n_train):
-            total += _optimising(task, work)
+            total += forecast_optimising(task, work)
             for name, label in ((PLAIN, "the optimised prompt"), (dearest, "the best with it")):
                 total += asking(name, f"{label}, on dev", work.n_dev)
         if grammar_of(task) is not None:
@@ -104,29 +103,3 @@ class PromptingRung:
 def _not_counted(label: str, found: Forecast) -> Forecast:
     usd = f", {found.usd:.2f} USD" if found.usd else ""
     return Forecast(0, 0, 0, 0.0, 0.0, (f"{label}: {found.tokens_in} prompt tokens{usd}, not counted",))
-
-
-def _optimising(task: Task, work: Workload) -> Forecast:
-    """All calls that it may take, if the hand-made prompts leave room. Of an endpoint the time of reflections is not known, and is
-    left out.
-    """
-    kept, calls = kept_rows(work.n_train, task.prompting.calls), task.prompting.calls
-    reflections = max(0, calls - kept) // (2 * SHOWN + 1)
-    rows = answering(
-        f"GEPA, unless the hand-made prompts leave no room: at most {calls} calls, of which rows of train",
-        work.machine,
-        calls - reflections,
-        work.instruction_tokens + work.input_tokens,
-        work.instruction_tokens,
-        work.max_new_tokens,
-    )
-    shown = SHOWN * (work.input_tokens + 2 * work.output_tokens + FEEDBACK_TOKENS)
-    reflecting = answering(
-        f"GEPA, reflections by {task.reflect_model}",
-        work.reflecting or work.machine,
-        reflections,
-        work.instruction_tokens + REQUEST_TOKENS + shown,
-        0,
-        REFLECTION_TOKENS,
-    )
-    return rows + (reflecting if reflecting.seconds is not None else replace(reflecting, seconds=0.0))

@@ -17,22 +17,33 @@ from typing import Any
 
 from lastresort.errors import CandidateError
 from lastresort.evals.measure import JobRefused, MeasureJob, Result
-from lastresort.models.protocol import Model, pay_on_answer
+from lastresort.models.protocol import Model, estimated_prompt_tokens, estimated_tokens, pay_on_answer
 from lastresort.records.events import PromptOptimised, ProposedPrompt, StoppedOptimising
 from lastresort.records.measurement import ItemScore
+from lastresort.records.rungs import UsdTooSmall
 from lastresort.rungs.prompting.copying import copied_rows
 from lastresort.rungs.prompting.feedback import reflection_record
+from lastresort.rungs.prompting.spending import (
+    REFLECTION_TOKENS,
+    SHOWN,
+    THOUGHT_TOKENS,
+    Spending,
+    calls_of_a_step,
+    kept_rows,
+    longest_prompt_tokens,
+)
 from lastresort.rungs.rung import Workbench
+from lastresort.spec.paths import is_paid
 from lastresort.systems.system import System
 from lastresort.types import Decoding, Example, Message
 
 INSTRUCTION = "instruction"
-SHOWN = 4  # answered rows that one reflection sees
 MOST_LEARNED = 400
-KEPT_OF_CALLS, LEAST_KEPT = 10, 8  # one in so many calls is a row kept for choosing
 LEAST_ROWS = 20
-REFLECTION_TOKENS = 2048
-REFLECTION_TEMPERATURE = 1.0  # the same rows shall lead to another instruction; models that think refuse other values
+MOST_CUT = 3  # reflections in a row
+REFLECTION_TEMPERATURE = (
+    1.0  # the same rows can then lead to another instruction; models that think refuse other values
+)
 REQUEST = """An assistant follows this instruction:
 ```
 <curr_param>
@@ -65,15 +76,6 @@ def rows_of(train: Sequence[Example], calls: int, seed: int) -> OptimiserRows:
     return OptimiserRows(tuple(order[n : n + MOST_LEARNED]), tuple(order[:n]))
 
 
-def kept_rows(n_train: int, calls: int) -> int:
-    return min(max(LEAST_KEPT, calls // KEPT_OF_CALLS), n_train // 2)
-
-
-def calls_of_a_step(kept: int) -> int:
-    """At most: an instruction answers the rows shown, is reflected on, the new one answers them too, then the kept ones."""
-    return 2 * SHOWN + 1 + kept
-
-
 class GepaAdapter:
     """What GEPA asks for: answers with what is wrong with them, and new instructions.
 
@@ -89,15 +91,14 @@ class GepaAdapter:
         form: str,
         written: Callable[[str], System],
         reflector: Model,
+        spending: Spending,
     ) -> None:
         self._bench, self._rows, self._plain, self._form = bench, rows, plain, form
         self._written, self._reflector = written, reflector
         self.proposed: dict[str, ProposedPrompt] = {}
-        self.calls = self.reflections = self.tokens_in = self.tokens_out = 0
-        self.seconds = self.usd = 0.0
+        self.spent, self._thoughts, self._cut = spending, 0, 0
         self.stopped: StoppedOptimising | None = None
         self.failure: Exception | None = None
-        self._dearest = {"answer": 0.0, "reflection": self._written_usd()}
 
     def evaluate(self, batch: list[Example], candidate: dict[str, str], capture_traces: bool = False) -> Any:
         """The rows, answered with the candidate's instruction and scored."""
@@ -110,7 +111,7 @@ class GepaAdapter:
     def make_reflective_dataset(
         self, candidate: dict[str, str], eval_batch: Any, components_to_update: list[str]
     ) -> Mapping[str, Sequence[Mapping[str, str]]]:
-        """What a reflection is told of the answered rows."""
+        """What a reflection reads of the answered rows."""
         output = self._bench.task.output
         try:
             return {INSTRUCTION: [reflection_record(item, output) for item in eval_batch.trajectories]}
@@ -128,7 +129,7 @@ class GepaAdapter:
         try:
             text = self._reflected(candidate[INSTRUCTION], reflective_dataset[INSTRUCTION])
         except CandidateError:
-            self.stopped = "no room"
+            self.stopped = "cut" if self._thoughts else "no room"
             return {}
         except Exception as error:  # noqa: BLE001  GEPA would take it as one of its own and go on
             self.failure = error
@@ -139,18 +140,21 @@ class GepaAdapter:
         if copied is not None:
             self.proposed[text] = ProposedPrompt(text=text, refused=copied.kind, copied=copied.words)
             return {}
+        longer = estimated_tokens(text) - estimated_tokens(self._plain)
+        if not self.spent.fits(self.spent.trial_usd(len(self._rows.kept), longer)):
+            self.stopped = "usd"
+            return {}
         self.proposed[text] = ProposedPrompt(text=text)
         return {INSTRUCTION: text}
 
     def stops(self, state: Any) -> bool:
-        """Whether to end before the next step, so that no limit is passed within one, at the price of the dearest calls so far."""
-        keys, step = self._bench.task.prompting, calls_of_a_step(len(self._rows.kept))
+        """Whether to end before the next step, so that no limit is passed within one."""
+        kept = len(self._rows.kept)
         if self.stopped is None and max(state.program_full_scores_val_set) >= 1:
             self.stopped = "all right"
-        if self.stopped is None and self.calls + step > keys.calls:
+        if self.stopped is None and self.spent.calls + calls_of_a_step(kept) > self._bench.task.prompting.calls:
             self.stopped = "calls"
-        next_usd = (step - 1) * self._dearest["answer"] + self._dearest["reflection"]
-        if self.stopped is None and keys.usd is not None and self.usd + next_usd > keys.usd:
+        if self.stopped is None and not self.spent.fits(self.spent.step_usd(kept, self._thoughts)):
             self.stopped = "usd"
         return self.stopped is not None or self.failure is not None
 
@@ -166,13 +170,15 @@ class GepaAdapter:
         request = self._bench.run_jobs([job], use, self._bench.stop)
         if request is not None:
             raise request.error()
-        self.calls += len(found)
-        for item in found:
-            self._count("answer", item.prompt_tokens, item.completion_tokens, item.seconds, item.usd)
+        self.spent.answered(found)
         return found
 
     def _reflected(self, instruction: str, records: Sequence[Mapping[str, Any]]) -> str:
-        """The instruction that the reflecting model writes, "" where it was cut."""
+        """The instruction that the reflecting model writes, "" where it was cut or would cost too much.
+
+        An endpoint does not say whether its model thinks before it writes, within the same limit: after a cut text it gets room for
+        that.
+        """
         from gepa.strategies.instruction_proposal import InstructionProposalSignature
 
         asked = {
@@ -181,29 +187,26 @@ class GepaAdapter:
             "prompt_template": REQUEST.replace("<form>", f': "{self._form}"' if self._form else ""),
         }
         prompt = (Message("user", InstructionProposalSignature.prompt_renderer(asked)),)
-        self.calls, self.reflections = self.calls + 1, self.reflections + 1
+        if not self.spent.fits(self.spent.reflection_usd(estimated_prompt_tokens(prompt), self._thoughts)):
+            self.stopped = "usd"
+            return ""
         # Without a seed of its own, the cache would give the same answer to the same rows.
-        seed = self._bench.task.split.seed + self.reflections
-        decoding = Decoding(REFLECTION_TOKENS, temperature=REFLECTION_TEMPERATURE, seed=seed)
+        seed = self._bench.task.split.seed + self.spent.reflections + 1
+        decoding = Decoding(REFLECTION_TOKENS + self._thoughts, temperature=REFLECTION_TEMPERATURE, seed=seed)
         [answer] = self._reflector.generate([prompt], decoding, pay_on_answer(self._bench.pay))
-        self._count("reflection", answer.prompt_tokens, answer.completion_tokens, answer.seconds, answer.usd)
+        self.spent.reflected(answer)
         self._bench.progress.advance(1)
         text = str(InstructionProposalSignature.output_extractor(answer.text.strip())["new_instruction"]).strip()
-        if answer.finish == "length":
-            self.proposed[text] = ProposedPrompt(text=text, refused="cut")
-            return ""
-        return text
-
-    def _written_usd(self) -> float:
-        """What the longest reflection would cost, its prompt left out."""
-        task = self._bench.task
-        own = task.reflect_model == task.model
-        return REFLECTION_TOKENS * ((task.use if own else task.prompting).output_price or 0.0) / 1e6
-
-    def _count(self, kind: str, tokens_in: int, tokens_out: int, seconds: float, usd: float) -> None:
-        self.tokens_in, self.tokens_out = self.tokens_in + tokens_in, self.tokens_out + tokens_out
-        self.seconds, self.usd = self.seconds + seconds, self.usd + usd
-        self._dearest[kind] = max(self._dearest[kind], usd)
+        if answer.finish != "length":
+            self._cut = 0
+            return text
+        self.proposed[f"cut {self.spent.reflections}"] = ProposedPrompt(text=text, refused="cut")
+        self._cut += 1
+        if self._cut >= MOST_CUT:
+            self.stopped = "cut"
+        if is_paid(self._bench.task.reflect_model):
+            self._thoughts = THOUGHT_TOKENS
+        return ""
 
 
 class _Quiet:
@@ -223,8 +226,10 @@ def optimised(
     reflector: Model,
     priced: bool,
     reflector_name: str,
-) -> PromptOptimised:
-    """Optimise an instruction on rows of train. plain: where it begins. priced: whether the price of all calls is known.
+    raced: Sequence[ItemScore],
+) -> PromptOptimised | UsdTooSmall:
+    """Optimise an instruction on rows of train; nothing is called where `prompting.usd` is too small for one step. plain: where it
+    begins. priced: whether the price of all calls is known. raced: answers of the plain prompt on dev.
 
     Raises what the climb raises while it answers: a request to stop, a limit, an endpoint that cannot be reached.
     """
@@ -232,7 +237,12 @@ def optimised(
 
     seed, calls = bench.task.split.seed, bench.task.prompting.calls
     rows = rows_of(bench.train, calls, seed)
-    adapter = GepaAdapter(bench, rows, plain, form, written, reflector)
+    longest = longest_prompt_tokens(plain, form, rows.learned)
+    spending = Spending(bench.task, bench.record, raced, prompt_tokens=longest)
+    needed = spending.start_usd(len(rows.kept))
+    if spending.usd_limit is not None and not spending.fits(needed):
+        return UsdTooSmall(spending.usd_limit, needed)
+    adapter = GepaAdapter(bench, rows, plain, form, written, reflector, spending)
     bench.progress.stage(f"{rung}: optimising the prompt on rows of train", calls)
     bench.at(rung, "optimised")
     found = gepa.optimize(
@@ -265,12 +275,12 @@ def optimised(
         n=len(rows.kept),
         learned_from=len(rows.learned),
         proposed=tuple(one.model_copy(update={"score": scores.get(one.text)}) for one in adapter.proposed.values()),
-        calls=adapter.calls,
-        reflections=adapter.reflections,
+        calls=spending.calls,
+        reflections=spending.reflections,
         stopped=adapter.stopped,
-        tokens_in=adapter.tokens_in,
-        tokens_out=adapter.tokens_out,
-        seconds=round(adapter.seconds, 3),
-        usd=adapter.usd,
+        tokens_in=spending.tokens_in,
+        tokens_out=spending.tokens_out,
+        seconds=round(spending.seconds, 3),
+        usd=spending.usd,
         priced=priced,
     )
