@@ -113,4 +113,4 @@ def test_a_model_whose_thoughts_need_the_room_of_its_text_gets_more_room(tmp_pat
         return
     assert (found.stopped, found.cut, len(reflections)) == ("cut", 3, 3)
     assert "GEPA tried no instruction by" in search.in_words
-    assert "; 3 more were cut at the token limit" in search.in_words
+    assert "(3 more were cut at the token limit)" in search.in_words

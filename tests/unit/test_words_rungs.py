@@ -142,9 +142,9 @@ SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
     ),
     (rungs.TooFewRowsToOptimise(12, 20), "No prompt was optimised: 12 training rows are too few (at least 20)."),
     (
-        rungs.NoHeadroom(7, "few-shot-5", 0.31, 0.05, "structured", 0, 100),
-        "No prompt was optimised: the hand-made prompts differ by no more than chance on dev (7 compared with the plain one, the "
-        "clearest difference few-shot-5, p = 0.31 after correction), and no answer of structured lacks the required form, so that "
+        rungs.NoHeadroom(7, "few-shot-5", 24, 0.31, 0.05, "structured", 0, 100),
+        "No prompt was optimised: no hand-made prompt differs significantly from the plain one on dev (7 compared, the clearest "
+        "difference few-shot-5 on 24 items, p = 0.31 after correction), and no answer of structured lacks the required form, so that "
         "another wording is unlikely to help; `prompting: {optimise: on}` tries it anyway.",
     ),
     (
@@ -152,15 +152,24 @@ SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
         "No prompt was optimised: few-shot-3 is likely to meet the bar as it is (93%, as far as dev can tell).",
     ),
     (
-        rungs.PromptRewritten("large", 0.5, 0.8, True, 30, 6, 1, 290, 9, "calls"),
-        "GEPA tried 6 instructions by large and refused 1 that copied training rows, in 290 calls (9 of them reflections), until "
-        "`prompting.calls` was used up; the best scored 80.0% on 30 training rows kept for choosing (optimistic, as it was chosen "
+        rungs.UsdTooSmall(0.1, 0.254),
+        "No prompt was optimised: `prompting.usd` of 0.1 is too small for one step, which may cost 0.25 USD.",
+    ),
+    (
+        rungs.PromptRewritten("large", 0.5, 0.8, True, 30, 6, 1, 0, 290, 9, "calls"),
+        "GEPA tried 6 instructions by large and refused 1 that copied training rows, in 290 calls (9 of them reflections), until the "
+        "next step could have passed `prompting.calls`; the best scored 80.0% on 30 training rows kept for choosing (optimistic, as it was chosen "
         "on them), the plain one 50.0%.",
     ),
     (
-        rungs.PromptRewritten("large", 0.5, 0.5, False, 30, 1, 0, 290, 9, "usd"),
-        "GEPA tried 1 instruction by large, in 290 calls (9 of them reflections), until `prompting.usd` was used up; none scored "
-        "higher than the plain one, 50.0% on 30 training rows kept for choosing.",
+        rungs.PromptRewritten("large", 0.5, 0.5, False, 30, 1, 0, 2, 290, 9, "usd"),
+        "GEPA tried 1 instruction by large (2 more were cut at the token limit), in 290 calls (9 of them reflections), until the next "
+        "step could have passed `prompting.usd`; none scored higher than the plain one, 50.0% on 30 training rows kept for choosing.",
+    ),
+    (
+        rungs.PromptRewritten("large", 1.0, 1.0, False, 30, 0, 0, 0, 30, 0, "all right"),
+        "GEPA tried no instruction by large, in 30 calls: every row kept for choosing was answered right. The plain one scored "
+        "100.0% on 30 training rows kept for choosing.",
     ),
     (rungs.SearchAlone(()), "No dev example names its passages, so the search was not measured on its own."),
     (

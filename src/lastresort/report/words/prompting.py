@@ -75,7 +75,7 @@ def _well_formed(found: value.NoHeadroom) -> str:
 def of_rewritten_prompt(found: value.PromptRewritten) -> str:
     """What optimising took and gave, as a sentence."""
     copies = f" and refused {count(found.copies)} that copied training rows" if found.copies else ""
-    cut = f"; {count(found.cut)} more were cut at the token limit" if found.cut else ""
+    cut = f" ({count(found.cut)} more were cut at the token limit)" if found.cut else ""
     of_them = f" ({count(found.reflections)} of them reflections)" if found.reflections else ""
     calls = f"{counted(found.calls, 'call')}{of_them}"
     rows = f"on {counted(found.n, 'training row')} kept for choosing"
