@@ -19,14 +19,18 @@ from lastresort.climb.prepare import prepare
 from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.scripted import ScriptedModel
 from lastresort.records.events import AnswersJudged, JudgedAnswer, PromptOptimised, RungSearched
+from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.report.decision import view_in
 from lastresort.report.markdown import markdown
 from lastresort.rungs.prompting import optimise
+from lastresort.rungs.prompting.feedback import reflection_record
 from lastresort.rungs.prompting.spending import Spending
+from lastresort.rungs.prompting.with_gepa import rows_of
 from lastresort.rungs.race import Race
+from lastresort.spec.output import Output
 from lastresort.spec.task import load_task
-from lastresort.types import SilentProgress
+from lastresort.types import Example, Message, SilentProgress
 from tuning_support import Cut, CutAt
 
 BETTER = "Billing is about money, delivery about transport."
@@ -125,6 +129,31 @@ def test_it_learns_from_rows_of_train_alone(tmp_path: Path, asked: Asked, monkey
     assert len(answered) > 10
     assert answered <= {example.input_text for example in split.train}
     assert not [text for text in held_out for prompt in reflections if text in prompt]
+
+
+@pytest.mark.parametrize("size", [1, 3, 50])
+def test_rows_of_a_group_are_not_divided(size: int) -> None:
+    """Whoever chose among instructions by rows of a customer whom the reflecting model knows would choose by what it remembers."""
+    rows = [Example(str(i), (Message("user", f"row {i}"),), "x", group=f"customer {i // size}") for i in range(150)]
+    found = rows_of(rows, 150, 0)
+    assert not {row.group for row in found.learned} & {row.group for row in found.kept}
+    assert 12 < len(found.kept) <= 15
+    assert len(found.learned) > 80
+    assert len({row.id for row in (*found.learned, *found.kept)}) == len(found.learned) + len(found.kept)
+
+
+def test_rows_of_one_group_are_divided_as_if_they_had_none() -> None:
+    rows = [Example(str(i), (Message("user", f"row {i}"),), "x", group="all") for i in range(60)]
+    found = rows_of(rows, 150, 0)
+    assert (len(found.learned), len(found.kept)) == (45, 15)
+
+
+def test_without_a_right_answer_a_reflection_sees_the_score() -> None:
+    """Such as under a rubric."""
+    item = ItemScore("a", 0.0, "Hello.", "", "Greet.", "stop", None, 1, 1, 0.0, 0.0)
+    found = reflection_record(item, Output())
+    assert "Right answer" not in found
+    assert found["Feedback"] == "The score is 0.00 of 1."
 
 
 def test_a_reflection_sees_the_right_answer_and_what_is_wrong(tmp_path: Path, asked: Asked) -> None:

@@ -1,4 +1,4 @@
-"""What a reflecting model is told about an answer: the right one, and what the scorer or the schema finds wrong."""
+"""What a reflecting model reads about an answer: the right one, and what the scorer or the schema finds wrong."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ MOST_FIELDS = 8
 
 def reflection_record(item: ItemScore, output: Format) -> dict[str, str]:
     """One answered row, as GEPA renders it: each key is a heading."""
+    right = {"Right answer": _cut(item.expected)} if item.expected.strip() else {}
     return {
         "Input": _cut(item.input),
         "Answer of the assistant": _cut(item.answer) if item.answer.strip() else "(empty)",
-        "Right answer": _cut(item.expected),
+        **right,
         "Feedback": feedback(item, output),
     }
 
@@ -36,9 +37,9 @@ def feedback(item: ItemScore, output: Format) -> str:
         found.append(form)
     elif differences := _fields(item):
         found.append(differences)
-    else:
+    elif item.expected.strip():
         found.append(f"Expected {_quoted(item.expected)}, got {_quoted(item.answer)}.")
-    if 0 < item.score < 1:
+    if item.score > 0 or not found:
         found.append(f"The score is {item.score:.2f} of 1.")
     return " ".join(found)
 

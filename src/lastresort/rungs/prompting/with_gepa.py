@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lastresort.data.split import groups_of
 from lastresort.errors import CandidateError
 from lastresort.evals.measure import JobRefused, MeasureJob, Result
 from lastresort.models.protocol import Model, estimated_prompt_tokens, estimated_tokens, pay_on_answer
@@ -69,11 +70,27 @@ class OptimiserRows:
 
 
 def rows_of(train: Sequence[Example], calls: int, seed: int) -> OptimiserRows:
-    """Train in two parts, drawn by seed. calls: of the whole search, of which the kept rows may cost only a part at a time."""
+    """Train in two parts, drawn by seed, with the rows of a group in one of them. calls: of the whole search, of which the kept
+    rows may cost only a part at a time.
+
+    Groups are kept while they fit, so fewer rows may be kept than without groups; of a first one that is too large, its first rows,
+    and the others are left out. Rows that are all of one group are divided as if they had none.
+    """
     order = list(train)
     random.Random(f"optimise:{seed}").shuffle(order)
     n = kept_rows(len(order), calls)
-    return OptimiserRows(tuple(order[n : n + MOST_LEARNED]), tuple(order[:n]))
+    whole: dict[str, list[Example]] = {}
+    for row, group in zip(order, groups_of(order) or (), strict=False):
+        whole.setdefault(group, []).append(row)
+    if len(whole) < 2:
+        return OptimiserRows(tuple(order[n : n + MOST_LEARNED]), tuple(order[:n]))
+    learned, kept = list[Example](), list[Example]()
+    for rows in whole.values():
+        if not kept:
+            kept = rows[:n]
+        else:
+            (kept if len(kept) + len(rows) <= n else learned).extend(rows)
+    return OptimiserRows(tuple(learned[:MOST_LEARNED]), tuple(kept))
 
 
 class GepaAdapter:
