@@ -53,7 +53,7 @@ def test_a_rung_of_two_hours_asks_once_and_a_no_leaves_it_for_later(tmp_path: Pa
         climbed(tmp_path, answers)
     with Record.open(tmp_path / "run", read_only=True) as record:
         assert not record.all(CandidateMeasured)
-    assert "prompting begins. Forecast: about 2 h and at most $0.50." in climbed(tmp_path, answers)
+    assert "prompting begins. Forecast: about 2 h and $0.50." in climbed(tmp_path, answers)
     with Record.open(tmp_path / "run", read_only=True) as record:
         assert [one.about for one in record.all(RungGoneOn)] == ["cost"]
     climbed(tmp_path, answers)
@@ -64,7 +64,7 @@ def test_a_rung_of_two_hours_asks_once_and_a_no_leaves_it_for_later(tmp_path: Pa
 
 def test_a_limit_of_hours_answers_beforehand(tmp_path: Path) -> None:
     answers = Answers()
-    assert "prompting begins. Forecast: about 2 h and at most $0.50." in climbed(tmp_path, answers, limits={"hours": 5})
+    assert "prompting begins. Forecast: about 2 h and $0.50." in climbed(tmp_path, answers, limits={"hours": 5})
     assert not answers.asked
 
 
@@ -77,7 +77,7 @@ def test_without_a_terminal_it_goes_on_and_says_so(tmp_path: Path) -> None:
 
 def test_nothing_is_said_of_what_is_not_known() -> None:
     assert rung_begins_line("sft", None, 0.0) == ""
-    assert rung_begins_line("sft", None, 0.25) == "sft begins. Forecast: at most $0.25."
+    assert rung_begins_line("sft", None, 0.25) == "sft begins. Forecast: about $0.25."
     assert rung_begins_line("sft", 90.0, None).replace("\u00a0", " ") == "sft begins. Forecast: about 1 min 30 s."
 
 

@@ -144,8 +144,8 @@ SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
     (
         rungs.NoHeadroom(7, "few-shot-5", 24, 0.31, 0.05, "structured", 0, 100),
         "No prompt was optimised: no hand-made prompt differs significantly from the plain one on dev (7 compared, the clearest "
-        "difference few-shot-5 on 24 items, p = 0.31 after correction), and no answer of structured lacks the required form, so that "
-        "another wording is unlikely to help; `prompting: {optimise: on}` tries it anyway.",
+        "difference few-shot-5 on 24 items, p = 0.31 after correction), and no answer of structured lacks the required form, so "
+        "that another wording is unlikely to help; `prompting: {optimise: on}` tries it anyway.",
     ),
     (
         rungs.NoNeedToOptimise("few-shot-3", 0.93),
@@ -157,14 +157,15 @@ SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
     ),
     (
         rungs.PromptRewritten("large", 0.5, 0.8, True, 30, 6, 1, 0, 290, 9, "calls"),
-        "GEPA tried 6 instructions by large and refused 1 that copied training rows, in 290 calls (9 of them reflections), until the "
-        "next step could have passed `prompting.calls`; the best scored 80.0% on 30 training rows kept for choosing (optimistic, as it was chosen "
-        "on them), the plain one 50.0%.",
+        "GEPA tried 6 instructions by large and refused 1 that copied training rows, in 290 calls (9 of them reflections), until "
+        "the next step could have passed `prompting.calls`; the best scored 80.0% on 30 training rows kept for choosing "
+        "(optimistic, as it was chosen on them), the plain one 50.0%.",
     ),
     (
         rungs.PromptRewritten("large", 0.5, 0.5, False, 30, 1, 0, 2, 290, 9, "usd"),
-        "GEPA tried 1 instruction by large (2 more were cut at the token limit), in 290 calls (9 of them reflections), until the next "
-        "step could have passed `prompting.usd`; none scored higher than the plain one, 50.0% on 30 training rows kept for choosing.",
+        "GEPA tried 1 instruction by large (2 more were cut at the token limit), in 290 calls (9 of them reflections), until the "
+        "next step could have passed `prompting.usd`; none scored higher than the plain one, "
+        "50.0% on 30 training rows kept for choosing.",
     ),
     (
         rungs.PromptRewritten("large", 1.0, 1.0, False, 30, 0, 0, 0, 30, 0, "all right"),

@@ -344,9 +344,9 @@ def rung_continues_line(rung: str) -> str:
 
 def rung_begins_line(rung: str, seconds: float | None, usd: float | None) -> str:
     """What a rung that begins is forecast to take; "" where nothing is known. Money is what answers of the greatest length cost."""
-    parts = [] if seconds is None else [f"about {duration(seconds)}"]
-    parts += [f"at most {money(usd)}"] if usd else []
-    return f"{rung} begins. Forecast: {' and '.join(parts)}." if parts else ""
+    parts = [] if seconds is None else [duration(seconds)]
+    parts += [money(usd)] if usd else []
+    return f"{rung} begins. Forecast: about {' and '.join(parts)}." if parts else ""
 
 
 def long_rung_question(rung: str, seconds: float) -> str:
