@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from climb_support import TEAMS, calls, comparable, scripted_task
+from climb_support import TEAMS, calls, comparable, scripted_task, unfinish
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.app.start import ClimbRequest, check_models, start_climb
 from lastresort.climb.prepare import prepare
 from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
 from lastresort.models.scripted import ScriptedModel
-from lastresort.records.events import AnswersJudged, JudgedAnswer, PromptOptimised, RungSearched
+from lastresort.records.events import AnswersJudged, JudgedAnswer, PromptOptimised, RungSearched, TaskRead
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
 from lastresort.report.decision import view_in
@@ -342,6 +342,28 @@ def test_money_bounds_the_search_and_counts_in_the_rung(tmp_path: Path) -> None:
     off = optimising(tmp_path / "off", task={"use": PRICES}, optimise="off")
     plain = climbed(off, tmp_path / "off" / "runs" / "run")["rungs"][0]["cost"]
     assert whole["rungs"][0]["cost"]["usd"] > plain["usd"] + found.usd
+
+
+def test_the_limits_may_be_raised_while_the_prompt_is_optimised_and_change_nothing_later(tmp_path: Path) -> None:
+    path, run = optimising(tmp_path / "task", calls=60), tmp_path / "task" / "runs" / "run"
+    with pytest.raises(Cut):
+        climbed(path, run, progress=CutAt("prompting: optimising the prompt", 1))
+    more = optimising(tmp_path / "task", calls=100)
+    climbed(more, run)
+    found, _ = noted(run)
+    assert found is not None
+    assert 60 < found.calls <= 100
+    with Record.open(run, read_only=True) as record:
+        read = record.last(TaskRead)
+        assert read is not None
+        assert read.task["prompting"]["calls"] == 100
+    unfinish(run)
+    climbed(optimising(tmp_path / "task", calls=140), run)
+    assert noted(run)[0] == found
+    with Record.open(run, read_only=True) as record:
+        assert record.last(TaskRead) == read
+    with pytest.raises(TaskError, match="differs from the one this run began with, in prompting"):
+        climbed(optimising(tmp_path / "task", optimise="on"), run)
 
 
 def test_money_for_less_than_a_step_is_not_spent(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from lastresort.spec.task import Task
 from lastresort.version import __version__
 
 _ONLY_WEIGHED = ("calls_per_month", "hourly_price")  # of `use`: no prompt and no training depends on them
+_LIMITS_OF_PROMPTING = ("calls", "usd")  # what they bounded is in the record, or is yet to come
 
 
 def changed_keys(known: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -41,10 +42,11 @@ def changed_keys(known: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _without_what_may_change(noted: Mapping[str, Any]) -> dict[str, Any]:
     noted = {key: without_limits(value) if key in ("score", "reward") else value for key, value in noted.items()}
     noted.pop("facts", None)
-    use = noted.get("use")
-    if not isinstance(use, Mapping):
-        return noted
-    return {**noted, "use": {name: value for name, value in use.items() if name not in _ONLY_WEIGHED}}
+    for key, free in (("use", _ONLY_WEIGHED), ("prompting", _LIMITS_OF_PROMPTING)):
+        section = noted.get(key)
+        if isinstance(section, Mapping):
+            noted[key] = {name: value for name, value in section.items() if name not in free}
+    return noted
 
 
 def _json(value: Any) -> str:

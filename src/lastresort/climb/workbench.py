@@ -25,6 +25,7 @@ from lastresort.records.events import (
     DataChecked,
     FilesRead,
     ModelOpened,
+    PromptOptimised,
     RowsTooLong,
     Stage,
     TaskRead,
@@ -238,7 +239,8 @@ def model_names(task: Task) -> list[str]:
 
 def refuse_another_task(record: Record, prepared: PreparedTask, run: Path) -> None:
     """Note the task and its files at the first start; refuse to go on with others. Limits may change, since more may be spent, and
-    so may the volume and the price of an hour, by which costs are only weighed.
+    so may the volume and the price of an hour, by which costs are only weighed. Those of an optimised prompt are noted again while
+    there is none.
     """
     resolved = {key: value for key, value in prepared.task.resolved().items() if key != "limits"}
     now = {**resolved, "path": prepared.task.path.name}
@@ -247,6 +249,8 @@ def refuse_another_task(record: Record, prepared: PreparedTask, run: Path) -> No
         record.append(TaskRead(task=now))
     else:
         _refuse_changed("task", changed_keys(task.task, now), prepared, run)
+        if task.task.get("prompting") != now["prompting"] and record.last(PromptOptimised) is None:
+            record.append(TaskRead(task={**task.task, "prompting": now["prompting"]}))
     if files is None:
         record.append(FilesRead(files=prepared.files))
     else:
