@@ -29,7 +29,7 @@ _SHOTS = {
     "nearest-3": (3, 0),
     "nearest-5": (5, 0),
 }  # shots, and shared ones
-_MORE_SHOTS = {f"nearest-{k}": (k, 0) for k in MORE}  # the dearer ones
+_MORE_SHOTS = {f"nearest-{k}": (k, 0) for k in MORE}  # the more expensive ones
 
 
 class PromptingRung:
@@ -66,7 +66,7 @@ class PromptingRung:
 
         names = [system.name for system in variants(task, (), work.max_new_tokens, task.model)]
         alive = sorted([*names, *_SHOTS], key=expense, reverse=True)
-        dearest, total = alive[0], Forecast(0, 0, 0, 0.0, 0.0)
+        costliest, total = alive[0], Forecast(0, 0, 0, 0.0, 0.0)
         for start, stop in stretches(work.n_dev, len(alive)):
             for name in alive:
                 total += asking(name, f"{name} on dev items {start + 1}-{stop}", stop - start)
@@ -74,17 +74,17 @@ class PromptingRung:
         more = [name for name, (k, _) in _MORE_SHOTS.items() if k < work.n_train]
         for name in more[:1]:
             total += asking(name, f"up to {name}, if five examples help, on dev", work.n_dev)
-            dearest = max(dearest, name, key=expense)
+            costliest = max(costliest, name, key=expense)
         for name in more[1:]:
             label = f"up to {name}, if each step up to it helps, on dev"
             total += _not_counted(label, asking(name, label, work.n_dev))
         if may_optimise(task, work.n_train):
             total += forecast_optimising(task, work)
-            for name, label in ((PLAIN, "the optimised prompt"), (dearest, "the best with it")):
+            for name, label in ((PLAIN, "the optimised prompt"), (costliest, "the best with it")):
                 total += asking(name, f"{label}, on dev", work.n_dev)
         if grammar_of(task) is not None:
-            total += asking(dearest, "the best again, held to the form, on dev", work.n_dev)
-        return total.on_dev() + asking(dearest, "test of the chosen", work.n_test).in_test()
+            total += asking(costliest, "the best again, held to the form, on dev", work.n_dev)
+        return total.on_dev() + asking(costliest, "test of the chosen", work.n_test).in_test()
 
     def search(self, bench: Workbench) -> Search:
         if bench.record.last(PromptOptimised, self.name) is None:
