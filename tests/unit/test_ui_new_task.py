@@ -632,7 +632,7 @@ def test_each_question_of_the_advice_has_a_place_for_its_answer(
     monkeypatch.setattr(Children, "printed", lambda *_, **__: found)
     shown = page.get("/new/reviews/advice").text
     for one in QUESTIONS:
-        assert f'hx-post="/new/reviews/answer?of={one.fact}"' in shown
+        assert re.search(f'hx-post="/new/reviews/answer[?][^"]*of={one.fact}["&]', shown)
         assert f'name="{one.fact}"' in shown
 
 
@@ -680,6 +680,25 @@ def test_an_answer_that_cannot_be_read_changes_nothing(page: TestClient, site: S
     assert "expected a number" in refused.text
     assert page.post("/new/reviews/answer?of=mine", data={"mine": "1", "text": text}).status_code == 422
     assert text_of(site, "reviews") == text
+
+
+def test_several_questions_are_answered_at_once_and_those_left_open_change_nothing(
+    page: TestClient, site: Site
+) -> None:
+    upload(page, "reviews.csv")
+    asked = "of=cards&of=best_prompt_score&of=can_label"
+    given = {"cards": "2", "best_prompt_score": "81%", "can_label": "", "text": text_of(site, "reviews")}
+    assert page.post(f"/new/reviews/answer?{asked}", data=given).status_code == 200
+    facts = parse_document(text_of(site, "reviews"), "t").values["facts"]
+    assert isinstance(facts, dict)
+    assert facts["best_prompt_score"] == 0.81
+    assert "can_label" not in facts
+    before = text_of(site, "reviews")
+    refused = page.post(f"/new/reviews/answer?{asked}", data={"text": before})
+    assert refused.status_code == 422
+    assert "found no answer" in refused.text
+    refused = page.post(f"/new/reviews/answer?{asked}", data={**given, "cards": "many", "text": before})
+    assert (refused.status_code, text_of(site, "reviews")) == (422, before)
 
 
 def test_what_another_key_states_counts_in_place_of_an_answer(page: TestClient, site: Site) -> None:

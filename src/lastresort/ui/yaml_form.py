@@ -6,9 +6,9 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.datastructures import FormData
 
 from lastresort.errors import InputError, LastresortError, TaskError
@@ -110,13 +110,20 @@ def editing(site: Site, edited: EditedFile) -> APIRouter:
         return answer(request, name, text, sent, "form_changed.html.j2", refused)
 
     @routes.post(f"{edited.path}/{{name}}/answer")
-    def answered(request: Request, name: str, of: str, sent: SentForm) -> Response:
-        """The text and every field anew: an answer may be the value of a field."""
+    def answered(request: Request, name: str, of: Annotated[list[str], Query()], sent: SentForm) -> Response:
+        """The text and every field anew: an answer may be the value of a field. of: the questions, of which some may stay
+        open.
+        """
         if edited.answers is None:
             raise NotThere("There are no questions here.")
         text = _sent_text(sent)
-        key, value = edited.answers(of, ", ".join(map(str, sent.getlist(of))))
-        text = with_key(text, key, value, name=edited.file, kind=edited.kind)
+        typed = {one: ", ".join(map(str, sent.getlist(one))) for one in of}
+        typed = {one: said for one, said in typed.items() if said.strip()}
+        if not typed:
+            raise InputError("found no answer", remedy="Answer one of the questions at least.")
+        for one, said in typed.items():
+            key, value = edited.answers(one, said)
+            text = with_key(text, key, value, name=edited.file, kind=edited.kind)
         return placed(answer(request, name, text, sent, "form_answered.html.j2"), "#text", "outerHTML")
 
     def answer(request: Request, name: str, text: str, sent: FormData, template: str, refused: str = "") -> Response:
