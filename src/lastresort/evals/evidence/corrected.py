@@ -142,9 +142,8 @@ def _by_differences(differences: Array, bar: float, alpha: float, beta: float) -
     high, low = limits_so_far(differences, whole, alpha=alpha)[1], limits_so_far(differences, whole, alpha=beta)[0]
     off = float(differences.mean())
     lines = Line(off, 1.0), Line(high, 1.0), Line(low, 1.0)
-    return Correction(
-        len(differences), bar, *lines, bar + high, bar + low, alpha, beta, off=off, off_limits=(low, high)
-    )
+    above, below = max(bar + high, _EDGE), min(bar + low, 1 - _EDGE)  # a judge may be off by more than the bar
+    return Correction(len(differences), bar, *lines, above, below, alpha, beta, off=off, off_limits=(low, high))
 
 
 def judge_corrected(
