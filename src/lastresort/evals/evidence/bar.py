@@ -128,7 +128,9 @@ def lowest_uncrossed(scores: Array, error: float) -> float:
 
 
 def first_crossing(log_values: Array, error: float) -> int | None:
-    """Index of the first item at which evidence reaches 1/error, None if at none. log_values: shape (n,)."""
+    """Index of the first item at which evidence reaches 1/error, None if at none, or at an error of 0. log_values: shape (n,)."""
+    if error == 0:
+        return None
     crossed = np.flatnonzero(log_values >= -np.log(error))
     return int(crossed[0]) if len(crossed) else None
 
@@ -153,7 +155,7 @@ def judge_bar(
     """The verdict on the bar at the first item that decides, None while more items are needed.
 
     P(MET) <= alpha where the true score is at most the bar, P(NOT_MET) <= beta where it is at least the bar, however
-    often this is called with a longer list.
+    often this is called with a longer list. At an error of 0 that verdict is never given.
 
     0/1 scores: the mixture E of `log_evidence_above` at 0.2 of each error; at the last item Clopper-Pearson at 0.8.
     Graded scores and groups: the betting martingale of `log_wealth_above` at the whole error, no step at the end.
@@ -164,7 +166,7 @@ def judge_bar(
     Raises ContractError on numbers outside their range, no scores, or more scores than are available.
     Source: DESIGN part 8. Tests: tests/simulation/test_evidence_bar_rates.py.
     """
-    _check_levels(bar, alpha, beta)
+    _check_inside(bar=bar, **{name: error for name, error in (("alpha", alpha), ("beta", beta)) if error != 0})
     unit: Unit = "item" if groups is None else "group"
     units = as_scores(scores, binary=binary and groups is None)
     if groups is not None:
@@ -210,7 +212,7 @@ def smallest_deciding_test(bar: float, alpha: float, beta: float = 0.05, *, bina
     this: on a perfect run E < 1/t^n, so that it needs t^n < 0.2 alpha. Graded scores and groups: the item at which the
     wealth of a run of ones reaches 1/alpha. beta plays no part, since a perfect score can only give MET.
     """
-    _check_levels(bar, alpha, beta)
+    _check_inside(bar=bar, alpha=alpha, beta=beta)
     if binary:
         return _run_length(bar, FINAL_SHARE * alpha)
     length = 64
@@ -292,8 +294,8 @@ def outcome_of(units: Array, bar: float, alpha: float, beta: float, *, binary: b
     return _final(units, bar, alpha, beta) if binary else "UNDECIDED"
 
 
-def _check_levels(bar: float, alpha: float, beta: float) -> None:
-    for name, value in (("bar", bar), ("alpha", alpha), ("beta", beta)):
+def _check_inside(**levels: float) -> None:
+    for name, value in levels.items():
         if not 0 < value < 1:
             raise ContractError(f"{name} {value!r}", expected="a number strictly between 0 and 1")
 
@@ -315,7 +317,7 @@ def _sequential(units: Array, bar: float, alpha: float, beta: float, binary: boo
 def _final(units: Array, bar: float, alpha: float, beta: float) -> Outcome:
     """Clopper-Pearson by its tails: the lower limit is >= t where P(S or more | t) <= 0.8 alpha, and likewise above."""
     n, right = len(units), int(units.sum())
-    if binomial_tail(right, n, bar) <= FINAL_SHARE * alpha * (1 + ROUNDING):
+    if alpha > 0 and binomial_tail(right, n, bar) <= FINAL_SHARE * alpha * (1 + ROUNDING):
         return "MET"
     return "NOT_MET" if binomial_tail(n - right, n, 1 - bar) < FINAL_SHARE * beta else "UNDECIDED"
 
@@ -361,13 +363,18 @@ def least_tail(n: int, rate: float, error: float) -> int:
     """The least number of successes of n that is at most as likely as `error`, or more; n + 1 where none is."""
     from scipy.special import betainc
 
+    if error == 0:
+        return n + 1
     successes = np.arange(1, n + 1)
     rare = np.flatnonzero(betainc(successes, n - successes + 1, rate) <= error * (1 + ROUNDING))
     return int(successes[rare[0]]) if len(rare) else n + 1
 
 
 def _judgement(outcome: Outcome, units: Array, available: int, alpha: float, binary: bool) -> Judgement:
-    interval = binary_interval(int(units.sum()), len(units), alpha) if binary else graded_interval(units, alpha)
+    if alpha == 0:
+        interval = (0.0, 1.0)
+    else:
+        interval = binary_interval(int(units.sum()), len(units), alpha) if binary else graded_interval(units, alpha)
     return Judgement(outcome, float(units.mean()), len(units), available, interval)
 
 
@@ -384,7 +391,7 @@ def needed_binary(units: Array, bar: float, alpha: float, beta: float) -> int | 
     the bar.
     """
     n, rate = len(units), float(units.mean())
-    if math.isclose(rate, bar, rel_tol=0, abs_tol=1e-12):
+    if math.isclose(rate, bar, rel_tol=0, abs_tol=1e-12) or (alpha if rate > bar else beta) == 0:
         return None
     needed = max(items_against_bar(rate, bar=bar, alpha=alpha, beta=beta), n + 1)
     return needed if needed <= FARTHEST * n else None
@@ -398,6 +405,8 @@ def _needed_graded(units: Array, bar: float, alpha: float, beta: float) -> int |
     """
     above = float(units.mean()) > bar
     x, t, error = (units, bar, alpha) if above else (1 - units, 1 - bar, beta)
+    if error == 0:
+        return None
     n = len(x)
     mean = float((0.5 + x.sum()) / (n + 1))
     variance = float((0.25 + ((x - x.mean()) ** 2).sum()) / (n + 1))

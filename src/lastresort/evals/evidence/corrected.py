@@ -35,7 +35,7 @@ from lastresort.evals.evidence.units import Array, as_scores
 from lastresort.types import FARTHEST, JudgedBar, Judgement, LabelledRates, MoreUnits, Outlook, PartOfTest
 
 LABELS_SHARE = 0.5  # of each error that the limits of the labels spend
-NEVER = 1e-300  # the error of the side of a test that is not looked at
+NEVER = 0.0  # the error of the side of a test that is not looked at
 _EDGE = 1e-9
 
 OneSided = Callable[[float, float, float], Judgement | None]
@@ -152,8 +152,8 @@ def judge_corrected(
     """The verdict on the true score, None while more items are needed: MET where `judge` shows more than `met_above`, NOT_MET where
     it shows less than `not_met_below`, whichever comes first.
 
-    judge: called once a side, with the other at an error that never comes. interval: (units, error) -> the confidence sequence of
-    the judged score. alpha, beta: of this test, before the labels' part.
+    judge: called once a side, with the other at an error of 0, so that it runs to the end if its side is not shown. interval:
+    (units, error) -> the confidence sequence of the judged score. alpha, beta: of this test, before the labels' part.
     """
     left = _left(by, alpha, beta)
     up, down = judge(*left.up), judge(*left.down)
@@ -165,8 +165,7 @@ def judge_corrected(
     elif up is None or down is None:
         return None
     else:
-        found = up if up.outcome == "UNDECIDED" else down
-        found = replace(found, outcome="UNDECIDED", decided=None, n_needed=_items_needed(up, down, by))
+        found = replace(up, n_needed=_items_needed(up, down, by))
     found = replace(found, parts=tuple(_with_both_errors(found.parts, left)))
     return _corrected(found, interval(found.n_used, left.alpha), by)
 
@@ -182,7 +181,7 @@ class _Left:
 
 
 def _left(by: Correction, alpha: float, beta: float) -> _Left:
-    """A side that no score can decide is tested at the bar itself, at an error that never comes."""
+    """A side that no score can decide is tested at errors of 0, which no number of items reaches."""
     left_alpha, left_beta = (1 - LABELS_SHARE) * alpha, (1 - LABELS_SHARE) * beta
     nothing = (by.bar, NEVER, NEVER)
     up = (by.met_above, left_alpha, NEVER) if by.can_be_met else nothing
@@ -194,8 +193,10 @@ def _with_both_errors(parts: Sequence[PartOfTest], left: _Left) -> Iterator[Part
     """Parts of one side, each with the errors of both sides."""
     (above, *up), (below, *down) = left.up, left.down
     errors_up, errors_down = Errors(*up), Errors(*down)
-    for part in parts:
+    for number, part in enumerate(parts, 1):
         yield replace(part, alpha=errors_up.alpha, beta=errors_down.beta)
+        if number == len(parts):
+            return
         right = round(part.score * part.n_used)
         errors_up = errors_after(right, part.n_used, above, errors_up)
         errors_down = errors_after(right, part.n_used, below, errors_down)

@@ -159,6 +159,8 @@ def claimable(units: Array, alpha: float, *, binary: bool, first: int | None = N
     A limit above the true score means that a step of the rule, at its own share of alpha, says MET of a bar above the true score,
     so it happens with probability at most alpha. first: units of the test set, at whose end the exact step is made; None for all.
     """
+    if alpha == 0:
+        return 0.0
     if not binary:
         return lowest_uncrossed(units, alpha)
     items, right = np.arange(1, len(units) + 1), np.cumsum(units)
@@ -174,6 +176,8 @@ def errors_after(right: int, n: int, bar: float, errors: Errors) -> Errors:
 
 def _left(right: int, n: int, bar: float, error: float) -> float:
     """Of the error of a false MET, whatever says NOT_MET (module docstring)."""
+    if error == 0:
+        return 0.0
     ends = endings(n, bar, Errors(error, _LEAST_ERROR), lambda items, seen: bar)
     counts = np.flatnonzero(ends.undecided)
     weights = np.exp(log_evidence_above(counts, n, bar))
@@ -209,6 +213,8 @@ def endings(n: int, bar: float, errors: Errors, chance: Chance) -> Endings:
 def _least_right(n: int, bar: float, error: float) -> Counts:
     """Of 1 to n items, the least number right whose evidence reaches 1/error; one more than there are where none does."""
     items = np.arange(1, n + 1)
+    if error == 0:
+        return items + 1
     low, high = np.zeros(n, dtype=np.int64), items + 1
     while (low < high).any():
         middle = (low + high) // 2
@@ -256,6 +262,6 @@ def _after_graded(
 
 def _first_at(evidence: Array, error: float) -> Counts:
     """Of each row, the place at which it first reaches 1/error; the number of places where it does not. evidence: logarithms."""
-    reached = evidence >= -math.log(error)
+    reached = evidence >= (math.inf if error == 0 else -math.log(error))
     places: Counts = np.where(reached.any(axis=1), reached.argmax(axis=1), evidence.shape[1])
     return places

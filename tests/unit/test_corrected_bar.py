@@ -1,0 +1,124 @@
+"""A bar tested on a judge's scores: where the labels show too little, and how the errors are shared."""
+
+from __future__ import annotations
+
+import pytest
+
+from lastresort.evals.evidence import (
+    Correction,
+    correction,
+    judge_bar,
+    judge_corrected,
+    judge_fresh,
+    outlook,
+    outlook_corrected,
+    so_far,
+)
+from lastresort.evals.evidence.outlook import Errors, errors_after
+from lastresort.types import Judgement, Outlook
+
+
+def labels(right: int, accepted: int, wrong: int, wrongly: int, *, bar: float) -> Correction:
+    people = [1.0] * right + [0.0] * wrong
+    judged = [1.0] * accepted + [0.0] * (right - accepted) + [1.0] * wrongly + [0.0] * (wrong - wrongly)
+    return correction(people, judged, bar=bar, alpha=0.05, beta=0.05, binary=True)
+
+
+def graded(off: float, *, bar: float) -> Correction:
+    """A judge that is off by so much on each of 200 labelled cases."""
+    people = [0.9 if off < 0 else 0.1] * 200
+    return correction(people, [score + off for score in people], bar=bar, alpha=0.05, beta=0.05, binary=False)
+
+
+def verdict(*parts: list[float], by: Correction, binary: bool = True, alpha: float = 0.05) -> Judgement:
+    def judge(bar: float, alpha: float, beta: float) -> Judgement | None:
+        if len(parts) > 1:
+            return judge_fresh(parts, bar=bar, alpha=alpha, beta=beta, n_available=len(parts[-1]))
+        return judge_bar(parts[0], bar=bar, alpha=alpha, beta=beta, binary=binary)
+
+    def interval(units: int, error: float) -> tuple[float, float]:
+        pooled = [score for part in parts for score in part][:units]
+        return so_far(pooled, bar=by.bar, alpha=error, binary=binary).interval
+
+    found = judge_corrected(judge, interval, by, alpha=alpha, beta=0.05)
+    assert found is not None
+    return found
+
+
+ACCEPTS_ALL = labels(30, 30, 30, 30, bar=0.5)
+REJECTS_ALL = labels(30, 0, 30, 0, bar=0.85)
+
+
+@pytest.mark.parametrize(
+    ("by", "score"),
+    [
+        (ACCEPTS_ALL, 1.0),
+        (REJECTS_ALL, 0.0),
+        (labels(0, 0, 30, 3, bar=0.85), 0.0),
+        (labels(30, 29, 0, 0, bar=0.5), 1.0),
+    ],
+    ids=["accepts all", "rejects all", "no right labels", "no wrong labels"],
+)
+def test_a_side_that_the_labels_leave_open_is_decided_by_no_number_of_items(by: Correction, score: float) -> None:
+    assert not (by.can_be_met if score else by.can_be_missed)
+    found = verdict([score] * 5000, by=by)
+    assert (found.outcome, found.n_used, found.n_needed) == ("UNDECIDED", 5000, None)
+    assert verdict([score] * 300, [score] * 300, [score] * 2000, by=by).outcome == "UNDECIDED"
+
+
+def test_grades_of_a_judge_far_above_people_show_nothing() -> None:
+    by = graded(0.9, bar=0.6)
+    assert not by.can_be_met
+    assert verdict([1.0] * 4000, by=by, binary=False).outcome == "UNDECIDED"
+
+
+def test_a_score_far_below_the_limit_does_not_end_a_test_that_only_the_other_side_could_end() -> None:
+    by = labels(40, 30, 40, 10, bar=0.5)
+    between = [1.0, 0.0] * 2500
+    assert by.not_met_below < 0.5 < by.met_above
+    found = verdict(between, by=by)
+    assert (found.outcome, found.n_used) == ("UNDECIDED", 5000)
+
+
+@pytest.mark.parametrize(("off", "bar"), [(-0.6, 0.3), (0.6, 0.8), (-0.9, 0.85), (0.85, 0.2)])
+def test_a_judge_that_is_off_by_more_than_the_bar_gives_a_verdict_all_the_same(off: float, bar: float) -> None:
+    by = graded(off, bar=bar)
+    assert by.met_above > 0
+    assert by.not_met_below < 1
+    high = [min(1.0, 0.95 + off)] * 400 if off < 0 else [1.0] * 400
+    for scores in (high, [0.0] * 400):
+        found = verdict(scores, by=by, binary=False)
+        assert 0 <= found.interval[0] <= found.score <= found.interval[1] <= 1
+    if by.can_be_met:
+        assert verdict(high, by=by, binary=False).outcome == "MET"
+    if by.can_be_missed and bar + off > 0.5:
+        assert verdict([0.05 + off] * 400, by=by, binary=False).outcome == "NOT_MET"
+
+
+def test_labels_and_items_have_half_of_each_error() -> None:
+    """Each side of the test is tested at half, by its own limit; going on, each has what its own rule leaves."""
+    by = labels(300, 285, 300, 15, bar=0.8)
+    assert (by.alpha, by.beta) == (0.025, 0.025)
+    asked: list[tuple[float, float, float]] = []
+
+    def judge(bar: float, alpha: float, beta: float) -> Judgement | None:
+        asked.append((bar, alpha, beta))
+        return judge_bar([1.0] * 78 + [0.0] * 22, bar=bar, alpha=alpha, beta=beta, binary=True)
+
+    judge_corrected(judge, lambda units, error: (0.0, 1.0), by, alpha=0.02, beta=0.05)
+    assert asked == [(by.met_above, 0.01, 0.0), (by.not_met_below, 0.0, 0.025)]
+    first, second = [1.0] * 78 + [0.0] * 22, [1.0] * 155 + [0.0] * 45
+    (known, more) = verdict(first, second, by=by, alpha=0.02).parts
+    assert (known.alpha, known.beta) == (0.01, 0.025)
+    assert more.alpha == pytest.approx(errors_after(78, 100, by.met_above, Errors(0.01, 0.5)).alpha)
+    assert more.beta == pytest.approx(errors_after(78, 100, by.not_met_below, Errors(0.5, 0.025)).beta)
+
+
+def test_the_outlook_of_a_side_that_the_labels_leave_open_is_nothing() -> None:
+    scores = [1.0] * 100
+
+    def look(bar: float, alpha: float, beta: float) -> Outlook:
+        return outlook([scores], bar=bar, alpha=alpha, beta=beta, binary=True, n_needed=None)
+
+    far = outlook_corrected(look, ACCEPTS_ALL, alpha=0.05, beta=0.05)
+    assert (far.claimable, far.after[0].met, far.error) == (0.0, 0.0, 0.05)
