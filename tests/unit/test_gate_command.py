@@ -15,6 +15,7 @@ import pytest
 from climb_support import calls
 from gate_report_support import gate_found
 from gate_support import BAD, BASE, GOOD, KEEP, SUITES, gated_task, write_script
+from judge_support import write_judge
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import TaskError
@@ -469,3 +470,24 @@ def save_adapter_of(folder: Path) -> Path:
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}', encoding="utf-8")
     (folder / "adapter_model.safetensors").write_bytes(b"")
     return folder
+
+
+@pytest.mark.parametrize(
+    ("wrongly", "correct", "outcome"), [(1, True, "MET"), (30, True, "UNDECIDED"), (30, False, "MET")]
+)
+def test_the_bar_of_a_gate_is_tested_on_the_score_that_labels_correct(
+    gate: Run, tmp_path: Path, wrongly: int, correct: bool, outcome: str
+) -> None:
+    """The judge accepts every answer of both models, and so many of 40 labelled answers that people call wrong."""
+    cases = [("yes", "fine")] * 60 + [("no", "fine")] * wrongly + [("no", "bad")] * (40 - wrongly)
+    lines = [{"input": f"q {i}", "answer": text, "grade": grade} for i, (grade, text) in enumerate(cases)]
+    (tmp_path / "cases.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    script = {"rules": [{"match": r"<answer>\s*bad", "answer": "no"}], "default": "Yes."}
+    keys = {"rubric": "It is right.", "scale": "yes-no", "labelled": "cases.jsonl", "correct": correct}
+    gated_task(tmp_path, task={"score": {"judge": write_judge(tmp_path, script, **keys)}, "bar": 0.85})
+    _, _, error = gate()
+    target = written(tmp_path / "gates" / "routing-1")["target"]
+    assert target["outcome"] == outcome, error
+    assert target["judged_score"] == (1.0 if correct else None)
+    assert ("corrected from the judge's 100.0%" in target["reason"]) == correct
+    assert ("by the judge's own scores" in target["reason"]) == correct

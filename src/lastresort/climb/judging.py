@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from lastresort.errors import DataError, TaskError
-from lastresort.evals.evidence import LABELS_SHARE, smallest_deciding_test
+from lastresort.evals.evidence import LABELS_SHARE, Correction, smallest_deciding_test
 from lastresort.evals.judged import corrected_bar
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import (
@@ -57,19 +57,11 @@ class ClimbJudge:
         labelled = labelled_cases(self._task, scorer)
         if not labelled:
             return
-        progress.stage("judge: agreement with people", len(labelled))
-        judged: list[JudgeScore] = []
-        for start in range(0, len(labelled), AGREEMENT_BATCH):
-            check(stop)
-            found = scorer.score_cases([one.case for one in labelled[start : start + AGREEMENT_BATCH]])
-            judged += found
-            progress.advance(len(found))
+        judged = _verdicts_on(labelled, scorer, progress, stop)
         agreed = agreement_with(labelled, judged, scorer.question)
         spent = sum((one.spent for one in judged), JudgeCost())
         said = tuple(one.verdicts for one in judged)
-        keys = self._task.score.judge
-        corrects = keys is not None and keys.correct is not False
-        people, scores = paired_scores(labelled, judged, scorer.question) if corrects else ((), ())
+        people, scores = paired_scores(labelled, judged, scorer.question) if _corrects(self._task) else ((), ())
         calls = JudgeCalls(**asdict(spent))
         self._record.append(JudgeChecked(**asdict(agreed), said=said, people=people, judged=scores, spent=calls))
 
@@ -103,6 +95,30 @@ class ClimbJudge:
             for example, answer, one in zip(examples, answers, judged, strict=True)
         )
         self._record.append(AnswersJudged(items=items))
+
+
+def correction_by_labels(task: Task, scorer: Scorer, progress: Progress, stop: Stop) -> Correction | None:
+    """How people's labels correct the judge's scores, outside a climb; None without labels, or where they correct nothing."""
+    labelled, keys = labelled_cases(task, scorer), task.score.judge
+    if not labelled or not isinstance(scorer, Judge) or keys is None or not _corrects(task):
+        return None
+    people, scores = paired_scores(labelled, _verdicts_on(labelled, scorer, progress, stop), scorer.question)
+    return corrected_bar(people, scores, task.bar, task.confidence, keys.scale)
+
+
+def _corrects(task: Task) -> bool:
+    return task.score.judge is not None and task.score.judge.correct is not False
+
+
+def _verdicts_on(labelled: Sequence[LabelledCase], judge: Judge, progress: Progress, stop: Stop) -> list[JudgeScore]:
+    progress.stage("judge: agreement with people", len(labelled))
+    judged: list[JudgeScore] = []
+    for start in range(0, len(labelled), AGREEMENT_BATCH):
+        check(stop)
+        found = judge.score_cases([one.case for one in labelled[start : start + AGREEMENT_BATCH]])
+        judged += found
+        progress.advance(len(found))
+    return judged
 
 
 def labelled_cases(task: Task, scorer: Scorer) -> list[LabelledCase]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lastresort.climb.identity import machine, versions
+from lastresort.climb.judging import correction_by_labels
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.workspace import RESPONSES, SHARED, count_use, with_rerun_remedy
 from lastresort.errors import StoppedError
@@ -82,10 +83,11 @@ def gate_alone(
         progress.say(f"gate: {folder}")
         order = test_order(prepared, quick)
         system = sides.system or replace(plain_system(prepared, task.about.strip()), name=sides.tuned.name)
-        target = HeldOutTarget(prepared, order, _scorer(prepared, cache), system, cache)
-        settings = GateSettings(seed, quick)
+        scorer, settings, requests = _scorer(prepared, cache), GateSettings(seed, quick), FirstOf((stop, file))
         try:
-            gated = gate_sides(prepared, sides, system, target, settings, kept, progress, FirstOf((stop, file)))
+            by = correction_by_labels(task, scorer, progress, requests)
+            target = HeldOutTarget(prepared, order, scorer, system, cache, by)
+            gated = gate_sides(prepared, sides, system, target, settings, kept, progress, requests)
         except StoppedError as error:
             raise with_rerun_remedy(error) from error
         look = {**key, "weights": gated.fingerprints.tuned}  # another training in the same folder is another look

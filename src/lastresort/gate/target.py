@@ -11,6 +11,7 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.room import max_new_tokens
 from lastresort.climb.shares import share_of_tuned
 from lastresort.data.split import groups_of
+from lastresort.evals.evidence import Correction
 from lastresort.evals.measure import CountedAnswers, mean_so_far, measured
 from lastresort.evals.scorers import Scorer
 from lastresort.gate.verdict import Comparator, judge_target
@@ -54,13 +55,16 @@ class GateTarget(Protocol):
 
 @dataclass
 class HeldOutTarget:
-    """tuned: how the tuned model is prompted; the model itself is the one given to `answer`."""
+    """tuned: how the tuned model is prompted; the model itself is the one given to `answer`. correction: how people's labels
+    correct the scores; None where they are taken as they are.
+    """
 
     prepared: PreparedTask
     order: Sequence[Example]
     scorer: Scorer
     tuned: System
     cache: ResponseCache
+    correction: Correction | None = None
 
     def __post_init__(self) -> None:
         self._answers: dict[SideName, list[ItemScore]] = {"base": [], "tuned": []}
@@ -93,7 +97,7 @@ class HeldOutTarget:
     def judge(self, alpha: float) -> TargetFound:
         task, binary = self.prepared.task, self.scorer.binary
         error = share_of_tuned(self.prepared.shares, task)
-        judgement = judge_so_far(task, binary, self._answers["tuned"], self.order, error)
+        judgement = judge_so_far(task, binary, self._answers["tuned"], self.order, error, self.correction)
         assert judgement is not None, "all items were answered"
         prompt, tuned = ([item.score for item in self._answers[side]] for side in ("base", "tuned"))
         comparator = Comparator(PLAIN, prompt, tuned, binary, groups_of(self.order))

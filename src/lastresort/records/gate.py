@@ -183,7 +183,8 @@ SuiteFound = TestedMeasure | UninformativeMeasure | SkippedMeasure
 class _Target(JsonDocument):
     """The task itself: does the tuned system meet the bar, and is it worth more than the best prompt?
 
-    outcome, score, n, n_needed: of the test of the bar, which may have stopped early. comparator: the best prompt's system.
+    outcome, score, n, n_needed: of the test of the bar, which may have stopped early. judged_score: of the judge, where people's
+    labels correct it; score is then the corrected one, and all others are the judge's. comparator: the best prompt's system.
     comparator_score, tuned_score: means over all n_compared items. gain: tuned - comparator, interval: its limits at confidence
     1 - 2 alpha. better: shown to be better, p_better its p. non_inferior: shown to lose less than `margin`, asked only where it is
     not better. cheaper: per call, None where a price is missing. by: what speaks for it, None where nothing does.
@@ -192,6 +193,7 @@ class _Target(JsonDocument):
     passed: bool | None
     outcome: Outcome | None = None
     score: Share | None = None
+    judged_score: Share | None = None
     n: Count = 0
     n_needed: Positive | None = None
     comparator: str | None = None

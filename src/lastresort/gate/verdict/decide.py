@@ -73,6 +73,7 @@ def judge_target(
         passed=met,
         outcome=judgement.outcome,
         score=judgement.score,
+        judged_score=None if judgement.judged is None else judgement.judged.score,
         n=judgement.n_used,
         n_needed=judgement.n_needed,
         by="bar" if met else None,
@@ -96,6 +97,7 @@ def _compared(found: TargetAtBar, comparator: Comparator, alpha: float, margin: 
         passed=found.passed and worth,
         outcome=found.outcome,
         score=found.score,
+        judged_score=found.judged_score,
         n=found.n,
         n_needed=found.n_needed,
         comparator=comparator.name,
@@ -131,6 +133,7 @@ def judged_again(gate: ClimbGate, test: Judgement) -> ClimbGate:
     counts = {
         "outcome": test.outcome,
         "score": test.score,
+        "judged_score": None if test.judged is None else test.judged.score,
         "n": test.n_used,
         "n_needed": test.n_needed,
         "unit": test.unit,

@@ -215,15 +215,17 @@ def target_reason(found: TargetFound) -> str:
         )
     words = {"MET": "is shown to meet the bar", "NOT_MET": "is shown to miss the bar"}
     met = words.get(found.outcome, "is undecided against the bar")
-    bar = f"The tuned system {met} ({percent(found.score)} on {counted(found.n, found.unit)})"
+    judged = "" if found.judged_score is None else f", corrected from the judge's {percent(found.judged_score)}"
+    bar = f"The tuned system {met} ({percent(found.score)} on {counted(found.n, found.unit)}{judged})"
     return f"{bar}{_compared(found)}."
 
 
 def _compared(found: TargetAtBar | TargetCompared) -> str:
     if isinstance(found, TargetAtBar):
         return "; there is no prompt to compare it with"
+    by = "" if found.judged_score is None else "by the judge's own scores, "
     seen = (
-        f"; on the {counted(found.n_compared, found.unit)} compared, it scores {percent(found.tuned_score)} against "
+        f"; {by}on the {counted(found.n_compared, found.unit)} compared, it scores {percent(found.tuned_score)} against "
         f"{percent(found.comparator_score)} for {found.comparator}"
     )
     return f"{seen}, and {_worth(found)}"
