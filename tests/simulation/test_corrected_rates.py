@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
-from lastresort.evals.evidence import correction, judge_bar, judge_corrected, judge_fresh, so_far
-from lastresort.types import Judgement
+from lastresort.evals.evidence import Correction, correction, judge_bar, judge_corrected, judge_fresh, so_far
+from lastresort.evals.evidence.corrected import LABELS_SHARE, Line, _by_rates
+from lastresort.evals.evidence.outlook import Errors, errors_after
+from lastresort.types import Judgement, LabelledRates
 
 ALPHA, BETA, RUNS = 0.1, 0.1, 200
 ALLOWED = ALPHA + 3 * (ALPHA * (1 - ALPHA) / RUNS) ** 0.5
@@ -151,3 +155,57 @@ def test_as_many_labels_as_an_undecided_asks_for_mostly_let_items_decide() -> No
         reached.append(again.met_above < scores.mean())
     assert len(reached) > 15
     assert np.mean(reached) > 0.6
+
+
+SE, F = 0.9, 0.2  # of a judge that is known, or of one whose labels are the only thing that is not
+
+
+@pytest.mark.parametrize("going_on", [False, True], ids=["one test set", "with fresh items"])
+def test_where_the_judge_is_known_the_test_has_half_of_the_error_and_uses_much_of_it(going_on: bool) -> None:
+    """No error of labels hides an error of the test here: at twice the error, or at the whole error once more, this fails."""
+    random, bar, runs, spent = np.random.default_rng(21), 0.7, 1500, ALPHA / 2
+    line, judged = Line(F, SE - F), F + bar * (SE - F)
+    by = Correction(10**9, bar, line, line, line, judged, judged, spent, spent)
+    ended = []
+    for _ in range(runs):
+        whole = [(random.random(n) < judged).astype(float).tolist() for n in (68, 100)]
+        found = _known(whole[:1], by)
+        if going_on and found.outcome == "UNDECIDED":
+            found = _known(whole, by)
+        ended.append(found.outcome)
+    for outcome in ("MET", "NOT_MET"):
+        assert 0.5 * spent < ended.count(outcome) / runs <= spent + 3 * (spent * (1 - spent) / runs) ** 0.5
+
+
+def _known(parts: list[list[float]], by: Correction) -> Judgement:
+    def judge(at: float, alpha: float, beta: float) -> Judgement | None:
+        if len(parts) == 1:
+            return judge_bar(parts[0], bar=at, alpha=alpha, beta=beta, binary=True)
+        right = int(sum(parts[0]))
+        errors = _left_after(right, len(parts[0]), at, alpha, beta)
+        return judge_bar(parts[1], bar=at, alpha=errors.alpha, beta=errors.beta, binary=True)
+
+    found = judge_corrected(judge, lambda units, error: (0.0, 1.0), by, alpha=ALPHA, beta=BETA)
+    assert found is not None
+    return found
+
+
+@cache
+def _left_after(right: int, n: int, bar: float, alpha: float, beta: float) -> Errors:
+    return errors_after(right, n, bar, Errors(alpha, beta))
+
+
+@pytest.mark.parametrize(("n_right", "n_wrong", "bar"), [(2000, 10**7, 0.8), (10**7, 2000, 0.3)])
+def test_where_items_are_endless_the_labels_have_half_of_the_error_and_use_most_of_it(
+    n_right: int, n_wrong: int, bar: float
+) -> None:
+    """Labels of one kind are so many that only the other limit can fail, which has nearly all of the labels' part."""
+    random, runs, spent = np.random.default_rng(22), 4000, ALPHA / 2
+    judged, above, below = F + bar * (SE - F), 0, 0
+    for _ in range(runs):
+        seen = LabelledRates(n_right, int(random.binomial(n_right, SE)), n_wrong, int(random.binomial(n_wrong, F)))
+        by = _by_rates(seen, bar, LABELS_SHARE * ALPHA, LABELS_SHARE * BETA)
+        above += by.met_above < judged
+        below += by.not_met_below > judged
+    for failed in (above, below):
+        assert 0.7 * spent < failed / runs <= spent + 3 * (spent * (1 - spent) / runs) ** 0.5
