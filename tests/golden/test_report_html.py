@@ -194,6 +194,16 @@ def test_the_confidence_names_the_tests_that_share_it(tmp_path: Path) -> None:
     assert of_band({"prompting": 0.05}, 0.05).startswith("Band: 90% confidence sequence of the true score")
     assert "at most 5%, the error rate of the rung's test." in of_band({}, 0.05)
     assert of_band({}, 0.05).endswith("A MET rests on the lower one alone, so it holds at 95%.")
+
+
+def test_the_band_of_a_corrected_score_says_what_the_labels_spend() -> None:
+    """A share of 1.25%: the test has .625%, the labels 2.5% on each side."""
+    said = of_band({"sft": 0.0125}, 0.0125, (0.025, 0.025))
+    assert "with a probability of at most 3.1% and 3.1%: half of the error rate" in said
+    assert "holds at" not in said
+    assert "7.5% and 5% for prompting and 6.5% and 4% for SFT" in of_band(
+        {"prompting": 0.05, "sft": 0.03}, 0.01, (0.05, 0.025)
+    )
     four = {"sft": 0.025, "full": 0.023, "sft repair": 0.001, "full repair": 0.001}
     assert shared_error(four).endswith(": SFT 2.5%, full fine-tuning 2.3% and each repair 0.1%.")
     assert shared_error({"sft": 0.05}) == "The test of SFT has the whole error rate of 5%."

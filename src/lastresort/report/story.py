@@ -14,6 +14,8 @@ from pathlib import PurePosixPath
 from pydantic import JsonValue
 
 from lastresort.errors import TaskError
+from lastresort.evals.evidence import LABELS_SHARE
+from lastresort.evals.judged import BETA
 from lastresort.records.clock import worked_s
 from lastresort.records.data_report import DataReport
 from lastresort.records.decision import RungView, RunView
@@ -126,6 +128,7 @@ class RungStory:
 class Story:
     """The whole report. commands: that make the run and this report again. ran_s: how long the run took, see
     `records.clock`; None where unknown. errors: of the test behind each score, by rung.
+    labels_errors: where labels correct a judge, what they spend of a false MET and of a false NOT_MET.
     """
 
     decision: RunView
@@ -137,6 +140,7 @@ class Story:
     ended: datetime
     ran_s: float | None = None
     errors: Mapping[str, float] = field(default_factory=dict)
+    labels_errors: tuple[float, float] | None = None
 
     @property
     def total(self) -> Cost:
@@ -195,7 +199,13 @@ def gather(record: Record, decision: RunView) -> Story:
         ended=ended,
         ran_s=worked_s(record) or None,
         errors=_errors(record, decision),
+        labels_errors=_labels_errors(decision),
     )
+
+
+def _labels_errors(decision: RunView) -> tuple[float, float] | None:
+    by = None if decision.judge is None else decision.judge.correction
+    return None if by is None else (by.error, LABELS_SHARE * BETA)
 
 
 def _errors(record: Record, decision: RunView) -> dict[str, float]:

@@ -176,12 +176,15 @@ def shared_by(tests: int, ladder: Sequence[str], shares: Mapping[str, float] | N
     return f"for the test of {names[0]}" if tests == 1 else f"shared by {tests} tests: of {listed(names)}"
 
 
-def of_band(errors: Mapping[str, float], mean: float) -> str:
+def of_band(errors: Mapping[str, float], mean: float, labels: tuple[float, float] | None = None) -> str:
     """What the band at a score is, and why its level is another one than the confidence. errors: of the tests, by rung. mean: of a
-    test that is to come.
+    test that is to come. labels: where people's labels correct a judge, what they spend of the errors of the lower and of the upper
+    limit.
     """
     rates = dict.fromkeys(errors.values()) or {mean: None}
     sequence = "confidence sequence of the true score, valid under early stopping"
+    if labels is not None:
+        return _of_corrected_band(errors or {"": mean}, labels)
     if len(rates) == 1:
         (rate,) = rates
         return (
@@ -193,6 +196,21 @@ def of_band(errors: Mapping[str, float], mean: float) -> str:
     return (
         f"Band: {sequence}, with the levels {levels}. Each of its two limits is wrong with a probability of at most the error rate "
         "of that test. A MET rests on the lower one alone, so its error is half of what the band leaves out."
+    )
+
+
+def _of_corrected_band(errors: Mapping[str, float], labels: tuple[float, float]) -> str:
+    """A test has half of its error rate, and the labels spend a part that all tests have in common."""
+    low, high = labels
+    rates = [(rung, rate / 2 + low, rate / 2 + high) for rung, rate in errors.items()]
+    spent = listed(
+        f"{_error_rate(below)} and {_error_rate(above)}{f' for {rung_in_prose(rung)}' if len(rates) > 1 else ''}"
+        for rung, below, above in rates
+    )
+    return (
+        "Band: interval of the corrected score, valid under early stopping. Its lower and upper limits are wrong with a "
+        f"probability of at most {spent}: half of the error rate of the rung's test, and the part that the labels spend "
+        f"({_error_rate(low)} and {_error_rate(high)}), once for all tests together. A MET rests on the lower limit alone."
     )
 
 
