@@ -175,7 +175,8 @@ class JudgedBar:
 
     score, interval: of the judge. met_above, not_met_below: the judged scores that a system at or below the bar stays below, and
     one at or above it stays above, as far as the labels show. labels_needed: labelled cases that would let an UNDECIDED be decided
-    that no number of items decides; None where it is not needed, or not to be told.
+    that no number of items decides; None where it is not needed, or not to be told. estimated: whether the labels give an estimate
+    of the true score; else the judge's is given. explained: whether any true score fits; else the labels are not like the test.
     """
 
     score: float
@@ -183,6 +184,13 @@ class JudgedBar:
     met_above: float
     not_met_below: float
     labels_needed: int | None = None
+    estimated: bool = True
+    explained: bool = True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the labels leave open on which side of the bar this score is."""
+        return not self.explained or self.not_met_below <= self.score <= self.met_above
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,4 +61,4 @@ def test_without_wrong_answers_among_the_labels_nothing_shows_that_a_bar_is_met(
     by = correction([1.0] * 50, [1.0] * 50, bar=0.8, alpha=0.05, beta=0.05, binary=True)
     assert not by.can_be_met
     assert by.can_be_missed
-    assert by.estimate.true(0.9) is None
+    assert by.estimate is None

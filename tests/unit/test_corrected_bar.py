@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 
+from lastresort.climb.decide import Rules, RungOutcome, conclude, next_step
 from lastresort.evals.evidence import (
     Correction,
     correction,
@@ -15,6 +19,7 @@ from lastresort.evals.evidence import (
     so_far,
 )
 from lastresort.evals.evidence.outlook import Errors, errors_after
+from lastresort.report.words.wording import labels_would_decide
 from lastresort.types import Judgement, Outlook
 
 
@@ -122,3 +127,48 @@ def test_the_outlook_of_a_side_that_the_labels_leave_open_is_nothing() -> None:
 
     far = outlook_corrected(look, ACCEPTS_ALL, alpha=0.05, beta=0.05)
     assert (far.claimable, far.after[0].met, far.error) == (0.0, 0.0, 0.05)
+
+
+def test_a_score_beyond_the_limit_but_too_close_to_it_asks_for_no_labels() -> None:
+    """What is open there is the sample of items, not the judge: more labels than there are need not be named."""
+    by = labels(150, 142, 150, 15, bar=0.8)
+    right = math.ceil(1000 * by.met_above) + 1
+    found = verdict([float((i + 1) * right // 1000 > i * right // 1000) for i in range(1000)], by=by)
+    assert found.judged is not None
+    assert found.score > 0.8
+    assert (found.outcome, found.n_needed, found.judged.labels_needed, found.judged.is_open) == (
+        "UNDECIDED",
+        None,
+        None,
+        False,
+    )
+    assert labels_would_decide(found.judged).startswith("the score is too close to the bar")
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+def test_a_judged_score_that_no_true_score_explains_is_no_verdict(looks: int) -> None:
+    """The judge accepts half of what is labelled, right or wrong, and nearly all of the test."""
+    by = labels(50, 25, 50, 25, bar=0.8)
+    part = ([1.0] * 9 + [0.0]) * 40
+    found = verdict(*[part] * looks, by=by)
+    assert found.judged is not None
+    assert (found.outcome, found.n_used, found.n_needed) == ("UNDECIDED", 400 * looks, None)
+    assert (found.judged.explained, found.judged.labels_needed) == (False, None)
+    assert "not like those of the test, since by them no system is judged at 90.0%" in labels_would_decide(found.judged)
+    assert verdict(part[:2], by=by).judged is not None
+    assert verdict(([1.0] * 13 + [0.0] * 7) * 20, by=by).judged.explained  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "by", [labels(50, 25, 50, 25, bar=0.5), labels(50, 49, 0, 0, bar=0.5)], ids=["a coin", "no wrong"]
+)
+def test_a_score_that_labels_cannot_correct_leads_no_climb(by: Correction) -> None:
+    assert by.estimate is None
+    found = verdict([1.0, 0.0, 1.0] * 20, by=by)
+    assert found.judged is not None
+    assert (found.outcome, found.judged.estimated) == ("UNDECIDED", False)
+    rules = Rules(("prompting", "sft"), bar=0.5)
+    for judged, goes_to in ((found.judged, "sft"), (None, None)):
+        outcome = RungOutcome("prompting", replace(found, judged=judged), "ten shots")
+        assert next_step(rules, [outcome]).rung == goes_to
+        assert (conclude(rules, [outcome]).stopped_at == "prompting") == (judged is None)

@@ -93,7 +93,9 @@ def met_in(record: Record, rungs: Collection[str]) -> frozenset[str]:
 def _with_outlook(
     found: Judgement, task: Task, binary: bool, parts: Sequence[Answered], alpha: float, by: Correction | None
 ) -> Judgement:
-    """An UNDECIDED that also says how far it is."""
+    """An UNDECIDED that also says how far it is, unless nothing explains its score."""
+    if found.judged is not None and not found.judged.explained:
+        return found
     units = [_whole_units(part.items, part.order) for part in parts]
     groups = [label for _, labels in units for label in labels or ()]
 

@@ -237,8 +237,14 @@ def _leader(rules: Rules, tested: Sequence[RungOutcome]) -> RungOutcome | None:
     if not tested or _first_met(tested) is not None:
         return None
     last = tested[-1]
-    leads = last.verdict == "UNDECIDED" and last.score >= rules.bar and not last.rejected
+    leads = last.judgement is not None and _leads(rules, last.judgement) and not last.rejected
     return last if leads else None
+
+
+def _leads(rules: Rules, found: Judgement) -> bool:
+    """Undecided with an estimate at or above the bar: a judge's score that labels cannot correct is none."""
+    estimated = found.judged is None or (found.judged.estimated and found.judged.explained)
+    return found.outcome == "UNDECIDED" and found.score >= rules.bar and estimated
 
 
 def _kept(tested: Sequence[RungOutcome]) -> RungOutcome | None:
@@ -262,7 +268,7 @@ def _stop_after(rules: Rules, last: RungOutcome, met_above: Collection[str]) -> 
             return Stopped("MET", last.rung)
         if verdict == "UNDECIDED" and rules.on_undecided == "collect":
             return Stopped("COLLECT", last.rung)
-        if verdict == "UNDECIDED" and last.judgement.score >= rules.bar and not met_above:
+        if _leads(rules, last.judgement) and not met_above:
             return Stopped("LEADS", last.rung)
     return Stopped("UNTIL", last.rung) if rules.until == last.rung else None
 

@@ -157,9 +157,11 @@ class Workbench:
 
     @property
     def judged_bar(self) -> float:
-        """The score, as the scorer gives it, of a system whose true score is the bar, as estimated."""
+        """The score, as the scorer gives it, of a system whose true score is the bar, as estimated; without estimate, met_above."""
         by = self.correction
-        return self.task.bar if by is None else min(1.0, max(0.0, by.estimate.judged(self.task.bar)))
+        if by is None or by.estimate is None:
+            return self.met_above
+        return min(1.0, max(0.0, by.estimate.judged(self.task.bar)))
 
     def answerer(self, system: System, passages: Passages | None = None) -> Answerer:
         return self.models.answerer(system, passages)

@@ -61,14 +61,15 @@ class Line:
 class Correction:
     """Of a judge's scores, from n labelled cases, for one bar.
 
-    estimate, highest, lowest: how the judged score depends on the true one, as estimated, at most and at least. met_above,
+    estimate, highest, lowest: how the judged score depends on the true one, as estimated, at most and at least; no estimate where
+    one kind of answer is not labelled, or where right answers are not accepted more often than wrong ones. met_above,
     not_met_below: U and L. alpha, beta: the errors that the limits spend. rates: of a judge of right and wrong. off, off_limits: by
     how much the others score above people.
     """
 
     n: int
     bar: float
-    estimate: Line
+    estimate: Line | None
     highest: Line
     lowest: Line
     met_above: float
@@ -88,9 +89,17 @@ class Correction:
     def can_be_missed(self) -> bool:
         return self.not_met_below > 0
 
+    def explains(self, interval: tuple[float, float]) -> bool:
+        """Whether some true score gives a judged one in this interval; else the labelled cases are not like those of the test."""
+        least, most = (
+            edge([line.judged(0), line.judged(1)]) for edge, line in ((min, self.lowest), (max, self.highest))
+        )
+        return least <= interval[1] and interval[0] <= most
+
     def on_true_scale(self, judged: float, interval: tuple[float, float]) -> tuple[float, tuple[float, float]]:
         """The corrected score and its interval, of a judged one; the judged score itself where the labels allow no estimate."""
-        estimate, low, high = self.estimate.true(judged), self.highest.true(interval[0]), self.lowest.true(interval[1])
+        low, high = self.highest.true(interval[0]), self.lowest.true(interval[1])
+        estimate = None if self.estimate is None else self.estimate.true(judged)
         score = judged if estimate is None else estimate
         return score, (min(0.0 if low is None else low, score), max(1.0 if high is None else high, score))
 
@@ -126,7 +135,7 @@ def _by_rates(counts: LabelledRates, bar: float, alpha: float, beta: float) -> C
     se_high, f_high = _high(x1, n1, part * alpha), _high(x0, n0, (1 - part) * alpha)
     se_low, f_low = 1 - _high(n1 - x1, n1, part * beta), 1 - _high(n0 - x0, n0, (1 - part) * beta)
     highest, lowest = Line(f_high, se_high - f_high), Line(f_low, se_low - f_low)
-    estimate = Line(x0 / n0, x1 / n1 - x0 / n0) if n1 and n0 else Line(0.0, 0.0)
+    estimate = Line(x0 / n0, x1 / n1 - x0 / n0) if n1 and n0 and x1 / n1 - x0 / n0 > _EDGE else None
     above, below = max(f_high, highest.judged(bar)), min(se_low, lowest.judged(bar))
     return Correction(n1 + n0, bar, estimate, highest, lowest, above, below, alpha, beta, rates=counts)
 
@@ -150,7 +159,7 @@ def judge_corrected(
     judge: OneSided, interval: Callable[[int, float], tuple[float, float]], by: Correction, *, alpha: float, beta: float
 ) -> Judgement | None:
     """The verdict on the true score, None while more items are needed: MET where `judge` shows more than `met_above`, NOT_MET where
-    it shows less than `not_met_below`, whichever comes first.
+    it shows less than `not_met_below`, whichever comes first; neither where no true score explains what the judge says.
 
     judge: called once a side, with the other at an error of 0, so that it runs to the end if its side is not shown. interval:
     (units, error) -> the confidence sequence of the judged score. alpha, beta: of this test, before the labels' part.
@@ -162,6 +171,11 @@ def judge_corrected(
     ]
     if decided:
         found = min(decided, key=lambda one: one.n_used)
+        if not by.explains(interval(found.n_used, left.alpha)):
+            open_ = judge(by.bar, NEVER, NEVER)  # a later verdict is one that this rule would have given, too
+            if open_ is None:
+                return None
+            found = open_
     elif up is None or down is None:
         return None
     else:
@@ -219,18 +233,25 @@ def _corrected(found: Judgement, judged: tuple[float, float], by: Correction) ->
         limit = line.true(decided.limit)
         error = decided.error + (by.alpha if met else by.beta)
         decided = replace(decided, error=error, limit=by.bar if limit is None else worst(by.bar, limit))
-    labels = _labels_needed(found.score, by) if found.outcome == "UNDECIDED" and found.n_needed is None else None
-    said = JudgedBar(found.score, judged, by.met_above, by.not_met_below, labels)
+    explained = by.explains(judged)
+    labels = None
+    if found.outcome == "UNDECIDED" and found.n_needed is None and explained:
+        labels = _labels_needed(found.score, by)
+    estimated = by.estimate is not None
+    said = JudgedBar(found.score, judged, by.met_above, by.not_met_below, labels, estimated, explained)
     return replace(found, score=score, interval=interval, decided=decided, judged=said)
 
 
 def _labels_needed(judged: float, by: Correction) -> int | None:
     """Labelled cases, of the same kinds in the same proportions, at which the limit on the way would reach the judged score, its
-    distance from the estimate falling with their square root; None beyond ten times as many.
+    distance from the estimate falling with their square root; None beyond ten times as many, and where the judged score is beyond
+    that limit already: then it is only too close to it.
     """
+    if by.estimate is None:
+        return None
     middle = by.estimate.judged(by.bar)
     limit = by.met_above if judged > middle else by.not_met_below
-    if math.isclose(judged, middle, abs_tol=_EDGE) or (judged > middle and by.estimate.slope <= _EDGE):
+    if math.isclose(judged, middle, abs_tol=_EDGE) or not by.not_met_below <= judged <= by.met_above:
         return None
     times = ((limit - middle) / (judged - middle)) ** 2
     return max(by.n + 1, math.ceil(times * by.n)) if times <= FARTHEST else None

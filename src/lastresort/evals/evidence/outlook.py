@@ -183,7 +183,8 @@ def _left(right: int, n: int, bar: float, error: float) -> float:
     weights = np.exp(log_evidence_above(counts, n, bar))
     theta = max(0.0, error - ends.met) / float(ends.undecided[counts] @ weights)
     theta = min(theta, MOST_ERROR / float(weights.max()))
-    return max(theta * math.exp(float(log_evidence_above(right, n, bar))), _LEAST_ERROR)
+    fortune = math.exp(min(700.0, float(log_evidence_above(right, n, bar))))
+    return min(MOST_ERROR, max(theta * fortune, _LEAST_ERROR))  # the most where a verdict was withheld, as of a judge
 
 
 def endings(n: int, bar: float, errors: Errors, chance: Chance) -> Endings:

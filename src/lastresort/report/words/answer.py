@@ -119,10 +119,10 @@ def next_step(decision: RunView) -> str | None:
         return None
     unit, again = open_tests[-1].unit, "and go on with the same test: `lastresort climb TASK --resume RUN --more FILE`"
     needed = [test.n_needed - test.n_available for test in open_tests if test.n_needed is not None]
-    if any(test.n_needed is None and test.judged is not None for test in open_tests):
+    if any(test.n_needed is None and test.judged is not None and test.judged.is_open for test in open_tests):
         return (
-            "Next: label more cases for `score.judge.labelled`, like those of the test, or take a better judge, and climb again. "
-            "Or settle for the answer above."
+            "Next: label more cases for `score.judge.labelled`, like those of the test, or take a better judge, and start a new "
+            "run on fresh test items. Or settle for the answer above."
         )
     if len(needed) < len(open_tests):
         return (
@@ -339,7 +339,7 @@ def _tested(reason: value.RungResult) -> str:
         return f"{scored} and {'meets' if found.outcome == 'MET' else 'misses'} the bar of {bar}{f': {how}' if how else ''}."
     if found.n_needed is not None:
         more = f"about {counted(found.n_needed, f'test {found.unit}')} would decide it"
-    elif found.judged is not None:
+    elif found.judged is not None and found.judged.is_open:
         more = labels_would_decide(found.judged)
     else:
         more = f"{beyond(found.n_available, found.unit)} would decide it, as it is too close to the bar"

@@ -247,7 +247,7 @@ def of_all_answered(test: BarTest, n: int, score: float) -> str:
 def what_would_decide(test: BarTest) -> str:
     """What an UNDECIDED needs, as a sentence."""
     needed, unit = test.n_needed, test.unit
-    if needed is None and test.judged is not None:
+    if needed is None and test.judged is not None and test.judged.is_open:
         return f"{capital(labels_would_decide(test.judged))}."
     if needed is None:
         return f"{capital(beyond(test.n_available, unit))} would decide it: the score is too close to the bar."
@@ -259,6 +259,17 @@ def what_would_decide(test: BarTest) -> str:
 
 def labels_would_decide(judged: JudgedBar) -> str:
     """What an UNDECIDED needs that no number of test items decides, as a clause."""
+    if not judged.explained:
+        return (
+            f"the labelled cases are not like those of the test, since by them no system is judged at {percent(judged.score)}: "
+            "label answers of this test"
+        )
+    if not judged.estimated:
+        return (
+            "the labels do not show that the judge tells right answers from wrong ones: more of both kinds are needed"
+        )
+    if not judged.is_open:
+        return "the score is too close to the bar to estimate how many test items are needed"
     if judged.labels_needed is None:
         return f"the labels leave open where the bar lies for this judge, even with {FARTHEST} times as many of them"
     return f"about {counted(judged.labels_needed, 'labelled case')} are needed before test items can decide it"
@@ -266,7 +277,11 @@ def labels_would_decide(judged: JudgedBar) -> str:
 
 def of_judge(judged: JudgedBar | None) -> str:
     """The score before the correction, to come before the interval of a corrected score; empty without one."""
-    return "" if judged is None else f"corrected from the judge's {round_percent(judged.score)}; "
+    if judged is None:
+        return ""
+    if not judged.estimated:
+        return "the judge's own score, which the labels cannot correct; "
+    return f"corrected from the judge's {round_percent(judged.score)}; "
 
 
 def of_parts(test: BarTest) -> str:
@@ -289,7 +304,7 @@ def how_far(test: BarTest, *, repaired: bool = False) -> str:
     if far is None:
         return ""
     way = f"less than {percent(1 / FARTHEST, 0)}" if far.seen_share is None else percent(far.seen_share, 0)
-    by_labels = far.seen_share is None and test.judged is not None
+    by_labels = far.seen_share is None and test.judged is not None and test.judged.is_open
     chances = [
         f"with {_more(one.n, test)}, MET {chance(one.met)} and NOT MET {chance(one.not_met)}" for one in far.after
     ]
