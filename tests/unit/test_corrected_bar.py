@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from lastresort.climb.bar_test import Answered, judge_parts
 from lastresort.climb.decide import Rules, RungOutcome, conclude, next_step
 from lastresort.evals.evidence import (
     Correction,
@@ -19,8 +21,9 @@ from lastresort.evals.evidence import (
     so_far,
 )
 from lastresort.evals.evidence.outlook import Errors, errors_after
+from lastresort.records.record import ItemScore
 from lastresort.report.words.wording import labels_would_decide
-from lastresort.types import Judgement, Outlook
+from lastresort.types import Example, Judgement, Message, Outlook
 
 
 def labels(right: int, accepted: int, wrong: int, wrongly: int, *, bar: float) -> Correction:
@@ -172,3 +175,18 @@ def test_a_score_that_labels_cannot_correct_leads_no_climb(by: Correction) -> No
         outcome = RungOutcome("prompting", replace(found, judged=judged), "ten shots")
         assert next_step(rules, [outcome]).rung == goes_to
         assert (conclude(rules, [outcome]).stopped_at == "prompting") == (judged is None)
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+def test_the_parts_of_a_graded_test_that_went_on_name_the_error_they_were_tested_at(corrected: bool) -> None:
+    task = SimpleNamespace(bar=0.6)
+    parts = []
+    for number, n in enumerate((60, 40)):
+        order = [Example(f"{number} {i}", (Message("user", f"{number} {i}"),), "x") for i in range(n)]
+        items = [ItemScore(one.id, i % 5 / 4, "", "x", "", "stop", None, 1, 1, 0.0, 0.0) for i, one in enumerate(order)]
+        parts.append(Answered(items, order))
+    by = graded(0.0, bar=0.6) if corrected else None
+    found = judge_parts(task, False, parts, 0.02, by)  # type: ignore[arg-type]
+    assert found is not None
+    half = 0.5 if corrected else 1.0
+    assert [(part.alpha, part.beta) for part in found.parts] == [(0.02 * half, 0.05 * half)] * 2

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from lastresort.data.split import groups_of
 from lastresort.evals.evidence import (
     Correction,
+    Errors,
+    errors_left,
     judge_bar,
     judge_corrected,
     judge_fresh,
@@ -171,16 +173,17 @@ def judge_parts(
         return _judged(judge, task, binary, pooled, None, alpha, by)
     items, order = [item for part in parts for item in part.items], [item for part in parts for item in part.order]
     found = judge_so_far(task, binary, items, order, alpha, by)
-    return None if found is None else replace(found, parts=tuple(_part(task, part, alpha) for part in parts))
+    errors = Errors(alpha, BETA) if by is None else errors_left(alpha, BETA)
+    return None if found is None else replace(found, parts=tuple(_part(task, part, errors) for part in parts))
 
 
-def _part(task: Task, part: Answered, alpha: float) -> PartOfTest:
-    """Of graded scores, or of groups."""
+def _part(task: Task, part: Answered, errors: Errors) -> PartOfTest:
+    """Of graded scores, or of groups, which go on at the same errors."""
     scores, groups = _whole_units(part.items, part.order)
     labels = groups_of(part.order)
     available = len(part.order) if labels is None else len(set(labels))
-    found = so_far(scores, bar=task.bar, alpha=alpha, binary=False, groups=groups)
-    return PartOfTest(found.n, available, found.score, alpha, BETA)
+    found = so_far(scores, bar=task.bar, alpha=errors.alpha, binary=False, groups=groups)
+    return PartOfTest(found.n, available, found.score, errors.alpha, errors.beta)
 
 
 def judge_so_far(

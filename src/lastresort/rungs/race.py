@@ -210,7 +210,7 @@ class Race:
             scores,
             bench.test_units,
             bar=bench.met_above,
-            alpha=bench.alpha_of_rung(self._rung),
+            alpha=bench.alpha_of_items(self._rung),
             binary=bench.scorer.binary,
             seed=bench.task.split.seed,
             groups=None if groups is None else groups[: len(scores)],

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.split import groups_of
 from lastresort.errors import StopRequestedError
-from lastresort.evals.evidence import Correction
+from lastresort.evals.evidence import Correction, errors_left
 from lastresort.evals.judged import correction_in
 from lastresort.evals.measure import (
     Executor,
@@ -137,6 +137,11 @@ class Workbench:
         if answer is False:
             raise StopRequestedError("the answer was no", where=f"rung {rung}", remedy=_GO_ON_LATER)
         self.record.append(RungGoneOn(rung=rung, about=about, answered=answer is not None))
+
+    def alpha_of_items(self, rung: str) -> float:
+        """The part of `alpha_of_rung` that the test items have, after that of people's labels."""
+        whole = self.alpha_of_rung(rung)
+        return whole if self.correction is None else errors_left(whole, 0.0).alpha
 
     @property
     def correction(self) -> Correction | None:

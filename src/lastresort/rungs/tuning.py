@@ -328,7 +328,7 @@ def weigh(
             [item.score for item in found],
             bench.test_units,
             bar=bench.met_above,
-            alpha=bench.alpha_of_rung(rung),
+            alpha=bench.alpha_of_items(rung),
             binary=bench.scorer.binary,
             seed=task.split.seed,
             groups=groups,

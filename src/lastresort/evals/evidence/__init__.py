@@ -12,7 +12,14 @@ from lastresort.evals.evidence.bar import (
     so_far,
     wilson_interval,
 )
-from lastresort.evals.evidence.corrected import LABELS_SHARE, Correction, correction, judge_corrected, outlook_corrected
+from lastresort.evals.evidence.corrected import (
+    LABELS_SHARE,
+    Correction,
+    correction,
+    errors_left,
+    judge_corrected,
+    outlook_corrected,
+)
 from lastresort.evals.evidence.noninferiority import (
     NonInferiority,
     OverSeeds,
@@ -51,6 +58,7 @@ __all__ = [
     "choose",
     "correction",
     "errors_after",
+    "errors_left",
     "evidence_not_best",
     "holm",
     "items_against_bar",

@@ -184,6 +184,11 @@ def judge_corrected(
     return _corrected(found, interval(found.n_used, left.alpha), by)
 
 
+def errors_left(alpha: float, beta: float) -> Errors:
+    """Of those of a test, after the part of the labels."""
+    return Errors((1 - LABELS_SHARE) * alpha, (1 - LABELS_SHARE) * beta)
+
+
 @dataclass(frozen=True, slots=True)
 class _Left:
     """Bar and errors of each side of a test, after the labels' part."""
@@ -196,11 +201,10 @@ class _Left:
 
 def _left(by: Correction, alpha: float, beta: float) -> _Left:
     """A side that no score can decide is tested at errors of 0, which no number of items reaches."""
-    left_alpha, left_beta = (1 - LABELS_SHARE) * alpha, (1 - LABELS_SHARE) * beta
-    nothing = (by.bar, NEVER, NEVER)
-    up = (by.met_above, left_alpha, NEVER) if by.can_be_met else nothing
-    down = (by.not_met_below, NEVER, left_beta) if by.can_be_missed else nothing
-    return _Left(up, down, left_alpha, left_beta)
+    left, nothing = errors_left(alpha, beta), (by.bar, NEVER, NEVER)
+    up = (by.met_above, left.alpha, NEVER) if by.can_be_met else nothing
+    down = (by.not_met_below, NEVER, left.beta) if by.can_be_missed else nothing
+    return _Left(up, down, left.alpha, left.beta)
 
 
 def _with_both_errors(parts: Sequence[PartOfTest], left: _Left) -> Iterator[PartOfTest]:
