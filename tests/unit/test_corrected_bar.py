@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from lastresort.climb.bar_test import Answered, judge_parts
 from lastresort.climb.decide import Rules, RungOutcome, conclude, next_step
+from lastresort.climb.shares import note_shares
 from lastresort.evals.evidence import (
     Correction,
     correction,
@@ -21,9 +23,12 @@ from lastresort.evals.evidence import (
     so_far,
 )
 from lastresort.evals.evidence.outlook import Errors, errors_after
-from lastresort.records.record import ItemScore
+from lastresort.records.decision import JudgeView
+from lastresort.records.events import JudgeChecked, JudgeOpened
+from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.wording import labels_would_decide
-from lastresort.types import Example, Judgement, Message, Outlook
+from lastresort.rungs.rung import Workbench
+from lastresort.types import Example, Judgement, Message, Outlook, SilentProgress
 
 
 def labels(right: int, accepted: int, wrong: int, wrongly: int, *, bar: float) -> Correction:
@@ -190,3 +195,45 @@ def test_the_parts_of_a_graded_test_that_went_on_name_the_error_they_were_tested
     assert found is not None
     half = 0.5 if corrected else 1.0
     assert [(part.alpha, part.beta) for part in found.parts] == [(0.02 * half, 0.05 * half)] * 2
+
+
+OPENED = JudgeOpened(
+    fingerprint="x", model="m", asks="grading", criterion="c", scale="yes-no", self_preference=False, price_known=False
+)
+SPENT = {"calls": 1, "tokens_in": 1, "tokens_out": 1, "seconds": 0.0, "usd": 0.0, "paid_usd": 0.0}
+AGREED = {
+    "n": 4,
+    "share": 1.0,
+    "interval": (0.0, 1.0),
+    "kappa": None,
+    "kappa_interval": None,
+    "weights": "none",
+    "said": (),
+}
+
+
+def test_a_rung_forecasts_at_what_labels_leave_and_derives_their_limits_once(tmp_path: Path) -> None:
+    task = SimpleNamespace(confidence=0.95, ladder=("prompting",), bar=0.5)
+    with Record.create(tmp_path) as record:
+        bench = Workbench(task, (), (), None, record, tmp_path, None, SilentProgress(), 8)  # type: ignore[arg-type]
+        note_shares(record, {"prompting": 0.05})
+        assert bench.alpha_of_items("prompting") == 0.05
+        people = (1.0, 1.0, 0.0, 0.0)
+        record.append(OPENED)
+        record.append(JudgeChecked.model_validate({**AGREED, "people": people, "judged": people, "spent": SPENT}))
+        assert bench.alpha_of_items("prompting") == 0.025
+        assert bench.correction is bench.correction
+        assert bench.correction is not None
+        assert bench.judged_bar == 0.5
+
+
+def test_the_check_of_a_judge_in_an_older_record_corrects_nothing() -> None:
+    """Records of before labels corrected scores have no `people` and no `judged`, and their decisions no `correction`."""
+    old = JudgeChecked.model_validate({"kind": "judge_checked", **AGREED, "spent": SPENT})
+    assert (old.people, old.judged) == ((), ())
+    cost = {"tokens_in": 1, "tokens_out": 1, "seconds": 0.0, "usd": None}
+    view = {
+        "model": "m", "asks": "grading", "criterion": "c", "scale": "yes-no", "self_preference": False, "answers": 1,
+        "verdicts": {}, "order": None, "asked": 1, "unparsed": 0, "agreement": None, "cost": cost,
+    }  # fmt: skip
+    assert JudgeView.model_validate(view).correction is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import lru_cache
 
 from lastresort.evals.evidence import Correction, correction, wilson_interval
 from lastresort.evals.scorers.judge_model import SCALES, UNPARSED, JudgeCost
@@ -56,8 +57,9 @@ def correction_in(record: Record, bar: float, confidence: float) -> Correction |
     return corrected_bar(checked.people, checked.judged, bar, confidence, opened.scale)
 
 
+@lru_cache(maxsize=8)  # asked for at every look, and betting limits are found by halving
 def corrected_bar(
-    people: Sequence[float], judged: Sequence[float], bar: float, confidence: float, scale: str | None
+    people: tuple[float, ...], judged: tuple[float, ...], bar: float, confidence: float, scale: str | None
 ) -> Correction:
     """The bar on the scale of a judge, at the errors of a whole climb. scale: of its grades, None where it compares."""
     alpha = round(1 - confidence, 12)

@@ -145,7 +145,7 @@ class JudgeView(JsonDocument):
     asked: Count
     unparsed: Count
     agreement: JudgeAgreement | None
-    correction: JudgeCorrection | None
+    correction: JudgeCorrection | None = None
     cost: Cost
 
 

@@ -173,7 +173,8 @@ class JudgeCalls(EventValue):
 
 class JudgeChecked(BaseEvent):
     """How far the judge agrees with people, on labelled cases. said: its verdicts on each. people, judged: the scores by which the
-    bar is corrected, of the first case of every input; none where the task wants no correction.
+    bar is corrected, of the first case of every input; none where the task wants no correction, and in records of before there was
+    one.
     """
 
     kind: Literal["judge_checked"] = "judge_checked"
@@ -184,8 +185,8 @@ class JudgeChecked(BaseEvent):
     kappa_interval: Interval | None
     weights: Literal["none", "quadratic"]
     said: tuple[tuple[str, ...], ...]
-    people: tuple[float, ...]
-    judged: tuple[float, ...]
+    people: tuple[float, ...] = ()
+    judged: tuple[float, ...] = ()
     spent: JudgeCalls
 
 
