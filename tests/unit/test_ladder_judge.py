@@ -201,10 +201,13 @@ def test_fresh_items_go_on_with_a_corrected_test(tmp_path: Path) -> None:
     assert (first["verdict"], first["parts"]) == ("UNDECIDED", [])
     assert first["n_needed"] > 60
     assert first["outlook"]["after"][0]["met"] > 0.3
-    _lines(tmp_path / "more.jsonl", fresh)
     request = ClimbRequest(
         tmp_path / "task" / "task.yaml", run=tmp_path / "run", resume=True, more=tmp_path / "more.jsonl"
     )
+    _lines(tmp_path / "more.jsonl", fresh[:1])
+    with pytest.raises(TaskError, match=r"1 fresh item decides nothing, even if all are right .* at least \d+"):
+        start_climb(request, SilentProgress())
+    _lines(tmp_path / "more.jsonl", fresh)
     found = start_climb(request, SilentProgress())
     test = found.decision.as_json()["rungs"][0]["test"]
     assert test["verdict"] == "MET"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,8 @@ from lastresort.data.preferences import without_leaks
 from lastresort.data.read import read_examples
 from lastresort.data.split import find_leaks, groups_of, ordered
 from lastresort.errors import DataError, TaskError
-from lastresort.evals.evidence import Errors, errors_after, smallest_deciding_test
-from lastresort.evals.judged import BETA
+from lastresort.evals.evidence import LABELS_SHARE, Errors, errors_after, errors_left, smallest_deciding_test
+from lastresort.evals.judged import BETA, correction_in
 from lastresort.records.events import ErrorShared, ItemsAdded, RepairTested, RungTested
 from lastresort.records.record import Record
 from lastresort.report.words.wording import counted
@@ -98,7 +99,7 @@ def _refuse_known(prepared: PreparedTask, given: FreshItems) -> None:
     held_back = prepared.preferences or ()
     if leaking := without_leaks(held_back, (), given.examples)[1]:
         raise DataError(
-            f"found inputs that stand in {leaking} of the preferences",
+            f"found inputs of {counted(leaking, 'preference')}",
             where=str(given.path),
             expected=expected,
             remedy=remedy,
@@ -162,6 +163,13 @@ def _refuse_too_few(prepared: PreparedTask, record: Record, given: FreshItems) -
     if not prepared.scorer.binary or groups_of(given.examples) is not None:
         return
     least = min(_least_deciding(tested, record, prepared.task) for tested in judged)
+    if least == math.inf:
+        raise TaskError(
+            "the labels of this run let no number of fresh items decide",
+            where=f"--more {given.path}",
+            expected="labelled cases that show how the judge errs",
+            remedy="Label more cases for `score.judge.labelled`, and start a new run on fresh test items.",
+        )
     if (n := len(given.examples)) < least:
         found = f"{counted(n, 'fresh item')} decide{'s' if n == 1 else ''}"
         raise TaskError(
@@ -172,17 +180,25 @@ def _refuse_too_few(prepared: PreparedTask, record: Record, given: FreshItems) -
         )
 
 
-def _least_deciding(tested: RungTested, record: Record, task: Task) -> int:
-    """The fewest fresh items that can give one of the two verdicts."""
+def _least_deciding(tested: RungTested, record: Record, task: Task) -> float:
+    """The fewest fresh items that can give one of the two verdicts; infinite where labels let no score decide."""
     found, shared = tested.judgement, record.last(ErrorShared)
-    if found.judged is not None:  # by limits of its own on each side
-        return 1
+    by = None if found.judged is None else correction_in(record, task.bar, task.confidence)
     assert shared is not None, "shared before anything is tested"
-    alpha = shared.share_of(tested.rung, 1 - task.confidence) if found.outlook is None else found.outlook.error
-    errors = Errors(alpha, BETA)
-    for n, score in [(part.n_used, part.score) for part in found.parts] or [(found.n_used, found.score)]:
-        errors = errors_after(round(score * n), n, task.bar, errors)
+    alpha = shared.share_of(tested.rung, 1 - task.confidence)
+    if found.outlook is not None:
+        alpha = found.outlook.error if by is None else (found.outlook.error - by.alpha) / (1 - LABELS_SHARE)
+    if by is None:
+        above, below, errors = task.bar, task.bar, Errors(alpha, BETA)
+    else:
+        above, below, errors = by.met_above, by.not_met_below, errors_left(alpha, BETA)
+    score = found.score if found.judged is None else found.judged.score
+    up, down = Errors(errors.alpha, 0.0), Errors(0.0, errors.beta)
+    for n, share in [(part.n_used, part.score) for part in found.parts] or [(found.n_used, score)]:
+        right = round(share * n)
+        up = errors_after(right, n, above, up) if above < 1 else up
+        down = errors_after(right, n, below, down) if below > 0 else down
     return min(
-        smallest_deciding_test(task.bar, errors.alpha, errors.beta),
-        smallest_deciding_test(1 - task.bar, errors.beta, errors.alpha),
+        smallest_deciding_test(above, up.alpha) if above < 1 else math.inf,
+        smallest_deciding_test(1 - below, down.beta) if below > 0 else math.inf,
     )
