@@ -23,9 +23,10 @@ from lastresort.evals.evidence import (
     so_far,
 )
 from lastresort.evals.evidence.outlook import Errors, errors_after
-from lastresort.records.decision import JudgeView
+from lastresort.records.decision import JudgeCorrection, JudgeRate, JudgeView
 from lastresort.records.events import JudgeChecked, JudgeOpened
 from lastresort.records.record import ItemScore, Record
+from lastresort.report.words.judge import corrected
 from lastresort.report.words.wording import labels_would_decide
 from lastresort.rungs.rung import Workbench
 from lastresort.types import Example, Judgement, Message, Outlook, SilentProgress
@@ -237,3 +238,21 @@ def test_the_check_of_a_judge_in_an_older_record_corrects_nothing() -> None:
         "verdicts": {}, "order": None, "asked": 1, "unparsed": 0, "agreement": None, "cost": cost,
     }  # fmt: skip
     assert JudgeView.model_validate(view).correction is None
+
+
+def test_the_sentence_on_labels_says_what_is_unknown_and_what_nothing_shows() -> None:
+    rate = JudgeRate(n=50, share=0.98, interval=(0.9, 0.995))
+    none = JudgeRate(n=0, share=None, interval=(0.0, 1.0))
+    by = JudgeCorrection(
+        n=50, sensitivity=rate, specificity=none, off=None, off_interval=None, met_above=None, not_met_below=0.4, error=0.025
+    )  # fmt: skip
+    said = corrected(by)
+    assert "how many wrong answers it would have refused is unknown, as no labelled answer is wrong" in said
+    assert (
+        "no judged score shows that the bar is met; a system misses the bar if it is shown to be judged below 40.0%."
+        in said
+    )
+    assert corrected(by.replaced(met_above=0.9, not_met_below=None)).endswith(
+        "; no judged score shows that it is missed."
+    )
+    assert corrected(by.replaced(not_met_below=None)).endswith("no judged score shows that the bar is met or missed.")

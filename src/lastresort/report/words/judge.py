@@ -34,23 +34,23 @@ def reasons(judge: JudgeView | None) -> list[Statement]:
         return []
     whole = judge.as_json()
 
-    def told(code: str, text: str, *figures: str) -> Statement:
+    def statement(code: str, text: str, *figures: str) -> Statement:
         return Statement(code=code, figures={name: whole[name] for name in figures}, text=text)
 
     scored = f"Scores come from the judge {judge.model}, {_how(judge)}; {_trust(judge.agreement)}."
-    found = [told("judge_scored", scored, "model", "asks", "criterion", "scale", "agreement")]
+    found = [statement("judge_scored", scored, "model", "asks", "criterion", "scale", "agreement")]
     if judge.correction is not None:
-        found.append(told("judge_corrected", f"{corrected(judge.correction)} {KIND}", "correction"))
+        found.append(statement("judge_corrected", f"{corrected(judge.correction)} {KIND}", "correction"))
     if judge.self_preference:
         itself = (
             f"Self-preference: the judge {judge.model} is the model it judges, and models favour their own answers. Its scores "
             "may be too high until another judge confirms them."
         )
-        found.append(told("judge_self_preference", itself, "model"))
+        found.append(statement("judge_self_preference", itself, "model"))
     if judge.order is not None:
-        found.append(told("judge_order_bias", f"{_order_bias(judge.order)}.", "order"))
+        found.append(statement("judge_order_bias", f"{_order_bias(judge.order)}.", "order"))
     if judge.unparsed:
-        found.append(told("judge_unreadable", _unreadable(judge), "unparsed", "asked"))
+        found.append(statement("judge_unreadable", _unreadable(judge), "unparsed", "asked"))
     return found
 
 
@@ -86,7 +86,7 @@ def corrected(by: JudgeCorrection) -> str:
     """What the labels say of the judge, and what that makes of the bar, in sentences."""
     cases = counted(by.n, "labelled case")
     if by.sensitivity is not None and by.specificity is not None:
-        seen = f"it accepted {_of(by.sensitivity, 'right')} and refused {_of(by.specificity, 'wrong')}"
+        seen = f"{_of(by.sensitivity, 'accepted', 'right')}, and {_of(by.specificity, 'refused', 'wrong')}"
     elif by.off is not None and by.off_interval is not None:
         low, high = by.off_interval
         side = "above" if by.off >= 0 else "below"
@@ -96,25 +96,28 @@ def corrected(by: JudgeCorrection) -> str:
     return f"Verdicts are on the score corrected by {cases}: {seen}. {_limits(by)}"
 
 
-def _of(rate: JudgeRate, kind: str) -> str:
+def _of(rate: JudgeRate, did: str, kind: str) -> str:
     if rate.share is None:
-        return f"none of the {kind} answers, since none is labelled"
-    return f"{round_percent(rate.share)} of {count(rate.n)} {kind} answers ({interval(rate.interval)})"
+        return f"how many {kind} answers it would have {did} is unknown, as no labelled answer is {kind}"
+    return f"it {did} {round_percent(rate.share)} of {count(rate.n)} {kind} answers ({interval(rate.interval)})"
 
 
 def _limits(by: JudgeCorrection) -> str:
     """Rounded away from the bar, so that no score that reads the same falls short."""
-    above = (
-        "no judged score shows that the bar is met"
-        if by.met_above is None
-        else f"a system meets the bar if it is shown to be judged above {percent(math.ceil(1000 * by.met_above) / 1000)}"
-    )
-    below = (
-        "none that it is missed"
-        if by.not_met_below is None
-        else f"it misses the bar if it is shown to be judged below {percent(math.floor(1000 * by.not_met_below) / 1000)}"
-    )
-    return f"With these labels {above}, and {below}."
+    met = missed = None
+    if by.met_above is not None:
+        shown = percent(math.ceil(1000 * by.met_above) / 1000)
+        met = f"a system meets the bar if it is shown to be judged above {shown}"
+    if by.not_met_below is not None:
+        shown = percent(math.floor(1000 * by.not_met_below) / 1000)
+        missed = f"{'a system' if met is None else 'it'} misses the bar if it is shown to be judged below {shown}"
+    if met is None and missed is None:
+        return "With these labels no judged score shows that the bar is met or missed."
+    if met is None:
+        return f"With these labels no judged score shows that the bar is met; {missed}."
+    if missed is None:
+        return f"With these labels {met}; no judged score shows that it is missed."
+    return f"With these labels {met}, and {missed}."
 
 
 def _order_bias(order: OrderEffect) -> str:
@@ -161,12 +164,12 @@ def rows(judge: JudgeView) -> list[tuple[str, str]]:
 def _agreement(agreed: JudgeAgreement | None) -> str:
     if agreed is None:
         return "not measured: the task sets no score.judge.labelled"
-    told = f"{percent(agreed.share)} of {counted(agreed.n, 'labelled case')} ({interval(agreed.interval)})"
+    share = f"{percent(agreed.share)} of {counted(agreed.n, 'labelled case')} ({interval(agreed.interval)})"
     if agreed.kappa is None or agreed.kappa_interval is None:
-        return f"{told}; kappa is undefined because only one verdict was given"
+        return f"{share}; kappa is undefined because only one verdict was given"
     low, high = agreed.kappa_interval
     name = "kappa, with grades weighted by distance," if agreed.weights == "quadratic" else "kappa"
-    return f"{told}; {name} {agreed.kappa:.2f} ({low:.2f} to {high:.2f}; 0 is chance)"
+    return f"{share}; {name} {agreed.kappa:.2f} ({low:.2f} to {high:.2f}; 0 is chance)"
 
 
 def _correction(by: JudgeCorrection | None) -> str:
