@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from lastresort.errors import CandidateError
 from lastresort.evals.evidence import evidence_not_best
-from lastresort.rungs.race import looks, stretches, survivors
+from lastresort.evals.measure import JobRefused
+from lastresort.rungs.race import Race, looks, stretches, survivors
 
 
 @pytest.mark.parametrize(("n", "candidates"), [(100, 10), (100, 1), (30, 10), (24, 5), (700, 8), (5, 4), (101, 3)])
@@ -65,3 +70,27 @@ def test_of_a_group_the_first_item_counts() -> None:
     scores = {"a": [0.0, 0.0, 0.0], "b": [1.0, 1.0, 1.0]}
     alone = evidence_not_best({"a": [0.0, 0.0], "b": [1.0, 1.0]})
     assert evidence_not_best(scores, groups=["x", "x", "y"]) == pytest.approx(alone)
+
+
+def test_a_rival_whose_model_refuses_later_items_still_counts_by_what_it_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lastresort.rungs.race._call_cost", lambda bench, system: 1.0)
+
+    def dev_results(rung: str, systems: Any, start: int, stop: int, *, staged: bool) -> dict[str, Any]:
+        found: dict[str, Any] = {one.name: [SimpleNamespace(score=1.0)] * (stop - start) for one in systems}
+        return found if not start else {**found, "b": JobRefused.of(CandidateError("too long"))}
+
+    bench: Any = SimpleNamespace(
+        dev=range(96),
+        models=SimpleNamespace(check=lambda system: None),
+        check_room=lambda system: None,
+        keep=lambda rung, system: None,
+        dev_results=dev_results,
+    )
+    systems: Any = [SimpleNamespace(name=name) for name in "abc"]
+    race = Race(bench, "prompting", systems, "prompts")
+    for start in (0, 32):
+        race._measure(list("abc"), start, start + 32)
+    assert sorted(race.items) == ["a", "c"]
+    assert {name: len(scores) for name, scores in race._scores_so_far().items()} == {"a": 64, "b": 32, "c": 64}

@@ -124,6 +124,7 @@ class Race:
         self._bench, self._rung, self._what = bench, rung, what
         self.systems: dict[str, System] = {}
         self._items: dict[str, list[ItemScore]] = {}
+        self._refused: dict[str, list[ItemScore]] = {}  # what those had answered that their model refused later
         self._cost: dict[str, float] = {}
         self._dropped: dict[str, str] = {}
         self._alive: list[str] = []
@@ -247,7 +248,9 @@ class Race:
         return {name: [item.score for item in self._items[name]] for name in whole}
 
     def _scores_so_far(self) -> dict[str, list[float]]:
-        return {name: [item.score for item in items] for name, items in self._items.items() if items}
+        """A rival that its model refused stays one: the mean over rivals is evidence only while they are the same."""
+        answered = {**self._items, **self._refused}
+        return {name: [item.score for item in items] for name, items in answered.items() if items}
 
     def _hopeless(self, name: str) -> bool:
         """Whether its answers show that it is below the bar."""
@@ -274,7 +277,7 @@ class Race:
             if isinstance(result, JobRefused):
                 self._dropped[name] = str(result.error())
                 self._alive.remove(name)
-                del self._items[name]
+                self._refused[name] = self._items.pop(name)
             else:
                 self._items[name] += result
 
