@@ -165,8 +165,11 @@ def searched(
     """What the rung preference makes of a bench on which one dev item of two is wrong, before anything is trained."""
     monkeypatch.setattr("lastresort.rungs.preference.rung.own_pairs", lambda *_: own)
     monkeypatch.setattr("lastresort.rungs.preference.rung.best_of_samples", lambda *_: best)
+    task = load_task(tiny_task(folder))
     bench = SimpleNamespace(
-        task=load_task(tiny_task(folder)),
+        task=task,
+        missed_below=task.bar,
+        judged_miss=None,
         record=SimpleNamespace(last=lambda *_: None, lacking_knowledge=lacking),
         models=SimpleNamespace(tuned_name="model"),
         progress=SilentProgress(),
@@ -240,6 +243,7 @@ def test_samples_are_asked_of_dev_until_the_best_of_them_decide(
     kept = list[Any]()
     bench: Any = SimpleNamespace(
         task=SimpleNamespace(bar=0.9, preference=task.preference),
+        missed_below=0.9,
         alpha_of_rung=lambda rung: 0.05,
         record=SimpleNamespace(last=lambda *_: kept[-1] if kept else None, append=kept.append),
         models=SimpleNamespace(open=lambda _: SimpleNamespace(batch_size=8)),
@@ -278,6 +282,7 @@ def test_the_answers_that_a_system_gave_anyway_count_among_its_samples(
     for grouped in (False, True):
         bench: Any = SimpleNamespace(
             task=SimpleNamespace(bar=0.7, preference=task.preference),
+            missed_below=0.7,
             alpha_of_rung=lambda rung: 0.05,
             record=SimpleNamespace(last=lambda *_: None, append=lambda _: None),
             models=SimpleNamespace(open=lambda _: SimpleNamespace(batch_size=8)),

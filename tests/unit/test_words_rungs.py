@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -241,3 +242,12 @@ def test_the_figures_are_beside_the_words() -> None:
 )
 def test_why_a_candidate_goes_to_the_test(found: Selection, said: str) -> None:
     assert of_selection(found) == said
+
+
+def test_next_to_scores_of_a_judge_the_bar_names_the_judged_score_that_misses_it() -> None:
+    for skip in (
+        rungs.OutOfReach(0.7, True, {"zero-shot": FOUND}, 0.62),
+        rungs.SamplesOutOfReach(0.7, 8, 0.1, FOUND, 0.01, 0.62),
+    ):
+        assert "the bar of 70.0% (judged scores below 62.0% miss it)" in of_skip(skip).text
+        assert "judged" not in of_skip(replace(skip, missed_below=None)).text

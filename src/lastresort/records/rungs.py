@@ -120,11 +120,15 @@ class OverTime:
 
 @dataclass(frozen=True, slots=True)
 class OutOfReach:
-    """With the right passages in the prompt, or the likeliest where dev names none, no system can reach the bar."""
+    """With the right passages in the prompt, or the likeliest where dev names none, no system can reach the bar.
+
+    systems: on dev. missed_below: where labels correct a judge, its score below which the bar is missed, as tested here.
+    """
 
     bar: float
     right_passages: bool
     systems: Mapping[str, Judgement]
+    missed_below: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,7 @@ class SamplesOutOfReach:
     """Not even the best of several samples to each dev item, by the task's scorer, reaches the bar.
 
     samples: to each item. alone: mean score of one sample. best: the test of the best ones, at this error of saying NOT_MET where
-    they reach the bar.
+    they reach the bar. missed_below: as of OutOfReach.
     """
 
     bar: float
@@ -140,6 +144,7 @@ class SamplesOutOfReach:
     alone: float
     best: Judgement
     error: float
+    missed_below: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

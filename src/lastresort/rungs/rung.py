@@ -161,6 +161,11 @@ class Workbench:
         return self.task.bar if by is None else max(by.not_met_below, 1 - NEXT_TO_1)
 
     @property
+    def judged_miss(self) -> float | None:
+        """`missed_below` where labels correct a judge, to be named with the bar; None where scores are taken as they are."""
+        return None if self.correction is None else self.missed_below
+
+    @property
     def judged_bar(self) -> float:
         """The score, as the scorer gives it, of a system whose true score is the bar, as estimated; without estimate, met_above."""
         by = self.correction

@@ -119,7 +119,13 @@ def _out_of_reach(skip: value.OutOfReach) -> str:
         for name, found in skip.systems.items()
     )
     which = "right" if skip.right_passages else "likeliest"
-    return f"even with the {which} passages in the prompt, the bar of {percent(skip.bar)} is out of reach: {scores}"
+    return f"even with the {which} passages in the prompt, {_bar_on_dev(skip)} is out of reach: {scores}"
+
+
+def _bar_on_dev(skip: value.OutOfReach | value.SamplesOutOfReach) -> str:
+    """With the judge's score that misses it, where the scores next to it are the judge's."""
+    judged = "" if skip.missed_below is None else f" (judged scores below {percent(skip.missed_below)} miss it)"
+    return f"the bar of {percent(skip.bar)}{judged}"
 
 
 def _samples_out_of_reach(skip: value.SamplesOutOfReach) -> str:
@@ -127,7 +133,7 @@ def _samples_out_of_reach(skip: value.SamplesOutOfReach) -> str:
     scored = f"{percent(best.score)} on {counted(best.n_used, f'dev {best.unit}')} (interval {low} to {high})"
     return (
         f"preferences would be made of the model's own samples, and not even the best of {skip.samples} samples to each dev item "
-        f"reaches the bar of {percent(skip.bar)}: the best scored {scored}, one alone {percent(skip.alone)}; where the best do "
+        f"reaches {_bar_on_dev(skip)}: the best scored {scored}, one alone {percent(skip.alone)}; where the best do "
         f"reach the bar, this is said in at most {percent(skip.error)} of cases"
     )
 

@@ -293,7 +293,8 @@ def of_parts(test: BarTest) -> str:
         f"{percent(part.alpha)}"
         for number, part in enumerate(test.parts)
     )
-    return f"The test went on after it was UNDECIDED: {first} at first; then {listed(fresh)}."
+    by = "" if test.judged is None else ", by the judge's own scores"
+    return f"The test went on after it was UNDECIDED{by}: {first} at first; then {listed(fresh)}."
 
 
 def how_far(test: BarTest, *, repaired: bool = False) -> str:

@@ -126,7 +126,7 @@ class PreferenceRung:
             return GivenUp(alike)
         if plan.source == "samples":
             best = best_of_samples(bench, self.name, start, before)
-            if (beyond := best.out_of_reach(task.bar)) is not None:
+            if (beyond := best.out_of_reach(task.bar, bench.judged_miss)) is not None:
                 return GivenUp(beyond)
             own = own_pairs(bench, self.name, start)
             if few := why_too_few(own.preferences, "sampled", own.summary):

@@ -50,11 +50,11 @@ class BestOfSamples:
     n: int
     judged: Judgement | None
 
-    def out_of_reach(self, bar: float) -> SamplesOutOfReach | None:
+    def out_of_reach(self, bar: float, missed_below: float | None = None) -> SamplesOutOfReach | None:
         """Why pairs of such samples are not worth making, None where they may be."""
         if self.judged is None or self.judged.outcome != "NOT_MET":
             return None
-        return SamplesOutOfReach(bar, self.samples, self.alone, self.judged, BETA)
+        return SamplesOutOfReach(bar, self.samples, self.alone, self.judged, BETA, missed_below)
 
     def summary(self) -> str:
         return f"the best of {self.samples} samples scored {self.best:.1%} on {self.n} dev items"

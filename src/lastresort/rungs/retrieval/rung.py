@@ -212,7 +212,7 @@ class RetrievalRung:
         bases = base_systems(bench)
         ceiling = self._ceiling(bench, store, bases, found)
         if ceiling.below_the_bar:
-            return GivenUp(OutOfReach(bench.task.bar, ceiling.named, ceiling.systems))
+            return GivenUp(OutOfReach(bench.task.bar, ceiling.named, ceiling.systems, bench.judged_miss))
         systems = [
             replace(base, name=f"{base.name}+{k}-passage{'s' if k > 1 else ''}", retriever=replace(found, k=k))
             for k in bench.task.retrieval.k
