@@ -27,7 +27,7 @@ from lastresort.rungs.preference import samples
 from lastresort.rungs.preference.rung import PreferenceRung, why_beyond_mending
 from lastresort.rungs.preference.samples import BestOfSamples, SampledPreferences
 from lastresort.rungs.prompting.rung import PromptingRung
-from lastresort.rungs.race import BETA
+from lastresort.rungs.race import GIVE_UP_ERROR
 from lastresort.rungs.rung import GivenUp, find_rung
 from lastresort.rungs.supervised.full import FullRung, pretraining_reason
 from lastresort.rungs.supervised.sft import SftRung
@@ -218,7 +218,7 @@ def test_a_search_for_preferences_gives_up_where_the_best_of_its_own_samples_are
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before pairs are made: `own` is None here."""
-    below = judge_bar([0.0] * 30, bar=0.7, alpha=0.05, beta=BETA, binary=True, n_available=60)
+    below = judge_bar([0.0] * 30, bar=0.7, alpha=0.05, beta=GIVE_UP_ERROR, binary=True, n_available=60)
     assert below is not None
     found = searched(tmp_path, monkeypatch, best=BestOfSamples(8, 0.0, 0.0, 30, below))
     assert isinstance(found, GivenUp)

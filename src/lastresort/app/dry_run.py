@@ -16,8 +16,7 @@ from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.workload import counts_of, machine_of, model_of, workload
 from lastresort.errors import DataError, InputError, PrerequisiteError
-from lastresort.evals.evidence import items_against_bar
-from lastresort.evals.judged import BETA
+from lastresort.evals.evidence import FALSE_NOT_MET, items_against_bar
 from lastresort.evals.scorers.judge import Judge, case_of
 from lastresort.gate.suite_table import gate_forecast, lm_eval_names
 from lastresort.gate.verdict.decide import CLIMB_ALPHA
@@ -170,7 +169,9 @@ def _test(prepared: PreparedTask) -> DryRunTest | None:
         return None
     first = next(iter(shares.values()))
     above, below = min(1.0, task.bar + MARGIN), max(0.0, task.bar - MARGIN)
-    to_meet, to_miss = (items_against_bar(rate, bar=task.bar, alpha=first, beta=BETA) for rate in (above, below))
+    to_meet, to_miss = (
+        items_against_bar(rate, bar=task.bar, alpha=first, beta=FALSE_NOT_MET) for rate in (above, below)
+    )
     return DryRunTest(bar=task.bar, above=above, to_meet=to_meet, below=below, to_miss=to_miss)
 
 

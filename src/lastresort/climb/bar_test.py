@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from lastresort.data.split import groups_of
 from lastresort.evals.evidence import (
+    FALSE_NOT_MET,
     Correction,
     Errors,
     errors_left,
@@ -17,7 +18,6 @@ from lastresort.evals.evidence import (
     outlook_corrected,
     so_far,
 )
-from lastresort.evals.judged import BETA
 from lastresort.evals.measure import JobRefused, MeasureJob, Result
 from lastresort.records.events import RungTested
 from lastresort.records.measurement import part_of_test
@@ -114,8 +114,8 @@ def _with_outlook(
         )
 
     if by is None:
-        return replace(found, outlook=look(task.bar, alpha, BETA))
-    return replace(found, outlook=outlook_corrected(look, by, alpha=alpha, beta=BETA))
+        return replace(found, outlook=look(task.bar, alpha, FALSE_NOT_MET))
+    return replace(found, outlook=outlook_corrected(look, by, alpha=alpha, beta=FALSE_NOT_MET))
 
 
 def _until_decided(
@@ -173,7 +173,7 @@ def judge_parts(
         return _judged(judge, task, binary, pooled, None, alpha, by)
     items, order = [item for part in parts for item in part.items], [item for part in parts for item in part.order]
     found = judge_so_far(task, binary, items, order, alpha, by)
-    errors = Errors(alpha, BETA) if by is None else errors_left(alpha, BETA)
+    errors = Errors(alpha, FALSE_NOT_MET) if by is None else errors_left(alpha, FALSE_NOT_MET)
     return None if found is None else replace(found, parts=tuple(_part(task, part, errors) for part in parts))
 
 
@@ -220,7 +220,7 @@ def _judged(
 ) -> Judgement | None:
     """judge: (bar, alpha, beta) -> the verdict on the scores as they are."""
     if by is None:
-        return judge(task.bar, alpha, BETA)
+        return judge(task.bar, alpha, FALSE_NOT_MET)
 
     def interval(units: int, error: float) -> tuple[float, float]:
         labels = range(len(scores)) if groups is None else groups
@@ -229,7 +229,7 @@ def _judged(
         kept = None if groups is None else groups[:n]
         return so_far(scores[:n], bar=task.bar, alpha=error, binary=binary, groups=kept).interval
 
-    return judge_corrected(judge, interval, by, alpha=alpha, beta=BETA)
+    return judge_corrected(judge, interval, by, alpha=alpha, beta=FALSE_NOT_MET)
 
 
 def _seen_so_far(

@@ -15,8 +15,8 @@ from lastresort.data.preferences import without_leaks
 from lastresort.data.read import read_examples
 from lastresort.data.split import find_leaks, groups_of, ordered
 from lastresort.errors import DataError, TaskError
-from lastresort.evals.evidence import LABELS_SHARE, Errors, errors_after, errors_left, smallest_deciding_test
-from lastresort.evals.judged import BETA, correction_in
+from lastresort.evals.evidence import FALSE_NOT_MET, LABELS_SHARE, Errors, errors_after, errors_left, smallest_deciding_test
+from lastresort.evals.judged import correction_in
 from lastresort.records.events import ErrorShared, ItemsAdded, RepairTested, RungTested
 from lastresort.records.record import Record
 from lastresort.report.words.wording import counted
@@ -189,9 +189,9 @@ def _least_deciding(tested: RungTested, record: Record, task: Task) -> float:
     if found.outlook is not None:
         alpha = found.outlook.error if by is None else (found.outlook.error - by.alpha) / (1 - LABELS_SHARE)
     if by is None:
-        above, below, errors = task.bar, task.bar, Errors(alpha, BETA)
+        above, below, errors = task.bar, task.bar, Errors(alpha, FALSE_NOT_MET)
     else:
-        above, below, errors = by.met_above, by.not_met_below, errors_left(alpha, BETA)
+        above, below, errors = by.met_above, by.not_met_below, errors_left(alpha, FALSE_NOT_MET)
     score = found.score if found.judged is None else found.judged.score
     up, down = Errors(errors.alpha, 0.0), Errors(0.0, errors.beta)
     for n, share in [(part.n_used, part.score) for part in found.parts] or [(found.n_used, score)]:

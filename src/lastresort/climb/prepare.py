@@ -16,7 +16,6 @@ from lastresort.data.sources import SharedSources, find_sources
 from lastresort.data.split import Split, clean, groups_of, split_examples
 from lastresort.errors import DataError
 from lastresort.evals.evidence import check_test_size
-from lastresort.evals.judged import BETA
 from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer
 from lastresort.evals.scorers.python_file import PythonFunction
 from lastresort.evals.scorers.scorer import expected_place
@@ -139,7 +138,6 @@ def _check_test_size(prepared: PreparedTask) -> None:
         prepared.n_units,
         bar=task.bar,
         alpha=smallest,
-        beta=BETA,
         binary=prepared.counts_right,
         unit=unit,
         where=f'{task.path.name}, key "split.test"',

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from functools import lru_cache
 
-from lastresort.evals.evidence import Correction, correction, wilson_interval
+from lastresort.evals.evidence import FALSE_NOT_MET, Correction, correction, wilson_interval
 from lastresort.evals.scorers.judge_model import SCALES, UNPARSED, JudgeCost
 from lastresort.records.decision import JudgeAgreement, JudgeCorrection, JudgeRate, JudgeView, OrderEffect
 from lastresort.records.events import JudgeCalls, JudgeChecked, JudgeOpened
@@ -16,7 +16,6 @@ from lastresort.records.record import Record
 from lastresort.records.view import Fold, noted_task
 
 Said = Sequence[str]
-BETA = 0.05  # the rate of false NOT_MET (DESIGN part 8)
 
 
 def judge_view(run: Fold) -> JudgeView | None:
@@ -63,7 +62,7 @@ def corrected_bar(
 ) -> Correction:
     """The bar on the scale of a judge, at the errors of a whole climb. scale: of its grades, None where it compares."""
     alpha = round(1 - confidence, 12)
-    return correction(people, judged, bar=bar, alpha=alpha, beta=BETA, binary=scale == "yes-no")
+    return correction(people, judged, bar=bar, alpha=alpha, beta=FALSE_NOT_MET, binary=scale == "yes-no")
 
 
 def _correction(run: Fold, checked: JudgeChecked | None) -> JudgeCorrection | None:

@@ -14,8 +14,7 @@ from pathlib import PurePosixPath
 from pydantic import JsonValue
 
 from lastresort.errors import TaskError
-from lastresort.evals.evidence import LABELS_SHARE
-from lastresort.evals.judged import BETA
+from lastresort.evals.evidence import FALSE_NOT_MET, LABELS_SHARE
 from lastresort.records.clock import worked_s
 from lastresort.records.data_report import DataReport
 from lastresort.records.decision import RungView, RunView
@@ -205,7 +204,7 @@ def gather(record: Record, decision: RunView) -> Story:
 
 def _labels_errors(decision: RunView) -> tuple[float, float] | None:
     by = None if decision.judge is None else decision.judge.correction
-    return None if by is None else (by.error, LABELS_SHARE * BETA)
+    return None if by is None else (by.error, LABELS_SHARE * FALSE_NOT_MET)
 
 
 def _errors(record: Record, decision: RunView) -> dict[str, float]:

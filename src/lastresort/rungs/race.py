@@ -26,7 +26,9 @@ from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of
 from lastresort.systems.system import System
 from lastresort.types import Grammar, Judgement, Selection
 
-BETA = 0.01  # error of giving up a system that would reach the bar; small, since its test may fail it wrongly, too
+GIVE_UP_ERROR = (
+    0.01  # error of giving up a system that would reach the bar; small, since its test may fail it wrongly, too
+)
 
 
 def judge_on_dev(bench: Workbench, rung: str, items: Sequence[ItemScore]) -> Judgement | None:
@@ -49,7 +51,7 @@ def judge_scores_on_dev(
         [scores[i] for i in order],
         bar=bench.missed_below,
         alpha=bench.alpha_of_rung(rung),
-        beta=BETA,
+        beta=GIVE_UP_ERROR,
         binary=bench.scorer.binary,
         n_available=(n_available or len(bench.dev)) if groups is None else len(set(groups)),
         groups=None if groups is None else [groups[i] for i in order],
@@ -238,7 +240,7 @@ class Race:
         early = [name for name, items in self._items.items() if len(items) < self._until or name in self._shown]
         dropped, n_dev = len(early), len(self._bench.dev)
         raced = RacedOnDev(
-            self._what, len(self._items), dropped, len(self._shown), self._until, n_dev, self._ended, BETA
+            self._what, len(self._items), dropped, len(self._shown), self._until, n_dev, self._ended, GIVE_UP_ERROR
         )
         return raced, *(NotTried(name, why) for name, why in self._dropped.items())
 

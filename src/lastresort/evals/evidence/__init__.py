@@ -5,6 +5,7 @@ Loads neither torch nor scipy; scipy is imported by the function that needs it.
 
 from lastresort.evals.evidence.agreement import Agreement, agreement
 from lastresort.evals.evidence.bar import (
+    FALSE_NOT_MET,
     check_test_size,
     items_against_bar,
     judge_bar,
@@ -43,6 +44,7 @@ from lastresort.evals.evidence.selection import (
 from lastresort.evals.evidence.tango import tango_interval
 
 __all__ = [
+    "FALSE_NOT_MET",
     "LABELS_SHARE",
     "PREDICTED",
     "Agreement",

@@ -139,6 +139,7 @@ def first_crossing(log_values: Array, error: float) -> int | None:
 SEQUENTIAL_SHARE = 0.2
 FINAL_SHARE = 0.8
 POWER_QUANTILE = 0.8416
+FALSE_NOT_MET = 0.05  # its rate in the test of a rung, unless one is given (DESIGN part 8)
 ROUNDING = 1e-12
 
 
@@ -147,7 +148,7 @@ def judge_bar(
     *,
     bar: float,
     alpha: float,
-    beta: float = 0.05,
+    beta: float = FALSE_NOT_MET,
     binary: bool,
     n_available: int | None = None,
     groups: Sequence[str] | None = None,
@@ -205,7 +206,7 @@ def so_far(
     return BarSoFar(found.n_used, found.score, found.interval, bar)
 
 
-def smallest_deciding_test(bar: float, alpha: float, beta: float = 0.05, *, binary: bool = True) -> int:
+def smallest_deciding_test(bar: float, alpha: float, beta: float = FALSE_NOT_MET, *, binary: bool = True) -> int:
     """Smallest test set on which a perfect score gives MET; smaller ones cannot decide for any system.
 
     0/1 scores: smallest n with t^n <= 0.8 alpha (t .85, alpha .01: 30; t .99: 481). The item-by-item test never lowers
@@ -233,7 +234,7 @@ def usable_share(share: float, n: int, bar: float) -> float:
     return share if least > n else min(share, binomial_tail(least, n, bar) / FINAL_SHARE)
 
 
-def items_against_bar(rate: float, *, bar: float, alpha: float, beta: float = 0.05) -> int:
+def items_against_bar(rate: float, *, bar: float, alpha: float, beta: float = FALSE_NOT_MET) -> int:
     """0/1 items that give MET (or NOT_MET, for a rate below the bar) with power 0.8 where this is the true rate.
 
     n = ((z sqrt(t(1-t)) + 0.84 sqrt(p(1-p)))/(p-t))^2, z at 0.8 of the error on the side where the rate lies; never
@@ -252,7 +253,7 @@ def check_test_size(
     *,
     bar: float,
     alpha: float,
-    beta: float = 0.05,
+    beta: float = FALSE_NOT_MET,
     binary: bool = True,
     unit: Unit = "item",
     where: str = "",

@@ -34,6 +34,7 @@ import numpy.typing as npt
 
 from lastresort.errors import ContractError
 from lastresort.evals.evidence.bar import (
+    FALSE_NOT_MET,
     FINAL_SHARE,
     SEQUENTIAL_SHARE,
     binomial_limit,
@@ -78,7 +79,7 @@ class Endings:
 
 
 def judge_fresh(
-    parts: Sequence[Sequence[float]], *, bar: float, alpha: float, beta: float = 0.05, n_available: int
+    parts: Sequence[Sequence[float]], *, bar: float, alpha: float, beta: float = FALSE_NOT_MET, n_available: int
 ) -> Judgement | None:
     """The verdict of a test of 0/1 scores that ended UNDECIDED and goes on (module docstring); None while more items are needed.
 
@@ -119,7 +120,7 @@ def outlook(
     *,
     bar: float,
     alpha: float,
-    beta: float = 0.05,
+    beta: float = FALSE_NOT_MET,
     binary: bool,
     n_needed: int | None,
     groups: Sequence[str] | None = None,

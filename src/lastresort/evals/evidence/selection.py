@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lastresort.errors import ContractError
-from lastresort.evals.evidence.bar import outcome_of
+from lastresort.evals.evidence.bar import FALSE_NOT_MET, outcome_of
 from lastresort.evals.evidence.noninferiority import non_inferior
 from lastresort.evals.evidence.paired import generator_of
 from lastresort.evals.evidence.sequential import log_evidence
@@ -120,7 +120,7 @@ def chance_of_met(
     *,
     bar: float,
     alpha: float,
-    beta: float = 0.05,
+    beta: float = FALSE_NOT_MET,
     binary: bool,
     seed: int,
     groups: Sequence[str] | None = None,

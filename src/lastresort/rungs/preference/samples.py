@@ -19,7 +19,7 @@ from lastresort.records.events import BestSampled, GroupsDrawn, RankedAnswer, Ra
 from lastresort.records.record import ItemScore
 from lastresort.records.rungs import RewardsAlike, SamplesOutOfReach
 from lastresort.rungs.preference.items import columns_of, seated
-from lastresort.rungs.race import BETA, judge_scores_on_dev
+from lastresort.rungs.race import GIVE_UP_ERROR, judge_scores_on_dev
 from lastresort.rungs.rung import Workbench
 from lastresort.stop import check
 from lastresort.synthesis import Sample, pairs_from_samples
@@ -54,7 +54,7 @@ class BestOfSamples:
         """Why pairs of such samples are not worth making, None where they may be."""
         if self.judged is None or self.judged.outcome != "NOT_MET":
             return None
-        return SamplesOutOfReach(bar, self.samples, self.alone, self.judged, BETA, missed_below)
+        return SamplesOutOfReach(bar, self.samples, self.alone, self.judged, GIVE_UP_ERROR, missed_below)
 
     def summary(self) -> str:
         return f"the best of {self.samples} samples scored {self.best:.1%} on {self.n} dev items"
