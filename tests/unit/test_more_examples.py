@@ -26,7 +26,9 @@ def trained(run: Path, *, rows: int = 1600) -> Record:
     record.add_curve_point("lr0.001", EPOCH, {"dev_loss": 9.0})
     reached = training_reached("sft", "lr0.001", steps=STEPS)
     settings = reached.settings.model_copy(update={"batch_size": 8})
-    record.append(reached.model_copy(update={"rows": rows, "steps": STEPS, "settings": settings}))
+    record.append(
+        reached.model_copy(update={"rows": rows, "replay_rows": rows // 4, "steps": STEPS, "settings": settings})
+    )
     for name in ("lr0.001-epoch3", "lr0.001-epoch3+constrained"):
         record.append(
             CandidateTrained(rung="sft", candidate=name, run="lr0.001", learning_rate=0.001, stop=3, unit="epoch")
@@ -46,6 +48,7 @@ def test_the_first_epoch_after_the_warm_up_is_the_curve(tmp_path: Path) -> None:
             assert (reason.rung, reason.score, reason.bar) == ("sft", 0.7, 0.85)
             assert isinstance(reason.found, MoreExamples)
             assert reason.found.n == 8 * (EPOCH - 1)
+            assert reason.replay == 0.25
             now = 0.3 + 6 * (8 * EPOCH) ** -0.5
             assert abs(reason.found.loss - now) < 0.02
             low, high = reason.found.after[1].interval

@@ -189,10 +189,11 @@ REASONS: list[tuple[value.Reason, str]] = [
             (0.65, 0.74),
             0.85,
             MoreExamples(800, 0.5, (LossAt(2, 0.9, (0.8, 0.95)), LossAt(4, 0.8, (0.6, 0.9)))),
+            0.2,
         ),
-        "sft: on rows that it had not seen yet the loss reached 0.50 nats a token, after 800 rows of the first epoch. By that "
-        "curve more examples would lower it by 10% with twice as many (5% to 20%) and by 20% with four times as many (10% to 40%). "
-        "If wrong answers fell alike, four times as many would turn 70% (65% to 74%) into 68.5% to 84.4%, "
+        "sft: on rows that it had not seen yet the loss reached 0.50 nats a token, after 800 rows of the first epoch (20% of them "
+        "replay). By that curve more examples would lower it by 10% with twice as many (5% to 20%) and by 20% with four times as "
+        "many (10% to 40%). If wrong answers fell alike, four times as many would turn 70% (65% to 74%) into 68.5% to 84.4%, "
         "against the bar of 85%, so more of the same kind are unlikely to be enough. This is an "
         "approximation from one training, whose learning rate changed along "
         "the way.",

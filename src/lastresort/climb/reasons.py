@@ -156,7 +156,8 @@ def more_examples(record: Record, outcome: RungOutcome, bar: float) -> list[Reas
         if "loss" in point and max(1, warm) < point["step"] <= epoch
     ]
     found = forecast_loss([n for n, _ in points], [loss for _, loss in points])
-    return [ExamplesForecast(outcome.rung, test.score, test.interval, bar, found)]
+    replay = (reached.replay_rows or 0) / reached.rows
+    return [ExamplesForecast(outcome.rung, test.score, test.interval, bar, found, replay)]
 
 
 def _moved(record: Record, outcome: RungOutcome) -> list[Reason]:

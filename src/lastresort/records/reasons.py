@@ -271,7 +271,7 @@ class FewRows:
 @dataclass(frozen=True, slots=True)
 class ExamplesForecast:
     """What more examples would do for a rung that learned from them and is not shown to meet the bar. score, interval: of its
-    test.
+    test. replay: the share of general rows in the batches of the curve.
     """
 
     rung: str
@@ -279,6 +279,7 @@ class ExamplesForecast:
     interval: tuple[float, float]
     bar: float
     found: MoreExamples | CannotTell
+    replay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

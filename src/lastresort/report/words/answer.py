@@ -260,9 +260,10 @@ def _more_examples(reason: value.ExamplesForecast) -> str:
         enough = "so more of the same kind may be enough"
     else:
         enough = "so it is open whether more of the same kind are enough"
+    replay = f" ({percent(reason.replay)} of them replay)" if reason.replay else ""
     return (
         f"on rows that it had not seen yet the loss reached {found.loss:.2f} nats a token, after {counted(found.n, 'row')} of the "
-        f"first epoch. By that curve more examples would lower it {falls}. If wrong answers fell alike, "
+        f"first epoch{replay}. By that curve more examples would lower it {falls}. If wrong answers fell alike, "
         f"{_TIMES[far.times]} as many would turn {percent(reason.score)} ({percent(least)} to {percent(most)}) "
         f"into {percent(low)} to {percent(high)}, against the bar of {percent(reason.bar)}, {enough}. "
         "This is an approximation from one training, whose learning rate changed along the way."
