@@ -176,9 +176,13 @@ PARTS, GOING_ON = (60, 40, 40), 400
 
 
 @pytest.mark.parametrize("alike", [0.0, 1.0])
-def test_a_rung_whose_error_grows_while_its_test_goes_on_keeps_what_it_was_given(alike: float) -> None:
+def test_a_rung_whose_error_grows_while_its_test_goes_on_has_the_larger_share_and_never_the_sum(alike: float) -> None:
     """With `goal: cost`: fresh items come as long as a test is undecided. Where the prompt meets the bar with them, the tuned
     model, which is at the bar and was tested before, goes on at another error.
+
+    This checks the bookkeeping. The rate could not show a wrong rule: exactly computed, the tuned model alone is wrongly MET with
+    5.2% at .06, and with 6.8% even at the sum, of 8% that are promised. That the rule holds is proven in `climb.shares`, and the
+    rates of a test that goes on are in test_outlook_rates.py.
     """
     shares = {"prompting": 0.06, "sft": 0.02}
     ladder = Ladder({"prompting": 0.84, "sft": AT}, ErrorShared(r=2, shares=shares), AT, goal_cost=True)
@@ -206,6 +210,7 @@ def test_a_rung_whose_error_grows_while_its_test_goes_on_keeps_what_it_was_given
     assert ladder.promised == 0.08
     assert wrong <= GOING_ON * allowed(ladder.promised, GOING_ON)
     assert sum(used == {0.02, 0.06} for used in errors.values()) > 2, wrong
+    assert all(used <= {0.02, 0.06} for used in errors.values())
 
 
 def judgement_on(task: Task, right: npt.NDArray[np.bool_], known: int, alpha: float) -> Judgement:
