@@ -3,51 +3,42 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scripts.more_examples import CURVES, Curve, forecasts, held
 
 from lastresort.errors import ContractError
 from lastresort.evals.evidence.more_examples import forecast_loss
 from lastresort.types import CannotTell, MoreExamples
 
-Curve = Callable[[np.ndarray], np.ndarray]
 RUNS = 100
-
-CURVES: dict[str, Curve] = {  # of the examples over those of the first epoch
-    "power": lambda x: 0.3 + 0.7 * x**-0.5,
-    "power to nothing": lambda x: x**-0.3,
-    "steep power": lambda x: 0.5 + 0.5 / x,
-    "plateau": lambda x: 0.4 + 1.5 * np.exp(-3 * x),
-}
+POWER, POWER_TO_NOTHING, STEEP_POWER, _, PLATEAU, FLAT = CURVES.values()
 
 
-def forecasts(curve: Curve, batches: int, noise: float, seed: int = 0) -> list[MoreExamples | CannotTell]:
-    """noise: standard deviation of a batch's loss, as a share of it. The first 15% of the batches are warm-up."""
-    random = np.random.default_rng(seed)
-    seen = 16.0 * np.arange(max(1, round(0.15 * batches)), batches + 1)
-    expected = curve(seen / seen[-1])
-    return [forecast_loss(seen, expected * (1 + noise * random.standard_normal(len(seen)))) for _ in range(RUNS)]
+def of(curve: Curve, batches: int, noise: float) -> list[MoreExamples | CannotTell]:
+    return list(forecasts(curve, batches, noise, RUNS))
 
 
-@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize("curve", [POWER, POWER_TO_NOTHING, STEEP_POWER, PLATEAU])
 @pytest.mark.parametrize(("batches", "noise"), [(60, 0.1), (150, 0.1), (500, 0.1), (500, 0.25)])
-def test_intervals_that_are_given_hold_what_comes(name: str, batches: int, noise: float) -> None:
-    curve = CURVES[name]
-    given = [found for found in forecasts(curve, batches, noise) if isinstance(found, MoreExamples)]
-    now, *later = curve(np.array([1.0, 2.0, 4.0]))
-    for place, then in enumerate(later):
-        held = [
-            found.after[place].interval[0] - 1e-9 <= then / now <= found.after[place].interval[1] + 1e-9
-            for found in given
-        ]
-        assert sum(held) >= 0.95 * len(held) - 3 * (0.05 * 0.95 * max(1, len(held))) ** 0.5
+def test_intervals_that_are_given_hold_what_comes(curve: Curve, batches: int, noise: float) -> None:
+    given = [held(curve, found) for found in of(curve, batches, noise) if isinstance(found, MoreExamples)]
+    for times in zip(*given, strict=True):
+        assert sum(times) >= 0.95 * len(given) - 3 * (0.05 * 0.95 * len(given)) ** 0.5
+
+
+def test_the_intervals_of_a_long_curve_that_ends_in_a_plateau_hold_in_95_percent() -> None:
+    """The hardest of the table: with a third of the shapes, its narrow intervals fall between them and hold in 86 to 89%."""
+    runs = 1_000
+    given = [held(PLATEAU, one) for one in forecasts(PLATEAU, 500, 0.1, runs) if isinstance(one, MoreExamples)]
+    assert len(given) > 0.98 * runs
+    assert (np.mean(given, axis=0) >= 0.95 - 3 * (0.05 * 0.95 / runs) ** 0.5).all()
 
 
 def test_a_long_curve_with_little_noise_is_told_and_a_short_or_noisy_one_is_not() -> None:
     told = {
-        (batches, noise): sum(isinstance(found, MoreExamples) for found in forecasts(CURVES["power"], batches, noise))
+        (batches, noise): sum(isinstance(found, MoreExamples) for found in of(POWER, batches, noise))
         for batches, noise in [(500, 0.1), (150, 0.1), (60, 0.1), (60, 0.25)]
     }
     assert told[500, 0.1] >= 95
@@ -56,9 +47,7 @@ def test_a_long_curve_with_little_noise_is_told_and_a_short_or_noisy_one_is_not(
 
 
 def test_a_loss_that_does_not_fall_is_called_so() -> None:
-    found = Counter(
-        one.because if isinstance(one, CannotTell) else "told" for one in forecasts(lambda x: 0.8 + 0 * x, 150, 0.2)
-    )
+    found = Counter(one.because if isinstance(one, CannotTell) else "told" for one in of(FLAT, 150, 0.2))
     assert found["NOT_FALLING"] >= 95
 
 

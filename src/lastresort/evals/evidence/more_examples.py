@@ -1,8 +1,9 @@
 """How many examples would help? A forecast from one training's first epoch. Pure.
 
 In the first epoch every batch is new to the model, so its loss before the step is the loss on unseen examples after n seen ones.
-That gives a learning curve for nothing, with two faults: each point is one noisy batch, and the rate of learning changes along the
-way, as it would not between separate trainings of n examples. So the forecast is an approximation.
+That gives a learning curve for nothing, with three faults: each point is one noisy batch, the rate of learning changes along the
+way, as it would not between separate trainings of n examples, and rows of replay count as examples, their loss included. So the
+forecast is an approximation.
 
     loss(n) = c + a g(n),    c, a >= 0,    g(n) = n^-b with 0.1 <= b <= 1.5, or exp(-n/s)
 
@@ -83,9 +84,10 @@ def _decay(scale: float) -> Shape:
     return lambda scaled: np.exp(-scaled / scale)
 
 
+GRID = 90  # shapes of each form: with 30, narrow intervals fell between them, and held in 86 to 89% of long curves with a plateau
 SHAPES: tuple[Shape, ...] = (
-    *(_power(float(b)) for b in np.geomspace(0.1, 1.5, 30)),
-    *(_decay(float(s)) for s in np.geomspace(0.05, 5.0, 30)),
+    *(_power(float(b)) for b in np.geomspace(0.1, 1.5, GRID)),
+    *(_decay(float(s)) for s in np.geomspace(0.05, 5.0, GRID)),
 )
 
 
