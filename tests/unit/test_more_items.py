@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from bar_table import task_for
 from climb_gate_support import BROKEN, SAFE, by_scale, gated_climb, quality, script_rungs
 from climb_support import calls, rows, scripted_task
 from cost_support import two_models
 from decision_support import validate_decision
 from lastresort.app.climb import Climbed
 from lastresort.app.start import ClimbRequest, start_climb
+from lastresort.climb.fresh_items import _least_deciding
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.evidence import judge_bar, judge_fresh
 from lastresort.evals.evidence.bar import binary_interval
@@ -24,7 +26,7 @@ from lastresort.records.events import ErrorShared, ItemsAdded, RepairTested, Run
 from lastresort.records.ledger import Ledger, item_hash
 from lastresort.records.record import Record
 from lastresort.report.markdown import markdown
-from lastresort.types import GateMode, SilentProgress
+from lastresort.types import GateMode, Judgement, SilentProgress
 from train_support import lastresort
 
 TASK = {"split": {"dev": 60, "test": 60}, "confidence": 0.99}
@@ -483,3 +485,18 @@ def test_a_rung_below_that_leads_after_all_ends_the_climb_where_none_above_meets
     page = found.report.read_text(encoding="utf-8")
     assert "Tested before fresh items raised the score of a rung below it to the bar or above" in page
     assert "showed that a rung below it meets the bar" not in page
+
+
+def test_how_few_fresh_items_decide_nothing_depends_on_what_met_the_bar_since(tmp_path: Path) -> None:
+    """A run that stopped after a prompt met the bar with fresh items, and before the tuned model went on at its error. The bar is
+    low: above one half, items that are all wrong are the first to decide, at an error that stays the same.
+    """
+    task = task_for(2, 0.3, 0.95)
+    open_, met = (Judgement(outcome, 0.4, 60, 60, (0.2, 0.6)) for outcome in ("UNDECIDED", "MET"))
+    sft = RungTested(rung="sft", system="a", judgement=open_)
+    with Record.create(tmp_path / "run") as record:
+        record.append(ErrorShared(r=2, shares={"prompting": 0.045, "sft": 0.005}))
+        record.append(RungTested(rung="prompting", system="b", judgement=open_))
+        before = _least_deciding(sft, record, task)
+        record.append(RungTested(rung="prompting", system="b", judgement=met))
+        assert _least_deciding(sft, record, task) < before

@@ -15,7 +15,7 @@ from lastresort.data.preferences import without_leaks
 from lastresort.data.read import read_examples
 from lastresort.data.split import find_leaks, groups_of, ordered
 from lastresort.errors import DataError, TaskError
-from lastresort.evals.evidence import FALSE_NOT_MET, LABELS_SHARE, Errors, errors_after, errors_left, smallest_deciding_test
+from lastresort.evals.evidence import FALSE_NOT_MET, Errors, errors_after, errors_left, smallest_deciding_test
 from lastresort.evals.judged import correction_in
 from lastresort.records.events import ErrorShared, ItemsAdded, RepairTested, RungTested
 from lastresort.records.record import Record
@@ -181,13 +181,14 @@ def _refuse_too_few(prepared: PreparedTask, record: Record, given: FreshItems) -
 
 
 def _least_deciding(tested: RungTested, record: Record, task: Task) -> float:
-    """The fewest fresh items that can give one of the two verdicts; infinite where labels let no score decide."""
+    """The fewest fresh items that can give one of the two verdicts, at the error that the rung's test has now: what has met the bar
+    since its last look may have raised it. Infinite where labels let no score decide.
+    """
     found, shared = tested.judgement, record.last(ErrorShared)
     by = None if found.judged is None else correction_in(record, task.bar, task.confidence)
     assert shared is not None, "shared before anything is tested"
-    alpha = shared.share_of(tested.rung, 1 - task.confidence)
-    if found.outlook is not None:
-        alpha = found.outlook.error if by is None else (found.outlook.error - by.alpha) / (1 - LABELS_SHARE)
+    met = [one.rung for one in record.all(RungTested) if one.judgement.outcome == "MET"]
+    alpha = shared.alpha_of_rung(tested.rung, met, 1 - task.confidence)
     if by is None:
         above, below, errors = task.bar, task.bar, Errors(alpha, FALSE_NOT_MET)
     else:
