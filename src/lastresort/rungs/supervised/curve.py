@@ -52,8 +52,8 @@ def straight_on(
     """Draw the mean score straight on from the start of the training through its third to its end.
 
     now: scores at a third, one a dev item. before: of the untrained model on the same items, None to take it for 0, which is the
-    steepest line. groups: label of each item where items belong together. An end that reaches the bar is called below it with
-    probability at most 5%, whatever the scores are distributed like (`reweighted_mean`).
+    steepest line. groups: label of each item where items belong together. An end that reaches the bar is called below it in at
+    most 5% of simulations; that this holds for every distribution is a conjecture (`reweighted_mean`).
     """
     third = as_scores(now, binary=False)
     start = 0 * third if before is None else as_scores(before, binary=False)
