@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -176,12 +178,8 @@ def test_what_a_system_names_is_in_its_folder(key: str, name: str, tmp_path: Pat
         load_system(path.parent)
 
 
-def test_a_link_in_the_place_of_the_new_file_is_not_followed(tmp_path: Path) -> None:
-    """Its name is known beforehand: whoever may write the folder could have put one there."""
+def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
     other = secret(tmp_path)
-    (tmp_path / f".report.html.{os.getpid()}.new").symlink_to(other)
-    write_atomically(tmp_path / "report.html", "page")
-    assert (other.read_text(), (tmp_path / "report.html").read_text()) == ("a key", "page")
     (tmp_path / "decision.json").symlink_to(other)
     write_atomically(tmp_path / "decision.json", "{}")
     assert (other.read_text(), (tmp_path / "decision.json").is_symlink()) == ("a key", False)
@@ -211,6 +209,8 @@ def test_whether_somebody_holds_a_folder_is_seen_without_touching_what_is_in_its
 
 UPLOADING = """
 import io, os, signal, sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from lastresort.ui.drafts import keep_upload
 from lastresort.ui.workspace import Workspace
@@ -232,8 +232,11 @@ def test_a_page_killed_while_it_takes_an_upload_leaves_no_half_of_it(tmp_path: P
     assert left.read_text().startswith("text,team")
     assert data_file(folder) is None
     assert names_in(workspace) == []
-    mine = folder / f".other.csv.{os.getpid()}.new"
+    mine = folder / f".other.csv.{os.getpid()}.1f.new"
     mine.write_text("still coming")
+    before = folder / f".before.csv.{os.getpid()}.1f.new"
+    before.write_text("of a process that had the same number")
+    os.utime(before, (0, 0))
     workspace.remove_left_over()
     assert list(folder.iterdir()) == [mine]
 
@@ -266,6 +269,33 @@ def test_a_new_file_never_takes_the_place_of_another(
     assert {one.name: one.read_text() for one in tmp_path.iterdir()} == {"cases.csv": "mine", "other.csv": "theirs"}
 
 
+def test_of_two_that_write_one_new_file_the_first_to_end_is_whole_and_the_other_hears_of_it(tmp_path: Path) -> None:
+    """Two tabs send a file of one name."""
+    path, first, second = tmp_path / "cases.csv", ExitStack(), ExitStack()
+    first.enter_context(new_file(path)).write(b"first")
+    file = second.enter_context(new_file(path))
+    first.close()
+    assert path.read_bytes() == b"first"
+    file.write(b"second")
+    with pytest.raises(FileExistsError):
+        second.close()
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"cases.csv": b"first"}
+
+
+def test_threads_that_write_one_file_at_once_all_succeed_and_leave_one_of_their_contents(tmp_path: Path) -> None:
+    path = tmp_path / "cases.train.jsonl"
+    contents = [letter * 100_000 for letter in "abcd"]
+
+    def write(content: str) -> None:
+        for _ in range(6):
+            write_atomically(path, content)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, contents))  # raises what a thread raised
+    assert path.read_text() in contents
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_what_a_killed_export_left_goes_with_the_next(tmp_path: Path) -> None:
     """It may hold a copy of a model."""
     code = (
@@ -291,11 +321,11 @@ def test_what_a_killed_export_left_goes_with_the_next(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_of_a_file_goes_when_it_is_written_again(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait()
-    left = tmp_path / f".a[1].json.{ended.pid}.new"
+    left = tmp_path / f".a[1].json.{ended.pid}.1f.new"
     others = [
-        tmp_path / f".a[1].json.{os.getppid()}.new",
-        tmp_path / f".b.json.{ended.pid}.new",
-        tmp_path / ".a[1].json.x.new",
+        tmp_path / f".a[1].json.{os.getppid()}.1f.new",
+        tmp_path / f".b.json.{ended.pid}.1f.new",
+        tmp_path / ".a[1].json.x.1f.new",
     ]
     for file in (left, *others):
         file.write_text("half")

@@ -8,11 +8,13 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +27,7 @@ from lastresort.keys import without_keys
 
 LOCK = "lock"
 GRACE_S = 0.3
+OWN_S = 24 * 3600.0  # a file that is written changes more often
 _LOOKING = threading.Lock()
 
 
@@ -242,7 +245,6 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     new = _unfinished(path)
-    new.unlink(missing_ok=True)
     try:
         with os.fdopen(
             os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600), "wb"
@@ -267,7 +269,6 @@ def new_folder(final: Path) -> Iterator[Path]:
     with disk_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         remove_left_over(final.parent, final.name)
-        _remove(new)
         new.mkdir(mode=0o700)
     try:
         yield new
@@ -287,15 +288,25 @@ def _place_new(new: Path, path: Path) -> None:
 
 
 def _unfinished(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.new")
+    """Of this one write: other threads write the same file at once, and processes of another container have equal numbers."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.new")
 
 
 def remove_left_over(folder: Path, name: str | None = None) -> None:
     """Remove what processes that were killed in the midst of writing have left in a folder: of the file `name`, None for any."""
-    for new in folder.glob(f".{'*' if name is None else escape(name)}.*.new"):
-        writer = new.name.split(".")[-2]
-        if writer.isdecimal() and not is_running(int(writer)):
+    for new in folder.glob(f".{'*' if name is None else escape(name)}.*.*.new"):
+        writer = new.name.split(".")[-3]
+        if writer.isdecimal() and not _still_writes(int(writer), new):
             _remove(new)
+
+
+def _still_writes(process: int, new: Path) -> bool:
+    """Whether this process writes it cannot be seen: an earlier one may have had the same number, as in a container."""
+    if process != os.getpid():
+        return is_running(process)
+    with suppress(OSError):
+        return time.time() - new.lstat().st_mtime < OWN_S
+    return True
 
 
 def _remove(path: Path) -> None:
@@ -366,7 +377,6 @@ def _old(final: Path) -> Path:
 
 
 def _write_through(path: Path, data: bytes) -> None:
-    path.unlink(missing_ok=True)  # a killed process of the same number left it, or somebody a link
     with path.open("xb") as file:
         file.write(data)
         file.flush()
