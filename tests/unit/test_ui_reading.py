@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
+from lastresort.errors import DataError
 from lastresort.records import record as record_module
 from lastresort.records.atomic import held
 from lastresort.records.events import ClimbResumed, Stage
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.view import fold_of
 from lastresort.ui import workspace as workspace_module
-from lastresort.ui.workspace import Workspace
+from lastresort.ui.workspace import FRESH_S, Workspace, signature
 from record_support import edit
 from ui_support import finished_run, page_of, served_page, until
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of a user whose runs ended some time ago."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("LASTRESORT_CACHE", str(folder))
+    monkeypatch.setattr(workspace_module, "FRESH_S", 0.0)
     return folder
 
 
@@ -34,6 +38,41 @@ def test_a_record_that_was_checked_is_not_checked_by_the_next_page(
     monkeypatch.setattr(record_module, "changes", lambda connection: pytest.fail("checked again"))
     assert Workspace(tmp_path).state("routing-1") == before
     assert before.view is not None
+
+
+def test_a_record_taken_as_whole_is_checked_in_the_background_and_what_is_found_is_shown(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither size nor times show what a bad disk changed, nor what was written through mapped memory."""
+    run = finished_run(tmp_path)
+    at = signature(run)
+    monkeypatch.setattr(workspace_module, "signature", lambda folder: at)
+    assert Workspace(tmp_path).state("routing-1").fault == ""
+    edit(run, "UPDATE item SET score = 1 - score WHERE position = 0")
+    workspace = Workspace(tmp_path)
+    assert workspace.state("routing-1").fault == ""
+    first = workspace.mark("routing-1")
+    workspace.read_ahead()
+    assert "was changed" in workspace.state("routing-1").fault
+    assert workspace.mark("routing-1") != first  # a page that is open is drawn again
+    with pytest.raises(DataError, match="was changed"):
+        workspace.record("routing-1")
+    assert "was changed" in Workspace(tmp_path).state("routing-1").fault  # nor is it taken as whole again
+
+
+def test_what_was_found_of_a_record_is_not_kept_where_a_change_would_leave_its_time(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of a disk may be as coarse as that, and what is kept of folders that are gone goes."""
+    monkeypatch.setattr(workspace_module, "FRESH_S", 1000.0)
+    finished_run(tmp_path)
+    gone, known = cache / "checked" / "gone", cache / "checked" / "known"
+    gone.parent.mkdir(parents=True)
+    for path in (gone, known):
+        path.write_text("1")
+    os.utime(gone, (0, 0))
+    Workspace(tmp_path).read_ahead()
+    assert list((cache / "checked").iterdir()) == [known]
 
 
 def test_a_record_at_work_is_read_again_only_once_it_has_changed(tmp_path: Path) -> None:
@@ -100,7 +139,8 @@ def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path, cache: P
 
 
 def test_a_page_reads_its_runs_before_anybody_asks(tmp_path: Path, cache: Path) -> None:
-    finished_run(tmp_path)
+    run = finished_run(tmp_path)
+    until(lambda: time.time() - (run / FILE_NAME).stat().st_ctime > FRESH_S, "its time shows every change")
     with served_page(tmp_path):
         until(lambda: any((cache / "checked").glob("*")), "the record is checked")
 

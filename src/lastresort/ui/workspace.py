@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -29,6 +30,8 @@ _NAME = re.compile(r"[\w][\w.+-]{0,199}")
 State = Literal["running", "stopped", "finished"]
 Signature = tuple[tuple[int, ...], ...]
 _CHECK = 1  # raised whenever a check finds more than it did
+FRESH_S = 2.0  # the coarsest clock of a disk (FAT): of two changes within it the second may leave the time as it is
+MOST_KEPT_S = 90 * 24 * 3600.0  # of what was found about a folder that no page has shown since
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ class Workspace:
     folder: Path
     _known: dict[str, tuple[Signature, bool, RunState]] = field(default_factory=dict)
     _turns: dict[str, threading.Lock] = field(default_factory=dict)
+    _unchecked: set[str] = field(default_factory=set)  # taken as whole because an earlier page found it so
+    _checks_later: bool = True
 
     @property
     def runs(self) -> Path:
@@ -140,9 +145,14 @@ class Workspace:
         return sorted(found, key=lambda one: one.state != "running")
 
     def read_ahead(self) -> None:
-        """Read every run, so that the first page waits for none."""
+        """Read every run, so that the first page waits for none. Then check those that were taken as whole."""
         with suppress(NotThere):  # which the page says
             self.states()
+        self._checks_later = False
+        while self._unchecked:
+            with suppress(NotThere):  # it was removed a moment ago
+                self._check(self._unchecked.pop())
+        _forget_old_checks()
 
     def state(self, name: str) -> RunState:
         """A run as it is now; read again only once its record has changed. Raises NotThere."""
@@ -154,14 +164,31 @@ class Workspace:
             working = is_held(folder)
             at, known = signature(folder), self._known.get(name)
             if known is None or known[:2] != (at, working):
-                before = known[2] if known is not None and known[0][0][:1] == at[0][:1] else None  # of the same file
-                known = self._known[name] = (at, working, _read(folder, at, working, self.tasks, before))
+                before = known[2] if known is not None and known[0][0][:2] == at[0][:2] else None  # of the same file
+                taken = self._checks_later and not working and _was_whole(folder, at)
+                if taken:
+                    self._unchecked.add(name)
+                checked = not (working or taken)  # who writes it has checked it
+                known = self._known[name] = (at, working, _read(folder, at, working, self.tasks, before, checked))
             return known[2]
+
+    def _check(self, name: str) -> None:
+        """What is found takes the place of what is shown. Nobody waits for it meanwhile."""
+        folder = self.run(name)
+        at = signature(folder)
+        found = _read(folder, at, False, self.tasks, None, True)
+        with self._turns[name]:
+            known = self._known[name]
+            if known[:2] == (
+                at,
+                False,
+            ):  # else it was read again, and what is known of an earlier file says nothing of it
+                self._known[name] = (at, False, found)
 
     def mark(self, name: str = "") -> str:
         """Changes with a run, or with any of all. Begins with "running" while a process works on it, or on one. Raises NotThere."""
         states = [self.state(name)] if name else self.states()
-        seen = [(one.name, one.state, signature(self.runs / one.name)) for one in states]
+        seen = [(one.name, one.state, one.fault, signature(self.runs / one.name)) for one in states]
         return mark_of(seen, works=any(one.state == "running" for one in states))
 
     def record(self, name: str) -> Record:
@@ -169,7 +196,9 @@ class Workspace:
         fault = self.state(name).fault
         if fault:
             raise DataError(fault)
-        return Record.open(self.run(name), read_only=True, checked=False)  # its state has checked it as it is now
+        return Record.open(
+            self.run(name), read_only=True, checked=False
+        )  # its state is checked, or will be in a moment
 
     def _below(self, folder: Path, name: str) -> Path:
         path = folder / name
@@ -188,7 +217,15 @@ def signature(folder: Path) -> Signature:
     record, log = (_stat(folder / name) for name in (FILE_NAME, f"{FILE_NAME}-wal"))
     return (
         # Whoever edits a file may set its time back, but not that of its inode.
-        () if record is None else (record.st_ino, record.st_mtime_ns, record.st_ctime_ns, record.st_size),
+        ()
+        if record is None
+        else (
+            record.st_dev,
+            record.st_ino,
+            record.st_mtime_ns,
+            record.st_ctime_ns,
+            record.st_size,
+        ),
         () if log is None else (log.st_mtime_ns, log.st_size),  # SQLite sets its owner again whenever root reads it
     )
 
@@ -201,11 +238,11 @@ def _stat(path: Path) -> os.stat_result | None:
     return None
 
 
-def _read(folder: Path, at: Signature, working: bool, tasks: Path, before: RunState | None) -> RunState:
-    """before: as it was, where its file is still the same one."""
-    was_whole = working or _was_whole(folder, at)  # who writes it has checked it
+def _read(folder: Path, at: Signature, working: bool, tasks: Path, before: RunState | None, checked: bool) -> RunState:
+    """before: as it was, where its file is still the same one. checked: whether all of it is, to the last event."""
+    began_s = time.time()
     try:
-        with Record.open(folder, read_only=True, checked=not was_whole) as record:
+        with Record.open(folder, read_only=True, checked=checked) as record:
             extent = record.newest()
             if working and before is not None and (before.state, before.extent[0]) == ("running", extent[0]):
                 return replace(before, stage=record.stage(), extent=extent)  # all else comes from the events
@@ -217,8 +254,8 @@ def _read(folder: Path, at: Signature, working: bool, tasks: Path, before: RunSt
                 folder.name, state, view_of(fold), record.stage(), home, began, changed,
                 stopped_by=fold.stopped_by, extent=extent, clock=clock_of(record),
             )  # fmt: skip
-        if not was_whole and not at[1]:  # of a log with content nothing shows that its time was set back
-            _keep_whole(folder, at)
+        if checked:
+            _keep_whole(folder, at, began_s)
         return found
     except LastresortError as error:
         fault = str(error)
@@ -226,28 +263,48 @@ def _read(folder: Path, at: Signature, working: bool, tasks: Path, before: RunSt
         fault = "The run has not started yet."
     except Exception as error:  # noqa: BLE001 - a run may be somebody else's, and must hide no other
         fault = f"Its record holds what no run writes ({type(error).__name__})."
+    if checked:
+        with suppress(OSError):
+            _kept_check(folder).unlink(missing_ok=True)
     return RunState(folder.name, "running" if working else "stopped", fault=fault)
 
 
 def _was_whole(folder: Path, at: Signature) -> bool:
-    """Whether a check found the record whole, as it is now: a page that starts again need not read all of every record. That is
-    kept in the user's cache, since a workspace may be somebody else's, and must not speak for itself.
+    """Whether a check found the record whole, as far as its size and times show: a page that starts again need not read all of
+    every record before it shows any. A bad disk, or a write through mapped memory, changes neither. That is kept in the user's
+    cache, since a workspace may be somebody else's, and must not speak for itself.
     """
     with suppress(OSError, ValueError):
         return _kept_check(folder).read_text("ascii") == _check_of(at)
     return False
 
 
-def _keep_whole(folder: Path, at: Signature) -> None:
-    """at: as it was before it was checked."""
+def _keep_whole(folder: Path, at: Signature, began_s: float) -> None:
+    """at: as it was before it was checked, which began at began_s."""
+    if os.name == "nt" or at[1]:  # neither there nor of a log with content shows anything that its time was set back
+        return
     path = _kept_check(folder)
     with suppress(OSError):  # only slower the next time
+        if began_s - (folder / FILE_NAME).stat().st_ctime < FRESH_S:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_check_of(at), "ascii")
+        path.write_text(_check_of(at), "ascii")  # half of it is not what the next page looks for
+
+
+def _forget_old_checks() -> None:
+    """Of folders that are gone. What a page checks again is written again."""
+    with suppress(OSError):
+        for path in _checks().iterdir():
+            if time.time() - path.stat().st_mtime > MOST_KEPT_S:
+                path.unlink()
+
+
+def _checks() -> Path:
+    return cache_folder() / "checked"
 
 
 def _kept_check(folder: Path) -> Path:
-    return cache_folder() / "checked" / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()
+    return _checks() / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()
 
 
 def _check_of(at: Signature) -> str:
