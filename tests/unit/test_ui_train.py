@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -26,6 +27,7 @@ from lastresort.types import SilentProgress
 from lastresort.ui import jobs, trainings
 from lastresort.ui.children import Children, CommandOutput
 from lastresort.ui.drafts import DRAFT, task_from
+from lastresort.ui.pages import train as train_page
 from lastresort.ui.site import Site
 from train_support import data_for, training_file
 from ui_support import htmx_page_of, recorded_starts, until
@@ -198,6 +200,82 @@ def test_a_system_turn_turns_before_it_and_slips_of_the_pen_hide_no_held_out_ite
     monkeypatch.setattr(held_out, "MOST_NEAR", 100)
     assert repeated([system, *shot]) == held
     assert repeated([], "complaims") == (0, 0)
+
+
+def test_a_training_that_stopped_is_not_started_again_on_what_a_task_holds_out(
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, tuple[str, ...]]]
+) -> None:
+    labelled_rows(page)
+    folder = site.workspace.tasks / "mine"
+    (folder / "train.yaml").write_text("model: embedded\ndata: mine.jsonl\n")
+    refused = page.post("/train/mine/train/resume")
+    assert (refused.status_code, started) == (422, [])
+    assert "among the 200 training rows" in refused.text
+    (folder / DRAFT).unlink()
+    assert page.post("/train/mine/train/resume").status_code == 204
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize("name", ["task.yaml", "task.yml"])
+def test_every_task_next_to_a_training_is_read_however_many_other_files_lie_there(
+    page: TestClient, site: Site, name: str
+) -> None:
+    labelled_rows(page)
+    folder = site.workspace.tasks / "mine"
+    (folder / DRAFT).rename(folder / name)
+    for number in range(25):
+        (folder / f"a{number}.yaml").write_text("services: [")
+    (folder / trainings.DRAFT).write_text("model: embedded\ndata: mine.jsonl\n")
+    (found,) = held_out_rows(training_in(site, "mine"))
+    assert (found.task, found.leaks) == (name, True)
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (lambda text: text + "bar: [\n", "not YAML"),
+        (lambda text: text.replace("bar: 0.85", "bar: 3"), "bar"),
+        (lambda text: text.replace("mine.jsonl", "gone.jsonl"), "gone.jsonl"),
+    ],
+)
+def test_a_training_next_to_a_task_that_cannot_be_read_does_not_start(
+    page: TestClient,
+    site: Site,
+    started: list[tuple[jobs.Command, tuple[str, ...]]],
+    broken: Callable[[str], str],
+    said: str,
+) -> None:
+    """What it holds out is not known."""
+    labelled_rows(page)
+    folder = site.workspace.tasks / "mine"
+    (folder / "other.yaml").write_text(broken((folder / DRAFT).read_text()))
+    (folder / DRAFT).unlink()
+    (folder / trainings.DRAFT).write_text("model: embedded\ndata: mine.jsonl\n")
+    assert "Which rows other.yaml holds out is not known" in page.get("/train/mine").text
+    refused = page.post("/train/mine/start")
+    assert (refused.status_code, started) == (422, [])
+    assert "other.yaml" in refused.text
+    assert said in refused.text
+
+
+def test_what_a_task_holds_out_is_read_again_once_its_rows_change_and_not_for_other_settings(
+    page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled_rows(page)
+    folder = site.workspace.tasks / "mine"
+    (folder / "own.jsonl").write_text(json.dumps({"input": "a row of my own", "output": "b"}) + "\n")
+    text = "model: embedded\ndata: own.jsonl\nepochs: 1\n"
+    (folder / trainings.DRAFT).write_text(text)
+    calls: list[TrainingFile] = []
+    monkeypatch.setattr(train_page, "held_out_rows", lambda file: calls.append(file) or held_out_rows(file))
+    assert "None of the 1 training row" in page.get("/train/mine").text.replace("\u00a0", " ")
+    typed(page, text.replace("epochs: 1", "epochs: 2"), "mine")
+    page.get("/train/mine")
+    assert len(calls) == 1
+    with (folder / "mine.jsonl").open("a") as file:
+        file.write(json.dumps({"input": "one more question", "output": "b"}) + "\n")
+    page.get("/train/mine")
+    assert len(calls) == 2
 
 
 def test_preferences_that_ask_what_a_task_holds_out_are_found(page: TestClient, site: Site) -> None:

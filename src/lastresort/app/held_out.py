@@ -16,7 +16,7 @@ from lastresort.data.split import Split, clean, find_leaks
 from lastresort.errors import LastresortError
 from lastresort.foreign import holds, read_text
 from lastresort.records.atomic import write_atomically
-from lastresort.report.words.training import of_held_out
+from lastresort.report.words.training import of_held_out, of_unread_task
 from lastresort.spec.document import parse_document
 from lastresort.spec.task import Task, task_of
 from lastresort.train.files.items import Conversation, TrainingUnit, read_units
@@ -24,7 +24,7 @@ from lastresort.train.settings import TrainingFile
 from lastresort.types import Example, Message
 
 SUFFIX = ".train.jsonl"
-MOST_TASKS = 20
+KEYS = {"task", "examples"}  # of every task file
 MOST_NEAR = 5000  # rows that are also compared with slips of the pen, which takes a second for a thousand of them
 
 
@@ -61,6 +61,23 @@ class HeldOutRows:
         return of_held_out(self.task, self.rows, self.dev, self.test)
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadTask:
+    """A task next to a training whose held-out rows nobody knows. fault: why it cannot be read."""
+
+    task: str
+    fault: str
+
+    @property
+    def leaks(self) -> bool:
+        """It may."""
+        return True
+
+    @property
+    def said(self) -> str:
+        return of_unread_task(self.task, self.fault)
+
+
 def write_train_split(task: Task) -> TrainSplit:
     """Write the rows on which a climb of this task would train, as they stand in its data, into a file next to the task.
 
@@ -84,23 +101,26 @@ def write_train_split(task: Task) -> TrainSplit:
     return TrainSplit(path, text.count("\n"), len(rows), len(split.dev), len(split.test))
 
 
-def held_out_rows(file: TrainingFile) -> list[HeldOutRows]:
+def held_out_rows(file: TrainingFile) -> list[HeldOutRows | UnreadTask]:
     """What a training reads of the dev and test items of each task file in its folder. Inputs are compared; plain text has none.
 
     Exact and near copies count as in a climb (`find_leaks`), beyond `MOST_NEAR` rows exact ones only. System turns are not
-    compared, and the last user turn of a conversation may be an item too. Raises DataError for rows that cannot be read. A task
-    that cannot be read holds nothing out.
+    compared, and the last user turn of a conversation may be an item too. Raises DataError for rows that cannot be read.
     """
     tasks = list(_tasks_next_to(file))
     if not tasks or file.need == "text":
         return []
     inputs = _inputs(file)
-    found = []
+    found: list[HeldOutRows | UnreadTask] = []
     for task in tasks:
+        if isinstance(task, UnreadTask):
+            found.append(task)
+            continue
         try:
             split, _ = read_split(task)
             dev, test = _repeated(inputs, split)
-        except LastresortError:
+        except LastresortError as error:
+            found.append(UnreadTask(task.path.name, str(error)))
             continue
         found.append(HeldOutRows(task.path.name, len(inputs), dev, test))
     return found
@@ -135,15 +155,34 @@ def _bare(turns: tuple[Message, ...]) -> tuple[Message, ...]:
     return tuple(turn for turn in turns if turn.role != "system") or turns
 
 
-def _tasks_next_to(file: TrainingFile) -> Iterator[Task]:
-    paths = sorted(path for path in file.folder.glob("*.yaml") if path.is_file() and path != file.path)
-    for path in paths[:MOST_TASKS]:
+def files_that_hold_out(file: TrainingFile) -> list[Path]:
+    """All that `held_out_rows` reads of the tasks in the folder of a training: their files, and those of their rows."""
+    found = []
+    for task in _tasks_next_to(file):
+        if isinstance(task, UnreadTask):
+            found.append(file.folder / task.task)
+        else:
+            sources = (task.examples.all, task.examples.train, task.examples.dev, task.examples.test)
+            found += [task.path, *(path for path in sources if path is not None)]
+    return found
+
+
+def _yaml_files(file: TrainingFile) -> list[Path]:
+    found = [*file.folder.glob("*.yaml"), *file.folder.glob("*.yml")]
+    return sorted(path for path in found if path.is_file() and path != file.path)
+
+
+def _tasks_next_to(file: TrainingFile) -> Iterator[Task | UnreadTask]:
+    for path in _yaml_files(file):
+        text = None
         try:
-            document = parse_document(read_text(path), path.name)
-            if {"task", "examples"} <= document.values.keys():
+            text = read_text(path)
+            document = parse_document(text, path.name)
+            if document.values.keys() >= KEYS:
                 yield task_of(document, path)
-        except LastresortError:
-            continue
+        except LastresortError as error:
+            if text is None or all(key in text for key in KEYS):  # else it is the file of another program
+                yield UnreadTask(path.name, str(error))
 
 
 def _inputs(file: TrainingFile) -> list[tuple[Message, ...]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lastresort.app.held_out import held_out_rows, write_train_split
+from lastresort.app.held_out import UnreadTask, held_out_rows, write_train_split
 from lastresort.app.plan import TARGETS
 from lastresort.climb.shared_run import SCRIPTED
 from lastresort.data.files import read_rows
@@ -101,8 +101,14 @@ def drafted_on(data: Path) -> str:
 
 
 def refuse_held_out(file: TrainingFile, data: Path | None) -> None:
-    """Raises InputError for a training whose rows a task next to it holds out. data: of the folder."""
+    """Raises InputError for a training whose rows a task next to it holds out, or may hold out. data: of the folder."""
     for found in held_out_rows(file):
+        if isinstance(found, UnreadTask):
+            raise InputError(
+                found.said.rstrip("."),
+                expected="tasks next to the training whose dev and test items are known",
+                remedy="Correct that file, or move it to another folder.",
+            )
         if found.leaks:
             raise InputError(
                 f"found {found.dev} dev items and {found.test} test items of {found.task} among the {found.rows} training rows",

@@ -31,6 +31,10 @@ def of_held_out(task: str, rows: int, dev: int, test: int) -> str:
     )
 
 
+def of_unread_task(task: str, fault: str) -> str:
+    return f"Which rows {task} holds out is not known, since it cannot be read: {fault}"
+
+
 def of_train_split(rows: int, given: int, name: str, dev: int, test: int) -> list[str]:
     """Which rows of a task's data a training reads, and why not all, in lines."""
     return [

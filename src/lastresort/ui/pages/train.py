@@ -14,7 +14,7 @@ from fastapi import APIRouter, File, Request, Response, UploadFile
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from markupsafe import Markup
 
-from lastresort.app.held_out import HeldOutRows, held_out_rows
+from lastresort.app.held_out import HeldOutRows, UnreadTask, files_that_hold_out, held_out_rows
 from lastresort.errors import LastresortError
 from lastresort.foreign import read_text
 from lastresort.interop.exporting import TARGETS
@@ -220,6 +220,7 @@ def _running(site: Site) -> APIRouter:
         if seen.state in ("stopped", "new"):
             if consent.needed and yes != consent.mark:
                 return go_to(f"/train/{name}/confirm?stem={stem}")
+            trainings.refuse_held_out(file, drafts.data_file(path.parent))
             jobs.withdraw_stop(seen.output)
             begin(name, path, file, *(("--resume",) if seen.state == "stopped" else ()))
         return go_to(f"/train/{name}/{stem}")  # also from the page itself: so that the browser follows it
@@ -290,11 +291,17 @@ def _text(site: Site, name: str) -> tuple[Path, str]:
     return folder, text
 
 
-def _held_out(site: Site, text: str, folder: Path) -> list[HeldOutRows]:
+def _held_out(site: Site, text: str, folder: Path) -> list[HeldOutRows | UnreadTask]:
     """What it reads of the items that tasks next to it hold out; [] while the text cannot be read."""
     try:
         file = _of_text(text, folder)
-        state = text, files_state(file.data.train), files_state(sorted(folder.glob("*.yaml")))
+        keys = (
+            file.need,
+            file.pairs_as_labels,
+            file.trained_turns,
+            tuple(file.columns.items()),
+        )  # on which its rows depend
+        state = folder, keys, files_state((*file.data.train, *files_that_hold_out(file)))
         return site.once("held out", state, lambda: held_out_rows(file))
     except LastresortError:
         return []
