@@ -10,7 +10,7 @@ from pathlib import Path
 from lastresort.app.init import free_path
 from lastresort.climb.prepare import prepare, read_split
 from lastresort.data.duplicates import normalised
-from lastresort.data.files import read_rows
+from lastresort.data.files import read_rows, stem_of
 from lastresort.data.read import read_prompts
 from lastresort.data.split import Split, clean, find_leaks
 from lastresort.errors import LastresortError
@@ -93,7 +93,7 @@ def write_train_split(task: Task) -> TrainSplit:
         for row in rows
         if (str(source), row.number) in kept
     )
-    stem = source.name.partition(".")[0]
+    stem = stem_of(source)
     path = task.folder / f"{stem}{SUFFIX}"
     if not holds(path, text):
         path = free_path(task.folder, stem, SUFFIX)
