@@ -39,7 +39,7 @@ from lastresort.report.charts.runs import RunPoint, runs_chart
 from lastresort.report.decision import read_decision
 from lastresort.report.forecast import head
 from lastresort.report.html import body
-from lastresort.report.run_settings import DifferingSetting, differing
+from lastresort.report.run_settings import DifferingSetting, differing, not_known_yet
 from lastresort.report.story import gather
 from lastresort.report.words.titles import TOOK
 from lastresort.spec.task import load_task
@@ -163,6 +163,18 @@ def test_what_only_some_runs_know_is_no_difference() -> None:
     decided = {("versions", "torch"): "2.9", ("task file", "bar"): "0.8", ("data", "docs.md"): "ab"}
     assert differing([decided, {("task file", "bar"): "0.8"}]) == [DifferingSetting("data", "docs.md", ("ab", "–"))]
     assert differing([decided, decided]) == []
+    assert not_known_yet({("task file", "bar"): "0.8", ("model", "weights"): "ab"}) == ("seeds", "versions", "machine")
+
+
+def test_a_run_that_has_not_decided_may_differ_in_what_it_does_not_know_yet(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    shutil.copytree(run, run.with_name("routing-2"))
+    edit(run, "DELETE FROM event WHERE kind IN ('climb_decided', 'climb_finished')", rechain=True)
+    _, client = page_of(tmp_path)
+    shown = client.get("/compare?run=routing-1&run=routing-2").text
+    assert "No known setting differs" in shown
+    assert "Not known yet of routing-1: seeds, versions, machine." in shown
+    assert "versions and machine are the same" not in shown
 
 
 def test_fewer_items_than_rows_say_why(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from lastresort.records.record import Record
 HASH = 12  # characters of a hash
 NOWHERE = "–"  # a run without this setting
 _OF_EVERY_RUN = ("task file", "options", "data")  # to have none of these is a difference, too
+_LATER = ("model", "seeds", "versions", "machine")  # which a run knows only once it got that far
 _NOTED = ("path",)  # of the task in the record: nothing follows from them
 
 RunSettings = Mapping[tuple[str, str], str]
@@ -81,3 +82,9 @@ def differing(runs: Sequence[RunSettings]) -> list[DifferingSetting]:
         if len(known) > 1 or (group in _OF_EVERY_RUN and known and NOWHERE in values):
             found.append(DifferingSetting(group, name, values))
     return found
+
+
+def not_known_yet(run: RunSettings) -> tuple[str, ...]:
+    """The groups of which its record says nothing so far, and in which it may therefore differ from any other."""
+    known = {group for group, _ in run}
+    return tuple(group for group in _LATER if group not in known)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from lastresort.records.decision import RungView, RunView
 from lastresort.records.measurement import BarTest
 from lastresort.report.charts.runs import RunPoint, runs_chart
-from lastresort.report.run_settings import RunSettings, differing, settings_in
+from lastresort.report.run_settings import RunSettings, differing, not_known_yet, settings_in
 from lastresort.report.story import AllAnswered, all_answered
 from lastresort.report.words.titles import headline, stage_line
 from lastresort.report.words.wording import round_percent
@@ -63,6 +63,7 @@ def router(site: Site) -> APIRouter:
             headline=headline,
             known=known,
             settings=differing([row.settings for row in known if row.settings is not None]),
+            unknown=[(row.run.name, found) for row in known if (found := not_known_yet(row.settings or {}))],
         )
 
     return routes
