@@ -27,6 +27,7 @@ from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.cli.options import parse_settings
 from lastresort.climb.budget import Budget
+from lastresort.climb.workspace import noted_stop
 from lastresort.embedded import cache_folder
 from lastresort.errors import InputError
 from lastresort.records.atomic import held
@@ -43,6 +44,7 @@ from lastresort.report.run_settings import DifferingSetting, differing, not_know
 from lastresort.report.story import gather
 from lastresort.report.words.titles import TOOK
 from lastresort.spec.task import load_task
+from lastresort.stop import stop_file
 from lastresort.ui import jobs
 from lastresort.ui import site as site_module
 from lastresort.ui import workspace as workspace_module
@@ -104,11 +106,13 @@ def test_a_run_took_as_long_wherever_a_page_says_it(tmp_path: Path) -> None:
 
 def test_the_clock_of_a_run_goes_on_only_while_it_is_at_work(tmp_path: Path) -> None:
     run = finished_run(tmp_path)
-    with Record.open(run, read_only=True) as record:
+    with Record.open(run) as record:
         noted = worked_s(record)
         clock = clock_of(record)
-    later = clock.noted_at + timedelta(hours=1)
-    assert clock.at(later) == pytest.approx(noted + 3600)
+        assert clock.at(clock.noted_at + timedelta(hours=1)) == noted, "somebody holds a run that has finished"
+        record.append(ClimbResumed())
+        clock = clock_of(record)
+    assert clock.at(clock.noted_at + timedelta(hours=1)) == pytest.approx(noted + 3600)
     assert clock.at(clock.noted_at - timedelta(seconds=5)) == noted, "a clock that was set back"
     assert Workspace(tmp_path).state("routing-1").took_s == noted
     _, client = page_of(tmp_path)
@@ -117,6 +121,30 @@ def test_the_clock_of_a_run_goes_on_only_while_it_is_at_work(tmp_path: Path) -> 
         assert Workspace(tmp_path).state("routing-1").took_s > noted
         assert "data-took-s" in client.get("/").text
         assert "data-took-s" in client.get("/runs/routing-1/now").text
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "''",
+        "'climb_finished'",
+        "'climb_finished', 'climb_decided'",
+        "'climb_finished', 'climb_decided', 'budget_spent'",
+    ],
+)
+def test_the_time_that_a_run_lay_dead_or_finished_does_not_count_from_the_moment_that_it_is_held(
+    tmp_path: Path, lost: str
+) -> None:
+    """Where its process was killed, nothing says that it stopped, nor, before its first note, how long it took."""
+    run = finished_run(tmp_path)
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat(timespec="milliseconds")
+    edit(run, f"DELETE FROM event WHERE kind IN ({lost})", f"UPDATE event SET at = '{yesterday}'", rechain=True)
+    with stop_file(run) as file, Record.open(run) as record, noted_stop(record, file):
+        before = worked_s(record)
+        assert clock_of(record).at(datetime.now(UTC)) < before + 60
+        Budget.of(load_task(tmp_path / "tasks" / "routing" / "task.yaml"), record, time.monotonic)
+        assert clock_of(record).at(datetime.now(UTC)) < before + 60
+        assert not clock_of(record).ended
 
 
 def test_the_time_that_a_run_lay_dead_does_not_count(tmp_path: Path) -> None:

@@ -148,7 +148,9 @@ def test_a_training_on_a_task_reads_its_train_split_alone(
     assert len(list(folder.glob("*.train*.jsonl"))) == 1
 
 
-def test_the_train_split_of_a_file_with_a_dot_in_its_name_is_named_after_all_of_it(page: TestClient, site: Site) -> None:
+def test_the_train_split_of_a_file_with_a_dot_in_its_name_is_named_after_all_of_it(
+    page: TestClient, site: Site
+) -> None:
     labelled_rows(page, "mine.2026.jsonl")
     (data,) = site.workspace.tasks.glob("*/*.2026.jsonl")
     page.post("/train/on", data={"data": data.relative_to(site.workspace.tasks).as_posix()})

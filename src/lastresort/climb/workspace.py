@@ -116,9 +116,9 @@ def run_lock(run: Path) -> Iterator[None]:
 @contextmanager
 def noted_stop(record: Record, file: StopFile) -> Iterator[None]:
     """Record a climb that ends inside because somebody asked for it, or a limit did, so that nobody takes it for one that died; and
-    that it goes on, where it had stopped so.
+    that it goes on, where it had stopped or died. Of one that had finished that is noted with its first work: it may be refused.
     """
-    if fold_of(record).stopped_by is not None:
+    if record.newest() != (0, 0) and not fold_of(record).finished:
         record.append(ClimbResumed())
     try:
         yield

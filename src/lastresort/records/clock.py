@@ -5,26 +5,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from lastresort.records.events import BudgetSpent, ClimbResumed
+from lastresort.records.events import BudgetSpent, ClimbFinished, ClimbResumed, ClimbStopped
+from lastresort.records.events.base import BaseEvent
 from lastresort.records.record import Record
 
 
 @dataclass(frozen=True, slots=True)
 class RunClock:
-    """noted_s: what its processes noted so far. noted_at: the moment up to which they did, UTC."""
+    """noted_s: what its processes noted so far. noted_at: the moment up to which they did, UTC. ended: the climb stopped or
+    finished then, and no process has taken it up since.
+    """
 
     noted_s: float
     noted_at: datetime
+    ended: bool = False
 
     def at(self, now: datetime) -> float:
-        """Seconds of a run that a process works on now, which is noted every few seconds."""
-        return self.noted_s + max(0.0, (now - self.noted_at).total_seconds())
+        """Seconds of a run that a process holds now: it climbs, and notes its time as it goes, or looks at one that ended."""
+        return self.noted_s + (0.0 if self.ended else max(0.0, (now - self.noted_at).total_seconds()))
 
 
 def clock_of(record: Record) -> RunClock:
     began, _ = record.times()
-    noted = [record.written_at(kind) for kind in (BudgetSpent, ClimbResumed)]
-    return RunClock(worked_s(record), max([began, *(one for one in noted if one is not None)]))
+    noted = max([began, *_written(record, BudgetSpent, ClimbResumed)])
+    ended = any(one >= noted for one in _written(record, ClimbStopped, ClimbFinished))
+    return RunClock(worked_s(record), noted, ended)
+
+
+def _written(record: Record, *kinds: type[BaseEvent]) -> list[datetime]:
+    """When the newest event of each kind was."""
+    return [at for kind in kinds if (at := record.written_at(kind)) is not None]
 
 
 def worked_s(record: Record) -> float:

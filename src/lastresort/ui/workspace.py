@@ -56,6 +56,11 @@ class RunState:
     clock: RunClock | None = None
 
     @property
+    def clock_runs(self) -> bool:
+        """Not while somebody looks at a run that has ended."""
+        return self.state == "running" and self.clock is not None and not self.clock.ended
+
+    @property
     def took_s(self) -> float:
         """How long it took, up to now where a process works on it."""
         if self.clock is None:

@@ -224,7 +224,7 @@ class ClimbStopped(BaseEvent):
 
 
 class ClimbResumed(BaseEvent):
-    """A climb that had stopped goes on."""
+    """Another process goes on with the climb, which had stopped, died or ended."""
 
     kind: Literal["climb_resumed"] = "climb_resumed"
 
