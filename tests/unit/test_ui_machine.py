@@ -137,6 +137,20 @@ def sleeper(folder: Path) -> Path:
     return path
 
 
+def test_of_a_bar_that_a_command_draws_again_the_last_one_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "loader"
+    path.write_text("#!/bin/sh\nprintf 'loading:  10%%\\rloading:  50%%\\r' >&2\nexec sleep 60\n")
+    path.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(path))
+    children = Children(tmp_path)
+    assert children.printed("a", 1, []) is None
+    said = until(lambda: (seen := children.progress("a", 1)) and seen.line, "it says something")
+    assert said == "loading:  50%"
+    children.close()
+
+
 def test_the_page_asks_in_a_process_of_its_own(tmp_path: Path) -> None:
     """The command itself: what it prints, a fault as a sentence, and an end when the page ends."""
     children = Children(tmp_path)

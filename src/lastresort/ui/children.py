@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -104,10 +105,8 @@ class Children:
                 return None
             if child.faults is None:
                 return CommandProgress("", 0.0)
-            at = child.faults.fileno()
-            size = os.fstat(at).st_size
-            text = os.pread(at, TAIL, max(0, size - TAIL)).decode("utf-8", "replace")  # its own place in the file stays
-            return CommandProgress(_last_line(without_keys(escaped(text))), time.monotonic() - child.began_s)
+            line = escaped(_last_line(without_keys(_tail(child.faults))))  # a bar that is drawn again is a line
+            return CommandProgress(line, time.monotonic() - child.began_s)
 
     def forget(self, question: object, state: object) -> None:
         """What it printed: the next who asks starts it again."""
@@ -207,6 +206,16 @@ def _let_go(child: _Child) -> None:
 def _read(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read(MOST_PRINTED).decode("utf-8", "replace")
+
+
+def _tail(file: IO[bytes]) -> str:
+    """The end of what a command that works has written. Its own place in the file stays, which on Windows no read leaves as it is:
+    there, none.
+    """
+    if sys.platform == "win32":
+        return ""
+    at = file.fileno()
+    return os.pread(at, TAIL, max(0, os.fstat(at).st_size - TAIL)).decode("utf-8", "replace")
 
 
 def _last_line(text: str) -> str:
