@@ -570,6 +570,22 @@ def test_a_forecast_says_how_far_it_is(page: TestClient, site: Site) -> None:
     assert children_of(site).progress(("reviews", "climb"), state) is None
 
 
+def test_a_file_that_is_still_being_written_starts_no_forecast_anew(
+    page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another tab writes it, and it may be gone in the next moment; so may any other."""
+    upload(page, "reviews.csv")
+    states: list[object] = []
+    monkeypatch.setattr(Children, "printed", lambda _, question, state, *__, **___: states.append(state))
+    folder = site.workspace.tasks / "reviews"
+    for between in (lambda: None, lambda: (folder / ".more.csv.1.1f.new").write_text("a,b\n")):
+        between()
+        assert page.get("/new/reviews/advice").status_code == 200
+    assert states[0] == states[1]
+    (folder / "gone.csv").symlink_to(folder / "nowhere.csv")
+    assert page.get("/new/reviews/advice").status_code == 200
+
+
 @pytest.mark.parametrize("part", ["data", "advice", "masks", "forecast"])
 def test_what_was_killed_can_be_tried_again(page: TestClient, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     upload(page, "reviews.csv")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from subprocess import Popen
 from typing import Annotated
@@ -390,7 +391,13 @@ def _state(site: Site, name: str) -> object:
     """Changes with what a command would read."""
     folder = _there(site, name)
     text = drafts.text_of(folder) or ""
-    data = [(path.name, path.stat().st_mtime_ns) for path in sorted(folder.iterdir()) if path.suffix != ".yaml"]
+    data = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix != ".yaml" and not path.name.startswith(
+            "."
+        ):  # which no command reads: it is still being written
+            with suppress(FileNotFoundError):  # a link that leads nowhere, or it was removed a moment ago
+                data.append((path.name, path.stat().st_mtime_ns))
     return hashlib.sha256(text.encode()).hexdigest(), tuple(data)
 
 
