@@ -4,8 +4,9 @@
 
 A page starts a climb, opens a model, and gets uploads, texts of a draft, messages and kept examples without end, until it is killed
 with SIGKILL. Then the climb must reach the decision to the digit that it reaches undisturbed, the page's other processes must end,
-every file must be one that was sent as a whole, and no lock may be held. The next page on the same folder must show all of it, say
-so of an answer that was cut, and is the next to be killed; after a few of them the folder is a fresh one.
+every file must be one that was sent as a whole, all that the page took must be there, and no lock may be held. It may refuse
+nothing. The next page on the same folder must show all of it, say so of an answer that was cut, and is the next to be killed; after
+a few of them the folder is a fresh one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -40,25 +42,33 @@ from lastresort.ui.talk import KeptTalk  # isort: skip
 CLIMBS, KILLS_A_CLIMB = 3, 3  # of a folder; each climb asks its own question, so that none finds another's answers
 TALK = "/runs/spoken-1/talk"
 SHOWN = ("/", "/new", "/train", "/new/draft", "/runs/spoken-1", TALK)
-UPLOAD = "text,team\n" + "".join(f'"{row["input"]}",{row["output"]}\n' for row in rows()) * 20
+UPLOAD = "text,team\n" + "".join(
+    f'"{row["input"]}",{row["output"]}\n' for row in rows(600)
+)  # all different: repeated ones are refused
 PATIENCE_S = 120.0
 DELAY_S = 0.03  # of a call: a climb goes on while several pages come and go
 LONGEST_S = 4.0  # from the first request to the kill
+TAKEN = ("upload", "draft", "talk", "keep")
 
 
 @dataclass(slots=True)
 class PageSeen:
-    """What the kills showed. under_way: kills by what had been sent and not answered then."""
+    """What the kills showed. lost: what the page had said that it took. taken: how often it did, by what. under_way: kills by what
+    had been sent and not answered then.
+    """
 
     kills: int = 0
     runs: int = 0
     differ: int = 0
     failed: int = 0
     torn: int = 0
+    lost: int = 0
+    refused: int = 0
     orphans: int = 0
     locks: int = 0
     left_over: int = 0
     cut_answers: int = 0
+    taken: Counter[str] = field(default_factory=Counter)
     under_way: dict[str, int] = field(default_factory=dict)
 
 
@@ -131,11 +141,21 @@ class LivePage:
 
 @dataclass(slots=True)
 class Sent:
-    """What went to the pages of a folder, as it must be found there."""
+    """What went to the pages of a folder, as it must be found there. drafts: in order. taken: by what it is, what a page has
+    answered without a refusal, which must be there from then on. refused: what it said instead.
+    """
 
-    drafts: set[str]
+    drafts: list[str]
     said: set[str] = field(default_factory=set)
     kept: set[str] = field(default_factory=set)
+    taken: dict[str, set[str]] = field(default_factory=lambda: {what: set() for what in TAKEN})
+    refused: list[str] = field(default_factory=list)
+
+    def answered(self, what: str, text: str, answer: httpx.Response) -> None:
+        if answer.is_success:
+            self.taken[what].add(text)
+        else:
+            self.refused.append(f"{what}: {answer.status_code} {answer.text[-300:]}")
 
 
 def is_climb(words: bytes) -> bool:
@@ -177,13 +197,14 @@ def writes(page: LivePage, sent: Sent, mark: str) -> list[threading.Thread]:
     def upload(number: int) -> None:
         name = f"up-{mark}-{number}"
         with page.under_way("upload"):
-            page.client.post("/new/upload", files={"file": (f"{name}.csv", UPLOAD.encode())})
+            answer = page.client.post("/new/upload", files={"file": (f"{name}.csv", UPLOAD.encode())})
+            sent.answered("upload", f"{name}.csv", answer)
 
     def edit(number: int) -> None:
         text = f"{draft}# {mark} {number}{' more' * 5000}\n"
-        sent.drafts.add(text)
+        sent.drafts.append(text)
         with page.under_way("draft"):
-            page.client.post("/new/draft/text", data={"text": text})
+            sent.answered("draft", text, page.client.post("/new/draft/text", data={"text": text}))
 
     def talk(number: int) -> None:
         shown = page.client.get(f"{TALK}/state").text
@@ -195,13 +216,15 @@ def writes(page: LivePage, sent: Sent, mark: str) -> list[threading.Thread]:
         sent.said.add(text)
         with page.under_way("talk"):
             said = page.client.post(f"{TALK}/say", data={"talk": found[1], "text": text, "system": ["winner", "base"]})
+            sent.answered("talk", text, said)
             numbered = re.search(r'id="exchange-(\d+)"', said.text)
             at = f"{TALK}/{found[1]}/{numbered[1] if numbered else 0}"
             while numbered and "data-grows" in page.client.get(at).text:
                 pass
         sent.kept.add(f"{mark} {number}")
         with page.under_way("keep"):
-            page.client.post(f"{at}/0/keep", data={"output": f"{mark} {number}"})
+            answer = page.client.post(f"{at}/0/keep", data={"output": f"{mark} {number}"})
+            sent.answered("keep", f"{mark} {number}", answer)
 
     def look(number: int) -> None:
         """A process of its own checks the data as they are by then."""
@@ -239,7 +262,7 @@ class PageSurvival:
             self.say(f"{self.seen}")
 
     def _round(self, folder: Path, kills: int) -> None:
-        sent = Sent({(folder / "tasks/draft/draft.yaml").read_text("utf-8")})
+        sent = Sent([(folder / "tasks/draft/draft.yaml").read_text("utf-8")])
         page = LivePage(folder, folder.parent / "cache")
         for number in range(CLIMBS):
             name = f"slow{number}"
@@ -248,6 +271,8 @@ class PageSurvival:
                     self._kill(page, sent, name, f"{name}.{turn}", talks=turn == 1)
                     page = self._opened(folder)
             self._ended(folder, name)
+        for what, taken in sent.taken.items():
+            self.seen.taken[what] += len(taken)
         page.client.close()
         page.process.send_signal(signal.SIGTERM)
         page.process.communicate(timeout=PATIENCE_S)
@@ -292,27 +317,44 @@ class PageSurvival:
                 self._fault("locks", f"{path.parent.name} is held")
 
     def _whole(self, folder: Path, sent: Sent, mark: str) -> None:
-        """Every file is one that was sent, and parses; no lock is held."""
-        if (folder / "tasks/draft/draft.yaml").read_text("utf-8") not in sent.drafts:
+        """Every file is one that was sent, and parses; what a page took is there; no lock is held."""
+        for said in sent.refused:
+            self._fault("refused", said)
+        sent.refused.clear()
+        draft = (folder / "tasks/draft/draft.yaml").read_text("utf-8")
+        if draft not in sent.drafts:
             self._fault("torn", "draft.yaml")
+        elif sent.taken["draft"].intersection(sent.drafts[sent.drafts.index(draft) + 1 :]):
+            self._fault("lost", "draft.yaml is older than one that was taken")
+        self._there("upload", sent, {path.name for path in (folder / "tasks").glob("up-*/up-*.csv")})
         for path in (folder / "tasks").glob("up-*/up-*.csv"):
             if path.read_text("utf-8") != UPLOAD:
                 self._fault("torn", f"{path.name}, {path.stat().st_size} bytes")
         talk = folder / "runs/.lastresort/talks/spoken-1.json"
-        if talk.exists():
-            found = KeptTalk.model_validate_json(talk.read_text("utf-8"))
-            if not {one.said for one in found.exchanges} <= sent.said:
-                self._fault("torn", talk.name)
-            newest = [one for each in found.exchanges if each.said.startswith(mark) for one in each.answers]
-            self.seen.cut_answers += sum(not one.finish for one in newest)
-        if not {row["output"] for row in rows_in(folder / "tasks/spoken/kept.jsonl")} <= sent.kept:
+        exchanges = KeptTalk.model_validate_json(talk.read_text("utf-8")).exchanges if talk.exists() else ()
+        said_there = {one.said for one in exchanges}
+        if not said_there <= sent.said:
+            self._fault("torn", talk.name)
+        self._there("talk", sent, said_there)
+        newest = [one for each in exchanges if each.said.startswith(mark) for one in each.answers]
+        self.seen.cut_answers += sum(not one.finish for one in newest)
+        kept = {row["output"] for row in rows_in(folder / "tasks/spoken/kept.jsonl")}
+        if not kept <= sent.kept:
             self._fault("torn", "kept.jsonl")
+        self._there("keep", sent, kept)
         for lock in folder.rglob("*.lock"):
             try:
                 with locked(lock):
                     pass
             except LockHeld:
                 self._fault("locks", str(lock))
+
+    def _there(self, what: str, sent: Sent, found: set[str]) -> None:
+        missing = sorted(sent.taken[what] - found)
+        if missing:
+            self._fault(
+                "lost", f"{what}: {len(missing)} of {len(sent.taken[what])} that were taken, such as {missing[0][:80]}"
+            )
 
     def _opened(self, folder: Path) -> LivePage:
         """The next page on the folder, which shows all that is there, and has tidied up."""
