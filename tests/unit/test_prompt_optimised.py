@@ -86,6 +86,17 @@ def test_the_optimised_prompt_wins_the_race_and_the_report_says_how_it_differs(t
     assert "money, delivery about transport" in html
 
 
+@pytest.mark.parametrize(("parameters", "says"), [(135_000_000, True), (None, False), (7_000_000_000, False)])
+def test_a_small_model_that_reflects_is_said_to_be_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parameters: int | None, says: bool
+) -> None:
+    monkeypatch.setattr(optimise, "parameter_count", lambda *_: parameters)
+    said = list[str]()
+    monkeypatch.setattr(SilentProgress, "say", lambda self, text: said.append(text))
+    climbed(optimising(tmp_path / "task"), tmp_path / "run", progress=SilentProgress())
+    assert any("0.14 billion weights, where about 7 are advised" in line for line in said) == says
+
+
 class Asked:
     """Every prompt that any scripted model gets."""
 

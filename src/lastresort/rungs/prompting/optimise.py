@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -136,6 +137,12 @@ def _by_the_race(bench: Workbench, race: Race) -> PromptKept | None:
 
 def _optimised(bench: Workbench, rung: str, race: Race) -> PromptOptimised | UsdTooSmall:
     task = bench.task
+    parameters = parameter_count(task.reflect_model, task.folder)
+    if parameters is not None and parameters < LEAST_PARAMETERS:
+        bench.progress.say(
+            f"{rung}: {task.reflect_model} reflects with {parameters / 1e9:.2g} billion weights, where about "
+            f"{math.ceil(LEAST_PARAMETERS / 1e9)} are advised; it may find nothing better"
+        )
     with _reflector(bench) as model:
         return optimised(
             bench,
