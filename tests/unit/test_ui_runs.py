@@ -33,7 +33,15 @@ from lastresort.errors import InputError
 from lastresort.records.atomic import held
 from lastresort.records.clock import clock_of, worked_s
 from lastresort.records.decision import RunView
-from lastresort.records.events import BudgetSpent, ClimbResumed, ClimbStopped, OptionsChosen, StoppedBy, TaskPlaced
+from lastresort.records.events import (
+    BudgetSpent,
+    ClimbResumed,
+    ClimbStopped,
+    OptionsChosen,
+    StoppedBy,
+    TaskPlaced,
+    TaskRead,
+)
 from lastresort.records.record import Record
 from lastresort.records.view import Fold
 from lastresort.report.charts.runs import RunPoint, runs_chart
@@ -184,6 +192,19 @@ def test_compared_runs_show_the_settings_that_differ_and_no_other(tmp_path: Path
     assert (group, one == two, one == three) == ("data", True, False)
     others = {"seed of split", "seed of training", "seed of decoding", "rows.jsonl", "weights"}
     assert differ.keys() <= {"bar", "split.seed", "set limits.hours", *others}
+
+
+def test_where_a_task_keeps_the_same_rows_is_no_difference(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    shutil.copytree(run, run.with_name("routing-2"))
+    moved = "UPDATE event SET body = replace(body, '\"rows.jsonl\"', '\"../other/rows.jsonl\"')"
+    edit(run.with_name("routing-2"), f"{moved} WHERE kind IN ('task_read', 'files_read')", rechain=True)
+    with Record.open(run.with_name("routing-2"), read_only=True) as record:
+        read = record.last(TaskRead)
+        assert read is not None
+        assert "../other/rows.jsonl" in json.dumps(read.task)
+    _, client = page_of(tmp_path)
+    assert "No setting differs" in client.get("/compare?run=routing-1&run=routing-2").text
 
 
 def test_what_only_some_runs_know_is_no_difference() -> None:

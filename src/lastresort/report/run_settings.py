@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from pydantic import JsonValue
 
@@ -40,12 +41,13 @@ def _settings(record: Record, view: RunView) -> Iterator[tuple[str, str, str]]:
     options, gate = record.last(OptionsChosen), record.last(GateChosen)
     for key, value in _flat({} if read is None else read.task):
         if key not in _NOTED:
-            yield "task file", key, value
+            yield "task file", key, PurePath(value).name if key.partition(".")[0] == "examples" else value
     if options is not None:
         yield "options", "until", options.until or "the top of the ladder"
         yield from (("options", f"set {key}", _text(value)) for key, value in options.settings.items())
     yield "options", "gate", "full" if gate is None else gate.mode
-    yield from (("data", name, sha256[:HASH]) for name, sha256 in ({} if files is None else files.files).items())
+    for name, sha256 in ({} if files is None else files.files).items():
+        yield "data", PurePath(name).name, sha256[:HASH]  # where a task keeps it is no difference
     added = [one.sha256[:HASH] for one in record.all(ItemsAdded)]
     if added:
         yield "data", "fresh items", ", ".join(dict.fromkeys(added))
