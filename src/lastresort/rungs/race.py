@@ -26,9 +26,8 @@ from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of
 from lastresort.systems.system import System
 from lastresort.types import Grammar, Judgement, Selection
 
-GIVE_UP_ERROR = (
-    0.01  # error of giving up a system that would reach the bar; small, since its test may fail it wrongly, too
-)
+# The error of giving up a system that would reach the bar: small, since its test may fail it wrongly, too.
+GIVE_UP_ERROR = 0.01
 
 
 def judge_on_dev(bench: Workbench, rung: str, items: Sequence[ItemScore]) -> Judgement | None:

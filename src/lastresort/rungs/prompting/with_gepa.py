@@ -42,9 +42,8 @@ INSTRUCTION = "instruction"
 MOST_LEARNED = 400
 LEAST_ROWS = 20
 MOST_CUT = 3  # reflections in a row
-REFLECTION_TEMPERATURE = (
-    1.0  # the same rows can then lead to another instruction; models that think refuse other values
-)
+# The same rows can then lead to another instruction, and models that think refuse other values.
+REFLECTION_TEMPERATURE = 1.0
 REQUEST = """An assistant follows this instruction:
 ```
 <curr_param>
