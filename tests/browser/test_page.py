@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from browser_support import CHROMIUM, TOO_WIDE, WIDTHS, Watched, at_rest, opened
-from climb_support import rows, scripted_task
+from climb_support import rows, scripted_task, unfinish
 from lastresort.app.climb import climb
 from lastresort.records.atomic import held
 from lastresort.report.words.wording import duration
@@ -249,6 +249,7 @@ def test_a_page_without_its_server_says_that_it_is_stale(browser: playwright.Bro
 def test_the_clock_of_a_run_at_work_goes_on_between_its_events(browser: playwright.Browser, tmp_path: Path) -> None:
     """In the browser alone, in the words of the report, and wherever the page says how long it took."""
     run = finished_run(tmp_path)
+    unfinish(run)
     at_work = held(run, "held", expected="", remedy="")
     with at_work, served_page(tmp_path) as (link, _), opened(browser, f"{link}runs/routing-1") as seen:
         page, asked = seen.page, list[str]()

@@ -159,7 +159,7 @@ def test_groups_are_counted_as_units() -> None:
         {"scores": [], "binary": True},
         {"scores": [1.0, 1.0], "binary": True, "n_available": 1},
         {"scores": [1.0], "binary": True, "bar": 1.0},
-        {"scores": [1.0], "binary": True, "alpha": 0.0},
+        {"scores": [1.0], "binary": True, "alpha": -0.01},
         {"scores": [1.0, 0.0, 1.0], "binary": True, "groups": ["a", "b", "a"]},
         {"scores": [1.0, 0.0], "binary": True, "groups": ["a"]},
     ],

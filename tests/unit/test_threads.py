@@ -210,6 +210,7 @@ def test_the_choice_for_the_model_of_a_climb_stands_in_its_record(
         folder=tmp_path,
         score=SimpleNamespace(judge=None),
         reward=(),
+        prompting=SimpleNamespace(reflect=None),
         use=SimpleNamespace(prompt_price=None, output_price=None),
     )
     with Record.create(tmp_path / "run") as record, ResponseCache(tmp_path / "responses.sqlite") as cache:

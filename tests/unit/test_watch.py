@@ -231,7 +231,7 @@ def test_what_a_rung_without_a_test_took_is_shown_with_its_state(tmp_path: Path)
         found = standing(record)
     states = ["given up", "skipped", "in progress"]
     assert [state_of_rung(rung) for rung in found.rungs] == states
-    costs = write_report(tmp_path / "run").read_text("utf-8").partition('<h2 id="cost">')[2].partition("</section>")[0]
+    costs = write_report(tmp_path / "run").read_text("utf-8").partition('<h2 id="cost">')[2].partition("</table>")[0]
     rows = [" ".join(re.sub("<[^>]+>", " ", row).split()) for row in costs.split("<tr")[2:]]
     spent = f"1,234 2 11{NO_BREAK}s $0".replace(NO_BREAK, " ")
     assert [row.partition("> ")[2].replace(NO_BREAK, " ") for row in rows] == [
