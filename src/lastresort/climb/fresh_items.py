@@ -20,6 +20,7 @@ from lastresort.evals.judged import correction_in
 from lastresort.records.events import ErrorShared, ItemsAdded, RepairTested, RungTested
 from lastresort.records.record import Record
 from lastresort.report.words.wording import counted
+from lastresort.rungs.rung import rungs_met
 from lastresort.spec.task import Task
 from lastresort.types import Example
 
@@ -187,8 +188,7 @@ def _least_deciding(tested: RungTested, record: Record, task: Task) -> float:
     found, shared = tested.judgement, record.last(ErrorShared)
     by = None if found.judged is None else correction_in(record, task.bar, task.confidence)
     assert shared is not None, "shared before anything is tested"
-    met = [one.rung for one in record.all(RungTested) if one.judgement.outcome == "MET"]
-    alpha = shared.alpha_of_rung(tested.rung, met, 1 - task.confidence)
+    alpha = shared.alpha_of_rung(tested.rung, rungs_met(record, task), 1 - task.confidence)
     if by is None:
         above, below, errors = task.bar, task.bar, Errors(alpha, FALSE_NOT_MET)
     else:

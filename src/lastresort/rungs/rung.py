@@ -74,6 +74,12 @@ _GO_ON_LATER = "Go on with --resume, or stop before this rung with --until."
 NEXT_TO_1 = 1 - 1e-9  # a bar that no score passes
 
 
+def rungs_met(record: Record, task: Task) -> frozenset[str]:
+    """The rungs whose own system was tested and met the bar."""
+    tests = {rung: record.last(RungTested, rung) for rung in task.ladder}
+    return frozenset(rung for rung, test in tests.items() if test and test.judgement.outcome == "MET")
+
+
 @dataclass(frozen=True)
 class Workbench:
     """What the climb gives to a rung.
@@ -109,21 +115,16 @@ class Workbench:
 
     def alpha_of_rung(self, rung: str) -> float:
         """The error of a false MET at which the rung's system is tested."""
-        return self._shared().alpha_of_rung(rung, self._met(), 1 - self.task.confidence)
+        return self._shared().alpha_of_rung(rung, rungs_met(self.record, self.task), 1 - self.task.confidence)
 
     def alpha_of_repair(self, rung: str) -> float:
         """The error of a false MET at which a repaired system of the rung is tested."""
-        return self._shared().alpha_of_repair(rung, self._met(), 1 - self.task.confidence)
+        return self._shared().alpha_of_repair(rung, rungs_met(self.record, self.task), 1 - self.task.confidence)
 
     def _shared(self) -> ErrorShared:
         shared = self.record.last(ErrorShared)
         assert shared is not None, "shared before anything is measured"
         return shared
-
-    def _met(self) -> frozenset[str]:
-        """The rungs whose own system was tested and met the bar."""
-        tests = {rung: self.record.last(RungTested, rung) for rung in self.task.ladder}
-        return frozenset(rung for rung, test in tests.items() if test and test.judgement.outcome == "MET")
 
     def ask_to_go_on(self, rung: str, about: GoOnAbout, question: str) -> None:
         """Ask once a run, where somebody is there to ask and `limits.hours` has not answered. Without an answer in time it goes on.
