@@ -372,6 +372,17 @@ def test_a_training_is_followed_while_somebody_looks_also_where_it_goes_on_in_a_
         page.wait_for_selector("section.now.stopped")
 
 
+def asks_only_while_seen(page: playwright.Page, asked: list[str]) -> None:
+    """Whether a window that is hidden asks nothing, and asks again once it is seen. asked: the addresses so far."""
+    page.evaluate(HIDDEN, True)
+    page.wait_for_timeout(500)
+    asked.clear()
+    page.wait_for_timeout(3_000)
+    assert asked == []
+    page.evaluate(HIDDEN, False)
+    until(lambda: page.wait_for_timeout(200) or asked, "the page asks again")
+
+
 def test_a_hidden_window_does_not_ask_whether_a_model_is_open(browser: playwright.Browser, link: str) -> None:
     asked: list[str] = []
     with opened(browser, f"{link}runs/routing-1/talk") as seen:
@@ -381,13 +392,7 @@ def test_a_hidden_window_does_not_ask_whether_a_model_is_open(browser: playwrigh
         page.click("button >> text=Open the model")
         page.wait_for_selector("text=Loading the model")
         until(lambda: page.wait_for_timeout(200) or asked, "the page asks")
-        page.evaluate(HIDDEN, True)
-        page.wait_for_timeout(500)
-        asked.clear()
-        page.wait_for_timeout(3_000)
-        assert asked == []
-        page.evaluate(HIDDEN, False)
-        until(lambda: page.wait_for_timeout(200) or asked, "the page asks again")
+        asks_only_while_seen(page, asked)
 
 
 def test_a_hidden_window_does_not_ask_how_far_a_forecast_is(browser: playwright.Browser, link: str) -> None:
@@ -397,13 +402,7 @@ def test_a_hidden_window_does_not_ask_how_far_a_forecast_is(browser: playwright.
         page.on("request", lambda request: asked.append(request.url) if "/forecast" in request.url else None)
         page.click("#forecast button")
         page.wait_for_selector("#forecast >> text=Forecasting each rung")
-        page.evaluate(HIDDEN, True)
-        page.wait_for_timeout(300)
-        asked.clear()
-        page.wait_for_timeout(3_000)
-        assert asked == []
-        page.evaluate(HIDDEN, False)
-        until(lambda: page.wait_for_timeout(200) or asked, "the page asks again")
+        asks_only_while_seen(page, asked)
 
 
 def test_a_run_that_was_removed_is_not_taken_for_a_lost_server(browser: playwright.Browser, tmp_path: Path) -> None:
