@@ -87,6 +87,21 @@ def test_marks_by_keyboard_are_in_the_file_and_a_reload_goes_on(
     assert [(row["label"] == row["shown_first"]) for row in rows] == [True, False]
 
 
+def test_a_key_pressed_as_soon_as_the_next_pair_is_there_marks_it(
+    browser: playwright.Browser, link: str, workspace: Path
+) -> None:
+    with opened(browser, f"{link}runs/mail/rate?system=prompting/few-shot-3&with=prompting/zero-shot&seed=1") as seen:
+        at_rest(seen.page)
+        seen.page.evaluate("""() => {
+            const press = () => document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "b", bubbles: true }));
+            new MutationObserver((_, once) => { once.disconnect(); press(); })
+                .observe(document.getElementById("card"), { childList: true });
+        }""")
+        seen.page.keyboard.press("a")
+        seen.page.wait_for_selector("text=of 2 pairs")
+        assert "mark=" not in seen.page.url
+
+
 @pytest.mark.parametrize(
     "path",
     [
