@@ -10,7 +10,7 @@ from email.message import Message as Headers
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from lastresort.models.api import ApiModel
+from lastresort.models.api.model import ApiModel
 from lastresort.models.calls import RetryPolicy
 from lastresort.models.endpoint import parse_endpoint
 from lastresort.types import Decoding, Message

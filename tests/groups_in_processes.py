@@ -7,7 +7,7 @@ from typing import Any
 
 from groups_support import python_reward, reward_file, sampled_groups, tiny_and_tokenizer
 from lastresort.errors import DataError, InputError
-from lastresort.models.api import ApiModel
+from lastresort.models.api.model import ApiModel
 from lastresort.models.endpoint import parse_endpoint
 from lastresort.train.groups.server import ServedAdapter
 from server_support import FakeVllm

@@ -16,7 +16,7 @@ from engine_support import reference as forward_logps
 from engine_support import relative_difference, twin
 from groups_support import ADAPTER, SETTINGS, python_reward, reward_file, sampled_groups, tiny_and_tokenizer
 from lastresort.errors import InfrastructureError, InputError
-from lastresort.models.api import ApiModel
+from lastresort.models.api.model import ApiModel
 from lastresort.models.calls import RetryPolicy
 from lastresort.models.endpoint import parse_endpoint
 from lastresort.train.adapters.adapters import trainable

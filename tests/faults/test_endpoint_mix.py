@@ -23,7 +23,7 @@ from endpoint_support import DECODING, KEY, Endpoint, Handler, ask, completion, 
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.errors import StoppedError
-from lastresort.models.api import ApiModel
+from lastresort.models.api.model import ApiModel
 from lastresort.models.cached import CachedModel
 from lastresort.models.calls import RetryPolicy
 from lastresort.models.endpoint import parse_endpoint
@@ -216,7 +216,7 @@ def test_a_climb_among_faults_decides_as_one_without_and_shows_no_key(
 ) -> None:
     """The server knows most teams. It also says the key in every answer, after the team, on the first line of what it says."""
     monkeypatch.setattr(
-        "lastresort.models.api.RetryPolicy", lambda: RetryPolicy(attempts=4, first_wait_s=0.0, longest_wait_s=0.0)
+        "lastresort.models.api.model.RetryPolicy", lambda: RetryPolicy(attempts=4, first_wait_s=0.0, longest_wait_s=0.0)
     )
     monkeypatch.setattr("lastresort.models.calls.wait_s", lambda *_: 0.0)
     teams = {row["input"]: row["output"] for row in rows()}

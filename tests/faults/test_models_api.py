@@ -36,20 +36,13 @@ from endpoint_support import (
 )
 from lastresort.errors import CandidateError, InfrastructureError, LastresortError, PrerequisiteError, TaskError
 from lastresort.keys import known_keys, redacted
-from lastresort.models.api import ApiModel
+from lastresort.models.api.model import ApiModel
+from lastresort.models.api.refusals import CommandDenied
+from lastresort.models.api.replies import OfferedModel, Tokens, read_offered, read_reply
+from lastresort.models.api.requests import THINKING_TOKENS, ClientParameters, RequestBuilder
 from lastresort.models.cached import CachedModel
 from lastresort.models.calls import RetryPolicy, TransientFailure, retry_after_s, run_concurrently, wait_s
 from lastresort.models.endpoint import parse_endpoint
-from lastresort.models.exchange import (
-    THINKING_TOKENS,
-    ClientParameters,
-    CommandDenied,
-    OfferedModel,
-    RequestBuilder,
-    Tokens,
-    read_offered,
-    read_reply,
-)
 from lastresort.records.responses import ResponseCache
 from lastresort.stop import StopSignal
 from lastresort.types import Answer, Decoding, Grammar

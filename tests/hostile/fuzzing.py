@@ -73,7 +73,7 @@ def _read(reader: str, data: bytes) -> None:
     from lastresort.hardware.model_files import config_of_gguf
     from lastresort.interop.reading import read as read_foreign
     from lastresort.knowledge.formats import READERS
-    from lastresort.models.exchange import read_reply
+    from lastresort.models.api.replies import read_reply
     from lastresort.serve.refusals import read_request
     from lastresort.serve.schema import ChatRequest, CompletionRequest
     from lastresort.spec.task import load_task

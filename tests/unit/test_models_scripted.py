@@ -141,7 +141,7 @@ def test_fingerprint_follows_what_decides_answers_and_nothing_else() -> None:
 
 def test_scripted_and_endpoint_models_are_opened_without_torch() -> None:
     code = (
-        "import sys, lastresort.models, lastresort.models.open, lastresort.models.scripted, lastresort.models.api, "
+        "import sys, lastresort.models, lastresort.models.open, lastresort.models.scripted, lastresort.models.api.model, "
         "lastresort.models.cached, lastresort.embedded; print('torch' in sys.modules, 'transformers' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

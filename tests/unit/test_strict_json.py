@@ -11,8 +11,8 @@ from lastresort.data.read import read_examples
 from lastresort.errors import DataError
 from lastresort.evals.scorers import build_scorer, format_ok
 from lastresort.foreign import NotJson, is_json, parse_json
+from lastresort.models.api.replies import read_reply
 from lastresort.models.calls import TransientFailure
-from lastresort.models.exchange import read_reply
 from lastresort.models.scripted import read_script
 from lastresort.report.differences import side_by_side
 from lastresort.types import Example, Message

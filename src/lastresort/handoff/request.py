@@ -14,8 +14,8 @@ from typing import Any
 
 from lastresort.handoff import HandoffTarget
 from lastresort.handoff.source import Winner
+from lastresort.models.api.requests import RequestBuilder, response_format, split_parameters
 from lastresort.models.endpoint import Endpoint
-from lastresort.models.exchange import RequestBuilder, response_format, split_parameters
 from lastresort.systems.compose import ANSWER_MARK, compose
 from lastresort.types import Grammar, JsonObject, Message
 

@@ -58,7 +58,7 @@ def open_model(
             )
         return ScriptedModel(script, name=name, adapter=adapter, prompt_price=prompt_price, output_price=output_price)
     if is_endpoint(name):
-        from lastresort.models.api import ApiModel
+        from lastresort.models.api.model import ApiModel
 
         endpoint = parse_endpoint(name)
         if adapter is not None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from lastresort.errors import InfrastructureError, InputError, TaskError
 from lastresort.handoff import TARGETS
-from lastresort.models.api import ApiModel
+from lastresort.models.api.model import ApiModel
+from lastresort.models.api.replies import OfferedModel
 from lastresort.models.endpoint import Endpoint, parse_endpoint
-from lastresort.models.exchange import OfferedModel
 from lastresort.spec.values import listed
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.system import System

@@ -15,9 +15,9 @@ from typing import Any
 from lastresort.errors import CandidateError, InfrastructureError, TaskError
 from lastresort.evals.measure import CountedAnswers
 from lastresort.evals.scorers import Scorer, scores_of
-from lastresort.models.api import ApiModel
+from lastresort.models.api.model import ApiModel
+from lastresort.models.api.replies import Reply
 from lastresort.models.cached import Cache, CachedModel
-from lastresort.models.exchange import Reply
 from lastresort.records.measurement import ItemScore
 from lastresort.records.responses import ResponseCache
 from lastresort.stop import Stop, check

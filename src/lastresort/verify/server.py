@@ -10,10 +10,11 @@ from lastresort.data.chat_template import without_system_turns
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError, TaskError
 from lastresort.foreign import read_json
 from lastresort.keys import SERVE_KEY
-from lastresort.models.api import ApiModel
+from lastresort.models.api.model import ApiModel
+from lastresort.models.api.replies import OfferedModel
+from lastresort.models.api.requests import ClientParameters
 from lastresort.models.calls import RetryPolicy
 from lastresort.models.endpoint import Endpoint, parse_endpoint
-from lastresort.models.exchange import ClientParameters, OfferedModel
 from lastresort.models.protocol import is_endpoint
 from lastresort.report.words import verify as words
 from lastresort.report.words.verify import Sent

@@ -8,7 +8,7 @@ from typing import Any
 
 from lastresort.data.read import read_prompts
 from lastresort.errors import ContractError
-from lastresort.models.api import ApiModel
+from lastresort.models.api.model import ApiModel
 from lastresort.models.endpoint import parse_endpoint
 from lastresort.train.files.items import TrainingItems
 from lastresort.train.files.run_folder import RowFinding

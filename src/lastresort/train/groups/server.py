@@ -19,9 +19,10 @@ from typing import Any, Protocol
 
 from lastresort.data.rendering import ChatTokenizer
 from lastresort.errors import CandidateError, InputError, StoppedError, TaskError
+from lastresort.models.api.refusals import CommandDenied
+from lastresort.models.api.replies import Reply, Tokens
 from lastresort.models.calls import RetryPolicy
 from lastresort.models.constrained import cut_at_stop, holds_stop
-from lastresort.models.exchange import CommandDenied, Reply, Tokens
 from lastresort.models.protocol import Prompt
 from lastresort.records.atomic import replace_folder
 from lastresort.train.adapters.adapters import save_adapter
@@ -36,7 +37,7 @@ ONCE = RetryPolicy(attempts=1)
 
 
 class Commands(Protocol):
-    """A server that loads adapters on command: `models.api.ApiModel`."""
+    """A server that loads adapters on command: `models.api.model.ApiModel`."""
 
     name: str
 
@@ -126,7 +127,7 @@ WHOLE_DISTRIBUTION = {"min_p": 0.0, "repetition_penalty": 1.0}
 
 
 class Server(Protocol):
-    """What answers: `models.api.ApiModel`."""
+    """What answers: `models.api.model.ApiModel`."""
 
     name: str
 

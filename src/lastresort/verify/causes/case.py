@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import LastresortError
-from lastresort.models.api import ApiModel
-from lastresort.models.exchange import Reply, unwrapped
+from lastresort.models.api.model import ApiModel
+from lastresort.models.api.replies import Reply
+from lastresort.models.api.requests import unwrapped
 from lastresort.models.open import local_weights
 from lastresort.models.protocol import Prompt, is_endpoint
 from lastresort.report.verify import CauseTested

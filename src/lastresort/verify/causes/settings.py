@@ -8,7 +8,8 @@ from dataclasses import replace
 from lastresort.errors import TaskError
 from lastresort.evals.scorers import format_ok
 from lastresort.foreign import NotJson, parse_json
-from lastresort.models.exchange import Reply, schema_sent, unwrapped
+from lastresort.models.api.replies import Reply
+from lastresort.models.api.requests import schema_sent, unwrapped
 from lastresort.models.protocol import Prompt
 from lastresort.report.verify import CauseTested
 from lastresort.report.words import verify as words

@@ -16,36 +16,26 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from importlib import import_module
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.errors import ContractError, InfrastructureError, PrerequisiteError, TaskError
-from lastresort.foreign import MiB
 from lastresort.keys import HOSTS, is_secret, known_keys, redacted_stream
-from lastresort.models.calls import RetryPolicy, TransientFailure, retry, run_concurrently, within
-from lastresort.models.endpoint import Endpoint, key_for
-from lastresort.models.exchange import (
-    REPLY_BYTES,
-    STREAM_BYTES,
-    STREAM_LINES,
+from lastresort.models.api.limits import REPLY_TIMES, bound, events, http_library
+from lastresort.models.api.refusals import CommandDenied, error_of_status, read_denial
+from lastresort.models.api.replies import (
     AnswerPiece,
-    ClientParameters,
-    CommandDenied,
     OfferedModel,
     Reply,
-    Request,
-    RequestBuilder,
-    ServedModel,
-    error_of_status,
-    read_denial,
     read_offered,
     read_piece,
     read_reply,
     refuse_too_long,
-    response_format,
-    unwrapped,
 )
+from lastresort.models.api.requests import ClientParameters, Request, RequestBuilder, response_format, unwrapped
+from lastresort.models.api.served_model import ServedModel
+from lastresort.models.calls import RetryPolicy, TransientFailure, retry, run_concurrently, within
+from lastresort.models.endpoint import Endpoint, key_for
 from lastresort.models.protocol import OnAnswer, Pay, Prompt, estimated_prompt_tokens, estimated_tokens, sample_indices
 from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding, JsonObject
@@ -56,8 +46,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CONNECT_S = 15.0
-REPLY_TIMES = 2  # of the time limit of a read: what sends a whole reply begins late and then sends it at once
-STREAM_S = 3600.0
 _TURN_TOKENS = 32  # a chat template's own, at most, around each turn
 
 _log = logging.getLogger("lastresort")
@@ -392,7 +380,7 @@ class ApiModel:
             with self._passing_faults(timeout_s), ExitStack() as stack:
                 reply = within(REPLY_TIMES * timeout_s, lambda: stack.enter_context(open_stream(**timed)))
                 length = 0
-                for data in _events(reply.iter_bytes()):
+                for data in events(reply.iter_bytes()):
                     piece = read_piece(data, redact=self._secrets)
                     self._served.note(request["model"], piece.model)
                     length += len(piece.text)
@@ -455,7 +443,7 @@ class ApiModel:
         """Turns timeouts and connection errors into a TransientFailure."""
         import openai
 
-        http = _http_library()
+        http = http_library()
         try:
             yield
         except (openai.APIConnectionError, http.TransportError) as error:  # the latter from within a streamed answer
@@ -492,7 +480,7 @@ class ApiModel:
             default_headers={"Accept-Encoding": "identity"},  # a small reply could unpack to gigabytes
             http_client=openai.DefaultHttpxClient(
                 follow_redirects=False,
-                event_hooks={"response": [_bound]},
+                event_hooks={"response": [bound]},
                 trust_env=not here,  # a proxy is another machine
             ),
         )
@@ -502,69 +490,3 @@ def _most_tokens(prompt: Prompt, decoding: Decoding) -> int:
     """Of a prompt: no token is shorter than a byte. A server may count the form of the answer too."""
     form = 0 if decoding.grammar is None else len(json.dumps(response_format(decoding.grammar)))
     return form + sum(len(json.dumps(message.as_dict())) + _TURN_TOKENS for message in prompt)
-
-
-def _http_library() -> Any:
-    """httpx, or its successor in newer versions of the client."""
-    import openai
-
-    return import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])
-
-
-def _bound(response: Any) -> None:
-    """Limit a reply in bytes and time, and have it read as UTF-8 whatever charset it names: some take for ever."""
-    encoding = response.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise TransientFailure(f"the reply is compressed ({encoding[:20]}), which was not asked for")
-    streamed = "text/event-stream" in response.headers.get("content-type", "")
-    timeout_s = (response.request.extensions.get("timeout") or {}).get("read") or STREAM_S
-    limit_s = max(STREAM_S, REPLY_TIMES * timeout_s) if streamed else REPLY_TIMES * timeout_s
-    response.encoding = "utf-8"
-    response.stream = _bounded(response.stream, STREAM_BYTES if streamed else REPLY_BYTES, limit_s)
-
-
-def _bounded(stream: Any, most_bytes: int, limit_s: float) -> Any:
-    class Bounded(_http_library().SyncByteStream):  # type: ignore[misc]
-        def __iter__(self) -> Iterator[bytes]:
-            size, end = 0, time.monotonic() + limit_s
-            for part in stream:
-                size += len(part)
-                if size > most_bytes:
-                    raise TransientFailure(f"the reply is larger than {most_bytes // MiB} MiB")
-                if time.monotonic() > end:
-                    raise TransientFailure(f"no whole answer within {limit_s:.0f} seconds")
-                yield part
-
-        def close(self) -> None:
-            stream.close()
-
-    return Bounded()
-
-
-def _events(parts: Iterator[bytes]) -> Iterator[str]:
-    """The data of each server-sent event, up to the one that ends the answer. The client's own reader is quadratic."""
-    data: list[str] = []
-    for line in _lines(parts):
-        if line.startswith("data:"):
-            data.append(line.removeprefix("data:").removeprefix(" "))
-        elif not line and data:
-            event, data = "\n".join(data), []
-            if event.startswith("[DONE]"):
-                return
-            yield event
-
-
-def _lines(parts: Iterator[bytes]) -> Iterator[str]:
-    """The lines, and two empty ones, so that an event without an end counts too."""
-    rest: list[bytes] = []
-    count = 0
-    for part in parts:
-        count += part.count(b"\n")
-        if count > STREAM_LINES:
-            raise TransientFailure(f"the reply has more than {STREAM_LINES:,} lines")
-        *whole, last = part.split(b"\n")
-        for line in whole:
-            yield b"".join((*rest, line)).decode("utf-8", "replace").removesuffix("\r")
-            rest = []
-        rest.append(last)
-    yield from (b"".join(rest).decode("utf-8", "replace"), "")
