@@ -15,7 +15,7 @@ from lastresort.data.preferences import without_leaks
 from lastresort.data.read import read_examples
 from lastresort.data.split import find_leaks, groups_of, ordered
 from lastresort.errors import DataError, TaskError
-from lastresort.evals.evidence import FALSE_NOT_MET, Errors, errors_after, errors_left, smallest_deciding_test
+from lastresort.evals.evidence import FALSE_NOT_MET, sides_of, smallest_deciding_test
 from lastresort.evals.judged import correction_in
 from lastresort.records.events import ErrorShared, ItemsAdded, RepairTested, RungTested
 from lastresort.records.record import Record
@@ -189,17 +189,12 @@ def _least_deciding(tested: RungTested, record: Record, task: Task) -> float:
     by = None if found.judged is None else correction_in(record, task.bar, task.confidence)
     assert shared is not None, "shared before anything is tested"
     alpha = shared.alpha_of_rung(tested.rung, rungs_met(record, task), 1 - task.confidence)
-    if by is None:
-        above, below, errors = task.bar, task.bar, Errors(alpha, FALSE_NOT_MET)
-    else:
-        above, below, errors = by.met_above, by.not_met_below, errors_left(alpha, FALSE_NOT_MET)
+    sides = sides_of(task.bar, alpha, FALSE_NOT_MET, by)
     score = found.score if found.judged is None else found.judged.score
-    up, down = Errors(errors.alpha, 0.0), Errors(0.0, errors.beta)
     for n, share in [(part.n_used, part.score) for part in found.parts] or [(found.n_used, score)]:
-        right = round(share * n)
-        up = errors_after(right, n, above, up) if above < 1 else up
-        down = errors_after(right, n, below, down) if below > 0 else down
+        sides = sides.after(round(share * n), n)
+    up, down = sides.up, sides.down
     return min(
-        smallest_deciding_test(above, up.alpha) if above < 1 else math.inf,
-        smallest_deciding_test(1 - below, down.beta) if below > 0 else math.inf,
+        smallest_deciding_test(up.bar, up.errors.alpha) if up.errors.alpha > 0 else math.inf,
+        smallest_deciding_test(1 - down.bar, down.errors.beta) if down.errors.beta > 0 else math.inf,
     )

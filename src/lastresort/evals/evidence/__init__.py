@@ -20,6 +20,7 @@ from lastresort.evals.evidence.corrected import (
     errors_left,
     judge_corrected,
     outlook_corrected,
+    sides_of,
 )
 from lastresort.evals.evidence.noninferiority import (
     NonInferiority,
@@ -77,6 +78,7 @@ __all__ = [
     "over_seeds",
     "power_of",
     "selection_bias_corrected",
+    "sides_of",
     "smallest_deciding_test",
     "so_far",
     "tango_interval",

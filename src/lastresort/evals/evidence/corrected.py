@@ -164,8 +164,8 @@ def judge_corrected(
     judge: called once a side, with the other at an error of 0, so that it runs to the end if its side is not shown. interval:
     (units, error) -> the confidence sequence of the judged score. alpha, beta: of this test, before the labels' part.
     """
-    left = _left(by, alpha, beta)
-    up, down = judge(*left.up), judge(*left.down)
+    sides, left = sides_of(by.bar, alpha, beta, by), errors_left(alpha, beta)
+    up, down = judge(*sides.up.rule), judge(*sides.down.rule)
     decided = [
         found for found, outcome in ((up, "MET"), (down, "NOT_MET")) if found is not None and found.outcome == outcome
     ]
@@ -180,7 +180,7 @@ def judge_corrected(
         return None
     else:
         found = replace(up, n_needed=_items_needed(up, down, by))
-    found = replace(found, parts=tuple(_with_both_errors(found.parts, left)))
+    found = replace(found, parts=tuple(_with_both_errors(found.parts, sides)))
     return _corrected(found, interval(found.n_used, left.alpha), by)
 
 
@@ -190,34 +190,48 @@ def errors_left(alpha: float, beta: float) -> Errors:
 
 
 @dataclass(frozen=True, slots=True)
-class _Left:
-    """Bar and errors of each side of a test, after the labels' part."""
+class Side:
+    """One side of a test: the other is at an error of 0, which no number of items reaches."""
 
-    up: tuple[float, float, float]
-    down: tuple[float, float, float]
-    alpha: float
-    beta: float
+    bar: float
+    errors: Errors
 
-
-def _left(by: Correction, alpha: float, beta: float) -> _Left:
-    """A side that no score can decide is tested at errors of 0, which no number of items reaches."""
-    left, nothing = errors_left(alpha, beta), (by.bar, NEVER, NEVER)
-    up = (by.met_above, left.alpha, NEVER) if by.can_be_met else nothing
-    down = (by.not_met_below, NEVER, left.beta) if by.can_be_missed else nothing
-    return _Left(up, down, left.alpha, left.beta)
+    @property
+    def rule(self) -> tuple[float, float, float]:
+        """(bar, alpha, beta)."""
+        return self.bar, self.errors.alpha, self.errors.beta
 
 
-def _with_both_errors(parts: Sequence[PartOfTest], left: _Left) -> Iterator[PartOfTest]:
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """A test of the bar as one of "is it met?" and one of "is it missed?"."""
+
+    up: Side
+    down: Side
+
+    def after(self, right: int, n: int) -> Sides:
+        """As they go on with fresh 0/1 items, after n of which `right` were right."""
+        return Sides(*(Side(one.bar, errors_after(right, n, one.bar, one.errors)) for one in (self.up, self.down)))
+
+
+def sides_of(bar: float, alpha: float, beta: float, by: Correction | None) -> Sides:
+    """Of a test at these errors. by: whose labels move the bar and have their part of the errors; a side that no score can decide
+    has none.
+    """
+    if by is None:
+        return Sides(Side(bar, Errors(alpha, NEVER)), Side(bar, Errors(NEVER, beta)))
+    left, nothing = errors_left(alpha, beta), Side(bar, Errors(NEVER, NEVER))
+    up = Side(by.met_above, Errors(left.alpha, NEVER)) if by.can_be_met else nothing
+    down = Side(by.not_met_below, Errors(NEVER, left.beta)) if by.can_be_missed else nothing
+    return Sides(up, down)
+
+
+def _with_both_errors(parts: Sequence[PartOfTest], sides: Sides) -> Iterator[PartOfTest]:
     """Parts of one side, each with the errors of both sides."""
-    (above, *up), (below, *down) = left.up, left.down
-    errors_up, errors_down = Errors(*up), Errors(*down)
     for number, part in enumerate(parts, 1):
-        yield replace(part, alpha=errors_up.alpha, beta=errors_down.beta)
-        if number == len(parts):
-            return
-        right = round(part.score * part.n_used)
-        errors_up = errors_after(right, part.n_used, above, errors_up)
-        errors_down = errors_after(right, part.n_used, below, errors_down)
+        yield replace(part, alpha=sides.up.errors.alpha, beta=sides.down.errors.beta)
+        if number < len(parts):
+            sides = sides.after(round(part.score * part.n_used), part.n_used)
 
 
 def _items_needed(up: Judgement, down: Judgement, by: Correction) -> int | None:
@@ -265,8 +279,8 @@ def outlook_corrected(
     look: Callable[[float, float, float], Outlook], by: Correction, *, alpha: float, beta: float
 ) -> Outlook:
     """How far an UNDECIDED is, with the labels there are. look: (bar, alpha, beta) -> by a rule without correction."""
-    left = _left(by, alpha, beta)
-    up, down = look(*left.up), look(*left.down)
+    sides, left = sides_of(by.bar, alpha, beta, by), errors_left(alpha, beta)
+    up, down = look(*sides.up.rule), look(*sides.down.rule)
     claimable = by.highest.true(up.claimable) if by.can_be_met else None
     after = tuple(
         MoreUnits(more.n, more.met if by.can_be_met else 0.0, less.not_met if by.can_be_missed else 0.0)
