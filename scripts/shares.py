@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lastresort.evals.evidence.bar import FINAL_SHARE, SEQUENTIAL_SHARE, log_evidence_above, usable_share
+from lastresort.evals.evidence.bar import FINAL_SHARE, SEQUENTIAL_SHARE, usable_share
+from lastresort.evals.evidence.martingale import log_evidence_above
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

@@ -15,7 +15,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from lastresort.evals.evidence import better, holm, judge_bar, mcnemar_p, tango_interval, wilson_interval
-from lastresort.evals.evidence.bar import binary_interval, log_evidence_above
+from lastresort.evals.evidence.martingale import binary_interval, log_evidence_above
 from lastresort.evals.evidence.paired import bootstrap_mean, reweighted_mean, sign_flip_p
 from lastresort.evals.evidence.tango import exact_p_more_than, p_less_than, p_more_than, score_z
 

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lastresort.evals.evidence import better, choose, holm, judge_bar, non_inferior, tango_interval
-from lastresort.evals.evidence.bar import log_evidence_above
+from lastresort.evals.evidence.martingale import log_evidence_above
 
 binary_scores = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=120)
 graded_scores = st.lists(st.floats(0, 1), min_size=1, max_size=60)

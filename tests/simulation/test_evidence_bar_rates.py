@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from lastresort.evals.evidence import judge_bar
-from lastresort.evals.evidence.bar import binary_interval, binomial_tail, log_evidence_above, log_wealth_above
+from lastresort.evals.evidence.bar import binomial_tail
+from lastresort.evals.evidence.martingale import binary_interval, log_evidence_above, log_wealth_above
 
 BETA = 0.05
 RUNS = 4000

@@ -15,7 +15,8 @@ import pytest
 from bar_table import items_of, scored_item, task_for, without_intervals
 from lastresort.climb.bar_test import Answered, judge_parts
 from lastresort.evals.evidence import judge_bar, outlook
-from lastresort.evals.evidence.bar import lower_limits, outcome_of
+from lastresort.evals.evidence.bar import outcome_of
+from lastresort.evals.evidence.martingale import lower_limits
 from lastresort.evals.evidence.outlook import Errors, claimable, endings, errors_after
 
 BETA = 0.05

@@ -24,7 +24,7 @@ from lastresort.evals.evidence import (
     smallest_deciding_test,
     tango_interval,
 )
-from lastresort.evals.evidence.bar import log_evidence_above, log_wealth_above, moments_before
+from lastresort.evals.evidence.martingale import log_evidence_above, log_wealth_above, moments_before
 
 
 def test_import_loads_neither_torch_nor_scipy() -> None:

@@ -19,7 +19,7 @@ from lastresort.app.start import ClimbRequest, start_climb
 from lastresort.climb.fresh_items import _least_deciding
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.evidence import judge_bar, judge_fresh
-from lastresort.evals.evidence.bar import binary_interval
+from lastresort.evals.evidence.martingale import binary_interval
 from lastresort.evals.evidence.outlook import Errors, errors_after
 from lastresort.ladder import RUNGS
 from lastresort.records.events import ErrorShared, ItemsAdded, RepairTested, RungTested

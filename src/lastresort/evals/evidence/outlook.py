@@ -40,13 +40,10 @@ from lastresort.evals.evidence.bar import (
     binomial_limit,
     judge_bar,
     least_tail,
-    log_evidence_above,
-    log_wealth_above,
-    lower_limits,
-    lowest_uncrossed,
     needed_binary,
     so_far,
 )
+from lastresort.evals.evidence.martingale import log_evidence_above, log_wealth_above, lower_limits, lowest_uncrossed
 from lastresort.evals.evidence.paired import generator_of
 from lastresort.evals.evidence.units import Array, as_scores, group_means
 from lastresort.types import Judgement, MoreUnits, Outlook, PartOfTest, VerdictBasis
