@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from itertools import takewhile
+from functools import cache, partial
 
 from lastresort.climb.decide import Rules, RungOutcome, next_step
 from lastresort.climb.shares import error_shares
+from lastresort.evals.evidence import FALSE_NOT_MET, Errors
 from lastresort.evals.evidence.bar import usable_share
-from lastresort.ladder import RUNGS, trains
+from lastresort.evals.evidence.outlook import endings
+from lastresort.ladder import COST_RUNG, RUNGS, trains
 from lastresort.records.events import ErrorShared, repair_test
 from lastresort.records.reasons import CostSaving
 from lastresort.types import Judgement
@@ -37,10 +38,14 @@ class Ladder:
     def rungs(self) -> tuple[str, ...]:
         return tuple(rung for rung in self.rates if rung in RUNGS)
 
+    @property
+    def rules(self) -> Rules:
+        return Rules(self.rungs, self.bar)
+
     def tested(self, judge: Judge) -> dict[str, Judgement]:
         """What every test of one climb says, the repair of a rung that trains and would win included."""
-        rules, outcomes, said = Rules(self.rungs, self.bar), list[RungOutcome](), dict[str, Judgement]()
-        while (step := next_step(rules, outcomes, self._saving(outcomes))).rung is not None:
+        outcomes, said = list[RungOutcome](), dict[str, Judgement]()
+        while (step := next_step(self.rules, outcomes, self._saving(outcomes))).rung is not None:
             met = [rung for rung, found in said.items() if found.outcome == "MET"]
             said[step.rung] = judge(step.rung, self.shared.alpha_of_rung(step.rung, met, ALPHA))
             outcomes.append(RungOutcome(step.rung, said[step.rung], "system"))
@@ -59,18 +64,32 @@ class Ladder:
     def wrong(self, said: dict[str, Judgement]) -> bool:
         return any(found.outcome == "MET" and self.rates[test] <= self.bar for test, found in said.items())
 
-    @property
-    def promised(self) -> float:
-        """Each share counts for the first system not above the bar on its way: prompt, tuned model with cheaper calls, repair."""
-        found = 0.0
-        for test in self.rates:
-            way = [test, *(["sft"] if self.goal_cost and not trains(test.split()[0]) else [])]
-            way += [repair_test(way[-1])] if repair_test(way[-1]) in self.rates else []
-            good = list(takewhile(lambda one: self.rates[one] > self.bar, way))
-            found += 0.0 if len(good) == len(way) else self.shared.share_of(test, ALPHA)
-        return found
+    def error_of(self, test: str) -> float:
+        """The most error that the test of a system can have before any test was wrong: what good ones hand on is added."""
+        own = self.shared.share_of(test, ALPHA)
+        good = [rung for rung in self.rungs if self.rates[rung] > self.bar]
+        if test not in self.rungs:
+            return own + sum(self.error_of(rung) for rung in good if repair_test(rung) == test)
+        if not self.goal_cost or test != COST_RUNG:
+            return own
+        return max([own, *(self.shared.share_of(rung, ALPHA) for rung in good if not trains(rung))])
+
+    def most_wrong(self, n: int) -> float:
+        """A bound of how often a climb on n 0/1 items errs: over the systems that do not exceed the bar, how often their tests say
+        MET at that error, exactly.
+        """
+        bad = [test for test, rate in self.rates.items() if rate <= self.bar]
+        return sum(met_at(self.bar, n, self.error_of(test), self.rates[test]) for test in bad)
 
 
-def ladder_of(rates: dict[str, float], n: int, *, bar: float = 0.8, goal_cost: bool = False) -> Ladder:
-    shares = error_shares([rung for rung in rates if rung in RUNGS], ALPHA, partial(usable_share, n=n, bar=bar))
+@cache
+def met_at(bar: float, n: int, alpha: float, rate: float) -> float:
+    """How often a test of n 0/1 items says MET of a system with this true score, exactly."""
+    return endings(n, bar, Errors(alpha, FALSE_NOT_MET), lambda items, right: rate).met
+
+
+def ladder_of(rates: dict[str, float], n: int | None, *, bar: float = 0.8, goal_cost: bool = False) -> Ladder:
+    """n: test items; None for so many that every share can be used."""
+    usable = float if n is None else partial(usable_share, n=n, bar=bar)
+    shares = error_shares([rung for rung in rates if rung in RUNGS], ALPHA, usable)
     return Ladder(rates, ErrorShared(r=len(shares), shares=shares), bar, goal_cost)

@@ -2,7 +2,8 @@
 
 The program's own functions say which rung comes next (`climb.decide.next_step`) and at which error it is tested
 (`ErrorShared.alpha_of_rung`, `alpha_of_repair`). A climb errs where any test wrongly says MET, also one that another then replaces.
-Allowed is not the whole error, only the shares of the systems that do not exceed the bar, and what good ones hand on to them.
+Allowed is not the whole error, only what the tests of the systems that do not exceed the bar use of their shares, and of what good
+ones hand on to them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lastresort.spec.task import Task
 from lastresort.types import Judgement
 from page_tables import allowed
 from simulated_climb import Cell, tried_rungs
-from simulated_ladder import ALPHA, Ladder, ladder_of
+from simulated_ladder import ALPHA, Ladder, ladder_of, met_at
 
 CLIMBS = 4_000
 Rights = dict[str, npt.NDArray[np.bool_]]
@@ -60,27 +61,31 @@ RATES = [
 @pytest.mark.parametrize("shared", [0.0, 1.0])
 @pytest.mark.parametrize("goal_cost", [False, True])
 @pytest.mark.parametrize("rates", RATES, ids=str)
-def test_a_climb_with_a_repair_errs_no_more_than_what_its_bad_systems_hold(
+def test_a_climb_with_a_repair_errs_no_more_than_the_tests_of_its_bad_systems(
     rates: tuple[float, ...], goal_cost: bool, shared: float
 ) -> None:
     ladder = ladder_of(dict(zip(("prompting", "sft", "sft repair"), rates, strict=True)), N, goal_cost=goal_cost)
     wrong = wrongly_met(ladder, Cell(rates, bar=AT, n=N, shared=shared))
-    assert wrong <= CLIMBS * allowed(ladder.promised, CLIMBS)
+    assert wrong <= CLIMBS * allowed(ladder.most_wrong(N), CLIMBS)
 
 
-def test_what_is_allowed_is_what_the_bad_systems_hold() -> None:
+def test_what_is_allowed_is_less_than_what_the_bad_systems_hold() -> None:
     names = ("prompting", "sft", "sft repair")
     shares = ladder_of(dict.fromkeys(names, AT), N).shared.shares
     assert shares is not None
+    prompting, sft, repair = (shares[name] for name in names)
 
-    def promised(*rates: float, goal_cost: bool = False) -> float:
-        return ladder_of(dict(zip(names, rates, strict=True)), N, goal_cost=goal_cost).promised
+    def ladder(*rates: float, goal_cost: bool = False) -> Ladder:
+        return ladder_of(dict(zip(names, rates, strict=True)), N, goal_cost=goal_cost)
 
-    assert promised(AT, AT, AT) == pytest.approx(ALPHA)
-    assert promised(GOOD, GOOD, AT) == pytest.approx(shares["sft"] + shares["sft repair"])
-    assert promised(GOOD, GOOD, AT, goal_cost=True) == pytest.approx(ALPHA)
-    assert promised(GOOD, AT, GOOD) == shares["sft"]
-    assert promised(GOOD, AT, GOOD, goal_cost=True) == pytest.approx(shares["prompting"] + shares["sft"])
+    assert [ladder(AT, AT, AT).error_of(name) for name in names] == [prompting, sft, repair]
+    assert ladder(GOOD, AT, AT).error_of("sft") == sft
+    assert ladder(GOOD, AT, AT, goal_cost=True).error_of("sft") == max(prompting, sft)
+    assert ladder(GOOD, GOOD, AT).error_of("sft repair") == sft + repair
+    assert ladder(GOOD, GOOD, AT, goal_cost=True).error_of("sft repair") == max(prompting, sft) + repair
+    assert 0.5 * ALPHA < ladder(AT, AT, AT).most_wrong(N) < 0.9 * ALPHA
+    assert ladder(GOOD, GOOD, AT).most_wrong(N) < 0.9 * (sft + repair)
+    assert ladder(GOOD, AT, GOOD).most_wrong(N) < 0.9 * sft
 
 
 @pytest.mark.parametrize("broken", ["alpha_of_rung", "alpha_of_repair"])
@@ -97,7 +102,7 @@ def test_the_simulation_sees_what_was_never_there_to_be_handed_on(broken: str, m
         return 0.15 if met else found
 
     monkeypatch.setattr(ErrorShared, broken, too_much)
-    assert 0 < kept <= CLIMBS * allowed(ladder.promised, CLIMBS) < wrongly_met(ladder, cell)
+    assert 0 < kept <= CLIMBS * allowed(ladder.most_wrong(N), CLIMBS) < wrongly_met(ladder, cell)
 
 
 @pytest.mark.parametrize("bar", [0.6, 0.95])
@@ -109,9 +114,11 @@ def test_rungs_at_the_bar_are_wrongly_met_as_rarely_as_their_shares_say(bar: flo
     cell = Cell((bar,) * len(RUNGS), bar=bar, n=n, shared=0.0)
     tested = [rung.judgements for rung in tried_rungs(cell, CLIMBS, 0, alphas) if rung is not None]
     met = np.array([[judgement.outcome == "MET" for judgement in rung] for rung in tested])
-    for rung, alpha in zip(met, alphas, strict=True):
-        assert rung.sum() <= CLIMBS * allowed(alpha, CLIMBS)
-    assert met.any(axis=0).sum() <= CLIMBS * allowed(sum(alphas), CLIMBS)
+    used = [met_at(bar, n, alpha, bar) for alpha in alphas]
+    for rung, alpha, often in zip(met, alphas, used, strict=True):
+        assert 0.5 * alpha < often <= alpha
+        assert rung.sum() <= CLIMBS * allowed(often, CLIMBS)
+    assert met.any(axis=0).sum() <= CLIMBS * allowed(sum(used), CLIMBS)
 
 
 PARTS, GOING_ON = (60, 40, 40), 400
@@ -149,8 +156,7 @@ def test_a_rung_whose_error_grows_while_its_test_goes_on_has_the_larger_share_an
             if all(found.outcome != "UNDECIDED" for found in said.values()):
                 break
         wrong += ladder.wrong(said)
-    assert ladder.promised == 0.08
-    assert wrong <= GOING_ON * allowed(ladder.promised, GOING_ON)
+    assert wrong <= GOING_ON * allowed(sum(shares.values()), GOING_ON)
     assert sum(used == {0.02, 0.06} for used in errors.values()) > 2, wrong
     assert all(used <= {0.02, 0.06} for used in errors.values())
 
