@@ -212,8 +212,10 @@ def test_a_dry_run_says_whether_the_time_limit_cuts_the_climb(
 def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """prompting is tested already, retrieval does not apply, and nothing is known of full."""
-    seconds = {"prompting": 9.0, "retrieval": 9.0, "sft": 1500.0, "preference": 30.0, "full": None}
+    """prompting is tested already, retrieval does not apply, and nothing is known of full. A judge takes a second an answer, a
+    minute at sft.
+    """
+    seconds = {"prompting": 9.0, "retrieval": 9.0, "sft": 1440.0, "preference": 30.0, "full": None}
 
     class Known(SilentProgress):
         def __init__(self) -> None:
@@ -225,11 +227,14 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
     def rung(name: str) -> Any:
         return SimpleNamespace(
             skip_reason=lambda task, train: "no documents" if name == "retrieval" else None,
-            forecast=lambda task, work: Forecast(0, 0, 0, seconds[name], 0.0),
+            forecast=lambda task, work: Forecast(0, 0, 0, seconds[name], 0.0, answers=60 * (name == "sft")),
         )
 
     monkeypatch.setattr("lastresort.climb.budget.find_rung", rung)
     monkeypatch.setattr("lastresort.climb.budget.workload", lambda prepared, name: None)
+    monkeypatch.setattr(
+        "lastresort.climb.budget.forecast_of_judge", lambda prepared, answers: Forecast(0, 0, 0, float(answers), 0.0)
+    )
     progress = Known()
     tested = SimpleNamespace(last=lambda kind, name: name if name == "prompting" else None)
     bench: Any = SimpleNamespace(

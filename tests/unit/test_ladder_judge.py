@@ -25,10 +25,12 @@ from lastresort.records.responses import ResponseCache
 from lastresort.records.view import Fold
 from lastresort.report.decision import view_of
 from lastresort.report.forecast import DryRun, forecast_table
+from lastresort.report.words.wording import money
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task, load_task
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, SilentProgress
+from tuning_support import Scissors
 
 N_DEV, N_TEST = 40, 60
 PEOPLE = [
@@ -81,6 +83,19 @@ def climbed(tmp_path: Path, script: dict[str, Any], *, name: str = "run", right:
 
 def reasons(found: Climbed) -> str:
     return "\n".join(reason_lines(found.decision.as_json()))
+
+
+def test_what_a_rung_will_take_is_said_with_its_judge(tmp_path: Path) -> None:
+    judge = write_judge(tmp_path / "task", FAIR, prompt_price=300.0, output_price=300.0)
+    task = judged_task(tmp_path / "task", judge, use={"prompt_price": 1.0, "output_price": 1.0})
+    told, shown = dry_run(task), Scissors()
+    climb(task, tmp_path / "run", progress=shown)
+    rung = told.rungs[0].forecast
+    assert rung is not None
+    assert told.judge is not None
+    assert told.judge.usd > 100 * rung.usd > 0
+    whole = money(rung.usd + told.judge.usd)
+    assert f"prompting begins. Forecast: about {whole}, without the judge's time, which is not known." in shown.said
 
 
 def test_a_fair_judge_scores_wins_and_ties_and_the_decision_says_whose_opinion_that_is(tmp_path: Path) -> None:

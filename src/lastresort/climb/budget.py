@@ -7,10 +7,12 @@ not start if its plan exceeds the time left: half a training is worth nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.workload import workload
+from lastresort.climb.workload import counts_of, machine_of, workload
+from lastresort.evals.scorers.judge import Judge, case_of
 from lastresort.ladder import trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.clock import worked_s
@@ -29,7 +31,7 @@ from lastresort.report.words.titles import (
     rung_begins_line,
     rung_continues_line,
 )
-from lastresort.rungs.forecast import Forecast
+from lastresort.rungs.forecast import Forecast, answering
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.spec.task import Task
 from lastresort.stop import StopRequest
@@ -123,7 +125,7 @@ def beyond_limits(bench: Workbench, prepared: PreparedTask, rung: Rung) -> State
     known = bench.record.last(RungPlanned, rung.name)
     if known is not None and (known.beyond is None or known.limit_hours == hours):
         return known.beyond
-    seconds = rung.forecast(prepared.task, workload(prepared, rung.name)).seconds
+    seconds = _cost(prepared, rung.forecast(prepared.task, workload(prepared, rung.name))).seconds
     over = over_time(seconds, bench.hours_left())
     beyond = None if over is None else of_skip(over)
     bench.record.append(RungPlanned(rung=rung.name, seconds=seconds, limit_hours=hours, beyond=beyond))
@@ -135,6 +137,43 @@ def over_time(seconds: float | None, hours_left: float | None) -> OverTime | Non
     if seconds is None or hours_left is None or seconds <= 3600 * hours_left:
         return None
     return OverTime(seconds, hours_left)
+
+
+@dataclass(frozen=True, slots=True)
+class RungCost:
+    """What a rung takes, with the judge of its answers as far as that is known. seconds, usd: as of a `Forecast`."""
+
+    seconds: float | None
+    usd: float | None
+    unknown_of_judge: tuple[Literal["time", "price"], ...] = ()
+
+
+def _cost(prepared: PreparedTask, own: Forecast) -> RungCost:
+    judge = forecast_of_judge(prepared, own.answers)
+    if judge is None:
+        return RungCost(own.seconds, own.usd)
+    seconds = None if own.seconds is None else own.seconds + (judge.seconds or 0.0)
+    usd = None if own.usd is None else own.usd + (judge.usd or 0.0)
+    unknown: list[Literal["time", "price"]] = ["time"] if judge.seconds is None else []
+    if judge.usd is None:
+        unknown.append("price")
+    return RungCost(seconds, usd, tuple(unknown))
+
+
+def forecast_of_judge(prepared: PreparedTask, answers: int) -> Forecast | None:
+    """What the judge would take of so many answers, each as long as allowed; None without a judge."""
+    task, judge, keys = prepared.task, prepared.scorer, prepared.task.score.judge
+    if not isinstance(judge, Judge) or keys is None:
+        return None
+    machine = machine_of(task, keys.model, (keys.prompt_price, keys.output_price))
+    longest = workload(prepared, "prompting").max_new_tokens
+    items = (*prepared.split.dev, *prepared.split.test)
+    prompts = [prompt for item in items for prompt in judge.question.prompts(judge.about, case_of(item, "…"))]
+    counts = counts_of(task, keys.model)
+    read_tokens = sum(counts.count(turn.content) for prompt in prompts for turn in prompt)
+    prompt_tokens = read_tokens / len(prompts) + counts.template + longest
+    calls = answers * len(prompts) // len(items)
+    return answering("verdicts", machine, calls, prompt_tokens, 0, judge.model.decoding.max_new_tokens).unscored()
 
 
 LONG_S, ASKED_S = 1200.0, 3600.0
@@ -149,9 +188,9 @@ def say_cost(bench: Workbench, prepared: PreparedTask, rung: Rung) -> None:
     if _has_begun(bench.record, rung.name):
         bench.progress.say(rung_continues_line(rung.name))
         return
-    forecast = rung.forecast(prepared.task, workload(prepared, rung.name))
-    seconds = forecast.seconds or 0.0
-    if line := rung_begins_line(rung.name, forecast.seconds, forecast.usd):
+    cost = _cost(prepared, rung.forecast(prepared.task, workload(prepared, rung.name)))
+    seconds = cost.seconds or 0.0
+    if line := rung_begins_line(rung.name, cost.seconds, cost.usd, cost.unknown_of_judge):
         bench.progress.say(line)
     if seconds <= ASKED_S:
         return
@@ -168,8 +207,8 @@ def _has_begun(record: Record, rung: str) -> bool:
 
 
 def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None, *, gated: bool) -> dict[str, Forecast]:
-    """Say what each rung that is still to be climbed would take here, and whether the time limit cuts that. Returns it, in the
-    order of the ladder. gated: whether a tuned model that would win passes a gate.
+    """Say what each rung that is still to be climbed would take here, with its judge as far as that is known, and whether the time
+    limit cuts that. Returns it, in the order of the ladder. gated: whether a tuned model that would win passes a gate.
 
     Rungs that do not apply are left out; so are those whose seconds are not known. Nothing is known of a climb that starts with an
     endpoint, and its speed says nothing of the rungs above.
@@ -188,7 +227,7 @@ def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None, 
             continue
         forecast = rung.forecast(task, workload(prepared, name))
         if forecast.seconds is not None:
-            found[name] = forecast
+            found[name] = replace(forecast, seconds=_cost(prepared, forecast).seconds)
     seconds = {name: forecast.seconds for name, forecast in found.items() if forecast.seconds is not None}
     if seconds:
         bench.progress.say(forecast_line(seconds, gated=gated and any(map(trains, seconds))))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from lastresort.ladder import RUNGS, trains
 from lastresort.records.decision import Failures, RungView, RunView
@@ -342,11 +343,19 @@ def rung_continues_line(rung: str) -> str:
     return f"{rung} continues."
 
 
-def rung_begins_line(rung: str, seconds: float | None, usd: float | None) -> str:
-    """What a rung that begins is forecast to take; "" where nothing is known. Money is what answers of the greatest length cost."""
+def rung_begins_line(
+    rung: str, seconds: float | None, usd: float | None, unknown_of_judge: Sequence[Literal["time", "price"]] = ()
+) -> str:
+    """What a rung that begins is forecast to take, with the judge of its answers; "" where nothing is known. Money is what answers
+    of the greatest length cost. unknown_of_judge: what of the judge is not in these figures.
+    """
     parts = [] if seconds is None else [duration(seconds)]
     parts += [money(usd)] if usd else []
-    return f"{rung} begins. Forecast: about {' and '.join(parts)}." if parts else ""
+    are = "are" if len(unknown_of_judge) > 1 else "is"
+    without = (
+        f", without the judge's {' and '.join(unknown_of_judge)}, which {are} not known" if unknown_of_judge else ""
+    )
+    return f"{rung} begins. Forecast: about {' and '.join(parts)}{without}." if parts else ""
 
 
 def long_rung_question(rung: str, seconds: float) -> str:
