@@ -15,6 +15,7 @@ from lastresort.app.dry_run import dry_run
 from lastresort.climb import workload as rates
 from lastresort.climb.prepare import prepare
 from lastresort.climb.workload import BYTES_PER_TOKEN, TEMPLATE_TOKENS, counts_of, workload
+from lastresort.evals.evidence import items_against_bar
 from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.report.forecast import DryRun, forecast_table
@@ -24,6 +25,7 @@ from lastresort.types import SilentProgress
 from tuning_support import pairs, questions, tiny_task
 
 MEASURED = Rates(training=8e9, reading=4e9, answering=1e9)
+TRAINED = ("prompting", "sft", "preference", "full")
 QUIET = {"keep": {"general": "skip", "sycophancy": "skip", "format_leak": "skip"}}
 
 
@@ -140,7 +142,7 @@ def test_times_follow_from_the_tokens_and_rates_that_are_shown(tmp_path: Path) -
 
 def test_the_short_forecast_names_both_gates_and_what_the_test_set_can_tell(tmp_path: Path) -> None:
     keep = {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}
-    found = dry_run(task_of(tmp_path, ladder=["prompting", "sft"], keep=keep, bar=0.6, score="exact")).as_json()
+    found = dry_run(task_of(tmp_path, ladder=list(TRAINED), keep=keep, bar=0.6, score="exact")).as_json()
     told = shown(found, verbose=False)
     assert found["gate"]["mode"] == "full"
     assert found["quick_gate"]["forecast"]["seconds"] < found["gate"]["forecast"]["seconds"]
@@ -150,9 +152,21 @@ def test_the_short_forecast_names_both_gates_and_what_the_test_set_can_tell(tmp_
     assert "--verbose" in told
     test = found["test"]
     assert (test["above"], test["below"]) == (pytest.approx(0.7), pytest.approx(0.5))
-    assert f"needs about {test['to_meet']} test items to be shown to meet the bar of 60%" in told
+    assert (
+        f"At prompting, a system that truly scores 70% needs about {test['to_meet']} test items to be shown to meet"
+        in told
+    )
+    strictest = test["strictest"]
+    assert found["shares"][strictest] == min(found["shares"][rung] for rung in TRAINED) < found["shares"]["prompting"]
+    most = items_against_bar(test["above"], bar=0.6, alpha=found["shares"][strictest])
+    assert (
+        f", and at {strictest}, which has the smallest share of the error rate, about {most}. One that scores 50%"
+        in told
+    )
     assert "Warning: the test set has only" in told
     found["examples"]["test"] = max(test["to_meet"], test["to_miss"])
+    assert "Warning" in shown(found, verbose=False)
+    found["examples"]["test"] = most
     assert "Warning" not in shown(found, verbose=False)
     assert dry_run(task_of(tmp_path / "quick", ladder=["sft"], keep=keep), gate="quick").as_json()["quick_gate"] is None
 

@@ -10,13 +10,14 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from lastresort.advice.facts import WRONG, Facts
+from lastresort.climb.judging import errors_of_items
 from lastresort.climb.prepare import prepare, read_split
 from lastresort.climb.shares import shares_of, smallest_share
 from lastresort.data.files import read_rows
 from lastresort.data.preferences import are_pairs
 from lastresort.data.split import Split, groups_of
 from lastresort.errors import InputError
-from lastresort.evals.evidence import smallest_deciding_test
+from lastresort.evals.evidence import FALSE_NOT_MET, smallest_deciding_test
 from lastresort.evals.scorers import build_scorer
 from lastresort.evals.scorers.python_file import PythonFunction
 from lastresort.ladder import RUNGS
@@ -119,7 +120,9 @@ def _test_needed(task: Task, split: Split) -> int | None:
         scorer = scorer.without_running()
     binary = scorer.binary and groups_of(split.test) is None
     smallest = smallest_share(shares_of(task, split.train, len(split.test) if binary else None), task)
-    return None if smallest is None else smallest_deciding_test(task.bar, smallest, binary=binary)
+    if smallest is None:
+        return None
+    return smallest_deciding_test(task.bar, errors_of_items(task, smallest, FALSE_NOT_MET).alpha, binary=binary)
 
 
 def _preferences(path: Path | None) -> tuple[Literal["pairs", "labels", "none"] | None, int | None]:

@@ -11,13 +11,13 @@ from typing import Literal
 
 from lastresort.after.compare.compare import forecast_of
 from lastresort.after.compare.ways import ComparisonRequest, refuse_impossible
-from lastresort.climb.judging import labelled_cases
+from lastresort.climb.budget import forecast_of_judge
+from lastresort.climb.judging import errors_of_items, labelled_cases, labels_correct
 from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
-from lastresort.climb.workload import counts_of, machine_of, model_of, workload
+from lastresort.climb.workload import counts_of, model_of, workload
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.evals.evidence import FALSE_NOT_MET, items_against_bar
-from lastresort.evals.scorers.judge import Judge, case_of
 from lastresort.gate.suite_table import gate_forecast, lm_eval_names
 from lastresort.gate.verdict.decide import CLIMB_ALPHA
 from lastresort.hardware.environment import card_here
@@ -32,11 +32,10 @@ from lastresort.report.forecast import DryRun, DryRunExamples, DryRunGate, DryRu
 from lastresort.report.words.prompting import MISSING_GEPA
 from lastresort.report.words.rungs import of_memory, of_missing_lm_eval, of_skip, of_speed
 from lastresort.report.words.wording import capital, shared_source
-from lastresort.rungs.forecast import Forecast, Workload, answering
+from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.prompting.optimise import lacks_gepa
 from lastresort.rungs.rung import PlansMemory, find_rung
 from lastresort.rungs.supervised.methods import PASS_TOKENS
-from lastresort.spec.judge import JudgeKeys
 from lastresort.spec.task import Task
 from lastresort.types import GateMode, Progress, SilentProgress
 
@@ -119,10 +118,8 @@ def dry_run(
     parts = [rung.forecast for rung in rungs]
     compared = forecast_of(asked, prepared) if asked.names else None
     parts.append(compared)
-    judged = None
-    if isinstance(prepared.scorer, Judge) and task.score.judge is not None:
-        judged = judging(prepared, prepared.scorer, task.score.judge, _total(parts).answers)
-        parts.append(judged)
+    judged = forecast_of_judge(prepared, _total(parts).answers + len(labelled_cases(task, prepared.scorer)))
+    parts.append(judged)
     gated, quick = None, None
     if gate != "none" and any(rung.applies and trains(rung.name) for rung in rungs):
         gated = _gate(prepared, gate or "full", progress)
@@ -141,7 +138,7 @@ def dry_run(
         shares=prepared.shares,
         rungs=rungs,
         compare=compared,
-        test=_test(prepared),
+        test=_test(prepared, [rung.name for rung in rungs]),
         gate=gated,
         quick_gate=quick,
         judge=judged,
@@ -162,17 +159,30 @@ def _rung(prepared: PreparedTask, name: str, progress: Progress) -> DryRunRung:
     return DryRunRung(name=name, applies=True, forecast=rung.forecast(task, work), memory=rung_memory(task, name, work))
 
 
-def _test(prepared: PreparedTask) -> DryRunTest | None:
-    """Whether the first rung's test can tell a score MARGIN above or below the bar from it; None for graded scores and groups."""
+def _test(prepared: PreparedTask, rungs: Sequence[str]) -> DryRunTest | None:
+    """Whether the tests of these rungs can tell a score MARGIN beside the bar from it; None for graded scores and groups."""
     task, shares = prepared.task, prepared.shares
-    if not prepared.counts_right or not shares:
+    tested = [rung for rung in rungs if rung in shares]
+    if not prepared.counts_right or not tested:
         return None
-    first = next(iter(shares.values()))
     above, below = min(1.0, task.bar + MARGIN), max(0.0, task.bar - MARGIN)
-    to_meet, to_miss = (
-        items_against_bar(rate, bar=task.bar, alpha=first, beta=FALSE_NOT_MET) for rate in (above, below)
+    strictest = min(reversed(tested), key=shares.__getitem__)
+
+    def needed(rate: float, rung: str) -> int:
+        errors = errors_of_items(task, shares[rung], FALSE_NOT_MET)
+        return items_against_bar(rate, bar=task.bar, alpha=errors.alpha, beta=errors.beta)
+
+    return DryRunTest(
+        bar=task.bar,
+        above=above,
+        first=tested[0],
+        to_meet=needed(above, tested[0]),
+        strictest=strictest,
+        to_meet_strictest=needed(above, strictest),
+        below=below,
+        to_miss=needed(below, tested[0]),
+        labels=labels_correct(task),
     )
-    return DryRunTest(bar=task.bar, above=above, to_meet=to_meet, below=below, to_miss=to_miss)
 
 
 def _total(parts: Iterable[Forecast | None]) -> Forecast:
@@ -183,18 +193,3 @@ def _gate(prepared: PreparedTask, mode: Literal["quick", "full"], progress: Prog
     """What the first gate would take, by suite; the rungs hold what the test sets take."""
     suites = gate_forecast(prepared, quick=mode == "quick", alpha=CLIMB_ALPHA, progress=progress)
     return DryRunGate(mode=mode, suites=suites, forecast=_total(suite.forecast for suite in suites))
-
-
-def judging(prepared: PreparedTask, judge: Judge, keys: JudgeKeys, answers: int) -> Forecast:
-    """What the judge would take of so many answers, each as long as allowed, and of the labelled cases."""
-    task, split = prepared.task, prepared.split
-    machine = machine_of(task, keys.model, (keys.prompt_price, keys.output_price))
-    longest = workload(prepared, "prompting").max_new_tokens
-    read = [judge.question.prompts(judge.about, case_of(example, "…")) for example in (*split.dev, *split.test)]
-    prompts = [prompt for prompts in read for prompt in prompts]
-    counts = counts_of(task, keys.model)
-    read_tokens = sum(counts.count(turn.content) for prompt in prompts for turn in prompt)
-    prompt_tokens = read_tokens / len(prompts) + counts.template + longest
-    n = answers + len(labelled_cases(task, judge))
-    asked = n * len(prompts) // len(read)
-    return answering("verdicts", machine, asked, prompt_tokens, 0, judge.model.decoding.max_new_tokens).unscored()

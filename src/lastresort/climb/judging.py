@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from lastresort.errors import DataError, TaskError
-from lastresort.evals.evidence import LABELS_SHARE, Correction, smallest_deciding_test
+from lastresort.evals.evidence import Correction, Errors, errors_left, smallest_deciding_test
 from lastresort.evals.judged import corrected_bar
 from lastresort.evals.scorers import Scorer
 from lastresort.evals.scorers.judge import (
@@ -110,6 +110,16 @@ def _corrects(task: Task) -> bool:
     return task.score.judge is not None and task.score.judge.correct is not False
 
 
+def labels_correct(task: Task) -> bool:
+    """Whether people's labels are to correct the scores of the task's judge."""
+    return task.score.judge is not None and task.score.judge.labelled is not None and _corrects(task)
+
+
+def errors_of_items(task: Task, alpha: float, beta: float) -> Errors:
+    """Of those of a test, what its items have: less where labels have a part, too."""
+    return errors_left(alpha, beta) if labels_correct(task) else Errors(alpha, beta)
+
+
 def _verdicts_on(labelled: Sequence[LabelledCase], judge: Judge, progress: Progress, stop: Stop) -> list[JudgeScore]:
     progress.stage("judge: agreement with people", len(labelled))
     judged: list[JudgeScore] = []
@@ -142,7 +152,7 @@ def refuse_labels_that_decide_nothing(task: Task, scorer: Scorer, units: int, al
     best = corrected_bar(people, people, task.bar, task.confidence, keys.scale)
     binary = scorer.binary and unit == "item"
     if best.can_be_met:
-        smallest = smallest_deciding_test(best.met_above, (1 - LABELS_SHARE) * alpha, binary=binary)
+        smallest = smallest_deciding_test(best.met_above, errors_left(alpha, 0.0).alpha, binary=binary)
         if units >= smallest:
             return
     wrong = "" if best.rates is None else f", of which people call {best.rates.wrong} wrong"

@@ -30,15 +30,20 @@ class DryRunExamples(JsonDocument):
 
 
 class DryRunTest(JsonDocument):
-    """What the test set can tell. to_meet: test items by which a true score of `above` is shown to meet the bar, with power 0.8.
-    to_miss: likewise, by which one of `below` is shown to miss it.
+    """What the test set can tell. to_meet: test items by which a true score of `above` is shown to meet the bar, with power 0.8, at
+    `first`, the first rung. to_meet_strictest: likewise at `strictest`, whose test has the smallest share of the error. to_miss:
+    by which one of `below` is shown to miss it, at any rung. labels: whether people's labels have their part of the errors.
     """
 
     bar: float
     above: float
+    first: str
     to_meet: int
+    strictest: str
+    to_meet_strictest: int
     below: float
     to_miss: int
+    labels: bool
 
 
 class RungMemory(JsonDocument):
@@ -169,12 +174,15 @@ def power_of(found: DryRun) -> list[str]:
     test, n = found.test, found.examples.test
     if test is None:
         return []
+    most = test.to_meet_strictest
+    late = f", and at {test.strictest}, which has the smallest share of the error rate, about {count(most)}"
+    labels = " People's labels of the judge have half of each error rate, which is counted here; how far they move the bar is not."
     told = (
-        f"A system that truly scores {round_percent(test.above)} needs about {counted(test.to_meet, 'test item')} to be shown to "
-        f"meet the bar of {round_percent(test.bar)}, and one that scores {round_percent(test.below)} about "
-        f"{count(test.to_miss)} to be shown to miss it."
+        f"At {test.first}, a system that truly scores {round_percent(test.above)} needs about {counted(test.to_meet, 'test item')} "
+        f"to be shown to meet the bar of {round_percent(test.bar)}{late if most > test.to_meet else ''}. One that scores "
+        f"{round_percent(test.below)} needs about {count(test.to_miss)} to be shown to miss it.{labels if test.labels else ''}"
     )
-    if n >= max(test.to_meet, test.to_miss):
+    if n >= max(most, test.to_miss):
         return [f"{told} The test set has {count(n)}."]
     return [
         f"{told} Warning: the test set has only {count(n)}, so a rung this close to the bar may end UNDECIDED. Label more "
