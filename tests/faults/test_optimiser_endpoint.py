@@ -12,8 +12,10 @@ import pytest
 from climb_support import comparable, rows, scripted_task
 from endpoint_support import Endpoint, Handler, completion, serving
 from lastresort.app.climb import climb
+from lastresort.models.api.requests import THINKING_TOKENS
 from lastresort.records.events import PromptOptimised, RungSearched
 from lastresort.records.record import Record
+from lastresort.rungs.prompting.spending import REFLECTION_TOKENS
 from lastresort.spec.task import load_task
 from tuning_support import Cut, CutAt
 
@@ -43,12 +45,12 @@ def answers(handler: Handler, request: dict[str, Any], text: str, finish: str = 
     handler.send(200, {**completion(text, finish=finish, usage=usage), "model": request["model"]})
 
 
-def task(folder: Path, server: Endpoint) -> Path:
+def task(folder: Path, server: Endpoint, **prompting: Any) -> Path:
     keys = {
         "model": server.name,
         "ladder": ["prompting"],
         "bar": 0.7,
-        "prompting": {"reflect": server.name, "calls": 120},
+        "prompting": {"reflect": server.name, "calls": 120, **prompting},
         "use": {"prompt_price": 1, "output_price": 2},
         "limits": {"usd": 5},
     }
@@ -114,3 +116,21 @@ def test_a_model_whose_thoughts_need_the_room_of_its_text_gets_more_room(tmp_pat
     assert (found.stopped, found.cut, len(reflections)) == ("cut", 3, 3)
     assert "GEPA tried no instruction by" in search.in_words
     assert "(3 more were cut at the token limit)" in search.in_words
+
+
+def test_a_reflecting_model_thinks_as_long_as_the_task_says_and_what_that_may_cost_counts(tmp_path: Path) -> None:
+    with serving() as server:
+        server.otherwise = answers_and_reflects
+        climbed(task(tmp_path / "low", server, reasoning_effort="low"))
+        reflections = [one for one in server.requests if "better instruction" in one["messages"][-1]["content"]]
+        others = [one for one in server.requests if one not in reflections]
+        server.requests.clear()
+        found = climbed(task(tmp_path / "poor", server, reasoning_effort="low", usd=0.02))
+        asked = [one for one in server.requests if "better instruction" in one["messages"][-1]["content"]]
+    room = REFLECTION_TOKENS + THINKING_TOKENS["low"]
+    assert {(one["reasoning_effort"], one["max_tokens"]) for one in reflections} == {("low", room)}
+    assert reflections
+    assert not any("reasoning_effort" in one for one in others)
+    assert not asked
+    assert "is too small for one step" in json.dumps(found)
+    assert 2 * REFLECTION_TOKENS / 1e6 < 0.01 < 0.02 < 2 * room / 1e6  # what a reflection may cost

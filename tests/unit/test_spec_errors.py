@@ -111,6 +111,13 @@ KEYS: list[tuple[dict[str, Any], str, str, str, str]] = [
     ({"decode": {"max_new_tokens": "all"}}, 'key "decode.max_new_tokens"', '"all"', "auto or a whole", "Write"),
     ({"decode": {"reasoning_effort": "lo"}}, 'key "decode.reasoning_effort"', '"lo"', "minimal, low", 'Write "low".'),
     ({"decode": {"reasoning_effort": "low"}}, 'key "decode.reasoning_effort"', "runs here", "an endpoint", "Remove it"),
+    (
+        {"prompting": {"reasoning_effort": "low"}},
+        '"prompting.reasoning_effort"',
+        "runs here",
+        "an endpoint",
+        "Remove it",
+    ),
     ({"decode": {"max_new_tokens": 0}}, 'key "decode.max_new_tokens"', "(0)", "auto or a whole", "Write auto."),
     ({"use": {"prompt_price": -1}}, 'key "use.prompt_price"', "(-1)", "at least 0", "Write a number"),
     ({"use": {"hourly_price": -1}}, 'key "use.hourly_price"', "(-1)", "at least 0", "Write a number"),

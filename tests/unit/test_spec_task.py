@@ -91,6 +91,7 @@ DEFAULTS: dict[str, Any] = {
         "usd": None,
         "prompt_price": None,
         "output_price": None,
+        "reasoning_effort": None,
     },
     "retrieval": {
         "k": [1, 3, 5],

@@ -126,7 +126,8 @@ def _switch(value: Any) -> Any:
 class PromptingSettings(Section):
     """optimise: whether GEPA writes one more prompt; auto does so only where the hand-made ones suggest that it can help. reflect:
     the model that writes it, None for the task's own. calls: of both models, at most. usd: for these calls, None is no limit.
-    Prices of `reflect` in USD per million tokens.
+    Prices of `reflect` in USD per million tokens. reasoning_effort: how long a reflecting endpoint's model thinks, None leaves that
+    to the model.
     """
 
     optimise: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = "auto"
@@ -135,6 +136,7 @@ class PromptingSettings(Section):
     usd: Limit | None = None
     prompt_price: Money | None = None
     output_price: Money | None = None
+    reasoning_effort: ReasoningEffort | None = None
 
 
 class PreferenceSettings(Section):

@@ -56,7 +56,7 @@ from lastresort.spec.values import (
     refuse,
     unknown_name,
 )
-from lastresort.types import JsonObject
+from lastresort.types import JsonObject, ReasoningEffort
 
 
 def check_together(task: Task) -> None:
@@ -208,12 +208,18 @@ def _margins_and_suites(task: Task) -> None:
 
 
 def _effort_and_model(task: Task) -> None:
-    if task.decode.reasoning_effort is not None and not is_endpoint(task.model):
+    """Only the model behind an endpoint takes an effort."""
+    _effort_of("decode", task.decode.reasoning_effort, task.model)
+    _effort_of("prompting", task.prompting.reasoning_effort, task.reflect_model)
+
+
+def _effort_of(section: str, effort: ReasoningEffort | None, model: str) -> None:
+    if effort is not None and not is_endpoint(model):
         refuse(
-            f"found a reasoning effort of {task.model}, which runs here",
+            f"found a reasoning effort of {model}, which runs here",
             expected="an endpoint whose model takes one",
             remedy="Remove it; chat_template_kwargs can switch the thinking of a local model on or off.",
-            key=("decode", "reasoning_effort"),
+            key=(section, "reasoning_effort"),
         )
 
 

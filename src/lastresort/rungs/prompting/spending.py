@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from lastresort.models.api.requests import THINKING_TOKENS
 from lastresort.models.protocol import estimated_tokens
 from lastresort.records.events import AnswersJudged
 from lastresort.records.measurement import ItemScore
@@ -22,6 +23,12 @@ REQUEST_TOKENS, FEEDBACK_TOKENS = 150, 60  # of a reflection, and of what it say
 
 def kept_rows(n_train: int, calls: int) -> int:
     return min(max(LEAST_KEPT, calls // KEPT_OF_CALLS), n_train // 2)
+
+
+def thoughts_of(task: Task) -> int:
+    """Tokens that a reflection may think, at the effort that the task names; 0 where it names none."""
+    effort = task.prompting.reasoning_effort
+    return 0 if effort is None else THINKING_TOKENS[effort]
 
 
 def calls_of_a_step(kept: int) -> int:
@@ -78,9 +85,9 @@ class Spending:
         self._verdicts_usd = self._reflection_usd = 0.0
         self._new_verdicts()
 
-    def start_usd(self, kept: int) -> float:
-        """Of the kept rows and one step, before anything is answered."""
-        return kept * self._row_usd() + self.step_usd(kept)
+    def start_usd(self, kept: int, thoughts: int = 0) -> float:
+        """Of the kept rows and one step, before anything is answered. thoughts: as in `step_usd`."""
+        return kept * self._row_usd() + self.step_usd(kept, thoughts)
 
     def step_usd(self, kept: int, thoughts: int = 0) -> float:
         """Of the next step. thoughts: tokens that a reflection may think."""

@@ -32,6 +32,7 @@ from lastresort.rungs.prompting.spending import (
     calls_of_a_step,
     kept_rows,
     longest_prompt_tokens,
+    thoughts_of,
 )
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.paths import is_paid
@@ -112,7 +113,8 @@ class GepaAdapter:
         self._bench, self._rows, self._plain, self._form = bench, rows, plain, form
         self._written, self._reflector = written, reflector
         self.proposed: dict[str, ProposedPrompt] = {}
-        self.spent, self._thoughts, self._cut = spending, 0, 0
+        self._effort = bench.task.prompting.reasoning_effort
+        self.spent, self._thoughts, self._cut = spending, thoughts_of(bench.task), 0
         self.stopped: StoppedOptimising | None = None
         self.failure: Exception | None = None
 
@@ -193,7 +195,7 @@ class GepaAdapter:
         """The instruction that the reflecting model writes, "" where it was cut or would cost too much.
 
         An endpoint does not say whether its model thinks before it writes, within the same limit: after a cut text it gets room for
-        that.
+        that, unless the task says how long it thinks.
         """
         from gepa.strategies.instruction_proposal import InstructionProposalSignature
 
@@ -208,7 +210,12 @@ class GepaAdapter:
             return ""
         # Without a seed of its own, the cache would give the same answer to the same rows.
         seed = self._bench.task.split.seed + self.spent.reflections + 1
-        decoding = Decoding(REFLECTION_TOKENS + self._thoughts, temperature=REFLECTION_TEMPERATURE, seed=seed)
+        decoding = Decoding(
+            REFLECTION_TOKENS + (0 if self._effort else self._thoughts),  # with an effort, the endpoint adds the room
+            temperature=REFLECTION_TEMPERATURE,
+            seed=seed,
+            reasoning_effort=self._effort,
+        )
         [answer] = self._reflector.generate([prompt], decoding, pay_on_answer(self._bench.pay))
         self.spent.reflected(answer)
         self._bench.progress.advance(1)
@@ -220,7 +227,7 @@ class GepaAdapter:
         self._cut += 1
         if self._cut >= MOST_CUT:
             self.stopped = "cut"
-        if is_paid(self._bench.task.reflect_model):
+        if self._effort is None and is_paid(self._bench.task.reflect_model):
             self._thoughts = THOUGHT_TOKENS
         return ""
 
@@ -255,7 +262,7 @@ def optimised(
     rows = rows_of(bench.train, calls, seed)
     longest = longest_prompt_tokens(plain, form, rows.learned)
     spending = Spending(bench.task, bench.record, raced, prompt_tokens=longest)
-    needed = spending.start_usd(len(rows.kept))
+    needed = spending.start_usd(len(rows.kept), thoughts_of(bench.task))
     if spending.usd_limit is not None and not spending.fits(needed):
         return UsdTooSmall(spending.usd_limit, needed)
     adapter = GepaAdapter(bench, rows, plain, form, written, reflector, spending)
