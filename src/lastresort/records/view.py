@@ -461,18 +461,7 @@ def _second_gate(gate: ClimbGate) -> SecondGate:
 
 
 def _optimised(found: PromptOptimised) -> OptimisedPrompt:
-    return OptimisedPrompt(
-        reflector=found.reflector,
-        plain=found.plain,
-        best=found.best,
-        plain_score=found.plain_score,
-        best_score=found.best_score,
-        n=found.n,
-        tried=found.tried,
-        copies=found.copies,
-        calls=found.calls,
-        reflections=found.reflections,
-    )
+    return OptimisedPrompt.model_validate(found, from_attributes=True)
 
 
 def _on_dev(rung: _Rung, candidate: str | None) -> list[CandidateMeasured]:

@@ -135,6 +135,11 @@ class PromptOptimised(OfRung):
     priced: bool
 
     @property
+    def better(self) -> bool:
+        """Whether an instruction scored higher than the plain one."""
+        return self.best != self.plain
+
+    @property
     def tried(self) -> int:
         return sum(one.refused is None for one in self.proposed)
 

@@ -110,7 +110,7 @@ def scores(found: OptimisedPrompt) -> str:
 
 def line(found: PromptOptimised) -> str:
     """Of somebody who follows the run."""
-    if found.best == found.plain:
+    if not found.better:
         return (
             f"{found.rung}: no optimised instruction beats the plain one on rows of train, {percent(found.plain_score)}"
         )

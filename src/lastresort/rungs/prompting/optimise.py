@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 
 from lastresort.errors import PrerequisiteError
@@ -63,21 +63,8 @@ def new_prompts(bench: Workbench, rung: str, race: Race) -> NewPrompts:
             return NewPrompts(findings=(written,))
         found = written
         bench.record.append(found)
-    better = found.best != found.plain
-    finding = PromptRewritten(
-        reflector=found.reflector,
-        plain_score=found.plain_score,
-        best_score=found.best_score,
-        better=better,
-        n=found.n,
-        tried=found.tried,
-        copies=found.copies,
-        cut=found.cut,
-        calls=found.calls,
-        reflections=found.reflections,
-        stopped=found.stopped,
-    )
-    return NewPrompts(_entering(bench, race, found.best) if better else (), (finding,))
+    finding = PromptRewritten(**{one.name: getattr(found, one.name) for one in fields(PromptRewritten)})
+    return NewPrompts(_entering(bench, race, found.best) if found.better else (), (finding,))
 
 
 def lacks_gepa(task: Task) -> bool:
