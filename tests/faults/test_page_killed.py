@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -16,7 +17,9 @@ from climb_support import comparable, scripted_task
 from lastresort.app.climb import climb
 from lastresort.records.atomic import is_held
 from lastresort.spec.task import load_task
-from ui_support import MET, finished_run, served_page, until
+from lastresort.ui.kept import rows_in
+from lastresort.ui.rate import PREFERENCES, Drawing, MarkFiles
+from ui_support import MET, finished_run, page_of, served_page, until
 
 
 def asked(address: str, body: bytes | None = None, **headers: str) -> str:
@@ -75,3 +78,49 @@ def test_the_run_goes_on_and_nothing_else_does(tmp_path: Path) -> None:
     assert comparable(json.loads((run / "decision.json").read_text("utf-8"))) == comparable(undisturbed)
     assert not is_held(run)
     assert not list(tmp_path.rglob("*.new"))
+
+
+KILLED_BETWEEN = """
+import os, signal, sys
+from pathlib import Path
+from lastresort.ui import rate
+write = rate.write_rows
+def write_or_die(path, rows):
+    if path.name == rate.PREFERENCES:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(path, rows)
+rate.write_rows = write_or_die
+row = {"input": "Which?", "a": "one", "b": "two", "label": "b", "run": "other", "id": "2"}
+rate.MarkFiles(Path(sys.argv[1])).add(rate.Drawing("other", "prompting/few-shot-3", "prompting/zero-shot", "dev", 0), row)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+@pytest.mark.parametrize("by", ["the next page", "the next look at a page that lives"])
+def test_a_mark_that_was_killed_before_it_was_a_preference_becomes_one(by: str, tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    drawing = Drawing("routing-1", "prompting/few-shot-3", "prompting/zero-shot", "dev", 0)
+    files = MarkFiles(tmp_path / "tasks" / "routing")
+    files.add(drawing, {"input": "Which?", "a": "one", "b": "two", "label": "a", "run": "other", "id": "1"})
+    killed = subprocess.run([sys.executable, "-c", KILLED_BETWEEN, str(files.folder)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    if by == "the next page":
+        with served_page(tmp_path):
+            pass
+    else:
+        look = {"system": drawing.system, "with": drawing.against, "split": drawing.split}
+        assert page_of(tmp_path)[1].get("/runs/routing-1/rate", params=look).status_code == 200
+    assert [row["chosen"] for row in rows_in(files.folder / PREFERENCES)] == ["one", "two"]
+    assert [row["label"] for row in rows_in(files.path(drawing))] == ["a", "b"]
+    assert not list(tmp_path.rglob("*.new"))
+
+
+def test_preferences_that_somebody_corrected_since_the_last_mark_stay(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    drawing = Drawing("routing-1", "prompting/few-shot-3", "prompting/zero-shot", "dev", 0)
+    files = MarkFiles(tmp_path / "tasks" / "routing")
+    files.add(drawing, {"input": "Which?", "a": "one", "b": "two", "label": "a", "run": "other", "id": "1"})
+    corrected = '{"prompt": "Which?", "chosen": "One.", "rejected": "two"}\n'
+    (files.folder / PREFERENCES).write_text(corrected)
+    files.complete()
+    assert (files.folder / PREFERENCES).read_text() == corrected

@@ -137,11 +137,30 @@ class MarkFiles:
             self._write(drawing, [row for place, row in enumerate(rows) if place != own[-1]])
             return rows[own[-1]]
 
+    def complete(self) -> None:
+        """Write the preferences again where their file is older than the pairs: a page was killed after it had written these.
+
+        Raises DataError for a damaged file, and InfrastructureError for the disk.
+        """
+        if self._is_behind():
+            with writing(self.folder / PAIRS):
+                if self._is_behind():  # not where another page was between the two
+                    self._prefer(rows_in(self.folder / PAIRS))
+
+    def _is_behind(self) -> bool:
+        pairs, preferences = self.folder / PAIRS, self.folder / PREFERENCES
+        if not pairs.exists():
+            return False
+        return not preferences.exists() or preferences.stat().st_mtime_ns < pairs.stat().st_mtime_ns
+
     def _write(self, drawing: Drawing, rows: list[JsonObject]) -> None:
         write_rows(self.path(drawing), rows)
         if drawing.against:
-            found = [preference for row in rows if (preference := preference_of(row)) is not None]
-            write_rows(self.folder / PREFERENCES, found)
+            self._prefer(rows)
+
+    def _prefer(self, rows: list[JsonObject]) -> None:
+        found = [preference for row in rows if (preference := preference_of(row)) is not None]
+        write_rows(self.folder / PREFERENCES, found)
 
 
 def _identity(row: JsonObject) -> tuple[object, ...]:

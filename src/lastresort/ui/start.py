@@ -7,11 +7,12 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from lastresort.errors import InputError, PrerequisiteError
+from lastresort.errors import InputError, LastresortError, PrerequisiteError
 
 _NEEDED = {
     "fastapi": "fastapi",
@@ -54,6 +55,7 @@ def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda
     from lastresort.serve.guard import is_loopback
     from lastresort.serve.transport import address_of, bound
     from lastresort.ui.guard import LINK_KEY, PageGuard, PageSecrets
+    from lastresort.ui.rate import MarkFiles
     from lastresort.ui.site import Site, create_site
     from lastresort.ui.workspace import Workspace
 
@@ -62,6 +64,9 @@ def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda
         token = "" if alone else secrets.token_urlsafe(32)
         workspace = Workspace(request.folder.resolve())
         workspace.remove_left_over()
+        for folder in workspace.task_folders():
+            with suppress(LastresortError):  # which the page says where the marks are looked at
+                MarkFiles(folder).complete()
         site = Site(workspace, PageSecrets(token))
         config = uvicorn.Config(
             PageGuard(create_site(site), site.secrets), log_config=None, access_log=False, server_header=False,

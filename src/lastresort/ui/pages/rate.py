@@ -173,6 +173,8 @@ def _drawn(
     parts: list[MeasuredPart] | None = None,
 ) -> Response:
     files, order = _files(site, drawing.run), _order(site, record, drawing)
+    if drawing.against:
+        files.complete()
     rows = files.marked(drawing)
     marked: set[object] = {row.get("id") for row in rows}
     card = next(_unmarked(record, drawing, order, at, marked), None)
