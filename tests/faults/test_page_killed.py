@@ -19,7 +19,7 @@ from lastresort.records.atomic import is_held
 from lastresort.spec.task import load_task
 from lastresort.ui.kept import rows_in
 from lastresort.ui.rate import PREFERENCES, Drawing, MarkFiles
-from ui_support import MET, finished_run, page_of, served_page, until
+from ui_support import MET, finished_run, page_of, served_page, slow_task, until
 
 
 def asked(address: str, body: bytes | None = None, **headers: str) -> str:
@@ -78,6 +78,53 @@ def test_the_run_goes_on_and_nothing_else_does(tmp_path: Path) -> None:
     assert comparable(json.loads((run / "decision.json").read_text("utf-8"))) == comparable(undisturbed)
     assert not is_held(run)
     assert not list(tmp_path.rglob("*.new"))
+
+
+STARTS_A_JOB = """
+import os, sys
+from pathlib import Path
+from lastresort.ui import jobs
+folder = Path.cwd()
+print(jobs.start(jobs.Command(tuple(sys.argv[1:]), folder, folder / "runs/.lastresort/jobs/a.log")).pid, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+@pytest.mark.parametrize("number", [None, signal.SIGTERM, signal.SIGKILL])
+def test_the_folder_of_a_job_that_outlives_its_page_goes_when_the_job_ends(
+    number: signal.Signals | None, tmp_path: Path
+) -> None:
+    """None: it ends by itself."""
+    temporary, run = tmp_path / "tmp", tmp_path / "runs" / "a"
+    temporary.mkdir()
+    words = ["climb", str(slow_task(tmp_path, delay_s=0.5)), "--run", str(run)] if number else ["--version"]
+    started = subprocess.run(
+        [sys.executable, "-c", STARTS_A_JOB, *words],
+        cwd=tmp_path, env={**os.environ, "TMPDIR": str(temporary)}, stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    job = int(started.stdout)
+    if number:
+        until(lambda: is_held(run), "the run is at work")
+        assert list(temporary.iterdir())
+        os.kill(job, number)
+    until(lambda: has_ended(job), "the job has ended")
+    until(lambda: not list(temporary.iterdir()), "nothing of it is left")
+
+
+@pytest.mark.parametrize("of", ["another process", "nobody"])
+def test_the_end_of_a_process_leaves_a_folder_that_is_not_its_own(of: str, tmp_path: Path) -> None:
+    """A process of lastresort that a job starts has the job's folder for its temporary files."""
+    own = tmp_path / "lastresort-job-1"
+    own.mkdir()
+    if of != "nobody":
+        (own / "pid").write_text(str(os.getpid()))
+    script = "import sys\nfrom lastresort.cli.main import run\nsys.argv = ['lastresort', '--version']\nrun()"
+    told = subprocess.run(  # which waits for the process that watches it, too
+        [sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(own)}, capture_output=True, check=True
+    )
+    assert told.stdout.startswith(b"lastresort")
+    assert own.is_dir()
 
 
 KILLED_BETWEEN = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import select
+import shutil
 import signal
 import sqlite3
 import sys
@@ -28,6 +29,10 @@ SETTINGS = {
     "GOMP_SPINCOUNT": "20000",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+JOB_FOLDER, JOB_PID = (
+    "lastresort-job-",
+    "pid",
+)  # how the name of a job's folder begins, and the file with its process's number
 
 
 def set_environment() -> None:
@@ -104,7 +109,8 @@ def take_longer_to_end(seconds: int) -> None:
 def end_soon_after_a_signal(last_words: Callable[[], str]) -> None:
     """From here on SIGTERM and SIGINT end this process within seconds, whatever it is doing.
 
-    What is written is written whole or not at all, so ending anywhere loses nothing that is finished.
+    What is written is written whole or not at all, so ending anywhere loses nothing that is finished. The folder of a job goes
+    when it has ended, however that was.
 
     Python's own handlers wait for C code to return, and threads for it to let go of the interpreter. So a process of its own
     watches, which the system tells of each signal. last_words: what to say where this one does not end by itself. Call it before
@@ -120,6 +126,7 @@ def end_soon_after_a_signal(last_words: Callable[[], str]) -> None:
             signal.signal(number, signal.SIG_IGN)
         with suppress(EOFError, OSError):  # it has ended
             _end_after_signal(arrived, watched, last_words)
+        _remove_job_folder(watched)
         os._exit(0)
     os.close(arrived)
     os.set_blocking(wake, False)
@@ -148,6 +155,16 @@ def _end_after_signal(arrived: int, watched: int, last_words: Callable[[], str])
     if select.select([], [2], [], 0)[1]:  # a stderr that nobody reads keeps nobody
         os.write(2, f"{last_words()}\n".encode())
     os.kill(watched, signal.SIGKILL)
+    while os.read(arrived, 64):  # until it has let go of its files
+        pass
+
+
+def _remove_job_folder(process: int) -> None:
+    """Remove the folder for temporary files that was made for this process alone, where it has one."""
+    own = Path(os.environ.get("TMPDIR", ""))
+    with suppress(OSError, ValueError):
+        if own.name.startswith(JOB_FOLDER) and int((own / JOB_PID).read_text("ascii")) == process:
+            shutil.rmtree(own, ignore_errors=True)
 
 
 def _next_signal(arrived: int, within_s: float | None = None) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from lastresort.app.runtime import JOB_FOLDER, JOB_PID
 from lastresort.embedded import cache_folder
 from lastresort.errors import InputError
 from lastresort.foreign import escaped
@@ -25,7 +26,6 @@ from lastresort.ui.workspace import HIDDEN
 LAST_WORDS = 12  # lines
 _MOST_BYTES = 16_384
 LOGS = f"{HIDDEN}/jobs"  # below the folder of the runs
-OWN, PID = "lastresort-job-", "pid"
 CACHES = (
     "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "NUMBA_CACHE_DIR",
     "HF_MODULES_CACHE", "HF_DATASETS_CACHE",
@@ -45,14 +45,14 @@ def start(job: Command, reaches: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """Start it. It goes on when the page ends. reaches: as in `start_process`."""
     remove_left_over()
     with disk_errors(Path(tempfile.gettempdir())):
-        own = Path(tempfile.mkdtemp(prefix=OWN))
+        own = Path(tempfile.mkdtemp(prefix=JOB_FOLDER))
     try:
         with open_log(job.log, "ab") as log:
             process = start_process(
                 job.arguments, folder=job.folder, out=log, faults=subprocess.STDOUT, bound=False, reaches=reaches,
                 more=places_of(own, os.environ),
             )  # fmt: skip
-        (own / PID).write_text(str(process.pid), "ascii")
+        (own / JOB_PID).write_text(str(process.pid), "ascii")
     except BaseException:
         shutil.rmtree(own, ignore_errors=True)
         raise
@@ -82,10 +82,10 @@ def _end(process: subprocess.Popen[bytes], own: Path) -> None:
 
 
 def remove_left_over() -> None:
-    """Remove the folders of jobs that ended after their page did."""
-    for own in Path(tempfile.gettempdir()).glob(f"{OWN}*"):
+    """Remove the folders of jobs that ended after their page did, and could not remove them (on Windows, or killed with it)."""
+    for own in Path(tempfile.gettempdir()).glob(f"{JOB_FOLDER}*"):
         with suppress(OSError, ValueError):
-            if not is_running(int((own / PID).read_text("ascii"))):
+            if not is_running(int((own / JOB_PID).read_text("ascii"))):
                 shutil.rmtree(own, ignore_errors=True)
 
 
