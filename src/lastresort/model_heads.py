@@ -17,7 +17,7 @@ from lastresort.foreign import DOCUMENT, SETTINGS, opened, read_json
 from lastresort.tokenizer_file import FILE as TOKENIZER
 from lastresort.tokenizer_file import check_tokenizer
 
-CONFIG = "config.json"
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 _OTHER_SETTINGS = ("generation_config.json", "tokenizer_config.json")
 _MOST_BYTES = {".json": DOCUMENT, ".jinja": SETTINGS, ".txt": DOCUMENT, ".model": DOCUMENT}
 _MAPPED = (".safetensors", ".gguf")  # of any size

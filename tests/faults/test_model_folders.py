@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,13 @@ def test_damaged_files_of_a_reranker(model: Path, name: str, content: bytes) -> 
         open_reranker(model).scores("a", ["b"])
     assert str(model) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("load", [open_embedder, open_reranker])
+def test_an_adapter_in_the_folder_is_not_loaded(load: Callable[[Path], object], model: Path) -> None:
+    """transformers would load it, and its base from wherever its settings say."""
+    (model / "0").mkdir()
+    settings = {"peft_type": "LORA", "r": 4, "target_modules": "(([a-z_.0-9]+)+)+!"}
+    (model / "0" / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(DataError, match=r"holds an adapter \(adapter_config\.json\)"):
+        load(model)

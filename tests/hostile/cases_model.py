@@ -10,6 +10,7 @@ from pathlib import Path
 from corpus import Case
 from model_files import DEEP, TEXTS, VALUES, cut, fifo, gone, keys, linked, merging, planning, put, training
 
+SLOW_ADAPTER = json.dumps({"peft_type": "LORA", "r": 4, "target_modules": "(([a-z_.0-9]+)+)+!"})
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size")
 SIZES += ("intermediate_size", "max_position_embeddings")
 
@@ -176,6 +177,9 @@ CASES: dict[str, Case] = {
     "code of its own": Case(
         merging(keys("model/config.json", model_type="own", auto_map={"AutoConfig": "own.OwnConfig"})),
         named="Python code",
+    ),
+    "an adapter with a pattern that never ends in the same folder": Case(
+        merging(put("model/adapter_config.json", SLOW_ADAPTER)), named="both a model and an adapter"
     ),
     "code on the Hub": Case(
         merging(keys("model/config.json", model_type="own", auto_map={"AutoConfig": "a/b--own.OwnConfig"}))

@@ -14,7 +14,8 @@ from typing import Any
 
 from lastresort.errors import InputError
 from lastresort.handoff.source import LocalWeights
-from lastresort.models.adapter_settings import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PLAIN_STARTS, adapter_settings
+from lastresort.model_heads import ADAPTER_CONFIG
+from lastresort.models.adapter_settings import ADAPTER_WEIGHTS, PLAIN_STARTS, adapter_settings
 from lastresort.models.quantized import read_quantized_base
 from lastresort.records.atomic import disk_errors, refuse_links_out, write_atomically
 from lastresort.train.adapters.folder import read_adapter

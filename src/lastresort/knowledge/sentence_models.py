@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from lastresort.errors import DataError
 from lastresort.libraries import hub_failure, loading, quiet_logger
-from lastresort.model_heads import check_model_files
+from lastresort.model_heads import ADAPTER_CONFIG, check_model_files
 
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt"]
 _DECIDING = (".safetensors", ".json", ".model", ".txt")
@@ -44,6 +44,13 @@ def model_folder(folder_or_id: str | Path) -> Path:
             where=str(folder_or_id),
             expected="*.safetensors",
             remedy="Save the model again with save_pretrained; pickled weights are not read.",
+        )
+    if any(path.rglob(ADAPTER_CONFIG)):  # it would be loaded with its base, whose weights no fingerprint here covers
+        raise DataError(
+            f"the folder holds an adapter ({ADAPTER_CONFIG})",
+            where=str(folder_or_id),
+            expected="a model alone",
+            remedy="Merge the adapter into the model and save that.",
         )
     return path
 

@@ -12,9 +12,9 @@ from typing import Any
 from lastresort.apart import TooMuch, answer_apart
 from lastresort.errors import DataError, InputError
 from lastresort.foreign import read_json
-from lastresort.model_heads import MOST_LAYERS
+from lastresort.model_heads import ADAPTER_CONFIG, MOST_LAYERS
 
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MOST_RANK = 16_384  # the width of the largest models; PEFT fills the factors before it reads them from the file
 PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 """Initial weights of an adapter that leave its base as it is; PEFT's others change the base, too."""

@@ -20,8 +20,8 @@ from lastresort.embedded import cache_folder, converted
 from lastresort.errors import InfrastructureError, PrerequisiteError, TaskError
 from lastresort.hardware.environment import made_by_amd
 from lastresort.libraries import hub_failure, loading, quiet_checkpointing, without_length_warning
+from lastresort.model_heads import ADAPTER_CONFIG
 from lastresort.models.adapter_settings import (
-    ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     adapter_settings,
     check_patterns,
@@ -213,8 +213,15 @@ def checked_folder(folder: Path) -> Path:
                 expected="*.safetensors next to config.json",
                 remedy="Save the model again with save_pretrained; pickled weights are not read.",
             )
+        if (folder / ADAPTER_CONFIG).is_file():  # transformers would load it too, with settings that nobody checked
+            raise TaskError(
+                f"the folder holds both a model and an adapter ({ADAPTER_CONFIG})",
+                where=where,
+                expected="a model alone",
+                remedy=f"Move {ADAPTER_CONFIG} to another folder.",
+            )
         return folder
-    if (folder / "adapter_config.json").is_file():
+    if (folder / ADAPTER_CONFIG).is_file():
         raise TaskError(
             "this is an adapter, not a model",
             where=where,

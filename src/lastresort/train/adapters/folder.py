@@ -15,8 +15,8 @@ from typing import Any
 
 from lastresort.errors import DataError
 from lastresort.libraries import loading, stored_weights
-from lastresort.model_heads import model_config
-from lastresort.models.adapter_settings import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_settings
+from lastresort.model_heads import ADAPTER_CONFIG, model_config
+from lastresort.models.adapter_settings import ADAPTER_WEIGHTS, adapter_settings
 
 
 def linear_shapes(source: Path) -> dict[str, tuple[int, int]]:
