@@ -6,7 +6,7 @@ A page starts a climb, opens a model, and gets uploads, texts of a draft, messag
 with SIGKILL. Then the climb must reach the decision to the digit that it reaches undisturbed, the page's other processes must end,
 every file must be one that was sent as a whole, all that the page took must be there, and no lock may be held. It may refuse
 nothing. The next page on the same folder must show all of it, say so of an answer that was cut, and is the next to be killed; after
-a few of them the folder is a fresh one.
+a few of them the folder is a fresh one. A page lives up to three times as long as an undisturbed one needs for its first upload.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ CLIMBS, KILLS_A_CLIMB = 3, 3  # of a folder; each climb asks its own question, s
 TALK = "/runs/spoken-1/talk"
 SHOWN = ("/", "/new", "/train", "/new/draft", "/runs/spoken-1", TALK)
 UPLOAD = "text,team\n" + "".join(
-    f'"{row["input"]}",{row["output"]}\n' for row in rows(600)
+    f'"{row["input"]}",{row["output"]}\n' for row in rows(200)
 )  # all different: repeated ones are refused
 PATIENCE_S = 120.0
 DELAY_S = 0.03  # of a call: a climb goes on while several pages come and go
-LONGEST_S = 4.0  # from the first request to the kill
+UPLOADS = 3  # as long as that many first uploads take, at most, from the first request to the kill
 TAKEN = ("upload", "draft", "talk", "keep")
 
 
@@ -244,6 +244,7 @@ class PageSurvival:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(shutil.copytree(self.template, Path(name) / "round"))
             self.expected = {one: self._undisturbed(folder, one) for one in (f"slow{n}" for n in range(CLIMBS))}
+            self.longest_s = UPLOADS * self._first_upload_s(folder)
 
     def _undisturbed(self, folder: Path, name: str) -> Any:
         script = folder / "tasks" / name / "script.json"
@@ -252,6 +253,17 @@ class PageSurvival:
         done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode()[-800:]
         return comparable(json.loads(done.stdout))
+
+    def _first_upload_s(self, folder: Path) -> float:
+        page = LivePage(folder, folder.parent / "cache")
+        began = time.monotonic()
+        answer = page.client.post("/new/upload", files={"file": ("first.csv", UPLOAD.encode())})
+        assert answer.is_success, answer.text[-300:]
+        seconds = time.monotonic() - began
+        page.client.close()
+        page.process.send_signal(signal.SIGTERM)
+        page.process.communicate(timeout=PATIENCE_S)
+        return seconds
 
     def killed(self, kills: int) -> None:
         while self.seen.kills < kills:
@@ -288,7 +300,7 @@ class PageSurvival:
         threads = writes(page, sent, mark)
         if not list((page.folder / "runs").glob(f"{name}-*/record.sqlite")) and not living(is_climb):
             threads.append(page.repeated(lambda _: start_climb(page, name)))
-        time.sleep(self.dice.uniform(0.05, LONGEST_S))
+        time.sleep(self.dice.uniform(0.05, self.longest_s))
         under_way = set(page.sending)
         page.process.send_signal(signal.SIGKILL)
         page.process.communicate()
