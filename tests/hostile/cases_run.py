@@ -278,6 +278,11 @@ FILES: dict[str, Change] = {
     },
     **{f"a record cut at {share:.0%}": cut(share) for share in (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)},
 }
+COMPANIONS: dict[str, Change] = {
+    f"record.sqlite-{name} is {kind}": special(f"record.sqlite-{name}", kind)
+    for name in ("wal", "shm", "journal")
+    for kind in ("a FIFO", "a folder", "a device", "/proc")
+}
 DECISIONS: dict[str, Change] = {
     "no rungs": decision(rungs=[]),
     "another answer": decision(answer="Yes, fine-tune."),
@@ -442,6 +447,12 @@ CASES: dict[str, Case] = {
     },
     **{f"{what}: report": Case(on(REPORT, change)) for what, change in {**SCHEMAS, **FILES}.items()},
     **{f"{what}: watch": Case(on(["watch", RUN], change)) for what, change in {**ROWS, **SCHEMAS, **FILES}.items()},
+    **{
+        f"{what}: {name}": Case(on(words, change), named=what.partition(" ")[0])
+        for what, change in COMPANIONS.items()
+        for name, words in (("report", REPORT), ("watch", ["watch", RUN]), ("resume", RESUME))
+    },
+    **{f"{what}: salvage": Case(on(SALVAGE, change), "accepted") for what, change in COMPANIONS.items()},
     **{f"no items: {name}": Case(on(words, EDITS["no items"]), named="measurement") for name, words in READERS.items()},
     **{
         f"no items: {name}": Case(on(words, EDITS["no items"]))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -82,6 +83,7 @@ def connect(path: Path, *, application: int, migrations: Sequence[str], journal:
     Raises DataError for a file that is damaged, not ours, or newer than this program; InfrastructureError for the disk.
     """
     connection: sqlite3.Connection | None = None
+    _refuse_other_companions(path)
     closed = _was_closed(path)
     try:
         connection = _open(f"{path.resolve().as_uri()}?mode=rwc")
@@ -104,6 +106,7 @@ def connect_read_only(path: Path, *, application: int, migrations: Sequence[str]
     looked_at: whether every page is looked at where a process may still write: not for who opens it again and again meanwhile.
     """
     connection: sqlite3.Connection | None = None
+    _refuse_other_companions(path)
     closed = not looked_at or _was_closed(path)
     try:
         connection = _open_quietly(path)
@@ -239,6 +242,27 @@ def in_words(error: sqlite3.DatabaseError | UnicodeDecodeError, path: Path) -> L
         expected="an SQLite database written by lastresort",
         remedy="Restore it from a copy, or start a new run.",
     )
+
+
+def companions(path: Path, *kinds: str) -> Iterator[tuple[Path, bool]]:
+    """What lies in the place of SQLite's own files next to a database, and whether it is a file, and no link to one."""
+    real = path.resolve()
+    for kind in kinds or ("wal", "shm", "journal"):
+        beside = real.with_name(f"{real.name}-{kind}")
+        with suppress(OSError):
+            yield beside, stat.S_ISREG(beside.lstat().st_mode)
+
+
+def _refuse_other_companions(path: Path) -> None:
+    """SQLite would wait for a FIFO without end, and takes a link for a fault of the disk."""
+    for beside, is_file in companions(path):
+        if not is_file:
+            raise DataError(
+                f"found {'a link' if beside.is_symlink() else 'something that is not a file'}",
+                where=str(beside),
+                expected="a file that SQLite made, or none",
+                remedy="Remove it.",
+            )
 
 
 def _was_closed(path: Path) -> bool:

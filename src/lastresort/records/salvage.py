@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from lastresort.records.chain import (
     select,
     typed,
 )
-from lastresort.records.database import DAMAGES, schema, schema_of
+from lastresort.records.database import DAMAGES, companions, schema, schema_of
 from lastresort.records.events import KINDS, Event
 from lastresort.records.record import FILE_NAME, MIGRATIONS, item_of
 
@@ -55,8 +55,9 @@ def salvage(folder: Path) -> Salvaged:
     with tempfile.TemporaryDirectory() as place, disk_errors(Path(place)):
         copy = Path(place) / FILE_NAME
         shutil.copyfile(path, copy)
-        with suppress(FileNotFoundError):
-            shutil.copyfile(path.with_name(f"{FILE_NAME}-wal"), copy.with_name(f"{FILE_NAME}-wal"))
+        for beside, is_file in companions(path, "wal"):
+            if is_file:
+                shutil.copyfile(beside, copy.with_name(f"{FILE_NAME}-wal"))
         with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
             connection.row_factory = sqlite3.Row
             connection.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
