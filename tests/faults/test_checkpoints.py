@@ -100,6 +100,31 @@ def test_the_state_goes_to_the_device_of_its_parameter(fused: bool, tmp_path: Pa
         assert state["step"].device.type == ("meta" if fused else "cpu")
 
 
+AS_FIFOS = """
+import os, sys
+from pathlib import Path
+from lastresort.errors import DataError
+from lastresort.train.loop import checkpoints, reference
+path = Path(sys.argv[1])
+os.mkfifo(path)
+assert reference._read(path, "r", begun=False) is None
+for read in (checkpoints._read_tensors, lambda path: reference._read(path, "r", begun=True)):
+    try:
+        read(path)
+    except DataError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="FIFOs")
+def test_a_fifo_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", AS_FIFOS, str(tmp_path / "a.safetensors")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    damaged, gone = done.stdout.splitlines()
+    assert "the checkpoint is cut short or damaged" in damaged
+    assert "the reference of this run is gone" in gone
+
+
 class Killed(BaseException):
     """Stands for the end of the process."""
 

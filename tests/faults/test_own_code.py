@@ -24,7 +24,7 @@ from lastresort.train.adapters.gguf import check_exportable
 from models_support import save_tiny, write_tiny_gguf
 
 SOURCE = Path(lastresort.__file__).parent
-LOADERS = {"from_pretrained", "from_config", "SentenceTransformer", "CrossEncoder"}
+LOADERS = {"from_pretrained", "from_config", "SentenceTransformer", "CrossEncoder", "load_dataset"}
 CODE = """from pathlib import Path
 Path({ran!r}).touch()
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

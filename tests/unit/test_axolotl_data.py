@@ -149,7 +149,13 @@ def test_data_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "datasets", hub)
     entry = {"path": "org/data", "name": "main", "revision": "abc", "split": "train[:2]", "data_files": "a.jsonl"}
     assert texts(tmp_path, entry) == ["0", "1"]
-    wanted = {"name": "main", "split": "train", "revision": "abc", "data_files": ["a.jsonl"]}
+    wanted = {
+        "name": "main",
+        "split": "train",
+        "revision": "abc",
+        "data_files": ["a.jsonl"],
+        "trust_remote_code": False,
+    }
     assert hub.asked == [("org/data", wanted)]
     assert texts(tmp_path, {"path": "org/data", "name": ["one", "two"]}) == [*"0123", *"0123"]
     assert [keys["name"] for _, keys in hub.asked[1:]] == ["one", "two"]

@@ -18,12 +18,31 @@ PARSING = {
     "gzip.decompress",
     "os.open",
     "io.open",
+    "codecs.open",
+    "yaml.full_load",
+    "yaml.unsafe_load",
+    "yaml.load_all",
+    "yaml.safe_load_all",
+    "json.JSONDecoder",
+    "pickle.load",
+    "pickle.loads",
+    "torch.load",
+    "np.load",
+    "tomllib.load",
+    "tomllib.loads",
+    "gzip.GzipFile",
+    "zipfile.ZipFile",
+    "tarfile.open",
+    "sqlite3.connect",
+    "shutil.copyfile",
 }
+OPENING = {"open", "safe_open", "load_file"}  # by their names alone
 READING = {"read_text", "read_bytes"}  # of any path
 ALLOWED = {
     "after/compare/compare.py": "reads what its own process answers",
     "after/compare/training.py": "reads what its own process answers",
     "apart.py": "reads what its own process answers",
+    "app/runtime.py": "reads the number that the page wrote for it",
     "cli/border.py": "opens the null device",
     "cli/start.py": "prints the task file that it wrote itself",
     "climb/workload.py": "reads again the text that it wrote itself",
@@ -34,6 +53,8 @@ ALLOWED = {
     "evals/user_code/child.py": "reads what its own parent asks, and what the system says of itself",
     "evals/user_code/process.py": "reads what its own process answers",
     "gate/lm_eval/asking.py": "reads the source of an installed package",
+    "gate/logs/inspect.py": "unpacks archives within limits of its own",
+    "handoff/weights.py": "copies what `refuse_links_out` has seen",
     "hardware/cards.py": "reads a file of the package",
     "hardware/environment.py": "reads what the system says of itself",
     "hardware/find.py": "reads a file of the package, and the configuration of a model",
@@ -43,19 +64,26 @@ ALLOWED = {
     "interop/reading.py": "compares rows with those that it wrote itself",
     "interop/skypilot.py": "reads a file of the package",
     "knowledge/sentence_models.py": "reads the weights of a model",
+    "libraries.py": "reads the head of a file that `foreign` opened",
     "models/loading.py": "hashes the weights of a model, and reads the hashes that it kept in the cache",
     "models/scripted.py": "parses answers that `foreign` read, and counts lines that it wrote itself",
     "records/atomic.py": "opens locks and folders",
     "records/chain.py": "reads a column of a record, which is bounded there",
+    "records/database.py": "opens databases",
+    "records/salvage.py": "copies a database to read of it what it can",
     "report/html.py": "reads a file of the package",
     "report/schema.py": "reads a file of the package",
     "serve/answers.py": "reads again the schema that it wrote itself",
     "spec/document.py": "has the YAML of task files, which it reads from text that `foreign` opened",
     "systems/files.py": "hashes the weights of a model",
     "train/adapters/adapters.py": "reads again what PEFT wrote a moment ago",
+    "train/adapters/gguf.py": "reads weights whose heads it has read",
+    "train/adapters/merge.py": "copies what the model was loaded with",
     "train/files/run_folder.py": "hashes the files that it trains on",
     "train/groups/groups.py": "cuts its own log, which it reads line by line",
     "train/groups/server.py": "hashes the adapter that it wrote itself",
+    "train/loop/checkpoints.py": "reads weights in a file that `foreign` opened",
+    "train/loop/reference.py": "reads what it wrote itself, in a file that `foreign` opened",
     "train/watch/early_warnings.py": "reads a file of the package",
     "ui/drafts.py": "parses what it wrote itself",
     "ui/findings.py": "reads what its own process answers",
@@ -75,13 +103,13 @@ def read_here(tree: ast.Module) -> set[str]:
         if not isinstance(node, ast.Call):
             continue
         called = node.func
-        if isinstance(called, ast.Name) and called.id == "open":
-            found.add("open")
+        if isinstance(called, ast.Name) and called.id in OPENING:
+            found.add(called.id)
         elif isinstance(called, ast.Attribute):
             owner = called.value.id if isinstance(called.value, ast.Name) else ""
             if f"{owner}.{called.attr}" in PARSING or (called.attr in READING and owner != "foreign"):
                 found.add(called.attr)
-            elif called.attr == "open" and _mode(node).startswith("r"):
+            elif called.attr == "open" and (_mode(node).startswith("r") or _says_encoding(node)):
                 found.add("open")
     return found
 
@@ -89,6 +117,11 @@ def read_here(tree: ast.Module) -> set[str]:
 def _mode(call: ast.Call) -> str:
     first = call.args[0] if call.args else None
     return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
+
+
+def _says_encoding(call: ast.Call) -> bool:
+    """As who opens a file does whose mode is the usual one, "r"."""
+    return not _mode(call) and any(keyword.arg == "encoding" for keyword in call.keywords)
 
 
 def test_nothing_else_opens_and_parses_files() -> None:
@@ -102,7 +135,19 @@ def test_nothing_else_opens_and_parses_files() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["json.loads(a)", "yaml.safe_load(a)", "path.read_text()", "a.b.read_bytes()", "open(a)", 'path.open("rb")']
+    "line",
+    [
+        "json.loads(a)",
+        "yaml.safe_load(a)",
+        "path.read_text()",
+        "a.b.read_bytes()",
+        "open(a)",
+        'path.open("rb")',
+        'path.open(encoding="utf-8")',
+        "torch.load(a)",
+        "safe_open(a)",
+        "sqlite3.connect(a)",
+    ],
 )
 def test_such_a_line_is_noticed(line: str) -> None:
     assert read_here(ast.parse(line))

@@ -94,7 +94,7 @@ def hub_rows(
     if data_dir is not None:
         wanted["data_dir"] = data_dir
     try:
-        found = datasets.load_dataset(path, **wanted)
+        found = datasets.load_dataset(path, trust_remote_code=False, **wanted)  # before version 4, data brought code
     except Exception as error:  # the library's call alone
         raise DataError(
             f'"{path}" is not on this machine and cannot be loaded from the Hub ({reason_of(error)})',

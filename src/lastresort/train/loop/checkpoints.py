@@ -17,7 +17,7 @@ import torch
 
 from lastresort.engine.support import FirstBatchCheck
 from lastresort.errors import DataError, InputError
-from lastresort.foreign import read_json
+from lastresort.foreign import opened, read_json
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.records.atomic import disk_errors, replace_folder, settle_folder
 from lastresort.train.adapters.adapters import trainable
@@ -169,8 +169,9 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     try:
-        found: dict[str, torch.Tensor] = load_file(str(path))
-    except (SafetensorError, OSError) as error:
+        with opened(path):  # a FIFO would be waited for
+            found: dict[str, torch.Tensor] = load_file(str(path))
+    except (SafetensorError, InputError, OSError) as error:
         raise _damaged(path) from error
     return found
 

@@ -24,7 +24,8 @@ from lastresort.engine.divergence import Far
 from lastresort.engine.forest import Row, split_units
 from lastresort.engine.logp import target_states
 from lastresort.engine.parts import Head, take_apart
-from lastresort.errors import DataError
+from lastresort.errors import DataError, InputError
+from lastresort.foreign import opened
 from lastresort.records.atomic import disk_errors, replace_file
 from lastresort.train.adapters.adapters import adapters_in_base_precision, in_16_bits, is_adapter
 from lastresort.train.loop.batches import Batch, Batches, TrainingItem, fingerprint
@@ -149,10 +150,10 @@ def _read(path: Path, run: str, begun: bool) -> dict[str, Tensor] | None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with opened(path), safe_open(str(path), framework="pt") as file:
             if (file.metadata() or {}).get("run") == run:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  safe_open is no mapping
-    except (OSError, SafetensorError):
+    except (OSError, InputError, SafetensorError):
         pass  # not there, or cut short: computed again while the model still is the reference
     if begun:
         raise DataError(
