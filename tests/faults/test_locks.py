@@ -7,6 +7,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -100,6 +101,16 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(content: str, tmp_path: P
     with pytest.raises(InputError, match="found a link"):
         hold(tmp_path)
     assert (tmp_path / "elsewhere").read_text() == content
+
+
+@pytest.mark.skipif(os.name != "posix", reason="FIFOs")
+@pytest.mark.parametrize(("make", "found"), [(os.mkfifo, "not a file"), (os.mkdir, "found a folder")])
+def test_a_fifo_or_a_folder_in_the_place_of_a_lock_is_refused(
+    make: Callable[[Path], None], found: str, tmp_path: Path
+) -> None:
+    make(tmp_path / LOCK)
+    with pytest.raises(InputError, match=found):
+        hold(tmp_path)
 
 
 def test_a_link_that_leads_nowhere_makes_no_file(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from climb_support import scripted_task
+from lastresort.app.runtime import GRACE_S, LAST_S
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 LONGEST_S = 120
@@ -162,6 +163,11 @@ def test_sigterm_ends_a_climb_in_the_midst_of_a_scorer(name: str, tmp_path: Path
     until(lambda: processes_of(tmp_path) == [])
     (tmp_path / "calm").touch()
     assert started(tmp_path, [*words, "--resume"]).wait(LONGEST_S) == 0
+
+
+def test_a_signal_leaves_a_command_less_than_the_5_seconds_that_are_promised() -> None:
+    """The time that it takes is measured by hand."""
+    assert GRACE_S + LAST_S < 5
 
 
 def test_a_command_that_needs_longer_to_end_gets_it(tmp_path: Path) -> None:
