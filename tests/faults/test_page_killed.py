@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -160,6 +161,16 @@ def test_a_mark_that_was_killed_before_it_was_a_preference_becomes_one(by: str, 
     assert [row["chosen"] for row in rows_in(files.folder / PREFERENCES)] == ["one", "two"]
     assert [row["label"] for row in rows_in(files.path(drawing))] == ["a", "b"]
     assert not list(tmp_path.rglob("*.new"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="FIFOs")
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_of_marks_keeps_no_page_from_starting(make: Callable[[Path], None], tmp_path: Path) -> None:
+    """A workspace may be somebody else's."""
+    (tmp_path / "tasks" / "routing").mkdir(parents=True)
+    make(tmp_path / "tasks" / "routing" / "rated_pairs.jsonl")
+    with served_page(tmp_path) as (link, _):
+        assert asked(link)
 
 
 def test_preferences_that_somebody_corrected_since_the_last_mark_stay(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ class MarkFiles:
 
     def _is_behind(self) -> bool:
         pairs, preferences = self.folder / PAIRS, self.folder / PREFERENCES
-        if not pairs.exists():
+        if not pairs.is_file():
             return False
         return not preferences.exists() or preferences.stat().st_mtime_ns < pairs.stat().st_mtime_ns
 
