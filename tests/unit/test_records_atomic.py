@@ -93,3 +93,10 @@ def test_half_a_surrogate_pair_is_written_as_json_and_yaml_escape_it(tmp_path: P
     write_atomically(tmp_path / "a.json", json.dumps({"file": "\\\udcff é"}, ensure_ascii=False))
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{"file": "\\\\\\udcff é"}'
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"file": "\\\udcff é"}
+
+
+def test_no_key_of_the_environment_is_written_with_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports, decisions and exports are shared."""
+    monkeypatch.setenv("LASTRESORT_API_KEY", "sk-a-key-that-must-not-be-seen")
+    write_atomically(tmp_path / "report.md", "it is sk-a-key-that-must-not-be-seen\n")
+    assert (tmp_path / "report.md").read_text() == "it is ***\n"

@@ -350,3 +350,28 @@ def test_a_record_without_its_beginning_is_damaged(tmp_path: Path) -> None:
     edit(tmp_path / "t-1", "DELETE FROM event", rechain=True)
     with pytest.raises(DataError, match="found no beginning of a run"):
         Record.open(tmp_path / "t-1")
+
+
+KEY = "sk-a-key-that-must-not-be-seen"
+WRITES = {
+    "an event": lambda record: record.append(TaskRead(task={"about": f"it is {KEY}", KEY: 1})),
+    "what the run is at": lambda record: record.now(Stage(label=f"it is {KEY}")),
+    "passages": lambda record: record.add_measurement(replace(MEASURED, items=(replace(RIGHT, passages=(KEY,)),))),
+    **{
+        f"the {name} of an item": lambda record, name=name: record.add_measurement(
+            replace(MEASURED, items=(replace(RIGHT, **{name: f"it is {KEY}"}),))
+        )
+        for name in ("id", "answer", "expected", "input")
+    },
+}
+
+
+@pytest.mark.parametrize("what", WRITES)
+def test_no_key_of_the_environment_is_kept(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows and local models may hold one, and records are shared."""
+    monkeypatch.setenv("LASTRESORT_API_KEY", KEY)
+    with Record.create(tmp_path) as record:
+        WRITES[what](record)
+    kept = (tmp_path / "record.sqlite").read_bytes()
+    assert b"***" in kept
+    assert KEY.encode() not in kept
