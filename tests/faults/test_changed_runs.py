@@ -132,6 +132,12 @@ def test_what_is_whole_of_a_changed_record_is_found(change: str, tmp_path: Path)
     assert (tmp_path / "record.sqlite").read_bytes() == held
 
 
+def test_what_a_process_at_work_has_written_is_found(tmp_path: Path) -> None:
+    """It is in the log of SQLite until the process ends, and stays there where that was killed."""
+    with short(tmp_path):
+        assert salvage(tmp_path).whole == {"event": 6, "measurement": 1, "curve": 4}
+
+
 def test_a_damaged_page_costs_its_own_rows_alone(tmp_path: Path) -> None:
     with Record.create(tmp_path) as record:
         for number in range(400):
