@@ -209,7 +209,7 @@ def table(cells: Sequence[Mapping[str, Any]]) -> str:
     found = {(cell["way"], cell["seed"]): cell for cell in cells}
     whole = [way for way in WAYS if all((way, seed) in found for seed in seeds)]
     lines = [
-        f"{len(seeds)} seeds, {HELD_OUT} pairs held out",
+        f"seeds: {len(seeds)}, pairs held out: {HELD_OUT}",
         "| way | margin, nats | difference from float32 (95%) | one sign | accuracy | difference (95%) | loss, distance | step |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
