@@ -64,10 +64,19 @@ class MeasuredPart:
 
 
 @dataclass(frozen=True, slots=True)
+class TextFilter:
+    """Which texts a column may hold: one of these, or, where they are `excluded`, any other."""
+
+    texts: tuple[str, ...]
+    excluded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ItemsWanted:
     """None, or "" for text and split, matches all. text: in input, answer, expected answer or id, in either case of ASCII letters.
 
     against: the baseline, whose answers to the same items are set next to those of `system`. change: from `against` to `system`.
+    expected, answered: the whole expected answer, and the whole answer of `system`.
     """
 
     system: SystemName | None = None
@@ -76,6 +85,22 @@ class ItemsWanted:
     text: str = ""
     against: SystemName | None = None
     change: ItemChange | None = None
+    expected: TextFilter | None = None
+    answered: TextFilter | None = None
+
+    @property
+    def is_of_texts(self) -> bool:
+        """Whether the items have to be read to know which are wanted."""
+        return bool(self.text or self.expected or self.answered)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerGroup:
+    """n items with the same expected answer and the same answer. answer: None for those that are longer than was asked for."""
+
+    expected: str
+    answer: str | None
+    n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +141,20 @@ class ItemQuery:
     beginning: str
     source: str
     condition: str
-    values: dict[str, str]
+    values: dict[str, str | int]
+
+    @property
+    def groups(self) -> str:
+        """Expected answer, answer and how many. An answer of more than :longest characters, without :blanks around it, is NULL."""
+        beginning = (
+            f"{self.beginning}," if self.beginning else "WITH"
+        )  # grouped by itself: a join loses its index to a grouping
+        return (
+            f"{beginning} found AS MATERIALIZED (SELECT item.expected AS expected, "
+            "CASE WHEN length(item.answer) <= :longest OR length(trim(item.answer, :blanks)) <= :longest "
+            f"THEN item.answer END AS answer {self.source}) "
+            "SELECT expected, answer, count(*) FROM found GROUP BY 1, 2"
+        )
 
     @property
     def counting(self) -> str:
@@ -136,7 +174,7 @@ class ItemQuery:
 def query_of(wanted: ItemsWanted, parts: Sequence[MeasuredPart], lacking_knowledge: Collection[str]) -> ItemQuery:
     """parts: all of the record. lacking_knowledge: ids of the items of the kind "knowledge"."""
     chosen = _numbers(part for part in parts if _is_wanted(part.system, part.split, wanted))
-    values = {"knowledge": json.dumps(sorted(lacking_knowledge))}
+    values: dict[str, str | int] = {"knowledge": json.dumps(sorted(lacking_knowledge))}
     beginning, joined = "", ""
     if wanted.against is not None:
         others = _numbers(part for part in parts if part.system == wanted.against)
@@ -150,6 +188,10 @@ def query_of(wanted: ItemsWanted, parts: Sequence[MeasuredPart], lacking_knowled
         values["text"] = f"%{_literal(wanted.text)}%"
         tests = [f"item.{column} LIKE :text ESCAPE '\\'" for column in ("input", "answer", "expected", "id")]
         source += f" AND ({' OR '.join(tests)})"
+    for column, only in (("expected", wanted.expected), ("answer", wanted.answered)):
+        if only is not None:
+            values[column] = json.dumps(only.texts)
+            source += f" AND item.{column} {'NOT ' * only.excluded}IN (SELECT value FROM json_each(:{column}))"
     tests = [_OF_KIND[wanted.kind]] if wanted.kind is not None else []
     if wanted.change is not None and wanted.against is not None:
         tests.append(_OF_CHANGE[wanted.change])

@@ -49,6 +49,7 @@ from lastresort.records.events import (
     Stage,
 )
 from lastresort.records.items import (
+    AnswerGroup,
     ItemCounts,
     ItemPlace,
     ItemQuery,
@@ -354,11 +355,19 @@ class Record:
         return [MeasuredPart.of(row) for row in self._newest(None, None)]
 
     def count_items(self, wanted: ItemsWanted) -> ItemCounts:
-        if not wanted.text and wanted.against is None:
+        if not wanted.is_of_texts and wanted.against is None:
             return counts_by_events(wanted, self.measured(), self.lacking_knowledge or frozenset())
         query = self._query(wanted)
         [row] = self._database.rows(query.counting, query.values)
         return counts_of(tuple(row))
+
+    def answer_groups(self, wanted: ItemsWanted, *, longest: int, blanks: str) -> list[AnswerGroup]:
+        """What was expected and what was answered, and how often. longest: characters of an answer without `blanks` around it that
+        is told from others.
+        """
+        query = self._query(wanted)
+        rows = self._database.rows(query.groups, {**query.values, "longest": longest, "blanks": blanks})
+        return [AnswerGroup(expected, answer, n) for expected, answer, n in rows]
 
     def page_of_items(
         self, wanted: ItemsWanted, start: int, count: int, kept: Callable[[ItemScore], ItemScore] = lambda item: item

@@ -14,7 +14,7 @@ from lastresort.records.atomic import write_atomically
 from lastresort.records.decision import RunView
 from lastresort.records.document import Statement
 from lastresort.records.record import Record
-from lastresort.report import comparison, failure_modes, repairs
+from lastresort.report import comparison, confusion, failure_modes, repairs
 from lastresort.report import gate as gate_summary
 from lastresort.report.charts import dumbbell as dumbbell_chart
 from lastresort.report.charts import gate as gate_chart
@@ -277,6 +277,7 @@ def environment(package: str = "lastresort.report") -> Environment:
         chart=ladder_chart,
         break_even=break_even,
         comparison=comparison,
+        confusion=confusion,
         cost_chart=cost_chart,
         dumbbells=dumbbell_chart,
         modes=failure_modes,

@@ -34,6 +34,7 @@ from lastresort.records.events import (
 from lastresort.records.gate import GateSpent
 from lastresort.records.measurement import Cost, DevScore, ItemScore, failure_kind
 from lastresort.records.record import Record
+from lastresort.report.confusion import Confusion, labels_of, of_items
 from lastresort.report.words import titles
 from lastresort.report.words.wording import percent
 from lastresort.types import JsonObject
@@ -86,7 +87,8 @@ class RungStory:
 
     entry: None for a rung that the climb did not reach. passed_over: because a higher one was tried for its cost. ahead: the climb
     has not decided, and may come to it. overtaken: why it does not count although it was tested, None elsewhere. answered: None
-    where the verdict rests on all that was answered.
+    where the verdict rests on all that was answered. confused: which labels the chosen candidate answered on dev, None where the
+    task has none.
     """
 
     name: str
@@ -105,6 +107,7 @@ class RungStory:
     ahead: bool = False
     overtaken: str | None = None
     answered: AllAnswered | None = None
+    confused: Confusion | None = None
 
     @property
     def tested(self) -> bool:
@@ -285,6 +288,7 @@ def _rung(record: Record, name: str, entry: RungView | None, bar: float) -> Rung
     search = record.last(RungSearched, name)
     items = [*record.dev_items(name, entry.chosen).values()]
     wrong = [item for item in items if item.score < 1]
+    read = record.last(TaskRead)
     return RungStory(
         name=name,
         finding=finding,
@@ -299,6 +303,7 @@ def _rung(record: Record, name: str, entry: RungView | None, bar: float) -> Rung
         trained=_trained(record, name),
         drifts=tuple(drift for drift in record.all(DriftMeasured) if drift.rung == name),
         answered=all_answered(record, entry),
+        confused=of_items(items, () if read is None else labels_of(read.task)),
     )
 
 

@@ -23,6 +23,7 @@ from lastresort.records.items import (
 )
 from lastresort.records.measurement import ItemScore, failure_kind
 from lastresort.records.record import Record
+from lastresort.report.confusion import Confusion
 from lastresort.report.differences import AnswerSides, side_by_side
 
 A_PAGE = 50
@@ -33,7 +34,10 @@ ALL = "all"
 
 @dataclass(frozen=True, slots=True)
 class ItemsAddress:
-    """What the query string says, "" where it says nothing. number: of the first item, from 0; of an opened item its own."""
+    """What the query string says, "" where it says nothing. number: of the first item, from 0; of an opened item its own.
+
+    expected, answered: labels of the task, NO_LABEL for a text that names none.
+    """
 
     system: str = ""
     against: str = ""
@@ -42,6 +46,8 @@ class ItemsAddress:
     change: str = ""
     text: str = ""
     number: int = 0
+    expected: str = ""
+    answered: str = ""
 
     def query(
         self,
@@ -50,6 +56,8 @@ class ItemsAddress:
         kind: str | None = None,
         change: str | None = None,
         number: int | None = None,
+        expected: str | None = None,
+        answered: str | None = None,
     ) -> str:
         """The query string, with these parts changed. Another choice starts at its first item."""
         there = replace(
@@ -58,6 +66,8 @@ class ItemsAddress:
             kind=self.kind if kind is None else kind,
             change=self.change if change is None else change,
             number=number or 0,
+            expected=self.expected if expected is None else expected,
+            answered=self.answered if answered is None else answered,
         )
         parts: dict[str, str | int] = {
             "system": there.system,
@@ -66,6 +76,8 @@ class ItemsAddress:
             "kind": there.kind,
             "change": there.change,
             "text": there.text,
+            "expected": there.expected,
+            "answered": there.answered,
         }
         chosen = {name: value for name, value in parts.items() if value != ""}
         return urlencode(chosen if number is None else {**chosen, "n": there.number})
@@ -89,6 +101,14 @@ class ItemsAddress:
             against=systems.get(self.against),
             change=next((change for change in CHANGES if change == self.change), None),
         )
+
+
+def narrowed(wanted: ItemsWanted, confused: Confusion | None, address: ItemsAddress) -> ItemsWanted:
+    """Only those of the cell, row or column of the table of labels that the address names."""
+    if confused is None:
+        return wanted
+    expected, answered = confused.filters(address.expected, address.answered)
+    return replace(wanted, expected=expected, answered=answered)
 
 
 def splits_of_both(parts: Sequence[MeasuredPart], wanted: ItemsWanted) -> list[str]:

@@ -21,7 +21,7 @@ from lastresort.evals.scorers.text import words
 from lastresort.foreign import NotJson, parse_json
 from lastresort.types import Example, JsonObject
 
-_AROUND = " \t\r\n\"'`“”‘’*.。"
+AROUND = " \t\r\n\"'`“”‘’*.。"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def _known_choices(choices: tuple[str, ...]) -> _KnownChoices:
 def fold_label(text: str) -> str:
     """NFKC, folded case, single spaces, nothing around it; a label made only of such signs stays as it is."""
     folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return folded.strip(_AROUND) or folded
+    return folded.strip(AROUND) or folded
 
 
 def choice(parameters: Mapping[str, Any], output: AnswerForm) -> Choice:

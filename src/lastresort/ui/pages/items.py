@@ -9,10 +9,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from lastresort.app.items import HeldOutExamples, remade_prompt, rendered_tokens, score_reason
-from lastresort.records.events import GateRun
+from lastresort.records.events import GateRun, TaskRead
 from lastresort.records.items import CHANGES, KINDS, ItemCounts, ItemsWanted, RecordedItem, excerpt
 from lastresort.records.measurement import failure_kind
 from lastresort.records.record import Record
+from lastresort.report import confusion
+from lastresort.report.confusion import Confusion
 from lastresort.report.differences import side_by_side
 from lastresort.report.story import answered_beyond
 from lastresort.report.words.wording import of_all_answered
@@ -25,6 +27,7 @@ from lastresort.ui.items import (
     ItemsAddress,
     change_of,
     gate_items,
+    narrowed,
     rows_of,
     splits_of_both,
     those_wanted,
@@ -34,6 +37,7 @@ from lastresort.ui.workspace import NotThere, signature
 
 MOST_COUNTED = 64  # choices whose counts are kept
 MOST_SYSTEMS = 60  # whose answers to an item are listed
+FEW_LABELS = 10  # whose table is open from the start
 Place = Annotated[int, Path(ge=0, le=LARGEST)]
 
 
@@ -45,8 +49,10 @@ def _address(
     change: QueryText = "",
     text: QueryText = "",
     n: QueryNumber = 0,
+    expected: QueryText = "",
+    answered: QueryText = "",
 ) -> ItemsAddress:
-    return ItemsAddress(system, against, split, kind, change, text, n)
+    return ItemsAddress(system, against, split, kind, change, text, n, expected, answered)
 
 
 GivenAddress = Annotated[ItemsAddress, Depends(_address)]
@@ -60,7 +66,8 @@ def router(site: Site) -> APIRouter:
         with site.workspace.record(name) as record:
             parts = record.parts()
             address = given.settled(parts, site.workspace.state(name).view)
-            wanted = address.wanted(parts)
+            confused = _confused(site, name, record, address.wanted(parts))
+            wanted = narrowed(address.wanted(parts), confused, address)
             rows = rows_of(record, wanted, address.number) if parts else ()
             counts = _counts(site, name, record, wanted)
             elsewhere = {} if counts.every else _in_common(site, name, record, wanted)
@@ -79,6 +86,8 @@ def router(site: Site) -> APIRouter:
             elsewhere=elsewhere,
             gated=gated,
             verdict=verdict,
+            confused=confused,
+            few_labels=FEW_LABELS,
             kinds=KINDS,
             changes=CHANGES,
             kind_words=KIND_WORDS,
@@ -127,8 +136,10 @@ def router(site: Site) -> APIRouter:
             lacking = record.lacking_knowledge or frozenset()
             short = partial(excerpt, longest=CUT)
             others = [one for one in record.answers_to(found.item.id, short) if one.system != found.system]
-            around = _around(record, address) if "n" in request.query_params else {}
             wanted = address.wanted(record.parts())
+            if address.expected or address.answered:
+                wanted = narrowed(wanted, _confused(site, name, record, wanted), address)
+            around = _around(record, wanted, address) if "n" in request.query_params else {}
             other = next((one for one in others if one.system == wanted.against), None)
             why = score_reason(record, found)
             beside = None if other is None else _found(record, other.measurement, other.position)
@@ -185,6 +196,17 @@ def _counts(site: Site, name: str, record: Record, wanted: ItemsWanted) -> ItemC
     return site.once("item counts", state, lambda: record.count_items(wanted), MOST_COUNTED)
 
 
+def _confused(site: Site, name: str, record: Record, wanted: ItemsWanted) -> Confusion | None:
+    """Of the chosen system and split, whatever else is chosen of them; None where the answers are no labels."""
+    read = record.last(TaskRead)
+    labels = () if read is None else confusion.labels_of(read.task)
+    if not labels or wanted.system is None:
+        return None
+    every = replace(wanted, kind=None, change=None)
+    state = name, signature(record.folder), every
+    return site.once("confusions", state, lambda: confusion.recorded(record, every, labels), MOST_COUNTED)
+
+
 def _verdict(site: Site, name: str, record: Record, wanted: ItemsWanted) -> str:
     """Where the list of a tested system has more items than its verdict rests on: both scores, else ""."""
     view = site.workspace.state(name).view
@@ -208,9 +230,9 @@ def _in_common(site: Site, name: str, record: Record, wanted: ItemsWanted) -> di
     return {split: count for split, count in counts.items() if count}
 
 
-def _around(record: Record, address: ItemsAddress) -> dict[str, str]:
+def _around(record: Record, wanted: ItemsWanted, address: ItemsAddress) -> dict[str, str]:
     """Addresses of the items before and after this one in the list that it was opened from."""
-    wanted, first = address.wanted(record.parts()), max(0, address.number - 1)
+    first = max(0, address.number - 1)
     near = record.page_of_items(wanted, first, 3, partial(excerpt, longest=0))
     found = {}
     for at, (one, _) in enumerate(near, first):

@@ -1,0 +1,148 @@
+"""The table of expected and answered labels: counted by SQLite and from items alike, and every cell leads to its items."""
+
+from __future__ import annotations
+
+import html
+import random
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lastresort.records.events import TaskRead
+from lastresort.records.items import ItemsWanted, SystemName
+from lastresort.records.measurement import ItemScore
+from lastresort.records.record import Record
+from lastresort.report.confusion import MOST_COLUMNS, NO_LABEL, Confusion, confusion, finding, of_items
+from lastresort.report.confusion import recorded as recorded_confusion
+from report_support import HOSTILE
+from ui_support import finished_run, item, page_of, recorded
+
+LABELS = ("billing", "delivery", "the end", "none")
+PLAIN = SystemName("prompting", "zero-shot")
+ROWS = [
+    ("billing", "billing"),
+    ("billing", ' "Billing".\n'),
+    ("billing", "delivery"),
+    ("Billing", "DELIVERY"),
+    ("delivery", "It is about delivery, and the answer is long enough to be none of the labels."),
+    ("delivery", "\n" * 400 + "delivery"),
+    ("delivery", ""),
+    ("the end", "none"),
+    ("the end", HOSTILE),
+    ("something else", "billing"),
+    ("none", "none"),
+]
+ITEMS = [item(f"{n:02}", float(want == got), got, expected=want) for n, (want, got) in enumerate(ROWS)]
+COUNTS = {
+    ("billing", "billing"): 2,
+    ("billing", "delivery"): 2,
+    ("delivery", NO_LABEL): 2,
+    ("delivery", "delivery"): 1,
+    ("the end", "none"): 1,
+    ("the end", NO_LABEL): 1,
+    (NO_LABEL, "billing"): 1,
+    ("none", "none"): 1,
+}
+
+
+def labelled_run(folder: Path, items: list[ItemScore], labels: tuple[str, ...]) -> Path:
+    """A run whose task has these labels, of whose system one other answered half of the items."""
+    known = finished_run(folder)
+    with Record.open(known, read_only=True) as record:
+        read = record.last(TaskRead)
+    assert read is not None
+    run = recorded(folder / "runs" / "mail", ("zero-shot", "dev", items), ("few-shot-3", "dev", items[::2]))
+    with Record.open(run) as record:
+        record.append(TaskRead(task={**read.task, "output": {**read.task["output"], "choices": list(labels)}}))
+    return run
+
+
+def test_texts_are_read_as_the_scorer_reads_them_and_every_cell_finds_its_items(tmp_path: Path) -> None:
+    run = labelled_run(tmp_path, ITEMS, LABELS)
+    wanted = ItemsWanted(PLAIN, "dev")
+    with Record.open(run, read_only=True) as record:
+        found = recorded_confusion(record, wanted, LABELS)
+        assert dict(found.counts) == COUNTS
+        from_items = of_items(ITEMS, LABELS)
+        assert from_items is not None
+        assert (from_items.counts, from_items.labels) == (found.counts, found.labels), "as the report counts them"
+        for (want, got), n in COUNTS.items():
+            expected, answered = found.filters(want, got)
+            narrowed = replace(wanted, expected=expected, answered=answered)
+            assert len(record.page_of_items(narrowed, 0, 50)) == record.count_items(narrowed).selected == n, (want, got)
+        expected, _ = found.filters("delivery", "")
+        assert record.count_items(replace(wanted, expected=expected)).selected == 3
+        against = replace(wanted, against=SystemName("prompting", "few-shot-3"))
+        in_common = recorded_confusion(record, against, LABELS)
+        assert sum(in_common.counts.values()) == len(ITEMS[::2])
+        of_text = recorded_confusion(record, replace(wanted, text="message 00"), LABELS)
+        assert dict(of_text.counts) == {("billing", "billing"): 1}
+    assert finding(found) == (
+        "Most often mistaken: billing for delivery (2) and the end for none (1); 3 answers name no label"
+    )
+    assert of_items(ITEMS, ()) is None
+    assert of_items([], LABELS) is None
+
+
+def test_a_cell_is_a_link_to_its_items_and_another_choice_keeps_it(tmp_path: Path) -> None:
+    labelled_run(tmp_path, ITEMS, LABELS)
+    page = page_of(tmp_path)[1]
+    text = page.get("/runs/mail/items?system=prompting/zero-shot&kind=wrong").text
+    cells = re.findall(r'<a href="([^"]*)" aria-label="(\d+): expected ([\w ]+), answered ([\w ]+)">', text)
+    shown = {(want, got): int(n) for _, n, want, got in cells}
+    assert shown == {tuple("no label" if one == NO_LABEL else one for one in pair): n for pair, n in COUNTS.items()}
+    for address, n, *_ in cells:
+        assert f"1 to {n} of {n}" in page.get(html.unescape(address)).text, address
+    address = html.unescape(next(one for one, _, *pair in cells if pair == ["billing", "delivery"]))
+    text = page.get(address).text
+    assert "Only items that expect <b>billing</b> and whose answer is <b>delivery</b>." in text
+    assert 'type="hidden" name="answered" value="delivery"' in text
+    [found] = re.findall(r'<a href="([^"]*)"><code>02<', text)
+    assert "Next" in page.get(html.unescape(found)).text, "its neighbour is the other one of the cell"
+    none = page.get("/runs/mail/items?system=prompting/zero-shot&answered=%20").text
+    assert "whose answer names <b>no label</b>" in none
+    assert "1 to 3 of 3" in none
+
+
+def test_a_task_without_labels_and_all_systems_together_have_no_table(tmp_path: Path) -> None:
+    labelled_run(tmp_path, ITEMS, LABELS)
+    recorded(tmp_path / "runs" / "prose", ("zero-shot", "dev", ITEMS))
+    page = page_of(tmp_path)[1]
+    assert "confusion" not in page.get("/runs/prose/items?system=prompting/zero-shot&expected=billing").text
+    assert "confusion" not in page.get("/runs/mail/items?system=all").text
+
+
+@pytest.mark.parametrize("labels", [2, MOST_COLUMNS, MOST_COLUMNS + 1, 300])
+def test_as_many_labels_as_fit_are_a_square_and_of_more_the_most_mistaken_are_listed(labels: int) -> None:
+    names = tuple(f"label {n}" for n in range(labels))
+    draw = random.Random(0)
+    rows = [(want, draw.choice(names) if draw.random() < 0.4 else want) for want in names for _ in range(3)]
+    found = of_items([item(str(n), 0.0, got, expected=want) for n, (want, got) in enumerate(rows)], names)
+    assert found is not None
+    assert found.is_square is (labels <= MOST_COLUMNS)
+    if found.is_square:
+        assert found.rows == found.columns == names
+        return
+    missed = [sum(want == one != got for want, got in rows) for one in found.rows]
+    assert missed == sorted(missed, reverse=True)
+    assert min(missed) > 0
+    assert found.answered(found.rows[0])[0][0] == found.rows[0] or found.n(found.rows[0], found.rows[0]) == 0
+
+
+def test_the_report_shows_the_labels_of_dev_and_links_nowhere(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    text = (run / "report.html").read_text()
+    [table] = re.findall(
+        r"<details><summary>((?:Most often|No label)[^<]*)</summary>\s*<div class=\"scroll\">(.*?)</details>",
+        text,
+        re.S,
+    )
+    assert 'class="confusion"' in table[1]
+    assert "<a " not in table[1]
+
+
+def test_no_mistake_is_said() -> None:
+    found: Confusion = confusion([], LABELS)
+    assert finding(found) == "No label was mistaken for another"
