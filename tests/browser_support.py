@@ -33,6 +33,16 @@ class Watched:
         page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
         page.on("console", lambda said: self.faults.append(f"console: {said.text}") if said.type == "error" else None)
 
+    @contextmanager
+    def held(self, pattern: str) -> Iterator[None]:
+        """Meanwhile requests to these addresses wait."""
+        waiting: list[playwright.Route] = []
+        self.page.route(pattern, lambda route: waiting.append(route))  # not the method: it gets an attribute
+        yield
+        self.page.unroute(pattern)
+        for route in waiting:
+            route.continue_()
+
     def _pass(self, route: playwright.Route) -> None:
         host = urlsplit(route.request.url).hostname
         if host in ("127.0.0.1", "localhost"):

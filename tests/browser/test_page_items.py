@@ -102,6 +102,28 @@ def test_a_key_pressed_as_soon_as_the_next_pair_is_there_marks_it(
         assert "mark=" not in seen.page.url
 
 
+def test_a_key_that_comes_while_a_mark_is_saved_marks_nothing_and_says_so(
+    browser: playwright.Browser, link: str, workspace: Path
+) -> None:
+    """It would mark an answer that nobody has seen."""
+    with opened(browser, f"{link}runs/mail/rate?system=prompting/few-shot-3") as seen:
+        page, marked = seen.page, workspace / "tasks/mail/rated_answers.jsonl"
+        at_rest(page)
+        with seen.held("**/rate/mark"):
+            page.keyboard.press("r")
+            page.keyboard.press("w")
+            assert "marked nothing. Press it again" in page.inner_text("#early")
+            assert page.eval_on_selector("#card .actions", "one => getComputedStyle(one).opacity") == "0.5"
+        page.wait_for_selector("text=of 1 answer")
+        assert "marked nothing" in page.inner_text("#early"), "until the next key"
+        at_rest(page)
+        page.keyboard.press("w")
+        page.wait_for_selector("text=of 2 answers")
+        assert page.inner_text("#early") == ""
+    grades = [json.loads(line)["grade"] for line in marked.read_text().splitlines()]
+    assert grades == ["yes", "no"]
+
+
 @pytest.mark.parametrize(
     "path",
     [
