@@ -14,9 +14,13 @@ import pytest
 from browser_support import CHROMIUM, TOO_WIDE, WIDTHS, Watched, at_rest, opened
 from climb_support import rows, scripted_task, unfinish
 from lastresort.app.climb import climb
+from lastresort.app.dry_run import dry_run
 from lastresort.records.atomic import held
+from lastresort.report.forecast import cells, head, notes_of, others, power_of
 from lastresort.report.words.wording import duration
 from lastresort.spec.task import load_task
+from lastresort.ui.children import CommandOutput
+from lastresort.ui.site import templates
 from train_support import training_file
 from ui_support import MET, change_task, command, end, finished_run, served_page, slow_task, until
 
@@ -183,19 +187,17 @@ def test_empty_rows_are_left_out_and_a_rung_stays(new_task: Upload) -> None:
 
 
 def test_compared_runs_are_cards_on_a_phone(browser: playwright.Browser, tmp_path: Path) -> None:
-    """Nothing but a picture is wider than the window, and every figure has its name."""
+    """Nothing is wider than the window, the picture is one for its width, and every figure has its name."""
     finished_run(tmp_path)
     finished_run(tmp_path, "routing-2", bar=0.5)
     names = ["Verdict", "Score", "Bar", "Test items", "Stopped at", "Gate"]
     with served_page(tmp_path) as (link, _):
         address = f"{link}compare?run=routing-1&run=routing-2"
         with opened(browser, address, width=390) as seen:
-            assert (
-                seen.page.eval_on_selector(
-                    ".scroll:has(table:not(.settings))", "one => one.scrollWidth - one.clientWidth"
-                )
-                == 0
-            )
+            over = "all => all.map(one => one.scrollWidth - one.clientWidth)"
+            assert set(seen.page.eval_on_selector_all(".scroll", over)) == {0}
+            assert seen.page.inner_text(".chart ol").split() == ["routing-1", "routing-2"], "of the numbers"
+            assert [one.is_visible() for one in seen.page.query_selector_all(".chart svg")] == [False, True]
             labels = "all => all.map(one => getComputedStyle(one, '::before').content.slice(1, -1))"
             assert seen.page.eval_on_selector_all("table.cards:not(.settings) td[data-label]", labels) == names * 2
             placed = "all => all.map(one => getComputedStyle(one, '::before').position)"
@@ -203,8 +205,25 @@ def test_compared_runs_are_cards_on_a_phone(browser: playwright.Browser, tmp_pat
                 "the name of a run is above its value, however long it is"
             )
         with opened(browser, address, width=1280) as seen:
+            assert [one.is_visible() for one in seen.page.query_selector_all(".chart svg")] == [True, False]
             assert seen.page.inner_text("table.cards th >> nth=3") == "Score"
             assert seen.page.eval_on_selector("table.cards td", "one => getComputedStyle(one).display") == "table-cell"
+
+
+def test_a_forecast_is_cards_on_a_phone(browser: playwright.Browser, link: str, tmp_path: Path) -> None:
+    found = dry_run(load_task(scripted_task(tmp_path / "forecast", quality=MET)))
+    words = {"cells": cells, "head": head, "notes": notes_of, "power": power_of, "others": others}
+    asked = CommandOutput("")
+    part = templates().get_template("new_forecast.html.j2")
+    text = part.render(name="routing", unready="", begun=True, asked=asked, found=found, words=words, at=None)
+    with opened(browser, link, width=390) as seen:
+        seen.page.evaluate("text => { document.querySelector('main').innerHTML = text; }", text)
+        over = "all => all.map(one => one.scrollWidth - one.clientWidth)"
+        assert seen.page.eval_on_selector_all(".scroll", over) == [0]
+        assert seen.page.evaluate(TOO_WIDE) == []
+        labels = "all => all.map(one => getComputedStyle(one, '::before').content.slice(1, -1))"
+        names = seen.page.eval_on_selector_all("tr:last-child td[data-label]", labels)
+        assert names == ["Tokens in", "Tokens out", "Trained on", "About", "USD"]
 
 
 @pytest.mark.slow

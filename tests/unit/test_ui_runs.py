@@ -44,8 +44,8 @@ from lastresort.records.events import (
 )
 from lastresort.records.record import Record
 from lastresort.records.view import Fold
-from lastresort.report.charts.runs import RunPoint, runs_chart
-from lastresort.report.decision import read_decision
+from lastresort.report.charts.runs import A_LETTER, APART, NARROW, WIDE, RunPoint, runs_chart
+from lastresort.report.decision import read_decision, read_view
 from lastresort.report.forecast import head
 from lastresort.report.html import body
 from lastresort.report.run_settings import DifferingSetting, differing, not_known_yet
@@ -486,7 +486,7 @@ def test_runs_are_compared_by_money_only_where_all_of_one_task_spent_some(tmp_pa
             rows.append(
                 row_of(replace(state, stage=state.stage.model_copy(update={"spent_usd": usd, "spent_s": 7200.0})))
             )
-        return str(figures(rows)[0][1])
+        return str(figures(rows)[0].wide)
 
     assert "money spent" in compared(paid_1=1.0, paid_2=2.0)
     assert "time spent" in compared(paid_1=1.0, routing_1=0.0)
@@ -499,6 +499,41 @@ def test_the_name_of_a_run_stays_in_the_picture(tmp_path: Path) -> None:
 
     sides = dict(re.findall(r'text-anchor="(\w+)">(run-\d+)<', chart(2, 98)))
     assert sides == {"start": "run-2", "end": "run-98"}
+
+
+def test_names_and_bars_that_are_close_are_not_drawn_over_each_other() -> None:
+    points = [RunPoint(f"run-{n}", 50 + n / 10, 0.9, (0.8, 0.95), 0.8 - n / 50, "MET") for n in range(4)]
+    points.append(RunPoint("run-of-a-long-name", 99, 0.9, (0.8, 0.95), 0.8, "MET"))
+    for size in (WIDE, NARROW):
+        text = str(runs_chart(points, in_money=False, size=size))
+        names = re.findall(r'<text class="name" x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)">([^<]*)', text)
+        shown = [name for *_, name in names]
+        assert shown == ([point.name for point in points] if size.named else ["1", "2", "3", "4", "5"])
+        assert f"{'' if size.named else '5 '}run-of-a-long-name: 90.0%" in text, "read aloud, a number has its name"
+        places = [(float(x), float(y), side, len(name) * A_LETTER) for x, y, side, name in names]
+        boxes = [(x - width if side == "end" else x, y, width) for x, y, side, width in places]
+        for at, (x, y, width) in enumerate(boxes):
+            for other_x, other_y, other_width in boxes[:at]:
+                assert x >= other_x + other_width or other_x >= x + width or abs(y - other_y) >= APART - 0.1
+        bars = [float(y) for y in re.findall(r'y="([\d.]+)">bar', text)]
+        assert min(abs(one - other) for at, one in enumerate(bars) for other in bars[:at]) > 8
+
+
+def test_a_verdict_whose_interval_includes_the_bar_says_what_its_test_showed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished_run(tmp_path, "plain-1", bar=0.5)
+    client = page_of(tmp_path)[1]
+    assert "An interval can include the bar" not in client.get("/").text
+    monkeypatch.setattr("ui_support.MET", [{"right": 0.88}])
+    run = finished_run(tmp_path, "close-1", bar=0.82)
+    test = read_view(run).rungs[0].test
+    assert test is not None
+    assert (test.verdict, test.interval[0] < 0.82) == ("MET", True)
+    for address in ("/", "/compare?run=close-1&run=plain-1"):
+        text = client.get(address).text
+        assert text.count("An interval can include the bar") == 1, address
+        assert text.count("<small>test: 83.9% or more</small>") == 1, "once, for the run of which it is true"
 
 
 def test_every_run_that_is_compared_is_counted_and_listed_and_the_others_are_named(tmp_path: Path) -> None:
@@ -527,7 +562,7 @@ def test_runs_of_one_task_with_other_bars_share_a_picture_with_a_line_for_each(t
     _, client = page_of(tmp_path)
     text = client.get("/compare?run=routing-1&run=routing-2").text
     assert re.findall("<figcaption>(.*?)</figcaption>", text) == ["routing, bars 50% and 80%"]
-    assert text.count('<line class="bar"') == 2
+    assert text.count('<line class="bar"') == 2 * 2, "in the picture of each width"
     test, reuse = read_decision(run).rungs[0].test, read_decision(tmp_path / "runs" / "routing-2").test_reuse
     assert test is not None
     assert f'<td class="number" data-label="Test items">{test.n_used}</td>' in text

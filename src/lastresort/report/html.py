@@ -261,7 +261,7 @@ def environment(package: str = "lastresort.report") -> Environment:
     )
     words = (
         "percent round_percent count counted duration short_duration money interval verdict of_units what_would_decide of_judge "
-        "how_decided how_far of_parts of_all_answered sentence stopped points shared_by state_of evidence"
+        "how_decided how_far of_parts of_all_answered shown_beyond_band sentence stopped points shared_by state_of evidence"
     )
     environment.filters.update({name: getattr(wording, name) for name in words.split()})
     environment.filters |= {

@@ -9,11 +9,26 @@ from markupsafe import Markup
 
 from lastresort.report.charts.ladder import SHAPES
 from lastresort.report.charts.scale import Scale, amounts, below, durations, level, scores, unit
-from lastresort.report.words.wording import NO_BREAK, interval, money, percent, round_percent, short_duration
+from lastresort.report.words.wording import NO_BREAK, interval, listed, money, percent, round_percent, short_duration
 from lastresort.types import Outcome
 
-WIDTH, HEIGHT = 760, 300
-LEFT, RIGHT, TOP, BOTTOM = 46, 130, 14, 38
+TOP, BOTTOM = 14, 38
+A_LETTER = 7.5  # of a name, about
+APART = 15  # between two names, one above the other
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSize:
+    """named: whether a run has its name beside it, else its number, for which a list below gives the name."""
+
+    width: int
+    height: int
+    left: int
+    right: int
+    named: bool
+
+
+WIDE, NARROW = PictureSize(760, 300, 46, 130, named=True), PictureSize(340, 260, 44, 16, named=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +43,28 @@ class RunPoint:
     verdict: Outcome
 
 
-def runs_chart(points: Sequence[RunPoint], *, in_money: bool) -> Markup:
+def runs_chart(points: Sequence[RunPoint], *, in_money: bool, size: PictureSize = WIDE) -> Markup:
     """in_money: whether `spent` is in US dollars; else it is in seconds."""
     shown = money if in_money else short_duration
     bars = sorted({point.bar for point in points})
-    across = (amounts if in_money else durations)(point.spent for point in points)
+    steps = 4 if size.named else 3
+    across = (amounts if in_money else durations)([point.spent for point in points], steps)
     up = scores([*bars, *(limit for point in points for limit in point.interval)])
-    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
-    parts = [level(_y(tick, up), LEFT, right, round_percent(tick)) for tick in up.ticks]
-    parts += [below(_x(tick, across), bottom + 18, _tick(tick, in_money)) for tick in across.ticks]
-    parts.append(unit(LEFT, right, HEIGHT - 4, "money spent" if in_money else "time spent"))
-    parts += [_bar(bar, right, up) for bar in bars]
-    parts += [_run(point, across, up) for point in points]
+    frame = _Frame(size, across, up)
+    right, bottom = size.width - size.right, size.height - BOTTOM
+    parts = [level(frame.y(tick), size.left, right, round_percent(tick)) for tick in up.ticks]
+    parts += [below(frame.x(tick), bottom + 18, _tick(tick, in_money)) for tick in across.ticks]
+    parts.append(unit(size.left, right, size.height - 4, "money spent" if in_money else "time spent"))
+    parts += _bars(bars, right, frame)
+    parts += [_mark(point, frame) for point in points]
+    parts += _names(points, frame)
     label = "; ".join(
-        f"{point.name}: {percent(point.score)} ({interval(point.interval)}) for {shown(point.spent)}"
-        for point in points
+        f"{'' if size.named else f'{number} '}{point.name}: {percent(point.score)} ({interval(point.interval)}) for "
+        f"{shown(point.spent)}"
+        for number, point in enumerate(points, start=1)
     )
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}; bar at {}">{}</svg>').format(
-        WIDTH, HEIGHT, label, " and ".join(map(round_percent, bars)), Markup("").join(parts)
+        size.width, size.height, label, listed(map(round_percent, bars)), Markup("").join(parts)
     )
 
 
@@ -55,31 +74,60 @@ def _tick(spent: float, in_money: bool) -> str:
     return money(spent) if in_money else short_duration(spent).replace(f".0{NO_BREAK}", NO_BREAK)
 
 
-def _bar(bar: float, right: float, up: Scale) -> Markup:
-    y = _y(bar, up)
-    line = Markup('<line class="bar" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, right, y, y)
-    return line + Markup('<text class="name" x="{}" y="{:.1f}">bar {}</text>').format(
-        LEFT + 6, y - 6, round_percent(bar)
-    )
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    size: PictureSize
+    across: Scale
+    up: Scale
+
+    def x(self, spent: float) -> float:
+        return self.size.left + self.across.share(spent) * (self.size.width - self.size.right - self.size.left)
+
+    def y(self, score: float) -> float:
+        return self.size.height - BOTTOM - self.up.share(score) * (self.size.height - BOTTOM - TOP)
+
+    def is_on_the_right(self, x: float) -> bool:
+        """Where a long name would leave the picture."""
+        return x > (self.size.left + self.size.width - self.size.right) / 2
 
 
-def _x(spent: float, across: Scale) -> float:
-    return LEFT + across.share(spent) * (WIDTH - RIGHT - LEFT)
+def _bars(bars: Sequence[float], right: float, frame: _Frame) -> list[Markup]:
+    """Lines with their names above them, or below where another one is close."""
+    found, above = [], 0.0
+    for bar in sorted(bars, reverse=True):
+        y, left = frame.y(bar), frame.size.left
+        named_y = y - 6 if not above or y - 6 - above >= APART else y + APART
+        above = named_y
+        line = Markup('<line class="bar" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(left, right, y, y)
+        text = Markup('<text class="name" x="{}" y="{:.1f}">bar {}</text>')
+        found.append(line + text.format(left + 6, named_y, round_percent(bar)))
+    return found
 
 
-def _y(score: float, up: Scale) -> float:
-    return HEIGHT - BOTTOM - up.share(score) * (HEIGHT - BOTTOM - TOP)
-
-
-def _run(point: RunPoint, across: Scale, up: Scale) -> Markup:
-    x, y = _x(point.spent, across), _y(point.score, up)
-    low, high = (_y(limit, up) for limit in point.interval)
-    on_the_left = x > (LEFT + WIDTH - RIGHT) / 2  # where a long name would leave the picture
+def _mark(point: RunPoint, frame: _Frame) -> Markup:
+    x, y = frame.x(point.spent), frame.y(point.score)
+    low, high = (frame.y(limit) for limit in point.interval)
     return Markup(
         '<g class="strip {}"><rect class="span" x="{:.1f}" y="{:.1f}" width="6" height="{:.1f}" rx="3"/>'
         '<g class="point" transform="translate({:.1f} {:.1f})">{}</g></g>'
-        '<text class="name" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>'
-    ).format(
-        point.verdict, x - 3, high, max(low - high, 1.0), x, y, SHAPES[point.verdict],
-        x - 12 if on_the_left else x + 12, y + 4, "end" if on_the_left else "start", point.name,
-    )  # fmt: skip
+    ).format(point.verdict, x - 3, high, max(low - high, 1.0), x, y, SHAPES[point.verdict])
+
+
+def _names(points: Sequence[RunPoint], frame: _Frame) -> list[Markup]:
+    """Beside the marks, and lower where another name is there already."""
+    found, taken = [], list[tuple[float, float, float]]()  # from where to where, and how low
+    texts = [point.name if frame.size.named else str(number) for number, point in enumerate(points, start=1)]
+    for point, text in sorted(zip(points, texts, strict=True), key=lambda one: -one[0].score):
+        x, y, width = frame.x(point.spent), frame.y(point.score) + 4, A_LETTER * len(text)
+        on_the_left = frame.is_on_the_right(x)
+        start = x - 12 - width if on_the_left else x + 12
+        for left, right, low in sorted(taken, key=lambda one: one[2]):
+            if start < right and left < start + width and abs(y - low) < APART:
+                y = low + APART
+        taken.append((start, start + width, y))
+        found.append(
+            Markup('<text class="name" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
+                x - 12 if on_the_left else x + 12, y, "end" if on_the_left else "start", text
+            )
+        )
+    return found

@@ -362,6 +362,20 @@ def how_decided(test: BarTest, bar: float) -> str:
     return f"{shown}, at an error rate of {error}; the interval uses a smaller one and includes the bar"
 
 
+BEYOND_BAND = (
+    "An interval can include the bar of a run that is MET or NOT MET: the test behind a verdict is sharper, and what it showed is "
+    "given below the interval."
+)
+
+
+def shown_beyond_band(test: BarTest, bar: float) -> str:
+    """What the test of a verdict shows whose interval includes the bar, as a few words; empty elsewhere."""
+    low, high = test.interval
+    if test.decided is None or not low <= bar <= high:
+        return ""
+    return f"test: {percent(test.decided.limit)} or {'more' if test.verdict == 'MET' else 'less'}"
+
+
 def shared_source(found: RowsShareSource) -> str:
     """What rows share that belong to no group, why that matters, and what to do, as a clause."""
     rows = f"{counted(found.rows, 'row')}, and {found.in_test} of {counted(found.n_test, 'test item')} among them,"

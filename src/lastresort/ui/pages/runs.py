@@ -11,11 +11,11 @@ from markupsafe import Markup
 
 from lastresort.records.decision import RungView, RunView
 from lastresort.records.measurement import BarTest
-from lastresort.report.charts.runs import RunPoint, runs_chart
+from lastresort.report.charts.runs import NARROW, WIDE, RunPoint, runs_chart
 from lastresort.report.run_settings import RunSettings, differing, not_known_yet, settings_in
 from lastresort.report.story import AllAnswered, all_answered
 from lastresort.report.words.titles import headline, stage_line
-from lastresort.report.words.wording import round_percent
+from lastresort.report.words.wording import BEYOND_BAND, listed, round_percent, shown_beyond_band
 from lastresort.ui.site import Site, is_part
 from lastresort.ui.workspace import RunState
 
@@ -46,7 +46,9 @@ def router(site: Site) -> APIRouter:
         part = "runs_rows.html.j2" if is_part(request) else "runs.html.j2"
         mark = site.workspace.mark()  # before the runs are read: what changes meanwhile is drawn again
         rows = [row_of(state) for state in site.workspace.states()]
-        return site.draw(request, part, rows=rows, mark=mark, folder=str(site.workspace.folder))
+        return site.draw(
+            request, part, rows=rows, mark=mark, folder=str(site.workspace.folder), crossing=crossing(rows)
+        )
 
     @routes.get("/compare")
     def compare(request: Request, run: Annotated[list[str], Query(default_factory=list)]) -> Response:
@@ -60,6 +62,7 @@ def router(site: Site) -> APIRouter:
             rows=rows,
             left_out=left_out,
             figures=figures(rows),
+            crossing=crossing(rows),
             headline=headline,
             known=known,
             settings=differing([row.settings for row in known if row.settings is not None]),
@@ -86,9 +89,19 @@ def compared_row(site: Site, name: str) -> RunRow:
         return replace(row, answered=answered, settings=settings_in(record, row.view))
 
 
-def figures(rows: Sequence[RunRow]) -> list[tuple[str, Markup]]:
-    """Caption and picture of each task, in the order of the runs: runs of other tasks cannot be compared. By money where all
-    of them spent some, else by time: hours on a machine of one's own are not free.
+@dataclass(frozen=True, slots=True)
+class RunsFigure:
+    """The runs of a task in a picture. narrow: for a phone, where the runs have numbers, in the order of `names`."""
+
+    caption: str
+    wide: Markup
+    narrow: Markup
+    names: tuple[str, ...]
+
+
+def figures(rows: Sequence[RunRow]) -> list[RunsFigure]:
+    """One of each task, in the order of the runs: runs of other tasks cannot be compared. By money where all of them spent some,
+    else by time: hours on a machine of one's own are not free.
     """
     groups: dict[str, list[tuple[RunPoint, float]]] = {}  # with what it spent in US dollars
     for row in rows:
@@ -102,13 +115,20 @@ def figures(rows: Sequence[RunRow]) -> list[tuple[str, Markup]]:
     for task, members in groups.items():
         in_money = all(usd for _, usd in members)
         points = [replace(point, spent=usd) if in_money else point for point, usd in members]
-        found.append((_caption(task, points), runs_chart(points, in_money=in_money)))
+        wide, narrow = (runs_chart(points, in_money=in_money, size=size) for size in (WIDE, NARROW))
+        found.append(RunsFigure(_caption(task, points), wide, narrow, tuple(point.name for point in points)))
     return found
+
+
+def crossing(rows: Sequence[RunRow]) -> str:
+    """Why the interval of one of these runs includes the bar although it has a verdict; empty where none does."""
+    tested = [(row.test, row.view.bar) for row in rows if row.test is not None and row.view is not None]
+    return BEYOND_BAND if any(shown_beyond_band(test, bar) for test, bar in tested) else ""
 
 
 def _caption(task: str, points: Sequence[RunPoint]) -> str:
     bars = [round_percent(bar) for bar in sorted({point.bar for point in points})]
-    return f"{task}, {'bar' if len(bars) == 1 else 'bars'} {' and '.join(bars)}"
+    return f"{task}, {'bar' if len(bars) == 1 else 'bars'} {listed(bars)}"
 
 
 def tested_rung(view: RunView | None) -> RungView | None:
