@@ -30,6 +30,7 @@ from lastresort.spec.task import load_task
 from lastresort.ui import drafts, jobs
 from lastresort.ui.children import Children, CommandOutput, children_of
 from lastresort.ui.site import Site, shown_text
+from lastresort.ui.workspace import next_name
 from record_support import edit
 from ui_support import finished_run, htmx_page_of, recorded_starts, until
 
@@ -497,7 +498,7 @@ def test_an_example_starts_from_here(page: TestClient, site: Site) -> None:
 def test_a_run_is_cloned_with_its_task(page: TestClient, site: Site) -> None:
     finished_run(site.workspace.folder)
     path = site.workspace.tasks / "routing" / "task.yaml"
-    assert 'value="routing-1-copy"' in page.get("/new?from=routing-1").text
+    assert 'value="routing-2"' in page.get("/new?from=routing-1").text
     found = page.post("/new/clone", data={"run": "routing-1", "name": "others"})
     assert found.headers["hx-redirect"] == "/new/others", found.text
     clone = drafts.task_from(text_of(site, "others"), site.workspace.tasks / "others")
@@ -509,6 +510,44 @@ def test_a_run_is_cloned_with_its_task(page: TestClient, site: Site) -> None:
     assert page.get("/new?from=nothing").status_code == 404
     assert page.post("/new/clone", data={"run": "../x", "name": "x"}).status_code == 404
     assert not (site.workspace.tasks / "x").exists()
+
+
+def test_a_clone_of_a_run_with_a_name_of_its_own_is_called_after_it(
+    page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished_run(site.workspace.folder).rename(site.workspace.runs / "low")
+    commands = recorded_starts(monkeypatch)
+
+    def proposed(address: str, field: str) -> str:
+        [found] = re.findall(rf'<input id="{field}" name="{field}" type="text" value="([^"]*)"', page.get(address).text)
+        return str(found)
+
+    name = proposed("/new?from=low", "name")
+    assert name == "low-2"
+    page.post("/new/clone", data={"run": "low", "name": name})
+    clone = drafts.task_from(text_of(site, name), site.workspace.tasks / name)
+    assert clone.task == "routing", "it is compared with the run, as one of the same task"
+    assert proposed(f"/new/{name}", "run") == "low-2"
+    for given, made in (("low-2", "low-2"), ("low-2", "low-3"), ("", "routing-1"), ("My run", "My-run")):
+        found = page.post(f"/new/{name}/start", data={"run": given})
+        assert found.headers["hx-redirect"] == f"/new/{name}/starting?run={made}"
+        assert commands[-1][0].arguments[2:4] == ("--run", f"runs/{made}"), commands[-1]
+    assert proposed(f"/new/{name}", "run") == "low-4"
+    refused = page.post(f"/new/{name}/start", data={"run": "../.."})
+    assert refused.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "found"),
+    [
+        ("low", ["low"], "low-2"),
+        ("low-1", ["low-1", "low-7", "low-x", "lower-9"], "low-8"),
+        ("low", [], "low-1"),
+        ("a+b-1", ["a+b-1", "aab-5"], "a+b-2"),
+    ],
+)
+def test_the_next_name_has_the_next_number(name: str, taken: list[str], found: str) -> None:
+    assert next_name(name, taken) == found
 
 
 def test_a_task_file_elsewhere_is_cloned_only_if_it_runs_nothing(page: TestClient, site: Site, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -104,6 +105,27 @@ class Workspace:
     def task_folder(self, name: str) -> Path:
         """The folder of a task, which may not be there yet. Raises NotThere for what cannot be its name."""
         return self._below(self.tasks, name)
+
+    def next_copy(self, run: str) -> str:
+        """A name for a task that is cloned from this run, which its own run can have as well."""
+        return next_name(run, (path.name for path in (*self.runs.glob("*"), *self.tasks.glob("*"))))
+
+    def next_run(self, task: str) -> str:
+        """A name for a run that is started from the task in this folder: that of the folder where it is numbered like a run."""
+        taken = {path.name for path in self.runs.glob("*")}
+        return task if re.search(r"-\d+$", task) and task not in taken else next_name(task, taken)
+
+    def new_run(self, name: str) -> Path:
+        """Make the folder of a run of this name, or of the next free one."""
+        self.runs.mkdir(parents=True, exist_ok=True)
+        while True:
+            folder = self.run_folder(name)
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                name = next_name(name, (path.name for path in self.runs.glob("*")))
+                continue
+            return folder
 
     def own_folder(self, name: str) -> Path:
         """A folder of the page's own, which may not be there yet. Raises NotThere where a link leads elsewhere."""
@@ -326,6 +348,14 @@ def _home(record: Record, run: Path, tasks: Path) -> str:
     with suppress(InputError):
         return safe_name(str(read.task.get("task", "")) if read is not None else "")
     return run.name
+
+
+def next_name(name: str, taken: Iterable[str]) -> str:
+    """`tickets` or `tickets-1` -> `tickets-2`: the number after those that are taken. A name without one counts as the first."""
+    base = re.sub(r"-\d+$", "", name)
+    pattern = re.compile(rf"{re.escape(base)}(?:-(\d+))?")
+    numbers = [int(found[1] or 1) for one in taken if (found := pattern.fullmatch(one))]
+    return f"{base}-{max(numbers, default=0) + 1}"
 
 
 def safe_name(text: str) -> str:

@@ -88,7 +88,10 @@ def _beginning(site: Site) -> APIRouter:
         if run:
             workspace.run(run)
         examples = {name: _about(path) for name, path in example_tasks().items()}
-        return site.draw(request, "new.html.j2", run=run, examples=examples, tasks=drafts.names_in(workspace))
+        copy = workspace.next_copy(run) if run else ""
+        return site.draw(
+            request, "new.html.j2", run=run, copy=copy, examples=examples, tasks=drafts.names_in(workspace)
+        )
 
     @routes.post("/new/upload")
     def upload(
@@ -173,7 +176,7 @@ def _editing(site: Site) -> APIRouter:
         data = drafts.data_file(folder)
         return site.draw(
             request, "new_task.html.j2", name=name, form=form_of(text, folder), url=f"/new/{name}", file=drafts.FILE,
-            gates=GATES, rungs=tuple(RUNGS), data="" if data is None else data.name,
+            gates=GATES, rungs=tuple(RUNGS), run=workspace.next_run(name), data="" if data is None else data.name,
         )  # fmt: skip
 
     @routes.post("/new/{name}/file")
@@ -248,27 +251,28 @@ def _starting(site: Site) -> APIRouter:
     begun = site.own(BegunClimbs, BegunClimbs)
 
     @routes.get("/new/{name}/confirm")
-    def confirm(request: Request, name: str, gate: str = "", until: str = "") -> Response:
+    def confirm(request: Request, name: str, gate: str = "", until: str = "", run: str = "") -> Response:
         consent = drafts.consent_of(_task(site, name))
-        return site.draw(request, "new_confirm.html.j2", name=name, consent=consent, gate=gate, until=until)
+        return site.draw(request, "new_confirm.html.j2", name=name, consent=consent, gate=gate, until=until, run=run)
 
     @routes.post("/new/{name}/start")
     def start(
-        name: str, gate: Text = "", until: Text = "", yes: Text = "", text: Text = "", seen: Text = ""
+        name: str, gate: Text = "", until: Text = "", run: Text = "", yes: Text = "", text: Text = "", seen: Text = ""
     ) -> Response:
+        """run: what it is called, "" for the next one of its task; the next free name where another one has it by now."""
         folder, text = _there(site, name), plain_lines(text)
         if text:  # typed a moment ago, and not sent yet
             drafts.keep_text(folder, text, seen=seen)
         text = text or drafts.text_of(folder) or ""
         task = drafts.task_from(text, workspace.task_folder(name))
-        options, consent = _options(task, gate, until), drafts.consent_of(task)
+        options, consent, run = _options(task, gate, until), drafts.consent_of(task), safe_name(run) if run else ""
         if consent.needed and yes != consent.mark:
-            return go_to(f"/new/{name}/confirm?gate={gate}&until={until}")
+            return go_to(f"/new/{name}/confirm?gate={gate}&until={until}{f'&run={run}' if run else ''}")
         file = drafts.settled(task.folder, text)
-        run = new_run(workspace.runs, task.task)
-        arguments = [_below(site, file), "--run", _below(site, run), *options]
-        begun[run.name] = jobs.start(jobs.climb_job(workspace.runs, run, arguments), sorted(all_endpoints_of(task)))
-        return go_to(f"/new/{name}/starting?run={run.name}")
+        made = workspace.new_run(run) if run else new_run(workspace.runs, task.task)
+        arguments = [_below(site, file), "--run", _below(site, made), *options]
+        begun[made.name] = jobs.start(jobs.climb_job(workspace.runs, made, arguments), sorted(all_endpoints_of(task)))
+        return go_to(f"/new/{name}/starting?run={made.name}")
 
     @routes.get("/new/{name}/starting")
     def starting(request: Request, name: str, run: str) -> Response:
