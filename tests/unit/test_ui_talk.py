@@ -27,7 +27,7 @@ from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.records.decision import RunView
 from lastresort.records.events import ClimbDecided, SystemFrozen
 from lastresort.records.record import Record
-from lastresort.report.decision import read_decision
+from lastresort.report.decision import read_decision, read_view
 from lastresort.systems.files import artefact_sha256, candidate_folder, folder_sha256, save_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding
@@ -546,10 +546,47 @@ def test_what_each_rung_tested_can_be_opened_and_chosen(tmp_path: Path, monkeypa
     site.close()
 
 
+def test_any_system_that_was_measured_can_be_opened_and_chosen(opened: tuple[Site, TestClient]) -> None:
+    site, page = opened
+    run = site.workspace.runs / "routing-1"
+    found = servable(run)
+    assert found is not None
+    view = read_view(run)
+    names = {one.name: one.dev.score for one in view.rungs[0].candidates if one.name != view.rungs[0].chosen}
+    assert {one.name: one.dev for one in found.others} == names
+    assert [one.dev for one in found.others] == sorted(names.values(), reverse=True)
+    shown = page.get("/runs/routing-1/talk").text
+    assert "Other systems that were measured, on dev alone" in shown
+    assert 'value="prompting/zero-shot"' in shown
+    given: list[Servable] = []
+
+    def start(found: Servable, log: Path, allow_held: bool) -> ServingProcess:
+        given.append(found)
+        return started(found, log, allow_held)
+
+    site.own(ServingProcesses, ServingProcesses)._start = start
+    page.post("/runs/routing-1/talk/open", data={"rung": "prompting/zero-shot"})
+    assert given[0].opened == ("prompting/zero-shot",)
+    assert page.post("/runs/routing-1/talk/open", data={"rung": "prompting/none"}).status_code == 422
+
+
+def test_the_base_model_is_not_said_to_have_been_measured(page: TestClient) -> None:
+    shown = page.get("/runs/routing-1/talk").text
+    assert "The base model answers without any of it, and was not measured that way." in shown
+    assert "as it was measured" in shown
+    for number, name in enumerate(("base", "winner")):
+        say(page, name, name)
+        answers(page, number)
+    base, winner = (page.get(f"{at(page)}/{number}").text for number in (0, 1))
+    assert "; without a prompt it was not measured" in base
+    assert "not measured" not in winner
+
+
 def test_an_answer_of_more_tokens_says_that_it_is_not_as_measured(page: TestClient, tmp_path: Path) -> None:
     shown = page.get("/runs/routing-1/talk").text
     assert re.search(
-        r'<select id="tokens" name="tokens"><option value="">as measured \(up to \d+.tokens\)</option>', shown
+        r'id="tokens" name="tokens"><option value="">as measured \(up to \d+.tokens\)</option>',
+        shown,
     )
     data = {"talk": at(page).rpartition("/")[2], "text": "longest", "system": ["winner", "base"]}
     for tokens, limit in (("", None), ("256", 256)):

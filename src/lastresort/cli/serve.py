@@ -19,7 +19,10 @@ def serve_command(
     port: int = Option(8000, "--port", min=0, max=65535, help="Port to listen at. 0 takes any that is free."),
     beside: bool = Option(False, "--all", help='Also serve the base model as "base" and the best prompt as "prompt".'),
     rungs: list[str] = Option(
-        [], "--rung", metavar="RUNG", help="Also serve what this rung tested, by the rung's name. May be given again."
+        [],
+        "--rung",
+        metavar="RUNG",
+        help="Also serve what this rung tested, by the rung's name, or any RUNG/CANDIDATE. May be given again.",
     ),
     raw: bool = Option(False, "--raw", help="Serve the bare model, without the winner's prompt."),
     allow_held: bool = Option(False, "--allow-held", help="Also serve a winner that the gate holds back."),

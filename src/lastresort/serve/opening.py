@@ -18,7 +18,7 @@ from lastresort.records.record import Record
 from lastresort.serve.upstream import open_upstream
 from lastresort.serve.work import MODEL
 from lastresort.systems.answerer import Answerer
-from lastresort.systems.files import artefact_sha256, candidate_folder, load_measured
+from lastresort.systems.files import FILE, artefact_sha256, candidate_folder, load_measured, load_system
 from lastresort.systems.running import checked_system, open_answerer
 from lastresort.systems.system import PromptDesign, System
 
@@ -32,7 +32,8 @@ class ServeRequest:
     """run: folder of a run or of a saved system. port: 0 for any that is free. slots: answers computed at once, None for what suits
     the model. upstream, model: another server that answers in place of the winner's own model, and its model there. beside: also
     serve the base model and the best prompt. longest_tokens: of a prompt with its answer, None for what suits the model.
-    rungs: also serve the systems that these rungs of the run tested, each by the name of its rung.
+    rungs: also serve the systems that these rungs of the run tested, each by the name of its rung; "rung/candidate" for another
+    one that was measured.
     """
 
     run: Path
@@ -76,7 +77,7 @@ def open_served(request: ServeRequest, *, approve: Approve, log: Callable[[str],
             if prompt is not None:
                 served.append(ServedSystem(PROMPT, _answering(*prompt, base.model, approve), raw=False))
         for rung in dict.fromkeys(request.rungs):
-            tested, folder = _tested_system(saved, rung, allow_held=request.allow_held)
+            tested, folder = _system_of_rung(saved, rung, allow_held=request.allow_held, log=log)
             models = [one.answerer.model for one in served]
             same = next((model for model in models if model.fingerprint == tested.fingerprint), models[0])
             served.append(ServedSystem(rung, _answering(tested, folder, same, approve), raw=False))
@@ -178,7 +179,7 @@ def _tested_system(saved: Path, rung: str, *, allow_held: bool) -> tuple[System,
     Raises InputError for a rung that tested none, or one whose system no gate has cleared, DataError where its files are not
     those that were measured.
     """
-    run = next((path for path in saved.absolute().parents[:NEAR] if (path / RECORD).is_file()), None)
+    run = _run_around(saved)
     frozen, gates = None, list[ClimbGate]()
     if run is not None:
         with Record.open(run, read_only=True) as record:
@@ -193,14 +194,52 @@ def _tested_system(saved: Path, rung: str, *, allow_held: bool) -> tuple[System,
         )
     is_served = frozen.sha256 == artefact_sha256(saved)  # with the leave that it needed
     if not (allow_held or is_served) and is_uncleared(gates, rung, frozen.name):
-        raise InputError(
-            f"no gate has cleared the system of {rung}",
-            where=str(run),
-            expected="one that may ship",
-            remedy="Add --allow-held to look at it all the same.",
-        )
+        raise _uncleared(rung, run)
     folder = candidate_folder(run, rung, frozen.name)
     return load_measured(folder, frozen.sha256), folder
+
+
+def _system_of_rung(saved: Path, named: str, *, allow_held: bool, log: Callable[[str], None]) -> tuple[System, Path]:
+    """What a rung tested, or the candidate "rung/candidate" of it that was measured on dev alone. log: gets that its files
+    cannot be checked, since only those of a tested system are in the record.
+
+    Raises as `_tested_system` does.
+    """
+    rung, _, candidate = named.partition("/")
+    run = _run_around(saved)
+    if not candidate or run is None:
+        return _tested_system(saved, rung, allow_held=allow_held)
+    with Record.open(run, read_only=True) as record:
+        frozen = record.last(SystemFrozen, rung)
+        known = any(one.candidate == candidate for one in record.measured(rung))
+        gates = [event.gate for event in record.all(GateRun)]
+    if frozen is not None and frozen.name == candidate:
+        return _tested_system(saved, rung, allow_held=allow_held)
+    folder = candidate_folder(run, rung, candidate)
+    if not known or not (folder / FILE).is_file():
+        raise InputError(
+            f'the run around this one measured no system "{named}"',
+            where=str(saved),
+            expected="a rung that the run tested, or RUNG/CANDIDATE",
+            remedy="Leave --rung out.",
+        )
+    if not allow_held and is_uncleared(gates, rung, candidate):
+        raise _uncleared(named, run)
+    log(f"{named} was measured on dev alone. The record keeps no hash of its files, so they are not checked.")
+    return load_system(folder), folder
+
+
+def _run_around(saved: Path) -> Path | None:
+    return next((path for path in saved.absolute().parents[:NEAR] if (path / RECORD).is_file()), None)
+
+
+def _uncleared(named: str, run: Path) -> InputError:
+    return InputError(
+        f"no gate has cleared the system of {named}",
+        where=str(run),
+        expected="one that may ship",
+        remedy="Add --allow-held to look at it all the same.",
+    )
 
 
 def is_uncleared(gates: Sequence[ClimbGate], rung: str, system: str) -> bool:

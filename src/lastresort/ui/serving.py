@@ -26,7 +26,7 @@ from lastresort.foreign import NotJson, parse_json
 from lastresort.keys import SERVE_KEY
 from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import is_endpoint
-from lastresort.records.decision import HELD
+from lastresort.records.decision import HELD, RunView
 from lastresort.records.events import GateRun, SystemFrozen
 from lastresort.records.gate import ClimbGate
 from lastresort.records.record import Record
@@ -54,7 +54,9 @@ State = Literal["opening", "open", "ended"]
 
 @dataclass(frozen=True, slots=True)
 class TestedSystem:
-    """What a rung tested. held: whether a gate did not clear it. measured_tokens: as in `Servable`."""
+    """What a rung tested, or measured on dev alone: `dev` is then its score there. held: whether a gate did not clear it.
+    measured_tokens: as in `Servable`.
+    """
 
     __test__ = False
 
@@ -63,6 +65,12 @@ class TestedSystem:
     held: bool
     reaches: tuple[str, ...]
     measured_tokens: int = 0
+    dev: float | None = None
+
+    @property
+    def key(self) -> str:
+        """By which `serve` knows it, and answers as it."""
+        return self.rung if self.dev is None else f"{self.rung}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +78,8 @@ class Servable:
     """folder: what `serve` is given: the run for its winner, else that of the best prompt, which nothing can hold.
 
     held: whether the gate holds it, by the checked record. reaches: the models that answer and are endpoints. others: what other
-    rungs tested. opened: those of them that are served, too, by their rung. measured_tokens: the limit of an answer when it was
-    measured, the larger one of the winner and the best prompt.
+    rungs tested, and what was measured on dev alone. opened: those of them that are served, too, by their key. measured_tokens: the
+    limit of an answer when it was measured, the larger one of the winner and the best prompt.
     """
 
     folder: Path
@@ -86,16 +94,16 @@ class Servable:
     @property
     def held_ones(self) -> tuple[str, ...]:
         """What of it the gate did not clear: WINNER, and rungs that are opened with it."""
-        rungs = (one.rung for one in self.others if one.held and one.rung in self.opened)
+        rungs = (one.key for one in self.others if one.held and one.key in self.opened)
         return (*((WINNER,) if self.held else ()), *rungs)
 
     def most_tokens(self, names: Sequence[str]) -> int:
         """The largest limit of an answer with which one of the systems of these names was measured."""
-        return max([self.measured_tokens, *(one.measured_tokens for one in self.others if one.rung in names)])
+        return max([self.measured_tokens, *(one.measured_tokens for one in self.others if one.key in names)])
 
     def with_others(self, rungs: Sequence[str]) -> Servable:
         """To be served with the systems of these rungs. Raises InputError for a rung that has none."""
-        known = {one.rung: one for one in self.others}
+        known = {one.key: one for one in self.others}
         if unknown := [rung for rung in rungs if rung not in known]:
             raise InputError(
                 f'found "{unknown[0][:40]}"', expected=f"some of {', '.join(known)}", remedy="Reload the page."
@@ -112,6 +120,7 @@ def servable(run: Path) -> Servable | None:
         view = view_in(record)
         frozen = {event.rung: event for event in record.all(SystemFrozen)}
         gates = [event.gate for event in record.all(GateRun)]
+    candidates = _candidates(run, view, frozen, gates)
     winner = view.winner
     if winner is not None and winner.path is not None and (run / winner.path / FILE).is_file():
         others = _others(run, frozen, gates, but=artefact_sha256(run / winner.path))
@@ -120,9 +129,9 @@ def servable(run: Path) -> Servable | None:
         )  # `serve` checks its files
         return replace(
             found,
-            others=tuple(one for one in others if one.rung != PROMPTS),
+            others=(*(one for one in others if one.key != PROMPTS), *candidates),
             measured_tokens=max(
-                found.measured_tokens, *(one.measured_tokens for one in others if one.rung == PROMPTS), 0
+                found.measured_tokens, *(one.measured_tokens for one in others if one.key == PROMPTS), 0
             ),
         )
     tested = [rung.name for rung in view.rungs if rung.test is not None and not trains(rung.name)]
@@ -130,7 +139,7 @@ def servable(run: Path) -> Servable | None:
         folder = candidate_folder(run, event.rung, event.name)
         if (folder / FILE).is_file():
             found = _servable(folder, load_measured(folder, event.sha256), held=False, is_winner=False)
-            return replace(found, others=_others(run, frozen, gates, but=event.sha256))
+            return replace(found, others=(*_others(run, frozen, gates, but=event.sha256), *candidates))
     return None
 
 
@@ -147,6 +156,22 @@ def _others(
             tokens = system.decoding.max_new_tokens
             found.append(TestedSystem(event.rung, event.name, held, _reached(system), tokens))
     return tuple(found)
+
+
+def _candidates(
+    run: Path, view: RunView, frozen: Mapping[str, SystemFrozen], gates: Sequence[ClimbGate]
+) -> list[TestedSystem]:
+    """What was measured on dev alone, the best of a rung first."""
+    found = []
+    for rung in view.rungs:
+        for one in sorted(rung.candidates, key=lambda one: -one.dev.score):
+            folder = candidate_folder(run, rung.name, one.name)
+            tested = rung.name in frozen and frozen[rung.name].name == one.name
+            if not tested and (folder / FILE).is_file():
+                system, held = load_system(folder), is_uncleared(gates, rung.name, one.name)
+                tokens = system.decoding.max_new_tokens
+                found.append(TestedSystem(rung.name, one.name, held, _reached(system), tokens, one.dev.score))
+    return found
 
 
 def _servable(folder: Path, system: System, *, held: bool, is_winner: bool) -> Servable:

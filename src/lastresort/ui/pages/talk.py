@@ -52,7 +52,7 @@ def names_of(found: Servable | None) -> dict[str, str]:
     """What the systems of a run are called, by the name that they answer to."""
     if found is None:
         return NAMES
-    others = {one.rung: f"{rung_in_prose(one.rung)}: {one.name}" for one in found.others}
+    others = {one.key: f"{rung_in_prose(one.rung)}: {one.name}" for one in found.others}
     return {**NAMES, **({} if found.is_winner else {"winner": NAMES["prompt"]}), **others}
 
 
