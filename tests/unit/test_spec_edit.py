@@ -6,7 +6,7 @@ import pytest
 
 from lastresort.errors import TaskError
 from lastresort.spec.document import parse_document
-from lastresort.spec.edit import moved, with_key
+from lastresort.spec.edit import moved, with_comments, with_key
 from lastresort.types import Json
 
 TEXT = """\
@@ -97,3 +97,21 @@ def test_names_of_files_follow_the_file(tmp_path: Path) -> None:
         "task: tickets\nabout: rows.jsonl\nexamples: {train: ../../old/rows.jsonl}  # the rows\nknowledge: ../../old/docs\n"
         "score: {python: ../../old/score.py:score}\noutput: {schema: ../../old/s.json, choices: [rows.jsonl]}\nmodel: org/name\n"
     )
+
+
+def test_a_comment_is_changed_behind_its_key_and_above_it() -> None:
+    assert with_comments(TEXT, "bar", str.upper) == TEXT.replace("# Before the bar.", "# BEFORE THE BAR.").replace(
+        "# reach this", "# REACH THIS"
+    )
+    assert with_comments(TEXT, "bar", lambda _: "") == TEXT.replace("# Before the bar.\n", "").replace(
+        "              # reach this", ""
+    )
+    assert with_comments(TEXT, "split", str.upper) == TEXT.replace("# the parts", "# THE PARTS")
+    for key in ("ladder", "about", "score", "nothing"):
+        assert with_comments(TEXT, key, str.upper) == TEXT
+
+
+def test_what_looks_like_a_comment_inside_a_value_stays() -> None:
+    text = 'about: "a # b"  # c\nscore: |\n  # d\nbar: 0.5\n'
+    assert with_comments(text, "about", str.upper) == text.replace("# c", "# C")
+    assert with_comments(text, "bar", str.upper) == text

@@ -271,13 +271,47 @@ def test_a_field_changes_the_text_and_the_text_the_field(page: TestClient, site:
     text = text_of(site, "reviews")
     found = page.post("/new/reviews/field?key=bar", data={"text": text, "bar": "0.9"})
     assert "bar: 0.9 " in found.text
-    assert text_of(site, "reviews") == text.replace("bar: 0.85", "bar: 0.9")
+    assert text_of(site, "reviews") == text.replace("bar: 0.85", "bar: 0.9").replace("# a usual start: set", "# set")
     found = page.post("/new/reviews/field?key=ladder", data={"text": text, "ladder": ["sft", "prompting"]})
     assert "ladder: [prompting, sft] " in text_of(site, "reviews")
     found = page.post("/new/reviews/text", data={"text": text.replace("0.85", "0.77").replace("\n", "\r\n")})
     assert 'value="0.77"' in found.text
     assert "\r" not in text_of(site, "reviews")
     assert "0.77" in page.get("/new/reviews").text  # a reload loses nothing
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "before", "after"),
+    [
+        ("split.dev", "30", "verdict comes from test, 90 rows are left to train", "verdict comes from test"),
+        ("split.test", "", "verdict comes from test, 90 rows are left to train", "verdict comes from test"),
+        ("model", "openai:gpt-4o", "# 135M parameters, for a first try; or a hub id", "# a hub id"),
+        ("score", "exact", "  # the label and nothing else counts\n", "\n"),
+        ("score", "normalized", "# the label and nothing else counts", "# the same words, whatever their case"),
+        ("bar", "0.9", "# a usual start: set the score", "# set the score"),
+    ],
+)
+def test_a_reason_speaks_of_the_value_that_is_there(
+    page: TestClient, site: Site, key: str, value: str, before: str, after: str
+) -> None:
+    """What a draft says of its own value goes with that value; the rest of the reason stays."""
+    upload(page, "reviews.csv")
+    text = text_of(site, "reviews")
+    assert before in text
+    page.post(f"/new/reviews/field?key={key}", data={"text": text, key: value})
+    found = text_of(site, "reviews")
+    assert before not in found
+    assert after in found
+
+
+@pytest.mark.parametrize(
+    "written", ["bar: 0.85  # my own: 208 rows are left to train\n", "# What we need.\nbar: 0.85\n"]
+)
+def test_a_comment_of_somebody_else_stays(page: TestClient, site: Site, written: str) -> None:
+    upload(page, "reviews.csv")
+    text = re.sub(r"^bar:.*\n", written, text_of(site, "reviews"), flags=re.MULTILINE)
+    page.post("/new/reviews/field?key=bar", data={"text": text, "bar": "0.9"})
+    assert written.replace("0.85", "0.9") in text_of(site, "reviews")
 
 
 @pytest.mark.parametrize(

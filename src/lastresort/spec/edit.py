@@ -6,7 +6,8 @@ is given out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -54,6 +55,32 @@ def with_key(
             remedy="Change it in the text.",
         )
     return changed
+
+
+_BEHIND = re.compile(r"(?P<sign>[ \t]+# )(?P<said>.+)")
+_ABOVE = re.compile(r"(?P<sign>^# )(?P<said>.+)\n\Z", re.MULTILINE)
+
+
+def with_comments(
+    text: str, key: str, change: Callable[[str], str], *, name: str = "task.yaml", kind: FileKind = TASK
+) -> str:
+    """The text with the comments of a key at the left margin changed: the one behind its value, and the line above it.
+
+    change: given each without its sign; "" takes it away. Raises TaskError for a text that is not YAML.
+    """
+    root = compose_document(text, name, kind)
+    pair = next(((one, other) for one, other in root.value if one.value == key), None)
+    if pair is None:
+        return text
+    begin, end = text.rfind("\n", 0, pair[0].start_mark.index) + 1, _end(text, pair[1])
+    for found in (
+        _BEHIND.match(text, end),
+        _ABOVE.search(text, 0, begin),
+    ):  # the later one first: places before it stay
+        if found is not None and (said := change(found["said"])) != found["said"]:
+            close = found.end("said") if said else found.end()
+            text = text[: found.start()] + (found["sign"] + said if said else "") + text[close:]
+    return text
 
 
 def _with(section: Json, below: str, value: Json, short: str) -> Json:

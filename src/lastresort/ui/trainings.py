@@ -18,6 +18,7 @@ from lastresort.models.protocol import is_endpoint
 from lastresort.models.scripted import writes_elsewhere
 from lastresort.records.atomic import is_held
 from lastresort.report.charts.loss import Curve
+from lastresort.report.words.draft import FIRST_TRY, OBJECTIVES
 from lastresort.report.words.training import of_train_split
 from lastresort.spec.document import YamlDocument
 from lastresort.spec.edit import written
@@ -134,18 +135,18 @@ def drafted(data: Path, about: Sequence[str] = ()) -> str:
     names do not say. about: what the rows are, in lines. Raises DataError.
     """
     keys = read_rows(data)[0].values.keys()
-    objective, why = "sft", "rows with an input and its right answer"
+    objective = "sft"
     if {"chosen", "rejected"} <= keys:
-        objective, why = "dpo", "pairs of a better and a worse answer"
+        objective = "dpo"
     elif "label" in keys and {"completion", "prompt"} & keys:
-        objective, why = "kto", "answers with a label each"
+        objective = "kto"
     elif keys == {"text"}:
-        objective, why = "text", "plain text"
+        objective = "text"
     lines = [
         f"# A training apart from a climb, on {data.name}.",
         *(f"# {line}" for line in about),
-        "model: embedded       # 135M parameters, for a first try; or a hub id, a folder, a .gguf file",
-        f"objective: {objective}".ljust(20) + f"  # {why}",
+        f"model: embedded       # {FIRST_TRY}a hub id, a folder, a .gguf file",
+        f"objective: {objective}".ljust(20) + f"  # {OBJECTIVES[objective]}",
         f"data: {written(data.name)}",
         *(_columns(data) if objective == "sft" and "segments" not in keys else ()),
         "adapter: lora         # or rslora, dora, qlora, full",

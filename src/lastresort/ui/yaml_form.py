@@ -12,8 +12,9 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.datastructures import FormData
 
 from lastresort.errors import InputError, LastresortError, TaskError
+from lastresort.report.words.draft import reason_for
 from lastresort.spec.document import TASK, FileKind, YamlDocument, parse_document, read_value
-from lastresort.spec.edit import with_key
+from lastresort.spec.edit import with_comments, with_key
 from lastresort.spec.values import Section
 from lastresort.types import Json
 from lastresort.ui.site import SentForm, Site, placed
@@ -123,7 +124,7 @@ def editing(site: Site, edited: EditedFile) -> APIRouter:
             raise InputError("found no answer", remedy="Answer one of the questions at least.")
         for one, said in typed.items():
             key, value = edited.answers(one, said)
-            text = with_key(text, key, value, name=edited.file, kind=edited.kind)
+            text = _set(text, key, value, name=edited.file, kind=edited.kind)
         return placed(answer(request, name, text, sent, "form_answered.html.j2"), "#text", "outerHTML")
 
     def answer(request: Request, name: str, text: str, sent: FormData, template: str, refused: str = "") -> Response:
@@ -221,7 +222,18 @@ def with_field(
     field = next((one for one in fields if one.key == key), None)
     if field is None:
         raise TaskError(f'found no field "{key[:60]}"', where="form", remedy="Reload the page.")
-    return with_key(text, key, _typed(field, given), short=field.short, name=name, kind=kind)
+    return _set(text, key, _typed(field, given), short=field.short, name=name, kind=kind)
+
+
+def _set(text: str, key: str, value: Json, *, name: str, kind: FileKind, short: str = "") -> str:
+    """As `with_key`; what a draft said of the value before is said of it no more."""
+    changed = with_key(text, key, value, short=short, name=name, kind=kind)
+    if changed == text:
+        return text
+    top = key.partition(".")[0]
+    now = parse_document(changed, name, kind).values.get(top) if changed.strip() else None
+    text = with_comments(text, top, lambda why: reason_for(top, why, now), name=name, kind=kind)
+    return with_key(text, key, value, short=short, name=name, kind=kind)
 
 
 def _typed(field: FormField, given: Sequence[str]) -> Json:

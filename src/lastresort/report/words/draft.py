@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from lastresort.report.words.wording import count, listed, percent, sentence
+from lastresort.types import Json
 
 MOST_LABELS_ASKED, WIDTH = 12, 44
 MOST_LETTERS_SHOWN = 40
@@ -88,7 +89,7 @@ def task_text(facts: DraftFacts) -> str:
         f"# Drafted from {facts.data} ({count(facts.rows)} rows). Each line gives its reason: change what you know better.",
         _line("task", facts.name, "runs are named after it"),
         _line("about", _about(facts), "the instruction of every prompt: say it as you would to a colleague"),
-        _line("model", "embedded", "135M parameters, for a first try; or a hub id, a folder, http://host/v1#NAME"),
+        _line("model", "embedded", f"{FIRST_TRY}a hub id, a folder, http://host/v1#NAME"),
     ]
     if facts.left_out:
         lines.append(left_out_line(facts.data, facts.left_out))
@@ -149,6 +150,40 @@ SCORES = {
 }
 
 
+OBJECTIVES = {
+    "sft": "rows with an input and its right answer",
+    "dpo": "pairs of a better and a worse answer",
+    "kto": "answers with a label each",
+    "text": "plain text",
+}
+FIRST_TRY = "135M parameters, for a first try; or "
+_USUAL, _FEW_TEST_ROWS = "a usual start: ", "; with more test rows, preference and full can be added"
+_ONE_OF = {"score": SCORES, "objective": OBJECTIVES}
+# What a drafted reason says of the drafted value alone, as the group `only`.
+_ONLY = {
+    "model": f"(?P<only>{FIRST_TRY}).+",
+    "split": r".+ the verdict comes from test(?P<only>, [\d,]+ rows are left to train)",
+    "bar": f"(?P<only>{_USUAL}).+",
+    "ladder": f".+(?P<only>{_FEW_TEST_ROWS})",
+    **{key: f"(?P<only>{'|'.join(map(re.escape, reasons.values()))})" for key, reasons in _ONE_OF.items()},
+}
+
+
+def reason_for(key: str, why: str, value: Json) -> str:
+    """What to say of `value`, None where the key was removed, in place of the reason of a draft for another value: what holds for
+    both, "" for nothing. What no draft has written stays as it is.
+    """
+    found = re.fullmatch(_ONLY.get(key, r"(?!)"), why[:1].lower() + why[1:])
+    if found is None:
+        return why
+    if value is None:
+        return ""
+    if key in _ONE_OF:
+        return _ONE_OF[key].get(str(value), "")
+    begin, end = found.span("only")
+    return why[:begin] + why[end:]
+
+
 def _split(facts: DraftFacts) -> list[str]:
     parts = {name: n for name, n in (("dev", facts.dev), ("test", facts.test)) if n is not None}
     lines = []
@@ -192,7 +227,7 @@ def _numbered(number: int, noun: str) -> str:
 
 
 def _bar(facts: DraftFacts) -> str:
-    aim = "a usual start: set the score from which you would use the system"
+    aim = f"{_USUAL}set the score from which you would use the system"
     if facts.kind != "labels":
         return aim
     return f'{aim}; always answering "{facts.most_frequent}" scores {percent(facts.majority)}'
@@ -201,4 +236,4 @@ def _bar(facts: DraftFacts) -> str:
 def _ladder(facts: DraftFacts) -> str:
     if facts.ladder == ("prompting", "sft", "preference", "full"):
         return "cheapest first; a climb stops at the first rung that meets the bar"
-    return "cheapest first; with more test rows, preference and full can be added"
+    return f"cheapest first{_FEW_TEST_ROWS}"
