@@ -65,7 +65,7 @@ SKIPS: list[tuple[rungs.Skip, str]] = [
     ),
     (
         rungs.OverTime(7200, 0.5),
-        "its plan of 2 hours exceeds the 0.5 hours that are left of `limits.hours`; raise it and go on with --resume",
+        "its plan of 2 h exceeds the 30 min left of `limits.hours`; raise it and go on with --resume",
     ),
     (
         rungs.OutOfReach(0.7, True, {"zero-shot": FOUND}),

@@ -14,7 +14,17 @@ from lastresort.records.decision_parts import RepairFinding, RepairView
 from lastresort.records.document import Statement
 from lastresort.records.events import RepairTried, RungSearched
 from lastresort.report.words.prompting import of_kept_prompt, of_more_shots, of_rewritten_prompt
-from lastresort.report.words.wording import capital, counted, listed, percent, points_of, round_percent, stopped
+from lastresort.report.words.wording import (
+    capital,
+    counted,
+    duration,
+    listed,
+    percent,
+    points_of,
+    round_percent,
+    spaced,
+    stopped,
+)
 from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Machine
 from lastresort.types import Selection
 
@@ -63,7 +73,7 @@ def clause(skip: value.Skip) -> str:
             return _preferences(skip)
         case value.OverTime(planned_s, hours_left):
             return (
-                f"its plan of {planned_s / 3600:.2g} hours exceeds the {hours_left:.2g} hours that are left of `limits.hours`; "
+                f"its plan of {spaced(duration(planned_s))} exceeds the {spaced(duration(3600 * hours_left))} left of `limits.hours`; "
                 "raise it and go on with --resume"
             )
         case value.OutOfReach():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lastresort.records.events import AnswerLengths, DriftMeasured, Movement
-from lastresort.report.words.wording import count, counted
+from lastresort.report.words.wording import count, counted, duration, spaced
 from lastresort.report.words.wording import round_percent as percent
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def training_lines(record: TrainingRecord, objective: str, output: Path) -> list
         f" on {trained.processes} processes{', the base in shards' * trained.sharded}" if trained.processes > 1 else ""
     )
     lines = [
-        f"{objective}: {data.items} {data.what}, {trained.step} steps{together} in {_time(trained.seconds)}, "
+        f"{objective}: {data.items} {data.what}, {trained.step} steps{together} in {spaced(duration(trained.seconds))}, "
         f"{trained.nominal_tokens / max(steps_s, 1e-9):,.0f} tokens/s",
         *_losses(record),
         f"tokens: {trained.computed_tokens:,} computed of {trained.nominal_tokens:,} nominal "
@@ -103,11 +103,6 @@ def _path(trained: TrainedSteps) -> str:
         f"{taken}; first batch: packed and plain {agree} (loss by {check.loss_difference:.1e} nats, "
         f"gradient by {check.gradient_difference:.1e} of its norm)"
     )
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
 MARKED = 0.2  # a change of the mean answer's length, either way, that is pointed out
