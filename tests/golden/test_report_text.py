@@ -264,7 +264,7 @@ AT_WORK = """\
 sft, learning rate 0.001: training
 ━━━━━━━━──────────── 48 of 120 · 0.8 steps a second · about 1 min 26 s left
 loss ██▇▇▆▆▅▅▅▄▄▄▄▃▃▃▃▃▂▂▂▂▂▂▁▁▁▁▁▁ 0.412
-12 min 3 s so far · $0 spent · about 14 min left, gate not counted
+12 min 3 s so far · $0 spent · about 14 min left in all, without the gate
 
 Not decided yet: so far prompting was tested.
 
@@ -301,6 +301,7 @@ TRAINING = Stage(
     spent_s=723.0,
     spent_usd=0.0,
     climb_left_s=840.0,
+    gate_follows=True,
 )
 
 

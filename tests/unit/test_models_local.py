@@ -51,6 +51,18 @@ def adapter(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_adapter(folder, tmp_path_factory.mktemp("adapter"))
 
 
+def test_a_batch_says_how_many_prompts_are_read_before_its_first_answer(folder: Path) -> None:
+    """Layer by layer, each row of prompts; then come the answers."""
+    seen: list[float | str] = []
+    model = LocalModel(load_local(folder), name="tiny", on_read=seen.append)
+    prompts = [(Message("user", text),) for text in ("one", "two words", "and three words")]
+    model.generate(prompts, DECODING, lambda place, answer: seen.append("answered"))
+    read = [one for one in seen if isinstance(one, float)]
+    layers = model.loaded.model.config.num_hidden_layers
+    assert read == pytest.approx([3 * (layer + 1) / layers for layer in range(layers)])
+    assert seen == [*read, *["answered"] * 3]
+
+
 class Counting(LocalModel):
     asked = 0
 

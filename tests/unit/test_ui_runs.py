@@ -38,6 +38,7 @@ from lastresort.records.events import (
     ClimbResumed,
     ClimbStopped,
     OptionsChosen,
+    Stage,
     StoppedBy,
     TaskPlaced,
     TaskRead,
@@ -50,7 +51,7 @@ from lastresort.report.forecast import head
 from lastresort.report.html import body
 from lastresort.report.run_settings import DifferingSetting, differing, not_known_yet
 from lastresort.report.story import gather
-from lastresort.report.words.titles import TOOK
+from lastresort.report.words.titles import LATE, TOOK
 from lastresort.spec.task import load_task
 from lastresort.stop import stop_file
 from lastresort.ui import jobs
@@ -129,6 +130,28 @@ def test_the_clock_of_a_run_goes_on_only_while_it_is_at_work(tmp_path: Path) -> 
         assert Workspace(tmp_path).state("routing-1").took_s > noted
         assert "data-took-s" in client.get("/").text
         assert "data-took-s" in client.get("/runs/routing-1/now").text
+
+
+def test_a_run_at_work_says_once_how_far_it_is_and_what_time_is_left_by_now(tmp_path: Path) -> None:
+    """What was left when the stage was written an hour ago is left no more."""
+    run = finished_run(tmp_path)
+    _, client = page_of(tmp_path)
+    said = {}
+    for ago_s in (0, 3600):
+        with Record.open(run) as record:
+            record.append(ClimbResumed())
+            times = {"eta_s": 900.0, "spent_s": worked_s(record) - ago_s, "climb_left_s": 7000.0}
+            record.now(Stage(label="testing", done=3, total=9, read=2.0, **times))
+        with held(run, "held", expected="", remedy=""):
+            said[ago_s] = client.get("/runs/routing-1/now").text
+    assert said[0].count("3 of 9") == 1
+    assert '<progress max="9" value="4.0"' in said[0]
+    assert "2 prompts read, answers to come" in said[0]
+    left = {ago_s: [float(one) for one in re.findall(r'data-left-s="([-\d.]+)"', text)] for ago_s, text in said.items()}
+    assert left[0] == pytest.approx([900, 7000], abs=60)
+    assert left[3600] == pytest.approx([-2700, 3400], abs=60)
+    assert f">{LATE}<" in said[3600]
+    assert "left</span> in all</p>" in said[0]
 
 
 @pytest.mark.parametrize(

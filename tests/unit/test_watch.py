@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from rich.console import Console
 from climb_gate_support import SAFE, gated_climb, quality, script_rungs
 from climb_support import scripted_task, statement
 from lastresort.app.climb import climb
-from lastresort.app.console import LiveProgress
+from lastresort.app.console import LineProgress, LiveProgress
 from lastresort.app.runs import Run
 from lastresort.app.watch import follow
 from lastresort.cli.border import guarded
@@ -45,7 +46,7 @@ from lastresort.report.markdown import markdown
 from lastresort.report.notebook import ladder_html
 from lastresort.report.schema import schema_of
 from lastresort.report.terminal import ladder_table
-from lastresort.report.words.titles import headline, stage_line
+from lastresort.report.words.titles import headline, rate_line, spent_line, stage_line
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.report.words.wording import state_of as state_of_rung
 from lastresort.rungs.forecast import Forecast
@@ -445,6 +446,70 @@ def test_the_time_left_for_a_climb_is_what_the_forecast_leaves_of_its_rungs(tmp_
         assert left_s() is None
 
 
+def test_prompts_that_are_read_count_before_the_first_answer_comes(tmp_path: Path) -> None:
+    """One answer of a batch that was read as a whole says little of the time that the others take."""
+    clock, shown = Clock(), Showing()
+    with Record.create(tmp_path / "run") as record:
+        writer = StageWriter(shown, record, lambda: (clock.now, 0.0), clock=clock)
+        writer.stage("measuring", 24)
+        clock.now += 10
+        writer.read(12.0)
+        stage = shown.shown[-1][1]
+        assert (stage.done, stage.worked, stage.eta_s) == (0, 6.0, 30.0)
+        assert (
+            rate_line(stage).replace(NO_BREAK, " ").startswith("0 of 24 · 12 prompts read, answers to come · 0.6 items")
+        )
+        writer.read(13.0)
+        assert shown.shown[-1][1].worked == 6.0, "written a moment ago"
+        clock.now += 10
+        writer.read(24.0)
+        clock.now += 1
+        writer.advance(1)
+        stage = shown.shown[-1][1]
+        assert (stage.done, stage.read, stage.worked) == (1, 23.0, 12.5)
+        assert stage.eta_s == pytest.approx(21 * 11.5 / 12.5)
+        writer.advance(23)
+        assert (shown.shown[-1][1].worked, shown.shown[-1][1].eta_s) == (24, 0.0)
+        writer.stage("loading")
+        writer.read(3.0)
+        assert shown.shown[-1][1].worked == 0, "a judge reads, or the next model is tried"
+
+
+def test_a_gate_is_named_only_where_one_may_follow(tmp_path: Path) -> None:
+    shown = Showing()
+    rungs = {"prompting": Forecast(0, 0, 0, 100.0, 0.0), "sft": Forecast(0, 0, 0, 300.0, 0.0)}
+    said = []
+    with Record.create(tmp_path / "run") as record:
+        writer = StageWriter(shown, record, lambda: (1.0, 0.0), clock=Clock())
+        for forecast, gated in ((rungs, True), (rungs, False), ({"prompting": rungs["prompting"]}, True)):
+            writer.expect(forecast, gated=gated)
+            writer.at("prompting")
+            said.append(spent_line(shown.shown[-1][1]).replace(NO_BREAK, " ").partition("spent · ")[2])
+    assert said == [
+        "about 6 min 40 s left in all, without the gate",
+        "about 6 min 40 s left in all",
+        "about 1 min 40 s left in all",
+    ]
+
+
+def test_lines_of_a_climb_say_what_its_stage_knows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    lines = LineProgress()
+    lines.stage("testing", 99)
+    clock.now += 70
+    lines.show_stage(Stage(label="testing", done=1, read=63.0, total=99, eta_s=2312.0))
+    lines.advance(1, "mean 93.8%")
+    clock.now += 20
+    lines.advance(1)
+    assert capsys.readouterr().err.splitlines() == [
+        "testing ...",
+        "testing: 1 of 99 · 63 prompts read, answers to come · 35 s an item · about 38 min 32 s left",
+    ]
+
+
 def test_losses_of_a_training_are_kept_for_its_stage(tmp_path: Path) -> None:
     shown = Showing()
     with Record.create(tmp_path / "run") as record:
@@ -474,11 +539,13 @@ def test_a_live_display_shows_a_command_without_a_run_and_a_climb_as_watch_does(
     )
     view = read_view(climb(load_task(task_of(tmp_path)), tmp_path / "run").run)
     live.show(view, Stage(label="testing", done=3, total=9, eta_s=12.0, spent_s=100.0))
-    clock.now += 20
+    clock.now += 5
+    assert "3 of 9 · 0.5 items a second · about 7.0 s left" in drawn(live)  # time goes on between two reports
+    clock.now += 15
     text = drawn(live)
     assert view.answer is not None
     assert view.answer in " ".join(text.split())
-    assert "3 of 9 · 0.5 items a second · about 12 s left" in text
+    assert "3 of 9 · 0.5 items a second · taking longer than expected" in text
     assert "2 min so far · $0 spent" in text
 
 

@@ -40,6 +40,7 @@ from lastresort.report.html import write_report
 from lastresort.report.words import break_even
 from lastresort.report.words.answer import gate_line
 from lastresort.report.words.data import of_reuse
+from lastresort.report.words.titles import TIMING
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, GoOn, Stop, stop_file
@@ -103,13 +104,14 @@ def climb(
         shared = shared_folder(run)
         with Ledger(shared / LEDGER) as ledger, ResponseCache(shared / RESPONSES) as cache:
             budget = Budget.of(prepared.task, record, clock)
-            models = open_models(prepared.task, cache, record)
             writer = StageWriter(progress, record, budget.spent, clock=clock)
+            models = open_models(prepared.task, cache, record, writer.read)
             bench = open_workbench(prepared, record, run, models, writer, budget, FirstOf((stop, file, budget)))
             bench = replace(bench, executor=executor, go_on=go_on)
             try:
-                writer.stage("timing this machine")
-                writer.expect(forecast_rungs(bench, prepared, rules.until, gated=mode != "none"))
+                writer.stage(TIMING)
+                gated = mode != "none"
+                writer.expect(forecast_rungs(bench, prepared, rules.until, gated=gated), gated=gated)
                 review = partial(_gate_and_repair, bench, prepared, mode)
                 outcomes, why, saving = climb_rungs(bench, prepared, rules, ledger, review)
                 costs = break_even_entry(bench.task, eligible(bench, outcomes), saving)

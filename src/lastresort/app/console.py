@@ -16,6 +16,8 @@ from lastresort.records.decision import RunView
 from lastresort.records.events import Stage
 from lastresort.records.events.base import time_left_s
 from lastresort.report.terminal import run_at_work
+from lastresort.report.words.titles import rate_line, stage_left_s
+from lastresort.report.words.wording import spaced
 from lastresort.types import Progress
 
 LINE_EVERY_S = 15.0
@@ -62,12 +64,14 @@ class LiveProgress:
 
     def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         self._began, self._begun, self._note = self._clock(), done, ""
+        self._shown_at = self._began
         self._stage = Stage(label=label, total=total, done=done)
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._note = safe_text(note) or self._note
         done, total = self._stage.done + amount, self._stage.total
-        eta_s = time_left_s(self._clock() - self._began, self._begun, done, total)
+        self._shown_at = self._clock()
+        eta_s = time_left_s(self._shown_at - self._began, self._begun, done, total)
         self._stage = self._stage.model_copy(update={"done": done, "eta_s": eta_s})
 
     def show(self, view: RunView | None, stage: Stage) -> None:
@@ -80,9 +84,8 @@ class LiveProgress:
     def drawn(self) -> RenderableType:
         """As it is now: time goes on between two reports."""
         stage, since = self._stage, self._clock() - self._shown_at
-        spent_s = stage.spent_s + since if stage.spent_s else 0.0
-        now = stage.model_copy(update={"label": safe_text(stage.label), "spent_s": spent_s})
-        return run_at_work(self._view, now, self._note)
+        now = stage.model_copy(update={"label": safe_text(stage.label)})
+        return run_at_work(self._view, now, self._note, since)
 
 
 class LineProgress:
@@ -92,6 +95,7 @@ class LineProgress:
         self._label, self._done, self._begun, self._note = "", 0, 0, ""
         self._total: int | None = None
         self._began = self._said = 0.0
+        self._of_run = False
 
     def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         self._label, self._total, self._done, self._begun, self._note = label, total, done, done, ""
@@ -101,12 +105,20 @@ class LineProgress:
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._done += amount
         self._note = note or self._note
+        if not self._of_run:
+            left_s = time_left_s(time.monotonic() - self._began, self._begun, self._done, self._total)
+            self._say_in_time(Stage(label=self._label, done=self._done, total=self._total, eta_s=left_s))
+
+    def show_stage(self, stage: Stage) -> None:
+        """What a run is at, in place of what `advance` said alone."""
+        self._of_run = True
+        self._say_in_time(stage)
+
+    def _say_in_time(self, stage: Stage) -> None:
         now = time.monotonic()
-        left = time_left_s(now - self._began, self._begun, self._done, self._total)
-        if self._total and left is not None and now - self._said >= LINE_EVERY_S and self._done < self._total:
-            self.say(
-                f"{self._label}: {self._done}/{self._total}, about {left:.0f} s left{', ' + self._note if self._note else ''}"
-            )
+        if stage_left_s(stage) is not None and now - self._said >= LINE_EVERY_S:
+            note = f", {self._note}" if self._note else ""
+            self.say(spaced(f"{stage.label}: {rate_line(stage)}{note}"))
             self._said = now
 
     def say(self, text: str) -> None:

@@ -18,7 +18,9 @@ from lastresort.climb.room import check_room, longer_answers, max_new_tokens, re
 from lastresort.climb.workspace import shared_folder
 from lastresort.errors import TaskError
 from lastresort.hardware.threads import ThreadChoice
+from lastresort.ladder import trains
 from lastresort.models.open import absolute_name
+from lastresort.models.protocol import OnRead
 from lastresort.records.decision import RunView
 from lastresort.records.events import (
     BudgetSpent,
@@ -46,12 +48,21 @@ from lastresort.stop import Stop
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import BarSoFar, Decoding, MeasureSoFar, Progress
 
+READ_EVERY_S = 0.25
+
 
 @runtime_checkable
 class ShowsRun(Progress, Protocol):
     """Progress that can show the whole run: how it stands, and what it is at."""
 
     def show(self, view: RunView | None, stage: Stage) -> None: ...
+
+
+@runtime_checkable
+class ShowsStage(Progress, Protocol):
+    """Progress that can show what a run is at: it knows of work that `advance` does not say."""
+
+    def show_stage(self, stage: Stage) -> None: ...
 
 
 class StageWriter:
@@ -69,13 +80,16 @@ class StageWriter:
         self._now, self._began = Stage(label=""), clock()
         self._begun = 0
         self._forecast: dict[str, Forecast] = {}
+        self._gated, self._read_at = False, clock()
         self._part, self._part_began = ("", ""), clock()
         self._fold, self._seen = Fold(), 0
         self._view: RunView | None = None
 
-    def expect(self, forecast: Mapping[str, Forecast]) -> None:
-        """forecast: of each rung of the ladder whose seconds are known, in their order."""
-        self._forecast = dict(forecast)
+    def expect(self, forecast: Mapping[str, Forecast], *, gated: bool = False) -> None:
+        """forecast: of each rung of the ladder whose seconds are known, in their order. gated: whether a tuned model that would win
+        passes a gate.
+        """
+        self._forecast, self._gated = dict(forecast), gated
 
     def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         self._shown.stage(label, total, done)
@@ -86,9 +100,18 @@ class StageWriter:
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self._shown.advance(amount, note)
-        done = self._now.done + amount
-        eta_s = time_left_s(self._clock() - self._began, self._begun, done, self._now.total)
-        self._write(self._now.model_copy(update={"done": done, "eta_s": eta_s}))
+        self._come_to(self._now.done + amount, max(0.0, self._now.read - amount))
+
+    def read(self, prompts: float) -> None:
+        """So many prompts of the batch are read, of which none is answered yet."""
+        if self._now.total is not None and self._clock() - self._read_at >= READ_EVERY_S:
+            self._read_at = self._clock()
+            self._come_to(self._now.done, min(prompts, self._now.total - self._now.done))
+
+    def _come_to(self, done: int, read: float) -> None:
+        now = self._now.model_copy(update={"done": done, "read": read})
+        eta_s = time_left_s(self._clock() - self._began, self._begun, now.worked, now.total)
+        self._write(now.model_copy(update={"eta_s": eta_s}))
 
     def say(self, text: str) -> None:
         self._shown.say(text)
@@ -132,11 +155,16 @@ class StageWriter:
     def _write(self, stage: Stage) -> None:
         seconds, usd = self._spent()
         left_s = self._climb_left_s(stage.eta_s)
-        self._now = stage.model_copy(update={"spent_s": seconds, "spent_usd": usd, "climb_left_s": left_s})
+        above = list(self._forecast)[list(self._forecast).index(stage.rung) :] if stage.rung in self._forecast else []
+        follows = self._gated and left_s is not None and any(map(trains, above))
+        said = {"spent_s": seconds, "spent_usd": usd, "climb_left_s": left_s, "gate_follows": follows}
+        self._now = stage.model_copy(update=said)
         self._record.now(self._now)
         if isinstance(self._shown, ShowsRun):
             self._take_new_events()
             self._shown.show(self._view, self._now)
+        if isinstance(self._shown, ShowsStage):
+            self._shown.show_stage(self._now)
 
     def _take_new_events(self) -> None:
         before = self._seen
@@ -207,8 +235,11 @@ def open_workbench(
     )
 
 
-def open_models(task: Task, cache: ResponseCache, record: Record | None = None) -> OpenModels:
-    """cache: its owner closes it. record: where it is noted with how many threads they compute, and what failed calls cost."""
+def open_models(
+    task: Task, cache: ResponseCache, record: Record | None = None, on_read: OnRead | None = None
+) -> OpenModels:
+    """cache: its owner closes it. on_read: see `OpenModels`. record: where it is noted with how many threads they compute, and what
+    failed calls cost."""
 
     def lost(usd: float) -> None:
         if record is not None:
@@ -227,6 +258,7 @@ def open_models(task: Task, cache: ResponseCache, record: Record | None = None) 
         prompt_price=task.use.prompt_price or 0.0,
         output_price=task.use.output_price or 0.0,
         on_threads=note,
+        on_read=on_read,
         on_lost=lost,
         named=model_names(task),
     )

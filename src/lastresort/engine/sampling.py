@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lastresort.engine.attention import KeysValues, Packed
+from lastresort.engine.attention import Attends, KeysValues, Packed
 from lastresort.engine.cache import Prefix, PrefixCache, Slots, shared_prefix_length
 from lastresort.engine.choose import Allowed, Sampling, choose, random_stream, restrict
 from lastresort.engine.forest import Row, plan_forest, split_indices
@@ -104,15 +104,17 @@ def generate(
     prefixes: PrefixCache | None = None,
     on_finished: Callable[[int, Generated], None] | None = None,
     on_step: Callable[[], None] | None = None,
+    on_read: Callable[[float], None] | None = None,
     plain: bool = False,
 ) -> list[Generated]:
     """Continue each prompt; results in the order of the prompts.
 
-    seeds: one a row, in place of settings.seed and the row's place. allowed(row, tokens so far): a mask as `restrict` takes
-    it, or None for no limit. stopped(row, tokens so far, the newest last): True ends the row, all its tokens kept. prefixes:
-    keeps the common prefix for later calls. on_finished(row, result) is called as soon as a row has ended, on_step() after each
-    step of the packed path. plain: use the plain path. The model should be in eval mode; the context limit is the caller's matter.
-    Raises ContractError for an empty prompt, for seeds of another number, or where no token is allowed.
+    seeds: one a row, in place of settings.seed and the row's place. allowed(row, tokens so far): a mask as `restrict` takes it, or
+    None for no limit. stopped(row, tokens so far, the newest last): True ends the row, all its tokens kept. prefixes: keeps the
+    common prefix for later calls. on_finished(row, result) is called as soon as a row has ended, on_step() after each step of the
+    packed path, on_read(prompts) after each layer while prompts are read there: how many are by now, in part too. plain: use the
+    plain path. The model should be in eval mode; the context limit is the caller's matter. Raises ContractError for an empty
+    prompt, for seeds of another number, or where no token is allowed.
     """
     texts = _texts(prompts)
     if not texts:
@@ -123,7 +125,8 @@ def generate(
     if reason is not None:
         generate_plain(found, texts, settings, rows.advance, rows.ended)
     else:
-        for _ in _packed_steps(found, texts, settings, rows, PrefixCache() if prefixes is None else prefixes):
+        kept = PrefixCache() if prefixes is None else prefixes
+        for _ in _packed_steps(found, texts, settings, rows, kept, on_read):
             if on_step is not None:
                 on_step()
     results = [result for result in rows.results if result is not None]
@@ -190,7 +193,12 @@ def _streams(count: int, seed: int, seeds: Sequence[int] | None) -> list[Random]
 
 
 def _packed_steps(
-    found: Support, texts: Sequence[tuple[int, ...]], settings: Sampling, rows: Rows, prefixes: PrefixCache
+    found: Support,
+    texts: Sequence[tuple[int, ...]],
+    settings: Sampling,
+    rows: Rows,
+    prefixes: PrefixCache,
+    on_read: Callable[[float], None] | None = None,
 ) -> Generator[None, None, None]:
     """Yields after each step, by which at least one row has grown or ended."""
     parts = found.parts
@@ -204,7 +212,7 @@ def _packed_steps(
         # Refill by the quarter: a prefill of one row costs nearly as much as one of many.
         if waiting and at_once - len(active) >= min(len(waiting), max(1, at_once // 4)):
             new = [waiting.popleft() for _ in range(min(at_once - len(active), len(waiting)))]
-            active += _prefill(found, texts, new, prefix, slots, rows)
+            active += _prefill(found, texts, new, prefix, slots, rows, on_read)
         else:
             _step(found, active, slots, rows)
         for slot in range(len(active) - 1, -1, -1):
@@ -222,6 +230,7 @@ def _prefill(
     prefix: Prefix | None,
     slots: Slots,
     rows: Rows,
+    on_read: Callable[[float], None] | None,
 ) -> list[int]:
     """Compute the suffixes of new rows into slots and choose their first tokens. Returns the rows in the order of slots."""
     parts, shared = found.parts, 0 if prefix is None else len(prefix.tokens)
@@ -232,7 +241,9 @@ def _prefill(
     for part in split_indices(asked, PREFILL_TOKENS + shared):
         forest = plan_forest([asked[i] for i in part], offset=shared)
         captured: dict[int, KeysValues] = {}
-        attends = Packed(forest.nodes, None if prefix is None else prefix.layers, captured, found.kernel)
+        attends: Attends = Packed(forest.nodes, None if prefix is None else prefix.layers, captured, found.kernel)
+        if on_read is not None:
+            attends = _Reading(attends, on_read, min(new) + len(order), len(part) / parts.config.num_hidden_layers)
         ids, positions = (torch.tensor([x], device=device) for x in (forest.ids, forest.positions))
         hidden = trunk_hidden(found.parts.trunk, ids, positions, attends)[0]
         slots.append(captured, forest.paths, prefix)
@@ -241,6 +252,21 @@ def _prefill(
         rows.advance(members, parts.head.logits(ends))
         order += members
     return order
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Attention that says after each layer how many prompts are read. before: read by then. a_layer: prompts that one counts."""
+
+    inner: Attends
+    on_read: Callable[[float], None]
+    before: int
+    a_layer: float
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        found = self.inner.attend(layer, query, key, value, scale)
+        self.on_read(self.before + (layer + 1) * self.a_layer)
+        return found
 
 
 def _step(found: Support, active: Sequence[int], slots: Slots, rows: Rows) -> None:

@@ -34,7 +34,7 @@ from lastresort.models.constrained import (
     holds_stop,
 )
 from lastresort.models.loading import Loaded, is_reduced, load_local
-from lastresort.models.protocol import OnAnswer, Prompt
+from lastresort.models.protocol import OnAnswer, OnRead, Prompt
 from lastresort.models.tokenizer import rendering_fingerprint
 from lastresort.stop import Stop
 from lastresort.types import Answer, Decoding, JsonObject
@@ -46,7 +46,8 @@ ENGINE_PATH = "cache-6"  # how answers are computed; raised whenever the same we
 
 class LocalModel:
     """Answers and scores with a loaded model. clock: seconds from any origin, an argument so that tests can set it. threads: how
-    many compute, None for what is fastest here. render: a prompt's tokens, None for those of the model's chat template.
+    many compute, None for what is fastest here. on_read: called while the prompts of a batch are read, before its first answer,
+    with how many are by then. render: a prompt's tokens, None for those of the model's chat template.
 
     batch_size: answers computed together, None for as many as a model of this shape has room for. A row's random draws depend
     on the prompt, the seed and how often the prompt came before in the call, not on its position.
@@ -61,10 +62,11 @@ class LocalModel:
         batch_size: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
         threads: Threads | None = None,
+        on_read: OnRead | None = None,
         render: Callable[[Prompt], list[int]] | None = None,
     ) -> None:
         self._loaded: Loaded | None = loaded
-        self._render = render
+        self._render, self._on_read = render, on_read
         self.name = name
         self.fingerprint, self.rendering = loaded.fingerprint, loaded.rendering
         self.precision = str(loaded.dtype).removeprefix("torch.")
@@ -241,6 +243,7 @@ class LocalModel:
             prefixes=self._prefixes,
             on_finished=finished,
             on_step=self.threads.step,
+            on_read=self._on_read,
         )
         return [answers[row] for row in range(len(rendered))]
 

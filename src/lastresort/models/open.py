@@ -13,7 +13,7 @@ from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.hardware.threads import ThreadChoice, Threads
 from lastresort.model_heads import model_config
 from lastresort.models.endpoint import Approve, approved, nobody_to_ask, parse_endpoint
-from lastresort.models.protocol import Model, Pay, is_endpoint
+from lastresort.models.protocol import Model, OnRead, Pay, is_endpoint
 from lastresort.types import JsonObject
 
 EMBEDDED = "embedded"
@@ -32,14 +32,15 @@ def open_model(
     output_price: float = 0.0,
     template_kwargs: JsonObject | None = None,
     on_threads: Callable[[ThreadChoice], None] | None = None,
+    on_read: OnRead | None = None,
     on_lost: Pay = lambda usd: None,
     named: bool = True,
     approve: Approve = nobody_to_ask,
 ) -> Model:
     """Open the model of this name. base_folder: what relative paths are relative to. Prices: USD per million tokens. on_threads:
-    called when a local model computes with another number of threads. on_lost: given what calls may have cost that gave no answer.
-    named: whether the user's own file or option gives the name. If a run gives it, `approve` asks about an
-    endpoint, and a script may write only next to itself.
+    called when a local model computes with another number of threads. on_read: see `LocalModel`. on_lost: given what calls may have
+    cost that gave no answer. named: whether the user's own file or option gives the name. If a run gives it, `approve` asks about
+    an endpoint, and a script may write only next to itself.
 
     Raises TaskError if there is no such model, PrerequisiteError if a package or key is missing, InputError for an endpoint that
     only a run names.
@@ -85,7 +86,7 @@ def open_model(
         refuse_other_tokenizer(adapter, weights_folder(weights), template_kwargs or {})
     loaded = load_local(weights, precision=precision, adapter=adapter, template_kwargs=template_kwargs)
     threads = Threads(loaded.model, on_choice=on_threads)
-    return LocalModel(loaded, name=name, template_kwargs=template_kwargs, threads=threads)
+    return LocalModel(loaded, name=name, template_kwargs=template_kwargs, threads=threads, on_read=on_read)
 
 
 def local_weights(name: str, base_folder: Path) -> Path | str:

@@ -12,6 +12,7 @@ from lastresort.types import Answer, Decoding, Message
 
 Prompt = tuple[Message, ...]
 OnAnswer = Callable[[int, Answer], None]
+OnRead = Callable[[float], None]
 Pay = Callable[[float], None]
 Score = Callable[[Sequence[Prompt], Sequence[Sequence[str]]], list[list[float]]]
 

@@ -54,8 +54,9 @@ BLOCKS, SPARKS = "▁▂▃▄▅▆▇█", 30
 BAR = 20
 
 
-def run_at_work(view: RunView | None, stage: Stage | None, note: str = "") -> RenderableType:
-    """What the run is at, how fast and for how long, what it has spent, and the ladder so far. note: behind how far it is.
+def run_at_work(view: RunView | None, stage: Stage | None, note: str = "", since_s: float = 0.0) -> RenderableType:
+    """What the run is at, how fast and for how long, what it has spent, and the ladder so far. note: behind how far it is. since_s:
+    how long ago the stage was so.
 
     The ladder comes last, since a live display is cut where the terminal ends.
     """
@@ -66,16 +67,17 @@ def run_at_work(view: RunView | None, stage: Stage | None, note: str = "") -> Re
     if stage is not None and stage.label:
         parts.append(Text(printable(stage.label), style="bold cyan", no_wrap=True, overflow="ellipsis"))
         noted = printable(note) if stage.loss is None else ""  # the loss has a line of its own
-        told = " · ".join(part for part in (titles.rate_line(stage), noted) if part)
+        told = " · ".join(part for part in (titles.rate_line(stage, since_s), noted) if part)
         if stage.total or told:
             parts.append(
-                Text(f"{progress_bar(stage.done, stage.total)} {told}".strip(), no_wrap=True, overflow="ellipsis")
+                Text(
+                    f"{progress_bar(int(stage.worked), stage.total)} {told}".strip(), no_wrap=True, overflow="ellipsis"
+                )
             )
         if stage.loss is not None:
             parts.append(Text(f"loss {sparkline(stage.losses)} {stage.loss:.3f}"))
         if stage.spent_s:
-            spent = titles.spent_line(stage.spent_s, stage.spent_usd, stage.climb_left_s)
-            parts.append(Text(spent, style="dim", no_wrap=True, overflow="ellipsis"))
+            parts.append(Text(titles.spent_line(stage, since_s), style="dim", no_wrap=True, overflow="ellipsis"))
     if view is not None:
         parts += [Text(""), ladder_table(view)] if parts else [ladder_table(view)]
     return Group(*parts)

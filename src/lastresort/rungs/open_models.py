@@ -15,7 +15,7 @@ from lastresort.hardware.threads import ThreadChoice
 from lastresort.models.cached import CachedModel
 from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.models.open import open_model
-from lastresort.models.protocol import Model, Pay
+from lastresort.models.protocol import Model, OnRead, Pay
 from lastresort.records.responses import ResponseCache
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import KnownPassages, Lookup, Lookups, Passages
@@ -26,7 +26,7 @@ class OpenModels:
     """Opens the model of a system. At most one stays open: a base and its adapters would otherwise fill the memory.
 
     named: the models that the user's own file or options name. A saved system may name others; approve: asks about an endpoint.
-    on_lost: given what calls may have cost that gave no answer.
+    on_lost: given what calls may have cost that gave no answer. on_read: see `LocalModel`, of those that answer.
     """
 
     def __init__(
@@ -39,11 +39,12 @@ class OpenModels:
         prompt_price: float = 0.0,
         output_price: float = 0.0,
         on_threads: Callable[[ThreadChoice], None] | None = None,
+        on_read: OnRead | None = None,
         on_lost: Pay = lambda usd: None,
         named: Collection[str] = (),
         approve: Approve = nobody_to_ask,
     ) -> None:
-        self._on_threads, self._on_lost = on_threads, on_lost
+        self._on_threads, self._on_read, self._on_lost = on_threads, on_read, on_lost
         self._named, self._approve = frozenset(named), approve
         self._cache, self._base_folder = cache, base_folder
         self.base_name, self.tuned_name = base_name, tuned_name
@@ -70,6 +71,7 @@ class OpenModels:
                 output_price=prices[1],
                 template_kwargs=system.template_kwargs,
                 on_threads=self._on_threads,
+                on_read=self._on_read,
                 on_lost=self._on_lost,
                 named=system.model in self._named,
                 approve=self._approve,

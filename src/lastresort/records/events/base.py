@@ -52,20 +52,22 @@ E = TypeVar("E", bound=BaseEvent)
 
 
 LOSSES = 60
+READ = 0.5  # of the work on an item, once its prompt is read: what its answer takes is not known before
 
 
 class Stage(EventValue):
     """What a run is at. label: in words. rung, candidate, split: "" where it is none. total: None where it is unknown. loss: of the
-    last step of a training. losses: of its last steps, up to LOSSES. eta_s: None before the first unit is done. spent_s, spent_usd:
-    of the whole run so far. climb_left_s: if the climb tries all rungs of its ladder, without gates; None where nothing is
-    forecast or known. test: while the bar is tested. gate: its measures, after its
-    first look."""
+    last step of a training. losses: of its last steps, up to LOSSES. read: prompts that are read, in part too, and not answered.
+    eta_s: None before anything is done. spent_s, spent_usd: of the whole run so far. climb_left_s: if the climb tries all rungs of
+    its ladder, without gates; None where nothing is forecast or known. gate_follows: whether a gate may come on top of it. test:
+    while the bar is tested. gate: its measures, after its first look."""
 
     label: str
     rung: str = ""
     candidate: str = ""
     split: str = ""
     done: int = 0
+    read: float = 0.0
     total: int | None = None
     loss: float | None = None
     losses: tuple[float, ...] = ()
@@ -73,6 +75,7 @@ class Stage(EventValue):
     spent_s: float = 0.0
     spent_usd: float = 0.0
     climb_left_s: float | None = None
+    gate_follows: bool = False
     test: BarSoFar | None = None
     gate: tuple[MeasureSoFar, ...] = ()
 
@@ -80,8 +83,13 @@ class Stage(EventValue):
     def place(self) -> tuple[str, str, str]:
         return self.rung, self.candidate, self.split
 
+    @property
+    def worked(self) -> float:
+        """Units of work that are done, those begun in part."""
+        return self.done + READ * self.read
 
-def time_left_s(spent_s: float, begun: int, done: int, total: int | None) -> float | None:
+
+def time_left_s(spent_s: float, begun: int, done: float, total: int | None) -> float | None:
     """Of a stage, at the pace since it began with `begun` units done; None where nothing is known of it."""
     if total is None or not begun < done <= total:
         return None

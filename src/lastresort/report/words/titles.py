@@ -274,24 +274,52 @@ def end_line(by: StoppedBy | None, *, started: bool = True) -> str:
             return f"It died {before}: nobody asked it to stop."
 
 
+TIMING = "timing a few layers of the model on this machine, to forecast how long each rung takes"
+
+
+def of_stage(stage: Stage) -> str:
+    """What it is about, and how well it goes."""
+    return stage.label if stage.loss is None else f"{stage.label}, loss {stage.loss:.3f}"
+
+
 def stage_line(stage: Stage) -> str:
     """`prompting: testing few-shot-8: 48 of 300, about 2 minutes left, loss 0.412`."""
     parts = [stage.label]
     if stage.total:
         parts.append(f"{count(min(stage.done, stage.total))} of {count(stage.total)}")
     told = ": ".join(parts)
-    if stage.eta_s is not None and stage.total and stage.done < stage.total:
-        told += f", about {duration(stage.eta_s)} left"
+    if (left_s := stage_left_s(stage)) is not None:
+        told += f", {left_line(left_s)}"
     return told if stage.loss is None else f"{told}, loss {stage.loss:.3f}"
 
 
-def rate_line(stage: Stage) -> str:
-    """`48 of 300 · 3.4 items a second · about 1 min 14 s left`, as far as it is known."""
+def rate_line(stage: Stage, since_s: float = 0.0) -> str:
+    """`48 of 300 · 3.4 items a second · about 1 min 14 s left`, as far as it is known. since_s: how long ago the stage was so."""
+    left_s = stage_left_s(stage)
+    return " · ".join([*rate_parts(stage), *([left_line(left_s - since_s)] if left_s else [])])
+
+
+def rate_parts(stage: Stage) -> list[str]:
+    """How far it is and how fast, without the time left."""
     parts = [f"{count(min(stage.done, stage.total))} of {count(stage.total)}"] if stage.total else []
-    if stage.eta_s and stage.total and stage.done < stage.total:
-        parts.append(_rate((stage.total - stage.done) / stage.eta_s, "step" if stage.split == "train" else "item"))
-        parts.append(f"about {duration(stage.eta_s)} left")
-    return " · ".join(parts)
+    if stage.read >= 1:
+        parts.append(f"{counted(math.floor(stage.read), 'prompt')} read, answers to come")
+    left_s = stage_left_s(stage)
+    if stage.total and left_s:
+        parts.append(_rate((stage.total - stage.worked) / left_s, "step" if stage.split == "train" else "item"))
+    return parts
+
+
+def stage_left_s(stage: Stage) -> float | None:
+    return stage.eta_s if stage.total and stage.done < stage.total else None
+
+
+LATE = "taking longer than expected"
+
+
+def left_line(left_s: float) -> str:
+    """left_s: 0 and less where it should be done by now."""
+    return f"about {duration(left_s)} left" if left_s > 0 else LATE
 
 
 def _rate(per_s: float, unit: str) -> str:
@@ -300,14 +328,16 @@ def _rate(per_s: float, unit: str) -> str:
     return f"{count(per_s) if per_s >= 10 else f'{per_s:.1f}'} {unit}s a second"
 
 
-def spent_line(spent_s: float, spent_usd: float, climb_left_s: float | None) -> str:
-    """Of a whole run. climb_left_s: of all its rungs; a gate has its own forecast."""
-    return " · ".join([f"{duration(spent_s)} so far", *spent_parts(spent_usd, climb_left_s)])
+def spent_line(stage: Stage, since_s: float = 0.0) -> str:
+    """Of a whole run. since_s: how long ago the stage was so."""
+    left_s = stage.climb_left_s
+    left = [] if left_s is None else [f"{left_line(left_s - since_s)} {in_all(stage)}"]
+    return " · ".join([f"{duration(stage.spent_s + since_s)} so far", f"{money(stage.spent_usd)} spent", *left])
 
 
-def spent_parts(spent_usd: float, climb_left_s: float | None) -> list[str]:
-    left = [] if climb_left_s is None else [f"about {duration(climb_left_s)} left, gate not counted"]
-    return [f"{money(spent_usd)} spent", *left]
+def in_all(stage: Stage) -> str:
+    """What the time left for the climb is of: a gate has its own forecast."""
+    return "in all, without the gate" if stage.gate_follows else "in all"
 
 
 def forecast_line(seconds: Mapping[str, float], *, gated: bool) -> str:

@@ -22,6 +22,7 @@ from lastresort.climb.identity import settings_of
 from lastresort.climb.shared_run import all_endpoints_of
 from lastresort.errors import InputError, LastresortError
 from lastresort.records.decision import RunView
+from lastresort.records.events import Stage
 from lastresort.records.measurement import BarTest
 from lastresort.report.decision import view_in
 from lastresort.report.html import body
@@ -47,15 +48,16 @@ LEAST_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What the panel at the top of a run shows. starting: a process was started that does not work on it yet. ended: how it ended
-    without a decision. last: lines that its process printed before it died or failed. failed: to resume, or to take fresh items.
-    more: what fresh items would decide, "" where no test could go on. labels: what only labels for the judge would decide.
+    """What the panel at the top of a run shows. pace: how far its stage is, and how fast. left: what times are left, in seconds,
+    and of what. starting: a process was started that does not work on it yet. ended: how it ended without a decision. last: lines
+    that its process printed before it died or failed. failed: to resume, or to take fresh items. more: what fresh items would
+    decide, "" where no test could go on. labels: what only labels for the judge would decide.
     """
 
     run: RunState
     line: str
-    pace: str
-    spent: list[str]
+    pace: tuple[str, ...]
+    left: tuple[tuple[float, str], ...]
     stopping: bool
     starting: bool
     ended: str
@@ -192,9 +194,9 @@ def now(site: Site, name: str) -> Now:
     use = () if ended is None else commands_to_use(ended, folder.relative_to(site.workspace.folder))
     return Now(
         run=found,
-        line=titles.stage_line(stage) if working and stage is not None else "",
-        pace=titles.rate_line(stage) if working and stage is not None else "",
-        spent=titles.spent_parts(stage.spent_usd, stage.climb_left_s) if working and stage else [],
+        line=titles.of_stage(stage) if working and stage is not None else "",
+        pace=tuple(titles.rate_parts(stage)) if working and stage is not None else (),
+        left=tuple(_left(stage, found.took_s)) if working and stage is not None else (),
         stopping=working and (folder / STOP).exists(),
         starting=starting,
         ended=titles.end_line(found.stopped_by, started=found.view is not None) if stopped else "",
@@ -205,6 +207,14 @@ def now(site: Site, name: str) -> Now:
         more=more,
         labels=_said_of(one for one in undecided if _lacks_labels(one[1])),
     )
+
+
+def _left(stage: Stage, took_s: float) -> Iterator[tuple[float, str]]:
+    """Now, which may be a while after the stage was written. took_s: how long the run took so far."""
+    since = max(0.0, took_s - stage.spent_s)
+    for left_s, of in ((titles.stage_left_s(stage), ""), (stage.climb_left_s, titles.in_all(stage))):
+        if left_s:
+            yield left_s - since, of
 
 
 def _said_of(tests: Iterable[tuple[str, BarTest]]) -> str:

@@ -150,7 +150,7 @@ document.addEventListener("visibilitychange", () => {
 });
 follow();
 
-// The clock of a run at work goes on from where the server said it was, in the words of the report; not while the page is stale.
+// The clocks of a run at work go on from where the server said they were, in the words of the report; not while the page is stale.
 function duration(seconds) {
   const whole = Math.round(seconds), minutes = Math.round(seconds / 60), unit = (n, name) => `${n}\u00a0${name}`;
   if (seconds < 10) return unit(seconds.toFixed(1), "s");
@@ -164,6 +164,11 @@ setInterval(() => {
   for (const one of document.querySelectorAll("[data-took-s]")) {
     one.dataset.since ??= performance.now() / 1000 - one.dataset.tookS;
     one.textContent = duration(performance.now() / 1000 - one.dataset.since);
+  }
+  for (const one of document.querySelectorAll("[data-left-s]")) {
+    one.dataset.until ??= performance.now() / 1000 + Number(one.dataset.leftS);
+    const left = one.dataset.until - performance.now() / 1000;
+    one.textContent = left > 0 ? `about ${duration(left)} left` : one.dataset.late;
   }
   const clock = document.querySelector("#now [data-took-s]");
   if (clock) document.querySelectorAll("#report [data-took]").forEach((one) => { one.textContent = clock.textContent; });
