@@ -58,7 +58,13 @@ class InputError(LastresortError):
 
 
 class TaskError(InputError):
-    """The task file is missing, malformed or contradicts itself."""
+    """The task file is missing, malformed or contradicts itself. key: the one that is wrong, () where it is none or not known."""
+
+    def __init__(
+        self, found: str, *, where: str = "", expected: str = "", remedy: str = "", key: tuple[str | int, ...] = ()
+    ) -> None:
+        super().__init__(found, where=where, expected=expected, remedy=remedy)
+        self.key = key
 
 
 class UnknownModelError(TaskError):

@@ -168,6 +168,25 @@ def test_another_file_is_read_by_the_text_as_it_was_typed(new_task: Upload, tmp_
     page.wait_for_selector('#data-fault >> text=key "text": found nothing', timeout=60_000)
 
 
+def test_a_wrong_field_is_marked_where_it_stands_and_a_refused_start_goes_there(new_task: Upload) -> None:
+    seen = new_task()
+    page = seen.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.fill("#field-bar", "1.2")
+    page.press("#field-bar", "Tab")
+    page.wait_for_selector("#field-bar[aria-invalid=true]")
+    shown = "(one) => { const { top, bottom } = one.getBoundingClientRect(); return 0 <= top && bottom <= innerHeight; }"
+    assert page.eval_on_selector("#field-bar-fault:not(:empty)", shown)
+    assert page.evaluate("document.activeElement.id") != "field-bar"
+    page.click("button >> text=Start the climb")
+    page.wait_for_selector("#field-bar:focus")
+    assert page.eval_on_selector("#field-bar-fault", shown)
+    page.fill("#field-bar", "0.9")
+    page.press("#field-bar", "Tab")
+    page.wait_for_selector("#field-bar:not([aria-invalid])")
+    seen.faults[:] = [fault for fault in seen.faults if "422" not in fault]
+
+
 def test_empty_rows_are_left_out_and_a_rung_stays(new_task: Upload) -> None:
     """The browser sends the file again; the last tick goes back to what the text says."""
     seen = new_task("one,\ntwo,\n")

@@ -305,6 +305,46 @@ def test_a_reason_speaks_of_the_value_that_is_there(
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("bar", "1.2", "Found a number (1.2), expected"),
+        ("split.test", "0.999", "sum below 1"),
+        ("limits.hours", "[1", "Found a value that cannot be read"),
+        ("ladder", "", "Found nothing ticked"),
+        ("score", "nonsense", "Found "),
+    ],
+)
+def test_a_wrong_field_is_marked_and_says_beside_it_what_is_wrong(
+    page: TestClient, site: Site, key: str, value: str, said: str
+) -> None:
+    """And no more once another value is set; no other field says anything meanwhile."""
+    upload(page, "reviews.csv")
+    text = text_of(site, "reviews").replace("dev: 50", "dev: 0.5")
+    fault = r'<small class="field-fault" id="([\w-]+)-fault"[^>]*>((?:(?!</small>).)+)</small>'
+    found = page.post(f"/new/reviews/field?key={key}", data={"text": text, **({key: value} if value else {})}).text
+    ((at, shown),) = re.findall(fault, found)
+    assert said in unescape(shown)
+    assert "task.yaml" not in shown
+    assert at == ("field-split-dev" if key == "split.test" else f"field-{key.replace('.', '-')}")
+    if key not in ("limits.hours", "ladder"):  # what cannot be read never comes into the text
+        drawn = page.get("/new/reviews").text
+        assert [one for one, _ in re.findall(fault, drawn)] == [at]
+        assert re.search(rf'id="{at}"[^>]* aria-describedby="{at}-fault" aria-invalid="true"', drawn)
+        assert drawn.count("aria-invalid") == 1
+    fitting = {"bar": "0.9", "split.test": "0.3", "limits.hours": "1", "ladder": "sft", "score": "exact"}[key]
+    again = page.post(f"/new/reviews/field?key={key}", data={"text": text_of(site, "reviews"), key: fitting}).text
+    assert re.findall(fault, again) == []
+    assert f'id="{at}-fault" hx-swap-oob="true"' in again
+
+
+def test_what_no_field_holds_is_said_at_the_text_alone(page: TestClient, site: Site) -> None:
+    upload(page, "reviews.csv")
+    found = page.post("/new/reviews/text", data={"text": text_of(site, "reviews") + "nonsense: 1\n"}).text
+    assert "aria-invalid" not in found
+    assert re.search(r'<div id="fault" role="status" hx-swap-oob="true"><p class="note refusal">.*nonsense', found)
+
+
+@pytest.mark.parametrize(
     "written", ["bar: 0.85  # my own: 208 rows are left to train\n", "# What we need.\nbar: 0.85\n"]
 )
 def test_a_comment_of_somebody_else_stays(page: TestClient, site: Site, written: str) -> None:

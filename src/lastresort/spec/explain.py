@@ -42,8 +42,8 @@ def task_error(errors: Sequence[ErrorDetails], document: YamlDocument, model: ty
     first = _problem(foremost, model)
     names = dict.fromkeys(f'"{dotted(_key(other))}"' for other in others if _key(other) != first.key)
     also = f" Also wrong or missing: {listed(names, most=5)}." if names else ""
-    where = document.where(first.key)
-    return TaskError(f"{first.found}", where=where, expected=first.expected, remedy=first.remedy + also)
+    where, remedy = document.where(first.key), first.remedy + also
+    return TaskError(first.found, where=where, expected=first.expected, remedy=remedy, key=first.key)
 
 
 def _key(error: ErrorDetails) -> Key:

@@ -13,9 +13,10 @@ from starlette.datastructures import FormData
 
 from lastresort.errors import InputError, LastresortError, TaskError
 from lastresort.report.words.draft import reason_for
+from lastresort.report.words.wording import capital
 from lastresort.spec.document import TASK, FileKind, YamlDocument, parse_document, read_value
 from lastresort.spec.edit import with_comments, with_key
-from lastresort.spec.values import Section
+from lastresort.spec.values import Section, dotted
 from lastresort.types import Json
 from lastresort.ui.site import SentForm, Site, placed
 from lastresort.ui.workspace import NotThere
@@ -58,12 +59,23 @@ class FilledField:
 
 @dataclass(frozen=True, slots=True)
 class FilledForm:
-    """fault: why the text cannot be used, one sentence. readable: whether fields can change it."""
+    """fault: why the text cannot be used, one sentence. readable: whether fields can change it. wrong: the field that is at fault.
+    beside: what is wrong with it, without its place.
+    """
 
     text: str
     fields: tuple[FilledField, ...]
     fault: str = ""
     readable: bool = True
+    wrong: FormField | None = None
+    beside: str = ""
+
+    def at_fault(self, error: LastresortError, wrong: FormField | None) -> FilledForm:
+        """With why it cannot be used, and which of its fields that is about."""
+        beside = (
+            "" if wrong is None else capital(str(InputError(error.found, expected=error.expected, remedy=error.remedy)))
+        )
+        return replace(self, fault=str(error), wrong=wrong, beside=beside)
 
     @property
     def mark(self) -> str:
@@ -94,21 +106,21 @@ def editing(site: Site, edited: EditedFile) -> APIRouter:
 
     @routes.post(f"{edited.path}/{{name}}/text")
     def typed(request: Request, name: str, sent: SentForm) -> Response:
-        return answer(request, name, _sent_text(sent), sent, "form_fields.html.j2")
+        return answer(request, name, _sent_text(sent), sent, "form_fields_answered.html.j2")
 
     @routes.post(f"{edited.path}/{{name}}/field")
     def changed(request: Request, name: str, key: str, sent: SentForm) -> Response:
-        text, refused = _sent_text(sent), ""
+        text, refused = _sent_text(sent), None
         given = [str(value) for value in sent.getlist(key)]
         try:
             text = with_field(edited.fields, text, key, given, edited.file, edited.kind)
         except LastresortError as error:
-            refused = str(error)
+            refused = error
         if refused and _is_set(edited.fields, key):  # its ticks go back to what the text says
-            drawn = answer(request, name, text, sent, "form_fields.html.j2", refused)
+            drawn = answer(request, name, text, sent, "form_fields_answered.html.j2", refused, key)
             drawn.headers.update({"hx-retarget": "#beside", "hx-reswap": "outerHTML"})
             return drawn
-        return answer(request, name, text, sent, "form_changed.html.j2", refused)
+        return answer(request, name, text, sent, "form_changed.html.j2", refused, key)
 
     @routes.post(f"{edited.path}/{{name}}/answer")
     def answered(request: Request, name: str, of: Annotated[list[str], Query()], sent: SentForm) -> Response:
@@ -127,15 +139,24 @@ def editing(site: Site, edited: EditedFile) -> APIRouter:
             text = _set(text, key, value, name=edited.file, kind=edited.kind)
         return placed(answer(request, name, text, sent, "form_answered.html.j2"), "#text", "outerHTML")
 
-    def answer(request: Request, name: str, text: str, sent: FormData, template: str, refused: str = "") -> Response:
-        """refused: why what a field says could not be written into the text."""
+    def answer(
+        request: Request,
+        name: str,
+        text: str,
+        sent: FormData,
+        template: str,
+        refused: LastresortError | None = None,
+        key: str = "",
+    ) -> Response:
+        """refused: why what the field of `key` says could not be written into the text."""
         form = edited.form(name, text)
         events: dict[str, dict[str, str]] = {"kept": {"mark": form.mark}}  # for the next change of this text
         try:
             edited.keep(name, text, str(sent.get("seen", "")))
         except InputError as error:
-            refused, events = str(error), {}
-        form = replace(form, fault=refused) if refused else form
+            refused, key, events = error, "", {}
+        if refused is not None:
+            form = form.at_fault(refused, next((one for one in edited.fields if one.key == key), None))
         drawn = site.draw(request, template, form=form, url=f"{edited.path}/{name}", file=edited.file)
         drawn.headers["hx-trigger"] = json.dumps(events | {event: {} for event in edited.says})
         return drawn
@@ -166,12 +187,22 @@ def filled(
         document = parse_document(text, name, kind)
     except TaskError as error:
         return FilledForm(text, tuple(FilledField(one) for one in fields), str(error), readable=False)
-    fault = ""
+    fault = None
     try:
         usual = read(document)
     except LastresortError as error:
-        usual, fault = _defaults(keys), str(error)
-    return FilledForm(text, tuple(_filled(one, document.values, usual) for one in fields), fault)
+        usual, fault = _defaults(keys), error
+    form = FilledForm(text, tuple(_filled(one, document.values, usual) for one in fields))
+    return form if fault is None else form.at_fault(fault, _at_fault(fields, fault))
+
+
+def _at_fault(fields: Sequence[FormField], error: LastresortError) -> FormField | None:
+    """The field of the key that is wrong, of the nearest above it, or the first of those below."""
+    key = error.key if isinstance(error, TaskError) else ()
+    by_key = {one.key: one for one in fields}
+    above = (by_key.get(dotted(key[:end])) for end in range(len(key), 0, -1))
+    below = (one for one in fields if key and one.key.startswith(f"{dotted(key)}."))
+    return next((one for one in (*above, *below) if one is not None), None)
 
 
 def _defaults(keys: type[Section]) -> Mapping[str, Json]:

@@ -73,8 +73,8 @@ def clause(skip: value.Skip) -> str:
             return _preferences(skip)
         case value.OverTime(planned_s, hours_left):
             return (
-                f"its plan of {spaced(duration(planned_s))} exceeds the {spaced(duration(3600 * hours_left))} left of `limits.hours`; "
-                "raise it and go on with --resume"
+                f"its plan of {spaced(duration(planned_s))} exceeds the {spaced(duration(3600 * hours_left))} left of "
+                "`limits.hours`; raise it and go on with --resume"
             )
         case value.OutOfReach():
             return _out_of_reach(skip)

@@ -23,6 +23,21 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   }
 });
 
+// A field that is at fault says so where it stands; a start that is refused for it goes there.
+function markFields() {
+  for (const said of document.querySelectorAll(".field-fault")) {
+    for (const one of document.querySelectorAll(`[aria-describedby="${said.id}"]`)) {
+      if (said.textContent) one.setAttribute("aria-invalid", "true");
+      else one.removeAttribute("aria-invalid");
+    }
+  }
+}
+for (const swapped of ["htmx:afterSwap", "htmx:oobAfterSwap"]) document.addEventListener(swapped, markFields);
+document.addEventListener("htmx:afterRequest", (event) => {
+  const { requestConfig, xhr } = event.detail;
+  if (xhr.status === 422 && requestConfig.path.endsWith("/start")) document.querySelector("#beside [aria-invalid]")?.focus();
+});
+
 // A named part that a reader opened stays so when it is made again, also where something else is shown meanwhile.
 const openParts = new Set();
 document.addEventListener("toggle", (event) => { if (event.target.id) openParts[event.target.open ? "add" : "delete"](event.target.id); }, true);
