@@ -175,7 +175,9 @@ def test_a_wrong_field_is_marked_where_it_stands_and_a_refused_start_goes_there(
     page.fill("#field-bar", "1.2")
     page.press("#field-bar", "Tab")
     page.wait_for_selector("#field-bar[aria-invalid=true]")
-    shown = "(one) => { const { top, bottom } = one.getBoundingClientRect(); return 0 <= top && bottom <= innerHeight; }"
+    shown = (
+        "(one) => { const { top, bottom } = one.getBoundingClientRect(); return 0 <= top && bottom <= innerHeight; }"
+    )
     assert page.eval_on_selector("#field-bar-fault:not(:empty)", shown)
     assert page.evaluate("document.activeElement.id") != "field-bar"
     page.click("button >> text=Start the climb")

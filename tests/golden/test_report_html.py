@@ -190,19 +190,25 @@ def test_the_confidence_names_the_tests_that_share_it(tmp_path: Path) -> None:
     told = "prompting 2.5%, SFT 2.3% and a repair 0.2%"
     assert shared_by(3, ("prompting", "sft"), shares) == f"shared by 3 tests, with error rates of {told}"
     assert shared_error(shares) == f"The error rate of 5% is split over 3 tests of the bar: {told}."
-    assert "with the levels prompting 95% and SFT 95.4%." in of_band({"prompting": 0.025, "sft": 0.023}, 0.017)
-    assert of_band({"prompting": 0.05}, 0.05).startswith("Band: 90% confidence sequence of the true score")
-    assert "at most 5%, the error rate of the rung's test." in of_band({}, 0.05)
-    assert of_band({}, 0.05).endswith("A MET rests on the lower one alone, so it holds at 95%.")
+
+
+def test_the_band_speaks_of_the_same_confidence_as_the_head_of_the_page() -> None:
+    """Before any test it gives no figure, as the rungs have different shares."""
+    assert "Each of the two limits holds at 95% confidence, that of the rung's test." in of_band({"prompting": 0.05})
+    said = of_band({"prompting": 0.025, "sft": 0.023})
+    assert "holds at the confidence of the rung's test: prompting 97.5% and SFT 97.7%." in said
+    assert not re.search(r"\d\.|90%", of_band({}))
+    assert "100% less its error rate" in of_band({})
+    assert of_band({}, (0.025, 0.025)).count("%") == 2
 
 
 def test_the_band_of_a_corrected_score_says_what_the_labels_spend() -> None:
     """A share of 1.25%: the test has .625%, the labels 2.5% on each side."""
-    said = of_band({"sft": 0.0125}, 0.0125, (0.025, 0.025))
+    said = of_band({"sft": 0.0125}, (0.025, 0.025))
     assert "with a probability of at most 3.1% and 3.1%: half of the error rate" in said
     assert "holds at" not in said
     assert "7.5% and 5% for prompting and 6.5% and 4% for SFT" in of_band(
-        {"prompting": 0.05, "sft": 0.03}, 0.01, (0.05, 0.025)
+        {"prompting": 0.05, "sft": 0.03}, (0.05, 0.025)
     )
     four = {"sft": 0.025, "full": 0.023, "sft repair": 0.001, "full repair": 0.001}
     assert shared_error(four).endswith(": SFT 2.5%, full fine-tuning 2.3% and each repair 0.1%.")
@@ -261,10 +267,10 @@ def test_failures_are_told_in_one_sentence(
 
 
 def test_the_band_says_its_level_where_it_stands_next_to_the_confidence(tmp_path: Path) -> None:
-    """A run of six tests with equal shares: 95% for all of them, which is a band of 98.3% each."""
+    """A run of six tests with equal shares: 95% for all of them, which is 99.2% each."""
     page = write_report(make(tmp_path / "run", "sft-met")).read_text("utf-8")
-    assert "Band: 98.3% confidence sequence of the true score" in page
-    assert "so it holds at 99.2%" in page
+    assert "Each of the two limits holds at 99.2% confidence" in page
+    assert "98.3%" not in page.partition("</header>")[2].partition("Why</h2>")[0]
 
 
 def test_the_band_has_the_error_at_which_its_score_was_tested(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def _context(story: Story) -> dict[str, object]:
         ),
         "headline": headline(story.decision),
         "next_step": next_step(story.decision),
-        "band": wording.of_band(story.errors, story.decision.alpha_per_rung, story.labels_errors),
+        "band": wording.of_band(story.errors, story.labels_errors),
         "reused": story.decision.test_reuse is not None and story.decision.test_reuse.used > 0,
         "ladder_finding": titles.of_ladder(story.decision),
         "cost_finding": titles.of_cost(story.total, _seconds(story), story.ran_s),

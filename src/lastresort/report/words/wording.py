@@ -176,26 +176,22 @@ def shared_by(tests: int, ladder: Sequence[str], shares: Mapping[str, float] | N
     return f"for the test of {names[0]}" if tests == 1 else f"shared by {tests} tests: of {listed(names)}"
 
 
-def of_band(errors: Mapping[str, float], mean: float, labels: tuple[float, float] | None = None) -> str:
-    """What the band at a score is, and why its level is another one than the confidence. errors: of the tests, by rung. mean: of a
-    test that is to come. labels: where people's labels correct a judge, what they spend of the errors of the lower and of the upper
-    limit.
+def of_band(errors: Mapping[str, float], labels: tuple[float, float] | None = None) -> str:
+    """What the band at a score is, in the terms of the confidence. errors: of the tests so far, by rung. labels: where people's
+    labels correct a judge, what they spend of the errors of the lower and of the upper limit.
     """
-    rates = dict.fromkeys(errors.values()) or {mean: None}
-    sequence = "confidence sequence of the true score, valid under early stopping"
     if labels is not None:
-        return _of_corrected_band(errors or {"": mean}, labels)
-    if len(rates) == 1:
-        (rate,) = rates
-        return (
-            f"Band: {_band_level(rate)} {sequence}. Each of its two limits is wrong with a probability of at most "
-            f"{_error_rate(rate)}, the error rate of the rung's test. A MET rests on the lower one alone, so it holds at "
-            f"{100 * (1 - rate):.3g}%."
-        )
-    levels = listed(f"{rung_in_prose(rung)} {_band_level(rate)}" for rung, rate in errors.items())
+        return _of_corrected_band(errors, labels)
+    rates = {rung: f"{100 * (1 - rate):.3g}%" for rung, rate in errors.items()}
+    if not rates:
+        level = "the confidence of that rung's test, which is 100% less its error rate"
+    elif len(set(rates.values())) == 1:
+        level = f"{next(iter(rates.values()))} confidence, that of the rung's test"
+    else:
+        level = f"the confidence of the rung's test: {listed(f'{rung_in_prose(rung)} {rate}' for rung, rate in rates.items())}"
     return (
-        f"Band: {sequence}, with the levels {levels}. Each of its two limits is wrong with a probability of at most the error rate "
-        "of that test. A MET rests on the lower one alone, so its error is half of what the band leaves out."
+        "Band: from the lower to the upper limit of the true score, valid under early stopping. Each of the two limits holds at "
+        f"{level}. A MET rests on the lower one alone."
     )
 
 
@@ -209,13 +205,10 @@ def _of_corrected_band(errors: Mapping[str, float], labels: tuple[float, float])
     )
     return (
         "Band: interval of the corrected score, valid under early stopping. Its lower and upper limits are wrong with a "
-        f"probability of at most {spent}: half of the error rate of the rung's test, and the part that the labels spend "
-        f"({_error_rate(low)} and {_error_rate(high)}), once for all tests together. A MET rests on the lower limit alone."
+        f"probability of at most {f'{spent}: ' if spent else ''}half of the error rate of the rung's test, and the part that the "
+        f"labels spend ({_error_rate(low)} and {_error_rate(high)}), once for all tests together. A MET rests on the lower limit "
+        "alone."
     )
-
-
-def _band_level(rate: float) -> str:
-    return f"{100 * (1 - 2 * rate):.3g}%"
 
 
 def unit_of(decision: RunView) -> str:
@@ -313,7 +306,7 @@ def how_far(test: BarTest, *, repaired: bool = False) -> str:
     limit = math.floor(1000 * far.claimable) / 1000
     claim = (
         f"The highest bar that could be claimed now, {confidence}, is {percent(limit)}: a limit of the score, read after seeing "
-        "it, not the test of a new bar."
+        f"it, not the test of a new bar.{_why_interval_is_wider(test, limit)}"
         if limit > 0
         else f"No bar could be claimed now {confidence}."
     )
@@ -323,6 +316,17 @@ def how_far(test: BarTest, *, repaired: bool = False) -> str:
         else f"Probability of each verdict if the test goes on {'; '.join(chances)}."
     )
     return f"{more} {claim}" if by_labels else f"That is {way} of the way. {more} {claim}"
+
+
+def _why_interval_is_wider(test: BarTest, limit: float) -> str:
+    """Why a bar could be claimed that lies within the interval, as a sentence; empty where none does."""
+    low, _ = test.interval
+    if limit <= low or percent(limit) == percent(low):
+        return ""
+    return (
+        f" The interval begins lower, at {percent(low)}, because it must hold after every {test.unit}; this limit is the best that "
+        "any step of the test shows."
+    )
 
 
 def _more(n: int, test: BarTest) -> str:
