@@ -88,6 +88,17 @@ def test_the_facts_that_the_advice_rests_on_are_shown(
     assert "skips" not in known
 
 
+def test_the_name_of_a_fact_is_whole_and_its_figure_short(
+    task: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lastresort(monkeypatch, str(task)) == 0
+    out = capsys.readouterr().out
+    known = out[out.index("What is known") : out.index("Advice")]
+    assert re.search(r"^instruction_tokens +\d+ *$", known, re.MULTILINE)
+    assert re.search(r"^input_tokens +\d+\.\d{1,2} *$", known, re.MULTILINE)
+    assert "…" not in out
+
+
 def test_without_a_task_it_asks_at_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -270,10 +270,10 @@ def test_a_field_changes_the_text_and_the_text_the_field(page: TestClient, site:
     upload(page, "reviews.csv")
     text = text_of(site, "reviews")
     found = page.post("/new/reviews/field?key=bar", data={"text": text, "bar": "0.9"})
-    assert "bar: 0.9 " in found.text
-    assert text_of(site, "reviews") == text.replace("bar: 0.85", "bar: 0.9").replace("# a usual start: set", "# set")
+    assert "bar: 0.9\n" in found.text
+    assert text_of(site, "reviews") == text.replace("bar: 0.85", "bar: 0.9").replace("# A usual start: set", "# Set")
     found = page.post("/new/reviews/field?key=ladder", data={"text": text, "ladder": ["sft", "prompting"]})
-    assert "ladder: [prompting, sft] " in text_of(site, "reviews")
+    assert "ladder: [prompting, sft]\n" in text_of(site, "reviews")
     found = page.post("/new/reviews/text", data={"text": text.replace("0.85", "0.77").replace("\n", "\r\n")})
     assert 'value="0.77"' in found.text
     assert "\r" not in text_of(site, "reviews")
@@ -283,12 +283,12 @@ def test_a_field_changes_the_text_and_the_text_the_field(page: TestClient, site:
 @pytest.mark.parametrize(
     ("key", "value", "before", "after"),
     [
-        ("split.dev", "30", "verdict comes from test, 90 rows are left to train", "verdict comes from test"),
-        ("split.test", "", "verdict comes from test, 90 rows are left to train", "verdict comes from test"),
-        ("model", "openai:gpt-4o", "# 135M parameters, for a first try; or a hub id", "# a hub id"),
+        ("split.dev", "30", "verdict comes from test, 90 rows are left to train.", "verdict comes from test."),
+        ("split.test", "", "verdict comes from test, 90 rows are left to train.", "verdict comes from test."),
+        ("model", "openai:gpt-4o", "# 135M parameters, for a first try; or a hub id", "# A hub id"),
         ("score", "exact", "  # the label and nothing else counts\n", "\n"),
         ("score", "normalized", "# the label and nothing else counts", "# the same words, whatever their case"),
-        ("bar", "0.9", "# a usual start: set the score", "# set the score"),
+        ("bar", "0.9", "# A usual start: set the score", "# Set the score"),
     ],
 )
 def test_a_reason_speaks_of_the_value_that_is_there(
@@ -558,6 +558,18 @@ def test_an_example_is_the_same_task_from_here(page: TestClient, site: Site, nam
     places = {"path", "folder"}
     found = drafts.task_from(text_of(site, name), site.workspace.tasks / name).model_dump(exclude=places)
     assert found == load_task(example_tasks()[name]).model_dump(exclude=places)
+
+
+def test_each_example_says_what_it_shows_and_no_two_say_the_same(page: TestClient) -> None:
+    shown = re.findall(r'<td class="clipped">(.*?)</td>', page.get("/new").text)
+    assert len(set(shown)) == len(shown) == len(example_tasks())
+    assert all(len(text) > 60 for text in shown)
+
+
+def test_no_reason_of_a_draft_is_off_the_screen(page: TestClient, site: Site) -> None:
+    upload(page, "reviews.csv")
+    assert [line for line in text_of(site, "reviews").splitlines() if re.match(r"\w.{87,} # ", line)] == []
+    assert 'wrap="off"' not in page.get("/new/reviews").text
 
 
 def test_an_example_starts_from_here(page: TestClient, site: Site) -> None:

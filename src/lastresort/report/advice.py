@@ -119,8 +119,9 @@ def _known(document: AdviceDocument) -> list[RenderableType]:
 
     if not document.facts:
         return []
-    table = _grid(17)
-    for name, value in ((name, value) for name, value in document.facts.items() if value not in ((), {})):
+    known = {name: value for name, value in document.facts.items() if value not in ((), {})}
+    table = _grid(max(map(len, known), default=0))
+    for name, value in known.items():
         table.add_row(Text(name), Text(printable(_value(value))))
     return [*_head("What is known"), table]
 
@@ -130,7 +131,9 @@ def _value(value: Fact) -> str:
         return "yes" if value else "no"
     if isinstance(value, dict):
         return "; ".join(f"{name}: {one}" for name, one in value.items())
-    return ", ".join(value) if isinstance(value, tuple) else f"{value:,}" if isinstance(value, int) else f"{value}"
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _rules(document: AdviceDocument) -> list[RenderableType]:
@@ -153,7 +156,7 @@ def _questions(document: AdviceDocument) -> list[RenderableType]:
     if not asked:
         return []
     deciding = sorted(asked, key=lambda one: not one.decides)  # stable: those that decide a rung first
-    table = _grid(17)
+    table = _grid(max(len(one.fact) for one in deciding[:QUESTIONS]))
     for one in deciding[:QUESTIONS]:
         decides = f" Decides {listed(one.decides)}." if one.decides else ""
         table.add_row(Text(one.fact), Text(f"{sentence(one.question)}{decides}"))

@@ -13,6 +13,7 @@ from lastresort.report.words.wording import count, listed, percent, sentence
 from lastresort.types import Json
 
 MOST_LABELS_ASKED, WIDTH = 12, 44
+LONGEST_LINE = 88  # with a reason behind it; a longer one stands above
 MOST_LETTERS_SHOWN = 40
 END_OF_DOCUMENT = "...\n"
 _COPY = "# A copy of"
@@ -114,7 +115,9 @@ def _line(key: str, value: Any, why: str = "") -> str:
     line = f"{key}: {written.removesuffix(END_OF_DOCUMENT).strip()}"
     if not why:
         return line
-    return f"{line.ljust(WIDTH)}  # {why}" if len(line) <= WIDTH else f"# {sentence(why)}\n{line}"
+    whole = f"{line.ljust(WIDTH)}  # {why}"
+    fits = len(line) <= WIDTH and len(whole) <= LONGEST_LINE
+    return whole if fits else f"# {sentence(why)}\n{line}"
 
 
 def _one_line(text: str) -> str:
@@ -173,15 +176,13 @@ def reason_for(key: str, why: str, value: Json) -> str:
     """What to say of `value`, None where the key was removed, in place of the reason of a draft for another value: what holds for
     both, "" for nothing. What no draft has written stays as it is.
     """
-    found = re.fullmatch(_ONLY.get(key, r"(?!)"), why[:1].lower() + why[1:])
+    said = why[:1].lower() + why[1:].removesuffix(".")
+    found = re.fullmatch(_ONLY.get(key, r"(?!)"), said)
     if found is None:
         return why
-    if value is None:
-        return ""
-    if key in _ONE_OF:
-        return _ONE_OF[key].get(str(value), "")
     begin, end = found.span("only")
-    return why[:begin] + why[end:]
+    now = "" if value is None else _ONE_OF[key].get(str(value), "") if key in _ONE_OF else said[:begin] + said[end:]
+    return sentence(now) if now and why.endswith(".") else now
 
 
 def _split(facts: DraftFacts) -> list[str]:

@@ -6,11 +6,11 @@ import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from subprocess import Popen
 from typing import Annotated
 
-import yaml
 from fastapi import APIRouter, File, Request, Response, UploadFile
 from fastapi.responses import RedirectResponse
 
@@ -87,7 +87,7 @@ def _beginning(site: Site) -> APIRouter:
         run = request.query_params.get("from", "")
         if run:
             workspace.run(run)
-        examples = {name: _about(path) for name, path in example_tasks().items()}
+        examples = {name: _shows(path) for name, path in example_tasks().items()}
         copy = workspace.next_copy(run) if run else ""
         return site.draw(
             request, "new.html.j2", run=run, copy=copy, examples=examples, tasks=drafts.names_in(workspace)
@@ -325,9 +325,10 @@ def _begin(folder: Path, text: str) -> Response:
     return go_to(f"/new/{folder.name}")
 
 
-def _about(path: Path) -> str:
-    found = yaml.safe_load(path.read_text("utf-8"))
-    return str(found.get("about", ""))
+def _shows(path: Path) -> str:
+    """What an example is for: the comment that its task file begins with."""
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text("utf-8").splitlines())
+    return " ".join(line.lstrip("# ") for line in lines)
 
 
 def _there(site: Site, name: str) -> Path:
