@@ -472,7 +472,12 @@ def test_prompts_that_are_read_count_before_the_first_answer_comes(tmp_path: Pat
         assert (shown.shown[-1][1].worked, shown.shown[-1][1].eta_s) == (24, 0.0)
         writer.stage("loading")
         writer.read(3.0)
-        assert shown.shown[-1][1].worked == 0, "a judge reads, or the next model is tried"
+        assert shown.shown[-1][1].worked == 0, "of an unknown number"
+        writer.stage("training", 90)
+        writer.at("sft", "lr", "train")
+        clock.now += 1
+        writer.read(24.0)
+        assert shown.shown[-1][1].worked == 0, "what a training asks between its steps is no step"
 
 
 def test_a_gate_is_named_only_where_one_may_follow(tmp_path: Path) -> None:

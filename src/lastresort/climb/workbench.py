@@ -103,10 +103,11 @@ class StageWriter:
         self._come_to(self._now.done + amount, max(0.0, self._now.read - amount))
 
     def read(self, prompts: float) -> None:
-        """So many prompts of the batch are read, of which none is answered yet."""
-        if self._now.total is not None and self._clock() - self._read_at >= READ_EVERY_S:
+        """So many prompts of the batch are read, of which none is answered yet. A training counts steps."""
+        now = self._now
+        if now.total is not None and now.split != "train" and self._clock() - self._read_at >= READ_EVERY_S:
             self._read_at = self._clock()
-            self._come_to(self._now.done, min(prompts, self._now.total - self._now.done))
+            self._come_to(now.done, min(prompts, max(0, now.total - now.done)))
 
     def _come_to(self, done: int, read: float) -> None:
         now = self._now.model_copy(update={"done": done, "read": read})
@@ -139,8 +140,8 @@ class StageWriter:
         """What the forecast leaves of the present part of the rung, at least the time left for its stage, and all that comes after:
         its dev, its test, the rungs above. None where nothing is left, or nothing known: a gate makes its own forecast.
         """
-        rungs, (rung, split) = list(self._forecast), self._part
-        if rung not in rungs or split == "gate":
+        rung, split = self._part
+        if rung not in self._forecast or split == "gate":
             return None
         found = self._forecast[rung]
         training_s = (found.seconds or 0.0) - found.dev_s - found.test_s
@@ -149,14 +150,18 @@ class StageWriter:
         place = order.index(split) if split in order else 0
         here = parts[order[place]] - (self._clock() - self._part_began)
         later = sum(parts[part] for part in order[place + 1 :])
-        later += sum(self._forecast[above].seconds or 0.0 for above in rungs[rungs.index(rung) + 1 :])
+        later += sum(self._forecast[above].seconds or 0.0 for above in self._to_come()[1:])
         return (max(here, eta_s or 0.0, 0.0) + later) or None
+
+    def _to_come(self) -> list[str]:
+        """The rung that is tried, if it was forecast, and those above it."""
+        rungs, rung = list(self._forecast), self._part[0]
+        return rungs[rungs.index(rung) :] if rung in rungs else []
 
     def _write(self, stage: Stage) -> None:
         seconds, usd = self._spent()
         left_s = self._climb_left_s(stage.eta_s)
-        above = list(self._forecast)[list(self._forecast).index(stage.rung) :] if stage.rung in self._forecast else []
-        follows = self._gated and left_s is not None and any(map(trains, above))
+        follows = self._gated and left_s is not None and any(map(trains, self._to_come()))
         said = {"spent_s": seconds, "spent_usd": usd, "climb_left_s": left_s, "gate_follows": follows}
         self._now = stage.model_copy(update=said)
         self._record.now(self._now)
