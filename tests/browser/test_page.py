@@ -16,7 +16,11 @@ from climb_support import rows, scripted_task, unfinish
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.records.atomic import held
+from lastresort.records.clock import worked_s
+from lastresort.records.events import Stage
+from lastresort.records.record import Record
 from lastresort.report.forecast import cells, head, notes_of, others, power_of
+from lastresort.report.words.titles import LATE
 from lastresort.report.words.wording import duration
 from lastresort.spec.task import load_task
 from lastresort.ui.children import CommandOutput
@@ -290,6 +294,8 @@ def test_the_clock_of_a_run_at_work_goes_on_between_its_events(browser: playwrig
     """In the browser alone, in the words of the report, and wherever the page says how long it took."""
     run = finished_run(tmp_path)
     unfinish(run)
+    with Record.open(run) as record:
+        record.now(Stage(label="testing", done=3, total=9, eta_s=5000.0, spent_s=worked_s(record)))
     at_work = held(run, "held", expected="", remedy="")
     with at_work, served_page(tmp_path) as (link, _), opened(browser, f"{link}runs/routing-1") as seen:
         page, asked = seen.page, list[str]()
@@ -299,6 +305,12 @@ def test_the_clock_of_a_run_at_work_goes_on_between_its_events(browser: playwrig
         page.wait_for_function("was => document.querySelector('#now .took').textContent !== was", arg=before)
         page.evaluate("() => { document.querySelector('#now .took').dataset.since -= 7300; }")
         page.wait_for_function("() => document.querySelector('#report [data-took]').textContent.includes('h')")
+        page.evaluate("() => { document.querySelector('#now .left').dataset.until -= 4000; }")
+        page.wait_for_function(
+            "() => /^about 1[0-6].min.* left$/.test(document.querySelector('#now .left').textContent)"
+        )
+        page.evaluate("() => { document.querySelector('#now .left').dataset.until -= 4000; }")
+        page.wait_for_selector(f"#now .left >> text={LATE}")
         assert asked == []
         for seconds in (0.44, 9.96, 42.4, 59.7, 60, 1450, 3599.6, 3600, 11_520, 7_170):
             assert page.evaluate(f"duration({seconds})") == duration(seconds), seconds
