@@ -30,10 +30,11 @@ from lastresort.records.events import (
 from lastresort.records.ledger import ItemReuse
 from lastresort.records.measurement import Cost, DevScore
 from lastresort.records.record import Record
+from lastresort.report.commands import commands
 from lastresort.report.decision import read_decision
 from lastresort.report.html import code, page, write_report
 from lastresort.report.markdown import markdown
-from lastresort.report.story import commands, gather
+from lastresort.report.story import gather
 from lastresort.report.words.data import of_reuse
 from lastresort.report.words.rungs import of_selection_bias
 from lastresort.report.words.titles import of_cost, of_failures
