@@ -333,8 +333,8 @@ def test_undecided_says_in_words_what_would_decide(tmp_path: Path) -> None:
     assert "That is 12% of the way." in page.text
     assert "is 74.1%: a limit of the score, read after seeing it, not the test of a new bar." in page.text
     assert "which includes the bar of 80%" in page.text
-    said = "Next: label about 1,090 fresh items and go on with the same test: lastresort climb TASK --resume RUN --more FILE"
-    assert said in page.text
+    said = "Next: label about 1,090 fresh items and go on with the same test: "
+    assert f"{said}lastresort climb task.yaml --resume runs/run --more FILE" in page.text
 
 
 def test_groups_are_called_groups_and_the_rule_that_decided_is_named(tmp_path: Path) -> None:

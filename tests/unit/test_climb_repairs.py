@@ -29,7 +29,7 @@ from lastresort.records.view import Fold
 from lastresort.report.markdown import markdown
 from lastresort.report.story import gather, spent_on_repairs
 from lastresort.report.terminal import ladder_table
-from lastresort.report.words.answer import next_step
+from lastresort.report.words.next_step import next_step
 from lastresort.systems.files import artefact_sha256, load_system
 
 ONE_SUITE = {"keep": {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}, "split": {"dev": 20, "test": 60}}

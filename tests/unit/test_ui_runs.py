@@ -25,6 +25,7 @@ import pytest
 from climb_support import rows, scripted_task, unfinish
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
+from lastresort.app.runs import set_options
 from lastresort.cli.options import parse_settings
 from lastresort.climb.budget import Budget
 from lastresort.climb.workspace import noted_stop
@@ -59,7 +60,7 @@ from lastresort.ui import site as site_module
 from lastresort.ui import workspace as workspace_module
 from lastresort.ui.jobs import last_words
 from lastresort.ui.pages.new_task import BegunClimbs
-from lastresort.ui.pages.run import _events, set_options
+from lastresort.ui.pages.run import _events
 from lastresort.ui.pages.runs import figures, row_of
 from lastresort.ui.processes import environment, start_process
 from lastresort.ui.site import PAGES, Site

@@ -300,7 +300,11 @@ def test_a_statement_holds_the_figures_that_its_sentence_was_made_from() -> None
         "judged": None,
     }
     stopped = of_reason(value.Stopped("TOP", "full"))
-    assert (stopped.code, stopped.rung, stopped.figures) == ("stopped", None, {"why": "TOP", "at": "full"})
+    assert (stopped.code, stopped.rung, stopped.figures) == (
+        "stopped",
+        None,
+        {"why": "TOP", "at": "full", "ahead": None},
+    )
     change = of_change(value.MoreTestItems("sft", 900, 300, "item"))
     assert (change.rung, change.figures["n_needed"]) == (None, 900)
     assert "300" in change.text

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lastresort.errors import InputError
+from lastresort.errors import InputError, LastresortError
 from lastresort.foreign import printable, read_text
 from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.stop import NEVER, Stop
@@ -141,6 +145,30 @@ def changed_inputs(folder: Path) -> list[str]:
     names = [name for name in read.files if not Path(name).is_absolute() and ".." not in Path(name).parts]
     there = {name: place / name for name in names if (place / name).is_file()}
     return sorted(name for name, path in there.items() if file_sha256(path) != read.files[name])
+
+
+def resume_command(folder: Path, start: Path) -> str:
+    """The command that takes up a run, as typed in the folder `start`, with the settings that it was started with. TASK stands for
+    a task file that is not known.
+    """
+    from lastresort.climb.identity import settings_of
+
+    task, settings = "TASK", dict[str, Any]()
+    with suppress(LastresortError):
+        task, settings = _from(start, Run(folder).task_file()), settings_of(folder)
+    return shlex.join(["lastresort", "climb", task, "--resume", _from(start, folder), *set_options(settings)])
+
+
+def _from(start: Path, path: Path) -> str:
+    found, start = path.resolve(), start.resolve()
+    return str(found.relative_to(start)) if found.is_relative_to(start) else str(found)
+
+
+def set_options(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The options that name them again: a process takes no endpoint and no code from a record alone."""
+    for key, value in settings.items():
+        plain = isinstance(value, str) and re.fullmatch(r"[a-z]+:[\w./:#-]*\w|[\w-]+(/[\w.-]+)+", value)
+        yield from ("--set", f"{key}={value if plain else json.dumps(value, ensure_ascii=False)}")
 
 
 def open_run(folder: Path) -> Run:

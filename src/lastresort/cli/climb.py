@@ -93,11 +93,13 @@ def climb_command(
     Climbs the ladder of a task: each rung is measured on held-out examples, and the climb stops at the first that meets the bar.
     """
     from lastresort.app.console import progress
+    from lastresort.app.runs import resume_command
     from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
     from lastresort.cli.border import show_document, stoppable
     from lastresort.report.forecast import forecast_table
     from lastresort.report.terminal import ladder_table
     from lastresort.report.words.answer import how_to_use
+    from lastresort.report.words.next_step import next_step
 
     request = ClimbRequest(task, parse_settings(settings), run, resume, until, gate, compare, compare_seeds, more)
     if dry_run:
@@ -107,7 +109,8 @@ def climb_command(
         return
     with stoppable() as (shown, stop):
         climbed = start_climb(request, shown, stop, consent(yes=yes))
-    lines = [f"report: {climbed.report}", *how_to_use(climbed.decision, climbed.run)]
+    said = next_step(climbed.decision, resume_command(climbed.run, Path.cwd()))
+    lines = [*([said] if said else []), f"report: {climbed.report}", *how_to_use(climbed.decision, climbed.run)]
     show_document(climbed.decision, ladder_table, as_json=as_json, last_line="\n".join(lines))
 
 

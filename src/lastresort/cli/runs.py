@@ -30,11 +30,12 @@ def report_command(
     salvage: bool = Option(False, "--salvage", help="Print what is whole of a damaged or changed run. Writes nothing."),
 ) -> None:
     """Print a run's ladder and redraw its report."""
-    from lastresort.app.runs import Run, changed_inputs
+    from lastresort.app.runs import Run, changed_inputs, resume_command
     from lastresort.cli.border import show_document
     from lastresort.report.html import draw_report
     from lastresort.report.markdown import markdown
     from lastresort.report.terminal import ladder_table
+    from lastresort.report.words.next_step import next_step
 
     forms = {"--json": as_json, "--markdown": as_markdown, "--salvage": salvage}
     if len(given := [name for name, wanted in forms.items() if wanted]) > 1:
@@ -49,7 +50,9 @@ def report_command(
     if as_markdown:
         print_text(markdown(view))
         return
-    show_document(view, ladder_table, as_json=as_json, last_line=f"report: {found.report}")
+    said = next_step(view, resume_command(run, Path.cwd()))
+    lines = [*([said] if said else []), f"report: {found.report}"]
+    show_document(view, ladder_table, as_json=as_json, last_line="\n".join(lines))
 
 
 def _print_salvaged(run: Path) -> None:
@@ -102,11 +105,18 @@ def watch_command(run: Path = Argument(help="Folder of a run: running, stopped o
 
     snapshots = follow(run)
     last = _live(snapshots) if sys.stdout.isatty() else _lines(snapshots)
-    if last is not None and last.state == "stopped":
-        from lastresort.report.words.titles import end_line
+    if last is None:
+        return
+    from lastresort.app.runs import resume_command
+    from lastresort.report.words.next_step import next_step
+    from lastresort.report.words.titles import end_line
 
+    resume = resume_command(run, Path.cwd())
+    if last.state == "stopped":
         ended = end_line(last.stopped_by, started=last.view is not None)
-        print_note(f"{ended} No process is running this climb. Resume it with `lastresort climb TASK --resume`.")
+        print_note(f"{ended} No process is running this climb. To resume it: {resume}")
+    elif last.view is not None and (said := next_step(last.view, resume)):
+        print_text(said)
 
 
 def _lines(snapshots: Iterable[Snapshot]) -> Snapshot | None:

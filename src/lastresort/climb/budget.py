@@ -6,7 +6,7 @@ not start if its plan exceeds the time left: half a training is worth nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,6 +19,7 @@ from lastresort.records.clock import worked_s
 from lastresort.records.document import Statement
 from lastresort.records.events import BudgetSpent, RungGoneOn, RungPlanned, RungSkipped, RungTested, SystemFrozen
 from lastresort.records.events.base import OfRung
+from lastresort.records.reasons import RungAhead
 from lastresort.records.record import Record
 from lastresort.records.rungs import OverTime
 from lastresort.report.words.rungs import of_skip
@@ -197,6 +198,22 @@ def say_cost(bench: Workbench, prepared: PreparedTask, rung: Rung) -> None:
     if bench.go_on is None and bench.task.limits.hours is None:
         bench.progress.say(long_rung_unasked(seconds))
     bench.ask_to_go_on(rung.name, "cost", long_rung_question(rung.name, seconds))
+
+
+def rung_ahead(bench: Workbench, prepared: PreparedTask, ladder: Sequence[str], last: str) -> RungAhead | None:
+    """The first rung above `last` that applies, with its forecast; None where there is none. Of one that has begun no forecast says
+    what is left.
+    """
+    task = bench.task
+    for name in ladder[ladder.index(last) + 1 :]:
+        rung = find_rung(name)
+        if rung.skip_reason(task, bench.train) is not None:
+            continue
+        if _has_begun(bench.record, name):
+            return RungAhead(name)
+        forecast = rung.forecast(task, workload(prepared, name))
+        return RungAhead(name, forecast.seconds, forecast.usd)
+    return None
 
 
 def _has_begun(record: Record, rung: str) -> bool:

@@ -22,10 +22,11 @@ same decision.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from lastresort.climb.bar_test import goes_on, met_in, run_test
 from lastresort.climb.break_even import MeasuredSystem
-from lastresort.climb.budget import beyond_limits, say_cost
+from lastresort.climb.budget import beyond_limits, rung_ahead, say_cost
 from lastresort.climb.costs import cheapest_of, priced_systems, saving_after
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome, conclude, may_ship, next_step
 from lastresort.climb.prepare import PreparedTask
@@ -83,13 +84,19 @@ def climb_rungs(
         if step.rung is None:
             reviewed = _reviewed(outcomes, concluded(bench, rules, outcomes, step.stopped), review)
             if reviewed is None:
-                return outcomes, step.stopped, saving
+                return outcomes, _with_rung_ahead(bench, prepared, rules, step.stopped), saving
             ledger.use([item_hash(example) for example in prepared.split.test], bench.record.run_id)
             outcomes = reviewed
             continue
         outcome = _climb_rung(bench, prepared, step.rung, ledger)
         outcomes.append(outcome)
         bench.progress.say(progress_line(outcome.rung, outcome.system, outcome.judgement, outcome.skipped))
+
+
+def _with_rung_ahead(bench: Workbench, prepared: PreparedTask, rules: Rules, stopped: Stopped | None) -> Stopped | None:
+    if stopped is None or stopped.why != "UNTIL":
+        return stopped
+    return replace(stopped, ahead=rung_ahead(bench, prepared, rules.ladder, stopped.at))
 
 
 def eligible(bench: Workbench, outcomes: Sequence[RungOutcome]) -> list[MeasuredSystem]:

@@ -171,13 +171,23 @@ StopCode = Literal["MET", "COST_TRIED", "NO_SAVING", "COLLECT", "LEADS", "UNTIL"
 
 
 @dataclass(frozen=True, slots=True)
+class RungAhead:
+    """The rung that would come next, with what it is forecast to take here; None for what is not known."""
+
+    rung: str
+    seconds: float | None = None
+    usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """Why the climb went no higher than `at`. COST_TRIED: the bar was met lower down, and `at` was tried for its cost alone.
-    NO_SAVING: with `goal: cost`, a higher rung was not tried for its cost.
+    NO_SAVING: with `goal: cost`, a higher rung was not tried for its cost. ahead: after UNTIL, the next rung that applies.
     """
 
     why: StopCode
     at: str
+    ahead: RungAhead | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ from lastresort.report.differences import changed, clipped, side_by_side
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.story import RungStory, Story, gather, spent_on_repairs
 from lastresort.report.words import break_even, data, judge, prompting, retrieval, titles, training, wording
-from lastresort.report.words.answer import next_step
 from lastresort.report.words.candidates import about_candidate
+from lastresort.report.words.next_step import next_step, set_to_stop
 from lastresort.report.words.rungs import of_selection, of_selection_bias
 from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import count
@@ -143,7 +143,7 @@ def body(story: Story) -> str:
 
 
 def _context(story: Story) -> dict[str, object]:
-    scale = ladder_chart.axis_of(story.decision)
+    scale, stopped = ladder_chart.axis_of(story.decision), set_to_stop(story.decision)
     return {
         "story": story,
         "decision": story.decision,
@@ -153,9 +153,10 @@ def _context(story: Story) -> dict[str, object]:
             wording.unit_of(story.decision),
             collects=story.task.get("on_undecided") == "collect",
             met=story.decision.verdict == "MET",
+            until=None if stopped is None else stopped.at,
         ),
         "headline": headline(story.decision),
-        "next_step": next_step(story.decision),
+        "next_step": next_step(story.decision, story.resume),
         "band": wording.of_band(story.errors, story.labels_errors),
         "reused": story.decision.test_reuse is not None and story.decision.test_reuse.used > 0,
         "ladder_finding": titles.of_ladder(story.decision),

@@ -24,7 +24,7 @@ from lastresort.records.events import (
 from lastresort.records.gate import GateSpent
 from lastresort.records.measurement import Cost, DevScore, ItemScore, failure_kind
 from lastresort.records.record import Record
-from lastresort.report.commands import commands
+from lastresort.report.commands import commands, resume_command
 from lastresort.report.confusion import Confusion, labels_of, of_items
 from lastresort.report.words import titles
 from lastresort.report.words.wording import percent
@@ -117,14 +117,15 @@ class RungStory:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """The whole report. commands: that make the run and this report again. ran_s: how long the run took, see
-    `records.clock`; None where unknown. errors: of the test behind each score, by rung.
+    """The whole report. commands: that make the run and this report again. resume: the one that takes it up.
+    ran_s: how long the run took, see `records.clock`; None where unknown. errors: of the test behind each score, by rung.
     labels_errors: where labels correct a judge, what they spend of a false MET and of a false NOT_MET.
     """
 
     decision: RunView
     rungs: tuple[RungStory, ...]
     commands: tuple[str, ...]
+    resume: str
     task: JsonObject
     data: DataReport | None
     began: datetime
@@ -184,6 +185,7 @@ def gather(record: Record, decision: RunView) -> Story:
             for number, name in enumerate(ladder)
         ),
         commands=commands(record),
+        resume=resume_command(record),
         task=task,
         data=None if checked is None else checked.report,
         began=began,

@@ -20,7 +20,6 @@ from lastresort.report import gate as gate_summary
 from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.charts.scale import Scale
 from lastresort.report.words import break_even, judge, titles
-from lastresort.report.words.answer import next_step
 from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import (
     MARKS,
@@ -134,7 +133,10 @@ def sparkline(values: Sequence[float], width: int = SPARKS) -> str:
 
 
 def ladder_table(decision: RunView) -> RenderableType:
-    """The answer, the ladder with scores, intervals, verdicts and cost, and what would settle an open verdict."""
+    """The answer, the ladder with scores, intervals, verdicts and cost, and what would settle an open verdict.
+
+    What to do next holds a command, which no table may break into lines: whoever draws this prints it below.
+    """
     from rich.console import Group
     from rich.text import Text
 
@@ -159,8 +161,6 @@ def ladder_table(decision: RunView) -> RenderableType:
             lines.append(Text(f"{name} is undecided. {what_would_decide(rung.test)}", style="yellow"))
         said = (of_parts(rung.test), how_far(rung.test, repaired=decision.is_repaired(rung)))
         lines += [Text(f"{name}: {text}" if text != said[1] else text, style="dim") for text in said if text]
-    if (step := next_step(decision)) is not None:
-        lines.append(Text(step, style="bold"))
     lines += _gate(decision.gate)
     lines += _repairs(decision.repairs)
     lines += _comparison(decision.compare)

@@ -111,31 +111,6 @@ def _not_cleared(*, held: bool) -> str:
     return ", but not yet cleared to ship" if held else ""
 
 
-def next_step(decision: RunView) -> str | None:
-    """What to do where the climb ended UNDECIDED; None elsewhere, and where no test can go on: that of a repaired system cannot."""
-    tests = [rung.test for rung in decision.rungs if rung.test is not None and not decision.is_repaired(rung)]
-    open_tests = [test for test in tests if test.verdict == "UNDECIDED"]
-    if decision.verdict != "UNDECIDED" or not open_tests:
-        return None
-    unit, again = open_tests[-1].unit, "and go on with the same test: `lastresort climb TASK --resume RUN --more FILE`"
-    needed = [test.n_needed - test.n_available for test in open_tests if test.n_needed is not None]
-    if any(test.n_needed is None and test.judged is not None and test.judged.is_open for test in open_tests):
-        return (
-            "Next: label more cases for `score.judge.labelled`, like those of the test, or take a better judge, and start a new "
-            "run on fresh test items. Or settle for the answer above."
-        )
-    if len(needed) < len(open_tests):
-        return (
-            f"Next: settle for the answer above, or improve the prompt, the training examples or the model until the score is "
-            f"clear of the bar, and test that on new test {unit}s. At this score, {beyond(open_tests[-1].n_available, unit)} "
-            "would be needed."
-        )
-    if max(needed) <= 0:
-        return f"Next: label fresh {unit}s, as many as you can, {again}. Or settle for the answer above."
-    more = counted(max(needed), f"fresh {unit}")
-    return f"Next: label about {more} {again}."
-
-
 def how_to_use(decision: RunView, run: Path) -> list[str]:
     """A line with the commands that use the winner, where there is one that may ship."""
     commands = [command.removeprefix("lastresort ") for command in commands_to_use(decision, run)]

@@ -408,13 +408,17 @@ def evidence(verdict: str) -> str:
     }[verdict]
 
 
-def provisional(unit: str, *, collects: bool, met: bool) -> str:
-    """What a provisional decision is. collects: the task stops the climb to collect examples. met: a rung meets the bar."""
+def provisional(unit: str, *, collects: bool, met: bool, until: str | None = None) -> str:
+    """What a provisional decision is. collects: the task stops the climb to collect examples. met: a rung meets the bar. until: the
+    rung at which the climb was set to stop, and would have gone on.
+    """
     goes_on = (
         "The climb stopped so that more examples can be collected."
         if collects
         else f"It takes nothing from the rung that meets the bar. More test {unit}s would show whether this one does, too."
         if met
+        else f"By its score the climb would move up, but it was set to stop at {rung_in_prose(until)} (`--until {until}`)."
+        if until is not None
         else f"Until there are more test {unit}s, the climb follows the point estimate: it moves up if the score is below the bar "
         "and stops otherwise."
     )

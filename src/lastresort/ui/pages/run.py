@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-import shlex
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import FileResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from lastresort.app.runs import Run
+from lastresort.app.runs import Run, resume_command, set_options
 from lastresort.climb.identity import settings_of
 from lastresort.climb.shared_run import all_endpoints_of
 from lastresort.errors import InputError, LastresortError
@@ -29,6 +27,7 @@ from lastresort.report.html import body
 from lastresort.report.story import gather
 from lastresort.report.words import titles
 from lastresort.report.words.answer import commands_to_use
+from lastresort.report.words.next_step import of_rung_ahead, set_to_stop
 from lastresort.report.words.wording import capital, rung_in_prose, what_would_decide
 from lastresort.spec.task import Task, load_task
 from lastresort.stop import FILE_NAME as STOP
@@ -52,6 +51,7 @@ class Now:
     and of what. starting: a process was started that does not work on it yet. ended: how it ended without a decision. last: lines
     that its process printed before it died or failed. failed: to resume, or to take fresh items. more: what fresh items would
     decide, "" where no test could go on. labels: what only labels for the judge would decide.
+    ahead: the rung that comes next where the climb was set to stop below it, "" elsewhere. ahead_said: that in words.
     """
 
     run: RunState
@@ -67,6 +67,8 @@ class Now:
     use: tuple[str, ...]
     more: str
     labels: str
+    ahead: str
+    ahead_said: str
 
 
 def router(site: Site) -> APIRouter:
@@ -106,9 +108,9 @@ def router(site: Site) -> APIRouter:
         return placed(panel(request, name), "#now")
 
     @routes.get("/runs/{name}/confirm")
-    def confirm(request: Request, name: str, more: str = "") -> Response:
+    def confirm(request: Request, name: str, more: str = "", until: str = "") -> Response:
         consent = consent_of(_task_as_run(site, workspace.run(name))[0])
-        return site.draw(request, "run_confirm.html.j2", name=name, consent=consent, more=more)
+        return site.draw(request, "run_confirm.html.j2", name=name, consent=consent, more=more, until=until)
 
     @routes.post("/runs/{name}/more")
     def more(name: str, file: Annotated[UploadFile, File()]) -> Response:
@@ -139,10 +141,16 @@ def router(site: Site) -> APIRouter:
         return go_to(f"/runs/{name}")
 
     @routes.post("/runs/{name}/resume")
-    def resume(name: str, yes: Annotated[str, Form()] = "", more: Annotated[str, Form()] = "") -> Response:
-        return _resumed(name, yes, resuming.kept_items(workspace.run(name), more) if more else None)
+    def resume(
+        name: str,
+        yes: Annotated[str, Form()] = "",
+        more: Annotated[str, Form()] = "",
+        until: Annotated[str, Form()] = "",
+    ) -> Response:
+        """until: the next rung, of a run that was set to stop below it."""
+        return _resumed(name, yes, resuming.kept_items(workspace.run(name), more) if more else None, until)
 
-    def _resumed(name: str, yes: str, fresh: Path | None) -> Response:
+    def _resumed(name: str, yes: str, fresh: Path | None, until: str = "") -> Response:
         folder = workspace.run(name)
         with writing(folder / FRESH):  # one request at a time decides who takes the run up
             found, before = workspace.state(name), resumed.get(name)
@@ -155,13 +163,16 @@ def router(site: Site) -> APIRouter:
                     expected="a run that has stopped or finished",
                     remedy="Add the items once it has ended.",
                 )
-            if found.state == "finished" and fresh is None:
+            further = until if found.state == "finished" and until == _ahead(found)[0] else ""
+            if found.state == "finished" and fresh is None and not further:
                 return go_to(f"/runs/{name}")
             task, settings = _task_as_run(site, folder)
             consent = consent_of(task)
             if consent.needed and yes != consent.mark:
-                return go_to(f"/runs/{name}/confirm" + ("" if fresh is None else f"?more={fresh.name}"))
-            arguments = (str(task.path), "--resume", str(folder), *set_options(settings))
+                asked = f"?until={further}" if further else "" if fresh is None else f"?more={fresh.name}"
+                return go_to(f"/runs/{name}/confirm{asked}")
+            up_to = ("--until", further) if further else ()
+            arguments = (str(task.path), "--resume", str(folder), *up_to, *set_options(settings))
             own = resumed[name] = resuming.start(workspace, found, arguments, sorted(all_endpoints_of(task)), fresh)
         resuming.wait_until_taken_up(workspace, name, own)
         return go_to(f"/runs/{name}")  # also from the page itself: so that the browser follows it
@@ -189,7 +200,8 @@ def now(site: Site, name: str) -> Now:
     since = resumed[name].log_bytes if failed else 0
     undecided = [] if working or starting or found.fault else _undecided(found.view)
     more = _said_of(one for one in undecided if not _lacks_labels(one[1]))
-    resume = _resume_shown(folder, site) if stopped or more else ""
+    ahead, ahead_said = ("", "") if starting else _ahead(found)
+    resume = resume_command(folder, site.workspace.folder) if stopped or more or ahead else ""
     ended = found.view if found.state == "finished" else None
     use = () if ended is None else commands_to_use(ended, folder.relative_to(site.workspace.folder))
     return Now(
@@ -206,6 +218,8 @@ def now(site: Site, name: str) -> Now:
         use=use,
         more=more,
         labels=_said_of(one for one in undecided if _lacks_labels(one[1])),
+        ahead=ahead,
+        ahead_said=ahead_said,
     )
 
 
@@ -215,6 +229,15 @@ def _left(stage: Stage, took_s: float) -> Iterator[tuple[float, str]]:
     for left_s, of in ((titles.stage_left_s(stage), ""), (stage.climb_left_s, titles.in_all(stage))):
         if left_s:
             yield left_s - since, of
+
+
+def _ahead(found: RunState) -> tuple[str, str]:
+    """The rung to which a run can go on that was set to stop below it, and what that takes in words; ("", "") elsewhere."""
+    ended = found.view if found.state == "finished" and not found.fault else None
+    stopped = None if ended is None else set_to_stop(ended)
+    if stopped is None or stopped.ahead is None:
+        return "", ""
+    return stopped.ahead.rung, capital(of_rung_ahead(stopped.at, stopped.ahead))
 
 
 def _said_of(tests: Iterable[tuple[str, BarTest]]) -> str:
@@ -284,20 +307,7 @@ def _task_as_run(site: Site, folder: Path) -> tuple[Task, dict[str, Any]]:
 
     path, settings = Run(folder).task_file(), settings_of(folder)
     if not path.resolve().is_relative_to(site.workspace.folder):
-        refuse_foreign_task(path, settings, remedy=f"Resume it in a terminal: {_resume_shown(folder, site)}")
+        refuse_foreign_task(
+            path, settings, remedy=f"Resume it in a terminal: {resume_command(folder, site.workspace.folder)}"
+        )
     return load_task(path, settings), settings
-
-
-def set_options(settings: Mapping[str, Any]) -> Iterator[str]:
-    """The options that name them again: a process takes no endpoint and no code from a record alone."""
-    for key, value in settings.items():
-        plain = isinstance(value, str) and re.fullmatch(r"[a-z]+:[\w./:#-]*\w|[\w-]+(/[\w.-]+)+", value)
-        yield from ("--set", f"{key}={value if plain else json.dumps(value, ensure_ascii=False)}")
-
-
-def _resume_shown(folder: Path, site: Site) -> str:
-    task, settings = "TASK", dict[str, Any]()
-    with suppress(LastresortError):
-        task, settings = str(Run(folder).task_file()), settings_of(folder)
-    run = str(folder.relative_to(site.workspace.folder))
-    return shlex.join(["lastresort", "climb", task, "--resume", run, *set_options(settings)])

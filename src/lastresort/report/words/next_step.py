@@ -1,0 +1,77 @@
+"""What to do after a climb that ended without an answer: the next rung, more items, more labels, in one sentence or a few."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+from pydantic import TypeAdapter, ValidationError
+
+from lastresort.ladder import RUNGS
+from lastresort.records import reasons as value
+from lastresort.records.decision import RunView
+from lastresort.report.words.wording import beyond, capital, counted, duration, money, rung_in_prose, spaced
+
+RESUME = "lastresort climb TASK --resume RUN"  # where neither is known
+
+
+def set_to_stop(decision: RunView) -> value.Stopped | None:
+    """Where `--until` ended the climb, and what would come next; None where something else ended it, or the record is none of ours."""
+    for reason in decision.reasons:
+        if reason.code == "stopped" and reason.figures.get("why") == "UNTIL":
+            with suppress(ValidationError):
+                found = TypeAdapter(value.Stopped).validate_python(reason.figures)
+                return found if found.ahead is None or found.ahead.rung in RUNGS else replace(found, ahead=None)
+    return None
+
+
+def next_step(decision: RunView, resume: str = RESUME) -> str | None:
+    """What to do where `--until` ended the climb below a rung that applies, or where it ended UNDECIDED; None elsewhere, and where
+    no test can go on: that of a repaired system cannot. resume: the command that takes the run up.
+    """
+    stopped = set_to_stop(decision)
+    ways = []
+    if stopped is not None and (ahead := stopped.ahead) is not None:
+        ways.append(f"{of_rung_ahead(stopped.at, ahead)} To try it: `{resume} --until {ahead.rung}`.")
+    ways += _to_decide(decision, f"{resume} --more FILE")
+    return f"Next: {' Or '.join(ways)}" if ways else None
+
+
+def of_rung_ahead(at: str, ahead: value.RungAhead) -> str:
+    """That `--until` ended the climb, what would come next, and what that is forecast to take, as far as it is known."""
+    parts = [] if ahead.seconds is None else [duration(ahead.seconds)]
+    parts += [money(ahead.usd)] if ahead.usd else []
+    takes = f", forecast to take about {' and '.join(parts)}" if parts else ""
+    return spaced(
+        f"the climb was set to stop at {rung_in_prose(at)}. {capital(rung_in_prose(ahead.rung))} would come next{takes}."
+    )
+
+
+def _to_decide(decision: RunView, again: str) -> list[str]:
+    """What would decide the tests that are UNDECIDED, in sentences of which only the last follows no "Next:" or "Or". again: the
+    command by which they go on.
+    """
+    tests = [rung.test for rung in decision.rungs if rung.test is not None and not decision.is_repaired(rung)]
+    open_tests = [test for test in tests if test.verdict == "UNDECIDED"]
+    if decision.verdict != "UNDECIDED" or not open_tests:
+        return []
+    settle = [] if decision.winner is None else ["settle for the answer above."]
+    unit, go_on = open_tests[-1].unit, f"and go on with the same test: `{again}`"
+    needed = [test.n_needed - test.n_available for test in open_tests if test.n_needed is not None]
+    if any(test.n_needed is None and test.judged is not None and test.judged.is_open for test in open_tests):
+        return [
+            "label more cases for `score.judge.labelled`, like those of the test, or take a better judge, and start a new "
+            "run on fresh test items.",
+            *settle,
+        ]
+    if len(needed) < len(open_tests):
+        return [
+            *settle,
+            "improve the prompt, the training examples or the model until the score is "
+            f"clear of the bar, and test that on new test {unit}s. At this score, {beyond(open_tests[-1].n_available, unit)} "
+            "would be needed.",
+        ]
+    if max(needed) <= 0:
+        return [f"label fresh {unit}s, as many as you can, {go_on}.", *settle]
+    more = counted(max(needed), f"fresh {unit}")
+    return [f"label about {more} {go_on}."]

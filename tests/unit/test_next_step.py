@@ -1,0 +1,149 @@
+"""What to do after a climb that ended without an answer: in the terminal, in the report and on the page."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from climb_support import rows, scripted_task
+from lastresort.app.climb import Climbed, climb
+from lastresort.app.start import ClimbRequest, start_climb
+from lastresort.ladder import RUNGS
+from lastresort.records.decision import RunView
+from lastresort.report.words.next_step import next_step, set_to_stop
+from lastresort.rungs.forecast import Forecast
+from lastresort.spec.task import load_task
+from lastresort.types import SilentProgress
+from scripted_rung import ScriptedRung
+from train_support import lastresort
+from ui_support import change_task, htmx_page_of, recorded_starts
+
+SMALL = {"split": {"dev": 60, "test": 60}, "confidence": 0.99}
+MISSES, OPEN, LEADS = 0.3, 0.62, 0.9  # of the answers are right, against a bar of 80%
+
+
+@pytest.fixture(autouse=True)
+def sft_in_twelve_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RUNGS, "sft", replace(RUNGS["sft"], path="scripted_rung:sft"))
+    monkeypatch.setattr(ScriptedRung, "forecast", lambda *_: Forecast(0, 0, 0, 720.0, 0.0))
+
+
+def stopped_climb(folder: Path, right: float, **task: Any) -> Climbed:
+    """Of a workspace, ended by `--until prompting`, below retrieval, which does not apply, and SFT."""
+    path = scripted_task(
+        folder / "tasks" / "routing",
+        quality=[{"right": right}],
+        task={**SMALL, "ladder": ["prompting", "retrieval", "sft"], **task},
+        script={"answers_from": ["rows.jsonl", "known.jsonl"]},
+    )
+    fresh = rows(700)[260:]
+    (path.parent / "known.jsonl").write_text("".join(json.dumps(row) + "\n" for row in fresh))
+    (folder / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in fresh[:40]))
+    return climb(load_task(path), folder / "runs" / "routing-1", until="prompting", gate="none")
+
+
+SET = "the climb was set to stop at prompting. SFT would come next, forecast to take about 12 min."
+RESUME = "lastresort climb tasks/routing/task.yaml --resume runs/routing-1"
+
+
+@pytest.mark.parametrize(("right", "verdict"), [(MISSES, "NOT_MET"), (OPEN, "UNDECIDED")], ids=["missed", "undecided"])
+def test_a_climb_that_was_set_to_stop_says_what_comes_next_and_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], right: float, verdict: str
+) -> None:
+    """In one line each, so that the commands can be pasted; they do what is said."""
+    found = stopped_climb(tmp_path, right)
+    assert found.decision.verdict == verdict
+    monkeypatch.chdir(tmp_path)
+    assert lastresort(monkeypatch, "report", "runs/routing-1") == 0
+    shown = capsys.readouterr().out
+    (line,) = [line for line in shown.splitlines() if line.startswith("Next: ")]
+    assert line.startswith(f"Next: {SET} To try it: `{RESUME} --until sft`.")
+    assert ("Or label about" in line) == (verdict == "UNDECIDED")
+    assert "settle for the answer" not in line, "there is none"
+    page = html.unescape(re.sub("<[^>]*>", "", found.report.read_text("utf-8")))
+    assert f"Next: {SET} To try it: {RESUME} --until sft." in page
+    assert "moves up if the score is below the bar" not in page
+    assert ("By its score the climb would move up, but it was set to stop at prompting" in page) == (
+        verdict == "UNDECIDED"
+    )
+    assert lastresort(monkeypatch, "watch", "runs/routing-1") == 0
+    assert line in capsys.readouterr().out.splitlines()
+    command = re.findall("`(.*?)`", line)[0]
+    assert lastresort(monkeypatch, *shlex.split(command)[1:]) == 0
+    decision = json.loads(Path("runs/routing-1/decision.json").read_text("utf-8"))
+    assert [rung["name"] for rung in decision["rungs"]] == ["prompting", "retrieval", "sft"]
+
+
+@pytest.mark.parametrize(("right", "task"), [(LEADS, {}), (MISSES, {"ladder": ["prompting", "retrieval"]})])
+def test_nothing_comes_next_where_the_climb_would_have_ended_there_anyway(
+    tmp_path: Path, right: float, task: dict[str, Any]
+) -> None:
+    decision = stopped_climb(tmp_path, right, **task).decision
+    assert "would come next" not in (next_step(decision) or "")
+    _, page = htmx_page_of(tmp_path)
+    assert "Go on to the next rung" not in page.get("/runs/routing-1/now").text
+
+
+def test_a_record_that_names_no_rung_makes_no_command(tmp_path: Path) -> None:
+    decision = stopped_climb(tmp_path, MISSES).decision.as_json()
+    reason = next(one for one in decision["reasons"] if one["code"] == "stopped")
+    for ahead in ({"rung": "sft; reboot"}, {"rung": 3}, "sft"):
+        reason["figures"]["ahead"] = ahead
+        found = RunView.model_validate(decision)
+        assert (stopped := set_to_stop(found)) is None or stopped.ahead is None
+        assert next_step(found) is None
+
+
+def test_the_page_goes_on_to_the_next_rung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped_climb(tmp_path, MISSES)
+    started = recorded_starts(monkeypatch)
+    _, page = htmx_page_of(tmp_path)
+    shown = html.unescape(page.get("/runs/routing-1/now").text)
+    assert SET[1:] in shown
+    assert f"<code>{RESUME} --until sft</code>" in shown
+    assert "Go on to the next rung" in shown
+    assert page.post("/runs/routing-1/resume", data={"until": "full"}).headers["hx-redirect"] == "/runs/routing-1"
+    assert started == [], "only what is offered"
+    assert page.post("/runs/routing-1/resume", data={"until": "sft"}).headers["hx-redirect"] == "/runs/routing-1"
+    ((job, _),) = started
+    assert job.arguments[2:] == ("--resume", str(tmp_path / "runs" / "routing-1"), "--until", "sft")
+
+
+def test_the_page_asks_before_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """About code of the task, as at any start."""
+    stopped_climb(tmp_path, MISSES)
+    task = tmp_path / "tasks" / "routing" / "task.yaml"
+    (task.parent / "score.py").write_text("def score(answer, expected): return answer == expected\n")
+    change_task(task, score={"python": "score.py:score"})
+    started = recorded_starts(monkeypatch)
+    _, page = htmx_page_of(tmp_path)
+    asked = page.post("/runs/routing-1/resume", data={"until": "sft"})
+    assert asked.headers["hx-redirect"] == "/runs/routing-1/confirm?until=sft"
+    shown = page.get("/runs/routing-1/confirm?until=sft").text
+    assert '<input type="hidden" name="until" value="sft">' in shown
+    yes = shown.partition('name="yes" value="')[2].partition('"')[0]
+    page.post("/runs/routing-1/resume", data={"yes": yes, "until": "sft"})
+    ((job, _),) = started
+    assert job.arguments[-2:] == ("--until", "sft")
+
+
+def test_fresh_items_are_in_the_commands_that_make_the_run_again(tmp_path: Path) -> None:
+    """After the climb itself, as they were given."""
+    found = stopped_climb(tmp_path, OPEN)
+    path = tmp_path / "tasks" / "routing" / "task.yaml"
+    request = ClimbRequest(path, run=found.run, resume=True, more=tmp_path / "more.jsonl")
+    again = start_climb(request, SilentProgress()).report.read_text("utf-8")
+    climbed = "lastresort climb tasks/routing/task.yaml"
+    commands = [
+        f"{climbed} --until prompting --gate none",
+        f"{climbed} --resume --more more.jsonl",
+        "lastresort report runs/routing-1",
+    ]
+    assert "\n".join(commands) in html.unescape(again)
