@@ -53,6 +53,7 @@ from lastresort.report.html import body
 from lastresort.report.run_settings import DifferingSetting, differing, not_known_yet
 from lastresort.report.story import gather
 from lastresort.report.words.titles import LATE, TOOK
+from lastresort.report.words.wording import round_percent
 from lastresort.spec.task import load_task
 from lastresort.stop import stop_file
 from lastresort.ui import jobs
@@ -97,6 +98,16 @@ def test_the_list_shows_what_the_decision_holds(tmp_path: Path) -> None:
     assert "routing-1" in text
     assert f"{100 * test.score:.1f}%" in text
     assert 'class="badge MET"' in text
+    assert f'<td class="number">{round_percent(decision.bar)}</td>' in text, "what the score is measured against"
+    assert "TEST ITEMS REUSED" not in text
+
+
+def test_the_list_says_where_test_items_were_used_before(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    climb(load_task(tmp_path / "tasks" / "routing" / "task.yaml"), run.parent / "routing-2", until="prompting")
+    _, client = page_of(tmp_path)
+    rows = client.get("/").text.split('<tr id="run-')
+    assert ["TEST ITEMS REUSED" in row for row in rows if row.startswith("routing")] == [True, False]
 
 
 def test_a_run_took_as_long_wherever_a_page_says_it(tmp_path: Path) -> None:
