@@ -23,7 +23,10 @@ from lastresort.advice.task_facts import facts_of
 from lastresort.app.dry_run import dry_run
 from lastresort.errors import InputError
 from lastresort.ladder import RUNGS as LADDER
+from lastresort.records.rungs import NoReflector
 from lastresort.report.schema import schema_of
+from lastresort.report.words.prompting import why_kept as clause_of_kept
+from lastresort.rungs.prompting.optimise import LEAST_PARAMETERS
 from lastresort.rungs.supervised.sft import LEAST_ROWS, PACES, SftRung
 from lastresort.spec.task import load_task
 
@@ -45,6 +48,7 @@ KNOWN: dict[str, Any] = {
     "method": st.sampled_from(["auto", "lora", "qlora", "full"]),
     "target": st.sampled_from(["attention", "all-linear"]),
     "skips": st.sampled_from(RUNGS).map(lambda rung: ((rung, "it does not apply"),)),
+    "prompt_kept": st.just("the model is too small"),
     "wrong": st.sets(st.sampled_from(WRONG)).map(lambda some: tuple(kind for kind in WRONG if kind in some)),
     "breadth": st.sampled_from(["narrow", "broad"]),
     "parameters": st.integers(10**7, 10**12),
@@ -79,7 +83,7 @@ def test_whatever_is_known_the_advice_holds_together(facts: Facts) -> None:
     assert [one.rung for one in document.path] == list(RUNGS)
     for one in advice.path:
         opposing = {said.rule.strength for said in advice.applied if one.rung in said.rule.opposes}
-        if one.rung not in facts.ladder or one.rung in dict(facts.skips) or "STRONG" in opposing:
+        if one.rung not in facts.ladder or facts.skip_of(one.rung) is not None or "STRONG" in opposing:
             assert one.stance == "NOT"
         lowest = all(lower.stance == "NOT" for lower in advice.path[: advice.path.index(one)])
         if one.stance == "DO" and one.rung != "prompting" and not lowest:
@@ -132,7 +136,7 @@ def test_whether_to_fine_tune_is_not_asked_of_the_ladder_of_a_task() -> None:
     assert step(one, "sft").reasons[0] == (
         f"Your task's ladder leaves it out. The rules would add it only if {step(advise(known), 'sft').condition}."
     )
-    assert step(one, "retrieval").reasons[0] == "Your task's ladder leaves it out."
+    assert step(one, "retrieval").reasons[0] == "Your task's ladder leaves it out. A climb would skip it: no documents."
     trained = advise(replace(known, ladder=("sft",)))
     assert trained.answer == f"{whole} Your task's ladder leaves out prompting, preference and full."
     assert step(trained, "prompting").reasons[0] == "Your task's ladder leaves it out. The rules would add it now."
@@ -391,3 +395,54 @@ def test_the_rules_load_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+DEPENDS: dict[str, Any] = {"wrong": ("knowledge",), "names_documents": False}
+NO_DOCUMENTS = (("retrieval", "the task names no knowledge to retrieve from"),)
+
+
+@pytest.mark.parametrize("ladder", [("prompting", "retrieval", "sft"), ("prompting", "sft")], ids=["on", "left out"])
+def test_documents_that_a_person_knows_of_are_advised_although_the_file_does_not_name_them_yet(
+    ladder: tuple[str, ...],
+) -> None:
+    facts = Facts(ladder=ladder, bar=0.8, knowledge=True, skips=NO_DOCUMENTS, **DEPENDS)
+    advice = advise(facts)
+    assert any(one.rule.name == "retrieve" and one.rule.strength == "STRONG" for one in advice.applied)
+    assert advice.ladder == ("prompting", "retrieval", "sft")
+    assert any("Name the documents under `knowledge` first" in reason for reason in step(advice, "retrieval").reasons)
+    named = advise(replace(facts, names_documents=True, skips=()))
+    assert (named.answer, named.ladder) == (advice.answer, advice.ladder)
+    assert not any("Name the documents" in reason for one in named.path for reason in one.reasons)
+
+
+def test_retrieval_without_documents_is_advised_in_the_answer_with_what_it_lacks() -> None:
+    advice = advise(Facts(ladder=("prompting", "sft"), bar=0.8, skips=NO_DOCUMENTS, **DEPENDS))
+    assert advice.answer.endswith(
+        "Retrieval is advised, too, but a climb of this task would skip it: the task names no knowledge to retrieve from."
+    )
+    assert advice.ladder == ("prompting", "sft"), "nothing that a climb would skip"
+    assert step(advice, "retrieval").reasons == (
+        "Your task's ladder leaves it out. A climb would skip it: the task names no knowledge to retrieve from.",
+        "Give the model the documents by retrieval before you train anything.",
+    )
+    assert "knowledge" in [one.question.fact for one in advice.to_find_out]
+
+
+def test_a_rung_that_the_user_leaves_out_stays_out_unless_a_strong_rule_wants_it() -> None:
+    assert advise(Facts(ladder=("prompting", "sft"), bar=0.8, knowledge=True)).ladder == ("prompting", "sft")
+
+
+def test_no_prompt_optimiser_is_advised_where_a_climb_would_not_run_one(tmp_path: Path) -> None:
+    """In the climb's own words."""
+    path = scripted_task(tmp_path / "task", quality=[{"right": 0.5}], task={"model": "embedded"})
+    facts = replace(facts_of(load_task(path)).facts, best_prompt_score=0.75)
+    (said,) = [one.advice for one in advise(facts).applied if one.rule.name == "optimise-the-prompt"]
+    assert said.startswith(
+        "A prompt optimiser may be enough, since 5 points are within its reach, but a climb would not run one: "
+    )
+    assert said.endswith(f"{facts.prompt_kept}.")
+    assert facts.prompt_kept == clause_of_kept(NoReflector("embedded", facts.parameters, LEAST_PARAMETERS))
+    (said,) = [
+        one.advice for one in advise(replace(facts, prompt_kept=None)).applied if one.rule.name == "optimise-the-prompt"
+    ]
+    assert said == "Let an optimiser search instructions and examples: 5 points are within its reach."

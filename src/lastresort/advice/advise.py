@@ -1,7 +1,7 @@
 """`advise`: rules of thumb applied to the facts of a task, and the recommended path up the ladder. Pure: no model, no files.
 
 Only `climb` measures. The advice says where measuring is worth it and what to find out first, and never recommends a rung that
-a climb would skip.
+a climb would skip, unless all that it lacks are documents of which a person knows.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from lastresort.report.advice import (
     RungAdvice,
     Stance,
 )
-from lastresort.report.words.wording import listed
+from lastresort.report.words.wording import capital, listed, rung_in_prose, stopped
 from lastresort.report.words.wording import round_percent as percent
 
 LEFT_OUT = "Your task's ladder leaves it out."
+NAME_DOCUMENTS = "Name the documents under `knowledge` first: as the task stands, a climb would skip it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ def recommended_path(facts: Facts, applied: Sequence[AppliedRule]) -> tuple[Rung
             continue
         favoured, cautions = _favouring(rung, applied), _cautioning(rung, applied)
         reasons = (*cautions, *favoured) or (RUNGS[rung].purpose,)
+        if rung == "retrieval" and facts.unnamed_documents:
+            reasons = (NAME_DOCUMENTS, *reasons)
         below = [step.rung for step in steps if step.stance != "NOT"]
         untried = [step.rung for step in steps if step.stance == "DO" and _has_more(step.rung, applied)]
         needed = favoured and not cautions and not untried and facts.prompt_misses
@@ -68,9 +71,9 @@ def _ruled_out(rung: str, facts: Facts, applied: Sequence[AppliedRule]) -> tuple
     if rung not in facts.ladder:
         return (LEFT_OUT,)
     strong = tuple(one.advice for one in applied if rung in one.rule.opposes and one.rule.strength == "STRONG")
-    skipped = dict(facts.skips).get(rung)
+    skipped = facts.skip_of(rung)
     if skipped is not None:
-        return (f"A climb would skip it: {skipped.rstrip('.')}.", *strong)
+        return (f"A climb would skip it: {skipped.rstrip('.')}.", *strong, *_strongly_favouring(rung, applied))
     if strong:
         return strong
     if rung == "retrieval" and facts.knowledge is False:
@@ -82,6 +85,13 @@ def _ruled_out(rung: str, facts: Facts, applied: Sequence[AppliedRule]) -> tuple
 
 def _favouring(rung: str, applied: Sequence[AppliedRule]) -> tuple[str, ...]:
     return tuple(one.advice for one in applied if rung in one.rule.favours and one.rule.strength != "WEAK")
+
+
+def _strongly_favouring(rung: str, applied: Sequence[AppliedRule]) -> tuple[str, ...]:
+    """None where another STRONG rule opposes the rung."""
+    strong = [one for one in applied if one.rule.strength == "STRONG"]
+    opposed = any(rung in one.rule.opposes for one in strong)
+    return () if opposed else tuple(one.advice for one in strong if rung in one.rule.favours)
 
 
 def _cautioning(rung: str, applied: Sequence[AppliedRule]) -> tuple[str, ...]:
@@ -118,12 +128,14 @@ RULES: tuple[Rule, ...] = (
 @dataclass(frozen=True, slots=True)
 class Advice:
     """answer: to "should I fine-tune?" by any rung, before anything is measured, with those that the task's ladder leaves out.
-    frameworks: () where the rules leave nothing to train.
+    ladder: of a task that follows the advice: with what a STRONG rule favours, also where the task's own leaves it out. frameworks:
+    () where the rules leave nothing to train.
     """
 
     facts: Facts
     answer: str
     path: tuple[RungStance, ...]
+    ladder: tuple[str, ...]
     applied: tuple[AppliedRule, ...]
     frameworks: tuple[FrameworkFit, ...]
     to_find_out: tuple[OpenQuestion, ...]
@@ -137,7 +149,21 @@ def advise(facts: Facts) -> Advice:
     answer = _answer(whole, whole_path, _anywhere(whole, all_applied))
     if left_out := [step.rung for step in whole_path if step.stance != "NOT" and step.rung not in facts.ladder]:
         answer = f"{answer} Your task's ladder leaves out {listed(left_out)}."
-    return Advice(facts, answer, path, applied, frameworks, open_facts(facts))
+    answer = " ".join((answer, *_but_skipped(whole, all_applied)))
+    added = [rung for rung in left_out if _strongly_favouring(rung, all_applied)]
+    ladder = tuple(step.rung for step in path if step.stance != "NOT" or step.rung in added)
+    return Advice(facts, answer, path, ladder, applied, frameworks, open_facts(facts))
+
+
+def _but_skipped(facts: Facts, applied: Sequence[AppliedRule]) -> list[str]:
+    """A sentence on each rung above prompting that a STRONG rule favours and a climb would skip."""
+    skips = {
+        rung: why for rung in list(RUNGS)[1:] if (why := facts.skip_of(rung)) and _strongly_favouring(rung, applied)
+    }
+    return [
+        f"{capital(rung_in_prose(rung))} is advised, too, but a climb of this task would skip it: {stopped(why)}"
+        for rung, why in skips.items()
+    ]
 
 
 def _whole(facts: Facts) -> tuple[Facts, tuple[AppliedRule, ...]]:
@@ -149,9 +175,12 @@ def _whole(facts: Facts) -> tuple[Facts, tuple[AppliedRule, ...]]:
 def _left_out(step: RungStance) -> RungStance:
     """A rung that the task's ladder leaves out. step: what the rules say of it in a whole ladder."""
     if step.stance == "NOT":
-        return replace(step, reasons=(LEFT_OUT, *step.reasons))
+        return replace(step, reasons=(f"{LEFT_OUT} {step.reasons[0]}", *step.reasons[1:]))
     worth = f"only if {step.condition}" if step.condition else "now"
-    return RungStance(step.rung, "NOT", None, (f"{LEFT_OUT} The rules would add it {worth}.", *step.reasons))
+    named, reasons = (
+        (f" {NAME_DOCUMENTS}", step.reasons[1:]) if step.reasons[0] == NAME_DOCUMENTS else ("", step.reasons)
+    )
+    return RungStance(step.rung, "NOT", None, (f"{LEFT_OUT} The rules would add it {worth}.{named}", *reasons))
 
 
 def open_facts(facts: Facts) -> tuple[OpenQuestion, ...]:
@@ -168,7 +197,7 @@ def as_document(advice: Advice, *, task: str | None = None, notes: Sequence[str]
             RungAdvice(rung=step.rung, stance=step.stance, condition=step.condition, reasons=step.reasons)
             for step in advice.path
         ),
-        ladder=tuple(step.rung for step in advice.path if step.stance != "NOT"),
+        ladder=advice.ladder,
         rules=tuple(_rule_advice(one) for one in advice.applied),
         to_find_out=tuple(
             OpenFact(
@@ -208,7 +237,7 @@ def _rule_advice(one: AppliedRule) -> RuleAdvice:
 
 def _known(facts: Facts) -> dict[str, Fact]:
     return {name: value for name, value in asdict(facts).items() if value is not None} | {
-        "skips": {rung: why for rung, why in facts.skips if rung in facts.ladder}
+        "skips": {rung: why for rung, why in facts.skips if rung in facts.ladder and facts.skip_of(rung) is not None}
     }
 
 

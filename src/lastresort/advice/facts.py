@@ -26,7 +26,8 @@ class Facts:
     ladder: the rungs that may be climbed. n_test, test_needed: in items or groups, what the statistics count. output: the
     form of an answer. knowledge: whether there are documents. preferences: the kind of rows in the file of preferences.
     outside: whether the model runs on an external machine. trainable: whether its weights can be trained here.
-    skips: (rung, why) as a climb would skip it.
+    skips: (rung, why) as a climb would skip it. names_documents: whether the file names them; a person may know of some that it
+    does not name. prompt_kept: why a climb would not let a model write a prompt, as a clause.
 
     From a person:
     wrong: what is wrong with today's answers, of `WRONG`; () is nothing. best_prompt_score: of the best prompt so far, in [0, 1].
@@ -64,6 +65,8 @@ class Facts:
     target: Literal["attention", "all-linear"] | None = None
     replay: float | None = None
     skips: tuple[tuple[str, str], ...] = ()
+    names_documents: bool | None = None
+    prompt_kept: str | None = None
 
     wrong: tuple[str, ...] | None = None
     best_prompt_score: float | None = None
@@ -85,6 +88,15 @@ class Facts:
     def only_wrong(self, *kinds: str) -> bool:
         """Whether something is wrong, and all of it of these kinds."""
         return bool(self.wrong) and set(self.wrong or ()) <= set(kinds)
+
+    def skip_of(self, rung: str) -> str | None:
+        """Why a climb would skip it. Documents that a person knows of are as good as named: what is left to do is to name them."""
+        return None if rung == "retrieval" and self.unnamed_documents else dict(self.skips).get(rung)
+
+    @property
+    def unnamed_documents(self) -> bool:
+        """Whether there are documents that the task file does not name."""
+        return self.knowledge is True and self.names_documents is False
 
     @property
     def may_train(self) -> bool:

@@ -84,7 +84,10 @@ def _optimise_the_prompt(facts: Facts) -> str | None:
         return None
     if facts.n_train is None or facts.n_train < OPTIMISER_ROWS:
         return None
-    return f"Let an optimiser search instructions and examples: {100 * (bar - score):.0f} points are within its reach."
+    points = f"{100 * (bar - score):.0f} points are within its reach"
+    if facts.prompt_kept is not None:
+        return f"A prompt optimiser may be enough, since {points}, but a climb would not run one: {facts.prompt_kept}."
+    return f"Let an optimiser search instructions and examples: {points}."
 
 
 def _constrain_first(facts: Facts) -> str | None:

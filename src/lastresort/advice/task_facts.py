@@ -23,7 +23,9 @@ from lastresort.evals.scorers.python_file import PythonFunction
 from lastresort.ladder import RUNGS
 from lastresort.models.open import parameter_count
 from lastresort.models.protocol import BYTES_PER_TOKEN, estimated_tokens, is_endpoint
+from lastresort.report.words.prompting import why_kept as why_kept_in_words
 from lastresort.report.words.rungs import clause
+from lastresort.rungs.prompting.optimise import why_kept
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.paths import is_paid
 from lastresort.spec.task import Task
@@ -56,6 +58,7 @@ def facts_of(task: Task) -> TaskFacts:
     everything = (*split.train, *split.dev, *split.test)
     model = task.tuned_model
     preferences, n_preferences = _preferences(task.preferences)
+    kept = why_kept(task, len(split.train))
     facts = Facts(
         ladder=task.ladder,
         goal=task.goal,
@@ -84,6 +87,8 @@ def facts_of(task: Task) -> TaskFacts:
         target=task.sft.target,
         replay=task.sft.replay,
         skips=_skips(task, split.train),
+        names_documents=task.knowledge is not None,
+        prompt_kept=None if kept is None or task.prompting.optimise == "off" else why_kept_in_words(kept),
         preferences=preferences,
         n_preferences=n_preferences,
     )

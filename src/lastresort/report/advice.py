@@ -65,8 +65,9 @@ class FrameworkAdvice(JsonDocument):
 class AdviceDocument(JsonDocument):
     """What `lastresort advise --json` prints: rules of thumb applied to what is known, nothing measured. It grows by version.
 
-    task: null without a task file. answer: to "should I fine-tune?". path: all rungs in the order of the ladder. ladder: the rungs
-    that are not NOT, as a task file that follows the advice has them. frameworks: empty where the rules leave nothing to train.
+    task: null without a task file. answer: to "should I fine-tune?". path: all rungs in the order of the ladder. ladder: as a task
+    file that follows the advice has it: the rungs that are not NOT, and what a STRONG rule favours although the task's own ladder
+    leaves it out. frameworks: empty where the rules leave nothing to train.
     facts: what was known; what is missing here was not.
     """
 

@@ -16,7 +16,7 @@ RESUME = "lastresort climb TASK --resume RUN"  # where neither is known
 
 
 def set_to_stop(decision: RunView) -> value.Stopped | None:
-    """Where `--until` ended the climb, and what would come next; None where something else ended it, or the record is none of ours."""
+    """Where `--until` ended the climb, and what would come next; None where something else ended it."""
     for reason in decision.reasons:
         if reason.code == "stopped" and reason.figures.get("why") == "UNTIL":
             with suppress(ValidationError):

@@ -39,10 +39,11 @@ def of_more_shots(found: value.MoreShotsTried) -> str:
 
 def of_kept_prompt(found: value.PromptKept) -> str:
     """Why no prompt was optimised, as a sentence."""
-    return f"No prompt was optimised: {_why(found)}."
+    return f"No prompt was optimised: {why_kept(found)}."
 
 
-def _why(found: value.PromptKept) -> str:
+def why_kept(found: value.PromptKept) -> str:
+    """The same as a clause."""
     match found:
         case value.GepaMissing():
             return "gepa is not installed (run pip install 'lastresort[prompts]')"
