@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import fields, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import given as each
 from hypothesis import settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from rich.console import Console
 
 from climb_support import scripted_task
 from lastresort.advice.advise import Advice, RungStance, advise, as_document
@@ -24,6 +26,7 @@ from lastresort.app.dry_run import dry_run
 from lastresort.errors import InputError
 from lastresort.ladder import RUNGS as LADDER
 from lastresort.records.rungs import NoReflector
+from lastresort.report.advice import advice_text
 from lastresort.report.schema import schema_of
 from lastresort.report.words.prompting import why_kept as clause_of_kept
 from lastresort.rungs.prompting.optimise import LEAST_PARAMETERS
@@ -58,7 +61,7 @@ KNOWN: dict[str, Any] = {
     "replay": SHARE,
     "best_prompt_score": SHARE,
 }
-COUNTS = ("n_examples", "n_train", "n_test", "test_needed", "knowledge_tokens", "n_preferences", "calls_per_month")
+COUNTS = ("n_examples", "n_train", "n_test", "test_least", "knowledge_tokens", "n_preferences", "calls_per_month")
 KNOWN |= {name: st.integers(0, 10**6) for name in COUNTS}
 KNOWN |= {name: st.floats(0, 10**4) for name in ("instruction_tokens", "input_tokens", "answer_tokens")}
 KNOWN |= {field.name: st.booleans() for field in fields(Facts) if field.name not in KNOWN}
@@ -289,7 +292,7 @@ def test_a_task_tells_what_it_holds_and_nothing_that_it_leaves_out(tmp_path: Pat
     assert facts.knowledge_tokens == (tmp_path / "docs" / "a.md").stat().st_size // 4
     assert (facts.calls_per_month, facts.prompt_price, facts.method) == (5000, 0.5, "qlora")
     assert (
-        facts.test_needed == 21
+        facts.test_least == 21
     )  # the smallest n with .8^n <= .8 x the smallest share, of three rungs: one preference, and qlora
     assert facts.trainable
     assert facts.outside is False
@@ -446,3 +449,17 @@ def test_no_prompt_optimiser_is_advised_where_a_climb_would_not_run_one(tmp_path
         one.advice for one in advise(replace(facts, prompt_kept=None)).applied if one.rule.name == "optimise-the-prompt"
     ]
     assert said == "Let an optimiser search instructions and examples: 5 points are within its reach."
+
+
+def test_the_fewest_test_items_say_what_they_are_and_the_dry_run_says_the_others(tmp_path: Path) -> None:
+    """One is a limit for any system, at the rung with the smallest share; the other is for a score ten points off, at the first."""
+    task = load_task(task_file(tmp_path, {}))
+    facts = facts_of(task).facts
+    forecast = dry_run(task).test
+    assert forecast is not None
+    assert facts.test_least is not None
+    assert forecast.least <= facts.test_least < forecast.to_meet
+    console = Console(width=200, file=StringIO())
+    console.print(advice_text(as_document(advise(facts))))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"{facts.test_least} (the fewest that can decide at every rung, all of them right)" in shown

@@ -21,7 +21,7 @@ NO_FULL = ("prompting", "sft")
 
 CASES: dict[str, Case] = {
     "evals-first": ({"bar": 0.8, "n_examples": 0}, {"bar": 0.8, "n_examples": 300}),
-    "test-decides": ({"n_test": 29, "test_needed": 30}, {"n_test": 30, "test_needed": 30}),
+    "test-decides": ({"n_test": 29, "test_least": 30}, {"n_test": 30, "test_least": 30}),
     "labels-cap-the-bar": ({"bar": 0.97}, {"bar": 0.96}),
     "judge-checked": ({"scorer": "judge"}, {"scorer": "json_exact"}),
     "prompt-first": ({}, {"best_prompt_score": 0.4}),
@@ -191,7 +191,7 @@ def test_the_strongest_stand_first() -> None:
     ("facts", "figures"),
     [
         ({"bar": 0.85, "best_prompt_score": 0.91}, ("91%", "85%")),
-        ({"n_test": 12, "test_needed": 30}, ("12", "30")),
+        ({"n_test": 12, "test_least": 30}, ("12", "30")),
         ({"n_train": 31}, ("31", str(LEAST_ROWS))),
         ({"n_train": 200, "can_label": True}, (str(ADVISED_ROWS - 200),)),
         ({**DOCUMENTS, "knowledge_changes": "daily", "retrain_every": "yearly"}, ("daily", "yearly")),

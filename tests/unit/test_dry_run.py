@@ -163,6 +163,8 @@ def test_the_short_forecast_names_both_gates_and_what_the_test_set_can_tell(tmp_
         f", and at {strictest}, which has the smallest share of the error rate, about {most}. One that scores 50%"
         in told
     )
+    assert f"in 4 of 5 climbs. At prompting, even a perfect score takes {test['least']}." in told
+    assert test["least"] < test["to_meet"]
     assert "Warning: the test set has only" in told
     found["examples"]["test"] = max(test["to_meet"], test["to_miss"])
     assert "Warning" in shown(found, verbose=False)

@@ -21,11 +21,11 @@ def _evals_first(facts: Facts) -> str | None:
 
 
 def _test_decides(facts: Facts) -> str | None:
-    if facts.n_test is None or facts.test_needed is None or facts.n_test >= facts.test_needed:
+    if facts.n_test is None or facts.test_least is None or facts.n_test >= facts.test_least:
         return None
     return (
-        f"Collect test examples: with {facts.n_test}, even a perfect score cannot show that the bar is met; you need "
-        f"at least {facts.test_needed}."
+        f"Collect test examples: with {facts.n_test}, even a perfect score cannot show at every rung that the bar is met; that "
+        f"takes {facts.test_least}, all of them right, or more."
     )
 
 

@@ -66,7 +66,7 @@ def facts_of(task: Task) -> TaskFacts:
         n_examples=len(everything),
         n_train=len(split.train),
         n_test=len(split.test) if (groups := groups_of(split.test)) is None else len(set(groups)),
-        test_needed=_test_needed(task, split),
+        test_least=_test_least(task, split),
         output="schema" if task.output.json_schema else "choices" if task.output.choices else "text",
         scorer=task.score.name,
         knowledge=True if task.knowledge else None,
@@ -113,7 +113,7 @@ def _skips(task: Task, train: Sequence[Example]) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _test_needed(task: Task, split: Split) -> int | None:
+def _test_least(task: Task, split: Split) -> int | None:
     output = task.output
     try:
         scorer = build_scorer(

@@ -17,7 +17,7 @@ from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.workload import counts_of, model_of, workload
 from lastresort.errors import DataError, InputError, PrerequisiteError
-from lastresort.evals.evidence import FALSE_NOT_MET, items_against_bar
+from lastresort.evals.evidence import FALSE_NOT_MET, items_against_bar, smallest_deciding_test
 from lastresort.gate.suite_table import gate_forecast, lm_eval_names
 from lastresort.gate.verdict.decide import CLIMB_ALPHA
 from lastresort.hardware.environment import card_here
@@ -172,8 +172,10 @@ def _test(prepared: PreparedTask, rungs: Sequence[str]) -> DryRunTest | None:
         errors = errors_of_items(task, shares[rung], FALSE_NOT_MET)
         return items_against_bar(rate, bar=task.bar, alpha=errors.alpha, beta=errors.beta)
 
+    first = errors_of_items(task, shares[tested[0]], FALSE_NOT_MET)
     return DryRunTest(
         bar=task.bar,
+        least=smallest_deciding_test(task.bar, first.alpha),
         above=above,
         first=tested[0],
         to_meet=needed(above, tested[0]),

@@ -21,6 +21,9 @@ Fact = str | bool | int | float | tuple[str, ...] | dict[str, str]  # skips: why
 
 STANCES = {"DO": ("do", "green"), "ONLY_IF": ("only if", "yellow"), "NOT": ("not", "dim")}
 STYLES = {"STRONG": "bold", "MODERATE": "", "WEAK": "dim"}
+MEANING = {
+    "test_least": ("(the fewest that can decide at every rung, all of them right)",)
+}  # where a name says too little
 QUESTIONS = 6  # shown; the others stand in --json
 
 
@@ -123,7 +126,7 @@ def _known(document: AdviceDocument) -> list[RenderableType]:
     known = {name: value for name, value in document.facts.items() if value not in ((), {})}
     table = _grid(max(map(len, known), default=0))
     for name, value in known.items():
-        table.add_row(Text(name), Text(printable(_value(value))))
+        table.add_row(Text(name), Text(printable(" ".join((_value(value), *MEANING.get(name, ()))))))
     return [*_head("What is known"), table]
 
 

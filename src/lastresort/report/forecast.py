@@ -32,10 +32,12 @@ class DryRunExamples(JsonDocument):
 class DryRunTest(JsonDocument):
     """What the test set can tell. to_meet: test items by which a true score of `above` is shown to meet the bar, with power 0.8, at
     `first`, the first rung. to_meet_strictest: likewise at `strictest`, whose test has the smallest share of the error. to_miss:
-    by which one of `below` is shown to miss it, at any rung. labels: whether people's labels have their part of the errors.
+    by which one of `below` is shown to miss it, at any rung. least: by which a perfect score is shown to
+    meet the bar at the first rung. labels: whether people's labels have their part of the errors.
     """
 
     bar: float
+    least: int
     above: float
     first: str
     to_meet: int
@@ -180,7 +182,8 @@ def power_of(found: DryRun) -> list[str]:
     told = (
         f"At {test.first}, a system that truly scores {round_percent(test.above)} needs about {counted(test.to_meet, 'test item')} "
         f"to be shown to meet the bar of {round_percent(test.bar)}{late if most > test.to_meet else ''}. One that scores "
-        f"{round_percent(test.below)} needs about {count(test.to_miss)} to be shown to miss it.{labels if test.labels else ''}"
+        f"{round_percent(test.below)} needs about {count(test.to_miss)} to be shown to miss it, in 4 of 5 climbs. At {test.first}, even a perfect "
+        f"score takes {count(test.least)}.{labels if test.labels else ''}"
     )
     if n >= max(most, test.to_miss):
         return [f"{told} The test set has {count(n)}."]
