@@ -188,6 +188,11 @@ class JudgedBar:
     explained: bool = True
 
     @property
+    def corrects(self) -> bool:
+        """Whether the labels correct this score: else it says nothing of the bar."""
+        return self.estimated and self.explained
+
+    @property
     def is_open(self) -> bool:
         """Whether the labels leave open on which side of the bar this score is."""
         return not self.explained or self.not_met_below <= self.score <= self.met_above

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import sqlite3
 from collections import Counter
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from climb_support import comparable, reason_lines, rows
 from decision_support import validate_decision
@@ -25,12 +29,14 @@ from lastresort.records.responses import ResponseCache
 from lastresort.records.view import Fold
 from lastresort.report.decision import view_of
 from lastresort.report.forecast import DryRun, forecast_table
+from lastresort.report.terminal import ladder_table
 from lastresort.report.words.wording import money
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task, load_task
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, SilentProgress
 from tuning_support import Scissors
+from ui_support import htmx_page_of
 
 N_DEV, N_TEST = 40, 60
 PEOPLE = [
@@ -436,3 +442,39 @@ def test_a_judge_that_leads_nowhere_is_refused_before_a_folder_is_made(
     check_models(judged_task(tmp_path / "a", write_judge(tmp_path / "a", FAIR)))
     with pytest.raises(PrerequisiteError, match="no key for openai:some-judge"):
         check_models(judged_task(tmp_path / "b", {"model": "openai:some-judge"}))
+
+
+@pytest.mark.parametrize(
+    ("accepted", "wrongly", "right", "answer", "change"),
+    [
+        (40, 40, 0.97, "the judge is not shown to tell right answers from wrong", "A judge that is shown to tell"),
+        (0, 0, 0.97, "the labelled cases are not like the test's", "Labelled answers of this test"),
+    ],
+    ids=["accepts all alike", "accepts nothing"],
+)
+def test_a_judge_at_chance_level_is_the_reason_that_is_given_everywhere(
+    tmp_path: Path, accepted: int, wrongly: int, right: float, answer: str, change: str
+) -> None:
+    """Not that the score, which is the judge's own and far off, were too close to the bar, and not more test items."""
+    task = corrected_task(tmp_path / "tasks" / "routing", accepted=accepted, wrongly=wrongly, right=right)
+    found = climb(task, tmp_path / "runs" / "routing-1")
+    assert (found.decision.verdict, found.decision.answer_code) == ("UNDECIDED", "still_open")
+    assert (found.decision.answer or "").startswith(f"Cannot tell: {answer}, so ")
+    assert found.decision.would_change[0].text.startswith(change)
+    _, page = htmx_page_of(tmp_path)
+    console = Console(file=StringIO(), width=500)
+    console.print(ladder_table(found.decision))
+    terminal = console.file.getvalue()  # type: ignore[attr-defined]
+    report = html.unescape(re.sub("<[^>]*>", "", found.report.read_text("utf-8")))
+    shown = html.unescape(re.sub("<[^>]*>", "", page.get("/runs/routing-1").text))
+    for text in (terminal, report, shown):
+        assert f"Cannot tell: {answer}, so " in text
+        assert "agreed with people on 40" in text
+        assert "not shown to be more than chance" in text
+        assert "too close to the bar" not in text
+        assert "fresh items" not in text
+    for text in (report, shown):
+        assert "Next: label more cases for score.judge.labelled" in text
+        assert "settle for the answer" not in text, "there is none"
+        assert "so the climb does not follow it" in text
+        assert "Until there are more test items" not in text

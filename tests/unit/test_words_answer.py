@@ -13,7 +13,7 @@ from lastresort.records import reasons as value
 from lastresort.records.data_report import RowsLeftOut
 from lastresort.records.decision_parts import ComparisonRefusal
 from lastresort.report.words.answer import headline, line, of_change, of_reason
-from lastresort.types import CannotTell, Judgement, LossAt, MoreExamples, VerdictBasis
+from lastresort.types import CannotTell, JudgedBar, Judgement, LossAt, MoreExamples, VerdictBasis
 
 TWO_LINES = 102  # characters of a headline on a page 900 pixels wide, at 32 pixels a letter's height
 RUNGS = ("prompting", "retrieval", "sft")
@@ -58,6 +58,22 @@ RUNGS = ("prompting", "retrieval", "sft")
         ),
         (
             value.StillOpen("sft", 0.8, 0.8, None, "item"),
+            "Cannot tell yet: SFT scored 80%, too close to the bar of 80%.",
+        ),
+        (
+            value.StillOpen("sft", 0.82, 0.8, None, "item", JudgedBar(0.9, (0.8, 1.0), 0.95, 0.7, explained=False)),
+            "Cannot tell: the labelled cases are not like the test's, so the judge's 90% decides nothing.",
+        ),
+        (
+            value.StillOpen("sft", 0.82, 0.8, None, "item", JudgedBar(0.9, (0.8, 1.0), 0.95, 0.7, estimated=False)),
+            "Cannot tell: the judge is not shown to tell right answers from wrong, so its 90% decides nothing.",
+        ),
+        (
+            value.StillOpen("sft", 0.82, 0.8, None, "item", JudgedBar(0.9, (0.8, 1.0), 0.95, 0.7)),
+            "Cannot tell yet: SFT scored 82%; the judge needs more labels for the bar of 80%.",
+        ),
+        (
+            value.StillOpen("sft", 0.8, 0.8, None, "item", JudgedBar(0.96, (0.8, 1.0), 0.95, 0.7)),
             "Cannot tell yet: SFT scored 80%, too close to the bar of 80%.",
         ),
         (
@@ -264,6 +280,7 @@ def test_every_kind_of_reason_and_change_has_words() -> None:
     changes: list[value.Change] = [
         value.MoreTestItems("sft", 900, 300, "item"),
         value.MoreLabelledCases("sft", 240, 60),
+        value.BetterJudge("sft", explained=False),
         gate_cause.GateItems("general", 160, 900, "item"),
         gate_cause.GateInformative("style", "keep.style: skip"),
         gate_cause.GateTestItems(300, None, "item"),

@@ -209,7 +209,8 @@ def _answer(
     if kept is None and still_open:
         last = still_open[-1]
         assert last.judgement is not None
-        return StillOpen(last.rung, last.score, rules.bar, last.judgement.n_needed, last.judgement.unit)
+        found = last.judgement
+        return StillOpen(last.rung, last.score, rules.bar, found.n_needed, found.unit, found.judged)
     if rejected := tuple(outcome.rung for outcome in tested if outcome.rejected):
         if kept is None:
             return GateRejected(rejected, rules.bar, None, 0.0, None)
@@ -243,7 +244,7 @@ def _leader(rules: Rules, tested: Sequence[RungOutcome]) -> RungOutcome | None:
 
 def _leads(rules: Rules, found: Judgement) -> bool:
     """Undecided with an estimate at or above the bar: a judge's score that labels cannot correct is none."""
-    estimated = found.judged is None or (found.judged.estimated and found.judged.explained)
+    estimated = found.judged is None or found.judged.corrects
     return found.outcome == "UNDECIDED" and found.score >= rules.bar and estimated
 
 

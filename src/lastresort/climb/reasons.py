@@ -31,6 +31,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.reasons import (
     AnswersMoved,
+    BetterJudge,
     Change,
     ChangedDocuments,
     ExamplesForecast,
@@ -213,6 +214,8 @@ def _items(outcomes: Sequence[RungOutcome], labelled: int) -> list[Change]:
             changes.append(MoreTestItems(rung, found.n_needed, found.n_available, found.unit))
         elif found.judged is not None and found.judged.labels_needed is not None:
             changes.append(MoreLabelledCases(rung, found.judged.labels_needed, labelled))
+        elif found.outcome == "UNDECIDED" and found.judged is not None and not found.judged.corrects:
+            changes.append(BetterJudge(rung, found.judged.explained))
     return changes
 
 

@@ -100,6 +100,11 @@ class JudgeAgreement(JsonDocument):
     kappa_interval: DifferenceInterval | None
     weights: Literal["none", "quadratic"]
 
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether it is shown to be more than chance."""
+        return self.kappa_interval is not None and self.kappa_interval[0] > 0
+
 
 class JudgeRate(JsonDocument):
     """Of n answers of one kind. share: null where there are none. interval: its limits at the error of the correction."""

@@ -11,7 +11,7 @@ from lastresort.records.document import Statement
 from lastresort.records.events import DriftMeasured
 from lastresort.records.gate_cause import GateCause, GateNeed
 from lastresort.records.rungs import KnowledgeOutpacesTraining, Skip
-from lastresort.types import CannotTell, GateVerdict, Judgement, MoreExamples, Outcome, Unit
+from lastresort.types import CannotTell, GateVerdict, JudgedBar, Judgement, MoreExamples, Outcome, Unit
 
 # What `goal: cost` weighs
 
@@ -110,13 +110,16 @@ class Leads:
 
 @dataclass(frozen=True, slots=True)
 class StillOpen:
-    """The last undecided rung, where nothing wins. n_needed: None where it is too close to the bar to estimate."""
+    """The last undecided rung, where nothing wins. n_needed: None where it is too close to the bar to estimate, or where only
+    labels for the judge would decide it: `judged` says which.
+    """
 
     rung: str
     score: float
     bar: float
     n_needed: int | None
     unit: str
+    judged: JudgedBar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +372,16 @@ class MoreLabelledCases:
 
 
 @dataclass(frozen=True, slots=True)
+class BetterJudge:
+    """What no number of items decides, as the labels do not show that the judge can tell. explained: False where they are not like
+    the test's answers.
+    """
+
+    rung: str
+    explained: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MoreTestItems:
     rung: str
     n_needed: int
@@ -427,6 +440,7 @@ class ChangedDocuments:
 
 Change = (
     MoreLabelledCases
+    | BetterJudge
     | MoreTestItems
     | GateNeed
     | MilderTraining

@@ -154,6 +154,7 @@ def _context(story: Story) -> dict[str, object]:
             collects=story.task.get("on_undecided") == "collect",
             met=story.decision.verdict == "MET",
             until=None if stopped is None else stopped.at,
+            judged=wording.last_judged(story.decision),
         ),
         "headline": headline(story.decision),
         "next_step": next_step(story.decision, story.resume),

@@ -30,7 +30,7 @@ from lastresort.report.words.wording import (
     stopped,
 )
 from lastresort.report.words.wording import round_percent as percent
-from lastresort.types import LEAST_BATCHES, CannotTell, GateVerdict, Judgement
+from lastresort.types import LEAST_BATCHES, CannotTell, GateVerdict, JudgedBar, Judgement
 
 _GATE = {"SHIP": "clears it to ship", "HOLD": "holds it", "REJECT": "rejects it"}
 
@@ -45,6 +45,8 @@ def headline(answer: value.Answer) -> str:
         case value.Leads():
             return _leads(answer)
         case value.StillOpen():
+            if answer.n_needed is None and answer.judged is not None and answer.judged.is_open:
+                return _open_by_labels(answer, answer.judged)
             scored = f"Cannot tell yet: {rung_in_prose(answer.rung)} scored {percent(answer.score)}"
             if answer.n_needed is None:
                 return f"{scored}, too close to the bar of {percent(answer.bar)}."
@@ -67,6 +69,16 @@ def headline(answer: value.Answer) -> str:
             return _cheapest(answer)
         case _:
             assert_never(answer)
+
+
+def _open_by_labels(answer: value.StillOpen, judged: JudgedBar) -> str:
+    score = percent(judged.score)
+    if not judged.explained:
+        return f"Cannot tell: the labelled cases are not like the test's, so the judge's {score} decides nothing."
+    if not judged.estimated:
+        return f"Cannot tell: the judge is not shown to tell right answers from wrong, so its {score} decides nothing."
+    rung, bar = rung_in_prose(answer.rung), percent(answer.bar)
+    return f"Cannot tell yet: {rung} scored {percent(answer.score)}; the judge needs more labels for the bar of {bar}."
 
 
 def _met(answer: value.BarMet) -> str:
@@ -328,6 +340,15 @@ def _change(found: value.Change) -> str:
         case value.MoreLabelledCases():
             cases = f"About {counted(found.n_needed, 'labelled case')} for the judge instead of {found.n:,}"
             return f"{cases}: with these no number of test items settles whether {rung_in_prose(found.rung)} meets the bar."
+        case value.BetterJudge(rung, explained):
+            if not explained:
+                return (
+                    f"Labelled answers of this test, for {rung_in_prose(rung)}: the labelled cases are not like them."
+                )
+            return (
+                f"A judge that is shown to tell right answers from wrong ones, for {rung_in_prose(rung)}: another model or "
+                "criterion, or more labelled cases of both kinds."
+            )
         case value.MoreTestItems():
             needed = counted(found.n_needed, f"test {found.unit}")
             return (

@@ -25,7 +25,8 @@ def finding(judge: JudgeView) -> str:
     if agreed is None:
         return f"Scores come from the judge {judge.model}, not checked against people"
     cases = counted(agreed.n, "labelled case")
-    return f"Scores come from the judge {judge.model}, which agreed with people on {percent(agreed.share)} of {cases}"
+    chance = "" if agreed.beyond_chance else ", not shown to be more than chance"
+    return f"Scores come from the judge {judge.model}, which agreed with people on {percent(agreed.share)} of {cases}{chance}"
 
 
 def reasons(judge: JudgeView | None) -> list[Statement]:
@@ -73,7 +74,7 @@ def _trust(agreed: JudgeAgreement | None) -> str:
     low, high = agreed.kappa_interval
     weighted = "weighted kappa" if agreed.weights == "quadratic" else "kappa"
     figures = f"{share}; {weighted} {agreed.kappa:.2f}, {low:.2f} to {high:.2f})"
-    return figures if low > 0 else f"{figures}, which is not shown to be more than chance"
+    return figures if agreed.beyond_chance else f"{figures}, which is not shown to be more than chance"
 
 
 KIND = (

@@ -55,7 +55,7 @@ def _to_decide(decision: RunView, again: str) -> list[str]:
     open_tests = [test for test in tests if test.verdict == "UNDECIDED"]
     if decision.verdict != "UNDECIDED" or not open_tests:
         return []
-    settle = [] if decision.winner is None else ["settle for the answer above."]
+    settle = [] if decision.winner is None or decision.winner.kind == "none" else ["settle for the answer above."]
     unit, go_on = open_tests[-1].unit, f"and go on with the same test: `{again}`"
     needed = [test.n_needed - test.n_available for test in open_tests if test.n_needed is not None]
     if any(test.n_needed is None and test.judged is not None and test.judged.is_open for test in open_tests):

@@ -310,6 +310,8 @@ def how_far(test: BarTest, *, repaired: bool = False) -> str:
         if limit > 0
         else f"No bar could be claimed now {confidence}."
     )
+    if test.judged is not None and not test.judged.corrects:
+        return claim
     more = (
         "A repaired system is tested once, so its test does not go on with fresh items."
         if repaired
@@ -408,21 +410,38 @@ def evidence(verdict: str) -> str:
     }[verdict]
 
 
-def provisional(unit: str, *, collects: bool, met: bool, until: str | None = None) -> str:
+def last_judged(decision: RunView) -> JudgedBar | None:
+    """What the judge said of the last rung that is UNDECIDED; None where no judge is corrected by labels."""
+    tests = [rung.test for rung in decision.rungs if rung.test is not None and rung.test.verdict == "UNDECIDED"]
+    return tests[-1].judged if tests else None
+
+
+def provisional(
+    unit: str, *, collects: bool, met: bool, until: str | None = None, judged: JudgedBar | None = None
+) -> str:
     """What a provisional decision is. collects: the task stops the climb to collect examples. met: a rung meets the bar. until: the
-    rung at which the climb was set to stop, and would have gone on.
+    rung at which the climb was set to stop, and would have gone on. judged: of the last UNDECIDED, where a judge scores.
     """
-    goes_on = (
-        "The climb stopped so that more examples can be collected."
-        if collects
-        else f"It takes nothing from the rung that meets the bar. More test {unit}s would show whether this one does, too."
-        if met
-        else f"By its score the climb would move up, but it was set to stop at {rung_in_prose(until)} (`--until {until}`)."
-        if until is not None
-        else f"Until there are more test {unit}s, the climb follows the point estimate: it moves up if the score is below the bar "
-        "and stops otherwise."
+    return f"Provisional: a verdict below is UNDECIDED. {_goes_on(unit, collects, met, until, judged)}"
+
+
+def _goes_on(unit: str, collects: bool, met: bool, until: str | None, judged: JudgedBar | None) -> str:
+    """What the climb did after an UNDECIDED, as a sentence or two."""
+    more = f"More {'labelled cases' if judged is not None and judged.is_open else f'test {unit}s'}"
+    if collects:
+        return "The climb stopped so that more examples can be collected."
+    if met:
+        return f"It takes nothing from the rung that meets the bar. {more} would show whether this one does, too."
+    corrected = judged is None or judged.corrects
+    if until is not None:
+        by_score = "By its score the climb would move up, but it" if corrected else "The climb"
+        return f"{by_score} was set to stop at {rung_in_prose(until)} (`--until {until}`)."
+    if not corrected:
+        return "The judge's score cannot be corrected, so the climb does not follow it: it moves up wherever a rung is left."
+    return (
+        f"Until there are {more.lower()}, the climb follows the point estimate: it moves up if the score is below the bar and "
+        "stops otherwise."
     )
-    return f"Provisional: a verdict below is UNDECIDED. {goes_on}"
 
 
 def short_of_the_bar(verdict: str | None) -> str:
