@@ -14,7 +14,7 @@ import pytest
 
 from climb_support import rows, scripted_task
 from lastresort.app.climb import Climbed, climb
-from lastresort.app.start import ClimbRequest, start_climb
+from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
 from lastresort.ladder import RUNGS
 from lastresort.records.decision import RunView
 from lastresort.report.words.next_step import next_step, set_to_stop
@@ -147,3 +147,13 @@ def test_fresh_items_are_in_the_commands_that_make_the_run_again(tmp_path: Path)
         "lastresort report runs/routing-1",
     ]
     assert "\n".join(commands) in html.unescape(again)
+
+
+def test_a_dry_run_of_a_run_forecasts_what_its_options_leave(tmp_path: Path) -> None:
+    """As the climb itself would go on: no gate and no rung that it was told to leave out."""
+    run = stopped_climb(tmp_path, MISSES).run
+    request = ClimbRequest(tmp_path / "tasks" / "routing" / "task.yaml", run=run, resume=True)
+    found = forecast_climb(request, SilentProgress())
+    assert ([rung.name for rung in found.rungs], found.gate) == (["prompting"], None)
+    further = forecast_climb(replace(request, until="sft"), SilentProgress())
+    assert ([rung.name for rung in further.rungs], further.gate) == (["prompting", "retrieval", "sft"], None)

@@ -131,6 +131,24 @@ def _with_recorded_settings(request: ClimbRequest) -> ClimbRequest:
     return replace(request, run=folder, settings=merged_settings(recorded, request.settings))
 
 
+def _with_recorded_options(request: ClimbRequest) -> ClimbRequest:
+    """With the last rung, the gate and the comparison that the run was started with, where none are given now."""
+    from lastresort.records.events import GateChosen, OptionsChosen, WaysChosen
+    from lastresort.records.record import Record
+
+    if request.run is None:
+        return request
+    with Record.open(request.run, read_only=True) as record:
+        chosen, gate, ways = record.last(OptionsChosen), record.last(GateChosen), record.last(WaysChosen)
+    if request.until is None and chosen is not None:
+        request = replace(request, until=chosen.until)
+    if request.gate is None and gate is not None:
+        request = replace(request, gate=gate.mode)
+    if request.compare is None and ways is not None and ways.names:
+        request = replace(request, compare=",".join(ways.names), compare_seeds=ways.seeds)
+    return request
+
+
 def _refuse_recorded_code(request: ClimbRequest, given: Mapping[str, Any]) -> None:
     """Settings that a run was started with come from the run, not from its user. given: those that are named now."""
     from lastresort.climb.shared_run import code_of, endpoints_of, refuse_code
@@ -155,7 +173,7 @@ def _refuse_recorded_code(request: ClimbRequest, given: Mapping[str, Any]) -> No
 
 def forecast_climb(request: ClimbRequest, progress: Progress) -> DryRun:
     """What this climb would do and cost. No model is loaded and nothing is written."""
-    request = _with_recorded_settings(request) if request.resume else request
+    request = _with_recorded_options(_with_recorded_settings(request)) if request.resume else request
     task, gate, compare = _read(request)
     from lastresort.app.dry_run import dry_run
 
