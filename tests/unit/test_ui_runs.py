@@ -98,7 +98,9 @@ def test_the_list_shows_what_the_decision_holds(tmp_path: Path) -> None:
     assert "routing-1" in text
     assert f"{100 * test.score:.1f}%" in text
     assert 'class="badge MET"' in text
-    assert f'<td class="number">{round_percent(decision.bar)}</td>' in text, "what the score is measured against"
+    assert f'<td class="number" data-label="Bar">{round_percent(decision.bar)}</td>' in text, (
+        "what the score is measured against"
+    )
     assert "TEST ITEMS REUSED" not in text
 
 
