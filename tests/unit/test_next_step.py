@@ -73,6 +73,8 @@ def test_a_climb_that_was_set_to_stop_says_what_comes_next_and_how_to_go_on(
     assert ("By its score the climb would move up, but it was set to stop at prompting" in page) == (
         verdict == "UNDECIDED"
     )
+    assert lastresort(monkeypatch, "report", "runs/routing-1", "--markdown") == 0
+    assert line.replace("`", "") in capsys.readouterr().out.replace("\\", "").replace("`", "")
     assert lastresort(monkeypatch, "watch", "runs/routing-1") == 0
     assert line in capsys.readouterr().out.splitlines()
     command = re.findall("`(.*?)`", line)[0]

@@ -48,7 +48,7 @@ def report_command(
     if changed := changed_inputs(run):
         print_note(f"Changed since the run, which used them as they were: {', '.join(changed)}.")
     if as_markdown:
-        print_text(markdown(view))
+        print_text(markdown(view, resume_command(run, Path.cwd())))
         return
     said = next_step(view, resume_command(run, Path.cwd()))
     lines = [*([said] if said else []), f"report: {found.report}"]

@@ -11,6 +11,7 @@ from lastresort.report import gate as gate_summary
 from lastresort.report.differences import changed_lines
 from lastresort.report.words import break_even, judge, prompting
 from lastresort.report.words.answer import line
+from lastresort.report.words.next_step import RESUME, next_step
 from lastresort.report.words.titles import checkpoint, headline, of_weighing
 from lastresort.report.words.wording import (
     NO_BREAK,
@@ -32,12 +33,18 @@ from lastresort.report.words.wording import (
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~$!&@])")
 
 
-def markdown(decision: RunView) -> str:
-    """Text that came from outside is escaped, so that it cannot become markup."""
+def markdown(decision: RunView, resume: str = RESUME) -> str:
+    """Text that came from outside is escaped, so that it cannot become markup. resume: the command that takes the run up."""
     reuse = "" if decision.test_reuse is None else plain(decision.test_reuse.text)
     reused = decision.test_reuse is not None and decision.test_reuse.used > 0
     head = [f"## {plain(headline(decision))}", _facts(decision), f"**{reuse}**" if reused else ""]
-    parts = [*head, _ladder(decision), _undecided(decision), _went_on(decision)]
+    parts = [
+        *head,
+        _ladder(decision),
+        _undecided(decision),
+        _went_on(decision),
+        plain(next_step(decision, resume) or ""),
+    ]
     parts += [_optimised(rung.optimised) for rung in decision.rungs if rung.optimised is not None]
     parts += [_weighed(rung, rung.weighed) for rung in decision.rungs if rung.weighed is not None]
     parts += [
