@@ -110,8 +110,8 @@ def climb_command(
     with stoppable() as (shown, stop):
         climbed = start_climb(request, shown, stop, consent(yes=yes))
     said = next_step(climbed.decision, resume_command(climbed.run, Path.cwd()))
-    lines = [*([said] if said else []), f"report: {climbed.report}", *how_to_use(climbed.decision, climbed.run)]
-    show_document(climbed.decision, ladder_table, as_json=as_json, last_line="\n".join(lines))
+    lines = [said, f"report: {climbed.report}", *how_to_use(climbed.decision, climbed.run)]
+    show_document(climbed.decision, ladder_table, as_json=as_json, last_line="\n".join(filter(None, lines)))
 
 
 data_app = typer.Typer(help="Check data before anything is spent on it.", no_args_is_help=True, rich_markup_mode=None)

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 from typer import Option
+from typer.core import TyperGroup
 
 from lastresort.cli import climb, gate, handoff, plan, runs, serve, start, train, ui, verify
 from lastresort.version import __version__
 
+MEANT = {"check": "data check TASK", "runs": "ui"}  # by the word that people try
+
+
+class CommandGroup(TyperGroup):
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in MEANT:
+            ctx.fail(f"there is no command {cmd_name}. Did you mean `lastresort {MEANT[cmd_name]}`?")
+        return super().get_command(ctx, cmd_name)
+
+
 app = typer.Typer(
     name="lastresort",
+    cls=CommandGroup,
     help="Should I fine-tune, how, and did it work? Climbs from prompting to fine-tuning on your own task, with evidence.",
     no_args_is_help=True,
     add_completion=False,

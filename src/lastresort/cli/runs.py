@@ -50,9 +50,8 @@ def report_command(
     if as_markdown:
         print_text(markdown(view, resume_command(run, Path.cwd())))
         return
-    said = next_step(view, resume_command(run, Path.cwd()))
-    lines = [*([said] if said else []), f"report: {found.report}"]
-    show_document(view, ladder_table, as_json=as_json, last_line="\n".join(lines))
+    lines = [next_step(view, resume_command(run, Path.cwd())), f"report: {found.report}"]
+    show_document(view, ladder_table, as_json=as_json, last_line="\n".join(filter(None, lines)))
 
 
 def _print_salvaged(run: Path) -> None:
