@@ -211,8 +211,8 @@ def rung_ahead(bench: Workbench, prepared: PreparedTask, ladder: Sequence[str], 
             continue
         if _has_begun(bench.record, name):
             return RungAhead(name)
-        forecast = rung.forecast(task, workload(prepared, name))
-        return RungAhead(name, forecast.seconds, forecast.usd)
+        cost = _cost(prepared, rung.forecast(task, workload(prepared, name)))
+        return RungAhead(name, cost.seconds, cost.usd)
     return None
 
 

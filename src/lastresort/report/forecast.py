@@ -182,8 +182,8 @@ def power_of(found: DryRun) -> list[str]:
     told = (
         f"At {test.first}, a system that truly scores {round_percent(test.above)} needs about {counted(test.to_meet, 'test item')} "
         f"to be shown to meet the bar of {round_percent(test.bar)}{late if most > test.to_meet else ''}. One that scores "
-        f"{round_percent(test.below)} needs about {count(test.to_miss)} to be shown to miss it, in 4 of 5 climbs. At {test.first}, even a perfect "
-        f"score takes {count(test.least)}.{labels if test.labels else ''}"
+        f"{round_percent(test.below)} needs about {count(test.to_miss)} to be shown to miss it, in 4 of 5 climbs. At "
+        f"{test.first}, even a perfect score takes {count(test.least)}.{labels if test.labels else ''}"
     )
     if n >= max(most, test.to_miss):
         return [f"{told} The test set has {count(n)}."]
