@@ -15,7 +15,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from lastresort.evals.evidence import better, holm, judge_bar, mcnemar_p, tango_interval, wilson_interval
-from lastresort.evals.evidence.martingale import binary_interval, log_evidence_above
+from lastresort.evals.evidence.martingale import binary_interval, log_evidence_above, lower_limits
 from lastresort.evals.evidence.paired import bootstrap_mean, reweighted_mean, sign_flip_p
 from lastresort.evals.evidence.tango import exact_p_more_than, p_less_than, p_more_than, score_z
 
@@ -38,6 +38,18 @@ def test_binary_interval_is_where_evidence_crosses(s: int, n: int) -> None:
     else:
         assert low == 0.0
     assert high == pytest.approx(1 - binary_interval(n - s, n, 0.05)[0])
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 60, 2_000, 20_000])
+@pytest.mark.parametrize("error", [0.5, 0.05, 1e-3, 1e-12])
+def test_lower_limits_are_those_of_halving(n: int, error: float) -> None:
+    s = np.unique(np.linspace(0, n, 60).astype(int))
+    low, high = np.zeros(len(s)), s / n
+    for _ in range(60):
+        middle = np.where(s > 0, (low + high) / 2, 0.5)
+        crossed = log_evidence_above(s, n, middle) >= -math.log(error)
+        low, high = np.where(crossed, middle, low), np.where(crossed, high, middle)
+    assert lower_limits(s, n, error) == pytest.approx(np.where(s > 0, low, 0.0), abs=1e-12)
 
 
 @pytest.mark.parametrize(("s", "n"), [(0, 20), (17, 20), (20, 20), (250, 300)])
