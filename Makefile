@@ -34,6 +34,9 @@ $(VENV)/.dev: $(VENV)/.run
 demo: $(VENV)/.run
 	$(BIN)/lastresort demo
 
+# Many tests start the program. An interpreter that may not keep what it compiled takes twice as long to start.
+test test-slow coverage: export PYTHONDONTWRITEBYTECODE =
+
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
