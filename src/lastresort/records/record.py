@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any, Self, TypeVar
 from pydantic import ValidationError
 
 from lastresort.errors import ContractError, DataError
-from lastresort.keys import without_keys
+from lastresort.keys import known_keys, redacted, without_keys
 from lastresort.records.atomic import disk_error
 from lastresort.records.chain import (
     NotAsWritten,
@@ -293,7 +294,7 @@ class Record:
 
     def add_measurement(self, measurement: Measurement) -> None:
         """Append a measurement with all its items and its event, or nothing of it."""
-        m = measurement
+        m, keys = measurement, known_keys(os.environ)
         with self._database.transaction() as connection:
             number = connection.execute(
                 "INSERT INTO measurement (at, rung, candidate, split, n_available) VALUES (?, ?, ?, ?, ?)",
@@ -303,7 +304,7 @@ class Record:
             connection.executemany(
                 _ADD_ITEM,
                 [
-                    (number, position, *(_storable(getattr(item, field)) for field in _ITEM_FIELDS))
+                    (number, position, *(_storable(getattr(item, field), keys) for field in _ITEM_FIELDS))
                     for position, item in enumerate(m.items)
                 ],
             )
@@ -539,11 +540,11 @@ def item_of(row: sqlite3.Row) -> ItemScore:
     return ItemScore(**{**values, "format_ok": format_ok, "passages": tuple(passages)})
 
 
-def _storable(value: Any) -> Any:
+def _storable(value: Any, keys: Sequence[str]) -> Any:
     """Half of a surrogate pair, which JSON files can hold and SQLite's text cannot, is kept in its escaped form. No key is kept."""
     if isinstance(value, tuple):
-        return without_keys(json.dumps(value))
-    return without_keys(value).encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        return redacted(json.dumps(value), keys)
+    return redacted(value, keys).encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _measured(m: Measurement) -> CandidateMeasured:
