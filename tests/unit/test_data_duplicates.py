@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from lastresort.data import duplicates
 from lastresort.data.duplicates import BANDS, PROPOSE_JACCARD, SKETCH, exact_groups, near_pairs, normalised
 
 LONG = (
@@ -69,10 +70,23 @@ def test_exact_groups_hold_every_position() -> None:
 def test_equal_texts_are_compared_once_in_the_name_of_the_first() -> None:
     texts = ["cancel the order", "Cancel the order.", "please cancel the order", "other"]
     assert near_pairs(texts) == [(0, 2)]
-    assert near_pairs(texts, wanted=lambda first, second: False) == []
 
 
-def test_a_template_of_thousands_with_a_long_shared_prompt_stays_whole() -> None:
+def test_only_pairs_across_the_border_are_sought() -> None:
+    texts = [
+        "cancel the order",
+        "close the account",
+        "please cancel the order",
+        "please close the account",
+        "CLOSE the account",
+    ]
+    every = [(0, 2), (1, 3)]
+    assert near_pairs(texts) == every
+    for border in range(len(texts) + 1):
+        assert near_pairs(texts, border=border) == [pair for pair in every if pair[0] < border <= pair[1]]
+
+
+def test_a_template_of_thousands_with_a_long_shared_prompt_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two slots of 150 values each under the same instruction: no pair may be flagged, and none may take quadratic time."""
     draw = random.Random(0)
     names = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=8)) for _ in range(150)]
@@ -81,13 +95,10 @@ def test_a_template_of_thousands_with_a_long_shared_prompt_stays_whole() -> None
         f"{instruction} when does the train from {draw.choice(names)} to {draw.choice(names)} leave"
         for _ in range(3000)
     ]
-    proposed: list[tuple[int, int]] = []
-
-    def counted(first: int, second: int) -> bool:
-        proposed.append((first, second))
-        return True
-
-    assert near_pairs(texts, wanted=counted) == []
+    proposed: list[bool] = []
+    is_near = duplicates._is_near
+    monkeypatch.setattr(duplicates, "_is_near", lambda *pair: proposed.append(True) or is_near(*pair))
+    assert near_pairs(texts) == []
     assert len(proposed) < 50 * len(texts)
 
 

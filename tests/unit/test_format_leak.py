@@ -270,4 +270,4 @@ def test_none_of_the_general_prompts_that_replay_trains_on_is_asked() -> None:
     assert not asked_here & set(general_prompts(1200, 0))
     sentences = [*REQUESTS, *entries("off_task")]
     first = len(REQUESTS)
-    assert not near_pairs(sentences, wanted=lambda one, other: one < first <= other)
+    assert not near_pairs(sentences, border=first)

@@ -103,7 +103,7 @@ def test_each_input_comes_once_and_the_seed_decides() -> None:
 def test_the_probe_asks_none_of_these_wordings(kind: str) -> None:
     sentences = [*REQUESTS, *entries(kind)]
     first = len(REQUESTS)
-    assert not near_pairs(sentences, wanted=lambda one, other: one < first <= other)
+    assert not near_pairs(sentences, border=first)
 
 
 def test_wide_prompts_are_asked_where_the_task_says_so_and_kept_apart_from_the_others(tmp_path: Path) -> None:
@@ -148,5 +148,5 @@ def test_no_suite_and_no_probe_asks_a_wide_prompt() -> None:
     own = entries("wide")
     probes = ("off_task", "off_topic", "counter", "watched", "distance", "pushbacks", "reasks", "suggestions")
     sentences = [*own, *(entry for name in probes for entry in entries(name)), *REQUESTS, *EVERYDAY, *CONSTRAINED]
-    assert not near_pairs(sentences, wanted=lambda one, other: one < len(own) <= other)
-    assert not near_pairs(own, wanted=lambda one, other: True), "and no sentence is there twice"
+    assert not near_pairs(sentences, border=len(own))
+    assert not near_pairs(own), "and no sentence is there twice"

@@ -23,7 +23,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 FREE_SHARE = 0.05
@@ -69,13 +69,11 @@ def exact_groups(texts: Sequence[str]) -> list[tuple[int, ...]]:
     return [tuple(positions) for positions in found.values() if len(positions) > 1]
 
 
-def near_pairs(
-    texts: Sequence[str], *, wanted: Callable[[int, int], bool] = lambda first, second: True
-) -> list[tuple[int, int]]:
+def near_pairs(texts: Sequence[str], *, border: int | None = None) -> list[tuple[int, int]]:
     """Pairs (first < second) of near duplicates that are not exact ones, sorted.
 
-    wanted(first, second): which pairs are worth confirming. Of texts that are equal when normalised only the first is
-    compared, and represents all of them.
+    border: only pairs of a text before this position with one at or after it; None for all. Of texts that are equal when
+    normalised only the first is compared, and represents all of them.
     """
     first_of: dict[str, int] = {}
     for position, text in enumerate(texts):
@@ -83,12 +81,9 @@ def near_pairs(
     positions = list(first_of.values())
     words = [_words(texts[position]) for position in positions]
     common = _common_words(words)
-    pairs = []
-    for a, b in _proposed([frozenset(w.plain) - common for w in words]):
-        first, second = sorted((positions[a], positions[b]))
-        if wanted(first, second) and _is_near(words[a], words[b], common):
-            pairs.append((first, second))
-    return sorted(pairs)
+    before = None if border is None else sum(position < border for position in positions)
+    proposed = _proposed([frozenset(w.plain) - common for w in words], before)
+    return sorted((positions[a], positions[b]) for a, b in proposed if _is_near(words[a], words[b], common))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +109,22 @@ def _common_words(texts: Sequence[_Words]) -> frozenset[str]:
     return frozenset(word for word, count in counts.items() if count > limit)
 
 
-def _proposed(features: Sequence[frozenset[str]]) -> Iterator[tuple[int, int]]:
-    """Pairs whose distinctive words overlap; texts without any are left to the exact comparison."""
+def _proposed(features: Sequence[frozenset[str]], before: int | None) -> Iterator[tuple[int, int]]:
+    """Pairs (first < second) whose distinctive words overlap; texts without any are left to the exact comparison. before: only
+    pairs of one of the first so many with one of the others.
+    """
     from datasketch import MinHash, MinHashLSH
 
     index = MinHashLSH(num_perm=SKETCH, params=BANDS)
     used = [position for position, words in enumerate(features) if words]
     batches = ([word.encode("utf-8", "surrogatepass") for word in sorted(features[position])] for position in used)
     for position, sketch in zip(used, MinHash.generator(batches, num_perm=SKETCH), strict=True):
-        for other in index.query(sketch):
+        for other in index.query(sketch) if before is None or position >= before else ():
             shared = len(features[position] & features[other])
             if shared >= PROPOSE_JACCARD * 0.8 * len(features[position] | features[other]):
                 yield other, position
-        index.insert(position, sketch, check_duplication=False)
+        if before is None or position < before:
+            index.insert(position, sketch, check_duplication=False)
 
 
 def _is_near(a: _Words, b: _Words, common: frozenset[str]) -> bool:

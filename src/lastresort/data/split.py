@@ -224,7 +224,7 @@ def find_leaks(train: Sequence[Example], dev: Sequence[Example], test: Sequence[
     border = len(texts)
     texts += [item.input_text for _, item in held]
     near: dict[str, int] = {}
-    for first, second in near_pairs(texts, wanted=lambda first, second: first < border <= second):
+    for first, second in near_pairs(texts, border=border):
         key = normalised(texts[first])
         near[key] = min(near.get(key, len(held)), second - border)
     leaks = []

@@ -32,7 +32,7 @@ def without_duplicates(items: Sequence[SuiteItem], training_texts: Sequence[str]
     kept = [item for item in items if normalised(item.text) not in exact]
     border = len(training_texts)
     texts = [*training_texts, *(item.text for item in kept)]
-    near = {second - border for _, second in near_pairs(texts, wanted=lambda first, second: first < border <= second)}
+    near = {second - border for _, second in near_pairs(texts, border=border)}
     # Of items that are equal when normalised the first stands for all of them in the pairs.
     gone = {normalised(kept[place].text) for place in near}
     return [item for item in kept if normalised(item.text) not in gone]
