@@ -24,6 +24,7 @@ from lastresort.evals.evidence import (
     smallest_deciding_test,
     tango_interval,
 )
+from lastresort.evals.evidence.bar import met_of_each, outcome_of
 from lastresort.evals.evidence.martingale import log_evidence_above, log_wealth_above, moments_before
 
 
@@ -343,3 +344,14 @@ def test_choose_is_checked() -> None:
         choose({}, {})
     with pytest.raises(ContractError, match="no cost of variant 'a'"):
         choose({"a": [1.0]}, {})
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.1, 0.05), (0.02, 0.3), (0.1, 0.0), (0.0, 0.1)])
+def test_many_tests_are_judged_at_once_as_one_by_one(alpha: float, beta: float) -> None:
+    random = np.random.default_rng(4)
+    rates = random.choice([0.05, 0.6, 0.75, 0.8, 0.85, 0.95, 1.0], 300)
+    for n, bar in ((1, 0.5), (12, 0.6), (90, 0.8)):
+        tests = (random.random((len(rates), n)) < rates[:, None]).astype(float)
+        found = met_of_each(tests, bar, alpha, beta)
+        assert found.tolist() == [outcome_of(test, bar, alpha, beta, binary=True) == "MET" for test in tests]
+        assert n == 1 or alpha == 0 or 0 < found.sum() < len(tests)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from lastresort.errors import ContractError, TaskError
 from lastresort.evals.evidence.martingale import (
@@ -21,6 +22,8 @@ from lastresort.evals.evidence.martingale import (
 )
 from lastresort.evals.evidence.units import Array, as_scores, check_contiguous, group_means
 from lastresort.types import FARTHEST, BarSoFar, Judgement, Outcome, Unit, VerdictBasis
+
+Counts = npt.NDArray[np.int64]
 
 # Part of each error that the item-by-item test spends; the exact test at the last item has the rest.
 SEQUENTIAL_SHARE = 0.2
@@ -180,6 +183,35 @@ def outcome_of(units: Array, bar: float, alpha: float, beta: float, *, binary: b
     if decided is not None:
         return decided[0]
     return _final(units, bar, alpha, beta) if binary else "UNDECIDED"
+
+
+def met_of_each(tests: Array, bar: float, alpha: float, beta: float) -> npt.NDArray[np.bool_]:
+    """Whether `outcome_of` says MET, of whole test sets of 0/1 scores, shape (tests, n), all of which are judged at once."""
+    n = tests.shape[1]
+    right = np.cumsum(tests, axis=1)
+    met = first_of_each(right >= least_right(n, bar, SEQUENTIAL_SHARE * alpha))
+    not_met = first_of_each(np.arange(1, n + 1) - right >= least_right(n, 1 - bar, SEQUENTIAL_SHARE * beta))
+    at_last = (not_met == n) & (right[:, -1] >= least_tail(n, bar, FINAL_SHARE * alpha))
+    return np.asarray(np.where(met < n, met <= not_met, at_last), dtype=np.bool_)
+
+
+def first_of_each(crossed: npt.NDArray[np.bool_]) -> Counts:
+    """The first item of each row, shape (rows, n), at which evidence crosses; n where it never does."""
+    return np.asarray(np.where(crossed.any(axis=1), crossed.argmax(axis=1), crossed.shape[1]), dtype=np.int64)
+
+
+def least_right(n: int, bar: float, error: float) -> Counts:
+    """Of 1 to n items, the least number right whose evidence reaches 1/error; one more than there are where none does."""
+    items = np.arange(1, n + 1)
+    if error == 0:
+        return items + 1
+    low, high = np.zeros(n, dtype=np.int64), items + 1
+    while (low < high).any():
+        middle = (low + high) // 2
+        reached = log_evidence_above(np.minimum(middle, items), items, bar) >= -math.log(error)
+        reached |= middle > items
+        low, high = np.where(reached, low, middle + 1), np.where(reached, middle, high)
+    return low
 
 
 def _check_inside(**levels: float) -> None:

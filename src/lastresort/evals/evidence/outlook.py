@@ -30,15 +30,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from lastresort.errors import ContractError
 from lastresort.evals.evidence.bar import (
     FALSE_NOT_MET,
     FINAL_SHARE,
     SEQUENTIAL_SHARE,
+    Counts,
     binomial_limit,
+    first_of_each,
     judge_bar,
+    least_right,
     least_tail,
     needed_binary,
     so_far,
@@ -53,7 +55,6 @@ MOST_ERROR = 0.5  # of a test that goes on; below 1, so that the proof above hol
 _LEAST_ERROR = 1e-300
 _CHUNK_CELLS = 2_000_000
 
-Counts = npt.NDArray[np.int64]
 Chance = Callable[[int, Array], Array | float]
 """(items so far, of these right) -> the chance that the next is right."""
 
@@ -187,8 +188,8 @@ def _left(right: int, n: int, bar: float, error: float) -> float:
 
 def endings(n: int, bar: float, errors: Errors, chance: Chance) -> Endings:
     """How the test of `judge_bar` on n 0/1 items ends, exactly: the chance of each number right is carried on item by item."""
-    met_from = _least_right(n, bar, SEQUENTIAL_SHARE * errors.alpha)
-    not_met_to = np.arange(1, n + 1) - _least_right(n, 1 - bar, SEQUENTIAL_SHARE * errors.beta)
+    met_from = least_right(n, bar, SEQUENTIAL_SHARE * errors.alpha)
+    not_met_to = np.arange(1, n + 1) - least_right(n, 1 - bar, SEQUENTIAL_SHARE * errors.beta)
     met_from[-1] = min(met_from[-1], least_tail(n, bar, FINAL_SHARE * errors.alpha))
     not_met_to[-1] = max(not_met_to[-1], n - least_tail(n, 1 - bar, FINAL_SHARE * errors.beta))
     met = not_met = 0.0
@@ -207,20 +208,6 @@ def endings(n: int, bar: float, errors: Errors, chance: Chance) -> Endings:
     undecided = np.zeros(n + 1)
     undecided[low : low + len(mass)] = mass
     return Endings(met, not_met, undecided)
-
-
-def _least_right(n: int, bar: float, error: float) -> Counts:
-    """Of 1 to n items, the least number right whose evidence reaches 1/error; one more than there are where none does."""
-    items = np.arange(1, n + 1)
-    if error == 0:
-        return items + 1
-    low, high = np.zeros(n, dtype=np.int64), items + 1
-    while (low < high).any():
-        middle = (low + high) // 2
-        reached = log_evidence_above(np.minimum(middle, items), items, bar) >= -math.log(error)
-        reached |= middle > items
-        low, high = np.where(reached, low, middle + 1), np.where(reached, middle, high)
-    return low
 
 
 def _after_binary(
@@ -261,6 +248,4 @@ def _after_graded(
 
 def _first_at(evidence: Array, error: float) -> Counts:
     """Of each row, the place at which it first reaches 1/error; the number of places where it does not. evidence: logarithms."""
-    reached = evidence >= (math.inf if error == 0 else -math.log(error))
-    places: Counts = np.where(reached.any(axis=1), reached.argmax(axis=1), evidence.shape[1])
-    return places
+    return first_of_each(evidence >= (math.inf if error == 0 else -math.log(error)))

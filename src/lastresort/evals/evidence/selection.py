@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lastresort.errors import ContractError
-from lastresort.evals.evidence.bar import FALSE_NOT_MET, outcome_of
+from lastresort.evals.evidence.bar import FALSE_NOT_MET, met_of_each, outcome_of
 from lastresort.evals.evidence.noninferiority import non_inferior
 from lastresort.evals.evidence.paired import generator_of
 from lastresort.evals.evidence.sequential import log_evidence
@@ -139,11 +139,11 @@ def chance_of_met(
         codes = np.unique(groups, return_inverse=True)[1]
         units, binary = np.bincount(codes, weights=units) / np.bincount(codes), False
     values, random = np.concatenate([units, [0.0, 1.0]]), generator_of(seed)
-    met = 0
-    for weights in random.dirichlet(np.ones(len(values)), TEST_DRAWS):
-        drawn = random.choice(values, n_test, p=weights)
-        met += outcome_of(drawn, bar, alpha, beta, binary=binary) == "MET"
-    return met / TEST_DRAWS
+    weights = random.dirichlet(np.ones(len(values)), TEST_DRAWS)
+    drawn = np.stack([random.choice(values, n_test, p=each) for each in weights])
+    if binary:
+        return float(met_of_each(drawn, bar, alpha, beta).mean())
+    return float(np.mean([outcome_of(test, bar, alpha, beta, binary=False) == "MET" for test in drawn]))
 
 
 def mildest(chances: Mapping[str, float], distances: Mapping[str, float]) -> str | None:
