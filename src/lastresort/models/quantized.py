@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -99,8 +100,9 @@ def import_bitsandbytes() -> bool:
     """Import it quietly if it is installed, as PEFT imports it, too. Returns whether it is installed."""
     if importlib.util.find_spec("bitsandbytes") is None:
         return False
-    with quiet_logger("bitsandbytes"):  # its import warns of a kernel for the form that `keep_exact` refuses
-        importlib.import_module("bitsandbytes")
+    if "bitsandbytes" not in sys.modules:
+        with quiet_logger("bitsandbytes"):  # its import warns of a kernel for the form that `keep_exact` refuses
+            importlib.import_module("bitsandbytes")
     return True
 
 
