@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from corpus import Case, Hanging, check, limited, own_folder
 
+from lastresort.knowledge.formats import pdf
+
 HERE = Path(__file__).parent
 CORPUS: dict[str, Case] = {
     f"{path.stem.removeprefix('cases_')}: {name}": case
@@ -26,6 +28,7 @@ EVERY = 4  # of so many cases one is run by `make test`, all others by `make tes
 def test_it_ends_well_or_with_one_sentence(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(pdf, "MOST_S", 3.0)  # several cases take all of it; a page takes a tenth
     with own_folder() as folder:
         check(CORPUS[name], folder, monkeypatch, capsys)
         monkeypatch.undo()
