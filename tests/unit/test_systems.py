@@ -89,6 +89,18 @@ def test_nearest_shots_are_the_most_similar_with_the_nearest_last() -> None:
     assert [shot.output for shot in chosen] == ["1", "2"]
 
 
+def test_systems_over_the_same_inputs_find_the_same_and_show_their_own() -> None:
+    """However many each shows, and whichever of them looked first."""
+    texts = [f"parcel {number} to {'Oslo Rome Bonn Kiel'.split()[number % 4]}" for number in range(90)]
+    for made in range(2):
+        shots = NearestShots([Shot(user(text), f"{made}: {text}") for text in texts])
+        one, few, most = (shots.choose(user("a parcel 42 to Bonn"), k) for k in (1, 5, 80))
+        assert [shot.output for shot in one] == [f"{made}: parcel 42 to Bonn"]
+        assert few[-1:] == one
+        assert most[-5:] == few
+        assert len({shot.output for shot in most}) == 80
+
+
 def test_nearest_shots_keep_the_pool_order_where_nothing_is_similar() -> None:
     pool = [Shot(user(text), str(i)) for i, text in enumerate(["aa", "bb", "cc"])]
     assert [shot.output for shot in NearestShots(pool).choose(user("zz"), 2)] == ["1", "0"]
