@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_the_endings_are_those_of_judge_bar(bar: float, alpha: float, n: int) ->
 def test_optional_continuation_keeps_the_error_of_judge_bar() -> None:
     """At the bar, going on up to three times, with more items the better it looks: as somebody would who wants to see MET."""
     bar, alpha, n, runs = 0.7, 0.1, 60, 1500
-    generator, wrong = np.random.default_rng(17), 0
+    generator, wrong, left = np.random.default_rng(17), 0, cache(errors_after)
     for _ in range(runs):
         errors, size = Errors(alpha, BETA), n
         for _ in range(4):
@@ -128,7 +129,7 @@ def test_optional_continuation_keeps_the_error_of_judge_bar() -> None:
             wrong += found == "MET"
             if found != "UNDECIDED":
                 break
-            errors = errors_after(int(sum(scores)), size, bar, errors)
+            errors = left(int(sum(scores)), size, bar, errors)
             size = 30 if errors.alpha < alpha / 2 else 120
     assert wrong / runs <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / runs)
 
