@@ -153,7 +153,7 @@ def test_runs_are_drawn_with_round_times_and_a_line_a_bar() -> None:
     ]
     drawn = runs_chart(found, in_money=False).replace("\u00a0", " ")
     assert re.findall(r'text-anchor="middle">(.*?)<', drawn) == ["0", "2 min", "4 min", "6 min", "8 min", "time spent"]
-    assert re.findall(">bar (.*?)<", drawn) == ["75%", "85%"]
+    assert re.findall(">bar (.*?)<", drawn) == ["85%", "75%"]
     assert "bar at 75% and 85%" in drawn
     paid = runs_chart([replace(one, spent=one.spent / 100) for one in found], in_money=True)
     assert re.findall(r'text-anchor="middle">(.*?)<', paid)[:2] == ["0", "$2.00"]
