@@ -1,4 +1,7 @@
-"""Rich's console, and progress on stderr: a live display on a terminal, plain lines elsewhere."""
+"""Rich's console, and work as it goes on: a live display on a terminal, plain lines elsewhere.
+
+A command of its own shows it on stderr; `watch` shows a run on stdout.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,13 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 from rich.segment import Segment
 
-from lastresort.app.terminal import print_note, safe_text
+from lastresort.app.terminal import print_note, print_text, safe_text
+from lastresort.app.watch import Snapshot
 from lastresort.records.decision import RunView
 from lastresort.records.events import Stage
 from lastresort.records.events.base import time_left_s
 from lastresort.report.terminal import run_at_work
-from lastresort.report.words.titles import rate_line, stage_left_s
+from lastresort.report.words.titles import line_of, rate_line, stage_left_s
 from lastresort.report.words.wording import spaced
 from lastresort.types import Progress
 
@@ -123,3 +127,26 @@ class LineProgress:
 
     def say(self, text: str) -> None:
         print_note(text)
+
+
+def shown_as_lines(snapshots: Iterable[Snapshot]) -> Snapshot | None:
+    """A line an event, and one a stage."""
+    last, label = None, ""
+    for last in snapshots:
+        for event in last.new:
+            if (line := line_of(event)) is not None:
+                print_text(line, flush=True)
+        if last.state == "running" and last.stage is not None and last.stage.label != label:
+            label = last.stage.label
+            print_text(f"{label} ...", flush=True)
+    return last
+
+
+def shown_live(snapshots: Iterable[Snapshot]) -> Snapshot | None:
+    """The ladder, redrawn in place, above what the run is at."""
+    last = None
+    with Live(console=SafeConsole(file=sys.stdout), auto_refresh=False) as live:
+        for last in snapshots:
+            stage = last.stage if last.state == "running" else None
+            live.update(run_at_work(last.view, stage), refresh=True)
+    return last

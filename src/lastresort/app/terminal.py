@@ -10,6 +10,7 @@ import os
 import select
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from lastresort.foreign import UNSAFE, escaped
@@ -81,6 +82,32 @@ def _has_line() -> bool:
 
 def _is_yes(line: str) -> bool:
     return line.strip().lower() in ("y", "yes")
+
+
+def lines_typed(*, interactive: bool) -> Iterator[str]:
+    """The lines of stdin that hold something; at a terminal an empty one ends them."""
+    while True:
+        if interactive:
+            print_note("> ", end="")
+        line = sys.stdin.readline()
+        text = line.strip()
+        if not line or (interactive and not text):
+            return
+        if text:
+            yield text
+
+
+def in_words(pieces: Iterator[str]) -> Iterator[str]:
+    """The same text cut after white space: a key or a control sequence is recognised only as a whole."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        whole = max(held.rfind(space) for space in " \n\t") + 1
+        if whole:
+            yield held[:whole]
+            held = held[whole:]
+    if held:
+        yield held
 
 
 def print_document(document: Any) -> None:

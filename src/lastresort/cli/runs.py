@@ -6,20 +6,18 @@ What it found, its training as another framework's files, its ladder as it comes
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from typer import Argument, Option
 
-from lastresort.app.terminal import confirmed, print_document, print_note, print_text
+from lastresort.app.terminal import confirmed, in_words, lines_typed, print_document, print_note, print_text
 from lastresort.errors import InputError
 from lastresort.interop.exporting import TARGETS
 from lastresort.ladder import trained_rungs
 
 if TYPE_CHECKING:
-    from lastresort.app.watch import Snapshot
     from lastresort.systems.running import Running
 
 
@@ -100,10 +98,11 @@ def export_command(
 
 def watch_command(run: Path = Argument(help="Folder of a run: running, stopped or finished.")) -> None:
     """Follow a run and show its ladder as it grows. Ends with the run; interrupting it leaves the run alone."""
+    from lastresort.app.console import shown_as_lines, shown_live
     from lastresort.app.watch import follow
 
     snapshots = follow(run)
-    last = _live(snapshots) if sys.stdout.isatty() else _lines(snapshots)
+    last = shown_live(snapshots) if sys.stdout.isatty() else shown_as_lines(snapshots)
     if last is None:
         return
     from lastresort.app.runs import resume_command
@@ -116,36 +115,6 @@ def watch_command(run: Path = Argument(help="Folder of a run: running, stopped o
         print_note(f"{ended} No process is running this climb. To resume it: {resume}")
     elif last.view is not None and (said := next_step(last.view, resume)):
         print_text(said)
-
-
-def _lines(snapshots: Iterable[Snapshot]) -> Snapshot | None:
-    """A line an event, and one a stage."""
-    from lastresort.report.words.titles import line_of
-
-    last, label = None, ""
-    for last in snapshots:
-        for event in last.new:
-            if (line := line_of(event)) is not None:
-                print_text(line, flush=True)
-        if last.state == "running" and last.stage is not None and last.stage.label != label:
-            label = last.stage.label
-            print_text(f"{label} ...", flush=True)
-    return last
-
-
-def _live(snapshots: Iterable[Snapshot]) -> Snapshot | None:
-    """The ladder, redrawn in place, above what the run is at."""
-    from rich.live import Live
-
-    from lastresort.app.console import SafeConsole
-    from lastresort.report.terminal import run_at_work
-
-    last = None
-    with Live(console=SafeConsole(file=sys.stdout), auto_refresh=False) as live:
-        for last in snapshots:
-            stage = last.stage if last.state == "running" else None
-            live.update(run_at_work(last.view, stage), refresh=True)
-    return last
 
 
 def chat_command(
@@ -166,21 +135,8 @@ def chat_command(
     interactive = sys.stdin.isatty()
     if interactive:
         print_note(f"{running.system.name} on {running.system.model}. An empty line or Ctrl-D quits.")
-    for text in _inputs(interactive):
+    for text in lines_typed(interactive=interactive):
         _say(running, text)
-
-
-def _inputs(interactive: bool) -> Iterator[str]:
-    """The lines of stdin that hold something; at a terminal an empty one ends them."""
-    while True:
-        if interactive:
-            print_note("> ", end="")
-        line = sys.stdin.readline()
-        text = line.strip()
-        if not line or (interactive and not text):
-            return
-        if text:
-            yield text
 
 
 def _say(running: Running, text: str) -> None:
@@ -189,21 +145,8 @@ def _say(running: Running, text: str) -> None:
 
     answers: list[Answer] = []
     pieces = running.stream((Message("user", text),), on_answer=lambda _, answer: answers.append(answer))
-    for words in _in_words(pieces):
+    for words in in_words(pieces):
         print_text(words, end="", flush=True)
     print_text(flush=True)
     for number, passage in enumerate(answers[0].passages, 1):
         print_note(f"[{number}] {passage}")
-
-
-def _in_words(pieces: Iterator[str]) -> Iterator[str]:
-    """The same text cut after white space: a key or a control sequence is recognised only as a whole."""
-    held = ""
-    for piece in pieces:
-        held += piece
-        whole = max(held.rfind(space) for space in " \n\t") + 1
-        if whole:
-            yield held[:whole]
-            held = held[whole:]
-    if held:
-        yield held
