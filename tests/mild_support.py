@@ -18,7 +18,7 @@ from lastresort.models.open import open_model
 from lastresort.records.record import Record
 from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
 from lastresort.spec.task import load_task
-from lastresort.synthesis import Replay
+from lastresort.synthesis.replay import Replay
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
 from lastresort.train.adapters.adapters import attach_adapter, save_trained

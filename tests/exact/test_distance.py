@@ -18,7 +18,7 @@ from lastresort.gate.drawing import without_duplicates
 from lastresort.gate.suites.constraints.request import REQUESTS as CONSTRAINED
 from lastresort.gate.suites.general import STRATA, StratumItems
 from lastresort.models.loading import load_local
-from lastresort.synthesis import COUNTER_REQUESTS, general_prompts
+from lastresort.synthesis.replay import COUNTER_REQUESTS, general_prompts
 from lastresort.train.adapters.adapters import rescaled, save_adapter, scale_adapter
 from lastresort.train.watch.divergence import divergence_from_base
 

@@ -12,7 +12,7 @@ import torch
 
 from lastresort.data.wording import entries, filled
 from lastresort.engine.forest import Row
-from lastresort.synthesis import REQUESTS
+from lastresort.synthesis.replay import REQUESTS
 from lastresort.train.adapters.adapters import as_base, attach_adapter, trainable
 from lastresort.train.loop.batches import completions
 from lastresort.train.loop.loop import StepSeen, train

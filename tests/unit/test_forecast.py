@@ -23,7 +23,7 @@ from lastresort.rungs.rung import find_rung
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER
-from lastresort.synthesis import REPLAY_TOKENS, replay_rows
+from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
 from lastresort.types import SilentProgress
 from retrieval_support import handbook_task
 

@@ -25,7 +25,7 @@ from lastresort.gate.probes.format_leak import (
     why_uninformative,
 )
 from lastresort.gate.suites.suite import SuiteItem, TextRequest
-from lastresort.synthesis import REQUESTS, general_prompts
+from lastresort.synthesis.replay import REQUESTS, general_prompts
 from lastresort.systems.system import PromptDesign, Shot
 from lastresort.types import Message
 from probes_support import Said, asked, by_text

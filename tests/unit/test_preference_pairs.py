@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lastresort.synthesis import PAIRS_A_PROMPT, PromptCounts, Sample, pairs_from_samples
+from lastresort.synthesis.pairs import PAIRS_A_PROMPT, PromptCounts, Sample, pairs_from_samples
 
 
 def samples(*told: tuple[str, float]) -> list[Sample]:

@@ -17,9 +17,9 @@ from lastresort.gate.suites.constraints.request import REQUESTS as CONSTRAINED
 from lastresort.gate.suites.general import STRATA, StratumItems
 from lastresort.records.record import Record
 from lastresort.rungs.supervised.replay_rows import replay_of
-from lastresort.synthesis import COUNTER_REQUESTS as REQUESTS
-from lastresort.synthesis import REQUESTS as EVERYDAY
-from lastresort.synthesis import counter_requests, general_prompts, most_prompts
+from lastresort.synthesis.replay import COUNTER_REQUESTS as REQUESTS
+from lastresort.synthesis.replay import REQUESTS as EVERYDAY
+from lastresort.synthesis.replay import counter_requests, general_prompts, most_prompts
 from lastresort.types import Answer, Decoding, Example, Message, SilentProgress
 
 INPUTS = [f"Ticket {number}: my lamp is broken." for number in range(40)]

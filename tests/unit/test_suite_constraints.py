@@ -21,7 +21,7 @@ from lastresort.gate.suites.constraints.request import (
     keeps,
 )
 from lastresort.gate.suites.general import CONSTRAINT_STRATA, StratumItems
-from lastresort.synthesis import general_prompts
+from lastresort.synthesis.replay import general_prompts
 
 CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     "bullets": ({"n": 2}, ["- one\n- two", "Here:\n* one\n• two"], ["- one", "- one\n- two\n- three", "-one\n-two", "one\ntwo"]),

@@ -44,7 +44,7 @@ from lastresort.rungs.preference.items import (
 from lastresort.rungs.preference.samples import noted_pairs
 from lastresort.rungs.supervised.replay_rows import recorded_replay, replay_size
 from lastresort.spec.values import ReadContext, listed
-from lastresort.synthesis import Replay
+from lastresort.synthesis.replay import Replay
 from lastresort.systems.compose import compose
 from lastresort.systems.files import candidate_folder, load_system
 from lastresort.systems.running import refuse_changed_run

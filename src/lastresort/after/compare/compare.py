@@ -42,7 +42,7 @@ from lastresort.rungs.forecast import ALL_WEIGHTS, FROZEN_BASE, Forecast, answer
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.training import raced_beyond
 from lastresort.stop import check
-from lastresort.synthesis import replay_rows
+from lastresort.synthesis.replay import replay_rows
 from lastresort.systems.system import System
 
 

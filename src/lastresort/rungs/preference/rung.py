@@ -40,7 +40,7 @@ from lastresort.rungs.supervised.milder import trained_candidate
 from lastresort.rungs.supervised.sft import REPLAY_PROMPT_TOKENS, SftRung
 from lastresort.rungs.tuning import choose_on_dev, constrain, on_dev, recorded_rendering
 from lastresort.spec.task import Task
-from lastresort.synthesis import REPLAY_TOKENS, replay_rows
+from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
 from lastresort.systems.files import load_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example

@@ -22,7 +22,7 @@ from lastresort.rungs.preference.items import columns_of, seated
 from lastresort.rungs.race import GIVE_UP_ERROR, judge_scores_on_dev
 from lastresort.rungs.rung import Workbench
 from lastresort.stop import check
-from lastresort.synthesis import Sample, pairs_from_samples
+from lastresort.synthesis.pairs import Sample, pairs_from_samples
 from lastresort.systems.system import System
 from lastresort.types import Answer, Example, Judgement, Message
 

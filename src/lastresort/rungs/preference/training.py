@@ -30,7 +30,7 @@ from lastresort.rungs.tuning import (
     record_training,
     train_to,
 )
-from lastresort.synthesis import Replay
+from lastresort.synthesis.replay import Replay
 from lastresort.systems.system import System
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ from lastresort.rungs.tuning import (
 )
 from lastresort.spec.sections import FullSettings
 from lastresort.spec.task import Task
-from lastresort.synthesis import REPLAY_TOKENS, replay_rows
+from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example
 

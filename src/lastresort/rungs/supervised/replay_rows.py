@@ -16,7 +16,7 @@ from lastresort.records.events import ReplayMade, ReplayRow
 from lastresort.records.record import Record
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.sections import FullSettings, PreferenceSettings, SftSettings
-from lastresort.synthesis import (
+from lastresort.synthesis.replay import (
     REPLAY_TOKENS,
     Replay,
     counter_requests,

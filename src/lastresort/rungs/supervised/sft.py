@@ -29,7 +29,7 @@ from lastresort.rungs.supervised.training import (
 )
 from lastresort.rungs.tuning import choose_on_dev, recorded_rendering, scaled_name
 from lastresort.spec.task import Pace, Task
-from lastresort.synthesis import REPLAY_TOKENS, replay_rows
+from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example
 

@@ -29,7 +29,7 @@ from lastresort.rungs.tuning import (
     train_to,
 )
 from lastresort.spec.sections import FullSettings, SftSettings
-from lastresort.synthesis import Replay
+from lastresort.synthesis.replay import Replay
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Example, Message

@@ -1,13 +1,9 @@
-"""What a model makes for training: replay rows, and preference pairs from its own samples.
+"""Replay rows: answered by the base model itself, so that tuning keeps what it does not mean to change.
 
-Replay rows are answered by the base model itself, so that tuning keeps what it does not mean to change. They add no new knowledge
-and pull its general behaviour back to where it was. General prompts are everyday requests over many subjects, written for this
-project. Counter-requests set the task aside for once: a real input under the task's own instruction, and then something else is
-asked of it. A model that has only ever seen one form under an instruction answers in it whatever it is asked. Probes that ask
-whether tuning broke something must not ask any of these prompts and wordings: replay would train for the test.
-
-Preference pairs hold the answers that the scorer puts first against those that it puts last. What all samples of a prompt share
-teaches nothing, so prompts whose samples all score alike make no pair.
+They add no new knowledge and pull its general behaviour back to where it was. General prompts are everyday requests over many
+subjects, written for this project. Counter-requests set the task aside for once: a real input under the task's own instruction, and
+then something else is asked of it. A model that has only ever seen one form under an instruction answers in it whatever is asked.
+Probes that ask whether tuning broke something must not ask any of these prompts and wordings: replay would train for the test.
 """
 
 from __future__ import annotations
@@ -18,7 +14,6 @@ from dataclasses import dataclass
 
 from lastresort.data.wording import filled, how_many
 from lastresort.models.protocol import Model
-from lastresort.records.events import PromptCounts
 from lastresort.types import Answer, Decoding, Example, Message, ReplayPrompts
 
 REQUESTS = (
@@ -151,66 +146,3 @@ def generate_replay(
 def replay_rows(n_train: int, share: float) -> int:
     """How many replay rows make `share` of the whole training set."""
     return round(n_train * share / (1.0 - share))
-
-
-PAIRS_A_PROMPT = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One answer to a prompt. whole: it ended by itself, so that its end may be trained."""
-
-    text: str
-    score: float
-    whole: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class SampledPair:
-    """prompt: number of the prompt."""
-
-    prompt: int
-    chosen: Sample
-    rejected: Sample
-
-
-@dataclass(frozen=True, slots=True)
-class SortedSamples:
-    pairs: tuple[SampledPair, ...]
-    counts: PromptCounts
-
-
-def pairs_from_samples(samples: Sequence[Sequence[Sample]]) -> SortedSamples:
-    """Pairs of each prompt's samples: every different answer of the lowest score, at most PAIRS_A_PROMPT of them, against the
-    best answer that is nearest to it in length, so that length teaches as little as possible.
-
-    samples: for each prompt its answers, whose order decides between equals.
-    """
-    pairs: list[SampledPair] = []
-    right = wrong = ties = unusable = 0
-    for number, own in enumerate(samples):
-        scores = [sample.score for sample in own]
-        low, high = min(scores), max(scores)
-        if low == high:
-            right += high >= 1
-            wrong += high <= 0
-            ties += 0 < high < 1
-            continue
-        best = [sample for sample in _different(own) if sample.score == high and sample.whole]
-        rejected = [sample for sample in _different(own) if sample.score == low]
-        unusable += not (best and rejected)
-        for worst in rejected[:PAIRS_A_PROMPT] if best else ():
-            nearest = min(best, key=lambda sample: abs(len(sample.text) - len(worst.text)))
-            pairs.append(SampledPair(number, nearest, worst))
-    used = len({pair.prompt for pair in pairs})
-    counts = PromptCounts(len(samples), len(pairs), used, right, wrong, ties, unusable)
-    return SortedSamples(tuple(pairs), counts)
-
-
-def _different(samples: Sequence[Sample]) -> list[Sample]:
-    """The first of each text that is not empty."""
-    first: dict[str, Sample] = {}
-    for sample in samples:
-        if sample.text:
-            first.setdefault(sample.text, sample)
-    return list(first.values())

@@ -1,0 +1,1 @@
+"""What a model makes for training: replay rows, preference pairs from its own samples, synthetic rows."""
