@@ -1,4 +1,4 @@
-"""`lastresort climb TASK`, the main job, and `lastresort data check TASK`, which looks at its data beforehand."""
+"""`lastresort climb TASK`, the main job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from typer import Argument, Option
 from typer.core import TyperCommand
 
-from lastresort.app.terminal import consent, print_document, print_text
+from lastresort.app.terminal import consent
 from lastresort.cli.options import GATE_MODES, TASK_SETTINGS, names_a_task, parse_settings
 from lastresort.types import WayName
 
@@ -112,28 +112,3 @@ def climb_command(
     said = next_step(climbed.decision, resume_command(climbed.run, Path.cwd()))
     lines = [said, f"report: {climbed.report}", *how_to_use(climbed.decision, climbed.run)]
     show_document(climbed.decision, ladder_table, as_json=as_json, last_line="\n".join(filter(None, lines)))
-
-
-data_app = typer.Typer(help="Check data before anything is spent on it.", no_args_is_help=True, rich_markup_mode=None)
-
-
-@data_app.command("check")
-def check_command(
-    task: Path = Argument(help="The task file (task.yaml)."),
-    rows: int = Option(0, "--show", min=0, help="Show the tokens and the training mask of this many rows."),
-    as_json: bool = Option(False, "--json", help="Print the findings as one JSON document on stdout."),
-) -> None:
-    """Check a task's examples and preferences.
-
-    Looks for duplicates, leaks, conflicts and lengths. Exit code 1: something must be fixed first.
-    """
-    from lastresort.app.data_check import check_task
-    from lastresort.spec.task import load_task
-
-    found = check_task(load_task(task), show=rows)
-    if as_json:
-        print_document(found.as_dict())
-    else:
-        print_text("\n".join(found.lines()))
-    if not found.ok:
-        raise typer.Exit(1)

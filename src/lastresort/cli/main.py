@@ -9,7 +9,7 @@ import typer
 from typer import Option
 from typer.core import TyperGroup
 
-from lastresort.cli import climb, gate, handoff, plan, runs, serve, start, train, ui, verify
+from lastresort.cli import climb, data, gate, handoff, plan, runs, serve, start, train, ui, verify
 from lastresort.version import __version__
 
 MEANT = {"check": "data check TASK", "runs": "ui"}  # by the word that people try
@@ -64,7 +64,7 @@ app.command("merge")(train.merge_command)
 app.command("export")(runs.export_command)
 app.command("handoff")(handoff.handoff_command)
 app.command("env")(plan.env_command)
-app.add_typer(climb.data_app, name="data")
+app.add_typer(data.data_app, name="data")
 
 
 def run() -> None:
