@@ -140,6 +140,31 @@ def test_a_users_scorer_that_fails_on_a_label_names_the_row(tmp_path: Path) -> N
     assert "raised ValueError: no such team" in message
 
 
+def test_a_synthetic_file_joins_train_alone(tmp_path: Path) -> None:
+    """Dev and test are as without it, its rows that are in test are left out, and rows made from one row are no common source."""
+    path = scripted_task(tmp_path, quality=[])
+    before = prepare(load_task(path)).split
+    passage = "a passage that all synthetic rows share because they were made from the same row " * 4
+    held = {"input": before.test[0].input_text, "output": before.test[0].output}
+    more = [{"text": f"{passage}{number}", "label": TEAMS[number % 3]} for number in range(60)]
+    (tmp_path / "more.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in more), encoding="utf-8")
+    sources = {"examples": {"train": "rows.jsonl", "synthetic": "more.jsonl"}}
+    after = prepare(load_task(scripted_task(tmp_path, quality=[], task=sources)))
+    assert (after.split.dev, after.split.test) == (before.dev, before.test)
+    assert len(after.split.train) == len(before.train) + 60
+    assert after.sources is None
+    assert set(after.files) == {"rows.jsonl", "more.jsonl"}
+    (tmp_path / "more.jsonl").write_text(f"{json.dumps(held)}\n", encoding="utf-8")
+    assert prepare(load_task(path)).leaks == 1
+    (tmp_path / "more.jsonl").write_text('{"input": "x", "output": "none of them"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r'more\.jsonl, row 1, key "output"'):
+        prepare(load_task(path))
+    with pytest.raises(TaskError, match=r"found the file of train again"):
+        load_task(path, {"examples.synthetic": "rows.jsonl"})
+    with pytest.raises(TaskError, match="synthetc"):
+        load_task(path, {"examples.synthetc": "more.jsonl"})
+
+
 def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
     first = prepared_apart(tmp_path, *sides())
     names = {"train/rows.jsonl", "dev/rows.jsonl", "test/rows.jsonl"}

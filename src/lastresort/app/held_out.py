@@ -162,7 +162,8 @@ def files_that_hold_out(file: TrainingFile) -> list[Path]:
         if isinstance(task, UnreadTask):
             found.append(file.folder / task.task)
         else:
-            sources = (task.examples.all, task.examples.train, task.examples.dev, task.examples.test)
+            named = task.examples
+            sources = (named.all, named.train, named.dev, named.test, named.synthetic)
             found += [task.path, *(path for path in sources if path is not None)]
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lastresort.climb.judging import labelled_cases, refuse_labels_that_decide_nothing
@@ -13,7 +13,7 @@ from lastresort.data.check import check_data, refuse_invalid_outputs, short
 from lastresort.data.preferences import PreferenceRow, read_preferences, without_leaks
 from lastresort.data.read import read_examples
 from lastresort.data.sources import SharedSources, find_sources
-from lastresort.data.split import Split, clean, groups_of, split_examples
+from lastresort.data.split import Split, clean, groups_of, ordered, split_examples
 from lastresort.errors import DataError
 from lastresort.evals.evidence import check_test_size
 from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer
@@ -118,7 +118,7 @@ def prepare(task: Task, *, run_code: bool = True, begins: bool = True) -> Prepar
         check_right_answers(scorer, (*as_read.dev, *as_read.test))
     cleaned = clean(as_read)
     preferences, leaking = _preferences(task, cleaned.split)
-    sources = find_sources(everything, columns_of(everything))
+    sources = _sources(task, everything)
     notes: tuple[RowsLeftOut | RowsShareSource, ...] = (*cleaned.notes, *leaking, *_shared(sources, cleaned.split))
     leaks = len(cleaned.leaks)
     prepared = PreparedTask(task, cleaned.split, scorer, leaks, files, as_read, notes, sources, preferences)
@@ -168,6 +168,12 @@ def data_report(
     return report.model_copy(update={"left_out": prepared.left_out})
 
 
+def _sources(task: Task, examples: Sequence[Example]) -> SharedSources | None:
+    """Synthetic rows are left out: those made from one row are alike, and none is ever evidence."""
+    written = [example for example in examples if example.source != str(task.examples.synthetic)]
+    return find_sources(written, columns_of(written))
+
+
 def _shared(found: SharedSources | None, split: Split) -> tuple[RowsShareSource, ...]:
     if found is None:
         return ()
@@ -198,6 +204,9 @@ def read_split(task: Task) -> tuple[Split, dict[str, str]]:
         fixed_dev=read(sources.dev),
         fixed_test=read(sources.test),
     )
+    if sources.synthetic is not None:
+        files[_file_name(sources.synthetic, task)] = sha256_of(sources.synthetic)
+        split = replace(split, train=ordered((*split.train, *read_examples(sources.synthetic)), task.split.seed))
     return split, files
 
 

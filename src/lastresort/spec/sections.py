@@ -212,16 +212,21 @@ class TuneSettings(Section):
     method: Literal["auto", "lora", "qlora", "full"] = "auto"
 
 
+_FILES = ("train", "dev", "test", "synthetic")
+
+
 class Sources(Section):
     """Where the labelled examples are, absolute: `all` in one file that is split, or train with or without dev and test.
 
-    In the file: one path, or {train: …, dev: …, test: …}.
+    In the file: one path, or {train: …, dev: …, test: …, synthetic: …}. synthetic: rows that join train once the others are
+    divided, so that none of them reaches dev or test.
     """
 
     all: FilePath | None = None
     train: FilePath | None = None
     dev: FilePath | None = None
     test: FilePath | None = None
+    synthetic: FilePath | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -233,7 +238,7 @@ class Sources(Section):
         if not isinstance(value, dict):
             remedy = "Write examples: FILE, or examples: {train: FILE, test: FILE}."
             refuse(f"found {describe(value)}", expected="a file, or a mapping with train", remedy=remedy)
-        refuse_unknown_keys(value, ("train", "dev", "test"))
+        refuse_unknown_keys(value, _FILES)
         if value.get("train") is None:
             remedy = "Add train: FILE, or name one file to be split."
             refuse("found nothing", expected="the file of training examples", remedy=remedy, key=("train",))
@@ -244,7 +249,7 @@ class Sources(Section):
         if (self.all is None) == (self.train is None):
             refuse("found neither or both of all and train", expected="one of them", remedy="Give one of them.")
         seen: dict[Path, str] = {}
-        for name, path in (("train", self.train), ("dev", self.dev), ("test", self.test)):
+        for name, path in self._files().items():
             if path is not None and path in seen:
                 found = f'found the file of {seen[path]} again ("{path.name}")'
                 refuse(found, expected="a file of its own", remedy="Name another, or leave it out.", key=(name,))
@@ -254,16 +259,18 @@ class Sources(Section):
 
     def written(self, reading: ReadContext) -> str | dict[str, str]:
         """As the task file writes it."""
-        paths = {"train": self.train, "dev": self.dev, "test": self.test}
         if self.all is not None:
             return relative_name(self.all, reading.folder)
-        return {name: relative_name(path, reading.folder) for name, path in paths.items() if path is not None}
+        return {name: relative_name(path, reading.folder) for name, path in self._files().items() if path is not None}
+
+    def _files(self) -> dict[str, Path | None]:
+        return {name: getattr(self, name) for name in _FILES}
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> JsonSchemaValue:
         mapping = {
             "type": "object",
-            "properties": {name: {"type": "string"} for name in ("train", "dev", "test")},
+            "properties": {name: {"type": "string"} for name in _FILES},
             "required": ["train"],
             "additionalProperties": False,
         }

@@ -103,7 +103,8 @@ def files_state(paths: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
 
 def files_of(task: Task) -> list[Path]:
     sources = task.examples
-    return [path for path in (sources.all, sources.train, sources.dev, sources.test) if path is not None]
+    named = (sources.all, sources.train, sources.dev, sources.test, sources.synthetic)
+    return [path for path in named if path is not None]
 
 
 def _by_number(path: Path) -> dict[int, RawRow]:
