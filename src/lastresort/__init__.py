@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lastresort.app.train import Training
     from lastresort.app.verify import Verification
     from lastresort.handoff.write import HandedOver
+    from lastresort.report.synthetic import SyntheticRows
     from lastresort.spec.task import Task
     from lastresort.stop import Stop
     from lastresort.systems.running import Running
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__", "advise", "check_data", "climb", "gate", "handoff", "init", "load_task", "open_run", "open_system", "plan",
-    "train", "verify",
+    "synth_data", "train", "verify",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -250,6 +251,42 @@ def check_data(task: str | Path | Task, *, show: int = 0, settings: Mapping[str,
 
     with _computing(None):
         return check_task(given_task(_file(task), dict(settings or {})), show=show)
+
+
+def synth_data(
+    task: str | Path | Task,
+    *,
+    teacher: str | None = None,
+    n: int | None = None,
+    kinds: Sequence[str] = (),
+    balance: str = "train",
+    agreement: int | None = None,
+    usd: float | None = None,
+    calls: int | None = None,
+    prompt_price: float | None = None,
+    output_price: float | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> SyntheticRows:
+    """Make synthetic training rows for a task and write them beside it. A teacher writes them, and sees train rows alone.
+
+    teacher: a model, by default prompting.reflect or the task's own. n: rows, by default as many as train has, at most 200.
+    kinds: by default all that fit. balance: "train", "even" or "any". agreement: how often the teacher must give a row's answer
+    again. usd, calls: limits. Prices: USD per million tokens of the teacher. stop: checked between batches.
+    Raises InputError for what cannot be used, StoppedError if it stopped. The same call goes on, and a higher n makes more.
+    """
+    from lastresort.app import synth
+    from lastresort.stop import NEVER
+
+    request = synth.SynthRequest(
+        _file(task), teacher, n, tuple(kinds), balance, agreement, calls, usd, prompt_price, output_price, seed, _path(out),
+        settings or {},
+    )  # fmt: skip
+    with _computing(progress) as shown:
+        return synth.synth_data(request, shown, stop or NEVER)
 
 
 def open_run(folder: str | Path) -> Run:

@@ -75,6 +75,7 @@ ALLOWED = {
     "report/schema.py": "reads a file of the package",
     "serve/answers.py": "reads again the schema that it wrote itself",
     "spec/document.py": "has the YAML of task files, which it reads from text that `foreign` opened",
+    "synthesis/journal.py": "cuts the half of a line that a kill left in its own files",
     "systems/files.py": "hashes the weights of a model",
     "train/adapters/adapters.py": "reads again what PEFT wrote a moment ago",
     "train/adapters/gguf.py": "reads weights whose heads it has read",

@@ -41,6 +41,7 @@ GO_ON = {
     "gate": _REPEAT,
     "recheck": _REPEAT,
     "verify": _REPEAT,
+    "data": _REPEAT,
 }
 
 

@@ -1,15 +1,22 @@
-"""`lastresort data check TASK`: a look at the data before anything is spent on it."""
+"""`lastresort data check TASK` and `lastresort data synth TASK`: a look at the data, and more rows to train on."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from typer import Argument, Option
 
-from lastresort.app.terminal import print_document, print_text
+from lastresort.app.terminal import consent, print_document, print_text
+from lastresort.cli.options import TASK_SETTINGS, parse_settings
 
-data_app = typer.Typer(help="Check data before anything is spent on it.", no_args_is_help=True, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from lastresort.report.synthetic import SyntheticRows, SynthForecast
+
+data_app = typer.Typer(
+    help="Check data before anything is spent on it, or make more.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @data_app.command("check")
@@ -32,3 +39,65 @@ def check_command(
         print_text("\n".join(found.lines()))
     if not found.ok:
         raise typer.Exit(1)
+
+
+@data_app.command("synth")
+def synth_command(
+    task: Path = Argument(help="The task file (task.yaml)."),
+    teacher: str | None = Option(
+        None,
+        "--teacher",
+        metavar="MODEL",
+        help="What writes the rows. Default: prompting.reflect, else the task's model.",
+    ),
+    n: int | None = Option(None, "--n", help="Rows to make. Default: as many as train has, at most 200."),
+    kinds: str = Option(
+        "",
+        "--kinds",
+        metavar="KIND,…",
+        help="Of paraphrase, answer, expansion, harder. Default: all that fit the task.",
+    ),
+    balance: str = Option(
+        "train",
+        "--balance",
+        metavar="train|even|any",
+        help="Labels. train: in the shares of train. even: the rarest first. any: as they come.",
+    ),
+    agreement: int | None = Option(
+        None, "--agreement", help="How often the teacher must give a row's answer again without seeing it. Default: 1."
+    ),
+    usd: float | None = Option(None, "--usd", help="Most money to spend. Default: limits.usd of the task."),
+    calls: int | None = Option(None, "--calls", help="Most calls to make. Default: 6 for each row."),
+    prompt_price: float | None = Option(
+        None, "--prompt-price", min=0, help="USD per million prompt tokens of --teacher."
+    ),
+    output_price: float | None = Option(
+        None, "--output-price", min=0, help="USD per million output tokens of --teacher."
+    ),
+    seed: int = Option(0, "--seed", min=0, help="Seed for drawing the rows to show."),
+    out: Path | None = Option(None, "--out", help="File of rows. Default: <task>-synthetic.jsonl beside the task."),
+    dry_run: bool = Option(False, "--dry-run", help="Show the cost and the first requests. Asks no model."),
+    yes: bool = Option(False, "--yes", help="Do not ask before paid calls."),
+    settings: list[str] = TASK_SETTINGS,
+    as_json: bool = Option(False, "--json", help="Print what was made as one JSON document on stdout."),
+) -> None:
+    """Make synthetic training rows.
+
+    A teacher writes them from train rows alone. Run the same command again to go on, or with a higher --n to make more.
+    """
+    from lastresort.app.synth import SynthRequest, forecast_synth, synth_data
+    from lastresort.cli.border import stoppable
+
+    request = SynthRequest(
+        task, teacher, n, tuple(filter(None, kinds.split(","))), balance, agreement, calls, usd, prompt_price, output_price,
+        seed, out, parse_settings(settings),
+    )  # fmt: skip
+    if dry_run:
+        found: SynthForecast | SyntheticRows = forecast_synth(request)
+    else:
+        with stoppable() as (shown, stop):
+            found = synth_data(request, shown, stop, consent(yes=yes))
+    if as_json:
+        print_document(found.as_dict())
+    else:
+        print_text("\n".join(found.lines()))

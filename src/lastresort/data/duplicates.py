@@ -23,8 +23,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datasketch import MinHash
 
 FREE_SHARE = 0.05
 COMMON_SHARE = 0.02
@@ -86,6 +90,53 @@ def near_pairs(texts: Sequence[str], *, border: int | None = None) -> list[tuple
     return sorted((positions[a], positions[b]) for a, b in proposed if _is_near(words[a], words[b], common))
 
 
+class NearIndex:
+    """Texts that new ones are compared with, one at a time.
+
+    Which words are common is decided by the first texts, as the later ones come to be written from them.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        from datasketch import MinHashLSH
+
+        self._known = [_words(text) for text in texts]
+        self._common = _common_words(self._known)
+        self._index = MinHashLSH(num_perm=SKETCH, params=BANDS)
+        features = [self._features(words) for words in self._known]
+        places = [place for place, own in enumerate(features) if own]
+        for place, sketch in zip(places, _sketches(features[place] for place in places), strict=True):
+            self._index.insert(place, sketch, check_duplication=False)
+
+    def add(self, text: str) -> None:
+        """As the next position."""
+        words = _words(text)
+        self._known.append(words)
+        for sketch in _sketches(filter(None, [self._features(words)])):
+            self._index.insert(len(self._known) - 1, sketch, check_duplication=False)
+
+    def near(self, text: str) -> int | None:
+        """The first position of a near duplicate, None where there is none. Exact ones may be found too."""
+        words = _words(text)
+        features = self._features(words)
+        if not features:
+            return None
+        (sketch,) = _sketches([features])
+        found = sorted(self._index.query(sketch))
+        return next((position for position in found if self._is_near(words, features, position)), None)
+
+    def _is_near(self, words: _Words, features: frozenset[str], position: int) -> bool:
+        other = self._known[position]
+        return _overlap(features, self._features(other)) and _is_near(words, other, self._common)
+
+    def _features(self, words: _Words) -> frozenset[str]:
+        return frozenset(words.plain) - self._common
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """What two texts are compared by, in its order: no case, no words or marks that carry nothing."""
+    return _words(text).plain
+
+
 @dataclass(frozen=True, slots=True)
 class _Words:
     """plain: compared. written: the same words with their case."""
@@ -113,18 +164,32 @@ def _proposed(features: Sequence[frozenset[str]], before: int | None) -> Iterato
     """Pairs (first < second) whose distinctive words overlap; texts without any are left to the exact comparison. before: only
     pairs of one of the first so many with one of the others.
     """
-    from datasketch import MinHash, MinHashLSH
+    from datasketch import MinHashLSH
 
     index = MinHashLSH(num_perm=SKETCH, params=BANDS)
     used = [position for position, words in enumerate(features) if words]
-    batches = ([word.encode("utf-8", "surrogatepass") for word in sorted(features[position])] for position in used)
-    for position, sketch in zip(used, MinHash.generator(batches, num_perm=SKETCH), strict=True):
+    for position, sketch in zip(used, _sketches(features[position] for position in used), strict=True):
         for other in index.query(sketch) if before is None or position >= before else ():
-            shared = len(features[position] & features[other])
-            if shared >= PROPOSE_JACCARD * 0.8 * len(features[position] | features[other]):
+            if _overlap(features[position], features[other]):
                 yield other, position
         if before is None or position < before:
             index.insert(position, sketch, check_duplication=False)
+
+
+def _sketches(features: Iterable[frozenset[str]]) -> Iterator[MinHash]:
+    """One for each, none of which may be empty; many at once take half the time."""
+    from datasketch import MinHash
+
+    return iter(MinHash.generator(map(_encoded, features), num_perm=SKETCH))
+
+
+def _encoded(features: frozenset[str]) -> list[bytes]:
+    return [word.encode("utf-8", "surrogatepass") for word in sorted(features)]
+
+
+def _overlap(a: frozenset[str], b: frozenset[str]) -> bool:
+    """Enough distinctive words in common to be worth aligning."""
+    return len(a & b) >= PROPOSE_JACCARD * 0.8 * len(a | b)
 
 
 def _is_near(a: _Words, b: _Words, common: frozenset[str]) -> bool:

@@ -1,0 +1,304 @@
+"""Synthetic training rows for a task: `lastresort data synth`."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any, get_args
+
+from lastresort.app.gate import RUNS, refuse_unwritable
+from lastresort.app.synth_recipe import can_agree, known_of, recipe_of, rows_hash, task_hash
+from lastresort.climb.prepare import PreparedTask, prepare
+from lastresort.climb.workspace import RESPONSES, SHARED, with_rerun_remedy
+from lastresort.errors import InputError, LastresortError, StoppedError, StopRequestedError
+from lastresort.models.cached import CachedModel
+from lastresort.models.open import absolute_name, open_model
+from lastresort.models.protocol import Model, estimated_prompt_tokens, estimated_tokens, is_endpoint
+from lastresort.records.atomic import disk_errors, held
+from lastresort.records.responses import ResponseCache
+from lastresort.report.synthetic import SyntheticRows, SynthForecast
+from lastresort.report.words import synthetic as words
+from lastresort.spec.paths import is_paid
+from lastresort.spec.task import Task, given_task
+from lastresort.spec.values import nearest
+from lastresort.stop import NEVER, GoOn, Stop
+from lastresort.synthesis.diversity import Diversity, diversity
+from lastresort.synthesis.filters import Known
+from lastresort.synthesis.journal import Header, Journal, Tally
+from lastresort.synthesis.kinds import KINDS
+from lastresort.synthesis.make import Ended, Recipe, make_rows, planned_batch
+from lastresort.synthesis.prompts import PER_REQUEST, VERSION, request_turns
+from lastresort.synthesis.shares import Balance
+from lastresort.synthesis.spending import Purse
+from lastresort.systems.compose import compose
+from lastresort.types import Progress
+
+MOST_ROWS = 200  # unless more are asked for
+USUAL_YIELD = 0.6  # of the proposed rows, for the forecast
+CALLS_A_ROW, LEAST_CALLS = 6, 60
+
+
+@dataclass(frozen=True, slots=True)
+class SynthRequest:
+    """The options of `lastresort data synth`, by their names; None: their defaults. runs: the folder with the response cache."""
+
+    task: Path | Task
+    teacher: str | None = None
+    n: int | None = None
+    kinds: tuple[str, ...] = ()
+    balance: str = "train"
+    agreement: int | None = None
+    calls: int | None = None
+    usd: float | None = None
+    prompt_price: float | None = None
+    output_price: float | None = None
+    seed: int = 0
+    out: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    runs: Path = RUNS
+
+
+def synth_data(
+    request: SynthRequest, progress: Progress, stop: Stop = NEVER, go_on: GoOn | None = None
+) -> SyntheticRows:
+    """Make synthetic rows for a task, from its train rows alone, and write them beside the task. The same call goes on.
+
+    go_on: asks the user before paid calls, None where nobody is there: then it goes on. stop: checked between batches.
+    Raises InputError for what cannot be used, StoppedError where it stopped.
+    """
+    setup = _setup(request, run_code=True)
+    path = setup.out
+    refuse_unwritable("--out", path)
+    folder = path.with_name(f".{path.stem}")
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    wait = "Wait for it, or name another file with --out."
+    with (
+        held(folder, "another process is making these rows", expected="one process a file", remedy=wait),
+        ResponseCache(request.runs / SHARED / RESPONSES) as cache,
+        _opened(setup) as model,
+    ):
+        conversations = any(len(row.input) > 1 or row.input[-1].extra for row in setup.prepared.split.train)
+        journal = Journal(folder / "journal.jsonl", path, _header(setup, model), as_messages=conversations)
+        for line in words.notes(setup.forecast(), agreement_off=setup.agreement_off):
+            progress.say(line)
+        if len(journal.tally.rows) < setup.n and setup.paid and go_on is not None:
+            question = words.question(setup.forecast(), len(journal.tally.rows))
+            if go_on(question, stop) is False:
+                raise StopRequestedError("the answer was no", where=str(path), remedy="Nothing was spent.")
+        try:
+            teacher = CachedModel(model, cache)
+            ended = make_rows(setup.recipe, setup.known, teacher, journal, setup.purse, progress, stop)
+        except StoppedError as error:
+            raise with_rerun_remedy(error) from error
+        return _result(setup, journal, ended, progress)
+
+
+def forecast_synth(request: SynthRequest) -> SynthForecast:
+    """What it would ask first, and what it would cost. Opens no model and runs no code."""
+    return _setup(request, run_code=False).forecast()
+
+
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """prices: USD per million tokens, None where unknown. agreement_off: it cannot be checked, and nobody asked for it."""
+
+    prepared: PreparedTask
+    request: SynthRequest
+    teacher: str
+    name: str
+    n: int
+    out: Path
+    recipe: Recipe
+    known: Known
+    purse: Purse
+    prices: tuple[float | None, float | None]
+    agreement_off: bool
+
+    @property
+    def paid(self) -> bool:
+        return is_paid(self.teacher) and self.prices != (0.0, 0.0)
+
+    @property
+    def price_known(self) -> bool:
+        return not is_paid(self.teacher) or None not in self.prices
+
+    def forecast(self) -> SynthForecast:
+        recipe, task = self.recipe, self.prepared.task
+        planned = planned_batch(replace(recipe, n=max(recipe.n, 4 * PER_REQUEST)), self.known, ())
+        prompts = {one.kind: request_turns(one, recipe.instruction) for one in planned}
+        requests = math.ceil(recipe.n / (PER_REQUEST * USUAL_YIELD))
+        answers = round(requests * PER_REQUEST * 0.8) * recipe.agreement
+        rows = recipe.seeds.rows
+        row_in = sum(estimated_tokens(row.input[-1].content) for row in rows) / len(rows)
+        row_out = sum(estimated_tokens(row.output) for row in rows) / len(rows)
+        tokens_in = sum(map(estimated_prompt_tokens, prompts.values())) / len(prompts)
+        blind = estimated_prompt_tokens(compose(recipe.blind, rows[0].input, recipe.blind.shots))
+        usd = None
+        if self.price_known:
+            price_in, price_out = (price or 0.0 for price in self.prices)
+            read = requests * tokens_in + answers * blind
+            written = requests * PER_REQUEST * (row_in + row_out + 12) + answers * row_out
+            usd = (read * price_in + written * price_out) / 1e6
+        same = self.name == absolute_name(task.tuned_model, task.folder)
+        return SynthForecast(self.teacher, self.n, recipe.kinds, requests, answers, usd, prompts, same)
+
+
+def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
+    task = given_task(request.task, dict(request.settings))
+    task = task.model_copy(update={"examples": task.examples.model_copy(update={"synthetic": None})})
+    _check(request)
+    teacher, prices = _teacher(task, request)
+    limit_usd = request.usd if request.usd is not None else task.limits.usd
+    if limit_usd is not None and is_paid(teacher) and None in prices:
+        raise InputError(
+            f"a limit of {limit_usd:g} USD without the prices of {teacher}",
+            where="--usd" if request.usd is not None else f'{task.path.name}, key "limits.usd"',
+            expected="what its tokens cost",
+            remedy="Add --prompt-price and --output-price, in USD per million tokens.",
+        )
+    prepared = prepare(task, run_code=run_code, begins=False)
+    n = request.n if request.n is not None else min(len(prepared.split.train), MOST_ROWS)
+    agreement = request.agreement if request.agreement is not None else int(can_agree(prepared))
+    if agreement and not can_agree(prepared):
+        why = "documents, which the teacher does not have" if task.knowledge is not None else "a judge"
+        raise InputError(
+            f"found --agreement {agreement} for a task with {why}", expected="--agreement 0", remedy="Leave it out."
+        )
+    recipe = recipe_of(
+        prepared,
+        n=n,
+        kinds=request.kinds,
+        agreement=agreement,
+        seed=request.seed,
+        made=datetime.now(UTC).date().isoformat(),
+        constrained=not is_endpoint(teacher),
+    )
+    balance: Balance = next(one for one in get_args(Balance) if one == request.balance)
+    purse = Purse(
+        calls=request.calls if request.calls is not None else max(LEAST_CALLS, CALLS_A_ROW * n),
+        usd=limit_usd,
+        prices=(prices[0] or 0.0, prices[1] or 0.0),
+        reply_tokens=recipe.max_new_tokens,
+        answer_tokens=recipe.answer_tokens,
+    )
+    return _Setup(
+        prepared=prepared,
+        request=request,
+        teacher=teacher,
+        name=absolute_name(teacher, Path.cwd() if request.teacher is not None else task.folder),
+        n=n,
+        out=request.out or task.folder / f"{task.task}-synthetic.jsonl",
+        recipe=recipe,
+        known=known_of(prepared, n, balance),
+        purse=purse,
+        prices=prices,
+        agreement_off=request.agreement is None and not agreement,
+    )
+
+
+def _check(request: SynthRequest) -> None:
+    for option, value, known in (
+        *(("--kinds", kind, tuple(KINDS)) for kind in request.kinds),
+        ("--balance", request.balance, get_args(Balance)),
+    ):
+        if value not in known:
+            close = nearest(value, known)
+            remedy = f'Did you mean "{close}"?' if close else "Name one of them."
+            raise InputError(f'found "{value}"', where=option, expected=", ".join(known), remedy=remedy)
+    for option, number, least in (
+        ("--n", request.n, 1),
+        ("--calls", request.calls, 1),
+        ("--agreement", request.agreement, 0),
+        ("--usd", request.usd, 0),
+    ):
+        if number is not None and not least <= number < math.inf:
+            raise InputError(
+                f"found {number:g}", where=option, expected=f"a number of at least {least}", remedy="Correct it."
+            )
+
+
+def _teacher(task: Task, request: SynthRequest) -> tuple[str, tuple[float | None, float | None]]:
+    """Its name, and its prices: those of the options, else those that the task gives for a model of this name."""
+    name = request.teacher or task.reflect_model
+    judge, prices = task.score.judge, (request.prompt_price, request.output_price)
+    if prices != (None, None):
+        return name, prices
+    if name == task.model:
+        return name, (task.use.prompt_price, task.use.output_price)
+    if name == task.prompting.reflect:
+        return name, (task.prompting.prompt_price, task.prompting.output_price)
+    if judge is not None and name == judge.model:
+        return name, (judge.prompt_price, judge.output_price)
+    return name, (None, None)
+
+
+@contextmanager
+def _opened(setup: _Setup) -> Iterator[Model]:
+    task, (price_in, price_out) = setup.prepared.task, setup.prices
+    same = setup.teacher == task.model
+    model = open_model(
+        setup.name,
+        base_folder=task.folder,
+        prompt_price=price_in or 0.0,
+        output_price=price_out or 0.0,
+        template_kwargs=task.chat_template_kwargs if same else None,
+        on_lost=setup.purse.lose,
+    )
+    try:
+        yield model
+    finally:
+        model.close()
+
+
+def _header(setup: _Setup, model: Model) -> Header:
+    recipe = setup.recipe
+    return Header(
+        teacher=setup.teacher,
+        fingerprint=model.fingerprint,
+        train=rows_hash(setup.prepared.split.train),
+        task=task_hash(setup.prepared.task, recipe.instruction),
+        kinds=recipe.kinds,
+        seed=recipe.seed,
+        balance=setup.request.balance,
+        agreement=recipe.agreement,
+        prompts=VERSION,
+    )
+
+
+def _result(setup: _Setup, journal: Journal, ended: Ended, progress: Progress) -> SyntheticRows:
+    found = journal.tally
+    labels = Counter(row.output for row in found.rows) if setup.recipe.seeds.by_label else Counter[str]()
+    return SyntheticRows(
+        path=setup.out,
+        journal=journal.path,
+        task_file=setup.prepared.task.path,
+        sources=setup.prepared.task.examples,
+        teacher=setup.teacher,
+        n=setup.n,
+        ended=ended,
+        tally=found,
+        labels=dict(labels.most_common()),
+        diversity=_diversity(setup, found, progress),
+        usd=found.usd if setup.price_known else None,
+    )
+
+
+def _diversity(setup: _Setup, found: Tally, progress: Progress) -> Diversity | None:
+    """None where there are too few rows, or no embedder is there."""
+    from lastresort.knowledge.embedder import open_embedder
+
+    rows = ["\n".join(turn.content for turn in row.turns) for row in found.rows]
+    train = [row.input_text for row in setup.prepared.split.train]
+    try:
+        embedder = open_embedder(setup.prepared.task.retrieval.embedder)
+        return diversity(embedder, rows, train, Random(setup.recipe.seed))
+    except LastresortError as error:
+        progress.say(f"Diversity was not measured. {error}")
+        return None

@@ -1,0 +1,192 @@
+"""From a task to what making rows for it takes: which rows may be shown, what an answer must look like, how it is checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from random import Random
+
+from lastresort.climb.prepare import PreparedTask
+from lastresort.data.check import output_checks
+from lastresort.data.formats.rows import compact_json
+from lastresort.data.read import content_hash
+from lastresort.errors import DataError, InputError
+from lastresort.evals.scorers import SCORERS, AsksAModel, format_ok
+from lastresort.evals.scorers.forms import chosen
+from lastresort.foreign import NotJson, is_json, parse_json
+from lastresort.models.protocol import estimated_tokens
+from lastresort.rungs.prompting.prompts import instruction
+from lastresort.spec.task import Task
+from lastresort.synthesis.filters import Known
+from lastresort.synthesis.kinds import KINDS
+from lastresort.synthesis.kinds.kind import SeedRows
+from lastresort.synthesis.make import Recipe
+from lastresort.synthesis.prompts import PER_REQUEST
+from lastresort.synthesis.reading import json_part
+from lastresort.synthesis.shares import Balance, labels_of, wanted_rows
+from lastresort.systems.system import PromptDesign, Shot
+from lastresort.types import Example
+
+LONGEST_SHOWN = 8000  # characters of a row that the teacher is shown
+BLIND_SHOTS = 6
+GRADED_AGREES = 0.5  # of a graded scorer
+LEAST_TOKENS, FORM_TOKENS = 512, 32  # of a reply, and of its JSON around a row
+
+
+def recipe_of(
+    prepared: PreparedTask,
+    *,
+    n: int,
+    kinds: Sequence[str],
+    agreement: int,
+    seed: int,
+    made: str,
+    constrained: bool,
+) -> Recipe:
+    """kinds: () for all that the task can have. Raises InputError where no row can be shown, or a kind does not fit."""
+    task, seeds = prepared.task, seed_rows(prepared)
+    shots = tuple(Shot(row.input, row.output) for row in _varied(seeds, BLIND_SHOTS, seed))
+    longest = _longest_tokens(seeds.rows)
+    return Recipe(
+        n=n,
+        kinds=_kinds(kinds, seeds, task),
+        seeds=seeds,
+        instruction=instruction(task),
+        blind=PromptDesign(instruction(task), shots=shots, k=len(shots)),
+        agreement=agreement,
+        agrees=_agrees(prepared),
+        spelt=_spelt(prepared),
+        max_new_tokens=max(LEAST_TOKENS, PER_REQUEST * (2 * sum(longest) + FORM_TOKENS)),
+        answer_tokens=2 * longest[1] + FORM_TOKENS,
+        seed=seed,
+        made=made,
+        constrained=constrained,
+    )
+
+
+def known_of(prepared: PreparedTask, n: int, balance: Balance) -> Known:
+    """What the rows of a recipe are compared with."""
+    split = prepared.split
+    labels = labels_of(split.train, prepared.task.output.choices)
+    wanted = wanted_rows(split.train, labels, n, balance)
+    held = (*split.dev, *split.test)
+    return Known(split.train, held, _answer_fault(prepared, labels), wanted, free_answers=not labels)
+
+
+def seed_rows(prepared: PreparedTask) -> SeedRows:
+    """The rows of train that a teacher may be shown: all but very long ones, and those whose last turn is not the user's."""
+    train = prepared.split.train
+    rows = tuple(row for row in train if row.input[-1].role == "user" and _characters(row) <= LONGEST_SHOWN)
+    if not rows:
+        raise InputError(
+            f"none of the {len(train)} train rows can be shown to a teacher",
+            where=prepared.task.path.name,
+            expected=f"rows of at most {LONGEST_SHOWN:,} characters that end with a user turn",
+            remedy="Add shorter rows.",
+        )
+    labels = labels_of(train, prepared.task.output.choices)
+    by_label = {label: [row for row in rows if row.output == label] for label in labels}
+    return SeedRows(rows, by_label)
+
+
+def task_hash(task: Task, about: str) -> str:
+    """Changes with what the teacher is told of the task, and how its answers are judged."""
+    told = [about, task.output.choices, task.output.json_schema, task.score.name, task.score.parameters]
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def rows_hash(rows: Sequence[Example]) -> str:
+    said = "".join(content_hash(row.input, row.output) for row in rows)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def can_agree(prepared: PreparedTask) -> bool:
+    """Whether the task's scorer can compare two answers here, and the teacher can answer without the task's documents."""
+    return prepared.task.knowledge is None and not isinstance(prepared.scorer, AsksAModel)
+
+
+def _characters(row: Example) -> int:
+    return len(row.input_text) + len(row.output)
+
+
+def _kinds(names: Sequence[str], seeds: SeedRows, task: Task) -> tuple[str, ...]:
+    fitting = [name for name, kind in KINDS.items() if seeds.by_label or not kind.needs_labels]
+    for name in names:
+        if name in KINDS and name not in fitting:
+            raise InputError(
+                f'found "{name}" for a task whose answers are no labels',
+                where="--kinds",
+                expected=", ".join(fitting),
+                remedy=f"Leave it out, or list the labels of {task.task} under output: {{choices: […]}}.",
+            )
+    return tuple(dict.fromkeys(names or fitting))
+
+
+def _varied(seeds: SeedRows, n: int, seed: int) -> list[Example]:
+    """n rows, with as many different labels as there are."""
+    random = Random(f"synthetic shots:{seed}")
+    labels = [rows for rows in seeds.by_label.values() if rows]
+    first = [random.choice(list(rows)) for rows in random.sample(labels, min(n, len(labels)))]
+    others = [row for row in random.sample(seeds.rows, min(len(seeds.rows), 2 * n)) if row not in first]
+    return [*first, *others][:n]
+
+
+def _longest_tokens(rows: Sequence[Example]) -> tuple[int, int]:
+    """Of nearly all last turns, and of nearly all answers."""
+    place = int(0.99 * (len(rows) - 1))
+    inputs = sorted(estimated_tokens(row.input[-1].content) for row in rows)
+    return inputs[place], sorted(estimated_tokens(row.output) for row in rows)[place]
+
+
+def _spelt(prepared: PreparedTask) -> Callable[[str], str]:
+    """Labels as they are spelt in train, JSON as compact as there; all else as it is."""
+    labels = labels_of(prepared.split.train, prepared.task.output.choices)
+    writes_json = all(is_json(row.output) for row in prepared.split.train)
+
+    def spelt(output: str) -> str:
+        if labels:
+            return chosen(output, labels) or output
+        try:
+            return compact_json(parse_json(json_part(output)), "reply") if writes_json else output
+        except NotJson:
+            return output
+
+    return spelt
+
+
+def _answer_fault(prepared: PreparedTask, labels: Sequence[str]) -> Callable[[Example], str | None]:
+    """Why an answer cannot be one of the task: not a label, not of its schema or format, or one that its scorer cannot take."""
+    output, scorer = prepared.task.output, prepared.scorer
+    checks = output_checks(tuple(labels) or output.choices, output.json_schema)
+    reads = SCORERS[prepared.task.score.name].reads
+
+    def fault(example: Example) -> str | None:
+        for words, _, check in checks:
+            if (found := check(example.output)) is not None:
+                return f"{words}: {found}"
+        if reads is not None and format_ok(example.output, scorer=prepared.task.score.name) is False:
+            return f"is no {reads}"
+        if isinstance(scorer, AsksAModel):
+            return None
+        try:
+            right = float(scorer(example.output, example))
+        except DataError as error:
+            return error.found
+        return None if right > 0 else "is wrong by the task's own scorer"
+
+    return fault
+
+
+def _agrees(prepared: PreparedTask) -> Callable[[str, Example], bool]:
+    scorer = prepared.scorer
+    reads_json = SCORERS[prepared.task.score.name].reads == "json" or prepared.task.output.json_schema is not None
+
+    def agrees(answer: str, example: Example) -> bool:
+        said = json_part(answer) if reads_json else answer.strip()
+        try:
+            return float(scorer(said, example)) >= (1.0 if scorer.binary else GRADED_AGREES)
+        except DataError:
+            return False
+
+    return agrees

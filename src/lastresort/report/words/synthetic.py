@@ -1,0 +1,132 @@
+"""Synthetic rows in words: what making them would cost, what the filters left out, and how to use them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lastresort.report.words.wording import count, counted, listed, money
+from lastresort.spec.paths import relative_name
+from lastresort.synthesis.filters import FilterName
+
+if TYPE_CHECKING:
+    from lastresort.report.synthetic import SyntheticRows, SynthForecast
+    from lastresort.synthesis.diversity import Diversity
+    from lastresort.synthesis.make import Ended
+
+FILTERS: dict[FilterName, str] = {  # of rows that were left out, in the order of the filters
+    "unreadable": "could not be read",
+    "length": "much longer or shorter than the train rows",
+    "refusal": "a refusal",
+    "answer": "not a possible answer of the task",
+    "copy": "the same as another row",
+    "near": "nearly the same as another row",
+    "alike": "too much like a synthetic row or the one it was made from",
+    "share": "a label that has its share",
+    "agreement": "the teacher did not give the same answer again",
+}
+_ENDED: dict[Ended, str] = {
+    "rows": "",
+    "calls": "The limit of calls is reached. The same command with a higher --calls goes on.",
+    "usd": "The limit of money leaves no room for another request. The same command with a higher --usd goes on.",
+    "barren": "Stopped, because the last requests gave no usable row. The table says why; read the dropped rows in {journal}.",
+}
+SHOWN_CHARACTERS = 1500
+
+
+def forecast_lines(found: SynthForecast) -> list[str]:
+    """The cost, then the first request of each kind."""
+    shown = []
+    for kind, turns in found.first.items():
+        shown += ["", f"{kind}:"]
+        for turn in turns:
+            shown.append(f"  [{turn.role}] {_short(turn.content)}")
+    return [f"Forecast: {_cost(found, found.n)}.", *_itself(found), *shown]
+
+
+def notes(found: SynthForecast, *, agreement_off: bool) -> list[str]:
+    """To say before the first request."""
+    off = "Agreement is not checked: the teacher lacks the task's documents, or a judge scores the task."
+    return [*_itself(found), *([off] if agreement_off else [])]
+
+
+def question(found: SynthForecast, made: int) -> str:
+    return f"This makes {_cost(found, found.n - made)}. Start it?"
+
+
+def lines(found: SyntheticRows) -> list[str]:
+    """What was made and left out, and how to train on it."""
+    width = max(map(len, FILTERS.values()))
+    dropped = [f"  {FILTERS[name]:<{width}}  {count(n)}" for name, n in found.tally.drops.items() if n]
+    ordered = [line for name in FILTERS for line in dropped if line.startswith(f"  {FILTERS[name]} ")]
+    ended = _ENDED[found.ended].format(journal=found.journal)
+    price = "" if found.usd == 0 else f", {money(found.usd)}"
+    return [
+        f"{counted(found.made, 'synthetic row')} of {count(found.n)} in {found.path}",
+        f"{counted(found.tally.requests, 'request')} and {count(found.tally.calls - found.tally.requests)} answers by "
+        f"{found.teacher}{price}; {count(found.tally.proposed)} rows were proposed",
+        *(["left out:", *ordered] if ordered else []),
+        *([f"labels: {_labels(found)}"] if found.labels else []),
+        *([] if found.diversity is None else [_diversity(found.diversity)]),
+        *([ended] if ended else []),
+        *(_use(found) if found.made else []),
+    ]
+
+
+def _cost(found: SynthForecast, rows: int) -> str:
+    share = rows / found.n
+    requests, answers = round(found.requests * share), round(found.answers * share)
+    usd = None if found.usd is None else found.usd * share
+    kinds = listed(found.kinds)
+    cost = _money(usd)
+    calls = f"about {counted(max(1, requests), 'request')}" + (f" and {counted(answers, 'answer')}" if answers else "")
+    return f"{counted(rows, 'row')} ({kinds}) with {found.teacher}: {calls}, {cost}"
+
+
+def _money(usd: float | None) -> str:
+    if usd is None:
+        return "at a price that is not known"
+    return "at no cost" if usd == 0 else "for less than $0.01" if usd < 0.01 else f"for about {money(usd)}"
+
+
+def _itself(found: SynthForecast) -> list[str]:
+    if not found.teaches_itself:
+        return []
+    return [
+        f"{found.teacher} is also the model that may be trained. Its rows hold nothing that it does not know; name a stronger "
+        "one with --teacher."
+    ]
+
+
+def _labels(found: SyntheticRows) -> str:
+    common = list(found.labels.items())[:10]
+    more = f" and {len(found.labels) - 10} more" if len(found.labels) > 10 else ""
+    return ", ".join(f"{_short(label, 40)} {count(n)}" for label, n in common) + more
+
+
+def _diversity(found: Diversity) -> str:
+    return (
+        f"diversity: distance to the nearest other row {found.rows:.2f} among synthetic rows, {found.train:.2f} among train rows, "
+        f"{found.apart:.2f} from a synthetic to a train row (mean cosine distance by {found.embedder}, {count(found.n)} rows each)"
+    )
+
+
+def _use(found: SyntheticRows) -> list[str]:
+    sources, folder = found.sources, found.task_file.parent
+    named = {
+        "train": sources.all or sources.train,
+        "dev": sources.dev,
+        "test": sources.test,
+        "synthetic": found.path.absolute(),
+    }
+    files = ", ".join(f"{name}: {relative_name(path, folder)}" for name, path in named.items() if path is not None)
+    return [
+        "",
+        f"To train on them as well, write into {found.task_file.name}:",
+        f"  examples: {{{files}}}",
+        "They join train alone, after dev and test are drawn. Read some first, then climb with and without them: the dev and test "
+        "items are the same.",
+    ]
+
+
+def _short(text: str, most: int = SHOWN_CHARACTERS) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"

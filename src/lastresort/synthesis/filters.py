@@ -1,0 +1,169 @@
+"""What a proposed row must pass, in a fixed order. A new filter is a function and a line in the table.
+
+Rows of dev and test are compared with and never shown to anybody: a synthetic row that is one of them would be trained on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lastresort.data.duplicates import NearIndex, normalised, words_of
+from lastresort.synthesis.kinds.kind import RowRequest
+from lastresort.types import Example
+
+FilterName = Literal["unreadable", "length", "refusal", "answer", "copy", "near", "alike", "share", "agreement"]
+
+LONGER, SHORTER = 1.5, 0.5  # than nearly all rows of train
+QUANTILE = 0.99
+ALIKE_AT_LEAST, ALIKE_AT_MOST = 0.75, 0.95
+ALIKE_SAMPLE = 150  # rows of train
+ALIKE_SHARE = 0.95  # of them have no row that is more alike
+_REFUSAL = re.compile(
+    r"\bas an ai\b|\bi(?:'|’)?m sorry, but\b|\bi(?: am|(?:'|’)m) (?:unable|not able) to\b|\bi (?:cannot|can(?:'|’)t|won(?:'|’)t) "
+    r"(?:help|assist|comply|fulfil|provide|write|create|generate)\b",
+    re.IGNORECASE,
+)
+_LOOKED_AT = 300  # characters in which a refusal refuses
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedRow:
+    """A row that the teacher proposed. example: its id is not set. usd: its share of the request. agrees: whether the teacher gave
+    its answer again without seeing it, None where it was not asked.
+    """
+
+    example: Example
+    request: RowRequest
+    usd: float = 0.0
+    agrees: bool | None = None
+
+    @property
+    def text(self) -> str:
+        """The whole input, as examples are compared."""
+        return self.example.input_text
+
+    @property
+    def new_text(self) -> str:
+        """Without the turns that it has from the row shown."""
+        return self.example.input[-1].content
+
+
+class Known:
+    """What proposed rows are compared with: the task's rows, and the synthetic ones so far.
+
+    answer_fault: why an answer is impossible, None for a possible one. wanted: rows of each label, empty without a limit.
+    """
+
+    def __init__(
+        self,
+        train: Sequence[Example],
+        held: Sequence[Example],
+        answer_fault: Callable[[Example], str | None],
+        wanted: Mapping[str, int],
+        *,
+        free_answers: bool,
+    ) -> None:
+        self.answer_fault, self.wanted = answer_fault, wanted
+        self.labels = Counter[str]()
+        texts = [row.input_text for row in (*train, *held)]
+        self._exact = {normalised(text) for text in texts}
+        self._near = NearIndex(texts)
+        self._words: list[tuple[str, ...]] = []
+        self._alike = alike_limit([words_of(row.input[-1].content) for row in train[:ALIKE_SAMPLE]])
+        self.input_lengths = _bounds([len(row.input[-1].content) for row in train])
+        self.output_lengths = _bounds([len(row.output) for row in train]) if free_answers else None
+        self.refusals_are_usual = any(map(is_refusal, (said for row in train for said in (row.input_text, row.output))))
+
+    def hold(self, proposed: ProposedRow) -> None:
+        """It passed: later ones must differ from it, and its label has one more."""
+        self.remember(proposed.text, proposed.new_text)
+        self.labels[proposed.example.output] += 1
+
+    def let_go(self, proposed: ProposedRow) -> None:
+        """It failed after all. Its text stays known, since the same input would fail again."""
+        self.labels[proposed.example.output] -= 1
+
+    def remember(self, text: str, new_text: str) -> None:
+        self._exact.add(normalised(text))
+        self._near.add(text)
+        self._words.append(words_of(new_text))
+
+    def has_copy(self, text: str) -> bool:
+        return normalised(text) in self._exact
+
+    def has_near(self, text: str) -> bool:
+        return self._near.near(text) is not None
+
+    def has_alike(self, text: str, shown: Sequence[Example]) -> bool:
+        """Whether it is more like a synthetic row, or one that its request showed, than rows of train are like each other."""
+        words = words_of(text)
+        return most_alike(words, [*self._words, *(words_of(row.input[-1].content) for row in shown)]) > self._alike
+
+    def missing(self, label: str) -> int:
+        return self.wanted.get(label, 0) - self.labels[label]
+
+
+def is_refusal(text: str) -> bool:
+    return _REFUSAL.search(text[:_LOOKED_AT]) is not None
+
+
+def alike_limit(rows: Sequence[tuple[str, ...]]) -> float:
+    """How alike two rows may be, from 0 to 1: as nearly every row of train is to the one most like it, within bounds."""
+    nearest = sorted(most_alike(words, [*rows[:place], *rows[place + 1 :]]) for place, words in enumerate(rows))
+    usual = nearest[int(ALIKE_SHARE * (len(nearest) - 1))] if nearest else 0.0
+    return min(ALIKE_AT_MOST, max(ALIKE_AT_LEAST, usual))
+
+
+def most_alike(words: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> float:
+    """The largest share of words that another text has in the same order (ROUGE-L), from 0 to 1."""
+    from rapidfuzz.distance import Indel
+
+    return max((Indel.normalized_similarity(words, other) for other in others), default=0.0)
+
+
+def _bounds(lengths: Sequence[int]) -> tuple[float, float]:
+    ordered = sorted(lengths)
+    low, high = ordered[int((1 - QUANTILE) * (len(ordered) - 1))], ordered[round(QUANTILE * (len(ordered) - 1))]
+    return SHORTER * low, LONGER * high
+
+
+def _refused(proposed: ProposedRow, known: Known) -> bool:
+    said = (proposed.new_text, proposed.example.output)
+    return not known.refusals_are_usual and any(map(is_refusal, said))
+
+
+def _other_length(proposed: ProposedRow, known: Known) -> bool:
+    low, high = known.input_lengths
+    if not low <= len(proposed.new_text) <= high:
+        return True
+    if known.output_lengths is None or proposed.request.answer is not None:
+        return False
+    low, high = known.output_lengths
+    return not low <= len(proposed.example.output) <= high
+
+
+def _full(proposed: ProposedRow, known: Known) -> bool:
+    return bool(known.wanted) and known.missing(proposed.example.output) <= 0
+
+
+Drops = Callable[[ProposedRow, Known], bool]
+
+FILTERS: dict[FilterName, Drops] = {  # whether it drops the row; the first that does counts
+    "unreadable": lambda proposed, known: False,  # counted where replies are read
+    "length": _other_length,
+    "refusal": _refused,
+    "answer": lambda proposed, known: known.answer_fault(proposed.example) is not None,
+    "copy": lambda proposed, known: known.has_copy(proposed.text),
+    "near": lambda proposed, known: known.has_near(proposed.text),
+    "alike": lambda proposed, known: known.has_alike(proposed.new_text, proposed.request.shown),
+    "share": _full,
+    "agreement": lambda proposed, known: proposed.agrees is False,
+}
+
+
+def dropped_by(proposed: ProposedRow, known: Known) -> FilterName | None:
+    return next((name for name, drops in FILTERS.items() if drops(proposed, known)), None)

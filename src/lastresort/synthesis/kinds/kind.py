@@ -1,0 +1,56 @@
+"""What a kind of synthetic row is: which rows of train its request shows, and whether it settles the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from lastresort.types import Example
+
+
+@dataclass(frozen=True, slots=True)
+class RowRequest:
+    """One request to the teacher. shown: rows of train. answer: that of every new row, None where the teacher writes it. number:
+    of the request, from 0.
+    """
+
+    kind: str
+    shown: tuple[Example, ...]
+    answer: str | None
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRows:
+    """The rows of train that may be shown. by_label: the same by answer, empty where answers are no labels."""
+
+    rows: tuple[Example, ...]
+    by_label: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+
+    def some(self, random: Random, n: int, label: str | None) -> tuple[Example, ...]:
+        """At most n different rows, of this label where it has any."""
+        pool = (self.by_label.get(label) if label is not None else None) or self.rows
+        return tuple(random.sample(list(pool), min(n, len(pool))))
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """From what a request is made. label: whose rows are wanted most, None without labels."""
+
+    seeds: SeedRows
+    random: Random
+    label: str | None
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """request: makes the next one. keeps_passages: its rows are answered by the passages of the row shown.
+    needs_labels: it has nothing to do where answers are no labels.
+    """
+
+    name: str
+    request: Callable[[Draw], RowRequest]
+    keeps_passages: bool = False
+    needs_labels: bool = False

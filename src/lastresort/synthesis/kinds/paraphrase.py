@@ -1,0 +1,13 @@
+"""An input of train in other words. The answer is kept."""
+
+from __future__ import annotations
+
+from lastresort.synthesis.kinds.kind import Draw, Kind, RowRequest
+
+
+def _request(draw: Draw) -> RowRequest:
+    (row,) = draw.seeds.some(draw.random, 1, draw.label)
+    return RowRequest("paraphrase", (row,), row.output, draw.number)
+
+
+PARAPHRASE = Kind("paraphrase", _request, keeps_passages=True)

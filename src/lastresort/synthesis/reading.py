@@ -1,0 +1,84 @@
+"""What a teacher's reply holds. Nothing in it is trusted: a reply or row that cannot be read is counted and left out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from lastresort.data.formats.rows import compact_json
+from lastresort.errors import DataError
+from lastresort.foreign import NotJson, parse_json
+from lastresort.types import Answer
+
+LONGEST_REPLY = 2**18  # characters; a hundred times what a request takes
+_FENCE = "```"
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A row as the teacher wrote it. output: None where it was not asked for one."""
+
+    input: str
+    output: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadReply:
+    """proposals: the rows that could be read. unreadable: how many rows of the reply could not, 1 where the whole reply could not.
+    said: the reply, where all of it is unreadable, "" else.
+    """
+
+    proposals: tuple[Proposal, ...]
+    unreadable: int = 0
+    said: str = ""
+
+
+def read_reply_rows(answer: Answer, n: int, *, with_output: bool) -> ReadReply:
+    """At most n rows of a reply."""
+    text = answer.text
+    if len(text) > LONGEST_REPLY:
+        return ReadReply((), 1, text[:200])
+    try:
+        value = parse_json(json_part(text))
+    except NotJson:
+        return ReadReply((), 1, text[:200])
+    rows = value.get("rows") if isinstance(value, dict) else None
+    if not isinstance(rows, list) or not rows:
+        return ReadReply((), 1, text[:200])
+    found = [_proposal(row, with_output=with_output) for row in rows[:n]]
+    readable = tuple(one for one in found if one is not None)
+    return ReadReply(readable, len(found) - len(readable))
+
+
+def json_part(text: str) -> str:
+    """The text without a code fence around it, or without the words before and after its outermost object."""
+    stripped = text.strip()
+    if stripped.startswith(_FENCE) and stripped.endswith(_FENCE) and "\n" in stripped:
+        return stripped.removesuffix(_FENCE).partition("\n")[2]
+    start, end = text.find("{"), text.rfind("}")
+    return text[start : end + 1] if 0 <= start < end else text
+
+
+def _proposal(row: Any, *, with_output: bool) -> Proposal | None:
+    if not isinstance(row, dict):
+        return None
+    given = _text(row.get("input"))
+    output = _text(row.get("output")) if with_output else None
+    if given is None or (with_output and output is None):
+        return None
+    return Proposal(given, output)
+
+
+def _text(value: Any) -> str | None:
+    """None for what is no text of a row: nothing, a truth value, control characters, marks that turn the direction of writing."""
+    if value is None or isinstance(value, bool) or value == "":
+        return None
+    if not isinstance(value, str):
+        try:
+            value = compact_json(value, "reply")
+        except DataError:
+            return None
+    text = str(value).replace("\r\n", "\n").strip()
+    return None if not text or _CONTROL.search(text) else text
