@@ -34,7 +34,7 @@ def test_rows_are_made_filtered_and_tell_where_they_come_from(tmp_path: Path, mo
         origin = row["synthetic"]
         assert set(origin["seeds"]) <= train
         assert origin["prompt"] == f"{origin['kind']}/1"
-        assert (origin["teacher"], origin["passed"][-1]) == ("teacher", "agreement")
+        assert (origin["teacher"], origin["passed"][-1]) == ("scripted:script.json", "agreement")
         assert origin["usd"] == pytest.approx(0.01 / 3 + 0.01)
     assert {row["synthetic"]["kind"] for row in written} == set(KINDS)
     assert found.tally.calls == found.tally.requests + 24
@@ -69,6 +69,14 @@ def test_no_dev_or_test_row_reaches_a_request(tmp_path: Path, monkeypatch: pytes
         assert not [row.id for row in (*sides.dev, *sides.test) if row.input_text in said]
         assert twin["input"] not in said
         assert sum(row.input_text in said for row in sides.train) > 40
+
+
+def test_each_row_of_train_has_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = routing(tmp_path)
+    found = synth(monkeypatch, path, Teacher(fresh_rows()), n=240, kinds=("paraphrase",), balance="any", agreement=0)
+    uses = Counter(row["synthetic"]["seeds"][0] for row in made(found))
+    assert len(uses) == len(prepared_task(path).split.train)
+    assert max(uses.values()) <= 6
 
 
 def test_what_is_in_the_task_already_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,6 +173,7 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
         )
     recipe = recipe_of(
         prepared,
+        teacher=teacher,
         n=n,
         kinds=request.kinds,
         agreement=agreement,

@@ -37,6 +37,7 @@ LEAST_TOKENS, FORM_TOKENS = 512, 32  # of a reply, and of its JSON around a row
 def recipe_of(
     prepared: PreparedTask,
     *,
+    teacher: str,
     n: int,
     kinds: Sequence[str],
     agreement: int,
@@ -49,6 +50,7 @@ def recipe_of(
     shots = tuple(Shot(row.input, row.output) for row in _varied(seeds, BLIND_SHOTS, seed))
     longest = _longest_tokens(seeds.rows)
     return Recipe(
+        teacher=teacher,
         n=n,
         kinds=_kinds(kinds, seeds, task),
         seeds=seeds,

@@ -41,7 +41,7 @@ GO_ON = {
     "gate": _REPEAT,
     "recheck": _REPEAT,
     "verify": _REPEAT,
-    "data": _REPEAT,
+    "data synth": _REPEAT,
 }
 
 
@@ -129,7 +129,9 @@ def _interrupted() -> int:
 
 def last_words() -> str:
     """Of a command that was interrupted."""
-    go_on = "" if "--dry-run" in sys.argv else GO_ON.get("".join(sys.argv[1:2]), "")
+    go_on = (
+        "" if "--dry-run" in sys.argv else GO_ON.get(" ".join(sys.argv[1 : 3 if "data" in sys.argv[1:2] else 2]), "")
+    )
     return f"Interrupted.{go_on}"
 
 

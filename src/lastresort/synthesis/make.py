@@ -32,12 +32,14 @@ Ended = Literal["rows", "calls", "usd", "barren"]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What is to be made. n: rows. kinds: in turn. instruction: of the task, with the form of its answers. blind: how the teacher
-    answers an input on its own. agreement: how often it must give the row's answer again, 0 to not ask. agrees: whether an answer
-    counts as that of the example. spelt: an answer as train spells it. max_new_tokens: of a reply; answer_tokens: of an answer.
-    constrained: whether the teacher is a local model, whose decoding can be held to the form of a reply. made: the date.
+    """What is to be made. teacher: its name, as the user gives it. n: rows. kinds: in turn. instruction: of the task, with the
+    form of its answers. blind: how the teacher answers an input on its own. agreement: how often it must give the row's answer
+    again, 0 to not ask. agrees: whether an answer counts as that of the example. spelt: an answer as train spells it.
+    max_new_tokens: of a reply; answer_tokens: of an answer. constrained: whether the teacher is a local model, whose decoding can
+    be held to the form of a reply. made: the date.
     """
 
+    teacher: str
     n: int
     kinds: tuple[str, ...]
     seeds: SeedRows
@@ -89,9 +91,10 @@ def planned_batch(recipe: Recipe, known: Known, batches: Sequence[RequestBatch])
     requests = []
     for one in range(number, number + min(LOCAL_BATCH if recipe.constrained else BATCH, wanted)):
         random = Random(f"synthetic:{recipe.seed}:{one}")
-        label = _most_missing(missing, random) if missing else _any_label(recipe.seeds, random)
-        request = KINDS[recipe.kinds[one % len(recipe.kinds)]].request(Draw(recipe.seeds, random, label, one))
-        requests.append(request)
+        label = _most_missing(missing, random) if missing else None
+        turn, place = divmod(one, len(recipe.kinds))
+        draw = Draw(recipe.seeds, random, label, one, turn, place / len(recipe.kinds))
+        requests.append(KINDS[recipe.kinds[place]].request(draw))
         if missing and label is not None:
             missing[label] -= PER_REQUEST
     return requests
@@ -104,10 +107,6 @@ def _proposed(batch: RequestBatch) -> int:
 def _most_missing(missing: Mapping[str, int], random: Random) -> str:
     most = max(missing.values())
     return random.choice([label for label, n in missing.items() if n == most])
-
-
-def _any_label(seeds: SeedRows, random: Random) -> str | None:
-    return random.choice(list(seeds.by_label)) if seeds.by_label else None
 
 
 def _known_texts(batches: Sequence[RequestBatch]) -> Iterator[tuple[str, str]]:
@@ -159,7 +158,7 @@ def _batch(
         number=number,
         requests=len(requests),
         calls=spent.calls,
-        rows=tuple(_row(one, teacher.name, recipe) for one in kept[:room]),
+        rows=tuple(_row(one, recipe) for one in kept[:room]),
         dropped=tuple(dropped),
         surplus=len(kept[room:]),
         tokens_in=spent.tokens_in,
@@ -222,11 +221,11 @@ def _asked_again(
     return found
 
 
-def _row(one: ProposedRow, teacher: str, recipe: Recipe) -> SyntheticRow:
+def _row(one: ProposedRow, recipe: Recipe) -> SyntheticRow:
     example, passed = one.example, [name for name in FILTERS if name != "agreement" or one.agrees is not None]
     provenance = RowOrigin(
         kind=one.request.kind,
-        teacher=without_keys(teacher),
+        teacher=without_keys(recipe.teacher),
         seeds=tuple(row.id for row in one.request.shown),
         prompt=f"{one.request.kind}/{VERSION}",
         passed=tuple(passed),

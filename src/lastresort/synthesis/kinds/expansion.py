@@ -11,9 +11,9 @@ SHOWN = 5
 
 
 def _request(draw: Draw) -> RowRequest:
-    first = draw.seeds.some(draw.random, 1, draw.label)
-    others = [row for row in draw.seeds.some(draw.random, SHOWN, None) if row not in first]
-    return RowRequest("expansion", (*first, *others[: SHOWN - 1]), None, draw.number)
+    first = draw.next_row()
+    others = [row for row in draw.seeds.some(draw.random, SHOWN, None) if row is not first]
+    return RowRequest("expansion", (first, *others[: SHOWN - 1]), None, draw.number)
 
 
 EXPANSION = Kind("expansion", _request)

@@ -9,7 +9,7 @@ from lastresort.synthesis.kinds.kind import Draw, Kind, RowRequest
 
 
 def _request(draw: Draw) -> RowRequest:
-    return RowRequest("harder", draw.seeds.some(draw.random, 1, draw.label), None, draw.number)
+    return RowRequest("harder", (draw.next_row(),), None, draw.number)
 
 
 HARDER = Kind("harder", _request)

@@ -6,7 +6,7 @@ from lastresort.synthesis.kinds.kind import Draw, Kind, RowRequest
 
 
 def _request(draw: Draw) -> RowRequest:
-    (row,) = draw.seeds.some(draw.random, 1, draw.label)
+    row = draw.next_row()
     return RowRequest("paraphrase", (row,), row.output, draw.number)
 
 
