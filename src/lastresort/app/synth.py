@@ -72,6 +72,7 @@ def synth_data(
     go_on: asks the user before paid calls, None where nobody is there: then it goes on. stop: checked between batches.
     Raises InputError for what cannot be used, StoppedError where it stopped.
     """
+    progress.stage("reading the task")
     setup = _setup(request, run_code=True)
     path = setup.out
     refuse_unwritable("--out", path)
