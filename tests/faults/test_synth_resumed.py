@@ -174,6 +174,9 @@ def test_files_that_are_not_of_this_synthesis_are_refused(tmp_path: Path, monkey
     with pytest.raises(InputError, match="a file that was not made here"):
         synth(monkeypatch, path, teacher, n=6, out=mine)
     assert mine.read_text() == '{"input": "a", "output": "b"}\n'
+    with pytest.raises(InputError, match="found no file"):
+        synth(monkeypatch, path, teacher, n=6, out=Path("/dev/null"))
+    assert not Path("/dev/.null").exists()
     found = synth(monkeypatch, path, teacher, n=6)
     for options in ({"seed": 1}, {"kinds": ("harder",)}, {"agreement": 0}, {"settings": {"split.seed": 5}}):
         with pytest.raises(InputError, match=r"made with other settings \("):
@@ -252,8 +255,8 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "5 synthetic rows of 5 in " in capsys.readouterr().out
     assert run(monkeypatch, "task.yaml", "--teacher", "nothing") == 2
     error = capsys.readouterr().err
-    assert error.startswith("Error: ")
-    assert error.count("\n") == 1
+    assert error.splitlines()[-1].startswith('Error: model: found "nothing"')
+    assert error.count("\n") == 2, "what it is at, and one sentence"
 
 
 def test_the_support_reads_what_a_request_wants() -> None:

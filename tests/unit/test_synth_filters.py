@@ -31,7 +31,7 @@ def row(text: str, output: str = "a") -> Example:
 
 
 def proposed(text: str, output: str = "a", *, answer: str | None = None, agrees: bool | None = None) -> ProposedRow:
-    return ProposedRow(row(text, output), RowRequest("expansion", (row(TEXTS[0]),), answer, 0), agrees=agrees)
+    return ProposedRow(row(text, output), RowRequest("expansion", "", (row(TEXTS[0]),), answer, 0), agrees=agrees)
 
 
 def known(**options: Any) -> Known:

@@ -15,7 +15,8 @@ from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.data.read import read_examples
 from lastresort.errors import InputError
 from lastresort.spec.task import load_task
-from lastresort.synthesis.kinds import KINDS
+from lastresort.synthesis.kinds import KINDS, Kind
+from lastresort.synthesis.kinds.kind import Draw, RowRequest
 from synth_support import Teacher, fresh_rows, made, routing, synth, unwritten
 
 
@@ -192,6 +193,19 @@ def test_synthetic_rows_join_train_alone(tmp_path: Path, monkeypatch: pytest.Mon
     assert load_task(path).resolved()["examples"] == {"train": "rows.jsonl", "synthetic": "routing-synthetic.jsonl"}
     again = synth(monkeypatch, path, Teacher(fresh_rows()), n=12)
     assert again.tally.calls == found.tally.calls, "the file that it makes is none of the rows that it shows"
+
+
+def test_a_kind_is_a_line_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its words, too: no other table has to know it."""
+
+    def request(draw: Draw) -> RowRequest:
+        return RowRequest("twisted", "Twist this row {n} times.", (draw.next_row(),), None, draw.number)
+
+    monkeypatch.setitem(KINDS, "twisted", Kind("twisted", request))
+    teacher = Teacher(fresh_rows())
+    found = synth(monkeypatch, routing(tmp_path), teacher, n=6, kinds=("twisted",))
+    assert {row["synthetic"]["prompt"] for row in made(found)} == {"twisted/1"}
+    assert "Twist this row 3 times." in teacher.prompts[0]
 
 
 def test_a_forecast_opens_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,8 @@ def synth_data(
     setup = _setup(request, run_code=True)
     path = setup.out
     refuse_unwritable("--out", path)
+    if path.exists() and not path.is_file():
+        raise InputError("found no file", where=f"--out {path}", expected="a new file", remedy="Name another.")
     folder = path.with_name(f".{path.stem}")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from lastresort.app.terminal import consent, print_document, print_text
 from lastresort.cli.options import TASK_SETTINGS, parse_settings
+from lastresort.synthesis.kinds import KINDS
 
 if TYPE_CHECKING:
     from lastresort.report.synthetic import SyntheticRows, SynthForecast
@@ -55,7 +56,7 @@ def synth_command(
         "",
         "--kinds",
         metavar="KIND,…",
-        help="Of paraphrase, answer, expansion, harder. Default: all that fit the task.",
+        help=f"Of {', '.join(KINDS)}. Default: all that fit the task.",
     ),
     balance: str = Option(
         "train",

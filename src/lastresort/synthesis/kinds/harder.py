@@ -5,11 +5,12 @@ Source: Xu et al. 2024, WizardLM (Evol-Instruct), of which only the steps that k
 
 from __future__ import annotations
 
+from lastresort.synthesis import prompts
 from lastresort.synthesis.kinds.kind import Draw, Kind, RowRequest
 
 
 def _request(draw: Draw) -> RowRequest:
-    return RowRequest("harder", (draw.next_row(),), None, draw.number)
+    return RowRequest("harder", prompts.HARDER, (draw.next_row(),), None, draw.number)
 
 
 HARDER = Kind("harder", _request)

@@ -11,11 +11,12 @@ from lastresort.types import Example
 
 @dataclass(frozen=True, slots=True)
 class RowRequest:
-    """One request to the teacher. shown: rows of train. answer: that of every new row, None where the teacher writes it. number:
-    of the request, from 0.
+    """One request to the teacher. asks: its words, with places for n and answer. shown: rows of train. answer: that of every new
+    row, None where the teacher writes it. number: of the request, from 0.
     """
 
     kind: str
+    asks: str
     shown: tuple[Example, ...]
     answer: str | None
     number: int

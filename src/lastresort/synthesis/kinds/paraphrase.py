@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from lastresort.synthesis import prompts
 from lastresort.synthesis.kinds.kind import Draw, Kind, RowRequest
 
 
 def _request(draw: Draw) -> RowRequest:
     row = draw.next_row()
-    return RowRequest("paraphrase", (row,), row.output, draw.number)
+    return RowRequest("paraphrase", prompts.PARAPHRASE, (row,), row.output, draw.number)
 
 
 PARAPHRASE = Kind("paraphrase", _request, keeps_passages=True)
