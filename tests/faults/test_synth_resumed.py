@@ -120,6 +120,19 @@ def test_limits_hold_and_can_be_raised(tmp_path: Path, monkeypatch: pytest.Monke
     assert synth(monkeypatch, path, teacher, n=40).ended == "rows"
 
 
+def test_a_teacher_that_costs_more_than_its_tokens_say_stays_within_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that thinks: the first request shows what an answer costs, also to a later session."""
+    path = routing(tmp_path, {"use": {"prompt_price": 0.1, "output_price": 0.4}})
+    teacher = Teacher(scripted_replies(), usd=0.1)
+    first = synth(monkeypatch, path, teacher, n=40, usd=1.0)
+    assert (first.ended, first.tally.usd <= 1.0, first.made > 0) == ("usd", True, True)
+    asked = len(teacher.prompts)
+    again = synth(monkeypatch, path, teacher, n=40, usd=1.1)
+    assert (again.ended, len(teacher.prompts)) == ("usd", asked)
+
+
 def test_a_teacher_that_writes_nothing_usable_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = Teacher(lambda request, number: "I'm sorry, but I can't help." if number % 2 else "not JSON")
     found = synth(monkeypatch, routing(tmp_path), teacher, n=40)
@@ -242,6 +255,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     options = ("task.yaml", "--n", "5", "--kinds", "paraphrase", "--agreement", "0", "--balance", "any")
     assert run(monkeypatch, *options, "--dry-run") == 0
     assert "Rewrite the input of this row in 3 different ways" in capsys.readouterr().out
+    assert run(monkeypatch, *options, "--dry-run", "--json") == 0
+    forecast = json.loads(capsys.readouterr().out)
+    assert (forecast["n"], list(forecast["first"]), forecast["usd"]) == (5, ["paraphrase"], 0.0)
     assert not (tmp_path / "calls.jsonl").exists()
     assert run(monkeypatch, *options, "--json") == 0
     document = json.loads(capsys.readouterr().out)

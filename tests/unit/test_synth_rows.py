@@ -175,12 +175,12 @@ def test_synthetic_rows_join_train_alone(tmp_path: Path, monkeypatch: pytest.Mon
     """Dev and test are the same with and without them; a row that somebody put in by hand and that is in test is left out."""
     path = routing(tmp_path)
     before = prepared_task(path).split
-    found = synth(monkeypatch, path, Teacher(fresh_rows()), n=12)
+    found = synth(monkeypatch, path, Teacher(fresh_rows()), n=12, out=tmp_path / "made: {12}.jsonl")
     with found.path.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"input": before.test[0].input_text, "output": before.test[0].output}) + "\n")
     words = found.lines()
     line = next(line for line in words if line.startswith("  examples: "))
-    assert line == "  examples: {train: rows.jsonl, synthetic: routing-synthetic.jsonl}"
+    assert line == '  examples: {train: rows.jsonl, synthetic: "made: {12}.jsonl"}'
     path.write_text(path.read_text().replace("examples: rows.jsonl", line.strip()), encoding="utf-8")
     after = prepared_task(path)
     assert after.split.dev == before.dev
@@ -189,9 +189,9 @@ def test_synthetic_rows_join_train_alone(tmp_path: Path, monkeypatch: pytest.Mon
         row["id"] for row in made(found)[:-1]
     }
     assert after.leaks == 1
-    assert "routing-synthetic.jsonl" in after.files
-    assert load_task(path).resolved()["examples"] == {"train": "rows.jsonl", "synthetic": "routing-synthetic.jsonl"}
-    again = synth(monkeypatch, path, Teacher(fresh_rows()), n=12)
+    assert "made: {12}.jsonl" in after.files
+    assert load_task(path).resolved()["examples"] == {"train": "rows.jsonl", "synthetic": "made: {12}.jsonl"}
+    again = synth(monkeypatch, path, Teacher(fresh_rows()), n=12, out=found.path)
     assert again.tally.calls == found.tally.calls, "the file that it makes is none of the rows that it shows"
 
 

@@ -134,7 +134,7 @@ class _Setup:
 
     def forecast(self) -> SynthForecast:
         recipe, task = self.recipe, self.prepared.task
-        planned = planned_batch(replace(recipe, n=max(recipe.n, 4 * PER_REQUEST)), self.known, ())
+        planned = planned_batch(replace(recipe, n=len(KINDS) * PER_REQUEST, constrained=False), self.known, ())
         prompts = {one.kind: request_turns(one, recipe.instruction) for one in planned}
         requests = math.ceil(recipe.n / (PER_REQUEST * USUAL_YIELD))
         answers = round(requests * PER_REQUEST * 0.8) * recipe.agreement

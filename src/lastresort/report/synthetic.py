@@ -11,6 +11,7 @@ from typing import Any
 from lastresort.report.words import synthetic as words
 from lastresort.spec.sections import Sources
 from lastresort.synthesis.diversity import Diversity
+from lastresort.synthesis.filters import FilterName
 from lastresort.synthesis.journal import Tally
 from lastresort.synthesis.make import Ended
 from lastresort.types import Message
@@ -63,7 +64,7 @@ class SyntheticRows:
         return len(self.tally.rows)
 
     @property
-    def dropped(self) -> dict[str, int]:
+    def dropped(self) -> dict[FilterName, int]:
         """Proposed rows that were left out, by the filter that did, in the order of the filters."""
         drops = self.tally.drops
         return {name: drops[name] for name in words.FILTERS}

@@ -76,7 +76,7 @@ class FilteredRow(_Line):
 
 class RequestBatch(_Line):
     """What a batch of requests gave. usd: what its answers cost, also those that came from the cache; lost_usd: what calls may have
-    cost that gave none.
+    cost that gave none. dearest_usd: of one answer.
     """
 
     number: NonNegativeInt
@@ -89,6 +89,7 @@ class RequestBatch(_Line):
     tokens_out: NonNegativeInt = 0
     usd: NonNegativeFloat = 0.0
     lost_usd: NonNegativeFloat = 0.0
+    dearest_usd: NonNegativeFloat = 0.0
     seconds: NonNegativeFloat = 0.0
 
 
@@ -129,6 +130,7 @@ class Tally:
     tokens_in: int
     tokens_out: int
     usd: float
+    dearest_usd: float
     seconds: float
 
     @property
@@ -152,6 +154,7 @@ def tally(batches: Sequence[RequestBatch]) -> Tally:
         sum(batch.tokens_in for batch in batches),
         sum(batch.tokens_out for batch in batches),
         sum(batch.usd + batch.lost_usd for batch in batches),
+        max((batch.dearest_usd for batch in batches), default=0.0),
         sum(batch.seconds for batch in batches),
     )
 

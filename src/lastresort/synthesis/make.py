@@ -78,7 +78,10 @@ def make_rows(
         batch = _batch(recipe, known, teacher, planned[:affordable], journal.tally, purse)
         journal.append(batch)
         found = journal.tally
-        progress.advance(len(batch.rows), f"{len(found.rows) / max(1, found.proposed):.0%} of the proposed rows kept")
+        spent = f", {found.usd:.2f} USD spent" if found.usd else ""
+        progress.advance(
+            len(batch.rows), f"{len(found.rows) / max(1, found.proposed):.0%} of the proposed rows kept{spent}"
+        )
 
 
 def planned_batch(recipe: Recipe, known: Known, batches: Sequence[RequestBatch]) -> list[RowRequest]:
@@ -165,6 +168,7 @@ def _batch(
         tokens_out=spent.tokens_out,
         usd=spent.usd,
         lost_usd=spent.lost_usd,
+        dearest_usd=spent.dearest_usd,
         seconds=spent.seconds,
     )
 

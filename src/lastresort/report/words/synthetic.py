@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING
 
 from lastresort.report.words.wording import count, counted, listed, money
@@ -56,15 +58,14 @@ def question(found: SynthForecast, made: int) -> str:
 def lines(found: SyntheticRows) -> list[str]:
     """What was made and left out, and how to train on it."""
     width = max(map(len, FILTERS.values()))
-    dropped = [f"  {FILTERS[name]:<{width}}  {count(n)}" for name, n in found.tally.drops.items() if n]
-    ordered = [line for name in FILTERS for line in dropped if line.startswith(f"  {FILTERS[name]} ")]
+    dropped = [f"  {FILTERS[name]:<{width}}  {count(n)}" for name, n in found.dropped.items() if n]
     ended = _ENDED[found.ended].format(journal=found.journal)
     price = "" if found.usd == 0 else f", {money(found.usd)}"
     return [
         f"{counted(found.made, 'synthetic row')} of {count(found.n)} in {found.path}",
         f"{counted(found.tally.requests, 'request')} and {count(found.tally.calls - found.tally.requests)} answers by "
         f"{found.teacher}{price}; {count(found.tally.proposed)} rows were proposed",
-        *(["left out:", *ordered] if ordered else []),
+        *(["left out:", *dropped] if dropped else []),
         *([f"labels: {_labels(found)}"] if found.labels else []),
         *([] if found.diversity is None else [_diversity(found.diversity)]),
         *([ended] if ended else []),
@@ -118,7 +119,9 @@ def _use(found: SyntheticRows) -> list[str]:
         "test": sources.test,
         "synthetic": found.path.absolute(),
     }
-    files = ", ".join(f"{name}: {relative_name(path, folder)}" for name, path in named.items() if path is not None)
+    files = ", ".join(
+        f"{name}: {_yaml(relative_name(path, folder))}" for name, path in named.items() if path is not None
+    )
     return [
         "",
         f"To train on them as well, write into {found.task_file.name}:",
@@ -126,6 +129,10 @@ def _use(found: SyntheticRows) -> list[str]:
         "They join train alone, after dev and test are drawn. Read some first, then climb with and without them: the dev and test "
         "items are the same.",
     ]
+
+
+def _yaml(name: str) -> str:
+    return name if re.fullmatch(r"[\w./-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
 def _short(text: str, most: int = SHOWN_CHARACTERS) -> str:
