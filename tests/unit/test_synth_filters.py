@@ -73,6 +73,17 @@ def test_a_row_counts_from_when_it_is_held() -> None:
     assert (against.missing("a"), dropped_by(one, against)) == (2, "copy")
 
 
+def test_a_small_share_has_room_for_one_request() -> None:
+    against = known(wanted={"a": 1, "b": 4, "c": 0}, answer_fault=lambda one: None)
+    counts = {}
+    for label in "abc":
+        against.labels.clear()
+        while dropped_by(proposed(FRESH, label), against) is None:
+            against.labels[label] += 1
+        counts[label] = against.labels[label]
+    assert counts == {"a": 3, "b": 4, "c": 0}
+
+
 def test_refusals_and_answers_are_measured_by_the_train_rows() -> None:
     """Where train itself refuses, a refusal is a row like any other; free answers have lengths."""
     refusing = [row(text, "I'm sorry, but I cannot help with that.") for text in TEXTS]

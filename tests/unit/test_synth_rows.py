@@ -195,6 +195,26 @@ def test_synthetic_rows_join_train_alone(tmp_path: Path, monkeypatch: pytest.Mon
     assert again.tally.calls == found.tally.calls, "the file that it makes is none of the rows that it shows"
 
 
+def test_a_scorer_that_expects_something_else_than_an_answer_judges_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as facts that an answer must hold, as in dev and test of the example voice."""
+    source = "def score(answer, expected):\n    facts = expected.split('; ')\n    return len(facts) > 1 and facts[0] in answer\n"
+    (tmp_path / "facts.py").write_text(source, encoding="utf-8")
+    sides = {"train": rows()[:80], "dev": rows()[80:140], "test": rows()[140:]}
+    for name, side in sides.items():
+        written = side if name == "train" else [{**row, "output": f"{row['output']}; case"} for row in side]
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in written), encoding="utf-8")
+    task = {
+        "score": {"python": "facts.py:score"},
+        "output": {},
+        "examples": {name: f"{name}.jsonl" for name in sides},
+        "split": {},
+    }
+    found = synth(monkeypatch, routing(tmp_path, task), Teacher(fresh_rows()), n=6)
+    assert (found.made, found.dropped["answer"], found.tally.calls) == (6, 0, found.tally.requests)
+
+
 def test_a_kind_is_a_line_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its words, too: no other table has to know it."""
 

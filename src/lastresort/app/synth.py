@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, get_args
 
 from lastresort.app.gate import RUNS, refuse_unwritable
-from lastresort.app.synth_recipe import can_agree, known_of, recipe_of, rows_hash, task_hash
+from lastresort.app.synth_recipe import known_of, recipe_of, rows_hash, task_hash, why_no_agreement
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.workspace import RESPONSES, SHARED, with_rerun_remedy
 from lastresort.errors import InputError, LastresortError, StoppedError, StopRequestedError
@@ -110,7 +110,7 @@ def forecast_synth(request: SynthRequest) -> SynthForecast:
 
 @dataclass(frozen=True, slots=True)
 class _Setup:
-    """prices: USD per million tokens, None where unknown. agreement_off: it cannot be checked, and nobody asked for it."""
+    """prices: USD per million tokens, None where unknown. agreement_off: why it cannot be checked."""
 
     prepared: PreparedTask
     request: SynthRequest
@@ -122,7 +122,7 @@ class _Setup:
     known: Known
     purse: Purse
     prices: tuple[float | None, float | None]
-    agreement_off: bool
+    agreement_off: str | None
 
     @property
     def paid(self) -> bool:
@@ -168,9 +168,9 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
         )
     prepared = prepare(task, run_code=run_code, begins=False)
     n = request.n if request.n is not None else min(len(prepared.split.train), MOST_ROWS)
-    agreement = request.agreement if request.agreement is not None else int(can_agree(prepared))
-    if agreement and not can_agree(prepared):
-        why = "documents, which the teacher does not have" if task.knowledge is not None else "a judge"
+    why = why_no_agreement(prepared, run_code=run_code)
+    agreement = request.agreement if request.agreement is not None else int(why is None)
+    if agreement and why is not None:
         raise InputError(
             f"found --agreement {agreement} for a task with {why}", expected="--agreement 0", remedy="Leave it out."
         )
@@ -203,7 +203,7 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
         known=known_of(prepared, n, balance),
         purse=purse,
         prices=prices,
-        agreement_off=request.agreement is None and not agreement,
+        agreement_off=why if request.agreement is None else None,
     )
 
 

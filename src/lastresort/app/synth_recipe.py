@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from random import Random
 
-from lastresort.climb.prepare import PreparedTask
+from lastresort.climb.prepare import PreparedTask, check_right_answers
 from lastresort.data.check import output_checks
 from lastresort.data.formats.rows import compact_json
 from lastresort.data.read import content_hash
@@ -30,6 +30,7 @@ from lastresort.types import Example
 
 LONGEST_SHOWN = 8000  # characters of a row that the teacher is shown
 BLIND_SHOTS = 6
+TRIED = 20  # rows of train, by the scorer
 GRADED_AGREES = 0.5  # of a graded scorer
 LEAST_TOKENS, FORM_TOKENS = 512, 32  # of a reply, and of its JSON around a row
 
@@ -103,9 +104,21 @@ def rows_hash(rows: Sequence[Example]) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
-def can_agree(prepared: PreparedTask) -> bool:
-    """Whether the task's scorer can compare two answers here, and the teacher can answer without the task's documents."""
-    return prepared.task.knowledge is None and not isinstance(prepared.scorer, AsksAModel)
+def why_no_agreement(prepared: PreparedTask, *, run_code: bool) -> str | None:
+    """What a task has that keeps two answers from being compared; None where they can be. run_code: see `prepare`."""
+    if prepared.task.knowledge is not None:
+        return "documents, which the teacher does not have"
+    if isinstance(prepared.scorer, AsksAModel):
+        return "a judge"
+    if run_code and not _takes_answers_of_train(prepared):
+        return "a scorer that does not compare with an answer like those of train"
+    return None
+
+
+def _takes_answers_of_train(prepared: PreparedTask) -> bool:
+    """Not where a user's scorer expects something else than an answer in its place, such as facts."""
+    agrees = _agrees(prepared)
+    return all(agrees(row.output, row) for row in prepared.split.train[:TRIED])
 
 
 def _characters(row: Example) -> int:
@@ -162,6 +175,7 @@ def _answer_fault(prepared: PreparedTask, labels: Sequence[str]) -> Callable[[Ex
     output, scorer = prepared.task.output, prepared.scorer
     checks = output_checks(tuple(labels) or output.choices, output.json_schema)
     reads = SCORERS[prepared.task.score.name].reads
+    scored: list[bool] = []  # whether the scorer takes answers like those of train, once it was tried
 
     def fault(example: Example) -> str | None:
         for words, _, check in checks:
@@ -169,13 +183,12 @@ def _answer_fault(prepared: PreparedTask, labels: Sequence[str]) -> Callable[[Ex
                 return f"{words}: {found}"
         if reads is not None and format_ok(example.output, scorer=prepared.task.score.name) is False:
             return f"is no {reads}"
-        if isinstance(scorer, AsksAModel):
-            return None
+        scored[:] = scored or [isinstance(scorer, AsksAModel) or _takes_answers_of_train(prepared)]
         try:
-            right = float(scorer(example.output, example))
+            check_right_answers(scorer, (example,) if scored[0] else ())
         except DataError as error:
             return error.found
-        return None if right > 0 else "is wrong by the task's own scorer"
+        return None
 
     return fault
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 from lastresort.data.duplicates import NearIndex, normalised, words_of
 from lastresort.synthesis.kinds.kind import RowRequest
+from lastresort.synthesis.prompts import PER_REQUEST
 from lastresort.types import Example
 
 FilterName = Literal["unreadable", "length", "refusal", "answer", "copy", "near", "alike", "share", "agreement"]
@@ -147,7 +148,10 @@ def _other_length(proposed: ProposedRow, known: Known) -> bool:
 
 
 def _full(proposed: ProposedRow, known: Known) -> bool:
-    return bool(known.wanted) and known.missing(proposed.example.output) <= 0
+    """A label that is wanted may have as many rows as one request gives, where its share is smaller."""
+    label = proposed.example.output
+    wanted = known.wanted.get(label, 0)
+    return bool(known.wanted) and known.labels[label] >= (max(wanted, PER_REQUEST) if wanted else 0)
 
 
 Drops = Callable[[ProposedRow, Known], bool]

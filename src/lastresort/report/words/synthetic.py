@@ -45,10 +45,10 @@ def forecast_lines(found: SynthForecast) -> list[str]:
     return [f"Forecast: {_cost(found, found.n)}.", *_itself(found), *shown]
 
 
-def notes(found: SynthForecast, *, agreement_off: bool) -> list[str]:
-    """To say before the first request."""
-    off = "Agreement is not checked: the teacher lacks the task's documents, or a judge scores the task."
-    return [*_itself(found), *([off] if agreement_off else [])]
+def notes(found: SynthForecast, *, agreement_off: str | None) -> list[str]:
+    """To say before the first request. agreement_off: what the task has that keeps answers from being compared."""
+    off = [] if agreement_off is None else [f"Agreement is not checked, since the task has {agreement_off}."]
+    return [*_itself(found), *off]
 
 
 def question(found: SynthForecast, made: int) -> str:
