@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from climb_support import scripted_task
-from lastresort.cli.border import guarded
+from lastresort.cli.border import guarded, last_words
 from lastresort.cli.main import app
 from lastresort.data.read import read_examples
 from lastresort.errors import DataError, InfrastructureError, InputError, StopRequestedError
@@ -273,6 +273,14 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     error = capsys.readouterr().err
     assert error.splitlines()[-1].startswith('Error: model: found "nothing"')
     assert error.count("\n") == 2, "what it is at, and one sentence"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [("synth", " Answers are kept; run the same command again to resume."), ("check", "")]
+)
+def test_the_last_words_say_how_to_go_on(command: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["lastresort", "data", command, "task.yaml"])
+    assert last_words() == f"Interrupted.{words}"
 
 
 def test_the_support_reads_what_a_request_wants() -> None:

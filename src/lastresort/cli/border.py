@@ -129,9 +129,8 @@ def _interrupted() -> int:
 
 def last_words() -> str:
     """Of a command that was interrupted."""
-    go_on = (
-        "" if "--dry-run" in sys.argv else GO_ON.get(" ".join(sys.argv[1 : 3 if "data" in sys.argv[1:2] else 2]), "")
-    )
+    words = 2 if sys.argv[1:2] == ["data"] else 1
+    go_on = "" if "--dry-run" in sys.argv else GO_ON.get(" ".join(sys.argv[1 : 1 + words]), "")
     return f"Interrupted.{go_on}"
 
 
