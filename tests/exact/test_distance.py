@@ -105,4 +105,4 @@ def test_nothing_else_asks_these_requests() -> None:
     assert without_duplicates(items, own) == items
     sentences = [*own, *entries("watched"), *entries("off_task"), *entries("off_topic"), *COUNTER_REQUESTS]
     sentences += [*entries("counter"), *(request.format(subject="wool socks") for request in CONSTRAINED)]
-    assert not near_pairs(sentences, wanted=lambda one, other: one < len(own) and other > one)
+    assert not near_pairs(sentences, border=len(own))
