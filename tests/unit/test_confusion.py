@@ -6,6 +6,7 @@ import html
 import random
 import re
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from lastresort.records.events import TaskRead
 from lastresort.records.items import ItemsWanted, SystemName
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
-from lastresort.report.confusion import MOST_COLUMNS, NO_LABEL, Confusion, confusion, finding, of_items
+from lastresort.report.confusion import MOST_COLUMNS, MOST_ROWS, NO_LABEL, SHADES, confusion, finding, of_items
 from lastresort.report.confusion import recorded as recorded_confusion
 from report_support import HOSTILE
 from ui_support import finished_run, item, page_of, recorded
@@ -28,6 +29,7 @@ ROWS = [
     ("Billing", "DELIVERY"),
     ("delivery", "It is about delivery, and the answer is long enough to be none of the labels."),
     ("delivery", "\n" * 400 + "delivery"),
+    ("delivery", "delivery" + "\u00a0" * 60),
     ("delivery", ""),
     ("the end", "none"),
     ("the end", HOSTILE),
@@ -39,7 +41,7 @@ COUNTS = {
     ("billing", "billing"): 2,
     ("billing", "delivery"): 2,
     ("delivery", NO_LABEL): 2,
-    ("delivery", "delivery"): 1,
+    ("delivery", "delivery"): 2,
     ("the end", "none"): 1,
     ("the end", NO_LABEL): 1,
     (NO_LABEL, "billing"): 1,
@@ -73,7 +75,7 @@ def test_texts_are_read_as_the_scorer_reads_them_and_every_cell_finds_its_items(
             narrowed = replace(wanted, expected=expected, answered=answered)
             assert len(record.page_of_items(narrowed, 0, 50)) == record.count_items(narrowed).selected == n, (want, got)
         expected, _ = found.filters("delivery", "")
-        assert record.count_items(replace(wanted, expected=expected)).selected == 3
+        assert record.count_items(replace(wanted, expected=expected)).selected == 4
         against = replace(wanted, against=SystemName("prompting", "few-shot-3"))
         in_common = recorded_confusion(record, against, LABELS)
         assert sum(in_common.counts.values()) == len(ITEMS[::2])
@@ -125,9 +127,10 @@ def test_as_many_labels_as_fit_are_a_square_and_of_more_the_most_mistaken_are_li
     if found.is_square:
         assert found.rows == found.columns == names
         return
-    missed = [sum(want == one != got for want, got in rows) for one in found.rows]
-    assert missed == sorted(missed, reverse=True)
-    assert min(missed) > 0
+    missed = [sum(want == one != got for want, got in rows) for one in names]
+    assert len(set(found.rows)) == len(found.rows), "each label once"
+    listed = [missed[names.index(one)] for one in found.rows]
+    assert listed == sorted(filter(None, missed), reverse=True)[:MOST_ROWS]
     assert found.answered(found.rows[0])[0][0] == found.rows[0] or found.n(found.rows[0], found.rows[0]) == 0
 
 
@@ -143,6 +146,40 @@ def test_the_report_shows_the_labels_of_dev_and_links_nowhere(tmp_path: Path) ->
     assert "<a " not in table[1]
 
 
-def test_no_mistake_is_said() -> None:
-    found: Confusion = confusion([], LABELS)
-    assert finding(found) == "No label was mistaken for another"
+@pytest.mark.parametrize("labels", [3, MOST_COLUMNS + 1])
+def test_without_a_mistake_a_long_list_of_labels_is_a_sentence_alone(tmp_path: Path, labels: int) -> None:
+    assert finding(confusion([], LABELS)) == "No label was mistaken for another"
+    names = tuple(f"label {n}" for n in range(labels))
+    labelled_run(tmp_path, [item(str(n), 1.0, name, expected=name) for n, name in enumerate(names)], names)
+    text = page_of(tmp_path)[1].get("/runs/mail/items?system=prompting/zero-shot").text
+    assert "No label was mistaken for another" in text
+    assert ('class="confusion' in text) is (labels <= MOST_COLUMNS)
+
+
+@pytest.mark.parametrize("labels", [3, MOST_COLUMNS + 1])
+def test_a_text_without_a_label_is_no_label_and_never_a_hit(tmp_path: Path, labels: int) -> None:
+    names = tuple(f"label {n}" for n in range(labels))
+    rows = [(name, name) for name in names] + [("else", "something"), ("else", "label 1"), ("label 1", "label 2")]
+    labelled_run(tmp_path, [item(str(n), 0.0, got, expected=want) for n, (want, got) in enumerate(rows)], names)
+    text = page_of(tmp_path)[1].get("/runs/mail/items?system=prompting/zero-shot").text
+    found = re.findall(r'<td class="number (\w+) shade-\d"[^>]*data-label="no label"', text)
+    assert "hit" not in found
+    assert found
+    assert ("1 of 25 labels: those with the most mistakes." in text) is (labels > MOST_COLUMNS)
+
+
+def test_each_shade_of_a_mistake_has_its_look() -> None:
+    sheet = resources.files("lastresort.report").joinpath("templates/report.css").read_text(encoding="utf-8")
+    names = ("label 1", "label 2")
+    looks = []
+    for wrong in (1, 10, 30, 60):
+        items = [item(str(n), 0.0, names[n < wrong], expected=names[0]) for n in range(100)]
+        found = of_items(items, names)
+        assert found is not None
+        shade = f".shade-{found.shade(*names)}"
+        looks.append(
+            {rule for rule in re.findall(r"^\.confusion td\.miss\S[^{]*\{[^}]*\}", sheet, re.M) if shade in rule}
+        )
+    assert len(looks) == len(SHADES)
+    assert all(looks)
+    assert len(set(map(frozenset, looks))) == len(SHADES), "each differs from the others"

@@ -96,10 +96,10 @@ class ItemsWanted:
 
 @dataclass(frozen=True, slots=True)
 class AnswerGroup:
-    """n items with the same expected answer and the same answer. answer: None for those that are longer than was asked for."""
+    """n items with the same expected answer and the same answer."""
 
     expected: str
-    answer: str | None
+    answer: str
     n: int
 
 
@@ -145,14 +145,12 @@ class ItemQuery:
 
     @property
     def groups(self) -> str:
-        """Expected answer, answer and how many. An answer of more than :longest characters, without :blanks around it, is NULL."""
+        """Expected answer, answer and how many."""
         beginning = (
             f"{self.beginning}," if self.beginning else "WITH"
         )  # grouped by itself: a join loses its index to a grouping
         return (
-            f"{beginning} found AS MATERIALIZED (SELECT item.expected AS expected, "
-            "CASE WHEN length(item.answer) <= :longest OR length(trim(item.answer, :blanks)) <= :longest "
-            f"THEN item.answer END AS answer {self.source}) "
+            f"{beginning} found AS MATERIALIZED (SELECT item.expected AS expected, item.answer AS answer {self.source}) "
             "SELECT expected, answer, count(*) FROM found GROUP BY 1, 2"
         )
 

@@ -362,12 +362,10 @@ class Record:
         [row] = self._database.rows(query.counting, query.values)
         return counts_of(tuple(row))
 
-    def answer_groups(self, wanted: ItemsWanted, *, longest: int, blanks: str) -> list[AnswerGroup]:
-        """What was expected and what was answered, and how often. longest: characters of an answer without `blanks` around it that
-        is told from others.
-        """
+    def answer_groups(self, wanted: ItemsWanted) -> list[AnswerGroup]:
+        """What was expected and what was answered, and how often."""
         query = self._query(wanted)
-        rows = self._database.rows(query.groups, {**query.values, "longest": longest, "blanks": blanks})
+        rows = self._database.rows(query.groups, query.values)
         return [AnswerGroup(expected, answer, n) for expected, answer, n in rows]
 
     def page_of_items(

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lastresort.evals.scorers.forms import AROUND, chosen
+from lastresort.evals.scorers.forms import chosen
 from lastresort.records.items import AnswerGroup, ItemsWanted, TextFilter
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import Record
@@ -17,7 +17,7 @@ NO_LABEL = " "  # of an answer that names none: no label of a task is blank
 MOST_COLUMNS = 24  # labels that are drawn as a square
 MOST_ROWS = 60
 MOST_NAMED = 3
-_MARGIN = 16  # characters by which an answer may be longer than every label, and still name one
+SHADES = (0.0, 0.05, 0.2, 0.5)  # a cell's share of its row, above which it is darker
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,10 @@ class Confusion:
     def shade(self, want: str, got: str) -> int:
         """0 for none, to 4 for more than half of the items where `want` was expected."""
         share = self.n(want, got) / (self.total(want) or 1)
-        return sum(share > limit for limit in (0, 0.05, 0.2, 0.5))
+        return sum(share > limit for limit in SHADES)
+
+    def is_right(self, want: str, got: str) -> bool:
+        return want == got != NO_LABEL
 
     def filters(self, want: str, got: str) -> tuple[TextFilter | None, TextFilter | None]:
         """By which expected and answered texts the items of a cell are found, "" for any."""
@@ -98,8 +101,7 @@ def labels_of(task: JsonObject | None) -> tuple[str, ...]:
 
 def recorded(record: Record, wanted: ItemsWanted, labels: Sequence[str]) -> Confusion:
     """Of the answers that are wanted."""
-    longest = max(map(len, labels)) + _MARGIN
-    return confusion(record.answer_groups(wanted, longest=longest, blanks=AROUND), labels)
+    return confusion(record.answer_groups(wanted), labels)
 
 
 def of_items(items: Iterable[ItemScore], labels: Sequence[str]) -> Confusion | None:
@@ -114,10 +116,10 @@ def confusion(groups: Iterable[AnswerGroup], labels: Sequence[str]) -> Confusion
     answers: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for group in groups:
         want = chosen(group.expected, labels)
-        got = None if group.answer is None else chosen(group.answer, labels)
+        got = chosen(group.answer, labels)
         if want is not None:
             expected[want][group.expected] = None
-        if got is not None and group.answer is not None:
+        if got is not None:
             answers[got][group.answer] = None
         counts[want or NO_LABEL, got or NO_LABEL] += group.n
     seen = {label for pair in counts for label in pair}
@@ -130,7 +132,7 @@ def confusion(groups: Iterable[AnswerGroup], labels: Sequence[str]) -> Confusion
 
 
 def finding(found: Confusion) -> str:
-    """ "Most often mistaken: billing for repairs (12 times)"."""
+    """ "Most often mistaken: billing for repairs (12)"."""
     mistakes = [(want, got, n) for want, got, n in found.mistakes if NO_LABEL not in (want, got)]
     unread = sum(n for want, got, n in found.mistakes if got == NO_LABEL)
     parts = []
