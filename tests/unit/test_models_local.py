@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from lastresort.data.rendering import render_prompt
+from lastresort.engine import sampling
 from lastresort.engine.choose import Sampling
 from lastresort.engine.sampling import generate
 from lastresort.engine.support import use_kernel
@@ -61,6 +62,17 @@ def test_a_batch_says_how_many_prompts_are_read_before_its_first_answer(folder: 
     layers = model.loaded.model.config.num_hidden_layers
     assert read == pytest.approx([3 * (layer + 1) / layers for layer in range(layers)])
     assert seen == [*read, *["answered"] * 3]
+
+
+def test_a_prompt_that_is_answered_counts_as_read_no_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three passes of a prompt each, whose answer is their first token."""
+    monkeypatch.setattr(sampling, "PREFILL_TOKENS", 1)
+    seen: list[float | str] = []
+    model = LocalModel(load_local(folder), name="tiny", on_read=seen.append)
+    prompts = [(Message("user", text),) for text in ("one", "two words", "and three words")]
+    model.generate(prompts, Decoding(max_new_tokens=1), lambda place, answer: seen.append("answered"))
+    layers = model.loaded.model.config.num_hidden_layers
+    assert seen == [*[(layer + 1) / layers for layer in range(layers)], "answered"] * 3
 
 
 class Counting(LocalModel):

@@ -103,7 +103,7 @@ class StageWriter:
         self._come_to(self._now.done + amount, max(0.0, self._now.read - amount))
 
     def read(self, prompts: float) -> None:
-        """So many prompts of the batch are read, of which none is answered yet. A training counts steps."""
+        """So many prompts are read and have no answer yet. A training counts steps."""
         now = self._now
         if now.total is not None and now.split != "train" and self._clock() - self._read_at >= READ_EVERY_S:
             self._read_at = self._clock()

@@ -112,9 +112,9 @@ def generate(
     seeds: one a row, in place of settings.seed and the row's place. allowed(row, tokens so far): a mask as `restrict` takes it, or
     None for no limit. stopped(row, tokens so far, the newest last): True ends the row, all its tokens kept. prefixes: keeps the
     common prefix for later calls. on_finished(row, result) is called as soon as a row has ended, on_step() after each step of the
-    packed path, on_read(prompts) after each layer while prompts are read there: how many are by now, in part too. plain: use the
-    plain path. The model should be in eval mode; the context limit is the caller's matter. Raises ContractError for an empty
-    prompt, for seeds of another number, or where no token is allowed.
+    packed path, on_read(prompts) after each layer while prompts are read there: how many are and have not ended, in part too.
+    plain: use the plain path. The model should be in eval mode; the context limit is the caller's matter. Raises ContractError for
+    an empty prompt, for seeds of another number, or where no token is allowed.
     """
     texts = _texts(prompts)
     if not texts:
@@ -243,7 +243,8 @@ def _prefill(
         captured: dict[int, KeysValues] = {}
         attends: Attends = Packed(forest.nodes, None if prefix is None else prefix.layers, captured, found.kernel)
         if on_read is not None:
-            attends = _Reading(attends, on_read, min(new) + len(order), len(part) / parts.config.num_hidden_layers)
+            unanswered = sum(not rows.ended(row) for row in (*range(min(new)), *order))  # rows begin in their order
+            attends = _Reading(attends, on_read, unanswered, len(part) / parts.config.num_hidden_layers)
         ids, positions = (torch.tensor([x], device=device) for x in (forest.ids, forest.positions))
         hidden = trunk_hidden(found.parts.trunk, ids, positions, attends)[0]
         slots.append(captured, forest.paths, prefix)
@@ -256,7 +257,8 @@ def _prefill(
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """Attention that says after each layer how many prompts are read. before: read by then. a_layer: prompts that one counts."""
+    """Attention that says after each layer how many prompts are read. before: read by then and not ended. a_layer: prompts that
+    one counts."""
 
     inner: Attends
     on_read: Callable[[float], None]

@@ -46,8 +46,8 @@ ENGINE_PATH = "cache-6"  # how answers are computed; raised whenever the same we
 
 class LocalModel:
     """Answers and scores with a loaded model. clock: seconds from any origin, an argument so that tests can set it. threads: how
-    many compute, None for what is fastest here. on_read: called while the prompts of a batch are read, before its first answer,
-    with how many are by then. render: a prompt's tokens, None for those of the model's chat template.
+    many compute, None for what is fastest here. on_read: called while the prompts of a batch are read, with how many are by then
+    and have no answer yet. render: a prompt's tokens, None for those of the model's chat template.
 
     batch_size: answers computed together, None for as many as a model of this shape has room for. A row's random draws depend
     on the prompt, the seed and how often the prompt came before in the call, not on its position.
