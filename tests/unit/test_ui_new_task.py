@@ -25,6 +25,8 @@ from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import InputError
 from lastresort.records.atomic import held
+from lastresort.report.words.draft import BAR
+from lastresort.report.words.wording import sentence
 from lastresort.spec.document import parse_document
 from lastresort.spec.task import load_task
 from lastresort.ui import drafts, jobs
@@ -271,7 +273,7 @@ def test_a_field_changes_the_text_and_the_text_the_field(page: TestClient, site:
     text = text_of(site, "reviews")
     found = page.post("/new/reviews/field?key=bar", data={"text": text, "bar": "0.9"})
     assert "bar: 0.9\n" in found.text
-    assert text_of(site, "reviews") == text.replace("bar: 0.85", "bar: 0.9").replace("# A usual start: set", "# Set")
+    assert text_of(site, "reviews") == text.replace("bar: 0.85", "bar: 0.9")
     found = page.post("/new/reviews/field?key=ladder", data={"text": text, "ladder": ["sft", "prompting"]})
     assert "ladder: [prompting, sft]\n" in text_of(site, "reviews")
     found = page.post("/new/reviews/text", data={"text": text.replace("0.85", "0.77").replace("\n", "\r\n")})
@@ -283,18 +285,15 @@ def test_a_field_changes_the_text_and_the_text_the_field(page: TestClient, site:
 @pytest.mark.parametrize(
     ("key", "value", "before", "after"),
     [
-        ("split.dev", "30", "verdict comes from test, 90 rows are left to train.", "verdict comes from test."),
-        ("split.test", "", "verdict comes from test, 90 rows are left to train.", "verdict comes from test."),
-        ("model", "openai:gpt-4o", "# 135M parameters, for a first try; or a hub id", "# A hub id"),
         ("score", "exact", "  # the label and nothing else counts\n", "\n"),
         ("score", "normalized", "# the label and nothing else counts", "# the same words, whatever their case"),
-        ("bar", "0.9", "# A usual start: set the score", "# Set the score"),
+        ("bar", "", f"# {sentence(BAR)}\n", ""),
     ],
 )
 def test_a_reason_speaks_of_the_value_that_is_there(
     page: TestClient, site: Site, key: str, value: str, before: str, after: str
 ) -> None:
-    """What a draft says of its own value goes with that value; the rest of the reason stays."""
+    """What a draft says of its own value goes with that value."""
     upload(page, "reviews.csv")
     text = text_of(site, "reviews")
     assert before in text
@@ -302,6 +301,23 @@ def test_a_reason_speaks_of_the_value_that_is_there(
     found = text_of(site, "reviews")
     assert before not in found
     assert after in found
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("split.dev", "30"), ("split.test", ""), ("model", "openai:gpt-4o"), ("bar", "0.9")]
+)
+def test_other_reasons_hold_for_every_value(page: TestClient, site: Site, key: str, value: str) -> None:
+    """They name no number of the draft."""
+    upload(page, "reviews.csv")
+    text = text_of(site, "reviews")
+    page.post(f"/new/reviews/field?key={key}", data={"text": text, key: value})
+    first, later = (re.findall("#.*", one) for one in (text, text_of(site, "reviews")))
+    assert first == later
+    drafted = parse_document(text, "task.yaml").values
+    split = drafted["split"]
+    assert isinstance(split, dict)
+    values = {*map(str, split.values()), str(200 - sum(split.values())), str(drafted["bar"])}
+    assert not values & set(re.findall(r"[\d.]+\d", " ".join(first[1:])))
 
 
 @pytest.mark.parametrize(
@@ -345,7 +361,14 @@ def test_what_no_field_holds_is_said_at_the_text_alone(page: TestClient, site: S
 
 
 @pytest.mark.parametrize(
-    "written", ["bar: 0.85  # my own: 208 rows are left to train\n", "# What we need.\nbar: 0.85\n"]
+    "written",
+    [
+        "bar: 0.85  # my own: 208 rows are left to train\n",
+        "# What we need.\nbar: 0.85\n",
+        "bar: 0.85  # a usual start: mine\n",
+        f"bar: 0.85  # {BAR}: mine\n",
+        f"# {sentence(BAR)} Mine.\nbar: 0.85\n",
+    ],
 )
 def test_a_comment_of_somebody_else_stays(page: TestClient, site: Site, written: str) -> None:
     upload(page, "reviews.csv")

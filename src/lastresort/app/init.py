@@ -333,7 +333,6 @@ def _facts(
         majority=answers.majority,
         most_frequent=answers.labels[0] if answers.labels else "",
         ladder=found.ladder,
-        train=found.train,
         dev=found.dev,
         test=found.test,
         labels=answers.labels,

@@ -18,7 +18,7 @@ from lastresort.models.protocol import is_endpoint
 from lastresort.models.scripted import writes_elsewhere
 from lastresort.records.atomic import is_held
 from lastresort.report.charts.loss import Curve
-from lastresort.report.words.draft import FIRST_TRY, OBJECTIVES
+from lastresort.report.words.draft import OBJECTIVES, TRAINED_MODEL
 from lastresort.report.words.training import of_train_split
 from lastresort.spec.document import YamlDocument
 from lastresort.spec.edit import written
@@ -145,7 +145,7 @@ def drafted(data: Path, about: Sequence[str] = ()) -> str:
     lines = [
         f"# A training apart from a climb, on {data.name}.",
         *(f"# {line}" for line in about),
-        f"model: embedded       # {FIRST_TRY}a hub id, a folder, a .gguf file",
+        f"model: embedded       # {TRAINED_MODEL}",
         f"objective: {objective}".ljust(20) + f"  # {OBJECTIVES[objective]}",
         f"data: {written(data.name)}",
         *(_columns(data) if objective == "sft" and "segments" not in keys else ()),

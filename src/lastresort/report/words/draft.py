@@ -39,7 +39,6 @@ class DraftFacts:
     majority: float
     most_frequent: str
     ladder: tuple[str, ...]
-    train: int
     dev: int | None
     test: int | None
     labels: tuple[str, ...] = ()
@@ -90,7 +89,7 @@ def task_text(facts: DraftFacts) -> str:
         f"# Drafted from {facts.data} ({count(facts.rows)} rows). Each line gives its reason: change what you know better.",
         _line("task", facts.name, "runs are named after it"),
         _line("about", _about(facts), "the instruction of every prompt: say it as you would to a colleague"),
-        _line("model", "embedded", f"{FIRST_TRY}a hub id, a folder, http://host/v1#NAME"),
+        _line("model", "embedded", MODEL),
     ]
     if facts.left_out:
         lines.append(left_out_line(facts.data, facts.left_out))
@@ -100,8 +99,11 @@ def task_text(facts: DraftFacts) -> str:
         lines.append(_line("columns", {"input": source, "output": target}, "the columns of the file that are used"))
     lines += [*_split(facts), *_output(facts)]
     lines.append(_line("score", facts.score, SCORES[facts.score]))
-    lines.append(_line("bar", facts.bar, _bar(facts)))
-    lines.append(_line("ladder", list(facts.ladder), _ladder(facts)))
+    if facts.kind == "labels":
+        lines.append(_one_line(f'# Always answering "{facts.most_frequent}" scores {percent(facts.majority)}.'))
+    lines.append(_line("bar", facts.bar, BAR))
+    whole = facts.ladder == ("prompting", "sft", "preference", "full")
+    lines.append(_line("ladder", list(facts.ladder), WHOLE_LADDER if whole else SHORT_LADDER))
     lines += [
         "# knowledge: docs/          # a folder of documents that hold the answers: add retrieval to the ladder, too",
         "# limits: {hours: 2}        # stop a climb that takes longer; it can be resumed",
@@ -159,30 +161,37 @@ OBJECTIVES = {
     "kto": "answers with a label each",
     "text": "plain text",
 }
-FIRST_TRY = "135M parameters, for a first try; or "
-_USUAL, _FEW_TEST_ROWS = "a usual start: ", "; with more test rows, preference and full can be added"
-_ONE_OF = {"score": SCORES, "objective": OBJECTIVES}
-# What a drafted reason says of the drafted value alone, as the group `only`.
-_ONLY = {
-    "model": f"(?P<only>{FIRST_TRY}).+",
-    "split": r".+ the verdict comes from test(?P<only>, [\d,]+ rows are left to train)",
-    "bar": f"(?P<only>{_USUAL}).+",
-    "ladder": f".+(?P<only>{_FEW_TEST_ROWS})",
-    **{key: f"(?P<only>{'|'.join(map(re.escape, reasons.values()))})" for key, reasons in _ONE_OF.items()},
+_EMBEDDED = "or embedded (135M parameters, for a first try)"
+MODEL = f"a hub id, a folder, http://host/v1#NAME, {_EMBEDDED}"
+TRAINED_MODEL = f"a hub id, a folder, a .gguf file, {_EMBEDDED}"
+SPLIT = "prompts and settings are chosen on dev, the verdict comes from test, the other rows are for training"
+BAR = "the drafted bar is a usual start: set the score from which you would use the system"
+WHOLE_LADDER = "cheapest first; a climb stops at the first rung that meets the bar"
+SHORT_LADDER = "cheapest first; every added rung, such as preference or full, needs more test rows"
+_OF_VALUES = {"score": SCORES, "objective": OBJECTIVES}
+# All but those of a value hold for whatever the key is set to.
+_DRAFTED = {
+    "model": (MODEL, TRAINED_MODEL),
+    "split": (SPLIT,),
+    "bar": (BAR,),
+    "ladder": (WHOLE_LADDER, SHORT_LADDER),
+    **{key: tuple(reasons.values()) for key, reasons in _OF_VALUES.items()},
 }
 
 
 def reason_for(key: str, why: str, value: Json) -> str:
-    """What to say of `value`, None where the key was removed, in place of the reason of a draft for another value: what holds for
-    both, "" for nothing. What no draft has written stays as it is.
+    """The comment of a key that is now `value`, None where it was removed; "" for none. why: the comment before, which stays unless
+    the whole of it is a reason that a draft gives.
     """
-    said = why[:1].lower() + why[1:].removesuffix(".")
-    found = re.fullmatch(_ONLY.get(key, r"(?!)"), said)
-    if found is None:
+    drafted = next((reason for reason in _DRAFTED.get(key, ()) if why in (reason, sentence(reason))), None)
+    if drafted is None:
         return why
-    begin, end = found.span("only")
-    now = "" if value is None else _ONE_OF[key].get(str(value), "") if key in _ONE_OF else said[:begin] + said[end:]
-    return sentence(now) if now and why.endswith(".") else now
+    if value is None:
+        return ""
+    if key not in _OF_VALUES:
+        return why
+    now = _OF_VALUES[key].get(str(value), "")
+    return now if why == drafted or not now else sentence(now)
 
 
 def _split(facts: DraftFacts) -> list[str]:
@@ -192,8 +201,7 @@ def _split(facts: DraftFacts) -> list[str]:
         split: dict[str, Any] = dict(parts)
         if facts.grouped:
             split["group_by"] = facts.group
-        why = f"prompts and settings are chosen on dev, the verdict comes from test, {count(facts.train)} rows are left to train"
-        lines.append(_line("split", split, why))
+        lines.append(_line("split", split, SPLIT))
     if facts.group is not None and facts.grouped:
         lines.append(f"# group_by: rows of one {facts.group} stay together, so that test holds no one seen in training")
     elif facts.group is not None:
@@ -225,16 +233,3 @@ def _respelt(facts: DraftFacts) -> list[str]:
 
 def _numbered(number: int, noun: str) -> str:
     return f"{count(number)} {noun}{'' if number == 1 else 's'}"
-
-
-def _bar(facts: DraftFacts) -> str:
-    aim = f"{_USUAL}set the score from which you would use the system"
-    if facts.kind != "labels":
-        return aim
-    return f'{aim}; always answering "{facts.most_frequent}" scores {percent(facts.majority)}'
-
-
-def _ladder(facts: DraftFacts) -> str:
-    if facts.ladder == ("prompting", "sft", "preference", "full"):
-        return "cheapest first; a climb stops at the first rung that meets the bar"
-    return f"cheapest first{_FEW_TEST_ROWS}"
