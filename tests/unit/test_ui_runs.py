@@ -16,6 +16,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from subprocess import Popen
 from typing import cast
@@ -554,6 +555,20 @@ def test_names_and_bars_that_are_close_are_not_drawn_over_each_other() -> None:
                 assert x >= other_x + other_width or other_x >= x + width or abs(y - other_y) >= APART - 0.1
         bars = [float(y) for y in re.findall(r'y="([\d.]+)">bar', text)]
         assert min(abs(one - other) for at, one in enumerate(bars) for other in bars[:at]) > 8
+
+
+@pytest.mark.parametrize("bars", [[0.8, 0.79, 0.78], [0.8] * 12, [0.8 - n / 200 for n in range(20)]])
+def test_a_pile_of_names_and_bars_is_apart_and_above_the_axis(bars: list[float]) -> None:
+    points = [RunPoint(f"run-{n}", 50, 0.9, (0.8, 0.95), bar, "MET") for n, bar in enumerate(bars)]
+    for size in (WIDE, NARROW):
+        text = str(runs_chart(points, in_money=False, size=size))
+        for name in (r'y="([\d.]+)">bar', r'class="name" x="[\d.]+" y="([\d.]+)" text-anchor'):
+            places = sorted(map(float, re.findall(name, text)))
+            assert all(low - high >= APART - 0.1 for high, low in pairwise(places))
+            [axis] = set(re.findall(r'y="([\d.]+)" text-anchor="middle">\d', text))
+            assert places[-1] <= float(axis) - 12
+        [height] = re.findall(r'viewBox="0 0 \d+ (\d+)"', text)
+        assert float(axis) < int(height)
 
 
 def test_a_verdict_whose_interval_includes_the_bar_says_what_its_test_showed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from lastresort.types import Outcome
 TOP, BOTTOM = 14, 38
 A_LETTER = 7.5  # of a name, about
 APART = 15  # between two names, one above the other
+BELOW_LETTERS = 6  # of the last line
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +53,24 @@ def runs_chart(points: Sequence[RunPoint], *, in_money: bool, size: PictureSize 
     across = (amounts if in_money else durations)([point.spent for point in points], steps)
     up = scores([*bars, *(limit for point in points for limit in point.interval)])
     frame = _Frame(size, across, up)
-    right, bottom = size.width - size.right, size.height - BOTTOM
+    right = size.width - size.right
+    named_bars, names = _bars(bars, right, frame), _names(points, frame)
+    # A pile of names may reach below the plot: the axis goes below it.
+    bottom = max(size.height - BOTTOM, math.ceil(max(name.y for name in (*named_bars, *names)) + BELOW_LETTERS))
+    height = bottom + BOTTOM
     parts = [level(frame.y(tick), size.left, right, round_percent(tick)) for tick in up.ticks]
     parts += [below(frame.x(tick), bottom + 18, _tick(tick, in_money)) for tick in across.ticks]
-    parts.append(unit(size.left, right, size.height - 4, "money spent" if in_money else "time spent"))
-    parts += _bars(bars, right, frame)
+    parts.append(unit(size.left, right, height - 4, "money spent" if in_money else "time spent"))
+    parts += [bar.drawn for bar in named_bars]
     parts += [_mark(point, frame) for point in points]
-    parts += _names(points, frame)
+    parts += [name.drawn for name in names]
     label = "; ".join(
         f"{'' if size.named else f'{number} '}{point.name}: {percent(point.score)} ({interval(point.interval)}) for "
         f"{shown(point.spent)}"
         for number, point in enumerate(points, start=1)
     )
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}; bar at {}">{}</svg>').format(
-        size.width, size.height, label, listed(map(round_percent, bars)), Markup("").join(parts)
+        size.width, height, label, listed(map(round_percent, bars)), Markup("").join(parts)
     )
 
 
@@ -91,16 +97,21 @@ class _Frame:
         return x > (self.size.left + self.size.width - self.size.right) / 2
 
 
-def _bars(bars: Sequence[float], right: float, frame: _Frame) -> list[Markup]:
-    """Lines with their names above them, or below where another one is close."""
-    found, above = [], 0.0
+@dataclass(frozen=True, slots=True)
+class _Name:
+    y: float
+    drawn: Markup
+
+
+def _bars(bars: Sequence[float], right: float, frame: _Frame) -> list[_Name]:
+    """Lines with their names above them, or lower where another one is close."""
+    found, lowest = [], -math.inf
     for bar in sorted(bars, reverse=True):
         y, left = frame.y(bar), frame.size.left
-        named_y = y - 6 if not above or y - 6 - above >= APART else y + APART
-        above = named_y
+        named_y = lowest = max(y - 6, lowest + APART)
         line = Markup('<line class="bar" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(left, right, y, y)
         text = Markup('<text class="name" x="{}" y="{:.1f}">bar {}</text>')
-        found.append(line + text.format(left + 6, named_y, round_percent(bar)))
+        found.append(_Name(named_y, line + text.format(left + 6, named_y, round_percent(bar))))
     return found
 
 
@@ -113,7 +124,7 @@ def _mark(point: RunPoint, frame: _Frame) -> Markup:
     ).format(point.verdict, x - 3, high, max(low - high, 1.0), x, y, SHAPES[point.verdict])
 
 
-def _names(points: Sequence[RunPoint], frame: _Frame) -> list[Markup]:
+def _names(points: Sequence[RunPoint], frame: _Frame) -> list[_Name]:
     """Beside the marks, and lower where another name is there already."""
     found, taken = [], list[tuple[float, float, float]]()  # from where to where, and how low
     texts = [point.name if frame.size.named else str(number) for number, point in enumerate(points, start=1)]
@@ -125,9 +136,8 @@ def _names(points: Sequence[RunPoint], frame: _Frame) -> list[Markup]:
             if start < right and left < start + width and abs(y - low) < APART:
                 y = low + APART
         taken.append((start, start + width, y))
-        found.append(
-            Markup('<text class="name" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
-                x - 12 if on_the_left else x + 12, y, "end" if on_the_left else "start", text
-            )
+        drawn = Markup('<text class="name" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
+            x - 12 if on_the_left else x + 12, y, "end" if on_the_left else "start", text
         )
+        found.append(_Name(y, drawn))
     return found
