@@ -509,9 +509,14 @@ def test_lines_of_a_climb_say_what_its_stage_knows(
     lines.advance(1, "mean 93.8%")
     clock.now += 20
     lines.advance(1)
+    lines.stage("checking files", 4)
+    clock.now += 20
+    lines.advance(1)
     assert capsys.readouterr().err.splitlines() == [
         "testing ...",
         "testing: 1 of 99 · 63 prompts read, answers to come · 35 s an item · about 38 min 32 s left",
+        "checking files ...",
+        "checking files: 1 of 4 · 20 s an item · about 1 min left",
     ]
 
 

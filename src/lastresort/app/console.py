@@ -104,6 +104,7 @@ class LineProgress:
     def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         self._label, self._total, self._done, self._begun, self._note = label, total, done, done, ""
         self._began = self._said = time.monotonic()
+        self._of_run = False
         self.say(f"{label} ...")
 
     def advance(self, amount: int = 1, note: str = "") -> None:
