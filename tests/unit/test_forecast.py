@@ -14,7 +14,9 @@ from rich.console import Console
 from climb_support import scripted_task
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
+from lastresort.climb import workload as workload_module
 from lastresort.climb.budget import forecast_rungs
+from lastresort.climb.workload import counts_of
 from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.report.words.wording import NO_BREAK
@@ -258,3 +260,21 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
     bench.task.model = "openai:some-model"
     assert forecast_rungs(bench, prepared, None, gated=True) == {}
     assert len(progress.said) == 3
+
+
+def test_a_text_is_tokenised_once_for_all_rungs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    class Tokenizer:
+        def __call__(self, text: str, *, add_special_tokens: bool) -> dict[str, list[int]]:
+            read.append(text)
+            return {"input_ids": [1] * len(text.split())}
+
+    tokenizer = Tokenizer()
+    monkeypatch.setattr(workload_module, "_tokenizer", lambda folder: tokenizer)
+    monkeypatch.setattr(workload_module, "_template", lambda tokenizer, task: 0)
+    (tmp_path / "tokenizer_config.json").touch()
+    task: Any = SimpleNamespace(folder=tmp_path)
+    for _ in ("prompting", "sft"):
+        assert list(map(counts_of(task, str(tmp_path)).count, ("one", "two words"))) == [1, 2]
+    assert read == ["one", "two words"]

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,7 @@ def _tokenizer(folder: Path) -> Any:
     return without_length_warning(tokenizer)
 
 
+@lru_cache(maxsize=20_000)  # each rung counts the same texts, and the same prompts of a judge
 def _counted(tokenizer: Any, text: str) -> int:
     return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
