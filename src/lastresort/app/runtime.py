@@ -29,10 +29,8 @@ SETTINGS = {
     "GOMP_SPINCOUNT": "20000",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
-JOB_FOLDER, JOB_PID = (
-    "lastresort-job-",
-    "pid",
-)  # how the name of a job's folder begins, and the file with its process's number
+JOB_FOLDER = "lastresort-job-"  # how the name of a job's folder begins
+JOB_PID = "pid"  # the file with its process's number
 
 
 def set_environment() -> None:

@@ -21,9 +21,8 @@ Fact = str | bool | int | float | tuple[str, ...] | dict[str, str]  # skips: why
 
 STANCES = {"DO": ("do", "green"), "ONLY_IF": ("only if", "yellow"), "NOT": ("not", "dim")}
 STYLES = {"STRONG": "bold", "MODERATE": "", "WEAK": "dim"}
-MEANING = {
-    "test_least": ("(the fewest that can decide at every rung, all of them right)",)
-}  # where a name says too little
+# where a name says too little
+MEANING = {"test_least": "(the fewest that can decide at every rung, all of them right)"}
 QUESTIONS = 6  # shown; the others stand in --json
 
 
@@ -126,7 +125,7 @@ def _known(document: AdviceDocument) -> list[RenderableType]:
     known = {name: value for name, value in document.facts.items() if value not in ((), {})}
     table = _grid(max(map(len, known), default=0))
     for name, value in known.items():
-        table.add_row(Text(name), Text(printable(" ".join((_value(value), *MEANING.get(name, ()))))))
+        table.add_row(Text(name), Text(printable(f"{_value(value)} {MEANING.get(name, '')}".rstrip())))
     return [*_head("What is known"), table]
 
 
