@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lastresort.rungs.preference.items import course_of
+from lastresort.rungs.supervised.methods import adapter_settings
 from lastresort.spec.sections import FullSettings, PreferenceSettings, SftSettings
 from lastresort.train.settings import Objective, TrainSettings
 
@@ -34,7 +35,8 @@ def test_sft_and_full_race_the_rates_of_the_page() -> None:
     assert said("Supervised fine-tuning", "`learning_rates`") == rates(usual.learning_rates)
     assert said("Supervised fine-tuning", "`target`") == f"`{usual.target}`"
     assert said("Supervised fine-tuning", "`epochs`").startswith(f"{usual.epochs},")
-    assert usual.alpha is None
+    settings = adapter_settings(usual, in_4_bits=False)
+    assert said("Supervised fine-tuning", "`alpha`") == f"`{settings.alpha / settings.r:g}r`"
     assert said("All weights", "`learning_rates`") == rates(FullSettings().learning_rates)
     assert float(said("All weights", "`replay`")) == FullSettings().replay
 
@@ -42,7 +44,7 @@ def test_sft_and_full_race_the_rates_of_the_page() -> None:
 def test_the_loop_is_told_as_it_is() -> None:
     loop = TrainSettings(learning_rate=1e-4)
     assert said("Supervised fine-tuning", "schedule, `warmup`") == f"{loop.schedule}, {loop.warmup:.0%}"
-    assert (loop.adapter.dropout, loop.weight_decay) == (0, 0)
+    assert said("Supervised fine-tuning", "dropout, weight decay") == f"{loop.adapter.dropout:g}, {loop.weight_decay:g}"
 
 
 def test_preferences_are_told_as_they_are() -> None:
