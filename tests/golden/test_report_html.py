@@ -195,11 +195,11 @@ def test_the_confidence_names_the_tests_that_share_it(tmp_path: Path) -> None:
 
 def test_the_band_speaks_of_the_same_confidence_as_the_head_of_the_page() -> None:
     """Before any test it gives no figure, as the rungs have different shares."""
-    assert "Each of the two limits holds at 95% confidence, that of the rung's test." in of_band({"prompting": 0.05})
+    assert "Each of the two limits holds at 95% confidence, the confidence of a MET." in of_band({"prompting": 0.05})
     said = of_band({"prompting": 0.025, "sft": 0.023})
-    assert "holds at the confidence of the rung's test: prompting 97.5% and SFT 97.7%." in said
+    assert "holds at the confidence of a MET of its rung: prompting 97.5% and SFT 97.7%." in said
     assert not re.search(r"\d\.|90%", of_band({}))
-    assert "100% less its error rate" in of_band({})
+    assert "1 minus the error rate of that test" in of_band({})
     assert of_band({}, (0.025, 0.025)).count("%") == 2
 
 

@@ -77,8 +77,8 @@ def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
 FAR = (
     "That is 12% of the way. Probability of each verdict if the test goes on with 150 fresh items (as many again), MET 31% and NOT "
     "MET under 1%; with 1,090 fresh items, MET 72% and NOT MET 4%. The highest bar that could be claimed now, at 99.2% confidence, "
-    "is 74.1%: a limit of the score, read after seeing it, not the test of a new bar. The interval begins lower, at 72.4%, because "
-    "it must hold after every item; this limit is the best that any step of the test shows."
+    "is 74.1%: a limit of the score, read after seeing it, not the test of a new bar. The interval starts lower, at 72.4%, because "
+    "it must hold after every item; this limit is the best one over all steps."
 )
 
 

@@ -160,10 +160,10 @@ def test_the_short_forecast_names_both_gates_and_what_the_test_set_can_tell(tmp_
     assert found["shares"][strictest] == min(found["shares"][rung] for rung in TRAINED) < found["shares"]["prompting"]
     most = items_against_bar(test["above"], bar=0.6, alpha=found["shares"][strictest])
     assert (
-        f", and at {strictest}, which has the smallest share of the error rate, about {most}. One that scores 50%"
+        f", and at {strictest}, which has the smallest share of the error rate, about {most}. To show that a true score of 50%"
         in told
     )
-    assert f"in 4 of 5 climbs. At prompting, even a perfect score takes {test['least']}." in told
+    assert f"give 80% power. At prompting, even a perfect score needs {test['least']} test items." in told
     assert test["least"] < test["to_meet"]
     assert "Warning: the test set has only" in told
     found["examples"]["test"] = max(test["to_meet"], test["to_miss"])

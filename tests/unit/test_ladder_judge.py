@@ -447,7 +447,13 @@ def test_a_judge_that_leads_nowhere_is_refused_before_a_folder_is_made(
 @pytest.mark.parametrize(
     ("accepted", "wrongly", "right", "answer", "change"),
     [
-        (40, 40, 0.97, "the judge is not shown to tell right answers from wrong", "A judge that is shown to tell"),
+        (
+            40,
+            40,
+            0.97,
+            "labels do not show that the judge can tell right from wrong",
+            "A judge that is shown to tell",
+        ),
         (0, 0, 0.97, "the labelled cases are not like the test's", "Labelled answers of this test"),
     ],
     ids=["accepts all alike", "accepts nothing"],

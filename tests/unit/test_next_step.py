@@ -70,9 +70,9 @@ def test_a_climb_that_was_set_to_stop_says_what_comes_next_and_how_to_go_on(
     page = html.unescape(re.sub("<[^>]*>", "", found.report.read_text("utf-8")))
     assert f"Next: {SET} To try it: {RESUME} --until sft." in page
     assert "moves up if the score is below the bar" not in page
-    assert ("By its score the climb would move up, but it was set to stop at prompting" in page) == (
-        verdict == "UNDECIDED"
-    )
+    assert (
+        "On the score alone, the climb would go on to the next rung, but it was set to stop at prompting" in page
+    ) == (verdict == "UNDECIDED")
     assert lastresort(monkeypatch, "report", "runs/routing-1", "--markdown") == 0
     assert line.replace("`", "") in capsys.readouterr().out.replace("\\", "").replace("`", "")
     assert lastresort(monkeypatch, "watch", "runs/routing-1") == 0

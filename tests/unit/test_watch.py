@@ -283,7 +283,7 @@ def test_a_run_that_was_cut_off_has_a_report(tmp_path: Path, capsys: pytest.Capt
     assert command("watch", str(run)) == 0
     out, error = capsys.readouterr()
     assert "prompting: zero-shot scores" in out
-    assert "It died before it finished: it crashed, or was killed before it could stop by itself. No process" in error
+    assert "It died before it finished: it crashed, or was killed before it could shut down. No process" in error
 
 
 class Interrupts(SilentProgress):

@@ -62,11 +62,11 @@ RUNGS = ("prompting", "retrieval", "sft")
         ),
         (
             value.StillOpen("sft", 0.82, 0.8, None, "item", JudgedBar(0.9, (0.8, 1.0), 0.95, 0.7, explained=False)),
-            "Cannot tell: the labelled cases are not like the test's, so the judge's 90% decides nothing.",
+            "Cannot tell: the labelled cases are not like the test's, so the judge's 90% is no evidence.",
         ),
         (
             value.StillOpen("sft", 0.82, 0.8, None, "item", JudgedBar(0.9, (0.8, 1.0), 0.95, 0.7, estimated=False)),
-            "Cannot tell: the judge is not shown to tell right answers from wrong, so its 90% decides nothing.",
+            "Cannot tell: labels do not show that the judge can tell right from wrong, so its 90% is no evidence.",
         ),
         (
             value.StillOpen("sft", 0.82, 0.8, None, "item", JudgedBar(0.9, (0.8, 1.0), 0.95, 0.7)),

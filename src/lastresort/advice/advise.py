@@ -27,7 +27,7 @@ from lastresort.report.words.wording import capital, listed, rung_in_prose, stop
 from lastresort.report.words.wording import round_percent as percent
 
 LEFT_OUT = "Your task's ladder leaves it out."
-NAME_DOCUMENTS = "Name the documents under `knowledge` first: as the task stands, a climb would skip it."
+NAME_DOCUMENTS = "Name the documents under `knowledge` first: until then, a climb skips retrieval."
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,9 +181,9 @@ def power_of(found: DryRun) -> list[str]:
     labels = " People's labels of the judge have half of each error rate, which is counted here; how far they move the bar is not."
     told = (
         f"At {test.first}, a system that truly scores {round_percent(test.above)} needs about {counted(test.to_meet, 'test item')} "
-        f"to be shown to meet the bar of {round_percent(test.bar)}{late if most > test.to_meet else ''}. One that scores "
-        f"{round_percent(test.below)} needs about {count(test.to_miss)} to be shown to miss it, in 4 of 5 climbs. At "
-        f"{test.first}, even a perfect score takes {count(test.least)}.{labels if test.labels else ''}"
+        f"to be shown to meet the bar of {round_percent(test.bar)}{late if most > test.to_meet else ''}. To show that a "
+        f"true score of {round_percent(test.below)} misses the bar takes about {count(test.to_miss)}. These sizes give 80% power. "
+        f"At {test.first}, even a perfect score needs {counted(test.least, 'test item')}.{labels if test.labels else ''}"
     )
     if n >= max(most, test.to_miss):
         return [f"{told} The test set has {count(n)}."]

@@ -74,9 +74,11 @@ def headline(answer: value.Answer) -> str:
 def _open_by_labels(answer: value.StillOpen, judged: JudgedBar) -> str:
     score = percent(judged.score)
     if not judged.explained:
-        return f"Cannot tell: the labelled cases are not like the test's, so the judge's {score} decides nothing."
+        return f"Cannot tell: the labelled cases are not like the test's, so the judge's {score} is no evidence."
     if not judged.estimated:
-        return f"Cannot tell: the judge is not shown to tell right answers from wrong, so its {score} decides nothing."
+        return (
+            f"Cannot tell: labels do not show that the judge can tell right from wrong, so its {score} is no evidence."
+        )
     rung, bar = rung_in_prose(answer.rung), percent(answer.bar)
     return f"Cannot tell yet: {rung} scored {percent(answer.score)}; the judge needs more labels for the bar of {bar}."
 

@@ -271,7 +271,7 @@ def end_line(by: StoppedBy | None, *, started: bool = True) -> str:
         case "limit":
             return f"It reached a limit of its task (limits.hours or limits.usd) {before}."
         case None:
-            return f"It died {before}: it crashed, or was killed before it could stop by itself."
+            return f"It died {before}: it crashed, or was killed before it could shut down."
 
 
 TIMING = "timing a few layers of the model on this machine, to forecast how long each rung takes"

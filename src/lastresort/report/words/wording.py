@@ -184,14 +184,14 @@ def of_band(errors: Mapping[str, float], labels: tuple[float, float] | None = No
         return _of_corrected_band(errors, labels)
     rates = {rung: f"{100 * (1 - rate):.3g}%" for rung, rate in errors.items()}
     if not rates:
-        level = "the confidence of that rung's test, which is 100% less its error rate"
+        level = "the confidence of a MET of its rung, which is 1 minus the error rate of that test"
     elif len(set(rates.values())) == 1:
-        level = f"{next(iter(rates.values()))} confidence, that of the rung's test"
+        level = f"{next(iter(rates.values()))} confidence, the confidence of a MET"
     else:
-        level = f"the confidence of the rung's test: {listed(f'{rung_in_prose(rung)} {rate}' for rung, rate in rates.items())}"
+        level = f"the confidence of a MET of its rung: {listed(f'{rung_in_prose(rung)} {rate}' for rung, rate in rates.items())}"
     return (
-        "Band: from the lower to the upper limit of the true score, valid under early stopping. Each of the two limits holds at "
-        f"{level}. A MET rests on the lower one alone."
+        "Band: lower to upper confidence limit for the true score, valid under early stopping. Each of the two limits holds at "
+        f"{level}. A MET rests on the lower limit alone."
     )
 
 
@@ -204,8 +204,8 @@ def _of_corrected_band(errors: Mapping[str, float], labels: tuple[float, float])
         for rung, below, above in rates
     )
     return (
-        "Band: interval of the corrected score, valid under early stopping. Its lower and upper limits are wrong with a "
-        f"probability of at most {f'{spent}: ' if spent else ''}half of the error rate of the rung's test, and the part that the "
+        "Band: confidence interval for the corrected score, valid under early stopping. Its lower and upper limits are wrong with "
+        f"a probability of at most {f'{spent}: ' if spent else ''}half of the error rate of the rung's test, and the part that the "
         f"labels spend ({_error_rate(low)} and {_error_rate(high)}), once for all tests together. A MET rests on the lower limit "
         "alone."
     )
@@ -326,8 +326,8 @@ def _why_interval_is_wider(test: BarTest, limit: float) -> str:
     if limit <= low or percent(limit) == percent(low):
         return ""
     return (
-        f" The interval begins lower, at {percent(low)}, because it must hold after every {test.unit}; this limit is the best that "
-        "any step of the test shows."
+        f" The interval starts lower, at {percent(low)}, because it must hold after every {test.unit}; this limit is the best one "
+        "over all steps."
     )
 
 
@@ -369,8 +369,8 @@ def how_decided(test: BarTest, bar: float) -> str:
 
 
 BEYOND_BAND = (
-    "An interval can include the bar of a run that is MET or NOT MET: the test behind a verdict is sharper, and what it showed is "
-    "given below the interval."
+    "A run can be MET or NOT MET although its interval includes the bar: the test is sharper than the interval. The test's own "
+    "limit is shown below it."
 )
 
 
@@ -434,10 +434,10 @@ def _goes_on(unit: str, collects: bool, met: bool, until: str | None, judged: Ju
         return f"It takes nothing from the rung that meets the bar. {more} would show whether this one does, too."
     corrected = judged is None or judged.corrects
     if until is not None:
-        by_score = "By its score the climb would move up, but it" if corrected else "The climb"
+        by_score = "On the score alone, the climb would go on to the next rung, but it" if corrected else "The climb"
         return f"{by_score} was set to stop at {rung_in_prose(until)} (`--until {until}`)."
     if not corrected:
-        return "The judge's score cannot be corrected, so the climb does not follow it: it moves up wherever a rung is left."
+        return "The judge's score cannot be corrected, so the climb does not follow it: it moves up while there is a rung left."
     return (
         f"Until there are {more.lower()}, the climb follows the point estimate: it moves up if the score is below the bar and "
         "stops otherwise."
