@@ -197,7 +197,7 @@ def _counts(site: Site, name: str, record: Record, wanted: ItemsWanted) -> ItemC
 
 
 def _confused(site: Site, name: str, record: Record, wanted: ItemsWanted) -> Confusion | None:
-    """Of all outcomes and changes of the items that are wanted; None where the answers are no labels."""
+    """Whatever result or change is chosen; the other choices narrow it. None where the answers are no labels."""
     read = record.last(TaskRead)
     labels = () if read is None else confusion.labels_of(read.task)
     if not labels or wanted.system is None:
