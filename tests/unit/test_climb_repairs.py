@@ -23,6 +23,8 @@ from lastresort.errors import TaskError
 from lastresort.gate.drawing import is_among
 from lastresort.gate.suites.suite import SuiteItem
 from lastresort.records.decision import RunView
+from lastresort.records.events import SystemKept
+from lastresort.records.measurement import whole_of
 from lastresort.records.record import Record
 from lastresort.records.rungs import OverTime
 from lastresort.records.view import Fold
@@ -30,7 +32,7 @@ from lastresort.report.markdown import markdown
 from lastresort.report.story import gather, spent_on_repairs
 from lastresort.report.terminal import ladder_table
 from lastresort.report.words.next_step import next_step
-from lastresort.systems.files import artefact_sha256, load_system
+from lastresort.systems.files import artefact_sha256, candidate_folder, load_system
 
 ONE_SUITE = {"keep": {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}, "split": {"dev": 20, "test": 60}}
 MENDED = by_scale((1, 0.99, BROKEN), (0.75, 0.99, 0.7), (0.5, 0.96, SAFE), (0.25, 0.6, SAFE))
@@ -56,6 +58,15 @@ def spoiled(tmp_path_factory: pytest.TempPathFactory, scripted: pytest.MonkeyPat
 
 def test_the_items_of_a_gated_run_name_whole_splits(mended: Climbed) -> None:
     assert {row["split"] for row in Run(mended.run).items()} == {"dev", "test", "rest of test"}
+
+
+def test_the_record_holds_the_hash_of_every_system_that_was_measured(mended: Climbed) -> None:
+    with Record.open(mended.run, read_only=True) as record:
+        kept = {event.key: event.sha256 for event in record.all(SystemKept)}
+        measured = {(one.rung, one.candidate) for one in record.measured() if whole_of(one.split) == "dev"}
+    files = {"/".join(one): artefact_sha256(candidate_folder(mended.run, *one)) for one in measured}
+    assert ("sft", "sft-adapter-scale0.5") in measured
+    assert kept == files
 
 
 def test_a_rejected_adapter_ships_at_the_scale_that_loses_nothing(mended: Climbed) -> None:

@@ -20,8 +20,7 @@ from lastresort.errors import DataError, InputError
 from lastresort.models.local import LocalModel, load_local
 from lastresort.models.scripted import Script
 from lastresort.records.decision import RunView, WinnerView
-from lastresort.records.events import SystemFrozen
-from lastresort.records.measurement import Measurement
+from lastresort.records.events import SystemFrozen, SystemKept
 from lastresort.records.record import Record
 from lastresort.serve.opening import ServeRequest, is_uncleared, open_served
 from lastresort.systems.files import artefact_sha256, folder_sha256, load_system, save_system
@@ -210,31 +209,50 @@ def test_what_another_rung_tested_is_served_as_measured_by_the_weights_that_are_
         open_served(ServeRequest(run, rungs=("full",)), approve=_nobody, log=print)
 
 
-def test_any_system_that_was_measured_is_served_by_its_rung_and_name(
-    base: Path, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = tuned_run(tmp_path / "run", base, adapter)
+def with_candidates(run: Path, base: Path, adapter: Path) -> dict[str, System]:
+    """A run that measured systems on dev alone, too: an untrained one, and one that no gate has seen."""
     plain = pinned(replace(PROMPT, name="plain", model=str(base), prompt=PromptDesign("Say a word.")), run)
     tuned = pinned(replace(PROMPT, name="early", model=str(base), adapter=adapter), run)
-    for rung, system in (("prompting", plain), ("sft", tuned), ("prompting", replace(plain, name="unknown"))):
-        save_system(system, run / "candidates" / rung / system.name)
-    with Record.open(run) as record:
-        for rung, name in (("prompting", "plain"), ("sft", "early"), ("prompting", "gone")):
-            record.add_measurement(Measurement(rung, name, "dev", 0, ()))
+    for rung, system in (("prompting", plain), ("sft", tuned)):
+        folder = run / "candidates" / rung / system.name
+        save_system(system, folder)
+        with Record.open(run) as record:
+            record.append(SystemKept(rung=rung, name=system.name, sha256=artefact_sha256(folder)))
+    return {"prompting/plain": plain, "sft/early": tuned}
+
+
+def test_any_system_that_was_measured_is_served_by_its_rung_and_name(base: Path, adapter: Path, tmp_path: Path) -> None:
+    run = tuned_run(tmp_path / "run", base, adapter)
+    plain = with_candidates(run, base, adapter)["prompting/plain"]
+    save_system(replace(plain, name="unknown"), run / "candidates" / "prompting" / "unknown")
     with serving(ServeRequest(run, beside=True, rungs=("prompting/plain",))) as (found, _):
         assert [one.name for one in found.names] == ["winner", "base", "prompt", "prompting/plain"]
         assert [said(found.url, "prompting/plain", item) for item in ITEMS[:4]] == texts_of(plain, run)[:4]
     named = ServeRequest(run, rungs=("prompting/plain", "prompting/few-shot"))
     assert len(open_served(named, approve=_nobody, log=print)) == 3
-    printed = capsys.readouterr().out
-    assert printed.count("keeps no hash of its files") == 1, "of what was tested it does"
-    for name in ("prompting/gone", "prompting/unknown", "sft/plain", "prompting/../sft/early"):
+    names = ("prompting/gone", "prompting/unknown", "sft/plain", "prompting/../sft/early", "prompting/", "/plain")
+    for name in names:
         with pytest.raises(InputError, match="measured no system"):
+            open_served(ServeRequest(run, rungs=(name,)), approve=_nobody, log=print)
+    for name in ("", "/few-shot"):
+        with pytest.raises(InputError, match='no system of the rung "" was tested'):
             open_served(ServeRequest(run, rungs=(name,)), approve=_nobody, log=print)
     with pytest.raises(InputError, match=r"no gate has cleared the system of sft/early.*Add --allow-held"):
         open_served(ServeRequest(run, rungs=("sft/early",)), approve=_nobody, log=print)
     leave = ServeRequest(run, rungs=("sft/early",), allow_held=True)
     assert open_served(leave, approve=_nobody, log=print)[1].name == "sft/early"
+
+
+def test_a_candidate_is_served_only_as_it_was_measured(base: Path, adapter: Path, tmp_path: Path) -> None:
+    """An untrained one needs no gate, so weights that were put into it would pass as cleared."""
+    run = tuned_run(tmp_path / "run", base, adapter)
+    plain = with_candidates(run, base, adapter)["prompting/plain"]
+    folder = run / "candidates" / "prompting" / "plain"
+    elsewhere = replace(plain, model="/etc", fingerprint="")
+    for changed in (replace(plain, adapter=adapter), elsewhere, replace(plain, prompt=PromptDesign("Lie."))):
+        save_system(changed, folder)
+        with pytest.raises(DataError, match="not those that the climb measured"):
+            open_served(ServeRequest(run, rungs=("prompting/plain",)), approve=_nobody, log=print)
 
 
 def test_what_a_gate_did_not_clear_needs_leave(base: Path, adapter: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from lastresort.evals.scorers import Scorer
 from lastresort.hardware.plan.setup import Setup
 from lastresort.ladder import RUNGS
 from lastresort.models.protocol import Pay
-from lastresort.records.events import ErrorShared, RungGoneOn, RungTested
+from lastresort.records.events import ErrorShared, RungGoneOn, RungTested, SystemKept
 from lastresort.records.measurement import stretch_of_dev
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.rungs import SearchFinding, Skip
@@ -37,7 +37,7 @@ from lastresort.spec.task import Task
 from lastresort.stop import NEVER, GoOn, Stop, StopRequest
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import Passages
-from lastresort.systems.files import FILE, candidate_folder, save_system
+from lastresort.systems.files import FILE, artefact_sha256, candidate_folder, save_system
 from lastresort.systems.system import System
 from lastresort.types import At, Example, GoOnAbout, Progress, Selection, nowhere
 
@@ -178,10 +178,14 @@ class Workbench:
         return self.models.answerer(system, passages)
 
     def keep(self, rung: str, system: System) -> None:
-        """Save a candidate below the run, pinned to the model it is measured with. A resumed climb finds it there."""
+        """Save a candidate below the run, pinned to the model it is measured with, and note its hash. A resumed climb finds it
+        there.
+        """
         folder = self.candidate_folder(rung, system.name)
         if not (folder / FILE).is_file():
             save_system(self.models.pinned(system), folder)
+        if self.record.last(SystemKept, f"{rung}/{system.name}") is None:
+            self.record.append(SystemKept(rung=rung, name=system.name, sha256=artefact_sha256(folder)))
 
     def candidate_folder(self, rung: str, name: str) -> Path:
         return candidate_folder(self.folder, rung, name)

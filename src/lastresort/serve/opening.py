@@ -11,14 +11,14 @@ from lastresort.ladder import RUNGS, trains
 from lastresort.models.endpoint import Approve
 from lastresort.models.open import open_model
 from lastresort.models.protocol import Model
-from lastresort.records.events import GateRun, SystemFrozen
+from lastresort.records.events import GateRun, SystemFrozen, SystemKept
 from lastresort.records.gate import ClimbGate
 from lastresort.records.record import FILE_NAME as RECORD
 from lastresort.records.record import Record
 from lastresort.serve.upstream import open_upstream
 from lastresort.serve.work import MODEL
 from lastresort.systems.answerer import Answerer
-from lastresort.systems.files import FILE, artefact_sha256, candidate_folder, load_measured, load_system
+from lastresort.systems.files import artefact_sha256, candidate_folder, load_measured
 from lastresort.systems.running import checked_system, open_answerer
 from lastresort.systems.system import PromptDesign, System
 
@@ -77,7 +77,7 @@ def open_served(request: ServeRequest, *, approve: Approve, log: Callable[[str],
             if prompt is not None:
                 served.append(ServedSystem(PROMPT, _answering(*prompt, base.model, approve), raw=False))
         for rung in dict.fromkeys(request.rungs):
-            tested, folder = _system_of_rung(saved, rung, allow_held=request.allow_held, log=log)
+            tested, folder = _system_of_rung(saved, rung, allow_held=request.allow_held)
             models = [one.answerer.model for one in served]
             same = next((model for model in models if model.fingerprint == tested.fingerprint), models[0])
             served.append(ServedSystem(rung, _answering(tested, folder, same, approve), raw=False))
@@ -185,7 +185,7 @@ def _tested_system(saved: Path, rung: str, *, allow_held: bool) -> tuple[System,
         with Record.open(run, read_only=True) as record:
             frozen = record.last(SystemFrozen, rung)
             gates = [event.gate for event in record.all(GateRun)]
-    if run is None or frozen is None:
+    if run is None or frozen is None or frozen.rung != rung:  # the key "" finds any
         raise InputError(
             f'no system of the rung "{rung}" was tested in the run around this one',
             where=str(saved),
@@ -199,24 +199,22 @@ def _tested_system(saved: Path, rung: str, *, allow_held: bool) -> tuple[System,
     return load_measured(folder, frozen.sha256), folder
 
 
-def _system_of_rung(saved: Path, named: str, *, allow_held: bool, log: Callable[[str], None]) -> tuple[System, Path]:
-    """What a rung tested, or the candidate "rung/candidate" of it that was measured on dev alone. log: gets that its files
-    cannot be checked, since only those of a tested system are in the record.
+def _system_of_rung(saved: Path, named: str, *, allow_held: bool) -> tuple[System, Path]:
+    """What a rung tested, or the candidate "rung/candidate" of it that was measured on dev alone.
 
     Raises as `_tested_system` does.
     """
-    rung, _, candidate = named.partition("/")
+    rung, is_candidate, candidate = named.partition("/")
     run = _run_around(saved)
-    if not candidate or run is None:
+    if not is_candidate or run is None:
         return _tested_system(saved, rung, allow_held=allow_held)
     with Record.open(run, read_only=True) as record:
         frozen = record.last(SystemFrozen, rung)
-        known = any(one.candidate == candidate for one in record.measured(rung))
+        kept = record.last(SystemKept, named)
         gates = [event.gate for event in record.all(GateRun)]
     if frozen is not None and frozen.name == candidate:
         return _tested_system(saved, rung, allow_held=allow_held)
-    folder = candidate_folder(run, rung, candidate)
-    if not known or not (folder / FILE).is_file():
+    if kept is None:
         raise InputError(
             f'the run around this one measured no system "{named}"',
             where=str(saved),
@@ -225,8 +223,8 @@ def _system_of_rung(saved: Path, named: str, *, allow_held: bool, log: Callable[
         )
     if not allow_held and is_uncleared(gates, rung, candidate):
         raise _uncleared(named, run)
-    log(f"{named} was measured on dev alone. The record keeps no hash of its files, so they are not checked.")
-    return load_system(folder), folder
+    folder = candidate_folder(run, rung, candidate)
+    return load_measured(folder, kept.sha256), folder
 
 
 def _run_around(saved: Path) -> Path | None:

@@ -88,6 +88,7 @@ from lastresort.records.events.search import (
     StoppedOptimising,
     StoreBuilt,
     SystemFrozen,
+    SystemKept,
 )
 from lastresort.records.events.training import (
     AnswerLengths,
@@ -202,6 +203,7 @@ __all__ = [
     "StoreBuilt",
     "Subject",
     "SystemFrozen",
+    "SystemKept",
     "TaskPlaced",
     "TaskRead",
     "TextLearned",

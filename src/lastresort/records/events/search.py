@@ -154,6 +154,18 @@ class PromptOptimised(OfRung):
         return sum(one.refused == "cut" for one in self.proposed)
 
 
+class SystemKept(OfRung):
+    """A candidate that was saved to be measured. name, sha256: as in `SystemFrozen`."""
+
+    kind: Literal["system_kept"] = "system_kept"
+    name: str
+    sha256: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.rung}/{self.name}"
+
+
 class SystemFrozen(OfRung):
     """name: of the candidate that goes to the test. sha256: of all that answers in it."""
 
@@ -254,6 +266,7 @@ RungEvent = (
     | RungGivenUp
     | RungSearched
     | PromptOptimised
+    | SystemKept
     | SystemFrozen
     | RungTested
     | SavingWeighed
