@@ -570,6 +570,24 @@ def test_any_system_that_was_measured_can_be_opened_and_chosen(opened: tuple[Sit
     assert page.post("/runs/routing-1/talk/open", data={"rung": "prompting/none"}).status_code == 422
 
 
+def test_a_system_that_cannot_be_read_leaves_the_others_open(opened: tuple[Site, TestClient]) -> None:
+    site, page = opened
+    run = site.workspace.runs / "routing-1"
+    found = servable(run)
+    assert found is not None
+    damaged, *others = found.others
+    candidate_folder(run, damaged.rung, damaged.name).joinpath("system.yaml").write_text("{")
+    tested = candidate_folder(run, "retrieval", "torn")
+    tested.mkdir(parents=True)
+    (tested / "system.yaml").write_text("{")
+    with Record.open(run) as record:
+        record.append(SystemFrozen(rung="retrieval", name="torn", sha256="0"))
+    now = servable(run)
+    assert now is not None
+    assert (now.is_winner, now.others) == (True, tuple(others))
+    assert "Open the model" in page.get("/runs/routing-1/talk").text
+
+
 def test_the_base_model_is_not_said_to_have_been_measured(page: TestClient) -> None:
     shown = page.get("/runs/routing-1/talk").text
     assert "The base model answers without any of it, and was not measured that way." in shown

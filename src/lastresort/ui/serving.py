@@ -21,7 +21,7 @@ from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
 from lastresort.app.terminal import print_note
 from lastresort.climb.shared_run import SCRIPTED
-from lastresort.errors import InfrastructureError, InputError
+from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.foreign import NotJson, parse_json
 from lastresort.keys import SERVE_KEY
 from lastresort.ladder import RUNGS, trains
@@ -150,10 +150,8 @@ def _others(
     found = []
     for event in (frozen[rung] for rung in RUNGS if rung in frozen):
         folder = candidate_folder(run, event.rung, event.name)
-        if event.sha256 != but and (folder / FILE).is_file():
-            held = is_uncleared(gates, event.rung, event.name)
-            system = load_system(folder)
-            tokens = system.decoding.max_new_tokens
+        if event.sha256 != but and (system := _readable(folder)) is not None:
+            held, tokens = is_uncleared(gates, event.rung, event.name), system.decoding.max_new_tokens
             found.append(TestedSystem(event.rung, event.name, held, _reached(system), tokens))
     return tuple(found)
 
@@ -161,17 +159,24 @@ def _others(
 def _candidates(
     run: Path, view: RunView, frozen: Mapping[str, SystemFrozen], gates: Sequence[ClimbGate]
 ) -> list[TestedSystem]:
-    """What was measured on dev alone, the best of a rung first."""
+    """What was measured on dev alone, the best of a rung first. `serve` checks their files."""
     found = []
     for rung in view.rungs:
         for one in sorted(rung.candidates, key=lambda one: -one.dev.score):
             folder = candidate_folder(run, rung.name, one.name)
             tested = rung.name in frozen and frozen[rung.name].name == one.name
-            if not tested and (folder / FILE).is_file():
-                system, held = load_system(folder), is_uncleared(gates, rung.name, one.name)
-                tokens = system.decoding.max_new_tokens
+            if not tested and (system := _readable(folder)) is not None:
+                held, tokens = is_uncleared(gates, rung.name, one.name), system.decoding.max_new_tokens
                 found.append(TestedSystem(rung.name, one.name, held, _reached(system), tokens, one.dev.score))
     return found
+
+
+def _readable(folder: Path) -> System | None:
+    """None where nothing readable is in the folder: the other systems of the run can be talked to all the same."""
+    try:
+        return load_system(folder)
+    except (DataError, InputError):  # a damaged one, or one with a link out of its folder
+        return None
 
 
 def _servable(folder: Path, system: System, *, held: bool, is_winner: bool) -> Servable:
