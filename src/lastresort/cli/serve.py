@@ -22,7 +22,7 @@ def serve_command(
         [],
         "--rung",
         metavar="RUNG",
-        help="Also serve what this rung tested, by the rung's name, or any RUNG/CANDIDATE. May be given again.",
+        help="Also serve what this rung tested, by the rung's name, or any RUNG/CANDIDATE. Repeatable.",
     ),
     raw: bool = Option(False, "--raw", help="Serve the bare model, without the winner's prompt."),
     allow_held: bool = Option(False, "--allow-held", help="Also serve a winner that the gate holds back."),
