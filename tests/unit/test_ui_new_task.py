@@ -7,9 +7,11 @@ import json
 import re
 import sys
 import threading
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -653,10 +655,38 @@ def test_a_clone_of_a_run_with_a_name_of_its_own_is_called_after_it(
         ("low-1", ["low-1", "low-7", "low-x", "lower-9"], "low-8"),
         ("low", [], "low-1"),
         ("a+b-1", ["a+b-1", "aab-5"], "a+b-2"),
+        ("Low", ["low-1", "LOW-4"], "Low-5"),
     ],
 )
 def test_the_next_name_has_the_next_number(name: str, taken: list[str], found: str) -> None:
     assert next_name(name, taken) == found
+
+
+@pytest.mark.parametrize(
+    ("there", "proposed"),
+    [("Caf\u00e9-1", "CAF\u00c9-2"), ("cafe\u0301-1", "CAF\u00c9-1")],
+    ids=["by case", "by accent"],
+)
+def test_a_disk_that_takes_two_names_for_one_gives_the_run_the_next(
+    there: str, proposed: str, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of macOS do, by case and by how an accent is written."""
+    make, tried = Path.mkdir, list[Path]()
+
+    def one_name(path: Path) -> str:
+        return unicodedata.normalize("NFC", path.name).casefold()
+
+    def mkdir(path: Path, *given: Any, **options: Any) -> None:
+        tried.append(path)
+        assert len(tried) < 9, "it ends"
+        if path.parent.is_dir() and one_name(path) in map(one_name, path.parent.iterdir()) and not options:
+            raise FileExistsError(path)
+        make(path, *given, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    make(site.workspace.runs / there, parents=True)
+    assert site.workspace.next_run("CAF\u00c9-1") == proposed
+    assert site.workspace.new_run("CAF\u00c9-1").name == "CAF\u00c9-2"
 
 
 def test_a_task_file_elsewhere_is_cloned_only_if_it_runs_nothing(page: TestClient, site: Site, tmp_path: Path) -> None:

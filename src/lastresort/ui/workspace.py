@@ -112,8 +112,8 @@ class Workspace:
 
     def next_run(self, task: str) -> str:
         """A name for a run that is started from the task in this folder: that of the folder where it is numbered like a run."""
-        taken = {path.name for path in self.runs.glob("*")}
-        return task if re.search(r"-\d+$", task) and task not in taken else next_name(task, taken)
+        taken = {path.name.casefold() for path in self.runs.glob("*")}
+        return task if re.search(r"-\d+$", task) and task.casefold() not in taken else next_name(task, taken)
 
     def new_run(self, name: str) -> Path:
         """Make the folder of a run of this name, or of the next free one."""
@@ -123,7 +123,7 @@ class Workspace:
             try:
                 folder.mkdir()
             except FileExistsError:
-                name = next_name(name, (path.name for path in self.runs.glob("*")))
+                name = next_name(name, (name, *(path.name for path in self.runs.glob("*"))))
                 continue
             return folder
 
@@ -351,10 +351,12 @@ def _home(record: Record, run: Path, tasks: Path) -> str:
 
 
 def next_name(name: str, taken: Iterable[str]) -> str:
-    """`tickets` or `tickets-1` -> `tickets-2`: the number after those that are taken. A name without one counts as the first."""
+    """`tickets` or `tickets-1` -> `tickets-2`: the number after those that are taken. A name without one counts as the first.
+    Some disks take `Tickets` and `tickets` for one name.
+    """
     base = re.sub(r"-\d+$", "", name)
-    pattern = re.compile(rf"{re.escape(base)}(?:-(\d+))?")
-    numbers = [int(found[1] or 1) for one in taken if (found := pattern.fullmatch(one))]
+    pattern = re.compile(rf"{re.escape(base.casefold())}(?:-(\d+))?")
+    numbers = [int(found[1] or 1) for one in taken if (found := pattern.fullmatch(one.casefold()))]
     return f"{base}-{max(numbers, default=0) + 1}"
 
 
