@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from cost_support import costs
 from decision_support import decide
@@ -20,6 +21,7 @@ from lastresort.errors import DataError
 from lastresort.records.decision import Failures, RunView
 from lastresort.records.events import (
     GateChosen,
+    ItemsAdded,
     OptionsChosen,
     RungSearched,
     RungTested,
@@ -30,7 +32,7 @@ from lastresort.records.events import (
 from lastresort.records.ledger import ItemReuse
 from lastresort.records.measurement import Cost, DevScore
 from lastresort.records.record import Record
-from lastresort.report.commands import commands
+from lastresort.report.commands import commands, resume_command
 from lastresort.report.decision import read_decision
 from lastresort.report.html import code, page, write_report
 from lastresort.report.markdown import markdown
@@ -516,7 +518,52 @@ def test_the_commands_say_nothing_of_the_machine(tmp_path: Path) -> None:
         given = {"model": "/home/ann/models/small", "judge": {"model": "http://gpu7.example:8000/v1#m"}}
         record.append(OptionsChosen(settings=given, until=None))
         climb, _ = commands(record)
-    assert "--set model=small" in climb
-    assert "http://HOST/v1#m" in climb
+    assert "--set model=PATH/small" in climb
+    assert '{"model": "ENDPOINT#m"}' in climb
     assert "ann" not in climb
     assert "gpu7" not in climb
+
+
+@pytest.mark.parametrize(
+    ("settings", "again", "stand_ins"),
+    [
+        ({"knowledge": "/home/ann/docs", "bar": 0.9, "about": "Say `red`."}, "", ()),
+        ({"model": "http://localhost:8000/v1#m"}, "", ()),
+        ({"model": "openai:gpt-5", "bar": 0.9}, "--set model=openai:gpt-5", ()),
+        ({"model": "http://gpu7.example:8000/v1#m"}, "--set 'model=ENDPOINT#m'", ("ENDPOINT",)),
+        ({"score": {"python": "own.py:score"}}, """--set 'score={"python": "own.py:score"}'""", ()),
+        ({"reward": [{"python": "~/r.py:f"}]}, """--set 'reward=[{"python": "PATH/r.py:f"}]'""", ("PATH",)),
+        ({"score.python": "C:\\ann\\own.py:f"}, "--set 'score.python=\"PATH/own.py:f\"'", ("PATH",)),
+        ({"general": ["lm_eval:/ann/a.yaml"]}, """--set 'general=["lm_eval:PATH/a.yaml"]'""", ("PATH",)),
+        ({"general": ["lm_eval:`a`"]}, r"""--set 'general=["lm_eval:\u0060a\u0060"]'""", ()),
+        (
+            {"score": {"judge": {"model": "https://ann.example/v1#j", "labelled": "/ann/x.jsonl"}}},
+            """--set 'score={"judge": {"model": "ENDPOINT#j", "labelled": "PATH/x.jsonl"}}'""",
+            ("ENDPOINT", "PATH"),
+        ),
+    ],
+)
+def test_a_resume_names_again_what_a_run_does_not_keep(
+    tmp_path: Path, settings: dict[str, JsonValue], again: str, stand_ins: tuple[str, ...]
+) -> None:
+    with Record.create(tmp_path / "mine-1") as record:
+        record.append(TaskPlaced(path="../../task.yaml", run="runs/mine-1"))
+        record.append(OptionsChosen(settings=settings, until=None))
+        record.append(ItemsAdded(path="../../more.jsonl", sha256="1", n=1))
+        found, went_on = resume_command(record), commands(record)[1]
+    assert found.text == f"lastresort climb task.yaml --resume runs/mine-1 {again}".rstrip()
+    assert found.stand_ins == stand_ins
+    assert went_on == f"lastresort climb task.yaml --resume --more more.jsonl {again}".rstrip()
+    words = shlex.split(found.text)
+    read = parse_settings([word for before, word in itertools.pairwise(words) if before == "--set"])
+    assert read.keys() <= settings.keys()
+
+
+def test_a_sentence_says_what_to_write_in_place_of_what_it_hides(tmp_path: Path) -> None:
+    make(tmp_path / "run", "undecided")
+    with Record.open(tmp_path / "run") as record:
+        record.append(OptionsChosen(settings={"model": "http://gpu7.example/v1#m", "about": "`"}, until=None))
+    text = write_report(tmp_path / "run").read_text("utf-8")
+    shown = "<code>lastresort climb task.yaml --resume runs/run --set &#39;model=ENDPOINT#m&#39; --more FILE</code>"
+    assert f"{shown}, replacing ENDPOINT with what the run was started with." in text
+    assert "gpu7" not in text

@@ -6,6 +6,7 @@ import html
 import json
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,29 @@ def test_a_climb_that_was_set_to_stop_says_what_comes_next_and_how_to_go_on(
     assert lastresort(monkeypatch, *shlex.split(command)[1:]) == 0
     decision = json.loads(Path("runs/routing-1/decision.json").read_text("utf-8"))
     assert [rung["name"] for rung in decision["rungs"]] == ["prompting", "retrieval", "sft"]
+
+
+def test_a_report_says_nothing_of_the_machine_and_its_command_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A report in Markdown is pasted into pull requests."""
+    stopped_climb(tmp_path, MISSES)
+    shutil.rmtree(tmp_path / "runs")
+    folder = tmp_path / "tasks" / "routing"
+    (folder / "own.py").write_text("def score(answer, expected):\n    return float(answer == expected)\n")
+    monkeypatch.chdir(tmp_path)
+    run = ["climb", "tasks/routing/task.yaml", "--run", "runs/routing-1", "--until", "prompting", "--gate", "none"]
+    score = """score={"python": "own.py:score"}"""
+    assert lastresort(monkeypatch, *run, "--set", f"examples={folder / 'rows.jsonl'}", "--set", score) == 0
+    capsys.readouterr()
+    monkeypatch.chdir(tmp_path.parent)
+    assert lastresort(monkeypatch, "report", str(tmp_path / "runs" / "routing-1"), "--markdown") == 0
+    shown = capsys.readouterr().out.replace("\\", "")
+    assert str(tmp_path) not in shown
+    command = re.findall("To try it: `(.*?)`", shown)[0]
+    assert command == f"{RESUME} --set '{score}' --until sft"
+    monkeypatch.chdir(tmp_path)
+    assert lastresort(monkeypatch, *shlex.split(command)[1:]) == 0
 
 
 @pytest.mark.parametrize(("right", "task"), [(LEADS, {}), (MISSES, {"ladder": ["prompting", "retrieval"]})])

@@ -26,7 +26,6 @@ import pytest
 from climb_support import rows, scripted_task, unfinish
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
-from lastresort.app.runs import set_options
 from lastresort.cli.options import parse_settings
 from lastresort.climb.budget import Budget
 from lastresort.climb.workspace import noted_stop
@@ -48,6 +47,7 @@ from lastresort.records.events import (
 from lastresort.records.record import Record
 from lastresort.records.view import Fold
 from lastresort.report.charts.runs import A_LETTER, APART, NARROW, WIDE, RunPoint, runs_chart
+from lastresort.report.commands import set_options
 from lastresort.report.decision import read_decision, read_view
 from lastresort.report.forecast import head
 from lastresort.report.html import body
@@ -772,8 +772,8 @@ def test_settings_that_a_run_was_started_with_are_agreed_to_and_go_on(
 @pytest.mark.parametrize(
     "value",
     [
-        "openai:gpt-5", "http://localhost:8000/v1#a", "models/a", "0.9", "yes", "a: b", "", 3, 0.5, None, True, ["a", "#b"],
-        {"c": "d'"},
+        "openai:gpt-5", "http://localhost:8000/v1#a", "models/a", "0.9", "yes", "a: b", "a`b", "ENDPOINT#m", "Off", "1/2", "12:30",
+        "", 3, 0.5, None, True, ["a", "#b"], {"c": "d'"},
     ],
 )  # fmt: skip
 def test_a_setting_reads_as_it_was_when_it_is_named_again(value: object) -> None:

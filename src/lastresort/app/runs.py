@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -147,28 +144,22 @@ def changed_inputs(folder: Path) -> list[str]:
     return sorted(name for name, path in there.items() if file_sha256(path) != read.files[name])
 
 
-def resume_command(folder: Path, start: Path) -> str:
-    """The command that takes up a run, as typed in the folder `start`, with the settings that it was started with. TASK stands for
-    a task file that is not known.
+def resume_command_here(folder: Path, start: Path) -> str:
+    """The command that takes up a run on this machine, as typed in the folder `start`, with all settings that it was started with:
+    a process takes no endpoint and no code from a record alone. TASK stands for a task file that is not known.
     """
     from lastresort.climb.identity import settings_of
+    from lastresort.report.commands import climb_command
 
     task, settings = "TASK", dict[str, Any]()
     with suppress(LastresortError):
         task, settings = _from(start, Run(folder).task_file()), settings_of(folder)
-    return shlex.join(["lastresort", "climb", task, "--resume", _from(start, folder), *set_options(settings)])
+    return climb_command(task, _from(start, folder), settings)
 
 
 def _from(start: Path, path: Path) -> str:
     found, start = path.resolve(), start.resolve()
     return str(found.relative_to(start)) if found.is_relative_to(start) else str(found)
-
-
-def set_options(settings: Mapping[str, Any]) -> Iterator[str]:
-    """The options that name them again: a process takes no endpoint and no code from a record alone."""
-    for key, value in settings.items():
-        plain = isinstance(value, str) and re.fullmatch(r"[a-z]+:[\w./:#-]*\w|[\w-]+(/[\w.-]+)+", value)
-        yield from ("--set", f"{key}={value if plain else json.dumps(value, ensure_ascii=False)}")
 
 
 def open_run(folder: Path) -> Run:

@@ -18,6 +18,7 @@ from lastresort.interop.exporting import TARGETS
 from lastresort.ladder import trained_rungs
 
 if TYPE_CHECKING:
+    from lastresort.records.decision import RunView
     from lastresort.systems.running import Running
 
 
@@ -28,10 +29,9 @@ def report_command(
     salvage: bool = Option(False, "--salvage", help="Print what is whole of a damaged or changed run. Writes nothing."),
 ) -> None:
     """Print a run's ladder and redraw its report."""
-    from lastresort.app.runs import Run, changed_inputs, resume_command
+    from lastresort.app.runs import Run, changed_inputs, resume_command_here
     from lastresort.cli.border import show_document
     from lastresort.report.html import draw_report
-    from lastresort.report.markdown import markdown
     from lastresort.report.terminal import ladder_table
     from lastresort.report.words.next_step import next_step
 
@@ -46,10 +46,21 @@ def report_command(
     if changed := changed_inputs(run):
         print_note(f"Changed since the run, which used them as they were: {', '.join(changed)}.")
     if as_markdown:
-        print_text(markdown(view, resume_command(run, Path.cwd())))
+        _print_markdown(run, view)
         return
-    lines = [next_step(view, resume_command(run, Path.cwd())), f"report: {found.report}"]
+    lines = [next_step(view, resume_command_here(run, Path.cwd())), f"report: {found.report}"]
     show_document(view, ladder_table, as_json=as_json, last_line="\n".join(filter(None, lines)))
+
+
+def _print_markdown(run: Path, view: RunView) -> None:
+    """Into a pull request, say: it names no folder and no host of this machine."""
+    from lastresort.records.record import Record
+    from lastresort.report.commands import resume_command
+    from lastresort.report.markdown import markdown
+
+    with Record.open(run, read_only=True) as record:
+        resume = resume_command(record)
+    print_text(markdown(view, resume.text, resume.stand_ins))
 
 
 def _print_salvaged(run: Path) -> None:
@@ -105,11 +116,11 @@ def watch_command(run: Path = Argument(help="Folder of a run: running, stopped o
     last = shown_live(snapshots) if sys.stdout.isatty() else shown_as_lines(snapshots)
     if last is None:
         return
-    from lastresort.app.runs import resume_command
+    from lastresort.app.runs import resume_command_here
     from lastresort.report.words.next_step import next_step
     from lastresort.report.words.titles import end_line
 
-    resume = resume_command(run, Path.cwd())
+    resume = resume_command_here(run, Path.cwd())
     if last.state == "stopped":
         ended = end_line(last.stopped_by, started=last.view is not None)
         print_note(f"{ended} No process is running this climb. To resume it: {resume}")

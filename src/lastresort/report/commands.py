@@ -6,16 +6,33 @@ import json
 import posixpath
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pydantic import JsonValue
 
+from lastresort.errors import TaskError
+from lastresort.models.endpoint import parse_endpoint
+from lastresort.models.protocol import is_endpoint
 from lastresort.records.events import GateChosen, ItemsAdded, OptionsChosen, TaskPlaced, WaysChosen
 from lastresort.records.record import Record
 
 NEAR = 3  # folders between a run and what it shares with its task file
 YAML_WORDS = ("true", "false", "null", "yes", "no", "on", "off")  # text that YAML would read as something else
+ENDPOINT, PLACE = "ENDPOINT", "PATH"  # written for an address and for a folder that are not shown
+_PLAIN = re.compile(r"[A-Za-z_][\w./#-]*|[a-z]+:[\w./:#-]*\w|[\w-]+(/[\w.-]+)+")
+_ADDRESS = re.compile(r"^https?://[^#]*")
+_FOLDERS = re.compile(r"^(?!https?://)([a-z_]+:)?(?:[~/]|[A-Za-z]:[\\/])(?:.*[\\/])?")  # perhaps after "lm_eval:"
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeCommand:
+    """text: as it is typed. stand_ins: words in it in whose place the user writes what the run was started with."""
+
+    text: str
+    stand_ins: tuple[str, ...] = ()
 
 
 def commands(record: Record) -> tuple[str, ...]:
@@ -26,17 +43,38 @@ def commands(record: Record) -> tuple[str, ...]:
     """
     task, run = _places(record)
     climb, options = ["lastresort", "climb", task], _options(record)
+    again = list(set_options(_without_places(_named_again(record))))
     fresh = {added.sha256: added.path for added in record.all(ItemsAdded)}.values()
-    went_on = [[*climb, "--resume", "--more", _in_folder(path, run), *_settings(record)] for path in fresh]
+    went_on = [[*climb, "--resume", "--more", _in_folder(path, run), *again] for path in fresh]
     return tuple(shlex.join(words) for words in ([*climb, *options], *went_on, ["lastresort", "report", run]))
 
 
-def resume_command(record: Record) -> str:
-    """The command that takes the run up, typed as `commands`. Settings are named again: those that hold code or an endpoint are not
-    taken from a run.
+def resume_command(record: Record) -> ResumeCommand:
+    """The command that takes the run up, typed as `commands`. The run keeps its settings, but for those that hold code or an
+    endpoint: these are named again.
     """
     task, run = _places(record)
-    return shlex.join(["lastresort", "climb", task, "--resume", run, *_settings(record)])
+    again = _named_again(record)
+    texts = [text for value in again.values() for text in _texts(value)]
+    hidden = {ENDPOINT: any(map(_ADDRESS.match, texts)), PLACE: any(map(_FOLDERS.match, texts))}
+    return ResumeCommand(
+        climb_command(task, run, _without_places(again)), tuple(word for word in hidden if hidden[word])
+    )
+
+
+def climb_command(task: str, run: str, settings: Mapping[str, JsonValue]) -> str:
+    """The command that takes the run up, with these settings named again."""
+    return shlex.join(["lastresort", "climb", task, "--resume", run, *set_options(settings)])
+
+
+def set_options(settings: Mapping[str, JsonValue]) -> Iterator[str]:
+    """The options that set these keys of a task file: plain words as they are, all else as JSON, which YAML reads the same way.
+    Without a backtick, so that a sentence can hold them as code.
+    """
+    for key, value in settings.items():
+        plain = isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in YAML_WORDS
+        written = str(value) if plain else json.dumps(value, ensure_ascii=False).replace("`", "\\u0060")
+        yield from ("--set", f"{key}={written}")
 
 
 def _places(record: Record) -> tuple[str, str]:
@@ -60,18 +98,43 @@ def _downwards(path: PurePosixPath) -> str:
     return str(PurePosixPath(*(part for part in path.parts if part != "..")))
 
 
-def _settings(record: Record) -> list[str]:
+def _settings(record: Record) -> dict[str, JsonValue]:
     chosen = record.last(OptionsChosen)
-    found: list[str] = []
-    for key, value in ({} if chosen is None else _without_places(chosen.settings)).items():
-        found += ["--set", f"{key}={json.dumps(value, ensure_ascii=False) if _needs_json(value) else value}"]
-    return found
+    return {} if chosen is None else chosen.settings
+
+
+def _named_again(record: Record) -> dict[str, JsonValue]:
+    """The settings that a run does not keep: they name code or another machine, and a run may be somebody else's."""
+    return {
+        key: value
+        for key, value in _settings(record).items()
+        if {"python", "general"} & {*key.split("."), *_keys(value)} or any(map(_is_elsewhere, _texts(value)))
+    }
+
+
+def _is_elsewhere(name: str) -> bool:
+    """Whether a text names a model that answers on another machine, or by a script."""
+    with suppress(TaskError):
+        return is_endpoint(name) and not parse_endpoint(name).host.is_this_machine
+    return True
+
+
+def _keys(value: JsonValue) -> Iterator[str]:
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _keys(one)
+    yield from value if isinstance(value, dict) else ()
+
+
+def _texts(value: JsonValue) -> Iterator[str]:
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(one)
+    yield from (value,) if isinstance(value, str) else ()
 
 
 def _options(record: Record) -> list[str]:
     """The options of the climb that are not the defaults."""
     chosen, gate, ways = record.last(OptionsChosen), record.last(GateChosen), record.last(WaysChosen)
-    found = _settings(record)
+    found = list(set_options(_without_places(_settings(record))))
     if chosen is not None and chosen.until is not None:
         found += ["--until", chosen.until]
     if gate is not None and gate.mode != "full":
@@ -82,7 +145,7 @@ def _options(record: Record) -> list[str]:
 
 
 def _without_places(settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Absolute paths as their names, addresses without their host: a report says nothing of the machine."""
+    """A word in place of addresses and of the folders of absolute paths: a report says nothing of the machine."""
     return {key: _without_place(value) for key, value in settings.items()}
 
 
@@ -93,12 +156,5 @@ def _without_place(value: JsonValue) -> JsonValue:
         return [_without_place(one) for one in value]
     if not isinstance(value, str):
         return value
-    if address := re.match(r"(https?://)[^/]+", value):
-        return f"{address[1]}HOST{value[address.end() :]}"
-    return value.rstrip("/").rpartition("/")[2] if value.startswith(("/", "~")) else value
-
-
-def _needs_json(value: JsonValue) -> bool:
-    """Plain words are typed as they are; YAML reads everything else as JSON writes it."""
-    plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w./-]*", value) and value.lower() not in YAML_WORDS
-    return not plain
+    value = _ADDRESS.sub(ENDPOINT, value)
+    return _FOLDERS.sub(rf"\1{PLACE}/", value.rstrip("/") or value)

@@ -157,7 +157,7 @@ def _context(story: Story) -> dict[str, object]:
             judged=wording.last_judged(story.decision),
         ),
         "headline": headline(story.decision),
-        "next_step": next_step(story.decision, story.resume),
+        "next_step": next_step(story.decision, story.resume.text, story.resume.stand_ins),
         "band": wording.of_band(story.errors, story.labels_errors),
         "reused": story.decision.test_reuse is not None and story.decision.test_reuse.used > 0,
         "ladder_finding": titles.of_ladder(story.decision),

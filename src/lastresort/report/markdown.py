@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from lastresort.records.decision import RungView, RunView
 from lastresort.records.decision_parts import OptimisedPrompt, Weighing
@@ -33,8 +34,8 @@ from lastresort.report.words.wording import (
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~$!&@])")
 
 
-def markdown(decision: RunView, resume: str = RESUME) -> str:
-    """Text that came from outside is escaped, so that it cannot become markup. resume: the command that takes the run up."""
+def markdown(decision: RunView, resume: str = RESUME, stand_ins: Sequence[str] = ()) -> str:
+    """Text that came from outside is escaped, so that it cannot become markup. resume, stand_ins: as in `next_step`."""
     reuse = "" if decision.test_reuse is None else plain(decision.test_reuse.text)
     reused = decision.test_reuse is not None and decision.test_reuse.used > 0
     head = [f"## {plain(headline(decision))}", _facts(decision), f"**{reuse}**" if reused else ""]
@@ -43,7 +44,7 @@ def markdown(decision: RunView, resume: str = RESUME) -> str:
         _ladder(decision),
         _undecided(decision),
         _went_on(decision),
-        plain(next_step(decision, resume) or ""),
+        plain(next_step(decision, resume, stand_ins) or ""),
     ]
     parts += [_optimised(rung.optimised) for rung in decision.rungs if rung.optimised is not None]
     parts += [_weighed(rung, rung.weighed) for rung in decision.rungs if rung.weighed is not None]

@@ -24,7 +24,7 @@ from lastresort.records.events import (
 from lastresort.records.gate import GateSpent
 from lastresort.records.measurement import Cost, DevScore, ItemScore, failure_kind
 from lastresort.records.record import Record
-from lastresort.report.commands import commands, resume_command
+from lastresort.report.commands import ResumeCommand, commands, resume_command
 from lastresort.report.confusion import Confusion, labels_of, of_items
 from lastresort.report.words import titles
 from lastresort.report.words.wording import percent
@@ -125,7 +125,7 @@ class Story:
     decision: RunView
     rungs: tuple[RungStory, ...]
     commands: tuple[str, ...]
-    resume: str
+    resume: ResumeCommand
     task: JsonObject
     data: DataReport | None
     began: datetime

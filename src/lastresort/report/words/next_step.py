@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from lastresort.ladder import RUNGS
 from lastresort.records import reasons as value
 from lastresort.records.decision import RunView
-from lastresort.report.words.wording import beyond, capital, counted, duration, money, rung_in_prose, spaced
+from lastresort.report.words.wording import beyond, capital, counted, duration, listed, money, rung_in_prose, spaced
 
 RESUME = "lastresort climb TASK --resume RUN"  # where neither is known
 
@@ -25,15 +26,17 @@ def set_to_stop(decision: RunView) -> value.Stopped | None:
     return None
 
 
-def next_step(decision: RunView, resume: str = RESUME) -> str | None:
+def next_step(decision: RunView, resume: str = RESUME, stand_ins: Sequence[str] = ()) -> str | None:
     """What to do where `--until` ended the climb below a rung that applies, or where it ended UNDECIDED; None elsewhere, and where
-    no test can go on: that of a repaired system cannot. resume: the command that takes the run up.
+    no test can go on: that of a repaired system cannot. resume: the command that takes the run up. stand_ins: words in it in
+    whose place the user writes what the run was started with.
     """
+    replaced = f", replacing {listed(stand_ins)} with what the run was started with" if stand_ins else ""
     stopped = set_to_stop(decision)
     ways = []
     if stopped is not None and (ahead := stopped.ahead) is not None:
-        ways.append(f"{of_rung_ahead(stopped.at, ahead)} To try it: `{resume} --until {ahead.rung}`.")
-    ways += _to_decide(decision, f"{resume} --more FILE")
+        ways.append(f"{of_rung_ahead(stopped.at, ahead)} To try it: `{resume} --until {ahead.rung}`{replaced}.")
+    ways += _to_decide(decision, f"`{resume} --more FILE`{replaced}")
     return f"Next: {' Or '.join(ways)}" if ways else None
 
 
@@ -56,7 +59,7 @@ def _to_decide(decision: RunView, again: str) -> list[str]:
     if decision.verdict != "UNDECIDED" or not open_tests:
         return []
     settle = [] if decision.winner is None or decision.winner.kind == "none" else ["settle for the answer above."]
-    unit, go_on = open_tests[-1].unit, f"and go on with the same test: `{again}`"
+    unit, go_on = open_tests[-1].unit, f"and go on with the same test: {again}"
     needed = [test.n_needed - test.n_available for test in open_tests if test.n_needed is not None]
     if any(test.n_needed is None and test.judged is not None and test.judged.is_open for test in open_tests):
         return [

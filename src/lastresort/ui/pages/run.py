@@ -15,13 +15,14 @@ from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import FileResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from lastresort.app.runs import Run, resume_command, set_options
+from lastresort.app.runs import Run, resume_command_here
 from lastresort.climb.identity import settings_of
 from lastresort.climb.shared_run import all_endpoints_of
 from lastresort.errors import InputError, LastresortError
 from lastresort.records.decision import RunView
 from lastresort.records.events import Stage
 from lastresort.records.measurement import BarTest
+from lastresort.report.commands import set_options
 from lastresort.report.decision import view_in
 from lastresort.report.html import body
 from lastresort.report.story import gather
@@ -201,7 +202,7 @@ def now(site: Site, name: str) -> Now:
     undecided = [] if working or starting or found.fault else _undecided(found.view)
     more = _said_of(one for one in undecided if not _lacks_labels(one[1]))
     ahead, ahead_said = ("", "") if starting else _ahead(found)
-    resume = resume_command(folder, site.workspace.folder) if stopped or more or ahead else ""
+    resume = resume_command_here(folder, site.workspace.folder) if stopped or more or ahead else ""
     ended = found.view if found.state == "finished" else None
     use = () if ended is None else commands_to_use(ended, folder.relative_to(site.workspace.folder))
     return Now(
@@ -308,6 +309,6 @@ def _task_as_run(site: Site, folder: Path) -> tuple[Task, dict[str, Any]]:
     path, settings = Run(folder).task_file(), settings_of(folder)
     if not path.resolve().is_relative_to(site.workspace.folder):
         refuse_foreign_task(
-            path, settings, remedy=f"Resume it in a terminal: {resume_command(folder, site.workspace.folder)}"
+            path, settings, remedy=f"Resume it in a terminal: {resume_command_here(folder, site.workspace.folder)}"
         )
     return load_task(path, settings), settings
