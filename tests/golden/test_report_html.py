@@ -515,10 +515,14 @@ def test_the_commands_make_the_run_again(tmp_path: Path, path: str, run: str, ta
 def test_the_commands_say_nothing_of_the_machine(tmp_path: Path) -> None:
     with Record.create(tmp_path / "mine-1") as record:
         record.append(TaskPlaced(path="../task.yaml", run="runs/mine-1"))
-        given = {"model": "/home/ann/models/small", "judge": {"model": "http://gpu7.example:8000/v1#m"}}
+        given = {
+            "model": "/home/ann/models/small/",
+            "knowledge": "docs/",
+            "judge": {"model": "http://gpu7.example:8000/v1#m"},
+        }
         record.append(OptionsChosen(settings=given, until=None))
         climb, _ = commands(record)
-    assert "--set model=PATH/small" in climb
+    assert "--set model=PATH/small --set knowledge=docs/ " in climb
     assert '{"model": "ENDPOINT#m"}' in climb
     assert "ann" not in climb
     assert "gpu7" not in climb

@@ -157,4 +157,4 @@ def _without_place(value: JsonValue) -> JsonValue:
     if not isinstance(value, str):
         return value
     value = _ADDRESS.sub(ENDPOINT, value)
-    return _FOLDERS.sub(rf"\1{PLACE}/", value.rstrip("/") or value)
+    return _FOLDERS.sub(rf"\1{PLACE}/", value.rstrip("/") or value) if _FOLDERS.match(value) else value
