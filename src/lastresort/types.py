@@ -29,7 +29,8 @@ class Example:
     """One labelled item of a task.
 
     input: the conversation up to the answer; a row with `input` is a single user turn. output: the right answer as text
-    (an object is written as compact JSON, keys in their order). row: 1-based row of `source`, for errors.
+    (an object is written as compact JSON, keys in their order). row: 1-based row of `source`, for errors. seeds: ids of the rows
+    that a synthetic row was made from, empty if unknown; None for a row that is not synthetic.
     """
 
     id: str
@@ -39,6 +40,11 @@ class Example:
     passages: tuple[str, ...] = ()
     row: int = 0
     source: str = ""
+    seeds: tuple[str, ...] | None = None
+
+    @property
+    def synthetic(self) -> bool:
+        return self.seeds is not None
 
     @property
     def input_text(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lastresort.data.split import Split, clean, first_of_each
@@ -69,6 +71,45 @@ def test_leaks_leave_train_and_are_named() -> None:
     assert cleaned.split.train == split.train[:30]
     assert [(leak.kind, leak.train.row, leak.held.row) for leak in cleaned.leaks] == [("near", 31, 1)]
     assert cleaned.notes == (RowsLeftOut("train", "in dev or test", 1),)
+
+
+def synthetic(text: str, row: int, *seeds: str, group: str | None = None) -> Example:
+    return replace(item(text, row, side="synthetic"), seeds=seeds, group=group)
+
+
+@pytest.mark.parametrize("n", [1, 10, 12, 40])
+def test_many_near_copies_of_a_held_out_item_among_synthetic_rows_all_leave(n: int) -> None:
+    """As many as make the item's own words common among all inputs."""
+    held = "seventeen teapots stand under chestnut trees behind school while gingerbread towers wobble"
+    long = [word for word in held.split() if len(word) >= 5]
+    slips = [(long[i % len(long)], "xyzq"[i // len(long)]) for i in range(n)]
+    copies = [synthetic(held.replace(word, f"{word[:2]}{x}{word[3:]}"), row) for row, (word, x) in enumerate(slips)]
+    new = synthetic("horse dances Quito", n)
+    own, test = side("train", "Oslo", 30), side("test", "Turin", 30, more=(held,))
+    cleaned = clean(Split((*own, *copies, new), side("dev", "Lyon", 25), test))
+    assert cleaned.split.train == (*own, new)
+    assert all(leak.held is test[-1] for leak in cleaned.leaks)
+    assert cleaned.notes == (RowsLeftOut("train", "in dev or test", n),)
+
+
+def test_synthetic_rows_made_from_held_out_rows_leave_train() -> None:
+    """Or from a row of train that leaks, or of a held-out group. An id that train has as well is that of its row."""
+    own = side("train", "Oslo", 30, more=("the horse sleeps Turin",))
+    own = (replace(own[0], id="dev-3"), *own[1:])
+    dev = (*side("dev", "Lyon", 24), replace(item("newt rests Lyon", 25, side="dev"), group="g"))
+    stay = [synthetic("one", 1, "train-2", "train-3"), synthetic("two", 2), synthetic("three", 3, "dev-3", group="h")]
+    leave = [
+        synthetic("four", 4, "train-2", "dev-4"),
+        synthetic("five", 5, "test-1"),
+        synthetic("six", 6, "train-31"),
+        synthetic("seven", 7, group="g"),
+    ]
+    cleaned = clean(Split((*own, *stay, *leave), dev, side("test", "Turin", 30)))
+    assert cleaned.split.train == (*own[:30], *stay)
+    assert cleaned.notes == (
+        RowsLeftOut("train", "in dev or test", 1),
+        RowsLeftOut("train", "made from dev or test", 4),
+    )
 
 
 def test_too_few_dev_items_left_is_an_error_that_counts() -> None:

@@ -188,6 +188,7 @@ def test_items_that_are_no_news_are_refused(tmp_path: Path) -> None:
         (near, r"row 51: found .*the input of rows.jsonl, row 8"),
         (FRESH[3], r"row 51: found the input of row 4 once more"),
         ({**FRESH[60], "group": "a"}, r"found a group"),
+        ({**FRESH[60], "synthetic": {"kind": "harder"}}, r'row 51, key "synthetic": found a synthetic row'),
     ):
         with pytest.raises(DataError, match=message):
             with_more(tmp_path, [*FRESH[:50], extra] if "group" not in extra else [extra])

@@ -239,6 +239,10 @@ REASONS: list[tuple[value.Reason, str]] = [
         "1 training row was also in dev or test and left out of training.",
     ),
     (
+        RowsLeftOut("train", "made from dev or test", 2),
+        "2 synthetic rows were made from rows of dev or test, or of their groups, and left out of training.",
+    ),
+    (
         value.RowsShareSource(None, 12, 60, 20, 100),
         "60 rows, and 20 of 100 test items among them, share 12 long passages of their inputs. They are counted as independent, "
         "since nothing says that they belong together. If they do, the verdict is surer than it should be, and training may have "

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lastresort.climb.identity import relative_path
 from lastresort.climb.prepare import FreshItems, PreparedTask, check_right_answers, sha256_of
-from lastresort.data.check import refuse_invalid_outputs
+from lastresort.data.check import refuse_invalid_outputs, refuse_synthetic
 from lastresort.data.duplicates import normalised
 from lastresort.data.preferences import without_leaks
 from lastresort.data.read import read_examples
@@ -55,6 +55,7 @@ def _read_fresh(prepared: PreparedTask, path: Path) -> tuple[str, tuple[Example,
     task = prepared.task
     names = None if task.columns is None else task.columns.names
     examples = read_examples(path, group_by=task.split.group_by, names=names)
+    refuse_synthetic(examples)
     refuse_invalid_outputs(examples, choices=task.output.choices, json_schema=task.output.json_schema)
     check_right_answers(prepared.scorer, examples)
     return sha256_of(path), ordered(examples, task.split.seed)
@@ -73,7 +74,7 @@ def _noted_file(prepared: PreparedTask, path: Path, sha256: str) -> FreshItems:
 
 def _refuse_known(prepared: PreparedTask, given: FreshItems) -> None:
     """Raises DataError for a fresh item that repeats another, or one that the run has seen, exactly or nearly, or has its
-    id.
+    id or that of a row that a synthetic one was made from.
     """
     remedy = "Remove such rows from the file."
     first: dict[str, Example] = {}
@@ -105,10 +106,10 @@ def _refuse_known(prepared: PreparedTask, given: FreshItems) -> None:
             expected=expected,
             remedy=remedy,
         )
-    ids = {example.id for example in known}
+    ids = {one for example in known for one in (example.id, *(example.seeds or ()))}
     for example in given.examples:
         if example.id in ids:
-            found = f'found the id "{example.id}", which an item of the run has'
+            found = f'found the id "{example.id}", which an item of the run has or was made from'
             raise DataError(found, where=_row(given, example), expected="an id of its own", remedy="Give it another.")
 
 

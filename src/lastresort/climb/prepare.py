@@ -9,9 +9,11 @@ from pathlib import Path
 
 from lastresort.climb.judging import labelled_cases, refuse_labels_that_decide_nothing
 from lastresort.climb.shares import shares_of, smallest_share
-from lastresort.data.check import check_data, refuse_invalid_outputs, short
+from lastresort.data.check import check_data, refuse_invalid_outputs, refuse_synthetic, short
+from lastresort.data.files import read_rows
+from lastresort.data.formats import COMMON_COLUMNS
 from lastresort.data.preferences import PreferenceRow, read_preferences, without_leaks
-from lastresort.data.read import read_examples
+from lastresort.data.read import examples_of, read_examples, renamed
 from lastresort.data.sources import SharedSources, find_sources
 from lastresort.data.split import Split, clean, groups_of, ordered, split_examples
 from lastresort.errors import DataError
@@ -118,7 +120,7 @@ def prepare(task: Task, *, run_code: bool = True, begins: bool = True) -> Prepar
         check_right_answers(scorer, (*as_read.dev, *as_read.test))
     cleaned = clean(as_read)
     preferences, leaking = _preferences(task, cleaned.split)
-    sources = _sources(task, everything)
+    sources = _sources(everything)
     notes: tuple[RowsLeftOut | RowsShareSource, ...] = (*cleaned.notes, *leaking, *_shared(sources, cleaned.split))
     leaks = len(cleaned.leaks)
     prepared = PreparedTask(task, cleaned.split, scorer, leaks, files, as_read, notes, sources, preferences)
@@ -168,9 +170,9 @@ def data_report(
     return report.model_copy(update={"left_out": prepared.left_out})
 
 
-def _sources(task: Task, examples: Sequence[Example]) -> SharedSources | None:
+def _sources(examples: Sequence[Example]) -> SharedSources | None:
     """Synthetic rows are left out: those made from one row are alike, and none is ever evidence."""
-    written = [example for example in examples if example.source != str(task.examples.synthetic)]
+    written = [example for example in examples if not example.synthetic]
     return find_sources(written, columns_of(written))
 
 
@@ -186,14 +188,18 @@ def read_split(task: Task) -> tuple[Split, dict[str, str]]:
     sources, group_by = task.examples, task.split.group_by
     files: dict[str, str] = {}
 
-    def read(path: Path | None) -> list[Example] | None:
+    def read(path: Path | None, *, measured: bool = True) -> list[Example] | None:
         if path is None:
             return None
         files[_file_name(path, task)] = sha256_of(path)
         names = None if task.columns is None else task.columns.names
-        return read_examples(path, group_by=group_by, names=names)
+        examples = read_examples(path, group_by=group_by, names=names)
+        if measured:
+            refuse_synthetic(examples)
+        return examples
 
-    pool = read(sources.all if sources.all is not None else sources.train)
+    divided = sources.dev is None or sources.test is None
+    pool = read(sources.all if sources.all is not None else sources.train, measured=divided)
     assert pool is not None, "the task file names all or train"
     split = split_examples(
         pool,
@@ -206,8 +212,20 @@ def read_split(task: Task) -> tuple[Split, dict[str, str]]:
     )
     if sources.synthetic is not None:
         files[_file_name(sources.synthetic, task)] = sha256_of(sources.synthetic)
-        split = replace(split, train=ordered((*split.train, *read_examples(sources.synthetic)), task.split.seed))
+        split = replace(split, train=ordered((*split.train, *_synthetic(task, sources.synthetic)), task.split.seed))
     return split, files
+
+
+def _synthetic(task: Task, path: Path) -> list[Example]:
+    """The rows of a synthetic file, with the columns that the task names or with ours, and with groups if they have the column."""
+    rows, group_by = read_rows(path), task.split.group_by
+    columns = frozenset(rows[0].values)
+    if group_by is not None and group_by not in columns:
+        group_by = None
+    names = None if task.columns is None else task.columns.names
+    if names is not None and columns >= set().union(*names.values()):
+        rows = renamed(rows, names, COMMON_COLUMNS if group_by is None else {*COMMON_COLUMNS, group_by})
+    return [replace(example, seeds=example.seeds or ()) for example in examples_of(rows, path, group_by=group_by)]
 
 
 def check_right_answers(scorer: Scorer, examples: Sequence[Example]) -> None:

@@ -71,6 +71,19 @@ def refuse_invalid_outputs(
         )
 
 
+def refuse_synthetic(examples: Sequence[Example]) -> None:
+    """Raises DataError where some of the examples, on which something is to be measured, are synthetic, as their rows say."""
+    made = sorted((item for item in examples if item.synthetic), key=lambda item: item.row)
+    if made:
+        others = [item.row for item in made[1:]]
+        raise DataError(
+            f"found a synthetic row{f' ({more_in(others)})' if others else ''}",
+            where=f'{made[0].source}, row {made[0].row}, key "synthetic"',
+            expected="real rows, as a score on invented ones says nothing about them",
+            remedy="Move such rows to a file of their own, and name it under `examples.synthetic`.",
+        )
+
+
 def short(text: str, limit: int = 60) -> str:
     """One line of at most `limit` characters."""
     line = " ".join(text.split())

@@ -128,7 +128,7 @@ def examples_of(rows: list[RawRow], path: Path, *, group_by: str | None = None) 
             occurrences[content] += 1
             given = f"{content}-{occurrences[content]}"
         group = _group(row, group_by)
-        examples.append(Example(given, turns, output, group, _passages(row), row.number, str(path)))
+        examples.append(Example(given, turns, output, group, _passages(row), row.number, str(path), _seeds(row)))
     _check_ids(examples)
     return examples
 
@@ -276,6 +276,15 @@ def _passages(row: RawRow) -> tuple[str, ...]:
         expected="a list of passage names such as document#chunk",
         remedy="Write each name as text.",
     )
+
+
+def _seeds(row: RawRow) -> tuple[str, ...] | None:
+    """What `lastresort data synth` notes of a row that it made; seeds of any other form are unknown ones."""
+    made = row.values.get("synthetic")
+    if not isinstance(made, Mapping):
+        return None
+    seeds = made.get("seeds")
+    return tuple(seed for seed in seeds if isinstance(seed, str)) if isinstance(seeds, list) else ()
 
 
 def _check_ids(examples: list[Example]) -> None:

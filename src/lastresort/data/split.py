@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lastresort.data.duplicates import near_pairs, normalised
+from lastresort.data.duplicates import NearIndex, near_pairs, normalised
 from lastresort.errors import DataError
 from lastresort.records.data_report import RowsLeftOut
 from lastresort.types import Example
@@ -212,7 +212,8 @@ class Leak:
 def find_leaks(train: Sequence[Example], dev: Sequence[Example], test: Sequence[Example]) -> tuple[Leak, ...]:
     """One leak for each training item that is an exact or near duplicate of a held-out one, in the order of train.
 
-    Where several held-out items match, test is named before dev and an exact match before a near one.
+    Where several held-out items match, test is named before dev and an exact match before a near one. Synthetic rows have no say
+    in which words are common: many near copies of one item would make its words so.
     """
     held: list[tuple[Literal["dev", "test"], Example]] = [("test", item) for item in test]
     held += [("dev", item) for item in dev]
@@ -220,13 +221,15 @@ def find_leaks(train: Sequence[Example], dev: Sequence[Example], test: Sequence[
     for position, (_, item) in enumerate(held):
         exact.setdefault(normalised(item.input_text), position)
     # Equal texts are compared once, in the name of the first: exact leaks must not stand for their held-out twins.
-    texts = [item.input_text for item in train if normalised(item.input_text) not in exact]
+    own = [item for item in train if not item.synthetic]
+    texts = [item.input_text for item in own if normalised(item.input_text) not in exact]
     border = len(texts)
     texts += [item.input_text for _, item in held]
     near: dict[str, int] = {}
     for first, second in near_pairs(texts, border=border):
         key = normalised(texts[first])
         near[key] = min(near.get(key, len(held)), second - border)
+    near |= _near_synthetic(train, [*texts[border:], *texts[:border]], exact, near)
     leaks = []
     for item in train:
         key = normalised(item.input_text)
@@ -235,6 +238,25 @@ def find_leaks(train: Sequence[Example], dev: Sequence[Example], test: Sequence[
             side, other = held[exact[key] if kind == "exact" else near[key]]
             leaks.append(Leak(kind, item, side, other))
     return tuple(leaks)
+
+
+def _near_synthetic(
+    train: Sequence[Example], texts: Sequence[str], exact: Mapping[str, int], near: Mapping[str, int]
+) -> dict[str, int]:
+    """By normalised input of synthetic rows, the place of the held-out item that it nearly is.
+
+    texts: of all other rows, held-out ones first. exact, near: places that are known.
+    """
+    inputs = {normalised(item.input_text): item.input_text for item in train if item.synthetic}
+    inputs = {key: text for key, text in inputs.items() if key not in exact and key not in near}
+    if not inputs:
+        return {}
+    first: dict[str, str] = {}
+    for text in texts:
+        first.setdefault(normalised(text), text)
+    index, positions = NearIndex(list(first.values())), list(exact.values())
+    found = {key: index.near(text) for key, text in inputs.items()}
+    return {key: positions[place] for key, place in found.items() if place is not None and place < len(positions)}
 
 
 def remove_leaks(split: Split) -> tuple[Split, tuple[Leak, ...]]:
@@ -261,7 +283,8 @@ def clean(split: Split) -> CleanSplit:
     """Every input once in dev and once in test, no dev item in test, no training item in either.
 
     Equal inputs of dev or test would count as independent evidence, which they are not: the first row of each is kept.
-    A dev item that is in test, exactly or nearly, leaves dev; a training item that is in either leaves train.
+    A dev item that is in test, exactly or nearly, leaves dev; a training item that is in either leaves train, and so does a
+    synthetic one that was made from an item of either, or from one that left train, or that is of a group of theirs.
     Test is never shortened for them. Raises DataError where too few dev items are left to choose candidates by.
     """
     dev, test = first_of_each(split.dev), first_of_each(split.test)
@@ -270,7 +293,18 @@ def clean(split: Split) -> CleanSplit:
     kept = tuple(item for item in dev if id(item) not in in_test)
     _need_dev(split.dev, kept)
     cleaned, leaks = remove_leaks(Split(split.train, kept, test))
-    return CleanSplit(cleaned, leaks, tuple(_notes(len(leaks), len(in_test), repeats)))
+    train = _not_made_from_held(cleaned.train, split, leaks)
+    notes = _notes(len(leaks), len(cleaned.train) - len(train), len(in_test), repeats)
+    return CleanSplit(replace(cleaned, train=train), leaks, tuple(notes))
+
+
+def _not_made_from_held(train: Sequence[Example], split: Split, leaks: Sequence[Leak]) -> tuple[Example, ...]:
+    """train: of the split, without the leaks. An id that both an item of train and a held-out one have means the one of train."""
+    held = (*split.dev, *split.test)
+    left = (leak.train for leak in leaks if not leak.train.synthetic)
+    away = {item.id for item in (*held, *left)} - {item.id for item in train if not item.synthetic}
+    groups = {item.group for item in held if item.group is not None}
+    return tuple(item for item in train if away.isdisjoint(item.seeds or ()) and item.group not in groups)
 
 
 def first_of_each(side: Sequence[Example]) -> tuple[Example, ...]:
@@ -292,9 +326,12 @@ def _need_dev(given: Sequence[Example], kept: Sequence[Example]) -> None:
         )
 
 
-def _notes(leaks: int, dev_in_test: int, repeats: dict[Literal["dev", "test"], int]) -> list[RowsLeftOut]:
+def _notes(
+    leaks: int, made_from_held: int, dev_in_test: int, repeats: dict[Literal["dev", "test"], int]
+) -> list[RowsLeftOut]:
     notes = [
         RowsLeftOut("train", "in dev or test", leaks),
+        RowsLeftOut("train", "made from dev or test", made_from_held),
         RowsLeftOut("dev", "in test", dev_in_test),
         *(RowsLeftOut(side, "repeated", n) for side, n in repeats.items()),
     ]

@@ -9,7 +9,7 @@ from lastresort.data.formats.shape import RowShape
 SHAPES: dict[str, RowShape] = {
     shape.name: shape for shape in (MESSAGES, SHAREGPT, ALPACA, PROMPT_COMPLETION, INPUT_OUTPUT)
 }
-COMMON_COLUMNS = frozenset({"id", "group", "passages"})
+COMMON_COLUMNS = frozenset({"id", "group", "passages", "synthetic"})
 KNOWN_COLUMNS = COMMON_COLUMNS.union(*(shape.keys for shape in SHAPES.values()))
 
 __all__ = ["COMMON_COLUMNS", "KNOWN_COLUMNS", "SHAPES", "RowShape"]

@@ -1,0 +1,91 @@
+"""Synthetic rows in a climb: trained on and nothing else, and not where they give held-out rows away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from climb_support import TEAMS, rows
+from lastresort.climb.prepare import PreparedTask, prepare
+from lastresort.errors import DataError
+from lastresort.records.data_report import RowsLeftOut
+from lastresort.spec.task import load_task
+from synth_support import Row, Teacher, fresh_rows, made, routing, synth
+
+
+def prepared_task(path: Path) -> PreparedTask:
+    return prepare(load_task(path), begins=False)
+
+
+def write_rows(path: Path, found: Sequence[Row]) -> None:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in found), encoding="utf-8")
+
+
+def test_rows_made_from_what_is_held_out_since_leave_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under another seed most of the rows have one that is now in dev or test among those that they were made from."""
+    path = routing(tmp_path)
+    found = synth(monkeypatch, path, Teacher(fresh_rows()), n=30)
+    sources = {"train": "rows.jsonl", "synthetic": found.path.name}
+    path = routing(tmp_path, {"examples": sources})
+    assert not prepared_task(path).notes
+    path = routing(tmp_path, {"examples": sources, "split": {"seed": 5, "test": 120}})
+    after = prepared_task(path)
+    held = {row.id for row in (*after.split.dev, *after.split.test)}
+    away = {row["id"] for row in made(found) if held & set(row["synthetic"]["seeds"])}
+    assert 0 < len(away) < 30
+    trained = {row.id for row in after.split.train}
+    assert trained >= {row["id"] for row in made(found)} - away
+    assert not trained & away
+    assert after.notes == (RowsLeftOut("train", "made from dev or test", len(away)),)
+
+
+def test_synthetic_rows_are_refused_wherever_something_is_measured_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As test set, and among rows that are divided, also under names of the task's own; rows for train alone may be any."""
+    found = synth(monkeypatch, routing(tmp_path), Teacher(fresh_rows()), n=12)
+    sides = prepared_task(routing(tmp_path)).split
+    for name, side in (("train", sides.train), ("dev", sides.dev), ("test", sides.test)):
+        write_rows(tmp_path / f"{name}.jsonl", [{"input": row.input_text, "output": row.output} for row in side])
+    mixed = [*rows(), *made(found)]
+    renamed = [{"text": row["input"], "team": row["output"], "synthetic": row.get("synthetic")} for row in mixed]
+    write_rows(tmp_path / "mixed.jsonl", mixed)
+    write_rows(tmp_path / "renamed.jsonl", renamed)
+    columns = {"input": "text", "output": "team"}
+    for task in (
+        {"examples": {"train": "rows.jsonl", "test": found.path.name}},
+        {"examples": {"train": "rows.jsonl", "dev": found.path.name}},
+        {"examples": "mixed.jsonl"},
+        {"examples": {"train": "mixed.jsonl", "test": "test.jsonl"}},
+        {"examples": "renamed.jsonl", "columns": columns},
+    ):
+        with pytest.raises(DataError, match=r'row \d+, key "synthetic": found a synthetic row \(11 more'):
+            prepared_task(routing(tmp_path, {**task, "split": {}}))
+    write_rows(
+        tmp_path / "train.jsonl", [{"input": row.input_text, "output": row.output} for row in sides.train] + made(found)
+    )
+    files = {name: f"{name}.jsonl" for name in ("train", "dev", "test")}
+    assert len(prepared_task(routing(tmp_path, {"examples": files, "split": {}})).split.train) == len(sides.train) + 12
+
+
+def test_synthetic_rows_may_have_the_columns_of_the_task(tmp_path: Path) -> None:
+    """Or those that `data synth` writes, with a group or without; one of a held-out group is left out."""
+    names = {"text": "input", "team": "output"}
+    grouped = [{new: row[old] for new, old in names.items()} | {"who": f"w{i}"} for i, row in enumerate(rows())]
+    write_rows(tmp_path / "own.jsonl", grouped)
+    task = {"examples": "own.jsonl", "columns": {"input": "text", "output": "team"}, "split": {"group_by": "who"}}
+    held = prepared_task(routing(tmp_path, task)).split.test[0].group
+    path = routing(tmp_path, {**task, "examples": {"train": "own.jsonl", "synthetic": "more.jsonl"}})
+    more = {"text": "some other tool wrote this", "team": TEAMS[0]}
+    for given, notes in (
+        ([{"input": more["text"], "output": TEAMS[0]}], ()),
+        ([more], ()),
+        ([{**more, "who": "w"}, {**more, "who": held}], (RowsLeftOut("train", "made from dev or test", 1),)),
+    ):
+        write_rows(tmp_path / "more.jsonl", given)
+        after = prepared_task(path)
+        assert [row.input_text for row in after.split.train if row.synthetic] == [more["text"]]
+        assert after.notes == notes
