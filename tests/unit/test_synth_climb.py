@@ -12,7 +12,9 @@ from climb_support import TEAMS, rows
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.errors import DataError
 from lastresort.records.data_report import RowsLeftOut
+from lastresort.rungs.preference.items import columns_of, with_room
 from lastresort.spec.task import load_task
+from lastresort.systems.system import PromptDesign
 from synth_support import Row, Teacher, fresh_rows, made, routing, synth
 
 
@@ -69,6 +71,21 @@ def test_synthetic_rows_are_refused_wherever_something_is_measured_on_them(
     )
     files = {name: f"{name}.jsonl" for name in ("train", "dev", "test")}
     assert len(prepared_task(routing(tmp_path, {"examples": files, "split": {}})).split.train) == len(sides.train) + 12
+
+
+def test_a_reward_that_asks_for_columns_is_given_no_synthetic_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = routing(tmp_path)
+    found = synth(monkeypatch, path, Teacher(fresh_rows()), n=6)
+    write_rows(tmp_path / "own.jsonl", [{**row, "region": "north"} for row in rows()])
+    (tmp_path / "r.py").write_text("def reward(completion, region):\n    return 1.0\n", encoding="utf-8")
+    task = {"examples": {"train": "own.jsonl", "synthetic": found.path.name}, "reward": [{"python": "r.py:reward"}]}
+    split = prepared_task(routing(tmp_path, {**task, "ladder": ["sft", "preference"]})).split
+    assert len(split.train) == 86
+    asked = with_room(split.train, PromptDesign(""), None, None, {}, 8)
+    assert {columns["region"] for columns in columns_of(asked).values()} == {"north"}
+    assert len(asked) == 80
 
 
 def test_synthetic_rows_may_have_the_columns_of_the_task(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def _prompts(source: ExportSource, start: Mapping[str, Any]) -> ExportRows:
     design, kwargs = source.system.prompt, dict(source.system.template_kwargs)
     asked = with_room(train, design, tokenizer, limit, kwargs, new_tokens)
     source.check_count(len(asked))
-    columns = columns_of(train)
+    columns = columns_of(asked)
     rows = tuple(
         prompt_row(compose(design, example.input, ()), example, dict(columns.get(example.id, {}))) for example in asked
     )

@@ -25,7 +25,7 @@ from lastresort.evals.scorers.text import Regex
 from lastresort.foreign import ROWS, read_content
 from lastresort.records.data_report import DataReport, RowsLeftOut
 from lastresort.records.reasons import RowsShareSource
-from lastresort.rungs.preference.items import columns_of
+from lastresort.rungs.preference.items import columns_of, reward_prompts
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
 from lastresort.systems.compose import compose
@@ -295,9 +295,10 @@ def _check_rewards(task: Task, split: Split, *, run_code: bool) -> None:
     from lastresort.train.rewards import Rewards
 
     output = task.output
-    rewards = Rewards(task.reward, columns_of(split.train), json_schema=output.json_schema, choices=output.choices)
+    prompts = reward_prompts(split.train)
+    rewards = Rewards(task.reward, columns_of(prompts), json_schema=output.json_schema, choices=output.choices)
     try:
-        rewards.check(split.train, open_judges=False, run_code=run_code)
+        rewards.check(prompts, open_judges=False, run_code=run_code)
     finally:
         rewards.close()
 

@@ -251,7 +251,7 @@ def reward_groups(
         batch_size=batch_size,
         seed=task.split.seed,
         settings=settings,
-        columns=columns_of(bench.train),
+        columns=columns_of(reward_prompts(bench.train)),
         compose=lambda turns: compose(start.prompt, turns, ()),
         template_kwargs=start.template_kwargs,
         context_tokens=loaded.context_tokens,
@@ -270,15 +270,16 @@ def with_room(
     template_kwargs: dict[str, Any],
     new_tokens: int,
 ) -> tuple[Example, ...]:
-    """Those whose prompt leaves room for an answer."""
+    """The reward prompts that leave room for an answer."""
     from lastresort.data.rendering import render_prompt
 
+    asked = reward_prompts(examples)
     if context_tokens is None:
-        return tuple(examples)
+        return tuple(asked)
     most = context_tokens - new_tokens
     return tuple(
         example
-        for example in examples
+        for example in asked
         if len(render_prompt(tokenizer, compose(design, example.input, ()), template_kwargs=template_kwargs)) <= most
     )
 
@@ -290,6 +291,11 @@ def columns_of(examples: Sequence[Example]) -> dict[str, Mapping[str, Any]]:
     return {
         example.id: rows[example.source, example.row] for example in examples if (example.source, example.row) in rows
     }
+
+
+def reward_prompts(train: Sequence[Example]) -> list[Example]:
+    """Without synthetic rows, which lack the further columns that a reward may ask for."""
+    return [example for example in train if not example.synthetic]
 
 
 def with_instruction(design: PromptDesign, prompt: Sequence[Message]) -> tuple[Message, ...]:

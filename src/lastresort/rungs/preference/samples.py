@@ -18,7 +18,7 @@ from lastresort.evals.scorers import scores_of
 from lastresort.records.events import BestSampled, GroupsDrawn, RankedAnswer, RankedPair, SamplesPaired
 from lastresort.records.record import ItemScore
 from lastresort.records.rungs import RewardsAlike, SamplesOutOfReach
-from lastresort.rungs.preference.items import columns_of, seated
+from lastresort.rungs.preference.items import columns_of, reward_prompts, seated
 from lastresort.rungs.race import GIVE_UP_ERROR, judge_scores_on_dev
 from lastresort.rungs.rung import Workbench
 from lastresort.stop import check
@@ -131,7 +131,7 @@ def noted_pairs(known: SamplesPaired, train: Sequence[Example]) -> tuple[Prefere
 
 
 def _made(bench: Workbench, rung: str, start: System) -> SamplesPaired:
-    asked = _with_room(bench, start)
+    asked = _with_room(bench, start, bench.train)
     bench.progress.stage(f"{rung}: samples of {start.name}", len(asked) * bench.task.preference.samples)
     size = bench.models.open(start).batch_size
     samples, answers, so_far = list[list[Sample]](), list[Answer](), list[float]()
@@ -185,9 +185,10 @@ def _drawn(bench: Workbench, rung: str, start: System) -> GroupsDrawn:
 
     task, count = bench.task, bench.task.preference.samples
     free = replace(start, decoding=replace(start.decoding, grammar=None))  # as training samples
+    prompted = reward_prompts(bench.train)
     rewards = Rewards(
         task.reward,
-        columns_of(bench.train),
+        columns_of(prompted),
         json_schema=task.output.json_schema,
         choices=task.output.choices,
         wrap=lambda scorer, parameters: seated(bench, rung, scorer, parameters),
@@ -195,8 +196,8 @@ def _drawn(bench: Workbench, rung: str, start: System) -> GroupsDrawn:
     bench.progress.stage(f"{rung}: does the reward tell samples of {start.name} apart?", None)
     drawn, prompts, differ, answers = 0, set[str](), False, list[Answer]()
     try:
-        rewards.check(bench.train)
-        for round_, batch in _batches(_with_room(bench, start), GROUPS_AT_ONCE, MOST_GROUPS):
+        rewards.check(prompted)
+        for round_, batch in _batches(_with_room(bench, start, prompted), GROUPS_AT_ONCE, MOST_GROUPS):
             groups: list[set[float]] = [set() for _ in batch]
             for number in range(count):
                 check(bench.stop)
@@ -265,14 +266,14 @@ def _answers(bench: Workbench, start: System, batch: Sequence[Example], number: 
     return bench.answerer(sampling).answer([example.input for example in batch])
 
 
-def _with_room(bench: Workbench, start: System) -> list[Example]:
+def _with_room(bench: Workbench, start: System, train: Sequence[Example]) -> list[Example]:
     """The first MOST_PROMPTS examples of train whose prompt leaves room for an answer."""
     answerer = bench.answerer(start)
     limit = answerer.model.context_tokens
     if limit is None:
-        return list(bench.train[:MOST_PROMPTS])
+        return list(train[:MOST_PROMPTS])
     most = limit - start.decoding.max_new_tokens
-    fits = [e for e in bench.train if answerer.model.count_tokens(answerer.prompt(e.input)) <= most]
+    fits = [e for e in train if answerer.model.count_tokens(answerer.prompt(e.input)) <= most]
     return fits[:MOST_PROMPTS]
 
 
