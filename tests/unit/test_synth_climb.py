@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from climb_support import TEAMS, rows
-from lastresort.climb.prepare import PreparedTask, prepare
+from lastresort.climb.prepare import PreparedTask, data_report, prepare
 from lastresort.errors import DataError
 from lastresort.records.data_report import RowsLeftOut
+from lastresort.report.words import data as words
 from lastresort.rungs.preference.items import columns_of, with_room
 from lastresort.spec.task import load_task
 from lastresort.systems.system import PromptDesign
@@ -42,6 +43,9 @@ def test_rows_made_from_what_is_held_out_since_leave_train(tmp_path: Path, monke
     assert trained >= {row["id"] for row in made(found)} - away
     assert not trained & away
     assert after.notes == (RowsLeftOut("train", "made from dev or test", len(away)),)
+    report = data_report(after, None, None)
+    assert report.used("train") == len(after.split.train)
+    assert ("synthetic", [f"30 of the {len(after.split.train) + len(away)} train"]) in words.rows(report)
 
 
 def test_synthetic_rows_are_refused_wherever_something_is_measured_on_them(

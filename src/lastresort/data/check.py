@@ -154,6 +154,7 @@ def check_data(
         labels=labels,
         tokens={side: _quantiles(found) for side, found in tokens.items() if found},
         findings=tuple(findings),
+        synthetic=sum(item.synthetic for item in train),
     )
 
 

@@ -69,8 +69,9 @@ class RowsLeftOut:
 
 
 class DataReport(JsonDocument):
-    """ok: no finding is an error. counts: rows as they were read and divided. labels: examples by label and split, empty for free
-    text. tokens: quantiles by split. left_out: rows that a climb neither trains nor measures on.
+    """ok: no finding is an error. counts: rows as they were read and divided. synthetic: how many of those of train are. labels:
+    examples by label and split, empty for free text. tokens: quantiles by split. left_out: rows that a climb neither trains nor
+    measures on.
     """
 
     ok: bool
@@ -79,6 +80,7 @@ class DataReport(JsonDocument):
     tokens: dict[Side, dict[str, Count]]
     findings: tuple[Finding, ...]
     left_out: tuple[RowsLeftOut, ...] = ()
+    synthetic: Count = 0
 
     def used(self, side: Side) -> int:
         """Rows of a side that a climb trains or measures on."""

@@ -43,6 +43,8 @@ def in_order(report: DataReport) -> list[Finding]:
 
 def _counts(report: DataReport) -> Iterator[tuple[str, str]]:
     yield "examples", ", ".join(f"{count} {side}" for side, count in report.counts.items())
+    if report.synthetic:
+        yield "synthetic", f"{report.synthetic} of the {report.counts['train']} train"
     if report.left_out:
         yield "in the climb", ", ".join(f"{report.used(side)} {side}" for side in report.counts)
         yield "left out", " ".join(map(of_left_out, report.left_out))
