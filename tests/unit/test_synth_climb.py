@@ -10,7 +10,7 @@ import pytest
 
 from climb_support import TEAMS, rows
 from lastresort.climb.prepare import PreparedTask, data_report, prepare
-from lastresort.errors import DataError
+from lastresort.errors import DataError, TaskError
 from lastresort.records.data_report import RowsLeftOut
 from lastresort.report.words import data as words
 from lastresort.rungs.preference.items import columns_of, with_room
@@ -110,3 +110,26 @@ def test_synthetic_rows_may_have_the_columns_of_the_task(tmp_path: Path) -> None
         after = prepared_task(path)
         assert [row.input_text for row in after.split.train if row.synthetic] == [more["text"]]
         assert after.notes == notes
+
+
+def test_a_task_may_name_several_synthetic_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The printed line keeps those that it names, and every file joins train under its own hash."""
+    path = routing(tmp_path, {"examples": {"train": "rows.jsonl", "synthetic": "first.jsonl"}})
+    write_rows(tmp_path / "first.jsonl", [{"input": "some other tool wrote this", "output": TEAMS[0]}])
+    found = synth(monkeypatch, path, Teacher(fresh_rows()), n=6)
+    line = "examples: {train: rows.jsonl, synthetic: [first.jsonl, routing-synthetic.jsonl]}"
+    assert f"  {line}" in found.lines()
+    sources = {"train": "rows.jsonl", "synthetic": ["first.jsonl", "routing-synthetic.jsonl"]}
+    task = load_task(routing(tmp_path, {"examples": sources}))
+    assert task.resolved()["examples"] == sources
+    after = prepare(task, begins=False)
+    assert len([row for row in after.split.train if row.synthetic]) == 7
+    assert set(after.files) == {"rows.jsonl", "first.jsonl", "routing-synthetic.jsonl"}
+    assert f"  {line}" in synth(monkeypatch, task.path, Teacher(fresh_rows()), n=6).lines()
+    for given, message in (
+        (["first.jsonl", "first.jsonl"], "found the file of synthetic again"),
+        (["none.jsonl"], 'key "examples.synthetic.*found no file "none.jsonl"'),
+        ([3], r'key "examples.synthetic.*found a number'),
+    ):
+        with pytest.raises(TaskError, match=message):
+            load_task(routing(tmp_path, {"examples": {"train": "rows.jsonl", "synthetic": given}}))

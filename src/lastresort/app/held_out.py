@@ -162,9 +162,7 @@ def files_that_hold_out(file: TrainingFile) -> list[Path]:
         if isinstance(task, UnreadTask):
             found.append(file.folder / task.task)
         else:
-            named = task.examples
-            sources = (named.all, named.train, named.dev, named.test, named.synthetic)
-            found += [task.path, *(path for path in sources if path is not None)]
+            found += [task.path, *task.examples.files]
     return found
 
 

@@ -155,7 +155,7 @@ class _Setup:
 
 def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
     task = given_task(request.task, dict(request.settings))
-    task = task.model_copy(update={"examples": task.examples.model_copy(update={"synthetic": None})})
+    own = task.model_copy(update={"examples": task.examples.model_copy(update={"synthetic": ()})})
     _check(request)
     teacher, prices = _teacher(task, request)
     limit_usd = request.usd if request.usd is not None else task.limits.usd
@@ -166,7 +166,7 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
             expected="what its tokens cost",
             remedy="Add --prompt-price and --output-price, in USD per million tokens.",
         )
-    prepared = prepare(task, run_code=run_code, begins=False)
+    prepared = replace(prepare(own, run_code=run_code, begins=False), task=task)
     n = request.n if request.n is not None else min(len(prepared.split.train), MOST_ROWS)
     why = why_no_agreement(prepared, run_code=run_code)
     agreement = request.agreement if request.agreement is not None else int(why is None)

@@ -210,9 +210,9 @@ def read_split(task: Task) -> tuple[Split, dict[str, str]]:
         fixed_dev=read(sources.dev),
         fixed_test=read(sources.test),
     )
-    if sources.synthetic is not None:
-        files[_file_name(sources.synthetic, task)] = sha256_of(sources.synthetic)
-        split = replace(split, train=ordered((*split.train, *_synthetic(task, sources.synthetic)), task.split.seed))
+    files |= {_file_name(path, task): sha256_of(path) for path in sources.synthetic}
+    made = [example for path in sources.synthetic for example in _synthetic(task, path)]
+    split = replace(split, train=ordered((*split.train, *made), task.split.seed))
     return split, files
 
 

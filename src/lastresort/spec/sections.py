@@ -215,18 +215,22 @@ class TuneSettings(Section):
 _FILES = ("train", "dev", "test", "synthetic")
 
 
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [] if value is None else [value]
+
+
 class Sources(Section):
     """Where the labelled examples are, absolute: `all` in one file that is split, or train with or without dev and test.
 
-    In the file: one path, or {train: …, dev: …, test: …, synthetic: …}. synthetic: rows that join train once the others are
-    divided, so that none of them reaches dev or test.
+    In the file: one path, or {train: …, dev: …, test: …, synthetic: …}. synthetic: one file or several of rows that join train once
+    the others are divided, so that none of them reaches dev or test.
     """
 
     all: FilePath | None = None
     train: FilePath | None = None
     dev: FilePath | None = None
     test: FilePath | None = None
-    synthetic: FilePath | None = None
+    synthetic: Annotated[tuple[FilePath, ...], BeforeValidator(_as_list)] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -249,32 +253,44 @@ class Sources(Section):
         if (self.all is None) == (self.train is None):
             refuse("found neither or both of all and train", expected="one of them", remedy="Give one of them.")
         seen: dict[Path, str] = {}
-        for name, path in self._files().items():
-            if path is not None and path in seen:
+        for name, path in self._named():
+            if path in seen:
                 found = f'found the file of {seen[path]} again ("{path.name}")'
                 refuse(found, expected="a file of its own", remedy="Name another, or leave it out.", key=(name,))
-            if path is not None:
-                seen[path] = name
+            seen[path] = name
         return self
 
-    def written(self, reading: ReadContext) -> str | dict[str, str]:
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(path for _, path in self._named())
+
+    def written(self, reading: ReadContext) -> str | dict[str, str | list[str]]:
         """As the task file writes it."""
         if self.all is not None:
             return relative_name(self.all, reading.folder)
-        return {name: relative_name(path, reading.folder) for name, path in self._files().items() if path is not None}
+        named: dict[str, list[str]] = {}
+        for name, path in self._named():
+            named.setdefault(name, []).append(relative_name(path, reading.folder))
+        return {name: files if len(files) > 1 else files[0] for name, files in named.items()}
 
-    def _files(self) -> dict[str, Path | None]:
-        return {name: getattr(self, name) for name in _FILES}
+    def _named(self) -> list[tuple[str, Path]]:
+        parts = (("all", self.all), ("train", self.train), ("dev", self.dev), ("test", self.test))
+        return [(name, path) for name, path in parts if path is not None] + [
+            ("synthetic", path) for path in self.synthetic
+        ]
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> JsonSchemaValue:
         mapping = {
             "type": "object",
-            "properties": {name: {"type": "string"} for name in _FILES},
+            "properties": {name: _ONE_OR_MORE if name == "synthetic" else {"type": "string"} for name in _FILES},
             "required": ["train"],
             "additionalProperties": False,
         }
         return {"anyOf": [{"type": "string"}, mapping]}
+
+
+_ONE_OR_MORE = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
 
 
 def _one_or_more(value: Any) -> Any:
@@ -288,7 +304,7 @@ def _one_or_more(value: Any) -> Any:
 ColumnNames = Annotated[
     tuple[Text, ...],
     BeforeValidator(_one_or_more),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+    WithJsonSchema(_ONE_OR_MORE),
 ]
 
 

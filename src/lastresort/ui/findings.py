@@ -102,9 +102,7 @@ def files_state(paths: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
 
 
 def files_of(task: Task) -> list[Path]:
-    sources = task.examples
-    named = (sources.all, sources.train, sources.dev, sources.test, sources.synthetic)
-    return [path for path in named if path is not None]
+    return list(task.examples.files)
 
 
 def _by_number(path: Path) -> dict[int, RawRow]:

@@ -113,19 +113,16 @@ def _diversity(found: Diversity) -> str:
 
 def _use(found: SyntheticRows) -> list[str]:
     sources, folder = found.sources, found.task_file.parent
-    named = {
-        "train": sources.all or sources.train,
-        "dev": sources.dev,
-        "test": sources.test,
-        "synthetic": found.path.absolute(),
-    }
-    files = ", ".join(
-        f"{name}: {_yaml(relative_name(path, folder))}" for name, path in named.items() if path is not None
-    )
+    named = {"train": sources.all or sources.train, "dev": sources.dev, "test": sources.test}
+    files = [f"{name}: {_yaml(relative_name(path, folder))}" for name, path in named.items() if path is not None]
+    made = [_yaml(relative_name(path, folder)) for path in dict.fromkeys((*sources.synthetic, found.path.absolute()))]
+    listed = ", ".join(made)
+    files.append(f"synthetic: {listed if len(made) == 1 else f'[{listed}]'}")
+    joined = ", ".join(files)
     return [
         "",
         f"To train on them as well, write into {found.task_file.name}:",
-        f"  examples: {{{files}}}",
+        f"  examples: {{{joined}}}",
         "They join train alone, after dev and test are drawn. Read some first, then climb with and without them: the dev and test "
         "items are the same.",
     ]
