@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from climb_support import scripted_task
-from lastresort.app.runtime import GRACE_S, LAST_S
+from lastresort.app.runtime import GRACE_S, JOB_FOLDER, JOB_PID, LAST_S
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 LONGEST_S = 120
@@ -52,9 +52,12 @@ STUCK = {
 }
 
 
-def started(folder: Path, arguments: list[str], stderr: int | None = None) -> subprocess.Popen[bytes]:
+def started(
+    folder: Path, arguments: list[str], stderr: int | None = None, env: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     with (folder / "told").open("wb") as told:
-        return subprocess.Popen([sys.executable, *arguments], cwd=folder, stderr=told if stderr is None else stderr)
+        words = [sys.executable, *arguments]
+        return subprocess.Popen(words, cwd=folder, stderr=told if stderr is None else stderr, env=env)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -116,6 +119,24 @@ def test_nobody_who_reads_stderr_keeps_nobody(tmp_path: Path) -> None:
     finally:
         os.close(read)
         os.close(write)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+def test_a_full_disk_below_its_log_does_not_keep_a_job(tmp_path: Path) -> None:
+    own = tmp_path / f"{JOB_FOLDER}full"
+    own.mkdir()
+    with Path("/dev/full").open("wb") as full:
+        words = program(tmp_path, STUCK["a loop that catches what it can"])
+        process = started(tmp_path, words, stderr=full.fileno(), env={**os.environ, "TMPDIR": str(own)})
+    try:
+        (own / JOB_PID).write_text(str(process.pid))
+        until((tmp_path / "on").exists)
+        process.terminate()
+        until(lambda: process.poll() is not None or not own.exists())
+        assert process.wait(LAST_S) in ENDED  # and only then its folder goes
+        until(lambda: not own.exists())
+    finally:
+        process.kill()
 
 
 def test_the_end_of_a_copy_of_the_process_is_not_its_own(tmp_path: Path) -> None:

@@ -122,9 +122,10 @@ def end_soon_after_a_signal(last_words: Callable[[], str]) -> None:
         os.close(wake)
         for number in (signal.SIGINT, signal.SIGTERM):  # those of a terminal go to all of its processes
             signal.signal(number, signal.SIG_IGN)
-        with suppress(EOFError, OSError):  # it has ended
-            _end_after_signal(arrived, watched, last_words)
-        _remove_job_folder(watched)
+        with suppress(OSError):
+            with suppress(EOFError, ProcessLookupError):  # it has ended
+                _end_after_signal(arrived, watched, last_words)
+            _remove_job_folder(watched)
         os._exit(0)
     os.close(arrived)
     os.set_blocking(wake, False)
@@ -150,8 +151,9 @@ def _end_after_signal(arrived: int, watched: int, last_words: Callable[[], str])
     with suppress(TimeoutError):
         while True:
             _next_signal(arrived, end - time.monotonic())
-    if select.select([], [2], [], 0)[1]:  # a stderr that nobody reads keeps nobody
-        os.write(2, f"{last_words()}\n".encode())
+    with suppress(OSError):  # a disk that is full, a pipe that is closed
+        if select.select([], [2], [], 0)[1]:  # a stderr that nobody reads keeps nobody
+            os.write(2, f"{last_words()}\n".encode())
     os.kill(watched, signal.SIGKILL)
     while os.read(arrived, 64):  # until it has let go of its files
         pass
