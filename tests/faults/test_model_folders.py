@@ -71,11 +71,43 @@ def test_damaged_files_of_a_reranker(model: Path, name: str, content: bytes) -> 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("load", [open_embedder, open_reranker])
-def test_an_adapter_in_the_folder_is_not_loaded(load: Callable[[Path], object], model: Path) -> None:
+ADAPTER = json.dumps({"peft_type": "LORA", "r": 4, "target_modules": "(([a-z_.0-9]+)+)+!"})
+OPENERS = pytest.mark.parametrize("load", [open_embedder, open_reranker])
+
+
+def with_adapter(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_config.json").write_text(ADAPTER)
+    return folder
+
+
+@OPENERS
+@pytest.mark.parametrize("settings", ["none", "modules.json", "router_config.json", "config.json"])
+def test_an_adapter_that_would_be_loaded_is_refused(load: Callable[[Path], object], settings: str, model: Path) -> None:
     """transformers would load it, and its base from wherever its settings say."""
-    (model / "0").mkdir()
-    settings = {"peft_type": "LORA", "r": 4, "target_modules": "(([a-z_.0-9]+)+)+!"}
-    (model / "0" / "adapter_config.json").write_text(json.dumps(settings))
+    with_adapter(model / "0" if settings != "none" else model)
+    if settings == "modules.json":
+        (model / settings).write_text(modules("sentence_transformers.models.Transformer", "0"))
+    elif settings != "none":
+        (model / "modules.json").write_text(modules("sentence_transformers.models.Router"))
+        (model / settings).write_text(json.dumps({"types": {"0": "sentence_transformers.models.Transformer"}}))
     with pytest.raises(DataError, match=r"holds an adapter \(adapter_config\.json\)"):
         load(model)
+
+
+@OPENERS
+def test_an_adapter_of_a_checkpoint_below_a_model_is_none_of_its(load: Callable[[Path], object], model: Path) -> None:
+    with_adapter(model / "checkpoint-10")
+    (model / "modules.json").write_text(modules("sentence_transformers.models.Transformer"))
+    load(model)
+
+
+@OPENERS
+@pytest.mark.parametrize("path", ["../outside", "link", "within/../../outside", "\0"])
+def test_a_module_outside_of_the_folder_is_refused(load: Callable[[Path], object], path: str, model: Path) -> None:
+    """No fingerprint covers it, and what it holds is not looked at."""
+    (model / "link").symlink_to(with_adapter(model.parent / "outside"))
+    (model / "modules.json").write_text(modules("sentence_transformers.models.Transformer", path))
+    with pytest.raises(DataError, match="outside of the model's folder") as caught:
+        load(model)
+    assert str(model) in str(caught.value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lastresort.errors import DataError
+from lastresort.foreign import DOCUMENT, read_json
 from lastresort.libraries import hub_failure, loading, quiet_logger
-from lastresort.model_heads import ADAPTER_CONFIG, check_model_files
+from lastresort.model_heads import ADAPTER_CONFIG, CONFIG, check_model_files
 
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt"]
+_MODULES, _ROUTER = "modules.json", ("router_config.json", CONFIG)  # a router of older versions had the second
 _DECIDING = (".safetensors", ".json", ".model", ".txt")
 _NOT_DECIDING = {"data_config.json", "trainer_state.json"}
 
@@ -31,11 +34,11 @@ def model_folder(folder_or_id: str | Path) -> Path:
     path = Path(folder_or_id)
     if not (isinstance(folder_or_id, Path) or path.exists()):
         path = _snapshot(folder_or_id)
-    if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
+    if not (path / CONFIG).is_file() and not (path / _MODULES).is_file():
         raise DataError(
             "this is not a model's folder",
             where=str(folder_or_id),
-            expected="config.json or modules.json in it",
+            expected=f"{CONFIG} or {_MODULES} in it",
             remedy="Correct the name.",
         )
     if not any(path.rglob("*.safetensors")):
@@ -45,14 +48,49 @@ def model_folder(folder_or_id: str | Path) -> Path:
             expected="*.safetensors",
             remedy="Save the model again with save_pretrained; pickled weights are not read.",
         )
-    if any(path.rglob(ADAPTER_CONFIG)):  # it would be loaded with its base, whose weights no fingerprint here covers
-        raise DataError(
-            f"the folder holds an adapter ({ADAPTER_CONFIG})",
-            where=str(folder_or_id),
-            expected="a model alone",
-            remedy="Merge the adapter into the model and save that.",
-        )
+    for folder in _loaded_folders(path):
+        if (
+            folder / ADAPTER_CONFIG
+        ).is_file():  # it would be loaded with its base, whose weights no fingerprint here covers
+            raise DataError(
+                f"the folder holds an adapter ({ADAPTER_CONFIG})",
+                where=str(folder),
+                expected="only a model",
+                remedy="Merge the adapter into the model and save that.",
+            )
     return path
+
+
+def _loaded_folders(model: Path) -> list[Path]:
+    """The model's folder and those of its modules, also of the modules of a router: the library loads from no other.
+
+    Raises DataError if one is outside of the model's folder, where no fingerprint covers it.
+    """
+    found, whole = [model], os.path.realpath(model)
+    for folder in found:  # which grows
+        for name in _modules_named_in(folder):
+            module = None if "\0" in name else Path(os.path.realpath(folder / name))
+            if module is None or not module.is_relative_to(whole):
+                raise DataError(
+                    f"the module {name!r} is outside of the model's folder",
+                    where=str(model),
+                    expected="a folder in it, and no link",
+                    remedy="Copy the module into the model's folder and name it there.",
+                )
+            if module.is_dir() and module not in found:
+                found.append(module)
+    return found
+
+
+def _modules_named_in(folder: Path) -> Iterator[str]:
+    """The paths of modules in a model's or a router's settings, relative to the folder."""
+    for path in (folder / name for name in (_MODULES, *_ROUTER)):
+        settings: Any = read_json(path, DOCUMENT, lenient=True, raised=DataError) if path.is_file() else None
+        if isinstance(settings, list):
+            named = [module.get("path") for module in settings if isinstance(module, dict)]
+            yield from (name for name in named if isinstance(name, str))
+        elif isinstance(settings, dict) and isinstance(settings.get("types"), dict):
+            yield from settings["types"]
 
 
 def folder_fingerprint(folder: Path) -> str:

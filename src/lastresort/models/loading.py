@@ -217,7 +217,7 @@ def checked_folder(folder: Path) -> Path:
             raise TaskError(
                 f"the folder holds both a model and an adapter ({ADAPTER_CONFIG})",
                 where=where,
-                expected="a model alone",
+                expected="only a model",
                 remedy=f"Move {ADAPTER_CONFIG} to another folder.",
             )
         return folder
