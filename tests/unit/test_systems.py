@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +101,20 @@ def test_systems_over_the_same_inputs_find_the_same_and_show_their_own() -> None
         assert few[-1:] == one
         assert most[-5:] == few
         assert len({shot.output for shot in most}) == 80
+
+
+def test_no_input_is_kept_once_it_is_answered() -> None:
+    """A server looks up the texts of its users, which may be long and are theirs."""
+    shots = NearestShots([Shot(user("a parcel"), "1"), Shot(user("a chair"), "2")])
+    shots.choose(user("warm"), 1)
+    tracemalloc.start()
+    try:
+        for number in range(8):
+            shots.choose(user(f"{number} " * 100_000), 1)
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < 200_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_nearest_shots_keep_the_pool_order_where_nothing_is_similar() -> None:

@@ -28,37 +28,29 @@ class NearestShots:
 
     def __init__(self, pool: Sequence[Shot]) -> None:
         self._pool = tuple(pool)
-        self._nearest = _index_of(tuple(text_of(shot.input) for shot in pool))
+        self._vectorizer, self._rows = _index_of(tuple(text_of(shot.input) for shot in pool))
 
     def choose(self, turns: Sequence[Message], k: int) -> tuple[Shot, ...]:
         """The k nearest, the nearest last: next to the input it has the most influence. Ties keep the pool's order."""
-        order = self._nearest(text_of(turns), max(k, _KEPT))[:k]
+        import numpy
+
+        query = self._vectorizer.transform([text_of(turns)])
+        similarity = (self._rows @ query.T).toarray()[:, 0]
+        order = numpy.argsort(-similarity, kind="stable")[:k]
         return tuple(self._pool[i] for i in reversed(order))
 
 
-_KEPT = 64  # so many are found for each input, whatever a system shows of them
-
-
 @lru_cache(maxsize=2)
-def _index_of(pool: tuple[str, ...]) -> Callable[[str, int], tuple[int, ...]]:
-    """(text, most) -> places in the pool, the nearest first. The systems of a climb differ in how many they show, not in the
-    pool, so that the index and what was looked up in it are kept for the next one.
+def _index_of(pool: tuple[str, ...]) -> tuple[Any, Any]:
+    """The vectorizer and a row for each text. The systems of a climb differ in how many they show, not in the pool, so that the
+    index is kept for the next one. What is looked up is not kept: a server looks up the texts of its users.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer: Any = TfidfVectorizer(
         sublinear_tf=True, ngram_range=(1, 2), strip_accents="unicode", token_pattern=r"(?u)\S+"
     )
-    rows: Any = vectorizer.fit_transform(pool)
-
-    @lru_cache(maxsize=2048)
-    def nearest(text: str, most: int) -> tuple[int, ...]:
-        import numpy
-
-        similarity = (rows @ vectorizer.transform([text]).T).toarray()[:, 0]
-        return tuple(numpy.argsort(-similarity, kind="stable")[:most].tolist())
-
-    return nearest
+    return vectorizer, vectorizer.fit_transform(pool)
 
 
 class Answerer:
