@@ -18,6 +18,7 @@ from lastresort.evals.evidence import better, holm, judge_bar, mcnemar_p, tango_
 from lastresort.evals.evidence.martingale import binary_interval, log_evidence_above, lower_limits
 from lastresort.evals.evidence.paired import bootstrap_mean, reweighted_mean, sign_flip_p
 from lastresort.evals.evidence.tango import exact_p_more_than, p_less_than, p_more_than, score_z
+from lastresort.evals.evidence.units import Array
 
 
 @pytest.mark.parametrize(("s", "n", "bar"), [(9, 10, 0.8), (3, 10, 0.8), (45, 50, 0.7), (0, 5, 0.3), (140, 200, 0.65)])
@@ -50,6 +51,21 @@ def test_lower_limits_are_those_of_halving(n: int, error: float) -> None:
         crossed = log_evidence_above(s, n, middle) >= -math.log(error)
         low, high = np.where(crossed, middle, low), np.where(crossed, high, middle)
     assert lower_limits(s, n, error) == pytest.approx(np.where(s > 0, low, 0.0), abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 60, 20_000])
+@pytest.mark.parametrize("error", [0.5, 0.05, 1e-3])
+def test_lower_limits_take_few_steps(n: int, error: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Halving takes 60, also at the end, where a step leads to an end of the bracket."""
+    looks: list[int] = []
+
+    def counted(s: Array, n: Array, bar: Array) -> Array:
+        looks.append(1)
+        return log_evidence_above(s, n, bar)
+
+    monkeypatch.setattr("lastresort.evals.evidence.martingale.log_evidence_above", counted)
+    lower_limits(np.arange(n + 1), n, error)
+    assert len(looks) <= 15
 
 
 @pytest.mark.parametrize(("s", "n"), [(0, 20), (17, 20), (20, 20), (250, 300)])

@@ -12,7 +12,7 @@ from lastresort.evals.evidence.units import Array
 GRID = 1000
 _CHUNK_CELLS = 2_000_000
 _MOST_STEPS = 60
-_PRECISION = 1e-14
+_PRECISION = 1e-12
 
 
 def log_evidence_above(successes: npt.ArrayLike, n: npt.ArrayLike, bar: npt.ArrayLike) -> Array:
@@ -63,8 +63,10 @@ def lower_limits(successes: npt.ArrayLike, n: npt.ArrayLike, error: float) -> Ar
         slope = s - t * (1 + total - s - np.exp(-value)) / (1 - t)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             step = t * np.exp(excess / slope)
-        previous, t = t, np.where((low < step) & (step < high) & (slope > 0), step, (low + high) / 2)
-        if np.all((abs(t - previous) <= _PRECISION * t) | (s <= 0)):
+        arrived = abs(step - t) <= _PRECISION * t  # which may be an end of the bracket, as t is
+        inside = (low < step) & (step < high) & (slope > 0)
+        t = np.where(arrived | inside, step, (low + high) / 2)
+        if np.all(arrived | (s <= 0)):
             break
     return np.where(s > 0, t, 0.0)
 
