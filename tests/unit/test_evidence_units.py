@@ -347,11 +347,17 @@ def test_choose_is_checked() -> None:
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.1, 0.05), (0.02, 0.3), (0.1, 0.0), (0.0, 0.1)])
-def test_many_tests_are_judged_at_once_as_one_by_one(alpha: float, beta: float) -> None:
+def test_many_tests_are_judged_at_once_as_one_by_one(
+    alpha: float, beta: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     random = np.random.default_rng(4)
     rates = random.choice([0.05, 0.6, 0.75, 0.8, 0.85, 0.95, 1.0], 300)
     for n, bar in ((1, 0.5), (12, 0.6), (90, 0.8)):
-        tests = (random.random((len(rates), n)) < rates[:, None]).astype(float)
+        tests = random.random((len(rates), n)) < rates[:, None]
         found = met_of_each(tests, bar, alpha, beta)
-        assert found.tolist() == [outcome_of(test, bar, alpha, beta, binary=True) == "MET" for test in tests]
+        each = [outcome_of(test.astype(float), bar, alpha, beta, binary=True) for test in tests]
+        assert found.tolist() == [outcome == "MET" for outcome in each]
+        with monkeypatch.context() as patched:
+            patched.setattr("lastresort.evals.evidence.bar._CHUNK_CELLS", 1_000)
+            assert met_of_each(tests, bar, alpha, beta).tolist() == found.tolist()
         assert n == 1 or alpha == 0 or 0 < found.sum() < len(tests)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import shutil
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,6 +52,16 @@ def test_the_chance_of_met_is_the_tail_of_a_beta_binomial(right: int, n: int) ->
 def test_a_larger_test_set_meets_a_bar_that_is_passed_more_surely() -> None:
     small, large = (chance_of_met(scores(90, 100), n, bar=0.8, alpha=0.05, binary=True, seed=1) for n in (60, 600))
     assert small < large - 0.1
+
+
+def test_large_test_sets_are_not_all_held_at_once() -> None:
+    """400 of 20,000 scores: 64 MB as floats."""
+    tracemalloc.start()
+    try:
+        chance_of_met(scores(90, 100), 20_000, bar=0.8, alpha=0.05, binary=True, seed=1)
+        assert tracemalloc.get_traced_memory()[1] < 40e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_groups_count_as_one_item_each() -> None:

@@ -24,6 +24,8 @@ from lastresort.evals.evidence.units import Array, as_scores, check_contiguous, 
 from lastresort.types import FARTHEST, BarSoFar, Judgement, Outcome, Unit, VerdictBasis
 
 Counts = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+_CHUNK_CELLS = 1_000_000
 
 # Part of each error that the item-by-item test spends; the exact test at the last item has the rest.
 SEQUENTIAL_SHARE = 0.2
@@ -185,17 +187,22 @@ def outcome_of(units: Array, bar: float, alpha: float, beta: float, *, binary: b
     return _final(units, bar, alpha, beta) if binary else "UNDECIDED"
 
 
-def met_of_each(tests: Array, bar: float, alpha: float, beta: float) -> npt.NDArray[np.bool_]:
-    """Whether `outcome_of` says MET, of whole test sets of 0/1 scores, shape (tests, n), all of which are judged at once."""
+def met_of_each(tests: Bools, bar: float, alpha: float, beta: float) -> Bools:
+    """Whether `outcome_of` says MET, of each of many whole test sets of 0/1 scores, shape (tests, n)."""
     n = tests.shape[1]
-    right = np.cumsum(tests, axis=1)
-    met = first_of_each(right >= least_right(n, bar, SEQUENTIAL_SHARE * alpha))
-    not_met = first_of_each(np.arange(1, n + 1) - right >= least_right(n, 1 - bar, SEQUENTIAL_SHARE * beta))
-    at_last = (not_met == n) & (right[:, -1] >= least_tail(n, bar, FINAL_SHARE * alpha))
-    return np.asarray(np.where(met < n, met <= not_met, at_last), dtype=np.bool_)
+    to_meet = least_right(n, bar, SEQUENTIAL_SHARE * alpha)
+    to_miss = least_right(n, 1 - bar, SEQUENTIAL_SHARE * beta)
+    at_last = least_tail(n, bar, FINAL_SHARE * alpha)
+
+    def judged(some: Bools) -> Bools:
+        right = np.cumsum(some, axis=1)
+        met, not_met = first_of_each(right >= to_meet), first_of_each(np.arange(1, n + 1) - right >= to_miss)
+        return np.where(met < n, met <= not_met, (not_met == n) & (right[:, -1] >= at_last))
+
+    return np.concatenate([judged(some) for some in np.array_split(tests, 1 + tests.size // _CHUNK_CELLS)])
 
 
-def first_of_each(crossed: npt.NDArray[np.bool_]) -> Counts:
+def first_of_each(crossed: Bools) -> Counts:
     """The first item of each row, shape (rows, n), at which evidence crosses; n where it never does."""
     return np.asarray(np.where(crossed.any(axis=1), crossed.argmax(axis=1), crossed.shape[1]), dtype=np.int64)
 

@@ -140,9 +140,9 @@ def chance_of_met(
         units, binary = np.bincount(codes, weights=units) / np.bincount(codes), False
     values, random = np.concatenate([units, [0.0, 1.0]]), generator_of(seed)
     weights = random.dirichlet(np.ones(len(values)), TEST_DRAWS)
-    drawn = np.stack([random.choice(values, n_test, p=each) for each in weights])
+    drawn = (random.choice(values, n_test, p=each) for each in weights)
     if binary:
-        return float(met_of_each(drawn, bar, alpha, beta).mean())
+        return float(met_of_each(np.stack([test > 0 for test in drawn]), bar, alpha, beta).mean())
     return float(np.mean([outcome_of(test, bar, alpha, beta, binary=False) == "MET" for test in drawn]))
 
 
