@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from lastresort.climb.workload import counts_of
 from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.report.words.wording import NO_BREAK
-from lastresort.rungs.forecast import Forecast, Machine, Rates, Workload
+from lastresort.rungs.forecast import Forecast, Machine, Rates, Workload, answering
 from lastresort.rungs.rung import find_rung
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
@@ -215,9 +216,14 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """prompting is tested already, retrieval does not apply, and nothing is known of full. A judge takes a second an answer, a
-    minute at sft.
+    minute at sft, of which 20 s are in the test.
     """
     seconds = {"prompting": 9.0, "retrieval": 9.0, "sft": 1440.0, "preference": 30.0, "full": None}
+
+    forecasts = {name: Forecast(0, 0, 0, taken, 0.0) for name, taken in seconds.items()}
+    dev, test = (answering(name, Machine(1, 1.0), n, 1, 0, 1) for name, n in (("dev", 40), ("test", 20)))
+    measuring = dev.on_dev() + test.in_test()
+    forecasts["sft"] = replace(measuring, seconds=1440.0)
 
     class Known(SilentProgress):
         def __init__(self) -> None:
@@ -229,7 +235,7 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
     def rung(name: str) -> Any:
         return SimpleNamespace(
             skip_reason=lambda task, train: "no documents" if name == "retrieval" else None,
-            forecast=lambda task, work: Forecast(0, 0, 0, seconds[name], 0.0, answers=60 * (name == "sft")),
+            forecast=lambda task, work: forecasts[name],
         )
 
     monkeypatch.setattr("lastresort.climb.budget.find_rung", rung)
@@ -250,6 +256,8 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
     prepared: Any = None
     found = forecast_rungs(bench, prepared, None, gated=True)
     assert {name: forecast.seconds for name, forecast in found.items()} == {"sft": 1500.0, "preference": 30.0}
+    assert found["sft"].dev_s == measuring.dev_s + 40.0
+    assert found["sft"].test_s == measuring.test_s + 20.0
     assert "The gate of a tuned model comes on top" in progress.said[0]
     assert [line.replace(NO_BREAK, " ").partition(". ")[0] for line in progress.said] == [
         "Forecast for this machine: about 25 min for SFT and 30 s for preference tuning",

@@ -7,6 +7,7 @@ import json
 import re
 import sqlite3
 from collections import Counter
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,12 @@ from judge_support import ALWAYS_FIRST, APPROVER, FAIR, GARBAGE, judge_calls, wr
 from lastresort.app.climb import Climbed, climb
 from lastresort.app.dry_run import dry_run
 from lastresort.app.start import ClimbRequest, check_models, start_climb
+from lastresort.climb.budget import forecast_of_judge
 from lastresort.climb.prepare import prepare
+from lastresort.climb.workload import TokenCounts, workload
 from lastresort.errors import BudgetError, DataError, InfrastructureError, PrerequisiteError, TaskError
+from lastresort.evals.scorers.judge import Judge, case_of
+from lastresort.ladder import RUNGS
 from lastresort.records.events import AnswersJudged, BudgetSpent, JudgeChecked, ModelOpened
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
@@ -30,11 +35,14 @@ from lastresort.records.view import Fold
 from lastresort.report.decision import view_of
 from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.report.terminal import ladder_table
+from lastresort.report.words.next_step import next_step
 from lastresort.report.words.wording import money
+from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.open_models import OpenModels
 from lastresort.spec.task import Task, load_task
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, SilentProgress
+from scripted_rung import ScriptedRung
 from tuning_support import Scissors
 from ui_support import htmx_page_of
 
@@ -102,6 +110,38 @@ def test_what_a_rung_will_take_is_said_with_its_judge(tmp_path: Path) -> None:
     assert told.judge.usd > 100 * rung.usd > 0
     whole = money(rung.usd + told.judge.usd)
     assert f"prompting begins. Forecast: about {whole}, without the judge's time, which is not known." in shown.said
+
+
+def test_the_prompts_of_a_judge_are_counted_on_some_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forecast is made for each rung, several times in a climb."""
+    prepared = prepare(judged_task(tmp_path, write_judge(tmp_path, FAIR), split={"dev": 60, "test": 130}))
+    texts: list[str] = []
+    counts = TokenCounts(lambda text: len(texts.append(text) or text), 0, "as letters")
+    monkeypatch.setattr("lastresort.climb.budget.counts_of", lambda task, model: counts)
+    found = forecast_of_judge(prepared, 190)
+    assert found is not None
+    assert isinstance(prepared.scorer, Judge)
+    items = (*prepared.split.dev, *prepared.split.test)
+    prompts = [prepared.scorer.question.prompts(prepared.scorer.about, case_of(item, "…")) for item in items]
+    assert len(texts) <= 100 * sum(map(len, prompts[0]))
+    letters = sum(len(turn.content) for own in prompts for prompt in own for turn in prompt)
+    answers = 190 * len(prompts[0]) * workload(prepared, "prompting").max_new_tokens
+    assert found.tokens_in - answers == pytest.approx(letters, rel=0.05)
+
+
+def test_what_comes_next_is_said_with_what_is_not_known_of_the_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = write_judge(tmp_path / "task", FAIR)
+    task = judged_task(tmp_path / "task", judge, ladder=["prompting", "sft"], right=0.4)
+    monkeypatch.setitem(RUNGS, "sft", replace(RUNGS["sft"], path="scripted_rung:sft"))
+    monkeypatch.setattr(ScriptedRung, "forecast", lambda *_: Forecast(0, 0, 0, 720.0, 0.0, answers=60))
+    found = climb(task, tmp_path / "run", until="prompting", gate="none")
+    said = (next_step(found.decision) or "").replace("\u00a0", " ")
+    assert (
+        "SFT would come next, forecast to take about 12 min, without the judge's time and price, which are not known."
+        in said
+    )
 
 
 def test_a_fair_judge_scores_wins_and_ties_and_the_decision_says_whose_opinion_that_is(tmp_path: Path) -> None:

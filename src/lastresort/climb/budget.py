@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.workload import counts_of, machine_of, workload
+from lastresort.climb.workload import counts_of, machine_of, some_of, workload
 from lastresort.evals.scorers.judge import Judge, case_of
 from lastresort.ladder import trains
 from lastresort.models.protocol import is_endpoint
@@ -19,7 +18,7 @@ from lastresort.records.clock import worked_s
 from lastresort.records.document import Statement
 from lastresort.records.events import BudgetSpent, RungGoneOn, RungPlanned, RungSkipped, RungTested, SystemFrozen
 from lastresort.records.events.base import OfRung
-from lastresort.records.reasons import RungAhead
+from lastresort.records.reasons import RungAhead, UnknownOfJudge
 from lastresort.records.record import Record
 from lastresort.records.rungs import OverTime
 from lastresort.report.words.rungs import of_skip
@@ -38,6 +37,7 @@ from lastresort.spec.task import Task
 from lastresort.stop import StopRequest
 
 NOTED_EVERY_S = 10.0  # what a kill can make the run forget
+_COUNTED = 100  # items of which the tokens of a judge's prompts are counted, again for each rung
 
 
 @dataclass
@@ -126,7 +126,7 @@ def beyond_limits(bench: Workbench, prepared: PreparedTask, rung: Rung) -> State
     known = bench.record.last(RungPlanned, rung.name)
     if known is not None and (known.beyond is None or known.limit_hours == hours):
         return known.beyond
-    seconds = _cost(prepared, rung.forecast(prepared.task, workload(prepared, rung.name))).seconds
+    seconds = _judged(prepared, rung.forecast(prepared.task, workload(prepared, rung.name))).forecast.seconds
     over = over_time(seconds, bench.hours_left())
     beyond = None if over is None else of_skip(over)
     bench.record.append(RungPlanned(rung=rung.name, seconds=seconds, limit_hours=hours, beyond=beyond))
@@ -141,24 +141,30 @@ def over_time(seconds: float | None, hours_left: float | None) -> OverTime | Non
 
 
 @dataclass(frozen=True, slots=True)
-class RungCost:
-    """What a rung takes, with the judge of its answers as far as that is known. seconds, usd: as of a `Forecast`."""
+class JudgedForecast:
+    """What a rung takes, with the seconds and USD of the judge of its answers as far as they are known."""
 
-    seconds: float | None
-    usd: float | None
-    unknown_of_judge: tuple[Literal["time", "price"], ...] = ()
+    forecast: Forecast
+    unknown_of_judge: tuple[UnknownOfJudge, ...] = ()
 
 
-def _cost(prepared: PreparedTask, own: Forecast) -> RungCost:
+def _judged(prepared: PreparedTask, own: Forecast) -> JudgedForecast:
     judge = forecast_of_judge(prepared, own.answers)
     if judge is None:
-        return RungCost(own.seconds, own.usd)
-    seconds = None if own.seconds is None else own.seconds + (judge.seconds or 0.0)
-    usd = None if own.usd is None else own.usd + (judge.usd or 0.0)
-    unknown: list[Literal["time", "price"]] = ["time"] if judge.seconds is None else []
+        return JudgedForecast(own)
+    judge_s = judge.seconds or 0.0
+    in_test_s = judge_s * own.test_answers / own.answers if own.answers else 0.0
+    whole = replace(
+        own,
+        seconds=None if own.seconds is None else own.seconds + judge_s,
+        usd=None if own.usd is None else own.usd + (judge.usd or 0.0),
+        dev_s=own.dev_s + judge_s - in_test_s,
+        test_s=own.test_s + in_test_s,
+    )
+    unknown: list[UnknownOfJudge] = ["time"] if judge.seconds is None else []
     if judge.usd is None:
         unknown.append("price")
-    return RungCost(seconds, usd, tuple(unknown))
+    return JudgedForecast(whole, tuple(unknown))
 
 
 def forecast_of_judge(prepared: PreparedTask, answers: int) -> Forecast | None:
@@ -168,7 +174,7 @@ def forecast_of_judge(prepared: PreparedTask, answers: int) -> Forecast | None:
         return None
     machine = machine_of(task, keys.model, (keys.prompt_price, keys.output_price))
     longest = workload(prepared, "prompting").max_new_tokens
-    items = (*prepared.split.dev, *prepared.split.test)
+    items = some_of((*prepared.split.dev, *prepared.split.test), _COUNTED)
     prompts = [prompt for item in items for prompt in judge.question.prompts(judge.about, case_of(item, "…"))]
     counts = counts_of(task, keys.model)
     read_tokens = sum(counts.count(turn.content) for prompt in prompts for turn in prompt)
@@ -189,9 +195,10 @@ def say_cost(bench: Workbench, prepared: PreparedTask, rung: Rung) -> None:
     if _has_begun(bench.record, rung.name):
         bench.progress.say(rung_continues_line(rung.name))
         return
-    cost = _cost(prepared, rung.forecast(prepared.task, workload(prepared, rung.name)))
+    judged = _judged(prepared, rung.forecast(prepared.task, workload(prepared, rung.name)))
+    cost = judged.forecast
     seconds = cost.seconds or 0.0
-    if line := rung_begins_line(rung.name, cost.seconds, cost.usd, cost.unknown_of_judge):
+    if line := rung_begins_line(rung.name, cost.seconds, cost.usd, judged.unknown_of_judge):
         bench.progress.say(line)
     if seconds <= ASKED_S:
         return
@@ -211,8 +218,8 @@ def rung_ahead(bench: Workbench, prepared: PreparedTask, ladder: Sequence[str], 
             continue
         if _has_begun(bench.record, name):
             return RungAhead(name)
-        cost = _cost(prepared, rung.forecast(task, workload(prepared, name)))
-        return RungAhead(name, cost.seconds, cost.usd)
+        judged = _judged(prepared, rung.forecast(task, workload(prepared, name)))
+        return RungAhead(name, judged.forecast.seconds, judged.forecast.usd, judged.unknown_of_judge)
     return None
 
 
@@ -244,7 +251,7 @@ def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None, 
             continue
         forecast = rung.forecast(task, workload(prepared, name))
         if forecast.seconds is not None:
-            found[name] = replace(forecast, seconds=_cost(prepared, forecast).seconds)
+            found[name] = _judged(prepared, forecast).forecast
     seconds = {name: forecast.seconds for name, forecast in found.items() if forecast.seconds is not None}
     if seconds:
         bench.progress.say(forecast_line(seconds, gated=gated and any(map(trains, seconds))))

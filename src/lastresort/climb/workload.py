@@ -261,8 +261,8 @@ def workload(prepared: PreparedTask, rung: str) -> Workload:
     """The task's size, and the machine or endpoint that would do the rung."""
     task, split = prepared.task, prepared.split
     model = model_of(task, rung)
-    counts, train = counts_of(task, model), _some(split.train)
-    some = _some((*split.train, *split.dev, *split.test))
+    counts, train = counts_of(task, model), some_of(split.train)
+    some = some_of((*split.train, *split.dev, *split.test))
     auto = answer_limit([counts.count(text) for text in counted_answers(split.train)])
     about = counts.count(task.about.strip()) + counts.template
     rows = [counts.count(example.input_text) + counts.count(example.output) for example in _longest(split.train)]
@@ -360,9 +360,9 @@ def _computed_parameters(config: Mapping[str, Any] | None, weights: Path) -> int
     return parameters_of_gguf(weights) if found is None and weights.suffix == ".gguf" else found
 
 
-def _some(examples: Sequence[Example]) -> Sequence[Example]:
-    """At most COUNTED of them, evenly spread."""
-    step = -(-len(examples) // COUNTED) or 1
+def some_of(examples: Sequence[Example], most: int = COUNTED) -> Sequence[Example]:
+    """At most so many of them, evenly spread."""
+    step = -(-len(examples) // most) or 1
     return examples[::step]
 
 

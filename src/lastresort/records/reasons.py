@@ -173,13 +173,19 @@ Answer = NothingApplies | BarMet | Leads | StillOpen | GateRejected | NotFinishe
 StopCode = Literal["MET", "COST_TRIED", "NO_SAVING", "COLLECT", "LEADS", "UNTIL", "TOP"]
 
 
+UnknownOfJudge = Literal["time", "price"]
+
+
 @dataclass(frozen=True, slots=True)
 class RungAhead:
-    """The rung that would come next, with what it is forecast to take here; None for what is not known."""
+    """The rung that would come next, with what it is forecast to take here; None for what is not known. unknown_of_judge: what of
+    the judge is not in these figures.
+    """
 
     rung: str
     seconds: float | None = None
     usd: float | None = None
+    unknown_of_judge: tuple[UnknownOfJudge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from lastresort.ladder import RUNGS
 from lastresort.records import reasons as value
 from lastresort.records.decision import RunView
-from lastresort.report.words.wording import beyond, capital, counted, duration, listed, money, rung_in_prose, spaced
+from lastresort.report.words.wording import beyond, capital, counted, forecast_figures, listed, rung_in_prose, spaced
 
 RESUME = "lastresort climb TASK --resume RUN"  # where neither is known
 
@@ -42,9 +42,8 @@ def next_step(decision: RunView, resume: str = RESUME, stand_ins: Sequence[str] 
 
 def of_rung_ahead(at: str, ahead: value.RungAhead) -> str:
     """That `--until` ended the climb, what would come next, and what that is forecast to take, as far as it is known."""
-    parts = [] if ahead.seconds is None else [duration(ahead.seconds)]
-    parts += [money(ahead.usd)] if ahead.usd else []
-    takes = f", forecast to take about {' and '.join(parts)}" if parts else ""
+    about = forecast_figures(ahead.seconds, ahead.usd, ahead.unknown_of_judge)
+    takes = f", forecast to take {about}" if about else ""
     return spaced(
         f"the climb was set to stop at {rung_in_prose(at)}. {capital(rung_in_prose(ahead.rung))} would come next{takes}."
     )

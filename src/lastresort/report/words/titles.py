@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from lastresort.ladder import RUNGS, trains
 from lastresort.records.decision import Failures, RungView, RunView
@@ -33,6 +32,7 @@ from lastresort.records.events import (
 )
 from lastresort.records.gate_cause import cause_of
 from lastresort.records.measurement import DEV, Cost, whole_of
+from lastresort.records.reasons import UnknownOfJudge
 from lastresort.records.view import noted_task
 from lastresort.report.words import prompting
 from lastresort.report.words.answer import gate_line
@@ -42,6 +42,7 @@ from lastresort.report.words.wording import (
     count,
     counted,
     duration,
+    forecast_figures,
     listed,
     money,
     percent,
@@ -374,18 +375,13 @@ def rung_continues_line(rung: str) -> str:
 
 
 def rung_begins_line(
-    rung: str, seconds: float | None, usd: float | None, unknown_of_judge: Sequence[Literal["time", "price"]] = ()
+    rung: str, seconds: float | None, usd: float | None, unknown_of_judge: Sequence[UnknownOfJudge] = ()
 ) -> str:
     """What a rung that begins is forecast to take, with the judge of its answers; "" where nothing is known. Money is what answers
     of the greatest length cost. unknown_of_judge: what of the judge is not in these figures.
     """
-    parts = [] if seconds is None else [duration(seconds)]
-    parts += [money(usd)] if usd else []
-    are = "are" if len(unknown_of_judge) > 1 else "is"
-    without = (
-        f", without the judge's {' and '.join(unknown_of_judge)}, which {are} not known" if unknown_of_judge else ""
-    )
-    return f"{rung} begins. Forecast: about {' and '.join(parts)}{without}." if parts else ""
+    about = forecast_figures(seconds, usd, unknown_of_judge)
+    return f"{rung} begins. Forecast: {about}." if about else ""
 
 
 def long_rung_question(rung: str, seconds: float) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from lastresort.ladder import RUNGS
 from lastresort.records.decision import RungView, RunView
 from lastresort.records.measurement import BarTest
-from lastresort.records.reasons import RowsShareSource
+from lastresort.records.reasons import RowsShareSource, UnknownOfJudge
 from lastresort.types import FARTHEST, JudgedBar
 
 NO_BREAK = "\u00a0"
@@ -96,6 +96,19 @@ def money(usd: float | None) -> str:
     if usd < 0.01:
         return f"<{NO_BREAK}$0.01"
     return f"${usd:,.2f}"
+
+
+def forecast_figures(seconds: float | None, usd: float | None, unknown_of_judge: Sequence[UnknownOfJudge]) -> str:
+    """ "about 2 min and $0.50, without the judge's time, which is not known"; "" where nothing is known. unknown_of_judge: what of
+    the judge is not in the figures.
+    """
+    parts = [] if seconds is None else [duration(seconds)]
+    parts += [money(usd)] if usd else []
+    if not parts:
+        return ""
+    are = "are" if len(unknown_of_judge) > 1 else "is"
+    without = f", without the judge's {' and '.join(unknown_of_judge)}, which {are} not known"
+    return f"about {' and '.join(parts)}{without if unknown_of_judge else ''}"
 
 
 def price(usd: float) -> str:
