@@ -18,8 +18,10 @@ from lastresort.climb.workload import BYTES_PER_TOKEN, TEMPLATE_TOKENS, counts_o
 from lastresort.evals.evidence import items_against_bar
 from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
+from lastresort.records.rungs import TooLarge
 from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.rungs.forecast import Machine, Rates, answering, training
+from lastresort.rungs.supervised.full import FullRung
 from lastresort.spec.task import Task, load_task
 from lastresort.types import SilentProgress
 from tuning_support import pairs, questions, tiny_task
@@ -171,6 +173,19 @@ def test_the_short_forecast_names_both_gates_and_what_the_test_set_can_tell(tmp_
     found["examples"]["test"] = most
     assert "Warning" not in shown(found, verbose=False)
     assert dry_run(task_of(tmp_path / "quick", ladder=["sft"], keep=keep), gate="quick").as_json()["quick_gate"] is None
+
+
+def test_a_rung_that_is_too_large_for_this_machine_is_none_whose_test_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps its share, as another machine may take the run up."""
+    task = task_of(tmp_path, ladder=["sft", "full"], bar=0.6, score="exact")
+    whole = dry_run(task).as_json()
+    assert (whole["test"]["first"], whole["test"]["strictest"]) == ("sft", "full")
+    monkeypatch.setattr(FullRung, "skip_reason", lambda *_: TooLarge(1, 2, 1))
+    found = dry_run(task).as_json()
+    assert found["shares"] == whole["shares"]
+    assert (found["test"]["first"], found["test"]["strictest"]) == ("sft", "sft")
 
 
 class Stages(SilentProgress):

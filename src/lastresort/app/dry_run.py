@@ -115,6 +115,7 @@ def dry_run(
     refuse_impossible(asked, prepared, rules.until)
     last = len(task.ladder) if rules.until is None else task.ladder.index(rules.until) + 1
     rungs = tuple(_rung(prepared, name, progress) for name in task.ladder[:last])
+    applying = [rung.name for rung in rungs if rung.applies]
     parts = [rung.forecast for rung in rungs]
     compared = forecast_of(asked, prepared) if asked.names else None
     parts.append(compared)
@@ -138,13 +139,13 @@ def dry_run(
         shares=prepared.shares,
         rungs=rungs,
         compare=compared,
-        test=_test(prepared, [rung.name for rung in rungs]),
+        test=_test(prepared, applying),
         gate=gated,
         quick_gate=quick,
         judge=judged,
         total=_total(parts),
         limit_hours=task.limits.hours,
-        assumed=(*assumptions(prepared, [rung.name for rung in rungs if rung.applies]), *_together(prepared)),
+        assumed=(*assumptions(prepared, applying), *_together(prepared)),
         missing=tuple(missing(task, gated=gated is not None)),
     )
 
