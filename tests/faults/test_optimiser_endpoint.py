@@ -12,10 +12,11 @@ import pytest
 from climb_support import comparable, rows, scripted_task
 from endpoint_support import Endpoint, Handler, completion, serving
 from lastresort.app.climb import climb
+from lastresort.app.dry_run import dry_run
 from lastresort.models.api.requests import THINKING_TOKENS
 from lastresort.records.events import PromptOptimised, RungSearched
 from lastresort.records.record import Record
-from lastresort.rungs.prompting.spending import REFLECTION_TOKENS
+from lastresort.rungs.prompting.spending import REFLECTION_TOKENS, SHOWN
 from lastresort.spec.task import load_task
 from tuning_support import Cut, CutAt
 
@@ -116,6 +117,36 @@ def test_a_model_whose_thoughts_need_the_room_of_its_text_gets_more_room(tmp_pat
     assert (found.stopped, found.cut, len(reflections)) == ("cut", 3, 3)
     assert "GEPA tried no instruction by" in search.in_words
     assert "(3 more were cut at the token limit)" in search.in_words
+
+
+@pytest.mark.parametrize("effort", [{}, {"reasoning_effort": "low"}], ids=["none named", "low"])
+def test_rows_that_are_too_long_to_reflect_on_are_said_to_be(tmp_path: Path, effort: dict[str, Any]) -> None:
+    def too_short(handler: Handler, request: dict[str, Any]) -> None:
+        if "better instruction" in request["messages"][-1]["content"]:
+            error = {"message": "maximum context length is 10 tokens", "code": "context_length_exceeded"}
+            handler.send(400, {"error": error})
+        else:
+            answers_and_reflects(handler, request)
+
+    with serving() as server:
+        server.otherwise = too_short
+        path = task(tmp_path, server, **effort)
+        climbed(path)
+    with Record.open(path.parent / "runs" / "run", read_only=True) as record:
+        found = record.last(PromptOptimised, "prompting")
+    assert found is not None
+    assert found.stopped == "no room"
+
+
+def test_a_forecast_counts_what_reflections_may_think(tmp_path: Path) -> None:
+    """As the limit of money does, so that a search which is forecast to fit does not refuse to begin."""
+    efforts = ({}, {"reasoning_effort": "high"})
+    with serving() as server:
+        paths = [task(tmp_path / str(number), server, **effort) for number, effort in enumerate(efforts)]
+        found = [dry_run(load_task(path)).rungs[0].forecast for path in paths]
+    plain, high = [forecast.usd for forecast in found if forecast is not None and forecast.usd is not None]
+    reflections = (120 - 12) // (SHOWN + 1)
+    assert high - plain == pytest.approx(reflections * THINKING_TOKENS["high"] * 2 / 1e6)
 
 
 def test_a_reflecting_model_thinks_as_long_as_the_task_says_and_what_that_may_cost_counts(tmp_path: Path) -> None:

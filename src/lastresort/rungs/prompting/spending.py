@@ -59,7 +59,7 @@ def forecast_optimising(task: Task, work: Workload) -> Forecast:
         reflections,
         work.instruction_tokens + REQUEST_TOKENS + shown,
         0,
-        REFLECTION_TOKENS,
+        REFLECTION_TOKENS + thoughts_of(task),
     ).unscored()
     return rows + (reflecting if reflecting.seconds is not None else replace(reflecting, seconds=0.0))
 

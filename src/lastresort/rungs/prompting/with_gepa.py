@@ -147,7 +147,7 @@ class GepaAdapter:
         try:
             text = self._reflected(candidate[INSTRUCTION], reflective_dataset[INSTRUCTION])
         except CandidateError:
-            self.stopped = "cut" if self._thoughts else "no room"
+            self.stopped = "cut" if self._cut else "no room"
             return {}
         except Exception as error:  # noqa: BLE001  GEPA would take it as one of its own and go on
             self.failure = error
