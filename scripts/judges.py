@@ -132,7 +132,9 @@ def row_of_test(case: OneTest, runs: int = RUNS, fewer: int = FEWER_RUNS) -> tup
     )
 
 
-Profile = Literal["all at the bar", "all 5 below", "all 5 above", "prompt 5 below, others 5 above"]
+Profile = Literal[
+    "all at the bar", "all 5 below", "all 5 above", "prompt 5 below, others 5 above", "prompt alone, at the bar"
+]
 BELOW, ABOVE = -0.05, 0.05
 PROFILES: dict[Profile, tuple[float, ...]] = {
     "all at the bar": (0.0,) * len(TESTS),
@@ -143,6 +145,7 @@ PROFILES: dict[Profile, tuple[float, ...]] = {
 JUDGES = ((0.99, 0.99), (0.95, 0.9), (0.98, 0.6))
 SIZES: tuple[tuple[int | None, int | None], ...] = ((100, 200), (300, 500))
 EDGES: tuple[tuple[int | None, int | None], ...] = ((None, 200), (300, None))
+ONE_LIMIT = JudgedCell((), specificity=1.0, labels=(300, 2_000), n=None)  # nearly all can go wrong at one limit alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +157,17 @@ class Climbed:
 
 
 def climb_cells() -> Iterator[Climbed]:
-    """Judges by sizes and profiles; for one judge also a known one, and endless items."""
+    """Judges by sizes and profiles; for one judge also a known one, and endless items. Then what goes wrong at one limit, in one
+    test and in all.
+    """
     sizes = [(judge, size) for judge in JUDGES for size in (*SIZES, *(EDGES if judge == JUDGES[1] else ()))]
     for (sensitivity, specificity), (labels, n) in sizes:
         cell = JudgedCell((), sensitivity, specificity, None if labels is None else labelled(labels), n)
         for profile, steps in PROFILES.items():
             rates = tuple(round(cell.bar + step, 12) for step in steps)
             yield Climbed(profile, replace(cell, rates=rates))
+    yield Climbed("prompt alone, at the bar", replace(ONE_LIMIT, rates=(ONE_LIMIT.bar,)))
+    yield Climbed("all at the bar", replace(ONE_LIMIT, rates=(ONE_LIMIT.bar,) * len(TESTS)))
 
 
 CLIMB_COLUMNS = (

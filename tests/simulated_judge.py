@@ -9,11 +9,9 @@ from __future__ import annotations
 import functools
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
-from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +20,6 @@ from bar_table import items_of, scored_item, task_for
 from lastresort.climb.bar_test import judge_so_far
 from lastresort.climb.decide import RungOutcome, conclude
 from lastresort.evals.evidence import FALSE_NOT_MET, Correction, correction, judge_corrected
-from lastresort.evals.evidence import bar as bar_module
 from lastresort.evals.evidence.corrected import LABELS_SHARE, Line
 from lastresort.types import Judgement
 from simulated_climb import Cell, Items
@@ -72,9 +69,8 @@ def simulate(cell: JudgedCell, climbs: int, seed: int = 0) -> JudgedTally:
     ladder = ladder_of(dict(zip(TESTS, cell.rates, strict=False)), cell.n, bar=cell.bar, goal_cost=cell.goal_cost)
     accepted = _accepted(cell, climbs, generator)
     tally = JudgedTally(climbs)
-    with _limits_once():
-        for climb in range(climbs):
-            _add(tally, ladder, _tested(cell, ladder, [one[climb] for one in accepted], generator))
+    for climb in range(climbs):
+        _add(tally, ladder, _tested(cell, ladder, [one[climb] for one in accepted], generator))
     return tally
 
 
@@ -156,14 +152,6 @@ def _endless(score: float, by: Correction, alpha: float) -> Judgement:
 
 SCORED = {False: scored_item(0.0), True: scored_item(1.0)}
 _order = functools.cache(items_of)
-
-
-@contextmanager
-def _limits_once() -> Iterator[None]:
-    """Limits of a rate depend on the counts alone: each is found once."""
-    names = ("binary_interval", "lower_limit")
-    with mock.patch.multiple(bar_module, **{name: functools.cache(getattr(bar_module, name)) for name in names}):
-        yield
 
 
 def _add(tally: JudgedTally, ladder: Ladder, said: dict[str, Judgement]) -> None:
