@@ -113,7 +113,7 @@ def test_what_a_rung_will_take_is_said_with_its_judge(tmp_path: Path) -> None:
 
 
 def test_the_prompts_of_a_judge_are_counted_on_some_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A forecast is made for each rung, several times in a climb."""
+    """Of which an even choice represents all."""
     prepared = prepare(judged_task(tmp_path, write_judge(tmp_path, FAIR), split={"dev": 60, "test": 130}))
     texts: list[str] = []
     counts = TokenCounts(lambda text: len(texts.append(text) or text), 0, "as letters")

@@ -37,7 +37,7 @@ from lastresort.spec.task import Task
 from lastresort.stop import StopRequest
 
 NOTED_EVERY_S = 10.0  # what a kill can make the run forget
-_COUNTED = 100  # items of which the tokens of a judge's prompts are counted, again for each rung
+_COUNTED = 100  # items of which the tokens of a judge's prompts are counted; of more, an even choice represents all
 
 
 @dataclass
