@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any, Literal
 
 from lastresort.climb.shares import Usable, error_shares
+from lastresort.data.check import LEAST_ROWS_A_LABEL
 from lastresort.data.duplicates import usual_spellings
 from lastresort.data.formats import COMMON_COLUMNS, SHAPES
 from lastresort.data.formats.rows import RawRow
@@ -92,7 +93,7 @@ def _few(values: Sequence[str]) -> list[str] | None:
     return sorted(counted)
 
 
-MOST_LABELS, LEAST_ROWS_A_LABEL, LONGEST_LABEL = 60, 4, 80  # characters
+MOST_LABELS, LONGEST_LABEL = 60, 80  # characters
 SHORT_WORDS = 6
 DEV_MOST, TEST_MOST = 200, 500
 ABOVE_MAJORITY = 0.1

@@ -110,7 +110,7 @@ def _schema_check(schema: JsonObject) -> Check:
     return check
 
 
-MOST_LABELS = 50
+MOST_LABELS, LEAST_ROWS_A_LABEL = 50, 4
 _Placed = tuple[Side, Example]
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from lastresort.data.check import MOST_LABELS
+from lastresort.data.check import LEAST_ROWS_A_LABEL, MOST_LABELS
 from lastresort.types import Example
 
 Balance = Literal["train", "even", "any"]
@@ -17,7 +17,7 @@ def labels_of(train: Sequence[Example], choices: tuple[str, ...] | None) -> tupl
     found = dict.fromkeys(row.output for row in train)
     if choices is not None:
         return choices
-    return () if len(found) > MOST_LABELS or 2 * len(found) > len(train) else tuple(found)
+    return () if len(found) > MOST_LABELS or LEAST_ROWS_A_LABEL * len(found) > len(train) else tuple(found)
 
 
 def wanted_rows(train: Sequence[Example], labels: Sequence[str], n: int, balance: Balance) -> dict[str, int]:
