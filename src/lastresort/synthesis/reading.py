@@ -13,7 +13,10 @@ from lastresort.types import Answer
 
 LONGEST_REPLY = 2**18  # characters; a hundred times what a request takes
 _FENCE = "```"
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
+    r"|(?<=[A-Za-z])[\u200c\u200d]"  # elsewhere they join letters and emoji
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def _proposal(row: Any, *, with_output: bool) -> Proposal | None:
 
 
 def _text(value: Any) -> str | None:
-    """None for what is no text of a row: nothing, a truth value, control characters, marks that turn the direction of writing."""
+    """None for what is no text of a row: nothing, a truth value, control characters, marks that are not seen."""
     if value is None or isinstance(value, bool) or value == "":
         return None
     if not isinstance(value, str):
