@@ -28,7 +28,7 @@ from lastresort.synthesis.shares import Balance, labels_of, wanted_rows
 from lastresort.systems.system import PromptDesign, Shot
 from lastresort.types import Example
 
-LONGEST_SHOWN = 8000  # characters of a row that the teacher is shown
+LONGEST_SHOWN = 8000  # characters of a row that the teacher is shown, without its system prompt
 BLIND_SHOTS = 6
 TRIED = 20  # rows of train, by the scorer
 GRADED_AGREES = 0.5  # of a graded scorer
@@ -122,7 +122,7 @@ def _takes_answers_of_train(prepared: PreparedTask) -> bool:
 
 
 def _characters(row: Example) -> int:
-    return len(row.input_text) + len(row.output)
+    return sum(len(turn.content) for turn in row.input if turn.role != "system") + len(row.output)
 
 
 def _kinds(names: Sequence[str], seeds: SeedRows, task: Task) -> tuple[str, ...]:
