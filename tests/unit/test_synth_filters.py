@@ -31,7 +31,7 @@ def row(text: str, output: str = "a") -> Example:
 
 
 def proposed(text: str, output: str = "a", *, answer: str | None = None, agrees: bool | None = None) -> ProposedRow:
-    return ProposedRow(row(text, output), RowRequest("expansion", "", (row(TEXTS[0]),), answer, 0), agrees=agrees)
+    return ProposedRow(row(text, output), RowRequest("expansion", "", (row(TEXTS[0]),), answer), agrees=agrees)
 
 
 def known(**options: Any) -> Known:
@@ -49,7 +49,7 @@ FRESH = "a window of the office on the third floor does not close"
         (proposed(FRESH, agrees=True), None),
         (proposed("short"), "length"),
         (proposed(f"{FRESH} {FRESH} {FRESH}"), "length"),
-        (proposed("I'm sorry, but I cannot write such a row for you"), "refusal"),
+        (proposed("I am unable to log in since monday, and I'm sorry, but"), None),
         (proposed(FRESH, "c"), "answer"),
         (proposed(f"{TEXTS[4].upper()}."), "copy"),
         (proposed(TEXTS[4].replace("kettle", "kettel")), "near"),
@@ -73,7 +73,7 @@ def test_a_row_counts_from_when_it_is_held() -> None:
     assert (against.missing("a"), dropped_by(one, against)) == (2, "copy")
 
 
-def test_a_small_share_has_room_for_one_request() -> None:
+def test_a_label_has_room_for_its_share() -> None:
     against = known(wanted={"a": 1, "b": 4, "c": 0}, answer_fault=lambda one: None)
     counts = {}
     for label in "abc":
@@ -81,16 +81,54 @@ def test_a_small_share_has_room_for_one_request() -> None:
         while dropped_by(proposed(FRESH, label), against) is None:
             against.labels[label] += 1
         counts[label] = against.labels[label]
-    assert counts == {"a": 3, "b": 4, "c": 0}
+    assert counts == {"a": 1, "b": 4, "c": 0}
 
 
 def test_refusals_and_answers_are_measured_by_the_train_rows() -> None:
-    """Where train itself refuses, a refusal is a row like any other; free answers have lengths."""
+    """Where answers of train refuse, a refusal is a row like any other; free answers have lengths, and given ones are right."""
+    refusal = "I'm sorry, but I cannot help with this."
+    answering = [row(text, "We are sorry and will look into it today.") for text in TEXTS]
+    free = Known(answering, [], lambda one: None, {}, free_answers=True)
+    assert dropped_by(proposed(FRESH, refusal), free) == "refusal"
+    assert dropped_by(proposed(FRESH, refusal, answer=refusal), free) is None
+    asking = Known(
+        [*answering, row("I cannot create an account", "We will.")], [], lambda one: None, {}, free_answers=True
+    )
+    assert dropped_by(proposed(FRESH, refusal), asking) == "refusal"
     refusing = [row(text, "I'm sorry, but I cannot help with that.") for text in TEXTS]
     usual = Known(refusing, [], lambda one: None, {}, free_answers=True)
-    assert dropped_by(proposed(FRESH, "I'm sorry, but I cannot help with this."), usual) is None
+    assert dropped_by(proposed(FRESH, refusal), usual) is None
     assert dropped_by(proposed(FRESH, "No."), usual) == "length"
     assert dropped_by(proposed(FRESH, "No.", answer="No."), usual) is None
+
+
+@pytest.mark.parametrize("words_before", [0, 60, 700])
+def test_rows_of_a_conversation_are_compared_by_their_last_turn(words_before: int) -> None:
+    """New last turns are no repetition, however long the turns before them are, and copies with typos are, whatever they follow."""
+    drawn = random.Random(1)
+
+    def text(n: int) -> str:
+        return " ".join(
+            "".join(drawn.choice("bdfgklmnprst") + drawn.choice("aeiou") for _ in range(4)) for _ in range(n)
+        )
+
+    def talk(last: str) -> Example:
+        before = (Message("user", text(words_before)), Message("assistant", text(words_before))) if words_before else ()
+        return Example("", (*before, Message("user", last)), "a")
+
+    train, held = [talk(text(8)) for _ in range(60)], [talk(text(8)) for _ in range(60)]
+    against = Known(train, held, lambda one: None, {}, free_answers=False)
+
+    def following(seed: Example, last: str) -> ProposedRow:
+        return ProposedRow(
+            Example("", (*seed.input[:-1], Message("user", last)), "a"), RowRequest("harder", "", (seed,), None)
+        )
+
+    assert {dropped_by(following(seed, text(8)), against) for seed in train} == {None}
+    lasts = [one.input[-1].content for one in held]
+    assert {dropped_by(following(seed, last), against) for seed, last in zip(train, lasts, strict=True)} == {"copy"}
+    typos = [f"{last[1]}{last[0]}{last[2:]}" for last in lasts]
+    assert {dropped_by(following(seed, last), against) for seed, last in zip(train, typos, strict=True)} == {"near"}
 
 
 def test_templated_rows_may_be_as_alike_as_those_of_train() -> None:
@@ -130,6 +168,8 @@ def reply(text: str) -> Answer:
 
 
 ROW = {"input": " one\r\ntwo ", "output": {"b": [1, 2]}}
+INVISIBLE = "\u200b\u200e\u200f\u200d\u2060\U000e0041"
+JOINED = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f468\u200d\U0001f469\u200d\U0001f467"  # such joiners are spelling
 READ = Proposal("one\ntwo", '{"b":[1,2]}')
 
 
@@ -141,6 +181,9 @@ READ = Proposal("one\ntwo", '{"b":[1,2]}')
         (f"Here they are: {json.dumps({'rows': [ROW]})} I hope they help.", (READ,), 0),
         (json.dumps({"rows": [ROW, {"input": "x"}, 7, None, {"input": True, "output": "a"}]}), (READ,), 2),
         (json.dumps({"rows": [{"input": "a\x1b[2Jb", "output": "a"}, {"input": "a\u202eb", "output": "a"}, ROW]}), (READ,), 2),
+        (json.dumps({"rows": [{"input": f"ket{mark}tle", "output": "a"} for mark in INVISIBLE[:3]]}), (), 3),
+        (json.dumps({"rows": [{"input": f"ket{mark}tle", "output": "a"} for mark in INVISIBLE[3:]]}), (), 3),
+        (json.dumps({"rows": [{"input": JOINED, "output": "a"}]}), (Proposal(JOINED, "a"),), 0),
         ('{"rows": [{"input": "a\\ud800", "output": "a"}]}', (), 1),
         ('{"rows": [{"input": NaN, "output": "a"}]}', (), 1),
         ('{"rows": {"input": "a"}}', (), 1),
@@ -188,6 +231,7 @@ def test_few_answers_for_many_rows_are_labels() -> None:
     assert set(labels_of(train, None)) == {"yes", "no"}
     assert labels_of(train, ("yes", "no", "maybe")) == ("yes", "no", "maybe")
     assert labels_of([row(str(n), str(n)) for n in range(30)], None) == ()
+    assert labels_of([row(str(n), str(n % 45)) for n in range(100)], None) == ()
 
 
 def test_every_filter_has_words() -> None:

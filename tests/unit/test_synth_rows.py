@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,15 @@ from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.data.read import read_examples
 from lastresort.errors import InputError
 from lastresort.spec.task import load_task
+from lastresort.synthesis.filters import Known
+from lastresort.synthesis.journal import RequestBatch, RowOrigin, SyntheticRow
 from lastresort.synthesis.kinds import KINDS, Kind
-from lastresort.synthesis.kinds.kind import Draw, RowRequest
+from lastresort.synthesis.kinds.kind import Draw, RowRequest, SeedRows
+from lastresort.synthesis.make import Recipe, planned_batch
+from lastresort.synthesis.prompts import VERSION
+from lastresort.synthesis.shares import Balance, wanted_rows
+from lastresort.systems.system import PromptDesign
+from lastresort.types import Example, Message
 from synth_support import Teacher, fresh_rows, made, routing, synth, unwritten
 
 
@@ -34,9 +42,9 @@ def test_rows_are_made_filtered_and_tell_where_they_come_from(tmp_path: Path, mo
     for row in written:
         origin = row["synthetic"]
         assert set(origin["seeds"]) <= train
-        assert origin["prompt"] == f"{origin['kind']}/1"
+        assert origin["prompt"] == f"{origin['kind']}/{VERSION}"
         assert (origin["teacher"], origin["passed"][-1]) == ("scripted:script.json", "agreement")
-        assert origin["usd"] == pytest.approx(0.01 / 3 + 0.01)
+        assert any(origin["usd"] == pytest.approx(0.01 / rows + 0.01) for rows in (1, 2, 3))
     assert {row["synthetic"]["kind"] for row in written} == set(KINDS)
     assert found.tally.calls == found.tally.requests + 24
     assert found.tally.usd == pytest.approx(0.01 * found.tally.calls)
@@ -74,10 +82,82 @@ def test_no_dev_or_test_row_reaches_a_request(tmp_path: Path, monkeypatch: pytes
 
 def test_each_row_of_train_has_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = routing(tmp_path)
-    found = synth(monkeypatch, path, Teacher(fresh_rows()), n=240, kinds=("paraphrase",), balance="any", agreement=0)
+    found = synth(monkeypatch, path, Teacher(fresh_rows()), n=240, kinds=("paraphrase",), agreement=0)
     uses = Counter(row["synthetic"]["seeds"][0] for row in made(found))
     assert len(uses) == len(prepared_task(path).split.train)
     assert max(uses.values()) <= 6
+
+
+def planned_rows(
+    train: Counter[str],
+    n: int,
+    *,
+    kinds: Sequence[str],
+    balance: Balance = "train",
+    choices: tuple[str, ...] | None = None,
+) -> tuple[dict[str, int], Counter[str], list[RowRequest]]:
+    """What is wanted, kept and asked for, where every row is good, and a teacher's own label is that of the first row shown."""
+    rows = [
+        Example(f"{label} {number}", (Message("user", f"{label} {number}"),), label)
+        for label in train
+        for number in range(train[label])
+    ]
+    labels = choices or tuple(train)
+    wanted = wanted_rows(rows, labels, n, balance)
+    known = Known(rows, [], lambda _: None, wanted, free_answers=False)
+    seeds = SeedRows(tuple(rows), {label: [row for row in rows if row.output == label] for label in labels})
+    recipe = Recipe("t", n, tuple(kinds), seeds, "", PromptDesign(""), 0, lambda *_: True, str, 1, 1, 0, "")
+    batches: list[RequestBatch] = []
+    asked: list[RowRequest] = []
+    while known.labels.total() < n and len(asked) < 10 * n:
+        planned = planned_batch(recipe, known, batches)
+        asked += planned
+        kept = []
+        for label in [request.answer or request.shown[0].output for request in planned for _ in range(request.n)]:
+            if known.missing(label) > 0:
+                known.labels[label] += 1
+                kept.append(label)
+        origin = RowOrigin(kind="harder", teacher="t", seeds=(), prompt="", passed=(), made="")
+        new = tuple(SyntheticRow(id="", turns=(Message("user", ""),), output=label, synthetic=origin) for label in kept)
+        shown = tuple((request.kind, request.shown[0].id) for request in planned)
+        batches.append(
+            RequestBatch(number=len(batches), requests=len(planned), calls=0, rows=new, dropped=(), shown=shown)
+        )
+    return wanted, known.labels, asked
+
+
+@pytest.mark.parametrize("labels", [1, 2, 3, 4, 7])
+def test_every_row_of_every_label_has_its_turn(labels: int) -> None:
+    train = Counter({f"label {number}": 10 + 8 * number for number in range(labels)})
+    _, _, asked = planned_rows(train, 3 * train.total(), kinds=["paraphrase"])
+    uses = Counter(request.shown[0].id for request in asked)
+    assert len(uses) == train.total()
+    assert max(uses.values()) <= 2
+
+
+@pytest.mark.parametrize("kinds", [["answer"], list(KINDS)])
+def test_each_of_many_labels_gets_its_share(kinds: list[str]) -> None:
+    """Also where a share is smaller than what one request may give: only what is missing is asked for."""
+    wanted, kept, asked = planned_rows(Counter({f"label {number}": 5 for number in range(40)}), 60, kinds=kinds)
+    assert set(wanted.values()) == {1, 2}
+    assert kept == wanted
+    assert sum(request.n for request in asked) == 60
+
+
+def test_a_label_that_train_lacks_is_asked_for_by_name() -> None:
+    train = Counter(billing=30, shipping=30)
+    choices = ("billing", "shipping", "legal")
+    wanted, kept, asked = planned_rows(train, 36, kinds=list(KINDS), balance="even", choices=choices)
+    assert kept == wanted
+    assert kept["legal"] > 30
+    assert {request.kind for request in asked if request.answer == "legal"} == {"answer"}
+    assert sum(request.n for request in asked) == 36
+
+
+def test_rows_for_a_label_are_asked_for_next_to_others() -> None:
+    _, _, asked = planned_rows(Counter(billing=30, shipping=30), 30, kinds=["answer"])
+    for request in asked:
+        assert [row.output == request.answer for row in request.shown] == [True] * 4 + [False] * 2
 
 
 def test_what_is_in_the_task_already_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,8 +205,11 @@ def test_the_blind_answer_does_not_see_the_proposed_one(tmp_path: Path, monkeypa
     teacher = Teacher(fresh_rows())
     found = synth(monkeypatch, routing(tmp_path), teacher, n=12, agreement=2)
     blind = [prompt for prompt in teacher.prompts if "You write training rows" not in prompt]
-    assert len(blind) == 24
-    assert all(prompt.splitlines()[-1] in {row["input"] for row in made(found)} for prompt in blind)
+    inputs = {row["input"] for row in made(found)}
+    assert {prompt.splitlines()[-1] for prompt in blind} == inputs
+    assert len({prompt.removesuffix(prompt.splitlines()[-1]) for prompt in blind}) == 1, (
+        "all else is the same for all rows"
+    )
 
 
 @pytest.mark.parametrize("balance", ["train", "even"])
@@ -138,19 +221,44 @@ def test_labels_get_their_shares(balance: str, tmp_path: Path, monkeypatch: pyte
     (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in many), encoding="utf-8")
     train = Counter(row.output for row in prepared_task(path).split.train)
     found = synth(monkeypatch, path, Teacher(fresh_rows()), n=30, balance=balance)
-    together = train + Counter(found.labels)
     assert found.made == 30
     if balance == "even":
-        assert max(together.values()) - min(together[label] for label in TEAMS) <= max(
-            1, max(train.values()) - min(together.values())
-        )
+        raised = [train[label] + n for label, n in found.labels.items()]
+        assert max(raised) - min(raised) <= 1
+        assert all(train[label] >= max(raised) - 1 for label in TEAMS if label not in found.labels)
         assert found.labels[TEAMS[2]] > 15
     else:
         for label in TEAMS:
             assert abs(found.labels.get(label, 0) - 30 * train[label] / train.total()) < 1
 
 
-SORTING = " ".join(f"Rule {number}: cases of kind {number} go to desk {number}." for number in range(60))
+def test_new_turns_continue_the_conversation_that_the_teacher_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def talk(number: int, row: dict[str, Any]) -> list[dict[str, str]]:
+        said = [
+            ("user", f"order {number} is late"),
+            ("assistant", "what is wrong?"),
+            ("user", row["input"]),
+            ("assistant", row["output"]),
+        ]
+        return [{"role": role, "content": content} for role, content in said]
+
+    path, teacher = routing(tmp_path), Teacher(fresh_rows())
+    lines = [json.dumps({"messages": talk(number, row)}) for number, row in enumerate(rows())]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    found = synth(monkeypatch, path, teacher, n=24, agreement=0)
+    assert {row["synthetic"]["kind"] for row in made(found)} == set(KINDS)
+    requests = [prompt for prompt in teacher.prompts if "Rows:" in prompt]
+    assert requests
+    assert all("the next turn of the conversation of the first row" in prompt for prompt in requests)
+    firsts = {json.loads(prompt.split("Rows:\n")[1].splitlines()[0])["conversation"][0] for prompt in requests}
+    assert {
+        f"user: {row['messages'][0]['content']}" for row in made(found) if len(row["synthetic"]["seeds"]) > 1
+    } <= firsts
+
+
+SORTING = " ".join(f"Rule {number}: cases of kind {number} go to desk {number}." for number in range(220))
 
 
 def test_rows_of_a_conversation_keep_its_earlier_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,13 +327,13 @@ def test_a_kind_is_a_line_in_the_table(tmp_path: Path, monkeypatch: pytest.Monke
     """Its words, too: no other table has to know it."""
 
     def request(draw: Draw) -> RowRequest:
-        return RowRequest("twisted", "Twist this row {n} times.", (draw.next_row(),), None, draw.number)
+        return RowRequest("twisted", "Twist this row.", (draw.next_row("twisted"),), None)
 
     monkeypatch.setitem(KINDS, "twisted", Kind("twisted", request))
     teacher = Teacher(fresh_rows())
     found = synth(monkeypatch, routing(tmp_path), teacher, n=6, kinds=("twisted",))
-    assert {row["synthetic"]["prompt"] for row in made(found)} == {"twisted/1"}
-    assert "Twist this row 3 times." in teacher.prompts[0]
+    assert {row["synthetic"]["prompt"] for row in made(found)} == {f"twisted/{VERSION}"}
+    assert "Twist this row." in teacher.prompts[0]
 
 
 def test_a_forecast_opens_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ from typing import Literal
 
 from lastresort.data.duplicates import NearIndex, normalised, words_of
 from lastresort.synthesis.kinds.kind import RowRequest
-from lastresort.synthesis.prompts import PER_REQUEST
 from lastresort.types import Example
 
 FilterName = Literal["unreadable", "length", "refusal", "answer", "copy", "near", "alike", "share", "agreement"]
@@ -44,17 +43,13 @@ class ProposedRow:
 
     @property
     def text(self) -> str:
-        """The whole input, as examples are compared."""
-        return self.example.input_text
-
-    @property
-    def new_text(self) -> str:
-        """Without the turns that it has from the row shown."""
+        """What the teacher wrote: the last turn. Those before it are of the row shown."""
         return self.example.input[-1].content
 
 
 class Known:
-    """What proposed rows are compared with: the task's rows, and the synthetic ones so far.
+    """What proposed rows are compared with: the task's rows, and the synthetic ones so far. Their last turns are compared, since
+    earlier turns are kept, and in a long conversation would make every row near the one that it was made from.
 
     answer_fault: why an answer is impossible, None for a possible one. wanted: rows of each label, empty without a limit.
     """
@@ -70,28 +65,28 @@ class Known:
     ) -> None:
         self.answer_fault, self.wanted = answer_fault, wanted
         self.labels = Counter[str]()
-        texts = [row.input_text for row in (*train, *held)]
+        texts = [row.input[-1].content for row in (*train, *held)]
         self._exact = {normalised(text) for text in texts}
         self._near = NearIndex(texts)
         self._words: list[tuple[str, ...]] = []
         self._alike = alike_limit([words_of(row.input[-1].content) for row in train[:ALIKE_SAMPLE]])
         self.input_lengths = _bounds([len(row.input[-1].content) for row in train])
         self.output_lengths = _bounds([len(row.output) for row in train]) if free_answers else None
-        self.refusals_are_usual = any(map(is_refusal, (said for row in train for said in (row.input_text, row.output))))
+        self.drops_refusals = free_answers and not any(is_refusal(row.output) for row in train)
 
     def hold(self, proposed: ProposedRow) -> None:
         """It passed: later ones must differ from it, and its label has one more."""
-        self.remember(proposed.text, proposed.new_text)
+        self.remember(proposed.text)
         self.labels[proposed.example.output] += 1
 
     def let_go(self, proposed: ProposedRow) -> None:
         """It failed after all. Its text stays known, since the same input would fail again."""
         self.labels[proposed.example.output] -= 1
 
-    def remember(self, text: str, new_text: str) -> None:
+    def remember(self, text: str) -> None:
         self._exact.add(normalised(text))
         self._near.add(text)
-        self._words.append(words_of(new_text))
+        self._words.append(words_of(text))
 
     def has_copy(self, text: str) -> bool:
         return normalised(text) in self._exact
@@ -133,13 +128,13 @@ def _bounds(lengths: Sequence[int]) -> tuple[float, float]:
 
 
 def _refused(proposed: ProposedRow, known: Known) -> bool:
-    said = (proposed.new_text, proposed.example.output)
-    return not known.refusals_are_usual and any(map(is_refusal, said))
+    """Inputs may say that something cannot be done, as users do."""
+    return known.drops_refusals and proposed.request.answer is None and is_refusal(proposed.example.output)
 
 
 def _other_length(proposed: ProposedRow, known: Known) -> bool:
     low, high = known.input_lengths
-    if not low <= len(proposed.new_text) <= high:
+    if not low <= len(proposed.text) <= high:
         return True
     if known.output_lengths is None or proposed.request.answer is not None:
         return False
@@ -148,10 +143,7 @@ def _other_length(proposed: ProposedRow, known: Known) -> bool:
 
 
 def _full(proposed: ProposedRow, known: Known) -> bool:
-    """A label that is wanted may have as many rows as one request gives, where its share is smaller."""
-    label = proposed.example.output
-    wanted = known.wanted.get(label, 0)
-    return bool(known.wanted) and known.labels[label] >= (max(wanted, PER_REQUEST) if wanted else 0)
+    return bool(known.wanted) and known.missing(proposed.example.output) <= 0
 
 
 Drops = Callable[[ProposedRow, Known], bool]
@@ -163,7 +155,7 @@ FILTERS: dict[FilterName, Drops] = {  # whether it drops the row; the first that
     "answer": lambda proposed, known: known.answer_fault(proposed.example) is not None,
     "copy": lambda proposed, known: known.has_copy(proposed.text),
     "near": lambda proposed, known: known.has_near(proposed.text),
-    "alike": lambda proposed, known: known.has_alike(proposed.new_text, proposed.request.shown),
+    "alike": lambda proposed, known: known.has_alike(proposed.text, proposed.request.shown),
     "share": _full,
     "agreement": lambda proposed, known: proposed.agrees is False,
 }

@@ -76,7 +76,7 @@ class FilteredRow(_Line):
 
 class RequestBatch(_Line):
     """What a batch of requests gave. usd: what its answers cost, also those that came from the cache; lost_usd: what calls may have
-    cost that gave none. dearest_usd: of one answer.
+    cost that gave none. dearest_usd: of one answer. shown: kind and first row of each request.
     """
 
     number: NonNegativeInt
@@ -84,6 +84,7 @@ class RequestBatch(_Line):
     calls: NonNegativeInt
     rows: tuple[SyntheticRow, ...]
     dropped: tuple[FilteredRow, ...]
+    shown: tuple[tuple[str, str], ...] = ()
     surplus: NonNegativeInt = 0
     tokens_in: NonNegativeInt = 0
     tokens_out: NonNegativeInt = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -63,8 +64,8 @@ def make_rows(
     known: without the rows of the journal, which are added. stop: checked between batches.
     Raises InfrastructureError where the teacher cannot be reached: the same call goes on.
     """
-    for text, new_text in _known_texts(journal.batches):
-        known.remember(text, new_text)
+    for text in _known_texts(journal.batches):
+        known.remember(text)
     known.labels.update(row.output for batch in journal.batches for row in batch.rows)
     purse.restore(journal.tally)
     progress.stage("synthetic rows", recipe.n, min(recipe.n, len(journal.tally.rows)))
@@ -90,17 +91,25 @@ def planned_batch(recipe: Recipe, known: Known, batches: Sequence[RequestBatch])
     share = max(LEAST_YIELD, made / proposed) if proposed else 1.0
     number = sum(batch.requests for batch in batches)
     wanted = math.ceil(max(1, recipe.n - made) / (PER_REQUEST * share))
-    missing = {label: known.missing(label) for label in known.wanted}
+    by_label, for_label = recipe.seeds.by_label, [name for name in recipe.kinds if KINDS[name].needs_labels]
+    missing = {label: known.missing(label) for label in known.wanted if for_label or by_label[label]}
+    shown = Counter(one for batch in batches for one in batch.shown)
     requests = []
     for one in range(number, number + min(LOCAL_BATCH if recipe.constrained else BATCH, wanted)):
         random = Random(f"synthetic:{recipe.seed}:{one}")
         label = _most_missing(missing, random) if missing else None
-        turn, place = divmod(one, len(recipe.kinds))
-        draw = Draw(recipe.seeds, random, label, one, turn, place / len(recipe.kinds))
-        requests.append(KINDS[recipe.kinds[place]].request(draw))
-        if missing and label is not None:
-            missing[label] -= PER_REQUEST
+        kinds = recipe.kinds if label is None or by_label[label] else for_label
+        request = KINDS[kinds[one % len(kinds)]].request(Draw(recipe.seeds, random, label, shown))
+        if label is not None:
+            request = replace(request, n=max(1, min(PER_REQUEST, missing[label])))
+            missing[label] -= request.n
+        shown[_shown(request)] += 1
+        requests.append(request)
     return requests
+
+
+def _shown(request: RowRequest) -> tuple[str, str]:
+    return request.kind, request.shown[0].id
 
 
 def _proposed(batch: RequestBatch) -> int:
@@ -112,11 +121,11 @@ def _most_missing(missing: Mapping[str, int], random: Random) -> str:
     return random.choice([label for label, n in missing.items() if n == most])
 
 
-def _known_texts(batches: Sequence[RequestBatch]) -> Iterator[tuple[str, str]]:
+def _known_texts(batches: Sequence[RequestBatch]) -> Iterator[str]:
     """As they were remembered: rows that were kept, and those whose answer the teacher did not give again."""
     for batch in batches:
-        yield from (("\n".join(turn.content for turn in row.turns), row.turns[-1].content) for row in batch.rows)
-        yield from ((row.input, row.input) for row in batch.dropped if row.by == "agreement")
+        yield from (row.turns[-1].content for row in batch.rows)
+        yield from (row.input for row in batch.dropped if row.by == "agreement")
 
 
 def _ended(recipe: Recipe, batches: Sequence[RequestBatch], affordable: int, purse: Purse) -> Ended | None:
@@ -163,6 +172,7 @@ def _batch(
         calls=spent.calls,
         rows=tuple(_row(one, recipe) for one in kept[:room]),
         dropped=tuple(dropped),
+        shown=tuple(map(_shown, requests)),
         surplus=len(kept[room:]),
         tokens_in=spent.tokens_in,
         tokens_out=spent.tokens_out,
@@ -195,7 +205,7 @@ def _proposed_rows(
     recipe: Recipe, request: RowRequest, reply: Answer, dropped: list[FilteredRow]
 ) -> Iterator[ProposedRow]:
     """The rows of a reply. What cannot be read goes to `dropped`."""
-    read = read_reply_rows(reply, PER_REQUEST, with_output=request.answer is None)
+    read = read_reply_rows(reply, request.n, with_output=request.answer is None)
     whole_refused = bool(read.said) and is_refusal(read.said)
     lost = FilteredRow(by="refusal" if whole_refused else "unreadable", kind=request.kind)
     dropped += [lost] * read.unreadable
@@ -243,4 +253,4 @@ def _row(one: ProposedRow, recipe: Recipe) -> SyntheticRow:
 
 
 def _dropped(one: ProposedRow, by: FilterName) -> FilteredRow:
-    return FilteredRow(by=by, kind=one.request.kind, input=one.new_text, output=one.example.output)
+    return FilteredRow(by=by, kind=one.request.kind, input=one.text, output=one.example.output)

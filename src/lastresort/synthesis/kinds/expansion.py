@@ -12,9 +12,9 @@ SHOWN = 5
 
 
 def _request(draw: Draw) -> RowRequest:
-    first = draw.next_row()
-    others = [row for row in draw.seeds.some(draw.random, SHOWN, None) if row is not first]
-    return RowRequest("expansion", prompts.EXPANSION, (first, *others[: SHOWN - 1]), None, draw.number)
+    first = draw.next_row("expansion")
+    others = [row for row in draw.seeds.rows if row is not first]
+    return RowRequest("expansion", prompts.EXPANSION, (first, *draw.some(SHOWN - 1, others)), None)
 
 
 EXPANSION = Kind("expansion", _request)

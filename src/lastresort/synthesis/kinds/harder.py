@@ -10,7 +10,7 @@ from lastresort.synthesis.kinds.kind import Draw, Kind, RowRequest
 
 
 def _request(draw: Draw) -> RowRequest:
-    return RowRequest("harder", prompts.HARDER, (draw.next_row(),), None, draw.number)
+    return RowRequest("harder", prompts.HARDER, (draw.next_row("harder"),), None)
 
 
 HARDER = Kind("harder", _request)

@@ -7,8 +7,8 @@ from lastresort.synthesis.kinds.kind import Draw, Kind, RowRequest
 
 
 def _request(draw: Draw) -> RowRequest:
-    row = draw.next_row()
-    return RowRequest("paraphrase", prompts.PARAPHRASE, (row,), row.output, draw.number)
+    row = draw.next_row("paraphrase")
+    return RowRequest("paraphrase", prompts.PARAPHRASE, (row,), row.output)
 
 
 PARAPHRASE = Kind("paraphrase", _request, keeps_passages=True)
