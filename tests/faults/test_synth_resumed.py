@@ -116,7 +116,7 @@ def test_limits_hold_and_can_be_raised(tmp_path: Path, monkeypatch: pytest.Monke
     some = synth(monkeypatch, path, teacher, n=40, usd=0.11)
     assert some.tally.usd <= 0.11
     assert some.made > few.made
-    assert any("--usd goes on" in line for line in some.lines())
+    assert any("a higher --usd to continue" in line for line in some.lines())
     assert synth(monkeypatch, path, teacher, n=40).ended == "rows"
 
 
@@ -231,8 +231,8 @@ def test_paid_calls_are_asked_about_first(tmp_path: Path, monkeypatch: pytest.Mo
         synth_data(request, SilentProgress(), go_on=no)
     assert not teacher.prompts
     assert asked == [
-        "This makes 12 rows (paraphrase, answer, expansion and harder) with openai:big: about 7 requests and 17 answers, for less "
-        "than $0.01. Start it?"
+        "This makes 12 rows (paraphrase, answer, expansion and harder) with openai:big: about 7 requests and 17 agreement checks, "
+        "for less than $0.01. Start it?"
     ]
     assert synth_data(request, SilentProgress(), go_on=lambda *_: True).made == 12
     assert synth_data(request, SilentProgress(), go_on=no).made == 12, "nothing is left to pay for"

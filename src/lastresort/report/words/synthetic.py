@@ -23,13 +23,13 @@ FILTERS: dict[FilterName, str] = {  # of rows that were left out, in the order o
     "copy": "the same as another row",
     "near": "nearly the same as another row",
     "alike": "too much like a synthetic row or the one it was made from",
-    "share": "a label that has its share",
+    "share": "its label is at its quota",
     "agreement": "the teacher did not give the same answer again",
 }
 _ENDED: dict[Ended, str] = {
     "rows": "",
-    "calls": "The limit of calls is reached. The same command with a higher --calls goes on.",
-    "usd": "The limit of money leaves no room for another request. The same command with a higher --usd goes on.",
+    "calls": "--calls does not cover another request. Run it again with a higher --calls to continue.",
+    "usd": "--usd does not cover another request. Run it again with a higher --usd to continue.",
     "barren": "Stopped, because the last requests gave no usable row. The table says why; read the dropped rows in {journal}.",
 }
 SHOWN_CHARACTERS = 1500
@@ -63,8 +63,9 @@ def lines(found: SyntheticRows) -> list[str]:
     price = "" if found.usd == 0 else f", {money(found.usd)}"
     return [
         f"{counted(found.made, 'synthetic row')} of {count(found.n)} in {found.path}",
-        f"{counted(found.tally.requests, 'request')} and {count(found.tally.calls - found.tally.requests)} answers by "
-        f"{found.teacher}{price}; {count(found.tally.proposed)} rows were proposed",
+        f"{counted(found.tally.requests, 'request')} and "
+        f"{counted(found.tally.calls - found.tally.requests, 'agreement check')} by {found.teacher}{price}; "
+        f"{counted(found.tally.proposed, 'row')} proposed",
         *(["left out:", *dropped] if dropped else []),
         *([f"labels: {_labels(found)}"] if found.labels else []),
         *([] if found.diversity is None else [_diversity(found.diversity)]),
@@ -79,13 +80,15 @@ def _cost(found: SynthForecast, rows: int) -> str:
     usd = None if found.usd is None else found.usd * share
     kinds = listed(found.kinds)
     cost = _money(usd)
-    calls = f"about {counted(max(1, requests), 'request')}" + (f" and {counted(answers, 'answer')}" if answers else "")
+    calls = f"about {counted(max(1, requests), 'request')}" + (
+        f" and {counted(answers, 'agreement check')}" if answers else ""
+    )
     return f"{counted(rows, 'row')} ({kinds}) with {found.teacher}: {calls}, {cost}"
 
 
 def _money(usd: float | None) -> str:
     if usd is None:
-        return "at a price that is not known"
+        return "at an unknown price"
     return "at no cost" if usd == 0 else "for less than $0.01" if usd < 0.01 else f"for about {money(usd)}"
 
 
@@ -93,8 +96,8 @@ def _itself(found: SynthForecast) -> list[str]:
     if not found.teaches_itself:
         return []
     return [
-        f"{found.teacher} is also the model that may be trained. Its rows hold nothing that it does not know; name a stronger "
-        "one with --teacher."
+        f"{found.teacher} is also the model that may be trained. It cannot teach itself anything new; name a stronger one with "
+        "--teacher."
     ]
 
 
