@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from lastresort.data.duplicates import NearIndex, near_pairs
-from lastresort.synthesis.filters import FILTERS, Known, ProposedRow, alike_limit, dropped_by
-from lastresort.synthesis.kinds.kind import RowRequest
+from lastresort.synthesis.filters import FILTERS, Known, ProposedRow, alike_limit, dropped_by, labels_of, wanted_rows
+from lastresort.synthesis.kinds import RowRequest
 from lastresort.synthesis.reading import LONGEST_REPLY, Proposal, read_reply_rows
-from lastresort.synthesis.shares import labels_of, wanted_rows
 from lastresort.types import Answer, Example, Message
 
 TEXTS = [

@@ -16,13 +16,11 @@ from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.data.read import read_examples
 from lastresort.errors import InputError
 from lastresort.spec.task import load_task
-from lastresort.synthesis.filters import Known
+from lastresort.synthesis.filters import Balance, Known, wanted_rows
 from lastresort.synthesis.journal import RequestBatch, RowOrigin, SyntheticRow
-from lastresort.synthesis.kinds import KINDS, Kind
-from lastresort.synthesis.kinds.kind import Draw, RowRequest, SeedRows
+from lastresort.synthesis.kinds import KINDS, Draw, Kind, RowRequest, SeedRows
 from lastresort.synthesis.make import Recipe, planned_batch
 from lastresort.synthesis.prompts import VERSION
-from lastresort.synthesis.shares import Balance, wanted_rows
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Example, Message
 from synth_support import Teacher, fresh_rows, made, routing, synth, unwritten

@@ -29,12 +29,11 @@ from lastresort.spec.task import Task, given_task
 from lastresort.spec.values import nearest
 from lastresort.stop import NEVER, GoOn, Stop
 from lastresort.synthesis.diversity import Diversity, diversity
-from lastresort.synthesis.filters import Known
+from lastresort.synthesis.filters import Balance, Known
 from lastresort.synthesis.journal import Header, Journal, Tally
 from lastresort.synthesis.kinds import KINDS
 from lastresort.synthesis.make import Ended, Recipe, make_rows, planned_batch
 from lastresort.synthesis.prompts import PER_REQUEST, VERSION, request_turns
-from lastresort.synthesis.shares import Balance
 from lastresort.synthesis.spending import Purse
 from lastresort.systems.compose import compose
 from lastresort.types import Progress

@@ -18,13 +18,11 @@ from lastresort.foreign import NotJson, is_json, parse_json
 from lastresort.models.protocol import estimated_tokens
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.spec.task import Task
-from lastresort.synthesis.filters import Known
-from lastresort.synthesis.kinds import KINDS
-from lastresort.synthesis.kinds.kind import SeedRows
+from lastresort.synthesis.filters import Balance, Known, labels_of, wanted_rows
+from lastresort.synthesis.kinds import KINDS, SeedRows
 from lastresort.synthesis.make import Recipe
 from lastresort.synthesis.prompts import PER_REQUEST
 from lastresort.synthesis.reading import json_part
-from lastresort.synthesis.shares import Balance, labels_of, wanted_rows
 from lastresort.systems.system import PromptDesign, Shot
 from lastresort.types import Example
 

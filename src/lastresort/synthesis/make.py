@@ -15,8 +15,7 @@ from lastresort.models.protocol import Model, Prompt
 from lastresort.stop import Stop, check
 from lastresort.synthesis.filters import FILTERS, FilterName, Known, ProposedRow, dropped_by, is_refusal
 from lastresort.synthesis.journal import FilteredRow, Journal, RequestBatch, RowOrigin, SyntheticRow, Tally
-from lastresort.synthesis.kinds import KINDS
-from lastresort.synthesis.kinds.kind import Draw, RowRequest, SeedRows
+from lastresort.synthesis.kinds import KINDS, Draw, RowRequest, SeedRows
 from lastresort.synthesis.prompts import PER_REQUEST, VERSION, reply_schema, request_turns
 from lastresort.synthesis.reading import read_reply_rows
 from lastresort.synthesis.spending import Purse

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lastresort.types import Example, JsonObject, Message
 
 if TYPE_CHECKING:
-    from lastresort.synthesis.kinds.kind import RowRequest
+    from lastresort.synthesis.kinds import RowRequest
 
 VERSION = 2
 PER_REQUEST = 3
