@@ -230,30 +230,41 @@ def test_labels_get_their_shares(balance: str, tmp_path: Path, monkeypatch: pyte
             assert abs(found.labels.get(label, 0) - 30 * train[label] / train.total()) < 1
 
 
+def talks(folder: Path) -> Path:
+    """The task of routing, in which each row has a conversation of its own."""
+    path = routing(folder)
+    lines = []
+    for number, row in enumerate(rows()):
+        before = [("user", f"order {number} is late"), ("assistant", "what is wrong?")]
+        said = [*before, ("user", row["input"]), ("assistant", row["output"])]
+        lines.append(json.dumps({"messages": [{"role": role, "content": content} for role, content in said]}))
+    (folder / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
 def test_new_turns_continue_the_conversation_that_the_teacher_is_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def talk(number: int, row: dict[str, Any]) -> list[dict[str, str]]:
-        said = [
-            ("user", f"order {number} is late"),
-            ("assistant", "what is wrong?"),
-            ("user", row["input"]),
-            ("assistant", row["output"]),
-        ]
-        return [{"role": role, "content": content} for role, content in said]
-
-    path, teacher = routing(tmp_path), Teacher(fresh_rows())
-    lines = [json.dumps({"messages": talk(number, row)}) for number, row in enumerate(rows())]
-    (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    found = synth(monkeypatch, path, teacher, n=24, agreement=0)
+    teacher = Teacher(fresh_rows())
+    found = synth(monkeypatch, talks(tmp_path), teacher, n=24, agreement=0)
     assert {row["synthetic"]["kind"] for row in made(found)} == set(KINDS)
     requests = [prompt for prompt in teacher.prompts if "Rows:" in prompt]
-    assert requests
     assert all("the next turn of the conversation of the first row" in prompt for prompt in requests)
     firsts = {json.loads(prompt.split("Rows:\n")[1].splitlines()[0])["conversation"][0] for prompt in requests}
-    assert {
-        f"user: {row['messages'][0]['content']}" for row in made(found) if len(row["synthetic"]["seeds"]) > 1
-    } <= firsts
+    continued = [row["messages"][0]["content"] for row in made(found) if len(row["synthetic"]["seeds"]) > 1]
+    assert continued
+    assert {f"user: {first}" for first in continued} <= firsts
+
+
+def test_an_answer_that_was_not_given_again_is_remembered_by_a_later_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, options = talks(tmp_path), {"kinds": ("expansion",), "balance": "any"}
+    teacher = Teacher(unwritten(UNLIKE[:3]), answer=lambda text: TEAMS[1] if text == UNLIKE[0] else TEAMS[0])
+    assert synth(monkeypatch, path, teacher, n=2, **options).dropped["agreement"] == 1
+    again = Teacher(unwritten([UNLIKE[0], *UNLIKE[3:5]]), answer=lambda _: TEAMS[0])
+    assert synth(monkeypatch, path, again, n=3, **options).dropped["copy"] == 1
+    assert not any(prompt.endswith(UNLIKE[0]) for prompt in again.prompts)
 
 
 SORTING = " ".join(f"Rule {number}: cases of kind {number} go to desk {number}." for number in range(220))
