@@ -104,7 +104,21 @@ def planned_rows(
     wanted = wanted_rows(rows, labels, n, balance)
     known = Known(rows, [], lambda _: None, wanted, free_answers=False)
     seeds = SeedRows(tuple(rows), {label: [row for row in rows if row.output == label] for label in labels})
-    recipe = Recipe("t", n, tuple(kinds), seeds, "", PromptDesign(""), 0, lambda *_: True, str, 1, 1, 0, "")
+    recipe = Recipe(
+        teacher="t",
+        n=n,
+        kinds=tuple(kinds),
+        seeds=seeds,
+        instruction="",
+        blind=PromptDesign(""),
+        agreement=0,
+        agrees=lambda *_: True,
+        spelt=str,
+        max_new_tokens=1,
+        answer_tokens=1,
+        seed=0,
+        made="",
+    )
     batches: list[RequestBatch] = []
     asked: list[RowRequest] = []
     while known.labels.total() < n and len(asked) < 10 * n:
