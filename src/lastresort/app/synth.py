@@ -68,7 +68,7 @@ def synth_data(
 ) -> SyntheticRows:
     """Make synthetic rows for a task, from its train rows alone, and write them beside the task. The same call goes on.
 
-    go_on: asks the user before paid calls, None where nobody is there: then it goes on. stop: checked between batches.
+    go_on: asks the user before paid calls, None to start them without. stop: checked between batches.
     Raises InputError for what cannot be used, StoppedError where it stopped.
     """
     progress.stage("reading the task")
@@ -92,8 +92,12 @@ def synth_data(
             progress.say(line)
         if len(journal.tally.rows) < setup.n and setup.paid and go_on is not None:
             question = words.question(setup.forecast(), len(journal.tally.rows))
-            if go_on(question, stop) is False:
-                raise StopRequestedError("the answer was no", where=str(path), remedy="Nothing was spent.")
+            if not go_on(question, stop):
+                raise StopRequestedError(
+                    "nobody agreed to the paid calls",
+                    where=str(path),
+                    remedy="Answer y, or add --yes. Nothing was spent.",
+                )
         try:
             teacher = CachedModel(model, cache)
             ended = make_rows(setup.recipe, setup.known, teacher, journal, setup.purse, progress, stop)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 from typer import Argument, Option
 
-from lastresort.app.terminal import consent, print_document, print_text
+from lastresort.app.terminal import confirmed, print_document, print_text
 from lastresort.cli.options import TASK_SETTINGS, parse_settings
 from lastresort.synthesis.kinds import KINDS
 
@@ -97,7 +97,7 @@ def synth_command(
         found: SynthForecast | SyntheticRows = forecast_synth(request)
     else:
         with stoppable() as (shown, stop):
-            found = synth_data(request, shown, stop, consent(yes=yes))
+            found = synth_data(request, shown, stop, lambda question, _: yes or confirmed(question))
     if as_json:
         print_document(found.as_dict())
     else:
