@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from climb_support import scripted_task
 from lastresort.cli.border import guarded, last_words
 from lastresort.cli.main import app
 from lastresort.data.read import read_examples
-from lastresort.errors import DataError, InfrastructureError, InputError, StopRequestedError
+from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.records.atomic import held
 from lastresort.synthesis import journal
 from synth_support import Killed, Teacher, fresh_rows, label_in, made, routing, synth, team_of
@@ -66,11 +67,11 @@ def test_a_process_killed_at_a_request_goes_on_without_paying_twice(
 def test_a_process_killed_while_it_writes_goes_on(
     place: int, whole: tuple[str, Counter[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before a write, and after a part of it: of the header, of a batch, of its rows, of the mark."""
+    """Before a write, and after a part of it: of the header, of a batch, of its rows, of the mark; not of what a call cost."""
     path, append, writes = routing(tmp_path), journal._append, iter(range(100))
 
     def killed(target: Path, lines: list[str]) -> None:
-        if next(writes) == place:
+        if not any(line.startswith('{"asked"') for line in lines) and next(writes) == place:
             data = "".join(f"{line}\n" for line in lines).encode()
             target.parent.mkdir(exist_ok=True)
             with target.open("ab") as file:
@@ -105,6 +106,22 @@ def test_more_rows_are_added_and_the_users_changes_stay(tmp_path: Path, monkeypa
     assert len(teacher.prompts) == asked
 
 
+def test_a_file_of_rows_that_is_gone_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, teacher = routing(tmp_path), Teacher(scripted_replies())
+    found = synth(monkeypatch, path, teacher, n=12)
+    written, asked = found.path.read_text(encoding="utf-8"), len(teacher.prompts)
+    found.path.unlink()
+    synth(monkeypatch, path, teacher, n=12)
+    assert (found.path.read_text(encoding="utf-8"), len(teacher.prompts)) == (written, asked)
+    found.path.unlink()
+    more = synth(monkeypatch, path, teacher, n=15)
+    assert (more.in_file, len(made(more))) == (15, 15)
+    found.path.write_text("".join(f"{line}\n" for line in written.splitlines()[:3]))
+    fewer = synth(monkeypatch, path, teacher, n=15)
+    assert (fewer.made, fewer.in_file) == (15, 3)
+    assert fewer.lines()[0] == f"15 synthetic rows of 15 in {found.path}, which has 3 now"
+
+
 def test_limits_hold_and_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = routing(tmp_path, {"use": {"prompt_price": 10, "output_price": 50}})
     teacher = Teacher(scripted_replies(), usd=0.002)
@@ -136,10 +153,12 @@ def test_a_teacher_that_costs_more_than_its_tokens_say_stays_within_the_limit(
 def test_a_teacher_that_writes_nothing_usable_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = Teacher(lambda request, number: "I'm sorry, but I can't help." if number % 2 else "not JSON")
     found = synth(monkeypatch, routing(tmp_path), teacher, n=40)
-    assert (found.ended, found.made) == ("barren", 0)
+    assert (found.ended, found.made) == ("no_yield", 0)
     assert found.dropped["refusal"] == found.dropped["unreadable"] == 12
     assert any("no usable row" in line for line in found.lines())
     assert not any("examples:" in line for line in found.lines())
+    good = synth(monkeypatch, tmp_path / "task.yaml", Teacher(fresh_rows()), n=40)
+    assert (good.ended, good.made) == ("rows", 40), "a later session tries again"
 
 
 HOSTILE = [
@@ -182,14 +201,19 @@ def test_an_instruction_in_a_row_is_data(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_files_that_are_not_of_this_synthesis_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, teacher = routing(tmp_path), Teacher(scripted_replies())
-    mine = tmp_path / "mine.jsonl"
+    mine, pipe = tmp_path / "mine.jsonl", tmp_path / "pipe.jsonl"
+    os.mkfifo(pipe)
     mine.write_text('{"input": "a", "output": "b"}\n')
     with pytest.raises(InputError, match="a file that was not made here"):
         synth(monkeypatch, path, teacher, n=6, out=mine)
     assert mine.read_text() == '{"input": "a", "output": "b"}\n'
     with pytest.raises(InputError, match="found no file"):
-        synth(monkeypatch, path, teacher, n=6, out=Path("/dev/null"))
-    assert not Path("/dev/.null").exists()
+        synth(monkeypatch, path, teacher, n=6, out=pipe)
+    with pytest.raises(InputError, match=r'--out: found "git.csv", expected a file that ends in .jsonl'):
+        synth(monkeypatch, path, teacher, n=6, out=tmp_path / "git.csv")
+    assert not teacher.prompts
+    named = synth(monkeypatch, path, teacher, n=6, out=tmp_path / "git.jsonl")
+    assert named.journal.parent.name == ".git.jsonl"
     found = synth(monkeypatch, path, teacher, n=6)
     for options in ({"seed": 1}, {"kinds": ("harder",)}, {"agreement": 0}, {"settings": {"split.seed": 5}}):
         with pytest.raises(InputError, match=r"made with other settings \("):
@@ -213,29 +237,6 @@ def test_a_teacher_that_is_down_is_tried_again_later(tmp_path: Path, monkeypatch
     with pytest.raises(InfrastructureError, match=r"the endpoint is down\. Give the same command again"):
         synth(monkeypatch, path, Down(scripted_replies()), n=6)
     assert synth(monkeypatch, path, Teacher(scripted_replies()), n=6).made == 6
-
-
-def test_paid_calls_are_asked_about_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lastresort.app.synth import SynthRequest, synth_data
-    from lastresort.types import SilentProgress
-
-    path, teacher, asked = routing(tmp_path), Teacher(scripted_replies()), []
-    monkeypatch.setattr("lastresort.app.synth.open_model", lambda *_, **__: teacher)
-    request = SynthRequest(path, "openai:big", n=12, prompt_price=1.0, output_price=4.0, runs=tmp_path / "runs")
-
-    def no(question: str, stop: Any) -> bool:
-        asked.append(question)
-        return False
-
-    with pytest.raises(StopRequestedError, match="the answer was no"):
-        synth_data(request, SilentProgress(), go_on=no)
-    assert not teacher.prompts
-    assert asked == [
-        "This makes 12 rows (paraphrase, answer, expansion and harder) with openai:big: about 7 requests and 17 agreement checks, "
-        "for less than $0.01. Start it?"
-    ]
-    assert synth_data(request, SilentProgress(), go_on=lambda *_: True).made == 12
-    assert synth_data(request, SilentProgress(), go_on=no).made == 12, "nothing is left to pay for"
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

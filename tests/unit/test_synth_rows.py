@@ -115,6 +115,7 @@ def planned_rows(
         agrees=lambda *_: True,
         spelt=str,
         max_new_tokens=1,
+        blind_tokens=1,
         answer_tokens=1,
         seed=0,
         made="",
@@ -132,9 +133,7 @@ def planned_rows(
         origin = RowOrigin(kind="harder", teacher="t", seeds=(), prompt="", passed=(), made="")
         new = tuple(SyntheticRow(id="", turns=(Message("user", ""),), output=label, synthetic=origin) for label in kept)
         shown = tuple((request.kind, request.shown[0].id) for request in planned)
-        batches.append(
-            RequestBatch(number=len(batches), requests=len(planned), calls=0, rows=new, dropped=(), shown=shown)
-        )
+        batches.append(RequestBatch(number=len(batches), requests=len(planned), rows=new, dropped=(), shown=shown))
     return wanted, known.labels, asked
 
 

@@ -77,7 +77,7 @@ def synth_data(
     refuse_unwritable("--out", path)
     if path.exists() and not path.is_file():
         raise InputError("found no file", where=f"--out {path}", expected="a new file", remedy="Name another.")
-    folder = path.with_name(f".{path.stem}")
+    folder = path.with_name(f".{path.name}")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     wait = "Wait for it, or name another file with --out."
@@ -159,7 +159,8 @@ class _Setup:
 def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
     task = given_task(request.task, dict(request.settings))
     own = task.model_copy(update={"examples": task.examples.model_copy(update={"synthetic": ()})})
-    _check(request)
+    out = request.out or task.folder / f"{task.task}-synthetic.jsonl"
+    _check(request, out)
     teacher, prices = _teacher(task, request)
     limit_usd = request.usd if request.usd is not None else task.limits.usd
     if limit_usd is not None and is_paid(teacher) and None in prices:
@@ -193,6 +194,7 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
         usd=limit_usd,
         prices=(prices[0] or 0.0, prices[1] or 0.0),
         reply_tokens=recipe.max_new_tokens,
+        blind_tokens=recipe.blind_tokens,
         answer_tokens=recipe.answer_tokens,
     )
     return _Setup(
@@ -201,7 +203,7 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
         teacher=teacher,
         name=absolute_name(teacher, Path.cwd() if request.teacher is not None else task.folder),
         n=n,
-        out=request.out or task.folder / f"{task.task}-synthetic.jsonl",
+        out=out,
         recipe=recipe,
         known=known_of(prepared, n, balance),
         purse=purse,
@@ -210,7 +212,11 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
     )
 
 
-def _check(request: SynthRequest) -> None:
+def _check(request: SynthRequest, out: Path) -> None:
+    if out.suffix.lower() != ".jsonl":
+        raise InputError(
+            f'found "{out.name}"', where="--out", expected="a file that ends in .jsonl", remedy="Name it so."
+        )
     for option, value, known in (
         *(("--kinds", kind, tuple(KINDS)) for kind in request.kinds),
         ("--balance", request.balance, get_args(Balance)),
@@ -256,7 +262,7 @@ def _opened(setup: _Setup) -> Iterator[Model]:
         prompt_price=price_in or 0.0,
         output_price=price_out or 0.0,
         template_kwargs=task.chat_template_kwargs if same else None,
-        on_lost=setup.purse.lose,
+        on_lost=setup.purse.record_lost,
     )
     try:
         yield model
@@ -291,6 +297,7 @@ def _result(setup: _Setup, journal: Journal, ended: Ended, progress: Progress) -
         n=setup.n,
         ended=ended,
         tally=found,
+        in_file=journal.rows_in_file(),
         labels=dict(labels.most_common()),
         diversity=_diversity(setup, found, progress),
         usd=found.usd if setup.price_known else None,

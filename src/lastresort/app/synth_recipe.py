@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from random import Random
 
@@ -15,16 +16,17 @@ from lastresort.errors import DataError, InputError
 from lastresort.evals.scorers import SCORERS, AsksAModel, format_ok
 from lastresort.evals.scorers.forms import chosen
 from lastresort.foreign import NotJson, is_json, parse_json
-from lastresort.models.protocol import estimated_tokens
+from lastresort.models.protocol import estimated_prompt_tokens, estimated_tokens
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.spec.task import Task
-from lastresort.synthesis.filters import Balance, Known, labels_of, wanted_rows
+from lastresort.synthesis.filters import LONGER, Balance, Known, labels_of, wanted_rows
 from lastresort.synthesis.kinds import KINDS, SeedRows
 from lastresort.synthesis.make import Recipe
 from lastresort.synthesis.prompts import PER_REQUEST
 from lastresort.synthesis.reading import json_part
+from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign, Shot
-from lastresort.types import Example
+from lastresort.types import Example, Message
 
 LONGEST_SHOWN = 8000  # characters of a row that the teacher is shown, without its system prompt
 BLIND_SHOTS = 6
@@ -48,17 +50,19 @@ def recipe_of(
     task, seeds = prepared.task, seed_rows(prepared)
     shots = tuple(Shot(row.input, row.output) for row in _varied(seeds, BLIND_SHOTS, seed))
     longest = _longest_tokens(seeds.rows)
+    blind = PromptDesign(instruction(task), shots=shots, k=len(shots))
     return Recipe(
         teacher=teacher,
         n=n,
         kinds=_kinds(kinds, seeds, task),
         seeds=seeds,
         instruction=instruction(task),
-        blind=PromptDesign(instruction(task), shots=shots, k=len(shots)),
+        blind=blind,
         agreement=agreement,
         agrees=_agrees(prepared),
         spelt=_spelt(prepared),
         max_new_tokens=max(LEAST_TOKENS, PER_REQUEST * (2 * sum(longest) + FORM_TOKENS)),
+        blind_tokens=_blind_tokens(blind, seeds.rows, prepared.split.train),
         answer_tokens=2 * longest[1] + FORM_TOKENS,
         seed=seed,
         made=made,
@@ -150,6 +154,13 @@ def _longest_tokens(rows: Sequence[Example]) -> tuple[int, int]:
     place = int(0.99 * (len(rows) - 1))
     inputs = sorted(estimated_tokens(row.input[-1].content) for row in rows)
     return inputs[place], sorted(estimated_tokens(row.output) for row in rows)[place]
+
+
+def _blind_tokens(blind: PromptDesign, seeds: Sequence[Example], train: Sequence[Example]) -> int:
+    """Of the longest prompt for an answer: the earlier turns of a row shown, and an input as long as the filter lets through."""
+    most = max(sum(estimated_tokens(turn.content) for turn in row.input[:-1]) for row in seeds)
+    without_input = estimated_prompt_tokens(compose(blind, (Message("user", ""),), blind.shots))
+    return without_input + most + math.ceil(LONGER * _longest_tokens(train)[0])
 
 
 def _spelt(prepared: PreparedTask) -> Callable[[str], str]:

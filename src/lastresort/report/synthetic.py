@@ -44,7 +44,8 @@ class SynthForecast:
 @dataclass(frozen=True, slots=True)
 class SyntheticRows:
     """What was made. path: of the rows; journal: of how they were made. sources: of the task's own rows. tally: over all sessions.
-    labels: rows by answer, empty where answers are no labels. usd: None where a price is unknown.
+    in_file: rows that the user has not removed. labels: rows by answer, empty where answers are no labels. usd: None where a price
+    is unknown.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class SyntheticRows:
     n: int
     ended: Ended
     tally: Tally
+    in_file: int
     labels: Mapping[str, int]
     diversity: Diversity | None
     usd: float | None
@@ -74,7 +76,8 @@ class SyntheticRows:
         kinds = Counter(row.synthetic.kind for row in self.tally.rows)
         return {
             "rows": str(self.path), "journal": str(self.journal), "teacher": self.teacher, "wanted": self.n, "made": self.made,
-            "ended": self.ended, "proposed": self.tally.proposed, "dropped": self.dropped, "surplus": self.tally.surplus,
+            "in_file": self.in_file, "ended": self.ended, "proposed": self.tally.proposed, "dropped": self.dropped,
+            "surplus": self.tally.surplus,
             "kinds": dict(kinds), "labels": dict(self.labels), "requests": self.tally.requests, "calls": self.tally.calls,
             "tokens_in": self.tally.tokens_in, "tokens_out": self.tally.tokens_out, "usd": self.usd,
             "diversity": None if self.diversity is None else asdict(self.diversity),

@@ -1,8 +1,9 @@
 """The file of synthetic rows, and the journal of how they were made, from which a stopped run goes on.
 
-A batch of requests is one line of the journal, written before its rows; another line follows when they are in their file. So a
-process that is killed loses the batch at work, whose answers the response cache keeps, and at most the rows of the last batch are
-missing from the file of rows, to which they are then added. Rows that the user has changed or removed stay so.
+What a call cost is a line of the journal, written as its answer arrives. A batch of requests is one line, written before its
+rows; another line follows when they are in their file. So a process that is killed loses the batch at work, whose answers the
+response cache keeps, and at most the rows of the last batch are missing from the file of rows, to which they are then added. Rows
+that the user has changed or removed stay so; a file that is gone is written again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, Va
 from lastresort.errors import DataError, InputError
 from lastresort.foreign import ROWS, is_json, read_content
 from lastresort.keys import without_keys
-from lastresort.records.atomic import disk_error
+from lastresort.records.atomic import disk_error, write_atomically
 from lastresort.synthesis.filters import FilterName
 from lastresort.types import JsonObject, Message
 
@@ -74,24 +75,27 @@ class FilteredRow(_Line):
     output: str = ""
 
 
-class RequestBatch(_Line):
-    """What a batch of requests gave. usd: what its answers cost, also those that came from the cache; lost_usd: what calls may have
-    cost that gave none. dearest_usd: of one answer. shown: kind and first row of each request.
+class CallSpending(_Line):
+    """What a call took, also where another synthesis left its answer in the cache. asked: a hash of its prompt and seed, None where
+    it gave no answer and may have cost all the same.
     """
+
+    asked: str | None
+    tokens_in: NonNegativeInt = 0
+    tokens_out: NonNegativeInt = 0
+    usd: NonNegativeFloat = 0.0
+    seconds: NonNegativeFloat = 0.0
+
+
+class RequestBatch(_Line):
+    """What a batch of requests gave. shown: kind and first row of each request."""
 
     number: NonNegativeInt
     requests: NonNegativeInt
-    calls: NonNegativeInt
     rows: tuple[SyntheticRow, ...]
     dropped: tuple[FilteredRow, ...]
     shown: tuple[tuple[str, str], ...] = ()
     surplus: NonNegativeInt = 0
-    tokens_in: NonNegativeInt = 0
-    tokens_out: NonNegativeInt = 0
-    usd: NonNegativeFloat = 0.0
-    lost_usd: NonNegativeFloat = 0.0
-    dearest_usd: NonNegativeFloat = 0.0
-    seconds: NonNegativeFloat = 0.0
 
 
 class RowsWritten(_Line):
@@ -100,7 +104,7 @@ class RowsWritten(_Line):
     written: NonNegativeInt
 
 
-_MARK = '{"written"'
+_WRITTEN, _ASKED = '{"written"', '{"asked"'  # how these lines begin
 
 
 class Header(_Line):
@@ -120,7 +124,7 @@ class Header(_Line):
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """All batches together."""
+    """All batches together, and all calls. dearest_usd: of one answer."""
 
     rows: tuple[SyntheticRow, ...]
     dropped: tuple[FilteredRow, ...]
@@ -144,19 +148,20 @@ class Tally:
         return Counter(row.by for row in self.dropped)
 
 
-def tally(batches: Sequence[RequestBatch]) -> Tally:
+def tally(batches: Sequence[RequestBatch], calls: Sequence[CallSpending]) -> Tally:
+    answered = [call for call in calls if call.asked is not None]
     return Tally(
         tuple(row for batch in batches for row in batch.rows),
         tuple(row for batch in batches for row in batch.dropped),
         len(batches),
         sum(batch.requests for batch in batches),
-        sum(batch.calls for batch in batches),
+        len(answered),
         sum(batch.surplus for batch in batches),
-        sum(batch.tokens_in for batch in batches),
-        sum(batch.tokens_out for batch in batches),
-        sum(batch.usd + batch.lost_usd for batch in batches),
-        max((batch.dearest_usd for batch in batches), default=0.0),
-        sum(batch.seconds for batch in batches),
+        sum(call.tokens_in for call in calls),
+        sum(call.tokens_out for call in calls),
+        sum(call.usd for call in calls),
+        max((call.usd for call in answered), default=0.0),
+        sum(call.seconds for call in calls),
     )
 
 
@@ -183,12 +188,16 @@ class Journal:
         else:
             self._refuse_another(_parsed(Header, lines[0], path, 1), header)
         self.batches: list[RequestBatch] = []
+        self.calls: list[CallSpending] = []
         self._written = 0
         for number, line in enumerate(lines[1:], start=2):
-            if line.startswith(_MARK):
+            if line.startswith(_WRITTEN):
                 self._written = _parsed(RowsWritten, line, path, number).written
+            elif line.startswith(_ASKED):
+                self.calls.append(_parsed(CallSpending, line, path, number))
             else:
                 self.batches.append(_parsed(RequestBatch, line, path, number))
+        self._asked = {call.asked for call in self.calls}
         self._settle()
 
     def append(self, batch: RequestBatch) -> None:
@@ -196,18 +205,37 @@ class Journal:
         self.batches.append(batch)
         self._write(batch.rows)
 
+    def spend(self, call: CallSpending) -> None:
+        _append(self.path, [call.model_dump_json()])
+        self.calls.append(call)
+        self._asked.add(call.asked)
+
+    def has_answer(self, asked: str) -> bool:
+        return asked in self._asked
+
+    def rows_in_file(self) -> int:
+        """Without those that the user has removed."""
+        return sum(bool(line.strip()) for line in _whole_lines(self.rows_path, may_lack_end=True))
+
     @property
     def tally(self) -> Tally:
-        return tally(self.batches)
+        return tally(self.batches, self.calls)
 
     def _write(self, rows: Sequence[SyntheticRow]) -> None:
-        written = (row.written(as_messages=self._as_messages) for row in rows)
-        _append(self.rows_path, [json.dumps(row, ensure_ascii=False) for row in written])
+        _append(self.rows_path, self._row_lines(rows))
         self._written = len(self.batches)
         _append(self.path, [RowsWritten(written=self._written).model_dump_json()])
 
+    def _row_lines(self, rows: Sequence[SyntheticRow]) -> list[str]:
+        return [json.dumps(row.written(as_messages=self._as_messages), ensure_ascii=False) for row in rows]
+
     def _settle(self) -> None:
-        """Cut a row that was half written, and add those of the last batch that a kill kept out of the file."""
+        """Cut a row that was half written, add those of the last batch that a kill kept out of the file, and write a file anew that
+        is gone.
+        """
+        if not self.rows_path.exists():
+            rows = self._row_lines([row for batch in self.batches for row in batch.rows])
+            write_atomically(self.rows_path, "".join(f"{row}\n" for row in rows))
         kept = _whole_lines(self.rows_path, may_lack_end=True)
         if not self.batches or self._written == len(self.batches):
             return

@@ -11,23 +11,23 @@ from typing import Literal
 
 from lastresort.data.read import content_hash
 from lastresort.keys import without_keys
-from lastresort.models.protocol import Model, Prompt
+from lastresort.models.protocol import Model, Prompt, sample_indices
 from lastresort.stop import Stop, check
 from lastresort.synthesis.filters import FILTERS, FilterName, Known, ProposedRow, dropped_by, is_refusal
 from lastresort.synthesis.journal import FilteredRow, Journal, RequestBatch, RowOrigin, SyntheticRow, Tally
 from lastresort.synthesis.kinds import KINDS, Draw, RowRequest, SeedRows
 from lastresort.synthesis.prompts import PER_REQUEST, VERSION, reply_schema, request_turns
-from lastresort.synthesis.reading import read_reply_rows
+from lastresort.synthesis.reading import LONGEST_REPLY, read_reply_rows
 from lastresort.synthesis.spending import Purse
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Answer, Decoding, Example, Grammar, Message, Progress
 
 BATCH, LOCAL_BATCH = 8, 1  # requests; a local model takes long for one
-BARREN = 24  # requests in a row of which nothing is kept
+NO_YIELD = 24  # requests in a row, of one session, of which nothing is kept
 LEAST_YIELD = 0.2  # of the proposed rows, to plan with
 
-Ended = Literal["rows", "calls", "usd", "barren"]
+Ended = Literal["rows", "calls", "usd", "no_yield"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Recipe:
     """What is to be made. teacher: its name, as the user gives it. n: rows. kinds: in turn. instruction: of the task, with the
     form of its answers. blind: how the teacher answers an input on its own. agreement: how often it must give the row's answer
     again, 0 to not ask. agrees: whether an answer counts as that of the example. spelt: an answer as train spells it.
-    max_new_tokens: of a reply; answer_tokens: of an answer. constrained: whether the teacher is a local model, whose decoding can
-    be held to the form of a reply. made: the date.
+    max_new_tokens: of a reply; blind_tokens, answer_tokens: of a prompt for an answer alone, and of the answer. constrained:
+    whether the teacher is a local model, whose decoding can be held to the form of a reply. made: the date.
     """
 
     teacher: str
@@ -49,6 +49,7 @@ class Recipe:
     agrees: Callable[[str, Example], bool]
     spelt: Callable[[str], str]
     max_new_tokens: int
+    blind_tokens: int
     answer_tokens: int
     seed: int
     made: str
@@ -66,13 +67,14 @@ def make_rows(
     for text in _known_texts(journal.batches):
         known.remember(text)
     known.labels.update(row.output for batch in journal.batches for row in batch.rows)
-    purse.restore(journal.tally)
+    purse.open(journal)
+    before = len(journal.batches)
     progress.stage("synthetic rows", recipe.n, min(recipe.n, len(journal.tally.rows)))
     while True:
         check(stop)
         planned = planned_batch(recipe, known, journal.batches)
         affordable = purse.affordable([request_turns(one, recipe.instruction) for one in planned], recipe.agreement)
-        ended = _ended(recipe, journal.batches, affordable, purse)
+        ended = _ended(recipe, journal.batches, before, affordable, purse)
         if ended is not None:
             return ended
         batch = _batch(recipe, known, teacher, planned[:affordable], journal.tally, purse)
@@ -127,16 +129,17 @@ def _known_texts(batches: Sequence[RequestBatch]) -> Iterator[str]:
         yield from (row.input for row in batch.dropped if row.by == "agreement")
 
 
-def _ended(recipe: Recipe, batches: Sequence[RequestBatch], affordable: int, purse: Purse) -> Ended | None:
+def _ended(recipe: Recipe, batches: Sequence[RequestBatch], before: int, affordable: int, purse: Purse) -> Ended | None:
+    """before: batches of earlier sessions, after which another one may well give rows."""
     if sum(len(batch.rows) for batch in batches) >= recipe.n:
         return "rows"
-    barren = 0
-    for batch in reversed(batches):
+    without_rows = 0
+    for batch in reversed(batches[before:]):
         if batch.rows:
             break
-        barren += batch.requests
-    if barren >= BARREN:
-        return "barren"
+        without_rows += batch.requests
+    if without_rows >= NO_YIELD:
+        return "no_yield"
     return None if affordable else purse.limit
 
 
@@ -164,21 +167,13 @@ def _batch(
     room = max(0, recipe.n - len(before.rows))
     for one in kept[room:]:
         known.let_go(one)
-    spent = purse.end_batch()
     return RequestBatch(
         number=number,
         requests=len(requests),
-        calls=spent.calls,
         rows=tuple(_row(one, recipe) for one in kept[:room]),
         dropped=tuple(dropped),
         shown=tuple(map(_shown, requests)),
         surplus=len(kept[room:]),
-        tokens_in=spent.tokens_in,
-        tokens_out=spent.tokens_out,
-        usd=spent.usd,
-        lost_usd=spent.lost_usd,
-        dearest_usd=spent.dearest_usd,
-        seconds=spent.seconds,
     )
 
 
@@ -197,7 +192,11 @@ def _replies(recipe: Recipe, teacher: Model, requests: Sequence[RowRequest], num
 
 
 def _ask(teacher: Model, prompts: Sequence[Prompt], decoding: Decoding, purse: Purse) -> list[Answer]:
-    return teacher.generate(prompts, decoding, lambda _, answer: purse.take(answer))
+    asked = [
+        content_hash(prompt, f"{decoding.seed}:{sample}")
+        for prompt, sample in zip(prompts, sample_indices(prompts), strict=True)
+    ]
+    return teacher.generate(prompts, decoding, lambda index, answer: purse.record_answer(asked[index], answer))
 
 
 def _proposed_rows(
@@ -229,7 +228,7 @@ def _asked_again(
     found = []
     for place, one in enumerate(passed):
         own = answers[place * times : (place + 1) * times]
-        agrees = all(recipe.agrees(answer.text, one.example) for answer in own)
+        agrees = all(len(answer.text) <= LONGEST_REPLY and recipe.agrees(answer.text, one.example) for answer in own)
         found.append(replace(one, agrees=agrees, usd=one.usd + sum(answer.usd for answer in own)))
     return found
 

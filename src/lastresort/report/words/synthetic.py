@@ -30,7 +30,8 @@ _ENDED: dict[Ended, str] = {
     "rows": "",
     "calls": "--calls does not cover another request. Run it again with a higher --calls to continue.",
     "usd": "--usd does not cover another request. Run it again with a higher --usd to continue.",
-    "barren": "Stopped, because the last requests gave no usable row. The table says why; read the dropped rows in {journal}.",
+    "no_yield": "Stopped, because the last requests gave no usable row. The table says why; read the dropped rows in {journal}. "
+    "Run the command again to try more requests.",
 }
 SHOWN_CHARACTERS = 1500
 
@@ -60,9 +61,10 @@ def lines(found: SyntheticRows) -> list[str]:
     width = max(map(len, FILTERS.values()))
     dropped = [f"  {FILTERS[name]:<{width}}  {count(n)}" for name, n in found.dropped.items() if n]
     ended = _ENDED[found.ended].format(journal=found.journal)
+    kept = "" if found.in_file == found.made else f", which has {count(found.in_file)} now"
     price = "" if found.usd == 0 else f", {money(found.usd)}"
     return [
-        f"{counted(found.made, 'synthetic row')} of {count(found.n)} in {found.path}",
+        f"{counted(found.made, 'synthetic row')} of {count(found.n)} in {found.path}{kept}",
         f"{counted(found.tally.requests, 'request')} and "
         f"{counted(found.tally.calls - found.tally.requests, 'agreement check')} by {found.teacher}{price}; "
         f"{counted(found.tally.proposed, 'row')} proposed",
