@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lastresort.data.duplicates import NearIndex, near_pairs
-from lastresort.synthesis.filters import FILTERS, Known, ProposedRow, alike_limit, dropped_by, labels_of, wanted_rows
+from lastresort.synthesis.filters import FILTERS, ProposedRow, SeenRows, alike_limit, dropped_by, labels_of, wanted_rows
 from lastresort.synthesis.kinds import RowRequest
 from lastresort.synthesis.reading import LONGEST_REPLY, Proposal, read_reply_rows
 from lastresort.types import Answer, Example, Message
@@ -33,9 +33,9 @@ def proposed(text: str, output: str = "a", *, answer: str | None = None, agrees:
     return ProposedRow(row(text, output), RowRequest("expansion", "", (row(TEXTS[0]),), answer), agrees=agrees)
 
 
-def known(**options: Any) -> Known:
+def known(**options: Any) -> SeenRows:
     given = {"answer_fault": lambda one: None if one.output in "ab" else "no label", "wanted": {"a": 2, "b": 2}}
-    return Known([row(text) for text in TEXTS[:4]], [row(TEXTS[4])], **{**given, "free_answers": False, **options})
+    return SeenRows([row(text) for text in TEXTS[:4]], [row(TEXTS[4])], **{**given, "free_answers": False, **options})
 
 
 FRESH = "a window of the office on the third floor does not close"
@@ -87,15 +87,15 @@ def test_refusals_and_answers_are_measured_by_the_train_rows() -> None:
     """Where answers of train refuse, a refusal is a row like any other; free answers have lengths, and given ones are right."""
     refusal = "I'm sorry, but I cannot help with this."
     answering = [row(text, "We are sorry and will look into it today.") for text in TEXTS]
-    free = Known(answering, [], lambda one: None, {}, free_answers=True)
+    free = SeenRows(answering, [], lambda one: None, {}, free_answers=True)
     assert dropped_by(proposed(FRESH, refusal), free) == "refusal"
     assert dropped_by(proposed(FRESH, refusal, answer=refusal), free) is None
-    asking = Known(
+    asking = SeenRows(
         [*answering, row("I cannot create an account", "We will.")], [], lambda one: None, {}, free_answers=True
     )
     assert dropped_by(proposed(FRESH, refusal), asking) == "refusal"
     refusing = [row(text, "I'm sorry, but I cannot help with that.") for text in TEXTS]
-    usual = Known(refusing, [], lambda one: None, {}, free_answers=True)
+    usual = SeenRows(refusing, [], lambda one: None, {}, free_answers=True)
     assert dropped_by(proposed(FRESH, refusal), usual) is None
     assert dropped_by(proposed(FRESH, "No."), usual) == "length"
     assert dropped_by(proposed(FRESH, "No.", answer="No."), usual) is None
@@ -116,7 +116,7 @@ def test_rows_of_a_conversation_are_compared_by_their_last_turn(words_before: in
         return Example("", (*before, Message("user", last)), "a")
 
     train, held = [talk(text(8)) for _ in range(60)], [talk(text(8)) for _ in range(60)]
-    against = Known(train, held, lambda one: None, {}, free_answers=False)
+    against = SeenRows(train, held, lambda one: None, {}, free_answers=False)
 
     def following(seed: Example, last: str) -> ProposedRow:
         return ProposedRow(

@@ -16,7 +16,7 @@ from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.data.read import read_examples
 from lastresort.errors import InputError
 from lastresort.spec.task import load_task
-from lastresort.synthesis.filters import Balance, Known, wanted_rows
+from lastresort.synthesis.filters import Balance, SeenRows, wanted_rows
 from lastresort.synthesis.journal import RequestBatch, RowOrigin, SyntheticRow
 from lastresort.synthesis.kinds import KINDS, Draw, Kind, RowRequest, SeedRows
 from lastresort.synthesis.make import Recipe, planned_batch
@@ -102,7 +102,7 @@ def planned_rows(
     ]
     labels = choices or tuple(train)
     wanted = wanted_rows(rows, labels, n, balance)
-    known = Known(rows, [], lambda _: None, wanted, free_answers=False)
+    known = SeenRows(rows, [], lambda _: None, wanted, free_answers=False)
     seeds = SeedRows(tuple(rows), {label: [row for row in rows if row.output == label] for label in labels})
     recipe = Recipe(
         teacher="t",

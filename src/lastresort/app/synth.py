@@ -29,7 +29,7 @@ from lastresort.spec.task import Task, given_task
 from lastresort.spec.values import nearest
 from lastresort.stop import NEVER, GoOn, Stop
 from lastresort.synthesis.diversity import Diversity, diversity
-from lastresort.synthesis.filters import Balance, Known
+from lastresort.synthesis.filters import Balance, SeenRows
 from lastresort.synthesis.journal import Header, Journal, Tally
 from lastresort.synthesis.kinds import KINDS
 from lastresort.synthesis.make import Ended, Recipe, make_rows, planned_batch
@@ -122,7 +122,7 @@ class _Setup:
     n: int
     out: Path
     recipe: Recipe
-    known: Known
+    known: SeenRows
     purse: Purse
     prices: tuple[float | None, float | None]
     agreement_off: str | None

@@ -19,7 +19,7 @@ from lastresort.foreign import NotJson, is_json, parse_json
 from lastresort.models.protocol import estimated_prompt_tokens, estimated_tokens
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.spec.task import Task
-from lastresort.synthesis.filters import LONGER, Balance, Known, labels_of, wanted_rows
+from lastresort.synthesis.filters import LONGER, Balance, SeenRows, labels_of, wanted_rows
 from lastresort.synthesis.kinds import KINDS, SeedRows
 from lastresort.synthesis.make import Recipe
 from lastresort.synthesis.prompts import PER_REQUEST
@@ -70,13 +70,13 @@ def recipe_of(
     )
 
 
-def known_of(prepared: PreparedTask, n: int, balance: Balance) -> Known:
+def known_of(prepared: PreparedTask, n: int, balance: Balance) -> SeenRows:
     """What the rows of a recipe are compared with."""
     split = prepared.split
     labels = labels_of(split.train, prepared.task.output.choices)
     wanted = wanted_rows(split.train, labels, n, balance)
     held = (*split.dev, *split.test)
-    return Known(split.train, held, _answer_fault(prepared, labels), wanted, free_answers=not labels)
+    return SeenRows(split.train, held, _answer_fault(prepared, labels), wanted, free_answers=not labels)
 
 
 def seed_rows(prepared: PreparedTask) -> SeedRows:

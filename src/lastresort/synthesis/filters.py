@@ -50,7 +50,7 @@ class ProposedRow:
         return self.example.input[-1].content
 
 
-class Known:
+class SeenRows:
     """What proposed rows are compared with: the task's rows, and the synthetic ones so far. Their last turns are compared, since
     earlier turns are kept, and in a long conversation would make every row near the one that it was made from.
 
@@ -130,12 +130,12 @@ def _bounds(lengths: Sequence[int]) -> tuple[float, float]:
     return SHORTER * low, LONGER * high
 
 
-def _refused(proposed: ProposedRow, known: Known) -> bool:
+def _refused(proposed: ProposedRow, known: SeenRows) -> bool:
     """Inputs may say that something cannot be done, as users do."""
     return known.drops_refusals and proposed.request.answer is None and is_refusal(proposed.example.output)
 
 
-def _other_length(proposed: ProposedRow, known: Known) -> bool:
+def _other_length(proposed: ProposedRow, known: SeenRows) -> bool:
     low, high = known.input_lengths
     if not low <= len(proposed.text) <= high:
         return True
@@ -145,11 +145,11 @@ def _other_length(proposed: ProposedRow, known: Known) -> bool:
     return not low <= len(proposed.example.output) <= high
 
 
-def _full(proposed: ProposedRow, known: Known) -> bool:
+def _full(proposed: ProposedRow, known: SeenRows) -> bool:
     return bool(known.wanted) and known.missing(proposed.example.output) <= 0
 
 
-Drops = Callable[[ProposedRow, Known], bool]
+Drops = Callable[[ProposedRow, SeenRows], bool]
 
 FILTERS: dict[FilterName, Drops] = {  # whether it drops the row; the first that does counts
     "unreadable": lambda proposed, known: False,  # counted where replies are read
@@ -164,7 +164,7 @@ FILTERS: dict[FilterName, Drops] = {  # whether it drops the row; the first that
 }
 
 
-def dropped_by(proposed: ProposedRow, known: Known) -> FilterName | None:
+def dropped_by(proposed: ProposedRow, known: SeenRows) -> FilterName | None:
     return next((name for name, drops in FILTERS.items() if drops(proposed, known)), None)
 
 

@@ -88,7 +88,7 @@ class CallSpending(_Line):
 
 
 class RequestBatch(_Line):
-    """What a batch of requests gave. shown: kind and first row of each request."""
+    """What a batch of requests gave. shown: kind and first row of each."""
 
     number: NonNegativeInt
     requests: NonNegativeInt

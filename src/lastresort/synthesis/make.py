@@ -13,7 +13,7 @@ from lastresort.data.read import content_hash
 from lastresort.keys import without_keys
 from lastresort.models.protocol import Model, Prompt, sample_indices
 from lastresort.stop import Stop, check
-from lastresort.synthesis.filters import FILTERS, FilterName, Known, ProposedRow, dropped_by, is_refusal
+from lastresort.synthesis.filters import FILTERS, FilterName, ProposedRow, SeenRows, dropped_by, is_refusal
 from lastresort.synthesis.journal import FilteredRow, Journal, RequestBatch, RowOrigin, SyntheticRow, Tally
 from lastresort.synthesis.kinds import KINDS, Draw, RowRequest, SeedRows
 from lastresort.synthesis.prompts import PER_REQUEST, VERSION, reply_schema, request_turns
@@ -57,7 +57,7 @@ class Recipe:
 
 
 def make_rows(
-    recipe: Recipe, known: Known, teacher: Model, journal: Journal, purse: Purse, progress: Progress, stop: Stop
+    recipe: Recipe, known: SeenRows, teacher: Model, journal: Journal, purse: Purse, progress: Progress, stop: Stop
 ) -> Ended:
     """Make rows until there are n, or a limit is reached, or nothing usable comes any more. Returns which.
 
@@ -86,7 +86,7 @@ def make_rows(
         )
 
 
-def planned_batch(recipe: Recipe, known: Known, batches: Sequence[RequestBatch]) -> list[RowRequest]:
+def planned_batch(recipe: Recipe, known: SeenRows, batches: Sequence[RequestBatch]) -> list[RowRequest]:
     """The next requests. They follow from the batches so far, so that a batch that was interrupted is planned again as it was."""
     made, proposed = sum(len(batch.rows) for batch in batches), sum(_proposed(batch) for batch in batches)
     share = max(LEAST_YIELD, made / proposed) if proposed else 1.0
@@ -144,7 +144,7 @@ def _ended(recipe: Recipe, batches: Sequence[RequestBatch], before: int, afforda
 
 
 def _batch(
-    recipe: Recipe, known: Known, teacher: Model, requests: Sequence[RowRequest], before: Tally, purse: Purse
+    recipe: Recipe, known: SeenRows, teacher: Model, requests: Sequence[RowRequest], before: Tally, purse: Purse
 ) -> RequestBatch:
     number = before.batches
     dropped: list[FilteredRow] = []
