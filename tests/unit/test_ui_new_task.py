@@ -27,6 +27,8 @@ from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import InputError
 from lastresort.records.atomic import held
+from lastresort.records.events import GateChosen, OptionsChosen
+from lastresort.records.record import Record
 from lastresort.report.words.draft import BAR
 from lastresort.report.words.wording import sentence
 from lastresort.spec.document import parse_document
@@ -467,6 +469,73 @@ def test_a_start_writes_the_task_and_goes_to_the_run(
     assert load_task(folder / "task-2.yaml").bar == 0.9
     assert started[1][0].arguments[1] == "tasks/reviews/task-2.yaml"
     assert page.post("/new/reviews/start", data={"gate": "--set"}).status_code == 422
+
+
+def chosen_on(page: TestClient, name: str) -> tuple[list[str], str]:
+    """What is selected beside Start, and the same in a terminal."""
+    shown = page.get(f"/new/{name}").text
+    selected = re.findall(r'<option(?: value="[^"]*")? selected>([^<]*)', shown.partition('id="options"')[2])
+    return selected, unescape(re.findall(r'<code id="typed">(.*?)</code>', shown)[0])
+
+
+def test_how_a_climb_is_started_is_kept_and_typed_alike(
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, tuple[str, ...]]]
+) -> None:
+    """After a start that was refused, too. The line names the file that always holds the text."""
+    upload(page, "reviews.csv")
+    line = "lastresort climb tasks/reviews/draft.yaml"
+    assert chosen_on(page, "reviews") == (["full (default)"], line)
+    changed = page.post("/new/reviews/options", data={"gate": "quick", "until": "prompting"})
+    assert changed.headers["hx-trigger"] == "chosen"
+    typed = f"{line} --gate quick --until prompting"
+    assert f'<code id="typed" hx-swap-oob="true">{typed}</code>' in changed.text
+    assert chosen_on(page, "reviews") == (["quick", "prompting"], typed)
+    page.post("/new/reviews/start", data={"gate": "none", "until": "sft"})
+    assert chosen_on(page, "reviews") == (["none", "sft"], f"{line} --gate none --until sft")
+    assert (site.workspace.tasks / "reviews" / "draft.yaml").is_file()
+    assert page.post("/new/reviews/options", data={"gate": "--set"}).status_code == 422
+
+
+def test_the_last_rung_is_one_of_the_ladder(page: TestClient, site: Site) -> None:
+    upload(page, "reviews.csv")
+    page.post("/new/reviews/options", data={"until": "sft"})
+    data = {"text": text_of(site, "reviews"), "ladder": ["prompting", "full"]}
+    page.post("/new/reviews/field?key=ladder", data=data)
+    shown = page.get("/new/reviews/options").text
+    assert re.findall(r"<option(?: selected)?>(\w+)", shown.partition('id="until"')[2]) == ["prompting", "full"]
+    assert "--until" not in shown
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "gate: 7\nuntil: [sft]\n", "gate: --set\nuntil: x\n"])
+def test_options_that_cannot_be_read_are_the_defaults(page: TestClient, site: Site, text: str) -> None:
+    upload(page, "reviews.csv")
+    (site.workspace.tasks / "reviews" / "start.yaml").write_text(text)
+    assert chosen_on(page, "reviews") == (["full (default)"], "lastresort climb tasks/reviews/draft.yaml")
+
+
+def test_a_clone_is_started_as_its_run_was(page: TestClient, site: Site) -> None:
+    with Record.open(finished_run(site.workspace.folder)) as record:
+        record.append(OptionsChosen(settings={}, until="prompting"))
+        record.append(GateChosen(mode="quick"))
+    page.post("/new/clone", data={"run": "routing-1", "name": "others"})
+    assert chosen_on(page, "others")[0] == ["quick", "prompting"]
+
+
+def test_a_forecast_is_of_the_climb_that_would_be_started(
+    page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(page, "reviews.csv")
+    asked: list[tuple[object, list[str]]] = []
+    monkeypatch.setattr(
+        Children, "printed", lambda _, question, state, arguments, **__: asked.append((state, arguments))
+    )
+    page.get("/new/reviews/forecast?begin=true")
+    page.post("/new/reviews/options", data={"gate": "quick", "until": "prompting"})
+    page.get("/new/reviews/forecast?begin=true")
+    (before, plain), (after, arguments) = asked
+    assert before != after
+    assert plain == ["climb", "tasks/reviews/draft.yaml", "--dry-run", "--json"]
+    assert arguments == [*plain[:3], "--gate", "quick", "--until", "prompting", "--json"]
 
 
 def test_starts_at_one_moment_get_a_file_each_with_their_own_text(tmp_path: Path) -> None:

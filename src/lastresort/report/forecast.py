@@ -145,8 +145,10 @@ def head(found: DryRun) -> str:
     return f"{found.task}: {split}.{others} {shared_error(found.shares)}"
 
 
-def notes_of(found: DryRun) -> list[str]:
-    """What a reader has to know before starting: rungs that are skipped or do not fit, and the gate's alternative."""
+def notes_of(found: DryRun, quick: str = "`--gate quick`") -> list[str]:
+    """What a reader has to know before starting: rungs that are skipped or do not fit, and the gate's alternative. quick: how that
+    is called where somebody reads it.
+    """
     notes = []
     for rung in found.rungs:
         if rung.forecast is None:
@@ -155,9 +157,9 @@ def notes_of(found: DryRun) -> list[str]:
         elif rung.memory is not None and not rung.memory.fits:
             notes.append(f"{rung.name}: memory: {rung.memory.sentence}")
     if found.gate is not None and found.quick_gate is not None:
-        full, quick = (_about(gate.forecast) for gate in (found.gate, found.quick_gate))
+        takes = [_about(gate.forecast) for gate in (found.gate, found.quick_gate)]
         notes.append(
-            f"The gate runs only if a tuned model would win. The full gate takes {full}; `--gate quick` takes {quick}, on fewer "
+            f"The gate runs only if a tuned model would win. The full gate takes {takes[0]}; {quick} takes {takes[1]}, on fewer "
             "items, which may be too few to clear the model."
         )
     if found.limit_hours is not None:

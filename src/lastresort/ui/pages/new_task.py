@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from subprocess import Popen
@@ -31,10 +32,10 @@ from lastresort.report.words.draft import copied_from, rows_without, values_show
 from lastresort.spec.document import TASK, YamlDocument
 from lastresort.spec.edit import moved
 from lastresort.spec.task import Task, task_of
-from lastresort.spec.values import one_of
 from lastresort.types import Json
 from lastresort.ui import drafts, jobs
 from lastresort.ui.children import CommandOutput, children_of
+from lastresort.ui.climb_options import chosen, keep_options, kept_options, options_of
 from lastresort.ui.findings import ShownRow, files_of, files_state, findings_of, first_rows
 from lastresort.ui.site import Site, Text, go_to, is_part
 from lastresort.ui.workspace import NotThere, safe_name
@@ -119,10 +120,13 @@ def _beginning(site: Site) -> APIRouter:
     def clone(run: Text, name: Text = "") -> Response:
         folder = drafts.new_folder(workspace, safe_name(name or run))
         try:
-            return _begin(folder, drafts.text_of_run(workspace, run, folder))
+            begun = _begin(folder, drafts.text_of_run(workspace, run, folder))
         except (LastresortError, NotThere):
             folder.rmdir()
             raise
+        with workspace.record(run) as record:
+            keep_options(folder, options_of(record))
+        return begun
 
     @routes.get("/new/{name}/columns")
     def columns(request: Request, name: str) -> Response:
@@ -176,8 +180,19 @@ def _editing(site: Site) -> APIRouter:
         data = drafts.data_file(folder)
         return site.draw(
             request, "new_task.html.j2", name=name, form=form_of(text, folder), url=f"/new/{name}", file=drafts.FILE,
-            gates=GATES, rungs=tuple(RUNGS), run=workspace.next_run(name), data="" if data is None else data.name,
+            run=workspace.next_run(name), data="" if data is None else data.name, **_options_shown(site, name),
         )  # fmt: skip
+
+    @routes.get("/new/{name}/options")
+    def options(request: Request, name: str) -> Response:
+        return site.draw(request, "new_options.html.j2", name=name, alone=True, **_options_shown(site, name))
+
+    @routes.post("/new/{name}/options")
+    def choose(request: Request, name: str, gate: Text = "", until: Text = "") -> Response:
+        keep_options(_there(site, name), chosen(gate, until, tuple(RUNGS)))
+        drawn = options(request, name)
+        drawn.headers["hx-trigger"] = "chosen"
+        return drawn
 
     @routes.post("/new/{name}/file")
     def replace_file(
@@ -234,13 +249,22 @@ def _editing(site: Site) -> APIRouter:
 
     @routes.get("/new/{name}/forecast")
     def forecast(request: Request, name: str, begin: bool = False) -> Response:
-        begun = (begin and site.may_begin(request)) or children_of(site).knows((name, "climb"), _state(site, name))
-        asked = _ask(site, request, name, ("climb", "--dry-run")) if begun else None
+        options = kept_options(_there(site, name)).within(_ladder(site, name))
+        state = (_state(site, name), options)
+        begun = (begin and site.may_begin(request)) or children_of(site).knows((name, "climb"), state)
+        command = ("climb", "--dry-run", *options.arguments)
+        asked = _ask(site, request, name, command, also=options) if begun else None
         found = None if asked is None or asked.fault else DryRun.model_validate_json(asked.text)
-        words = {"cells": cells, "head": head, "notes": notes_of, "power": power_of, "others": others}
+        words = {
+            "cells": cells,
+            "head": head,
+            "notes": partial(notes_of, quick="the quick gate"),
+            "power": power_of,
+            "others": others,
+        }
         return site.draw(
             request, "new_forecast.html.j2", name=name, unready=UNREADY, begun=begun, asked=asked, found=found,
-            words=words, at=children_of(site).progress((name, "climb"), _state(site, name)),
+            words=words, at=children_of(site).progress((name, "climb"), state),
         )  # fmt: skip
 
     return routes
@@ -265,12 +289,14 @@ def _starting(site: Site) -> APIRouter:
             drafts.keep_text(folder, text, seen=seen)
         text = text or drafts.text_of(folder) or ""
         task = drafts.task_from(text, workspace.task_folder(name))
-        options, consent, run = _options(task, gate, until), drafts.consent_of(task), safe_name(run) if run else ""
+        options = chosen(gate, until, task.ladder)
+        keep_options(folder, options)
+        consent, run = drafts.consent_of(task), safe_name(run) if run else ""
         if consent.needed and yes != consent.mark:
             return go_to(f"/new/{name}/confirm?gate={gate}&until={until}{f'&run={run}' if run else ''}")
         file = drafts.settled(task.folder, text)
         made = workspace.new_run(run) if run else new_run(workspace.runs, task.task)
-        arguments = [_below(site, file), "--run", _below(site, made), *options]
+        arguments = [_below(site, file), "--run", _below(site, made), *options.arguments]
         begun[made.name] = jobs.start(jobs.climb_job(workspace.runs, made, arguments), sorted(all_endpoints_of(task)))
         return go_to(f"/new/{name}/starting?run={made.name}")
 
@@ -358,9 +384,20 @@ def _task(site: Site, name: str) -> Task:
     return drafts.task_from(drafts.text_of(folder) or "", folder)
 
 
-def _options(task: Task, gate: str, until: str) -> list[str]:
-    found = ["--gate", one_of("gate", gate, GATES)] if gate else []
-    return [*found, *(["--until", one_of("until", until, task.ladder)] if until else [])]
+def _ladder(site: Site, name: str) -> tuple[str, ...]:
+    """Of the text as it is now; every rung where it has a fault."""
+    try:
+        return _task(site, name).ladder
+    except LastresortError:
+        return tuple(RUNGS)
+
+
+def _options_shown(site: Site, name: str) -> dict[str, object]:
+    """For the fields beside Start, and the same in a terminal."""
+    folder, rungs = _there(site, name), _ladder(site, name)
+    options = kept_options(folder).within(rungs)
+    typed = options.typed(_below(site, folder / drafts.DRAFT))
+    return {"gates": GATES, "rungs": rungs, "options": options, "typed": typed}
 
 
 def _ask(
@@ -377,9 +414,8 @@ def _ask(
     begin = site.may_begin(request)
     if begin and not draft.is_file():
         drafts.keep_text(task.folder, drafts.text_of(task.folder) or "")
-    words = [word for word in command if not word.startswith("-")]
-    options = [word for word in command if word.startswith("-")]
-    arguments = [*words, _below(site, draft), *options, *([] if key else ["--json"])]
+    words = list(takewhile(lambda word: not word.startswith("-"), command))
+    arguments = [*words, _below(site, draft), *command[len(words) :], *([] if key else ["--json"])]
     state = _state(site, name) if also is None else (_state(site, name), also)
     question, children = (name, key or command[0]), children_of(site)
     if begin and "again" in request.query_params:
