@@ -221,7 +221,7 @@ def test_how_to_train_is_not_told_where_nothing_is_to_be_trained() -> None:
     assert advise(skipped).frameworks
     assert (
         advise(skipped).answer
-        == "Not yet: prompting and retrieval first; sft may follow, but a climb of this task would skip it."
+        == "Not yet: prompting and retrieval first. A climb of this task would skip SFT: this version cannot do it."
     )
 
 
