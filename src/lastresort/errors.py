@@ -4,6 +4,7 @@
     ├── InputError        2    the user's input: correct it and run again
     │   ├── TaskError          the task file
     │   └── DataError          a file of examples, or its content
+    │       └── SplitError         too few examples for the split
     ├── CandidateError    2    this model cannot be measured so: the search goes on without this candidate
     │   └── TooLongError       a prompt and its answer do not fit
     ├── PrerequisiteError 3    something is missing here: the message says what to install or set
@@ -73,6 +74,10 @@ class UnknownModelError(TaskError):
 
 class DataError(InputError):
     """A data file is missing, malformed or cannot serve its purpose."""
+
+
+class SplitError(DataError):
+    """There are too few examples for the split that the task names."""
 
 
 class CandidateError(LastresortError):

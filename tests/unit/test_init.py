@@ -382,7 +382,7 @@ def test_empty_rows_are_left_out_where_somebody_says_so(
     assert "leave out 1 row without an answer and 1 row without an input with --leave-out-empty" in said
     assert not task.exists()
     assert _command(monkeypatch, *arguments, "--leave-out-empty") == 0
-    copy = tmp_path / ("rows.v2-filled.csv" if table else "rows.v2-filled.jsonl")
+    copy = tmp_path / ("rows.v2-complete.csv" if table else "rows.v2-complete.jsonl")
     drafted = yaml.safe_load(task.read_text())
     assert (drafted["task"], drafted["examples"]) == ("rows.v2", copy.name)
     expected = [row for i, row in enumerate(rows) if i not in (3, 7)]
@@ -424,7 +424,7 @@ def test_the_copy_without_empty_rows_holds_what_the_file_held(tmp_path: Path, su
         pandas.DataFrame([{**row, "size": float("nan")} for row in rows]).to_parquet(path)
     task = tmp_path / "task.yaml"
     init_task(InitRequest(path, input="text", output="label", task_file=task, leave_out_empty=True))
-    (copy,) = tmp_path.glob("cases-filled.*")
+    (copy,) = tmp_path.glob("cases-complete.*")
     kept = read_rows(copy)
     assert [row.values["text"] for row in kept] == [row["text"] for row in rows[3:]]
     assert prepare(load_task(task)).split.train

@@ -35,6 +35,7 @@ from lastresort.spec.document import parse_document
 from lastresort.spec.task import load_task
 from lastresort.ui import drafts, jobs
 from lastresort.ui.children import Children, CommandOutput, children_of
+from lastresort.ui.pages import new_task
 from lastresort.ui.site import Site, shown_text
 from lastresort.ui.workspace import next_name
 from record_support import edit
@@ -538,6 +539,44 @@ def test_a_forecast_is_of_the_climb_that_would_be_started(
     assert arguments == [*plain[:3], "--gate", "quick", "--until", "prompting", "--json"]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("split.test", "250", "leave none for train"),
+        ("split.dev", "199", "leave none for train"),
+        ("bar", "0.995", "even a perfect score cannot show"),
+    ],
+)
+def test_rows_that_are_too_few_are_said_at_the_field_before_a_start(
+    page: TestClient, site: Site, started: list[tuple[jobs.Command, tuple[str, ...]]], key: str, value: str, said: str
+) -> None:
+    upload(page, "reviews.csv")
+    found = page.post(f"/new/reviews/field?key={key}", data={"text": text_of(site, "reviews"), key: value}).text
+    assert "The text is valid." not in found
+    beside = re.findall(r'<small class="field-fault" id="field-split-test-fault"[^>]*>(.*?)</small>', found)
+    assert len(beside) == 1
+    assert said in beside[0]
+    assert 'task.yaml, key "split' in unescape(found)
+    refused = page.post("/new/reviews/start")
+    assert (refused.status_code, said in refused.text) == (422, True)
+    assert not started
+
+
+def test_a_split_says_how_many_rows_it_leaves_to_train_on(
+    page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each change; of a large file only the check of the data says it."""
+    upload(page, "reviews.csv")
+    data = {"text": text_of(site, "reviews"), "split.test": "50", "split.dev": "30"}
+    data["text"] = re.sub(r"split: {.*?}", "split: {dev: 30, test: 60}", data["text"])
+    assert (
+        "The text is valid. 120 rows are left to train."
+        in page.post("/new/reviews/field?key=split.test", data=data).text
+    )
+    monkeypatch.setattr(new_task, "MOST_LOOKED_AT", 1)
+    assert '<p class="legend good">The text is valid.</p>' in page.get("/new/reviews").text
+
+
 def test_starts_at_one_moment_get_a_file_each_with_their_own_text(tmp_path: Path) -> None:
     texts = [f"bar: 0.{number}\n" for number in range(8)]
     together = threading.Barrier(len(texts))
@@ -678,15 +717,19 @@ def test_an_example_starts_from_here(page: TestClient, site: Site) -> None:
 def test_a_run_is_cloned_with_its_task(page: TestClient, site: Site) -> None:
     finished_run(site.workspace.folder)
     path = site.workspace.tasks / "routing" / "task.yaml"
+    path.write_text(f"# Why it is so.\n{path.read_text()}")
     assert 'value="routing-2"' in page.get("/new?from=routing-1").text
     found = page.post("/new/clone", data={"run": "routing-1", "name": "others"})
     assert found.headers["hx-redirect"] == "/new/others", found.text
     clone = drafts.task_from(text_of(site, "others"), site.workspace.tasks / "others")
     assert clone.examples == load_task(path).examples
+    assert "# Why it is so." in text_of(site, "others")
+    assert "Each line of the text gives its reason." in page.get("/new/others").text
     assert "The text is valid." in page.get("/new/others").text
     path.write_text(path.read_text().replace("bar: 0.8", "bar: 0.5"))
     page.post("/new/clone", data={"run": "routing-1", "name": "later"})
     assert parse_document(text_of(site, "later"), "t").values["bar"] == 0.8  # as it was run
+    assert "gives its reason" not in page.get("/new/later").text
     assert page.get("/new?from=nothing").status_code == 404
     assert page.post("/new/clone", data={"run": "../x", "name": "x"}).status_code == 404
     assert not (site.workspace.tasks / "x").exists()
@@ -815,6 +858,13 @@ def test_a_forecast_says_how_far_it_is(page: TestClient, site: Site) -> None:
     assert children_of(site).progress(("reviews", "climb"), "another state") is None
     until(lambda: children_of(site).printed(("reviews", "climb"), state, ()), "it has ended")
     assert children_of(site).progress(("reviews", "climb"), state) is None
+
+
+def test_a_check_of_the_data_says_for_how_long_it_is_at_work(page: TestClient, site: Site) -> None:
+    upload(page, "reviews.csv")
+    said = page.get("/new/reviews/data").text
+    assert '<progress class="unknown" aria-label="Checking the data."' in said
+    assert re.search(r'<span class="took" data-took-s="\d+\.\d">', said), said
 
 
 def test_a_file_that_is_still_being_written_starts_no_forecast_anew(
@@ -1093,11 +1143,11 @@ def test_rows_without_an_answer_can_be_left_out(page: TestClient, site: Site) ->
     assert found.headers["hx-redirect"] == "/new/reviews", found.text
     assert "# A copy of reviews.csv: it leaves out 5 rows without an answer." in text_of(site, "reviews")
     folder = site.workspace.tasks / "reviews"
-    assert drafts.task_from(text_of(site, "reviews"), folder).examples.all == folder / "reviews-filled.csv"
-    copy = read_rows(folder / "reviews-filled.csv")
+    assert drafts.task_from(text_of(site, "reviews"), folder).examples.all == folder / "reviews-complete.csv"
+    copy = read_rows(folder / "reviews-complete.csv")
     assert (len(copy), all(row.values["sentiment"] for row in copy)) == (195, True)
     assert (folder / "reviews.csv").read_text() == rows
-    assert "Rows from reviews-filled.csv" in page.get("/new/reviews").text
+    assert "Rows from reviews-complete.csv" in page.get("/new/reviews").text
 
 
 def test_rows_without_an_answer_are_offered_where_columns_are_chosen(page: TestClient, site: Site) -> None:
@@ -1108,7 +1158,7 @@ def test_rows_without_an_answer_are_offered_where_columns_are_chosen(page: TestC
     assert "Leave out the 1 row without an answer" in refused.text
     assert 'hx-post="/new/odd/columns"' in refused.text
     assert page.post("/new/odd/columns", data={**chosen, "leave_out": "yes"}).headers["hx-redirect"] == "/new/odd"
-    assert "examples: odd-filled.csv" in text_of(site, "odd")
+    assert "examples: odd-complete.csv" in text_of(site, "odd")
     # Other columns are those of the whole file again, not of the copy.
     other = page.post("/new/odd/columns", data={"source": "alpha", "target": "gamma"})
     assert other.headers["hx-redirect"] == "/new/odd"
@@ -1186,7 +1236,7 @@ def test_another_file_can_leave_out_rows_without_an_answer(page: TestClient, sit
     assert (text_of(site, "reviews"), sorted(path.name for path in folder.glob("*.csv"))) == (before, ["reviews.csv"])
     assert replace(page, "later.csv", rows, leave_out="yes") == (204, "/new/reviews")
     line = "# A copy of later.csv: it leaves out 2 rows without an answer.\n"
-    assert f"{line}examples: later-filled.csv" in text_of(site, "reviews")
-    assert len(read_rows(folder / "later-filled.csv")) == 198
+    assert f"{line}examples: later-complete.csv" in text_of(site, "reviews")
+    assert len(read_rows(folder / "later-complete.csv")) == 198
     assert replace(page, "last.csv", CSV) == (204, "/new/reviews")
     assert "# A copy of" not in text_of(site, "reviews"), "it is no longer so"

@@ -160,7 +160,7 @@ def without_empty_rows(rows: list[RawRow], columns: tuple[str, str] | None, requ
     missing = len(filled) - len(kept), len(rows) - len(filled)
     if request.leave_out_empty:
         stem, suffix = stem_of(request.data), ".csv" if rows[0].in_table else ".jsonl"
-        copy = free_path(request.task_file.parent, f"{stem}-filled", suffix)
+        copy = free_path(request.task_file.parent, f"{stem}-complete", suffix)
         return LeftOut(kept, copy, _as_file(kept), rows_without(*missing))
     try:
         examples_of(_used(rows, columns), request.data)

@@ -16,7 +16,7 @@ from lastresort.data.preferences import PreferenceRow, read_preferences, without
 from lastresort.data.read import examples_of, read_examples, renamed
 from lastresort.data.sources import SharedSources, find_sources
 from lastresort.data.split import Split, clean, groups_of, ordered, split_examples
-from lastresort.errors import DataError
+from lastresort.errors import DataError, SplitError, TaskError
 from lastresort.evals.evidence import check_test_size
 from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer
 from lastresort.evals.scorers.python_file import PythonFunction
@@ -100,14 +100,7 @@ def prepare(task: Task, *, run_code: bool = True, begins: bool = True) -> Prepar
     """
     as_read, files = read_split(task)
     files |= {_file_name(path, task): sha256_of(path) for path in (*_rule_files(task), *_preference_files(task))}
-    output = task.output
-    scorer = build_scorer(
-        task.score.name,
-        task.score.parameters,
-        json_schema=output.json_schema,
-        choices=output.choices,
-        about=task.about.strip(),
-    )
+    output, scorer = task.output, _scorer(task)
     if isinstance(scorer, PythonFunction):
         if run_code:
             scorer.open()
@@ -128,6 +121,35 @@ def prepare(task: Task, *, run_code: bool = True, begins: bool = True) -> Prepar
     if begins:
         _check_test_size(prepared)
     return prepared
+
+
+def check_sizes(task: Task) -> Split:
+    """The split with nothing left in it that leaks, by the rows and their number alone: a first look, before `prepare`.
+
+    Raises TaskError, which names the key, where the rows are too few for the split or the bar, and DataError as `prepare` does.
+    """
+    try:
+        as_read, files = read_split(task)
+    except SplitError as error:
+        where = f'{task.path.name}, key "split"'
+        key = ("split", "test")
+        raise TaskError(error.found, where=where, expected=error.expected, remedy=error.remedy, key=key) from error
+    scorer, cleaned = _scorer(task), clean(as_read)
+    if not isinstance(scorer, PythonFunction):  # whether its scores are 0 and 1 may only show once it runs
+        _check_test_size(PreparedTask(task, cleaned.split, scorer, len(cleaned.leaks), files, as_read, cleaned.notes))
+    return cleaned.split
+
+
+def _scorer(task: Task) -> Scorer:
+    """Not opened yet."""
+    output = task.output
+    return build_scorer(
+        task.score.name,
+        task.score.parameters,
+        json_schema=output.json_schema,
+        choices=output.choices,
+        about=task.about.strip(),
+    )
 
 
 def _check_test_size(prepared: PreparedTask) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from lastresort.data.duplicates import NearIndex, near_pairs, normalised
-from lastresort.errors import DataError
+from lastresort.errors import DataError, SplitError
 from lastresort.records.data_report import RowsLeftOut
 from lastresort.types import Example
 
@@ -167,7 +167,7 @@ def _need_groups(examples: Sequence[Example], group_by: str) -> None:
 
 
 def _raise_too_few(examples: Sequence[Example], why: str) -> None:
-    raise DataError(
+    raise SplitError(
         f"found {len(examples)} examples: {why}",
         where=examples[0].source if examples else "",
         expected="enough for train, dev and test",

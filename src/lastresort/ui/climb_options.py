@@ -41,7 +41,17 @@ class ClimbOptions:
         return shlex.join(["lastresort", "climb", task_file, *self.arguments])
 
 
-def chosen(gate: str, until: str, ladder: Sequence[str]) -> ClimbOptions:
+@dataclass(frozen=True, slots=True)
+class StartForm:
+    """What is beside Start. typed: the same in a terminal."""
+
+    options: ClimbOptions
+    rungs: tuple[str, ...]
+    typed: str
+    gates: tuple[str, ...] = GATES
+
+
+def chosen(gate: str, until: str, ladder: tuple[str, ...]) -> ClimbOptions:
     """What somebody chose. Raises InputError for what is no gate, and no rung of the ladder."""
     return ClimbOptions(gate and one_of("gate", gate, GATES), until and one_of("until", until, ladder))
 

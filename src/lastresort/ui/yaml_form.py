@@ -60,7 +60,7 @@ class FilledField:
 @dataclass(frozen=True, slots=True)
 class FilledForm:
     """fault: why the text cannot be used, one sentence. readable: whether fields can change it. wrong: the field that is at fault.
-    beside: what is wrong with it, without its place.
+    beside: what is wrong with it, without its place. note: on a text without a fault.
     """
 
     text: str
@@ -69,6 +69,7 @@ class FilledForm:
     readable: bool = True
     wrong: FormField | None = None
     beside: str = ""
+    note: str = ""
 
     def at_fault(self, error: LastresortError, wrong: FormField | None) -> FilledForm:
         """With why it cannot be used, and which of its fields that is about."""
@@ -193,10 +194,10 @@ def filled(
     except LastresortError as error:
         usual, fault = _defaults(keys), error
     form = FilledForm(text, tuple(_filled(one, document.values, usual) for one in fields))
-    return form if fault is None else form.at_fault(fault, _at_fault(fields, fault))
+    return form if fault is None else form.at_fault(fault, field_at_fault(fields, fault))
 
 
-def _at_fault(fields: Sequence[FormField], error: LastresortError) -> FormField | None:
+def field_at_fault(fields: Sequence[FormField], error: LastresortError) -> FormField | None:
     """The field of the key that is wrong, of the nearest above it, or the first of those below."""
     key = error.key if isinstance(error, TaskError) else ()
     by_key = {one.key: one for one in fields}

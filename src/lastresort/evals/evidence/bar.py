@@ -160,6 +160,7 @@ def check_test_size(
             expected=f"at least {smallest}",
             remedy="Add test examples, take a larger share in `split.test`, lower `bar` or `confidence`, "
             "or name fewer rungs in `ladder`.",
+            key=("split", "test"),
         )
 
 

@@ -233,3 +233,8 @@ def _respelt(facts: DraftFacts) -> list[str]:
 
 def _numbered(number: int, noun: str) -> str:
     return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def rows_to_train_on(rows: int) -> str:
+    """Of the split as the text has it now."""
+    return f"{_numbered(rows, 'row')} {'is' if rows == 1 else 'are'} left to train."

@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -17,29 +18,30 @@ from fastapi.responses import RedirectResponse
 
 from lastresort.app.advise import answer_in_task
 from lastresort.app.init import EmptyRowsError
-from lastresort.app.start import GATES, example_task, example_tasks
+from lastresort.app.start import example_task, example_tasks
+from lastresort.climb.prepare import check_sizes
 from lastresort.climb.shared_run import all_endpoints_of
 from lastresort.climb.workspace import LEDGER, SHARED, new_run
-from lastresort.errors import DataError, LastresortError
+from lastresort.errors import DataError, LastresortError, TaskError
 from lastresort.evals.scorers import SCORERS
-from lastresort.foreign import read_text
+from lastresort.foreign import MiB, read_text
 from lastresort.ladder import RUNGS
 from lastresort.records.atomic import is_held
 from lastresort.records.record import FILE_NAME
 from lastresort.report.advice import STANCES, AdviceDocument
 from lastresort.report.forecast import DryRun, cells, head, notes_of, others, power_of
-from lastresort.report.words.draft import copied_from, rows_without, values_shown
+from lastresort.report.words.draft import copied_from, rows_to_train_on, rows_without, values_shown
 from lastresort.spec.document import TASK, YamlDocument
 from lastresort.spec.edit import moved
 from lastresort.spec.task import Task, task_of
 from lastresort.types import Json
 from lastresort.ui import drafts, jobs
 from lastresort.ui.children import CommandOutput, children_of
-from lastresort.ui.climb_options import chosen, keep_options, kept_options, options_of
+from lastresort.ui.climb_options import StartForm, chosen, keep_options, kept_options, options_of
 from lastresort.ui.findings import ShownRow, files_of, files_state, findings_of, first_rows
 from lastresort.ui.site import Site, Text, go_to, is_part
 from lastresort.ui.workspace import NotThere, safe_name
-from lastresort.ui.yaml_form import EditedFile, FilledForm, FormField, editing, filled, plain_lines
+from lastresort.ui.yaml_form import EditedFile, FilledForm, FormField, editing, field_at_fault, filled, plain_lines
 
 SCORES = tuple(name for name, entry in SCORERS.items() if entry.main in (None, "tolerance"))  # by their name alone
 FIELDS = (
@@ -64,6 +66,7 @@ FIELDS = (
     FormField("use.calls_per_month", "Calls a month"),
 )
 ROWS_AS_TOKENS = 3
+MOST_LOOKED_AT = MiB // 2  # of a task's rows, while somebody types
 UNREADY = "Correct the task first."  # its fault is said beside the form
 DRAFTING = threading.Lock()  # one upload at a time: reading a large file takes memory
 
@@ -166,7 +169,7 @@ def _editing(site: Site) -> APIRouter:
     routes, workspace = APIRouter(), site.workspace
     routes.include_router(editing(site, EditedFile(
         "/new", drafts.FILE, FIELDS, TASK, says=("edited",), answers=answer_in_task,
-        form=lambda name, text: form_of(text, _there(site, name)),
+        form=lambda name, text: form_of(site, text, _there(site, name)),
         keep=lambda name, text, seen: drafts.keep_text(_there(site, name), text, seen=seen),
     )))  # fmt: skip
 
@@ -179,13 +182,13 @@ def _editing(site: Site) -> APIRouter:
             return RedirectResponse(f"/new/{name}/columns", 303)
         data = drafts.data_file(folder)
         return site.draw(
-            request, "new_task.html.j2", name=name, form=form_of(text, folder), url=f"/new/{name}", file=drafts.FILE,
-            run=workspace.next_run(name), data="" if data is None else data.name, **_options_shown(site, name),
+            request, "new_task.html.j2", name=name, form=form_of(site, text, folder), url=f"/new/{name}", file=drafts.FILE,
+            run=workspace.next_run(name), data="" if data is None else data.name, start=_start_form(site, name),
         )  # fmt: skip
 
     @routes.get("/new/{name}/options")
     def options(request: Request, name: str) -> Response:
-        return site.draw(request, "new_options.html.j2", name=name, alone=True, **_options_shown(site, name))
+        return site.draw(request, "new_options.html.j2", name=name, alone=True, start=_start_form(site, name))
 
     @routes.post("/new/{name}/options")
     def choose(request: Request, name: str, gate: Text = "", until: Text = "") -> Response:
@@ -215,14 +218,18 @@ def _editing(site: Site) -> APIRouter:
 
     @routes.get("/new/{name}/data")
     def data(request: Request, name: str) -> Response:
-        asked = _ask(site, request, name, ("data", "check"), also=_ledger(site))
+        used = _ledger(site)
+        asked = _ask(site, request, name, ("data", "check"), also=used)
         task = None if asked is None or asked.fault else _task(site, name)
         found, rows = None, tuple[ShownRow, ...]()
         if asked is not None and task is not None:
             text, state = asked.text, files_state(files_of(task))
             found = site.once("findings", (text, state), lambda: findings_of(text, task))
             rows = site.once("first rows", state, lambda: first_rows(task))
-        return site.draw(request, "new_data.html.j2", name=name, unready=UNREADY, asked=asked, found=found, rows=rows)
+        at = children_of(site).progress((name, "data"), (_state(site, name), used))
+        return site.draw(
+            request, "new_data.html.j2", name=name, unready=UNREADY, asked=asked, found=found, rows=rows, at=at
+        )
 
     @routes.get("/new/{name}/masks")
     def masks(request: Request, name: str) -> Response:
@@ -289,6 +296,9 @@ def _starting(site: Site) -> APIRouter:
             drafts.keep_text(folder, text, seen=seen)
         text = text or drafts.text_of(folder) or ""
         task = drafts.task_from(text, workspace.task_folder(name))
+        sizes = _sizes(site, text, folder)
+        if isinstance(sizes, TaskError):
+            raise sizes
         options = chosen(gate, until, task.ladder)
         keep_options(folder, options)
         consent, run = drafts.consent_of(task), safe_name(run) if run else ""
@@ -316,13 +326,40 @@ def _starting(site: Site) -> APIRouter:
     return routes
 
 
-def form_of(text: str, folder: Path) -> FilledForm:
-    """The form beside the text, with what is wrong with it."""
+def form_of(site: Site, text: str, folder: Path) -> FilledForm:
+    """The form beside the text, with what is wrong with it, or the number of rows that it leaves to train on."""
 
     def read(document: YamlDocument) -> Mapping[str, Json]:
         return task_of(document, folder / drafts.DRAFT).resolved()
 
-    return filled(FIELDS, text, drafts.FILE, TASK, read, Task)
+    form = filled(FIELDS, text, drafts.FILE, TASK, read, Task)
+    if form.fault:
+        return form
+    sizes = _sizes(site, text, folder)
+    if isinstance(sizes, TaskError):
+        return form.at_fault(sizes, field_at_fault(FIELDS, sizes))
+    return form if sizes is None else replace(form, note=rows_to_train_on(sizes))
+
+
+def _sizes(site: Site, text: str, folder: Path) -> int | TaskError | None:
+    """How many rows a text leaves to train on, or why they are too few for it. None where that takes the check of the data: of rows
+    that have faults, and of large files, which no page waits for.
+    """
+
+    def look() -> int | TaskError | None:
+        try:
+            return len(check_sizes(task).train)
+        except TaskError as error:
+            where = error.where.replace(drafts.DRAFT, drafts.FILE)
+            return TaskError(error.found, where=where, expected=error.expected, remedy=error.remedy, key=error.key)
+        except LastresortError:
+            return None
+
+    task = drafts.task_from(text, folder)
+    files = files_state(files_of(task))
+    if sum(size for *_, size in files) > MOST_LOOKED_AT:
+        return None
+    return site.once("sizes", (text, str(folder), files), look)
 
 
 def _refused(
@@ -392,12 +429,10 @@ def _ladder(site: Site, name: str) -> tuple[str, ...]:
         return tuple(RUNGS)
 
 
-def _options_shown(site: Site, name: str) -> dict[str, object]:
-    """For the fields beside Start, and the same in a terminal."""
+def _start_form(site: Site, name: str) -> StartForm:
     folder, rungs = _there(site, name), _ladder(site, name)
     options = kept_options(folder).within(rungs)
-    typed = options.typed(_below(site, folder / drafts.DRAFT))
-    return {"gates": GATES, "rungs": rungs, "options": options, "typed": typed}
+    return StartForm(options, rungs, options.typed(_below(site, folder / drafts.DRAFT)))
 
 
 def _ask(

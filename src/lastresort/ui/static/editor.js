@@ -38,6 +38,11 @@ document.addEventListener("htmx:afterRequest", (event) => {
   if (xhr.status === 422 && requestConfig.path.endsWith("/start")) document.querySelector("#beside [aria-invalid]")?.focus();
 });
 
+// What was said of an earlier text next to Start is said no more of this one.
+document.addEventListener("input", (event) => {
+  if (event.target.closest("#editor")) for (const id of ["refused", "data-fault"]) document.getElementById(id)?.replaceChildren();
+});
+
 // A named part that a reader opened stays so when it is made again, also where something else is shown meanwhile.
 const openParts = new Set();
 document.addEventListener("toggle", (event) => { if (event.target.id) openParts[event.target.open ? "add" : "delete"](event.target.id); }, true);
