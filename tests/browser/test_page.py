@@ -113,6 +113,40 @@ def test_an_open_talk_fits_its_window_and_keeps_nobody_out(browser: playwright.B
         page.wait_for_selector("#exchange-0", state="detached")
 
 
+# An answer as it is drawn while it comes: of a scripted model it may be whole before it is drawn.
+STILL_GROWS = """() => {
+    const answer = document.querySelector("#exchange-0 .answer");
+    const at = answer.querySelector("form").getAttribute("hx-post").replace(/[/]keep$/, "");
+    Object.assign(answer.dataset, { grows: `${at}/live`, whole: at.replace(/[/]0$/, "") });
+    growAll();
+}"""
+
+
+@pytest.mark.slow
+def test_a_message_that_is_refused_while_an_answer_comes_is_kept_and_the_refusal_ends_with_the_answer(
+    browser: playwright.Browser, tmp_path: Path
+) -> None:
+    finished_run(tmp_path)
+    refusal = '<p class="note refusal">Still coming.</p>'
+    with served_page(tmp_path) as (link, _), opened(browser, f"{link}runs/routing-1/talk") as seen:
+        page = seen.page
+        page.click("button >> text=Open the model")
+        page.fill("#message", "first", timeout=60_000)
+        page.press("#message", "Enter")
+        page.wait_for_selector("#exchange-0 >> text=Keep as an example", timeout=60_000)
+        assert page.input_value("#message") == ""
+        page.route("**/say", lambda route: route.fulfill(status=422, content_type="text/html", body=refusal))
+        page.fill("#message", "second")
+        page.press("#message", "Enter")
+        page.wait_for_selector("#refused .refusal")
+        page.wait_for_function("document.activeElement.id === 'message'")
+        assert page.input_value("#message") == "second"
+        page.evaluate(STILL_GROWS)
+        page.wait_for_selector("#refused .refusal", state="detached")
+        assert page.input_value("#message") == "second"
+        seen.faults.clear()  # the console lists what was refused
+
+
 def test_what_a_page_loads_is_small(browser: playwright.Browser, link: str) -> None:
     with opened(browser, "about:blank") as seen:
         sizes: list[int] = []

@@ -209,7 +209,9 @@ class Talk:
             self._read_again()
             self.check_id(talk)
             if any(not one.finish for exchange in self.exchanges for one in exchange.answers):
-                raise InputError("an answer is still coming", remedy="Wait for it, or stop it.")
+                raise InputError(
+                    "An answer is still coming", remedy="Wait for it, or stop it. The message was not sent."
+                )
             if len(self.exchanges) >= MOST_EXCHANGES:
                 raise InputError(f"found {MOST_EXCHANGES} messages", remedy="Start a new conversation.")
             new = Exchange(

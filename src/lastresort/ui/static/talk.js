@@ -29,7 +29,8 @@ function over(answer) {
 async function show(exchange, address) {
   try {
     const reply = await fetch(address, { headers: { "HX-Request": "true" } });
-    const place = reply.ok ? exchange : document.getElementById("refused");
+    const refused = document.getElementById("refused"), place = reply.ok ? exchange : refused;
+    if (reply.ok) refused.replaceChildren(); // that an answer is still coming is over
     htmx.swap(place, await reply.text(), { swapStyle: reply.ok ? "outerHTML" : "innerHTML" });
   } catch { document.getElementById("stale").hidden = false; }
 }
@@ -50,8 +51,11 @@ document.addEventListener("DOMContentLoaded", growAll);
 document.addEventListener("htmx:afterSettle", growAll);
 document.addEventListener("visibilitychange", growAll);
 document.addEventListener("htmx:afterRequest", (event) => {
-  const form = event.detail.elt;
-  if (form.matches("form.say") && event.detail.successful) { form.querySelector("textarea").value = ""; form.querySelector("textarea").focus(); }
+  const { elt: form, xhr } = event.detail;
+  if (!form.matches("form.say")) return;
+  const message = form.querySelector("textarea");
+  if (xhr.status === 200) message.value = ""; // what was refused stays, to be sent later
+  message.focus();
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.target.id === "message") {
