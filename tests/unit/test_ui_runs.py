@@ -41,6 +41,7 @@ from lastresort.records.events import (
     OptionsChosen,
     Stage,
     StoppedBy,
+    SystemFrozen,
     TaskPlaced,
     TaskRead,
 )
@@ -111,6 +112,20 @@ def test_the_list_says_where_test_items_were_used_before(tmp_path: Path) -> None
     _, client = page_of(tmp_path)
     rows = client.get("/").text.split('<tr id="run-')
     assert ["TEST ITEMS REUSED" in row for row in rows if row.startswith("routing")] == [True, False]
+
+
+def test_a_run_that_goes_on_up_still_says_that_its_test_items_were_used_before(tmp_path: Path) -> None:
+    first = finished_run(tmp_path)
+    second = first.parent / "routing-2"
+    climb(load_task(tmp_path / "tasks" / "routing" / "task.yaml"), second, until="prompting")
+    with Record.open(second) as record:
+        record.append(SystemFrozen(rung="prompting", name="few-shot-4", sha256="0" * 64))
+    assert not read_view(second).decided
+    _, client = page_of(tmp_path)
+    assert "TEST ITEMS REUSED" in client.get("/").text
+    page = client.get("/runs/routing-2").text
+    assert "too high: test items reused" in page
+    assert "have already been used in an earlier run" in page
 
 
 def test_a_run_took_as_long_wherever_a_page_says_it(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from lastresort.records.decision_parts import (
     SecondGateMeasure,
     Weighing,
 )
-from lastresort.records.document import Name, OpenShare, Statement
+from lastresort.records.document import Name, OpenShare, ReuseView, Statement
 from lastresort.records.events import (
     AnswersJudged,
     BaseAnswered,
@@ -135,7 +135,8 @@ class Fold:
     """The fold, event by event, for those who follow a run.
 
     gated: the rung whose system was gated last. judged: by item and answer; one that is met again counts once. decided: the
-    decision, until a rung goes on. finished: everything is written, and no rung, gate or comparison went on since.
+    decision, until a rung goes on. reuse: of the test items, as the last decision found it. finished: everything is written, and
+    no rung, gate or comparison went on since.
     stopped_by: what asked the climb to stop, where it did and has not gone on since.
     """
 
@@ -153,6 +154,7 @@ class Fold:
     ceiling: CeilingMeasured | None = None
     compare: tuple[ComparedWay, ...] = ()
     decided: RunView | None = None
+    reuse: ReuseView | None = None
     finished: bool = False
     stopped_by: StoppedBy | None = None
 
@@ -285,7 +287,7 @@ def _take(run: Fold, event: Event) -> None:
         case ItemsAdded() | GateChosen() | WaysChosen() | WaysRefused() | FullRateChosen() | OfWay():
             run.finished = False
         case ClimbDecided():
-            run.decided, run.finished = event.decision, False
+            run.decided, run.reuse, run.finished = event.decision, event.decision.test_reuse, False
         case ClimbFinished():
             run.finished = True
         case ClimbStopped():
@@ -386,7 +388,7 @@ def _standing(run: Fold) -> RunView | None:
         would_change=(),
         judge=None,
         retrieval=run.retrieval,
-        test_reuse=None,
+        test_reuse=run.reuse,
         rungs=tuple(_rung(run, name) for name in _ladder(run) if name in run.rungs),
         gate=None if gated is None else gated.gate,
         first_gate=None if gated is None else gated.first_gate,
