@@ -331,7 +331,10 @@ def test_failures_are_counted_and_shown_from_dev_only(tmp_path: Path) -> None:
 def test_undecided_says_in_words_what_would_decide(tmp_path: Path) -> None:
     _, page, _ = drawn(tmp_path / "run", "undecided")
     assert "PROVISIONAL" in page.text
-    assert "About 1,240 test items would decide it: 1,090 more than the test set has." in page.text
+    assert (
+        "About 1,240 test items would decide it with 80% probability if the score holds: 1,090 more than the test set has."
+        in page.text
+    )
     assert "That is 12% of the way." in page.text
     assert "is 74.1%: a limit of the score, read after seeing it, not the test of a new bar." in page.text
     assert "which includes the bar of 80%" in page.text

@@ -240,7 +240,7 @@ def tested(verdict: str, **keys: Any) -> BarTest:
         ),
         (
             wording.what_would_decide(tested("UNDECIDED", n_needed=8)),
-            "About 8 test items would decide it.",
+            "About 8 test items would decide it with 80% probability if the score holds.",
         ),
         (wording.of_units(tested("MET", unit="group")), "all 9 groups"),
         (wording.of_units(tested("MET", n_available=1200)), "9 of 1,200 items"),

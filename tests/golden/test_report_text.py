@@ -69,14 +69,19 @@ def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
     decision = read_decision(make(tmp_path / "run", "undecided"))
     text = " ".join(printed(decision).split())
     assert "◇ UNDECIDED" in text
-    assert "prompting is undecided. About 1,240 test items would decide it: 1,090 more than the test set has." in text
+    assert (
+        "prompting is undecided. About 1,240 test items would decide it with 80% probability if the score holds: 1,090 more than "
+        "the test set has."
+        in text
+    )
     said = "Next: label about 1,090 fresh items and go on with the same test: `lastresort climb TASK --resume RUN --more FILE`."
     assert next_step(decision) == said
 
 
 FAR = (
-    "That is 12% of the way. Probability of each verdict if the test goes on with 150 fresh items (as many again), MET 31% and NOT "
-    "MET under 1%; with 1,090 fresh items, MET 72% and NOT MET 4%. The highest bar that could be claimed now, at 99.2% confidence, "
+    "That is 12% of the way. Probability of each verdict if the test goes on, allowing for luck in this score: with 150 "
+    "fresh items (as many again), MET 31% and NOT MET under 1%; with 1,090 fresh items, MET 72% and NOT MET 4%. "
+    "The highest bar that could be claimed now, at 99.2% confidence, "
     "is 74.1%: a limit of the score, read after seeing it, not the test of a new bar. The interval starts lower, at 72.4%, because "
     "it must hold after every item; this limit is the best one over all steps."
 )
@@ -205,7 +210,10 @@ def test_markdown(tmp_path: Path) -> None:
 def test_markdown_of_an_open_verdict(tmp_path: Path) -> None:
     text = markdown(read_decision(make(tmp_path / "run", "undecided")))
     assert "**UNDECIDED**, provisional · task claims-triage" in text
-    assert "- prompting is undecided. About 1,240 test items would decide it" in text
+    assert (
+        "- prompting is undecided. About 1,240 test items would decide it with 80% probability if the score holds"
+        in text
+    )
 
 
 def test_markdown_ends_the_argument_with_what_would_change_it(tmp_path: Path) -> None:

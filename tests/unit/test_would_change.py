@@ -60,7 +60,10 @@ def test_an_untuned_winner_has_no_use_for_a_newer_model_but_for_the_state_of_its
 
 def test_what_is_open_says_how_many_items_would_settle_it() -> None:
     found = said(judged("prompting", "UNDECIDED", 0.6, 0.9, n_needed=540))
-    assert found.startswith("About 540 test items instead of 300: they would settle whether prompting meets the bar.")
+    assert found.startswith(
+        "About 540 test items instead of 300: with 80% probability if the score holds, they would settle whether "
+        "prompting meets the bar."
+    )
 
 
 def test_an_unknown_number_of_items_is_not_made_up() -> None:

@@ -17,6 +17,7 @@ from lastresort.records.rungs import KnowledgeOutpacesTraining, OverTime
 from lastresort.report.words import gate, training
 from lastresort.report.words.rungs import clause, outpaced
 from lastresort.report.words.wording import (
+    IF_IT_HOLDS,
     beyond,
     capital,
     count,
@@ -331,7 +332,7 @@ def _tested(reason: value.RungResult) -> str:
         how = how_decided(BarTest.of(found), reason.bar)
         return f"{scored} and {'meets' if found.outcome == 'MET' else 'misses'} the bar of {bar}{f': {how}' if how else ''}."
     if found.n_needed is not None:
-        more = f"about {counted(found.n_needed, f'test {found.unit}')} would decide it"
+        more = f"about {counted(found.n_needed, f'test {found.unit}')} would decide it {IF_IT_HOLDS}"
     elif found.judged is not None and found.judged.is_open:
         more = labels_would_decide(found.judged)
     else:
@@ -357,8 +358,8 @@ def _change(found: value.Change) -> str:
         case value.MoreTestItems():
             needed = counted(found.n_needed, f"test {found.unit}")
             return (
-                f"About {needed} instead of {found.n_available:,}: they would settle whether {rung_in_prose(found.rung)} "
-                "meets the bar."
+                f"About {needed} instead of {found.n_available:,}: {IF_IT_HOLDS}, they would settle whether "
+                f"{rung_in_prose(found.rung)} meets the bar."
             )
         case (
             gate_cause.GateItems()

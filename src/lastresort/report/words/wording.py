@@ -250,6 +250,9 @@ def of_all_answered(test: BarTest, n: int, score: float) -> str:
     )
 
 
+IF_IT_HOLDS = "with 80% probability if the score holds"  # the power that numbers of test items are for
+
+
 def what_would_decide(test: BarTest) -> str:
     """What an UNDECIDED needs, as a sentence."""
     needed, unit = test.n_needed, test.unit
@@ -259,8 +262,10 @@ def what_would_decide(test: BarTest) -> str:
         return f"{capital(beyond(test.n_available, unit))} would decide it: the score is too close to the bar."
     more = needed - test.n_available
     if more <= 0:
-        return f"About {count(needed)} test {unit}s would decide it."
-    return f"About {count(needed)} test {unit}s would decide it: {count(more)} more than the test set has."
+        return f"About {count(needed)} test {unit}s would decide it {IF_IT_HOLDS}."
+    return (
+        f"About {count(needed)} test {unit}s would decide it {IF_IT_HOLDS}: {count(more)} more than the test set has."
+    )
 
 
 def labels_would_decide(judged: JudgedBar) -> str:
@@ -328,7 +333,7 @@ def how_far(test: BarTest, *, repaired: bool = False) -> str:
     more = (
         "A repaired system is tested once, so its test does not go on with fresh items."
         if repaired
-        else f"Probability of each verdict if the test goes on {'; '.join(chances)}."
+        else f"Probability of each verdict if the test goes on, allowing for luck in this score: {'; '.join(chances)}."
     )
     return f"{more} {claim}" if by_labels else f"That is {way} of the way. {more} {claim}"
 
