@@ -71,8 +71,7 @@ def test_an_open_verdict_says_what_it_needs(tmp_path: Path) -> None:
     assert "◇ UNDECIDED" in text
     assert (
         "prompting is undecided. About 1,240 test items would decide it with 80% probability if the score holds: 1,090 more than "
-        "the test set has."
-        in text
+        "the test set has." in text
     )
     said = "Next: label about 1,090 fresh items and go on with the same test: `lastresort climb TASK --resume RUN --more FILE`."
     assert next_step(decision) == said
@@ -282,12 +281,12 @@ loss ██▇▇▆▆▅▅▅▄▄▄▄▃▃▃▃▃▂▂▂▂▂▂▁
 
 Not decided yet: so far prompting was tested.
 
-rung       score                 bar 85%   items  verdict            cost
-─────────────────────────────────────────────────────────────────────────
-prompting  61.9%  ···━━━━━━━━×━━━━━━━·┃·      42  × NOT MET    2 min 39 s
+rung       score                 bar 85%   items  verdict           cost
+────────────────────────────────────────────────────────────────────────
+prompting  61.9%  ···━━━━━━━━×━━━━━━━·┃·      42  × NOT MET   2 min 39 s
                   39.3–80.3%              of 300
 retrieval      –                                  skipped
-sft            –                                  in progress
+sft            –                                  unfinished
 
 retrieval was skipped: the task names no knowledge to retrieve from.
 sft has not been tested."""

@@ -122,7 +122,9 @@ def test_a_run_that_goes_on_up_still_says_that_its_test_items_were_used_before(t
         record.append(SystemFrozen(rung="prompting", name="few-shot-4", sha256="0" * 64))
     assert not read_view(second).decided
     _, client = page_of(tmp_path)
-    assert "TEST ITEMS REUSED" in client.get("/").text
+    runs = client.get("/").text
+    assert "TEST ITEMS REUSED" in runs
+    assert "<small>prompting: MET</small>" in runs
     page = client.get("/runs/routing-2").text
     assert "too high: test items reused" in page
     assert "have already been used in an earlier run" in page

@@ -230,7 +230,7 @@ def test_what_a_rung_without_a_test_took_is_shown_with_its_state(tmp_path: Path)
         record.append(RungSkipped(rung="retrieval", reason=statement("no documents")))
         record.add_measurement(Measurement("sft", "lr0.001", "dev[0:1]", 1, (item,)))
         found = standing(record)
-    states = ["given up", "skipped", "in progress"]
+    states = ["given up", "skipped", "unfinished"]
     assert [state_of_rung(rung) for rung in found.rungs] == states
     costs = write_report(tmp_path / "run").read_text("utf-8").partition('<h2 id="cost">')[2].partition("</table>")[0]
     rows = [" ".join(re.sub("<[^>]+>", " ", row).split()) for row in costs.split("<tr")[2:]]
@@ -299,7 +299,10 @@ def test_a_climb_that_was_interrupted_did_not_die(tmp_path: Path, capsys: pytest
     with pytest.raises(KeyboardInterrupt):
         climb(task, run, progress=Interrupts())
     assert command("watch", str(run)) == 0
-    assert "A signal to its process (such as Ctrl-C) stopped it before it finished." in capsys.readouterr().err
+    watched = capsys.readouterr().err
+    assert "A signal to its process (such as Ctrl-C) stopped it before it finished." in watched
+    assert command("report", str(run)) == 0
+    assert watched in capsys.readouterr().err, "it also says how to resume"
     with pytest.raises(ZeroDivisionError):
         climb(task, run, progress=Breaks())
     assert command("watch", str(run)) == 0

@@ -31,7 +31,10 @@ def test_a_tuned_winner_hangs_on_the_bar_on_both_sides_and_on_newer_models() -> 
         RungOutcome("retrieval", skipped=statement("no knowledge")),
         judged("sft", "MET", 0.75, 0.99),
     )
-    assert "A bar of 65% or lower instead of 70%: prompting could then be enough." in found
+    assert (
+        "A bar below 70%: up to 65%, the test does not rule out that prompting is enough, but does not show it either."
+        in found
+    )
     assert "A bar above 75%: the evidence does not show that SFT would still meet it." in found
     assert "Retrieval, if it became possible. It was skipped: no knowledge." in found
     assert "recheck RUN --model NEW" in found
@@ -44,7 +47,7 @@ def test_the_highest_of_the_failed_rungs_is_named() -> None:
         judged("retrieval", "NOT_MET", 0.2, 0.6),
         judged("sft", "MET", 0.8, 0.9),
     )
-    assert "A bar of 60% or lower instead of 70%: retrieval" in found
+    assert "A bar below 70%: up to 60%, the test does not rule out that retrieval" in found
     assert "70%: prompting" not in found
 
 

@@ -30,10 +30,11 @@ def report_command(
 ) -> None:
     """Print a run's ladder and redraw its report."""
     from lastresort.app.runs import Run, changed_inputs, resume_command_here
+    from lastresort.app.watch import follow
     from lastresort.cli.border import show_document
     from lastresort.report.html import draw_report
     from lastresort.report.terminal import ladder_table
-    from lastresort.report.words.next_step import next_step
+    from lastresort.report.words.next_step import how_to_resume, next_step
 
     forms = {"--json": as_json, "--markdown": as_markdown, "--salvage": salvage}
     if len(given := [name for name, wanted in forms.items() if wanted]) > 1:
@@ -48,8 +49,11 @@ def report_command(
     if as_markdown:
         _print_markdown(run, view)
         return
-    lines = [next_step(view, resume_command_here(run, Path.cwd())), f"report: {found.report}"]
+    resume = resume_command_here(run, Path.cwd())
+    lines = [next_step(view, resume), f"report: {found.report}"]
     show_document(view, ladder_table, as_json=as_json, last_line="\n".join(filter(None, lines)))
+    if (last := next(follow(run))).state == "stopped":
+        print_note(how_to_resume(last.stopped_by, resume, started=True))
 
 
 def _print_markdown(run: Path, view: RunView) -> None:
@@ -117,13 +121,11 @@ def watch_command(run: Path = Argument(help="Folder of a run: running, stopped o
     if last is None:
         return
     from lastresort.app.runs import resume_command_here
-    from lastresort.report.words.next_step import next_step
-    from lastresort.report.words.titles import end_line
+    from lastresort.report.words.next_step import how_to_resume, next_step
 
     resume = resume_command_here(run, Path.cwd())
     if last.state == "stopped":
-        ended = end_line(last.stopped_by, started=last.view is not None)
-        print_note(f"{ended} No process is running this climb. To resume it: {resume}")
+        print_note(how_to_resume(last.stopped_by, resume, started=last.view is not None))
     elif last.view is not None and (said := next_step(last.view, resume)):
         print_text(said)
 

@@ -377,7 +377,10 @@ def _change(found: value.Change) -> str:
                 "lower learning rate or fewer epochs."
             )
         case value.LowerBar(rung, limit, bar):
-            return f"A bar of {percent(limit)} or lower instead of {percent(bar)}: {rung_in_prose(rung)} could then be enough."
+            return (
+                f"A bar below {percent(bar)}: up to {percent(limit)}, the test does not rule out that {rung_in_prose(rung)} "
+                "is enough, but does not show it either."
+            )
         case value.HigherBar(rung, limit):
             return f"A bar above {percent(limit)}: the evidence does not show that {rung_in_prose(rung)} would still meet it."
         case value.SkippedRung(rung, why):

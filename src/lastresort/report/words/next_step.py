@@ -11,6 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from lastresort.ladder import RUNGS
 from lastresort.records import reasons as value
 from lastresort.records.decision import RunView
+from lastresort.records.events import StoppedBy
+from lastresort.report.words.titles import end_line
 from lastresort.report.words.wording import beyond, capital, counted, forecast_figures, listed, rung_in_prose, spaced
 
 RESUME = "lastresort climb TASK --resume RUN"  # where neither is known
@@ -38,6 +40,11 @@ def next_step(decision: RunView, resume: str = RESUME, stand_ins: Sequence[str] 
         ways.append(f"{of_rung_ahead(stopped.at, ahead)} To try it: `{resume} --until {ahead.rung}`{replaced}.")
     ways += _to_decide(decision, f"`{resume} --more FILE`{replaced}")
     return f"Next: {' Or '.join(ways)}" if ways else None
+
+
+def how_to_resume(by: StoppedBy | None, resume: str, *, started: bool) -> str:
+    """How a run that no process works on ended without a decision, and the command that takes it up."""
+    return f"{end_line(by, started=started)} No process is running this climb. To resume it: {resume}"
 
 
 def of_rung_ahead(at: str, ahead: value.RungAhead) -> str:

@@ -24,7 +24,7 @@ def state_of(rung: RungView | None) -> str:
     if rung.test is not None:
         return verdict(rung.test.verdict)
     if rung.applies:
-        return "in progress"
+        return "unfinished"  # a process may be at work on it, or none any more
     return "skipped" if rung.cost.is_zero else "given up"
 
 
