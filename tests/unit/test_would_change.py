@@ -36,7 +36,7 @@ def test_a_tuned_winner_hangs_on_the_bar_on_both_sides_and_on_newer_models() -> 
         in found
     )
     assert "A bar above 75%: the evidence does not show that SFT would still meet it." in found
-    assert "Retrieval, if it became possible. It was skipped: no knowledge." in found
+    assert "Retrieval, if it became possible. It is skipped: no knowledge." in found
     assert "recheck RUN --model NEW" in found
     assert "Changed documents" not in found
 
@@ -77,6 +77,16 @@ def test_where_nothing_meets_the_bar_the_untried_rungs_are_named() -> None:
     found = said(judged("prompting", "NOT_MET", 0.1, 0.3), rules=Rules(RULES.ladder, 0.7, until="prompting"))
     assert "Rungs not tried: retrieval, sft." in found
     assert "Rungs left out of the task's `ladder`: preference, full." in found
+
+
+def test_an_untried_rung_that_does_not_apply_says_why() -> None:
+    rules, outcomes = Rules(RULES.ladder, 0.7, until="prompting"), [judged("prompting", "NOT_MET", 0.1, 0.3)]
+    few = {"sft": statement("16 training rows, expected at least 50")}
+    conclusion = conclude(rules, outcomes)
+    changes = would_change(rules, outcomes, conclusion, knowledge=False, inapplicable=few)
+    found = [of_change(change).text for change in changes]
+    assert "SFT, if it became possible. It is skipped: 16 training rows, expected at least 50." in found
+    assert "Rungs not tried: retrieval." in found
 
 
 def test_what_the_gate_keeps_back_says_what_would_let_it_ship() -> None:

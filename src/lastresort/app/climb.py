@@ -14,7 +14,7 @@ from lastresort.after.compare.compare import compare_ways
 from lastresort.after.compare.results import comparison_of, why_not_compared
 from lastresort.after.compare.ways import ComparisonRequest, settle_request
 from lastresort.after.repair.phase import after_repairs
-from lastresort.climb.budget import Budget, forecast_rungs
+from lastresort.climb.budget import Budget, forecast_rungs, skipped_in
 from lastresort.climb.costs import break_even_entry
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
 from lastresort.climb.decision import WinnerFolder, decision_of, write_winner
@@ -169,6 +169,7 @@ def _decide(
             conclusion,
             knowledge=task.knowledge is not None,
             labelled=0 if bench.correction is None else bench.correction.n,
+            inapplicable=skipped_in(bench, task.ladder),
         ),
         compare=comparison_of(bench.record),
         break_even=costs,

@@ -223,6 +223,12 @@ def rung_ahead(bench: Workbench, prepared: PreparedTask, ladder: Sequence[str], 
     return None
 
 
+def skipped_in(bench: Workbench, ladder: Sequence[str]) -> dict[str, Statement]:
+    """Why rungs do not apply to this task and its rows, by rung."""
+    skips = ((name, find_rung(name).skip_reason(bench.task, bench.train)) for name in ladder)
+    return {name: of_skip(skip) for name, skip in skips if skip is not None}
+
+
 def _has_begun(record: Record, rung: str) -> bool:
     """Whether the record holds anything of the rung's work."""
     before = (RungPlanned, RungSkipped, RungGoneOn)

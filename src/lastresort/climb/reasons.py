@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from types import MappingProxyType
 
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
 from lastresort.climb.prepare import PreparedTask
@@ -194,14 +195,22 @@ def _not_honoured(task: Task) -> list[Reason]:
 
 
 def would_change(
-    rules: Rules, outcomes: Sequence[RungOutcome], conclusion: Conclusion, *, knowledge: bool, labelled: int = 0
+    rules: Rules,
+    outcomes: Sequence[RungOutcome],
+    conclusion: Conclusion,
+    *,
+    knowledge: bool,
+    labelled: int = 0,
+    inapplicable: Mapping[str, Statement] = MappingProxyType({}),
 ) -> tuple[Change, ...]:
-    """The nearest at hand first. knowledge: whether the task names documents. labelled: cases by which a judge is corrected."""
+    """The nearest at hand first. knowledge: whether the task names documents. labelled: cases by which a judge is corrected.
+    inapplicable: why a climb skips rungs of the ladder that were not tried.
+    """
     return (
         *_items(outcomes, labelled),
         *_gate(outcomes),
         *_bar(rules, outcomes, conclusion),
-        *_rungs(rules, outcomes, conclusion),
+        *_rungs(rules, outcomes, conclusion, inapplicable),
         *_world(conclusion, knowledge=knowledge),
     )
 
@@ -240,14 +249,18 @@ def _bar(rules: Rules, outcomes: Sequence[RungOutcome], conclusion: Conclusion) 
     return changes
 
 
-def _rungs(rules: Rules, outcomes: Sequence[RungOutcome], conclusion: Conclusion) -> list[Change]:
+def _rungs(
+    rules: Rules, outcomes: Sequence[RungOutcome], conclusion: Conclusion, inapplicable: Mapping[str, Statement]
+) -> list[Change]:
     """What kept rungs out: of those below the winner, which would be cheaper, or of all where none met the bar."""
     changes: list[Change] = [
         SkippedRung(outcome.rung, outcome.skipped) for outcome in outcomes if outcome.skipped is not None
     ]
     if conclusion.winner is None:
         tried = {outcome.rung for outcome in outcomes}
-        left = tuple(rung for rung in rules.ladder if rung not in tried)
+        untried = [rung for rung in rules.ladder if rung not in tried]
+        changes += [SkippedRung(rung, inapplicable[rung]) for rung in untried if rung in inapplicable]
+        left = tuple(rung for rung in untried if rung not in inapplicable)
         out = tuple(rung for rung in RUNGS if rung not in rules.ladder)
         changes += [RestOfLadder(rungs, on) for rungs, on in ((left, True), (out, False)) if rungs]
     return changes

@@ -384,7 +384,7 @@ def _change(found: value.Change) -> str:
         case value.HigherBar(rung, limit):
             return f"A bar above {percent(limit)}: the evidence does not show that {rung_in_prose(rung)} would still meet it."
         case value.SkippedRung(rung, why):
-            return f"{_capital(rung_in_prose(rung))}, if it became possible. It was skipped: {why.text}"
+            return f"{_capital(rung_in_prose(rung))}, if it became possible. It is skipped: {why.text}"
         case value.RestOfLadder(rungs, on_ladder):
             names = ", ".join(rungs)
             return f"Rungs not tried: {names}." if on_ladder else f"Rungs left out of the task's `ladder`: {names}."
