@@ -455,7 +455,10 @@ def test_prompts_that_are_read_count_before_the_first_answer_comes(tmp_path: Pat
     with Record.create(tmp_path / "run") as record:
         writer = StageWriter(shown, record, lambda: (clock.now, 0.0), clock=clock)
         writer.stage("measuring", 24)
-        clock.now += 10
+        clock.now += 5
+        writer.read(2.0)
+        assert (shown.shown[-1][1].worked, shown.shown[-1][1].eta_s) == (1.0, None), "the first ones say little"
+        clock.now += 5
         writer.read(12.0)
         stage = shown.shown[-1][1]
         assert (stage.done, stage.worked, stage.eta_s) == (0, 6.0, 30.0)

@@ -49,6 +49,7 @@ from lastresort.systems.system import PromptDesign, System
 from lastresort.types import BarSoFar, Decoding, MeasureSoFar, Progress
 
 READ_EVERY_S = 0.25
+LEAST_READ = 0.1  # of the prompts to come: the first few take long, as the first batch does
 
 
 @runtime_checkable
@@ -112,7 +113,8 @@ class StageWriter:
     def _come_to(self, done: int, read: float) -> None:
         now = self._now.model_copy(update={"done": done, "read": read})
         eta_s = time_left_s(self._clock() - self._began, self._begun, now.worked, now.total)
-        self._write(now.model_copy(update={"eta_s": eta_s}))
+        too_few = done == self._begun and read < LEAST_READ * ((now.total or 0) - done)
+        self._write(now.model_copy(update={"eta_s": None if too_few else eta_s}))
 
     def say(self, text: str) -> None:
         self._shown.say(text)
