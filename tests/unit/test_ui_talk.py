@@ -562,11 +562,14 @@ def test_any_system_that_was_measured_can_be_opened_and_chosen(opened: tuple[Sit
 
     def start(found: Servable, log: Path, allow_held: bool) -> ServingProcess:
         given.append(found)
-        return started(found, log, allow_held)
+        return started(found, log, allow_held, SERVER.replace('"base")', '"base", "prompting/zero-shot")'))
 
     site.own(ServingProcesses, ServingProcesses)._start = start
     page.post("/runs/routing-1/talk/open", data={"rung": "prompting/zero-shot"})
     assert given[0].opened == ("prompting/zero-shot",)
+    until(lambda: "Send" in page.get("/runs/routing-1/talk/state").text, "the model opens")
+    right = page.get("/runs/routing-1/talk/state").text.partition('<select id="right"')[2].partition("</select>")[0]
+    assert re.findall('value="([^"]*)" selected', right) == ["prompting/zero-shot"], "what was ticked is compared"
     assert page.post("/runs/routing-1/talk/open", data={"rung": "prompting/none"}).status_code == 422
 
 
