@@ -188,6 +188,14 @@ def test_whatever_is_written_in_a_row_is_text_and_cut_in_the_list(page: TestClie
     assert "500,000" in whole or "more characters" in whole
 
 
+def test_an_item_shows_no_time_that_rounds_to_nothing(page: TestClient, tmp_path: Path) -> None:
+    assert "<dt>Time</dt>" in page.get("/runs/mail/items/1/0").text
+    finished_run(tmp_path)
+    text = page_of(tmp_path)[1].get("/runs/routing-1/items/1/0").text
+    assert "<dt>Tokens</dt>" in text
+    assert "<dt>Time</dt>" not in text, "a scripted model answers at once"
+
+
 def test_fifty_at_a_time(page: TestClient) -> None:
     first, last = items(page, run="many"), items(page, run="many", n=100)
     assert (len(shown(first)), len(shown(last))) == (50, 20)

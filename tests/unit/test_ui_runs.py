@@ -604,7 +604,9 @@ def test_a_verdict_whose_interval_includes_the_bar_says_what_its_test_showed(
         assert text.count("although its interval includes the bar") == 1, address
         assert text.count("<small>test: 83.9% or more</small>") == 1, "once, for the run of which it is true"
     assert "<small>test: 83.9% or more</small>" in client.get("/runs/close-1").text, "also in its ladder"
-    assert "A run that reused answers of an earlier one spent less" in client.get("/compare?run=close-1&run=plain-1").text
+    assert (
+        "A run that reused answers of an earlier one spent less" in client.get("/compare?run=close-1&run=plain-1").text
+    )
 
 
 def test_every_run_that_is_compared_is_counted_and_listed_and_the_others_are_named(tmp_path: Path) -> None:
