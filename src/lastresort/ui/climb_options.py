@@ -10,7 +10,8 @@ from pathlib import Path
 import yaml
 
 from lastresort.app.start import GATES
-from lastresort.foreign import read_text
+from lastresort.errors import InputError
+from lastresort.foreign import read_yaml
 from lastresort.ladder import RUNGS
 from lastresort.records.atomic import write_atomically
 from lastresort.records.events import GateChosen, OptionsChosen
@@ -67,8 +68,8 @@ def kept_options(folder: Path) -> ClimbOptions:
     if path.is_symlink() or not path.is_file():
         return ClimbOptions()
     try:
-        found = yaml.safe_load(read_text(path))
-    except yaml.YAMLError:
+        found = read_yaml(path)
+    except InputError:
         return ClimbOptions()
     gate, until = (found.get("gate"), found.get("until")) if isinstance(found, dict) else ("", "")
     return ClimbOptions(gate if gate in GATES else "", until if until in tuple(RUNGS) else "")
