@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lastresort.records.candidates import facts_in
 from lastresort.records.events import TrainingReached
 from lastresort.records.record import Record
 from lastresort.systems.files import load_system
@@ -25,8 +26,17 @@ def test_qlora_is_trained_measured_and_served_on_the_same_4_bit_base(tmp_path: P
     assert note.quantize == "nf4"
     with Record.open(found.run, read_only=True) as record:
         training, measured = record.last(TrainingReached), record.measurement("sft", system.name, "dev[0:20]")
+        facts = facts_in(record, "sft", system.name)
     assert training is not None
     assert training.settings.adapter.quantize == "nf4"
+    assert facts is not None
+    assert facts.trained is not None
+    assert (facts.weights, facts.trained.method, facts.trained.rank) == (
+        "trained",
+        "qlora",
+        training.settings.adapter.r,
+    )
+    assert (facts.trained.learning_rate, facts.trained.unit) == (0.003, "epoch")
     assert measured is not None
     answerer = open_answerer(system, found.run / "winner")
     answers = answerer.answer([(Message("user", item.input),) for item in measured.items])

@@ -25,7 +25,8 @@ from lastresort.data.preferences import read_preferences
 from lastresort.data.read import read_examples
 from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.records.decision import RunView
-from lastresort.records.events import ClimbDecided, SystemFrozen
+from lastresort.records.decision_parts import PromptFacts, Weights
+from lastresort.records.events import CandidateProposed, ClimbDecided, SystemFrozen
 from lastresort.records.record import Record
 from lastresort.report.decision import read_decision, read_view
 from lastresort.systems.files import artefact_sha256, candidate_folder, folder_sha256, save_system
@@ -504,6 +505,8 @@ def test_what_each_rung_tested_can_be_opened_and_chosen(tmp_path: Path, monkeypa
         folder = candidate_folder(run, rung, name)
         save_system(replace(SAVED, name=name, decoding=Decoding(300 if rung == "sft" else 8)), folder)
         with Record.open(run) as record:
+            weights: Weights = "trained" if rung == "sft" else "model"
+            record.append(CandidateProposed(rung=rung, name=name, weights=weights, prompt=PromptFacts()))
             record.append(SystemFrozen(rung=rung, name=name, sha256=artefact_sha256(folder)))
     with Record.open(run) as record:
         record.append(ClimbDecided(decision=decided))

@@ -1,56 +1,100 @@
-"""Every name that a climb gives a candidate has a line that says what it is."""
+"""Every candidate of a climb has a line that says what it is, made of what the record says of it and not of its name."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from climb_support import scripted_task
 from lastresort.climb.prepare import prepare
+from lastresort.records.candidates import facts_in
+from lastresort.records.decision_parts import CandidateFacts, PromptFacts, TrainedFacts
+from lastresort.records.events import CandidateMeasured, CandidateProposed
+from lastresort.records.record import Record
+from lastresort.report.decision import view_in
 from lastresort.report.words.candidates import about_candidate
 from lastresort.rungs.prompting.prompts import variants
+from lastresort.rungs.rung import prompt_facts
 from lastresort.spec.task import load_task
 from ui_support import MET, finished_run, page_of
+
+TRAINED = TrainedFacts(
+    method="lora", rank=8, objective="sft", learning_rate=1e-5, stop=3, unit="epoch", replay=None, scale=1.0
+)
+
+
+def prompted(**facts: Any) -> CandidateFacts:
+    return CandidateFacts(weights="model", prompt=PromptFacts(**facts))
+
+
+def trained(*, constrained: bool = False, **facts: Any) -> CandidateFacts:
+    made = TRAINED.replaced(**facts)
+    return CandidateFacts(weights="trained", prompt=PromptFacts(constrained=constrained), trained=made)
 
 
 def test_every_way_of_prompting_is_explained(tmp_path: Path) -> None:
     task = load_task(scripted_task(tmp_path, quality=MET))
-    names = [system.name for system in variants(task, prepare(task).split.train, 16, "m")]
-    assert {"zero-shot+constrained", "nearest-5", "chain-of-thought"} <= set(names)
-    lines = [about_candidate(name) for name in names]
-    assert all(lines)
-    assert len(set(lines)) == len(names)
+    systems = variants(task, prepare(task).split.train, 16, "m")
+    lines = {one.name: about_candidate(CandidateFacts(weights="model", prompt=prompt_facts(one))) for one in systems}
+    assert lines["zero-shot+constrained"].startswith("The instruction alone, without examples; decoding is limited")
+    assert lines["nearest-5"] == "The instruction with the 5 solved examples that are most similar to the input"
+    assert lines["chain-of-thought"] == "The instruction with a request to reason before the answer"
+    assert lines["structured"] == "The instruction in marked sections, without examples"
+    assert len(set(lines.values())) == len(systems)
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("facts", "says"),
     [
-        ("few-shot-5+optimised", "5 solved examples, the same for every input; the instruction as a model rewrote it"),
-        ("few-shot-5+3-passages", "5 solved examples, the same for every input; the 3 best passages"),
-        ("zero-shot+1-passage", "; the best passage of the search"),
-        ("lora-lr1e-05-epoch3", "LoRA adapter, learning rate 1e-05, stopped after epoch 3"),
-        ("full-lr0.0003-step40+constrained", "All weights trained, learning rate 0.0003, stopped after step 40; dec"),
-        ("lora-replay25-lr0.0003-epoch2-scale0.75", "25% replay rows among the training rows, learning rate 0.0003"),
-        ("dpo-lr1e-06-step12", "Trained on preferences (dpo), learning rate 1e-06, stopped after step 12"),
+        (
+            prompted(shots=5, rewritten=True),
+            "The instruction that a model rewrote with 5 solved examples, the same for",
+        ),
+        (
+            prompted(shots=5, passages=3),
+            "5 solved examples, the same for every input; the 3 best passages of the search",
+        ),
+        (prompted(passages=1), "without examples; the best passage of the search in the prompt"),
+        (prompted(given="right"), "without examples; the right passages in the prompt, as dev names them"),
+        (prompted(given="none", shots=3), "the same for every input; no passages"),
+        (CandidateFacts(weights="base", prompt=PromptFacts()), "The model before training; the instruction alone"),
+        (trained(), "LoRA adapter of rank 8, learning rate 1e-05, stopped after epoch 3"),
+        (
+            trained(method="full", rank=None, unit="step", stop=40, constrained=True),
+            "All weights trained, learning rate 1e-05, stopped after step 40; decoding is limited",
+        ),
+        (trained(replay=0.25, scale=0.75), "25% replay rows among the training rows, learning rate 1e-05"),
+        (trained(scale=0.75), "the adapter at 0.75 of its strength"),
+        (trained(method="qlora", objective="dpo"), "QLoRA adapter of rank 8, trained on preferences (dpo), learning"),
     ],
 )
-def test_a_name_says_what_it_is_made_of(name: str, says: str) -> None:
-    assert says in about_candidate(name)
+def test_facts_say_what_a_candidate_is(facts: CandidateFacts, says: str) -> None:
+    assert says in about_candidate(facts)
 
 
-@pytest.mark.parametrize("name", ["", "mine", "zero-shot+mine", "lora-mine", "lr0.1"])
-def test_a_name_that_holds_something_else_gets_no_line(name: str) -> None:
-    assert about_candidate(name) == ""
+def test_what_the_record_does_not_say_gets_no_line() -> None:
+    assert about_candidate(None) == ""
+    assert about_candidate(CandidateFacts(weights="trained", prompt=PromptFacts())) == ""
 
 
-def test_names_are_explained_where_they_are_shown(tmp_path: Path) -> None:
-    finished_run(tmp_path)
+def test_a_climb_proposes_what_it_measures_and_every_page_shows_it(tmp_path: Path) -> None:
+    folder = finished_run(tmp_path)
+    with Record.open(folder, read_only=True) as record:
+        measured = {(one.rung, one.candidate) for one in record.all(CandidateMeasured)}
+        proposed = [(one.rung, one.name) for one in record.all(CandidateProposed)]
+        assert set(proposed) == measured
+        assert len(proposed) == len(measured), "once each"
+        shown = {(rung.name, one.name): one.facts for rung in view_in(record).rungs for one in rung.candidates}
+        assert shown
+        for (rung, name), facts in shown.items():
+            assert facts is not None
+            assert facts == facts_in(record, rung, name)
     _, client = page_of(tmp_path)
     for path in (
         "routing-1",
         "routing-1/items?system=prompting%2Fnearest-5",
         "routing-1/items?with=prompting%2Fzero-shot",
     ):
-        text = client.get(f"/runs/{path}").text
-        assert "The instruction" in text, path
+        assert "The instruction" in client.get(f"/runs/{path}").text, path

@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from lastresort.records.decision_parts import BreakEven, ComparedWay, OptimisedPrompt, RepairView, Weighing
+from lastresort.records.decision_parts import (
+    BreakEven,
+    CandidateFacts,
+    ComparedWay,
+    OptimisedPrompt,
+    RepairView,
+    Weighing,
+)
 from lastresort.records.document import (
     Amount,
     Count,
@@ -33,11 +40,12 @@ HELD = "the gate holds this winner: it is not shown yet that tuning broke nothin
 
 
 class CandidateView(JsonDocument):
-    """prompt_tokens: mean of a rendered prompt."""
+    """prompt_tokens: mean of a rendered prompt. facts: null where the record does not hold them."""
 
     name: Name
     dev: DevScore
     prompt_tokens: Amount
+    facts: CandidateFacts | None = None
 
 
 class Failures(JsonDocument):

@@ -28,6 +28,53 @@ Currency = Literal["usd", "machine_seconds"]
 Crossing = Literal["at_once", "after", "never", "unknown"]
 
 
+GivenPassages = Literal["none", "right", "likeliest", "likeliest one"]
+"""Passages that dev was answered with in place of those that a search finds: none, those that dev names, or the likeliest."""
+
+Weights = Literal["model", "base", "trained"]
+"""What answers: the task's model; of a rung that trains, its model before the training, or after it."""
+
+
+class PromptFacts(JsonDocument):
+    """shots: solved examples that a prompt shows. nearest: chosen for each input. rewritten: a model wrote the instruction.
+    constrained: decoding is held to the form of the output. passages: that a search puts into the prompt; null without one.
+    given: in place of what it finds; null where nothing is.
+    """
+
+    sections: bool = False
+    shots: Count = 0
+    nearest: bool = False
+    reasoning: bool = False
+    rewritten: bool = False
+    constrained: bool = False
+    passages: Positive | None = None
+    given: GivenPassages | None = None
+
+
+class TrainedFacts(JsonDocument):
+    """The training that a candidate came of. method: lora, qlora, full, or another adapter. rank: null where all weights are
+    trained. stop: the epoch or step after which it was kept. replay: the share of general rows; null where it has none. scale: of
+    what was trained.
+    """
+
+    method: Name
+    rank: Positive | None
+    objective: Name
+    learning_rate: Annotated[float, Field(gt=0)]
+    stop: Count
+    unit: Literal["epoch", "step"]
+    replay: Share | None
+    scale: Annotated[float, Field(gt=0)]
+
+
+class CandidateFacts(JsonDocument):
+    """What a candidate is. trained: null of weights that are not trained, and while the training that they came of goes on."""
+
+    weights: Weights
+    prompt: PromptFacts
+    trained: TrainedFacts | None = None
+
+
 class RepairMeasure(JsonDocument):
     """A measure on a separate draw, tuned against base, without a verdict: it only chooses among repairs. counts: false where this
     base has nothing to lose by it, or the task leaves it out.

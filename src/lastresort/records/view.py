@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from lastresort.errors import DataError
 from lastresort.ladder import STORE_RUNG, trains
+from lastresort.records.candidates import facts_of
 from lastresort.records.decision import (
     CandidateView,
     CeilingSystem,
@@ -25,6 +26,7 @@ from lastresort.records.decision import (
     StoreView,
 )
 from lastresort.records.decision_parts import (
+    CandidateFacts,
     ComparedWay,
     OptimisedPrompt,
     RepairView,
@@ -38,6 +40,8 @@ from lastresort.records.events import (
     BaseAnswered,
     BestSampled,
     CandidateMeasured,
+    CandidateProposed,
+    CandidateTrained,
     CeilingMeasured,
     CheckpointsWeighed,
     ClimbDecided,
@@ -87,10 +91,13 @@ Made = ReplayMade | SamplesPaired | BestSampled | GroupsDrawn | BaseAnswered
 
 @dataclass
 class _Rung:
-    """What the events say of a rung. measured: the newest of every candidate and split. gates: by system. trained: seconds of each
-    training. rewarded: by what was asked. tried: repairs, by their key; one that was tried again counts once.
+    """What the events say of a rung. measured: the newest of every candidate and split. kept: what came of trainings, by candidate.
+    gates: by system. trained: the newest of each training. rewarded: by what was asked. tried: repairs, by their key; one that was
+    tried again counts once.
     """
 
+    proposed: dict[str, CandidateProposed] = field(default_factory=dict)
+    kept: dict[str, CandidateTrained] = field(default_factory=dict)
     measured: dict[tuple[str, str], CandidateMeasured] = field(default_factory=dict)
     skipped: Statement | None = None
     searched: RungSearched | None = None
@@ -100,7 +107,7 @@ class _Rung:
     tested: RungTested | None = None
     repaired: RepairTested | None = None
     gates: dict[str, ClimbGate] = field(default_factory=dict)
-    trained: dict[str, float] = field(default_factory=dict)
+    trained: dict[str, TrainingReached] = field(default_factory=dict)
     made: list[Made] = field(default_factory=list)
     rewarded: dict[str, RewardsJudged] = field(default_factory=dict)
     tried: dict[str, RepairTried] = field(default_factory=dict)
@@ -118,6 +125,13 @@ class _Rung:
         if first is None or second is None:
             return False
         return stands(first.verdict, self.tested.judgement, second.verdict, self.repaired.judgement)
+
+    def facts(self, candidate: str) -> CandidateFacts | None:
+        proposed, kept = self.proposed.get(candidate), self.kept.get(candidate)
+        if proposed is None:
+            return None
+        reached = None if kept is None else self.trained.get(kept.run)
+        return facts_of(proposed, kept, None if reached is None else reached.settings)
 
     @property
     def gate(self) -> ClimbGate | None:
@@ -231,7 +245,9 @@ class Fold:
         asked = [*rung.made, *written, *(step.spent for step in rung.rewarded.values())]
         all_priced = all(step.priced for step in rung.rewarded.values()) and all(one.priced for one in written)
         priced = (self.price_known or trains(name)) and all_priced
-        seconds = sum(one.seconds for one in (*done, *rung.made, *written)) + sum(rung.trained.values())
+        seconds = sum(one.seconds for one in (*done, *rung.made, *written)) + sum(
+            one.seconds for one in rung.trained.values()
+        )
         if name == STORE_RUNG and self.store is not None:
             seconds += self.store.seconds
         usd = sum(one.usd for one in done) + sum(one.usd for one in written)
@@ -309,6 +325,10 @@ def _take_of_rung(run: Fold, event: Event) -> None:
             measured.pop(place, None)
             measured[place] = event
             run.rung(event.rung).skipped = None  # it may have been skipped for lack of time: there is time now
+        case CandidateProposed():
+            run.rung(event.rung).proposed[event.name] = event
+        case CandidateTrained():
+            run.rung(event.rung).kept[event.candidate] = event
         case RungSkipped() | RungGivenUp():
             run.rung(event.rung).skipped = event.reason
         case RungSearched():
@@ -326,7 +346,7 @@ def _take_of_rung(run: Fold, event: Event) -> None:
         case RepairTried():
             run.rung(event.rung).tried[event.key] = event
         case TrainingReached():
-            run.rung(event.rung).trained[event.candidate] = event.seconds
+            run.rung(event.rung).trained[event.candidate] = event
         case ReplayMade() | SamplesPaired() | BestSampled() | GroupsDrawn() | BaseAnswered():
             run.rung(event.rung).made.append(event)
         case RewardsJudged():
@@ -473,19 +493,25 @@ def _on_dev(rung: _Rung, candidate: str | None) -> list[CandidateMeasured]:
 def _candidates(rung: _Rung, chosen: str | None) -> tuple[CandidateView, ...]:
     """Those of the search, and the chosen system where it came of a repair; during a search those that were measured so far."""
     searched = () if rung.searched is None else rung.searched.candidates
-    found = {one.name: CandidateView(name=one.name, dev=one.dev, prompt_tokens=one.prompt_tokens) for one in searched}
+    found = {
+        one.name: CandidateView(name=one.name, dev=one.dev, prompt_tokens=one.prompt_tokens, facts=rung.facts(one.name))
+        for one in searched
+    }
     others = (name for name, split in rung.measured if whole_of(split) == DEV)
     for name in dict.fromkeys([chosen] if rung.searched is not None else others):
         if name is not None and name not in found and (stretches := _on_dev(rung, name)):
-            found[name] = _candidate(name, stretches)
+            found[name] = _candidate(name, stretches, rung.facts(name))
     return tuple(found.values())
 
 
-def _candidate(name: str, stretches: Sequence[CandidateMeasured]) -> CandidateView:
+def _candidate(name: str, stretches: Sequence[CandidateMeasured], facts: CandidateFacts | None) -> CandidateView:
     n, tokens = sum(one.n for one in stretches), sum(one.tokens_in for one in stretches)
     score = stretches[0].score if len(stretches) == 1 else sum(one.score * one.n for one in stretches) / max(1, n)
     return CandidateView(
-        name=name, dev=DevScore(score=min(1.0, score), n=n), prompt_tokens=round(tokens / n, 1) if n else 0.0
+        name=name,
+        dev=DevScore(score=min(1.0, score), n=n),
+        prompt_tokens=round(tokens / n, 1) if n else 0.0,
+        facts=facts,
     )
 
 

@@ -12,6 +12,7 @@ from lastresort.evals.evidence import FALSE_NOT_MET, LABELS_SHARE
 from lastresort.records.clock import worked_s
 from lastresort.records.data_report import DataReport
 from lastresort.records.decision import RungView, RunView
+from lastresort.records.decision_parts import CandidateFacts
 from lastresort.records.events import (
     DataChecked,
     DriftMeasured,
@@ -52,6 +53,7 @@ class CandidateRow:
     prompt_tokens: float
     seconds: float | None
     chosen: bool
+    facts: CandidateFacts | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +294,7 @@ def _candidates(entry: RungView, search: RungSearched | None) -> tuple[Candidate
     """Those measured longest and best first."""
     seconds = {} if search is None else {candidate.name: candidate.seconds for candidate in search.candidates}
     rows = [
-        CandidateRow(one.name, one.dev, one.prompt_tokens, seconds.get(one.name), one.name == entry.chosen)
+        CandidateRow(one.name, one.dev, one.prompt_tokens, seconds.get(one.name), one.name == entry.chosen, one.facts)
         for one in entry.candidates
     ]
     return tuple(sorted(rows, key=lambda row: (-row.dev.n, -row.dev.score, row.prompt_tokens)))

@@ -25,9 +25,10 @@ from lastresort.evals.measure import (
 )
 from lastresort.evals.scorers import Scorer
 from lastresort.hardware.plan.setup import Setup
-from lastresort.ladder import RUNGS
+from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import Pay
-from lastresort.records.events import ErrorShared, RungGoneOn, RungTested, SystemKept
+from lastresort.records.decision_parts import GivenPassages, PromptFacts
+from lastresort.records.events import CandidateProposed, ErrorShared, RungGoneOn, RungTested, SystemKept
 from lastresort.records.measurement import stretch_of_dev
 from lastresort.records.record import ItemScore, Measurement, Record
 from lastresort.records.rungs import SearchFinding, Skip
@@ -190,9 +191,9 @@ class Workbench:
     def candidate_folder(self, rung: str, name: str) -> Path:
         return candidate_folder(self.folder, rung, name)
 
-    def dev_scores(self, rung: str, system: System) -> list[ItemScore]:
-        """Scores of all dev items, measured once a run. Raises CandidateError if the model refuses."""
-        found = self.dev_results(rung, [system], 0, len(self.dev))[system.name]
+    def dev_scores(self, rung: str, system: System, *, given: GivenPassages | None = None) -> list[ItemScore]:
+        """Scores of all dev items, measured once a run. given: as in `dev_results`. Raises CandidateError if the model refuses."""
+        found = self.dev_results(rung, [system], 0, len(self.dev), given=given)[system.name]
         if isinstance(found, JobRefused):
             raise found.error()
         return found
@@ -206,16 +207,18 @@ class Workbench:
         *,
         staged: bool = False,
         passages: Passages | None = None,
+        given: GivenPassages | None = None,
     ) -> dict[str, list[ItemScore] | JobRefused]:
         """Scores of each system, by its name, on dev items [start, stop): from the record, else measured as jobs.
 
-        staged: each begins a stage of progress. passages: shown in place of what the systems' retriever finds. Each measurement is
-        recorded as soon as it and those before it are done.
+        staged: each begins a stage of progress. passages: shown in place of what the systems' retriever finds; given: which these
+        are. Each measurement is recorded as soon as it and those before it are done.
         """
         split, label = stretch_of_dev(start, stop), f"dev items {start + 1}-{stop}"
         found: dict[str, list[ItemScore] | JobRefused] = {}
         jobs: list[MeasureJob] = []
         for number, system in enumerate(systems):
+            self._propose(rung, system, given)
             stage = f"{rung}: {system.name}, {label}" if staged else ""
             known = self.record.measurement(rung, system.name, split)
             if known is None:
@@ -241,6 +244,20 @@ class Workbench:
         if request is not None:
             raise request.error()
         return found
+
+    def _propose(self, rung: str, system: System, given: GivenPassages | None) -> None:
+        """Note once a run what a candidate is."""
+        if self.record.last(CandidateProposed, f"{rung}/{system.name}") is not None:
+            return
+        tuned = system.adapter is not None or bool(system.tuned_from)
+        self.record.append(
+            CandidateProposed(
+                rung=rung,
+                name=system.name,
+                weights="trained" if tuned else "base" if trains(rung) else "model",
+                prompt=prompt_facts(system, given),
+            )
+        )
 
     def test_scores(self, system: System, examples: Sequence[Example], label: str) -> list[ItemScore]:
         """Scores of test items, measured as one job; what the model refuses is wrong. label: of its stage of progress."""
@@ -269,6 +286,21 @@ class Workbench:
     def dev_groups(self) -> list[str] | None:
         """The group of each dev item, None if rows have no groups."""
         return groups_of(self.dev)
+
+
+def prompt_facts(system: System, given: GivenPassages | None = None) -> PromptFacts:
+    """What a record says of a system's prompt. given: passages in place of those of its retriever."""
+    prompt, retriever = system.prompt, system.retriever
+    return PromptFacts(
+        sections=prompt.layout == "sections",
+        shots=prompt.k if prompt.shots else 0,
+        nearest=bool(prompt.shots) and prompt.selection == "nearest",
+        reasoning=prompt.reasoning,
+        rewritten=prompt.written_by == "model",
+        constrained=system.decoding.grammar is not None,
+        passages=None if retriever is None or given is not None else retriever.k,
+        given=given,
+    )
 
 
 def candidate_of(system: System, items: Sequence[ItemScore]) -> Candidate:

@@ -176,6 +176,8 @@ def as_dict(system: System) -> dict[str, Any]:
             "grammar": None,
         },
     }
+    if prompt.written_by != "task":
+        body["prompt"]["written_by"] = prompt.written_by
     if decoding.reasoning_effort is not None:
         body["decoding"]["reasoning_effort"] = decoding.reasoning_effort
     if system.tuned_from:

@@ -30,7 +30,7 @@ class PromptDesign:
 
     instruction: text of the system turn. layout: "sections" wraps input and passages in XML tags. shots: the pool of solved
     examples. selection: "nearest" shows the `k` most similar to the input, "fixed" the first `k`. reasoning: the model thinks
-    first, and the answer is what follows the last "Answer:".
+    first, and the answer is what follows the last "Answer:". written_by: whose words the instruction is; no answer depends on it.
     """
 
     instruction: str
@@ -39,6 +39,7 @@ class PromptDesign:
     k: int = 0
     selection: Literal["fixed", "nearest"] = "fixed"
     reasoning: bool = False
+    written_by: Literal["task", "model"] = "task"
 
 
 @dataclass(frozen=True, slots=True)

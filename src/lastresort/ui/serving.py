@@ -26,8 +26,10 @@ from lastresort.foreign import NotJson, parse_json
 from lastresort.keys import SERVE_KEY
 from lastresort.ladder import RUNGS, trains
 from lastresort.models.protocol import is_endpoint
+from lastresort.records.candidates import facts_in
 from lastresort.records.decision import HELD, RunView
-from lastresort.records.events import GateRun, SystemFrozen
+from lastresort.records.decision_parts import CandidateFacts
+from lastresort.records.events import CandidateProposed, GateRun, SystemFrozen
 from lastresort.records.gate import ClimbGate
 from lastresort.records.record import Record
 from lastresort.report.decision import view_in
@@ -66,6 +68,7 @@ class TestedSystem:
     reaches: tuple[str, ...]
     measured_tokens: int = 0
     dev: float | None = None
+    facts: CandidateFacts | None = None
 
     @property
     def key(self) -> str:
@@ -120,10 +123,12 @@ def servable(run: Path) -> Servable | None:
         view = view_in(record)
         frozen = {event.rung: event for event in record.all(SystemFrozen)}
         gates = [event.gate for event in record.all(GateRun)]
+        proposed = record.all(CandidateProposed)
+        facts = {(one.rung, one.name): facts_in(record, one.rung, one.name) for one in proposed}
     candidates = _candidates(run, view, frozen, gates)
     winner = view.winner
     if winner is not None and winner.path is not None and (run / winner.path / FILE).is_file():
-        others = _others(run, frozen, gates, but=artefact_sha256(run / winner.path))
+        others = _others(run, facts, frozen, gates, but=artefact_sha256(run / winner.path))
         found = _servable(
             run, load_system(run / winner.path), held=winner.held, is_winner=True
         )  # `serve` checks its files
@@ -139,12 +144,16 @@ def servable(run: Path) -> Servable | None:
         folder = candidate_folder(run, event.rung, event.name)
         if (folder / FILE).is_file():
             found = _servable(folder, load_measured(folder, event.sha256), held=False, is_winner=False)
-            return replace(found, others=(*_others(run, frozen, gates, but=event.sha256), *candidates))
+            return replace(found, others=(*_others(run, facts, frozen, gates, but=event.sha256), *candidates))
     return None
 
 
 def _others(
-    run: Path, frozen: Mapping[str, SystemFrozen], gates: Sequence[ClimbGate], but: str
+    run: Path,
+    facts: Mapping[tuple[str, str], CandidateFacts | None],
+    frozen: Mapping[str, SystemFrozen],
+    gates: Sequence[ClimbGate],
+    but: str,
 ) -> tuple[TestedSystem, ...]:
     """What the rungs tested, without the system of this hash. `serve` checks their files."""
     found = []
@@ -152,7 +161,8 @@ def _others(
         folder = candidate_folder(run, event.rung, event.name)
         if event.sha256 != but and (system := _readable(folder)) is not None:
             held, tokens = is_uncleared(gates, event.rung, event.name), system.decoding.max_new_tokens
-            found.append(TestedSystem(event.rung, event.name, held, _reached(system), tokens))
+            known = facts.get((event.rung, event.name))
+            found.append(TestedSystem(event.rung, event.name, held, _reached(system), tokens, facts=known))
     return tuple(found)
 
 
@@ -167,7 +177,9 @@ def _candidates(
             tested = rung.name in frozen and frozen[rung.name].name == one.name
             if not tested and (system := _readable(folder)) is not None:
                 held, tokens = is_uncleared(gates, rung.name, one.name), system.decoding.max_new_tokens
-                found.append(TestedSystem(rung.name, one.name, held, _reached(system), tokens, one.dev.score))
+                found.append(
+                    TestedSystem(rung.name, one.name, held, _reached(system), tokens, one.dev.score, one.facts)
+                )
     return found
 
 

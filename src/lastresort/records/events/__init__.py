@@ -69,6 +69,7 @@ from lastresort.records.events.run import (
 )
 from lastresort.records.events.search import (
     CandidateMeasured,
+    CandidateProposed,
     CeilingMeasured,
     PromptOptimised,
     ProposedPrompt,
@@ -132,6 +133,7 @@ __all__ = [
     "BudgetSpent",
     "CandidateMeasured",
     "CandidateMoved",
+    "CandidateProposed",
     "CandidateTrained",
     "CeilingMeasured",
     "CheckpointsWeighed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lastresort.records.decision_parts import Crossing, Currency
+from lastresort.records.decision_parts import Crossing, Currency, PromptFacts, Weights
 from lastresort.records.document import Statement
 from lastresort.records.events.base import BaseEvent, EventValue, OfRung
 from lastresort.records.measurement import DevScore
@@ -40,6 +40,19 @@ class CandidateMeasured(OfRung):
     refused: int
     ill_formed: tuple[str, ...]
     wrong: tuple[str, ...]
+
+
+class CandidateProposed(OfRung):
+    """A candidate that is about to be measured on dev for the first time: what its prompt is, and whose weights answer."""
+
+    kind: Literal["candidate_proposed"] = "candidate_proposed"
+    name: str
+    weights: Weights
+    prompt: PromptFacts
+
+    @property
+    def key(self) -> str:
+        return f"{self.rung}/{self.name}"
 
 
 class RungSkipped(OfRung):
@@ -259,7 +272,8 @@ class CeilingMeasured(BaseEvent):
 
 
 RungEvent = (
-    CandidateMeasured
+    CandidateProposed
+    | CandidateMeasured
     | RungSkipped
     | RungPlanned
     | RungGoneOn

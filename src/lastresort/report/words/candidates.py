@@ -1,58 +1,72 @@
-"""What the names of candidates mean, a line each: the one table of these words. Nothing is decided by them."""
+"""What candidates are, a line each, from what the record says of them. Nothing is decided by these words."""
 
 from __future__ import annotations
 
-import re
-
+from lastresort.records.decision_parts import CandidateFacts, GivenPassages, PromptFacts, TrainedFacts
 from lastresort.report.words.wording import capital
 
-PARTS: tuple[tuple[str, str], ...] = (
-    ("zero-shot", "the instruction alone, without examples"),
-    ("structured", "the instruction in marked sections, without examples"),
-    (r"few-shot-(\d+)", "the instruction with {} solved examples, the same for every input"),
-    (r"nearest-(\d+)", "the instruction with the {} solved examples that are most similar to the input"),
-    ("chain-of-thought", "the instruction with a request to reason before the answer"),
-    ("optimised", "the instruction as a model rewrote it on training rows"),
-    ("closed-book", "no passages"),
-    ("constrained", "decoding is limited to what the output's format allows"),
-    ("1-passage", "the best passage of the search in the prompt"),
-    (r"(\d+)-passages", "the {} best passages of the search in the prompt"),
-    ("right-passage", "the right passages in the prompt, as dev names them"),
-    ("likeliest-passages?", "the likeliest passages in the prompt"),
-    ("base", "the model before training, with the instruction alone"),
-)
-# The parts of the name of what was trained, in their order.
-TRAINED: tuple[tuple[str, str], ...] = (
-    (r"lora-", "LoRA adapter"),
-    (r"qlora-", "QLoRA adapter"),
-    (r"full-", "all weights trained"),
-    (r"(dpo|ipo|hinge|simpo|apo_zero|orpo|kto|grpo|dr_grpo|dapo)-", "trained on preferences ({})"),
-    (r"replay([\d.]+)-", "{}% replay rows among the training rows"),
-    (r"lr([\d.]+(?:e[+-]?\d+)?)-", "learning rate {}"),
-    (r"(epoch|step)(\d+)", "stopped after {} {}"),
-    (r"-scale([\d.]+)", "the adapter at {} of its strength"),
-)
+GIVEN: dict[GivenPassages, str] = {
+    "none": "no passages",
+    "right": "the right passages in the prompt, as dev names them",
+    "likeliest": "the likeliest passages in the prompt",
+    "likeliest one": "the likeliest passage in the prompt",
+}
+METHODS = {"lora": "LoRA adapter", "qlora": "QLoRA adapter", "rslora": "rsLoRA adapter", "dora": "DoRA adapter"}
 
 
-def about_candidate(name: str) -> str:
-    """`few-shot-5+constrained` -> "The instruction with 5 solved examples, …; decoding is limited …". "" for a name that holds
-    something else.
+def about_candidate(facts: CandidateFacts | None) -> str:
+    """ "The instruction with 5 solved examples, …; decoding is limited to …". "" where nothing is known, and of weights whose
+    training goes on.
     """
-    said = [_of_part(part) or _of_trained(part) for part in name.split("+")]
-    return capital("; ".join(said)) if all(said) else ""
+    if facts is None or (facts.weights == "trained" and facts.trained is None):
+        return ""
+    prompt = facts.prompt
+    if facts.trained is not None:
+        parts = [_training(facts.trained)]
+    else:
+        parts = ["the model before training"] if facts.weights == "base" else []
+        parts += [_prompt(prompt), *_passages(prompt)]
+    if prompt.constrained:
+        parts.append("decoding is limited to what the output's format allows")
+    return capital("; ".join(parts))
 
 
-def _of_part(part: str) -> str:
-    for pattern, words in PARTS:
-        if found := re.fullmatch(pattern, part):
-            return words.format(*found.groups())
-    return ""
+def _prompt(prompt: PromptFacts) -> str:
+    instruction = "the instruction that a model rewrote" if prompt.rewritten else "the instruction"
+    if prompt.sections:
+        instruction += " in marked sections"
+    added = ["a request to reason before the answer"] if prompt.reasoning else []
+    if prompt.shots and prompt.nearest:
+        added.append(f"the {prompt.shots} solved examples that are most similar to the input")
+    elif prompt.shots:
+        added.append(f"{prompt.shots} solved examples, the same for every input")
+    if added:
+        return f"{instruction} with {' and '.join(added)}"
+    return (
+        f"{instruction}, without examples"
+        if instruction != "the instruction"
+        else f"{instruction} alone, without examples"
+    )
 
 
-def _of_trained(part: str) -> str:
-    said, rest = list[str](), part
-    for pattern, words in TRAINED:
-        if found := re.match(pattern, rest):
-            said.append(words.format(*found.groups()))
-            rest = rest[found.end() :]
-    return ", ".join(said) if not rest else ""
+def _passages(prompt: PromptFacts) -> list[str]:
+    if prompt.given is not None:
+        return [GIVEN[prompt.given]]
+    if prompt.passages is None:
+        return []
+    best = "the best passage" if prompt.passages == 1 else f"the {prompt.passages} best passages"
+    return [f"{best} of the search in the prompt"]
+
+
+def _training(made: TrainedFacts) -> str:
+    parts = [METHODS.get(made.method, f"{made.method} adapter") if made.rank is not None else "all weights trained"]
+    if made.rank is not None:
+        parts[0] += f" of rank {made.rank}"
+    if made.objective not in ("sft", "text"):
+        parts.append(f"trained on preferences ({made.objective})")
+    if made.replay:
+        parts.append(f"{100 * made.replay:g}% replay rows among the training rows")
+    parts += [f"learning rate {made.learning_rate:g}", f"stopped after {made.unit} {made.stop}"]
+    if made.scale != 1:
+        parts.append(f"the {'adapter' if made.rank is not None else 'change'} at {made.scale:g} of its strength")
+    return ", ".join(parts)

@@ -157,7 +157,7 @@ def _reflector(bench: Workbench) -> AbstractContextManager[Model]:
 
 def _zero_shot(bench: Workbench, about: str) -> System:
     task = bench.task
-    design = PromptDesign(instruction_of(about, task))
+    design = PromptDesign(instruction_of(about, task), written_by="model")
     decoding = prompting_decoding(task, bench.max_new_tokens)
     return System(NAME, bench.models.base_name, design, decoding, template_kwargs=task.chat_template_kwargs)
 
@@ -171,7 +171,7 @@ def _entering(bench: Workbench, race: Race, about: str) -> tuple[System, ...]:
     reworded = replace(
         best,
         name=f"{best.name}+{NAME}",
-        prompt=replace(best.prompt, instruction=instruction),
+        prompt=replace(best.prompt, instruction=instruction, written_by="model"),
     )
     same = reworded.prompt == alone.prompt and reworded.decoding == alone.decoding
     return (alone,) if same else (alone, reworded)

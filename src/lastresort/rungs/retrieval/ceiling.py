@@ -11,6 +11,7 @@ from lastresort.knowledge.chunks import Chunk
 from lastresort.knowledge.evaluation import Labels
 from lastresort.knowledge.search import search
 from lastresort.knowledge.store import Store, chunks_named
+from lastresort.records.decision_parts import GivenPassages
 from lastresort.records.record import ItemScore
 from lastresort.rungs.race import judge_on_dev
 from lastresort.rungs.rung import Workbench
@@ -18,6 +19,11 @@ from lastresort.systems.compose import Conversation, Passages, conversation, que
 from lastresort.systems.system import Retriever, System
 from lastresort.types import Example, Grammar, Judgement
 
+_NAMES: dict[GivenPassages, str] = {
+    "right": "right-passage",
+    "likeliest": "likeliest-passages",
+    "likeliest one": "likeliest-passage",
+}
 MOST_PASSAGES = 5  # in a prompt, if the labels name more or do not name any
 
 
@@ -83,14 +89,14 @@ def measure_ceiling(
     found = _Measured()
     named = all(example.passages for example in bench.dev)
 
-    def measure(passages: Passages, what: str) -> None:
-        systems = [replace(base, name=f"{base.name}+{what}", retriever=retriever) for base in bases]
-        _measure(bench, rung, systems, passages, grammar, found)
+    def measure(passages: Passages, given: GivenPassages) -> None:
+        systems = [replace(base, name=f"{base.name}+{_NAMES[given]}", retriever=retriever) for base in bases]
+        _measure(bench, rung, systems, passages, given, grammar, found)
 
     several = any(len(passages[conversation(example.input)]) > 1 for example in bench.dev)
-    measure(passages, "right-passage" if named else "likeliest-passages")
+    measure(passages, "right" if named else "likeliest")
     if several and _out_of_reach(found.judged, found.dropped):
-        measure({key: chunks[-1:] for key, chunks in passages.items()}, "likeliest-passage")
+        measure({key: chunks[-1:] for key, chunks in passages.items()}, "likeliest one")
     best = max(found.items.values(), key=mean_score, default=[])
     wrong = {item.id for item in closed_book if item.score < 1}
     right = {item.id for item in best if item.score >= 1}
@@ -106,11 +112,12 @@ def _measure(
     rung: str,
     systems: Sequence[System],
     passages: Passages,
+    given: GivenPassages,
     grammar: Grammar | None,
     found: _Measured,
 ) -> None:
     """Answer dev by each of the systems with these passages, and with constrained decoding if that may help."""
-    results = _results(bench, rung, systems, passages)
+    results = _results(bench, rung, systems, passages, given)
     constrained = []
     for system in systems:
         items = results[system.name]
@@ -126,11 +133,11 @@ def _measure(
             decoding = replace(system.decoding, grammar=grammar)
             constrained.append(replace(system, name=f"{system.name}+constrained", decoding=decoding))
     if constrained:
-        _measure(bench, rung, constrained, passages, grammar, found)
+        _measure(bench, rung, constrained, passages, given, grammar, found)
 
 
 def _results(
-    bench: Workbench, rung: str, systems: Sequence[System], passages: Passages
+    bench: Workbench, rung: str, systems: Sequence[System], passages: Passages, given: GivenPassages
 ) -> dict[str, list[ItemScore] | JobRefused]:
     """Each system's result on dev; also refused if its model does not support its decoding."""
     refused: dict[str, list[ItemScore] | JobRefused] = {}
@@ -140,7 +147,7 @@ def _results(
         except CandidateError as error:
             refused[system.name] = JobRefused.of(error)
     asked = [system for system in systems if system.name not in refused]
-    return refused | bench.dev_results(rung, asked, 0, len(bench.dev), staged=True, passages=passages)
+    return refused | bench.dev_results(rung, asked, 0, len(bench.dev), staged=True, passages=passages, given=given)
 
 
 def _union(store: Store, question: str) -> tuple[Chunk, ...]:

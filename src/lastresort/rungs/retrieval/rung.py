@@ -259,7 +259,7 @@ class RetrievalRung:
 
     def _measure_closed_book(self, bench: Workbench, system: System) -> list[ItemScore]:
         bench.progress.stage(f"{self.name}: closed book on dev", len(bench.dev))
-        return bench.dev_scores(self.name, replace(system, name="closed-book"))
+        return bench.dev_scores(self.name, replace(system, name="closed-book"), given="none")
 
 
 def base_systems(bench: Workbench) -> list[System]:

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from lastresort.app.items import HeldOutExamples, remade_prompt, rendered_tokens, score_reason
+from lastresort.records.candidates import facts_in
 from lastresort.records.events import GateRun, TaskRead
 from lastresort.records.items import CHANGES, KINDS, ItemCounts, ItemsWanted, RecordedItem, excerpt
 from lastresort.records.measurement import failure_kind
@@ -73,6 +74,8 @@ def router(site: Site) -> APIRouter:
             elsewhere = {} if counts.every else _in_common(site, name, record, wanted)
             gated = record.last(GateRun) is not None
             verdict = _verdict(site, name, record, wanted)
+            compared = [one for one in (wanted.system, wanted.against) if one is not None]
+            facts = {one.name: facts_in(record, one.rung, one.candidate) for one in compared}
         return site.draw(
             request,
             "items_found.html.j2" if is_part(request) else "items.html.j2",
@@ -86,6 +89,7 @@ def router(site: Site) -> APIRouter:
             elsewhere=elsewhere,
             gated=gated,
             verdict=verdict,
+            facts=facts,
             confused=confused,
             few_labels=FEW_LABELS,
             kinds=KINDS,
@@ -142,6 +146,7 @@ def router(site: Site) -> APIRouter:
             around = _around(record, wanted, address) if "n" in request.query_params else {}
             other = next((one for one in others if one.system == wanted.against), None)
             why = score_reason(record, found)
+            facts = facts_in(record, found.system.rung, found.system.candidate)
             beside = None if other is None else _found(record, other.measurement, other.position)
         return site.draw(
             request,
@@ -151,6 +156,7 @@ def router(site: Site) -> APIRouter:
             item=found.item,
             kind=failure_kind(found.item, lacking),
             why=why,
+            facts=facts,
             kind_words=KIND_WORDS,
             sides=side_by_side(found.item.expected, found.item.answer),
             unmarked=side_by_side(found.item.expected, found.item.expected).expected,

@@ -1,0 +1,43 @@
+"""What a candidate is made of, from the events that proposed and trained it. Nothing is read from its name."""
+
+from __future__ import annotations
+
+from lastresort.records.decision_parts import CandidateFacts, TrainedFacts
+from lastresort.records.events import CandidateProposed, CandidateTrained, TrainingReached
+from lastresort.records.record import Record
+from lastresort.records.training import RecordedSettings
+
+
+def facts_in(record: Record, rung: str, candidate: str) -> CandidateFacts | None:
+    """None where the record does not say what was proposed."""
+    proposed = record.last(CandidateProposed, f"{rung}/{candidate}")
+    if proposed is None:
+        return None
+    trained = record.last(CandidateTrained, candidate)
+    reached = None if trained is None else record.last(TrainingReached, trained.run)
+    return facts_of(proposed, trained, None if reached is None else reached.settings)
+
+
+def facts_of(
+    proposed: CandidateProposed, trained: CandidateTrained | None, settings: RecordedSettings | None
+) -> CandidateFacts:
+    """settings: of the training that the candidate came of."""
+    training = None
+    if proposed.weights == "trained" and trained is not None and settings is not None:
+        training = _training(trained, settings)
+    return CandidateFacts(weights=proposed.weights, prompt=proposed.prompt, trained=training)
+
+
+def _training(trained: CandidateTrained, settings: RecordedSettings) -> TrainedFacts:
+    adapter = settings.adapter
+    quantised = adapter.kind == "lora" and adapter.quantize is not None
+    return TrainedFacts(
+        method="full" if adapter.kind == "none" else "qlora" if quantised else adapter.kind,
+        rank=None if adapter.kind == "none" else adapter.r,
+        objective=settings.objective.name,
+        learning_rate=trained.learning_rate,
+        stop=trained.stop,
+        unit=trained.unit,
+        replay=trained.replay,
+        scale=trained.scale,
+    )
