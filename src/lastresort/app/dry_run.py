@@ -15,7 +15,8 @@ from lastresort.climb.budget import forecast_of_judge
 from lastresort.climb.judging import errors_of_items, labelled_cases, labels_correct
 from lastresort.climb.loop import rules_of
 from lastresort.climb.prepare import PreparedTask, prepare
-from lastresort.climb.workload import counts_of, model_of, workload
+from lastresort.climb.token_counts import counts_of
+from lastresort.climb.workload import model_of, workload
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.evals.evidence import FALSE_NOT_MET, items_against_bar, smallest_deciding_test
 from lastresort.gate.suite_table import gate_forecast, lm_eval_names

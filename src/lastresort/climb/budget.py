@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lastresort.climb.prepare import PreparedTask
-from lastresort.climb.workload import counts_of, machine_of, some_of, workload
+from lastresort.climb.token_counts import counts_of
+from lastresort.climb.workload import machine_of, some_of, workload
 from lastresort.evals.scorers.judge import Judge, case_of
 from lastresort.ladder import trains
 from lastresort.models.protocol import is_endpoint

@@ -1,7 +1,5 @@
 """How much work a task is for a rung, in tokens, and what would do it: no model is loaded.
 
-How many tokens a model makes of a text, before it is loaded: by its tokenizer where that is here, else by the text's bytes.
-
 How fast this processor trains, reads and answers with a model of some shape: two stacks of a few of its layers, with random
 weights, are timed, and what a layer adds counts for all of them. No weight of the model itself is read.
 """
@@ -11,13 +9,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lastresort.climb.prepare import PreparedTask
-from lastresort.data.rendering import render_prompt
+from lastresort.climb.token_counts import TokenCounts, counts_of
 from lastresort.embedded import converted_already, embedded_gguf
 from lastresort.errors import DataError, InputError
 from lastresort.hardware.model_files import computed_parameters_of, config_of_gguf, parameters_of_gguf
@@ -26,90 +23,13 @@ from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.hardware.shape import ModelShape, shape_of
 from lastresort.hardware.threads import pinned, quickest
 from lastresort.ladder import trains
-from lastresort.libraries import loading, without_length_warning
 from lastresort.model_heads import model_config
 from lastresort.models.open import EMBEDDED, local_weights
 from lastresort.models.protocol import estimated_tokens, is_endpoint
 from lastresort.rungs.forecast import Machine, Rates, Workload
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.spec.task import Task
-from lastresort.types import Example, Message
-
-BYTES_PER_TOKEN = (
-    3  # of short texts, labels and JSON: 2.4 to 4.1 on the examples of this project, with the embedded model
-)
-_SCRIPTED = 16  # so that turns of examples, which a script counts without markers, are on the high side too
-TEMPLATE_TOKENS = 32  # turn markers, and the system prompt that some templates add
-
-
-@dataclass(frozen=True, slots=True)
-class TokenCounts:
-    """count: tokens of a text alone. template: what a chat template puts around a prompt of one turn. summary: how it is counted,
-    as "tokens counted …" ends.
-    """
-
-    count: Callable[[str], int]
-    template: int
-    summary: str
-
-
-def counts_of(task: Task, model: str) -> TokenCounts:
-    """Of the model by this name. What a script answers is counted as the script itself counts, four bytes a token."""
-    if model.startswith("scripted:"):
-        return TokenCounts(estimated_tokens, _SCRIPTED, "as four bytes a token, as the scripted model counts")
-    folder = None if is_endpoint(model) else _folder(model, task.folder)
-    if folder is None or not (folder / "tokenizer_config.json").is_file():
-        return TokenCounts(_estimated, TEMPLATE_TOKENS, f"as {BYTES_PER_TOKEN} bytes a token, as no tokenizer is here")
-    tokenizer = _tokenizer(folder)
-    if tokenizer is None:
-        return TokenCounts(
-            _estimated, TEMPLATE_TOKENS, f"as {BYTES_PER_TOKEN} bytes a token: the tokenizer cannot be read"
-        )
-    return TokenCounts(
-        lambda text: _counted(tokenizer, text), _template(tokenizer, task), f"by the tokenizer of {model}"
-    )
-
-
-def _folder(model: str, base_folder: Path) -> Path | None:
-    """Of a model on disk; nothing is converted or downloaded."""
-    if model == EMBEDDED:
-        return converted_already(embedded_gguf())
-    path = base_folder / Path(model).expanduser()
-    if path.suffix == ".gguf":
-        return converted_already(path) if path.is_file() else None
-    return path if path.is_dir() else None
-
-
-@cache
-def _tokenizer(folder: Path) -> Any:
-    """None where it cannot be read; the climb says why."""
-    from transformers import AutoTokenizer
-
-    try:
-        with loading(folder, "a tokenizer"):
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except InputError:
-        return None
-    return without_length_warning(tokenizer)
-
-
-@lru_cache(maxsize=20_000)  # each rung counts the same texts, and the same prompts of a judge
-def _counted(tokenizer: Any, text: str) -> int:
-    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _template(tokenizer: Any, task: Task) -> int:
-    word = "x"
-    try:
-        whole = render_prompt(tokenizer, [Message("user", word)], template_kwargs=task.chat_template_kwargs)
-    except DataError:  # the climb says so
-        return TEMPLATE_TOKENS
-    return max(0, len(whole) - _counted(tokenizer, word))
-
-
-def _estimated(text: str) -> int:
-    return -(-len(text.encode(errors="surrogatepass")) // BYTES_PER_TOKEN)
-
+from lastresort.types import Example
 
 SHALLOW, DEEP = 2, 6
 MOST_PARAMETERS = 200_000_000  # of the deeper stack: a larger one would take too long to make and to time
