@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rich.console import Console
 from lastresort.app.dry_run import dry_run
 from lastresort.climb import workload as rates
 from lastresort.climb.prepare import prepare
-from lastresort.climb.token_counts import BYTES_PER_TOKEN, TEMPLATE_TOKENS, counts_of
+from lastresort.climb.token_counts import BYTES_PER_TOKEN, TEMPLATE_TOKENS, TextLengths, counts_of
 from lastresort.climb.workload import workload
 from lastresort.evals.evidence import items_against_bar
 from lastresort.hardware.find import shape_named
@@ -118,6 +119,23 @@ def test_tokens_are_counted_by_the_tokenizer_that_is_here(tmp_path: Path) -> Non
     told = dry_run(task).as_json()["assumed"]
     assert len(told) == 1
     assert told[0].startswith("model: tokens counted by the tokenizer of model; ")
+
+
+def test_the_length_of_a_text_is_counted_once_and_no_text_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[str] = []
+
+    def tokenizer(text: str, **_: Any) -> dict[str, list[int]]:
+        counted.append(text)
+        return {"input_ids": [0] * len(text)}
+
+    monkeypatch.setattr(TextLengths, "MOST_KEPT", 3)
+    lengths = TextLengths(tokenizer)
+    texts = [letter * 100_000 for letter in "abc"]
+    assert [lengths(text) for text in (*texts, *texts)] == [100_000] * 6
+    assert len(counted) == 3
+    assert len(pickle.dumps(vars(lengths)["_known"])) < 500
+    lengths("d")
+    assert len(vars(lengths)["_known"]) == 1, "it begins again"
 
 
 def test_times_follow_from_the_tokens_and_rates_that_are_shown(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -23,7 +24,7 @@ from lastresort.app.climb import Climbed, climb
 from lastresort.app.dry_run import dry_run
 from lastresort.app.start import ClimbRequest, check_models, start_climb
 from lastresort.climb.budget import forecast_of_judge
-from lastresort.climb.prepare import prepare
+from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.token_counts import TokenCounts
 from lastresort.climb.workload import workload
 from lastresort.errors import BudgetError, DataError, InfrastructureError, PrerequisiteError, TaskError
@@ -100,7 +101,20 @@ def reasons(found: Climbed) -> str:
     return "\n".join(reason_lines(found.decision.as_json()))
 
 
-def test_what_a_rung_will_take_is_said_with_its_judge(tmp_path: Path) -> None:
+def test_what_a_rung_will_take_is_said_with_its_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dry run and the climb count the same tokens."""
+    forecasts: dict[str, list[tuple[int, Forecast | None]]] = {"dry_run": [], "budget": []}
+
+    def noted(place: str) -> Callable[[PreparedTask, int], Forecast | None]:
+        def forecast(prepared: PreparedTask, answers: int) -> Forecast | None:
+            found = forecast_of_judge(prepared, answers)
+            forecasts[place].append((answers, found))
+            return found
+
+        return forecast
+
+    monkeypatch.setattr("lastresort.app.dry_run.forecast_of_judge", noted("dry_run"))
+    monkeypatch.setattr("lastresort.climb.budget.forecast_of_judge", noted("budget"))
     judge = write_judge(tmp_path / "task", FAIR, prompt_price=300.0, output_price=300.0)
     task = judged_task(tmp_path / "task", judge, use={"prompt_price": 1.0, "output_price": 1.0})
     told, shown = dry_run(task), Scissors()
@@ -108,14 +122,17 @@ def test_what_a_rung_will_take_is_said_with_its_judge(tmp_path: Path) -> None:
     rung = told.rungs[0].forecast
     assert rung is not None
     assert told.judge is not None
+    assert set(forecasts["dry_run"]) == {(rung.answers, told.judge)} == set(forecasts["budget"])
     assert told.judge.usd > 100 * rung.usd > 0
     whole = money(rung.usd + told.judge.usd)
     assert f"prompting begins. Forecast: about {whole}, without the judge's time, which is not known." in shown.said
 
 
-def test_the_prompts_of_a_judge_are_counted_on_some_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of which an even choice represents all."""
-    prepared = prepare(judged_task(tmp_path, write_judge(tmp_path, FAIR), split={"dev": 60, "test": 130}))
+@pytest.mark.parametrize("asks", [{}, {"rubric": "Is it kind? " * 200}])
+def test_the_prompts_of_a_judge_are_counted_without_counting_its_rubric_for_each_item(
+    asks: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare(judged_task(tmp_path, write_judge(tmp_path, FAIR, **asks), split={"dev": 60, "test": 130}))
     texts: list[str] = []
     counts = TokenCounts(lambda text: len(texts.append(text) or text), 0, "as letters")
     monkeypatch.setattr("lastresort.climb.budget.counts_of", lambda task, model: counts)
@@ -124,7 +141,7 @@ def test_the_prompts_of_a_judge_are_counted_on_some_items(tmp_path: Path, monkey
     assert isinstance(prepared.scorer, Judge)
     items = (*prepared.split.dev, *prepared.split.test)
     prompts = [prepared.scorer.question.prompts(prepared.scorer.about, case_of(item, "…")) for item in items]
-    assert len(texts) <= 100 * sum(map(len, prompts[0]))
+    assert sum(map(len, texts)) < 10_000 + 400 * max(len(item.input_text) + len(item.output) for item in items)
     letters = sum(len(turn.content) for own in prompts for prompt in own for turn in prompt)
     answers = 190 * len(prompts[0]) * workload(prepared, "prompting").max_new_tokens
     assert found.tokens_in - answers == pytest.approx(letters, rel=0.05)

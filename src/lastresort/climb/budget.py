@@ -13,6 +13,7 @@ from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.token_counts import counts_of
 from lastresort.climb.workload import machine_of, some_of, workload
 from lastresort.evals.scorers.judge import Judge, case_of
+from lastresort.evals.scorers.judge_model import JudgeCase
 from lastresort.ladder import trains
 from lastresort.models.protocol import is_endpoint
 from lastresort.records.clock import worked_s
@@ -38,7 +39,6 @@ from lastresort.spec.task import Task
 from lastresort.stop import StopRequest
 
 NOTED_EVERY_S = 10.0  # what a kill can make the run forget
-_COUNTED = 100  # items of which the tokens of a judge's prompts are counted; of more, an even choice represents all
 
 
 @dataclass
@@ -169,19 +169,25 @@ def _judged(prepared: PreparedTask, own: Forecast) -> JudgedForecast:
 
 
 def forecast_of_judge(prepared: PreparedTask, answers: int) -> Forecast | None:
-    """What the judge would take of so many answers, each as long as allowed; None without a judge."""
+    """What the judge would take of so many answers, each as long as allowed; None without a judge.
+
+    What its prompts have in common, such as a rubric, is counted once, and to it the mean of what items add.
+    """
     task, judge, keys = prepared.task, prepared.scorer, prepared.task.score.judge
     if not isinstance(judge, Judge) or keys is None:
         return None
     machine = machine_of(task, keys.model, (keys.prompt_price, keys.output_price))
     longest = workload(prepared, "prompting").max_new_tokens
-    items = some_of((*prepared.split.dev, *prepared.split.test), _COUNTED)
-    prompts = [prompt for item in items for prompt in judge.question.prompts(judge.about, case_of(item, "…"))]
-    counts = counts_of(task, keys.model)
-    read_tokens = sum(counts.count(turn.content) for prompt in prompts for turn in prompt)
-    prompt_tokens = read_tokens / len(prompts) + counts.template + longest
-    calls = answers * len(prompts) // len(items)
-    return answering("verdicts", machine, calls, prompt_tokens, 0, judge.model.decoding.max_new_tokens).unscored()
+    question, counts = judge.question, counts_of(task, keys.model)
+    frame = question.prompts(judge.about, JudgeCase("", "…"))
+    frame_tokens = sum(counts.count(turn.content) for prompt in frame for turn in prompt) / len(frame)
+    cases = [case_of(item, "…") for item in some_of((*prepared.split.dev, *prepared.split.test))]
+    texts = [
+        text for case in cases for text in ((case.input, case.reference) if question.needs_output else (case.input,))
+    ]
+    prompt_tokens = frame_tokens + sum(map(counts.count, texts)) / len(cases) + counts.template + longest
+    verdict_tokens = judge.model.decoding.max_new_tokens
+    return answering("verdicts", machine, answers * len(frame), prompt_tokens, 0, verdict_tokens).unscored()
 
 
 LONG_S, ASKED_S = 1200.0, 3600.0

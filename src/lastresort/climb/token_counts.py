@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,7 @@ def counts_of(task: Task, model: str) -> TokenCounts:
         return TokenCounts(
             _estimated, TEMPLATE_TOKENS, f"as {BYTES_PER_TOKEN} bytes a token: the tokenizer cannot be read"
         )
-    return TokenCounts(
-        lambda text: _counted(tokenizer, text), _template(tokenizer, task), f"by the tokenizer of {model}"
-    )
+    return TokenCounts(_lengths(folder), _template(tokenizer, task), f"by the tokenizer of {model}")
 
 
 def _folder(model: str, base_folder: Path) -> Path | None:
@@ -75,9 +74,30 @@ def _tokenizer(folder: Path) -> Any:
     return without_length_warning(tokenizer)
 
 
-@lru_cache(maxsize=20_000)  # each rung counts the same texts, and the same prompts of a judge
-def _counted(tokenizer: Any, text: str) -> int:
-    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+class TextLengths:
+    """Tokens of texts, each counted once for all rungs.
+
+    They are kept by the hash of the text, since texts may be long; once there are MOST_KEPT it starts again.
+    """
+
+    MOST_KEPT = 20_000  # about 3 MB
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[bytes, int] = {}
+
+    def __call__(self, text: str) -> int:
+        key = blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+        if key not in self._known:
+            if len(self._known) >= self.MOST_KEPT:
+                self._known.clear()
+            self._known[key] = len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self._known[key]
+
+
+@cache
+def _lengths(folder: Path) -> TextLengths:
+    return TextLengths(_tokenizer(folder))
 
 
 def _template(tokenizer: Any, task: Task) -> int:
@@ -86,7 +106,7 @@ def _template(tokenizer: Any, task: Task) -> int:
         whole = render_prompt(tokenizer, [Message("user", word)], template_kwargs=task.chat_template_kwargs)
     except DataError:  # the climb says so
         return TEMPLATE_TOKENS
-    return max(0, len(whole) - _counted(tokenizer, word))
+    return max(0, len(whole) - len(tokenizer(word, add_special_tokens=False)["input_ids"]))
 
 
 def _estimated(text: str) -> int:

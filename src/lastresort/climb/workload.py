@@ -280,9 +280,9 @@ def _computed_parameters(config: Mapping[str, Any] | None, weights: Path) -> int
     return parameters_of_gguf(weights) if found is None and weights.suffix == ".gguf" else found
 
 
-def some_of(examples: Sequence[Example], most: int = COUNTED) -> Sequence[Example]:
-    """At most so many of them, evenly spread."""
-    step = -(-len(examples) // most) or 1
+def some_of(examples: Sequence[Example]) -> Sequence[Example]:
+    """At most COUNTED of them, evenly spread."""
+    step = -(-len(examples) // COUNTED) or 1
     return examples[::step]
 
 
