@@ -52,6 +52,21 @@ def test_of_graded_scores_the_best_is_dropped_no_more_often_than_said() -> None:
     assert dropped
 
 
+@pytest.mark.parametrize("refused", [0.95, 0.3])
+def test_once_a_model_refused_the_best_of_those_left_is_dropped_no_more_often_than_said(refused: float) -> None:
+    """The refused one answered 20 items, far ahead of the two others or far behind. They are equally good."""
+    generator, races, error, dropped = np.random.default_rng(6), 200, 0.2, 0
+    for _ in range(races):
+        one, other, gone = (generator.random(96) < rate for rate in (0.6, 0.6, refused))
+        left = {"one": one.astype(float).tolist(), "other": other.astype(float).tolist()}
+        before = {name: scores[:16] for name, scores in {**left, "gone": gone.astype(float).tolist()}.items()}
+        if evidence_not_best(before)["one"] >= 1 / error:
+            continue  # while it took part, it was the best
+        looked = [evidence_not_best({n: s[:at] for n, s in left.items()}, gone=1)["one"] for at in (24, 48, 72, 96)]
+        dropped += max(looked) >= 1 / error
+    assert dropped / races <= allowed(error, races)
+
+
 @pytest.mark.parametrize(("candidates", "share"), [(2, 0.55), (3, 0.77), (4, 0.86), (8, 0.97)])
 def test_the_rule_asks_fewer_items_than_halving_and_chooses_as_well(candidates: int, share: float) -> None:
     """The best is ten points ahead, 200 items: with many rivals it takes more to show that one of the last two is worse."""

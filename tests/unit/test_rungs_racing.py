@@ -72,13 +72,22 @@ def test_of_a_group_the_first_item_counts() -> None:
     assert evidence_not_best(scores, groups=["x", "x", "y"]) == pytest.approx(alone)
 
 
-def test_a_rival_whose_model_refuses_later_items_still_counts_by_what_it_answered(
+def test_bets_on_a_rival_that_is_gone_count_as_lost() -> None:
+    scores = {"a": [0.0] * 20, "b": [1.0] * 20}
+    alone, later = evidence_not_best(scores), evidence_not_best(scores, gone=3)
+    assert later == {name: pytest.approx(found / 4) for name, found in alone.items()}
+
+
+def test_a_leader_whose_model_refuses_later_items_drops_none_of_those_that_are_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("lastresort.rungs.race._call_cost", lambda bench, system: 1.0)
 
     def dev_results(rung: str, systems: Any, start: int, stop: int, *, staged: bool) -> dict[str, Any]:
-        found: dict[str, Any] = {one.name: [SimpleNamespace(score=1.0)] * (stop - start) for one in systems}
+        found: dict[str, Any] = {
+            one.name: [SimpleNamespace(score=float(one.name == "b" or i % 4 > 1)) for i in range(start, stop)]
+            for one in systems
+        }
         return found if not start else {**found, "b": JobRefused.of(CandidateError("too long"))}
 
     bench: Any = SimpleNamespace(
@@ -87,10 +96,12 @@ def test_a_rival_whose_model_refuses_later_items_still_counts_by_what_it_answere
         check_room=lambda system: None,
         keep=lambda rung, system: None,
         dev_results=dev_results,
+        dev_groups=lambda: None,
     )
     systems: Any = [SimpleNamespace(name=name) for name in "abc"]
     race = Race(bench, "prompting", systems, "prompts")
     for start in (0, 32):
         race._measure(list("abc"), start, start + 32)
     assert sorted(race.items) == ["a", "c"]
-    assert {name: len(scores) for name, scores in race._scores_so_far().items()} == {"a": 64, "b": 32, "c": 64}
+    race._drop_shown_worse()
+    assert race._alive == ["a", "c"], "alike, whatever the leader was ahead by"

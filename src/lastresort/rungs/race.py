@@ -125,7 +125,7 @@ class Race:
         self._bench, self._rung, self._what = bench, rung, what
         self.systems: dict[str, System] = {}
         self._items: dict[str, list[ItemScore]] = {}
-        self._refused: dict[str, list[ItemScore]] = {}  # what those had answered that their model refused later
+        self._refused = 0  # systems whose model refused items after they had answered others
         self._cost: dict[str, float] = {}
         self._dropped: dict[str, str] = {}
         self._alive: list[str] = []
@@ -167,7 +167,8 @@ class Race:
 
     def _drop_shown_worse(self) -> None:
         """Never the one against which there is least evidence."""
-        against = evidence_not_best(self._scores_so_far(), groups=self._bench.dev_groups())
+        so_far = {name: [item.score for item in items] for name, items in self._items.items() if items}
+        against = evidence_not_best(so_far, groups=self._bench.dev_groups(), gone=self._refused)
         least = min(self._alive, key=lambda name: (against[name], self._cost[name]))
         shown = [name for name in self._alive if name != least and against[name] >= 1 / NOT_BEST]
         self._shown.update(shown)
@@ -248,11 +249,6 @@ class Race:
         whole = [name for name in names if len(self._items[name]) == self._until]
         return {name: [item.score for item in self._items[name]] for name in whole}
 
-    def _scores_so_far(self) -> dict[str, list[float]]:
-        """A rival that its model refused stays one: the mean over rivals is evidence only while they are the same."""
-        answered = {**self._items, **self._refused}
-        return {name: [item.score for item in items] for name, items in answered.items() if items}
-
     def _hopeless(self, name: str) -> bool:
         """Whether its answers show that it is below the bar."""
         found = judge_on_dev(self._bench, self._rung, self._items[name])
@@ -278,7 +274,7 @@ class Race:
             if isinstance(result, JobRefused):
                 self._dropped[name] = str(result.error())
                 self._alive.remove(name)
-                self._refused[name] = self._items.pop(name)
+                self._refused += bool(self._items.pop(name))
             else:
                 self._items[name] += result
 
