@@ -78,30 +78,56 @@ def test_bets_on_a_rival_that_is_gone_count_as_lost() -> None:
     assert later == {name: pytest.approx(found / 4) for name, found in alone.items()}
 
 
+class Dev:
+    """A bench whose systems answer 96 items, until their model refuses. right: the share of each; refused: from which item on."""
+
+    dev = range(96)
+    models = SimpleNamespace(check=lambda system: None)
+
+    def __init__(self, right: dict[str, float], refused: dict[str, int]) -> None:
+        self._right, self._refused = right, refused
+
+    def check_room(self, system: Any) -> None: ...
+    def keep(self, rung: str, system: Any) -> None: ...
+    def dev_groups(self) -> None: ...
+
+    def dev_results(self, rung: str, systems: Any, start: int, stop: int, *, staged: bool) -> dict[str, Any]:
+        return {
+            one.name: JobRefused.of(CandidateError("too long"))
+            if stop > self._refused.get(one.name, 96)
+            else [
+                SimpleNamespace(score=float(i % 10 < 10 * self._right[one.name]), format_ok=True)
+                for i in range(start, stop)
+            ]
+            for one in systems
+        }
+
+
+def race_of(monkeypatch: pytest.MonkeyPatch, right: dict[str, float], refused: dict[str, int]) -> Race:
+    monkeypatch.setattr("lastresort.rungs.race._call_cost", lambda bench, system: 1.0)
+    monkeypatch.setattr(Race, "_hopeless", lambda race, name: False)
+    bench: Any = Dev(right, refused)
+    systems: Any = [SimpleNamespace(name=name) for name in right]
+    return Race(bench, "prompting", systems, "prompts")
+
+
 def test_a_leader_whose_model_refuses_later_items_drops_none_of_those_that_are_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lastresort.rungs.race._call_cost", lambda bench, system: 1.0)
-
-    def dev_results(rung: str, systems: Any, start: int, stop: int, *, staged: bool) -> dict[str, Any]:
-        found: dict[str, Any] = {
-            one.name: [SimpleNamespace(score=float(one.name == "b" or i % 4 > 1)) for i in range(start, stop)]
-            for one in systems
-        }
-        return found if not start else {**found, "b": JobRefused.of(CandidateError("too long"))}
-
-    bench: Any = SimpleNamespace(
-        dev=range(96),
-        models=SimpleNamespace(check=lambda system: None),
-        check_room=lambda system: None,
-        keep=lambda rung, system: None,
-        dev_results=dev_results,
-        dev_groups=lambda: None,
-    )
-    systems: Any = [SimpleNamespace(name=name) for name in "abc"]
-    race = Race(bench, "prompting", systems, "prompts")
+    race = race_of(monkeypatch, {"a": 0.5, "b": 1.0, "c": 0.5}, {"b": 32})
     for start in (0, 32):
         race._measure(list("abc"), start, start + 32)
     assert sorted(race.items) == ["a", "c"]
     race._drop_shown_worse()
     assert race._alive == ["a", "c"], "alike, whatever the leader was ahead by"
+
+
+def test_where_all_that_are_left_are_refused_the_best_of_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = {"a": 0.9, "b": 0.9, "c": 0.6, "d": 0.6, "e": 0.2}
+    race = race_of(monkeypatch, right, {"a": 60, "b": 60})
+    race.run()
+    assert {name: len(items) for name, items in race.items.items()} == {"c": 96, "d": 96, "e": 24}
+    assert race.nothing_left() is None
+    race = race_of(monkeypatch, right, dict.fromkeys(right, 60))
+    race.run()
+    assert race.nothing_left() is not None

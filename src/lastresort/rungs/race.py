@@ -152,6 +152,8 @@ class Race:
     def run(self) -> None:
         for look in looks(len(self._bench.dev), len(self._alive)):
             self._measure(self._alive, look.start, look.stop)
+            while not self._alive and any(self._items.values()):
+                self._bring_back(look.stop)
             if look.stop == len(self._bench.dev) or not self._alive:
                 continue
             self._drop_shown_worse()
@@ -164,6 +166,15 @@ class Race:
             if self._ended is not None:
                 self._until = look.stop
                 return
+
+    def _bring_back(self, stop: int) -> None:
+        """Of those that were dropped the best, once the models of all that were left have refused: they answer what they lack."""
+        order = sorted(self.systems, key=lambda name: self._cost[name])
+        promise = {name: _promise(items) for name, items in self._items.items() if items}
+        self._alive = survivors(promise, order, FINALISTS)
+        self._shown.difference_update(self._alive)
+        for name in list(self._alive):
+            self._measure([name], len(self._items[name]), stop)
 
     def _drop_shown_worse(self) -> None:
         """Never the one against which there is least evidence."""
