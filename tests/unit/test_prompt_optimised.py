@@ -76,6 +76,8 @@ def test_the_optimised_prompt_wins_the_race_and_the_report_says_how_it_differs(t
     assert rung["chosen"].startswith("optimised")
     dev = {one["name"]: one["dev"]["n"] for one in rung["candidates"]}
     assert dev["optimised"] == max(dev.values())  # as many items as the finalists
+    rewritten = {one["name"]: one["facts"]["prompt"]["rewritten"] for one in rung["candidates"]}
+    assert {name for name, by_model in rewritten.items() if by_model} == {n for n in dev if "optimised" in n}
     found, said = noted(tmp_path / "run")
     assert found is not None
     assert (found.plain, found.best) == ("Route the case to a team.", BETTER)

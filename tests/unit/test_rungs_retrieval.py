@@ -16,6 +16,7 @@ from lastresort.app.climb import Climbed, climb
 from lastresort.app.dry_run import dry_run
 from lastresort.errors import DataError, StopRequestedError
 from lastresort.records.atomic import locked
+from lastresort.records.candidates import facts_in
 from lastresort.records.events import RungSearched, StoreBuilt
 from lastresort.records.record import Record
 from lastresort.rungs.retrieval.rung import RetrievalRung
@@ -214,6 +215,10 @@ def test_a_ceiling_below_the_bar_skips_the_rung_with_its_figures(tmp_path: Path)
     assert "zero-shot+right-passage scored" in retrieval["skipped_because"]["text"]
     ceiling = found.decision.as_json()["retrieval"]["ceiling"]
     assert {system["verdict"] for system in ceiling["systems"]} == {"NOT_MET"}
+    with Record.open(found.run, read_only=True) as record:
+        facts = facts_in(record, "retrieval", "zero-shot+right-passage")
+    assert facts is not None
+    assert (facts.prompt.given, facts.prompt.passages) == ("right", None)
     asked = len(calls(tmp_path / "task"))
     again = climb(load_task(tmp_path / "task" / "task.yaml"), found.run)
     assert comparable(again.decision.as_json()) == comparable(found.decision.as_json())

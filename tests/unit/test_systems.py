@@ -131,7 +131,7 @@ SYSTEMS = [
     System(
         "json",
         "embedded",
-        PromptDesign("Ünïcode — «quotes»\nsecond line", layout="sections", reasoning=True),
+        PromptDesign("Ünïcode — «quotes»\nsecond line", layout="sections", reasoning=True, written_by="model"),
         Decoding(
             8, grammar=Grammar(json_schema={"type": "object", "properties": {"ä": {"enum": ["no", "yes", None, 1]}}})
         ),
