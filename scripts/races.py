@@ -3,6 +3,7 @@
     python -m scripts.races choice           items and lost score of each rule, of 600 races a cell
     python -m scripts.races choice 1000 2    the same of 1,000 races of two candidates
     python -m scripts.races error            how often a test drops the best of candidates that are almost equal
+    python -m scripts.races refused          how often it drops the best of those left, once a model refused a candidate
 
 No model runs. An answer is right where the luck of its item, equal for all candidates on part of the items, lies below the
 candidate's true score. Every item costs the same. The last choice is the best score, and within one item the candidate that comes
@@ -79,11 +80,16 @@ def not_best(wins: Floats, losses: Floats) -> Floats:
     """Evidence that each candidate is not the best, from the items that only a rival, or only the candidate, had right; shape
     (races, rivals, candidates) to (races, candidates): the mean over rivals of the bets of `sequential.log_evidence`.
     """
-    bets = [wins * math.log1p(stake) + losses * math.log1p(-stake) for stake in STAKES]
-    evidence = np.exp(np.logaddexp.reduce(bets, axis=0)) / len(STAKES)
+    return np.asarray(bets(wins, losses).sum(axis=1) / (wins.shape[1] - 1))
+
+
+def bets(wins: Floats, losses: Floats) -> Floats:
+    """What the bet on each rival of each candidate has become; 0 for a candidate on itself."""
+    stakes = [wins * math.log1p(stake) + losses * math.log1p(-stake) for stake in STAKES]
+    evidence = np.exp(np.logaddexp.reduce(stakes, axis=0)) / len(STAKES)
     k = wins.shape[1]
     evidence[:, np.arange(k), np.arange(k)] = 0.0
-    return np.asarray(evidence.sum(axis=1) / (k - 1))
+    return np.asarray(evidence)
 
 
 def exactly_worse(wins: Floats, losses: Floats, error: float) -> Bools:
@@ -220,5 +226,41 @@ def error(races: int = 4_000) -> None:
         print(k, {name: f"{100 * value:.2f}" for name, value in worst.items()})
 
 
+REFUSED_AFTER, LOOKED = 20, (24, 32, 64, 96, 128)
+REFUSED = {  # true scores of the refused one, the best of those that are left, and the third
+    "as good as the others": (0.7, 0.7, 0.7),
+    "40 points behind": (0.3, 0.7, 0.7),
+    "20 points ahead, the third 5 behind": (0.7, 0.5, 0.45),
+    "40 points ahead, the third 5 behind": (0.9, 0.5, 0.45),
+}
+
+
+def after_refusal(rates: Sequence[float], races: int, threshold: float, seed: int = 0) -> tuple[float, float, float]:
+    """In which share of races the evidence against the best of those that are left reaches the threshold, by what becomes of the
+    bet on the refused one: it stays as it was, it goes, or it counts as lost. rates: true scores, as in REFUSED.
+    """
+    generator = np.random.default_rng([SEED, seed])
+    k, n = len(rates), LOOKED[-1]
+    shared = generator.random((races, 1, n)) < 0.5
+    luck = np.where(shared, generator.random((races, 1, n)), generator.random((races, k, n)))
+    right = (luck < np.array(rates)[:, None]).astype(np.float64)
+    reached = np.zeros((3, races), dtype=np.bool_)
+    for look in LOOKED:
+        answered = np.arange(look) < np.array([REFUSED_AFTER, *[n] * (k - 1)])[:, None]
+        seen, wrong = right[:, :, :look] * answered, (1 - right[:, :, :look]) * answered
+        of_rivals = bets(np.einsum("rji,rci->rjc", seen, wrong), np.einsum("rji,rci->rjc", wrong, seen))[:, :, 1]
+        left = of_rivals[:, 1:].sum(axis=1)
+        ways = ((left + of_rivals[:, 0]) / (k - 1), left / (k - 2), left / (k - 1))
+        reached |= np.array([way >= threshold for way in ways])
+    stays, goes, lost = reached.mean(axis=1)
+    return float(stays), float(goes), float(lost)
+
+
+def refused(races: int = 4_000) -> None:
+    print(f"the refused one | bet stays | bet goes | bet counts as lost; at most {NOT_BEST:.0%} is promised")
+    for name, rates in REFUSED.items():
+        print(f"| {name} | " + " | ".join(f"{share:.1%}" for share in after_refusal(rates, races, 1 / NOT_BEST)) + " |")
+
+
 if __name__ == "__main__":
-    {"choice": choice, "error": error}[sys.argv[1]](*map(int, sys.argv[2:]))
+    {"choice": choice, "error": error, "refused": refused}[sys.argv[1]](*map(int, sys.argv[2:]))
