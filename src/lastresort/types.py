@@ -29,8 +29,8 @@ class Example:
     """One labelled item of a task.
 
     input: the conversation up to the answer; a row with `input` is a single user turn. output: the right answer as text
-    (an object is written as compact JSON, keys in their order). row: 1-based row of `source`, for errors. seeds: ids of the rows
-    that a synthetic row was made from, empty if unknown; None for a row that is not synthetic.
+    (an object is written as compact JSON, keys in their order). row: 1-based row of `source`, for errors. seeds: of a
+    synthetic row the hashes of the inputs that it was made from (`duplicates.input_hash`), empty if unknown; None for another row.
     """
 
     id: str

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from lastresort.data.duplicates import input_hash
 from lastresort.data.split import Split, clean, first_of_each
 from lastresort.errors import DataError
 from lastresort.records.reasons import RowsLeftOut
@@ -73,8 +74,8 @@ def test_leaks_leave_train_and_are_named() -> None:
     assert cleaned.notes == (RowsLeftOut("train", "in dev or test", 1),)
 
 
-def synthetic(text: str, row: int, *seeds: str, group: str | None = None) -> Example:
-    return replace(item(text, row, side="synthetic"), seeds=seeds, group=group)
+def synthetic(text: str, row: int, *seeds: Example, group: str | None = None) -> Example:
+    return replace(item(text, row, side="synthetic"), seeds=tuple(map(input_hash, seeds)), group=group)
 
 
 @pytest.mark.parametrize("n", [1, 10, 12, 40])
@@ -92,23 +93,32 @@ def test_many_near_copies_of_a_held_out_item_among_synthetic_rows_all_leave(n: i
     assert cleaned.notes == (RowsLeftOut("train", "in dev or test", n),)
 
 
-def test_synthetic_rows_made_from_held_out_rows_leave_train() -> None:
-    """Or from a row of train that leaks, or of a held-out group. An id that train has as well is that of its row."""
+def test_synthetic_rows_that_are_not_made_from_train_leave_it() -> None:
+    """But from a held-out row, one that leaks, one that is gone, another synthetic one, or for a held-out group. Ids say nothing:
+    in each file they may be the numbers of its rows. An answer may have been corrected.
+    """
     own = side("train", "Oslo", 30, more=("the horse sleeps Turin",))
-    own = (replace(own[0], id="dev-3"), *own[1:])
     dev = (*side("dev", "Lyon", 24), replace(item("newt rests Lyon", 25, side="dev"), group="g"))
-    stay = [synthetic("one", 1, "train-2", "train-3"), synthetic("two", 2), synthetic("three", 3, "dev-3", group="h")]
-    leave = [
-        synthetic("four", 4, "train-2", "dev-4"),
-        synthetic("five", 5, "test-1"),
-        synthetic("six", 6, "train-31"),
-        synthetic("seven", 7, group="g"),
+    test = side("test", "Turin", 30)
+    own, dev, test = (tuple(replace(one, id=str(one.row)) for one in rows) for rows in (own, dev, test))
+    stay = [
+        synthetic("one", 1, own[1], replace(own[2], id="other", output="corrected")),
+        synthetic("two", 2),
+        synthetic("three", 3, own[3], group="h"),
     ]
-    cleaned = clean(Split((*own, *stay, *leave), dev, side("test", "Turin", 30)))
+    leave = [
+        synthetic("four", 4, own[1], dev[3]),
+        synthetic("five", 5, test[0]),
+        synthetic("six", 6, own[30]),
+        synthetic("seven", 7, group="g"),
+        synthetic("eight", 8, replace(own[1], input=(Message("user", "as it was before"),))),
+        synthetic("nine", 9, stay[0]),
+    ]
+    cleaned = clean(Split((*own, *stay, *leave), dev, test))
     assert cleaned.split.train == (*own[:30], *stay)
     assert cleaned.notes == (
         RowsLeftOut("train", "in dev or test", 1),
-        RowsLeftOut("train", "made from dev or test", 4),
+        RowsLeftOut("train", "not made from train", 6),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ def test_rows_made_from_what_is_held_out_since_leave_train(tmp_path: Path, monke
     trained = {row.id for row in after.split.train}
     assert trained >= {row["id"] for row in made(found)} - away
     assert not trained & away
-    assert after.notes == (RowsLeftOut("train", "made from dev or test", len(away)),)
+    assert after.notes == (RowsLeftOut("train", "not made from train", len(away)),)
     report = data_report(after, None, None)
     assert report.used("train") == len(after.split.train)
     assert ("synthetic", [f"30 of the {len(after.split.train) + len(away)} train"]) in words.rows(report)
@@ -60,6 +61,11 @@ def test_synthetic_rows_are_refused_wherever_something_is_measured_on_them(
     renamed = [{"text": row["input"], "team": row["output"], "synthetic": row.get("synthetic")} for row in mixed]
     write_rows(tmp_path / "mixed.jsonl", mixed)
     write_rows(tmp_path / "renamed.jsonl", renamed)
+    with (tmp_path / "table.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["input", "output", "synthetic"])
+        for row in mixed:
+            table.writerow([row["input"], row["output"], json.dumps(row["synthetic"]) if "synthetic" in row else ""])
     columns = {"input": "text", "output": "team"}
     for task in (
         {"examples": {"train": "rows.jsonl", "test": found.path.name}},
@@ -67,6 +73,7 @@ def test_synthetic_rows_are_refused_wherever_something_is_measured_on_them(
         {"examples": "mixed.jsonl"},
         {"examples": {"train": "mixed.jsonl", "test": "test.jsonl"}},
         {"examples": "renamed.jsonl", "columns": columns},
+        {"examples": "table.csv"},
     ):
         with pytest.raises(DataError, match=r'row \d+, key "synthetic": found a synthetic row \(11 more'):
             prepared_task(routing(tmp_path, {**task, "split": {}}))
@@ -104,7 +111,7 @@ def test_synthetic_rows_may_have_the_columns_of_the_task(tmp_path: Path) -> None
     for given, notes in (
         ([{"input": more["text"], "output": TEAMS[0]}], ()),
         ([more], ()),
-        ([{**more, "who": "w"}, {**more, "who": held}], (RowsLeftOut("train", "made from dev or test", 1),)),
+        ([{**more, "who": "w"}, {**more, "who": held}], (RowsLeftOut("train", "not made from train", 1),)),
     ):
         write_rows(tmp_path / "more.jsonl", given)
         after = prepared_task(path)

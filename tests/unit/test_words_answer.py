@@ -239,8 +239,8 @@ REASONS: list[tuple[value.Reason, str]] = [
         "1 training row was also in dev or test and left out of training.",
     ),
     (
-        RowsLeftOut("train", "made from dev or test", 2),
-        "2 synthetic rows were made from rows of dev or test, or of their groups, and left out of training.",
+        RowsLeftOut("train", "not made from train", 2),
+        "2 synthetic rows were made from rows that are not in train, or of a group of dev or test, and left out of training.",
     ),
     (
         value.RowsShareSource(None, 12, 60, 20, 100),

@@ -73,9 +73,7 @@ def _noted_file(prepared: PreparedTask, path: Path, sha256: str) -> FreshItems:
 
 
 def _refuse_known(prepared: PreparedTask, given: FreshItems) -> None:
-    """Raises DataError for a fresh item that repeats another, or one that the run has seen, exactly or nearly, or has its
-    id or that of a row that a synthetic one was made from.
-    """
+    """Raises DataError for a fresh item that repeats another, or one that the run has seen, exactly or nearly, or has its id."""
     remedy = "Remove such rows from the file."
     first: dict[str, Example] = {}
     for example in sorted(given.examples, key=lambda example: example.row):
@@ -106,10 +104,10 @@ def _refuse_known(prepared: PreparedTask, given: FreshItems) -> None:
             expected=expected,
             remedy=remedy,
         )
-    ids = {one for example in known for one in (example.id, *(example.seeds or ()))}
+    ids = {example.id for example in known}
     for example in given.examples:
         if example.id in ids:
-            found = f'found the id "{example.id}", which an item of the run has or was made from'
+            found = f'found the id "{example.id}", which an item of the run has'
             raise DataError(found, where=_row(given, example), expected="an id of its own", remedy="Give it another.")
 
 

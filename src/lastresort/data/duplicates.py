@@ -20,12 +20,15 @@ MinHash over the distinctive words proposes pairs, RapidFuzz aligns the words.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from lastresort.types import Example
 
 if TYPE_CHECKING:
     from datasketch import MinHash
@@ -52,6 +55,11 @@ _TOKEN = re.compile(
 def normalised(text: str) -> str:
     """Composed letters, no case, single spaces, no closing . ! or ?; other marks stay, since 3 - 2 is not 3 + 2."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split()).rstrip(".!? ")
+
+
+def input_hash(example: Example) -> str:
+    """Sixteen hex digits of an input, whatever its id and answer: the same for inputs that are equal when normalised."""
+    return hashlib.sha256(normalised(example.input_text).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def spelling(label: str) -> str:

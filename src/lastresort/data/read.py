@@ -16,6 +16,7 @@ from lastresort.data.formats import COMMON_COLUMNS, SHAPES, RowShape
 from lastresort.data.formats.rows import RawRow, compact_json, in_rows, kind_of, more_in, row_json
 from lastresort.data.formats.shape import input_turns, no_answer, no_question
 from lastresort.errors import DataError
+from lastresort.foreign import NotJson, parse_json
 from lastresort.types import Example, Message
 
 Names = Mapping[str, Sequence[str]]  # our key -> the file's columns; several become one object
@@ -279,11 +280,16 @@ def _passages(row: RawRow) -> tuple[str, ...]:
 
 
 def _seeds(row: RawRow) -> tuple[str, ...] | None:
-    """What `lastresort data synth` notes of a row that it made; seeds of any other form are unknown ones."""
+    """What `lastresort data synth` notes of a row that it made, in a table as text; seeds of any other form are unknown ones."""
     made = row.values.get("synthetic")
+    if isinstance(made, str) and made.lstrip().startswith("{"):
+        try:
+            made = parse_json(made)
+        except NotJson:
+            return ()
     if not isinstance(made, Mapping):
         return None
-    seeds = made.get("seeds")
+    seeds = made.get("seed_inputs")
     return tuple(seed for seed in seeds if isinstance(seed, str)) if isinstance(seeds, list) else ()
 
 

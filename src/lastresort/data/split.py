@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lastresort.data.duplicates import NearIndex, near_pairs, normalised
+from lastresort.data.duplicates import NearIndex, input_hash, near_pairs, normalised
 from lastresort.errors import DataError, SplitError
 from lastresort.records.data_report import RowsLeftOut
 from lastresort.types import Example
@@ -284,7 +284,7 @@ def clean(split: Split) -> CleanSplit:
 
     Equal inputs of dev or test would count as independent evidence, which they are not: the first row of each is kept.
     A dev item that is in test, exactly or nearly, leaves dev; a training item that is in either leaves train, and so does a
-    synthetic one that was made from an item of either, or from one that left train, or that is of a group of theirs.
+    synthetic one that was made from anything but rows that stay in train, or that is of a group of theirs.
     Test is never shortened for them. Raises DataError where too few dev items are left to choose candidates by.
     """
     dev, test = first_of_each(split.dev), first_of_each(split.test)
@@ -293,18 +293,19 @@ def clean(split: Split) -> CleanSplit:
     kept = tuple(item for item in dev if id(item) not in in_test)
     _need_dev(split.dev, kept)
     cleaned, leaks = remove_leaks(Split(split.train, kept, test))
-    train = _not_made_from_held(cleaned.train, split, leaks)
+    train = _made_from_train(cleaned.train, (*split.dev, *split.test))
     notes = _notes(len(leaks), len(cleaned.train) - len(train), len(in_test), repeats)
     return CleanSplit(replace(cleaned, train=train), leaks, tuple(notes))
 
 
-def _not_made_from_held(train: Sequence[Example], split: Split, leaks: Sequence[Leak]) -> tuple[Example, ...]:
-    """train: of the split, without the leaks. An id that both an item of train and a held-out one have means the one of train."""
-    held = (*split.dev, *split.test)
-    left = (leak.train for leak in leaks if not leak.train.synthetic)
-    away = {item.id for item in (*held, *left)} - {item.id for item in train if not item.synthetic}
+def _made_from_train(train: Sequence[Example], held: Sequence[Example]) -> tuple[Example, ...]:
+    """Without synthetic rows whose seeds are not all inputs of train, or whose group is held out.
+
+    A seed that is nowhere in the task may have been changed, and be held out as it is now.
+    """
+    inputs = {input_hash(item) for item in train if not item.synthetic} if any(item.seeds for item in train) else set()
     groups = {item.group for item in held if item.group is not None}
-    return tuple(item for item in train if away.isdisjoint(item.seeds or ()) and item.group not in groups)
+    return tuple(item for item in train if inputs.issuperset(item.seeds or ()) and item.group not in groups)
 
 
 def first_of_each(side: Sequence[Example]) -> tuple[Example, ...]:
@@ -327,11 +328,11 @@ def _need_dev(given: Sequence[Example], kept: Sequence[Example]) -> None:
 
 
 def _notes(
-    leaks: int, made_from_held: int, dev_in_test: int, repeats: dict[Literal["dev", "test"], int]
+    leaks: int, not_from_train: int, dev_in_test: int, repeats: dict[Literal["dev", "test"], int]
 ) -> list[RowsLeftOut]:
     notes = [
         RowsLeftOut("train", "in dev or test", leaks),
-        RowsLeftOut("train", "made from dev or test", made_from_held),
+        RowsLeftOut("train", "not made from train", not_from_train),
         RowsLeftOut("dev", "in test", dev_in_test),
         *(RowsLeftOut(side, "repeated", n) for side, n in repeats.items()),
     ]

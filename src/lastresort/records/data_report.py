@@ -59,12 +59,12 @@ class Finding(JsonDocument):
 
 @dataclass(frozen=True, slots=True)
 class RowsLeftOut:
-    """n rows that are neither trained nor measured on: they are in dev or test, too, or synthetic and made from rows of these or of
-    their groups, or repeat an input of their own side.
+    """n rows that are neither trained nor measured on: they are in dev or test, too, or synthetic and made from rows that are not
+    in train or of a held-out group, or repeat an input of their own side.
     """
 
     rows: Literal["train", "preferences", "dev", "test"]
-    because: Literal["in dev or test", "made from dev or test", "in test", "repeated"]
+    because: Literal["in dev or test", "not made from train", "in test", "repeated"]
     n: int
 
 

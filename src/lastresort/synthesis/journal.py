@@ -33,12 +33,14 @@ class _Line(BaseModel):
 
 class RowOrigin(_Line):
     """Where a synthetic row comes from, under its key `synthetic`. seeds: ids of the rows of train that the teacher was shown.
-    prompt: name and version. passed: the filters. made: the date. usd: its share of its request, and of its agreement.
+    seed_inputs: hashes of their inputs, which stay when ids or answers change. prompt: name and version. passed: the filters.
+    made: the date. usd: its share of its request, and of its agreement.
     """
 
     kind: str
     teacher: str
     seeds: tuple[str, ...]
+    seed_inputs: tuple[str, ...]
     prompt: str
     passed: tuple[str, ...]
     made: str

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
+from lastresort.data.duplicates import input_hash
 from lastresort.data.read import content_hash
 from lastresort.keys import without_keys
 from lastresort.models.protocol import Model, Prompt, sample_indices
@@ -239,6 +240,7 @@ def _row(one: ProposedRow, recipe: Recipe) -> SyntheticRow:
         kind=one.request.kind,
         teacher=without_keys(recipe.teacher),
         seeds=tuple(row.id for row in one.request.shown),
+        seed_inputs=tuple(map(input_hash, one.request.shown)),
         prompt=f"{one.request.kind}/{VERSION}",
         passed=tuple(passed),
         made=recipe.made,

@@ -285,9 +285,10 @@ def of_left_out(found: RowsLeftOut) -> str:
     if found.rows == "preferences":
         rows = "1 preference holds an input" if found.n == 1 else f"{found.n} preferences hold inputs"
         return f"{rows} of dev or test and {were} left out of training."
-    if found.because == "made from dev or test":
+    if found.because == "not made from train":
         rows = counted(found.n, "synthetic row")
-        return f"{rows} {were} made from rows of dev or test, or of their groups, and left out of training."
+        made = "a row that is" if found.n == 1 else "rows that are"
+        return f"{rows} {were} made from {made} not in train, or of a group of dev or test, and left out of training."
     rows, side = ("training row", "training") if found.rows == "train" else ("dev item", "dev")
     return f"{counted(found.n, rows)} {were} also {found.because} and left out of {side}."
 
