@@ -325,6 +325,35 @@ def test_synthetic_rows_join_train_alone(tmp_path: Path, monkeypatch: pytest.Mon
     assert again.tally.calls == found.tally.calls, "the file that it makes is none of the rows that it shows"
 
 
+def test_synthetic_rows_of_the_task_are_neither_shown_nor_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of other files, and those that are in train itself."""
+    path = routing(tmp_path)
+    sides = prepared_task(path).split
+    first = synth(monkeypatch, path, Teacher(fresh_rows()), n=12)
+    second = synth(monkeypatch, path, Teacher(fresh_rows()), n=12, seed=1, out=tmp_path / "second.jsonl")
+    assert {row["input"] for row in made(first)} & {row["input"] for row in made(second)}
+    files = {
+        name: [{"input": row.input_text, "output": row.output} for row in side]
+        for name, side in (("train", sides.train), ("dev", sides.dev), ("test", sides.test))
+    }
+    files["train"] += made(second)
+    for name, side in files.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in side), encoding="utf-8")
+    sources = {**{name: f"{name}.jsonl" for name in files}, "synthetic": [first.path.name, "third.jsonl"]}
+    (tmp_path / "third.jsonl").touch()
+    path, teacher = routing(tmp_path, {"examples": sources, "split": {}}), Teacher(fresh_rows())
+    third = synth(monkeypatch, path, teacher, n=60, out=tmp_path / "third.jsonl", runs=tmp_path / "other")
+    known = {row["input"] for row in (*made(first), *made(second))}
+    assert third.made == 60
+    assert third.dropped["copy"] > 0
+    assert not known & {row["input"] for row in made(third)}
+    assert not [one for one in known if one in "\n".join(teacher.prompts)]
+    trained = {row.id for row in prepared_task(path).split.train}
+    assert trained >= {row["id"] for row in (*made(first), *made(second), *made(third))}
+
+
 def test_a_scorer_that_expects_something_else_than_an_answer_judges_no_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,8 +158,9 @@ class _Setup:
 
 def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
     task = given_task(request.task, dict(request.settings))
-    own = task.model_copy(update={"examples": task.examples.model_copy(update={"synthetic": ()})})
     out = request.out or task.folder / f"{task.task}-synthetic.jsonl"
+    others = tuple(path for path in task.examples.synthetic if path.resolve() != out.resolve())
+    without_out = task.model_copy(update={"examples": task.examples.model_copy(update={"synthetic": others})})
     _check(request, out)
     teacher, prices = _teacher(task, request)
     limit_usd = request.usd if request.usd is not None else task.limits.usd
@@ -170,7 +171,9 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
             expected="what its tokens cost",
             remedy="Add --prompt-price and --output-price, in USD per million tokens.",
         )
-    prepared = replace(prepare(own, run_code=run_code, begins=False), task=task)
+    read = prepare(without_out, run_code=run_code, begins=False)
+    written = tuple(row for row in read.split.train if not row.synthetic)
+    prepared = replace(read, task=task, split=replace(read.split, train=written))
     n = request.n if request.n is not None else min(len(prepared.split.train), MOST_ROWS)
     why = why_no_agreement(prepared, run_code=run_code)
     agreement = request.agreement if request.agreement is not None else int(why is None)

@@ -71,12 +71,16 @@ def recipe_of(
 
 
 def known_of(prepared: PreparedTask, n: int, balance: Balance) -> SeenRows:
-    """What the rows of a recipe are compared with."""
+    """What the rows of a recipe are compared with, other synthetic rows of the task among it."""
     split = prepared.split
     labels = labels_of(split.train, prepared.task.output.choices)
     wanted = wanted_rows(split.train, labels, n, balance)
     held = (*split.dev, *split.test)
-    return SeenRows(split.train, held, _answer_fault(prepared, labels), wanted, free_answers=not labels)
+    known = SeenRows(split.train, held, _answer_fault(prepared, labels), wanted, free_answers=not labels)
+    for row in prepared.as_read.train:
+        if row.synthetic:
+            known.remember(row.input[-1].content)
+    return known
 
 
 def seed_rows(prepared: PreparedTask) -> SeedRows:
