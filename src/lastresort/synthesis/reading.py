@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from lastresort.types import Answer
 
 LONGEST_REPLY = 2**18  # characters; a hundred times what a request takes
 _FENCE = "```"
+_ROWS, _COMMA = re.compile(r'\{\s*"rows"\s*:\s*\[\s*'), re.compile(r"\s*,\s*")
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
     r"|(?<=[A-Za-z])[\u200c\u200d]"  # elsewhere they join letters and emoji
@@ -46,13 +48,27 @@ def read_reply_rows(answer: Answer, n: int, *, with_output: bool) -> ReadReply:
     try:
         value = parse_json(json_part(text))
     except NotJson:
-        return ReadReply((), 1, text[:200])
+        value = _cut_off(text, n)
     rows = value.get("rows") if isinstance(value, dict) else None
     if not isinstance(rows, list) or not rows:
         return ReadReply((), 1, text[:200])
     found = [_proposal(row, with_output=with_output) for row in rows[:n]]
     readable = tuple(one for one in found if one is not None)
     return ReadReply(readable, len(found) - len(readable))
+
+
+def _cut_off(text: str, n: int) -> Any:
+    """The first n rows of a reply that ends within them, None in place of the one that is cut."""
+    begun = _ROWS.search(text)
+    rows: list[Any] = []
+    try:
+        while begun is not None and len(rows) < n:
+            _, end = json.JSONDecoder().raw_decode(text, begun.end())
+            rows.append(parse_json(text[begun.end() : end]))
+            begun = _COMMA.match(text, end)
+    except (ValueError, RecursionError):  # NotJson among them
+        rows += [None] if rows else []
+    return {"rows": rows}
 
 
 def json_part(text: str) -> str:
