@@ -14,6 +14,7 @@ from typing import Literal
 
 from lastresort.data.check import LEAST_ROWS_A_LABEL, MOST_LABELS
 from lastresort.data.duplicates import NearIndex, normalised, words_of
+from lastresort.synthesis.alike import ALIKE_SAMPLE, AlikeIndex, alike_limit
 from lastresort.synthesis.kinds import RowRequest
 from lastresort.types import Example
 
@@ -22,9 +23,6 @@ FilterName = Literal["unreadable", "length", "refusal", "answer", "copy", "near"
 
 LONGER, SHORTER = 1.5, 0.5  # than nearly all rows of train
 QUANTILE = 0.99
-ALIKE_AT_LEAST, ALIKE_AT_MOST = 0.75, 0.95
-ALIKE_SAMPLE = 150  # rows of train
-ALIKE_SHARE = 0.95  # of them have no row that is more alike
 _REFUSAL = re.compile(
     r"\bas an ai\b|\bi(?:'|’)?m sorry, but\b|\bi(?: am|(?:'|’)m) (?:unable|not able) to\b|\bi (?:cannot|can(?:'|’)t|won(?:'|’)t) "
     r"(?:help|assist|comply|fulfil|provide|write|create|generate)\b",
@@ -71,8 +69,7 @@ class SeenRows:
         texts = [row.input[-1].content for row in (*train, *held)]
         self._exact = {normalised(text) for text in texts}
         self._near = NearIndex(texts)
-        self._words: list[tuple[str, ...]] = []
-        self._alike = alike_limit([words_of(row.input[-1].content) for row in train[:ALIKE_SAMPLE]])
+        self._alike = AlikeIndex(alike_limit([words_of(row.input[-1].content) for row in train[:ALIKE_SAMPLE]]))
         self.input_lengths = _bounds([len(row.input[-1].content) for row in train])
         self.output_lengths = _bounds([len(row.output) for row in train]) if free_answers else None
         self.drops_refusals = free_answers and not any(is_refusal(row.output) for row in train)
@@ -89,7 +86,7 @@ class SeenRows:
     def remember(self, text: str) -> None:
         self._exact.add(normalised(text))
         self._near.add(text)
-        self._words.append(words_of(text))
+        self._alike.add(words_of(text))
 
     def has_copy(self, text: str) -> bool:
         return normalised(text) in self._exact
@@ -99,8 +96,7 @@ class SeenRows:
 
     def has_alike(self, text: str, shown: Sequence[Example]) -> bool:
         """Whether it is more like a synthetic row, or one that its request showed, than rows of train are like each other."""
-        words = words_of(text)
-        return most_alike(words, [*self._words, *(words_of(row.input[-1].content) for row in shown)]) > self._alike
+        return self._alike.has(words_of(text), [words_of(row.input[-1].content) for row in shown])
 
     def missing(self, label: str) -> int:
         return self.wanted.get(label, 0) - self.labels[label]
@@ -108,20 +104,6 @@ class SeenRows:
 
 def is_refusal(text: str) -> bool:
     return _REFUSAL.search(text[:_LOOKED_AT]) is not None
-
-
-def alike_limit(rows: Sequence[tuple[str, ...]]) -> float:
-    """How alike two rows may be, from 0 to 1: as nearly every row of train is to the one most like it, within bounds."""
-    nearest = sorted(most_alike(words, [*rows[:place], *rows[place + 1 :]]) for place, words in enumerate(rows))
-    usual = nearest[int(ALIKE_SHARE * (len(nearest) - 1))] if nearest else 0.0
-    return min(ALIKE_AT_MOST, max(ALIKE_AT_LEAST, usual))
-
-
-def most_alike(words: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> float:
-    """The largest share of words that another text has in the same order (ROUGE-L), from 0 to 1."""
-    from rapidfuzz.distance import Indel
-
-    return max((Indel.normalized_similarity(words, other) for other in others), default=0.0)
 
 
 def _bounds(lengths: Sequence[int]) -> tuple[float, float]:
