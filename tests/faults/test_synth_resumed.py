@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -14,12 +15,14 @@ from typing import Any
 import pytest
 
 from climb_support import scripted_task
+from lastresort.app.synth import SynthRequest, synth_data
 from lastresort.cli.border import guarded, last_words
 from lastresort.cli.main import app
 from lastresort.data.read import read_examples
 from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.records.atomic import held
 from lastresort.synthesis import journal
+from lastresort.types import SilentProgress
 from synth_support import Killed, Teacher, fresh_rows, label_in, made, routing, synth, team_of
 
 
@@ -120,6 +123,95 @@ def test_a_file_of_rows_that_is_gone_is_written_again(tmp_path: Path, monkeypatc
     fewer = synth(monkeypatch, path, teacher, n=15)
     assert (fewer.made, fewer.in_file) == (15, 3)
     assert fewer.lines()[0] == f"15 synthetic rows of 15 in {found.path}, which has 3 now"
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3, 7, 12, 21])
+def test_a_disk_that_is_full_leaves_whole_lines(
+    place: int, whole: tuple[str, Counter[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a line is written before it refuses, and more is written after it: what the other calls cost."""
+    path, left = routing(tmp_path), iter(range(1000))
+
+    class Full(io.FileIO):
+        def write(self, data: Any) -> int:
+            number = next(left)
+            if number == place:
+                return super().write(bytes(data)[: len(data) // 2])
+            if place < number < place + 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data) or 0
+
+    class Persistent(Teacher):
+        """Passes on what it has, whatever becomes of it, as an endpoint does with calls in progress."""
+
+        def generate(self, prompts: Any, decoding: Any, on_answer: Any = None) -> Any:
+            errors = []
+
+            def arrived(index: int, answer: Any) -> None:
+                try:
+                    on_answer(index, answer)
+                except InfrastructureError as error:
+                    errors.append(error)
+
+            answers = super().generate(prompts, decoding, arrived)
+            if errors:
+                raise errors[0]
+            return answers
+
+    def opened(file: Path, mode: str = "r", buffering: int = -1, *rest: Any) -> Any:
+        if mode != "ab":
+            return plain(file, mode, buffering, *rest)
+        return Full(file, "ab") if buffering == 0 else io.BufferedWriter(Full(file, "ab"))
+
+    plain, teachers = Path.open, [Persistent(scripted_replies(), usd=0.01), Teacher(scripted_replies(), usd=0.01)]
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(InfrastructureError, match="the disk is full"):
+        synth(monkeypatch, path, teachers[0], n=40)
+    monkeypatch.setattr(Path, "open", plain)
+    found = synth(monkeypatch, path, teachers[1], n=40)
+    assert found.path.read_text(encoding="utf-8") == whole[0]
+
+
+@pytest.mark.parametrize("last", ['{"input": "half of what I am wri', '{"input": "by hand", "output": "billing"}'])
+def test_a_last_line_of_the_user_stays(last: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An editor left it without its end, and perhaps it is not JSON yet. Looking does not change the file either."""
+    path, teacher = routing(tmp_path), Teacher(scripted_replies())
+    found = synth(monkeypatch, path, teacher, n=6)
+    edited = found.path.read_text(encoding="utf-8") + last
+    found.path.write_text(edited, encoding="utf-8")
+    assert synth(monkeypatch, path, teacher, n=6).in_file == 7
+    more = synth(monkeypatch, path, teacher, n=9)
+    text = found.path.read_text(encoding="utf-8")
+    assert text.startswith(f"{edited}\n")
+    assert (len(text.splitlines()), more.in_file) == (10, 10)
+
+
+def test_a_synthesis_that_made_nothing_may_be_begun_with_other_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a wrong name or key of a teacher, say. What it may have cost is not forgotten."""
+
+    class Down(Teacher):
+        def generate(self, *_: Any, **__: Any) -> Any:
+            lose(0.3)
+            raise InfrastructureError("the endpoint is down", remedy="Run again with --resume.")
+
+    path, lose = routing(tmp_path), lambda usd: None
+    for seed in (1, 2):
+
+        def opened(*_: Any, on_lost: Callable[[float], None], **__: Any) -> Teacher:
+            nonlocal lose
+            lose = on_lost
+            return Down(scripted_replies())
+
+        monkeypatch.setattr("lastresort.app.synth.open_model", opened)
+        with pytest.raises(InfrastructureError):
+            synth_data(SynthRequest(path, runs=tmp_path / "runs", n=6, seed=seed), SilentProgress())
+    found = synth(monkeypatch, path, Teacher(scripted_replies(), usd=0.01), n=6, seed=3)
+    assert found.made == 6
+    assert found.tally.usd == pytest.approx(0.6 + 0.01 * found.tally.calls)
+    with pytest.raises(InputError, match=r"made with other settings \(seed\)"):
+        synth(monkeypatch, path, Teacher(scripted_replies()), n=6, seed=4)
 
 
 def test_limits_hold_and_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from lastresort.data.duplicates import NearIndex, near_pairs
-from lastresort.synthesis.filters import FILTERS, ProposedRow, SeenRows, alike_limit, dropped_by, labels_of, wanted_rows
+from lastresort.synthesis.alike import AlikeIndex, alike_limit, most_alike
+from lastresort.synthesis.filters import FILTERS, ProposedRow, SeenRows, dropped_by, labels_of, wanted_rows
 from lastresort.synthesis.kinds import RowRequest
 from lastresort.synthesis.reading import LONGEST_REPLY, Proposal, read_reply_rows
 from lastresort.types import Answer, Example, Message
@@ -130,6 +131,29 @@ def test_rows_of_a_conversation_are_compared_by_their_last_turn(words_before: in
     assert {dropped_by(following(seed, last), against) for seed, last in zip(train, typos, strict=True)} == {"near"}
 
 
+@pytest.mark.parametrize(("seed", "limit"), [(seed, limit) for seed in range(6) for limit in (0.75, 0.83, 0.95)])
+def test_texts_that_are_alike_are_all_found(seed: int, limit: float) -> None:
+    """As by a look at each of them, among few words and many, short texts and long ones, and none."""
+    drawn = random.Random(seed)
+    words = [f"w{n}" for n in range(drawn.choice([4, 12, 200]))]
+    texts = [tuple(drawn.choices(words, k=drawn.randint(0, 14))) for _ in range(120)]
+    for text in texts[:60]:  # some like another one
+        changed = list(text)
+        for _ in range(drawn.randint(0, 2)):
+            changed.insert(drawn.randint(0, len(changed)), drawn.choice(words))
+            changed.pop(drawn.randrange(len(changed)))
+        texts.append(tuple(changed))
+    index, before, found = AlikeIndex(limit), [], []
+    for text in texts:
+        alike = index.has(text)
+        assert alike == (most_alike(text, before) > limit)
+        found.append(alike)
+        index.add(text)
+        before.append(text)
+    assert {True, False} == set(found)
+    assert index.has(("new", "words", "alone"), [("new", "words", "alone")])
+
+
 def test_templated_rows_may_be_as_alike_as_those_of_train() -> None:
     assert alike_limit([tuple(f"word{n}-{i}" for i in range(8)) for n in range(20)]) == 0.75
     templated = [("the", "weather", "in", f"city{n}", "for", "the", "next", "day", "please", "now") for n in range(20)]
@@ -170,6 +194,7 @@ ROW = {"input": " one\r\ntwo ", "output": {"b": [1, 2]}}
 INVISIBLE = "\u200b\u200e\u200f\u200d\u2060\U000e0041"
 JOINED = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f468\u200d\U0001f469\u200d\U0001f467"  # such joiners are spelling
 READ = Proposal("one\ntwo", '{"b":[1,2]}')
+CUT = json.dumps({"rows": [ROW, {"input": "three", "output": "c"}, {"input": "four words or more"}]})[:-15]
 
 
 @pytest.mark.parametrize(
@@ -183,6 +208,12 @@ READ = Proposal("one\ntwo", '{"b":[1,2]}')
         (json.dumps({"rows": [{"input": f"ket{mark}tle", "output": "a"} for mark in INVISIBLE[:3]]}), (), 3),
         (json.dumps({"rows": [{"input": f"ket{mark}tle", "output": "a"} for mark in INVISIBLE[3:]]}), (), 3),
         (json.dumps({"rows": [{"input": JOINED, "output": "a"}]}), (Proposal(JOINED, "a"),), 0),
+        (CUT, (READ, Proposal("three", "c")), 1),
+        (CUT.replace("three", "a\u202eb"), (READ,), 2),
+        (f"```json\n{CUT[:90]}", (READ,), 1),
+        (CUT[: CUT.index(', {"input": "fo')], (READ, Proposal("three", "c")), 0),
+        (CUT.replace("three", "\\ud800"), (READ,), 1),
+        ('{"rows": [{"input": "one"' + "x" * 1000, (), 1),
         ('{"rows": [{"input": "a\\ud800", "output": "a"}]}', (), 1),
         ('{"rows": [{"input": NaN, "output": "a"}]}', (), 1),
         ('{"rows": {"input": "a"}}', (), 1),

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,10 +18,12 @@ from lastresort.data.read import read_examples
 from lastresort.errors import InputError
 from lastresort.spec.task import load_task
 from lastresort.synthesis.filters import Balance, SeenRows, wanted_rows
-from lastresort.synthesis.journal import RequestBatch, RowOrigin, SyntheticRow
-from lastresort.synthesis.kinds import KINDS, Draw, Kind, RowRequest, SeedRows
-from lastresort.synthesis.make import Recipe, planned_batch
+from lastresort.synthesis.journal import RequestBatch, RowOrigin, SyntheticRow, Tally
+from lastresort.synthesis.kinds import KINDS, Draw, Kind, RowRequest, SeedRows, Turns
+from lastresort.synthesis.make import planned_batch
 from lastresort.synthesis.prompts import VERSION
+from lastresort.synthesis.recipe import Lengths, Recipe
+from lastresort.synthesis.spending import USUAL_YIELD, Limits, expected_requests
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Example, Message
 from synth_support import Teacher, fresh_rows, made, routing, synth, unwritten
@@ -114,26 +117,26 @@ def planned_rows(
         agreement=0,
         agrees=lambda *_: True,
         spelt=str,
-        max_new_tokens=1,
-        blind_tokens=1,
-        answer_tokens=1,
+        lengths=Lengths(1, 1, 1),
         seed=0,
         made="",
     )
-    batches: list[RequestBatch] = []
+    found, turns = Tally(), Turns(seeds, {})
     asked: list[RowRequest] = []
     while known.labels.total() < n and len(asked) < 10 * n:
-        planned = planned_batch(recipe, known, batches)
+        planned, _ = planned_batch(recipe, known, found, turns, Limits())
+        resumed, _ = planned_batch(recipe, known, found, Turns(seeds, found.shown), Limits())
+        assert resumed == planned
         asked += planned
         kept = []
         for label in [request.answer or request.shown[0].output for request in planned for _ in range(request.n)]:
             if known.missing(label) > 0:
                 known.labels[label] += 1
                 kept.append(label)
-        origin = RowOrigin(kind="harder", teacher="t", seeds=(), prompt="", passed=(), made="")
+        origin = RowOrigin(kind="harder", teacher="t", seeds=(), seed_inputs=(), prompt="", passed=(), made="")
         new = tuple(SyntheticRow(id="", turns=(Message("user", ""),), output=label, synthetic=origin) for label in kept)
         shown = tuple((request.kind, request.shown[0].id) for request in planned)
-        batches.append(RequestBatch(number=len(batches), requests=len(planned), rows=new, dropped=(), shown=shown))
+        found.add_batch(RequestBatch(number=found.batches, requests=len(planned), rows=new, dropped=(), shown=shown))
     return wanted, known.labels, asked
 
 
@@ -153,6 +156,27 @@ def test_each_of_many_labels_gets_its_share(kinds: list[str]) -> None:
     assert set(wanted.values()) == {1, 2}
     assert kept == wanted
     assert sum(request.n for request in asked) == 60
+
+
+@pytest.mark.parametrize("wanted", [[1] * 20 + [2] * 20, [60], [3, 0, 7]])
+def test_the_forecast_counts_requests_for_what_each_label_misses(wanted: list[int]) -> None:
+    drawn, runs = Random(1), 400
+    asked = 0
+    for _ in range(runs):
+        for missing in wanted:
+            while missing:
+                asked += 1
+                missing -= sum(drawn.random() < USUAL_YIELD for _ in range(min(3, missing)))
+    assert expected_requests(wanted) == pytest.approx(asked / runs, rel=0.03)
+
+
+def test_limits_count_the_answers_to_the_rows_that_a_request_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row of each of three labels is missing: with the answers to them these are six calls, not twelve."""
+    teacher = Teacher(fresh_rows())
+    found = synth(monkeypatch, routing(tmp_path), teacher, n=3, calls=6, kinds=("answer",))
+    assert (found.made, found.ended, len(teacher.prompts)) == (3, "rows", 6)
 
 
 def test_a_label_that_train_lacks_is_asked_for_by_name() -> None:

@@ -19,7 +19,7 @@ from lastresort.climb.workspace import RESPONSES, SHARED, with_rerun_remedy
 from lastresort.errors import InputError, LastresortError, StoppedError, StopRequestedError
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import absolute_name, open_model
-from lastresort.models.protocol import Model, estimated_prompt_tokens, estimated_tokens, is_endpoint
+from lastresort.models.protocol import Model, is_endpoint
 from lastresort.records.atomic import disk_errors, held
 from lastresort.records.responses import ResponseCache
 from lastresort.report.synthetic import SyntheticRows, SynthForecast
@@ -31,15 +31,14 @@ from lastresort.stop import NEVER, GoOn, Stop
 from lastresort.synthesis.diversity import Diversity, diversity
 from lastresort.synthesis.filters import Balance, SeenRows
 from lastresort.synthesis.journal import Header, Journal, Tally
-from lastresort.synthesis.kinds import KINDS
-from lastresort.synthesis.make import Ended, Recipe, make_rows, planned_batch
+from lastresort.synthesis.kinds import KINDS, Turns
+from lastresort.synthesis.make import Ended, make_rows, planned_batch, recall
 from lastresort.synthesis.prompts import PER_REQUEST, VERSION, request_turns
-from lastresort.synthesis.spending import Purse
-from lastresort.systems.compose import compose
+from lastresort.synthesis.recipe import Recipe
+from lastresort.synthesis.spending import Limits, forecast
 from lastresort.types import Progress
 
 MOST_ROWS = 200  # unless more are asked for
-USUAL_YIELD = 0.6  # of the proposed rows, for the forecast
 CALLS_A_ROW, LEAST_CALLS = 6, 60
 
 
@@ -84,26 +83,34 @@ def synth_data(
     with (
         held(folder, "another process is making these rows", expected="one process a file", remedy=wait),
         ResponseCache(request.runs / SHARED / RESPONSES) as cache,
-        _opened(setup) as model,
     ):
         conversations = any(len(row.input) > 1 or row.input[-1].extra for row in setup.prepared.split.train)
-        journal = Journal(folder / "journal.jsonl", path, _header(setup, model), as_messages=conversations)
-        for line in words.notes(setup.forecast(), agreement_off=setup.agreement_off):
-            progress.say(line)
-        if len(journal.tally.rows) < setup.n and setup.paid and go_on is not None:
-            question = words.question(setup.forecast(), len(journal.tally.rows))
-            if not go_on(question, stop):
-                raise StopRequestedError(
-                    "nobody agreed to the paid calls",
-                    where=str(path),
-                    remedy="Answer y, or add --yes. Nothing was spent.",
-                )
-        try:
-            teacher = CachedModel(model, cache)
-            ended = make_rows(setup.recipe, setup.known, teacher, journal, setup.purse, progress, stop)
-        except StoppedError as error:
-            raise with_rerun_remedy(error) from error
+        journal = Journal(folder / "journal.jsonl", path, as_messages=conversations)
+        with _opened(setup, journal) as model:
+            try:
+                journal.begin(_header(setup, model))
+                recall(setup.known, journal.tally)
+                _ask_before_paying(setup, len(journal.tally.rows), progress, stop, go_on)
+                teacher = CachedModel(model, cache)
+                ended = make_rows(setup.recipe, setup.known, teacher, journal, setup.limits, progress, stop)
+            except StoppedError as error:
+                raise with_rerun_remedy(error) from error
         return _result(setup, journal, ended, progress)
+
+
+def _ask_before_paying(setup: _Setup, made: int, progress: Progress, stop: Stop, go_on: GoOn | None) -> None:
+    """Raises StopRequestedError where the answer is no."""
+    if made >= setup.n:
+        return
+    found = setup.forecast(made)
+    for line in words.notes(found, agreement_off=setup.agreement_off):
+        progress.say(line)
+    if setup.paid and go_on is not None and not go_on(words.question(found), stop):
+        raise StopRequestedError(
+            "nobody agreed to the paid calls",
+            where=str(setup.out),
+            remedy="Answer y, or add --yes. Nothing was spent.",
+        )
 
 
 def forecast_synth(request: SynthRequest) -> SynthForecast:
@@ -123,7 +130,7 @@ class _Setup:
     out: Path
     recipe: Recipe
     known: SeenRows
-    purse: Purse
+    limits: Limits
     prices: tuple[float | None, float | None]
     agreement_off: str | None
 
@@ -135,25 +142,18 @@ class _Setup:
     def price_known(self) -> bool:
         return not is_paid(self.teacher) or None not in self.prices
 
-    def forecast(self) -> SynthForecast:
+    def forecast(self, made: int = 0) -> SynthForecast:
+        """Of the rows that are still to be made."""
         recipe, task = self.recipe, self.prepared.task
-        planned = planned_batch(replace(recipe, n=len(KINDS) * PER_REQUEST, constrained=False), self.known, ())
+        some = replace(recipe, n=len(KINDS) * PER_REQUEST, constrained=False)
+        planned, _ = planned_batch(some, self.known, Tally(), Turns(recipe.seeds, {}), Limits())
         prompts = {one.kind: request_turns(one, recipe.instruction) for one in planned}
-        requests = math.ceil(recipe.n / (PER_REQUEST * USUAL_YIELD))
-        answers = round(requests * PER_REQUEST * 0.8) * recipe.agreement
-        rows = recipe.seeds.rows
-        row_in = sum(estimated_tokens(row.input[-1].content) for row in rows) / len(rows)
-        row_out = sum(estimated_tokens(row.output) for row in rows) / len(rows)
-        tokens_in = sum(map(estimated_prompt_tokens, prompts.values())) / len(prompts)
-        blind = estimated_prompt_tokens(compose(recipe.blind, rows[0].input, recipe.blind.shots))
-        usd = None
-        if self.price_known:
-            price_in, price_out = (price or 0.0 for price in self.prices)
-            read = requests * tokens_in + answers * blind
-            written = requests * PER_REQUEST * (row_in + row_out + 12) + answers * row_out
-            usd = (read * price_in + written * price_out) / 1e6
+        wanted = [max(0, self.known.missing(label)) for label in self.known.wanted] or [self.n - made]
+        found = forecast(recipe, wanted, list(prompts.values()), self.limits.prices)
+        usd = found.usd if self.price_known else None
         same = self.name == absolute_name(task.tuned_model, task.folder)
-        return SynthForecast(self.teacher, self.n, recipe.kinds, requests, answers, usd, prompts, same)
+        n = self.n - made
+        return SynthForecast(self.teacher, n, recipe.kinds, found.requests, found.answers, usd, prompts, same)
 
 
 def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
@@ -192,14 +192,6 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
         constrained=not is_endpoint(teacher),
     )
     balance: Balance = next(one for one in get_args(Balance) if one == request.balance)
-    purse = Purse(
-        calls=request.calls if request.calls is not None else max(LEAST_CALLS, CALLS_A_ROW * n),
-        usd=limit_usd,
-        prices=(prices[0] or 0.0, prices[1] or 0.0),
-        reply_tokens=recipe.max_new_tokens,
-        blind_tokens=recipe.blind_tokens,
-        answer_tokens=recipe.answer_tokens,
-    )
     return _Setup(
         prepared=prepared,
         request=request,
@@ -209,7 +201,11 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
         out=out,
         recipe=recipe,
         known=known_of(prepared, n, balance),
-        purse=purse,
+        limits=Limits(
+            calls=request.calls if request.calls is not None else max(LEAST_CALLS, CALLS_A_ROW * n),
+            usd=limit_usd,
+            prices=(prices[0] or 0.0, prices[1] or 0.0),
+        ),
         prices=prices,
         agreement_off=why if request.agreement is None else None,
     )
@@ -256,7 +252,7 @@ def _teacher(task: Task, request: SynthRequest) -> tuple[str, tuple[float | None
 
 
 @contextmanager
-def _opened(setup: _Setup) -> Iterator[Model]:
+def _opened(setup: _Setup, journal: Journal) -> Iterator[Model]:
     task, (price_in, price_out) = setup.prepared.task, setup.prices
     same = setup.teacher == task.model
     model = open_model(
@@ -265,7 +261,7 @@ def _opened(setup: _Setup) -> Iterator[Model]:
         prompt_price=price_in or 0.0,
         output_price=price_out or 0.0,
         template_kwargs=task.chat_template_kwargs if same else None,
-        on_lost=setup.purse.record_lost,
+        on_lost=journal.record_lost,
     )
     try:
         yield model

@@ -21,9 +21,9 @@ from lastresort.rungs.prompting.prompts import instruction
 from lastresort.spec.task import Task
 from lastresort.synthesis.filters import LONGER, Balance, SeenRows, labels_of, wanted_rows
 from lastresort.synthesis.kinds import KINDS, SeedRows
-from lastresort.synthesis.make import Recipe
 from lastresort.synthesis.prompts import PER_REQUEST
 from lastresort.synthesis.reading import json_part
+from lastresort.synthesis.recipe import Lengths, Recipe
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign, Shot
 from lastresort.types import Example, Message
@@ -61,9 +61,11 @@ def recipe_of(
         agreement=agreement,
         agrees=_agrees(prepared),
         spelt=_spelt(prepared),
-        max_new_tokens=max(LEAST_TOKENS, PER_REQUEST * (2 * sum(longest) + FORM_TOKENS)),
-        blind_tokens=_blind_tokens(blind, seeds.rows, prepared.split.train),
-        answer_tokens=2 * longest[1] + FORM_TOKENS,
+        lengths=Lengths(
+            reply=max(LEAST_TOKENS, PER_REQUEST * (2 * sum(longest) + FORM_TOKENS)),
+            blind=_blind_tokens(blind, seeds.rows, prepared.split.train),
+            answer=2 * longest[1] + FORM_TOKENS,
+        ),
         seed=seed,
         made=made,
         constrained=constrained,
@@ -95,7 +97,9 @@ def seed_rows(prepared: PreparedTask) -> SeedRows:
             remedy="Add shorter rows.",
         )
     labels = labels_of(train, prepared.task.output.choices)
-    by_label = {label: [row for row in rows if row.output == label] for label in labels}
+    by_label: dict[str, list[Example]] = {label: [] for label in labels}
+    for row in rows if labels else ():
+        by_label.get(row.output, []).append(row)
     return SeedRows(rows, by_label)
 
 

@@ -11,20 +11,19 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, ValidationError
 
 from lastresort.errors import DataError, InputError
-from lastresort.foreign import ROWS, is_json, read_content
+from lastresort.foreign import ROWS, read_content
 from lastresort.keys import without_keys
-from lastresort.records.atomic import disk_error, write_atomically
+from lastresort.records.atomic import disk_errors, write_atomically
 from lastresort.synthesis.filters import FilterName
-from lastresort.types import JsonObject, Message
+from lastresort.types import Answer, JsonObject, Message
 
 
 class _Line(BaseModel):
@@ -124,21 +123,24 @@ class Header(_Line):
     prompts: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tally:
-    """All batches together, and all calls. dearest_usd: of one answer."""
+    """All batches and all calls so far. calls: those that gave an answer. shown: how often each kind showed each row, by its id, as
+    the first. dearest_usd: of one answer.
+    """
 
-    rows: tuple[SyntheticRow, ...]
-    dropped: tuple[FilteredRow, ...]
-    batches: int
-    requests: int
-    calls: int
-    surplus: int
-    tokens_in: int
-    tokens_out: int
-    usd: float
-    dearest_usd: float
-    seconds: float
+    rows: list[SyntheticRow] = field(default_factory=list)
+    dropped: list[FilteredRow] = field(default_factory=list)
+    shown: Counter[tuple[str, str]] = field(default_factory=Counter)
+    batches: int = 0
+    requests: int = 0
+    surplus: int = 0
+    calls: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    usd: float = 0.0
+    dearest_usd: float = 0.0
+    seconds: float = 0.0
 
     @property
     def proposed(self) -> int:
@@ -149,101 +151,143 @@ class Tally:
     def drops(self) -> Counter[FilterName]:
         return Counter(row.by for row in self.dropped)
 
+    def add_batch(self, batch: RequestBatch) -> None:
+        self.rows += batch.rows
+        self.dropped += batch.dropped
+        self.shown.update(batch.shown)
+        self.batches += 1
+        self.requests += batch.requests
+        self.surplus += batch.surplus
 
-def tally(batches: Sequence[RequestBatch], calls: Sequence[CallSpending]) -> Tally:
-    answered = [call for call in calls if call.asked is not None]
-    return Tally(
-        tuple(row for batch in batches for row in batch.rows),
-        tuple(row for batch in batches for row in batch.dropped),
-        len(batches),
-        sum(batch.requests for batch in batches),
-        len(answered),
-        sum(batch.surplus for batch in batches),
-        sum(call.tokens_in for call in calls),
-        sum(call.tokens_out for call in calls),
-        sum(call.usd for call in calls),
-        max((call.usd for call in answered), default=0.0),
-        sum(call.seconds for call in calls),
-    )
+    def add_call(self, call: CallSpending) -> None:
+        self.usd += call.usd
+        if call.asked is None:
+            return
+        self.calls += 1
+        self.tokens_in += call.tokens_in
+        self.tokens_out += call.tokens_out
+        self.seconds += call.seconds
+        self.dearest_usd = max(self.dearest_usd, call.usd)
 
 
 class Journal:
-    """Open it holding its folder's lock. path: of the journal. rows_path: of the file of rows. as_messages: their shape.
+    """Open it holding its folder's lock, then begin it. path: of the journal. rows_path: of the file of rows. as_messages: their
+    shape.
 
-    Raises InputError where the file of rows is there without a journal, or the journal is of another synthesis, DataError where it
-    is damaged, InfrastructureError where the disk refuses.
+    Raises DataError where it is damaged, InfrastructureError where the disk refuses.
     """
 
-    def __init__(self, path: Path, rows_path: Path, header: Header, *, as_messages: bool) -> None:
+    def __init__(self, path: Path, rows_path: Path, *, as_messages: bool) -> None:
         self.path, self.rows_path, self._as_messages = path, rows_path, as_messages
-        lines = _whole_lines(path)
-        if not lines:
-            if rows_path.exists() and rows_path.stat().st_size:
+        self.tally = Tally()
+        self._header: Header | None = None
+        self._asked: set[str] = set()
+        self._last: tuple[SyntheticRow, ...] = ()
+        self._written = 0
+        for number, line in enumerate(_whole_lines(path), start=1):
+            self._read(line, number)
+
+    def begin(self, header: Header) -> None:
+        """Before anything is added. Raises InputError where the journal has rows of another synthesis, or the file of rows has some
+        without a journal of theirs.
+        """
+        if not self.tally.batches:
+            if self.rows_path.exists() and self.rows_path.stat().st_size:
                 raise InputError(
                     "found a file that was not made here",
-                    where=str(rows_path),
+                    where=str(self.rows_path),
                     expected="a new file",
                     remedy="Name another with --out, or move it away.",
                 )
-            _append(path, [header.model_dump_json()])
-            _append(rows_path, [])
-        else:
-            self._refuse_another(_parsed(Header, lines[0], path, 1), header)
-        self.batches: list[RequestBatch] = []
-        self.calls: list[CallSpending] = []
-        self._written = 0
-        for number, line in enumerate(lines[1:], start=2):
-            if line.startswith(_WRITTEN):
-                self._written = _parsed(RowsWritten, line, path, number).written
-            elif line.startswith(_ASKED):
-                self.calls.append(_parsed(CallSpending, line, path, number))
-            else:
-                self.batches.append(_parsed(RequestBatch, line, path, number))
-        self._asked = {call.asked for call in self.calls}
+            if self._header != header:
+                self._write_header(header)
+        elif self._header is not None:
+            self._refuse_another(self._header, header)
         self._settle()
 
     def append(self, batch: RequestBatch) -> None:
         _append(self.path, [batch.model_dump_json()])
-        self.batches.append(batch)
+        self._add(batch)
         self._write(batch.rows)
 
-    def spend(self, call: CallSpending) -> None:
-        _append(self.path, [call.model_dump_json()])
-        self.calls.append(call)
-        self._asked.add(call.asked)
+    def record_answer(self, asked: str, answer: Answer) -> None:
+        """asked: see `CallSpending`. A replay of an answer that was counted is not counted again."""
+        if answer.paid or asked not in self._asked:
+            self._spend(
+                CallSpending(
+                    asked=asked,
+                    tokens_in=answer.prompt_tokens,
+                    tokens_out=answer.completion_tokens,
+                    usd=max(answer.usd, answer.paid),
+                    seconds=answer.seconds,
+                )
+            )
 
-    def has_answer(self, asked: str) -> bool:
-        return asked in self._asked
+    def record_lost(self, usd: float) -> None:
+        """What a call may have cost that gave no answer."""
+        self._spend(CallSpending(asked=None, usd=usd))
 
     def rows_in_file(self) -> int:
         """Without those that the user has removed."""
-        return sum(bool(line.strip()) for line in _whole_lines(self.rows_path, may_lack_end=True))
+        return sum(bool(line.strip()) for line in _content(self.rows_path).split(b"\n"))
 
-    @property
-    def tally(self) -> Tally:
-        return tally(self.batches, self.calls)
+    def _read(self, line: str, number: int) -> None:
+        if self._header is None:
+            self._header = _parsed(Header, line, self.path, number)
+        elif line.startswith(_WRITTEN):
+            self._written = _parsed(RowsWritten, line, self.path, number).written
+        elif line.startswith(_ASKED):
+            self._count(_parsed(CallSpending, line, self.path, number))
+        else:
+            self._add(_parsed(RequestBatch, line, self.path, number))
+
+    def _add(self, batch: RequestBatch) -> None:
+        self.tally.add_batch(batch)
+        self._last = batch.rows
+
+    def _spend(self, call: CallSpending) -> None:
+        _append(self.path, [call.model_dump_json()])
+        self._count(call)
+
+    def _count(self, call: CallSpending) -> None:
+        self.tally.add_call(call)
+        if call.asked is not None:
+            self._asked.add(call.asked)
+
+    def _write_header(self, header: Header) -> None:
+        """In place of that of another synthesis, which has made no row and may have cost something."""
+        spent = CallSpending(asked=None, usd=self.tally.usd)
+        self._header, self.tally, self._asked = header, Tally(), set()
+        lines = [header.model_dump_json(), *([spent.model_dump_json()] if spent.usd else [])]
+        write_atomically(self.path, "".join(f"{line}\n" for line in lines))
+        self._count(spent)
 
     def _write(self, rows: Sequence[SyntheticRow]) -> None:
         _append(self.rows_path, self._row_lines(rows))
-        self._written = len(self.batches)
+        self._written = self.tally.batches
         _append(self.path, [RowsWritten(written=self._written).model_dump_json()])
 
     def _row_lines(self, rows: Sequence[SyntheticRow]) -> list[str]:
-        return [json.dumps(row.written(as_messages=self._as_messages), ensure_ascii=False) for row in rows]
+        lines = [json.dumps(row.written(as_messages=self._as_messages), ensure_ascii=False) for row in rows]
+        return [without_keys(line) for line in lines]
 
     def _settle(self) -> None:
-        """Cut a row that was half written, add those of the last batch that a kill kept out of the file, and write a file anew that
-        is gone.
+        """Write a file of rows anew that is gone, and add the rows of the last batch that a kill kept out of it, in place of half a
+        row. Any other last line without its end is of the user's editor, and gets one.
         """
         if not self.rows_path.exists():
-            rows = self._row_lines([row for batch in self.batches for row in batch.rows])
-            write_atomically(self.rows_path, "".join(f"{row}\n" for row in rows))
-        kept = _whole_lines(self.rows_path, may_lack_end=True)
-        if not self.batches or self._written == len(self.batches):
-            return
-        last = self.batches[-1].rows
-        known = kept[-2 * len(last) :]
-        self._write([row for row in last if not any(f'"{row.id}"' in line for line in known)])
+            write_atomically(self.rows_path, "".join(f"{row}\n" for row in self._row_lines(self.tally.rows)))
+        content, last = _content(self.rows_path), self._row_lines(self._last)
+        whole, half = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
+        unfinished = self._written < self.tally.batches
+        if half and unfinished and any(line.encode(errors="backslashreplace").startswith(half) for line in last):
+            _cut(self.rows_path, len(whole))
+        elif half:
+            whole = content
+            _append(self.rows_path, [""])
+        if unfinished:
+            end = whole.split(b"\n")[-2 * len(last) - 1 :]
+            self._write([row for row in self._last if not any(f'"{row.id}"'.encode() in line for line in end)])
 
     def _refuse_another(self, found: Header, wanted: Header) -> None:
         other = [name for name in Header.model_fields if getattr(found, name) != getattr(wanted, name)]
@@ -271,43 +315,38 @@ def _parsed(model: type[_L], line: str, path: Path, number: int) -> _L:
         ) from error
 
 
-def _whole_lines(path: Path, *, may_lack_end: bool = False) -> list[str]:
-    """The lines of a file; a last one without its end was half written, and is cut off. may_lack_end: unless it is whole JSON, as
-    an editor leaves it, and gets its end.
-    """
+def _content(path: Path) -> bytes:
     try:
-        content = read_content(path, ROWS, raised=DataError)
+        return read_content(path, ROWS, raised=DataError)
     except FileNotFoundError:
-        return []
+        return b""
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a journal; a last one without its end was half written, and is cut off."""
+    content = _content(path)
     end = content.rfind(b"\n") + 1
     if end < len(content):
-        rest = content[end:].decode(errors="replace")
-        if may_lack_end and is_json(rest):
-            _append(path, [""])
-            return [*_lines(content[:end]), rest]
-        with _disk(path), path.open("rb+") as file:
-            file.truncate(end)
-    return _lines(content[:end])
+        _cut(path, end)
+    return content[:end].decode(errors="replace").split("\n")[:-1]
 
 
-def _lines(content: bytes) -> list[str]:
-    return content.decode(errors="replace").split("\n")[:-1]
+def _cut(path: Path, size: int) -> None:
+    with disk_errors(path), path.open("rb+") as file:
+        file.truncate(size)
 
 
 def _append(path: Path, lines: Sequence[str]) -> None:
-    """All lines in one write, on the disk when this returns."""
+    """All lines or, where the disk refuses, none. On the disk when this returns."""
     data = "".join(f"{without_keys(line)}\n" for line in lines).encode(errors="backslashreplace")
-    with _disk(path):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            file.write(data)
-            file.flush()
+        with path.open("ab", buffering=0) as file:
+            size, left = os.fstat(file.fileno()).st_size, memoryview(data)
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            finally:
+                if left:
+                    file.truncate(size)
             os.fsync(file.fileno())
-
-
-@contextmanager
-def _disk(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise disk_error(error, path) from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heapreplace
 from random import Random
 
 from lastresort.synthesis import prompts
@@ -14,6 +15,7 @@ from lastresort.types import Example
 
 OF_LABEL, CONTRAST = 4, 2  # rows that `answer` shows
 VARIED = 5  # rows that `expansion` shows
+LOOKED_AT = 200  # rows, for some that fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +43,58 @@ class SeedRows:
         return (self.by_label.get(label) if label is not None else None) or self.rows
 
 
+class Turns:
+    """Whose turn it is to be the first row of a request. shown: how often each kind showed each row so far, by its id."""
+
+    def __init__(self, seeds: SeedRows, shown: Mapping[tuple[str, str], int]) -> None:
+        self._seeds, self._shown = seeds, Counter(shown)
+        self._by_all = Counter[str]()
+        for (_, row), times in shown.items():
+            self._by_all[row] += times
+        self._waiting: dict[tuple[str, str | None], list[tuple[int, int, int]]] = {}
+
+    def next_row(self, kind: str, label: str | None) -> Example:
+        """The one of the label that this kind showed least often, of those the one that all kinds did."""
+        rows, key = self._seeds.of(label), (kind, label)
+        if key not in self._waiting:
+            self._waiting[key] = [(*self._times(kind, row), place) for place, row in enumerate(rows)]
+            heapify(self._waiting[key])
+        waiting = self._waiting[key]
+        while True:  # what is noted of a row is too low once it was shown, and never too high
+            noted, place = waiting[0][:2], waiting[0][2]
+            if (times := self._times(kind, rows[place])) == noted:
+                return rows[place]
+            heapreplace(waiting, (*times, place))
+
+    def count(self, kind: str, row: Example) -> None:
+        self._shown[kind, row.id] += 1
+        self._by_all[row.id] += 1
+
+    def _times(self, kind: str, row: Example) -> tuple[int, int]:
+        return self._shown[kind, row.id], self._by_all[row.id]
+
+
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """From what a request is made. label: whose rows are wanted most, None where any are welcome. shown: how often each kind showed
-    each row, by its id, as the first.
-    """
+    """From what a request is made. label: whose rows are wanted most, None where any are welcome."""
 
     seeds: SeedRows
+    turns: Turns
     random: Random
     label: str | None
-    shown: Counter[tuple[str, str]]
 
     def next_row(self, kind: str) -> Example:
-        """The one that this kind showed least often, of those the one that all kinds did."""
-        every = Counter[str]()
-        for (_, row), times in self.shown.items():
-            every[row] += times
-        return min(self.seeds.of(self.label), key=lambda row: (self.shown[kind, row.id], every[row.id]))
+        return self.turns.next_row(kind, self.label)
 
-    def some(self, n: int, rows: Sequence[Example]) -> list[Example]:
-        """At most n different ones of these, in random order."""
-        return self.random.sample(list(rows), min(n, len(rows)))
+    def some(
+        self, n: int, rows: Sequence[Example], fits: Callable[[Example], bool] = lambda row: True
+    ) -> list[Example]:
+        """At most n different ones of these that fit, in random order."""
+        found = [row for row in self.random.sample(rows, min(LOOKED_AT, len(rows))) if fits(row)]
+        if len(found) < n and len(rows) > LOOKED_AT:
+            found = [row for row in rows if fits(row)]
+            self.random.shuffle(found)
+        return found[:n]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +116,11 @@ def _paraphrase(draw: Draw) -> RowRequest:
 
 
 def _answer(draw: Draw) -> RowRequest:
-    """New inputs for a label that is wanted, from some of its rows, and others for contrast. One without rows has those only."""
+    """New inputs for a label that is wanted, from some of its rows and others for contrast, of which one without rows has more."""
     label = draw.label if draw.label is not None else draw.random.choice(list(draw.seeds.by_label))
-    own = draw.some(OF_LABEL, draw.seeds.of(label))
-    others = [row for row in draw.seeds.rows if row.output != label and row not in own]
-    return RowRequest("answer", prompts.ANSWER, (*own, *draw.some(CONTRAST, others)), label)
+    own = draw.some(OF_LABEL, draw.seeds.by_label[label])
+    others = draw.some(CONTRAST if own else OF_LABEL + CONTRAST, draw.seeds.rows, lambda row: row.output != label)
+    return RowRequest("answer", prompts.ANSWER, (*own, *others), label)
 
 
 def _expansion(draw: Draw) -> RowRequest:
@@ -96,8 +129,8 @@ def _expansion(draw: Draw) -> RowRequest:
     Source: Wang et al. 2023, Self-Instruct.
     """
     first = draw.next_row("expansion")
-    others = [row for row in draw.seeds.rows if row is not first]
-    return RowRequest("expansion", prompts.EXPANSION, (first, *draw.some(VARIED - 1, others)), None)
+    others = draw.some(VARIED - 1, draw.seeds.rows, lambda row: row is not first)
+    return RowRequest("expansion", prompts.EXPANSION, (first, *others), None)
 
 
 def _harder(draw: Draw) -> RowRequest:

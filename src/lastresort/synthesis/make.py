@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Literal
 
@@ -16,106 +15,91 @@ from lastresort.models.protocol import Model, Prompt, sample_indices
 from lastresort.stop import Stop, check
 from lastresort.synthesis.filters import FILTERS, FilterName, ProposedRow, SeenRows, dropped_by, is_refusal
 from lastresort.synthesis.journal import FilteredRow, Journal, RequestBatch, RowOrigin, SyntheticRow, Tally
-from lastresort.synthesis.kinds import KINDS, Draw, RowRequest, SeedRows
+from lastresort.synthesis.kinds import KINDS, Draw, RowRequest, Turns
 from lastresort.synthesis.prompts import PER_REQUEST, VERSION, reply_schema, request_turns
 from lastresort.synthesis.reading import LONGEST_REPLY, read_reply_rows
-from lastresort.synthesis.spending import Purse
+from lastresort.synthesis.recipe import Recipe
+from lastresort.synthesis.spending import Limit, Limits, limit_reached
 from lastresort.systems.compose import compose
-from lastresort.systems.system import PromptDesign
 from lastresort.types import Answer, Decoding, Example, Grammar, Message, Progress
 
-BATCH, LOCAL_BATCH = 8, 1  # requests; a local model takes long for one
+BATCH = 8  # requests; of a local model, which takes long for one, a single one
 NO_YIELD = 24  # requests in a row, of one session, of which nothing is kept
 LEAST_YIELD = 0.2  # of the proposed rows, to plan with
 
-Ended = Literal["rows", "calls", "usd", "no_yield"]
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What is to be made. teacher: its name, as the user gives it. n: rows. kinds: in turn. instruction: of the task, with the
-    form of its answers. blind: how the teacher answers an input on its own. agreement: how often it must give the row's answer
-    again, 0 to not ask. agrees: whether an answer counts as that of the example. spelt: an answer as train spells it.
-    max_new_tokens: of a reply; blind_tokens, answer_tokens: of a prompt for an answer alone, and of the answer. constrained:
-    whether the teacher is a local model, whose decoding can be held to the form of a reply. made: the date.
-    """
-
-    teacher: str
-    n: int
-    kinds: tuple[str, ...]
-    seeds: SeedRows
-    instruction: str
-    blind: PromptDesign
-    agreement: int
-    agrees: Callable[[str, Example], bool]
-    spelt: Callable[[str], str]
-    max_new_tokens: int
-    blind_tokens: int
-    answer_tokens: int
-    seed: int
-    made: str
-    constrained: bool = False
+Ended = Literal["rows", "no_yield"] | Limit
 
 
 def make_rows(
-    recipe: Recipe, known: SeenRows, teacher: Model, journal: Journal, purse: Purse, progress: Progress, stop: Stop
+    recipe: Recipe, known: SeenRows, teacher: Model, journal: Journal, limits: Limits, progress: Progress, stop: Stop
 ) -> Ended:
     """Make rows until there are n, or a limit is reached, or nothing usable comes any more. Returns which.
 
-    known: without the rows of the journal, which are added. stop: checked between batches.
+    known: with the rows of the journal. stop: checked between batches.
     Raises InfrastructureError where the teacher cannot be reached: the same call goes on.
     """
-    for text in _known_texts(journal.batches):
-        known.remember(text)
-    known.labels.update(row.output for batch in journal.batches for row in batch.rows)
-    purse.open(journal)
-    before = len(journal.batches)
-    progress.stage("synthetic rows", recipe.n, min(recipe.n, len(journal.tally.rows)))
-    while True:
+    found = journal.tally
+    turns = Turns(recipe.seeds, found.shown)
+    without_rows = (
+        0  # requests since the last row of this session; an earlier one may have had another teacher behind its name
+    )
+    progress.stage("synthetic rows", recipe.n, min(recipe.n, len(found.rows)))
+    while len(found.rows) < recipe.n:
         check(stop)
-        planned = planned_batch(recipe, known, journal.batches)
-        affordable = purse.affordable([request_turns(one, recipe.instruction) for one in planned], recipe.agreement)
-        ended = _ended(recipe, journal.batches, before, affordable, purse)
-        if ended is not None:
-            return ended
-        batch = _batch(recipe, known, teacher, planned[:affordable], journal.tally, purse)
+        if without_rows >= NO_YIELD:
+            return "no_yield"
+        requests, limit = planned_batch(recipe, known, found, turns, limits)
+        if limit is not None and not requests:
+            return limit
+        batch = _batch(recipe, known, teacher, requests, found, journal)
         journal.append(batch)
-        found = journal.tally
+        without_rows = 0 if batch.rows else without_rows + batch.requests
         spent = f", {found.usd:.2f} USD spent" if found.usd else ""
         progress.advance(
             len(batch.rows), f"{len(found.rows) / max(1, found.proposed):.0%} of the proposed rows kept{spent}"
         )
+    return "rows"
 
 
-def planned_batch(recipe: Recipe, known: SeenRows, batches: Sequence[RequestBatch]) -> list[RowRequest]:
-    """The next requests. They follow from the batches so far, so that a batch that was interrupted is planned again as it was."""
-    made, proposed = sum(len(batch.rows) for batch in batches), sum(_proposed(batch) for batch in batches)
-    share = max(LEAST_YIELD, made / proposed) if proposed else 1.0
-    number = sum(batch.requests for batch in batches)
-    wanted = math.ceil(max(1, recipe.n - made) / (PER_REQUEST * share))
+def recall(known: SeenRows, made: Tally) -> None:
+    """Compare new rows with those that were made, and with those whose answer the teacher did not give again."""
+    for row in made.rows:
+        known.remember(row.turns[-1].content)
+        known.labels[row.output] += 1
+    for dropped in made.dropped:
+        if dropped.by == "agreement":
+            known.remember(dropped.input)
+
+
+def planned_batch(
+    recipe: Recipe, known: SeenRows, found: Tally, turns: Turns, limits: Limits
+) -> tuple[list[RowRequest], Limit | None]:
+    """The next requests, and the limit that one more could exceed. They follow from the batches so far, so that a batch that was
+    interrupted is planned again as it was.
+    """
+    share = max(LEAST_YIELD, len(found.rows) / found.proposed) if found.proposed else 1.0
+    wanted = math.ceil(max(1, recipe.n - len(found.rows)) / (PER_REQUEST * share))
+    most = 1 if recipe.constrained or limits.needs_a_price(found) else BATCH
     by_label, for_label = recipe.seeds.by_label, [name for name in recipe.kinds if KINDS[name].needs_labels]
     missing = {label: known.missing(label) for label in known.wanted if for_label or by_label[label]}
-    shown = Counter(one for batch in batches for one in batch.shown)
-    requests = []
-    for one in range(number, number + min(LOCAL_BATCH if recipe.constrained else BATCH, wanted)):
+    requests: list[RowRequest] = []
+    for one in range(found.requests, found.requests + min(most, wanted)):
         random = Random(f"synthetic:{recipe.seed}:{one}")
         label = _most_missing(missing, random) if missing else None
         kinds = recipe.kinds if label is None or by_label[label] else for_label
-        request = KINDS[kinds[one % len(kinds)]].request(Draw(recipe.seeds, random, label, shown))
+        request = KINDS[kinds[one % len(kinds)]].request(Draw(recipe.seeds, turns, random, label))
         if label is not None:
             request = replace(request, n=max(1, min(PER_REQUEST, missing[label])))
             missing[label] -= request.n
-        shown[_shown(request)] += 1
+        if (limit := limit_reached(limits, recipe, [*requests, request], found)) is not None:
+            return requests, limit
+        turns.count(request.kind, request.shown[0])
         requests.append(request)
-    return requests
+    return requests, None
 
 
 def _shown(request: RowRequest) -> tuple[str, str]:
     return request.kind, request.shown[0].id
-
-
-def _proposed(batch: RequestBatch) -> int:
-    return len(batch.rows) + len(batch.dropped) + batch.surplus
 
 
 def _most_missing(missing: Mapping[str, int], random: Random) -> str:
@@ -123,34 +107,13 @@ def _most_missing(missing: Mapping[str, int], random: Random) -> str:
     return random.choice([label for label, n in missing.items() if n == most])
 
 
-def _known_texts(batches: Sequence[RequestBatch]) -> Iterator[str]:
-    """As they were remembered: rows that were kept, and those whose answer the teacher did not give again."""
-    for batch in batches:
-        yield from (row.turns[-1].content for row in batch.rows)
-        yield from (row.input for row in batch.dropped if row.by == "agreement")
-
-
-def _ended(recipe: Recipe, batches: Sequence[RequestBatch], before: int, affordable: int, purse: Purse) -> Ended | None:
-    """before: batches of earlier sessions, after which another one may well give rows."""
-    if sum(len(batch.rows) for batch in batches) >= recipe.n:
-        return "rows"
-    without_rows = 0
-    for batch in reversed(batches[before:]):
-        if batch.rows:
-            break
-        without_rows += batch.requests
-    if without_rows >= NO_YIELD:
-        return "no_yield"
-    return None if affordable else purse.limit
-
-
 def _batch(
-    recipe: Recipe, known: SeenRows, teacher: Model, requests: Sequence[RowRequest], before: Tally, purse: Purse
+    recipe: Recipe, known: SeenRows, teacher: Model, requests: Sequence[RowRequest], before: Tally, journal: Journal
 ) -> RequestBatch:
     number = before.batches
     dropped: list[FilteredRow] = []
     passed: list[ProposedRow] = []
-    for request, reply in zip(requests, _replies(recipe, teacher, requests, number, purse), strict=True):
+    for request, reply in zip(requests, _replies(recipe, teacher, requests, number, journal), strict=True):
         for one in _proposed_rows(recipe, request, reply, dropped):
             by = dropped_by(one, known)
             if by is None:
@@ -159,7 +122,7 @@ def _batch(
             else:
                 dropped.append(_dropped(one, by))
     kept = []
-    for one in _asked_again(recipe, teacher, passed, number, purse):
+    for one in _asked_again(recipe, teacher, passed, number, journal):
         if FILTERS["agreement"](one, known):
             known.let_go(one)
             dropped.append(_dropped(one, "agreement"))
@@ -178,9 +141,11 @@ def _batch(
     )
 
 
-def _replies(recipe: Recipe, teacher: Model, requests: Sequence[RowRequest], number: int, purse: Purse) -> list[Answer]:
+def _replies(
+    recipe: Recipe, teacher: Model, requests: Sequence[RowRequest], number: int, journal: Journal
+) -> list[Answer]:
     """To all requests of a batch, those with the same form of reply together."""
-    decoding = Decoding(recipe.max_new_tokens, temperature=1.0, seed=recipe.seed + number)
+    decoding = Decoding(recipe.lengths.reply, temperature=1.0, seed=recipe.seed + number)
     replies: dict[int, Answer] = {}
     for given in (True, False):
         places = [place for place, request in enumerate(requests) if (request.answer is not None) == given]
@@ -188,16 +153,16 @@ def _replies(recipe: Recipe, teacher: Model, requests: Sequence[RowRequest], num
             continue
         prompts = [request_turns(requests[place], recipe.instruction) for place in places]
         grammar = Grammar(json_schema=reply_schema(requests[places[0]])) if recipe.constrained else None
-        replies |= zip(places, _ask(teacher, prompts, replace(decoding, grammar=grammar), purse), strict=True)
+        replies |= zip(places, _ask(teacher, prompts, replace(decoding, grammar=grammar), journal), strict=True)
     return [replies[place] for place in range(len(requests))]
 
 
-def _ask(teacher: Model, prompts: Sequence[Prompt], decoding: Decoding, purse: Purse) -> list[Answer]:
+def _ask(teacher: Model, prompts: Sequence[Prompt], decoding: Decoding, journal: Journal) -> list[Answer]:
     asked = [
         content_hash(prompt, f"{decoding.seed}:{sample}")
         for prompt, sample in zip(prompts, sample_indices(prompts), strict=True)
     ]
-    return teacher.generate(prompts, decoding, lambda index, answer: purse.record_answer(asked[index], answer))
+    return teacher.generate(prompts, decoding, lambda index, answer: journal.record_answer(asked[index], answer))
 
 
 def _proposed_rows(
@@ -217,15 +182,15 @@ def _proposed_rows(
 
 
 def _asked_again(
-    recipe: Recipe, teacher: Model, passed: Sequence[ProposedRow], number: int, purse: Purse
+    recipe: Recipe, teacher: Model, passed: Sequence[ProposedRow], number: int, journal: Journal
 ) -> list[ProposedRow]:
     """Each with whether the teacher gives its answer again, without having seen it."""
     times = recipe.agreement
     if not times or not passed:
         return list(passed)
-    decoding = Decoding(recipe.answer_tokens, temperature=0.0 if times == 1 else 1.0, seed=recipe.seed + number)
+    decoding = Decoding(recipe.lengths.answer, temperature=0.0 if times == 1 else 1.0, seed=recipe.seed + number)
     prompts = [compose(recipe.blind, one.example.input, recipe.blind.shots) for one in passed for _ in range(times)]
-    answers = _ask(teacher, prompts, decoding, purse)
+    answers = _ask(teacher, prompts, decoding, journal)
     found = []
     for place, one in enumerate(passed):
         own = answers[place * times : (place + 1) * times]

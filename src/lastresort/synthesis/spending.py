@@ -1,85 +1,94 @@
-"""What making rows takes in calls and money, and how it keeps within its limits, over all sessions."""
+"""What making rows may take in calls and money, and what it is expected to take."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-from lastresort.models.protocol import Prompt, estimated_prompt_tokens
-from lastresort.synthesis.journal import CallSpending, Journal
-from lastresort.synthesis.prompts import PER_REQUEST
-from lastresort.types import Answer
+from lastresort.models.protocol import Prompt, estimated_prompt_tokens, estimated_tokens
+from lastresort.synthesis.journal import Tally
+from lastresort.synthesis.kinds import RowRequest
+from lastresort.synthesis.prompts import PER_REQUEST, request_turns
+from lastresort.synthesis.recipe import Recipe
+from lastresort.systems.compose import compose
+
+Limit = Literal["calls", "usd"]
+
+USUAL_YIELD, USUALLY_CHECKED = 0.6, 0.8  # of the proposed rows
+FORM_TOKENS = 12  # of the JSON around a row
 
 
-class Purse:
-    """Limits, and a journal of what was spent of them. calls, usd: None for no limit. prices: USD per million tokens of prompt and
-    output. reply_tokens: the longest reply to a request. blind_tokens, answer_tokens: the longest prompt for the answer to an
-    input, and the longest answer.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Over all sessions. calls, usd: None for no limit. prices: USD per million tokens of prompt and output."""
+
+    calls: int | None = None
+    usd: float | None = None
+    prices: tuple[float, float] = (0.0, 0.0)
+
+    def needs_a_price(self, spent: Tally) -> bool:
+        """Whether the next request goes alone: the first shows what an answer costs, more than its tokens say if a model thinks."""
+        return self.usd is not None and not spent.calls
+
+
+def limit_reached(limits: Limits, recipe: Recipe, requests: Sequence[RowRequest], spent: Tally) -> Limit | None:
+    """Which limit these requests could exceed, with all that may follow from them. None where they fit."""
+    checks = [recipe.agreement * request.n for request in requests]
+    if limits.calls is not None and spent.calls + len(requests) + sum(checks) > limits.calls:
+        return "calls"
+    if limits.usd is None:
+        return None
+    most = sum(
+        max(_most_usd(limits, recipe, request, n), (1 + n) * spent.dearest_usd)  # no answer is taken to cost less
+        for request, n in zip(requests, checks, strict=True)
+    )
+    return "usd" if spent.usd + most > limits.usd else None
+
+
+def _most_usd(limits: Limits, recipe: Recipe, request: RowRequest, checks: int) -> float:
+    """Of a request whose reply is as long as it may be, and of answering its rows."""
+    lengths = recipe.lengths
+    tokens_in = estimated_prompt_tokens(request_turns(request, recipe.instruction)) + checks * lengths.blind
+    return _usd(limits.prices, tokens_in, lengths.reply + checks * lengths.answer)
+
+
+def _usd(prices: tuple[float, float], tokens_in: float, tokens_out: float) -> float:
+    return (tokens_in * prices[0] + tokens_out * prices[1]) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """requests: for rows. answers: to them, to check that they agree."""
+
+    requests: int
+    answers: int
+    usd: float
+
+
+def forecast(recipe: Recipe, wanted: Sequence[int], prompts: Sequence[Prompt], prices: tuple[float, float]) -> Forecast:
+    """What is to be expected. wanted: rows of each label, or of all. prompts: of some requests."""
+    asked = sum(wanted) / USUAL_YIELD
+    requests, answers = math.ceil(expected_requests(wanted)), round(asked * USUALLY_CHECKED) * recipe.agreement
+    rows = recipe.seeds.rows
+    row_in = sum(estimated_tokens(row.input[-1].content) for row in rows) / len(rows)
+    row_out = sum(estimated_tokens(row.output) for row in rows) / len(rows)
+    blind = estimated_prompt_tokens(compose(recipe.blind, rows[0].input, recipe.blind.shots))
+    read = requests * sum(map(estimated_prompt_tokens, prompts)) / len(prompts) + answers * blind
+    written = asked * (row_in + row_out + FORM_TOKENS) + answers * row_out
+    return Forecast(requests, answers, _usd(prices, read, written))
+
+
+def expected_requests(wanted: Sequence[int]) -> float:
+    """Until there are so many rows of each label, where a request asks for at most three and for no more than are missing.
+
+    Each row is kept with probability USUAL_YIELD, so that with m missing and a request for k the rest is m less a binomial count.
     """
-
-    def __init__(
-        self,
-        *,
-        calls: int | None,
-        usd: float | None,
-        prices: tuple[float, float],
-        reply_tokens: int,
-        blind_tokens: int,
-        answer_tokens: int,
-    ) -> None:
-        self._calls, self._usd, self._prices = calls, usd, prices
-        self._reply_tokens, self._blind_tokens, self._answer_tokens = reply_tokens, blind_tokens, answer_tokens
-        self._journal: Journal | None = None
-        self.limit: Literal["calls", "usd"] = "calls"
-
-    def open(self, journal: Journal) -> None:
-        """From now on, with what earlier sessions spent."""
-        self._journal = journal
-
-    def record_lost(self, usd: float) -> None:
-        """What a call may have cost that gave no answer."""
-        self._opened().spend(CallSpending(asked=None, usd=usd))
-
-    def record_answer(self, asked: str, answer: Answer) -> None:
-        """asked: see `CallSpending`. A replay of an answer that was counted is not counted again."""
-        journal = self._opened()
-        if answer.paid or not journal.has_answer(asked):
-            journal.spend(
-                CallSpending(
-                    asked=asked,
-                    tokens_in=answer.prompt_tokens,
-                    tokens_out=answer.completion_tokens,
-                    usd=max(answer.usd, answer.paid),
-                    seconds=answer.seconds,
-                )
-            )
-
-    def affordable(self, prompts: Sequence[Prompt], agreement: int) -> int:
-        """How many of these requests fit into what is left, with all that may follow from them. Sets `limit` where not all do."""
-        spent = self._opened().tally
-        calls, usd = spent.calls, spent.usd
-        unknown = self._usd is not None and not calls  # what a model that thinks costs shows at the first answer
-        for number, prompt in enumerate(prompts[:1] if unknown else prompts):
-            calls += 1 + agreement * PER_REQUEST
-            usd += self._most_usd(prompt, agreement, spent.dearest_usd)
-            if self._calls is not None and calls > self._calls:
-                self.limit = "calls"
-                return number
-            if self._usd is not None and usd > self._usd:
-                self.limit = "usd"
-                return number
-        return min(1, len(prompts)) if unknown else len(prompts)
-
-    def _most_usd(self, prompt: Prompt, agreement: int, dearest_usd: float) -> float:
-        """Of a request whose reply is as long as it may be, and of answering its rows. No answer is taken to cost less than the
-        dearest so far.
-        """
-        asked_again = agreement * PER_REQUEST
-        tokens_in = estimated_prompt_tokens(prompt) + asked_again * self._blind_tokens
-        tokens_out = self._reply_tokens + asked_again * self._answer_tokens
-        forecast = (tokens_in * self._prices[0] + tokens_out * self._prices[1]) / 1e6
-        return max(forecast, (1 + asked_again) * dearest_usd)
-
-    def _opened(self) -> Journal:
-        assert self._journal is not None, "opened before anything is asked"
-        return self._journal
+    expected = [0.0]
+    for missing in range(1, max(wanted, default=0) + 1):
+        k = min(PER_REQUEST, missing)
+        chances = [math.comb(k, kept) * USUAL_YIELD**kept * (1 - USUAL_YIELD) ** (k - kept) for kept in range(k + 1)]
+        after = sum(chance * expected[missing - kept] for kept, chance in enumerate(chances) if kept)
+        expected.append((1 + after) / (1 - chances[0]))
+    return sum(expected[n] for n in wanted)

@@ -43,7 +43,7 @@ def forecast_lines(found: SynthForecast) -> list[str]:
         shown += ["", f"{kind}:"]
         for turn in turns:
             shown.append(f"  [{turn.role}] {_short(turn.content)}")
-    return [f"Forecast: {_cost(found, found.n)}.", *_itself(found), *shown]
+    return [f"Forecast: {_cost(found)}.", *_itself(found), *shown]
 
 
 def notes(found: SynthForecast, *, agreement_off: str | None) -> list[str]:
@@ -52,8 +52,8 @@ def notes(found: SynthForecast, *, agreement_off: str | None) -> list[str]:
     return [*_itself(found), *off]
 
 
-def question(found: SynthForecast, made: int) -> str:
-    return f"This makes {_cost(found, found.n - made)}. Start it?"
+def question(found: SynthForecast) -> str:
+    return f"This makes {_cost(found)}. Start it?"
 
 
 def lines(found: SyntheticRows) -> list[str]:
@@ -76,16 +76,11 @@ def lines(found: SyntheticRows) -> list[str]:
     ]
 
 
-def _cost(found: SynthForecast, rows: int) -> str:
-    share = rows / found.n
-    requests, answers = round(found.requests * share), round(found.answers * share)
-    usd = None if found.usd is None else found.usd * share
-    kinds = listed(found.kinds)
-    cost = _money(usd)
-    calls = f"about {counted(max(1, requests), 'request')}" + (
-        f" and {counted(answers, 'agreement check')}" if answers else ""
-    )
-    return f"{counted(rows, 'row')} ({kinds}) with {found.teacher}: {calls}, {cost}"
+def _cost(found: SynthForecast) -> str:
+    checks = f" and {counted(found.answers, 'agreement check')}" if found.answers else ""
+    calls = f"about {counted(found.requests, 'request')}{checks}"
+    rows = f"{counted(found.n, 'row')} ({listed(found.kinds)}) with {found.teacher}"
+    return f"{rows}: {calls}, {_money(found.usd)}"
 
 
 def _money(usd: float | None) -> str:
