@@ -119,6 +119,19 @@ def test_synthetic_rows_may_have_the_columns_of_the_task(tmp_path: Path) -> None
         assert after.notes == notes
 
 
+def test_rows_of_several_files_have_ids_of_their_own(tmp_path: Path) -> None:
+    """Each file may number its rows; pairs and columns of rows are known by their ids."""
+    write_rows(tmp_path / "own.jsonl", [{"id": number, **row} for number, row in enumerate(rows())])
+    for name in ("one", "two"):
+        more = [{"id": number, "input": f"{name} tool wrote row {number}", "output": TEAMS[0]} for number in range(260)]
+        write_rows(tmp_path / f"{name}.jsonl", more)
+    sources = {"train": "own.jsonl", "synthetic": ["one.jsonl", "two.jsonl"]}
+    train = prepared_task(routing(tmp_path, {"examples": sources})).split.train
+    assert len({row.id for row in train}) == len(train) == 80 + 520
+    assert all(row.synthetic or row.id.isdecimal() for row in train)
+    assert train == prepared_task(tmp_path / "task.yaml").split.train
+
+
 def test_a_task_may_name_several_synthetic_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The printed line keeps those that it names, and every file joins train under its own hash."""
     path = routing(tmp_path, {"examples": {"train": "rows.jsonl", "synthetic": "first.jsonl"}})

@@ -233,9 +233,22 @@ def read_split(task: Task) -> tuple[Split, dict[str, str]]:
         fixed_test=read(sources.test),
     )
     files |= {_file_name(path, task): sha256_of(path) for path in sources.synthetic}
-    made = [example for path in sources.synthetic for example in _synthetic(task, path)]
+    made = _with_own_ids([one for path in sources.synthetic for one in _synthetic(task, path)], split.train)
     split = replace(split, train=ordered((*split.train, *made), task.split.seed))
     return split, files
+
+
+def _with_own_ids(made: Sequence[Example], train: Sequence[Example]) -> list[Example]:
+    """Those whose id train or an earlier one has get another: files of several origins may all number their rows."""
+    taken, found = {example.id for example in train}, []
+    for example in made:
+        name, number = example.id, 1
+        while name in taken:
+            number += 1
+            name = f"{example.id} ({Path(example.source).name}, {number})"
+        taken.add(name)
+        found.append(replace(example, id=name))
+    return found
 
 
 def _synthetic(task: Task, path: Path) -> list[Example]:
