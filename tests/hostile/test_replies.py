@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -366,6 +367,33 @@ def test_calls_that_gave_no_answer_are_paid_too(server: Endpoint) -> None:
     with pytest.raises(InfrastructureError):
         asked.generate(ask("a"), DECODING)
     assert len(lost) == 1  # a status of 500 costs nothing
+
+
+def test_calls_that_nobody_waits_for_any_more_are_paid_too(server: Endpoint) -> None:
+    """Ctrl-C leaves those behind that are in progress, each to be charged; one that is not sent yet costs nothing."""
+    lost, paid, waiting, begun = list[float](), list[float](), threading.Event(), threading.Semaphore(0)
+
+    def late(handler: Handler, request: dict[str, Any]) -> None:
+        begun.release()
+        waiting.wait(10)
+        right(handler, request)
+
+    def interrupted(_: int, answer: Answer) -> None:
+        paid.append(answer.paid)
+        assert all(begun.acquire(timeout=10) for _ in range(2))
+        raise KeyboardInterrupt
+
+    server.script, server.otherwise = [right], late
+    asked = model(server, concurrency=2, on_lost=lost.append, **PRICES)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            asked.generate(ask(*"abcdefgh"), DECODING, interrupted)
+    finally:
+        waiting.set()
+    most = 2 * (7 * 10.0 + DECODING.max_new_tokens * 100.0) / 1e6
+    assert paid == [LEAST_USD]
+    assert len(lost) == 1
+    assert most <= lost[0] < 4 * most
 
 
 @pytest.mark.parametrize(

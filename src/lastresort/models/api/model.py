@@ -103,6 +103,7 @@ class ApiModel:
         own = (self._key,) if is_secret(self._key) else ()
         self._secrets = tuple(dict.fromkeys((*own, *known_keys(os.environ))))
         self._on_lost, self._lost_usd, self._lost_lock = on_lost, 0.0, threading.Lock()
+        self._under_way: dict[int, float] = {}
         self._uncounted = False
         self._client = self._connected()
         self.name = f"openai:{endpoint.model}" if endpoint.is_openai else f"{endpoint.url}#{endpoint.model}"
@@ -144,6 +145,7 @@ class ApiModel:
             answers[index] = answer
             if on_answer is not None:
                 on_answer(index, answer)
+            self._arrived(index)
 
         def work(index: int, stop: threading.Event) -> Answer:
             return self._answer(prompts[index], decoding, seeds[index], index, stop)
@@ -151,7 +153,7 @@ class ApiModel:
         try:
             run_concurrently(work, len(prompts), workers=self._concurrency, on_result=take)
         finally:
-            if lost := self._take_lost():
+            if lost := self._take_lost() + self._take_under_way():
                 self._on_lost(lost)
         if len(answers) != len(prompts):
             raise ContractError(f"{len(answers)} answers to {len(prompts)} prompts", where=self.name)
@@ -282,11 +284,15 @@ class ApiModel:
     def _answer(self, prompt: Prompt, decoding: Decoding, seed: int, index: int, stop: threading.Event) -> Answer:
         def attempt() -> tuple[Reply, float]:
             start = self._clock()
+            most = self._usd(_most_tokens(prompt, decoding), self._room_tokens(decoding))
+            with self._lost_lock:
+                self._under_way[index] = most
             try:
                 reply = self._ask(prompt, decoding, seed)
-            except TransientFailure as failure:
-                if failure.maybe_paid:
-                    self._lose(self._usd(_most_tokens(prompt, decoding), self._room_tokens(decoding)))
+            except BaseException as failure:
+                self._arrived(index)
+                if isinstance(failure, TransientFailure) and failure.maybe_paid:
+                    self._lose(most)
                 raise
             return reply, self._clock() - start
 
@@ -328,6 +334,17 @@ class ApiModel:
         with self._lost_lock:
             usd, self._lost_usd = self._lost_usd, 0.0
         return usd
+
+    def _take_under_way(self) -> float:
+        """What calls may cost that are left behind, as at Ctrl-C: each is charged whether anybody waits for its answer or not."""
+        with self._lost_lock:
+            usd = sum(self._under_way.values())
+            self._under_way.clear()
+        return usd
+
+    def _arrived(self, index: int) -> None:
+        with self._lost_lock:
+            self._under_way.pop(index, None)
 
     def _warn_uncounted(self) -> None:
         with self._lost_lock:
