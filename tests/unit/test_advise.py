@@ -299,6 +299,22 @@ def test_a_task_tells_what_it_holds_and_nothing_that_it_leaves_out(tmp_path: Pat
     assert facts.knowledge_changes is facts.context is facts.retrain_every is facts.reward is facts.wrong is None
 
 
+def test_synthetic_rows_are_no_rows_that_people_wrote(tmp_path: Path) -> None:
+    """Else two hundred of them would make a task of 40 rows one that is large enough to tune."""
+    changes = {"tune": {"model": "org/model-1b"}, "split": {"dev": 60, "test": 160}}
+    plain = facts_of(load_task(task_file(tmp_path / "plain", changes))).facts
+    path = task_file(tmp_path / "more", {**changes, "examples": {"train": "rows.jsonl", "synthetic": "more.jsonl"}})
+    more = [{"input": f"{'a long text ' * 20}{number}", "output": "billing"} for number in range(200)]
+    (path.parent / "more.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in more), encoding="utf-8")
+    found = facts_of(load_task(path))
+    assert (found.facts.n_train, found.facts.n_examples) == (plain.n_train, plain.n_examples) == (40, 260)
+    assert found.facts.input_tokens == plain.input_tokens
+    assert found.notes == (
+        "200 synthetic rows are not counted here: the rules speak of rows that people wrote. A climb trains on them as well.",
+    )
+    assert "Do not tune on 40 rows" in str(advise(found.facts))
+
+
 def test_what_a_climb_would_refuse_is_a_note_and_advice_goes_on(tmp_path: Path) -> None:
     task = load_task(task_file(tmp_path, {"split": {"dev": 60, "test": 5}}))
     found = facts_of(task)

@@ -23,8 +23,8 @@ class Facts:
     """A task as a colleague would describe it. None: unknown; tokens are estimated as four bytes each.
 
     From the task file and its data:
-    ladder: the rungs that may be climbed. n_test, test_least: test items or groups, what the statistics count:
-    those that there are, and from how many on a perfect score decides at every rung. output: the
+    ladder: the rungs that may be climbed. n_examples, n_train: without synthetic rows. n_test, test_least: test items or groups,
+    what the statistics count: those that there are, and from how many on a perfect score decides at every rung. output: the
     form of an answer. knowledge: whether there are documents. preferences: the kind of rows in the file of preferences.
     outside: whether the model runs on an external machine. trainable: whether its weights can be trained here.
     skips: (rung, why) as a climb would skip it. names_documents: whether the file names them; a person may know of some that it

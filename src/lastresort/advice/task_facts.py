@@ -25,6 +25,7 @@ from lastresort.models.open import parameter_count
 from lastresort.models.protocol import BYTES_PER_TOKEN, estimated_tokens, is_endpoint
 from lastresort.report.words.prompting import why_kept as why_kept_in_words
 from lastresort.report.words.rungs import clause
+from lastresort.report.words.wording import counted
 from lastresort.rungs.prompting.optimise import why_kept
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.paths import is_paid
@@ -55,7 +56,13 @@ def facts_of(task: Task) -> TaskFacts:
     except InputError as error:
         notes = (f"A climb would refuse this task as it stands: {error}",)
     given, use = task.model_fields_set, task.use.model_fields_set
-    everything = (*split.train, *split.dev, *split.test)
+    written = [example for example in split.train if not example.synthetic]
+    if synthetic := len(split.train) - len(written):
+        rows = f"{counted(synthetic, 'synthetic row')} {'is' if synthetic == 1 else 'are'}"
+        notes += (
+            f"{rows} not counted here: the rules speak of rows that people wrote. A climb trains on them as well.",
+        )
+    everything = (*written, *split.dev, *split.test)
     model = task.tuned_model
     preferences, n_preferences = _preferences(task.preferences)
     kept = why_kept(task, len(split.train))
@@ -64,7 +71,7 @@ def facts_of(task: Task) -> TaskFacts:
         goal=task.goal,
         bar=task.bar,
         n_examples=len(everything),
-        n_train=len(split.train),
+        n_train=len(written),
         n_test=len(split.test) if (groups := groups_of(split.test)) is None else len(set(groups)),
         test_least=_test_least(task, split),
         output="schema" if task.output.json_schema else "choices" if task.output.choices else "text",
