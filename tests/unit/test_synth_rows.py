@@ -189,6 +189,16 @@ def test_a_label_that_train_lacks_is_asked_for_by_name() -> None:
     assert sum(request.n for request in asked) == 36
 
 
+def test_a_label_that_no_kind_can_make_takes_no_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One without rows to paraphrase: the others get all, where requests for labels that are full would be paid for in vain."""
+    task, teacher = {"output": {"choices": [*TEAMS, "legal"]}}, Teacher(fresh_rows())
+    found = synth(
+        monkeypatch, routing(tmp_path, task), teacher, n=30, kinds=("paraphrase",), balance="even", agreement=0
+    )
+    assert (found.made, found.ended, found.dropped["share"]) == (30, "rows", 0)
+    assert set(found.labels) == set(TEAMS)
+
+
 def test_rows_for_a_label_are_asked_for_next_to_others() -> None:
     _, _, asked = planned_rows(Counter(billing=30, shipping=30), 30, kinds=["answer"])
     for request in asked:
@@ -434,6 +444,8 @@ def test_a_forecast_opens_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ({"kinds": ("paraphrse",)}, '"paraphrse", expected paraphrase, answer, expansion, harder. Did you mean "paraphrase"?'),
         ({"balance": "evn"}, '--balance: found "evn", expected train, even, any. Did you mean "even"?'),
         ({"n": 0}, "--n: found 0, expected a number of at least 1."),
+        ({"prompt_price": -1.0}, "--prompt-price: found -1, expected a number of at least 0."),
+        ({"output_price": float("nan")}, "--output-price: found nan, expected a number of at least 0."),
         ({"usd": float("nan")}, "--usd: found nan, expected a number of at least 0."),
         ({"usd": 1.0, "teacher": "openai:big"}, "--usd: a limit of 1 USD without the prices of openai:big"),
         ({"settings": {"limits.usd": 2}, "teacher": "openai:big"}, 'key "limits.usd": a limit of 2 USD without the prices'),

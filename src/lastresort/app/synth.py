@@ -200,7 +200,7 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
         n=n,
         out=out,
         recipe=recipe,
-        known=known_of(prepared, n, balance),
+        known=known_of(prepared, recipe, balance),
         limits=Limits(
             calls=request.calls if request.calls is not None else max(LEAST_CALLS, CALLS_A_ROW * n),
             usd=limit_usd,
@@ -229,6 +229,8 @@ def _check(request: SynthRequest, out: Path) -> None:
         ("--calls", request.calls, 1),
         ("--agreement", request.agreement, 0),
         ("--usd", request.usd, 0),
+        ("--prompt-price", request.prompt_price, 0),
+        ("--output-price", request.output_price, 0),
     ):
         if number is not None and not least <= number < math.inf:
             raise InputError(

@@ -72,11 +72,13 @@ def recipe_of(
     )
 
 
-def known_of(prepared: PreparedTask, n: int, balance: Balance) -> SeenRows:
+def known_of(prepared: PreparedTask, recipe: Recipe, balance: Balance) -> SeenRows:
     """What the rows of a recipe are compared with, other synthetic rows of the task among it."""
     split = prepared.split
     labels = labels_of(split.train, prepared.task.output.choices)
-    wanted = wanted_rows(split.train, labels, n, balance)
+    by_name = any(KINDS[kind].needs_labels for kind in recipe.kinds)
+    made = [label for label in labels if by_name or recipe.seeds.by_label[label]]
+    wanted = wanted_rows(split.train, made, recipe.n, balance)
     held = (*split.dev, *split.test)
     known = SeenRows(split.train, held, _answer_fault(prepared, labels), wanted, free_answers=not labels)
     for row in prepared.as_read.train:

@@ -81,7 +81,7 @@ def planned_batch(
     wanted = math.ceil(max(1, recipe.n - len(found.rows)) / (PER_REQUEST * share))
     most = 1 if recipe.constrained or limits.needs_a_price(found) else BATCH
     by_label, for_label = recipe.seeds.by_label, [name for name in recipe.kinds if KINDS[name].needs_labels]
-    missing = {label: known.missing(label) for label in known.wanted if for_label or by_label[label]}
+    missing = {label: known.missing(label) for label in known.wanted}
     requests: list[RowRequest] = []
     for one in range(found.requests, found.requests + min(most, wanted)):
         random = Random(f"synthetic:{recipe.seed}:{one}")
