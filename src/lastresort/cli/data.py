@@ -68,7 +68,7 @@ def synth_command(
         None, "--agreement", help="How often the teacher must give a row's answer again without seeing it. Default: 1."
     ),
     usd: float | None = Option(None, "--usd", help="Most money to spend. Default: limits.usd of the task."),
-    calls: int | None = Option(None, "--calls", help="Most calls to make. Default: 6 for each row."),
+    calls: int | None = Option(None, "--calls", help="Most calls to make. Default: 6 for each row, at least 60."),
     prompt_price: float | None = Option(
         None, "--prompt-price", min=0, help="USD per million prompt tokens of --teacher."
     ),
@@ -90,7 +90,7 @@ def synth_command(
     from lastresort.cli.border import stoppable
 
     request = SynthRequest(
-        task, teacher, n, tuple(filter(None, kinds.split(","))), balance, agreement, calls, usd, prompt_price, output_price,
+        task, teacher, n, tuple(filter(None, map(str.strip, kinds.split(",")))), balance, agreement, calls, usd, prompt_price, output_price,
         seed, out, parse_settings(settings),
     )  # fmt: skip
     if dry_run:
