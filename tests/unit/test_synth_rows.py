@@ -23,7 +23,7 @@ from lastresort.synthesis.kinds import KINDS, Draw, Kind, RowRequest, SeedRows, 
 from lastresort.synthesis.make import planned_batch
 from lastresort.synthesis.prompts import VERSION
 from lastresort.synthesis.recipe import Lengths, Recipe
-from lastresort.synthesis.spending import USUAL_YIELD, Limits, expected_requests
+from lastresort.synthesis.spending import USUAL_YIELD, SpendingLimits, expected_requests
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Example, Message
 from synth_support import Teacher, fresh_rows, made, routing, synth, unwritten
@@ -124,8 +124,8 @@ def planned_rows(
     found, turns = Tally(), Turns(seeds, {})
     asked: list[RowRequest] = []
     while known.labels.total() < n and len(asked) < 10 * n:
-        planned, _ = planned_batch(recipe, known, found, turns, Limits())
-        resumed, _ = planned_batch(recipe, known, found, Turns(seeds, found.shown), Limits())
+        planned, _ = planned_batch(recipe, known, found, turns, SpendingLimits())
+        resumed, _ = planned_batch(recipe, known, found, Turns(seeds, found.shown), SpendingLimits())
         assert resumed == planned
         asked += planned
         kept = []

@@ -35,7 +35,7 @@ from lastresort.synthesis.kinds import KINDS, Turns
 from lastresort.synthesis.make import Ended, make_rows, planned_batch, recall
 from lastresort.synthesis.prompts import PER_REQUEST, VERSION, request_turns
 from lastresort.synthesis.recipe import Recipe
-from lastresort.synthesis.spending import Limits, forecast
+from lastresort.synthesis.spending import SpendingLimits, forecast
 from lastresort.types import Progress
 
 MOST_ROWS = 200  # unless more are asked for
@@ -130,7 +130,7 @@ class _Setup:
     out: Path
     recipe: Recipe
     known: SeenRows
-    limits: Limits
+    limits: SpendingLimits
     prices: tuple[float | None, float | None]
     agreement_off: str | None
 
@@ -146,7 +146,7 @@ class _Setup:
         """Of the rows that are still to be made."""
         recipe, task = self.recipe, self.prepared.task
         some = replace(recipe, n=len(KINDS) * PER_REQUEST, constrained=False)
-        planned, _ = planned_batch(some, self.known, Tally(), Turns(recipe.seeds, {}), Limits())
+        planned, _ = planned_batch(some, self.known, Tally(), Turns(recipe.seeds, {}), SpendingLimits())
         prompts = {one.kind: request_turns(one, recipe.instruction) for one in planned}
         wanted = [max(0, self.known.missing(label)) for label in self.known.wanted] or [self.n - made]
         found = forecast(recipe, wanted, list(prompts.values()), self.limits.prices)
@@ -201,7 +201,7 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
         out=out,
         recipe=recipe,
         known=known_of(prepared, recipe, balance),
-        limits=Limits(
+        limits=SpendingLimits(
             calls=request.calls if request.calls is not None else max(LEAST_CALLS, CALLS_A_ROW * n),
             usd=limit_usd,
             prices=(prices[0] or 0.0, prices[1] or 0.0),

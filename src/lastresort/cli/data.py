@@ -89,9 +89,9 @@ def synth_command(
     from lastresort.app.synth import SynthRequest, forecast_synth, synth_data
     from lastresort.cli.border import stoppable
 
+    named = tuple(filter(None, map(str.strip, kinds.split(","))))
     request = SynthRequest(
-        task, teacher, n, tuple(filter(None, map(str.strip, kinds.split(",")))), balance, agreement, calls, usd, prompt_price, output_price,
-        seed, out, parse_settings(settings),
+        task, teacher, n, named, balance, agreement, calls, usd, prompt_price, output_price, seed, out, parse_settings(settings)
     )  # fmt: skip
     if dry_run:
         found: SynthForecast | SyntheticRows = forecast_synth(request)

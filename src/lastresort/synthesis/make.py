@@ -19,7 +19,7 @@ from lastresort.synthesis.kinds import KINDS, Draw, RowRequest, Turns
 from lastresort.synthesis.prompts import PER_REQUEST, VERSION, reply_schema, request_turns
 from lastresort.synthesis.reading import LONGEST_REPLY, read_reply_rows
 from lastresort.synthesis.recipe import Recipe
-from lastresort.synthesis.spending import Limit, Limits, limit_reached
+from lastresort.synthesis.spending import Limit, SpendingLimits, limit_reached
 from lastresort.systems.compose import compose
 from lastresort.types import Answer, Decoding, Example, Grammar, Message, Progress
 
@@ -31,7 +31,13 @@ Ended = Literal["rows", "no_yield"] | Limit
 
 
 def make_rows(
-    recipe: Recipe, known: SeenRows, teacher: Model, journal: Journal, limits: Limits, progress: Progress, stop: Stop
+    recipe: Recipe,
+    known: SeenRows,
+    teacher: Model,
+    journal: Journal,
+    limits: SpendingLimits,
+    progress: Progress,
+    stop: Stop,
 ) -> Ended:
     """Make rows until there are n, or a limit is reached, or nothing usable comes any more. Returns which.
 
@@ -72,7 +78,7 @@ def recall(known: SeenRows, made: Tally) -> None:
 
 
 def planned_batch(
-    recipe: Recipe, known: SeenRows, found: Tally, turns: Turns, limits: Limits
+    recipe: Recipe, known: SeenRows, found: Tally, turns: Turns, limits: SpendingLimits
 ) -> tuple[list[RowRequest], Limit | None]:
     """The next requests, and the limit that one more could exceed. They follow from the batches so far, so that a batch that was
     interrupted is planned again as it was.

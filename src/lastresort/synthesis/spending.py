@@ -21,7 +21,7 @@ FORM_TOKENS = 12  # of the JSON around a row
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SpendingLimits:
     """Over all sessions. calls, usd: None for no limit. prices: USD per million tokens of prompt and output."""
 
     calls: int | None = None
@@ -33,7 +33,7 @@ class Limits:
         return self.usd is not None and not spent.calls
 
 
-def limit_reached(limits: Limits, recipe: Recipe, requests: Sequence[RowRequest], spent: Tally) -> Limit | None:
+def limit_reached(limits: SpendingLimits, recipe: Recipe, requests: Sequence[RowRequest], spent: Tally) -> Limit | None:
     """Which limit these requests could exceed, with all that may follow from them. None where they fit."""
     checks = [recipe.agreement * request.n for request in requests]
     if limits.calls is not None and spent.calls + len(requests) + sum(checks) > limits.calls:
@@ -47,7 +47,7 @@ def limit_reached(limits: Limits, recipe: Recipe, requests: Sequence[RowRequest]
     return "usd" if spent.usd + most > limits.usd else None
 
 
-def _most_usd(limits: Limits, recipe: Recipe, request: RowRequest, checks: int) -> float:
+def _most_usd(limits: SpendingLimits, recipe: Recipe, request: RowRequest, checks: int) -> float:
     """Of a request whose reply is as long as it may be, and of answering its rows."""
     lengths = recipe.lengths
     tokens_in = estimated_prompt_tokens(request_turns(request, recipe.instruction)) + checks * lengths.blind
@@ -59,7 +59,7 @@ def _usd(prices: tuple[float, float], tokens_in: float, tokens_out: float) -> fl
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class CallForecast:
     """requests: for rows. answers: to them, to check that they agree."""
 
     requests: int
@@ -67,7 +67,9 @@ class Forecast:
     usd: float
 
 
-def forecast(recipe: Recipe, wanted: Sequence[int], prompts: Sequence[Prompt], prices: tuple[float, float]) -> Forecast:
+def forecast(
+    recipe: Recipe, wanted: Sequence[int], prompts: Sequence[Prompt], prices: tuple[float, float]
+) -> CallForecast:
     """What is to be expected. wanted: rows of each label, or of all. prompts: of some requests."""
     asked = sum(wanted) / USUAL_YIELD
     requests, answers = math.ceil(expected_requests(wanted)), round(asked * USUALLY_CHECKED) * recipe.agreement
@@ -77,7 +79,7 @@ def forecast(recipe: Recipe, wanted: Sequence[int], prompts: Sequence[Prompt], p
     blind = estimated_prompt_tokens(compose(recipe.blind, rows[0].input, recipe.blind.shots))
     read = requests * sum(map(estimated_prompt_tokens, prompts)) / len(prompts) + answers * blind
     written = asked * (row_in + row_out + FORM_TOKENS) + answers * row_out
-    return Forecast(requests, answers, _usd(prices, read, written))
+    return CallForecast(requests, answers, _usd(prices, read, written))
 
 
 def expected_requests(wanted: Sequence[int]) -> float:
