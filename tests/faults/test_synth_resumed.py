@@ -214,6 +214,16 @@ def test_a_synthesis_that_made_nothing_may_be_begun_with_other_settings(
         synth(monkeypatch, path, Teacher(scripted_replies()), n=6, seed=4)
 
 
+def test_a_task_whose_folder_moved_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one with a scorer of the user's, whose file is named by its whole path inside."""
+    (tmp_path / "before").mkdir()
+    (tmp_path / "before" / "own.py").write_text("def score(answer, expected):\n    return answer == expected\n")
+    path = routing(tmp_path / "before", {"score": {"python": "own.py:score"}, "output": {}})
+    synth(monkeypatch, path, Teacher(scripted_replies()), n=6)
+    (tmp_path / "before").rename(tmp_path / "after")
+    assert synth(monkeypatch, tmp_path / "after" / path.name, Teacher(scripted_replies()), n=9).made == 9
+
+
 def test_limits_hold_and_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = routing(tmp_path, {"use": {"prompt_price": 10, "output_price": 50}})
     teacher = Teacher(scripted_replies(), usd=0.002)

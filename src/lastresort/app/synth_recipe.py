@@ -106,8 +106,8 @@ def seed_rows(prepared: PreparedTask) -> SeedRows:
 
 
 def task_hash(task: Task, about: str) -> str:
-    """Changes with what the teacher is told of the task, and how its answers are judged."""
-    told = [about, task.output.choices, task.output.json_schema, task.score.name, task.score.parameters]
+    """Changes with what the teacher is told of the task, and how its answers are judged; not with where its folder is."""
+    told = [about, task.output.choices, task.output.json_schema, task.resolved()["score"]]
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
