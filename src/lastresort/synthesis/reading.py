@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -63,12 +62,20 @@ def _cut_off(text: str, n: int) -> Any:
     rows: list[Any] = []
     try:
         while begun is not None and len(rows) < n:
-            _, end = json.JSONDecoder().raw_decode(text, begun.end())
-            rows.append(parse_json(text[begun.end() : end]))
-            begun = _COMMA.match(text, end)
-    except (ValueError, RecursionError):  # NotJson among them
+            row, length = _first_value(text[begun.end() :])
+            rows.append(row)
+            begun = _COMMA.match(text, begun.end() + length)
+    except NotJson:
         rows += [None] if rows else []
     return {"rows": rows}
+
+
+def _first_value(text: str) -> tuple[Any, int]:
+    """Of a text that goes on behind it, and where it does. Raises NotJson."""
+    try:
+        return parse_json(text), len(text)
+    except NotJson as error:
+        return parse_json(text[: error.position]), error.position
 
 
 def json_part(text: str) -> str:
