@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 from browser_support import CHROMIUM, TOO_WIDE, WIDTHS, at_rest, opened
+from climb_support import scripted_task
+from lastresort.records.events import TaskRead
+from lastresort.records.record import Record
+from lastresort.spec.task import load_task
 from report_support import HOSTILE
 from ui_support import item, recorded, served_page
 
@@ -18,6 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no 
 RTL = "\u202eevil\u2066\x1b[31mred"
 PLAIN = [item(f"{number:02}", float(number % 3 > 0), f"plain {number}") for number in range(60)]
 SHOTS = [item(f"{number:02}", float(number % 2), f"shots {number}") for number in range(60)]
+LABELS = ("billing", "delivery", "repairs", "returns", "an order that was cancelled")
 ODD = [item("a", 0.0, HOSTILE, input=HOSTILE, expected="W" * 4000), item("b", 0.0, "x" * 1_000_000, input=RTL)]
 
 
@@ -26,6 +31,16 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     recorded(folder / "runs" / "mail", ("zero-shot", "dev", PLAIN), ("few-shot-3", "dev", SHOTS))
     recorded(folder / "runs" / "odd", ("zero-shot", "dev", ODD), (HOSTILE, "dev", ODD))
+    task = load_task(scripted_task(folder / "task", quality=[])).resolved()
+    for run, labels in (("few", LABELS), ("long", LABELS * 4)):
+        choices = [f"{label} {n // len(LABELS) or ''}".strip() for n, label in enumerate(labels)]
+        wants = [choices[n % len(choices)] for n in range(60)]
+        items = [
+            item(f"{n:02}", float(n % 3 > 0), want if n % 3 else choices[0], expected=want)
+            for n, want in enumerate(wants)
+        ]
+        with Record.open(recorded(folder / "runs" / run, ("zero-shot", "dev", items))) as record:
+            record.append(TaskRead(task={**task, "output": {**task["output"], "choices": choices}}))
     return folder
 
 
@@ -52,6 +67,52 @@ def test_filters_change_the_list_alone_and_the_browser_goes_back_through_them(
         page.wait_for_selector("text=1 to 1 of 1")
         page.go_back()
         page.wait_for_selector("text=1 to 50 of 60")
+
+
+@pytest.mark.parametrize("run", ["few", "long"])
+def test_the_table_of_labels_comes_later_in_the_room_that_is_kept_for_it(
+    browser: playwright.Browser, link: str, run: str
+) -> None:
+    """Open from the start where the labels are few, else folded away; what a reader opened meanwhile stays open."""
+    with opened(browser, link) as seen:
+        page, top = seen.page, "document.querySelector('table.items').getBoundingClientRect().top"
+        with seen.held("**/items/labels?*"):
+            page.goto(f"{link}runs/{run}/items", wait_until="load")
+            before = page.evaluate(top)
+            assert page.is_visible("text=Counting the answers") is (run == "few")
+            assert page.eval_on_selector("details.labels", "one => one.open") is (run == "few")
+            if run == "long":
+                page.click("details.labels > summary")
+                page.wait_for_selector("text=Counting the answers")
+        page.wait_for_selector("text=Most often mistaken")
+        at_rest(page)
+        assert page.eval_on_selector("details.labels", "one => one.open")
+        if run == "long":
+            page.click("details.labels > summary")
+        assert page.evaluate(top) == pytest.approx(before, abs=2)
+        page.eval_on_selector("details.labels", "one => { one.open = true }")
+        page.click("table.confusion td.miss a >> nth=0")
+        page.wait_for_selector("text=Only items that expect")
+
+
+def test_a_table_of_labels_that_does_not_come_says_so_and_is_a_page_without_scripts(
+    browser: playwright.Browser, link: str, workspace: Path
+) -> None:
+    with opened(browser, link) as seen:
+        seen.page.route(
+            "**/items/labels?*", lambda route: route.fulfill(status=422, body='<p class="note refusal">It failed.</p>')
+        )
+        seen.page.goto(f"{link}runs/few/items")
+        seen.page.wait_for_selector("#labels >> text=It failed.")
+        assert seen.page.is_visible("text=1 to 50 of 60")
+        seen.faults.clear()  # Chromium's own word on the status
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{link}runs/few/items")
+    assert not page.is_visible("text=Counting the answers")
+    page.click("text=The table on a page of its own")
+    assert page.is_visible("table.confusion")
+    context.close()
 
 
 def test_the_keyboard_goes_through_the_items_of_the_list(browser: playwright.Browser, link: str) -> None:
@@ -128,6 +189,9 @@ def test_a_key_that_comes_while_a_mark_is_saved_marks_nothing_and_says_so(
     "path",
     [
         "runs/odd/items?system=all",
+        "runs/few/items",
+        "runs/long/items",
+        "runs/few/items/labels",
         "runs/odd/items?system=prompting/zero-shot&with=prompting/zero-shot",
         "runs/odd/items/1/0",
         "runs/odd/items/1/1",

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from lastresort.records.events import TaskRead
 from lastresort.records.items import ItemsWanted, SystemName
@@ -88,10 +89,35 @@ def test_texts_are_read_as_the_scorer_reads_them_and_every_cell_finds_its_items(
     assert of_items([], LABELS) is None
 
 
+def table_of(page: TestClient, query: str) -> str:
+    """The table of labels that the page of items with this query asks for once it is there."""
+    listed = page.get(f"/runs/mail/items?{query}").text
+    [address] = re.findall(r'<div id="labels"[^>]* hx-get="([^"]*)" hx-trigger="load">', listed)
+    assert f'<a href="{address}">' in listed, "for who has no scripts"
+    part = page.get(html.unescape(address), headers={"hx-request": "true"}).text
+    assert "<html" not in part
+    whole = page.get(html.unescape(address)).text
+    assert part.partition("<summary>")[2].strip() in whole
+    return part
+
+
+def test_a_page_of_items_waits_for_no_table_of_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All answers have to be counted for it, which takes longer than 50 of them."""
+    labelled_run(tmp_path, ITEMS, LABELS)
+    page = page_of(tmp_path)[1]
+    counted = list[object]()
+    monkeypatch.setattr(Record, "answer_groups", lambda record, wanted: counted.append(wanted) or [])
+    text = page.get("/runs/mail/items?system=prompting/zero-shot").text
+    assert "1 to 12 of 12" in text
+    assert counted == []
+    page.get("/runs/mail/items?system=prompting/zero-shot&expected=billing")
+    assert len(counted) == 1, "which texts name the label"
+
+
 def test_a_cell_is_a_link_to_its_items_and_another_choice_keeps_it(tmp_path: Path) -> None:
     labelled_run(tmp_path, ITEMS, LABELS)
     page = page_of(tmp_path)[1]
-    text = page.get("/runs/mail/items?system=prompting/zero-shot&kind=wrong").text
+    text = table_of(page, "system=prompting/zero-shot&kind=wrong")
     cells = re.findall(r'<a href="([^"]*)" aria-label="(\d+): expected ([\w ]+), answered ([\w ]+)">', text)
     shown = {(want, got): int(n) for _, n, want, got in cells}
     assert shown == {tuple("no label" if one == NO_LABEL else one for one in pair): n for pair, n in COUNTS.items()}
@@ -112,8 +138,11 @@ def test_a_task_without_labels_and_all_systems_together_have_no_table(tmp_path: 
     labelled_run(tmp_path, ITEMS, LABELS)
     recorded(tmp_path / "runs" / "prose", ("zero-shot", "dev", ITEMS))
     page = page_of(tmp_path)[1]
-    assert "confusion" not in page.get("/runs/prose/items?system=prompting/zero-shot&expected=billing").text
-    assert "confusion" not in page.get("/runs/mail/items?system=all").text
+    for run, query in (("prose", "system=prompting/zero-shot&expected=billing"), ("mail", "system=all")):
+        text = page.get(f"/runs/{run}/items?{query}").text
+        assert ("confusion" in text, 'id="labels"' in text) == (False, False)
+        assert "There are no answers with labels here" in page.get(f"/runs/{run}/items/labels?{query}").text
+    assert 'id="labels"' not in page.get("/runs/mail/items?system=prompting/zero-shot&text=nowhere").text
 
 
 @pytest.mark.parametrize("labels", [2, MOST_COLUMNS, MOST_COLUMNS + 1, 300])
@@ -151,7 +180,7 @@ def test_without_a_mistake_a_long_list_of_labels_is_a_sentence_alone(tmp_path: P
     assert finding(confusion([], LABELS)) == "No label was mistaken for another"
     names = tuple(f"label {n}" for n in range(labels))
     labelled_run(tmp_path, [item(str(n), 1.0, name, expected=name) for n, name in enumerate(names)], names)
-    text = page_of(tmp_path)[1].get("/runs/mail/items?system=prompting/zero-shot").text
+    text = table_of(page_of(tmp_path)[1], "system=prompting/zero-shot")
     assert "No label was mistaken for another" in text
     assert ('class="confusion' in text) is (labels <= MOST_COLUMNS)
 
@@ -161,7 +190,7 @@ def test_a_text_without_a_label_is_no_label_and_never_a_hit(tmp_path: Path, labe
     names = tuple(f"label {n}" for n in range(labels))
     rows = [(name, name) for name in names] + [("else", "something"), ("else", "label 1"), ("label 1", "label 2")]
     labelled_run(tmp_path, [item(str(n), 0.0, got, expected=want) for n, (want, got) in enumerate(rows)], names)
-    text = page_of(tmp_path)[1].get("/runs/mail/items?system=prompting/zero-shot").text
+    text = table_of(page_of(tmp_path)[1], "system=prompting/zero-shot")
     found = re.findall(r'<td class="number (\w+) shade-\d"[^>]*data-label="no label"', text)
     assert "hit" not in found
     assert found

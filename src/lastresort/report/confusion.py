@@ -131,6 +131,11 @@ def confusion(groups: Iterable[AnswerGroup], labels: Sequence[str]) -> Confusion
     )
 
 
+def blank(labels: Sequence[str]) -> Confusion:
+    """A table as large as that of answers with all of these labels, to keep its room while they are counted."""
+    return Confusion(tuple(labels), {(label, label): 1 for label in labels}, {}, {})
+
+
 def finding(found: Confusion) -> str:
     """ "Most often mistaken: billing for repairs (12)"."""
     mistakes = [(want, got, n) for want, got, n in found.mistakes if NO_LABEL not in (want, got)]

@@ -49,6 +49,11 @@ class ItemsAddress:
     expected: str = ""
     answered: str = ""
 
+    @property
+    def is_of_labels(self) -> bool:
+        """Whether it names a cell, a row or a column of the table of labels."""
+        return bool(self.expected or self.answered)
+
     def query(
         self,
         *,

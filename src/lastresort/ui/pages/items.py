@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated
@@ -67,8 +68,10 @@ def router(site: Site) -> APIRouter:
         with site.workspace.record(name) as record:
             parts = record.parts()
             address = given.settled(parts, site.workspace.state(name).view)
-            confused = _confused(site, name, record, address.wanted(parts))
-            wanted = narrowed(address.wanted(parts), confused, address)
+            wanted = address.wanted(parts)
+            labels = _labels(record, wanted)
+            confused = _confused(site, name, record, wanted, labels) if address.is_of_labels else None
+            wanted = narrowed(wanted, confused, address)
             rows = rows_of(record, wanted, address.number) if parts else ()
             counts = _counts(site, name, record, wanted)
             elsewhere = {} if counts.every else _in_common(site, name, record, wanted)
@@ -91,13 +94,32 @@ def router(site: Site) -> APIRouter:
             verdict=verdict,
             facts=facts,
             confused=confused,
-            few_labels=FEW_LABELS,
+            is_open=len(labels) <= FEW_LABELS or confused is not None,
+            room=confusion.blank(labels) if labels else None,
             kinds=KINDS,
             changes=CHANGES,
             kind_words=KIND_WORDS,
             every_system=ALL,
             a_page=A_PAGE,
             cut=CUT,
+        )
+
+    @routes.get("/runs/{name}/items/labels")
+    def labels(request: Request, name: str, given: GivenAddress) -> Response:
+        """The table of expected and answered labels, which takes longer than a page of items: all of them are counted."""
+        with site.workspace.record(name) as record:
+            parts = record.parts()
+            address = given.settled(parts, site.workspace.state(name).view)
+            wanted = address.wanted(parts)
+            known = _labels(record, wanted)
+            confused = _confused(site, name, record, wanted, known)
+        return site.draw(
+            request,
+            "items_labels_part.html.j2" if is_part(request) else "items_labels.html.j2",
+            name=name,
+            address=address,
+            confused=confused,
+            is_open=len(known) <= FEW_LABELS or not is_part(request),
         )
 
     @routes.get("/runs/{name}/items/gate")
@@ -141,8 +163,8 @@ def router(site: Site) -> APIRouter:
             short = partial(excerpt, longest=CUT)
             others = [one for one in record.answers_to(found.item.id, short) if one.system != found.system]
             wanted = address.wanted(record.parts())
-            if address.expected or address.answered:
-                wanted = narrowed(wanted, _confused(site, name, record, wanted), address)
+            if address.is_of_labels:
+                wanted = narrowed(wanted, _confused(site, name, record, wanted, _labels(record, wanted)), address)
             around = _around(record, wanted, address) if "n" in request.query_params else {}
             other = next((one for one in others if one.system == wanted.against), None)
             why = score_reason(record, found)
@@ -202,11 +224,15 @@ def _counts(site: Site, name: str, record: Record, wanted: ItemsWanted) -> ItemC
     return site.once("item counts", state, lambda: record.count_items(wanted), MOST_COUNTED)
 
 
-def _confused(site: Site, name: str, record: Record, wanted: ItemsWanted) -> Confusion | None:
-    """Whatever result or change is chosen; the other choices narrow it. None where the answers are no labels."""
+def _labels(record: Record, wanted: ItemsWanted) -> tuple[str, ...]:
+    """Those of the task, none where the answers of several systems are wanted: they are not counted together."""
     read = record.last(TaskRead)
-    labels = () if read is None else confusion.labels_of(read.task)
-    if not labels or wanted.system is None:
+    return () if read is None or wanted.system is None else confusion.labels_of(read.task)
+
+
+def _confused(site: Site, name: str, record: Record, wanted: ItemsWanted, labels: Sequence[str]) -> Confusion | None:
+    """Whatever result or change is chosen; the other choices narrow it. None where the answers are no labels."""
+    if not labels:
         return None
     every = replace(wanted, kind=None, change=None)
     state = name, signature(record.folder), every
