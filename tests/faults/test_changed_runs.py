@@ -119,6 +119,17 @@ def test_what_was_changed_is_named(change: str, read_only: bool, tmp_path: Path)
 
 
 @pytest.mark.parametrize("change", CHANGES)
+def test_a_check_of_events_alone_finds_what_was_changed_of_them_and_of_the_chain(change: str, tmp_path: Path) -> None:
+    short(tmp_path).close()
+    edit(tmp_path, change)
+    if any(table in change for table in (" event ", "chain")):
+        with pytest.raises(DataError, match=CHANGES[change]):
+            Record.open(tmp_path, read_only=True, sources=("event",))
+    else:
+        Record.open(tmp_path, read_only=True, sources=("event",)).close()
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_what_is_whole_of_a_changed_record_is_found(change: str, tmp_path: Path) -> None:
     short(tmp_path).close()
     before = salvage(tmp_path)

@@ -93,7 +93,6 @@ ALLOWED = {
     "ui/pages/plan.py": "reads the picture that its own process drew",
     "ui/processes.py": "opens the null device and logs to write",
     "ui/site.py": "reads a file of the package",
-    "ui/workspace.py": "reads what it noted in the cache of a record that it checked",
 }
 
 

@@ -2,77 +2,73 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import time
+import sqlite3
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import httpx
 import pytest
 
 from lastresort.errors import DataError
 from lastresort.records import record as record_module
 from lastresort.records.atomic import held
+from lastresort.records.chain import SOURCES, Changed, Table, changes
 from lastresort.records.events import ClimbResumed, Stage
-from lastresort.records.record import FILE_NAME, Record
+from lastresort.records.record import Record
 from lastresort.records.view import fold_of
 from lastresort.ui import workspace as workspace_module
-from lastresort.ui.workspace import FRESH_S, Workspace, signature
+from lastresort.ui.workspace import Workspace
 from record_support import edit
 from ui_support import finished_run, page_of, served_page, until
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Of a user whose runs ended some time ago."""
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("LASTRESORT_CACHE", str(folder))
-    monkeypatch.setattr(workspace_module, "FRESH_S", 0.0)
-    return folder
+def checked_tables(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
+    """While the test lasts: of each check of a record what it covers."""
+    found = list[Sequence[str]]()
+
+    def seen(connection: sqlite3.Connection, sources: Sequence[Table] = SOURCES) -> Iterator[Changed]:
+        found.append(sources)
+        return changes(connection, sources)
+
+    monkeypatch.setattr(record_module, "changes", seen)
+    return found
 
 
-def test_a_record_that_was_checked_is_not_checked_by_the_next_page(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_page_that_starts_waits_for_the_check_of_events_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finished_run(tmp_path)
-    before = Workspace(tmp_path).state("routing-1")
-    monkeypatch.setattr(record_module, "changes", lambda connection: pytest.fail("checked again"))
-    assert Workspace(tmp_path).state("routing-1") == before
-    assert before.view is not None
-
-
-def test_a_record_taken_as_whole_is_checked_in_the_background_and_what_is_found_is_shown(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither size nor times show what a bad disk changed, nor what was written through mapped memory."""
+    """Most of a record are its answers, and each is read and hashed for the check: ten times the rest of a long run."""
     run = finished_run(tmp_path)
-    at = signature(run)
-    monkeypatch.setattr(workspace_module, "signature", lambda folder: at)
-    assert Workspace(tmp_path).state("routing-1").fault == ""
+    checked, workspace = checked_tables(monkeypatch), Workspace(tmp_path, checks_later=True)
+    workspace.read_ahead()
+    assert workspace.state("routing-1").view is not None
+    assert checked == [("event",)]
+    workspace.check_next()
+    assert checked == [("event",), SOURCES]
+    with Record.open(run) as record:
+        checked.clear()
+        for stage in ("testing", "deciding"):
+            record.now(Stage(label=stage))
+            workspace.state("routing-1")
+        for _ in tuple(checked):
+            workspace.check_next()
+    assert checked.count(SOURCES) == 1, "not again for every time that it was read"
+    edit(run, "UPDATE event SET key = 'x' WHERE id = 2")
+    assert "was changed" in workspace.state("routing-1").fault, "at once"
+
+
+def test_answers_are_checked_in_the_background_and_what_is_found_is_shown(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
     edit(run, "UPDATE item SET score = 1 - score WHERE position = 0")
-    workspace = Workspace(tmp_path)
+    assert "was changed" in Workspace(tmp_path).state("routing-1").fault
+    workspace = Workspace(tmp_path, checks_later=True)
     assert workspace.state("routing-1").fault == ""
     first = workspace.mark("routing-1")
-    workspace.read_ahead()
+    workspace.check_next()
     assert "was changed" in workspace.state("routing-1").fault
     assert workspace.mark("routing-1") != first  # a page that is open is drawn again
     with pytest.raises(DataError, match="was changed"):
         workspace.record("routing-1")
-    assert "was changed" in Workspace(tmp_path).state("routing-1").fault  # nor is it taken as whole again
-
-
-def test_what_was_found_of_a_record_is_not_kept_where_a_change_would_leave_its_time(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The clock of a disk may be as coarse as that, and what is kept of folders that are gone goes."""
-    monkeypatch.setattr(workspace_module, "FRESH_S", 1000.0)
-    finished_run(tmp_path)
-    gone, known = cache / "checked" / "gone", cache / "checked" / "known"
-    gone.parent.mkdir(parents=True)
-    for path in (gone, known):
-        path.write_text("1")
-    os.utime(gone, (0, 0))
-    Workspace(tmp_path).read_ahead()
-    assert list((cache / "checked").iterdir()) == [known]
 
 
 def test_a_record_at_work_is_read_again_only_once_it_has_changed(tmp_path: Path) -> None:
@@ -105,44 +101,11 @@ def test_of_a_run_at_work_only_the_stage_is_read_while_no_event_comes(
     assert len(folds) == 3
 
 
-def test_a_change_that_hides_its_time_and_its_size_is_noticed_by_the_next_page(tmp_path: Path, cache: Path) -> None:
-    path = finished_run(tmp_path) / FILE_NAME
-    assert Workspace(tmp_path).state("routing-1").fault == ""
-    before = path.stat()
-    edit(path.parent, "UPDATE item SET score = 1 - score WHERE position = 0")
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert path.stat().st_size == before.st_size
-    assert "was changed" in Workspace(tmp_path).state("routing-1").fault
-
-
-def test_what_was_checked_says_nothing_of_a_copy_or_of_another_record(tmp_path: Path, cache: Path) -> None:
-    run = finished_run(tmp_path)
-    assert Workspace(tmp_path).state("routing-1").fault == ""
-    shutil.copytree(run, run.with_name("routing-2"))
-    edit(run.with_name("routing-2"), "UPDATE item SET score = 1 - score WHERE position = 0")
-    assert "was changed" in Workspace(tmp_path).state("routing-2").fault
-    shutil.copy2(run.with_name("routing-2") / FILE_NAME, run / FILE_NAME)
-    assert "was changed" in Workspace(tmp_path).state("routing-1").fault
-
-
-def test_a_record_that_was_changed_is_never_kept_as_whole(tmp_path: Path, cache: Path) -> None:
+def test_the_process_of_a_page_checks_what_it_has_shown(tmp_path: Path) -> None:
     edit(finished_run(tmp_path), "UPDATE item SET score = 1 - score WHERE position = 0")
-    for _ in range(2):
-        assert "was changed" in Workspace(tmp_path).state("routing-1").fault
-
-
-def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path, cache: Path) -> None:
-    finished_run(tmp_path)
-    cache.write_text("no folder")
-    for _ in range(2):
-        assert Workspace(tmp_path).state("routing-1").fault == ""
-
-
-def test_a_page_reads_its_runs_before_anybody_asks(tmp_path: Path, cache: Path) -> None:
-    run = finished_run(tmp_path)
-    until(lambda: time.time() - (run / FILE_NAME).stat().st_ctime > FRESH_S, "its time shows every change")
-    with served_page(tmp_path):
-        until(lambda: any((cache / "checked").glob("*")), "the record is checked")
+    with served_page(tmp_path) as (link, _):
+        assert "was changed" not in httpx.get(f"{link}runs/routing-1").text
+        until(lambda: "was changed" in httpx.get(f"{link}runs/routing-1").text, "its answers are checked")
 
 
 def test_a_folder_of_runs_that_is_a_link_is_named(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from lastresort.errors import ContractError, DataError
 from lastresort.keys import known_keys, redacted, without_keys
 from lastresort.records.atomic import disk_error
 from lastresort.records.chain import (
+    SOURCES,
     NotAsWritten,
     Table,
     body_of,
@@ -153,8 +154,10 @@ class Record:
         return cls.open(folder)
 
     @classmethod
-    def open(cls, folder: Path, read_only: bool = False, checked: bool = True) -> Record:
-        """Open the record of an existing run. checked: read all of it once, to see whether it was changed.
+    def open(
+        cls, folder: Path, read_only: bool = False, checked: bool = True, sources: Sequence[Table] = SOURCES
+    ) -> Record:
+        """Open the record of an existing run. checked: read it once, to see whether it was changed. sources: all of it, or less.
 
         Raises DataError if it is missing, damaged, changed or newer than this program.
         """
@@ -181,22 +184,23 @@ class Record:
                 remedy="Restore it from a copy, or start a new run.",
             )
         if read_only:
-            database = connect_read_only(path, application=APPLICATION, migrations=MIGRATIONS, looked_at=checked)
+            whole = checked and len(sources) == len(SOURCES)
+            database = connect_read_only(path, application=APPLICATION, migrations=MIGRATIONS, looked_at=whole)
         else:
             database = connect(path, application=APPLICATION, migrations=MIGRATIONS)
         record = cls(folder, database)
         try:
             if checked:
-                record._refuse_changed()
+                record._refuse_changed(sources)
             record.run_id  # noqa: B018  a file that lost its first event is damaged
         except BaseException:
             record.close()
             raise
         return record
 
-    def _refuse_changed(self) -> None:
+    def _refuse_changed(self, sources: Sequence[Table]) -> None:
         with self._database.snapshot() as connection:
-            found = next(changes(connection), None)
+            found = next(changes(connection, sources), None)
         if found is not None:
             raise DataError(
                 found.what,

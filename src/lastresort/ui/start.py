@@ -6,14 +6,20 @@ import logging
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lastresort.errors import InputError, LastresortError, PrerequisiteError
 
+if TYPE_CHECKING:
+    from lastresort.ui.workspace import Workspace
+
+OPENED_S = 2.0
 _NEEDED = {
     "fastapi": "fastapi",
     "uvicorn": "uvicorn",
@@ -62,7 +68,7 @@ def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda
     with bound(request.host, request.port) as listening:
         alone = is_loopback(request.host) and is_loopback(listening.getsockname()[0])
         token = "" if alone else secrets.token_urlsafe(32)
-        workspace = Workspace(request.folder.resolve())
+        workspace = Workspace(request.folder.resolve(), checks_later=True)
         workspace.remove_left_over()
         for folder in workspace.task_folders():
             with suppress(LastresortError):  # which the page says where the marks are looked at
@@ -73,13 +79,21 @@ def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda
             timeout_graceful_shutdown=1,
         )  # fmt: skip
         listening.listen()  # whoever opens the link at once waits for the first answer, and is not refused
-        threading.Thread(target=site.workspace.read_ahead, name="read-ahead", daemon=True).start()
+        threading.Thread(target=_read_and_check, args=(workspace,), name="read-ahead", daemon=True).start()
         on_ready(f"http://{reached_at(address_of(listening))}/" + (f"?{LINK_KEY}={token}" if token else ""))
         try:
             with quiet_logger("uvicorn.error", logging.CRITICAL):
                 uvicorn.Server(config).run(sockets=[listening])
         finally:
             site.close()
+
+
+def _read_and_check(workspace: Workspace) -> None:
+    """As long as the process lives. What the user opens at once is not slowed by the check."""
+    workspace.read_ahead()
+    time.sleep(OPENED_S)
+    while True:
+        workspace.check_next()
 
 
 def reached_at(address: str) -> str:

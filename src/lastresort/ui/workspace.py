@@ -6,18 +6,18 @@ import hashlib
 import os
 import re
 import threading
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Literal
 
 from lastresort.climb.identity import task_file_of
-from lastresort.embedded import cache_folder
 from lastresort.errors import DataError, InputError, LastresortError
 from lastresort.records.atomic import is_held, remove_left_over
+from lastresort.records.chain import SOURCES, Table
 from lastresort.records.clock import RunClock, clock_of
 from lastresort.records.decision import RunView
 from lastresort.records.events import Stage, StoppedBy, TaskRead
@@ -30,9 +30,6 @@ FRESH = "fresh"  # the folder of a run with the items that were added to it here
 _NAME = re.compile(r"[\w][\w.+-]{0,199}")
 State = Literal["running", "stopped", "finished"]
 Signature = tuple[tuple[int, ...], ...]
-_CHECK = 1  # raised whenever a check finds more than it did
-FRESH_S = 2.0  # the coarsest clock of a disk (FAT): of two changes within it the second may leave the time as it is
-MOST_KEPT_S = 90 * 24 * 3600.0  # of what was found about a folder that no page has shown since
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +70,29 @@ class NotThere(LookupError):
     """The page names a run or a file that the workspace does not hold."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was found of a run when its record had this signature. is_whole: whether all of it was checked, by this page or by the
+    process that works on it.
+    """
+
+    at: Signature
+    working: bool
+    state: RunState
+    is_whole: bool
+
+
 @dataclass(slots=True)
 class Workspace:
-    """folder: holds `runs` and `tasks`, which are made when they are first needed."""
+    """folder: holds `runs` and `tasks`, which are made when they are first needed. checks_later: a record is shown once its events
+    are checked, and somebody else calls `check_next`, for the answers and the curves; else nothing is shown before all of it is.
+    """
 
     folder: Path
-    _known: dict[str, tuple[Signature, bool, RunState]] = field(default_factory=dict)
+    checks_later: bool = False
+    _known: dict[str, _Known] = field(default_factory=dict)
     _turns: dict[str, threading.Lock] = field(default_factory=dict)
-    _unchecked: set[str] = field(default_factory=set)  # taken as whole because an earlier page found it so
-    _checks_later: bool = True
+    _unchecked: SimpleQueue[str] = field(default_factory=SimpleQueue)
 
     @property
     def runs(self) -> Path:
@@ -172,14 +183,14 @@ class Workspace:
         return sorted(found, key=lambda one: one.state != "running")
 
     def read_ahead(self) -> None:
-        """Read every run, so that the first page waits for none. Then check those that were taken as whole."""
+        """Read every run, so that the first page waits for none."""
         with suppress(NotThere):  # which the page says
             self.states()
-        self._checks_later = False
-        while self._unchecked:
-            with suppress(NotThere):  # it was removed a moment ago
-                self._check(self._unchecked.pop())
-        _forget_old_checks()
+
+    def check_next(self) -> None:
+        """Wait for a record that is shown and not checked to the end, and check it."""
+        with suppress(NotThere, OSError):  # it was removed a moment ago
+            self._check(self._unchecked.get())
 
     def state(self, name: str) -> RunState:
         """A run as it is now; read again only once its record has changed. Raises NotThere."""
@@ -190,27 +201,28 @@ class Workspace:
             # Before the record is read, so that the record holds what a process wrote at its end.
             working = is_held(folder)
             at, known = signature(folder), self._known.get(name)
-            if known is None or known[:2] != (at, working):
-                before = known[2] if known is not None and known[0][0][:2] == at[0][:2] else None  # of the same file
-                taken = self._checks_later and not working and _was_whole(folder, at)
-                if taken:
-                    self._unchecked.add(name)
-                checked = not (working or taken)  # who writes it has checked it
-                known = self._known[name] = (at, working, _read(folder, at, working, self.tasks, before, checked))
-            return known[2]
+            if known is None or (known.at, known.working) != (at, working):
+                before = known.state if known is not None and known.at[0][:2] == at[0][:2] else None  # of the same file
+                # Who writes it has checked it.
+                sources: tuple[Table, ...] = () if working else ("event",) if self.checks_later else SOURCES
+                found = _read(folder, working, self.tasks, before, sources)
+                known = self._known[name] = _Known(at, working, found, is_whole=working or sources == SOURCES)
+                if not known.is_whole:
+                    self._unchecked.put(name)
+            return known.state
 
     def _check(self, name: str) -> None:
         """What is found takes the place of what is shown. Nobody waits for it meanwhile."""
         folder = self.run(name)
+        if self._known[name].is_whole:
+            return
         at = signature(folder)
-        found = _read(folder, at, False, self.tasks, None, True)
+        found = _read(folder, False, self.tasks, None, SOURCES)
         with self._turns[name]:
             known = self._known[name]
-            if known[:2] == (
-                at,
-                False,
-            ):  # else it was read again, and what is known of an earlier file says nothing of it
-                self._known[name] = (at, False, found)
+            # Else it was read again, and what is known of an earlier file says nothing of it.
+            if (known.at, known.working) == (at, False):
+                self._known[name] = _Known(at, False, found, is_whole=True)
 
     def mark(self, name: str = "") -> str:
         """Changes with a run, or with any of all. Begins with "running" while a process works on it, or on one. Raises NotThere."""
@@ -265,11 +277,10 @@ def _stat(path: Path) -> os.stat_result | None:
     return None
 
 
-def _read(folder: Path, at: Signature, working: bool, tasks: Path, before: RunState | None, checked: bool) -> RunState:
-    """before: as it was, where its file is still the same one. checked: whether all of it is, to the last event."""
-    began_s = time.time()
+def _read(folder: Path, working: bool, tasks: Path, before: RunState | None, sources: Sequence[Table]) -> RunState:
+    """before: as it was, where its file is still the same one. sources: what of it is checked."""
     try:
-        with Record.open(folder, read_only=True, checked=checked) as record:
+        with Record.open(folder, read_only=True, checked=bool(sources), sources=sources) as record:
             extent = record.newest()
             if working and before is not None and (before.state, before.extent[0]) == ("running", extent[0]):
                 return replace(before, stage=record.stage(), extent=extent)  # all else comes from the events
@@ -277,65 +288,17 @@ def _read(folder: Path, at: Signature, working: bool, tasks: Path, before: RunSt
             began, changed = record.times()
             state: State = "running" if working else "finished" if fold.finished else "stopped"
             home = _home(record, folder, tasks)
-            found = RunState(
+            return RunState(
                 folder.name, state, view_of(fold), record.stage(), home, began, changed,
                 stopped_by=fold.stopped_by, extent=extent, clock=clock_of(record),
             )  # fmt: skip
-        if checked:
-            _keep_whole(folder, at, began_s)
-        return found
     except LastresortError as error:
         fault = str(error)
     except IndexError:
         fault = "The run has not started yet."
     except Exception as error:  # noqa: BLE001 - a run may be somebody else's, and must hide no other
         fault = f"Its record holds what no run writes ({type(error).__name__})."
-    if checked:
-        with suppress(OSError):
-            _kept_check(folder).unlink(missing_ok=True)
     return RunState(folder.name, "running" if working else "stopped", fault=fault)
-
-
-def _was_whole(folder: Path, at: Signature) -> bool:
-    """Whether a check found the record whole, as far as its size and times show: a page that starts again need not read all of
-    every record before it shows any. A bad disk, or a write through mapped memory, changes neither. That is kept in the user's
-    cache, since a workspace may be somebody else's, and must not speak for itself.
-    """
-    with suppress(OSError, ValueError):
-        return _kept_check(folder).read_text("ascii") == _check_of(at)
-    return False
-
-
-def _keep_whole(folder: Path, at: Signature, began_s: float) -> None:
-    """at: as it was before it was checked, which began at began_s."""
-    if os.name == "nt" or at[1]:  # neither there nor of a log with content shows anything that its time was set back
-        return
-    path = _kept_check(folder)
-    with suppress(OSError):  # only slower the next time
-        if began_s - (folder / FILE_NAME).stat().st_ctime < FRESH_S:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_check_of(at), "ascii")  # half of it is not what the next page looks for
-
-
-def _forget_old_checks() -> None:
-    """Of folders that are gone. What a page checks again is written again."""
-    with suppress(OSError):
-        for path in _checks().iterdir():
-            if time.time() - path.stat().st_mtime > MOST_KEPT_S:
-                path.unlink()
-
-
-def _checks() -> Path:
-    return cache_folder() / "checked"
-
-
-def _kept_check(folder: Path) -> Path:
-    return _checks() / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()
-
-
-def _check_of(at: Signature) -> str:
-    return f"{_CHECK} {at}"
 
 
 def _home(record: Record, run: Path, tasks: Path) -> str:
