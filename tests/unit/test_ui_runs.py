@@ -54,7 +54,7 @@ from lastresort.report.forecast import head
 from lastresort.report.html import body
 from lastresort.report.run_settings import DifferingSetting, differing, not_known_yet
 from lastresort.report.story import gather
-from lastresort.report.words.titles import LATE, TOOK
+from lastresort.report.words.titles import LATE, SPARED, TOOK
 from lastresort.report.words.wording import round_percent
 from lastresort.spec.task import load_task
 from lastresort.stop import stop_file
@@ -64,7 +64,7 @@ from lastresort.ui import workspace as workspace_module
 from lastresort.ui.jobs import last_words
 from lastresort.ui.pages.new_task import BegunClimbs
 from lastresort.ui.pages.run import _events
-from lastresort.ui.pages.runs import figures, row_of
+from lastresort.ui.pages.runs import figures, row_of, spared
 from lastresort.ui.processes import environment, start_process
 from lastresort.ui.site import PAGES, Site
 from lastresort.ui.workspace import NotThere, Workspace, safe_name
@@ -604,9 +604,26 @@ def test_a_verdict_whose_interval_includes_the_bar_says_what_its_test_showed(
         assert text.count("although its interval includes the bar") == 1, address
         assert text.count("<small>test: 83.9% or more</small>") == 1, "once, for the run of which it is true"
     assert "<small>test: 83.9% or more</small>" in client.get("/runs/close-1").text, "also in its ladder"
-    assert (
-        "A run that reused answers of an earlier one spent less" in client.get("/compare?run=close-1&run=plain-1").text
-    )
+
+
+def test_a_comparison_says_that_a_run_was_spared_work_where_one_was(tmp_path: Path) -> None:
+    for name in ("one-1", "two-1"):
+        finished_run(tmp_path, name)
+    site, client = page_of(tmp_path)
+    assert "reused answers" not in client.get("/compare?run=one-1&run=two-1").text
+    row = row_of(site.workspace.state("one-1"))
+    assert row.view is not None
+    assert row.run.stage is not None
+    [rung] = row.view.rungs
+    for spent, said in (
+        ({"seconds": 0.5}, ""),
+        ({"seconds": 100.0}, SPARED),
+        ({"usd": 0.5}, ""),
+        ({"usd": 0.6}, SPARED),
+    ):
+        view = row.view.replaced(rungs=(rung.model_copy(update={"cost": rung.cost.model_copy(update=spent)}),))
+        run = replace(row.run, view=view, stage=row.run.stage.model_copy(update={"spent_usd": 0.5}))
+        assert spared([row, replace(row, run=run)]) == said, spent
 
 
 def test_every_run_that_is_compared_is_counted_and_listed_and_the_others_are_named(tmp_path: Path) -> None:

@@ -177,7 +177,17 @@ TOOK = "the wall clock of the processes that worked on it, without the time that
 
 def ran_for_less(total: Cost, ran_s: float | None) -> bool:
     """Whether the run took clearly less time than its work adds up to."""
-    return ran_s is not None and total.seconds > 1.05 * ran_s + 1
+    return ran_s is not None and takes_longer_than(ran_s, total.seconds)
+
+
+SPARED = (
+    "A run that took or paid less than its work reused answers of an earlier one, or had several made at the same time."
+)
+
+
+def takes_longer_than(ran_s: float, work_s: float) -> bool:
+    """Whether work takes clearly longer than a run did."""
+    return work_s > 1.05 * ran_s + 1
 
 
 def of_cost(total: Cost, seconds: Mapping[str, float], ran_s: float | None = None) -> str:

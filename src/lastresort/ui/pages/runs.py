@@ -14,7 +14,7 @@ from lastresort.records.measurement import BarTest
 from lastresort.report.charts.runs import NARROW, WIDE, RunPoint, runs_chart
 from lastresort.report.run_settings import RunSettings, differing, not_known_yet, settings_in
 from lastresort.report.story import AllAnswered, all_answered
-from lastresort.report.words.titles import headline, stage_line
+from lastresort.report.words.titles import SPARED, headline, stage_line, takes_longer_than
 from lastresort.report.words.wording import BEYOND_BAND, listed, round_percent, shown_beyond_band
 from lastresort.ui.site import Site, is_part
 from lastresort.ui.workspace import RunState
@@ -63,6 +63,7 @@ def router(site: Site) -> APIRouter:
             left_out=left_out,
             figures=figures(rows),
             crossing=crossing(rows),
+            spared=spared(rows),
             headline=headline,
             known=known,
             settings=differing([row.settings for row in known if row.settings is not None]),
@@ -124,6 +125,18 @@ def crossing(rows: Sequence[RunRow]) -> str:
     """Why the interval of one of these runs includes the bar although it has a verdict; empty where none does."""
     tested = [(row.test, row.view.bar) for row in rows if row.test is not None and row.view is not None]
     return BEYOND_BAND if any(shown_beyond_band(test, bar) for test, bar in tested) else ""
+
+
+def spared(rows: Sequence[RunRow]) -> str:
+    """Why one of these runs took or cost less than the work of its rungs; empty where none did."""
+    return SPARED if any(_is_spared(row.run) for row in rows) else ""
+
+
+def _is_spared(run: RunState) -> bool:
+    costs = () if run.view is None else tuple(rung.cost for rung in run.view.rungs)
+    work_usd = sum(cost.usd or 0.0 for cost in costs)
+    paid_less = run.stage is not None and work_usd > 1.05 * run.stage.spent_usd
+    return paid_less or takes_longer_than(run.took_s, sum(cost.seconds for cost in costs))
 
 
 def _caption(task: str, points: Sequence[RunPoint]) -> str:
