@@ -29,7 +29,7 @@ from lastresort.app.runs import Run
 from lastresort.records.events import ClimbDecided
 from lastresort.records.record import Record
 from lastresort.report.terminal import ladder_table
-from lastresort.report.words.titles import line_of
+from lastresort.report.words.progress import line_of
 
 COLUMNS, SECONDS = 96, 8.0
 CELL, LEADING, MARGIN, SIZE = 8.4, 19, 18, 14

@@ -20,7 +20,7 @@ from lastresort.records.clock import worked_s
 from lastresort.records.events import Stage
 from lastresort.records.record import Record
 from lastresort.report.forecast import cells, head, notes_of, others, power_of
-from lastresort.report.words.titles import LATE
+from lastresort.report.words.progress import LATE
 from lastresort.report.words.wording import duration
 from lastresort.spec.task import load_task
 from lastresort.ui.children import CommandOutput

@@ -40,7 +40,8 @@ from lastresort.report.story import gather
 from lastresort.report.words.data import of_reuse
 from lastresort.report.words.rungs import of_selection_bias
 from lastresort.report.words.titles import of_cost, of_failures
-from lastresort.report.words.wording import of_band, percent, shared_by, shared_error
+from lastresort.report.words.verdicts import of_band, shared_by, shared_error
+from lastresort.report.words.wording import percent
 from lastresort.types import Judgement, Selection
 from report_support import DATA, HOSTILE, SAMPLES, make
 

@@ -23,7 +23,7 @@ from lastresort.report.differences import changed, clipped, side_by_side
 from lastresort.report.html import labelled
 from lastresort.report.story import examples
 from lastresort.report.words import titles as findings
-from lastresort.report.words import wording
+from lastresort.report.words import verdicts, wording
 from report_support import make
 
 KEYED = '{"team": "billing", "urgent": true, "tags": ["a", "b"], "n": 1}'
@@ -235,15 +235,15 @@ def tested(verdict: str, **keys: Any) -> BarTest:
         (wording.sentence("no knowledge"), "No knowledge."),
         (wording.sentence("why?"), "Why?"),
         (
-            wording.what_would_decide(tested("UNDECIDED", unit="group")),
+            verdicts.what_would_decide(tested("UNDECIDED", unit="group")),
             "More than 90 test groups would decide it: the score is too close to the bar.",
         ),
         (
-            wording.what_would_decide(tested("UNDECIDED", n_needed=8)),
+            verdicts.what_would_decide(tested("UNDECIDED", n_needed=8)),
             "About 8 test items would decide it with 80% probability if the score holds.",
         ),
-        (wording.of_units(tested("MET", unit="group")), "all 9 groups"),
-        (wording.of_units(tested("MET", n_available=1200)), "9 of 1,200 items"),
+        (verdicts.of_units(tested("MET", unit="group")), "all 9 groups"),
+        (verdicts.of_units(tested("MET", n_available=1200)), "9 of 1,200 items"),
         (wording.counted(1, "group"), "1 group"),
     ],
 )
@@ -281,7 +281,7 @@ def test_wording(found: str, text: str) -> None:
 )
 def test_how_it_was_decided(by: str, verdict: str, limit: float, interval: tuple[float, float], text: str) -> None:
     test = tested(verdict, interval=interval, unit="group", decided={"by": by, "limit": limit, "error": 0.05})
-    assert wording.how_decided(test, 0.8).replace("\u00a0", " ") == text
+    assert verdicts.how_decided(test, 0.8).replace("\u00a0", " ") == text
 
 
 def test_unknown_bodies_are_shown_whole() -> None:

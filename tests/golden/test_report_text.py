@@ -19,7 +19,7 @@ from lastresort.report.markdown import markdown
 from lastresort.report.terminal import ladder_table, progress_bar, run_at_work, sparkline, strip
 from lastresort.report.words.data import of_reuse
 from lastresort.report.words.next_step import next_step
-from lastresort.report.words.titles import forecast_line, limit_line, long_rung_line, rate_line
+from lastresort.report.words.progress import forecast_line, limit_line, long_rung_line, rate_line
 from report_support import HOSTILE, SAMPLES, make, remade, stated
 
 

@@ -27,7 +27,7 @@ from lastresort.records.decision import JudgeCorrection, JudgeRate, JudgeView
 from lastresort.records.events import JudgeChecked, JudgeOpened
 from lastresort.records.record import ItemScore, Record
 from lastresort.report.words.judge import corrected
-from lastresort.report.words.wording import labels_would_decide
+from lastresort.report.words.verdicts import labels_would_decide
 from lastresort.rungs.rung import Workbench
 from lastresort.types import Example, Judgement, Message, Outlook, SilentProgress
 

@@ -16,7 +16,7 @@ from lastresort.app.terminal import consent
 from lastresort.errors import StopRequestedError
 from lastresort.records.events import CandidateMeasured, RungGoneOn
 from lastresort.records.record import Record
-from lastresort.report.words.titles import rung_begins_line
+from lastresort.report.words.progress import rung_begins_line
 from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.prompting.rung import PromptingRung
 from lastresort.spec.task import load_task

@@ -23,7 +23,7 @@ from lastresort.ladder import RUNGS
 from lastresort.records.events import CandidateMeasured, OptionsChosen, RungSkipped
 from lastresort.records.record import Record
 from lastresort.records.rungs import TooLarge
-from lastresort.report.words.titles import line_of
+from lastresort.report.words.progress import line_of
 from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.prompting.rung import PromptingRung
 from lastresort.spec.task import load_task

@@ -23,8 +23,8 @@ from lastresort.records.decision_parts import RepairFinding, RepairMeasure
 from lastresort.records.events import GateRun, RepairTried
 from lastresort.records.gate import ClimbGate, GateSpent, stands
 from lastresort.records.measurement import DevScore
+from lastresort.report.words.progress import line_of
 from lastresort.report.words.rungs import of_repair
-from lastresort.report.words.titles import line_of
 from lastresort.report.words.wording import round_percent
 from lastresort.rungs.supervised.milder import RepeatableTraining
 from lastresort.types import Judgement, Outcome

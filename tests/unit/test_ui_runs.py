@@ -54,7 +54,8 @@ from lastresort.report.forecast import head
 from lastresort.report.html import body
 from lastresort.report.run_settings import DifferingSetting, differing, not_known_yet
 from lastresort.report.story import gather
-from lastresort.report.words.titles import LATE, SPARED, TOOK
+from lastresort.report.words.progress import LATE
+from lastresort.report.words.titles import SPARED, TOOK
 from lastresort.report.words.wording import round_percent
 from lastresort.spec.task import load_task
 from lastresort.stop import stop_file

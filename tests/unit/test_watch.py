@@ -46,7 +46,8 @@ from lastresort.report.markdown import markdown
 from lastresort.report.notebook import ladder_html
 from lastresort.report.schema import schema_of
 from lastresort.report.terminal import ladder_table
-from lastresort.report.words.titles import headline, rate_line, spent_line, stage_line
+from lastresort.report.words.progress import rate_line, spent_line, stage_line
+from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.report.words.wording import state_of as state_of_rung
 from lastresort.rungs.forecast import Forecast

@@ -40,7 +40,7 @@ from lastresort.report.html import write_report
 from lastresort.report.words import break_even
 from lastresort.report.words.answer import gate_line
 from lastresort.report.words.data import of_reuse
-from lastresort.report.words.titles import TIMING
+from lastresort.report.words.progress import TIMING
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, GoOn, Stop, stop_file

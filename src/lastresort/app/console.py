@@ -20,7 +20,7 @@ from lastresort.records.decision import RunView
 from lastresort.records.events import Stage
 from lastresort.records.events.base import time_left_s
 from lastresort.report.terminal import run_at_work
-from lastresort.report.words.titles import line_of, rate_line, stage_left_s
+from lastresort.report.words.progress import line_of, rate_line, stage_left_s
 from lastresort.report.words.wording import spaced
 from lastresort.types import Progress
 

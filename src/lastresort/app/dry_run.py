@@ -32,7 +32,8 @@ from lastresort.records.reasons import RowsShareSource
 from lastresort.report.forecast import DryRun, DryRunExamples, DryRunGate, DryRunRung, DryRunTest, RungMemory
 from lastresort.report.words.prompting import MISSING_GEPA
 from lastresort.report.words.rungs import of_memory, of_missing_lm_eval, of_skip, of_speed
-from lastresort.report.words.wording import capital, shared_source
+from lastresort.report.words.verdicts import shared_source
+from lastresort.report.words.wording import capital
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.prompting.optimise import lacks_gepa
 from lastresort.rungs.rung import PlansMemory, find_rung

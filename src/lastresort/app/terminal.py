@@ -53,7 +53,7 @@ def confirmed(question: str) -> bool:
 
 def _answer(question: str, stop: Stop) -> bool | None:
     """The user's answer, None where none comes in time. Raises the error of a request to stop."""
-    from lastresort.report.words.titles import asked_line, unanswered_line
+    from lastresort.report.words.progress import asked_line, unanswered_line
 
     print_note(asked_line(question, ANSWER_S))
     end = time.monotonic() + ANSWER_S

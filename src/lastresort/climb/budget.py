@@ -23,8 +23,7 @@ from lastresort.records.events.base import OfRung
 from lastresort.records.reasons import RungAhead, UnknownOfJudge
 from lastresort.records.record import Record
 from lastresort.records.rungs import OverTime
-from lastresort.report.words.rungs import of_skip
-from lastresort.report.words.titles import (
+from lastresort.report.words.progress import (
     forecast_line,
     limit_line,
     long_rung_line,
@@ -33,6 +32,7 @@ from lastresort.report.words.titles import (
     rung_begins_line,
     rung_continues_line,
 )
+from lastresort.report.words.rungs import of_skip
 from lastresort.rungs.forecast import Forecast, answering
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.spec.task import Task

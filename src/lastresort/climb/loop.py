@@ -46,8 +46,8 @@ from lastresort.records.measurement import DevScore
 from lastresort.records.reasons import CostSaving, Stopped
 from lastresort.report.words.answer import progress_line
 from lastresort.report.words.break_even import why_gone_on
+from lastresort.report.words.progress import of_cut
 from lastresort.report.words.rungs import of_search, of_skip
-from lastresort.report.words.titles import of_cut
 from lastresort.rungs.rung import GivenUp, Rung, Search, Workbench, find_rung
 from lastresort.spec.task import Task
 from lastresort.systems.files import artefact_sha256, load_measured, load_system

@@ -9,8 +9,9 @@ from lastresort.records.data_report import RowsLeftOut
 from lastresort.records.document import JsonDocument, Statement
 from lastresort.report.words import judge
 from lastresort.report.words.answer import of_left_out
-from lastresort.report.words.titles import limit_line
-from lastresort.report.words.wording import count, counted, duration, round_percent, shared_error, spaced
+from lastresort.report.words.progress import limit_line
+from lastresort.report.words.verdicts import shared_error
+from lastresort.report.words.wording import count, counted, duration, round_percent, spaced
 from lastresort.rungs.forecast import Forecast
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from lastresort.report.decision import restore_decision, view_in
 from lastresort.report.differences import changed, clipped, side_by_side
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.story import RungStory, Story, gather, spent_on_repairs
-from lastresort.report.words import break_even, data, judge, prompting, retrieval, titles, training, wording
+from lastresort.report.words import break_even, data, judge, prompting, retrieval, titles, training, verdicts, wording
 from lastresort.report.words.candidates import about_candidate
 from lastresort.report.words.next_step import next_step, set_to_stop
 from lastresort.report.words.rungs import of_selection, of_selection_bias
@@ -148,17 +148,17 @@ def _context(story: Story) -> dict[str, object]:
         "story": story,
         "decision": story.decision,
         "scale": scale,
-        "unit": wording.unit_of(story.decision),
-        "provisional": wording.provisional(
-            wording.unit_of(story.decision),
+        "unit": verdicts.unit_of(story.decision),
+        "provisional": verdicts.provisional(
+            verdicts.unit_of(story.decision),
             collects=story.task.get("on_undecided") == "collect",
             met=story.decision.verdict == "MET",
             until=None if stopped is None else stopped.at,
-            judged=wording.last_judged(story.decision),
+            judged=verdicts.last_judged(story.decision),
         ),
         "headline": headline(story.decision),
         "next_step": next_step(story.decision, story.resume.text, story.resume.stand_ins),
-        "band": wording.of_band(story.errors, story.labels_errors),
+        "band": verdicts.of_band(story.errors, story.labels_errors),
         "reused": story.decision.test_reuse is not None and story.decision.test_reuse.used > 0,
         "ladder_finding": titles.of_ladder(story.decision),
         "cost_finding": titles.of_cost(story.total, _seconds(story), story.ran_s),
@@ -261,11 +261,10 @@ def environment(package: str = "lastresort.report") -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    words = (
-        "percent round_percent count counted duration short_duration money interval verdict of_units what_would_decide of_judge "
-        "how_decided how_far of_parts of_all_answered shown_beyond_band sentence stopped points shared_by state_of evidence"
-    )
-    environment.filters.update({name: getattr(wording, name) for name in words.split()})
+    numbers = "percent round_percent count counted duration short_duration money interval verdict sentence stopped points state_of"
+    tests = "of_units what_would_decide of_judge how_decided how_far of_parts of_all_answered shown_beyond_band shared_by evidence"
+    environment.filters.update({name: getattr(wording, name) for name in numbers.split()})
+    environment.filters.update({name: getattr(verdicts, name) for name in tests.split()})
     environment.filters |= {
         "code": code,
         "about_candidate": about_candidate,

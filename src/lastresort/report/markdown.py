@@ -14,21 +14,18 @@ from lastresort.report.words import break_even, judge, prompting
 from lastresort.report.words.answer import line
 from lastresort.report.words.next_step import RESUME, next_step
 from lastresort.report.words.titles import checkpoint, headline, of_weighing
+from lastresort.report.words.verdicts import how_far, of_parts, unit_of, what_would_decide
 from lastresort.report.words.wording import (
     NO_BREAK,
     count,
     duration,
-    how_far,
     interval,
     money,
-    of_parts,
     percent,
     round_percent,
     state_of,
     stopped,
-    unit_of,
     verdict,
-    what_would_decide,
 )
 
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~$!&@])")

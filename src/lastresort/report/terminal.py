@@ -19,27 +19,24 @@ from lastresort.report import comparison, repairs
 from lastresort.report import gate as gate_summary
 from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.charts.scale import Scale
-from lastresort.report.words import break_even, judge, titles
+from lastresort.report.words import break_even, judge, progress
 from lastresort.report.words.titles import headline
+from lastresort.report.words.verdicts import how_far, of_parts, unit_of, what_would_decide
 from lastresort.report.words.wording import (
     MARKS,
     NO_BREAK,
     STYLES,
     count,
     duration,
-    how_far,
     interval,
     money,
-    of_parts,
     percent,
     printable,
     round_percent,
     spaced,
     state_of,
     stopped,
-    unit_of,
     verdict,
-    what_would_decide,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +63,7 @@ def run_at_work(view: RunView | None, stage: Stage | None, note: str = "", since
     if stage is not None and stage.label:
         parts.append(Text(printable(stage.label), style="bold cyan", no_wrap=True, overflow="ellipsis"))
         noted = printable(note) if stage.loss is None else ""  # the loss has a line of its own
-        told = " · ".join(part for part in (titles.rate_line(stage, since_s), noted) if part)
+        told = " · ".join(part for part in (progress.rate_line(stage, since_s), noted) if part)
         if stage.total or told:
             parts.append(
                 Text(
@@ -76,7 +73,7 @@ def run_at_work(view: RunView | None, stage: Stage | None, note: str = "", since
         if stage.loss is not None:
             parts.append(Text(f"loss {sparkline(stage.losses)} {stage.loss:.3f}"))
         if stage.spent_s:
-            parts.append(Text(titles.spent_line(stage, since_s), style="dim", no_wrap=True, overflow="ellipsis"))
+            parts.append(Text(progress.spent_line(stage, since_s), style="dim", no_wrap=True, overflow="ellipsis"))
     if view is not None:
         parts += [Text(""), ladder_table(view)] if parts else [ladder_table(view)]
     return Group(*parts)

@@ -26,7 +26,7 @@ from lastresort.app.terminal import print_note
 from lastresort.errors import InputError, LastresortError
 from lastresort.report.charts.loss import sparkline
 from lastresort.report.html import VISIBLE, environment
-from lastresort.report.words import titles
+from lastresort.report.words import progress
 from lastresort.ui.guard import CSRF_HEADER, PageSecrets
 from lastresort.ui.workspace import NotThere, Workspace
 
@@ -168,8 +168,8 @@ QueryNumber = Annotated[int, Query(ge=0, le=LARGEST)]
 def templates() -> Environment:
     """Those of the site, with the words and charts of the report. A copy, so that the report's own stay as they are."""
     found = environment("lastresort.ui").overlay()
-    found.globals = {**found.globals, "sparkline": sparkline, "late": titles.LATE}
-    found.filters = {**found.filters, "left_line": titles.left_line}
+    found.globals = {**found.globals, "sparkline": sparkline, "late": progress.LATE}
+    found.filters = {**found.filters, "left_line": progress.left_line}
     return found
 
 

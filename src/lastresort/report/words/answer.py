@@ -16,20 +16,15 @@ from lastresort.records.measurement import BarTest
 from lastresort.records.rungs import KnowledgeOutpacesTraining, OverTime
 from lastresort.report.words import gate, training
 from lastresort.report.words.rungs import clause, outpaced
-from lastresort.report.words.wording import (
+from lastresort.report.words.verdicts import (
     IF_IT_HOLDS,
     beyond,
-    capital,
-    count,
-    counted,
     how_decided,
     labels_would_decide,
-    listed,
     of_judge,
-    rung_in_prose,
     shared_source,
-    stopped,
 )
+from lastresort.report.words.wording import capital, count, counted, listed, rung_in_prose, stopped
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.types import LEAST_BATCHES, CannotTell, GateVerdict, JudgedBar, Judgement
 

@@ -12,6 +12,7 @@ from lastresort.records.decision_parts import BreakEven, CostPair, Currency, Pri
 from lastresort.records.document import Statement
 from lastresort.records.reasons import BeyondUntil, CostSaving, DoesNotApply, NotOnLadder
 from lastresort.report.words.rungs import clause
+from lastresort.report.words.verdicts import short_of_the_bar
 from lastresort.report.words.wording import (
     capital,
     count,
@@ -25,7 +26,6 @@ from lastresort.report.words.wording import (
     round_percent,
     rung_in_prose,
     short_duration,
-    short_of_the_bar,
     spaced,
     verdict,
 )

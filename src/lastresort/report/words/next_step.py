@@ -12,8 +12,9 @@ from lastresort.ladder import RUNGS
 from lastresort.records import reasons as value
 from lastresort.records.decision import RunView
 from lastresort.records.events import StoppedBy
-from lastresort.report.words.titles import end_line
-from lastresort.report.words.wording import beyond, capital, counted, forecast_figures, listed, rung_in_prose, spaced
+from lastresort.report.words.progress import end_line
+from lastresort.report.words.verdicts import beyond
+from lastresort.report.words.wording import capital, counted, forecast_figures, listed, rung_in_prose, spaced
 
 RESUME = "lastresort climb TASK --resume RUN"  # where neither is known
 

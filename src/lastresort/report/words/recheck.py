@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from lastresort.knowledge.update import DocumentChanges
 from lastresort.ladder import trains
 from lastresort.report.recheck import RunWinner, Standing, SystemTried, TestLook
-from lastresort.report.words.wording import beyond, counted, how_decided, listed, spaced
+from lastresort.report.words.verdicts import beyond, how_decided
+from lastresort.report.words.wording import counted, listed, spaced
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.types import Outcome
 

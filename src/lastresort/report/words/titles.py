@@ -1,48 +1,21 @@
-"""The titles of the report, and a run's events and stages as they come about, a line each.
-
-A title states what was found, from the figures below it. Events that are only bookkeeping say nothing.
-"""
+"""The titles of the report. A title states what was found, from the figures below it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
-from lastresort.ladder import RUNGS, trains
 from lastresort.records.decision import Failures, RungView, RunView
 from lastresort.records.decision_parts import WeighedCheckpoint, Weighing
 from lastresort.records.events import (
-    CandidateMeasured,
-    ClimbDecided,
-    Event,
-    GateRun,
-    LapTrained,
-    PromptOptimised,
-    RepairTested,
-    RepairTried,
-    RungGivenUp,
-    RungSearched,
-    RungSkipped,
-    RungTested,
-    Stage,
-    StoppedBy,
-    StoreBuilt,
-    TaskRead,
     TrainingReached,
 )
-from lastresort.records.gate_cause import cause_of
-from lastresort.records.measurement import DEV, Cost, whole_of
-from lastresort.records.reasons import UnknownOfJudge
-from lastresort.records.view import noted_task
-from lastresort.report.words import prompting
-from lastresort.report.words.answer import gate_line
-from lastresort.report.words.rungs import of_repair, of_selection
+from lastresort.records.measurement import Cost
 from lastresort.report.words.wording import (
     capital,
     count,
     counted,
     duration,
-    forecast_figures,
     listed,
     money,
     percent,
@@ -52,7 +25,7 @@ from lastresort.report.words.wording import (
     stopped,
     times,
 )
-from lastresort.types import Judgement, Outcome
+from lastresort.types import Outcome
 
 
 def of_weighing(weighing: Weighing) -> str:
@@ -229,196 +202,3 @@ def not_decided(found: RunView) -> str:
         return f"Not decided yet: {rung_in_prose(found.rungs[-1].name)} has not been tested"
     names = listed(rung_in_prose(rung.name) for rung in tested)
     return f"Not decided yet: so far {names} {'was' if len(tested) == 1 else 'were'} tested"
-
-
-def line_of(event: Event) -> str | None:
-    """None where there is nothing to tell."""
-    match event:
-        case TaskRead():
-            task = noted_task(event.task)
-            return f"{task.task}: {task.model} against a bar of {percent(task.bar)}"
-        case CandidateMeasured():
-            cut = f", {of_cut(event.cut, event.n)}" if event.cut else ""
-            return f"{event.rung}: {event.candidate} scores {percent(event.score)} on {_split(event)}{cut}"
-        case RungSkipped() | RungGivenUp():
-            return f"{event.rung}: skipped, {stopped(event.reason.text)}"
-        case RungSearched():
-            return f"{event.rung}: {event.chosen} goes to the test: {of_selection(event.why)}"
-        case PromptOptimised():
-            return prompting.line(event)
-        case RungTested() | RepairTested():
-            return f"{event.rung}: {event.system} {_tested(event.judgement)}"
-        case StoreBuilt():
-            return f"retrieval: {counted(event.documents, 'document')} in {counted(event.chunks, 'passage')}"
-        case LapTrained():
-            loss = "diverged" if event.dev_loss is None else f"loss on dev {event.dev_loss:.3f}"
-            return f"{event.rung}: learning rate {event.rate:g}, step {event.step}: {loss}"
-        case GateRun():
-            found = event.gate
-            return gate_line(found.rung, found.verdict, cause_of(found.suites, found.target, costly=found.costly))
-        case RepairTried():
-            return f"{event.rung}: repair {event.repair} {event.setting:g}: {of_repair(event)}"
-        case ClimbDecided():
-            return event.decision.answer
-        case _:
-            return None
-
-
-def of_cut(cut: int, n: int, limit: int | None = None) -> str:
-    """How many answers ended at the token limit. limit: in tokens, where it is known."""
-    verb = "was" if cut == 1 else "were"
-    at = "the token limit" if limit is None else f"the limit of {counted(limit, 'token')} (decode.max_new_tokens)"
-    return f"{count(cut)} of {counted(n, 'answer')} {verb} cut at {at}"
-
-
-def end_line(by: StoppedBy | None, *, started: bool = True) -> str:
-    """Of a run that no process works on before its end. started: whether it has read its task."""
-    before = f"before it {'finished' if started else 'started'}"
-    match by:
-        case "file":
-            return f"You stopped it {before}."
-        case "signal":
-            return f"A signal to its process (such as Ctrl-C) stopped it {before}."
-        case "limit":
-            return f"It reached a limit of its task (limits.hours or limits.usd) {before}."
-        case None:
-            return f"It died {before}: it crashed, or was killed before it could shut down."
-
-
-TIMING = "timing a few layers of the model on this machine, to forecast how long each rung takes"
-
-
-def of_stage(stage: Stage) -> str:
-    """What it is about, and how well it goes."""
-    return stage.label if stage.loss is None else f"{stage.label}, loss {stage.loss:.3f}"
-
-
-def stage_line(stage: Stage) -> str:
-    """`prompting: testing few-shot-8: 48 of 300, about 2 minutes left, loss 0.412`."""
-    parts = [stage.label]
-    if stage.total:
-        parts.append(f"{count(min(stage.done, stage.total))} of {count(stage.total)}")
-    told = ": ".join(parts)
-    if (left_s := stage_left_s(stage)) is not None:
-        told += f", {left_line(left_s)}"
-    return told if stage.loss is None else f"{told}, loss {stage.loss:.3f}"
-
-
-def rate_line(stage: Stage, since_s: float = 0.0) -> str:
-    """`48 of 300 · 3.4 items a second · about 1 min 14 s left`, as far as it is known. since_s: how long ago the stage was so."""
-    left_s = stage_left_s(stage)
-    return " · ".join([*rate_parts(stage), *([left_line(left_s - since_s)] if left_s else [])])
-
-
-def rate_parts(stage: Stage) -> list[str]:
-    """How far it is and how fast, without the time left."""
-    parts = [f"{count(min(stage.done, stage.total))} of {count(stage.total)}"] if stage.total else []
-    if stage.read >= 1:
-        parts.append(f"{counted(math.floor(stage.read), 'prompt')} read, answers to come")
-    left_s = stage_left_s(stage)
-    if stage.total and left_s:
-        parts.append(_rate((stage.total - stage.worked) / left_s, "step" if stage.split == "train" else "item"))
-    return parts
-
-
-def stage_left_s(stage: Stage) -> float | None:
-    return stage.eta_s if stage.total and stage.done < stage.total else None
-
-
-LATE = "taking longer than expected"
-
-
-def left_line(left_s: float) -> str:
-    """left_s: 0 and less where it should be done by now."""
-    return f"about {duration(left_s)} left" if left_s > 0 else LATE
-
-
-def _rate(per_s: float, unit: str) -> str:
-    if per_s < 0.2:
-        return f"{duration(1 / per_s)} {'an' if unit[0] in 'aeiou' else 'a'} {unit}"
-    return f"{count(per_s) if per_s >= 10 else f'{per_s:.1f}'} {unit}s a second"
-
-
-def spent_line(stage: Stage, since_s: float = 0.0) -> str:
-    """Of a whole run. since_s: how long ago the stage was so."""
-    left_s = stage.climb_left_s
-    left = [] if left_s is None else [f"{left_line(left_s - since_s)} {in_all(stage)}"]
-    return " · ".join([f"{duration(stage.spent_s + since_s)} so far", f"{money(stage.spent_usd)} spent", *left])
-
-
-def in_all(stage: Stage) -> str:
-    """What the time left for the climb is of: a gate has its own forecast."""
-    return "in all, without the gate" if stage.gate_follows else "in all"
-
-
-def forecast_line(seconds: Mapping[str, float], *, gated: bool) -> str:
-    """seconds: that each rung would take. gated: whether a gate may follow."""
-    rungs = listed(f"{duration(taken)} for {rung_in_prose(name)}" for name, taken in seconds.items())
-    gate = " The gate of a tuned model comes on top; --dry-run forecasts it." if gated else ""
-    return f"Forecast for this machine: about {rungs}. The climb stops at the first rung that meets the bar.{gate}"
-
-
-def limit_line(seconds: Mapping[str, float], left_s: float) -> str:
-    """Whether the rungs of a forecast fit into what is left of `limits.hours`; else at which of them the limit comes.
-
-    A rung that trains does not start where its forecast exceeds the time left by then.
-    """
-    limit, spent = f"The time limit (limits.hours) leaves {duration(left_s)}", 0.0
-    for name, taken in seconds.items():
-        if spent + taken > left_s:
-            rung = rung_in_prose(name)
-            cut = f"{rung} may be skipped" if trains(name) else f"the climb may stop during {rung}"
-            return (
-                f"{limit}, less than the {duration(spent + taken)} forecast up to the end of {rung}: {cut}. Raise the limit, or "
-                "leave rungs out with --until."
-            )
-        spent += taken
-    return f"{limit}, enough for these rungs, which take about {duration(spent)} together. A gate counts, too."
-
-
-def long_rung_line(rung: str, seconds: float) -> str:
-    return f"{rung}: this may take {duration(seconds)}. To shorten it, {RUNGS[rung].shorten}, or stop before it with --until."
-
-
-def rung_continues_line(rung: str) -> str:
-    return f"{rung} continues."
-
-
-def rung_begins_line(
-    rung: str, seconds: float | None, usd: float | None, unknown_of_judge: Sequence[UnknownOfJudge] = ()
-) -> str:
-    """What a rung that begins is forecast to take, with the judge of its answers; "" where nothing is known. Money is what answers
-    of the greatest length cost. unknown_of_judge: what of the judge is not in these figures.
-    """
-    about = forecast_figures(seconds, usd, unknown_of_judge)
-    return f"{rung} begins. Forecast: {about}." if about else ""
-
-
-def long_rung_question(rung: str, seconds: float) -> str:
-    return f"{rung} is forecast to take {duration(seconds)} here. Start it?"
-
-
-def long_rung_unasked(seconds: float) -> str:
-    return (
-        f"No terminal to ask, so the climb continues (about {duration(seconds)}). A stop file, limits.hours or --until ends it "
-        "earlier."
-    )
-
-
-def asked_line(question: str, answer_s: float) -> str:
-    """answer_s: how long an answer is waited for."""
-    return f"{question} [y/N] Without an answer in {duration(answer_s)} the climb continues."
-
-
-def unanswered_line() -> str:
-    return "No answer, so the climb continues."
-
-
-def _split(event: CandidateMeasured) -> str:
-    where = DEV if whole_of(event.split) == DEV else "test"
-    return f"{counted(event.n, f'{where} item')}"
-
-
-def _tested(found: Judgement) -> str:
-    verdict = {"MET": "meets the bar", "NOT_MET": "stays below the bar", "UNDECIDED": "is undecided"}[found.outcome]
-    return f"{verdict} with {percent(found.score)} on {counted(found.n_used, f'test {found.unit}')}"

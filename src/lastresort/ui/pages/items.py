@@ -19,7 +19,7 @@ from lastresort.report import confusion
 from lastresort.report.confusion import Confusion
 from lastresort.report.differences import side_by_side
 from lastresort.report.story import answered_beyond
-from lastresort.report.words.wording import of_all_answered
+from lastresort.report.words.verdicts import of_all_answered
 from lastresort.ui.items import (
     A_PAGE,
     ALL,

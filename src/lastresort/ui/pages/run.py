@@ -26,10 +26,11 @@ from lastresort.report.commands import set_options
 from lastresort.report.decision import view_in
 from lastresort.report.html import body
 from lastresort.report.story import gather
-from lastresort.report.words import titles
+from lastresort.report.words import progress
 from lastresort.report.words.answer import commands_to_use
 from lastresort.report.words.next_step import of_rung_ahead, set_to_stop
-from lastresort.report.words.wording import capital, rung_in_prose, what_would_decide
+from lastresort.report.words.verdicts import what_would_decide
+from lastresort.report.words.wording import capital, rung_in_prose
 from lastresort.spec.task import Task, load_task
 from lastresort.stop import FILE_NAME as STOP
 from lastresort.ui import jobs, resuming
@@ -207,12 +208,12 @@ def now(site: Site, name: str) -> Now:
     use = () if ended is None else commands_to_use(ended, folder.relative_to(site.workspace.folder))
     return Now(
         run=found,
-        line=titles.of_stage(stage) if working and stage is not None else "",
-        pace=tuple(titles.rate_parts(stage)) if working and stage is not None else (),
+        line=progress.of_stage(stage) if working and stage is not None else "",
+        pace=tuple(progress.rate_parts(stage)) if working and stage is not None else (),
         left=tuple(_left(stage, found.took_s)) if working and stage is not None else (),
         stopping=working and (folder / STOP).exists(),
         starting=starting,
-        ended=titles.end_line(found.stopped_by, started=found.view is not None) if stopped else "",
+        ended=progress.end_line(found.stopped_by, started=found.view is not None) if stopped else "",
         last=jobs.last_words(site.workspace.runs, folder, found.changed, after_bytes=since) if died else (),
         failed=failed,
         resume=resume,
@@ -227,7 +228,7 @@ def now(site: Site, name: str) -> Now:
 def _left(stage: Stage, took_s: float) -> Iterator[tuple[float, str]]:
     """Now, which may be a while after the stage was written. took_s: how long the run took so far."""
     since = max(0.0, took_s - stage.spent_s)
-    for left_s, of in ((titles.stage_left_s(stage), ""), (stage.climb_left_s, titles.in_all(stage))):
+    for left_s, of in ((progress.stage_left_s(stage), ""), (stage.climb_left_s, progress.in_all(stage))):
         if left_s:
             yield left_s - since, of
 

@@ -14,8 +14,10 @@ from lastresort.records.measurement import BarTest
 from lastresort.report.charts.runs import NARROW, WIDE, RunPoint, runs_chart
 from lastresort.report.run_settings import RunSettings, differing, not_known_yet, settings_in
 from lastresort.report.story import AllAnswered, all_answered
-from lastresort.report.words.titles import SPARED, headline, stage_line, takes_longer_than
-from lastresort.report.words.wording import BEYOND_BAND, listed, round_percent, shown_beyond_band
+from lastresort.report.words.progress import stage_line
+from lastresort.report.words.titles import SPARED, headline, takes_longer_than
+from lastresort.report.words.verdicts import BEYOND_BAND, shown_beyond_band
+from lastresort.report.words.wording import listed, round_percent
 from lastresort.ui.site import Site, is_part
 from lastresort.ui.workspace import RunState
 
