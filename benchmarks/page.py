@@ -1,7 +1,8 @@
 """What the page costs: `python -m benchmarks.page RUN [--runs 100] [--items 100000] [--seconds 30]` prints one JSON line.
 
 RUN: a finished run, copied to be listed and to be followed. Seconds of the list and of a page of items, the first time and again;
-the share of a core that the page takes for a browser that follows a run, while its record changes twice a second.
+the share of a core that the page takes for a browser that follows a run, while its record changes twice a second and while it does
+not, from SETTLED_S after the start: by then the page has checked the records that it lists.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from lastresort.ui.site import Site, create_site
 from lastresort.ui.workspace import Workspace
 
 AGAIN = 5
+SETTLED_S = 10.0
 ITEM = ItemScore(
     "", 1.0, "an answer of some words", "spam", "a message of some more words", "stop", True, 40, 2, 0.1, 0.0
 )
@@ -57,14 +59,14 @@ def with_items(folder: Path, count: int) -> None:
 
 
 @contextmanager
-def changing(run: Path) -> Iterator[None]:
-    """A run at work, as its record says: an item done twice a second."""
+def at_work(run: Path, every_s: float) -> Iterator[None]:
+    """A run at work, as its record says. every_s: after how long another item is done."""
     over = threading.Event()
 
     def work() -> None:
         with Record.open(run) as record:
             done = 0
-            while not over.wait(0.5):
+            while not over.wait(every_s if done else 0.0):
                 done += 1
                 record.now(Stage(label="testing", done=done, total=10_000))
 
@@ -78,23 +80,24 @@ def changing(run: Path) -> Iterator[None]:
             thread.join()
 
 
-def followed_share(folder: Path, run: str, seconds: float) -> float:
-    """Of a core, by the process of the page, for one browser that follows the run."""
+def followed_share(folder: Path, run: str, seconds: float, every_s: float) -> float:
+    """Of a core, by the process of the page, for one browser that follows the run. every_s: see `at_work`."""
     command = [sys.executable, "-m", "lastresort", "ui", str(folder), "--port", "0"]
-    with changing(folder / "runs" / run), subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as page:
+    with at_work(folder / "runs" / run, every_s), subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as page:
         assert page.stdout is not None
         link = f"{page.stdout.readline().strip()}runs/{run}"
         try:
             with httpx.Client(timeout=30) as client, client.stream("GET", f"{link}/live") as stream:
-                process, before, end_s = psutil.Process(page.pid), None, 0.0
+                process, before, began_s = psutil.Process(page.pid), None, time.monotonic() + SETTLED_S
                 for line in stream.iter_lines():
                     kind = line.partition("event: ")[2]
                     if kind in PARTS:
                         assert client.get(f"{link}/{PARTS[kind]}").status_code == 200
-                    if before is None and kind:  # what is read once is read
-                        before, end_s = sum(process.cpu_times()[:2]), time.monotonic() + seconds
-                    if before is not None and time.monotonic() > end_s:
-                        return (sum(process.cpu_times()[:2]) - before) / seconds
+                    now_s = time.monotonic()
+                    if before is None and kind and now_s > began_s:
+                        before, began_s = sum(process.cpu_times()[:2]), now_s
+                    if before is not None and now_s > began_s + seconds:
+                        return (sum(process.cpu_times()[:2]) - before) / (now_s - began_s)
         finally:
             page.terminate()
     raise SystemExit("the page stopped following the run")
@@ -108,10 +111,11 @@ def main(run: Path, runs: int, items: int, seconds: float) -> dict[str, float]:
         with_items(folder / "items", items)
         listed, listed_again = seconds_of(folder / "listed", "/")
         shown, shown_again = seconds_of(folder / "items", "/runs/items-1/items")
-        share = followed_share(folder / "listed", "run-1", seconds)
+        busy, idle = (followed_share(folder / "listed", "run-1", seconds, every_s) for every_s in (0.5, 3600.0))
     return {
         "runs": runs, "list_first_s": listed, "list_s": listed_again,
-        "items": items, "items_first_s": shown, "items_s": shown_again, "followed_share_of_a_core": share,
+        "items": items, "items_first_s": shown, "items_s": shown_again,
+        "followed_share_of_a_core": busy, "followed_idle_share_of_a_core": idle,
     }  # fmt: skip
 
 
