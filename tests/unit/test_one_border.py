@@ -89,7 +89,7 @@ ALLOWED = {
     "ui/drafts.py": "parses what it wrote itself",
     "ui/findings.py": "reads what its own process answers",
     "ui/jobs.py": "reads the end of a log, and no more",
-    "ui/pages/new_task.py": "reads a file of the package",
+    "ui/pages/task_beginning.py": "reads a file of the package",
     "ui/pages/plan.py": "reads the picture that its own process drew",
     "ui/processes.py": "opens the null device and logs to write",
     "ui/site.py": "reads a file of the package",

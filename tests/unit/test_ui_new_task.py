@@ -35,7 +35,7 @@ from lastresort.spec.document import parse_document
 from lastresort.spec.task import load_task
 from lastresort.ui import drafts, jobs
 from lastresort.ui.children import Children, CommandOutput, children_of
-from lastresort.ui.pages import new_task
+from lastresort.ui.pages import task_editor
 from lastresort.ui.site import Site, shown_text
 from lastresort.ui.workspace import next_name
 from record_support import edit
@@ -573,7 +573,7 @@ def test_a_split_says_how_many_rows_it_leaves_to_train_on(
         "The text is valid. 120 rows are left to train."
         in page.post("/new/reviews/field?key=split.test", data=data).text
     )
-    monkeypatch.setattr(new_task, "MOST_LOOKED_AT", 1)
+    monkeypatch.setattr(task_editor, "MOST_LOOKED_AT", 1)
     assert '<p class="legend good">The text is valid.</p>' in page.get("/new/reviews").text
 
 

@@ -1,0 +1,144 @@
+"""A task is looked at and changed, as form and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, File, Request, Response, UploadFile
+from fastapi.responses import RedirectResponse
+
+from lastresort.app.advise import answer_in_task
+from lastresort.app.init import EmptyRowsError
+from lastresort.climb.prepare import check_sizes
+from lastresort.errors import LastresortError, TaskError
+from lastresort.evals.scorers import SCORERS
+from lastresort.foreign import MiB
+from lastresort.ladder import RUNGS
+from lastresort.report.words.draft import rows_to_train_on
+from lastresort.spec.document import TASK, YamlDocument
+from lastresort.spec.task import Task, task_of
+from lastresort.types import Json
+from lastresort.ui import drafts
+from lastresort.ui.climb_options import chosen, keep_options
+from lastresort.ui.findings import files_of, files_state
+from lastresort.ui.pages.task_beginning import DRAFTING, refused_rows
+from lastresort.ui.site import Site, Text, go_to
+from lastresort.ui.task_folder import data_in, start_form, there
+from lastresort.ui.yaml_form import EditedFile, FilledForm, FormField, editing, field_at_fault, filled, plain_lines
+
+SCORES = tuple(name for name, entry in SCORERS.items() if entry.main in (None, "tolerance"))  # by their name alone
+FIELDS = (
+    FormField("task", "Name", "text", hint="Runs are named after it."),
+    FormField(
+        "about", "Instruction", "long", hint="The instruction of every prompt. Write it as you would to a colleague."
+    ),
+    FormField("model", "Model", "text", hint="embedded, a hub id, a folder, openai:NAME or http://host/v1#NAME"),
+    FormField(
+        "ladder", "Ladder", "set", tuple(RUNGS), "Cheapest first. A climb stops at the first rung that meets the bar."
+    ),
+    FormField("score", "Score", "choice", SCORES),
+    FormField("bar", "Bar", hint="The mean score to reach, between 0 and 1."),
+    FormField("goal", "Goal", "choice", ("quality", "cost")),
+    FormField("split.dev", "Dev", hint="Rows, or a share below 1."),
+    FormField("split.test", "Test", hint="Rows, or a share below 1."),
+    FormField("sft.epochs", "Epochs (SFT)"),
+    FormField("sft.r", "LoRA rank"),
+    FormField("tune.method", "Method", "choice", ("auto", "lora", "qlora", "full")),
+    FormField("limits.hours", "Limit in hours"),
+    FormField("limits.usd", "Limit in USD"),
+    FormField("use.calls_per_month", "Calls a month"),
+)
+MOST_LOOKED_AT = MiB // 2  # of a task's rows, while somebody types
+
+
+def router(site: Site) -> APIRouter:
+    routes, workspace = APIRouter(), site.workspace
+    routes.include_router(editing(site, EditedFile(
+        "/new", drafts.FILE, FIELDS, TASK, says=("edited",), answers=answer_in_task,
+        form=lambda name, text: form_of(site, text, there(site, name)),
+        keep=lambda name, text, seen: drafts.keep_text(there(site, name), text, seen=seen),
+    )))  # fmt: skip
+
+    @routes.get("/new/{name}")
+    def task(request: Request, name: str) -> Response:
+        folder = workspace.task_folder(name)
+        text = drafts.text_of(folder)
+        if text is None:
+            data_in(site, name)
+            return RedirectResponse(f"/new/{name}/columns", 303)
+        data = drafts.data_file(folder)
+        return site.draw(
+            request, "new_task.html.j2", name=name, form=form_of(site, text, folder), url=f"/new/{name}", file=drafts.FILE,
+            run=workspace.next_run(name), data="" if data is None else data.name, start=start_form(site, name),
+        )  # fmt: skip
+
+    @routes.get("/new/{name}/options")
+    def options(request: Request, name: str) -> Response:
+        return site.draw(request, "new_options.html.j2", name=name, alone=True, start=start_form(site, name))
+
+    @routes.post("/new/{name}/options")
+    def choose(request: Request, name: str, gate: Text = "", until: Text = "") -> Response:
+        keep_options(there(site, name), chosen(gate, until, tuple(RUNGS)))
+        drawn = options(request, name)
+        drawn.headers["hx-trigger"] = "chosen"
+        return drawn
+
+    @routes.post("/new/{name}/file")
+    def replace_file(
+        request: Request,
+        name: str,
+        file: Annotated[UploadFile, File()],
+        text: Text = "",
+        seen: Text = "",
+        leave_out: Text = "",
+    ) -> Response:
+        folder, text = there(site, name), plain_lines(text)
+        try:
+            with DRAFTING:
+                text = text or drafts.text_of(folder) or ""
+                given, leaves_out = file.filename or "", bool(leave_out)
+                drafts.replace_data(folder, text, given, file.file, seen=seen, leave_out_empty=leaves_out)
+        except EmptyRowsError as error:
+            return refused_rows(site, request, error, form="replaced", target="refused-file")
+        return go_to(f"/new/{name}")
+
+    return routes
+
+
+def form_of(site: Site, text: str, folder: Path) -> FilledForm:
+    """The form beside the text, with what is wrong with it, or the number of rows that it leaves to train on."""
+
+    def read(document: YamlDocument) -> Mapping[str, Json]:
+        return task_of(document, folder / drafts.DRAFT).resolved()
+
+    form = filled(FIELDS, text, drafts.FILE, TASK, read, Task)
+    if form.fault:
+        return form
+    sizes = sizes_of(site, text, folder)
+    if isinstance(sizes, TaskError):
+        return form.at_fault(sizes, field_at_fault(FIELDS, sizes))
+    return form if sizes is None else replace(form, note=rows_to_train_on(sizes))
+
+
+def sizes_of(site: Site, text: str, folder: Path) -> int | TaskError | None:
+    """How many rows a text leaves to train on, or why they are too few for it. None where that takes the check of the data: of rows
+    that have faults, and of large files, which no page waits for.
+    """
+
+    def look() -> int | TaskError | None:
+        try:
+            return len(check_sizes(task).train)
+        except TaskError as error:
+            where = error.where.replace(drafts.DRAFT, drafts.FILE)
+            return TaskError(error.found, where=where, expected=error.expected, remedy=error.remedy, key=error.key)
+        except LastresortError:
+            return None
+
+    task = drafts.task_from(text, folder)
+    files = files_state(files_of(task))
+    if sum(size for *_, size in files) > MOST_LOOKED_AT:
+        return None
+    return site.once("sizes", (text, str(folder), files), look)
