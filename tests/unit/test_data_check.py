@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from climb_support import scripted_task
+from lastresort.app.data_check import OF_SIZES, UNREAD, check_task, checked_part
+from lastresort.climb import prepare
 from lastresort.data.check import check_data
 from lastresort.data.split import Split, remove_leaks
 from lastresort.errors import TaskError
 from lastresort.records.data_report import DataReport, FindingKind
 from lastresort.report.words.data import lines
+from lastresort.spec.task import Task, load_task
 from lastresort.types import Example, Message
 
 Rows = list[tuple[str, str]]
@@ -180,3 +186,52 @@ def test_the_report_is_json_and_its_lines_are_short() -> None:
         "row 2 of train.jsonl in train = row 2 of test.jsonl in test; "
         "row 3 of train.jsonl in train = row 3 of test.jsonl in test and 7 more)"
     )
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"preferences": "pairs.jsonl", "ladder": ["prompting", "preference"]},
+        {"knowledge": "facts.md", "ladder": ["prompting", "retrieval", "sft", "full"]},
+    ],
+)
+def test_what_a_check_depends_on_is_all_that_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    """Watched while it reads a task: first whole, then without the look at the size of the test set."""
+    pair = {"prompt": "an invented prompt", "chosen": "a", "rejected": "b"}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
+    (tmp_path / "facts.md").write_text("# Teams\nThere are three.\n")
+    task = load_task(scripted_task(tmp_path, quality=[{"right": 0.9}], task=more))
+    read, own = set[str](), Task.__getattribute__
+
+    def watched(self: Task, name: str) -> object:
+        read.add(name)
+        return own(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Task, "__getattribute__", watched)
+        check_task(task)
+        assert "bar" in read
+        assert read & UNREAD == set()
+        patch.setattr(prepare, "_check_test_size", lambda prepared: None)
+        read.clear()
+        check_task(task)
+    assert "examples" in read
+    assert read & OF_SIZES <= {"ladder"}, "read for more than the size of the test set"
+
+
+def test_tasks_that_a_check_tells_apart(tmp_path: Path) -> None:
+    """The ladder counts by its size alone, and by whether it reads preferences."""
+
+    def part(sizes: bool = False, **more: Any) -> str:
+        path = scripted_task(tmp_path, quality=[{"right": 0.9}], task=more)
+        return checked_part(load_task(path), sizes=sizes)
+
+    for same in ({"bar": 0.7}, {"limits": {"hours": 1}}, {"ladder": ["prompting"]}, {"use": {"calls_per_month": 9}}):
+        assert part(**same) == part()
+    for other in ({"about": "Route it."}, {"split": {"dev": 50, "test": 120}}, {"score": "exact"},
+                  {"ladder": ["prompting", "preference"]}):  # fmt: skip
+        assert part(**other) != part()
+    assert part(sizes=True, bar=0.7) != part(sizes=True)
+    assert part(sizes=True, limits={"hours": 1}) == part(sizes=True)

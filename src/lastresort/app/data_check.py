@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,14 @@ from lastresort.rungs.prompting.prompts import instruction
 from lastresort.spec.task import Task
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Example
+
+# Keys that no check reads: tests watch it read a task.
+UNREAD = frozenset((
+    "task", "goal", "on_undecided", "facts", "limits", "prompting", "retrieval", "sft", "preference", "full", "decode", "general",
+    "keep",
+))  # fmt: skip
+# Keys that are read only to see whether the test set is large enough for the bar, as `climb.prepare.check_sizes` does.
+OF_SIZES = frozenset(("ladder", "bar", "confidence", "knowledge", "knowledge_changes", "retrain_every", "use"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,19 @@ class DataCheck:
         """As `lastresort data check` prints it."""
         reuse = [] if self.test_reuse is None else [f"warning: {self.test_reuse.text}"]
         return [*words.lines(self.report, self.preferences), *reuse, *self.masks]
+
+
+def checked_part(task: Task, *, sizes: bool = True) -> str:
+    """What of a task decides what `check_task` finds, apart from the contents of its files: two tasks with the same part and
+    the same files get the same findings.
+
+    sizes: whether it counts here that the check refuses test sets too small for the bar; False where `check_sizes` was asked.
+    """
+    left_out = (
+        UNREAD if sizes or task.reward else UNREAD | OF_SIZES
+    )  # which rungs apply decides whether rewards are read
+    part = {key: value for key, value in task.resolved().items() if key not in left_out}
+    return json.dumps([part, "preference" in task.ladder], sort_keys=True)
 
 
 def check_task(task: Task, *, show: int = 0) -> DataCheck:

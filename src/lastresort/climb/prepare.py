@@ -295,6 +295,11 @@ def _must_accept_its_own(scorer: Scorer) -> bool:
     return scorer.binary and scorer.name != "python"
 
 
+def files_read(task: Task) -> list[Path]:
+    """Every file that `prepare` reads."""
+    return [*task.examples.files, *_rule_files(task), *_preference_files(task)]
+
+
 def _rule_files(task: Task) -> list[Path]:
     """Files that decide how an answer is judged, or whether its judge is to be trusted."""
     labelled = None if task.score.judge is None else task.score.judge.labelled

@@ -75,10 +75,11 @@ class Children:
     _watching: threading.Thread | None = None
 
     def printed(
-        self, question: object, state: object, arguments: Sequence[str], *, begin: bool = True
+        self, question: object, state: object, arguments: Sequence[str], *, begin: bool = True, only: bool = False
     ) -> CommandOutput | None:
         """What the command printed, None while it works or waits. state: of all that it reads. begin: whether to start it where it
-        is not known yet, or was killed KILLED_S ago.
+        is not known yet, or was killed KILLED_S ago. only: whether those of other states of this question end at once: no page is
+        at any of them.
         """
         with self._lock:
             child, now = self._known.get((question, state)), time.monotonic()
@@ -91,6 +92,9 @@ class Children:
                 child = self._known[question, state] = _Child(question, tuple(arguments), now)
                 self._forget()
             child.asked_s = now
+            for key in [key for key in self._known if only and begin and key[0] == question and key[1] != state]:
+                if self._known[key].printed is None:
+                    self._drop(key)
             self._go_on()
             self._watch()
             if child.printed is not None and child.printed.killed and child.kill_seen_s is None:
@@ -147,14 +151,17 @@ class Children:
         now = time.monotonic()
         for key, child in list(self._known.items()):
             if child is not newest[child.question] and child.printed is None and now - child.asked_s > ALONE_S:
-                _end(child)
-                _let_go(child)
-                del self._known[key]
+                self._drop(key)
         working = sum(one.process is not None and one.printed is None for one in self._known.values())
         for child in sorted(self._known.values(), key=lambda one: one is not newest[one.question]):
             if working < AT_ONCE and child.process is None and child.printed is None and not self._over.is_set():
                 self._start(child)
                 working += 1
+
+    def _drop(self, key: tuple[object, object]) -> None:
+        child = self._known.pop(key)
+        _end(child)
+        _let_go(child)
 
     def _start(self, child: _Child) -> None:
         child.out, child.faults = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - closed once it has ended

@@ -39,6 +39,7 @@ from lastresort.ui.workspace import Workspace, safe_name
 from lastresort.ui.yaml_form import mark_of, with_plain_ends
 
 DRAFT, FILE = "draft.yaml", "task.yaml"
+CHECKED = ".checked.yaml"  # the text whose data is checked, so that no check reads one that changes meanwhile
 TRAINING_DRAFT = "train-draft.yaml"
 _SUFFIX = re.compile(r"(\.(?:jsonl|ndjson|json|csv|tsv)(?:\.gz)?|\.parquet)$", re.IGNORECASE)
 _CHUNK = MiB

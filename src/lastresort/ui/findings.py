@@ -19,6 +19,7 @@ from lastresort.spec.task import Task
 SHOWN = 5  # occurrences of a finding, and first rows of a file
 READ_AGAIN = 64 * MiB  # larger files are not read again to show rows of theirs
 MOST_CHARACTERS = 20_000  # of a row
+FilesState = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def first_rows(task: Task) -> tuple[ShownRow, ...]:
     return tuple(ShownRow(f"row {row.number}", text_of_row(row)) for row in rows)
 
 
-def files_state(paths: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
+def files_state(paths: Sequence[Path]) -> FilesState:
     """Changes with the files, as far as they are there."""
     found = [(str(path), path.stat()) for path in paths if path.is_file()]
     return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)

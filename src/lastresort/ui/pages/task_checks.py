@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
 
 from fastapi import APIRouter, Request, Response
 
+from lastresort.app.data_check import checked_part
+from lastresort.climb.prepare import files_read
 from lastresort.climb.workspace import LEDGER, SHARED
 from lastresort.errors import LastresortError
+from lastresort.records.atomic import write_atomically
 from lastresort.report.advice import STANCES, AdviceDocument
 from lastresort.report.forecast import DryRun, cells, head, notes_of, others, power_of
+from lastresort.spec.task import Task
 from lastresort.ui import drafts
 from lastresort.ui.children import CommandOutput, children_of
 from lastresort.ui.climb_options import kept_options
-from lastresort.ui.findings import ShownRow, files_of, files_state, findings_of, first_rows
+from lastresort.ui.findings import CheckedData, FilesState, ShownRow, files_state, findings_of, first_rows
+from lastresort.ui.pages.task_editor import sizes_of
 from lastresort.ui.site import Site
 from lastresort.ui.task_folder import below, ladder_of, state_of, task_in, there
 
@@ -23,23 +29,63 @@ ROWS_AS_TOKENS = 3
 UNREADY = "Correct the task first."  # its fault is said beside the form
 
 
+@dataclass(frozen=True, slots=True)
+class ShownCheck:
+    """What the last check of a task's data found, and the first rows of the data as it was."""
+
+    found: CheckedData
+    rows: tuple[ShownRow, ...]
+
+
+class ShownChecks(dict[str, ShownCheck]):
+    """By name of the task."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckState:
+    """What a check of the data depends on. part: of the task. used: the test items of earlier runs."""
+
+    part: str
+    files: FilesState
+    used: FilesState
+
+
+@dataclass(frozen=True, slots=True)
+class DataQuestion:
+    """A check of the data of a task, as its text is now."""
+
+    name: str
+    text: str
+    task: Task
+    state: CheckState
+
+    def ask(self, site: Site, request: Request) -> CommandOutput | None:
+        """As `_ask`; the check reads a copy of the text, as its result is kept for other texts of the same state."""
+        question, children, begin = (self.name, "data"), children_of(site), site.may_begin(request)
+        copy = self.task.folder / drafts.CHECKED
+        if begin and "again" in request.query_params:
+            children.forget(question, self.state)
+        if begin and not children.knows(question, self.state):
+            write_atomically(copy, self.text)
+        arguments = ["data", "check", below(site, copy), "--json"]
+        found = children.printed(question, self.state, arguments, begin=begin, only=True)
+        return None if found is None else replace(found, fault=found.fault.replace(copy.name, drafts.FILE))
+
+
 def router(site: Site) -> APIRouter:
-    routes = APIRouter()
+    routes, shown = APIRouter(), site.own(ShownChecks, ShownChecks)
 
     @routes.get("/new/{name}/data")
     def data(request: Request, name: str) -> Response:
-        used = _ledger(site)
-        asked = _ask(site, request, name, ("data", "check"), also=used)
-        task = None if asked is None or asked.fault else task_in(site, name)
-        found, rows = None, tuple[ShownRow, ...]()
-        if asked is not None and task is not None:
-            text, state = asked.text, files_state(files_of(task))
-            found = site.once("findings", (text, state), lambda: findings_of(text, task))
-            rows = site.once("first rows", state, lambda: first_rows(task))
-        at = children_of(site).progress((name, "data"), (state_of(site, name), used))
-        return site.draw(
-            request, "new_data.html.j2", name=name, unready=UNREADY, asked=asked, found=found, rows=rows, at=at
-        )
+        question = _data_question(site, name)
+        asked = CommandOutput("", UNREADY) if question is None else question.ask(site, request)
+        if question is not None and asked is not None and not asked.fault:
+            text, task, files = asked.text, question.task, question.state.files
+            found = site.once("findings", (text, files), lambda: findings_of(text, task))
+            shown[name] = ShownCheck(found, site.once("first rows", files, lambda: first_rows(task)))
+        known = None if asked is not None and asked.fault else shown.get(name)
+        at = None if question is None else children_of(site).progress((name, "data"), question.state)
+        return site.draw(request, "new_data.html.j2", name=name, unready=UNREADY, asked=asked, shown=known, at=at)
 
     @routes.get("/new/{name}/masks")
     def masks(request: Request, name: str) -> Response:
@@ -107,9 +153,23 @@ def _ask(
     question, children = (name, key or command[0]), children_of(site)
     if begin and "again" in request.query_params:
         children.forget(question, state)
-    return children.printed(question, state, arguments, begin=begin)
+    return children.printed(question, state, arguments, begin=begin, only=True)
 
 
-def _ledger(site: Site) -> object:
+def _data_question(site: Site, name: str) -> DataQuestion | None:
+    """None where the text has a fault."""
+    folder = there(site, name)
+    text = drafts.text_of(folder) or ""
+    try:
+        task = drafts.task_from(text, folder)
+    except LastresortError:
+        return None
+    # Of Python whether its scores are 0 and 1 only shows once it runs, so that its sizes are for the check alone.
+    large_enough = isinstance(sizes_of(site, text, folder), int) and task.score.python_file is None
+    state = CheckState(checked_part(task, sizes=not large_enough), files_state(files_read(task)), _ledger(site))
+    return DataQuestion(name, text, task, state)
+
+
+def _ledger(site: Site) -> FilesState:
     """Changes once a run that tested has ended."""
     return files_state([site.workspace.runs / SHARED / LEDGER])

@@ -1,0 +1,136 @@
+"""What the page of a new task says of its data, and when it looks again."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from lastresort.ui.children import children_of
+from ui_support import htmx_page_of, until
+
+CSV = "review,sentiment\n" + "".join(f"number {i},{'pos' if i % 2 else 'neg'}\n" for i in range(200))
+REPORT = {"ok": True, "counts": {"train": 100, "dev": 40, "test": 60}, "labels": {}, "tokens": {}, "findings": []}
+OLDER = "The task or its files have changed since."
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """Stands in for `lastresort`: notes the file that it reads, waits while there is `hold`, and prints a report or a fault."""
+
+    page: TestClient
+    folder: Path
+
+    @property
+    def hold(self) -> Path:
+        return self.folder / "hold"
+
+    def begun(self) -> int:
+        path = self.folder / "begun"
+        return len(path.read_text().splitlines()) if path.is_file() else 0
+
+    def alive(self) -> int:
+        """How many processes of it are at work."""
+        found = (entry / "cmdline" for entry in Path("/proc").iterdir() if entry.name.isdigit())
+        return sum(str(self.folder / "command").encode() in _read(path) for path in found)
+
+    def data(self) -> str:
+        return self.page.get("/new/reviews/data").text
+
+    def change(self, key: str, value: str) -> None:
+        """As if it was typed; what is wrong with a text is kept with it."""
+        text = self.text.replace(self._line(key), f"{key}: {value}")
+        self.page.post("/new/reviews/text", data={"text": text})
+
+    @property
+    def text(self) -> str:
+        return (self.folder / "ws/tasks/reviews/draft.yaml").read_text()
+
+    def _line(self, key: str) -> str:
+        found = re.search(rf"^{key}: .*$", self.text, re.MULTILINE)
+        assert found is not None, self.text
+        return found[0]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    script = tmp_path / "command"
+    script.write_text(
+        f"#!/bin/sh\nfor file; do case $file in *.yaml) break;; esac; done\n"
+        f'grep -q broken "$file" && {{ echo "$(basename $file): found broken" >&2; exit 2; }}\n'
+        f"echo begun >> {tmp_path}/begun\nwhile [ -e {tmp_path}/hold ]; do sleep 0.05; done\n"
+        f"echo '{json.dumps(REPORT)}'\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    (tmp_path / "ws").mkdir()
+    site, page = htmx_page_of(tmp_path / "ws")
+    page.post("/new/upload", files={"file": ("reviews.csv", io.BytesIO(CSV.encode()))}, data={"name": "reviews"})
+    yield Commands(page, tmp_path)
+    children_of(site).close()
+
+
+def test_a_check_is_kept_while_only_that_changes_which_it_does_not_read(commands: Commands) -> None:
+    until(lambda: "No problems found" in commands.data(), "it is checked")
+    commands.change("bar", "0.71  # another one")
+    shown = commands.data()
+    assert ("No problems found" in shown, OLDER in shown, commands.begun()) == (True, False, 1)
+    commands.change("about", "Say whether a review is good.")  # by which lengths are counted
+    assert OLDER in commands.data()
+    until(lambda: OLDER not in commands.data(), "it is checked again")
+    assert commands.begun() == 2
+    rows = commands.folder / "ws/tasks/reviews/reviews.csv"
+    rows.write_text(rows.read_text() + "one more,pos\n")
+    assert OLDER in commands.data()
+
+
+def test_a_bar_that_the_test_set_is_too_small_for_is_not_called_checked(commands: Commands) -> None:
+    until(lambda: "No problems found" in commands.data(), "it is checked")
+    commands.hold.touch()
+    commands.change("bar", "0.999")
+    assert OLDER in commands.data()
+
+
+def test_an_edit_while_the_data_is_checked_leaves_one_check(commands: Commands) -> None:
+    until(lambda: "No problems found" in commands.data(), "it is checked")
+    commands.hold.touch()
+    for about in ("One.", "Two.", "Three."):
+        before = commands.begun()
+        commands.change("about", about)
+        shown = commands.data()
+        assert OLDER in shown
+        assert "No problems found" in shown, "what is known stays"
+        assert "Checking the data." in shown
+        until(lambda before=before: commands.begun() > before, "it begins")
+        assert commands.alive() == 1
+    commands.hold.unlink()
+    until(lambda: OLDER not in commands.data(), "it ends")
+
+
+def test_a_check_reads_the_text_that_it_is_of(commands: Commands) -> None:
+    """Somebody types on while it starts: what is wrong with that text is not kept for this one."""
+    commands.change("about", "Sort it.")
+    good = commands.text
+    slow = commands.folder / "command"
+    slow.write_text(slow.read_text().replace("#!/bin/sh\n", "#!/bin/sh\nsleep 0.5\n"))
+    commands.data()
+    commands.page.post("/new/reviews/text", data={"text": f"{good}broken: true\n"})
+    assert "Correct the task first." in commands.data()
+    until(lambda: not commands.alive(), "it has ended")
+    commands.page.post("/new/reviews/text", data={"text": good})
+    shown = until(lambda: "Checking the data." not in (said := commands.data()) and said, "it has ended")
+    assert "No problems found" in shown
+    assert commands.begun() == 1
