@@ -22,6 +22,7 @@ from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.records.rungs import TooLarge
 from lastresort.report.forecast import DryRun, forecast_table
+from lastresort.report.words.titles import TIMING
 from lastresort.rungs.forecast import Machine, Rates, answering, training
 from lastresort.rungs.supervised.full import FullRung
 from lastresort.spec.task import Task, load_task
@@ -36,7 +37,7 @@ QUIET = {"keep": {"general": "skip", "sycophancy": "skip", "format_leak": "skip"
 @pytest.fixture(autouse=True)
 def timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is timed here but where a test does so itself."""
-    monkeypatch.setattr("lastresort.climb.workload.measured_rates", lambda config, *, reduced: MEASURED)
+    monkeypatch.setattr("lastresort.climb.workload.measured_rates", lambda config, **_: MEASURED)
 
 
 def task_of(folder: Path, **keys: Any) -> Task:
@@ -247,11 +248,26 @@ def test_what_a_layer_adds_counts_for_all_of_them() -> None:
     assert found.answering == FORWARD * shape.multiplied_parameters * 64 / 0.5
 
 
+class Passes(SilentProgress):
+    def __init__(self) -> None:
+        self.said: list[tuple[str, int | None]] = []
+        self.done = 0
+
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
+        self.said.append((label, total))
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.done += amount
+
+
 def test_a_few_layers_are_timed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = json.loads((tiny_task(tmp_path).parent / "model" / "config.json").read_text(encoding="utf-8"))
     monkeypatch.undo()
-    found = rates.measured_rates(config, reduced=False)
+    shown = Passes()
+    found = rates.measured_rates(config, reduced=False, progress=shown)
     assert found is not None
+    assert shown.said == [(TIMING, 2 * rates.PASSES)]
+    assert shown.done == 2 * rates.PASSES
     assert min(found.training, found.reading, found.answering) > 0
     assert rates.measured_rates(config, reduced=False) is found, "once a process"
     assert rates.measured_rates({**config, "hidden_size": 8192, "intermediate_size": 32_768}, reduced=False) is None

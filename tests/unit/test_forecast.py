@@ -121,7 +121,7 @@ def test_a_dry_run_of_the_embedded_model_converts_nothing(tmp_path: Path, monkey
     """How fast layers are is timed by tests of its own (test_dry_run.py)."""
     monkeypatch.setenv("LASTRESORT_CACHE", str(tmp_path / "cache"))
     timed = Rates(training=8e9, reading=4e9, answering=1e9)
-    monkeypatch.setattr("lastresort.climb.workload.measured_rates", lambda config, *, reduced: timed)
+    monkeypatch.setattr("lastresort.climb.workload.measured_rates", lambda config, **_: timed)
     path = scripted_task(tmp_path / "task", quality=[], task={"model": "embedded"})
     found = dry_run(load_task(path)).as_json()
     assert not (tmp_path / "cache").exists()

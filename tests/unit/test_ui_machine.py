@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+import lastresort
+from lastresort.report.words.wording import NO_BREAK
 from lastresort.ui import children as children_module
 from lastresort.ui import documents
 from lastresort.ui.children import Children, CommandOutput
 from lastresort.ui.guard import CSRF_HEADER
+from lastresort.ui.site import templates
 from ui_support import htmx_page_of, until
 
 ENV = """{"lastresort": "1", "python": "3.11", "system": "Linux <b>", "processor": {"name": "cpu", "cores": 2, "features": []},
@@ -199,3 +202,38 @@ def test_this_machine_is_checked_again_by_a_button(page: TestClient, monkeypatch
     del page.headers[CSRF_HEADER]
     page.get("/machine?again=true")
     assert len(forgotten) == 1, "a link elsewhere starts nothing"
+
+
+def test_of_a_command_that_counts_its_work_a_page_can_draw_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage of a command comes as it is, and is no line to be read."""
+    path = tmp_path / "timing"
+    path.write_text(
+        f"""#!{sys.executable}
+import sys
+sys.path.insert(0, {str(Path(lastresort.__file__).parents[1])!r})
+from lastresort.app.console import progress
+import time
+with progress() as shown:
+    shown.stage("timing", 24)
+    time.sleep(0.6)
+    shown.advance(6)
+time.sleep(60)
+"""
+    )
+    path.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(path))
+    children = Children(tmp_path)
+    assert children.printed("a", 1, []) is None
+    found = until(
+        lambda: (seen := children.progress("a", 1)) and seen.stage and seen.stage.done and seen, "it has done something"
+    )
+    assert (found.line, found.stage.label, found.stage.done, found.stage.total) == ("", "timing", 6, 24)
+    assert found.stage.eta_s > 0
+    waiting = (
+        templates().get_template("new_waiting.html.j2").make_module().waiting("reviews", "forecast", "Wait.", found)
+    )
+    assert '<progress max="24" value="6" aria-label="timing"></progress>' in waiting
+    assert "timing: 6 of 24, about" in waiting.replace(NO_BREAK, " ")
+    children.close()

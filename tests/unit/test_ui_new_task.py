@@ -852,7 +852,7 @@ def test_a_forecast_says_how_far_it_is(page: TestClient, site: Site) -> None:
     asked = "/new/reviews/forecast?begin=true"
     said = until(lambda: "forecast of" in (text := page.get(asked).text) and text, "it says what it forecasts")
     assert '<progress class="unknown" aria-label="Forecasting each rung and the gate.' in said
-    assert re.search(r'forecast of [\w :]+ \.\.\. <span class="took" data-took-s="\d+\.\d">', said), said
+    assert re.search(r'forecast of [\w :]+ · <span class="took" data-took-s="\d+\.\d">', said), said
     children_of(site).close()
     state = next(key[1] for key in children_of(site)._known if key[0] == ("reviews", "climb"))
     assert children_of(site).progress(("reviews", "climb"), "another state") is None

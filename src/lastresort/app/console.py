@@ -5,6 +5,7 @@ A command of its own shows it on stderr; `watch` shows a run on stdout.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 from rich.segment import Segment
 
+from lastresort.app.runtime import STAGES_AS_JSON
 from lastresort.app.terminal import print_note, print_text, safe_text
 from lastresort.app.watch import Snapshot
 from lastresort.records.decision import RunView
@@ -24,7 +26,7 @@ from lastresort.report.words.progress import line_of, rate_line, stage_left_s
 from lastresort.report.words.wording import spaced
 from lastresort.types import Progress
 
-LINE_EVERY_S = 15.0
+LINE_EVERY_S, JSON_EVERY_S = 15.0, 0.5
 REFRESHED = 2  # a second
 
 
@@ -41,7 +43,10 @@ class SafeConsole(Console):
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A live display on a terminal, lines in logs and pipes."""
+    """A live display on a terminal, lines in logs and pipes, JSON for a page."""
+    if os.environ.get(STAGES_AS_JSON):
+        yield JsonProgress()
+        return
     if not sys.stderr.isatty():
         yield LineProgress()
         return
@@ -128,6 +133,33 @@ class LineProgress:
 
     def say(self, text: str) -> None:
         print_note(text)
+
+
+class JsonProgress:
+    """Each stage, and how far it is: a `Stage` as a line of JSON, for a page that draws it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._stage = clock, Stage(label="")
+        self._began = self._said = 0.0
+        self._begun = 0
+
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
+        self._began, self._begun = self._clock(), done
+        self._say(Stage(label=label, total=total, done=done))
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        done, total, now = self._stage.done + amount, self._stage.total, self._clock()
+        eta_s = time_left_s(now - self._began, self._begun, done, total)
+        self._stage = self._stage.model_copy(update={"done": done, "eta_s": eta_s})
+        if now - self._said >= JSON_EVERY_S:
+            self._say(self._stage)
+
+    def say(self, text: str) -> None:
+        print_note(text)
+
+    def _say(self, stage: Stage) -> None:
+        self._stage, self._said = stage, self._clock()
+        print_note(stage.model_dump_json(exclude_defaults=True))
 
 
 def shown_as_lines(snapshots: Iterable[Snapshot]) -> Snapshot | None:

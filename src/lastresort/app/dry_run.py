@@ -158,7 +158,7 @@ def _rung(prepared: PreparedTask, name: str, progress: Progress) -> DryRunRung:
     if skip is not None:
         return DryRunRung(name=name, applies=False, skipped_because=of_skip(skip))
     progress.stage(f"forecast of {name}")
-    work = workload(prepared, name)
+    work = workload(prepared, name, progress)
     return DryRunRung(name=name, applies=True, forecast=rung.forecast(task, work), memory=rung_memory(task, name, work))
 
 

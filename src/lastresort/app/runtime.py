@@ -29,6 +29,7 @@ SETTINGS = {
     "GOMP_SPINCOUNT": "20000",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+STAGES_AS_JSON = "LASTRESORT_STAGES_AS_JSON"  # set by the page, whatever to, for the commands whose stages it draws
 JOB_FOLDER = "lastresort-job-"  # how the name of a job's folder begins
 JOB_PID = "pid"  # the file with its process's number
 

@@ -262,7 +262,7 @@ def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None, 
         rung = find_rung(name)
         if bench.record.last(RungTested, name) is not None or rung.skip_reason(task, bench.train) is not None:
             continue
-        forecast = rung.forecast(task, workload(prepared, name))
+        forecast = rung.forecast(task, workload(prepared, name, bench.progress))
         if forecast.seconds is not None:
             found[name] = _judged(prepared, forecast).forecast
     seconds = {name: forecast.seconds for name, forecast in found.items() if forecast.seconds is not None}

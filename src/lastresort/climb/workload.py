@@ -26,15 +26,18 @@ from lastresort.ladder import trains
 from lastresort.model_heads import model_config
 from lastresort.models.open import EMBEDDED, local_weights
 from lastresort.models.protocol import estimated_tokens, is_endpoint
+from lastresort.report.words.titles import TIMING
 from lastresort.rungs.forecast import Machine, Rates, Workload
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.spec.task import Task
-from lastresort.types import Example
+from lastresort.types import Example, Progress, SilentProgress
 
 SHALLOW, DEEP = 2, 6
 MOST_PARAMETERS = 200_000_000  # of the deeper stack: a larger one would take too long to make and to time
 ROWS, ROW_TOKENS, NEW_TOKENS = 16, 64, 12  # a batch of short rows; tokens of each answer
 TRIES = 2
+PASSES = 4 * (1 + TRIES)  # of each stack: training, reading, long answers and short ones
+SILENT = SilentProgress()
 _FEATURES = (
     "layer_types",
     "max_window_layers",
@@ -44,17 +47,21 @@ _FEATURES = (
 Clock = Callable[[], float]
 
 
-def measured_rates(config: Mapping[str, Any], *, reduced: bool) -> Rates | None:
-    """Of a model with this config.json, in bfloat16 if `reduced`; once a process, which takes some seconds.
+def measured_rates(config: Mapping[str, Any], *, reduced: bool, progress: Progress = SILENT) -> Rates | None:
+    """Of a model with this config.json, in bfloat16 if `reduced`; once a process, which takes some seconds: a stage of `progress`.
 
     None for a family that is not known and for layers that are too large to be timed so.
     """
-    return _measured(json.dumps(config, sort_keys=True, default=str), reduced)
+    key = json.dumps(config, sort_keys=True, default=str), reduced
+    if key not in _TIMED:
+        _TIMED[key] = _measured(config, reduced, progress)
+    return _TIMED[key]
 
 
-@cache
-def _measured(text: str, reduced: bool) -> Rates | None:
-    config = json.loads(text)
+_TIMED: dict[tuple[str, bool], Rates | None] = {}  # not a cache of `_measured`, which would hold on to a progress
+
+
+def _measured(config: Mapping[str, Any], reduced: bool, progress: Progress) -> Rates | None:
     try:
         shape, deep = shape_of(config, ""), shape_of({**config, "num_hidden_layers": DEEP}, "")
     except InputError:
@@ -62,8 +69,13 @@ def _measured(text: str, reduced: bool) -> Rates | None:
     if deep.parameters > MOST_PARAMETERS or shape.has_experts:
         return None
     at_once = answers_at_once(shape.cached_numbers * (2 if reduced else 4))
+    progress.stage(TIMING, PASSES * 2)
+
+    def timed(layers: int) -> tuple[float, float, float]:
+        return _timed(config, layers, at_once, reduced, time.perf_counter, progress.advance)
+
     try:
-        shallow_s, deep_s = (_timed(config, layers, at_once, reduced, time.perf_counter) for layers in (SHALLOW, DEEP))
+        shallow_s, deep_s = timed(SHALLOW), timed(DEEP)
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, ArithmeticError, MemoryError):
         return None  # an architecture that transformers has otherwise: the climb itself says what is wrong
     whole = [_extrapolated(a, b, shape.layers) for a, b in zip(shallow_s, deep_s, strict=True)]
@@ -87,9 +99,17 @@ def _extrapolated(shallow_s: float, deep_s: float, layers: int) -> float:
 
 
 def _timed(
-    config: Mapping[str, Any], layers: int, at_once: int, reduced: bool, clock: Clock
+    config: Mapping[str, Any],
+    layers: int,
+    at_once: int,
+    reduced: bool,
+    clock: Clock,
+    passed: Callable[[], object],
 ) -> tuple[float, float, float]:
-    """Seconds of a training pass, of reading the same rows, and of decoding one token of so many answers at once."""
+    """Seconds of a training pass, of reading the same rows, and of decoding one token of so many answers at once.
+
+    passed: called PASSES times, after each pass.
+    """
     import torch
 
     from lastresort.engine.choose import Sampling
@@ -121,10 +141,11 @@ def _timed(
 
     with pinned(quickest(model, ROW_TOKENS)):
         tuned.train()
-        train_s = _least(learn, clock)
+        train_s = _least(learn, clock, passed)
         model = detach(tuned).eval()
-        read_s = _least(read, clock)
-        answer_s = (_least(answer(1 + NEW_TOKENS), clock) - _least(answer(1), clock)) / NEW_TOKENS
+        read_s = _least(read, clock, passed)
+        many_s, one_s = (_least(answer(tokens), clock, passed) for tokens in (1 + NEW_TOKENS, 1))
+        answer_s = (many_s - one_s) / NEW_TOKENS
     return train_s, read_s, max(answer_s, 1e-6)
 
 
@@ -140,14 +161,16 @@ def _stack(config: Mapping[str, Any], layers: int, dtype: Any) -> Any:
     return AutoModelForCausalLM.from_config(made, dtype=dtype, trust_remote_code=False).requires_grad_(False)
 
 
-def _least(work: Callable[[], object], clock: Clock) -> float:
+def _least(work: Callable[[], object], clock: Clock, passed: Callable[[], object]) -> float:
     """Of some tries after one that warms up: whatever else runs here only adds."""
     work()
+    passed()
     times = []
     for _ in range(TRIES):
         began = clock()
         work()
         times.append(clock() - began)
+        passed()
     return min(times)
 
 
@@ -177,8 +200,8 @@ def answer_limit(tokens: Sequence[int]) -> int:
     return max(LEAST_NEW_TOKENS, 2 * min(almost_all, 3 * most))
 
 
-def workload(prepared: PreparedTask, rung: str) -> Workload:
-    """The task's size, and the machine or endpoint that would do the rung."""
+def workload(prepared: PreparedTask, rung: str, progress: Progress = SILENT) -> Workload:
+    """The task's size, and the machine or endpoint that would do the rung. progress: shows what is timed."""
     task, split = prepared.task, prepared.split
     model = model_of(task, rung)
     counts, train = counts_of(task, model), some_of(split.train)
@@ -187,7 +210,7 @@ def workload(prepared: PreparedTask, rung: str) -> Workload:
     about = counts.count(task.about.strip()) + counts.template
     rows = [counts.count(example.input_text) + counts.count(example.output) for example in _longest(split.train)]
     return Workload(
-        machine=machine_of(task, model, (task.use.prompt_price, task.use.output_price)),
+        machine=machine_of(task, model, (task.use.prompt_price, task.use.output_price), progress),
         n_train=len(split.train),
         n_dev=len(split.dev),
         n_test=len(split.test),
@@ -214,7 +237,9 @@ def model_of(task: Task, rung: str) -> str:
     return task.tuned_model if trains(rung) else task.model
 
 
-def machine_of(task: Task, model: str, prices: tuple[float | None, float | None]) -> Machine:
+def machine_of(
+    task: Task, model: str, prices: tuple[float | None, float | None], progress: Progress = SILENT
+) -> Machine:
     """The model that would work, and this machine's rates. prices: of its prompts and outputs, USD per million tokens.
 
     On a processor some layers of the model's shape are timed, once a process; where they are too large for that, or on a GPU, the
@@ -235,7 +260,7 @@ def machine_of(task: Task, model: str, prices: tuple[float | None, float | None]
     reduced = is_reduced(chosen_dtype("auto", device))
     measured = None
     if device.type == "cpu":
-        measured = measured_rates(config, reduced=reduced)
+        measured = measured_rates(config, reduced=reduced, progress=progress)
     return Machine(parameters, _product_rate(reduced), measured=measured)
 
 

@@ -13,8 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from pydantic import ValidationError
+
+from lastresort.app.runtime import STAGES_AS_JSON
 from lastresort.foreign import MiB, escaped
 from lastresort.keys import without_keys
+from lastresort.records.events import Stage
 from lastresort.ui.processes import start_process
 from lastresort.ui.site import Site
 
@@ -41,12 +45,13 @@ class CommandOutput:
 
 @dataclass(frozen=True, slots=True)
 class CommandProgress:
-    """How far a command is that works: the last line that it wrote on stderr, "" before the first or while it waits for its turn,
-    and for how long it has been at work.
+    """How far a command is that works. stage: None before it says one. line: the last one that it wrote on stderr, "" where that is
+    the stage, before the first and while it waits for its turn. seconds: for how long it has been at work.
     """
 
     line: str
     seconds: float
+    stage: Stage | None = None
 
 
 @dataclass(slots=True)
@@ -109,8 +114,9 @@ class Children:
                 return None
             if child.faults is None:
                 return CommandProgress("", 0.0)
-            line = escaped(_last_line(without_keys(_tail(child.faults))))  # a bar that is drawn again is a line
-            return CommandProgress(line, time.monotonic() - child.began_s)
+            line = _last_line(without_keys(_tail(child.faults)))  # a bar that is drawn again is a line
+            stage, seconds = _stage_in(line), time.monotonic() - child.began_s
+            return CommandProgress(escaped(line) if stage is None else "", seconds, stage)
 
     def forget(self, question: object, state: object) -> None:
         """What it printed: the next who asks starts it again."""
@@ -168,7 +174,12 @@ class Children:
         child.began_s = time.monotonic()
         try:
             child.process = start_process(
-                child.arguments, folder=self.folder, out=child.out, faults=child.faults, bound=True
+                child.arguments,
+                folder=self.folder,
+                out=child.out,
+                faults=child.faults,
+                bound=True,
+                more={STAGES_AS_JSON: "yes"},
             )
         except OSError as error:  # such as a folder that is gone
             child.printed = CommandOutput("", f"It could not be started ({error.strerror}).")
@@ -188,7 +199,8 @@ class Children:
         if code < 0:
             fault = "Its process was killed: there may not be enough memory, or it took too long."
         elif code and not text:
-            fault = _last_line(without_keys(_read(child.faults))) or f"It exited with code {code}."
+            fault = _last_line(without_keys(_read(child.faults)))
+            fault = fault if fault and _stage_in(fault) is None else f"It exited with code {code}."
         child.printed = CommandOutput(text, fault, killed=code < 0)
         _let_go(child)
 
@@ -228,6 +240,14 @@ def _tail(file: IO[bytes]) -> str:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1].removeprefix("Error: ") if lines else ""
+
+
+def _stage_in(line: str) -> Stage | None:
+    """What `JsonProgress` wrote, None for any other line."""
+    try:
+        return Stage.model_validate_json(line)
+    except ValidationError:
+        return None
 
 
 def children_of(site: Site) -> Children:
