@@ -416,7 +416,7 @@ def test_the_time_left_for_a_climb_is_what_the_forecast_leaves_of_its_rungs(tmp_
 
         writer.stage("reading")
         assert left_s() is None
-        prompting = Forecast(0, 0, 0, 100.0, 0.0, dev_s=70.0, test_s=30.0)
+        prompting = Forecast(0, 0, 0, 100.0, 0.0, dev_s=70.0, test_s=30.0, answers=100, test_answers=30)
         writer.expect({"prompting": prompting, "sft": Forecast(0, 0, 0, 300.0, 0.0, dev_s=40.0, test_s=60.0)})
         writer.at("prompting")
         assert left_s() == 400.0
@@ -426,21 +426,26 @@ def test_the_time_left_for_a_climb_is_what_the_forecast_leaves_of_its_rungs(tmp_
         assert left_s() == 340.0
         clock.now += 50
         writer.advance(1)
-        assert left_s() == 450.0 + 30.0 + 300.0  # the stage takes longer than was forecast
+        assert left_s() is None  # longer than was forecast, and one answer says little of the others
+        writer.advance(9)
+        assert left_s() == 60.0 * 11 + 11 * (30.0 + 300.0)  # 11 s an answer, where 1 s was forecast
         writer.at("sft")
+        writer.expect({"sft": Forecast(0, 0, 0, 300.0, 0.0, dev_s=40.0, test_s=60.0)})
+        writer._left._slower.clear()
+        writer.stage("waiting")
         assert left_s() == 300.0
         writer.stage("training", 186)
         writer.at("sft", "lr", "train")
         clock.now += 300
         assert left_s() == 300.0
         writer.stage("saving")
-        assert left_s() == 40.0 + 60.0  # dev and test are still to come, however long the training took
+        assert left_s() is None  # the training took longer than was forecast, and may go on
         writer.stage("training, from step 94", 186, 93)
         clock.now += 9
         writer.advance(3)
         assert shown.shown[-1][1].done == 96
         assert shown.shown[-1][1].eta_s == 3.0 * 90  # at the pace of this stage
-        assert left_s() == 270.0 + 40.0 + 60.0
+        assert left_s() is None  # of the training, this stage may not be the last
         writer.at("sft", "lr", "test")
         assert left_s() == 60.0
         clock.now += 100

@@ -15,6 +15,7 @@ from lastresort.climb.identity import changed_keys
 from lastresort.climb.judging import ClimbJudge, refuse_what_the_judge_cannot_read
 from lastresort.climb.prepare import PreparedTask, data_report, trained_turns
 from lastresort.climb.room import check_room, longer_answers, max_new_tokens, refuse_what_fits_no_prompt
+from lastresort.climb.time_left import TimeLeft
 from lastresort.climb.workspace import shared_folder
 from lastresort.errors import TaskError
 from lastresort.hardware.threads import ThreadChoice
@@ -80,20 +81,19 @@ class StageWriter:
         self._shown, self._record, self._spent, self._clock = shown, record, spent, clock
         self._now, self._began = Stage(label=""), clock()
         self._begun = 0
-        self._forecast: dict[str, Forecast] = {}
+        self._left, self._answered_before = TimeLeft(clock), 0.0
         self._gated, self._read_at = False, clock()
-        self._part, self._part_began = ("", ""), clock()
         self._fold, self._seen = Fold(), 0
         self._view: RunView | None = None
 
     def expect(self, forecast: Mapping[str, Forecast], *, gated: bool = False) -> None:
-        """forecast: of each rung of the ladder whose seconds are known, in their order. gated: whether a tuned model that would win
-        passes a gate.
-        """
-        self._forecast, self._gated = dict(forecast), gated
+        """forecast: as in `TimeLeft`. gated: whether a tuned model that would win passes a gate."""
+        self._left.expect(forecast)
+        self._gated = gated
 
     def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         self._shown.stage(label, total, done)
+        self._answered_before = self._answered(self._now)
         self._began, self._begun = self._clock(), done
         now = self._now  # the place stays until `at` names another: a gate has many stages
         place = {"rung": now.rung, "candidate": now.candidate, "split": now.split, "gate": now.gate}
@@ -131,39 +131,21 @@ class StageWriter:
         """Which candidate the present stage is about."""
         now = self._now
         update: dict[str, object] = {"rung": rung, "candidate": candidate, "split": split, "test": test, "gate": gate}
-        if (rung, split) != self._part:
-            self._part, self._part_began = (rung, split), self._clock()
+        if self._left.come_to(rung, split, self._answered(now)):
+            self._answered_before -= self._answered(now)
             update["eta_s"] = None  # of what came before
         if loss is not None:
             update |= {"loss": loss, "losses": (*now.losses, loss)[-LOSSES:]}
         self._write(now.model_copy(update=update))
 
-    def _climb_left_s(self, eta_s: float | None) -> float | None:
-        """What the forecast leaves of the present part of the rung, at least the time left for its stage, and all that comes after:
-        its dev, its test, the rungs above. None where nothing is left, or nothing known: a gate makes its own forecast.
-        """
-        rung, split = self._part
-        if rung not in self._forecast or split == "gate":
-            return None
-        found = self._forecast[rung]
-        training_s = (found.seconds or 0.0) - found.dev_s - found.test_s
-        parts = {"train": training_s, "dev": found.dev_s, "test": found.test_s}
-        order = list(parts)
-        place = order.index(split) if split in order else 0
-        here = parts[order[place]] - (self._clock() - self._part_began)
-        later = sum(parts[part] for part in order[place + 1 :])
-        later += sum(self._forecast[above].seconds or 0.0 for above in self._to_come()[1:])
-        return (max(here, eta_s or 0.0, 0.0) + later) or None
-
-    def _to_come(self) -> list[str]:
-        """The rung that is tried, if it was forecast, and those above it."""
-        rungs, rung = list(self._forecast), self._part[0]
-        return rungs[rungs.index(rung) :] if rung in rungs else []
+    def _answered(self, stage: Stage) -> float:
+        """In the present part of the climb."""
+        return self._answered_before + stage.worked - self._begun
 
     def _write(self, stage: Stage) -> None:
         seconds, usd = self._spent()
-        left_s = self._climb_left_s(stage.eta_s)
-        follows = self._gated and left_s is not None and any(map(trains, self._to_come()))
+        left_s = self._left.left_s(self._answered(stage), stage.eta_s)
+        follows = self._gated and left_s is not None and any(map(trains, self._left.rungs_to_come()))
         said = {"spent_s": seconds, "spent_usd": usd, "climb_left_s": left_s, "gate_follows": follows}
         self._now = stage.model_copy(update=said)
         self._record.now(self._now)

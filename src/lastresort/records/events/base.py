@@ -59,8 +59,8 @@ class Stage(EventValue):
     """What a run is at. label: in words. rung, candidate, split: "" where it is none. total: None where it is unknown. loss: of the
     last step of a training. losses: of its last steps, up to LOSSES. read: prompts that are read, in part too, and not answered.
     eta_s: None before anything is done. spent_s, spent_usd: of the whole run so far. climb_left_s: if the climb tries all rungs of
-    its ladder, without gates; None where nothing is forecast or known. gate_follows: whether a gate may come on top of it. test:
-    while the bar is tested. gate: its measures, after its first look."""
+    its ladder, without gates; None where that cannot be told (see `climb.time_left`). gate_follows: whether a gate may come on top
+    of it. test: while the bar is tested. gate: its measures, after its first look."""
 
     label: str
     rung: str = ""
