@@ -12,13 +12,16 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from climb_support import scripted_task
 from lastresort.data.preferences import read_preferences
 from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.evals.scorers.judge import read_labelled
 from lastresort.evals.scorers.judge_model import ComparisonQuestion, GradingQuestion
 from lastresort.records.atomic import locked
+from lastresort.records.events import TaskRead
 from lastresort.records.items import ItemPlace, RecordedItem, SystemName
 from lastresort.records.record import Record
+from lastresort.spec.task import load_task
 from lastresort.ui import kept
 from lastresort.ui.drafts import data_file
 from lastresort.ui.kept import append_row, rows_in
@@ -279,3 +282,25 @@ def test_a_file_that_another_page_does_not_let_go_of_is_not_waited_for_without_e
     ):
         append_row(tmp_path / "kept.jsonl", {"input": "a"})
     assert append_row(tmp_path / "kept.jsonl", {"input": "a"}) == 1
+
+
+@pytest.mark.parametrize(("count", "folded"), [(0, False), (3, False), (30, True)])
+def test_whoever_marks_sees_what_was_asked_and_which_labels_are_allowed(
+    page: TestClient, tmp_path: Path, count: int, folded: bool
+) -> None:
+    assert "What was asked" not in page.get("/runs/mail/rate", params=ONE).text, "the record does not say"
+    labels = [f"label <{number}>" for number in range(count)]
+    about = f"Sort the <mail>. {'Mind the rules. ' * 300}the end"
+    keys = {"about": about, "output": {"choices": labels} if labels else {}, "score": "exact"}
+    task = load_task(scripted_task(tmp_path / "tasks" / "mail", quality=[], task=keys))
+    with Record.open(tmp_path / "runs" / "mail") as record:
+        record.append(TaskRead(task=task.resolved()))
+    shown = page.get("/runs/mail/rate", params=ONE).text
+    asked, _, card = shown.partition('id="card"')
+    assert "Sort the &lt;mail&gt;." in asked
+    assert "more characters</summary>" in asked, "a long instruction is folded"
+    assert "the end" in asked
+    assert [unescape(one) for one in re.findall(r"<li>(label .*?)</li>", asked)] == labels
+    assert ("30 labels are allowed</summary>" in asked) == folded
+    assert ("Allowed labels" in asked) == (count > 0 and not folded)
+    assert "Sort the" not in card, "it is not read again with every card"

@@ -10,9 +10,11 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Form, Query, Request, Response
 
 from lastresort.app.items import scorer_of
+from lastresort.records.events import TaskRead
 from lastresort.records.items import ItemPlace, ItemsWanted, MeasuredPart
 from lastresort.records.measurement import DEV
 from lastresort.records.record import Record
+from lastresort.report.confusion import labels_of
 from lastresort.ui.items import ItemsAddress
 from lastresort.ui.rate import (
     ANSWERS,
@@ -29,6 +31,7 @@ from lastresort.ui.rate import (
 from lastresort.ui.site import QueryNumber, QueryText, Site, Text
 from lastresort.ui.workspace import NotThere, signature
 
+LABELS_AT_ONCE = 12  # more are folded
 KEYS = {"right": "r", "wrong": "w", "A": "a", "B": "b", "tie": "t"}
 
 
@@ -103,6 +106,21 @@ class RatingShown:
     drawn: int
     skipped: int
     skip: str
+
+
+@dataclass(frozen=True, slots=True)
+class RatedTask:
+    """What the answers are marked against. instruction: "" where the record does not say. labels: that an answer may be, () where
+    it is no label.
+    """
+
+    instruction: str
+    labels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, record: Record) -> RatedTask:
+        read = record.last(TaskRead)
+        return cls("", ()) if read is None else cls(str(read.task.get("about") or "").strip(), labels_of(read.task))
 
 
 def _files(site: Site, name: str) -> MarkFiles:
@@ -191,6 +209,8 @@ def _drawn(
         agreed=with_scorer(rows, pairs=bool(drawing.against)),
         preferred=preferred(rows) if drawing.against else None,
         scorer=scorer_of(record),
+        task=RatedTask.of(record),
+        labels_at_once=LABELS_AT_ONCE,
         keys=KEYS,
         systems=list(dict.fromkeys(part.system.name for part in parts or ())),
         splits=list(dict.fromkeys(part.split for part in parts or ())),
