@@ -687,3 +687,33 @@ def test_a_page_on_which_nothing_moves_says_that_its_server_is_gone(browser: pla
         page.evaluate(ask)
         page.wait_for_selector("#stale", state="hidden")
         seen.faults.clear()
+
+
+def test_a_command_and_a_text_are_copied_by_keyboard_and_the_page_says_so(new_task: Upload) -> None:
+    """What is copied is what is there now; a browser that allows no clipboard gets it selected."""
+    page = new_task().page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    copied = "navigator.clipboard.readText()"
+    command = page.get_by_role("button", name="Copy the command")
+    command.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#told >> text=Copied")
+    assert command.count() == 0, "the button says it too"
+    assert page.evaluate("document.activeElement.textContent").startswith("Copied")
+    assert page.evaluate(copied) == "lastresort climb tasks/cases/draft.yaml"
+    page.select_option("#gate", "quick")
+    page.wait_for_selector("#typed >> text=--gate quick")
+    page.get_by_role("button", name="the command").press("Space")
+    page.wait_for_function("() => navigator.clipboard.readText().then((text) => text.endsWith('--gate quick'))")
+    page.fill("#text", page.input_value("#text") + "# mine\n")
+    page.get_by_role("button", name="Copy task.yaml").click()
+    page.wait_for_function("() => navigator.clipboard.readText().then((text) => text.endsWith('# mine\\n'))")
+    assert page.evaluate(copied) == page.input_value("#text")
+    page.wait_for_function("() => document.getElementById('told').textContent === ''")
+    page.get_by_role("button", name="Copy the command").wait_for()
+    page.evaluate(
+        "() => { document.execCommand = () => false; navigator.clipboard.writeText = () => Promise.reject(); }"
+    )
+    page.get_by_role("button", name="Copy the command").click()
+    page.wait_for_selector("#told >> text=Selected: press Ctrl+C")
+    assert page.evaluate("getSelection().toString()") == page.inner_text("#typed")
