@@ -717,3 +717,17 @@ def test_a_command_and_a_text_are_copied_by_keyboard_and_the_page_says_so(new_ta
     page.get_by_role("button", name="Copy the command").click()
     page.wait_for_selector("#told >> text=Selected: press Ctrl+C")
     assert page.evaluate("getSelection().toString()") == page.inner_text("#typed")
+
+
+def test_the_fields_of_a_task_come_in_the_order_of_a_first_reading_and_none_is_clipped(new_task: Upload) -> None:
+    page = new_task().page
+    headings = page.locator(".form-group").all_inner_texts()
+    assert headings == ["Data", "Task", "Score and bar", "Model", "Ladder", "Limits and use"]
+    natural = """all => all.filter((one) => {
+      const alone = one.cloneNode(); alone.append(one.selectedOptions[0].cloneNode(true)); alone.style.width = "auto";
+      one.after(alone); const wanted = alone.offsetWidth; alone.remove();
+      return wanted > one.offsetWidth;
+    }).map((one) => one.id)"""
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.eval_on_selector_all("main select", natural) == [], width

@@ -1103,7 +1103,7 @@ def test_a_ladder_keeps_a_rung(page: TestClient, site: Site) -> None:
     upload(page, "reviews.csv")
     text = text_of(site, "reviews")
     found = page.post("/new/reviews/field?key=ladder", data={"text": text})
-    assert "Ladder: found nothing ticked. Choose at least one." in found.text
+    assert "Rungs: found nothing ticked. Choose at least one." in found.text
     assert "The text is valid." not in found.text
     assert text_of(site, "reviews") == text
     assert found.headers["hx-retarget"] == "#beside"

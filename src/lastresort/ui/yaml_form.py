@@ -29,7 +29,7 @@ Reader = Callable[[YamlDocument], Mapping[str, Json]]
 @dataclass(frozen=True, slots=True)
 class FormField:
     """key: dotted. control: value for what YAML reads as a number or a word, set for some of the choices in their order.
-    short: see `spec.edit.with_key`.
+    short: see `spec.edit.with_key`. group: the heading of the fields that begin with this one, "" where it is one of those before.
     """
 
     key: str
@@ -38,6 +38,7 @@ class FormField:
     choices: tuple[str, ...] = ()
     hint: str = ""
     short: str = ""
+    group: str = ""
 
     @property
     def id(self) -> str:

@@ -31,26 +31,29 @@ from lastresort.ui.yaml_form import EditedFile, FilledForm, FormField, editing, 
 
 SCORES = tuple(name for name, entry in SCORERS.items() if entry.main in (None, "tolerance"))  # by their name alone
 FIELDS = (
-    FormField("task", "Name", "text", hint="Runs are named after it."),
+    FormField("split.dev", "Dev", hint="Rows, or a share below 1.", group="Data"),
+    FormField("split.test", "Test", hint="Rows, or a share below 1."),
+    FormField("task", "Name", "text", hint="Runs are named after it.", group="Task"),
     FormField(
         "about", "Instruction", "long", hint="The instruction of every prompt. Write it as you would to a colleague."
     ),
-    FormField("model", "Model", "text", hint="embedded, a hub id, a folder, openai:NAME or http://host/v1#NAME"),
-    FormField(
-        "ladder", "Ladder", "set", tuple(RUNGS), "Cheapest first. A climb stops at the first rung that meets the bar."
-    ),
-    FormField("score", "Score", "choice", SCORES),
+    FormField("score", "Score", "choice", SCORES, group="Score and bar"),
     FormField("bar", "Bar", hint="The mean score to reach, between 0 and 1."),
     FormField("goal", "Goal", "choice", ("quality", "cost")),
-    FormField("split.dev", "Dev", hint="Rows, or a share below 1."),
-    FormField("split.test", "Test", hint="Rows, or a share below 1."),
+    FormField(
+        "model", "Model", "text", hint="embedded, a hub id, a folder, openai:NAME or http://host/v1#NAME", group="Model"
+    ),
+    FormField(
+        "ladder", "Rungs", "set", tuple(RUNGS), "Cheapest first. A climb stops at the first rung that meets the bar.",
+        group="Ladder",
+    ),
+    FormField("tune.method", "Method", "choice", ("auto", "lora", "qlora", "full")),
     FormField("sft.epochs", "Epochs (SFT)"),
     FormField("sft.r", "LoRA rank"),
-    FormField("tune.method", "Method", "choice", ("auto", "lora", "qlora", "full")),
-    FormField("limits.hours", "Limit in hours"),
+    FormField("limits.hours", "Limit in hours", group="Limits and use"),
     FormField("limits.usd", "Limit in USD"),
     FormField("use.calls_per_month", "Calls a month"),
-)
+)  # fmt: skip
 MOST_LOOKED_AT = MiB // 2  # of a task's rows, while somebody types
 
 
