@@ -731,3 +731,28 @@ def test_the_fields_of_a_task_come_in_the_order_of_a_first_reading_and_none_is_c
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         assert page.eval_on_selector_all("main select", natural) == [], width
+
+
+def test_an_older_check_of_the_data_says_that_it_is_older_and_keeps_open_what_was_opened(
+    browser: playwright.Browser, tmp_path: Path
+) -> None:
+    slow_task(tmp_path, delay_s=0.0)
+    with served_page(tmp_path) as (link, _), opened(browser, f"{link}new/routing") as seen:
+        page = seen.page
+        asked: list[str] = []
+        page.wait_for_selector("#data summary >> text=The first rows", timeout=60_000)
+        page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/data") else None)
+        page.click("#data summary >> text=The first rows")
+        page.fill("#field-bar", "0.7")
+        page.press("#field-bar", "Tab")
+        until(lambda: page.wait_for_timeout(200) or asked, "the page asks whether that changes what was found")
+        at_rest(page)
+        assert page.locator("#data .older").count() == 0
+        assert len(asked) == 1, "nothing is checked again"
+        page.fill("#field-about", "Say which team a case is for.")
+        page.press("#field-about", "Tab")
+        page.wait_for_selector("#data .older >> text=what the last check found")
+        until(lambda: page.wait_for_timeout(200) or len(asked) >= 4, "it is drawn again while the check goes on")
+        assert page.locator("#data details[open] >> text=The first rows").count() == 1
+        page.wait_for_selector("#data .older", state="detached", timeout=60_000)
+        assert page.locator("#data details[open] >> text=The first rows").count() == 1
