@@ -239,7 +239,7 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
         )
 
     monkeypatch.setattr("lastresort.climb.budget.find_rung", rung)
-    monkeypatch.setattr("lastresort.climb.budget.workload", lambda prepared, name: None)
+    monkeypatch.setattr("lastresort.climb.budget.workload", lambda prepared, name, progress=None: None)
     monkeypatch.setattr(
         "lastresort.climb.budget.forecast_of_judge", lambda prepared, answers: Forecast(0, 0, 0, float(answers), 0.0)
     )

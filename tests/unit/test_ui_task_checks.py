@@ -22,7 +22,7 @@ OLDER = "The task or its files have changed since."
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """Stands in for `lastresort`: notes the file that it reads, waits while there is `hold`, and prints a report or a fault."""
+    """Stands in for `lastresort`: notes its number, waits while there is `hold`, and prints a report or a fault."""
 
     page: TestClient
     folder: Path
@@ -36,9 +36,9 @@ class Commands:
         return len(path.read_text().splitlines()) if path.is_file() else 0
 
     def alive(self) -> int:
-        """How many processes of it are at work."""
-        found = (entry / "cmdline" for entry in Path("/proc").iterdir() if entry.name.isdigit())
-        return sum(str(self.folder / "command").encode() in _read(path) for path in found)
+        """How many of those that have begun are at work."""
+        numbers = (self.folder / "begun").read_text().split()
+        return sum(str(self.folder / "command").encode() in _read(Path("/proc", one, "cmdline")) for one in numbers)
 
     def data(self) -> str:
         return self.page.get("/new/reviews/data").text
@@ -71,7 +71,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
     script.write_text(
         f"#!/bin/sh\nfor file; do case $file in *.yaml) break;; esac; done\n"
         f'grep -q broken "$file" && {{ echo "$(basename $file): found broken" >&2; exit 2; }}\n'
-        f"echo begun >> {tmp_path}/begun\nwhile [ -e {tmp_path}/hold ]; do sleep 0.05; done\n"
+        f"echo $$ >> {tmp_path}/begun\nwhile [ -e {tmp_path}/hold ]; do sleep 0.05; done\n"
         f"echo '{json.dumps(REPORT)}'\n"
     )
     script.chmod(0o755)
@@ -129,7 +129,7 @@ def test_a_check_reads_the_text_that_it_is_of(commands: Commands) -> None:
     commands.data()
     commands.page.post("/new/reviews/text", data={"text": f"{good}broken: true\n"})
     assert "Correct the task first." in commands.data()
-    until(lambda: not commands.alive(), "it has ended")
+    until(lambda: commands.begun() and not commands.alive(), "it has ended")
     commands.page.post("/new/reviews/text", data={"text": good})
     shown = until(lambda: "Checking the data." not in (said := commands.data()) and said, "it has ended")
     assert "No problems found" in shown
