@@ -40,7 +40,6 @@ from lastresort.report.html import write_report
 from lastresort.report.words import break_even
 from lastresort.report.words.answer import gate_line
 from lastresort.report.words.data import of_reuse
-from lastresort.report.words.progress import TIMING
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, GoOn, Stop, stop_file
@@ -109,7 +108,6 @@ def climb(
             bench = open_workbench(prepared, record, run, models, writer, budget, FirstOf((stop, file, budget)))
             bench = replace(bench, executor=executor, go_on=go_on)
             try:
-                writer.stage(TIMING)
                 gated = mode != "none"
                 writer.expect(forecast_rungs(bench, prepared, rules.until, gated=gated), gated=gated)
                 review = partial(_gate_and_repair, bench, prepared, mode)
