@@ -45,7 +45,6 @@ ALLOWED = {
     "app/runtime.py": "reads the number that the page wrote for it",
     "cli/border.py": "opens the null device",
     "cli/start.py": "prints the task file that it wrote itself",
-    "climb/workload.py": "reads again the text that it wrote itself",
     "data/answer_schema.py": "reads again the schema that it wrote itself",
     "data/template_limits.py": "reads what the system says of itself",
     "data/wording.py": "reads a file of the package",
