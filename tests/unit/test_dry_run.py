@@ -22,7 +22,7 @@ from lastresort.hardware.find import shape_named
 from lastresort.hardware.plan.time import FORWARD, FROZEN_BASE
 from lastresort.records.rungs import TooLarge
 from lastresort.report.forecast import DryRun, forecast_table
-from lastresort.report.words.titles import TIMING
+from lastresort.report.words.progress import TIMING
 from lastresort.rungs.forecast import Machine, Rates, answering, training
 from lastresort.rungs.supervised.full import FullRung
 from lastresort.spec.task import Task, load_task

@@ -26,7 +26,7 @@ from lastresort.ladder import trains
 from lastresort.model_heads import model_config
 from lastresort.models.open import EMBEDDED, local_weights
 from lastresort.models.protocol import estimated_tokens, is_endpoint
-from lastresort.report.words.titles import TIMING
+from lastresort.report.words.progress import TIMING
 from lastresort.rungs.forecast import Machine, Rates, Workload
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.spec.task import Task
