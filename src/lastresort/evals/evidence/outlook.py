@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -177,13 +178,19 @@ def _left(right: int, n: int, bar: float, error: float) -> float:
     """Of the error of a false MET, whatever says NOT_MET (module docstring)."""
     if error == 0:
         return 0.0
+    fortune = math.exp(min(700.0, float(log_evidence_above(right, n, bar))))
+    left = _theta(n, bar, error) * fortune
+    return min(MOST_ERROR, max(left, _LEAST_ERROR))  # the most where a verdict was withheld, as of a judge
+
+
+@lru_cache(maxsize=4096)
+def _theta(n: int, bar: float, error: float) -> float:
+    """What the error that is left has in common whatever the number right (module docstring)."""
     ends = endings(n, bar, Errors(error, _LEAST_ERROR), lambda items, seen: bar)
     counts = np.flatnonzero(ends.undecided)
     weights = np.exp(log_evidence_above(counts, n, bar))
     theta = max(0.0, error - ends.met) / float(ends.undecided[counts] @ weights)
-    theta = min(theta, MOST_ERROR / float(weights.max()))
-    fortune = math.exp(min(700.0, float(log_evidence_above(right, n, bar))))
-    return min(MOST_ERROR, max(theta * fortune, _LEAST_ERROR))  # the most where a verdict was withheld, as of a judge
+    return min(theta, MOST_ERROR / float(weights.max()))
 
 
 def endings(n: int, bar: float, errors: Errors, chance: Chance) -> Endings:
@@ -196,12 +203,15 @@ def endings(n: int, bar: float, errors: Errors, chance: Chance) -> Endings:
     low, mass = 0, np.ones(1)
     for item in range(n):
         step_up = mass * chance(item, np.arange(low, low + len(mass), dtype=np.float64))
-        grown = np.append(mass - step_up, 0.0)
+        grown = np.zeros(len(mass) + 1)
+        grown[:-1] = mass - step_up
         grown[1:] += step_up
         first = min(max(int(not_met_to[item]) + 1 - low, 0), len(grown))
         last = min(max(int(met_from[item]) - low, first), len(grown))
-        not_met += float(grown[:first].sum())
-        met += float(grown[last:].sum())
+        if first > 0:
+            not_met += float(grown[:first].sum())
+        if last < len(grown):
+            met += float(grown[last:].sum())
         low, mass = low + first, grown[first:last]
         if not len(mass):
             break
@@ -234,7 +244,9 @@ def _after_graded(
     chunk = max(1, _CHUNK_CELLS // (n + most))
     for start in range(0, DRAWS, chunk):
         weights = random.dirichlet(np.ones(len(values)), min(chunk, DRAWS - start))
-        drawn = np.stack([random.choice(values, most, p=row) for row in weights])
+        ends_at = np.cumsum(weights, axis=1)
+        ends_at /= ends_at[:, -1:]
+        drawn = np.stack([values[row.searchsorted(random.random(most), side="right")] for row in ends_at])
         scores = np.concatenate([np.broadcast_to(units, (len(drawn), n)), drawn], axis=1)
         met_at = _first_at(log_wealth_above(scores, bar)[:, n:], errors.alpha)
         not_met_at = _first_at(log_wealth_above(1 - scores, 1 - bar)[:, n:], errors.beta)
