@@ -199,14 +199,23 @@ def better(
     """
     binary = binary and groups is None
     differences = paired_differences(a_scores, b_scores, binary=binary, groups=groups)
-    n, b_only, a_only = len(differences), int((differences > 0).sum()), int((differences < 0).sum())
+    n, (b_only, a_only) = len(differences), _one_sided(differences)
     if binary:
-        p = mcnemar_p(b_only, a_only)
         interval = tango_interval(b_only, a_only, n, confidence)
     else:
-        p = sign_flip_p(differences, seed)
         interval = mean_interval(differences, bootstrap_mean(differences, seed), confidence)
+    p = p_above_zero(differences, binary=binary, seed=seed)
     return PairedComparison(p, float(differences.mean()), interval, n, b_only, a_only)
+
+
+def p_above_zero(differences: Array, *, binary: bool, seed: int = 0) -> float:
+    """The p of `better` from `paired_differences`, shape (n,), without the interval, which takes most of the time."""
+    return mcnemar_p(*_one_sided(differences)) if binary else sign_flip_p(differences, seed)
+
+
+def _one_sided(differences: Array) -> tuple[int, int]:
+    """How many are above 0, and below."""
+    return int((differences > 0).sum()), int((differences < 0).sum())
 
 
 def mcnemar_p(b_only: int, a_only: int) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lastresort.evals.evidence import better
+from lastresort.evals.evidence.paired import p_above_zero, paired_differences
 from lastresort.records.measurement import ItemScore
 from lastresort.records.rungs import NoHeadroom
 
@@ -52,5 +52,6 @@ def _p(
     n = min(len(plain), len(other))
     a, b = [item.score for item in plain[:n]], [item.score for item in other[:n]]
     shared = None if groups is None else list(groups[:n])
-    ways = (better(*pair, binary=binary, groups=shared, seed=seed).p for pair in ((a, b), (b, a)))
-    return min(1.0, 2 * min(ways))
+    binary = binary and groups is None
+    change = paired_differences(a, b, binary=binary, groups=shared)
+    return min(1.0, 2 * min(p_above_zero(way, binary=binary, seed=seed) for way in (change, -change)))
