@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,7 +15,8 @@ from knowledge_support import markdown
 from lastresort.cli.main import app
 from lastresort.errors import DataError
 from lastresort.knowledge.embedder import HashingEmbedder
-from lastresort.knowledge.store import content_hash, create_store
+from lastresort.knowledge.search import Hit, search
+from lastresort.knowledge.store import Store, content_hash, create_store
 from lastresort.knowledge.update import update
 from lastresort.models.scripted import Script, ScriptedModel
 from lastresort.systems.answerer import Answerer
@@ -169,3 +171,24 @@ def test_the_newest_results_of_a_store_are_kept(tmp_path: Path, monkeypatch: pyt
     for question in "abcabcdda":
         lookup((Message("user", question),))
     assert searched == ["a", "b", "c", "d", "a"]
+
+
+def test_systems_that_differ_in_how_many_passages_they_show_share_a_search(
+    retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each shows what it would find alone."""
+    question, ks = user("Which colour has the lamp?"), (1, 3, 5, 2)
+    alone = [Lookups().of(replace(retriever, k=k))(question) for k in ks]
+    searches: list[str] = []
+
+    def counted(store: Store, question: str, **arguments: Any) -> tuple[Hit, ...]:
+        searches.append(question)
+        return search(store, question, **arguments)
+
+    monkeypatch.setattr("lastresort.systems.compose.search", counted)
+    lookups = Lookups()
+    assert [lookups.of(replace(retriever, k=k))(question) for k in ks] == alone
+    assert len(searches) == 1
+    assert lookups.of(replace(retriever, k=1, mode="text"))(question)
+    assert lookups.of(replace(retriever, k=9))(question)[-5:] == alone[2]
+    assert len(searches) == 3, "another kind of search, and more passages, are searches of their own"

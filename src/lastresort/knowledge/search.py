@@ -164,8 +164,11 @@ def _search_one(
 
 
 def _top(fetch: Callable[[int], list[_Candidate]], n: int) -> list[_Candidate]:
-    """The first n by score and id. If the last one ties with the next, more are fetched until the tie ends."""
-    limit = n + 1
+    """The first n by score and id. If the last one ties with the next, more are fetched until the tie ends.
+
+    Half as many again are fetched at first: short questions tie often, and another query takes longer than more rows of one.
+    """
+    limit = n + max(1, n // 2)
     while True:
         found = fetch(limit)
         if len(found) < limit or min(hit.score for hit in found) < sorted(hit.score for hit in found)[-n]:

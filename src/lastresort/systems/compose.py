@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +29,7 @@ class Lookup(Protocol):
     def __call__(self, turns: Sequence[Message]) -> tuple[Chunk, ...]: ...
 
 
+SEARCHED_FOR = 5  # passages at least, as many as a climb tries unless its task says otherwise
 MOST_KEPT = 4096  # results of a store: more questions than a task has, and no more memory however long it is served
 
 
@@ -41,26 +43,35 @@ def conversation(turns: Sequence[Message]) -> Conversation:
     return tuple((turn.role, turn.content) for turn in turns)
 
 
+Rankings = dict[str, tuple[int, tuple[Chunk, ...]]]
+"""By question how many passages were searched for, and those that were found, the best first."""
+
+
 class StoreLookup:
     """Searches an open store, one question at a time as in serving, so the result never depends on other questions.
 
-    The newest results are kept, because a climb repeats the same questions.
+    The newest results are kept, because a climb repeats the same questions. kept: shared by lookups that differ in k alone, whose
+    results begin alike.
     """
 
-    def __init__(self, retriever: Retriever, store: Store, reranker: Reranker | None = None) -> None:
+    def __init__(
+        self, retriever: Retriever, store: Store, reranker: Reranker | None = None, kept: Rankings | None = None
+    ) -> None:
         self._retriever, self._store, self._reranker = retriever, store, reranker
-        self._found: dict[str, tuple[Chunk, ...]] = {}
+        self._kept: Rankings = {} if kept is None else kept
 
     def __call__(self, turns: Sequence[Message]) -> tuple[Chunk, ...]:
-        question = question_of(turns)
-        if question not in self._found:
-            hits = search(
-                self._store, question, k=self._retriever.k, mode=self._retriever.mode, reranker=self._reranker
-            )
-            while len(self._found) >= MOST_KEPT:
-                del self._found[next(iter(self._found))]
-            self._found[question] = tuple(hit.chunk for hit in reversed(hits))
-        return self._found[question]
+        question, k = question_of(turns), self._retriever.k
+        searched, found = self._kept.get(question, (0, ()))
+        if searched < k:
+            searched = max(k, SEARCHED_FOR)
+            hits = search(self._store, question, k=searched, mode=self._retriever.mode, reranker=self._reranker)
+            found = tuple(hit.chunk for hit in hits)
+            self._kept.pop(question, None)
+            while len(self._kept) >= MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[question] = searched, found
+        return found[:k][::-1]
 
 
 class KnownPassages:
@@ -81,11 +92,13 @@ class Lookups:
         self._stores: dict[tuple[Path, str], Store] = {}
         self._rerankers: dict[str, Reranker] = {}
         self._lookups: dict[Retriever, StoreLookup] = {}
+        self._kept: dict[Retriever, Rankings] = {}
 
     def of(self, retriever: Retriever) -> Lookup:
         """Raises DataError if there is no store, it is damaged, or the store or the reranker is not the measured one."""
         if retriever not in self._lookups:
-            self._lookups[retriever] = StoreLookup(retriever, self._store(retriever), self._reranker(retriever))
+            kept = self._kept.setdefault(replace(retriever, k=1, request=""), {})
+            self._lookups[retriever] = StoreLookup(retriever, self._store(retriever), self._reranker(retriever), kept)
         return self._lookups[retriever]
 
     def _store(self, retriever: Retriever) -> Store:
