@@ -12,6 +12,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -141,10 +142,15 @@ def machine() -> dict[str, str | int]:
 
 def versions() -> dict[str, str]:
     """Of this program, of Python, and of the packages that decide what a model says."""
-    found = {"lastresort": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {package: _installed(package) for package in PACKAGES}
+    known = {package: number for package, number in found.items() if number is not None}
+    return {"lastresort": __version__, "python": platform.python_version(), **known}
+
+
+@cache
+def _installed(package: str) -> str | None:
+    """Read once: a package's version stands in a file with its whole description, which takes milliseconds to parse."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
