@@ -12,7 +12,7 @@ from lastresort.climb.prepare import PreparedTask, data_report, prepare, trained
 from lastresort.climb.workspace import earlier_use
 from lastresort.data.check import check_preferences
 from lastresort.data.preferences import read_preferences
-from lastresort.models.open import open_model
+from lastresort.models.open import local_model, open_model
 from lastresort.models.protocol import Model
 from lastresort.records.data_report import DataReport, PreferenceFault, PreferenceReport
 from lastresort.records.document import ReuseView
@@ -98,14 +98,13 @@ def _preferences(model: Model, prepared: PreparedTask) -> PreferenceReport | Non
 
 def _left_out(model: Model, prepared: PreparedTask) -> Mapping[PreferenceFault, int]:
     """How many preferences cannot be trained on, by what is wrong; nothing where the model has no tokenizer here."""
-    from lastresort.models.local import LocalModel
-
-    if not isinstance(model, LocalModel):
+    local = local_model(model)
+    if local is None:
         return {}
     rendered = render_preferences(
         prepared.preferences or (),
         PromptDesign(instruction(prepared.task)),
-        model.loaded.tokenizer,
+        local.loaded.tokenizer,
         context_tokens=model.context_tokens,
         template_kwargs=prepared.task.chat_template_kwargs,
     )
@@ -117,11 +116,11 @@ def _masks(model: Model, task: Task, examples: Sequence[Example]) -> list[str]:
     if not examples:
         return []
     from lastresort.data.rendering import mask_lines, render_training
-    from lastresort.models.local import LocalModel
 
-    if not isinstance(model, LocalModel):
+    local = local_model(model)
+    if local is None:
         return [f"cannot show tokens: {model.name} has no tokenizer here"]
-    tokenizer, lines = model.loaded.tokenizer, []
+    tokenizer, lines = local.loaded.tokenizer, []
     for example in examples:
         where = f"{example.source}, row {example.row}"
         rendered = render_training(

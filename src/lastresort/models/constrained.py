@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import CandidateError, ContractError
 from lastresort.types import Grammar
+
+if TYPE_CHECKING:
+    import torch
 
 SETTLED_TOKENS = 16
 """Of a growing answer, after which its text is settled."""
@@ -170,6 +171,8 @@ class Constraint:
 
     def allowed(self, row: int, tokens: Sequence[int]) -> torch.Tensor:
         """Mask of shape (vocabulary,), True for tokens that may come next. A complete answer may also stop."""
+        import torch
+
         matcher = self._after(row, tokens)
         bias = torch.frombuffer(bytearray(matcher.compute_logit_bias()), dtype=torch.uint8)
         return bias[: self._table.vocab_tokens].bool()

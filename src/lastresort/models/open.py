@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lastresort.embedded import MODEL_FILE, embedded_folder
 from lastresort.errors import InputError, TaskError, UnknownModelError
@@ -15,6 +17,9 @@ from lastresort.model_heads import model_config
 from lastresort.models.endpoint import Approve, approved, nobody_to_ask, parse_endpoint
 from lastresort.models.protocol import Model, OnRead, Pay, is_endpoint
 from lastresort.types import JsonObject
+
+if TYPE_CHECKING:
+    from lastresort.models.local import LocalModel
 
 EMBEDDED = "embedded"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -87,6 +92,15 @@ def open_model(
     loaded = load_local(weights, precision=precision, adapter=adapter, template_kwargs=template_kwargs)
     threads = Threads(loaded.model, on_choice=on_threads)
     return LocalModel(loaded, name=name, template_kwargs=template_kwargs, threads=threads, on_read=on_read)
+
+
+def local_model(model: Model) -> LocalModel | None:
+    """The model if it computes here, else None. Where none was opened, torch is not loaded to find that out."""
+    if "lastresort.models.local" not in sys.modules:
+        return None
+    from lastresort.models.local import LocalModel
+
+    return model if isinstance(model, LocalModel) else None
 
 
 def local_weights(name: str, base_folder: Path) -> Path | str:

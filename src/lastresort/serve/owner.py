@@ -22,6 +22,7 @@ from lastresort.errors import (
 from lastresort.hardware.memory import give_back_freed_memory, is_lack_of_memory
 from lastresort.hardware.threads import ThreadsByRows, kind_of
 from lastresort.models.constrained import GrowingText, StreamedText
+from lastresort.models.open import local_model
 from lastresort.models.protocol import Model
 from lastresort.serve.desk import Desk, Job
 from lastresort.serve.work import Deliver, Draining, Ended, Failed, Load, Owner, Piece, TokenLogp, Work
@@ -55,12 +56,11 @@ def open_owners(
     All local models have one owner, which computes them in turns: side by side they would take each other's cores. Their weights
     must not change from here on.
     """
-    from lastresort.engine.packed_weights import pack_weights
-    from lastresort.models.local import LocalModel
-
-    local = {name: model for name, model in models.items() if isinstance(model, LocalModel)}
+    local = {name: found for name, model in models.items() if (found := local_model(model)) is not None}
     owners: dict[str, Owner] = {}
     if local:
+        from lastresort.engine.packed_weights import pack_weights
+
         distinct = {id(model): model for model in local.values()}
         pack_weights([model.loaded.model for model in distinct.values()])
         shelves: Callable[[LocalModel], Sequence[Shelf]]
