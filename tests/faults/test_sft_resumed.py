@@ -22,24 +22,31 @@ class Cut(BaseException):
     """Stands for the end of the process: nothing in the program catches it."""
 
 
-class Scissors:
-    """Progress that ends the process at the n-th sign of life."""
+Moment = tuple[int, int]
+"""How many stages and sentences there were, and how much of the last one is done."""
 
-    def __init__(self, at: int | None) -> None:
-        self.left, self.seen = at, 0
+
+class Scissors:
+    """Progress that ends the process at a moment. Answers that are not kept come in two calls, kept ones in one: calls would not
+    be the same in every climb.
+    """
+
+    def __init__(self, at: Moment | None) -> None:
+        self.at, self.seen = at, [(0, 0)]
 
     def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
-        self._sign()
+        self._reach((self.seen[-1][0] + 1, 0))
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        self._sign()
+        stages, done = self.seen[-1]
+        self._reach((stages, done + amount))
 
     def say(self, text: str) -> None:
-        self._sign()
+        self._reach((self.seen[-1][0] + 1, 0))
 
-    def _sign(self) -> None:
-        self.seen += 1
-        if self.left is not None and self.seen >= self.left:
+    def _reach(self, moment: Moment) -> None:
+        self.seen.append(moment)
+        if self.at is not None and moment >= self.at:
             raise Cut
 
 
@@ -65,8 +72,8 @@ def task_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def uncut(task_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Climbed, int]:
-    """The climb, and the signs of life of one like it that finds its answers in the response cache, as each that is cut does."""
+def uncut(task_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Climbed, list[Moment]]:
+    """The climb, and the moments of one like it that finds its answers in the response cache, as each that is cut does."""
     scissors = Scissors(None)
     found = climb(load_task(task_file), tmp_path_factory.mktemp("uncut") / "run", gate="none")
     climb(load_task(task_file), tmp_path_factory.mktemp("again") / "run", progress=scissors, gate="none")
@@ -79,7 +86,7 @@ def adapters(run: Path) -> dict[str, bytes]:
     }
 
 
-def test_the_climb_trains_and_measures_what_it_trained(uncut: tuple[Climbed, int]) -> None:
+def test_the_climb_trains_and_measures_what_it_trained(uncut: tuple[Climbed, list[Moment]]) -> None:
     found, _ = uncut
     sft = found.decision.as_json()["rungs"][1]
     assert sft["test"] is not None
@@ -94,10 +101,15 @@ def test_the_climb_trains_and_measures_what_it_trained(uncut: tuple[Climbed, int
 
 
 @pytest.mark.parametrize("share", [0.5, 0.6, 0.7, 0.8, 0.9, 0.97])
-def test_cut_and_resumed(share: float, uncut: tuple[Climbed, int], task_file: Path, tmp_path: Path) -> None:
-    whole, signs = uncut
+def test_cut_and_resumed(share: float, uncut: tuple[Climbed, list[Moment]], task_file: Path, tmp_path: Path) -> None:
+    whole, moments = uncut
     with pytest.raises(Cut):
-        climb(load_task(task_file), tmp_path / "run", progress=Scissors(round(share * signs)), gate="none")
+        climb(
+            load_task(task_file),
+            tmp_path / "run",
+            progress=Scissors(moments[round(share * (len(moments) - 1))]),
+            gate="none",
+        )
     resumed = climb(load_task(task_file), tmp_path / "run", gate="none")
     assert comparable(resumed.decision.as_json()) == comparable(whole.decision.as_json())
     assert adapters(resumed.run) == adapters(whole.run)
