@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +29,14 @@ from lastresort.errors import DataError
 from lastresort.foreign import ROWS, MiB, gunzipped, opened, read_content
 
 _HEAD = MiB
+_ANY_LENGTH = 2**31 - 1
 LONGEST_TEXT = 10_000_000  # characters of one value: some two million tokens, and no model is shown more
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
+class TableRecord:
+    """line: of the file, on which it begins, from 1."""
+
     cells: list[str]
     line: int
 
@@ -42,71 +46,88 @@ def table_rows(text: str, path: str, kind: str) -> list[RawRow]:
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise DataError("found a NUL character", where=f"{path}, line {line}", remedy="Save the file as UTF-8 text.")
-    records = _tsv_records(text, path) if kind == ".tsv" else _records(text, path, _csv_delimiter(text))
+    records = _tsv_records(text, path) if kind == ".tsv" else _records(text, path, csv_delimiter(text))
     if not records:
         return []
     first = [_column_name(cell) for cell in records[0].cells]
     if _is_headerless(first, records, kind):
-        header, body = ["input", "output"], records
-    else:
-        header, body = first, records[1:]
+        return list(_body_rows(["input", "output"], records, path))
+    return list(rows_of_records(records, path))
+
+
+def rows_of_records(records: Iterable[TableRecord], path: str) -> Iterator[RawRow]:
+    """The rows under the header, which is the first record. Raises DataError as `table_rows` does."""
+    others = iter(records)
+    first = next(others, None)
+    if first is not None:
+        yield from _body_rows([_column_name(cell) for cell in first.cells], others, path)
+
+
+def _body_rows(header: list[str], body: Iterable[TableRecord], path: str) -> Iterator[RawRow]:
     _check_header(header, path)
-    _check_widths(header, body, path)
-    return [
-        RawRow(
-            dict(zip(header, record.cells, strict=True)),
-            number,
-            f"{path}, row {number} (line {record.line})",
-            in_table=True,
-        )
-        for number, record in enumerate(body, start=1)
-    ]
+    for number, record in enumerate(body, start=1):
+        place = f"{path}, row {number} (line {record.line})"
+        _check_width(header, record, place)
+        yield RawRow(dict(zip(header, record.cells, strict=True)), number, place, in_table=True)
 
 
 def rows_before(text: str, kind: str) -> int:
     """The row in which a text that was cut in the middle of a table ends; 0 is the header."""
-    delimiter = "\t" if kind == ".tsv" else _csv_delimiter(text)
-    with _cells_of_any_length():
+    delimiter = "\t" if kind == ".tsv" else csv_delimiter(text)
+    with _cells_up_to(_ANY_LENGTH):
         return max(0, sum(1 for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if record) - 1)
 
 
 @contextmanager
-def _cells_of_any_length() -> Iterator[None]:
+def _cells_up_to(most: int) -> Iterator[None]:
     """The csv module refuses cells above 131,072 characters, fewer than some documents have."""
-    before = csv.field_size_limit(2**31 - 1)
+    before = csv.field_size_limit(most)
     try:
         yield
     finally:
         csv.field_size_limit(before)
 
 
-def _csv_delimiter(text: str) -> str:
+def csv_delimiter(text: str) -> str:
     """Comma, unless the header has none but has a semicolon or a tab, as some spreadsheets write."""
-    header = text.lstrip("\r\n").split("\n", 1)[0]
+    header = re.split("[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
     return next((mark for mark in (",", ";", "\t") if mark in header), ",")
 
 
-def _records(text: str, path: str, delimiter: str, *, quoted: bool = True) -> list[_Record]:
+def _records(text: str, path: str, delimiter: str, *, quoted: bool = True) -> list[TableRecord]:
+    return list(records_of(io.StringIO(text, newline=""), path, delimiter, quoted=quoted))
+
+
+def records_of(
+    lines: Iterable[str], path: str, delimiter: str, *, quoted: bool = True, longest: int = _ANY_LENGTH
+) -> Iterator[TableRecord]:
+    """The records of a table that are not blank, its header among them. lines: with their ends. longest: characters of a cell.
+
+    Raises DataError for quoting errors and for longer cells.
+    """
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    records, line = [], 1
-    try:
-        with _cells_of_any_length():
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    records.append(_Record(cells, line))
-                line = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(
-            f"found a quoting error ({error})",
-            where=f"{path}, row {len(records)} (line {line})",
-            expected='a cell with commas, quotes or line ends in "…", its inner quotes doubled',
-            remedy="Fix the quotes of this row, or write the file as JSON Lines.",
-        ) from error
-    return records
+    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+    count, line = 0, 1
+    while True:
+        try:
+            with _cells_up_to(longest):  # for one record at a time, as others may be read meanwhile
+                cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(
+                f"found a quoting error ({error})",
+                where=f"{path}, row {count} (line {line})",
+                expected='a cell with commas, quotes or line ends in "…", its inner quotes doubled',
+                remedy="Fix the quotes of this row, or write the file as JSON Lines.",
+            ) from error
+        if any(cell.strip() for cell in cells):
+            yield TableRecord(cells, line)
+            count += 1
+        line = reader.line_num + 1
 
 
-def _tsv_records(text: str, path: str) -> list[_Record]:
+def _tsv_records(text: str, path: str) -> list[TableRecord]:
     try:
         return _records(text, path, "\t")
     except DataError as quoting_error:
@@ -122,7 +143,7 @@ def _column_name(cell: str) -> str:
     return name.lower() if name.lower() in KNOWN_COLUMNS else name
 
 
-def _is_headerless(first: list[str], records: list[_Record], kind: str) -> bool:
+def _is_headerless(first: list[str], records: list[TableRecord], kind: str) -> bool:
     if kind != ".tsv" or len(first) != 2 or KNOWN_COLUMNS.intersection(first):
         return False
     label = records[0].cells[1]
@@ -138,15 +159,14 @@ def _check_header(header: list[str], path: str) -> None:
         )
 
 
-def _check_widths(header: list[str], body: list[_Record], path: str) -> None:
-    for number, record in enumerate(body, start=1):
-        if len(record.cells) != len(header):
-            raise DataError(
-                f"found {len(record.cells)} cells",
-                where=f"{path}, row {number} (line {record.line})",
-                expected=f"{len(header)}, as in the header ({', '.join(header)})",
-                remedy="Quote cells that hold the separator, or add the missing cells.",
-            )
+def _check_width(header: list[str], record: TableRecord, place: str) -> None:
+    if len(record.cells) != len(header):
+        raise DataError(
+            f"found {len(record.cells)} cells",
+            where=place,
+            expected=f"{len(header)}, as in the header ({', '.join(header)})",
+            remedy="Quote cells that hold the separator, or add the missing cells.",
+        )
 
 
 _KNOWN = ".jsonl, .ndjson, .json, .csv, .tsv (each also with .gz) or .parquet"
@@ -157,7 +177,7 @@ def read_rows(path: Path, *, kind: str | None = None) -> list[RawRow]:
 
     kind: the suffix as which it is read, None for its own.
     """
-    kind, packed = _kind(path) if kind is None else (kind, path.suffix.lower() == ".gz")
+    kind, packed = file_kind(path) if kind is None else (kind, path.suffix.lower() == ".gz")
     content = _content(path, packed)
     if not content or content.isspace():
         raise DataError("found an empty file", where=str(path), expected="rows", remedy="Check how it was written.")
@@ -166,17 +186,22 @@ def read_rows(path: Path, *, kind: str | None = None) -> list[RawRow]:
         if kind == ".parquet"
         else _TEXT_READERS[kind](_text(content, path, kind), str(path))
     )
-    _refuse_long(rows)
+    for row in rows:
+        refuse_long(row)
     if not rows:
-        raise DataError("found no row", where=str(path), expected="at least one", remedy="Check how it was written.")
+        raise no_row(path)
     return rows
+
+
+def no_row(path: Path) -> DataError:
+    return DataError("found no row", where=str(path), expected="at least one", remedy="Check how it was written.")
 
 
 def first_rows(path: Path, count: int) -> list[RawRow]:
     """Up to so many rows from the beginning. Of JSON Lines no more is read than they need; of a table the rest decides how it is
     quoted and whether it has a header. Raises as `read_rows` does.
     """
-    kind, packed = _kind(path)
+    kind, packed = file_kind(path)
     if kind in (".jsonl", ".ndjson") and not packed:
         with opened(path, ROWS, raised=DataError) as file:
             lines = file.read(_HEAD).split(b"\n")[:-1]
@@ -186,16 +211,16 @@ def first_rows(path: Path, count: int) -> list[RawRow]:
     return read_rows(path)[:count]
 
 
-def _refuse_long(rows: list[RawRow]) -> None:
-    for row in rows:
-        for key, value in row.values.items():
-            if isinstance(value, str) and len(value) > LONGEST_TEXT:
-                raise DataError(
-                    f"found {len(value):,} characters",
-                    where=row.at(key),
-                    expected=f"at most {LONGEST_TEXT:,}",
-                    remedy="Remove the row, or write it as several.",
-                )
+def refuse_long(row: RawRow) -> None:
+    """Raises DataError for a value of more than LONGEST_TEXT characters."""
+    for key, value in row.values.items():
+        if isinstance(value, str) and len(value) > LONGEST_TEXT:
+            raise DataError(
+                f"found {len(value):,} characters",
+                where=row.at(key),
+                expected=f"at most {LONGEST_TEXT:,}",
+                remedy="Remove the row, or write it as several.",
+            )
 
 
 def read_lines(path: Path) -> list[str]:
@@ -208,7 +233,8 @@ def stem_of(path: Path) -> str:
     return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).stem
 
 
-def _kind(path: Path) -> tuple[str, bool]:
+def file_kind(path: Path) -> tuple[str, bool]:
+    """The suffix by which a file is read, and whether it is gzipped. Raises DataError for any other."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     packed = bool(suffixes) and suffixes[-1] == ".gz"
     kind = (suffixes[:-1] if packed else suffixes)[-1:]
@@ -251,13 +277,18 @@ def _text(content: bytes, path: Path, kind: str) -> str:
         row = f"row {line}"
         if kind in (".csv", ".tsv"):
             row = f"row {rows_before(before.decode('utf-8-sig'), kind)} (line {line})"
-        hint = " (it looks like UTF-16)" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
-        raise DataError(
-            f"found byte 0x{content[start]:02x} at offset {start}, which is not UTF-8{hint}",
-            where=f"{path}, {row}",
-            expected="UTF-8",
-            remedy='Save the file as UTF-8 (in Excel: "CSV UTF-8").' if kind == ".csv" else "Save the file as UTF-8.",
-        ) from error
+        raise not_utf8(content[start], start, content[:2], f"{path}, {row}", kind) from error
+
+
+def not_utf8(byte: int, offset: int, beginning: bytes, where: str, kind: str) -> DataError:
+    """beginning: the first two bytes of the file."""
+    hint = " (it looks like UTF-16)" if beginning in (b"\xff\xfe", b"\xfe\xff") else ""
+    return DataError(
+        f"found byte 0x{byte:02x} at offset {offset}, which is not UTF-8{hint}",
+        where=where,
+        expected="UTF-8",
+        remedy='Save the file as UTF-8 (in Excel: "CSV UTF-8").' if kind == ".csv" else "Save the file as UTF-8.",
+    )
 
 
 def _object_row(value: Any, number: int, place: str) -> RawRow:
@@ -272,20 +303,26 @@ def _object_row(value: Any, number: int, place: str) -> RawRow:
 
 
 def _json_lines(text: str, path: str) -> list[RawRow]:
-    if text.lstrip().startswith("["):
-        raise DataError(
-            "found a JSON list",
-            where=f"{path}, row 1",
-            expected="one object a line",
-            remedy="Rename the file to .json, or write one object a line.",
-        )
-    rows = []
     # Only "\n" ends a row: str.splitlines would also cut at U+2028, which may stand inside a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            place = f"{path}, row {number}"
-            rows.append(_object_row(row_json(line, place, first_line=number), number, place))
-    return rows
+    return list(rows_of_lines(text.split("\n"), path))
+
+
+def rows_of_lines(lines: Iterable[str], path: str) -> Iterator[RawRow]:
+    """The rows of JSON Lines, by the number of their line; blank ones are passed over. Raises DataError for what is no object."""
+    first = True
+    for number, line in enumerate(lines, start=1):
+        if not line or line.isspace():
+            continue
+        if first and line.lstrip().startswith("["):
+            raise DataError(
+                "found a JSON list",
+                where=f"{path}, row 1",
+                expected="one object a line",
+                remedy="Rename the file to .json, or write one object a line.",
+            )
+        first = False
+        place = f"{path}, row {number}"
+        yield _object_row(row_json(line, place, first_line=number), number, place)
 
 
 def _json_list(text: str, path: str) -> list[RawRow]:
