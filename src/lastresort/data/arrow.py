@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from lastresort.apart import TooMuch, answer_apart, spent
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError
-from lastresort.foreign import ROWS, MiB
+from lastresort.foreign import ROWS, MiB, opened
 
 
 def parquet_rows(content: bytes, path: Path) -> list[RawRow]:
@@ -26,6 +27,44 @@ def parquet_rows(content: bytes, path: Path) -> list[RawRow]:
     except (pyarrow.ArrowException, *_DAMAGE) as error:
         raise _damaged(path, "Parquet", _reason(error)) from error
     return [RawRow(value, number, f"{path}, row {number}") for number, value in enumerate(values, start=1)]
+
+
+def parquet_stream(path: Path) -> Iterator[RawRow]:
+    """The rows of a Parquet file, a batch of them in memory. Raises DataError as `parquet_rows` does."""
+    import pyarrow
+    import pyarrow.parquet
+
+    with _parquet_file(path) as file:
+        try:
+            _refuse_large(path, "Parquet")
+            number = 0
+            for batch in pyarrow.parquet.ParquetFile(file, buffer_size=MiB).iter_batches(batch_size=_AT_ONCE):
+                for value in batch.to_pylist():
+                    number += 1
+                    yield RawRow(value, number, f"{path}, row {number}")
+        except (pyarrow.ArrowException, *_DAMAGE) as error:
+            raise _damaged(path, "Parquet", _reason(error)) from error
+
+
+def parquet_count(path: Path) -> int:
+    """How many rows its footer says that it has. Raises DataError where it is damaged."""
+    import pyarrow
+    import pyarrow.parquet
+
+    with _parquet_file(path) as file:
+        try:
+            return int(pyarrow.parquet.read_metadata(file).num_rows)
+        except (pyarrow.ArrowException, *_DAMAGE) as error:
+            raise _damaged(path, "Parquet", _reason(error)) from error
+
+
+@contextmanager
+def _parquet_file(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with opened(path, raised=DataError) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise DataError("no such file", where=str(path), remedy="Check the path.") from error
 
 
 def arrow_rows(content: bytes, path: Path) -> list[RawRow]:
