@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lastresort.app.train import Training
     from lastresort.app.verify import Verification
     from lastresort.handoff.write import HandedOver
+    from lastresort.report.data_files import ConvertedFile
     from lastresort.report.synthetic import SyntheticRows
     from lastresort.spec.task import Task
     from lastresort.stop import Stop
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from lastresort.types import Progress
 
 __all__ = [
-    "__version__", "advise", "check_data", "climb", "gate", "handoff", "init", "load_task", "open_run", "open_system", "plan",
-    "synth_data", "train", "verify",
+    "__version__", "advise", "check_data", "climb", "convert_data", "gate", "handoff", "init", "load_task", "open_run",
+    "open_system", "plan", "synth_data", "train", "verify",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -251,6 +252,31 @@ def check_data(task: str | Path | Task, *, show: int = 0, settings: Mapping[str,
 
     with _computing(None):
         return check_task(given_task(_file(task), dict(settings or {})), show=show)
+
+
+def convert_data(
+    file: str | Path,
+    to: str,
+    *,
+    out: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    drop: Sequence[str] = (),
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> ConvertedFile:
+    """Write the rows of a file in another shape, such as "messages" or "preference" (docs/data.md).
+
+    out: by default <file>-<to>.jsonl beside the file, never over another. columns: what the file calls input, output, prompt ….
+    drop: what to leave out, such as "system" or the name of a column. stop: checked every thousand rows.
+    Raises DataError naming row and field for what the new shape cannot hold.
+    """
+    from lastresort.app.data_convert import ConvertRequest, convert_file
+    from lastresort.stop import NEVER
+
+    with _computing(progress) as shown:
+        return convert_file(
+            ConvertRequest(Path(file), to, _path(out), columns or {}, tuple(drop)), shown, stop or NEVER
+        )
 
 
 def synth_data(

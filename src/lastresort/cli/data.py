@@ -1,4 +1,4 @@
-"""`lastresort data check TASK` and `lastresort data synth TASK`: a look at the data, and more rows to train on."""
+"""`lastresort data …`: a look at the data, more rows to train on, and rows in other shapes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import typer
 from typer import Argument, Option
 
 from lastresort.app.terminal import confirmed, print_document, print_text
-from lastresort.cli.options import TASK_SETTINGS, parse_settings
+from lastresort.cli.options import TASK_SETTINGS, parse_settings, split_pair
 from lastresort.synthesis.kinds import KINDS
 
 if TYPE_CHECKING:
     from lastresort.report.synthetic import SyntheticRows, SynthForecast
 
 data_app = typer.Typer(
-    help="Check data before anything is spent on it, or make more.", no_args_is_help=True, rich_markup_mode=None
+    help="Check data before anything is spent on it, make more, write it in another shape.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
@@ -98,6 +100,38 @@ def synth_command(
     else:
         with stoppable() as (shown, stop):
             found = synth_data(request, shown, stop, lambda question, _: yes or confirmed(question))
+    if as_json:
+        print_document(found.as_dict())
+    else:
+        print_text("\n".join(found.lines()))
+
+
+@data_app.command("convert")
+def convert_command(
+    file: Path = Argument(help="A file of rows: .jsonl, .json, .csv, .tsv (each also with .gz) or .parquet."),
+    to: str = Option(..., "--to", metavar="SHAPE", help="The new shape (docs/data.md lists them)."),
+    out: Path | None = Option(
+        None, "--out", help="The new file, of a kind by its suffix. Default: <file>-<shape>.jsonl beside the file."
+    ),
+    columns: str = Option("", "--columns", metavar="NAME=COLUMN,…", help="What the file calls input, output, prompt …"),
+    drop: str = Option(
+        "", "--drop", metavar="PART,…", help="Leave out system, turns, keys, tools, rejected, or a column by its name."
+    ),
+    as_json: bool = Option(False, "--json", help="Print what was written as one JSON document on stdout."),
+) -> None:
+    """Write rows in another shape.
+
+    What the new shape cannot hold is refused, naming row and field, unless --drop names it. A file may be of any size.
+    """
+    from lastresort.app.data_convert import ConvertRequest, convert_file
+    from lastresort.cli.border import stoppable
+
+    named = dict(
+        split_pair(pair, "--columns", "NAME=COLUMN", "input=body") for pair in filter(None, columns.split(","))
+    )
+    request = ConvertRequest(file, to, out, named, tuple(filter(None, drop.split(","))))
+    with stoppable() as (shown, stop):
+        found = convert_file(request, shown, stop)
     if as_json:
         print_document(found.as_dict())
     else:

@@ -47,6 +47,14 @@ def are_pairs(row: RawRow) -> bool:
     return any(key in row.values for key in CHOSEN) and any(key in row.values for key in REJECTED)
 
 
+def columns_of_pair(values: Mapping[str, Any]) -> frozenset[str]:
+    """The columns of a pair that are read; others are of no meaning to it."""
+    prompt = _prompt_key(values)
+    answers = (next(key for key in names if key in values) for names in (CHOSEN, REJECTED))
+    context = ["input"] if prompt == "instruction" else []
+    return frozenset({"system", *([] if prompt is None else [prompt]), *context, *answers})
+
+
 def read_pairs(path: Path) -> list[PreferencePair]:
     """The pairs of a file, in its order. Raises DataError naming file, row and key."""
     return pairs_of(read_rows(path))
@@ -142,8 +150,12 @@ def _check_answer(row: RawRow, name: str, turns: Sequence[Message]) -> None:
         )
 
 
+def _prompt_key(values: Mapping[str, Any]) -> str | None:
+    return next((key for key in _PROMPTS if values.get(key) not in (None, "", [])), None)
+
+
 def _prompt(row: RawRow) -> tuple[Message, ...]:
-    key = next((key for key in _PROMPTS if row.values.get(key) not in (None, "", [])), None)
+    key = _prompt_key(row.values)
     if key is None:
         return ()
     system = () if row.values.get("system") in (None, "") else (Message("system", input_text(row, "system")),)

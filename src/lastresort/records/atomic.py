@@ -237,17 +237,20 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, for the user alone, which stands at `path` once it is whole and on the disk: never over another there.
+def new_file(path: Path, *, private: bool = True) -> Iterator[BinaryIO]:
+    """A file to write, which stands at `path` once it is whole and on the disk: never over another there.
 
-    Raises FileExistsError where another is there, and OSError where the disk refuses.
+    private: for the user alone. Raises FileExistsError where another is there, and OSError where the disk refuses.
     """
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     new = _unfinished(path)
     try:
         with os.fdopen(
-            os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600), "wb"
+            os.open(
+                new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600 if private else 0o666
+            ),
+            "wb",
         ) as file:
             yield file
             file.flush()

@@ -10,7 +10,8 @@ LLaMA-Factory's `system` and `history` (pairs of question and answer) are read a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from lastresort.data.formats.rows import RawRow, kind_of
 from lastresort.data.formats.shape import Labelled, RowShape, conversation, input_text, input_turns, output_text
@@ -92,11 +93,23 @@ def _fits_alpaca(keys: frozenset[str]) -> bool:
 
 def _alpaca(row: RawRow) -> Labelled:
     parts = [input_text(row, "instruction")]
-    context = next((key for key in _CONTEXTS if row.values.get(key) not in (None, "", [], {})), None)
+    context = _context(row.values)
     if context is not None and str(row.values[context]).strip():
         parts.append(input_text(row, context))
     turns = [*_system(row), *_history(row), Message("user", "\n\n".join(parts))]
     return tuple(turns), output_text(row, _alpaca_cells(frozenset(row.values))[1])
+
+
+def _context(values: Mapping[str, Any]) -> str | None:
+    return next((key for key in _CONTEXTS if values.get(key) not in (None, "", [], {})), None)
+
+
+def _alpaca_reads(values: Mapping[str, Any]) -> frozenset[str]:
+    context = _context(values)
+    empty = {key for key in _CONTEXTS if key in values and values[key] in (None, "", [], {})}
+    return frozenset(
+        {"system", "history", *_alpaca_cells(frozenset(values)), *empty, *([] if context is None else [context])}
+    )
 
 
 def _system(row: RawRow) -> Iterator[Message]:
@@ -132,4 +145,5 @@ ALPACA = RowShape(
     _fits_alpaca,
     _alpaca,
     _alpaca_cells,
+    _alpaca_reads,
 )

@@ -20,7 +20,8 @@ class RowShape:
 
     keys: every column this shape may read. fits(keys): are these the keys of such a row? parse(row): the turns of the
     input and the output. looks: an example of a row, for errors. cells(keys): the keys of the input and the output where each is
-    one value that must not be empty.
+    one value that must not be empty. reads(values): the columns that count in such a row, None where these are the cells or, where
+    there are none, all of `keys`.
     """
 
     name: str
@@ -29,6 +30,13 @@ class RowShape:
     fits: Callable[[frozenset[str]], bool]
     parse: Callable[[RawRow], Labelled]
     cells: Callable[[frozenset[str]], tuple[str, str] | None] = lambda keys: None
+    reads: Callable[[Mapping[str, Any]], frozenset[str]] | None = None
+
+    def columns(self, values: Mapping[str, Any]) -> frozenset[str]:
+        """The columns of a row that this shape reads; others are of no meaning to it."""
+        if self.reads is not None:
+            return self.reads(values)
+        return frozenset(self.cells(frozenset(values)) or self.keys)
 
 
 def no_answer(value: object) -> bool:

@@ -1,0 +1,65 @@
+"""Write a file of rows in another shape: `lastresort data convert`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lastresort.app.gate import refuse_unwritable
+from lastresort.data.conversion.convert import ConversionCounts, ShapeChange, converted_rows
+from lastresort.data.conversion.sinks import row_sink
+from lastresort.data.conversion.streams import at_most_rows
+from lastresort.data.conversion.writers import WRITERS
+from lastresort.data.files import stem_of
+from lastresort.errors import InputError
+from lastresort.report.data_files import ConvertedFile
+from lastresort.spec.values import nearest
+from lastresort.stop import NEVER, Stop, check
+from lastresort.types import Progress
+
+AT_ONCE = 1000  # rows between two looks at progress and stop
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertRequest:
+    """The options of `lastresort data convert`, by their names. columns: our name of a column -> the file's."""
+
+    file: Path
+    to: str
+    out: Path | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    drop: tuple[str, ...] = ()
+
+
+def convert_file(request: ConvertRequest, progress: Progress, stop: Stop = NEVER) -> ConvertedFile:
+    """Write the rows of a file in another shape, each row at a time. Never over a file that is there.
+
+    Raises InputError for options that cannot be used, DataError naming row and field for what the new shape or file cannot hold.
+    """
+    change = shape_change(request.to, request.columns, request.drop)
+    out = request.out or request.file.with_name(f"{stem_of(request.file)}-{request.to}.jsonl")
+    refuse_unwritable("--out", out)
+    counts = ConversionCounts()
+    with row_sink(out) as sink:
+        progress.stage(f"writing {out.name}", at_most_rows(request.file))
+        for row in converted_rows(request.file, change, counts):
+            sink.write(row.values, row.content.row.place)
+            if counts.written % AT_ONCE == 0:
+                check(stop)
+                progress.advance(AT_ONCE)
+    unused = tuple(name for name in request.drop if not counts.dropped[name])
+    return ConvertedFile(out, counts.source, request.to, counts.read, counts.written, dict(+counts.dropped), unused)
+
+
+def shape_change(to: str, columns: Mapping[str, str], drop: Sequence[str]) -> ShapeChange:
+    """Raises InputError for a shape that is not known."""
+    if to not in WRITERS:
+        close = nearest(to, WRITERS)
+        raise InputError(
+            f'found "{to}"',
+            where="--to",
+            expected=", ".join(WRITERS),
+            remedy=f'Did you mean "{close}"?' if close else "Name one of them.",
+        )
+    return ShapeChange(to, frozenset(drop), dict(columns))

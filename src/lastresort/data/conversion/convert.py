@@ -1,0 +1,204 @@
+"""Rows of one shape in another. What the new shape cannot hold is refused, or dropped and counted where the user says so."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+from lastresort.data.conversion.content import RowContent, SourceShape, source_shape
+from lastresort.data.conversion.streams import stream_rows
+from lastresort.data.conversion.writers import HELD, WRITERS, Part, RowWriter, parts_of
+from lastresort.data.formats.rows import RawRow
+from lastresort.errors import DataError
+from lastresort.types import JsonObject, Message
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeChange:
+    """to: a name of WRITERS. drop: parts and columns to leave out. columns: our name of a column -> the file's."""
+
+    to: str
+    drop: frozenset[str] = frozenset()
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def writer(self) -> RowWriter:
+        return WRITERS[self.to]
+
+
+@dataclass(slots=True)
+class ConversionCounts:
+    """read, written: rows. dropped: rows that lost a part or a column, by its name. source: the first row's shape, in words."""
+
+    read: int = 0
+    written: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedRow:
+    content: RowContent
+    values: JsonObject
+
+
+def converted_rows(path: Path, change: ShapeChange, counts: ConversionCounts) -> Iterator[ConvertedRow]:
+    """The rows of a file in the new shape; a pair becomes two labelled answers. Raises DataError naming row and field for what
+    cannot be read, and for what the new shape cannot hold.
+    """
+    rows = (_renamed(row, change) for row in stream_rows(path))
+    first = next(rows)
+    source = source_shape(first)
+    _check_kind(source, change, first)
+    counts.source = source.said
+    for row in chain([first], rows):
+        counts.read += 1
+        for content in _of_kind(source.content(row), change, counts):
+            yield ConvertedRow(content, _written(_without(content, change, counts), change))
+            counts.written += 1
+
+
+def _renamed(row: RawRow, change: ShapeChange) -> RawRow:
+    if not change.columns:
+        return row
+    values = dict(row.values)
+    for theirs in change.columns.values():
+        if theirs not in row.values:
+            raise DataError(
+                "found nothing",
+                where=row.at(theirs),
+                expected="the column that --columns names",
+                remedy=f"Correct --columns (this row has: {', '.join(sorted(row.values)) or 'none'}).",
+            )
+        values.pop(theirs, None)
+    for ours, theirs in change.columns.items():
+        if ours in values and ours not in change.drop:
+            raise DataError(
+                f'found a column "{ours}" besides the one that --columns names so',
+                where=row.place,
+                expected="one of the two",
+                remedy=f"Leave it out with --drop {ours}.",
+            )
+        values[ours] = row.values[theirs]
+    return replace(row, values=values, names=change.columns)
+
+
+def _check_kind(source: SourceShape, change: ShapeChange, first: RawRow) -> None:
+    wanted, given = change.writer.kind, source.kind
+    if wanted == given or (given, wanted) == ("pairs", "labels"):
+        return
+    if (given, wanted) == ("pairs", "examples"):
+        if "rejected" in change.drop:
+            return
+        remedy = "Keep the chosen answers alone with --drop rejected."
+    elif given == "labels":
+        remedy = "Keep the rows with good answers, and leave out the label."
+    else:
+        remedy = "Make pairs from samples with `lastresort data pairs`."
+    kinds = {
+        "examples": "one answer a row",
+        "pairs": "chosen and rejected answers",
+        "labels": "answers marked good or bad",
+    }
+    raise DataError(
+        f"found {kinds[given]}", where=first.place, expected=f"{kinds[wanted]}, as {change.to} has them", remedy=remedy
+    )
+
+
+def _of_kind(content: RowContent, change: ShapeChange, counts: ConversionCounts) -> Iterator[RowContent]:
+    if content.kind == change.writer.kind:
+        yield content
+    elif change.writer.kind == "labels":
+        chosen, rejected = content.answers
+        yield replace(content, answers=(chosen,), label=True)
+        yield replace(content, answers=(rejected,), label=False)
+    else:
+        counts.dropped["rejected"] += 1
+        yield replace(content, answers=content.answers[:1])
+
+
+def _without(content: RowContent, change: ShapeChange, counts: ConversionCounts) -> RowContent:
+    """Without what is to be dropped, which is counted."""
+    drop = change.drop
+    if not drop:
+        return content
+    further = {key: value for key, value in content.further.items() if key not in drop}
+    counts.dropped.update(key for key in content.further if key in drop and content.further[key] not in (None, ""))
+    prompt, answers, found = content.prompt, content.answers, set(parts_of(content))
+    if "system" in drop and "system" in found:
+        prompt = tuple(turn for turn in prompt if turn.role != "system")
+        counts.dropped["system"] += 1
+    if "turns" in drop and found & {"turns", "order"}:
+        asked = next((turn for turn in reversed(prompt) if turn.role == "user"), None)
+        if asked is None:
+            raise DataError(
+                "found no turn of the user",
+                where=content.row.place,
+                expected="one that stays with --drop turns",
+                remedy="Remove the row.",
+            )
+        kept = (*(turn for turn in prompt if turn.role == "system"), asked)
+        counts.dropped["turns"] += len(kept) < len(prompt)
+        prompt = kept
+    if "keys" in drop and found & {"keys", "answer keys"}:
+        prompt = tuple(_bare(turn, content) for turn in prompt)
+        answers = tuple(tuple(_bare(turn, content) for turn in answer) for answer in answers)
+        counts.dropped["keys"] += 1
+    return replace(content, prompt=prompt, answers=answers, further=further)
+
+
+def _bare(turn: Message, content: RowContent) -> Message:
+    if turn.extra.get("tool_calls"):
+        raise DataError(
+            "found a call of a tool, without which its turn says nothing",
+            where=content.row.place,
+            expected="turns of text",
+            remedy="Write messages or one of the chat shapes, or remove the row.",
+        )
+    return Message(turn.role, turn.content)
+
+
+def _written(content: RowContent, change: ShapeChange) -> JsonObject:
+    writer = change.writer
+    for held in parts_of(content):
+        if held not in writer.holds:
+            part: Part | None = HELD[held].part
+            others = [name for name, other in WRITERS.items() if other.kind == writer.kind and held in other.holds]
+            instead = f"Write {_either(others)}" if others else "Remove the row"
+            raise DataError(
+                f"found {HELD[held].said}",
+                where=f"{content.row.place}, {_field(content, held)}",
+                expected=f"what {change.to} can hold ({writer.looks})",
+                remedy=f"{instead}, or leave it out with --drop {part}." if part else f"{instead}.",
+            )
+    further = {key: value for key, value in content.further.items() if value is not None or writer.can_hold_column(key)}
+    taken = next((key for key in further if not writer.can_hold_column(key)), None)
+    if taken is not None:
+        raise DataError(
+            "found a column that would mean something else in the new shape",
+            where=content.row.at(taken),
+            expected=f"a name of no meaning in {change.to}",
+            remedy=f"Rename it in the file, or leave it out with --drop {taken}.",
+        )
+    return {**writer.write(content), **further}
+
+
+def _either(names: Sequence[str]) -> str:
+    """`a, b or c`."""
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _field(content: RowContent, held: str) -> str:
+    """Where the row has it: its own key, where one of these is there."""
+    if held == "tools":
+        return 'key "tools"'
+    values = content.row.values
+    in_answer = held in ("answer keys", "answers")
+    names = ("completion", "response", "output", "chosen", "messages", "conversations")
+    own = {"system": ("system",), "turns": ("history",), "order": ("history",)}.get(held, ())
+    prompts = ("messages", "conversations", "prompt", "input", "instruction", "chosen")
+    found = next((key for key in (*own, *(names if in_answer else prompts)) if values.get(key)), None)
+    return content.row.called(found) if found is not None else "its turns"

@@ -1,0 +1,227 @@
+"""Files of rows, written one row after the other: JSON Lines, JSON, CSV, TSV and Parquet, by suffix. Text files may be gzipped.
+
+The file appears once it is whole, and never in the place of another.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+from lastresort.data.files import file_kind
+from lastresort.data.formats.rows import compact_json, kind_of
+from lastresort.data.preferences import CHOSEN, REJECTED
+from lastresort.errors import DataError, InfrastructureError, InputError
+from lastresort.records.atomic import FULL, new_file, remove_left_over
+from lastresort.types import JsonObject
+
+_GROUP = 10_000  # rows of a Parquet file that are written together
+_JSON_LINES = "Write a .jsonl file."
+
+
+class RowSink(Protocol):
+    """Takes rows. where: the place that a row comes from, for errors. Raises DataError for what the file cannot hold."""
+
+    def write(self, row: JsonObject, where: str) -> None: ...
+    def end(self) -> None: ...
+
+
+@contextmanager
+def row_sink(path: Path) -> Iterator[RowSink]:
+    """A sink for the suffix of `path`. Raises InputError where a file is there already, InfrastructureError where the disk refuses,
+    DataError for a suffix of no kind of rows.
+    """
+    kind, packed = file_kind(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_left_over(path.parent, path.name)
+        with new_file(path, private=False) as file, _packed(file) if packed else nullcontext(file) as target:
+            sink = SINKS[kind](target)
+            yield sink
+            sink.end()
+    except FileExistsError as error:
+        raise InputError(
+            "a file is there already", where=str(path), expected="a new file", remedy="Name another with --out."
+        ) from error
+    except OSError as error:
+        found = "the disk is full" if error.errno in FULL else f"could not be written ({error.strerror or error})"
+        remedy = "Free some space, or check the permissions of the folder, and run the command again."
+        raise InfrastructureError(found, where=str(path), remedy=remedy) from error
+
+
+def _packed(file: BinaryIO) -> AbstractContextManager[BinaryIO]:
+    """Without time and name, so that the same rows give the same bytes."""
+    return cast(
+        AbstractContextManager[BinaryIO], gzip.GzipFile(fileobj=file, mode="wb", mtime=0, filename="", compresslevel=6)
+    )
+
+
+class _JsonLines:
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, row: JsonObject, where: str) -> None:
+        self._file.write(compact_json(row, where).encode() + b"\n")
+
+    def end(self) -> None:
+        pass
+
+
+class _JsonList:
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._before = file, b"[\n"
+
+    def write(self, row: JsonObject, where: str) -> None:
+        self._file.write(self._before + compact_json(row, where).encode())
+        self._before = b",\n"
+
+    def end(self) -> None:
+        self._file.write(b"\n]\n" if self._before == b",\n" else b"[]\n")
+
+
+class _Table:
+    """The columns are those of the first row."""
+
+    def __init__(self, file: BinaryIO, delimiter: str = ",") -> None:
+        self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=False)
+        self._rows = csv.writer(
+            self._text, delimiter=delimiter, lineterminator="\r\n"
+        )  # both of its characters are then quoted
+        self._columns: tuple[str, ...] = ()
+
+    def write(self, row: JsonObject, where: str) -> None:
+        if not self._columns:
+            self._columns = tuple(row)
+            self._rows.writerow(self._columns)
+        more = next((key for key in row if key not in self._columns), None)
+        if more is not None:
+            raise DataError(
+                "found a column that the first row does not have",
+                where=f'{where}, key "{more}"',
+                expected=f"the columns of a table ({', '.join(self._columns)})",
+                remedy=f"{_JSON_LINES[:-1]}, or leave it out with --drop {more}.",
+            )
+        self._rows.writerow([_cell(key, row.get(key), f'{where}, key "{key}"') for key in self._columns])
+
+    def end(self) -> None:
+        self._text.flush()
+        self._text.detach()
+
+
+def _cell(key: str, value: Any, where: str) -> str:
+    if isinstance(value, list | dict) and key != "passages":
+        raise _not_in("a table", kind_of(value), where)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, str):
+        return compact_json(value, where)
+    if "\0" in value:
+        raise _not_in("a table", "a NUL character", where)
+    if key in (*CHOSEN, *REJECTED) and value.lstrip().startswith("[{"):
+        raise _not_in("a table", "a text that would be read as a list of turns", where)
+    return value
+
+
+def _not_in(what: str, found: str, where: str) -> DataError:
+    return DataError(f"found {found}", where=where, expected=f"what {what} can hold", remedy=_JSON_LINES)
+
+
+class _Parquet:
+    """The types of the columns are those of the first rows; a column that is empty there is one of texts."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._writer: Any = None
+        self._schema: Any = None
+        self._waiting: list[JsonObject] = []
+        self._first = ""
+
+    def write(self, row: JsonObject, where: str) -> None:
+        for key, value in row.items():
+            if not _keeps_its_keys(value):
+                raise _not_in(
+                    "a Parquet file (it fills in the keys that one object has and another has not)",
+                    kind_of(value),
+                    f'{where}, key "{key}"',
+                )
+        self._first = self._first or where
+        self._waiting.append(row)
+        if len(self._waiting) == _GROUP:
+            self._flush()
+
+    def end(self) -> None:
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _flush(self) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        if not self._waiting:
+            return
+        try:
+            if self._schema is None:
+                self._schema = _texts_for_nulls(pyarrow.Table.from_pylist(_same_keys(self._waiting)).schema)
+                self._writer = pyarrow.parquet.ParquetWriter(self._file, self._schema)
+            table = pyarrow.Table.from_pylist(self._waiting, schema=self._schema)
+        except (pyarrow.ArrowException, ValueError, TypeError, OverflowError) as error:
+            raise DataError(
+                f"a Parquet file cannot hold these rows ({str(error).splitlines()[0]})",
+                where=f"{self._first} and the next {len(self._waiting):,}",
+                expected="the same type of value in every row of a column",
+                remedy=_JSON_LINES,
+            ) from error
+        more = next((key for row in self._waiting for key in row if key not in self._schema.names), None)
+        if more is not None:
+            raise DataError(
+                f"found a column that the first {_GROUP:,} rows do not have",
+                where=f'{self._first} or later, key "{more}"',
+                expected=f"the columns of the file ({', '.join(self._schema.names)})",
+                remedy=f"{_JSON_LINES[:-1]}, or leave it out with --drop {more}.",
+            )
+        self._writer.write_table(table)
+        self._waiting, self._first = [], ""
+
+
+def _keeps_its_keys(value: Any) -> bool:
+    """A scalar, a turn of scalars, whose further keys may be null, or a list of them or of lists of scalars."""
+    if isinstance(value, dict):
+        return _is_turn(value) and not any(isinstance(inner, list | dict) for inner in value.values())
+    if isinstance(value, list):
+        return all(_keeps_its_keys(item) for item in value)
+    return True
+
+
+def _is_turn(value: Mapping[str, Any]) -> bool:
+    return {"role", "content"} <= value.keys() or {"from", "value"} <= value.keys()
+
+
+def _same_keys(rows: list[JsonObject]) -> list[JsonObject]:
+    """The first row with all keys, since a schema is made from its names."""
+    names = dict.fromkeys(key for row in rows for key in row)
+    return [{**dict.fromkeys(names), **rows[0]}, *rows[1:]]
+
+
+def _texts_for_nulls(schema: Any) -> Any:
+    import pyarrow
+
+    fields = [field.with_type(pyarrow.string()) if pyarrow.types.is_null(field.type) else field for field in schema]
+    return pyarrow.schema(fields)
+
+
+SINKS: dict[str, Callable[[BinaryIO], RowSink]] = {
+    ".jsonl": _JsonLines,
+    ".ndjson": _JsonLines,
+    ".json": _JsonList,
+    ".csv": _Table,
+    ".tsv": lambda file: _Table(file, "\t"),
+    ".parquet": _Parquet,
+}

@@ -1,0 +1,204 @@
+"""`lastresort data convert`: what a shape cannot hold is refused, or dropped and counted; other programs read what is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_support import CHATML, word_tokenizer
+from lastresort.app.data_convert import ConvertRequest, convert_file
+from lastresort.data.conversion.writers import WRITERS
+from lastresort.data.read import read_examples
+from lastresort.errors import DataError, InputError
+from lastresort.report.data_files import ConvertedFile
+from lastresort.types import SilentProgress
+
+TALK = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": "yo"},
+    {"role": "user", "content": "when"},
+    {"role": "assistant", "content": "noon"},
+]
+PAIR = {"prompt": "when", "chosen": "noon", "rejected": "xyzzy"}
+
+
+def file_of(folder: Path, *rows: dict[str, Any], name: str = "rows.jsonl") -> Path:
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def convert(path: Path, to: str, **options: Any) -> ConvertedFile:
+    return convert_file(ConvertRequest(path, to, **options), SilentProgress())
+
+
+def written(found: ConvertedFile) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in found.path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("rows", "to", "said"),
+    [
+        ([{"messages": TALK[1:3]}, {"messages": TALK}], "kto", "row 1: found one answer a row"),
+        ([{"messages": TALK[1:3]}, {"messages": TALK}], "prompt-completion", 'row 2, key "messages": found a system prompt'),
+        ([{"messages": TALK[1:]}], "prompt-completion", 'row 1, key "messages": found several turns before the answer'),
+        ([{"messages": TALK[1:3], "tools": [{"a": 1}]}], "alpaca", 'row 1, key "tools": found a list of tools'),
+        ([{"messages": [{**TALK[1], "name": "Kim"}, TALK[2]]}], "sharegpt", "found a turn with keys besides role"),
+        ([{"messages": [TALK[1], {**TALK[2], "weight": 0}]}], "sharegpt", "found an answer with keys besides role"),
+        ([{"messages": [TALK[1], TALK[1], TALK[2]]}], "alpaca", "do not alternate between question and answer"),
+        ([{"input": "a", "output": "b", "label": 3}], "messages", 'key "label": found a column that would mean something else'),
+        ([{"instruction": "a", "input": "b", "context": "c", "output": "d"}], "alpaca", 'key "context": found a column'),
+        ([PAIR], "messages", "found chosen and rejected answers, expected one answer a row, as messages has them"),
+        ([{**PAIR, "history": [["a", "b"]]}], "kto", 'key "history": found a column that would mean'),
+        ([{"prompt": "a", "completion": "b", "label": True}], "prompt-completion", "found answers marked good or bad"),
+        ([{"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "{}"}]}], "messages", "the call"),
+        ([{"input": "a", "output": "b"}, PAIR], "messages", "row 2: found preference pairs, expected the shape input/output"),
+        ([{"a": "b"}], "messages", "found the keys a"),
+    ],
+)  # fmt: skip
+def test_what_a_shape_cannot_hold_is_refused_by_row_and_field_and_nothing_is_written(
+    rows: list[dict[str, Any]], to: str, said: str, tmp_path: Path
+) -> None:
+    path = file_of(tmp_path, *rows)
+    with pytest.raises(DataError) as error:
+        convert(path, to)
+    assert said in str(error.value)
+    assert "rows.jsonl, row" in str(error.value)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_drop_names_is_left_out_and_counted(tmp_path: Path) -> None:
+    path = file_of(
+        tmp_path,
+        {"messages": TALK, "source": "web", "id": 1, "group": "g"},
+        {"messages": [{**TALK[1], "name": "Kim"}, TALK[2]], "source": None, "id": 2, "group": "g"},
+    )
+    found = convert(path, "prompt-completion", drop=("system", "turns", "keys", "source", "color"))
+    assert written(found) == [
+        {"prompt": "when", "completion": "noon", "id": 1, "group": "g"},
+        {"prompt": "hi", "completion": "yo", "id": 2, "group": "g"},
+    ]
+    assert found.dropped == {"source": 1, "system": 1, "turns": 1, "keys": 1}
+    assert found.lines()[1:] == [
+        "Dropped: the column source in 1 row.",
+        "Dropped: system prompts in 1 row.",
+        "Dropped: earlier turns in 1 row.",
+        "Dropped: further keys of turns in 1 row.",
+        "Nothing to drop: no row has color.",
+    ]
+
+
+def test_a_call_of_a_tool_is_never_dropped_from_its_turn(tmp_path: Path) -> None:
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}
+    path = file_of(tmp_path, {"messages": [TALK[1], call, {"role": "tool", "content": "3"}, TALK[2]]})
+    with pytest.raises(DataError, match="without which its turn says nothing"):
+        convert(path, "sharegpt", drop=("keys",))
+    assert written(convert(path, "prompt-completion-chat"))[0]["prompt"][1] == call
+    with pytest.raises(DataError, match=r"a Parquet file .it fills in the keys"):
+        convert(path, "messages", out=tmp_path / "a.parquet")
+
+
+def test_a_pair_is_two_labelled_answers_as_trl_unpairs_it(tmp_path: Path) -> None:
+    import datasets
+    from trl.data_utils import unpair_preference_dataset
+
+    path = file_of(tmp_path, PAIR, {**PAIR, "prompt": "now"})
+    found = convert(path, "kto")
+    theirs = unpair_preference_dataset(datasets.Dataset.from_list([PAIR, {**PAIR, "prompt": "now"}]))
+    assert sorted(map(str, written(found))) == sorted(map(str, theirs))
+    assert (found.read, found.written) == (2, 4)
+    chosen = convert(path, "prompt-completion", drop=("rejected",))
+    assert (written(chosen)[0], chosen.dropped) == ({"prompt": "when", "completion": "noon"}, {"rejected": 2})
+
+
+def test_columns_are_named_by_the_user(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("body,team,input\nlamp,repair,7\n")
+    with pytest.raises(DataError, match='a column "input" besides the one that --columns names so'):
+        convert(path, "alpaca", columns={"input": "body", "output": "team"})
+    found = convert(path, "prompt-completion", columns={"input": "body", "output": "team"}, drop=("input",))
+    assert written(found) == [{"prompt": "lamp", "completion": "repair"}]
+    with pytest.raises(DataError, match='key "text": found nothing'):
+        convert(path, "alpaca", columns={"input": "text", "output": "team"})
+
+
+def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
+    path = file_of(tmp_path, {"input": "a", "output": "b"})
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="a file is there already"):
+        convert(path, "messages", out=path)
+    assert path.read_bytes() == before
+    with pytest.raises(InputError, match=r'found "mesages", expected .* Did you mean "messages"'):
+        convert(path, "mesages")
+
+
+def test_a_table_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
+    path = file_of(tmp_path, {"input": "a", "output": "b"}, {"input": "c", "output": "d", "weight": 2})
+    with pytest.raises(DataError, match='row 2, key "weight": found a column that the first row does not have'):
+        convert(path, "prompt-completion", out=tmp_path / "a.csv")
+    with pytest.raises(DataError, match='row 1, key "messages": found a list of 2, expected what a table can hold'):
+        convert(path, "messages", out=tmp_path / "a.csv")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_trl_takes_each_chat_shape_for_a_conversation_and_renders_it(suffix: str, tmp_path: Path) -> None:
+    import datasets
+    from trl.data_utils import apply_chat_template, is_conversational, maybe_convert_to_chatml
+
+    tokenizer = word_tokenizer(CHATML)
+    rows, pairs = file_of(tmp_path, {"messages": TALK}), file_of(tmp_path, PAIR, name="pairs.jsonl")
+    names = {
+        "prompt-completion-chat": rows,
+        "preference-chat": pairs,
+        "kto-chat": pairs,
+        "messages": rows,
+        "sharegpt": rows,
+    }
+    for name, path in names.items():
+        out = convert(path, name, out=tmp_path / f"{name}{suffix}").path
+        loaded = datasets.load_dataset(
+            suffix[1:].replace("jsonl", "json"), data_files=str(out), split="train", cache_dir=tmp_path
+        )
+        example = dict(loaded[0])
+        if name == "sharegpt":
+            theirs = maybe_convert_to_chatml(example)["messages"]
+            assert [turn["content"] for turn in theirs] == [turn["content"] for turn in TALK]
+            assert [turn["role"] for turn in theirs] == ["system", "human", "gpt", "human", "gpt"]
+            continue
+        assert is_conversational(example)
+        assert "<|im_start|>user\nwhen<|im_end|>" in "".join(
+            text for text in apply_chat_template(example, tokenizer).values() if isinstance(text, str)
+        )
+        if name == "kto-chat":
+            assert loaded.features["label"].dtype == "bool"
+
+
+def test_the_plain_shapes_are_the_columns_that_trl_and_llama_factory_read(tmp_path: Path) -> None:
+    rows = file_of(tmp_path, {"messages": TALK[1:3]})
+    pairs = file_of(tmp_path, PAIR, name="pairs.jsonl")
+    assert written(convert(rows, "prompt-completion")) == [{"prompt": "hi", "completion": "yo"}]
+    assert written(convert(pairs, "preference")) == [PAIR]
+    assert written(convert(pairs, "ranking")) == [
+        {
+            "conversations": [{"from": "human", "value": "when"}],
+            "chosen": {"from": "gpt", "value": "noon"},
+            "rejected": {"from": "gpt", "value": "xyzzy"},
+        }
+    ]
+    whole = file_of(tmp_path, {"messages": TALK}, name="whole.jsonl")
+    assert written(convert(whole, "alpaca")) == [
+        {"instruction": "when", "input": "", "output": "noon", "system": "Be brief.", "history": [["hi", "yo"]]}
+    ]
+
+
+@pytest.mark.parametrize("to", [name for name, writer in WRITERS.items() if writer.kind == "examples"])
+def test_a_task_reads_the_same_examples_before_and_after(to: str, tmp_path: Path) -> None:
+    path = file_of(tmp_path, *({"input": f"ticket {n}", "output": "ab"[n % 2], "group": f"g{n % 3}"} for n in range(9)))
+    after = read_examples(convert(path, to, out=tmp_path / f"new-{to}.json").path)
+    before = read_examples(path)
+    assert [(e.id, e.input, e.output, e.group) for e in after] == [(e.id, e.input, e.output, e.group) for e in before]
