@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lastresort.app.train import Training
     from lastresort.app.verify import Verification
     from lastresort.handoff.write import HandedOver
-    from lastresort.report.data_files import ConvertedFile
+    from lastresort.report.data_files import ConvertedFile, MixedFile
     from lastresort.report.synthetic import SyntheticRows
     from lastresort.spec.task import Task
     from lastresort.stop import Stop
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from lastresort.types import Progress
 
 __all__ = [
-    "__version__", "advise", "check_data", "climb", "convert_data", "gate", "handoff", "init", "load_task", "open_run",
-    "open_system", "plan", "synth_data", "train", "verify",
+    "__version__", "advise", "check_data", "climb", "convert_data", "gate", "handoff", "init", "load_task", "mix_data",
+    "open_run", "open_system", "plan", "synth_data", "train", "verify",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -277,6 +277,33 @@ def convert_data(
         return convert_file(
             ConvertRequest(Path(file), to, _path(out), columns or {}, tuple(drop)), shown, stop or NEVER
         )
+
+
+def mix_data(
+    *files: str | Path,
+    out: str | Path,
+    to: str | None = None,
+    rows: int | None = None,
+    repeat: bool = False,
+    seed: int = 0,
+    drop: Sequence[str] = (),
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> MixedFile:
+    """Mix files of rows into one, never over another (docs/data.md).
+
+    files: "FILE" for all of its rows, "FILE=0.3" for a share of the mix, "FILE=500" for so many rows. to: a shape, by default that
+    of the first file. rows: of the mix, where every file has a share or none has. repeat: take the rows of a file again once it is
+    used up, else the mix ends there. drop: as in `convert_data`. Raises InputError for portions that cannot be had, DataError
+    naming row and field for rows that cannot be used.
+    """
+    from lastresort.app.data_mix import MixRequest, mix_files, source_of
+    from lastresort.stop import NEVER
+
+    sources = tuple(source_of(str(file)) for file in files)
+    request = MixRequest(sources, Path(out), to, rows, repeat, seed, tuple(drop))
+    with _computing(progress) as shown:
+        return mix_files(request, shown, stop or NEVER)
 
 
 def synth_data(

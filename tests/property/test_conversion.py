@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lastresort.data.conversion.content import RowContent, SourceShape, Turns, source_shape
-from lastresort.data.conversion.convert import ConversionCounts, ShapeChange, converted_rows
+from lastresort.data.conversion.convert import ConversionCounts, ShapeChange, in_new_shape, row_contents
 from lastresort.data.conversion.sinks import SINKS, row_sink
 from lastresort.data.conversion.streams import stream_rows
 from lastresort.data.conversion.writers import WRITERS, Held, parts_of
@@ -78,7 +78,8 @@ def write(path: Path, rows: Sequence[JsonObject]) -> None:
 
 
 def converted(path: Path, to: str) -> list[JsonObject]:
-    return [row.values for row in converted_rows(path, ShapeChange(to), ConversionCounts())]
+    change, counts = ShapeChange(to), ConversionCounts()
+    return [in_new_shape(content, change, counts) for content in row_contents(path, change, counts)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lastresort.app.gate import refuse_unwritable
-from lastresort.data.conversion.convert import ConversionCounts, ShapeChange, converted_rows
+from lastresort.data.conversion.convert import ConversionCounts, ShapeChange, in_new_shape, row_contents
 from lastresort.data.conversion.sinks import row_sink
 from lastresort.data.conversion.streams import at_most_rows
 from lastresort.data.conversion.writers import WRITERS
@@ -43,8 +43,8 @@ def convert_file(request: ConvertRequest, progress: Progress, stop: Stop = NEVER
     counts = ConversionCounts()
     with row_sink(out) as sink:
         progress.stage(f"writing {out.name}", at_most_rows(request.file))
-        for row in converted_rows(request.file, change, counts):
-            sink.write(row.values, row.content.row.place)
+        for content in row_contents(request.file, change, counts):
+            sink.write(in_new_shape(content, change, counts), content.row.place)
             if counts.written % AT_ONCE == 0:
                 check(stop)
                 progress.advance(AT_ONCE)

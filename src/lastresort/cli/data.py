@@ -136,3 +136,34 @@ def convert_command(
         print_document(found.as_dict())
     else:
         print_text("\n".join(found.lines()))
+
+
+@data_app.command("mix")
+def mix_command(
+    files: list[str] = Argument(
+        metavar="FILE[=SHARE|=N]…", help="Files of rows: all of one, a share of the mix, or N rows."
+    ),
+    out: Path = Option(..., "--out", help="The new file, of a kind by its suffix."),
+    to: str | None = Option(None, "--to", metavar="SHAPE", help="Shape of the mix. Default: that of the first file."),
+    rows: int | None = Option(None, "--rows", help="Rows of the mix, where every file has a share or none has."),
+    repeat: bool = Option(False, "--repeat", help="Take the rows of a file again once it is used up."),
+    seed: int = Option(0, "--seed", min=0, help="Seed for drawing and ordering the rows."),
+    drop: str = Option("", "--drop", metavar="PART,…", help="What to leave out, as in data convert."),
+    as_json: bool = Option(False, "--json", help="Print what was taken as one JSON document on stdout."),
+) -> None:
+    """Mix files of rows into one.
+
+    Draws without replacement and mixes the order. Says what it took of each file, and how many rows are in several of them.
+    """
+    from lastresort.app.data_mix import MixRequest, mix_files, source_of
+    from lastresort.cli.border import stoppable
+
+    request = MixRequest(
+        tuple(map(source_of, files)), out, to, rows, repeat, seed, tuple(filter(None, drop.split(",")))
+    )  # fmt: skip
+    with stoppable() as (shown, stop):
+        found = mix_files(request, shown, stop)
+    if as_json:
+        print_document(found.as_dict())
+    else:
+        print_text("\n".join(found.lines()))

@@ -30,3 +30,43 @@ class ConvertedFile:
 
     def lines(self) -> list[str]:
         return words.convert_lines(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenRows:
+    """What a mix took of a file. has: rows of the file, in the shape of the mix. taken: more than it has where rows were repeated.
+    source: its shape, in words. within: taken rows that repeat others of the file. in_earlier: different ones that an earlier file
+    gave too. Rows that --repeat took again count in neither.
+    """
+
+    path: Path
+    has: int
+    taken: int
+    source: str
+    within: int
+    in_earlier: int
+
+
+@dataclass(frozen=True, slots=True)
+class MixedFile:
+    """rows: of the mix. wanted: how many it would have had. used_up: the file whose end ended it before, None where none did.
+    dropped: rows that lost a part or a column, by its name.
+    """
+
+    path: Path
+    to: str
+    rows: int
+    wanted: int
+    sources: tuple[TakenRows, ...]
+    used_up: Path | None
+    dropped: Mapping[str, int]
+    seed: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `lastresort data mix --json` prints it."""
+        sources = [{**asdict(source), "path": str(source.path)} for source in self.sources]
+        used_up = None if self.used_up is None else str(self.used_up)
+        return {**asdict(self), "path": str(self.path), "sources": sources, "used_up": used_up}
+
+    def lines(self) -> list[str]:
+        return words.mix_lines(self)

@@ -12,6 +12,7 @@ from lastresort.data.conversion.content import RowContent, SourceShape, source_s
 from lastresort.data.conversion.streams import stream_rows
 from lastresort.data.conversion.writers import HELD, WRITERS, Part, RowWriter, parts_of
 from lastresort.data.formats.rows import RawRow
+from lastresort.data.preferences import are_pairs
 from lastresort.errors import DataError
 from lastresort.types import JsonObject, Message
 
@@ -39,15 +40,10 @@ class ConversionCounts:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ConvertedRow:
-    content: RowContent
-    values: JsonObject
+def row_contents(path: Path, change: ShapeChange, counts: ConversionCounts) -> Iterator[RowContent]:
+    """What the rows of a file say, of the kind that the new shape has: a pair may become two labelled answers.
 
-
-def converted_rows(path: Path, change: ShapeChange, counts: ConversionCounts) -> Iterator[ConvertedRow]:
-    """The rows of a file in the new shape; a pair becomes two labelled answers. Raises DataError naming row and field for what
-    cannot be read, and for what the new shape cannot hold.
+    Raises DataError naming row and field for what cannot be read.
     """
     rows = (_renamed(row, change) for row in stream_rows(path))
     first = next(rows)
@@ -56,9 +52,15 @@ def converted_rows(path: Path, change: ShapeChange, counts: ConversionCounts) ->
     counts.source = source.said
     for row in chain([first], rows):
         counts.read += 1
-        for content in _of_kind(source.content(row), change, counts):
-            yield ConvertedRow(content, _written(_without(content, change, counts), change))
-            counts.written += 1
+        yield from _of_kind(source.content(row), change)
+
+
+def in_new_shape(content: RowContent, change: ShapeChange, counts: ConversionCounts) -> JsonObject:
+    """The row to write. Raises DataError naming row and field for what the new shape cannot hold."""
+    counts.written += 1
+    if change.writer.kind == "examples" and are_pairs(content.row):
+        counts.dropped["rejected"] += 1
+    return _written(_without(content, change, counts), change)
 
 
 def _renamed(row: RawRow, change: ShapeChange) -> RawRow:
@@ -108,7 +110,7 @@ def _check_kind(source: SourceShape, change: ShapeChange, first: RawRow) -> None
     )
 
 
-def _of_kind(content: RowContent, change: ShapeChange, counts: ConversionCounts) -> Iterator[RowContent]:
+def _of_kind(content: RowContent, change: ShapeChange) -> Iterator[RowContent]:
     if content.kind == change.writer.kind:
         yield content
     elif change.writer.kind == "labels":
@@ -116,7 +118,6 @@ def _of_kind(content: RowContent, change: ShapeChange, counts: ConversionCounts)
         yield replace(content, answers=(chosen,), label=True)
         yield replace(content, answers=(rejected,), label=False)
     else:
-        counts.dropped["rejected"] += 1
         yield replace(content, answers=content.answers[:1])
 
 

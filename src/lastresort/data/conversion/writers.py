@@ -192,3 +192,24 @@ def parts_of(content: RowContent) -> Iterator[Held]:
         yield "tools"
     if any(len(answer) > 1 for answer in content.answers):
         yield "answers"
+
+
+def own_writer(content: RowContent) -> str:
+    """The name of the writer that comes nearest to how a row was written: with lists of turns, where it has these."""
+    values = content.row.values
+    kind = content.kind
+    if kind == "pairs" and "conversations" in values:
+        return "ranking"
+    if kind == "examples" and "messages" in values:
+        return "messages"
+    if kind == "examples" and "conversations" in values:
+        return "sharegpt"
+    if kind == "examples" and "instruction" in values:
+        return "alpaca"
+    name = {"pairs": "preference", "labels": "kto"}.get(
+        kind, "prompt-completion" if "prompt" in values else "input-output"
+    )
+    in_turns = any(
+        isinstance(values.get(key), list) for key in ("prompt", "chosen", "completion", "response", "messages")
+    )
+    return f"{name}-chat" if in_turns and name != "input-output" else name

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lastresort.report.words.wording import counted, listed
+from lastresort.report.words.wording import count, counted, listed, percent
 
 if TYPE_CHECKING:
-    from lastresort.report.data_files import ConvertedFile
+    from lastresort.report.data_files import ConvertedFile, MixedFile, TakenRows
 
 _DROPPED = {
     "system": "system prompts",
@@ -32,3 +32,29 @@ def dropped_lines(dropped: Mapping[str, int]) -> list[str]:
     return [
         f"Dropped: {_DROPPED.get(name, f'the column {name}')} in {counted(n, 'row')}." for name, n in dropped.items()
     ]
+
+
+def mix_lines(found: MixedFile) -> list[str]:
+    end = []
+    if found.used_up is not None:
+        end = [
+            f"The mix ends at {count(found.rows)} of {counted(found.wanted, 'row')}, since {found.used_up} is used up. "
+            "Add --repeat to take its rows again."
+        ]
+    return [
+        f"{counted(found.rows, 'row')} in {found.path}, in the shape {found.to}.",
+        *(_taken_line(source, found.rows) for source in found.sources),
+        *end,
+        *dropped_lines(found.dropped),
+    ]
+
+
+def _taken_line(source: TakenRows, rows: int) -> str:
+    again = f", {source.taken / source.has:.2g} times the file" if source.taken > source.has else ""
+    twice = [
+        *([f"{count(source.within)} repeat others of the file"] if source.within else []),
+        *([f"{count(source.in_earlier)} are in an earlier file too"] if source.in_earlier else []),
+    ]
+    copies = f"; {listed(twice)}" if twice else ""
+    share = percent(source.taken / rows) if rows else "none"
+    return f"  {source.path}: {count(source.taken)} of {counted(source.has, 'row')}{again}, {share} of the mix{copies}"

@@ -1,0 +1,195 @@
+"""How many rows a mix takes of each file, which ones, and in what order; and which of them it took twice."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TypeVar
+
+from lastresort.data.conversion.content import RowContent
+from lastresort.data.formats.rows import compact_json
+from lastresort.errors import InputError
+
+T = TypeVar("T")
+HASH_BYTES = 8  # of a row: among a million, two different ones have the same with a chance below one in ten million
+_CLOSE = 1e-6  # to 1, for a sum of shares as they are typed
+
+
+@dataclass(frozen=True, slots=True)
+class ShareOf:
+    """Of the rows of the mix, above 0."""
+
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class RowsOf:
+    """So many rows."""
+
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """Every row once, or, where the number of rows of the mix is given, in proportion to the size of the file."""
+
+
+Portion = ShareOf | RowsOf | AllOf
+
+
+@dataclass(frozen=True, slots=True)
+class MixPlan:
+    """taken: rows of each file. used_up: the place of the file whose end ended the mix before it had `wanted` rows."""
+
+    taken: tuple[int, ...]
+    wanted: int
+    used_up: int | None
+
+
+def plan_mix(sizes: Sequence[int], portions: Sequence[Portion], rows: int | None, *, repeat: bool) -> MixPlan:
+    """How many rows of each file, without replacement unless `repeat`.
+
+    sizes: rows of each file, at least 1. rows: of the mix; None: as many as the portions say. With shares of all files and no
+    `rows` the mix ends with the first file that is used up, with `repeat` when every file was used up once.
+    Raises InputError for portions that cannot be had together.
+    """
+    wanted = _wanted(sizes, portions, rows, repeat=repeat)
+    fits = 1.0 if repeat else min(1.0, *(size / part for size, part in zip(sizes, wanted, strict=True) if part > 0))
+    taken = _rounded([part * fits for part in wanted], sizes if not repeat else None)
+    whole = round(sum(wanted))
+    shortest = min(range(len(sizes)), key=lambda n: sizes[n] / wanted[n] if wanted[n] else math.inf)
+    return MixPlan(taken, whole, shortest if sum(taken) < whole else None)
+
+
+def _wanted(sizes: Sequence[int], portions: Sequence[Portion], rows: int | None, *, repeat: bool) -> list[float]:
+    shares = [portion.share for portion in portions if isinstance(portion, ShareOf)]
+    fixed = [_fixed(size, portion, repeat=repeat) for size, portion in zip(sizes, portions, strict=True)]
+    if not shares:
+        if rows is None:
+            return [float(part) for part in fixed]
+        if any(isinstance(portion, RowsOf) for portion in portions):
+            raise InputError(
+                f"found --rows {rows} and numbers of rows of files",
+                expected="one of the two",
+                remedy="Write shares, such as FILE=0.3, or leave --rows out.",
+            )
+        return [rows * size / sum(sizes) for size in sizes]
+    if len(shares) == len(portions):
+        if abs(sum(shares) - 1) > _CLOSE:
+            raise InputError(
+                f"found shares that add up to {sum(shares):.4g}",
+                expected="1, where every file has a share",
+                remedy="Correct one of them, or leave the share of one file out to take all of it.",
+            )
+        ends = [size / share for size, share in zip(sizes, shares, strict=True)]
+        whole = float(rows) if rows is not None else max(ends) if repeat else min(ends)
+        return [share * whole for share in shares]
+    if rows is not None:
+        raise InputError(
+            f"found --rows {rows}, shares of some files and all rows of others",
+            expected="a share of every file, or no --rows",
+            remedy="Add the missing shares, or leave --rows out.",
+        )
+    if sum(shares) >= 1:
+        raise InputError(
+            f"found shares that add up to {sum(shares):.4g}, which leaves nothing for the other files",
+            expected="less than 1",
+            remedy="Make them smaller, or give every file a share.",
+        )
+    whole = sum(fixed) / (1 - sum(shares))
+    return [
+        portion.share * whole if isinstance(portion, ShareOf) else float(part)
+        for portion, part in zip(portions, fixed, strict=True)
+    ]
+
+
+def _fixed(size: int, portion: Portion, *, repeat: bool) -> int:
+    if not isinstance(portion, RowsOf):
+        return size if isinstance(portion, AllOf) else 0
+    if portion.rows > size and not repeat:
+        raise InputError(
+            f"found {size:,} rows in a file of which {portion.rows:,} are to be taken",
+            expected=f"at most {size:,}",
+            remedy="Ask for fewer, or add --repeat to take rows again.",
+        )
+    return portion.rows
+
+
+def _rounded(parts: Sequence[float], most: Sequence[int] | None) -> tuple[int, ...]:
+    """Whole numbers with the rounded sum, the largest fractions rounded up."""
+    taken = [math.floor(part + 1e-9) for part in parts]
+    by_fraction = sorted(range(len(parts)), key=lambda n: taken[n] - parts[n])
+    left = round(sum(parts)) - sum(taken)
+    for place in by_fraction:
+        if left > 0 and (most is None or taken[place] < most[place]):
+            taken[place] += 1
+            left -= 1
+    return tuple(taken)
+
+
+def drawn(rows: Callable[[], Iterator[T]], size: int, count: int, dice: Random) -> Iterator[tuple[T, bool]]:
+    """`count` of `size` rows in their order, each set of them equally likely; and whether a row comes for the first time.
+
+    More than there are: all of them so often, then so many of them. rows: gives them from the first on.
+    Source of the drawing: Knuth, The Art of Computer Programming, vol. 2, 3.4.2, algorithm S.
+    """
+    rounds, rest = divmod(count, size)
+    for number in range(rounds + (rest > 0)):
+        left, wanted = size, size if number < rounds else rest
+        for row in rows():
+            if not wanted:
+                break
+            if dice.random() * left < wanted:
+                wanted -= 1
+                yield row, number == 0
+            left -= 1
+
+
+def in_mixed_order(streams: Sequence[Iterator[T]], counts: Sequence[int], dice: Random) -> Iterator[tuple[int, T]]:
+    """The rows of all streams, each with the place of its stream. Every order that keeps those of the streams is equally likely."""
+    left = list(counts)
+    for total in range(sum(counts), 0, -1):
+        mark = dice.randrange(total)
+        place = 0
+        while mark >= left[place]:
+            mark -= left[place]
+            place += 1
+        left[place] -= 1
+        yield place, next(streams[place])
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Of the rows taken from a file: repeats of other rows taken from it, and different ones that earlier files gave too."""
+
+    within: int
+    in_earlier: int
+
+
+class RepeatCounter:
+    """Counts equal rows by a hash of eight bytes for each row, kept in memory."""
+
+    def __init__(self, files: int) -> None:
+        self._hashes = [array("Q") for _ in range(files)]
+
+    def add(self, place: int, content: RowContent) -> None:
+        """A row of the file of this number: its turns, answers and label count, other columns do not."""
+        parts = [[turn.as_dict() for turn in turns] for turns in (content.prompt, *content.answers)]
+        text = compact_json([parts, content.label], content.row.place)
+        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=HASH_BYTES).digest()
+        self._hashes[place].append(int.from_bytes(digest, "big"))
+
+    def repeats(self) -> tuple[Repeats, ...]:
+        import numpy
+
+        found, earlier = [], numpy.empty(0, dtype=numpy.uint64)
+        for hashes in self._hashes:
+            own = numpy.unique(numpy.frombuffer(hashes, dtype=numpy.uint64) if hashes else earlier[:0])
+            shared = numpy.intersect1d(own, earlier, assume_unique=True)
+            found.append(Repeats(len(hashes) - len(own), len(shared)))
+            earlier = numpy.union1d(earlier, own)
+        return tuple(found)
