@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lastresort.app.train import Training
     from lastresort.app.verify import Verification
     from lastresort.handoff.write import HandedOver
-    from lastresort.report.data_files import ConvertedFile, MixedFile
+    from lastresort.report.data_files import ConvertedFile, MixedFile, PairedFile
     from lastresort.report.synthetic import SyntheticRows
     from lastresort.spec.task import Task
     from lastresort.stop import Stop
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from lastresort.types import Progress
 
 __all__ = [
-    "__version__", "advise", "check_data", "climb", "convert_data", "gate", "handoff", "init", "load_task", "mix_data",
-    "open_run", "open_system", "plan", "synth_data", "train", "verify",
+    "__version__", "advise", "check_data", "climb", "convert_data", "gate", "handoff", "init", "load_task",
+    "make_pairs", "mix_data", "open_run", "open_system", "plan", "synth_data", "train", "verify",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -277,6 +277,35 @@ def convert_data(
         return convert_file(
             ConvertRequest(Path(file), to, _path(out), columns or {}, tuple(drop)), shown, stop or NEVER
         )
+
+
+def make_pairs(
+    task: str | Path | Task,
+    samples: str | Path | None = None,
+    *,
+    run: str | Path | None = None,
+    out: str | Path | None = None,
+    margin: float = 0.0,
+    own_answers: bool = False,
+    most: int = 4,
+    settings: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+) -> PairedFile:
+    """Write preference pairs for train rows of a task, from samples that its scorer scores (docs/data.md).
+
+    samples: a file of answers. run: instead of it, a run whose rung preference made pairs. out: by default <task>-pairs.jsonl
+    beside the task, never over another. margin: least difference of the scores. own_answers: choose the row's own answer where no
+    sample is right. most: pairs of a prompt, at most 4. Raises InputError and DataError for what cannot be used.
+    """
+    from lastresort.app.data_pairs import PairsRequest, pair_samples
+    from lastresort.stop import NEVER
+
+    request = PairsRequest(
+        _file(task), _path(samples), _path(run), _path(out), margin, own_answers, most, settings or {}
+    )  # fmt: skip
+    with _computing(progress) as shown:
+        return pair_samples(request, shown, stop or NEVER)
 
 
 def mix_data(

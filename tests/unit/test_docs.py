@@ -16,6 +16,7 @@ import pytest
 from climb_support import rows, unfinish
 from handoff_support import run_of, system
 from lastresort.cli.border import guarded
+from lastresort.cli.data import data_app
 from lastresort.cli.main import app
 from lastresort.objectives import OBJECTIVES
 from lastresort.spec.document import read_document
@@ -61,12 +62,8 @@ def test_there_are_task_files_and_commands_in_the_documents() -> None:
 def test_every_command_stands_in_the_table_of_commands() -> None:
     page = (ROOT / "docs" / "running.md").read_text(encoding="utf-8").split("## All commands")[1]
     shown = re.findall(r"^\| `([\w ]+)` \|", page, re.MULTILINE)
-    known = {command.name for command in app.registered_commands} | {
-        "data check",
-        "data convert",
-        "data mix",
-        "data synth",
-    }
+    known = {command.name for command in app.registered_commands}
+    known |= {f"data {command.name}" for command in data_app.registered_commands}
     assert sorted(shown) == sorted(known)
 
 
@@ -170,6 +167,8 @@ def _material(folder: Path, *, drafts: bool) -> None:
     (folder / "my-adapter" / "adapter_config.json").write_text("{}", encoding="utf-8")
     pairs = [{"prompt": f"Say {i}", "chosen": f"yes {i}", "rejected": f"no {i}"} for i in range(4)]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    samples = [{"input": row["input"], "samples": [row["output"], "nobody", "somebody"]} for row in rows(400)]
+    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
     for side in ("base", "tuned"):
         write_samples(folder / "logs" / side, [1.0] * 200, task="mmlu")
         shutil.copy(FOLDER / "inspect" / "base" / "sums.eval", folder / f"{side}.eval")

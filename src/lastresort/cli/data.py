@@ -167,3 +167,31 @@ def mix_command(
         print_document(found.as_dict())
     else:
         print_text("\n".join(found.lines()))
+
+
+@data_app.command("pairs")
+def pairs_command(
+    task: Path = Argument(help="The task file (task.yaml)."),
+    samples: Path | None = Option(None, "--samples", metavar="FILE", help="Answers of a model to rows of train."),
+    run: Path | None = Option(None, "--from", metavar="RUN", help="Pairs that the rung preference of this run made."),
+    out: Path | None = Option(None, "--out", help="File of pairs. Default: <task>-pairs.jsonl beside the task."),
+    margin: float = Option(0.0, "--margin", help="Least difference of the scores of a pair."),
+    own_answers: bool = Option(False, "--own-answers", help="Choose the row's own answer where no sample is right."),
+    most: int = Option(4, "--most", help="Most pairs of a prompt, at most 4."),
+    settings: list[str] = TASK_SETTINGS,
+    as_json: bool = Option(False, "--json", help="Print what was made as one JSON document on stdout."),
+) -> None:
+    """Make preference pairs from scored samples.
+
+    Scores the samples with the task's scorer and pairs the best with the worst of each train row. Never uses dev or test.
+    """
+    from lastresort.app.data_pairs import PairsRequest, pair_samples
+    from lastresort.cli.border import stoppable
+
+    request = PairsRequest(task, samples, run, out, margin, own_answers, most, parse_settings(settings))
+    with stoppable() as (shown, stop):
+        found = pair_samples(request, shown, stop)
+    if as_json:
+        print_document(found.as_dict())
+    else:
+        print_text("\n".join(found.lines()))

@@ -51,7 +51,7 @@ def _value(row: RawRow, columns: Sequence[str]) -> Any:
     return {column: row.values[column] for column in columns}
 
 
-_PROMPT_KEYS = ("prompt", "messages", "input", "question", "query", "instruction")
+PROMPT_KEYS = ("prompt", "messages", "input", "question", "query", "instruction")
 
 
 def read_prompts(path: Path) -> tuple[list[Example], dict[str, Mapping[str, Any]]]:
@@ -75,13 +75,13 @@ def _ends_with_user(row: RawRow) -> bool:
 
 
 def _prompts(rows: list[RawRow], source: str) -> list[Example]:
-    key = next((key for key in _PROMPT_KEYS if key in rows[0].values), None)
+    key = next((key for key in PROMPT_KEYS if key in rows[0].values), None)
     if key is None:
         found = ", ".join(sorted(rows[0].values)) or "none"
         raise DataError(
             f"found the keys {found}",
             where=rows[0].place,
-            expected=f"one of {', '.join(_PROMPT_KEYS)}",
+            expected=f"one of {', '.join(PROMPT_KEYS)}",
             remedy="Rename the column of prompts to prompt.",
         )
     examples, occurrences = [], Counter[str]()

@@ -1,4 +1,4 @@
-"""What `lastresort data convert` and `data mix` wrote."""
+"""What `lastresort data convert`, `data mix` and `data pairs` wrote."""
 
 from __future__ import annotations
 
@@ -70,3 +70,50 @@ class MixedFile:
 
     def lines(self) -> list[str]:
         return words.mix_lines(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplesLeftOut:
+    """What made no pair. held_out, unknown: samples for items of dev or test, or near copies of them, and for prompts that the task
+    does not have. all_right, all_wrong, ties: prompts whose samples all score 1, 0, or the same in between. unusable: prompts with
+    nothing whole to choose or nothing to reject. within: prompts whose scores differ by less than the margin. alike: pairs of
+    nearly the same answers. beyond: pairs beyond the most for a prompt.
+    """
+
+    held_out: int
+    unknown: int
+    all_right: int
+    all_wrong: int
+    ties: int
+    unusable: int
+    within: int
+    alike: int = 0
+    beyond: int = 0
+
+    @property
+    def said(self) -> str:
+        return words.of_left_out(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PairedFile:
+    """pairs: of `prompts` rows of train. chosen_characters, rejected_characters: on average. longer: how often the chosen answer is
+    the longer one, among pairs that differ in length; None where none does.
+    """
+
+    path: Path
+    task_file: Path
+    shape: str
+    pairs: int
+    prompts: int
+    chosen_characters: float
+    rejected_characters: float
+    longer: float | None
+    left_out: SamplesLeftOut
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `lastresort data pairs --json` prints it."""
+        return {**asdict(self), "path": str(self.path), "task_file": str(self.task_file)}
+
+    def lines(self) -> list[str]:
+        return words.pairs_lines(self)

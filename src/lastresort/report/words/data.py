@@ -91,7 +91,7 @@ def preference_lines(found: PreferenceReport) -> Iterator[str]:
     if found.repeated:
         yield f"note: {found.repeated} are copies of another one"
     if found.longer is not None:
-        yield _length(found.longer)
+        yield length_line(found.longer)
 
 
 def _warns(found: PreferenceReport) -> bool:
@@ -102,7 +102,7 @@ def _one_sided(longer: float) -> bool:
     return longer >= LENGTH_TELLS or longer <= 1 - LENGTH_TELLS
 
 
-def _length(longer: float) -> str:
+def length_line(longer: float) -> str:
     share = f"the better answer is the longer one in {longer:.0%} of comparisons"
     if not _one_sided(longer):
         return f"note: {share}"

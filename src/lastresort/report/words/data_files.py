@@ -1,14 +1,15 @@
-"""What was written by `lastresort data convert` and `data mix`, line by line."""
+"""What was written by `lastresort data convert`, `data mix` and `data pairs`, line by line."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from lastresort.report.words.data import length_line
 from lastresort.report.words.wording import count, counted, listed, percent
 
 if TYPE_CHECKING:
-    from lastresort.report.data_files import ConvertedFile, MixedFile, TakenRows
+    from lastresort.report.data_files import ConvertedFile, MixedFile, PairedFile, SamplesLeftOut, TakenRows
 
 _DROPPED = {
     "system": "system prompts",
@@ -58,3 +59,31 @@ def _taken_line(source: TakenRows, rows: int) -> str:
     copies = f"; {listed(twice)}" if twice else ""
     share = percent(source.taken / rows) if rows else "none"
     return f"  {source.path}: {count(source.taken)} of {counted(source.has, 'row')}{again}, {share} of the mix{copies}"
+
+
+def pairs_lines(found: PairedFile) -> list[str]:
+    longer = [] if found.longer is None else [length_line(found.longer)]
+    left_out = of_left_out(found.left_out)
+    return [
+        f"{counted(found.pairs, 'pair')} of {counted(found.prompts, 'train row')} in {found.path}.",
+        f"Characters on average: {found.chosen_characters:,.0f} chosen, {found.rejected_characters:,.0f} rejected.",
+        *longer,
+        *([f"No pair: {left_out}."] if left_out else []),
+        f"To train on them, write in {found.task_file.name}: preferences: {found.path.name}",
+    ]
+
+
+def of_left_out(left: SamplesLeftOut) -> str:
+    """What made no pair, and why; "" where everything did."""
+    parts = (
+        (left.held_out, "sample", "for items of dev or test"),
+        (left.unknown, "sample", "for prompts that train does not have"),
+        (left.all_right, "prompt", "whose samples are all right"),
+        (left.all_wrong, "prompt", "whose samples are all wrong"),
+        (left.ties, "prompt", "whose samples all score the same"),
+        (left.unusable, "prompt", "with nothing whole to choose or nothing to reject"),
+        (left.within, "prompt", "whose scores differ by less than the margin"),
+        (left.alike, "pair", "of nearly the same answers"),
+        (left.beyond, "pair", "beyond the most for a prompt"),
+    )
+    return listed(f"{counted(n, unit)} {why}" for n, unit, why in parts if n)

@@ -1,0 +1,270 @@
+"""Preference pairs from scored samples: `lastresort data pairs`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from lastresort.app.gate import refuse_unwritable
+from lastresort.climb.prepare import PreparedTask, prepare
+from lastresort.data.check import check_preferences
+from lastresort.data.conversion.content import RowContent
+from lastresort.data.conversion.sinks import row_sink
+from lastresort.data.conversion.writers import WRITERS, parts_of
+from lastresort.data.duplicates import near_pairs, normalised
+from lastresort.data.formats.rows import RawRow
+from lastresort.data.preferences import PreferenceRow
+from lastresort.data.samples import FileSample, read_samples
+from lastresort.data.split import find_leaks
+from lastresort.errors import DataError, InputError
+from lastresort.evals.scorers import AsksAModel, scores_of
+from lastresort.records.events import SamplesPaired
+from lastresort.records.record import Record
+from lastresort.report.data_files import PairedFile, SamplesLeftOut
+from lastresort.spec.task import Task, given_task
+from lastresort.stop import NEVER, Stop, check
+from lastresort.synthesis.pairs import PAIRS_A_PROMPT, Sample, pairs_from_samples
+from lastresort.types import Example, Message, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class PairsRequest:
+    """The options of `lastresort data pairs`, by their names. samples: a file. run: a folder whose rung preference made pairs of
+    its samples; one of the two. margin: between the best and the worst score of a prompt. own_answers: whether a row's own answer
+    is chosen where no sample is right. most: pairs of a prompt.
+    """
+
+    task: Path | Task
+    samples: Path | None = None
+    run: Path | None = None
+    out: Path | None = None
+    margin: float = 0.0
+    own_answers: bool = False
+    most: int = PAIRS_A_PROMPT
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPair:
+    """example: of train, whose input both answer."""
+
+    example: Example
+    chosen: Sample
+    rejected: Sample
+
+
+def pair_samples(request: PairsRequest, progress: Progress, stop: Stop = NEVER) -> PairedFile:
+    """Write preference pairs for rows of train, from samples that the task's scorer scores. Never over a file that is there.
+
+    Samples for items of dev and test, or for near copies of them, are left out. Raises InputError for options that cannot be used
+    together, DataError naming row and field for samples that cannot be read, and where no pair is left.
+    """
+    _check(request)
+    task = given_task(request.task, dict(request.settings))
+    out = request.out or task.folder / f"{task.task}-pairs.jsonl"
+    refuse_unwritable("--out", out)
+    progress.stage("reading the task")
+    prepared = prepare(task, begins=False)
+    found, left = (
+        _of_file(request, prepared, progress, stop) if request.samples is not None else _of_run(request, prepared)
+    )
+    kept, alike, beyond = _different(found, request.most)
+    left = replace(left, alike=alike, beyond=beyond)
+    if not kept:
+        raise DataError(
+            f"no pair is left ({left.said})",
+            where=str(request.samples or request.run),
+            expected="samples of which the scorer takes some as better than others",
+            remedy="Sample more answers to rows of train at a higher temperature, or add --own-answers.",
+        )
+    shape = _write(out, kept)
+    preferences = [_preference(pair) for pair in kept]
+    return PairedFile(
+        path=out,
+        task_file=task.path,
+        shape=shape,
+        pairs=len(kept),
+        prompts=len({pair.example.id for pair in kept}),
+        chosen_characters=fmean(len(pair.chosen.text) for pair in kept),
+        rejected_characters=fmean(len(pair.rejected.text) for pair in kept),
+        longer=check_preferences(preferences, 0, {}).longer,
+        left_out=left,
+    )
+
+
+def _check(request: PairsRequest) -> None:
+    if (request.samples is None) == (request.run is None):
+        raise InputError(
+            f"found {'no samples' if request.samples is None else '--samples and --from'}",
+            expected="--samples FILE or --from RUN",
+            remedy="Name one of them.",
+        )
+    if not 0 <= request.margin < math.inf:
+        raise InputError(
+            f"found {request.margin:g}", where="--margin", expected="a number of at least 0", remedy="Correct it."
+        )
+    if not 1 <= request.most <= PAIRS_A_PROMPT:
+        raise InputError(
+            f"found {request.most}", where="--most", expected=f"1 to {PAIRS_A_PROMPT}", remedy="Correct it."
+        )
+    if request.run is not None and request.own_answers:
+        raise InputError("found --from with --own-answers", expected="one of them", remedy="Leave --own-answers out.")
+
+
+def _of_file(
+    request: PairsRequest, prepared: PreparedTask, progress: Progress, stop: Stop
+) -> tuple[list[ScoredPair], SamplesLeftOut]:
+    scorer = prepared.scorer
+    if isinstance(scorer, AsksAModel):
+        raise InputError(
+            "found a task scored by a judge",
+            where=prepared.task.path.name,
+            expected="a scorer that asks no model",
+            remedy="Climb to the rung preference, which samples and asks the judge, and use --from RUN.",
+        )
+    assert request.samples is not None, "checked before"
+    asked, held_out, unknown = _by_example(read_samples(request.samples), prepared)
+    progress.stage("scoring samples", len(asked))
+    scored: list[tuple[Example, list[Sample]]] = []
+    within = 0
+    for example, samples in asked:
+        check(stop)
+        texts = [sample.text for sample in samples]
+        scores = scores_of(scorer, texts, [example] * len(texts))
+        own = [Sample(s.text, score, s.whole) for s, score in zip(samples, scores, strict=True)]
+        if request.own_answers and max(scores) < 1 <= (score := float(scorer(example.output, example))):
+            own.append(Sample(example.output, score))
+        gaps = [sample.score for sample in own]
+        if 0 < max(gaps) - min(gaps) < request.margin:
+            within += 1
+        else:
+            scored.append((example, own))
+        progress.advance()
+    paired = pairs_from_samples([samples for _, samples in scored])
+    counts = paired.counts
+    left = SamplesLeftOut(held_out, unknown, counts.all_right, counts.all_wrong, counts.ties, counts.unusable, within)
+    return [ScoredPair(scored[pair.prompt][0], pair.chosen, pair.rejected) for pair in paired.pairs], left
+
+
+def _by_example(
+    samples: Iterable[FileSample], prepared: PreparedTask
+) -> tuple[list[tuple[Example, list[FileSample]]], int, int]:
+    """The samples for each row of train, and how many are for held-out items and for prompts that the task does not have."""
+    split = prepared.split
+    by_text: dict[str, Example] = {}
+    for example in split.train:
+        by_text.setdefault(_asked(example.input), example)
+    by_id = {example.id: example for example in split.train}
+    held_ids = {example.id for example in (*split.dev, *split.test)}
+    found: dict[str, list[FileSample]] = {}
+    others: dict[str, list[FileSample]] = {}
+    held_out = unknown = 0
+    for sample in samples:
+        row = by_text.get(_asked(sample.prompt)) if sample.prompt else by_id.get(sample.id or "")
+        if row is not None:
+            found.setdefault(row.id, []).append(sample)
+        elif sample.prompt:
+            others.setdefault(_asked(sample.prompt), []).append(sample)
+        elif sample.id in held_ids:
+            held_out += 1
+        else:
+            unknown += 1
+    asked = [Example(text, _bare(own[0].prompt), "") for text, own in others.items()]
+    dev, test = ([Example(item.id, _bare(item.input), "") for item in side] for side in (split.dev, split.test))
+    leaking = {leak.train.id for leak in find_leaks(asked, dev, test)}
+    for text, own in others.items():
+        held_out += len(own) * (text in leaking)
+        unknown += len(own) * (text not in leaking)
+    return [(by_id[name], own) for name, own in found.items()], held_out, unknown
+
+
+def _asked(turns: Sequence[Message]) -> str:
+    """What two prompts are compared by: a system prompt does not count, as a sample may come with the task's instruction."""
+    return normalised("\n".join(turn.content for turn in _bare(turns)))
+
+
+def _bare(turns: Sequence[Message]) -> tuple[Message, ...]:
+    return tuple(turn for turn in turns if turn.role != "system")
+
+
+def _of_run(request: PairsRequest, prepared: PreparedTask) -> tuple[list[ScoredPair], SamplesLeftOut]:
+    assert request.run is not None, "checked before"
+    record = Record.open(request.run, read_only=True)
+    try:
+        known = record.last(SamplesPaired, "preference")
+    finally:
+        record.close()
+    if known is None:
+        raise InputError(
+            "this run made no pairs of its own samples",
+            where=str(request.run),
+            expected="a run that reached the rung preference without pairs or rewards of yours",
+            remedy="Name a file with --samples.",
+        )
+    train = {example.id: example for example in prepared.split.train}
+    held = {example.id for example in (*prepared.split.dev, *prepared.split.test)}
+    pairs, within, held_out, unknown = list[ScoredPair](), set[str](), 0, 0
+    for pair in known.pairs:
+        if pair.example not in train:
+            held_out += pair.example in held
+            unknown += pair.example not in held
+        elif pair.chosen.score - pair.rejected.score < request.margin:
+            within.add(pair.example)
+        else:
+            sides = (Sample(side.text, side.score, side.whole) for side in (pair.chosen, pair.rejected))
+            pairs.append(ScoredPair(train[pair.example], *sides))
+    counts = known.counts
+    left = SamplesLeftOut(
+        held_out, unknown, counts.all_right, counts.all_wrong, counts.ties, counts.unusable, len(within)
+    )
+    return pairs, left
+
+
+def _different(pairs: Sequence[ScoredPair], most: int) -> tuple[list[ScoredPair], int, int]:
+    """At most so many pairs of each prompt, without those whose answers are nearly the same; how many were nearly the same, and how
+    many were beyond.
+    """
+    kept: dict[str, list[ScoredPair]] = {}
+    alike = beyond = 0
+    for pair in pairs:
+        own = kept.setdefault(pair.example.id, [])
+        chosen, rejected = pair.chosen.text, pair.rejected.text
+        if normalised(chosen) == normalised(rejected) or near_pairs([chosen, rejected]):
+            alike += 1
+        elif len(own) == most:
+            beyond += 1
+        else:
+            own.append(pair)
+    return [pair for own in kept.values() for pair in own], alike, beyond
+
+
+def _write(path: Path, pairs: Sequence[ScoredPair]) -> str:
+    """The name of the shape: plain texts where every prompt is one question."""
+    contents = [
+        RowContent(
+            pair.example.input,
+            _answers(pair),
+            None,
+            {"example": pair.example.id, "score_chosen": pair.chosen.score, "score_rejected": pair.rejected.score},
+            RawRow({}, pair.example.row, f"{pair.example.source}, row {pair.example.row}"),
+        )
+        for pair in pairs
+    ]
+    plain = all(set(parts_of(content)) <= WRITERS["preference"].holds for content in contents)
+    shape = "preference" if plain else "preference-chat"
+    with row_sink(path) as sink:
+        for content in contents:
+            sink.write({**WRITERS[shape].write(content), **content.further}, content.row.place)
+    return shape
+
+
+def _answers(pair: ScoredPair) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    return (Message("assistant", pair.chosen.text),), (Message("assistant", pair.rejected.text),)
+
+
+def _preference(pair: ScoredPair) -> PreferenceRow:
+    return PreferenceRow(pair.example.input, _answers(pair), "")

@@ -1,0 +1,201 @@
+"""`lastresort data pairs`: pairs of train rows alone, by the task's scorer, and what became of everything else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from climb_support import TEAMS, scripted_task
+from lastresort.app.data_pairs import PairsRequest, pair_samples
+from lastresort.climb.prepare import prepare
+from lastresort.data.preferences import read_preferences
+from lastresort.data.split import Split
+from lastresort.errors import DataError, InputError
+from lastresort.records.events import PromptCounts, RankedAnswer, RankedPair, SamplesPaired
+from lastresort.records.record import Record
+from lastresort.report.data_files import PairedFile
+from lastresort.spec.task import load_task
+from lastresort.types import Example, SilentProgress
+
+
+@pytest.fixture
+def routing(tmp_path: Path) -> Path:
+    return scripted_task(tmp_path / "task", quality=[{"right": 1.0}])
+
+
+def split_of(task: Path) -> Split:
+    return prepare(load_task(task), begins=False).split
+
+
+def wrong(example: Example, number: int = 1) -> str:
+    return TEAMS[(TEAMS.index(example.output) + number) % 3]
+
+
+def pairs(task: Path, rows: list[dict[str, Any]], **options: Any) -> PairedFile:
+    path = task.parent / "samples.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return pair_samples(PairsRequest(task, path, **options), SilentProgress())
+
+
+def written(found: PairedFile) -> list[tuple[str, str, str]]:
+    rows = [json.loads(line) for line in found.path.read_text().splitlines()]
+    return [(row["prompt"], row["chosen"], row["rejected"]) for row in rows]
+
+
+def test_each_train_row_gives_its_best_sample_against_its_worst(routing: Path) -> None:
+    right, mixed, hopeless, even = split_of(routing).train[:4]
+    rows = [
+        {"input": right.input_text, "samples": [right.output] * 3},
+        {"input": mixed.input_text, "samples": [wrong(mixed), mixed.output, wrong(mixed), wrong(mixed, 2)]},
+        {"input": hopeless.input_text, "samples": [wrong(hopeless), wrong(hopeless, 2)]},
+        {"prompt": "a case of nobody", "samples": ["a", "b"]},
+        {"id": even.id, "samples": [wrong(even), even.output]},
+    ]
+    found = pairs(routing, rows)
+    assert written(found) == [
+        (mixed.input_text, mixed.output, wrong(mixed)),
+        (mixed.input_text, mixed.output, wrong(mixed, 2)),
+        (even.input_text, even.output, wrong(even)),
+    ]
+    assert (found.pairs, found.prompts) == (3, 2)
+    left = found.left_out
+    assert (left.unknown, left.all_right, left.all_wrong) == (2, 1, 1)
+    assert found.lines()[-2:] == [
+        "No pair: 2 samples for prompts that train does not have, 1 prompt whose samples are all right and "
+        "1 prompt whose samples are all wrong.",
+        "To train on them, write in task.yaml: preferences: routing-pairs.jsonl",
+    ]
+    assert len(read_preferences(found.path)) == 3
+    routing.write_text(routing.read_text() + "preferences: routing-pairs.jsonl\n")
+    load_task(routing)
+
+
+def test_no_sample_of_a_held_out_item_or_of_a_near_copy_makes_a_pair(routing: Path) -> None:
+    split = split_of(routing)
+    rows = [{"input": split.train[0].input_text, "samples": [split.train[0].output, wrong(split.train[0])]}]
+    for item in (*split.dev, *split.test):
+        rows += [{"input": item.input_text, "samples": [item.output, wrong(item)]}]
+        rows += [{"input": f"Please, {item.input_text}!", "samples": [item.output, wrong(item)]}]
+        rows += [{"id": item.id, "samples": [item.output, wrong(item)]}]
+    found = pairs(routing, rows)
+    assert (found.pairs, found.left_out.held_out, found.left_out.unknown) == (1, 6 * 180, 0)
+    held = {item.input_text for item in (*split.dev, *split.test)}
+    assert not held & {prompt for prompt, _, _ in written(found)}
+
+
+def test_a_system_prompt_of_the_samples_does_not_hide_a_row(routing: Path) -> None:
+    row = split_of(routing).train[0]
+    turns = [{"role": "system", "content": "Route the case."}, {"role": "user", "content": row.input_text}]
+    rows = [
+        {"prompt": turns, "completion": [{"role": "assistant", "content": text}], "finish": finish}
+        for text, finish in ((row.output, "length"), (wrong(row), "stop"), (f"{row.output} ", "stop"))
+    ]
+    assert written(pairs(routing, rows)) == [(row.input_text, f"{row.output} ", wrong(row))], (
+        "a cut answer is never chosen"
+    )
+
+
+def test_the_rows_own_answer_is_chosen_only_where_no_sample_is_right(routing: Path) -> None:
+    hopeless, mixed = split_of(routing).train[:2]
+    rows = [
+        {"input": hopeless.input_text, "samples": [wrong(hopeless)]},
+        {"input": mixed.input_text, "samples": [wrong(mixed), f"{mixed.output}."]},
+    ]
+    assert written(pairs(routing, rows, own_answers=True)) == [
+        (hopeless.input_text, hopeless.output, wrong(hopeless)),
+        (mixed.input_text, f"{mixed.output}.", wrong(mixed)),
+    ]
+
+
+def graded(folder: Path) -> tuple[Path, Example]:
+    task = scripted_task(folder / "task", quality=[{"right": 1.0}], task={"score": "token_f1", "output": {}})
+    return task, split_of(task).train[0]
+
+
+def test_ties_small_margins_and_nearly_the_same_answers_make_no_pair(tmp_path: Path) -> None:
+    task, row = graded(tmp_path)
+    one, two = split_of(task).train[1:3]
+    rows = [
+        {"input": row.input_text, "samples": [f"{row.output} of the town", f"{row.output} of a town, said the clerk"]},
+        {"input": one.input_text, "samples": [f"{one.output} x", f"x {one.output}"]},
+        {"input": two.input_text, "samples": [f"{two.output} desk at the harbour", f"{two.output} desk at the harbor"]},
+    ]
+    everything = pairs(task, [*rows, {"input": two.input_text, "samples": ["nothing"]}], out=tmp_path / "a.jsonl")
+    assert everything.left_out.ties == 1
+    assert everything.pairs == 2
+    assert pairs(task, rows[:1], out=tmp_path / "b.jsonl").pairs == 1
+    with pytest.raises(DataError, match=r"no pair is left .1 prompt whose scores differ by less than the margin"):
+        pairs(task, rows[:1], margin=0.5)
+    near = f"{two.output} answered by the harbour office"
+    with pytest.raises(DataError, match="1 pair of nearly the same answers"):
+        pairs(task, [{"input": two.input_text, "samples": [near, near.replace("harbour", "harbuor") + " please"]}])
+
+
+def test_at_most_so_many_pairs_of_a_prompt_and_the_length_of_the_answers_is_said(tmp_path: Path) -> None:
+    task, row = graded(tmp_path)
+    samples = [row.output, *(f"{word} {word} {word}" for word in ("lorem", "ipsum", "dolor", "amet"))]
+    found = pairs(task, [{"input": row.input_text, "samples": samples}], most=2)
+    assert (found.pairs, found.left_out.beyond, found.longer) == (2, 2, 0.0)
+    assert found.lines()[2].startswith(
+        "warning: the better answer is the longer one in 0% of comparisons, so a model may learn"
+    )
+    assert found.rejected_characters == 17
+
+
+def test_the_pairs_of_a_run_are_those_that_it_noted_for_rows_of_train(routing: Path, tmp_path: Path) -> None:
+    split = split_of(routing)
+
+    def noted(example: Example, score: float = 1.0) -> RankedPair:
+        sides = (
+            RankedAnswer(text=example.output, score=score, whole=True),
+            RankedAnswer(text=wrong(example), score=0.0, whole=True),
+        )
+        return RankedPair(example=example.id, chosen=sides[0], rejected=sides[1])
+
+    event = SamplesPaired(
+        rung="preference",
+        pairs=(noted(split.train[0]), noted(split.train[1], 0.2), noted(split.test[0])),
+        counts=PromptCounts(9, 3, 3, 5, 1, 0, 0),
+        tokens_in=0,
+        tokens_out=0,
+        seconds=0.0,
+    )
+    Record.create(tmp_path / "run").close()
+    with pytest.raises(InputError, match="this run made no pairs of its own samples"):
+        pair_samples(PairsRequest(routing, run=tmp_path / "run"), SilentProgress())
+    record = Record.open(tmp_path / "run")
+    record.append(event)
+    record.close()
+    found = pair_samples(PairsRequest(routing, run=tmp_path / "run", margin=0.5), SilentProgress())
+    first = split.train[0]
+    assert written(found) == [(first.input_text, first.output, wrong(first))]
+    left = found.left_out
+    assert (left.held_out, left.within, left.all_right, left.all_wrong) == (1, 1, 5, 1)
+
+
+def test_options_and_samples_that_cannot_be_used_are_refused(routing: Path, tmp_path: Path) -> None:
+    row = split_of(routing).train[0]
+    for options, said in (
+        ({}, "found no samples"),
+        ({"samples": tmp_path, "run": tmp_path}, "found --samples and --from"),
+        ({"samples": tmp_path, "margin": float("nan")}, "found nan"),
+        ({"samples": tmp_path, "most": 5}, "expected 1 to 4"),
+    ):
+        with pytest.raises(InputError, match=said):
+            pair_samples(PairsRequest(routing, **options), SilentProgress())
+    for bad, said in (
+        ({"samples": ["a"]}, "found samples without a prompt"),
+        ({"input": "a", "samples": "b"}, 'key "samples": found text, expected a list of texts'),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "found preference pairs, expected one sample a row"),
+    ):
+        with pytest.raises(DataError, match=said):
+            pairs(routing, [{"input": row.input_text, "samples": ["a"]}, bad])
+    assert not (routing.parent / "routing-pairs.jsonl").exists()
+    judged = scripted_task(
+        tmp_path / "judged", quality=[{"right": 1.0}], task={"score": {"judge": "scripted:script.json"}, "output": {}}
+    )
+    with pytest.raises(InputError, match="found a task scored by a judge"):
+        pairs(judged, [{"input": row.input_text, "samples": ["a"]}])
