@@ -1,4 +1,4 @@
-"""A million rows converted and mixed: `python -m benchmarks.rows [ROWS]` prints one JSON line for each way, and removes its files.
+"""A million rows converted and mixed: `python -m benchmarks.rows [ROWS [WAY…]]` prints a JSON line a way, and removes its files.
 
 Rows a second, and the most memory that the process held, which must not grow with the rows. Each way runs in a process of its own.
 """
@@ -69,7 +69,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_rows(folder / "rows.jsonl", rows)
-        for way in (*WAYS, "mix"):
+        for way in sys.argv[2:] or (*WAYS, "mix"):
             for kind in ("csv", "parquet"):
                 if f"rows.{kind}" in WAYS.get(way, ()):
                     convert_file(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,15 @@ import pytest
 
 from data_support import CHATML, word_tokenizer
 from lastresort.app.data_convert import ConvertRequest, convert_file
-from lastresort.data.conversion.writers import WRITERS
+from lastresort.data.conversion.writers import HELD, WRITERS, Held
+from lastresort.data.files import read_rows
 from lastresort.data.read import read_examples
-from lastresort.errors import DataError, InputError
+from lastresort.errors import DataError, InputError, StopRequestedError
+from lastresort.interop.llamafactory.dataset_info import DataSetEntry, RowColumns
+from lastresort.interop.llamafactory.keys import Stage
+from lastresort.interop.llamafactory.turns import AlignedRow, align
 from lastresort.report.data_files import ConvertedFile
+from lastresort.stop import StopRequest
 from lastresort.types import SilentProgress
 
 TALK = [
@@ -126,6 +133,17 @@ def test_columns_are_named_by_the_user(tmp_path: Path) -> None:
         convert(path, "alpaca", columns={"input": "text", "output": "team"})
 
 
+def test_an_empty_cell_or_null_of_a_taken_name_is_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("prompt,completion,system\nhi,yo,\nnow,noon,Be brief.\n")
+    with pytest.raises(
+        DataError, match=r'row 2 \(line 3\), key "system": found a column that would mean something else'
+    ):
+        convert(path, "messages")
+    path.write_text("prompt,completion,system\nhi,yo,\n")
+    assert written(convert(path, "prompt-completion")) == [{"prompt": "hi", "completion": "yo"}]
+
+
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     path = file_of(tmp_path, {"input": "a", "output": "b"})
     before = path.read_bytes()
@@ -134,6 +152,22 @@ def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     assert path.read_bytes() == before
     with pytest.raises(InputError, match=r'found "mesages", expected .* Did you mean "messages"'):
         convert(path, "mesages")
+
+
+def test_a_stop_leaves_no_part_of_a_file(tmp_path: Path) -> None:
+    @dataclass
+    class Later:
+        looks: int = 0
+
+        def requested(self) -> StopRequest | None:
+            self.looks += 1
+            return StopRequest("signal", "asked to stop") if self.looks > 1 else None
+
+    path = file_of(tmp_path, *({"input": f"a {n}", "output": "b"} for n in range(2500)))
+    stop = Later()
+    with pytest.raises(StopRequestedError):
+        convert_file(ConvertRequest(path, "messages"), SilentProgress(), stop)
+    assert (stop.looks, list(tmp_path.iterdir())) == (2, [path])
 
 
 def test_a_table_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
@@ -196,9 +230,61 @@ def test_the_plain_shapes_are_the_columns_that_trl_and_llama_factory_read(tmp_pa
     ]
 
 
+@pytest.mark.parametrize(
+    ("to", "entry", "stage"),
+    [
+        ("alpaca", DataSetEntry("a", (), columns=RowColumns(system="system", history="history")), "sft"),
+        ("sharegpt", DataSetEntry("a", (), formatting="sharegpt"), "sft"),
+        (
+            "ranking",
+            DataSetEntry(
+                "a", (), formatting="sharegpt", ranking=True, columns=RowColumns(chosen="chosen", rejected="rejected")
+            ),
+            "dpo",
+        ),
+    ],
+)
+def test_llama_factory_aligns_the_turns_that_were_written(
+    to: str, entry: DataSetEntry, stage: Stage, tmp_path: Path
+) -> None:
+    """As its converter does in the released package, by our reader of its data sets."""
+    pair = {"prompt": TALK[:4], "chosen": TALK[4:], "rejected": [{"role": "assistant", "content": "xyzzy"}]}
+    path = file_of(tmp_path, pair if to == "ranking" else {"messages": TALK})
+    (row,) = read_rows(convert(path, to).path)
+    found = align(entry, stage, row)
+    assert isinstance(found, AlignedRow), found
+    assert [(turn.role, turn.text) for turn in found.prompt] == [("user", "hi"), ("assistant", "yo"), ("user", "when")]
+    assert [turn.text for turn in found.answers] == (["noon", "xyzzy"] if to == "ranking" else ["noon"])
+    assert found.system == "Be brief."
+
+
 @pytest.mark.parametrize("to", [name for name, writer in WRITERS.items() if writer.kind == "examples"])
 def test_a_task_reads_the_same_examples_before_and_after(to: str, tmp_path: Path) -> None:
     path = file_of(tmp_path, *({"input": f"ticket {n}", "output": "ab"[n % 2], "group": f"g{n % 3}"} for n in range(9)))
     after = read_examples(convert(path, to, out=tmp_path / f"new-{to}.json").path)
     before = read_examples(path)
     assert [(e.id, e.input, e.output, e.group) for e in after] == [(e.id, e.input, e.output, e.group) for e in before]
+
+
+def test_the_page_lists_the_shapes_with_their_readers_and_what_holds_what() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    kinds = {"examples": "examples", "pairs": "pairs", "labels": "labelled answers"}
+    lines = dict(re.findall(r"^\| `([\w-]+)` \|(.*)\|$", page.split("## What is kept")[0], re.MULTILINE))
+    lines.pop("--to")
+    assert set(lines) == set(WRITERS)
+    for name, writer in WRITERS.items():
+        assert [cell.strip() for cell in lines[name].split("|")][-2:] == [kinds[writer.kind], writer.peers]
+    chat = {"prompt-completion-chat", "preference-chat", "kto-chat"}
+    said: dict[Held, set[str]] = {
+        "system": set(WRITERS) - {"prompt-completion", "preference", "kto"},
+        "turns": set(WRITERS) - {"prompt-completion", "preference", "kto"},
+        "order": set(WRITERS) - {"prompt-completion", "preference", "kto", "alpaca"},
+        "tools": {"messages", "sharegpt", "ranking", *chat},
+        "keys": {"messages", "input-output", *chat},
+        "answer keys": {"messages", *chat},
+        "answers": chat,
+        "blank": {"messages", "sharegpt", "ranking", *chat},
+    }
+    assert said.keys() == HELD.keys()
+    for held, names in said.items():
+        assert {name for name, writer in WRITERS.items() if held in writer.holds} == names, held

@@ -160,6 +160,16 @@ def test_only_drawn_rows_must_fit_the_shape_and_only_they_count_as_dropped(tmp_p
     assert not (tmp_path / "all.jsonl").exists()
 
 
+def test_a_file_that_became_shorter_between_counting_and_drawing_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_of(tmp_path, "mine.jsonl", 5)
+    monkeypatch.setattr("lastresort.app.data_mix.count_rows", lambda path: 6)
+    with pytest.raises(DataError, match="a file changed while it was read"):
+        mix(tmp_path, "mine.jsonl")
+    assert not (tmp_path / "mix.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "portion"),
     [

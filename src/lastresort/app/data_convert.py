@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lastresort.app.gate import refuse_unwritable
 from lastresort.data.conversion.convert import ConversionCounts, ShapeChange, in_new_shape, row_contents
-from lastresort.data.conversion.sinks import row_sink
+from lastresort.data.conversion.sinks import refuse_existing, row_sink
 from lastresort.data.conversion.streams import at_most_rows
 from lastresort.data.conversion.writers import WRITERS
 from lastresort.data.files import stem_of
@@ -40,6 +40,7 @@ def convert_file(request: ConvertRequest, progress: Progress, stop: Stop = NEVER
     change = shape_change(request.to, request.columns, request.drop)
     out = request.out or request.file.with_name(f"{stem_of(request.file)}-{request.to}.jsonl")
     refuse_unwritable("--out", out)
+    refuse_existing(out)
     counts = ConversionCounts()
     with row_sink(out) as sink:
         progress.stage(f"writing {out.name}", at_most_rows(request.file))

@@ -22,7 +22,7 @@ from lastresort.data.conversion.mixing import (
     in_mixed_order,
     plan_mix,
 )
-from lastresort.data.conversion.sinks import row_sink
+from lastresort.data.conversion.sinks import refuse_existing, row_sink
 from lastresort.data.conversion.streams import count_rows, stream_rows
 from lastresort.data.conversion.writers import own_writer
 from lastresort.errors import DataError, InputError
@@ -87,6 +87,7 @@ def mix_files(request: MixRequest, progress: Progress, stop: Stop = NEVER) -> Mi
     if request.rows is not None and request.rows < 1:
         raise InputError(f"found {request.rows}", where="--rows", expected="at least 1", remedy="Correct it.")
     refuse_unwritable("--out", request.out)
+    refuse_existing(request.out)
     progress.stage("counting rows", len(request.sources))
     change = shape_change(request.to or _own_shape(request.sources[0].path), {}, request.drop)
     sizes = []

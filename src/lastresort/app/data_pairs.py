@@ -13,7 +13,7 @@ from lastresort.app.gate import refuse_unwritable
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.data.check import check_preferences
 from lastresort.data.conversion.content import RowContent
-from lastresort.data.conversion.sinks import row_sink
+from lastresort.data.conversion.sinks import refuse_existing, row_sink
 from lastresort.data.conversion.writers import WRITERS, parts_of
 from lastresort.data.duplicates import near_pairs, normalised
 from lastresort.data.formats.rows import RawRow
@@ -67,6 +67,7 @@ def pair_samples(request: PairsRequest, progress: Progress, stop: Stop = NEVER) 
     task = given_task(request.task, dict(request.settings))
     out = request.out or task.folder / f"{task.task}-pairs.jsonl"
     refuse_unwritable("--out", out)
+    refuse_existing(out)
     progress.stage("reading the task")
     prepared = prepare(task, begins=False)
     found, left = (

@@ -89,7 +89,7 @@ def source_shape(row: RawRow) -> SourceShape:
             f"found the keys {', '.join(sorted(keys)) or 'none'}",
             where=row.place,
             expected="one of " + ", ".join([*(shape.looks for shape in SHAPES.values()), LOOKS]),
-            remedy="Name the columns: --columns input=COLUMN,output=COLUMN.",
+            remedy="Name the columns: `lastresort data convert FILE --to SHAPE --columns input=COLUMN,output=COLUMN`.",
         )
     return SourceShape("examples", shape)
 

@@ -175,7 +175,10 @@ def _written(content: RowContent, change: ShapeChange) -> JsonObject:
                 expected=f"what {change.to} can hold ({writer.looks})",
                 remedy=f"{instead}, or leave it out with --drop {part}." if part else f"{instead}.",
             )
-    further = {key: value for key, value in content.further.items() if value is not None or writer.can_hold_column(key)}
+    nothing = (None, "")  # in a table an empty cell is no value
+    further = {
+        key: value for key, value in content.further.items() if value not in nothing or writer.can_hold_column(key)
+    }
     taken = next((key for key in further if not writer.can_hold_column(key)), None)
     if taken is not None:
         raise DataError(

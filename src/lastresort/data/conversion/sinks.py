@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -45,13 +46,24 @@ def row_sink(path: Path) -> Iterator[RowSink]:
             yield sink
             sink.end()
     except FileExistsError as error:
-        raise InputError(
-            "a file is there already", where=str(path), expected="a new file", remedy="Name another with --out."
-        ) from error
+        raise _is_there(path) from error
     except OSError as error:
         found = "the disk is full" if error.errno in FULL else f"could not be written ({error.strerror or error})"
         remedy = "Free some space, or check the permissions of the folder, and run the command again."
         raise InfrastructureError(found, where=str(path), remedy=remedy) from error
+
+
+def refuse_existing(path: Path) -> None:
+    """Before work is done for a file that cannot be written. Raises InputError where one is there, DataError as `row_sink`."""
+    file_kind(path)
+    if os.path.lexists(path):
+        raise _is_there(path)
+
+
+def _is_there(path: Path) -> InputError:
+    return InputError(
+        "a file is there already", where=str(path), expected="a new file", remedy="Name another with --out."
+    )
 
 
 def _packed(file: BinaryIO) -> AbstractContextManager[BinaryIO]:

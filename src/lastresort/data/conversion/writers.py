@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from lastresort.data.conversion.content import RowContent, RowKind
 from lastresort.types import JsonObject, Message, Role
 
 Part = Literal["system", "turns", "keys", "tools", "rejected"]
-DROPPABLE: tuple[Part, ...] = get_args(Part)
 Held = Literal["system", "turns", "order", "blank", "keys", "answer keys", "tools", "answers"]
 
 
@@ -140,7 +139,7 @@ WRITERS: dict[str, RowWriter] = {
         '{"input", "output"}',
         _TURNS - {"blank"} | {"keys"},
         _input_output,
-        "this program",
+        "lastresort",
         frozenset({"input", "output"}),
     ),
     "preference": RowWriter(
