@@ -104,7 +104,17 @@ def mix_files(request: MixRequest, progress: Progress, stop: Stop = NEVER) -> Mi
     )
     dropped = sum((one.dropped for one in counts), start=ConversionCounts().dropped)
     used_up = None if plan.used_up is None else request.sources[plan.used_up].path
-    return MixedFile(request.out, change.to, sum(plan.taken), plan.wanted, taken, used_up, dict(dropped), request.seed)
+    return MixedFile(
+        path=request.out,
+        to=change.to,
+        rows=sum(plan.taken),
+        wanted=plan.wanted,
+        sources=taken,
+        used_up=used_up,
+        dropped=dict(dropped),
+        unused=tuple(name for name in request.drop if not dropped[name]),
+        seed=request.seed,
+    )
 
 
 def _own_shape(path: Path) -> str:

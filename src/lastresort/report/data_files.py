@@ -50,7 +50,7 @@ class TakenRows:
 @dataclass(frozen=True, slots=True)
 class MixedFile:
     """rows: of the mix. wanted: how many it would have had. used_up: the file whose end ended it before, None where none did.
-    dropped: rows that lost a part or a column, by its name.
+    dropped: rows that lost a part or a column, by its name. unused: names of --drop that no row has.
     """
 
     path: Path
@@ -60,13 +60,20 @@ class MixedFile:
     sources: tuple[TakenRows, ...]
     used_up: Path | None
     dropped: Mapping[str, int]
+    unused: tuple[str, ...]
     seed: int
 
     def as_dict(self) -> dict[str, Any]:
         """As `lastresort data mix --json` prints it."""
         sources = [{**asdict(source), "path": str(source.path)} for source in self.sources]
         used_up = None if self.used_up is None else str(self.used_up)
-        return {**asdict(self), "path": str(self.path), "sources": sources, "used_up": used_up}
+        return {
+            **asdict(self),
+            "path": str(self.path),
+            "sources": sources,
+            "used_up": used_up,
+            "unused": list(self.unused),
+        }
 
     def lines(self) -> list[str]:
         return words.mix_lines(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lastresort.report.words.data import length_line
@@ -23,15 +23,18 @@ _DROPPED = {
 def convert_lines(found: ConvertedFile) -> list[str]:
     return [
         f"{counted(found.written, 'row')} in {found.path}, from {counted(found.read, 'row')} of {found.source}.",
-        *dropped_lines(found.dropped),
-        *([f"Nothing to drop: no row has {listed(found.unused, 'or')}."] if found.unused else []),
+        *dropped_lines(found.dropped, found.unused),
     ]
 
 
-def dropped_lines(dropped: Mapping[str, int]) -> list[str]:
-    """What rows lost, by the name that --drop gives it."""
+def dropped_lines(dropped: Mapping[str, int], unused: Sequence[str]) -> list[str]:
+    """What rows lost, by the name that --drop gives it, and what there was none of."""
     return [
-        f"Dropped: {_DROPPED.get(name, f'the column {name}')} in {counted(n, 'row')}." for name, n in dropped.items()
+        *(
+            f"Dropped: {_DROPPED.get(name, f'the column {name}')} in {counted(n, 'row')}."
+            for name, n in dropped.items()
+        ),
+        *([f"Nothing to drop: no row has {listed(unused, 'or')}."] if unused else []),
     ]
 
 
@@ -46,7 +49,7 @@ def mix_lines(found: MixedFile) -> list[str]:
         f"{counted(found.rows, 'row')} in {found.path}, in the shape {found.to}.",
         *(_taken_line(source, found.rows) for source in found.sources),
         *end,
-        *dropped_lines(found.dropped),
+        *dropped_lines(found.dropped, found.unused),
     ]
 
 
