@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from lastresort.app.data_convert import ConvertRequest, convert_file
 from lastresort.data.conversion.writers import HELD, WRITERS, Held
 from lastresort.data.files import read_rows
 from lastresort.data.read import read_examples
-from lastresort.errors import DataError, InputError, StopRequestedError
+from lastresort.errors import DataError, InfrastructureError, InputError, StopRequestedError
 from lastresort.interop.llamafactory.dataset_info import DataSetEntry, RowColumns
 from lastresort.interop.llamafactory.keys import Stage
 from lastresort.interop.llamafactory.turns import AlignedRow, align
@@ -168,6 +169,17 @@ def test_a_stop_leaves_no_part_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(StopRequestedError):
         convert_file(ConvertRequest(path, "messages"), SilentProgress(), stop)
     assert (stop.looks, list(tmp_path.iterdir())) == (2, [path])
+
+
+def test_a_full_disk_is_said_and_leaves_no_part_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = file_of(tmp_path, {"input": "a", "output": "b"})
+    monkeypatch.setattr("lastresort.records.atomic.os.fsync", full)
+    with pytest.raises(InfrastructureError, match=r"the disk is full\. Free some space"):
+        convert(path, "messages")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_table_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
