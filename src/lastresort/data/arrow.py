@@ -38,10 +38,12 @@ def parquet_stream(path: Path) -> Iterator[RawRow]:
         try:
             _refuse_large(path, "Parquet")
             number = 0
-            for batch in pyarrow.parquet.ParquetFile(file, buffer_size=MiB).iter_batches(batch_size=_AT_ONCE):
-                for value in batch.to_pylist():
-                    number += 1
-                    yield RawRow(value, number, f"{path}, row {number}")
+            content = pyarrow.parquet.ParquetFile(file, buffer_size=MiB, pre_buffer=False)
+            for group in range(content.num_row_groups):
+                for batch in content.iter_batches(batch_size=_AT_ONCE, row_groups=[group]):
+                    for value in batch.to_pylist():
+                        number += 1
+                        yield RawRow(value, number, f"{path}, row {number}")
         except (pyarrow.ArrowException, *_DAMAGE) as error:
             raise _damaged(path, "Parquet", _reason(error)) from error
 
