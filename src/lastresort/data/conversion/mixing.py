@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lastresort.data.conversion.content import RowContent
 from lastresort.data.formats.rows import compact_json
@@ -184,12 +184,23 @@ class RepeatCounter:
         self._hashes[place].append(int.from_bytes(digest, "big"))
 
     def repeats(self) -> tuple[Repeats, ...]:
+        """Of each file, at the end."""
         import numpy
 
         found, earlier = [], numpy.empty(0, dtype=numpy.uint64)
         for hashes in self._hashes:
-            own = numpy.unique(numpy.frombuffer(hashes, dtype=numpy.uint64) if hashes else earlier[:0])
-            shared = numpy.intersect1d(own, earlier, assume_unique=True)
-            found.append(Repeats(len(hashes) - len(own), len(shared)))
-            earlier = numpy.union1d(earlier, own)
+            own = _distinct(numpy.array(hashes, dtype=numpy.uint64))
+            within = len(hashes) - len(own)
+            del hashes[:]
+            both = _distinct(numpy.concatenate((earlier, own)))
+            found.append(Repeats(within, len(earlier) + len(own) - len(both)))
+            earlier = both
         return tuple(found)
+
+
+def _distinct(hashes: Any) -> Any:
+    """Sorted, in the memory of the given array: `numpy.unique` takes a multiple of it."""
+    import numpy
+
+    hashes.sort()
+    return hashes[numpy.concatenate(([True], hashes[1:] != hashes[:-1]))] if len(hashes) else hashes
