@@ -270,6 +270,15 @@ def test_llama_factory_aligns_the_turns_that_were_written(
     assert found.system == "Be brief."
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".json"])
+def test_what_a_synthetic_row_was_made_from_goes_with_it(suffix: str, tmp_path: Path) -> None:
+    """Else rows made from what is held out would be trained on."""
+    made = {"kind": "paraphrase", "seed_inputs": ["0123456789abcdef"]}
+    path = file_of(tmp_path, {"input": "a", "output": "b", "synthetic": made, "passages": ["guide#1"]})
+    (example,) = read_examples(convert(path, "prompt-completion", out=tmp_path / f"new{suffix}").path)
+    assert (example.seeds, example.passages) == (("0123456789abcdef",), ("guide#1",))
+
+
 @pytest.mark.parametrize("to", [name for name, writer in WRITERS.items() if writer.kind == "examples"])
 def test_a_task_reads_the_same_examples_before_and_after(to: str, tmp_path: Path) -> None:
     path = file_of(tmp_path, *({"input": f"ticket {n}", "output": "ab"[n % 2], "group": f"g{n % 3}"} for n in range(9)))

@@ -86,6 +86,21 @@ def test_no_sample_of_a_held_out_item_or_of_a_near_copy_makes_a_pair(routing: Pa
     assert not held & {prompt for prompt, _, _ in written(found)}
 
 
+def test_an_id_that_a_train_row_and_a_held_out_item_share_means_neither(tmp_path: Path) -> None:
+    task = scripted_task(tmp_path / "task", quality=[{"right": 1.0}])
+    lines = [json.loads(line) for line in (task.parent / "rows.jsonl").read_text().splitlines()]
+    for name, part in (("train", lines[:80]), ("dev", lines[80:140]), ("test", lines[140:])):
+        rows = ({**row, "id": f"{name}-{n}" if n else "first"} for n, row in enumerate(part))
+        (task.parent / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    named = "examples: {train: train.jsonl, dev: dev.jsonl, test: test.jsonl}"
+    kept = task.read_text().replace("examples: rows.jsonl", named).replace("split:\n  dev: 60\n  test: 120\n", "")
+    task.write_text(kept)
+    samples = [TEAMS[0], TEAMS[1], TEAMS[2]]
+    found = pairs(task, [{"id": "first", "samples": samples}, {"id": "train-1", "samples": samples}])
+    assert {prompt for prompt, _, _ in written(found)} == {lines[1]["input"]}
+    assert found.left_out.held_out == 3
+
+
 def test_a_system_prompt_of_the_samples_does_not_hide_a_row(routing: Path) -> None:
     row = split_of(routing).train[0]
     turns = [{"role": "system", "content": "Route the case."}, {"role": "user", "content": row.input_text}]

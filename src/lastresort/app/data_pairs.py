@@ -166,6 +166,8 @@ def _by_example(
     held_out = unknown = 0
     for sample in samples:
         row = by_text.get(_asked(sample.prompt)) if sample.prompt else by_id.get(sample.id or "")
+        if not sample.prompt and sample.id in held_ids:  # an id that files share means the held-out item
+            row = None
         if row is not None:
             found.setdefault(row.id, []).append(sample)
         elif sample.prompt:

@@ -126,7 +126,7 @@ class _Table:
 
 
 def _cell(key: str, value: Any, where: str) -> str:
-    if isinstance(value, list | dict) and key != "passages":
+    if isinstance(value, list | dict) and key not in ("passages", "synthetic"):  # which are read as JSON there
         raise _not_in("a table", kind_of(value), where)
     if value is None:
         return ""
@@ -156,6 +156,8 @@ class _Parquet:
         self._first = ""
 
     def write(self, row: JsonObject, where: str) -> None:
+        if isinstance(row.get("synthetic"), dict):  # whose text is read too
+            row = {**row, "synthetic": compact_json(row["synthetic"], where)}
         for key, value in row.items():
             if not _keeps_its_keys(value):
                 raise _not_in(
