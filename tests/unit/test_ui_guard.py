@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import socket
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -284,6 +286,20 @@ def test_a_browser_asks_each_time_whether_its_scripts_are_these(tmp_path: Path) 
     known = {"if-none-match": found.headers["etag"]}
     same, other = (client.get(f"/static/{name}", headers=known) for name in ("page.js", "talk.js"))
     assert (same.status_code, same.content, other.status_code) == (304, b"", 200)
+
+
+def test_no_two_scripts_of_a_page_declare_one_name() -> None:
+    """They share one scope, and the second of the two would not run at all."""
+    scripts = [
+        one.read_text("utf-8")
+        for one in Path(str(files("lastresort.ui") / "static")).glob("*.js")
+        if ".min." not in one.name
+    ]
+    declared = [
+        name for text in scripts for name in re.findall(r"^(?:const|let|(?:async )?function)\s+(\w+)", text, re.M)
+    ]
+    assert len(declared) > 20
+    assert len(declared) == len(set(declared)), sorted(name for name in set(declared) if declared.count(name) > 1)
 
 
 def test_the_border_lets_the_largest_upload_pass() -> None:

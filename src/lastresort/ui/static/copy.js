@@ -21,12 +21,12 @@ async function copy(from) {
   }
 }
 
-const over = new Map(); // by what says it, when that ends
+const timers = new Map(); // by what says it, when that ends
 
 function say(one, text, after) {
   one.textContent = text;
-  clearTimeout(over.get(one));
-  over.set(one, setTimeout(() => { one.textContent = after; over.delete(one); }, SAID_MS));
+  clearTimeout(timers.get(one));
+  timers.set(one, setTimeout(() => { one.textContent = after; timers.delete(one); }, SAID_MS));
 }
 
 document.addEventListener("click", async (event) => {
