@@ -64,7 +64,7 @@ def test_once_a_model_refused_the_best_of_those_left_is_dropped_no_more_often_th
         assert stays > 0.8
     one, other = [1.0, 0.0, 1.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0, 0.0]
     wins, losses = np.array([[[0.0, 2.0], [1.0, 0.0]]]), np.array([[[0.0, 1.0], [2.0, 0.0]]])
-    found = evidence_not_best({"one": one, "other": other}, gone=1)
+    found = evidence_not_best({"one": one, "other": other}, n_refused=1)
     assert list(found.values()) == pytest.approx(bets(wins, losses).sum(axis=1)[0] / 2)
 
 

@@ -74,60 +74,104 @@ def test_of_a_group_the_first_item_counts() -> None:
 
 def test_bets_on_a_rival_that_is_gone_count_as_lost() -> None:
     scores = {"a": [0.0] * 20, "b": [1.0] * 20}
-    alone, later = evidence_not_best(scores), evidence_not_best(scores, gone=3)
+    alone, later = evidence_not_best(scores), evidence_not_best(scores, n_refused=3)
     assert later == {name: pytest.approx(found / 4) for name, found in alone.items()}
 
 
 class Dev:
-    """A bench whose systems answer 96 items, until their model refuses. right: the share of each; refused: from which item on."""
+    """A bench whose systems answer 96 items, until their model refuses. scores: of each; refused: from which item on."""
 
     dev = range(96)
     models = SimpleNamespace(check=lambda system: None)
 
-    def __init__(self, right: dict[str, float], refused: dict[str, int]) -> None:
-        self._right, self._refused = right, refused
+    def __init__(self, scores: dict[str, list[float]], refused: dict[str, int]) -> None:
+        self._scores, self._refused = scores, refused
+        self.answered: list[tuple[str, int, int]] = []
 
     def check_room(self, system: Any) -> None: ...
     def keep(self, rung: str, system: Any) -> None: ...
     def dev_groups(self) -> None: ...
 
     def dev_results(self, rung: str, systems: Any, start: int, stop: int, *, staged: bool) -> dict[str, Any]:
+        self.answered += [(one.name, start, stop) for one in systems]
         return {
             one.name: JobRefused.of(CandidateError("too long"))
             if stop > self._refused.get(one.name, 96)
-            else [
-                SimpleNamespace(score=float(i % 10 < 10 * self._right[one.name]), format_ok=True)
-                for i in range(start, stop)
-            ]
+            else [SimpleNamespace(score=score, format_ok=True) for score in self._scores[one.name][start:stop]]
             for one in systems
         }
 
 
-def race_of(monkeypatch: pytest.MonkeyPatch, right: dict[str, float], refused: dict[str, int]) -> Race:
+def race_of(monkeypatch: pytest.MonkeyPatch, scores: dict[str, list[float]], refused: dict[str, int]) -> Race:
     monkeypatch.setattr("lastresort.rungs.race._call_cost", lambda bench, system: 1.0)
     monkeypatch.setattr(Race, "_hopeless", lambda race, name: False)
-    bench: Any = Dev(right, refused)
-    systems: Any = [SimpleNamespace(name=name) for name in right]
+    bench: Any = Dev(scores, refused)
+    systems: Any = [SimpleNamespace(name=name) for name in scores]
     return Race(bench, "prompting", systems, "prompts")
 
 
-def test_a_leader_whose_model_refuses_later_items_drops_none_of_those_that_are_left(
+def evenly(**shares: float) -> dict[str, list[float]]:
+    return {name: [float(i % 10 < 10 * share) for i in range(96)] for name, share in shares.items()}
+
+
+# By the first 32 items "last" is shown not to be the best, by its bet on "first" alone; then it is right on every item.
+BEHIND_AT_FIRST = {
+    "first": [1.0] * 96,
+    "second": [0.0] * 3 + [1.0] * 61 + [0.0, 1.0] * 16,
+    "last": [0.0] * 4 + [1.0] * 92,
+}
+
+
+@pytest.mark.parametrize("refused_after", [32, 64])
+def test_a_refusal_brings_back_whom_only_the_refused_one_had_dropped(
+    monkeypatch: pytest.MonkeyPatch, refused_after: int
+) -> None:
+    race = race_of(monkeypatch, BEHIND_AT_FIRST, {})
+    race.run()
+    assert len(race.items["last"]) == 32, "dropped at the first look"
+    race = race_of(monkeypatch, BEHIND_AT_FIRST, {"first": refused_after})
+    race.run()
+    assert {name: len(items) for name, items in race.items.items()} == {"second": 96, "last": 96}
+    assert race.choose().name == "last"
+
+
+def test_a_candidate_that_comes_back_answers_what_it_lacks_in_the_stretches_of_the_looks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    race = race_of(monkeypatch, {"a": 0.5, "b": 1.0, "c": 0.5}, {"b": 32})
-    for start in (0, 32):
-        race._measure(list("abc"), start, start + 32)
-    assert sorted(race.items) == ["a", "c"]
-    race._drop_shown_worse()
-    assert race._alive == ["a", "c"], "alike, whatever the leader was ahead by"
+    """So a resumed race, in which the model may refuse less, finds them in its record."""
+    race = race_of(monkeypatch, BEHIND_AT_FIRST, {"first": 64})
+    race.run()
+    bench: Any = race._bench
+    assert [(start, stop) for name, start, stop in bench.answered if name == "last"] == [(0, 32), (32, 64), (64, 96)]
+
+
+def test_whom_others_have_dropped_too_stays_dropped_after_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {**BEHIND_AT_FIRST, "last": [0.0] * 32 + [1.0] * 64}
+    race = race_of(monkeypatch, scores, {"first": 64})
+    race.run()
+    assert {name: len(items) for name, items in race.items.items()} == {"second": 96, "last": 32}
 
 
 def test_where_all_that_are_left_are_refused_the_best_of_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = {"a": 0.9, "b": 0.9, "c": 0.6, "d": 0.6, "e": 0.2}
-    race = race_of(monkeypatch, right, {"a": 60, "b": 60})
+    scores = evenly(a=0.9, b=0.9, c=0.6, d=0.6, e=0.2)
+    race = race_of(monkeypatch, scores, {"a": 60, "b": 60})
     race.run()
     assert {name: len(items) for name, items in race.items.items()} == {"c": 96, "d": 96, "e": 24}
     assert race.nothing_left() is None
-    race = race_of(monkeypatch, right, dict.fromkeys(right, 60))
+    race = race_of(monkeypatch, scores, dict.fromkeys(scores, 60))
     race.run()
     assert race.nothing_left() is not None
+
+
+def test_of_dropped_ones_those_that_answered_more_come_back_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mean over fewer items is high by luck more often. All that are left are refused in the end; "lucky" was dropped by halving
+    after 24 items, with a higher mean than "c" and "d" had when they were dropped after 72.
+    """
+    scores = evenly(a=1.0, b=1.0, c=1.0, d=1.0, lucky=0.9, f=0.2, g=0.2, h=0.2)
+    for name in "abcd":
+        scores[name][24:] = [0.0, 1.0] * 36
+    for name in "cd":
+        scores[name][24:28] = [0.0] * 4
+    race = race_of(monkeypatch, scores, {"a": 80, "b": 80})
+    race.run()
+    assert {name: len(race.items[name]) for name in ("c", "d", "lucky")} == {"c": 96, "d": 96, "lucky": 24}

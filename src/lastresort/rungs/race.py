@@ -2,6 +2,8 @@
 
 Between halvings a candidate is dropped once the evidence that another is better is strong enough, and the race ends once one is
 left. It also ends if dev shows that all that are left are below the bar: which of them is closest is not worth its price.
+
+A model may refuse a candidate's later items. Those that only the evidence of that candidate had dropped then come back.
 """
 
 from __future__ import annotations
@@ -125,7 +127,7 @@ class Race:
         self._bench, self._rung, self._what = bench, rung, what
         self.systems: dict[str, System] = {}
         self._items: dict[str, list[ItemScore]] = {}
-        self._refused = 0  # systems whose model refused items after they had answered others
+        self._refused: dict[str, int] = {}  # how many items each had answered when its model refused others
         self._cost: dict[str, float] = {}
         self._dropped: dict[str, str] = {}
         self._alive: list[str] = []
@@ -150,10 +152,9 @@ class Race:
         return self._items
 
     def run(self) -> None:
-        for look in looks(len(self._bench.dev), len(self._alive)):
-            self._measure(self._alive, look.start, look.stop)
-            while not self._alive and any(self._items.values()):
-                self._bring_back(look.stop)
+        schedule = looks(len(self._bench.dev), len(self._alive))
+        for number, look in enumerate(schedule):
+            self._answer(schedule[: number + 1])
             if look.stop == len(self._bench.dev) or not self._alive:
                 continue
             self._drop_shown_worse()
@@ -167,28 +168,50 @@ class Race:
                 self._until = look.stop
                 return
 
-    def _bring_back(self, stop: int) -> None:
-        """Of those that were dropped the best, once the models of all that were left have refused: they answer what they lack."""
-        order = sorted(self.systems, key=lambda name: self._cost[name])
-        promise = {name: _promise(items) for name, items in self._items.items() if items}
-        self._alive = survivors(promise, order, FINALISTS)
-        self._shown.difference_update(self._alive)
-        for name in list(self._alive):
-            self._measure([name], len(self._items[name]), stop)
+    def _answer(self, looked: Sequence[RaceLook]) -> None:
+        """Those that are left answer what they lack. Each refusal may bring others back, which then answer what they lack."""
+        while True:
+            refused = len(self._refused)
+            for look in looked:
+                names = [name for name in self._alive if len(self._items[name]) == look.start]
+                self._measure(names, look.start, look.stop)
+            if len(self._refused) == refused:
+                return
+            self._bring_back()
+
+    def _bring_back(self) -> None:
+        """After a refusal: those that the paired test would not have dropped without the refused one. If none is left even so, the
+        dropped ones that answered most, and of these the best.
+        """
+        order, against = self._by_cost(), self._evidence_not_best()
+        back = [name for name in order if name in self._shown and against[name] < 1 / NOT_BEST]
+        if not self._alive and not back:
+            ranked = sorted(
+                (name for name in order if self._items.get(name)),
+                key=lambda name: (-len(self._items[name]), -_promise(self._items[name])),
+            )
+            back = ranked[:FINALISTS]
+        self._alive += back
+        self._shown.difference_update(back)
+
+    def _evidence_not_best(self) -> dict[str, float]:
+        so_far = {name: [item.score for item in items] for name, items in self._items.items() if items}
+        return evidence_not_best(so_far, groups=self._bench.dev_groups(), n_refused=len(self._refused))
+
+    def _by_cost(self) -> list[str]:
+        return sorted(self.systems, key=lambda name: self._cost[name])
 
     def _drop_shown_worse(self) -> None:
         """Never the one against which there is least evidence."""
-        so_far = {name: [item.score for item in items] for name, items in self._items.items() if items}
-        against = evidence_not_best(so_far, groups=self._bench.dev_groups(), gone=self._refused)
+        against = self._evidence_not_best()
         least = min(self._alive, key=lambda name: (against[name], self._cost[name]))
         shown = [name for name in self._alive if name != least and against[name] >= 1 / NOT_BEST]
         self._shown.update(shown)
         self._alive = [name for name in self._alive if name not in shown]
 
     def _keep(self, at_most: int) -> None:
-        order = sorted(self.systems, key=lambda name: self._cost[name])
         promise = {name: _promise(self._items[name]) for name in self._alive}
-        self._alive = survivors(promise, order, at_most)
+        self._alive = survivors(promise, self._by_cost(), at_most)
 
     def constrain(self, name: str, grammar: Grammar | None) -> None:
         """Try this system with constrained decoding, if some of its answers failed by form."""
@@ -285,7 +308,8 @@ class Race:
             if isinstance(result, JobRefused):
                 self._dropped[name] = str(result.error())
                 self._alive.remove(name)
-                self._refused += bool(self._items.pop(name))
+                if answered := len(self._items.pop(name)):
+                    self._refused[name] = answered
             else:
                 self._items[name] += result
 

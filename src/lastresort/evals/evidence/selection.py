@@ -56,7 +56,7 @@ def choose(
 
 
 def evidence_not_best(
-    dev_scores: Mapping[str, Sequence[float]], *, groups: Sequence[str] | None = None, gone: int = 0
+    dev_scores: Mapping[str, Sequence[float]], *, groups: Sequence[str] | None = None, n_refused: int = 0
 ) -> dict[str, float]:
     """Of each variant the evidence that another one is better: the mean over its rivals of the bets of `log_evidence`.
 
@@ -65,9 +65,10 @@ def evidence_not_best(
     dropped answered fewer, from the first on.
 
     dev_scores: per variant, on the first items of the same order. groups: label of each dev item where items belong together; the
-    first item of each group counts. gone: rivals that answered and can no longer be chosen. Bets on them count as lost: they say
-    nothing of the best of those that are left, and a mean over fewer would give back what was lost on them. A variant without
-    rivals has 0.
+    first item of each group counts. n_refused: rivals refused after answering some items. Bets on them count as lost from the
+    start: they say nothing of the best of those that are left, and a mean over fewer would give back what was lost on them. What
+    an earlier look concluded from such a bet no longer holds, so compare again after a refusal. The promise then holds for the
+    best of those that are left, if models refuse by input and not by what was answered. A variant without rivals has 0.
     Source: Waudby-Smith and Ramdas 2024 (bets); Vovk and Wang 2021 (means of e-values). Simulations: docs/simulations.md.
     """
     scores = {name: as_scores(found, binary=False) for name, found in dev_scores.items()}
@@ -75,7 +76,7 @@ def evidence_not_best(
     for name, own in scores.items():
         rivals = [other for rival, other in scores.items() if rival != name]
         bets = [_bet(rival, own, groups) for rival in rivals]
-        found[name] = sum(bets) / (len(bets) + gone) if bets else 0.0
+        found[name] = sum(bets) / (len(bets) + n_refused) if bets else 0.0
     return found
 
 
