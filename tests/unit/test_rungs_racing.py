@@ -10,6 +10,7 @@ import pytest
 from lastresort.errors import CandidateError
 from lastresort.evals.evidence import evidence_not_best
 from lastresort.evals.measure import JobRefused
+from lastresort.records.rungs import RacedOnDev, RefusedLater
 from lastresort.rungs.race import Race, looks, stretches, survivors
 
 
@@ -150,6 +151,23 @@ def test_whom_others_have_dropped_too_stays_dropped_after_a_refusal(monkeypatch:
     race = race_of(monkeypatch, scores, {"first": 64})
     race.run()
     assert {name: len(items) for name, items in race.items.items()} == {"second": 96, "last": 32}
+
+
+def test_one_that_a_refusal_left_is_not_said_to_be_left_by_a_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rival "last" was dropped by the test before, when two others were left."""
+    scores = {**BEHIND_AT_FIRST, "last": [0.0] * 32 + [1.0] * 64}
+    race = race_of(monkeypatch, scores, {"first": 64})
+    race.run()
+    raced, refused = race.findings()
+    assert raced == RacedOnDev("prompts", 3, 1, 1, 96, 96, None, 0.01)
+    assert isinstance(refused, RefusedLater)
+    assert (refused.candidate, refused.n) == ("first", 64)
+
+
+def test_a_race_ends_where_the_test_leaves_one_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    race = race_of(monkeypatch, evenly(a=0.5, b=1.0, c=0.5), {})
+    race.run()
+    assert race.findings() == (RacedOnDev("prompts", 3, 2, 2, 32, 96, "ONE_LEFT", 0.01),)
 
 
 def test_where_all_that_are_left_are_refused_the_best_of_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

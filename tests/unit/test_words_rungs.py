@@ -126,6 +126,10 @@ SEARCHES: list[tuple[rungs.SearchFinding, str]] = [
     ),
     (rungs.NotTried("few-shot-5", "it is too long."), "few-shot-5 could not be tried: it is too long."),
     (
+        rungs.RefusedLater("few-shot-5", 32, "it is too long."),
+        "few-shot-5 was dropped after 32 dev items, as its model refused others: it is too long.",
+    ),
+    (
         rungs.MoreShotsTried("few-shot-5", ("few-shot-8", "few-shot-16"), "NOT_AHEAD"),
         "More examples were tried, since few-shot-5 helped: few-shot-8 and few-shot-16; the last was not ahead of the one before "
         "by more than one item.",

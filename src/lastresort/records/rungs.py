@@ -200,8 +200,9 @@ RaceEnd = Literal["BELOW_BAR", "ONE_LEFT"]
 
 @dataclass(frozen=True, slots=True)
 class RacedOnDev:
-    """A race of n candidates. dropped: before the others had answered `until` of n_dev items. shown: of these, by the paired test.
-    ended: why at fewer than all items, None where it did not: all that was left was below the bar, at this error, or one was left.
+    """A race of n candidates. dropped: before the others had answered `until` of n_dev items, refused ones not counted. shown: of
+    these, by the paired test. ended: why at fewer than all items, None where it did not: all that was left was below the bar, at
+    this error, or the paired test left one.
     """
 
     candidates: str
@@ -309,6 +310,15 @@ class PromptRewritten:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedLater:
+    """A candidate that answered n dev items before its model refused others. why: as the model says it."""
+
+    candidate: str
+    n: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class NotTried:
     """A candidate that its model cannot answer. why: as the model says it."""
 
@@ -402,6 +412,7 @@ class TrainedOnPreferences:
 SearchFinding = (
     RacedOnDev
     | NotTried
+    | RefusedLater
     | MoreShotsTried
     | PromptKept
     | PromptRewritten

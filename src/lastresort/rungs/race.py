@@ -23,7 +23,7 @@ from lastresort.evals.evidence import (
 )
 from lastresort.evals.measure import JobRefused, failures, mean_score
 from lastresort.records.record import ItemScore
-from lastresort.records.rungs import NothingMeasured, NotTried, RacedOnDev, RaceEnd, SearchFinding
+from lastresort.records.rungs import NothingMeasured, NotTried, RacedOnDev, RaceEnd, RefusedLater, SearchFinding
 from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of
 from lastresort.systems.system import System
 from lastresort.types import Grammar, Judgement, Selection
@@ -119,12 +119,15 @@ REASONING_TOKENS = 128  # for reasoning before the answer
 class Race:
     """Variants on dev, by successive halving and a paired test. A variant that its model cannot answer is dropped, with the reason.
 
-    The race ends at a look that leaves one, or in which the rule of the test finds all that are left below the bar. The leader
-    with constrained decoding is still tried, on as many items. what: the variants in words, such as "ways of prompting".
+    The race ends at a look at which the paired test leaves one, or the rule of the test finds all that are left below the bar. The
+    leader with constrained decoding is still tried, on as many items. what: the variants in words, such as "ways of prompting".
+    not_best: error of the paired test.
     """
 
-    def __init__(self, bench: Workbench, rung: str, systems: Sequence[System], what: str) -> None:
-        self._bench, self._rung, self._what = bench, rung, what
+    def __init__(
+        self, bench: Workbench, rung: str, systems: Sequence[System], what: str, *, not_best: float = NOT_BEST
+    ) -> None:
+        self._bench, self._rung, self._what, self._threshold = bench, rung, what, 1 / not_best
         self.systems: dict[str, System] = {}
         self._items: dict[str, list[ItemScore]] = {}
         self._refused: dict[str, int] = {}  # how many items each had answered when its model refused others
@@ -157,12 +160,13 @@ class Race:
             self._answer(schedule[: number + 1])
             if look.stop == len(self._bench.dev) or not self._alive:
                 continue
+            several = len(self._alive) > 1
             self._drop_shown_worse()
             self._keep(look.at_most)
             if all(map(self._hopeless, self._alive)):
                 self._keep(FINALISTS)
                 self._ended = "BELOW_BAR"
-            elif len(self._alive) == 1 and self._shown:
+            elif several and len(self._alive) == 1:
                 self._ended = "ONE_LEFT"
             if self._ended is not None:
                 self._until = look.stop
@@ -184,7 +188,7 @@ class Race:
         dropped ones that answered most, and of these the best.
         """
         order, against = self._by_cost(), self._evidence_not_best()
-        back = [name for name in order if name in self._shown and against[name] < 1 / NOT_BEST]
+        back = [name for name in order if name in self._shown and against[name] < self._threshold]
         if not self._alive and not back:
             ranked = sorted(
                 (name for name in order if self._items.get(name)),
@@ -205,7 +209,7 @@ class Race:
         """Never the one against which there is least evidence."""
         against = self._evidence_not_best()
         least = min(self._alive, key=lambda name: (against[name], self._cost[name]))
-        shown = [name for name in self._alive if name != least and against[name] >= 1 / NOT_BEST]
+        shown = [name for name in self._alive if name != least and against[name] >= self._threshold]
         self._shown.update(shown)
         self._alive = [name for name in self._alive if name not in shown]
 
@@ -273,10 +277,12 @@ class Race:
     def findings(self) -> tuple[SearchFinding, ...]:
         early = [name for name, items in self._items.items() if len(items) < self._until or name in self._shown]
         dropped, n_dev = len(early), len(self._bench.dev)
-        raced = RacedOnDev(
-            self._what, len(self._items), dropped, len(self._shown), self._until, n_dev, self._ended, GIVE_UP_ERROR
+        n = len(self._items) + len(self._refused)
+        raced = RacedOnDev(self._what, n, dropped, len(self._shown), self._until, n_dev, self._ended, GIVE_UP_ERROR)
+        return raced, *(
+            RefusedLater(name, self._refused[name], why) if name in self._refused else NotTried(name, why)
+            for name, why in self._dropped.items()
         )
-        return raced, *(NotTried(name, why) for name, why in self._dropped.items())
 
     def _scores(self, names: Iterable[str]) -> dict[str, list[float]]:
         """Of those that answered as much as the finalists."""

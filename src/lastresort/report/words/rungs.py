@@ -224,6 +224,8 @@ def _sentence(found: value.SearchFinding) -> str:
             return _raced(found)
         case value.NotTried(candidate, why):
             return f"{candidate} could not be tried: {why}"
+        case value.RefusedLater(candidate, n, why):
+            return f"{candidate} was dropped after {counted(n, 'dev item')}, as its model refused others: {why}"
         case value.MoreShotsTried():
             return of_more_shots(found)
         case value.PromptRewritten():
