@@ -110,6 +110,8 @@ GateVerdict = Literal["SHIP", "HOLD", "REJECT"]
 ReplayPrompts = Literal["everyday", "wide"]
 GoOnAbout = Literal["cost", "curve"]  # of a rung that asks whether to go on: what it costs, what its first third shows
 GateMode = Literal["quick", "full", "none"]  # of the gates of a climb
+AdapterKind = Literal["lora", "rslora", "dora", "none"]
+AdapterChoice = Literal["lora", "rslora", "dora", "qlora", "full"]
 WayName = Literal["lora", "qlora", "full", "merged", "nf4"]  # of training, to compare
 
 
@@ -367,3 +369,10 @@ class LabelledProgress:
 
     def say(self, text: str) -> None:
         self.progress.say(text)
+
+
+def adapter_choice(kind: AdapterKind, *, in_4_bits: bool) -> AdapterChoice:
+    """As a training file names it: qlora is LoRA on a base in 4 bits, full trains all weights."""
+    if kind == "none":
+        return "full"
+    return "qlora" if kind == "lora" and in_4_bits else kind

@@ -40,7 +40,7 @@ def test_every_way_of_prompting_is_explained(tmp_path: Path) -> None:
     lines = {one.name: about_candidate(CandidateFacts(weights="model", prompt=prompt_facts(one))) for one in systems}
     assert lines["zero-shot+constrained"].startswith("The instruction alone, without examples; decoding is limited")
     assert lines["nearest-5"] == "The instruction with the 5 solved examples that are most similar to the input"
-    assert lines["chain-of-thought"] == "The instruction with a request to reason before the answer"
+    assert lines["chain-of-thought"] == "The instruction with a request to reason before the answer, without examples"
     assert lines["structured"] == "The instruction in marked sections, without examples"
     assert len(set(lines.values())) == len(systems)
 
@@ -50,8 +50,10 @@ def test_every_way_of_prompting_is_explained(tmp_path: Path) -> None:
     [
         (
             prompted(shots=5, rewritten=True),
-            "The instruction that a model rewrote with 5 solved examples, the same for",
+            "A model-written instruction with 5 solved examples, the same for every input",
         ),
+        (prompted(sections=True, rewritten=True), "A model-written instruction in marked sections, without examples"),
+        (prompted(rewritten=True, reasoning=True), "A model-written instruction with a request to reason before"),
         (
             prompted(shots=5, passages=3),
             "5 solved examples, the same for every input; the 3 best passages of the search",
@@ -67,7 +69,9 @@ def test_every_way_of_prompting_is_explained(tmp_path: Path) -> None:
         ),
         (trained(replay=0.25, scale=0.75), "25% replay rows among the training rows, learning rate 1e-05"),
         (trained(scale=0.75), "the adapter at 0.75 of its strength"),
-        (trained(method="qlora", objective="dpo"), "QLoRA adapter of rank 8, trained on preferences (dpo), learning"),
+        (trained(objective="grpo"), "trained on rewards (GRPO), learning"),
+        (trained(objective="kto"), "trained on labelled answers (KTO), learning"),
+        (trained(method="qlora", objective="dpo"), "QLoRA adapter of rank 8, trained on preferences (DPO), learning"),
     ],
 )
 def test_facts_say_what_a_candidate_is(facts: CandidateFacts, says: str) -> None:

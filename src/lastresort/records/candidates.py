@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lastresort.records.decision_parts import CandidateFacts, TrainedFacts
+from typing import cast
+
+from lastresort.records.decision_parts import CandidateFacts, TrainedFacts, TrainedMethod, TrainedObjective
 from lastresort.records.events import CandidateProposed, CandidateTrained, TrainingReached
 from lastresort.records.record import Record
 from lastresort.records.training import RecordedSettings
@@ -29,12 +31,12 @@ def facts_of(
 
 
 def _training(trained: CandidateTrained, settings: RecordedSettings) -> TrainedFacts:
+    """The validation of the facts refuses what no rung trains."""
     adapter = settings.adapter
-    quantised = adapter.kind == "lora" and adapter.quantize is not None
     return TrainedFacts(
-        method="full" if adapter.kind == "none" else "qlora" if quantised else adapter.kind,
-        rank=None if adapter.kind == "none" else adapter.r,
-        objective=settings.objective.name,
+        method=cast("TrainedMethod", adapter.choice),
+        rank=None if adapter.choice == "full" else adapter.r,
+        objective=cast("TrainedObjective", settings.objective.name),
         learning_rate=trained.learning_rate,
         stop=trained.stop,
         unit=trained.unit,

@@ -28,7 +28,7 @@ Currency = Literal["usd", "machine_seconds"]
 Crossing = Literal["at_once", "after", "never", "unknown"]
 
 
-GivenPassages = Literal["none", "right", "likeliest", "likeliest one"]
+GivenPassages = Literal["none", "right", "likeliest", "likeliest_one"]
 """Passages that dev was answered with in place of those that a search finds: none, those that dev names, or the likeliest."""
 
 Weights = Literal["model", "base", "trained"]
@@ -51,15 +51,20 @@ class PromptFacts(JsonDocument):
     given: GivenPassages | None = None
 
 
+TrainedMethod = Literal["lora", "qlora", "full"]
+TrainedObjective = Literal["sft", "dpo", "orpo", "kto", "grpo"]
+"""What the rungs that train minimise."""
+
+
 class TrainedFacts(JsonDocument):
-    """The training that a candidate came of. method: lora, qlora, full, or another adapter. rank: null where all weights are
-    trained. stop: the epoch or step after which it was kept. replay: the share of general rows; null where it has none. scale: of
-    what was trained.
+    """How a candidate was trained last; that training may have begun from another candidate, such as preference training from SFT.
+    rank: null where all weights are trained. stop: the epoch or step after which it was kept. replay: the share of general rows;
+    null where it has none. scale: of what was trained.
     """
 
-    method: Name
+    method: TrainedMethod
     rank: Positive | None
-    objective: Name
+    objective: TrainedObjective
     learning_rate: Annotated[float, Field(gt=0)]
     stop: Count
     unit: Literal["epoch", "step"]
@@ -68,7 +73,7 @@ class TrainedFacts(JsonDocument):
 
 
 class CandidateFacts(JsonDocument):
-    """What a candidate is. trained: null of weights that are not trained, and while the training that they came of goes on."""
+    """What a candidate is. trained: null for untrained weights, and while their training goes on."""
 
     weights: Weights
     prompt: PromptFacts

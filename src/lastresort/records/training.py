@@ -5,9 +5,12 @@ The events of a climb and training.json hold the same values.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import ConfigDict
 
 from lastresort.records.document import Amount, Count, JsonDocument
+from lastresort.types import AdapterChoice, AdapterKind, adapter_choice
 
 Number = int | float  # an integer stays one, as the file wrote it
 
@@ -15,12 +18,16 @@ Number = int | float  # an integer stays one, as the file wrote it
 class RecordedAdapter(JsonDocument):
     """As `train.settings.AdapterSettings`."""
 
-    kind: str
+    kind: AdapterKind
     r: int
     alpha: Number
     target: str | tuple[str, ...]
     dropout: Number
-    quantize: str | None
+    quantize: Literal["nf4"] | None
+
+    @property
+    def choice(self) -> AdapterChoice:
+        return adapter_choice(self.kind, in_4_bits=self.quantize is not None)
 
 
 class RecordedObjective(JsonDocument):

@@ -31,14 +31,12 @@ from lastresort.spec.values import (
     unknown_name,
 )
 from lastresort.train.settings import (
-    AdapterChoice,
-    AdapterKind,
     AdapterSettings,
     DataFiles,
     Objective,
     ServerPlan,
 )
-from lastresort.types import Json, JsonObject
+from lastresort.types import AdapterChoice, AdapterKind, Json, JsonObject
 
 USUAL = CodeLimits()
 GIB = 1 << 30

@@ -18,13 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from lastresort.errors import InputError
 from lastresort.evals.user_code.process import CodeLimits
 from lastresort.objectives import OBJECTIVES, Need
-from lastresort.types import Json
+from lastresort.types import AdapterChoice, AdapterKind, Json, adapter_choice
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-AdapterKind = Literal["lora", "rslora", "dora", "none"]
-AdapterChoice = Literal["lora", "rslora", "dora", "qlora", "full"]
 Target = Literal["attention", "all-linear"] | tuple[str, ...]
 Optimizer = Literal["adamw", "paged_adamw_8bit"]
 Schedule = Literal["linear", "cosine", "constant"]
@@ -70,9 +68,7 @@ class AdapterSettings:
     @property
     def choice(self) -> AdapterChoice:
         """As a training file names it: qlora is LoRA on a base in 4 bits, full trains all weights."""
-        if self.kind == "none":
-            return "full"
-        return "qlora" if self.kind == "lora" and self.quantize is not None else self.kind
+        return adapter_choice(self.kind, in_4_bits=self.quantize is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from lastresort.models.tokenizer import read_tokenizer
 from lastresort.records.atomic import disk_errors, refuse_links_out
 from lastresort.spec.paths import relative_name
 from lastresort.train.adapters.folder import CONFIG
-from lastresort.train.settings import AdapterChoice, TrainingFile
+from lastresort.train.settings import TrainingFile
+from lastresort.types import AdapterChoice
 
 # In Llama, Mistral, Qwen, Gemma and SmolLM models.
 USUAL_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")

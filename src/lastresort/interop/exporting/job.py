@@ -12,7 +12,8 @@ import yaml
 
 from lastresort.interop.exporting import TARGETS
 from lastresort.systems.files import TextDumper
-from lastresort.train.settings import AdapterChoice, TrainingFile
+from lastresort.train.settings import TrainingFile
+from lastresort.types import AdapterChoice
 from lastresort.version import __version__
 
 Row = dict[str, Any]

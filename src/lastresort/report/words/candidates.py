@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from lastresort.records.decision_parts import CandidateFacts, GivenPassages, PromptFacts, TrainedFacts
+from lastresort.records.decision_parts import (
+    CandidateFacts,
+    GivenPassages,
+    PromptFacts,
+    TrainedFacts,
+    TrainedMethod,
+    TrainedObjective,
+)
 from lastresort.report.words.wording import capital
 
 GIVEN: dict[GivenPassages, str] = {
     "none": "no passages",
     "right": "the right passages in the prompt, as dev names them",
     "likeliest": "the likeliest passages in the prompt",
-    "likeliest one": "the likeliest passage in the prompt",
+    "likeliest_one": "the likeliest passage in the prompt",
 }
-METHODS = {"lora": "LoRA adapter", "qlora": "QLoRA adapter", "rslora": "rsLoRA adapter", "dora": "DoRA adapter"}
+METHODS: dict[TrainedMethod, str] = {"lora": "LoRA adapter", "qlora": "QLoRA adapter", "full": "all weights trained"}
+OBJECTIVES: dict[TrainedObjective, str] = {
+    "sft": "",
+    "dpo": "trained on preferences (DPO)",
+    "orpo": "trained on preferences (ORPO)",
+    "kto": "trained on labelled answers (KTO)",
+    "grpo": "trained on rewards (GRPO)",
+}
 
 
 def about_candidate(facts: CandidateFacts | None) -> str:
@@ -32,7 +46,7 @@ def about_candidate(facts: CandidateFacts | None) -> str:
 
 
 def _prompt(prompt: PromptFacts) -> str:
-    instruction = "the instruction that a model rewrote" if prompt.rewritten else "the instruction"
+    instruction = "a model-written instruction" if prompt.rewritten else "the instruction"
     if prompt.sections:
         instruction += " in marked sections"
     added = ["a request to reason before the answer"] if prompt.reasoning else []
@@ -41,12 +55,10 @@ def _prompt(prompt: PromptFacts) -> str:
     elif prompt.shots:
         added.append(f"{prompt.shots} solved examples, the same for every input")
     if added:
-        return f"{instruction} with {' and '.join(added)}"
-    return (
-        f"{instruction}, without examples"
-        if instruction != "the instruction"
-        else f"{instruction} alone, without examples"
-    )
+        instruction += f" with {' and '.join(added)}"
+    elif not prompt.sections:
+        instruction += " alone"
+    return instruction if prompt.shots else f"{instruction}, without examples"
 
 
 def _passages(prompt: PromptFacts) -> list[str]:
@@ -59,11 +71,9 @@ def _passages(prompt: PromptFacts) -> list[str]:
 
 
 def _training(made: TrainedFacts) -> str:
-    parts = [METHODS.get(made.method, f"{made.method} adapter") if made.rank is not None else "all weights trained"]
-    if made.rank is not None:
-        parts[0] += f" of rank {made.rank}"
-    if made.objective not in ("sft", "text"):
-        parts.append(f"trained on preferences ({made.objective})")
+    parts = [METHODS[made.method] + ("" if made.rank is None else f" of rank {made.rank}")]
+    if objective := OBJECTIVES[made.objective]:
+        parts.append(objective)
     if made.replay:
         parts.append(f"{100 * made.replay:g}% replay rows among the training rows")
     parts += [f"learning rate {made.learning_rate:g}", f"stopped after {made.unit} {made.stop}"]

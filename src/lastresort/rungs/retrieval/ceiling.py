@@ -22,7 +22,7 @@ from lastresort.types import Example, Grammar, Judgement
 _NAMES: dict[GivenPassages, str] = {
     "right": "right-passage",
     "likeliest": "likeliest-passages",
-    "likeliest one": "likeliest-passage",
+    "likeliest_one": "likeliest-passage",
 }
 MOST_PASSAGES = 5  # in a prompt, if the labels name more or do not name any
 
@@ -96,7 +96,7 @@ def measure_ceiling(
     several = any(len(passages[conversation(example.input)]) > 1 for example in bench.dev)
     measure(passages, "right" if named else "likeliest")
     if several and _out_of_reach(found.judged, found.dropped):
-        measure({key: chunks[-1:] for key, chunks in passages.items()}, "likeliest one")
+        measure({key: chunks[-1:] for key, chunks in passages.items()}, "likeliest_one")
     best = max(found.items.values(), key=mean_score, default=[])
     wrong = {item.id for item in closed_book if item.score < 1}
     right = {item.id for item in best if item.score >= 1}
