@@ -11,13 +11,15 @@ from climb_support import scripted_task
 from lastresort.climb.prepare import prepare
 from lastresort.records.candidates import facts_in
 from lastresort.records.decision_parts import CandidateFacts, PromptFacts, TrainedFacts
-from lastresort.records.events import CandidateMeasured, CandidateProposed
+from lastresort.records.events import CandidateMeasured, CandidateProposed, CandidateTrained, TaskRead
 from lastresort.records.record import Record
+from lastresort.records.view import fold_of
 from lastresort.report.decision import view_in
 from lastresort.report.words.candidates import about_candidate
 from lastresort.rungs.prompting.prompts import variants
 from lastresort.rungs.rung import prompt_facts
 from lastresort.spec.task import load_task
+from report_support import training_reached
 from ui_support import MET, finished_run, page_of
 
 TRAINED = TrainedFacts(
@@ -81,6 +83,26 @@ def test_facts_say_what_a_candidate_is(facts: CandidateFacts, says: str) -> None
 def test_what_the_record_does_not_say_gets_no_line() -> None:
     assert about_candidate(None) == ""
     assert about_candidate(CandidateFacts(weights="trained", prompt=PromptFacts())) == ""
+
+
+def test_two_rungs_that_train_under_one_name_keep_their_facts_apart(tmp_path: Path) -> None:
+    """Whether the events are folded or looked up."""
+    rates = {"sft": 1e-3, "full": 1e-5}
+    with Record.create(tmp_path / "run") as record:
+        record.append(TaskRead(task={"ladder": list(rates)}))
+        for rung, rate in rates.items():
+            record.append(CandidateProposed(rung=rung, name="one", weights="trained", prompt=PromptFacts()))
+            record.append(
+                CandidateTrained(rung=rung, candidate="one", run="run", learning_rate=rate, stop=1, unit="epoch")
+            )
+            record.append(training_reached(rung, "run", rate=rate))
+        fold = fold_of(record)
+        for rung, rate in rates.items():
+            facts = facts_in(record, rung, "one")
+            assert facts is not None
+            assert facts.trained is not None
+            assert facts.trained.learning_rate == rate
+            assert facts == fold.rung(rung).facts("one")
 
 
 def test_a_climb_proposes_what_it_measures_and_every_page_shows_it(tmp_path: Path) -> None:

@@ -127,11 +127,7 @@ class _Rung:
         return stands(first.verdict, self.tested.judgement, second.verdict, self.repaired.judgement)
 
     def facts(self, candidate: str) -> CandidateFacts | None:
-        proposed, kept = self.proposed.get(candidate), self.kept.get(candidate)
-        if proposed is None:
-            return None
-        reached = None if kept is None else self.trained.get(kept.run)
-        return facts_of(proposed, kept, None if reached is None else reached.settings)
+        return facts_of(self.proposed.get(candidate), self.kept.get(candidate), self.trained.get)
 
     @property
     def gate(self) -> ClimbGate | None:
