@@ -3,7 +3,7 @@
     python -m scripts.races choice           items and lost score of each rule, of 600 races a cell
     python -m scripts.races choice 1000 2    the same of 1,000 races of two candidates
     python -m scripts.races error            how often a test drops the best of candidates that are almost equal
-    python -m scripts.races refused          how often it drops the best of those left, once a model refused a candidate
+    python -m scripts.races refused          how often a race drops the best of those left, once a model refused a candidate
 
 No model runs. An answer is right where the luck of its item, equal for all candidates on part of the items, lies below the
 candidate's true score. Every item costs the same. The last choice is the best score, and within one item the candidate that comes
@@ -17,12 +17,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lastresort.errors import CandidateError
 from lastresort.evals.evidence.sequential import STAKES
-from lastresort.rungs.race import LOOK_ITEMS, NOT_BEST, looks
+from lastresort.evals.measure import JobRefused
+from lastresort.rungs.race import LOOK_ITEMS, NOT_BEST, Race, looks
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -226,40 +230,106 @@ def error(races: int = 4_000) -> None:
         print(k, {name: f"{100 * value:.2f}" for name, value in worst.items()})
 
 
-REFUSED_AFTER, LOOKED = 20, (24, 32, 64, 96, 128)
-REFUSED = {  # true scores of the refused one, the best of those that are left, and the third
-    "as good as the others": (0.7, 0.7, 0.7),
-    "40 points behind": (0.3, 0.7, 0.7),
-    "20 points ahead, the third 5 behind": (0.7, 0.5, 0.45),
-    "40 points ahead, the third 5 behind": (0.9, 0.5, 0.45),
+DEV = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """True scores of candidates whose model refuses items after a look, and of those that are left, the best one first."""
+
+    refused: tuple[float, ...]
+    left: tuple[float, ...]
+
+
+REFUSED = {
+    "one, as good as the others": Refusal((0.7,), (0.7, 0.7)),
+    "one, 40 points behind": Refusal((0.3,), (0.7, 0.7)),
+    "one 20 ahead, then one 5 behind": Refusal((0.7,), (0.5, 0.45)),
+    "one 20 ahead, then two 5 and 10 behind": Refusal((0.7,), (0.5, 0.45, 0.4)),
+    "one 20 ahead, then six 10 behind": Refusal((0.8,), (0.6, *[0.5] * 6)),
+    "two 40 ahead, then five 5 behind": Refusal((0.9, 0.9), (0.5, *[0.45] * 5)),
+    "two 60 ahead of eight alike": Refusal((0.95, 0.95), (0.35,) * 8),
 }
 
 
-def after_refusal(rates: Sequence[float], races: int, threshold: float, seed: int = 0) -> tuple[float, float, float]:
-    """In which share of races the evidence against the best of those that are left reaches the threshold, by what becomes of the
-    bet on the refused one: it stays as it was, it goes, or it counts as lost. rates: true scores, as in REFUSED.
+class Refusing:
+    """In place of a climb's bench: candidates "0", "1", … answer as a table says, until models refuse."""
+
+    dev: Sequence[SimpleNamespace] = [SimpleNamespace(input="")] * DEV
+    models = SimpleNamespace(check=lambda system: None)
+    task = SimpleNamespace(use=SimpleNamespace(prompt_price=None, output_price=None))
+
+    def __init__(self, right: Bools, refused: int, answers: int) -> None:
+        """right: shape (candidates, items). refused: how many candidates are, the first ones, after so many answers."""
+        self._right, self._refused, self._answers = right, refused, answers
+
+    def check_room(self, system: Any) -> None: ...
+    def keep(self, rung: str, system: Any) -> None: ...
+    def dev_groups(self) -> None: ...
+
+    def answerer(self, system: Any) -> SimpleNamespace:
+        return SimpleNamespace(prompt_tokens=lambda inputs: 1 + int(system.name))
+
+    def dev_results(
+        self, rung: str, systems: Sequence[Any], start: int, stop: int, *, staged: bool
+    ) -> dict[str, list[SimpleNamespace] | JobRefused]:
+        found: dict[str, list[SimpleNamespace] | JobRefused] = {}
+        for one in systems:
+            if int(one.name) < self._refused and stop > self._answers:
+                found[one.name] = JobRefused.of(CandidateError("the input is too long"))
+            else:
+                scores = self._right[int(one.name), start:stop]
+                found[one.name] = [SimpleNamespace(score=float(score), format_ok=True) for score in scores]
+        return found
+
+
+class WithoutBar(Race):
+    """The race as it is, except that no bar ends it."""
+
+    def _hopeless(self, name: str) -> bool:
+        return False
+
+
+class StayingOut(WithoutBar):
+    """The rule that was given up: whom the refused ones dropped comes back only where none is left."""
+
+    def _cleared(self) -> list[str]:
+        return []
+
+
+def after_refusal(kind: type[Race], refusal: Refusal, look: int, races: int, seed: int = 0) -> tuple[float, float]:
+    """Models refuse after this look. In which share of races one does and the test has dropped the best of those that are left, and
+    how many points of true score the choice loses to that, a mean over the races in which one refuses.
     """
-    generator = np.random.default_rng([SEED, seed])
-    k, n = len(rates), LOOKED[-1]
-    shared = generator.random((races, 1, n)) < 0.5
-    luck = np.where(shared, generator.random((races, 1, n)), generator.random((races, k, n)))
-    right = (luck < np.array(rates)[:, None]).astype(np.float64)
-    reached = np.zeros((3, races), dtype=np.bool_)
-    for look in LOOKED:
-        answered = np.arange(look) < np.array([REFUSED_AFTER, *[n] * (k - 1)])[:, None]
-        seen, wrong = right[:, :, :look] * answered, (1 - right[:, :, :look]) * answered
-        of_rivals = bets(np.einsum("rji,rci->rjc", seen, wrong), np.einsum("rji,rci->rjc", wrong, seen))[:, :, 1]
-        left = of_rivals[:, 1:].sum(axis=1)
-        ways = ((left + of_rivals[:, 0]) / (k - 1), left / (k - 2), left / (k - 1))
-        reached |= np.array([way >= threshold for way in ways])
-    stays, goes, lost = reached.mean(axis=1)
-    return float(stays), float(goes), float(lost)
+    generator, rates = np.random.default_rng([SEED, seed]), np.array((*refusal.refused, *refusal.left))
+    k, first, dropped, lost = len(rates), len(refusal.refused), 0, list[float]()
+    plain = {"prompt": SimpleNamespace(reasoning=False), "decoding": SimpleNamespace(grammar=None)}
+    systems: Any = [SimpleNamespace(name=str(number), **plain) for number in range(k)]
+    for _ in range(races):
+        shared = generator.random(DEV) < 0.5
+        luck = np.where(shared, generator.random(DEV), generator.random((k, DEV)))
+        bench: Any = Refusing(luck < rates[:, None], first, looks(DEV, k)[look - 1].stop)
+        race = kind(bench, "prompting", systems, "prompts")
+        race.run()
+        if all(str(number) in race.items for number in range(first)):
+            continue
+        dropped += str(first) in race.shown_worse
+        lost.append(refusal.left[0] - rates[int(race.choose().name)])
+    return dropped / races, 100 * float(np.mean(lost)) if lost else 0.0
 
 
-def refused(races: int = 4_000) -> None:
-    print(f"the refused one | bet stays | bet goes | bet counts as lost; at most {NOT_BEST:.0%} is promised")
-    for name, rates in REFUSED.items():
-        print(f"| {name} | " + " | ".join(f"{share:.1%}" for share in after_refusal(rates, races, 1 / NOT_BEST)) + " |")
+def refused(races: int = 200) -> None:
+    print(
+        "refused | after look | the test drops the best of those left, points lost: stays out | comes back; "
+        f"{NOT_BEST:.0%} promised"
+    )
+    for name, refusal in REFUSED.items():
+        for look in (1, 3):
+            cells = [after_refusal(kind, refusal, look, races) for kind in (StayingOut, WithoutBar)]
+            print(
+                f"| {name} | {look} | " + " | ".join(f"{share:.1%}, {lost:.2f}" for share, lost in cells) + " |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -154,6 +154,11 @@ class Race:
         """What each candidate has answered so far, in the order of dev."""
         return self._items
 
+    @property
+    def shown_worse(self) -> frozenset[str]:
+        """Dropped by the paired test."""
+        return frozenset(self._shown)
+
     def run(self) -> None:
         schedule = looks(len(self._bench.dev), len(self._alive))
         for number, look in enumerate(schedule):
@@ -184,19 +189,21 @@ class Race:
             self._bring_back()
 
     def _bring_back(self) -> None:
-        """After a refusal: those that the paired test would not have dropped without the refused one. If none is left even so, the
-        dropped ones that answered most, and of these the best.
+        """After a refusal: those that the paired test no longer drops. If none is left even so, the dropped ones that answered
+        most, and of these the best.
         """
-        order, against = self._by_cost(), self._evidence_not_best()
-        back = [name for name in order if name in self._shown and against[name] < self._threshold]
+        back = self._cleared()
         if not self._alive and not back:
-            ranked = sorted(
-                (name for name in order if self._items.get(name)),
-                key=lambda name: (-len(self._items[name]), -_promise(self._items[name])),
-            )
+            answered = [name for name in self._by_cost() if self._items.get(name)]
+            ranked = sorted(answered, key=lambda name: (-len(self._items[name]), -_promise(self._items[name])))
             back = ranked[:FINALISTS]
         self._alive += back
         self._shown.difference_update(back)
+
+    def _cleared(self) -> list[str]:
+        """Those that the paired test would not have dropped without the refused ones."""
+        against = self._evidence_not_best()
+        return [name for name in self._by_cost() if name in self._shown and against[name] < self._threshold]
 
     def _evidence_not_best(self) -> dict[str, float]:
         so_far = {name: [item.score for item in items] for name, items in self._items.items() if items}
