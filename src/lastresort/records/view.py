@@ -7,18 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
-from lastresort.errors import DataError
 from lastresort.ladder import STORE_RUNG, trains
-from lastresort.records.candidates import facts_of
 from lastresort.records.decision import (
-    CandidateView,
-    CeilingSystem,
-    CeilingView,
-    Failures,
     RetrievalView,
     RungView,
     RunView,
@@ -26,15 +18,10 @@ from lastresort.records.decision import (
     StoreView,
 )
 from lastresort.records.decision_parts import (
-    CandidateFacts,
     ComparedWay,
-    OptimisedPrompt,
     RepairView,
-    SecondGate,
-    SecondGateMeasure,
-    Weighing,
 )
-from lastresort.records.document import Name, OpenShare, ReuseView, Statement
+from lastresort.records.document import ReuseView, Statement
 from lastresort.records.events import (
     AnswersJudged,
     BaseAnswered,
@@ -81,63 +68,13 @@ from lastresort.records.events import (
     WaysCompared,
     WaysRefused,
 )
-from lastresort.records.gate import ClimbGate, stands
-from lastresort.records.measurement import DEV, BarTest, Cost, DevScore, whole_of
-from lastresort.records.record import FILE_NAME, Record
+from lastresort.records.gate import ClimbGate
+from lastresort.records.measurement import BarTest, Cost
+from lastresort.records.noted_task import noted_task
+from lastresort.records.record import Record
+from lastresort.records.rung_state import RungState
+from lastresort.records.rung_view import candidate_views, ceiling_view, failures_of, on_dev, optimised_view, repair_view
 from lastresort.types import GateVerdict, Judgement
-
-Made = ReplayMade | SamplesPaired | BestSampled | GroupsDrawn | BaseAnswered
-
-
-@dataclass
-class _Rung:
-    """What the events say of a rung. measured: the newest of every candidate and split. kept: what came of trainings, by candidate.
-    gates: by system. trained: the newest of each training. rewarded: by what was asked. tried: repairs, by their key; one that was
-    tried again counts once.
-    """
-
-    proposed: dict[str, CandidateProposed] = field(default_factory=dict)
-    kept: dict[str, CandidateTrained] = field(default_factory=dict)
-    measured: dict[tuple[str, str], CandidateMeasured] = field(default_factory=dict)
-    skipped: Statement | None = None
-    searched: RungSearched | None = None
-    weighed: Weighing | None = None
-    optimised: PromptOptimised | None = None
-    frozen: bool = False
-    tested: RungTested | None = None
-    repaired: RepairTested | None = None
-    gates: dict[str, ClimbGate] = field(default_factory=dict)
-    trained: dict[str, TrainingReached] = field(default_factory=dict)
-    made: list[Made] = field(default_factory=list)
-    rewarded: dict[str, RewardsJudged] = field(default_factory=dict)
-    tried: dict[str, RepairTried] = field(default_factory=dict)
-
-    @property
-    def standing(self) -> RungTested | RepairTested | None:
-        """The test of the system that represents the rung: the repaired one once its own gate has put it in place of the first."""
-        return self.repaired if self._is_repaired else self.tested
-
-    @property
-    def _is_repaired(self) -> bool:
-        if self.tested is None or self.repaired is None:
-            return False
-        first, second = self.gates.get(self.tested.system), self.gates.get(self.repaired.system)
-        if first is None or second is None:
-            return False
-        return stands(first.verdict, self.tested.judgement, second.verdict, self.repaired.judgement)
-
-    def facts(self, candidate: str) -> CandidateFacts | None:
-        return facts_of(self.proposed.get(candidate), self.kept.get(candidate), self.trained.get)
-
-    @property
-    def gate(self) -> ClimbGate | None:
-        """Of the system that represents the rung."""
-        return None if self.standing is None else self.gates.get(self.standing.system)
-
-    @property
-    def first_gate(self) -> ClimbGate | None:
-        """The gate that led to repairs, where the repaired system took the place of the first."""
-        return self.gates.get(self.tested.system) if self.tested is not None and self._is_repaired else None
 
 
 @dataclass
@@ -154,7 +91,7 @@ class Fold:
     r: int = 1
     shares: dict[str, float] | None = None
     price_known: bool = True
-    rungs: dict[str, _Rung] = field(default_factory=dict)
+    rungs: dict[str, RungState] = field(default_factory=dict)
     gated: str | None = None
     judge: JudgeOpened | None = None
     agreement: JudgeChecked | None = None
@@ -178,7 +115,7 @@ class Fold:
     @property
     def repairs(self) -> tuple[RepairView, ...]:
         """All that were tried, rung by rung, in that order."""
-        return tuple(_repair(rung, tried) for rung in self.rungs.values() for tried in rung.tried.values())
+        return tuple(repair_view(rung, tried) for rung in self.rungs.values() for tried in rung.tried.values())
 
     @property
     def retrieval(self) -> RetrievalView | None:
@@ -192,15 +129,15 @@ class Fold:
                 SearchView(**search.model_dump(mode="json", include=set(SearchView.model_fields)))
                 for search in searches
             ),
-            ceiling=None if self.ceiling is None else _ceiling(self.ceiling),
+            ceiling=None if self.ceiling is None else ceiling_view(self.ceiling),
         )
 
     def first_gate(self, rung: str) -> ClimbGate | None:
         """The gate that led to repairs, if a repaired system represents the rung."""
         return self.rung(rung).first_gate
 
-    def rung(self, name: str) -> _Rung:
-        return self.rungs.setdefault(name, _Rung())
+    def rung(self, name: str) -> RungState:
+        return self.rungs.setdefault(name, RungState())
 
     def take(self, event: Event) -> None:
         _take(self, event)
@@ -220,15 +157,15 @@ class Fold:
             name=name,
             applies=skipped is None,
             skipped_because=skipped,
-            candidates=_candidates(rung, system) if skipped is None else (),
+            candidates=candidate_views(rung, system) if skipped is None else (),
             chosen=system,
             test=None if test is None else BarTest.of(test),
             gate=gate,
-            failures=_failures(_on_dev(rung, system), _knowledge(self.ceiling)),
+            failures=failures_of(on_dev(rung, system), _knowledge(self.ceiling)),
             cost=self.cost(name),
             early_warnings=(),
             weighed=rung.weighed,
-            optimised=None if rung.optimised is None else _optimised(rung.optimised),
+            optimised=None if rung.optimised is None else optimised_view(rung.optimised),
         )
 
     def cost(self, name: str) -> Cost:
@@ -356,30 +293,6 @@ def _ladder(run: Fold) -> Sequence[str]:
     return ladder if isinstance(ladder, list | tuple) else ()
 
 
-class _NotedTask(BaseModel):
-    """Of a task in the record, what a view holds."""
-
-    task: Name
-    goal: Literal["quality", "cost"]
-    model: Name
-    bar: OpenShare
-    confidence: OpenShare
-
-
-def noted_task(task: dict[str, Any]) -> _NotedTask:
-    """Raises DataError where the record does not hold a task."""
-    try:
-        return _NotedTask.model_validate(task)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise DataError(
-            f"found in the task of the record, key {fault['loc'][0]}: {fault['msg']}",
-            where=FILE_NAME,
-            expected="a task as lastresort resolves it",
-            remedy="Restore the record from a copy, or climb again.",
-        ) from error
-
-
 def _standing(run: Fold) -> RunView | None:
     if run.task is None:
         return None
@@ -431,104 +344,4 @@ def _rung(run: Fold, name: str) -> RungView:
         test=None if tested is None else tested.judgement,
         gate=None if gate is None else gate.verdict,
         skipped=rung.skipped,
-    )
-
-
-def _repair(rung: _Rung, tried: RepairTried) -> RepairView:
-    tested = rung.repaired if rung.repaired is not None and rung.repaired.system == tried.system else None
-    second = None if tested is None else rung.gates.get(tested.system)
-    return RepairView(
-        rung=tried.rung,
-        kind=tried.repair,
-        setting=tried.setting,
-        system=tried.system,
-        dev=tried.dev,
-        measures=tried.measures,
-        good=tried.good,
-        findings=tried.findings,
-        spent=tried.spent,
-        frozen=tested is not None,
-        test=None if tested is None else BarTest.of(tested.judgement),
-        gate=None if second is None else _second_gate(second),
-    )
-
-
-def _second_gate(gate: ClimbGate) -> SecondGate:
-    return SecondGate(
-        verdict=gate.verdict,
-        mode=gate.mode,
-        seed=gate.seed,
-        alpha=gate.alpha,
-        artefact_sha256=gate.artefact_sha256,
-        reasons=gate.reasons,
-        measures=tuple(
-            SecondGateMeasure(
-                name=suite.name,
-                verdict=suite.verdict,
-                base=suite.base,
-                tuned=suite.tuned,
-                difference=suite.difference,
-                interval=suite.interval,
-                margin=suite.margin,
-                n=suite.n,
-            )
-            for suite in gate.suites
-        ),
-        spent=gate.spent,
-    )
-
-
-def _optimised(found: PromptOptimised) -> OptimisedPrompt:
-    return OptimisedPrompt.model_validate(found, from_attributes=True)
-
-
-def _on_dev(rung: _Rung, candidate: str | None) -> list[CandidateMeasured]:
-    return [one for (name, split), one in rung.measured.items() if name == candidate and whole_of(split) == DEV]
-
-
-def _candidates(rung: _Rung, chosen: str | None) -> tuple[CandidateView, ...]:
-    """Those of the search, and the chosen system where it came of a repair; during a search those that were measured so far."""
-    searched = () if rung.searched is None else rung.searched.candidates
-    found = {
-        one.name: CandidateView(name=one.name, dev=one.dev, prompt_tokens=one.prompt_tokens, facts=rung.facts(one.name))
-        for one in searched
-    }
-    others = (name for name, split in rung.measured if whole_of(split) == DEV)
-    for name in dict.fromkeys([chosen] if rung.searched is not None else others):
-        if name is not None and name not in found and (stretches := _on_dev(rung, name)):
-            found[name] = _candidate(name, stretches, rung.facts(name))
-    return tuple(found.values())
-
-
-def _candidate(name: str, stretches: Sequence[CandidateMeasured], facts: CandidateFacts | None) -> CandidateView:
-    n, tokens = sum(one.n for one in stretches), sum(one.tokens_in for one in stretches)
-    score = stretches[0].score if len(stretches) == 1 else sum(one.score * one.n for one in stretches) / max(1, n)
-    return CandidateView(
-        name=name,
-        dev=DevScore(score=min(1.0, score), n=n),
-        prompt_tokens=round(tokens / n, 1) if n else 0.0,
-        facts=facts,
-    )
-
-
-def _failures(stretches: Sequence[CandidateMeasured], knowledge: frozenset[str] | None) -> Failures:
-    wrong = {name for one in stretches for name in one.wrong}
-    lacking = len(wrong & (knowledge or frozenset()))
-    return Failures(
-        format=len({name for one in stretches for name in one.ill_formed}),
-        knowledge=None if knowledge is None else lacking,
-        other=len(wrong) - lacking,
-    )
-
-
-def _ceiling(measured: CeilingMeasured) -> CeilingView:
-    return CeilingView(
-        n=measured.n,
-        labelled=measured.labelled,
-        closed_book=measured.closed_book,
-        knowledge=len(measured.knowledge),
-        systems=tuple(
-            CeilingSystem(name=name, verdict=found.outcome, score=found.score, interval=found.interval)
-            for name, found in measured.systems.items()
-        ),
     )
