@@ -171,7 +171,7 @@ def _judged(prepared: PreparedTask, own: Forecast) -> JudgedForecast:
 def forecast_of_judge(prepared: PreparedTask, answers: int) -> Forecast | None:
     """What the judge would take of so many answers, each as long as allowed; None without a judge.
 
-    What its prompts have in common, such as a rubric, is counted once, and to it the mean of what items add.
+    Counts the tokens of the shared part, such as a rubric, once, then adds the items' mean.
     """
     task, judge, keys = prepared.task, prepared.scorer, prepared.task.score.judge
     if not isinstance(judge, Judge) or keys is None:

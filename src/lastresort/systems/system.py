@@ -15,6 +15,8 @@ from lastresort.types import Decoding, JsonObject, Message
 
 PASSAGES_REQUEST = "Passages that may help stand before the question. Answer from them."
 
+Author = Literal["task", "model"]  # of an instruction
+
 
 @dataclass(frozen=True, slots=True)
 class Shot:
@@ -39,7 +41,7 @@ class PromptDesign:
     k: int = 0
     selection: Literal["fixed", "nearest"] = "fixed"
     reasoning: bool = False
-    written_by: Literal["task", "model"] = "task"
+    written_by: Author = "task"
 
 
 @dataclass(frozen=True, slots=True)

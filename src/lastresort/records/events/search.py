@@ -43,7 +43,7 @@ class CandidateMeasured(OfRung):
 
 
 class CandidateProposed(OfRung):
-    """A candidate that is about to be measured on dev for the first time: what its prompt is, and whose weights answer."""
+    """What a candidate's prompt is and whose weights answer: noted once a run, before it answers dev."""
 
     kind: Literal["candidate_proposed"] = "candidate_proposed"
     name: str

@@ -34,7 +34,7 @@ from lastresort.rungs.prompting.with_gepa import LEAST_ROWS, optimised
 from lastresort.rungs.race import Race
 from lastresort.rungs.rung import Workbench
 from lastresort.spec.task import Task
-from lastresort.systems.system import PromptDesign, System
+from lastresort.systems.system import Author, PromptDesign, System
 
 LEAST_PARAMETERS = 6_500_000_000  # what is called 7B may have 6.7
 NAME = "optimised"
@@ -136,7 +136,7 @@ def _optimised(bench: Workbench, rung: str, race: Race) -> PromptOptimised | Usd
             rung,
             plain=task.about.strip(),
             form=form_request(task),
-            written=lambda about: _zero_shot(bench, about),
+            written=lambda about: _zero_shot(bench, about, written_by="model"),
             reflector=model,
             priced=task.price_known and task.reflect_price_known,
             reflector_name=task.reflect_model,
@@ -147,7 +147,7 @@ def _optimised(bench: Workbench, rung: str, race: Race) -> PromptOptimised | Usd
 def _reflector(bench: Workbench) -> AbstractContextManager[Model]:
     task = bench.task
     if task.reflect_model == task.model:
-        return nullcontext(bench.models.open(_zero_shot(bench, task.about)))
+        return nullcontext(bench.models.open(_zero_shot(bench, task.about, written_by="task")))
     return bench.models.another(
         absolute_name(task.reflect_model, task.folder),
         prompt_price=task.prompting.prompt_price or 0.0,
@@ -155,9 +155,9 @@ def _reflector(bench: Workbench) -> AbstractContextManager[Model]:
     )
 
 
-def _zero_shot(bench: Workbench, about: str) -> System:
+def _zero_shot(bench: Workbench, about: str, *, written_by: Author) -> System:
     task = bench.task
-    design = PromptDesign(instruction_of(about, task), written_by="model")
+    design = PromptDesign(instruction_of(about, task), written_by=written_by)
     decoding = prompting_decoding(task, bench.max_new_tokens)
     return System(NAME, bench.models.base_name, design, decoding, template_kwargs=task.chat_template_kwargs)
 
@@ -165,7 +165,7 @@ def _zero_shot(bench: Workbench, about: str) -> System:
 def _entering(bench: Workbench, race: Race, about: str) -> tuple[System, ...]:
     """The new instruction alone, and in place of the old one in the best hand-made prompt, if that is more than an instruction."""
     best = race.systems[race.choose().name]
-    alone = _zero_shot(bench, about)
+    alone = _zero_shot(bench, about, written_by="model")
     in_sections = best.prompt.layout == "sections"
     instruction = sections_of(about, bench.task) if in_sections else instruction_of(about, bench.task)
     reworded = replace(
