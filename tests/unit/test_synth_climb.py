@@ -11,6 +11,7 @@ import pytest
 
 from climb_support import TEAMS, rows
 from lastresort.climb.prepare import PreparedTask, data_report, prepare
+from lastresort.data.read import read_examples
 from lastresort.errors import DataError, TaskError
 from lastresort.records.data_report import RowsLeftOut
 from lastresort.report.words import data as words
@@ -153,3 +154,31 @@ def test_a_task_may_name_several_synthetic_files(tmp_path: Path, monkeypatch: py
     ):
         with pytest.raises(TaskError, match=message):
             load_task(routing(tmp_path, {"examples": {"train": "rows.jsonl", "synthetic": given}}))
+
+
+def test_a_table_that_does_not_hold_the_seeds_as_json_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Python's writers of tables do with an object; and so is a row whose seeds somebody dropped."""
+    found = synth(monkeypatch, routing(tmp_path), Teacher(fresh_rows()), n=6)
+    with (tmp_path / "table.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, ["id", "input", "output", "synthetic"])
+        table.writeheader()
+        table.writerows(made(found))
+    without = [{**row, "synthetic": {"teacher": "t", "seeds": row["synthetic"]["seeds"]}} for row in made(found)]
+    write_rows(tmp_path / "without.jsonl", without)
+    for name, said in (
+        ("table.csv", "an object that is not JSON"),
+        ("without.jsonl", "seed_inputs are not a list of texts"),
+    ):
+        with pytest.raises(DataError, match=rf'row \d.*, key "synthetic": .*{said}'):
+            prepared_task(routing(tmp_path, {"examples": {"train": "rows.jsonl", "synthetic": name}}))
+
+
+@pytest.mark.parametrize(
+    ("mark", "marked"),
+    [(True, True), ("yes", True), ({"by": "t"}, True), (False, False), ("False", False), (None, False)],
+)
+def test_rows_that_another_tool_marks_are_synthetic(mark: object, marked: bool, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", [{"input": "a", "output": "b", "synthetic": mark}])
+    assert read_examples(tmp_path / "rows.jsonl")[0].synthetic is marked

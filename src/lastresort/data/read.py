@@ -238,6 +238,9 @@ def _listed(keys: frozenset[str]) -> str:
     return ", ".join(sorted(keys)) or "none"
 
 
+_NO_MARK = frozenset({"", "0", "false", "no", "none", "null", "nan"})  # of a column `synthetic`, in lower case
+
+
 def _scalar(row: RawRow, key: str) -> str | None:
     value = row.values.get(key)
     if value is None or value == "":
@@ -280,17 +283,35 @@ def _passages(row: RawRow) -> tuple[str, ...]:
 
 
 def _seeds(row: RawRow) -> tuple[str, ...] | None:
-    """What `lastresort data synth` notes of a row that it made, in a table as text; seeds of any other form are unknown ones."""
+    """What `lastresort data synth` notes of a row that it made, in a table as JSON text. None for a row that is not marked; () for
+    the mark of another tool, which names no seeds.
+    """
     made = row.values.get("synthetic")
     if isinstance(made, str) and made.lstrip().startswith("{"):
         try:
             made = parse_json(made)
-        except NotJson:
-            return ()
+        except NotJson as error:
+            raise DataError(
+                f"found an object that is not JSON ({error.reason})",
+                where=row.at("synthetic"),
+                expected="JSON, or nothing",
+                remedy="Write the cell with json.dumps, or use the JSON Lines file that `lastresort data synth` wrote.",
+            ) from error
+    if isinstance(made, str):
+        return None if made.strip().lower() in _NO_MARK else ()
     if not isinstance(made, Mapping):
-        return None
+        return () if made and made == made else None  # an empty cell may be NaN
     seeds = made.get("seed_inputs")
-    return tuple(seed for seed in seeds if isinstance(seed, str)) if isinstance(seeds, list) else ()
+    if isinstance(seeds, list) and all(isinstance(seed, str) for seed in seeds):
+        return tuple(seeds)
+    if made.keys() & {"seed_inputs", "seeds", "teacher"}:
+        raise DataError(
+            "found a synthetic row whose seed_inputs are not a list of texts",
+            where=row.at("synthetic"),
+            expected="the hashes that `lastresort data synth` wrote",
+            remedy="Take the row as it was written; without them it may repeat a row of dev or test.",
+        )
+    return ()
 
 
 def _check_ids(examples: list[Example]) -> None:
