@@ -165,7 +165,9 @@ def test_the_command_pays_nothing_where_nobody_can_say_yes(
     monkeypatch.chdir(tmp_path)
     paid = (str(path), "--teacher", "openai:big", "--n", "6")
     assert run(monkeypatch, *paid) != 0
-    assert "nobody agreed to the paid calls" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "nobody agreed to the paid calls" in error
+    assert "Answer y, or add --yes. Nothing was spent." in error
     assert not teacher.prompts
     assert run(monkeypatch, *paid, "--yes") == 0
     assert teacher.prompts

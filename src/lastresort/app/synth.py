@@ -87,11 +87,11 @@ def synth_data(
         conversations = any(len(row.input) > 1 or row.input[-1].extra for row in setup.prepared.split.train)
         journal = Journal(folder / "journal.jsonl", path, as_messages=conversations)
         with _opened(setup, journal) as model:
+            journal.begin(_header(setup, model))
+            recall(setup.known, journal.tally)
+            _ask_before_paying(setup, len(journal.tally.rows), progress, stop, go_on)
+            teacher = CachedModel(model, cache)
             try:
-                journal.begin(_header(setup, model))
-                recall(setup.known, journal.tally)
-                _ask_before_paying(setup, len(journal.tally.rows), progress, stop, go_on)
-                teacher = CachedModel(model, cache)
                 ended = make_rows(setup.recipe, setup.known, teacher, journal, setup.limits, progress, stop)
             except StoppedError as error:
                 raise with_rerun_remedy(error) from error
