@@ -214,6 +214,32 @@ def test_a_synthesis_that_made_nothing_may_be_begun_with_other_settings(
         synth(monkeypatch, path, Teacher(scripted_replies()), n=6, seed=4)
 
 
+def test_calls_under_other_settings_stay_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no batch was finished under them: limits hold over all sessions, and a replay adds nothing."""
+    path = routing(tmp_path)
+    teachers = [Teacher(scripted_replies(), usd=0.01) for _ in range(3)]
+    for teacher, kinds, fails_at in zip(
+        teachers, (("answer",), ("expansion",), ("harder",)), (7, 7, None), strict=True
+    ):
+        teacher.fails_at = fails_at
+        try:
+            found = synth(monkeypatch, path, teacher, n=30, calls=20, kinds=kinds)
+        except Killed:
+            continue
+    sent = sum(len(teacher.prompts) for teacher in teachers)
+    assert (found.ended, found.tally.calls, sent <= 20) == ("calls", sent, True)
+    assert found.tally.usd == pytest.approx(0.01 * sent)
+    (tmp_path / "again").mkdir()
+    path = routing(tmp_path / "again")
+    teachers = [Teacher(scripted_replies(), usd=0.01) for _ in range(2)]
+    teachers[0].fails_at = 7
+    with pytest.raises(Killed):
+        synth(monkeypatch, path, teachers[0], n=30)
+    found = synth(monkeypatch, path, teachers[1], n=30, agreement=0)
+    assert found.tally.calls == sum(len(teacher.prompts) for teacher in teachers)
+    assert found.tally.usd == pytest.approx(0.01 * found.tally.calls)
+
+
 def test_a_task_whose_folder_moved_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one with a scorer of the user's, whose file is named by its whole path inside."""
     (tmp_path / "before").mkdir()

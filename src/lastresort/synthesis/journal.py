@@ -255,12 +255,10 @@ class Journal:
             self._asked.add(call.asked)
 
     def _write_header(self, header: Header) -> None:
-        """In place of that of another synthesis, which has made no row and may have cost something."""
-        spent = CallSpending(asked=None, usd=self.tally.usd)
-        self._header, self.tally, self._asked = header, Tally(), set()
-        lines = [header.model_dump_json(), *([spent.model_dump_json()] if spent.usd else [])]
-        write_atomically(self.path, "".join(f"{line}\n" for line in lines))
-        self._count(spent)
+        """In place of that of another synthesis, which has made no row. Its calls stay counted."""
+        self._header = header
+        calls = _whole_lines(self.path)[1:]
+        write_atomically(self.path, "".join(f"{line}\n" for line in (header.model_dump_json(), *calls)))
 
     def _write(self, rows: Sequence[SyntheticRow]) -> None:
         _append(self.rows_path, self._row_lines(rows))

@@ -29,8 +29,10 @@ class SpendingLimits:
     prices: tuple[float, float] = (0.0, 0.0)
 
     def needs_a_price(self, spent: Tally) -> bool:
-        """Whether the next request goes alone: the first shows what an answer costs, more than its tokens say if a model thinks."""
-        return self.usd is not None and not spent.calls
+        """Whether the next request goes alone: the first shows what an answer costs, more than its tokens say if a model thinks.
+        Calls without a batch do not count, as another teacher may have answered them.
+        """
+        return self.usd is not None and not spent.batches
 
 
 def limit_reached(limits: SpendingLimits, recipe: Recipe, requests: Sequence[RowRequest], spent: Tally) -> Limit | None:
