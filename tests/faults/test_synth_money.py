@@ -80,6 +80,30 @@ def test_an_answer_that_is_paid_twice_counts_twice(tmp_path: Path, monkeypatch: 
     assert found.tally.usd == pytest.approx(0.01 * len(teacher.prompts))
 
 
+def test_answers_of_another_synthesis_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They count as calls, so that both files are planned alike, and not against a limit of money."""
+    path = routing(tmp_path, {"use": {"prompt_price": 1, "output_price": 5}})
+    first, second = Teacher(fresh_rows(), usd=0.05), Teacher(fresh_rows(), usd=0.05)
+    made = synth(monkeypatch, path, first, n=12)
+    again = synth(monkeypatch, path, second, n=12, out=tmp_path / "again.jsonl")
+    assert (again.made, again.usd, again.tally.calls, second.prompts) == (12, 0.0, made.tally.calls, [])
+    more = synth(monkeypatch, path, second, n=14, usd=5.0, out=tmp_path / "again.jsonl")
+    assert (more.usd, bool(second.prompts)) == (pytest.approx(0.05 * len(second.prompts)), True)
+
+
+def test_calls_of_a_batch_that_was_planned_otherwise_are_named_as_what_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, teacher, later = routing(tmp_path), Teacher(fresh_rows()), Teacher(fresh_rows())
+    teacher.fails_at = 6
+    with pytest.raises(Killed):
+        synth(monkeypatch, path, teacher, n=30, agreement=0)
+    found = synth(monkeypatch, path, later, n=4, agreement=0)
+    sent = len(teacher.prompts) + len(later.prompts)
+    assert (found.requests, found.tally.checks) == (sent, 0)
+    assert found.lines()[1].startswith(f"{sent} requests and 0 agreement checks by ")
+
+
 class Priced(Teacher):
     """Its answers cost 10 USD per million tokens, as estimated."""
 

@@ -240,6 +240,17 @@ def test_calls_under_other_settings_stay_counted_once(tmp_path: Path, monkeypatc
     assert found.tally.usd == pytest.approx(0.01 * found.tally.calls)
 
 
+def test_a_teacher_whose_address_holds_a_key_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the path of some gateways does. No file holds it."""
+    monkeypatch.setenv("OPENAI_API_KEY", "gateway-0123456789")
+    name = "https://gateway.example.org/gateway-0123456789/v1#big"
+    path, teacher = routing(tmp_path), Teacher(scripted_replies())
+    synth(monkeypatch, path, teacher, n=3, teacher_name=name)
+    found = synth(monkeypatch, path, teacher, n=6, teacher_name=name)
+    assert found.made == 6
+    assert not any("0123456789" in file.read_text() for file in (found.path, found.journal))
+
+
 def test_a_task_whose_folder_moved_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one with a scorer of the user's, whose file is named by its whole path inside."""
     (tmp_path / "before").mkdir()

@@ -17,6 +17,7 @@ from lastresort.app.synth_recipe import known_of, recipe_of, rows_hash, task_has
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.workspace import RESPONSES, SHARED, with_rerun_remedy
 from lastresort.errors import InputError, LastresortError, StoppedError, StopRequestedError
+from lastresort.keys import without_keys
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import absolute_name, open_model
 from lastresort.models.protocol import Model, is_endpoint
@@ -274,7 +275,7 @@ def _opened(setup: _Setup, journal: Journal) -> Iterator[Model]:
 def _header(setup: _Setup, model: Model) -> Header:
     recipe = setup.recipe
     return Header(
-        teacher=setup.teacher,
+        teacher=without_keys(setup.teacher),  # as the journal writes it
         fingerprint=model.fingerprint,
         train=rows_hash(setup.prepared.split.train),
         task=task_hash(setup.prepared.task, recipe.instruction),

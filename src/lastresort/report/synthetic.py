@@ -66,6 +66,11 @@ class SyntheticRows:
         return len(self.tally.rows)
 
     @property
+    def requests(self) -> int:
+        """Calls for rows, also those of batches that were interrupted and planned otherwise."""
+        return self.tally.calls - self.tally.checks
+
+    @property
     def dropped(self) -> dict[FilterName, int]:
         """Proposed rows that were left out, by the filter that did, in the order of the filters."""
         drops = self.tally.drops
@@ -78,8 +83,8 @@ class SyntheticRows:
             "rows": str(self.path), "journal": str(self.journal), "teacher": self.teacher, "wanted": self.n, "made": self.made,
             "in_file": self.in_file, "ended": self.ended, "proposed": self.tally.proposed, "dropped": self.dropped,
             "surplus": self.tally.surplus,
-            "kinds": dict(kinds), "labels": dict(self.labels), "requests": self.tally.requests, "calls": self.tally.calls,
-            "tokens_in": self.tally.tokens_in, "tokens_out": self.tally.tokens_out, "usd": self.usd,
+            "kinds": dict(kinds), "labels": dict(self.labels), "requests": self.requests, "checks": self.tally.checks,
+            "calls": self.tally.calls, "tokens_in": self.tally.tokens_in, "tokens_out": self.tally.tokens_out, "usd": self.usd,
             "diversity": None if self.diversity is None else asdict(self.diversity),
         }  # fmt: skip
 

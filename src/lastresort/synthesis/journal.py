@@ -77,14 +77,17 @@ class FilteredRow(_Line):
 
 
 class CallSpending(_Line):
-    """What a call took, also where another synthesis left its answer in the cache. asked: a hash of its prompt and seed, None where
-    it gave no answer and may have cost all the same.
+    """What a call took. asked: a hash of its prompt and seed, None where it gave no answer. is_check: of an answer, rather than a
+    request for rows. usd: paid for it, 0 where another synthesis left the answer in the cache. worth_usd: what the answer cost when
+    it was made.
     """
 
     asked: str | None
+    is_check: bool = False
     tokens_in: NonNegativeInt = 0
     tokens_out: NonNegativeInt = 0
     usd: NonNegativeFloat = 0.0
+    worth_usd: NonNegativeFloat = 0.0
     seconds: NonNegativeFloat = 0.0
 
 
@@ -125,8 +128,8 @@ class Header(_Line):
 
 @dataclass(slots=True)
 class Tally:
-    """All batches and all calls so far. calls: those that gave an answer. shown: how often each kind showed each row, by its id, as
-    the first. dearest_usd: of one answer.
+    """All batches and all calls so far. requests: of the batches. calls: those that gave an answer. checks: those for agreement.
+    shown: how often each kind showed each row, by its id, as the first. dearest_usd: of one answer.
     """
 
     rows: list[SyntheticRow] = field(default_factory=list)
@@ -136,6 +139,7 @@ class Tally:
     requests: int = 0
     surplus: int = 0
     calls: int = 0
+    checks: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     usd: float = 0.0
@@ -164,10 +168,11 @@ class Tally:
         if call.asked is None:
             return
         self.calls += 1
+        self.checks += call.is_check
         self.tokens_in += call.tokens_in
         self.tokens_out += call.tokens_out
         self.seconds += call.seconds
-        self.dearest_usd = max(self.dearest_usd, call.usd)
+        self.dearest_usd = max(self.dearest_usd, call.worth_usd)
 
 
 class Journal:
@@ -210,15 +215,17 @@ class Journal:
         self._add(batch)
         self._write(batch.rows)
 
-    def record_answer(self, asked: str, answer: Answer) -> None:
-        """asked: see `CallSpending`. A replay of an answer that was counted is not counted again."""
+    def record_answer(self, asked: str, answer: Answer, *, is_check: bool) -> None:
+        """asked, is_check: see `CallSpending`. A replay of an answer that was counted is not counted again."""
         if answer.paid or asked not in self._asked:
             self._spend(
                 CallSpending(
                     asked=asked,
+                    is_check=is_check,
                     tokens_in=answer.prompt_tokens,
                     tokens_out=answer.completion_tokens,
-                    usd=max(answer.usd, answer.paid),
+                    usd=answer.paid,
+                    worth_usd=max(answer.usd, answer.paid),
                     seconds=answer.seconds,
                 )
             )

@@ -159,16 +159,22 @@ def _replies(
             continue
         prompts = [request_turns(requests[place], recipe.instruction) for place in places]
         grammar = Grammar(json_schema=reply_schema(requests[places[0]])) if recipe.constrained else None
-        replies |= zip(places, _ask(teacher, prompts, replace(decoding, grammar=grammar), journal), strict=True)
+        replies |= zip(
+            places, _ask(teacher, prompts, replace(decoding, grammar=grammar), journal, is_check=False), strict=True
+        )
     return [replies[place] for place in range(len(requests))]
 
 
-def _ask(teacher: Model, prompts: Sequence[Prompt], decoding: Decoding, journal: Journal) -> list[Answer]:
+def _ask(
+    teacher: Model, prompts: Sequence[Prompt], decoding: Decoding, journal: Journal, *, is_check: bool
+) -> list[Answer]:
     asked = [
         content_hash(prompt, f"{decoding.seed}:{sample}")
         for prompt, sample in zip(prompts, sample_indices(prompts), strict=True)
     ]
-    return teacher.generate(prompts, decoding, lambda index, answer: journal.record_answer(asked[index], answer))
+    return teacher.generate(
+        prompts, decoding, lambda index, answer: journal.record_answer(asked[index], answer, is_check=is_check)
+    )
 
 
 def _proposed_rows(
@@ -196,7 +202,7 @@ def _asked_again(
         return list(passed)
     decoding = Decoding(recipe.lengths.answer, temperature=0.0 if times == 1 else 1.0, seed=recipe.seed + number)
     prompts = [compose(recipe.blind, one.example.input, recipe.blind.shots) for one in passed for _ in range(times)]
-    answers = _ask(teacher, prompts, decoding, journal)
+    answers = _ask(teacher, prompts, decoding, journal, is_check=True)
     found = []
     for place, one in enumerate(passed):
         own = answers[place * times : (place + 1) * times]

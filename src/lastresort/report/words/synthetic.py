@@ -65,8 +65,8 @@ def lines(found: SyntheticRows) -> list[str]:
     price = "" if found.usd == 0 else f", {money(found.usd)}"
     return [
         f"{counted(found.made, 'synthetic row')} of {count(found.n)} in {found.path}{kept}",
-        f"{counted(found.tally.requests, 'request')} and "
-        f"{counted(found.tally.calls - found.tally.requests, 'agreement check')} by {found.teacher}{price}; "
+        f"{counted(found.requests, 'request')} and "
+        f"{counted(found.tally.checks, 'agreement check')} by {found.teacher}{price}; "
         f"{counted(found.tally.proposed, 'row')} proposed",
         *(["left out:", *dropped] if dropped else []),
         *([f"labels: {_labels(found)}"] if found.labels else []),
