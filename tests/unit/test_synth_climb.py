@@ -127,7 +127,9 @@ def test_rows_of_several_files_have_ids_of_their_own(tmp_path: Path) -> None:
         more = [{"id": number, "input": f"{name} tool wrote row {number}", "output": TEAMS[0]} for number in range(260)]
         write_rows(tmp_path / f"{name}.jsonl", more)
     sources = {"train": "own.jsonl", "synthetic": ["one.jsonl", "two.jsonl"]}
-    train = prepared_task(routing(tmp_path, {"examples": sources})).split.train
+    split = prepared_task(routing(tmp_path, {"examples": sources})).split
+    train = split.train
+    assert not {row.id for row in train} & {row.id for row in (*split.dev, *split.test)}
     assert len({row.id for row in train}) == len(train) == 80 + 520
     assert all(row.synthetic or row.id.isdecimal() for row in train)
     assert train == prepared_task(tmp_path / "task.yaml").split.train

@@ -233,14 +233,14 @@ def read_split(task: Task) -> tuple[Split, dict[str, str]]:
         fixed_test=read(sources.test),
     )
     files |= {_file_name(path, task): sha256_of(path) for path in sources.synthetic}
-    made = _with_own_ids([one for path in sources.synthetic for one in _synthetic(task, path)], split.train)
+    made = _with_own_ids([one for path in sources.synthetic for one in _synthetic(task, path)], split)
     split = replace(split, train=ordered((*split.train, *made), task.split.seed))
     return split, files
 
 
-def _with_own_ids(made: Sequence[Example], train: Sequence[Example]) -> list[Example]:
-    """Those whose id train or an earlier one has get another: files of several origins may all number their rows."""
-    taken, found = {example.id for example in train}, []
+def _with_own_ids(made: Sequence[Example], split: Split) -> list[Example]:
+    """Those whose id a row of any side or an earlier one has get another: files of several origins may all number their rows."""
+    taken, found = {example.id for side in (split.train, split.dev, split.test) for example in side}, []
     for example in made:
         name, number = example.id, 1
         while name in taken:
