@@ -18,8 +18,8 @@ LEAST = 10
 
 @dataclass(frozen=True, slots=True)
 class Diversity:
-    """Mean cosine distances to the nearest other row. rows: among n synthetic rows. train: among as many of train. apart: from a
-    synthetic row to all rows of train.
+    """Mean cosine distances to the nearest other row. rows: among n synthetic rows. train: among as many of train. apart: from the
+    one to the other.
     """
 
     n: int
@@ -34,11 +34,8 @@ def diversity(embedder: Embedder, rows: Sequence[str], train: Sequence[str], ran
     n = min(len(rows), len(train), MOST)
     if n < LEAST:
         return None
-    some = random.sample(list(train), min(len(train), MOST))
-    made, known = embedder.embed_passages(random.sample(list(rows), n)), embedder.embed_passages(some)
-    return Diversity(
-        n, _nearest(made, made), _nearest(known[:n], known[:n]), _nearest(made, known, same=False), embedder.name
-    )
+    made, known = (embedder.embed_passages(random.sample(list(side), n)) for side in (rows, train))
+    return Diversity(n, _nearest(made, made), _nearest(known, known), _nearest(made, known, same=False), embedder.name)
 
 
 def _nearest(vectors: Vectors, others: Vectors, *, same: bool = True) -> float:
