@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from lastresort.app.terminal import confirmed, print_document, print_text
 from lastresort.cli.options import TASK_SETTINGS, parse_settings, split_pair
+from lastresort.errors import StoppedError
 from lastresort.synthesis.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def synth_command(
     """Make synthetic training rows.
 
     A teacher writes them from train rows alone. Run the same command again to go on, or with a higher --n to make more.
+    Exit code 4: stopped before all rows were made.
     """
     from lastresort.app.synth import SynthRequest, forecast_synth, synth_data
     from lastresort.cli.border import stoppable
@@ -97,13 +99,17 @@ def synth_command(
     )  # fmt: skip
     if dry_run:
         found: SynthForecast | SyntheticRows = forecast_synth(request)
+        complete = True
     else:
         with stoppable() as (shown, stop):
             found = synth_data(request, shown, stop, lambda question, _: yes or confirmed(question))
+        complete = found.ended == "rows"
     if as_json:
         print_document(found.as_dict())
     else:
         print_text("\n".join(found.lines()))
+    if not complete:
+        raise typer.Exit(StoppedError.exit_code)
 
 
 @data_app.command("convert")
