@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 from climb_support import scripted_task
-from lastresort.app.synth import SynthRequest, synth_data
+from lastresort.app.synth import SynthRequest, forecast_synth, synth_data
 from lastresort.cli.border import guarded, last_words
 from lastresort.cli.main import app
 from lastresort.data.read import read_examples
-from lastresort.errors import DataError, InfrastructureError, InputError
+from lastresort.errors import DataError, InfrastructureError, InputError, TooLongError
 from lastresort.records.atomic import held
 from lastresort.synthesis import journal
+from lastresort.synthesis.prompts import SYSTEM
 from lastresort.types import SilentProgress
 from synth_support import Killed, Teacher, fresh_rows, label_in, made, routing, synth, team_of
 
@@ -107,6 +108,45 @@ def test_more_rows_are_added_and_the_users_changes_stay(tmp_path: Path, monkeypa
     asked = len(teacher.prompts)
     assert synth(monkeypatch, path, teacher, n=25).made == 25
     assert len(teacher.prompts) == asked
+
+
+def test_a_dry_run_forecasts_what_is_left_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, teacher = routing(tmp_path), Teacher(scripted_replies())
+    found = synth(monkeypatch, path, teacher, n=12)
+    with found.journal.open("a") as file:
+        file.write('{"asked": half a li')
+    before = [file.read_bytes() for file in (found.path, found.journal)]
+    done = forecast_synth(SynthRequest(path, n=12))
+    assert (done.n, done.requests, done.answers, done.usd, done.first) == (0, 0, 0, 0.0, {})
+    assert done.lines() == ["Forecast: no call, since all rows are made. A higher --n makes more."]
+    more = forecast_synth(SynthRequest(path, n=18))
+    assert (more.n, more.requests) == (6, forecast_synth(SynthRequest(path, n=6, out=tmp_path / "new.jsonl")).requests)
+    with pytest.raises(InputError, match="made with other settings"):
+        forecast_synth(SynthRequest(path, n=18, seed=1))
+    assert [file.read_bytes() for file in (found.path, found.journal)] == before
+    asked = len(teacher.prompts)
+    assert synth(monkeypatch, path, teacher, n=18).made == 18
+    requests = [prompt for prompt in teacher.prompts[asked:] if prompt.startswith(SYSTEM)]
+    assert requests[0] in ["\n".join(turn.content for turn in turns) for turns in more.first.values()]
+
+
+def test_no_file_of_rows_is_there_before_the_first_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that names an empty file is refused."""
+    path = routing(tmp_path)
+    found = synth(monkeypatch, path, Teacher(lambda *_: "no"), n=6)
+    assert (found.made, found.in_file, found.path.exists()) == (0, 0, False)
+
+
+def test_a_row_of_the_last_batch_is_found_wherever_it_is_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ended before the journal said that the rows are written, and many rows were added by hand since."""
+    path, teacher = routing(tmp_path), Teacher(scripted_replies())
+    found = synth(monkeypatch, path, teacher, n=6)
+    found.journal.write_text("".join(found.journal.read_text().splitlines(keepends=True)[:-1]))
+    with found.path.open("a") as file:
+        file.write("".join(json.dumps({"input": f"by hand {n}", "output": "billing"}) + "\n" for n in range(40)))
+    assert synth(monkeypatch, path, teacher, n=6).in_file == 46
 
 
 def test_a_file_of_rows_that_is_gone_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,6 +334,8 @@ def test_a_teacher_that_writes_nothing_usable_is_left(tmp_path: Path, monkeypatc
     found = synth(monkeypatch, routing(tmp_path), teacher, n=40)
     assert (found.ended, found.made) == ("no_yield", 0)
     assert found.dropped["refusal"] == found.dropped["unreadable"] == 12
+    lost = [line for line in map(json.loads, found.journal.read_text().splitlines()) if "dropped" in line]
+    assert {row["output"] for batch in lost for row in batch["dropped"]} == {"I'm sorry, but I can't help.", "not JSON"}
     assert any("no usable row" in line for line in found.lines())
     assert not any("examples:" in line for line in found.lines())
     good = synth(monkeypatch, tmp_path / "task.yaml", Teacher(fresh_rows()), n=40)
@@ -367,6 +409,17 @@ def test_files_that_are_not_of_this_synthesis_are_refused(tmp_path: Path, monkey
         synth(monkeypatch, path, teacher, n=6)
 
 
+def test_a_request_that_is_too_long_for_the_teacher_says_what_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Short(Teacher):
+        def generate(self, *_: Any, **__: Any) -> Any:
+            raise TooLongError("too long for this model", remedy="Lower decode.max_new_tokens.")
+
+    with pytest.raises(TooLongError, match=r"too long for this model\. Leave out expansion, .* with --kinds"):
+        synth(monkeypatch, routing(tmp_path), Short(fresh_rows()), n=6)
+
+
 def test_a_teacher_that_is_down_is_tried_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Down(Teacher):
         def generate(self, *_: Any, **__: Any) -> Any:
@@ -405,6 +458,8 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert list(document["dropped"]) == [
         "unreadable", "length", "refusal", "answer", "copy", "near", "alike", "share", "agreement",
     ]  # fmt: skip
+    assert run(monkeypatch, *options[:2], "8", *options[3:], "--calls", "1") == 4, "a script can tell"
+    assert "a higher --calls to continue" in capsys.readouterr().out
     (example, *_) = read_examples(path.parent / "routing-synthetic.jsonl")
     assert " is about a " in example.input_text
     assert run(monkeypatch, *options) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from climb_support import TEAMS, rows
 from lastresort.app.synth import SynthRequest, forecast_synth
+from lastresort.app.synth_recipe import task_hash
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.data.read import read_examples
 from lastresort.errors import InputError
@@ -307,9 +309,9 @@ def test_an_answer_that_was_not_given_again_is_remembered_by_a_later_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, options = talks(tmp_path), {"kinds": ("expansion",), "balance": "any"}
-    teacher = Teacher(unwritten(UNLIKE[:3]), answer=lambda text: TEAMS[1] if text == UNLIKE[0] else TEAMS[0])
+    teacher = Teacher(unwritten(UNLIKE[:4]), answer=lambda text: TEAMS[1] if text == UNLIKE[0] else TEAMS[0])
     assert synth(monkeypatch, path, teacher, n=2, **options).dropped["agreement"] == 1
-    again = Teacher(unwritten([UNLIKE[0], *UNLIKE[3:5]]), answer=lambda _: TEAMS[0])
+    again = Teacher(unwritten([*3 * UNLIKE[:1], UNLIKE[4]]), answer=lambda _: TEAMS[0])
     assert synth(monkeypatch, path, again, n=3, **options).dropped["copy"] == 1
     assert not any(prompt.endswith(UNLIKE[0]) for prompt in again.prompts)
 
@@ -421,6 +423,43 @@ def test_a_kind_is_a_line_in_the_table(tmp_path: Path, monkeypatch: pytest.Monke
     assert "Twist this row." in teacher.prompts[0]
 
 
+def test_another_seed_shows_other_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To every kind, those with a single row as well."""
+    path, shown = routing(tmp_path), []
+    for seed in (0, 1):
+        teacher, out = Teacher(fresh_rows()), tmp_path / f"{seed}.jsonl"
+        found = synth(
+            monkeypatch, path, teacher, n=24, seed=seed, out=out, kinds=("paraphrase", "harder"), balance="any"
+        )
+        shown.append({row["synthetic"]["seeds"][0] for row in made(found)})
+    assert len(shown[0] & shown[1]) < len(shown[0]) / 2
+
+
+def test_no_more_rows_are_asked_for_than_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where answers are no labels; what comes too many is shown."""
+    teacher = Teacher(fresh_rows())
+    found = synth(monkeypatch, routing(tmp_path), teacher, n=1, balance="any", kinds=("harder",))
+    assert (found.made, "Rows to write: 1." in teacher.prompts[0], len(teacher.prompts)) == (1, True, 2)
+    surplus = replace(found, tally=replace(found.tally, surplus=2))
+    assert "  more than --n" in "\n".join(surplus.lines())
+
+
+def test_a_row_has_no_price_where_none_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = routing(tmp_path)
+    for teacher_name, usd in (("openai:big", None), ("teacher", 0.0)):
+        out = tmp_path / f"{usd}.jsonl"
+        monkeypatch.setattr("lastresort.app.synth.absolute_name", lambda name, folder: name)
+        found = synth(monkeypatch, path, Teacher(fresh_rows()), teacher_name=teacher_name, n=3, out=out)
+        assert {row["synthetic"]["usd"] for row in made(found)} == {usd}
+
+
+def test_the_price_of_a_judge_may_change(tmp_path: Path) -> None:
+    prices = ({}, {"prompt_price": 1, "output_price": 4}, {"prompt_price": 2, "output_price": 4})
+    tasks = [load_task(routing(tmp_path, {"score": {"judge": {"model": "openai:j", **some}}})) for some in prices]
+    assert len({task_hash(task, "") for task in tasks}) == 1
+    assert task_hash(load_task(routing(tmp_path, {"score": {"judge": "openai:k"}})), "") != task_hash(tasks[0], "")
+
+
 def test_a_forecast_opens_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError
@@ -447,6 +486,7 @@ def test_a_forecast_opens_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ({"prompt_price": -1.0}, "--prompt-price: found -1, expected a number of at least 0."),
         ({"output_price": float("nan")}, "--output-price: found nan, expected a number of at least 0."),
         ({"usd": float("nan")}, "--usd: found nan, expected a number of at least 0."),
+        ({"prompt_price": 1.0, "teacher": "openai:big"}, "--prompt-price: found one price"),
         ({"usd": 1.0, "teacher": "openai:big"}, "--usd: a limit of 1 USD without the prices of openai:big"),
         ({"settings": {"limits.usd": 2}, "teacher": "openai:big"}, 'key "limits.usd": a limit of 2 USD without the prices'),
         ({"settings": {"score": {"judge": "openai:j"}}, "agreement": 1}, "found --agreement 1 for a task with a judge"),

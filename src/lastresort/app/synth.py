@@ -16,7 +16,7 @@ from lastresort.app.gate import RUNS, refuse_unwritable
 from lastresort.app.synth_recipe import known_of, recipe_of, rows_hash, task_hash, why_no_agreement
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.workspace import RESPONSES, SHARED, with_rerun_remedy
-from lastresort.errors import InputError, LastresortError, StoppedError, StopRequestedError
+from lastresort.errors import InputError, LastresortError, StoppedError, StopRequestedError, TooLongError
 from lastresort.keys import without_keys
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import absolute_name, open_model
@@ -41,6 +41,10 @@ from lastresort.types import Progress
 
 MOST_ROWS = 200  # unless more are asked for
 CALLS_A_ROW, LEAST_CALLS = 6, 60
+_SHORTER = (
+    "Leave out expansion, which shows the most rows, with --kinds, or name a teacher with a longer context. If rows were made "
+    "already, name another file with --out as well."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def synth_data(
     refuse_unwritable("--out", path)
     if path.exists() and not path.is_file():
         raise InputError("found no file", where=f"--out {path}", expected="a new file", remedy="Name another.")
-    folder = path.with_name(f".{path.name}")
+    folder = setup.folder
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     wait = "Wait for it, or name another file with --out."
@@ -85,23 +89,24 @@ def synth_data(
         held(folder, "another process is making these rows", expected="one process a file", remedy=wait),
         ResponseCache(request.runs / SHARED / RESPONSES) as cache,
     ):
-        conversations = any(len(row.input) > 1 or row.input[-1].extra for row in setup.prepared.split.train)
-        journal = Journal(folder / "journal.jsonl", path, as_messages=conversations)
+        journal = setup.journal()
         with _opened(setup, journal) as model:
-            journal.begin(_header(setup, model))
+            journal.begin(_header(setup, model.fingerprint))
             recall(setup.known, journal.tally)
-            _ask_before_paying(setup, len(journal.tally.rows), progress, stop, go_on)
+            _ask_before_paying(setup, journal.tally, progress, stop, go_on)
             teacher = CachedModel(model, cache)
             try:
                 ended = make_rows(setup.recipe, setup.known, teacher, journal, setup.limits, progress, stop)
             except StoppedError as error:
                 raise with_rerun_remedy(error) from error
+            except TooLongError as error:
+                raise TooLongError(error.found, where=error.where, expected=error.expected, remedy=_SHORTER) from error
         return _result(setup, journal, ended, progress)
 
 
-def _ask_before_paying(setup: _Setup, made: int, progress: Progress, stop: Stop, go_on: GoOn | None) -> None:
+def _ask_before_paying(setup: _Setup, made: Tally, progress: Progress, stop: Stop, go_on: GoOn | None) -> None:
     """Raises StopRequestedError where the answer is no."""
-    if made >= setup.n:
+    if len(made.rows) >= setup.n:
         return
     found = setup.forecast(made)
     for line in words.notes(found, agreement_off=setup.agreement_off):
@@ -115,8 +120,15 @@ def _ask_before_paying(setup: _Setup, made: int, progress: Progress, stop: Stop,
 
 
 def forecast_synth(request: SynthRequest) -> SynthForecast:
-    """What it would ask first, and what it would cost. Opens no model and runs no code."""
-    return _setup(request, run_code=False).forecast()
+    """What it would ask next, and what the rows still to be made would cost. Opens no model, runs no code, changes no file.
+
+    Raises InputError for what cannot be used, also for rows that were made with other settings.
+    """
+    setup = _setup(request, run_code=False)
+    journal = setup.journal()
+    journal.check(_header(setup, journal.fingerprint))
+    recall(setup.known, journal.tally)
+    return setup.forecast(journal.tally)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,25 +148,30 @@ class _Setup:
     agreement_off: str | None
 
     @property
+    def folder(self) -> Path:
+        """Of what belongs to the file of rows."""
+        return self.out.with_name(f".{self.out.name}")
+
+    def journal(self) -> Journal:
+        conversations = any(len(row.input) > 1 or row.input[-1].extra for row in self.prepared.split.train)
+        return Journal(self.folder / "journal.jsonl", self.out, as_messages=conversations)
+
+    @property
     def paid(self) -> bool:
         return is_paid(self.teacher) and self.prices != (0.0, 0.0)
 
-    @property
-    def price_known(self) -> bool:
-        return not is_paid(self.teacher) or None not in self.prices
-
-    def forecast(self, made: int = 0) -> SynthForecast:
-        """Of the rows that are still to be made."""
-        recipe, task = self.recipe, self.prepared.task
-        some = replace(recipe, n=len(KINDS) * PER_REQUEST, constrained=False)
-        planned, _ = planned_batch(some, self.known, Tally(), Turns(recipe.seeds, {}), SpendingLimits())
-        prompts = {one.kind: request_turns(one, recipe.instruction) for one in planned}
-        wanted = [max(0, self.known.missing(label)) for label in self.known.wanted] or [self.n - made]
+    def forecast(self, made: Tally) -> SynthForecast:
+        """Of the rows that are still to be made. The rows of `made` are known already."""
+        recipe, task, n = self.recipe, self.prepared.task, max(0, self.n - len(made.rows))
+        some = replace(recipe, n=len(made.rows) + len(KINDS) * PER_REQUEST, constrained=False)
+        planned, _ = planned_batch(some, self.known, made, Turns(recipe.seeds, made.shown), SpendingLimits())
+        prompts = {one.kind: request_turns(one, recipe.instruction) for one in reversed(planned)}
+        wanted = [max(0, self.known.missing(label)) for label in self.known.wanted] or [n]
         found = forecast(recipe, wanted, list(prompts.values()), self.limits.prices)
-        usd = found.usd if self.price_known else None
+        usd = found.usd if recipe.priced else None
         same = self.name == absolute_name(task.tuned_model, task.folder)
-        n = self.n - made
-        return SynthForecast(self.teacher, n, recipe.kinds, found.requests, found.answers, usd, prompts, same)
+        first = {kind: prompts[kind] for kind in recipe.kinds if n and kind in prompts}
+        return SynthForecast(self.teacher, n, recipe.kinds, found.requests, found.answers, usd, first, same)
 
 
 def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
@@ -191,6 +208,7 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
         seed=request.seed,
         made=datetime.now(UTC).date().isoformat(),
         constrained=not is_endpoint(teacher),
+        priced=not is_paid(teacher) or None not in prices,
     )
     balance: Balance = next(one for one in get_args(Balance) if one == request.balance)
     return _Setup(
@@ -240,10 +258,20 @@ def _check(request: SynthRequest, out: Path) -> None:
 
 
 def _teacher(task: Task, request: SynthRequest) -> tuple[str, tuple[float | None, float | None]]:
-    """Its name, and its prices: those of the options, else those that the task gives for a model of this name."""
+    """Its name, and its prices: those of the options, else those that the task gives for a model of this name.
+
+    Raises InputError where one price is given without the other.
+    """
     name = request.teacher or task.reflect_model
     judge, prices = task.score.judge, (request.prompt_price, request.output_price)
     if prices != (None, None):
+        if None in prices:
+            raise InputError(
+                "found one price",
+                where="--prompt-price" if prices[0] is not None else "--output-price",
+                expected="the price of prompt and output tokens",
+                remedy="Give both --prompt-price and --output-price, in USD per million tokens.",
+            )
         return name, prices
     if name == task.model:
         return name, (task.use.prompt_price, task.use.output_price)
@@ -272,11 +300,11 @@ def _opened(setup: _Setup, journal: Journal) -> Iterator[Model]:
         model.close()
 
 
-def _header(setup: _Setup, model: Model) -> Header:
+def _header(setup: _Setup, fingerprint: str) -> Header:
     recipe = setup.recipe
     return Header(
         teacher=without_keys(setup.teacher),  # as the journal writes it
-        fingerprint=model.fingerprint,
+        fingerprint=fingerprint,
         train=rows_hash(setup.prepared.split.train),
         task=task_hash(setup.prepared.task, recipe.instruction),
         kinds=recipe.kinds,
@@ -302,7 +330,7 @@ def _result(setup: _Setup, journal: Journal, ended: Ended, progress: Progress) -
         in_file=journal.rows_in_file(),
         labels=dict(labels.most_common()),
         diversity=_diversity(setup, found, progress),
-        usd=found.usd if setup.price_known else None,
+        usd=found.usd if setup.recipe.priced else None,
     )
 
 

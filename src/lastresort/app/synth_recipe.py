@@ -45,9 +45,10 @@ def recipe_of(
     seed: int,
     made: str,
     constrained: bool,
+    priced: bool,
 ) -> Recipe:
     """kinds: () for all that the task can have. Raises InputError where no row can be shown, or a kind does not fit."""
-    task, seeds = prepared.task, seed_rows(prepared)
+    task, seeds = prepared.task, seed_rows(prepared, seed)
     shots = tuple(Shot(row.input, row.output) for row in _varied(seeds, BLIND_SHOTS, seed))
     longest = _longest_tokens(seeds.rows)
     blind = PromptDesign(instruction(task), shots=shots, k=len(shots))
@@ -69,6 +70,7 @@ def recipe_of(
         seed=seed,
         made=made,
         constrained=constrained,
+        priced=priced,
     )
 
 
@@ -87,10 +89,13 @@ def known_of(prepared: PreparedTask, recipe: Recipe, balance: Balance) -> SeenRo
     return known
 
 
-def seed_rows(prepared: PreparedTask) -> SeedRows:
-    """The rows of train that a teacher may be shown: all but very long ones, and those whose last turn is not the user's."""
+def seed_rows(prepared: PreparedTask, seed: int) -> SeedRows:
+    """The rows of train that a teacher may be shown, in random order: all but very long ones, and those whose last turn is not the
+    user's.
+    """
     train = prepared.split.train
-    rows = tuple(row for row in train if row.input[-1].role == "user" and _characters(row) <= LONGEST_SHOWN)
+    fitting = [row for row in train if row.input[-1].role == "user" and _characters(row) <= LONGEST_SHOWN]
+    rows = tuple(Random(f"synthetic rows:{seed}").sample(fitting, len(fitting)))
     if not rows:
         raise InputError(
             f"none of the {len(train)} train rows can be shown to a teacher",
@@ -106,9 +111,12 @@ def seed_rows(prepared: PreparedTask) -> SeedRows:
 
 
 def task_hash(task: Task, about: str) -> str:
-    """Changes with what the teacher is told of the task, and how its answers are judged; not with where its folder is."""
-    told = [about, task.output.choices, task.output.json_schema, task.resolved()["score"]]
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    """Changes with what the teacher sees of the task, and how its answers are judged; not with its folder or with prices."""
+    judge, score = task.score.judge, task.resolved()["score"]
+    if judge is not None:
+        score = judge.model_copy(update={"prompt_price": None, "output_price": None}).written(task.folder)
+    known = [about, task.output.choices, task.output.json_schema, score]
+    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def rows_hash(rows: Sequence[Example]) -> str:

@@ -19,8 +19,9 @@ from lastresort.types import Message
 
 @dataclass(frozen=True, slots=True)
 class SynthForecast:
-    """Before anything is spent. requests, answers: calls, of which requests for rows and answers to them. usd: None where a price
-    is unknown. first: a request of each kind. teaches_itself: whether the teacher is the model that may be trained.
+    """Before anything more is spent. n: rows still to be made. requests, answers: calls, of which requests for rows and answers to
+    them. usd: None where a price is unknown. first: the next request of each kind. teaches_itself: whether the teacher is the model
+    that may be trained.
     """
 
     teacher: str

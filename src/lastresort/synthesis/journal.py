@@ -33,7 +33,7 @@ class _Line(BaseModel):
 class RowOrigin(_Line):
     """Where a synthetic row comes from, under its key `synthetic`. seeds: ids of the rows of train that the teacher was shown.
     seed_inputs: hashes of their inputs, which stay when ids or answers change. prompt: name and version. passed: the filters.
-    made: the date. usd: its share of its request, and of its agreement.
+    made: the date. usd: its share of its request, and of its agreement, None where the price is unknown.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class RowOrigin(_Line):
     prompt: str
     passed: tuple[str, ...]
     made: str
-    usd: NonNegativeFloat = 0.0
+    usd: NonNegativeFloat | None = None
 
 
 class SyntheticRow(_Line):
@@ -68,7 +68,7 @@ class SyntheticRow(_Line):
 
 
 class FilteredRow(_Line):
-    """kind: of its request. input, output: "" where a whole reply could not be read."""
+    """kind: of its request. output: where a whole reply could not be read, how it begins."""
 
     by: FilterName
     kind: str
@@ -176,8 +176,8 @@ class Tally:
 
 
 class Journal:
-    """Open it holding its folder's lock, then begin it. path: of the journal. rows_path: of the file of rows. as_messages: their
-    shape.
+    """Opening it changes no file. Begin it, holding its folder's lock, before anything is added. path: of the journal. rows_path:
+    of the file of rows. as_messages: their shape.
 
     Raises DataError where it is damaged, InfrastructureError where the disk refuses.
     """
@@ -192,10 +192,13 @@ class Journal:
         for number, line in enumerate(_whole_lines(path), start=1):
             self._read(line, number)
 
-    def begin(self, header: Header) -> None:
-        """Before anything is added. Raises InputError where the journal has rows of another synthesis, or the file of rows has some
-        without a journal of theirs.
-        """
+    @property
+    def fingerprint(self) -> str:
+        """Of the teacher so far, "" where nothing was made yet."""
+        return "" if self._header is None else self._header.fingerprint
+
+    def check(self, header: Header) -> None:
+        """Raises InputError where the journal has rows of another synthesis, or the file of rows has some without a journal."""
         if not self.tally.batches:
             if self.rows_path.exists() and self.rows_path.stat().st_size:
                 raise InputError(
@@ -204,10 +207,16 @@ class Journal:
                     expected="a new file",
                     remedy="Name another with --out, or move it away.",
                 )
-            if self._header != header:
-                self._write_header(header)
         elif self._header is not None:
             self._refuse_another(self._header, header)
+
+    def begin(self, header: Header) -> None:
+        """Go on with the files as they are, mended where a kill left half a line. Raises as `check` does."""
+        self.check(header)
+        if not self.tally.batches and self._header != header:
+            self._write_header(header)
+        elif (size := _whole(_content(self.path))) < self.path.stat().st_size:
+            _cut(self.path, size)
         self._settle()
 
     def append(self, batch: RequestBatch) -> None:
@@ -268,7 +277,8 @@ class Journal:
         write_atomically(self.path, "".join(f"{line}\n" for line in (header.model_dump_json(), *calls)))
 
     def _write(self, rows: Sequence[SyntheticRow]) -> None:
-        _append(self.rows_path, self._row_lines(rows))
+        if rows:
+            _append(self.rows_path, self._row_lines(rows))
         self._written = self.tally.batches
         _append(self.path, [RowsWritten(written=self._written).model_dump_json()])
 
@@ -277,13 +287,13 @@ class Journal:
         return [without_keys(line) for line in lines]
 
     def _settle(self) -> None:
-        """Write a file of rows anew that is gone, and add the rows of the last batch that a kill kept out of it, in place of half a
-        row. Any other last line without its end is of the user's editor, and gets one.
+        """Write the rows again where their file is gone, and add those of the last batch that a kill kept out of it, in place of
+        half a row. Any other last line without its end comes from the user's editor, and gets one.
         """
-        if not self.rows_path.exists():
+        if self.tally.rows and not self.rows_path.exists():
             write_atomically(self.rows_path, "".join(f"{row}\n" for row in self._row_lines(self.tally.rows)))
         content, last = _content(self.rows_path), self._row_lines(self._last)
-        whole, half = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
+        whole, half = content[: _whole(content)], content[_whole(content) :]
         unfinished = self._written < self.tally.batches
         if half and unfinished and any(line.encode(errors="backslashreplace").startswith(half) for line in last):
             _cut(self.rows_path, len(whole))
@@ -291,8 +301,7 @@ class Journal:
             whole = content
             _append(self.rows_path, [""])
         if unfinished:
-            end = whole.split(b"\n")[-2 * len(last) - 1 :]
-            self._write([row for row in self._last if not any(f'"{row.id}"'.encode() in line for line in end)])
+            self._write([row for row in self._last if f'"{row.id}"'.encode() not in whole])
 
     def _refuse_another(self, found: Header, wanted: Header) -> None:
         other = [name for name in Header.model_fields if getattr(found, name) != getattr(wanted, name)]
@@ -328,12 +337,14 @@ def _content(path: Path) -> bytes:
 
 
 def _whole_lines(path: Path) -> list[str]:
-    """The lines of a journal; a last one without its end was half written, and is cut off."""
+    """The lines of a journal, without a last one that was half written."""
     content = _content(path)
-    end = content.rfind(b"\n") + 1
-    if end < len(content):
-        _cut(path, end)
-    return content[:end].decode(errors="replace").split("\n")[:-1]
+    return content[: _whole(content)].decode(errors="replace").split("\n")[:-1]
+
+
+def _whole(content: bytes) -> int:
+    """The length of all whole lines."""
+    return content.rfind(b"\n") + 1
 
 
 def _cut(path: Path, size: int) -> None:

@@ -87,16 +87,17 @@ def planned_batch(
     wanted = math.ceil(max(1, recipe.n - len(found.rows)) / (PER_REQUEST * share))
     most = 1 if recipe.constrained or limits.needs_a_price(found) else BATCH
     by_label, for_label = recipe.seeds.by_label, [name for name in recipe.kinds if KINDS[name].needs_labels]
-    missing = {label: known.missing(label) for label in known.wanted}
+    missing: dict[str | None, int] = {label: known.missing(label) for label in known.wanted} or {
+        None: recipe.n - len(found.rows)
+    }
     requests: list[RowRequest] = []
     for one in range(found.requests, found.requests + min(most, wanted)):
         random = Random(f"synthetic:{recipe.seed}:{one}")
-        label = _most_missing(missing, random) if missing else None
+        label = _most_missing(missing, random)
         kinds = recipe.kinds if label is None or by_label[label] else for_label
         request = KINDS[kinds[one % len(kinds)]].request(Draw(recipe.seeds, turns, random, label))
-        if label is not None:
-            request = replace(request, n=max(1, min(PER_REQUEST, missing[label])))
-            missing[label] -= request.n
+        request = replace(request, n=max(1, min(PER_REQUEST, missing[label])))
+        missing[label] -= request.n
         if (limit := limit_reached(limits, recipe, [*requests, request], found)) is not None:
             return requests, limit
         turns.count(request.kind, request.shown[0])
@@ -108,7 +109,7 @@ def _shown(request: RowRequest) -> tuple[str, str]:
     return request.kind, request.shown[0].id
 
 
-def _most_missing(missing: Mapping[str, int], random: Random) -> str:
+def _most_missing(missing: Mapping[str | None, int], random: Random) -> str | None:
     most = max(missing.values())
     return random.choice([label for label, n in missing.items() if n == most])
 
@@ -183,7 +184,7 @@ def _proposed_rows(
     """The rows of a reply. What cannot be read goes to `dropped`."""
     read = read_reply_rows(reply, request.n, with_output=request.answer is None)
     whole_refused = bool(read.said) and is_refusal(read.said)
-    lost = FilteredRow(by="refusal" if whole_refused else "unreadable", kind=request.kind)
+    lost = FilteredRow(by="refusal" if whole_refused else "unreadable", kind=request.kind, output=read.said)
     dropped += [lost] * read.unreadable
     first, kind = request.shown[0], KINDS[request.kind]
     for one in read.proposals:
@@ -221,7 +222,7 @@ def _row(one: ProposedRow, recipe: Recipe) -> SyntheticRow:
         prompt=f"{one.request.kind}/{VERSION}",
         passed=tuple(passed),
         made=recipe.made,
-        usd=round(one.usd, 8),
+        usd=round(one.usd, 8) if recipe.priced else None,
     )
     name = f"synthetic-{content_hash(example.input, example.output)}"
     return SyntheticRow(

@@ -12,6 +12,7 @@ from lastresort.foreign import NotJson, parse_json
 from lastresort.types import Answer
 
 LONGEST_REPLY = 2**18  # characters; a hundred times what a request takes
+SAID = 500  # characters of a reply that cannot be read
 _FENCE = "```"
 _ROWS, _COMMA = re.compile(r'\{\s*"rows"\s*:\s*\[\s*'), re.compile(r"\s*,\s*")
 _CONTROL = re.compile(
@@ -31,7 +32,7 @@ class Proposal:
 @dataclass(frozen=True, slots=True)
 class ReadReply:
     """proposals: the rows that could be read. unreadable: how many rows of the reply could not, 1 where the whole reply could not.
-    said: the reply, where all of it is unreadable, "" else.
+    said: how the reply begins, where all of it is unreadable, "" else.
     """
 
     proposals: tuple[Proposal, ...]
@@ -42,15 +43,16 @@ class ReadReply:
 def read_reply_rows(answer: Answer, n: int, *, with_output: bool) -> ReadReply:
     """At most n rows of a reply."""
     text = answer.text
+    said = text[:SAID].encode(errors="replace").decode()
     if len(text) > LONGEST_REPLY:
-        return ReadReply((), 1, text[:200])
+        return ReadReply((), 1, said)
     try:
         value = parse_json(json_part(text))
     except NotJson:
         value = _cut_off(text, n)
     rows = value.get("rows") if isinstance(value, dict) else None
     if not isinstance(rows, list) or not rows:
-        return ReadReply((), 1, text[:200])
+        return ReadReply((), 1, said)
     found = [_proposal(row, with_output=with_output) for row in rows[:n]]
     readable = tuple(one for one in found if one is not None)
     return ReadReply(readable, len(found) - len(readable))

@@ -27,6 +27,7 @@ class Recipe:
     form of its answers. blind: how the teacher answers an input on its own. agreement: how often it must give the row's answer
     again, 0 to not ask. agrees: whether an answer counts as that of the example. spelt: an answer as train spells it.
     constrained: whether the teacher is a local model, whose decoding can be held to the form of a reply. made: the date.
+    priced: whether it is known what the teacher costs.
     """
 
     teacher: str
@@ -42,3 +43,4 @@ class Recipe:
     seed: int
     made: str
     constrained: bool = False
+    priced: bool = True

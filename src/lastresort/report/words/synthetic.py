@@ -37,7 +37,9 @@ SHOWN_CHARACTERS = 1500
 
 
 def forecast_lines(found: SynthForecast) -> list[str]:
-    """The cost, then the first request of each kind."""
+    """The cost, then the next request of each kind."""
+    if not found.n:
+        return ["Forecast: no call, since all rows are made. A higher --n makes more."]
     shown = []
     for kind, turns in found.first.items():
         shown += ["", f"{kind}:"]
@@ -60,6 +62,7 @@ def lines(found: SyntheticRows) -> list[str]:
     """What was made and left out, and how to train on it."""
     width = max(map(len, FILTERS.values()))
     dropped = [f"  {FILTERS[name]:<{width}}  {count(n)}" for name, n in found.dropped.items() if n]
+    surplus = [f"  {'more than --n':<{width}}  {count(found.tally.surplus)}"] if found.tally.surplus else []
     ended = _ENDED[found.ended].format(journal=found.journal)
     kept = "" if found.in_file == found.made else f", which has {count(found.in_file)} now"
     price = "" if found.usd == 0 else f", {money(found.usd)}"
@@ -68,7 +71,7 @@ def lines(found: SyntheticRows) -> list[str]:
         f"{counted(found.requests, 'request')} and "
         f"{counted(found.tally.checks, 'agreement check')} by {found.teacher}{price}; "
         f"{counted(found.tally.proposed, 'row')} proposed",
-        *(["left out:", *dropped] if dropped else []),
+        *(["left out:", *dropped, *surplus] if dropped or surplus else []),
         *([f"labels: {_labels(found)}"] if found.labels else []),
         *([] if found.diversity is None else [_diversity(found.diversity)]),
         *([ended] if ended else []),
@@ -107,7 +110,7 @@ def _labels(found: SyntheticRows) -> str:
 def _diversity(found: Diversity) -> str:
     return (
         f"diversity: distance to the nearest other row {found.rows:.2f} among synthetic rows, {found.train:.2f} among train rows, "
-        f"{found.apart:.2f} from a synthetic to a train row (mean cosine distance by {found.embedder}, {count(found.n)} rows each)"
+        f"{found.apart:.2f} from a synthetic to a train row (mean cosine distance by {found.embedder}, {count(found.n)} of each)"
     )
 
 
