@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -705,3 +706,39 @@ def test_a_request_to_stop_ends_a_streamed_answer(server: Endpoint) -> None:
     server.script = [events(piece("one"), piece(" two"), piece(None, "stop"))]
     pieces, answer = streamed(model(server), stop=stop)
     assert (pieces, answer.text, answer.finish) == (["one"], "one", "length")
+
+
+def test_a_call_left_behind_is_charged_once(server: Endpoint) -> None:
+    """It fails while later calls are under way, and takes none of theirs away."""
+    lost: list[float] = []
+    begun, late = threading.Semaphore(0), threading.Event()
+
+    def left_behind(handler: Handler, request: dict[str, Any]) -> None:
+        begun.release()
+        late.wait(10)
+        cut_mid_body(handler, request)
+
+    def second(handler: Handler, request: dict[str, Any]) -> None:
+        late.set()
+        for thread in left:
+            thread.join(5)
+        handler.send(200, completion("x", usage={"prompt_tokens": 1, "completion_tokens": 1}))
+
+    server.script, server.otherwise = [left_behind, left_behind], second
+    asked = model(server, concurrency=2, on_lost=lost.append, prompt_price=10.0, output_price=100.0)
+
+    def interrupt() -> None:
+        begun.acquire()
+        begun.acquire()
+        left[:] = [thread for thread in threading.enumerate() if thread.name.startswith("lastresort-call")]
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    left: list[threading.Thread] = []
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        asked.generate(ask("a", "b"), DECODING)
+    (charged,) = lost
+    answers = asked.generate(ask("c"), DECODING)
+    assert charged > 0
+    assert [answer.paid for answer in answers] == [pytest.approx(answers[0].usd)]
+    assert lost == [charged]

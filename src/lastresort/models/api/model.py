@@ -103,7 +103,7 @@ class ApiModel:
         own = (self._key,) if is_secret(self._key) else ()
         self._secrets = tuple(dict.fromkeys((*own, *known_keys(os.environ))))
         self._on_lost, self._lost_usd, self._lost_lock = on_lost, 0.0, threading.Lock()
-        self._under_way: dict[int, float] = {}
+        self._under_way: dict[tuple[object, int], float] = {}
         self._uncounted = False
         self._client = self._connected()
         self.name = f"openai:{endpoint.model}" if endpoint.is_openai else f"{endpoint.url}#{endpoint.model}"
@@ -140,15 +140,16 @@ class ApiModel:
         """
         answers: dict[int, Answer] = {}
         seeds = [decoding.seed + sample for sample in sample_indices(prompts)]
+        these = object()  # a call that was left behind may end while later ones are under way
 
         def take(index: int, answer: Answer) -> None:
-            answers[index] = answer
+            answers[index] = replace(answer, paid=answer.paid + self._take_lost())
             if on_answer is not None:
-                on_answer(index, answer)
-            self._arrived(index)
+                on_answer(index, answers[index])
+            self._arrived((these, index))
 
         def work(index: int, stop: threading.Event) -> Answer:
-            return self._answer(prompts[index], decoding, seeds[index], index, stop)
+            return self._answer(prompts[index], decoding, seeds[index], (these, index), stop)
 
         try:
             run_concurrently(work, len(prompts), workers=self._concurrency, on_result=take)
@@ -281,24 +282,25 @@ class ApiModel:
 
         return self._persistently(attempt, 0, threading.Event(), patience)
 
-    def _answer(self, prompt: Prompt, decoding: Decoding, seed: int, index: int, stop: threading.Event) -> Answer:
+    def _answer(
+        self, prompt: Prompt, decoding: Decoding, seed: int, call: tuple[object, int], stop: threading.Event
+    ) -> Answer:
         def attempt() -> tuple[Reply, float]:
             start = self._clock()
             most = self._usd(_most_tokens(prompt, decoding), self._room_tokens(decoding))
             with self._lost_lock:
-                self._under_way[index] = most
+                self._under_way[call] = most
             try:
                 reply = self._ask(prompt, decoding, seed)
             except BaseException as failure:
-                self._arrived(index)
-                if isinstance(failure, TransientFailure) and failure.maybe_paid:
+                left_behind = not self._arrived(call)
+                if isinstance(failure, TransientFailure) and failure.maybe_paid and not left_behind:
                     self._lose(most)
                 raise
             return reply, self._clock() - start
 
-        reply, seconds = self._persistently(attempt, index, stop)
-        answer = self._priced(reply, prompt, decoding, seconds)
-        return replace(answer, paid=answer.paid + self._take_lost())
+        reply, seconds = self._persistently(attempt, call[1], stop)
+        return self._priced(reply, prompt, decoding, seconds)
 
     def _priced(self, reply: Reply, prompt: Prompt, decoding: Decoding, seconds: float) -> Answer:
         """usd is an estimate where the server does not count its tokens; paid is then the most that it can be."""
@@ -342,9 +344,10 @@ class ApiModel:
             self._under_way.clear()
         return usd
 
-    def _arrived(self, index: int) -> None:
+    def _arrived(self, call: tuple[object, int]) -> bool:
+        """Whether the call was still under way, rather than left behind, and charged as such."""
         with self._lost_lock:
-            self._under_way.pop(index, None)
+            return self._under_way.pop(call, None) is not None
 
     def _warn_uncounted(self) -> None:
         with self._lost_lock:
