@@ -160,6 +160,7 @@ def test_a_file_of_rows_that_is_gone_is_written_again(tmp_path: Path, monkeypatc
     more = synth(monkeypatch, path, teacher, n=15)
     assert (more.in_file, len(made(more))) == (15, 15)
     found.path.write_text("".join(f"{line}\n" for line in written.splitlines()[:3]))
+    assert synth(monkeypatch, path, teacher, n=6).lines()[0].startswith(f"15 synthetic rows in {found.path}")
     fewer = synth(monkeypatch, path, teacher, n=15)
     assert (fewer.made, fewer.in_file) == (15, 3)
     assert fewer.lines()[0] == f"15 synthetic rows of 15 in {found.path}, which has 3 now"
@@ -250,7 +251,7 @@ def test_a_synthesis_that_made_nothing_may_be_begun_with_other_settings(
     found = synth(monkeypatch, path, Teacher(scripted_replies(), usd=0.01), n=6, seed=3)
     assert found.made == 6
     assert found.tally.usd == pytest.approx(0.6 + 0.01 * found.tally.calls)
-    with pytest.raises(InputError, match=r"made with other settings \(seed\)"):
+    with pytest.raises(InputError, match=r"made with other settings \(--seed\)"):
         synth(monkeypatch, path, Teacher(scripted_replies()), n=6, seed=4)
 
 

@@ -310,7 +310,7 @@ def test_synthetic_rows_are_no_rows_that_people_wrote(tmp_path: Path) -> None:
     assert (found.facts.n_train, found.facts.n_examples) == (plain.n_train, plain.n_examples) == (40, 260)
     assert found.facts.input_tokens == plain.input_tokens
     assert found.notes == (
-        "200 synthetic rows are not counted here: the rules speak of rows that people wrote. A climb trains on them as well.",
+        "200 synthetic rows are not counted here: the rules are about rows that people wrote. A climb trains on them as well.",
     )
     assert "Do not tune on 40 rows" in str(advise(found.facts))
 

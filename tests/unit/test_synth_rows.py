@@ -490,7 +490,7 @@ def test_a_forecast_opens_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ({"usd": 1.0, "teacher": "openai:big"}, "--usd: a limit of 1 USD without the prices of openai:big"),
         ({"settings": {"limits.usd": 2}, "teacher": "openai:big"}, 'key "limits.usd": a limit of 2 USD without the prices'),
         ({"settings": {"score": {"judge": "openai:j"}}, "agreement": 1}, "found --agreement 1 for a task with a judge"),
-        ({"settings": {"output": {}, "score": "rouge_l", "examples": "texts.jsonl"}, "kinds": ("answer",)}, "are no labels"),
+        ({"settings": {"output": {}, "score": "rouge_l", "examples": "texts.jsonl"}, "kinds": ("answer",)}, "are not labels"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence(options: dict[str, Any], said: str, tmp_path: Path) -> None:

@@ -240,7 +240,8 @@ REASONS: list[tuple[value.Reason, str]] = [
     ),
     (
         RowsLeftOut("train", "not made from train", 2),
-        "2 synthetic rows were made from rows that are not in train, or of a group of dev or test, and left out of training.",
+        "2 synthetic rows were left out of training: rows they were made from are not in train as they were, or their group "
+        "is in dev or test.",
     ),
     (
         value.RowsShareSource(None, 12, 60, 20, 100),

@@ -60,7 +60,7 @@ def facts_of(task: Task) -> TaskFacts:
     if synthetic := len(split.train) - len(written):
         rows = f"{counted(synthetic, 'synthetic row')} {'is' if synthetic == 1 else 'are'}"
         notes += (
-            f"{rows} not counted here: the rules speak of rows that people wrote. A climb trains on them as well.",
+            f"{rows} not counted here: the rules are about rows that people wrote. A climb trains on them as well.",
         )
     everything = (*written, *split.dev, *split.test)
     model = task.tuned_model

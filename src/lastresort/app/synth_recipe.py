@@ -150,7 +150,7 @@ def _kinds(names: Sequence[str], seeds: SeedRows, task: Task) -> tuple[str, ...]
     for name in names:
         if name in KINDS and name not in fitting:
             raise InputError(
-                f'found "{name}" for a task whose answers are no labels',
+                f'found "{name}" for a task whose answers are not labels',
                 where="--kinds",
                 expected=", ".join(fitting),
                 remedy=f"Leave it out, or list the labels of {task.task} under output: {{choices: […]}}.",

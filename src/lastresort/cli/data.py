@@ -52,7 +52,7 @@ def synth_command(
         None,
         "--teacher",
         metavar="MODEL",
-        help="What writes the rows. Default: prompting.reflect, else the task's model.",
+        help="Model that writes the rows. Default: prompting.reflect, else the task's model.",
     ),
     n: int | None = Option(None, "--n", help="Rows to make. Default: as many as train has, at most 200."),
     kinds: str = Option(
@@ -65,7 +65,7 @@ def synth_command(
         "train",
         "--balance",
         metavar="train|even|any",
-        help="Labels. train: in the shares of train. even: the rarest first. any: as they come.",
+        help="Quotas of the labels. train: their shares in train. even: the rarest first. any: none.",
     ),
     agreement: int | None = Option(
         None, "--agreement", help="How often the teacher must give a row's answer again without seeing it. Default: 1."
@@ -79,7 +79,9 @@ def synth_command(
         None, "--output-price", min=0, help="USD per million output tokens of --teacher."
     ),
     seed: int = Option(0, "--seed", min=0, help="Seed for drawing the rows to show."),
-    out: Path | None = Option(None, "--out", help="File of rows. Default: <task>-synthetic.jsonl beside the task."),
+    out: Path | None = Option(
+        None, "--out", help="File of rows. Default: <task>-synthetic.jsonl next to the task file."
+    ),
     dry_run: bool = Option(False, "--dry-run", help="Show the cost and the first requests. Asks no model."),
     yes: bool = Option(False, "--yes", help="Do not ask before paid calls."),
     settings: list[str] = TASK_SETTINGS,

@@ -28,7 +28,7 @@ def most_alike(words: Words, others: Sequence[Words]) -> float:
 
 
 class AlikeIndex:
-    """Texts, of which those are found that are more alike to another one than a limit t above 0.
+    """Finds whether a text is more alike than a limit t > 0 to one of the texts in it.
 
     LCS = c > t (|a| + |b|) / 2 and |b| >= c give c > |a| t / (2 - t): fewer than |a| (2 - 2t) / (2 - t) words of a are not in b. So
     b has one of any so many words of a, and only texts with one of the rarest so many are compared.
@@ -45,7 +45,7 @@ class AlikeIndex:
         self._texts.append(words)
 
     def has(self, words: Words, more: Sequence[Words] = ()) -> bool:
-        """Whether one of the texts, or one more, is so alike."""
+        """Whether one of the texts, or of `more`, is more alike than the limit."""
         rarest = sorted(words or ("",), key=lambda word: len(self._with.get(word, ())))
         enough = math.ceil(len(rarest) * (2 - 2 * self._limit) / (2 - self._limit))
         places = {place for word in set(rarest[:enough]) for place in self._with.get(word, ())}

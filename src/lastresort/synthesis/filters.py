@@ -152,9 +152,9 @@ def dropped_by(proposed: ProposedRow, known: SeenRows) -> FilterName | None:
 
 def labels_of(train: Sequence[Example], choices: tuple[str, ...] | None) -> tuple[str, ...]:
     """What an answer can be: one of the choices, or of the answers of train where few stand for many rows. () for free ones."""
-    found = dict.fromkeys(row.output for row in train)
     if choices is not None:
         return choices
+    found = dict.fromkeys(row.output for row in train)
     return () if len(found) > MOST_LABELS or LEAST_ROWS_A_LABEL * len(found) > len(train) else tuple(found)
 
 

@@ -126,6 +126,20 @@ class Header(_Line):
     prompts: int
 
 
+_SETTINGS = {  # the fields of a header, as a user knows them
+    "journal": "the version of lastresort",
+    "teacher": "--teacher",
+    "fingerprint": "--teacher",
+    "train": "the train rows",
+    "task": "the task",
+    "kinds": "--kinds",
+    "seed": "--seed",
+    "balance": "--balance",
+    "agreement": "--agreement",
+    "prompts": "the version of lastresort",
+}
+
+
 @dataclass(slots=True)
 class Tally:
     """All batches and all calls so far. requests: of the batches. calls: those that gave an answer. checks: those for agreement.
@@ -148,7 +162,7 @@ class Tally:
 
     @property
     def proposed(self) -> int:
-        """Rows that could be read or not, and whole replies that could not."""
+        """Rows, and replies that could not be read at all, each of which counts as one."""
         return len(self.rows) + len(self.dropped) + self.surplus
 
     @property
@@ -304,10 +318,10 @@ class Journal:
             self._write([row for row in self._last if f'"{row.id}"'.encode() not in whole])
 
     def _refuse_another(self, found: Header, wanted: Header) -> None:
-        other = [name for name in Header.model_fields if getattr(found, name) != getattr(wanted, name)]
+        other = [what for name, what in _SETTINGS.items() if getattr(found, name) != getattr(wanted, name)]
         if other:
             raise InputError(
-                f"found rows that were made with other settings ({', '.join(other)})",
+                f"found rows that were made with other settings ({', '.join(dict.fromkeys(other))})",
                 where=str(self.rows_path),
                 expected="the same task, train rows, teacher and options",
                 remedy="Name another file with --out, or move this one and its journal away.",

@@ -116,7 +116,7 @@ def _paraphrase(draw: Draw) -> RowRequest:
 
 
 def _answer(draw: Draw) -> RowRequest:
-    """New inputs for a label that is wanted, from some of its rows and others for contrast, of which one without rows has more."""
+    """New inputs for a label that is wanted, from some of its rows and others for contrast: more, if it has no rows."""
     label = draw.label if draw.label is not None else draw.random.choice(list(draw.seeds.by_label))
     own = draw.some(OF_LABEL, draw.seeds.by_label[label])
     others = draw.some(CONTRAST if own else OF_LABEL + CONTRAST, draw.seeds.rows, lambda row: row.output != label)

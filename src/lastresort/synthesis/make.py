@@ -47,7 +47,7 @@ def make_rows(
     found = journal.tally
     turns = Turns(recipe.seeds, found.shown)
     without_rows = (
-        0  # requests since the last row of this session; an earlier one may have had another teacher behind its name
+        0  # requests since this session's last row; in an earlier session another model may have had the name
     )
     progress.stage("synthetic rows", recipe.n, min(recipe.n, len(found.rows)))
     while len(found.rows) < recipe.n:
@@ -60,7 +60,7 @@ def make_rows(
         batch = _batch(recipe, known, teacher, requests, found, journal)
         journal.append(batch)
         without_rows = 0 if batch.rows else without_rows + batch.requests
-        spent = f", {found.usd:.2f} USD spent" if found.usd else ""
+        spent = f", {f'${found.usd:.2f}' if found.usd >= 0.01 else 'less than $0.01'} spent" if found.usd else ""
         progress.advance(
             len(batch.rows), f"{len(found.rows) / max(1, found.proposed):.0%} of the proposed rows kept{spent}"
         )

@@ -12,7 +12,7 @@ from lastresort.foreign import NotJson, parse_json
 from lastresort.types import Answer
 
 LONGEST_REPLY = 2**18  # characters; a hundred times what a request takes
-SAID = 500  # characters of a reply that cannot be read
+SAID = 200  # characters of a reply that cannot be read
 _FENCE = "```"
 _ROWS, _COMMA = re.compile(r'\{\s*"rows"\s*:\s*\[\s*'), re.compile(r"\s*,\s*")
 _CONTROL = re.compile(
@@ -73,7 +73,7 @@ def _cut_off(text: str, n: int) -> Any:
 
 
 def _first_value(text: str) -> tuple[Any, int]:
-    """Of a text that goes on behind it, and where it does. Raises NotJson."""
+    """The JSON value that a text begins with, and where it ends. Raises NotJson."""
     try:
         return parse_json(text), len(text)
     except NotJson as error:

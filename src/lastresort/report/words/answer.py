@@ -282,8 +282,10 @@ def of_left_out(found: RowsLeftOut) -> str:
         return f"{rows} of dev or test and {were} left out of training."
     if found.because == "not made from train":
         rows = counted(found.n, "synthetic row")
-        made = "a row that is" if found.n == 1 else "rows that are"
-        return f"{rows} {were} made from {made} not in train, or of a group of dev or test, and left out of training."
+        why = "a row it was made from is not in train as it was, or its group is in dev or test"
+        if found.n > 1:
+            why = "rows they were made from are not in train as they were, or their group is in dev or test"
+        return f"{rows} {were} left out of training: {why}."
     rows, side = ("training row", "training") if found.rows == "train" else ("dev item", "dev")
     return f"{counted(found.n, rows)} {were} also {found.because} and left out of {side}."
 

@@ -65,9 +65,10 @@ def lines(found: SyntheticRows) -> list[str]:
     surplus = [f"  {'more than --n':<{width}}  {count(found.tally.surplus)}"] if found.tally.surplus else []
     ended = _ENDED[found.ended].format(journal=found.journal)
     kept = "" if found.in_file == found.made else f", which has {count(found.in_file)} now"
+    of = f" of {count(found.n)}" if found.made <= found.n else ""
     price = "" if found.usd == 0 else f", {money(found.usd)}"
     return [
-        f"{counted(found.made, 'synthetic row')} of {count(found.n)} in {found.path}{kept}",
+        f"{counted(found.made, 'synthetic row')}{of} in {found.path}{kept}",
         f"{counted(found.requests, 'request')} and "
         f"{counted(found.tally.checks, 'agreement check')} by {found.teacher}{price}; "
         f"{counted(found.tally.proposed, 'row')} proposed",
@@ -124,7 +125,7 @@ def _use(found: SyntheticRows) -> list[str]:
     joined = ", ".join(files)
     return [
         "",
-        f"To train on them as well, write into {found.task_file.name}:",
+        f"To train on them as well, add to {found.task_file.name}:",
         f"  examples: {{{joined}}}",
         "They join train alone, after dev and test are drawn. Read some first, then climb with and without them: the dev and test "
         "items are the same.",
