@@ -75,7 +75,7 @@ def test_a_process_killed_while_it_writes_goes_on(
     path, append, writes = routing(tmp_path), journal._append, iter(range(100))
 
     def killed(target: Path, lines: list[str]) -> None:
-        if not any(line.startswith('{"asked"') for line in lines) and next(writes) == place:
+        if not any(line.startswith('{"prompt_hash"') for line in lines) and next(writes) == place:
             data = "".join(f"{line}\n" for line in lines).encode()
             target.parent.mkdir(exist_ok=True)
             with target.open("ab") as file:
@@ -114,7 +114,7 @@ def test_a_dry_run_forecasts_what_is_left_and_changes_nothing(tmp_path: Path, mo
     path, teacher = routing(tmp_path), Teacher(scripted_replies())
     found = synth(monkeypatch, path, teacher, n=12)
     with found.journal.open("a") as file:
-        file.write('{"asked": half a li')
+        file.write('{"prompt_hash": half a li')
     before = [file.read_bytes() for file in (found.path, found.journal)]
     done = forecast_synth(SynthRequest(path, n=12))
     assert (done.n, done.requests, done.answers, done.usd, done.first) == (0, 0, 0, 0.0, {})

@@ -33,7 +33,7 @@ from lastresort.synthesis.diversity import Diversity, diversity
 from lastresort.synthesis.filters import Balance, SeenRows
 from lastresort.synthesis.journal import Header, Journal, Tally
 from lastresort.synthesis.kinds import KINDS, Turns
-from lastresort.synthesis.make import Ended, make_rows, planned_batch, recall
+from lastresort.synthesis.make import Ending, make_rows, planned_batch, recall
 from lastresort.synthesis.prompts import PER_REQUEST, VERSION, request_turns
 from lastresort.synthesis.recipe import Recipe
 from lastresort.synthesis.spending import SpendingLimits, forecast
@@ -315,7 +315,7 @@ def _header(setup: _Setup, fingerprint: str) -> Header:
     )
 
 
-def _result(setup: _Setup, journal: Journal, ended: Ended, progress: Progress) -> SyntheticRows:
+def _result(setup: _Setup, journal: Journal, ended: Ending, progress: Progress) -> SyntheticRows:
     found = journal.tally
     labels = Counter(row.output for row in found.rows) if setup.recipe.seeds.by_label else Counter[str]()
     return SyntheticRows(

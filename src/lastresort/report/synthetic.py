@@ -13,7 +13,7 @@ from lastresort.spec.sections import Sources
 from lastresort.synthesis.diversity import Diversity
 from lastresort.synthesis.filters import FilterName
 from lastresort.synthesis.journal import Tally
-from lastresort.synthesis.make import Ended
+from lastresort.synthesis.make import Ending
 from lastresort.types import Message
 
 
@@ -55,7 +55,7 @@ class SyntheticRows:
     sources: Sources
     teacher: str
     n: int
-    ended: Ended
+    ended: Ending
     tally: Tally
     in_file: int
     labels: Mapping[str, int]

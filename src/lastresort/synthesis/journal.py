@@ -77,12 +77,12 @@ class FilteredRow(_Line):
 
 
 class CallSpending(_Line):
-    """What a call took. asked: a hash of its prompt and seed, None where it gave no answer. is_check: of an answer, rather than a
+    """What a call took. prompt_hash: of its prompt and seed, None where it gave no answer. is_check: of an answer, rather than a
     request for rows. usd: paid for it, 0 where another synthesis left the answer in the cache. worth_usd: what the answer cost when
     it was made.
     """
 
-    asked: str | None
+    prompt_hash: str | None
     is_check: bool = False
     tokens_in: NonNegativeInt = 0
     tokens_out: NonNegativeInt = 0
@@ -108,7 +108,7 @@ class RowsWritten(_Line):
     written: NonNegativeInt
 
 
-_WRITTEN, _ASKED = '{"written"', '{"asked"'  # how these lines begin
+_WRITTEN, _CALL = '{"written"', '{"prompt_hash"'  # how these lines begin
 
 
 class Header(_Line):
@@ -179,7 +179,7 @@ class Tally:
 
     def add_call(self, call: CallSpending) -> None:
         self.usd += call.usd
-        if call.asked is None:
+        if call.prompt_hash is None:
             return
         self.calls += 1
         self.checks += call.is_check
@@ -200,7 +200,7 @@ class Journal:
         self.path, self.rows_path, self._as_messages = path, rows_path, as_messages
         self.tally = Tally()
         self._header: Header | None = None
-        self._asked: set[str] = set()
+        self._counted: set[str] = set()
         self._last: tuple[SyntheticRow, ...] = ()
         self._written = 0
         for number, line in enumerate(_whole_lines(path), start=1):
@@ -238,12 +238,12 @@ class Journal:
         self._add(batch)
         self._write(batch.rows)
 
-    def record_answer(self, asked: str, answer: Answer, *, is_check: bool) -> None:
-        """asked, is_check: see `CallSpending`. A replay of an answer that was counted is not counted again."""
-        if answer.paid or asked not in self._asked:
+    def record_answer(self, prompt_hash: str, answer: Answer, *, is_check: bool) -> None:
+        """prompt_hash, is_check: see `CallSpending`. A replay of an answer that was counted is not counted again."""
+        if answer.paid or prompt_hash not in self._counted:
             self._spend(
                 CallSpending(
-                    asked=asked,
+                    prompt_hash=prompt_hash,
                     is_check=is_check,
                     tokens_in=answer.prompt_tokens,
                     tokens_out=answer.completion_tokens,
@@ -255,7 +255,7 @@ class Journal:
 
     def record_lost(self, usd: float) -> None:
         """What a call may have cost that gave no answer."""
-        self._spend(CallSpending(asked=None, usd=usd))
+        self._spend(CallSpending(prompt_hash=None, usd=usd))
 
     def rows_in_file(self) -> int:
         """Without those that the user has removed."""
@@ -266,7 +266,7 @@ class Journal:
             self._header = _parsed(Header, line, self.path, number)
         elif line.startswith(_WRITTEN):
             self._written = _parsed(RowsWritten, line, self.path, number).written
-        elif line.startswith(_ASKED):
+        elif line.startswith(_CALL):
             self._count(_parsed(CallSpending, line, self.path, number))
         else:
             self._add(_parsed(RequestBatch, line, self.path, number))
@@ -281,8 +281,8 @@ class Journal:
 
     def _count(self, call: CallSpending) -> None:
         self.tally.add_call(call)
-        if call.asked is not None:
-            self._asked.add(call.asked)
+        if call.prompt_hash is not None:
+            self._counted.add(call.prompt_hash)
 
     def _write_header(self, header: Header) -> None:
         """In place of that of another synthesis, which has made no row. Its calls stay counted."""

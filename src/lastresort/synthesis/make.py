@@ -27,7 +27,7 @@ BATCH = 8  # requests; of a local model, which takes long for one, a single one
 NO_YIELD = 24  # requests in a row, of one session, of which nothing is kept
 LEAST_YIELD = 0.2  # of the proposed rows, to plan with
 
-Ended = Literal["rows", "no_yield"] | Limit
+Ending = Literal["rows", "no_yield"] | Limit
 
 
 def make_rows(
@@ -38,7 +38,7 @@ def make_rows(
     limits: SpendingLimits,
     progress: Progress,
     stop: Stop,
-) -> Ended:
+) -> Ending:
     """Make rows until there are n, or a limit is reached, or nothing usable comes any more. Returns which.
 
     known: with the rows of the journal. stop: checked between batches.
@@ -169,12 +169,12 @@ def _replies(
 def _ask(
     teacher: Model, prompts: Sequence[Prompt], decoding: Decoding, journal: Journal, *, is_check: bool
 ) -> list[Answer]:
-    asked = [
+    hashes = [
         content_hash(prompt, f"{decoding.seed}:{sample}")
         for prompt, sample in zip(prompts, sample_indices(prompts), strict=True)
     ]
     return teacher.generate(
-        prompts, decoding, lambda index, answer: journal.record_answer(asked[index], answer, is_check=is_check)
+        prompts, decoding, lambda index, answer: journal.record_answer(hashes[index], answer, is_check=is_check)
     )
 
 

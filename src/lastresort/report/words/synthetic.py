@@ -13,7 +13,7 @@ from lastresort.synthesis.filters import FilterName
 if TYPE_CHECKING:
     from lastresort.report.synthetic import SyntheticRows, SynthForecast
     from lastresort.synthesis.diversity import Diversity
-    from lastresort.synthesis.make import Ended
+    from lastresort.synthesis.make import Ending
 
 FILTERS: dict[FilterName, str] = {  # of rows that were left out, in the order of the filters
     "unreadable": "could not be read",
@@ -26,7 +26,7 @@ FILTERS: dict[FilterName, str] = {  # of rows that were left out, in the order o
     "share": "its label is at its quota",
     "agreement": "the teacher did not give the same answer again",
 }
-_ENDED: dict[Ended, str] = {
+_ENDED: dict[Ending, str] = {
     "rows": "",
     "calls": "--calls does not cover another request. Run it again with a higher --calls to continue.",
     "usd": "--usd does not cover another request. Run it again with a higher --usd to continue.",
