@@ -177,6 +177,13 @@ def test_a_table_that_does_not_hold_the_seeds_as_json_is_refused(
             prepared_task(routing(tmp_path, {"examples": {"train": "rows.jsonl", "synthetic": name}}))
 
 
+def test_a_label_may_be_named_synthetic(tmp_path: Path) -> None:
+    """Its column tells what a text is, not where the row comes from."""
+    write_rows(tmp_path / "rows.jsonl", [{"text": "a", "synthetic": "yes"}])
+    (row,) = read_examples(tmp_path / "rows.jsonl", names={"input": ("text",), "output": ("synthetic",)})
+    assert (row.output, row.synthetic) == ("yes", False)
+
+
 @pytest.mark.parametrize(
     ("mark", "marked"),
     [(True, True), ("yes", True), ({"by": "t"}, True), (False, False), ("False", False), (None, False)],

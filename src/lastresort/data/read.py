@@ -31,7 +31,12 @@ def renamed(rows: Sequence[RawRow], names: Names, keep: Collection[str] = ()) ->
 
 
 def _renamed(row: RawRow, names: Names, keep: Collection[str]) -> RawRow:
-    values = {key: row.values[key] for key in keep if key in row.values}
+    named = {column for columns in names.values() for column in columns}
+    values = {
+        key: row.values[key]
+        for key in keep
+        if key in row.values and not (key == "synthetic" and key in named)  # a label of that name is no mark
+    }
     values |= {key: _value(row, columns) for key, columns in names.items()}
     own = {key: ", ".join(columns) for key, columns in names.items()}
     return RawRow(values, row.number, row.place, row.in_table, own)
