@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import re
 from dataclasses import dataclass
@@ -309,3 +310,47 @@ def test_the_page_lists_the_shapes_with_their_readers_and_what_holds_what() -> N
     assert said.keys() == HELD.keys()
     for held, names in said.items():
         assert {name for name, writer in WRITERS.items() if held in writer.holds} == names, held
+
+
+@pytest.mark.parametrize(
+    ("late", "said"),
+    [
+        ({"messages": [TALK[1], {**TALK[2], "weight": 0}]}, 'key "messages": found a turn with the key "weight"'),
+        ({"messages": TALK[1:3], "group": "g"}, 'key "group": found a column that none of the rows before it has'),
+    ],
+)
+def test_a_parquet_file_refuses_a_key_that_comes_after_its_first_rows(
+    late: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lastresort.data.conversion.sinks._GROUP", 3)
+    path = file_of(tmp_path, *[{"messages": TALK[1:3]}] * 3, late)
+    with pytest.raises(DataError, match=f"row 4, {said}"):
+        convert(path, "messages", out=tmp_path / "a.parquet")
+    gc.collect()
+    assert list(tmp_path.iterdir()) == [path]
+    assert capsys.readouterr().err == "", "the writer was closed before its file"
+
+
+def test_long_rows_of_a_parquet_file_do_not_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow.parquet
+
+    monkeypatch.setattr("lastresort.data.conversion.sinks._GROUP_CHARACTERS", 1000)
+    path = file_of(tmp_path, *({"input": f"{n} " + "x" * 300, "output": "b"} for n in range(10)))
+    out = convert(path, "prompt-completion", out=tmp_path / "a.parquet").path
+    assert pyarrow.parquet.ParquetFile(out).num_row_groups == 3
+    assert [row.values["prompt"][:2] for row in read_rows(out)] == [f"{n} " for n in range(10)]
+
+
+def test_a_value_that_the_file_cannot_hold_is_named_by_its_column(tmp_path: Path) -> None:
+    import datetime
+
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [{"input": "a", "output": "b", "day": datetime.date(2026, 1, 2)}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for suffix in (".jsonl", ".json", ".csv"):
+        with pytest.raises(DataError, match=r'row 1, key "day": found a value that JSON cannot hold'):
+            convert(tmp_path / "a.parquet", "messages" if suffix != ".csv" else "alpaca", out=tmp_path / f"b{suffix}")

@@ -129,7 +129,7 @@ def convert_command(
 ) -> None:
     """Write rows in another shape.
 
-    What the new shape cannot hold is refused, naming row and field, unless --drop names it. A file may be of any size.
+    What the new shape cannot hold is refused, naming row and field, unless --drop names it.
     """
     from lastresort.app.data_convert import ConvertRequest, convert_file
     from lastresort.cli.border import stoppable

@@ -10,7 +10,7 @@ import gzip
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -21,15 +21,22 @@ from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.records.atomic import FULL, new_file, remove_left_over
 from lastresort.types import JsonObject
 
-_GROUP = 10_000  # rows of a Parquet file that are written together
+_GROUP, _GROUP_CHARACTERS = (
+    10_000,
+    32 * 2**20,
+)  # of a Parquet file: rows, and letters in them, that are written together at most
 _JSON_LINES = "Write a .jsonl file."
 
 
 class RowSink(Protocol):
-    """Takes rows. where: the place that a row comes from, for errors. Raises DataError for what the file cannot hold."""
+    """Takes rows. where: the place that a row comes from, for errors. Raises DataError for what the file cannot hold.
+
+    end: after the last row. close: while the file is still open, also where an error came before the end.
+    """
 
     def write(self, row: JsonObject, where: str) -> None: ...
     def end(self) -> None: ...
+    def close(self) -> None: ...
 
 
 @contextmanager
@@ -41,8 +48,11 @@ def row_sink(path: Path) -> Iterator[RowSink]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_left_over(path.parent, path.name)
-        with new_file(path, private=False) as file, _packed(file) if packed else nullcontext(file) as target:
-            sink = SINKS[kind](target)
+        with (
+            new_file(path, private=False) as file,
+            _packed(file) if packed else nullcontext(file) as target,
+            closing(SINKS[kind](target)) as sink,
+        ):
             yield sink
             sink.end()
     except FileExistsError as error:
@@ -78,9 +88,12 @@ class _JsonLines:
         self._file = file
 
     def write(self, row: JsonObject, where: str) -> None:
-        self._file.write(compact_json(row, where).encode() + b"\n")
+        self._file.write(_json(row, where) + b"\n")
 
     def end(self) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
 
@@ -89,11 +102,23 @@ class _JsonList:
         self._file, self._before = file, b"[\n"
 
     def write(self, row: JsonObject, where: str) -> None:
-        self._file.write(self._before + compact_json(row, where).encode())
+        self._file.write(self._before + _json(row, where))
         self._before = b",\n"
 
     def end(self) -> None:
         self._file.write(b"\n]\n" if self._before == b",\n" else b"[]\n")
+
+    def close(self) -> None:
+        pass
+
+
+def _json(row: JsonObject, where: str) -> bytes:
+    try:
+        return compact_json(row, where).encode()
+    except DataError:
+        for key, value in row.items():  # which of them
+            compact_json(value, f'{where}, key "{key}"')
+        raise
 
 
 class _Table:
@@ -122,6 +147,8 @@ class _Table:
 
     def end(self) -> None:
         self._text.flush()
+
+    def close(self) -> None:
         self._text.detach()
 
 
@@ -146,13 +173,17 @@ def _not_in(what: str, found: str, where: str) -> DataError:
 
 
 class _Parquet:
-    """The types of the columns are those of the first rows; a column that is empty there is one of texts."""
+    """The columns, their types and the keys of their turns are those of the first rows, which are written together; a column that
+    is empty there is one of texts.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._writer: Any = None
         self._schema: Any = None
+        self._known: set[tuple[str, ...]] = set()  # each column, and each key of its turns
         self._waiting: list[JsonObject] = []
+        self._characters = 0
         self._first = ""
 
     def write(self, row: JsonObject, where: str) -> None:
@@ -165,15 +196,35 @@ class _Parquet:
                     kind_of(value),
                     f'{where}, key "{key}"',
                 )
+        self._refuse_new_keys(row, where)
         self._first = self._first or where
         self._waiting.append(row)
-        if len(self._waiting) == _GROUP:
+        self._characters += sum(map(_characters, row.values()))
+        if len(self._waiting) == _GROUP or self._characters > _GROUP_CHARACTERS:
             self._flush()
 
     def end(self) -> None:
         self._flush()
+
+    def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+
+    def _refuse_new_keys(self, row: JsonObject, where: str) -> None:
+        """pyarrow leaves out what its schema does not name, without a word."""
+        found = {(column, *inner) for column, value in row.items() for inner in ((), *_keys_of_turns(value))}
+        if self._schema is None:
+            self._known |= found
+        elif new := sorted(found - self._known, key=len):
+            *column, key = new[0]
+            what = f'a turn with the key "{key}", which no turn of' if column else "a column that none of"
+            kept = ", ".join(sorted(name for *of, name in self._known if of == column))
+            raise DataError(
+                f"found {what} the rows before it has",
+                where=f'{where}, key "{new[0][0]}"',
+                expected=f"{'the keys of turns' if column else 'the columns'} that the file began with ({kept})",
+                remedy=f"{_JSON_LINES[:-1]}, or leave it out with --drop {'keys' if column else key}.",
+            )
 
     def _flush(self) -> None:
         import pyarrow
@@ -193,16 +244,8 @@ class _Parquet:
                 expected="the same type of value in every row of a column",
                 remedy=_JSON_LINES,
             ) from error
-        more = next((key for row in self._waiting for key in row if key not in self._schema.names), None)
-        if more is not None:
-            raise DataError(
-                f"found a column that the first {_GROUP:,} rows do not have",
-                where=f'{self._first} or later, key "{more}"',
-                expected=f"the columns of the file ({', '.join(self._schema.names)})",
-                remedy=f"{_JSON_LINES[:-1]}, or leave it out with --drop {more}.",
-            )
         self._writer.write_table(table)
-        self._waiting, self._first = [], ""
+        self._waiting, self._characters, self._first = [], 0, ""
 
 
 def _keeps_its_keys(value: Any) -> bool:
@@ -216,6 +259,23 @@ def _keeps_its_keys(value: Any) -> bool:
 
 def _is_turn(value: Mapping[str, Any]) -> bool:
     return {"role", "content"} <= value.keys() or {"from", "value"} <= value.keys()
+
+
+def _keys_of_turns(value: Any) -> Iterator[tuple[str]]:
+    if isinstance(value, dict):
+        yield from ((key,) for key in value)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _keys_of_turns(item)
+
+
+def _characters(value: Any) -> int:
+    """About as many bytes as it takes."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict | list):
+        return sum(map(_characters, value.values() if isinstance(value, dict) else value))
+    return 8
 
 
 def _same_keys(rows: list[JsonObject]) -> list[JsonObject]:
