@@ -11,6 +11,7 @@ import pytest
 
 from lastresort import apart
 from lastresort.data import arrow, files
+from lastresort.data.conversion.streams import stream_rows
 from lastresort.data.files import read_rows
 from lastresort.data.formats import SHAPES
 from lastresort.data.read import read_examples
@@ -317,6 +318,24 @@ def test_a_missing_group_is_an_error_for_that_row(tmp_path: Path, second: dict[s
     path = lines(tmp_path, {"input": "a", "output": "x", "customer": "c"}, {"input": "b", "output": "x", **second})
     with pytest.raises(DataError, match=r'row 2, key "customer"'):
         read_examples(path, group_by="customer")
+
+
+def test_two_columns_of_one_name_are_refused_in_parquet_and_arrow_too(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table([["a"], ["b"], ["1"]], names=["input", "output", "input"])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pyarrow.OSFile(str(tmp_path / "a.arrow"), "wb") as file, pyarrow.ipc.new_file(file, table.schema) as writer:
+        writer.write(table)
+    content = (tmp_path / "a.arrow").read_bytes()
+    for read in (
+        lambda: read_rows(tmp_path / "a.parquet"),
+        lambda: list(stream_rows(tmp_path / "a.parquet")),
+        lambda: arrow.arrow_rows(content, tmp_path / "a.arrow"),
+    ):
+        with pytest.raises(DataError, match='found the column "input" twice'):
+            read()
 
 
 def parquet_of(folder: Path, columns: dict[str, object]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,9 @@ def parquet_rows(content: bytes, path: Path) -> list[RawRow]:
         if said > ROWS:
             raise _too_large(path, said)
         _refuse_large(path, "Parquet")
-        values = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content)).read().to_pylist()
+        table = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content)).read()
+        _refuse_double_names(table.schema, path)
+        values = table.to_pylist()
     except (pyarrow.ArrowException, *_DAMAGE) as error:
         raise _damaged(path, "Parquet", _reason(error)) from error
     return [RawRow(value, number, f"{path}, row {number}") for number, value in enumerate(values, start=1)]
@@ -39,6 +42,7 @@ def parquet_stream(path: Path) -> Iterator[RawRow]:
             _refuse_large(path, "Parquet")
             number = 0
             content = pyarrow.parquet.ParquetFile(file, buffer_size=MiB, pre_buffer=False)
+            _refuse_double_names(content.schema_arrow, path)
             for group in range(content.num_row_groups):
                 for batch in content.iter_batches(batch_size=_AT_ONCE, row_groups=[group]):
                     for value in batch.to_pylist():
@@ -75,7 +79,10 @@ def arrow_rows(content: bytes, path: Path) -> list[RawRow]:
 
     try:
         _refuse_large(path, "Arrow")
-        values = [value for batch in _batches(pyarrow.BufferReader(content)) for value in batch.to_pylist()]
+        values = []
+        for batch in _batches(pyarrow.BufferReader(content)):
+            _refuse_double_names(batch.schema, path)
+            values += batch.to_pylist()
     except (pyarrow.ArrowException, *_DAMAGE) as error:
         raise _damaged(path, "Arrow", _reason(error)) from error
     return [RawRow(value, number, f"{path}, row {number}") for number, value in enumerate(values, start=1)]
@@ -109,6 +116,13 @@ def _damaged(path: Path, kind: str, reason: str) -> DataError:
     return DataError(
         f"found a file that is not {kind} or is damaged ({reason})", where=str(path), remedy="Write it again."
     )
+
+
+def _refuse_double_names(schema: Any, path: Path) -> None:
+    """The values of the last of them would stand for both."""
+    twice = next((name for name, count in Counter(schema.names).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f'found the column "{twice}" twice', where=str(path), remedy="Give each column its own name.")
 
 
 def _said_bytes(content: bytes) -> int:
