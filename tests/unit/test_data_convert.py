@@ -65,6 +65,7 @@ def written(found: ConvertedFile) -> list[dict[str, Any]]:
         ([{**PAIR, "history": [["a", "b"]]}], "kto", 'key "history": found a column that would mean'),
         ([{"prompt": "a", "completion": "b", "label": True}], "prompt-completion", "found answers marked good or bad"),
         ([{"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "{}"}]}], "messages", "the call"),
+        ([{**PAIR, "prompt": None, "messages": [{"from": "function_call", "value": "{}"}]}], "preference-chat", "the call written"),
         ([{"input": "a", "output": "b"}, PAIR], "messages", "row 2: found preference pairs, expected the shape input/output"),
         ([{"a": "b"}], "messages", "found the keys a"),
     ],

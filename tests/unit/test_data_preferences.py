@@ -64,6 +64,11 @@ def test_conversations_part_at_the_first_answer_that_differs(tmp_path: Path) -> 
     assert (spoken(pair.chosen), spoken(pair.rejected)) == ([("assistant", "yo")], [("assistant", "bye")])
 
 
+def test_a_system_text_without_a_prompt_stands_before_whole_conversations(tmp_path: Path) -> None:
+    (pair,) = read_pairs(rows(tmp_path, {"system": "be brief", "chosen": [U, A], "rejected": [U, B]}))
+    assert spoken(pair.prompt) == [("system", "be brief"), ("user", "hi")]
+
+
 def test_equal_conversations_part_at_their_last_answer(tmp_path: Path) -> None:
     (pair,) = read_pairs(rows(tmp_path, {"chosen": [U, A], "rejected": [U, A]}))
     assert pair.chosen == pair.rejected
@@ -80,6 +85,14 @@ BAD_PAIRS: dict[str, tuple[dict[str, Any], str]] = {
     "a number": ({"prompt": "hi", "chosen": 3, "rejected": "bye"}, 'key "chosen": found a number (3)'),
     "no answer": ({"prompt": [U], "chosen": [U], "rejected": [B]}, "begin with different prompts"),
     "other prompts": ({"chosen": [U, A], "rejected": [{**U, "content": "ho"}, B]}, "begin with different prompts"),
+    "a system prompt beside another": (
+        {"system": "be long", "chosen": [SYSTEM, U, A], "rejected": [SYSTEM, U, B]},
+        'key "system": the prompt is not in the conversations',
+    ),
+    "a turn that the conversations lack": (
+        {"prompt": [{**U, "content": "ho"}, A, U], "chosen": [U, A], "rejected": [U, B]},
+        'key "prompt": the prompt is not in the conversations',
+    ),
     "a stranger's prompt": ({"prompt": "ho", "chosen": [U, A], "rejected": [U, B]}, "is not in the conversations"),
     "unknown role": ({"prompt": "hi", "chosen": [{"role": "bot", "content": "x"}], "rejected": [B]}, 'role "bot"'),
 }

@@ -156,9 +156,9 @@ def _prompt_key(values: Mapping[str, Any]) -> str | None:
 
 def _prompt(row: RawRow) -> tuple[Message, ...]:
     key = _prompt_key(row.values)
-    if key is None:
-        return ()
     system = () if row.values.get("system") in (None, "") else (Message("system", input_text(row, "system")),)
+    if key is None:
+        return system
     if key == "instruction" and row.values.get("input") not in (None, ""):
         text = f"{input_text(row, 'instruction')}\n\n{input_text(row, 'input')}"
         return (*system, Message("user", text))
@@ -206,16 +206,22 @@ def _conversations(
             remedy="Pair only answers to the same prompt.",
         )
     before = chosen[:shared]
-    asked = [turn.content.strip() for turn in prompt if turn.role == "user"]
-    if asked and asked[-1] not in [turn.content.strip() for turn in before if turn.role == "user"]:
+    system = () if before[0].role == "system" else tuple(turn for turn in prompt[:1] if turn.role == "system")
+    if not any(_holds(turns, prompt[len(system) :]) for turns in (chosen, rejected)):
+        key = _prompt_key(row.values) or "system"
         raise DataError(
             "the prompt is not in the conversations of chosen and rejected",
-            where=row.at("prompt"),
-            expected="the same question in all three",
-            remedy="Remove the column prompt, or correct the row.",
+            where=row.at(key),
+            expected="all of its turns in them, in the same order",
+            remedy=f"Remove the column {key}, or correct the row.",
         )
-    system = () if before[0].role == "system" else tuple(turn for turn in prompt[:1] if turn.role == "system")
     return (*system, *before), chosen[shared:], rejected[shared:]
+
+
+def _holds(turns: Sequence[Message], some: Sequence[Message]) -> bool:
+    """Whether the latter stand in the former, one after the other."""
+    whole, part = ([(turn.role, turn.content.strip()) for turn in one] for one in (turns, some))
+    return any(whole[first : first + len(part)] == part for first in range(len(whole)))
 
 
 Kind = Literal["pairs", "labels"]

@@ -16,6 +16,17 @@ from lastresort.types import JsonObject, Message
 
 RowKind = Literal["examples", "pairs", "labels"]
 Turns = tuple[Message, ...]
+_KEYS_OF_TURNS = (
+    "messages",
+    "conversations",
+    "prompt",
+    "question",
+    "instruction",
+    "completion",
+    "response",
+    *CHOSEN,
+    *REJECTED,
+)
 _CONVERSATIONS = {"messages": "messages", "sharegpt": "conversations"}  # shape -> the key of its turns
 
 
@@ -123,7 +134,7 @@ def _others(row: RawRow, read: Collection[str]) -> JsonObject:
 
 def _refuse_calls_in_text(row: RawRow) -> None:
     """The turn of a call would be read as an answer in words."""
-    for key in ("conversations", *CHOSEN, *REJECTED):
+    for key in _KEYS_OF_TURNS:
         turns = row.values.get(key)
         for turn in turns if isinstance(turns, list) else [turns]:
             if isinstance(turn, Mapping) and turn.get("from") == "function_call":
