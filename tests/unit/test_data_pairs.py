@@ -14,7 +14,7 @@ from lastresort.climb.prepare import prepare
 from lastresort.data.preferences import read_preferences
 from lastresort.data.split import Split
 from lastresort.errors import DataError, InputError
-from lastresort.records.events import PromptCounts, RankedAnswer, RankedPair, SamplesPaired
+from lastresort.records.events import FilesRead, PromptCounts, RankedAnswer, RankedPair, SamplesPaired, TaskRead
 from lastresort.records.record import Record
 from lastresort.report.data_files import PairedFile
 from lastresort.spec.task import load_task
@@ -89,12 +89,10 @@ def test_no_sample_of_a_held_out_item_or_of_a_near_copy_makes_a_pair(routing: Pa
 def test_an_id_that_a_train_row_and_a_held_out_item_share_means_neither(tmp_path: Path) -> None:
     task = scripted_task(tmp_path / "task", quality=[{"right": 1.0}])
     lines = [json.loads(line) for line in (task.parent / "rows.jsonl").read_text().splitlines()]
-    for name, part in (("train", lines[:80]), ("dev", lines[80:140]), ("test", lines[140:])):
-        rows = ({**row, "id": f"{name}-{n}" if n else "first"} for n, row in enumerate(part))
-        (task.parent / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    named = "examples: {train: train.jsonl, dev: dev.jsonl, test: test.jsonl}"
-    kept = task.read_text().replace("examples: rows.jsonl", named).replace("split:\n  dev: 60\n  test: 120\n", "")
-    task.write_text(kept)
+    parts = {"train": lines[:80], "dev": lines[80:140], "test": lines[140:]}
+    for name, part in parts.items():
+        parts[name] = [{**row, "id": f"{name}-{n}" if n else "first"} for n, row in enumerate(part)]
+    with_rows(task, **parts)
     samples = [TEAMS[0], TEAMS[1], TEAMS[2]]
     found = pairs(task, [{"id": "first", "samples": samples}, {"id": "train-1", "samples": samples}])
     assert {prompt for prompt, _, _ in written(found)} == {lines[1]["input"]}
@@ -160,35 +158,162 @@ def test_at_most_so_many_pairs_of_a_prompt_and_the_length_of_the_answers_is_said
     assert found.rejected_characters == 17
 
 
-def test_the_pairs_of_a_run_are_those_that_it_noted_for_rows_of_train(routing: Path, tmp_path: Path) -> None:
-    split = split_of(routing)
-
-    def noted(example: Example, score: float = 1.0) -> RankedPair:
-        sides = (
-            RankedAnswer(text=example.output, score=score, whole=True),
-            RankedAnswer(text=wrong(example), score=0.0, whole=True),
-        )
-        return RankedPair(example=example.id, chosen=sides[0], rejected=sides[1])
-
-    event = SamplesPaired(
-        rung="preference",
-        pairs=(noted(split.train[0]), noted(split.train[1], 0.2), noted(split.test[0])),
-        counts=PromptCounts(9, 3, 3, 5, 1, 0, 0),
-        tokens_in=0,
-        tokens_out=0,
-        seconds=0.0,
+def noted(example: Example, score: float = 1.0, *, whole: bool = True) -> RankedPair:
+    return RankedPair(
+        example=example.id,
+        chosen=RankedAnswer(text=example.output, score=score, whole=True),
+        rejected=RankedAnswer(text=wrong(example), score=0.0, whole=whole),
     )
-    Record.create(tmp_path / "run").close()
-    with pytest.raises(InputError, match="this run made no pairs of its own samples"):
-        pair_samples(PairsRequest(routing, run=tmp_path / "run"), SilentProgress())
-    record = Record.open(tmp_path / "run")
-    record.append(event)
+
+
+def run_of(task: Path, folder: Path, *pairs: RankedPair) -> Path:
+    """The record of a climb that sampled these pairs."""
+    record = Record.create(folder)
+    prepared = prepare(load_task(task), begins=False)
+    record.append(TaskRead(task=prepared.task.resolved()))
+    record.append(FilesRead(files=prepared.files))
+    counts = PromptCounts(9, 3, 3, 5, 1, 0, 0)
+    if pairs:
+        record.append(
+            SamplesPaired(rung="preference", pairs=pairs, counts=counts, tokens_in=0, tokens_out=0, seconds=0.0)
+        )
     record.close()
-    found = pair_samples(PairsRequest(routing, run=tmp_path / "run", margin=0.5), SilentProgress())
-    first = split.train[0]
+    return folder
+
+
+def test_the_pairs_of_a_run_are_those_that_it_noted_without_answers_that_were_cut(
+    routing: Path, tmp_path: Path
+) -> None:
+    first, second, third = split_of(routing).train[:3]
+    run = run_of(routing, tmp_path / "run", noted(first), noted(second, 0.2), noted(third, whole=False))
+    found = pair_samples(PairsRequest(routing, run=run, margin=0.5), SilentProgress())
     assert written(found) == [(first.input_text, first.output, wrong(first))]
     left = found.left_out
-    assert (left.held_out, left.within, left.all_right, left.all_wrong) == (1, 1, 5, 1)
+    assert (left.cut, left.within, left.all_right, left.all_wrong) == (1, 1, 5, 1)
+    routing.write_text(routing.read_text() + "preferences: routing-pairs.jsonl\n")
+    again = pair_samples(PairsRequest(routing, run=run, out=tmp_path / "again.jsonl"), SilentProgress())
+    assert again.pairs == 2, "what was added does not change the rows"
+    with pytest.raises(InputError, match="this run made no pairs of its own samples"):
+        pair_samples(
+            PairsRequest(routing, run=run_of(routing, tmp_path / "other"), out=tmp_path / "c.jsonl"), SilentProgress()
+        )
+
+
+@pytest.mark.parametrize("change", ["rows", "split", "score"])
+def test_the_run_of_another_task_makes_no_pairs(change: str, routing: Path, tmp_path: Path) -> None:
+    """Its ids may be those of other rows."""
+    run = run_of(routing, tmp_path / "run", noted(split_of(routing).train[0]))
+    rows, text = routing.parent / "rows.jsonl", routing.read_text()
+    if change == "rows":
+        rows.write_text(rows.read_text().replace(TEAMS[0], "?").replace(TEAMS[1], TEAMS[0]).replace("?", TEAMS[1]))
+    elif change == "split":
+        routing.write_text(text.replace("dev: 60", "dev: 59"))
+    else:
+        routing.write_text(text.replace("score: choice", "score: exact"))
+    said = {"rows": "rows.jsonl", "split": "split", "score": "score"}[change]
+    with pytest.raises(InputError, match=f"found the run of a task that differs in {said}"):
+        pair_samples(PairsRequest(routing, run=run), SilentProgress())
+
+
+def with_rows(task: Path, **parts: list[dict[str, Any]]) -> Path:
+    """The task with a file for train, dev and test each."""
+    lines = [json.loads(line) for line in (task.parent / "rows.jsonl").read_text().splitlines()]
+    parts = {"train": lines[:80], "dev": lines[80:140], "test": lines[140:]} | parts
+    for name, part in parts.items():
+        (task.parent / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    named = "examples: {train: train.jsonl, dev: dev.jsonl, test: test.jsonl}"
+    text = task.read_text().replace("examples: rows.jsonl", named).replace("split:\n  dev: 60\n  test: 120\n", "")
+    task.write_text(text)
+    return task
+
+
+def talk(system: str, question: str) -> list[dict[str, str]]:
+    return [{"role": "system", "content": system}, {"role": "user", "content": question}]
+
+
+def test_samples_go_to_the_row_whose_whole_prompt_they_have(routing: Path) -> None:
+    lines = [json.loads(line) for line in (routing.parent / "rows.jsonl").read_text().splitlines()]
+    one, two = "Route for the city, in the north, by lorry.", "Answer as the lighthouse keeper would, at night."
+    first, third, fourth = (lines[n]["input"] for n in (0, 2, 3))
+    train = [
+        {"input": talk(one, first), "output": TEAMS[0]},
+        {"input": "Parcel at berth 5 is late", "output": TEAMS[0]},
+        {"input": "PARCEL AT BERTH 5 IS LATE", "output": TEAMS[1]},
+        {"input": talk(one, third), "output": TEAMS[0]},
+        {"input": talk(two, third), "output": TEAMS[1]},
+        {"input": fourth, "output": TEAMS[2]},
+        *lines[5:80],
+    ]
+    test = [{"input": talk(two, first), "output": TEAMS[1]}, *lines[140:]]
+    task = with_rows(routing, train=train, test=test)
+    samples = TEAMS[:2]
+    found = pairs(
+        task,
+        [
+            {"prompt": talk(two, first), "samples": samples},  # of test
+            {"prompt": first, "samples": samples},  # of train or of test
+            {"prompt": talk(one, first), "samples": samples},
+            {"prompt": "PARCEL AT BERTH 5 IS LATE", "samples": samples},
+            {"prompt": "parcel at berth 5 is late.", "samples": samples},  # of one of two rows
+            {"prompt": third, "samples": samples},  # the same
+            {"prompt": talk("Anything.", fourth), "samples": [TEAMS[2], TEAMS[1]]},
+        ],
+    )
+    rows = [json.loads(line) for line in found.path.read_text().splitlines()]
+    assert [(row["prompt"][-1]["content"], row["chosen"][0]["content"]) for row in rows] == [
+        (first, TEAMS[0]),
+        ("PARCEL AT BERTH 5 IS LATE", TEAMS[1]),
+        (fourth, TEAMS[2]),
+    ]
+    assert rows[0]["prompt"][0]["content"] == one
+    left = found.left_out
+    assert (left.held_out, left.ambiguous, left.unknown) == (4, 4, 0)
+
+
+def test_blank_samples_are_counted_and_make_no_pair(routing: Path) -> None:
+    row, other = split_of(routing).train[:2]
+    found = pairs(
+        routing,
+        [
+            {"input": row.input_text, "samples": [" ", "", row.output, wrong(row)]},
+            {"input": other.input_text, "samples": [" ", other.output]},
+        ],
+    )
+    assert written(found) == [(row.input_text, row.output, wrong(row))]
+    assert (found.left_out.blank, found.left_out.all_right) == (3, 1)
+    assert len(read_preferences(found.path)) == 1
+
+
+def test_a_cut_answer_is_neither_chosen_nor_rejected(routing: Path) -> None:
+    row, other = split_of(routing).train[:2]
+    rows = [
+        {"input": item.input_text, "output": text, "finish": finish}
+        for item, text, finish in (
+            (row, row.output, "stop"),
+            (row, wrong(row), "length"),
+            (other, other.output, "stop"),
+            (other, wrong(other), "stop"),
+        )
+    ]
+    found = pairs(routing, rows)
+    assert written(found) == [(other.input_text, other.output, wrong(other))]
+    assert found.left_out.cut == 1
+
+
+def test_the_most_is_counted_after_near_copies_are_gone(tmp_path: Path) -> None:
+    task, row = graded(tmp_path)
+    words = ("lorem", "ipsum", "dolor", "amet", "magna", "aliqua")
+    samples = [row.output, *(f"{word} {word} {word}" for word in words)]
+    found = pairs(task, [{"input": row.input_text, "samples": samples}])
+    assert (found.pairs, found.left_out.beyond) == (4, 2)
+
+
+def test_samples_of_an_alpaca_task_are_found_by_instruction_and_input(routing: Path) -> None:
+    lines = [json.loads(line) for line in (routing.parent / "rows.jsonl").read_text().splitlines()]
+    train = [{"instruction": "Route it.", "input": row["input"], "output": row["output"]} for row in lines[:80]]
+    task = with_rows(routing, train=train)
+    asked = {"instruction": "Route it.", "input": lines[3]["input"]}
+    assert pairs(task, [{**asked, "samples": TEAMS}]).prompts == 1
 
 
 def test_options_and_samples_that_cannot_be_used_are_refused(routing: Path, tmp_path: Path) -> None:
@@ -204,6 +329,18 @@ def test_options_and_samples_that_cannot_be_used_are_refused(routing: Path, tmp_
     for bad, said in (
         ({"samples": ["a"]}, "found samples without a prompt"),
         ({"input": "a", "samples": "b"}, 'key "samples": found text, expected a list of texts'),
+        ({"input": row.input_text, "id": split_of(routing).test[0].id, "samples": ["a"]}, "with the id of another"),
+        (
+            {
+                "prompt": [{"role": "user", "content": row.input_text}],
+                "completion": [
+                    {"role": "assistant", "content": "a"},
+                    {"role": "tool", "content": "b"},
+                    {"role": "assistant", "content": "c"},
+                ],
+            },
+            "found an answer of 3 turns",
+        ),
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, "found preference pairs, expected one sample a row"),
     ):
         with pytest.raises(DataError, match=said):

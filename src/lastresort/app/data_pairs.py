@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from lastresort.app.gate import refuse_unwritable
+from lastresort.climb.identity import changed_keys
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.data.check import check_preferences
 from lastresort.data.conversion.content import RowContent
@@ -18,11 +20,10 @@ from lastresort.data.conversion.writers import WRITERS, parts_of
 from lastresort.data.duplicates import near_pairs, normalised
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.preferences import PreferenceRow
-from lastresort.data.samples import FileSample, read_samples
-from lastresort.data.split import find_leaks
+from lastresort.data.samples import read_samples, sort_samples
 from lastresort.errors import DataError, InputError
 from lastresort.evals.scorers import AsksAModel, scores_of
-from lastresort.records.events import SamplesPaired
+from lastresort.records.events import FilesRead, PromptCounts, RankedPair, SamplesPaired, TaskRead
 from lastresort.records.record import Record
 from lastresort.report.data_files import PairedFile, SamplesLeftOut
 from lastresort.spec.task import Task, given_task
@@ -61,7 +62,8 @@ def pair_samples(request: PairsRequest, progress: Progress, stop: Stop = NEVER) 
     """Write preference pairs for rows of train, from samples that the task's scorer scores. Never over a file that is there.
 
     Samples for items of dev and test, or for near copies of them, are left out. Raises InputError for options that cannot be used
-    together, DataError naming row and field for samples that cannot be read, and where no pair is left.
+    together and for the run of another task, DataError naming row and field for samples that cannot be read, and where no pair is
+    left.
     """
     _check(request)
     task = given_task(request.task, dict(request.settings))
@@ -73,8 +75,8 @@ def pair_samples(request: PairsRequest, progress: Progress, stop: Stop = NEVER) 
     found, left = (
         _of_file(request, prepared, progress, stop) if request.samples is not None else _of_run(request, prepared)
     )
-    kept, alike, beyond = _different(found, request.most)
-    left = replace(left, alike=alike, beyond=beyond)
+    kept, more = _different(found, request.most)
+    left = replace(left, **more)
     if not kept:
         raise DataError(
             f"no pair is left ({left.said})",
@@ -128,11 +130,11 @@ def _of_file(
             remedy="Climb to the rung preference, which samples and asks the judge, and use --from RUN.",
         )
     assert request.samples is not None, "checked before"
-    asked, held_out, unknown = _by_example(read_samples(request.samples), prepared)
-    progress.stage("scoring samples", len(asked))
+    found = sort_samples(read_samples(request.samples), prepared.split)
+    progress.stage("scoring samples", len(found.of_train))
     scored: list[tuple[Example, list[Sample]]] = []
     within = 0
-    for example, samples in asked:
+    for example, samples in found.of_train:
         check(stop)
         texts = [sample.text for sample in samples]
         scores = scores_of(scorer, texts, [example] * len(texts))
@@ -145,104 +147,84 @@ def _of_file(
         else:
             scored.append((example, own))
         progress.advance()
-    paired = pairs_from_samples([samples for _, samples in scored])
-    counts = paired.counts
-    left = SamplesLeftOut(held_out, unknown, counts.all_right, counts.all_wrong, counts.ties, counts.unusable, within)
-    return [ScoredPair(scored[pair.prompt][0], pair.chosen, pair.rejected) for pair in paired.pairs], left
-
-
-def _by_example(
-    samples: Iterable[FileSample], prepared: PreparedTask
-) -> tuple[list[tuple[Example, list[FileSample]]], int, int]:
-    """The samples for each row of train, and how many are for held-out items and for prompts that the task does not have."""
-    split = prepared.split
-    by_text: dict[str, Example] = {}
-    for example in split.train:
-        by_text.setdefault(_asked(example.input), example)
-    by_id = {example.id: example for example in split.train}
-    held_ids = {example.id for example in (*split.dev, *split.test)}
-    found: dict[str, list[FileSample]] = {}
-    others: dict[str, list[FileSample]] = {}
-    held_out = unknown = 0
-    for sample in samples:
-        row = by_text.get(_asked(sample.prompt)) if sample.prompt else by_id.get(sample.id or "")
-        if not sample.prompt and sample.id in held_ids:  # an id that files share means the held-out item
-            row = None
-        if row is not None:
-            found.setdefault(row.id, []).append(sample)
-        elif sample.prompt:
-            others.setdefault(_asked(sample.prompt), []).append(sample)
-        elif sample.id in held_ids:
-            held_out += 1
-        else:
-            unknown += 1
-    asked = [Example(text, _bare(own[0].prompt), "") for text, own in others.items()]
-    dev, test = ([Example(item.id, _bare(item.input), "") for item in side] for side in (split.dev, split.test))
-    leaking = {leak.train.id for leak in find_leaks(asked, dev, test)}
-    for text, own in others.items():
-        held_out += len(own) * (text in leaking)
-        unknown += len(own) * (text not in leaking)
-    return [(by_id[name], own) for name, own in found.items()], held_out, unknown
-
-
-def _asked(turns: Sequence[Message]) -> str:
-    """What two prompts are compared by: a system prompt does not count, as a sample may come with the task's instruction."""
-    return normalised("\n".join(turn.content for turn in _bare(turns)))
-
-
-def _bare(turns: Sequence[Message]) -> tuple[Message, ...]:
-    return tuple(turn for turn in turns if turn.role != "system")
+    paired = pairs_from_samples([samples for _, samples in scored], most=None)
+    left = SamplesLeftOut(
+        held_out=found.held_out, ambiguous=found.ambiguous, unknown=found.unknown, blank=found.blank, within=within
+    )
+    pairs = [ScoredPair(scored[pair.prompt][0], pair.chosen, pair.rejected) for pair in paired.pairs]
+    return pairs, _with_counts(left, paired.counts)
 
 
 def _of_run(request: PairsRequest, prepared: PreparedTask) -> tuple[list[ScoredPair], SamplesLeftOut]:
     assert request.run is not None, "checked before"
-    record = Record.open(request.run, read_only=True)
-    try:
+    with Record.open(request.run, read_only=True) as record:
         known = record.last(SamplesPaired, "preference")
-    finally:
-        record.close()
-    if known is None:
-        raise InputError(
-            "this run made no pairs of its own samples",
-            where=str(request.run),
-            expected="a run that reached the rung preference without pairs or rewards of yours",
-            remedy="Name a file with --samples.",
-        )
+        if known is None:
+            raise InputError(
+                "this run made no pairs of its own samples",
+                where=str(request.run),
+                expected="a run that reached the rung preference without pairs or rewards of yours",
+                remedy="Name a file with --samples.",
+            )
+        _refuse_another_task(record, known.pairs, prepared, request.run)
     train = {example.id: example for example in prepared.split.train}
-    held = {example.id for example in (*prepared.split.dev, *prepared.split.test)}
-    pairs, within, held_out, unknown = list[ScoredPair](), set[str](), 0, 0
+    pairs, within = list[ScoredPair](), set[str]()
     for pair in known.pairs:
-        if pair.example not in train:
-            held_out += pair.example in held
-            unknown += pair.example not in held
-        elif pair.chosen.score - pair.rejected.score < request.margin:
+        if pair.chosen.score - pair.rejected.score < request.margin:
             within.add(pair.example)
         else:
             sides = (Sample(side.text, side.score, side.whole) for side in (pair.chosen, pair.rejected))
             pairs.append(ScoredPair(train[pair.example], *sides))
-    counts = known.counts
-    left = SamplesLeftOut(
-        held_out, unknown, counts.all_right, counts.all_wrong, counts.ties, counts.unusable, len(within)
+    return pairs, _with_counts(SamplesLeftOut(within=len(within)), known.counts)
+
+
+_DECIDES = ("examples", "columns", "split", "output", "score")  # of a task: which rows it has, and what a score means
+
+
+def _refuse_another_task(record: Record, pairs: Sequence[RankedPair], prepared: PreparedTask, run: Path) -> None:
+    """The record has the ids of the rows alone, which another task may give to other rows."""
+    task, files = record.last(TaskRead), record.last(FilesRead)
+    known, now = ({} if task is None else task.task), prepared.task.resolved()
+    changed = changed_keys({key: known.get(key) for key in _DECIDES}, {key: now.get(key) for key in _DECIDES})
+    if files is not None:
+        changed += [name for name, sha256 in files.files.items() if prepared.files.get(name) != sha256]
+    if not changed and not {pair.example for pair in pairs} <= {example.id for example in prepared.split.train}:
+        changed = ["the rows of train"]
+    if task is None or files is None or changed:
+        raise InputError(
+            f"found the run of a task that differs in {', '.join(changed)}"
+            if changed
+            else "found a run without a task",
+            where=str(run),
+            expected=f"a run of {prepared.task.path.name} as it is now, with the same rows, split and score",
+            remedy="Name a run of this task, or sample again and name the file with --samples.",
+        )
+
+
+def _with_counts(left: SamplesLeftOut, counts: PromptCounts) -> SamplesLeftOut:
+    return replace(
+        left, all_right=counts.all_right, all_wrong=counts.all_wrong, ties=counts.ties, unusable=counts.unusable
     )
-    return pairs, left
 
 
-def _different(pairs: Sequence[ScoredPair], most: int) -> tuple[list[ScoredPair], int, int]:
-    """At most so many pairs of each prompt, without those whose answers are nearly the same; how many were nearly the same, and how
-    many were beyond.
+def _different(pairs: Sequence[ScoredPair], most: int) -> tuple[list[ScoredPair], dict[str, int]]:
+    """At most so many pairs of each prompt, and how many were left out, by the names of SamplesLeftOut: without those whose answers
+    are nearly the same, and without cut answers, since a file of pairs cannot say that their end is not to be trained.
     """
     kept: dict[str, list[ScoredPair]] = {}
-    alike = beyond = 0
+    left = Counter[str]()
     for pair in pairs:
         own = kept.setdefault(pair.example.id, [])
         chosen, rejected = pair.chosen.text, pair.rejected.text
-        if normalised(chosen) == normalised(rejected) or near_pairs([chosen, rejected]):
-            alike += 1
+        if not (pair.chosen.whole and pair.rejected.whole):
+            left["cut"] += 1
+        elif normalised(chosen) == normalised(rejected) or near_pairs([chosen, rejected]):
+            left["alike"] += 1
         elif len(own) == most:
-            beyond += 1
+            left["beyond"] += 1
         else:
             own.append(pair)
-    return [pair for own in kept.values() for pair in own], alike, beyond
+    return [pair for own in kept.values() for pair in own], dict(left)
 
 
 def _write(path: Path, pairs: Sequence[ScoredPair]) -> str:

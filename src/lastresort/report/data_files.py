@@ -81,19 +81,23 @@ class MixedFile:
 
 @dataclass(frozen=True, slots=True)
 class SamplesLeftOut:
-    """What made no pair. held_out, unknown: samples for items of dev or test, or near copies of them, and for prompts that the task
-    does not have. all_right, all_wrong, ties: prompts whose samples all score 1, 0, or the same in between. unusable: prompts with
-    nothing whole to choose or nothing to reject. within: prompts whose scores differ by less than the margin. alike: pairs of
+    """What made no pair. held_out, ambiguous, unknown, blank: samples for items of dev or test, or near copies of them; for prompts
+    that several rows of train have; for prompts that the task does not have; and samples without text. all_right, all_wrong,
+    ties: prompts whose samples all score 1, 0, or the same in between. unusable: prompts with nothing whole to choose or nothing to
+    reject. within: prompts whose scores differ by less than the margin. cut: pairs of an answer that was cut. alike: pairs of
     nearly the same answers. beyond: pairs beyond the most for a prompt.
     """
 
-    held_out: int
-    unknown: int
-    all_right: int
-    all_wrong: int
-    ties: int
-    unusable: int
-    within: int
+    held_out: int = 0
+    ambiguous: int = 0
+    unknown: int = 0
+    blank: int = 0
+    all_right: int = 0
+    all_wrong: int = 0
+    ties: int = 0
+    unusable: int = 0
+    within: int = 0
+    cut: int = 0
     alike: int = 0
     beyond: int = 0
 

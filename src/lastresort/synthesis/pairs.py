@@ -38,11 +38,11 @@ class SortedSamples:
     counts: PromptCounts
 
 
-def pairs_from_samples(samples: Sequence[Sequence[Sample]]) -> SortedSamples:
-    """Pairs of each prompt's samples: every different answer of the lowest score, at most PAIRS_A_PROMPT of them, against the
+def pairs_from_samples(samples: Sequence[Sequence[Sample]], most: int | None = PAIRS_A_PROMPT) -> SortedSamples:
+    """Pairs of each prompt's samples: every different answer of the lowest score, at most so many of them, against the
     best answer that is nearest to it in length, so that length teaches as little as possible.
 
-    samples: for each prompt its answers, whose order decides between equals.
+    samples: for each prompt its answers, whose order decides between equals. most: None for all.
     """
     pairs: list[SampledPair] = []
     right = wrong = ties = unusable = 0
@@ -57,7 +57,7 @@ def pairs_from_samples(samples: Sequence[Sequence[Sample]]) -> SortedSamples:
         best = [sample for sample in _different(own) if sample.score == high and sample.whole]
         rejected = [sample for sample in _different(own) if sample.score == low]
         unusable += not (best and rejected)
-        for worst in rejected[:PAIRS_A_PROMPT] if best else ():
+        for worst in rejected[:most] if best else ():
             nearest = min(best, key=lambda sample: abs(len(sample.text) - len(worst.text)))
             pairs.append(SampledPair(number, nearest, worst))
     used = len({pair.prompt for pair in pairs})
@@ -66,9 +66,9 @@ def pairs_from_samples(samples: Sequence[Sequence[Sample]]) -> SortedSamples:
 
 
 def _different(samples: Sequence[Sample]) -> list[Sample]:
-    """The first of each text that is not empty."""
+    """The first of each text that is not blank."""
     first: dict[str, Sample] = {}
     for sample in samples:
-        if sample.text:
+        if sample.text.strip():
             first.setdefault(sample.text, sample)
     return list(first.values())

@@ -80,12 +80,15 @@ def of_left_out(left: SamplesLeftOut) -> str:
     """What made no pair, and why; "" where everything did."""
     parts = (
         (left.held_out, "sample", "for items of dev or test"),
+        (left.ambiguous, "sample", "for a prompt that several train rows have"),
         (left.unknown, "sample", "for prompts that train does not have"),
+        (left.blank, "sample", "without text"),
         (left.all_right, "prompt", "whose samples are all right"),
         (left.all_wrong, "prompt", "whose samples are all wrong"),
         (left.ties, "prompt", "whose samples all score the same"),
         (left.unusable, "prompt", "with nothing whole to choose or nothing to reject"),
         (left.within, "prompt", "whose scores differ by less than the margin"),
+        (left.cut, "pair", "with a rejected answer that was cut"),
         (left.alike, "pair", "of nearly the same answers"),
         (left.beyond, "pair", "beyond the most for a prompt"),
     )
