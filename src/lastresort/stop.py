@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Literal, Protocol
@@ -40,11 +40,17 @@ GoOn = Callable[[str, Stop], bool | None]
 """(question, where requests to stop are looked for meanwhile) -> the user's answer; None where nobody gives one in time."""
 
 
-def check(stop: Stop) -> None:
-    """Raise the error of a request, if there is one. Whatever is finished has been recorded by then."""
+NOTHING_KEPT = "Nothing was written. Run the command again."
+
+
+def check(stop: Stop, *, remedy: str | None = None) -> None:
+    """Raise the error of a request, if there is one. Whatever is finished has been recorded by then.
+
+    remedy: in the place of the request's own, for work that keeps nothing.
+    """
     request = stop.requested()
     if request is not None:
-        raise request.error()
+        raise (request if remedy is None else replace(request, remedy=remedy)).error()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import pytest
 
 from data_support import CHATML, word_tokenizer
 from lastresort.app.data_convert import ConvertRequest, convert_file
+from lastresort.cli.data import convert_command
 from lastresort.data.conversion.writers import HELD, WRITERS, Held
 from lastresort.data.files import read_rows
 from lastresort.data.read import read_examples
@@ -62,6 +63,7 @@ def written(found: ConvertedFile) -> list[dict[str, Any]]:
         ([{"input": "a", "output": "b", "label": 3}], "messages", 'key "label": found a column that would mean something else'),
         ([{"instruction": "a", "input": "b", "context": "c", "output": "d"}], "alpaca", 'key "context": found a column'),
         ([PAIR], "messages", "found chosen and rejected answers, expected one answer a row, as messages has them"),
+        ([{"input": "a", "output": "b", "Context": "c"}], "alpaca", 'key "Context": found a column that would mean something else'),
         ([{**PAIR, "history": [["a", "b"]]}], "kto", 'key "history": found a column that would mean'),
         ([{"prompt": "a", "completion": "b", "label": True}], "prompt-completion", "found answers marked good or bad"),
         ([{"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "{}"}]}], "messages", "the call"),
@@ -87,19 +89,37 @@ def test_what_drop_names_is_left_out_and_counted(tmp_path: Path) -> None:
         {"messages": TALK, "source": "web", "id": 1, "group": "g"},
         {"messages": [{**TALK[1], "name": "Kim"}, TALK[2]], "source": None, "id": 2, "group": "g"},
     )
-    found = convert(path, "prompt-completion", drop=("system", "turns", "keys", "source", "color"))
+    found = convert(path, "prompt-completion", drop=("system", "turns", "keys", "source", "color", "tools"))
     assert written(found) == [
         {"prompt": "when", "completion": "noon", "id": 1, "group": "g"},
         {"prompt": "hi", "completion": "yo", "id": 2, "group": "g"},
     ]
-    assert found.dropped == {"source": 1, "system": 1, "turns": 1, "keys": 1}
-    assert found.lines()[1:] == [
-        "Dropped: the column source in 1 row.",
-        "Dropped: system prompts in 1 row.",
+    assert found.dropped == {"source": 2, "system": 1, "turns": 1, "keys": 1}
+    assert sorted(found.lines()[1:]) == [
         "Dropped: earlier turns in 1 row.",
         "Dropped: further keys of turns in 1 row.",
-        "Nothing to drop: no row has color.",
+        "Dropped: system prompts in 1 row.",
+        "Dropped: the column source in 2 rows.",
+        "Nothing to drop: no row has a column color or a list of tools.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("row", "to", "drop"),
+    [
+        (PAIR, "preference-chat", "rejected"),
+        (PAIR, "kto", "rejected"),
+        ({"instruction": "a", "input": "b", "output": "c"}, "messages", "input"),
+        ({"prompt": "a", "completion": "b", "label": True}, "kto-chat", "label"),
+    ],
+)
+def test_a_column_that_the_new_row_is_made_of_cannot_be_dropped(
+    row: dict[str, Any], to: str, drop: str, tmp_path: Path
+) -> None:
+    path = file_of(tmp_path, row)
+    with pytest.raises(DataError, match=f'row 1, key "{drop}": found a column of --drop that the prompt'):
+        convert(path, to, drop=(drop,))
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_call_of_a_tool_is_never_dropped_from_its_turn(tmp_path: Path) -> None:
@@ -128,11 +148,14 @@ def test_a_pair_is_two_labelled_answers_as_trl_unpairs_it(tmp_path: Path) -> Non
 def test_columns_are_named_by_the_user(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("body,team,input\nlamp,repair,7\n")
-    with pytest.raises(DataError, match='a column "input" besides the one that --columns names so'):
+    with pytest.raises(DataError, match='a column "input" beside the one that --columns gives'):
         convert(path, "alpaca", columns={"input": "body", "output": "team"})
     found = convert(path, "prompt-completion", columns={"input": "body", "output": "team"}, drop=("input",))
     assert written(found) == [{"prompt": "lamp", "completion": "repair"}]
-    with pytest.raises(DataError, match='key "text": found nothing'):
+    assert found.lines()[1:] == ["Dropped: the column input in 1 row."]
+    with pytest.raises(InputError, match='the column "team" in --columns and in --drop'):
+        convert(path, "alpaca", columns={"prompt": "body", "completion": "team"}, drop=("team",))
+    with pytest.raises(DataError, match='key "text": no such column'):
         convert(path, "alpaca", columns={"input": "text", "output": "team"})
 
 
@@ -168,7 +191,7 @@ def test_a_stop_leaves_no_part_of_a_file(tmp_path: Path) -> None:
 
     path = file_of(tmp_path, *({"input": f"a {n}", "output": "b"} for n in range(2500)))
     stop = Later()
-    with pytest.raises(StopRequestedError):
+    with pytest.raises(StopRequestedError, match=r"Nothing was written\. Run the command again"):
         convert_file(ConvertRequest(path, "messages"), SilentProgress(), stop)
     assert (stop.looks, list(tmp_path.iterdir())) == (2, [path])
 
@@ -355,3 +378,9 @@ def test_a_value_that_the_file_cannot_hold_is_named_by_its_column(tmp_path: Path
     for suffix in (".jsonl", ".json", ".csv"):
         with pytest.raises(DataError, match=r'row 1, key "day": found a value that JSON cannot hold'):
             convert(tmp_path / "a.parquet", "messages" if suffix != ".csv" else "alpaca", out=tmp_path / f"b{suffix}")
+
+
+def test_a_name_that_columns_gives_twice_is_refused(tmp_path: Path) -> None:
+    path = file_of(tmp_path, {"a": "x", "b": "y", "c": "z"})
+    with pytest.raises(InputError, match="found a name twice"):
+        convert_command(path, "alpaca", None, "input=a,input=b,output=c", "", False)

@@ -15,7 +15,7 @@ from lastresort.data.files import stem_of
 from lastresort.errors import InputError
 from lastresort.report.data_files import ConvertedFile
 from lastresort.spec.values import nearest
-from lastresort.stop import NEVER, Stop, check
+from lastresort.stop import NEVER, NOTHING_KEPT, Stop, check
 from lastresort.types import Progress
 
 AT_ONCE = 1000  # rows between two looks at progress and stop
@@ -44,17 +44,19 @@ def convert_file(request: ConvertRequest, progress: Progress, stop: Stop = NEVER
     counts = ConversionCounts()
     with row_sink(out) as sink:
         progress.stage(f"writing {out.name}", at_most_rows(request.file))
+        shown = 0
         for content in row_contents(request.file, change, counts):
             sink.write(in_new_shape(content, change, counts), content.row.place)
-            if counts.written % AT_ONCE == 0:
-                check(stop)
+            if counts.read == shown + AT_ONCE:
+                check(stop, remedy=NOTHING_KEPT)
                 progress.advance(AT_ONCE)
-    unused = tuple(name for name in request.drop if not counts.dropped[name])
+                shown = counts.read
+    unused = unused_drops(request.drop, counts.dropped)
     return ConvertedFile(out, counts.source, request.to, counts.read, counts.written, dict(+counts.dropped), unused)
 
 
 def shape_change(to: str, columns: Mapping[str, str], drop: Sequence[str]) -> ShapeChange:
-    """Raises InputError for a shape that is not known."""
+    """Raises InputError for a shape that is not known, and for a column that is to be read and to be left out."""
     if to not in WRITERS:
         close = nearest(to, WRITERS)
         raise InputError(
@@ -63,4 +65,16 @@ def shape_change(to: str, columns: Mapping[str, str], drop: Sequence[str]) -> Sh
             expected=", ".join(WRITERS),
             remedy=f'Did you mean "{close}"?' if close else "Name one of them.",
         )
+    both = next((name for name in drop if name in columns.values() and name not in columns), None)
+    if both is not None:
+        raise InputError(
+            f'found the column "{both}" in --columns and in --drop',
+            expected="one of the two",
+            remedy="Leave it out of --drop: under its old name it is left out anyway.",
+        )
     return ShapeChange(to, frozenset(drop), dict(columns))
+
+
+def unused_drops(drop: Sequence[str], dropped: Mapping[str, int]) -> tuple[str, ...]:
+    """What of --drop no row had."""
+    return tuple(name for name in dict.fromkeys(drop) if not dropped.get(name))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from lastresort.app.data_convert import AT_ONCE, shape_change
+from lastresort.app.data_convert import AT_ONCE, shape_change, unused_drops
 from lastresort.app.gate import refuse_unwritable
 from lastresort.data.conversion.content import RowContent, source_shape
 from lastresort.data.conversion.convert import ConversionCounts, ShapeChange, in_new_shape, row_contents
@@ -27,7 +27,7 @@ from lastresort.data.conversion.streams import count_rows, stream_rows
 from lastresort.data.conversion.writers import own_writer
 from lastresort.errors import DataError, InputError
 from lastresort.report.data_files import MixedFile, TakenRows
-from lastresort.stop import NEVER, Stop, check
+from lastresort.stop import NEVER, NOTHING_KEPT, Stop, check
 from lastresort.types import Progress
 
 
@@ -112,7 +112,7 @@ def mix_files(request: MixRequest, progress: Progress, stop: Stop = NEVER) -> Mi
         sources=taken,
         used_up=used_up,
         dropped=dict(dropped),
-        unused=tuple(name for name in request.drop if not dropped[name]),
+        unused=unused_drops(request.drop, dropped),
         seed=request.seed,
     )
 
@@ -149,7 +149,7 @@ def _write(
                     repeats.add(place, content)
                 written += 1
                 if written % AT_ONCE == 0:
-                    check(stop)
+                    check(stop, remedy=NOTHING_KEPT)
                     progress.advance(AT_ONCE)
         except RuntimeError as error:  # a file has become shorter
             if not isinstance(error.__cause__, StopIteration):

@@ -27,7 +27,7 @@ from lastresort.records.events import FilesRead, PromptCounts, RankedPair, Sampl
 from lastresort.records.record import Record
 from lastresort.report.data_files import PairedFile, SamplesLeftOut
 from lastresort.spec.task import Task, given_task
-from lastresort.stop import NEVER, Stop, check
+from lastresort.stop import NEVER, NOTHING_KEPT, Stop, check
 from lastresort.synthesis.pairs import PAIRS_A_PROMPT, Sample, pairs_from_samples
 from lastresort.types import Example, Message, Progress
 
@@ -135,7 +135,7 @@ def _of_file(
     scored: list[tuple[Example, list[Sample]]] = []
     within = 0
     for example, samples in found.of_train:
-        check(stop)
+        check(stop, remedy=NOTHING_KEPT)
         texts = [sample.text for sample in samples]
         scores = scores_of(scorer, texts, [example] * len(texts))
         own = [Sample(s.text, score, s.whole) for s, score in zip(samples, scores, strict=True)]

@@ -10,7 +10,7 @@ from typer import Argument, Option
 
 from lastresort.app.terminal import confirmed, print_document, print_text
 from lastresort.cli.options import TASK_SETTINGS, parse_settings, split_pair
-from lastresort.errors import StoppedError
+from lastresort.errors import InputError, StoppedError
 from lastresort.synthesis.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -134,10 +134,10 @@ def convert_command(
     from lastresort.app.data_convert import ConvertRequest, convert_file
     from lastresort.cli.border import stoppable
 
-    named = dict(
-        split_pair(pair, "--columns", "NAME=COLUMN", "input=body") for pair in filter(None, columns.split(","))
-    )
-    request = ConvertRequest(file, to, out, named, tuple(filter(None, drop.split(","))))
+    named = [split_pair(pair, "--columns", "NAME=COLUMN", "input=body") for pair in filter(None, columns.split(","))]
+    if len(dict(named)) < len(named):
+        raise InputError("found a name twice", where="--columns", expected="each name once", remedy="Correct it.")
+    request = ConvertRequest(file, to, out, dict(named), tuple(filter(None, drop.split(","))))
     with stoppable() as (shown, stop):
         found = convert_file(request, shown, stop)
     if as_json:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import get_args
 
 from lastresort.data.conversion.content import RowContent, SourceShape, source_shape
 from lastresort.data.conversion.streams import stream_rows
@@ -45,7 +46,7 @@ def row_contents(path: Path, change: ShapeChange, counts: ConversionCounts) -> I
 
     Raises DataError naming row and field for what cannot be read.
     """
-    rows = (_renamed(row, change) for row in stream_rows(path))
+    rows = (_renamed(row, change, counts) for row in stream_rows(path))
     first = next(rows)
     source = source_shape(first)
     _check_kind(source, change, first)
@@ -63,27 +64,28 @@ def in_new_shape(content: RowContent, change: ShapeChange, counts: ConversionCou
     return _written(_without(content, change, counts), change)
 
 
-def _renamed(row: RawRow, change: ShapeChange) -> RawRow:
+def _renamed(row: RawRow, change: ShapeChange, counts: ConversionCounts) -> RawRow:
     if not change.columns:
         return row
     values = dict(row.values)
     for theirs in change.columns.values():
         if theirs not in row.values:
             raise DataError(
-                "found nothing",
+                "no such column",
                 where=row.at(theirs),
-                expected="the column that --columns names",
+                expected="a column of the file, since --columns names it",
                 remedy=f"Correct --columns (this row has: {', '.join(sorted(row.values)) or 'none'}).",
             )
         values.pop(theirs, None)
     for ours, theirs in change.columns.items():
         if ours in values and ours not in change.drop:
             raise DataError(
-                f'found a column "{ours}" besides the one that --columns names so',
+                f'found a column "{ours}" beside the one that --columns gives this name',
                 where=row.place,
                 expected="one of the two",
                 remedy=f"Leave it out with --drop {ours}.",
             )
+        counts.dropped[ours] += ours in values
         values[ours] = row.values[theirs]
     return replace(row, values=values, names=change.columns)
 
@@ -97,9 +99,11 @@ def _check_kind(source: SourceShape, change: ShapeChange, first: RawRow) -> None
             return
         remedy = "Keep the chosen answers alone with --drop rejected."
     elif given == "labels":
-        remedy = "Keep the rows with good answers, and leave out the label."
-    else:
+        remedy = "Copy the rows with good answers into a new file, without the label, and convert that."
+    elif wanted == "pairs":
         remedy = "Make pairs from samples with `lastresort data pairs`."
+    else:
+        remedy = "Make pairs from samples with `lastresort data pairs`, and convert them."
     kinds = {
         "examples": "one answer a row",
         "pairs": "chosen and rejected answers",
@@ -126,12 +130,13 @@ def _without(content: RowContent, change: ShapeChange, counts: ConversionCounts)
     drop = change.drop
     if not drop:
         return content
+    _refuse_drop_of_what_is_read(content, change)
+    lost = {key for key in content.further if key in drop}
     further = {key: value for key, value in content.further.items() if key not in drop}
-    counts.dropped.update(key for key in content.further if key in drop and content.further[key] not in (None, ""))
     prompt, answers, found = content.prompt, content.answers, set(parts_of(content))
     if "system" in drop and "system" in found:
         prompt = tuple(turn for turn in prompt if turn.role != "system")
-        counts.dropped["system"] += 1
+        lost.add("system")
     if "turns" in drop and found & {"turns", "order"}:
         asked = next((turn for turn in reversed(prompt) if turn.role == "user"), None)
         if asked is None:
@@ -142,13 +147,29 @@ def _without(content: RowContent, change: ShapeChange, counts: ConversionCounts)
                 remedy="Remove the row.",
             )
         kept = (*(turn for turn in prompt if turn.role == "system"), asked)
-        counts.dropped["turns"] += len(kept) < len(prompt)
+        if len(kept) < len(prompt):
+            lost.add("turns")
         prompt = kept
     if "keys" in drop and found & {"keys", "answer keys"}:
         prompt = tuple(_bare(turn, content) for turn in prompt)
         answers = tuple(tuple(_bare(turn, content) for turn in answer) for answer in answers)
-        counts.dropped["keys"] += 1
+        lost.add("keys")
+    counts.dropped.update(sorted(lost))
     return replace(content, prompt=prompt, answers=answers, further=further)
+
+
+def _refuse_drop_of_what_is_read(content: RowContent, change: ShapeChange) -> None:
+    """Whoever drops a column must not find it in the new file, as a part of the prompt or under another name."""
+    parts = set(get_args(Part)) - ({"rejected"} if content.kind != "examples" else set())
+    read = content.row.values.keys() - content.further.keys() - parts - content.row.names.keys()
+    kept = next((name for name in sorted(change.drop) if name in read), None)
+    if kept is not None:
+        raise DataError(
+            "found a column of --drop that the prompt or the answer is made of",
+            where=content.row.at(kept),
+            expected=f"{', '.join(get_args(Part))}, or a column that is neither",
+            remedy="Take it out of --drop, or remove the column from the file.",
+        )
 
 
 def _bare(turn: Message, content: RowContent) -> Message:

@@ -52,7 +52,8 @@ class RowWriter:
     columns: frozenset[str] = frozenset()
 
     def can_hold_column(self, name: str) -> bool:
-        return name not in _RESERVED and name not in self.columns
+        known = name.strip().lower()  # as a table's header is read
+        return known not in _RESERVED and known not in self.columns
 
 
 def _dicts(turns: Sequence[Message]) -> list[JsonObject]:

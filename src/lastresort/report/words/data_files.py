@@ -11,12 +11,12 @@ from lastresort.report.words.wording import count, counted, listed, percent
 if TYPE_CHECKING:
     from lastresort.report.data_files import ConvertedFile, MixedFile, PairedFile, SamplesLeftOut, TakenRows
 
-_DROPPED = {
-    "system": "system prompts",
-    "turns": "earlier turns",
-    "keys": "further keys of turns",
-    "tools": "lists of tools",
-    "rejected": "rejected answers",
+_DROPPED = {  # several, and none
+    "system": ("system prompts", "a system prompt"),
+    "turns": ("earlier turns", "earlier turns"),
+    "keys": ("further keys of turns", "further keys of turns"),
+    "tools": ("lists of tools", "a list of tools"),
+    "rejected": ("rejected answers", "a rejected answer"),
 }
 
 
@@ -29,12 +29,11 @@ def convert_lines(found: ConvertedFile) -> list[str]:
 
 def dropped_lines(dropped: Mapping[str, int], unused: Sequence[str]) -> list[str]:
     """What rows lost, by the name that --drop gives it, and what there was none of."""
+    several = {name: _DROPPED.get(name, (f"the column {name}",))[0] for name in dropped}
+    none = [_DROPPED.get(name, ("", f"a column {name}"))[1] for name in unused]
     return [
-        *(
-            f"Dropped: {_DROPPED.get(name, f'the column {name}')} in {counted(n, 'row')}."
-            for name, n in dropped.items()
-        ),
-        *([f"Nothing to drop: no row has {listed(unused, 'or')}."] if unused else []),
+        *(f"Dropped: {several[name]} in {counted(n, 'row')}." for name, n in dropped.items()),
+        *([f"Nothing to drop: no row has {listed(none, 'or')}."] if none else []),
     ]
 
 
