@@ -59,6 +59,7 @@ def written(found: ConvertedFile) -> list[dict[str, Any]]:
         ([{"messages": TALK[1:3], "tools": [{"a": 1}]}], "alpaca", 'row 1, key "tools": found a list of tools'),
         ([{"messages": [{**TALK[1], "name": "Kim"}, TALK[2]]}], "sharegpt", "found a turn with keys besides role"),
         ([{"messages": [TALK[1], {**TALK[2], "weight": 0}]}], "sharegpt", "found an answer with keys besides role"),
+        ([{"messages": [TALK[1], TALK[0], TALK[2]]}], "sharegpt", "do not alternate between question and answer"),
         ([{"messages": [TALK[1], TALK[1], TALK[2]]}], "alpaca", "do not alternate between question and answer"),
         ([{"input": "a", "output": "b", "label": 3}], "messages", 'key "label": found a column that would mean something else'),
         ([{"instruction": "a", "input": "b", "context": "c", "output": "d"}], "alpaca", 'key "context": found a column'),
@@ -126,7 +127,7 @@ def test_a_call_of_a_tool_is_never_dropped_from_its_turn(tmp_path: Path) -> None
     call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}
     path = file_of(tmp_path, {"messages": [TALK[1], call, {"role": "tool", "content": "3"}, TALK[2]]})
     with pytest.raises(DataError, match="without which its turn says nothing"):
-        convert(path, "sharegpt", drop=("keys",))
+        convert(path, "input-output", drop=("keys",))
     assert written(convert(path, "prompt-completion-chat"))[0]["prompt"][1] == call
     with pytest.raises(DataError, match=r"a Parquet file .it fills in the keys"):
         convert(path, "messages", out=tmp_path / "a.parquet")
@@ -324,7 +325,7 @@ def test_the_page_lists_the_shapes_with_their_readers_and_what_holds_what() -> N
     said: dict[Held, set[str]] = {
         "system": set(WRITERS) - {"prompt-completion", "preference", "kto"},
         "turns": set(WRITERS) - {"prompt-completion", "preference", "kto"},
-        "order": set(WRITERS) - {"prompt-completion", "preference", "kto", "alpaca"},
+        "order": set(WRITERS) - {"prompt-completion", "preference", "kto", "alpaca", "sharegpt", "ranking"},
         "tools": {"messages", "sharegpt", "ranking", *chat},
         "keys": {"messages", "input-output", *chat},
         "answer keys": {"messages", *chat},

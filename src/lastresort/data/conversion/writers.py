@@ -60,7 +60,7 @@ def _dicts(turns: Sequence[Message]) -> list[JsonObject]:
     return [turn.as_dict() for turn in turns]
 
 
-_SPEAKERS: Mapping[Role, str] = {"user": "human", "assistant": "gpt", "system": "system", "tool": "observation"}
+_SPEAKERS: Mapping[Role, str] = {"user": "human", "assistant": "gpt", "system": "system"}
 
 
 def _spoken(turns: Sequence[Message]) -> list[JsonObject]:
@@ -115,18 +115,17 @@ def _with_label(write: Callable[..., JsonObject]) -> Callable[[RowContent], Json
 
 _NOTHING: frozenset[Held] = frozenset()
 _TURNS: frozenset[Held] = frozenset({"system", "turns", "order", "blank"})
+_SPOKEN: frozenset[Held] = _TURNS - {"order"} | {"tools"}  # LLaMA-Factory leaves out rows whose turns do not alternate
 _ALL: frozenset[Held] = _TURNS | {"keys", "answer keys", "tools"}
 WRITERS: dict[str, RowWriter] = {
     "messages": RowWriter("examples", '{"messages": […]}', _ALL, _messages, "OpenAI, TRL, Axolotl, LLaMA-Factory"),
-    "sharegpt": RowWriter(
-        "examples", '{"conversations": [{"from": …}]}', _TURNS | {"tools"}, _sharegpt, "Axolotl, LLaMA-Factory"
-    ),
+    "sharegpt": RowWriter("examples", '{"conversations": [{"from": …}]}', _SPOKEN, _sharegpt, "Axolotl, LLaMA-Factory"),
     "alpaca": RowWriter(
         "examples",
         '{"instruction", "input", "output"}',
         frozenset({"system", "turns"}),
         _alpaca,
-        "Axolotl, LLaMA-Factory",
+        "LLaMA-Factory; Axolotl without `system` and `history`",
         frozenset({"input", "context", "output"}),
     ),
     "prompt-completion": RowWriter(
@@ -156,7 +155,7 @@ WRITERS: dict[str, RowWriter] = {
     "ranking": RowWriter(
         "pairs",
         '{"conversations": […], "chosen": {…}, "rejected": {…}}',
-        _TURNS | {"tools"},
+        _SPOKEN,
         _ranking,
         "LLaMA-Factory (`ranking: true`)",
         frozenset({"question"}),
