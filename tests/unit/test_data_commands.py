@@ -47,7 +47,7 @@ def test_a_command_prints_one_document_or_lines_and_writes_never_twice(
     code, out, error = run()
     assert (code, out) == (2, "")
     assert error.splitlines()[-1] == (
-        f"Error: {document['path']}: a file is there already, expected a new file. Name another with --out."
+        f"Error: {document['path']}: the file already exists, expected a new file. Name another with --out."
     )
     assert path.read_bytes() == before
     path.unlink()

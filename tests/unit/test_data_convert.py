@@ -174,7 +174,7 @@ def test_an_empty_cell_or_null_of_a_taken_name_is_nothing(tmp_path: Path) -> Non
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     path = file_of(tmp_path, {"input": "a", "output": "b"})
     before = path.read_bytes()
-    with pytest.raises(InputError, match="a file is there already"):
+    with pytest.raises(InputError, match="the file already exists"):
         convert(path, "messages", out=path)
     assert path.read_bytes() == before
     with pytest.raises(InputError, match=r'found "mesages", expected .* Did you mean "messages"'):
@@ -210,7 +210,7 @@ def test_a_full_disk_is_said_and_leaves_no_part_of_a_file(tmp_path: Path, monkey
 
 def test_a_table_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
     path = file_of(tmp_path, {"input": "a", "output": "b"}, {"input": "c", "output": "d", "weight": 2})
-    with pytest.raises(DataError, match='row 2, key "weight": found a column that the first row does not have'):
+    with pytest.raises(DataError, match='row 2, key "weight": found a column that the table was not begun with'):
         convert(path, "prompt-completion", out=tmp_path / "a.csv")
     with pytest.raises(DataError, match='row 1, key "messages": found a list of 2, expected what a table can hold'):
         convert(path, "messages", out=tmp_path / "a.csv")

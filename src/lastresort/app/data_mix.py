@@ -22,9 +22,10 @@ from lastresort.data.conversion.mixing import (
     in_mixed_order,
     plan_mix,
 )
-from lastresort.data.conversion.sinks import refuse_existing, row_sink
+from lastresort.data.conversion.sinks import TABLES, refuse_existing, row_sink
 from lastresort.data.conversion.streams import count_rows, stream_rows
 from lastresort.data.conversion.writers import own_writer
+from lastresort.data.files import file_kind
 from lastresort.errors import DataError, InputError
 from lastresort.report.data_files import MixedFile, TakenRows
 from lastresort.stop import NEVER, NOTHING_KEPT, Stop, check
@@ -51,19 +52,20 @@ class MixRequest:
 
 
 def source_of(text: str) -> MixSource:
-    """FILE, FILE=0.3, FILE=30% or FILE=500, as the command line has it. Raises InputError for a portion that is none."""
+    """FILE, FILE=0.3, FILE=30% or FILE=500, as the command line has it. Raises InputError for any other number."""
     name, equals, portion = text.rpartition("=")
-    if not equals or not _is_number(portion.removesuffix("%")):
+    if not equals or not _is_number(portion.removesuffix("%").replace(",", "")):
         return MixSource(Path(text), AllOf())
     if portion.isdecimal() and int(portion) > 0:
         return MixSource(Path(name), RowsOf(int(portion)))
-    share = float(portion[:-1]) / 100 if portion.endswith("%") else float(portion)
+    with_commas = "," in portion
+    share = 0.0 if with_commas else float(portion[:-1]) / 100 if portion.endswith("%") else float(portion)
     if not 0 < share < 1 or portion.isdecimal():
         raise InputError(
             f'found "{portion}"',
             where=text,
-            expected="a share between 0 and 1 (or 0% and 100%), or a number of rows",
-            remedy="For example: FILE=0.3 or FILE=500.",
+            expected="a share above 0 and below 1 (or 100%), or a whole number of rows without commas",
+            remedy="For example: FILE=0.3, FILE=30% or FILE=500. For all rows write FILE alone.",
         )
     return MixSource(Path(name), ShareOf(share))
 
@@ -79,8 +81,8 @@ def _is_number(text: str) -> bool:
 def mix_files(request: MixRequest, progress: Progress, stop: Stop = NEVER) -> MixedFile:
     """Write rows of several files into one, in one shape. Never over a file that is there.
 
-    Each file is read twice, to count and to draw. Raises InputError for portions that cannot be had, DataError naming row and field
-    for rows that cannot be read or that the shape or the file cannot hold.
+    Each file is read for its first row, to count its rows and to draw from it. Raises InputError for portions that contradict each
+    other, DataError naming row and field for rows that cannot be read or that the shape or the file cannot hold.
     """
     if not request.sources:
         raise InputError("found no file to mix", expected="one or more", remedy="Name them.")
@@ -89,10 +91,13 @@ def mix_files(request: MixRequest, progress: Progress, stop: Stop = NEVER) -> Mi
     refuse_unwritable("--out", request.out)
     refuse_existing(request.out)
     progress.stage("counting rows", len(request.sources))
-    change = shape_change(request.to or _own_shape(request.sources[0].path), {}, request.drop)
+    firsts = [next(stream_rows(source.path)) for source in request.sources]
+    own = own_writer(source_shape(firsts[0]).content(firsts[0])) if request.to is None else request.to
+    change = shape_change(own, {}, request.drop)
     sizes = []
-    for source in request.sources:
-        sizes.append(_size(source.path, change))
+    for source, first in zip(request.sources, firsts, strict=True):
+        halves = source_shape(first).kind == "pairs" and change.writer.kind == "labels"  # two rows of a pair
+        sizes.append(count_rows(source.path) * (2 if halves else 1))
         progress.advance()
     plan = plan_mix(sizes, [source.portion for source in request.sources], request.rows, repeat=request.repeat)
     counts, repeats = _write(request, change, sizes, plan, progress, stop)
@@ -117,44 +122,36 @@ def mix_files(request: MixRequest, progress: Progress, stop: Stop = NEVER) -> Mi
     )
 
 
-def _own_shape(path: Path) -> str:
-    first = next(stream_rows(path))
-    return own_writer(source_shape(first).content(first))
-
-
-def _size(path: Path, change: ShapeChange) -> int:
-    """Rows that a file gives, in the new shape."""
-    source = source_shape(next(stream_rows(path)))
-    return count_rows(path) * (2 if source.kind == "pairs" and change.writer.kind == "labels" else 1)
-
-
 def _write(
     request: MixRequest, change: ShapeChange, sizes: list[int], plan: MixPlan, progress: Progress, stop: Stop
 ) -> tuple[list[ConversionCounts], RepeatCounter]:
     counts, repeats = [ConversionCounts() for _ in sizes], RepeatCounter(len(sizes))
 
     def rows_of(place: int) -> Iterator[tuple[RowContent, bool]]:
-        path = request.sources[place].path
+        path, left = request.sources[place].path, plan.taken[place]
         dice = Random(f"{request.seed} {place}")
-        return drawn(lambda: row_contents(path, change, counts[place]), sizes[place], plan.taken[place], dice)
+        for row in drawn(lambda: row_contents(path, change, counts[place]), sizes[place], plan.taken[place], dice):
+            left -= 1
+            yield row
+        if left:
+            raise DataError("the file changed while it was read", where=str(path), remedy="Run the command again.")
 
     streams = [rows_of(place) for place in range(len(sizes))]
-    with row_sink(request.out) as sink:
+    columns = _columns(request, change) if file_kind(request.out)[0] in TABLES else ()
+    with row_sink(request.out, columns) as sink:
         progress.stage(f"writing {request.out.name}", sum(plan.taken))
-        written = 0
-        try:
-            for place, (content, is_first) in in_mixed_order(streams, plan.taken, Random(f"{request.seed} order")):
-                sink.write(in_new_shape(content, change, counts[place]), content.row.place)
-                if is_first:
-                    repeats.add(place, content)
-                written += 1
-                if written % AT_ONCE == 0:
-                    check(stop, remedy=NOTHING_KEPT)
-                    progress.advance(AT_ONCE)
-        except RuntimeError as error:  # a file has become shorter
-            if not isinstance(error.__cause__, StopIteration):
-                raise
-            raise DataError(
-                "a file changed while it was read", where=str(request.out), remedy="Run the command again."
-            ) from error
+        mixed = in_mixed_order(streams, plan.taken, Random(f"{request.seed} order"))
+        for written, (place, (content, is_first)) in enumerate(mixed, start=1):
+            sink.write(in_new_shape(content, change, counts[place]), content.row.place)
+            if is_first:
+                repeats.add(place, content)
+            if written % AT_ONCE == 0:
+                check(stop, remedy=NOTHING_KEPT)
+                progress.advance(AT_ONCE)
     return counts, repeats
+
+
+def _columns(request: MixRequest, change: ShapeChange) -> tuple[str, ...]:
+    """Those that the first rows have in the new shape, so that a table has the same ones whichever row is drawn first."""
+    firsts = (next(row_contents(source.path, change, ConversionCounts())) for source in request.sources)
+    return tuple(dict.fromkeys(key for first in firsts for key in in_new_shape(first, change, ConversionCounts())))

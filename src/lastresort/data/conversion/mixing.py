@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -11,11 +12,11 @@ from random import Random
 from typing import Any, TypeVar
 
 from lastresort.data.conversion.content import RowContent
-from lastresort.data.formats.rows import compact_json
 from lastresort.errors import InputError
 
 T = TypeVar("T")
 HASH_BYTES = 8  # of a row: among a million, two different ones have the same with a chance below one in ten million
+_ROUNDING = 1e-9
 _CLOSE = 1e-6  # to 1, for a sum of shares as they are typed
 
 
@@ -55,14 +56,26 @@ def plan_mix(sizes: Sequence[int], portions: Sequence[Portion], rows: int | None
 
     sizes: rows of each file, at least 1. rows: of the mix; None: as many as the portions say. With shares of all files and no
     `rows` the mix ends with the first file that is used up, with `repeat` when every file was used up once.
-    Raises InputError for portions that cannot be had together.
+    Raises InputError for portions that contradict each other, and for a share that is less than one row.
     """
     wanted = _wanted(sizes, portions, rows, repeat=repeat)
-    fits = 1.0 if repeat else min(1.0, *(size / part for size, part in zip(sizes, wanted, strict=True) if part > 0))
+    enough = repeat or all(math.floor(part + _ROUNDING) <= size for size, part in zip(sizes, wanted, strict=True))
+    fits = 1.0 if enough else min(size / part for size, part in zip(sizes, wanted, strict=True) if part > 0)
     taken = _rounded([part * fits for part in wanted], sizes if not repeat else None)
     whole = round(sum(wanted))
+    _refuse_shares_of_nothing(portions, taken)
     shortest = min(range(len(sizes)), key=lambda n: sizes[n] / wanted[n] if wanted[n] else math.inf)
     return MixPlan(taken, whole, shortest if sum(taken) < whole else None)
+
+
+def _refuse_shares_of_nothing(portions: Sequence[Portion], taken: Sequence[int]) -> None:
+    for portion, count in zip(portions, taken, strict=True):
+        if isinstance(portion, ShareOf) and not count:
+            raise InputError(
+                f"found a share of {portion.share:g} in a mix of {sum(taken):,} rows, which is less than one row",
+                expected="at least one row of each file",
+                remedy="Make the share or the mix larger, or leave the file out.",
+            )
 
 
 def _wanted(sizes: Sequence[int], portions: Sequence[Portion], rows: int | None, *, repeat: bool) -> list[float]:
@@ -121,7 +134,7 @@ def _fixed(size: int, portion: Portion, *, repeat: bool) -> int:
 
 def _rounded(parts: Sequence[float], most: Sequence[int] | None) -> tuple[int, ...]:
     """Whole numbers with the rounded sum, the largest fractions rounded up."""
-    taken = [math.floor(part + 1e-9) for part in parts]
+    taken = [math.floor(part + _ROUNDING) for part in parts]
     by_fraction = sorted(range(len(parts)), key=lambda n: taken[n] - parts[n])
     left = round(sum(parts)) - sum(taken)
     for place in by_fraction:
@@ -179,8 +192,8 @@ class RepeatCounter:
     def add(self, place: int, content: RowContent) -> None:
         """A row of the file of this number: its turns, answers and label count, other columns do not."""
         parts = [[turn.as_dict() for turn in turns] for turns in (content.prompt, *content.answers)]
-        text = compact_json([parts, content.label], content.row.place)
-        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=HASH_BYTES).digest()
+        text = json.dumps([parts, content.label], sort_keys=True, default=str)
+        digest = hashlib.blake2b(text.encode(), digest_size=HASH_BYTES).digest()
         self._hashes[place].append(int.from_bytes(digest, "big"))
 
     def repeats(self) -> tuple[Repeats, ...]:

@@ -9,8 +9,9 @@ import csv
 import gzip
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -40,9 +41,10 @@ class RowSink(Protocol):
 
 
 @contextmanager
-def row_sink(path: Path) -> Iterator[RowSink]:
-    """A sink for the suffix of `path`. Raises InputError where a file is there already, InfrastructureError where the disk refuses,
-    DataError for a suffix of no kind of rows.
+def row_sink(path: Path, columns: Sequence[str] = ()) -> Iterator[RowSink]:
+    """A sink for the suffix of `path`. columns: of a table; those of its first row, where none are named.
+
+    Raises InputError where the file already exists, InfrastructureError where the disk refuses, DataError for an unknown suffix.
     """
     kind, packed = file_kind(path)
     try:
@@ -51,7 +53,7 @@ def row_sink(path: Path) -> Iterator[RowSink]:
         with (
             new_file(path, private=False) as file,
             _packed(file) if packed else nullcontext(file) as target,
-            closing(SINKS[kind](target)) as sink,
+            closing(SINKS[kind](target, columns)) as sink,
         ):
             yield sink
             sink.end()
@@ -72,7 +74,7 @@ def refuse_existing(path: Path) -> None:
 
 def _is_there(path: Path) -> InputError:
     return InputError(
-        "a file is there already", where=str(path), expected="a new file", remedy="Name another with --out."
+        "the file already exists", where=str(path), expected="a new file", remedy="Name another with --out."
     )
 
 
@@ -122,14 +124,16 @@ def _json(row: JsonObject, where: str) -> bytes:
 
 
 class _Table:
-    """The columns are those of the first row."""
+    """columns: those of the first row, where none are named."""
 
-    def __init__(self, file: BinaryIO, delimiter: str = ",") -> None:
+    def __init__(self, file: BinaryIO, columns: Sequence[str], *, delimiter: str) -> None:
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=False)
         self._rows = csv.writer(
             self._text, delimiter=delimiter, lineterminator="\r\n"
         )  # both of its characters are then quoted
-        self._columns: tuple[str, ...] = ()
+        self._columns = tuple(columns)
+        if columns:
+            self._rows.writerow(columns)
 
     def write(self, row: JsonObject, where: str) -> None:
         if not self._columns:
@@ -138,7 +142,7 @@ class _Table:
         more = next((key for key in row if key not in self._columns), None)
         if more is not None:
             raise DataError(
-                "found a column that the first row does not have",
+                "found a column that the table was not begun with",
                 where=f'{where}, key "{more}"',
                 expected=f"the columns of a table ({', '.join(self._columns)})",
                 remedy=f"{_JSON_LINES[:-1]}, or leave it out with --drop {more}.",
@@ -291,11 +295,11 @@ def _texts_for_nulls(schema: Any) -> Any:
     return pyarrow.schema(fields)
 
 
-SINKS: dict[str, Callable[[BinaryIO], RowSink]] = {
-    ".jsonl": _JsonLines,
-    ".ndjson": _JsonLines,
-    ".json": _JsonList,
-    ".csv": _Table,
-    ".tsv": lambda file: _Table(file, "\t"),
-    ".parquet": _Parquet,
+TABLES = {".csv": ",", ".tsv": "\t"}  # by their delimiter
+SINKS: dict[str, Callable[[BinaryIO, Sequence[str]], RowSink]] = {
+    ".jsonl": lambda file, _: _JsonLines(file),
+    ".ndjson": lambda file, _: _JsonLines(file),
+    ".json": lambda file, _: _JsonList(file),
+    **{kind: partial(_Table, delimiter=delimiter) for kind, delimiter in TABLES.items()},
+    ".parquet": lambda file, _: _Parquet(file),
 }
