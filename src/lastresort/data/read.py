@@ -66,7 +66,7 @@ def read_prompts(path: Path) -> tuple[list[Example], dict[str, Mapping[str, Any]
     empty output. Raises DataError naming file, row and key.
     """
     rows = read_rows(path)
-    if any(shape.fits(frozenset(rows[0].values)) for shape in SHAPES.values()) and not _ends_with_user(rows[0]):
+    if shape_of(frozenset(rows[0].values)) is not None and not _ends_with_user(rows[0]):
         examples = read_examples(path)
     else:
         examples = _prompts(rows, str(path))
@@ -145,7 +145,8 @@ def content_hash(turns: Iterable[Message], output: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
-def _shape(keys: frozenset[str]) -> RowShape | None:
+def shape_of(keys: frozenset[str]) -> RowShape | None:
+    """The first shape that a row of these columns has."""
     return next((shape for shape in SHAPES.values() if shape.fits(keys)), None)
 
 
@@ -153,12 +154,12 @@ def _shape_of_file(rows: list[RawRow]) -> RowShape:
     """The shape of the first row, which every other row must have. Raises DataError naming the first that differs."""
     first = rows[0]
     _refuse_pairs(first)
-    shape = _shape(frozenset(first.values))
+    shape = shape_of(frozenset(first.values))
     if shape is None:
         _raise_unknown(first)
     for row in rows[1:]:
         keys = frozenset(row.values)
-        other = _shape(keys)
+        other = shape_of(keys)
         if other is shape:
             continue
         if other is None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from lastresort.data.formats import SHAPES, RowShape
 from lastresort.data.formats.chat import turn_of
 from lastresort.data.formats.rows import RawRow
-from lastresort.data.formats.shape import input_turns
+from lastresort.data.formats.shape import input_turns, is_turns
 from lastresort.data.preferences import CHOSEN, LOOKS, REJECTED, are_pairs, columns_of_pair, label_of, pairs_of
+from lastresort.data.read import shape_of
 from lastresort.errors import DataError
 from lastresort.types import JsonObject, Message
 
@@ -91,10 +92,10 @@ def source_shape(row: RawRow) -> SourceShape:
     if are_pairs(row):
         return SourceShape("pairs", None)
     keys = frozenset(row.values)
-    bare = _fitting(keys - {"label"}) if "label" in keys else None
+    bare = shape_of(keys - {"label"}) if "label" in keys else None
     if bare is not None and str(row.values["label"]).strip().lower() in ("true", "false", "1", "0"):
         return SourceShape("labels", bare)
-    shape = _fitting(keys)
+    shape = shape_of(keys)
     if shape is None:
         raise DataError(
             f"found the keys {', '.join(sorted(keys)) or 'none'}",
@@ -105,10 +106,6 @@ def source_shape(row: RawRow) -> SourceShape:
     return SourceShape("examples", shape)
 
 
-def _fitting(keys: frozenset[str]) -> RowShape | None:
-    return next((shape for shape in SHAPES.values() if shape.fits(keys)), None)
-
-
 def _labelled(row: RawRow, shape: RowShape) -> tuple[Turns, Turns]:
     """The turns before the answer, and those of the answer with all that they hold."""
     prompt, output = shape.parse(row)
@@ -117,15 +114,9 @@ def _labelled(row: RawRow, shape: RowShape) -> tuple[Turns, Turns]:
         return prompt, (turn_of(row.values[key][-1], row, key),)
     cells = shape.cells(frozenset(row.values))
     answer = None if cells is None else row.values[cells[1]]
-    if shape.name == "prompt/completion" and cells is not None and _is_list_of_turns(answer):
+    if shape.name == "prompt/completion" and cells is not None and is_turns(answer):
         return input_turns(row, cells[0]), input_turns(row, cells[1])
     return prompt, (Message("assistant", output),)
-
-
-def _is_list_of_turns(value: Any) -> bool:
-    return (
-        isinstance(value, list) and bool(value) and all(isinstance(turn, Mapping) and "role" in turn for turn in value)
-    )
 
 
 def _others(row: RawRow, read: Collection[str]) -> JsonObject:

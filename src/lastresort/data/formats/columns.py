@@ -14,7 +14,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lastresort.data.formats.rows import RawRow, kind_of
-from lastresort.data.formats.shape import Labelled, RowShape, conversation, input_text, input_turns, output_text
+from lastresort.data.formats.shape import (
+    Labelled,
+    RowShape,
+    conversation,
+    input_text,
+    input_turns,
+    is_turns,
+    output_text,
+)
 from lastresort.errors import DataError
 from lastresort.types import Message
 
@@ -64,7 +72,7 @@ def _prompt_completion(row: RawRow) -> Labelled:
     _, key = _completion_cells(frozenset(row.values))
     prompt = input_turns(row, "prompt")
     value = row.values[key]
-    if isinstance(value, list) and value and all(isinstance(turn, dict) and "role" in turn for turn in value):
+    if is_turns(value):
         return conversation(prompt + input_turns(row, key), row, key)
     return prompt, output_text(row, key)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import Any, TypeGuard, cast, get_args
 
 from lastresort.data.formats.rows import RawRow, compact_json, kind_of
 from lastresort.errors import DataError
@@ -75,10 +75,17 @@ def input_text(row: RawRow, key: str) -> str:
     return value if isinstance(value, str) else compact_json(value, row.at(key))
 
 
+def is_turns(value: Any) -> TypeGuard[list[Mapping[str, Any]]]:
+    """Whether a value is a list of messages."""
+    return (
+        isinstance(value, list) and bool(value) and all(isinstance(turn, Mapping) and "role" in turn for turn in value)
+    )
+
+
 def input_turns(row: RawRow, key: str) -> tuple[Message, ...]:
     """A question: one user turn, or the turns where the value is a list of messages."""
     value = row.values.get(key)
-    if isinstance(value, list) and value and all(isinstance(item, Mapping) and "role" in item for item in value):
+    if is_turns(value):
         return tuple(message_of(item, row, f"{key}[{index}]") for index, item in enumerate(value))
     return (Message("user", input_text(row, key)),)
 
