@@ -16,7 +16,7 @@ from lastresort.data.conversion.content import RowContent, SourceShape, Turns, s
 from lastresort.data.conversion.convert import ConversionCounts, ShapeChange, in_new_shape, row_contents
 from lastresort.data.conversion.sinks import SINKS, row_sink
 from lastresort.data.conversion.streams import stream_rows
-from lastresort.data.conversion.writers import WRITERS, Held, parts_of
+from lastresort.data.conversion.writers import WRITERS, RowTrait, traits_of
 from lastresort.data.files import read_rows
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError
@@ -72,7 +72,7 @@ def said(content: RowContent, *, in_table: bool = False) -> tuple[object, ...]:
 
 
 def held_by(name: str, content: RowContent) -> bool:
-    return set(parts_of(content)) <= WRITERS[name].holds
+    return set(traits_of(content)) <= WRITERS[name].holds
 
 
 def write(path: Path, rows: Sequence[JsonObject]) -> None:
@@ -196,7 +196,7 @@ def test_a_stream_reads_what_a_whole_file_gives_and_refuses_what_it_refuses(name
 
 def test_every_part_that_a_row_can_have_is_refused_by_some_shape_and_held_by_another() -> None:
     for kind in KINDS:
-        holds: list[frozenset[Held]] = [writer.holds for writer in WRITERS.values() if writer.kind == kind]
+        holds: list[frozenset[RowTrait]] = [writer.holds for writer in WRITERS.values() if writer.kind == kind]
         assert frozenset.union(*holds) >= {
             "system",
             "turns",

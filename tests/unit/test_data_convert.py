@@ -15,7 +15,7 @@ import pytest
 from data_support import CHATML, word_tokenizer
 from lastresort.app.data_convert import ConvertRequest, convert_file
 from lastresort.cli.data import convert_command
-from lastresort.data.conversion.writers import HELD, WRITERS, Held
+from lastresort.data.conversion.writers import TRAITS, WRITERS, RowTrait
 from lastresort.data.files import read_rows
 from lastresort.data.read import read_examples
 from lastresort.errors import DataError, InfrastructureError, InputError, StopRequestedError
@@ -322,7 +322,7 @@ def test_the_page_lists_the_shapes_with_their_readers_and_what_holds_what() -> N
     for name, writer in WRITERS.items():
         assert [cell.strip() for cell in lines[name].split("|")][-2:] == [kinds[writer.kind], writer.peers]
     chat = {"prompt-completion-chat", "preference-chat", "kto-chat"}
-    said: dict[Held, set[str]] = {
+    said: dict[RowTrait, set[str]] = {
         "system": set(WRITERS) - {"prompt-completion", "preference", "kto"},
         "turns": set(WRITERS) - {"prompt-completion", "preference", "kto"},
         "order": set(WRITERS) - {"prompt-completion", "preference", "kto", "alpaca", "sharegpt", "ranking"},
@@ -332,7 +332,7 @@ def test_the_page_lists_the_shapes_with_their_readers_and_what_holds_what() -> N
         "answers": chat,
         "blank": {"messages", "sharegpt", "ranking", *chat},
     }
-    assert said.keys() == HELD.keys()
+    assert said.keys() == TRAITS.keys()
     for held, names in said.items():
         assert {name for name, writer in WRITERS.items() if held in writer.holds} == names, held
 

@@ -16,7 +16,7 @@ from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.data.check import check_preferences
 from lastresort.data.conversion.content import RowContent
 from lastresort.data.conversion.sinks import refuse_existing, row_sink
-from lastresort.data.conversion.writers import WRITERS, parts_of
+from lastresort.data.conversion.writers import WRITERS, traits_of
 from lastresort.data.duplicates import near_pairs, normalised
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.preferences import PreferenceRow
@@ -79,7 +79,7 @@ def pair_samples(request: PairsRequest, progress: Progress, stop: Stop = NEVER) 
     left = replace(left, **more)
     if not kept:
         raise DataError(
-            f"no pair is left ({left.said})",
+            f"no pair is left ({left.sentence})",
             where=str(request.samples or request.run),
             expected="samples of which the scorer takes some as better than others",
             remedy="Sample more answers to rows of train at a higher temperature, or add --own-answers.",
@@ -239,7 +239,7 @@ def _write(path: Path, pairs: Sequence[ScoredPair]) -> str:
         )
         for pair in pairs
     ]
-    plain = all(set(parts_of(content)) <= WRITERS["preference"].holds for content in contents)
+    plain = all(set(traits_of(content)) <= WRITERS["preference"].holds for content in contents)
     shape = "preference" if plain else "preference-chat"
     with row_sink(path) as sink:
         for content in contents:

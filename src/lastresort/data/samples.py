@@ -74,7 +74,7 @@ def _alone(row: RawRow) -> Iterator[FileSample]:
     source = source_shape(row)
     if source.kind != "examples":
         raise DataError(
-            f"found {source.said}",
+            f"found {source.words}",
             where=row.place,
             expected="one sample a row, or a list of `samples`",
             remedy="Name a file of answers that were not compared yet.",

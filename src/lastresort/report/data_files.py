@@ -102,7 +102,7 @@ class SamplesLeftOut:
     beyond: int = 0
 
     @property
-    def said(self) -> str:
+    def sentence(self) -> str:
         return words.of_left_out(self)
 
 

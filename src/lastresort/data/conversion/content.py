@@ -64,9 +64,9 @@ class SourceShape:
         """Raises DataError where the row cannot be read, or is written otherwise."""
         if source_shape(row) != self:
             raise DataError(
-                f"found {source_shape(row).said}",
+                f"found {source_shape(row).words}",
                 where=row.place,
-                expected=f"{self.said}, as in the first row",
+                expected=f"{self.words}, as in the first row",
                 remedy="Write all rows of a file in one shape.",
             )
         _refuse_calls_in_text(row)
@@ -81,7 +81,7 @@ class SourceShape:
         return RowContent(prompt, (answer,), label, _others(bare, self.shape.columns(bare.values)), row)
 
     @property
-    def said(self) -> str:
+    def words(self) -> str:
         if self.shape is None:
             return "preference pairs"
         return f"the shape {self.shape.name}{' with a label' if self.kind == 'labels' else ''}"

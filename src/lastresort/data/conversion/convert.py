@@ -11,7 +11,7 @@ from typing import get_args
 
 from lastresort.data.conversion.content import RowContent, SourceShape, source_shape
 from lastresort.data.conversion.streams import stream_rows
-from lastresort.data.conversion.writers import HELD, WRITERS, Part, RowWriter, parts_of
+from lastresort.data.conversion.writers import TRAITS, WRITERS, Part, RowWriter, traits_of
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.preferences import are_pairs
 from lastresort.errors import DataError
@@ -50,7 +50,7 @@ def row_contents(path: Path, change: ShapeChange, counts: ConversionCounts) -> I
     first = next(rows)
     source = source_shape(first)
     _check_kind(source, change, first)
-    counts.source = source.said
+    counts.source = source.words
     for row in chain([first], rows):
         counts.read += 1
         yield from _of_kind(source.content(row), change)
@@ -133,7 +133,7 @@ def _without(content: RowContent, change: ShapeChange, counts: ConversionCounts)
     _refuse_drop_of_what_is_read(content, change)
     lost = {key for key in content.further if key in drop}
     further = {key: value for key, value in content.further.items() if key not in drop}
-    prompt, answers, found = content.prompt, content.answers, set(parts_of(content))
+    prompt, answers, found = content.prompt, content.answers, set(traits_of(content))
     if "system" in drop and "system" in found:
         prompt = tuple(turn for turn in prompt if turn.role != "system")
         lost.add("system")
@@ -185,14 +185,14 @@ def _bare(turn: Message, content: RowContent) -> Message:
 
 def _written(content: RowContent, change: ShapeChange) -> JsonObject:
     writer = change.writer
-    for held in parts_of(content):
-        if held not in writer.holds:
-            part: Part | None = HELD[held].part
-            others = [name for name, other in WRITERS.items() if other.kind == writer.kind and held in other.holds]
+    for trait in traits_of(content):
+        if trait not in writer.holds:
+            part: Part | None = TRAITS[trait].part
+            others = [name for name, other in WRITERS.items() if other.kind == writer.kind and trait in other.holds]
             instead = f"Write {_either(others)}" if others else "Remove the row"
             raise DataError(
-                f"found {HELD[held].said}",
-                where=f"{content.row.place}, {_field(content, held)}",
+                f"found {TRAITS[trait].words}",
+                where=f"{content.row.place}, {_field(content, trait)}",
                 expected=f"what {change.to} can hold ({writer.looks})",
                 remedy=f"{instead}, or leave it out with --drop {part}." if part else f"{instead}.",
             )
@@ -216,14 +216,14 @@ def _either(names: Sequence[str]) -> str:
     return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _field(content: RowContent, held: str) -> str:
+def _field(content: RowContent, trait: str) -> str:
     """Where the row has it: its own key, where one of these is there."""
-    if held == "tools":
+    if trait == "tools":
         return 'key "tools"'
     values = content.row.values
-    in_answer = held in ("answer keys", "answers")
+    in_answer = trait in ("answer keys", "answers")
     names = ("completion", "response", "output", "chosen", "messages", "conversations")
-    own = {"system": ("system",), "turns": ("history",), "order": ("history",)}.get(held, ())
+    own = {"system": ("system",), "turns": ("history",), "order": ("history",)}.get(trait, ())
     prompts = ("messages", "conversations", "prompt", "input", "instruction", "chosen")
     found = next((key for key in (*own, *(names if in_answer else prompts)) if values.get(key)), None)
     return content.row.called(found) if found is not None else "its turns"

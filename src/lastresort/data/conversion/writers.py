@@ -10,26 +10,26 @@ from lastresort.data.conversion.content import RowContent, RowKind
 from lastresort.types import JsonObject, Message, Role
 
 Part = Literal["system", "turns", "keys", "tools", "rejected"]
-Held = Literal["system", "turns", "order", "blank", "keys", "answer keys", "tools", "answers"]
+RowTrait = Literal["system", "turns", "order", "blank", "keys", "answer keys", "tools", "answers"]
 
 
 @dataclass(frozen=True, slots=True)
-class HeldFacts:
-    """said: in a sentence. part: what `--drop` calls it, None where a row without it would say something else."""
+class TraitFacts:
+    """words: in a sentence. part: what `--drop` calls it, None where a row without it would say something else."""
 
-    said: str
+    words: str
     part: Part | None
 
 
-HELD: dict[Held, HeldFacts] = {
-    "system": HeldFacts("a system prompt", "system"),
-    "turns": HeldFacts("several turns before the answer", "turns"),
-    "order": HeldFacts("turns before the answer that do not alternate between question and answer", "turns"),
-    "blank": HeldFacts("an empty turn", None),
-    "keys": HeldFacts("a turn with keys besides role and content", "keys"),
-    "answer keys": HeldFacts("an answer with keys besides role and content", "keys"),
-    "tools": HeldFacts("a list of tools", "tools"),
-    "answers": HeldFacts("an answer of several turns", None),
+TRAITS: dict[RowTrait, TraitFacts] = {
+    "system": TraitFacts("a system prompt", "system"),
+    "turns": TraitFacts("several turns before the answer", "turns"),
+    "order": TraitFacts("turns before the answer that do not alternate between question and answer", "turns"),
+    "blank": TraitFacts("an empty turn", None),
+    "keys": TraitFacts("a turn with keys besides role and content", "keys"),
+    "answer keys": TraitFacts("an answer with keys besides role and content", "keys"),
+    "tools": TraitFacts("a list of tools", "tools"),
+    "answers": TraitFacts("an answer of several turns", None),
 }
 _RESERVED = frozenset(
     {"messages", "conversations", "system", "instruction", "history", "prompt", "completion", "response", "label"}
@@ -46,7 +46,7 @@ class RowWriter:
 
     kind: RowKind
     looks: str
-    holds: frozenset[Held]
+    holds: frozenset[RowTrait]
     write: Callable[[RowContent], JsonObject]
     peers: str
     columns: frozenset[str] = frozenset()
@@ -78,7 +78,7 @@ def _sharegpt(content: RowContent) -> JsonObject:
 def _alpaca(content: RowContent) -> JsonObject:
     system = [turn.content for turn in content.prompt if turn.role == "system"]
     *earlier, question = [turn for turn in content.prompt if turn.role != "system"]
-    history = [[asked.content, told.content] for asked, told in zip(earlier[::2], earlier[1::2], strict=True)]
+    history = [[asked.content, reply.content] for asked, reply in zip(earlier[::2], earlier[1::2], strict=True)]
     return {
         "instruction": question.content,
         "input": "",
@@ -113,10 +113,12 @@ def _with_label(write: Callable[..., JsonObject]) -> Callable[[RowContent], Json
     return lambda content: {**write(content, "completion"), "label": content.label}
 
 
-_NOTHING: frozenset[Held] = frozenset()
-_TURNS: frozenset[Held] = frozenset({"system", "turns", "order", "blank"})
-_SPOKEN: frozenset[Held] = _TURNS - {"order"} | {"tools"}  # LLaMA-Factory leaves out rows whose turns do not alternate
-_ALL: frozenset[Held] = _TURNS | {"keys", "answer keys", "tools"}
+_NOTHING: frozenset[RowTrait] = frozenset()
+_TURNS: frozenset[RowTrait] = frozenset({"system", "turns", "order", "blank"})
+_SPOKEN: frozenset[RowTrait] = _TURNS - {"order"} | {
+    "tools"
+}  # LLaMA-Factory leaves out rows whose turns do not alternate
+_ALL: frozenset[RowTrait] = _TURNS | {"keys", "answer keys", "tools"}
 WRITERS: dict[str, RowWriter] = {
     "messages": RowWriter("examples", '{"messages": […]}', _ALL, _messages, "OpenAI, TRL, Axolotl, LLaMA-Factory"),
     "sharegpt": RowWriter("examples", '{"conversations": [{"from": …}]}', _SPOKEN, _sharegpt, "Axolotl, LLaMA-Factory"),
@@ -167,7 +169,7 @@ WRITERS: dict[str, RowWriter] = {
 }
 
 
-def parts_of(content: RowContent) -> Iterator[Held]:
+def traits_of(content: RowContent) -> Iterator[RowTrait]:
     """What the row has besides one question and one answer."""
     system = [place for place, turn in enumerate(content.prompt) if turn.role == "system"]
     others = [turn.role for turn in content.prompt if turn.role != "system"]
