@@ -323,8 +323,8 @@ def mix_data(
 
     files: "FILE" for all of its rows, "FILE=0.3" for a share of the mix, "FILE=500" for so many rows. to: a shape, by default that
     of the first file. rows: of the mix, where every file has a share or none has. repeat: take the rows of a file again once it is
-    used up, else the mix ends there. drop: as in `convert_data`. Raises InputError for portions that cannot be had, DataError
-    naming row and field for rows that cannot be used.
+    used up, else the mix ends there. drop: as in `convert_data`. Raises InputError for portions that contradict each other,
+    DataError naming row and field for rows that cannot be used.
     """
     from lastresort.app.data_mix import MixRequest, mix_files, source_of
     from lastresort.stop import NEVER

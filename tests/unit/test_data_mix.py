@@ -92,7 +92,9 @@ def test_no_plan_takes_more_than_there_is_or_misses_a_share_by_a_row() -> None:
         ((AllOf(), RowsOf(600)), None, "found 9 rows in a file of which 600 are to be taken"),
     ],
 )
-def test_portions_that_cannot_be_had_are_refused(portions: tuple[Portion, ...], rows: int | None, said: str) -> None:
+def test_portions_that_contradict_each_other_are_refused(
+    portions: tuple[Portion, ...], rows: int | None, said: str
+) -> None:
     with pytest.raises(InputError, match=said):
         plan_mix([9] * len(portions), portions, rows, repeat=False)
 
@@ -156,7 +158,7 @@ def test_equal_rows_are_counted_within_and_across_files_whatever_their_shape(tmp
     (tmp_path / "talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = mix(tmp_path, "mine.jsonl", "talk.jsonl", to="alpaca")
     assert [(source.within, source.in_earlier) for source in found.sources] == [(0, 0), (1, 1)]
-    assert found.lines()[2].endswith("; 1 repeat others of the file and 1 are in an earlier file too")
+    assert found.lines()[2].endswith("; repeats within the file: 1; also in an earlier file: 1")
 
 
 def test_equal_turns_are_equal_in_whatever_order_their_keys_come(tmp_path: Path) -> None:

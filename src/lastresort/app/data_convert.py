@@ -33,7 +33,7 @@ class ConvertRequest:
 
 
 def convert_file(request: ConvertRequest, progress: Progress, stop: Stop = NEVER) -> ConvertedFile:
-    """Write the rows of a file in another shape, each row at a time. Never over a file that is there.
+    """Write the rows of a file in another shape, each row at a time. Never overwrites a file.
 
     Raises InputError for options that cannot be used, DataError naming row and field for what the new shape or file cannot hold.
     """

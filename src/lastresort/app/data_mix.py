@@ -79,7 +79,7 @@ def _is_number(text: str) -> bool:
 
 
 def mix_files(request: MixRequest, progress: Progress, stop: Stop = NEVER) -> MixedFile:
-    """Write rows of several files into one, in one shape. Never over a file that is there.
+    """Write rows of several files into one, in one shape. Never overwrites a file.
 
     Each file is read for its first row, to count its rows and to draw from it. Raises InputError for portions that contradict each
     other, DataError naming row and field for rows that cannot be read or that the shape or the file cannot hold.

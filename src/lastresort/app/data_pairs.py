@@ -59,7 +59,7 @@ class ScoredPair:
 
 
 def pair_samples(request: PairsRequest, progress: Progress, stop: Stop = NEVER) -> PairedFile:
-    """Write preference pairs for rows of train, from samples that the task's scorer scores. Never over a file that is there.
+    """Write preference pairs for rows of train, from samples that the task's scorer scores. Never overwrites a file.
 
     Samples for items of dev and test, or for near copies of them, are left out. Raises InputError for options that cannot be used
     together and for the run of another task, DataError naming row and field for samples that cannot be read, and where no pair is

@@ -83,8 +83,8 @@ class MixedFile:
 class SamplesLeftOut:
     """What made no pair. held_out, ambiguous, unknown, blank: samples for items of dev or test, or near copies of them; for prompts
     that several rows of train have; for prompts that the task does not have; and samples without text. all_right, all_wrong,
-    ties: prompts whose samples all score 1, 0, or the same in between. unusable: prompts with nothing whole to choose or nothing to
-    reject. within: prompts whose scores differ by less than the margin. cut: pairs of an answer that was cut. alike: pairs of
+    ties: prompts whose samples all score 1, 0, or the same in between. unusable: prompts whose best answers were cut or whose worst
+    are empty. within: prompts whose scores differ by less than the margin. cut: pairs of an answer that was cut. alike: pairs of
     nearly the same answers. beyond: pairs beyond the most for a prompt.
     """
 

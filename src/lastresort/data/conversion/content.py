@@ -61,7 +61,7 @@ class SourceShape:
     shape: RowShape | None
 
     def content(self, row: RawRow) -> RowContent:
-        """Raises DataError where the row cannot be read, or is written otherwise."""
+        """Raises DataError where the row cannot be read, or has another shape."""
         if source_shape(row) != self:
             raise DataError(
                 f"found {source_shape(row).words}",

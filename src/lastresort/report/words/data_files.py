@@ -55,10 +55,10 @@ def mix_lines(found: MixedFile) -> list[str]:
 def _taken_line(source: TakenRows, rows: int) -> str:
     again = f", {source.taken / source.has:.2g} times the file" if source.taken > source.has else ""
     twice = [
-        *([f"{count(source.within)} repeat others of the file"] if source.within else []),
-        *([f"{count(source.in_earlier)} are in an earlier file too"] if source.in_earlier else []),
+        *([f"repeats within the file: {count(source.within)}"] if source.within else []),
+        *([f"also in an earlier file: {count(source.in_earlier)}"] if source.in_earlier else []),
     ]
-    copies = f"; {listed(twice)}" if twice else ""
+    copies = "".join(f"; {one}" for one in twice)
     share = percent(source.taken / rows) if rows else "none"
     return f"  {source.path}: {count(source.taken)} of {counted(source.has, 'row')}{again}, {share} of the mix{copies}"
 
@@ -85,7 +85,7 @@ def of_left_out(left: SamplesLeftOut) -> str:
         (left.all_right, "prompt", "whose samples are all right"),
         (left.all_wrong, "prompt", "whose samples are all wrong"),
         (left.ties, "prompt", "whose samples all score the same"),
-        (left.unusable, "prompt", "with nothing whole to choose or nothing to reject"),
+        (left.unusable, "prompt", "whose best answers were cut or whose worst are empty"),
         (left.within, "prompt", "whose scores differ by less than the margin"),
         (left.cut, "pair", "with a rejected answer that was cut"),
         (left.alike, "pair", "of nearly the same answers"),
