@@ -61,6 +61,7 @@ def written(found: ConvertedFile) -> list[dict[str, Any]]:
         ([{"messages": [TALK[1], {**TALK[2], "weight": 0}]}], "sharegpt", "found an answer with keys besides role"),
         ([{"messages": [TALK[1], TALK[0], TALK[2]]}], "sharegpt", "do not alternate between question and answer"),
         ([{"messages": [TALK[1], TALK[1], TALK[2]]}], "alpaca", "do not alternate between question and answer"),
+        ([{"messages": [{**TALK[1], "name": "Kim"}, {**TALK[2], "weight": 0}]}], "sharegpt", "Write messages or prompt"),
         ([{"input": "a", "output": "b", "label": 3}], "messages", 'key "label": found a column that would mean something else'),
         ([{"instruction": "a", "input": "b", "context": "c", "output": "d"}], "alpaca", 'key "context": found a column'),
         ([PAIR], "messages", "found chosen and rejected answers, expected one answer a row, as messages has them"),

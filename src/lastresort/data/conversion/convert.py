@@ -184,11 +184,13 @@ def _bare(turn: Message, content: RowContent) -> Message:
 
 
 def _written(content: RowContent, change: ShapeChange) -> JsonObject:
-    writer = change.writer
-    for trait in traits_of(content):
+    writer, traits = change.writer, tuple(traits_of(content))
+    for trait in traits:
         if trait not in writer.holds:
             part: Part | None = TRAITS[trait].part
-            others = [name for name, other in WRITERS.items() if other.kind == writer.kind and trait in other.holds]
+            others = [
+                name for name, other in WRITERS.items() if other.kind == writer.kind and other.holds.issuperset(traits)
+            ]
             instead = f"Write {_either(others)}" if others else "Remove the row"
             raise DataError(
                 f"found {TRAITS[trait].words}",
