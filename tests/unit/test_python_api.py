@@ -69,6 +69,8 @@ def test_the_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     training_file(tmp_path, "sft", rows=rows())
     lines = [f"{i},{'ab'[i % 2]}" for i in range(300)]
     (tmp_path / "rows.csv").write_text("\n".join(["body,team", *lines]), encoding="utf-8")
+    samples = [{"input": row["input"], "samples": [row["output"], "nobody"]} for row in rows()]
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples), encoding="utf-8")
     for side in ("base", "tuned"):
         write_samples(tmp_path / "logs" / side, [1.0] * 200, task="mmlu")
     names: dict[str, Any] = {}
@@ -78,6 +80,7 @@ def test_the_blocks_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert names["run"].folder == Path("runs/ticket-routing-1")
     assert names["training"].saved.is_dir()
     assert names["result"].verdict == "SHIP"
+    assert (names["mixed"].rows, names["pairs"].pairs) == (325, 80)
     assert set(re.findall(r"\blr\.(\w+)\(", PAGE)) == set(lr.__all__) - {"__version__"}
 
 
