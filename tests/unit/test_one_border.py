@@ -45,6 +45,8 @@ ALLOWED = {
     "app/runtime.py": "reads the number that the page wrote for it",
     "cli/border.py": "opens the null device",
     "cli/start.py": "prints the task file that it wrote itself",
+    "data/conversion/sinks.py": "packs what it writes",
+    "data/conversion/streams.py": "unpacks line by line, each of a bounded length, what `foreign` opened",
     "data/answer_schema.py": "reads again the schema that it wrote itself",
     "data/template_limits.py": "reads what the system says of itself",
     "data/wording.py": "reads a file of the package",
