@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -76,6 +77,45 @@ def test_objects_become_a_schema_beside_the_task(tmp_path: Path) -> None:
     schema = json.loads((tmp_path / "task.schema.json").read_text())
     assert schema["properties"] == {"team": {"type": "string", "enum": ["a", "b"]}, "order": {"type": "integer"}}
     assert "keys team and order" in str(found["about"])
+
+
+def test_the_instruction_tells_the_keys_that_only_some_answers_have_from_the_others(tmp_path: Path) -> None:
+    keys = ("city", "artist", "seats")
+    rows = [{"input": f"row {i}", "output": {"intent": "x", keys[i % 3]: f"value {i}"}} for i in range(300)]
+    said = "Answer with one JSON object with the key intent, and those of city, artist and seats that apply."
+    assert said in str(_drafted(tmp_path, rows)["about"])
+
+
+def test_an_instruction_claims_no_key_of_all_where_each_is_missing_somewhere(tmp_path: Path) -> None:
+    rows = [{"input": f"row {i}", "output": {"ab"[i % 2]: i}} for i in range(300)]
+    said = str(_drafted(tmp_path, rows)["about"])
+    assert "Answer with one JSON object with those of a and b that apply." in said
+
+
+def test_a_schema_rarely_refuses_a_right_answer_to_come() -> None:
+    """Texts drawn from vocabularies of 2 to 2,000 words by Zipf's law; a drafted enum must hold nearly all texts to come."""
+    rng = np.random.default_rng(7)
+    refused, enums = [], 0
+    for words in (2, 5, 20, 200, 2_000):
+        shares = 1 / np.arange(1, words + 1)
+        shares /= shares.sum()
+        for rows in (10, 25, 60, 300):
+            for _ in range(50):
+                drawn = [str(word) for word in rng.choice(words, rows, p=shares)]
+                seen, values = set(drawn), schema_of(drawn).get("enum")
+                assert values is None or set(values) == seen
+                enums += values is not None
+                refused.append(0.0 if values is None else sum(shares[i] for i in range(words) if str(i) not in seen))
+    assert enums > 200, "values that repeat are listed"
+    assert np.mean(refused) < 0.001
+    assert max(refused) < 0.05
+
+
+def test_two_values_of_a_free_text_are_not_all_that_it_can_be() -> None:
+    owners = ["my"] * 22 + ["gayle's"]
+    assert schema_of(owners) == {"type": "string"}
+    assert schema_of(["this", "current"] * 10) == {"type": "string"}, "nor do 20 rows show that there is no third"
+    assert schema_of(["this", "current"] * 40) == {"type": "string", "enum": ["current", "this"]}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from lastresort.evals.evidence.bar import smallest_deciding_test, usable_share
 from lastresort.foreign import NotJson, parse_json
 from lastresort.types import JsonObject
 
-MOST_VALUES, LEAST_ROWS_A_VALUE = 20, 5
+MOST_VALUES, MOST_UNSEEN = 20, 0.02
 
 
 def documents_in(outputs: Sequence[str]) -> list[Any] | None:
@@ -43,8 +43,11 @@ def documents_in(outputs: Sequence[str]) -> list[Any] | None:
 def schema_of(values: Sequence[Any]) -> JsonObject:
     """The draft 2020-12 schema that all values meet.
 
-    Of objects every key that occurs is named, those of all are required, and no others are allowed. A text becomes an enum where
-    few different ones occur, each in several rows.
+    Of objects every key that occurs is named, those of all are required, and no others are allowed. A text becomes an enum of the
+    values seen only where another value is improbable: at most MOST_VALUES different ones, and (values seen once + 1) / rows at
+    most MOST_UNSEEN. Otherwise it stays any text, since a schema refuses a right answer with a value that it does not list.
+    Values seen once / rows estimates the share of rows to come whose value is new (Good 1953, with Turing); one is added because
+    a few rows without a value seen once show little.
     """
     kinds = sorted({_kind(value) for value in values})
     if kinds == ["integer", "number"]:
@@ -88,7 +91,8 @@ def _kind(value: Any) -> str:
 
 def _few(values: Sequence[str]) -> list[str] | None:
     counted = Counter(values)
-    if len(counted) > MOST_VALUES or len(values) < LEAST_ROWS_A_VALUE * len(counted):
+    once = sum(rows == 1 for rows in counted.values())
+    if len(counted) > MOST_VALUES or once + 1 > MOST_UNSEEN * len(values):
         return None
     return sorted(counted)
 

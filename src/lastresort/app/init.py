@@ -320,7 +320,8 @@ def _facts(
     here = request.task_file.absolute().parent
     paths = {"train": request.data if left_out is None else left_out.copy, **beside}
     names = {part: os.path.relpath(path.absolute(), here).replace(os.sep, "/") for part, path in paths.items()}
-    answers = found.answers
+    answers, schema_of_answers = found.answers, found.answers.schema or {}
+    required = schema_of_answers.get("required", ())
     return DraftFacts(
         name=_name(request),
         data=request.data.name,
@@ -337,7 +338,8 @@ def _facts(
         test=found.test,
         labels=answers.labels,
         respelt=answers.respelt,
-        keys=tuple((answers.schema or {}).get("properties", ())),
+        keys=tuple(required),
+        optional=tuple(key for key in schema_of_answers.get("properties", ()) if key not in required),
         schema_file=schema.name if schema else None,
         columns=found.columns,
         group=group,

@@ -23,7 +23,8 @@ _COPY = "# A copy of"
 class DraftFacts:
     """What the file says of a draft. name: of the task. data: as the user named it. examples: the key's value. source: what the
     input is called. labels: the most frequent first; () where the answers are none. respelt: (usual
-    spelling, another one that differs only by case or spaces, rows of the other). schema_file: of the answers' JSON schema.
+    spelling, another one that differs only by case or spaces, rows of the other). keys, optional: of JSON objects, those that every answer has
+    and the others. schema_file: of the answers' JSON schema.
     majority: share of the most frequent answer. held: parts that have a file of their own. group: a column that names whose row
     it is, kept apart where `grouped`. left_out: rows of the file that are not in `examples`, in words.
     """
@@ -44,6 +45,7 @@ class DraftFacts:
     labels: tuple[str, ...] = ()
     respelt: tuple[tuple[str, str, int], ...] = ()
     keys: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     schema_file: str | None = None
     columns: tuple[str, str] | None = None
     group: str | None = None
@@ -139,11 +141,18 @@ def _about(facts: DraftFacts) -> str:
         few = usual if len(usual) <= MOST_LABELS_ASKED else ()
         return f"{read} Answer with one of these labels: {', '.join(few)}." if few else f"{read} Answer with its label."
     if facts.kind == "json":
-        keys = f"object with the keys {listed(facts.keys)}" if facts.keys else "list"
-        return f"{read} Answer with one JSON {keys}."
+        return f"{read} Answer with one JSON {_keys(facts)}."
     if facts.kind == "number":
         return f"{read} End the answer with the number."
     return f"{read} Answer in a few words." if facts.kind == "short" else f"{read} Write the answer."
+
+
+def _keys(facts: DraftFacts) -> str:
+    if not facts.keys and not facts.optional:
+        return "list"
+    always = f"the key{'s' if len(facts.keys) > 1 else ''} {listed(facts.keys)}" if facts.keys else ""
+    rest = f"those of {listed(facts.optional)} that apply" if facts.optional else ""
+    return f"object with {', and '.join(filter(None, (always, rest)))}"
 
 
 SCORES = {
@@ -165,6 +174,7 @@ _EMBEDDED = "or embedded (135M parameters, for a first try)"
 MODEL = f"a hub id, a folder, http://host/v1#NAME, {_EMBEDDED}"
 TRAINED_MODEL = f"a hub id, a folder, a .gguf file, {_EMBEDDED}"
 SPLIT = "prompts and settings are chosen on dev, the verdict comes from test, the other rows are for training"
+SCHEMA = "what all answers of the file share; a text is limited to the values seen only where a new one is improbable"
 BAR = "the drafted bar is a usual start: set the score from which you would use the system"
 WHOLE_LADDER = "cheapest first; a climb stops at the first rung that meets the bar"
 SHORT_LADDER = "cheapest first; every added rung, such as preference or full, needs more test rows"
@@ -216,7 +226,7 @@ def _output(facts: DraftFacts) -> list[str]:
             why += f" and {_numbered(len(facts.respelt), 'other spelling')}"
         return [*_respelt(facts), _line("output", {"choices": list(facts.labels)}, why)]
     if facts.schema_file is not None:
-        return [_line("output", {"schema": facts.schema_file}, "what all answers of the file have in common")]
+        return [_line("output", {"schema": facts.schema_file}, SCHEMA)]
     return []
 
 
