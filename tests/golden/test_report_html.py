@@ -226,17 +226,20 @@ def test_a_correction_of_the_best_dev_score_is_said_where_it_changes_it() -> Non
         for name, score, n in (("a", 0.9, 10), ("b", 0.8667, 75), ("c", 0.8, 75))
     )
 
-    def said(corrected: float | None) -> str:
-        why = Selection("b", "HIGHEST", 0.8667, 75)
+    def said(corrected: float | None, chosen: str = "b") -> str:
+        why = Selection(chosen, "HIGHEST", 0.8667, 75)
         return of_selection_bias(
-            RungSearched(rung="sft", candidates=candidates, chosen="b", why=why, findings=(), bias_corrected=corrected)
+            RungSearched(
+                rung="sft", candidates=candidates, chosen=chosen, why=why, findings=(), bias_corrected=corrected
+            )
         )
 
     assert said(None) == said(0.8668) == said(0.88) == "", (
         "a corrected score that is higher says nothing of an inflated one"
     )
+    assert said(0.851) == said(0.851, chosen="c"), "it is the score of the highest, not of a cheaper one that is chosen"
     assert said(0.851) == (
-        "Choosing the best of several candidates inflates its dev score of 86.7%; corrected for that, it is 85.1%."
+        "The highest dev score, the 86.7% of b, is inflated by being the highest of several; corrected for that, it is 85.1%."
     )
 
 

@@ -169,13 +169,15 @@ def of_selection(found: Selection) -> str:
 def of_selection_bias(found: RungSearched) -> str:
     """What the best dev score would be without having been chosen; "" where there was no choice, or it is not shown to be lower."""
     most = max((one.dev.n for one in found.candidates), default=0)
-    best = max((one.dev.score for one in found.candidates if one.dev.n == most), default=0.0)
+    scores = {one.name: one.dev.score for one in found.candidates if one.dev.n == most}
+    best = max(scores.values(), default=0.0)
     corrected = found.bias_corrected
     if corrected is None or corrected >= best or percent(corrected) == percent(best):
         return ""
+    name = next(name for name in (found.chosen, *scores) if scores.get(name) == best)
     return (
-        f"Choosing the best of several candidates inflates its dev score of {percent(best)}; corrected for that, it is "
-        f"{percent(corrected)}."
+        f"The highest dev score, the {percent(best)} of {name}, is inflated by being the highest of several; corrected for that, "
+        f"it is {percent(corrected)}."
     )
 
 
