@@ -24,6 +24,7 @@ from lastresort.report.html import labelled
 from lastresort.report.story import examples
 from lastresort.report.words import titles as findings
 from lastresort.report.words import verdicts, wording
+from lastresort.types import JsonObject
 from report_support import make
 
 KEYED = '{"team": "billing", "urgent": true, "tags": ["a", "b"], "n": 1}'
@@ -54,6 +55,18 @@ def test_json_is_compared_key_by_key(
     assert bool(sides.note) == bool(note)
     if got_marks != [""]:
         assert marks(sides.got) == [mark for mark in got_marks if mark]
+
+
+def test_json_of_the_wrong_form_is_said_with_what_the_schema_says_against_it() -> None:
+    team = {"type": "string", "enum": ["billing", "returns"]}
+    schema: JsonObject = {"type": "object", "properties": {"team": team}, "additionalProperties": False}
+    right = '{"team": "billing"}'
+    sides = side_by_side(right, '{"team": "sales"}', schema)
+    assert sides.note == "JSON that does not fit the schema, at $.team: 'sales' is not one of ['billing', 'returns']."
+    assert "'day' was unexpected" in side_by_side(right, '{"team": "billing", "day": 1}', schema).note
+    assert side_by_side(right, '{"team": "returns"}', schema).note == "", "of the right form, and wrong"
+    team["enum"] = [f"team {number}" for number in range(500)]
+    assert len(side_by_side(right, '{"team": "sales"}', schema).note) < 400
 
 
 def marks(html: str) -> list[str]:

@@ -266,12 +266,13 @@ def refuse_another_task(record: Record, prepared: PreparedTask, run: Path) -> No
     resolved = {key: value for key, value in prepared.task.resolved().items() if key != "limits"}
     now = {**resolved, "path": prepared.task.path.name}
     task, files = record.last(TaskRead), record.last(FilesRead)
+    schema = prepared.task.output.json_schema
     if task is None:
-        record.append(TaskRead(task=now))
+        record.append(TaskRead(task=now, json_schema=schema))
     else:
         _refuse_changed("task", changed_keys(task.task, now), prepared, run)
         if task.task.get("prompting") != now["prompting"] and record.last(PromptOptimised) is None:
-            record.append(TaskRead(task={**task.task, "prompting": now["prompting"]}))
+            record.append(TaskRead(task={**task.task, "prompting": now["prompting"]}, json_schema=schema))
     if files is None:
         record.append(FilesRead(files=prepared.files))
     else:

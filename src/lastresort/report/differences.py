@@ -10,9 +10,11 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from lastresort.data.answer_schema import schema_validator, violation
 from lastresort.foreign import NotJson, parse_json
+from lastresort.types import JsonObject
 
-LONGEST = 1_500
+LONGEST, LONGEST_FAULT = 1_500, 300  # characters
 MOST_TOKENS = 800
 DEEPEST = 20
 SHORT = 60
@@ -29,8 +31,8 @@ class AnswerSides:
     note: str = ""
 
 
-def side_by_side(expected: str, got: str) -> AnswerSides:
-    """Compare key by key where the expected answer is a JSON object or list, else word by word."""
+def side_by_side(expected: str, got: str, schema: JsonObject | None = None) -> AnswerSides:
+    """Compare key by key where the expected answer is a JSON object or list, else word by word. schema: of a right form."""
     right = _json(expected)
     if not isinstance(right, dict | list):
         return AnswerSides(*_words(clipped(expected), clipped(got)))
@@ -39,7 +41,9 @@ def side_by_side(expected: str, got: str) -> AnswerSides:
     except NotJson as error:
         note = f"Not JSON: {error.reason} at character {error.position + 1}." if got.strip() else "Empty answer."
         return AnswerSides(_tree(right, right), _from(clipped(got), error.position), note)
-    return AnswerSides(_tree(right, answer), _tree(answer, right))
+    fault = None if schema is None else violation(schema_validator(schema), answer)
+    note = "" if fault is None else f"JSON that does not fit the schema, at {clipped(fault, LONGEST_FAULT)}."
+    return AnswerSides(_tree(right, answer), _tree(answer, right), note)
 
 
 def changed(before: str, after: str) -> Markup:

@@ -79,7 +79,7 @@ class RungStory:
     entry: None for a rung that the climb did not reach. passed_over: because a higher one was tried for its cost. ahead: the climb
     has not decided, and may come to it. overtaken: why it does not count although it was tested, None elsewhere. answered: None
     where the verdict rests on all that was answered. confused: which labels the chosen candidate answered on dev, None where the
-    task has none.
+    task has none. json_schema: of its answers.
     """
 
     name: str
@@ -99,6 +99,7 @@ class RungStory:
     overtaken: str | None = None
     answered: AllAnswered | None = None
     confused: Confusion | None = None
+    json_schema: JsonObject | None = None
 
     @property
     def tested(self) -> bool:
@@ -240,6 +241,7 @@ def _rung(record: Record, name: str, entry: RungView | None, bar: float) -> Rung
         drifts=tuple(drift for drift in record.all(DriftMeasured) if drift.rung == name),
         answered=all_answered(record, entry),
         confused=of_items(items, () if read is None else labels_of(read.task)),
+        json_schema=None if read is None else read.json_schema,
     )
 
 

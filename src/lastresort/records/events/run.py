@@ -22,10 +22,11 @@ class RunBegan(BaseEvent):
 
 
 class TaskRead(BaseEvent):
-    """task: resolved, as the task file writes it."""
+    """task: resolved, as the task file writes it. json_schema: of its answers, None where they have another form."""
 
     kind: Literal["task_read"] = "task_read"
     task: dict[str, Any]  # JSON as a task file holds it: its type, `spec.task.Task`, is above the records
+    json_schema: dict[str, Any] | None = None  # foreign JSON, as a user wrote it
 
 
 class FilesRead(BaseEvent):

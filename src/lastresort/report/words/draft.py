@@ -23,8 +23,8 @@ _COPY = "# A copy of"
 class DraftFacts:
     """What the file says of a draft. name: of the task. data: as the user named it. examples: the key's value. source: what the
     input is called. labels: the most frequent first; () where the answers are none. respelt: (usual
-    spelling, another one that differs only by case or spaces, rows of the other). keys, optional: of JSON objects, those that every answer has
-    and the others. schema_file: of the answers' JSON schema.
+    spelling, another one that differs only by case or spaces, rows of the other). keys, optional: of JSON
+    objects, those that every answer has and the others. schema_file: of the answers' JSON schema.
     majority: share of the most frequent answer. held: parts that have a file of their own. group: a column that names whose row
     it is, kept apart where `grouped`. left_out: rows of the file that are not in `examples`, in words.
     """

@@ -168,6 +168,7 @@ def router(site: Site) -> APIRouter:
             around = _around(record, wanted, address) if "n" in request.query_params else {}
             other = next((one for one in others if one.system == wanted.against), None)
             why = score_reason(record, found)
+            read = record.last(TaskRead)
             facts = facts_in(record, found.system.rung, found.system.candidate)
             beside = None if other is None else _found(record, other.measurement, other.position)
         return site.draw(
@@ -180,7 +181,7 @@ def router(site: Site) -> APIRouter:
             why=why,
             facts=facts,
             kind_words=KIND_WORDS,
-            sides=side_by_side(found.item.expected, found.item.answer),
+            sides=side_by_side(found.item.expected, found.item.answer, None if read is None else read.json_schema),
             unmarked=side_by_side(found.item.expected, found.item.expected).expected,
             beside=beside,
             beside_kind=None if beside is None else failure_kind(beside.item, lacking),
