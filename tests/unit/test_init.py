@@ -145,6 +145,13 @@ def test_few_rows_get_a_lower_bar_and_a_shorter_ladder() -> None:
     assert few.test == 20
 
 
+def test_no_rung_is_proposed_for_which_the_training_rows_are_too_few() -> None:
+    """So many test rows that every rung could be tested."""
+    few, enough = (draft(["a", "b"] * (rows // 2), n_dev=50, n_test=400) for rows in (48, 60))
+    assert few.ladder == ("prompting", "sft", "full")
+    assert enough.ladder == ("prompting", "sft", "preference", "full")
+
+
 def test_too_few_rows_for_any_verdict_are_refused() -> None:
     with pytest.raises(DataError, match=r"found 8 rows, expected at least \d+, half of them to test on"):
         draft(["a", "b"] * 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +19,7 @@ from climb_support import scripted_task
 from lastresort.after.recheck.finished import open_finished
 from lastresort.app.climb import climb
 from lastresort.app.start import ClimbRequest, start_climb
-from lastresort.climb.prepare import prepare
+from lastresort.climb.prepare import check_sizes, prepare
 from lastresort.climb.shares import (
     FIRST,
     REPAIRS,
@@ -244,6 +245,28 @@ def test_a_run_that_began_with_equal_shares_goes_on_with_them(tmp_path: Path) ->
     decision = climb(load_task(path), run).decision.as_json()
     assert (decision["r"], decision["alpha_per_rung"], decision["shares"]) == (5, 0.01, None)
     assert decision["rungs"][0]["test"]["decided"]["error"] == pytest.approx(0.2 * 0.01)
+
+
+@pytest.mark.parametrize("ladder", [["prompting", "sft", "preference", "full"], ["prompting", "sft"]], ids=len)
+def test_a_refusal_of_few_test_items_names_the_bar_and_the_rungs_that_they_are_enough_for(
+    tmp_path: Path, ladder: list[str]
+) -> None:
+    def refused(bar: float, rungs: list[str], test: int) -> str:
+        keys = {"split": {"dev": 60, "test": test}, "bar": bar, "ladder": rungs, "model": "embedded"}
+        path = scripted_task(tmp_path / f"{bar} {len(rungs)} {test}", quality=[{"right": 1.0}], task=keys)
+        try:
+            check_sizes(load_task(path))
+        except TaskError as error:
+            return str(error)
+        return ""
+
+    said = refused(0.97, ladder, 20)
+    found = re.search(r"or a bar of at most (\S+), which 20 items can show; or (\d+) with `ladder: \[(.*?)\]`\.", said)
+    assert found is not None, said
+    bar, fewer = float(found[1]), found[3].split(", ")
+    assert refused(bar, ladder, 20) == "" != refused(round(bar + 0.01, 2), ladder, 20)
+    assert refused(0.97, fewer, int(found[2])) == ""
+    assert len(fewer) < len(ladder)
 
 
 def test_a_run_that_began_with_other_shares_is_not_held_to_those_of_today(tmp_path: Path) -> None:

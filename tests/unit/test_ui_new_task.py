@@ -557,6 +557,8 @@ def test_rows_that_are_too_few_are_said_at_the_field_before_a_start(
     assert len(beside) == 1
     assert said in beside[0]
     assert 'task.yaml, key "split' in unescape(found)
+    for part in ("data", "masks", "forecast?begin=true"):
+        assert "Correct the task first." in page.get(f"/new/reviews/{part}").text, "it is said once, beside the form"
     refused = page.post("/new/reviews/start")
     assert (refused.status_code, said in refused.text) == (422, True)
     assert not started

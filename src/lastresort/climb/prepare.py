@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from lastresort.climb.judging import labelled_cases, refuse_labels_that_decide_nothing
@@ -17,7 +19,7 @@ from lastresort.data.read import examples_of, read_examples, renamed
 from lastresort.data.sources import SharedSources, find_sources
 from lastresort.data.split import Split, clean, groups_of, ordered, split_examples
 from lastresort.errors import DataError, SplitError, TaskError
-from lastresort.evals.evidence import check_test_size
+from lastresort.evals.evidence import check_test_size, smallest_deciding_test
 from lastresort.evals.scorers import AsksAModel, Scorer, build_scorer
 from lastresort.evals.scorers.python_file import PythonFunction
 from lastresort.evals.scorers.scorer import expected_place
@@ -25,6 +27,7 @@ from lastresort.evals.scorers.text import Regex
 from lastresort.foreign import ROWS, read_content
 from lastresort.records.data_report import DataReport, RowsLeftOut
 from lastresort.records.reasons import RowsShareSource
+from lastresort.report.words.wording import counted
 from lastresort.rungs.preference.items import columns_of, reward_prompts
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
@@ -165,8 +168,30 @@ def _check_test_size(prepared: PreparedTask) -> None:
         binary=prepared.counts_right,
         unit=unit,
         where=f'{task.path.name}, key "split.test"',
+        instead=partial(_what_would_do, prepared, unit),
     )
     refuse_labels_that_decide_nothing(task, prepared.scorer, prepared.n_units, smallest, unit)
+
+
+def _what_would_do(prepared: PreparedTask, unit: Unit) -> tuple[str, ...]:
+    """Instead of a larger test set: the highest bar, in hundredths, that this one can show, and its size for a shorter ladder."""
+    task, train, binary = prepared.task, prepared.split.train, prepared.counts_right
+
+    def least(bar: float, ladder: tuple[str, ...], n: int) -> int | None:
+        """The smallest test set that decides, at the shares of one of n."""
+        other = task.model_copy(update={"bar": bar, "ladder": ladder})
+        share = smallest_share(shares_of(other, train, n if binary else None), other)
+        return None if share is None else smallest_deciding_test(bar, share, binary=binary)
+
+    n = prepared.n_units
+    lower = (hundredths / 100 for hundredths in range(math.ceil(100 * task.bar) - 1, 0, -1))
+    bar = next((bar for bar in lower if (least(bar, task.ladder, n) or n) <= n), None)
+    shorter = task.ladder[:2] if len(task.ladder) > 2 else task.ladder[:1]
+    fewer = least(task.bar, shorter, n) if shorter != task.ladder else None
+    return (
+        *([] if bar is None else [f"a bar of at most {bar:g}, which {counted(n, unit)} can show"]),
+        *([] if fewer is None else [f"{fewer} with `ladder: [{', '.join(shorter)}]`"]),
+    )
 
 
 def trained_turns(task: Task, example: Example) -> tuple[Message, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -149,15 +149,19 @@ def check_test_size(
     binary: bool = True,
     unit: Unit = "item",
     where: str = "",
+    instead: Callable[[], Sequence[str]] = tuple,
 ) -> None:
-    """Raises TaskError if even a perfect score on n test items (or groups) could not show that the bar is met."""
+    """Raises TaskError if even a perfect score on n test items (or groups) could not show that the bar is met.
+
+    instead: what would do, besides more of them.
+    """
     smallest = smallest_deciding_test(bar, alpha, beta, binary=binary)
     if n < smallest:
         raise TaskError(
             f"a test set of {n} {unit}{'' if n == 1 else 's'}, on which even a perfect score cannot show that the bar of "
-            f"{bar:g} is met at error {alpha:.3g}",
+            f"{bar:g} is met",
             where=where,
-            expected=f"at least {smallest}",
+            expected="; or ".join((f"at least {smallest}", *instead())),
             remedy="Add test examples, take a larger share in `split.test`, lower `bar` or `confidence`, "
             "or name fewer rungs in `ladder`.",
             key=("split", "test"),

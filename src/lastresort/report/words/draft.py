@@ -104,7 +104,7 @@ def task_text(facts: DraftFacts) -> str:
     if facts.kind == "labels":
         lines.append(_one_line(f'# Always answering "{facts.most_frequent}" scores {percent(facts.majority)}.'))
     lines.append(_line("bar", facts.bar, BAR))
-    whole = facts.ladder == ("prompting", "sft", "preference", "full")
+    whole = "preference" in facts.ladder
     lines.append(_line("ladder", list(facts.ladder), WHOLE_LADDER if whole else SHORT_LADDER))
     lines += [
         "# knowledge: docs/          # a folder of documents that hold the answers: add retrieval to the ladder, too",
@@ -176,7 +176,7 @@ TRAINED_MODEL = f"a hub id, a folder, a .gguf file, {_EMBEDDED}"
 SPLIT = "prompts and settings are chosen on dev, the verdict comes from test, the other rows are for training"
 SCHEMA = "what all answers of the file share; a text is limited to the values seen only where a new one is improbable"
 BAR = "the drafted bar is a usual start: set the score from which you would use the system"
-WHOLE_LADDER = "cheapest first; a climb stops at the first rung that meets the bar"
+WHOLE_LADDER = "cheapest first; a climb stops at the first rung that meets the bar; preference samples its own pairs"
 SHORT_LADDER = "cheapest first; every added rung, such as preference or full, needs more test rows"
 _OF_VALUES = {"score": SCORES, "objective": OBJECTIVES}
 # All but those of a value hold for whatever the key is set to.

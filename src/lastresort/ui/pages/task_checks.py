@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from lastresort.app.data_check import checked_part
 from lastresort.climb.prepare import files_read
 from lastresort.climb.workspace import LEDGER, SHARED
-from lastresort.errors import LastresortError
+from lastresort.errors import LastresortError, TaskError
 from lastresort.records.atomic import write_atomically
 from lastresort.report.advice import STANCES, AdviceDocument
 from lastresort.report.forecast import DryRun, cells, head, notes_of, others, power_of
@@ -97,7 +97,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/new/{name}/advice")
     def advice(request: Request, name: str) -> Response:
-        asked = _ask(site, request, name, ("advise",))
+        asked = _ask(site, request, name, ("advise",), sized=False)
         found = None if asked is None or asked.fault else AdviceDocument.model_validate_json(asked.text)
         return site.draw(
             request,
@@ -134,14 +134,23 @@ def router(site: Site) -> APIRouter:
 
 
 def _ask(
-    site: Site, request: Request, name: str, command: Sequence[str], key: str = "", also: object = None
+    site: Site,
+    request: Request,
+    name: str,
+    command: Sequence[str],
+    key: str = "",
+    also: object = None,
+    sized: bool = True,
 ) -> CommandOutput | None:
     """What a command says of the text as it is now, None while it works; as JSON, unless a key names it among others like it. also:
-    the state of what else it reads.
+    the state of what else it reads. sized: whether it refuses rows that are too few for the split or the bar.
     """
     try:
         task = task_in(site, name)
+        too_few = sized and isinstance(sizes_of(site, drafts.text_of(task.folder) or "", task.folder), TaskError)
     except LastresortError:
+        too_few = True
+    if too_few:
         return CommandOutput("", UNREADY)
     draft = task.folder / drafts.DRAFT
     begin = site.may_begin(request)
@@ -157,7 +166,7 @@ def _ask(
 
 
 def _data_question(site: Site, name: str) -> DataQuestion | None:
-    """None where the text has a fault."""
+    """None where the text has a fault, or asks more of the rows than they can give."""
     folder = there(site, name)
     text = drafts.text_of(folder) or ""
     try:
@@ -165,7 +174,10 @@ def _data_question(site: Site, name: str) -> DataQuestion | None:
     except LastresortError:
         return None
     # Of Python whether its scores are 0 and 1 only shows once it runs, so that its sizes are for the check alone.
-    large_enough = isinstance(sizes_of(site, text, folder), int) and task.score.python_file is None
+    sizes = sizes_of(site, text, folder)
+    if isinstance(sizes, TaskError):
+        return None
+    large_enough = sizes is not None and task.score.python_file is None
     state = CheckState(checked_part(task, sizes=not large_enough), files_state(files_read(task)), _ledger(site))
     return DataQuestion(name, text, task, state)
 
