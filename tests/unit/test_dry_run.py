@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from lastresort.app.dry_run import dry_run
 from lastresort.climb import workload as rates
+from lastresort.climb.kept_rates import KEPT_S
 from lastresort.climb.prepare import prepare
 from lastresort.climb.token_counts import BYTES_PER_TOKEN, TEMPLATE_TOKENS, TextLengths, counts_of
 from lastresort.climb.workload import workload
@@ -263,6 +265,8 @@ class Passes(SilentProgress):
 def test_a_few_layers_are_timed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = json.loads((tiny_task(tmp_path).parent / "model" / "config.json").read_text(encoding="utf-8"))
     monkeypatch.undo()
+    monkeypatch.setenv("LASTRESORT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(rates, "_TIMED", {})
     shown = Passes()
     found = rates.measured_rates(config, reduced=False, progress=shown)
     assert found is not None
@@ -272,3 +276,43 @@ def test_a_few_layers_are_timed_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert rates.measured_rates(config, reduced=False) is found, "once a process"
     assert rates.measured_rates({**config, "hidden_size": 8192, "intermediate_size": 32_768}, reduced=False) is None
     assert rates.measured_rates({"model_type": "unheard"}, reduced=False) is None
+
+
+def test_a_machine_is_not_timed_twice_within_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call as in a process of its own."""
+    monkeypatch.undo()
+    monkeypatch.setenv("LASTRESORT_CACHE", str(tmp_path / "cache"))
+    config, timed = {"model_type": "llama", "hidden_size": 64}, list[Rates]()
+
+    def measured(*_: object) -> Rates:
+        timed.append(Rates(1.0 + len(timed), 2.0, 3.0))
+        return timed[-1]
+
+    def found(at_s: float, config: dict[str, object] = config, *, reduced: bool = False) -> tuple[Rates | None, str]:
+        shown = Said()
+        monkeypatch.setattr(rates, "_TIMED", {})
+        monkeypatch.setattr(rates, "_measured", measured)
+        monkeypatch.setattr(rates, "time", SimpleNamespace(time=lambda: at_s))
+        return rates.measured_rates(config, reduced=reduced, progress=shown), " ".join(shown.lines)
+
+    began = 1_000_000.0
+    assert found(began) == (timed[0], "")
+    said = "This machine's speed with the model was measured 1\u00a0min 30\u00a0s ago, at 13:46:40 UTC."
+    assert found(began + 90) == (timed[0], said)
+    assert found(began + KEPT_S + 1) == (timed[1], ""), "a machine that was busy then may be free now"
+    assert found(began) == (timed[2], ""), "a measurement that is to come counts for nothing"
+    assert found(began, {**config, "hidden_size": 128}) == (timed[3], "")
+    assert found(began, reduced=True) == (timed[4], "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert found(began + 1) == (timed[5], "")
+    (kept,) = {path for path in (tmp_path / "cache" / "rates").iterdir() if b'"training":6.0' in path.read_bytes()}
+    kept.write_text('{"rates": {"training": 0, "reading": 2, "answering": 3}, "at_s": 1000000.0}')
+    assert found(began + 1) == (timed[6], "")
+
+
+class Said(SilentProgress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lastresort.climb.kept_rates import keep_rates, kept_rates
 from lastresort.climb.prepare import PreparedTask
 from lastresort.climb.token_counts import TokenCounts, counts_of
 from lastresort.embedded import converted_already, embedded_gguf
@@ -26,7 +27,7 @@ from lastresort.ladder import trains
 from lastresort.model_heads import model_config
 from lastresort.models.open import EMBEDDED, local_weights
 from lastresort.models.protocol import estimated_tokens, is_endpoint
-from lastresort.report.words.progress import TIMING
+from lastresort.report.words.progress import TIMING, timed_before
 from lastresort.rungs.forecast import Machine, Rates, Workload
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.spec.task import Task
@@ -49,12 +50,19 @@ Clock = Callable[[], float]
 
 def measured_rates(config: Mapping[str, Any], *, reduced: bool, progress: Progress = SILENT) -> Rates | None:
     """Of a model with this config.json, in bfloat16 if `reduced`; once a process, which takes some seconds: a stage of `progress`.
+    Those that another process measured a few minutes ago are taken, and `progress` says when that was.
 
     None for a family that is not known and for layers that are too large to be timed so.
     """
     key = json.dumps(config, sort_keys=True, default=str), reduced
     if key not in _TIMED:
-        _TIMED[key] = _measured(config, reduced, progress)
+        now_s = time.time()
+        known = kept_rates(config, reduced=reduced, now_s=now_s)
+        if known is not None:
+            progress.say(timed_before(known.at_s, now_s))
+        _TIMED[key] = found = _measured(config, reduced, progress) if known is None else known.rates
+        if known is None and found is not None:
+            keep_rates(config, found, reduced=reduced, now_s=time.time())
     return _TIMED[key]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from lastresort.ladder import RUNGS, trains
 from lastresort.records.events import (
@@ -100,6 +101,12 @@ def end_line(by: StoppedBy | None, *, started: bool = True) -> str:
 
 
 TIMING = "timing a few layers of the model on this machine, to forecast how long each rung takes"
+
+
+def timed_before(at_s: float, now_s: float) -> str:
+    """Of a speed that is known. at_s: when it was measured, in seconds since 1970."""
+    at = datetime.fromtimestamp(at_s, UTC)
+    return f"This machine's speed with the model was measured {duration(now_s - at_s)} ago, at {at:%H:%M:%S} UTC."
 
 
 def of_stage(stage: Stage) -> str:
