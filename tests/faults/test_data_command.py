@@ -62,6 +62,13 @@ def test_clean_data_exits_0(folder: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert "Error" not in error
 
 
+def test_keys_can_be_set_for_a_check_as_for_a_climb(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(folder, monkeypatch, "--set", "bar=0.999") == 2
+    assert "even a perfect score cannot show that the bar of 0.999 is met" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_leak_is_named_as_what_a_climb_removes_and_exits_0(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

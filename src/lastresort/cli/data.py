@@ -27,6 +27,7 @@ data_app = typer.Typer(
 def check_command(
     task: Path = Argument(help="The task file (task.yaml)."),
     rows: int = Option(0, "--show", min=0, help="Show the tokens and the training mask of this many rows."),
+    settings: list[str] = TASK_SETTINGS,
     as_json: bool = Option(False, "--json", help="Print the findings as one JSON document on stdout."),
 ) -> None:
     """Check a task's examples and preferences.
@@ -36,7 +37,7 @@ def check_command(
     from lastresort.app.data_check import check_task
     from lastresort.spec.task import load_task
 
-    found = check_task(load_task(task), show=rows)
+    found = check_task(load_task(task, parse_settings(settings)), show=rows)
     if as_json:
         print_document(found.as_dict())
     else:
