@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from starlette.testclient import TestClient
 from lastresort.data.preferences import read_preferences
 from lastresort.data.read import read_examples
 from lastresort.errors import DataError, InfrastructureError, InputError
+from lastresort.records.atomic import held
 from lastresort.records.decision import RunView
 from lastresort.records.decision_parts import PromptFacts, Weights
 from lastresort.records.events import CandidateProposed, ClimbDecided, SystemFrozen
@@ -657,6 +659,20 @@ def test_a_process_that_does_not_say_what_it_answers_as_ends(
     until(lambda: opened.process.returncode is not None, "it ends")
     assert opened.state == "ended"
     processes.close_all()
+
+
+def test_a_model_that_is_loading_says_how_long_and_what_shares_the_machine(
+    tmp_path: Path, opened: tuple[Site, TestClient]
+) -> None:
+    site, page = opened
+    silent = "import sys; sys.stdin.read()"
+    site.own(ServingProcesses, ServingProcesses)._start = lambda *given: started(*given, program=silent)
+    loading = page.post("/runs/routing-1/talk/open").text
+    assert re.search(r'Loading the model\.</b> <span class="took" data-took-s="[\d.]+">', loading)
+    assert "at work on this machine" not in loading
+    shutil.copytree(tmp_path / "runs" / "routing-1", tmp_path / "runs" / "other")
+    with held(tmp_path / "runs" / "other", "held", expected="", remedy=""):
+        assert "other is at work on this machine: loading and answering" in page.get("/runs/routing-1/talk/state").text
 
 
 def test_one_that_never_opens_is_not_kept_either(tmp_path: Path) -> None:

@@ -213,6 +213,12 @@ class ServingProcess:
     names: tuple[str, ...] = ()
     opened: tuple[str, ...] = ()
     used_at: float = field(default_factory=time.monotonic)
+    began_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def took_s(self) -> float:
+        """Since it was started."""
+        return time.monotonic() - self.began_at
 
     @property
     def state(self) -> State:

@@ -216,6 +216,7 @@ def _drawn(site: Site, request: Request, template: str, name: str) -> Response:
         words=jobs.words_in(_log(site, name)) if own.state == "ended" else (),
         names=names_of(own.found),
         longer=LONGER,
+        climbing=[one.name for one in site.workspace.states() if one.state == "running"],
         measured_tokens=0 if process is None or own.found is None else own.found.most_tokens(process.names),
         idle_s=IDLE_S,
         earlier=own.talk.earlier_path.relative_to(site.workspace.folder),
