@@ -253,7 +253,7 @@ def test_the_prompt_is_made_again_of_the_saved_system(own: Path) -> None:
         ("assistant", "spam"),
         ("user", "&lt;input&gt;\nmessage a\n&lt;/input&gt;"),
     ]
-    assert "the recorded input, as one user turn" in text
+    assert "the recorded input, here as one user turn at the end: " in text
 
 
 def test_the_input_is_the_example_s_own_where_the_workspace_holds_it_unchanged(
