@@ -64,9 +64,10 @@ def places_of(own: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """The variables by which a job writes what nobody needs later into a folder of its own.
 
     It lies where temporary files do, and not below the run: sockets are made there, whose paths have at most 103 bytes. What is
-    costly to get again stays shared on purpose: the models of the hub, and in lastresort's own cache converted models, hashes, speeds
-    of this machine and the answers of base models. Those are keyed by all that decides them and written whole, as are the responses that the runs of
-    a workspace share: two jobs can use them at once, and a climb that is repeated pays for no call twice.
+    costly to get again stays shared on purpose: the models of the hub, and in lastresort's own cache converted models, hashes,
+    speeds of this machine and the answers of base models. Those are keyed by all that decides them and written whole, as are the
+    responses that the runs of a workspace share: two jobs can use them at once, and a climb that is repeated pays for no call
+    twice.
     """
     caches = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     shared = {"LASTRESORT_CACHE": cache_folder(), "HF_HOME": environment.get("HF_HOME") or caches / "huggingface"}
