@@ -73,6 +73,18 @@ def test_each_train_row_gives_its_best_sample_against_its_worst(routing: Path) -
     load_task(routing)
 
 
+def test_pairs_in_another_folder_are_named_as_the_task_finds_them(routing: Path) -> None:
+    row = split_of(routing).train[0]
+    found = pairs(
+        routing,
+        [{"input": row.input_text, "samples": [row.output, wrong(row)]}],
+        out=routing.parent.parent / "my pairs.jsonl",
+    )
+    (line,) = found.lines()[-1:]
+    routing.write_text(routing.read_text() + line.partition(": ")[2] + "\n")
+    load_task(routing)
+
+
 def test_no_sample_of_a_held_out_item_or_of_a_near_copy_makes_a_pair(routing: Path) -> None:
     split = split_of(routing)
     rows = [{"input": split.train[0].input_text, "samples": [split.train[0].output, wrong(split.train[0])]}]

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lastresort.report.words.data import length_line
-from lastresort.report.words.wording import count, counted, listed, percent
+from lastresort.report.words.wording import count, counted, listed, percent, yaml_name
+from lastresort.spec.paths import relative_name
 
 if TYPE_CHECKING:
     from lastresort.report.data_files import ConvertedFile, MixedFile, PairedFile, SamplesLeftOut, TakenRows
@@ -66,12 +67,13 @@ def _taken_line(source: TakenRows, rows: int) -> str:
 def pairs_lines(found: PairedFile) -> list[str]:
     longer = [] if found.longer is None else [length_line(found.longer)]
     left_out = of_left_out(found.left_out)
+    named = yaml_name(relative_name(found.path.absolute(), found.task_file.absolute().parent))
     return [
         f"{counted(found.pairs, 'pair')} of {counted(found.prompts, 'train row')} in {found.path}.",
         f"Characters on average: {found.chosen_characters:,.0f} chosen, {found.rejected_characters:,.0f} rejected.",
         *longer,
         *([f"No pair: {left_out}."] if left_out else []),
-        f"To train on them, write in {found.task_file.name}: preferences: {found.path.name}",
+        f"To train on them, write in {found.task_file.name}: preferences: {named}",
     ]
 
 

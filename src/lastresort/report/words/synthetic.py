@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import TYPE_CHECKING
 
-from lastresort.report.words.wording import count, counted, listed, money
+from lastresort.report.words.wording import count, counted, listed, money, yaml_name
 from lastresort.spec.paths import relative_name
 from lastresort.synthesis.filters import FilterName
 
@@ -118,8 +116,10 @@ def _diversity(found: Diversity) -> str:
 def _use(found: SyntheticRows) -> list[str]:
     sources, folder = found.sources, found.task_file.parent
     named = {"train": sources.all or sources.train, "dev": sources.dev, "test": sources.test}
-    files = [f"{name}: {_yaml(relative_name(path, folder))}" for name, path in named.items() if path is not None]
-    made = [_yaml(relative_name(path, folder)) for path in dict.fromkeys((*sources.synthetic, found.path.absolute()))]
+    files = [f"{name}: {yaml_name(relative_name(path, folder))}" for name, path in named.items() if path is not None]
+    made = [
+        yaml_name(relative_name(path, folder)) for path in dict.fromkeys((*sources.synthetic, found.path.absolute()))
+    ]
     listed = ", ".join(made)
     files.append(f"synthetic: {listed if len(made) == 1 else f'[{listed}]'}")
     joined = ", ".join(files)
@@ -130,10 +130,6 @@ def _use(found: SyntheticRows) -> list[str]:
         "They join train alone, after dev and test are drawn. Read some first, then climb with and without them: the dev and test "
         "items are the same.",
     ]
-
-
-def _yaml(name: str) -> str:
-    return name if re.fullmatch(r"[\w./-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
 def _short(text: str, most: int = SHOWN_CHARACTERS) -> str:

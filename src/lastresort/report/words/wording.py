@@ -5,7 +5,9 @@ Verdicts in the terminal: a mark, since colour alone must not carry the meaning,
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 from lastresort.ladder import RUNGS
@@ -178,3 +180,8 @@ STYLES |= {
     "UNINFORMATIVE": "yellow",
     "SKIPPED": "dim",
 }
+
+
+def yaml_name(name: str) -> str:
+    """A path as it stands in a task file, in quotes where YAML would read it otherwise."""
+    return name if re.fullmatch(r"[\w./-]+", name) else json.dumps(name, ensure_ascii=False)
