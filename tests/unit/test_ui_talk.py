@@ -608,6 +608,55 @@ def test_the_base_model_is_not_said_to_have_been_measured(page: TestClient) -> N
     assert "not measured" not in winner
 
 
+def test_from_the_second_message_on_an_answer_says_that_it_was_not_measured_so(page: TestClient) -> None:
+    for number, text in enumerate(("hello", "more")):
+        say(page, text, "winner", "base")
+        answers(page, number)
+    first, second = (page.get(f"{at(page)}/{number}").text for number in (0, 1))
+    assert "earlier message" not in first
+    assert (
+        re.sub(r"\s", " ", second).count("; its prompt held 1 earlier message: not as measured, on single messages")
+        == 1
+    )
+
+
+def test_a_message_can_be_sent_in_a_new_conversation(page: TestClient, tmp_path: Path) -> None:
+    say(page, "hello", "winner")
+    answers(page)
+    old = at(page).rpartition("/")[2]
+    sent_alone = {"talk": old, "system": ["winner"], "alone": "1"}
+    assert page.post("/runs/routing-1/talk/say", data=sent_alone | {"text": " "}).status_code == 422
+    assert at(page).endswith(old), "a message that is refused begins nothing"
+    answer = page.post("/runs/routing-1/talk/say", data=sent_alone | {"text": "more"})
+    new = at(page).rpartition("/")[2]
+    assert new != old
+    assert f'id="talk-id" name="talk" value="{new}" hx-swap-oob="true"' in answer.text
+    assert (answer.headers["hx-retarget"], answer.headers["hx-reswap"]) == ("#exchanges", "innerHTML")
+    assert answers(page) == ["winner 1: more"]
+    [kept] = (tmp_path / "runs" / ".lastresort" / "talks").glob(f"routing-1.{old}.json")
+    assert '"said":"hello"' in kept.read_text()
+
+
+def test_what_was_measured_is_not_kept_without_a_warning(page: TestClient, tmp_path: Path) -> None:
+    with Record.open(tmp_path / "runs" / "routing-1", read_only=True) as record:
+        held = dict(record.inputs())
+    assert {"dev", "test"} <= set(held)
+    for number, text in enumerate((held["dev"], f" {held['test'].upper()}. ", "never measured")):
+        say(page, text, "winner", "base")
+        answers(page, number)
+    kept = [page.post(f"{at(page)}/{n}/0/keep", data={"output": "x"}).text for n in range(3)]
+    assert ["measured the same input in dev" in text for text in kept] == [True, False, False]
+    assert "measured the same input in test" in kept[1]
+    assert "measured the same input" in kept[2], "the earlier messages of a conversation are part of its input"
+    assert all("add them to the file of your task" in text for text in kept)
+    page.post("/runs/routing-1/talk/clear")
+    say(page, "never measured", "winner", "base")
+    answers(page)
+    alone = page.post(f"{at(page)}/0/prefer", data={"better": "1"}).text
+    assert "measured the same input" not in alone
+    assert "<code>preferences: kept_pairs.jsonl</code>" in alone
+
+
 def test_an_answer_of_more_tokens_says_that_it_is_not_as_measured(page: TestClient, tmp_path: Path) -> None:
     shown = page.get("/runs/routing-1/talk").text
     assert re.search(

@@ -402,6 +402,12 @@ class Record:
         query = f"SELECT measurement, position FROM item WHERE id = ? AND measurement IN ({numbers}) ORDER BY 1, 2"
         return [self._item_at(one, at, kept) for one, at in self._database.rows(query, (item,))]
 
+    def inputs(self) -> Iterator[tuple[str, str]]:
+        """Split and text of every input that was answered, once each."""
+        query = "SELECT DISTINCT measurement.split, item.input FROM item JOIN measurement ON measurement.id = item.measurement"
+        for split, text in self._database.rows(query, ()):
+            yield whole_of(str(split)), str(text)
+
     def verdicts_on(self, item: str, answer: str) -> tuple[str, ...] | None:
         """What the run's judge said of an answer, None where it was not asked. answer: the hash that the record knows it by."""
         rows = self._rows(

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from lastresort.data.duplicates import normalised
 from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.foreign import ROWS, NotJson, parse_json, read_text
 from lastresort.records.atomic import LockHeld, disk_errors, locked, write_atomically
+from lastresort.records.measurement import DEV, FRESH, REST, TEST
+from lastresort.records.record import Record
 from lastresort.types import Json, JsonObject
 
 EXAMPLES, PAIRS = "kept.jsonl", "kept_pairs.jsonl"
@@ -74,6 +78,33 @@ def rows_in(path: Path) -> list[JsonObject]:
             raise _not_a_row(path, number, "no object")
         found.append(row)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class HeldInputs:
+    """What was measured. splits: of every dev and test input, by its normalised text. single: whether each was surely one message,
+    since a record holds the turns of a conversation as lines of one text.
+    """
+
+    splits: dict[str, str]
+    single: bool
+
+    @classmethod
+    def of(cls, record: Record) -> HeldInputs:
+        splits: dict[str, str] = {}
+        single = True
+        for split, text in record.inputs():
+            single = single and "\n" not in text.strip()
+            if split in (DEV, TEST, REST, FRESH) and splits.get(key := normalised(text)) != TEST:
+                splits[key] = DEV if split == DEV else TEST
+        return cls(splits, single)
+
+    def split_of(self, turns: Sequence[JsonObject]) -> str:
+        """In which split the conversation, or one message of its user, is an input, "" where in none."""
+        said = [str(turn["content"]) for turn in turns]
+        texts = ["\n".join(said), *(str(turn["content"]) for turn in turns if turn["role"] == "user")]
+        found = [self.splits[key] for key in map(normalised, texts) if key in self.splits]
+        return max(found, default="")  # test before dev
 
 
 def turns_as_input(turns: list[JsonObject]) -> Json:

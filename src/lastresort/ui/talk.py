@@ -188,9 +188,21 @@ class Talk:
                 turns += [_turn("user", exchange.said), _turn("assistant", own.text)]
         return [*turns, _turn("user", self.exchanges[number].said)]
 
-    def say(self, text: str, systems: Sequence[str], ask: Ask, longest_tokens: int | None = None) -> int:
+    def messages_before(self, number: int, system: str) -> int:
+        """How many earlier messages this system's prompt held when it answered the message of this number."""
+        return len(self.turns_before(number, system)) // 2
+
+    def say(
+        self,
+        text: str,
+        systems: Sequence[str],
+        ask: Ask,
+        longest_tokens: int | None = None,
+        *,
+        alone: bool = False,
+    ) -> int:
         """Ask these systems, with answers of so many tokens; returns the number of the message. Their answers grow in threads of
-        their own.
+        their own. alone: as the first message of a new conversation.
 
         Raises InputError for no or a too long text, and where an answer still grows.
         """
@@ -212,6 +224,9 @@ class Talk:
                 raise InputError(
                     "An answer is still coming", remedy="Wait for it, or stop it. The message was not sent."
                 )
+            if alone:
+                self._begin_again()
+                talk = self.id
             if len(self.exchanges) >= MOST_EXCHANGES:
                 raise InputError(f"found {MOST_EXCHANGES} messages", remedy="Start a new conversation.")
             new = Exchange(
@@ -243,10 +258,13 @@ class Talk:
                 for one in exchange.answers:
                     one.leaves = True
                     one.finish = one.finish or "stopped"
-            if self.exchanges:
-                self._write(self.earlier_path, self.exchanges)
-            self.exchanges, self.id = [], _new_id()
+            self._begin_again()
             self._write(self.path, [])
+
+    def _begin_again(self) -> None:
+        if self.exchanges:
+            self._write(self.earlier_path, self.exchanges)
+        self.exchanges, self.id = [], _new_id()
 
     def _grow(
         self, answer: GrowingAnswer, turns: Sequence[JsonObject], ask: Ask, talk: str, number: int, place: int

@@ -18,7 +18,7 @@ from lastresort.records.decision import HELD
 from lastresort.report.words.wording import rung_in_prose
 from lastresort.spec.values import one_of
 from lastresort.ui import jobs
-from lastresort.ui.kept import EXAMPLES, PAIRS, append_row, turns_as_input
+from lastresort.ui.kept import EXAMPLES, PAIRS, HeldInputs, append_row, turns_as_input
 from lastresort.ui.serving import IDLE_S, WINNER, Servable, ServingProcess, ServingProcesses, servable
 from lastresort.ui.site import Site, placed
 from lastresort.ui.talk import GrowingAnswer, Talk
@@ -28,6 +28,7 @@ from lastresort.ui.yaml_form import with_plain_ends
 LOOK_S = 0.05
 ALIVE_S = 5.0
 LONGER = (64, 256, 1024)  # tokens of an answer, where somebody wants more than were measured
+EXAMPLE, PAIR = "example", "preference pair"
 NAMES = {"winner": "the winner", "base": "the base model", "prompt": "the best prompt"}
 
 
@@ -104,8 +105,9 @@ def router(site: Site) -> APIRouter:
         text: Annotated[str, Form()],
         system: Annotated[list[str], Form()],
         tokens: Annotated[str, Form()] = "",
+        alone: Annotated[str, Form()] = "",
     ) -> Response:
-        """tokens: the limit of each answer, "" for that of its measurement."""
+        """tokens: the limit of each answer, "" for that of its measurement. alone: to begin a new conversation with it."""
         longest = int(one_of("tokens", tokens, tuple(map(str, LONGER)))) if tokens else None
         process, own = _processes(site).of(name), _same_talk(site, name, talk)
         if process is None or process.state != "open":
@@ -114,8 +116,9 @@ def router(site: Site) -> APIRouter:
         if unknown:
             raise InputError(f'found "{unknown[0][:40]}"', expected=f"one of {', '.join(process.names)}")
         ask = process.answer if longest is None else partial(process.answer, longest_tokens=longest)
-        number = own.say(text, system[:2], ask, longest)
-        return placed(_exchange(site, request, name, own.id, number), "#exchanges", "beforeend")
+        number = own.say(text, system[:2], ask, longest, alone=bool(alone))
+        how = "innerHTML" if alone else "beforeend"
+        return placed(_exchange(site, request, name, own.id, number, begins=bool(alone)), "#exchanges", how)
 
     @routes.get("/runs/{name}/talk/{talk}/{number}")
     def exchange(request: Request, name: str, talk: str, number: int) -> Response:
@@ -142,7 +145,7 @@ def router(site: Site) -> APIRouter:
             raise InputError("found an empty answer", remedy="Write what the right answer is.")
         path = _folder(site, name) / EXAMPLES
         rows = append_row(path, {"input": turns_as_input(turns), "output": output})
-        return _said(site, request, path, rows, "example")
+        return _said(site, request, path, rows, EXAMPLE, _inputs(site, name).split_of(turns))
 
     @routes.post("/runs/{name}/talk/{talk}/{number}/prefer")
     def prefer(
@@ -162,7 +165,7 @@ def router(site: Site) -> APIRouter:
         chosen, rejected = (one, other) if better == 0 else (other, one)
         path = _folder(site, name) / PAIRS
         row = {"prompt": turns_as_input(turns), "chosen": chosen.text, "rejected": rejected.text}
-        return _said(site, request, path, append_row(path, row), "preference pair")
+        return _said(site, request, path, append_row(path, row), PAIR, _inputs(site, name).split_of(turns))
 
     return routes
 
@@ -223,21 +226,47 @@ def _drawn(site: Site, request: Request, template: str, name: str) -> Response:
         examples=folder / EXAMPLES,
         pairs=folder / PAIRS,
         held_words=HELD,
+        begins=False,
+        single=_single(site, name, own.talk),
     )
 
 
-def _exchange(site: Site, request: Request, name: str, talk: str, number: int) -> Response:
+def _exchange(site: Site, request: Request, name: str, talk: str, number: int, *, begins: bool = False) -> Response:
+    """begins: whether it begins a conversation, whose id the form of the next message then gets."""
     own = _same_talk(site, name, talk)
     exchange = own.exchange(number)
     return site.draw(
-        request, "talk_exchange.html.j2", name=name, talk=own, number=number, exchange=exchange,
+        request,
+        "talk_exchange.html.j2",
+        name=name,
+        talk=own,
+        number=number,
+        exchange=exchange,
+        begins=begins,
         names=names_of(_servable(site, name)),
-    )  # fmt: skip
+        single=_single(site, name, own),
+    )
 
 
-def _said(site: Site, request: Request, path: Path, rows: int, what: str) -> Response:
+def _single(site: Site, name: str, talk: Talk) -> bool | None:
+    """Whether all that was measured were single messages, None where nothing that is shown depends on it."""
+    return _inputs(site, name).single if len(talk.exchanges) > 1 else None
+
+
+def _inputs(site: Site, name: str) -> HeldInputs:
+    """Read again only once the record has changed."""
+
+    def read() -> HeldInputs:
+        with site.workspace.record(name) as record:
+            return HeldInputs.of(record)
+
+    return site.once("held inputs", (name, signature(site.workspace.run(name))), read, most=2)
+
+
+def _said(site: Site, request: Request, path: Path, rows: int, what: str, held: str) -> Response:
+    """held: the split in which the run measured this input, "" where in none."""
     shown = path.relative_to(site.workspace.folder)
-    return site.draw(request, "talk_kept.html.j2", path=shown, rows=rows, what=what)
+    return site.draw(request, "talk_kept.html.j2", path=shown, rows=rows, what=what, held=held, pairs=what == PAIR)
 
 
 async def _pieces(answer: GrowingAnswer) -> AsyncIterator[ServerSentEvent]:
