@@ -108,6 +108,18 @@ def test_a_split_that_only_one_of_two_systems_answered_leads_to_one_that_both_di
     assert "in common</a>" not in items(page, system="prompting/one", split="test", **{"with": "prompting/three"})
 
 
+def test_a_search_without_a_hit_says_so_and_leads_back(tmp_path: Path) -> None:
+    recorded(tmp_path / "runs" / "mail", ("one", "dev", FIRST[:2]), ("two", "dev", SECOND[:2]))
+    page = page_of(tmp_path)[1]
+    for against in ("", "prompting/two"):
+        empty = items(page, system="prompting/one", split="dev", kind="right", text="zzz<q", **{"with": against})
+        assert "contains “zzz&lt;q”" in empty
+        assert "in common" not in empty
+        link = re.search(r'href="([^"]*)">Show all items</a>', empty)
+        assert link is not None
+        assert shown(page.get(link[1].replace("&amp;", "&")).text) == ["a", "b"]
+
+
 def test_the_list_starts_on_dev_and_warns_above_test_items(tmp_path: Path) -> None:
     finished_run(tmp_path)
     page = page_of(tmp_path)[1]

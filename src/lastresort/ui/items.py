@@ -63,6 +63,7 @@ class ItemsAddress:
         number: int | None = None,
         expected: str | None = None,
         answered: str | None = None,
+        text: str | None = None,
     ) -> str:
         """The query string, with these parts changed. Another choice starts at its first item."""
         there = replace(
@@ -73,6 +74,7 @@ class ItemsAddress:
             number=number or 0,
             expected=self.expected if expected is None else expected,
             answered=self.answered if answered is None else answered,
+            text=self.text if text is None else text,
         )
         parts: dict[str, str | int] = {
             "system": there.system,
