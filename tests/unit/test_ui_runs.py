@@ -26,6 +26,7 @@ import pytest
 from climb_support import rows, scripted_task, unfinish
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
+from lastresort.app.runs import Run
 from lastresort.cli.options import parse_settings
 from lastresort.climb.budget import Budget
 from lastresort.climb.workspace import noted_stop
@@ -49,9 +50,10 @@ from lastresort.records.record import Record
 from lastresort.records.view import Fold
 from lastresort.report.charts.runs import A_LETTER, APART, NARROW, WIDE, RunPoint, runs_chart
 from lastresort.report.commands import set_options
-from lastresort.report.decision import read_decision, read_view
+from lastresort.report.decision import read_decision, read_view, view_in
 from lastresort.report.forecast import head
 from lastresort.report.html import body
+from lastresort.report.html import page as html_page
 from lastresort.report.run_settings import DifferingSetting, differing, not_known_yet
 from lastresort.report.story import gather
 from lastresort.report.words.progress import LATE
@@ -428,6 +430,19 @@ def test_a_run_that_was_stopped_did_not_die_until_it_goes_on(tmp_path: Path, by:
     assert "asks to stop" not in text, "another process said so, before this one died"
     print_last(tmp_path, "Error: no memory\n")
     assert "Error: no memory" in client.get("/runs/routing-1/now").text
+
+
+def test_a_stopped_run_has_a_report_as_one_file(tmp_path: Path) -> None:
+    run = stopped_run(tmp_path, "file")
+    Run(run).report.unlink()
+    _, client = page_of(tmp_path)
+    assert 'href="/runs/routing-1/report.html"' in client.get("/runs/routing-1/now").text
+    found = client.get("/runs/routing-1/report.html")
+    assert found.status_code == 200
+    assert "sandbox" in found.headers["content-security-policy"]
+    with Record.open(run, read_only=True) as record:
+        assert found.text == html_page(gather(record, view_in(record)))
+    assert not Run(run).report.exists(), "looking at it writes nothing"
 
 
 def print_last(folder: Path, text: str) -> None:

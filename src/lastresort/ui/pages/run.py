@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from lastresort.app.runs import Run, resume_command_here
@@ -24,8 +24,8 @@ from lastresort.records.events import Stage
 from lastresort.records.measurement import BarTest
 from lastresort.report.commands import set_options
 from lastresort.report.decision import view_in
-from lastresort.report.html import body
-from lastresort.report.story import gather
+from lastresort.report.html import body, page
+from lastresort.report.story import Story, gather
 from lastresort.report.words import progress
 from lastresort.report.words.answer import commands_to_use
 from lastresort.report.words.next_step import of_rung_ahead, set_to_stop
@@ -97,10 +97,13 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/runs/{name}/report.html")
     def report_file(name: str) -> Response:
-        path = Run(workspace.run(name)).report
-        if path.is_symlink() or not path.is_file():
+        path, state = Run(workspace.run(name)).report, workspace.state(name)
+        headers = {"content-security-policy": REPORT_POLICY}
+        if state.state == "finished" and path.is_file() and not path.is_symlink():
+            return FileResponse(path, headers=headers)
+        if state.view is None:
             raise NotThere("This run has no report yet.")
-        return FileResponse(path, headers={"content-security-policy": REPORT_POLICY})
+        return HTMLResponse(_drawn(site, name, page), headers=headers)
 
     @routes.post("/runs/{name}/stop")
     def stop(request: Request, name: str) -> Response:
@@ -250,12 +253,12 @@ def report(site: Site, name: str) -> str:
     """The report of a run as it is now, "" before there is anything to report. Drawn again only once the record has changed."""
     folder = site.workspace.run(name)
     at, found = signature(folder), site.workspace.state(name)
-    return "" if found.view is None else site.once("reports", (name, at, found.state), lambda: _drawn(site, name))
+    return "" if found.view is None else site.once("reports", (name, at, found.state), lambda: _drawn(site, name, body))
 
 
-def _drawn(site: Site, name: str) -> str:
+def _drawn(site: Site, name: str, draw: Callable[[Story], str]) -> str:
     with site.workspace.record(name) as record:
-        return body(gather(record, view_in(record)))
+        return draw(gather(record, view_in(record)))
 
 
 async def _events(site: Site, name: str) -> AsyncIterator[ServerSentEvent]:
