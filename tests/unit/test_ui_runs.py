@@ -39,6 +39,7 @@ from lastresort.records.events import (
     BudgetSpent,
     ClimbResumed,
     ClimbStopped,
+    LapTrained,
     OptionsChosen,
     Stage,
     StoppedBy,
@@ -443,6 +444,29 @@ def test_a_stopped_run_has_a_report_as_one_file(tmp_path: Path) -> None:
     with Record.open(run, read_only=True) as record:
         assert found.text == html_page(gather(record, view_in(record)))
     assert not Run(run).report.exists(), "looking at it writes nothing"
+
+
+def test_a_run_that_was_stopped_in_training_shows_how_far_it_came(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    unfinish(run)
+    with Record.open(run) as record:
+        for name, rate, step, loss in (("a", 1e-4, 20, 0.9), ("b", 3e-4, 20, None), ("c", 1e-4, 40, 0.512)):
+            record.append(LapTrained(rung="sft", name=name, rate=rate, step=step, dev_loss=loss))
+        losses = (2.31, float("nan"), 0.412)
+        record.now(
+            Stage(
+                label="sft: training", rung="sft", split="train", done=48, total=90, loss=0.412, losses=losses, eta_s=9
+            )
+        )
+        record.append(ClimbStopped(by="file"))
+    text = re.sub(r"\s", " ", page_of(tmp_path)[1].get("/runs/routing-1/now").text)
+    assert "When it stopped: sft: training: 48 of 90, loss 0.412." in text
+    assert "Loss of the last 3 steps: 2.310 to 0.412" in text
+    assert "<polyline" in text
+    assert (
+        "Trained so far: learning rate 0.0001, step 40: loss on dev 0.512; learning rate 0.0003, step 20: diverged."
+        in text
+    )
 
 
 def print_last(folder: Path, text: str) -> None:

@@ -100,6 +100,23 @@ def end_line(by: StoppedBy | None, *, started: bool = True) -> str:
             return f"It died {before}: it crashed, or was killed before it could shut down."
 
 
+def laps_line(laps: Sequence[LapTrained]) -> str:
+    """`Trained so far: learning rate 0.0001, step 40: loss on dev 0.512; …`: how far each rate got, "" for none. laps: of a rung,
+    in the order they were trained.
+    """
+    furthest = {lap.rate: lap for lap in laps}
+    lines = [(line_of(lap) or "").removeprefix(f"{lap.rung}: ") for lap in furthest.values()]
+    return f"Trained so far: {'; '.join(lines)}" if lines else ""
+
+
+def losses_line(losses: Sequence[float]) -> str:
+    """`Loss of the last 40 steps: 2.310 to 0.412`; "" where there is no line to draw of it."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    if len(finite) < 2:
+        return ""
+    return f"Loss of the last {counted(len(losses), 'step')}: {finite[0]:.3f} to {finite[-1]:.3f}"
+
+
 TIMING = "timing a few layers of the model on this machine, to forecast how long each rung takes"
 
 

@@ -19,8 +19,9 @@ from lastresort.app.runs import Run, resume_command_here
 from lastresort.climb.identity import settings_of
 from lastresort.climb.shared_run import all_endpoints_of
 from lastresort.errors import InputError, LastresortError
+from lastresort.ladder import trains
 from lastresort.records.decision import RunView
-from lastresort.records.events import Stage
+from lastresort.records.events import LapTrained, Stage
 from lastresort.records.measurement import BarTest
 from lastresort.report.commands import set_options
 from lastresort.report.decision import view_in
@@ -53,6 +54,7 @@ class Now:
     and of what. starting: a process was started that does not work on it yet. ended: how it ended without a decision. last: lines
     that its process printed before it died or failed. failed: to resume, or to take fresh items. more: what fresh items would
     decide, "" where no test could go on. labels: what only labels for the judge would decide.
+    at: what a run that was stopped was doing. laps: how far each learning rate of its training got, "" where there is none.
     ahead: the rung that comes next where the climb was set to stop below it, "" elsewhere. ahead_said: that in words.
     """
 
@@ -63,6 +65,8 @@ class Now:
     stopping: bool
     starting: bool
     ended: str
+    at: str
+    laps: str
     last: tuple[str, ...]
     failed: bool
     resume: str
@@ -217,6 +221,8 @@ def now(site: Site, name: str) -> Now:
         stopping=working and (folder / STOP).exists(),
         starting=starting,
         ended=progress.end_line(found.stopped_by, started=found.view is not None) if stopped else "",
+        at=progress.stage_line(stage.model_copy(update={"eta_s": None})) if stopped and stage is not None else "",
+        laps="" if found.state == "finished" or stage is None else _laps(site, name, stage.rung),
         last=jobs.last_words(site.workspace.runs, folder, found.changed, after_bytes=since) if died else (),
         failed=failed,
         resume=resume,
@@ -226,6 +232,13 @@ def now(site: Site, name: str) -> Now:
         ahead=ahead,
         ahead_said=ahead_said,
     )
+
+
+def _laps(site: Site, name: str, rung: str) -> str:
+    if not trains(rung):
+        return ""
+    with site.workspace.record(name) as record:
+        return progress.laps_line([lap for lap in record.all(LapTrained) if lap.rung == rung])
 
 
 def _left(stage: Stage, took_s: float) -> Iterator[tuple[float, str]]:
