@@ -148,6 +148,23 @@ def test_marks_by_keyboard_are_in_the_file_and_a_reload_goes_on(
     assert [(row["label"] == row["shown_first"]) for row in rows] == [True, False]
 
 
+def test_marks_are_within_reach_on_a_phone_and_a_choice_acts_at_once(browser: playwright.Browser, link: str) -> None:
+    with opened(browser, f"{link}runs/odd/rate?system=prompting/zero-shot", width=390) as seen:
+        page = seen.page
+        at_rest(page)
+        box = page.locator("button >> text=wrong").bounding_box()
+        assert box is not None
+        assert 0 < box["y"] < box["y"] + box["height"] <= 900, (
+            "without scrolling, though the input fills several screens"
+        )
+        assert page.evaluate("document.documentElement.scrollHeight") > 900
+        page.goto(f"{link}runs/mail/rate?system=prompting/zero-shot")
+        at_rest(page)
+        page.select_option("#with", "prompting/few-shot-3")
+        page.wait_for_selector("button >> text=A is better")
+        assert "same text are skipped" in page.inner_text("#card h2.small >> nth=0")
+
+
 def test_a_key_pressed_as_soon_as_the_next_pair_is_there_marks_it(
     browser: playwright.Browser, link: str, workspace: Path
 ) -> None:

@@ -11,3 +11,9 @@ document.addEventListener("keydown", (event) => {
   said.textContent = early ? said.dataset.text : "";
   if (!early) wanted.click();
 });
+
+document.addEventListener("DOMContentLoaded", () => {
+  document.getElementById("drawing")?.addEventListener("change", (event) => event.currentTarget.requestSubmit());
+  const asked = document.querySelector(".asked-of > details");
+  if (asked && matchMedia("(max-width: 40rem)").matches) asked.open = false; // it would fill a phone
+});
