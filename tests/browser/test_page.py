@@ -360,11 +360,10 @@ def test_the_loss_of_a_training_fits_a_phone(browser: playwright.Browser, tmp_pa
         losses = (2.0, 1.5, 1.25)
         record.now(Stage(label="sft: training", rung="sft", split="train", done=3, total=9, loss=1.25, losses=losses))
     at_work = held(run, "held", expected="", remedy="")
-    with at_work, served_page(tmp_path) as (link, _):
-        with opened(browser, f"{link}runs/routing-1", width=390) as seen:
-            assert seen.page.locator(".spark svg").count() == 1
-            assert seen.page.evaluate("document.documentElement.scrollWidth") == 390
-            assert seen.page.evaluate(TOO_WIDE) == []
+    with at_work, served_page(tmp_path) as (link, _), opened(browser, f"{link}runs/routing-1", width=390) as seen:
+        assert seen.page.locator(".spark svg").count() == 1
+        assert seen.page.evaluate("document.documentElement.scrollWidth") == 390
+        assert seen.page.evaluate(TOO_WIDE) == []
 
 
 def test_an_answer_to_the_advice_changes_text_and_form(browser: playwright.Browser, tmp_path: Path) -> None:

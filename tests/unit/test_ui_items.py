@@ -224,6 +224,39 @@ def test_the_list_alone_for_htmx_and_the_page_for_its_history(page: TestClient) 
     assert "<html" in restored.text
 
 
+def test_the_other_system_s_item_keeps_comparison_filter_and_neighbours(page: TestClient) -> None:
+    query = f"system=prompting/zero-shot&with={quote('prompting/' + HOSTILE)}&change=both wrong&n=0"
+    here = page.get(f"/runs/mail/items/1/2?{query}").text
+    link = re.search(r'<a href="([^"]*)">This item of [^<]*, with its prompt</a>', here)
+    assert link is not None
+    assert link[1].startswith("/runs/mail/items/2/2?")
+    there = page.get(link[1].replace("&amp;", "&")).text
+    assert 'id="after"' in here
+    assert re.findall(r'id="after" href="[^"]*"', there) == re.findall(r'id="after" href="[^"]*"', here)
+    back = re.search(r'<a href="([^"]*)">This item of prompting/zero-shot, with its prompt</a>', there)
+    assert back is not None
+    assert back[1].startswith("/runs/mail/items/1/2?")
+    assert "both wrong" in there
+
+
+def test_the_prompts_of_two_systems_show_in_what_they_differ(tmp_path: Path) -> None:
+    run = recorded(tmp_path / "runs" / "mail", ("one", "test", FIRST[:1]), ("two", "test", SECOND[:1]))
+    for name, inputs in (("one", ("Win money",)), ("two", ("Win money", "Lunch?"))):
+        shots = tuple(Shot((Message("user", text),), "spam") for text in inputs)
+        system = System(name, "embedded", PromptDesign("Say what it is.", shots=shots, k=len(shots)), Decoding(8))
+        save_system(system, candidate_folder(run, "prompting", name))
+    page = page_of(tmp_path)[1]
+    wider = page.get("/runs/mail/items/2/0/prompt?beside=1&beside_position=0").text
+    marked = re.findall(
+        r'<h3>(\w+) <span class="tag">not in the other prompt</span></h3>\s*<pre dir="auto">(.*?)</pre>', wider
+    )
+    assert ("user", "Lunch?") in marked
+    assert ("user", "Win money") not in marked
+    narrower = page.get("/runs/mail/items/1/0/prompt?beside=2&beside_position=0").text
+    assert "Every turn is in the prompt of prompting/two too." in narrower
+    assert page.get("/runs/mail/items/1/0/prompt?beside=9&beside_position=0").status_code == 404
+
+
 def test_an_item_leads_to_its_neighbours_in_the_list_it_came_from(page: TestClient) -> None:
     text = page.get("/runs/mail/items/1/2?system=prompting/zero-shot&kind=wrong&n=1").text
     assert re.search(r'id="before" href="/runs/mail/items/1/1\?system=[^"]*kind=wrong&amp;n=0"', text)

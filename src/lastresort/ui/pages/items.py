@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from lastresort.app.items import HeldOutExamples, remade_prompt, rendered_tokens, score_reason
+from lastresort.app.items import HeldOutExamples, RemadePrompt, remade_prompt, rendered_tokens, score_reason
 from lastresort.records.candidates import facts_in
 from lastresort.records.events import GateRun, TaskRead
 from lastresort.records.items import CHANGES, KINDS, ItemCounts, ItemsWanted, RecordedItem, excerpt
@@ -41,6 +41,7 @@ MOST_COUNTED = 64  # choices whose counts are kept
 MOST_SYSTEMS = 60  # whose answers to an item are listed
 FEW_LABELS = 10  # whose table is open from the start
 Place = Annotated[int, Path(ge=0, le=LARGEST)]
+OptionalPlace = Annotated[int | None, Query(ge=0, le=LARGEST)]
 
 
 def _address(
@@ -166,7 +167,8 @@ def router(site: Site) -> APIRouter:
             if address.is_of_labels:
                 wanted = narrowed(wanted, _confused(site, name, record, wanted, _labels(record, wanted)), address)
             around = _around(record, wanted, address) if "n" in request.query_params else {}
-            other = next((one for one in others if one.system == wanted.against), None)
+            compared = wanted.system if found.system == wanted.against else wanted.against
+            other = next((one for one in others if one.system == compared), None)
             why = score_reason(record, found)
             read = record.last(TaskRead)
             facts = facts_in(record, found.system.rung, found.system.candidate)
@@ -194,12 +196,32 @@ def router(site: Site) -> APIRouter:
         )
 
     @routes.get("/runs/{name}/items/{measurement}/{position}/prompt")
-    def prompt(request: Request, name: str, measurement: Place, position: Place) -> Response:
+    def prompt(
+        request: Request,
+        name: str,
+        measurement: Place,
+        position: Place,
+        beside: OptionalPlace = None,
+        beside_position: OptionalPlace = None,
+    ) -> Response:
+        """beside, beside_position: of another system's answer to the item, from whose prompt what differs is marked."""
         with site.workspace.record(name) as record:
             found = _found(record, measurement, position)
             asked = found.item.finish != "refused"
             made = remade_prompt(record, found, site.workspace.folder, examples)
-        return site.draw(request, "item_prompt.html.j2", name=name, found=found, made=made, asked=asked)
+            other = None if beside is None else _found(record, beside, beside_position or 0)
+            of_other = None if other is None else remade_prompt(record, other, site.workspace.folder, examples)
+        own = () if made is None or of_other is None else _own_turns(made, of_other)
+        return site.draw(
+            request,
+            "item_prompt.html.j2",
+            name=name,
+            found=found,
+            made=made,
+            asked=asked,
+            own=own,
+            compared="" if other is None or of_other is None else other.system.name,
+        )
 
     @routes.get("/runs/{name}/items/{measurement}/{position}/tokens")
     def tokens(request: Request, name: str, measurement: Place, position: Place) -> Response:
@@ -210,6 +232,12 @@ def router(site: Site) -> APIRouter:
         return site.draw(request, "item_tokens.html.j2", found=found, made=made, read=read)
 
     return routes
+
+
+def _own_turns(prompt: RemadePrompt, other: RemadePrompt) -> tuple[int, ...]:
+    """The places of those turns that the other prompt does not hold, wherever it holds them."""
+    held = [(turn.role, turn.content) for turn in other.turns]
+    return tuple(at for at, turn in enumerate(prompt.turns) if (turn.role, turn.content) not in held)
 
 
 def _found(record: Record, measurement: Place, position: Place) -> RecordedItem:
