@@ -113,6 +113,26 @@ def test_an_open_talk_fits_its_window_and_keeps_nobody_out(browser: playwright.B
         page.wait_for_selector("#exchange-0", state="detached")
 
 
+@pytest.mark.slow
+def test_an_item_is_copied_and_sent_in_talk(browser: playwright.Browser, tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    with Record.open(run, read_only=True) as record:
+        [part, *_] = record.parts()
+        found = record.item(part.number, 1)
+    assert found is not None
+    with served_page(tmp_path) as (link, _), opened(browser, f"{link}runs/routing-1/items/{part.number}/1") as seen:
+        page = seen.page
+        at_rest(page)
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.click("button >> text=Copy the input")
+        page.wait_for_selector("button >> text=Copied")
+        assert page.evaluate("navigator.clipboard.readText()") == found.item.input
+        page.click("text=Send it in Talk")
+        page.click("button >> text=Open the model")
+        page.wait_for_selector("#message", timeout=60_000)
+        page.wait_for_function("said => document.getElementById('message').value === said", arg=found.item.input)
+
+
 # An answer as it is drawn while it comes: of a scripted model it may be whole before it is drawn.
 STILL_GROWS = """() => {
     const answer = document.querySelector("#exchange-0 .answer");

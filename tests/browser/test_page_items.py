@@ -127,6 +127,23 @@ def test_the_keyboard_goes_through_the_items_of_the_list(browser: playwright.Bro
         page.wait_for_selector("text=cannot be rebuilt")
 
 
+def test_the_keyboard_and_a_tap_open_what_is_listed(browser: playwright.Browser, link: str) -> None:
+    with opened(browser, f"{link}runs/mail/items?system=prompting/zero-shot&kind=wrong") as seen:
+        page = seen.page
+        at_rest(page)
+        for key in "jjk":
+            page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.textContent") == "00"
+        page.keyboard.press("j")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("h1 >> text=03")
+        page.go_back()
+        at_rest(page)
+        page.click("td >> text=message 06")
+        page.wait_for_selector("h1 >> text=06")
+        page.wait_for_selector("text=cannot be rebuilt")
+
+
 def test_marks_by_keyboard_are_in_the_file_and_a_reload_goes_on(
     browser: playwright.Browser,
     link: str,

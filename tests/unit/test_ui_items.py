@@ -257,6 +257,37 @@ def test_the_prompts_of_two_systems_show_in_what_they_differ(tmp_path: Path) -> 
     assert page.get("/runs/mail/items/1/0/prompt?beside=9&beside_position=0").status_code == 404
 
 
+def test_the_list_that_is_shown_is_a_file_of_rows(page: TestClient) -> None:
+    query = {"system": "prompting/zero-shot", "with": f"prompting/{HOSTILE}", "change": "regressed"}
+    listed = items(page, **query)
+    link = re.search(r'href="([^"]*)" download>Download 1.item as JSON Lines', listed)
+    assert link is not None
+    answer = page.get(link[1].replace("&amp;", "&"))
+    assert answer.headers["content-disposition"] == 'attachment; filename="mail-items.jsonl"'
+    [row] = map(json.loads, answer.text.splitlines())
+    assert row == {
+        "id": "b", "split": "test", "input": "message b", "expected": "spam", "system": "prompting/zero-shot",
+        "answer": "ham", "score": 0.0, "against": f"prompting/{HOSTILE}", "answer_against": "spam",
+        "score_against": 1.0, "change": "regressed",
+    }  # fmt: skip
+    every = page.get("/runs/many/items.jsonl").text.splitlines()
+    assert len(every) == 120, "not a page of them"
+
+
+def test_an_expected_object_is_written_as_the_answers_of_two_systems_are(tmp_path: Path) -> None:
+    right, wrong = '{"a": 1, "b": 2}', '{"a": 1, "b": 3}'
+    measured = [
+        ("one", "dev", [item("x", 1.0, right, expected=right)]),
+        ("two", "dev", [item("x", 0.0, wrong, expected=right)]),
+    ]
+    recorded(tmp_path / "runs" / "mail", *measured)
+    listed = items(page_of(tmp_path)[1], system="prompting/one", **{"with": "prompting/two"})
+    cell = re.search(r'<td data-label="Expected">(.*?)</td>', listed, re.DOTALL)
+    assert cell is not None
+    assert "\n" in cell[1].strip()
+    assert "<mark>" not in cell[1]
+
+
 def test_an_item_leads_to_its_neighbours_in_the_list_it_came_from(page: TestClient) -> None:
     text = page.get("/runs/mail/items/1/2?system=prompting/zero-shot&kind=wrong&n=1").text
     assert re.search(r'id="before" href="/runs/mail/items/1/1\?system=[^"]*kind=wrong&amp;n=0"', text)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import get_args
 from urllib.parse import urlencode
+
+from markupsafe import Markup
 
 from lastresort.records.decision import RunView
 from lastresort.records.gate import ChangedItem, ClimbGate, SuiteFound
@@ -25,6 +27,7 @@ from lastresort.records.measurement import ItemScore, failure_kind
 from lastresort.records.record import Record
 from lastresort.report.confusion import Confusion
 from lastresort.report.differences import AnswerSides, side_by_side
+from lastresort.types import JsonObject
 
 A_PAGE = 50
 CUT = 240  # characters of a text in a list
@@ -139,7 +142,8 @@ def _decisive(parts: Sequence[MeasuredPart], view: RunView | None) -> tuple[Syst
 class ItemRow:
     """An item in the list, its texts cut. number: its place among all that are wanted. kind: of a wrong answer, else None.
 
-    sides: expected and got, or the answers of the two systems, with what differs marked; None where a text is cut.
+    sides: expected and got, or the answers of the two systems, with what differs marked; None where a text is cut. expected: of two
+    systems, written as their answers are.
     """
 
     number: int
@@ -149,6 +153,7 @@ class ItemRow:
     other_kind: str | None = None
     change: ItemChange | None = None
     sides: AnswerSides | None = None
+    expected: Markup | None = None
 
 
 def rows_of(record: Record, wanted: ItemsWanted, start: int, count: int = A_PAGE) -> tuple[ItemRow, ...]:
@@ -157,13 +162,40 @@ def rows_of(record: Record, wanted: ItemsWanted, start: int, count: int = A_PAGE
     return tuple(_row(start + at, found, other, lacking) for at, (found, other) in enumerate(pairs))
 
 
+def rows_to_keep(record: Record, wanted: ItemsWanted) -> Iterator[JsonObject]:
+    """Every wanted item as a row of a file, with the answer of the other system where one is wanted."""
+    for place in record.places_of_items(wanted):
+        found = record.item(place.measurement, place.position)
+        other = None if place.other is None else record.item(place.other.measurement, place.other.position)
+        if found is None:
+            continue
+        item = found.item
+        row: JsonObject = {"id": item.id, "split": found.split, "input": item.input, "expected": item.expected}
+        row |= {"system": found.system.name, "answer": item.answer, "score": item.score}
+        if other is not None:
+            row |= {
+                "against": other.system.name,
+                "answer_against": other.item.answer,
+                "score_against": other.item.score,
+            }
+            row["change"] = change_of(other.item, item)
+        yield row
+
+
 def _row(number: int, found: RecordedItem, other: RecordedItem | None, lacking: Collection[str]) -> ItemRow:
     kind = failure_kind(found.item, lacking)
     if other is None:
         return ItemRow(number, found, kind, sides=_sides(found.item.expected, found.item.answer) if kind else None)
-    sides = _sides(found.item.answer, other.item.answer)
+    expected, sides = _sides(found.item.expected, found.item.expected), _sides(found.item.answer, other.item.answer)
     return ItemRow(
-        number, found, kind, other, failure_kind(other.item, lacking), change_of(other.item, found.item), sides
+        number,
+        found,
+        kind,
+        other,
+        failure_kind(other.item, lacking),
+        change_of(other.item, found.item),
+        sides,
+        None if expected is None else expected.expected,
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Annotated
+from tempfile import TemporaryFile
+from typing import IO, Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from lastresort.app.items import HeldOutExamples, RemadePrompt, remade_prompt, rendered_tokens, score_reason
 from lastresort.records.candidates import facts_in
@@ -31,6 +34,7 @@ from lastresort.ui.items import (
     gate_items,
     narrowed,
     rows_of,
+    rows_to_keep,
     splits_of_both,
     those_wanted,
 )
@@ -39,6 +43,7 @@ from lastresort.ui.workspace import NotThere, signature
 
 MOST_COUNTED = 64  # choices whose counts are kept
 MOST_SYSTEMS = 60  # whose answers to an item are listed
+BLOCK = 1 << 18  # bytes of a download
 FEW_LABELS = 10  # whose table is open from the start
 Place = Annotated[int, Path(ge=0, le=LARGEST)]
 OptionalPlace = Annotated[int | None, Query(ge=0, le=LARGEST)]
@@ -104,6 +109,22 @@ def router(site: Site) -> APIRouter:
             a_page=A_PAGE,
             cut=CUT,
         )
+
+    @routes.get("/runs/{name}/items.jsonl")
+    def rows(name: str, given: GivenAddress) -> Response:
+        """The whole list as JSON Lines, in a file that is written first: a browser may read it slowly."""
+        with site.workspace.record(name) as record:
+            parts = record.parts()
+            address = given.settled(parts, site.workspace.state(name).view)
+            wanted = address.wanted(parts)
+            if address.is_of_labels:
+                wanted = narrowed(wanted, _confused(site, name, record, wanted, _labels(record, wanted)), address)
+            file = TemporaryFile()  # noqa: SIM115 - the response closes it
+            for row in rows_to_keep(record, wanted):
+                file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+        file.seek(0)
+        kept = {"content-disposition": f'attachment; filename="{name}-items.jsonl"'}
+        return StreamingResponse(_blocks(file), media_type="application/x-ndjson", headers=kept)
 
     @routes.get("/runs/{name}/items/labels")
     def labels(request: Request, name: str, given: GivenAddress) -> Response:
@@ -232,6 +253,12 @@ def router(site: Site) -> APIRouter:
         return site.draw(request, "item_tokens.html.j2", found=found, made=made, read=read)
 
     return routes
+
+
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while block := file.read(BLOCK):
+            yield block
 
 
 def _own_turns(prompt: RemadePrompt, other: RemadePrompt) -> tuple[int, ...]:

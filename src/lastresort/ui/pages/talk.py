@@ -20,8 +20,8 @@ from lastresort.spec.values import one_of
 from lastresort.ui import jobs
 from lastresort.ui.kept import EXAMPLES, PAIRS, HeldInputs, append_row, turns_as_input
 from lastresort.ui.serving import IDLE_S, WINNER, Servable, ServingProcess, ServingProcesses, servable
-from lastresort.ui.site import Site, placed
-from lastresort.ui.talk import GrowingAnswer, Talk
+from lastresort.ui.site import QueryNumber, Site, placed
+from lastresort.ui.talk import LONGEST, GrowingAnswer, Talk
 from lastresort.ui.workspace import signature
 from lastresort.ui.yaml_form import with_plain_ends
 
@@ -61,8 +61,16 @@ def router(site: Site) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/runs/{name}/talk")
-    def talk(request: Request, name: str) -> Response:
-        return _drawn(site, request, "talk.html.j2", name)
+    def talk(
+        request: Request, name: str, measurement: QueryNumber | None = None, position: QueryNumber = 0
+    ) -> Response:
+        """measurement, position: of a recorded item, whose input the message then is to begin with."""
+        said = ""
+        if measurement is not None:
+            with site.workspace.record(name) as record:
+                found = record.item(measurement, position)
+            said = "" if found is None else found.item.input[:LONGEST]
+        return _drawn(site, request, "talk.html.j2", name, said=said)
 
     @routes.get("/runs/{name}/talk/state")
     def state(request: Request, name: str) -> Response:
@@ -207,7 +215,8 @@ def _folder(site: Site, name: str) -> Path:
     return site.workspace.task_folder(site.workspace.state(name).home or name)
 
 
-def _drawn(site: Site, request: Request, template: str, name: str) -> Response:
+def _drawn(site: Site, request: Request, template: str, name: str, said: str = "") -> Response:
+    """said: what a message that has not been sent is to begin with."""
     process = _processes(site).of(name)
     own = TalkOfRun(_servable(site, name), process, _talk(site, name))
     folder = _folder(site, name).relative_to(site.workspace.folder)
@@ -228,6 +237,7 @@ def _drawn(site: Site, request: Request, template: str, name: str) -> Response:
         held_words=HELD,
         begins=False,
         single=_single(site, name, own.talk),
+        said=said,
     )
 
 

@@ -47,8 +47,18 @@ function growAll() {
   waiting.slice(0, Math.max(0, MOST - sources.size)).forEach(grow);
 }
 
-document.addEventListener("DOMContentLoaded", growAll);
-document.addEventListener("htmx:afterSettle", growAll);
+// The input of an item that somebody came from, once the model is open.
+function begin() {
+  const given = document.getElementById("to-say"), message = document.getElementById("message");
+  if (!given || !message || message.value) return;
+  message.value = given.value;
+  given.remove();
+}
+
+for (const event of ["DOMContentLoaded", "htmx:afterSettle"]) {
+  document.addEventListener(event, growAll);
+  document.addEventListener(event, begin);
+}
 document.addEventListener("visibilitychange", growAll);
 document.addEventListener("htmx:afterRequest", (event) => {
   const { elt: form, xhr } = event.detail;
