@@ -168,6 +168,22 @@ def test_another_file_that_is_refused_changes_nothing(
     assert not (site.workspace.tasks / "reviews" / "other.csv").exists()
 
 
+def test_a_draft_is_removed_into_a_folder_of_its_own_and_nothing_that_was_used(page: TestClient, site: Site) -> None:
+    folder, runs = site.workspace.folder, site.workspace.runs
+    finished_run(folder)
+    for name in ("phone", "kept", "routing"):
+        (folder / "tasks" / name).mkdir(parents=True, exist_ok=True)
+        (folder / "tasks" / name / "draft.yaml").write_text("task: phone\n")
+    (folder / "tasks" / "kept" / "kept.jsonl").write_text("{}\n")
+    assert re.findall(r'aria-label="Remove (\w+)"', page.get("/new").text) == ["phone"]
+    for name, status in (("kept", 422), ("routing", 422), ("none", 404), ("..", 404)):
+        assert page.post(f"/new/{name}/remove").status_code == status, name
+    assert page.post("/new/phone/remove").headers["hx-redirect"] == "/new"
+    assert not (folder / "tasks" / "phone").exists()
+    [moved] = (runs / ".lastresort" / "removed").iterdir()
+    assert (moved / "draft.yaml").read_text() == "task: phone\n"
+
+
 def test_a_task_has_the_name_of_its_folder(page: TestClient, site: Site) -> None:
     for file, task, name in (("a.csv", "", "a"), ("a.csv", "", "a-2"), ("a.csv", "My--Requests v1", "My--Requests-v1")):
         assert upload(page, file, task=task) == (204, f"/new/{name}")

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -35,7 +36,7 @@ from lastresort.spec.values import Section
 from lastresort.types import Json, JsonObject
 from lastresort.ui import kept, rate
 from lastresort.ui.guard import LARGEST_UPLOAD
-from lastresort.ui.workspace import Workspace, safe_name
+from lastresort.ui.workspace import NotThere, Workspace, safe_name
 from lastresort.ui.yaml_form import mark_of, with_plain_ends
 
 DRAFT, FILE = "draft.yaml", "task.yaml"
@@ -378,6 +379,39 @@ def names_in(workspace: Workspace) -> list[str]:
         if any((folder / name).is_file() for name in (DRAFT, FILE)) or only_data:
             found.append((folder.stat().st_mtime, folder.name))
     return [name for _, name in sorted(found, reverse=True)]
+
+
+def unused_in(workspace: Workspace) -> set[str]:
+    """The tasks that can be removed: drafts from which nothing was started, trained or kept."""
+    used = {state.home for state in workspace.states()}
+    return {folder.name for folder in workspace.task_folders() if folder.name not in used and not _has_results(folder)}
+
+
+def _has_results(folder: Path) -> bool:
+    started = (path for stem in ("task", "train") for path in folder.glob(f"{stem}*.yaml"))
+    return any(started) or (folder / "train-out").exists() or any((folder / name).exists() for name in _OWN)
+
+
+def remove(workspace: Workspace, name: str) -> Path:
+    """Take a draft away, into a folder of the page's own, which is returned: nobody loses a file by a wrong click.
+
+    Raises NotThere where there is no such task, InputError for one that something was made from.
+    """
+    folder = workspace.task_folder(name)
+    if not folder.is_dir() or folder.is_symlink():
+        raise NotThere("There is no such task.")
+    if name not in unused_in(workspace):
+        raise InputError(
+            "a run, a training or kept rows belong to this task",
+            where=name,
+            expected="a draft from which nothing was started",
+            remedy="Remove its folder yourself if you need none of them.",
+        )
+    to = workspace.own_folder("removed") / f"{name}.{secrets.token_hex(4)}"
+    with disk_errors(folder):
+        to.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(to)
+    return to
 
 
 def by_its_name(error: LastresortError, path: Path) -> LastresortError:

@@ -36,8 +36,14 @@ def router(site: Site) -> APIRouter:
         examples = {name: _shows(path) for name, path in example_tasks().items()}
         copy = workspace.next_copy(run) if run else ""
         return site.draw(
-            request, "new.html.j2", run=run, copy=copy, examples=examples, tasks=drafts.names_in(workspace)
-        )
+            request, "new.html.j2", run=run, copy=copy, examples=examples, tasks=drafts.names_in(workspace),
+            unused=drafts.unused_in(workspace),
+        )  # fmt: skip
+
+    @routes.post("/new/{name}/remove")
+    def remove(name: str) -> Response:
+        drafts.remove(workspace, name)
+        return go_to("/new")
 
     @routes.post("/new/upload")
     def upload(
