@@ -764,6 +764,9 @@ def test_the_fields_of_a_task_come_in_the_order_of_a_first_reading_and_none_is_c
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         assert page.eval_on_selector_all("main select", natural) == [], width
+    assert page.eval_on_selector("#text", "one => one.scrollHeight <= one.clientHeight"), (
+        "the text is as high as it needs"
+    )
 
 
 def test_an_older_check_of_the_data_says_that_it_is_older_and_keeps_open_what_was_opened(

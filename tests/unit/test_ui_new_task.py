@@ -967,6 +967,20 @@ def test_each_question_of_the_advice_has_a_place_for_its_answer(
         assert f'name="{one.fact}"' in shown
 
 
+def test_advice_sets_what_is_in_backticks_as_code(
+    page: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(page, "reviews.csv")
+    found = CommandOutput(
+        json.dumps({**ADVICE, "to_find_out": [], "answer": "Raise `split.test` <b>.", "notes": ["see `use`"]})
+    )
+    monkeypatch.setattr(Children, "printed", lambda *_, **__: found)
+    shown = page.get("/new/reviews/advice").text
+    assert "Raise <code>split.test</code> &lt;b&gt;." in shown
+    assert "<code>use</code>" in shown
+    assert "`" not in shown
+
+
 KNOWN_OF_ANY_TASK = ("n_examples", "n_train", "output")
 
 

@@ -116,6 +116,9 @@ def test_the_list_says_where_test_items_were_used_before(tmp_path: Path) -> None
     _, client = page_of(tmp_path)
     rows = client.get("/").text.split('<tr id="run-')
     assert ["TEST ITEMS REUSED" in row for row in rows if row.startswith("routing")] == [True, False]
+    assert [row.count(' title="') for row in rows if row.startswith("routing")] == [1, 0], (
+        "the badge says what it means"
+    )
 
 
 def test_a_run_that_goes_on_up_still_says_that_its_test_items_were_used_before(tmp_path: Path) -> None:
