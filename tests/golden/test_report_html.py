@@ -39,7 +39,7 @@ from lastresort.report.markdown import markdown
 from lastresort.report.story import gather
 from lastresort.report.words.data import of_reuse
 from lastresort.report.words.rungs import of_selection_bias
-from lastresort.report.words.titles import of_cost, of_failures
+from lastresort.report.words.titles import of_cost, of_failures, took_line
 from lastresort.report.words.verdicts import of_band, shared_by, shared_error
 from lastresort.report.words.wording import percent
 from lastresort.types import Judgement, Selection
@@ -302,6 +302,17 @@ def test_what_ran_and_what_was_reused_are_told_apart() -> None:
     said = of_cost(total, {}, 60.0).replace("\u00a0", " ")
     assert said == "The climb took 1 min for work that takes 15 min and made no paid call"
     assert of_cost(total, {}, 2000.0).replace("\u00a0", " ") == "The climb took 33 min 20 s and made no paid call"
+
+
+def test_a_climb_that_goes_on_has_not_taken_its_time_yet() -> None:
+    total = Cost(tokens_in=1, tokens_out=1, seconds=60.0, usd=0.0)
+    assert of_cost(Cost(tokens_in=0, tokens_out=0, seconds=0.0, usd=0.0), {}, 27.0, over=False) == (
+        "No part of the climb is done yet"
+    )
+    said = of_cost(total, {"prompting": 60.0}, 90.0, over=False).replace("\u00a0", " ")
+    assert said == "The parts of the climb that are done took 1 min and made no paid call"
+    assert took_line(total, 90.0, over=False).startswith("The climb has taken")
+    assert took_line(total, 90.0).startswith("The climb took")
 
 
 def test_numbers_of_the_climb(tmp_path: Path) -> None:

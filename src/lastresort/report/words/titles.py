@@ -163,10 +163,16 @@ def takes_longer_than(ran_s: float, work_s: float) -> bool:
     return work_s > 1.05 * ran_s + 1
 
 
-def of_cost(total: Cost, seconds: Mapping[str, float], ran_s: float | None = None) -> str:
-    """seconds: of each part of the climb, by name. ran_s: how long the run took, None where that is unknown."""
+def of_cost(total: Cost, seconds: Mapping[str, float], ran_s: float | None = None, *, over: bool = True) -> str:
+    """seconds: of each part of the climb, by name. ran_s: how long the run took, None where that is unknown. over: whether the
+    climb is decided, so that nothing comes on top.
+    """
+    if not over and not any(seconds.values()):
+        return "No part of the climb is done yet"
     title = f"The work of the climb takes {duration(total.seconds)}"
-    if ran_s is not None:
+    if not over:
+        title = f"The parts of the climb that are done took {duration(total.seconds)}"
+    elif ran_s is not None:
         title = f"The climb took {duration(ran_s)}"
         title += f" for work that takes {duration(total.seconds)}" if ran_for_less(total, ran_s) else ""
     if len(seconds) > 1 and total.seconds:
@@ -177,14 +183,14 @@ def of_cost(total: Cost, seconds: Mapping[str, float], ran_s: float | None = Non
     return f"{title} and cost {money(total.usd)}" if total.usd else f"{title} and made no paid call"
 
 
-def took_line(total: Cost, ran_s: float | None) -> str:
-    """What the duration of a run counts, and why the times of its parts add up to another one."""
+def took_line(total: Cost, ran_s: float | None, *, over: bool = True) -> str:
+    """What the duration of a run counts, and why the times of its parts add up to another one. over: as in `of_cost`."""
     apart = (
         "Answers reused from an earlier run, or made at the same time as others, count in full"
         if ran_for_less(total, ran_s)
         else "What belongs to no part, such as loading models, is not in them"
     )
-    took = "" if ran_s is None else f"The climb took {duration(ran_s)}: {TOOK}. "
+    took = "" if ran_s is None else f"The climb {'took' if over else 'has taken'} {duration(ran_s)}: {TOOK}. "
     return f"{took}Times in the table are those of the work. {apart}."
 
 
