@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from lastresort.ui import children
 from lastresort.ui.children import children_of
 from ui_support import htmx_page_of, until
 
@@ -136,3 +137,26 @@ def test_a_check_reads_the_text_that_it_is_of(commands: Commands) -> None:
     shown = until(lambda: "Checking the data." not in (said := commands.data()) and said, "it has ended")
     assert "No problems found" in shown
     assert commands.begun() == 1
+
+
+def test_a_killed_check_that_starts_again_reads_its_own_text(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile another text was checked, of which this one has nothing."""
+    monkeypatch.setattr(children, "KILLED_S", 0.0)
+    script, dies = commands.folder / "command", commands.folder / "dies"
+    script.write_text(script.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n[ -e {dies} ] && kill -9 $$\n"))
+    dies.touch()
+    good = commands.text
+    until(lambda: "was killed" in commands.data(), "it is killed")
+    commands.change("about", "broken")
+    dies.unlink()
+    until(lambda: "found broken" in commands.data(), "the other text is checked")
+    commands.page.post("/new/reviews/text", data={"text": good})
+    shown = until(lambda: "was killed" not in (said := _ended(commands)) and said, "it is checked again")
+    assert ("No problems found" in shown, "found broken" in shown) == (True, False)
+
+
+def _ended(commands: Commands) -> str:
+    """What is said once nothing is being checked."""
+    return str(until(lambda: "Checking the data." not in (said := commands.data()) and said, "it has ended"))

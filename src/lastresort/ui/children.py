@@ -16,8 +16,10 @@ from typing import IO
 from pydantic import ValidationError
 
 from lastresort.app.runtime import STAGES_AS_JSON
+from lastresort.errors import LastresortError
 from lastresort.foreign import MiB, escaped
 from lastresort.keys import without_keys
+from lastresort.records.atomic import write_atomically
 from lastresort.records.events import Stage
 from lastresort.ui.processes import start_process
 from lastresort.ui.site import Site
@@ -54,6 +56,14 @@ class CommandProgress:
     stage: Stage | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FileToWrite:
+    """A file that a command reads. It is written right before the command starts, so that another command's is never read."""
+
+    path: Path
+    text: str
+
+
 @dataclass(slots=True)
 class _Child:
     """asked_s: when somebody last wanted to know what it printed. kill_seen_s: when a page first heard that it was killed."""
@@ -61,6 +71,7 @@ class _Child:
     question: object
     arguments: tuple[str, ...]
     asked_s: float
+    reads: FileToWrite | None = None
     process: subprocess.Popen[bytes] | None = None
     out: IO[bytes] | None = None
     faults: IO[bytes] | None = None
@@ -80,11 +91,18 @@ class Children:
     _watching: threading.Thread | None = None
 
     def printed(
-        self, question: object, state: object, arguments: Sequence[str], *, begin: bool = True, only: bool = False
+        self,
+        question: object,
+        state: object,
+        arguments: Sequence[str],
+        *,
+        begin: bool = True,
+        only: bool = False,
+        reads: FileToWrite | None = None,
     ) -> CommandOutput | None:
         """What the command printed, None while it works or waits. state: of all that it reads. begin: whether to start it where it
-        is not known yet, or was killed KILLED_S ago. only: whether those of other states of this question end at once: no page is
-        at any of them.
+        is not known yet, or was killed KILLED_S ago. only: end the commands of other states of this question at once, as no page
+        shows them. reads: written before it starts; commands that read the same path need `only`.
         """
         with self._lock:
             child, now = self._known.get((question, state)), time.monotonic()
@@ -94,7 +112,7 @@ class Children:
             if child is None:
                 if not begin or self._over.is_set():
                     return None
-                child = self._known[question, state] = _Child(question, tuple(arguments), now)
+                child = self._known[question, state] = _Child(question, tuple(arguments), now, reads)
                 self._forget()
             child.asked_s = now
             for key in [key for key in self._known if only and begin and key[0] == question and key[1] != state]:
@@ -173,6 +191,8 @@ class Children:
         child.out, child.faults = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - closed once it has ended
         child.began_s = time.monotonic()
         try:
+            if child.reads is not None:
+                write_atomically(child.reads.path, child.reads.text)
             child.process = start_process(
                 child.arguments,
                 folder=self.folder,
@@ -183,6 +203,9 @@ class Children:
             )
         except OSError as error:  # such as a folder that is gone
             child.printed = CommandOutput("", f"It could not be started ({error.strerror}).")
+        except LastresortError as error:  # such as a disk that is full
+            child.printed = CommandOutput("", str(error))
+        if child.printed is not None:
             _let_go(child)
 
     def _look(self, child: _Child) -> None:

@@ -40,7 +40,7 @@ from lastresort.ui.workspace import NotThere, Workspace, safe_name
 from lastresort.ui.yaml_form import mark_of, with_plain_ends
 
 DRAFT, FILE = "draft.yaml", "task.yaml"
-CHECKED = ".checked.yaml"  # the text whose data is checked, so that no check reads one that changes meanwhile
+CHECKED = ".checked.yaml"  # what a check of the data reads, while somebody edits the draft
 TRAINING_DRAFT = "train-draft.yaml"
 _SUFFIX = re.compile(r"(\.(?:jsonl|ndjson|json|csv|tsv)(?:\.gz)?|\.parquet)$", re.IGNORECASE)
 _CHUNK = MiB

@@ -13,12 +13,11 @@ from lastresort.app.data_check import checked_part
 from lastresort.climb.prepare import files_read
 from lastresort.climb.workspace import LEDGER, SHARED
 from lastresort.errors import LastresortError, TaskError
-from lastresort.records.atomic import write_atomically
 from lastresort.report.advice import STANCES, AdviceDocument
 from lastresort.report.forecast import DryRun, cells, head, notes_of, others, power_of
 from lastresort.spec.task import Task
 from lastresort.ui import drafts
-from lastresort.ui.children import CommandOutput, children_of
+from lastresort.ui.children import CommandOutput, FileToWrite, children_of
 from lastresort.ui.climb_options import kept_options
 from lastresort.ui.findings import CheckedData, FilesState, ShownRow, files_state, findings_of, first_rows
 from lastresort.ui.pages.task_editor import sizes_of
@@ -65,10 +64,9 @@ class DataQuestion:
         copy = self.task.folder / drafts.CHECKED
         if begin and "again" in request.query_params:
             children.forget(question, self.state)
-        if begin and not children.knows(question, self.state):
-            write_atomically(copy, self.text)
         arguments = ["data", "check", below(site, copy), "--json"]
-        found = children.printed(question, self.state, arguments, begin=begin, only=True)
+        reads = FileToWrite(copy, self.text)
+        found = children.printed(question, self.state, arguments, begin=begin, only=True, reads=reads)
         return None if found is None else replace(found, fault=found.fault.replace(copy.name, drafts.FILE))
 
 
