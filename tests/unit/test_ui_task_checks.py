@@ -18,7 +18,7 @@ from ui_support import htmx_page_of, until
 
 CSV = "review,sentiment\n" + "".join(f"number {i},{'pos' if i % 2 else 'neg'}\n" for i in range(200))
 REPORT = {"ok": True, "counts": {"train": 100, "dev": 40, "test": 60}, "labels": {}, "tokens": {}, "findings": []}
-OLDER = "The task or its files have changed since."
+OLDER = "An earlier result."
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,28 @@ def test_a_check_is_kept_while_only_that_changes_which_it_does_not_read(commands
     rows = commands.folder / "ws/tasks/reviews/reviews.csv"
     rows.write_text(rows.read_text() + "one more,pos\n")
     assert OLDER in commands.data()
+
+
+def test_the_data_is_checked_again_where_the_model_has_changed(commands: Commands) -> None:
+    """Its tokenizer and its context decide which examples are too long."""
+    model = commands.folder / "ws/tasks/reviews/m"
+    model.mkdir()
+    (model / "config.json").write_text('{"max_position_embeddings": 2048}')
+    commands.change("model", "./m")
+    until(lambda: "No problems found" in commands.data() and OLDER not in commands.data(), "it is checked")
+    before = commands.begun()
+    (model / "config.json").write_text('{"max_position_embeddings": 16}')
+    assert OLDER in commands.data()
+    assert OLDER not in _ended(commands)
+    assert commands.begun() == before + 1
+
+
+def test_a_button_checks_the_data_again(commands: Commands) -> None:
+    assert "data?again=true" in until(
+        lambda: "No problems found" in (said := commands.data()) and said, "it is checked"
+    )
+    commands.page.get("/new/reviews/data?again=true")
+    until(lambda: commands.begun() == 2, "it is checked again")
 
 
 def test_a_bar_that_the_test_set_is_too_small_for_is_not_called_checked(commands: Commands) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
+from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
@@ -13,6 +14,7 @@ from lastresort.app.data_check import checked_part
 from lastresort.climb.prepare import files_read
 from lastresort.climb.workspace import LEDGER, SHARED
 from lastresort.errors import LastresortError, TaskError
+from lastresort.models.open import absolute_name
 from lastresort.report.advice import STANCES, AdviceDocument
 from lastresort.report.forecast import DryRun, cells, head, notes_of, others, power_of
 from lastresort.spec.task import Task
@@ -176,8 +178,17 @@ def _data_question(site: Site, name: str) -> DataQuestion | None:
     if isinstance(sizes, TaskError):
         return None
     large_enough = sizes is not None and task.score.python_file is None
-    state = CheckState(checked_part(task, sizes=not large_enough), files_state(files_read(task)), _ledger(site))
+    files = files_state([*files_read(task), *_model_files(task)])
+    state = CheckState(checked_part(task, sizes=not large_enough), files, _ledger(site))
     return DataQuestion(name, text, task, state)
+
+
+def _model_files(task: Task) -> list[Path]:
+    """Those of the model whose tokenizer and context decide which examples are too long, as far as the task names them by path."""
+    path = Path(absolute_name(task.tuned_model, task.folder).removeprefix("scripted:"))
+    if path.is_dir():
+        return sorted(one for one in path.iterdir() if not one.name.startswith("."))
+    return [path] if path.is_absolute() else []
 
 
 def _ledger(site: Site) -> FilesState:
