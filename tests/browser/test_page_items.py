@@ -13,6 +13,7 @@ from climb_support import scripted_task
 from lastresort.records.events import TaskRead
 from lastresort.records.record import Record
 from lastresort.spec.task import load_task
+from record_support import edit
 from report_support import HOSTILE
 from ui_support import item, recorded, served_page
 
@@ -247,3 +248,16 @@ def test_hostile_rows_run_nothing_fit_the_window_and_keep_nobody_out(
             assert seen.page.evaluate(TOO_WIDE) == [], f"at {width}"
         found = axe.run(seen.page).response["violations"]
         assert [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found] == []
+
+
+def test_an_open_page_of_answers_that_are_changed_shows_them_no_more(
+    browser: playwright.Browser, tmp_path: Path
+) -> None:
+    run = recorded(tmp_path / "runs" / "mail", ("zero-shot", "dev", PLAIN))
+    with served_page(tmp_path) as (link, _), opened(browser, f"{link}runs/mail/items") as seen:
+        seen.page.wait_for_selector("text=Answers checked.", timeout=30_000)
+        edit(run, "UPDATE item SET answer = 'forged' WHERE position = 0")
+        seen.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # else it asks within seconds
+        seen.page.wait_for_selector("text=was changed", timeout=30_000)
+        assert not seen.page.is_visible("text=1 to 50 of 60")
+        seen.faults.clear()  # Chromium's own word on the status

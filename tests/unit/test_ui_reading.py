@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -69,6 +70,55 @@ def test_answers_are_checked_in_the_background_and_what_is_found_is_shown(tmp_pa
     assert workspace.mark("routing-1") != first  # a page that is open is drawn again
     with pytest.raises(DataError, match="was changed"):
         workspace.record("routing-1")
+
+
+@pytest.mark.parametrize(
+    "at", ["/items", "/items?system=zero-shot", "/items/1/0", "/items/labels", "/items/gate", "/rate"]
+)
+def test_a_page_that_shows_answers_notices_that_they_were_changed(tmp_path: Path, at: str) -> None:
+    """An open page asks whether they are still as they were recorded, and is loaded again where they are not."""
+    run = finished_run(tmp_path)
+    edit(run, "UPDATE item SET score = 1 - score WHERE position = 0")
+    site, page = page_of(tmp_path)
+    site.workspace.checks_later = True
+    url, asks = f"/runs/routing-1{at}", "/answers?of=routing-1"
+    shown = page.get(url)
+    assert (shown.status_code, f'hx-get="{asks}"' in shown.text) == (200, True)
+    line = page.get(asks)
+    assert ("Checking the answers." in line.text, "hx-refresh" in line.headers) == (True, False)
+    mark = page.get("/answers/mark?of=routing-1").text
+    assert (mark.startswith("running"), f'data-mark="{mark}"' in line.text) == (True, True)
+    site.workspace.check_next()
+    assert page.get("/answers/mark?of=routing-1").text != mark
+    assert page.get(asks).headers["hx-refresh"] == "true"
+    again = page.get(url)
+    assert "was changed" in again.text
+    assert asks not in again.text, "else it is loaded again and again"
+
+
+def test_runs_that_are_compared_are_followed_as_far_as_they_can_be_read(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    shutil.copytree(run, run.with_name("routing-2"))
+    edit(run, "UPDATE item SET score = 1 - score WHERE position = 0")
+    site, page = page_of(tmp_path)
+    site.workspace.checks_later = True
+    url = "/compare?run=routing-1&run=routing-2"
+    assert 'hx-get="/answers?of=routing-1&amp;of=routing-2"' in page.get(url).text
+    site.workspace.check_next()
+    site.workspace.check_next()
+    assert page.get("/answers?of=routing-1&of=routing-2").headers["hx-refresh"] == "true"
+    again = page.get(url).text
+    assert ("was changed" in again, 'hx-get="/answers?of=routing-2"' in again) == (True, True)
+
+
+def test_a_page_says_that_answers_are_checked(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    site, page = page_of(tmp_path)
+    site.workspace.checks_later = True
+    assert "Checking the answers." in page.get("/answers?of=routing-1").text
+    site.workspace.check_next()
+    line = page.get("/answers?of=routing-1").text
+    assert ("Answers checked." in line, 'data-mark="idle' in line) == (True, True)
 
 
 def test_a_record_at_work_is_read_again_only_once_it_has_changed(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ PAGES = (
     Page("plan", "/plan", "Plan"),
     Page("train", "/train", "Train"),
     Page("machine", "/machine", "This machine", ("/docs",)),
+    Page("answers"),
     Page("items"),
     Page("talk"),
     Page("rate"),

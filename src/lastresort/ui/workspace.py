@@ -230,6 +230,11 @@ class Workspace:
         seen = [(one.name, one.state, one.fault, signature(self.runs / one.name)) for one in states]
         return mark_of(seen, works=any(one.state == "running" for one in states))
 
+    def is_checked(self, name: str) -> bool:
+        """Whether all of its record was checked, also the answers; False while that is to come. Raises NotThere."""
+        self.state(name)
+        return self._known[name].is_whole
+
     def record(self, name: str) -> Record:
         """The record of a run, open to be read. Raises NotThere, and DataError for one that was changed or cannot be read."""
         fault = self.state(name).fault
