@@ -277,7 +277,7 @@ AT_WORK = """\
 sft, learning rate 0.001: training
 ━━━━━━━━──────────── 48 of 120 · 0.8 steps a second · about 1 min 26 s left
 loss ██▇▇▆▆▅▅▅▄▄▄▄▃▃▃▃▃▂▂▂▂▂▂▁▁▁▁▁▁ 0.412
-12 min 3 s so far · $0 spent · about 14 min left in all, without the gate
+12 min 3 s so far · $0 spent
 
 Not decided yet: so far prompting was tested.
 
@@ -313,8 +313,6 @@ TRAINING = Stage(
     eta_s=86.4,
     spent_s=723.0,
     spent_usd=0.0,
-    climb_left_s=840.0,
-    gate_follows=True,
 )
 
 

@@ -16,13 +16,12 @@ from climb_support import scripted_task
 from lastresort.app.climb import climb
 from lastresort.app.dry_run import dry_run
 from lastresort.climb import token_counts
-from lastresort.climb.budget import forecast_rungs
+from lastresort.climb.budget import say_forecast
 from lastresort.climb.token_counts import counts_of
 from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.rungs.forecast import Forecast, Machine, Rates, Workload, answering
-from lastresort.rungs.rung import find_rung
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER
@@ -81,20 +80,6 @@ def work(**changes: Any) -> Workload:
     sizes = {"n_train": 180, "n_dev": 100, "n_test": 300, "instruction_tokens": 30, "about_tokens": 20}
     tokens = {"input_tokens": 20.0, "output_tokens": 5.0, "max_new_tokens": 40}
     return Workload(Machine(10**6, 1e9), **{**sizes, **tokens, **changes})  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("name", "trains"), [("prompting", False), ("retrieval", False), ("sft", True), ("full", True)]
-)
-def test_the_seconds_of_a_rung_are_those_of_training_of_dev_and_of_its_test(
-    tmp_path: Path, name: str, trains: bool
-) -> None:
-    task = load_task(handbook_task(tmp_path) if name == "retrieval" else scripted_task(tmp_path, quality=[]))
-    found = find_rung(name).forecast(task, work())
-    assert found.seconds is not None
-    assert min(found.dev_s, found.test_s) > 0
-    rest = found.seconds - found.dev_s - found.test_s
-    assert rest > 1e-6 if trains else rest == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(("epochs", "checkpoints"), [(1, 1), (2, 2), (3, 2), (5, 3)])
@@ -216,14 +201,12 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """prompting is tested already, retrieval does not apply, and nothing is known of full. A judge takes a second an answer, a
-    minute at sft, of which 20 s are in the test.
+    minute at sft.
     """
     seconds = {"prompting": 9.0, "retrieval": 9.0, "sft": 1440.0, "preference": 30.0, "full": None}
 
     forecasts = {name: Forecast(0, 0, 0, taken, 0.0) for name, taken in seconds.items()}
-    dev, test = (answering(name, Machine(1, 1.0), n, 1, 0, 1) for name, n in (("dev", 40), ("test", 20)))
-    measuring = dev.on_dev() + test.in_test()
-    forecasts["sft"] = replace(measuring, seconds=1440.0)
+    forecasts["sft"] = replace(answering("dev and test", Machine(1, 1.0), 60, 1, 0, 1), seconds=1440.0)
 
     class Known(SilentProgress):
         def __init__(self) -> None:
@@ -254,19 +237,16 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
         stop=NEVER,
     )
     prepared: Any = None
-    found = forecast_rungs(bench, prepared, None, gated=True)
-    assert {name: forecast.seconds for name, forecast in found.items()} == {"sft": 1500.0, "preference": 30.0}
-    assert found["sft"].dev_s == measuring.dev_s + 40.0
-    assert found["sft"].test_s == measuring.test_s + 20.0
+    say_forecast(bench, prepared, None, gated=True)
     assert "The gate of a tuned model comes on top" in progress.said[0]
     assert [line.replace(NO_BREAK, " ").partition(". ")[0] for line in progress.said] == [
         "Forecast for this machine: about 25 min for SFT and 30 s for preference tuning",
         "The time limit (limits.hours) leaves 15 min, less than the 25 min forecast up to the end of SFT: SFT may be skipped",
         "sft: this may take 25 min",
     ]
-    assert forecast_rungs(bench, prepared, "retrieval", gated=True) == {}
+    say_forecast(bench, prepared, "retrieval", gated=True)
     bench.task.model = "openai:some-model"
-    assert forecast_rungs(bench, prepared, None, gated=True) == {}
+    say_forecast(bench, prepared, None, gated=True)
     assert len(progress.said) == 3
 
 

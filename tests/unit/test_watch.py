@@ -46,11 +46,10 @@ from lastresort.report.markdown import markdown
 from lastresort.report.notebook import ladder_html
 from lastresort.report.schema import schema_of
 from lastresort.report.terminal import ladder_table
-from lastresort.report.words.progress import rate_line, spent_line, stage_line
+from lastresort.report.words.progress import rate_line, stage_line
 from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.report.words.wording import state_of as state_of_rung
-from lastresort.rungs.forecast import Forecast
 from lastresort.spec.task import load_task
 from lastresort.types import SilentProgress
 
@@ -406,55 +405,6 @@ def test_progress_that_can_show_a_run_gets_its_view_with_every_stage(tmp_path: P
     assert [rung.name for rung in after.rungs] == ["prompting"]
 
 
-def test_the_time_left_for_a_climb_is_what_the_forecast_leaves_of_its_rungs(tmp_path: Path) -> None:
-    clock, shown = Clock(), Showing()
-    with Record.create(tmp_path / "run") as record:
-        writer = StageWriter(shown, record, lambda: (clock.now, 0.0), clock=clock)
-
-        def left_s() -> float | None:
-            return shown.shown[-1][1].climb_left_s
-
-        writer.stage("reading")
-        assert left_s() is None
-        prompting = Forecast(0, 0, 0, 100.0, 0.0, dev_s=70.0, test_s=30.0, answers=100, test_answers=30)
-        writer.expect({"prompting": prompting, "sft": Forecast(0, 0, 0, 300.0, 0.0, dev_s=40.0, test_s=60.0)})
-        writer.at("prompting")
-        assert left_s() == 400.0
-        writer.at("prompting", "zero-shot", "dev")
-        clock.now += 60
-        writer.stage("searching", 10)
-        assert left_s() == 340.0
-        clock.now += 50
-        writer.advance(1)
-        assert left_s() is None  # longer than was forecast, and one answer says little of the others
-        writer.advance(9)
-        assert left_s() == 60.0 * 11 + 11 * (30.0 + 300.0)  # 11 s an answer, where 1 s was forecast
-        writer.at("sft")
-        writer.expect({"sft": Forecast(0, 0, 0, 300.0, 0.0, dev_s=40.0, test_s=60.0)})
-        writer._left._slower.clear()
-        writer.stage("waiting")
-        assert left_s() == 300.0
-        writer.stage("training", 186)
-        writer.at("sft", "lr", "train")
-        clock.now += 300
-        assert left_s() == 300.0
-        writer.stage("saving")
-        assert left_s() is None  # the training took longer than was forecast, and may go on
-        writer.stage("training, from step 94", 186, 93)
-        clock.now += 9
-        writer.advance(3)
-        assert shown.shown[-1][1].done == 96
-        assert shown.shown[-1][1].eta_s == 3.0 * 90  # at the pace of this stage
-        assert left_s() is None  # of the training, this stage may not be the last
-        writer.at("sft", "lr", "test")
-        assert left_s() == 60.0
-        clock.now += 100
-        writer.stage("saving")
-        assert left_s() is None  # never 0 s
-        writer.at("sft", "lr", "gate")
-        assert left_s() is None
-
-
 def test_prompts_that_are_read_count_before_the_first_answer_comes(tmp_path: Path) -> None:
     """One answer of a batch that was read as a whole says little of the time that the others take."""
     clock, shown = Clock(), Showing()
@@ -490,23 +440,6 @@ def test_prompts_that_are_read_count_before_the_first_answer_comes(tmp_path: Pat
         clock.now += 1
         writer.read(24.0)
         assert shown.shown[-1][1].worked == 0, "what a training asks between its steps is no step"
-
-
-def test_a_gate_is_named_only_where_one_may_follow(tmp_path: Path) -> None:
-    shown = Showing()
-    rungs = {"prompting": Forecast(0, 0, 0, 100.0, 0.0), "sft": Forecast(0, 0, 0, 300.0, 0.0)}
-    said = []
-    with Record.create(tmp_path / "run") as record:
-        writer = StageWriter(shown, record, lambda: (1.0, 0.0), clock=Clock())
-        for forecast, gated in ((rungs, True), (rungs, False), ({"prompting": rungs["prompting"]}, True)):
-            writer.expect(forecast, gated=gated)
-            writer.at("prompting")
-            said.append(spent_line(shown.shown[-1][1]).replace(NO_BREAK, " ").partition("spent · ")[2])
-    assert said == [
-        "about 6 min 40 s left in all, without the gate",
-        "about 6 min 40 s left in all",
-        "about 1 min 40 s left in all",
-    ]
 
 
 def test_lines_of_a_climb_say_what_its_stage_knows(

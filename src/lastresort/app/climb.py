@@ -14,7 +14,7 @@ from lastresort.after.compare.compare import compare_ways
 from lastresort.after.compare.results import comparison_of, why_not_compared
 from lastresort.after.compare.ways import ComparisonRequest, settle_request
 from lastresort.after.repair.phase import after_repairs
-from lastresort.climb.budget import Budget, forecast_rungs, skipped_in
+from lastresort.climb.budget import Budget, say_forecast, skipped_in
 from lastresort.climb.costs import break_even_entry
 from lastresort.climb.decide import Conclusion, Rules, RungOutcome
 from lastresort.climb.decision import WinnerFolder, decision_of, write_winner
@@ -109,7 +109,7 @@ def climb(
             bench = replace(bench, executor=executor, go_on=go_on)
             try:
                 gated = mode != "none"
-                writer.expect(forecast_rungs(bench, prepared, rules.until, gated=gated), gated=gated)
+                say_forecast(bench, prepared, rules.until, gated=gated)
                 review = partial(_gate_and_repair, bench, prepared, mode)
                 outcomes, why, saving = climb_rungs(bench, prepared, rules, ledger, review)
                 costs = break_even_entry(bench.task, eligible(bench, outcomes), saving)

@@ -153,14 +153,10 @@ def _judged(prepared: PreparedTask, own: Forecast) -> JudgedForecast:
     judge = forecast_of_judge(prepared, own.answers)
     if judge is None:
         return JudgedForecast(own)
-    judge_s = judge.seconds or 0.0
-    in_test_s = judge_s * own.test_answers / own.answers if own.answers else 0.0
     whole = replace(
         own,
-        seconds=None if own.seconds is None else own.seconds + judge_s,
+        seconds=None if own.seconds is None else own.seconds + (judge.seconds or 0.0),
         usd=None if own.usd is None else own.usd + (judge.usd or 0.0),
-        dev_s=own.dev_s + judge_s - in_test_s,
-        test_s=own.test_s + in_test_s,
     )
     unknown: list[UnknownOfJudge] = ["time"] if judge.seconds is None else []
     if judge.usd is None:
@@ -243,18 +239,18 @@ def _has_begun(record: Record, rung: str) -> bool:
     return any(isinstance(event, OfRung) and event.rung == rung and not isinstance(event, before) for event in events)
 
 
-def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None, *, gated: bool) -> dict[str, Forecast]:
+def say_forecast(bench: Workbench, prepared: PreparedTask, until: str | None, *, gated: bool) -> None:
     """Say what each rung that is still to be climbed would take here, with its judge as far as that is known, and whether the time
-    limit cuts that. Returns it, in the order of the ladder. gated: whether a tuned model that would win passes a gate.
+    limit cuts that. gated: whether a tuned model that would win passes a gate.
 
     Rungs that do not apply are left out; so are those whose seconds are not known. Nothing is known of a climb that starts with an
     endpoint, and its speed says nothing of the rungs above.
     """
     task = bench.task
     if is_endpoint(task.model):
-        return {}
+        return
     last = len(task.ladder) if until is None else task.ladder.index(until) + 1
-    found: dict[str, Forecast] = {}
+    seconds: dict[str, float] = {}
     for name in task.ladder[:last]:
         request = bench.stop.requested()
         if request is not None and request.reason in ("signal", "file"):  # a limit that is reached ends what it bounds
@@ -263,9 +259,9 @@ def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None, 
         if bench.record.last(RungTested, name) is not None or rung.skip_reason(task, bench.train) is not None:
             continue
         forecast = rung.forecast(task, workload(prepared, name, bench.progress))
-        if forecast.seconds is not None:
-            found[name] = _judged(prepared, forecast).forecast
-    seconds = {name: forecast.seconds for name, forecast in found.items() if forecast.seconds is not None}
+        taken = None if forecast.seconds is None else _judged(prepared, forecast).forecast.seconds
+        if taken is not None:
+            seconds[name] = taken
     if seconds:
         bench.progress.say(forecast_line(seconds, gated=gated and any(map(trains, seconds))))
         if (left := bench.hours_left()) is not None:
@@ -273,4 +269,3 @@ def forecast_rungs(bench: Workbench, prepared: PreparedTask, until: str | None, 
     for name, taken in seconds.items():
         if taken > LONG_S:
             bench.progress.say(long_rung_line(name, taken))
-    return found

@@ -6,7 +6,7 @@ Also what the climb is at, written into its record as it goes, so that any other
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -15,11 +15,9 @@ from lastresort.climb.identity import changed_keys
 from lastresort.climb.judging import ClimbJudge, refuse_what_the_judge_cannot_read
 from lastresort.climb.prepare import PreparedTask, data_report, trained_turns
 from lastresort.climb.room import check_room, longer_answers, max_new_tokens, refuse_what_fits_no_prompt
-from lastresort.climb.time_left import TimeLeft
 from lastresort.climb.workspace import shared_folder
 from lastresort.errors import TaskError
 from lastresort.hardware.threads import ThreadChoice
-from lastresort.ladder import trains
 from lastresort.models.open import absolute_name
 from lastresort.models.protocol import OnRead
 from lastresort.records.decision import RunView
@@ -40,7 +38,6 @@ from lastresort.records.responses import ResponseCache
 from lastresort.records.view import Fold
 from lastresort.report.decision import view_of
 from lastresort.report.words.data import of_longer_answers
-from lastresort.rungs.forecast import Forecast
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import Workbench
@@ -81,19 +78,12 @@ class StageWriter:
         self._shown, self._record, self._spent, self._clock = shown, record, spent, clock
         self._now, self._began = Stage(label=""), clock()
         self._begun = 0
-        self._left, self._answered_before = TimeLeft(clock), 0.0
-        self._gated, self._read_at = False, clock()
+        self._read_at = clock()
         self._fold, self._seen = Fold(), 0
         self._view: RunView | None = None
 
-    def expect(self, forecast: Mapping[str, Forecast], *, gated: bool = False) -> None:
-        """forecast: as in `TimeLeft`. gated: whether a tuned model that would win passes a gate."""
-        self._left.expect(forecast)
-        self._gated = gated
-
     def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
         self._shown.stage(label, total, done)
-        self._answered_before = self._answered(self._now)
         self._began, self._begun = self._clock(), done
         now = self._now  # the place stays until `at` names another: a gate has many stages
         place = {"rung": now.rung, "candidate": now.candidate, "split": now.split, "gate": now.gate}
@@ -131,23 +121,15 @@ class StageWriter:
         """Which candidate the present stage is about."""
         now = self._now
         update: dict[str, object] = {"rung": rung, "candidate": candidate, "split": split, "test": test, "gate": gate}
-        if self._left.come_to(rung, split, self._answered(now)):
-            self._answered_before -= self._answered(now)
+        if (rung, split) != (now.rung, now.split):
             update["eta_s"] = None  # of what came before
         if loss is not None:
             update |= {"loss": loss, "losses": (*now.losses, loss)[-LOSSES:]}
         self._write(now.model_copy(update=update))
 
-    def _answered(self, stage: Stage) -> float:
-        """In the present part of the climb."""
-        return self._answered_before + stage.worked - self._begun
-
     def _write(self, stage: Stage) -> None:
         seconds, usd = self._spent()
-        left_s = self._left.left_s(self._answered(stage), stage.eta_s)
-        follows = self._gated and left_s is not None and any(map(trains, self._left.rungs_to_come()))
-        said = {"spent_s": seconds, "spent_usd": usd, "climb_left_s": left_s, "gate_follows": follows}
-        self._now = stage.model_copy(update=said)
+        self._now = stage.model_copy(update={"spent_s": seconds, "spent_usd": usd})
         self._record.now(self._now)
         if isinstance(self._shown, ShowsRun):
             self._take_new_events()

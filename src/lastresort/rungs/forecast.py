@@ -76,8 +76,7 @@ class Workload:
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """An estimate. seconds: None if an endpoint's speed is unknown. usd: None if its price is. lines: the terms of the sum, in
-    words. dev_s, test_s: of the seconds, those that measure candidates on dev, and those of the test. answers: that the
-    task's scorer scores, test_answers of them in the test.
+    words. answers: that the task's scorer scores.
     """
 
     tokens_in: int
@@ -86,10 +85,7 @@ class Forecast:
     seconds: float | None
     usd: float | None
     lines: tuple[str, ...] = ()
-    dev_s: float = 0.0
-    test_s: float = 0.0
     answers: int = 0
-    test_answers: int = 0
 
     def __add__(self, other: Forecast) -> Forecast:
         seconds = None if self.seconds is None or other.seconds is None else self.seconds + other.seconds
@@ -101,21 +97,12 @@ class Forecast:
             seconds,
             usd,
             self.lines + other.lines,
-            self.dev_s + other.dev_s,
-            self.test_s + other.test_s,
             self.answers + other.answers,
-            self.test_answers + other.test_answers,
         )
-
-    def on_dev(self) -> Forecast:
-        return replace(self, dev_s=self.seconds or 0.0, test_s=0.0, test_answers=0)
-
-    def in_test(self) -> Forecast:
-        return replace(self, dev_s=0.0, test_s=self.seconds or 0.0, test_answers=self.answers)
 
     def unscored(self) -> Forecast:
         """Of answers that the task's scorer does not score."""
-        return replace(self, answers=0, test_answers=0)
+        return replace(self, answers=0)
 
 
 def answering(

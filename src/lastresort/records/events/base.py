@@ -56,11 +56,11 @@ READ = 0.5  # of the work on an item, once its prompt is read: what its answer t
 
 
 class Stage(EventValue):
-    """What a run is at. label: in words. rung, candidate, split: "" where it is none. total: None where it is unknown. loss: of the
-    last step of a training. losses: of its last steps, up to LOSSES. read: prompts that are read, in part too, and not answered.
-    eta_s: None before anything is done. spent_s, spent_usd: of the whole run so far. climb_left_s: if the climb tries all rungs of
-    its ladder, without gates; None where that cannot be told (see `climb.time_left`). gate_follows: whether a gate may come on top
-    of it. test: while the bar is tested. gate: its measures, after its first look."""
+    """What a run is at. label: in words. rung, candidate, split: "" where it is none. total: None where it is unknown. loss:
+    of the last step of a training. losses: of its last steps, up to LOSSES. read: prompts that are read, in part too, and not
+    answered. eta_s: None before anything is done. spent_s, spent_usd: of the whole run so far. test: while the bar is tested.
+    gate: its measures, after its first look.
+    """
 
     label: str
     rung: str = ""
@@ -74,8 +74,6 @@ class Stage(EventValue):
     eta_s: float | None = None
     spent_s: float = 0.0
     spent_usd: float = 0.0
-    climb_left_s: float | None = None
-    gate_follows: bool = False
     test: BarSoFar | None = None
     gate: tuple[MeasureSoFar, ...] = ()
 

@@ -179,14 +179,7 @@ def _rate(per_s: float, unit: str) -> str:
 
 def spent_line(stage: Stage, since_s: float = 0.0) -> str:
     """Of a whole run. since_s: how long ago the stage was so."""
-    left_s = stage.climb_left_s
-    left = [] if left_s is None else [f"{left_line(left_s - since_s)} {in_all(stage)}"]
-    return " · ".join([f"{duration(stage.spent_s + since_s)} so far", f"{money(stage.spent_usd)} spent", *left])
-
-
-def in_all(stage: Stage) -> str:
-    """What the time left for the climb is of: a gate has its own forecast."""
-    return "in all, without the gate" if stage.gate_follows else "in all"
+    return f"{duration(stage.spent_s + since_s)} so far · {money(stage.spent_usd)} spent"
 
 
 def forecast_line(seconds: Mapping[str, float], *, gated: bool) -> str:

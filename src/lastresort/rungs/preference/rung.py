@@ -93,10 +93,8 @@ class PreferenceRung:
                 about,
                 work.max_new_tokens,
             ).unscored()
-            + answering(
-                "candidates on dev", machine, work.n_dev * measured, prompt, about, work.max_new_tokens
-            ).on_dev()
-            + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens).in_test()
+            + answering("candidates on dev", machine, work.n_dev * measured, prompt, about, work.max_new_tokens)
+            + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens)
         )
 
     def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> RungSetup:

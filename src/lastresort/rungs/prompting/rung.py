@@ -84,7 +84,7 @@ class PromptingRung:
                 total += asking(name, f"{label}, on dev", work.n_dev)
         if grammar_of(task) is not None:
             total += asking(costliest, "the best again, held to the form, on dev", work.n_dev)
-        return total.on_dev() + asking(costliest, "test of the chosen", work.n_test).in_test()
+        return total + asking(costliest, "test of the chosen", work.n_test)
 
     def search(self, bench: Workbench) -> Search:
         if bench.record.last(PromptOptimised, self.name) is None:

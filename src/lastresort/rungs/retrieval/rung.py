@@ -200,7 +200,7 @@ class RetrievalRung:
             alive = alive[: max(2, -(-len(alive) // 2))]
         if grammar_of(task) is not None:
             total += asking("the best again, held to the form, on dev", work.n_dev, *dearest)
-        return total.on_dev() + asking("test of the chosen", work.n_test, *dearest).in_test()
+        return total + asking("test of the chosen", work.n_test, *dearest)
 
     def search(self, bench: Workbench) -> Search | GivenUp:
         store, contents = knowledge_store(bench)

@@ -193,8 +193,8 @@ class FullRung:
             before
             + training(label, machine, rows, epochs, row, about, section.batch_size, operations=ALL_WEIGHTS)
             + answering("loss on dev", machine, work.n_dev * (kept + losses_of_race(rates)), row, about, 0)
-            + answering("checkpoints on dev", machine, work.n_dev * passes, prompt, about, work.max_new_tokens).on_dev()
-            + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens).in_test()
+            + answering("checkpoints on dev", machine, work.n_dev * passes, prompt, about, work.max_new_tokens)
+            + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens)
         )
 
     def planned_setup(self, task: Task, work: Workload, row_tokens: int) -> RungSetup:

@@ -98,8 +98,8 @@ class SftRung:
             answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored()
             + training(label, machine, work.n_train + replay, epochs, row, about, sft.batch_size)
             + answering("loss on dev", machine, work.n_dev * losses, row, about, 0)
-            + answering("checkpoints on dev", machine, work.n_dev * passes, prompt, about, work.max_new_tokens).on_dev()
-            + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens).in_test()
+            + answering("checkpoints on dev", machine, work.n_dev * passes, prompt, about, work.max_new_tokens)
+            + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens)
         )
 
     def forecast_call(self, task: Task, work: Workload) -> Forecast:

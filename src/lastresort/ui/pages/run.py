@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,18 +50,18 @@ LEAST_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What the panel at the top of a run shows. pace: how far its stage is, and how fast. left: what times are left, in seconds,
-    and of what. starting: a process was started that does not work on it yet. ended: how it ended without a decision. last: lines
-    that its process printed before it died or failed. failed: to resume, or to take fresh items. more: what fresh items would
-    decide, "" where no test could go on. labels: what only labels for the judge would decide.
-    at: what a run that was stopped was doing. laps: how far each learning rate of its training got, "" where there is none.
-    ahead: the rung that comes next where the climb was set to stop below it, "" elsewhere. ahead_said: that in words.
+    """What the panel at the top of a run shows. pace: how far its stage is, and how fast. left_s: of its stage, None where
+    that is not known. starting: a process was started that does not work on it yet. ended: how it ended without a decision.
+    last: lines that its process printed before it died or failed. failed: to resume, or to take fresh items. more: what fresh
+    items would decide, "" where no test could go on. labels: what only labels for the judge would decide. at: what a run that was
+    stopped was doing. laps: how far each learning rate of its training got, "" where there is none. ahead: the rung that comes
+    next where the climb was set to stop below it, "" elsewhere. ahead_said: that in words.
     """
 
     run: RunState
     line: str
     pace: tuple[str, ...]
-    left: tuple[tuple[float, str], ...]
+    left_s: float | None
     stopping: bool
     starting: bool
     ended: str
@@ -217,7 +217,7 @@ def now(site: Site, name: str) -> Now:
         run=found,
         line=progress.of_stage(stage) if working and stage is not None else "",
         pace=tuple(progress.rate_parts(stage)) if working and stage is not None else (),
-        left=tuple(_left(stage, found.took_s)) if working and stage is not None else (),
+        left_s=_left_s(stage, found.took_s) if working and stage is not None else None,
         stopping=working and (folder / STOP).exists(),
         starting=starting,
         ended=progress.end_line(found.stopped_by, started=found.view is not None) if stopped else "",
@@ -241,12 +241,10 @@ def _laps(site: Site, name: str, rung: str) -> str:
         return progress.laps_line([lap for lap in record.all(LapTrained) if lap.rung == rung])
 
 
-def _left(stage: Stage, took_s: float) -> Iterator[tuple[float, str]]:
+def _left_s(stage: Stage, took_s: float) -> float | None:
     """Now, which may be a while after the stage was written. took_s: how long the run took so far."""
-    since = max(0.0, took_s - stage.spent_s)
-    for left_s, of in ((progress.stage_left_s(stage), ""), (stage.climb_left_s, progress.in_all(stage))):
-        if left_s:
-            yield left_s - since, of
+    left_s = progress.stage_left_s(stage)
+    return left_s - max(0.0, took_s - stage.spent_s) if left_s else None
 
 
 def _ahead(found: RunState) -> tuple[str, str]:
