@@ -121,6 +121,22 @@ def test_a_page_says_that_answers_are_checked(tmp_path: Path) -> None:
     assert ("Answers checked." in line, 'data-mark="idle' in line) == (True, True)
 
 
+def test_a_run_that_cannot_be_looked_at_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = finished_run(tmp_path)
+    shutil.copytree(run, run.with_name("routing-2"))
+    at = workspace_module.is_held
+
+    def fails(folder: Path) -> bool:
+        if folder.name == "routing-1":
+            raise OSError(5, "Input/output error")
+        return at(folder)
+
+    monkeypatch.setattr(workspace_module, "is_held", fails)
+    workspace = Workspace(tmp_path, checks_later=True)
+    workspace.read_ahead()
+    assert [state.name for state in workspace.states()] == ["routing-2"]
+
+
 def test_a_record_at_work_is_read_again_only_once_it_has_changed(tmp_path: Path) -> None:
     """Its log has content then, which SQLite touches whenever somebody reads it."""
     run = finished_run(tmp_path)

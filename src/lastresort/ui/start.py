@@ -7,6 +7,7 @@ import secrets
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lastresort.app.terminal import print_note
 from lastresort.errors import InputError, LastresortError, PrerequisiteError
 
 if TYPE_CHECKING:
@@ -93,7 +95,10 @@ def _read_and_check(workspace: Workspace) -> None:
     workspace.read_ahead()
     time.sleep(OPENED_S)
     while True:
-        workspace.check_next()
+        try:
+            workspace.check_next()
+        except Exception as error:  # noqa: BLE001 - the border of this thread: the other records are checked all the same
+            print_note("".join(traceback.format_exception(error)))
 
 
 def reached_at(address: str) -> str:

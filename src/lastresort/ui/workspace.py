@@ -177,14 +177,14 @@ class Workspace:
         names = [path.parent.name for path in self.runs.glob(f"*/{FILE_NAME}") if _NAME.fullmatch(path.parent.name)]
         found = []
         for name in names:
-            with suppress(NotThere):  # a link, or a run that was removed a moment ago
+            with suppress(NotThere, OSError):  # a link, a run that was removed a moment ago, or a disk that fails
                 found.append(self.state(name))
         found.sort(key=lambda one: one.began.timestamp() if one.began else 0.0, reverse=True)
         return sorted(found, key=lambda one: one.state != "running")
 
     def read_ahead(self) -> None:
         """Read every run, so that the first page waits for none."""
-        with suppress(NotThere):  # which the page says
+        with suppress(NotThere, OSError):  # which the page says
             self.states()
 
     def check_next(self) -> None:
