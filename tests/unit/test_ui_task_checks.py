@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from lastresort.climb.workspace import LEDGER, SHARED
 from lastresort.ui import children
 from lastresort.ui.children import children_of
 from ui_support import htmx_page_of, until
@@ -127,6 +128,21 @@ def test_a_bar_that_the_test_set_is_too_small_for_is_not_called_checked(commands
     shown = commands.data()
     assert ("Correct the task first." in shown, "No problems found" in shown) == (True, False)
     assert commands.begun() == 1, "a check could only say again what is said beside the form"
+
+
+def test_a_command_that_has_said_nothing_yet_is_timed_alone(commands: Commands) -> None:
+    commands.hold.touch()
+    shown = until(lambda: 'class="took"' in (said := commands.data()) and said, "it is at work")
+    assert '<p class="legend"><span class="took"' in shown
+    commands.hold.unlink()
+
+
+def test_other_test_items_of_earlier_runs_ask_for_another_check(commands: Commands) -> None:
+    until(lambda: "No problems found" in commands.data(), "it is checked")
+    ledger = commands.folder / "ws/runs" / SHARED / LEDGER
+    ledger.parent.mkdir(parents=True)
+    ledger.write_bytes(b"another run has ended")
+    assert OLDER in commands.data()
 
 
 def test_an_edit_while_the_data_is_checked_leaves_one_check(commands: Commands) -> None:
