@@ -23,7 +23,7 @@ from lastresort.spec.task import Task
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Example
 
-# Keys that no check reads: tests watch it read a task.
+# Keys that no check reads.
 UNREAD = frozenset((
     "task", "goal", "on_undecided", "facts", "limits", "prompting", "retrieval", "sft", "preference", "full", "decode", "general",
     "keep",
@@ -67,9 +67,7 @@ def checked_part(task: Task, *, sizes: bool = True) -> str:
 
     sizes: whether it counts here that the check refuses test sets too small for the bar; False where `check_sizes` was asked.
     """
-    left_out = (
-        UNREAD if sizes or task.reward else UNREAD | OF_SIZES
-    )  # which rungs apply decides whether rewards are read
+    left_out = UNREAD if sizes else UNREAD | OF_SIZES
     part = {key: value for key, value in task.resolved().items() if key not in left_out}
     return json.dumps([part, "preference" in task.ladder], sort_keys=True)
 
