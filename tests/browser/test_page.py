@@ -748,7 +748,7 @@ def test_a_command_and_a_text_are_copied_by_keyboard_and_the_page_says_so(new_ta
         "() => { document.execCommand = () => false; navigator.clipboard.writeText = () => Promise.reject(); }"
     )
     page.get_by_role("button", name="Copy the command").click()
-    page.wait_for_selector("#told >> text=Selected: press Ctrl+C")
+    page.wait_for_selector("#told >> text=Selected, not copied")
     assert page.evaluate("getSelection().toString()") == page.inner_text("#typed")
 
 

@@ -654,7 +654,7 @@ def test_a_comparison_says_that_a_run_was_spared_work_where_one_was(tmp_path: Pa
     for name in ("one-1", "two-1"):
         finished_run(tmp_path, name)
     site, client = page_of(tmp_path)
-    assert "reused answers" not in client.get("/compare?run=one-1&run=two-1").text
+    assert SPARED not in client.get("/compare?run=one-1&run=two-1").text
     row = row_of(site.workspace.state("one-1"))
     assert row.view is not None
     assert row.run.stage is not None

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from lastresort.records.decision import Failures, RungView, RunView
 from lastresort.records.decision_parts import WeighedCheckpoint, Weighing
-from lastresort.records.events import (
-    TrainingReached,
-)
+from lastresort.records.events import TrainingReached
 from lastresort.records.measurement import Cost
 from lastresort.report.words.wording import (
     capital,
@@ -150,15 +148,13 @@ TOOK = "the wall clock of the processes that worked on it, without the time that
 
 def ran_for_less(total: Cost, ran_s: float | None) -> bool:
     """Whether the run took clearly less time than its work adds up to."""
-    return ran_s is not None and takes_longer_than(ran_s, total.seconds)
+    return ran_s is not None and work_exceeds(total.seconds, ran_s)
 
 
-SPARED = (
-    "A run that took or paid less than its work reused answers of an earlier one, or had several made at the same time."
-)
+SPARED = "Runs that took less time or money than their work adds up to reused earlier answers or made several at once."
 
 
-def takes_longer_than(ran_s: float, work_s: float) -> bool:
+def work_exceeds(work_s: float, ran_s: float) -> bool:
     """Whether work takes clearly longer than a run did."""
     return work_s > 1.05 * ran_s + 1
 

@@ -15,7 +15,7 @@ from lastresort.report.charts.runs import NARROW, WIDE, RunPoint, runs_chart
 from lastresort.report.run_settings import RunSettings, differing, not_known_yet, settings_in
 from lastresort.report.story import AllAnswered, all_answered
 from lastresort.report.words.progress import stage_line
-from lastresort.report.words.titles import SPARED, headline, takes_longer_than
+from lastresort.report.words.titles import SPARED, headline, work_exceeds
 from lastresort.report.words.verdicts import BEYOND_BAND, shown_beyond_band
 from lastresort.report.words.wording import listed, round_percent
 from lastresort.ui.site import Site, is_part
@@ -138,7 +138,7 @@ def _is_spared(run: RunState) -> bool:
     costs = () if run.view is None else tuple(rung.cost for rung in run.view.rungs)
     work_usd = sum(cost.usd or 0.0 for cost in costs)
     paid_less = run.stage is not None and work_usd > 1.05 * run.stage.spent_usd
-    return paid_less or takes_longer_than(run.took_s, sum(cost.seconds for cost in costs))
+    return paid_less or work_exceeds(sum(cost.seconds for cost in costs), run.took_s)
 
 
 def _caption(task: str, points: Sequence[RunPoint]) -> str:

@@ -26,7 +26,10 @@ const timers = new Map(); // by what says it, when that ends
 function say(one, text, after) {
   one.textContent = text;
   clearTimeout(timers.get(one));
-  timers.set(one, setTimeout(() => { one.textContent = after; timers.delete(one); }, SAID_MS));
+  timers.set(one, setTimeout(() => {
+    if (one.textContent === text) one.textContent = after; // else something else was said there meanwhile
+    timers.delete(one);
+  }, SAID_MS));
 }
 
 document.addEventListener("click", async (event) => {
