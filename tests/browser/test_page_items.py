@@ -15,7 +15,7 @@ from lastresort.records.record import Record
 from lastresort.spec.task import load_task
 from record_support import edit
 from report_support import HOSTILE
-from ui_support import item, recorded, served_page
+from ui_support import finished_run, item, recorded, served_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
@@ -261,3 +261,13 @@ def test_an_open_page_of_answers_that_are_changed_shows_them_no_more(
         seen.page.wait_for_selector("text=was changed", timeout=30_000)
         assert not seen.page.is_visible("text=1 to 50 of 60")
         seen.faults.clear()  # Chromium's own word on the status
+
+
+def test_the_scripts_of_a_page_do_not_clash(browser: playwright.Browser, tmp_path: Path) -> None:
+    """Each declares its names for the whole page: two of one name, and the second script does not run at all."""
+    finished_run(tmp_path)
+    with served_page(tmp_path) as (link, _):
+        for at in ("items/1/0", "rate", "talk", ""):
+            with opened(browser, f"{link}runs/routing-1/{at}".rstrip("/")) as seen:
+                at_rest(seen.page)
+                assert len(seen.page.query_selector_all("script[src]")) >= 3 + bool(at)

@@ -193,6 +193,7 @@ def test_the_report_is_json_and_its_lines_are_short() -> None:
     [
         {"preferences": "pairs.jsonl", "ladder": ["prompting", "preference"]},
         {"knowledge": "facts.md", "ladder": ["prompting", "retrieval", "sft", "full"]},
+        {"reward": [{"exact": {}, "weight": 1}], "ladder": ["prompting", "preference"]},
     ],
 )
 def test_what_a_check_depends_on_is_all_that_it_reads(
