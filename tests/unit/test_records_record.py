@@ -230,6 +230,15 @@ def test_the_last_stage_is_written_when_the_record_is_closed(tmp_path: Path) -> 
         assert record.stage() == Stage(label="a", done=2)
 
 
+def test_a_stage_that_says_more_than_this_version_knows_can_be_read(tmp_path: Path) -> None:
+    with Record.create(tmp_path) as record:
+        record.now(Stage(label="a", done=1))
+    with sqlite3.connect(tmp_path / "record.sqlite") as raw:
+        raw.execute("UPDATE stage SET body = json_set(body, '$.climb_left_s', 9.0)")
+    with Record.open(tmp_path, read_only=True) as record:
+        assert record.stage() == Stage(label="a", done=1)
+
+
 def test_every_page_is_looked_at_only_where_the_file_was_not_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
