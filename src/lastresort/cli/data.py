@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lastresort.report.synthetic import SyntheticRows, SynthForecast
 
 data_app = typer.Typer(
-    help="Check data before anything is spent on it, make more, write it in another shape.",
+    help="Check rows, make more, convert, mix and pair them.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
