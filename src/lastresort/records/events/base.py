@@ -62,9 +62,8 @@ class Stage(EventValue):
     gate: its measures, after its first look.
     """
 
-    model_config = ConfigDict(
-        extra="ignore"
-    )  # nothing is decided from it, so a record with more in it can still be read
+    # Nothing is decided from it, so a record with more in it can still be read.
+    model_config = ConfigDict(extra="ignore")
 
     label: str
     rung: str = ""
