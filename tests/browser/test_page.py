@@ -787,7 +787,7 @@ def test_an_older_check_of_the_data_says_that_it_is_older_and_keeps_open_what_wa
         assert len(asked) == 1, "nothing is checked again"
         page.fill("#field-about", "Say which team a case is for.")
         page.press("#field-about", "Tab")
-        page.wait_for_selector("#data .older >> text=what the last check found")
+        page.wait_for_selector("#data .older >> text=It is being checked again")
         until(lambda: page.wait_for_timeout(200) or len(asked) >= 4, "it is drawn again while the check goes on")
         assert page.locator("#data details[open] >> text=The first rows").count() == 1
         page.wait_for_selector("#data .older", state="detached", timeout=60_000)
