@@ -21,12 +21,15 @@ from scripts.forgetting import (
     rows_of,
     run_cell,
     run_missing,
+    score_of_all_test_items,
     section_of,
     table,
     task_of,
     with_recipe,
 )
 
+from climb_support import scripted_task
+from lastresort.app.climb import climb
 from lastresort.errors import InfrastructureError
 from lastresort.spec.sections import SftSettings
 from lastresort.spec.task import Task, load_task
@@ -146,6 +149,15 @@ def test_a_cell_that_was_cut_while_its_task_was_written_trains_by_its_recipe(
     (task,) = climbed
     assert (task.ladder, task.split.seed, task.bar) == (("sft",), 1, 0.05)
     assert sorted(path.name for path in (tmp_path / "cells" / cell.folder).iterdir()) == ["task"]
+
+
+def test_the_target_is_scored_on_all_test_items_where_the_test_of_a_climb_stops_early(tmp_path: Path) -> None:
+    task = load_task(scripted_task(tmp_path / "task", quality=[{"right": 1.0}]))
+    climbed = climb(task, tmp_path / "run", until="prompting", gate="none")
+    tested = climbed.decision.rungs[0].test
+    assert tested is not None
+    assert tested.n_used < tested.n_available
+    assert score_of_all_test_items(task, climbed.run / "winner") == {"score": 1.0, "n": tested.n_available}
 
 
 def test_finished_rows_outlive_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
