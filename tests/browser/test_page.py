@@ -109,7 +109,7 @@ def test_an_open_talk_fits_its_window_and_keeps_nobody_out(browser: playwright.B
         found = axe.run(page).response["violations"]
         assert [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found] == []
         page.on("dialog", lambda dialog: dialog.accept())
-        page.click("button >> text=New conversation")
+        page.get_by_role("button", name="New conversation", exact=True).click()
         page.wait_for_selector("#exchange-0", state="detached")
 
 
