@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 from lastresort.app.items import HeldOutExamples, RemadePrompt, remade_prompt, rendered_tokens, score_reason
 from lastresort.records.candidates import facts_in
 from lastresort.records.events import GateRun, TaskRead
-from lastresort.records.items import CHANGES, KINDS, ItemCounts, ItemsWanted, RecordedItem, excerpt
+from lastresort.records.items import CHANGES, KINDS, ItemCounts, ItemsWanted, MeasuredPart, RecordedItem, excerpt
 from lastresort.records.measurement import failure_kind
 from lastresort.records.record import Record
 from lastresort.report import confusion
@@ -72,9 +72,7 @@ def router(site: Site) -> APIRouter:
     @routes.get("/runs/{name}/items")
     def items(request: Request, name: str, given: GivenAddress) -> Response:
         with site.workspace.record(name) as record:
-            parts = record.parts()
-            address = given.settled(parts, site.workspace.state(name).view)
-            wanted = address.wanted(parts)
+            parts, address, wanted = _asked(site, name, record, given)
             labels = _labels(record, wanted)
             confused = _confused(site, name, record, wanted, labels) if address.is_of_labels else None
             wanted = narrowed(wanted, confused, address)
@@ -114,9 +112,7 @@ def router(site: Site) -> APIRouter:
     def rows(name: str, given: GivenAddress) -> Response:
         """The whole list as JSON Lines, in a file that is written first: a browser may read it slowly."""
         with site.workspace.record(name) as record:
-            parts = record.parts()
-            address = given.settled(parts, site.workspace.state(name).view)
-            wanted = address.wanted(parts)
+            _, address, wanted = _asked(site, name, record, given)
             if address.is_of_labels:
                 wanted = narrowed(wanted, _confused(site, name, record, wanted, _labels(record, wanted)), address)
             file = TemporaryFile()  # noqa: SIM115 - the response closes it
@@ -130,9 +126,7 @@ def router(site: Site) -> APIRouter:
     def labels(request: Request, name: str, given: GivenAddress) -> Response:
         """The table of expected and answered labels, which takes longer than a page of items: all of them are counted."""
         with site.workspace.record(name) as record:
-            parts = record.parts()
-            address = given.settled(parts, site.workspace.state(name).view)
-            wanted = address.wanted(parts)
+            _, address, wanted = _asked(site, name, record, given)
             known = _labels(record, wanted)
             confused = _confused(site, name, record, wanted, known)
         return site.draw(
@@ -253,6 +247,15 @@ def router(site: Site) -> APIRouter:
         return site.draw(request, "item_tokens.html.j2", found=found, made=made, read=read)
 
     return routes
+
+
+def _asked(
+    site: Site, name: str, record: Record, given: ItemsAddress
+) -> tuple[Sequence[MeasuredPart], ItemsAddress, ItemsWanted]:
+    """What the record has, the address with what it leaves open filled in, and the items that it names."""
+    parts = record.parts()
+    address = given.settled(parts, site.workspace.state(name).view)
+    return parts, address, address.wanted(parts)
 
 
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:
