@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 from typer import Argument, Option
@@ -23,6 +23,22 @@ data_app = typer.Typer(
 )
 
 
+class _Found(Protocol):
+    def as_dict(self) -> dict[str, Any]: ...
+    def lines(self) -> list[str]: ...
+
+
+def _print(found: _Found, as_json: bool) -> None:
+    if as_json:
+        print_document(found.as_dict())
+    else:
+        print_text("\n".join(found.lines()))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(",")))
+
+
 @data_app.command("check")
 def check_command(
     task: Path = Argument(help="The task file (task.yaml)."),
@@ -38,10 +54,7 @@ def check_command(
     from lastresort.spec.task import load_task
 
     found = check_task(load_task(task, parse_settings(settings)), show=rows)
-    if as_json:
-        print_document(found.as_dict())
-    else:
-        print_text("\n".join(found.lines()))
+    _print(found, as_json)
     if not found.ok:
         raise typer.Exit(1)
 
@@ -107,10 +120,7 @@ def synth_command(
         with stoppable() as (shown, stop):
             found = synth_data(request, shown, stop, lambda question, _: yes or confirmed(question))
         complete = found.ended == "rows"
-    if as_json:
-        print_document(found.as_dict())
-    else:
-        print_text("\n".join(found.lines()))
+    _print(found, as_json)
     if not complete:
         raise typer.Exit(StoppedError.exit_code)
 
@@ -135,16 +145,13 @@ def convert_command(
     from lastresort.app.data_convert import ConvertRequest, convert_file
     from lastresort.cli.border import stoppable
 
-    named = [split_pair(pair, "--columns", "NAME=COLUMN", "input=body") for pair in filter(None, columns.split(","))]
+    named = [split_pair(pair, "--columns", "NAME=COLUMN", "input=body") for pair in _names(columns)]
     if len(dict(named)) < len(named):
         raise InputError("found a name twice", where="--columns", expected="each name once", remedy="Correct it.")
-    request = ConvertRequest(file, to, out, dict(named), tuple(filter(None, drop.split(","))))
+    request = ConvertRequest(file, to, out, dict(named), _names(drop))
     with stoppable() as (shown, stop):
         found = convert_file(request, shown, stop)
-    if as_json:
-        print_document(found.as_dict())
-    else:
-        print_text("\n".join(found.lines()))
+    _print(found, as_json)
 
 
 @data_app.command("mix")
@@ -167,15 +174,10 @@ def mix_command(
     from lastresort.app.data_mix import MixRequest, mix_files, source_of
     from lastresort.cli.border import stoppable
 
-    request = MixRequest(
-        tuple(map(source_of, files)), out, to, rows, repeat, seed, tuple(filter(None, drop.split(",")))
-    )  # fmt: skip
+    request = MixRequest(tuple(map(source_of, files)), out, to, rows, repeat, seed, _names(drop))
     with stoppable() as (shown, stop):
         found = mix_files(request, shown, stop)
-    if as_json:
-        print_document(found.as_dict())
-    else:
-        print_text("\n".join(found.lines()))
+    _print(found, as_json)
 
 
 @data_app.command("pairs")
@@ -200,7 +202,4 @@ def pairs_command(
     request = PairsRequest(task, samples, run, out, margin, own_answers, most, parse_settings(settings))
     with stoppable() as (shown, stop):
         found = pair_samples(request, shown, stop)
-    if as_json:
-        print_document(found.as_dict())
-    else:
-        print_text("\n".join(found.lines()))
+    _print(found, as_json)
