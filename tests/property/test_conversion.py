@@ -81,7 +81,7 @@ def write(path: Path, rows: Sequence[JsonObject]) -> None:
 
 def converted(path: Path, to: str) -> list[JsonObject]:
     change, counts = ShapeChange(to), ConversionCounts()
-    return [in_new_shape(content, change, counts) for content in row_contents(path, change, counts)]
+    return [in_new_shape(content, change, counts) for content in row_contents(stream_rows(path), change, counts)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,7 +9,7 @@ from pathlib import Path
 from lastresort.app.gate import refuse_unwritable
 from lastresort.data.conversion.convert import ConversionCounts, ShapeChange, in_new_shape, row_contents
 from lastresort.data.conversion.sinks import refuse_existing, row_sink
-from lastresort.data.conversion.streams import at_most_rows
+from lastresort.data.conversion.streams import at_most_rows, stream_rows
 from lastresort.data.conversion.writers import WRITERS
 from lastresort.data.files import stem_of
 from lastresort.errors import InputError
@@ -45,7 +45,7 @@ def convert_file(request: ConvertRequest, progress: Progress, stop: Stop = NEVER
     with row_sink(out) as sink:
         progress.stage(f"writing {out.name}", at_most_rows(request.file))
         shown = 0
-        for content in row_contents(request.file, change, counts):
+        for content in row_contents(stream_rows(request.file), change, counts):
             sink.write(in_new_shape(content, change, counts), content.row.place)
             if counts.read == shown + AT_ONCE:
                 check(stop, remedy=NOTHING_KEPT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -26,6 +26,7 @@ from lastresort.data.conversion.sinks import TABLES, refuse_existing, row_sink
 from lastresort.data.conversion.streams import count_rows, stream_rows
 from lastresort.data.conversion.writers import own_writer
 from lastresort.data.files import file_kind
+from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, InputError
 from lastresort.report.data_files import MixedFile, TakenRows
 from lastresort.stop import NEVER, NOTHING_KEPT, Stop, check
@@ -100,7 +101,8 @@ def mix_files(request: MixRequest, progress: Progress, stop: Stop = NEVER) -> Mi
         sizes.append(count_rows(source.path) * (2 if halves else 1))
         progress.advance()
     plan = plan_mix(sizes, [source.portion for source in request.sources], request.rows, repeat=request.repeat)
-    counts, repeats = _write(request, change, sizes, plan, progress, stop)
+    columns = _columns(firsts, change) if file_kind(request.out)[0] in TABLES else ()
+    counts, repeats = _write(request, change, columns, sizes, plan, progress, stop)
     taken = tuple(
         TakenRows(source.path, size, count, one.source, found.within, found.in_earlier)
         for source, size, count, one, found in zip(
@@ -123,21 +125,28 @@ def mix_files(request: MixRequest, progress: Progress, stop: Stop = NEVER) -> Mi
 
 
 def _write(
-    request: MixRequest, change: ShapeChange, sizes: list[int], plan: MixPlan, progress: Progress, stop: Stop
+    request: MixRequest,
+    change: ShapeChange,
+    columns: Sequence[str],
+    sizes: list[int],
+    plan: MixPlan,
+    progress: Progress,
+    stop: Stop,
 ) -> tuple[list[ConversionCounts], RepeatCounter]:
     counts, repeats = [ConversionCounts() for _ in sizes], RepeatCounter(len(sizes))
 
     def rows_of(place: int) -> Iterator[tuple[RowContent, bool]]:
         path, left = request.sources[place].path, plan.taken[place]
         dice = Random(f"{request.seed} {place}")
-        for row in drawn(lambda: row_contents(path, change, counts[place]), sizes[place], plan.taken[place], dice):
+        for row in drawn(
+            lambda: row_contents(stream_rows(path), change, counts[place]), sizes[place], plan.taken[place], dice
+        ):
             left -= 1
             yield row
         if left:
             raise DataError("the file changed while it was read", where=str(path), remedy="Run the command again.")
 
     streams = [rows_of(place) for place in range(len(sizes))]
-    columns = _columns(request, change) if file_kind(request.out)[0] in TABLES else ()
     with row_sink(request.out, columns) as sink:
         progress.stage(f"writing {request.out.name}", sum(plan.taken))
         mixed = in_mixed_order(streams, plan.taken, Random(f"{request.seed} order"))
@@ -151,7 +160,7 @@ def _write(
     return counts, repeats
 
 
-def _columns(request: MixRequest, change: ShapeChange) -> tuple[str, ...]:
+def _columns(firsts: Sequence[RawRow], change: ShapeChange) -> tuple[str, ...]:
     """Those that the first rows have in the new shape, so that a table has the same ones whichever row is drawn first."""
-    firsts = (next(row_contents(source.path, change, ConversionCounts())) for source in request.sources)
-    return tuple(dict.fromkeys(key for first in firsts for key in in_new_shape(first, change, ConversionCounts())))
+    contents = (next(row_contents(iter([first]), change, ConversionCounts())) for first in firsts)
+    return tuple(dict.fromkeys(key for one in contents for key in in_new_shape(one, change, ConversionCounts())))

@@ -6,11 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from pathlib import Path
 from typing import get_args
 
 from lastresort.data.conversion.content import RowContent, SourceShape, source_shape
-from lastresort.data.conversion.streams import stream_rows
 from lastresort.data.conversion.writers import TRAITS, WRITERS, Part, RowWriter, traits_of
 from lastresort.data.formats.rows import RawRow
 from lastresort.data.preferences import are_pairs
@@ -41,17 +39,17 @@ class ConversionCounts:
     source: str = ""
 
 
-def row_contents(path: Path, change: ShapeChange, counts: ConversionCounts) -> Iterator[RowContent]:
+def row_contents(rows: Iterator[RawRow], change: ShapeChange, counts: ConversionCounts) -> Iterator[RowContent]:
     """What the rows of a file say, of the kind that the new shape has: a pair may become two labelled answers.
 
     Raises DataError naming row and field for what cannot be read.
     """
-    rows = (_renamed(row, change, counts) for row in stream_rows(path))
-    first = next(rows)
+    renamed = (_renamed(row, change, counts) for row in rows)
+    first = next(renamed)
     source = source_shape(first)
     _check_kind(source, change, first)
     counts.source = source.words
-    for row in chain([first], rows):
+    for row in chain([first], renamed):
         counts.read += 1
         yield from _of_kind(source.content(row), change)
 
