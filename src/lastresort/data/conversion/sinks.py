@@ -22,10 +22,8 @@ from lastresort.errors import DataError, InfrastructureError, InputError
 from lastresort.records.atomic import FULL, new_file, remove_left_over
 from lastresort.types import JsonObject
 
-_GROUP, _GROUP_CHARACTERS = (
-    10_000,
-    32 * 2**20,
-)  # of a Parquet file: rows, and letters in them, that are written together at most
+_GROUP = 10_000  # rows of a Parquet file that are written together at most
+_GROUP_CHARACTERS = 32 * 2**20  # and letters in them
 _JSON_LINES = "Write a .jsonl file."
 
 
@@ -128,9 +126,8 @@ class _Table:
 
     def __init__(self, file: BinaryIO, columns: Sequence[str], *, delimiter: str) -> None:
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=False)
-        self._rows = csv.writer(
-            self._text, delimiter=delimiter, lineterminator="\r\n"
-        )  # both of its characters are then quoted
+        # Both characters of the line end are then quoted.
+        self._rows = csv.writer(self._text, delimiter=delimiter, lineterminator="\r\n")
         self._columns = tuple(columns)
         if columns:
             self._rows.writerow(columns)

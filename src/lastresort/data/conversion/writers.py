@@ -31,10 +31,11 @@ TRAITS: dict[RowTrait, TraitFacts] = {
     "tools": TraitFacts("a list of tools", "tools"),
     "answers": TraitFacts("an answer of several turns", None),
 }
+# A further column of this name would change what a row means.
 _RESERVED = frozenset(
     {"messages", "conversations", "system", "instruction", "history", "prompt", "completion", "response", "label"}
     | {"chosen", "chosen_messages", "rejected", "rejected_messages"}
-)  # a further column of this name would change what a row means
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +116,8 @@ def _with_label(write: Callable[..., JsonObject]) -> Callable[[RowContent], Json
 
 _NOTHING: frozenset[RowTrait] = frozenset()
 _TURNS: frozenset[RowTrait] = frozenset({"system", "turns", "order", "blank"})
-_SPOKEN: frozenset[RowTrait] = _TURNS - {"order"} | {
-    "tools"
-}  # LLaMA-Factory leaves out rows whose turns do not alternate
+# LLaMA-Factory leaves out rows whose turns do not alternate.
+_SPOKEN: frozenset[RowTrait] = _TURNS - {"order"} | {"tools"}
 _ALL: frozenset[RowTrait] = _TURNS | {"keys", "answer keys", "tools"}
 WRITERS: dict[str, RowWriter] = {
     "messages": RowWriter("examples", '{"messages": […]}', _ALL, _messages, "OpenAI, TRL, Axolotl, LLaMA-Factory"),
