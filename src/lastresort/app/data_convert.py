@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lastresort.app.gate import refuse_unwritable
 from lastresort.data.conversion.convert import ConversionCounts, ShapeChange, in_new_shape, row_contents
 from lastresort.data.conversion.sinks import refuse_existing, row_sink
 from lastresort.data.conversion.streams import at_most_rows, stream_rows
@@ -14,6 +13,7 @@ from lastresort.data.conversion.writers import WRITERS
 from lastresort.data.files import stem_of
 from lastresort.errors import InputError
 from lastresort.report.data_files import ConvertedFile
+from lastresort.spec.paths import refuse_unwritable
 from lastresort.spec.values import nearest
 from lastresort.stop import NEVER, NOTHING_KEPT, Stop, check
 from lastresort.types import Progress

@@ -8,7 +8,6 @@ from pathlib import Path
 from random import Random
 
 from lastresort.app.data_convert import AT_ONCE, shape_change, unused_drops
-from lastresort.app.gate import refuse_unwritable
 from lastresort.data.conversion.content import RowContent, source_shape
 from lastresort.data.conversion.convert import ConversionCounts, ShapeChange, in_new_shape, row_contents
 from lastresort.data.conversion.mixing import (
@@ -29,6 +28,7 @@ from lastresort.data.files import file_kind
 from lastresort.data.formats.rows import RawRow
 from lastresort.errors import DataError, InputError
 from lastresort.report.data_files import MixedFile, TakenRows
+from lastresort.spec.paths import refuse_unwritable
 from lastresort.stop import NEVER, NOTHING_KEPT, Stop, check
 from lastresort.types import Progress
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lastresort.app.gate import refuse_unwritable
 from lastresort.climb.identity import changed_keys
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.data.check import check_preferences
@@ -26,6 +25,7 @@ from lastresort.evals.scorers import AsksAModel, scores_of
 from lastresort.records.events import FilesRead, PromptCounts, RankedPair, SamplesPaired, TaskRead
 from lastresort.records.record import Record
 from lastresort.report.data_files import PairedFile, SamplesLeftOut
+from lastresort.spec.paths import refuse_unwritable
 from lastresort.spec.task import Task, given_task
 from lastresort.stop import NEVER, NOTHING_KEPT, Stop, check
 from lastresort.synthesis.pairs import PAIRS_A_PROMPT, Sample, pairs_from_samples

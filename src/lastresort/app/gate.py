@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lastresort.errors import InputError
+from lastresort.spec.paths import refuse_unwritable
 from lastresort.spec.task import Task, given_task
 from lastresort.stop import NEVER, Stop
 from lastresort.types import GateVerdict, Progress
@@ -75,22 +75,6 @@ def run_gate(request: GateRequest, progress: Progress, stop: Stop = NEVER) -> Ga
 
     _write(document, request)
     return GateResult(document, folder / FILE_NAME)
-
-
-def refuse_unwritable(option: str, path: Path | None) -> None:
-    """Before hours are spent on a result that cannot be written. Missing folders are made later."""
-    if path is None:
-        return
-    existing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
-    if path.is_dir():
-        found = "found a folder"
-    elif existing != path.absolute() and not existing.is_dir():
-        found = f"found a file at {existing}"
-    elif not os.access(existing, os.W_OK):
-        found = f"{existing} is not writable"
-    else:
-        return
-    raise InputError(found, where=f"{option} {path}", expected="a writable file", remedy="Name another.")
 
 
 def _of_models(request: GateRequest, progress: Progress, stop: Stop) -> tuple[GateDocument, Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, get_args
 
-from lastresort.app.gate import RUNS, refuse_unwritable
+from lastresort.app.gate import RUNS
 from lastresort.app.synth_recipe import known_of, recipe_of, rows_hash, task_hash, why_no_agreement
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.workspace import RESPONSES, SHARED, with_rerun_remedy
@@ -25,7 +25,7 @@ from lastresort.records.atomic import disk_errors, held
 from lastresort.records.responses import ResponseCache
 from lastresort.report.synthetic import SyntheticRows, SynthForecast
 from lastresort.report.words import synthetic as words
-from lastresort.spec.paths import is_paid
+from lastresort.spec.paths import is_paid, refuse_unwritable
 from lastresort.spec.task import Task, given_task
 from lastresort.spec.values import nearest
 from lastresort.stop import NEVER, GoOn, Stop

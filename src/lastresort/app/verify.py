@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lastresort.app.gate import refuse_unwritable
 from lastresort.errors import InputError
 from lastresort.models.endpoint import Approve, nobody_to_ask
+from lastresort.spec.paths import refuse_unwritable
 from lastresort.stop import NEVER, Stop
 from lastresort.types import Progress
 

@@ -1,5 +1,5 @@
-"""Paths in a task file, relative to its folder, and names of models: `embedded`, a hub id, a folder, a .gguf file, `openai:NAME`,
-`http://host/v1#NAME`.
+"""Paths in a task file, relative to its folder, and of what a command is to write; and names of models: `embedded`, a hub id,
+a folder, a .gguf file, `openai:NAME`, `http://host/v1#NAME`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
+from lastresort.errors import InputError
 from lastresort.spec.values import ReadContext, Text, describe, nearest_file, refuse
 
 
@@ -100,6 +101,22 @@ def _beside(path: Path) -> list[str]:
         return sorted(entry.name for entry in path.parent.iterdir())
     except (OSError, ValueError):
         return []
+
+
+def refuse_unwritable(option: str, path: Path | None) -> None:
+    """Before hours are spent on a result that cannot be written. Missing folders are made later."""
+    if path is None:
+        return
+    existing = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    if path.is_dir():
+        found = "found a folder"
+    elif existing != path.absolute() and not existing.is_dir():
+        found = f"found a file at {existing}"
+    elif not os.access(existing, os.W_OK):
+        found = f"{existing} is not writable"
+    else:
+        return
+    raise InputError(found, where=f"{option} {path}", expected="a writable file", remedy="Name another.")
 
 
 def relative_name(path: Path, folder: Path) -> str:
