@@ -7,13 +7,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.message import Message as Headers
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from lastresort.models.api.model import ApiModel
 from lastresort.models.calls import RetryPolicy
 from lastresort.models.endpoint import parse_endpoint
 from lastresort.types import Decoding, Message
+from loopback import LoopbackServer
 
 DECODING = Decoding(max_new_tokens=16, stop=("END",), seed=3)
 KEY = "sk-a-key-that-must-not-be-seen"
@@ -56,9 +57,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-class Endpoint(ThreadingHTTPServer):
-    daemon_threads = True
-
+class Endpoint(LoopbackServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.script: list[Step] = []

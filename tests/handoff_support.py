@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from lastresort.handoff.write import HandedOver, write_handoff
 from lastresort.systems.files import folder_sha256, save_system
 from lastresort.systems.system import PromptDesign, Shot, System
 from lastresort.types import Decoding, Message
+from loopback import LoopbackServer
 
 NASTY = 'Say "hi" to $HOME, `id` and $(id).\n"""quoted""" \'too\' \\n {{ x }} {% y %} %s \u2028 \x85 é 東 🙂 <|im_end|>'
 SHOTS = tuple(Shot((Message("user", f"question {i} {NASTY}"),), f"answer {i} {NASTY}") for i in range(3))
@@ -80,7 +81,7 @@ def listening(answer: str = "fine") -> Iterator[tuple[str, list[dict[str, Any]]]
 
         def log_message(self, *_: Any) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = LoopbackServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

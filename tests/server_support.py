@@ -9,10 +9,12 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from loopback import LoopbackServer
 
 BASE = "tiny-base"
 Trouble = Callable[["Handler"], None]
@@ -48,15 +50,13 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-class FakeVllm(ThreadingHTTPServer):
+class FakeVllm(LoopbackServer):
     """base: the folder of its model. seen: every request, (path, body). troubles: what happens to the next requests instead.
 
     tells_tokens, tells_reason: whether it knows return_token_ids, and why an answer ended. beyond: tokens that it tells after
     the one that completed a stop string, as speculative decoding does. alphabet: the characters that it draws, beside the
     end; any token by default.
     """
-
-    daemon_threads = True
 
     def __init__(self, base: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Grammar, Message
 from lastresort.verify.causes.prompts import TEMPLATES
 from lastresort.verify.verify import ServerQuestion, verify
+from loopback import LoopbackServer
 from models_support import save_tiny
 
 Fault = Literal[
@@ -232,9 +233,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
+class _Server(LoopbackServer):
     def __init__(self, spoiled: Spoiled) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.spoiled = spoiled

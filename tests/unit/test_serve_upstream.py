@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from lastresort.serve.opening import ServeRequest
 from lastresort.systems.files import save_system
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding
+from loopback import LoopbackServer
 from serve_support import serving, user
 
 LLAMA_CPP = {"repeat_penalty": 1, "top_k": 0, "min_p": 0}
@@ -83,7 +84,7 @@ class Other:
 
             def log_message(self, *_: Any) -> None: ...
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server = LoopbackServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
         try:
