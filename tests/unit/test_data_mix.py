@@ -53,6 +53,7 @@ def inputs(found: MixedFile) -> list[str]:
         ((10, 3), (AllOf(), ShareOf(0.2)), None, False, (10, 2), None),
         ((10, 2), (AllOf(), ShareOf(0.2)), None, False, (10, 2), None),
     ],
+        ((10, 1), (RowsOf(6), ShareOf(0.2)), None, False, (6, 1), 1),
 )
 def test_a_plan_takes_what_the_portions_say(
     sizes: tuple[int, ...], portions: tuple[Portion, ...], rows: int | None, repeat: bool, taken: Any, used_up: Any

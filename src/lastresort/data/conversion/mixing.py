@@ -133,12 +133,13 @@ def _fixed(size: int, portion: Portion, *, repeat: bool) -> int:
 
 
 def _rounded(parts: Sequence[float], most: Sequence[int] | None) -> tuple[int, ...]:
-    """Whole numbers with the rounded sum, the largest fractions rounded up."""
+    """Whole numbers with the rounded sum, the largest fractions rounded up; less where a fraction finds no further row."""
     taken = [math.floor(part + _ROUNDING) for part in parts]
     by_fraction = sorted(range(len(parts)), key=lambda n: taken[n] - parts[n])
     left = round(sum(parts)) - sum(taken)
     for place in by_fraction:
-        if left > 0 and (most is None or taken[place] < most[place]):
+        has_fraction = parts[place] - taken[place] > _ROUNDING
+        if left > 0 and has_fraction and (most is None or taken[place] < most[place]):
             taken[place] += 1
             left -= 1
     return tuple(taken)
