@@ -12,6 +12,7 @@ import pytest
 
 from lastresort.app.data_mix import MixRequest, mix_files, source_of
 from lastresort.data.conversion.mixing import AllOf, Portion, RowsOf, ShareOf, drawn, in_mixed_order, plan_mix
+from lastresort.data.read import read_examples
 from lastresort.errors import DataError, InputError
 from lastresort.report.data_files import MixedFile
 from lastresort.types import SilentProgress
@@ -52,8 +53,8 @@ def inputs(found: MixedFile) -> list[str]:
         ((5,), (RowsOf(12),), None, True, (12,), None),
         ((10, 3), (AllOf(), ShareOf(0.2)), None, False, (10, 2), None),
         ((10, 2), (AllOf(), ShareOf(0.2)), None, False, (10, 2), None),
-    ],
         ((10, 1), (RowsOf(6), ShareOf(0.2)), None, False, (6, 1), 1),
+    ],
 )
 def test_a_plan_takes_what_the_portions_say(
     sizes: tuple[int, ...], portions: tuple[Portion, ...], rows: int | None, repeat: bool, taken: Any, used_up: Any
@@ -160,6 +161,20 @@ def test_equal_rows_are_counted_within_and_across_files_whatever_their_shape(tmp
     found = mix(tmp_path, "mine.jsonl", "talk.jsonl", to="alpaca")
     assert [(source.within, source.in_earlier) for source in found.sources] == [(0, 0), (1, 1)]
     assert found.lines()[2].endswith("; repeats within the file: 1; also in an earlier file: 1")
+
+
+def test_rows_with_one_id_are_counted_since_a_task_takes_no_id_twice(tmp_path: Path) -> None:
+    for name, ids in (("a.jsonl", [0, 1, 2, 3]), ("b.jsonl", ["3", "4"])):
+        rows = [{"id": given, "input": f"{name} {given}", "output": "x"} for given in ids]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = mix(tmp_path, "a.jsonl", "b.jsonl")
+    assert found.equal_ids == 1
+    assert "Rows with the id of an earlier row: 1. A task takes no id twice: add --drop id." in found.lines()
+    with pytest.raises(DataError, match="which is also the id of row"):
+        read_examples(found.path)
+    assert mix(tmp_path, "a.jsonl=6", repeat=True, name="again.jsonl").equal_ids == 2
+    without = mix(tmp_path, "a.jsonl", "b.jsonl", drop=("id",), name="without.jsonl")
+    assert (without.equal_ids, len(read_examples(without.path))) == (0, 6)
 
 
 def test_equal_turns_are_equal_in_whatever_order_their_keys_come(tmp_path: Path) -> None:

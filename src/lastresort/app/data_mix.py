@@ -118,6 +118,7 @@ def mix_files(request: MixRequest, progress: Progress, stop: Stop = NEVER) -> Mi
         wanted=plan.wanted,
         sources=taken,
         used_up=used_up,
+        equal_ids=repeats.equal_ids(),
         dropped=dict(dropped),
         unused=unused_drops(request.drop, dropped),
         seed=request.seed,
@@ -151,7 +152,9 @@ def _write(
         progress.stage(f"writing {request.out.name}", sum(plan.taken))
         mixed = in_mixed_order(streams, plan.taken, Random(f"{request.seed} order"))
         for written, (place, (content, is_first)) in enumerate(mixed, start=1):
-            sink.write(in_new_shape(content, change, counts[place]), content.row.place)
+            row = in_new_shape(content, change, counts[place])
+            sink.write(row, content.row.place)
+            repeats.add_id(row)
             if is_first:
                 repeats.add(place, content)
             if written % AT_ONCE == 0:

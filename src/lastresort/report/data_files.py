@@ -50,7 +50,8 @@ class TakenRows:
 @dataclass(frozen=True, slots=True)
 class MixedFile:
     """rows: of the mix. wanted: how many it would have had. used_up: the file whose end ended it before, None where none did.
-    dropped: rows that lost a part or a column, by its name. unused: names of --drop that no row has.
+    equal_ids: rows with the id of an earlier row of the mix. dropped: rows that lost a part or a column, by its name. unused: names
+    of --drop that no row has.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class MixedFile:
     wanted: int
     sources: tuple[TakenRows, ...]
     used_up: Path | None
+    equal_ids: int
     dropped: Mapping[str, int]
     unused: tuple[str, ...]
     seed: int

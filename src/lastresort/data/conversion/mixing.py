@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from lastresort.data.conversion.content import RowContent
 from lastresort.errors import InputError
+from lastresort.types import JsonObject
 
 T = TypeVar("T")
 HASH_BYTES = 8  # of a row: among a million, two different ones have the same with a chance below one in ten million
@@ -185,17 +186,28 @@ class Repeats:
 
 
 class RepeatCounter:
-    """Counts equal rows by a hash of eight bytes for each row, kept in memory."""
+    """Counts equal rows and equal ids by a hash of eight bytes for each, kept in memory."""
 
     def __init__(self, files: int) -> None:
         self._hashes = [array("Q") for _ in range(files)]
+        self._ids = array("Q")
+
+    def add_id(self, row: JsonObject) -> None:
+        """That of a row as it was written, also one that was taken again."""
+        if row.get("id") not in (None, ""):
+            self._ids.append(_short_hash(str(row["id"])))
+
+    def equal_ids(self) -> int:
+        """At the end: how many rows have the id of an earlier row."""
+        import numpy
+
+        return len(self._ids) - len(_distinct(numpy.array(self._ids, dtype=numpy.uint64)))
 
     def add(self, place: int, content: RowContent) -> None:
         """A row of the file of this number: its turns, answers and label count, other columns do not."""
         parts = [[turn.as_dict() for turn in turns] for turns in (content.prompt, *content.answers)]
         text = json.dumps([parts, content.label], sort_keys=True, default=str)
-        digest = hashlib.blake2b(text.encode(), digest_size=HASH_BYTES).digest()
-        self._hashes[place].append(int.from_bytes(digest, "big"))
+        self._hashes[place].append(_short_hash(text))
 
     def repeats(self) -> tuple[Repeats, ...]:
         """Of each file, at the end."""
@@ -210,6 +222,10 @@ class RepeatCounter:
             found.append(Repeats(within, len(earlier) + len(own) - len(both)))
             earlier = both
         return tuple(found)
+
+
+def _short_hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=HASH_BYTES).digest(), "big")
 
 
 def _distinct(hashes: Any) -> Any:

@@ -49,6 +49,11 @@ def mix_lines(found: MixedFile) -> list[str]:
         f"{counted(found.rows, 'row')} in {found.path}, in the shape {found.to}.",
         *(_taken_line(source, found.rows) for source in found.sources),
         *end,
+        *(
+            [f"Rows with the id of an earlier row: {count(found.equal_ids)}. A task takes no id twice: add --drop id."]
+            if found.equal_ids
+            else []
+        ),
         *dropped_lines(found.dropped, found.unused),
     ]
 
