@@ -134,6 +134,29 @@ def test_a_call_of_a_tool_is_never_dropped_from_its_turn(tmp_path: Path) -> None
         convert(path, "messages", out=tmp_path / "a.parquet")
 
 
+def test_no_turn_after_the_last_question_is_dropped_as_an_earlier_one(tmp_path: Path) -> None:
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+    path = file_of(tmp_path, {"messages": [*TALK[1:4], call, {"role": "tool", "content": "noon"}, TALK[4]]})
+    with pytest.raises(DataError, match="row 1: found a turn of the tool right before the answer, expected a question"):
+        convert(path, "prompt-completion", drop=("turns",))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_cells_of_columns_without_a_name_are_never_lost(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("input,output,,\nlamp,repair,,\nbill,billing,,\n")
+    assert written(convert(path, "input-output"))[0] == {"input": "lamp", "output": "repair"}
+    path.write_text("input,output,,\nlamp,repair,,\nbill,billing,a,b\n")
+    with pytest.raises(DataError, match=r"row 2 \(line 3\): found values in several columns without a name"):
+        convert(path, "alpaca")
+
+
+def test_an_input_that_is_not_there_leaves_no_new_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        convert(tmp_path / "rows.jsonl", "messages", out=tmp_path / "new" / "a.jsonl")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_pair_is_two_labelled_answers_as_trl_unpairs_it(tmp_path: Path) -> None:
     import datasets
     from trl.data_utils import unpair_preference_dataset
@@ -216,6 +239,9 @@ def test_a_table_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(DataError, match='row 1, key "messages": found a list of 2, expected what a table can hold'):
         convert(path, "messages", out=tmp_path / "a.csv")
     assert list(tmp_path.iterdir()) == [path]
+    same = file_of(tmp_path, {"input": "a", "output": "b", "id": 1, "ID": 2})
+    with pytest.raises(DataError, match='row 1, header: found the column "id" twice'):
+        convert(same, "input-output", out=tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
@@ -380,6 +406,14 @@ def test_a_value_that_the_file_cannot_hold_is_named_by_its_column(tmp_path: Path
     for suffix in (".jsonl", ".json", ".csv"):
         with pytest.raises(DataError, match=r'row 1, key "day": found a value that JSON cannot hold'):
             convert(tmp_path / "a.parquet", "messages" if suffix != ".csv" else "alpaca", out=tmp_path / f"b{suffix}")
+
+
+def test_a_value_of_another_type_than_its_column_is_named_by_it(tmp_path: Path) -> None:
+    row = {"input": "a", "output": "b", "group": "g", "size": 1}
+    for late, key in (({"size": "big"}, "size"), ({"group": 7}, "group"), ({"size": 2**70}, "size")):
+        path = file_of(tmp_path, row, row, {**row, **late})
+        with pytest.raises(DataError, match=f'row 1 to .*row 3, key "{key}": a Parquet file cannot hold these values'):
+            convert(path, "input-output", out=tmp_path / "a.parquet")
 
 
 def test_a_name_that_columns_gives_twice_is_refused(tmp_path: Path) -> None:

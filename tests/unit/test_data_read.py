@@ -248,7 +248,7 @@ BAD: list[tuple[str, str | bytes, list[str]]] = [
     ("a.csv", "input,output\na,x\n".encode("utf-16"), ["UTF-16", "0xff"]),
     ("a.csv", 'input,output\na,x\n"b,y\nc,z\n', ["row 2 (line 3)", "quoting error"]),
     ("a.csv", 'input,output\n"a"b,x\n', ["row 1 (line 2)", "quoting error"]),
-    ("a.csv", "input,output\na,x\nb\n", ["row 2 (line 3)", "found 1 cells", "expected 2"]),
+    ("a.csv", "input,output\na,x\nb\n", ["row 2 (line 3)", "found 1 cell,", "expected 2"]),
     ("a.csv", "input,output\na,x,y\n", ["row 1 (line 2)", "found 3 cells", "expected 2"]),
     ("a.csv", "input,input\na,x\n", ['"input" twice', "header"]),
     ("a.csv", "input,output\na,\n", ["row 1 (line 2)", '"output"', "empty text"]),

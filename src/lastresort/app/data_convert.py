@@ -41,9 +41,9 @@ def convert_file(request: ConvertRequest, progress: Progress, stop: Stop = NEVER
     out = request.out or request.file.with_name(f"{stem_of(request.file)}-{request.to}.jsonl")
     refuse_unwritable("--out", out)
     refuse_existing(out)
-    counts = ConversionCounts()
+    counts, most = ConversionCounts(), at_most_rows(request.file)
     with row_sink(out) as sink:
-        progress.stage(f"writing {out.name}", at_most_rows(request.file))
+        progress.stage(f"writing {out.name}", most)
         shown = 0
         for content in row_contents(stream_rows(request.file), change, counts):
             sink.write(in_new_shape(content, change, counts), content.row.place)

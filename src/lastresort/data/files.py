@@ -16,7 +16,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,21 @@ def _body_rows(header: list[str], body: Iterable[TableRecord], path: str) -> Ite
     for number, record in enumerate(body, start=1):
         place = f"{path}, row {number} (line {record.line})"
         _check_width(header, record, place)
-        yield RawRow(dict(zip(header, record.cells, strict=True)), number, place, in_table=True)
+        yield RawRow(_values(header, record.cells, place), number, place, in_table=True)
+
+
+def _values(header: Sequence[str], cells: Sequence[str], place: str) -> dict[str, str]:
+    """By the name of the column. Spreadsheets end lines with commas: an empty cell without a name is none."""
+    found = [(name, cell) for name, cell in zip(header, cells, strict=True) if name or cell.strip()]
+    values = dict(found)
+    if len(values) < len(found):
+        raise DataError(
+            "found values in several columns without a name",
+            where=place,
+            expected="a name for each column",
+            remedy="Name them in the header, or remove them.",
+        )
+    return values
 
 
 def rows_before(text: str, kind: str) -> int:
@@ -150,6 +164,11 @@ def _is_headerless(first: list[str], records: list[TableRecord], kind: str) -> b
     return any(len(record.cells) == 2 and record.cells[1] == label for record in records[1:])
 
 
+def refuse_equal_names(columns: Iterable[str], path: str) -> None:
+    """Raises DataError for columns of a table that have one name once it is read."""
+    _check_header([_column_name(column) for column in columns], path)
+
+
 def _check_header(header: list[str], path: str) -> None:
     names = [name for name in header if name]
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
@@ -162,7 +181,7 @@ def _check_header(header: list[str], path: str) -> None:
 def _check_width(header: list[str], record: TableRecord, place: str) -> None:
     if len(record.cells) != len(header):
         raise DataError(
-            f"found {len(record.cells)} cells",
+            f"found {len(record.cells)} cell{'s' if len(record.cells) > 1 else ''}",
             where=place,
             expected=f"{len(header)}, as in the header ({', '.join(header)})",
             remedy="Quote cells that hold the separator, or add the missing cells.",

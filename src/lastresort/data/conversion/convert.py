@@ -136,15 +136,15 @@ def _without(content: RowContent, change: ShapeChange, counts: ConversionCounts)
         prompt = tuple(turn for turn in prompt if turn.role != "system")
         lost.add("system")
     if "turns" in drop and found & {"turns", "order"}:
-        asked = next((turn for turn in reversed(prompt) if turn.role == "user"), None)
-        if asked is None:
+        last = next((turn for turn in reversed(prompt) if turn.role != "system"), None)
+        if last is None or last.role != "user":
             raise DataError(
-                "found no turn of the user",
+                f"found a turn of the {'system' if last is None else last.role} right before the answer",
                 where=content.row.place,
-                expected="one that stays with --drop turns",
-                remedy="Remove the row.",
+                expected="a question of the user, which stays with --drop turns",
+                remedy="Write a shape that holds several turns, or remove the row.",
             )
-        kept = (*(turn for turn in prompt if turn.role == "system"), asked)
+        kept = (*(turn for turn in prompt if turn.role == "system"), last)
         if len(kept) < len(prompt):
             lost.add("turns")
         prompt = kept

@@ -9,13 +9,13 @@ import csv
 import gzip
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-from lastresort.data.files import file_kind
+from lastresort.data.files import file_kind, refuse_equal_names
 from lastresort.data.formats.rows import compact_json, kind_of
 from lastresort.data.preferences import CHOSEN, REJECTED
 from lastresort.errors import DataError, InfrastructureError, InputError
@@ -24,6 +24,7 @@ from lastresort.types import JsonObject
 
 _GROUP = 10_000  # rows of a Parquet file that are written together at most
 _GROUP_CHARACTERS = 32 * 2**20  # and letters in them
+_NOT_OF_A_TYPE = (ValueError, TypeError, OverflowError)  # which pyarrow raises besides its own errors
 _JSON_LINES = "Write a .jsonl file."
 
 
@@ -128,14 +129,13 @@ class _Table:
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=False)
         # Both characters of the line end are then quoted.
         self._rows = csv.writer(self._text, delimiter=delimiter, lineterminator="\r\n")
-        self._columns = tuple(columns)
+        self._columns: tuple[str, ...] = ()
         if columns:
-            self._rows.writerow(columns)
+            self._begin(columns, "the table")
 
     def write(self, row: JsonObject, where: str) -> None:
         if not self._columns:
-            self._columns = tuple(row)
-            self._rows.writerow(self._columns)
+            self._begin(row, where)
         more = next((key for key in row if key not in self._columns), None)
         if more is not None:
             raise DataError(
@@ -145,6 +145,11 @@ class _Table:
                 remedy=f"{_JSON_LINES[:-1]}, or leave it out with --drop {more}.",
             )
         self._rows.writerow([_cell(key, row.get(key), f'{where}, key "{key}"') for key in self._columns])
+
+    def _begin(self, columns: Iterable[str], where: str) -> None:
+        refuse_equal_names(columns, where)
+        self._columns = tuple(columns)
+        self._rows.writerow(self._columns)
 
     def end(self) -> None:
         self._text.flush()
@@ -185,7 +190,7 @@ class _Parquet:
         self._known: set[tuple[str, ...]] = set()  # each column, and each key of its turns
         self._waiting: list[JsonObject] = []
         self._characters = 0
-        self._first = ""
+        self._first = self._last = ""
 
     def write(self, row: JsonObject, where: str) -> None:
         if isinstance(row.get("synthetic"), dict):  # whose text is read too
@@ -198,7 +203,7 @@ class _Parquet:
                     f'{where}, key "{key}"',
                 )
         self._refuse_new_keys(row, where)
-        self._first = self._first or where
+        self._first, self._last = self._first or where, where
         self._waiting.append(row)
         self._characters += sum(map(_characters, row.values()))
         if len(self._waiting) == _GROUP or self._characters > _GROUP_CHARACTERS:
@@ -238,15 +243,28 @@ class _Parquet:
                 self._schema = _texts_for_nulls(pyarrow.Table.from_pylist(_same_keys(self._waiting)).schema)
                 self._writer = pyarrow.parquet.ParquetWriter(self._file, self._schema)
             table = pyarrow.Table.from_pylist(self._waiting, schema=self._schema)
-        except (pyarrow.ArrowException, ValueError, TypeError, OverflowError) as error:
+        except (pyarrow.ArrowException, *_NOT_OF_A_TYPE) as error:
             raise DataError(
-                f"a Parquet file cannot hold these rows ({str(error).splitlines()[0]})",
-                where=f"{self._first} and the next {len(self._waiting):,}",
-                expected="the same type of value in every row of a column",
+                f"a Parquet file cannot hold these values ({str(error).splitlines()[0]})",
+                where=self._place_at_fault(),
+                expected="values of one type in a column, whole numbers of at most 64 bits",
                 remedy=_JSON_LINES,
             ) from error
         self._writer.write_table(table)
         self._waiting, self._characters, self._first = [], 0, ""
+
+    def _place_at_fault(self) -> str:
+        """The rows that wait, and the first column of theirs that does not go into the file."""
+        import pyarrow
+
+        rows = self._first if len(self._waiting) == 1 else f"{self._first} to {self._last}"
+        for name in dict.fromkeys(key for row in self._waiting for key in row):
+            kind = None if self._schema is None else self._schema.field(name).type
+            try:
+                pyarrow.array([row.get(name) for row in self._waiting], kind)
+            except (pyarrow.ArrowException, *_NOT_OF_A_TYPE):
+                return f'{rows}, key "{name}"'
+        return rows
 
 
 def _keeps_its_keys(value: Any) -> bool:
