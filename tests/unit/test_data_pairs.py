@@ -341,6 +341,10 @@ def test_options_and_samples_that_cannot_be_used_are_refused(routing: Path, tmp_
     for bad, said in (
         ({"samples": ["a"]}, "found samples without a prompt"),
         ({"input": "a", "samples": "b"}, 'key "samples": found text, expected a list of texts'),
+        (
+            {"input": "a", "samples": ["b"], "finish": "length"},
+            'key "finish": found how one answer ended beside a list',
+        ),
         ({"input": row.input_text, "id": split_of(routing).test[0].id, "samples": ["a"]}, "with the id of another"),
         (
             {

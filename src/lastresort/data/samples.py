@@ -49,6 +49,13 @@ def _in_list(row: RawRow) -> Iterator[FileSample]:
             expected="a list of texts",
             remedy="Write the answers as a list of texts.",
         )
+    if row.values.get("finish") is not None:
+        raise DataError(
+            "found how one answer ended beside a list of samples",
+            where=row.at("finish"),
+            expected="one answer a row, each with its own finish",
+            remedy="Write each sample as a row, or leave finish out if none was cut.",
+        )
     prompt = _prompt(row)
     if not prompt and row.values.get("id") is None:
         raise DataError(
