@@ -16,10 +16,12 @@ from fake_model import FakeModel
 from lastresort.app.synth import SynthRequest, synth_data
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.report.synthetic import SyntheticRows
+from lastresort.synthesis.kinds import KINDS
 from lastresort.synthesis.prompts import SYSTEM
 from lastresort.types import Answer, Decoding, SilentProgress
 
 CITIES = "Quito Lima Hanoi Dakar Accra Perth Osaka Delhi Cairo Tunis Sofia Minsk Turku Vaasa Natal".split()
+WITHOUT_DOCUMENTS = {name for name, kind in KINDS.items() if not kind.needs_passages}
 Write = Callable[[str, int], str]  # (the request, how many came before) -> the reply
 Row = dict[str, Any]
 

@@ -417,7 +417,9 @@ def test_a_request_that_is_too_long_for_the_teacher_says_what_to_change(
         def generate(self, *_: Any, **__: Any) -> Any:
             raise TooLongError("too long for this model", remedy="Lower decode.max_new_tokens.")
 
-    with pytest.raises(TooLongError, match=r"too long for this model\. Leave out expansion, .* with --kinds"):
+    with pytest.raises(
+        TooLongError, match=r"too long for this model\. Leave out expansion and documents, .* with --kinds"
+    ):
         synth(monkeypatch, routing(tmp_path), Short(fresh_rows()), n=6)
 
 

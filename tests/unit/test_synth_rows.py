@@ -28,7 +28,7 @@ from lastresort.synthesis.recipe import Lengths, Recipe
 from lastresort.synthesis.spending import USUAL_YIELD, SpendingLimits, expected_requests
 from lastresort.systems.system import PromptDesign
 from lastresort.types import Example, Message
-from synth_support import Teacher, fresh_rows, made, routing, synth, unwritten
+from synth_support import WITHOUT_DOCUMENTS, Teacher, fresh_rows, made, routing, synth, unwritten
 
 
 def prepared_task(path: Path) -> PreparedTask:
@@ -48,7 +48,7 @@ def test_rows_are_made_filtered_and_tell_where_they_come_from(tmp_path: Path, mo
         assert origin["prompt"] == f"{origin['kind']}/{VERSION}"
         assert (origin["teacher"], origin["passed"][-1]) == ("scripted:script.json", "agreement")
         assert any(origin["usd"] == pytest.approx(0.01 / rows + 0.01) for rows in (1, 2, 3))
-    assert {row["synthetic"]["kind"] for row in written} == set(KINDS)
+    assert {row["synthetic"]["kind"] for row in written} == WITHOUT_DOCUMENTS
     assert found.tally.calls == found.tally.requests + 24
     assert found.tally.usd == pytest.approx(0.01 * found.tally.calls)
     assert found.diversity is not None
@@ -118,6 +118,7 @@ def planned_rows(
         blind=PromptDesign(""),
         agreement=0,
         agrees=lambda *_: True,
+        supports=lambda *_: True,
         spelt=str,
         lengths=Lengths(1, 1, 1),
         seed=0,
@@ -151,7 +152,7 @@ def test_every_row_of_every_label_has_its_turn(labels: int) -> None:
     assert max(uses.values()) <= 2
 
 
-@pytest.mark.parametrize("kinds", [["answer"], list(KINDS)])
+@pytest.mark.parametrize("kinds", [["answer"], sorted(WITHOUT_DOCUMENTS)])
 def test_each_of_many_labels_gets_its_share(kinds: list[str]) -> None:
     """Also where a share is smaller than what one request may give: only what is missing is asked for."""
     wanted, kept, asked = planned_rows(Counter({f"label {number}": 5 for number in range(40)}), 60, kinds=kinds)
@@ -184,7 +185,7 @@ def test_limits_count_the_answers_to_the_rows_that_a_request_asks_for(
 def test_a_label_that_train_lacks_is_asked_for_by_name() -> None:
     train = Counter(billing=30, shipping=30)
     choices = ("billing", "shipping", "legal")
-    wanted, kept, asked = planned_rows(train, 36, kinds=list(KINDS), balance="even", choices=choices)
+    wanted, kept, asked = planned_rows(train, 36, kinds=sorted(WITHOUT_DOCUMENTS), balance="even", choices=choices)
     assert kept == wanted
     assert kept["legal"] > 30
     assert {request.kind for request in asked if request.answer == "legal"} == {"answer"}
@@ -296,7 +297,7 @@ def test_new_turns_continue_the_conversation_that_the_teacher_is_told_of(
 ) -> None:
     teacher = Teacher(fresh_rows())
     found = synth(monkeypatch, talks(tmp_path), teacher, n=24, agreement=0)
-    assert {row["synthetic"]["kind"] for row in made(found)} == set(KINDS)
+    assert {row["synthetic"]["kind"] for row in made(found)} == WITHOUT_DOCUMENTS
     requests = [prompt for prompt in teacher.prompts if "Rows:" in prompt]
     assert all("the next turn of the conversation of the first row" in prompt for prompt in requests)
     firsts = {json.loads(prompt.split("Rows:\n")[1].splitlines()[0])["conversation"][0] for prompt in requests}
@@ -467,7 +468,7 @@ def test_a_forecast_opens_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("lastresort.app.synth.open_model", refuse)
     path = routing(tmp_path)
     unknown = forecast_synth(SynthRequest(path, "openai:big", n=90))
-    assert (unknown.usd, set(unknown.first), unknown.n) == (None, set(KINDS), 90)
+    assert (unknown.usd, set(unknown.first), unknown.n) == (None, WITHOUT_DOCUMENTS, 90)
     priced = forecast_synth(SynthRequest(path, "openai:big", n=90, prompt_price=1.0, output_price=4.0))
     twice = forecast_synth(SynthRequest(path, "openai:big", n=180, prompt_price=1.0, output_price=4.0))
     assert priced.usd is not None
@@ -480,7 +481,7 @@ def test_a_forecast_opens_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"kinds": ("paraphrse",)}, '"paraphrse", expected paraphrase, answer, expansion, harder. Did you mean "paraphrase"?'),
+        ({"kinds": ("paraphrse",)}, '"paraphrse", expected paraphrase, answer, expansion, harder, documents. Did you mean'),
         ({"balance": "evn"}, '--balance: found "evn", expected train, even, any. Did you mean "even"?'),
         ({"n": 0}, "--n: found 0, expected a number of at least 1."),
         ({"prompt_price": -1.0}, "--prompt-price: found -1, expected a number of at least 0."),

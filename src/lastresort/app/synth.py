@@ -34,6 +34,7 @@ from lastresort.synthesis.filters import Balance, SeenRows
 from lastresort.synthesis.journal import Header, Journal, Tally
 from lastresort.synthesis.kinds import KINDS, Turns
 from lastresort.synthesis.make import Ending, make_rows, planned_batch, recall
+from lastresort.synthesis.passages import passages_hash
 from lastresort.synthesis.prompts import PER_REQUEST, VERSION, request_turns
 from lastresort.synthesis.recipe import Recipe
 from lastresort.synthesis.spending import SpendingLimits, forecast
@@ -42,8 +43,8 @@ from lastresort.types import Progress
 MOST_ROWS = 200  # unless more are asked for
 CALLS_A_ROW, LEAST_CALLS = 6, 60
 _SHORTER = (
-    "Leave out expansion, which shows the most rows, with --kinds, or name a teacher with a longer context. If rows were made "
-    "already, name another file with --out as well."
+    "Leave out expansion and documents, which show the most, with --kinds, or name a teacher with a longer context. If rows were "
+    "made already, name another file with --out as well."
 )
 
 
@@ -312,6 +313,7 @@ def _header(setup: _Setup, fingerprint: str) -> Header:
         balance=setup.request.balance,
         agreement=recipe.agreement,
         prompts=VERSION,
+        passages=passages_hash(recipe.seeds.passages),
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 
 from lastresort.climb.prepare import PreparedTask, check_right_answers
@@ -13,14 +14,18 @@ from lastresort.data.check import output_checks
 from lastresort.data.formats.rows import compact_json
 from lastresort.data.read import content_hash
 from lastresort.errors import DataError, InputError
-from lastresort.evals.scorers import SCORERS, AsksAModel, format_ok
+from lastresort.evals.scorers import SCORERS, AsksAModel, Scorer, build_scorer, format_ok
 from lastresort.evals.scorers.forms import chosen
 from lastresort.foreign import NotJson, is_json, parse_json
+from lastresort.knowledge.chunks import Chunk
+from lastresort.knowledge.reading import read_documents
 from lastresort.models.protocol import estimated_prompt_tokens, estimated_tokens
 from lastresort.rungs.prompting.prompts import instruction
+from lastresort.rungs.retrieval.rung import store_settings
 from lastresort.spec.task import Task
 from lastresort.synthesis.filters import LONGER, Balance, SeenRows, labels_of, wanted_rows
-from lastresort.synthesis.kinds import KINDS, SeedRows
+from lastresort.synthesis.kinds import KINDS, Kind, SeedRows, stands_alone
+from lastresort.synthesis.passages import LEAST_CHARACTERS, seed_passages
 from lastresort.synthesis.prompts import PER_REQUEST
 from lastresort.synthesis.reading import json_part
 from lastresort.synthesis.recipe import Lengths, Recipe
@@ -33,6 +38,7 @@ BLIND_SHOTS = 6
 TRIED = 20  # rows of train, by the scorer
 GRADED_AGREES = 0.5  # of a graded scorer
 LEAST_TOKENS, FORM_TOKENS = 512, 32  # of a reply, and of its JSON around a row
+PASSAGE_TOKENS = 64  # of what is said around a passage
 
 
 def recipe_of(
@@ -49,6 +55,8 @@ def recipe_of(
 ) -> Recipe:
     """kinds: () for all that the task can have. Raises InputError where no row can be shown, or a kind does not fit."""
     task, seeds = prepared.task, seed_rows(prepared, seed)
+    if not kinds or any(KINDS[kind].needs_passages for kind in kinds):
+        seeds = replace(seeds, passages=_seed_passages(prepared, seeds, seed))
     shots = tuple(Shot(row.input, row.output) for row in _varied(seeds, BLIND_SHOTS, seed))
     longest = _longest_tokens(seeds.rows)
     blind = PromptDesign(instruction(task), shots=shots, k=len(shots))
@@ -61,10 +69,11 @@ def recipe_of(
         blind=blind,
         agreement=agreement,
         agrees=_agrees(prepared),
+        supports=_supports(prepared),
         spelt=_spelt(prepared),
         lengths=Lengths(
             reply=max(LEAST_TOKENS, PER_REQUEST * (2 * sum(longest) + FORM_TOKENS)),
-            blind=_blind_tokens(blind, seeds.rows, prepared.split.train),
+            blind=_blind_tokens(blind, seeds, prepared.split.train),
             answer=2 * longest[1] + FORM_TOKENS,
         ),
         seed=seed,
@@ -146,16 +155,44 @@ def _characters(row: Example) -> int:
 
 
 def _kinds(names: Sequence[str], seeds: SeedRows, task: Task) -> tuple[str, ...]:
-    fitting = [name for name, kind in KINDS.items() if seeds.by_label or not kind.needs_labels]
+    fitting = [
+        name
+        for name, kind in KINDS.items()
+        if (seeds.by_label or not kind.needs_labels) and (seeds.passages or not kind.needs_passages)
+    ]
     for name in names:
         if name in KINDS and name not in fitting:
+            found, remedy = _unfit(KINDS[name], seeds, task)
             raise InputError(
-                f'found "{name}" for a task whose answers are not labels',
+                f'found "{name}" for a task {found}',
                 where="--kinds",
                 expected=", ".join(fitting),
-                remedy=f"Leave it out, or list the labels of {task.task} under output: {{choices: […]}}.",
+                remedy=f"Leave it out, or {remedy}.",
             )
     return tuple(dict.fromkeys(names or fitting))
+
+
+def _unfit(kind: Kind, seeds: SeedRows, task: Task) -> tuple[str, str]:
+    """What of the task keeps it from having this kind, and how that could change."""
+    if kind.needs_labels:
+        return "whose answers are not labels", f"list the labels of {task.task} under output: {{choices: […]}}"
+    if task.knowledge is None:
+        return "without documents", "name them under `knowledge`"
+    if seeds.by_label:
+        return "whose answers are labels", "make rows of another kind"
+    return (
+        "without a row and a passage that can be shown",
+        f"add a row that is one question, and passages of {LEAST_CHARACTERS} characters that no dev or test row names",
+    )
+
+
+def _seed_passages(prepared: PreparedTask, seeds: SeedRows, seed: int) -> tuple[Chunk, ...]:
+    """None where answers are labels, or where no row shows what a question looks like."""
+    task, split = prepared.task, prepared.split
+    if task.knowledge is None or seeds.by_label or not any(map(stands_alone, seeds.rows)):
+        return ()
+    held = [name for row in (*split.dev, *split.test) for name in row.passages]
+    return seed_passages(read_documents(task.knowledge).documents, store_settings(task).chunks, held, seed)
 
 
 def _varied(seeds: SeedRows, n: int, seed: int) -> list[Example]:
@@ -174,11 +211,14 @@ def _longest_tokens(rows: Sequence[Example]) -> tuple[int, int]:
     return inputs[place], sorted(estimated_tokens(row.output) for row in rows)[place]
 
 
-def _blind_tokens(blind: PromptDesign, seeds: Sequence[Example], train: Sequence[Example]) -> int:
-    """Of the longest prompt for an answer: the earlier turns of a row shown, and an input as long as the filter lets through."""
-    most = max(sum(estimated_tokens(turn.content) for turn in row.input[:-1]) for row in seeds)
+def _blind_tokens(blind: PromptDesign, seeds: SeedRows, train: Sequence[Example]) -> int:
+    """Of the longest prompt for an answer: the earlier turns of a row shown, an input as long as the filter lets through, and a
+    passage.
+    """
+    most = max(sum(estimated_tokens(turn.content) for turn in row.input[:-1]) for row in seeds.rows)
     without_input = estimated_prompt_tokens(compose(blind, (Message("user", ""),), blind.shots))
-    return without_input + most + math.ceil(LONGER * _longest_tokens(train)[0])
+    passage = max((estimated_tokens(passage.embedded) + PASSAGE_TOKENS for passage in seeds.passages), default=0)
+    return without_input + passage + most + math.ceil(LONGER * _longest_tokens(train)[0])
 
 
 def _spelt(prepared: PreparedTask) -> Callable[[str], str]:
@@ -220,8 +260,22 @@ def _answer_fault(prepared: PreparedTask, labels: Sequence[str]) -> Callable[[Ex
     return fault
 
 
-def _agrees(prepared: PreparedTask) -> Callable[[str, Example], bool]:
-    scorer = prepared.scorer
+def _supports(prepared: PreparedTask) -> Callable[[str, Example], bool]:
+    """By the task's scorer; by common words where that asks a model, or does not compare with an answer like those of train."""
+    agrees: list[Callable[[str, Example], bool]] = []  # once the scorer was tried
+
+    def supports(answer: str, example: Example) -> bool:
+        if not agrees:
+            compares = not isinstance(prepared.scorer, AsksAModel) and _takes_answers_of_train(prepared)
+            agrees.append(_agrees(prepared, None if compares else build_scorer("token_f1", {})))
+        return agrees[0](answer, example)
+
+    return supports
+
+
+def _agrees(prepared: PreparedTask, scorer: Scorer | None = None) -> Callable[[str, Example], bool]:
+    """scorer: None for the task's."""
+    scorer = scorer or prepared.scorer
     reads_json = SCORERS[prepared.task.score.name].reads == "json" or prepared.task.output.json_schema is not None
 
     def agrees(answer: str, example: Example) -> bool:

@@ -82,7 +82,9 @@ def synth_command(
         help="Quotas of the labels. train: their shares in train. even: the rarest first. any: none.",
     ),
     agreement: int | None = Option(
-        None, "--agreement", help="How often the teacher must give a row's answer again without seeing it. Default: 1."
+        None,
+        "--agreement",
+        help="How often the teacher must give a row's answer again without seeing it. Default: 1, documents: 2.",
     ),
     usd: float | None = Option(None, "--usd", help="Most money to spend. Default: limits.usd of the task."),
     calls: int | None = Option(None, "--calls", help="Most calls to make. Default: 6 for each row, at least 60."),

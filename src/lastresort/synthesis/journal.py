@@ -30,10 +30,20 @@ class _Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class PassageOrigin(_Line):
+    """Of the task's documents. start, end: characters of the document's text."""
+
+    document: str
+    section: str
+    start: NonNegativeInt
+    end: NonNegativeInt
+
+
 class RowOrigin(_Line):
     """Where a synthetic row comes from, under its key `synthetic`. seeds: ids of the rows of train that the teacher was shown.
     seed_inputs: hashes of their inputs, which stay when ids or answers change. prompt: name and version. passed: the filters.
-    made: the date. usd: its share of its request, and of its agreement, None where the price is unknown.
+    made: the date. usd: its share of its request, and of its agreement, None where the price is unknown. passage: that holds the
+    answer, None where none was shown.
     """
 
     kind: str
@@ -44,6 +54,7 @@ class RowOrigin(_Line):
     passed: tuple[str, ...]
     made: str
     usd: NonNegativeFloat | None = None
+    passage: PassageOrigin | None = None
 
 
 class SyntheticRow(_Line):
@@ -57,7 +68,7 @@ class SyntheticRow(_Line):
 
     def written(self, *, as_messages: bool) -> JsonObject:
         """As a row of the file. as_messages: because some input is a conversation; all rows of a file have one shape."""
-        provenance = self.synthetic.model_dump(mode="json")
+        provenance = self.synthetic.model_dump(mode="json", exclude=set() if self.synthetic.passage else {"passage"})
         passages: JsonObject = {"passages": list(self.passages)} if self.passages else {}
         if as_messages:
             turns = [*(turn.as_dict() for turn in self.turns), {"role": "assistant", "content": self.output}]
@@ -92,7 +103,7 @@ class CallSpending(_Line):
 
 
 class RequestBatch(_Line):
-    """What a batch of requests gave. shown: kind and first row of each."""
+    """What a batch of requests gave. shown: of each the kind, and its passage or else its first row."""
 
     number: NonNegativeInt
     requests: NonNegativeInt
@@ -124,6 +135,7 @@ class Header(_Line):
     balance: str
     agreement: int
     prompts: int
+    passages: str = ""
 
 
 _SETTINGS = {  # the fields of a header, as a user knows them
@@ -137,13 +149,14 @@ _SETTINGS = {  # the fields of a header, as a user knows them
     "balance": "--balance",
     "agreement": "--agreement",
     "prompts": "the version of lastresort",
+    "passages": "the documents, or the passages that dev and test rows name",
 }
 
 
 @dataclass(slots=True)
 class Tally:
     """All batches and all calls so far. requests: of the batches. calls: those that gave an answer. checks: those for agreement.
-    shown: how often each kind showed each row, by its id, as the first. dearest_usd: of one answer.
+    shown: how often each kind showed each passage, or each row as the first, by its id. dearest_usd: of one answer.
     """
 
     rows: list[SyntheticRow] = field(default_factory=list)

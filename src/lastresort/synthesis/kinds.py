@@ -1,5 +1,5 @@
-"""Kinds of synthetic rows: which rows of train a request shows, and whether it settles the answer. A new one is a function and a
-line in the table.
+"""Kinds of synthetic rows: which rows of train and which passage a request shows, and whether it settles the answer. A new one is
+a function and a line in the table.
 """
 
 from __future__ import annotations
@@ -9,19 +9,30 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
 from random import Random
+from typing import Protocol, TypeVar
 
+from lastresort.knowledge.chunks import Chunk
 from lastresort.synthesis import prompts
 from lastresort.types import Example
 
 OF_LABEL, CONTRAST = 4, 2  # rows that `answer` shows
 VARIED = 5  # rows that `expansion` shows
+ASKED = 3  # rows that `documents` shows
 LOOKED_AT = 200  # rows, for some that fit
+
+
+class _Seed(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+S = TypeVar("S", bound=_Seed)
 
 
 @dataclass(frozen=True, slots=True)
 class RowRequest:
     """One request to the teacher. asks: its words, with a place for the answer. shown: rows of train. answer: that of every new
-    row, None where the teacher writes it. n: rows to write.
+    row, None where the teacher writes it. n: rows to write. passage: of the documents, in which the answers are.
     """
 
     kind: str
@@ -29,14 +40,23 @@ class RowRequest:
     shown: tuple[Example, ...]
     answer: str | None
     n: int = prompts.PER_REQUEST
+    passage: Chunk | None = None
+
+    @property
+    def turn(self) -> tuple[str, str]:
+        """Whose turn it was: the kind, and the id of the passage, else of the first row."""
+        return self.kind, self.shown[0].id if self.passage is None else self.passage.id
 
 
 @dataclass(frozen=True, slots=True)
 class SeedRows:
-    """The rows of train that may be shown, in random order. by_label: the same by answer, empty where answers are no labels."""
+    """The rows of train that may be shown, in random order. by_label: the same by answer, empty where answers are no labels.
+    passages: of the task's documents, in random order, empty where no question is to be made from them.
+    """
 
     rows: tuple[Example, ...]
     by_label: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+    passages: tuple[Chunk, ...] = ()
 
     def of(self, label: str | None) -> Sequence[Example]:
         """All of this label, where it has any."""
@@ -44,34 +64,42 @@ class SeedRows:
 
 
 class Turns:
-    """Whose turn it is to be the first row of a request. shown: how often each kind showed each row so far, by its id."""
+    """Whose turn it is to be the first row of a request, or its passage. shown: how often each kind showed each of them, by id."""
 
     def __init__(self, seeds: SeedRows, shown: Mapping[tuple[str, str], int]) -> None:
         self._seeds, self._shown = seeds, Counter(shown)
         self._by_all = Counter[str]()
-        for (_, row), times in shown.items():
-            self._by_all[row] += times
+        for (_, one), times in shown.items():
+            self._by_all[one] += times
         self._waiting: dict[tuple[str, str | None], list[tuple[int, int, int]]] = {}
 
     def next_row(self, kind: str, label: str | None) -> Example:
         """The one of the label that this kind showed least often, of those the one that all kinds did."""
-        rows, key = self._seeds.of(label), (kind, label)
+        return self._next(kind, label, self._seeds.of(label))
+
+    def next_passage(self, kind: str) -> Chunk:
+        """The one that this kind showed least often."""
+        return self._next(kind, None, self._seeds.passages)
+
+    def count(self, request: RowRequest) -> None:
+        kind, one = request.turn
+        self._shown[kind, one] += 1
+        self._by_all[one] += 1
+
+    def _next(self, kind: str, label: str | None, seeds: Sequence[S]) -> S:
+        key = (kind, label)
         if key not in self._waiting:
-            self._waiting[key] = [(*self._times(kind, row), place) for place, row in enumerate(rows)]
+            self._waiting[key] = [(*self._times(kind, one.id), place) for place, one in enumerate(seeds)]
             heapify(self._waiting[key])
         waiting = self._waiting[key]
-        while True:  # what is noted of a row is too low once it was shown, and never too high
+        while True:  # what is noted of one is too low once it was shown, and never too high
             noted, place = waiting[0][:2], waiting[0][2]
-            if (times := self._times(kind, rows[place])) == noted:
-                return rows[place]
+            if (times := self._times(kind, seeds[place].id)) == noted:
+                return seeds[place]
             heapreplace(waiting, (*times, place))
 
-    def count(self, kind: str, row: Example) -> None:
-        self._shown[kind, row.id] += 1
-        self._by_all[row.id] += 1
-
-    def _times(self, kind: str, row: Example) -> tuple[int, int]:
-        return self._shown[kind, row.id], self._by_all[row.id]
+    def _times(self, kind: str, one: str) -> tuple[int, int]:
+        return self._shown[kind, one], self._by_all[one]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +113,9 @@ class Draw:
 
     def next_row(self, kind: str) -> Example:
         return self.turns.next_row(kind, self.label)
+
+    def next_passage(self, kind: str) -> Chunk:
+        return self.turns.next_passage(kind)
 
     def some(
         self, n: int, rows: Sequence[Example], fits: Callable[[Example], bool] = lambda row: True
@@ -101,12 +132,14 @@ class Draw:
 class Kind:
     """request: makes the next one. keeps_passages: its rows are answered by the passages of the row shown.
     needs_labels: its rows are of the label that is wanted, even one that train lacks; without labels there are none.
+    needs_passages: it shows a passage of the task's documents, from which its rows are answered; without any there are none.
     """
 
     name: str
     request: Callable[[Draw], RowRequest]
     keeps_passages: bool = False
     needs_labels: bool = False
+    needs_passages: bool = False
 
 
 def _paraphrase(draw: Draw) -> RowRequest:
@@ -141,6 +174,20 @@ def _harder(draw: Draw) -> RowRequest:
     return RowRequest("harder", prompts.HARDER, (draw.next_row("harder"),), None)
 
 
+def stands_alone(row: Example) -> bool:
+    """Whether its input is one question, which no earlier turn leads to."""
+    return all(turn.role == "system" for turn in row.input[:-1])
+
+
+def _documents(draw: Draw) -> RowRequest:
+    """Questions that a passage answers, with their answers. Rows show how questions and answers look.
+
+    Source: Alberti et al. 2019, Synthetic QA Corpora Generation with Roundtrip Consistency.
+    """
+    shown = draw.some(ASKED, draw.seeds.rows, stands_alone)
+    return RowRequest("documents", prompts.DOCUMENTS, tuple(shown), None, passage=draw.next_passage("documents"))
+
+
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -148,5 +195,6 @@ KINDS: dict[str, Kind] = {
         Kind("answer", _answer, needs_labels=True),
         Kind("expansion", _expansion),
         Kind("harder", _harder),
+        Kind("documents", _documents, needs_passages=True),
     )
 }

@@ -5,22 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from random import Random
 from typing import Literal
 
 from lastresort.data.duplicates import input_hash
 from lastresort.data.read import content_hash
 from lastresort.keys import without_keys
+from lastresort.knowledge.chunks import Chunk
 from lastresort.models.protocol import Model, Prompt, sample_indices
 from lastresort.stop import Stop, check
 from lastresort.synthesis.filters import FILTERS, FilterName, ProposedRow, SeenRows, dropped_by, is_refusal
-from lastresort.synthesis.journal import FilteredRow, Journal, RequestBatch, RowOrigin, SyntheticRow, Tally
+from lastresort.synthesis.journal import (
+    FilteredRow,
+    Journal,
+    PassageOrigin,
+    RequestBatch,
+    RowOrigin,
+    SyntheticRow,
+    Tally,
+)
 from lastresort.synthesis.kinds import KINDS, Draw, RowRequest, Turns
 from lastresort.synthesis.prompts import PER_REQUEST, VERSION, reply_schema, request_turns
 from lastresort.synthesis.reading import LONGEST_REPLY, read_reply_rows
 from lastresort.synthesis.recipe import Recipe
 from lastresort.synthesis.spending import Limit, SpendingLimits, limit_reached
-from lastresort.systems.compose import compose
 from lastresort.types import Answer, Decoding, Example, Grammar, Message, Progress
 
 BATCH = 8  # requests; of a local model, which takes long for one, a single one
@@ -100,13 +109,9 @@ def planned_batch(
         missing[label] -= request.n
         if (limit := limit_reached(limits, recipe, [*requests, request], found)) is not None:
             return requests, limit
-        turns.count(request.kind, request.shown[0])
+        turns.count(request)
         requests.append(request)
     return requests, None
-
-
-def _shown(request: RowRequest) -> tuple[str, str]:
-    return request.kind, request.shown[0].id
 
 
 def _most_missing(missing: Mapping[str | None, int], random: Random) -> str | None:
@@ -143,7 +148,7 @@ def _batch(
         requests=len(requests),
         rows=tuple(_row(one, recipe) for one in kept[:room]),
         dropped=tuple(dropped),
-        shown=tuple(map(_shown, requests)),
+        shown=tuple(request.turn for request in requests),
         surplus=len(kept[room:]),
     )
 
@@ -191,24 +196,32 @@ def _proposed_rows(
         output = request.answer if request.answer is not None else recipe.spelt(one.output or "")
         turns = (*first.input[:-1], Message("user", one.input))
         passages = first.passages if kind.keeps_passages else ()
+        if request.passage is not None:
+            passages = (request.passage.section,)
         yield ProposedRow(Example("", turns, output, passages=passages), request, reply.usd / len(read.proposals))
 
 
 def _asked_again(
     recipe: Recipe, teacher: Model, passed: Sequence[ProposedRow], number: int, journal: Journal
 ) -> list[ProposedRow]:
-    """Each with whether the teacher gives its answer again, without having seen it."""
-    times = recipe.agreement
-    if not times or not passed:
+    """Each with whether the teacher gives its answer again, without having seen it: from its passage, where it has one."""
+    times = [recipe.checks(one.request.kind) for one in passed]
+    if not any(times):
         return list(passed)
-    decoding = Decoding(recipe.lengths.answer, temperature=0.0 if times == 1 else 1.0, seed=recipe.seed + number)
-    prompts = [compose(recipe.blind, one.example.input, recipe.blind.shots) for one in passed for _ in range(times)]
-    answers = _ask(teacher, prompts, decoding, journal, is_check=True)
+    decoding = Decoding(recipe.lengths.answer, temperature=0.0 if max(times) == 1 else 1.0, seed=recipe.seed + number)
+    prompts = [
+        recipe.blind_prompt(one.example.input, one.request.passage)
+        for one, n in zip(passed, times, strict=True)
+        for _ in range(n)
+    ]
+    answers = iter(_ask(teacher, prompts, decoding, journal, is_check=True))
     found = []
-    for place, one in enumerate(passed):
-        own = answers[place * times : (place + 1) * times]
-        agrees = all(len(answer.text) <= LONGEST_REPLY and recipe.agrees(answer.text, one.example) for answer in own)
-        found.append(replace(one, agrees=agrees, usd=one.usd + sum(answer.usd for answer in own)))
+    for one, n in zip(passed, times, strict=True):
+        own = list(islice(answers, n))
+        same = recipe.agrees if one.request.passage is None else recipe.supports
+        agrees = all(len(answer.text) <= LONGEST_REPLY and same(answer.text, one.example) for answer in own)
+        usd = one.usd + sum(answer.usd for answer in own)
+        found.append(replace(one, agrees=agrees if own else None, usd=usd))
     return found
 
 
@@ -223,11 +236,18 @@ def _row(one: ProposedRow, recipe: Recipe) -> SyntheticRow:
         passed=tuple(passed),
         made=recipe.made,
         usd=round(one.usd, 8) if recipe.priced else None,
+        passage=_passage_origin(one.request.passage),
     )
     name = f"synthetic-{content_hash(example.input, example.output)}"
     return SyntheticRow(
         id=name, turns=example.input, output=example.output, passages=example.passages, synthetic=provenance
     )
+
+
+def _passage_origin(passage: Chunk | None) -> PassageOrigin | None:
+    if passage is None:
+        return None
+    return PassageOrigin(document=passage.document, section=passage.section, start=passage.start, end=passage.end)
 
 
 def _dropped(one: ProposedRow, by: FilterName) -> FilteredRow:

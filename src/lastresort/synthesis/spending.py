@@ -12,7 +12,6 @@ from lastresort.synthesis.journal import Tally
 from lastresort.synthesis.kinds import RowRequest
 from lastresort.synthesis.prompts import PER_REQUEST, request_turns
 from lastresort.synthesis.recipe import Recipe
-from lastresort.systems.compose import compose
 
 Limit = Literal["calls", "usd"]
 
@@ -37,7 +36,7 @@ class SpendingLimits:
 
 def limit_reached(limits: SpendingLimits, recipe: Recipe, requests: Sequence[RowRequest], spent: Tally) -> Limit | None:
     """Which limit these requests could exceed, with all that may follow from them. None where they fit."""
-    checks = [recipe.agreement * request.n for request in requests]
+    checks = [recipe.checks(request.kind) * request.n for request in requests]
     if limits.calls is not None and spent.calls + len(requests) + sum(checks) > limits.calls:
         return "calls"
     if limits.usd is None:
@@ -74,11 +73,15 @@ def forecast(
 ) -> CallForecast:
     """What is to be expected. wanted: rows of each label, or of all. prompts: of some requests."""
     asked = sum(wanted) / USUAL_YIELD
-    requests, answers = math.ceil(expected_requests(wanted)), round(asked * USUALLY_CHECKED) * recipe.agreement
+    checks = sum(map(recipe.checks, recipe.kinds))
+    requests, answers = (
+        math.ceil(expected_requests(wanted)),
+        round(asked * USUALLY_CHECKED * checks / len(recipe.kinds)),
+    )
     rows = recipe.seeds.rows
     row_in = sum(estimated_tokens(row.input[-1].content) for row in rows) / len(rows)
     row_out = sum(estimated_tokens(row.output) for row in rows) / len(rows)
-    blind = estimated_prompt_tokens(compose(recipe.blind, rows[0].input, recipe.blind.shots))
+    blind = estimated_prompt_tokens(recipe.blind_prompt(rows[0].input, next(iter(recipe.seeds.passages), None)))
     read = requests * sum(map(estimated_prompt_tokens, prompts)) / len(prompts) + answers * blind
     written = asked * (row_in + row_out + FORM_TOKENS) + answers * row_out
     return CallForecast(requests, answers, _usd(prices, read, written))

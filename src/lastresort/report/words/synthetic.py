@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lastresort.report.words.wording import count, counted, listed, money, yaml_name
 from lastresort.spec.paths import relative_name
 from lastresort.synthesis.filters import FilterName
+from lastresort.synthesis.kinds import KINDS
 
 if TYPE_CHECKING:
     from lastresort.report.synthetic import SyntheticRows, SynthForecast
@@ -48,7 +49,10 @@ def forecast_lines(found: SynthForecast) -> list[str]:
 
 def notes(found: SynthForecast, *, agreement_off: str | None) -> list[str]:
     """To say before the first request. agreement_off: what the task has that keeps answers from being compared."""
-    off = [] if agreement_off is None else [f"Agreement is not checked, since the task has {agreement_off}."]
+    off = []
+    if agreement_off is not None and not all(KINDS[kind].needs_passages for kind in found.kinds):
+        only = " but for questions from documents" if any(KINDS[kind].needs_passages for kind in found.kinds) else ""
+        off = [f"Agreement is not checked{only}, since the task has {agreement_off}."]
     return [*_itself(found), *off]
 
 

@@ -1,0 +1,235 @@
+"""Questions from documents: each answered by its passage, twice, and none from a passage that a dev or test row names."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import count
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from climb_support import scripted_task
+from knowledge_support import written
+from lastresort.app.synth import SynthRequest, forecast_synth
+from lastresort.climb.prepare import prepare
+from lastresort.data.read import read_examples
+from lastresort.errors import InputError
+from lastresort.knowledge.embedder import HashingEmbedder
+from lastresort.knowledge.evaluation import Labels
+from lastresort.knowledge.reading import read_documents
+from lastresort.knowledge.store import create_store
+from lastresort.knowledge.update import update
+from lastresort.report.words.synthetic import notes
+from lastresort.rungs.retrieval.rung import store_settings
+from lastresort.spec.task import load_task
+from lastresort.synthesis.kinds import KINDS
+from lastresort.synthesis.prompts import SYSTEM
+from synth_support import CITIES, WITHOUT_DOCUMENTS, Killed, Row, Teacher, made, synth
+
+WORDS = "heater kettle drill lantern tent stroller printer blender saddle router monitor scale".split()
+DAYS = re.compile(r"The (\w+) can be returned within (\d+) days")
+
+
+def document(word: str, days: int) -> str:
+    return (
+        f"# The {word}\n\n## Returns\n\nThe {word} can be returned within {days} days. It must be clean and in its box, with "
+        f"all of its parts. Whoever sends the {word} back pays for the parcel, unless it came broken. Money goes back to the "
+        f"card that paid for it, a week later at most.\n\n## Care\n\nWipe the {word} dry.\n"
+    )
+
+
+def asked_of(word: str, number: int) -> str:
+    """A question about a thing that shares few words with others."""
+    return f"{number} {' '.join(Random(number).choices(CITIES, k=6))}: when must the {word} go back?"
+
+
+def questions(folder: Path, task: Row | None = None, named: Row | None = None) -> Path:
+    """A task of twelve documents and 60 questions without labels. named: the passages of the rows of dev and test."""
+    settings = {
+        "output": {},
+        "score": "normalized",
+        "about": "Answer the customer's question.",
+        "knowledge": "docs",
+        "retrieval": {"embedder": "hashing", "chunk_tokens": 120},
+        "examples": {"train": "train.jsonl", "dev": "dev.jsonl", "test": "test.jsonl"},
+        "split": {},
+    }
+    path = scripted_task(folder, quality=[], task=settings | (task or {}))
+    number = count()
+    for side, rows in (("train", 20), ("dev", 20), ("test", 20)):
+        lines = []
+        for n in (next(number) for _ in range(rows)):
+            lines.append({"input": asked_of("lamp", n), "output": f"{n + 3} days", **(named or {}).get(side, {})})
+        (folder / f"{side}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    written(folder / "docs", {f"{word}.md": document(word, 10 + n) for n, word in enumerate(WORDS)})
+    return path
+
+
+def asks(request: str, number: int) -> str:
+    """Three questions from the passage of a request, with its number of days."""
+    passage = json.loads(request.split("The passage:\n")[1].splitlines()[0])
+    word, days = DAYS.search(passage["text"]).groups()
+    texts = [asked_of(word, 1000 + 3 * number + n) for n in range(3)]
+    return json.dumps({"rows": [{"input": text, "output": f"{days} days"} for text in texts]})
+
+
+def reads(prompt: str) -> str:
+    """The days of the passage in the prompt; a teacher that has none makes them up."""
+    found = DAYS.search(prompt)
+    return f"{found[2]} days" if found else "99 days"
+
+
+def test_questions_come_from_passages_that_the_store_of_the_task_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = questions(tmp_path / "task")
+    teacher = Teacher(asks, answer=reads)
+    found = synth(monkeypatch, path, teacher, n=30, kinds=("documents",))
+    assert (found.made, found.ended) == (30, "rows")
+    rows, examples = made(found), read_examples(found.path)
+    task = load_task(path)
+    documents = {one.id: one for one in read_documents(task.knowledge).documents}
+    store = create_store(tmp_path / "store", HashingEmbedder(), store_settings(task))
+    update(store, tuple(documents.values()))
+    labels = Labels(store)
+    for row, example in zip(rows, examples, strict=True):
+        origin = row["synthetic"]["passage"]
+        text = documents[origin["document"]].text[origin["start"] : origin["end"]]
+        word = DAYS.search(text)[1]
+        assert word in row["input"]
+        assert f"{DAYS.search(text)[2]} days" == row["output"] == example.output
+        assert example.passages == (f"{word}.md#returns",) == (origin["section"],)
+        assert labels.resolve(example.passages) == [frozenset({f"{word}.md#returns:1"})]
+        assert (row["synthetic"]["kind"], row["synthetic"]["passed"][-1]) == ("documents", "agreement")
+    shown = [re.search(r'"document": "(\w+)', prompt)[1] for prompt in teacher.prompts if SYSTEM in prompt]
+    assert len(shown) >= 10
+    assert sorted(shown[:12]) == sorted(set(shown)), "each passage comes once before one comes again"
+    assert found.tally.checks >= 2 * 30
+
+
+def test_an_answer_that_the_passage_does_not_give_twice_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher makes up every third answer of a request, and answers every fourth question once otherwise."""
+    times: dict[str, int] = {}
+
+    def invents(request: str, number: int) -> str:
+        rows = json.loads(asks(request, number))["rows"]
+        return json.dumps({"rows": [*rows[:2], {**rows[2], "output": "365 days"}]})
+
+    def wavers(prompt: str) -> str:
+        asked = prompt.split("Question: ")[1]
+        times[asked] = times.get(asked, 0) + 1
+        return "1 day" if int(re.search(r"\d+", asked)[0]) % 4 == 0 and times[asked] == 2 else reads(prompt)
+
+    teacher = Teacher(invents, answer=wavers)
+    found = synth(monkeypatch, questions(tmp_path), teacher, n=12, kinds=("documents",))
+    assert found.made == 12
+    assert not any(
+        row["output"] == "365 days" or int(re.search(r"\d+", row["input"])[0]) % 4 == 0 for row in made(found)
+    )
+    assert found.dropped["agreement"] >= 12 // 2
+    checks = [prompt for prompt in teacher.prompts if SYSTEM not in prompt]
+    assert len(checks) == found.tally.checks
+    assert all(DAYS.search(prompt.split("Question: ")[0].rsplit("[1]", 1)[1]) for prompt in checks)
+
+
+@pytest.mark.parametrize(
+    ("named", "hidden"),
+    [
+        ("kettle.md#returns", "kettle"),
+        ("kettle.md#returns:1", "kettle"),
+        ("kettle.md#returns:7", "kettle"),
+        ("kettle.md", "kettle"),
+        ("returns", None),
+    ],
+)
+def test_no_passage_that_a_dev_or_test_row_names_is_shown(
+    named: str, hidden: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A section that is named without its document hides those of all documents."""
+    for side in ("dev", "test"):
+        path = questions(tmp_path / side, named={side: {"passages": [named]}, "train": {"passages": ["tent.md"]}})
+        if hidden is None:
+            with pytest.raises(
+                InputError, match='found "documents" for a task without a row and a passage that can be'
+            ):
+                synth(monkeypatch, path, Teacher(asks, answer=reads), n=3, kinds=("documents",))
+            continue
+        teacher = Teacher(asks, answer=reads)
+        synth(monkeypatch, path, teacher, n=36, kinds=("documents",))
+        text = "\n".join(teacher.prompts)
+        assert (f"The {hidden} can" in text, "The tent can" in text) == (False, True)
+
+
+def test_questions_of_dev_and_test_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = questions(tmp_path)
+    split = prepare(load_task(path), begins=False).split
+    held = [row.input_text for row in (split.test[0], split.dev[0], split.test[1])]
+
+    def copies(request: str, number: int) -> str:
+        if number:
+            return asks(request, number)
+        texts = [held[0].upper(), f"Please, {held[1]}", held[2]]
+        return json.dumps({"rows": [{"input": text, "output": "10 days"} for text in texts]})
+
+    found = synth(monkeypatch, path, Teacher(copies, answer=reads), n=6, kinds=("documents",))
+    assert (found.dropped["copy"], found.dropped["near"], found.made) == (2, 1, 6)
+
+
+def test_a_killed_run_goes_on_with_the_next_passages_and_pays_no_answer_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = synth(
+        monkeypatch, questions(tmp_path / "a"), Teacher(asks, answer=reads, usd=0.01), n=30, kinds=("documents",)
+    )
+    path, teacher = questions(tmp_path / "b"), Teacher(asks, answer=reads, usd=0.01)
+    for fails_at in (5, 14, 40):
+        teacher.fails_at = fails_at
+        with pytest.raises(Killed):
+            synth(monkeypatch, path, teacher, n=30, kinds=("documents",))
+    teacher.fails_at = None
+    found = synth(monkeypatch, path, teacher, n=30, kinds=("documents",))
+    assert [row["input"] for row in made(found)] == [row["input"] for row in made(whole)]
+    assert (found.tally.calls, found.tally.usd) == (whole.tally.calls, pytest.approx(whole.tally.usd))
+    (path.parent / "docs" / "tent.md").write_text(document("tent", 77))
+    with pytest.raises(InputError, match=r"made with other settings .the documents, or the passages that dev and test"):
+        synth(monkeypatch, path, teacher, n=40, kinds=("documents",))
+
+
+def test_a_task_scored_by_a_judge_compares_answers_by_their_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = questions(tmp_path, {"score": {"judge": "scripted:script.json"}})
+    wrong = iter(range(1000))
+
+    def says(prompt: str) -> str:
+        return f"You have {reads(prompt)}." if next(wrong) // 2 % 3 else "Nobody can say when it goes back."
+
+    found = synth(monkeypatch, path, Teacher(asks, answer=says), n=12, kinds=("documents",))
+    assert (found.made, found.dropped["agreement"] > 3) == (12, True)
+
+
+def test_only_a_task_with_documents_and_free_answers_has_them(tmp_path: Path) -> None:
+    def refused(task: Row) -> str:
+        with pytest.raises(InputError) as error:
+            forecast_synth(
+                SynthRequest(questions(tmp_path / str(len(list(tmp_path.iterdir()))), task), kinds=("documents",))
+            )
+        return str(error.value)
+
+    labels = {"output": {"choices": [f"{n} days" for n in range(3, 63)]}, "score": "choice"}
+    assert "for a task whose answers are labels" in refused(labels)
+    assert "for a task without documents" in refused({"knowledge": None})
+    found = forecast_synth(SynthRequest(questions(tmp_path / "all"), n=60))
+    assert set(found.kinds) == {*KINDS} - {"answer"} == {*WITHOUT_DOCUMENTS, "documents"} - {"answer"}
+    assert "The passage:" in found.first["documents"][-1].content
+    (line,) = [
+        line for line in notes(found, agreement_off="documents, which the teacher does not have") if "Agree" in line
+    ]
+    assert line.startswith("Agreement is not checked but for questions from documents, since the task has documents")
+    alone = forecast_synth(SynthRequest(questions(tmp_path / "alone"), n=60, kinds=("documents",)))
+    assert (found.answers, alone.answers) == (round(60 / 0.6 * 0.8 * 2 / 4), round(60 / 0.6 * 0.8 * 2))
+    assert not [line for line in notes(alone, agreement_off="documents") if "Agreement" in line]
