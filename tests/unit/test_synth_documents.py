@@ -199,6 +199,30 @@ def test_a_killed_run_goes_on_with_the_next_passages_and_pays_no_answer_twice(
         synth(monkeypatch, path, teacher, n=40, kinds=("documents",))
 
 
+def test_the_answers_from_a_passage_count_towards_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request for three questions takes seven calls, or ten with three answers to each."""
+    for agreement, requests in ((None, 3), (0, 3), (3, 2)):
+        path = questions(tmp_path / str(agreement))
+        teacher, kinds = Teacher(asks, answer=reads, usd=0.01), ("documents",)
+        found = synth(monkeypatch, path, teacher, n=30, kinds=kinds, agreement=agreement, calls=24)
+        assert (found.ended, found.requests, found.made) == ("calls", requests, 3 * requests)
+        priced = {"usd": 0.24, "prompt_price": 1.0, "output_price": 1.0, "teacher_name": "openai:teacher"}
+        found = synth(
+            monkeypatch,
+            questions(tmp_path / f"usd{agreement}"),
+            teacher,
+            n=30,
+            kinds=kinds,
+            agreement=agreement,
+            **priced,
+        )
+        assert (found.ended, found.requests, found.tally.usd) == (
+            "usd",
+            requests,
+            pytest.approx(0.01 * found.tally.calls),
+        )
+
+
 def test_a_task_scored_by_a_judge_compares_answers_by_their_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

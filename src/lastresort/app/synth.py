@@ -196,7 +196,8 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
     n = request.n if request.n is not None else min(len(prepared.split.train), MOST_ROWS)
     why = why_no_agreement(prepared, run_code=run_code)
     agreement = request.agreement if request.agreement is not None else int(why is None)
-    if agreement and why is not None:
+    only_documents = bool(request.kinds) and all(KINDS[kind].needs_passages for kind in request.kinds)
+    if agreement and why is not None and not only_documents:
         raise InputError(
             f"found --agreement {agreement} for a task with {why}", expected="--agreement 0", remedy="Leave it out."
         )

@@ -11,7 +11,7 @@ from lastresort.knowledge.chunks import Chunk, ChunkSettings, chunk_document
 from lastresort.knowledge.document import Document
 from lastresort.models.protocol import estimated_tokens
 
-LEAST_CHARACTERS = 200  # of a passage that holds more than a heading and a line
+LEAST_CHARACTERS = 80  # of a passage that says more than a heading
 _NUMBER = re.compile(r"(?::\d+|#\d+)$")  # of a chunk, which depends on how a store cuts its documents
 
 
