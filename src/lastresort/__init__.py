@@ -353,7 +353,7 @@ def synth_data(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> SyntheticRows:
-    """Make synthetic training rows for a task and write them beside it. A teacher writes them, and sees train rows alone.
+    """Make synthetic training rows for a task and write them beside it. A teacher writes them from train rows and documents.
 
     teacher: a model, by default prompting.reflect or the task's own. n: rows, by default as many as train has, at most 200.
     kinds: by default all that fit. balance: "train", "even" or "any". agreement: how often the teacher must give a row's answer

@@ -109,6 +109,34 @@ def test_questions_come_from_passages_that_the_store_of_the_task_finds(
     assert found.tally.checks >= 2 * 30
 
 
+def test_questions_join_the_other_kinds_and_train_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other kinds are not checked, since the teacher does not have the documents for them."""
+
+    def any_kind(request: str, number: int) -> str:
+        if "The passage:" in request:
+            return asks(request, number)
+        rows = [{"input": asked_of("lamp", 2000 + 3 * number + n), "output": "9 days"} for n in range(3)]
+        return json.dumps({"rows": rows})
+
+    path = questions(tmp_path)
+    found = synth(monkeypatch, path, Teacher(any_kind, answer=reads), n=30)
+    checked = {row["synthetic"]["kind"]: "agreement" in row["synthetic"]["passed"] for row in made(found)}
+    assert checked == {"paraphrase": False, "expansion": False, "harder": False, "documents": True}
+    from_passages = [row for row in made(found) if row["synthetic"]["kind"] == "documents"]
+    assert found.tally.checks == 2 * len(from_passages) > 6
+    before = prepare(load_task(path), begins=False).split
+    path.write_text(
+        path.read_text().replace("  train: train.jsonl", f"  train: train.jsonl\n  synthetic: {found.path.name}")
+    )
+    split = prepare(load_task(path), begins=False).split
+    assert (split.dev, split.test) == (before.dev, before.test)
+    joined = [row for row in split.train if row.synthetic]
+    assert len(joined) == 30
+    assert sorted(row.passages for row in joined if row.passages) == sorted(
+        tuple(row["passages"]) for row in from_passages
+    )
+
+
 def test_an_answer_that_the_passage_does_not_give_twice_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,7 +71,7 @@ class SynthRequest:
 def synth_data(
     request: SynthRequest, progress: Progress, stop: Stop = NEVER, go_on: GoOn | None = None
 ) -> SyntheticRows:
-    """Make synthetic rows for a task, from its train rows alone, and write them beside the task. The same call goes on.
+    """Make synthetic rows for a task, from its train rows and documents, and write them beside the task. The same call goes on.
 
     go_on: asks the user before paid calls, None to start them without. stop: checked between batches.
     Raises InputError for what cannot be used, StoppedError where it stopped.
