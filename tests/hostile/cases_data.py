@@ -380,7 +380,7 @@ CASES: dict[str, Case] = {
     "a quote in a cell": Case(table(lambda: f'{csv_rows()}a"b,"c"d\n')),
     "a row that is too long": Case(table(lambda: f"{csv_rows()}a,b,c\n"), named="3 cells"),
     "a row of 100,000 cells": Case(table(lambda: f"{csv_rows()}{'a,' * 100_000}\n"), named="cells"),
-    "a row that is too short": Case(table(lambda: f"{csv_rows()}a\n"), named="1 cells"),
+    "a row that is too short": Case(table(lambda: f"{csv_rows()}a\n"), named="1 cell"),
     "a header alone": Case(table("input,output\n"), named="no row"),
     "commas": Case(table("," * 1_000 + "\n")),
     "empty names": Case(table(",\na,b\n")),
