@@ -30,7 +30,8 @@ class Example:
 
     input: the conversation up to the answer; a row with `input` is a single user turn. output: the right answer as text
     (an object is written as compact JSON, keys in their order). row: 1-based row of `source`, for errors. seeds: of a
-    synthetic row the hashes of the inputs that it was made from (`duplicates.input_hash`), empty if unknown; None for another row.
+    synthetic row the hashes of the inputs that it was made from (`duplicates.input_hash`), and `passage:` with the section of a
+    document; empty if unknown; None for another row.
     """
 
     id: str

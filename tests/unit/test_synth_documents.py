@@ -21,6 +21,7 @@ from lastresort.knowledge.evaluation import Labels
 from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.store import create_store
 from lastresort.knowledge.update import update
+from lastresort.records.data_report import RowsLeftOut
 from lastresort.report.words.synthetic import notes
 from lastresort.rungs.retrieval.rung import store_settings
 from lastresort.spec.task import load_task
@@ -190,6 +191,25 @@ def test_no_passage_that_a_dev_or_test_row_names_is_shown(
         synth(monkeypatch, path, teacher, n=36, kinds=("documents",))
         text = "\n".join(teacher.prompts)
         assert (f"The {hidden} can" in text, "The tent can" in text) == (False, True)
+
+
+def test_questions_leave_train_once_a_dev_or_test_row_names_their_passage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = questions(tmp_path)
+    found = synth(monkeypatch, path, Teacher(asks, answer=reads), n=36, kinds=("documents",))
+    path.write_text(
+        path.read_text().replace("  train: train.jsonl", f"  train: train.jsonl\n  synthetic: {found.path.name}")
+    )
+    all_of_them = prepare(load_task(path), begins=False)
+    named = [row["id"] for row in made(found) if row["passages"] == ["kettle.md#returns"]]
+    assert 0 < len(named) < 36
+    test = tmp_path / "test.jsonl"
+    first, *others = test.read_text().splitlines()
+    test.write_text("\n".join([json.dumps({**json.loads(first), "passages": ["kettle.md#returns:4"]}), *others]))
+    now = prepare(load_task(path), begins=False)
+    assert {row.id for row in all_of_them.split.train} - {row.id for row in now.split.train} == set(named)
+    assert RowsLeftOut("train", "not made from train", len(named)) in now.notes
 
 
 def test_questions_of_dev_and_test_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

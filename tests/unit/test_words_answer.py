@@ -241,7 +241,7 @@ REASONS: list[tuple[value.Reason, str]] = [
     (
         RowsLeftOut("train", "not made from train", 2),
         "2 synthetic rows were left out of training: rows they were made from are not in train as they were, or their group "
-        "is in dev or test.",
+        "or passage is in dev or test.",
     ),
     (
         value.RowsShareSource(None, 12, 60, 20, 100),

@@ -29,7 +29,7 @@ from lastresort.synthesis.passages import LEAST_CHARACTERS, seed_passages
 from lastresort.synthesis.prompts import PER_REQUEST
 from lastresort.synthesis.reading import json_part
 from lastresort.synthesis.recipe import Lengths, Recipe
-from lastresort.systems.compose import compose
+from lastresort.systems.compose import compose, render_passages
 from lastresort.systems.system import PromptDesign, Shot
 from lastresort.types import Example, Message
 
@@ -38,7 +38,7 @@ BLIND_SHOTS = 6
 TRIED = 20  # rows of train, by the scorer
 GRADED_AGREES = 0.5  # of a graded scorer
 LEAST_TOKENS, FORM_TOKENS = 512, 32  # of a reply, and of its JSON around a row
-PASSAGE_TOKENS = 64  # of what is said around a passage
+PASSAGE_TOKENS = 32  # of what is said around a passage
 
 
 def recipe_of(
@@ -187,7 +187,7 @@ def _unfit(kind: Kind, seeds: SeedRows, task: Task) -> tuple[str, str]:
 
 
 def _seed_passages(prepared: PreparedTask, seeds: SeedRows, seed: int) -> tuple[Chunk, ...]:
-    """None where answers are labels, or where no row shows what a question looks like."""
+    """There are none where answers are labels, or where no row shows what a question looks like."""
     task, split = prepared.task, prepared.split
     if task.knowledge is None or seeds.by_label or not any(map(stands_alone, seeds.rows)):
         return ()
@@ -217,8 +217,8 @@ def _blind_tokens(blind: PromptDesign, seeds: SeedRows, train: Sequence[Example]
     """
     most = max(sum(estimated_tokens(turn.content) for turn in row.input[:-1]) for row in seeds.rows)
     without_input = estimated_prompt_tokens(compose(blind, (Message("user", ""),), blind.shots))
-    passage = max((estimated_tokens(passage.embedded) + PASSAGE_TOKENS for passage in seeds.passages), default=0)
-    return without_input + passage + most + math.ceil(LONGER * _longest_tokens(train)[0])
+    passages = (estimated_tokens(render_passages([passage])) + PASSAGE_TOKENS for passage in seeds.passages)
+    return without_input + max(passages, default=0) + most + math.ceil(LONGER * _longest_tokens(train)[0])
 
 
 def _spelt(prepared: PreparedTask) -> Callable[[str], str]:

@@ -288,6 +288,15 @@ def _passages(row: RawRow) -> tuple[str, ...]:
     )
 
 
+SEED_PASSAGE = "passage:"  # how the seed begins that is a section of a document
+
+
+def _seed_passage(made: Mapping[str, Any]) -> tuple[str, ...]:
+    passage = made.get("passage")
+    section = passage.get("section") if isinstance(passage, Mapping) else None
+    return (f"{SEED_PASSAGE}{section}",) if isinstance(section, str) else ()
+
+
 def _seeds(row: RawRow) -> tuple[str, ...] | None:
     """What `lastresort data synth` notes of a row that it made, in a table as JSON text. None for a row that is not marked; () for
     the mark of another tool, which names no seeds.
@@ -309,7 +318,7 @@ def _seeds(row: RawRow) -> tuple[str, ...] | None:
         return () if made and made == made else None  # an empty cell may be NaN
     seeds = made.get("seed_inputs")
     if isinstance(seeds, list) and all(isinstance(seed, str) for seed in seeds):
-        return tuple(seeds)
+        return (*seeds, *_seed_passage(made))
     if made.keys() & {"seed_inputs", "seeds", "teacher"}:
         raise DataError(
             "found a synthetic row whose seed_inputs are not a list of texts",

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from lastresort.data.duplicates import NearIndex, input_hash, near_pairs, normalised
+from lastresort.data.read import SEED_PASSAGE
 from lastresort.errors import DataError, SplitError
+from lastresort.knowledge.chunks import is_named, named_sections
 from lastresort.records.data_report import RowsLeftOut
 from lastresort.types import Example
 
@@ -299,13 +301,21 @@ def clean(split: Split) -> CleanSplit:
 
 
 def _made_from_train(train: Sequence[Example], held: Sequence[Example]) -> tuple[Example, ...]:
-    """Without synthetic rows whose seeds are not all inputs of train, or whose group is held out.
+    """Without synthetic rows whose seeds are not all inputs of train, or passages that no held-out item names, or whose group is
+    held out.
 
     A seed that is nowhere in the task may have been changed, and be held out as it is now.
     """
     inputs = {input_hash(item) for item in train if not item.synthetic} if any(item.seeds for item in train) else set()
     groups = {item.group for item in held if item.group is not None}
-    return tuple(item for item in train if inputs.issuperset(item.seeds or ()) and item.group not in groups)
+    named = named_sections(name for item in held for name in item.passages)
+
+    def is_seed(seed: str) -> bool:
+        if seed.startswith(SEED_PASSAGE):
+            return not is_named(seed.removeprefix(SEED_PASSAGE), named)
+        return seed in inputs
+
+    return tuple(item for item in train if all(map(is_seed, item.seeds or ())) and item.group not in groups)
 
 
 def first_of_each(side: Sequence[Example]) -> tuple[Example, ...]:

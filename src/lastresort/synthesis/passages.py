@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from lastresort.knowledge.chunks import Chunk, ChunkSettings, chunk_document
+from lastresort.knowledge.chunks import Chunk, ChunkSettings, chunk_document, is_named, named_sections
 from lastresort.knowledge.document import Document
 from lastresort.models.protocol import estimated_tokens
 
 LEAST_CHARACTERS = 80  # of a passage that says more than a heading
-_NUMBER = re.compile(r"(?::\d+|#\d+)$")  # of a chunk, which depends on how a store cuts its documents
 
 
 def seed_passages(
@@ -21,12 +19,12 @@ def seed_passages(
     """In random order. held: names of passages, as rows have them, none of which is shown: a question about one of them could be
     a held-out item in other words. A whole section or document is left out where a part of it is named.
     """
-    names = {name for label in held for name in (label, _NUMBER.sub("", label))}
+    names = named_sections(held)
     found = [
         chunk
         for document in documents
         for chunk in chunk_document(document, settings, estimated_tokens)
-        if len(chunk.text) >= LEAST_CHARACTERS and not names & {chunk.document, chunk.section, _without_document(chunk)}
+        if len(chunk.text) >= LEAST_CHARACTERS and not is_named(chunk.section, names)
     ]
     return tuple(Random(f"synthetic passages:{seed}").sample(found, len(found)))
 
@@ -35,8 +33,3 @@ def passages_hash(passages: Sequence[Chunk]) -> str:
     """Changes with what a teacher may be shown; "" without passages."""
     known = "".join(sorted(f"{chunk.id}\0{chunk.embedded}\0" for chunk in passages))
     return hashlib.sha256(known.encode()).hexdigest()[:16] if passages else ""
-
-
-def _without_document(chunk: Chunk) -> str:
-    """As a row may name a section that only one document has."""
-    return chunk.section.partition("#")[2] or chunk.section

@@ -282,9 +282,9 @@ def of_left_out(found: RowsLeftOut) -> str:
         return f"{rows} of dev or test and {were} left out of training."
     if found.because == "not made from train":
         rows = counted(found.n, "synthetic row")
-        why = "a row it was made from is not in train as it was, or its group is in dev or test"
+        why = "a row it was made from is not in train as it was, or its group or passage is in dev or test"
         if found.n > 1:
-            why = "rows they were made from are not in train as they were, or their group is in dev or test"
+            why = "rows they were made from are not in train as they were, or their group or passage is in dev or test"
         return f"{rows} {were} left out of training: {why}."
     rows, side = ("training row", "training") if found.rows == "train" else ("dev item", "dev")
     return f"{counted(found.n, rows)} {were} also {found.because} and left out of {side}."
