@@ -9,6 +9,7 @@ from lastresort.engine.forest import (
     Row,
     common_length,
     plan_forest,
+    split_evenly,
     split_indices,
     split_padded,
     split_passes,
@@ -138,3 +139,51 @@ def test_a_pass_exceeds_its_tokens_by_no_more_than_pieces_too_short_to_share():
     for part in split_passes(rows, budget):
         assert plan_forest(part).computed_tokens <= budget + (MIN_SHARED - 1) * (len(part) - 1)
     assert max(plan_forest(part).computed_tokens for part in split_passes(rows, budget)) > budget
+
+
+def cost(units, part):
+    """Computed tokens of a part by itself."""
+    rows = [one for number in part for one in units[number]]
+    return plan_forest(rows, min_shared=1).computed_tokens if rows else 0
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_even_parts_are_the_best_of_all_cuts_of_the_sorted_rows(count):
+    for seed in range(6):
+        prompts = [draw(30 + 9 * i, 10 * seed + i) for i in range(3)]
+        texts = sorted(prompts[i % 3] + draw(4 + (5 * i + seed) % 11, 100 * seed + i) for i in range(8))
+        rows = [row(text[:-2], text[-2:]) for text in texts]
+        units = [(rows[i],) for i in (3, 0, 6, 2, 7, 1, 5, 4)]  # the order given does not matter
+        parts = split_evenly(units, count)
+        assert sorted(number for part in parts for number in part) == list(range(8))
+        ordered = [(one,) for one in rows]
+        cuts = itertools.combinations_with_replacement(range(9), count - 1)
+        best = min(max(cost(ordered, range(a, b)) for a, b in itertools.pairwise((0, *cut, 8))) for cut in cuts)
+        assert max(cost(units, part) for part in parts) == best
+
+
+def test_what_shares_a_prompt_shares_a_part():
+    """The answers to each prompt far apart in the batch, as a shuffled epoch leaves them."""
+    units = [(row(draw(40, i % 4), draw(5, 10 + i)),) for i in range(12)]
+    first, second = split_evenly(units, 2)
+    assert {i % 4 for i in first}.isdisjoint(i % 4 for i in second)
+    assert len(first) == len(second) == 6
+
+
+def test_a_prompt_that_all_share_is_computed_in_every_part():
+    units = [(row(draw(40, 1), draw(5, 10 + i)),) for i in range(6)]
+    assert [len(part) for part in split_evenly(units, 3)] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_there_may_be_more_parts_than_rows(n):
+    units = [(row(draw(4, i), draw(3, 10 + i)),) for i in range(n)]
+    assert sorted(map(len, split_evenly(units, 5))) == [0] * (5 - n) + [1] * n
+    assert split_evenly(units, 1) == [list(range(n))]
+    with pytest.raises(ContractError):
+        split_evenly(units, 0)
+
+
+def test_even_parts_of_nothing_to_compute():
+    units = [(), (Row((5, 6), (False, False)),), ()]
+    assert sorted(number for part in split_evenly(units, 2) for number in part) == [0, 1, 2]

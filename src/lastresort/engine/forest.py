@@ -151,10 +151,7 @@ def split_units(units: Sequence[Sequence[Row]], max_tokens: int) -> list[list[in
     """
     if max_tokens < 1:
         raise ContractError(f"max_tokens is {max_tokens}", where="split_passes", expected="at least 1")
-    texts = [sorted(row.ids[: row.needed] for row in unit) or [()] for unit in units]
-    order = sorted(range(len(units)), key=lambda i: (texts[i], i))
-    size = [_computed(texts[i]) for i in order]
-    saved = [0] + [common_length(texts[a][-1], texts[b][0]) for a, b in pairwise(order)]
+    order, size, saved = _laid_out(units)
     best = [0] + [0] * len(order)
     cut = [0] * (len(order) + 1)
     for end in range(1, len(order) + 1):
@@ -177,6 +174,59 @@ def split_units(units: Sequence[Sequence[Row]], max_tokens: int) -> list[list[in
     return parts[::-1]
 
 
+def split_evenly(units: Sequence[Sequence[Row]], count: int) -> list[list[int]]:
+    """Cut a batch into `count` parts whose largest costs as few computed tokens as possible; numbers of the units, in order.
+
+    Units are sorted as in split_units, so that those with a common beginning share a part. Where a cut separates them, both parts
+    compute that beginning: such a cut is made only if the largest part becomes smaller by it. Of equally good cuts the one that
+    repeats the fewest tokens is taken, then the one that leaves the most even parts. With fewer units than parts, some are empty.
+    """
+    if count < 1:
+        raise ContractError(f"count is {count}", where="split_evenly", expected="at least 1")
+    if count == 1 or not units:
+        return [list(range(len(units))), *[[] for _ in range(count - 1)]]
+    order, size, saved = _laid_out(units)
+    low, high = max(size), sum(size)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _earliest(size, saved, count, middle)[0] == 0 else (middle + 1, high)
+    starts, parts, start = _earliest(size, saved, count, low), list[list[int]](), 0
+    for left in range(count, 1, -1):
+        end = _best_end(size, saved, start, starts[count - left + 1], low, left)
+        parts.append(sorted(order[start:end]))
+        start = end
+    return [*parts, sorted(order[start:])]
+
+
+def _earliest(size: Sequence[int], saved: Sequence[int], count: int, limit: int) -> list[int]:
+    """Of each of `count` neighbouring parts within `limit` tokens the earliest unit that it can begin with, filled from the end."""
+    starts, end = [0] * count, len(size)
+    for part in range(count - 1, -1, -1):
+        start, tokens = end, 0
+        while start > 0:
+            more = size[start - 1] - (saved[start] if start < end else 0)
+            if tokens + more > limit:
+                break
+            tokens, start = tokens + more, start - 1
+        starts[part] = end = start
+    return starts
+
+
+def _best_end(size: Sequence[int], saved: Sequence[int], start: int, earliest: int, limit: int, left: int) -> int:
+    """Where the first of `left` parts ends, which together take all units from `start` on: not before `earliest`."""
+    fair = (sum(size[start:]) - sum(saved[start + 1 :])) / left
+    tokens, choices = 0, []
+    for end in range(start, len(size) + 1):
+        if end > start:
+            tokens += size[end - 1] - (saved[end - 1] if end - 1 > start else 0)
+        if tokens > limit:
+            break
+        if end >= earliest:
+            repeated = saved[end] if start < end < len(size) else 0
+            choices.append((repeated, abs(tokens - fair), end))
+    return min(choices)[2]
+
+
 def split_padded(rows: Sequence[Row], max_tokens: int) -> list[list[int]]:
     """As split_indices, but for passes in which nothing is shared and every row is padded to the longest of its pass."""
     parts: list[list[int]] = []
@@ -185,6 +235,15 @@ def split_padded(rows: Sequence[Row], max_tokens: int) -> list[list[int]]:
             parts.append([])
         parts[-1].append(i)
     return parts
+
+
+def _laid_out(units: Sequence[Sequence[Row]]) -> tuple[list[int], list[int], list[int]]:
+    """Numbers of the units, sorted by their texts; in this order the computed tokens of each alone, and how many of them it shares
+    with the one before it."""
+    texts = [sorted(row.ids[: row.needed] for row in unit) or [()] for unit in units]
+    order = sorted(range(len(units)), key=lambda i: (texts[i], i))
+    saved = [0] + [common_length(texts[a][-1], texts[b][0]) for a, b in pairwise(order)]
+    return order, [_computed(texts[i]) for i in order], saved
 
 
 def _computed(texts: Sequence[tuple[int, ...]]) -> int:
