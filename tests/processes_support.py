@@ -1,30 +1,41 @@
-"""A script run by two processes that know of each other, as torchrun starts them, and what both said."""
+"""A script, or a command, run by two processes that know of each other, as torchrun starts them, and what both said."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 Ended = tuple[int, str, str]
 """Exit code, stdout and stderr of a process."""
 
 
-def started(arguments: list[str], count: int = 2, **environment: str) -> list[subprocess.Popen[str]]:
-    """`python ARGUMENTS` in each of `count` processes, one thread each."""
+def _launched(count: int) -> dict[str, str]:
+    """What torchrun sets for all of `count` processes, with one thread each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    known = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")},
+    return {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "OMP_NUM_THREADS": "1",
+    }
+
+
+def started(arguments: list[str], count: int = 2, **environment: str) -> list[subprocess.Popen[str]]:
+    """`python ARGUMENTS` in each of `count` processes, one thread each."""
+    known = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")},
+        **_launched(count),
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
     return [
@@ -48,3 +59,64 @@ def ended(processes: list[subprocess.Popen[str]], timeout_s: float = 120) -> lis
             for process in processes:
                 process.kill()
     return [(process.returncode, *texts) for process, texts in zip(processes, told, strict=True)]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A signal to the processes in those places, at the beginning of optimizer step `step` (0-based)."""
+
+    step: int
+    places: Collection[int]
+    number: signal.Signals = signal.SIGKILL
+
+
+_FORKS = multiprocessing.get_context("forkserver")
+
+
+def commands(arguments: Sequence[str], folder: Path, *, count: int = 2, sent: Sent | None = None) -> list[Ended]:
+    """`lastresort ARGUMENTS` in each of `count` processes, forks of one that has imported what takes longer than a small training.
+
+    folder: for what they say.
+    """
+    _FORKS.set_forkserver_preload(["lastresort.train.files.run", "transformers.models.llama.modeling_llama", "peft"])
+    folder.mkdir(parents=True, exist_ok=True)
+    known = _launched(count)
+    forks = []
+    for place in range(count):
+        environment = {**known, "RANK": str(place), "LOCAL_RANK": str(place)} if count > 1 else {"OMP_NUM_THREADS": "1"}
+        forks.append(_FORKS.Process(target=_command, args=(list(arguments), environment, folder, place, sent)))
+    try:
+        for fork in forks:
+            fork.start()
+        for fork in forks:
+            fork.join(120)
+    finally:
+        for fork in forks:
+            if fork.is_alive():
+                fork.kill()
+    said = [[(folder / f"{what}-{place}").read_text() for what in ("out", "err")] for place in range(count)]
+    return [(-1 if fork.exitcode is None else fork.exitcode, *texts) for fork, texts in zip(forks, said, strict=True)]  # type: ignore[misc]
+
+
+def _command(arguments: list[str], environment: dict[str, str], folder: Path, place: int, sent: Sent | None) -> None:
+    for number, what in ((1, "out"), (2, "err")):
+        os.dup2(os.open(folder / f"{what}-{place}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.environ.update(environment)
+    sys.argv = ["lastresort", *arguments]
+    import torch
+
+    from lastresort.cli.border import guarded
+    from lastresort.cli.main import app
+    from lastresort.train.loop.loop import Steps
+
+    torch.set_num_threads(1)
+    gradients = Steps.gradients
+    if sent is not None and place in sent.places:
+
+        def signalled(self: Steps, step: int) -> object:
+            if step == sent.step:
+                os.kill(os.getpid(), sent.number)
+            return gradients(self, step)
+
+        Steps.gradients = signalled  # type: ignore[method-assign, assignment]
+    sys.exit(guarded(app))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from lastresort.engine.forest import Row
 from lastresort.engine.support import support
 from lastresort.train.loop.batches import completions
 from lastresort.train.loop.policy import Policy
-from lastresort.train.loop.processes import join
+from lastresort.train.loop.processes import Processes, T, join
 
 ROWS = [Row(tuple(range(2 + i, 42 + i)), (False,) * 20 + (True,) * 20) for i in range(3)]
 
@@ -41,3 +43,18 @@ def test_layers_are_computed_again_and_stay_in_evaluation(checkpointing: bool, t
     assert not any(calls), "what is inside a layer, such as dropout, stays in evaluation"
     assert all(modes) == checkpointing
     assert not any(module.training for module in model.modules()), "and the layer is put back"
+
+
+class WithAWorseOne(Processes):
+    """Another process, in which the packed form fails."""
+
+    def each(self, make: Callable[[], T]) -> list[T]:
+        own: Any = make()
+        return [own, replace(own, ok=False, reason="its card computes otherwise")]
+
+
+def test_a_check_that_fails_in_one_process_counts_in_all() -> None:
+    policy = Policy(tiny("llama"), 4096, WithAWorseOne(0, 2))
+    policy.check_first(completions(ROWS))
+    assert policy.plain
+    assert policy.reason == "its card computes otherwise"

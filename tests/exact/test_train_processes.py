@@ -45,6 +45,8 @@ SETTINGS = TrainSettings(learning_rate=1e-3, epochs=2, batch_size=3, adapter=LOR
 RUNS = {
     **{name: replace(SETTINGS, objective=Objective(name)) for name in OBJECTIVES},
     "full": replace(SETTINGS, adapter=FULL, epochs=1),
+    "full dpo": replace(SETTINGS, objective=Objective("dpo"), adapter=FULL, epochs=1),
+    "shared prompts": replace(SETTINGS, batch_size=8),
     "recomputed": replace(SETTINGS, adapter=DORA, checkpointing=True, epochs=1),
     "many passes": replace(SETTINGS, objective=Objective("kto"), max_pass_tokens=1, epochs=1),
 }
@@ -52,6 +54,8 @@ RUNS = {
 
 def items_of(name: str, n: int = 7) -> list[TrainingItem]:
     prompts = [draw(20, 1) + draw(3 + i % 4, 10 + i) for i in range(n)]
+    if name == "shared prompts":
+        return completions([row(draw(30, i % 4), draw(2 + i % 3, 30 + i)) for i in range(12)])
     good = [row(p, draw(2 + i % 3, 30 + i)) for i, p in enumerate(prompts)]
     bad = [row(p, draw(1 + i % 4, 60 + i)) for i, p in enumerate(prompts)]
     if name == "dpo":
@@ -93,7 +97,7 @@ def run(
 ) -> tuple[TrainedSteps, list[StepSeen], Any]:
     settings, seen, model = RUNS[name], list[StepSeen](), model or model_of(name, dtype)
     need = settings.objective.name
-    source = source or (Sampled() if need == "grpo" else items_of(need))
+    source = source or (Sampled() if need == "grpo" else items_of(name if name == "shared prompts" else need))
     held_out = () if need == "grpo" else items_of(need, 3)
     trained = train(model, source, settings, folder=folder / name, held_out=held_out, on_step=seen.append, **arguments)
     return trained, seen, model
@@ -277,7 +281,11 @@ def test_two_processes_train_what_one_trains(name: str, both: Path, tmp_path: Pa
     found = told(both, 0)["figures"][name]
     near(found, figures(seen))
     assert [one[1] for one in found] == pytest.approx([one.loss for one in seen], rel=1e-6, abs=1e-7)
-    assert changed(name, load_file(both / f"{name}-0.safetensors"), weights(model)) < 1e-3
+    ours, alone = load_file(both / f"{name}-0.safetensors"), weights(model)
+    assert changed(name, ours, alone) < 1e-3
+    # AdamW divides the baseline's small gradients by their own size.
+    most = 1e-4 if RUNS[name].objective.name == "kto" else 1e-5
+    assert max(float((ours[key] - alone[key]).abs().max()) for key in alone) < most
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS, ids=str)
@@ -344,8 +352,8 @@ def test_the_end_of_a_tracker_is_not_the_end_of_the_run(both: Path) -> None:
 
 
 LOST = (
-    "process 0 of 2: another process of this run has ended, expected all of them to the end. See what that one says; "
-    "go on with --resume."
+    "process 0 of 2: another process of this run has ended, or has not answered for 60 minutes, expected all of them to the end. "
+    "See what that one says; go on with --resume."
 )
 
 

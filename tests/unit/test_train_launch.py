@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import torch
 
 from lastresort.errors import InputError
 from lastresort.spec.training import load_training
-from lastresort.train.loop.launch import leads, shards, unused_settings
-from lastresort.train.loop.processes import Processes, check_shardable, portion
+from lastresort.train.loop.launch import count, leads, shards, unused_settings
+from lastresort.train.loop.processes import Processes, check_shardable, join
 from train_support import lastresort, training_file
 
 
@@ -29,6 +28,46 @@ from train_support import lastresort, training_file
 )
 def test_the_first_process_speaks(environment: dict[str, str], expected: bool) -> None:
     assert leads(environment) is expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [({}, 1), ({"WORLD_SIZE": "4"}, 4), ({"WORLD_SIZE": "", "OMPI_COMM_WORLD_SIZE": "2"}, 2), ({"WORLD_SIZE": "1"}, 1)],
+)
+def test_how_many_processes_there_are(environment: dict[str, str], expected: int) -> None:
+    assert count(environment) == expected
+
+
+@pytest.mark.parametrize("text", ["two", "0", "-1", "1.5"])
+def test_a_number_of_processes_that_is_none(text: str) -> None:
+    with pytest.raises(InputError, match=f'WORLD_SIZE: found "{text}", expected the number of processes'):
+        count({"WORLD_SIZE": text})
+
+
+def test_one_process_connects_with_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where torchrun starts it."""
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    assert (join().place, join().count) == (0, 1)
+    assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize(("place", "said"), [("0", True), ("1", False)])
+def test_commands_that_do_not_divide_their_work_run_in_one_process(
+    place: str, said: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", place)
+    assert lastresort(monkeypatch, "data", "check", str(tmp_path / "missing.yaml")) == 2
+    assert "missing.yaml" in capsys.readouterr().err  # in the pod of a job, which started nothing else for it
+    monkeypatch.setenv("LOCAL_RANK", place)
+    assert lastresort(monkeypatch, "climb", str(tmp_path / "missing.yaml")) == 2
+    told = capsys.readouterr().err
+    expected = (
+        "lastresort climb: started in 2 processes at once, expected one process, since only `lastresort train` divides"
+    )
+    assert (expected in told) is said
+    assert bool(told) is said
 
 
 @pytest.mark.parametrize(
@@ -111,12 +150,3 @@ def test_an_error_of_all_processes_is_told_once(
     out, told = capsys.readouterr()
     assert (out, "missing.yaml" in told) == ("", said)
     assert bool(told) is said
-
-
-@given(st.lists(st.integers(0, 50), max_size=12), st.integers(1, 5))
-def test_every_thing_is_computed_by_one_process(sizes: list[int], count: int) -> None:
-    portions = [portion(sizes, place, count) for place in range(count)]
-    assert [number for own in portions for number in own] == list(range(len(sizes)))
-    if sizes:
-        fair = sum(sizes) / count
-        assert all(abs(sum(sizes[number] for number in own) - fair) <= max(sizes) for own in portions)

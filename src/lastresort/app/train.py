@@ -52,6 +52,17 @@ def leads() -> bool:
     return launch.leads(os.environ)
 
 
+def refuse_several_processes(command: str) -> None:
+    """Raise InputError for a command that is started in several processes and does not divide its work; those that do not lead end
+    by SystemExit.
+    """
+    from lastresort.train.loop import launch
+
+    refused = launch.refused_command(os.environ, command)
+    if refused is not None:
+        raise refused if leads() else SystemExit(refused.exit_code)
+
+
 def train(request: TrainRequest, progress: Progress, stop: Stop = NEVER) -> Training:
     """Train what the file says. All processes that were started together call this; those that do not lead end by SystemExit on
     errors that the first one reports. stop: checked before each step, as is a file named stop in the output folder.

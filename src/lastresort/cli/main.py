@@ -9,6 +9,7 @@ import typer
 from typer import Option
 from typer.core import TyperGroup
 
+from lastresort.app.train import refuse_several_processes
 from lastresort.cli import climb, data, gate, handoff, plan, runs, serve, start, train, ui, verify
 from lastresort.version import __version__
 
@@ -41,9 +42,11 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: bool = Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Shown by `lastresort --help`."""
+    refuse_several_processes(str(context.invoked_subcommand))
 
 
 app.command("demo")(start.demo_command)

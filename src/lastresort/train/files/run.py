@@ -69,7 +69,7 @@ def run_training(file: TrainingFile, *, resume: bool, progress: Progress, stop: 
     """Train what the file says and return the record, as OUTPUT/training.json holds it. A finished run is read back.
 
     Launched as one of several processes, this is called by all of them. The main one alone writes and reports, so pass the others a
-    silent progress; they end by SystemExit on an error that the main one reports. stop: checked before each step by the main
+    silent progress; they end by SystemExit on an error that the main one reports. stop: checked before each step, that of every
     process, as is a file named stop in the output folder.
     Raises InputError, DataError or TaskError for what cannot be trained and PrerequisiteError for what is not installed, before
     anything is written, and StoppedError after a checkpoint where it was asked to stop.

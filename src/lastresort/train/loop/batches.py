@@ -69,10 +69,6 @@ class TrainingItem:
         """The rows that a pass computes with gradients: all but a mismatched one."""
         return self.rows if self.desirable is None else self.rows[:1]
 
-    @property
-    def trained_tokens(self) -> int:
-        return sum(len(row.ids) for row in self.trained)
-
 
 def completions(rows: Sequence[Row]) -> list[TrainingItem]:
     """Items of sft and of text."""

@@ -7,17 +7,48 @@ from collections.abc import Mapping
 from lastresort.errors import InputError
 
 PLACE = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+COUNT = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+LOCAL_PLACE = ("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK")
 OTHER_TRAINERS = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
 }
+DIVIDED = ("train",)
 FSDP, FSDP_VERSION = "ACCELERATE_USE_FSDP", "FSDP_VERSION"
+
+
+def count(environment: Mapping[str, str]) -> int:
+    """How many processes were started together, this one included. Raises InputError for a number that is none."""
+    found = next((environment[name] for name in COUNT if environment.get(name)), "1")
+    if not found.isdecimal() or int(found) < 1:
+        name = next(name for name in COUNT if environment.get(name))
+        raise InputError(
+            f'found "{found}"',
+            where=name,
+            expected="the number of processes",
+            remedy="Launch with torchrun, or unset it.",
+        )
+    return int(found)
 
 
 def leads(environment: Mapping[str, str]) -> bool:
     """Whether this process tells what happens: the first of several, or the only one."""
     return next((environment[name] for name in PLACE if environment.get(name)), "0") == "0"
+
+
+def refused_command(environment: Mapping[str, str], command: str) -> InputError | None:
+    """What to say where a command that does not divide its work was started several times at once by torchrun, accelerate or MPI;
+    None where it was not. A pod of a training job knows its number too, but there nothing started the others for this command.
+    """
+    if command in DIVIDED or not any(environment.get(name) for name in LOCAL_PLACE) or count(environment) == 1:
+        return None
+    return InputError(
+        f"started in {count(environment)} processes at once",
+        where=f"lastresort {command}",
+        expected="one process, since only `lastresort train` divides its work",
+        remedy="Start it without torchrun, accelerate or MPI.",
+    )
 
 
 def shards(environment: Mapping[str, str]) -> bool:

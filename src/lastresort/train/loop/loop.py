@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from lastresort.errors import DataError
 from lastresort.hardware.threads import MOST_ROWS, allowed, pinned, quickest
 from lastresort.records.training import FirstBatch, TrainedSteps
-from lastresort.stop import Stop
+from lastresort.stop import Stop, StopRequest
 from lastresort.train.adapters.adapters import inputs_in_base_precision, trainable
 from lastresort.train.loop.batches import Batches, DataSet, TrainingItem, steps_per_epoch
 from lastresort.train.loop.checkpoints import Checkpoints, CheckpointState
@@ -50,7 +51,7 @@ class Steps:
     def gradients(self, step: int) -> BatchPass:
         """Of the step's batch, in the parameters, the same in every process."""
         policy, objective = self.policy, self.settings.objective
-        with _draws_of(step, self.settings.seed, policy.processes.place):
+        with _draws_of(step, self.settings.seed, policy):
             batch = self.batches.at(step, policy.model, self.reference.of_answers, plain=policy.plain)
             return batch_gradients(
                 policy, batch, objective, self.reference, base=self.base, max_new_tokens=self.max_new_tokens
@@ -71,9 +72,11 @@ class Steps:
 
 
 @contextmanager
-def _draws_of(step: int, seed: int, place: int) -> Iterator[None]:
+def _draws_of(step: int, seed: int, policy: Policy) -> Iterator[None]:
     """A base with dropout draws from (seed, step, process), so that a resumed run draws the same."""
-    with torch.random.fork_rng():
+    device, place = policy.model.device, policy.processes.place
+    # The other cards of the machine belong to other processes.
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed * 1_000_003 + step + place * 1_000_000_007)
         yield
 
@@ -130,7 +133,8 @@ def train(
 
     base: fingerprint of the base model, part of what a checkpoint belongs to. held_out: evaluated after each epoch. until:
     stop after this many optimizer steps and leave a checkpoint, so that a later call goes on (races). plain: use the plain
-    path. max_new_tokens: for dr_grpo. stop: checked before each step; a request raises its error after a checkpoint.
+    path. max_new_tokens: for dr_grpo. stop: checked before each step; a request in any process raises its error in all of them,
+    after a checkpoint.
     progress: gets a stage for the reference, the training and each evaluation; the caller advances the training. processes:
     None for those that this one was launched with; all of them call this alike, and what fails in one is raised in all.
     Raises Diverged if a loss or a gradient is not finite, before the weights are, DataError for a checkpoint that is cut short.
@@ -158,9 +162,10 @@ def train(
         _stage_training(progress, state.step, count)
         model.train()
         for step in range(state.step, last):
-            if stop is not None and (request := processes.from_main(stop.requested)) is not None:
-                checkpoints.save(state)
-                raise replace(request, found=f"{request.found}, in step {step + 1} of {count}").error()
+            if stop is not None and (request := _first_request(stop, processes)) is not None:
+                processes.from_main(partial(checkpoints.save, state))  # a launcher ends all as soon as one of them ends
+                told = replace(request, found=f"{request.found}, in step {step + 1} of {count}")
+                raise processes.known_to_all(told.error())
             started = clock()
             passed = steps.gradients(step)
             _check_finite("loss", passed.loss, step, count, settings.learning_rate)
@@ -177,6 +182,11 @@ def train(
                 checkpoints.save(state)
     model.eval()
     return _trained(state, policy, count)
+
+
+def _first_request(stop: Stop, processes: Processes) -> StopRequest | None:
+    """Of any process, since a signal may reach only those of one machine; so all stop at the same step."""
+    return next((found for found in processes.each(stop.requested) if found is not None), None)
 
 
 def _with_threads(model: Any, state: CheckpointState, processes: Processes, progress: Progress) -> CheckpointState:

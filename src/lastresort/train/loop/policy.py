@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lastresort.engine.divergence import Far
-from lastresort.engine.forest import Row, split_units
+from lastresort.engine.forest import Row, split_evenly, split_units
 from lastresort.engine.logp import TargetLogps, row_sums, target_logps
 from lastresort.engine.support import FirstBatchCheck, check_first_batch, longest_packed
 from lastresort.train.adapters.adapters import adapters_in_base_precision
@@ -138,11 +138,12 @@ class Policy:
         self._take_path(check)
 
     def check_first(self, items: Sequence[TrainingItem]) -> None:
-        """Packed against plain on the run's first items, once; what fails goes on by the plain path."""
+        """Packed against plain on the run's first items, once, in every process; if it fails in one, all take the plain path."""
         if items and self.check is None and not self._asked_plain:
             rows = checked_rows(items, self.max_pass_tokens, longest=longest_packed(self.model))
             with adapters_in_base_precision(self.model), recomputing(self.model):
-                self._take_path(self.processes.each(lambda: check_first_batch(self.model, rows))[0])
+                found = self.processes.each(lambda: check_first_batch(self.model, rows))
+            self._take_path(next((check for check in found if not check.ok), found[0]))
 
     @property
     def plain(self) -> bool:
@@ -168,13 +169,17 @@ class Policy:
         self.path = path
         self.reason = reason if reason is not None else self.reason
 
-    def own(self, items: Sequence[TrainingItem]) -> range:
-        """The items whose trained rows this process computes."""
-        return self.processes.own([item.trained_tokens for item in items])
+    def own(self, items: Sequence[TrainingItem]) -> list[int]:
+        """The items whose trained rows this process computes: those with a common beginning, as far as that is a fair share."""
+        return self._parts([item.trained for item in items])[self.processes.place]
+
+    def _parts(self, units: Sequence[Sequence[Row]]) -> list[list[int]]:
+        """Of each process the units that it computes."""
+        return split_evenly(units, self.processes.count)
 
     def score(self, rows: Sequence[Row]) -> Tensor:
         """Summed log-probabilities of rows under the model as it is now, in nats, [rows], float64."""
-        sums = self._sums([(row,) for row in rows], [len(row.ids) for row in rows], None)
+        sums = self._sums([(row,) for row in rows], None)
         return torch.tensor([own for (own,) in sums], dtype=torch.float64, device=self.model.device)
 
     def logps_of(
@@ -184,7 +189,7 @@ class Policy:
 
         on_items: called with the number of items whose trained rows a pass of this process computed.
         """
-        trained = self._sums([item.trained for item in items], [item.trained_tokens for item in items], on_items)
+        trained = self._sums([item.trained for item in items], on_items)
         others = [row for item in items for row in item.rows[len(item.trained) :]]
         far = iter(self.score(others).tolist() if others else ())
         return [
@@ -192,15 +197,13 @@ class Policy:
             for item, logps in zip(items, trained, strict=True)
         ]
 
-    def _sums(
-        self, units: Sequence[Sequence[Row]], sizes: Sequence[int], on_units: Callable[[int], None] | None
-    ) -> list[list[float]]:
+    def _sums(self, units: Sequence[Sequence[Row]], on_units: Callable[[int], None] | None) -> list[list[float]]:
         def compute(own: Sequence[int]) -> list[list[float]]:
             rows = [units[number] for number in own]
             most = self.processes.most
             return unit_sums(self.model, rows, self.max_pass_tokens, plain=self._plain, most=most, on_units=on_units)
 
-        return self.processes.share(sizes, compute)
+        return self.processes.share(self._parts(units), compute)
 
     def token_logps(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
         """Log-probabilities in nats of each row's targets under the model as it is now; each process for itself."""

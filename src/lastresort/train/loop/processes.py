@@ -14,11 +14,12 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.errors import InfrastructureError, InputError, LastresortError
 from lastresort.models.quantized import quantized_base_of
-from lastresort.train.loop.launch import shards
+from lastresort.train.loop.launch import count, shards
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _CONNECTION = re.compile(r"gloo|NCCL|connection|peer", re.IGNORECASE)
+LONGEST_WAIT = timedelta(
+    hours=1
+)  # for another process, which may be saving a whole model; the backends' own are 10 and 30 minutes
 BUCKET_NUMBERS = 4_000_000  # gradients that are summed in one exchange
 
 
@@ -73,14 +77,15 @@ class Processes:
             yield
             self._exchange(None, None)
 
-    def share(self, sizes: Sequence[int], compute: Callable[[Sequence[int]], list[T]]) -> list[T]:
-        """One result for each thing, which is computed in one process: compute(numbers) of its own ones, in their order."""
-        own = self.own(sizes)
-        return [result for results in self.each(lambda: compute(own)) for result in results]
-
-    def own(self, sizes: Sequence[int]) -> range:
-        """The things that this process computes; see `portion`."""
-        return portion(sizes, self.place, self.count)
+    def share(self, parts: Sequence[Sequence[int]], compute: Callable[[Sequence[int]], list[T]]) -> list[T]:
+        """One result for each thing, by its number. parts: of each process the numbers that it computes, by compute(numbers)."""
+        found = self.each(lambda: compute(parts[self.place]))
+        by_number = {
+            number: result
+            for part, results in zip(parts, found, strict=True)
+            for number, result in zip(part, results, strict=True)
+        }
+        return [by_number[number] for number in range(len(by_number))]
 
     @property
     def most(self) -> Callable[[int], int] | None:
@@ -90,6 +95,11 @@ class Processes:
     def layers_are_in_shards(self) -> None:
         """From here on a process may be waiting for its part of a layer: it hears that another has ended, but not why."""
         self._layers_in_shards = True
+
+    def known_to_all(self, error: LastresortError) -> LastresortError:
+        """The error, which every process raises by itself, so that none has to tell the others."""
+        self._known_to_all = error
+        return error
 
     def reported_by_main(self, error: LastresortError) -> bool:
         """Whether the main process raises the same error as this other one."""
@@ -160,7 +170,7 @@ class Processes:
     def _lost(self, error: RuntimeError) -> ProcessLost:
         error.__traceback__ = None  # its frames would hold the connections until Python has ended, which aborts it
         return ProcessLost(
-            "another process of this run has ended",
+            f"another process of this run has ended, or has not answered for {LONGEST_WAIT.total_seconds() / 60:.0f} minutes",
             where=f"process {self.place} of {self.count}",
             expected="all of them to the end",
             remedy="See what that one says; go on with --resume.",
@@ -172,23 +182,18 @@ class ProcessLost(InfrastructureError):
 
 
 def join() -> Processes:
-    """This process among those that it was launched with. Raises InputError for a launch that this trainer cannot honour."""
+    """This process among those that it was launched with, connected with them.
+
+    Raises InputError for a launch that this trainer cannot honour.
+    """
     sharded = shards(os.environ)
+    if count(os.environ) == 1:
+        return Processes()
     import torch
     from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)
     return Processes(state.process_index, state.num_processes, sharded=sharded and state.num_processes > 1)
-
-
-def portion(sizes: Sequence[int], place: int, count: int) -> range:
-    """The things that process `place` of `count` computes: neighbours, so that what they share stays in one process, and as
-    near to an equal sum of sizes as whole things allow. Every thing has one process; some process may have none."""
-    total, before, owners = sum(sizes), 0, []
-    for size in sizes:
-        owners.append(min(count - 1, (2 * before + size) * count // (2 * total)) if total else 0)
-        before += size
-    return range(sum(owner < place for owner in owners), sum(owner <= place for owner in owners))
 
 
 def _buckets(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:

@@ -1,0 +1,115 @@
+"""`lastresort train` in two processes: killed or stopped, one or both, and resumed by as many or by another number of them."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from processes_support import Ended, Sent, commands
+from tiny_model import save_tiny_model
+from train_support import record, training_file
+
+ADAPTER = Path("out", "adapter", "adapter_model.safetensors")
+PROMPTS = ["Name an animal that lives in the sea.", "Name an animal that lives on land.", "Name one that flies."]
+ANSWERS = ["crab", "seal", "shark", "cow", "dog", "elk", "crow", "wasp", "owl", "eel", "ox", "bat"]
+ROWS = [{"input": PROMPTS[i % 3], "output": answer} for i, answer in enumerate(ANSWERS)]
+"""Four answers to each prompt: the prefixes that processes keep together."""
+LOST = "another process of this run has ended, or has not answered for 60 minutes, expected all of them to the end."
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("base") / "model")
+
+
+def file_for(folder: Path, model: Path) -> Path:
+    """Eight steps, with a checkpoint after each."""
+    return training_file(
+        folder, "sft", ROWS, model=str(model), batch_size=6, epochs=4, learning_rate=1e-3, checkpoint_every_s=0
+    )
+
+
+def trained(folder: Path, model: Path, *lives: tuple[int, Sent | None]) -> list[list[Ended]]:
+    """The training in so many processes, again and again until one of these lives ends by itself."""
+    file, said = file_for(folder, model), []
+    for number, (count, sent) in enumerate(lives):
+        more = ["--resume"] if number else []
+        said.append(commands(["train", str(file), *more], folder / f"said-{number}", count=count, sent=sent))
+    assert all(code == 0 for code, _, _ in said[-1]), said[-1]
+    return said
+
+
+@pytest.fixture(scope="module")
+def uncut(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained by two processes without a break."""
+    folder = tmp_path_factory.mktemp("uncut")
+    trained(folder, model, (2, None))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained by one process without a break."""
+    folder = tmp_path_factory.mktemp("alone")
+    trained(folder, model, (1, None))
+    return folder
+
+
+def losses(folder: Path) -> list[float]:
+    steps = record(folder / "out")["steps"]
+    assert [line["step"] for line in steps] == list(range(1, 9))
+    return [line["loss"] for line in steps]
+
+
+def equal_up_to_rounding(ours: Path, theirs: Path) -> None:
+    assert losses(ours) == pytest.approx(losses(theirs), abs=1e-5)
+    found, expected = load_file(ours / ADAPTER), load_file(theirs / ADAPTER)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5)
+
+
+def test_two_train_what_one_trains_and_compute_hardly_more(uncut: Path, alone: Path) -> None:
+    equal_up_to_rounding(uncut, alone)
+    two, one = (record(folder / "out")["trained"] for folder in (uncut, alone))
+    assert (two["processes"], one["processes"]) == (2, 1)
+    assert two["nominal_tokens"] == one["nominal_tokens"]
+    assert one["computed_tokens"] < two["computed_tokens"] < 1.2 * one["computed_tokens"] < one["nominal_tokens"]
+
+
+def test_killed_and_resumed_is_uncut_bit_for_bit(model: Path, uncut: Path, tmp_path: Path) -> None:
+    """The second, then both, then the first one."""
+    said = trained(tmp_path, model, (2, Sent(2, [1])), (2, Sent(4, [0, 1])), (2, Sent(6, [0])), (2, None))
+    assert [[code for code, _, _ in life] for life in said] == [[4, -9], [-9, -9], [-9, 4], [0, 0]]
+    for life, survivor in ((0, 0), (2, 1)):
+        told = said[life][survivor][2]
+        assert told.count("Error") == 1
+        assert f"Error: process {survivor} of 2: {LOST} See what that one says; go on with --resume." in told
+        assert "Traceback" not in told
+    assert ["training, from step" in life[0][2] for life in said] == [False, True, True, True]
+    assert (tmp_path / ADAPTER).read_bytes() == (uncut / ADAPTER).read_bytes()
+    assert losses(tmp_path) == losses(uncut)
+
+
+def test_a_signal_to_one_of_them_stops_both_at_the_same_step(model: Path, tmp_path: Path) -> None:
+    """To the second, as where one of several machines is taken away."""
+    asked = commands(["train", str(file_for(tmp_path, model))], tmp_path / "said", sent=Sent(2, [1], signal.SIGTERM))
+    assert [code for code, _, _ in asked] == [4, 4]
+    assert "Error: a signal asked to stop, in step 4 of 8. Go on with --resume." in asked[0][2]
+    assert asked[1][1:] == ("", "")
+    assert steps_done(tmp_path) == 3
+
+
+def steps_done(folder: Path) -> int:
+    return int(json.loads((folder / "out" / "checkpoint" / "state.json").read_text(encoding="utf-8"))["step"])
+
+
+def test_two_then_one_then_two_processes_train_what_one_trains(model: Path, alone: Path, tmp_path: Path) -> None:
+    trained(tmp_path, model, (2, Sent(3, [0, 1])), (1, Sent(6, [0])), (2, None))
+    equal_up_to_rounding(tmp_path, alone)
+    assert record(tmp_path / "out")["trained"]["processes"] == 2
