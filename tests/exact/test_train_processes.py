@@ -7,6 +7,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -14,11 +15,13 @@ import torch
 from accelerate.tracking import GeneralTracker
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
+from transformers import AutoModelForCausalLM
 
 from engine_support import draw, relative_difference, row, tiny
 from groups_in_processes import prepared, refusing_the_third, seen_by_this_process
 from groups_support import python_reward, sampled_groups, tiny_and_tokenizer
 from lastresort.errors import DataError, LastresortError
+from lastresort.models.quantized import keep_exact, nf4_arguments, unmap_weights
 from lastresort.records.training import TrainedSteps
 from lastresort.train.adapters.adapters import attach_adapter, save_adapter, trainable
 from lastresort.train.files.run_folder import Trackers
@@ -34,8 +37,8 @@ from processes_support import ended, started
 from server_support import serving
 
 LORA, FULL = AdapterSettings(r=4, alpha=8), AdapterSettings(kind="none")
-DORA = replace(LORA, kind="dora")
-SHARDED, WIDE = ("dpo", "many passes", "recomputed"), ("kto",)
+DORA, QLORA = replace(LORA, kind="dora"), replace(LORA, quantize="nf4")
+SHARDED, WIDE = ("dpo", "many passes", "recomputed", "qlora", "qlora recomputed"), ("kto",)
 Weights = dict[str, torch.Tensor]
 PRECISIONS = {torch.float32: 1e-5, torch.float64: 1e-6}
 """What gradients may differ by, as a share of their norm."""
@@ -47,6 +50,8 @@ RUNS = {
     "full": replace(SETTINGS, adapter=FULL, epochs=1),
     "full dpo": replace(SETTINGS, objective=Objective("dpo"), adapter=FULL, epochs=1),
     "shared prompts": replace(SETTINGS, batch_size=8),
+    "qlora": replace(SETTINGS, adapter=QLORA, epochs=1),
+    "qlora recomputed": replace(SETTINGS, adapter=QLORA, objective=Objective("dpo"), checkpointing=True, epochs=1),
     "recomputed": replace(SETTINGS, adapter=DORA, checkpointing=True, epochs=1),
     "many passes": replace(SETTINGS, objective=Objective("kto"), max_pass_tokens=1, epochs=1),
 }
@@ -84,7 +89,18 @@ class Sampled:
 
 
 def model_of(name: str, dtype: torch.dtype = torch.float32) -> Any:
-    return attach_adapter(tiny(dtype=dtype), RUNS[name].adapter, base_name="tiny").to(dtype)
+    base, adapter = tiny(dtype=dtype), RUNS[name].adapter
+    if adapter.quantize is None:
+        return attach_adapter(base, adapter, base_name="tiny").to(dtype)
+    with TemporaryDirectory() as folder:
+        # Not by save_pretrained, which writes in the first of several processes only.
+        base.config.to_json_file(Path(folder) / "config.json")
+        save_file(base.state_dict(), Path(folder) / "model.safetensors", metadata={"format": "pt"})
+        arguments = nf4_arguments(dtype, torch.device("cpu"))
+        base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **arguments).eval().requires_grad_(False)
+        unmap_weights(base)
+    keep_exact(base)
+    return attach_adapter(base, adapter, base_name="tiny")
 
 
 def run(
@@ -203,6 +219,9 @@ def in_shards(folder: Path, place: int) -> dict[str, Any]:
         save_file(weights(model), str(folder / f"{name}-sharded-{place}.safetensors"))
         if place == 0:
             save_adapter(model, folder / "sharded" / f"{name}-adapter")
+    run(
+        "qlora", folder / "left in shards", model=shard_base(model_of("qlora"), processes), processes=processes, until=2
+    )
     return found
 
 
@@ -388,6 +407,13 @@ def test_they_see_the_groups_of_one_and_stop_together(both: Path, tmp_path: Path
     assert server == {"commands": ["load", "load", "unload", "load", "unload", "unload"], "chats": 24}
     assert "the server does not load the adapter" in found["refused"]
     assert "(500: too many)" in found["refused"]
+
+
+def test_a_whole_base_goes_on_where_one_in_shards_stopped(both: Path) -> None:
+    """Two processes that held half of a base in 4 bits left a checkpoint after two steps; one that holds all of it goes on."""
+    trained, seen, model = run("qlora", both / "left in shards")
+    assert (seen[0].step, trained.processes, trained.sharded) == (3, 1, False)
+    assert changed("qlora", load_file(both / "qlora-0.safetensors"), weights(model)) < 1e-4
 
 
 @pytest.mark.parametrize("name", SHARDED)

@@ -95,20 +95,25 @@ def test_fsdp_2_shards() -> None:
     ("objective", "keys", "found"),
     [
         ("sft", {"adapter": "full"}, "FSDP with adapter: full"),
-        ("dpo", {"adapter": "qlora", "precision": None}, "FSDP with adapter: qlora"),
         ("grpo", {"reward": [{"regex": "a"}]}, "FSDP with objective: grpo, whose answers differ in length"),
     ],
 )
 def test_what_shards_cannot_train_is_refused(objective: str, keys: dict[str, Any], found: str, tmp_path: Path) -> None:
     file = load_training(training_file(tmp_path, objective, model="embedded", **keys))
-    with pytest.raises(InputError, match=rf"{found}.*expected adapter: lora, rslora or dora.* Launch with torchrun"):
+    with pytest.raises(
+        InputError, match=rf"{found}.*expected an adapter that is trained on rows.* Launch with torchrun"
+    ):
         check_shardable(file, Processes(0, 2, sharded=True))
     check_shardable(file, Processes(0, 2))
 
 
 def test_an_adapter_is_trained_in_shards_also_from_another(tmp_path: Path) -> None:
     write = partial(training_file, tmp_path, model="embedded")
-    for keys in ({"adapter": "dora"}, {"adapter": None, "start_from": "sft/adapter"}):
+    for keys in (
+        {"adapter": "dora"},
+        {"adapter": "qlora", "precision": None},
+        {"adapter": None, "start_from": "sft/adapter"},
+    ):
         if "start_from" in keys:
             (tmp_path / "sft" / "adapter").mkdir(parents=True)
         check_shardable(load_training(write(**keys)), Processes(0, 2, sharded=True))

@@ -149,13 +149,14 @@ def load_local(
     device = chosen_device()
     in_4_bits, precision = resolve_precision(quantize, precision, adapter)
     dtype = chosen_dtype(precision, device)
-    model, tokenizer = _read(folder, dtype, nf4_arguments(dtype, device) if in_4_bits else {})
+    place = torch.device("cpu") if keep_on_cpu else device
+    model, tokenizer = _read(folder, dtype, nf4_arguments(dtype, place) if in_4_bits else {})
     if in_4_bits:
         keep_exact(model)
         unmap_weights(model)
     if adapter is not None:
         model = _with_adapter(model, adapter)
-    model = model.to("cpu" if keep_on_cpu else device).eval().requires_grad_(False)
+    model = model.to(place).eval().requires_grad_(False)
     rendering = template_hash(tokenizer, dict(template_kwargs or {}))
     fingerprint = _fingerprint(folder, adapter, dtype, rendering, in_4_bits=in_4_bits)
     return Loaded(model, tokenizer, context_tokens(model.config, tokenizer), fingerprint, rendering, dtype, folder)

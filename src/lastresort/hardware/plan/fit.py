@@ -78,8 +78,6 @@ def beyond_our_trainer(setup: Setup, cards: Cards) -> str | None:
         return (
             f"`lastresort train` does not support {cards.sharing}, only torchrun, and FSDP 2 for the base of an adapter"
         )
-    if setup.method == "qlora":
-        return "`lastresort train` cannot shard a 4-bit base yet; Axolotl and LLaMA-Factory can, with FSDP and QLoRA"
     if setup.method == "full":
         return "`lastresort train` shards only the frozen base of an adapter, not trained weights"
     if setup.learning == "grpo":

@@ -145,7 +145,8 @@ def _sharing(setup: Setup) -> str:
 
 
 # NF4 with double quantisation (Dettmers et al. 2023): 4 bits, 8 bits for each 64 weights, 32 bits for each 256 of these.
-NF4_BYTES = 4 / 8 + 1 / 64 + 4 / (64 * 256)
+SCALE_BYTES = 1 / 64 + 4 / (64 * 256)
+NF4_BYTES = 4 / 8 + SCALE_BYTES
 TRAINED_BYTES = 4  # what is trained is float32: in 16 bits small updates round to nothing
 MOMENTS_BYTES = {"adamw": 8, "paged_adamw_8bit": 2}
 
@@ -159,7 +160,7 @@ def held(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
 
 
 def weights(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
-    """The model's. Where an adapter's base is sharded, its embeddings stay whole on every card."""
+    """The model's. Where an adapter's base is sharded, its embeddings and the scales of 4 bits stay whole on every card."""
     pieces, whole = cards.share("weights"), shape.embedding_parameters
     if setup.trains_all:
         size = TRAINED_BYTES * shape.parameters
@@ -167,7 +168,13 @@ def weights(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTer
         yield MemoryTerm("weights", "weights", size // pieces, formula + cut(pieces), "float32, since all are trained")
         return
     inside = _inside_bytes(shape, setup.method, setup.number_bytes)
-    yield MemoryTerm("weights", "weights of the layers", inside // pieces, _inside_formula(shape, setup) + cut(pieces))
+    scales = 0
+    if setup.method == "qlora" and cards.sharing == "fsdp" and pieces > 1:
+        scales = round(SCALE_BYTES * shape.quantised_parameters)
+    formula = _inside_formula(shape, setup) + (", less the scales" if scales else "") + cut(pieces)
+    yield MemoryTerm("weights", "weights of the layers", (inside - scales) // pieces, formula)
+    formula = f"{billions(shape.quantised_parameters)} x {SCALE_BYTES:.3f} bytes, whole on every card"
+    yield MemoryTerm("weights", "scales of 4 bits", scales, formula)
     layers = "embedding (also the output layer)" if shape.tied else "embedding and output layer"
     own = pieces if cards.sharing == "zero3" else 1
     formula = f"{layers}: {billions(whole)} x {setup.number_bytes} bytes{cut(own)}"

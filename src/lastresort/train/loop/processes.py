@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.errors import InfrastructureError, InputError, LastresortError
-from lastresort.models.quantized import quantized_base_of
+from lastresort.models.quantized import let_scales_go_apart, quantized_base_of
 from lastresort.train.loop.launch import count, shards
 
 if TYPE_CHECKING:
@@ -214,14 +214,14 @@ def check_shardable(file: TrainingFile, processes: Processes) -> None:
     if not processes.sharded:
         return
     kind = "an adapter" if file.start_from is not None else file.settings.adapter.choice
-    found = {"full": "adapter: full", "qlora": "adapter: qlora"}.get(kind)
+    found = "adapter: full" if kind == "full" else None
     if file.need == "groups":
         found = f"objective: {file.objective}, whose answers differ in length among the processes"
     if found is not None:
         raise InputError(
             f"FSDP with {found}",
             where=str(file.path),
-            expected="adapter: lora, rslora or dora, trained on rows, pairs or labels",
+            expected="an adapter that is trained on rows, pairs or labels",
             remedy="Launch with torchrun: each process then holds a whole model.",
         )
 
@@ -229,7 +229,8 @@ def check_shardable(file: TrainingFile, processes: Processes) -> None:
 def shard_base(model: Any, processes: Processes) -> Any:
     """Cut the frozen weights of every layer of a PEFT model's base into shards; returns the model, on its device.
 
-    Embeddings and the output layer stay whole. Raises InputError for a model whose layers are not known, or that is in 4 bits.
+    Embeddings, the output layer and the scales of a base in 4 bits stay whole. Raises InputError for a model whose layers are not
+    known.
     """
     if not processes.sharded:
         return model
@@ -243,14 +244,16 @@ def shard_base(model: Any, processes: Processes) -> Any:
     trunk: Any = parts.trunk
     names = set(getattr(parts.causal, "_no_split_modules", None) or ())
     layers = [module for module in trunk.modules() if type(module).__name__ in names]
-    if not layers or quantized_base_of(model) is not None:
+    if not layers:
         raise InputError(
-            "FSDP on a base in 4 bits" if layers else f"the layers of {type(parts.causal).__name__} are not known",
+            f"the layers of {type(parts.causal).__name__} are not known",
             where="accelerate launch",
-            expected="a base in 16 or 32 bits, in layers",
+            expected="a base in layers that can be cut into shards",
             remedy="Launch with torchrun.",
         )
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    if quantized_base_of(model) is not None:
+        let_scales_go_apart(model, device)
     mesh = init_device_mesh(device.type, (processes.count,))
     for layer in layers:
         fully_shard(layer, mesh=mesh, ignored_params={p for p in layer.parameters() if p.requires_grad})
