@@ -73,14 +73,16 @@ class Sent:
 _FORKS = multiprocessing.get_context("forkserver")
 
 
-def commands(arguments: Sequence[str], folder: Path, *, count: int = 2, sent: Sent | None = None) -> list[Ended]:
+def commands(
+    arguments: Sequence[str], folder: Path, *, count: int = 2, sent: Sent | None = None, shards: bool = False
+) -> list[Ended]:
     """`lastresort ARGUMENTS` in each of `count` processes, forks of one that has imported what takes longer than a small training.
 
-    folder: for what they say.
+    folder: for what they say. shards: with what `accelerate launch --use_fsdp --fsdp_version 2` sets besides.
     """
     _FORKS.set_forkserver_preload(["lastresort.train.files.run", "transformers.models.llama.modeling_llama", "peft"])
     folder.mkdir(parents=True, exist_ok=True)
-    known = _launched(count)
+    known = _launched(count) | ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} if shards else {})
     forks = []
     for place in range(count):
         environment = {**known, "RANK": str(place), "LOCAL_RANK": str(place)} if count > 1 else {"OMP_NUM_THREADS": "1"}

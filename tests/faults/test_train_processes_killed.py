@@ -96,6 +96,28 @@ def test_killed_and_resumed_is_uncut_bit_for_bit(model: Path, uncut: Path, tmp_p
     assert losses(tmp_path) == losses(uncut)
 
 
+def test_four_bits_in_shards_are_killed_and_go_on_with_another_number(model: Path, tmp_path: Path) -> None:
+    """Two processes with half of the base each, one with all of it, two with halves again; against one that is not killed.
+
+    In bfloat16, which rounds by what shares a pass: that shards change nothing in float32, test_train_processes.py shows.
+    """
+    keys = {"model": str(model), "adapter": "qlora", "precision": None, "batch_size": 6, "epochs": 2}
+    files = [training_file(tmp_path / name, "sft", ROWS, checkpoint_every_s=0, **keys) for name in ("cut", "whole")]
+    lives = [(2, Sent(1, [1])), (1, Sent(2, [0])), (2, None)]
+    for number, (count, sent) in enumerate(lives):
+        more = ["--resume"] if number else []
+        said = tmp_path / f"said-{number}"
+        ends = commands(["train", str(files[0]), *more], said, count=count, sent=sent, shards=count == 2)
+    assert [code for code, _, _ in ends] == [0, 0], ends
+    assert [code for code, _, _ in commands(["train", str(files[1])], tmp_path / "said", count=1)] == [0]
+    cut, whole = (record(tmp_path / name / "out") for name in ("cut", "whole"))
+    assert (cut["trained"]["sharded"], whole["trained"]["sharded"]) == (True, False)
+    assert cut["model"]["quantised"] == whole["model"]["quantised"] == {"quantize": "nf4", "dtype": "bfloat16"}
+    found, expected = ([line["loss"] for line in kept["steps"]] for kept in (cut, whole))
+    assert found == pytest.approx(expected, abs=0.01)
+    assert expected[0] - expected[-1] > 0.1
+
+
 def test_a_signal_to_one_of_them_stops_both_at_the_same_step(model: Path, tmp_path: Path) -> None:
     """To the second, as where one of several machines is taken away."""
     asked = commands(["train", str(file_for(tmp_path, model))], tmp_path / "said", sent=Sent(2, [1], signal.SIGTERM))
