@@ -80,7 +80,8 @@ def commands(
 
     folder: for what they say. shards: with what `accelerate launch --use_fsdp --fsdp_version 2` sets besides.
     """
-    _FORKS.set_forkserver_preload(["lastresort.train.files.run", "transformers.models.llama.modeling_llama", "peft"])
+    ours = ["lastresort.cli.main", "lastresort.app.console", "lastresort.app.held_out", "lastresort.train.files.run"]
+    _FORKS.set_forkserver_preload([*ours, "transformers.models.llama.modeling_llama", "peft"])
     folder.mkdir(parents=True, exist_ok=True)
     known = _launched(count) | ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} if shards else {})
     forks = []

@@ -74,6 +74,13 @@ def equal_up_to_rounding(ours: Path, theirs: Path) -> None:
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5)
 
 
+def told_once(told: str, survivor: int) -> None:
+    """What a process says that misses the other one."""
+    assert told.count("Error") == 1
+    assert f"Error: process {survivor} of 2: {LOST} See what that one says; go on with --resume." in told
+    assert "Traceback" not in told
+
+
 def test_two_train_what_one_trains_and_compute_hardly_more(uncut: Path, alone: Path) -> None:
     equal_up_to_rounding(uncut, alone)
     two, one = (record(folder / "out")["trained"] for folder in (uncut, alone))
@@ -87,15 +94,13 @@ def test_killed_and_resumed_is_uncut_bit_for_bit(model: Path, uncut: Path, tmp_p
     said = trained(tmp_path, model, (2, Sent(2, [1])), (2, Sent(4, [0, 1])), (2, Sent(6, [0])), (2, None))
     assert [[code for code, _, _ in life] for life in said] == [[4, -9], [-9, -9], [-9, 4], [0, 0]]
     for life, survivor in ((0, 0), (2, 1)):
-        told = said[life][survivor][2]
-        assert told.count("Error") == 1
-        assert f"Error: process {survivor} of 2: {LOST} See what that one says; go on with --resume." in told
-        assert "Traceback" not in told
+        told_once(said[life][survivor][2], survivor)
     assert ["training, from step" in life[0][2] for life in said] == [False, True, True, True]
     assert (tmp_path / ADAPTER).read_bytes() == (uncut / ADAPTER).read_bytes()
     assert losses(tmp_path) == losses(uncut)
 
 
+@pytest.mark.slow
 def test_four_bits_in_shards_are_killed_and_go_on_with_another_number(model: Path, tmp_path: Path) -> None:
     """Two processes with half of the base each, one with all of it, two with halves again; against one that is not killed.
 
@@ -104,11 +109,13 @@ def test_four_bits_in_shards_are_killed_and_go_on_with_another_number(model: Pat
     keys = {"model": str(model), "adapter": "qlora", "precision": None, "batch_size": 6, "epochs": 2}
     files = [training_file(tmp_path / name, "sft", ROWS, checkpoint_every_s=0, **keys) for name in ("cut", "whole")]
     lives = [(2, Sent(1, [1])), (1, Sent(2, [0])), (2, None)]
+    ends = []
     for number, (count, sent) in enumerate(lives):
         more = ["--resume"] if number else []
         said = tmp_path / f"said-{number}"
-        ends = commands(["train", str(files[0]), *more], said, count=count, sent=sent, shards=count == 2)
-    assert [code for code, _, _ in ends] == [0, 0], ends
+        ends.append(commands(["train", str(files[0]), *more], said, count=count, sent=sent, shards=count == 2))
+    assert [[code for code, _, _ in life] for life in ends] == [[4, -9], [-9], [0, 0]], ends
+    told_once(ends[0][0][2], 0)
     assert [code for code, _, _ in commands(["train", str(files[1])], tmp_path / "said", count=1)] == [0]
     cut, whole = (record(tmp_path / name / "out") for name in ("cut", "whole"))
     assert (cut["trained"]["sharded"], whole["trained"]["sharded"]) == (True, False)
@@ -131,6 +138,7 @@ def steps_done(folder: Path) -> int:
     return int(json.loads((folder / "out" / "checkpoint" / "state.json").read_text(encoding="utf-8"))["step"])
 
 
+@pytest.mark.slow
 def test_two_then_one_then_two_processes_train_what_one_trains(model: Path, alone: Path, tmp_path: Path) -> None:
     trained(tmp_path, model, (2, Sent(3, [0, 1])), (1, Sent(6, [0])), (2, None))
     equal_up_to_rounding(tmp_path, alone)

@@ -124,7 +124,7 @@ def unmap_weights(model: Any) -> None:
             parameter.data = parameter.data.clone()
 
 
-def let_scales_go_apart(model: Any, device: torch.device) -> None:
+def separate_scales(model: Any, device: torch.device) -> None:
     """Leave in each 4-bit layer its packed weights as a plain parameter, which can be cut into shards, and move its scales to the
     device, whole. The layer puts both together whenever it computes. They stay bytes: FSDP gathers parameters of several
     precisions at once as bytes, so that no storage in another precision is needed.

@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.errors import InfrastructureError, InputError, LastresortError
-from lastresort.models.quantized import let_scales_go_apart, quantized_base_of
+from lastresort.models.quantized import separate_scales, quantized_base_of
 from lastresort.train.loop.launch import count, shards
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def shard_base(model: Any, processes: Processes) -> Any:
         )
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     if quantized_base_of(model) is not None:
-        let_scales_go_apart(model, device)
+        separate_scales(model, device)
     mesh = init_device_mesh(device.type, (processes.count,))
     for layer in layers:
         fully_shard(layer, mesh=mesh, ignored_params={p for p in layer.parameters() if p.requires_grad})
