@@ -125,10 +125,11 @@ def unmap_weights(model: Any) -> None:
 
 
 def separate_scales(model: Any, device: torch.device) -> None:
-    """Leave in each 4-bit layer its packed weights as a plain parameter, which can be cut into shards, and move its scales to the
-    device, whole. The layer puts both together whenever it computes. They stay bytes: FSDP gathers parameters of several
-    precisions at once as bytes, so that no storage in another precision is needed.
+    """Leave the packed weights of each 4-bit layer in a plain parameter, which FSDP can shard; its scales go to the device, whole.
+
+    The layer puts both together whenever it computes.
     """
+    # The weights stay bytes: FSDP 2 gathers parameters of different precisions as bytes anyway.
     for _, layer in quantized_layers(model):
         layer.quant_state = layer.weight.quant_state
         layer.quant_state.to(device)

@@ -164,8 +164,8 @@ def train(
         for step in range(state.step, last):
             if stop is not None and (request := _first_request(stop, processes)) is not None:
                 processes.from_main(partial(checkpoints.save, state))  # a launcher ends all as soon as one of them ends
-                told = replace(request, found=f"{request.found}, in step {step + 1} of {count}")
-                raise processes.known_to_all(told.error())
+                here = replace(request, found=f"{request.found}, in step {step + 1} of {count}")
+                raise processes.known_to_all(here.error())
             started = clock()
             passed = steps.gradients(step)
             _check_finite("loss", passed.loss, step, count, settings.learning_rate)
@@ -185,7 +185,7 @@ def train(
 
 
 def _first_request(stop: Stop, processes: Processes) -> StopRequest | None:
-    """Of any process, since a signal may reach only those of one machine; so all stop at the same step."""
+    """Of any process, since a signal may reach only those of one machine. All hear it at the same step."""
     return next((found for found in processes.each(stop.requested) if found is not None), None)
 
 

@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.errors import InfrastructureError, InputError, LastresortError
-from lastresort.models.quantized import separate_scales, quantized_base_of
+from lastresort.models.quantized import quantized_base_of, separate_scales
 from lastresort.train.loop.launch import count, shards
 
 if TYPE_CHECKING:
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _CONNECTION = re.compile(r"gloo|NCCL|connection|peer", re.IGNORECASE)
-LONGEST_WAIT = timedelta(
-    hours=1
-)  # for another process, which may be saving a whole model; the backends' own are 10 and 30 minutes
+# For another process, which may be saving a whole model. The backends' own limits are 10 and 30 minutes.
+LONGEST_WAIT = timedelta(hours=1)
 BUCKET_NUMBERS = 4_000_000  # gradients that are summed in one exchange
 
 
