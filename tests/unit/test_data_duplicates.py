@@ -118,3 +118,21 @@ def test_the_bands_are_those_that_datasketch_finds_best() -> None:
 
     best = MinHashLSH(threshold=PROPOSE_JACCARD, num_perm=SKETCH)
     assert (best.b, best.r) == BANDS
+
+
+def test_what_was_searched_is_not_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["Where is the parcel from Bremen?", "where is the parcle from Bremen", "Send it to Hamburg."]
+    before, searches, search = near_pairs(texts), [], duplicates._near_pairs
+    monkeypatch.setattr(duplicates, "_near_pairs", lambda *given: searches.append(given) or search(*given))
+    assert before == near_pairs(texts) == [(0, 1)]
+    before.clear()
+    assert near_pairs(texts) == [(0, 1)], "what a caller does with the pairs is its own affair"
+    assert searches == []
+    assert near_pairs(texts, border=2) == []
+    assert near_pairs([texts[0] + texts[1], *texts[2:]]) == []
+    assert len(searches) == 2
+    for number in range(duplicates.KEPT_SEARCHES):
+        near_pairs([f"text {number}"])
+    near_pairs(texts)
+    assert len(searches) == 2 + duplicates.KEPT_SEARCHES + 1
+    assert len(duplicates._KEPT) == duplicates.KEPT_SEARCHES

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -85,8 +86,30 @@ def near_pairs(texts: Sequence[str], *, border: int | None = None) -> list[tuple
     """Pairs (first < second) of near duplicates that are not exact ones, sorted.
 
     border: only pairs of a text before this position with one at or after it; None for all. Of texts that are equal when
-    normalised only the first is compared, and represents all of them.
+    normalised only the first is compared, and represents all of them. The pairs of the last `KEPT_SEARCHES` are kept without
+    the texts, since the split and the check of the data ask for the same.
     """
+    digest = hashlib.sha256()
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "big") + encoded)
+    key = digest.digest(), border
+    with _KEPT_LOCK:
+        known = _KEPT.pop(key, None)
+    found = _near_pairs(texts, border) if known is None else known
+    with _KEPT_LOCK:
+        _KEPT[key] = found
+        while len(_KEPT) > KEPT_SEARCHES:
+            del _KEPT[next(iter(_KEPT))]
+    return list(found)
+
+
+KEPT_SEARCHES = 16
+_KEPT: dict[tuple[bytes, int | None], list[tuple[int, int]]] = {}  # not an lru_cache, whose keys would be the texts
+_KEPT_LOCK = threading.Lock()
+
+
+def _near_pairs(texts: Sequence[str], border: int | None) -> list[tuple[int, int]]:
     first_of: dict[str, int] = {}
     for position, text in enumerate(texts):
         first_of.setdefault(normalised(text), position)
