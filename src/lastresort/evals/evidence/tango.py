@@ -8,6 +8,7 @@ Source: Tango 1998, Statistics in Medicine 17:891-908.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -93,6 +94,7 @@ def p_less_than(b: int, c: int, n: int, difference: float) -> float:
     return p_more_than(c, b, n, -difference)
 
 
+@lru_cache(maxsize=4096)
 def exact_p_more_than(b: int, c: int, n: int, difference: float) -> float:
     """Exact unconditional p: the chance of a table with a z at least as large, at the worst share of differing items."""
     return exact_p_of_z(float(score_z(b, c, n, difference)), n, difference)
