@@ -295,11 +295,11 @@ def streamed(model, prompt, **how):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_stream_is_the_row_alone(family, plain):
     model = tiny(family)
-    for row, prompt in enumerate(PROMPTS[:3]):
-        drawn = Sampling(NEW, temperature=1.0, top_p=0.9, seed=5)
-        for settings, seed in ((Sampling(NEW), None), (drawn, None), (drawn, 70 + row)):
-            [alone] = generate(model, [prompt], settings=settings, seeds=None if seed is None else [seed], plain=plain)
-            assert streamed(model, prompt, settings=settings, seed=seed, plain=plain) == (alone.tokens, alone)
+    drawn = Sampling(NEW, temperature=1.0, top_p=0.9, seed=5)
+    ways = ((Sampling(NEW), None), (drawn, None), (drawn, 70))
+    for prompt, (settings, seed) in zip(PROMPTS[:3], ways, strict=True):
+        [alone] = generate(model, [prompt], settings=settings, seeds=None if seed is None else [seed], plain=plain)
+        assert streamed(model, prompt, settings=settings, seed=seed, plain=plain) == (alone.tokens, alone)
 
 
 @pytest.mark.parametrize("plain", [False, True])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def said_by(folder: Path, url: str, text: str) -> str:
+    """What client.py prints, run in this process, which has the client's library loaded already."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as said:
+        patch.setenv("BASE_URL", url)
+        patch.setattr(sys, "argv", ["client.py", text])
+        runpy.run_path(str(folder / "client.py"), run_name="__main__")
+    return said.getvalue()
+
+
+def said_by_a_process(folder: Path, url: str, text: str) -> str:
     environment = {**os.environ, "BASE_URL": url}
     done = subprocess.run(
         [sys.executable, str(folder / "client.py"), text], env=environment, capture_output=True, text=True, check=False
@@ -101,7 +113,7 @@ def test_curl_sends_the_same_request(base: Path, tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        said_by(found.folder, url, INPUT)
+        assert said_by_a_process(found.folder, url, INPUT) == "fine\n"
     assert json.loads(done.stdout)["choices"][0]["message"]["content"] == "fine"
     assert got[0] == got[1] == json.loads((found.folder / "request.json").read_text(encoding="utf-8"))
     assert (got[0].pop("messages"), got[0]) == (
