@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 _frozen = {"file": "", "modules": 0}
+WATCHED_TOKENS = "lastresort.train.watch.early_warnings.ANSWER_TOKENS"
 MANY_MODULES = 200  # about what one large library brings
 
 
@@ -78,3 +80,45 @@ def disk_is_not_waited_for() -> Iterator[None]:
         patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr("lastresort.records.database.SYNCHRONOUS", "OFF")
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def early_warnings_read_short_answers() -> Iterator[None]:
+    """What tiny models say at random means no more at length: whole answers took longer than the trainings that they watched."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WATCHED_TOKENS, 6)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole_answers_are_read() -> Iterator[None]:
+    """For tests of these figures, and those that compare them with what another process found."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WATCHED_TOKENS, 32)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine_is_not_timed() -> Iterator[None]:
+    """Each new shape of a tiny model would be timed for a second, and a climb would show it in the first test alone."""
+
+    def seconds(config: Any, layers: int, *rest: Any) -> tuple[float, float, float]:
+        return 1e-3 * layers, 3e-4 * layers, 1e-4 * layers
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lastresort.climb.workload._timed", seconds)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def processes_of_the_tests_compile_nothing() -> Iterator[None]:
+    """Importing PEFT imports bitsandbytes, which prepares kernels that a test's process never runs: a second for each process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHDYNAMO_DISABLE", "1")
+        yield
+
+
+@pytest.fixture
+def compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what torch.compile makes."""
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE")

@@ -34,6 +34,7 @@ from tiny_model import save_tiny_model
 
 TASK = [tuple(range(40 + n, 60 + n)) for n in range(6)]
 SIZE = WatchSize(2000)
+pytestmark = pytest.mark.usefixtures("whole_answers_are_read")
 
 
 @pytest.fixture(scope="module")

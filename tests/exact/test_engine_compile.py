@@ -1,9 +1,12 @@
 """The packed form under torch.compile: the same numbers, and no new graphs for other forests."""
 
+import pytest
 import torch
 
 from engine_support import gradients, relative_difference, shapes, tiny, twin
 from lastresort.engine.logp import target_logps
+
+pytestmark = pytest.mark.usefixtures("compiles")
 
 
 def test_a_compiled_model_gives_the_same_and_is_not_compiled_for_every_forest():

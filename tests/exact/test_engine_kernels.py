@@ -39,6 +39,7 @@ from lastresort.engine.sampling import Sampling, generate
 from lastresort.engine.support import check_first_batch, support, use_kernel, why_plain
 from lastresort.errors import ContractError
 
+pytestmark = pytest.mark.usefixtures("compiles")
 CPU = torch.device("cpu")
 DEVICES = [
     "cpu",

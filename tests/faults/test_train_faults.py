@@ -253,7 +253,7 @@ LONG_RUN: dict[str, Any] = {"epochs": 5, "data": {"train": "rows.jsonl", "eval":
 
 
 @pytest.fixture(scope="module")
-def uncut(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uncut(model: Path, tmp_path_factory: pytest.TempPathFactory, whole_answers_are_read: None) -> Path:
     folder = tmp_path_factory.mktemp("uncut")
     with pytest.MonkeyPatch.context() as patch:
         assert run(folder, model, patch, **LONG_RUN) == 0

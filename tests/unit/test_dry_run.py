@@ -250,6 +250,9 @@ def test_what_a_layer_adds_counts_for_all_of_them() -> None:
     assert found.answering == FORWARD * shape.multiplied_parameters * 64 / 0.5
 
 
+TIMED = rates._timed  # no test but this times anything
+
+
 class Passes(SilentProgress):
     def __init__(self) -> None:
         self.said: list[tuple[str, int | None]] = []
@@ -267,6 +270,7 @@ def test_a_few_layers_are_timed_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.undo()
     monkeypatch.setenv("LASTRESORT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(rates, "_TIMED", {})
+    monkeypatch.setattr(rates, "_timed", TIMED)
     shown = Passes()
     found = rates.measured_rates(config, reduced=False, progress=shown)
     assert found is not None
