@@ -20,7 +20,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 _frozen = {"file": "", "modules": 0}
-WATCHED_TOKENS = "lastresort.train.watch.early_warnings.ANSWER_TOKENS"
+WATCHED_TOKENS = "lastresort.train.watch.kept.ANSWER_TOKENS"
 MANY_MODULES = 200  # about what one large library brings
 
 

@@ -56,7 +56,7 @@ def test_the_run_goes_on_and_nothing_else_does(tmp_path: Path) -> None:
     )
     undisturbed = climb(load_task(task), tmp_path / "elsewhere" / "slow-1").decision.as_json()
     script = task.parent / "script.json"
-    script.write_text(json.dumps(json.loads(script.read_text()) | {"delay_s": 0.04}))
+    script.write_text(json.dumps(json.loads(script.read_text()) | {"delay_s": 0.015}))
     run = tmp_path / "runs" / "slow-1"
     with served_page(tmp_path) as (link, page):
         found = re.search(r'"x-csrf": "([^"]+)"', asked(link))

@@ -25,6 +25,7 @@ from lastresort.engine.sampling import generate
 from lastresort.models.local import LocalModel, row_seeds
 from lastresort.train.adapters.adapters import adapters_in_base_precision, as_base
 from lastresort.train.loop.policy import evaluating, unit_sums
+from lastresort.train.watch import kept
 from lastresort.train.watch.divergence import Divergence, divergence_between
 from lastresort.types import Json, Message
 
@@ -120,7 +121,7 @@ def perplexity(model: Any, rows: Sequence[Row]) -> float:
 
 
 SHARE = 0.05
-ANSWER_TOKENS, PROSE_ROW_TOKENS = 32, 128
+PROSE_ROW_TOKENS = 128
 MOST_TOKENS = 10_240  # more does not make the figures better than the sampled answers are
 LEAST_PROMPTS, MOST_PROMPTS = 4, 24  # of either kind
 LEAST_PROSE, MOST_PROSE = 2, 8
@@ -260,7 +261,7 @@ def watch(
     asked = [*general, *_with_room(task, size, context_tokens)]
     with as_base(model):
         said = sampled_answers(
-            model, tokenizer, asked, tokens=ANSWER_TOKENS, seed=seed, template_kwargs=template_kwargs
+            model, tokenizer, asked, tokens=kept.ANSWER_TOKENS, seed=seed, template_kwargs=template_kwargs
         )
     row_tokens = min(context_tokens or PROSE_ROW_TOKENS, PROSE_ROW_TOKENS)
     prose = prose_rows(tokenizer, row_tokens) if tokenizer.eos_token_id is not None else []
@@ -272,9 +273,11 @@ def watch(
 def _with_room(prompts: Sequence[Sequence[int]], size: WatchSize, context_tokens: int | None) -> list[tuple[int, ...]]:
     """The first that leave room for an answer and that the training can afford."""
     fitting = [
-        tuple(prompt) for prompt in prompts if context_tokens is None or len(prompt) + ANSWER_TOKENS <= context_tokens
+        tuple(prompt)
+        for prompt in prompts
+        if context_tokens is None or len(prompt) + kept.ANSWER_TOKENS <= context_tokens
     ]
-    return fitting[: first_within([len(prompt) + ANSWER_TOKENS for prompt in fitting], *size.prompts)]
+    return fitting[: first_within([len(prompt) + kept.ANSWER_TOKENS for prompt in fitting], *size.prompts)]
 
 
 def baseline(model: Any, watched: WatchedTexts) -> Baseline:

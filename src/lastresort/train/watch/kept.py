@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # ordinary training reaches 1.46 times and 0.40 nats (docs/log.md, 2026-11-25): an alarm that it raised would not be one.
 PERPLEXITY_RATIO, KL_GENERAL = 2.0, 1.0
 KEYS = ("kl_general", "kl_task", "perplexity")
+ANSWER_TOKENS = 32  # of each answer of the base that is kept
 
 Point = Mapping[str, float]
 
