@@ -769,6 +769,18 @@ def test_the_fields_of_a_task_come_in_the_order_of_a_first_reading_and_none_is_c
     )
 
 
+def test_the_text_keeps_the_height_that_it_was_dragged_to(new_task: Upload) -> None:
+    """A handle sets an inline style, which the policy refuses where a script sets it as an attribute."""
+    page = new_task().page
+    page.eval_on_selector("#text", "one => { one.style.height = '333px'; }")
+    for bar in ("0.7", "0.8"):
+        page.fill("#field-bar", bar)
+        page.press("#field-bar", "Tab")
+        page.wait_for_function(f"() => document.getElementById('text').value.includes('bar: {bar}')")
+        at_rest(page)
+        assert page.eval_on_selector("#text", "one => one.offsetHeight") == 333
+
+
 def test_an_older_check_of_the_data_says_that_it_is_older_and_keeps_open_what_was_opened(
     browser: playwright.Browser, tmp_path: Path
 ) -> None:

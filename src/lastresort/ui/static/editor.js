@@ -23,6 +23,11 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   }
 });
 
+// The text keeps the height that it was dragged to.
+let height = "";
+document.addEventListener("htmx:beforeSwap", ({ detail }) => { if (isText(detail.target)) height = detail.target.style.height; });
+document.addEventListener("htmx:afterSwap", () => { if (height) document.getElementById("text").style.height = height; });
+
 // A field that is at fault says so where it stands; a start that is refused for it goes there.
 function markFields() {
   for (const said of document.querySelectorAll(".field-fault")) {
