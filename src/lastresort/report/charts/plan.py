@@ -10,9 +10,11 @@ from lastresort.hardware.plan.fit import gib
 from lastresort.hardware.plan.plan import Bar
 from lastresort.report.charts.scale import amounts
 
-WIDTH, LEFT, RIGHT, TOP, ROW, BAR = 860, 96, 150, 58, 46, 24
+WIDTH, TOP, ROW, NAME, BAR = 860, 52, 52, 16, 20  # the height of a row is that of its name, its bar and a gap
+KEY_COLUMNS, KEY_ROW = 3, 18
 GIB = 1 << 30
-CARD_MARKS = 3
+CARD_MARKS, CARD_LEVELS, CARD_LEVEL = 3, 3, 14
+NEAR_EDGE = 8.0  # per cent of the width
 BEYOND = 1.6  # how far the picture goes beyond the plan and its card
 # Colours that people who do not see red or green tell apart (Okabe & Ito 2008), dark to light in the order of the stack.
 KINDS = {
@@ -35,9 +37,10 @@ STYLE = Markup(
 
 
 def plan_chart(bars: Sequence[Bar], own: str, cards: Sequence[tuple[str, int]], label: str) -> Markup:
-    """own: the bar that is planned; with the first card it sets the
-    scale, and what takes far more is cut off at the edge. cards: names and bytes of memory, drawn as lines, the plan's own first.
-    label: what the picture shows, for those who do not see it.
+    """own: the bar that is planned; with the first card it sets the scale, and what takes far more is cut off at the edge.
+
+    cards: names and bytes of memory, drawn as lines, the plan's own first. label: what the picture shows, for those who do not see
+    it. Places across are shares of the width and letters keep their size, so that a page may draw it as narrow as a phone.
     """
     planned = next(bar.per_card_bytes for bar in bars if bar.name == own)
     limit = BEYOND * max(planned, cards[0][1])
@@ -46,36 +49,24 @@ def plan_chart(bars: Sequence[Bar], own: str, cards: Sequence[tuple[str, int]], 
     foot = TOP + ROW * len(bars)
 
     def x(size: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * scale.share(size / GIB)
+        """In per cent of the width."""
+        return 100 * scale.share(size / GIB)
 
     parts = [STYLE]
     for tick in scale.ticks:
         at = x(tick * GIB)
-        parts.append(
-            Markup('<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>').format(at, TOP - 6, foot)
-        )
-        parts.append(
-            Markup('<text class="small" x="{:.1f}" y="{}" text-anchor="middle">{:g}</text>').format(at, foot + 16, tick)
-        )
-    parts.append(
-        Markup('<text class="small" x="{:.1f}" y="{}">GiB per device</text>').format(
-            x(scale.high * GIB) + 22, foot + 16
-        )
-    )
-    for number, bar in enumerate(bars):
-        parts.append(_bar(bar, TOP + ROW * number, x))
-    for number, (name, size) in enumerate(shown):
-        at, up = x(size), 14 + 14 * (number % 2)
-        parts.append(
-            Markup('<line class="card" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>').format(at, up + 6, foot)
-        )
-        parts.append(
-            Markup('<text class="small" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(at, up, name)
-        )
+        parts.append(_line("grid", at, TOP - 6, foot))
+        parts.append(_text("small", at, foot + 16, f"{tick:g} GiB" if tick == scale.ticks[-1] else f"{tick:g}"))
+    parts += [_line("card", x(size), TOP - 10, foot) for _, size in shown]
+    parts += [
+        _text("small", x(size), 10 + CARD_LEVEL * (number % CARD_LEVELS), name)
+        for number, (name, size) in enumerate(shown)
+    ]
+    parts += [_bar(bar, TOP + ROW * number, x) for number, bar in enumerate(bars)]
     parts.append(_key(bars, foot + 42))
-    height = foot + 42 + 18 * (1 + (len(_kinds(bars)) - 1) // 5)
+    height = foot + 42 + KEY_ROW * (1 + (len(_kinds(bars)) - 1) // KEY_COLUMNS)
     return Markup(
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
+        '<svg xmlns="http://www.w3.org/2000/svg" width="{}" height="{}" role="img" aria-label="{}">{}</svg>'
     ).format(WIDTH, height, label, Markup("").join(parts))
 
 
@@ -85,7 +76,7 @@ def without_style(picture: str) -> Markup:
 
 
 def _bar(bar: Bar, top: int, x: Callable[[float], float]) -> Markup:
-    parts = [Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(LEFT - 8, top + 17, bar.name)]
+    parts = []
     begun = 0
     for kind, (told, colour) in KINDS.items():
         size = sum(part.per_card_bytes for part in bar.parts if part.kind == kind)
@@ -93,15 +84,23 @@ def _bar(bar: Bar, top: int, x: Callable[[float], float]) -> Markup:
         if wide > 0:
             parts.append(
                 Markup(
-                    '<rect x="{:.1f}" y="{}" width="{:.1f}" height="{}" fill="{}"><title>{}: {}</title></rect>'
-                ).format(x(begun), top, max(wide, 0.1), BAR, colour, told, gib(size))
+                    '<rect x="{:.2f}%" y="{}" width="{:.2f}%" height="{}" fill="{}"><title>{}: {}</title></rect>'
+                ).format(x(begun), top + NAME, max(wide, 0.01), BAR, colour, told, gib(size))
             )
         begun += size
-    cut = " \u2192" if x(begun) == x(2 * begun) else ""
-    parts.append(
-        Markup('<text class="over" x="{:.1f}" y="{}">{}{}</text>').format(x(begun) + 6, top + 17, gib(begun), cut)
-    )
-    return Markup("").join(parts)
+    cut = ", beyond the edge" if x(begun) == x(2 * begun) else ""
+    name = Markup('<text class="over" x="0" y="{}">{} {}{}</text>').format(top + NAME - 5, bar.name, gib(begun), cut)
+    return Markup("").join((*parts, name))
+
+
+def _line(kind: str, at: float, top: int, foot: int) -> Markup:
+    return Markup('<line class="{0}" x1="{1:.2f}%" x2="{1:.2f}%" y1="{2}" y2="{3}"/>').format(kind, at, top, foot)
+
+
+def _text(kind: str, at: float, y: int, text: str) -> Markup:
+    """Kept inside the picture at its edges."""
+    anchor = "start" if at < NEAR_EDGE else "end" if at > 100 - NEAR_EDGE else "middle"
+    return Markup('<text class="{}" x="{:.2f}%" y="{}" text-anchor="{}">{}</text>').format(kind, at, y, anchor, text)
 
 
 def _kinds(bars: Sequence[Bar]) -> list[str]:
@@ -113,10 +112,11 @@ def _key(bars: Sequence[Bar], top: int) -> Markup:
     parts = []
     for number, kind in enumerate(_kinds(bars)):
         told, colour = KINDS[kind]
-        left, y = LEFT + 146 * (number % 5), top + 18 * (number // 5)
+        left, y = 100 * (number % KEY_COLUMNS) / KEY_COLUMNS, top + KEY_ROW * (number // KEY_COLUMNS)
         parts.append(
             Markup(
-                '<rect x="{}" y="{}" width="11" height="11" fill="{}"/><text class="small" x="{}" y="{}">{}</text>'
-            ).format(left, y - 10, colour, left + 16, y, told)
+                '<rect x="{0:.2f}%" y="{1}" width="11" height="11" fill="{2}"/>'
+                '<text class="small" x="{0:.2f}%" dx="16" y="{3}">{4}</text>'
+            ).format(left, y - 10, colour, y, told)
         )
     return Markup("").join(parts)
