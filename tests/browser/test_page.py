@@ -81,12 +81,12 @@ def test_no_page_is_wider_than_its_window(browser: playwright.Browser, link: str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False)], ids=["light", "dark", "phone"])
 @pytest.mark.parametrize("path", PAGES)
-def test_no_page_keeps_anybody_out(browser: playwright.Browser, link: str, path: str, dark: bool) -> None:
-    """By the rules of axe: contrast, names, roles, order."""
+def test_no_page_keeps_anybody_out(browser: playwright.Browser, link: str, path: str, width: int, dark: bool) -> None:
+    """By the rules of axe: contrast, names, roles, order, and on a phone what scrolls sideways."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    with opened(browser, link + path, dark=dark) as seen:
+    with opened(browser, link + path, width=width, dark=dark) as seen:
         found = axe.run(seen.page).response["violations"]
         assert [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found] == []
         seen.faults[:] = [fault for fault in seen.faults if "404" not in fault]
@@ -384,6 +384,27 @@ def test_the_loss_of_a_training_fits_a_phone(browser: playwright.Browser, tmp_pa
         assert seen.page.locator(".spark svg").count() == 1
         assert seen.page.evaluate("document.documentElement.scrollWidth") == 390
         assert seen.page.evaluate(TOO_WIDE) == []
+
+
+def test_the_memory_of_a_plan_is_read_on_a_phone(browser: playwright.Browser, link: str) -> None:
+    """Letters keep their size, nothing leaves the picture, and no label is written over another."""
+    boxes = """all => all.map((one) => {
+      const { left, right, top, bottom } = one.getBoundingClientRect(); return [left, right, top, bottom];
+    })"""
+    for width in (390, 1280):
+        with opened(browser, f"{link}plan", width=width) as seen:
+            seen.page.wait_for_selector(".plan-chart svg")
+            [(left, right, top, bottom)] = seen.page.eval_on_selector_all(".plan-chart svg", boxes)
+            texts = seen.page.eval_on_selector_all(".plan-chart text", boxes)
+            assert all(left <= a and b <= right and top <= c and d <= bottom for a, b, c, d in texts), width
+            assert all(d - c >= 11 for *_, c, d in texts), "as high as elsewhere"
+            over = [
+                (one, other)
+                for at, one in enumerate(texts)
+                for other in texts[:at]
+                if min(one[1], other[1]) > max(one[0], other[0]) and min(one[3], other[3]) > max(one[2], other[2]) + 2
+            ]
+            assert over == [], width
 
 
 def test_an_answer_to_the_advice_changes_text_and_form(browser: playwright.Browser, tmp_path: Path) -> None:

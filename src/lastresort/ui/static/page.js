@@ -1,5 +1,5 @@
-// What htmx does not do: keep open what a reader has opened, ticked what is ticked and the focus where it is, follow a run, tell of
-// a new stage, and say when the page is no longer connected.
+// What htmx does not do: keep open what a reader has opened, ticked what is ticked and the focus where it is, make what is wide
+// scroll by keyboard, follow a run, tell of a new stage, and say when the page is no longer connected.
 "use strict";
 
 const QUIET_MS = 15000; // the page hears every 5 s that a run is followed
@@ -59,6 +59,24 @@ document.addEventListener("htmx:beforeSwap", (event) => {
     (next ?? holder).focus({ preventScroll: true });
   }, { once: true });
 });
+
+// What is wider than its window is scrolled by keyboard too, also where it holds no link.
+function reachWide() {
+  for (const one of document.querySelectorAll(".scroll")) {
+    const wide = one.scrollWidth > one.clientWidth;
+    if (wide === one.hasAttribute("tabindex")) continue;
+    if (!wide) ["tabindex", "role", "aria-label"].forEach((name) => one.removeAttribute(name));
+    else {
+      one.tabIndex = 0;
+      one.setAttribute("role", "group");
+      one.setAttribute("aria-label", one.closest("section, main").querySelector("h1, h2").textContent);
+    }
+  }
+}
+reachWide();
+addEventListener("resize", reachWide);
+document.addEventListener("htmx:afterSwap", reachWide);
+document.addEventListener("toggle", reachWide, true);
 
 let heard = Date.now();
 const stale = () => document.getElementById("stale");
@@ -159,7 +177,7 @@ function duration(seconds) {
   return unit(large, names[0]) + (small ? ` ${unit(small, names[1])}` : "");
 }
 
-setInterval(() => {
+function tick() {
   if (document.hidden || !stale().hidden) return;
   for (const one of document.querySelectorAll("[data-took-s]")) {
     one.dataset.since ??= performance.now() / 1000 - one.dataset.tookS;
@@ -172,7 +190,11 @@ setInterval(() => {
   }
   const clock = document.querySelector("#now [data-took-s]");
   if (clock) document.querySelectorAll("#report [data-took]").forEach((one) => { one.textContent = clock.textContent; });
-}, 1000);
+}
+
+tick();
+setInterval(tick, 1000);
+document.addEventListener("htmx:afterSwap", tick); // what is drawn again says what the record knew last
 
 // A screen reader hears of a new stage, and not of every figure in it.
 const says = () => document.querySelector("[data-says]")?.dataset.says ?? "";
