@@ -407,6 +407,25 @@ def test_the_memory_of_a_plan_is_read_on_a_phone(browser: playwright.Browser, li
             assert over == [], width
 
 
+def test_each_strip_of_a_ladder_has_its_axis_on_a_phone(browser: playwright.Browser, link: str) -> None:
+    """One axis below all rungs would be a screen away, and its first label would leave the text."""
+    placed = """all => all.map((one) => {
+      const { left, right, top, bottom } = one.getBoundingClientRect(); return { left, right, top, bottom };
+    })"""
+    for width in (390, 1280):
+        with opened(browser, f"{link}runs/routing-1", width=width) as seen:
+            strips = seen.page.eval_on_selector_all(".ladder .strip", placed)
+            axes = seen.page.eval_on_selector_all(".ladder .axis:has(text:nth-child(2))", placed)
+            axes = [one for one in axes if one["bottom"] > one["top"]]
+            labels = seen.page.eval_on_selector_all(".ladder .axis:has(text:nth-child(2)) text", placed)
+            edge = strips[0]["left"], strips[0]["right"]
+            assert all(edge[0] - 1 <= one["left"] and one["right"] <= edge[1] + 1 for one in labels if one["right"])
+            if width == 390:
+                assert [one["top"] for one in axes] == pytest.approx([one["bottom"] for one in strips], abs=2)
+            else:
+                assert len(axes) == 1
+
+
 def test_an_answer_to_the_advice_changes_text_and_form(browser: playwright.Browser, tmp_path: Path) -> None:
     lines = "".join(f'"{row["input"]}",{row["output"]}\n' for row in rows())
     (tmp_path / "cases.csv").write_text(f"text,team\n{lines}")

@@ -66,11 +66,16 @@ def axis(scale: Scale) -> Markup:
     """The labelled ticks below the strips."""
     labels = [
         Markup('<text x="{:.2f}%" y="14" text-anchor="{}">{}</text>').format(
-            100 * scale.share(tick), "end" if scale.share(tick) > 0.97 else "middle", percent(tick, 0)
+            100 * scale.share(tick), anchor(scale.share(tick)), percent(tick, 0)
         )
         for tick in scale.ticks
     ]
     return Markup('<svg class="axis" aria-hidden="true">{}</svg>').format(Markup("").join(labels))
+
+
+def anchor(at: float) -> str:
+    """Of a label at this share of the width, which stays inside the picture."""
+    return "end" if at > 0.97 else "start" if at < 0.03 else "middle"
 
 
 def bar_label(bar: float, scale: Scale) -> Markup:
