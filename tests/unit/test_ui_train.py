@@ -234,6 +234,7 @@ def test_every_task_next_to_a_training_is_read_however_many_other_files_lie_ther
     (folder / DRAFT).rename(folder / name)
     for number in range(25):
         (folder / f"a{number}.yaml").write_text("services: [")
+    (folder / ".checked.yaml").write_text((folder / name).read_text())  # of the page, while it checks the data
     (folder / trainings.DRAFT).write_text("model: embedded\ndata: mine.jsonl\n")
     (found,) = held_out_rows(training_in(site, "mine"))
     assert (found.task, found.leaks) == (name, True)

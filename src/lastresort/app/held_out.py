@@ -167,7 +167,8 @@ def files_that_hold_out(file: TrainingFile) -> list[Path]:
 
 
 def _yaml_files(file: TrainingFile) -> list[Path]:
-    found = [*file.folder.glob("*.yaml"), *file.folder.glob("*.yml")]
+    """Without hidden ones, which a program keeps for itself."""
+    found = [*file.folder.glob("[!.]*.yaml"), *file.folder.glob("[!.]*.yml")]
     return sorted(path for path in found if path.is_file() and path != file.path)
 
 
