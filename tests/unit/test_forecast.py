@@ -18,15 +18,16 @@ from lastresort.app.dry_run import dry_run
 from lastresort.climb import token_counts
 from lastresort.climb.budget import say_forecast
 from lastresort.climb.token_counts import counts_of
+from lastresort.errors import StopRequestedError
 from lastresort.hardware.model_files import parameters_of, parameters_of_gguf
 from lastresort.report.forecast import DryRun, forecast_table
 from lastresort.report.words.wording import NO_BREAK
 from lastresort.rungs.forecast import Forecast, Machine, Rates, Workload, answering
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
-from lastresort.stop import NEVER
+from lastresort.stop import NEVER, StopRequest
 from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
-from lastresort.types import SilentProgress
+from lastresort.types import Progress, SilentProgress
 from retrieval_support import handbook_task
 
 LONG = "I am not at all sure which team this could be for, so let me think about it at length. " * 20
@@ -248,6 +249,35 @@ def test_a_climb_says_beforehand_what_its_rungs_take_and_how_to_shorten_a_long_o
     bench.task.model = "openai:some-model"
     say_forecast(bench, prepared, None, gated=True)
     assert len(progress.said) == 3
+
+
+def test_a_stop_is_heard_while_the_layers_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes half a minute on a slow machine, and whoever asked to stop waits."""
+    asked: list[StopRequest] = []
+    steps: list[int] = []
+
+    def timed(prepared: object, name: str, progress: Progress) -> None:
+        progress.stage("timing", 9)
+        for step in range(9):
+            if step == 2:
+                asked.append(StopRequest("time", "the limit is reached"))
+            if step == 4:
+                asked[:] = [StopRequest("file", "the file asks to stop")]
+            progress.advance()
+            steps.append(step)
+
+    monkeypatch.setattr("lastresort.climb.budget.workload", timed)
+    bench: Any = SimpleNamespace(
+        task=SimpleNamespace(ladder=("prompting",), model="embedded"),
+        train=(),
+        record=SimpleNamespace(last=lambda kind, name: None),
+        progress=SilentProgress(),
+        stop=SimpleNamespace(requested=lambda: asked[0] if asked else None),
+    )
+    prepared: Any = None
+    with pytest.raises(StopRequestedError):
+        say_forecast(bench, prepared, None, gated=False)
+    assert steps == [0, 1, 2, 3]
 
 
 def test_a_text_is_tokenised_once_for_all_rungs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,8 @@ from lastresort.report.words.rungs import of_skip
 from lastresort.rungs.forecast import Forecast, answering
 from lastresort.rungs.rung import Rung, Workbench, find_rung
 from lastresort.spec.task import Task
-from lastresort.stop import StopRequest
+from lastresort.stop import Stop, StopRequest
+from lastresort.types import Progress
 
 NOTED_EVERY_S = 10.0  # what a kill can make the run forget
 
@@ -239,6 +240,29 @@ def _has_begun(record: Record, rung: str) -> bool:
     return any(isinstance(event, OfRung) and event.rung == rung and not isinstance(event, before) for event in events)
 
 
+@dataclass(frozen=True, slots=True)
+class _Stoppable:
+    """Progress of work that looks for a request to stop at each step. A limit that is reached is none: it ends what it bounds."""
+
+    shown: Progress
+    stop: Stop
+
+    def look(self) -> None:
+        request = self.stop.requested()
+        if request is not None and request.reason in ("signal", "file"):
+            raise request.error()
+
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
+        self.shown.stage(label, total, done)
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.shown.advance(amount, note)
+        self.look()
+
+    def say(self, text: str) -> None:
+        self.shown.say(text)
+
+
 def say_forecast(bench: Workbench, prepared: PreparedTask, until: str | None, *, gated: bool) -> None:
     """Say what each rung that is still to be climbed would take here, with its judge as far as that is known, and whether the time
     limit cuts that. gated: whether a tuned model that would win passes a gate.
@@ -251,14 +275,13 @@ def say_forecast(bench: Workbench, prepared: PreparedTask, until: str | None, *,
         return
     last = len(task.ladder) if until is None else task.ladder.index(until) + 1
     seconds: dict[str, float] = {}
+    shown = _Stoppable(bench.progress, bench.stop)
     for name in task.ladder[:last]:
-        request = bench.stop.requested()
-        if request is not None and request.reason in ("signal", "file"):  # a limit that is reached ends what it bounds
-            raise request.error()
+        shown.look()
         rung = find_rung(name)
         if bench.record.last(RungTested, name) is not None or rung.skip_reason(task, bench.train) is not None:
             continue
-        forecast = rung.forecast(task, workload(prepared, name, bench.progress))
+        forecast = rung.forecast(task, workload(prepared, name, shown))
         taken = None if forecast.seconds is None else _judged(prepared, forecast).forecast.seconds
         if taken is not None:
             seconds[name] = taken
