@@ -792,6 +792,25 @@ def test_a_command_and_a_text_are_copied_by_keyboard_and_the_page_says_so(new_ta
     assert page.evaluate("getSelection().toString()") == page.inner_text("#typed")
 
 
+def test_what_a_finished_run_and_rate_name_is_copied(browser: playwright.Browser, link: str) -> None:
+    with opened(browser, f"{link}runs/routing-1") as seen:
+        page = seen.page
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        copied = []
+        for at, path in ((0, "runs/routing-1"), (1, "runs/routing-1"), (0, "runs/routing-1/rate")):
+            if not page.url.endswith(path):
+                page.goto(link + path)
+            page.locator("main .command .copy").nth(at).click()
+            page.wait_for_selector("#told >> text=Copied")
+            copied.append(page.evaluate("navigator.clipboard.readText()"))
+            page.wait_for_function("() => document.getElementById('told').textContent === ''")
+        assert copied == [
+            "lastresort chat runs/routing-1",
+            "lastresort serve runs/routing-1",
+            "score: {judge: {model: MODEL, rubric: WHAT IS GOOD, scale: yes-no, labelled: rated_answers.jsonl}}",
+        ]
+
+
 def test_the_fields_of_a_task_come_in_the_order_of_a_first_reading_and_none_is_clipped(new_task: Upload) -> None:
     page = new_task().page
     headings = page.locator(".form-group").all_inner_texts()

@@ -654,7 +654,7 @@ def test_what_was_measured_is_not_kept_without_a_warning(page: TestClient, tmp_p
     answers(page)
     alone = page.post(f"{at(page)}/0/prefer", data={"better": "1"}).text
     assert "measured the same input" not in alone
-    assert "<code>preferences: kept_pairs.jsonl</code>" in alone
+    assert "<code>preferences: kept_pairs.jsonl</code> <button" in alone, "it is copied"
 
 
 def test_an_answer_of_more_tokens_says_that_it_is_not_as_measured(page: TestClient, tmp_path: Path) -> None:
