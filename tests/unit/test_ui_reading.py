@@ -121,6 +121,27 @@ def test_a_page_says_that_answers_are_checked(tmp_path: Path) -> None:
     assert ("Answers checked." in line, 'data-mark="idle' in line) == (True, True)
 
 
+def test_a_check_that_a_disk_broke_off_says_so_and_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished_run(tmp_path)
+    site, page = page_of(tmp_path)
+    now_s = [0.0]
+    site.workspace.checks_later, site.workspace.clock = True, lambda: now_s[0]
+    shown, asks = "/answers?of=routing-1", "/answers/mark?of=routing-1"
+    assert "Checking the answers." in page.get(shown).text
+    mark = page.get(asks).text
+    with monkeypatch.context() as broken:
+        broken.setattr(workspace_module, "signature", lambda folder: (_ for _ in ()).throw(OSError(5, "I/O error")))
+        site.workspace.check_next()
+    assert page.get(asks).text != mark, "an open page is drawn again"
+    assert "could not be checked" in page.get(shown).text
+    now_s[0] = workspace_module.AGAIN_S
+    assert "Checking the answers." in page.get(shown).text
+    site.workspace.check_next()
+    assert "Answers checked." in page.get(shown).text
+
+
 def test_a_run_that_cannot_be_looked_at_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = finished_run(tmp_path)
     shutil.copytree(run, run.with_name("routing-2"))

@@ -6,7 +6,8 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from lastresort.report.decision import view_of
 
 RUNS, TASKS, HIDDEN = "runs", "tasks", ".lastresort"
 FRESH = "fresh"  # the folder of a run with the items that were added to it here
+AGAIN_S = 60.0  # after which a check that failed is tried again
 _NAME = re.compile(r"[\w][\w.+-]{0,199}")
 State = Literal["running", "stopped", "finished"]
 Signature = tuple[tuple[int, ...], ...]
@@ -73,13 +75,14 @@ class NotThere(LookupError):
 @dataclass(frozen=True, slots=True)
 class _Known:
     """What was found of a run when its record had this signature. is_whole: whether all of it was checked, by this page or by the
-    process that works on it.
+    process that works on it. failed_s: when the check of the rest failed, None where it did not.
     """
 
     at: Signature
     working: bool
     state: RunState
     is_whole: bool
+    failed_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -90,6 +93,7 @@ class Workspace:
 
     folder: Path
     checks_later: bool = False
+    clock: Callable[[], float] = time.monotonic
     _known: dict[str, _Known] = field(default_factory=dict)
     _turns: dict[str, threading.Lock] = field(default_factory=dict)
     _unchecked: SimpleQueue[str] = field(default_factory=SimpleQueue)
@@ -189,8 +193,13 @@ class Workspace:
 
     def check_next(self) -> None:
         """Wait for a record that is shown and not checked to the end, and check it."""
-        with suppress(NotThere, OSError):  # it was removed a moment ago
-            self._check(self._unchecked.get())
+        name = self._unchecked.get()
+        with suppress(NotThere):  # it was removed a moment ago
+            known = self._known[name]
+            found = None if known.is_whole else self._checked(name, known)
+            with self._turns[name]:
+                if found is not None and self._known[name] is known:  # else it was read again, and is checked again
+                    self._known[name] = found
 
     def state(self, name: str) -> RunState:
         """A run as it is now; read again only once its record has changed. Raises NotThere."""
@@ -201,7 +210,7 @@ class Workspace:
             # Before the record is read, so that the record holds what a process wrote at its end.
             working = is_held(folder)
             at, known = signature(folder), self._known.get(name)
-            if known is None or (known.at, known.working) != (at, working):
+            if known is None or (known.at, known.working) != (at, working) or self._is_due_again(known):
                 before = known.state if known is not None and known.at[0][:2] == at[0][:2] else None  # of the same file
                 # Who writes it has checked it.
                 sources: tuple[Table, ...] = () if working else ("event",) if self.checks_later else SOURCES
@@ -211,18 +220,15 @@ class Workspace:
                     self._unchecked.put(name)
             return known.state
 
-    def _check(self, name: str) -> None:
-        """What is found takes the place of what is shown. Nobody waits for it meanwhile."""
-        folder = self.run(name)
-        if self._known[name].is_whole:
-            return
-        at = signature(folder)
-        found = _read(folder, False, self.tasks, None, SOURCES)
-        with self._turns[name]:
-            known = self._known[name]
-            # Else it was read again, and what is known of an earlier file says nothing of it.
+    def _checked(self, name: str, known: _Known) -> _Known:
+        """It with what all of its record says. Nobody waits for it meanwhile."""
+        with suppress(OSError):  # a disk that fails
+            folder = self.run(name)
+            at = signature(folder)
+            found = _read(folder, False, self.tasks, None, SOURCES)
             if (known.at, known.working) == (at, False):
-                self._known[name] = _Known(at, False, found, is_whole=True)
+                return _Known(at, False, found, is_whole=True)
+        return replace(known, failed_s=self.clock())
 
     def mark(self, name: str = "") -> str:
         """Changes with a run, or with any of all. Begins with "running" while a process works on it, or on one. Raises NotThere."""
@@ -234,6 +240,14 @@ class Workspace:
         """Whether all of its record was checked, also the answers; False while that is to come. Raises NotThere."""
         self.state(name)
         return self._known[name].is_whole
+
+    def could_not_check(self, name: str) -> bool:
+        """Whether the check of its answers failed, and is to be tried again. Raises NotThere."""
+        self.state(name)
+        return self._known[name].failed_s is not None
+
+    def _is_due_again(self, known: _Known) -> bool:
+        return known.failed_s is not None and self.clock() - known.failed_s >= AGAIN_S
 
     def record(self, name: str) -> Record:
         """The record of a run, open to be read. Raises NotThere, and DataError for one that was changed or cannot be read."""

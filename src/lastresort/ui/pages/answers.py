@@ -22,8 +22,9 @@ def router(site: Site) -> APIRouter:
         mark = answers_mark(site.workspace, of)
         if any(site.workspace.state(name).fault for name in of):
             return Response(headers={"hx-refresh": "true"})
+        failed = any(map(site.workspace.could_not_check, of))
         checked = all(map(site.workspace.is_checked, of))
-        return site.draw(request, "answers.html.j2", runs=of, mark=mark, checked=checked)
+        return site.draw(request, "answers.html.j2", runs=of, mark=mark, checked=checked, failed=failed)
 
     @routes.get("/answers/mark")
     def marked(of: Runs) -> Response:
@@ -34,5 +35,5 @@ def router(site: Site) -> APIRouter:
 
 def answers_mark(workspace: Workspace, runs: list[str]) -> str:
     """Changes once the answers are checked. Begins with "running" until then, so that pages look again within seconds."""
-    faults = [workspace.state(name).fault for name in runs]
-    return mark_of(faults, works=not all(map(workspace.is_checked, runs)))
+    seen = [(workspace.state(name).fault, workspace.could_not_check(name)) for name in runs]
+    return mark_of(seen, works=not all(map(workspace.is_checked, runs)))
