@@ -250,8 +250,7 @@ def test_the_prompts_of_two_systems_show_in_what_they_differ(tmp_path: Path) -> 
     marked = re.findall(
         r'<h3>(\w+) <span class="tag">not in the other prompt</span></h3>\s*<pre dir="auto">(.*?)</pre>', wider
     )
-    assert ("user", "Lunch?") in marked
-    assert ("user", "Win money") not in marked
+    assert marked == [("user", "Lunch?"), ("assistant", "spam")], "a shot with its answer, which another shot has too"
     narrower = page.get("/runs/mail/items/1/0/prompt?beside=2&beside_position=0").text
     assert "Every turn is in the prompt of prompting/two too." in narrower
     assert page.get("/runs/mail/items/1/0/prompt?beside=9&beside_position=0").status_code == 404

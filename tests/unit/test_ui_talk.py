@@ -196,6 +196,9 @@ def test_an_answer_is_kept_as_an_example_or_as_a_pair(page: TestClient, tmp_path
     say(page, "more", "winner", "base")
     answers(page, 1)
     page.post(f"{at(page)}/1/1/keep", data={"output": "sales"})
+    shown = [page.get(f"{at(page)}/{number}").text for number in (0, 1)]
+    assert ["Better: " in text for text in shown] == [True, False], "nothing is offered that would be refused"
+    assert ["cannot be kept as a preference" in text for text in shown] == [False, True]
     other = page.post(f"{at(page)}/1/prefer", data={"better": "0"})
     assert other.status_code == 422
     assert "answered differently earlier" in other.text

@@ -265,9 +265,15 @@ def _blocks(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _own_turns(prompt: RemadePrompt, other: RemadePrompt) -> tuple[int, ...]:
-    """The places of those turns that the other prompt does not hold, wherever it holds them."""
-    held = [(turn.role, turn.content) for turn in other.turns]
-    return tuple(at for at, turn in enumerate(prompt.turns) if (turn.role, turn.content) not in held)
+    """The places of those turns that the other prompt does not hold, wherever it holds them. The answer to one is another turn too,
+    also where the other prompt has the same words elsewhere.
+    """
+    held, own = {(turn.role, turn.content) for turn in other.turns}, list[int]()
+    for at, turn in enumerate(prompt.turns):
+        answers_own = turn.role == "assistant" and own[-1:] == [at - 1] and prompt.turns[at - 1].role == "user"
+        if answers_own or (turn.role, turn.content) not in held:
+            own.append(at)
+    return tuple(own)
 
 
 def _found(record: Record, measurement: Place, position: Place) -> RecordedItem:
