@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from lastresort.records.events import ClimbResumed, Stage
 from lastresort.records.record import Record
 from lastresort.records.view import fold_of
 from lastresort.ui import workspace as workspace_module
+from lastresort.ui.start import PageRequest, serve_page
 from lastresort.ui.workspace import Workspace
 from record_support import edit
 from ui_support import finished_run, page_of, served_page, until
@@ -186,6 +188,29 @@ def test_of_a_run_at_work_only_the_stage_is_read_while_no_event_comes(
         assert len(folds) == 2
     assert workspace.state("routing-1").state == "finished"
     assert len(folds) == 3
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_link_is_there_once_the_runs_are_read_or_after_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    class Opened(Exception):
+        pass
+
+    done, never = list[str](), threading.Event()
+
+    def read(workspace: Workspace) -> None:
+        never.wait(0.2 if ends else None)
+        done.append("read")
+
+    def open_it(link: str) -> None:
+        raise Opened(*done)
+
+    monkeypatch.setattr(Workspace, "read_ahead", read)
+    with pytest.raises(Opened) as opened:
+        serve_page(PageRequest(tmp_path, port=0), on_ready=open_it)
+    assert opened.value.args == (("read",) if ends else ())
+    never.set()
 
 
 def test_the_process_of_a_page_checks_what_it_has_shown(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lastresort.ui.workspace import Workspace
 
 OPENED_S = 2.0
+AHEAD_S = 1.0  # at most, for which the link waits until the runs are read: a hundred take a third of that
 _NEEDED = {
     "fastapi": "fastapi",
     "uvicorn": "uvicorn",
@@ -72,6 +73,8 @@ def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda
         token = "" if alone else secrets.token_urlsafe(32)
         workspace = Workspace(request.folder.resolve(), checks_later=True)
         workspace.remove_left_over()
+        read = threading.Event()
+        threading.Thread(target=_read_and_check, args=(workspace, read), name="read-ahead", daemon=True).start()
         for folder in workspace.task_folders():
             with suppress(LastresortError):  # which the page says where the marks are looked at
                 MarkFiles(folder).complete()
@@ -81,7 +84,7 @@ def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda
             timeout_graceful_shutdown=1,
         )  # fmt: skip
         listening.listen()  # whoever opens the link at once waits for the first answer, and is not refused
-        threading.Thread(target=_read_and_check, args=(workspace,), name="read-ahead", daemon=True).start()
+        read.wait(AHEAD_S)
         on_ready(f"http://{reached_at(address_of(listening))}/" + (f"?{LINK_KEY}={token}" if token else ""))
         try:
             with quiet_logger("uvicorn.error", logging.CRITICAL):
@@ -90,9 +93,10 @@ def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda
             site.close()
 
 
-def _read_and_check(workspace: Workspace) -> None:
-    """As long as the process lives. What the user opens at once is not slowed by the check."""
+def _read_and_check(workspace: Workspace, read: threading.Event) -> None:
+    """As long as the process lives. read: set once every run is read. What the user opens at once is not slowed by the check."""
     workspace.read_ahead()
+    read.set()
     time.sleep(OPENED_S)
     while True:
         try:
