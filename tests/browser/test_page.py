@@ -154,6 +154,7 @@ def test_a_message_that_is_refused_while_an_answer_comes_is_kept_and_the_refusal
         page.fill("#message", "first", timeout=60_000)
         page.press("#message", "Enter")
         page.wait_for_selector("#exchange-0 >> text=Keep as an example", timeout=60_000)
+        page.wait_for_selector(".growing", state="detached")  # the other answer would end the refusal
         assert page.input_value("#message") == ""
         page.route("**/say", lambda route: route.fulfill(status=422, content_type="text/html", body=refusal))
         page.fill("#message", "second")

@@ -67,9 +67,10 @@ function reachWide() {
     if (wide === one.hasAttribute("tabindex")) continue;
     if (!wide) ["tabindex", "role", "aria-label"].forEach((name) => one.removeAttribute(name));
     else {
+      const heading = one.closest("section")?.querySelector("h2") ?? document.querySelector("h1");
       one.tabIndex = 0;
       one.setAttribute("role", "group");
-      one.setAttribute("aria-label", one.closest("section, main").querySelector("h1, h2").textContent);
+      one.setAttribute("aria-label", heading?.textContent ?? document.title);
     }
   }
 }
