@@ -118,7 +118,7 @@ class SftRung:
         early = self._below_the_bar(bench, trained, rate)
         kept = trained.finish(rate)
         trained.close()
-        systems = [self._system(bench, folder) for _, folder in kept]
+        systems = [tuned_system(bench, self.name, folder) for _, folder in kept]
         if weighed:
             scaled = [scale for scale in KEPT_SCALES if _is_measured(bench, scaled_name(systems[-1].name, scale))]
             systems += [scale_system(bench, systems[-1], scale) for scale in scaled]
@@ -131,26 +131,27 @@ class SftRung:
         if third is None or not rest_is_long(bench, trained.run_name(rate)):
             return None
         trained.close()  # the model that answers takes its room
-        return look_at_curve(bench, self.name, self._system(bench, third.folder), third.step, third.steps)
-
-    def _system(self, bench: Workbench, adapter: Path) -> System:
-        """The tuned model with the instruction alone; the folder of its adapter is called after the candidate."""
-        task = bench.task
-        return System(
-            adapter.name,
-            bench.models.tuned_name,
-            PromptDesign(task.about.strip()),
-            Decoding(bench.max_new_tokens, temperature=task.decode.temperature, seed=task.split.seed),
-            adapter=adapter,
-            template_kwargs=task.chat_template_kwargs,
-            trained_rendering=recorded_rendering(bench.record, self.name),
-        )
+        return look_at_curve(bench, self.name, tuned_system(bench, self.name, third.folder), third.step, third.steps)
 
     def retrain(
         self, bench: Workbench, system: System, *, replay: float | None = None, learning_rate: float | None = None
     ) -> System | None:
         task = bench.task
         return retrain(bench, self.name, task.sft, method_of(task), system, replay=replay, learning_rate=learning_rate)
+
+
+def tuned_system(bench: Workbench, rung: str, adapter: Path) -> System:
+    """The tuned model with the instruction alone; the folder of its adapter is called after the candidate."""
+    task = bench.task
+    return System(
+        adapter.name,
+        bench.models.tuned_name,
+        PromptDesign(task.about.strip()),
+        Decoding(bench.max_new_tokens, temperature=task.decode.temperature, seed=task.split.seed),
+        adapter=adapter,
+        template_kwargs=task.chat_template_kwargs,
+        trained_rendering=recorded_rendering(bench.record, rung),
+    )
 
 
 def _is_measured(bench: Workbench, candidate: str) -> bool:
