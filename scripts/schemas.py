@@ -12,13 +12,16 @@ from lastresort.records.document import JsonDocument, generated_schema
 from lastresort.records.gate import GateDocument
 from lastresort.report.advice import AdviceDocument
 from lastresort.report.recheck import RecheckDocument
+from lastresort.report.study import CrossoverDocument, MinDataDocument
 from lastresort.report.verify import VerifyDocument
 from lastresort.train.files.run_folder import TrainingRecord
 
 DOCUMENTS: dict[str, type[JsonDocument]] = {  # by the beginning of the file's name
     "advice": AdviceDocument,
+    "crossover": CrossoverDocument,
     "decision": RunView,
     "gate": GateDocument,
+    "min_data": MinDataDocument,
     "plan": PlanDocument,
     "recheck": RecheckDocument,
     "train": TrainingRecord,

@@ -18,6 +18,7 @@ from handoff_support import run_of, system
 from lastresort.cli.border import guarded
 from lastresort.cli.data import data_app
 from lastresort.cli.main import app
+from lastresort.cli.study import study_app
 from lastresort.objectives import OBJECTIVES
 from lastresort.spec.document import read_document
 from lastresort.spec.sections import FullSettings, PreferenceSettings, RetrievalSettings, SftSettings
@@ -64,6 +65,7 @@ def test_every_command_stands_in_the_table_of_commands() -> None:
     shown = re.findall(r"^\| `([\w ]+)` \|", page, re.MULTILINE)
     known = {command.name for command in app.registered_commands}
     known |= {f"data {command.name}" for command in data_app.registered_commands}
+    known |= {f"study {command.name}" for command in study_app.registered_commands}
     assert sorted(shown) == sorted(known)
 
 

@@ -42,6 +42,8 @@ GO_ON = {
     "recheck": _REPEAT,
     "verify": _REPEAT,
     "data synth": _REPEAT,
+    "study crossover": _REPEAT,
+    "study min-data": _REPEAT,
 }
 
 
@@ -129,7 +131,7 @@ def _interrupted() -> int:
 
 def last_words() -> str:
     """Of a command that was interrupted."""
-    words = 2 if sys.argv[1:2] == ["data"] else 1
+    words = 2 if sys.argv[1:2] in (["data"], ["study"]) else 1
     go_on = "" if "--dry-run" in sys.argv else GO_ON.get(" ".join(sys.argv[1 : 1 + words]), "")
     return f"Interrupted.{go_on}"
 

@@ -10,7 +10,7 @@ from typer import Option
 from typer.core import TyperGroup
 
 from lastresort.app.train import refuse_several_processes
-from lastresort.cli import climb, data, gate, handoff, plan, runs, serve, start, train, ui, verify
+from lastresort.cli import climb, data, gate, handoff, plan, runs, serve, start, study, train, ui, verify
 from lastresort.version import __version__
 
 MEANT = {"check": "data check TASK", "runs": "ui"}  # by the word that people try
@@ -68,6 +68,7 @@ app.command("export")(runs.export_command)
 app.command("handoff")(handoff.handoff_command)
 app.command("env")(plan.env_command)
 app.add_typer(data.data_app, name="data")
+app.add_typer(study.study_app, name="study")
 
 
 def run() -> None:

@@ -70,6 +70,22 @@ def split_examples(
     return split
 
 
+def nested(examples: Sequence[Example], sizes: Sequence[int], seed: int) -> dict[int, tuple[Example, ...]]:
+    """Subsets of these sizes, each within the next, in an order drawn by hash.
+
+    Examples of one group, and examples with equal inputs, stay together, as in a split: a subset is the first of these units that
+    hold at least so many examples, and may be larger by less than a unit.
+    """
+    found: dict[int, tuple[Example, ...]] = {}
+    taken: list[Example] = []
+    units = iter(_units(examples, seed))
+    for size in sorted(sizes):
+        while len(taken) < size and (unit := next(units, None)) is not None:
+            taken += unit
+        found[size] = tuple(taken)
+    return found
+
+
 def groups_of(examples: Sequence[Example]) -> list[str] | None:
     """The unit that each example belongs to, for the statistics; None where no example has a group, so that each is its own.
 

@@ -1,0 +1,103 @@
+"""Answer a question of the field on a task's own examples: run a study's cells, and write what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lastresort.spec.task import Task, given_task
+from lastresort.stop import NEVER, Stop
+from lastresort.types import Progress
+
+if TYPE_CHECKING:
+    from lastresort.climb.prepare import PreparedTask
+    from lastresort.report.study import StudyDocument
+    from lastresort.study.grid import Grid
+
+STUDIES = Path("studies")
+DOCUMENT, PAGE = "study.json", "study.html"
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRequest:
+    """A study as its user asks for it; each field is the option of `lastresort study` with its name.
+
+    sizes: numbers of examples, None for some up to all of train. seeds: None for as many as this kind of study usually has. out:
+    None for studies/<task>-<kind>. settings: dotted keys that override the task file's.
+    """
+
+    kind: Literal["crossover", "min-data"]
+    task: Path | Task
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    sizes: tuple[int, ...] | None = None
+    seeds: int | None = None
+    out: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A finished study. document: the content of study.json. folder: where that and study.html are."""
+
+    document: StudyDocument
+    folder: Path
+
+    @property
+    def answer(self) -> str:
+        return self.document.answer
+
+
+def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> Study:
+    """Do the cells that are missing in the study's folder, and write study.json and study.html.
+
+    stop: checked between batches and training steps, as is a file named stop in the folder. The same request goes on with a study
+    that was stopped or killed. Raises InputError for bad input, StoppedError where it stopped.
+    """
+    prepared, grid = _prepared(request, progress)
+    task = prepared.task
+    from lastresort.app.start import check_models
+    from lastresort.climb.workspace import with_rerun_remedy
+    from lastresort.data.split import groups_of
+    from lastresort.errors import StoppedError
+    from lastresort.records.atomic import write_atomically
+    from lastresort.report.schema import write_document
+    from lastresort.report.study_page import study_page
+    from lastresort.study.conclude import MeasuredStudy, crossover_of, min_data_of
+    from lastresort.study.run import run_grid
+
+    check_models(task)
+    folder = request.out or STUDIES / f"{task.task}-{request.kind}"
+    progress.say(f"study: {folder}")
+    try:
+        found = run_grid(prepared, grid, folder, progress, stop)
+    except StoppedError as error:
+        raise with_rerun_remedy(error) from error
+    dev = prepared.split.dev
+    measured = MeasuredStudy(task, grid, found, groups_of(dev), prepared.scorer.binary)
+    document: StudyDocument = crossover_of(measured) if request.kind == "crossover" else min_data_of(measured)
+    write_document(folder / DOCUMENT, document)
+    write_atomically(folder / PAGE, study_page(document))
+    return Study(document, folder)
+
+
+def forecast_study(request: StudyRequest, progress: Progress) -> str:
+    """What the study would take, in a sentence. No model is loaded and nothing is written."""
+    prepared, grid = _prepared(request, progress)
+    from lastresort.report.words.study import of_cells
+    from lastresort.study.run import forecast
+
+    cells = list(grid.cells())
+    return of_cells(len(cells), len(cells), forecast(prepared, cells, progress))
+
+
+def _prepared(request: StudyRequest, progress: Progress) -> tuple[PreparedTask, Grid]:
+    task = given_task(request.task, dict(request.settings))
+    from lastresort.climb.prepare import prepare
+    from lastresort.study.grid import grid_of
+    from lastresort.study.run import refuse_nothing_to_train
+
+    refuse_nothing_to_train(task)
+    progress.stage("reading the examples", None)
+    prepared = prepare(task, begins=False)
+    return prepared, grid_of(request.kind, task, len(prepared.split.train), request.sizes, request.seeds)

@@ -1,0 +1,96 @@
+"""`lastresort study …`: how many examples a training needs, and from how many on it beats a prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer import Argument, Option
+
+from lastresort.cli.options import TASK_SETTINGS, parse_settings
+from lastresort.errors import InputError
+
+if TYPE_CHECKING:
+    from lastresort.app.study import StudyRequest
+
+study_app = typer.Typer(
+    help="Answer an open question on your own examples.", no_args_is_help=True, rich_markup_mode=None
+)
+TASK: Any = Argument(help="The task file (task.yaml).")
+SIZES: Any = Option(None, "--sizes", metavar="N,N", help="Numbers of examples. Default: some up to all of train.")
+OUT: Any = Option(None, "--out", help="Folder of the study. Default: studies/<task>-<kind>.")
+DRY: Any = Option(False, "--dry-run", help="Say what the study would take. Runs nothing.")
+JSON: Any = Option(False, "--json", help="Print the result as one JSON document on stdout.")
+
+
+@study_app.command("crossover")
+def crossover_command(
+    task: Path = TASK,
+    sizes: str | None = SIZES,
+    seeds: int | None = Option(None, "--seeds", help="Draws of the examples, and trainings a size. Default: 3."),
+    out: Path | None = OUT,
+    dry_run: bool = DRY,
+    settings: list[str] = TASK_SETTINGS,
+    as_json: bool = JSON,
+) -> None:
+    """From how many examples on does SFT beat prompting?
+
+    Measures zero-shot, few-shot, the nearest shots, constrained decoding and SFT on dev, for several numbers of examples.
+
+    Run the same command again to resume a study that was interrupted.
+    """
+    from lastresort.app.study import StudyRequest
+
+    request = StudyRequest("crossover", task, parse_settings(settings), _sizes(sizes), seeds, out)
+    _run(request, dry_run=dry_run, as_json=as_json)
+
+
+@study_app.command("min-data")
+def min_data_command(
+    task: Path = TASK,
+    sizes: str | None = SIZES,
+    seeds: int | None = Option(None, "--seeds", help="Trainings a size. Default: 2."),
+    out: Path | None = OUT,
+    dry_run: bool = DRY,
+    settings: list[str] = TASK_SETTINGS,
+    as_json: bool = JSON,
+) -> None:
+    """How many examples does LoRA need to beat the base prompt, and what would more of them do?
+
+    Trains on several numbers of examples, tests each on dev against the base prompt, and looks for overfitting.
+
+    Run the same command again to resume a study that was interrupted.
+    """
+    from lastresort.app.study import StudyRequest
+
+    request = StudyRequest("min-data", task, parse_settings(settings), _sizes(sizes), seeds, out)
+    _run(request, dry_run=dry_run, as_json=as_json)
+
+
+def _sizes(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdecimal() for word in words):
+        raise InputError(
+            f'found "{text}"', where="--sizes", expected="whole numbers", remedy="For example: --sizes 20,40,80"
+        )
+    return tuple(map(int, words))
+
+
+def _run(request: StudyRequest, *, dry_run: bool, as_json: bool) -> None:
+    from lastresort.app.console import progress
+    from lastresort.app.study import PAGE, forecast_study, run_study
+    from lastresort.app.terminal import print_text
+    from lastresort.cli.border import show_document, stoppable
+    from lastresort.report.study import study_text
+
+    if dry_run:
+        with progress() as shown:
+            said = forecast_study(request, shown)
+        print_text(said)
+        return
+    with stoppable() as (shown, stop):
+        found = run_study(request, shown, stop)
+    show_document(found.document, study_text, as_json=as_json, last_line=f"report: {found.folder / PAGE}")

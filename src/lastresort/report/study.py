@@ -1,0 +1,259 @@
+"""What a study found as one JSON document, and the same in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from lastresort.evals.evidence.crossing import CrossingKind
+from lastresort.evals.evidence.learning_curve import WhyNoForecast
+from lastresort.records.document import (
+    Amount,
+    Count,
+    Difference,
+    Interval,
+    JsonDocument,
+    Limits,
+    OpenShare,
+    Positive,
+    Sentence,
+    Share,
+)
+from lastresort.report.words.wording import count, interval, percent, price, printable
+from lastresort.types import Unit
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+CrossedIn = Literal["score", "format", "cost"]
+Sign = Literal["DEV_LOSS_ROSE", "FORMAT_LEAK", "FAR_FROM_BASE"]
+
+
+class MeasuredOn(JsonDocument):
+    """dev items, or groups of them, that the statistics count. No test item was measured."""
+
+    n: Positive
+    unit: Unit
+    split: Literal["dev"] = "dev"
+
+
+class CurvePoint(JsonDocument):
+    """A way on n examples, over its seeds. interval: of the score at 95%, over items and seeds, null with one seed of a way that
+    learns. format: answers in the task's form, null where it asks for none. shots: the most that a prompt showed. usd: of a call,
+    null where the task names no price.
+    """
+
+    way: str
+    n: Count
+    seeds: Positive
+    score: Share
+    interval: Limits
+    format: Share | None
+    shots: Count
+    prompt_tokens: Amount
+    answer_tokens: Amount
+    usd: Amount | None
+
+
+class CrossingFound(JsonDocument):
+    """From how many examples on SFT is ahead of another way. at: the estimate; low, high: of the interval at 95%, null where it is
+    open on that side. BEFORE: from the smallest size on. BEYOND: not up to the largest.
+    """
+
+    way: str
+    what: CrossedIn
+    kind: CrossingKind
+    at: Amount | None
+    low: Amount | None
+    high: Amount | None
+
+
+class CrossoverDocument(JsonDocument):
+    """What `lastresort study crossover TASK` prints with --json, and its study.json. It grows by version."""
+
+    version: Literal[1] = Field(default=1, alias="schema")
+    study: Literal["crossover"] = "crossover"
+    task: str
+    model: str
+    tuned: str
+    method: str
+    learning_rate: Amount
+    measured_on: MeasuredOn
+    sizes: tuple[Positive, ...]
+    seeds: Positive
+    answer: Sentence
+    points: tuple[CurvePoint, ...]
+    crossings: tuple[CrossingFound, ...]
+    reasons: tuple[Sentence, ...]
+    notes: tuple[Sentence, ...]
+    seconds: Amount
+
+
+class TrainedPoint(JsonDocument):
+    """Trainings on n examples, one a seed. difference: of the score to that of the base prompt, with its interval at 95%. p: the
+    largest over the seeds, of "better than the base prompt". shown: so are all, here and at every larger size. dev_loss,
+    train_loss: nats per target token. kept: requests of no task that are answered as they should be. signs: of what else the
+    trainings changed.
+    """
+
+    n: Positive
+    seeds: Positive
+    score: Share
+    interval: Limits
+    difference: Difference
+    difference_interval: Interval
+    p: Share
+    shown: bool
+    dev_loss: float
+    train_loss: float
+    kl: float | None
+    prose: Amount | None
+    kept: Share | None
+    signs: tuple[Sign, ...]
+
+
+class BasePoint(JsonDocument):
+    """The base prompt, which has no example."""
+
+    score: Share
+    interval: Limits
+    kept: Share | None
+
+
+class GainForecast(JsonDocument):
+    """times: of the examples of the largest size, `more` on top of these. gain: in score, with its interval at 95%."""
+
+    times: Positive
+    more: Positive
+    gain: Difference
+    interval: Interval
+
+
+class CurveForecast(JsonDocument):
+    """The fit of the error, 1 less the score. level: below which no number of examples leads. exponent: null if it is reached."""
+
+    kind: Literal["FORECAST"] = "FORECAST"
+    level: Share
+    exponent: Amount | None
+    now: Share
+    after: tuple[GainForecast, ...]
+
+
+class NoCurveForecast(JsonDocument):
+    kind: Literal["CANNOT_TELL"] = "CANNOT_TELL"
+    reason: WhyNoForecast
+
+
+class MinDataDocument(JsonDocument):
+    """What `lastresort study min-data TASK` prints with --json, and its study.json. It grows by version.
+
+    shifted: the smallest size from which on every training beats the base prompt; clean: the smallest of these without a sign.
+    level: the largest probability of naming a size at which some training gains nothing.
+    """
+
+    version: Literal[1] = Field(default=1, alias="schema")
+    study: Literal["min-data"] = "min-data"
+    task: str
+    model: str
+    method: str
+    learning_rate: Amount
+    measured_on: MeasuredOn
+    sizes: tuple[Positive, ...]
+    seeds: Positive
+    level: OpenShare
+    answer: Sentence
+    base: BasePoint
+    points: tuple[TrainedPoint, ...]
+    shifted: Positive | None
+    clean: Positive | None
+    curve: Annotated[CurveForecast | NoCurveForecast, Field(discriminator="kind")]
+    curve_text: Sentence
+    notes: tuple[Sentence, ...]
+    seconds: Amount
+
+
+StudyDocument = CrossoverDocument | MinDataDocument
+SIGNS: dict[Sign, str] = {
+    "DEV_LOSS_ROSE": "dev loss rose",
+    "FORMAT_LEAK": "format leak",
+    "FAR_FROM_BASE": "far from the base",
+}
+
+PER_CALL = "per call"
+
+Cells = tuple[tuple[str, ...], ...]
+
+
+def header(document: StudyDocument) -> tuple[str, ...]:
+    if isinstance(document, CrossoverDocument):
+        priced = any(point.usd is not None for point in document.points)
+        formed = any(point.format is not None for point in document.points)
+        last = ("format",) * formed
+        return ("way", "examples", "dev", "95%", *last, "tokens in", *((PER_CALL,) * priced))
+    probed = any(point.kept is not None for point in document.points)
+    return ("examples", "dev", "95%", "gain", "p", "loss: train, dev", *(("kept",) * probed), "KL", "")
+
+
+def cells(document: StudyDocument) -> Cells:
+    """The table of a study, a row a point."""
+    if isinstance(document, CrossoverDocument):
+        return tuple(_of_way(point, header(document)) for point in document.points)
+    base, named = document.base, header(document)
+    first = ("0", percent(base.score), interval(base.interval), "", "", "")
+    kept = (_or_dash(base.kept),) if "kept" in named else ()
+    return ((*first, *kept, "", "base prompt"), *(_of_size(point, named) for point in document.points))
+
+
+def _of_way(point: CurvePoint, named: Sequence[str]) -> tuple[str, ...]:
+    found = [point.way, count(point.n), percent(point.score), interval(point.interval)]
+    if "format" in named:
+        found.append(_or_dash(point.format))
+    found.append(count(point.prompt_tokens))
+    if PER_CALL in named:
+        found.append("" if point.usd is None else price(point.usd))
+    return tuple(found)
+
+
+def _of_size(point: TrainedPoint, named: Sequence[str]) -> tuple[str, ...]:
+    gain = f"{100 * point.difference:+.1f}".replace("-", "−")
+    found = [count(point.n), percent(point.score), interval(point.interval), gain, f"{point.p:.2g}"]
+    found.append(f"{point.train_loss:.2f}, {point.dev_loss:.2f}")
+    if "kept" in named:
+        found.append(_or_dash(point.kept))
+    said = [*(("shown",) if point.shown else ()), *(SIGNS[sign] for sign in point.signs)]
+    return (*found, "" if point.kl is None else f"{max(0.0, point.kl):.2f}", ", ".join(said))
+
+
+def _or_dash(share: float | None) -> str:
+    return "–" if share is None else percent(share)
+
+
+def study_text(document: StudyDocument) -> RenderableType:
+    """The answer, the table, and what else there is to say."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text(printable(document.answer), style="bold"), Text(""), _table(document), Text("")]
+    return Group(*parts, *(Text(printable(text)) for text in sentences(document)))
+
+
+def sentences(document: StudyDocument) -> tuple[str, ...]:
+    """All that is said besides the answer."""
+    if isinstance(document, CrossoverDocument):
+        return (*document.reasons, *document.notes)
+    return (document.curve_text, *document.notes)
+
+
+def _table(document: StudyDocument) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for name in header(document):
+        table.add_column(name, justify="left" if name in ("way", "") else "right", no_wrap=name != "")
+    for row in cells(document):
+        table.add_row(*map(printable, row))
+    return table

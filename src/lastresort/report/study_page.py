@@ -1,0 +1,74 @@
+"""study.html: the pictures, the table and the sentences of a study in one file that opens offline; and a picture alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lastresort.report.charts.study import StudyLine, StudyPoint, study_chart
+from lastresort.report.html import VISIBLE, environment, style
+from lastresort.report.study import CrossoverDocument, StudyDocument, cells, header, sentences
+from lastresort.report.words.study import point_title, title_of_format, title_of_scores
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPicture:
+    title: str
+    svg: Markup
+
+
+def study_page(document: StudyDocument) -> str:
+    context = {
+        "document": document,
+        "style": style("colours", "strips", "report"),
+        "pictures": pictures(document),
+        "header": header(document),
+        "rows": cells(document),
+        "sentences": sentences(document),
+    }
+    return environment().get_template("study.html.j2").render(context).translate(VISIBLE)
+
+
+def pictures(document: StudyDocument) -> list[StudyPicture]:
+    """Of the scores, and where the task asks for a form, of well-formed answers."""
+    title = title_of_scores(document.task)
+    if not isinstance(document, CrossoverDocument):
+        trained = tuple(_point(document.method, one.n, one.score, one.interval) for one in document.points)
+        base = (_point("base prompt", 0, document.base.score, document.base.interval),)
+        lines = [StudyLine(document.method, trained, front=True), StudyLine("base prompt", base)]
+        return [StudyPicture(title, study_chart(lines, title))]
+    ways = list(dict.fromkeys(point.way for point in document.points))
+    scored = [StudyLine(way, _scores_of(document, way), front=way == "sft") for way in ways]
+    found = [StudyPicture(title, study_chart(scored, title))]
+    formed = [StudyLine(way, _formed(document, way), front=way == "sft") for way in ways]
+    if all(line.points for line in formed):
+        title = title_of_format(document.task)
+        found.append(StudyPicture(title, study_chart(formed, title)))
+    return found
+
+
+def standing_alone(picture: StudyPicture) -> str:
+    """An SVG file of its own, with the style that the page gives it."""
+    sheet = f"<style>{style('colours', 'report')}</style>"
+    text = str(picture.svg).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    head, _, rest = text.partition(">")
+    return f"{head}>{sheet}{rest}\n".translate(VISIBLE)
+
+
+def _scores_of(document: CrossoverDocument, way: str) -> tuple[StudyPoint, ...]:
+    return tuple(_point(way, one.n, one.score, one.interval) for one in document.points if one.way == way)
+
+
+def _formed(document: CrossoverDocument, way: str) -> tuple[StudyPoint, ...]:
+    return tuple(
+        StudyPoint(one.n, one.format, None, f"{way}, {one.n}")
+        for one in document.points
+        if one.way == way and one.format is not None
+    )
+
+
+def _point(way: str, n: int, score: float, interval: tuple[float, float]) -> StudyPoint:
+    return StudyPoint(n, score, interval, point_title(way, n, score, *interval))

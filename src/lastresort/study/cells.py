@@ -1,0 +1,191 @@
+"""One cell: a prompt made of its examples or an adapter trained on them, measured on dev by what a climb measures with."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+from lastresort.climb.room import check_room
+from lastresort.errors import CandidateError, DataError
+from lastresort.evals.measure import JobPlace, JobRefused, MeasureJob, Result
+from lastresort.evals.scorers.scorer import AnswerForm
+from lastresort.gate.probes.format_leak import KEY, FormatLeak, LeakMeasure
+from lastresort.gate.suites.asking import ask
+from lastresort.records.events import TrainingReached
+from lastresort.records.measurement import ItemScore
+from lastresort.records.record import FILE_NAME, Record
+from lastresort.rungs.prompting.prompts import grammar_of, instruction, prompting_decoding, shots_of
+from lastresort.rungs.rung import Workbench
+from lastresort.rungs.supervised.methods import method_of
+from lastresort.rungs.supervised.sft import SftRung, tuned_system
+from lastresort.rungs.supervised.training import SupervisedTraining
+from lastresort.study.grid import Cell
+from lastresort.study.rows import CellRow, CellTraining
+from lastresort.systems.compose import question_of
+from lastresort.systems.system import PromptDesign, System
+from lastresort.train.watch.kept import measured as looked_at
+from lastresort.train.watch.kept import ratio
+from lastresort.types import Example
+
+CELLS = "cells"
+NEAREST = 5  # shots, as in the largest hand-made prompt of a climb
+MOST_SHOTS = 64  # as many as a climb ever shows
+LEAK_ITEMS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class CellBench:
+    """What cells share. bench: of the study, with all of train. rate: the learning rate. tuned_base: whether the base is the model
+    that is trained, with whose own answers an adapter is compared. probed: whether requests of no task are asked, too.
+    """
+
+    bench: Workbench
+    rate: float
+    tuned_base: bool
+    probed: bool
+
+
+def run_cell(shared: CellBench, cell: Cell, key: str, examples: Sequence[Example]) -> CellRow:
+    """Do a cell, or go on where it was cut. Raises StoppedError where it stopped, DataError where training diverged."""
+    began = time.monotonic()
+    with ExitStack() as stack:
+        bench, trained = shared.bench, None
+        if cell.way == "sft":
+            bench = _own_bench(shared.bench, key, examples, stack)
+            system, trained = _trained(bench, cell, shared.rate)
+        else:
+            system = prompt_of(shared, cell, examples)
+        items = measure(bench, system, cell.label)
+        kept = _kept(bench, system, cell.label) if shared.probed else None
+    return CellRow(
+        key=key,
+        way=cell.way,
+        n=cell.n,
+        seed=cell.seed,
+        rows=len(examples),
+        shots=system.prompt.k,
+        scores=tuple(item.score for item in items),
+        format_ok=tuple(item.format_ok for item in items),
+        prompt_tokens=tuple(item.prompt_tokens for item in items),
+        answer_tokens=tuple(item.completion_tokens for item in items),
+        answer_s=tuple(item.seconds for item in items),
+        seconds=time.monotonic() - began,
+        kept=kept,
+        trained=trained,
+    )
+
+
+def prompt_of(shared: CellBench, cell: Cell, examples: Sequence[Example]) -> System:
+    """The prompt of a cell that trains nothing. Of too many shots as many as leave room for an answer to every dev item."""
+    bench, task = shared.bench, shared.bench.task
+    decoding = prompting_decoding(task, bench.max_new_tokens)
+    if cell.way in ("constrained zero-shot", "constrained few-shot"):
+        decoding = replace(decoding, grammar=grammar_of(task))
+    model = bench.models.tuned_name if shared.tuned_base else bench.models.base_name
+    kwargs = task.chat_template_kwargs
+    pool = shots_of(examples, cell.seed)
+    design = PromptDesign(instruction(task))
+    if cell.way == "nearest":
+        design = replace(design, shots=pool, k=min(NEAREST, len(pool)), selection="nearest")
+    k = min(len(pool), MOST_SHOTS)
+    while cell.way in ("few-shot", "constrained few-shot") and k:
+        design = replace(design, shots=pool[:k], k=k)
+        if _has_room(bench, System(cell.way, model, design, decoding, template_kwargs=kwargs)):
+            break
+        k -= max(1, k // 8)
+    return System(cell.way, model, design, decoding, template_kwargs=kwargs)
+
+
+def _has_room(bench: Workbench, system: System) -> bool:
+    try:
+        check_room(bench.answerer(system), bench.dev)
+    except CandidateError:
+        return False
+    return True
+
+
+def measure(bench: Workbench, system: System, label: str) -> list[ItemScore]:
+    """Of all dev items. One that the model refuses is wrong."""
+    found: list[ItemScore] = []
+
+    def use(job: MeasureJob, result: Result) -> None:
+        if isinstance(result, JobRefused):
+            raise result.error()
+        found.extend(result.items)
+
+    place = JobPlace("study", label, "dev")
+    job = MeasureJob(0, system, bench.dev, refused_is_wrong=True, label=f"{label}: dev", place=place)
+    request = bench.run_jobs([job], use, bench.stop)
+    if request is not None:
+        raise request.error()
+    return found
+
+
+def _own_bench(bench: Workbench, key: str, examples: Sequence[Example], stack: ExitStack) -> Workbench:
+    """A training has a record of its own, since records know trainings by names that do not hold the number of examples."""
+    folder = cell_folder(bench.folder, key)
+    record = Record.open(folder) if (folder / FILE_NAME).is_file() else Record.create(folder)
+    return replace(bench, record=stack.enter_context(record), folder=folder, train=tuple(examples))
+
+
+def cell_folder(study: Path, key: str) -> Path:
+    return study / CELLS / key[:16]
+
+
+def tidy(study: Path, key: str) -> None:
+    """What training left, once its row is kept."""
+    shutil.rmtree(cell_folder(study, key), ignore_errors=True)
+
+
+def _trained(bench: Workbench, cell: Cell, rate: float) -> tuple[System, CellTraining]:
+    """One learning rate to the end: no choice is made on dev, so that its score stays a fair one."""
+    rung, method = SftRung.name, method_of(bench.task)
+    section = bench.task.sft.model_copy(update={"learning_rates": (rate,)})
+    training = SupervisedTraining(bench, rung, section, method, seed=cell.seed)
+    half, end = (training.stop_at("step", part, of_steps=2) for part in (1, 2))
+    folder = bench.folder / method.folder
+    half_way = training.to_stop(rate, half, folder / f"{method.name}-half") if half.step < end.step else None
+    loss = training.to_stop(rate, end, folder / f"{method.name}-end")
+    training.close()
+    if not math.isfinite(loss) or (half_way is not None and not math.isfinite(half_way)):
+        raise DataError(
+            f"training diverged at learning rate {rate:g}",
+            where=cell.label,
+            expected="a finite loss",
+            remedy="Name a lower one with --set sft.learning_rates=[RATE]; finished cells of this rate are then done again.",
+        )
+    name = training.run_name(rate)
+    curve = bench.record.curve(name)
+    losses = [point["loss"] for point in curve if "loss" in point]
+    looks = looked_at(curve)
+    reached = bench.record.last(TrainingReached, name)
+    assert reached is not None, "a finished training is recorded"
+    facts = CellTraining(
+        learning_rate=rate,
+        steps=end.step,
+        train_loss=fmean(losses[-max(1, len(losses) // 3) :]),
+        dev_loss=loss,
+        half_way_loss=half_way,
+        kl=looks[-1].get("kl_general") if looks else None,
+        prose=ratio(looks[-1]) if looks else None,
+    )
+    return tuned_system(bench, rung, folder / f"{method.name}-end"), facts
+
+
+def _kept(bench: Workbench, system: System, label: str) -> tuple[bool, ...]:
+    """The gate's probe of format leak on a few items, base and tuned with the prompt of the tuned model."""
+    task = bench.task
+    form = AnswerForm(task.output.json_schema, task.output.choices)
+    design = PromptDesign(task.about.strip())
+    inputs = tuple(text for example in bench.dev if (text := question_of(example.input)))
+    suite, judged = FormatLeak(form, design, inputs, bench.max_new_tokens), LeakMeasure(form, design)
+    items = suite.draw(task.split.seed, 0, LEAK_ITEMS)
+    bench.progress.stage(f"{label}: requests of no task", len(items))
+    replies = ask(bench.models.open(system), suite, items, progress=bench.progress, stop=bench.stop)
+    return tuple(judged.kept(item, said[KEY].text) for item, said in replies.with_transcripts(items))

@@ -1,0 +1,296 @@
+"""What the rows of a study say: rows in, document out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+
+from lastresort.climb.costs import paid_by_tokens
+from lastresort.evals.evidence.crossing import CurveCrossing, crossing
+from lastresort.evals.evidence.curve_means import curve_means
+from lastresort.evals.evidence.learning_curve import LearningCurve, NoForecast, learning_curve
+from lastresort.evals.evidence.paired import better
+from lastresort.evals.evidence.units import Array, group_means
+from lastresort.report.study import (
+    SIGNS,
+    BasePoint,
+    CrossedIn,
+    CrossingFound,
+    CrossoverDocument,
+    CurveForecast,
+    CurvePoint,
+    GainForecast,
+    MeasuredOn,
+    MinDataDocument,
+    NoCurveForecast,
+    Sign,
+    TrainedPoint,
+)
+from lastresort.report.words import study as words
+from lastresort.spec.task import Task
+from lastresort.study.grid import Cell, Grid, Way
+from lastresort.study.rows import CellRow
+from lastresort.study.run import StudyRows
+from lastresort.study.shift import LEVEL, smallest_shown
+from lastresort.train.watch.kept import KL_GENERAL, PERPLEXITY_RATIO
+
+RISE = 0.02  # of the loss on dev in the second half of a training, above which it has risen
+Values = Callable[[CellRow], Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredStudy:
+    """groups: of the dev items, None where each is its own. binary: whether scores are 0 or 1. seed: of resampling."""
+
+    task: Task
+    grid: Grid
+    found: StudyRows
+    groups: list[str] | None
+    binary: bool
+
+    @property
+    def seed(self) -> int:
+        return self.task.split.seed
+
+    def row(self, way: Way, n: int, seed: int) -> CellRow:
+        return self.found.rows[Cell(way, n, seed)]
+
+    def values(self, way: Way, n: int, of: Values) -> Array:
+        """Of the units of dev, shape (seeds, units); of a way that learns from no example one row."""
+        seeds = self.grid.seeds if n else (0,)
+        return np.array([self._by_unit(of(self.row(way, n, seed))) for seed in seeds])
+
+    def along(self, way: Way, of: Values) -> Array:
+        """Shape (sizes, seeds, units). What learns from no example is the same everywhere."""
+        if way in self.grid.bases:
+            once = self.values(way, 0, of)
+            return np.broadcast_to(once, (len(self.grid.sizes), len(self.grid.seeds), once.shape[1]))
+        return np.array([self.values(way, n, of) for n in self.grid.sizes])
+
+    def _by_unit(self, values: Sequence[float]) -> Array:
+        found = np.asarray(values, dtype=np.float64)
+        return found if self.groups is None else group_means(found, self.groups)
+
+    @property
+    def measured_on(self) -> MeasuredOn:
+        units = self.values("zero-shot", 0, _scores).shape[1]
+        return MeasuredOn(n=units, unit="item" if self.groups is None else "group")
+
+    @property
+    def seconds(self) -> float:
+        return sum(row.seconds for row in self.found.rows.values())
+
+    def notes(self) -> list[str]:
+        on, sizes = self.measured_on, self.grid.sizes
+        rows = [max(self.row("sft", n, seed).rows for seed in self.grid.seeds) for n in sizes]
+        found = [words.DEV_ONLY, words.of_trained(self.found.method, self.found.rate)]
+        found += [words.of_units(on.n, on.unit, len(self.grid.seeds)), words.of_subsets(sizes, rows)]
+        return [text for text in found if text]
+
+    def interval(self, values: Array) -> tuple[float, float]:
+        """Of the mean of values of shape (seeds, units), within [0, 1]."""
+        low, high = curve_means(values[None]).intervals(self.seed)[0]
+        return max(0.0, min(low, 1.0)), max(0.0, min(high, 1.0))
+
+
+def _scores(row: CellRow) -> Sequence[float]:
+    return row.scores
+
+
+def _formed(row: CellRow) -> Sequence[float]:
+    """An item that the model refused has no answer, and so none of the right form."""
+    return [float(bool(one)) for one in row.format_ok]
+
+
+def _usd(task: Task) -> Values:
+    """What calls cost: tokens at the task's prices, or the seconds of a machine, as in a climb."""
+    use = task.use
+
+    def by_tokens(row: CellRow) -> Sequence[float]:
+        prompt, output = (use.prompt_price or 0.0) / 1e6, (use.output_price or 0.0) / 1e6
+        pairs = zip(row.prompt_tokens, row.answer_tokens, strict=True)
+        return [read * prompt + written * output for read, written in pairs]
+
+    def by_time(row: CellRow) -> Sequence[float]:
+        return [seconds * (use.hourly_price or 0.0) / 3600 for seconds in row.answer_s]
+
+    return lambda row: (by_tokens if paid_by_tokens(task, _rung(row.way)) else by_time)(row)
+
+
+def _rung(way: Way) -> str:
+    return "sft" if way == "sft" else "prompting"
+
+
+def crossover_of(study: MeasuredStudy) -> CrossoverDocument:
+    grid, task = study.grid, study.task
+    others: list[Way] = [*grid.bases, *(way for way in grid.ways if way != "sft")]
+    found: list[tuple[Way, CrossedIn, CurveCrossing]] = []
+    of: dict[CrossedIn, Values] = {"score": _scores}
+    if _asks_for_form(task):
+        of["format"] = _formed
+    if _priced(task):
+        of["cost"] = _usd(task)
+    for what, values in of.items():
+        sft = study.along("sft", values)
+        for way in others:
+            other = study.along(way, values)
+            rise = other - sft if what == "cost" else sft - other
+            found.append((way, what, crossing(grid.sizes, rise, seed=study.seed, unseen=float(what != "cost"))))
+    return CrossoverDocument(
+        task=task.task,
+        model=task.model,
+        tuned=task.tuned_model,
+        method=study.found.method,
+        learning_rate=study.found.rate,
+        measured_on=study.measured_on,
+        sizes=grid.sizes,
+        seeds=len(grid.seeds),
+        answer=words.answer_of_crossover(found, grid.sizes),
+        points=tuple(_point(study, way, n) for way in (*others, "sft") for n in _sizes(grid, way)),
+        crossings=tuple(
+            CrossingFound(way=way, what=what, kind=one.kind, at=one.at, low=one.low, high=one.high)
+            for way, what, one in found
+        ),
+        reasons=tuple(words.of_crossings(found, grid.sizes)),
+        notes=tuple(study.notes()),
+        seconds=study.seconds,
+    )
+
+
+def _asks_for_form(task: Task) -> bool:
+    return task.output.choices is not None or task.output.json_schema is not None
+
+
+def _priced(task: Task) -> bool:
+    """Whether the task names the price of every call: an hour of the machine that answers, and of an endpoint its tokens."""
+    use = task.use
+    by_tokens = paid_by_tokens(task, "prompting")
+    return use.hourly_price is not None and not (by_tokens and None in (use.prompt_price, use.output_price))
+
+
+def _sizes(grid: Grid, way: Way) -> tuple[int, ...]:
+    return (0,) if way in grid.bases else grid.sizes
+
+
+def _point(study: MeasuredStudy, way: Way, n: int) -> CurvePoint:
+    seeds = study.grid.seeds if n else (0,)
+    rows, scores = [study.row(way, n, seed) for seed in seeds], study.values(way, n, _scores)
+    return CurvePoint(
+        way=way,
+        n=n,
+        seeds=len(seeds),
+        score=float(scores.mean()),
+        interval=study.interval(scores),
+        format=float(study.values(way, n, _formed).mean()) if _asks_for_form(study.task) else None,
+        shots=max(row.shots for row in rows),
+        prompt_tokens=fmean(tokens for row in rows for tokens in row.prompt_tokens),
+        answer_tokens=fmean(tokens for row in rows for tokens in row.answer_tokens),
+        usd=float(study.values(way, n, _usd(study.task)).mean()) if _priced(study.task) else None,
+    )
+
+
+def min_data_of(study: MeasuredStudy) -> MinDataDocument:
+    grid, task, base = study.grid, study.task, study.row("zero-shot", 0, 0)
+    compared = [
+        [_better(study, base.scores, study.row("sft", n, seed).scores) for seed in grid.seeds] for n in grid.sizes
+    ]
+    place = smallest_shown(compared)
+    shown = range(len(grid.sizes)) if place is None else range(place, len(grid.sizes))
+    points = [
+        _trained_point(study, base, n, max(ps), shown=place is not None and number in shown)
+        for number, (n, ps) in enumerate(zip(grid.sizes, compared, strict=True))
+    ]
+    shifted = None if place is None else grid.sizes[place]
+    clean = next((point.n for point in points if point.shown and not point.signs), None)
+    signs = dict.fromkeys(SIGNS[sign] for point in points if point.shown for sign in point.signs)
+    curve = learning_curve(grid.sizes, 1 - study.along("sft", _scores))
+    first = study.values("zero-shot", 0, _scores)
+    return MinDataDocument(
+        task=task.task,
+        model=task.tuned_model,
+        method=study.found.method,
+        learning_rate=study.found.rate,
+        measured_on=study.measured_on,
+        sizes=grid.sizes,
+        seeds=len(grid.seeds),
+        level=LEVEL,
+        answer=words.answer_of_min_data(study.found.method, shifted, clean, grid.sizes[-1], why_not=tuple(signs)),
+        base=BasePoint(score=float(first.mean()), interval=study.interval(first), kept=_share(base.kept)),
+        points=tuple(points),
+        shifted=shifted,
+        clean=clean,
+        curve=_forecast(curve, grid.sizes[-1]),
+        curve_text=words.of_curve(curve, grid.sizes[-1]),
+        notes=tuple(study.notes()),
+        seconds=study.seconds,
+    )
+
+
+def _better(study: MeasuredStudy, before: Sequence[float], after: Sequence[float]) -> float:
+    return better(before, after, binary=study.binary, groups=study.groups, seed=study.seed).p
+
+
+def _trained_point(study: MeasuredStudy, base: CellRow, n: int, p: float, *, shown: bool) -> TrainedPoint:
+    rows = [study.row("sft", n, seed) for seed in study.grid.seeds]
+    trained = [row.trained for row in rows if row.trained is not None]
+    scores = study.values("sft", n, _scores)
+    rise = scores - study.values("zero-shot", 0, _scores)
+    low, high = curve_means(rise[None]).intervals(study.seed)[0]
+    kl, prose = (
+        [one.kl for one in trained if one.kl is not None],
+        [one.prose for one in trained if one.prose is not None],
+    )
+    return TrainedPoint(
+        n=n,
+        seeds=len(rows),
+        score=float(scores.mean()),
+        interval=study.interval(scores),
+        difference=float(rise.mean()),
+        difference_interval=(max(-1.0, low), min(1.0, high)),
+        p=p,
+        shown=shown,
+        dev_loss=fmean(one.dev_loss for one in trained),
+        train_loss=fmean(one.train_loss for one in trained),
+        kl=fmean(kl) if kl else None,
+        prose=fmean(prose) if prose else None,
+        kept=_share([one for row in rows for one in row.kept or ()]),
+        signs=signs_of(base, rows),
+    )
+
+
+def signs_of(base: CellRow, rows: Sequence[CellRow]) -> tuple[Sign, ...]:
+    """What else the trainings of a size changed. A rise of the loss is one of their mean; the others, of any of them."""
+    trained = [row.trained for row in rows if row.trained is not None]
+    rises = [one.dev_loss / one.half_way_loss for one in trained if one.half_way_loss]
+    found: list[Sign] = []
+    if rises and fmean(rises) > 1 + RISE:
+        found.append("DEV_LOSS_ROSE")
+    if any(_leaks(base.kept, row.kept) for row in rows):
+        found.append("FORMAT_LEAK")
+    if any((one.kl or 0.0) > KL_GENERAL or (one.prose or 0.0) > PERPLEXITY_RATIO for one in trained):
+        found.append("FAR_FROM_BASE")
+    return tuple(found)
+
+
+def _leaks(before: Sequence[bool] | None, after: Sequence[bool] | None) -> bool:
+    """Whether fewer requests are answered as they should be, shown at LEVEL."""
+    if before is None or after is None or len(before) != len(after) or not before:
+        return False
+    return better([float(one) for one in after], [float(one) for one in before], binary=True).p <= LEVEL
+
+
+def _share(kept: Sequence[bool] | None) -> float | None:
+    return fmean(kept) if kept else None
+
+
+def _forecast(found: LearningCurve | NoForecast, most: int) -> CurveForecast | NoCurveForecast:
+    if isinstance(found, NoForecast):
+        return NoCurveForecast(reason=found.reason)
+    after = tuple(
+        GainForecast(times=one.times, more=(one.times - 1) * most, gain=one.gain, interval=one.interval)
+        for one in found.after
+    )
+    return CurveForecast(level=found.level, exponent=found.exponent, now=found.now, after=after)

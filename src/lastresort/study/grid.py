@@ -1,0 +1,115 @@
+"""The grid of a study as values: which ways, on how many examples, with which seeds; and the subsets of train that they get."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from lastresort.errors import InputError
+from lastresort.spec.task import Task
+from lastresort.types import JsonObject
+
+StudyKind = Literal["crossover", "min-data"]
+Way = Literal["zero-shot", "constrained zero-shot", "few-shot", "constrained few-shot", "nearest", "sft"]
+BASES: tuple[Way, ...] = ("zero-shot", "constrained zero-shot")  # learn from no example
+
+SIZES: dict[StudyKind, int] = {"crossover": 5, "min-data": 6}
+SEEDS: dict[StudyKind, int] = {"crossover": 3, "min-data": 2}
+LEAST_SEEDS = 2
+LEAST_EXAMPLES, WIDEST_RANGE = 8, 32  # the smallest size, and the largest as a multiple of it
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One way on the first n examples of an order that `seed` draws, measured on dev. n: 0 for a way that learns from none."""
+
+    way: Way
+    n: int
+    seed: int
+
+    @property
+    def label(self) -> str:
+        return self.way if self.way in BASES else f"{self.way}, {self.n} examples, seed {self.seed}"
+
+    def key(self, facts: JsonObject) -> str:
+        """A hash of all that its row depends on. facts: those that all cells of the study share."""
+        body = json.dumps([facts, asdict(self)], sort_keys=True, default=str)
+        return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """ways: that are tried on every size with every seed. bases: that are measured once."""
+
+    kind: StudyKind
+    sizes: tuple[int, ...]
+    seeds: tuple[int, ...]
+    ways: tuple[Way, ...]
+    bases: tuple[Way, ...]
+
+    def cells(self) -> Iterator[Cell]:
+        """Seed by seed, so that a study that is cut has whole curves of fewer seeds."""
+        for base in self.bases:
+            yield Cell(base, 0, 0)
+        for seed in self.seeds:
+            for n in self.sizes:
+                for way in self.ways:
+                    yield Cell(way, n, seed)
+
+
+def grid_of(kind: StudyKind, task: Task, n_train: int, sizes: Sequence[int] | None, seeds: int | None) -> Grid:
+    """sizes, seeds: None for those of the study. Raises InputError for sizes that the examples do not give, and too few seeds."""
+    number = SEEDS[kind] if seeds is None else seeds
+    if number < LEAST_SEEDS:
+        raise InputError(
+            f"found {number}",
+            where="--seeds",
+            expected=f"at least {LEAST_SEEDS}: one seed says nothing about how much seeds matter",
+            remedy="Leave it out, or raise it.",
+        )
+    found = spread_sizes(n_train, SIZES[kind]) if sizes is None else _checked(sizes, n_train)
+    formed = task.output.choices is not None or task.output.json_schema is not None
+    bases: tuple[Way, ...] = ("zero-shot",)
+    ways: tuple[Way, ...] = ("sft",)
+    if kind == "crossover":
+        bases = ("zero-shot", "constrained zero-shot") if formed else bases
+        ways = ("few-shot", "nearest", *(("constrained few-shot",) if formed else ()), "sft")
+    return Grid(kind, found, tuple(range(number)), ways, bases)
+
+
+def spread_sizes(n_train: int, count: int) -> tuple[int, ...]:
+    """So many sizes up to all of train, each larger by the same factor, rounded to two digits.
+
+    Raises InputError where train is too small for that.
+    """
+    least = max(LEAST_EXAMPLES, math.ceil(n_train / WIDEST_RANGE))
+    if n_train < 2 * least:
+        raise InputError(
+            f"found {n_train} examples to train on",
+            expected=f"at least {2 * least} for a study",
+            remedy="Add examples, or name --sizes.",
+        )
+    factor = (n_train / least) ** (1 / (count - 1))
+    found = [_rounded(least * factor**place) for place in range(count - 1)]
+    return tuple(sorted({*found, n_train}))
+
+
+def _rounded(size: float) -> int:
+    unit: int = 10 ** max(0, math.floor(math.log10(size)) - 1)
+    return unit * round(size / unit)
+
+
+def _checked(sizes: Sequence[int], n_train: int) -> tuple[int, ...]:
+    found = tuple(sorted(set(sizes)))
+    if len(found) < 2 or found[0] < 1 or found[-1] > n_train:
+        raise InputError(
+            f"found {', '.join(map(str, sizes))}",
+            where="--sizes",
+            expected=f"two or more different numbers of examples, from 1 to the {n_train} to train on",
+            remedy="For example: --sizes 20,40,80",
+        )
+    return found

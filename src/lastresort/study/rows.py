@@ -1,0 +1,96 @@
+"""What a study keeps: a line of rows.jsonl for every finished cell, by its hash. A finished cell is never done again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from lastresort.errors import DataError
+from lastresort.foreign import ROWS, read_content
+from lastresort.records.atomic import disk_errors, write_atomically
+from lastresort.records.document import Amount, Count, JsonDocument, Positive, Sha256, Share
+from lastresort.study.grid import Cell, Way
+
+FILE_NAME = "rows.jsonl"
+
+
+class CellTraining(JsonDocument):
+    """What a training left besides its answers.
+
+    dev_loss, half_way_loss: on dev after all steps and after half of them, null if there is one step. train_loss: mean over the
+    last third of the steps. Losses are in nats per target token. kl: from the base on general requests, nats per token; prose:
+    perplexity of plain prose over the base's; null where they were not measured.
+    """
+
+    learning_rate: Amount
+    steps: Positive
+    train_loss: float
+    dev_loss: float
+    half_way_loss: float | None
+    kl: float | None
+    prose: Amount | None
+
+
+class CellRow(JsonDocument):
+    """A measured cell. rows: examples that it had. shots: of them in a prompt. the tuples: of each dev item, in order. answer_s,
+    seconds: of an answer, and of the whole cell. kept: of each request that has nothing to do with the task, whether it is answered
+    as it should be; null where that was not asked.
+    """
+
+    key: Sha256
+    way: Way
+    n: Count
+    seed: Count
+    rows: Count
+    shots: Count
+    scores: tuple[Share, ...]
+    format_ok: tuple[bool | None, ...]
+    prompt_tokens: tuple[Count, ...]
+    answer_tokens: tuple[Count, ...]
+    answer_s: tuple[Amount, ...]
+    seconds: Amount
+    kept: tuple[bool, ...] | None = None
+    trained: CellTraining | None = None
+
+    @property
+    def cell(self) -> Cell:
+        return Cell(self.way, self.n, self.seed)
+
+
+def add_row(folder: Path, row: CellRow) -> None:
+    """On the disk when the call returns. Raises InfrastructureError where the disk refuses."""
+    path = folder / FILE_NAME
+    with disk_errors(path), path.open("a", encoding="utf-8") as file:
+        file.write(row.model_dump_json() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def rows_in(folder: Path) -> dict[str, CellRow]:
+    """By key. A last line that was cut short by a kill is removed. Raises DataError for any other line that is no row."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return {}
+    content = read_content(path, ROWS, raised=DataError)
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        write_atomically(path, whole)
+    return {row.key: row for row in _read(path, whole.split(b"\n")[:-1])}
+
+
+def _read(path: Path, lines: Sequence[bytes]) -> list[CellRow]:
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(CellRow.model_validate_json(line))
+        except ValidationError as error:
+            raise DataError(
+                "found a line that is no finished cell",
+                where=f"{path}, line {number}",
+                expected="rows as a study writes them",
+                remedy="Remove the line: its cell is then done again.",
+            ) from error
+    return found

@@ -1,0 +1,189 @@
+"""A study at work: what its missing cells will take, then one cell after the other, each row kept as soon as it is there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lastresort.climb.budget import Budget, forecast_of_judge
+from lastresort.climb.judging import ClimbJudge
+from lastresort.climb.prepare import PreparedTask
+from lastresort.climb.room import max_new_tokens, refuse_what_fits_no_prompt
+from lastresort.climb.workbench import StageWriter, open_models
+from lastresort.climb.workload import workload
+from lastresort.climb.workspace import RESPONSES, shared_folder
+from lastresort.data.split import Split, nested
+from lastresort.errors import TaskError
+from lastresort.records import atomic
+from lastresort.records.record import FILE_NAME, Record
+from lastresort.records.responses import ResponseCache
+from lastresort.report.words import study as words
+from lastresort.rungs.forecast import Forecast, Workload, answering, training
+from lastresort.rungs.prompting.prompts import instruction
+from lastresort.rungs.rung import Workbench
+from lastresort.rungs.supervised.methods import method_of, weights_absent
+from lastresort.rungs.supervised.replay_rows import replay_size
+from lastresort.spec.task import Task
+from lastresort.stop import FirstOf, Stop, check, stop_file
+from lastresort.study.cells import MOST_SHOTS, NEAREST, CellBench, run_cell, tidy
+from lastresort.study.grid import Cell, Grid
+from lastresort.study.rows import CellRow, add_row, rows_in
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding, Example, JsonObject, Progress
+
+RUNG = "sft"
+NO_PART = ("limits", "bar", "confidence", "goal", "ladder", "on_undecided", "general", "keep", "use")
+"""Keys of the task file on which no row depends."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRows:
+    """What the cells of a grid measured, the task's method of training, and the learning rate."""
+
+    rows: Mapping[Cell, CellRow]
+    method: str
+    rate: float
+
+
+def refuse_nothing_to_train(task: Task) -> None:
+    """Raises TaskError where no local weights can be trained, which every study does."""
+    if weights_absent(task) is not None:
+        raise TaskError(
+            f"found the endpoint {task.tuned_model} as the model to train",
+            where=f'{task.path.name}, key "tune"',
+            expected="local weights: a study trains",
+            remedy="Name a local model with tune: {model: NAME}.",
+            key=("tune",),
+        )
+
+
+def study_rate(task: Task) -> float:
+    """The one learning rate of a study: the middle one of the task's, the lower of two."""
+    rates = sorted(task.sft.learning_rates)
+    return rates[(len(rates) - 1) // 2]
+
+
+def forecast(prepared: PreparedTask, cells: Sequence[Cell], progress: Progress) -> Forecast | None:
+    """What these cells would take here with answers as long as allowed; None without a cell. Loads no model."""
+    total: Forecast | None = None
+    for cell in cells:
+        rung = RUNG if cell.way == "sft" else "prompting"
+        one = _forecast(prepared.task, cell, workload(prepared, rung, progress))
+        total = one if total is None else total + one
+    if total is not None and (judge := forecast_of_judge(prepared, total.answers)) is not None:
+        total += judge
+    return total
+
+
+def _forecast(task: Task, cell: Cell, work: Workload) -> Forecast:
+    shot = work.input_tokens + work.output_tokens
+    if cell.way == "sft":
+        rows, prompt = cell.n + replay_size(cell.n, task.sft.replay), work.about_tokens + work.input_tokens
+        row = prompt + work.output_tokens
+        trained = training("training", work.machine, rows, task.sft.epochs, row, work.about_tokens, task.sft.batch_size)
+        return trained + answering("dev", work.machine, work.n_dev, prompt, work.about_tokens, work.max_new_tokens)
+    shots = {"nearest": min(cell.n, NEAREST)}.get(cell.way, min(cell.n, MOST_SHOTS))
+    shared = work.instruction_tokens + (0 if cell.way == "nearest" else shots * shot)
+    prompt = work.instruction_tokens + shots * shot + work.input_tokens
+    return answering("dev", work.machine, work.n_dev, prompt, shared, work.max_new_tokens)
+
+
+def run_grid(
+    prepared: PreparedTask,
+    grid: Grid,
+    folder: Path,
+    progress: Progress,
+    stop: Stop,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> StudyRows:
+    """Do the cells that have no row yet. The test set is not measured, and no cell gets to see it.
+
+    stop: checked between batches and steps, as is a file named stop in the study's folder. Raises StoppedError where it stopped,
+    or a limit of the task is reached: the same call goes on.
+    """
+    task, rate = prepared.task, study_rate(prepared.task)
+    method = method_of(task).name
+    with _opened(prepared, folder, progress, stop, clock) as opened:
+        bench, facts = opened
+        cell_bench = CellBench(bench, rate, tuned_base=grid.kind == "min-data", probed=grid.kind == "min-data")
+        facts = {**facts, "study": grid.kind, "rate": rate, "method": method}
+        keys = {cell: cell.key(facts) for cell in grid.cells()}
+        known = rows_in(folder)
+        missing = [cell for cell, key in keys.items() if key not in known]
+        expected = forecast(prepared, missing, progress)
+        progress.say(words.of_cells(len(keys), len(missing), expected))
+        subsets = {seed: nested(bench.train, grid.sizes, seed) for seed in grid.seeds}
+        for number, cell in enumerate(missing, 1):
+            check(bench.stop)
+            progress.say(words.of_cell(number, len(missing), cell.label))
+            examples: tuple[Example, ...] = subsets[cell.seed][cell.n] if cell.n else ()
+            row = run_cell(cell_bench, cell, keys[cell], examples)
+            add_row(folder, row)
+            known[row.key] = row
+            tidy(folder, row.key)
+    return StudyRows({cell: known[key] for cell, key in keys.items()}, method, rate)
+
+
+@contextmanager
+def _opened(
+    prepared: PreparedTask, folder: Path, progress: Progress, stop: Stop, clock: Callable[[], float]
+) -> Iterator[tuple[Workbench, JsonObject]]:
+    """The workbench of a study, and the facts that all its cells depend on. The folder is held meanwhile."""
+    task = prepared.task
+    folder.mkdir(parents=True, exist_ok=True)
+    held = atomic.held(
+        folder,
+        "another process is at work on this study",
+        expected="one process a study",
+        remedy="Wait for it, or name another folder with --out.",
+    )
+    has_record = (folder / FILE_NAME).is_file()
+    with (
+        held,
+        stop_file(folder) as file,
+        Record.open(folder) if has_record else Record.create(folder) as record,
+        ResponseCache(shared_folder(folder) / RESPONSES) as cache,
+    ):
+        budget = Budget.of(task, record, clock)
+        writer = StageWriter(progress, record, budget.spent, clock=clock)
+        models = open_models(task, cache, record, writer.read)
+        try:
+            kwargs = task.chat_template_kwargs
+            bare = System(
+                "bare", models.base_name, PromptDesign(instruction(task)), Decoding(1), template_kwargs=kwargs
+            )
+            writer.stage(f"opening the model {task.model}", None)
+            model = models.open(bare)
+            tokens = max_new_tokens(prepared, model)
+            measured = Split(prepared.split.train, prepared.split.dev, ())
+            too_long = set(refuse_what_fits_no_prompt(task, measured, models, tokens))
+            facts: JsonObject = {
+                "task": {key: value for key, value in task.resolved().items() if key not in NO_PART},
+                "files": prepared.files,
+                "model": model.fingerprint,
+                "max_new_tokens": tokens,
+            }
+            bench = Workbench(
+                task=task,
+                train=tuple(example for example in prepared.split.train if example.id not in too_long),
+                dev=tuple(prepared.split.dev),
+                scorer=ClimbJudge(task, record, models, budget.pay).equipped(prepared.scorer),
+                record=record,
+                folder=folder,
+                models=models,
+                progress=writer,
+                max_new_tokens=tokens,
+                stop=FirstOf((stop, file, budget)),
+                pay=budget.pay,
+                hours_left=budget.hours_left,
+                shared=shared_folder(folder),
+                at=writer.at,
+            )
+            yield bench, facts
+        finally:
+            budget.note()
+            models.close()

@@ -1,0 +1,134 @@
+"""A study that is cut anywhere goes on where it was: no finished cell is done again, and its rows are those of one not cut."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lastresort.app.study import StudyRequest, run_study
+from lastresort.cli.border import guarded
+from lastresort.cli.main import app
+from lastresort.climb.prepare import prepare
+from lastresort.errors import InputError, StopRequestedError
+from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
+from lastresort.records.atomic import held
+from lastresort.spec.task import load_task
+from lastresort.stop import Stop, StopSignal
+from tuning_support import COLOURS, Cut, CutAt, Scissors, tiny_task
+
+FREE = ("seconds", "answer_s")  # what two runs do not share
+
+
+def request(folder: Path, kind: Any = "min-data") -> StudyRequest:
+    path = tiny_task(folder / "task", output={"choices": list(COLOURS)}, score="choice")
+    return StudyRequest(kind, path, sizes=(16, 40), seeds=2, out=folder / "studies" / "own")
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "studies" / "own" / "rows.jsonl").read_text("utf-8").splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in FREE} for line in lines]
+
+
+def test_a_study_that_is_cut_again_and_again_comes_to_the_same_rows(tmp_path: Path) -> None:
+    whole = run_study(request(tmp_path / "whole"), Scissors()).document
+    cut = request(tmp_path / "cut")
+    for label, after in (("zero-shot: dev", 2), ("sft, learning rate", 3), ("sft, 40 examples, seed 0: dev", 2)):
+        with pytest.raises(Cut):
+            run_study(cut, CutAt(label, after))
+    progress = Scissors()
+    found = run_study(cut, progress).document
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    assert "zero-shot: dev" not in progress.labels
+    assert not any("of 3: sft, 16 examples, seed 0" in said for said in progress.said)
+    assert found.replaced(seconds=0) == whole.replaced(seconds=0)
+    assert not list((tmp_path / "cut" / "studies" / "own" / "cells").iterdir())
+    again = Scissors()
+    assert run_study(cut, again).document == found
+    assert "All 5 cells of the study are done." in again.said
+
+
+def test_no_test_item_is_measured_and_nothing_but_the_subset_is_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: set[str] = set()
+    shown: set[str] = set()
+    run = LocalExecutor.run
+
+    def spy(
+        self: LocalExecutor, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop
+    ) -> None:
+        for job in jobs:
+            asked.update(example.id for example in job.examples)
+            shown.update(turn.content for shot in job.system.prompt.shots for turn in shot.input)
+        run(self, jobs, on_result, stop)
+
+    monkeypatch.setattr(LocalExecutor, "run", spy)
+    own = request(tmp_path, "crossover")
+    document = run_study(own, Scissors()).document
+    split = prepare(load_task(Path(str(own.task)))).split
+    assert asked == {example.id for example in split.dev}
+    assert shown <= {example.input_text for example in split.train}
+    assert document.measured_on.n == len(split.dev)
+    assert {point.way for point in document.points} == {  # type: ignore[union-attr]
+        "zero-shot",
+        "constrained zero-shot",
+        "few-shot",
+        "nearest",
+        "constrained few-shot",
+        "sft",
+    }
+
+
+def test_a_stop_ends_it_with_what_is_done_and_another_process_waits(tmp_path: Path) -> None:
+    own, stop = request(tmp_path), StopSignal()
+    stop.request()
+    with pytest.raises(StopRequestedError, match="Give the same command again"):
+        run_study(own, Scissors(), stop)
+    folder = tmp_path / "studies" / "own"
+    with (
+        held(folder, "held", expected="", remedy=""),
+        pytest.raises(InputError, match="another process is at work on this study"),
+    ):
+        run_study(own, Scissors())
+
+
+def test_other_settings_are_other_cells_in_the_same_folder(tmp_path: Path) -> None:
+    own = request(tmp_path)
+    run_study(own, Scissors())
+    kept = rows(tmp_path)
+    progress = Scissors()
+    faster = StudyRequest("min-data", own.task, {"sft.learning_rates": [0.01]}, (16, 40), 2, own.out)
+    run_study(faster, progress)
+    assert rows(tmp_path)[: len(kept)] == kept
+    assert any("The study has 5 cells. Forecast" in said for said in progress.said)
+    cheaper = StudyRequest("min-data", own.task, {"limits.hours": 3, "bar": 0.5}, (16, 40), 2, own.out)
+    run_study(cheaper, progress := Scissors())
+    assert "All 5 cells of the study are done." in progress.said
+
+
+def test_the_command_prints_one_document_and_says_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = request(tmp_path)
+
+    def run(*words: str) -> int:
+        monkeypatch.setattr("sys.argv", ["lastresort", *words])
+        return guarded(app)
+
+    common = ["study", "min-data", str(own.task), "--out", str(own.out), "--sizes", "16,40"]
+    assert run(*common, "--dry-run") == 0
+    assert "The study has 5 cells." in capsys.readouterr().out
+    assert run(*common, "--json") == 0
+    out = capsys.readouterr().out
+    document = json.loads(out)
+    assert document == json.loads((tmp_path / "studies" / "own" / "study.json").read_text("utf-8"))
+    assert run(*common) == 0
+    assert document["answer"] in capsys.readouterr().out.replace("\n", " ")
+    assert run(*common[:-1], "few") == 2
+    assert (
+        'Error: --sizes: found "few", expected whole numbers. For example: --sizes 20,40,80' in capsys.readouterr().err
+    )

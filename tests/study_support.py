@@ -1,0 +1,61 @@
+"""Rows of studies as if they had been measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lastresort.spec.task import Task, load_task
+from lastresort.study.conclude import MeasuredStudy
+from lastresort.study.grid import BASES, Cell, Grid, grid_of
+from lastresort.study.rows import CellRow, CellTraining
+from lastresort.study.run import StudyRows
+from tuning_support import COLOURS, tiny_task
+
+SIZES = (10, 20, 40, 80, 160, 320)
+ITEMS = 120
+
+
+def task_of(folder: Path, **keys: object) -> Task:
+    return load_task(tiny_task(folder, output={"choices": list(COLOURS)}, score="choice", **keys))
+
+
+def truth(cell: Cell) -> float:
+    """SFT passes a prompt between 40 and 80 examples."""
+    if cell.way == "sft":
+        return {10: 0.05, 20: 0.05, 40: 0.4, 80: 0.75, 160: 0.88, 320: 0.94}[cell.n]
+    return 0.1 if cell.way in BASES else 0.55
+
+
+def row_of(cell: Cell, score: float, **facts: object) -> CellRow:
+    dice = np.random.default_rng([cell.n, cell.seed, len(cell.way)])
+    right = dice.random(ITEMS) < score
+    trained = CellTraining(
+        learning_rate=0.001, steps=cell.n or 1, train_loss=0.4, dev_loss=0.5, half_way_loss=0.6, kl=0.1, prose=1.1
+    )
+    tokens = 40 if cell.way == "sft" else 60 + 10 * min(cell.n, 64)
+    values = {
+        "key": cell.key({}),
+        "way": cell.way,
+        "n": cell.n,
+        "seed": cell.seed,
+        "rows": cell.n,
+        "shots": 0 if cell.way == "sft" else min(cell.n, 64),
+        "scores": tuple(right.astype(float)),
+        "format_ok": tuple(bool(one) for one in right | (dice.random(ITEMS) < 0.5)),
+        "prompt_tokens": (tokens,) * ITEMS,
+        "answer_tokens": (3,) * ITEMS,
+        "answer_s": (tokens / 100,) * ITEMS,
+        "seconds": 5.0,
+        "kept": (True,) * 40,
+        "trained": trained if cell.way == "sft" else None,
+    }
+    return CellRow.model_validate({**values, **facts})
+
+
+def study_of(task: Task, kind: str, rows: dict[Cell, CellRow] | None = None, seeds: int = 3) -> MeasuredStudy:
+    """rows: in place of those that follow `truth`."""
+    grid: Grid = grid_of(kind, task, 320, SIZES, seeds)  # type: ignore[arg-type]
+    found = {cell: row_of(cell, truth(cell)) for cell in grid.cells()}
+    return MeasuredStudy(task, grid, StudyRows({**found, **(rows or {})}, "lora", 0.001), None, binary=True)

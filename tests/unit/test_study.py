@@ -1,0 +1,206 @@
+"""Studies: the grid and its subsets, what is kept of a cell, and what the rows say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from lastresort.app.study import StudyRequest, forecast_study, run_study
+from lastresort.data.split import nested
+from lastresort.errors import DataError, InputError, TaskError
+from lastresort.report.schema import schema_of
+from lastresort.report.study import cells, header
+from lastresort.report.study_page import pictures, standing_alone, study_page
+from lastresort.report.words import study as words
+from lastresort.study.conclude import crossover_of, min_data_of
+from lastresort.study.grid import Cell, grid_of, spread_sizes
+from lastresort.study.rows import CellRow, CellTraining, add_row, rows_in
+from lastresort.types import Example, Message, SilentProgress
+from study_support import row_of, study_of, task_of
+from tuning_support import tiny_task
+
+
+def examples(n: int, groups: int | None = None) -> list[Example]:
+    return [
+        Example(f"e{i}", (Message("user", f"question {i}"),), "a", None if groups is None else f"g{i % groups}")
+        for i in range(n)
+    ]
+
+
+def test_subsets_are_nested_drawn_by_seed_and_keep_groups_together() -> None:
+    found = nested(examples(50), (5, 20, 50), 1)
+    assert {size: len(rows) for size, rows in found.items()} == {5: 5, 20: 20, 50: 50}
+    assert found[5] == found[20][:5] == found[50][:5]
+    assert nested(list(reversed(examples(50))), (5, 20), 1)[20] == found[20]
+    assert nested(examples(50), (5, 20), 2)[5] != found[5]
+    for rows in nested(examples(60, groups=12), (7, 20), 1).values():
+        assert all(sum(row.group == one.group for one in rows) == 5 for row in rows)
+
+
+def test_sizes_grow_by_a_factor_up_to_all_of_train() -> None:
+    assert spread_sizes(960, 6) == (30, 60, 120, 240, 480, 960)
+    assert spread_sizes(80, 5) == (8, 14, 25, 45, 80)
+    with pytest.raises(InputError, match="found 15 examples"):
+        spread_sizes(15, 5)
+
+
+def test_a_grid_has_every_way_at_every_size_and_its_cells_are_told_apart(tmp_path: Path) -> None:
+    task = task_of(tmp_path)
+    grid = grid_of("crossover", task, 80, None, None)
+    cells_of = list(grid.cells())
+    assert len(cells_of) == len(set(cells_of)) == 2 + 3 * 5 * 4
+    assert {cell.way for cell in cells_of if not cell.n} == {"zero-shot", "constrained zero-shot"}
+    assert [cell.seed for cell in cells_of] == sorted(cell.seed for cell in cells_of)
+    keys = {cell.key({"model": "a"}) for cell in cells_of} | {cell.key({"model": "b"}) for cell in cells_of}
+    assert len(keys) == 2 * len(cells_of)
+    free = grid_of("crossover", task.model_copy(update={"output": type(task.output)()}), 80, None, None)
+    assert free.ways == ("few-shot", "nearest", "sft")
+    assert len(list(grid_of("min-data", task, 960, None, None).cells())) == 1 + 2 * 6
+
+
+@pytest.mark.parametrize(
+    ("sizes", "seeds", "said"),
+    [((20,), None, "--sizes: found 20, expected two or more"), ((20, 90), None, "1 to the 80"), (None, 1, "--seeds")],
+)
+def test_a_grid_that_says_nothing_is_refused(
+    sizes: tuple[int, ...] | None, seeds: int | None, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said):
+        grid_of("crossover", task_of(tmp_path), 80, sizes, seeds)
+
+
+def test_a_row_that_a_kill_cut_is_done_again_and_another_line_is_named(tmp_path: Path) -> None:
+    first, second = (row_of(Cell("sft", 10, seed), 0.5) for seed in (0, 1))
+    add_row(tmp_path, first)
+    add_row(tmp_path, second)
+    path = tmp_path / "rows.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40])
+    assert rows_in(tmp_path) == {first.key: first}
+    add_row(tmp_path, second)
+    assert path.read_bytes() == whole
+    path.write_bytes(b'{"way": 1}\n' + whole)
+    with pytest.raises(DataError, match=r"rows.jsonl, line 1: found a line that is no finished cell"):
+        rows_in(tmp_path)
+
+
+def test_a_crossover_says_where_and_of_what_it_cannot_tell(tmp_path: Path) -> None:
+    found = crossover_of(study_of(task_of(tmp_path), "crossover"))
+    Draft202012Validator(schema_of("crossover")).validate(found.as_json())
+    by = {(one.way, one.what): one for one in found.crossings}
+    few = by["few-shot", "score"]
+    assert few.kind == "WITHIN"
+    assert few.low is not None
+    assert few.high is not None
+    assert 40 < few.low < few.high < 80
+    assert by["zero-shot", "score"].kind == "WITHIN"
+    assert {what for _, what in by} == {"score", "format"}
+    assert found.answer.startswith("SFT becomes better than ")
+    assert words.DEV_ONLY in found.notes
+    assert "per call" not in header(found)
+    row = dict(zip(header(found), cells(found)[2], strict=True))
+    assert (row["way"], row["examples"], row["tokens in"]) == ("few-shot", "10", "160")
+
+
+def test_costs_cross_where_an_hour_has_a_price(tmp_path: Path) -> None:
+    """Shots make a prompt longer, so that SFT is cheaper from the first size on."""
+    task = task_of(tmp_path, use={"hourly_price": 3.6})
+    found = crossover_of(study_of(task, "crossover"))
+    cost = {one.way: one.kind for one in found.crossings if one.what == "cost"}
+    assert cost == dict.fromkeys(cost, "BEFORE")
+    (sft,) = [point.usd for point in found.points if (point.way, point.n) == ("sft", 10)]
+    assert sft == pytest.approx(0.4 * 3.6 / 3600)
+
+
+def test_min_data_names_the_smallest_size_that_every_training_shows(tmp_path: Path) -> None:
+    study = study_of(task_of(tmp_path), "min-data", seeds=2)
+    found = min_data_of(study)
+    Draft202012Validator(schema_of("min_data")).validate(found.as_json())
+    assert (found.shifted, found.clean) == (40, 40)
+    assert found.answer == ("LoRA measurably beats the base prompt from 40 examples on, without a sign of overfitting.")
+    assert [point.shown for point in found.points] == [False, False, True, True, True, True]
+    assert found.curve.kind == "FORECAST"
+    assert "another 320 examples are worth about" in found.curve_text.lower()
+    lost = Cell("sft", 160, 1)
+    less = min_data_of(study_of(task_of(tmp_path), "min-data", {lost: row_of(lost, 0.1)}, seeds=2))
+    assert less.shifted == 320
+
+
+def test_signs_of_overfitting_are_named_and_move_the_answer(tmp_path: Path) -> None:
+    facts = {"learning_rate": 0.001, "steps": 4, "train_loss": 0.1, "dev_loss": 0.5}
+    near = {**facts, "half_way_loss": 0.6, "kl": 0.1, "prose": 1.0}
+
+    def signs(kept: tuple[bool, ...] = (True,) * 40, **changed: float) -> tuple[str, ...]:
+        trained = CellTraining.model_validate({**near, **changed})
+        rows = {
+            cell: row_of(cell, 0.75, trained=trained, kept=kept) for cell in (Cell("sft", 80, 0), Cell("sft", 80, 1))
+        }
+        found = min_data_of(study_of(task_of(tmp_path), "min-data", rows, seeds=2))
+        return next(point.signs for point in found.points if point.n == 80)
+
+    assert signs() == ()
+    assert signs(half_way_loss=0.48) == ("DEV_LOSS_ROSE",)
+    assert signs(half_way_loss=0.495) == ()
+    assert signs(kl=1.2) == signs(prose=2.5) == ("FAR_FROM_BASE",)
+    assert signs(kept=(False,) * 6 + (True,) * 34) == ("FORMAT_LEAK",)
+    assert signs(kept=(False,) * 3 + (True,) * 37) == ()
+    rose = {
+        cell: row_of(cell, 0.5, trained=CellTraining.model_validate({**near, "half_way_loss": 0.4}))
+        for cell in (Cell("sft", 40, 0), Cell("sft", 40, 1))
+    }
+    found = min_data_of(study_of(task_of(tmp_path), "min-data", rose, seeds=2))
+    assert (found.shifted, found.clean) == (40, 80)
+    assert found.answer == (
+        "LoRA measurably beats the base prompt from 40 examples on; without a sign that it overfits or forgets (dev "
+        "loss rose), from 80."
+    )
+
+
+def test_groups_are_what_is_counted(tmp_path: Path) -> None:
+    study = study_of(task_of(tmp_path), "min-data", seeds=2)
+    grouped = min_data_of(replace(study, groups=[f"g{i // 30}" for i in range(120)]))
+    assert (grouped.measured_on.n, grouped.measured_on.unit) == (4, "group")
+    assert grouped.shifted is None  # four groups cannot show it: 1/16 is above the level
+    assert "4 dev groups" in " ".join(grouped.notes)
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def test_the_page_stands_alone_and_escapes_what_it_shows(tmp_path: Path) -> None:
+    document = crossover_of(study_of(task_of(tmp_path), "crossover")).replaced(task="<b>&")
+    page = study_page(document)
+    tags = _Tags()
+    tags.feed(page)
+    assert tags.links == []
+    assert "<b>&<" not in page
+    assert page.count("<svg ") == 2
+    scored, _ = pictures(document)
+    assert str(scored.svg).count("<circle") == len(document.points)
+    assert 'class="line front"' in standing_alone(scored)
+
+
+def test_an_endpoint_is_nothing_to_train_and_a_forecast_writes_nothing(tmp_path: Path) -> None:
+    path = tiny_task(tmp_path / "task")
+    progress = SilentProgress()
+    elsewhere = StudyRequest("crossover", path, {"model": "http://127.0.0.1:9/v1#m"}, out=tmp_path / "none")
+    with pytest.raises(TaskError, match="a study trains"):
+        run_study(elsewhere, progress)
+    assert "The study has 25 cells" in forecast_study(StudyRequest("crossover", path, sizes=(8, 16), seeds=4), progress)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_row_holds_no_more_than_its_fields() -> None:
+    row = row_of(Cell("nearest", 10, 0), 0.5)
+    assert CellRow.model_validate_json(json.dumps(row.as_json())) == row
