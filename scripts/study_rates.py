@@ -164,7 +164,7 @@ def lines(runs: int) -> Iterator[str]:
         for seeds, spread, items in ((1, 0.0, 100), (2, 0.0, 100), (2, 0.1, 100), (3, 0.1, 300)):
             false, named = false_shifts(gains, seeds, spread, items, runs, 3)
             shown = " / ".join(f"{100 * gain:.0f}" for gain in gains)
-            yield f"| {shown} | {seeds} | {spread} | {items} | {_percent(named, runs)} | {100 * false / runs:.1f} |"
+            yield f"| {shown} | {seeds} | {spread} | {items} | {100 * named / runs:.1f} | {100 * false / runs:.1f} |"
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def test_there_are_task_files_and_commands_in_the_documents() -> None:
 
 def test_every_command_stands_in_the_table_of_commands() -> None:
     page = (ROOT / "docs" / "running.md").read_text(encoding="utf-8").split("## All commands")[1]
-    shown = re.findall(r"^\| `([\w ]+)` \|", page, re.MULTILINE)
+    shown = re.findall(r"^\| `([\w -]+)` \|", page, re.MULTILINE)
     known = {command.name for command in app.registered_commands}
     known |= {f"data {command.name}" for command in data_app.registered_commands}
     known |= {f"study {command.name}" for command in study_app.registered_commands}

@@ -104,6 +104,7 @@ def test_a_crossover_says_where_and_of_what_it_cannot_tell(tmp_path: Path) -> No
     assert words.DEV_ONLY in found.notes
     assert "per call" not in header(found)
     row = dict(zip(header(found), cells(found)[2], strict=True))
+    assert cells(found)[-1][0] == "SFT"
     assert (row["way"], row["examples"], row["tokens in"]) == ("few-shot", "10", "160")
 
 

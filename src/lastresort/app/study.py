@@ -88,7 +88,7 @@ def forecast_study(request: StudyRequest, progress: Progress) -> str:
     from lastresort.study.run import forecast
 
     cells = list(grid.cells())
-    return of_cells(len(cells), len(cells), forecast(prepared, cells, progress))
+    return of_cells(len(cells), len(cells), forecast(prepared, grid, cells, progress))
 
 
 def _prepared(request: StudyRequest, progress: Progress) -> tuple[PreparedTask, Grid]:

@@ -21,6 +21,7 @@ from lastresort.records.document import (
     Sentence,
     Share,
 )
+from lastresort.report.words.study import LEGEND_OF_MIN_DATA, name_of
 from lastresort.report.words.wording import count, interval, percent, price, printable
 from lastresort.types import Unit
 
@@ -194,7 +195,7 @@ def header(document: StudyDocument) -> tuple[str, ...]:
         last = ("format",) * formed
         return ("way", "examples", "dev", "95%", *last, "tokens in", *((PER_CALL,) * priced))
     probed = any(point.kept is not None for point in document.points)
-    return ("examples", "dev", "95%", "gain", "p", "loss: train, dev", *(("kept",) * probed), "KL", "")
+    return ("examples", "dev", "95%", "gain", "p", "loss", *(("kept",) * probed), "KL", "")
 
 
 def cells(document: StudyDocument) -> Cells:
@@ -208,7 +209,7 @@ def cells(document: StudyDocument) -> Cells:
 
 
 def _of_way(point: CurvePoint, named: Sequence[str]) -> tuple[str, ...]:
-    found = [point.way, count(point.n), percent(point.score), interval(point.interval)]
+    found = [name_of(point.way), count(point.n), percent(point.score), interval(point.interval)]
     if "format" in named:
         found.append(_or_dash(point.format))
     found.append(count(point.prompt_tokens))
@@ -244,7 +245,7 @@ def sentences(document: StudyDocument) -> tuple[str, ...]:
     """All that is said besides the answer."""
     if isinstance(document, CrossoverDocument):
         return (*document.reasons, *document.notes)
-    return (document.curve_text, *document.notes)
+    return (document.curve_text, *document.notes, LEGEND_OF_MIN_DATA)
 
 
 def _table(document: StudyDocument) -> Table:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from lastresort.report.charts.study import StudyLine, StudyPoint, study_chart
 from lastresort.report.html import VISIBLE, environment, style
 from lastresort.report.study import CrossoverDocument, StudyDocument, cells, header, sentences
-from lastresort.report.words.study import point_title, title_of_format, title_of_scores
+from lastresort.report.words.study import name_of, point_title, title_of_format, title_of_scores
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
+ALONE = "svg { background: var(--paper); font-family: system-ui, sans-serif; }"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,12 @@ def pictures(document: StudyDocument) -> list[StudyPicture]:
     if not isinstance(document, CrossoverDocument):
         trained = tuple(_point(document.method, one.n, one.score, one.interval) for one in document.points)
         base = (_point("base prompt", 0, document.base.score, document.base.interval),)
-        lines = [StudyLine(document.method, trained, front=True), StudyLine("base prompt", base)]
+        lines = [StudyLine(name_of(document.method), trained, front=True), StudyLine("base prompt", base)]
         return [StudyPicture(title, study_chart(lines, title))]
     ways = list(dict.fromkeys(point.way for point in document.points))
-    scored = [StudyLine(way, _scores_of(document, way), front=way == "sft") for way in ways]
+    scored = [StudyLine(name_of(way), _scores_of(document, way), front=way == "sft") for way in ways]
     found = [StudyPicture(title, study_chart(scored, title))]
-    formed = [StudyLine(way, _formed(document, way), front=way == "sft") for way in ways]
+    formed = [StudyLine(name_of(way), _formed(document, way), front=way == "sft") for way in ways]
     if all(line.points for line in formed):
         title = title_of_format(document.task)
         found.append(StudyPicture(title, study_chart(formed, title)))
@@ -52,7 +54,7 @@ def pictures(document: StudyDocument) -> list[StudyPicture]:
 
 def standing_alone(picture: StudyPicture) -> str:
     """An SVG file of its own, with the style that the page gives it."""
-    sheet = f"<style>{style('colours', 'report')}</style>"
+    sheet = f"<style>{style('colours', 'strips', 'report')}{ALONE}</style>"
     text = str(picture.svg).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
     head, _, rest = text.partition(">")
     return f"{head}>{sheet}{rest}\n".translate(VISIBLE)

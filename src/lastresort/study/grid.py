@@ -51,6 +51,11 @@ class Grid:
     ways: tuple[Way, ...]
     bases: tuple[Way, ...]
 
+    @property
+    def probed(self) -> bool:
+        """Whether it is also looked at what else a training changed."""
+        return self.kind == "min-data"
+
     def cells(self) -> Iterator[Cell]:
         """Seed by seed, so that a study that is cut has whole curves of fewer seeds."""
         for base in self.bases:

@@ -21,8 +21,8 @@ class CellTraining(JsonDocument):
     """What a training left besides its answers.
 
     dev_loss, half_way_loss: on dev after all steps and after half of them, null if there is one step. train_loss: mean over the
-    last third of the steps. Losses are in nats per target token. kl: from the base on general requests, nats per token; prose:
-    perplexity of plain prose over the base's; null where they were not measured.
+    last third of the steps, replay included. Losses are in nats per target token. kl: from the base on general requests, nats per
+    token; prose: perplexity of plain prose over the base's; null where they were not measured.
     """
 
     learning_rate: Amount

@@ -17,6 +17,7 @@ from lastresort.climb.workload import workload
 from lastresort.climb.workspace import RESPONSES, shared_folder
 from lastresort.data.split import Split, nested
 from lastresort.errors import TaskError
+from lastresort.gate.probes.format_leak import LEAST_TOKENS
 from lastresort.records import atomic
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.responses import ResponseCache
@@ -26,11 +27,13 @@ from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import method_of, weights_absent
 from lastresort.rungs.supervised.replay_rows import replay_size
+from lastresort.rungs.supervised.sft import REPLAY_PROMPT_TOKENS
 from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, Stop, check, stop_file
-from lastresort.study.cells import MOST_SHOTS, NEAREST, CellBench, run_cell, tidy
+from lastresort.study.cells import LEAK_ITEMS, MOST_SHOTS, NEAREST, CellBench, run_cell, tidy
 from lastresort.study.grid import Cell, Grid
 from lastresort.study.rows import CellRow, add_row, rows_in
+from lastresort.synthesis.replay import REPLAY_TOKENS
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example, JsonObject, Progress
 
@@ -66,29 +69,40 @@ def study_rate(task: Task) -> float:
     return rates[(len(rates) - 1) // 2]
 
 
-def forecast(prepared: PreparedTask, cells: Sequence[Cell], progress: Progress) -> Forecast | None:
-    """What these cells would take here with answers as long as allowed; None without a cell. Loads no model."""
+def forecast(prepared: PreparedTask, grid: Grid, cells: Sequence[Cell], progress: Progress) -> Forecast | None:
+    """What these cells would take here with answers as long as allowed; None without a cell. Loads no model, and does not count how
+    long loading takes.
+    """
     total: Forecast | None = None
     for cell in cells:
         rung = RUNG if cell.way == "sft" else "prompting"
-        one = _forecast(prepared.task, cell, workload(prepared, rung, progress))
+        one = _forecast(prepared.task, cell, workload(prepared, rung, progress), probed=grid.probed)
         total = one if total is None else total + one
     if total is not None and (judge := forecast_of_judge(prepared, total.answers)) is not None:
         total += judge
     return total
 
 
-def _forecast(task: Task, cell: Cell, work: Workload) -> Forecast:
-    shot = work.input_tokens + work.output_tokens
+def _forecast(task: Task, cell: Cell, work: Workload, *, probed: bool) -> Forecast:
+    shot, about = work.input_tokens + work.output_tokens, work.about_tokens
     if cell.way == "sft":
-        rows, prompt = cell.n + replay_size(cell.n, task.sft.replay), work.about_tokens + work.input_tokens
-        row = prompt + work.output_tokens
-        trained = training("training", work.machine, rows, task.sft.epochs, row, work.about_tokens, task.sft.batch_size)
-        return trained + answering("dev", work.machine, work.n_dev, prompt, work.about_tokens, work.max_new_tokens)
-    shots = {"nearest": min(cell.n, NEAREST)}.get(cell.way, min(cell.n, MOST_SHOTS))
-    shared = work.instruction_tokens + (0 if cell.way == "nearest" else shots * shot)
-    prompt = work.instruction_tokens + shots * shot + work.input_tokens
-    return answering("dev", work.machine, work.n_dev, prompt, shared, work.max_new_tokens)
+        replay, prompt = replay_size(cell.n, task.sft.replay, task.sft.replay_prompts), about + work.input_tokens
+        row, rows = prompt + work.output_tokens, cell.n + replay
+        found = (
+            answering("replay rows", work.machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored()
+            + training("training", work.machine, rows, task.sft.epochs, row, about, task.sft.batch_size)
+            + answering("loss on dev, twice", work.machine, 2 * work.n_dev, row, about, 0)
+            + answering("dev", work.machine, work.n_dev, prompt, about, work.max_new_tokens)
+        )
+    else:
+        shots = {"nearest": min(cell.n, NEAREST)}.get(cell.way, min(cell.n, MOST_SHOTS))
+        shared = work.instruction_tokens + (0 if cell.way == "nearest" else shots * shot)
+        prompt = work.instruction_tokens + shots * shot + work.input_tokens
+        found = answering("dev", work.machine, work.n_dev, prompt, shared, work.max_new_tokens)
+    if not probed:
+        return found
+    asked = about + work.input_tokens
+    return found + answering("requests of no task", work.machine, LEAK_ITEMS, asked, 0, LEAST_TOKENS).unscored()
 
 
 def run_grid(
@@ -109,12 +123,12 @@ def run_grid(
     method = method_of(task).name
     with _opened(prepared, folder, progress, stop, clock) as opened:
         bench, facts = opened
-        cell_bench = CellBench(bench, rate, tuned_base=grid.kind == "min-data", probed=grid.kind == "min-data")
+        cell_bench = CellBench(bench, rate, tuned_base=grid.probed, probed=grid.probed)
         facts = {**facts, "study": grid.kind, "rate": rate, "method": method}
         keys = {cell: cell.key(facts) for cell in grid.cells()}
         known = rows_in(folder)
         missing = [cell for cell, key in keys.items() if key not in known]
-        expected = forecast(prepared, missing, progress)
+        expected = forecast(prepared, grid, missing, progress)
         progress.say(words.of_cells(len(keys), len(missing), expected))
         subsets = {seed: nested(bench.train, grid.sizes, seed) for seed in grid.seeds}
         for number, cell in enumerate(missing, 1):

@@ -15,6 +15,7 @@ from lastresort.report.words.wording import count, percent
 WIDTH, HEIGHT = 760, 340
 LEFT, RIGHT, TOP, BOTTOM = 52, 172, 14, 42
 NONE_SHARE = 0.08  # of the width, for what learns from no example
+APART = 4  # between the points of two lines at one size, whose intervals would hide each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,10 @@ def study_chart(lines: Sequence[StudyLine], label: str) -> Markup:
     sizes = sorted({point.n for line in lines for point in line.points if point.n})
     values = [value for line in lines for point in line.points for value in (point.score, *(point.interval or ()))]
     up, across = scores(values), _Across(sizes)
-    ordered = sorted(enumerate(lines), key=lambda one: one[1].front)
-    body = [_grid(up, across, sizes), *(_drawn(line, number, up, across) for number, line in ordered)]
-    body.append(_names(lines, up, across))
+    body = [_grid(up, across, sizes)]
+    for number, line in sorted(enumerate(lines), key=lambda one: one[1].front):
+        body.append(_drawn(line, number, up, across, APART * (number - (len(lines) - 1) / 2)))
+    body.append(_names(lines, up))
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, HEIGHT, label, Markup("").join(body)
     )
@@ -73,8 +75,9 @@ def _grid(up: Scale, across: _Across, sizes: Sequence[int]) -> Markup:
     return Markup("").join([*parts, unit(LEFT, WIDTH - RIGHT, HEIGHT - 6, "examples")])
 
 
-def _drawn(line: StudyLine, number: int, up: Scale, across: _Across) -> Markup:
-    at = [(across.x(point.n), _y(point.score, up)) for point in line.points]
+def _drawn(line: StudyLine, number: int, up: Scale, across: _Across, aside: float) -> Markup:
+    """aside: by how much the line is moved to the right."""
+    at = [(across.x(point.n) + aside, _y(point.score, up)) for point in line.points]
     path = [*at, (WIDTH - RIGHT, at[0][1])] if len(at) == 1 else at
     dash = Markup("") if line.front else Markup(' stroke-dasharray="{}"').format(DASHES[1 + number % (len(DASHES) - 1)])
     parts = [Markup('<polyline points="{}"{}/>').format(" ".join(f"{x:.1f},{y:.1f}" for x, y in path), dash)]
@@ -90,7 +93,7 @@ def _drawn(line: StudyLine, number: int, up: Scale, across: _Across) -> Markup:
     return Markup('<g class="{}">{}</g>').format("line front" if line.front else "line", Markup("").join(parts))
 
 
-def _names(lines: Sequence[StudyLine], up: Scale, across: _Across) -> Markup:
+def _names(lines: Sequence[StudyLine], up: Scale) -> Markup:
     """At the right of the picture, at the height of the last point, moved apart where they would lie on each other."""
     parts: list[Markup] = []
     lowest = -math.inf

@@ -14,6 +14,14 @@ from lastresort.types import Unit
 DEV_ONLY = "All scores are on dev, on which nothing was chosen. The test set was not measured."
 
 
+NAMES = {"sft": "SFT", "lora": "LoRA", "qlora": "QLoRA"}
+
+
+def name_of(way: str) -> str:
+    """A way, or a method of training, in a sentence."""
+    return NAMES.get(way, way)
+
+
 def of_cells(cells: int, missing: int, expected: Forecast | None) -> str:
     """Before anything is done. expected: of the missing ones."""
     if not missing:
@@ -59,15 +67,15 @@ def _nowhere_within(ways: Sequence[str], what: str, kind: str, sizes: Sequence[i
 
 def of_crossing(way: str, what: str, found: CurveCrossing) -> str:
     """From how many examples on SFT is ahead of another way, where that is within the sizes as far as is known."""
-    ahead = AHEAD[what]
-    about = "" if found.at is None else f", by the estimate from {examples(found.at)}"
+    passes = f"SFT becomes {AHEAD[what]} than {way}"
+    about = "" if found.at is None else f" (estimate: {examples(found.at)})"
     if found.low is None and found.high is not None:
-        return f"SFT is {ahead} than {way} from {examples(found.high)} examples on or fewer{about}."
+        return f"{passes} by {examples(found.high)} examples at the latest{about}."
     if found.high is None and found.low is not None:
-        return f"SFT is not {ahead} than {way} with fewer than {examples(found.low)} examples{about}; whether with more is open."
+        return f"{passes} with {examples(found.low)} examples at the earliest{about}, if at all."
     assert found.low is not None, "else CANNOT_TELL"
     assert found.high is not None, "else CANNOT_TELL"
-    return f"SFT becomes {ahead} than {way} between {examples(found.low)} and {examples(found.high)} examples{about}."
+    return f"{passes} between {examples(found.low)} and {examples(found.high)} examples{about}."
 
 
 def answer_of_crossover(crossings: Sequence[tuple[str, str, CurveCrossing]], sizes: Sequence[int]) -> str:
@@ -89,7 +97,7 @@ def answer_of_min_data(
     method: str, shifted: int | None, clean: int | None, most: int, *, why_not: Sequence[str] = ()
 ) -> str:
     """why_not: signs at `shifted`, where that is not clean."""
-    name = {"lora": "LoRA", "qlora": "QLoRA"}.get(method, method)
+    name = name_of(method)
     if shifted is None:
         return f"{name} does not measurably beat the base prompt with up to {count(most)} examples."
     found = f"{name} measurably beats the base prompt from {count(shifted)} examples on"
@@ -128,12 +136,17 @@ def _gain(one: GainAt, most: int) -> str:
 
 
 def of_trained(method: str, rate: float) -> str:
-    name = {"lora": "LoRA", "qlora": "QLoRA"}.get(method, method)
-    return f"{name} trains with the task's settings, at one learning rate, {rate:g}: the middle of those it names."
+    return f"{name_of(method)} trains with the task's settings, at one learning rate, {rate:g}: the middle of those it names."
 
 
 def of_units(n: int, unit: Unit, seeds: int) -> str:
     return f"Intervals at 95% are over {counted(n, f'dev {unit}')} and {counted(seeds, 'seed')}."
+
+
+LEGEND_OF_MIN_DATA = (
+    "shown: every seed's training beats the base prompt here and at each larger size. loss: train and dev, nats per token. kept: "
+    "requests of no task that are answered as they should be. KL: from the base on general requests, nats per token."
+)
 
 
 def of_subsets(sizes: Sequence[int], rows: Sequence[int]) -> str:
@@ -151,4 +164,4 @@ def title_of_format(task: str) -> str:
 
 
 def point_title(way: str, n: int, score: float, low: float, high: float) -> str:
-    return f"{way}, {counted(n, 'example')}: {percent(score)} ({100 * low:.1f} to {percent(high)})"
+    return f"{name_of(way)}, {counted(n, 'example')}: {percent(score)} ({100 * low:.1f} to {percent(high)})"
