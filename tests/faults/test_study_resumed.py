@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lastresort.app.study import StudyRequest, run_study
-from lastresort.cli.border import guarded
+from lastresort.cli.border import guarded, last_words
 from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
 from lastresort.errors import InputError, StopRequestedError
@@ -100,9 +100,9 @@ def test_other_settings_are_other_cells_in_the_same_folder(tmp_path: Path) -> No
     own = request(tmp_path)
     run_study(own, Scissors())
     kept = rows(tmp_path)
-    progress = Scissors()
     faster = StudyRequest("min-data", own.task, {"sft.learning_rates": [0.01]}, (16, 40), 2, own.out)
-    run_study(faster, progress)
+    with pytest.raises(Cut):
+        run_study(faster, progress := CutAt("sft: loading", 1))
     assert rows(tmp_path)[: len(kept)] == kept
     assert any("The study has 5 cells. Forecast" in said for said in progress.said)
     cheaper = StudyRequest("min-data", own.task, {"limits.hours": 3, "bar": 0.5}, (16, 40), 2, own.out)
@@ -132,3 +132,9 @@ def test_the_command_prints_one_document_and_says_what_is_wrong(
     assert (
         'Error: --sizes: found "few", expected whole numbers. For example: --sizes 20,40,80' in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize("kind", ["crossover", "min-data"])
+def test_the_last_words_say_how_to_go_on(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["lastresort", "study", kind, "task.yaml"])
+    assert last_words() == "Interrupted. Answers are kept; run the same command again to resume."

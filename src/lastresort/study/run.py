@@ -174,7 +174,8 @@ def _opened(
             model = models.open(bare)
             tokens = max_new_tokens(prepared, model)
             measured = Split(prepared.split.train, prepared.split.dev, ())
-            too_long = set(refuse_what_fits_no_prompt(task, measured, models, tokens))
+            trains = task.model_copy(update={"ladder": ("prompting", RUNG)})  # whatever a climb of this task would try
+            too_long = set(refuse_what_fits_no_prompt(trains, measured, models, tokens))
             facts: JsonObject = {
                 "task": {key: value for key, value in task.resolved().items() if key not in NO_PART},
                 "files": prepared.files,

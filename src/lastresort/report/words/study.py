@@ -150,9 +150,12 @@ LEGEND_OF_MIN_DATA = (
 
 
 def of_subsets(sizes: Sequence[int], rows: Sequence[int]) -> str:
-    """rows: that were taken, by size: more where rows of a group stay together. "" where they are as many."""
-    larger = [f"{count(taken)} for {count(size)}" for size, taken in zip(sizes, rows, strict=True) if taken != size]
-    return f"Rows of a group stay together, so that subsets are larger than asked: {listed(larger)}." if larger else ""
+    """rows: that were taken, by size: more where rows of a group stay together, fewer where long rows are left out. "" where they
+    are as many.
+    """
+    other = [f"{count(taken)} for {count(size)}" for size, taken in zip(sizes, rows, strict=True) if taken != size]
+    why = "Rows of a group stay together, and rows too long for the model are left out"
+    return f"{why}: there are {listed(other)}." if other else ""
 
 
 def title_of_scores(task: str) -> str:
