@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from lastresort.errors import InputError
 from lastresort.hardware.cards import GIB, Card, Price, known_cards
 from lastresort.hardware.find import known_models, shape_named
-from lastresort.hardware.plan.fit import beyond_our_trainer, fit, largest_batch
+from lastresort.hardware.plan.fit import beyond_our_trainer, fit, gib, largest_batch
 from lastresort.hardware.plan.memory import training_memory
+from lastresort.hardware.plan.plan import PlanInputs, plan
 from lastresort.hardware.plan.setup import METHODS, Cards, Setup
 from lastresort.hardware.plan.time import for_all, offers
+from lastresort.hardware.shape import ModelShape
 from lastresort.train.loop.processes import check_shardable
 
 
@@ -40,6 +42,26 @@ def test_what_train_refuses_to_shard_is_beyond_it(method: Any, learning: Any, ne
     cards = Cards(known_cards()["h100"], 4, "fsdp")
     assert (beyond_our_trainer(Setup(method, learning=learning), cards) is not None) is refused
     assert beyond_our_trainer(Setup(method, learning=learning), replace(cards, sharing="ddp")) is None
+
+
+def test_a_plan_names_the_host_memory_of_a_sharded_base_in_4_bits() -> None:
+    """405B by hand: 401.6 billion weights x (0.5 + 1/64 + 4/(64 x 256)) bytes, 2.1 billion embeddings twice x 2 bytes, norms, and
+    14.5 bytes for each weight of the largest matrix, 16,384 x 53,248. A base that is not sharded is quantised on its card.
+    """
+    shape = shape_named("llama-3.1-405b")
+    embeddings, norms = 2 * 2 * 128_256 * 16_384, 2 * (2 * 126 + 1) * 16_384
+    each = 0.515869140625 * shape.quantised_parameters + embeddings + norms + 14.5 * 16_384 * 53_248
+    for count, on_one in ((4, 4), (16, 8)):
+        told = warnings_of(shape, "qlora", Cards(known_cards()["h100"], count, "fsdp"))
+        expected = f"{gib(each)} of host memory each: {gib(on_one * each)} on a machine with {on_one} of these cards"
+        assert expected in told
+    others: list[tuple[str, Any]] = [("lora", "fsdp"), ("qlora", "ddp")]
+    for method, sharing in others:
+        assert "host memory" not in warnings_of(shape, method, Cards(known_cards()["h100"], 4, sharing))
+
+
+def warnings_of(shape: ModelShape, method: Any, cards: Cards) -> str:
+    return "; ".join(plan(shape, PlanInputs(Setup(method), True, cards, False, {}, None)).warnings)
 
 
 @given(

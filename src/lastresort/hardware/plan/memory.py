@@ -263,8 +263,8 @@ GATHERED_LAYERS = 2  # the one in use and the next
 def buffers(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
     """Layers while they are computed: dequantised, or gathered from the cards."""
     if setup.method == "qlora":
-        size = _widest(shape).weights
-        formula = f"{_widest(shape).name} from 4 bits to 16: {size / 1e6:,.0f} million x {setup.number_bytes} bytes"
+        size = widest(shape).weights
+        formula = f"{widest(shape).name} from 4 bits to 16: {size / 1e6:,.0f} million x {setup.number_bytes} bytes"
         yield MemoryTerm("buffers", "dequantised layer", setup.number_bytes * size, formula, "one layer at a time")
     pieces = cards.share("weights")
     if pieces > 1:
@@ -338,7 +338,7 @@ def context(cards: Cards, passing_bytes: int) -> Iterator[MemoryTerm]:
     yield MemoryTerm("context", "fragments", fragments, f"{share:.1%} of temporary memory", "allocator fragmentation")
 
 
-def _widest(shape: ModelShape) -> Linear:
+def widest(shape: ModelShape) -> Linear:
     """The largest of the layers that are kept in 4 bits."""
     own = [linear for linear in shape.linears if linear.place != "router" and not linear.expert]
     return max(own, key=lambda linear: linear.weights)

@@ -28,6 +28,7 @@ from lastresort.hardware.plan.fit import (
     beyond_our_trainer,
     fit,
     gib,
+    host_memory_bytes,
     largest_batch,
     method_for,
     methods_on,
@@ -38,6 +39,7 @@ from lastresort.hardware.plan.time import Offer, TrainingWork, for_all, offers, 
 from lastresort.hardware.shape import ModelShape
 
 SHOWN_OFFERS = 3
+NODE_CARDS = 8  # the most in one machine, usually
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,13 @@ def _warnings(shape: ModelShape, found: Fit) -> tuple[str, ...]:
     if shape.has_experts and setup.method == "qlora":
         warnings.append(
             "the experts of a layer are one stacked tensor, which bitsandbytes leaves in 16 bits: QLoRA saves little here"
+        )
+    host = host_memory_bytes(shape, setup, found.cards)
+    if host:
+        most = min(found.cards.count, NODE_CARDS)
+        warnings.append(
+            f"`lastresort train` quantises the whole base in every process before sharding it, which takes {gib(host)} of host "
+            f"memory each: {gib(most * host)} on a machine with {most} of these cards"
         )
     if not found.cards.card.bf16 and setup.number_bytes == 2:
         warnings.append(
