@@ -175,6 +175,19 @@ def test_a_prompt_that_all_share_is_computed_in_every_part():
     assert [len(part) for part in split_evenly(units, 3)] == [2, 2, 2]
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_parts_of_the_plain_path_are_even_in_the_tokens_of_whole_rows(count):
+    """32 rows below one prompt of 2,000 tokens and 32 short ones, which would be uneven if the prompt counted once."""
+    prompt = draw(2000, 1)
+    rows = [(row(prompt + draw(100, i), draw(20, i)) if i % 2 else row(draw(100, i), draw(20, i))) for i in range(64)]
+    units = [(one,) for one in rows]
+    tokens = [sum(len(rows[i].ids) for i in part) for part in split_evenly(units, count, shared=False)]
+    assert sum(tokens) == sum(len(one.ids) for one in rows)
+    assert max(tokens) <= sum(tokens) / count + 2120
+    packed = [sum(len(rows[i].ids) for i in part) for part in split_evenly(units, count)]
+    assert max(packed) > 1.3 * max(tokens)
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 5])
 def test_there_may_be_more_parts_than_rows(n):
     units = [(row(draw(4, i), draw(3, 10 + i)),) for i in range(n)]
@@ -184,6 +197,7 @@ def test_there_may_be_more_parts_than_rows(n):
         split_evenly(units, 0)
 
 
-def test_even_parts_of_nothing_to_compute():
+@pytest.mark.parametrize("shared", [True, False])
+def test_even_parts_of_nothing_to_compute(shared):
     units = [(), (Row((5, 6), (False, False)),), ()]
-    assert sorted(number for part in split_evenly(units, 2) for number in part) == [0, 1, 2]
+    assert sorted(number for part in split_evenly(units, 2, shared=shared) for number in part) == [0, 1, 2]

@@ -174,18 +174,22 @@ def split_units(units: Sequence[Sequence[Row]], max_tokens: int) -> list[list[in
     return parts[::-1]
 
 
-def split_evenly(units: Sequence[Sequence[Row]], count: int) -> list[list[int]]:
+def split_evenly(units: Sequence[Sequence[Row]], count: int, *, shared: bool = True) -> list[list[int]]:
     """Cut a batch into `count` parts whose largest costs as few computed tokens as possible; numbers of the units, in order.
 
     Units are sorted as in split_units, so that those with a common beginning share a part. Where a cut separates them, both parts
-    compute that beginning: such a cut is made only if the largest part becomes smaller by it. Of equally good cuts the one that
-    repeats the fewest tokens is taken, then the one that leaves the most even parts. With fewer units than parts, some are empty.
+    compute that beginning: such a cut is made only if the largest part becomes smaller by it. Among cuts that are equally good by
+    that, each part in turn ends where the fewest tokens are repeated, then where it comes closest to an even share; this is
+    greedy, so that another cut may repeat fewer in all. With fewer units than parts, some are empty.
+
+    shared: False for the plain path, which computes all tokens of every row: units are then sorted by their longest row, since a
+    pass is padded to its own.
     """
     if count < 1:
         raise ContractError(f"count is {count}", where="split_evenly", expected="at least 1")
     if count == 1 or not units:
         return [list(range(len(units))), *[[] for _ in range(count - 1)]]
-    order, size, saved = _laid_out(units)
+    order, size, saved = _laid_out(units) if shared else _by_length(units)
     low, high = max(size), sum(size)
     while low < high:
         middle = (low + high) // 2
@@ -244,6 +248,13 @@ def _laid_out(units: Sequence[Sequence[Row]]) -> tuple[list[int], list[int], lis
     order = sorted(range(len(units)), key=lambda i: (texts[i], i))
     saved = [0] + [common_length(texts[a][-1], texts[b][0]) for a, b in pairwise(order)]
     return order, [_computed(texts[i]) for i in order], saved
+
+
+def _by_length(units: Sequence[Sequence[Row]]) -> tuple[list[int], list[int], list[int]]:
+    """As _laid_out, for a path that shares nothing: numbers of the units by their longest row, and the tokens of all their rows."""
+    longest = [max((len(row.ids) for row in unit), default=0) for unit in units]
+    order = sorted(range(len(units)), key=lambda i: (longest[i], i))
+    return order, [sum(len(row.ids) for row in units[i]) for i in order], [0] * len(units)
 
 
 def _computed(texts: Sequence[tuple[int, ...]]) -> int:

@@ -123,14 +123,15 @@ class HeldOut:
         if not self.items:
             return None
         processes = self.policy.processes
-        progress.stage(f"evaluating {len(self.items):,} items held out", len(self.policy.own(self.items)))
         with evaluating(self.policy.model):
+            own = self.policy.own(self.items)
+            progress.stage(f"evaluating {len(self.items):,} items held out", len(own))
             loss_of = bind(self.objective, self.items, self.known, self.policy.score)
-            shares = processes.each(lambda: self._share(loss_of, progress))
+            shares = processes.each(lambda: self._share(own, loss_of, progress))
         return Evaluated(sum(loss for loss, _ in shares), merged_figures([seen for _, seen in shares]).means())
 
-    def _share(self, loss_of: BatchLoss, progress: Progress) -> tuple[float, BatchFigures]:
-        own, seen, total = self.policy.own(self.items), BatchFigures(), 0.0
+    def _share(self, own: Sequence[int], loss_of: BatchLoss, progress: Progress) -> tuple[float, BatchFigures]:
+        seen, total = BatchFigures(), 0.0
         for part, result in self.policy.passes([self.items[number].trained for number in own]):
             total += float(loss_of.loss([own[i] for i in part], result.per_token, result.row, seen))
             progress.advance(len(part))

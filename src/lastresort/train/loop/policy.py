@@ -15,7 +15,7 @@ from torch import Tensor
 from lastresort.engine.divergence import Far
 from lastresort.engine.forest import Row, split_evenly, split_units
 from lastresort.engine.logp import TargetLogps, row_sums, target_logps
-from lastresort.engine.support import FirstBatchCheck, check_first_batch, longest_packed
+from lastresort.engine.support import FirstBatchCheck, check_first_batch, longest_packed, support, why_plain_batch
 from lastresort.train.adapters.adapters import adapters_in_base_precision
 from lastresort.train.loop.batches import TrainingItem
 from lastresort.train.loop.processes import Processes
@@ -120,7 +120,7 @@ class Policy:
     """path: "packed" or "plain", of the newest pass that trained, with its reason. check: packed against plain on the first
     items of the run; None before that, and where the plain path was asked for.
 
-    `check_first`, `score` and `logps_of` share their work among the processes: all of them call them alike.
+    `check_first`, `parts_of`, `own`, `score` and `logps_of` share work among the processes: all of them call them alike.
     """
 
     def __init__(
@@ -134,6 +134,7 @@ class Policy:
     ) -> None:
         self.model, self.processes, self.max_pass_tokens = model, processes, max_pass_tokens
         self._asked_plain = self._plain = plain
+        self._packs_in_all: bool | None = None
         self.path, self.reason = "packed", "it was asked for" if plain else None
         self._take_path(check)
 
@@ -169,27 +170,49 @@ class Policy:
         self.path = path
         self.reason = reason if reason is not None else self.reason
 
+    def parts_of(self, items: Sequence[TrainingItem]) -> list[list[int]]:
+        """Of each process the items whose trained rows it computes, in the mode the model is in: those with a common beginning,
+        as far as that is a fair share of the tokens; where the plain path is taken, which shares nothing, those of similar length.
+        """
+        return self._parts([item.trained for item in items])
+
     def own(self, items: Sequence[TrainingItem]) -> list[int]:
-        """The items whose trained rows this process computes: those with a common beginning, as far as that is a fair share."""
-        return self._parts([item.trained for item in items])[self.processes.place]
+        """This process's part of `parts_of`."""
+        return self.parts_of(items)[self.processes.place]
 
     def _parts(self, units: Sequence[Sequence[Row]]) -> list[list[int]]:
-        """Of each process the units that it computes."""
-        return split_evenly(units, self.processes.count)
+        alone = self.processes.count == 1
+        return split_evenly(units, self.processes.count, shared=alone or self._shares_beginnings(units))
+
+    def _shares_beginnings(self, units: Sequence[Sequence[Row]]) -> bool:
+        """Whether no pass over the units takes the plain path. All processes give the same answer, though the engine may have found
+        no kernel in one of them: they would cut a batch differently otherwise.
+        """
+        if self._plain:
+            return False
+        if self._packs_in_all is None:
+            self._packs_in_all = all(self.processes.each(lambda: support(self.model).refused is None))
+        longest = max((len(row.ids) for unit in units for row in unit), default=0)
+        return self._packs_in_all and why_plain_batch(support(self.model), longest) is None
 
     def score(self, rows: Sequence[Row]) -> Tensor:
         """Summed log-probabilities of rows under the model as it is now, in nats, [rows], float64."""
-        sums = self._sums([(row,) for row in rows], None)
+        sums = self._sums([(row,) for row in rows])
         return torch.tensor([own for (own,) in sums], dtype=torch.float64, device=self.model.device)
 
     def logps_of(
-        self, items: Sequence[TrainingItem], on_items: Callable[[int], None] | None = None
+        self,
+        items: Sequence[TrainingItem],
+        on_items: Callable[[int], None] | None = None,
+        *,
+        parts: Sequence[Sequence[int]] | None = None,
     ) -> list[list[float]]:
         """Summed log-probabilities of the rows of items under the model as it is now, in the passes that training takes.
 
-        on_items: called with the number of items whose trained rows a pass of this process computed.
+        on_items: called with the number of items whose trained rows a pass of this process computed. parts: of the items, where
+        they are known, see `parts_of`.
         """
-        trained = self._sums([item.trained for item in items], on_items)
+        trained = self._sums([item.trained for item in items], on_items, parts)
         others = [row for item in items for row in item.rows[len(item.trained) :]]
         far = iter(self.score(others).tolist() if others else ())
         return [
@@ -197,13 +220,21 @@ class Policy:
             for item, logps in zip(items, trained, strict=True)
         ]
 
-    def _sums(self, units: Sequence[Sequence[Row]], on_units: Callable[[int], None] | None) -> list[list[float]]:
+    def _sums(
+        self,
+        units: Sequence[Sequence[Row]],
+        on_units: Callable[[int], None] | None = None,
+        parts: Sequence[Sequence[int]] | None = None,
+    ) -> list[list[float]]:
         def compute(own: Sequence[int]) -> list[list[float]]:
             rows = [units[number] for number in own]
             most = self.processes.most
             return unit_sums(self.model, rows, self.max_pass_tokens, plain=self._plain, most=most, on_units=on_units)
 
-        return self.processes.share(self._parts(units), compute)
+        if parts is None:
+            with evaluating(self.model):
+                parts = self._parts(units)
+        return self.processes.share(parts, compute)
 
     def token_logps(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
         """Log-probabilities in nats of each row's targets under the model as it is now; each process for itself."""

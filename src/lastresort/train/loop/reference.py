@@ -106,8 +106,10 @@ def reference_logps(
     run = store.run if what == "reference" else f"{store.run} {fingerprint(items)}"
     kept = policy.processes.from_main(lambda: _read_logps(path, run, store.begun))
     if kept is None:
-        progress.stage(STAGES[what], len(policy.own(items)))
-        kept = [logp for own in policy.logps_of(items, progress.advance) for logp in own]
+        with evaluating(policy.model):
+            parts = policy.parts_of(items)
+        progress.stage(STAGES[what], len(parts[policy.processes.place]))
+        kept = [logp for own in policy.logps_of(items, progress.advance, parts=parts) for logp in own]
         policy.processes.from_main(lambda: _write_logps(path, run, kept))
     left = iter(kept)
     return [[next(left) for _ in item.rows] for item in items]
