@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pytest
+import torch
 
 from engine_support import draw, row, tiny
-from lastresort.train.adapters.adapters import attach_adapter
+from lastresort.train.adapters.adapters import attach_adapter, inputs_in_base_precision
 from lastresort.train.loop.batches import completions
 from lastresort.train.loop.policy import Policy
 from lastresort.train.loop.processes import Processes
@@ -62,3 +63,10 @@ def test_all_processes_divide_alike_where_one_has_no_kernel() -> None:
     """Else an item would be computed by both, or by none."""
     assert TOGETHER in below_the_prompt(Policy(tiny(), 4096, Two(others=True)))
     assert sorted(map(len, below_the_prompt(Policy(tiny(), 4096, Two(others=False))))) == [4, 4]
+
+
+def test_a_resumed_run_in_16_bits_divides_its_items_before_its_first_pass() -> None:
+    """A checkpoint holds the check of the first batch, so that nothing has tried the model until then."""
+    model = attach_adapter(tiny(dtype=torch.bfloat16), AdapterSettings(r=4, alpha=8), base_name="tiny")
+    with inputs_in_base_precision(model):  # as all of a training
+        assert TOGETHER in below_the_prompt(Policy(model, 4096, Two()))

@@ -191,7 +191,8 @@ class Policy:
         if self._plain:
             return False
         if self._packs_in_all is None:
-            self._packs_in_all = all(self.processes.each(lambda: support(self.model).refused is None))
+            with adapters_in_base_precision(self.model):
+                self._packs_in_all = all(self.processes.each(lambda: support(self.model).refused is None))
         longest = max((len(row.ids) for unit in units for row in unit), default=0)
         return self._packs_in_all and why_plain_batch(support(self.model), longest) is None
 
