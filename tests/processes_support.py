@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +16,13 @@ from pathlib import Path
 
 Ended = tuple[int, str, str]
 """Exit code, stdout and stderr of a process."""
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
+"""What `accelerate launch --use_fsdp --fsdp_version 2` sets; upon the last one transformers loads differently in each process."""
+
+
+def _of_accelerate(name: str) -> bool:
+    """Whether a variable is one that a launcher of this test may have set."""
+    return name.startswith(("ACCELERATE_", "FSDP_"))
 
 
 def _launched(count: int) -> dict[str, str]:
@@ -34,7 +42,7 @@ def _launched(count: int) -> dict[str, str]:
 def started(arguments: list[str], count: int = 2, **environment: str) -> list[subprocess.Popen[str]]:
     """`python ARGUMENTS` in each of `count` processes, one thread each."""
     known = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")},
+        **{name: value for name, value in os.environ.items() if not _of_accelerate(name)},
         **_launched(count),
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
@@ -74,20 +82,28 @@ _FORKS = multiprocessing.get_context("forkserver")
 
 
 def commands(
-    arguments: Sequence[str], folder: Path, *, count: int = 2, sent: Sent | None = None, shards: bool = False
+    arguments: Sequence[str],
+    folder: Path,
+    *,
+    count: int = 2,
+    sent: Sent | None = None,
+    shards: bool = False,
+    save_s: float = 0,
 ) -> list[Ended]:
     """`lastresort ARGUMENTS` in each of `count` processes, forks of one that has imported what takes longer than a small training.
 
-    folder: for what they say. shards: with what `accelerate launch --use_fsdp --fsdp_version 2` sets besides.
+    folder: for what they say, and a file ended-PLACE that each writes when the command has ended. shards: as accelerate launches
+    it. save_s: how much longer the first process takes to save a checkpoint.
     """
     ours = ["lastresort.cli.main", "lastresort.app.console", "lastresort.app.held_out", "lastresort.train.files.run"]
     _FORKS.set_forkserver_preload([*ours, "transformers.models.llama.modeling_llama", "peft"])
     folder.mkdir(parents=True, exist_ok=True)
-    known = _launched(count) | ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} if shards else {})
+    known = _launched(count) | (FSDP if shards else {})
     forks = []
     for place in range(count):
         environment = {**known, "RANK": str(place), "LOCAL_RANK": str(place)} if count > 1 else {"OMP_NUM_THREADS": "1"}
-        forks.append(_FORKS.Process(target=_command, args=(list(arguments), environment, folder, place, sent)))
+        late_s = save_s if place == 0 else 0
+        forks.append(_FORKS.Process(target=_command, args=(list(arguments), environment, folder, place, sent, late_s)))
     try:
         for fork in forks:
             fork.start()
@@ -97,19 +113,25 @@ def commands(
         for fork in forks:
             if fork.is_alive():
                 fork.kill()
+                fork.join()
     said = [[(folder / f"{what}-{place}").read_text() for what in ("out", "err")] for place in range(count)]
     return [(-1 if fork.exitcode is None else fork.exitcode, *texts) for fork, texts in zip(forks, said, strict=True)]  # type: ignore[misc]
 
 
-def _command(arguments: list[str], environment: dict[str, str], folder: Path, place: int, sent: Sent | None) -> None:
+def _command(
+    arguments: list[str], environment: dict[str, str], folder: Path, place: int, sent: Sent | None, save_s: float
+) -> None:
     for number, what in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / f"{what}-{place}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    for name in filter(_of_accelerate, list(os.environ)):
+        del os.environ[name]
     os.environ.update(environment)
     sys.argv = ["lastresort", *arguments]
     import torch
 
     from lastresort.cli.border import guarded
     from lastresort.cli.main import app
+    from lastresort.train.loop.checkpoints import Checkpoints, CheckpointState
     from lastresort.train.loop.loop import Steps
 
     torch.set_num_threads(1)
@@ -122,4 +144,13 @@ def _command(arguments: list[str], environment: dict[str, str], folder: Path, pl
             return gradients(self, step)
 
         Steps.gradients = signalled  # type: ignore[method-assign, assignment]
-    sys.exit(guarded(app))
+    save = Checkpoints.save
+
+    def late(self: Checkpoints, state: CheckpointState) -> None:
+        time.sleep(save_s)
+        save(self, state)
+
+    Checkpoints.save = late  # type: ignore[method-assign]
+    code = guarded(app)
+    (folder / f"ended-{place}").touch()
+    sys.exit(code)
