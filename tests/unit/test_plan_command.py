@@ -66,7 +66,7 @@ def test_the_parts_add_up_and_the_document_fits_its_schema(
     assert memory["per_card_bytes"] == sum(part["per_card_bytes"] for part in memory["parts"])
     assert memory["total_bytes"] == sum(part["total_bytes"] for part in memory["parts"]) == 4 * memory["per_card_bytes"]
     assert found["fits"] is True
-    assert "scales of 4 bits" in {part["name"] for part in memory["parts"]}
+    assert "quantisation scales" in {part["name"] for part in memory["parts"]}
     assert found["beyond_our_trainer"] is None
     assert found["time"] is None
 

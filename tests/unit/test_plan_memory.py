@@ -216,9 +216,9 @@ def test_fsdp_keeps_the_scales_of_four_bits_whole_as_train_does() -> None:
     """8 bits for each 64 weights and 32 for each 64 x 256, of 6,979,321,856 weights."""
     found = {part.name: part.per_card_bytes for part in parts_on("fsdp", "qlora").parts}
     scales = round(6_979_321_856 / 64 + 4 * 6_979_321_856 / (64 * 256))
-    assert found["scales of 4 bits"] == scales
+    assert found["quantisation scales"] == scales
     assert found["weights of the layers"] == (round(NF4_BYTES * 6_979_321_856) + 65 * 4096 * 2 - scales) // 4
-    assert "scales of 4 bits" not in {part.name for part in training_memory(LLAMA, Setup("qlora"), ONE).parts}
+    assert "quantisation scales" not in {part.name for part in training_memory(LLAMA, Setup("qlora"), ONE).parts}
 
 
 def test_stacked_experts_stay_in_16_bits() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +14,8 @@ import torch
 
 from lastresort.errors import InputError
 from lastresort.spec.training import load_training
-from lastresort.train.loop.launch import count, leads, shards, unused_settings
+from lastresort.train.loop.launch import leads, process_count, shards, unused_settings
+from lastresort.train.loop.loop import _draws_of
 from lastresort.train.loop.processes import Processes, check_shardable, join
 from train_support import lastresort, training_file
 
@@ -35,13 +39,13 @@ def test_the_first_process_speaks(environment: dict[str, str], expected: bool) -
     [({}, 1), ({"WORLD_SIZE": "4"}, 4), ({"WORLD_SIZE": "", "OMPI_COMM_WORLD_SIZE": "2"}, 2), ({"WORLD_SIZE": "1"}, 1)],
 )
 def test_how_many_processes_there_are(environment: dict[str, str], expected: int) -> None:
-    assert count(environment) == expected
+    assert process_count(environment) == expected
 
 
 @pytest.mark.parametrize("text", ["two", "0", "-1", "1.5"])
-def test_a_number_of_processes_that_is_none(text: str) -> None:
+def test_a_number_of_processes_must_be_a_positive_whole_number(text: str) -> None:
     with pytest.raises(InputError, match=f'WORLD_SIZE: found "{text}", expected the number of processes'):
-        count({"WORLD_SIZE": text})
+        process_count({"WORLD_SIZE": text})
 
 
 def test_one_process_connects_with_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +54,52 @@ def test_one_process_connects_with_nobody(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setenv(name, value)
     assert (join().place, join().count) == (0, 1)
     assert not torch.distributed.is_initialized()
+
+
+def test_processes_wait_an_hour_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the message of a lost one says; without a limit of ours the backends have 10 and 30 minutes."""
+    given: dict[str, Any] = {}
+
+    def connected(**arguments: Any) -> SimpleNamespace:
+        given.update(arguments)
+        return SimpleNamespace(process_index=1, num_processes=2)
+
+    monkeypatch.setattr("accelerate.PartialState", connected)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    processes = join()
+    assert (processes.place, processes.count, given["timeout"]) == (1, 2, timedelta(hours=1))
+
+
+def test_each_process_draws_its_own_numbers_again_when_resumed() -> None:
+    """By seed, step and place; the state of random numbers outside stays as it was."""
+
+    def drawn(step: int, seed: int, place: int) -> float:
+        policy: Any = SimpleNamespace(model=SimpleNamespace(device=torch.device("cpu")), processes=Processes(place, 2))
+        with _draws_of(step, seed, policy):
+            return float(torch.rand(()))
+
+    before = torch.get_rng_state()
+    first = drawn(3, 7, 0)
+    assert drawn(3, 7, 0) == first
+    assert len({first, drawn(3, 7, 1), drawn(4, 7, 0), drawn(3, 8, 0)}) == 4
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_random_numbers_are_kept_for_this_card_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other cards of the machine belong to other processes."""
+    forked: list[Any] = []
+
+    def forks(devices: list[torch.device]) -> AbstractContextManager[None]:
+        forked.append(devices)
+        return nullcontext()
+
+    monkeypatch.setattr(torch.random, "fork_rng", forks)
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: None)
+    for device in (torch.device("cuda", 1), torch.device("cpu")):
+        policy: Any = SimpleNamespace(model=SimpleNamespace(device=device), processes=Processes(1, 2))
+        with _draws_of(0, 0, policy):
+            pass
+    assert forked == [[torch.device("cuda", 1)], []]
 
 
 @pytest.mark.parametrize(("place", "said"), [("0", True), ("1", False)])

@@ -127,7 +127,7 @@ def unmap_weights(model: Any) -> None:
 def separate_scales(model: Any, device: torch.device) -> None:
     """Leave the packed weights of each 4-bit layer in a plain parameter, which FSDP can shard; its scales go to the device, whole.
 
-    The layer puts both together whenever it computes.
+    The layer reads both whenever it computes.
     """
     # The weights stay bytes: FSDP 2 gathers parameters of different precisions as bytes anyway.
     for _, layer in quantized_layers(model):

@@ -160,7 +160,7 @@ def held(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
 
 
 def weights(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
-    """The model's. Where an adapter's base is sharded, its embeddings and the scales of 4 bits stay whole on every card."""
+    """The model's. Where an adapter's base is sharded, its embeddings and the quantisation scales stay whole on every card."""
     pieces, whole = cards.share("weights"), shape.embedding_parameters
     if setup.trains_all:
         size = TRAINED_BYTES * shape.parameters
@@ -174,7 +174,7 @@ def weights(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTer
     formula = _inside_formula(shape, setup) + (", less the scales" if scales else "") + cut(pieces)
     yield MemoryTerm("weights", "weights of the layers", (inside - scales) // pieces, formula)
     formula = f"{billions(shape.quantised_parameters)} x {SCALE_BYTES:.3f} bytes, whole on every card"
-    yield MemoryTerm("weights", "scales of 4 bits", scales, formula)
+    yield MemoryTerm("weights", "quantisation scales", scales, formula)
     layers = "embedding (also the output layer)" if shape.tied else "embedding and output layer"
     own = pieces if cards.sharing == "zero3" else 1
     formula = f"{layers}: {billions(whole)} x {setup.number_bytes} bytes{cut(own)}"

@@ -14,12 +14,12 @@ OTHER_TRAINERS = {
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
 }
-DIVIDED = ("train",)
+SEVERAL_PROCESS_COMMANDS = ("train",)
 FSDP, FSDP_VERSION = "ACCELERATE_USE_FSDP", "FSDP_VERSION"
 
 
-def count(environment: Mapping[str, str]) -> int:
-    """How many processes were started together, this one included. Raises InputError for a number that is none."""
+def process_count(environment: Mapping[str, str]) -> int:
+    """How many processes were started together, this one included. Raises InputError for what is no positive whole number."""
     found = next((environment[name] for name in COUNT if environment.get(name)), "1")
     if not found.isdecimal() or int(found) < 1:
         name = next(name for name in COUNT if environment.get(name))
@@ -41,10 +41,14 @@ def refused_command(environment: Mapping[str, str], command: str) -> InputError 
     """What to say where a command that does not divide its work was started several times at once by torchrun, accelerate or MPI;
     None where it was not. A pod of a training job knows its number too, but there nothing started the others for this command.
     """
-    if command in DIVIDED or not any(environment.get(name) for name in LOCAL_PLACE) or count(environment) == 1:
+    if (
+        command in SEVERAL_PROCESS_COMMANDS
+        or not any(environment.get(name) for name in LOCAL_PLACE)
+        or process_count(environment) == 1
+    ):
         return None
     return InputError(
-        f"started in {count(environment)} processes at once",
+        f"started in {process_count(environment)} processes at once",
         where=f"lastresort {command}",
         expected="one process, since only `lastresort train` divides its work",
         remedy="Start it without torchrun, accelerate or MPI.",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastresort.errors import InfrastructureError, InputError, LastresortError
 from lastresort.models.quantized import quantized_base_of, separate_scales
-from lastresort.train.loop.launch import count, shards
+from lastresort.train.loop.launch import process_count, shards
 
 if TYPE_CHECKING:
     import torch
@@ -186,7 +186,7 @@ def join() -> Processes:
     Raises InputError for a launch that this trainer cannot honour.
     """
     sharded = shards(os.environ)
-    if count(os.environ) == 1:
+    if process_count(os.environ) == 1:
         return Processes()
     import torch
     from accelerate import PartialState
@@ -228,8 +228,8 @@ def check_shardable(file: TrainingFile, processes: Processes) -> None:
 def shard_base(model: Any, processes: Processes) -> Any:
     """Cut the frozen weights of every layer of a PEFT model's base into shards; returns the model, on its device.
 
-    Embeddings, the output layer and the scales of a base in 4 bits stay whole. Raises InputError for a model whose layers are not
-    known.
+    Embeddings, the output layer and the quantisation scales of a base in 4 bits stay whole. Raises InputError for a model whose
+    layers are not known.
     """
     if not processes.sharded:
         return model
