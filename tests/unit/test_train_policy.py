@@ -54,7 +54,7 @@ def test_what_shares_a_beginning_stays_together_only_where_it_is_computed_once()
     [({"plain": True}, {}), ({}, {"family": "mistral", "sliding_window": 32})],
     ids=["it was asked for", "a short window"],
 )
-def test_rows_are_even_by_length_on_the_plain_path(arguments: dict[str, bool], changes: dict[str, Any]) -> None:
+def test_rows_are_even_by_length_on_the_plain_path(arguments: dict[str, Any], changes: dict[str, Any]) -> None:
     policy = Policy(tiny(**changes), 4096, Two(), **arguments)
     assert sorted(map(len, below_the_prompt(policy))) == [4, 4]
 
