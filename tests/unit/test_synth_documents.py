@@ -15,14 +15,14 @@ from knowledge_support import written
 from lastresort.app.synth import SynthRequest, forecast_synth
 from lastresort.climb.prepare import prepare
 from lastresort.data.read import read_examples
-from lastresort.errors import InputError
+from lastresort.errors import DataError, InputError
 from lastresort.knowledge.embedder import HashingEmbedder
 from lastresort.knowledge.evaluation import Labels
 from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.store import create_store
 from lastresort.knowledge.update import update
 from lastresort.records.data_report import RowsLeftOut
-from lastresort.report.words.synthetic import notes
+from lastresort.report.words.synthetic import notes, question
 from lastresort.rungs.retrieval.rung import store_settings
 from lastresort.spec.task import load_task
 from lastresort.synthesis.kinds import KINDS
@@ -120,7 +120,8 @@ def test_questions_join_the_other_kinds_and_train_alone(tmp_path: Path, monkeypa
         return json.dumps({"rows": rows})
 
     path = questions(tmp_path)
-    found = synth(monkeypatch, path, Teacher(any_kind, answer=reads), n=30)
+    kinds = tuple({*KINDS} - {"answer"})
+    found = synth(monkeypatch, path, Teacher(any_kind, answer=reads), n=30, kinds=kinds)
     checked = {row["synthetic"]["kind"]: "agreement" in row["synthetic"]["passed"] for row in made(found)}
     assert checked == {"paraphrase": False, "expansion": False, "harder": False, "documents": True}
     from_passages = [row for row in made(found) if row["synthetic"]["kind"] == "documents"]
@@ -295,13 +296,44 @@ def test_only_a_task_with_documents_and_free_answers_has_them(tmp_path: Path) ->
     labels = {"output": {"choices": [f"{n} days" for n in range(3, 63)]}, "score": "choice"}
     assert "for a task whose answers are labels" in refused(labels)
     assert "for a task without documents" in refused({"knowledge": None})
-    found = forecast_synth(SynthRequest(questions(tmp_path / "all"), n=60))
-    assert set(found.kinds) == {*KINDS} - {"answer"} == {*WITHOUT_DOCUMENTS, "documents"} - {"answer"}
+    kinds = tuple({*KINDS} - {"answer"})
+    found = forecast_synth(SynthRequest(questions(tmp_path / "all"), n=60, kinds=kinds))
+    assert found.kinds == kinds
     assert "The passage:" in found.first["documents"][-1].content
     (line,) = [
         line for line in notes(found, agreement_off="documents, which the teacher does not have") if "Agree" in line
     ]
-    assert line.startswith("Agreement is not checked but for questions from documents, since the task has documents")
+    assert line.startswith("Agreement is checked only for questions from documents: for other rows")
     alone = forecast_synth(SynthRequest(questions(tmp_path / "alone"), n=60, kinds=("documents",)))
     assert (found.answers, alone.answers) == (round(60 / 0.6 * 0.8 * 2 / 4), round(60 / 0.6 * 0.8 * 2))
     assert not [line for line in notes(alone, agreement_off="documents") if "Agreement" in line]
+
+
+def test_documents_are_read_and_sent_only_where_the_kinds_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged document stops no other kind, and an endpoint is shown passages only where that was said beforehand."""
+    path = questions(tmp_path)
+    (tmp_path / "docs" / "bad.pdf").write_bytes(b"%PDF-1.7 and nothing else")
+    default = forecast_synth(SynthRequest(path, "openai:teacher", n=12))
+    assert set(default.kinds) == WITHOUT_DOCUMENTS - {"answer"}
+    assert "go to" not in " ".join([question(default), *notes(default, agreement_off=None)])
+    with pytest.raises(DataError, match=r"bad\.pdf"):
+        forecast_synth(SynthRequest(path, "openai:teacher", n=12, kinds=("documents",)))
+    (tmp_path / "docs" / "bad.pdf").unlink()
+    sent = forecast_synth(SynthRequest(path, "openai:teacher", n=12, kinds=("documents",)))
+    said = "Passages of the documents go to openai:teacher, and so leave this machine unless it runs here."
+    assert said in question(sent)
+    assert said in notes(sent, agreement_off=None)
+    local = forecast_synth(SynthRequest(path, n=12, kinds=("documents",)))
+    assert said.split(" go to")[0] not in " ".join([question(local), *notes(local, agreement_off=None)])
+
+
+def test_documents_that_may_not_be_in_a_prompt_go_to_no_endpoint(tmp_path: Path) -> None:
+    path = questions(tmp_path, {"use": {"context": "forbidden"}})
+    with pytest.raises(
+        InputError, match=r"openai:teacher, an endpoint, for questions from documents that may not travel"
+    ):
+        forecast_synth(SynthRequest(path, "openai:teacher", n=12, kinds=("paraphrase", "documents")))
+    assert forecast_synth(SynthRequest(path, "openai:teacher", n=12)).n == 12
+    assert forecast_synth(SynthRequest(path, n=12, kinds=("documents",))).n == 12

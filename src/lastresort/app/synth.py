@@ -71,7 +71,8 @@ class SynthRequest:
 def synth_data(
     request: SynthRequest, progress: Progress, stop: Stop = NEVER, go_on: GoOn | None = None
 ) -> SyntheticRows:
-    """Make synthetic rows for a task, from its train rows and documents, and write them beside the task. The same call goes on.
+    """Make synthetic rows for a task, from its train rows (and its documents, where the kinds say so), and write them beside the
+    task. The same call goes on.
 
     go_on: asks the user before paid calls, None to start them without. stop: checked between batches.
     Raises InputError for what cannot be used, StoppedError where it stopped.
@@ -172,7 +173,8 @@ class _Setup:
         usd = found.usd if recipe.priced else None
         same = self.name == absolute_name(task.tuned_model, task.folder)
         first = {kind: prompts[kind] for kind in recipe.kinds if n and kind in prompts}
-        return SynthForecast(self.teacher, n, recipe.kinds, found.requests, found.answers, usd, first, same)
+        sent = bool(recipe.seeds.passages) and is_paid(self.teacher)
+        return SynthForecast(self.teacher, n, recipe.kinds, found.requests, found.answers, usd, first, same, sent)
 
 
 def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:

@@ -22,6 +22,7 @@ from lastresort.knowledge.reading import read_documents
 from lastresort.models.protocol import estimated_prompt_tokens, estimated_tokens
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.retrieval.rung import store_settings
+from lastresort.spec.paths import is_paid
 from lastresort.spec.task import Task
 from lastresort.synthesis.filters import LONGER, Balance, SeenRows, labels_of, wanted_rows
 from lastresort.synthesis.kinds import KINDS, Kind, SeedRows, stands_alone
@@ -53,9 +54,12 @@ def recipe_of(
     constrained: bool,
     priced: bool,
 ) -> Recipe:
-    """kinds: () for all that the task can have. Raises InputError where no row can be shown, or a kind does not fit."""
+    """kinds: () for all that the task can have without its documents. Raises InputError where no row can be shown, or a kind does
+    not fit.
+    """
     task, seeds = prepared.task, seed_rows(prepared, seed)
-    if not kinds or any(KINDS[kind].needs_passages for kind in kinds):
+    if any(KINDS[kind].needs_passages for kind in kinds):
+        _refuse_to_send_passages(task, teacher)
         seeds = replace(seeds, passages=_seed_passages(prepared, seeds, seed))
     shots = tuple(Shot(row.input, row.output) for row in _varied(seeds, BLIND_SHOTS, seed))
     longest = _longest_tokens(seeds.rows)
@@ -169,7 +173,18 @@ def _kinds(names: Sequence[str], seeds: SeedRows, task: Task) -> tuple[str, ...]
                 expected=", ".join(fitting),
                 remedy=f"Leave it out, or {remedy}.",
             )
-    return tuple(dict.fromkeys(names or fitting))
+    return tuple(dict.fromkeys(names or [name for name in fitting if not KINDS[name].needs_passages]))
+
+
+def _refuse_to_send_passages(task: Task, teacher: str) -> None:
+    """Raises InputError where the documents may not be in a prompt that leaves this machine."""
+    if task.use.context == "forbidden" and is_paid(teacher):
+        raise InputError(
+            f"found {teacher}, an endpoint, for questions from documents that may not travel in the prompt (use.context: forbidden)",
+            where="--kinds",
+            expected="a teacher on this machine",
+            remedy="Name a local one with --teacher, or leave out the kinds that show passages.",
+        )
 
 
 def _unfit(kind: Kind, seeds: SeedRows, task: Task) -> tuple[str, str]:

@@ -73,7 +73,7 @@ def synth_command(
         "",
         "--kinds",
         metavar="KIND,…",
-        help=f"Of {', '.join(KINDS)}. Default: all that fit the task.",
+        help=f"Of {', '.join(KINDS)}. Default: all that fit the task, but documents.",
     ),
     balance: str = Option(
         "train",
@@ -105,7 +105,7 @@ def synth_command(
 ) -> None:
     """Make synthetic training rows.
 
-    A teacher writes them from train rows and documents. Run the same command again to go on, or with a higher --n to make more.
+    A teacher writes them from train rows, or from documents. Run the same command again to go on, or with a higher --n to make more.
     Exit code 4: stopped before all rows were made.
     """
     from lastresort.app.synth import SynthRequest, forecast_synth, synth_data

@@ -21,7 +21,7 @@ from lastresort.types import Message
 class SynthForecast:
     """Before anything more is spent. n: rows still to be made. requests, answers: calls, of which requests for rows and answers to
     them. usd: None where a price is unknown. first: the next request of each kind. teaches_itself: whether the teacher is the model
-    that may be trained.
+    that may be trained. sends_passages: whether passages of the documents go to an endpoint.
     """
 
     teacher: str
@@ -32,6 +32,7 @@ class SynthForecast:
     usd: float | None
     first: Mapping[str, tuple[Message, ...]]
     teaches_itself: bool = False
+    sends_passages: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """As `lastresort data synth --dry-run --json` prints it."""

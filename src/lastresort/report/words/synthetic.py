@@ -44,20 +44,24 @@ def forecast_lines(found: SynthForecast) -> list[str]:
         shown += ["", f"{kind}:"]
         for turn in turns:
             shown.append(f"  [{turn.role}] {_short(turn.content)}")
-    return [f"Forecast: {_cost(found)}.", *_itself(found), *shown]
+    return [f"Forecast: {_cost(found)}.", *_sent(found), *_itself(found), *shown]
 
 
 def notes(found: SynthForecast, *, agreement_off: str | None) -> list[str]:
     """To say before the first request. agreement_off: what the task has that keeps answers from being compared."""
     off = []
-    if agreement_off is not None and not all(KINDS[kind].needs_passages for kind in found.kinds):
-        only = " but for questions from documents" if any(KINDS[kind].needs_passages for kind in found.kinds) else ""
-        off = [f"Agreement is not checked{only}, since the task has {agreement_off}."]
-    return [*_itself(found), *off]
+    shows_passages = [KINDS[kind].needs_passages for kind in found.kinds]
+    if agreement_off is not None and not all(shows_passages):
+        off = [f"Agreement is not checked, since the task has {agreement_off}."]
+        if any(shows_passages):
+            off = [
+                "Agreement is checked only for questions from documents: for other rows the teacher does not see the documents."
+            ]
+    return [*_sent(found), *_itself(found), *off]
 
 
 def question(found: SynthForecast) -> str:
-    return f"This makes {_cost(found)}. Start it?"
+    return " ".join([f"This makes {_cost(found)}.", *_sent(found), "Start it?"])
 
 
 def lines(found: SyntheticRows) -> list[str]:
@@ -93,6 +97,12 @@ def _money(usd: float | None) -> str:
     if usd is None:
         return "at an unknown price"
     return "at no cost" if usd == 0 else "for less than $0.01" if usd < 0.01 else f"for about {money(usd)}"
+
+
+def _sent(found: SynthForecast) -> list[str]:
+    if not found.sends_passages:
+        return []
+    return [f"Passages of the documents go to {found.teacher}, and so leave this machine unless it runs here."]
 
 
 def _itself(found: SynthForecast) -> list[str]:
