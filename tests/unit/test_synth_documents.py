@@ -332,8 +332,37 @@ def test_documents_are_read_and_sent_only_where_the_kinds_say_so(
 def test_documents_that_may_not_be_in_a_prompt_go_to_no_endpoint(tmp_path: Path) -> None:
     path = questions(tmp_path, {"use": {"context": "forbidden"}})
     with pytest.raises(
-        InputError, match=r"openai:teacher, an endpoint, for questions from documents that may not travel"
+        InputError, match=r"openai:teacher, an endpoint, for questions from documents that may not be in"
     ):
         forecast_synth(SynthRequest(path, "openai:teacher", n=12, kinds=("paraphrase", "documents")))
     assert forecast_synth(SynthRequest(path, "openai:teacher", n=12)).n == 12
     assert forecast_synth(SynthRequest(path, n=12, kinds=("documents",))).n == 12
+
+
+def test_more_answers_from_the_passage_may_be_wanted_in_a_mix_and_pay_for_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two in five questions are not answered as they were meant, and the default limit of calls still makes all rows."""
+
+    def any_kind(request: str, number: int) -> str:
+        if "The passage:" not in request:
+            rows = [{"input": asked_of("lamp", 2000 + 3 * number + n), "output": "9 days"} for n in range(3)]
+            return json.dumps({"rows": rows})
+        rows = json.loads(asks(request, number))["rows"]
+        return json.dumps(
+            {"rows": [{**row, "output": "365 days"} if n == number % 3 else row for n, row in enumerate(rows)]}
+        )
+
+    kinds = ("paraphrase", "documents")
+    mixed = synth(
+        monkeypatch, questions(tmp_path / "a"), Teacher(any_kind, answer=reads), n=12, kinds=kinds, agreement=3
+    )
+    from_passages = [row for row in made(mixed) if row["synthetic"]["kind"] == "documents"]
+    dropped = mixed.dropped["agreement"]
+    assert (mixed.made, mixed.tally.checks) == (12, 3 * (len(from_passages) + dropped + mixed.tally.surplus))
+    alone = synth(
+        monkeypatch, questions(tmp_path / "b"), Teacher(any_kind, answer=reads), n=60, kinds=("documents",), agreement=5
+    )
+    assert (alone.made, alone.ended) == (60, "rows")
+    with pytest.raises(InputError, match="found --agreement 3 for a task with documents"):
+        forecast_synth(SynthRequest(questions(tmp_path / "c"), kinds=("paraphrase",), agreement=3))

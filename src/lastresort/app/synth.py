@@ -36,12 +36,12 @@ from lastresort.synthesis.kinds import KINDS, Turns
 from lastresort.synthesis.make import Ending, make_rows, planned_batch, recall
 from lastresort.synthesis.passages import passages_hash
 from lastresort.synthesis.prompts import PER_REQUEST, VERSION, request_turns
-from lastresort.synthesis.recipe import Recipe
+from lastresort.synthesis.recipe import PASSAGE_CHECKS, Recipe
 from lastresort.synthesis.spending import SpendingLimits, forecast
 from lastresort.types import Progress
 
 MOST_ROWS = 200  # unless more are asked for
-CALLS_A_ROW, LEAST_CALLS = 6, 60
+CALLS_A_ROW, CALLS_A_CHECK, LEAST_CALLS = 6, 3, 60  # a call for each check of a row, and of those that are dropped
 _SHORTER = (
     "Leave out expansion and documents, which show the most, with --kinds, or name a teacher with a longer context. If rows were "
     "made already, name another file with --out as well."
@@ -197,23 +197,27 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
     prepared = replace(read, task=task, split=replace(read.split, train=written))
     n = request.n if request.n is not None else min(len(prepared.split.train), MOST_ROWS)
     why = why_no_agreement(prepared, run_code=run_code)
-    agreement = request.agreement if request.agreement is not None else int(why is None)
-    only_documents = bool(request.kinds) and all(KINDS[kind].needs_passages for kind in request.kinds)
-    if agreement and why is not None and not only_documents:
+    from_documents = any(KINDS[kind].needs_passages for kind in request.kinds)
+    if request.agreement and why is not None and not from_documents:
         raise InputError(
-            f"found --agreement {agreement} for a task with {why}", expected="--agreement 0", remedy="Leave it out."
+            f"found --agreement {request.agreement} for a task with {why}",
+            expected="--agreement 0",
+            remedy="Leave it out.",
         )
+    agreement = 0 if why is not None else request.agreement if request.agreement is not None else 1
     recipe = recipe_of(
         prepared,
         teacher=teacher,
         n=n,
         kinds=request.kinds,
         agreement=agreement,
+        passage_checks=max(request.agreement or 0, PASSAGE_CHECKS),
         seed=request.seed,
         made=datetime.now(UTC).date().isoformat(),
         constrained=not is_endpoint(teacher),
         priced=not is_paid(teacher) or None not in prices,
     )
+    calls_a_row = max(CALLS_A_ROW, CALLS_A_CHECK * recipe.most_checks)
     balance: Balance = next(one for one in get_args(Balance) if one == request.balance)
     return _Setup(
         prepared=prepared,
@@ -225,12 +229,12 @@ def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:
         recipe=recipe,
         known=known_of(prepared, recipe, balance),
         limits=SpendingLimits(
-            calls=request.calls if request.calls is not None else max(LEAST_CALLS, CALLS_A_ROW * n),
+            calls=request.calls if request.calls is not None else max(LEAST_CALLS, calls_a_row * n),
             usd=limit_usd,
             prices=(prices[0] or 0.0, prices[1] or 0.0),
         ),
         prices=prices,
-        agreement_off=why if request.agreement is None else None,
+        agreement_off=why if request.agreement is None or from_documents else None,
     )
 
 
@@ -314,7 +318,7 @@ def _header(setup: _Setup, fingerprint: str) -> Header:
         kinds=recipe.kinds,
         seed=recipe.seed,
         balance=setup.request.balance,
-        agreement=recipe.agreement,
+        agreement=recipe.most_checks,
         prompts=VERSION,
         passages=passages_hash(recipe.seeds.passages),
     )

@@ -49,6 +49,7 @@ def recipe_of(
     n: int,
     kinds: Sequence[str],
     agreement: int,
+    passage_checks: int,
     seed: int,
     made: str,
     constrained: bool,
@@ -72,6 +73,7 @@ def recipe_of(
         instruction=instruction(task),
         blind=blind,
         agreement=agreement,
+        passage_checks=passage_checks,
         agrees=_agrees(prepared),
         supports=_supports(prepared),
         spelt=_spelt(prepared),
@@ -180,7 +182,7 @@ def _refuse_to_send_passages(task: Task, teacher: str) -> None:
     """Raises InputError where the documents may not be in a prompt that leaves this machine."""
     if task.use.context == "forbidden" and is_paid(teacher):
         raise InputError(
-            f"found {teacher}, an endpoint, for questions from documents that may not travel in the prompt (use.context: forbidden)",
+            f"found {teacher}, an endpoint, for questions from documents that may not be in a prompt (use.context: forbidden)",
             where="--kinds",
             expected="a teacher on this machine",
             remedy="Name a local one with --teacher, or leave out the kinds that show passages.",

@@ -87,7 +87,7 @@ def synth_command(
         help="How often the teacher must give a row's answer again without seeing it. Default: 1, documents: 2.",
     ),
     usd: float | None = Option(None, "--usd", help="Most money to spend. Default: limits.usd of the task."),
-    calls: int | None = Option(None, "--calls", help="Most calls to make. Default: 6 for each row, at least 60."),
+    calls: int | None = Option(None, "--calls", help="Most calls to make. Default: 6 or more a row, at least 60."),
     prompt_price: float | None = Option(
         None, "--prompt-price", min=0, help="USD per million prompt tokens of --teacher."
     ),
@@ -105,7 +105,7 @@ def synth_command(
 ) -> None:
     """Make synthetic training rows.
 
-    A teacher writes them from train rows, or from documents. Run the same command again to go on, or with a higher --n to make more.
+    A teacher writes them from train rows or documents. Run the same command again to go on, or with a higher --n to make more.
     Exit code 4: stopped before all rows were made.
     """
     from lastresort.app.synth import SynthRequest, forecast_synth, synth_data

@@ -11,7 +11,7 @@ from lastresort.systems.compose import compose
 from lastresort.systems.system import PASSAGES_REQUEST, PromptDesign
 from lastresort.types import Example, Message
 
-FROM_PASSAGE = 2  # answers at least to a question made from a passage, both of which must agree with the row's
+PASSAGE_CHECKS = 2  # answers at least to a question made from a passage, all of which must agree with the row's
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Lengths:
 class Recipe:
     """What is to be made. teacher: its name, as the user gives it. n: rows. kinds: in turn. instruction: of the task, with the
     form of its answers. blind: how the teacher answers an input on its own. agreement: how often it must give the row's answer
-    again, 0 to not ask. agrees: whether an answer counts as that of the example. supports: the same of an answer from a passage.
+    again, 0 to not ask. passage_checks: the same for questions from documents. agrees: whether an answer counts as that of the example. supports: the same of an answer from a passage.
     spelt: an answer as train spells it.
     constrained: whether the teacher is a local model, whose decoding can be held to the form of a reply. made: the date.
     priced: whether it is known what the teacher costs.
@@ -42,6 +42,7 @@ class Recipe:
     instruction: str
     blind: PromptDesign
     agreement: int
+    passage_checks: int
     agrees: Callable[[str, Example], bool]
     supports: Callable[[str, Example], bool]
     spelt: Callable[[str], str]
@@ -53,7 +54,12 @@ class Recipe:
 
     def checks(self, kind: str) -> int:
         """How often the teacher answers a new row of this kind, without having seen its answer."""
-        return max(self.agreement, FROM_PASSAGE) if KINDS[kind].needs_passages else self.agreement
+        return self.passage_checks if KINDS[kind].needs_passages else self.agreement
+
+    @property
+    def most_checks(self) -> int:
+        """Of a row of any of its kinds."""
+        return max(map(self.checks, self.kinds))
 
     def blind_prompt(self, turns: Sequence[Message], passage: Chunk | None) -> tuple[Message, ...]:
         """For an answer to an input on its own, or from its passage. The shots have no passage."""
