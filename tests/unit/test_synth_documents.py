@@ -272,17 +272,71 @@ def test_the_answers_from_a_passage_count_towards_the_limits(tmp_path: Path, mon
         )
 
 
-def test_a_task_scored_by_a_judge_compares_answers_by_their_words(
+@pytest.mark.parametrize(
+    ("score", "proposed", "read", "kept"),
+    [
+        ("judge", "{days} days", "{days} days.", True),
+        ("judge", "You have {days} days.", "You have about {days} days.", True),
+        ("judge", "365 days", "{days} days", False),
+        ("judge", "{days} days", "You have {days} days to send the whole thing back", False),
+        ("judge", "It costs 20{days} EUR.", "It costs 200{days} EUR.", False),
+        ("judge", "It costs {days}.5 EUR.", "It costs 5.{days} EUR.", False),
+        ("judge", "It is -{days} degrees.", "It is {days} degrees.", False),
+        ("judge", "Yes, all of it can be sent back.", "No, not all of it can be sent back.", False),
+        ("judge", "You can send all of it back.", "You shouldn't send all of it back.", False),
+        ("token_f1", "365 days", "{days} days", False),
+        ("rouge_l", "365 days", "{days} days", False),
+        ("normalized", "{days} days", "{days} Days.", True),
+        ("normalized", "{days} days", "The passage says NOT STATED", False),
+        ("contains", "days", "NOT STATED, not even in days", False),
+    ],
+)
+def test_an_answer_is_kept_if_those_from_the_passage_say_the_same(
+    score: str, proposed: str, read: str, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the scorer compares, or without one that can, by words, numbers and negations."""
+
+    def proposes(request: str, number: int) -> str:
+        rows = json.loads(asks(request, number))["rows"]
+        return json.dumps({"rows": [{**row, "output": proposed.format(days=row["output"].split()[0])} for row in rows]})
+
+    scored = {"judge": "scripted:script.json"} if score == "judge" else score
+    path = questions(tmp_path, {"score": scored})
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    lines = [
+        {**row, "output": row["output"] + " or more, if it is sent back"[: n % 2 * 99]} for n, row in enumerate(rows)
+    ]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    teacher = Teacher(proposes, answer=lambda prompt: read.format(days=DAYS.search(prompt)[2]))
+    found = synth(monkeypatch, path, teacher, n=3, calls=28, kinds=("documents",))
+    assert (found.made, found.dropped["agreement"]) == ((3, 0) if kept else (0, found.tally.proposed))
+
+
+def test_an_answer_that_a_row_shown_gives_away_is_not_given_again_by_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = questions(tmp_path, {"score": {"judge": "scripted:script.json"}})
-    wrong = iter(range(1000))
+    """A teacher that copies the answer of a row shown, and in the check reads nothing but the shots."""
+    teacher = Teacher(lambda request, number: "", answer=lambda prompt: "NOT STATED")
 
-    def says(prompt: str) -> str:
-        return f"You have {reads(prompt)}." if next(wrong) // 2 % 3 else "Nobody can say when it goes back."
+    def copies(request: str, number: int) -> str:
+        rows = json.loads(asks(request, number))["rows"]
+        shown = [json.loads(line) for line in request.split("Rows:\n")[1].splitlines()[:3]]
+        words = [f"{row['input'].split(' ', 1)[0]} {own['input']}" for row, own in zip(shown, rows, strict=True)]
+        return json.dumps(
+            {"rows": [{"input": text, "output": row["output"]} for text, row in zip(words, shown, strict=True)]}
+        )
 
-    found = synth(monkeypatch, path, Teacher(asks, answer=says), n=12, kinds=("documents",))
-    assert (found.made, found.dropped["agreement"] > 3) == (12, True)
+    def answers_from_shots(prompt: str) -> str:
+        number = prompt.split("Question: ")[1].split()[0]
+        shots = teacher.prompts[-1].split("[1]")[0]
+        return f"{int(number) + 3} days" if re.search(rf"(?m)^{number} [A-Z]", shots) else "NOT STATED"
+
+    teacher.write, teacher.answer = copies, answers_from_shots
+    found = synth(monkeypatch, questions(tmp_path), teacher, n=6, calls=70, kinds=("documents",))
+    assert (found.made, found.dropped["agreement"] > 9) == (0, True)
+    checks = [prompt for prompt in teacher.prompts if SYSTEM not in prompt]
+    assert all("when must the lamp go back" in prompt.split("[1]")[0] for prompt in checks), "other rows are shots"
+    assert all("reply with NOT STATED" in prompt for prompt in checks)
 
 
 def test_only_a_task_with_documents_and_free_answers_has_them(tmp_path: Path) -> None:

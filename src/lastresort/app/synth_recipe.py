@@ -11,10 +11,11 @@ from random import Random
 
 from lastresort.climb.prepare import PreparedTask, check_right_answers
 from lastresort.data.check import output_checks
+from lastresort.data.duplicates import normalised, numbers_and_negations
 from lastresort.data.formats.rows import compact_json
 from lastresort.data.read import content_hash
 from lastresort.errors import DataError, InputError
-from lastresort.evals.scorers import SCORERS, AsksAModel, Scorer, build_scorer, format_ok
+from lastresort.evals.scorers import SCORERS, AsksAModel, build_scorer, format_ok
 from lastresort.evals.scorers.forms import chosen
 from lastresort.foreign import NotJson, is_json, parse_json
 from lastresort.knowledge.chunks import Chunk
@@ -38,8 +39,9 @@ LONGEST_SHOWN = 8000  # characters of a row that the teacher is shown, without i
 BLIND_SHOTS = 6
 TRIED = 20  # rows of train, by the scorer
 GRADED_AGREES = 0.5  # of a graded scorer
+SAME_WORDS = 0.8  # of two answers that count as one where the scorer cannot say it (F1)
 LEAST_TOKENS, FORM_TOKENS = 512, 32  # of a reply, and of its JSON around a row
-PASSAGE_TOKENS = 32  # of what is said around a passage
+PASSAGE_TOKENS = 64  # of what is said around a passage
 
 
 def recipe_of(
@@ -278,21 +280,31 @@ def _answer_fault(prepared: PreparedTask, labels: Sequence[str]) -> Callable[[Ex
 
 
 def _supports(prepared: PreparedTask) -> Callable[[str, Example], bool]:
-    """By the task's scorer; by common words where that asks a model, or does not compare with an answer like those of train."""
+    """By the task's scorer, or by the text where that asks a model, is graded or cannot compare with answers like those of train."""
+    scorer = prepared.scorer
     agrees: list[Callable[[str, Example], bool]] = []  # once the scorer was tried
 
     def supports(answer: str, example: Example) -> bool:
         if not agrees:
-            compares = not isinstance(prepared.scorer, AsksAModel) and _takes_answers_of_train(prepared)
-            agrees.append(_agrees(prepared, None if compares else build_scorer("token_f1", {})))
+            compares = scorer.binary and not isinstance(scorer, AsksAModel) and _takes_answers_of_train(prepared)
+            agrees.append(_agrees(prepared) if compares else _says_the_same)
         return agrees[0](answer, example)
 
     return supports
 
 
-def _agrees(prepared: PreparedTask, scorer: Scorer | None = None) -> Callable[[str, Example], bool]:
-    """scorer: None for the task's."""
-    scorer = scorer or prepared.scorer
+def _says_the_same(answer: str, example: Example) -> bool:
+    """The same text when normalised, or nearly the same words with all numbers and negations equal."""
+    said, wanted = answer.strip(), example.output
+    if normalised(said) == normalised(wanted):
+        return True
+    same_facts = numbers_and_negations(said) == numbers_and_negations(wanted)
+    return same_facts and build_scorer("token_f1", {})(said, example) >= SAME_WORDS
+
+
+def _agrees(prepared: PreparedTask) -> Callable[[str, Example], bool]:
+    """By the task's scorer."""
+    scorer = prepared.scorer
     reads_json = SCORERS[prepared.task.score.name].reads == "json" or prepared.task.output.json_schema is not None
 
     def agrees(answer: str, example: Example) -> bool:

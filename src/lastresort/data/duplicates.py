@@ -44,10 +44,12 @@ _EMPTY_WORDS = frozenset({"a", "an", "the", "please", "kindly", "just", "hi", "h
 _EMPTY_MARKS = frozenset(".,;:!?'\"…’‘“”")
 _NEGATIONS = frozenset(
     {"not", "no", "never", "none", "nor", "without", "cannot", "cant", "dont", "doesnt", "didnt", "isnt", "arent"}
+    | {"couldnt", "hasnt", "havent", "mustnt", "shouldnt", "wouldnt", "nobody", "nothing", "neither"}
     | {"wasnt", "wont", "nicht", "kein", "keine", "keinen", "nie", "ohne", "ne", "pas", "jamais", "sin", "nunca"}
     | {"não", "不", "没", "無", "无", "未", "非"}
 )
 # Scripts written without spaces are compared by character.
+_NUMBER = re.compile(r"(?:(?<![^\W_])[-−])?\d+(?:[.,]\d+)*")
 _TOKEN = re.compile(
     r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|(?:(?![\u0e00-\u0e7f\u3040-\u9fff])\w)+|[^\w\s]"
 )
@@ -161,6 +163,12 @@ class NearIndex:
 
     def _features(self, words: _Words) -> frozenset[str]:
         return frozenset(words.plain) - self._common
+
+
+def numbers_and_negations(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What two texts that say the same have in common: numbers with sign and decimals, in their order, and sorted negations."""
+    negations = sorted(word for word in _words(text).plain if word in _NEGATIONS)
+    return tuple(_NUMBER.findall(text)), tuple(negations)
 
 
 def words_of(text: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from lastresort.types import Example
 
 OF_LABEL, CONTRAST = 4, 2  # rows that `answer` shows
 VARIED = 5  # rows that `expansion` shows
-ASKED = 3  # rows that `documents` shows
+FORM_ROWS = 3  # that `documents` shows
 LOOKED_AT = 200  # rows, for some that fit
 
 
@@ -184,7 +184,7 @@ def _documents(draw: Draw) -> RowRequest:
 
     Source: Alberti et al. 2019, Synthetic QA Corpora Generation with Roundtrip Consistency.
     """
-    shown = draw.some(ASKED, draw.seeds.rows, stands_alone)
+    shown = draw.some(FORM_ROWS, draw.seeds.rows, stands_alone)
     return RowRequest("documents", prompts.DOCUMENTS, tuple(shown), None, passage=draw.next_passage("documents"))
 
 

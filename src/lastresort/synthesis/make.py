@@ -209,20 +209,25 @@ def _asked_again(
     if not any(times):
         return list(passed)
     decoding = Decoding(recipe.lengths.answer, temperature=0.0 if max(times) == 1 else 1.0, seed=recipe.seed + number)
-    prompts = [
-        recipe.blind_prompt(one.example.input, one.request.passage)
-        for one, n in zip(passed, times, strict=True)
-        for _ in range(n)
-    ]
+    prompts = [_check_prompt(recipe, one) for one, n in zip(passed, times, strict=True) for _ in range(n)]
     answers = iter(_ask(teacher, prompts, decoding, journal, is_check=True))
     found = []
     for one, n in zip(passed, times, strict=True):
         own = list(islice(answers, n))
-        same = recipe.agrees if one.request.passage is None else recipe.supports
-        agrees = all(len(answer.text) <= LONGEST_REPLY and same(answer.text, one.example) for answer in own)
+        agrees = all(
+            len(answer.text) <= LONGEST_REPLY and recipe.gives_again(answer.text, one.example, one.request.passage)
+            for answer in own
+        )
         usd = one.usd + sum(answer.usd for answer in own)
         found.append(replace(one, agrees=agrees if own else None, usd=usd))
     return found
+
+
+def _check_prompt(recipe: Recipe, one: ProposedRow) -> tuple[Message, ...]:
+    turns, request = one.example.input, one.request
+    if request.passage is None:
+        return recipe.blind_prompt(turns)
+    return recipe.passage_prompt(turns, request.passage, request.shown)
 
 
 def _row(one: ProposedRow, recipe: Recipe) -> SyntheticRow:

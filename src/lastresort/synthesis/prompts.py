@@ -12,7 +12,7 @@ from lastresort.types import Example, JsonObject, Message
 if TYPE_CHECKING:
     from lastresort.synthesis.kinds import RowRequest
 
-VERSION = 3
+VERSION = 4
 PER_REQUEST = 3
 
 SYSTEM = (
@@ -42,6 +42,11 @@ DOCUMENTS = (
     "Write questions that the passage answers, with their answers. Ask what users would ask who have not seen the passage: "
     "name what each question is about, and do not mention the passage. Each question must have one right answer, which the passage "
     "states. Take no fact from anywhere else. Give the answer in exactly the form of the rows shown."
+)
+NOT_STATED = "NOT STATED"
+ANSWER_FROM_PASSAGE = (
+    f"A passage stands before the question. Answer from it alone. If it does not state the answer, reply with {NOT_STATED} and "
+    "nothing else."
 )
 _CONTINUES = "Each new input is the next turn of the conversation of the first row."
 _ONLY_INPUTS = 'Reply with one JSON object and nothing else: {"rows": [{"input": "…"}]}'

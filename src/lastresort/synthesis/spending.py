@@ -81,7 +81,11 @@ def forecast(
     rows = recipe.seeds.rows
     row_in = sum(estimated_tokens(row.input[-1].content) for row in rows) / len(rows)
     row_out = sum(estimated_tokens(row.output) for row in rows) / len(rows)
-    blind = estimated_prompt_tokens(recipe.blind_prompt(rows[0].input, next(iter(recipe.seeds.passages), None)))
+    blind = estimated_prompt_tokens(
+        recipe.passage_prompt(rows[0].input, recipe.seeds.passages[0], ())
+        if recipe.seeds.passages
+        else recipe.blind_prompt(rows[0].input)
+    )
     read = requests * sum(map(estimated_prompt_tokens, prompts)) / len(prompts) + answers * blind
     written = asked * (row_in + row_out + FORM_TOKENS) + answers * row_out
     return CallForecast(requests, answers, _usd(prices, read, written))
