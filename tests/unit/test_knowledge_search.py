@@ -10,7 +10,8 @@ import pytest
 
 from knowledge_support import SMALL, CountingEmbedder, markdown
 from lastresort.errors import ContractError, DataError
-from lastresort.knowledge.evaluation import Labels, measure
+from lastresort.knowledge.evaluation import measure
+from lastresort.knowledge.labels import Labels
 from lastresort.knowledge.search import Mode, search, search_all
 from lastresort.knowledge.store import Store, StoreSettings, create_store, rows_where, write_manifest
 from lastresort.knowledge.update import update

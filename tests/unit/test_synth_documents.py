@@ -17,7 +17,7 @@ from lastresort.climb.prepare import prepare
 from lastresort.data.read import read_examples
 from lastresort.errors import DataError, InputError
 from lastresort.knowledge.embedder import HashingEmbedder
-from lastresort.knowledge.evaluation import Labels
+from lastresort.knowledge.labels import Labels
 from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.store import create_store
 from lastresort.knowledge.update import update

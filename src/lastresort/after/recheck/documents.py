@@ -18,7 +18,7 @@ from lastresort.after.recheck.models import RecheckModels
 from lastresort.climb.identity import documents_of
 from lastresort.errors import DataError, InputError
 from lastresort.knowledge.document import Document
-from lastresort.knowledge.evaluation import Labels
+from lastresort.knowledge.labels import Labels
 from lastresort.knowledge.reading import read_documents
 from lastresort.knowledge.store import Store, chunks_named, content_hash, open_store
 from lastresort.knowledge.update import DocumentChanges, changes, document_hashes, file_changes, file_hashes, update

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from lastresort.errors import CandidateError
 from lastresort.evals.measure import JobRefused, failures, mean_score
 from lastresort.knowledge.chunks import Chunk
-from lastresort.knowledge.evaluation import Labels
+from lastresort.knowledge.labels import Labels
 from lastresort.knowledge.search import search
 from lastresort.knowledge.store import Store, chunks_named
 from lastresort.records.decision_parts import GivenPassages
