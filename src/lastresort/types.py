@@ -25,13 +25,26 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class SeedPassage:
+    """A passage of the task's documents that a synthetic row was made from. start, end: characters of the document's text.
+    text_hash: see `held_passages.passage_hash`.
+    """
+
+    document: str
+    section: str
+    start: int
+    end: int
+    text_hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """One labelled item of a task.
 
     input: the conversation up to the answer; a row with `input` is a single user turn. output: the right answer as text
     (an object is written as compact JSON, keys in their order). row: 1-based row of `source`, for errors. seeds: of a
-    synthetic row the hashes of the inputs that it was made from (`duplicates.input_hash`), and `passage:` with the section of a
-    document; empty if unknown; None for another row.
+    synthetic row the hashes of the inputs that it was made from (`duplicates.input_hash`), empty if unknown; None for another row.
+    seed_passage: what it was made from, too.
     """
 
     id: str
@@ -42,6 +55,7 @@ class Example:
     row: int = 0
     source: str = ""
     seeds: tuple[str, ...] | None = None
+    seed_passage: SeedPassage | None = None
 
     @property
     def synthetic(self) -> bool:

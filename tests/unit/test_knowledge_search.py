@@ -177,7 +177,7 @@ def test_labels_name_chunks_sections_and_documents(tmp_path: Path) -> None:
     long = " ".join(f"word{n}." for n in range(60))
     store = create_store(tmp_path / "store", CountingEmbedder(), SMALL)
     update(store, [markdown("a.md", f"# A\n\n{long}\n\n## Only\n\nx"), markdown("b.md", "# A\n\ny")])
-    labels = Labels(store)
+    labels = Labels.of_store(store)
     assert labels.chunks("a.md#a:2") == {"a.md#a:2"}
     assert labels.chunks("a.md#a") == {f"a.md#a:{n}" for n in range(1, len(labels.chunks("a.md#a")) + 1)}
     assert len(labels.chunks("a.md#a")) > 2

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import count
 from pathlib import Path
-from random import Random
 
 import pytest
 
-from climb_support import scripted_task
-from knowledge_support import written
+from document_questions import DAYS, asked_of, asks, document, questions, reads
 from lastresort.app.synth import SynthRequest, forecast_synth
 from lastresort.climb.prepare import prepare
 from lastresort.data.read import read_examples
@@ -27,59 +24,7 @@ from lastresort.rungs.retrieval.rung import store_settings
 from lastresort.spec.task import load_task
 from lastresort.synthesis.kinds import KINDS
 from lastresort.synthesis.prompts import SYSTEM
-from synth_support import CITIES, WITHOUT_DOCUMENTS, Killed, Row, Teacher, made, synth
-
-WORDS = "heater kettle drill lantern tent stroller printer blender saddle router monitor scale".split()
-DAYS = re.compile(r"The (\w+) can be returned within (\d+) days")
-
-
-def document(word: str, days: int) -> str:
-    return (
-        f"# The {word}\n\n## Returns\n\nThe {word} can be returned within {days} days. It must be clean and in its box, with "
-        f"all of its parts. Whoever sends the {word} back pays for the parcel, unless it came broken. Money goes back to the "
-        f"card that paid for it, a week later at most.\n\n## Care\n\nWipe the {word} dry.\n"
-    )
-
-
-def asked_of(word: str, number: int) -> str:
-    """A question about a thing that shares few words with others."""
-    return f"{number} {' '.join(Random(number).choices(CITIES, k=6))}: when must the {word} go back?"
-
-
-def questions(folder: Path, task: Row | None = None, named: Row | None = None) -> Path:
-    """A task of twelve documents and 60 questions without labels. named: the passages of the rows of dev and test."""
-    settings = {
-        "output": {},
-        "score": "normalized",
-        "about": "Answer the customer's question.",
-        "knowledge": "docs",
-        "retrieval": {"embedder": "hashing", "chunk_tokens": 120},
-        "examples": {"train": "train.jsonl", "dev": "dev.jsonl", "test": "test.jsonl"},
-        "split": {},
-    }
-    path = scripted_task(folder, quality=[], task=settings | (task or {}))
-    number = count()
-    for side, rows in (("train", 20), ("dev", 20), ("test", 20)):
-        lines = []
-        for n in (next(number) for _ in range(rows)):
-            lines.append({"input": asked_of("lamp", n), "output": f"{n + 3} days", **(named or {}).get(side, {})})
-        (folder / f"{side}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    written(folder / "docs", {f"{word}.md": document(word, 10 + n) for n, word in enumerate(WORDS)})
-    return path
-
-
-def asks(request: str, number: int) -> str:
-    """Three questions from the passage of a request, with its number of days."""
-    passage = json.loads(request.split("The passage:\n")[1].splitlines()[0])
-    word, days = DAYS.search(passage["text"]).groups()
-    texts = [asked_of(word, 1000 + 3 * number + n) for n in range(3)]
-    return json.dumps({"rows": [{"input": text, "output": f"{days} days"} for text in texts]})
-
-
-def reads(prompt: str) -> str:
-    """The days of the passage in the prompt; a teacher that has none makes them up."""
-    found = DAYS.search(prompt)
-    return f"{found[2]} days" if found else "99 days"
+from synth_support import WITHOUT_DOCUMENTS, Killed, Row, Teacher, made, synth
 
 
 def test_questions_come_from_passages_that_the_store_of_the_task_finds(
@@ -94,7 +39,7 @@ def test_questions_come_from_passages_that_the_store_of_the_task_finds(
     documents = {one.id: one for one in read_documents(task.knowledge).documents}
     store = create_store(tmp_path / "store", HashingEmbedder(), store_settings(task))
     update(store, tuple(documents.values()))
-    labels = Labels(store)
+    labels = Labels.of_store(store)
     for row, example in zip(rows, examples, strict=True):
         origin = row["synthetic"]["passage"]
         text = documents[origin["document"]].text[origin["start"] : origin["end"]]
@@ -210,7 +155,7 @@ def test_questions_leave_train_once_a_dev_or_test_row_names_their_passage(
     test.write_text("\n".join([json.dumps({**json.loads(first), "passages": ["kettle.md#returns:4"]}), *others]))
     now = prepare(load_task(path), begins=False)
     assert {row.id for row in all_of_them.split.train} - {row.id for row in now.split.train} == set(named)
-    assert RowsLeftOut("train", "not made from train", len(named)) in now.notes
+    assert now.notes == (RowsLeftOut("train", "from a held passage", len(named)),)
 
 
 def test_questions_of_dev_and_test_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

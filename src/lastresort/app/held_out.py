@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lastresort.app.init import free_path
-from lastresort.climb.prepare import prepare, read_split
+from lastresort.climb.prepare import held_passages, prepare, read_split
 from lastresort.data.duplicates import normalised
 from lastresort.data.files import read_rows, stem_of
 from lastresort.data.read import read_prompts
@@ -118,7 +118,7 @@ def held_out_rows(file: TrainingFile) -> list[HeldOutRows | UnreadTask]:
             continue
         try:
             split, _ = read_split(task)
-            dev, test = _repeated(inputs, split)
+            dev, test = _repeated(inputs, split, task)
         except LastresortError as error:
             found.append(UnreadTask(task.path.name, str(error)))
             continue
@@ -126,10 +126,10 @@ def held_out_rows(file: TrainingFile) -> list[HeldOutRows | UnreadTask]:
     return found
 
 
-def _repeated(inputs: Sequence[tuple[Message, ...]], split: Split) -> tuple[int, int]:
+def _repeated(inputs: Sequence[tuple[Message, ...]], split: Split, task: Task) -> tuple[int, int]:
     """How many of the inputs are in dev, and how many in test. What a climb of the task trains on itself is in neither."""
     near = len(inputs) + len(split.train) <= MOST_NEAR
-    trained = clean(split).split.train if near else split.train
+    trained = clean(split, held_passages(task, split)).split.train if near else split.train
     held = {normalised(item.input_text) for item in (*split.dev, *split.test)}
     own = {normalised(example.input_text) for example in trained} - held
     given = [Example(str(number), turns, "") for number, turns in enumerate(inputs)]

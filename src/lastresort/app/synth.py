@@ -174,7 +174,18 @@ class _Setup:
         same = self.name == absolute_name(task.tuned_model, task.folder)
         first = {kind: prompts[kind] for kind in recipe.kinds if n and kind in prompts}
         sent = bool(recipe.seeds.passages) and is_paid(self.teacher)
-        return SynthForecast(self.teacher, n, recipe.kinds, found.requests, found.answers, usd, first, same, sent)
+        return SynthForecast(
+            self.teacher,
+            n,
+            recipe.kinds,
+            found.requests,
+            found.answers,
+            usd,
+            first,
+            same,
+            sent,
+            recipe.seeds.protection,
+        )
 
 
 def _setup(request: SynthRequest, *, run_code: bool) -> _Setup:

@@ -19,15 +19,14 @@ from lastresort.evals.scorers import SCORERS, AsksAModel, build_scorer, format_o
 from lastresort.evals.scorers.forms import chosen
 from lastresort.foreign import NotJson, is_json, parse_json
 from lastresort.knowledge.chunks import Chunk
-from lastresort.knowledge.reading import read_documents
 from lastresort.models.protocol import estimated_prompt_tokens, estimated_tokens
 from lastresort.rungs.prompting.prompts import instruction
-from lastresort.rungs.retrieval.rung import store_settings
+from lastresort.rungs.retrieval.rung import cut_for
 from lastresort.spec.paths import is_paid
 from lastresort.spec.task import Task
 from lastresort.synthesis.filters import LONGER, Balance, SeenRows, labels_of, wanted_rows
 from lastresort.synthesis.kinds import KINDS, Kind, SeedRows, stands_alone
-from lastresort.synthesis.passages import LEAST_CHARACTERS, seed_passages
+from lastresort.synthesis.passages import LEAST_CHARACTERS, PassageProtection, seed_passages
 from lastresort.synthesis.prompts import PER_REQUEST
 from lastresort.synthesis.reading import json_part
 from lastresort.synthesis.recipe import Lengths, Recipe
@@ -63,7 +62,8 @@ def recipe_of(
     task, seeds = prepared.task, seed_rows(prepared, seed)
     if any(KINDS[kind].needs_passages for kind in kinds):
         _refuse_to_send_passages(task, teacher)
-        seeds = replace(seeds, passages=_seed_passages(prepared, seeds, seed))
+        passages, protection = _seed_passages(prepared, seeds, seed)
+        seeds = replace(seeds, passages=passages, protection=protection)
     shots = tuple(Shot(row.input, row.output) for row in _varied(seeds, BLIND_SHOTS, seed))
     longest = _longest_tokens(seeds.rows)
     blind = PromptDesign(instruction(task), shots=shots, k=len(shots))
@@ -201,17 +201,18 @@ def _unfit(kind: Kind, seeds: SeedRows, task: Task) -> tuple[str, str]:
         return "whose answers are labels", "make rows of another kind"
     return (
         "without a row and a passage that can be shown",
-        f"add a row that is one question, and passages of {LEAST_CHARACTERS} characters that no dev or test row names",
+        f"add a row that is one question, and passages of {LEAST_CHARACTERS} characters that no dev or test row names or asks in",
     )
 
 
-def _seed_passages(prepared: PreparedTask, seeds: SeedRows, seed: int) -> tuple[Chunk, ...]:
+def _seed_passages(
+    prepared: PreparedTask, seeds: SeedRows, seed: int
+) -> tuple[tuple[Chunk, ...], PassageProtection | None]:
     """There are none where answers are labels, or where no row shows what a question looks like."""
-    task, split = prepared.task, prepared.split
+    task, read = prepared.task, prepared.as_read
     if task.knowledge is None or seeds.by_label or not any(map(stands_alone, seeds.rows)):
-        return ()
-    held = [name for row in (*split.dev, *split.test) for name in row.passages]
-    return seed_passages(read_documents(task.knowledge).documents, store_settings(task).chunks, held, seed)
+        return (), None
+    return seed_passages(cut_for(task), (*read.dev, *read.test), seed)
 
 
 def _varied(seeds: SeedRows, n: int, seed: int) -> list[Example]:
@@ -280,7 +281,7 @@ def _answer_fault(prepared: PreparedTask, labels: Sequence[str]) -> Callable[[Ex
 
 
 def _supports(prepared: PreparedTask) -> Callable[[str, Example], bool]:
-    """By the task's scorer, or by the text where that asks a model, is graded or cannot compare with answers like those of train."""
+    """By the task's scorer, or by the text where that asks a model, is graded or cannot compare with answers as in train."""
     scorer = prepared.scorer
     agrees: list[Callable[[str, Example], bool]] = []  # once the scorer was tried
 

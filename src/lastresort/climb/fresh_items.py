@@ -11,6 +11,7 @@ from lastresort.climb.identity import relative_path
 from lastresort.climb.prepare import FreshItems, PreparedTask, check_right_answers, sha256_of
 from lastresort.data.check import refuse_invalid_outputs, refuse_synthetic
 from lastresort.data.duplicates import normalised
+from lastresort.data.held_passages import HeldPassages
 from lastresort.data.preferences import without_leaks
 from lastresort.data.read import read_examples
 from lastresort.data.split import find_leaks, groups_of, ordered
@@ -20,6 +21,7 @@ from lastresort.evals.judged import correction_in
 from lastresort.records.events import ErrorShared, ItemsAdded, RepairTested, RungTested
 from lastresort.records.record import Record
 from lastresort.report.words.wording import counted
+from lastresort.rungs.retrieval.rung import cut_for
 from lastresort.rungs.rung import rungs_met
 from lastresort.spec.task import Task
 from lastresort.types import Example
@@ -96,6 +98,7 @@ def _refuse_known(prepared: PreparedTask, given: FreshItems) -> None:
         raise DataError(
             f"found {alike} of {held} ({of_all})", where=_row(given, leak.train), expected=expected, remedy=remedy
         )
+    _refuse_trained_passages(prepared, given, expected)
     held_back = prepared.preferences or ()
     if leaking := without_leaks(held_back, (), given.examples)[1]:
         raise DataError(
@@ -109,6 +112,21 @@ def _refuse_known(prepared: PreparedTask, given: FreshItems) -> None:
         if example.id in ids:
             found = f'found the id "{example.id}", which an item of the run has'
             raise DataError(found, where=_row(given, example), expected="an id of its own", remedy="Give it another.")
+
+
+def _refuse_trained_passages(prepared: PreparedTask, given: FreshItems, expected: str) -> None:
+    """Raises DataError for fresh items about a passage from which questions were made that the run has trained on."""
+    made = [row.seed_passage for row in prepared.split.train if row.seed_passage is not None]
+    if not made or not any(example.passages for example in given.examples):
+        return
+    states = HeldPassages(cut_for(prepared.task), given.examples, made).states(made)
+    if named := sorted({passage.section for passage, state in zip(made, states, strict=True) if state == "held"}):
+        raise DataError(
+            f"found items about {counted(len(named), 'passage')} with questions in train, such as {named[0]}",
+            where=str(given.path),
+            expected=expected,
+            remedy="Remove rows that name such passages from the file.",
+        )
 
 
 def _refuse_other_groups(prepared: PreparedTask, given: FreshItems) -> None:

@@ -14,6 +14,7 @@ from lastresort.climb.shares import shares_of, smallest_share
 from lastresort.data.check import check_data, refuse_invalid_outputs, refuse_synthetic, short
 from lastresort.data.files import read_rows
 from lastresort.data.formats import COMMON_COLUMNS
+from lastresort.data.held_passages import HeldPassages
 from lastresort.data.preferences import PreferenceRow, read_preferences, without_leaks
 from lastresort.data.read import examples_of, read_examples, renamed
 from lastresort.data.sources import SharedSources, find_sources
@@ -26,9 +27,10 @@ from lastresort.evals.scorers.scorer import expected_place
 from lastresort.evals.scorers.text import Regex
 from lastresort.foreign import ROWS, read_content
 from lastresort.records.data_report import DataReport, RowsLeftOut
-from lastresort.records.reasons import RowsShareSource
+from lastresort.records.reasons import RowsFromChangedPassages, RowsShareSource
 from lastresort.report.words.wording import counted
 from lastresort.rungs.preference.items import columns_of, reward_prompts
+from lastresort.rungs.retrieval.rung import cut_for
 from lastresort.rungs.rung import find_rung
 from lastresort.spec.task import Task
 from lastresort.systems.compose import compose
@@ -43,6 +45,9 @@ class FreshItems:
     path: Path
     sha256: str
     examples: tuple[Example, ...]
+
+
+PreparedNote = RowsLeftOut | RowsShareSource | RowsFromChangedPassages
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class PreparedTask:
     leaks: int
     files: dict[str, str]
     as_read: Split
-    notes: tuple[RowsLeftOut | RowsShareSource, ...]
+    notes: tuple[PreparedNote, ...]
     sources: SharedSources | None = None
     preferences: tuple[PreferenceRow, ...] | None = None
     fresh: tuple[FreshItems, ...] = ()
@@ -114,10 +119,11 @@ def prepare(task: Task, *, run_code: bool = True, begins: bool = True) -> Prepar
     refuse_invalid_outputs(everything, choices=output.choices, json_schema=output.json_schema)
     if run_code or not isinstance(scorer, PythonFunction):
         check_right_answers(scorer, (*as_read.dev, *as_read.test))
-    cleaned = clean(as_read)
+    cleaned = clean(as_read, held_passages(task, as_read))
     preferences, leaking = _preferences(task, cleaned.split)
     sources = _sources(everything)
-    notes: tuple[RowsLeftOut | RowsShareSource, ...] = (*cleaned.notes, *leaking, *_shared(sources, cleaned.split))
+    changed = (RowsFromChangedPassages(cleaned.changed),) if cleaned.changed else ()
+    notes: tuple[PreparedNote, ...] = (*cleaned.notes, *leaking, *changed, *_shared(sources, cleaned.split))
     leaks = len(cleaned.leaks)
     prepared = PreparedTask(task, cleaned.split, scorer, leaks, files, as_read, notes, sources, preferences)
     _check_rewards(task, cleaned.split, run_code=run_code)
@@ -137,7 +143,7 @@ def check_sizes(task: Task) -> Split:
         where = f'{task.path.name}, key "split"'
         key = ("split", "test")
         raise TaskError(error.found, where=where, expected=error.expected, remedy=error.remedy, key=key) from error
-    scorer, cleaned = _scorer(task), clean(as_read)
+    scorer, cleaned = _scorer(task), clean(as_read, held_passages(task, as_read))
     if not isinstance(scorer, PythonFunction):  # whether its scores are 0 and 1 may only show once it runs
         _check_test_size(PreparedTask(task, cleaned.split, scorer, len(cleaned.leaks), files, as_read, cleaned.notes))
     return cleaned.split
@@ -261,6 +267,12 @@ def read_split(task: Task) -> tuple[Split, dict[str, str]]:
     made = _with_own_ids([one for path in sources.synthetic for one in _synthetic(task, path)], split)
     split = replace(split, train=ordered((*split.train, *made), task.split.seed))
     return split, files
+
+
+def held_passages(task: Task, as_read: Split) -> HeldPassages | None:
+    """Those of dev and test; None where no row of train was made from a passage. Reads the documents. Raises DataError."""
+    made = [row.seed_passage for row in as_read.train if row.seed_passage is not None]
+    return HeldPassages(cut_for(task), (*as_read.dev, *as_read.test), made) if made else None
 
 
 def _with_own_ids(made: Sequence[Example], split: Split) -> list[Example]:

@@ -17,7 +17,7 @@ from lastresort.data.formats.rows import RawRow, compact_json, in_rows, kind_of,
 from lastresort.data.formats.shape import input_turns, no_answer, no_question
 from lastresort.errors import DataError
 from lastresort.foreign import NotJson, parse_json
-from lastresort.types import Example, Message
+from lastresort.types import Example, Message, SeedPassage
 
 Names = Mapping[str, Sequence[str]]  # our key -> the file's columns; several become one object
 
@@ -134,7 +134,9 @@ def examples_of(rows: list[RawRow], path: Path, *, group_by: str | None = None) 
             occurrences[content] += 1
             given = f"{content}-{occurrences[content]}"
         group = _group(row, group_by)
-        examples.append(Example(given, turns, output, group, _passages(row), row.number, str(path), _seeds(row)))
+        passages, made = _passages(row), _provenance(row)
+        seeds, passage = _seeds(row, made), _seed_passage(row, made)
+        examples.append(Example(given, turns, output, group, passages, row.number, str(path), seeds, passage))
     _check_ids(examples)
     return examples
 
@@ -288,23 +290,12 @@ def _passages(row: RawRow) -> tuple[str, ...]:
     )
 
 
-SEED_PASSAGE = "passage:"  # how the seed begins that is a section of a document
-
-
-def _seed_passage(made: Mapping[str, Any]) -> tuple[str, ...]:
-    passage = made.get("passage")
-    section = passage.get("section") if isinstance(passage, Mapping) else None
-    return (f"{SEED_PASSAGE}{section}",) if isinstance(section, str) else ()
-
-
-def _seeds(row: RawRow) -> tuple[str, ...] | None:
-    """What `lastresort data synth` notes of a row that it made, in a table as JSON text. None for a row that is not marked; () for
-    the mark of another tool, which names no seeds.
-    """
+def _provenance(row: RawRow) -> Any:
+    """What `lastresort data synth` notes of a row that it made, in a table as JSON text, or the mark of another tool."""
     made = row.values.get("synthetic")
     if isinstance(made, str) and made.lstrip().startswith("{"):
         try:
-            made = parse_json(made)
+            return parse_json(made)
         except NotJson as error:
             raise DataError(
                 f"found an object that is not JSON ({error.reason})",
@@ -312,13 +303,40 @@ def _seeds(row: RawRow) -> tuple[str, ...] | None:
                 expected="JSON, or nothing",
                 remedy="Write the cell with json.dumps, or use the JSON Lines file that `lastresort data synth` wrote.",
             ) from error
+    return made
+
+
+def _seed_passage(row: RawRow, made: Any) -> SeedPassage | None:
+    """None for a row that was made without one."""
+    passage = made.get("passage") if isinstance(made, Mapping) and "seed_inputs" in made else None
+    if passage is None:
+        return None
+    match passage:
+        case {
+            "document": str(document),
+            "section": str(section),
+            "start": int(start),
+            "end": int(end),
+            "text_hash": str(text_hash),
+        }:
+            return SeedPassage(document, section, start, end, text_hash)
+    raise DataError(
+        "found a synthetic row whose passage cannot be read",
+        where=row.at("synthetic"),
+        expected="document, section, start, end and text_hash, as `lastresort data synth` wrote them",
+        remedy="Take the row as it was written; without it the row may ask what dev or test asks.",
+    )
+
+
+def _seeds(row: RawRow, made: Any) -> tuple[str, ...] | None:
+    """Hashes of the inputs that a row was made from. None for a row that is not marked, () for the mark of another tool."""
     if isinstance(made, str):
         return None if made.strip().lower() in _NO_MARK else ()
     if not isinstance(made, Mapping):
         return () if made and made == made else None  # an empty cell may be NaN
     seeds = made.get("seed_inputs")
     if isinstance(seeds, list) and all(isinstance(seed, str) for seed in seeds):
-        return (*seeds, *_seed_passage(made))
+        return tuple(seeds)
     if made.keys() & {"seed_inputs", "seeds", "teacher"}:
         raise DataError(
             "found a synthetic row whose seed_inputs are not a list of texts",

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from lastresort.data.duplicates import NearIndex, input_hash, near_pairs, normalised
-from lastresort.data.read import SEED_PASSAGE
+from lastresort.data.held_passages import HeldPassages
 from lastresort.errors import DataError, SplitError
-from lastresort.knowledge.chunks import is_named, named_sections
 from lastresort.records.data_report import RowsLeftOut
 from lastresort.types import Example
 
@@ -290,19 +289,23 @@ LEAST_DEV = 20  # with fewer items the choice among candidates is a lottery
 
 @dataclass(frozen=True, slots=True)
 class CleanSplit:
-    """A split without repeats and leaks. leaks: what left train. notes: all that left."""
+    """A split without repeats and leaks. leaks: what left train. notes: all that left. changed: synthetic rows that stay in train
+    though their passage is not in the documents as it was.
+    """
 
     split: Split
     leaks: tuple[Leak, ...]
     notes: tuple[RowsLeftOut, ...]
+    changed: int = 0
 
 
-def clean(split: Split) -> CleanSplit:
+def clean(split: Split, passages: HeldPassages | None = None) -> CleanSplit:
     """Every input once in dev and once in test, no dev item in test, no training item in either.
 
     Equal inputs of dev or test would count as independent evidence, which they are not: the first row of each is kept.
     A dev item that is in test, exactly or nearly, leaves dev; a training item that is in either leaves train, and so does a
     synthetic one that was made from anything but rows that stay in train, or that is of a group of theirs.
+    passages: of dev and test, whose synthetic rows leave train; None where no row was made from one.
     Test is never shortened for them. Raises DataError where too few dev items are left to choose candidates by.
     """
     dev, test = first_of_each(split.dev), first_of_each(split.test)
@@ -312,26 +315,31 @@ def clean(split: Split) -> CleanSplit:
     _need_dev(split.dev, kept)
     cleaned, leaks = remove_leaks(Split(split.train, kept, test))
     train = _made_from_train(cleaned.train, (*split.dev, *split.test))
-    notes = _notes(len(leaks), len(cleaned.train) - len(train), len(in_test), repeats)
-    return CleanSplit(replace(cleaned, train=train), leaks, tuple(notes))
+    not_from_train, changed = len(cleaned.train) - len(train), 0
+    if passages is not None:
+        train, changed = _without_held_passages(train, passages)
+    held_passages = len(cleaned.train) - not_from_train - len(train)
+    notes = _notes(len(leaks), not_from_train, held_passages, len(in_test), repeats)
+    return CleanSplit(replace(cleaned, train=train), leaks, tuple(notes), changed)
+
+
+def _without_held_passages(train: Sequence[Example], passages: HeldPassages) -> tuple[tuple[Example, ...], int]:
+    """Without synthetic rows made from a passage of dev or test, and how many of the rest were made from one that has changed."""
+    made = [(item.id, item.seed_passage) for item in train if item.seed_passage is not None]
+    states = passages.states([passage for _, passage in made])
+    by_id = {name: state for (name, _), state in zip(made, states, strict=True)}
+    kept = tuple(item for item in train if by_id.get(item.id) != "held")
+    return kept, states.count("changed")
 
 
 def _made_from_train(train: Sequence[Example], held: Sequence[Example]) -> tuple[Example, ...]:
-    """Without synthetic rows whose seeds are not all inputs of train, or passages that no held-out item names, or whose group is
-    held out.
+    """Without synthetic rows whose seeds are not all inputs of train, or whose group is held out.
 
     A seed that is nowhere in the task may have been changed, and be held out as it is now.
     """
     inputs = {input_hash(item) for item in train if not item.synthetic} if any(item.seeds for item in train) else set()
     groups = {item.group for item in held if item.group is not None}
-    named = named_sections(name for item in held for name in item.passages)
-
-    def is_seed(seed: str) -> bool:
-        if seed.startswith(SEED_PASSAGE):
-            return not is_named(seed.removeprefix(SEED_PASSAGE), named)
-        return seed in inputs
-
-    return tuple(item for item in train if all(map(is_seed, item.seeds or ())) and item.group not in groups)
+    return tuple(item for item in train if inputs.issuperset(item.seeds or ()) and item.group not in groups)
 
 
 def first_of_each(side: Sequence[Example]) -> tuple[Example, ...]:
@@ -354,11 +362,12 @@ def _need_dev(given: Sequence[Example], kept: Sequence[Example]) -> None:
 
 
 def _notes(
-    leaks: int, not_from_train: int, dev_in_test: int, repeats: dict[Literal["dev", "test"], int]
+    leaks: int, not_from_train: int, held_passages: int, dev_in_test: int, repeats: dict[Literal["dev", "test"], int]
 ) -> list[RowsLeftOut]:
     notes = [
         RowsLeftOut("train", "in dev or test", leaks),
         RowsLeftOut("train", "not made from train", not_from_train),
+        RowsLeftOut("train", "from a held passage", held_passages),
         RowsLeftOut("dev", "in test", dev_in_test),
         *(RowsLeftOut(side, "repeated", n) for side, n in repeats.items()),
     ]

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lastresort.errors import ContractError
@@ -233,23 +233,6 @@ class Chunk:
     def embedded(self) -> str:
         """What the embedder and the full-text index see."""
         return f"{self.context}\n{self.text}" if self.context else self.text
-
-
-_CHUNK_NUMBER = re.compile(r"(?::\d+|#\d+)$")  # in the id of a chunk
-
-
-def named_sections(labels: Iterable[str]) -> frozenset[str]:
-    """Labels of passages, each also without the number of a chunk: another store cuts the section elsewhere."""
-    return frozenset(name for label in labels for name in (label, _CHUNK_NUMBER.sub("", label)))
-
-
-def is_named(section: str, names: Collection[str]) -> bool:
-    """Whether labels name a section, a part of it, its document, or it without its document, as one may that only one has.
-
-    names: see `named_sections`.
-    """
-    document, _, own = section.partition("#")
-    return any(name in names for name in (section, document, own or section))
 
 
 def chunk_document(document: Document, settings: ChunkSettings, count_tokens: CountTokens) -> tuple[Chunk, ...]:

@@ -103,7 +103,7 @@ def measure(
     passages: for each question, the labels of its relevant passages (see `Labels`).
     Raises DataError for a label that names nothing, or if no question has a label.
     """
-    names = Labels(store)
+    names = Labels.of_store(store)
     labelled = [
         (question, names.resolve(labels)) for question, labels in zip(questions, passages, strict=True) if labels
     ]

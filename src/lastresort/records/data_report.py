@@ -60,11 +60,11 @@ class Finding(JsonDocument):
 @dataclass(frozen=True, slots=True)
 class RowsLeftOut:
     """n rows that are neither trained nor measured on: they are in dev or test, too, or synthetic and made from rows that are not
-    in train or of a held-out group, or repeat an input of their own side.
+    in train, of a held-out group or from a passage of dev or test, or repeat an input of their own side.
     """
 
     rows: Literal["train", "preferences", "dev", "test"]
-    because: Literal["in dev or test", "not made from train", "in test", "repeated"]
+    because: Literal["in dev or test", "not made from train", "from a held passage", "in test", "repeated"]
     n: int
 
 

@@ -336,6 +336,13 @@ class RowsShareSource:
 
 
 @dataclass(frozen=True, slots=True)
+class RowsFromChangedPassages:
+    """n synthetic rows in train were made from passages that are not in the documents as they were."""
+
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
 class NothingCompared:
     """A comparison of ways of training was requested and not started."""
 
@@ -362,6 +369,7 @@ Reason = (
     | KeyIgnored
     | RowsLeftOut
     | RowsShareSource
+    | RowsFromChangedPassages
     | NothingCompared
 )
 

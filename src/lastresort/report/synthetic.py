@@ -14,6 +14,7 @@ from lastresort.synthesis.diversity import Diversity
 from lastresort.synthesis.filters import FilterName
 from lastresort.synthesis.journal import Tally
 from lastresort.synthesis.make import Ending
+from lastresort.synthesis.passages import PassageProtection
 from lastresort.types import Message
 
 
@@ -21,7 +22,8 @@ from lastresort.types import Message
 class SynthForecast:
     """Before anything more is spent. n: rows still to be made. requests, answers: calls, of which requests for rows and answers to
     them. usd: None where a price is unknown. first: the next request of each kind. teaches_itself: whether the teacher is the model
-    that may be trained. sends_passages: whether passages of the documents go to an endpoint.
+    that may be trained. sends_passages: whether passages of the documents go to an endpoint. protection: what keeps those
+    of dev and test from the teacher, None where no documents were read.
     """
 
     teacher: str
@@ -33,6 +35,7 @@ class SynthForecast:
     first: Mapping[str, tuple[Message, ...]]
     teaches_itself: bool = False
     sends_passages: bool = False
+    protection: PassageProtection | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As `lastresort data synth --dry-run --json` prints it."""

@@ -31,12 +31,13 @@ class _Line(BaseModel):
 
 
 class PassageOrigin(_Line):
-    """Of the task's documents. start, end: characters of the document's text."""
+    """Of the task's documents. start, end: characters of the document's text. text_hash: see `held_passages.passage_hash`."""
 
     document: str
     section: str
     start: NonNegativeInt
     end: NonNegativeInt
+    text_hash: str
 
 
 class RowOrigin(_Line):

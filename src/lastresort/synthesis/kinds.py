@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from lastresort.knowledge.chunks import Chunk
 from lastresort.synthesis import prompts
+from lastresort.synthesis.passages import PassageProtection
 from lastresort.types import Example
 
 OF_LABEL, CONTRAST = 4, 2  # rows that `answer` shows
@@ -51,12 +52,14 @@ class RowRequest:
 @dataclass(frozen=True, slots=True)
 class SeedRows:
     """The rows of train that may be shown, in random order. by_label: the same by answer, empty where answers are no labels.
-    passages: of the task's documents, in random order, empty where no question is to be made from them.
+    passages: of the task's documents, in random order, empty where no question is to be made from them. protection: what
+    keeps others from the teacher, None where no documents were read.
     """
 
     rows: tuple[Example, ...]
     by_label: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     passages: tuple[Chunk, ...] = ()
+    protection: PassageProtection | None = None
 
     def of(self, label: str | None) -> Sequence[Example]:
         """All of this label, where it has any."""

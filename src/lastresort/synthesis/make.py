@@ -10,6 +10,7 @@ from random import Random
 from typing import Literal
 
 from lastresort.data.duplicates import input_hash
+from lastresort.data.held_passages import passage_hash
 from lastresort.data.read import content_hash
 from lastresort.keys import without_keys
 from lastresort.knowledge.chunks import Chunk
@@ -252,7 +253,13 @@ def _row(one: ProposedRow, recipe: Recipe) -> SyntheticRow:
 def _passage_origin(passage: Chunk | None) -> PassageOrigin | None:
     if passage is None:
         return None
-    return PassageOrigin(document=passage.document, section=passage.section, start=passage.start, end=passage.end)
+    return PassageOrigin(
+        document=passage.document,
+        section=passage.section,
+        start=passage.start,
+        end=passage.end,
+        text_hash=passage_hash(passage),
+    )
 
 
 def _dropped(one: ProposedRow, by: FilterName) -> FilteredRow:

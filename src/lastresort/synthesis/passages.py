@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 
-from lastresort.knowledge.chunks import Chunk, ChunkSettings, chunk_document, is_named, named_sections
-from lastresort.knowledge.document import Document
-from lastresort.models.protocol import estimated_tokens
+from lastresort.data.held_passages import CutDocuments, HeldPassages, chunks_that_hold
+from lastresort.knowledge.chunks import Chunk
+from lastresort.types import Example
 
 LEAST_CHARACTERS = 80  # of a passage that says more than a heading
 
 
-def seed_passages(
-    documents: Iterable[Document], settings: ChunkSettings, held: Iterable[str], seed: int
-) -> tuple[Chunk, ...]:
-    """In random order. held: names of passages, as rows have them, none of which is shown: a question about one of them could be
-    a held-out item in other words. A whole section or document is left out where a part of it is named.
+@dataclass(frozen=True, slots=True)
+class PassageProtection:
+    """What keeps passages of dev and test from a teacher. hidden: passages that are not shown for it. rows: of dev and test, of
+    which `unnamed` name no passage. unknown: labels of theirs that name nothing.
     """
-    names = named_sections(held)
-    found = [
-        chunk
-        for document in documents
-        for chunk in chunk_document(document, settings, estimated_tokens)
-        if len(chunk.text) >= LEAST_CHARACTERS and not is_named(chunk.section, names)
-    ]
-    return tuple(Random(f"synthetic passages:{seed}").sample(found, len(found)))
+
+    hidden: int
+    rows: int
+    unnamed: int
+    unknown: tuple[str, ...]
+
+
+def seed_passages(cut: CutDocuments, held: Sequence[Example], seed: int) -> tuple[tuple[Chunk, ...], PassageProtection]:
+    """In random order. held: rows of dev and test as they were read. No passage is shown that one of them names, nor one with
+    (nearly) the same text, since a question about it could be an item of theirs in other words, and none that has the input of one
+    in it.
+    """
+    long_enough = [chunk for chunk in cut.chunks if len(chunk.text) >= LEAST_CHARACTERS]
+    passages = HeldPassages(cut, held)
+    asked = chunks_that_hold((row.input[-1].content for row in held), long_enough)
+    hidden = {
+        chunk.id
+        for chunk, is_held in zip(long_enough, passages.hold(long_enough), strict=True)
+        if is_held or chunk.id in asked
+    }
+    found = [chunk for chunk in long_enough if chunk.id not in hidden]
+    protection = PassageProtection(len(hidden), len(held), passages.unnamed, passages.unknown)
+    return tuple(Random(f"synthetic passages:{seed}").sample(found, len(found))), protection
 
 
 def passages_hash(passages: Sequence[Chunk]) -> str:

@@ -230,7 +230,7 @@ def _by_passage(
     documents = read_documents(path, progress=progress).documents
     found = changes(store, documents)
     assert found.lost_chunks is not None, "a store knows its passages"
-    labels = Labels(store)
+    labels = Labels.of_store(store)
     texts = {document.id: document.text for document in documents}
     named: set[str] = set()
     changed: dict[str, tuple[str, ...]] = {}

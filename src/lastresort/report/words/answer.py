@@ -203,6 +203,12 @@ def _because(reason: value.Reason) -> str:
             return f"{key}: {setting} has no effect in this version."
         case RowsLeftOut():
             return of_left_out(reason)
+        case value.RowsFromChangedPassages(n):
+            made = "1 synthetic row of train was" if n == 1 else f"{n} synthetic rows of train were"
+            return (
+                f"{made} made from passages that are not in the documents as they were. The answers may be out of date, and dev or "
+                "test may name the passages as they are now. Make the rows again, or remove them from their file."
+            )
         case value.RowsShareSource():
             return f"{capital(shared_source(reason))}."
         case value.NothingCompared(ways, why):
@@ -282,10 +288,13 @@ def of_left_out(found: RowsLeftOut) -> str:
         return f"{rows} of dev or test and {were} left out of training."
     if found.because == "not made from train":
         rows = counted(found.n, "synthetic row")
-        why = "a row it was made from is not in train as it was, or its group or passage is in dev or test"
+        why = "a row it was made from is not in train as it was, or its group is in dev or test"
         if found.n > 1:
-            why = "rows they were made from are not in train as they were, or their group or passage is in dev or test"
+            why = "rows they were made from are not in train as they were, or their group is in dev or test"
         return f"{rows} {were} left out of training: {why}."
+    if found.because == "from a held passage":
+        rows, they = counted(found.n, "synthetic row"), "it was" if found.n == 1 else "they were"
+        return f"{rows} {were} left out of training: dev or test names the passage {they} made from, or one with the same text."
     rows, side = ("training row", "training") if found.rows == "train" else ("dev item", "dev")
     return f"{counted(found.n, rows)} {were} also {found.because} and left out of {side}."
 

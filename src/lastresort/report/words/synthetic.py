@@ -44,7 +44,7 @@ def forecast_lines(found: SynthForecast) -> list[str]:
         shown += ["", f"{kind}:"]
         for turn in turns:
             shown.append(f"  [{turn.role}] {_short(turn.content)}")
-    return [f"Forecast: {_cost(found)}.", *_sent(found), *_itself(found), *shown]
+    return [f"Forecast: {_cost(found)}.", *_sent(found), *_protected(found), *_itself(found), *shown]
 
 
 def notes(found: SynthForecast, *, agreement_off: str | None) -> list[str]:
@@ -57,7 +57,7 @@ def notes(found: SynthForecast, *, agreement_off: str | None) -> list[str]:
             off = [
                 "Agreement is checked only for questions from documents: for other rows the teacher does not see the documents."
             ]
-    return [*_sent(found), *_itself(found), *off]
+    return [*_sent(found), *_protected(found), *_itself(found), *off]
 
 
 def question(found: SynthForecast) -> str:
@@ -103,6 +103,36 @@ def _sent(found: SynthForecast) -> list[str]:
     if not found.sends_passages:
         return []
     return [f"Passages of the documents go to {found.teacher}, and so leave this machine unless it runs here."]
+
+
+def _protected(found: SynthForecast) -> list[str]:
+    """How far questions from documents are kept from dev and test."""
+    by = found.protection
+    if by is None:
+        return []
+    said = []
+    if by.hidden == 1:
+        said.append(
+            "1 passage is not shown, since dev or test rows name it or another with nearly the same text, or have an input that "
+            "appears in it."
+        )
+    elif by.hidden:
+        said.append(
+            f"{count(by.hidden)} passages are not shown, since dev or test rows name them or others with nearly the same text, or "
+            "have inputs that appear in them."
+        )
+    if by.unknown:
+        label = counted(len(by.unknown), "label")
+        said.append(
+            f"{label} of dev and test {'names' if len(by.unknown) == 1 else 'name'} no passage of the documents and "
+            f"{'hides' if len(by.unknown) == 1 else 'hide'} none: {listed(by.unknown[:3])}."
+        )
+    if by.unnamed:
+        said.append(
+            f"{count(by.unnamed)} of {counted(by.rows, 'row')} of dev and test name no passage. Questions may be made from the "
+            "passages that these ask about."
+        )
+    return said
 
 
 def _itself(found: SynthForecast) -> list[str]:

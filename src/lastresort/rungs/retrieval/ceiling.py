@@ -58,7 +58,7 @@ def right_passages(store: Store, examples: Sequence[Example]) -> dict[Conversati
     """The passages that hold the answer, by conversation, the likeliest last: those that the example names, else the top results of
     each kind of search; at most MOST_PASSAGES. Raises DataError for an unknown name.
     """
-    labels = Labels(store)
+    labels = Labels.of_store(store)
     found: dict[Conversation, tuple[Chunk, ...]] = {}
     for example in examples:
         key, question = conversation(example.input), question_of(example.input)

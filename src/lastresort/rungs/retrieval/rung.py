@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from lastresort.data.held_passages import CutDocuments, cut_documents
 from lastresort.errors import CandidateError, DataError
 from lastresort.evals.measure import mean_score
 from lastresort.foreign import everything_below
@@ -85,6 +86,13 @@ def knowledge_store(bench: Workbench) -> tuple[Store, str]:
 def store_settings(task: Task) -> StoreSettings:
     keys = task.retrieval
     return StoreSettings(ChunkSettings(keys.chunk_tokens, keys.overlap_tokens), keys.language)
+
+
+def cut_for(task: Task) -> CutDocuments:
+    """The documents of a task as its store cuts them, but for the embedder's count of tokens; none without `knowledge`."""
+    if task.knowledge is None:
+        return CutDocuments()
+    return cut_documents(read_documents(task.knowledge).documents, store_settings(task).chunks, estimated_tokens)
 
 
 def _built(bench: Workbench, folder: Path) -> StoreBuilt:
