@@ -117,6 +117,7 @@ def planned_rows(
         instruction="",
         blind=PromptDesign(""),
         agreement=0,
+        passage_checks=2,
         agrees=lambda *_: True,
         supports=lambda *_: True,
         spelt=str,

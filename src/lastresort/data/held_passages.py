@@ -89,7 +89,7 @@ class HeldPassages:
     def _cut_as_before(self, seed: SeedPassage, chunks: Sequence[Chunk]) -> Chunk | None:
         """The same text in its section, where the task cuts its documents otherwise now; None where it is not there."""
         for chunk in chunks[:1]:
-            text = self._cut.texts[seed.document][seed.start : seed.end]
+            text = self._cut.texts.get(seed.document, "")[seed.start : seed.end]
             whole = Chunk("", seed.document, seed.section, chunk.headings, chunk.context, seed.start, seed.end, text)
             if passage_hash(whole) == seed.text_hash:
                 return whole

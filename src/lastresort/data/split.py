@@ -325,11 +325,10 @@ def clean(split: Split, passages: HeldPassages | None = None) -> CleanSplit:
 
 def _without_held_passages(train: Sequence[Example], passages: HeldPassages) -> tuple[tuple[Example, ...], int]:
     """Without synthetic rows made from a passage of dev or test, and how many of the rest were made from one that has changed."""
-    made = [(item.id, item.seed_passage) for item in train if item.seed_passage is not None]
+    made = [(item, item.seed_passage) for item in train if item.seed_passage is not None]
     states = passages.states([passage for _, passage in made])
-    by_id = {name: state for (name, _), state in zip(made, states, strict=True)}
-    kept = tuple(item for item in train if by_id.get(item.id) != "held")
-    return kept, states.count("changed")
+    away = {id(item) for (item, _), state in zip(made, states, strict=True) if state == "held"}
+    return tuple(item for item in train if id(item) not in away), states.count("changed")
 
 
 def _made_from_train(train: Sequence[Example], held: Sequence[Example]) -> tuple[Example, ...]:

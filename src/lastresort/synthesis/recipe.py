@@ -80,4 +80,4 @@ class Recipe:
         """Whether an answer to the example's input counts as the example's."""
         if passage is None:
             return self.agrees(answer, example)
-        return NOT_STATED not in answer and self.supports(answer, example)
+        return NOT_STATED.casefold() not in answer.casefold() and self.supports(answer, example)

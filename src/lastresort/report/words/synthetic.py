@@ -23,7 +23,7 @@ FILTERS: dict[FilterName, str] = {  # of rows that were left out, in the order o
     "near": "nearly the same as another row",
     "alike": "too much like a synthetic row or the one it was made from",
     "share": "its label is at its quota",
-    "agreement": "the teacher did not give the same answer again, or did not find it in the passage",
+    "agreement": "the teacher did not give the same answer again",
 }
 _ENDED: dict[Ending, str] = {
     "rows": "",
