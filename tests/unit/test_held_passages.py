@@ -163,7 +163,7 @@ def test_a_teacher_is_shown_no_passage_of_dev_and_test_under_any_name(
         document("tent", 14)
         + f"\n## Returns, asked\n\nThe tent can be returned within 14 days.\n\n{asked} 14 days, as we said before.\n"
     )
-    written(tmp_path / "docs", {"kettle-2024.md": edition, "tent.md": asking})
+    written(tmp_path / "docs", {"kettle-2024.md": edition, "tent.md": asking, "old.doc": "x"})
     assert "parsel" in edition
     teacher = Teacher(asks, answer=reads)
     synth(monkeypatch, path, teacher, n=36, kinds=("documents",))
@@ -172,7 +172,8 @@ def test_a_teacher_is_shown_no_passage_of_dev_and_test_under_any_name(
     said = notes(
         forecast_synth(SynthRequest(path, n=90, kinds=("documents",), runs=tmp_path / "runs")), agreement_off=None
     )
-    assert [line for line in said if "passage" in line] == [
+    assert [line for line in said if "passage" in line or "documents" in line] == [
+        "1 file of the documents was not read: old.doc.",
         "3 passages are not shown, since dev or test rows name them or others with nearly the same text, or have inputs that "
         "appear in them.",
         "1 label of dev and test names no passage of the documents and hides none: docs/kettle.md.",

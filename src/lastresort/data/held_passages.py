@@ -22,10 +22,11 @@ PassageState = Literal["held", "changed", "unchanged"]
 
 @dataclass(frozen=True, slots=True)
 class CutDocuments:
-    """The documents of a task, cut into chunks. texts: by document."""
+    """The documents of a task, cut into chunks. texts: by document. skipped: files that were not read."""
 
     texts: Mapping[str, str] = field(default_factory=dict)
     chunks: tuple[Chunk, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 def cut_documents(documents: Iterable[Document], settings: ChunkSettings, count_tokens: CountTokens) -> CutDocuments:

@@ -17,13 +17,14 @@ LEAST_CHARACTERS = 80  # of a passage that says more than a heading
 @dataclass(frozen=True, slots=True)
 class PassageProtection:
     """What keeps passages of dev and test from a teacher. hidden: passages that are not shown for it. rows: of dev and test, of
-    which `unnamed` name no passage. unknown: labels of theirs that name nothing.
+    which `unnamed` name no passage. unknown: labels of theirs that name nothing. skipped: files that were not read.
     """
 
     hidden: int
     rows: int
     unnamed: int
     unknown: tuple[str, ...]
+    skipped: tuple[str, ...]
 
 
 def seed_passages(cut: CutDocuments, held: Sequence[Example], seed: int) -> tuple[tuple[Chunk, ...], PassageProtection]:
@@ -40,7 +41,7 @@ def seed_passages(cut: CutDocuments, held: Sequence[Example], seed: int) -> tupl
         if is_held or chunk.id in asked
     }
     found = [chunk for chunk in long_enough if chunk.id not in hidden]
-    protection = PassageProtection(len(hidden), len(held), passages.unnamed, passages.unknown)
+    protection = PassageProtection(len(hidden), len(held), passages.unnamed, passages.unknown, cut.skipped)
     return tuple(Random(f"synthetic passages:{seed}").sample(found, len(found))), protection
 
 

@@ -45,7 +45,7 @@ DOCUMENTS = (
 )
 NOT_STATED = "NOT STATED"
 ANSWER_FROM_PASSAGE = (
-    f"A passage stands before the question. Answer from it alone. If it does not state the answer, reply with {NOT_STATED} and "
+    f"A passage comes before the question. Answer from it alone. If it does not state the answer, reply with {NOT_STATED} and "
     "nothing else."
 )
 _CONTINUES = "Each new input is the next turn of the conversation of the first row."

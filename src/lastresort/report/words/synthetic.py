@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lastresort.report.words.wording import count, counted, listed, money, yaml_name
@@ -105,12 +106,20 @@ def _sent(found: SynthForecast) -> list[str]:
     return [f"Passages of the documents go to {found.teacher}, and so leave this machine unless it runs here."]
 
 
+def _first(names: Sequence[str], most: int = 3) -> str:
+    more = (f"{count(len(names) - most)} more",) if len(names) > most else ()
+    return listed((*names[:most], *more))
+
+
 def _protected(found: SynthForecast) -> list[str]:
     """How far questions from documents are kept from dev and test."""
     by = found.protection
     if by is None:
         return []
     said = []
+    if by.skipped:
+        were = "was" if len(by.skipped) == 1 else "were"
+        said.append(f"{counted(len(by.skipped), 'file')} of the documents {were} not read: {_first(by.skipped)}.")
     if by.hidden == 1:
         said.append(
             "1 passage is not shown, since dev or test rows name it or another with nearly the same text, or have an input that "
@@ -125,7 +134,7 @@ def _protected(found: SynthForecast) -> list[str]:
         label = counted(len(by.unknown), "label")
         said.append(
             f"{label} of dev and test {'names' if len(by.unknown) == 1 else 'name'} no passage of the documents and "
-            f"{'hides' if len(by.unknown) == 1 else 'hide'} none: {listed(by.unknown[:3])}."
+            f"{'hides' if len(by.unknown) == 1 else 'hide'} none: {_first(by.unknown)}."
         )
     if by.unnamed:
         said.append(

@@ -92,7 +92,9 @@ def cut_for(task: Task) -> CutDocuments:
     """The documents of a task as its store cuts them, but for the embedder's count of tokens; none without `knowledge`."""
     if task.knowledge is None:
         return CutDocuments()
-    return cut_documents(read_documents(task.knowledge).documents, store_settings(task).chunks, estimated_tokens)
+    read = read_documents(task.knowledge)
+    cut = cut_documents(read.documents, store_settings(task).chunks, estimated_tokens)
+    return replace(cut, skipped=tuple(skip.path for skip in read.skipped))
 
 
 def _built(bench: Workbench, folder: Path) -> StoreBuilt:
