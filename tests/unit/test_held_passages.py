@@ -10,6 +10,7 @@ import pytest
 
 from document_questions import DAYS, WORDS, asked_of, asks, document, questions, reads
 from knowledge_support import markdown, written
+from lastresort.app.dry_run import dry_run
 from lastresort.app.synth import SynthRequest, forecast_synth
 from lastresort.climb.fresh_items import with_fresh
 from lastresort.climb.prepare import PreparedTask, prepare
@@ -206,6 +207,7 @@ def test_questions_leave_train_with_their_passage_and_are_counted_where_it_chang
     after = prepared()
     assert after.notes[1:] == (RowsFromChangedPassages(len(of["tent"]) + len(of["drill"])),)
     assert {row.id for row in after.split.train} == trained
+    assert [line for line in dry_run(load_task(path)).assumed if "not in the documents as they were" in line]
 
 
 def name_in_test(folder: Path, label: str) -> None:

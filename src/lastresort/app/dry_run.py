@@ -28,11 +28,11 @@ from lastresort.hardware.plan.fit import PlannedTraining, lowered
 from lastresort.hardware.plan.setup import Cards
 from lastresort.ladder import trains
 from lastresort.models.protocol import is_endpoint
-from lastresort.records.reasons import RowsShareSource
+from lastresort.records.reasons import RowsFromChangedPassages, RowsShareSource
 from lastresort.report.forecast import DryRun, DryRunExamples, DryRunGate, DryRunRung, DryRunTest, RungMemory
 from lastresort.report.words.prompting import MISSING_GEPA
 from lastresort.report.words.rungs import of_memory, of_missing_lm_eval, of_skip, of_speed
-from lastresort.report.words.verdicts import shared_source
+from lastresort.report.words.verdicts import changed_passages, shared_source
 from lastresort.report.words.wording import capital
 from lastresort.rungs.forecast import Forecast, Workload
 from lastresort.rungs.prompting.optimise import lacks_gepa
@@ -86,10 +86,11 @@ def assumptions(prepared: PreparedTask, rungs: Sequence[str]) -> list[str]:
     return found
 
 
-def _together(prepared: PreparedTask) -> list[str]:
-    """What rows share that belong to no group, in a sentence."""
-    shared = [note for note in prepared.notes if isinstance(note, RowsShareSource)]
-    return [f"{capital(shared_source(note))}." for note in shared]
+def _of_rows(prepared: PreparedTask) -> list[str]:
+    """What rows share that belong to no group, and which were made from passages that changed, in a sentence each."""
+    shared = [f"{capital(shared_source(note))}." for note in prepared.notes if isinstance(note, RowsShareSource)]
+    changed = [changed_passages(note) for note in prepared.notes if isinstance(note, RowsFromChangedPassages)]
+    return [*shared, *changed]
 
 
 def missing(task: Task, *, gated: bool) -> list[str]:
@@ -147,7 +148,7 @@ def dry_run(
         judge=judged,
         total=_total(parts),
         limit_hours=task.limits.hours,
-        assumed=(*assumptions(prepared, applying), *_together(prepared)),
+        assumed=(*assumptions(prepared, applying), *_of_rows(prepared)),
         missing=tuple(missing(task, gated=gated is not None)),
     )
 

@@ -19,6 +19,7 @@ from lastresort.report.words.rungs import clause, outpaced
 from lastresort.report.words.verdicts import (
     IF_IT_HOLDS,
     beyond,
+    changed_passages,
     how_decided,
     labels_would_decide,
     of_judge,
@@ -203,12 +204,8 @@ def _because(reason: value.Reason) -> str:
             return f"{key}: {setting} has no effect in this version."
         case RowsLeftOut():
             return of_left_out(reason)
-        case value.RowsFromChangedPassages(n):
-            made = "1 synthetic row of train was" if n == 1 else f"{n} synthetic rows of train were"
-            return (
-                f"{made} made from passages that are not in the documents as they were. The answers may be out of date, and dev or "
-                "test may name the passages as they are now. Make the rows again, or remove them from their file."
-            )
+        case value.RowsFromChangedPassages():
+            return changed_passages(reason)
         case value.RowsShareSource():
             return f"{capital(shared_source(reason))}."
         case value.NothingCompared(ways, why):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from lastresort.records.decision import RunView
 from lastresort.records.measurement import BarTest
-from lastresort.records.reasons import RowsShareSource
+from lastresort.records.reasons import RowsFromChangedPassages, RowsShareSource
 from lastresort.report.words.wording import (
     capital,
     count,
@@ -267,6 +267,14 @@ def shown_beyond_band(test: BarTest, bar: float) -> str:
     if test.decided is None or not low <= bar <= high:
         return ""
     return f"test: {percent(test.decided.limit)} or {'more' if test.verdict == 'MET' else 'less'}"
+
+
+def changed_passages(found: RowsFromChangedPassages) -> str:
+    made = "1 synthetic row of train was" if found.n == 1 else f"{found.n} synthetic rows of train were"
+    return (
+        f"{made} made from passages that are not in the documents as they were. The answers may be out of date, and dev or "
+        "test may name the passages as they are now. Make the rows again, or remove them from their file."
+    )
 
 
 def shared_source(found: RowsShareSource) -> str:
