@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,19 @@ from lastresort.app.study import StudyRequest, run_study
 from lastresort.cli.border import guarded, last_words
 from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
-from lastresort.errors import InputError, StopRequestedError
+from lastresort.errors import BudgetError, DataError, InputError, StopRequestedError
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
 from lastresort.records.atomic import held
 from lastresort.spec.task import load_task
 from lastresort.stop import Stop, StopSignal
+from tiny_model import save_tiny_model
 from tuning_support import COLOURS, Cut, CutAt, Scissors, tiny_task
 
 FREE = ("seconds", "answer_s")  # what two runs do not share
 
 
-def request(folder: Path, kind: Any = "min-data") -> StudyRequest:
-    path = tiny_task(folder / "task", output={"choices": list(COLOURS)}, score="choice")
+def request(folder: Path, kind: Any = "min-data", **keys: Any) -> StudyRequest:
+    path = tiny_task(folder / "task", output={"choices": list(COLOURS)}, score="choice", **keys)
     return StudyRequest(kind, path, sizes=(16, 40), seeds=2, out=folder / "studies" / "own")
 
 
@@ -91,8 +94,64 @@ def test_a_stop_ends_it_with_what_is_done_and_another_process_waits(tmp_path: Pa
     folder = tmp_path / "studies" / "own"
     with (
         held(folder, "held", expected="", remedy=""),
-        pytest.raises(InputError, match="another process is at work on this study"),
+        pytest.raises(InputError, match="another process is running this study"),
     ):
+        run_study(own, Scissors())
+
+
+def test_a_limit_names_the_key_to_raise_and_a_higher_one_goes_on(tmp_path: Path) -> None:
+    own = request(tmp_path)
+    short = replace(own, settings={"limits.hours": 1e-6})
+    for _ in range(2):
+        with pytest.raises(BudgetError, match=r"Raise limits.hours and give the same command again"):
+            run_study(short, Scissors())
+    longer = replace(own, settings={"limits.hours": 3})
+    with pytest.raises(Cut):
+        run_study(longer, CutAt("sft, 16 examples", 1))
+    assert len(rows(tmp_path)) == 1
+
+
+def test_other_weights_of_the_model_to_train_are_other_cells(tmp_path: Path) -> None:
+    own = request(tmp_path, model="base", tune={"model": "model"})
+    folder = Path(str(own.task)).parent
+    save_tiny_model(folder / "base", seed=1)
+    with pytest.raises(Cut):
+        run_study(own, CutAt("sft, 16 examples", 1))
+    with pytest.raises(Cut):
+        run_study(own, progress := CutAt("sft, 16 examples", 1))
+    assert any("The study has 5 cells, 1 of them done" in said for said in progress.said)
+    for changed, seed in (("model", 0), ("base", 1)):
+        save_tiny_model(folder / changed, seed=2)
+        with pytest.raises(Cut):
+            run_study(own, progress := CutAt("zero-shot: dev", 1))
+        assert any("The study has 5 cells. Forecast" in said for said in progress.said)
+        save_tiny_model(folder / changed, seed=seed)
+
+
+def test_what_a_kill_left_of_a_finished_cell_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, left = request(tmp_path), tmp_path / "studies" / "own" / "cells"
+
+    def killed(*_: object) -> None:
+        raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lastresort.study.run.tidy", killed)
+        with pytest.raises(Cut):
+            run_study(own, Scissors())
+    with monkeypatch.context() as patch:
+        patch.setattr("lastresort.study.cells.shutil.rmtree", lambda *_, **__: None)
+        with pytest.raises(Cut):
+            run_study(own, CutAt("sft, 40 examples, seed 0: dev", 1))
+    assert len(list(left.iterdir())) == 2
+    with pytest.raises(Cut):
+        run_study(own, CutAt("sft, 40 examples, seed 0: dev", 1))
+    assert len(list(left.iterdir())) == 1  # of the cell that was cut
+
+
+def test_a_training_that_diverges_says_how_to_keep_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = request(tmp_path)
+    monkeypatch.setattr("lastresort.study.cells.SupervisedTraining.to_stop", lambda *_: math.inf)
+    with pytest.raises(DataError, match=r"sft, 16 examples, seed 0: .*Leave 16 examples out with --sizes"):
         run_study(own, Scissors())
 
 

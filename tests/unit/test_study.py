@@ -22,7 +22,7 @@ from lastresort.study.grid import Cell, grid_of, spread_sizes
 from lastresort.study.rows import CellRow, CellTraining, add_row, rows_in
 from lastresort.types import Example, Message, SilentProgress
 from study_support import row_of, study_of, task_of
-from tuning_support import tiny_task
+from tuning_support import questions, tiny_task, write_jsonl
 
 
 def examples(n: int, groups: int | None = None) -> list[Example]:
@@ -199,6 +199,26 @@ def test_an_endpoint_is_nothing_to_train_and_a_forecast_writes_nothing(tmp_path:
     with pytest.raises(TaskError, match="a study trains"):
         run_study(elsewhere, progress)
     assert "The study has 25 cells" in forecast_study(StudyRequest("crossover", path, sizes=(8, 16), seeds=4), progress)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_forecast_runs_no_code_of_the_user(tmp_path: Path) -> None:
+    path = tiny_task(tmp_path)
+    scorer = path.parent / "score.py"
+    scorer.write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n{scorer.read_text('utf-8')}", encoding="utf-8")
+    assert "The study has 5 cells" in forecast_study(StudyRequest("min-data", path, sizes=(16, 40)), SilentProgress())
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_dev_set_of_one_group_is_refused_before_the_first_cell(tmp_path: Path) -> None:
+    path = tiny_task(tmp_path / "task", split={"dev": 20, "test": 30, "group_by": "who"})
+    write_jsonl(path.parent / "rows.jsonl", [{**row, "who": f"g{i % 6}"} for i, row in enumerate(questions())])
+    own = StudyRequest("min-data", path, sizes=(20, 40), out=tmp_path / "none")
+    for study in (run_study, forecast_study):
+        with pytest.raises(
+            TaskError, match=r'task.yaml, key "split.dev": found 20 dev items of one group, expected at least two'
+        ):
+            study(own, SilentProgress())
     assert not (tmp_path / "none").exists()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from lastresort.spec.task import Task, given_task
 from lastresort.stop import NEVER, Stop
@@ -14,7 +14,7 @@ from lastresort.types import Progress
 if TYPE_CHECKING:
     from lastresort.climb.prepare import PreparedTask
     from lastresort.report.study import StudyDocument
-    from lastresort.study.grid import Grid
+    from lastresort.study.grid import Grid, StudyKind
 
 STUDIES = Path("studies")
 DOCUMENT, PAGE = "study.json", "study.html"
@@ -28,7 +28,7 @@ class StudyRequest:
     None for studies/<task>-<kind>. settings: dotted keys that override the task file's.
     """
 
-    kind: Literal["crossover", "min-data"]
+    kind: StudyKind
     task: Path | Task
     settings: Mapping[str, Any] = field(default_factory=dict)
     sizes: tuple[int, ...] | None = None
@@ -43,23 +43,19 @@ class Study:
     document: StudyDocument
     folder: Path
 
-    @property
-    def answer(self) -> str:
-        return self.document.answer
-
 
 def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> Study:
     """Do the cells that are missing in the study's folder, and write study.json and study.html.
 
     stop: checked between batches and training steps, as is a file named stop in the folder. The same request goes on with a study
-    that was stopped or killed. Raises InputError for bad input, StoppedError where it stopped.
+    that was stopped or killed. Raises InputError for bad input, StoppedError where it stopped, BudgetError at a limit.
     """
     prepared, grid = _prepared(request, progress)
     task = prepared.task
     from lastresort.app.start import check_models
     from lastresort.climb.workspace import with_rerun_remedy
     from lastresort.data.split import groups_of
-    from lastresort.errors import StoppedError
+    from lastresort.errors import BudgetError, StoppedError
     from lastresort.records.atomic import write_atomically
     from lastresort.report.schema import write_document
     from lastresort.report.study_page import study_page
@@ -71,6 +67,9 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
     progress.say(f"study: {folder}")
     try:
         found = run_grid(prepared, grid, folder, progress, stop)
+    except BudgetError as error:  # a limit counts all sessions, so that the same command alone would stop at once
+        remedy = f"Raise {error.where} and give the same command again: finished cells are kept."
+        raise BudgetError(error.found, where=error.where, expected=error.expected, remedy=remedy) from error
     except StoppedError as error:
         raise with_rerun_remedy(error) from error
     dev = prepared.split.dev
@@ -82,8 +81,8 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
 
 
 def forecast_study(request: StudyRequest, progress: Progress) -> str:
-    """What the study would take, in a sentence. No model is loaded and nothing is written."""
-    prepared, grid = _prepared(request, progress)
+    """What the study would take, in a sentence. No model is loaded, no code of the user's is run, and nothing is written."""
+    prepared, grid = _prepared(request, progress, run_code=False)
     from lastresort.report.words.study import of_cells
     from lastresort.study.run import forecast
 
@@ -91,13 +90,14 @@ def forecast_study(request: StudyRequest, progress: Progress) -> str:
     return of_cells(len(cells), len(cells), forecast(prepared, grid, cells, progress))
 
 
-def _prepared(request: StudyRequest, progress: Progress) -> tuple[PreparedTask, Grid]:
+def _prepared(request: StudyRequest, progress: Progress, *, run_code: bool = True) -> tuple[PreparedTask, Grid]:
     task = given_task(request.task, dict(request.settings))
     from lastresort.climb.prepare import prepare
     from lastresort.study.grid import grid_of
-    from lastresort.study.run import refuse_nothing_to_train
+    from lastresort.study.run import refuse_nothing_to_train, refuse_one_unit
 
     refuse_nothing_to_train(task)
     progress.stage("reading the examples", None)
-    prepared = prepare(task, begins=False)
+    prepared = prepare(task, run_code=run_code, begins=False)
+    refuse_one_unit(prepared)
     return prepared, grid_of(request.kind, task, len(prepared.split.train), request.sizes, request.seeds)

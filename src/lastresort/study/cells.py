@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from lastresort.gate.suites.asking import ask
 from lastresort.records.events import TrainingReached
 from lastresort.records.measurement import ItemScore
 from lastresort.records.record import FILE_NAME, Record
+from lastresort.rungs.prompting.many_shot import MORE
 from lastresort.rungs.prompting.prompts import grammar_of, instruction, prompting_decoding, shots_of
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import method_of
@@ -35,14 +35,14 @@ from lastresort.types import Example
 
 CELLS = "cells"
 NEAREST = 5  # shots, as in the largest hand-made prompt of a climb
-MOST_SHOTS = 64  # as many as a climb ever shows
+MOST_SHOTS = MORE[-1]  # as many as a climb ever shows
 LEAK_ITEMS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class CellBench:
     """What cells share. bench: of the study, with all of train. rate: the learning rate. tuned_base: whether the base is the model
-    that is trained, with whose own answers an adapter is compared. probed: whether requests of no task are asked, too.
+    that is trained, with whose own answers an adapter is compared. probed: whether unrelated requests are measured, too.
     """
 
     bench: Workbench
@@ -51,9 +51,11 @@ class CellBench:
     probed: bool
 
 
-def run_cell(shared: CellBench, cell: Cell, key: str, examples: Sequence[Example]) -> CellRow:
+def run_cell(
+    shared: CellBench, cell: Cell, key: str, examples: Sequence[Example], clock: Callable[[], float]
+) -> CellRow:
     """Do a cell, or go on where it was cut. Raises StoppedError where it stopped, DataError where training diverged."""
-    began = time.monotonic()
+    began = clock()
     with ExitStack() as stack:
         bench, trained = shared.bench, None
         if cell.way == "sft":
@@ -75,7 +77,7 @@ def run_cell(shared: CellBench, cell: Cell, key: str, examples: Sequence[Example
         prompt_tokens=tuple(item.prompt_tokens for item in items),
         answer_tokens=tuple(item.completion_tokens for item in items),
         answer_s=tuple(item.seconds for item in items),
-        seconds=time.monotonic() - began,
+        seconds=clock() - began,
         kept=kept,
         trained=trained,
     )
@@ -157,8 +159,9 @@ def _trained(bench: Workbench, cell: Cell, rate: float) -> tuple[System, CellTra
         raise DataError(
             f"training diverged at learning rate {rate:g}",
             where=cell.label,
-            expected="a finite loss",
-            remedy="Name a lower one with --set sft.learning_rates=[RATE]; finished cells of this rate are then done again.",
+            expected="a finite loss; the cells after this one were not done",
+            remedy=f"Leave {cell.n} examples out with --sizes, which keeps the finished cells, or name a lower rate with "
+            "--set sft.learning_rates=[RATE], which does all of them again.",
         )
     name = training.run_name(rate)
     curve = bench.record.curve(name)
@@ -186,6 +189,6 @@ def _kept(bench: Workbench, system: System, label: str) -> tuple[bool, ...]:
     inputs = tuple(text for example in bench.dev if (text := question_of(example.input)))
     suite, judged = FormatLeak(form, design, inputs, bench.max_new_tokens), LeakMeasure(form, design)
     items = suite.draw(task.split.seed, 0, LEAK_ITEMS)
-    bench.progress.stage(f"{label}: requests of no task", len(items))
+    bench.progress.stage(f"{label}: unrelated requests", len(items))
     replies = ask(bench.models.open(system), suite, items, progress=bench.progress, stop=bench.stop)
     return tuple(judged.kept(item, said[KEY].text) for item, said in replies.with_transcripts(items))

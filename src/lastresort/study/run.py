@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lastresort.climb.budget import Budget, forecast_of_judge
@@ -15,13 +15,14 @@ from lastresort.climb.room import max_new_tokens, refuse_what_fits_no_prompt
 from lastresort.climb.workbench import StageWriter, open_models
 from lastresort.climb.workload import workload
 from lastresort.climb.workspace import RESPONSES, shared_folder
-from lastresort.data.split import Split, nested
+from lastresort.data.split import Split, groups_of, nested
 from lastresort.errors import TaskError
 from lastresort.gate.probes.format_leak import LEAST_TOKENS
 from lastresort.records import atomic
 from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.words import study as words
+from lastresort.report.words.wording import counted
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import Workbench
@@ -60,6 +61,21 @@ def refuse_nothing_to_train(task: Task) -> None:
             expected="local weights: a study trains",
             remedy="Name a local model with tune: {model: NAME}.",
             key=("tune",),
+        )
+
+
+def refuse_one_unit(prepared: PreparedTask) -> None:
+    """Raises TaskError where dev is one item or one group, which says nothing about any other."""
+    task, dev = prepared.task, prepared.split.dev
+    groups = groups_of(dev)
+    if len(dev if groups is None else set(groups)) < 2:
+        n = counted(len(dev), "dev item")
+        raise TaskError(
+            f"found {n}" if groups is None else f"found {n} of one group",
+            where=f'{task.path.name}, key "split.dev"',
+            expected=f"at least two {'items' if groups is None else 'groups'} to measure on",
+            remedy="Raise it, or add examples.",
+            key=("split", "dev"),
         )
 
 
@@ -102,7 +118,7 @@ def _forecast(task: Task, cell: Cell, work: Workload, *, probed: bool) -> Foreca
     if not probed:
         return found
     asked = about + work.input_tokens
-    return found + answering("requests of no task", work.machine, LEAK_ITEMS, asked, 0, LEAST_TOKENS).unscored()
+    return found + answering("unrelated requests", work.machine, LEAK_ITEMS, asked, 0, LEAST_TOKENS).unscored()
 
 
 def run_grid(
@@ -116,8 +132,9 @@ def run_grid(
 ) -> StudyRows:
     """Do the cells that have no row yet. The test set is not measured, and no cell gets to see it.
 
-    stop: checked between batches and steps, as is a file named stop in the study's folder. Raises StoppedError where it stopped,
-    or a limit of the task is reached: the same call goes on.
+    stop: checked between batches and steps, as is a file named stop in the study's folder. Raises StoppedError where it stopped:
+    the same call goes on. Raises BudgetError where a limit of the task is reached, which counts all sessions: a call with a higher
+    one goes on.
     """
     task, rate = prepared.task, study_rate(prepared.task)
     method = method_of(task).name
@@ -127,6 +144,8 @@ def run_grid(
         facts = {**facts, "study": grid.kind, "rate": rate, "method": method}
         keys = {cell: cell.key(facts) for cell in grid.cells()}
         known = rows_in(folder)
+        for done in known:
+            tidy(folder, done)
         missing = [cell for cell, key in keys.items() if key not in known]
         expected = forecast(prepared, grid, missing, progress)
         progress.say(words.of_cells(len(keys), len(missing), expected))
@@ -135,7 +154,7 @@ def run_grid(
             check(bench.stop)
             progress.say(words.of_cell(number, len(missing), cell.label))
             examples: tuple[Example, ...] = subsets[cell.seed][cell.n] if cell.n else ()
-            row = run_cell(cell_bench, cell, keys[cell], examples)
+            row = run_cell(cell_bench, cell, keys[cell], examples, clock)
             add_row(folder, row)
             known[row.key] = row
             tidy(folder, row.key)
@@ -151,7 +170,7 @@ def _opened(
     folder.mkdir(parents=True, exist_ok=True)
     held = atomic.held(
         folder,
-        "another process is at work on this study",
+        "another process is running this study",
         expected="one process a study",
         remedy="Wait for it, or name another folder with --out.",
     )
@@ -176,10 +195,12 @@ def _opened(
             measured = Split(prepared.split.train, prepared.split.dev, ())
             trains = task.model_copy(update={"ladder": ("prompting", RUNG)})  # whatever a climb of this task would try
             too_long = set(refuse_what_fits_no_prompt(trains, measured, models, tokens))
+            tuned = models.open(replace(bare, model=models.tuned_name))
             facts: JsonObject = {
                 "task": {key: value for key, value in task.resolved().items() if key not in NO_PART},
                 "files": prepared.files,
                 "model": model.fingerprint,
+                "tuned": tuned.fingerprint,
                 "max_new_tokens": tokens,
             }
             bench = Workbench(
