@@ -58,4 +58,4 @@ def study_of(task: Task, kind: str, rows: dict[Cell, CellRow] | None = None, see
     """rows: in place of those that follow `truth`."""
     grid: Grid = grid_of(kind, task, 320, SIZES, seeds)  # type: ignore[arg-type]
     found = {cell: row_of(cell, truth(cell)) for cell in grid.cells()}
-    return MeasuredStudy(task, grid, StudyRows({**found, **(rows or {})}, "lora", 0.001), None, binary=True)
+    return MeasuredStudy(task, grid, StudyRows({**found, **(rows or {})}, "lora", 0.001, grid), None, binary=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -18,7 +19,7 @@ from lastresort.report.study import cells, header
 from lastresort.report.study_page import pictures, standing_alone, study_page
 from lastresort.report.words import study as words
 from lastresort.study.conclude import crossover_of, min_data_of
-from lastresort.study.grid import Cell, grid_of, spread_sizes
+from lastresort.study.grid import Cell, grid_of, of_different_rows, spread_sizes
 from lastresort.study.rows import CellRow, CellTraining, add_row, rows_in
 from lastresort.types import Example, Message, SilentProgress
 from study_support import row_of, study_of, task_of
@@ -61,6 +62,34 @@ def test_a_grid_has_every_way_at_every_size_and_its_cells_are_told_apart(tmp_pat
     free = grid_of("crossover", task.model_copy(update={"output": type(task.output)()}), 80, None, None)
     assert free.ways == ("few-shot", "nearest", "sft")
     assert len(list(grid_of("min-data", task, 960, None, None).cells())) == 1 + 2 * 6
+
+
+def test_a_size_is_a_number_of_rows_and_no_two_come_to_the_same_rows(tmp_path: Path) -> None:
+    """Groups of 20 rows: 4, 8 and 16 examples are the same 20."""
+    task, train = task_of(tmp_path), examples(100, groups=5)
+    grid = grid_of("min-data", task, 100, (4, 8, 16, 40), None)
+    with pytest.raises(InputError, match=r"--sizes: found 4, 8, 16, 40, of which .*For example: --sizes 20,40"):
+        of_different_rows(grid, train, named=True)
+    assert of_different_rows(grid, train, named=False).sizes == (20, 40)
+    apart = grid_of("min-data", task, 100, (10, 50, 100), None)
+    assert of_different_rows(apart, train, named=True).sizes == (20, 60, 100)
+    assert of_different_rows(grid, examples(100), named=True) == grid
+    with pytest.raises(InputError, match="found 20 examples to train on, which do not give two"):
+        of_different_rows(grid, examples(20, groups=1), named=False)
+
+
+def test_groups_of_many_sizes_give_the_same_subsets_under_the_number_of_their_rows(tmp_path: Path) -> None:
+    dice = np.random.default_rng(3)
+    groups = [f"g{i}" for i in range(30) for _ in range(dice.integers(1, 9))]
+    train = [replace(one, group=group) for one, group in zip(examples(len(groups)), groups, strict=True)]
+    grid = grid_of("min-data", task_of(tmp_path), len(train), (5, 7, 9, 20, 50, len(train)), 3)
+    found = of_different_rows(grid, train, named=False)
+    assert of_different_rows(found, train, named=True) == found
+    for seed in grid.seeds:
+        rows = [len(rows) for rows in nested(train, found.sizes, seed).values()]
+        assert rows == sorted(set(rows))
+        assert all(n <= taken for n, taken in zip(found.sizes, rows, strict=True))
+    assert all(n in {len(nested(train, (n,), seed)[n]) for seed in grid.seeds} for n in found.sizes)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
     except StoppedError as error:
         raise with_rerun_remedy(error) from error
     dev = prepared.split.dev
-    measured = MeasuredStudy(task, grid, found, groups_of(dev), prepared.scorer.binary)
+    measured = MeasuredStudy(task, found.grid, found, groups_of(dev), prepared.scorer.binary)
     document: StudyDocument = crossover_of(measured) if request.kind == "crossover" else min_data_of(measured)
     write_document(folder / DOCUMENT, document)
     write_atomically(folder / PAGE, study_page(document))
@@ -93,11 +93,13 @@ def forecast_study(request: StudyRequest, progress: Progress) -> str:
 def _prepared(request: StudyRequest, progress: Progress, *, run_code: bool = True) -> tuple[PreparedTask, Grid]:
     task = given_task(request.task, dict(request.settings))
     from lastresort.climb.prepare import prepare
-    from lastresort.study.grid import grid_of
+    from lastresort.study.grid import grid_of, of_different_rows
     from lastresort.study.run import refuse_nothing_to_train, refuse_one_unit
 
     refuse_nothing_to_train(task)
     progress.stage("reading the examples", None)
     prepared = prepare(task, run_code=run_code, begins=False)
     refuse_one_unit(prepared)
-    return prepared, grid_of(request.kind, task, len(prepared.split.train), request.sizes, request.seeds)
+    train = prepared.split.train
+    grid = grid_of(request.kind, task, len(train), request.sizes, request.seeds)
+    return prepared, of_different_rows(grid, train, named=request.sizes is not None)

@@ -1,4 +1,4 @@
-"""The grid of a study as values: which ways, on how many examples, with which seeds; and the subsets of train that they get."""
+"""The grid of a study as values: which ways, on how many examples, with which seeds."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+from lastresort.data.split import nested
 from lastresort.errors import InputError
+from lastresort.evals.evidence.curve_means import LEAST_SEEDS
 from lastresort.spec.task import Task
-from lastresort.types import JsonObject
+from lastresort.types import Example, JsonObject
 
 StudyKind = Literal["crossover", "min-data"]
 Way = Literal["zero-shot", "constrained zero-shot", "few-shot", "constrained few-shot", "nearest", "sft"]
@@ -19,7 +21,6 @@ BASES: tuple[Way, ...] = ("zero-shot", "constrained zero-shot")  # learn from no
 
 SIZES: dict[StudyKind, int] = {"crossover": 5, "min-data": 6}
 SEEDS: dict[StudyKind, int] = {"crossover": 3, "min-data": 2}
-LEAST_SEEDS = 2
 LEAST_EXAMPLES, WIDEST_RANGE = 8, 32  # the smallest size, and the largest as a multiple of it
 
 
@@ -53,7 +54,7 @@ class Grid:
 
     @property
     def probed(self) -> bool:
-        """Whether it is also looked at what else a training changed."""
+        """Whether the study also measures what else training changed."""
         return self.kind == "min-data"
 
     def cells(self) -> Iterator[Cell]:
@@ -86,6 +87,37 @@ def grid_of(kind: StudyKind, task: Task, n_train: int, sizes: Sequence[int] | No
     return Grid(kind, found, tuple(range(number)), ways, bases)
 
 
+def of_different_rows(grid: Grid, train: Sequence[Example], *, named: bool) -> Grid:
+    """The grid with one size for each different subset of train: the fewest rows that it has with any seed.
+
+    Rows of a group, and rows with equal inputs, stay together, so that several sizes may come to the same rows, which would be
+    trained on again and counted as more examples. named: whether the user named the sizes: then InputError says so. Raises
+    InputError also where fewer than two are left.
+    """
+    subsets = [nested(train, grid.sizes, seed) for seed in grid.seeds]
+    before, sizes = [0] * len(subsets), list[int]()
+    for size in grid.sizes:
+        rows = [len(one[size]) for one in subsets]
+        if all(now > then for now, then in zip(rows, before, strict=True)):
+            sizes.append(min(rows))
+            before = rows
+    if len(sizes) < 2:
+        raise InputError(
+            f"found {len(train)} examples to train on, which do not give two subsets of different sizes",
+            where="--sizes",
+            expected="at least two: rows of a group stay together, and rows too long for the model are left out",
+            remedy="Name sizes that are further apart, or add examples.",
+        )
+    if named and len(sizes) < len(grid.sizes):
+        raise InputError(
+            f"found {', '.join(map(str, grid.sizes))}, of which some come to the same rows",
+            where="--sizes",
+            expected="sizes that are a group or more apart, since rows of a group stay together",
+            remedy=f"For example: --sizes {','.join(map(str, sizes))}",
+        )
+    return replace(grid, sizes=tuple(sizes))
+
+
 def spread_sizes(n_train: int, count: int) -> tuple[int, ...]:
     """So many sizes up to all of train, each larger by the same factor, rounded to two digits.
 
@@ -95,6 +127,7 @@ def spread_sizes(n_train: int, count: int) -> tuple[int, ...]:
     if n_train < 2 * least:
         raise InputError(
             f"found {n_train} examples to train on",
+            where="the task's train rows",
             expected=f"at least {2 * least} for a study",
             remedy="Add examples, or name --sizes.",
         )

@@ -32,7 +32,7 @@ from lastresort.rungs.supervised.sft import REPLAY_PROMPT_TOKENS
 from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, Stop, check, stop_file
 from lastresort.study.cells import LEAK_ITEMS, MOST_SHOTS, NEAREST, CellBench, run_cell, tidy
-from lastresort.study.grid import Cell, Grid
+from lastresort.study.grid import Cell, Grid, of_different_rows
 from lastresort.study.rows import CellRow, add_row, rows_in
 from lastresort.synthesis.replay import REPLAY_TOKENS
 from lastresort.systems.system import PromptDesign, System
@@ -45,11 +45,14 @@ NO_PART = ("limits", "bar", "confidence", "goal", "ladder", "on_undecided", "gen
 
 @dataclass(frozen=True, slots=True)
 class StudyRows:
-    """What the cells of a grid measured, the task's method of training, and the learning rate."""
+    """What the cells of a grid measured, the task's method of training, and the learning rate. grid: without the sizes that come to
+    the same rows once those too long for the model are left out.
+    """
 
     rows: Mapping[Cell, CellRow]
     method: str
     rate: float
+    grid: Grid
 
 
 def refuse_nothing_to_train(task: Task) -> None:
@@ -140,6 +143,7 @@ def run_grid(
     method = method_of(task).name
     with _opened(prepared, folder, progress, stop, clock) as opened:
         bench, facts = opened
+        grid = of_different_rows(grid, bench.train, named=False)
         cell_bench = CellBench(bench, rate, tuned_base=grid.probed, probed=grid.probed)
         facts = {**facts, "study": grid.kind, "rate": rate, "method": method}
         keys = {cell: cell.key(facts) for cell in grid.cells()}
@@ -158,7 +162,7 @@ def run_grid(
             add_row(folder, row)
             known[row.key] = row
             tidy(folder, row.key)
-    return StudyRows({cell: known[key] for cell, key in keys.items()}, method, rate)
+    return StudyRows({cell: known[key] for cell, key in keys.items()}, method, rate, grid)
 
 
 @contextmanager
