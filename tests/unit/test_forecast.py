@@ -26,7 +26,7 @@ from lastresort.rungs.forecast import Forecast, Machine, Rates, Workload, answer
 from lastresort.rungs.supervised.sft import SftRung
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, StopRequest
-from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
+from lastresort.synthesis.replay import REPLAY_TOKENS, most_prompts, replay_rows
 from lastresort.types import Progress, SilentProgress
 from retrieval_support import handbook_task
 
@@ -96,6 +96,13 @@ def test_sft_counts_replay_every_checkpoint_and_the_constrained_pass(
     found = SftRung().forecast(task, work())
     assert replay_rows(180, 0.1) == 20
     assert found.tokens_out == 20 * REPLAY_TOKENS + 40 * (100 * (checkpoints + form) + 300)
+
+
+def test_no_more_replay_rows_are_forecast_than_there_are_prompts(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"sft": {"epochs": 1, "replay": 0.5}, "output": {}, "score": "exact"}
+    task = load_task(scripted_task(tmp_path, quality=[], task=keys))
+    found = SftRung().forecast(task, replace(work(), n_train=100_000))
+    assert found.tokens_out == most_prompts("everyday") * REPLAY_TOKENS + 40 * (100 + 300)
 
 
 def test_longer_answers_are_forecast_where_they_are_allowed(tmp_path: Path) -> None:

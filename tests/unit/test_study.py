@@ -12,15 +12,20 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from lastresort.app.study import StudyRequest, forecast_study, run_study
+from lastresort.climb.prepare import prepare
+from lastresort.climb.workload import workload
 from lastresort.data.split import nested
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.report.schema import schema_of
 from lastresort.report.study import cells, header
 from lastresort.report.study_page import pictures, standing_alone, study_page
 from lastresort.report.words import study as words
+from lastresort.rungs.supervised.sft import SftRung
+from lastresort.spec.task import load_task
 from lastresort.study.conclude import crossover_of, min_data_of
 from lastresort.study.grid import Cell, grid_of, of_different_rows, spread_sizes
 from lastresort.study.rows import CellRow, CellTraining, add_row, rows_in
+from lastresort.study.run import forecast
 from lastresort.types import Example, Message, SilentProgress
 from study_support import row_of, study_of, task_of
 from tuning_support import questions, tiny_task, write_jsonl
@@ -229,6 +234,22 @@ def test_an_endpoint_is_nothing_to_train_and_a_forecast_writes_nothing(tmp_path:
         run_study(elsewhere, progress)
     assert "The study has 25 cells" in forecast_study(StudyRequest("crossover", path, sizes=(8, 16), seeds=4), progress)
     assert not (tmp_path / "none").exists()
+
+
+def test_a_training_is_forecast_as_that_of_a_climb_on_as_many_rows(tmp_path: Path) -> None:
+    """One learning rate for one epoch: the study measures the loss on dev once more, at half of the steps."""
+    task = load_task(
+        tiny_task(tmp_path, sft={"learning_rates": [0.003], "epochs": 1, "replay": 0.2}, decode={"max_new_tokens": 6})
+    )
+    prepared = prepare(task, begins=False)
+    grid = grid_of("crossover", task, 70, (16, 40), None)
+    found = forecast(prepared, grid, [Cell("sft", 16, 0)], SilentProgress())
+    assert found is not None
+    work = replace(workload(prepared, "sft"), n_train=16, n_test=0)
+    climb = SftRung().forecast(task, work)
+    assert (found.training_tokens, found.tokens_out) == (climb.training_tokens, climb.tokens_out)
+    row = work.about_tokens + work.input_tokens + work.output_tokens
+    assert found.tokens_in - climb.tokens_in == pytest.approx(work.n_dev * row, abs=2)
 
 
 def test_a_forecast_runs_no_code_of_the_user(tmp_path: Path) -> None:

@@ -23,18 +23,16 @@ from lastresort.records.record import FILE_NAME, Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.words import study as words
 from lastresort.report.words.wording import counted
-from lastresort.rungs.forecast import Forecast, Workload, answering, training
+from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import method_of, weights_absent
-from lastresort.rungs.supervised.replay_rows import replay_size
-from lastresort.rungs.supervised.sft import REPLAY_PROMPT_TOKENS
+from lastresort.rungs.supervised.sft import forecast_of_answers, forecast_of_training
 from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, Stop, check, stop_file
 from lastresort.study.cells import LEAK_ITEMS, MOST_SHOTS, NEAREST, CellBench, run_cell, tidy
 from lastresort.study.grid import Cell, Grid, of_different_rows
 from lastresort.study.rows import CellRow, add_row, rows_in
-from lastresort.synthesis.replay import REPLAY_TOKENS
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example, JsonObject, Progress
 
@@ -105,14 +103,9 @@ def forecast(prepared: PreparedTask, grid: Grid, cells: Sequence[Cell], progress
 def _forecast(task: Task, cell: Cell, work: Workload, *, probed: bool) -> Forecast:
     shot, about = work.input_tokens + work.output_tokens, work.about_tokens
     if cell.way == "sft":
-        replay, prompt = replay_size(cell.n, task.sft.replay, task.sft.replay_prompts), about + work.input_tokens
-        row, rows = prompt + work.output_tokens, cell.n + replay
-        found = (
-            answering("replay rows", work.machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored()
-            + training("training", work.machine, rows, task.sft.epochs, row, about, task.sft.batch_size)
-            + answering("loss on dev, twice", work.machine, 2 * work.n_dev, row, about, 0)
-            + answering("dev", work.machine, work.n_dev, prompt, about, work.max_new_tokens)
-        )
+        own = replace(work, n_train=cell.n)
+        found = forecast_of_training(task, own, "training", epochs=task.sft.epochs, losses=2)
+        found += forecast_of_answers(own, "dev", work.n_dev)
     else:
         shots = {"nearest": min(cell.n, NEAREST)}.get(cell.way, min(cell.n, MOST_SHOTS))
         shared = work.instruction_tokens + (0 if cell.way == "nearest" else shots * shot)

@@ -19,6 +19,7 @@ from lastresort.rungs.rung import RungSetup, Search, Workbench
 from lastresort.rungs.supervised.curve import look_at_curve, rest_is_long
 from lastresort.rungs.supervised.methods import adapter_setup, method_of, weights_absent
 from lastresort.rungs.supervised.milder import retrain, scale_system
+from lastresort.rungs.supervised.replay_rows import replay_size
 from lastresort.rungs.supervised.training import (
     KEPT_SCALES,
     KEPT_SHARES,
@@ -29,7 +30,7 @@ from lastresort.rungs.supervised.training import (
 )
 from lastresort.rungs.tuning import choose_on_dev, recorded_rendering, scaled_name
 from lastresort.spec.task import Pace, Task
-from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
+from lastresort.synthesis.replay import REPLAY_TOKENS
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example
 
@@ -84,22 +85,16 @@ class SftRung:
         """Replay, the race of learning rates, every checkpoint on dev and once more held to the form, the test; every answer is
         as long as allowed.
         """
-        about = work.about_tokens
-        row = about + work.input_tokens + work.output_tokens
-        prompt, machine, sft = about + work.input_tokens, work.machine, task.sft
+        sft = task.sft
         weighed = sft.select == "mildest"
         rates, kept = len(sft.learning_rates), len(KEPT_SHARES) if weighed else len(kept_epochs(sft.epochs))
-        replay = replay_rows(work.n_train, sft.replay)
         passes = kept + len(KEPT_SCALES) * weighed + (grammar_of(task) is not None)
         losses = kept + losses_of_race(rates)
         epochs = sft.epochs * (1 + raced_beyond(rates))
-        label = f"training, {rates} learning rates raced"
         return (
-            answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored()
-            + training(label, machine, work.n_train + replay, epochs, row, about, sft.batch_size)
-            + answering("loss on dev", machine, work.n_dev * losses, row, about, 0)
-            + answering("checkpoints on dev", machine, work.n_dev * passes, prompt, about, work.max_new_tokens)
-            + answering("test of the chosen", machine, work.n_test, prompt, about, work.max_new_tokens)
+            forecast_of_training(task, work, f"training, {rates} learning rates raced", epochs=epochs, losses=losses)
+            + forecast_of_answers(work, "checkpoints on dev", work.n_dev * passes)
+            + forecast_of_answers(work, "test of the chosen", work.n_test)
         )
 
     def forecast_call(self, task: Task, work: Workload) -> Forecast:
@@ -138,6 +133,24 @@ class SftRung:
     ) -> System | None:
         task = bench.task
         return retrain(bench, self.name, task.sft, method_of(task), system, replay=replay, learning_rate=learning_rate)
+
+
+def forecast_of_training(task: Task, work: Workload, label: str, *, epochs: float, losses: int) -> Forecast:
+    """Replay rows, training with the settings of `sft` for so many epochs, and the loss on dev so many times."""
+    about, machine, sft = work.about_tokens, work.machine, task.sft
+    row = about + work.input_tokens + work.output_tokens
+    replay = replay_size(work.n_train, sft.replay, sft.replay_prompts)
+    return (
+        answering("replay rows", machine, replay, REPLAY_PROMPT_TOKENS, 0, REPLAY_TOKENS).unscored()
+        + training(label, machine, work.n_train + replay, epochs, row, about, sft.batch_size)
+        + answering("loss on dev", machine, work.n_dev * losses, row, about, 0)
+    )
+
+
+def forecast_of_answers(work: Workload, label: str, n: int) -> Forecast:
+    """n answers of a tuned model, each as long as allowed."""
+    prompt = work.about_tokens + work.input_tokens
+    return answering(label, work.machine, n, prompt, work.about_tokens, work.max_new_tokens)
 
 
 def tuned_system(bench: Workbench, rung: str, adapter: Path) -> System:
