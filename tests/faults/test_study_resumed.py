@@ -15,14 +15,20 @@ from lastresort.app.study import StudyRequest, run_study
 from lastresort.cli.border import guarded, last_words
 from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
+from lastresort.data.split import nested
 from lastresort.errors import BudgetError, DataError, InputError, StopRequestedError
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
 from lastresort.records.atomic import held
+from lastresort.rungs.prompting.prompts import shots_of
 from lastresort.spec.task import load_task
 from lastresort.stop import Stop, StopSignal
+from lastresort.systems.system import PromptDesign
+from lastresort.train.loop import batches
+from lastresort.types import Example
 from tiny_model import save_tiny_model
 from tuning_support import COLOURS, Cut, CutAt, Scissors, tiny_task
 
+CONTEXT = 900  # tokens
 FREE = ("seconds", "answer_s")  # what two runs do not share
 
 
@@ -57,24 +63,47 @@ def test_a_study_that_is_cut_again_and_again_comes_to_the_same_rows(tmp_path: Pa
 def test_no_test_item_is_measured_and_nothing_but_the_subset_is_learned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: set[str] = set()
-    shown: set[str] = set()
-    run = LocalExecutor.run
+    """The context has room for 16 shots, not for 40."""
+    measured: set[str] = set()
+    prompts: dict[str, PromptDesign] = {}
+    trained: list[tuple[str, ...]] = []
+    run, render = LocalExecutor.run, batches.training_rows
 
-    def spy(
+    def measure(
         self: LocalExecutor, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop
     ) -> None:
         for job in jobs:
-            asked.update(example.id for example in job.examples)
-            shown.update(turn.content for shot in job.system.prompt.shots for turn in shot.input)
+            measured.update(example.id for example in job.examples)
+            prompts[job.label.removesuffix(": dev")] = job.system.prompt
         run(self, jobs, on_result, stop)
 
-    monkeypatch.setattr(LocalExecutor, "run", spy)
+    def learn(tokenizer: Any, examples: Sequence[Example], *arguments: Any, **keywords: Any) -> Any:
+        trained.append(tuple(example.id for example in examples))
+        return render(tokenizer, examples, *arguments, **keywords)
+
+    monkeypatch.setattr(LocalExecutor, "run", measure)
+    monkeypatch.setattr(batches, "training_rows", learn)
     own = request(tmp_path, "crossover")
+    config = Path(str(own.task)).parent / "model" / "config.json"
+    config.write_text(
+        json.dumps({**json.loads(config.read_text("utf-8")), "max_position_embeddings": CONTEXT}), "utf-8"
+    )
     document = run_study(own, Scissors()).document
     split = prepare(load_task(Path(str(own.task)))).split
-    assert asked == {example.id for example in split.dev}
-    assert shown <= {example.input_text for example in split.train}
+    dev = tuple(example.id for example in split.dev)
+    assert measured == set(dev)
+    subsets = {seed: nested(split.train, (16, 40), seed) for seed in (0, 1)}
+    learned = [tuple(example.id for example in subsets[seed][n]) for seed in (0, 1) for n in (16, 40)]
+    assert [ids for ids in trained if ids and ids != dev] == learned
+    for seed, by_size in subsets.items():
+        for n, examples in by_size.items():
+            pool = shots_of(examples, seed)
+            cell = f"{n} examples, seed {seed}"
+            assert prompts[f"nearest, {cell}"].shots == pool
+            few = prompts[f"few-shot, {cell}"].shots
+            assert few == prompts[f"constrained few-shot, {cell}"].shots == pool[: len(few)]
+            assert len(few) == 16 if n == 16 else 16 <= len(few) < 40
+            assert prompts[f"sft, {cell}"].shots == ()
     assert document.measured_on.n == len(split.dev)
     assert {point.way for point in document.points} == {  # type: ignore[union-attr]
         "zero-shot",
