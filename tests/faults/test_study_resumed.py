@@ -207,7 +207,7 @@ def test_the_command_prints_one_document_and_says_what_is_wrong(
         monkeypatch.setattr("sys.argv", ["lastresort", *words])
         return guarded(app)
 
-    common = ["study", "min-data", str(own.task), "--out", str(own.out), "--sizes", "16,40"]
+    common = ["study", "min-data", str(own.task), "--out", str(own.out), "--seeds", "2", "--sizes", "16,40"]
     assert run(*common, "--dry-run") == 0
     assert "The study has 5 cells." in capsys.readouterr().out
     assert run(*common, "--json") == 0

@@ -66,7 +66,7 @@ def test_a_grid_has_every_way_at_every_size_and_its_cells_are_told_apart(tmp_pat
     assert len(keys) == 2 * len(cells_of)
     free = grid_of("crossover", task.model_copy(update={"output": type(task.output)()}), 80, None, None)
     assert free.ways == ("few-shot", "nearest", "sft")
-    assert len(list(grid_of("min-data", task, 960, None, None).cells())) == 1 + 2 * 6
+    assert len(list(grid_of("min-data", task, 960, None, None).cells())) == 1 + 3 * 6
 
 
 def test_a_size_is_a_number_of_rows_and_no_two_come_to_the_same_rows(tmp_path: Path) -> None:
@@ -256,7 +256,9 @@ def test_a_forecast_runs_no_code_of_the_user(tmp_path: Path) -> None:
     path = tiny_task(tmp_path)
     scorer = path.parent / "score.py"
     scorer.write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n{scorer.read_text('utf-8')}", encoding="utf-8")
-    assert "The study has 5 cells" in forecast_study(StudyRequest("min-data", path, sizes=(16, 40)), SilentProgress())
+    assert "The study has 5 cells" in forecast_study(
+        StudyRequest("min-data", path, sizes=(16, 40), seeds=2), SilentProgress()
+    )
     assert not (tmp_path / "ran").exists()
 
 

@@ -1,4 +1,4 @@
-"""Answer a question of the field on a task's own examples: run a study's cells, and write what they say."""
+"""Run a study on a task's own examples, and write its document and page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lastresort study …`: how many examples a training needs, and from how many on it beats a prompt."""
+"""`lastresort study …`: how many examples SFT needs to beat prompting, or to beat the base prompt at all."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ study_app = typer.Typer(
     help="Answer an open question on your own examples.", no_args_is_help=True, rich_markup_mode=None
 )
 TASK: Any = Argument(help="The task file (task.yaml).")
-SIZES: Any = Option(None, "--sizes", metavar="N,N", help="Numbers of examples. Default: some up to all of train.")
+SIZES: Any = Option(
+    None, "--sizes", metavar="N,N", help="Numbers of examples to try. Default: spread up to all of train."
+)
 OUT: Any = Option(None, "--out", help="Folder of the study. Default: studies/<task>-<kind>.")
-DRY: Any = Option(False, "--dry-run", help="Say what the study would take. Runs nothing.")
+DRY: Any = Option(False, "--dry-run", help="Forecast time and cost. Runs no model and none of your code.")
 JSON: Any = Option(False, "--json", help="Print the result as one JSON document on stdout.")
 
 
@@ -28,17 +30,19 @@ JSON: Any = Option(False, "--json", help="Print the result as one JSON document 
 def crossover_command(
     task: Path = TASK,
     sizes: str | None = SIZES,
-    seeds: int | None = Option(None, "--seeds", help="Draws of the examples, and trainings a size. Default: 3."),
+    seeds: int | None = Option(
+        None, "--seeds", help="Draws of the examples, one training each. At least 2, default 3."
+    ),
     out: Path | None = OUT,
     dry_run: bool = DRY,
     settings: list[str] = TASK_SETTINGS,
     as_json: bool = JSON,
 ) -> None:
-    """From how many examples on does SFT beat prompting?
+    """How many examples does SFT need to beat prompting?
 
     Measures zero-shot, few-shot, the nearest shots, constrained decoding and SFT on dev, for several numbers of examples.
 
-    Run the same command again to resume a study that was interrupted.
+    Run the same command again to resume an interrupted study.
     """
     from lastresort.app.study import StudyRequest
 
@@ -50,7 +54,9 @@ def crossover_command(
 def min_data_command(
     task: Path = TASK,
     sizes: str | None = SIZES,
-    seeds: int | None = Option(None, "--seeds", help="Trainings a size. Default: 2."),
+    seeds: int | None = Option(
+        None, "--seeds", help="Trainings per size, each on its own draw of the examples. At least 2, default 3."
+    ),
     out: Path | None = OUT,
     dry_run: bool = DRY,
     settings: list[str] = TASK_SETTINGS,
@@ -60,7 +66,7 @@ def min_data_command(
 
     Trains on several numbers of examples, tests each on dev against the base prompt, and looks for overfitting.
 
-    Run the same command again to resume a study that was interrupted.
+    Run the same command again to resume an interrupted study.
     """
     from lastresort.app.study import StudyRequest
 

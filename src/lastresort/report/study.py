@@ -96,7 +96,7 @@ class CrossoverDocument(JsonDocument):
 class TrainedPoint(JsonDocument):
     """Trainings on n examples, one a seed. difference: of the score to that of the base prompt, with its interval at 95%. p: the
     largest over the seeds, of "better than the base prompt". shown: so are all, here and at every larger size. dev_loss,
-    train_loss: nats per target token. kept: requests of no task that are answered as they should be. signs: of what else the
+    train_loss: nats per target token. kept: unrelated requests answered correctly. signs: of what else the
     trainings changed.
     """
 

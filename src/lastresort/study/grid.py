@@ -20,7 +20,7 @@ Way = Literal["zero-shot", "constrained zero-shot", "few-shot", "constrained few
 BASES: tuple[Way, ...] = ("zero-shot", "constrained zero-shot")  # learn from no example
 
 SIZES: dict[StudyKind, int] = {"crossover": 5, "min-data": 6}
-SEEDS: dict[StudyKind, int] = {"crossover": 3, "min-data": 2}
+SEEDS = 3
 LEAST_EXAMPLES, WIDEST_RANGE = 8, 32  # the smallest size, and the largest as a multiple of it
 
 
@@ -58,7 +58,7 @@ class Grid:
         return self.kind == "min-data"
 
     def cells(self) -> Iterator[Cell]:
-        """Seed by seed, so that a study that is cut has whole curves of fewer seeds."""
+        """Seed by seed, so that an interrupted study has whole curves of fewer seeds."""
         for base in self.bases:
             yield Cell(base, 0, 0)
         for seed in self.seeds:
@@ -68,8 +68,8 @@ class Grid:
 
 
 def grid_of(kind: StudyKind, task: Task, n_train: int, sizes: Sequence[int] | None, seeds: int | None) -> Grid:
-    """sizes, seeds: None for those of the study. Raises InputError for sizes that the examples do not give, and too few seeds."""
-    number = SEEDS[kind] if seeds is None else seeds
+    """sizes, seeds: None for the defaults. Raises InputError for sizes that train is too small for, and for too few seeds."""
+    number = SEEDS if seeds is None else seeds
     if number < LEAST_SEEDS:
         raise InputError(
             f"found {number}",

@@ -36,8 +36,7 @@ class CellTraining(JsonDocument):
 
 class CellRow(JsonDocument):
     """A measured cell. rows: examples that it had. shots: of them in a prompt. the tuples: of each dev item, in order. seconds: of
-    the session that finished it. kept: of each request that has nothing to do with the task, whether it is answered as it should
-    be; null where that was not asked.
+    the session that finished it. kept: whether each unrelated request is answered correctly; null where none was measured.
     """
 
     key: Sha256

@@ -1,4 +1,4 @@
-"""A study at work: what its missing cells will take, then one cell after the other, each row kept as soon as it is there."""
+"""Run a study: a forecast of the missing cells, then one cell after the other. Each row is kept as soon as it is complete."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def study_rate(task: Task) -> float:
 
 
 def forecast(prepared: PreparedTask, grid: Grid, cells: Sequence[Cell], progress: Progress) -> Forecast | None:
-    """What these cells would take here with answers as long as allowed; None without a cell. Loads no model, and does not count how
-    long loading takes.
+    """What these cells would take on this machine, with every answer as long as allowed; None without a cell. Loads no model, and
+    does not count the time to load one.
     """
     total: Forecast | None = None
     for cell in cells:
