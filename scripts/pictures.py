@@ -1,10 +1,12 @@
-"""The two pictures of the README, each from the record of a finished run. Nothing is measured here.
+"""The two pictures of the README, each from the record of a finished run, and those of studies. Nothing is measured here.
 
     python -m scripts.pictures recording runs/harbour-1 docs/demo.svg "lastresort demo"
     python -m scripts.pictures report runs/handbook-1 docs/ladder.png
+    python -m scripts.pictures study docs/studies/harbour-min-data.json docs/studies/harbour-min-data.svg
 
 recording: the run in a terminal as an SVG that plays once, each line when its event was recorded, sped up to SECONDS. Where
-nothing is animated, it shows the end. report: the head of the run's report.html, drawn by Chromium.
+nothing is animated, it shows the end. report: the head of the run's report.html, drawn by Chromium. study: the scores of
+a study.json.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from html import escape
 from pathlib import Path
 from shutil import which
 
+from pydantic import TypeAdapter
 from rich.console import Console, RenderableType
 from rich.segment import Segment
 from rich.style import Style
@@ -28,6 +31,8 @@ from rich.text import Text
 from lastresort.app.runs import Run
 from lastresort.records.events import ClimbDecided
 from lastresort.records.record import Record
+from lastresort.report.study import StudyDocument
+from lastresort.report.study_page import pictures, standing_alone
 from lastresort.report.terminal import ladder_table
 from lastresort.report.words.progress import line_of
 
@@ -114,12 +119,20 @@ def report_picture(folder: Path, out: Path) -> None:
     )
 
 
+def study_picture(path: Path) -> str:
+    """The SVG of a study's scores. path: of its study.json."""
+    document = TypeAdapter[StudyDocument](StudyDocument).validate_json(path.read_text(encoding="utf-8"))
+    return standing_alone(pictures(document)[0])
+
+
 def main() -> None:
     match sys.argv[1:]:
         case ["recording", folder, out, command]:
             Path(out).write_text(recording(Path(folder), command), encoding="utf-8")
         case ["report", folder, out]:
             report_picture(Path(folder), Path(out))
+        case ["study", document, out]:
+            Path(out).write_text(study_picture(Path(document)), encoding="utf-8")
         case _:
             sys.exit(__doc__)
 

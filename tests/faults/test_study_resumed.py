@@ -26,7 +26,7 @@ from lastresort.systems.system import PromptDesign
 from lastresort.train.loop import batches
 from lastresort.types import Example
 from tiny_model import save_tiny_model
-from tuning_support import COLOURS, Cut, CutAt, Scissors, tiny_task
+from tuning_support import COLOURS, Cut, CutAt, Scissors, questions, tiny_task, write_jsonl
 
 CONTEXT = 900  # tokens
 FREE = ("seconds", "answer_s")  # what two runs do not share
@@ -113,6 +113,19 @@ def test_no_test_item_is_measured_and_nothing_but_the_subset_is_learned(
         "constrained few-shot",
         "sft",
     }
+
+
+def test_sizes_that_rows_too_long_for_the_model_make_equal_are_one(tmp_path: Path) -> None:
+    """10 of 70 rows do not fit: 60, 65 and 70 examples are the same 60."""
+    own = request(tmp_path, examples={"train": "train.jsonl", "dev": "dev.jsonl", "test": "test.jsonl"}, split={})
+    folder, found = Path(str(own.task)).parent, questions()
+    long = [{**row, "input": row["input"] + " long" * 500} for row in found[60:70]]
+    write_jsonl(folder / "train.jsonl", [*found[:60], *long])
+    write_jsonl(folder / "dev.jsonl", found[70:90])
+    write_jsonl(folder / "test.jsonl", found[90:])
+    with pytest.raises(Cut):
+        run_study(replace(own, sizes=(16, 60, 65, 70)), progress := CutAt("zero-shot: dev", 1))
+    assert any("The study has 5 cells." in said for said in progress.said)
 
 
 def test_a_stop_ends_it_with_what_is_done_and_another_process_waits(tmp_path: Path) -> None:
