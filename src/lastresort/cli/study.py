@@ -21,6 +21,7 @@ TASK: Any = Argument(help="The task file (task.yaml).")
 SIZES: Any = Option(
     None, "--sizes", metavar="N,N", help="Numbers of examples to try. Default: spread up to all of train."
 )
+SEEDS: Any = Option(None, "--seeds", help="Draws of the examples, one training per size each. At least 2, default 3.")
 OUT: Any = Option(None, "--out", help="Folder of the study. Default: studies/<task>-<kind>.")
 DRY: Any = Option(False, "--dry-run", help="Forecast time and cost. Runs no model and none of your code.")
 JSON: Any = Option(False, "--json", help="Print the result as one JSON document on stdout.")
@@ -30,9 +31,7 @@ JSON: Any = Option(False, "--json", help="Print the result as one JSON document 
 def crossover_command(
     task: Path = TASK,
     sizes: str | None = SIZES,
-    seeds: int | None = Option(
-        None, "--seeds", help="Draws of the examples, one training each. At least 2, default 3."
-    ),
+    seeds: int | None = SEEDS,
     out: Path | None = OUT,
     dry_run: bool = DRY,
     settings: list[str] = TASK_SETTINGS,
@@ -54,9 +53,7 @@ def crossover_command(
 def min_data_command(
     task: Path = TASK,
     sizes: str | None = SIZES,
-    seeds: int | None = Option(
-        None, "--seeds", help="Trainings per size, each on its own draw of the examples. At least 2, default 3."
-    ),
+    seeds: int | None = SEEDS,
     out: Path | None = OUT,
     dry_run: bool = DRY,
     settings: list[str] = TASK_SETTINGS,
