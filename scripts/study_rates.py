@@ -3,7 +3,8 @@
     python -m scripts.study_rates 400
 
 A score is 1 where  m(n) + t g + r h + sqrt(1 - r^2) e > 0  with normal g of a seed and size, h of an item (shared by all sizes,
-seeds and ways), e of the answer; the true score at a size is Phi(m / sqrt(1 + t^2)).
+seeds and ways), e of the answer; the true score at a size is Phi(m / sqrt(1 + t^2)). The subsets of a seed are nested: g follows
+from size to size with a given correlation.
 """
 
 from __future__ import annotations
@@ -20,19 +21,49 @@ from lastresort.evals.evidence.crossing import CurveCrossing, crossing
 from lastresort.evals.evidence.learning_curve import LearningCurve, learning_curve
 from lastresort.evals.evidence.paired import p_above_zero
 from lastresort.evals.evidence.units import Array
-from lastresort.study.shift import LEVEL, smallest_shown
+from lastresort.study.shift import LEVEL, leaking, smallest_shown
 
 SIZES = (10, 20, 40, 80, 160, 320)
 ITEM_SHARE = 0.7  # r
 NORMAL = NormalDist()
 
 
-def scores_of(truth: Sequence[float], items: Array, seeds: int, spread: float, dice: np.random.Generator) -> Array:
-    """0/1, shape (sizes, seeds, items). truth: the true score at each size. items: h. spread: t."""
-    middle = np.array([NORMAL.inv_cdf(one) * math.sqrt(1 + spread**2) for one in truth])
-    by_seed = spread * dice.standard_normal((len(truth), seeds))
-    own = math.sqrt(1 - ITEM_SHARE**2) * dice.standard_normal((len(truth), seeds, len(items)))
+@dataclass(frozen=True, slots=True)
+class Design:
+    """spread: t, one for all sizes or by size. nested: the correlation of g from a size to the next. fixed: the first way learns
+    from no example, so that it is measured once.
+    """
+
+    seeds: int
+    spread: float | tuple[float, ...]
+    items: int
+    nested: float = 0.0
+    fixed: bool = False
+
+    @property
+    def cells(self) -> str:
+        spread = self.spread if isinstance(self.spread, float) else f"{self.spread[0]} to {self.spread[-1]}"
+        return f"{self.seeds} | {spread} | {self.nested:g} | {self.items}"
+
+
+SHRINKING = (0.6, 0.4, 0.3, 0.2, 0.1, 0.05)
+
+
+def scores_of(truth: Sequence[float], items: Array, design: Design, dice: np.random.Generator) -> Array:
+    """0/1, shape (sizes, seeds, items). truth: the true score at each size. items: h."""
+    spread = np.broadcast_to(design.spread, len(truth))
+    middle = np.array([NORMAL.inv_cdf(one) for one in truth]) * np.sqrt(1 + spread**2)
+    own = math.sqrt(1 - ITEM_SHARE**2) * dice.standard_normal((len(truth), design.seeds, len(items)))
+    by_seed = spread[:, None] * _nested(len(truth), design, dice)
     return np.asarray(middle[:, None, None] + by_seed[:, :, None] + ITEM_SHARE * items + own > 0).astype(np.float64)
+
+
+def _nested(sizes: int, design: Design, dice: np.random.Generator) -> Array:
+    """g, shape (sizes, seeds)."""
+    noise = dice.standard_normal((sizes, design.seeds))
+    for at in range(1, sizes):
+        noise[at] = design.nested * noise[at - 1] + math.sqrt(1 - design.nested**2) * noise[at]
+    return noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +74,9 @@ class TwoWays:
     first: tuple[float, ...]
     second: tuple[float, ...]
 
-    def place(self) -> float:
-        """Where the second passes the first: a logarithm, -inf or inf outside of the sizes."""
-        rises = [b - a for a, b in zip(self.first, self.second, strict=True)]
-        if rises[0] > 0:
-            return -math.inf
-        for at in range(1, len(rises)):
-            if rises[at] > 0:
-                share = -rises[at - 1] / (rises[at] - rises[at - 1])
-                return math.log(SIZES[at - 1]) + share * math.log(SIZES[at] / SIZES[at - 1])
-        return math.inf
+    @property
+    def rises(self) -> tuple[float, ...]:
+        return tuple(b - a for a, b in zip(self.first, self.second, strict=True))
 
 
 WAYS = (
@@ -60,16 +84,81 @@ WAYS = (
     TwoWays("crosses flatly", (0.55, 0.58, 0.60, 0.60, 0.60, 0.60), (0.50, 0.54, 0.57, 0.60, 0.62, 0.64)),
     TwoWays("never crosses", (0.70,) * 6, (0.30, 0.40, 0.48, 0.54, 0.58, 0.60)),
     TwoWays("ahead from the start", (0.40,) * 6, (0.45, 0.50, 0.55, 0.60, 0.62, 0.64)),
+    TwoWays("equal", (0.50,) * 6, (0.50,) * 6),
+    TwoWays("ends equal", (0.50, 0.55, 0.58, 0.60, 0.60, 0.60), (0.40, 0.50, 0.56, 0.60, 0.60, 0.60)),
+    TwoWays("lead falls", (0.30, 0.45, 0.70, 0.85, 0.95, 0.95), (0.60,) * 6),
+    TwoWays("lead comes and goes", (0.50,) * 6, (0.40, 0.50, 0.60, 0.60, 0.50, 0.40)),
+)
+CROSSING_DESIGNS = (
+    Design(2, 0.1, 100),
+    Design(3, 0.1, 100),
+    Design(3, 0.2, 100, 0.8),
+    Design(10, 0.5, 100, 0.0, fixed=True),
+    Design(2, 0.4, 100, 0.8),
+    Design(3, 0.4, 300, 1.0),
+    Design(3, SHRINKING, 100),
+)
+CROSSING_STUDIES = tuple(  # a way that learns from no example has one score
+    (ways, design) for ways in WAYS for design in CROSSING_DESIGNS if not design.fixed or len(set(ways.first)) == 1
 )
 
 
-def holds(found: CurveCrossing, place: float) -> bool:
-    """Whether the interval holds the true place; outside of the sizes it does where it is open on that side."""
-    if found.kind == "CANNOT_TELL":
-        return True
-    low = -math.inf if found.low is None else math.log(found.low)
-    high = math.inf if found.high is None else math.log(found.high)
-    return low - 1e-9 <= place <= high + 1e-9
+def claims(found: CurveCrossing) -> tuple[list[int], list[int]]:
+    """The places of SIZES at which the second way is said to be better, and worse."""
+    places = range(len(SIZES))
+    up_to = [at for at in places if found.low is not None and SIZES[at] <= found.low]
+    on_from = [at for at in places if found.high is not None and SIZES[at] >= found.high]
+    return (up_to, on_from) if found.kind == "FALLS" else (on_from, up_to)
+
+
+def is_false(found: CurveCrossing, rises: Sequence[float]) -> bool:
+    better, worse = claims(found)
+    return any(rises[at] <= 1e-9 for at in better) or any(rises[at] >= -1e-9 for at in worse)
+
+
+@dataclass(frozen=True, slots=True)
+class CrossingRates:
+    """Studies that say something, that say it of both ends, and that say something false."""
+
+    told: int
+    whole: int
+    false: int
+    runs: int
+
+
+def crossings(ways: TwoWays, design: Design, runs: int, seed: int) -> CrossingRates:
+    dice, told, whole, false = np.random.default_rng(seed), 0, 0, 0
+    for _ in range(runs):
+        shared = dice.standard_normal(design.items)
+        second = scores_of(ways.second, shared, design, dice)
+        first = _first(ways, shared, design, dice)
+        found = crossing(SIZES, second - first)
+        told += found.kind != "CANNOT_TELL"
+        whole += found.kind in ("BEFORE", "BEYOND", "FALLS") or None not in (found.low, found.high)
+        false += is_false(found, ways.rises)
+    return CrossingRates(told, whole, false, runs)
+
+
+def _first(ways: TwoWays, shared: Array, design: Design, dice: np.random.Generator) -> Array:
+    if not design.fixed:
+        return scores_of(ways.first, shared, design, dice)
+    once = scores_of(ways.first[:1], shared, Design(1, 0.0, design.items), dice)
+    return np.broadcast_to(once, (len(SIZES), design.seeds, design.items))
+
+
+def false_headlines(ways: int, design: Design, runs: int, seed: int) -> tuple[int, int]:
+    """All of so many other ways are as good as SFT. How often does a study say that SFT beats all of them, and how often is
+    anything false said of any of them?
+    """
+    dice, equal = np.random.default_rng(seed), WAYS[4]
+    all_beaten = any_false = 0
+    for _ in range(runs):
+        shared = dice.standard_normal(design.items)
+        sft = scores_of(equal.second, shared, design, dice)
+        found = [crossing(SIZES, sft - _first(equal, shared, design, dice)) for _ in range(ways)]
+        all_beaten += all(claims(one)[0] for one in found)
+        any_false += any(is_false(one, equal.rises) for one in found)
+    return all_beaten, any_false
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,36 +170,33 @@ class Coverage:
     runs: int
 
 
-def crossings(ways: TwoWays, seeds: int, spread: float, items: int, runs: int, seed: int) -> Coverage:
-    dice, place = np.random.default_rng(seed), ways.place()
-    held = told = 0
-    for run in range(runs):
-        shared = dice.standard_normal(items)
-        first = scores_of(ways.first, shared, seeds, spread, dice)
-        second = scores_of(ways.second, shared, seeds, spread, dice)
-        found = crossing(SIZES, second - first, seed=run)
-        told += found.kind != "CANNOT_TELL"
-        held += found.kind != "CANNOT_TELL" and holds(found, place)
-    return Coverage(held, told, runs)
-
-
 ERRORS: dict[str, Callable[[float], float]] = {  # by n over the largest size
-    ".1 + .3 n^-.5": lambda n: 0.1 + 0.3 * n**-0.5 / 2,
+    ".1 + .15 n^-.5": lambda n: 0.1 + 0.15 * n**-0.5,
     ".3 n^-.3": lambda n: 0.3 * n**-0.3,
-    ".2 + .1 n^-1": lambda n: 0.2 + 0.02 * n**-1,
+    ".2 + .02 n^-1": lambda n: 0.2 + 0.02 * n**-1,
     ".25 + .5 exp(-4n)": lambda n: 0.25 + 0.5 * math.exp(-4 * n),
     ".4 (does not fall)": lambda n: 0.4,
 }
+FORECAST_DESIGNS = (
+    Design(2, 0.05, 1000),
+    Design(3, 0.05, 100),
+    Design(3, 0.05, 300, 0.8),
+    Design(3, 0.15, 1000, 0.8),
+    Design(3, 0.15, 1000, 1.0),
+    Design(3, 0.3, 300, 1.0),
+    Design(5, 0.15, 300, 0.8),
+    Design(5, SHRINKING, 300),
+)
 
 
-def forecasts(name: str, seeds: int, spread: float, items: int, runs: int, seed: int) -> dict[int, Coverage]:
+def forecasts(name: str, design: Design, runs: int, seed: int) -> dict[int, Coverage]:
     """By how many times the examples: whether the interval of the gain holds the true one."""
     dice, curve = np.random.default_rng(seed), ERRORS[name]
     truth = [1 - curve(size / SIZES[-1]) for size in SIZES]
     held, told = {2: 0, 4: 0}, {2: 0, 4: 0}
     for _ in range(runs):
-        shared = dice.standard_normal(items)
-        found = learning_curve(SIZES, 1 - scores_of(truth, shared, seeds, spread, dice))
+        shared = dice.standard_normal(design.items)
+        found = learning_curve(SIZES, 1 - scores_of(truth, shared, design, dice))
         if not isinstance(found, LearningCurve):
             continue
         for one in found.after:
@@ -120,16 +206,14 @@ def forecasts(name: str, seeds: int, spread: float, items: int, runs: int, seed:
     return {times: Coverage(held[times], told[times], runs) for times in held}
 
 
-def false_shifts(
-    gains: Sequence[float], seeds: int, spread: float, items: int, runs: int, seed: int
-) -> tuple[int, int]:
+def false_shifts(gains: Sequence[float], design: Design, runs: int, seed: int) -> tuple[int, int]:
     """How often the rule names a size at which nothing is gained, and how often it names any. gains: true ones, by size."""
     dice, base = np.random.default_rng(seed), 0.5
     false = named = 0
     for _ in range(runs):
-        shared = dice.standard_normal(items)
-        before = scores_of([base], shared, 1, 0.0, dice)[0, 0]
-        after = scores_of([base + gain for gain in gains], shared, seeds, spread, dice)
+        shared = dice.standard_normal(design.items)
+        before = scores_of([base], shared, Design(1, 0.0, design.items), dice)[0, 0]
+        after = scores_of([base + gain for gain in gains], shared, design, dice)
         ps = [[p_above_zero(own - before, binary=True) for own in of_size] for of_size in after]
         found = smallest_shown(ps, LEVEL)
         named += found is not None
@@ -137,34 +221,68 @@ def false_shifts(
     return false, named
 
 
+def leaks(changed: float, lost: float, seeds: int, runs: int, seed: int) -> int:
+    """Studies of six sizes with a sign of a format leak at any. The base answers half of 40 requests as it should. Of a training's
+    answers so many `changed` at random, and a share `lost` of those kept was lost besides.
+    """
+    dice, found = np.random.default_rng(seed), 0
+    for _ in range(runs):
+        base = dice.random(40) < 0.5
+        drawn = dice.random((len(SIZES), seeds, 40)) < 2 * changed
+        kept = np.where(drawn, dice.random(drawn.shape) < 0.5, base) & (dice.random(drawn.shape) >= lost)
+        found += any(leaking(base.tolist(), [list(map(list, own)) for own in kept.tolist()]))
+    return found
+
+
 def _percent(count: int, of: int) -> str:
     return f"{100 * count / of:.0f}" if of else ""
 
 
+DESIGN_COLUMNS = "seeds | spread of seeds | correlation | items"
+
+
 def lines(runs: int) -> Iterator[str]:
-    yield "| curves | seeds | spread of seeds | items | percent that say something | of these the interval holds the place |"
-    yield "| --- | --- | --- | --- | --- | --- |"
-    for ways in WAYS:
-        for seeds, spread, items in ((2, 0.1, 100), (3, 0.0, 100), (3, 0.2, 100), (5, 0.2, 100), (3, 0.1, 300)):
-            found = crossings(ways, seeds, spread, items, runs, 1)
-            told, held = _percent(found.told, runs), _percent(found.held, found.told)
-            yield f"| {ways.name} | {seeds} | {spread} | {items} | {told} | {held} |"
+    yield f"| curves | {DESIGN_COLUMNS} | say something | of both ends | say something false |"
+    yield "| --- " * 8 + "|"
+    for ways, design in CROSSING_STUDIES:
+        found = crossings(ways, design, runs, 1)
+        rates = " | ".join(_percent(one, runs) for one in (found.told, found.whole, found.false))
+        yield f"| {ways.name} | {design.cells} | {rates} |"
     yield ""
-    yield "| error, by the examples over those of the largest size | seeds | spread of seeds | items | twice | four times |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+    yield f"| equal ways | {DESIGN_COLUMNS} | SFT beats all | anything false of any |"
+    yield "| --- " * 7 + "|"
+    for count in (1, 3, 5):
+        design = Design(3, 0.1, 100)
+        rates = " | ".join(_percent(one, runs) for one in false_headlines(count, design, runs, 5))
+        yield f"| {count} | {design.cells} | {rates} |"
+    yield ""
+    yield f"| error, by the examples over those of the largest size | {DESIGN_COLUMNS} | twice | four times |"
+    yield "| --- " * 7 + "|"
     for name in ERRORS:
-        for seeds, spread, items in ((2, 0.05, 100), (3, 0.05, 300), (2, 0.05, 1000)):
-            by = forecasts(name, seeds, spread, items, runs, 2)
+        for design in FORECAST_DESIGNS:
+            by = forecasts(name, design, runs, 2)
             cells = [f"{_percent(by[t].told, runs)}, {_percent(by[t].held, by[t].told)}".rstrip(", ") for t in (2, 4)]
-            yield f"| {name} | {seeds} | {spread} | {items} | {cells[0]} | {cells[1]} |"
+            yield f"| {name} | {design.cells} | {cells[0]} | {cells[1]} |"
     yield ""
-    yield "| true gain in points, by size | seeds | spread of seeds | items | names a size | names one with no gain |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+    yield f"| true gain in points, by size | {DESIGN_COLUMNS} | names a size | names one with no gain |"
+    yield "| --- " * 7 + "|"
     for gains in ((0.0,) * 6, (0.0, 0.0, 0.0, 0.05, 0.10, 0.15), (0.0, 0.0, 0.0, 0.2, 0.3, 0.4)):
-        for seeds, spread, items in ((1, 0.0, 100), (2, 0.0, 100), (2, 0.1, 100), (3, 0.1, 300)):
-            false, named = false_shifts(gains, seeds, spread, items, runs, 3)
+        for design in (
+            Design(1, 0.0, 100),
+            *(Design(seeds, 0.1, 100, 0.8) for seeds in (2, 3, 5)),
+            Design(3, 0.1, 300, 0.8),
+        ):
+            false, named = false_shifts(gains, design, runs, 3)
             shown = " / ".join(f"{100 * gain:.0f}" for gain in gains)
-            yield f"| {shown} | {seeds} | {spread} | {items} | {100 * named / runs:.1f} | {100 * false / runs:.1f} |"
+            yield f"| {shown} | {design.cells} | {100 * named / runs:.1f} | {100 * false / runs:.1f} |"
+    yield ""
+    yield "| answers that change at random | answers lost besides | seeds | a sign at any size |"
+    yield "| --- " * 4 + "|"
+    for lost in (0.0, 0.3):
+        for changed in (0.1, 0.2, 0.3):
+            for seeds in (2, 3):
+                signs = leaks(changed, lost, seeds, runs, 4)
+                yield f"| {100 * changed:.0f}% | {100 * lost:.0f}% | {seeds} | {100 * signs / runs:.1f} |"
 
 
 if __name__ == "__main__":

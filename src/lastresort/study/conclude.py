@@ -34,7 +34,7 @@ from lastresort.spec.task import Task
 from lastresort.study.grid import Cell, Grid, Way
 from lastresort.study.rows import CellRow
 from lastresort.study.run import StudyRows
-from lastresort.study.shift import LEVEL, smallest_shown
+from lastresort.study.shift import LEVEL, leaking, passes_alone, smallest_shown
 from lastresort.train.watch.kept import KL_GENERAL, PERPLEXITY_RATIO
 
 RISE = 0.02  # of the loss on dev in the second half of a training, above which it has risen
@@ -43,11 +43,11 @@ Values = Callable[[CellRow], Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class MeasuredStudy:
-    """groups: of the dev items, None where each is its own. binary: whether scores are 0 or 1. seed: of resampling."""
+    """groups: of the dev items, None where each is its own. binary: whether scores are 0 or 1. seed: of sign flips."""
 
     task: Task
     grid: Grid
-    found: StudyRows
+    measured: StudyRows
     groups: list[str] | None
     binary: bool
 
@@ -56,23 +56,23 @@ class MeasuredStudy:
         return self.task.split.seed
 
     def row(self, way: Way, n: int, seed: int) -> CellRow:
-        return self.found.rows[Cell(way, n, seed)]
+        return self.measured.rows[Cell(way, n, seed)]
 
     def values(self, way: Way, n: int, of: Values) -> Array:
-        """Of the units of dev, shape (seeds, units); of a way that learns from no example one row."""
+        """Of the units of dev, shape (seeds, units), one row where n is 0."""
         seeds = self.grid.seeds if n else (0,)
         return np.array([self._by_unit(of(self.row(way, n, seed))) for seed in seeds])
 
     def along(self, way: Way, of: Values) -> Array:
-        """Shape (sizes, seeds, units). What learns from no example is the same everywhere."""
+        """Shape (sizes, seeds, units). A way that uses no examples is the same everywhere."""
         if way in self.grid.bases:
             once = self.values(way, 0, of)
             return np.broadcast_to(once, (len(self.grid.sizes), len(self.grid.seeds), once.shape[1]))
         return np.array([self.values(way, n, of) for n in self.grid.sizes])
 
     def _by_unit(self, values: Sequence[float]) -> Array:
-        found = np.asarray(values, dtype=np.float64)
-        return found if self.groups is None else group_means(found, self.groups)
+        by_item = np.asarray(values, dtype=np.float64)
+        return by_item if self.groups is None else group_means(by_item, self.groups)
 
     @property
     def measured_on(self) -> MeasuredOn:
@@ -81,18 +81,18 @@ class MeasuredStudy:
 
     @property
     def seconds(self) -> float:
-        return sum(row.seconds for row in self.found.rows.values())
+        return sum(row.seconds for row in self.measured.rows.values())
 
     def notes(self) -> list[str]:
         on, sizes = self.measured_on, self.grid.sizes
         rows = [max(self.row("sft", n, seed).rows for seed in self.grid.seeds) for n in sizes]
-        found = [words.DEV_ONLY, words.of_trained(self.found.method, self.found.rate)]
-        found += [words.of_units(on.n, on.unit, len(self.grid.seeds)), words.of_subsets(sizes, rows)]
-        return [text for text in found if text]
+        trained = words.of_trained(self.measured.method, self.measured.rate)
+        units = words.of_units(on.n, on.unit, len(self.grid.seeds))
+        return [text for text in (words.DEV_ONLY, trained, units, words.of_subsets(sizes, rows)) if text]
 
     def interval(self, values: Array) -> tuple[float, float]:
         """Of the mean of values of shape (seeds, units), within [0, 1]."""
-        low, high = curve_means(values[None]).intervals(self.seed)[0]
+        low, high = curve_means(values[None]).intervals()[0]
         return max(0.0, min(low, 1.0)), max(0.0, min(high, 1.0))
 
 
@@ -127,7 +127,7 @@ def _rung(way: Way) -> str:
 def crossover_of(study: MeasuredStudy) -> CrossoverDocument:
     grid, task = study.grid, study.task
     others: list[Way] = [*grid.bases, *(way for way in grid.ways if way != "sft")]
-    found: list[tuple[Way, CrossedIn, CurveCrossing]] = []
+    crossings: list[tuple[Way, CrossedIn, CurveCrossing]] = []
     of: dict[CrossedIn, Values] = {"score": _scores}
     if _asks_for_form(task):
         of["format"] = _formed
@@ -138,23 +138,23 @@ def crossover_of(study: MeasuredStudy) -> CrossoverDocument:
         for way in others:
             other = study.along(way, values)
             rise = other - sft if what == "cost" else sft - other
-            found.append((way, what, crossing(grid.sizes, rise, seed=study.seed, unseen=float(what != "cost"))))
+            crossings.append((way, what, crossing(grid.sizes, rise, unseen=float(what != "cost"))))
     return CrossoverDocument(
         task=task.task,
         model=task.model,
         tuned=task.tuned_model,
-        method=study.found.method,
-        learning_rate=study.found.rate,
+        method=study.measured.method,
+        learning_rate=study.measured.rate,
         measured_on=study.measured_on,
         sizes=grid.sizes,
         seeds=len(grid.seeds),
-        answer=words.answer_of_crossover(found, grid.sizes),
+        answer=words.answer_of_crossover(crossings, grid.sizes),
         points=tuple(_point(study, way, n) for way in (*others, "sft") for n in _sizes(grid, way)),
         crossings=tuple(
             CrossingFound(way=way, what=what, kind=one.kind, at=one.at, low=one.low, high=one.high)
-            for way, what, one in found
+            for way, what, one in crossings
         ),
-        reasons=tuple(words.of_crossings(found, grid.sizes)),
+        reasons=tuple(words.of_crossings(crossings, grid.sizes)),
         notes=tuple(study.notes()),
         seconds=study.seconds,
     )
@@ -198,30 +198,30 @@ def min_data_of(study: MeasuredStudy) -> MinDataDocument:
         [_better(study, base.scores, study.row("sft", n, seed).scores) for seed in grid.seeds] for n in grid.sizes
     ]
     place = smallest_shown(compared)
-    shown = range(len(grid.sizes)) if place is None else range(place, len(grid.sizes))
+    leaks = _leaks(study, base)
     points = [
-        _trained_point(study, base, n, max(ps), shown=place is not None and number in shown)
+        _trained_point(study, base, n, max(ps), shown=place is not None and number >= place, leaks=leaks[number])
         for number, (n, ps) in enumerate(zip(grid.sizes, compared, strict=True))
     ]
     shifted = None if place is None else grid.sizes[place]
-    clean = next((point.n for point in points if point.shown and not point.signs), None)
-    signs = dict.fromkeys(SIGNS[sign] for point in points if point.shown for sign in point.signs)
+    alone = [n for n, ps in zip(grid.sizes, compared, strict=True) if passes_alone(ps)]
+    signs = [(point.n, tuple(SIGNS[sign] for sign in point.signs)) for point in points if point.shown]
     curve = learning_curve(grid.sizes, 1 - study.along("sft", _scores))
     first = study.values("zero-shot", 0, _scores)
     return MinDataDocument(
         task=task.task,
         model=task.tuned_model,
-        method=study.found.method,
-        learning_rate=study.found.rate,
+        method=study.measured.method,
+        learning_rate=study.measured.rate,
         measured_on=study.measured_on,
         sizes=grid.sizes,
         seeds=len(grid.seeds),
         level=LEVEL,
-        answer=words.answer_of_min_data(study.found.method, shifted, clean, grid.sizes[-1], why_not=tuple(signs)),
+        answer=words.answer_of_min_data(study.measured.method, grid.sizes, signs, alone),
         base=BasePoint(score=float(first.mean()), interval=study.interval(first), kept=_share(base.kept)),
         points=tuple(points),
         shifted=shifted,
-        clean=clean,
+        clean=clean_from(points),
         curve=_forecast(curve, grid.sizes[-1]),
         curve_text=words.of_curve(curve, grid.sizes[-1]),
         notes=tuple(study.notes()),
@@ -233,12 +233,12 @@ def _better(study: MeasuredStudy, before: Sequence[float], after: Sequence[float
     return better(before, after, binary=study.binary, groups=study.groups, seed=study.seed).p
 
 
-def _trained_point(study: MeasuredStudy, base: CellRow, n: int, p: float, *, shown: bool) -> TrainedPoint:
+def _trained_point(study: MeasuredStudy, base: CellRow, n: int, p: float, *, shown: bool, leaks: bool) -> TrainedPoint:
     rows = [study.row("sft", n, seed) for seed in study.grid.seeds]
     trained = [row.trained for row in rows if row.trained is not None]
     scores = study.values("sft", n, _scores)
     rise = scores - study.values("zero-shot", 0, _scores)
-    low, high = curve_means(rise[None]).intervals(study.seed)[0]
+    low, high = curve_means(rise[None]).intervals()[0]
     kl, prose = (
         [one.kl for one in trained if one.kl is not None],
         [one.prose for one in trained if one.prose is not None],
@@ -257,40 +257,53 @@ def _trained_point(study: MeasuredStudy, base: CellRow, n: int, p: float, *, sho
         kl=fmean(kl) if kl else None,
         prose=fmean(prose) if prose else None,
         kept=_share([one for row in rows for one in row.kept or ()]),
-        signs=signs_of(base, rows),
+        signs=signs_of(rows, leaks=leaks),
     )
 
 
-def signs_of(base: CellRow, rows: Sequence[CellRow]) -> tuple[Sign, ...]:
-    """What else the trainings of a size changed. A rise of the loss is one of their mean; the others, of any of them."""
+def clean_from(points: Sequence[TrainedPoint]) -> int | None:
+    """The smallest size that is shown and from which on no size has a sign, None where the largest has one."""
+    clean = None
+    for point in reversed(points):
+        if not point.shown or point.signs:
+            break
+        clean = point.n
+    return clean
+
+
+def signs_of(rows: Sequence[CellRow], *, leaks: bool) -> tuple[Sign, ...]:
+    """What else the trainings of a size changed. The loss rose if the mean of all did; one that is far from the base is enough."""
     trained = [row.trained for row in rows if row.trained is not None]
     rises = [one.dev_loss / one.half_way_loss for one in trained if one.half_way_loss]
-    found: list[Sign] = []
+    signs: list[Sign] = []
     if rises and fmean(rises) > 1 + RISE:
-        found.append("DEV_LOSS_ROSE")
-    if any(_leaks(base.kept, row.kept) for row in rows):
-        found.append("FORMAT_LEAK")
+        signs.append("DEV_LOSS_ROSE")
+    if leaks:
+        signs.append("FORMAT_LEAK")
     if any((one.kl or 0.0) > KL_GENERAL or (one.prose or 0.0) > PERPLEXITY_RATIO for one in trained):
-        found.append("FAR_FROM_BASE")
-    return tuple(found)
+        signs.append("FAR_FROM_BASE")
+    return tuple(signs)
 
 
-def _leaks(before: Sequence[bool] | None, after: Sequence[bool] | None) -> bool:
-    """Whether fewer requests are answered as they should be, shown at LEVEL."""
-    if before is None or after is None or len(before) != len(after) or not before:
-        return False
-    return better([float(one) for one in after], [float(one) for one in before], binary=True).p <= LEVEL
+def _leaks(study: MeasuredStudy, base: CellRow) -> list[bool]:
+    """By size; none where unrelated requests were not measured."""
+    grid = study.grid
+    trained = [[study.row("sft", n, seed).kept for seed in grid.seeds] for n in grid.sizes]
+    kept = [[own for own in of_size if own is not None] for of_size in trained]
+    if not base.kept or any(len(own) < len(grid.seeds) for own in kept):
+        return [False] * len(grid.sizes)
+    return leaking(base.kept, kept)
 
 
 def _share(kept: Sequence[bool] | None) -> float | None:
     return fmean(kept) if kept else None
 
 
-def _forecast(found: LearningCurve | NoForecast, most: int) -> CurveForecast | NoCurveForecast:
-    if isinstance(found, NoForecast):
-        return NoCurveForecast(reason=found.reason)
+def _forecast(curve: LearningCurve | NoForecast, most: int) -> CurveForecast | NoCurveForecast:
+    if isinstance(curve, NoForecast):
+        return NoCurveForecast(reason=curve.reason)
     after = tuple(
         GainForecast(times=one.times, more=(one.times - 1) * most, gain=one.gain, interval=one.interval)
-        for one in found.after
+        for one in curve.after
     )
-    return CurveForecast(level=found.level, exponent=found.exponent, now=found.now, after=after)
+    return CurveForecast(level=curve.level, exponent=curve.exponent, now=curve.now, after=after)

@@ -2,8 +2,10 @@
 
     err(n) = c + a g(n),    0 <= c <= 1,  a >= 0,    g(n) = n^-b with 0.1 <= b <= 1.5, or exp(-n/s)
 
-by generalised least squares: all sizes are measured on the same items, so that their errors move together. The second form, which
-ends in a plateau, is there because six sizes do not tell the two apart, and only one of them promises more (`more_examples`). The
+by generalised least squares: all sizes are measured on the same items, so that their errors move together. The subsets of a seed
+are nested, so that its errors may too; by how much, few seeds do not say. So the variance of seeds counts twice, once as if they
+were independent between sizes and once as if common to all, and is stretched as Student's distribution of so few seeds asks. The
+second form, which ends in a plateau, is there because six sizes do not tell the two apart, and only one of them promises more. The
 interval of what more examples gain holds the gain of every curve whose misfit is not larger than the least by more than F allows. A
 bootstrap is no substitute for this profile where c is 0. Not beyond four times the examples; "cannot tell" with fewer than six
 sizes or two seeds, where the error does not fall beyond its noise, where no such curve fits, or where the interval is too wide to
@@ -21,10 +23,11 @@ from typing import Literal
 import numpy as np
 
 from lastresort.errors import ContractError
+from lastresort.evals.evidence.curve_means import LEAST_SEEDS
 from lastresort.evals.evidence.units import Array
 
 TIMES = (2, 4)  # as many examples
-LEAST_SIZES, LEAST_SEEDS = 6, 2
+LEAST_SIZES = 6
 PROFILE = 0.95
 FLAT, MISFIT = 0.01, 0.01  # levels at which a curve that does not fall, and any such curve, is refuted
 WIDEST = 0.15  # of an interval, as a share of all items
@@ -111,12 +114,18 @@ def _shapes(scaled: Array) -> Array:
 
 
 def _precision(errors: Array) -> Array:
-    """The inverse of the covariance of the means. The variance between seeds is pooled over the sizes, of which each has few."""
+    """The inverse of the covariance of the means, of which that of seeds is an upper bound for equal spreads and any correlation
+    of nested subsets.
+    """
+    from scipy.special import ndtri, stdtrit
+
     sizes, seeds, units = errors.shape
     by_unit = np.cov(errors.mean(axis=1)) / units
-    between = float(errors.mean(axis=2).var(axis=1, ddof=1).mean()) / seeds
+    tail = (1 + PROFILE) / 2
+    stretch = float(stdtrit(seeds - 1, tail) / ndtri(tail))
+    between = stretch**2 * float(errors.mean(axis=2).var(axis=1, ddof=1).mean()) / seeds
     floor = 0.25 / units / units  # where all answers are equal, one more could still differ
-    return np.asarray(np.linalg.inv(by_unit + (between + floor) * np.eye(sizes)))
+    return np.asarray(np.linalg.inv(by_unit + between + (between + floor) * np.eye(sizes)))
 
 
 @dataclass(frozen=True, slots=True)

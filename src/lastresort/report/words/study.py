@@ -11,8 +11,7 @@ from lastresort.report.words.wording import capital, count, counted, forecast_fi
 from lastresort.rungs.forecast import Forecast
 from lastresort.types import Unit
 
-DEV_ONLY = "All scores are on dev, on which nothing was chosen. The test set was not measured."
-
+DEV_ONLY = "All scores are on dev. This study chose nothing on it. The test set was not measured."
 
 NAMES = {"sft": "SFT", "lora": "LoRA", "qlora": "QLoRA"}
 
@@ -27,8 +26,8 @@ def of_cells(cells: int, missing: int, expected: Forecast | None) -> str:
     if not missing:
         return f"All {counted(cells, 'cell')} of the study are done."
     done = f", {count(cells - missing)} of them done" if missing < cells else ""
-    found = "" if expected is None else forecast_figures(expected.seconds, expected.usd, ())
-    return f"The study has {counted(cells, 'cell')}{done}. Forecast for the rest: {found or 'not known here'}."
+    figures = "" if expected is None else forecast_figures(expected.seconds, expected.usd, ())
+    return f"The study has {counted(cells, 'cell')}{done}. Forecast for the rest: {figures or 'not known here'}."
 
 
 def of_cell(number: int, cells: int, label: str) -> str:
@@ -41,72 +40,98 @@ def examples(number: float) -> str:
     return count(digits * round(number / digits))
 
 
-AHEAD = {"score": "better", "format": "more often well-formed", "cost": "cheaper per call"}
+BETTER = {"score": "better", "format": "more often well-formed", "cost": "cheaper per call"}
+WORSE = {"score": "worse", "format": "less often well-formed", "cost": "more expensive per call"}
+EACH_ALONE = "Each comparison holds at every size it covers; taken alone, one is wrong in at most 5% of studies."
+
+NamedCrossing = tuple[str, str, CurveCrossing]  # way, what is compared, and where SFT passes it
 
 
-def of_crossings(found: Sequence[tuple[str, str, CurveCrossing]], sizes: Sequence[int]) -> list[str]:
-    """Way, what is compared, and where SFT is ahead in it. Ways of which the same is said share a sentence."""
-    said = []
-    for what in dict.fromkeys(what for _, what, _ in found):
-        own = [(way, one) for way, of, one in found if of == what]
-        said += [of_crossing(way, what, one) for way, one in own if one.kind == "WITHIN"]
-        for kind in ("BEFORE", "BEYOND", "CANNOT_TELL"):
-            if ways := [way for way, one in own if one.kind == kind]:
-                said.append(_nowhere_within(ways, what, kind, sizes))
-    return said
+def of_crossings(crossings: Sequence[NamedCrossing], sizes: Sequence[int]) -> list[str]:
+    """One sentence for all ways with the same result, and what they promise."""
+    sentences = []
+    for what in dict.fromkeys(what for _, what, _ in crossings):
+        own = [(way, one) for way, of, one in crossings if of == what]
+        for one in dict.fromkeys(one for _, one in own):
+            sentences.append(of_crossing([way for way, other in own if other == one], what, one, sizes))
+    return [*sentences, *([EACH_ALONE] if any(one.kind != "CANNOT_TELL" for _, _, one in crossings) else [])]
 
 
-def _nowhere_within(ways: Sequence[str], what: str, kind: str, sizes: Sequence[int]) -> str:
-    ahead, least, most = AHEAD[what], count(sizes[0]), count(sizes[-1])
-    if kind == "BEFORE":
-        return f"SFT is {ahead} than {listed(ways)} from {least} examples on, the fewest that were tried."
-    if kind == "BEYOND":
-        return f"SFT is not {ahead} than {listed(ways, 'or')} with up to {most} examples."
-    return f"Whether SFT becomes {ahead} than {listed(ways, 'or')} with up to {most} examples cannot be told."
+def of_crossing(ways: Sequence[str], what: str, crossing: CurveCrossing, sizes: Sequence[int]) -> str:
+    """Where SFT is better than other ways, and where it is worse."""
+    better, worse = BETTER[what], WORSE[what]
+    everywhere = f"at every size, {count(sizes[0])} to {count(sizes[-1])} examples"
+    match crossing.kind:
+        case "BEFORE":
+            return f"SFT is {better} than {listed(ways)} {everywhere}."
+        case "BEYOND":
+            return f"SFT is {worse} than {listed(ways)} {everywhere}."
+        case "CANNOT_TELL":
+            return f"It cannot be told where SFT is {better} than {listed(ways, 'or')}, if anywhere."
+        case "FALLS":
+            first, last = up_to(crossing.low, sizes), on_from(crossing.high, sizes)
+            return f"SFT is {better} than {listed(ways)} {first} and {worse} {last}: its lead falls."
+    first, last = up_to(crossing.low, sizes), on_from(crossing.high, sizes)
+    if not first:
+        return f"SFT is {better} than {listed(ways)} {last}; with fewer, it cannot be told."
+    if not last:
+        return f"SFT is {worse} than {listed(ways)} {first}; with more, it cannot be told."
+    about = "" if crossing.at is None else f" (estimate: {examples(crossing.at)})"
+    return f"SFT is {worse} than {listed(ways)} {first} and {better} {last}{about}."
 
 
-def of_crossing(way: str, what: str, found: CurveCrossing) -> str:
-    """From how many examples on SFT is ahead of another way, where that is within the sizes as far as is known."""
-    passes = f"SFT becomes {AHEAD[what]} than {way}"
-    about = "" if found.at is None else f" (estimate: {examples(found.at)})"
-    if found.low is None and found.high is not None:
-        return f"{passes} by {examples(found.high)} examples at the latest{about}."
-    if found.high is None and found.low is not None:
-        return f"{passes} with {examples(found.low)} examples at the earliest{about}, if at all."
-    assert found.low is not None, "else CANNOT_TELL"
-    assert found.high is not None, "else CANNOT_TELL"
-    return f"{passes} between {examples(found.low)} and {examples(found.high)} examples{about}."
+def up_to(size: float | None, sizes: Sequence[int]) -> str:
+    """ "" for None."""
+    if size is None:
+        return ""
+    return f"with {'up to ' if size > sizes[0] else ''}{counted(size, 'example')}"
 
 
-def answer_of_crossover(crossings: Sequence[tuple[str, str, CurveCrossing]], sizes: Sequence[int]) -> str:
-    """crossings: way, what and where. Of those in score the one that SFT passes last is named."""
-    scores = [(way, found) for way, what, found in crossings if what == "score"]
-    open_ways = [way for way, found in scores if found.kind == "CANNOT_TELL"]
-    never = [way for way, found in scores if found.kind == "BEYOND"]
-    if never:
-        return f"With up to {count(sizes[-1])} examples SFT does not beat {listed(never, 'or')}."
-    if open_ways:
-        return f"Whether SFT beats {listed(open_ways, 'or')} with up to {count(sizes[-1])} examples cannot be told."
-    if all(found.kind == "BEFORE" for _, found in scores):
-        return f"SFT beats every prompt from {count(sizes[0])} examples on, the fewest that were tried."
-    way, found = max(scores, key=lambda one: (one[1].high is None, one[1].high or 0.0, one[1].at or 0.0))
-    return of_crossing(way, "score", found)
+def on_from(size: float | None, sizes: Sequence[int]) -> str:
+    """ "" for None."""
+    if size is None:
+        return ""
+    if size == sizes[-1]:
+        return f"with {counted(size, 'example')}, the most that were tried"
+    return f"from {counted(size, 'example')} on"
+
+
+def answer_of_crossover(crossings: Sequence[NamedCrossing], sizes: Sequence[int]) -> str:
+    """Of the scores. That SFT beats all other ways needs no correction for their number, since each of them must show it."""
+    scores = [(way, one) for way, what, one in crossings if what == "score"]
+    first_better = [one.high for _, one in scores if one.high is not None and one.kind in ("BEFORE", "WITHIN")]
+    if len(first_better) == len(scores):
+        return f"SFT beats every other way {on_from(max(first_better), sizes)}."
+    unbeaten = [way for way, one in scores if one.high is None or one.kind == "FALLS"]
+    worse = [way for way, one in scores if one.kind in ("BEYOND", "FALLS")]
+    start = f"With {count(sizes[-1])} examples SFT is not shown to beat {listed(unbeaten, 'or')}"
+    return f"{start}. Taken alone, it is worse than {listed(worse)}." if worse else f"{start}."
 
 
 def answer_of_min_data(
-    method: str, shifted: int | None, clean: int | None, most: int, *, why_not: Sequence[str] = ()
+    method: str, sizes: Sequence[int], signs: Sequence[tuple[int, Sequence[str]]], alone: Sequence[int]
 ) -> str:
-    """why_not: signs at `shifted`, where that is not clean."""
-    name = name_of(method)
-    if shifted is None:
-        return f"{name} does not measurably beat the base prompt with up to {count(most)} examples."
-    found = f"{name} measurably beats the base prompt from {count(shifted)} examples on"
-    if clean == shifted:
-        return f"{found}, without a sign of overfitting."
-    signs = f" ({listed(why_not)})" if why_not else ""
-    if clean is None:
-        return f"{found}, but at each of these sizes there is a sign that it overfits or forgets{signs}."
-    return f"{found}; without a sign that it overfits or forgets{signs}, from {count(clean)}."
+    """signs: of overfitting or forgetting, for every size that is shown. alone: sizes that pass the test, taken alone."""
+    name, shown = name_of(method), [size for size, _ in signs]
+    also = f"with {listed(map(count, sorted({*alone} - {*shown})))}" if {*alone} - {*shown} else ""
+    if not shown and not also:
+        least, most = count(sizes[0]), count(sizes[-1])
+        return f"{name} is not shown to beat the base prompt at any size, {least} to {most} examples."
+    if not shown:
+        start = f"{name} is not shown to beat the base prompt {on_from(sizes[-1], sizes)}"
+        return f"{start}. Taken alone, all trainings {also} beat it."
+    start = f"{name} measurably beats the base prompt {on_from(shown[0], sizes)}"
+    start += f" (taken alone, also {also})" if also else ""
+    flagged = [size for size, own in signs if own]
+    if not flagged:
+        return f"{start}, without a sign of overfitting."
+    why = "; ".join(
+        f"{sign} with {listed(count(size) for size, own in signs if sign in own)}"
+        for sign in dict.fromkeys(sign for _, own in signs for sign in own)
+    )
+    clean = [size for size in shown if size > flagged[-1]]
+    below = f" below {count(clean[0])}" if clean else ""
+    return f"{start}, but there are signs{below} that it overfits or forgets ({why})."
 
 
 NO_FORECAST: dict[WhyNoForecast, str] = {
@@ -118,15 +143,15 @@ NO_FORECAST: dict[WhyNoForecast, str] = {
 }
 
 
-def of_curve(found: LearningCurve | NoForecast, most: int) -> str:
+def of_curve(curve: LearningCurve | NoForecast, most: int) -> str:
     """most: the largest size."""
-    if isinstance(found, NoForecast):
-        return f"What more examples would do cannot be told: {NO_FORECAST[found.reason]}."
-    told = "; ".join(_gain(one, most) for one in found.after)
-    beyond = (
-        "" if found.after[-1].times == 4 else f" Cannot tell beyond {count(found.after[-1].times * most)} examples."
-    )
-    return f"{capital(told)}.{beyond or f' Beyond {count(4 * most)} examples this study says nothing.'}"
+    if isinstance(curve, NoForecast):
+        return f"What more examples would gain cannot be told: {NO_FORECAST[curve.reason]}."
+    gains = capital("; ".join(_gain(one, most) for one in curve.after))
+    times = curve.after[-1].times
+    if times < 4:
+        return f"{gains}. Beyond {count(times * most)} examples it cannot be told."
+    return f"{gains}. Beyond {count(times * most)} examples this study says nothing."
 
 
 def _gain(one: GainAt, most: int) -> str:
@@ -140,12 +165,12 @@ def of_trained(method: str, rate: float) -> str:
 
 
 def of_units(n: int, unit: Unit, seeds: int) -> str:
-    return f"Intervals at 95% are over {counted(n, f'dev {unit}')} and {counted(seeds, 'seed')}."
+    return f"Intervals at 95% are over {counted(n, f'dev {unit}')} and {counted(seeds, 'seed')}, each by itself."
 
 
 LEGEND_OF_MIN_DATA = (
     "shown: every seed's training beats the base prompt here and at each larger size. loss: train and dev, nats per token. kept: "
-    "requests of no task that are answered as they should be. KL: from the base on general requests, nats per token."
+    "unrelated requests answered correctly. KL: from the base on general requests, nats per token."
 )
 
 
