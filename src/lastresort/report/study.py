@@ -33,7 +33,7 @@ CrossedIn = Literal["score", "format", "cost"]
 Sign = Literal["DEV_LOSS_ROSE", "FORMAT_LEAK", "FAR_FROM_BASE"]
 
 
-class MeasuredOn(JsonDocument):
+class DevUnits(JsonDocument):
     """dev items, or groups of them, that the statistics count. No test item was measured."""
 
     n: Positive
@@ -59,9 +59,10 @@ class CurvePoint(JsonDocument):
     usd: Amount | None
 
 
-class CrossingFound(JsonDocument):
-    """From how many examples on SFT is ahead of another way. at: the estimate; low, high: of the interval at 95%, null where it is
-    open on that side. BEFORE: from the smallest size on. BEYOND: not up to the largest.
+class StudyCrossing(JsonDocument):
+    """Where SFT passes another way, in examples. BEFORE: it is better at every size, from `high` on. BEYOND: worse at every size,
+    up to `low`. WITHIN: worse at each size up to `low` and better at each from `high` on, either of them null where that is not
+    shown; `at` is the estimate between them. FALLS: better up to `low`, worse from `high` on. CANNOT_TELL: nothing is shown.
     """
 
     way: str
@@ -82,12 +83,12 @@ class CrossoverDocument(JsonDocument):
     tuned: str
     method: str
     learning_rate: Amount
-    measured_on: MeasuredOn
+    measured_on: DevUnits
     sizes: tuple[Positive, ...]
     seeds: Positive
     answer: Sentence
     points: tuple[CurvePoint, ...]
-    crossings: tuple[CrossingFound, ...]
+    crossings: tuple[StudyCrossing, ...]
     reasons: tuple[Sentence, ...]
     notes: tuple[Sentence, ...]
     seconds: Amount
@@ -151,8 +152,8 @@ class NoCurveForecast(JsonDocument):
 class MinDataDocument(JsonDocument):
     """What `lastresort study min-data TASK` prints with --json, and its study.json. It grows by version.
 
-    shifted: the smallest size from which on every training beats the base prompt; clean: the smallest of these without a sign.
-    level: the largest probability of naming a size at which some training gains nothing.
+    shifted: the smallest size from which on every training beats the base prompt; clean: the smallest of these from
+    which on none has a sign. level: the largest probability of naming a size at which some training gains nothing.
     """
 
     version: Literal[1] = Field(default=1, alias="schema")
@@ -161,7 +162,7 @@ class MinDataDocument(JsonDocument):
     model: str
     method: str
     learning_rate: Amount
-    measured_on: MeasuredOn
+    measured_on: DevUnits
     sizes: tuple[Positive, ...]
     seeds: Positive
     level: OpenShare
@@ -224,7 +225,7 @@ def _of_size(point: TrainedPoint, named: Sequence[str]) -> tuple[str, ...]:
     found.append(f"{point.train_loss:.2f}, {point.dev_loss:.2f}")
     if "kept" in named:
         found.append(_or_dash(point.kept))
-    said = [*(("shown",) if point.shown else ()), *(SIGNS[sign] for sign in point.signs)]
+    said = [*(("beats base",) if point.shown else ()), *(SIGNS[sign] for sign in point.signs)]
     return (*found, "" if point.kl is None else f"{max(0.0, point.kl):.2f}", ", ".join(said))
 
 

@@ -18,15 +18,15 @@ from lastresort.report.study import (
     SIGNS,
     BasePoint,
     CrossedIn,
-    CrossingFound,
     CrossoverDocument,
     CurveForecast,
     CurvePoint,
+    DevUnits,
     GainForecast,
-    MeasuredOn,
     MinDataDocument,
     NoCurveForecast,
     Sign,
+    StudyCrossing,
     TrainedPoint,
 )
 from lastresort.report.words import study as words
@@ -75,9 +75,9 @@ class MeasuredStudy:
         return by_item if self.groups is None else group_means(by_item, self.groups)
 
     @property
-    def measured_on(self) -> MeasuredOn:
+    def measured_on(self) -> DevUnits:
         units = self.values("zero-shot", 0, _scores).shape[1]
-        return MeasuredOn(n=units, unit="item" if self.groups is None else "group")
+        return DevUnits(n=units, unit="item" if self.groups is None else "group")
 
     @property
     def seconds(self) -> float:
@@ -151,7 +151,7 @@ def crossover_of(study: MeasuredStudy) -> CrossoverDocument:
         answer=words.answer_of_crossover(crossings, grid.sizes),
         points=tuple(_point(study, way, n) for way in (*others, "sft") for n in _sizes(grid, way)),
         crossings=tuple(
-            CrossingFound(way=way, what=what, kind=one.kind, at=one.at, low=one.low, high=one.high)
+            StudyCrossing(way=way, what=what, kind=one.kind, at=one.at, low=one.low, high=one.high)
             for way, what, one in crossings
         ),
         reasons=tuple(words.of_crossings(crossings, grid.sizes)),

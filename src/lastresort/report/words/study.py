@@ -169,8 +169,8 @@ def of_units(n: int, unit: Unit, seeds: int) -> str:
 
 
 LEGEND_OF_MIN_DATA = (
-    "shown: every seed's training beats the base prompt here and at each larger size. loss: train and dev, nats per token. kept: "
-    "unrelated requests answered correctly. KL: from the base on general requests, nats per token."
+    "beats base: every seed's training beats the base prompt here and at each larger size. loss: train and dev, nats per token. "
+    "kept: unrelated requests answered correctly. KL: from the base on general requests, nats per token."
 )
 
 
