@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,6 +93,44 @@ def open_model(
     loaded = load_local(weights, precision=precision, adapter=adapter, template_kwargs=template_kwargs)
     threads = Threads(loaded.model, on_choice=on_threads)
     return LocalModel(loaded, name=name, template_kwargs=template_kwargs, threads=threads, on_read=on_read)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOpening:
+    """Which model to open, and how: as a value, so that another process can open the same. Fields: as of `open_model`."""
+
+    name: str
+    base_folder: Path
+    precision: str = "auto"
+    adapter: Path | None = None
+    prompt_price: float = 0.0
+    output_price: float = 0.0
+    template_kwargs: JsonObject = field(default_factory=dict)
+    named: bool = True
+
+    def open(
+        self,
+        *,
+        on_threads: Callable[[ThreadChoice], None] | None = None,
+        on_read: OnRead | None = None,
+        on_lost: Pay = lambda usd: None,
+        approve: Approve = nobody_to_ask,
+    ) -> Model:
+        """Raises as `open_model` does."""
+        return open_model(
+            self.name,
+            base_folder=self.base_folder,
+            precision=self.precision,
+            adapter=self.adapter,
+            prompt_price=self.prompt_price,
+            output_price=self.output_price,
+            template_kwargs=self.template_kwargs,
+            on_threads=on_threads,
+            on_read=on_read,
+            on_lost=on_lost,
+            named=self.named,
+            approve=approve,
+        )
 
 
 def local_model(model: Model) -> LocalModel | None:

@@ -14,7 +14,7 @@ from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.hardware.threads import ThreadChoice
 from lastresort.models.cached import CachedModel
 from lastresort.models.endpoint import Approve, nobody_to_ask
-from lastresort.models.open import open_model
+from lastresort.models.open import ModelOpening, open_model
 from lastresort.models.protocol import Model, OnRead, Pay
 from lastresort.records.responses import ResponseCache
 from lastresort.systems.answerer import Answerer
@@ -60,24 +60,26 @@ class OpenModels:
         key = _key(system)
         if self._model is None or key != self._key:
             self._close_model()
-            tuned = system.model == self.tuned_name != self.base_name
-            prices = (0.0, 0.0) if tuned else self._prices  # the prices are those of the base
-            model = open_model(
-                system.model,
-                base_folder=self._base_folder,
-                precision=system.precision,
-                adapter=system.adapter,
-                prompt_price=prices[0],
-                output_price=prices[1],
-                template_kwargs=system.template_kwargs,
-                on_threads=self._on_threads,
-                on_read=self._on_read,
-                on_lost=self._on_lost,
-                named=system.model in self._named,
-                approve=self._approve,
+            model = self.opening(system).open(
+                on_threads=self._on_threads, on_read=self._on_read, on_lost=self._on_lost, approve=self._approve
             )
             self._model, self._key, self._lent = self._cached(model), key, False
         return self._model
+
+    def opening(self, system: System) -> ModelOpening:
+        """How the system's model is opened, here or in another process."""
+        tuned = system.model == self.tuned_name != self.base_name
+        prompt_price, output_price = (0.0, 0.0) if tuned else self._prices  # the prices are those of the base
+        return ModelOpening(
+            system.model,
+            self._base_folder,
+            system.precision,
+            system.adapter,
+            prompt_price,
+            output_price,
+            system.template_kwargs,
+            system.model in self._named,
+        )
 
     def lend(self, system: System, model: Model) -> None:
         """Use a model that was opened elsewhere for this system, behind the cache, until another is opened or all are closed."""
