@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from lastresort.models.protocol import Model, OnAnswer, Prompt, Score, at_places, sample_indices
@@ -19,6 +20,19 @@ class Cache(Protocol):
     def get_many(self, keys: Sequence[str], /) -> dict[str, dict[str, Any]]: ...
     def put_many(self, bodies: Mapping[str, Mapping[str, Any]], /) -> None: ...
     def drop_many(self, keys: Sequence[str], /) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """A call that a model gets, since the cache lacks its answers. keys: those of the answers in the cache."""
+
+    prompts: tuple[Prompt, ...]
+    decoding: Decoding
+    keys: tuple[str, ...]
+
+
+Compute = Callable[[ModelCall, OnAnswer | None], list[Answer]]
+"""Answers a call in the place of the model, with `on_answer` as in `Model.generate`."""
 
 
 class CachedModel:
@@ -39,6 +53,35 @@ class CachedModel:
         self.name, self.fingerprint = model.name, model.fingerprint
         self.batch_matters, self.batch_size = model.batch_matters, model.batch_size
         self.rendering, self.precision = model.rendering, model.precision
+        self._compute: Compute = lambda call, on_answer: model.generate(call.prompts, call.decoding, on_answer)
+        self._await: Callable[[Sequence[str]], None] = lambda keys: None
+
+    def computed_elsewhere(self, compute: Compute, wait_for: Callable[[Sequence[str]], None]) -> CachedModel:
+        """The same model and cache, with the answers that it lacks from `compute`. wait_for: called with keys before they are
+        looked up, since their answers may be on the way into the cache.
+        """
+        other = copy(self)
+        other._compute, other._await = compute, wait_for
+        return other
+
+    def calls(self, prompts: Sequence[Prompt], decoding: Decoding, on_the_way: Container[str] = ()) -> list[ModelCall]:
+        """The calls that `generate` would make of the model. on_the_way: keys whose answers need no call."""
+        samples = self._samples(prompts, decoding)
+        if self.batch_matters:
+            return [
+                call
+                for _, call in self._batches(prompts, decoding, samples)
+                if not all(key in on_the_way for key in call.keys) and len(self._known(call.keys)) < len(call.keys)
+            ]
+        keys = self._keys(prompts, decoding, samples)
+        known = self._known(keys)
+        needless = {key for key in keys if key in known or key in on_the_way}
+        return [self._call(prompts, waiting, sample, decoding) for sample, waiting in _missing(keys, samples, needless)]
+
+    def keep(self, call: ModelCall, answers: Mapping[int, Answer]) -> None:
+        """Store the answers of a call, by the place of their prompts. Where they depend on their batch, all or none."""
+        if answers and not (self.batch_matters and len(answers) < len(call.keys)):
+            self._cache.put_many({call.keys[place]: _body(answer) for place, answer in answers.items()})
 
     @property
     def rendering_fingerprint(self) -> str:
@@ -66,7 +109,7 @@ class CachedModel:
     def generate(
         self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None
     ) -> list[Answer]:
-        samples = sample_indices(prompts) if decoding.temperature > 0 else [0] * len(prompts)
+        samples = self._samples(prompts, decoding)
         answer = self._by_batch if self.batch_matters else self._by_prompt
         return answer(prompts, decoding, samples, on_answer)
 
@@ -79,38 +122,46 @@ class CachedModel:
     def close(self) -> None:
         self._model.close()
 
+    def _samples(self, prompts: Sequence[Prompt], decoding: Decoding) -> list[int]:
+        return sample_indices(prompts) if decoding.temperature > 0 else [0] * len(prompts)
+
     def _by_batch(
         self, prompts: Sequence[Prompt], decoding: Decoding, samples: Sequence[int], on_answer: OnAnswer | None
     ) -> list[Answer]:
         answers: dict[int, Answer] = {}
+        for places, call in self._batches(prompts, decoding, samples):
+            answers |= zip(places, self._batch(call, at_places(places, on_answer)), strict=True)
+        return [answers[index] for index in range(len(prompts))]
+
+    def _batches(
+        self, prompts: Sequence[Prompt], decoding: Decoding, samples: Sequence[int]
+    ) -> Iterator[tuple[list[int], ModelCall]]:
+        """Each batch with the places of its prompts."""
         for sample in sorted(set(samples)):
             places = [index for index, of in enumerate(samples) if of == sample]
             own = replace(decoding, seed=decoding.seed + sample)
             for start in range(0, len(places), self.batch_size):
                 batch = places[start : start + self.batch_size]
-                arrived = at_places(batch, on_answer)
-                found = self._batch([prompts[index] for index in batch], own, arrived)
-                answers |= zip(batch, found, strict=True)
-        return [answers[index] for index in range(len(prompts))]
+                whole = [_turns(prompts[index]) for index in batch]
+                keys = tuple(self._key([*whole, row], own) for row in range(len(batch)))
+                yield batch, ModelCall(tuple(prompts[index] for index in batch), own, keys)
 
-    def _batch(self, batch: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None) -> list[Answer]:
-        whole = [_turns(prompt) for prompt in batch]
-        keys = [self._key([*whole, row], decoding) for row in range(len(batch))]
-        found = self._found(keys)
-        if len(found) == len(keys):
-            replayed = [found[key] for key in keys]
+    def _batch(self, call: ModelCall, on_answer: OnAnswer | None) -> list[Answer]:
+        found = self._found(call.keys)
+        if len(found) == len(call.keys):
+            replayed = [found[key] for key in call.keys]
             if on_answer is not None:
                 for row, answer in enumerate(replayed):
                     on_answer(row, answer)
             return replayed
-        answers = self._model.generate(batch, decoding, on_answer)
-        self._cache.put_many({key: _body(answer) for key, answer in zip(keys, answers, strict=True)})
+        answers = self._compute(call, on_answer)
+        self.keep(call, dict(enumerate(answers)))
         return answers
 
     def _by_prompt(
         self, prompts: Sequence[Prompt], decoding: Decoding, samples: Sequence[int], on_answer: OnAnswer | None
     ) -> list[Answer]:
-        keys = [self._key([_turns(prompt), sample], decoding) for prompt, sample in zip(prompts, samples, strict=True)]
+        keys = self._keys(prompts, decoding, samples)
         found = self._found(keys)
         answers: dict[int, Answer] = {}
 
@@ -123,26 +174,36 @@ class CachedModel:
             if key in found:
                 take(index, found[key])
         for sample, missing in _missing(keys, samples, found):
-            self._ask(prompts, missing, replace(decoding, seed=decoding.seed + sample), take)
+            self._ask(self._call(prompts, missing, sample, decoding), list(missing.values()), take)
         return [answers[index] for index in range(len(prompts))]
 
-    def _ask(
-        self, prompts: Sequence[Prompt], missing: Mapping[str, list[int]], decoding: Decoding, take: OnAnswer
-    ) -> None:
-        """Send the missing prompts together, each once. Pass on and store every answer as it arrives."""
-        keys = list(missing)
+    def _keys(self, prompts: Sequence[Prompt], decoding: Decoding, samples: Sequence[int]) -> list[str]:
+        return [self._key([_turns(prompt), sample], decoding) for prompt, sample in zip(prompts, samples, strict=True)]
+
+    def _call(
+        self, prompts: Sequence[Prompt], missing: Mapping[str, list[int]], sample: int, decoding: Decoding
+    ) -> ModelCall:
+        """The missing prompts together, each once."""
+        own = replace(decoding, seed=decoding.seed + sample)
+        return ModelCall(tuple(prompts[places[0]] for places in missing.values()), own, tuple(missing))
+
+    def _ask(self, call: ModelCall, places: Sequence[list[int]], take: OnAnswer) -> None:
+        """Pass on and store every answer as it arrives. places: that need the answer of each prompt of the call."""
 
         def arrived(position: int, answer: Answer) -> None:
-            key = keys[position]
-            first, *others = missing[key]
+            first, *others = places[position]
             take(first, answer)  # before it is stored: a kill in between must not leave an answer that nobody paid for
-            self._cache.put_many({key: _body(answer)})
+            self.keep(call, {position: answer})
             for index in others:
                 take(index, replace(answer, paid=0.0))
 
-        self._model.generate([prompts[missing[key][0]] for key in keys], decoding, arrived)
+        self._compute(call, arrived)
 
     def _found(self, keys: Sequence[str]) -> dict[str, Answer]:
+        self._await(keys)
+        return self._known(keys)
+
+    def _known(self, keys: Sequence[str]) -> dict[str, Answer]:
         bodies = self._cache.get_many(keys)
         found = {key: answer for key, body in bodies.items() if (answer := _answer(body)) is not None}
         if foreign := [key for key in bodies if key not in found]:
@@ -179,7 +240,7 @@ def _turns(prompt: Prompt) -> list[JsonObject]:
 
 
 def _missing(
-    keys: Sequence[str], samples: Sequence[int], found: Mapping[str, Any]
+    keys: Sequence[str], samples: Sequence[int], found: Container[str]
 ) -> Iterator[tuple[int, dict[str, list[int]]]]:
     """For each sample index: the missing keys, each with all prompt indices that need it, in order.
 
