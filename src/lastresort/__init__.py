@@ -99,6 +99,7 @@ def climb(
     compare: str | None = None,
     compare_seeds: int = 3,
     more: str | Path | None = None,
+    ray: str | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
@@ -108,7 +109,8 @@ def climb(
     run: folder of the run, by default runs/<task>-<n>. resume: continue `run`, or the newest unfinished run of the task; options
     that are not given are those of its start. until: last rung to try. gate: "quick", "full" or "none". compare: ways to train the
     SFT winner, such as "lora,qlora". more: with resume, a file of fresh items, with which the tests
-    that ended UNDECIDED go on. settings: keys that override the task file. progress: shown on stderr by default. stop: checked
+    that ended UNDECIDED go on. ray: "local", "auto" or "HOST:PORT" to let the workers of a Ray cluster answer (docs/scale.md).
+    settings: keys that override the task file. progress: shown on stderr by default. stop: checked
     between batches and training steps, as is a file named stop in the run's folder.
     Raises InputError for bad input, PrerequisiteError if something is missing on this machine, StoppedError if the climb stopped
     and can be resumed.
@@ -118,7 +120,7 @@ def climb(
     from lastresort.stop import NEVER
 
     request = ClimbRequest(
-        _file(task), settings or {}, _path(run), resume, until, gate, compare, compare_seeds, _path(more)
+        _file(task), settings or {}, _path(run), resume, until, gate, compare, compare_seeds, _path(more), ray
     )  # fmt: skip
     with _computing(progress) as shown:
         return Run(start_climb(request, shown, stop or NEVER).run)

@@ -270,6 +270,6 @@ def test_a_climb_measures_by_the_executor_that_it_is_given(tmp_path: Path) -> No
     path = scripted_task(tmp_path / "there", quality=quality)
     elsewhere = Elsewhere(path)
     whole = climb(load_task(here), tmp_path / "here" / "run", gate="none")
-    found = climb(load_task(path), tmp_path / "there" / "run", gate="none", executor=elsewhere)
+    found = climb(load_task(path), tmp_path / "there" / "run", gate="none", executor=lambda bench: elsewhere)
     assert len(elsewhere.jobs) > 5
     assert comparable(found.decision.as_json()) == comparable(whole.decision.as_json())

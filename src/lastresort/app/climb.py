@@ -45,6 +45,8 @@ from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, GoOn, Stop, stop_file
 from lastresort.types import Example, GateMode, Progress, SilentProgress
 
+MakeExecutor = Callable[[Workbench], Executor]
+
 
 @dataclass(frozen=True, slots=True)
 class Climbed:
@@ -66,7 +68,7 @@ def climb(
     more: Path | None = None,
     progress: Progress | None = None,
     stop: Stop = NEVER,
-    executor: Executor | None = None,
+    executor: MakeExecutor | None = None,
     go_on: GoOn | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Climbed:
@@ -75,8 +77,8 @@ def climb(
     settings: that were read into `task`, for the record. until: the last rung to try; None for what the run was started with, at
     first the top of the ladder. gate: of a tuned system that would win; None likewise, at first the full gate. more: fresh items,
     with which the tests of the run that ended UNDECIDED go on. stop: checked between batches and steps, as is a file named stop in
-    the run's folder, which is removed when the climb ends. executor: measures, None for this process. go_on: asks the user before
-    what is expensive, None where nobody is there: then it goes on.
+    the run's folder, which is removed when the climb ends. executor: makes what measures, None for this process.
+    go_on: asks the user before what is expensive, None where nobody is there: then it goes on.
     Raises InputError for bad input, StoppedError where it stopped and can be resumed.
     """
     progress = progress or SilentProgress()
@@ -106,7 +108,7 @@ def climb(
             writer = StageWriter(progress, record, budget.spent, clock=clock)
             models = open_models(prepared.task, cache, record, writer.read)
             bench = open_workbench(prepared, record, run, models, writer, budget, FirstOf((stop, file, budget)))
-            bench = replace(bench, executor=executor, go_on=go_on)
+            bench = replace(bench, executor=None if executor is None else executor(bench), go_on=go_on)
             try:
                 gated = mode != "none"
                 say_forecast(bench, prepared, rules.until, gated=gated)

@@ -56,7 +56,7 @@ class ClimbRequest:
 
     settings: dotted keys that override the task file's. run: None for the next free folder in `runs`, or, with resume, for the
     newest unfinished run of the task (with more: its newest). until, gate and compare: None for what the run was started with, as
-    for settings that are not named.
+    for settings that are not named. ray: local, auto or HOST:PORT; None for this process alone.
     """
 
     task: Path | Task
@@ -68,6 +68,7 @@ class ClimbRequest:
     compare: str | None = None
     compare_seeds: int = 3
     more: Path | None = None
+    ray: str | None = None
     runs: Path = RUNS
 
 
@@ -84,6 +85,10 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
             expected="a run whose test ended UNDECIDED",
             remedy="Name it with --resume RUN, or add the items to the task's test set.",
         )
+    if request.ray is not None:
+        from lastresort.scale.cluster import checked_address
+
+        checked_address(request.ray)
     if request.resume:
         given, request = request.settings, _with_recorded_settings(request)
         _refuse_recorded_code(request, given)
@@ -92,6 +97,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
     task, gate, compare = _read(request)
     from lastresort.after.compare.ways import ComparisonRequest, refuse_impossible
     from lastresort.app.climb import climb
+    from lastresort.app.spread import measured_on_ray
     from lastresort.climb.loop import rules_of
     from lastresort.climb.prepare import prepare
     from lastresort.climb.workspace import withdrawn_if_refused
@@ -105,7 +111,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
         refuse_missing(task)
     made_here = not request.resume and (request.run is None or not request.run.exists())
     folder = _folder(task.task, request)
-    with withdrawn_if_refused(folder, made_here=made_here):
+    with withdrawn_if_refused(folder, made_here=made_here), measured_on_ray(request.ray) as executor:
         progress.say(f"run: {folder}")
         return climb(
             prepared,
@@ -117,6 +123,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
             more=request.more,
             progress=progress,
             stop=stop,
+            executor=executor,
             go_on=go_on,
         )
 

@@ -77,6 +77,13 @@ def climb_command(
         help="With --resume: fresh items, with which the tests that ended UNDECIDED go on. Rows like those of the task's data, "
         "none of which the run has seen.",
     ),
+    ray: str | None = Option(
+        None,
+        "--ray",
+        metavar="local|auto|HOST:PORT",
+        help="Let several processes answer: local for one on each core of this machine, auto or HOST:PORT for a Ray cluster that "
+        "runs (docs/scale.md). Default: this process alone.",
+    ),
     dry_run: bool = Option(False, "--dry-run", help="Forecast what each rung would do and cost. Runs nothing."),
     yes: bool = Option(
         False,
@@ -101,7 +108,7 @@ def climb_command(
     from lastresort.report.words.answer import how_to_use
     from lastresort.report.words.next_step import next_step
 
-    request = ClimbRequest(task, parse_settings(settings), run, resume, until, gate, compare, compare_seeds, more)
+    request = ClimbRequest(task, parse_settings(settings), run, resume, until, gate, compare, compare_seeds, more, ray)
     if dry_run:
         with progress() as shown:
             forecast = forecast_climb(request, shown)

@@ -132,7 +132,10 @@ def _until_decided(
     """
     size, enough = bench.answerer(system).model.batch_size, StopSignal()
     starts = range(0, len(order), size)
-    jobs = [MeasureJob(start, system, tuple(order[start : start + size]), refused_is_wrong=True) for start in starts]
+    jobs = [
+        MeasureJob(start, system, tuple(order[start : start + size]), refused_is_wrong=True, may_be_dropped=start > 0)
+        for start in starts
+    ]
     items: list[ItemScore] = []
 
     def use(job: MeasureJob, result: Result) -> None:

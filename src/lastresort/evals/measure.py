@@ -159,7 +159,8 @@ class MeasureJob:
 
     number: its place among those that are given together. refused_is_wrong: as in `measured`. label: of the stage of progress
     that it begins, "" where it goes on with the present one. place: where the run is with this job, None where that was said before
-    it. passages: shown in place of what the system's retriever finds.
+    it. passages: shown in place of what the system's retriever finds. may_be_dropped: whether the results of the jobs before it may
+    show that it is not needed.
     """
 
     number: int
@@ -169,6 +170,7 @@ class MeasureJob:
     label: str = ""
     place: JobPlace | None = None
     passages: Passages | None = None
+    may_be_dropped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class OpenModels:
         named: Collection[str] = (),
         approve: Approve = nobody_to_ask,
     ) -> None:
-        self._on_threads, self._on_read, self._on_lost = on_threads, on_read, on_lost
+        self._on_threads, self._on_read, self.on_lost = on_threads, on_read, on_lost
         self._named, self._approve = frozenset(named), approve
         self._cache, self._base_folder = cache, base_folder
         self.base_name, self.tuned_name = base_name, tuned_name
@@ -61,7 +61,7 @@ class OpenModels:
         if self._model is None or key != self._key:
             self._close_model()
             model = self.opening(system).open(
-                on_threads=self._on_threads, on_read=self._on_read, on_lost=self._on_lost, approve=self._approve
+                on_threads=self._on_threads, on_read=self._on_read, on_lost=self.on_lost, approve=self._approve
             )
             self._model, self._key, self._lent = self._cached(model), key, False
         return self._model
@@ -85,6 +85,10 @@ class OpenModels:
         """Use a model that was opened elsewhere for this system, behind the cache, until another is opened or all are closed."""
         self._close_model()
         self._model, self._key, self._lent = self._cached(model), _key(system), True
+
+    def is_lent(self, system: System) -> bool:
+        """Whether the open model is one that only this process has: see `lend`."""
+        return self._lent and _key(system) == self._key
 
     def answerer(self, system: System, passages: Passages | None = None) -> Answerer:
         """The system, ready to answer; its store stays open for the next one. passages: shown for these conversations in place of
@@ -140,7 +144,7 @@ class OpenModels:
             base_folder=self._base_folder,
             prompt_price=prompt_price,
             output_price=output_price,
-            on_lost=self._on_lost,
+            on_lost=self.on_lost,
             named=name in self._named,
             approve=self._approve,
         )

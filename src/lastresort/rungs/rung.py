@@ -278,10 +278,11 @@ class Workbench:
         self, jobs: Sequence[MeasureJob], use: Callable[[MeasureJob, Result], None], stop: Stop
     ) -> StopRequest | None:
         """Run jobs and use their results in the order of the jobs. Returns the request that stopped some of them, else None."""
-        executor = self.executor or LocalExecutor(
-            self.answerer, self.scorer, self.task.output, self.progress, self.pay, self.at
-        )
-        return run_in_order(executor, jobs, use, stop, self.pay)
+        return run_in_order(self.executor or self.local_executor(), jobs, use, stop, self.pay)
+
+    def local_executor(self) -> LocalExecutor:
+        """Measures in this process."""
+        return LocalExecutor(self.answerer, self.scorer, self.task.output, self.progress, self.pay, self.at)
 
     def dev_groups(self) -> list[str] | None:
         """The group of each dev item, None if rows have no groups."""

@@ -82,6 +82,10 @@ class Answerer:
             lookup = Lookups().of(system.retriever)
         self._lookup = lookup
 
+    def through(self, model: Model) -> Answerer:
+        """The same system, answered by this model."""
+        return Answerer(self.system, model, self._lookup)
+
     def prompt(self, turns: Sequence[Message]) -> Prompt:
         """The conversation for the model, with this input."""
         request = self.system.retriever.request if self.system.retriever is not None else ""

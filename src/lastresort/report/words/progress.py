@@ -46,6 +46,13 @@ from lastresort.report.words.wording import (
 from lastresort.types import Judgement
 
 
+def workers_line(workers: int, needs: str, address: str) -> str:
+    """Said once, when a climb begins to measure on a cluster."""
+    if not workers:
+        return f"Ray ({address}): no room for a worker yet; each needs {needs}."
+    return f"Ray ({address}): up to {counted(workers, 'worker')} with {needs} each."
+
+
 def line_of(event: Event) -> str | None:
     """None where there is nothing to tell."""
     match event:

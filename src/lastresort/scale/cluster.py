@@ -1,0 +1,251 @@
+"""Workers on a Ray cluster. Ray is imported here alone, and only where a cluster is asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, suppress
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
+from lastresort.foreign import reason_of
+from lastresort.scale.crew import ON, JobBack, News, WorkerLost, WorkerReady
+from lastresort.scale.work import (
+    AnsweringWorker,
+    AnswerJob,
+    JobAnswers,
+    WorkerFacts,
+    environment_that_travels,
+    refuse_other_version,
+)
+from lastresort.version import __version__
+
+LOCAL, AUTO = "local", "auto"
+OBJECTS_BYTES = 100 * 2**20  # jobs and answers are text
+CONNECT_S = 5.0
+_ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
+_LONGEST_FOLDER = 40  # characters: a socket's path below it has at most 107
+# Read by Ray when it starts: it reports to nobody, and workers without a card are shown none.
+SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+def checked_address(text: str) -> str:
+    """`local`, `auto` or HOST:PORT. Raises InputError for anything else."""
+    if text in (LOCAL, AUTO) or _ADDRESS.fullmatch(text):
+        return text
+    raise InputError(
+        f'found "{text}"',
+        where="--ray",
+        expected="local, auto or HOST:PORT",
+        remedy="Write local for the cores of this machine.",
+    )
+
+
+@contextmanager
+def ray_cluster(address: str) -> Iterator[Any]:
+    """Ray itself, connected to a cluster of its own on this machine (local), the one that runs here (auto) or one at HOST:PORT.
+
+    A local cluster ends with the block. Raises PrerequisiteError without Ray or without a cluster there.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
+    ray = _imported()
+    folder = _short_folder() if address == LOCAL else None
+    try:
+        with _own_signals():
+            _connect(ray, address, folder)
+        try:
+            yield ray
+        finally:
+            with _own_signals():
+                ray.shutdown()
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _imported() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise PrerequisiteError(
+            "Ray is not installed", where="--ray", remedy="Install the extra: pip install 'lastresort[scale]'."
+        ) from error
+    return ray
+
+
+def _short_folder() -> str | None:
+    """For the sockets and logs of a local cluster; None for Ray's own, where that of this process has too long a name."""
+    folder = tempfile.gettempdir()
+    return tempfile.mkdtemp(prefix="ray-", dir=folder) if len(folder) + 13 <= _LONGEST_FOLDER else None
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself; here it asks a climb to stop."""
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _connect(ray: Any, address: str, folder: str | None) -> None:
+    quiet = {"log_to_driver": False, "configure_logging": False}
+    notes = StringIO()  # on the tokens of a new cluster
+    try:
+        if address == LOCAL:
+            own = {} if folder is None else {"_temp_dir": folder}
+            size = {"num_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()}
+            with redirect_stderr(notes):
+                ray.init(
+                    address="local", include_dashboard=False, object_store_memory=OBJECTS_BYTES, **size, **own, **quiet
+                )
+            return
+        _refuse_silence(address)
+        with redirect_stderr(notes):
+            ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        found = "no Ray cluster runs on this machine" if address == AUTO else reason_of(error)
+        raise PrerequisiteError(
+            found,
+            where=f"--ray {address}",
+            expected="a cluster that this machine can join" if address != LOCAL else "room for a cluster here",
+            remedy="Start one with `ray start --head`, or use --ray local.",
+        ) from error
+
+
+def _refuse_silence(address: str) -> None:
+    """Ray itself would try for two minutes, and then end this process."""
+    parts = _ADDRESS.fullmatch(address)
+    if parts is None:
+        return
+    try:
+        socket.create_connection((parts["host"].strip("[]"), int(parts["port"])), CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError("nobody answers there") from error
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRoom:
+    """What a worker needs of its machine. cards: GPUs. memory_bytes: for weights and what they work on, 0 if unknown."""
+
+    threads: int
+    cards: int = 0
+    memory_bytes: int = 0
+
+    @property
+    def words(self) -> str:
+        found = [f"{self.threads} CPU{'s' if self.threads > 1 else ''}"]
+        found += [f"{self.cards} GPU"] if self.cards else []
+        found += [f"{self.memory_bytes / 1e9:.1f} GB of memory"] if self.memory_bytes else []
+        return ", ".join(found)
+
+
+class RayActor:
+    """A worker within Ray. cards: whether it computes on those that Ray gave it; otherwise it sees none."""
+
+    def __init__(self, environment: Mapping[str, str], cards: bool) -> None:
+        import ray
+
+        ids = ray.get_runtime_context().get_accelerator_ids().get("GPU", []) if cards else []
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(ids)  # before torch looks
+        self._worker = AnsweringWorker(environment)
+
+    def about(self) -> WorkerFacts:
+        return self._worker.about()
+
+    def answer(self, job: AnswerJob) -> JobAnswers:
+        return self._worker.answer(job)
+
+
+class RayWorkers:
+    """Workers as actors. settings: environment variables of every worker, before it imports anything; nothing secret."""
+
+    def __init__(
+        self, ray: Any, room: WorkerRoom, settings: Mapping[str, str], environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._ray, self._room = ray, room
+        threads = str(room.threads)
+        own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        self._settings = {**settings, **own}
+        self._travels = environment_that_travels(os.environ if environment is None else environment)
+        self._actors: dict[int, Any] = {}
+        self._refs: dict[
+            Any, tuple[int, int]
+        ] = {}  # what is awaited: of which worker, and which job; 0 while it starts
+
+    @property
+    def needs(self) -> str:
+        return self._room.words
+
+    def capacity(self) -> int:
+        return sum(self._fit_on(node.get("Resources", {})) for node in self._ray.nodes() if node.get("Alive"))
+
+    def _fit_on(self, has: Mapping[str, float]) -> int:
+        needs = {"CPU": self._room.threads, "GPU": self._room.cards, "memory": self._room.memory_bytes}
+        return int(min(has.get(name, 0.0) // amount for name, amount in needs.items() if amount))
+
+    def start(self, worker: int) -> None:
+        actor = (
+            self._ray.remote(RayActor)
+            .options(
+                num_cpus=self._room.threads,
+                num_gpus=self._room.cards,
+                memory=self._room.memory_bytes or None,
+                max_restarts=0,  # a lost one is replaced here
+                runtime_env={"env_vars": self._settings},
+            )
+            .remote(self._travels, self._room.cards > 0)
+        )
+        self._actors[worker] = actor
+        self._refs[actor.about.remote()] = (worker, 0)
+
+    def send(self, worker: int, number: int, job: AnswerJob) -> None:
+        self._refs[self._actors[worker].answer.remote(job)] = (worker, number)
+
+    def next(self, timeout_s: float) -> News | None:
+        done, _ = self._ray.wait([*self._refs], num_returns=1, timeout=timeout_s) if self._refs else ([], [])
+        if not done:
+            return None
+        worker, number = self._refs.pop(done[0])
+        errors = self._ray.exceptions
+        try:
+            found = self._ray.get(done[0])
+        except errors.RayTaskError as error:  # a fault in the worker's own code, as it would have been here
+            raise error.cause from error
+        except errors.RayError as error:
+            return self._lost(worker, error)
+        if number:
+            return JobBack(worker, number, found)
+        refuse_other_version(found)
+        return WorkerReady(worker)
+
+    def _lost(self, worker: int, error: Exception) -> WorkerLost:
+        if "No module named 'lastresort" in str(error):
+            raise PrerequisiteError(
+                f"a machine of the cluster has no lastresort {__version__}",
+                where="--ray",
+                expected="the driver's version on all of them",
+                remedy=f"Install it there: pip install lastresort=={__version__}.",
+            ) from error
+        self._refs = {ref: of for ref, of in self._refs.items() if of[0] != worker}
+        with suppress(Exception):  # it is gone, or cannot be reached
+            self._ray.kill(self._actors.pop(worker))
+        return WorkerLost(worker, type(error).__name__)
+
+
+def head_lost(error: Exception) -> InfrastructureError:
+    """What a driver says that has lost its cluster."""
+    return InfrastructureError(f"the cluster was lost ({reason_of(error)})", where="--ray", remedy=ON)

@@ -1,0 +1,210 @@
+"""Jobs to workers and answers back: a job whose worker is lost goes to another one, and a cluster may shrink and grow meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lastresort.errors import InfrastructureError
+from lastresort.scale.work import AnswerJob, JobAnswers
+from lastresort.stop import Stop, check
+
+QUEUED = 2  # jobs at a worker: it goes on with the next one while the driver scores the last
+MOST_TRIES = 3  # of a job whose workers are lost, and of workers that are lost before they are ready
+LOOK_S, NOTICE_S, PATIENCE_S = 0.25, 20.0, 600.0
+ON = "Go on with --resume, with --ray or without."
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobBack:
+    """number: that the job was sent with."""
+
+    worker: int
+    number: int
+    answers: JobAnswers
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """With all jobs that it had. why: in a few words."""
+
+    worker: int
+    why: str
+
+
+News = WorkerReady | JobBack | WorkerLost
+
+
+class Workers(Protocol):
+    """Starts workers somewhere and carries jobs to them. Each does its jobs in the order in which they were sent."""
+
+    @property
+    def needs(self) -> str:
+        """What a worker needs of its machine, in words."""
+
+    def capacity(self) -> int:
+        """How many workers there is room for now, those that run included."""
+
+    def start(self, worker: int) -> None: ...
+    def send(self, worker: int, number: int, job: AnswerJob) -> None: ...
+
+    def next(self, timeout_s: float) -> News | None:
+        """What happened next, None where nothing did in time. Raises PrerequisiteError for a worker that cannot be used."""
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A job under way. then: called in the driver's thread once its answers are there. wanted: False once nobody waits for it."""
+
+    number: int
+    job: AnswerJob
+    then: Callable[[JobAnswers], None]
+    tries: int = 1
+    done: bool = False
+    wanted: bool = True
+
+
+class Crew:
+    """The workers of a climb. say: tells the user why nothing happens. clock: seconds from any origin."""
+
+    def __init__(
+        self,
+        workers: Workers,
+        say: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._workers, self._say, self._clock, self._patience_s = workers, say, clock, patience_s
+        self._capacity = 0
+        self._started = self._sent = self._failed_starts = 0
+        self._starting: set[int] = set()
+        self._at: dict[int, deque[Ticket]] = {}  # of each worker that is ready, its jobs in their order
+        self._waiting: deque[Ticket] = deque()
+
+    def room(self, queued: int = QUEUED) -> int:
+        """How many more jobs it makes sense to submit. queued: at each worker."""
+        return queued * max(1, self._capacity) - sum(ticket.wanted for ticket in self._under_way())
+
+    def look_around(self) -> None:
+        """Ask how many workers there is room for: that changes as machines come and go."""
+        self._capacity = self._workers.capacity()
+
+    def submit(self, job: AnswerJob, then: Callable[[JobAnswers], None]) -> Ticket:
+        self._sent += 1
+        ticket = Ticket(self._sent, job, then)
+        self._waiting.append(ticket)
+        self._dispatch()
+        return ticket
+
+    def wait(self, tickets: Sequence[Ticket], stop: Stop, meanwhile: Callable[[], None]) -> None:
+        """Until all of these are done. meanwhile: called after each piece of news. A request to stop counts only while no worker
+        is ready: a batch under way is not left undone.
+
+        Raises InfrastructureError where jobs are lost again and again, or no worker can start.
+        """
+        idle_since, noticed = self._clock(), False
+        while not all(ticket.done for ticket in tickets):
+            self._take(self._workers.next(LOOK_S))
+            meanwhile()
+            if self._at:
+                idle_since = self._clock()
+                continue
+            check(stop)
+            idle_s = self._clock() - idle_since
+            if idle_s > self._patience_s:
+                raise InfrastructureError(
+                    f"no worker could start within {self._patience_s / 60:.0f} minutes",
+                    where="--ray",
+                    expected=f"a machine of the cluster with {self._workers.needs} free",
+                    remedy=ON,
+                )
+            if idle_s > NOTICE_S and not noticed:
+                noticed = True
+                self._say(f"Waiting for room in the cluster: a worker needs {self._workers.needs}.")
+
+    def leave(self, tickets: Sequence[Ticket], *, finish: bool) -> None:
+        """Of these jobs those that are not done are no longer wanted. finish: wait for those that a worker is at, as for calls that
+        are paid anyway.
+        """
+        self._waiting = deque(ticket for ticket in self._waiting if ticket not in tickets)
+        mine = [ticket for jobs in self._at.values() for ticket in jobs if ticket in tickets]
+        while finish and any(not ticket.done and ticket in self._under_way() for ticket in mine):
+            self._take(self._workers.next(LOOK_S), again=False)
+        for ticket in mine:
+            ticket.wanted = False
+
+    def _under_way(self) -> list[Ticket]:
+        return [*self._waiting, *(ticket for jobs in self._at.values() for ticket in jobs)]
+
+    def _take(self, news: News | None, *, again: bool = True) -> None:
+        match news:
+            case WorkerReady(worker):
+                self._starting.discard(worker)
+                self._at[worker], self._failed_starts = deque(), 0
+            case JobBack(worker, number, answers):
+                jobs = self._at[worker]
+                ticket = next(one for one in jobs if one.number == number)
+                jobs.remove(ticket)
+                ticket.done = True
+                if ticket.wanted:
+                    ticket.then(answers)
+            case WorkerLost(worker, why):
+                self._lose(worker, why, again=again)
+            case None:
+                pass
+        self._dispatch()
+
+    def _lose(self, worker: int, why: str, *, again: bool) -> None:
+        """again: send its jobs to others."""
+        self.look_around()
+        if worker in self._starting:
+            self._starting.discard(worker)
+            self._failed_starts += 1
+            if self._failed_starts >= MOST_TRIES:
+                raise InfrastructureError(f"workers end while they start ({why})", where="--ray", remedy=ON)
+            return
+        jobs = [ticket for ticket in self._at.pop(worker, ()) if ticket.wanted]
+        if not jobs or not again:
+            return
+        first = jobs[0]  # the others were never begun
+        if first.tries >= MOST_TRIES:
+            raise InfrastructureError(
+                f"a batch ended its worker {MOST_TRIES} times ({why})",
+                where="--ray",
+                expected="memory for one batch on each worker",
+                remedy=ON,
+            )
+        first.tries += 1
+        self._say(f"A worker was lost ({why}). Its batch goes to another one.")
+        self._waiting.extendleft(reversed(jobs))
+
+    def _dispatch(self) -> None:
+        while self._waiting and (free := self._freest()) is not None:
+            ticket = self._waiting.popleft()
+            self._at[free].append(ticket)
+            self._workers.send(free, ticket.number, ticket.job)
+        if not self._waiting:
+            return
+        if not self._capacity:
+            self.look_around()
+        wanted = min(len(self._waiting), max(1, self._capacity) - len(self._at)) - len(self._starting)
+        for _ in range(wanted):
+            self._started += 1
+            self._starting.add(self._started)
+            self._workers.start(self._started)
+
+    def _freest(self) -> int | None:
+        """The ready worker with the fewest jobs. None where all have enough, or a worker without any is about to be ready."""
+        worker = min(self._at, key=lambda one: len(self._at[one]), default=None)
+        if worker is None or len(self._at[worker]) >= QUEUED:
+            return None
+        return worker
