@@ -30,9 +30,8 @@ def measured_on_ray(address: str | None) -> Iterator[MakeExecutor | None]:
     with ray_cluster(address) as ray:
 
         def make(bench: Workbench) -> Executor:
-            workers = RayWorkers(
-                ray, room_of(bench.task), {name: os.environ.get(name, SETTINGS[name]) for name in SETTINGS}
-            )
+            settings = {name: os.environ.get(name, value) for name, value in SETTINGS.items()}
+            workers = RayWorkers(ray, room_of(bench.task), settings, os.environ)
             bench.progress.say(workers_line(workers.capacity(), workers.needs, address))
             crew = Crew(workers, bench.progress.say)
             return CrewExecutor(bench.local_executor(), bench.models, crew, bench.models.on_lost, os.environ)

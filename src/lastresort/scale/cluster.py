@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from io import StringIO
@@ -29,11 +31,12 @@ from lastresort.version import __version__
 
 LOCAL, AUTO = "local", "auto"
 OBJECTS_BYTES = 100 * 2**20  # jobs and answers are text
-CONNECT_S = 5.0
+CONNECT_S, HEAD_EVERY_S = 5.0, 2.0
 _ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 _LONGEST_FOLDER = 40  # characters: a socket's path below it has at most 107
-# Read by Ray when it starts: it reports to nobody, and workers without a card are shown none.
-SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# Read when Ray is first imported: it reports to nobody, and prints nothing on stdout, where a decision may be a document.
+SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "1", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}
+AUTH_MODE, AUTH_TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 
 
 def checked_address(text: str) -> str:
@@ -54,7 +57,11 @@ def ray_cluster(address: str) -> Iterator[Any]:
 
     A local cluster ends with the block. Raises PrerequisiteError without Ray or without a cluster there.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in SETTINGS.items()})
+    os.environ.update(SETTINGS)
+    if (
+        address == LOCAL and AUTH_MODE not in os.environ
+    ):  # our cluster obeys nobody else, and leaves no token in the user's home
+        os.environ.update({AUTH_MODE: "token", AUTH_TOKEN: secrets.token_hex(32)})
     ray = _imported()
     folder = _short_folder() if address == LOCAL else None
     try:
@@ -103,7 +110,7 @@ def _own_signals() -> Iterator[None]:
 
 def _connect(ray: Any, address: str, folder: str | None) -> None:
     quiet = {"log_to_driver": False, "configure_logging": False}
-    notes = StringIO()  # on the tokens of a new cluster
+    notes = StringIO()  # on tokens and on what other programs may do
     try:
         if address == LOCAL:
             own = {} if folder is None else {"_temp_dir": folder}
@@ -122,12 +129,12 @@ def _connect(ray: Any, address: str, folder: str | None) -> None:
             found,
             where=f"--ray {address}",
             expected="a cluster that this machine can join" if address != LOCAL else "room for a cluster here",
-            remedy="Start one with `ray start --head`, or use --ray local.",
+            remedy=f"Start one with `ray start --head`, set {AUTH_MODE}=token if it wants a token, or use --ray local.",
         ) from error
 
 
 def _refuse_silence(address: str) -> None:
-    """Ray itself would try for two minutes, and then end this process."""
+    """Raises OSError where nobody answers. Ray itself would try for a minute or two, and then end this process."""
     parts = _ADDRESS.fullmatch(address)
     if parts is None:
         return
@@ -171,26 +178,33 @@ class RayActor:
 
 
 class RayWorkers:
-    """Workers as actors. settings: environment variables of every worker, before it imports anything; nothing secret."""
+    """Workers as actors. settings: environment variables of every worker, before it imports anything; nothing secret.
+    environment: the driver's. clock: seconds from any origin.
+    """
 
     def __init__(
-        self, ray: Any, room: WorkerRoom, settings: Mapping[str, str], environment: Mapping[str, str] | None = None
+        self,
+        ray: Any,
+        room: WorkerRoom,
+        settings: Mapping[str, str],
+        environment: Mapping[str, str],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ray, self._room = ray, room
         threads = str(room.threads)
         own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         self._settings = {**settings, **own}
-        self._travels = environment_that_travels(os.environ if environment is None else environment)
+        self._travels = environment_that_travels(environment)
         self._actors: dict[int, Any] = {}
-        self._refs: dict[
-            Any, tuple[int, int]
-        ] = {}  # what is awaited: of which worker, and which job; 0 while it starts
+        self._refs: dict[Any, tuple[int, int]] = {}  # of what is awaited, its worker and its job, 0 while it starts
+        self._head, self._clock, self._head_seen = ray.get_runtime_context().gcs_address, clock, clock()
 
     @property
     def needs(self) -> str:
         return self._room.words
 
     def capacity(self) -> int:
+        self._refuse_lost_head()
         return sum(self._fit_on(node.get("Resources", {})) for node in self._ray.nodes() if node.get("Alive"))
 
     def _fit_on(self, has: Mapping[str, float]) -> int:
@@ -216,6 +230,8 @@ class RayWorkers:
         self._refs[self._actors[worker].answer.remote(job)] = (worker, number)
 
     def next(self, timeout_s: float) -> News | None:
+        if self._clock() - self._head_seen > HEAD_EVERY_S:
+            self._refuse_lost_head()
         done, _ = self._ray.wait([*self._refs], num_returns=1, timeout=timeout_s) if self._refs else ([], [])
         if not done:
             return None
@@ -245,7 +261,10 @@ class RayWorkers:
             self._ray.kill(self._actors.pop(worker))
         return WorkerLost(worker, type(error).__name__)
 
-
-def head_lost(error: Exception) -> InfrastructureError:
-    """What a driver says that has lost its cluster."""
-    return InfrastructureError(f"the cluster was lost ({reason_of(error)})", where="--ray", remedy=ON)
+    def _refuse_lost_head(self) -> None:
+        """Raises InfrastructureError where the head of the cluster is gone."""
+        try:
+            _refuse_silence(self._head)
+        except OSError as error:
+            raise InfrastructureError(f"the head of the cluster is lost ({error})", where="--ray", remedy=ON) from error
+        self._head_seen = self._clock()
