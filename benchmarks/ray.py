@@ -1,0 +1,91 @@
+"""Two Ray workers of one thread each against one process of one thread, on the same batches; and what a job costs beyond its work.
+
+Run on a quiet machine with two cores:
+
+    OMP_NUM_THREADS=1 python -m benchmarks.ray [--items 512]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from lastresort.app.runtime import SETTINGS, set_environment
+from lastresort.evals.measure import Executor, JobScores, LocalExecutor, MeasureJob, Result, run_in_order
+from lastresort.evals.scorers import build_scorer
+from lastresort.models.open import EMBEDDED
+from lastresort.records.responses import ResponseCache
+from lastresort.rungs.open_models import OpenModels
+from lastresort.scale.cluster import RayWorkers, WorkerRoom, ray_cluster
+from lastresort.scale.crew import Crew
+from lastresort.scale.executor import CrewExecutor
+from lastresort.spec.output import Output
+from lastresort.stop import NEVER
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding, Example, Message, SilentProgress
+
+WARM_UP, JOBS_TIMED, TOKENS = 256, 200, 24
+
+
+def examples(start: int, n: int) -> tuple[Example, ...]:
+    texts = [
+        f"Case {number}: the parcel of order {number * 37 % 1009} is late. Who helps?"
+        for number in range(start, start + n)
+    ]
+    return tuple(Example(text, (Message("user", text),), "delivery") for text in texts)
+
+
+def seconds(executor: Executor, system: System, rows: tuple[Example, ...]) -> tuple[float, list[str]]:
+    answers: list[str] = []
+
+    def use(job: MeasureJob, result: Result) -> None:
+        assert isinstance(result, JobScores), result
+        answers.extend(item.answer for item in result.items)
+
+    began = time.perf_counter()
+    run_in_order(executor, [MeasureJob(0, system, rows)], use, NEVER, lambda usd: None)
+    return time.perf_counter() - began, answers
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--items", type=int, default=512)
+    items = arguments.parse_args().items
+    set_environment()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    embedded = System("s", EMBEDDED, PromptDesign("Name the team that helps."), Decoding(TOKENS))
+    with tempfile.TemporaryDirectory() as name, ray_cluster("local") as ray:
+        folder, settings = Path(name), dict(SETTINGS)
+        (folder / "s.json").write_text('{"default": "delivery"}')
+        found, crew = {}, Crew(RayWorkers(ray, WorkerRoom(1), settings, {}), print)
+        for who in ("one process", "two workers"):
+            with ResponseCache(folder / who) as cache:
+                models = OpenModels(cache, base_folder=folder, base_name=EMBEDDED, tuned_name=EMBEDDED)
+                local = LocalExecutor(
+                    models.answerer, build_scorer("exact", {}), Output(), SilentProgress(), lambda usd: None
+                )
+                executor = local if who == "one process" else CrewExecutor(local, models, crew, lambda usd: None, {})
+                seconds(executor, embedded, examples(10**6, WARM_UP))  # so that all have the model open
+                found[who] = seconds(executor, embedded, examples(0, items))
+                print(f"{who}: {items / found[who][0]:.2f} items/s")
+                models.close()
+        assert found["one process"][1] == found["two workers"][1], "the answers differ"
+        print(f"efficiency of two workers: {found['one process'][0] / found['two workers'][0] / 2:.2f}")
+        with ResponseCache(folder / "jobs") as cache:
+            models = OpenModels(cache, base_folder=folder, base_name="scripted:s.json", tuned_name="scripted:s.json")
+            local = LocalExecutor(
+                models.answerer, build_scorer("exact", {}), Output(), SilentProgress(), lambda usd: None
+            )
+            executor = CrewExecutor(local, models, crew, lambda usd: None, {})
+            scripted = System("s", "scripted:s.json", PromptDesign("Say it."), Decoding(TOKENS))
+            seconds(executor, scripted, examples(10**6, WARM_UP))
+            times = [seconds(executor, scripted, examples(number, 1))[0] for number in range(JOBS_TIMED)]
+            print(f"a job of one item without work: {1e3 * statistics.median(times):.1f} ms (median of {JOBS_TIMED})")
+
+
+if __name__ == "__main__":
+    main()
