@@ -6,9 +6,11 @@ import itertools
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ from lastresort.records.events import BudgetSpent
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
-from lastresort.scale.cluster import checked_address, ray_cluster
+from lastresort.scale.cluster import RayWorkers, WorkerRoom, checked_address, ray_cluster
 from lastresort.scale.crew import Crew, WorkerLost
 from lastresort.scale.executor import CrewExecutor, refuse_key_that_stays
 from lastresort.scale.work import (
@@ -331,3 +333,88 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_commands_do_not_load_ray() -> None:
     code = "import lastresort.cli.main, lastresort.app.spread, lastresort.scale.executor, sys; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class NoSuchRay:
+    """As much of Ray as the driver's side needs. raised: what the one reference that is there comes to."""
+
+    class exceptions:
+        class RayError(Exception):
+            pass
+
+        class RayTaskError(RayError):
+            cause = ValueError("in the worker's code")
+
+    def __init__(self, address: str, nodes: Sequence[Mapping[str, Any]] = (), raised: Exception | None = None) -> None:
+        self.gcs_address, self._nodes, self._raised = address, nodes, raised
+
+    def get_runtime_context(self) -> NoSuchRay:
+        return self
+
+    def nodes(self) -> Sequence[Mapping[str, Any]]:
+        return self._nodes
+
+    def wait(self, refs: list[Any], *, num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        return refs[:num_returns], refs[num_returns:]
+
+    def get(self, ref: Any) -> Any:
+        assert self._raised is not None
+        raise self._raised
+
+    def kill(self, actor: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def head() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("room", "workers"),
+    [
+        (WorkerRoom(1), 8 + 2),
+        (WorkerRoom(4), 2),
+        (WorkerRoom(1, cards=1), 2),
+        (WorkerRoom(1, memory_bytes=3 * 10**9), 5 + 1),
+        (WorkerRoom(1, cards=1, memory_bytes=9 * 10**9), 1),
+    ],
+)
+def test_there_are_as_many_workers_as_each_machine_has_room_for(room: WorkerRoom, workers: int, head: str) -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 2.0, "memory": 16e9}},
+        {"Alive": True, "Resources": {"CPU": 2.0, "memory": 4e9}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0, "memory": 1e12}},
+    ]
+    assert RayWorkers(NoSuchRay(head, nodes), room, {}, {}).capacity() == workers
+
+
+def starting(ray: NoSuchRay) -> RayWorkers:
+    """With one worker that starts."""
+    workers = RayWorkers(ray, WorkerRoom(1), {}, {})
+    workers._actors[7], workers._refs["about"] = object(), (7, 0)
+    return workers
+
+
+def test_what_goes_wrong_on_the_cluster_is_said_here(head: str) -> None:
+    errors = NoSuchRay.exceptions
+    assert starting(NoSuchRay(head, raised=errors.RayError("node died"))).next(0) == WorkerLost(7, "RayError")
+    missing = errors.RayError("ModuleNotFoundError: No module named 'lastresort.scale'")
+    with pytest.raises(
+        PrerequisiteError, match=r"a machine of the cluster has no lastresort .*pip install lastresort=="
+    ):
+        starting(NoSuchRay(head, raised=missing)).next(0)
+    with pytest.raises(ValueError, match="in the worker's code"):
+        starting(NoSuchRay(head, raised=errors.RayTaskError())).next(0)
+    lost = RayWorkers(NoSuchRay("127.0.0.1:1"), WorkerRoom(1), {}, {})
+    with pytest.raises(InfrastructureError, match=r"the head of the cluster is lost.*--resume, with --ray or without"):
+        lost.capacity()
+
+
+def test_where_nobody_answers_no_cluster_is_waited_for() -> None:
+    with (
+        pytest.raises(PrerequisiteError, match=r"--ray 127.0.0.1:1: .*nobody answers there.*ray start --head"),
+        ray_cluster("127.0.0.1:1"),
+    ):
+        pass
