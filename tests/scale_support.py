@@ -13,7 +13,7 @@ from lastresort.evals.measure import Executor
 from lastresort.rungs.rung import Workbench
 from lastresort.scale.crew import Crew, JobBack, News, WorkerLost, WorkerReady
 from lastresort.scale.executor import CrewExecutor
-from lastresort.scale.work import AnsweringWorker, AnswerJob
+from lastresort.scale.work import AnsweringWorker, BatchJob
 
 
 class WorkersHere:
@@ -28,7 +28,7 @@ class WorkersHere:
         seed: int = 0,
         *,
         room: Callable[[], int] = lambda: 2,
-        lost: Callable[[int, AnswerJob], bool] = lambda worker, job: False,
+        lost: Callable[[int, BatchJob], bool] = lambda worker, job: False,
         late: int = 0,
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -37,15 +37,15 @@ class WorkersHere:
         self.capacity = room
         self._starting: list[int] = []
         self._workers: dict[int, AnsweringWorker] = {}
-        self._queued: dict[int, deque[tuple[int, AnswerJob]]] = {}
-        self.begun: list[AnswerJob] = []
+        self._queued: dict[int, deque[tuple[int, BatchJob]]] = {}
+        self.begun: list[BatchJob] = []
         self.most_at_once = 0
         self.losses = 0
 
     def start(self, worker: int) -> None:
         self._starting.append(worker)
 
-    def send(self, worker: int, number: int, job: AnswerJob) -> None:
+    def send(self, worker: int, number: int, job: BatchJob) -> None:
         self._queued[worker].append((number, pickle.loads(pickle.dumps(job))))
         self.most_at_once = max(self.most_at_once, sum(map(len, self._queued.values())))
 

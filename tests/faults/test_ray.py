@@ -15,7 +15,7 @@ import pytest
 
 from climb_support import calls, comparable, scripted_task
 from endpoint_support import serving
-from ray_support import OWN, answering, below, cluster, end, eventually
+from ray_support import OWN, answering, below, cluster, end, eventually, processes
 from tiny_model import save_tiny_model
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="finds processes in /proc")
@@ -62,7 +62,7 @@ def test_a_worker_killed_at_its_batch_changes_nothing_but_that_batch(tmp_path: P
     alone, _ = ended(started(scripted_task(tmp_path / "alone", quality=QUALITY)))
     climb = started(scripted_task(tmp_path / "ray", quality=QUALITY, script=SLOW), "--ray", "local")
     worker_killed(climb)
-    helpers = below(climb.pid)
+    helpers = set(below(climb.pid))
     found, said = ended(climb)
     assert found == alone
     assert "A worker was lost" in said
@@ -70,7 +70,7 @@ def test_a_worker_killed_at_its_batch_changes_nothing_but_that_batch(tmp_path: P
     again = asked(tmp_path / "ray") - asked(tmp_path / "alone")
     assert asked(tmp_path / "alone") - asked(tmp_path / "ray") == Counter()
     assert sum(again.values()) <= 64, "at most the killed batch"
-    assert eventually(lambda: not any(Path(f"/proc/{process}/cmdline").is_file() for process in helpers))
+    assert eventually(lambda: not processes().keys() & helpers)
 
 
 @pytest.mark.slow
@@ -116,10 +116,10 @@ def test_a_climb_that_is_stopped_leaves_no_worker_and_resumes(number: signal.Sig
     task = scripted_task(tmp_path / "ray", quality=QUALITY, script=SLOW)
     climb = started(task, "--ray", "local")
     assert eventually(lambda: answering(climb.pid) or climb.poll() is not None)
-    helpers = below(climb.pid)
+    helpers = set(below(climb.pid))
     climb.send_signal(number)
     ended(climb, {signal.SIGTERM: 4, signal.SIGINT: 130, signal.SIGKILL: -9}[number])
-    assert eventually(lambda: not any(Path(f"/proc/{process}/cmdline").is_file() for process in helpers))
+    assert eventually(lambda: not processes().keys() & helpers)
     assert ended(started(task, "--resume"))[0] == alone
 
 

@@ -42,7 +42,7 @@ from lastresort.scale.crew import Crew, WorkerLost
 from lastresort.scale.executor import CrewExecutor, refuse_key_that_stays
 from lastresort.scale.work import (
     AnsweringWorker,
-    AnswerJob,
+    BatchJob,
     WorkerFacts,
     environment_that_travels,
     refuse_other_version,
@@ -138,7 +138,7 @@ def test_a_stop_leaves_a_run_that_goes_on_with_workers_or_without(
 ) -> None:
     stop = StopSignal()
 
-    def seen(worker: int, job: AnswerJob) -> bool:
+    def seen(worker: int, job: BatchJob) -> bool:
         if len(workers.begun) == 4:
             stop.request()
         return False
@@ -266,9 +266,9 @@ def test_workers_that_end_while_they_start_are_not_started_for_ever() -> None:
         crew.wait([ticket], NEVER, lambda: None)
 
 
-def job(**changes: Any) -> AnswerJob:
+def job(**changes: Any) -> BatchJob:
     model = ScriptedModel(Script())
-    found = AnswerJob(ModelOpening("scripted:s.json", Path()), model.fingerprint, model.computed_by, (), GREEDY, "")
+    found = BatchJob(ModelOpening("scripted:s.json", Path()), model.fingerprint, model.computed_by, (), GREEDY, "")
     return replace(found, **changes)
 
 

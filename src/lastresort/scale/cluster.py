@@ -21,7 +21,7 @@ from lastresort.foreign import reason_of
 from lastresort.scale.crew import ON, JobBack, News, WorkerLost, WorkerReady
 from lastresort.scale.work import (
     AnsweringWorker,
-    AnswerJob,
+    BatchJob,
     JobAnswers,
     WorkerFacts,
     environment_that_travels,
@@ -173,7 +173,7 @@ class RayActor:
     def about(self) -> WorkerFacts:
         return self._worker.about()
 
-    def answer(self, job: AnswerJob) -> JobAnswers:
+    def answer(self, job: BatchJob) -> JobAnswers:
         return self._worker.answer(job)
 
 
@@ -226,7 +226,7 @@ class RayWorkers:
         self._actors[worker] = actor
         self._refs[actor.about.remote()] = (worker, 0)
 
-    def send(self, worker: int, number: int, job: AnswerJob) -> None:
+    def send(self, worker: int, number: int, job: BatchJob) -> None:
         self._refs[self._actors[worker].answer.remote(job)] = (worker, number)
 
     def next(self, timeout_s: float) -> News | None:

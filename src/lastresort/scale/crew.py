@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lastresort.errors import InfrastructureError
-from lastresort.scale.work import AnswerJob, JobAnswers
+from lastresort.scale.work import BatchJob, JobAnswers
 from lastresort.stop import Stop, check
 
 QUEUED = 2  # jobs at a worker: it goes on with the next one while the driver scores the last
@@ -54,7 +54,7 @@ class Workers(Protocol):
         """How many workers there is room for now, those that run included."""
 
     def start(self, worker: int) -> None: ...
-    def send(self, worker: int, number: int, job: AnswerJob) -> None: ...
+    def send(self, worker: int, number: int, job: BatchJob) -> None: ...
 
     def next(self, timeout_s: float) -> News | None:
         """What happened next, None where nothing did in time. Raises PrerequisiteError for a worker that cannot be used."""
@@ -65,7 +65,7 @@ class Ticket:
     """A job under way. then: called in the driver's thread once its answers are there. wanted: False once nobody waits for it."""
 
     number: int
-    job: AnswerJob
+    job: BatchJob
     then: Callable[[JobAnswers], None]
     tries: int = 1
     done: bool = False
@@ -98,7 +98,7 @@ class Crew:
         """Ask how many workers there is room for: that changes as machines come and go."""
         self._capacity = self._workers.capacity()
 
-    def submit(self, job: AnswerJob, then: Callable[[JobAnswers], None]) -> Ticket:
+    def submit(self, job: BatchJob, then: Callable[[JobAnswers], None]) -> Ticket:
         self._sent += 1
         ticket = Ticket(self._sent, job, then)
         self._waiting.append(ticket)

@@ -24,7 +24,7 @@ PYTHON = platform.python_version()
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerJob:
+class BatchJob:
     """A batch to answer. Doing it twice does no harm: its answers have one key each in the driver's cache.
 
     opening: of the model; the weights do not travel with the job, so its path or hub id must lead to them on every machine.
@@ -39,10 +39,10 @@ class AnswerJob:
     sha256: str
 
 
-def job_of(opening: ModelOpening, model: CachedModel, call: ModelCall) -> AnswerJob:
+def job_of(opening: ModelOpening, model: CachedModel, call: ModelCall) -> BatchJob:
     """model: the driver's, opened in the same way."""
     content = hashlib.sha256("\n".join(call.keys).encode()).hexdigest()
-    return AnswerJob(opening, model.fingerprint, model.computed_by, call.prompts, call.decoding, content)
+    return BatchJob(opening, model.fingerprint, model.computed_by, call.prompts, call.decoding, content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class AnsweringWorker:
     def about(self) -> WorkerFacts:
         return WorkerFacts(socket.gethostname(), os.getpid(), __version__, PYTHON)
 
-    def answer(self, job: AnswerJob) -> JobAnswers:
+    def answer(self, job: BatchJob) -> JobAnswers:
         """Errors of ours come back as values, with the answers that came before them: these may have been paid for."""
         arrived: dict[int, Answer] = {}
         failure: JobFailure | None = None
@@ -128,7 +128,7 @@ class AnsweringWorker:
             failure = JobFailure.of(error)
         return JobAnswers(arrived, failure, self._lost_usd)
 
-    def _opened(self, job: AnswerJob) -> Model:
+    def _opened(self, job: BatchJob) -> Model:
         if self._model is None or job.opening != self._opening:
             if self._model is not None:
                 self._model.close()
@@ -143,7 +143,7 @@ class AnsweringWorker:
         self._lost_usd += usd
 
 
-def _refuse_another_model(model: Model, job: AnswerJob, host: str) -> None:
+def _refuse_another_model(model: Model, job: BatchJob, host: str) -> None:
     """Raises DataError for other weights than the driver's, PrerequisiteError for a machine that computes otherwise."""
     if model.fingerprint != job.fingerprint:
         raise DataError(
