@@ -62,7 +62,7 @@ def end(found: list[int]) -> None:
 
 @contextmanager
 def cluster(cpus: int = 2) -> Iterator[tuple[str, int, int]]:
-    """A head of its own: its address, its process, and that of its node, whose children are the workers."""
+    """A head of its own, started in another folder: its address, its process, and that of its node, whose children are the workers."""
     folder = tempfile.mkdtemp(prefix="r", dir="/tmp")
     port = 20000 + os.getpid() % 20000
     start = [
@@ -72,7 +72,7 @@ def cluster(cpus: int = 2) -> Iterator[tuple[str, int, int]]:
     ]  # fmt: skip
     mine: list[int] = []
     try:
-        done = subprocess.run(start, capture_output=True, text=True, check=False, env={**os.environ, **OWN})
+        done = subprocess.run(start, capture_output=True, text=True, check=False, cwd="/", env={**os.environ, **OWN})
         assert done.returncode == 0, done.stderr
         mine = [process for process, (_, words) in processes().items() if folder in words]
         [head] = [process for process in mine if "gcs_server" in processes()[process][1]]

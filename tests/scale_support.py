@@ -5,14 +5,11 @@ from __future__ import annotations
 import pickle
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from lastresort.app.climb import MakeExecutor
-from lastresort.evals.measure import Executor
-from lastresort.rungs.rung import Workbench
-from lastresort.scale.crew import Crew, JobBack, News, WorkerLost, WorkerReady
-from lastresort.scale.executor import CrewExecutor
+from lastresort.app.spread import measured_by
+from lastresort.scale.crew import JobBack, News, WorkerLost, WorkerReady, Workers
 from lastresort.scale.work import AnsweringWorker, BatchJob
 
 
@@ -30,22 +27,30 @@ class WorkersHere:
         room: Callable[[], int] = lambda: 2,
         lost: Callable[[int, BatchJob], bool] = lambda worker, job: False,
         late: int = 0,
-        environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._random, self._lost, self._environment = random.Random(seed), lost, environment or {}
+        self._random, self._lost = random.Random(seed), lost
         self._late, self._silent = late, late
         self.capacity = room
         self._starting: list[int] = []
         self._workers: dict[int, AnsweringWorker] = {}
         self._queued: dict[int, deque[tuple[int, BatchJob]]] = {}
+        self.sent: list[BatchJob] = []
         self.begun: list[BatchJob] = []
+        self.ended: list[int] = []
         self.most_at_once = 0
         self.losses = 0
 
     def start(self, worker: int) -> None:
         self._starting.append(worker)
 
+    def end(self, worker: int) -> None:
+        self.ended.append(worker)
+        self._starting = [one for one in self._starting if one != worker]
+        self._workers.pop(worker, None)
+        self._queued.pop(worker, None)
+
     def send(self, worker: int, number: int, job: BatchJob) -> None:
+        self.sent.append(job)
         self._queued[worker].append((number, pickle.loads(pickle.dumps(job))))
         self.most_at_once = max(self.most_at_once, sum(map(len, self._queued.values())))
 
@@ -57,7 +62,7 @@ class WorkersHere:
         busy = [worker for worker, jobs in self._queued.items() if jobs]
         if self._starting and (not busy or self._random.random() < 0.5):
             worker = self._starting.pop()
-            self._workers[worker], self._queued[worker] = AnsweringWorker(self._environment), deque()
+            self._workers[worker], self._queued[worker] = AnsweringWorker(), deque()
             return WorkerReady(worker)
         if not busy:
             return None
@@ -72,11 +77,6 @@ class WorkersHere:
         return JobBack(worker, number, pickle.loads(pickle.dumps(found)))
 
 
-def answered_by(workers: Any, environment: Mapping[str, str] | None = None, **crew: Any) -> MakeExecutor:
+def answered_by(workers: Workers) -> MakeExecutor:
     """Measures a climb with these workers."""
-
-    def make(bench: Workbench) -> Executor:
-        found = Crew(workers, bench.progress.say, **crew)
-        return CrewExecutor(bench.local_executor(), bench.models, found, bench.models.on_lost, environment or {})
-
-    return make
+    return lambda bench: measured_by(workers, bench, bench.models)

@@ -109,7 +109,8 @@ def climb(
     run: folder of the run, by default runs/<task>-<n>. resume: continue `run`, or the newest unfinished run of the task; options
     that are not given are those of its start. until: last rung to try. gate: "quick", "full" or "none". compare: ways to train the
     SFT winner, such as "lora,qlora". more: with resume, a file of fresh items, with which the tests
-    that ended UNDECIDED go on. ray: "local", "auto" or "HOST:PORT" to let the workers of a Ray cluster answer (docs/scale.md).
+    that ended UNDECIDED go on. ray: "local", "auto" or "HOST:PORT" to answer in parallel on a Ray cluster (docs/scale.md); resume
+    does not remember it.
     settings: keys that override the task file. progress: shown on stderr by default. stop: checked
     between batches and training steps, as is a file named stop in the run's folder.
     Raises InputError for bad input, PrerequisiteError if something is missing on this machine, StoppedError if the climb stopped

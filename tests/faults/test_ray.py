@@ -8,22 +8,41 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from climb_support import calls, comparable, scripted_task
-from endpoint_support import serving
+from lastresort.errors import PrerequisiteError
+from lastresort.evals.measure import JobScores, LocalExecutor, MeasureJob, Result, run_in_order
+from lastresort.evals.scorers import build_scorer
+from lastresort.records.responses import ResponseCache
+from lastresort.rungs.open_models import OpenModels
+from lastresort.scale.cluster import RayWorkers, WorkerRoom, ray_cluster
+from lastresort.scale.crew import Crew
+from lastresort.scale.executor import CrewExecutor
+from lastresort.spec.output import Output
+from lastresort.stop import NEVER
+from lastresort.systems.system import PromptDesign, System
+from lastresort.types import Decoding, Example, Message, SilentProgress
 from ray_support import OWN, answering, below, cluster, end, eventually, processes
 from tiny_model import save_tiny_model
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="finds processes in /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="finds processes in /proc"),
+]
 QUALITY = [{"right": 0.5}, {"right": 0.95, "min_shots": 3}]
 SLOW = {"delay_s": 0.01}  # so that a batch takes long enough to be cut
 
 
-def started(task: Path, *arguments: str) -> subprocess.Popen[str]:
+def started(
+    task: Path, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-m",
@@ -37,7 +56,7 @@ def started(task: Path, *arguments: str) -> subprocess.Popen[str]:
     ]
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        [*command, "--json", *arguments], stdout=pipe, stderr=pipe, text=True, env={**os.environ, **OWN}
+        [*command, "--json", *arguments], stdout=pipe, stderr=pipe, text=True, env={**os.environ, **OWN, **environment}
     )
 
 
@@ -73,7 +92,6 @@ def test_a_worker_killed_at_its_batch_changes_nothing_but_that_batch(tmp_path: P
     assert eventually(lambda: not processes().keys() & helpers)
 
 
-@pytest.mark.slow
 def test_weights_decide_the_same_to_the_digit_also_when_a_worker_is_killed(tmp_path: Path) -> None:
     model = save_tiny_model(tmp_path / "model")
     task = {"model": str(model), "ladder": ["prompting"]}
@@ -83,18 +101,68 @@ def test_weights_decide_the_same_to_the_digit_also_when_a_worker_is_killed(tmp_p
     assert ended(climb)[0] == alone
 
 
-@pytest.mark.slow
-def test_an_endpoint_is_asked_by_workers_and_as_often(tmp_path: Path) -> None:
-    found = []
-    for name, arguments in (("alone", ()), ("ray", ("--ray", "local"))):
-        with serving() as server:
-            task = {"model": server.name, "ladder": ["prompting"]}
-            decision, _ = ended(started(scripted_task(tmp_path / name, quality=[], task=task), *arguments))
-            found.append((decision["rungs"], len(server.requests)))
-    assert found[0] == found[1]
+def test_no_process_of_a_local_cluster_has_a_key(tmp_path: Path) -> None:
+    secret = {"OPENAI_API_KEY": "sk-4f1d6c0b", "HF_TOKEN": "hf-4f1d6c0b", "LASTRESORT_API_KEYS": "host=4f1d6c0b"}
+    secret |= {"DB_PASSWORD": "pw-4f1d6c0b", "LASTRESORT_PASS_ENV": "DB_PASSWORD"}
+    task = scripted_task(tmp_path, quality=QUALITY, script=SLOW)
+    climb = started(task, "--ray", "local", environment=secret)
+    assert eventually(lambda: answering(climb.pid) or climb.poll() is not None)
+    helpers = below(climb.pid)
+    names = " ".join(processes()[one][1] for one in helpers if one in processes())
+    assert all(name in names for name in ("gcs_server", "raylet", "ray::RayActor"))
+    assert b"4f1d6c0b" in Path(f"/proc/{climb.pid}/environ").read_bytes()
+    for one in helpers:
+        with suppress(OSError):  # ended meanwhile
+            assert b"4f1d6c0b" not in Path(f"/proc/{one}/environ").read_bytes(), processes()[one][1]
+    ended(climb)
 
 
-@pytest.mark.slow
+def test_one_process_connects_to_one_cluster_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = dict(os.environ)
+    with ray_cluster("local") as ray:
+        first = ray.cluster_resources()["CPU"]
+    assert dict(os.environ) == before
+    with cluster() as (address, _, _):
+        for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+            monkeypatch.setenv(name, OWN[name])
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        for there in (address, "auto"):
+            with ray_cluster(there) as ray:
+                assert ray.cluster_resources()["CPU"] == 2
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 64)
+        with (
+            pytest.raises(PrerequisiteError, match="Check that RAY_AUTH_TOKEN is the cluster's token"),
+            ray_cluster(address),
+        ):
+            pass
+    with ray_cluster("local") as ray:
+        assert ray.cluster_resources()["CPU"] == first
+
+
+def test_weights_and_an_adapter_in_relative_folders_are_found_by_a_cluster_that_started_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tiny_model(tmp_path / "model")
+    save_adapter(tmp_path / "model", tmp_path / "adapter")
+    monkeypatch.chdir(tmp_path)
+    for name, value in OWN.items():
+        monkeypatch.setenv(name, value)
+    system = System("s", "./model", PromptDesign("Say it."), Decoding(4), adapter=Path("adapter"))
+    rows = tuple(Example(f"{n}", (Message("user", f"case {n}"),), "x") for n in range(8))
+    found = list[Result]()
+    with cluster() as (address, _, _), ray_cluster(address) as ray, ResponseCache(tmp_path / "cache") as cache:
+        models = OpenModels(cache, base_folder=Path(), base_name="./model", tuned_name="./model")
+        local = LocalExecutor(models.answerer, build_scorer("exact", {}), Output(), SilentProgress(), lambda usd: None)
+        crew = Crew(RayWorkers(ray, WorkerRoom(1), {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}), print)
+        executor = CrewExecutor(local, models, crew)
+        jobs = [MeasureJob(0, system, rows)]
+        run_in_order(executor, jobs, lambda job, result: found.append(result), NEVER, lambda usd: None)
+        crew.release()
+        models.close()
+    assert isinstance(found[0], JobScores)
+    assert len(found[0].items) == 8
+
+
 @pytest.mark.parametrize("then", [(), ("--ray", "local")])
 def test_a_lost_head_leaves_a_run_that_resumes_with_ray_or_without(then: tuple[str, ...], tmp_path: Path) -> None:
     alone, _ = ended(started(scripted_task(tmp_path / "alone", quality=QUALITY)))
@@ -109,7 +177,6 @@ def test_a_lost_head_leaves_a_run_that_resumes_with_ray_or_without(then: tuple[s
     assert ended(started(task, "--resume", *then))[0] == alone
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_climb_that_is_stopped_leaves_no_worker_and_resumes(number: signal.Signals, tmp_path: Path) -> None:
     alone, _ = ended(started(scripted_task(tmp_path / "alone", quality=QUALITY)))
@@ -125,10 +192,12 @@ def test_a_climb_that_is_stopped_leaves_no_worker_and_resumes(number: signal.Sig
     assert ended(started(task, "--resume"))[0] == alone
 
 
-@pytest.mark.slow
 def test_where_no_cluster_is_one_sentence_says_so(tmp_path: Path) -> None:
     task = scripted_task(tmp_path, quality=QUALITY)
-    for address, words in (("127.0.0.1:1", "nobody answers there"), ("auto", "no Ray cluster runs on this machine")):
+    for address, words in (
+        ("127.0.0.1:1", "nobody answers at 127.0.0.1:1"),
+        ("auto", "no Ray cluster runs on this machine"),
+    ):
         _, said = ended(started(task, "--ray", address), 3)
         assert f"--ray {address}: " in said
         assert words in said

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -21,31 +22,33 @@ from test_models_cached import InBatches, Memory, ask
 from climb_support import calls, comparable, scripted_task
 from endpoint_support import serving
 from lastresort.app.climb import climb
+from lastresort.app.spread import measured_on_ray, room_of
+from lastresort.app.start import ClimbRequest, forecast_climb, start_climb
 from lastresort.errors import (
     DataError,
     InfrastructureError,
     InputError,
     PrerequisiteError,
     StopRequestedError,
+    TaskError,
 )
 from lastresort.evals.measure import JobRefused, JobScores, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import build_scorer
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import ModelOpening
 from lastresort.models.scripted import Script, ScriptedModel, ScriptRule
-from lastresort.records.events import BudgetSpent
-from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
-from lastresort.scale.cluster import RayWorkers, WorkerRoom, checked_address, ray_cluster
-from lastresort.scale.crew import Crew, WorkerLost
-from lastresort.scale.executor import CrewExecutor, refuse_key_that_stays
+from lastresort.scale.cluster import RayWorkers, WorkerRoom, checked_address, environment_for_ray, ray_cluster
+from lastresort.scale.crew import Crew, JobBack, WorkerLost
+from lastresort.scale.executor import CrewExecutor
 from lastresort.scale.work import (
     AnsweringWorker,
     BatchJob,
+    JobAnswers,
     WorkerFacts,
-    environment_that_travels,
-    refuse_other_version,
+    refuse_other_software,
+    software_here,
 )
 from lastresort.spec.output import Output
 from lastresort.spec.task import load_task
@@ -66,11 +69,6 @@ def decided(folder: Path, executor: Any = None, name: str = "run", **task: Any) 
     return comparable(found.decision.as_json())
 
 
-def spent_usd(run: Path) -> float:
-    with Record.open(run, read_only=True) as record:
-        return sum(event.usd for event in record.all(BudgetSpent))
-
-
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Counter[str]]:
     """The decision of one process, and how often it asked what."""
@@ -83,11 +81,13 @@ def asked(folder: Path) -> Counter[str]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_decision_is_that_of_one_process_and_no_call_is_made_twice_or_in_vain(
+def test_the_decision_is_that_of_one_process_and_no_prompt_is_answered_twice(
     seed: int, tmp_path: Path, alone: tuple[dict[str, Any], Counter[str]]
 ) -> None:
     workers = WorkersHere(seed, room=lambda: 3)
-    assert (decided(tmp_path, answered_by(workers)), asked(tmp_path)) == alone
+    assert decided(tmp_path, answered_by(workers)) == alone[0]
+    assert asked(tmp_path).keys() >= alone[1].keys()
+    assert set(asked(tmp_path).values()) == {1}
     assert workers.most_at_once > 1
 
 
@@ -116,49 +116,11 @@ def test_a_batch_that_ends_every_worker_ends_the_run_which_resumes_without_worke
 ) -> None:
     begun = itertools.count()
     workers = WorkersHere(2, lost=lambda worker, job: next(begun) >= 3)
-    with pytest.raises(InfrastructureError, match=r"a batch ended its worker 3 times \(killed\).*--resume"):
+    with pytest.raises(InfrastructureError, match=r"3 workers were lost with the same batch \(killed\).*--resume"):
         decided(tmp_path, answered_by(workers))
     kept = len(asked(tmp_path))
     assert decided(tmp_path) == alone[0]
     assert kept > 0
-
-
-def test_what_is_paid_is_paid_once_and_counted_as_alone(tmp_path: Path) -> None:
-    price = {"use": {"prompt_price": 1000.0, "output_price": 1000.0}}
-    (tmp_path / "a").mkdir()
-    plain = decided(tmp_path / "a", **price)
-    found = decided(tmp_path / "b", answered_by(WorkersHere(1)), **price)
-    assert found == plain
-    assert spent_usd(tmp_path / "b" / "run") == pytest.approx(spent_usd(tmp_path / "a" / "run"))
-    assert spent_usd(tmp_path / "b" / "run") > 0
-
-
-def test_a_stop_leaves_a_run_that_goes_on_with_workers_or_without(
-    tmp_path: Path, alone: tuple[dict[str, Any], Counter[str]]
-) -> None:
-    stop = StopSignal()
-
-    def seen(worker: int, job: BatchJob) -> bool:
-        if len(workers.begun) == 4:
-            stop.request()
-        return False
-
-    workers = WorkersHere(3, lost=seen)
-    path = scripted_task(tmp_path, quality=QUALITY)
-    with pytest.raises(StopRequestedError):
-        climb(load_task(path), tmp_path / "run", gate="none", executor=answered_by(workers), stop=stop)
-    assert decided(tmp_path) == alone[0]
-    assert asked(tmp_path) == alone[1]  # what was under way was kept
-
-
-def test_an_endpoint_is_asked_by_the_workers_as_often_as_alone(tmp_path: Path) -> None:
-    found = []
-    for name, executor in (("alone", None), ("workers", answered_by(WorkersHere(1)))):
-        with serving() as server:
-            decision = json.dumps(decided(tmp_path / name, executor, model=server.name, ladder=["prompting"]))
-            found.append((decision.replace(f":{server.server_port}", ":PORT"), len(server.requests)))
-    assert found[0][1] == found[1][1] > 100
-    assert json.loads(found[0][0])["rungs"] == json.loads(found[1][0])["rungs"]
 
 
 @pytest.mark.parametrize("refused_is_wrong", [False, True])
@@ -180,7 +142,7 @@ def test_what_a_model_refuses_is_refused_as_alone(refused_is_wrong: bool, tmp_pa
                 models.answerer, build_scorer("exact", {}), Output(), SilentProgress(), lambda usd: None
             )
             crew = None if workers is None else Crew(workers, lambda text: None)
-            executor = local if crew is None else CrewExecutor(local, models, crew, lambda usd: None, {})
+            executor = local if crew is None else CrewExecutor(local, models, crew)
             found: list[Result] = []
             assert (
                 run_in_order(executor, jobs, lambda job, result: found.append(result), NEVER, lambda usd: None) is None
@@ -192,6 +154,7 @@ def test_what_a_model_refuses_is_refused_as_alone(refused_is_wrong: bool, tmp_pa
     assert [type(result) for result in plain] == [JobScores, JobScores if refused_is_wrong else JobRefused, JobScores]
 
 
+@pytest.mark.slow
 def test_weights_answer_ahead_what_a_test_may_not_need_and_what_comes_too_late_is_dropped(tmp_path: Path) -> None:
     """Two workers: while a batch of the test is scored, one more is under way, and none but that is in vain."""
     model = save_tiny_model(tmp_path / "model")
@@ -272,53 +235,6 @@ def job(**changes: Any) -> BatchJob:
     return replace(found, **changes)
 
 
-def test_keys_travel_only_where_they_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = {"OPENAI_API_KEY": "sk-one", "HF_TOKEN": "hf-two", "OTHER": "three"}
-    assert environment_that_travels(own) == {}
-    named = {**own, "LASTRESORT_PASS_ENV": "OPENAI_API_KEY"}
-    assert environment_that_travels(named) == {"OPENAI_API_KEY": "sk-one"}
-    opening = ModelOpening("openai:m", Path())
-    with pytest.raises(PrerequisiteError, match="Set LASTRESORT_PASS_ENV=OPENAI_API_KEY, or leave --ray out"):
-        refuse_key_that_stays(opening, own)
-    refuse_key_that_stays(opening, named)
-    refuse_key_that_stays(ModelOpening("http://127.0.0.1:1/v1#m", Path()), {})
-    for name, value in own.items():
-        monkeypatch.setenv(name, value)
-    AnsweringWorker(environment_that_travels(named))  # started by a cluster that has the driver's environment
-    assert {name: os.environ.get(name) for name in own} == {
-        "OPENAI_API_KEY": "sk-one",
-        "HF_TOKEN": None,
-        "OTHER": "three",
-    }
-
-
-def test_a_worker_with_another_model_or_another_processor_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "s.json").write_text(json.dumps({"rules": [{"match": "(.+)", "answer": "x"}]}))
-    opening = ModelOpening("scripted:s.json", tmp_path)
-    here = opening.open()
-    good = job(opening=opening, fingerprint=here.fingerprint, prompts=((Message("user", "a"),),))
-    worker = AnsweringWorker({})
-    assert worker.answer(good).failure is None
-    for changes, kind, words in (
-        ({"fingerprint": "other"}, DataError, "the weights, precision or template of scripted:s.json differ"),
-        ({"computed_by": "cuda"}, PrerequisiteError, "computes by"),
-    ):
-        failure = worker.answer(replace(good, **changes)).failure
-        assert failure is not None
-        assert failure.kind is kind
-        assert words in str(failure.error())
-
-
-def test_errors_of_workers_are_errors_here() -> None:
-    with pytest.raises(
-        PrerequisiteError, match=r"node-7: the worker runs lastresort 0.0.1, expected .* Install the same"
-    ):
-        refuse_other_version(WorkerFacts("node-7", 1, "0.0.1", "3.11"))
-    with pytest.raises(InputError, match='--ray: found "somewhere", expected local, auto or HOST:PORT'):
-        checked_address("somewhere")
-    assert [checked_address(text) for text in ("local", "auto", "head.example:6379", "[::1]:6379")]
-
-
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
@@ -387,19 +303,182 @@ def test_there_are_as_many_workers_as_each_machine_has_room_for(room: WorkerRoom
         {"Alive": True, "Resources": {"CPU": 2.0, "memory": 4e9}},
         {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0, "memory": 1e12}},
     ]
-    assert RayWorkers(NoSuchRay(head, nodes), room, {}, {}).capacity() == workers
+    assert RayWorkers(NoSuchRay(head, nodes), room, {}).capacity() == workers
 
 
 def starting(ray: NoSuchRay) -> RayWorkers:
     """With one worker that starts."""
-    workers = RayWorkers(ray, WorkerRoom(1), {}, {})
+    workers = RayWorkers(ray, WorkerRoom(1), {})
     workers._actors[7], workers._refs["about"] = object(), (7, 0)
     return workers
 
 
+def test_a_stop_sends_nothing_more_and_leaves_a_run_that_goes_on_with_workers_or_without(
+    tmp_path: Path, alone: tuple[dict[str, Any], Counter[str]]
+) -> None:
+    stop, sent = StopSignal(), list[int]()
+
+    def seen(worker: int, job: BatchJob) -> bool:
+        if len(workers.begun) == 2:
+            stop.request()
+            sent.append(len(workers.sent))
+        return False
+
+    workers = WorkersHere(3, room=lambda: 4, lost=seen)
+    path = scripted_task(tmp_path, quality=QUALITY)
+    with pytest.raises(StopRequestedError):
+        climb(load_task(path), tmp_path / "run", gate="none", executor=answered_by(workers), stop=stop)
+    assert sent == [len(workers.sent)]
+    assert len(workers.begun) <= len(workers.sent)
+    assert decided(tmp_path) == alone[0]
+
+
+def test_an_endpoint_and_a_script_with_a_price_are_called_by_the_driver_alone(tmp_path: Path) -> None:
+    workers = WorkersHere(1)
+    with serving() as server:
+        decided(tmp_path / "endpoint", answered_by(workers), model=server.name, ladder=["prompting"])
+        assert len(server.requests) > 100
+    price = {"use": {"prompt_price": 1000.0, "output_price": 1000.0}}
+    priced = decided(tmp_path / "priced", answered_by(workers), **price)
+    assert priced == decided(tmp_path / "alone", **price)
+    assert workers.sent == []
+
+
+def test_a_task_without_a_model_to_load_says_so_and_starts_no_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    said = list[str]()
+
+    class Said(SilentProgress):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    with serving() as server:
+        path = scripted_task(tmp_path, quality=[], task={"model": server.name, "ladder": ["prompting"]})
+        with measured_on_ray("local", load_task(path), Said()) as executor:
+            assert executor is None
+    assert len(said) == 1
+    assert said[0].startswith("--ray: nothing goes to workers")
+
+
+def test_workers_end_when_the_models_are_closed_as_before_a_training_and_others_start_afterwards(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "s.json").write_text(json.dumps({"default": "x"}))
+    system = System("s", "scripted:s.json", PromptDesign("Say it."), Decoding(8))
+    workers = WorkersHere(1)
+    with ResponseCache(tmp_path / "cache") as cache:
+        models = OpenModels(cache, base_folder=tmp_path, base_name="scripted:s.json", tuned_name="scripted:s.json")
+        crew = Crew(workers, lambda text: None)
+        models.on_close(crew.release)
+        local = LocalExecutor(models.answerer, build_scorer("exact", {}), Output(), SilentProgress(), lambda usd: None)
+        for number in range(2):
+            rows = [Example(f"{n}", (Message("user", f"{number} {n}"),), "x") for n in range(90)]
+            jobs = [MeasureJob(0, system, tuple(rows))]
+            run_in_order(CrewExecutor(local, models, crew), jobs, lambda job, result: None, NEVER, lambda usd: None)
+            begun, running = len(workers.begun), set(workers._workers)
+            assert running
+            models.close()
+            assert workers._workers == {}
+            assert running <= set(workers.ended)
+        assert begun > 3
+
+
+class Hanging(WorkersHere):
+    """The first worker never answers."""
+
+    def next(self, timeout_s: float) -> Any:
+        found = super().next(timeout_s) if self._starting or any(one != 1 for one in self._queued) else None
+        return None if isinstance(found, JobBack) and found.worker == 1 else found
+
+
+def test_a_worker_that_hangs_is_ended_and_its_batch_goes_to_another_one(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text(json.dumps({"default": "x"}))
+    opening, here = ModelOpening("scripted:s.json", tmp_path), ModelOpening("scripted:s.json", tmp_path).open()
+    prompt = (Message("user", "a"),)
+    found = list[JobAnswers]()
+    one = job(opening=opening, fingerprint=here.fingerprint, prompts=(prompt,))
+    clock, said, workers = itertools.count(step=100.0), list[str](), Hanging(room=lambda: 1)
+    crew = Crew(workers, said.append, clock=lambda: float(next(clock)), patience_s=1e9)
+    crew.wait([crew.submit(one, found.append)], NEVER, lambda: None)
+    assert workers.ended == [1]
+    assert "A worker was lost (no answer within 60 minutes). Its batch goes to another one." in said
+    assert found[0].answers[0].text == "x"
+
+
+def test_once_a_stop_is_requested_a_worker_that_hangs_has_a_minute_left() -> None:
+    stop, clock = StopSignal(), itertools.count(step=10.0)
+    crew = Crew(Hanging(room=lambda: 1), lambda text: None, clock=lambda: float(next(clock)))
+    ticket = crew.submit(job(), lambda found: None)
+    looks = itertools.count()
+
+    def meanwhile() -> None:
+        look = next(looks)
+        if look == 5:
+            stop.request()
+        assert look < 100
+
+    with pytest.raises(StopRequestedError):
+        crew.wait([ticket], stop, meanwhile)
+
+
+def test_what_travels_names_no_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    models = OpenModels(None, base_folder=Path("task"), base_name="m", tuned_name="m")
+    system = System("s", "m", PromptDesign("Say it."), Decoding(8), adapter=Path("runs/t-1/adapter"))
+    opening = models.opening(system)
+    assert (opening.base_folder, opening.adapter) == (tmp_path / "task", tmp_path / "runs/t-1/adapter")
+
+
+def test_a_worker_with_another_model_or_another_processor_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text(json.dumps({"rules": [{"match": "(.+)", "answer": "x"}]}))
+    opening = ModelOpening("scripted:s.json", tmp_path)
+    here = opening.open()
+    good = job(opening=opening, fingerprint=here.fingerprint, prompts=((Message("user", "a"),),))
+    worker = AnsweringWorker()
+    assert worker.answer(good).failure is None
+    for changes, kind, words in (
+        ({"fingerprint": "other"}, DataError, "the weights, precision or template of scripted:s.json differ"),
+        ({"computed_by": "cuda"}, PrerequisiteError, "computes by"),
+        ({"opening": ModelOpening("./gone", tmp_path)}, TaskError, "nothing on disk"),
+    ):
+        failure = worker.answer(replace(good, **changes)).failure
+        assert failure is not None
+        assert issubclass(failure.kind, kind)
+        assert words in str(failure.error())
+        assert f"worker on {socket.gethostname()}" in str(failure.error())
+
+
+def test_other_software_on_a_worker_is_refused() -> None:
+    refuse_other_software(WorkerFacts("node-7", 1, software_here()))
+    for name in ("lastresort", "Python", "torch", "transformers", "lastresort's code"):
+        with pytest.raises(PrerequisiteError, match=rf"worker on node-7: the worker runs {name} 0.0.1, expected .*"):
+            refuse_other_software(WorkerFacts("node-7", 1, {**software_here(), name: "0.0.1"}))
+
+
+def test_an_address_is_local_auto_or_a_host_with_its_port(tmp_path: Path) -> None:
+    assert [checked_address(text) for text in ("local", "auto", "head.example:6379", "[::1]:6379")]
+    request = ClimbRequest(scripted_task(tmp_path, quality=QUALITY), ray="somewhere")
+    for refused in (start_climb, forecast_climb):
+        with pytest.raises(InputError, match='--ray: found "somewhere", expected local, auto or HOST:PORT'):
+            refused(request, SilentProgress())
+
+
+@pytest.mark.parametrize(("text", "most"), [("0", None), ("9", 8)])
+def test_a_number_of_threads_for_which_no_worker_has_room_is_refused(
+    text: str, most: int | None, tmp_path: Path
+) -> None:
+    task = load_task(scripted_task(tmp_path, quality=QUALITY))
+    with pytest.raises(InputError, match=f"OMP_NUM_THREADS: found {text}, expected 1 "):
+        room_of(task, {"OMP_NUM_THREADS": text}, most_threads=most)
+    assert room_of(task, {"OMP_NUM_THREADS": "8"}, most_threads=8) == WorkerRoom(8)
+
+
 def test_what_goes_wrong_on_the_cluster_is_said_here(head: str) -> None:
     errors = NoSuchRay.exceptions
-    assert starting(NoSuchRay(head, raised=errors.RayError("node died"))).next(0) == WorkerLost(7, "RayError")
+    died = errors.RayError("The actor died.\n\tpid: 7\nIts node ran out of memory.")
+    assert starting(NoSuchRay(head, raised=died)).next(0) == WorkerLost(7, "Its node ran out of memory")
     missing = errors.RayError("ModuleNotFoundError: No module named 'lastresort.scale'")
     with pytest.raises(
         PrerequisiteError, match=r"a machine of the cluster has no lastresort .*pip install lastresort=="
@@ -407,14 +486,48 @@ def test_what_goes_wrong_on_the_cluster_is_said_here(head: str) -> None:
         starting(NoSuchRay(head, raised=missing)).next(0)
     with pytest.raises(ValueError, match="in the worker's code"):
         starting(NoSuchRay(head, raised=errors.RayTaskError())).next(0)
-    lost = RayWorkers(NoSuchRay("127.0.0.1:1"), WorkerRoom(1), {}, {})
+
+
+def test_a_head_that_is_silent_for_a_while_is_waited_for(head: str) -> None:
+    now = [0.0]
+    ray = NoSuchRay(head, [{"Alive": True, "Resources": {"CPU": 3.0}}])
+    workers = RayWorkers(ray, WorkerRoom(1), {}, lambda: now[0])
+    assert workers.capacity() == 3
+    workers._head = "127.0.0.1:1"
+    for now[0] in (5.0, 15.0, 29.0):
+        assert workers.next(0) is None
+        assert workers.capacity() == 3
+    now[0] = 32.0
     with pytest.raises(InfrastructureError, match=r"the head of the cluster is lost.*--resume, with --ray or without"):
-        lost.capacity()
+        workers.next(0)
 
 
-def test_where_nobody_answers_no_cluster_is_waited_for() -> None:
+@pytest.mark.parametrize(
+    ("address", "named", "words"),
+    [
+        ("127.0.0.1:1", "127.0.0.1:2", "nobody answers at 127.0.0.1:1"),
+        ("auto", "127.0.0.1:1", "nobody answers at 127.0.0.1:1"),
+        ("auto", "ray://there", 'RAY_ADDRESS is "ray://there", which is not HOST:PORT'),
+    ],
+)
+def test_where_nobody_answers_no_cluster_is_waited_for_and_the_environment_is_left_as_it_was(
+    address: str, named: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", named)
+    monkeypatch.setenv("RAY_DEDUP_LOGS", "0")
+    before = dict(os.environ)
     with (
-        pytest.raises(PrerequisiteError, match=r"--ray 127.0.0.1:1: .*nobody answers there.*ray start --head"),
-        ray_cluster("127.0.0.1:1"),
+        pytest.raises(PrerequisiteError, match=f"--ray {address}: {re.escape(words)}.*ray start --head"),
+        ray_cluster(address),
     ):
         pass
+    assert dict(os.environ) == before
+
+
+def test_a_local_cluster_starts_without_any_key_and_with_a_token_of_its_own() -> None:
+    secret = {"OPENAI_API_KEY": "sk-one", "HF_TOKEN": "hf-two", "DB_PASSWORD": "three", "RAY_AUTH_TOKEN": "four"}
+    own = {**secret, "PATH": "/bin", "RAY_ADDRESS": "there:1", "LASTRESORT_PASS_ENV": "DB_PASSWORD"}
+    first, second = environment_for_ray("local", own), environment_for_ray("local", own)
+    assert not set(secret.values()) & set(first.values())
+    assert first["PATH"] == "/bin"
+    assert first["RAY_AUTH_TOKEN"] != second["RAY_AUTH_TOKEN"]

@@ -3,56 +3,91 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from lastresort.app.climb import MakeExecutor
 from lastresort.app.runtime import SETTINGS
+from lastresort.errors import InputError
 from lastresort.evals.measure import Executor
 from lastresort.hardware.plan.memory import CACHE_BYTES
 from lastresort.hardware.threads import SET_BY_USER
+from lastresort.ladder import trains
 from lastresort.models.open import parameter_count
 from lastresort.models.protocol import is_endpoint
-from lastresort.report.words.progress import workers_line
+from lastresort.report.words.progress import no_workers_line, workers_line
+from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import Workbench
-from lastresort.scale.cluster import RayWorkers, WorkerRoom, ray_cluster
-from lastresort.scale.crew import Crew
+from lastresort.scale.cluster import LOCAL, RayWorkers, WorkerRoom, cores, ray_cluster
+from lastresort.scale.crew import Crew, Workers
 from lastresort.scale.executor import CrewExecutor
+from lastresort.scale.work import is_loaded
 from lastresort.spec.task import Task
+from lastresort.types import Progress
 
 
 @contextmanager
-def measured_on_ray(address: str | None) -> Iterator[MakeExecutor | None]:
+def measured_on_ray(address: str | None, task: Task, progress: Progress) -> Iterator[MakeExecutor | None]:
     """How a climb measures on the cluster at this address; None for this process alone. Raises as `ray_cluster` does."""
     if address is None:
         yield None
         return
+    if not loaded_models(task):
+        progress.say(no_workers_line())
+        yield None
+        return
+    room = room_of(task, os.environ, most_threads=cores() if address == LOCAL else None)
     with ray_cluster(address) as ray:
 
         def make(bench: Workbench) -> Executor:
             settings = {name: os.environ.get(name, value) for name, value in SETTINGS.items()}
-            workers = RayWorkers(ray, room_of(bench.task), settings, os.environ)
+            workers = RayWorkers(ray, room, settings)
             bench.progress.say(workers_line(workers.capacity(), workers.needs, address))
-            crew = Crew(workers, bench.progress.say)
-            return CrewExecutor(bench.local_executor(), bench.models, crew, bench.models.on_lost, os.environ)
+            return measured_by(workers, bench, bench.models)
 
         yield make
 
 
-def room_of(task: Task) -> WorkerRoom:
+def measured_by(workers: Workers, bench: Workbench, models: OpenModels) -> Executor:
+    """Measures with these workers. They end with the driver's own models: what follows then, a training say, needs the memory."""
+    crew = Crew(workers, bench.progress.say)
+    models.on_close(crew.release)
+    return CrewExecutor(bench.local_executor(), models, crew)
+
+
+def loaded_models(task: Task) -> list[str]:
+    """Those that the task's systems answer with and workers can load."""
+    prices = {task.model: (task.use.prompt_price or 0.0, task.use.output_price or 0.0)}
+    if any(map(trains, task.ladder)):
+        prices.setdefault(task.tuned_model, (0.0, 0.0))
+    return [name for name, price in prices.items() if is_loaded(name, price)]
+
+
+def room_of(task: Task, environment: Mapping[str, str], *, most_threads: int | None = None) -> WorkerRoom:
     """What a worker needs for the models of the task: a card where the driver computes on one, and memory for the largest.
 
-    Threads: as many as the user has set, else one, as several workers on one thread each answer most.
+    Threads: as many as the user has set, else one, as several workers on one thread each answer most. most_threads: that there is
+    room for, None if unknown. Raises InputError for other numbers.
     """
-    threads = next((int(os.environ[name]) for name in SET_BY_USER if os.environ.get(name, "").isdigit()), 1)
-    local = [name for name in (task.model, task.tuned_model) if not is_endpoint(name)]
-    if not local:
+    threads = 1
+    name = next((name for name in SET_BY_USER if environment.get(name, "").isdigit()), None)
+    if name is not None:
+        threads = int(environment[name])
+        if threads < 1 or (most_threads is not None and threads > most_threads):
+            raise InputError(
+                f"found {threads}",
+                where=name,
+                expected="1 or more" if most_threads is None else f"1 to {most_threads}, the cores of this machine",
+                remedy="Set it to the number of threads of each worker, such as 1.",
+            )
+    weights = [name for name in loaded_models(task) if not is_endpoint(name)]
+    if not weights:
         return WorkerRoom(threads)
     from lastresort.models.loading import chosen_device, chosen_dtype
 
     device = chosen_device()
     size = chosen_dtype("auto", device).itemsize
-    sizes = [count * size for name in local if (count := parameter_count(name, task.folder)) is not None]
+    sizes = [count * size for name in weights if (count := parameter_count(name, task.folder)) is not None]
     if device.type == "cuda":
         return WorkerRoom(threads, cards=1, memory_bytes=max(sizes, default=0))
     return WorkerRoom(threads, memory_bytes=max(sizes) + CACHE_BYTES if sizes else 0)

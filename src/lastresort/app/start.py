@@ -85,10 +85,6 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
             expected="a run whose test ended UNDECIDED",
             remedy="Name it with --resume RUN, or add the items to the task's test set.",
         )
-    if request.ray is not None:
-        from lastresort.scale.cluster import checked_address
-
-        checked_address(request.ray)
     if request.resume:
         given, request = request.settings, _with_recorded_settings(request)
         _refuse_recorded_code(request, given)
@@ -111,7 +107,7 @@ def start_climb(request: ClimbRequest, progress: Progress, stop: Stop = NEVER, g
         refuse_missing(task)
     made_here = not request.resume and (request.run is None or not request.run.exists())
     folder = _folder(task.task, request)
-    with withdrawn_if_refused(folder, made_here=made_here), measured_on_ray(request.ray) as executor:
+    with withdrawn_if_refused(folder, made_here=made_here), measured_on_ray(request.ray, task, progress) as executor:
         progress.say(f"run: {folder}")
         return climb(
             prepared,
@@ -191,6 +187,10 @@ def _read(request: ClimbRequest) -> tuple[Task, GateMode | None, ComparisonReque
     task = given_task(request.task, dict(request.settings))
     from lastresort.after.compare.ways import parse_request
 
+    if request.ray is not None:
+        from lastresort.scale.cluster import checked_address
+
+        checked_address(request.ray)
     gate = None if request.gate is None else one_of("--gate", request.gate, GATES)
     return task, gate, None if request.compare is None else parse_request(request.compare, request.compare_seeds)
 

@@ -44,7 +44,7 @@ class OpenModels:
         named: Collection[str] = (),
         approve: Approve = nobody_to_ask,
     ) -> None:
-        self._on_threads, self._on_read, self.on_lost = on_threads, on_read, on_lost
+        self._on_threads, self._on_read, self._on_lost = on_threads, on_read, on_lost
         self._named, self._approve = frozenset(named), approve
         self._cache, self._base_folder = cache, base_folder
         self.base_name, self.tuned_name = base_name, tuned_name
@@ -54,6 +54,7 @@ class OpenModels:
         self._lent = False  # its owner closes it
         self._judges: dict[tuple[str, float, float], Model] = {}
         self._lookups = Lookups()
+        self._on_close: Callable[[], None] = lambda: None
 
     def open(self, system: System) -> Model:
         """The system's model with its adapter, behind the cache."""
@@ -61,20 +62,20 @@ class OpenModels:
         if self._model is None or key != self._key:
             self._close_model()
             model = self.opening(system).open(
-                on_threads=self._on_threads, on_read=self._on_read, on_lost=self.on_lost, approve=self._approve
+                on_threads=self._on_threads, on_read=self._on_read, on_lost=self._on_lost, approve=self._approve
             )
             self._model, self._key, self._lent = self._cached(model), key, False
         return self._model
 
     def opening(self, system: System) -> ModelOpening:
-        """How the system's model is opened, here or in another process."""
+        """How the system's model is opened, here or in a process that started in another folder."""
         tuned = system.model == self.tuned_name != self.base_name
         prompt_price, output_price = (0.0, 0.0) if tuned else self._prices  # the prices are those of the base
         return ModelOpening(
             system.model,
-            self._base_folder,
+            self._base_folder.resolve(),
             system.precision,
-            system.adapter,
+            None if system.adapter is None else system.adapter.resolve(),
             prompt_price,
             output_price,
             system.template_kwargs,
@@ -130,8 +131,13 @@ class OpenModels:
         """Raises CandidateError if the system's model does not support its decoding."""
         self.open(system).check_decoding(system.decoding)
 
+    def on_close(self, then: Callable[[], None]) -> None:
+        """Have this called, too, whenever the models are closed: other processes may have them in memory."""
+        self._on_close = then
+
     def close(self) -> None:
         """Close the open models and free their memory."""
+        self._on_close()
         for judge in self._judges.values():
             judge.close()
         self._judges = {}
@@ -144,7 +150,7 @@ class OpenModels:
             base_folder=self._base_folder,
             prompt_price=prompt_price,
             output_price=output_price,
-            on_lost=self.on_lost,
+            on_lost=self._on_lost,
             named=name in self._named,
             approve=self._approve,
         )

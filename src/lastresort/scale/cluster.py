@@ -13,30 +13,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from io import StringIO
 from typing import Any
 
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
 from lastresort.foreign import reason_of
-from lastresort.scale.crew import ON, JobBack, News, WorkerLost, WorkerReady
-from lastresort.scale.work import (
-    AnsweringWorker,
-    BatchJob,
-    JobAnswers,
-    WorkerFacts,
-    environment_that_travels,
-    refuse_other_version,
-)
+from lastresort.keys import KEYS, PASSED, SECRETS, code_environment
+from lastresort.scale.crew import REMEDY, JobBack, News, WorkerLost, WorkerReady
+from lastresort.scale.work import AnsweringWorker, BatchJob, JobAnswers, WorkerFacts, refuse_other_software
 from lastresort.version import __version__
 
 LOCAL, AUTO = "local", "auto"
 OBJECTS_BYTES = 100 * 2**20  # jobs and answers are text
 CONNECT_S, HEAD_EVERY_S = 5.0, 2.0
+HEAD_LOST_S = 30.0  # Ray itself ends a process whose head is silent for a minute
 _ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 _LONGEST_FOLDER = 40  # characters: a socket's path below it has at most 107
-# Read when Ray is first imported: it reports to nobody, and prints nothing on stdout, where a decision may be a document.
+# It reports to nobody, and prints nothing on stdout, where a decision may be a document.
 SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "1", "RAY_DEDUP_LOGS_SKIP_REGEX": "."}
-AUTH_MODE, AUTH_TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
+ADDRESS, AUTH_MODE, AUTH_TOKEN = "RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 
 
 def checked_address(text: str) -> str:
@@ -57,16 +53,12 @@ def ray_cluster(address: str) -> Iterator[Any]:
 
     A local cluster ends with the block. Raises PrerequisiteError without Ray or without a cluster there.
     """
-    os.environ.update(SETTINGS)
-    if (
-        address == LOCAL and AUTH_MODE not in os.environ
-    ):  # our cluster obeys nobody else, and leaves no token in the user's home
-        os.environ.update({AUTH_MODE: "token", AUTH_TOKEN: secrets.token_hex(32)})
-    ray = _imported()
+    named = os.environ.get(ADDRESS, "")
     folder = _short_folder() if address == LOCAL else None
     try:
-        with _own_signals():
-            _connect(ray, address, folder)
+        with _own_signals(), _environment(environment_for_ray(address, os.environ)):
+            ray = _imported()
+            _connect(ray, address, named, folder)
         try:
             yield ray
         finally:
@@ -77,6 +69,28 @@ def ray_cluster(address: str) -> Iterator[Any]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def environment_for_ray(address: str, own: Mapping[str, str]) -> dict[str, str]:
+    """What Ray reads while it connects, and what all processes of a local cluster start with: no key but a token of the cluster's
+    own, so that it obeys nobody else.
+    """
+    if address == LOCAL:
+        token = {AUTH_MODE: "token", AUTH_TOKEN: secrets.token_hex(32)}
+        return {**code_environment({**own, PASSED: ""}), **SETTINGS, **token}
+    return {name: value for name, value in own.items() if name != ADDRESS} | SETTINGS  # it would overrule HOST:PORT
+
+
+@contextmanager
+def _environment(inside: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(inside)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def _imported() -> Any:
     try:
         import ray
@@ -84,6 +98,9 @@ def _imported() -> Any:
         raise PrerequisiteError(
             "Ray is not installed", where="--ray", remedy="Install the extra: pip install 'lastresort[scale]'."
         ) from error
+    core: Any = import_module("ray._raylet")
+    core.Config.initialize("")  # both remember what they read for an earlier cluster of this process
+    core.AuthenticationTokenLoader.instance().reset_cache()
     return ray
 
 
@@ -108,40 +125,67 @@ def _own_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _connect(ray: Any, address: str, folder: str | None) -> None:
+def _connect(ray: Any, address: str, named: str, folder: str | None) -> None:
+    """named: the address that RAY_ADDRESS gives for auto, "" without one."""
     quiet = {"log_to_driver": False, "configure_logging": False}
     notes = StringIO()  # on tokens and on what other programs may do
     try:
         if address == LOCAL:
             own = {} if folder is None else {"_temp_dir": folder}
-            size = {"num_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()}
+            size = {"num_cpus": cores(), "object_store_memory": OBJECTS_BYTES}
             with redirect_stderr(notes):
-                ray.init(
-                    address="local", include_dashboard=False, object_store_memory=OBJECTS_BYTES, **size, **own, **quiet
-                )
+                ray.init(address="local", include_dashboard=False, **size, **own, **quiet)
             return
-        _refuse_silence(address)
         with redirect_stderr(notes):
-            ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        found = "no Ray cluster runs on this machine" if address == AUTO else reason_of(error)
-        raise PrerequisiteError(
-            found,
-            where=f"--ray {address}",
-            expected="a cluster that this machine can join" if address != LOCAL else "room for a cluster here",
-            remedy=f"Start one with `ray start --head`, set {AUTH_MODE}=token if it wants a token, or use --ray local.",
-        ) from error
+            there = _address_here(named) if address == AUTO else address
+            _refuse_silence(there)
+            ray.init(address=there, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        found = str(error) if isinstance(error, ConnectionError) else reason_of(error)
+        if address == LOCAL:
+            expected, remedy = "room for a cluster here", "Free some memory, or leave --ray out."
+        elif os.environ.get(AUTH_MODE) == "token":
+            expected, remedy = (
+                "a cluster that this machine can join",
+                f"Check that {AUTH_TOKEN} is the cluster's token.",
+            )
+        else:
+            expected = "a cluster that this machine can join"
+            remedy = (
+                f"Start one with `ray start --head`, set {AUTH_MODE}=token if it wants a token, or use --ray local."
+            )
+        raise PrerequisiteError(found, where=f"--ray {address}", expected=expected, remedy=remedy) from error
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _address_here(named: str) -> str:
+    """HOST:PORT of the cluster that this machine belongs to. Raises ConnectionError where Ray knows of none, or of several."""
+    if named:
+        if _ADDRESS.fullmatch(named):
+            return named
+        raise ConnectionError(f'{ADDRESS} is "{named}", which is not HOST:PORT')
+    from ray._private.services import canonicalize_bootstrap_address, find_gcs_addresses
+
+    running = find_gcs_addresses()
+    found: str | None = canonicalize_bootstrap_address(AUTO) or next(iter(running), None)
+    if found is None:
+        raise ConnectionError("no Ray cluster runs on this machine")
+    if len(running) > 1:
+        raise ConnectionError(f"{len(running)} Ray clusters run on this machine; name one with HOST:PORT")
+    return found
 
 
 def _refuse_silence(address: str) -> None:
-    """Raises OSError where nobody answers. Ray itself would try for a minute or two, and then end this process."""
-    parts = _ADDRESS.fullmatch(address)
-    if parts is None:
-        return
+    """Raises ConnectionError where nobody answers. Ray itself would try for a minute or more, and then end this process."""
+    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((parts["host"].strip("[]"), int(parts["port"])), CONNECT_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
     except (OSError, OverflowError) as error:
-        raise ConnectionError("nobody answers there") from error
+        raise ConnectionError(f"nobody answers at {address}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +207,12 @@ class WorkerRoom:
 class RayActor:
     """A worker within Ray. cards: whether it computes on those that Ray gave it; otherwise it sees none."""
 
-    def __init__(self, environment: Mapping[str, str], cards: bool) -> None:
+    def __init__(self, cards: bool) -> None:
         import ray
 
         ids = ray.get_runtime_context().get_accelerator_ids().get("GPU", []) if cards else []
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(ids)  # before torch looks
-        self._worker = AnsweringWorker(environment)
+        self._worker = AnsweringWorker()
 
     def about(self) -> WorkerFacts:
         return self._worker.about()
@@ -179,33 +223,32 @@ class RayActor:
 
 class RayWorkers:
     """Workers as actors. settings: environment variables of every worker, before it imports anything; nothing secret.
-    environment: the driver's. clock: seconds from any origin.
+    clock: seconds from any origin.
     """
 
     def __init__(
-        self,
-        ray: Any,
-        room: WorkerRoom,
-        settings: Mapping[str, str],
-        environment: Mapping[str, str],
-        clock: Callable[[], float] = time.monotonic,
+        self, ray: Any, room: WorkerRoom, settings: Mapping[str, str], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._ray, self._room = ray, room
         threads = str(room.threads)
-        own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        self._settings = {**settings, **own}
-        self._travels = environment_that_travels(environment)
+        # Whoever started a cluster may have left keys in its environment.
+        without_keys = dict.fromkeys((*SECRETS, KEYS), "")
+        self._settings = {**settings, **without_keys, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         self._actors: dict[int, Any] = {}
         self._refs: dict[Any, tuple[int, int]] = {}  # of what is awaited, its worker and its job, 0 while it starts
+        self._capacity = 0
         self._head, self._clock, self._head_seen = ray.get_runtime_context().gcs_address, clock, clock()
+        self._head_asked = self._head_seen
 
     @property
     def needs(self) -> str:
         return self._room.words
 
     def capacity(self) -> int:
-        self._refuse_lost_head()
-        return sum(self._fit_on(node.get("Resources", {})) for node in self._ray.nodes() if node.get("Alive"))
+        if self._head_answers():  # Ray would wait for it
+            nodes = self._ray.nodes()
+            self._capacity = sum(self._fit_on(node.get("Resources", {})) for node in nodes if node.get("Alive"))
+        return self._capacity
 
     def _fit_on(self, has: Mapping[str, float]) -> int:
         needs = {"CPU": self._room.threads, "GPU": self._room.cards, "memory": self._room.memory_bytes}
@@ -221,7 +264,7 @@ class RayWorkers:
                 max_restarts=0,  # a lost one is replaced here
                 runtime_env={"env_vars": self._settings},
             )
-            .remote(self._travels, self._room.cards > 0)
+            .remote(self._room.cards > 0)
         )
         self._actors[worker] = actor
         self._refs[actor.about.remote()] = (worker, 0)
@@ -229,11 +272,18 @@ class RayWorkers:
     def send(self, worker: int, number: int, job: BatchJob) -> None:
         self._refs[self._actors[worker].answer.remote(job)] = (worker, number)
 
+    def end(self, worker: int) -> None:
+        self._refs = {ref: of for ref, of in self._refs.items() if of[0] != worker}
+        with suppress(Exception):  # it is gone, or cannot be reached
+            self._ray.kill(self._actors.pop(worker))
+
     def next(self, timeout_s: float) -> News | None:
-        if self._clock() - self._head_seen > HEAD_EVERY_S:
-            self._refuse_lost_head()
+        if self._clock() - self._head_asked > HEAD_EVERY_S:
+            self._head_answers()
         done, _ = self._ray.wait([*self._refs], num_returns=1, timeout=timeout_s) if self._refs else ([], [])
         if not done:
+            if not self._refs:
+                time.sleep(timeout_s)
             return None
         worker, number = self._refs.pop(done[0])
         errors = self._ray.exceptions
@@ -245,26 +295,36 @@ class RayWorkers:
             return self._lost(worker, error)
         if number:
             return JobBack(worker, number, found)
-        refuse_other_version(found)
+        refuse_other_software(found)
         return WorkerReady(worker)
 
     def _lost(self, worker: int, error: Exception) -> WorkerLost:
-        if "No module named 'lastresort" in str(error):
+        if "No module named 'lastresort" in str(error):  # Ray gives the cause in words alone
             raise PrerequisiteError(
                 f"a machine of the cluster has no lastresort {__version__}",
                 where="--ray",
                 expected="the driver's version on all of them",
                 remedy=f"Install it there: pip install lastresort=={__version__}.",
             ) from error
-        self._refs = {ref: of for ref, of in self._refs.items() if of[0] != worker}
-        with suppress(Exception):  # it is gone, or cannot be reached
-            self._ray.kill(self._actors.pop(worker))
-        return WorkerLost(worker, type(error).__name__)
+        self.end(worker)
+        return WorkerLost(worker, _cause(error))
 
-    def _refuse_lost_head(self) -> None:
-        """Raises InfrastructureError where the head of the cluster is gone."""
+    def _head_answers(self) -> bool:
+        """Raises InfrastructureError where the head of the cluster is silent for HEAD_LOST_S."""
         try:
             _refuse_silence(self._head)
         except OSError as error:
-            raise InfrastructureError(f"the head of the cluster is lost ({error})", where="--ray", remedy=ON) from error
-        self._head_seen = self._clock()
+            self._head_asked = self._clock()
+            if self._head_asked - self._head_seen > HEAD_LOST_S:
+                raise InfrastructureError(
+                    f"the head of the cluster is lost ({error})", where="--ray", remedy=REMEDY
+                ) from error
+            return False
+        self._head_seen = self._head_asked = self._clock()
+        return True
+
+
+def _cause(error: Exception) -> str:
+    """The last of Ray's lines on a lost worker, which says why: no memory, or a machine that is gone."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__).rstrip(".")

@@ -15,7 +15,9 @@ from lastresort.stop import Stop, check
 QUEUED = 2  # jobs at a worker: it goes on with the next one while the driver scores the last
 MOST_TRIES = 3  # of a job whose workers are lost, and of workers that are lost before they are ready
 LOOK_S, NOTICE_S, PATIENCE_S = 0.25, 20.0, 600.0
-ON = "Go on with --resume, with --ray or without."
+BATCH_S = 3600.0  # a worker that takes longer for one batch hangs
+LAST_BATCH_S = 60.0  # for the batch under way once a stop is requested
+REMEDY = "Go on with --resume, with --ray or without."
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,9 @@ class Workers(Protocol):
     def start(self, worker: int) -> None: ...
     def send(self, worker: int, number: int, job: BatchJob) -> None: ...
 
+    def end(self, worker: int) -> None:
+        """At once, with whatever it has in memory. There is no more news of it."""
+
     def next(self, timeout_s: float) -> News | None:
         """What happened next, None where nothing did in time. Raises PrerequisiteError for a worker that cannot be used."""
 
@@ -88,13 +93,15 @@ class Crew:
         self._started = self._sent = self._failed_starts = 0
         self._starting: set[int] = set()
         self._at: dict[int, deque[Ticket]] = {}  # of each worker that is ready, its jobs in their order
+        self._busy_since: dict[int, float] = {}  # with its first job
         self._waiting: deque[Ticket] = deque()
 
     def room(self, queued: int = QUEUED) -> int:
         """How many more jobs it makes sense to submit. queued: at each worker."""
-        return queued * max(1, self._capacity) - sum(ticket.wanted for ticket in self._under_way())
+        under_way = [*self._waiting, *(ticket for jobs in self._at.values() for ticket in jobs)]
+        return queued * max(1, self._capacity) - sum(ticket.wanted for ticket in under_way)
 
-    def look_around(self) -> None:
+    def count_room(self) -> None:
         """Ask how many workers there is room for: that changes as machines come and go."""
         self._capacity = self._workers.capacity()
 
@@ -106,46 +113,54 @@ class Crew:
         return ticket
 
     def wait(self, tickets: Sequence[Ticket], stop: Stop, meanwhile: Callable[[], None]) -> None:
-        """Until all of these are done. meanwhile: called after each piece of news. A request to stop counts only while no worker
-        is ready: a batch under way is not left undone.
+        """Until all of these are done. meanwhile: called after each piece of news. Once a stop is requested, no other job goes to a
+        worker, and these have LAST_BATCH_S left.
 
-        Raises InfrastructureError where jobs are lost again and again, or no worker can start.
+        Raises the error of the request where they are not done by then, InfrastructureError where jobs are lost again and again, or
+        no worker can start.
         """
         idle_since, noticed = self._clock(), False
+        stopped_since: float | None = None
         while not all(ticket.done for ticket in tickets):
-            self._take(self._workers.next(LOOK_S))
+            news = self._workers.next(LOOK_S)
+            now = self._clock()
+            if stop.requested() is not None:
+                stopped_since = now if stopped_since is None else stopped_since
+                self._waiting = deque(ticket for ticket in self._waiting if ticket in tickets)
+                if not self._at or now - stopped_since > LAST_BATCH_S:
+                    check(stop)
+            self._take(news)
             meanwhile()
+            self._end_hanging(now)
             if self._at:
-                idle_since = self._clock()
-                continue
-            check(stop)
-            idle_s = self._clock() - idle_since
-            if idle_s > self._patience_s:
+                idle_since = now
+            elif now - idle_since > self._patience_s:
                 raise InfrastructureError(
                     f"no worker could start within {self._patience_s / 60:.0f} minutes",
                     where="--ray",
                     expected=f"a machine of the cluster with {self._workers.needs} free",
-                    remedy=ON,
+                    remedy=REMEDY,
                 )
-            if idle_s > NOTICE_S and not noticed:
+            elif now - idle_since > NOTICE_S and not noticed:
                 noticed = True
                 self._say(f"Waiting for room in the cluster: a worker needs {self._workers.needs}.")
 
-    def leave(self, tickets: Sequence[Ticket], *, finish: bool) -> None:
-        """Of these jobs those that are not done are no longer wanted. finish: wait for those that a worker is at, as for calls that
-        are paid anyway.
-        """
-        self._waiting = deque(ticket for ticket in self._waiting if ticket not in tickets)
-        mine = [ticket for jobs in self._at.values() for ticket in jobs if ticket in tickets]
-        while finish and any(not ticket.done and ticket in self._under_way() for ticket in mine):
-            self._take(self._workers.next(LOOK_S), again=False)
-        for ticket in mine:
+    def leave(self, tickets: Sequence[Ticket]) -> None:
+        """Of these jobs those that are not done are no longer wanted."""
+        for ticket in tickets:
             ticket.wanted = False
+        self._waiting = deque(ticket for ticket in self._waiting if ticket.wanted)
 
-    def _under_way(self) -> list[Ticket]:
-        return [*self._waiting, *(ticket for jobs in self._at.values() for ticket in jobs)]
+    def release(self) -> None:
+        """End all workers, so that their memory is free. Others start with the next job."""
+        self._waiting.clear()
+        for worker in (*self._starting, *self._at):
+            self._workers.end(worker)
+        self._starting.clear()
+        self._at.clear()
+        self._busy_since.clear()
 
-    def _take(self, news: News | None, *, again: bool = True) -> None:
+    def _take(self, news: News | None) -> None:
         match news:
             case WorkerReady(worker):
                 self._starting.discard(worker)
@@ -154,56 +169,65 @@ class Crew:
                 jobs = self._at[worker]
                 ticket = next(one for one in jobs if one.number == number)
                 jobs.remove(ticket)
+                self._busy_since[worker] = self._clock()
                 ticket.done = True
                 if ticket.wanted:
                     ticket.then(answers)
             case WorkerLost(worker, why):
-                self._lose(worker, why, again=again)
+                self._replace(worker, why)
             case None:
                 pass
         self._dispatch()
 
-    def _lose(self, worker: int, why: str, *, again: bool) -> None:
-        """again: send its jobs to others."""
-        self.look_around()
+    def _end_hanging(self, now: float) -> None:
+        for worker in [one for one, jobs in self._at.items() if jobs and now - self._busy_since[one] > BATCH_S]:
+            self._workers.end(worker)
+            self._replace(worker, f"no answer within {BATCH_S / 60:.0f} minutes")
+            self._dispatch()
+
+    def _replace(self, worker: int, why: str) -> None:
+        """Send the jobs of a lost worker to others."""
+        self.count_room()
         if worker in self._starting:
             self._starting.discard(worker)
             self._failed_starts += 1
             if self._failed_starts >= MOST_TRIES:
-                raise InfrastructureError(f"workers end while they start ({why})", where="--ray", remedy=ON)
+                raise InfrastructureError(f"workers end while they start ({why})", where="--ray", remedy=REMEDY)
             return
         jobs = [ticket for ticket in self._at.pop(worker, ()) if ticket.wanted]
-        if not jobs or not again:
+        if not jobs:
             return
         first = jobs[0]  # the others were never begun
         if first.tries >= MOST_TRIES:
             raise InfrastructureError(
-                f"a batch ended its worker {MOST_TRIES} times ({why})",
+                f"{MOST_TRIES} workers were lost with the same batch ({why})",
                 where="--ray",
                 expected="memory for one batch on each worker",
-                remedy=ON,
+                remedy=REMEDY,
             )
         first.tries += 1
         self._say(f"A worker was lost ({why}). Its batch goes to another one.")
         self._waiting.extendleft(reversed(jobs))
 
     def _dispatch(self) -> None:
-        while self._waiting and (free := self._freest()) is not None:
+        while self._waiting and (free := self._least_busy()) is not None:
             ticket = self._waiting.popleft()
+            if not self._at[free]:
+                self._busy_since[free] = self._clock()
             self._at[free].append(ticket)
             self._workers.send(free, ticket.number, ticket.job)
         if not self._waiting:
             return
         if not self._capacity:
-            self.look_around()
+            self.count_room()
         wanted = min(len(self._waiting), max(1, self._capacity) - len(self._at)) - len(self._starting)
         for _ in range(wanted):
             self._started += 1
             self._starting.add(self._started)
             self._workers.start(self._started)
 
-    def _freest(self) -> int | None:
-        """The ready worker with the fewest jobs. None where all have enough, or a worker without any is about to be ready."""
+    def _least_busy(self) -> int | None:
+        """The ready worker with the fewest jobs, None where all have enough."""
         worker = min(self._at, key=lambda one: len(self._at[one]), default=None)
         if worker is None or len(self._at[worker]) >= QUEUED:
             return None

@@ -10,17 +10,27 @@ import os
 import platform
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-from lastresort.errors import DataError, LastresortError, PrerequisiteError
-from lastresort.keys import HOSTS, KEYS, SECRETS, passed_names
+import lastresort
+from lastresort.errors import CandidateError, DataError, LastresortError, PrerequisiteError
 from lastresort.models.cached import CachedModel, ModelCall
 from lastresort.models.open import ModelOpening
-from lastresort.models.protocol import Model, Prompt
+from lastresort.models.protocol import Model, Prompt, is_endpoint
 from lastresort.types import Answer, Decoding
 from lastresort.version import __version__
 
-PYTHON = platform.python_version()
+SCRIPT = "scripted:"
+
+
+def is_loaded(name: str, prices: tuple[float, float] = (0.0, 0.0)) -> bool:
+    """Whether a model of this name answers from weights, as workers do. They call no endpoint: one process makes as many calls at
+    once, and so no key has to leave the driver. A script takes the place of weights, or, with prices, of an endpoint.
+    """
+    return not any(prices) if name.startswith(SCRIPT) else not is_endpoint(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +66,10 @@ class JobFailure:
     remedy: str
 
     @classmethod
-    def of(cls, error: LastresortError) -> JobFailure:
-        return cls(type(error), error.found, error.where, error.expected, error.remedy)
+    def of(cls, error: LastresortError, host: str) -> JobFailure:
+        """host: of the worker. What is wrong with a candidate is wrong on every machine."""
+        where = error.where if isinstance(error, CandidateError) else f"worker on {host}, {error.where}".rstrip(", ")
+        return cls(type(error), error.found, where, error.expected, error.remedy)
 
     def error(self) -> LastresortError:
         return self.kind(self.found, where=self.where, expected=self.expected, remedy=self.remedy)
@@ -65,97 +77,92 @@ class JobFailure:
 
 @dataclass(frozen=True, slots=True)
 class JobAnswers:
-    """answers: by the place of their prompts, all of them unless there was a failure. lost_usd: of calls without an answer."""
+    """answers: by the place of their prompts, all of them unless there was a failure."""
 
     answers: Mapping[int, Answer]
     failure: JobFailure | None = None
-    lost_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerFacts:
-    """Who a worker is. host: the name of its machine."""
+    """Who a worker is. host: the name of its machine. software: see `software_here`."""
 
     host: str
     process: int
-    version: str
-    python: str
+    software: Mapping[str, str] = field(default_factory=dict)
 
 
-def refuse_other_version(worker: WorkerFacts) -> None:
-    """Raises PrerequisiteError where a worker runs another lastresort or another Python than the driver."""
-    for what, theirs, ours in (("lastresort", worker.version, __version__), ("Python", worker.python, PYTHON)):
+@cache
+def software_here() -> Mapping[str, str]:
+    """What answers depend on, by name: versions, and a hash of this package's code, as two checkouts may have one version."""
+    code = hashlib.sha256()
+    root = Path(lastresort.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        code.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    found = {"lastresort": __version__, "Python": platform.python_version()}
+    for name in ("torch", "transformers"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "none"
+    return {**found, "lastresort's code": code.hexdigest()[:12]}
+
+
+def refuse_other_software(worker: WorkerFacts) -> None:
+    """Raises PrerequisiteError where a worker runs other versions or other code than the driver."""
+    for name, ours in software_here().items():
+        theirs = worker.software.get(name, "none")
         if theirs != ours:
             raise PrerequisiteError(
-                f"the worker runs {what} {theirs}",
-                where=worker.host,
+                f"the worker runs {name} {theirs}",
+                where=f"worker on {worker.host}",
                 expected=f"{ours}, as the driver does",
                 remedy="Install the same version on every machine of the cluster.",
             )
 
 
-def environment_that_travels(own: Mapping[str, str]) -> dict[str, str]:
-    """What a worker gets of the driver's environment: what LASTRESORT_PASS_ENV names, and to which hosts a key may go."""
-    names = {*passed_names(own), HOSTS}
-    return {name: value for name, value in own.items() if name in names}
-
-
 class AnsweringWorker:
-    """Answers jobs, with at most one model open. It keeps nothing, so that its end loses at most the batch it was at.
+    """Answers jobs, with at most one model open. It keeps nothing, so that its end loses at most the batch it was at."""
 
-    environment: the driver's variables that travelled here. It has no other keys, wherever it runs.
-    """
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        for name in {*SECRETS, KEYS, HOSTS} - environment.keys():
-            os.environ.pop(name, None)
-        os.environ.update(environment)
+    def __init__(self) -> None:
         self._opening: ModelOpening | None = None
         self._model: Model | None = None
-        self._lost_usd = 0.0
 
     def about(self) -> WorkerFacts:
-        return WorkerFacts(socket.gethostname(), os.getpid(), __version__, PYTHON)
+        return WorkerFacts(socket.gethostname(), os.getpid(), software_here())
 
     def answer(self, job: BatchJob) -> JobAnswers:
-        """Errors of ours come back as values, with the answers that came before them: these may have been paid for."""
+        """Errors of ours come back as values, with the answers that came before them."""
         arrived: dict[int, Answer] = {}
         failure: JobFailure | None = None
-        self._lost_usd = 0.0
         try:
             self._opened(job).generate(job.prompts, job.decoding, arrived.__setitem__)
         except LastresortError as error:
-            failure = JobFailure.of(error)
-        return JobAnswers(arrived, failure, self._lost_usd)
+            failure = JobFailure.of(error, socket.gethostname())
+        return JobAnswers(arrived, failure)
 
     def _opened(self, job: BatchJob) -> Model:
         if self._model is None or job.opening != self._opening:
             if self._model is not None:
                 self._model.close()
                 self._model = None
-            # Whoever started the climb was asked about an endpoint when the driver opened it.
-            self._model = job.opening.open(on_lost=self._lose, approve=lambda question: True)
+            self._model = job.opening.open()
             self._opening = job.opening
-        _refuse_another_model(self._model, job, socket.gethostname())
+        _refuse_another_model(self._model, job)
         return self._model
 
-    def _lose(self, usd: float) -> None:
-        self._lost_usd += usd
 
-
-def _refuse_another_model(model: Model, job: BatchJob, host: str) -> None:
+def _refuse_another_model(model: Model, job: BatchJob) -> None:
     """Raises DataError for other weights than the driver's, PrerequisiteError for a machine that computes otherwise."""
     if model.fingerprint != job.fingerprint:
         raise DataError(
             f"the weights, precision or template of {job.opening.name} differ from those of the driver",
-            where=f"worker on {host}",
             expected="the same model on every machine",
             remedy="Put it where all of them see it, such as a shared folder, and set precision in the task.",
         )
     if model.computed_by != job.computed_by:
         raise PrerequisiteError(
             f"the worker computes by {model.computed_by}",
-            where=f"worker on {host}",
-            expected=f"{job.computed_by}, as the driver does, so that answers do not depend on the machine",
+            expected=f"{job.computed_by}, as the driver does",
             remedy="Start the climb on a machine like those of its workers.",
         )

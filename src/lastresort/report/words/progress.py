@@ -53,6 +53,11 @@ def workers_line(workers: int, needs: str, address: str) -> str:
     return f"Ray ({address}): up to {counted(workers, 'worker')} with {needs} each."
 
 
+def no_workers_line() -> str:
+    """Said once, in the place of `workers_line`, where a climb has nothing for workers to do."""
+    return "--ray: nothing goes to workers, since the task names no model to load, and one process calls an endpoint as fast."
+
+
 def line_of(event: Event) -> str | None:
     """None where there is nothing to tell."""
     match event:
