@@ -61,14 +61,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, ray_cluster("local") as ray:
         folder, settings = Path(name), dict(SETTINGS)
         (folder / "s.json").write_text('{"default": "delivery"}')
-        found, crew = {}, Crew(RayWorkers(ray, WorkerRoom(1), settings, {}), print)
+        found, crew = {}, Crew(RayWorkers(ray, WorkerRoom(1), settings), print)
         for who in ("one process", "two workers"):
             with ResponseCache(folder / who) as cache:
                 models = OpenModels(cache, base_folder=folder, base_name=EMBEDDED, tuned_name=EMBEDDED)
                 local = LocalExecutor(
                     models.answerer, build_scorer("exact", {}), Output(), SilentProgress(), lambda usd: None
                 )
-                executor = local if who == "one process" else CrewExecutor(local, models, crew, lambda usd: None, {})
+                executor = local if who == "one process" else CrewExecutor(local, models, crew)
                 seconds(executor, embedded, examples(10**6, WARM_UP))  # so that all have the model open
                 found[who] = seconds(executor, embedded, examples(0, items))
                 print(f"{who}: {items / found[who][0]:.2f} items/s")
@@ -80,7 +80,7 @@ def main() -> None:
             local = LocalExecutor(
                 models.answerer, build_scorer("exact", {}), Output(), SilentProgress(), lambda usd: None
             )
-            executor = CrewExecutor(local, models, crew, lambda usd: None, {})
+            executor = CrewExecutor(local, models, crew)
             scripted = System("s", "scripted:s.json", PromptDesign("Say it."), Decoding(TOKENS))
             seconds(executor, scripted, examples(10**6, WARM_UP))
             times = [seconds(executor, scripted, examples(number, 1))[0] for number in range(JOBS_TIMED)]

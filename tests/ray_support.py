@@ -62,7 +62,7 @@ def end(found: list[int]) -> None:
 
 @contextmanager
 def cluster(cpus: int = 2) -> Iterator[tuple[str, int, int]]:
-    """A head of its own, started in another folder: its address, its process, and that of its node, whose children are the workers."""
+    """A head of its own, started elsewhere: its address, its process, and that of its node, whose children are the workers."""
     folder = tempfile.mkdtemp(prefix="r", dir="/tmp")
     port = 20000 + os.getpid() % 20000
     start = [
