@@ -15,7 +15,6 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import lastresort
 from lastresort.errors import CandidateError, DataError, LastresortError, PrerequisiteError
 from lastresort.models.cached import CachedModel, ModelCall
 from lastresort.models.open import ModelOpening
@@ -96,7 +95,7 @@ class WorkerFacts:
 def software_here() -> Mapping[str, str]:
     """What answers depend on, by name: versions, and a hash of this package's code, as two checkouts may have one version."""
     code = hashlib.sha256()
-    root = Path(lastresort.__file__).parent
+    root = Path(__file__).resolve().parents[1]
     for path in sorted(root.rglob("*.py")):
         code.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     found = {"lastresort": __version__, "Python": platform.python_version()}
