@@ -47,7 +47,7 @@ def seconds(executor: Executor, system: System, rows: tuple[Example, ...]) -> tu
         answers.extend(item.answer for item in result.items)
 
     began = time.perf_counter()
-    run_in_order(executor, [MeasureJob(0, system, rows)], use, NEVER, lambda usd: None)
+    run_in_order(executor, [MeasureJob(0, system, rows)], use, NEVER)
     return time.perf_counter() - began, answers
 
 

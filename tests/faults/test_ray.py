@@ -160,7 +160,7 @@ def test_weights_and_an_adapter_in_relative_folders_are_found_by_a_cluster_that_
         crew = Crew(RayWorkers(ray, WorkerRoom(1), {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}), print)
         executor = CrewExecutor(local, models, crew)
         jobs = [MeasureJob(0, system, rows)]
-        run_in_order(executor, jobs, lambda job, result: found.append(result), NEVER, lambda usd: None)
+        run_in_order(executor, jobs, lambda job, result: found.append(result), NEVER)
         crew.release()
         models.close()
     assert isinstance(found[0], JobScores)

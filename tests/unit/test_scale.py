@@ -144,9 +144,7 @@ def test_what_a_model_refuses_is_refused_as_alone(refused_is_wrong: bool, tmp_pa
             crew = None if workers is None else Crew(workers, lambda text: None)
             executor = local if crew is None else CrewExecutor(local, models, crew)
             found: list[Result] = []
-            assert (
-                run_in_order(executor, jobs, lambda job, result: found.append(result), NEVER, lambda usd: None) is None
-            )
+            assert run_in_order(executor, jobs, lambda job, result: found.append(result), NEVER) is None
             return found
 
     plain = results(None, "plain")
@@ -376,7 +374,7 @@ def test_workers_end_when_the_models_are_closed_as_before_a_training_and_others_
         for number in range(2):
             rows = [Example(f"{n}", (Message("user", f"{number} {n}"),), "x") for n in range(90)]
             jobs = [MeasureJob(0, system, tuple(rows))]
-            run_in_order(CrewExecutor(local, models, crew), jobs, lambda job, result: None, NEVER, lambda usd: None)
+            run_in_order(CrewExecutor(local, models, crew), jobs, lambda job, result: None, NEVER)
             begun, running = len(workers.begun), set(workers._workers)
             assert running
             models.close()

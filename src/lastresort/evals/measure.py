@@ -175,10 +175,9 @@ class MeasureJob:
 
 @dataclass(frozen=True, slots=True)
 class JobScores:
-    """The scores of all its examples, in their order. unpaid_usd: what the driver has not yet counted."""
+    """The scores of all its examples, in their order."""
 
     items: tuple[ItemScore, ...]
-    unpaid_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +275,7 @@ class LocalExecutor:
 
 
 def run_in_order(
-    executor: Executor, jobs: Sequence[MeasureJob], use: Callable[[MeasureJob, Result], None], stop: Stop, pay: Pay
+    executor: Executor, jobs: Sequence[MeasureJob], use: Callable[[MeasureJob, Result], None], stop: Stop
 ) -> StopRequest | None:
     """Give each result to `use` in the order of the jobs: one that comes early waits for those before it.
 
@@ -290,8 +289,6 @@ def run_in_order(
 
     def arrived(job: MeasureJob, result: Result) -> None:
         nonlocal following
-        if isinstance(result, JobScores) and result.unpaid_usd:
-            pay(result.unpaid_usd)
         waiting[job.number] = result
         while following is not None and following.number in waiting:
             use(following, waiting.pop(following.number))

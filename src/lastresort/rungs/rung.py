@@ -278,7 +278,7 @@ class Workbench:
         self, jobs: Sequence[MeasureJob], use: Callable[[MeasureJob, Result], None], stop: Stop
     ) -> StopRequest | None:
         """Run jobs and use their results in the order of the jobs. Returns the request that stopped some of them, else None."""
-        return run_in_order(self.executor or self.local_executor(), jobs, use, stop, self.pay)
+        return run_in_order(self.executor or self.local_executor(), jobs, use, stop)
 
     def local_executor(self) -> LocalExecutor:
         """Measures in this process."""
