@@ -487,17 +487,25 @@ def test_what_goes_wrong_on_the_cluster_is_said_here(head: str) -> None:
 
 
 def test_a_head_that_is_silent_for_a_while_is_waited_for(head: str) -> None:
-    now = [0.0]
+    now, silent = [0.0], [25.0]
     ray = NoSuchRay(head, [{"Alive": True, "Resources": {"CPU": 3.0}}])
-    workers = RayWorkers(ray, WorkerRoom(1), {}, lambda: now[0])
-    assert workers.capacity() == 3
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        if now[0] > silent[0]:
+            workers._head = head
+
+    workers = RayWorkers(ray, WorkerRoom(1), {}, lambda: now[0], sleep)
     workers._head = "127.0.0.1:1"
-    for now[0] in (5.0, 15.0, 29.0):
-        assert workers.next(0) is None
-        assert workers.capacity() == 3
-    now[0] = 32.0
-    with pytest.raises(InfrastructureError, match=r"the head of the cluster is lost.*--resume, with --ray or without"):
-        workers.next(0)
+    assert workers.capacity() == 3
+    assert 25 < now[0] < 30
+    workers._head, silent[0], now[0] = "127.0.0.1:1", 1e9, 60.0
+    for asked in (workers.capacity, lambda: workers.next(0), lambda: workers.start(1)):
+        with pytest.raises(
+            InfrastructureError, match=r"the head of the cluster is lost.*--resume, with --ray or without"
+        ):
+            asked()
+    assert 150 < now[0] < 160
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,14 @@ def _refuse_silence(address: str) -> None:
         raise ConnectionError(f"nobody answers at {address}") from error
 
 
+def _answers(address: str) -> bool:
+    try:
+        _refuse_silence(address)
+    except ConnectionError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerRoom:
     """What a worker needs of its machine. cards: GPUs. memory_bytes: for weights and what they work on, 0 if unknown."""
@@ -227,7 +235,12 @@ class RayWorkers:
     """
 
     def __init__(
-        self, ray: Any, room: WorkerRoom, settings: Mapping[str, str], clock: Callable[[], float] = time.monotonic
+        self,
+        ray: Any,
+        room: WorkerRoom,
+        settings: Mapping[str, str],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._ray, self._room = ray, room
         threads = str(room.threads)
@@ -236,25 +249,23 @@ class RayWorkers:
         self._settings = {**settings, **without_keys, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         self._actors: dict[int, Any] = {}
         self._refs: dict[Any, tuple[int, int]] = {}  # of what is awaited, its worker and its job, 0 while it starts
-        self._capacity = 0
         self._head, self._clock, self._head_seen = ray.get_runtime_context().gcs_address, clock, clock()
-        self._head_asked = self._head_seen
+        self._sleep = sleep
 
     @property
     def needs(self) -> str:
         return self._room.words
 
     def capacity(self) -> int:
-        if self._head_answers():  # Ray would wait for it
-            nodes = self._ray.nodes()
-            self._capacity = sum(self._fit_on(node.get("Resources", {})) for node in nodes if node.get("Alive"))
-        return self._capacity
+        self._await_head()
+        return sum(self._fit_on(node.get("Resources", {})) for node in self._ray.nodes() if node.get("Alive"))
 
     def _fit_on(self, has: Mapping[str, float]) -> int:
         needs = {"CPU": self._room.threads, "GPU": self._room.cards, "memory": self._room.memory_bytes}
         return int(min(has.get(name, 0.0) // amount for name, amount in needs.items() if amount))
 
     def start(self, worker: int) -> None:
+        self._await_head()
         actor = (
             self._ray.remote(RayActor)
             .options(
@@ -274,16 +285,18 @@ class RayWorkers:
 
     def end(self, worker: int) -> None:
         self._refs = {ref: of for ref, of in self._refs.items() if of[0] != worker}
-        with suppress(Exception):  # it is gone, or cannot be reached
-            self._ray.kill(self._actors.pop(worker))
+        actor = self._actors.pop(worker)
+        if _answers(self._head):  # else it ends with this process
+            with suppress(Exception):  # it is gone
+                self._ray.kill(actor)
 
     def next(self, timeout_s: float) -> News | None:
-        if self._clock() - self._head_asked > HEAD_EVERY_S:
-            self._head_answers()
+        if self._clock() - self._head_seen > HEAD_EVERY_S:
+            self._await_head()
         done, _ = self._ray.wait([*self._refs], num_returns=1, timeout=timeout_s) if self._refs else ([], [])
         if not done:
             if not self._refs:
-                time.sleep(timeout_s)
+                self._sleep(timeout_s)
             return None
         worker, number = self._refs.pop(done[0])
         errors = self._ray.exceptions
@@ -309,19 +322,18 @@ class RayWorkers:
         self.end(worker)
         return WorkerLost(worker, _cause(error))
 
-    def _head_answers(self) -> bool:
-        """Raises InfrastructureError where the head of the cluster is silent for HEAD_LOST_S."""
-        try:
-            _refuse_silence(self._head)
-        except OSError as error:
-            self._head_asked = self._clock()
-            if self._head_asked - self._head_seen > HEAD_LOST_S:
-                raise InfrastructureError(
-                    f"the head of the cluster is lost ({error})", where="--ray", remedy=REMEDY
-                ) from error
-            return False
-        self._head_seen = self._head_asked = self._clock()
-        return True
+    def _await_head(self) -> None:
+        """Before any call of Ray's that needs the head: Ray would block this process, and end it after a minute.
+
+        Raises InfrastructureError where the head is silent for HEAD_LOST_S.
+        """
+        until = self._clock() + HEAD_LOST_S
+        while not _answers(self._head):
+            if self._clock() > until:
+                found = f"the head of the cluster is lost (nobody answers at {self._head})"
+                raise InfrastructureError(found, where="--ray", remedy=REMEDY)
+            self._sleep(HEAD_EVERY_S)
+        self._head_seen = self._clock()
 
 
 def _cause(error: Exception) -> str:
