@@ -125,6 +125,10 @@ def _own_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+class _NoClusterError(ConnectionError):
+    """Nobody answers, before any token is looked at."""
+
+
 def _connect(ray: Any, address: str, named: str, folder: str | None) -> None:
     """named: the address that RAY_ADDRESS gives for auto, "" without one."""
     quiet = {"log_to_driver": False, "configure_logging": False}
@@ -144,7 +148,7 @@ def _connect(ray: Any, address: str, named: str, folder: str | None) -> None:
         found = str(error) if isinstance(error, ConnectionError) else reason_of(error)
         if address == LOCAL:
             expected, remedy = "room for a cluster here", "Free some memory, or leave --ray out."
-        elif os.environ.get(AUTH_MODE) == "token":
+        elif os.environ.get(AUTH_MODE) == "token" and not isinstance(error, _NoClusterError):
             expected, remedy = (
                 "a cluster that this machine can join",
                 f"Check that {AUTH_TOKEN} is the cluster's token.",
@@ -163,35 +167,35 @@ def cores() -> int:
 
 
 def _address_here(named: str) -> str:
-    """HOST:PORT of the cluster that this machine belongs to. Raises ConnectionError where Ray knows of none, or of several."""
+    """HOST:PORT of the cluster that this machine belongs to. Raises _NoClusterError where Ray knows of none, or of several."""
     if named:
         if _ADDRESS.fullmatch(named):
             return named
-        raise ConnectionError(f'{ADDRESS} is "{named}", which is not HOST:PORT')
+        raise _NoClusterError(f'{ADDRESS} is "{named}", which is not HOST:PORT')
     from ray._private.services import canonicalize_bootstrap_address, find_gcs_addresses
 
     running = find_gcs_addresses()
     found: str | None = canonicalize_bootstrap_address(AUTO) or next(iter(running), None)
     if found is None:
-        raise ConnectionError("no Ray cluster runs on this machine")
+        raise _NoClusterError("no Ray cluster runs on this machine")
     if len(running) > 1:
-        raise ConnectionError(f"{len(running)} Ray clusters run on this machine; name one with HOST:PORT")
+        raise _NoClusterError(f"{len(running)} Ray clusters run on this machine; name one with HOST:PORT")
     return found
 
 
 def _refuse_silence(address: str) -> None:
-    """Raises ConnectionError where nobody answers. Ray itself would try for a minute or more, and then end this process."""
+    """Raises _NoClusterError where nobody answers. Ray itself would try for a minute or more, and then end this process."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
     except (OSError, OverflowError) as error:
-        raise ConnectionError(f"nobody answers at {address}") from error
+        raise _NoClusterError(f"nobody answers at {address}") from error
 
 
 def _answers(address: str) -> bool:
     try:
         _refuse_silence(address)
-    except ConnectionError:
+    except _NoClusterError:
         return False
     return True
 
