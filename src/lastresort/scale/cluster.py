@@ -172,14 +172,14 @@ def _address_here(named: str) -> str:
         if _ADDRESS.fullmatch(named):
             return named
         raise _NoClusterError(f'{ADDRESS} is "{named}", which is not HOST:PORT')
-    from ray._private.services import canonicalize_bootstrap_address, find_gcs_addresses
+    from ray._private.services import find_gcs_addresses
 
-    running = find_gcs_addresses()
-    found: str | None = canonicalize_bootstrap_address(AUTO) or next(iter(running), None)
-    if found is None:
+    running = sorted(find_gcs_addresses())
+    if not running:
         raise _NoClusterError("no Ray cluster runs on this machine")
     if len(running) > 1:
-        raise _NoClusterError(f"{len(running)} Ray clusters run on this machine; name one with HOST:PORT")
+        raise _NoClusterError(f"{len(running)} Ray clusters run on this machine, expected one; name it with HOST:PORT")
+    found: str = running[0]
     return found
 
 
