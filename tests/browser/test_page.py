@@ -128,6 +128,8 @@ def test_an_item_is_copied_and_sent_in_talk(browser: playwright.Browser, tmp_pat
         page.wait_for_selector("button >> text=Copied")
         assert page.evaluate("navigator.clipboard.readText()") == found.item.input
         page.click("text=Send it in Talk")
+        page.wait_for_selector("button >> text=Open the model")
+        at_rest(page)
         page.click("button >> text=Open the model")
         page.wait_for_selector("#message", timeout=60_000)
         page.wait_for_function("said => document.getElementById('message').value === said", arg=found.item.input)
