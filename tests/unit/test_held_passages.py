@@ -177,7 +177,7 @@ def test_a_teacher_is_shown_no_passage_of_dev_and_test_under_any_name(
         "1 file of the documents was not read: old.doc.",
         "3 passages are not shown, since dev or test rows name them or others with nearly the same text, or have inputs that "
         "appear in them.",
-        "1 label of dev and test names no passage of the documents and hides none: docs/kettle.md.",
+        "1 passage name in dev and test matches nothing in the documents and hides no passage: docs/kettle.md.",
         "40 of 41 rows of dev and test name no passage. Questions may be made from the passages that these ask about.",
     ]
 
@@ -207,7 +207,7 @@ def test_questions_leave_train_with_their_passage_and_are_counted_where_it_chang
     after = prepared()
     assert after.notes[1:] == (RowsFromChangedPassages(len(of["tent"]) + len(of["drill"])),)
     assert {row.id for row in after.split.train} == trained
-    assert [line for line in dry_run(load_task(path)).assumed if "not in the documents as they were" in line]
+    assert [line for line in dry_run(load_task(path)).assumed if "edited or removed since" in line]
 
 
 def name_in_test(folder: Path, label: str) -> None:

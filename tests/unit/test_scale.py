@@ -357,7 +357,7 @@ def test_a_task_without_a_model_to_load_says_so_and_starts_no_cluster(
         with measured_on_ray("local", load_task(path), Said()) as executor:
             assert executor is None
     assert len(said) == 1
-    assert said[0].startswith("--ray: nothing goes to workers")
+    assert said[0].startswith("--ray: no workers are started")
 
 
 def test_workers_end_when_the_models_are_closed_as_before_a_training_and_others_start_afterwards(

@@ -245,13 +245,13 @@ REASONS: list[tuple[value.Reason, str]] = [
     ),
     (
         RowsLeftOut("train", "from a held passage", 2),
-        "2 synthetic rows were left out of training: dev or test names the passage they were made from, or one with the same "
-        "text.",
+        "2 synthetic rows were left out of training: dev or test names the passage they were made from, or one with nearly the "
+        "same text.",
     ),
     (
         value.RowsFromChangedPassages(3),
-        "3 synthetic rows of train were made from passages that are not in the documents as they were. The answers may be out of "
-        "date, and dev or test may name the passages as they are now. Make the rows again, or remove them from their file.",
+        "3 synthetic rows of train were made from passages that were edited or removed since. The answers may be out of date, and "
+        "dev or test may name the new form of these passages. Make the rows again, or remove them from their file.",
     ),
     (
         value.RowsShareSource(None, 12, 60, 20, 100),

@@ -186,7 +186,7 @@ def _refuse_to_send_passages(task: Task, teacher: str) -> None:
         raise InputError(
             f"found {teacher}, an endpoint, for questions from documents that may not be in a prompt (use.context: forbidden)",
             where="--kinds",
-            expected="a teacher on this machine",
+            expected="a teacher that is loaded here",
             remedy="Name a local one with --teacher, or leave out the kinds that show passages.",
         )
 

@@ -81,8 +81,8 @@ def climb_command(
         None,
         "--ray",
         metavar="local|auto|HOST:PORT",
-        help="Answer in parallel: local starts one worker per core (or GPU) of this machine, auto or HOST:PORT uses a running Ray "
-        "cluster (docs/scale.md). Default: this process alone.",
+        help="Answer in parallel. local starts up to one worker per core (or GPU) of this machine. auto joins the Ray cluster "
+        "that runs here, or that RAY_ADDRESS names, HOST:PORT the one there (docs/scale.md). Default: this process alone.",
     ),
     dry_run: bool = Option(False, "--dry-run", help="Forecast what each rung would do and cost. Runs nothing."),
     yes: bool = Option(

@@ -73,7 +73,7 @@ def synth_command(
         "",
         "--kinds",
         metavar="KIND,…",
-        help=f"Of {', '.join(KINDS)}. Default: all that fit the task, but documents.",
+        help=f"Kinds of rows: {', '.join(KINDS)}. Default: all that fit the task, except documents.",
     ),
     balance: str = Option(
         "train",
@@ -84,10 +84,10 @@ def synth_command(
     agreement: int | None = Option(
         None,
         "--agreement",
-        help="How often the teacher must give a row's answer again without seeing it. Default: 1, documents: 2.",
+        help="How often the teacher must give a row's answer again without seeing it. Default: 1. For documents: at least 2.",
     ),
     usd: float | None = Option(None, "--usd", help="Most money to spend. Default: limits.usd of the task."),
-    calls: int | None = Option(None, "--calls", help="Most calls to make. Default: 6 or more a row, at least 60."),
+    calls: int | None = Option(None, "--calls", help="Most calls to make. Default: 6 a row or 3 a check, at least 60."),
     prompt_price: float | None = Option(
         None, "--prompt-price", min=0, help="USD per million prompt tokens of --teacher."
     ),

@@ -14,14 +14,14 @@ from lastresort.errors import InputError
 if TYPE_CHECKING:
     from lastresort.app.study import StudyRequest
 
-study_app = typer.Typer(
-    help="Answer an open question on your own examples.", no_args_is_help=True, rich_markup_mode=None
-)
+study_app = typer.Typer(help="Measure how many examples a training needs.", no_args_is_help=True, rich_markup_mode=None)
 TASK: Any = Argument(help="The task file (task.yaml).")
 SIZES: Any = Option(
     None, "--sizes", metavar="N,N", help="Numbers of examples to try. Default: spread up to all of train."
 )
-SEEDS: Any = Option(None, "--seeds", help="Draws of the examples, one training per size each. At least 2, default 3.")
+SEEDS: Any = Option(
+    None, "--seeds", help="Number of draws of the examples. Each trains once per size. At least 2, default 3."
+)
 OUT: Any = Option(None, "--out", help="Folder of the study. Default: studies/<task>-<kind>.")
 DRY: Any = Option(False, "--dry-run", help="Forecast time and cost. Runs no model and none of your code.")
 JSON: Any = Option(False, "--json", help="Print the result as one JSON document on stdout.")

@@ -291,7 +291,8 @@ def of_left_out(found: RowsLeftOut) -> str:
         return f"{rows} {were} left out of training: {why}."
     if found.because == "from a held passage":
         rows, they = counted(found.n, "synthetic row"), "it was" if found.n == 1 else "they were"
-        return f"{rows} {were} left out of training: dev or test names the passage {they} made from, or one with the same text."
+        made = f"the passage {they} made from"
+        return f"{rows} {were} left out of training: dev or test names {made}, or one with nearly the same text."
     rows, side = ("training row", "training") if found.rows == "train" else ("dev item", "dev")
     return f"{counted(found.n, rows)} {were} also {found.because} and left out of {side}."
 

@@ -55,7 +55,7 @@ def workers_line(workers: int, needs: str, address: str) -> str:
 
 def no_workers_line() -> str:
     """Said once, in the place of `workers_line`, where a climb has nothing for workers to do."""
-    return "--ray: nothing goes to workers, since the task names no model to load, and one process calls an endpoint as fast."
+    return "--ray: no workers are started, since the task names only endpoints. One process calls these just as fast."
 
 
 def line_of(event: Event) -> str | None:

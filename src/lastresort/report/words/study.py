@@ -25,9 +25,9 @@ def of_cells(cells: int, missing: int, expected: Forecast | None) -> str:
     """Before anything is done. expected: of the missing ones."""
     if not missing:
         return f"All {counted(cells, 'cell')} of the study are done."
-    done = f", {count(cells - missing)} of them done" if missing < cells else ""
+    done, rest = (f", {count(cells - missing)} of them done", " for the rest") if missing < cells else ("", "")
     figures = "" if expected is None else forecast_figures(expected.seconds, expected.usd, ())
-    return f"The study has {counted(cells, 'cell')}{done}. Forecast for the rest: {figures or 'not known here'}."
+    return f"The study has {counted(cells, 'cell')}{done}. Forecast{rest}: {figures or 'not known here'}."
 
 
 def of_cell(number: int, cells: int, label: str) -> str:
@@ -175,12 +175,10 @@ LEGEND_OF_MIN_DATA = (
 
 
 def of_subsets(sizes: Sequence[int], rows: Sequence[int]) -> str:
-    """rows: that were taken, by size: more where rows of a group stay together, fewer where long rows are left out. "" where they
-    are as many.
-    """
+    """rows: the most that a seed's draw took, by size: more where rows of a group stay together. "" where they are as many."""
     other = [f"{count(taken)} for {count(size)}" for size, taken in zip(sizes, rows, strict=True) if taken != size]
-    why = "Rows of a group stay together, and rows too long for the model are left out"
-    return f"{why}: there are {listed(other)}." if other else ""
+    why = "Rows of a group, and rows with equal inputs, stay together, so some draws have more rows than their size"
+    return f"{why}: up to {listed(other)}." if other else ""
 
 
 def title_of_scores(task: str) -> str:

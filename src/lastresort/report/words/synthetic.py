@@ -131,10 +131,10 @@ def _protected(found: SynthForecast) -> list[str]:
             "have inputs that appear in them."
         )
     if by.unknown:
-        label = counted(len(by.unknown), "label")
+        names, one = counted(len(by.unknown), "passage name"), len(by.unknown) == 1
         said.append(
-            f"{label} of dev and test {'names' if len(by.unknown) == 1 else 'name'} no passage of the documents and "
-            f"{'hides' if len(by.unknown) == 1 else 'hide'} none: {_first(by.unknown)}."
+            f"{names} in dev and test {'matches' if one else 'match'} nothing in the documents and "
+            f"{'hides' if one else 'hide'} no passage: {_first(by.unknown)}."
         )
     if by.unnamed:
         said.append(

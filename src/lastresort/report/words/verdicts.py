@@ -272,8 +272,8 @@ def shown_beyond_band(test: BarTest, bar: float) -> str:
 def changed_passages(found: RowsFromChangedPassages) -> str:
     made = "1 synthetic row of train was" if found.n == 1 else f"{found.n} synthetic rows of train were"
     return (
-        f"{made} made from passages that are not in the documents as they were. The answers may be out of date, and dev or "
-        "test may name the passages as they are now. Make the rows again, or remove them from their file."
+        f"{made} made from passages that were edited or removed since. The answers may be out of date, and dev or test may name "
+        "the new form of these passages. Make the rows again, or remove them from their file."
     )
 
 
