@@ -15,10 +15,11 @@ from lastresort.scale.work import AnsweringWorker, BatchJob
 
 class WorkersHere:
     """seed: of who is quicker. room: how many workers there is room for, at each look. lost: whether this worker is lost with what
-    it does, after it has answered. late: pieces of no news before each.
+    it does, after it has answered.
     """
 
     needs = "1 CPU"
+    per_machine = 1.0
 
     def __init__(
         self,
@@ -26,10 +27,8 @@ class WorkersHere:
         *,
         room: Callable[[], int] = lambda: 2,
         lost: Callable[[int, BatchJob], bool] = lambda worker, job: False,
-        late: int = 0,
     ) -> None:
         self._random, self._lost = random.Random(seed), lost
-        self._late, self._silent = late, late
         self.capacity = room
         self._starting: list[int] = []
         self._workers: dict[int, AnsweringWorker] = {}
@@ -55,10 +54,6 @@ class WorkersHere:
         self.most_at_once = max(self.most_at_once, sum(map(len, self._queued.values())))
 
     def next(self, timeout_s: float) -> News | None:
-        if self._silent:
-            self._silent -= 1
-            return None
-        self._silent = self._late
         busy = [worker for worker, jobs in self._queued.items() if jobs]
         if self._starting and (not busy or self._random.random() < 0.5):
             worker = self._starting.pop()

@@ -37,10 +37,11 @@ from lastresort.evals.scorers import build_scorer
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import ModelOpening
 from lastresort.models.scripted import Script, ScriptedModel, ScriptRule
+from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
 from lastresort.scale.cluster import RayWorkers, WorkerRoom, checked_address, environment_for_ray, ray_cluster
-from lastresort.scale.crew import Crew, JobBack, WorkerLost
+from lastresort.scale.crew import Crew, JobBack, News, WorkerLost
 from lastresort.scale.executor import CrewExecutor
 from lastresort.scale.work import (
     AnsweringWorker,
@@ -89,6 +90,27 @@ def test_the_decision_is_that_of_one_process_and_no_prompt_is_answered_twice(
     assert asked(tmp_path).keys() >= alone[1].keys()
     assert set(asked(tmp_path).values()) == {1}
     assert workers.most_at_once > 1
+
+
+class FourToAMachine(WorkersHere):
+    """Each takes two seconds for an answer while the others are at work beside it."""
+
+    per_machine = 4.0
+
+    def next(self, timeout_s: float) -> News | None:
+        news = super().next(timeout_s)
+        if not isinstance(news, JobBack):
+            return news
+        slow = {place: replace(one, seconds=2.0) for place, one in news.answers.answers.items()}
+        return replace(news, answers=replace(news.answers, answers=slow))
+
+
+def test_an_answer_takes_its_part_of_the_seconds_of_its_machine(tmp_path: Path) -> None:
+    """Which decide where the goal is to save money, and which a later climb finds in the cache."""
+    decided(tmp_path, answered_by(FourToAMachine()))
+    with Record.open(tmp_path / "run", read_only=True) as record:
+        [part, *_] = record.parts()
+        assert record.item(part.number, 1).item.seconds == 0.5
 
 
 def test_a_lost_worker_repeats_at_most_its_own_batch(
@@ -449,10 +471,10 @@ def test_a_worker_with_another_model_or_another_processor_is_refused(tmp_path: P
 
 
 def test_other_software_on_a_worker_is_refused() -> None:
-    refuse_other_software(WorkerFacts("node-7", 1, software_here()))
+    refuse_other_software(WorkerFacts("node-7", software_here()))
     for name in ("lastresort", "Python", "torch", "transformers", "lastresort's code"):
         with pytest.raises(PrerequisiteError, match=rf"worker on node-7: the worker runs {name} 0.0.1, expected .*"):
-            refuse_other_software(WorkerFacts("node-7", 1, {**software_here(), name: "0.0.1"}))
+            refuse_other_software(WorkerFacts("node-7", {**software_here(), name: "0.0.1"}))
 
 
 def test_an_address_is_local_auto_or_a_host_with_its_port(tmp_path: Path) -> None:

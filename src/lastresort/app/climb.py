@@ -119,7 +119,8 @@ def climb(
                 if asked.names:
                     # Decided before the comparison, whatever becomes of it.
                     _decide(bench, prepared, rules, outcomes, conclusion, ledger, costs)
-                    compare_ways(bench, prepared, asked, conclusion.winner, ledger)
+                    # Time and memory of this process are compared.
+                    compare_ways(replace(bench, executor=None), prepared, asked, conclusion.winner, ledger)
             finally:
                 budget.note()
                 bench.models.close()

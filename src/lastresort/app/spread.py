@@ -10,6 +10,7 @@ from lastresort.app.climb import MakeExecutor
 from lastresort.app.runtime import SETTINGS
 from lastresort.errors import InputError
 from lastresort.evals.measure import Executor
+from lastresort.hardware.environment import cores
 from lastresort.hardware.plan.memory import CACHE_BYTES
 from lastresort.hardware.threads import SET_BY_USER
 from lastresort.ladder import trains
@@ -18,12 +19,14 @@ from lastresort.models.protocol import is_endpoint
 from lastresort.report.words.progress import no_workers_line, workers_line
 from lastresort.rungs.open_models import OpenModels
 from lastresort.rungs.rung import Workbench
-from lastresort.scale.cluster import LOCAL, RayWorkers, WorkerRoom, cores, ray_cluster
+from lastresort.scale.cluster import LOCAL, RayWorkers, WorkerRoom, ray_cluster
 from lastresort.scale.crew import Crew, Workers
 from lastresort.scale.executor import CrewExecutor
 from lastresort.scale.work import is_loaded
 from lastresort.spec.task import Task
 from lastresort.types import Progress
+
+OF_THIS_MACHINE = ("LASTRESORT_CACHE", "HF_ENDPOINT")  # where weights lie, or come from
 
 
 @contextmanager
@@ -41,6 +44,8 @@ def measured_on_ray(address: str | None, task: Task, progress: Progress) -> Iter
 
         def make(bench: Workbench) -> Executor:
             settings = {name: os.environ.get(name, value) for name, value in SETTINGS.items()}
+            if address == LOCAL:
+                settings |= {name: os.environ[name] for name in OF_THIS_MACHINE if name in os.environ}
             workers = RayWorkers(ray, room, settings)
             bench.progress.say(workers_line(workers.capacity(), workers.needs, address))
             return measured_by(workers, bench, bench.models)

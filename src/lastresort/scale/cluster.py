@@ -19,6 +19,7 @@ from typing import Any
 
 from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
 from lastresort.foreign import reason_of
+from lastresort.hardware.environment import cores
 from lastresort.keys import KEYS, PASSED, SECRETS, code_environment
 from lastresort.scale.crew import REMEDY, JobBack, News, WorkerLost, WorkerReady
 from lastresort.scale.work import AnsweringWorker, BatchJob, JobAnswers, WorkerFacts, refuse_other_software
@@ -58,7 +59,11 @@ def ray_cluster(address: str) -> Iterator[Any]:
     try:
         with _own_signals(), _environment(environment_for_ray(address, os.environ)):
             ray = _imported()
-            _connect(ray, address, named, folder)
+            try:
+                _connect(ray, address, named, folder)
+            except BaseException:
+                ray.shutdown()  # of what had started
+                raise
         try:
             yield ray
         finally:
@@ -99,7 +104,7 @@ def _imported() -> Any:
             "Ray is not installed", where="--ray", remedy="Install the extra: pip install 'lastresort[scale]'."
         ) from error
     core: Any = import_module("ray._raylet")
-    core.Config.initialize("")  # both remember what they read for an earlier cluster of this process
+    core.Config.initialize("")  # Ray keeps the settings and the token of this process's last cluster
     core.AuthenticationTokenLoader.instance().reset_cache()
     return ray
 
@@ -126,12 +131,17 @@ def _own_signals() -> Iterator[None]:
 
 
 class _NoClusterError(ConnectionError):
-    """Nobody answers, before any token is looked at."""
+    """Nobody listens there, so the token is not the cause."""
 
 
 def _connect(ray: Any, address: str, named: str, folder: str | None) -> None:
     """named: the address that RAY_ADDRESS gives for auto, "" without one."""
-    quiet = {"log_to_driver": False, "configure_logging": False}
+    # As a client's job, else workers would import from the driver's current folder first, where somebody else's files may lie.
+    quiet = {
+        "log_to_driver": False,
+        "configure_logging": False,
+        "job_config": ray.job_config.JobConfig(_client_job=True),
+    }
     notes = StringIO()  # on tokens and on what other programs may do
     try:
         if address == LOCAL:
@@ -159,11 +169,6 @@ def _connect(ray: Any, address: str, named: str, folder: str | None) -> None:
                 f"Start one with `ray start --head`, set {AUTH_MODE}=token if it wants a token, or use --ray local."
             )
         raise PrerequisiteError(found, where=f"--ray {address}", expected=expected, remedy=remedy) from error
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _address_here(named: str) -> str:
@@ -254,7 +259,7 @@ class RayWorkers:
         self._actors: dict[int, Any] = {}
         self._refs: dict[Any, tuple[int, int]] = {}  # of what is awaited, its worker and its job, 0 while it starts
         self._head, self._clock, self._head_seen = ray.get_runtime_context().gcs_address, clock, clock()
-        self._sleep = sleep
+        self._sleep, self._head_lost, self.per_machine = sleep, False, 1.0
 
     @property
     def needs(self) -> str:
@@ -262,7 +267,10 @@ class RayWorkers:
 
     def capacity(self) -> int:
         self._await_head()
-        return sum(self._fit_on(node.get("Resources", {})) for node in self._ray.nodes() if node.get("Alive"))
+        counts = [self._fit_on(node.get("Resources", {})) for node in self._ray.nodes() if node.get("Alive")]
+        used = [count for count in counts if count]
+        self.per_machine = 1.0 if self._room.cards or not used else sum(used) / len(used)
+        return sum(used)
 
     def _fit_on(self, has: Mapping[str, float]) -> int:
         needs = {"CPU": self._room.threads, "GPU": self._room.cards, "memory": self._room.memory_bytes}
@@ -290,7 +298,7 @@ class RayWorkers:
     def end(self, worker: int) -> None:
         self._refs = {ref: of for ref, of in self._refs.items() if of[0] != worker}
         actor = self._actors.pop(worker)
-        if _answers(self._head):  # else it ends with this process
+        if not self._head_lost and _answers(self._head):  # else it ends with this process
             with suppress(Exception):  # it is gone
                 self._ray.kill(actor)
 
@@ -334,6 +342,7 @@ class RayWorkers:
         until = self._clock() + HEAD_LOST_S
         while not _answers(self._head):
             if self._clock() > until:
+                self._head_lost = True
                 found = f"the head of the cluster is lost (nobody answers at {self._head})"
                 raise InfrastructureError(found, where="--ray", remedy=REMEDY)
             self._sleep(HEAD_EVERY_S)

@@ -52,6 +52,10 @@ class Workers(Protocol):
     def needs(self) -> str:
         """What a worker needs of its machine, in words."""
 
+    @property
+    def per_machine(self) -> float:
+        """How many workers share a machine, on average."""
+
     def capacity(self) -> int:
         """How many workers there is room for now, those that run included."""
 
@@ -59,7 +63,7 @@ class Workers(Protocol):
     def send(self, worker: int, number: int, job: BatchJob) -> None: ...
 
     def end(self, worker: int) -> None:
-        """At once, with whatever it has in memory. There is no more news of it."""
+        """At once, with whatever it has in memory. No news of it follows."""
 
     def next(self, timeout_s: float) -> News | None:
         """What happened next, None where nothing did in time. Raises PrerequisiteError for a worker that cannot be used."""
@@ -95,6 +99,11 @@ class Crew:
         self._at: dict[int, deque[Ticket]] = {}  # of each worker that is ready, its jobs in their order
         self._busy_since: dict[int, float] = {}  # with its first job
         self._waiting: deque[Ticket] = deque()
+
+    @property
+    def share(self) -> float:
+        """A worker's part of its machine."""
+        return 1 / self._workers.per_machine
 
     def room(self, queued: int = QUEUED) -> int:
         """How many more jobs it makes sense to submit. queued: at each worker."""

@@ -151,8 +151,11 @@ class _SentAhead:
         def arrived(came: JobAnswers) -> None:
             for key in call.keys:
                 self._on_the_way.pop(key, None)
-            found.update(came.answers)
-            shared.model.keep(call, came.answers)
+            # The machine's seconds are what an answer costs, and what the cache keeps for climbs without workers.
+            share = self._crew.share
+            answers = {place: replace(one, seconds=one.seconds * share) for place, one in came.answers.items()}
+            found.update(answers)
+            shared.model.keep(call, answers)
             if came.failure is not None:
                 missing = [key for place, key in enumerate(call.keys) if place not in came.answers]
                 self._failed.update(dict.fromkeys(missing or call.keys, came.failure))

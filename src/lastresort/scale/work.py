@@ -6,7 +6,6 @@ Nothing here knows what carries jobs to workers.
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import socket
 from collections.abc import Mapping
@@ -26,8 +25,8 @@ SCRIPT = "scripted:"
 
 
 def is_loaded(name: str, prices: tuple[float, float] = (0.0, 0.0)) -> bool:
-    """Whether a model of this name answers from weights, as workers do. They call no endpoint: one process makes as many calls at
-    once, and so no key has to leave the driver. A script takes the place of weights, or, with prices, of an endpoint.
+    """Whether a model of this name answers from weights, as workers do. Endpoints stay with the driver: one process makes
+    as many calls at once, and no key leaves it. A script takes the place of weights, or, with prices, of an endpoint.
     """
     return not any(prices) if name.startswith(SCRIPT) else not is_endpoint(name)
 
@@ -87,7 +86,6 @@ class WorkerFacts:
     """Who a worker is. host: the name of its machine. software: see `software_here`."""
 
     host: str
-    process: int
     software: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -128,7 +126,7 @@ class AnsweringWorker:
         self._model: Model | None = None
 
     def about(self) -> WorkerFacts:
-        return WorkerFacts(socket.gethostname(), os.getpid(), software_here())
+        return WorkerFacts(socket.gethostname(), software_here())
 
     def answer(self, job: BatchJob) -> JobAnswers:
         """Errors of ours come back as values, with the answers that came before them."""
