@@ -42,10 +42,12 @@ SLOW = {"delay_s": 0.01}  # so that a batch takes long enough to be cut
 
 
 def started(
-    task: Path, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
+    task: Path, *arguments: str, environment: Mapping[str, str] = MappingProxyType({}), inside: Path | None = None
 ) -> subprocess.Popen[str]:
+    """inside: the folder in which it is started."""
     command = [
         sys.executable,
+        "-P",  # as the installed command, which imports nothing from there
         "-m",
         "lastresort",
         "climb",
@@ -56,8 +58,9 @@ def started(
         "none",
     ]
     pipe = subprocess.PIPE
+    known = {**os.environ, **OWN, **environment}
     return subprocess.Popen(
-        [*command, "--json", *arguments], stdout=pipe, stderr=pipe, text=True, env={**os.environ, **OWN, **environment}
+        [*command, "--json", *arguments], stdout=pipe, stderr=pipe, text=True, env=known, cwd=inside
     )
 
 
@@ -119,6 +122,17 @@ def test_no_process_of_a_local_cluster_has_a_key(tmp_path: Path) -> None:
         with suppress(OSError):  # ended meanwhile
             assert b"4f1d6c0b" not in Path(f"/proc/{one}/environ").read_bytes(), processes()[one][1]
     ended(climb)
+
+
+def test_workers_import_nothing_from_the_folder_in_which_a_climb_is_started(tmp_path: Path) -> None:
+    """Where the files of a task that somebody else made may lie."""
+    task = scripted_task(tmp_path, quality=QUALITY)
+    for name in ("numpy", "pydantic", "lastresort"):
+        (tmp_path / f"{name}.py").write_text(
+            f"open({str(tmp_path / 'was imported')!r}, 'w').close()\n", encoding="utf-8"
+        )
+    ended(started(task, "--ray", "local", inside=tmp_path))
+    assert not (tmp_path / "was imported").exists()
 
 
 def test_one_process_connects_to_one_cluster_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
