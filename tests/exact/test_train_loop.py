@@ -251,9 +251,9 @@ def test_the_seconds_of_the_reference_and_of_the_evaluation_count(
     now = [0.0]
     sums, evaluated = Policy.logps_of, HeldOut.evaluate
 
-    def slow_sums(*arguments: Any) -> Any:
+    def slow_sums(*arguments: Any, **named: Any) -> Any:
         now[0] += 100
-        return sums(*arguments)
+        return sums(*arguments, **named)
 
     def slow_evaluation(*arguments: Any) -> Any:
         now[0] += 1000

@@ -75,6 +75,7 @@ ALLOWED = {
     "records/salvage.py": "copies a database to read of it what it can",
     "report/html.py": "reads a file of the package",
     "report/schema.py": "reads a file of the package",
+    "scale/work.py": "hashes the files of the package",
     "serve/answers.py": "reads again the schema that it wrote itself",
     "spec/document.py": "has the YAML of task files, which it reads from text that `foreign` opened",
     "synthesis/journal.py": "cuts the half of a line that a kill left in its own files",

@@ -150,8 +150,10 @@ def test_a_run_is_resumed_with_the_options_of_a_climb(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("lastresort.app.start.start_climb", start)
     stop = StopSignal()
-    lr.open_run(run.folder).resume(until="sft", gate="quick", compare="lora,full", compare_seeds=2, stop=stop)
-    request = ClimbRequest(run.task_file(), {}, run.folder, True, "sft", "quick", "lora,full", 2)
+    lr.open_run(run.folder).resume(
+        until="sft", gate="quick", compare="lora,full", compare_seeds=2, ray="local", stop=stop
+    )
+    request = ClimbRequest(run.task_file(), {}, run.folder, True, "sft", "quick", "lora,full", 2, ray="local")
     assert asked == [(request, stop)]
     assert "at work" in capsys.readouterr().err
     assert {name: os.environ[name] for name in SETTINGS} == SETTINGS

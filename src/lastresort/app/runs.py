@@ -95,6 +95,7 @@ class Run:
         compare: str | None = None,
         compare_seeds: int = 3,
         more: str | Path | None = None,
+        ray: str | None = None,
         settings: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
         stop: Stop | None = None,
@@ -116,7 +117,8 @@ class Run:
             remedy = "Look at it and, if it is yours, name it: resume(task=FILE)."
             refuse_foreign_task(path, settings or {}, remedy=remedy)
         request = ClimbRequest(
-            path, settings or {}, self.folder, True, until, gate, compare, compare_seeds, None if more is None else Path(more)
+            path, settings or {}, self.folder, True, until, gate, compare, compare_seeds,
+            None if more is None else Path(more), ray,
         )  # fmt: skip
         with computing(progress) as shown:
             return Run(start_climb(request, shown, stop or NEVER).run)

@@ -105,7 +105,7 @@ def demo_command(
     print_note(f"To resume it after a stop, or with other options: lastresort climb {task} --resume")
     climb_command(
         task, run=run, gate=gate, resume=False, until=None, compare=None, compare_seeds=3, dry_run=False, verbose=False,
-        settings=[], as_json=False, more=None, yes=False,
+        settings=[], as_json=False, more=None, ray=None, yes=False,
     )  # fmt: skip
 
 

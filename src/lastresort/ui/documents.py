@@ -59,9 +59,11 @@ def document(name: str) -> ShownDocument:
 def picture(name: str) -> tuple[bytes, str]:
     """A picture of the documents and its kind. Raises NotThere."""
     folder, path = folder_of_documents(), PurePosixPath(name)
-    if folder is None or path.suffix not in PICTURES or not _NAME.fullmatch(path.stem) or not (folder / name).is_file():
-        raise NotThere("There is no such picture.")
-    return read_content(folder / name), PICTURES[path.suffix]
+    if folder is not None and path.suffix in PICTURES and _NAME.fullmatch(path.stem):
+        for place in (folder / name, folder / "studies" / name):
+            if place.is_file():
+                return read_content(place), PICTURES[path.suffix]
+    raise NotThere("There is no such picture.")
 
 
 def rendered(text: str) -> Markup:
