@@ -104,7 +104,8 @@ def answer_of_crossover(crossings: Sequence[NamedCrossing], sizes: Sequence[int]
         return f"SFT beats every other way {on_from(max(first_better), sizes)}."
     unbeaten = [way for way, one in scores if one.high is None or one.kind == "FALLS"]
     worse = [way for way, one in scores if one.kind in ("BEYOND", "FALLS")]
-    start = f"With {count(sizes[-1])} examples SFT is not shown to beat {listed(unbeaten, 'or')}"
+    them = "any other way" if 1 < len(unbeaten) == len(scores) else listed(unbeaten, "or")
+    start = f"With {count(sizes[-1])} examples SFT is not shown to beat {them}"
     return f"{start}. Taken alone, it is worse than {listed(worse)}." if worse else f"{start}."
 
 
