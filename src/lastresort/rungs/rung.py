@@ -261,6 +261,10 @@ class Workbench:
 
     def test_scores(self, system: System, examples: Sequence[Example], label: str) -> list[ItemScore]:
         """Scores of test items, measured as one job; what the model refuses is wrong. label: of its stage of progress."""
+        return self.scores_of(MeasureJob(0, system, tuple(examples), refused_is_wrong=True, label=label))
+
+    def scores_of(self, job: MeasureJob) -> list[ItemScore]:
+        """Of all its examples. Raises CandidateError where the model cannot be measured so, StoppedError where it stopped."""
         found: list[ItemScore] = []
 
         def use(job: MeasureJob, result: Result) -> None:
@@ -268,7 +272,6 @@ class Workbench:
                 raise result.error()
             found.extend(result.items)
 
-        job = MeasureJob(0, system, tuple(examples), refused_is_wrong=True, label=label)
         request = self.run_jobs([job], use, self.stop)
         if request is not None:
             raise request.error()

@@ -152,22 +152,17 @@ def _connect(ray: Any, address: str, named: str, folder: str | None) -> None:
             return
         with redirect_stderr(notes):
             there = _address_here(named) if address == AUTO else address
-            _refuse_silence(there)
+            if not _answers(there):
+                raise _NoClusterError(f"nobody answers at {there}")
             ray.init(address=there, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         found = str(error) if isinstance(error, ConnectionError) else reason_of(error)
+        expected = "room for a cluster here" if address == LOCAL else "a cluster that this machine can join"
+        remedy = f"Start one with `ray start --head`, set {AUTH_MODE}=token if it wants a token, or use --ray local."
         if address == LOCAL:
-            expected, remedy = "room for a cluster here", "Free some memory, or leave --ray out."
+            remedy = "Free some memory, or leave --ray out."
         elif os.environ.get(AUTH_MODE) == "token" and not isinstance(error, _NoClusterError):
-            expected, remedy = (
-                "a cluster that this machine can join",
-                f"Check that {AUTH_TOKEN} is the cluster's token.",
-            )
-        else:
-            expected = "a cluster that this machine can join"
-            remedy = (
-                f"Start one with `ray start --head`, set {AUTH_MODE}=token if it wants a token, or use --ray local."
-            )
+            remedy = f"Check that {AUTH_TOKEN} is the cluster's token."
         raise PrerequisiteError(found, where=f"--ray {address}", expected=expected, remedy=remedy) from error
 
 
@@ -188,19 +183,12 @@ def _address_here(named: str) -> str:
     return found
 
 
-def _refuse_silence(address: str) -> None:
-    """Raises _NoClusterError where nobody answers. Ray itself would try for a minute or more, and then end this process."""
+def _answers(address: str) -> bool:
+    """Where nobody does, Ray itself would try for a minute or more, and then end this process."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
-    except (OSError, OverflowError) as error:
-        raise _NoClusterError(f"nobody answers at {address}") from error
-
-
-def _answers(address: str) -> bool:
-    try:
-        _refuse_silence(address)
-    except _NoClusterError:
+    except (OSError, OverflowError):
         return False
     return True
 

@@ -12,7 +12,7 @@ from statistics import fmean
 
 from lastresort.climb.room import check_room
 from lastresort.errors import CandidateError, DataError
-from lastresort.evals.measure import JobPlace, JobRefused, MeasureJob, Result
+from lastresort.evals.measure import JobPlace, MeasureJob
 from lastresort.evals.scorers.scorer import AnswerForm
 from lastresort.gate.probes.format_leak import KEY, FormatLeak, LeakMeasure
 from lastresort.gate.suites.asking import ask
@@ -114,19 +114,8 @@ def _has_room(bench: Workbench, system: System) -> bool:
 
 def measure(bench: Workbench, system: System, label: str) -> list[ItemScore]:
     """Of all dev items. One that the model refuses is wrong."""
-    found: list[ItemScore] = []
-
-    def use(job: MeasureJob, result: Result) -> None:
-        if isinstance(result, JobRefused):
-            raise result.error()
-        found.extend(result.items)
-
     place = JobPlace("study", label, "dev")
-    job = MeasureJob(0, system, bench.dev, refused_is_wrong=True, label=f"{label}: dev", place=place)
-    request = bench.run_jobs([job], use, bench.stop)
-    if request is not None:
-        raise request.error()
-    return found
+    return bench.scores_of(MeasureJob(0, system, bench.dev, refused_is_wrong=True, label=f"{label}: dev", place=place))
 
 
 def _own_bench(bench: Workbench, key: str, examples: Sequence[Example], stack: ExitStack) -> Workbench:

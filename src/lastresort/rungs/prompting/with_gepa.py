@@ -17,7 +17,7 @@ from typing import Any
 
 from lastresort.data.split import groups_of
 from lastresort.errors import CandidateError
-from lastresort.evals.measure import JobRefused, MeasureJob, Result
+from lastresort.evals.measure import MeasureJob
 from lastresort.models.protocol import Model, estimated_prompt_tokens, estimated_tokens, pay_on_answer
 from lastresort.records.events import PromptOptimised, ProposedPrompt, StoppedOptimising
 from lastresort.records.measurement import ItemScore
@@ -177,17 +177,7 @@ class GepaAdapter:
         return self.stopped is not None or self.failure is not None
 
     def _answered(self, rows: Sequence[Example], instruction: str) -> list[ItemScore]:
-        found: list[ItemScore] = []
-
-        def use(job: MeasureJob, result: Result) -> None:
-            if isinstance(result, JobRefused):
-                raise result.error()
-            found.extend(result.items)
-
-        job = MeasureJob(0, self._written(instruction), tuple(rows), refused_is_wrong=True)
-        request = self._bench.run_jobs([job], use, self._bench.stop)
-        if request is not None:
-            raise request.error()
+        found = self._bench.scores_of(MeasureJob(0, self._written(instruction), tuple(rows), refused_is_wrong=True))
         self.spent.answered(found)
         return found
 

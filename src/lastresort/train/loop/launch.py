@@ -20,9 +20,9 @@ FSDP, FSDP_VERSION = "ACCELERATE_USE_FSDP", "FSDP_VERSION"
 
 def process_count(environment: Mapping[str, str]) -> int:
     """How many processes were started together, this one included. Raises InputError for what is no positive whole number."""
-    found = next((environment[name] for name in COUNT if environment.get(name)), "1")
+    name = next((name for name in COUNT if environment.get(name)), "")
+    found = environment.get(name, "1")
     if not found.isdecimal() or int(found) < 1:
-        name = next(name for name in COUNT if environment.get(name))
         raise InputError(
             f'found "{found}"',
             where=name,
