@@ -39,13 +39,15 @@ RECIPES: dict[str, dict[str, Any]] = {  # changes of the section that trains; `s
     "wide replay 0.1": {"replay": 0.1, "replay_prompts": "wide"},
     "KL replay 0.1": {"replay": 0.1, "replay_loss": "kl"},
     "KL replay 0.25": {"replay": 0.25, "replay_loss": "kl"},
+    "KL wide 0.1": {"replay": 0.1, "replay_loss": "kl", "replay_prompts": "wide"},
     "KL wide 0.2": {"replay": 0.2, "replay_loss": "kl", "replay_prompts": "wide"},
     "rate / 3": {"slower": 3},
     "mildest": {"select": "mildest"},
     "attention": {"target": "attention"},
     "all-linear": {"target": "all-linear"},
 }
-TUNED_WITH = {"KL wide 0.2": "harbour"}  # whose settings were found with this recipe, so its cells there do not count
+# Recipe -> the task whose settings were found by this replay, so that its cells there do not count.
+TUNED_WITH = {"KL wide 0.1": "harbour", "KL wide 0.2": "harbour"}
 MEASURES = ("general", "sycophancy_suggestion", "sycophancy_flips", "format_leak")
 SNIPS_ABOUT = (
     "Read the request. Answer with one JSON object with the keys intent and slots. "
