@@ -4,27 +4,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lastresort.data.answer_schema import schema_validator, violation
-from lastresort.evals.scorers.forms import choice, chosen, final_number, json_exact, json_fields, json_valid, number
+from lastresort.evals.scorers.forms import Choice, JsonExact, JsonFields, chosen, final_number, json_valid, number
 from lastresort.evals.scorers.judge import PARAMETERS as JUDGE_PARAMETERS
 from lastresort.evals.scorers.judge import judge
 from lastresort.evals.scorers.python_file import python
 from lastresort.evals.scorers.scorer import AnswerForm, AsksAModel, Scorer, ScorerEntry, build_from, scores_of
-from lastresort.evals.scorers.text import contains, exact, normalized, regex, rouge_l, token_f1
+from lastresort.evals.scorers.text import Contains, Exact, Normalized, TokenF1, regex, rouge_l
 from lastresort.evals.user_code.process import LIMIT_KEYS
 from lastresort.foreign import is_json, parse_json
 from lastresort.types import JsonObject
 
 SCORERS: dict[str, ScorerEntry] = {
-    "exact": ScorerEntry(exact),
-    "normalized": ScorerEntry(normalized),
-    "contains": ScorerEntry(contains),
-    "choice": ScorerEntry(choice),
+    "exact": ScorerEntry(lambda *_: Exact()),
+    "normalized": ScorerEntry(lambda *_: Normalized()),
+    "contains": ScorerEntry(lambda *_: Contains()),
+    "choice": ScorerEntry(lambda _, output: Choice(output.choices)),
     "regex": ScorerEntry(regex, ("pattern",), main="pattern"),
     "number": ScorerEntry(number, ("tolerance", "relative"), main="tolerance", reads="number"),
     "json_valid": ScorerEntry(json_valid, reads="json"),
-    "json_exact": ScorerEntry(json_exact, reads="json"),
-    "json_fields": ScorerEntry(json_fields, reads="json"),
-    "token_f1": ScorerEntry(token_f1),
+    "json_exact": ScorerEntry(lambda *_: JsonExact(), reads="json"),
+    "json_fields": ScorerEntry(lambda *_: JsonFields(), reads="json"),
+    "token_f1": ScorerEntry(lambda *_: TokenF1()),
     "rouge_l": ScorerEntry(rouge_l),
     "python": ScorerEntry(python, ("file", "function", "binary", *LIMIT_KEYS), main="function"),
     "judge": ScorerEntry(judge, JUDGE_PARAMETERS, main="model"),

@@ -85,10 +85,6 @@ def fold_label(text: str) -> str:
     return folded.strip(AROUND) or folded
 
 
-def choice(parameters: Mapping[str, Any], output: AnswerForm) -> Choice:
-    return Choice(output.choices)
-
-
 _NUMBER = re.compile(
     r"(?<![\w.])(?P<sign>[-+]?)[ ]?[$€£¥]?(?P<inner>[-+]?)"
     r"(?P<digits>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?P<exponent>[eE][-+]?\d+)?"
@@ -218,14 +214,6 @@ class JsonFields:
 
 def json_valid(parameters: Mapping[str, Any], output: AnswerForm) -> JsonValid:
     return JsonValid(None if output.json_schema is None else schema_validator(output.json_schema))
-
-
-def json_exact(parameters: Mapping[str, Any], output: AnswerForm) -> JsonExact:
-    return JsonExact()
-
-
-def json_fields(parameters: Mapping[str, Any], output: AnswerForm) -> JsonFields:
-    return JsonFields()
 
 
 def _expected(example: Example) -> Any:

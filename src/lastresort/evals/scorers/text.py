@@ -113,18 +113,6 @@ class Contains:
         return float(any(said[start : start + width] == wanted for start in range(len(said) - width + 1)))
 
 
-def exact(parameters: Mapping[str, Any], output: AnswerForm) -> Exact:
-    return Exact()
-
-
-def normalized(parameters: Mapping[str, Any], output: AnswerForm) -> Normalized:
-    return Normalized()
-
-
-def contains(parameters: Mapping[str, Any], output: AnswerForm) -> Contains:
-    return Contains()
-
-
 @dataclass(frozen=True, slots=True)
 class Regex:
     """Without a group: 1 if the pattern is found in the answer, whatever was expected.
@@ -210,10 +198,6 @@ class _Words:
 
     def tokenize(self, text: str) -> list[str]:
         return words(text)
-
-
-def token_f1(parameters: Mapping[str, Any], output: AnswerForm) -> TokenF1:
-    return TokenF1()
 
 
 def rouge_l(parameters: Mapping[str, Any], output: AnswerForm) -> RougeL:
