@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import ValidationInfo, model_validator
+from pydantic import model_validator
 from pydantic.json_schema import JsonSchemaValue
 
 from lastresort.data.answer_schema import schema_fault
@@ -28,13 +28,12 @@ class Output(Section):
     schema_path: Path | None = None
     choices: tuple[str, ...] | None = None
 
-    @model_validator(mode="before")
     @classmethod
-    def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
-        if not isinstance(info.context, ReadContext) or not isinstance(value, dict):
+    def from_file(cls, value: Any, reading: ReadContext) -> Any:
+        if not isinstance(value, dict):
             return value
         refuse_unknown_keys(value, FILE_KEYS)
-        return {**_schema(value.get("schema"), info.context), "choices": _choices(value.get("choices"))}
+        return {**_schema(value.get("schema"), reading), "choices": _choices(value.get("choices"))}
 
     @model_validator(mode="after")
     def _not_both(self) -> Self:

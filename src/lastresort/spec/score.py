@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, JsonValue, ValidationInfo, model_validator
+from pydantic import Field, JsonValue, model_validator
 from pydantic.json_schema import JsonSchemaValue
 
 from lastresort.errors import InputError
@@ -109,10 +109,9 @@ class Score(Section):
     keys: Parameters = Field(default_factory=dict)
     judge: WrittenJudge = None
 
-    @model_validator(mode="before")
     @classmethod
-    def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
-        return _read_scorer(value, info.context) if isinstance(info.context, ReadContext) else value
+    def from_file(cls, value: Any, reading: ReadContext) -> Any:
+        return _read_scorer(value, reading)
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -145,14 +144,11 @@ class Reward(Score):
 
     weight: Annotated[float, NumberBounds()] = 1.0
 
-    @model_validator(mode="before")
     @classmethod
-    def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
-        if not isinstance(info.context, ReadContext):
-            return value
+    def from_file(cls, value: Any, reading: ReadContext) -> Any:
         weight = {"weight": value["weight"]} if isinstance(value, dict) and "weight" in value else {}
         scorer = {name: inner for name, inner in value.items() if name != "weight"} if weight else value
-        return {**_read_scorer(scorer, info.context), **weight}
+        return {**_read_scorer(scorer, reading), **weight}
 
     @model_validator(mode="after")
     def _not_labelled(self) -> Self:

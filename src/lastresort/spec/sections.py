@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic.json_schema import JsonSchemaValue
 
 from lastresort.knowledge.chunks import LANGUAGES, SMALLEST_TOKENS
@@ -165,10 +165,9 @@ class PreferenceSettings(Section):
     replay_weight: Limit = 1.0
     replay_prompts: ReplayPrompts = "everyday"
 
-    @model_validator(mode="before")
     @classmethod
-    def _no_file(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(info.context, ReadContext) and isinstance(value, str):
+    def from_file(cls, value: Any, reading: ReadContext) -> Any:
+        if isinstance(value, str):
             remedy = "Write preferences: FILE to name a file of pairs or labelled answers."
             refuse(f"found {describe(value)}", expected="settings of the rung preference", remedy=remedy)
         return value
@@ -232,13 +231,10 @@ class Sources(Section):
     test: FilePath | None = None
     synthetic: Annotated[tuple[FilePath, ...], BeforeValidator(_as_list)] = ()
 
-    @model_validator(mode="before")
     @classmethod
-    def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
-        if not isinstance(info.context, ReadContext):
-            return value
+    def from_file(cls, value: Any, reading: ReadContext) -> Any:
         if isinstance(value, str):
-            return {"all": existing_path(value, info.context)}
+            return {"all": existing_path(value, reading)}
         if not isinstance(value, dict):
             remedy = "Write examples: FILE, or examples: {train: FILE, test: FILE}."
             refuse(f"found {describe(value)}", expected="a file, or a mapping with train", remedy=remedy)

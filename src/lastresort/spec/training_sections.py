@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from lastresort.errors import InputError
 from lastresort.evals.user_code.process import CodeLimits
@@ -75,11 +75,8 @@ class ServerKeys(Section):
     adapter_name: Text = Field("policy", description="a name of letters, digits, . _ and -")
     output_seen_as: Text | None = Field(None, description="a folder, as the server sees it")
 
-    @model_validator(mode="before")
     @classmethod
-    def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
-        if not isinstance(info.context, ReadContext):
-            return value
+    def from_file(cls, value: Any, reading: ReadContext) -> Any:
         if isinstance(value, str):
             return {"model": _endpoint(value)}
         if not isinstance(value, dict):
@@ -153,21 +150,18 @@ class DataKeys(Section):
     eval: tuple[Path, ...] = ()
     eval_share: float | int | None = None
 
-    @model_validator(mode="before")
     @classmethod
-    def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
-        if not isinstance(info.context, ReadContext):
-            return value
+    def from_file(cls, value: Any, reading: ReadContext) -> Any:
         if not isinstance(value, dict):
-            return {"train": _paths(value, info.context)}
+            return {"train": _paths(value, reading)}
         refuse_unknown_keys(value, ("train", "eval"))
         if value.get("train") is None:
             refuse("found nothing", expected="the file to train on", remedy="Add train: FILE.", key=("train",))
         with below("train"):
-            found: dict[str, object] = {"train": _paths(value["train"], info.context)}
+            found: dict[str, object] = {"train": _paths(value["train"], reading)}
         if value.get("eval") is not None:
             with below("eval"):
-                found |= _held_out(value["eval"], info.context)
+                found |= _held_out(value["eval"], reading)
         return found
 
     @property
@@ -250,10 +244,9 @@ class AdapterKeys(Section):
     ] = "attention"
     dropout: Annotated[float, NumberBounds(at_least=0, below=1)] = 0.0
 
-    @model_validator(mode="before")
     @classmethod
-    def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
-        return {"kind": value} if isinstance(info.context, ReadContext) and isinstance(value, str) else value
+    def from_file(cls, value: Any, reading: ReadContext) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _full_has_none(self) -> Self:
@@ -287,11 +280,8 @@ class ObjectiveKeys(Section):
     name: str = "sft"
     options: dict[str, bool | float] = Field(default_factory=dict)
 
-    @model_validator(mode="before")
     @classmethod
-    def _from_file(cls, value: Any, info: ValidationInfo) -> Any:
-        if not isinstance(info.context, ReadContext):
-            return value
+    def from_file(cls, value: Any, reading: ReadContext) -> Any:
         name, options = _name_and_options(value)
         if name not in OBJECTIVES:
             detail = unknown_name("objective", name, tuple(OBJECTIVES))

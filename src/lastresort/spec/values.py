@@ -17,7 +17,16 @@ from difflib import get_close_matches
 from pathlib import Path, PurePath
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.annotated_handlers import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
@@ -100,18 +109,28 @@ def nearest_file(name: str, names: Iterable[str]) -> str | None:
 REFUSED = "refused"
 
 
-class Section(BaseModel):
-    """A frozen group of keys; unknown ones are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 @dataclass(frozen=True, slots=True)
 class ReadContext:
     """The validation context while a file is read. folder: base of its relative paths, absolute. file: what it is."""
 
     folder: Path
     file: str = "task file"
+
+
+class Section(BaseModel):
+    """A frozen group of keys; unknown ones are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any, info: ValidationInfo) -> Any:
+        return cls.from_file(value, info.context) if isinstance(info.context, ReadContext) else value
+
+    @classmethod
+    def from_file(cls, value: Any, reading: ReadContext) -> Any:
+        """The fields of what a file says, which may be a short form."""
+        return value
 
 
 def refuse(found: str, *, expected: str = "", remedy: str = "", key: Key = ()) -> NoReturn:
