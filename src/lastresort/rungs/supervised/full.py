@@ -22,7 +22,7 @@ from lastresort.records.rungs import MethodExcluded, Pretraining, Skip, TooFewRo
 from lastresort.rungs.forecast import ALL_WEIGHTS, Forecast, Workload, answering, training
 from lastresort.rungs.prompting.prompts import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
-from lastresort.rungs.supervised.methods import WholeMethod, weights_absent
+from lastresort.rungs.supervised.methods import WholeMethod, begin, weights_absent
 from lastresort.rungs.supervised.milder import retrain
 from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
 from lastresort.rungs.supervised.sft import ADVISED_ROWS, LEAST_ROWS, REPLAY_PROMPT_TOKENS, stale_reason
@@ -94,7 +94,7 @@ def _train(bench: Workbench, rung: str, section: FullSettings, folder: Path) -> 
         objective=Objective("text"),
         seed=bench.task.split.seed,
     )
-    model = method.begin(loaded, bench.models.tuned_name, settings.seed)
+    model = begin(method, loaded, bench.models.tuned_name, settings.seed)
     facts = TrainingFacts(rows=len(rows), replay_rows=len(rows) - len(text))
     run = TuningRun(rung, NAME, "knowledge as text", loaded.fingerprint, settings, facts)
     early = early_warnings(bench, rung, PromptDesign(bench.task.about.strip()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lastresort.errors import DataError, InputError, PrerequisiteError
 from lastresort.hardware.cards import Card
@@ -27,59 +27,22 @@ if TYPE_CHECKING:
     from lastresort.train.settings import AdapterSettings
 
 
-class Method(Protocol):
-    """A way of training. name: begins those of candidates. prefix: begins those of curves. folder: of kept models in the run."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def prefix(self) -> str: ...
-    @property
-    def folder(self) -> str: ...
-
-    @property
-    def holds_base(self) -> bool:
-        """Whether training starts from the base, alone or with a fresh adapter."""
-
-    @property
-    def loraplus_lr_ratio(self) -> float:
-        """The learning rate of an adapter's B, as a multiple of the learning rate."""
-
-    def description(self) -> str:
-        """In words, for the note of the search."""
-
-    def settings(self) -> AdapterSettings: ...
-
-    def load(self, bench: Workbench) -> Loaded:
-        """The base in memory. Raises TaskError, DataError or PrerequisiteError if it cannot be loaded."""
-
-    def begin(self, loaded: Loaded, base_name: str, seed: int) -> Any:
-        """The model before the first step."""
-
-    def end(self, loaded: Loaded, model: Any) -> Loaded | None:
-        """The base for the next run; None if it has to be loaded again."""
-
-    def save(self, loaded: Loaded, model: Any, folder: Path) -> None: ...
-
-    def saved(self, folder: Path) -> bool: ...
-
-
 @dataclass(frozen=True, slots=True)
 class AdapterMethod:
-    """LoRA; with in_4_bits QLoRA, whose adapter stores that its base is loaded in NF4."""
+    """LoRA; with in_4_bits QLoRA, whose adapter stores that its base is loaded in NF4.
+
+    name: begins the names of candidates. prefix: begins those of curves. folder: of kept models in the run.
+    """
 
     sft: SftSettings
     in_4_bits: bool = False
     prefix: str = ""
-    folder: str = "adapters"
+    folder: ClassVar[str] = "adapters"
+    holds_base: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
         return "qlora" if self.in_4_bits else "lora"
-
-    @property
-    def holds_base(self) -> bool:
-        return True
 
     @property
     def loraplus_lr_ratio(self) -> float:
@@ -96,12 +59,8 @@ class AdapterMethod:
     def load(self, bench: Workbench) -> Loaded:
         return load_to_train(bench, quantize="nf4" if self.in_4_bits else "no")
 
-    def begin(self, loaded: Loaded, base_name: str, seed: int) -> Any:
-        from lastresort.train.adapters.adapters import attach_adapter
-
-        return attach_adapter(loaded.model, self.settings(), base_name=base_name, seed=seed)
-
     def end(self, loaded: Loaded, model: Any) -> Loaded | None:
+        """The base for the next run; None if it has to be loaded again."""
         from lastresort.train.adapters.adapters import detach
 
         return replace(loaded, model=detach(model))
@@ -122,13 +81,14 @@ class WholeMethod:
     """
 
     start: Path | None = None
-    name: str = "full"
     prefix: str = "full-"
-    folder: str = "models"
-    loraplus_lr_ratio: float = 1.0
+    name: ClassVar[str] = "full"
+    folder: ClassVar[str] = "models"
+    loraplus_lr_ratio: ClassVar[float] = 1.0
 
     @property
     def holds_base(self) -> bool:
+        """Whether training starts from the base itself."""
         return self.start is None
 
     def description(self) -> str:
@@ -141,11 +101,6 @@ class WholeMethod:
 
     def load(self, bench: Workbench) -> Loaded:
         return load_to_train(bench, weights=self.start, precision="float32", quantize="no")
-
-    def begin(self, loaded: Loaded, base_name: str, seed: int) -> Any:
-        from lastresort.train.adapters.adapters import attach_adapter
-
-        return attach_adapter(loaded.model, self.settings(), base_name=base_name, seed=seed)
 
     def end(self, loaded: Loaded, model: Any) -> Loaded | None:
         return None
@@ -162,6 +117,16 @@ class WholeMethod:
 
     def saved(self, folder: Path) -> bool:
         return (folder / "config.json").is_file()
+
+
+Method = AdapterMethod | WholeMethod
+
+
+def begin(method: Method, loaded: Loaded, base_name: str, seed: int) -> Any:
+    """The model before the first step."""
+    from lastresort.train.adapters.adapters import attach_adapter
+
+    return attach_adapter(loaded.model, method.settings(), base_name=base_name, seed=seed)
 
 
 def weights_absent(task: Task) -> WeightsNotLocal | None:

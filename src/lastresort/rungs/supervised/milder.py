@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from lastresort.records.events import CandidateTrained, TrainingReached
 from lastresort.rungs.rung import Rung, Workbench
-from lastresort.rungs.supervised.methods import AdapterMethod, WholeMethod, load_to_train
+from lastresort.rungs.supervised.methods import Method, WholeMethod, load_to_train
 from lastresort.rungs.supervised.training import SupervisedTraining
 from lastresort.rungs.tuning import (
     constrain,
@@ -106,7 +106,7 @@ def retrain(
     bench: Workbench,
     rung: str,
     section: SftSettings | FullSettings,
-    method: AdapterMethod | WholeMethod,
+    method: Method,
     system: System,
     *,
     replay: float | None,

@@ -16,7 +16,7 @@ from lastresort.records.events import CandidateTrained, LapTrained, RowsTooLong,
 from lastresort.records.rungs import Pretraining, RateLap, TrainedOnRows
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.curve import THIRD
-from lastresort.rungs.supervised.methods import Method
+from lastresort.rungs.supervised.methods import Method, begin
 from lastresort.rungs.supervised.replay_rows import replay_items, replay_of, replay_size
 from lastresort.rungs.tuning import (
     TuningRun,
@@ -237,7 +237,7 @@ class SupervisedTraining:
         loaded, rows = self._prepare()
         bench, settings = self._bench, self._settings(rate)
         name = self.run_name(rate)
-        model = self._method.begin(loaded, bench.models.tuned_name, settings.seed)
+        model = begin(self._method, loaded, bench.models.tuned_name, settings.seed)
         facts = TrainingFacts(rows=len(rows), replay_rows=self._replay_rows, adapted=adapted(model))
         run = TuningRun(self._rung, name, f"learning rate {rate:g}", loaded.fingerprint, settings, facts)
         try:
