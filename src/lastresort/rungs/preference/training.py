@@ -21,7 +21,7 @@ from lastresort.rungs.preference.items import (
 )
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import adapter_settings, in_4_bits, load_to_train
-from lastresort.rungs.supervised.replay_rows import replay_items, replay_of, replay_size
+from lastresort.rungs.supervised.replay_rows import rendered_replay, replay_items, replay_of, replay_size
 from lastresort.rungs.tuning import (
     TuningRun,
     early_warnings,
@@ -224,7 +224,10 @@ class PreferenceTraining:
         given = None
         if self._plan.source != "reward":
             given = given_items(bench, start, loaded, self._preferences)
-        trainee = _Trainee(model, StartWeights(model), loaded, given, self._replay_items(loaded, model, replay))
+        rows = rendered_replay(loaded, replay, start.template_kwargs)
+        weights = StartWeights(model)
+        general = replay_items(bench, self._rung, model, rows, bench.task.preference)
+        trainee = _Trainee(model, weights, loaded, given, general)
         self._record_stops(trainee)
         yield trainee
 
@@ -236,19 +239,6 @@ class PreferenceTraining:
             return Replay()
         size = replay_size(len(self._preferences), section.replay, section.replay_prompts)
         return replay_of(self._bench, self._rung, size, section.replay_prompts)
-
-    def _replay_items(self, loaded: Loaded, model: Any, replay: Replay) -> list[TrainingItem]:
-        from lastresort.train.loop.batches import training_rows
-
-        rows = training_rows(
-            loaded.tokenizer,
-            replay.examples,
-            tuple,
-            context_tokens=loaded.context_tokens,
-            template_kwargs=self._start.template_kwargs,
-            ends=replay.ends,
-        )
-        return replay_items(self._bench, self._rung, model, rows, self._bench.task.preference)
 
     def _record_stops(self, trainee: _Trainee) -> None:
         from lastresort.train.loop.loop import total_steps

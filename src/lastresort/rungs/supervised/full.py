@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +24,21 @@ from lastresort.rungs.prompting.prompts import grammar_of
 from lastresort.rungs.rung import RungSetup, Search, Workbench
 from lastresort.rungs.supervised.methods import WholeMethod, begin, weights_absent
 from lastresort.rungs.supervised.milder import retrain
-from lastresort.rungs.supervised.replay_rows import replay_of, replay_size
-from lastresort.rungs.supervised.sft import ADVISED_ROWS, LEAST_ROWS, REPLAY_PROMPT_TOKENS, stale_reason
+from lastresort.rungs.supervised.replay_rows import rendered_replay, replay_of, replay_size
+from lastresort.rungs.supervised.sft import ADVISED_ROWS, LEAST_ROWS, REPLAY_PROMPT_TOKENS, stale_reason, tuned_system
 from lastresort.rungs.supervised.training import SupervisedTraining, kept_epochs, losses_of_race, raced_beyond
 from lastresort.rungs.tuning import (
     TuningRun,
     choose_on_dev,
     early_warnings,
     record_training,
-    recorded_rendering,
     train_to,
 )
 from lastresort.spec.sections import FullSettings
 from lastresort.spec.task import Task
 from lastresort.synthesis.replay import REPLAY_TOKENS, replay_rows
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Example
+from lastresort.types import Example
 
 ROW_TOKENS, BATCH = 512, 4
 LEAST_STEPS = 100  # a few large steps do not learn a short text by heart, however often they read it
@@ -85,7 +84,7 @@ def _train(bench: Workbench, rung: str, section: FullSettings, folder: Path) -> 
     documents = _documents(bench)
     loaded = method.load(bench)
     text = _text_rows(loaded, documents)
-    rows = [*text, *_replay_rows(bench, loaded, replay)]
+    rows = [*text, *rendered_replay(loaded, replay, bench.task.chat_template_kwargs)]
     settings = TrainSettings(
         learning_rate=section.text_learning_rate,
         epochs=section.text_epochs,
@@ -138,19 +137,6 @@ def _text_rows(loaded: Any, documents: list[Any]) -> list[Any]:
 
     length = min(loaded.context_tokens or ROW_TOKENS, ROW_TOKENS)
     return [Row(row.ids, row.targets) for row in packed_rows(loaded.tokenizer, documents, length)]
-
-
-def _replay_rows(bench: Workbench, loaded: Any, replay: Any) -> list[Any]:
-    from lastresort.train.loop.batches import training_rows
-
-    return training_rows(
-        loaded.tokenizer,
-        replay.examples,
-        tuple,
-        context_tokens=loaded.context_tokens,
-        template_kwargs=bench.task.chat_template_kwargs,
-        ends=replay.ends,
-    )
 
 
 GIB = 1 << 30
@@ -215,21 +201,14 @@ class FullRung:
         trained.close()
         for checkpoint in (bench.folder / "checkpoints").glob("full-*"):
             shutil.rmtree(checkpoint, ignore_errors=True)  # three times the model; what is kept is in models/
-        design = PromptDesign(task.about.strip())
-        decoding = Decoding(bench.max_new_tokens, temperature=task.decode.temperature, seed=task.split.seed)
-        base, kwargs = bench.models.tuned_name, task.chat_template_kwargs
-        rendering = recorded_rendering(bench.record, self.name)
         systems = [
-            System(
-                name,
-                str(folder.resolve()),
-                design,
-                decoding,
-                template_kwargs=kwargs,
-                tuned_from=base,
-                trained_rendering=rendering,
+            replace(
+                tuned_system(bench, self.name, folder),
+                model=str(folder.resolve()),
+                adapter=None,
+                tuned_from=bench.models.tuned_name,
             )
-            for name, folder in kept
+            for folder in kept
         ]
         return choose_on_dev(bench, self.name, systems, trained.findings(rate, before))
 

@@ -27,10 +27,11 @@ from lastresort.synthesis.replay import (
 )
 from lastresort.systems.compose import compose, question_of
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Decoding, Example, Message, ReplayPrompts
+from lastresort.types import Decoding, Example, JsonObject, Message, ReplayPrompts
 
 if TYPE_CHECKING:
     from lastresort.engine.forest import Row
+    from lastresort.models.loading import Loaded
     from lastresort.train.loop.batches import TrainingItem
 
 COUNTER_SHARE = 1 / 3
@@ -97,6 +98,20 @@ def replay_items(
             f"{rung}: replay is trained by likelihood: the hidden states of this model cannot be told from its logits."
         )
     return replayed(rows, held=held, weight=section.replay_weight)
+
+
+def rendered_replay(loaded: Loaded, replay: Replay, template_kwargs: JsonObject) -> list[Row]:
+    """Without an instruction of the task, as the base answered them."""
+    from lastresort.train.loop.batches import training_rows
+
+    return training_rows(
+        loaded.tokenizer,
+        replay.examples,
+        tuple,
+        context_tokens=loaded.context_tokens,
+        template_kwargs=template_kwargs,
+        ends=replay.ends,
+    )
 
 
 def recorded_replay(record: Record, n: int, prompts: ReplayPrompts = "everyday") -> Replay | None:

@@ -113,7 +113,7 @@ class SftRung:
         early = self._below_the_bar(bench, trained, rate)
         kept = trained.finish(rate)
         trained.close()
-        systems = [tuned_system(bench, self.name, folder) for _, folder in kept]
+        systems = [tuned_system(bench, self.name, folder) for folder in kept]
         if weighed:
             scaled = [scale for scale in KEPT_SCALES if _is_measured(bench, scaled_name(systems[-1].name, scale))]
             systems += [scale_system(bench, systems[-1], scale) for scale in scaled]

@@ -17,7 +17,7 @@ from lastresort.records.rungs import Pretraining, RateLap, TrainedOnRows
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.curve import THIRD
 from lastresort.rungs.supervised.methods import Method, begin
-from lastresort.rungs.supervised.replay_rows import replay_items, replay_of, replay_size
+from lastresort.rungs.supervised.replay_rows import rendered_replay, replay_items, replay_of, replay_size
 from lastresort.rungs.tuning import (
     TuningRun,
     early_warnings,
@@ -32,7 +32,7 @@ from lastresort.spec.sections import FullSettings, SftSettings
 from lastresort.synthesis.replay import Replay
 from lastresort.systems.compose import compose
 from lastresort.systems.system import PromptDesign
-from lastresort.types import Example, Message
+from lastresort.types import Example
 
 if TYPE_CHECKING:
     from lastresort.models.loading import Loaded
@@ -123,16 +123,16 @@ class SupervisedTraining:
     def _folder_of_third(self, rate: float) -> Path:
         return self._bench.folder / self._method.folder / f"{self._method.name}-lr{rate:g}-third"
 
-    def finish(self, rate: float) -> list[tuple[str, Path]]:
-        """Train to the end. Returns names and folders of the candidates kept: after each epoch of the second half, or after shares
-        of the training where they are weighed.
+    def finish(self, rate: float) -> list[Path]:
+        """Train to the end. Returns the folders of the candidates kept, which are called after them: after each epoch of the second
+        half, or after shares of the training where they are weighed.
         """
         kept = []
         for stop in self._kept_stops():
             name = f"{self._method.name}-lr{rate:g}-{stop.unit}{stop.number}"
             folder = self._bench.folder / self._method.folder / name
             if math.isfinite(self.to_stop(rate, stop, folder)):
-                kept.append((name, folder))
+                kept.append(folder)
         self._early.report()
         if not kept:
             raise DataError(
@@ -299,28 +299,22 @@ class SupervisedTraining:
             kwargs = self._bench.task.chat_template_kwargs
             record_rendering(self._bench.record, self._rung, self._loaded, kwargs)
         if self._rows is None:
-            general = self._render(replay.examples, compose_with=tuple, ends=replay.ends)
+            general = rendered_replay(self._loaded, replay, self._bench.task.chat_template_kwargs)
             self._replay_rows = len(general)
             self._rows = self._render(self._train_rows) + general
             self._dev_rows = self._render(self._bench.dev)
         return self._loaded, self._rows
 
-    def _render(
-        self,
-        examples: Sequence[Example],
-        compose_with: Callable[[Sequence[Message]], Sequence[Message]] | None = None,
-        ends: Sequence[bool] | None = None,
-    ) -> list[Any]:
+    def _render(self, examples: Sequence[Example]) -> list[Any]:
         from lastresort.train.loop.batches import training_rows
 
         assert self._loaded is not None
         return training_rows(
             self._loaded.tokenizer,
             examples,
-            compose_with or (lambda turns: compose(self._design, turns, ())),
+            lambda turns: compose(self._design, turns, ()),
             context_tokens=self._loaded.context_tokens,
             template_kwargs=self._bench.task.chat_template_kwargs,
-            ends=ends,
         )
 
     def _replay(self) -> Replay:
