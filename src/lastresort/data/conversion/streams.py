@@ -74,14 +74,10 @@ def count_rows(path: Path) -> int:
     kind, packed = file_kind(path)
     if kind == ".parquet":
         return parquet_count(path)
-    if _READERS.get(kind) is not _json_rows:
+    if _READERS.get(kind) is not rows_of_lines:
         return sum(1 for _ in stream_rows(path))
     with _opened(path, packed) as file:
         return sum(1 for line in _lines(file, path, kind) if not line.isspace())
-
-
-def _json_rows(lines: Iterator[str], path: str) -> Iterator[RawRow]:
-    return rows_of_lines(lines, path)
 
 
 def _csv_rows(lines: Iterator[str], path: str) -> Iterator[RawRow]:
@@ -97,8 +93,8 @@ def _csv_rows(lines: Iterator[str], path: str) -> Iterator[RawRow]:
 
 
 _READERS: dict[str, Callable[[Iterator[str], str], Iterator[RawRow]]] = {
-    ".jsonl": _json_rows,
-    ".ndjson": _json_rows,
+    ".jsonl": rows_of_lines,
+    ".ndjson": rows_of_lines,
     ".csv": _csv_rows,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Literal
 
 from pydantic import Field
@@ -160,14 +161,4 @@ class PlanDocument(JsonDocument):
 
 
 def memory_parts(memory: Memory) -> tuple[MemoryPart, ...]:
-    return tuple(
-        MemoryPart(
-            kind=part.kind,
-            name=part.name,
-            per_card_bytes=part.per_card_bytes,
-            formula=part.formula,
-            assumption=part.assumption,
-            total_bytes=memory.cards * part.per_card_bytes,
-        )
-        for part in memory.parts
-    )
+    return tuple(MemoryPart(**asdict(part), total_bytes=memory.cards * part.per_card_bytes) for part in memory.parts)

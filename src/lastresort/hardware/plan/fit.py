@@ -193,11 +193,9 @@ class PlannedTraining:
         """The same with the largest pass that fits, at most the present one; None where even one row is too much."""
         if self.fits(room_bytes):
             return self
-        low, high = 0, min(self.pass_tokens, self.batch_tokens) // _STEP_TOKENS
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if self._in(middle * _STEP_TOKENS).fits(room_bytes) else (low, middle - 1)
-        found = self._in(max(low * _STEP_TOKENS, self.longest_tokens))
+        most = min(self.pass_tokens, self.batch_tokens) // _STEP_TOKENS
+        steps = _most(most, lambda n: self._in(n * _STEP_TOKENS).fits(room_bytes))
+        found = self._in(max(steps * _STEP_TOKENS, self.longest_tokens))
         return found if found.fits(room_bytes) else None
 
     def _in(self, pass_tokens: int) -> PlannedTraining:

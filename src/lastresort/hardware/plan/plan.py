@@ -259,12 +259,12 @@ def marks(found: PlanDocument) -> list[tuple[str, int]]:
     return [own, *((name, known_cards()[name].memory_bytes) for name in SIZES if name != own[0])]
 
 
-def within_reach(card: Card, row_tokens: int = 1024) -> dict[str, dict[str, str | int] | None]:
-    """For each method the largest model that fits, with rows of so many tokens one at a time; None where none does."""
+def within_reach(card: Card) -> dict[str, dict[str, str | int] | None]:
+    """For each method the largest model that fits, with one row of 1,024 tokens at a time; None where none does."""
     by_size = sorted(known_models().values(), key=lambda known: -known.parameters)
     found: dict[str, dict[str, str | int] | None] = {}
     for method in METHODS:
-        setup = Setup(method, row_tokens=row_tokens)
+        setup = Setup(method)
         fitting = (known for known in by_size if fit(shape_named(known.name), setup, Cards(card)).fits)
         largest = next(fitting, None)
         found[method] = None if largest is None else {"name": largest.name, "parameters": largest.parameters}
