@@ -12,7 +12,8 @@ import torch
 
 from adapters_support import family_folder
 from engine_support import reference
-from lastresort.data.preferences import read_pairs
+from lastresort.data.files import read_rows
+from lastresort.data.preferences import pairs_of
 from lastresort.data.rendering import render_training
 from lastresort.engine.forest import Row
 from lastresort.models.loading import load_local
@@ -132,7 +133,7 @@ def rendered(model: Path, rows: Path) -> list[tuple[Row, Row]]:
                 for answer in (pair.chosen, pair.rejected)
             )
         )
-        for pair in read_pairs(rows)
+        for pair in pairs_of(read_rows(rows))
     ]
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from data_support import CHATML, masks, word_tokenizer
+from lastresort.data.files import read_rows
 from lastresort.data.plain_text import TextDocument, packed_rows
-from lastresort.data.preferences import read_pairs
+from lastresort.data.preferences import pairs_of
 from lastresort.data.rendering import render_training
 
 CHOSEN_MASK = r"""
@@ -88,7 +89,7 @@ def turn(role: str, content: str) -> dict[str, str]:
 
 def masks_of(folder: Path, row: dict[str, Any]) -> tuple[str, str]:
     (folder / "rows.jsonl").write_text(json.dumps(row), encoding="utf-8")
-    (pair,) = read_pairs(folder / "rows.jsonl")
+    (pair,) = pairs_of(read_rows(folder / "rows.jsonl"))
     tokenizer = word_tokenizer(CHATML, eos_token="<|im_end|>")
     chosen, rejected = (
         masks(tokenizer, render_training(tokenizer, (*pair.prompt, *answer), trained_turns=len(answer)))

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lastresort.data.preferences import read_pairs
+from lastresort.data.files import read_rows
+from lastresort.data.preferences import pairs_of
 from llamafactory_support import imported, rows_of
 
 DEMO = Path(__file__).resolve().parents[3] / "shared" / "data" / "llamafactory_demo"
@@ -57,6 +58,6 @@ def test_the_next_version_through_an_entry_and_as_it_is(tmp_path: Path) -> None:
     rows = rows_of(found)
     assert len(rows) == stood_in("v1_sft_demo.jsonl") == 500
     assert rows[0]["messages"][0] == {"role": "user", "content": "hi"}
-    pairs = read_pairs(DEMO / "v1_dpo_demo.jsonl")
+    pairs = pairs_of(read_rows(DEMO / "v1_dpo_demo.jsonl"))
     assert len(pairs) == stood_in("v1_dpo_demo.jsonl") == 10
     assert {turn.role for pair in pairs for turn in pair.prompt} == {"system", "user"}

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from data_support import word_tokenizer
+from lastresort.data.files import read_rows
 from lastresort.data.plain_text import TextDocument, packed_rows, read_documents
-from lastresort.data.preferences import as_labelled, read_labelled, read_pairs
+from lastresort.data.preferences import PreferencePair, as_labelled, labelled_of, pairs_of
 from lastresort.errors import DataError
+from lastresort.types import Example
 
 U, A = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}
 B = {"role": "assistant", "content": "bye"}
@@ -22,6 +24,14 @@ def rows(folder: Path, *values: Any, name: str = "rows.jsonl") -> Path:
     path = folder / name
     path.write_text("".join(json.dumps(value) + "\n" for value in values), encoding="utf-8")
     return path
+
+
+def read_pairs(path: Path) -> list[PreferencePair]:
+    return pairs_of(read_rows(path))
+
+
+def read_labelled(path: Path) -> list[tuple[Example, bool]]:
+    return labelled_of(read_rows(path), path)
 
 
 def spoken(turns: Any) -> list[tuple[str, str]]:

@@ -55,23 +55,13 @@ def columns_of_pair(values: Mapping[str, Any]) -> frozenset[str]:
     return frozenset({"system", *([] if prompt is None else [prompt]), *context, *answers})
 
 
-def read_pairs(path: Path) -> list[PreferencePair]:
-    """The pairs of a file, in its order. Raises DataError naming file, row and key."""
-    return pairs_of(read_rows(path))
-
-
 def pairs_of(rows: Sequence[RawRow]) -> list[PreferencePair]:
-    """Like read_pairs, from rows."""
+    """The pairs of the rows, in their order. Raises DataError naming file, row and key."""
     return [_pair(row) for row in rows]
 
 
-def read_labelled(path: Path) -> list[tuple[Example, bool]]:
-    """The labelled answers of a file, in its order. Raises DataError naming file, row and key."""
-    return labelled_of(read_rows(path), path)
-
-
 def labelled_of(rows: Sequence[RawRow], path: Path) -> list[tuple[Example, bool]]:
-    """Like read_labelled, from rows. path: their file."""
+    """The labelled answers of the rows, in their order. path: their file. Raises DataError naming file, row and key."""
     if are_pairs(rows[0]):
         raise DataError(
             "found preference pairs",
@@ -252,13 +242,13 @@ def kind_of_preferences(preferences: Sequence[PreferenceRow]) -> Kind:
 
 def read_preferences(path: Path) -> tuple[PreferenceRow, ...]:
     """The pairs or the labelled answers of a file, by what its first row holds. Raises DataError naming file, row and key."""
-    first = read_rows(path)[0]
-    if are_pairs(first):
-        return tuple(PreferenceRow(pair.prompt, (pair.chosen, pair.rejected), pair.place) for pair in read_pairs(path))
-    if "label" not in first.values:
+    rows = read_rows(path)
+    if are_pairs(rows[0]):
+        return tuple(PreferenceRow(pair.prompt, (pair.chosen, pair.rejected), pair.place) for pair in pairs_of(rows))
+    if "label" not in rows[0].values:
         raise DataError(
-            f"found the keys {', '.join(sorted(first.values)) or 'none'}",
-            where=first.place,
+            f"found the keys {', '.join(sorted(rows[0].values)) or 'none'}",
+            where=rows[0].place,
             expected='{"prompt", "chosen", "rejected"} or {"prompt", "completion", "label"}',
             remedy="Rename the columns.",
         )
@@ -270,7 +260,7 @@ def read_preferences(path: Path) -> tuple[PreferenceRow, ...]:
             label,
             (True,),
         )
-        for example, label in read_labelled(path)
+        for example, label in labelled_of(rows, path)
     )
 
 

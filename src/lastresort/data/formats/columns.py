@@ -37,10 +37,6 @@ def _columns(keys: frozenset[str]) -> tuple[str, str] | None:
     return (inputs[0], outputs[0]) if len(inputs) == 1 and len(outputs) == 1 else None
 
 
-def _fits_input_output(keys: frozenset[str]) -> bool:
-    return _columns(keys) is not None
-
-
 def _input_output(row: RawRow) -> Labelled:
     columns = _columns(frozenset(row.values))
     assert columns is not None
@@ -51,7 +47,7 @@ INPUT_OUTPUT = RowShape(
     "input/output",
     '{"input": …, "output": …}',
     frozenset(_INPUTS) | frozenset(_OUTPUTS_OF_INPUT),
-    _fits_input_output,
+    lambda keys: _columns(keys) is not None,
     _input_output,
     _columns,
 )
@@ -62,10 +58,6 @@ _COMPLETIONS = ("completion", "response")
 
 def _completion_cells(keys: frozenset[str]) -> tuple[str, str]:
     return "prompt", next(key for key in _COMPLETIONS if key in keys)
-
-
-def _fits_prompt_completion(keys: frozenset[str]) -> bool:
-    return "prompt" in keys and any(key in keys for key in _COMPLETIONS)
 
 
 def _prompt_completion(row: RawRow) -> Labelled:
@@ -81,7 +73,7 @@ PROMPT_COMPLETION = RowShape(
     "prompt/completion",
     '{"prompt": …, "completion": …}',
     frozenset({"prompt", *_COMPLETIONS}),
-    _fits_prompt_completion,
+    lambda keys: "prompt" in keys and not keys.isdisjoint(_COMPLETIONS),
     _prompt_completion,
     _completion_cells,
 )
@@ -93,10 +85,6 @@ _OUTPUTS_OF_ALPACA = ("output", "response")
 
 def _alpaca_cells(keys: frozenset[str]) -> tuple[str, str]:
     return "instruction", next(key for key in _OUTPUTS_OF_ALPACA if key in keys)
-
-
-def _fits_alpaca(keys: frozenset[str]) -> bool:
-    return "instruction" in keys and any(key in keys for key in _OUTPUTS_OF_ALPACA)
 
 
 def _alpaca(row: RawRow) -> Labelled:
@@ -150,7 +138,7 @@ ALPACA = RowShape(
     "alpaca",
     '{"instruction": …, "input": …, "output": …}',
     frozenset({"instruction", "system", "history", *_CONTEXTS, *_OUTPUTS_OF_ALPACA}),
-    _fits_alpaca,
+    lambda keys: "instruction" in keys and not keys.isdisjoint(_OUTPUTS_OF_ALPACA),
     _alpaca,
     _alpaca_cells,
     _alpaca_reads,
