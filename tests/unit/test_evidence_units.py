@@ -55,7 +55,7 @@ def test_wealth_by_hand() -> None:
 
 @pytest.mark.parametrize(("bar", "alpha", "n"), [(0.85, 0.01, 30), (0.99, 0.01, 481), (0.2, 0.05, 2), (0.5, 0.05, 5)])
 def test_smallest_deciding_test(bar: float, alpha: float, n: int) -> None:
-    assert smallest_deciding_test(bar, alpha, 0.05) == n
+    assert smallest_deciding_test(bar, alpha) == n
     perfect = judge_bar([1.0] * n, bar=bar, alpha=alpha, binary=True)
     short = judge_bar([1.0] * (n - 1), bar=bar, alpha=alpha, binary=True)
     assert perfect is not None

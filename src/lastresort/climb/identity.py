@@ -12,8 +12,6 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from pydantic_core import to_jsonable_python
 
 from lastresort.errors import DataError
 from lastresort.evals.user_code.process import without_limits
-from lastresort.hardware.environment import processor_name
+from lastresort.hardware.environment import processor_name, version_of
 from lastresort.hardware.memory import physical_memory_bytes
 from lastresort.knowledge.update import file_hashes
 from lastresort.records.decision import RunProvenance
@@ -142,15 +140,6 @@ def machine() -> dict[str, str | int]:
 
 def versions() -> dict[str, str]:
     """Of this program, of Python, and of the packages that decide what a model says."""
-    found = {package: _installed(package) for package in PACKAGES}
+    found = {package: version_of(package) for package in PACKAGES}
     known = {package: number for package, number in found.items() if number is not None}
     return {"lastresort": __version__, "python": platform.python_version(), **known}
-
-
-@cache
-def _installed(package: str) -> str | None:
-    """Read once: a package's version stands in a file with its whole description, which takes milliseconds to parse."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

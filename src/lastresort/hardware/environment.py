@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -123,7 +124,9 @@ def gpus() -> list[JsonObject]:
     ]
 
 
+@cache
 def version_of(package: str) -> str | None:
+    """Read once: a package's version stands in a file with its whole description, which takes milliseconds to parse."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -37,11 +37,11 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """A decoder-only transformer.
+    """A decoder-only transformer whose feed-forward has a gate.
 
     heads, key_heads: of queries, and of keys and values. head_size, value_size: of a head's query and key, and of its value.
     inner: widths of the feed-forward product that one token passes, summed over the experts it takes; the widest layer's.
-    gated: feed-forward with a gate. norms: of width `hidden` in a layer. head_norms: each head's query and key are normed.
+    norms: of width `hidden` in a layer. head_norms: each head's query and key are normed.
     tied: the output layer is the embedding. norm_parameters: of all norms. caps_scores: attention's scores are capped,
     which most kernels cannot. context_tokens: longest text, None if it does not say.
     """
@@ -56,7 +56,6 @@ class ModelShape:
     inner: int
     vocabulary: int
     tied: bool
-    gated: bool
     norms: int
     head_norms: bool
     norm_parameters: int
@@ -187,7 +186,6 @@ def _shape(config: Mapping[str, Any], kind: str, name: str) -> ModelShape:
         inner=inner,
         vocabulary=int(config["vocab_size"]),
         tied=tied,
-        gated=True,
         norms=norms,
         head_norms=kind in _HEAD_NORMS,
         norm_parameters=hidden * (norms * layers + 1) + layers * _inner_norms(config, kind, size),

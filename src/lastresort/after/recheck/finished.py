@@ -17,7 +17,7 @@ from lastresort.climb.identity import task_file_of
 from lastresort.climb.prepare import PreparedTask, prepare
 from lastresort.climb.shared_run import code_of, refuse_code
 from lastresort.errors import DataError, TaskError
-from lastresort.evals.evidence import FALSE_NOT_MET, smallest_deciding_test
+from lastresort.evals.evidence import smallest_deciding_test
 from lastresort.ladder import RUNGS, trains
 from lastresort.records.decision import RunView
 from lastresort.records.events import FilesRead, RecheckCounted, Subject, SystemFrozen, TaskRead
@@ -205,7 +205,7 @@ def look_of(number: int, systems: int, confidence: float) -> TestLook:
 
 def check_size(look: TestLook, n: int, *, bar: float, binary: bool, unit: Unit) -> None:
     """Raises DataError where not even a perfect score on n items (or groups) could show at this error rate that the bar is met."""
-    smallest = smallest_deciding_test(bar, look.each, FALSE_NOT_MET, binary=binary)
+    smallest = smallest_deciding_test(bar, look.each, binary=binary)
     if n < smallest:
         raise DataError(
             f"a test set of {n} {unit}s: at the error rate of {look.each:.2g} that is left for look {look.number} since the climb, "

@@ -98,14 +98,14 @@ def so_far(
     return BarSoFar(found.n_used, found.score, found.interval, bar)
 
 
-def smallest_deciding_test(bar: float, alpha: float, beta: float = FALSE_NOT_MET, *, binary: bool = True) -> int:
+def smallest_deciding_test(bar: float, alpha: float, *, binary: bool = True) -> int:
     """Smallest test set on which a perfect score gives MET; smaller ones cannot decide for any system.
 
     0/1 scores: smallest n with t^n <= 0.8 alpha (t .85, alpha .01: 30; t .99: 481). The item-by-item test never lowers
     this: on a perfect run E < 1/t^n, so that it needs t^n < 0.2 alpha. Graded scores and groups: the item at which the
-    wealth of a run of ones reaches 1/alpha. beta plays no part, since a perfect score can only give MET.
+    wealth of a run of ones reaches 1/alpha.
     """
-    _check_inside(bar=bar, alpha=alpha, beta=beta)
+    _check_inside(bar=bar, alpha=alpha)
     if binary:
         return _run_length(bar, FINAL_SHARE * alpha)
     length = 64
@@ -145,7 +145,6 @@ def check_test_size(
     *,
     bar: float,
     alpha: float,
-    beta: float = FALSE_NOT_MET,
     binary: bool = True,
     unit: Unit = "item",
     where: str = "",
@@ -155,7 +154,7 @@ def check_test_size(
 
     instead: what would do, besides more of them.
     """
-    smallest = smallest_deciding_test(bar, alpha, beta, binary=binary)
+    smallest = smallest_deciding_test(bar, alpha, binary=binary)
     if n < smallest:
         raise TaskError(
             f"a test set of {n} {unit}{'' if n == 1 else 's'}, on which even a perfect score cannot show that the bar of "

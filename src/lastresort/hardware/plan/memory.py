@@ -110,7 +110,7 @@ def layer_bytes(shape: ModelShape, setup: Setup) -> int:
 
 def moving_bytes(shape: ModelShape, setup: Setup) -> int:
     """Of one token: gradients alive at once in backward, at the widest place, which is the feed-forward's product."""
-    return setup.number_bytes * ((2 if shape.gated else 1) * shape.inner + 2 * shape.hidden)
+    return setup.number_bytes * (2 * shape.inner + 2 * shape.hidden)
 
 
 def _norms(shape: ModelShape, setup: Setup) -> int:
@@ -135,9 +135,8 @@ def _attention(shape: ModelShape, setup: Setup) -> int:
 
 def _feed_forward(shape: ModelShape, setup: Setup) -> int:
     """Gate, activated gate and up; where its weights or adapters are trained, their inputs too."""
-    inner = (3 if shape.gated else 1) * shape.inner
     learns = setup.trains_all or setup.target == "all-linear"
-    return setup.number_bytes * (inner + (shape.hidden + shape.inner if learns else 0))
+    return setup.number_bytes * (3 * shape.inner + (shape.hidden + shape.inner if learns else 0))
 
 
 def _sharing(setup: Setup) -> str:
