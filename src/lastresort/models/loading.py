@@ -11,7 +11,7 @@ import logging
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -38,8 +38,6 @@ from lastresort.models.quantized import (
 )
 from lastresort.records.atomic import write_atomically
 from lastresort.types import JsonObject
-
-Precision = Literal["auto", "float32", "bfloat16", "float64"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 

@@ -139,9 +139,6 @@ def _text_rows(loaded: Any, documents: list[Any]) -> list[Any]:
     return [Row(row.ids, row.targets) for row in packed_rows(loaded.tokenizer, documents, length)]
 
 
-GIB = 1 << 30
-
-
 class FullRung:
     """All weights at a low learning rate, with replay. The result is a whole model, not an adapter."""
 
