@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from lastresort.errors import ContractError
 from lastresort.knowledge.document import Block, BlockKind, Document
@@ -52,9 +53,10 @@ def split_piece(text: str, piece: TextPiece) -> tuple[TextPiece, ...]:
 
     Returns at least two pieces, unless it is a single character. White space between pieces belongs to none of them.
     """
-    boundaries = (_at_blank_lines, _at_lines, _at_sentences)
+    lines = partial(_spans, gap=_LINE_END)
+    boundaries = (partial(_spans, gap=_BLANK_LINE), lines, _at_sentences)
     for level in range(piece.level, len(boundaries)):
-        if boundaries[level] is _at_lines and piece.kind == "paragraph":
+        if boundaries[level] is lines and piece.kind == "paragraph":
             continue
         spans = list(boundaries[level](text, piece.start, piece.end))
         if len(spans) > 1:
@@ -69,14 +71,6 @@ def overlap_starts(text: str, start: int, end: int) -> tuple[list[int], list[int
     lines = {first for first, _ in _spans(text, start, end, _LINE_END)}
     words = [start + match.start() for match in re.finditer(r"\S+", text[start:end])]
     return sorted((sentences | lines) - {start}), [word for word in words if word > start]
-
-
-def _at_blank_lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    return _spans(text, start, end, _BLANK_LINE)
-
-
-def _at_lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    return _spans(text, start, end, _LINE_END)
 
 
 def _at_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
