@@ -78,7 +78,10 @@ class Budget:
 
     def spent(self) -> tuple[float, float]:
         """Seconds and USD of the whole run."""
-        return self.seconds + self.clock() - self.noted_at, self.paid_usd
+        return self._worked_s(), self.paid_usd
+
+    def _worked_s(self) -> float:
+        return self.seconds + self.clock() - self.noted_at
 
     def pay(self, usd: float) -> None:
         """Count money that was really paid: answers from the cache cost nothing again."""
@@ -88,13 +91,11 @@ class Budget:
     def out_of_time(self) -> bool:
         if self.clock() - self.noted_at > NOTED_EVERY_S:
             self.note()
-        return self.hours is not None and self.seconds + self.clock() - self.noted_at > 3600 * self.hours
+        return self.hours is not None and self._worked_s() > 3600 * self.hours
 
     def hours_left(self) -> float | None:
         """Of the limit, never below 0; None without one."""
-        if self.hours is None:
-            return None
-        return max(0.0, self.hours - (self.seconds + self.clock() - self.noted_at) / 3600)
+        return None if self.hours is None else max(0.0, self.hours - self._worked_s() / 3600)
 
     def requested(self) -> StopRequest | None:
         """A request once a limit is reached; what is finished is in the record by then."""
@@ -128,7 +129,7 @@ def beyond_limits(bench: Workbench, prepared: PreparedTask, rung: Rung) -> State
     known = bench.record.last(RungPlanned, rung.name)
     if known is not None and (known.beyond is None or known.limit_hours == hours):
         return known.beyond
-    seconds = _judged(prepared, rung.forecast(prepared.task, workload(prepared, rung.name))).forecast.seconds
+    seconds = _planned(prepared, rung).forecast.seconds
     over = over_time(seconds, bench.hours_left())
     beyond = None if over is None else of_skip(over)
     bench.record.append(RungPlanned(rung=rung.name, seconds=seconds, limit_hours=hours, beyond=beyond))
@@ -148,6 +149,10 @@ class JudgedForecast:
 
     forecast: Forecast
     unknown_of_judge: tuple[UnknownOfJudge, ...] = ()
+
+
+def _planned(prepared: PreparedTask, rung: Rung) -> JudgedForecast:
+    return _judged(prepared, rung.forecast(prepared.task, workload(prepared, rung.name)))
 
 
 def _judged(prepared: PreparedTask, own: Forecast) -> JudgedForecast:
@@ -199,7 +204,7 @@ def say_cost(bench: Workbench, prepared: PreparedTask, rung: Rung) -> None:
     if _has_begun(bench.record, rung.name):
         bench.progress.say(rung_continues_line(rung.name))
         return
-    judged = _judged(prepared, rung.forecast(prepared.task, workload(prepared, rung.name)))
+    judged = _planned(prepared, rung)
     cost = judged.forecast
     seconds = cost.seconds or 0.0
     if line := rung_begins_line(rung.name, cost.seconds, cost.usd, judged.unknown_of_judge):
@@ -222,7 +227,7 @@ def rung_ahead(bench: Workbench, prepared: PreparedTask, ladder: Sequence[str], 
             continue
         if _has_begun(bench.record, name):
             return RungAhead(name)
-        judged = _judged(prepared, rung.forecast(task, workload(prepared, name)))
+        judged = _planned(prepared, rung)
         return RungAhead(name, judged.forecast.seconds, judged.forecast.usd, judged.unknown_of_judge)
     return None
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from operator import add
 from typing import Literal, Protocol
 
 from lastresort.errors import CandidateError, TaskError
@@ -169,14 +170,7 @@ class JudgeCost:
     paid_usd: float = 0.0
 
     def __add__(self, other: JudgeCost) -> JudgeCost:
-        return JudgeCost(
-            self.calls + other.calls,
-            self.tokens_in + other.tokens_in,
-            self.tokens_out + other.tokens_out,
-            self.seconds + other.seconds,
-            self.usd + other.usd,
-            self.paid_usd + other.paid_usd,
-        )
+        return JudgeCost(*map(add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, slots=True)
