@@ -85,12 +85,16 @@ def card_of_driver(name: str, memory_bytes: int) -> Card:
     return Card(known.name, memory_bytes, known.peak_flops_per_s, known.bandwidth_bytes_per_s, known.bf16)
 
 
-@cache
-def _entries() -> Mapping[str, dict[str, object]]:
+def catalogue(name: str) -> Any:
+    """One of its files."""
     import yaml
 
-    text = files("lastresort.hardware").joinpath("catalogue/cards.yaml").read_text("utf-8")
-    found: dict[str, dict[str, object]] = yaml.safe_load(text)
+    return yaml.safe_load(files("lastresort.hardware").joinpath(f"catalogue/{name}.yaml").read_text("utf-8"))
+
+
+@cache
+def _entries() -> Mapping[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = catalogue("cards")
     return found
 
 
@@ -135,12 +139,9 @@ class Price:
 @cache
 def known_prices() -> Mapping[str, Price]:
     """Of the catalogue's cards, where a price is known."""
-    import yaml
-
-    text = files("lastresort.hardware").joinpath("catalogue/prices.yaml").read_text("utf-8")
     return {
         name: Price(float(entry["usd_per_hour"]), str(entry["date"]), entry["kind"])
-        for name, entry in yaml.safe_load(text).items()
+        for name, entry in catalogue("prices").items()
     }
 
 

@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from importlib.resources import files
 from math import log
 from pathlib import Path
 from typing import Any
 
 from lastresort.errors import InputError
-from lastresort.hardware.cards import Card
+from lastresort.hardware.cards import Card, catalogue
 from lastresort.hardware.model_files import config_of_gguf
 from lastresort.hardware.plan.memory import training_memory
 from lastresort.hardware.plan.setup import Cards, Setup
@@ -39,11 +38,8 @@ class KnownModel:
 @cache
 def known_models() -> Mapping[str, KnownModel]:
     """By name, in the catalogue's order; other names for the same shape stand behind it."""
-    import yaml
-
-    text = files("lastresort.hardware").joinpath("catalogue/models.yaml").read_text("utf-8")
     found: dict[str, KnownModel] = {}
-    for name, entry in yaml.safe_load(text).items():
+    for name, entry in catalogue("models").items():
         for own in (name, *entry.get("also", ())):
             found[own] = KnownModel(own, entry["parameters"], entry["config"])
     return found
