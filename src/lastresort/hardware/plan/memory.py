@@ -294,7 +294,7 @@ def summed(shape: ModelShape, setup: Setup) -> Iterator[MemoryTerm]:
         yield MemoryTerm("buffers", "gradients of the embedding", 8 * size, formula, "activations are freed by then")
 
 
-def sampling(shape: ModelShape, setup: Setup, cards: Cards) -> Iterator[MemoryTerm]:
+def sampling(shape: ModelShape, setup: Setup) -> Iterator[MemoryTerm]:
     """While the answers of groups are sampled; nothing is kept for a backward."""
     if setup.learning != "grpo" or setup.sampler == "other-gpus":
         return
@@ -351,7 +351,7 @@ def training_memory(shape: ModelShape, setup: Setup, cards: Cards) -> Memory:
     a tied embedding."""
     kept = list(held(shape, setup, cards))
     step = max([*activations(shape, setup), *logits(shape, setup)], list(summed(shape, setup)), key=_bytes)
-    drawn = list(sampling(shape, setup, cards))
+    drawn = list(sampling(shape, setup))
     server = [part for part in drawn if part.kind == "server"]
     drawn = [part for part in drawn if part.kind != "server"]
     passing = max(step, drawn, key=_bytes) if setup.sampler == "engine" else [*step, *drawn]
