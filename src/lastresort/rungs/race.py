@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 from lastresort.errors import CandidateError, DataError
 from lastresort.evals.evidence import (
-    chance_of_met,
     choose,
     evidence_not_best,
     judge_bar,
@@ -247,17 +246,7 @@ class Race:
 
     def chance_of_met(self) -> float:
         """How likely the test of the leader says MET, as far as dev can tell."""
-        bench, groups = self._bench, self._bench.dev_groups()
-        scores = [item.score for item in self._items[self.choose().name]]
-        return chance_of_met(
-            scores,
-            bench.test_units,
-            bar=bench.met_above,
-            alpha=bench.alpha_of_items(self._rung),
-            binary=bench.scorer.binary,
-            seed=bench.task.split.seed,
-            groups=None if groups is None else groups[: len(scores)],
-        )
+        return self._bench.chance_of_met(self._rung, self._items[self.choose().name])
 
     def nothing_left(self) -> NothingMeasured | None:
         """Why no system could be measured, None where one could."""

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 from lastresort.data.preferences import PreferenceRow
 from lastresort.data.split import groups_of
 from lastresort.errors import StopRequestedError
-from lastresort.evals.evidence import Correction, errors_left
+from lastresort.evals.evidence import Correction, chance_of_met, errors_left
 from lastresort.evals.judged import correction_in
 from lastresort.evals.measure import (
     Executor,
@@ -286,6 +286,19 @@ class Workbench:
     def local_executor(self) -> LocalExecutor:
         """Measures in this process."""
         return LocalExecutor(self.answerer, self.scorer, self.task.output, self.progress, self.pay, self.at)
+
+    def chance_of_met(self, rung: str, items: Sequence[ItemScore]) -> float:
+        """How likely the rung's test says MET of a system with these scores on the first items of dev, as far as they can tell."""
+        groups = self.dev_groups()
+        return chance_of_met(
+            [item.score for item in items],
+            self.test_units,
+            bar=self.met_above,
+            alpha=self.alpha_of_items(rung),
+            binary=self.scorer.binary,
+            seed=self.task.split.seed,
+            groups=None if groups is None else groups[: len(items)],
+        )
 
     def dev_groups(self) -> list[str] | None:
         """The group of each dev item, None if rows have no groups."""

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lastresort.errors import CandidateError, DataError
-from lastresort.evals.evidence import PREDICTED, chance_of_met, choose, mildest, selection_bias_corrected
+from lastresort.evals.evidence import PREDICTED, choose, mildest, selection_bias_corrected
 from lastresort.evals.measure import failures, mean_score
 from lastresort.records.decision_parts import WeighedCheckpoint, Weighing
 from lastresort.records.events import (
@@ -322,19 +322,7 @@ def weigh(
     known = bench.record.last(CheckpointsWeighed, rung)
     if known is not None:
         return known.weighing
-    task, groups = bench.task, bench.dev_groups()
-    chances = {
-        name: chance_of_met(
-            [item.score for item in found],
-            bench.test_units,
-            bar=bench.met_above,
-            alpha=bench.alpha_of_items(rung),
-            binary=bench.scorer.binary,
-            seed=task.split.seed,
-            groups=groups,
-        )
-        for name, found in items.items()
-    }
+    chances = {name: bench.chance_of_met(rung, found) for name, found in items.items()}
     chosen = mildest(chances, distances)
     weighing = Weighing(
         checkpoints=tuple(
