@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from lastresort.hardware.cards import card_named
 from lastresort.hardware.find import lora_bytes
@@ -12,6 +12,7 @@ from lastresort.ladder import RUNGS, trained_rungs, trains
 from lastresort.rungs.supervised.sft import outdates_weights
 from lastresort.spec.task import Pace
 
+T = TypeVar("T")
 TRAINED = trained_rungs()
 WRONG = ("format", "style", "preferences", "knowledge", "capability", "cost", "latency")
 SHOTS = 5  # examples in the prompt, where the length of a few-shot prompt is estimated
@@ -89,6 +90,18 @@ class Facts:
     def only_wrong(self, *kinds: str) -> bool:
         """Whether something is wrong, and all of it of these kinds."""
         return bool(self.wrong) and set(self.wrong or ()) <= set(kinds)
+
+    def rows_below(self, most: int) -> bool:
+        """Whether there are known to be fewer training rows."""
+        return self.n_train is not None and self.n_train < most
+
+    def rows_from(self, least: int) -> bool:
+        """Whether there are known to be so many training rows, or more."""
+        return self.n_train is not None and self.n_train >= least
+
+    def scores_from(self, least: float) -> bool:
+        """Whether the best prompt is known to score as much, or more."""
+        return self.best_prompt_score is not None and self.best_prompt_score >= least
 
     def skip_of(self, rung: str) -> str | None:
         """Why a climb would skip it. Documents that a person knows of are as good as named: what is left to do is to name them."""
@@ -168,6 +181,11 @@ class Facts:
         return card_named(f"{self.card_gb:f}GB").memory_bytes < lora_bytes(self.parameters)
 
 
+def known(value: T | None) -> T:
+    assert value is not None, "a rule speaks of what it has looked at"
+    return value
+
+
 Strength = Literal["STRONG", "MODERATE", "WEAK"]
 STRENGTHS: tuple[Strength, ...] = ("STRONG", "MODERATE", "WEAK")
 PRACTICE = "practice"
@@ -177,21 +195,25 @@ PRACTICE = "practice"
 class Rule:
     """One rule of thumb.
 
-    when: the condition of `advice`, in words. advice: the sentence for these facts, None where the rule does not apply.
-    because: the reason, a sentence. source: who published it, or `practice`. favours, opposes:
-    rungs; a STRONG rule rules out what it opposes. concerns: further rungs without which the advice is
-    pointless.
+    when: the condition, in words; applies: the same on facts. advice: a sentence, or what makes one of the facts where the rule
+    applies. because: the reason, a sentence. source: who published it, or `practice`. favours, opposes: rungs; a STRONG rule rules
+    out what it opposes. concerns: further rungs without which the advice is pointless.
     """
 
     name: str
     strength: Strength
     when: str
-    advice: Callable[[Facts], str | None]
+    applies: Callable[[Facts], object]
+    advice: str | Callable[[Facts], str]
     because: str
     source: str = PRACTICE
     favours: tuple[str, ...] = ()
     opposes: tuple[str, ...] = ()
     concerns: tuple[str, ...] = ()
+
+    def sentence(self, facts: Facts) -> str:
+        """The advice for facts to which the rule applies."""
+        return self.advice if isinstance(self.advice, str) else self.advice(facts)
 
     def matters(self, open_rungs: Collection[str]) -> bool:
         """Whether the advice is of use where only these rungs are left. STRONG advice always is."""
@@ -209,5 +231,5 @@ class AppliedRule:
 
 def apply_rules(rules: tuple[Rule, ...], facts: Facts) -> tuple[AppliedRule, ...]:
     """The rules that apply to these facts, strongest first, each strength in the order of the table."""
-    applied = [AppliedRule(rule, sentence) for rule in rules if (sentence := rule.advice(facts)) is not None]
+    applied = [AppliedRule(rule, rule.sentence(facts)) for rule in rules if rule.applies(facts)]
     return tuple(sorted(applied, key=lambda one: STRENGTHS.index(one.rule.strength)))
