@@ -103,20 +103,6 @@ def _distributions_of(model: Any) -> Distributions:
     return lambda rows: _distributions(model, rows)
 
 
-def divergence_between(own: Any, other: Any, rows: Sequence[Row]) -> Divergence:
-    """KL(own || other) of two models over the same tokens. rows: prompts with answers that `own` sampled, the answers as targets.
-
-    Where the two pad their vocabularies otherwise, the tokens that both have are compared.
-    """
-    width = min(_vocabulary(own), _vocabulary(other))
-
-    def shared(model: Any, part: Sequence[Row]) -> list[Tensor]:
-        return [found[:, :width].cpu() for found in _distributions(model, part)]
-
-    with evaluating(own), evaluating(other):
-        return _divergence(rows, width, lambda part: shared(own, part), lambda part: shared(other, part))
-
-
 def _divergence(rows: Sequence[Row], vocabulary: int, own: Distributions, other: Distributions) -> Divergence:
     sums: list[float] = []
     for part in _parts(rows, vocabulary):

@@ -4,7 +4,7 @@ KL(base || tuned) in nats a token: the base answers at temperature 1 before trai
 the tokens of these answers is unbiased for the mean KL at a token of an answer. It asks no more of the base than sums of
 log-probabilities, so that one definition serves an adapter, whose base is the same model with the adapter disabled, and the
 training of all weights, where the model is its own base until the first step. The answers are as many as cost about a twentieth of
-the training. The figures are reported and decide nothing; the gate reports the drift of a tuned model in the same way.
+the training. The figures are reported and decide nothing.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ from typing import Any, Literal
 
 from lastresort.data.plain_text import TextDocument, packed_rows
 from lastresort.data.rendering import render_prompt, stop_token_ids
-from lastresort.data.wording import entries, filled
+from lastresort.data.wording import entries
 from lastresort.engine.choose import Sampling
 from lastresort.engine.forest import Row
-from lastresort.engine.logp import target_logps
 from lastresort.engine.sampling import generate
-from lastresort.models.local import LocalModel, row_seeds
+from lastresort.models.local import row_seeds
 from lastresort.train.adapters.adapters import adapters_in_base_precision, as_base
 from lastresort.train.loop.policy import evaluating, unit_sums
 from lastresort.train.watch import kept
-from lastresort.train.watch.divergence import Divergence, divergence_between
 from lastresort.types import Json, Message
 
 AT_ONCE = 48
@@ -39,14 +37,6 @@ def requests(
     distance: others, which choose among checkpoints, so that no report on the choice asks them.
     """
     asked = [(Message("user", text),) for text in entries(name)]
-    return [tuple(render_prompt(tokenizer, prompt, template_kwargs=template_kwargs)) for prompt in asked]
-
-
-def off_task_prompts(
-    tokenizer: Any, n: int, seed: int, template_kwargs: Mapping[str, Json] | None = None
-) -> list[tuple[int, ...]]:
-    """Requests that have nothing to do with any task, as the gate asks them."""
-    asked = [(Message("user", filled("off_task", seed, number)),) for number in range(n)]
     return [tuple(render_prompt(tokenizer, prompt, template_kwargs=template_kwargs)) for prompt in asked]
 
 
@@ -78,46 +68,10 @@ def sampled_answers(
     ]
 
 
-DRIFT_PROMPTS, DRIFT_ANSWER_TOKENS, ROW_TOKENS = 48, 48, 512
-
-
-@dataclass(frozen=True, slots=True)
-class BaseDrift:
-    """kl: KL(base || tuned) on answers of the base to general requests. base_perplexity, tuned_perplexity: of a page of prose, a
-    token. tokens: of that page.
-    """
-
-    kl: Divergence
-    base_perplexity: float
-    tuned_perplexity: float
-    tokens: int
-
-
-def base_drift(base: LocalModel, tuned: LocalModel, *, seed: int = 0, prompts: int = DRIFT_PROMPTS) -> BaseDrift:
-    """Both models are held at once. The text of the base is cut into tokens by the base's tokenizer, which both must share."""
-    tokenizer = base.loaded.tokenizer
-    asked = off_task_prompts(tokenizer, prompts, seed)
-    rows = sampled_answers(base.loaded.model, tokenizer, asked, tokens=DRIFT_ANSWER_TOKENS, seed=seed)
-    page = prose_rows(tokenizer)
-    return BaseDrift(
-        divergence_between(base.loaded.model, tuned.loaded.model, rows),
-        perplexity(base.loaded.model, page),
-        perplexity(tuned.loaded.model, page),
-        sum(sum(row.targets) for row in page),
-    )
-
-
-def prose_rows(tokenizer: Any, row_tokens: int = ROW_TOKENS) -> list[Row]:
+def prose_rows(tokenizer: Any, row_tokens: int) -> list[Row]:
     """A page that was written for this project, so that no model was trained on it."""
     text = files("lastresort.data").joinpath("texts", "plain.txt").read_text("utf-8")
     return [Row(row.ids, row.targets) for row in packed_rows(tokenizer, [TextDocument(text, "plain.txt")], row_tokens)]
-
-
-def perplexity(model: Any, rows: Sequence[Row]) -> float:
-    """exp(-mean log-probability of the targets), each row by itself."""
-    with evaluating(model):
-        found = [target_logps(model, [row]).per_token.double() for row in rows]
-    return math.exp(-sum(float(one.sum()) for one in found) / sum(len(one) for one in found))
 
 
 SHARE = 0.05
