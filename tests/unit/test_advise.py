@@ -18,7 +18,7 @@ from jsonschema import Draft202012Validator
 from rich.console import Console
 
 from climb_support import scripted_task
-from lastresort.advice.advise import Advice, RungStance, advise, as_document
+from lastresort.advice.advise import Advice, advise, as_document
 from lastresort.advice.facts import TRAINED, WRONG, Facts
 from lastresort.advice.questions import QUESTIONS, question_of, read_answer
 from lastresort.advice.task_facts import facts_of
@@ -26,7 +26,7 @@ from lastresort.app.dry_run import dry_run
 from lastresort.errors import InputError
 from lastresort.ladder import RUNGS as LADDER
 from lastresort.records.rungs import NoReflector
-from lastresort.report.advice import advice_text
+from lastresort.report.advice import RungAdvice, advice_text
 from lastresort.report.schema import schema_of
 from lastresort.report.words.prompting import why_kept as clause_of_kept
 from lastresort.rungs.prompting.optimise import LEAST_PARAMETERS
@@ -73,7 +73,7 @@ def stances(facts: Facts) -> dict[str, str]:
     return {step.rung: step.stance for step in advise(facts).path}
 
 
-def step(advice: Advice, rung: str) -> RungStance:
+def step(advice: Advice, rung: str) -> RungAdvice:
     return next(one for one in advice.path if one.rung == rung)
 
 

@@ -30,27 +30,17 @@ LEFT_OUT = "Your task's ladder leaves it out."
 NAME_DOCUMENTS = "Name the documents under `knowledge` first: until then, a climb skips retrieval."
 
 
-@dataclass(frozen=True, slots=True)
-class RungStance:
-    """condition: for ONLY_IF, None otherwise. reasons: sentences, at least one."""
-
-    rung: str
-    stance: Stance
-    condition: str | None
-    reasons: tuple[str, ...]
-
-
-def recommended_path(facts: Facts, applied: Sequence[AppliedRule]) -> tuple[RungStance, ...]:
+def recommended_path(facts: Facts, applied: Sequence[AppliedRule]) -> tuple[RungAdvice, ...]:
     """All rungs in the order of the ladder.
 
     NOT: the task leaves it out, a climb would skip it, or a STRONG rule opposes it. DO: the lowest rung, and above it the first
     that a rule favours and none opposes, where the best prompt is known to miss the bar. ONLY_IF: the rest.
     """
-    steps: list[RungStance] = []
+    steps: list[RungAdvice] = []
     for rung in RUNGS:
         against = _ruled_out(rung, facts, applied)
         if against:
-            steps.append(RungStance(rung, "NOT", None, against))
+            steps.append(_advised(rung, "NOT", against))
             continue
         favoured, cautions = _favouring(rung, applied), _cautioning(rung, applied)
         reasons = (*cautions, *favoured) or (RUNGS[rung].purpose,)
@@ -60,10 +50,14 @@ def recommended_path(facts: Facts, applied: Sequence[AppliedRule]) -> tuple[Rung
         untried = [step.rung for step in steps if step.stance == "DO" and _has_more(step.rung, applied)]
         needed = favoured and not cautions and not untried and facts.prompt_misses
         if rung == "prompting" or not below or needed:
-            steps.append(RungStance(rung, "DO", None, reasons))
+            steps.append(_advised(rung, "DO", reasons))
         else:
-            steps.append(RungStance(rung, "ONLY_IF", _condition(rung, below, untried, facts), reasons))
+            steps.append(_advised(rung, "ONLY_IF", reasons, _condition(rung, below, untried, facts)))
     return tuple(steps)
+
+
+def _advised(rung: str, stance: Stance, reasons: tuple[str, ...], condition: str | None = None) -> RungAdvice:
+    return RungAdvice(rung=rung, stance=stance, condition=condition, reasons=reasons)
 
 
 def _ruled_out(rung: str, facts: Facts, applied: Sequence[AppliedRule]) -> tuple[str, ...]:
@@ -134,7 +128,7 @@ class Advice:
 
     facts: Facts
     answer: str
-    path: tuple[RungStance, ...]
+    path: tuple[RungAdvice, ...]
     ladder: tuple[str, ...]
     applied: tuple[AppliedRule, ...]
     frameworks: tuple[FrameworkFit, ...]
@@ -172,15 +166,15 @@ def _whole(facts: Facts) -> tuple[Facts, tuple[AppliedRule, ...]]:
     return whole, apply_rules(RULES, whole)
 
 
-def _left_out(step: RungStance) -> RungStance:
+def _left_out(step: RungAdvice) -> RungAdvice:
     """A rung that the task's ladder leaves out. step: what the rules say of it in a whole ladder."""
     if step.stance == "NOT":
-        return replace(step, reasons=(f"{LEFT_OUT} {step.reasons[0]}", *step.reasons[1:]))
+        return step.replaced(reasons=(f"{LEFT_OUT} {step.reasons[0]}", *step.reasons[1:]))
     worth = f"only if {step.condition}" if step.condition else "now"
     named, reasons = (
         (f" {NAME_DOCUMENTS}", step.reasons[1:]) if step.reasons[0] == NAME_DOCUMENTS else ("", step.reasons)
     )
-    return RungStance(step.rung, "NOT", None, (f"{LEFT_OUT} The rules would add it {worth}.{named}", *reasons))
+    return _advised(step.rung, "NOT", (f"{LEFT_OUT} The rules would add it {worth}.{named}", *reasons))
 
 
 def open_facts(facts: Facts) -> tuple[OpenQuestion, ...]:
@@ -193,10 +187,7 @@ def as_document(advice: Advice, *, task: str | None = None, notes: Sequence[str]
     return AdviceDocument(
         task=task,
         answer=advice.answer,
-        path=tuple(
-            RungAdvice(rung=step.rung, stance=step.stance, condition=step.condition, reasons=step.reasons)
-            for step in advice.path
-        ),
+        path=advice.path,
         ladder=advice.ladder,
         rules=tuple(_rule_advice(one) for one in advice.applied),
         to_find_out=tuple(
@@ -241,7 +232,7 @@ def _known(facts: Facts) -> dict[str, Fact]:
     }
 
 
-def _advice(facts: Facts) -> tuple[tuple[AppliedRule, ...], tuple[RungStance, ...], tuple[FrameworkFit, ...]]:
+def _advice(facts: Facts) -> tuple[tuple[AppliedRule, ...], tuple[RungAdvice, ...], tuple[FrameworkFit, ...]]:
     applied = apply_rules(RULES, facts)
     path = tuple(step if step.rung in facts.ladder else _left_out(step) for step in recommended_path(*_whole(facts)))
     anywhere = _anywhere(facts, applied)
@@ -263,7 +254,7 @@ def _outcome(facts: Facts) -> AdviceOutcome:
     )
 
 
-def _answer(facts: Facts, path: Sequence[RungStance], anywhere: Sequence[str]) -> str:
+def _answer(facts: Facts, path: Sequence[RungAdvice], anywhere: Sequence[str]) -> str:
     """The sentence on top. anywhere: the rungs that the rules leave open, whatever a climb would skip."""
     now = [step.rung for step in path if step.stance == "DO"]
     later = [step.rung for step in path if step.stance == "ONLY_IF"]
