@@ -28,12 +28,12 @@ class Metrics:
         self._generated = self._counter("generation_tokens", "Tokens of answers.")
         self._ended = self._counter("request_success", "Answers by how they ended.", "finished_reason")
         self._responses = self._counter("http_responses", "Responses by status.", "path", "status")
-        self._first = self._histogram("time_to_first_token_seconds", "From the request to its first piece.")
-        self._between = self._histogram("time_per_output_token_seconds", "From one piece to the next.")
+        self.first = self._histogram("time_to_first_token_seconds", "From the request to its first piece.")
+        self.between = self._histogram("time_per_output_token_seconds", "From one piece to the next.")
         self._whole = self._histogram("e2e_request_latency_seconds", "From the request to its answer.")
         self._default = next(iter(loads))
         for model in loads:
-            for metric in (self._prompt, self._generated, self._first, self._between, self._whole):
+            for metric in (self._prompt, self._generated, self.first, self.between, self._whole):
                 metric.labels(model)  # zero until something is counted, not missing
 
     def page(self) -> bytes:
@@ -49,12 +49,6 @@ class Metrics:
 
     def now(self) -> float:
         return self._clock()
-
-    def first_after(self, model: str, seconds: float) -> None:
-        self._first.labels(model).observe(seconds)
-
-    def next_after(self, model: str, seconds: float) -> None:
-        self._between.labels(model).observe(seconds)
 
     def ended(self, model: str, answer: Answer, seconds: float) -> None:
         self._prompt.labels(model).inc(answer.prompt_tokens)
@@ -86,9 +80,9 @@ class AnswerClock:
     def piece(self) -> None:
         now = self._metrics.now()
         if self._last is None:
-            self._metrics.first_after(self._model, now - self._began)
+            self._metrics.first.labels(self._model).observe(now - self._began)
         else:
-            self._metrics.next_after(self._model, now - self._last)
+            self._metrics.between.labels(self._model).observe(now - self._last)
         self._last = now
 
     def ended(self, answer: Answer) -> None:

@@ -173,71 +173,48 @@ def _best_prompt(saved: Path, log: Callable[[str], None]) -> tuple[System, Path]
     return load_measured(folder, frozen.sha256), folder
 
 
-def _tested_system(saved: Path, rung: str, *, allow_held: bool) -> tuple[System, Path]:
-    """The system that a rung of the run around `saved` froze and tested, and where it is.
+def _system_of_rung(saved: Path, named: str, *, allow_held: bool) -> tuple[System, Path]:
+    """The system that a rung of the run around `saved` froze and tested, or the candidate "rung/candidate" of it that was measured
+    on dev alone, and where it is.
 
-    Raises InputError for a rung that tested none, or one whose system no gate has cleared, DataError where its files are not
+    Raises InputError for what was not tested or measured, or whose system no gate has cleared, DataError where its files are not
     those that were measured.
     """
-    run = _run_around(saved)
-    frozen, gates = None, list[ClimbGate]()
+    rung, is_candidate, candidate = named.partition("/")
+    run = next((path for path in saved.absolute().parents[:NEAR] if (path / RECORD).is_file()), None)
+    frozen, kept, gates = None, None, list[ClimbGate]()
     if run is not None:
         with Record.open(run, read_only=True) as record:
-            frozen = record.last(SystemFrozen, rung)
+            frozen, kept = record.last(SystemFrozen, rung), record.last(SystemKept, named)
             gates = [event.gate for event in record.all(GateRun)]
-    if run is None or frozen is None or frozen.rung != rung:  # the key "" finds any
+    if is_candidate and run is not None and (frozen is None or frozen.name != candidate):
+        if kept is None:
+            raise InputError(
+                f'the run around this one measured no system "{named}"',
+                where=str(saved),
+                expected="a rung that the run tested, or RUNG/CANDIDATE",
+                remedy="Leave --rung out.",
+            )
+        may_ship, sha256 = allow_held, kept.sha256
+    elif run is None or frozen is None or frozen.rung != rung:  # the key "" finds any
         raise InputError(
             f'no system of the rung "{rung}" was tested in the run around this one',
             where=str(saved),
             expected="a rung that the run tested",
             remedy="Leave --rung out.",
         )
-    is_served = frozen.sha256 == artefact_sha256(saved)  # with the leave that it needed
-    if not (allow_held or is_served) and is_uncleared(gates, rung, frozen.name):
-        raise _uncleared(rung, run)
-    folder = candidate_folder(run, rung, frozen.name)
-    return load_measured(folder, frozen.sha256), folder
-
-
-def _system_of_rung(saved: Path, named: str, *, allow_held: bool) -> tuple[System, Path]:
-    """What a rung tested, or the candidate "rung/candidate" of it that was measured on dev alone.
-
-    Raises as `_tested_system` does.
-    """
-    rung, is_candidate, candidate = named.partition("/")
-    run = _run_around(saved)
-    if not is_candidate or run is None:
-        return _tested_system(saved, rung, allow_held=allow_held)
-    with Record.open(run, read_only=True) as record:
-        frozen = record.last(SystemFrozen, rung)
-        kept = record.last(SystemKept, named)
-        gates = [event.gate for event in record.all(GateRun)]
-    if frozen is not None and frozen.name == candidate:
-        return _tested_system(saved, rung, allow_held=allow_held)
-    if kept is None:
+    else:
+        named, candidate, sha256 = rung, frozen.name, frozen.sha256
+        may_ship = sha256 == artefact_sha256(saved) or allow_held  # what is served has the leave that it needed
+    if not may_ship and is_uncleared(gates, rung, candidate):
         raise InputError(
-            f'the run around this one measured no system "{named}"',
-            where=str(saved),
-            expected="a rung that the run tested, or RUNG/CANDIDATE",
-            remedy="Leave --rung out.",
+            f"no gate has cleared the system of {named}",
+            where=str(run),
+            expected="one that may ship",
+            remedy="Add --allow-held to look at it all the same.",
         )
-    if not allow_held and is_uncleared(gates, rung, candidate):
-        raise _uncleared(named, run)
     folder = candidate_folder(run, rung, candidate)
-    return load_measured(folder, kept.sha256), folder
-
-
-def _run_around(saved: Path) -> Path | None:
-    return next((path for path in saved.absolute().parents[:NEAR] if (path / RECORD).is_file()), None)
-
-
-def _uncleared(named: str, run: Path) -> InputError:
-    return InputError(
-        f"no gate has cleared the system of {named}",
-        where=str(run),
-        expected="one that may ship",
-        remedy="Add --allow-held to look at it all the same.",
-    )
+    return load_measured(folder, sha256), folder
 
 
 def is_uncleared(gates: Sequence[ClimbGate], rung: str, system: str) -> bool:
