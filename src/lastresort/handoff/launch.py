@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from lastresort.handoff import HandoffTarget
 from lastresort.handoff.source import Winner
-from lastresort.systems.files import TextDumper
+from lastresort.systems.files import as_yaml
 from lastresort.types import JsonObject
 
 START, COMPOSE = "start.sh", "docker-compose.yaml"
@@ -111,8 +109,3 @@ def _compose(launch: Launch, port: int) -> str:
 def _literal(word: str) -> str:
     """Compose puts variables in place of what follows a dollar sign."""
     return word.replace("$", "$$")
-
-
-def as_yaml(document: JsonObject) -> str:
-    text: str = yaml.dump(document, Dumper=TextDumper, sort_keys=False, allow_unicode=True, width=120)
-    return text

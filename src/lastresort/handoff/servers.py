@@ -12,9 +12,10 @@ import json
 from lastresort.data.chat_template import ChatTemplate
 from lastresort.errors import InputError
 from lastresort.handoff import TARGETS
-from lastresort.handoff.launch import ADAPTER, MODEL, Handover, Launch, as_yaml, wrapped
+from lastresort.handoff.launch import ADAPTER, MODEL, Handover, Launch, wrapped
 from lastresort.handoff.weights import RANKS, TEMPLATE
 from lastresort.keys import KEY
+from lastresort.systems.files import as_yaml
 from lastresort.train.adapters.gguf import modelfile
 from lastresort.types import JsonObject
 

@@ -8,8 +8,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lastresort.data.formats.rows import compact_json
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.foreign import parse_yaml
@@ -20,7 +18,7 @@ from lastresort.records.atomic import write_atomically
 from lastresort.spec.document import YamlDocument, read_text, with_overrides
 from lastresort.spec.paths import relative_name
 from lastresort.spec.training import TRAINING
-from lastresort.systems.files import TextDumper
+from lastresort.systems.files import as_yaml
 from lastresort.train.files.run_folder import BEGUN, IMPORTED, run_state
 from lastresort.types import JsonObject
 
@@ -146,9 +144,7 @@ def _yaml(document: Mapping[str, Any], data: Mapping[str, Any], folder: Path) ->
     }
     rest = {key: _seen_from(folder, key, value) for key, value in document.items() if key not in first}
     origin = {"origin": rest.pop("origin")}
-    whole = {**first, "data": dict(data), **rest, "output": "..", **origin}
-    text: str = yaml.dump(whole, Dumper=TextDumper, sort_keys=False, allow_unicode=True, width=120)
-    return text
+    return as_yaml({**first, "data": dict(data), **rest, "output": "..", **origin})
 
 
 def _seen_from(folder: Path, key: str, value: Any) -> Any:

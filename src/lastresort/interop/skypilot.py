@@ -181,7 +181,7 @@ def _setup_of(job: ExportJob, shape: ModelShape) -> tuple[Setup, int]:
     learning: Any = LEARNING[file.need]
     adapter = job.adapter
     return Setup(
-        "full" if adapter is None else "qlora" if adapter.kind == "qlora" else "lora",
+        "full" if adapter is None else "qlora" if job.in_4_bits else "lora",
         learning,
         row_tokens=tokens,
         batch=max(1, file.settings.max_pass_tokens // tokens),
@@ -214,7 +214,7 @@ def _mounted(job: ExportJob) -> bool:
 def _extras(job: ExportJob) -> str:
     wanted = [
         *(["embedded"] if job.file.model == "embedded" else []),
-        *(["qlora"] if job.adapter is not None and job.adapter.kind == "qlora" else []),
+        *(["qlora"] if job.in_4_bits else []),
     ]
     return f"[{','.join(wanted)}]" if wanted else ""
 

@@ -54,7 +54,7 @@ def _model(job: ExportJob) -> list[str]:
         "model_name": 'str(HERE / "start")' if job.starts_from_adapter else "BASE",
         "max_seq_length": repr(limit),
         "dtype": "None" if bf16 is None else "torch.bfloat16" if bf16 else "torch.float32",
-        "load_in_4bit": repr(job.adapter is not None and job.adapter.kind == "qlora"),
+        "load_in_4bit": repr(job.in_4_bits),
         "full_finetuning": repr(job.adapter is None),
         "use_gradient_checkpointing": repr(job.file.settings.checkpointing),
         "use_exact_model_name": "True",

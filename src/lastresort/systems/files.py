@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,12 @@ def scalar_of(dumper: yaml.SafeDumper, text: str, style: str | None = None) -> y
 TextDumper.add_representer(str, scalar_of)
 
 
+def as_yaml(document: Mapping[str, Any], dumper: type[yaml.SafeDumper] = TextDumper) -> str:
+    """The content of a file, its keys in this order."""
+    text: str = yaml.dump(dict(document), Dumper=dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
 def save_system(system: System, folder: Path) -> Path:
     """Write the system into a folder from which it can be loaded on its own, except for the base model.
 
@@ -83,9 +89,7 @@ def save_system(system: System, folder: Path) -> Path:
         lines = [json.dumps(shot_row(shot), ensure_ascii=False) for shot in system.prompt.shots]
         write_atomically(folder / "shots.jsonl", "\n".join(lines) + "\n")
     path = folder / FILE
-    write_atomically(
-        path, yaml.dump(as_dict(system), Dumper=TextDumper, sort_keys=False, allow_unicode=True, width=120)
-    )
+    write_atomically(path, as_yaml(as_dict(system)))
     return path
 
 

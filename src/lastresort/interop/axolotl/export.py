@@ -100,10 +100,9 @@ def _adapter(job: ExportJob) -> JsonObject:
     if adapter is None:
         return {}
     named = adapter.layers if isinstance(adapter.layers, str) else list(adapter.layers)
-    quantised = adapter.kind == "qlora"
     return {
-        "adapter": "qlora" if quantised else "lora",
-        **({"load_in_4bit": True} if quantised else {}),
+        "adapter": "qlora" if job.in_4_bits else "lora",
+        **({"load_in_4bit": True} if job.in_4_bits else {}),
         "lora_r": adapter.r,
         "lora_alpha": integer_alpha(adapter, "Axolotl"),
         "lora_dropout": adapter.dropout,

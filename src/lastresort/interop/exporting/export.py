@@ -10,8 +10,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lastresort.errors import DataError, InputError
 from lastresort.foreign import printable, read_json
 from lastresort.interop.exporting import TARGETS
@@ -23,7 +21,7 @@ from lastresort.models.open import EMBEDDED
 from lastresort.records.atomic import check_new_folder, disk_errors, new_folder, refuse_links_out, replace_folder
 from lastresort.spec.training import load_training
 from lastresort.spec.values import listed
-from lastresort.systems.files import TextDumper
+from lastresort.systems.files import as_yaml
 
 TRAINING, TRAIN, HELD_OUT, START = "training.yaml", "train.jsonl", "eval.jsonl", "start"
 MARK = "exported.json"
@@ -117,7 +115,7 @@ def _job(training: ExportableTraining, working: Path, to: str, *, named: str | N
     _rows(working / TRAIN, train)
     if held_out:
         _rows(working / HELD_OUT, held_out)
-    _put(working, {TRAINING: _yaml(document)})
+    _put(working, {TRAINING: as_yaml(document)})
     file = load_training(working / TRAINING)
     adapter, assumed = adapter_of(file, training.layers, base)
     rows = training.row_tokens if file.max_tokens is None else file.max_tokens
@@ -159,8 +157,3 @@ def _rows(path: Path, rows: Sequence[Row]) -> None:
     with disk_errors(path), path.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def _yaml(document: Mapping[str, Any]) -> str:
-    text: str = yaml.dump(dict(document), Dumper=TextDumper, sort_keys=False, allow_unicode=True, width=120)
-    return text

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from lastresort.interop.exporting import TARGETS
-from lastresort.systems.files import TextDumper
+from lastresort.systems.files import TextDumper, as_yaml
 from lastresort.train.settings import TrainingFile
 from lastresort.types import AdapterChoice
 from lastresort.version import __version__
@@ -81,6 +81,11 @@ class ExportJob:
     rewards: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     rendered_by: str | None = None
+
+    @property
+    def in_4_bits(self) -> bool:
+        """Whether the base is held in 4 bits below the adapter."""
+        return self.adapter is not None and self.adapter.kind == "qlora"
 
     @property
     def starts_from_adapter(self) -> bool:
@@ -163,8 +168,7 @@ def header(job: ExportJob, title: str, notes: Sequence[str], files: str) -> list
 
 def yaml_file(top: Sequence[str], config: Mapping[str, Any], dumper: type[yaml.SafeDumper] = TextDumper) -> str:
     """A configuration below its comment."""
-    dumped: str = yaml.dump(dict(config), Dumper=dumper, sort_keys=False, allow_unicode=True, width=120)
-    return commented(top) + dumped
+    return commented(top) + as_yaml(config, dumper)
 
 
 def commented(lines: Sequence[str], width: int = 116) -> str:

@@ -101,14 +101,10 @@ def _rendered(job: ExportJob) -> InputError:
 
 
 def _install(job: ExportJob) -> str:
-    packages = ["llamafactory", *(["bitsandbytes"] if _quantised(job) else [])]
+    packages = ["llamafactory", *(["bitsandbytes"] if job.in_4_bits else [])]
     if job.file.objective in BY_OLD_TRL:
         packages.append("'trl<0.20'")
     return f"pip install {' '.join(packages)}"
-
-
-def _quantised(job: ExportJob) -> bool:
-    return job.adapter is not None and job.adapter.kind == "qlora"
 
 
 def _model(job: ExportJob) -> JsonObject:
@@ -116,7 +112,7 @@ def _model(job: ExportJob) -> JsonObject:
     return {
         "model_name_or_path": job.base.name,
         **(start if job.starts_from_adapter else {}),
-        **({"quantization_bit": 4, "quantization_method": "bnb"} if _quantised(job) else {}),
+        **({"quantization_bit": 4, "quantization_method": "bnb"} if job.in_4_bits else {}),
         "disable_gradient_checkpointing": not job.file.settings.checkpointing,
     }
 

@@ -37,8 +37,7 @@ SCRIPT = "train.py"
 def export_files(job: ExportJob) -> ExportFiles:
     """train.py and the rows. Raises InputError for segments that are no prompt with one answer."""
     notes = trl_notes(job)
-    quantised = job.adapter is not None and job.adapter.kind == "qlora"
-    packages = ["trl>=1.16", "peft", *(["bitsandbytes"] if quantised else [])]
+    packages = ["trl>=1.16", "peft", *(["bitsandbytes"] if job.in_4_bits else [])]
     return ExportFiles(
         {SCRIPT: _script(job, notes)},
         trl_rows(job, job.train, "TRL"),
@@ -50,9 +49,8 @@ def export_files(job: ExportJob) -> ExportFiles:
 
 
 def _script(job: ExportJob, notes: tuple[str, ...]) -> str:
-    adapter = job.adapter
-    quantised = adapter is not None and adapter.kind == "qlora"
-    peft = None if adapter is None else "PeftModel" if job.starts_from_adapter else "LoraConfig"
+    quantised = job.in_4_bits
+    peft = None if job.adapter is None else "PeftModel" if job.starts_from_adapter else "LoraConfig"
     imports = [
         "from pathlib import Path",
         "",
@@ -63,7 +61,7 @@ def _script(job: ExportJob, notes: tuple[str, ...]) -> str:
     ]
     main = [
         "    tokenizer = AutoTokenizer.from_pretrained(BASE)",
-        *_model(job, quantised),
+        *_model(job),
         *_adapter(job),
         *training(job, peft="adapter" if peft == "LoraConfig" else None),
     ]
@@ -71,8 +69,8 @@ def _script(job: ExportJob, notes: tuple[str, ...]) -> str:
     return script(job, "TRL", notes, imports=imports, bf16=bf16, main=main)
 
 
-def _model(job: ExportJob, quantised: bool) -> list[str]:
-    if not quantised:
+def _model(job: ExportJob) -> list[str]:
+    if not job.in_4_bits:
         return [f"    model = AutoModelForCausalLM.from_pretrained(BASE, dtype={_dtype(job)})"]
     four_bits = {
         "load_in_4bit": "True",
