@@ -19,7 +19,6 @@ from lastresort.models.adapter_settings import ADAPTER_WEIGHTS, PLAIN_STARTS, ad
 from lastresort.models.quantized import read_quantized_base
 from lastresort.records.atomic import disk_errors, refuse_links_out, write_atomically
 from lastresort.train.adapters.folder import read_adapter
-from lastresort.train.adapters.merge import Merged, merge_adapter
 from lastresort.types import Decoding
 
 TEMPLATE, GENERATION = "chat_template.jinja", "generation_config.json"
@@ -47,14 +46,6 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # another disk, or one without hard links
         shutil.copyfile(source, target)
-
-
-def merge_model(weights: LocalWeights, adapter: Path, folder: Path) -> Merged:
-    """The base with its adapter as one model, in the precision that the run computed in.
-
-    Raises DataError for an adapter that cannot be merged, or whose answers would change.
-    """
-    return merge_adapter(weights.folder, adapter, folder, dtype=weights.dtype)
 
 
 def settle_rendering(weights: LocalWeights, folder: Path, decoding: Decoding) -> None:

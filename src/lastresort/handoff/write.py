@@ -31,7 +31,6 @@ from lastresort.handoff.weights import (
     adapter_rank,
     copy_adapter,
     link_model,
-    merge_model,
     refuse_adapter,
     settle_rendering,
 )
@@ -43,6 +42,7 @@ from lastresort.spec.values import listed
 from lastresort.systems.files import save_system
 from lastresort.systems.system import System
 from lastresort.train.adapters.gguf import check_exportable, export_gguf
+from lastresort.train.adapters.merge import merge_adapter
 
 MARK, SYSTEM = "handoff.json", "system"
 PROXY_PORT = 8100
@@ -203,7 +203,7 @@ def _with_model(job: Handover, *, merged: bool) -> tuple[Handover, list[str]]:
     if adapter is None or apart:
         link_model(weights.folder, folder)
     else:
-        made = merge_model(weights, adapter, folder)
+        made = merge_adapter(weights.folder, adapter, folder, dtype=weights.dtype)
         warning = merge_warning(made)
         notes += [] if warning is None else [warning]
     settle_rendering(weights, folder, winner.system.decoding)

@@ -84,7 +84,7 @@ class Objective:
     def __post_init__(self) -> None:
         if self.name not in OBJECTIVES:
             raise InputError(f'found "{self.name}"', where="objective", expected=f"one of {', '.join(OBJECTIVES)}")
-        known = self.known_options() if self.options else ()
+        known = tuple(self.defaults()) if self.options else ()
         for name, _ in self.options:
             if name not in known:
                 raise InputError(
@@ -104,9 +104,6 @@ class Objective:
 
     def option(self, name: str, default: float) -> float:
         return dict(self.options).get(name, default)
-
-    def known_options(self) -> tuple[str, ...]:
-        return tuple(self.defaults())
 
     def defaults(self) -> dict[str, float]:
         """Each option with its default; one that is true or false is a switch."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lastresort.after.recheck.finished import FinishedRun, MeasuredWinner, open_finished
-from lastresort.after.recheck.models import RecheckModels
+from lastresort.after.recheck.models import RecheckModels, cost_of
 from lastresort.climb.workspace import RESPONSES, shared_folder, with_rerun_remedy
 from lastresort.data.split import groups_of
 from lastresort.errors import DataError, InputError, LastresortError, StoppedError
@@ -16,7 +16,7 @@ from lastresort.evals.scorers import Scorer
 from lastresort.models.calls import RetryPolicy
 from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.records.decision import HELD
-from lastresort.records.measurement import REST, Cost, ItemScore, whole_of
+from lastresort.records.measurement import REST, ItemScore, whole_of
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.report.verify import (
@@ -326,7 +326,7 @@ class _Verification:
             missing=tuple(AnswerMissing(id=one.example.id, because=one.because) for one in missing),
             differing=tuple(_differing(one) for one in sorted(answers, key=_loss) if not one.same_text),
             causes=causes,
-            cost=_cost(answers, price_known=self._price_known),
+            cost=cost_of([one.answer for one in answers], self._price_known),
             seconds=round(seconds, 3),
         )
 
@@ -355,12 +355,3 @@ def _prices(finished: FinishedRun, winner: MeasuredWinner) -> tuple[float, float
     if not is_paid(winner.system.model):
         return 0.0, 0.0
     return use.prompt_price or 0.0, use.output_price or 0.0
-
-
-def _cost(answers: Sequence[ServedAnswer], *, price_known: bool) -> Cost:
-    return Cost(
-        tokens_in=sum(one.answer.prompt_tokens for one in answers),
-        tokens_out=sum(one.answer.completion_tokens for one in answers),
-        seconds=round(sum(one.answer.seconds for one in answers), 3),
-        usd=sum(one.answer.usd for one in answers) if price_known else None,
-    )

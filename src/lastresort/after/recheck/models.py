@@ -29,7 +29,7 @@ from lastresort.rungs.prompting.prompts import instruction, prompting_decoding
 from lastresort.spec.paths import is_paid
 from lastresort.stop import Stop, check
 from lastresort.systems.system import PromptDesign, System
-from lastresort.types import Example, Progress
+from lastresort.types import Answer, Example, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ class RecheckModels:
         return model
 
 
-def cost_of(items: Sequence[ItemScore], price_known: bool) -> Cost:
+def cost_of(items: Sequence[ItemScore] | Sequence[Answer], price_known: bool) -> Cost:
     """Tokens, seconds and money of these answers, cached ones included."""
     return Cost(
         tokens_in=sum(item.prompt_tokens for item in items),

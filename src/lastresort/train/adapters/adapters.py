@@ -206,10 +206,10 @@ def adapters_in_base_precision(model: Any) -> Iterator[None]:
 
     PEFT would turn the input of every adapted layer into float32, which costs a fifth of a training step on CPU.
     """
-    dtype = next(model.parameters()).dtype
-    if not is_adapter(model) or dtype not in (torch.bfloat16, torch.float16):
+    if not is_adapter(model) or not in_16_bits(model):
         yield
         return
+    dtype = next(model.parameters()).dtype
     with torch.autocast(model.device.type, dtype=dtype), inputs_in_base_precision(model):
         yield
 

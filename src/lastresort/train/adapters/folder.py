@@ -81,14 +81,12 @@ _PLAIN = {"bias": "none", "modules_to_save": None, "lora_bias": False, "layer_re
 class AdapterFolder:
     """An adapter as its files describe it.
 
-    base_name: what its configuration calls its base. layers: path in the base -> (inputs, rank, outputs). dora: whether
-    it also holds magnitudes.
+    base_name: what its configuration calls its base. layers: path in the base -> (inputs, rank, outputs).
     """
 
     folder: Path
     base_name: str
     layers: Mapping[str, tuple[int, int, int]]
-    dora: bool
 
 
 def read_adapter(folder: Path) -> AdapterFolder:
@@ -103,7 +101,7 @@ def read_adapter(folder: Path) -> AdapterFolder:
             raise _refused(folder, f"layer {layer} lacks one of its two factors", "lora_A and lora_B for each layer")
         (rank, inputs), (outputs, _) = shapes["lora_A"], shapes["lora_B"]
         layers[layer] = (inputs, rank, outputs)
-    return AdapterFolder(folder, str(config.get("base_model_name_or_path") or ""), layers, bool(config.get("use_dora")))
+    return AdapterFolder(folder, str(config.get("base_model_name_or_path") or ""), layers)
 
 
 def check_fits(adapter: AdapterFolder, base: str, shapes: Mapping[str, tuple[int, int]]) -> None:

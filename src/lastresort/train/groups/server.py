@@ -14,10 +14,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from lastresort.data.rendering import ChatTokenizer
+from lastresort.engine.forest import common_length
 from lastresort.errors import CandidateError, InputError, StoppedError, TaskError
 from lastresort.models.api.refusals import CommandDenied
 from lastresort.models.api.replies import Reply, Tokens
@@ -229,11 +231,9 @@ class ServerSampler:
             return reply
         if self._adapter is None:
             return replace(reply, tokens=Tokens(stop_reason=reply.tokens.stop_reason))
-        same = next((i for i, pair in enumerate(zip(there, here, strict=False)) if pair[0] != pair[1]), None)
-        at = min(len(there), len(here)) if same is None else same
         raise InputError(
             f"the server renders the prompt of {place_of(prompt.example)} into {len(there)} tokens, here it has {len(here)}, "
-            f"and they differ from token {at + 1} on",
+            f"and they differ from token {common_length(there, here) + 1} on",
             where=self._server.name,
             expected="the model that is trained, with its tokenizer and chat template",
             remedy="Serve that model, with the template that it brings.",
@@ -252,7 +252,9 @@ class ServerSampler:
         text = decoded(self._tokenizer, ids)
         if any(stop in text for stop in stops):
             # A server that computes several tokens at once tells some beyond the string.
-            length = next(n for n in range(1, len(ids) + 1) if holds_stop(ids[:n], stops, self._decoded))
+            length = next(
+                n for n in range(1, len(ids) + 1) if holds_stop(ids[:n], stops, partial(decoded, self._tokenizer))
+            )
             return ids[:length], cut_at_stop(text, stops), True
         if ended and not _by_string(told) and not (ids and (ids[-1] in self._end_ids or ids[-1] == told.stop_reason)):
             ids = (*ids, *self._end_ids[:1])
@@ -270,9 +272,6 @@ class ServerSampler:
 
     def _tokenised(self, text: str) -> tuple[int, ...]:
         return tuple(int(token) for token in self._tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _decoded(self, tokens: Sequence[int]) -> str:
-        return decoded(self._tokenizer, tokens)
 
 
 def _by_string(told: Tokens) -> bool:

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean, stdev
 from typing import Any
 
@@ -70,7 +71,7 @@ def divergence(model: Any, start: StartWeights, rows: Sequence[Row]) -> Divergen
             return _distributions(model, part)
 
     with evaluating(model):
-        return _divergence(rows, _vocabulary(model), lambda part: _distributions(model, part), at_start)
+        return _divergence(rows, _vocabulary(model), partial(_distributions, model), at_start)
 
 
 def divergence_from_base(model: Any, rows: Sequence[Row]) -> Divergence:
@@ -78,9 +79,14 @@ def divergence_from_base(model: Any, rows: Sequence[Row]) -> Divergence:
 
     By the engine, which shares what the rows share and holds no full logits; by plain forwards where it does not know the head.
     """
+
+    def at_base(part: Sequence[Row]) -> list[Tensor]:
+        with as_base(model):
+            return _distributions(model, part)
+
     with evaluating(model):
         if support(model).head is None:
-            return _divergence(rows, _vocabulary(model), lambda part: _at_base(model, part), _distributions_of(model))
+            return _divergence(rows, _vocabulary(model), at_base, partial(_distributions, model))
         with as_base(model), adapters_in_base_precision(model):
             parts = split_units([(row,) for row in rows], PASS_TOKENS)
             far: list[Far | None] = [None] * len(rows)
@@ -92,15 +98,6 @@ def divergence_from_base(model: Any, rows: Sequence[Row]) -> Divergence:
             for number, total in zip(part, row_sums(found.per_token, found.row, len(part)).tolist(), strict=True):
                 sums[number] = -total
     return _of_sums(sums, rows)
-
-
-def _at_base(model: Any, rows: Sequence[Row]) -> list[Tensor]:
-    with as_base(model):
-        return _distributions(model, rows)
-
-
-def _distributions_of(model: Any) -> Distributions:
-    return lambda rows: _distributions(model, rows)
 
 
 def _divergence(rows: Sequence[Row], vocabulary: int, own: Distributions, other: Distributions) -> Divergence:

@@ -19,7 +19,7 @@ from lastresort.data.plain_text import TextDocument, packed_rows
 from lastresort.data.rendering import render_prompt, stop_token_ids
 from lastresort.data.wording import entries
 from lastresort.engine.choose import Sampling
-from lastresort.engine.forest import Row
+from lastresort.engine.forest import Row, common_length
 from lastresort.engine.sampling import generate
 from lastresort.models.local import row_seeds
 from lastresort.train.adapters.adapters import adapters_in_base_precision, as_base
@@ -117,8 +117,7 @@ def own_tokens(rows: Sequence[tuple[int, ...]]) -> int:
     """Tokens of rows without the beginning that all of them share, which training computes once a batch."""
     if len(rows) < 2:
         return sum(map(len, rows))
-    first, last = min(rows), max(rows)
-    shared = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    shared = common_length(min(rows), max(rows))
     return sum(len(row) - shared for row in rows)
 
 
