@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from lastresort.hardware.cards import card_named
 from lastresort.hardware.find import lora_bytes
 from lastresort.ladder import RUNGS, trained_rungs, trains
+from lastresort.report.advice import Strength
 from lastresort.rungs.supervised.sft import outdates_weights
 from lastresort.spec.task import Pace
 
@@ -186,8 +187,7 @@ def known(value: T | None) -> T:
     return value
 
 
-Strength = Literal["STRONG", "MODERATE", "WEAK"]
-STRENGTHS: tuple[Strength, ...] = ("STRONG", "MODERATE", "WEAK")
+STRENGTHS: tuple[Strength, ...] = get_args(Strength)
 PRACTICE = "practice"
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 from lastresort.advice.facts import Facts
+from lastresort.report.advice import FrameworkFit as Fit
 
-Fit = Literal["TAKE", "CAN", "NOT"]
-FITS: tuple[Fit, ...] = ("TAKE", "CAN", "NOT")
+FITS: tuple[Fit, ...] = get_args(Fit)
 SMALL, LARGE = 2_000_000_000, 30_000_000_000
 SHARED_ENOUGH = 0.4
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lastresort.advice.facts import WRONG, Facts
-from lastresort.advice.frameworks import Fit
 from lastresort.errors import InputError
-from lastresort.report.advice import Stance
+from lastresort.report.advice import FrameworkFit, Stance
 from lastresort.rungs.supervised.sft import PACES
 from lastresort.spec.values import nearest
 
@@ -66,7 +65,7 @@ class AdviceOutcome:
 
     stances: Mapping[str, Stance]
     rules: tuple[str, ...]
-    frameworks: tuple[tuple[str, Fit], ...]
+    frameworks: tuple[tuple[str, FrameworkFit], ...]
 
 
 def open_questions(facts: Facts, outcome: Callable[[Facts], AdviceOutcome]) -> tuple[OpenQuestion, ...]:
