@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,30 +123,33 @@ def _refused(found: str, where: str, expected: str) -> DataError:
 
 @dataclass(frozen=True, slots=True)
 class TurnStyle:
-    """A way of writing turns: as Go template, and the same in Python. stop: ends an answer."""
+    """A way of writing turns. head: before the text of a turn, with {role}. stop: ends an answer. between: then, before the next
+    turn. start: of a conversation.
+    """
 
-    go: str
-    turn: Callable[[str, str], str]
-    opening: str
+    head: str
     stop: str
+    between: str = ""
     start: str = ""
 
+    def turn(self, role: str, text: str) -> str:
+        return f"{self.head.format(role=role)}{text}{self.stop}{self.between}"
 
-CHATML = TurnStyle(
-    go="{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n",
-    turn=lambda role, text: f"<|im_start|>{role}\n{text}<|im_end|>\n",
-    opening="<|im_start|>assistant\n",
-    stop="<|im_end|>",
+    @property
+    def opening(self) -> str:
+        """Of an answer."""
+        return self.head.format(role="assistant")
+
+    @property
+    def go(self) -> str:
+        """As a Go template."""
+        return "{{- range .Messages }}" + self.turn("{{ .Role }}", "{{ .Content }}") + "{{ end }}" + self.opening
+
+
+STYLES = (
+    TurnStyle("<|im_start|>{role}\n", "<|im_end|>", between="\n"),
+    TurnStyle("<|start_header_id|>{role}<|end_header_id|>\n\n", "<|eot_id|>", start="<|begin_of_text|>"),
 )
-LLAMA3 = TurnStyle(
-    go="{{- range .Messages }}<|start_header_id|>{{ .Role }}<|end_header_id|>\n\n{{ .Content }}<|eot_id|>{{ end }}"
-    "<|start_header_id|>assistant<|end_header_id|>\n\n",
-    turn=lambda role, text: f"<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>",
-    opening="<|start_header_id|>assistant<|end_header_id|>\n\n",
-    stop="<|eot_id|>",
-    start="<|begin_of_text|>",
-)
-STYLES = (CHATML, LLAMA3)
 _TALKS = (
     ("user",),
     ("system", "user"),
