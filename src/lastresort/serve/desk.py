@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from lastresort.errors import StopRequestedError
-from lastresort.serve.work import Deliver, Delivered, Draining, Ended, Failed, QueueFull, Work
+from lastresort.serve.work import Deliver, Delivered, Draining, Ended, Failed, Load, QueueFull, Work
 
 T = TypeVar("T")
 LATEST = 32  # answers from whose pace the time until there is room is estimated
@@ -62,18 +62,12 @@ class Desk(Generic[T]):
     def running(self) -> int:
         return len(self._running)
 
-    @property
-    def waiting(self) -> int:
+    def load(self, used: float, model: str | None = None) -> Load:
+        """Of all jobs, or of those for one model. used: of the cache."""
         with self._changed:
-            return sum(not job.over for job in self._waiting)
-
-    def running_of(self, model: str) -> int:
-        with self._changed:
-            return sum(job.work.model == model for job in self._running)
-
-    def waiting_of(self, model: str) -> int:
-        with self._changed:
-            return sum(job.work.model == model and not job.over for job in self._waiting)
+            running = [job for job in self._running if model in (None, job.work.model)]
+            waiting = [job for job in self._waiting if model in (None, job.work.model) and not job.over]
+        return Load(len(running), len(waiting), used)
 
     def refuse_if_full(self) -> None:
         """Raises QueueFull or Draining, before anything is computed for a job."""

@@ -151,13 +151,11 @@ class LocalOwner:
 
     @property
     def load(self) -> Load:
-        used = max((lane.used for lane in self._lanes.values()), default=0.0)
-        return Load(self._desk.running, self._desk.waiting, used)
+        return self._desk.load(max((lane.used for lane in self._lanes.values()), default=0.0))
 
     def load_of(self, model: str) -> Load:
         lane = self._lanes.get(model)
-        used = 0.0 if lane is None else lane.used
-        return Load(self._desk.running_of(model), self._desk.waiting_of(model), used)
+        return self._desk.load(0.0 if lane is None else lane.used, model)
 
     def longest_tokens_of(self, model: str) -> int | None:
         lane = self._lanes.get(model)
@@ -329,11 +327,10 @@ class AskingOwner:
 
     @property
     def load(self) -> Load:
-        return Load(self._desk.running, self._desk.waiting, self._desk.running / self._size)
+        return self._desk.load(self._desk.running / self._size)
 
     def load_of(self, model: str) -> Load:
-        used = self._desk.running / self._size
-        return Load(self._desk.running_of(model), self._desk.waiting_of(model), used)
+        return self._desk.load(self._desk.running / self._size, model)
 
     def longest_tokens_of(self, model: str) -> int | None:
         return self._model.context_tokens
