@@ -14,7 +14,7 @@ from lastresort.engine.divergence import Far, target_values_of
 from lastresort.engine.forest import Row, plan_forest, split_indices, split_padded
 from lastresort.engine.parts import packed_hidden
 from lastresort.engine.plain import plain_logps, plain_states
-from lastresort.engine.support import support, why_plain_batch
+from lastresort.engine.support import Support, support, why_plain_batch
 from lastresort.errors import ContractError
 
 Path = Literal["packed", "plain"]
@@ -51,8 +51,7 @@ def target_logps(model: Any, rows: Sequence[Row], *, plain: bool = False, far: F
     if plain or reason is not None:
         logps = plain_logps(found.parts, rows, head=found.head, equal_lengths=found.equal_lengths, far=far)
         nominal = sum(len(row.ids) for row in rows)
-        padded = nominal if found.equal_lengths else len(rows) * max(len(row.ids) for row in rows)
-        return TargetLogps(logps, owners, padded, nominal, "plain", reason)
+        return TargetLogps(logps, owners, _padded(found, rows), nominal, "plain", reason)
     forest = plan_forest(rows)
     if not forest.pick:
         empty = torch.zeros(0, dtype=torch.promote_types(found.parts.causal.dtype, torch.float32), device=device)
@@ -62,6 +61,21 @@ def target_logps(model: Any, rows: Sequence[Row], *, plain: bool = False, far: F
     pick, target = torch.tensor(forest.pick, device=device), torch.tensor(forest.target, device=device)
     logps = target_values_of(hidden, pick, target, owners, found.parts.head, far)
     return TargetLogps(logps, owners, forest.computed_tokens, forest.nominal_tokens, "packed", None)
+
+
+def planned_tokens(model: Any, rows: Sequence[Row]) -> int:
+    """How many tokens `target_logps` would compute of these rows in one pass, without computing anything."""
+    found = support(model)
+    if why_plain_batch(found, max((len(row.ids) for row in rows), default=0)) is not None:
+        return _padded(found, rows)
+    forest = plan_forest(rows)
+    return forest.computed_tokens if forest.pick else 0
+
+
+def _padded(found: Support, rows: Sequence[Row]) -> int:
+    """Tokens of a plain pass, in which every row is as long as the longest, unless it takes rows of one length alone."""
+    longest = max(len(row.ids) for row in rows)
+    return sum(len(row.ids) for row in rows) if found.equal_lengths else len(rows) * longest
 
 
 @torch.no_grad()

@@ -85,9 +85,14 @@ def reference_of_run(
     """Before the first step computed, or noted; afterwards read back. Raises DataError if it is not there any more."""
     if not objective.needs_reference:
         return Reference(policy)
-    if objective.need == "groups" or (in_16_bits(policy.model) and is_adapter(policy.model)):
+    if objective.need == "groups" or in_every_pass(policy.model):
         return Reference(policy, weights=reference_weights(policy, store))
     return Reference(policy, logps=reference_logps(policy, batches.items, store, "reference", progress))
+
+
+def in_every_pass(model: torch.nn.Module) -> bool:
+    """Whether the reference of pairs and labelled answers is computed for each batch again, not once for all."""
+    return in_16_bits(model) and is_adapter(model)
 
 
 def reference_logps(

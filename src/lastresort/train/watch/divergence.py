@@ -145,19 +145,20 @@ def odds_margins(
     Summed log-probabilities would not do: training on answers raises those of every answer that resembles them, and most those
     of the longest.
     """
-    units = [item.trained for item in items]
-
-    def found() -> list[float]:
-        sums = unit_sums(model, units, max_pass_tokens, plain=plain)
-        odds = [
-            [_log_odds(total, row) for total, row in zip(*own, strict=True)] for own in zip(sums, units, strict=True)
-        ]
-        return [better - worse for better, worse in odds]
-
-    now = found()
+    now = odds_of_pairs(model, items, max_pass_tokens, plain=plain)
     with start.inside():
-        before = found()
+        before = odds_of_pairs(model, items, max_pass_tokens, plain=plain)
     return Margins(fmean(now), sum(one > 0 for one in now) / len(now), len(now), fmean(before))
+
+
+def odds_of_pairs(
+    model: Any, items: Sequence[TrainingItem], max_pass_tokens: int, *, plain: bool = False
+) -> list[float]:
+    """Of each pair the log odds of the better answer less those of the worse, a token, in nats, under the model as it is now."""
+    units = [item.trained for item in items]
+    sums = unit_sums(model, units, max_pass_tokens, plain=plain)
+    odds = [[_log_odds(total, row) for total, row in zip(*own, strict=True)] for own in zip(sums, units, strict=True)]
+    return [better - worse for better, worse in odds]
 
 
 def _log_odds(total: float, row: Row) -> float:
