@@ -12,7 +12,7 @@ from lastresort.records.document import JsonDocument, generated_schema
 from lastresort.records.gate import GateDocument
 from lastresort.report.advice import AdviceDocument
 from lastresort.report.recheck import RecheckDocument
-from lastresort.report.study import CrossoverDocument, MinDataDocument
+from lastresort.report.study import CrossoverDocument, MinDataDocument, OrpoVsDpoDocument
 from lastresort.report.verify import VerifyDocument
 from lastresort.train.files.run_folder import TrainingRecord
 
@@ -22,6 +22,7 @@ DOCUMENTS: dict[str, type[JsonDocument]] = {  # by the beginning of the file's n
     "decision": RunView,
     "gate": GateDocument,
     "min_data": MinDataDocument,
+    "orpo_vs_dpo": OrpoVsDpoDocument,
     "plan": PlanDocument,
     "recheck": RecheckDocument,
     "train": TrainingRecord,

@@ -21,6 +21,7 @@ from lastresort.evals.evidence.crossing import CurveCrossing, crossing
 from lastresort.evals.evidence.learning_curve import LearningCurve, learning_curve
 from lastresort.evals.evidence.paired import p_above_zero
 from lastresort.evals.evidence.units import Array
+from lastresort.study.compare import compare_arms
 from lastresort.study.shift import LEVEL, leaking, smallest_shown
 
 SIZES = (10, 20, 40, 80, 160, 320)
@@ -234,6 +235,23 @@ def leaks(changed: float, lost: float, seeds: int, runs: int, seed: int) -> int:
     return found
 
 
+ARM_DESIGNS = tuple(
+    Design(seeds, spread, items) for seeds in (2, 5, 10) for spread in (0.1, 0.4) for items in (60, 200)
+)
+
+
+def arms(gain: float, design: Design, runs: int, seed: int) -> tuple[int, int]:
+    """How often a study says that the second of two trainings is better, and how often that the first is. gain: of the true score,
+    around one half.
+    """
+    dice, said = np.random.default_rng(seed), {"ORPO": 0, "DPO": 0, "CANNOT_TELL": 0}
+    for _ in range(runs):
+        shared = dice.standard_normal(design.items)
+        first, second = (scores_of([0.5 + part], shared, design, dice)[0] for part in (-gain / 2, gain / 2))
+        said[compare_arms(first, second).better] += 1
+    return said["ORPO"], said["DPO"]
+
+
 def _percent(count: int, of: int) -> str:
     return f"{100 * count / of:.0f}" if of else ""
 
@@ -283,6 +301,14 @@ def lines(runs: int) -> Iterator[str]:
             for seeds in (2, 3):
                 signs = leaks(changed, lost, seeds, runs, 4)
                 yield f"| {100 * changed:.0f}% | {100 * lost:.0f}% | {seeds} | {100 * signs / runs:.1f} |"
+    yield ""
+    yield "| true difference in points | seeds | spread of seeds | items | says that ORPO is better | that SFT and DPO are |"
+    yield "| --- " * 6 + "|"
+    for gain in (0.0, 0.1, 0.2):
+        for design in ARM_DESIGNS:
+            orpo, dpo = arms(gain, design, runs, 6)
+            design_cells = f"{design.seeds} | {design.spread} | {design.items}"
+            yield f"| {100 * gain:.0f} | {design_cells} | {100 * orpo / runs:.1f} | {100 * dpo / runs:.1f} |"
 
 
 if __name__ == "__main__":

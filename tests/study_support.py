@@ -8,8 +8,8 @@ import numpy as np
 
 from lastresort.spec.task import Task, load_task
 from lastresort.study.conclude import MeasuredStudy
-from lastresort.study.grid import BASES, Cell, Grid, grid_of
-from lastresort.study.rows import CellRow, CellTraining
+from lastresort.study.grid import ARMS, BASES, Cell, Grid, grid_of, grid_of_arms
+from lastresort.study.rows import ArmTraining, CellRow, CellTraining
 from lastresort.study.run import StudyRows
 from tuning_support import COLOURS, tiny_task
 
@@ -50,6 +50,7 @@ def row_of(cell: Cell, score: float, **facts: object) -> CellRow:
         "seconds": 5.0,
         "kept": (True,) * 40,
         "trained": trained if cell.way == "sft" else None,
+        "arm": arm_of(cell.way) if cell.way in ARMS else None,
     }
     return CellRow.model_validate({**values, **facts})
 
@@ -59,3 +60,31 @@ def study_of(task: Task, kind: str, rows: dict[Cell, CellRow] | None = None, see
     grid: Grid = grid_of(kind, task, 320, SIZES, seeds)  # type: ignore[arg-type]
     found = {cell: row_of(cell, truth(cell)) for cell in grid.cells()}
     return MeasuredStudy(task, grid, StudyRows({**found, **(rows or {})}, "lora", 0.001, grid), None, binary=True)
+
+
+def arm_of(way: str, **facts: object) -> ArmTraining:
+    """Nine tenths of the held-out pairs right after DPO, eight tenths after ORPO, half by the base."""
+    first = way == "dpo"
+    values = {
+        "pairs": 54,
+        "sft_rate": 0.001 if first else None,
+        "sft_steps": 12 if first else 0,
+        "learning_rate": 0.0001,
+        "steps": 12 if first else 20,
+        "trained_tokens": 9000 if first else 9900,
+        "reference_tokens": 2000 if first else 0,
+        "chosen_tokens": 5.0,
+        "margins": tuple([1.0] * (9 if first else 8) + [-1.0] * (1 if first else 2)),
+        "base_margins": (0.5, -0.5) * 5,
+        "kl": 0.1,
+        "prose": 1.1,
+    }
+    return ArmTraining.model_validate({**values, **facts})
+
+
+def arms_study_of(task: Task, dpo: float, orpo: float, seeds: int = 5, **facts: object) -> MeasuredStudy:
+    """dpo, orpo: their true scores. facts: of ORPO's rows."""
+    grid = grid_of_arms(60, seeds)
+    score = {"dpo": dpo, "orpo": orpo, "zero-shot": 0.2}
+    rows = {cell: row_of(cell, score[cell.way], **(facts if cell.way == "orpo" else {})) for cell in grid.cells()}
+    return MeasuredStudy(task, grid, StudyRows(rows, "lora", 0.001, grid), None, binary=True)

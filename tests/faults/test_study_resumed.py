@@ -235,7 +235,7 @@ def test_the_command_prints_one_document_and_says_what_is_wrong(
     )
 
 
-@pytest.mark.parametrize("kind", ["crossover", "min-data"])
+@pytest.mark.parametrize("kind", ["crossover", "min-data", "orpo-vs-dpo"])
 def test_the_last_words_say_how_to_go_on(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["lastresort", "study", kind, "task.yaml"])
     assert last_words() == "Interrupted. Answers are kept; run the same command again to resume."

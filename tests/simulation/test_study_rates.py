@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scripts.study_rates import (
+    ARM_DESIGNS,
     CROSSING_STUDIES,
     ERRORS,
     FORECAST_DESIGNS,
@@ -12,6 +13,7 @@ from scripts.study_rates import (
     WAYS,
     Design,
     TwoWays,
+    arms,
     crossings,
     false_headlines,
     false_shifts,
@@ -95,6 +97,18 @@ def test_answers_that_change_at_random_are_a_format_leak_no_more_often_than_said
     """A test of every size and seed by itself finds one in up to a quarter of studies."""
     assert leaks(changed, 0.0, 2, 100, 4) <= allowed(LEVEL, 100) * 100
     assert leaks(changed, 0.4, 2, 20, 4) >= 12
+
+
+@pytest.mark.parametrize("design", ARM_DESIGNS, ids=lambda design: design.cells)
+def test_of_two_trainings_that_are_alike_neither_is_called_better_more_often_than_said(design: Design) -> None:
+    runs = 300
+    assert sum(arms(0.0, design, runs, 11)) <= allowed(0.05, runs) * runs
+
+
+def test_the_better_of_two_trainings_is_found_where_five_seeds_agree() -> None:
+    orpo, dpo = arms(0.2, Design(5, 0.1, 200), 60, 12)
+    assert orpo >= 55
+    assert dpo == 0
 
 
 def test_where_curves_cross_is_read_between_the_sizes() -> None:

@@ -44,6 +44,7 @@ GO_ON = {
     "data synth": _REPEAT,
     "study crossover": _REPEAT,
     "study min-data": _REPEAT,
+    "study orpo-vs-dpo": _REPEAT,
 }
 
 

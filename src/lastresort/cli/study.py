@@ -1,4 +1,4 @@
-"""`lastresort study …`: how many examples SFT needs to beat prompting, or to beat the base prompt at all."""
+"""`lastresort study …`: how many examples SFT needs to beat prompting, or the base prompt at all; and ORPO against SFT and DPO."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from lastresort.errors import InputError
 if TYPE_CHECKING:
     from lastresort.app.study import StudyRequest
 
-study_app = typer.Typer(help="Measure how many examples a training needs.", no_args_is_help=True, rich_markup_mode=None)
+study_app = typer.Typer(
+    help="Measure how many examples a training needs, or which of two trainings is better.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 TASK: Any = Argument(help="The task file (task.yaml).")
 SIZES: Any = Option(
     None, "--sizes", metavar="N,N", help="Numbers of examples to try. Default: spread up to all of train."
@@ -22,6 +26,10 @@ SIZES: Any = Option(
 SEEDS: Any = Option(
     None, "--seeds", help="Number of draws of the examples. Each trains once per size. At least 2, default 3."
 )
+ARM_SEEDS: Any = Option(None, "--seeds", help="Number of seeds. Each trains both ways. At least 2, default 5.")
+RATE = "Default: the middle one of preference.learning_rates."
+DPO_RATE: Any = Option(None, "--dpo-rate", help=f"Learning rate of DPO. {RATE}")
+ORPO_RATE: Any = Option(None, "--orpo-rate", help=f"Learning rate of ORPO. {RATE}")
 OUT: Any = Option(None, "--out", help="Folder of the study. Default: studies/<task>-<kind>.")
 DRY: Any = Option(False, "--dry-run", help="Forecast time and cost. Runs no model and none of your code.")
 JSON: Any = Option(False, "--json", help="Print the result as one JSON document on stdout.")
@@ -68,6 +76,29 @@ def min_data_command(
     from lastresort.app.study import StudyRequest
 
     request = StudyRequest("min-data", task, parse_settings(settings), _sizes(sizes), seeds, out)
+    _run(request, dry_run=dry_run, as_json=as_json)
+
+
+@study_app.command("orpo-vs-dpo")
+def orpo_vs_dpo_command(
+    task: Path = TASK,
+    seeds: int | None = ARM_SEEDS,
+    dpo_rate: float | None = DPO_RATE,
+    orpo_rate: float | None = ORPO_RATE,
+    out: Path | None = OUT,
+    dry_run: bool = DRY,
+    settings: list[str] = TASK_SETTINGS,
+    as_json: bool = JSON,
+) -> None:
+    """Is ORPO better than SFT and then DPO, at equal compute?
+
+    Trains both on the task's preference pairs, and compares them on dev, on pairs held out, and by what else they changed.
+
+    Run the same command again to resume an interrupted study.
+    """
+    from lastresort.app.study import StudyRequest
+
+    request = StudyRequest("orpo-vs-dpo", task, parse_settings(settings), None, seeds, out, dpo_rate, orpo_rate)
     _run(request, dry_run=dry_run, as_json=as_json)
 
 

@@ -21,7 +21,7 @@ from lastresort.records.document import (
     Sentence,
     Share,
 )
-from lastresort.report.words.study import LEGEND_OF_MIN_DATA, name_of
+from lastresort.report.words.study import LEGEND_OF_ARMS, LEGEND_OF_MIN_DATA, name_of
 from lastresort.report.words.wording import count, interval, percent, price, printable
 from lastresort.types import Unit
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 CrossedIn = Literal["score", "format", "cost"]
+BetterArm = Literal["ORPO", "DPO", "CANNOT_TELL"]
 Sign = Literal["DEV_LOSS_ROSE", "FORMAT_LEAK", "FAR_FROM_BASE"]
 
 
@@ -177,7 +178,82 @@ class MinDataDocument(JsonDocument):
     seconds: Amount
 
 
-StudyDocument = CrossoverDocument | MinDataDocument
+class MeanDifference(JsonDocument):
+    """ORPO less SFT and DPO, the mean over units and seeds, with its interval at 95%."""
+
+    mean: Difference
+    interval: Interval
+
+
+class ArmSeed(JsonDocument):
+    """ORPO less SFT and DPO with one seed, on the same dev items: the mean difference of scores, with its interval at 95%."""
+
+    seed: Count
+    difference: Difference
+    interval: Interval
+
+
+class ArmWork(JsonDocument):
+    """What a way computed, the mean over the seeds. sft_steps: of the SFT before DPO. steps: of DPO, or of ORPO. trained_tokens:
+    that went forward and backward. reference_tokens: that went forward through the reference. tokens: the former and half of the
+    latter.
+    """
+
+    sft_steps: Amount
+    steps: Amount
+    trained_tokens: Amount
+    reference_tokens: Amount
+    tokens: Amount
+
+
+class ArmPoint(JsonDocument):
+    """The prompt of the base, SFT and DPO ("dpo"), or ORPO ("orpo"), over its seeds. preferred: pairs held out of which the chosen
+    answer is likelier by the log odds of a token. margin: by how much, in nats. kept: unrelated requests answered correctly. kl,
+    prose: how far from the base. signs: of what else the training changed. work: null of the base. null: not measured.
+    """
+
+    way: str
+    score: Share
+    interval: Limits
+    preferred: Share | None
+    margin: float | None
+    answer_tokens: Amount
+    kept: Share | None
+    kl: float | None
+    prose: Amount | None
+    work: ArmWork | None
+    signs: tuple[Sign, ...]
+
+
+class OrpoVsDpoDocument(JsonDocument):
+    """What `lastresort study orpo-vs-dpo TASK` prints with --json, and its study.json. It grows by version.
+
+    better: the way whose score on dev is shown to be higher. difference: of these scores. preferred: of the pairs held out, null
+    where there are fewer than two. pairs, held_pairs: learned from, and held out. chosen_tokens: of a chosen answer, on average.
+    """
+
+    version: Literal[1] = Field(default=1, alias="schema")
+    study: Literal["orpo-vs-dpo"] = "orpo-vs-dpo"
+    task: str
+    model: str
+    method: str
+    measured_on: DevUnits
+    pairs: Positive
+    held_pairs: Count
+    seeds: Positive
+    better: BetterArm
+    difference: MeanDifference
+    preferred: MeanDifference | None
+    answer: Sentence
+    points: tuple[ArmPoint, ...]
+    by_seed: tuple[ArmSeed, ...]
+    chosen_tokens: Amount
+    reasons: tuple[Sentence, ...]
+    notes: tuple[Sentence, ...]
+    seconds: Amount
+
+
+StudyDocument = CrossoverDocument | MinDataDocument | OrpoVsDpoDocument
 SIGNS: dict[Sign, str] = {
     "DEV_LOSS_ROSE": "dev loss rose",
     "FORMAT_LEAK": "format leak",
@@ -195,6 +271,9 @@ def header(document: StudyDocument) -> tuple[str, ...]:
         formed = any(point.format is not None for point in document.points)
         last = ("format",) * formed
         return ("way", "examples", "dev", "95%", *last, "tokens in", *((PER_CALL,) * priced))
+    if isinstance(document, OrpoVsDpoDocument):
+        held = ("pairs", "margin") if document.held_pairs else ()
+        return ("way", "dev", "95%", *held, "tokens out", "kept", "KL", "steps", "tokens", "")
     probed = any(point.kept is not None for point in document.points)
     return ("examples", "dev", "95%", "gain", "p", "loss", *(("kept",) * probed), "KL", "")
 
@@ -203,6 +282,8 @@ def cells(document: StudyDocument) -> Cells:
     """The table of a study, a row a point."""
     if isinstance(document, CrossoverDocument):
         return tuple(_of_way(point, header(document)) for point in document.points)
+    if isinstance(document, OrpoVsDpoDocument):
+        return tuple(_of_arm(point, header(document)) for point in document.points)
     base, named = document.base, header(document)
     first = ("0", percent(base.score), interval(base.interval), "", "", "")
     kept = (_or_dash(base.kept),) if "kept" in named else ()
@@ -229,6 +310,20 @@ def _of_size(point: TrainedPoint, named: Sequence[str]) -> tuple[str, ...]:
     return (*found, "" if point.kl is None else f"{max(0.0, point.kl):.2f}", ", ".join(said))
 
 
+def _of_arm(point: ArmPoint, named: Sequence[str]) -> tuple[str, ...]:
+    found = [name_of(point.way), percent(point.score), interval(point.interval)]
+    if "pairs" in named:
+        margin = "–" if point.margin is None else f"{point.margin:+.2f}".replace("-", "−")
+        found += [_or_dash(point.preferred), margin]
+    found += [f"{point.answer_tokens:.1f}", _or_dash(point.kept)]
+    found.append("" if point.kl is None else f"{max(0.0, point.kl):.2f}")
+    work, said = point.work, ", ".join(SIGNS[sign] for sign in point.signs)
+    if work is None:
+        return (*found, "", "", said)
+    before = f"{count(work.sft_steps)} + " if work.sft_steps else ""
+    return (*found, f"{before}{count(work.steps)}", count(work.tokens), said)
+
+
 def _or_dash(share: float | None) -> str:
     return "–" if share is None else percent(share)
 
@@ -246,6 +341,8 @@ def sentences(document: StudyDocument) -> tuple[str, ...]:
     """All that is said besides the answer."""
     if isinstance(document, CrossoverDocument):
         return (*document.reasons, *document.notes)
+    if isinstance(document, OrpoVsDpoDocument):
+        return (*document.reasons, *document.notes, LEGEND_OF_ARMS)
     return (document.curve_text, *document.notes, LEGEND_OF_MIN_DATA)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from lastresort.report.charts.study import StudyLine, StudyPoint, study_chart
 from lastresort.report.html import VISIBLE, environment, style
-from lastresort.report.study import CrossoverDocument, StudyDocument, cells, header, sentences
-from lastresort.report.words.study import name_of, point_title, title_of_format, title_of_scores
+from lastresort.report.study import CrossoverDocument, OrpoVsDpoDocument, StudyDocument, cells, header, sentences
+from lastresort.report.words.study import BASE_PROMPT, arm_title, name_of, point_title, title_of_format, title_of_scores
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -36,11 +36,13 @@ def study_page(document: StudyDocument) -> str:
 
 def pictures(document: StudyDocument) -> list[StudyPicture]:
     """Of the scores, and where the task asks for a form, of well-formed answers."""
+    if isinstance(document, OrpoVsDpoDocument):
+        return [_of_arms(document)]
     title = title_of_scores(document.task)
     if not isinstance(document, CrossoverDocument):
         trained = tuple(_point(document.method, one.n, one.score, one.interval) for one in document.points)
-        base = (_point("base prompt", 0, document.base.score, document.base.interval),)
-        lines = [StudyLine(name_of(document.method), trained, front=True), StudyLine("base prompt", base)]
+        base = (_point(BASE_PROMPT, 0, document.base.score, document.base.interval),)
+        lines = [StudyLine(name_of(document.method), trained, front=True), StudyLine(BASE_PROMPT, base)]
         return [StudyPicture(title, study_chart(lines, title))]
     ways = list(dict.fromkeys(point.way for point in document.points))
     scored = [StudyLine(name_of(way), _scores_of(document, way), front=way == "sft") for way in ways]
@@ -50,6 +52,16 @@ def pictures(document: StudyDocument) -> list[StudyPicture]:
         title = title_of_format(document.task)
         found.append(StudyPicture(title, study_chart(formed, title)))
     return found
+
+
+def _of_arms(document: OrpoVsDpoDocument) -> StudyPicture:
+    lines = []
+    for one in document.points:
+        title = arm_title(one.way, one.score, *one.interval)
+        point = StudyPoint(document.pairs if one.work else 0, one.score, one.interval, title)
+        lines.append(StudyLine(name_of(one.way), (point,), front=one.way == "orpo"))
+    title = title_of_scores(document.task, "pairs")
+    return StudyPicture(title, study_chart(lines, title, of="pairs"))
 
 
 def standing_alone(picture: StudyPicture) -> str:

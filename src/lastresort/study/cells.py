@@ -25,7 +25,8 @@ from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import method_of
 from lastresort.rungs.supervised.sft import SftRung, tuned_system
 from lastresort.rungs.supervised.training import SupervisedTraining
-from lastresort.study.grid import Cell
+from lastresort.study.arms import ArmRates, train_arm
+from lastresort.study.grid import ARMS, Cell
 from lastresort.study.rows import CellRow, CellTraining
 from lastresort.systems.compose import question_of
 from lastresort.systems.system import PromptDesign, System
@@ -41,14 +42,16 @@ LEAK_ITEMS = 40
 
 @dataclass(frozen=True, slots=True)
 class CellBench:
-    """What cells share. bench: of the study, with all of train. rate: the learning rate. tuned_base: whether the base is the model
-    that is trained, with whose own answers an adapter is compared. probed: whether unrelated requests are measured, too.
+    """What cells share. bench: of the study, with all of train. rate: the learning rate of SFT. tuned_base: whether the base is the
+    model that is trained, with whose own answers an adapter is compared. probed: whether unrelated requests are measured, too.
+    rates: of SFT and DPO against ORPO, None where that is not the question.
     """
 
     bench: Workbench
     rate: float
     tuned_base: bool
     probed: bool
+    rates: ArmRates | None = None
 
 
 def run_cell(
@@ -57,10 +60,14 @@ def run_cell(
     """Do a cell, or go on where it was cut. Raises StoppedError where it stopped, DataError where training diverged."""
     began = clock()
     with ExitStack() as stack:
-        bench, trained = shared.bench, None
+        bench, trained, arm = shared.bench, None, None
         if cell.way == "sft":
             bench = _own_bench(shared.bench, key, examples, stack)
             system, trained = _trained(bench, cell, shared.rate)
+        elif cell.way in ARMS:
+            assert shared.rates is not None, "a comparison of trainings has its rates"
+            bench = _own_bench(shared.bench, key, examples, stack)
+            system, arm = train_arm(bench, cell, shared.rates)
         else:
             system = prompt_of(shared, cell, examples)
         items = measure(bench, system, cell.label)
@@ -70,7 +77,7 @@ def run_cell(
         way=cell.way,
         n=cell.n,
         seed=cell.seed,
-        rows=len(examples),
+        rows=len(examples) if arm is None else arm.pairs,
         shots=system.prompt.k,
         scores=tuple(item.score for item in items),
         format_ok=tuple(item.format_ok for item in items),
@@ -80,6 +87,7 @@ def run_cell(
         seconds=clock() - began,
         kept=kept,
         trained=trained,
+        arm=arm,
     )
 
 

@@ -15,12 +15,14 @@ from lastresort.evals.evidence.curve_means import LEAST_SEEDS
 from lastresort.spec.task import Task
 from lastresort.types import Example, JsonObject
 
-StudyKind = Literal["crossover", "min-data"]
-Way = Literal["zero-shot", "constrained zero-shot", "few-shot", "constrained few-shot", "nearest", "sft"]
+StudyKind = Literal["crossover", "min-data", "orpo-vs-dpo"]
+Way = Literal["zero-shot", "constrained zero-shot", "few-shot", "constrained few-shot", "nearest", "sft", "dpo", "orpo"]
 BASES: tuple[Way, ...] = ("zero-shot", "constrained zero-shot")  # learn from no example
 
+ARMS: tuple[Way, ...] = ("dpo", "orpo")  # SFT and then DPO against ORPO; n are pairs
+
 SIZES: dict[StudyKind, int] = {"crossover": 5, "min-data": 6}
-SEEDS = 3
+SEEDS, ARM_SEEDS = 3, 5
 LEAST_EXAMPLES, WIDEST_RANGE = 8, 32  # the smallest size, and the largest as a multiple of it
 
 
@@ -34,6 +36,8 @@ class Cell:
 
     @property
     def label(self) -> str:
+        if self.way in ARMS:
+            return f"{self.way}, seed {self.seed}"
         return self.way if self.way in BASES else f"{self.way}, {self.n} examples, seed {self.seed}"
 
     def key(self, facts: JsonObject) -> str:
@@ -55,7 +59,7 @@ class Grid:
     @property
     def probed(self) -> bool:
         """Whether the study also measures what else training changed."""
-        return self.kind == "min-data"
+        return self.kind != "crossover"
 
     def cells(self) -> Iterator[Cell]:
         """Seed by seed, so that an interrupted study has whole curves of fewer seeds."""
@@ -69,14 +73,7 @@ class Grid:
 
 def grid_of(kind: StudyKind, task: Task, n_train: int, sizes: Sequence[int] | None, seeds: int | None) -> Grid:
     """sizes, seeds: None for the defaults. Raises InputError for sizes that train is too small for, and for too few seeds."""
-    number = SEEDS if seeds is None else seeds
-    if number < LEAST_SEEDS:
-        raise InputError(
-            f"found {number}",
-            where="--seeds",
-            expected=f"at least {LEAST_SEEDS}: one seed says nothing about how much seeds matter",
-            remedy="Leave it out, or raise it.",
-        )
+    number = _checked_seeds(SEEDS if seeds is None else seeds)
     found = spread_sizes(n_train, SIZES[kind]) if sizes is None else _checked(sizes, n_train)
     formed = task.output.choices is not None or task.output.json_schema is not None
     bases: tuple[Way, ...] = ("zero-shot",)
@@ -85,6 +82,39 @@ def grid_of(kind: StudyKind, task: Task, n_train: int, sizes: Sequence[int] | No
         bases = ("zero-shot", "constrained zero-shot") if formed else bases
         ways = ("few-shot", "nearest", *(("constrained few-shot",) if formed else ()), "sft")
     return Grid(kind, found, tuple(range(number)), ways, bases)
+
+
+def grid_of_arms(n_pairs: int, seeds: int | None) -> Grid:
+    """Both ways on all pairs with every seed, and the prompt of the base once. Raises InputError for too few seeds."""
+    number = _checked_seeds(ARM_SEEDS if seeds is None else seeds)
+    return Grid("orpo-vs-dpo", (n_pairs,), tuple(range(number)), ARMS, ("zero-shot",))
+
+
+def refuse_sizes(sizes: Sequence[int] | None) -> None:
+    """Raises InputError where sizes are named for a study that has none."""
+    if sizes is not None:
+        raise InputError(
+            f"found {', '.join(map(str, sizes))}",
+            where="--sizes",
+            expected="none: orpo-vs-dpo trains on all pairs of the task",
+            remedy="Leave it out.",
+        )
+
+
+def _checked_seeds(number: int) -> int:
+    if number < LEAST_SEEDS:
+        raise InputError(
+            f"found {number}",
+            where="--seeds",
+            expected=f"at least {LEAST_SEEDS}: one seed says nothing about how much seeds matter",
+            remedy="Leave it out, or raise it.",
+        )
+    return number
+
+
+def middle_of(rates: Sequence[float]) -> float:
+    """The one learning rate that a study trains with: the middle one of several, the lower of two."""
+    return sorted(rates)[(len(rates) - 1) // 2]
 
 
 def of_different_rows(grid: Grid, train: Sequence[Example], *, named: bool) -> Grid:

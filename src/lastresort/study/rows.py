@@ -34,9 +34,33 @@ class CellTraining(JsonDocument):
     prose: Amount | None
 
 
+class ArmTraining(JsonDocument):
+    """What SFT and DPO, or ORPO, left besides their answers.
+
+    pairs: learned from. sft_rate, sft_steps: of the SFT before DPO, null and 0 of ORPO. trained_tokens: that went forward and
+    backward. reference_tokens: that go forward through the reference, by plan. chosen_tokens: of a chosen answer that was learned
+    from, on average. margins, base_margins: of each pair held out, the log odds of the chosen answer less those of the rejected, in
+    nats a token, after training and of the base; () where there are too few prompts. kl, prose: as of CellTraining.
+    """
+
+    pairs: Positive
+    sft_rate: Amount | None
+    sft_steps: Count
+    learning_rate: Amount
+    steps: Positive
+    trained_tokens: Positive
+    reference_tokens: Count
+    chosen_tokens: Amount
+    margins: tuple[float, ...]
+    base_margins: tuple[float, ...]
+    kl: float | None
+    prose: Amount | None
+
+
 class CellRow(JsonDocument):
-    """A measured cell. rows: examples that it had. shots: of them in a prompt. the tuples: of each dev item, in order. seconds: of
-    the session that finished it. kept: whether each unrelated request is answered correctly; null where none was measured.
+    """A measured cell. rows: examples that it had, or pairs. shots: of them in a prompt. the tuples: of each dev item, in order.
+    seconds: of the session that finished it. kept: whether each unrelated request is answered correctly; null where none was
+    measured.
     """
 
     key: Sha256
@@ -53,6 +77,7 @@ class CellRow(JsonDocument):
     seconds: Amount
     kept: tuple[bool, ...] | None = None
     trained: CellTraining | None = None
+    arm: ArmTraining | None = None
 
     @property
     def cell(self) -> Cell:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lastresort.climb.budget import Budget, forecast_of_judge
@@ -15,6 +15,7 @@ from lastresort.climb.room import max_new_tokens, refuse_what_fits_no_prompt
 from lastresort.climb.workbench import StageWriter, open_models
 from lastresort.climb.workload import workload
 from lastresort.climb.workspace import RESPONSES, shared_folder
+from lastresort.data.preferences import kind_of_preferences
 from lastresort.data.split import Split, groups_of, nested
 from lastresort.errors import TaskError
 from lastresort.gate.probes.format_leak import LEAST_TOKENS
@@ -24,14 +25,17 @@ from lastresort.records.responses import ResponseCache
 from lastresort.report.words import study as words
 from lastresort.report.words.wording import counted
 from lastresort.rungs.forecast import Forecast, Workload, answering
+from lastresort.rungs.preference.rung import LEAST_PREFERENCES
 from lastresort.rungs.prompting.prompts import instruction
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import method_of, weights_absent
 from lastresort.rungs.supervised.sft import forecast_of_answers, forecast_of_training
 from lastresort.spec.task import Task
 from lastresort.stop import FirstOf, Stop, check, stop_file
+from lastresort.study.arms import RUNG as PREFERENCE
+from lastresort.study.arms import ArmRates, forecast_of_arm
 from lastresort.study.cells import LEAK_ITEMS, MOST_SHOTS, NEAREST, CellBench, run_cell, tidy
-from lastresort.study.grid import Cell, Grid, of_different_rows
+from lastresort.study.grid import ARMS, Cell, Grid, middle_of, of_different_rows
 from lastresort.study.rows import CellRow, add_row, rows_in
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example, JsonObject, Progress
@@ -65,6 +69,32 @@ def refuse_nothing_to_train(task: Task) -> None:
         )
 
 
+def with_pairs(task: Task) -> Task:
+    """The task as one whose pairs are read. Raises TaskError where it names no preferences."""
+    if task.preferences is None:
+        raise _no_pairs(task, "found nothing")
+    return task.model_copy(update={"ladder": ("prompting", PREFERENCE)})
+
+
+def refuse_few_pairs(prepared: PreparedTask) -> None:
+    """Raises TaskError where its preferences are labelled answers, or too few."""
+    preferences = prepared.preferences or ()
+    if preferences and kind_of_preferences(preferences) != "pairs":
+        raise _no_pairs(prepared.task, "found labelled answers")
+    if len(preferences) < LEAST_PREFERENCES:
+        raise _no_pairs(prepared.task, f"found {counted(len(preferences), 'pair')}")
+
+
+def _no_pairs(task: Task, found: str) -> TaskError:
+    return TaskError(
+        found,
+        where=f'{task.path.name}, key "preferences"',
+        expected=f"at least {LEAST_PREFERENCES} pairs of a chosen and a rejected answer, on prompts that dev and test do not hold",
+        remedy="Name their file with preferences: FILE, or make some with `lastresort data pairs`.",
+        key=("preferences",),
+    )
+
+
 def refuse_one_unit(prepared: PreparedTask) -> None:
     """Raises TaskError where dev is one item or one group, which says nothing about any other."""
     task, dev = prepared.task, prepared.split.dev
@@ -82,8 +112,7 @@ def refuse_one_unit(prepared: PreparedTask) -> None:
 
 def study_rate(task: Task) -> float:
     """The one learning rate of a study: the middle one of the task's, the lower of two."""
-    rates = sorted(task.sft.learning_rates)
-    return rates[(len(rates) - 1) // 2]
+    return middle_of(task.sft.learning_rates)
 
 
 def forecast(prepared: PreparedTask, grid: Grid, cells: Sequence[Cell], progress: Progress) -> Forecast | None:
@@ -92,20 +121,22 @@ def forecast(prepared: PreparedTask, grid: Grid, cells: Sequence[Cell], progress
     """
     total: Forecast | None = None
     for cell in cells:
-        rung = RUNG if cell.way == "sft" else "prompting"
-        one = _forecast(prepared.task, cell, workload(prepared, rung, progress), probed=grid.probed)
+        rung = RUNG if cell.way in ("sft", *ARMS) else "prompting"
+        one = _forecast(prepared, cell, workload(prepared, rung, progress), probed=grid.probed)
         total = one if total is None else total + one
     if total is not None and (judge := forecast_of_judge(prepared, total.answers)) is not None:
         total += judge
     return total
 
 
-def _forecast(task: Task, cell: Cell, work: Workload, *, probed: bool) -> Forecast:
-    shot, about = work.input_tokens + work.output_tokens, work.about_tokens
+def _forecast(prepared: PreparedTask, cell: Cell, work: Workload, *, probed: bool) -> Forecast:
+    task, shot, about = prepared.task, work.input_tokens + work.output_tokens, work.about_tokens
     if cell.way == "sft":
         own = replace(work, n_train=cell.n)
         found = forecast_of_training(task, own, "training", epochs=task.sft.epochs, losses=2)
         found += forecast_of_answers(own, "dev", work.n_dev)
+    elif cell.way in ARMS:
+        found = forecast_of_arm(task, work, prepared.preferences or ())
     else:
         shots = {"nearest": min(cell.n, NEAREST)}.get(cell.way, min(cell.n, MOST_SHOTS))
         shared = work.instruction_tokens + (0 if cell.way == "nearest" else shots * shot)
@@ -124,21 +155,25 @@ def run_grid(
     progress: Progress,
     stop: Stop,
     *,
+    rates: ArmRates | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> StudyRows:
     """Do the cells that have no row yet. The test set is not measured, and no cell gets to see it.
 
-    stop: checked between batches and steps, as is a file named stop in the study's folder. Raises StoppedError where it stopped:
-    the same call goes on. Raises BudgetError where a limit of the task is reached, which counts all sessions: a call with a higher
-    one goes on.
+    rates: of SFT and DPO against ORPO, None for another study. stop: checked between batches and steps, as is a file named stop in
+    the study's folder. Raises StoppedError where it stopped: the same call goes on. Raises BudgetError where a limit of the task is
+    reached, which counts all sessions: a call with a higher one goes on.
     """
     task, rate = prepared.task, study_rate(prepared.task)
     method = method_of(task).name
-    with _opened(prepared, folder, progress, stop, clock) as opened:
+    learning = RUNG if rates is None else PREFERENCE
+    with _opened(prepared, folder, learning, progress, stop, clock) as opened:
         bench, facts = opened
-        grid = of_different_rows(grid, bench.train, named=False)
-        cell_bench = CellBench(bench, rate, tuned_base=grid.probed, probed=grid.probed)
+        grid = grid if rates is not None else of_different_rows(grid, bench.train, named=False)
+        cell_bench = CellBench(bench, rate, tuned_base=grid.probed, probed=grid.probed, rates=rates)
         facts = {**facts, "study": grid.kind, "rate": rate, "method": method}
+        if rates is not None:
+            facts["rates"] = asdict(rates)
         keys = {cell: cell.key(facts) for cell in grid.cells()}
         known = rows_in(folder)
         for done in known:
@@ -146,11 +181,11 @@ def run_grid(
         missing = [cell for cell, key in keys.items() if key not in known]
         expected = forecast(prepared, grid, missing, progress)
         progress.say(words.of_cells(len(keys), len(missing), expected))
-        subsets = {seed: nested(bench.train, grid.sizes, seed) for seed in grid.seeds}
+        subsets = {seed: nested(bench.train, grid.sizes, seed) for seed in grid.seeds} if rates is None else {}
         for number, cell in enumerate(missing, 1):
             check(bench.stop)
             progress.say(words.of_cell(number, len(missing), cell.label))
-            examples: tuple[Example, ...] = subsets[cell.seed][cell.n] if cell.n else ()
+            examples: tuple[Example, ...] = subsets[cell.seed][cell.n] if cell.n and rates is None else ()
             row = run_cell(cell_bench, cell, keys[cell], examples, clock)
             add_row(folder, row)
             known[row.key] = row
@@ -160,9 +195,11 @@ def run_grid(
 
 @contextmanager
 def _opened(
-    prepared: PreparedTask, folder: Path, progress: Progress, stop: Stop, clock: Callable[[], float]
+    prepared: PreparedTask, folder: Path, learning: str, progress: Progress, stop: Stop, clock: Callable[[], float]
 ) -> Iterator[tuple[Workbench, JsonObject]]:
-    """The workbench of a study, and the facts that all its cells depend on. The folder is held meanwhile."""
+    """The workbench of a study, and the facts that all its cells depend on. The folder is held meanwhile. learning: the rung whose
+    rows have to fit the model, whatever a climb of this task would try.
+    """
     task = prepared.task
     folder.mkdir(parents=True, exist_ok=True)
     held = atomic.held(
@@ -190,7 +227,7 @@ def _opened(
             model = models.open(bare)
             tokens = max_new_tokens(prepared, model)
             measured = Split(prepared.split.train, prepared.split.dev, ())
-            trains = task.model_copy(update={"ladder": ("prompting", RUNG)})  # whatever a climb of this task would try
+            trains = task.model_copy(update={"ladder": ("prompting", learning)})
             too_long = set(refuse_what_fits_no_prompt(trains, measured, models, tokens))
             tuned = models.open(replace(bare, model=models.tuned_name))
             facts: JsonObject = {
@@ -214,6 +251,7 @@ def _opened(
                 pay=budget.pay,
                 hours_left=budget.hours_left,
                 shared=shared_folder(folder),
+                preferences=prepared.preferences,
                 at=writer.at,
             )
             yield bench, facts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lastresort.evals.evidence.crossing import CurveCrossing
 from lastresort.evals.evidence.learning_curve import GainAt, LearningCurve, NoForecast, WhyNoForecast
@@ -11,9 +12,13 @@ from lastresort.report.words.wording import capital, count, counted, forecast_fi
 from lastresort.rungs.forecast import Forecast
 from lastresort.types import Unit
 
+if TYPE_CHECKING:
+    from lastresort.report.study import ArmPoint, ArmSeed, ArmWork, BetterArm, MeanDifference
+
 DEV_ONLY = "All scores are on dev. This study chose nothing on it. The test set was not measured."
 
-NAMES = {"sft": "SFT", "lora": "LoRA", "qlora": "QLoRA"}
+NAMES = {"sft": "SFT", "lora": "LoRA", "qlora": "QLoRA", "dpo": "SFT and DPO", "orpo": "ORPO"}
+BASE_PROMPT = "base prompt"
 
 
 def name_of(way: str) -> str:
@@ -182,8 +187,8 @@ def of_subsets(sizes: Sequence[int], rows: Sequence[int]) -> str:
     return f"{why}: up to {listed(other)}." if other else ""
 
 
-def title_of_scores(task: str) -> str:
-    return f"{task}: score on dev by number of examples"
+def title_of_scores(task: str, of: str = "examples") -> str:
+    return f"{task}: score on dev by number of {of}"
 
 
 def title_of_format(task: str) -> str:
@@ -192,3 +197,90 @@ def title_of_format(task: str) -> str:
 
 def point_title(way: str, n: int, score: float, low: float, high: float) -> str:
     return f"{name_of(way)}, {counted(n, 'example')}: {percent(score)} ({100 * low:.1f} to {percent(high)})"
+
+
+def of_pairs(learned: int, held: int, left_out: str) -> str:
+    """left_out: what follows about those that cannot be trained on."""
+    return f"{counted(learned, 'pair')} to learn from, {count(held)} held out{left_out}."
+
+
+def arm_title(way: str, score: float, low: float, high: float) -> str:
+    return f"{name_of(way)}: {percent(score)} ({100 * low:.1f} to {percent(high)})"
+
+
+NOT_THE_GATE = (
+    "Format leak and the distance from the base are the cheap part of the gate. The whole gate was not run: it asks each model "
+    "hundreds of questions, too many for every seed. Run `lastresort gate` on an adapter before it ships."
+)
+LEGEND_OF_ARMS = (
+    "pairs: held-out pairs whose chosen answer is the likelier one, by the log odds of a token; margin: by how much, in nats. "
+    "tokens out: of an answer on dev. kept: unrelated requests answered correctly. KL: from the base on general requests, nats per "
+    "token. steps: of SFT + DPO, or of ORPO. tokens: computed in training, those of the reference as halves."
+)
+
+
+def answer_of_arms(better: BetterArm, difference: MeanDifference) -> str:
+    """difference: of the score on dev."""
+    mean, (low, high) = difference.mean, difference.interval
+    if better == "ORPO":
+        return f"At equal compute ORPO is better than SFT and DPO, by {_by(mean, low, high)}."
+    if better == "DPO":
+        return f"At equal compute SFT and DPO are better than ORPO, by {_by(-mean, -high, -low)}."
+    start = "At equal compute it cannot be told whether ORPO or SFT and DPO score higher"
+    return f"{start}: ORPO less SFT and DPO is {_signed(mean)} points (95%: {_signed(low)} to {_signed(high)})."
+
+
+def reasons_of_arms(
+    points: Sequence[ArmPoint], by_seed: Sequence[ArmSeed], preferred: MeanDifference | None, chosen_tokens: float
+) -> list[str]:
+    """points: the base, SFT and DPO, ORPO. preferred: of pairs held out, None where none was measured."""
+    base, dpo, orpo = points
+    seeds = ", ".join(f"{_signed(one.difference)} with seed {one.seed}" for one in by_seed)
+    lengths = f"{dpo.answer_tokens:.1f} tokens after SFT and DPO, {orpo.answer_tokens:.1f} after ORPO"
+    said = [
+        f"ORPO less SFT and DPO, in points: {seeds}.",
+        _of_preferred(base, dpo, orpo, preferred),
+        f"Answers on dev have {lengths} and {base.answer_tokens:.1f} from the base; the chosen answers have {chosen_tokens:.1f}.",
+    ]
+    if dpo.kept is not None and orpo.kept is not None and base.kept is not None:
+        kept = (
+            f"{percent(dpo.kept)} after SFT and DPO, {percent(orpo.kept)} after ORPO, {percent(base.kept)} by the base"
+        )
+        said.append(f"Unrelated requests answered correctly: {kept}.")
+    return said
+
+
+def _of_preferred(base: ArmPoint, dpo: ArmPoint, orpo: ArmPoint, found: MeanDifference | None) -> str:
+    if found is None or base.preferred is None or dpo.preferred is None or orpo.preferred is None:
+        return (
+            "No pairs are held out, since their prompts are too few, so how well either model prefers was not measured."
+        )
+    low, high = found.interval
+    tuned = f"{percent(dpo.preferred)} after SFT and DPO and {percent(orpo.preferred)} after ORPO"
+    difference = f"{_signed(found.mean)} points, {_signed(low)} to {_signed(high)}"
+    shares = f"{tuned} ({difference}), {percent(base.preferred)} by the base"
+    return f"Of the pairs held out, the chosen answer is the likelier one in {shares}."
+
+
+def of_rates(sft: float, dpo: float, orpo: float) -> str:
+    rates = f"SFT {sft:g}, DPO {dpo:g}, ORPO {orpo:g}"
+    return f"Each trains at one learning rate: {rates}. The answer is about these rates; others were not tried."
+
+
+def of_compute(dpo: ArmWork, orpo: ArmWork) -> str:
+    """Means over the seeds."""
+    reference = f"and {count(dpo.reference_tokens)} forward through the reference, which count half"
+    first = f"SFT and DPO compute {count(dpo.trained_tokens)} tokens forward and backward {reference}"
+    share = f"{100 * orpo.tokens / dpo.tokens:.1f}%"
+    return (
+        f"Equal compute: {first}; ORPO computes {share} of that, {count(orpo.tokens)}, in as many whole steps as fit."
+    )
+
+
+def _by(mean: float, low: float, high: float) -> str:
+    return f"{points_of(mean)} (95%: {100 * low:.1f} to {100 * high:.1f})"
+
+
+def _signed(difference: float) -> str:
+    """In points."""
+    return f"{100 * difference:+.1f}".replace("-", "−")

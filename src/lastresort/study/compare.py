@@ -1,0 +1,178 @@
+"""What the rows of SFT and DPO against ORPO say: rows in, document out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+
+from lastresort.evals.evidence.curve_means import curve_means
+from lastresort.evals.evidence.paired import better
+from lastresort.evals.evidence.units import Array
+from lastresort.report.study import (
+    ArmPoint,
+    ArmSeed,
+    ArmWork,
+    BetterArm,
+    MeanDifference,
+    OrpoVsDpoDocument,
+    Sign,
+)
+from lastresort.report.words import study as words
+from lastresort.study.compute import TrainingCompute
+from lastresort.study.conclude import MeasuredStudy
+from lastresort.study.grid import ARMS, Way
+from lastresort.study.rows import ArmTraining, CellRow
+from lastresort.study.shift import leaking
+from lastresort.train.watch.kept import KL_GENERAL, PERPLEXITY_RATIO
+
+
+@dataclass(frozen=True, slots=True)
+class ArmComparison:
+    """By how much the second way scores more, with the interval at 95% over units and seeds, and which is shown to be better."""
+
+    mean: float
+    interval: tuple[float, float]
+
+    @property
+    def better(self) -> BetterArm:
+        low, high = self.interval
+        return "ORPO" if low > 0 else "DPO" if high < 0 else "CANNOT_TELL"
+
+
+def compare_arms(first: Array, second: Array) -> ArmComparison:
+    """Of values of the same units with the same seeds, each of shape (seeds, units), 2 at least of either."""
+    found = curve_means((second - first)[None])
+    ((low, high),) = found.intervals()
+    return ArmComparison(float(found.means[0]), (low, high))
+
+
+def orpo_vs_dpo_of(study: MeasuredStudy) -> OrpoVsDpoDocument:
+    grid, task, base = study.grid, study.task, study.row("zero-shot", 0, 0)
+    (n,) = grid.sizes
+    rows = {way: [study.row(way, n, seed) for seed in grid.seeds] for way in ARMS}
+    of = {way: [row.arm for row in found if row.arm is not None] for way, found in rows.items()}
+    scores = {way: study.values(way, n, lambda row: row.scores) for way in ARMS}
+    found = compare_arms(scores["dpo"], scores["orpo"])
+    difference = _bounded(found)
+    held = {way: np.array([[float(one > 0) for one in arm.margins] for arm in of[way]]) for way in ARMS}
+    right = _bounded(compare_arms(held["dpo"], held["orpo"])) if held["dpo"].shape[1] > 1 else None
+    leaks = _leaks(base, rows)
+    points = (
+        _base_point(study, base, of["dpo"][0]),
+        *(_point(study, way, rows[way], of[way], leaks=leaks[way]) for way in ARMS),
+    )
+    pairs = zip(grid.seeds, rows["dpo"], rows["orpo"], strict=True)
+    by_seed = tuple(_of_seed(study, seed, dpo, orpo) for seed, dpo, orpo in pairs)
+    on = study.measured_on
+    return OrpoVsDpoDocument(
+        task=task.task,
+        model=task.tuned_model,
+        method=study.measured.method,
+        measured_on=on,
+        pairs=of["dpo"][0].pairs,
+        held_pairs=len(of["dpo"][0].margins),
+        seeds=len(grid.seeds),
+        better=found.better,
+        difference=difference,
+        preferred=right,
+        answer=words.answer_of_arms(found.better, difference),
+        points=points,
+        by_seed=by_seed,
+        chosen_tokens=of["dpo"][0].chosen_tokens,
+        reasons=tuple(words.reasons_of_arms(points, by_seed, right, of["dpo"][0].chosen_tokens)),
+        notes=(
+            words.DEV_ONLY,
+            words.of_rates(*_rates(of)),
+            words.of_compute(*(point.work for point in points[1:] if point.work is not None)),
+            words.of_units(on.n, on.unit, len(grid.seeds)),
+            words.NOT_THE_GATE,
+        ),
+        seconds=study.seconds,
+    )
+
+
+def _bounded(found: ArmComparison) -> MeanDifference:
+    low, high = found.interval
+    return MeanDifference(mean=found.mean, interval=(max(-1.0, low), min(1.0, high)))
+
+
+def _rates(of: dict[Way, list[ArmTraining]]) -> tuple[float, float, float]:
+    """Of SFT, DPO and ORPO."""
+    dpo, orpo = of["dpo"][0], of["orpo"][0]
+    return dpo.sft_rate or 0.0, dpo.learning_rate, orpo.learning_rate
+
+
+def _of_seed(study: MeasuredStudy, seed: int, dpo: CellRow, orpo: CellRow) -> ArmSeed:
+    found = better(dpo.scores, orpo.scores, binary=study.binary, groups=study.groups, seed=study.seed)
+    return ArmSeed(seed=seed, difference=found.difference, interval=found.interval)
+
+
+def _base_point(study: MeasuredStudy, base: CellRow, arm: ArmTraining) -> ArmPoint:
+    scores = study.values("zero-shot", 0, lambda row: row.scores)
+    return ArmPoint(
+        way=words.BASE_PROMPT,
+        score=float(scores.mean()),
+        interval=study.interval(scores),
+        preferred=_right([arm.base_margins]),
+        margin=_mean(arm.base_margins),
+        answer_tokens=fmean(base.answer_tokens),
+        kept=_mean(base.kept or ()),
+        kl=None,
+        prose=None,
+        work=None,
+        signs=(),
+    )
+
+
+def _point(
+    study: MeasuredStudy, way: Way, rows: Sequence[CellRow], arms: Sequence[ArmTraining], *, leaks: bool
+) -> ArmPoint:
+    scores = study.values(way, rows[0].n, lambda row: row.scores)
+    far = any((one.kl or 0.0) > KL_GENERAL or (one.prose or 0.0) > PERPLEXITY_RATIO for one in arms)
+    signs: tuple[Sign, ...] = (*(("FORMAT_LEAK",) if leaks else ()), *(("FAR_FROM_BASE",) if far else ()))
+    return ArmPoint(
+        way=way,
+        score=float(scores.mean()),
+        interval=study.interval(scores),
+        preferred=_right([one.margins for one in arms]),
+        margin=_mean([margin for one in arms for margin in one.margins]),
+        answer_tokens=fmean(tokens for row in rows for tokens in row.answer_tokens),
+        kept=_mean([kept for row in rows for kept in row.kept or ()]),
+        kl=_mean([one.kl for one in arms if one.kl is not None]),
+        prose=_mean([one.prose for one in arms if one.prose is not None]),
+        work=_work(arms),
+        signs=signs,
+    )
+
+
+def _work(arms: Sequence[ArmTraining]) -> ArmWork:
+    def mean(of: Callable[[ArmTraining], float]) -> float:
+        return fmean(map(of, arms))
+
+    return ArmWork(
+        sft_steps=mean(lambda one: one.sft_steps),
+        steps=mean(lambda one: one.steps),
+        trained_tokens=mean(lambda one: one.trained_tokens),
+        reference_tokens=mean(lambda one: one.reference_tokens),
+        tokens=mean(lambda one: TrainingCompute(one.trained_tokens, one.reference_tokens).tokens),
+    )
+
+
+def _leaks(base: CellRow, rows: dict[Way, list[CellRow]]) -> dict[Way, bool]:
+    """Of each way; Holm's rule pays for the two."""
+    kept = [[row.kept for row in rows[way] if row.kept is not None] for way in ARMS]
+    if not base.kept or any(len(own) < len(rows[way]) for way, own in zip(ARMS, kept, strict=True)):
+        return dict.fromkeys(ARMS, False)
+    return dict(zip(ARMS, leaking(base.kept, kept), strict=True))
+
+
+def _right(margins: Sequence[Sequence[float]]) -> float | None:
+    """The share of pairs of which the chosen answer is the likelier one."""
+    return _mean([float(one > 0) for own in margins for one in own])
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None

@@ -1,0 +1,337 @@
+"""SFT and DPO against ORPO: what equal compute is, what a study of it learns and measures, and what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from jsonschema import Draft202012Validator
+
+from engine_support import draw, row, tiny
+from lastresort.app.study import StudyRequest, forecast_study, run_study
+from lastresort.cli.border import guarded
+from lastresort.cli.main import app
+from lastresort.climb.prepare import prepare
+from lastresort.errors import DataError, InputError, TaskError
+from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
+from lastresort.report.schema import schema_of
+from lastresort.report.study import OrpoVsDpoDocument, cells, header, sentences
+from lastresort.report.study_page import pictures, study_page
+from lastresort.rungs import tuning
+from lastresort.spec.task import load_task
+from lastresort.stop import Stop
+from lastresort.study.arms import rates_of
+from lastresort.study.compare import orpo_vs_dpo_of
+from lastresort.study.compute import TrainingCompute, planned_compute, steps_within
+from lastresort.study.grid import grid_of_arms
+from lastresort.study.rows import CellRow
+from lastresort.train.adapters.adapters import attach_adapter, trainable
+from lastresort.train.loop import policy
+from lastresort.train.loop.batches import TrainingItem, completions
+from lastresort.train.loop.batches import pairs as paired
+from lastresort.train.loop.loop import Diverged, train
+from lastresort.train.settings import AdapterSettings, Objective, TrainSettings
+from lastresort.types import SilentProgress
+from study_support import arm_of, arms_study_of, task_of
+from tuning_support import Cut, CutAt, labels, pairs, tiny_task
+
+FREE = ("seconds", "answer_s")  # what two runs do not share
+
+
+def request(folder: Path, seeds: int | None = 2, **keys: Any) -> StudyRequest:
+    keys = {
+        "ladder": ["prompting"],  # a climb would not read the pairs
+        "preferences": pairs(),
+        "split": {"dev": 6, "test": 30},
+        "preference": {"learning_rates": [0.003], "epochs": 1, "batch_size": 20},
+        **keys,
+    }
+    path = tiny_task(folder / "task", **keys)
+    return StudyRequest("orpo-vs-dpo", path, seeds=seeds, out=folder / "own")
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "own" / "rows.jsonl").read_text("utf-8").splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in FREE} for line in lines]
+
+
+ROOT = draw(20, 1)  # what all prompts begin with
+
+
+def items_of(n: int = 7) -> list[TrainingItem]:
+    prompts = [ROOT + draw(3 + i % 4, 10 + i) for i in range(n)]
+    good = [row(prompt, draw(2 + i % 3, 30 + i)) for i, prompt in enumerate(prompts)]
+    bad = [row(prompt, draw(1 + i % 4, 60 + i)) for i, prompt in enumerate(prompts)]
+    return paired(good, bad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("path", ["packed", "plain", "dropout"])
+@pytest.mark.parametrize("name", ["sft", "dpo", "orpo"])
+def test_what_a_training_computes_is_known_to_the_token(
+    name: str, path: str, dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut into passes of 60 tokens. In 16 bits the reference is computed for every batch, in 32 bits once. With dropout only what
+    is trained takes the plain path.
+    """
+    base = tiny("llama", dtype, attention_dropout=0.1 if path == "dropout" else 0.0)
+    model = attach_adapter(base, AdapterSettings(r=4, alpha=8), base_name="tiny")
+    items = items_of() if name != "sft" else completions([item.rows[0] for item in items_of()])
+    settings = TrainSettings(0.01, epochs=2, batch_size=3, objective=Objective(name), max_pass_tokens=60)
+    if path == "plain":
+        monkeypatch.setattr("lastresort.engine.logp.why_plain_batch", lambda *_: "it was asked for")
+    seen, known = {True: 0, False: 0}, policy.target_logps
+
+    def counted(*arguments: Any, **keywords: Any) -> Any:
+        found = known(*arguments, **keywords)
+        seen[torch.is_grad_enabled()] += found.computed_tokens
+        return found
+
+    monkeypatch.setattr(policy, "target_logps", counted)
+    planned = planned_compute(model, items, settings)
+    trained = train(model, items, settings, folder=tmp_path)
+    assert planned == TrainingCompute(seen[True], seen[False])
+    assert planned.trained_tokens == trained.computed_tokens
+    assert (planned.reference_tokens > 0) == (name == "dpo")
+
+
+def test_orpo_gets_as_many_steps_as_compute_what_sft_and_dpo_do() -> None:
+    """By hand: pairs of 10 tokens each, 2 a step, alone in their pass; DPO's reference counts half."""
+    model = attach_adapter(tiny("llama"), AdapterSettings(r=4, alpha=8), base_name="tiny")
+    alone = [row(draw(6, i), draw(3, 50 + i)) for i in range(4)]  # 8 tokens are computed, the last predicts nothing
+    items = [TrainingItem((one, one)) for one in alone]
+    orpo = TrainSettings(0.01, epochs=1, batch_size=2, objective=Objective("orpo"))
+    sft, dpo = replace(orpo, objective=Objective(), epochs=3), replace(orpo, objective=Objective("dpo"), epochs=2)
+    first = planned_compute(model, completions(alone), sft)
+    second = planned_compute(model, items, dpo)
+    assert (first.tokens, second.tokens) == (3 * 32, 2 * 32 + 32 / 2)
+    assert steps_within(model, items, orpo, first.tokens + second.tokens) == 11  # of 16 tokens each
+    assert steps_within(model, items, orpo, first.tokens + second.tokens - 0.5) == 10
+    assert steps_within(model, items, orpo, 1.0) == 1
+
+
+@dataclass(slots=True)
+class Whole:
+    """A study of two seeds. learned: the items of each of its trainings. starts: how large the adapter's B was at its beginning.
+    measured: ids of all that was answered and scored.
+    """
+
+    folder: Path
+    learned: list[list[TrainingItem]] = field(default_factory=list)
+    starts: list[float] = field(default_factory=list)
+    measured: set[str] = field(default_factory=set)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+    found = Whole(tmp_path_factory.mktemp("whole"))
+    run, to_end = LocalExecutor.run, tuning.train_to
+
+    def measure(
+        self: LocalExecutor, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop
+    ) -> None:
+        found.measured.update(example.id for job in jobs for example in job.examples)
+        run(self, jobs, on_result, stop)
+
+    def learn(bench: Any, own: Any, model: Any, source: Any, until: int, **keywords: Any) -> Any:
+        found.learned.append(list(source))
+        found.starts.append(sum(float(one.detach().abs().sum()) for name, one in trainable(model) if "lora_B" in name))
+        return to_end(bench, own, model, source, until, **keywords)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalExecutor, "run", measure)
+        patch.setattr("lastresort.study.arms.train_to", learn)
+        patch.setattr("lastresort.study.cells.LEAK_ITEMS", 4)
+        run_study(request(found.folder), SilentProgress())
+        yield found
+
+
+def test_only_dev_is_measured_and_pairs_that_are_held_out_are_not_learned(whole: Whole) -> None:
+    learned = whole.learned
+    prepared = prepare(load_task(whole.folder / "task" / "task.yaml"))
+    assert whole.measured == {example.id for example in prepared.split.dev}
+    sft, dpo, orpo, *_ = learned
+    assert len(learned) == 6
+    assert dpo == orpo
+    assert len(dpo) == 54
+    assert sft == completions([item.rows[0] for item in dpo])
+    assert all(one == other for one, other in zip(learned[:3], learned[3:], strict=True))
+
+
+def test_dpo_goes_on_from_sft_and_orpo_begins_at_the_base(whole: Whole) -> None:
+    for sft, dpo, orpo in (whole.starts[:3], whole.starts[3:]):
+        assert sft == orpo == 0 < dpo
+
+
+def test_both_ways_compute_the_same_and_the_rows_say_how_much(whole: Whole) -> None:
+    base, *arms = [CellRow.model_validate({**row, "seconds": 1, "answer_s": ()}) for row in rows(whole.folder)]
+    assert base.arm is None
+    assert [(row.way, row.seed) for row in arms] == [("dpo", 0), ("orpo", 0), ("dpo", 1), ("orpo", 1)]
+    for dpo, orpo in ((arms[0].arm, arms[1].arm), (arms[2].arm, arms[3].arm)):
+        assert dpo is not None
+        assert orpo is not None
+        budget = TrainingCompute(dpo.trained_tokens, dpo.reference_tokens).tokens
+        a_step = orpo.trained_tokens / orpo.steps
+        assert budget - 1.3 * a_step < orpo.trained_tokens <= budget  # steps differ in length
+        assert orpo.steps > dpo.steps == 3
+        assert dpo.reference_tokens > 0 == orpo.reference_tokens
+        assert len(dpo.margins) == len(orpo.margins) == 6
+        assert dpo.base_margins == orpo.base_margins
+        assert sum(dpo.margins) > sum(dpo.base_margins)
+        assert sum(orpo.margins) > sum(orpo.base_margins)
+    assert arms[0].arm != arms[2].arm  # another seed is another training
+
+
+def test_a_study_that_is_cut_goes_on_to_the_same_rows(
+    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastresort.study.cells.LEAK_ITEMS", 4)
+    own = request(tmp_path)
+    for label, after in (("preference, dpo, seed 0, dpo: training", 2), ("orpo, seed 0: dev", 1)):
+        with pytest.raises(Cut):
+            run_study(own, CutAt(label, after))
+    with pytest.raises(Cut):
+        run_study(own, progress := CutAt("dpo, seed 1: loading", 1))
+    assert "preference, dpo, seed 0, dpo: training" not in progress.labels
+    assert rows(tmp_path) == rows(whole.folder)[:3]
+
+
+def test_the_answer_names_the_better_way_or_says_that_it_cannot(tmp_path: Path) -> None:
+    task = task_of(tmp_path)
+
+    def found(dpo: float, orpo: float, **facts: Any) -> OrpoVsDpoDocument:
+        return orpo_vs_dpo_of(arms_study_of(task, dpo, orpo, **facts))
+
+    better = found(0.3, 0.7)
+    Draft202012Validator(schema_of("orpo_vs_dpo")).validate(better.as_json())
+    assert better.better == "ORPO"
+    assert better.answer.startswith("At equal compute ORPO is better than SFT and DPO, by ")
+    worse = found(0.7, 0.3)
+    assert worse.better == "DPO"
+    low, high = worse.difference.interval
+    assert f"(95%: {-100 * high:.1f} to {-100 * low:.1f})" in worse.answer
+    equal = found(0.5, 0.5)
+    assert equal.better == "CANNOT_TELL"
+    assert equal.answer.startswith(
+        "At equal compute it cannot be told whether ORPO or SFT and DPO score higher: ORPO less SFT and DPO is "
+    )
+    assert [one.seed for one in equal.by_seed] == [0, 1, 2, 3, 4]
+    assert sum(one.difference for one in equal.by_seed) / 5 == pytest.approx(equal.difference.mean)
+
+
+def test_the_table_and_the_sentences_say_what_else_was_measured(tmp_path: Path) -> None:
+    far = arm_of("orpo", kl=1.5)
+    found = orpo_vs_dpo_of(arms_study_of(task_of(tmp_path), 0.5, 0.5, arm=far, kept=(False,) * 12 + (True,) * 28))
+    base, dpo, orpo = (dict(zip(header(found), row, strict=True)) for row in cells(found))
+    assert (base["way"], base["pairs"], base["margin"], base["steps"]) == ("base prompt", "50.0%", "+0.00", "")
+    assert (dpo["way"], dpo["pairs"], dpo["steps"], dpo["tokens"], dpo[""]) == (
+        "SFT and DPO",
+        "90.0%",
+        "12 + 12",
+        "10,000",
+        "",
+    )
+    assert (orpo["steps"], orpo["tokens"], orpo["kept"], orpo["KL"]) == ("20", "9,900", "70.0%", "1.50")
+    assert orpo[""] == "format leak, far from the base"
+    said = " ".join(sentences(found))
+    assert "ORPO computes 99.0% of that, 9,900, in as many whole steps as fit." in said
+    assert "SFT 0.001, DPO 0.0001, ORPO 0.0001." in said
+    assert "the likelier one in 90.0% after SFT and DPO and 80.0% after ORPO (−10.0 points, " in said
+    assert "the chosen answers have 5.0." in said
+    assert "The whole gate was not run" in said
+    none = arms_study_of(task_of(tmp_path), 0.5, 0.5, arm=arm_of("orpo", margins=(), base_margins=()))
+    rows = {
+        cell: row.replaced(arm=arm_of("dpo", margins=(), base_margins=())) if cell.way == "dpo" else row
+        for cell, row in none.measured.rows.items()
+    }
+    without = orpo_vs_dpo_of(replace(none, measured=replace(none.measured, rows=rows)))
+    assert without.preferred is None
+    assert "pairs" not in header(without)
+    assert "No pairs are held out" in " ".join(sentences(without))
+
+
+def test_the_page_shows_both_ways_and_the_base_over_pairs(tmp_path: Path) -> None:
+    document = orpo_vs_dpo_of(arms_study_of(task_of(tmp_path), 0.3, 0.7)).replaced(task="<b>&")
+    (picture,) = pictures(document)
+    assert str(picture.svg).count("<circle") == 3
+    assert ">pairs</text>" in str(picture.svg)
+    page = study_page(document)
+    assert "<b>&<" not in page
+    assert document.answer in page
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (
+            {},
+            'task.yaml, key "preferences": found nothing, expected at least 50 pairs of a chosen and a rejected answer',
+        ),
+        ({"preferences": labels()}, "found labelled answers, expected at least 50 pairs"),
+        ({"preferences": pairs(49)}, "found 49 pairs, expected at least 50"),
+        ({"preferences": pairs(), "model": "http://127.0.0.1:9/v1#m"}, "a study trains"),
+    ],
+)
+def test_a_task_without_pairs_or_weights_is_refused_before_anything_is_written(
+    keys: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    own = StudyRequest("orpo-vs-dpo", tiny_task(tmp_path / "task", **keys), out=tmp_path / "own")
+    for study in (run_study, forecast_study):
+        with pytest.raises(TaskError, match=said):
+            study(own, SilentProgress())
+    assert not (tmp_path / "own").exists()
+
+
+def test_one_seed_is_refused() -> None:
+    assert len(grid_of_arms(60, None).seeds) == 5
+    with pytest.raises(InputError, match="--seeds: found 1, expected at least 2"):
+        grid_of_arms(60, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"sizes": (20, 40)}, "--sizes: found 20, 40, expected none: orpo-vs-dpo trains on all pairs"),
+        ({"dpo_rate": 0.0}, "--dpo-rate: found 0, expected a number above 0"),
+        ({"orpo_rate": 2.0}, "--orpo-rate: found 2, expected a number above 0 and at most 1"),
+    ],
+)
+def test_options_that_fit_no_study_are_refused(options: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        forecast_study(replace(request(tmp_path), **options), SilentProgress())
+
+
+def test_each_training_has_a_rate_of_its_own(tmp_path: Path) -> None:
+    auto = load_task(tiny_task(tmp_path, preference={}))
+    assert (rates_of(auto).dpo, rates_of(auto).orpo) == (2e-5, 1e-4)
+    named = load_task(tiny_task(tmp_path, preference={"learning_rates": [0.1, 0.2, 0.3]}))
+    assert (rates_of(named).dpo, rates_of(named).orpo) == (0.2, 0.2)
+    assert (rates_of(named, dpo=0.5).dpo, rates_of(named, orpo=0.5).orpo) == (0.5, 0.5)
+
+
+def test_a_training_that_diverges_says_which_rate_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverged(bench: Any, run: Any, *_: Any, **__: Any) -> None:
+        raise Diverged("the loss became nan", where="training")
+
+    monkeypatch.setattr("lastresort.study.arms.train_to", diverged)
+    with pytest.raises(DataError, match=r"dpo, seed 0: training diverged at .*sft.learning_rates=\[RATE\]"):
+        run_study(request(tmp_path, model="model"), SilentProgress())
+
+
+def test_the_command_forecasts_without_the_users_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(str(request(tmp_path).task))
+    scorer = path.parent / "score.py"
+    scorer.write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n{scorer.read_text('utf-8')}", encoding="utf-8")
+    words = ["study", "orpo-vs-dpo", str(path), "--out", str(tmp_path / "own"), "--dry-run", "--dpo-rate", "1e-4"]
+    monkeypatch.setattr("sys.argv", ["lastresort", *words])
+    assert guarded(app) == 0
+    assert "The study has 11 cells. Forecast: " in capsys.readouterr().out
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "own").exists()
