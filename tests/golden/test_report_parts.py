@@ -297,15 +297,9 @@ def test_how_it_was_decided(by: str, verdict: str, limit: float, interval: tuple
     assert verdicts.how_decided(test, 0.8).replace("\u00a0", " ") == text
 
 
-def test_unknown_bodies_are_shown_whole() -> None:
-    body = {"rows": 1200, "splits": {"train": 5, "dev": None}, "empty": [], "deep": {"a": {"b": 1.23456}}, "ok": True}
-    assert labelled(body) == [
-        ("rows", ["1,200"]),
-        ("splits", ["train 5"]),
-        ("deep", ["a: b 1.235"]),
-        ("ok", ["yes"]),
-    ]
-    assert labelled({"many_rows": [str(n) for n in range(40)]})[0][1][-1] == "and 28 more"
+def test_figures_of_the_provenance_are_named_in_words() -> None:
+    body: dict[str, str | int] = {"memory_bytes": 1_200_000, "torch": "2.5", "gpu": ""}
+    assert labelled(body) == [("memory bytes", "1,200,000"), ("torch", "2.5")]
 
 
 def item(name: str, score: float, format_ok: bool | None) -> ItemScore:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -41,39 +41,13 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 
-MOST_LINES = 12
+def labelled(body: Mapping[str, str | int]) -> list[tuple[str, str]]:
+    """Each key in words, with its figure as text; keys without one are left out."""
+    return [(key.replace("_", " "), _figure(value)) for key, value in body.items() if value != ""]
 
 
-def labelled(body: Mapping[str, object]) -> list[tuple[str, list[str]]]:
-    """Each key with one or more lines of text; keys without content are left out."""
-    return [(label(key), lines) for key, value in body.items() if (lines := _lines(value))]
-
-
-def label(key: str) -> str:
-    """`near_duplicates` -> "near duplicates"."""
-    return str(key).replace("_", " ")
-
-
-def _lines(value: object) -> list[str]:
-    if isinstance(value, Mapping):
-        flat = all(not isinstance(part, Mapping | list) for part in value.values())
-        if flat:
-            return [
-                ", ".join(f"{label(key)} {_plain(part)}" for key, part in value.items() if part is not None)
-            ] * bool(value)
-        return [f"{label(key)}: {line}" for key, part in value.items() for line in _lines(part)][:MOST_LINES]
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        lines = [line for part in value[:MOST_LINES] for line in _lines(part)]
-        return [*lines, f"and {count(len(value) - MOST_LINES)} more"] if len(value) > MOST_LINES else lines
-    return [] if value is None or value == "" else [_plain(value)]
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return count(value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _figure(value: str | int) -> str:
+    return count(value) if isinstance(value, int) else value
 
 
 @dataclass(frozen=True, slots=True)
