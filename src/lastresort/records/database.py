@@ -6,7 +6,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -34,7 +34,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; takes the write lock at the start, so that it never fails half way for another writer."""
-        with self._lock, self.errors_in_words():
+        with self._lock, _errors_in_words(self._path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -47,7 +47,7 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
         """For several queries that must see the same state, while another process may write."""
-        with self._lock, self.errors_in_words():
+        with self._lock, _errors_in_words(self._path):
             self._connection.execute("BEGIN")
             try:
                 yield self._connection
@@ -55,7 +55,7 @@ class Database:
                 self._connection.execute("ROLLBACK")  # nothing was written
 
     def rows(self, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> list[sqlite3.Row]:
-        with self._lock, self.errors_in_words():
+        with self._lock, _errors_in_words(self._path):
             return self._connection.execute(query, values).fetchall()
 
     def rows_of(self, query: str, keys: Sequence[str], values: Sequence[object] = ()) -> Iterator[sqlite3.Row]:
@@ -68,13 +68,6 @@ class Database:
         with self._lock:
             self._connection.close()
 
-    @contextmanager
-    def errors_in_words(self) -> Iterator[None]:
-        try:
-            yield
-        except DAMAGES as error:
-            raise in_words(error, self._path) from error
-
 
 def connect(path: Path, *, application: int, migrations: Sequence[str], journal: Journal = "WAL") -> Database:
     """Open or start the file for writing and bring its schema up to date.
@@ -82,22 +75,16 @@ def connect(path: Path, *, application: int, migrations: Sequence[str], journal:
     journal: DELETE if several machines may open the file, since WAL needs shared memory.
     Raises DataError for a file that is damaged, not ours, or newer than this program; InfrastructureError for the disk.
     """
-    connection: sqlite3.Connection | None = None
     _refuse_other_companions(path)
     closed = _was_closed(path)
-    try:
-        connection = _open(f"{path.resolve().as_uri()}?mode=rwc")
+    with ExitStack() as opened, _errors_in_words(path):
+        connection = opened.enter_context(closing(_open(f"{path.resolve().as_uri()}?mode=rwc")))
         check_ours(connection, path, application=application, migrations=migrations, whole=closed)
         connection.execute(f"PRAGMA journal_mode = {journal}")
         connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
         migrate(connection, application=application, migrations=migrations)
+        opened.pop_all()
         return Database(connection, path)
-    except DAMAGES as error:
-        _close(connection)
-        raise in_words(error, path) from error
-    except LastresortError:
-        _close(connection)
-        raise
 
 
 def connect_read_only(path: Path, *, application: int, migrations: Sequence[str], looked_at: bool = True) -> Database:
@@ -105,26 +92,27 @@ def connect_read_only(path: Path, *, application: int, migrations: Sequence[str]
 
     looked_at: whether every page is looked at where a process may still write: not for who opens it again and again meanwhile.
     """
-    connection: sqlite3.Connection | None = None
     _refuse_other_companions(path)
     closed = not looked_at or _was_closed(path)
-    try:
-        connection = _open_quietly(path)
+    with ExitStack() as opened, _errors_in_words(path):
+        connection = opened.enter_context(closing(_open_quietly(path)))
         check_ours(connection, path, application=application, migrations=migrations, whole=closed)
         if version(connection) < len(migrations):
-            older, connection = connection, sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            older, connection = connection, opened.enter_context(closing(_open(":memory:")))
             older.backup(connection)
             older.close()
-            connection.row_factory = sqlite3.Row
             migrate(connection, application=application, migrations=migrations)
         connection.execute("PRAGMA query_only = ON")
+        opened.pop_all()
         return Database(connection, path)
+
+
+@contextmanager
+def _errors_in_words(path: Path) -> Iterator[None]:
+    try:
+        yield
     except DAMAGES as error:
-        _close(connection)
         raise in_words(error, path) from error
-    except LastresortError:
-        _close(connection)
-        raise
 
 
 def version(connection: sqlite3.Connection) -> int:
@@ -299,8 +287,3 @@ def _open_quietly(path: Path) -> sqlite3.Connection:
         else:
             return connection
     raise AssertionError("the last mode returns or raises")
-
-
-def _close(connection: sqlite3.Connection | None) -> None:
-    if connection is not None:
-        connection.close()

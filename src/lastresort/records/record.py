@@ -177,12 +177,7 @@ class Record:
                 remedy="Copy the file there.",
             )
         if path.stat().st_size == 0:
-            raise DataError(
-                "found an empty file",
-                where=str(path),
-                expected="an SQLite database written by lastresort",
-                remedy="Restore it from a copy, or start a new run.",
-            )
+            raise _damaged("found an empty file", folder)
         if read_only:
             whole = checked and len(sources) == len(SOURCES)
             database = connect_read_only(path, application=APPLICATION, migrations=MIGRATIONS, looked_at=whole)
@@ -520,18 +515,22 @@ class Record:
         )
 
     def _unreadable(self, found: str) -> DataError:
-        return DataError(
-            found,
-            where=str(self.folder / FILE_NAME),
-            expected="an SQLite database written by lastresort",
-            remedy="Restore it from a copy, or start a new run.",
-        )
+        return _damaged(found, self.folder)
 
     def _with_items(self, row: Any) -> Measurement:
         found = self._rows("item", "WHERE measurement = ? ORDER BY position", row["id"])
         with self._damage_in_words():
             items = tuple(map(item_of, found))
         return Measurement(row["rung"], row["candidate"], row["split"], row["n_available"], items)
+
+
+def _damaged(found: str, folder: Path) -> DataError:
+    return DataError(
+        found,
+        where=str(folder / FILE_NAME),
+        expected="an SQLite database written by lastresort",
+        remedy="Restore it from a copy, or start a new run.",
+    )
 
 
 def _now() -> str:
