@@ -19,7 +19,7 @@ from lastresort.ui import drafts, guard
 from lastresort.ui.children import children_of
 from lastresort.ui.guard import PageGuard
 from lastresort.ui.site import create_site
-from lastresort.ui.start import PageRequest, reached_at, serve_page
+from lastresort.ui.start import reached_at, serve_page
 from lastresort.ui.workspace import NotThere, Workspace
 from ui_support import HERE, finished_run, page_of
 
@@ -269,7 +269,7 @@ def test_who_opens_the_link_at_once_is_not_refused(tmp_path: Path) -> None:
         raise Tried
 
     with pytest.raises(Tried):
-        serve_page(PageRequest(tmp_path, port=0), on_ready=open_it)
+        serve_page(tmp_path, "127.0.0.1", 0, on_ready=open_it)
 
 
 def test_the_link_names_this_machine_only_where_no_address_was_given() -> None:

@@ -19,7 +19,7 @@ from lastresort.records.events import ClimbResumed, Stage
 from lastresort.records.record import Record
 from lastresort.records.view import fold_of
 from lastresort.ui import workspace as workspace_module
-from lastresort.ui.start import PageRequest, serve_page
+from lastresort.ui.start import serve_page
 from lastresort.ui.workspace import Workspace
 from record_support import edit
 from ui_support import finished_run, page_of, served_page, until
@@ -208,7 +208,7 @@ def test_the_link_is_there_once_the_runs_are_read_or_after_a_moment(
 
     monkeypatch.setattr(Workspace, "read_ahead", read)
     with pytest.raises(Opened) as opened:
-        serve_page(PageRequest(tmp_path, port=0), on_ready=open_it)
+        serve_page(tmp_path, "127.0.0.1", 0, on_ready=open_it)
     assert opened.value.args == (("read",) if ends else ())
     never.set()
 

@@ -18,9 +18,9 @@ def ui_command(
 
     Climbs and trainings are processes of their own. They go on when the page ends.
     """
-    from lastresort.ui.start import PageRequest, serve_page
+    from lastresort.ui.start import serve_page
 
-    serve_page(PageRequest(folder, host, port), on_ready=_tell)
+    serve_page(folder, host, port, on_ready=_tell)
 
 
 def _tell(link: str) -> None:

@@ -58,7 +58,7 @@ def findings_of(text: str, task: Task) -> CheckedData:
     lines = [(name, shown[0]) for name, shown in words.rows(report) if name != "findings"]
     lines += [("preferences", line) for line in words.preference_lines(judged)] if judged is not None else []
     named = {place.source for finding in report.findings for places in finding.places for place in places}
-    rows = {str(path): _by_number(path) for path in files_of(task) if str(path) in named}
+    rows = {str(path): _by_number(path) for path in task.examples.files if str(path) in named}
     found = tuple(_found(one, rows) for one in words.in_order(report))
     return CheckedData(report.ok, tuple(lines), found, "" if reuse is None else str(reuse["text"]))
 
@@ -100,10 +100,6 @@ def files_state(paths: Sequence[Path]) -> FilesState:
     """Changes with the files, as far as they are there."""
     found = [(str(path), path.stat()) for path in paths if path.is_file()]
     return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)
-
-
-def files_of(task: Task) -> list[Path]:
-    return list(task.examples.files)
 
 
 def _by_number(path: Path) -> dict[int, RawRow]:

@@ -57,40 +57,14 @@ class ItemsAddress:
         """Whether it names a cell, a row or a column of the table of labels."""
         return bool(self.expected or self.answered)
 
-    def query(
-        self,
-        *,
-        split: str | None = None,
-        kind: str | None = None,
-        change: str | None = None,
-        number: int | None = None,
-        expected: str | None = None,
-        answered: str | None = None,
-        text: str | None = None,
-    ) -> str:
-        """The query string, with these parts changed. Another choice starts at its first item."""
-        there = replace(
-            self,
-            split=self.split if split is None else split,
-            kind=self.kind if kind is None else kind,
-            change=self.change if change is None else change,
-            number=number or 0,
-            expected=self.expected if expected is None else expected,
-            answered=self.answered if answered is None else answered,
-            text=self.text if text is None else text,
-        )
-        parts: dict[str, str | int] = {
-            "system": there.system,
-            "with": there.against,
-            "split": there.split,
-            "kind": there.kind,
-            "change": there.change,
-            "text": there.text,
-            "expected": there.expected,
-            "answered": there.answered,
+    def query(self, *, number: int | None = None, **parts: str) -> str:
+        """The query string, with these parts changed, by the names of the fields. Another choice starts at its first item."""
+        named = ("system", "against", "split", "kind", "change", "text", "expected", "answered")
+        values = {name: getattr(self, name) for name in named} | parts
+        chosen: dict[str, str | int] = {
+            "with" if name == "against" else name: value for name, value in values.items() if value
         }
-        chosen = {name: value for name, value in parts.items() if value != ""}
-        return urlencode(chosen if number is None else {**chosen, "n": there.number})
+        return urlencode(chosen if number is None else {**chosen, "n": number})
 
     def settled(self, parts: Sequence[MeasuredPart], view: RunView | None) -> ItemsAddress:
         """With a system and a split where none is named: the one that was tested, on dev, so that the test set stays held out."""

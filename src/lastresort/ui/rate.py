@@ -9,7 +9,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from lastresort.errors import InputError
 from lastresort.evals.evidence import Agreement, agreement, wilson_interval
@@ -22,8 +21,6 @@ ANSWERS, PAIRS, PREFERENCES = "rated_answers.jsonl", "rated_pairs.jsonl", "rated
 ONE, TWO = ("right", "wrong"), ("A", "B", "tie")
 _GRADE = {"right": "yes", "wrong": "no"}
 _IDENTITY = ("run", "system", "against", "split", "id")
-
-Mark = Literal["right", "wrong", "A", "B", "tie"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,11 +126,8 @@ class Site:
 
     def draw(self, request: Request, template: str, *, status: int = 200, **context: object) -> HTMLResponse:
         """A page, or a part of one. What no browser should show of a text is made visible, as in the report, except in fields."""
-        return HTMLResponse(self.text(request, template, **context), status)
-
-    def text(self, request: Request, template: str, **context: object) -> str:
         shown = {"pages": PAGES, "here": request.url.path, "csrf": self.secrets.csrf, **context}
-        return shown_text(templates().get_template(template).render(shown))
+        return HTMLResponse(shown_text(templates().get_template(template).render(shown)), status)
 
 
 def shown_text(page: str) -> str:

@@ -10,7 +10,6 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,17 +30,9 @@ _NEEDED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class PageRequest:
-    """folder: the workspace, which holds `runs`. port: 0 for any that is free."""
-
-    folder: Path
-    host: str = "127.0.0.1"
-    port: int = 7860
-
-
-def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda link: None) -> None:
-    """Serve the page until SIGINT or SIGTERM. on_ready: gets the link to open.
+def serve_page(folder: Path, host: str, port: int, *, on_ready: Callable[[str], None]) -> None:
+    """Serve the page until SIGINT or SIGTERM. folder: the workspace, which holds `runs`. port: 0 for any that is free. on_ready:
+    gets the link to open.
 
     Other machines may reach it only by a link with a token. Raises InputError for a folder or an address that cannot be used,
     PrerequisiteError where the extra is missing.
@@ -51,12 +42,9 @@ def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda
         raise PrerequisiteError(
             f"{missing[0]} is not installed, and the page needs it", remedy="Run: pip install 'lastresort[ui]'"
         )
-    if not request.folder.is_dir():
+    if not folder.is_dir():
         raise InputError(
-            "there is no such folder",
-            where=str(request.folder),
-            expected="the folder that holds runs",
-            remedy="Make it.",
+            "there is no such folder", where=str(folder), expected="the folder that holds runs", remedy="Make it."
         )
     import uvicorn
 
@@ -68,16 +56,16 @@ def serve_page(request: PageRequest, *, on_ready: Callable[[str], None] = lambda
     from lastresort.ui.site import Site, create_site
     from lastresort.ui.workspace import Workspace
 
-    with bound(request.host, request.port) as listening:
-        alone = is_loopback(request.host) and is_loopback(listening.getsockname()[0])
+    with bound(host, port) as listening:
+        alone = is_loopback(host) and is_loopback(listening.getsockname()[0])
         token = "" if alone else secrets.token_urlsafe(32)
-        workspace = Workspace(request.folder.resolve(), checks_later=True)
+        workspace = Workspace(folder.resolve(), checks_later=True)
         workspace.remove_left_over()
         read = threading.Event()
         threading.Thread(target=_read_and_check, args=(workspace, read), name="read-ahead", daemon=True).start()
-        for folder in workspace.task_folders():
+        for task in workspace.task_folders():
             with suppress(LastresortError):  # which the page says where the marks are looked at
-                MarkFiles(folder).complete()
+                MarkFiles(task).complete()
         site = Site(workspace, PageSecrets(token))
         config = uvicorn.Config(
             PageGuard(create_site(site), site.secrets), log_config=None, access_log=False, server_header=False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -132,13 +132,10 @@ def _settled(site: Site, name: str, parts: list[MeasuredPart], address: ItemsAdd
     if not parts:
         return None
     if not address.system:
-        address = ItemsAddress(
-            address.settled(parts, site.workspace.state(name).view).system, address.against, address.split
-        )
+        address = replace(address, system=address.settled(parts, site.workspace.state(name).view).system)
     if not address.split:
         splits = [part.split for part in parts if part.system.name == address.system]
-        split = DEV if DEV in splits else next(iter(splits), "")
-        address = ItemsAddress(address.system, address.against, split)
+        address = replace(address, split=DEV if DEV in splits else next(iter(splits), ""))
     return _named(name, parts, address, seed)
 
 

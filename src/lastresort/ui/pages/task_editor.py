@@ -23,7 +23,7 @@ from lastresort.spec.task import Task, task_of
 from lastresort.types import Json
 from lastresort.ui import drafts
 from lastresort.ui.climb_options import chosen, keep_options
-from lastresort.ui.findings import files_of, files_state
+from lastresort.ui.findings import files_state
 from lastresort.ui.pages.task_beginning import DRAFTING, refused_rows
 from lastresort.ui.site import Site, Text, go_to
 from lastresort.ui.task_folder import data_in, start_form, there
@@ -141,7 +141,7 @@ def sizes_of(site: Site, text: str, folder: Path) -> int | TaskError | None:
             return None
 
     task = drafts.task_from(text, folder)
-    files = files_state(files_of(task))
+    files = files_state(task.examples.files)
     if sum(size for *_, size in files) > MOST_LOOKED_AT:
         return None
     return site.once("sizes", (text, str(folder), files), look)
