@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from lastresort.records.document import JsonDocument, Sentence
+from lastresort.report.tables import grid
 from lastresort.report.words.wording import listed, printable, sentence, stopped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
 
 
 Stance = Literal["DO", "ONLY_IF", "NOT"]
@@ -107,7 +107,7 @@ def advice_text(document: AdviceDocument) -> RenderableType:
 def _path(document: AdviceDocument) -> RenderableType:
     from rich.text import Text
 
-    table = _grid(8, 11)
+    table = grid(8, 11)
     for step in document.path:
         word, style = STANCES[step.stance]
         told = [stopped(step.condition)] if step.condition else []  # it goes on from "only if"
@@ -123,7 +123,7 @@ def _known(document: AdviceDocument) -> list[RenderableType]:
     if not document.facts:
         return []
     known = {name: value for name, value in document.facts.items() if value not in ((), {})}
-    table = _grid(max(map(len, known), default=0))
+    table = grid(max(map(len, known), default=0))
     for name, value in known.items():
         table.add_row(Text(name), Text(printable(f"{_value(value)} {MEANING.get(name, '')}".rstrip())))
     return [*_head("What is known"), table]
@@ -144,7 +144,7 @@ def _rules(document: AdviceDocument) -> list[RenderableType]:
 
     if not document.rules:
         return []
-    table = _grid(8)
+    table = grid(8)
     for rule in document.rules:
         told = Text(printable(rule.advice), style=STYLES[rule.strength])
         told.append(f"\n{rule.because} [{rule.source}]", style="not bold dim")
@@ -159,7 +159,7 @@ def _questions(document: AdviceDocument) -> list[RenderableType]:
     if not asked:
         return []
     deciding = sorted(asked, key=lambda one: not one.decides)  # stable: those that decide a rung first
-    table = _grid(max(len(one.fact) for one in deciding[:QUESTIONS]))
+    table = grid(max(len(one.fact) for one in deciding[:QUESTIONS]))
     for one in deciding[:QUESTIONS]:
         decides = f" Decides {listed(one.decides)}." if one.decides else ""
         table.add_row(Text(one.fact), Text(f"{sentence(one.question)}{decides}"))
@@ -177,7 +177,7 @@ def _frameworks(document: AdviceDocument) -> list[RenderableType]:
         by_fit[one.fit].append(one)
     if not document.frameworks:
         return []
-    table = _grid(8, 16)
+    table = grid(8, 16)
     for one in by_fit["TAKE"]:
         told = f"{one.because} Good at: {one.good_at}. Lacks: {one.lacks}."
         table.add_row(Text("take", style="green"), Text(one.name, style="bold"), Text(told))
@@ -203,14 +203,3 @@ def _head(name: str) -> list[RenderableType]:
     from rich.text import Text
 
     return [Text(""), Text(name, style="bold underline")]
-
-
-def _grid(*widths: int) -> Table:
-    """A table without lines: columns of these widths, then one that takes what is left and wraps."""
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 1, 0, 0))
-    for width in widths:
-        table.add_column(width=width, no_wrap=True)
-    table.add_column(overflow="fold")
-    return table

@@ -13,11 +13,11 @@ from lastresort.records.gate import (
     GateFindings,
     ItemsAsked,
     SuiteFound,
-    SuiteVerdict,
     TargetFound,
     TargetNotAsked,
 )
 from lastresort.report.schema import write_document
+from lastresort.report.tables import named_texts, ruled, verdict_text
 from lastresort.report.words.gate import why
 from lastresort.report.words.wording import (
     MARKS,
@@ -27,6 +27,7 @@ from lastresort.report.words.wording import (
     percent,
     printable,
     sentence,
+    shortened,
     spaced,
     stopped,
     verdict,
@@ -36,7 +37,6 @@ from lastresort.types import Outcome
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
-    from rich.text import Text
 
 
 def finding(gate: GateFindings) -> str:
@@ -58,7 +58,7 @@ def lines(gate: ClimbGate) -> list[str]:
     return [_line(row) for row in rows(gate)]
 
 
-def _line(row: GateRow) -> str:
+def _line(row: GateRow | SuiteFound) -> str:
     mark = f"{MARKS[row.verdict]} {row.name}"
     if row.base is None or row.tuned is None:
         scored = f" {percent(row.tuned)}," if row.tuned is not None else ""
@@ -109,7 +109,7 @@ def _share(value: float | None) -> str:
 
 
 FILE_NAME = "gate.json"
-LONGEST, MOST = 160, 3  # characters of an answer in the terminal, items per measure
+MOST = 3  # items per measure in the terminal
 MILDER = (
     "To lose less, try a smaller alpha for the same adapter, an earlier checkpoint, more replay of general answers, or a third of "
     "the learning rate."
@@ -166,36 +166,22 @@ def not_scored(asked: ItemsAsked) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class GateRow:
-    """What a table shows of a measure, or of the target."""
+    """What a table shows of the target, by the names that a measure has."""
 
     name: str
     base: float | None
     tuned: float | None
     difference: float | None
     interval: tuple[float, float] | None
-    margin: float | None
-    verdict: SuiteVerdict | Outcome
+    verdict: Outcome
     n: int
     n_needed: int | None
+    margin: None = None
 
 
-def rows(gate: GateFindings) -> list[GateRow]:
+def rows(gate: GateFindings) -> list[GateRow | SuiteFound]:
     """The target first where it was asked."""
-    return [*_target_row(gate.target), *map(_row, gate.suites)]
-
-
-def _row(suite: SuiteFound) -> GateRow:
-    return GateRow(
-        suite.name,
-        suite.base,
-        suite.tuned,
-        suite.difference,
-        suite.interval,
-        suite.margin,
-        suite.verdict,
-        suite.n,
-        suite.n_needed,
-    )
+    return [*_target_row(gate.target), *gate.suites]
 
 
 def _target_row(target: TargetFound) -> list[GateRow]:
@@ -204,15 +190,7 @@ def _target_row(target: TargetFound) -> list[GateRow]:
     tuned = target.score if target.tuned_score is None else target.tuned_score
     n = target.n_compared or target.n
     row = GateRow(
-        "target",
-        target.comparator_score,
-        tuned,
-        target.gain,
-        target.interval,
-        None,
-        target.outcome,
-        n,
-        target.n_needed,
+        "target", target.comparator_score, tuned, target.gain, target.interval, target.outcome, n, target.n_needed
     )
     return [row]
 
@@ -230,38 +208,19 @@ def in_limits(interval: tuple[float, float] | None) -> str:
 
 
 def _table(document: GateDocument) -> Table:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("measure", min_width=11)
-    for name in ("base", "tuned", "points", "margin"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("items", justify="right", no_wrap=True)
+    table = ruled("measure", ">base", ">tuned", ">points", ">margin", "verdict", ">items")
+    table.columns[0].min_width, table.columns[0].no_wrap = 11, False
     for row in rows(document):
         margin = "" if row.margin is None else f"−{100 * row.margin:.3g}"
         scores = [Text("" if one is None else percent(one), style="bold") for one in (row.base, row.tuned)]
-        asked = count(row.n) if row.n else ""
-        table.add_row(
-            printable(row.name.replace("_", " ")),
-            *scores,
-            in_points(row.difference),
-            margin,
-            _word(row.verdict),
-            asked,
-        )
+        asked, name = count(row.n) if row.n else "", printable(row.name.replace("_", " "))
+        table.add_row(name, *scores, in_points(row.difference), margin, verdict_text(row.verdict), asked)
         needed = "" if row.n_needed is None else f"of {count(row.n_needed)}"
         if row.interval is not None or needed:
             table.add_row("", "", "", in_limits(row.interval), "", "", needed, style="dim")
     return table
-
-
-def _word(name: str) -> Text:
-    from rich.text import Text
-
-    return Text(f"{MARKS[name]} {verdict(name)}", style=STYLES[name])
 
 
 def _changes(document: GateDocument) -> list[RenderableType]:
@@ -277,24 +236,12 @@ def _changes(document: GateDocument) -> list[RenderableType]:
 
 
 def _side_by_side(one: ChangedItem) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 1, 0, 0))
-    table.add_column(no_wrap=True, style="dim")
-    table.add_column(overflow="fold")
-    cells = {
-        "prompt": asked_of(one, LONGEST),
-        "base": shortened(one.base),
-        "tuned": shortened(one.tuned),
-        "score": spaced(f"{percent(one.base_score, 0)} to {percent(one.tuned_score, 0)}"),
-    }
-    for name, text in cells.items():
-        table.add_row(name, Text(printable(text) or "(empty)"))
-    return table
+    scores = spaced(f"{percent(one.base_score, 0)} to {percent(one.tuned_score, 0)}")
+    sides = {"prompt": asked_of(one), "base": shortened(one.base), "tuned": shortened(one.tuned), "score": scores}
+    return named_texts(sides)
 
 
-def asked_of(one: ChangedItem, longest: int) -> str:
+def asked_of(one: ChangedItem, longest: int = 160) -> str:
     """The prompt, then in brackets which question of the item this is, and what else its score depends on. Each part is cut at
     `longest` characters.
     """
@@ -302,9 +249,3 @@ def asked_of(one: ChangedItem, longest: int) -> str:
     remarks = "; ".join(filter(None, (one.question.replace("_", " "), detail)))
     asked = shortened(one.asked, longest)
     return f"{asked} ({remarks})" if remarks else asked
-
-
-def shortened(text: str, longest: int = LONGEST) -> str:
-    """On one line, cut at `longest` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= longest else f"{line[: longest - 1]}…"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 from xml.etree import ElementTree
 
 from lastresort.records.gate import GateDocument, SuiteFound, TargetFound, TargetNotAsked
-from lastresort.report.gate import MILDER, MOST, asked_of, in_limits, shortened, table, warnings
+from lastresort.report.gate import MILDER, MOST, asked_of, in_limits, table, warnings
 from lastresort.report.markdown import plain
-from lastresort.report.words.wording import percent, printable, round_percent, spaced, stopped
+from lastresort.report.words.wording import percent, printable, round_percent, shortened, spaced, stopped
 
 CLASS = "lastresort.gate"
 _SKIPPED = ("UNINFORMATIVE", "SKIPPED")
@@ -20,14 +21,23 @@ def gate_junit(document: GateDocument) -> str:
     A measure fails if it REGRESSED, the target if its bar is NOT_MET. UNINFORMATIVE and SKIPPED are skipped. The verdict of the
     gate is a property: with HOLD, no single measure need be wrong.
     """
-    cases = [*_target_case(document.target), *map(_case, document.suites)]
+    about = {"verdict": document.verdict, "base": document.base, "tuned": document.tuned.name, "mode": document.mode}
+    about |= {"seed": str(document.seed), "why": document.reasons[0]}
+    return junit(
+        "gate", f"gate of {document.task}", about, [*_target_case(document.target), *map(_case, document.suites)]
+    )
+
+
+def junit(
+    name: str, suite_name: str, about: Mapping[str, str | float | None], cases: Sequence[ElementTree.Element]
+) -> str:
+    """A document of one suite, with what it is about as its properties."""
     failed = sum(case.find("failure") is not None for case in cases)
     skipped = sum(case.find("skipped") is not None for case in cases)
     counted = {"tests": str(len(cases)), "failures": str(failed), "errors": "0", "skipped": str(skipped)}
-    root = ElementTree.Element("testsuites", {"name": "lastresort gate", **counted})
-    suite = ElementTree.SubElement(root, "testsuite", {"name": without_control(f"gate of {document.task}"), **counted})
-    facts = {"verdict": document.verdict, "base": document.base, "tuned": document.tuned.name}
-    properties_of(suite, {**facts, "mode": document.mode, "seed": document.seed, "why": document.reasons[0]})
+    root = ElementTree.Element("testsuites", {"name": f"lastresort {name}", **counted})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": without_control(suite_name), **counted})
+    properties_of(suite, about)
     suite.extend(cases)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
@@ -39,12 +49,11 @@ def _case(suite: SuiteFound) -> ElementTree.Element:
     keys = ("verdict", "base", "tuned", "difference", "margin", "n", "n_needed")
     properties_of(case, {**{key: shown[key] for key in keys}, "interval_points": in_limits(suite.interval) or None})
     if suite.verdict == "REGRESSED":
-        told = {"message": without_control(suite.reason), "type": "REGRESSED"}
-        ElementTree.SubElement(case, "failure", told).text = without_control(_answers(suite))
+        result(case, "failure", suite.reason, kind="REGRESSED", text=_answers(suite))
     elif suite.verdict in _SKIPPED:
-        ElementTree.SubElement(case, "skipped", {"message": without_control(suite.reason)})
+        result(case, "skipped", suite.reason)
     else:
-        ElementTree.SubElement(case, "system-out").text = without_control(suite.reason)
+        result(case, "system-out", text=suite.reason)
     return case
 
 
@@ -56,12 +65,26 @@ def _target_case(target: TargetFound) -> list[ElementTree.Element]:
     keys = ("passed", "outcome", "score", "comparator_score", "tuned_score", "gain", "n", "n_needed")
     properties_of(case, {key: shown[key] for key in keys})
     if target.outcome == "NOT_MET":
-        ElementTree.SubElement(case, "failure", {"message": without_control(target.reason), "type": "NOT_MET"})
+        result(case, "failure", target.reason, kind="NOT_MET")
     elif not target.passed:
-        ElementTree.SubElement(case, "skipped", {"message": without_control(target.reason)})
+        result(case, "skipped", target.reason)
     else:
-        ElementTree.SubElement(case, "system-out").text = without_control(target.reason)
+        result(case, "system-out", text=target.reason)
     return [case]
+
+
+def result(
+    case: ElementTree.Element,
+    how: Literal["failure", "skipped", "system-out"],
+    message: str | None = None,
+    *,
+    kind: str | None = None,
+    text: str | None = None,
+) -> None:
+    """How a test case ended. kind: of the failure."""
+    given = {"message": None if message is None else without_control(message), "type": kind}
+    found = ElementTree.SubElement(case, how, {name: value for name, value in given.items() if value is not None})
+    found.text = None if text is None else without_control(text)
 
 
 def properties_of(parent: ElementTree.Element, values: Mapping[str, str | float | None]) -> None:

@@ -11,18 +11,8 @@ from pydantic import Field
 from lastresort.records.document import Count, Difference, JsonDocument, OpenShare, Positive, ReuseView, Sentence, Share
 from lastresort.records.measurement import BarTest, Cost
 from lastresort.report.schema import write_document
-from lastresort.report.words.wording import (
-    MARKS,
-    STYLES,
-    count,
-    duration,
-    interval,
-    money,
-    percent,
-    printable,
-    sentence,
-    verdict,
-)
+from lastresort.report.tables import grid, ruled, verdict_text
+from lastresort.report.words.wording import count, duration, interval, money, percent, printable, sentence
 from lastresort.types import Unit
 
 if TYPE_CHECKING:
@@ -240,16 +230,9 @@ def recheck_text(document: RecheckDocument) -> RenderableType:
 
 def _tried(document: RecheckDocument) -> Table:
     """The systems that were tested, then the run's winner."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("rung", no_wrap=True)
-    for name in ("score", "interval", "items"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("cost", justify="right", no_wrap=True)
+    table = ruled("rung", ">score", ">interval", ">items", "verdict", ">cost")
     for one in document.tried:
         paid = "" if one.cost.usd == 0 else f", {money(one.cost.usd)}"
         table.add_row(one.rung, *_test(one.test), f"{duration(one.cost.seconds)}{paid}")
@@ -260,19 +243,14 @@ def _tried(document: RecheckDocument) -> Table:
 
 
 def _test(test: BarTest) -> tuple[str, str, str, Text]:
-    from rich.text import Text
-
-    word = Text(f"{MARKS[test.verdict]} {verdict(test.verdict)}", style=STYLES[test.verdict])
-    return percent(test.score), interval(test.interval), f"{count(test.n_used)} of {count(test.n_available)}", word
+    used = f"{count(test.n_used)} of {count(test.n_available)}"
+    return percent(test.score), interval(test.interval), used, verdict_text(test.verdict)
 
 
 def _affected(affected: Sequence[AffectedItem]) -> Table:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table.grid(padding=(0, 1, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    table = grid(None)
     for one in affected[:SHOWN]:
         told = f"{one.input} -> {one.answer}"
         if one.answer_now is not None and one.answer_now != one.answer:

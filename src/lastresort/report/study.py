@@ -21,6 +21,7 @@ from lastresort.records.document import (
     Sentence,
     Share,
 )
+from lastresort.report.tables import ruled
 from lastresort.report.words.study import LEGEND_OF_ARMS, LEGEND_OF_MIN_DATA, name_of
 from lastresort.report.words.wording import count, interval, percent, price, printable
 from lastresort.types import Unit
@@ -347,12 +348,8 @@ def sentences(document: StudyDocument) -> tuple[str, ...]:
 
 
 def _table(document: StudyDocument) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for name in header(document):
-        table.add_column(name, justify="left" if name in ("way", "") else "right", no_wrap=name != "")
+    table = ruled(*(name if name in ("way", "") else f">{name}" for name in header(document)))
+    table.columns[-1].no_wrap = header(document)[-1] != ""
     for row in cells(document):
         table.add_row(*map(printable, row))
     return table

@@ -19,6 +19,7 @@ from lastresort.report import comparison, repairs
 from lastresort.report import gate as gate_summary
 from lastresort.report.charts import ladder as ladder_chart
 from lastresort.report.charts.scale import Scale
+from lastresort.report.tables import ruled, verdict_text
 from lastresort.report.words import break_even, judge, progress
 from lastresort.report.words.titles import headline
 from lastresort.report.words.verdicts import how_far, of_parts, unit_of, what_would_decide
@@ -36,7 +37,6 @@ from lastresort.report.words.wording import (
     spaced,
     state_of,
     stopped,
-    verdict,
 )
 
 if TYPE_CHECKING:
@@ -184,26 +184,16 @@ def strip(test: BarTest, bar: float, scale: Scale, width: int = STRIP) -> str:
 
 
 def _table(decision: RunView) -> Table:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     scale, bar = ladder_chart.axis_of(decision), decision.bar
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("rung", no_wrap=True)
-    table.add_column("score", justify="right", no_wrap=True)
-    table.add_column(_head(bar, scale), no_wrap=True)
-    table.add_column(f"{unit_of(decision)}s", justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("cost", justify="right", no_wrap=True)
+    table = ruled("rung", ">score", _head(bar, scale), f">{unit_of(decision)}s", "verdict", ">cost")
     for rung in decision.rungs:
         test, name = rung.test, Text(printable(rung.name))
         if test is None:
             table.add_row(name, "–", "", "", state_of(rung), "", style="dim")
             continue
-        style = STYLES[test.verdict]
-        word = Text(f"{MARKS[test.verdict]} {verdict(test.verdict)}", style=style)
-        drawn = Text(strip(test, bar, scale), style=style)
+        word, drawn = verdict_text(test.verdict), Text(strip(test, bar, scale), style=STYLES[test.verdict])
         cost, score = rung.cost, Text(percent(test.score), style="bold")
         table.add_row(name, score, drawn, count(test.n_used), word, duration(cost.seconds))
         paid = "" if cost.usd == 0 else money(cost.usd)

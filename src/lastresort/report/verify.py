@@ -18,9 +18,10 @@ from lastresort.records.document import (
     Share,
 )
 from lastresort.records.measurement import Cost
-from lastresort.report.gate import in_limits, in_points, shortened
+from lastresort.report.gate import in_limits, in_points
+from lastresort.report.tables import grid, named_texts, ruled, verdict_text
 from lastresort.report.words.verify import TITLES, CauseName, Sent
-from lastresort.report.words.wording import MARKS, STYLES, count, percent, printable, sentence, verdict
+from lastresort.report.words.wording import STYLES, count, percent, printable, sentence, shortened
 from lastresort.types import Unit
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def verify_text(document: VerifyDocument) -> RenderableType:
     if len(document.missing) > SHOWN:
         parts.append(Text(f"{count(len(document.missing) - SHOWN)} more missing with --json.", style="dim"))
     for one in document.differing[:SHOWN]:
-        parts += [Text(""), _side_by_side(one)]
+        parts += [Text(""), named_texts(cells(one))]
     if len(document.differing) > SHOWN:
         parts.append(Text(f"{count(len(document.differing) - SHOWN)} more with --json.", style="dim"))
     if document.causes:
@@ -172,15 +173,10 @@ def verify_text(document: VerifyDocument) -> RenderableType:
 
 
 def _scores(document: VerifyDocument) -> Table:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     found = document.compared
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for name in ("same text", "measured", "served", "points", "interval", "margin"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+    table = ruled(">same text", ">measured", ">served", ">points", ">interval", ">margin", "verdict")
     table.add_row(
         f"{count(document.identical)} of {count(document.n)}",
         percent(found.recorded),
@@ -188,20 +184,8 @@ def _scores(document: VerifyDocument) -> Table:
         in_points(found.difference),
         in_limits(found.interval),
         f"−{100 * found.margin:.3g}",
-        Text(f"{MARKS[found.verdict]} {verdict(found.verdict)}", style=STYLES[found.verdict]),
+        verdict_text(found.verdict),
     )
-    return table
-
-
-def _side_by_side(one: DifferingAnswer) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 1, 0, 0))
-    table.add_column(no_wrap=True, style="dim")
-    table.add_column(overflow="fold")
-    for name, text in cells(one).items():
-        table.add_row(name, Text(printable(text) or "(empty)"))
     return table
 
 
@@ -216,12 +200,9 @@ def cells(one: DifferingAnswer) -> dict[str, str]:
 
 
 def _causes(document: VerifyDocument) -> Table:
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table.grid(padding=(0, 1, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    table = grid(None)
     marks, styles = {True: "×", False: "○", None: "–"}, {True: "red", False: "", None: "dim"}
     for one in document.causes:
         told = f"{TITLES[one.cause]}: {EXPLAINS[one.explains]}. {one.seen}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from lastresort.report.gate import in_limits, in_points, shortened
-from lastresort.report.gate_files import properties_of, without_control
+from lastresort.report.gate import in_limits, in_points
+from lastresort.report.gate_files import junit, properties_of, result
 from lastresort.report.markdown import plain
 from lastresort.report.verify import EXPLAINS, SHOWN, CauseTested, VerifyDocument, cells
 from lastresort.report.words.verify import TITLES
-from lastresort.report.words.wording import count, percent, spaced, stopped, verdict
+from lastresort.report.words.wording import count, percent, shortened, spaced, stopped, verdict
 
 CLASS = "lastresort.verify"
 
@@ -20,17 +20,10 @@ def verify_junit(document: VerifyDocument) -> str:
     differing answers of a server that is worse; what was not tested is skipped.
     """
     cases = [_answers(document), *(_cause(one, worse=document.worse) for one in document.causes)]
-    failed = sum(case.find("failure") is not None for case in cases)
-    skipped = sum(case.find("skipped") is not None for case in cases)
-    counted = {"tests": str(len(cases)), "failures": str(failed), "errors": "0", "skipped": str(skipped)}
-    root = ElementTree.Element("testsuites", {"name": "lastresort verify", **counted})
-    suite = ElementTree.SubElement(root, "testsuite", {"name": without_control(f"verify {document.run}"), **counted})
     server, found = document.server, document.compared
-    facts = {"verdict": found.verdict, "url": server.url, "model": server.model, "sent": server.sent}
-    properties_of(suite, {**facts, "identical": document.identical, "n": document.n, "missing": len(document.missing)})
-    suite.extend(cases)
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+    about = {"verdict": found.verdict, "url": server.url, "model": server.model, "sent": server.sent}
+    counts = {"identical": document.identical, "n": document.n, "missing": len(document.missing)}
+    return junit("verify", f"verify {document.run}", {**about, **counts}, cases)
 
 
 def _answers(document: VerifyDocument) -> ElementTree.Element:
@@ -42,22 +35,21 @@ def _answers(document: VerifyDocument) -> ElementTree.Element:
         "\n".join(f"{name}: {text}" for name, text in cells(one).items()) for one in document.differing[:SHOWN]
     )
     if document.worse:
-        about = {"message": without_control(document.answer), "type": found.verdict}
-        ElementTree.SubElement(case, "failure", about).text = without_control(told)
+        result(case, "failure", document.answer, kind=found.verdict, text=told)
     else:
-        ElementTree.SubElement(case, "system-out").text = without_control(f"{document.answer}\n\n{told}".strip())
+        result(case, "system-out", text=f"{document.answer}\n\n{told}".strip())
     return case
 
 
 def _cause(one: CauseTested, *, worse: bool) -> ElementTree.Element:
     case = ElementTree.Element("testcase", {"classname": f"{CLASS}.causes", "name": one.cause.lower()})
-    told = without_control(f"{TITLES[one.cause]}: {one.seen} {one.remedy}".strip())
+    told = f"{TITLES[one.cause]}: {one.seen} {one.remedy}".strip()
     if one.explains and worse:
-        ElementTree.SubElement(case, "failure", {"message": told, "type": one.cause})
+        result(case, "failure", told, kind=one.cause)
     elif one.explains is None:
-        ElementTree.SubElement(case, "skipped", {"message": told})
+        result(case, "skipped", told)
     else:
-        ElementTree.SubElement(case, "system-out").text = told
+        result(case, "system-out", text=told)
     return case
 
 

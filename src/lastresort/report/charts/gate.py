@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from lastresort.records.gate import GateFindings, SuiteVerdict
-from lastresort.report.charts.ladder import anchor, estimate, framed, line
+from lastresort.report.charts import ladder
+from lastresort.report.charts.ladder import estimate, framed, line
 from lastresort.report.charts.scale import Scale, differences
 from lastresort.report.gate import in_limits, in_points
 from lastresort.report.words.wording import verdict
@@ -62,10 +63,4 @@ def strip(one: GateStrip, scale: Scale) -> Markup:
 
 def axis(scale: Scale) -> Markup:
     """The labelled ticks below the strips, in points."""
-    labels = [
-        Markup('<text x="{:.2f}%" y="14" text-anchor="{}">{}</text>').format(
-            100 * scale.share(tick), anchor(scale.share(tick)), f"{100 * tick:+.3g}".replace("-", "−") if tick else "0"
-        )
-        for tick in scale.ticks
-    ]
-    return Markup('<svg class="axis" aria-hidden="true">{}</svg>').format(Markup("").join(labels))
+    return ladder.axis(scale, lambda tick: f"{100 * tick:+.3g}".replace("-", "−") if tick else "0")

@@ -6,7 +6,7 @@ follows the width of the page. Colours come from the page's style, so that both 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
@@ -62,20 +62,13 @@ def framed(parts: Sequence[Markup], shape: str, label: str) -> Markup:
     )
 
 
-def axis(scale: Scale) -> Markup:
-    """The labelled ticks below the strips."""
-    labels = [
-        Markup('<text x="{:.2f}%" y="14" text-anchor="{}">{}</text>').format(
-            100 * scale.share(tick), anchor(scale.share(tick)), percent(tick, 0)
-        )
-        for tick in scale.ticks
-    ]
-    return Markup('<svg class="axis" aria-hidden="true">{}</svg>').format(Markup("").join(labels))
-
-
-def anchor(at: float) -> str:
-    """Of a label at this share of the width, which stays inside the picture."""
-    return "end" if at > 0.97 else "start" if at < 0.03 else "middle"
+def axis(scale: Scale, label: Callable[[float], str] = lambda tick: percent(tick, 0)) -> Markup:
+    """The labelled ticks below the strips, kept inside the picture."""
+    text, drawn = Markup('<text x="{:.2f}%" y="14" text-anchor="{}">{}</text>'), []
+    for tick in scale.ticks:
+        at = scale.share(tick)
+        drawn.append(text.format(100 * at, "end" if at > 0.97 else "start" if at < 0.03 else "middle", label(tick)))
+    return Markup('<svg class="axis" aria-hidden="true">{}</svg>').format(Markup("").join(drawn))
 
 
 def bar_label(bar: float, scale: Scale) -> Markup:

@@ -110,7 +110,7 @@ def _cheapest(answer: value.CheapestOfSeveral) -> str:
     if answer.last_wins:
         return f"To save money, yes: {last} meets the bar of {bar} with cheaper calls. To meet it, {first} is enough."
     cheaper = "its calls are no cheaper" if answer.comparable else "is not shown to be cheaper"
-    return f"No: {first} meets the bar of {bar}. {_capital(last)} meets it, too, but {cheaper}."
+    return f"No: {first} meets the bar of {bar}. {capital(last)} meets it, too, but {cheaper}."
 
 
 def _score(score: float, early: value.EarlyStop | None) -> str:
@@ -184,7 +184,7 @@ def _because(reason: value.Reason) -> str:
             were = "was" if n == 1 else "were"
             return f"{counted(n, 'training row')} exceeded the context and {were} left out."
         case value.FewRows(rungs, n, advised):
-            return f"{_capital(listed(map(rung_in_prose, rungs)))} had {counted(n, 'row')}; a narrow task needs {advised} to 5,000."
+            return f"{capital(listed(map(rung_in_prose, rungs)))} had {counted(n, 'row')}; a narrow task needs {advised} to 5,000."
         case value.ExamplesForecast():
             return _more_examples(reason)
         case value.InputsInDocuments(n, n_test):
@@ -197,7 +197,7 @@ def _because(reason: value.Reason) -> str:
             return "No gate was run: what else tuning changed was not measured."
         case KnowledgeOutpacesTraining():
             return (
-                f"{_capital(outpaced(reason))}, and it may not travel in the prompt, so only weights can hold it: they will be out "
+                f"{capital(outpaced(reason))}, and it may not travel in the prompt, so only weights can hold it: they will be out "
                 "of date until they are retrained. Retrain as often as it changes, or allow it in the prompt (`use.context`)."
             )
         case value.KeyIgnored(key, setting):
@@ -300,11 +300,11 @@ def of_left_out(found: RowsLeftOut) -> str:
 def _why_stopped(stop: value.Stopped) -> str:
     rung = rung_in_prose(stop.at)
     return {
-        "MET": f"{_capital(rung)} meets the bar, and every higher rung costs more.",
+        "MET": f"{capital(rung)} meets the bar, and every higher rung costs more.",
         "COST_TRIED": f"The bar was met below {rung}, which was tried only for its cost. Nothing is left to try.",
-        "COLLECT": f"{_capital(rung)} is undecided, and the task says to collect more examples before going on.",
-        "LEADS": f"{_capital(rung)} is undecided with its score at or above the bar, so the climb stops here for now.",
-        "NO_SAVING": f"{_capital(rung)} meets the bar, and no higher rung was tried for cheaper calls.",
+        "COLLECT": f"{capital(rung)} is undecided, and the task says to collect more examples before going on.",
+        "LEADS": f"{capital(rung)} is undecided with its score at or above the bar, so the climb stops here for now.",
+        "NO_SAVING": f"{capital(rung)} meets the bar, and no higher rung was tried for cheaper calls.",
         "UNTIL": f"The climb was set to stop at {rung} (`--until {stop.at}`).",
         "TOP": "No rung is left.",
     }[stop.why]
@@ -376,9 +376,9 @@ def _change(found: value.Change) -> str:
         case value.MilderTraining(rung, repaired):
             if repaired:
                 other = "on other training rows, or on fewer of their kind: no repair was good enough"
-                return f"{_capital(rung_in_prose(rung))} {other}."
+                return f"{capital(rung_in_prose(rung))} {other}."
             return (
-                f"{_capital(rung_in_prose(rung))} that loses less: a lower adapter scale, more general rows in training, a "
+                f"{capital(rung_in_prose(rung))} that loses less: a lower adapter scale, more general rows in training, a "
                 "lower learning rate or fewer epochs."
             )
         case value.LowerBar(rung, limit, bar):
@@ -389,7 +389,7 @@ def _change(found: value.Change) -> str:
         case value.HigherBar(rung, limit):
             return f"A bar above {percent(limit)}: the evidence does not show that {rung_in_prose(rung)} would still meet it."
         case value.SkippedRung(rung, why):
-            return f"{_capital(rung_in_prose(rung))}, if it became possible. It is skipped: {why.text}"
+            return f"{capital(rung_in_prose(rung))}, if it became possible. It is skipped: {why.text}"
         case value.RestOfLadder(rungs, on_ladder):
             names = ", ".join(rungs)
             return f"Rungs not tried: {names}." if on_ladder else f"Rungs left out of the task's `ladder`: {names}."
@@ -416,7 +416,3 @@ def progress_line(rung: str, system: str | None, test: Judgement | None, skipped
 def gate_line(rung: str, verdict: GateVerdict, cause: gate_cause.GateCause) -> str:
     """The gate's verdict, while the climb goes on."""
     return f"{rung}: the gate says {verdict}: {gate.because(verdict, cause, figures=True)}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lastresort.report.words.wording import count, listed, percent, sentence
+from lastresort.report.words.wording import count, counted, listed, percent, sentence, shortened
 from lastresort.types import Json
 
 MOST_LABELS_ASKED, WIDTH = 12, 44
@@ -55,7 +55,7 @@ class DraftFacts:
 
 def rows_without(inputs: int, outputs: int) -> str:
     """Rows that lack an input, and rows that lack an answer: "5 rows without an answer"."""
-    parts = [f"{_numbered(n, 'row')} without {what}" for n, what in ((outputs, "an answer"), (inputs, "an input")) if n]
+    parts = [f"{counted(n, 'row')} without {what}" for n, what in ((outputs, "an answer"), (inputs, "an input")) if n]
     return " and ".join(parts)
 
 
@@ -80,8 +80,7 @@ def copied_from(text: str) -> str | None:
 
 def values_shown(samples: Sequence[str], distinct: int) -> str:
     """What a column holds, by a few of its values: "Billing, Delivery, Returns, …"."""
-    lines = (" ".join(text.split()) for text in samples)
-    shown = [line if len(line) <= MOST_LETTERS_SHOWN else f"{line[: MOST_LETTERS_SHOWN - 1]}…" for line in lines]
+    shown = [shortened(text, MOST_LETTERS_SHOWN) for text in samples]
     return ", ".join([*shown, *(["…"] if distinct > len(shown) else [])])
 
 
@@ -223,7 +222,7 @@ def _output(facts: DraftFacts) -> list[str]:
     if facts.labels:
         why = f"the {len(_usual(facts))} labels of the file"
         if facts.respelt:
-            why += f" and {_numbered(len(facts.respelt), 'other spelling')}"
+            why += f" and {counted(len(facts.respelt), 'other spelling')}"
         return [*_respelt(facts), _line("output", {"choices": list(facts.labels)}, why)]
     if facts.schema_file is not None:
         return [_line("output", {"schema": facts.schema_file}, SCHEMA)]
@@ -235,16 +234,12 @@ def _respelt(facts: DraftFacts) -> list[str]:
         return []
     rows = sum(n for _, _, n in facts.respelt)
     return [
-        f"# {_numbered(rows, 'row')} of the file spell{'s' if rows == 1 else ''} a label in another case or with other spaces:",
+        f"# {counted(rows, 'row')} of the file spell{'s' if rows == 1 else ''} a label in another case or with other spaces:",
         *("#   " + _one_line(f'"{other}" for "{usual}" ({n})') for usual, other, n in facts.respelt),
         "# Each spelling counts as a label of its own. Correct those rows, then remove the other spellings from choices.",
     ]
 
 
-def _numbered(number: int, noun: str) -> str:
-    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
-
-
 def rows_to_train_on(rows: int) -> str:
     """Of the split as the text has it now."""
-    return f"{_numbered(rows, 'row')} {'is' if rows == 1 else 'are'} left to train."
+    return f"{counted(rows, 'row')} {'is' if rows == 1 else 'are'} left to train."

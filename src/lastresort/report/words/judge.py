@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from lastresort.records.decision import JudgeAgreement, JudgeCorrection, JudgeRate, JudgeView, OrderEffect
 from lastresort.records.document import Statement
-from lastresort.report.words.wording import count, counted, interval, listed, percent, round_percent
+from lastresort.report.words.wording import count, counted, interval, listed, percent, round_percent, shortened
 
 NAME = "the judge"
 _VERDICTS = {
@@ -58,8 +58,8 @@ def reasons(judge: JudgeView | None) -> list[Statement]:
 def _how(judge: JudgeView) -> str:
     if judge.asks == "grading":
         scale = "from 1 to 5" if judge.scale == "1-5" else "yes or no"
-        return f'which graded every answer {scale} by the rubric "{_shortened(judge.criterion or "")}"'
-    by = f' by "{_shortened(judge.criterion)}"' if judge.criterion else ""
+        return f'which graded every answer {scale} by the rubric "{shortened(judge.criterion or "", 80)}"'
+    by = f' by "{shortened(judge.criterion, 80)}"' if judge.criterion else ""
     return f"which compared every answer with the reference in both orders{by} (1 if it wins both, 0 if it loses both, else 0.5)"
 
 
@@ -136,11 +136,6 @@ def _unreadable(judge: JudgeView) -> str:
     n = judge.unparsed
     count = "counts" if n == 1 else "count"
     return f"{n} of {judge.asked} verdicts could not be read after a second request and {count} as {counts}."
-
-
-def _shortened(text: str, longest: int = 80) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def rows(judge: JudgeView) -> list[tuple[str, str]]:

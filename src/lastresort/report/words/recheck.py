@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from lastresort.knowledge.update import DocumentChanges
 from lastresort.ladder import trains
 from lastresort.report.recheck import RunWinner, Standing, SystemTried, TestLook
-from lastresort.report.words.verdicts import beyond, how_decided
+from lastresort.report.words.verdicts import beyond, error_rate, how_decided
 from lastresort.report.words.wording import counted, listed, spaced
 from lastresort.report.words.wording import round_percent as percent
 from lastresort.types import Outcome
@@ -50,17 +50,13 @@ def model_reasons(bar: float, winner: RunWinner | None, tried: Sequence[SystemTr
 
 def look_reason(look: TestLook) -> str:
     """What a look at a frozen test set is worth."""
-    systems = "" if look.systems == 1 else f", {_error_rate(look.each)} for each of its {look.systems} systems"
+    systems = "" if look.systems == 1 else f", {error_rate(look.each)} for each of its {look.systems} systems"
     return (
         f"This is look {look.number} at the frozen test set since the climb. All looks together report a false MET with a "
-        f"probability of at most {percent(look.budget)}, separate from the climb's own; this one has {_error_rate(look.alpha)}"
+        f"probability of at most {percent(look.budget)}, separate from the climb's own; this one has {error_rate(look.alpha)}"
         f"{systems}. This holds for models and prompts chosen without these items: a prompt that was changed after reading them "
         "is fitted to them."
     )
-
-
-def _error_rate(alpha: float) -> str:
-    return f"{100 * alpha:.2g}%"
 
 
 def _loss(one: SystemTried) -> str:

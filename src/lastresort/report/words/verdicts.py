@@ -30,7 +30,7 @@ def shared_error(shares: Mapping[str, float]) -> str:
     return f"The error rate of {whole} is split over {len(shares)} tests of the bar: {_of_tests(shares)}."
 
 
-def _error_rate(rate: float) -> str:
+def error_rate(rate: float) -> str:
     return f"{100 * rate:.2g}%"
 
 
@@ -39,7 +39,7 @@ def _of_tests(shares: Mapping[str, float]) -> str:
     repairs = [test for test in shares if " " in test]
     named = [(rung_in_prose(test), share) for test, share in shares.items() if test not in repairs]
     named += [("each repair" if len(repairs) > 1 else "a repair", shares[test]) for test in repairs[:1]]
-    return listed([f"{name} {_error_rate(share)}" for name, share in named])
+    return listed([f"{name} {error_rate(share)}" for name, share in named])
 
 
 def shared_by(tests: int, ladder: Sequence[str], shares: Mapping[str, float] | None = None) -> str:
@@ -82,13 +82,13 @@ def _of_corrected_band(errors: Mapping[str, float], labels: tuple[float, float])
     low, high = labels
     rates = [(rung, rate / 2 + low, rate / 2 + high) for rung, rate in errors.items()]
     spent = listed(
-        f"{_error_rate(below)} and {_error_rate(above)}{f' for {rung_in_prose(rung)}' if len(rates) > 1 else ''}"
+        f"{error_rate(below)} and {error_rate(above)}{f' for {rung_in_prose(rung)}' if len(rates) > 1 else ''}"
         for rung, below, above in rates
     )
     return (
         "Band: confidence interval for the corrected score, valid under early stopping. Its lower and upper limits are wrong with "
         f"a probability of at most {f'{spent}: ' if spent else ''}half of the error rate of the rung's test, and the part that the "
-        f"labels spend ({_error_rate(low)} and {_error_rate(high)}), once for all tests together. A MET rests on the lower limit "
+        f"labels spend ({error_rate(low)} and {error_rate(high)}), once for all tests together. A MET rests on the lower limit "
         "alone."
     )
 

@@ -169,6 +169,12 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
+def shortened(text: str, longest: int = 160) -> str:
+    """On one line, cut at `longest` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+
+
 MARKS = {"MET": "●", "NOT_MET": "×", "UNDECIDED": "◇"}
 MARKS |= {"NON_INFERIOR": "●", "REGRESSED": "×", "UNDERPOWERED": "◇", "UNINFORMATIVE": "○", "SKIPPED": "–"}
 
