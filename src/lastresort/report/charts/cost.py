@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from lastresort.records.decision_parts import BreakEven, Currency, PricedSystem
-from lastresort.report.charts.scale import Scale, amounts, below, level, unit
+from lastresort.report.charts.scale import Plot, amounts, chart
 from lastresort.report.words.wording import count, counted
 
 WIDTH, HEIGHT = 760, 300
@@ -46,12 +46,9 @@ def cost_chart(costs: BreakEven, label: str) -> Markup | None:
         return None
     across = amounts([calls_shown(costs, lines)], about=5)
     up = amounts([line.at(across.high) for line in lines])
-    parts = [_grid(across, up, costs.currency)]
-    parts += [_drawn(line, number, across, up) for number, line in enumerate(lines)]
-    parts += [_names(lines, across, up), _crossings(costs, lines, across, up)]
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, HEIGHT, label, Markup("").join(parts)
-    )
+    plot = Plot(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, across, up)
+    parts = [*_grid(plot, costs.currency), *(_drawn(line, number, plot) for number, line in enumerate(lines))]
+    return chart(WIDTH, HEIGHT, label, [*parts, _names(lines, plot), _crossings(costs, lines, plot)])
 
 
 def lines_of(costs: BreakEven) -> list[CostLine]:
@@ -82,38 +79,28 @@ def calls_shown(costs: BreakEven, lines: Sequence[CostLine]) -> float:
     return max(line.start for line in lines) / dearest if dearest else 0.0
 
 
-def _x(calls: float, across: Scale) -> float:
-    return LEFT + (WIDTH - LEFT - RIGHT) * across.share(calls)
-
-
-def _y(value: float, up: Scale) -> float:
-    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * up.share(value)
-
-
-def _grid(across: Scale, up: Scale, currency: str) -> Markup:
+def _grid(plot: Plot, currency: str) -> list[Markup]:
     sign, told = ("$", "USD, cumulative") if currency == "usd" else ("", "hours of this machine, cumulative")
-    step = up.high / (len(up.ticks) - 1)
+    step = plot.up.high / (len(plot.up.ticks) - 1)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    parts = [Markup('<text class="unit" x="{}" y="14">{}</text>').format(LEFT - 48, told)]
-    parts += [level(_y(tick, up), LEFT, WIDTH - RIGHT, f"{sign}{tick:,.{digits}f}") for tick in up.ticks]
-    parts += [below(_x(tick, across), HEIGHT - BOTTOM + 18, count(tick)) for tick in across.ticks]
-    return Markup("").join([*parts, unit(LEFT, WIDTH - RIGHT, HEIGHT - 6, "calls")])
+    named = Markup('<text class="unit" x="{}" y="14">{}</text>').format(LEFT - 48, told)
+    return [named, *plot.axes(lambda tick: f"{sign}{tick:,.{digits}f}", count, "calls")]
 
 
-def _drawn(line: CostLine, number: int, across: Scale, up: Scale) -> Markup:
-    ends = " ".join(f"{_x(calls, across):.1f},{_y(line.at(calls), up):.1f}" for calls in (0, across.high))
+def _drawn(line: CostLine, number: int, plot: Plot) -> Markup:
+    ends = " ".join(f"{plot.x(calls):.1f},{plot.y(line.at(calls)):.1f}" for calls in (0, plot.across.high))
     dashes = Markup("") if line.tuned else Markup(' stroke-dasharray="{}"').format(DASHES[number % len(DASHES)])
     return Markup('<g class="{}"><polyline points="{}"{}/></g>').format(
         "line front" if line.tuned else "line", ends, dashes
     )
 
 
-def _names(lines: Sequence[CostLine], across: Scale, up: Scale) -> Markup:
+def _names(lines: Sequence[CostLine], plot: Plot) -> Markup:
     """Names at the ends of the lines, from the top down, moved apart where lines end together."""
     parts: list[Markup] = []
     lowest = -math.inf
-    for line in sorted(lines, key=lambda line: -line.at(across.high)):
-        y = max(_y(line.at(across.high), up), lowest + LABEL_HEIGHT)
+    for line in sorted(lines, key=lambda line: -line.at(plot.across.high)):
+        y = max(plot.y(line.at(plot.across.high)), lowest + LABEL_HEIGHT)
         lowest = y
         style = "name front" if line.tuned else "name"
         parts.append(
@@ -122,14 +109,14 @@ def _names(lines: Sequence[CostLine], across: Scale, up: Scale) -> Markup:
     return Markup("").join(parts)
 
 
-def _crossings(costs: BreakEven, lines: Sequence[CostLine], across: Scale, up: Scale) -> Markup:
+def _crossings(costs: BreakEven, lines: Sequence[CostLine], plot: Plot) -> Markup:
     """A ring where a tuned line falls below another, labelled with the number of calls."""
     by_name = {line.name: line for line in lines}
     crossed = sorted(((pair.calls, pair) for pair in costs.pairs if pair.calls), key=lambda one: -one[0])
     parts: list[Markup] = []
     taken: list[tuple[float, float]] = []
     for calls, pair in crossed:
-        x, y = _x(calls, across), _y(by_name[pair.tuned].at(calls), up)
+        x, y = plot.x(calls), plot.y(by_name[pair.tuned].at(calls))
         parts.append(Markup('<circle class="crossing" cx="{:.1f}" cy="{:.1f}" r="5"/>').format(x, y))
         # right of a crossing and below it neither of its lines runs; at the foot of the picture there is no room
         low = y + 18

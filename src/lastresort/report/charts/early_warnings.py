@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from lastresort.report.charts.loss import LABEL_HEIGHT, LEFT, RIGHT, WIDTH, Curve
-from lastresort.report.charts.scale import Scale, amounts, below, level, unit
+from lastresort.report.charts.scale import Scale, amounts, below, chart, level, unit
 from lastresort.report.words.wording import count
 from lastresort.train.watch.kept import KL_GENERAL, PERPLEXITY_RATIO, measured, ratio
 
@@ -70,10 +70,7 @@ def early_chart(curves: Mapping[str, Curve], label: str) -> Markup | None:
         return None
     across = amounts((point["step"] for curve in curves.values() for point in curve), about=6)
     height = panels[-1].top + PANEL + BOTTOM
-    body = Markup("").join([*(_drawn(panel, across) for panel in panels), _steps(across, height)])
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, height, label, body
-    )
+    return chart(WIDTH, height, label, [*(_drawn(panel, across) for panel in panels), _steps(across, height)])
 
 
 def most_followed(curves: Mapping[str, Curve]) -> str | None:

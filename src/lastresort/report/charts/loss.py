@@ -9,7 +9,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
-from lastresort.report.charts.scale import Scale, amounts, below, level, unit
+from lastresort.report.charts.scale import Plot, amounts, chart
 from lastresort.report.words.wording import count
 
 WIDTH, HEIGHT = 760, 270
@@ -17,7 +17,7 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 128, 14, 38
 MOST_POINTS = 240
 SMOOTH_ABOVE = 40
 LABEL_HEIGHT, NAME_WIDTH = 15, 80
-DASHES = ("", "7 4", "2 4", "10 4 2 4", "4 3", "1 3")
+DASHES = ("7 4", "2 4", "10 4 2 4", "4 3", "1 3")
 
 Curve = Sequence[Mapping[str, float]]
 
@@ -55,12 +55,12 @@ def loss_chart(curves: Mapping[str, Curve], label: str) -> Markup | None:
     visible = _visible(lines) if figure == "loss" else [value for line in lines for _, value in line.points]
     if max(visible) <= 0:
         return None
-    up = amounts(visible)
-    body = [_grid(across, up), *(_drawn(line, number, across, up) for number, line in enumerate(lines))]
-    body.append(_names(lines, across, up))
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, HEIGHT, label, Markup("").join(body)
-    )
+    plot = Plot(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, across, amounts(visible))
+    body = [
+        *plot.axes(lambda tick: f"{tick:g}", count, "step", foot=4),
+        *(_drawn(*one, plot) for one in enumerate(lines)),
+    ]
+    return chart(WIDTH, HEIGHT, label, [*body, _names(lines, plot)])
 
 
 def went_furthest(curves: Mapping[str, Curve]) -> str | None:
@@ -97,53 +97,39 @@ def _visible(lines: Sequence[_Line]) -> list[float]:
     return [min(value, 1.5 * start) for value in values]
 
 
-def _x(step: float, across: Scale) -> float:
-    return LEFT + (WIDTH - LEFT - RIGHT) * across.share(step)
-
-
-def _y(value: float, up: Scale) -> float:
-    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * up.share(value)
-
-
-def _grid(across: Scale, up: Scale) -> Markup:
-    parts = [level(_y(tick, up), LEFT, WIDTH - RIGHT, f"{tick:g}") for tick in up.ticks]
-    parts += [below(_x(tick, across), HEIGHT - BOTTOM + 18, count(tick)) for tick in across.ticks]
-    return Markup("").join([*parts, unit(LEFT, WIDTH - RIGHT, HEIGHT - 4, "step")])
-
-
-def _drawn(line: _Line, number: int, across: Scale, up: Scale) -> Markup:
-    path = " ".join(f"{_x(step, across):.1f},{_y(value, up):.1f}" for step, value in line.points)
+def _drawn(number: int, line: _Line, plot: Plot) -> Markup:
+    path = " ".join(f"{plot.x(step):.1f},{plot.y(value):.1f}" for step, value in line.points)
     dots = [
-        Markup('<circle class="dev" cx="{:.1f}" cy="{:.1f}" r="4.2"/>').format(_x(step, across), _y(value, up))
+        Markup('<circle class="dev" cx="{:.1f}" cy="{:.1f}" r="4.2"/>').format(plot.x(step), plot.y(value))
         for step, value in line.dev
     ]
     return Markup('<g class="{}"><polyline points="{}"{}/>{}</g>').format(
         "line front" if line.front else "line",
         path,
-        Markup("") if line.front else Markup(' stroke-dasharray="{}"').format(DASHES[1 + number % (len(DASHES) - 1)]),
+        Markup("") if line.front else Markup(' stroke-dasharray="{}"').format(DASHES[number % len(DASHES)]),
         Markup("").join(dots),
     )
 
 
-def _clear_of_front(line: _Line, lines: Sequence[_Line], across: Scale, up: Scale) -> float:
+def _clear_of_front(line: _Line, lines: Sequence[_Line], plot: Plot) -> float:
     """Height of a line's name: at its end, or above the line in front where the name would lie on it."""
-    x, y = _x(line.points[-1][0], across), _y(line.points[-1][1], up)
+    x, y = plot.x(line.points[-1][0]), plot.y(line.points[-1][1])
     crossed = [
-        _y(value, up)
+        plot.y(value)
         for other in lines
         if other.front and other is not line
         for step, value in other.points
-        if x < _x(step, across) < x + NAME_WIDTH
+        if x < plot.x(step) < x + NAME_WIDTH
     ]
     return min(crossed) - LABEL_HEIGHT if any(abs(at - y) < LABEL_HEIGHT for at in crossed) else y
 
 
-def _names(lines: Sequence[_Line], across: Scale, up: Scale) -> Markup:
+def _names(lines: Sequence[_Line], plot: Plot) -> Markup:
     """Names at the ends of their lines; those that end at the same place are moved apart."""
     parts: list[Markup] = []
     taken: list[tuple[float, float]] = []
     for line in sorted(lines, key=lambda line: -line.points[-1][1]):
-        x, y = _x(line.points[-1][0], across), _clear_of_front(line, lines, across, up)
+        x, y = plot.x(line.points[-1][0]), _clear_of_front(line, lines, plot)
         while any(abs(y - other) < LABEL_HEIGHT and abs(x - beside) < RIGHT for beside, other in taken):
             y += 2
         taken.append((x, y))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from lastresort.report.charts.ladder import SHAPES
-from lastresort.report.charts.scale import Scale, amounts, below, durations, level, scores, unit
+from lastresort.report.charts.scale import Plot, amounts, below, durations, level, scores, unit
 from lastresort.report.words.wording import NO_BREAK, interval, listed, money, percent, round_percent, short_duration
 from lastresort.types import Outcome
 
@@ -52,17 +52,16 @@ def runs_chart(points: Sequence[RunPoint], *, in_money: bool, size: PictureSize 
     steps = 4 if size.named else 3
     across = (amounts if in_money else durations)([point.spent for point in points], steps)
     up = scores([*bars, *(limit for point in points for limit in point.interval)])
-    frame = _Frame(size, across, up)
-    right = size.width - size.right
-    named_bars, names = _bars(bars, right, frame), _names(points, frame)
+    plot = Plot(size.width, size.height, size.left, size.right, TOP, BOTTOM, across, up)
+    named_bars, names = _bars(bars, plot), _names(points, plot, named=size.named)
     # A pile of names may reach below the plot: the axis goes below it.
     bottom = max(size.height - BOTTOM, math.ceil(max(name.y for name in (*named_bars, *names)) + BELOW_LETTERS))
     height = bottom + BOTTOM
-    parts = [level(frame.y(tick), size.left, right, round_percent(tick)) for tick in up.ticks]
-    parts += [below(frame.x(tick), bottom + 18, _tick(tick, in_money)) for tick in across.ticks]
-    parts.append(unit(size.left, right, height - 4, "money spent" if in_money else "time spent"))
+    parts = [level(plot.y(tick), plot.left, plot.end, round_percent(tick)) for tick in up.ticks]
+    parts += [below(plot.x(tick), bottom + 18, _tick(tick, in_money)) for tick in across.ticks]
+    parts.append(unit(plot.left, plot.end, height - 4, "money spent" if in_money else "time spent"))
     parts += [bar.drawn for bar in named_bars]
-    parts += [_mark(point, frame) for point in points]
+    parts += [_mark(point, plot) for point in points]
     parts += [name.drawn for name in names]
     label = "; ".join(
         f"{'' if size.named else f'{number} '}{point.name}: {percent(point.score)} ({interval(point.interval)}) for "
@@ -81,56 +80,39 @@ def _tick(spent: float, in_money: bool) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
-    size: PictureSize
-    across: Scale
-    up: Scale
-
-    def x(self, spent: float) -> float:
-        return self.size.left + self.across.share(spent) * (self.size.width - self.size.right - self.size.left)
-
-    def y(self, score: float) -> float:
-        return self.size.height - BOTTOM - self.up.share(score) * (self.size.height - BOTTOM - TOP)
-
-    def is_on_the_right(self, x: float) -> bool:
-        """Where a long name would leave the picture."""
-        return x > (self.size.left + self.size.width - self.size.right) / 2
-
-
-@dataclass(frozen=True, slots=True)
 class _Name:
     y: float
     drawn: Markup
 
 
-def _bars(bars: Sequence[float], right: float, frame: _Frame) -> list[_Name]:
+def _bars(bars: Sequence[float], plot: Plot) -> list[_Name]:
     """Lines with their names above them, or lower where another one is close."""
     found, lowest = [], -math.inf
     for bar in sorted(bars, reverse=True):
-        y, left = frame.y(bar), frame.size.left
+        y, left = plot.y(bar), plot.left
         named_y = lowest = max(y - 6, lowest + APART)
-        line = Markup('<line class="bar" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(left, right, y, y)
+        line = Markup('<line class="bar" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(left, plot.end, y, y)
         text = Markup('<text class="name" x="{}" y="{:.1f}">bar {}</text>')
         found.append(_Name(named_y, line + text.format(left + 6, named_y, round_percent(bar))))
     return found
 
 
-def _mark(point: RunPoint, frame: _Frame) -> Markup:
-    x, y = frame.x(point.spent), frame.y(point.score)
-    low, high = (frame.y(limit) for limit in point.interval)
+def _mark(point: RunPoint, plot: Plot) -> Markup:
+    x, y = plot.x(point.spent), plot.y(point.score)
+    low, high = (plot.y(limit) for limit in point.interval)
     return Markup(
         '<g class="strip {}"><rect class="span" x="{:.1f}" y="{:.1f}" width="6" height="{:.1f}" rx="3"/>'
         '<g class="point" transform="translate({:.1f} {:.1f})">{}</g></g>'
     ).format(point.verdict, x - 3, high, max(low - high, 1.0), x, y, SHAPES[point.verdict])
 
 
-def _names(points: Sequence[RunPoint], frame: _Frame) -> list[_Name]:
+def _names(points: Sequence[RunPoint], plot: Plot, *, named: bool) -> list[_Name]:
     """Beside the marks, and lower where another name is there already."""
     found, taken = [], list[tuple[float, float, float]]()  # from where to where, and how low
-    texts = [point.name if frame.size.named else str(number) for number, point in enumerate(points, start=1)]
+    texts = [point.name if named else str(number) for number, point in enumerate(points, start=1)]
     for point, text in sorted(zip(points, texts, strict=True), key=lambda one: -one[0].score):
-        x, y, width = frame.x(point.spent), frame.y(point.score) + 4, A_LETTER * len(text)
-        on_the_left = frame.is_on_the_right(x)
+        x, y, width = plot.x(point.spent), plot.y(point.score) + 4, A_LETTER * len(text)
+        on_the_left = x > (plot.left + plot.end) / 2  # where a long name would leave the picture
         start = x - 12 - width if on_the_left else x + 12
         for left, right, low in sorted(taken, key=lambda one: one[2]):
             if start < right and left < start + width and abs(y - low) < APART:

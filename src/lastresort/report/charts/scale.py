@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -89,6 +89,46 @@ def _step(rough: float) -> float:
     """The next of 1, 2 or 5 times ten to n."""
     power = 10.0 ** math.floor(math.log10(rough))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A picture with an axis that goes across and one that goes up, and the margins around what is drawn."""
+
+    width: int
+    height: int
+    left: int
+    right: int
+    top: int
+    bottom: int
+    across: Scale
+    up: Scale
+
+    @property
+    def end(self) -> int:
+        """Where the axis that goes across ends."""
+        return self.width - self.right
+
+    def x(self, value: float) -> float:
+        return self.left + (self.width - self.left - self.right) * self.across.share(value)
+
+    def y(self, value: float) -> float:
+        return self.height - self.bottom - (self.height - self.top - self.bottom) * self.up.share(value)
+
+    def axes(
+        self, up: Callable[[float], str], across: Callable[[float], str], what: str, *, foot: int = 6
+    ) -> list[Markup]:
+        """up, across: labels of ticks. what: the axis that goes across counts, `foot` above the edge."""
+        parts = [level(self.y(tick), self.left, self.end, up(tick)) for tick in self.up.ticks]
+        parts += [below(self.x(tick), self.height - self.bottom + 18, across(tick)) for tick in self.across.ticks]
+        return [*parts, unit(self.left, self.end, self.height - foot, what)]
+
+
+def chart(width: float, height: float, label: str, parts: Iterable[Markup], kind: str = "chart") -> Markup:
+    """A picture of these parts. label: what it shows, for those who do not see it."""
+    return Markup('<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        kind, width, height, label, Markup("").join(parts)
+    )
 
 
 def level(y: float, left: float, right: float, label: str) -> Markup:

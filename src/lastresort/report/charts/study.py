@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from lastresort.report.charts.loss import DASHES, LABEL_HEIGHT
-from lastresort.report.charts.scale import Scale, below, level, scores, unit
+from lastresort.report.charts.scale import Scale, below, chart, level, scores, unit
 from lastresort.report.words.wording import count, percent
 
 WIDTH, HEIGHT = 760, 340
@@ -48,9 +48,7 @@ def study_chart(lines: Sequence[StudyLine], label: str, of: str = "examples") ->
     for number, line in sorted(enumerate(lines), key=lambda one: one[1].front):
         body.append(_drawn(line, number, up, across, APART * (number - (len(lines) - 1) / 2)))
     body.append(_names(lines, up))
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, HEIGHT, label, Markup("").join(body)
-    )
+    return chart(WIDTH, HEIGHT, label, body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ def _drawn(line: StudyLine, number: int, up: Scale, across: _Across, aside: floa
     """aside: by how much the line is moved to the right."""
     at = [(across.x(point.n) + aside, _y(point.score, up)) for point in line.points]
     path = [*at, (WIDTH - RIGHT, at[0][1])] if len(at) == 1 else at
-    dash = Markup("") if line.front else Markup(' stroke-dasharray="{}"').format(DASHES[1 + number % (len(DASHES) - 1)])
+    dash = Markup("") if line.front else Markup(' stroke-dasharray="{}"').format(DASHES[number % len(DASHES)])
     parts = [Markup('<polyline points="{}"{}/>').format(" ".join(f"{x:.1f},{y:.1f}" for x, y in path), dash)]
     for point, (x, y) in zip(line.points, at, strict=True):
         if point.interval is not None:

@@ -4,13 +4,13 @@ the distance from the base, of checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from lastresort.records.decision_parts import RepairView, Weighing
-from lastresort.report.charts.scale import Scale, amounts, below, differences, level, scores, unit
+from lastresort.report.charts.scale import Plot, amounts, chart, differences, scores
 from lastresort.report.gate import in_points
 from lastresort.report.words.titles import checkpoint
 from lastresort.report.words.wording import percent
@@ -49,38 +49,24 @@ def tradeoff_chart(repairs: Sequence[RepairView], bar: float, label: str) -> Mar
     if len(drawn) < 2:
         return None
     across, up = differences(point.lost for point in drawn), scores([bar, *(point.dev for point in drawn)])
-    path = " ".join(f"{_x(point.lost, across):.1f},{_y(point.dev, up):.1f}" for point in drawn)
-    parts = [_grid(across, up), _bar(bar, up), Markup('<g class="line"><polyline points="{}"/></g>').format(path)]
-    parts += [_drawn(point, across, up) for point in drawn]
-    return Markup('<svg class="chart tradeoff" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, HEIGHT, label, Markup("").join(parts)
+    plot = Plot(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, across, up)
+    path = " ".join(f"{plot.x(point.lost):.1f},{plot.y(point.dev):.1f}" for point in drawn)
+    parts = _axes(
+        plot, lambda tick: in_points(tick) if tick else "0", "points of general ability, tuned minus base", bar
     )
+    parts.append(Markup('<g class="line"><polyline points="{}"/></g>').format(path))
+    return chart(WIDTH, HEIGHT, label, [*parts, *(_drawn(point, plot) for point in drawn)], "chart tradeoff")
 
 
-def _x(lost: float, across: Scale) -> float:
-    return LEFT + (WIDTH - LEFT - RIGHT) * across.share(lost)
+def _axes(plot: Plot, across: Callable[[float], str], what: str, bar: float) -> list[Markup]:
+    y = plot.y(bar)
+    line = Markup('<line class="bar" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, plot.end, y, y)
+    axes = plot.axes(lambda tick: percent(tick, 0), across, what)
+    return [*axes, line + _text(plot.end + 6, y + 4, "the bar", "start")]
 
 
-def _y(dev: float, up: Scale) -> float:
-    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * up.share(dev)
-
-
-def _grid(across: Scale, up: Scale) -> Markup:
-    parts = [level(_y(tick, up), LEFT, WIDTH - RIGHT, percent(tick, 0)) for tick in up.ticks]
-    parts += [below(_x(tick, across), HEIGHT - BOTTOM + 18, in_points(tick) if tick else "0") for tick in across.ticks]
-    return Markup("").join(
-        [*parts, unit(LEFT, WIDTH - RIGHT, HEIGHT - 6, "points of general ability, tuned minus base")]
-    )
-
-
-def _bar(bar: float, up: Scale) -> Markup:
-    y = _y(bar, up)
-    line = Markup('<line class="bar" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, WIDTH - RIGHT, y, y)
-    return line + _text(WIDTH - RIGHT + 6, y + 4, "the bar", "start")
-
-
-def _drawn(point: TradeoffPoint, across: Scale, up: Scale) -> Markup:
-    x, y = _x(point.lost, across), _y(point.dev, up)
+def _drawn(point: TradeoffPoint, plot: Plot) -> Markup:
+    x, y = plot.x(point.lost), plot.y(point.dev)
     told = f"scale {point.scale:g}: {percent(point.dev)} on dev, {in_points(point.lost)} points of general ability"
     dot = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="5"><title>{}</title></circle>').format(
         "" if point.good else "dev", x, y, told
@@ -101,14 +87,11 @@ def distance_chart(weighing: Weighing, bar: float, label: str) -> Markup | None:
     if len(drawn) < 2:
         return None
     across, up = amounts(one.distance for one in drawn), scores([bar, *(one.dev.score for one in drawn)])
-    parts = [level(_y(tick, up), LEFT, WIDTH - RIGHT, percent(tick, 0)) for tick in up.ticks]
-    parts += [below(_x(tick, across), HEIGHT - BOTTOM + 18, f"{tick:g}") for tick in across.ticks]
-    parts += [
-        unit(LEFT, WIDTH - RIGHT, HEIGHT - 6, "KL from the base on general requests, nats per token"),
-        _bar(bar, up),
-    ]
-    points = [(_x(one.distance, across), _y(one.dev.score, up)) for one in drawn]
-    taken = [LabelBox(LEFT, WIDTH - RIGHT, _y(bar, up) + 5), *(LabelBox(x - 6, x + 6, y + 5) for x, y in points)]
+    plot = Plot(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM, across, up)
+    what = "KL from the base on general requests, nats per token"
+    parts = _axes(plot, lambda tick: f"{tick:g}", what, bar)
+    points = [(plot.x(one.distance), plot.y(one.dev.score)) for one in drawn]
+    taken = [LabelBox(LEFT, plot.end, plot.y(bar) + 5), *(LabelBox(x - 6, x + 6, y + 5) for x, y in points)]
     for one, (x, y) in zip(drawn, points, strict=True):
         title = (
             f"{checkpoint(one)}: {percent(one.dev.score)} on dev, {one.distance:.3f} nats per token from the base, "
@@ -125,9 +108,7 @@ def distance_chart(weighing: Weighing, bar: float, label: str) -> Markup | None:
         style = "name front" if one.candidate == weighing.chosen else "name"
         edge = place.left if anchor == "start" else place.right
         parts.append(_text(edge, place.base, checkpoint(one), anchor, style))
-    return Markup('<svg class="chart tradeoff" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, HEIGHT, label, Markup("").join(parts)
-    )
+    return chart(WIDTH, HEIGHT, label, parts, "chart tradeoff")
 
 
 LETTER, LINE = 7.4, 13  # of a label, about
