@@ -309,4 +309,4 @@ def verified(run: Path, spoiled: Spoiled, **question: Any) -> VerifyDocument:
 
 
 def explaining(document: VerifyDocument) -> list[str]:
-    return list(document.explaining)
+    return [one.cause for one in document.causes if one.explains]

@@ -150,19 +150,9 @@ class BarTest(JsonDocument):
 
     @classmethod
     def of(cls, found: Judgement) -> Self:
-        return cls(
-            verdict=found.outcome,
-            score=found.score,
-            n_used=found.n_used,
-            n_available=found.n_available,
-            unit=found.unit,
-            interval=found.interval,
-            decided=found.decided,
-            n_needed=found.n_needed,
-            outlook=found.outlook,
-            parts=found.parts,
-            judged=found.judged,
-        )
+        """All but the verdict have the same names there."""
+        others = {name: getattr(found, name) for name in cls.model_fields if name != "verdict"}
+        return cls(verdict=found.outcome, **others)
 
 
 class Cost(JsonDocument):

@@ -119,16 +119,19 @@ def _is_elsewhere(name: str) -> bool:
     return True
 
 
-def _keys(value: JsonValue) -> Iterator[str]:
+def _parts(value: JsonValue) -> Iterator[JsonValue]:
+    """It, and all that it holds."""
+    yield value
     for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _keys(one)
-    yield from value if isinstance(value, dict) else ()
+        yield from _parts(one)
 
 
-def _texts(value: JsonValue) -> Iterator[str]:
-    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _texts(one)
-    yield from (value,) if isinstance(value, str) else ()
+def _keys(value: JsonValue) -> set[str]:
+    return {key for one in _parts(value) if isinstance(one, dict) for key in one}
+
+
+def _texts(value: JsonValue) -> list[str]:
+    return [one for one in _parts(value) if isinstance(one, str)]
 
 
 def _options(record: Record) -> list[str]:

@@ -143,10 +143,6 @@ class VerifyDocument(JsonDocument):
     cost: Cost
     seconds: Amount
 
-    @property
-    def explaining(self) -> tuple[CauseName, ...]:
-        return tuple(one.cause for one in self.causes if one.explains)
-
 
 def verify_text(document: VerifyDocument) -> RenderableType:
     """The answer, the scores, the reasons, the first differing answers, and the causes that were tried."""

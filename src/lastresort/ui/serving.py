@@ -156,31 +156,35 @@ def _others(
     but: str,
 ) -> tuple[TestedSystem, ...]:
     """What the rungs tested, without the system of this hash. `serve` checks their files."""
-    found = []
-    for event in (frozen[rung] for rung in RUNGS if rung in frozen):
-        folder = candidate_folder(run, event.rung, event.name)
-        if event.sha256 != but and (system := _readable(folder)) is not None:
-            held, tokens = is_uncleared(gates, event.rung, event.name), system.decoding.max_new_tokens
-            known = facts.get((event.rung, event.name))
-            found.append(TestedSystem(event.rung, event.name, held, _reached(system), tokens, facts=known))
-    return tuple(found)
+    return tuple(
+        one
+        for event in (frozen[rung] for rung in RUNGS if rung in frozen)
+        if event.sha256 != but
+        for one in _tested(run, gates, event.rung, event.name, facts.get((event.rung, event.name)))
+    )
 
 
 def _candidates(
     run: Path, view: RunView, frozen: Mapping[str, SystemFrozen], gates: Sequence[ClimbGate]
 ) -> list[TestedSystem]:
     """What was measured on dev alone, the best of a rung first. `serve` checks their files."""
-    found = []
-    for rung in view.rungs:
-        for one in sorted(rung.candidates, key=lambda one: -one.dev.score):
-            folder = candidate_folder(run, rung.name, one.name)
-            tested = rung.name in frozen and frozen[rung.name].name == one.name
-            if not tested and (system := _readable(folder)) is not None:
-                held, tokens = is_uncleared(gates, rung.name, one.name), system.decoding.max_new_tokens
-                found.append(
-                    TestedSystem(rung.name, one.name, held, _reached(system), tokens, one.dev.score, one.facts)
-                )
-    return found
+    return [
+        one
+        for rung in view.rungs
+        for made in sorted(rung.candidates, key=lambda one: -one.dev.score)
+        if rung.name not in frozen or frozen[rung.name].name != made.name
+        for one in _tested(run, gates, rung.name, made.name, made.facts, made.dev.score)
+    ]
+
+
+def _tested(
+    run: Path, gates: Sequence[ClimbGate], rung: str, name: str, facts: CandidateFacts | None, dev: float | None = None
+) -> Iterator[TestedSystem]:
+    """Nothing where its files cannot be read."""
+    system = _readable(candidate_folder(run, rung, name))
+    if system is not None:
+        held, tokens = is_uncleared(gates, rung, name), system.decoding.max_new_tokens
+        yield TestedSystem(rung, name, held, _reached(system), tokens, dev, facts)
 
 
 def _readable(folder: Path) -> System | None:

@@ -20,7 +20,6 @@ from lastresort.report.words.wording import (
     round_percent,
     rung_in_prose,
     state_of,
-    stopped,
     times,
 )
 from lastresort.types import Outcome
@@ -191,16 +190,13 @@ def took_line(total: Cost, ran_s: float | None, *, over: bool = True) -> str:
 
 
 def headline(found: RunView) -> str:
-    """The answer, or how far the run has come."""
-    return stopped(not_decided(found)) if found.answer is None else found.answer
-
-
-def not_decided(found: RunView) -> str:
-    """The headline of a run that is at work or was stopped."""
+    """The answer, or how far a run has come that is at work or was stopped."""
+    if found.answer is not None:
+        return found.answer
     tested = [rung for rung in found.rungs if rung.test is not None]
     if not found.rungs:
-        return "Not decided yet: no rung has been tried so far"
+        return "Not decided yet: no rung has been tried so far."
     if not tested:
-        return f"Not decided yet: {rung_in_prose(found.rungs[-1].name)} has not been tested"
+        return f"Not decided yet: {rung_in_prose(found.rungs[-1].name)} has not been tested."
     names = listed(rung_in_prose(rung.name) for rung in tested)
-    return f"Not decided yet: so far {names} {'was' if len(tested) == 1 else 'were'} tested"
+    return f"Not decided yet: so far {names} {'was' if len(tested) == 1 else 'were'} tested."

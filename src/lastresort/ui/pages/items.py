@@ -197,7 +197,6 @@ def router(site: Site) -> APIRouter:
             kind=failure_kind(found.item, lacking),
             why=why,
             facts=facts,
-            kind_words=KIND_WORDS,
             sides=side_by_side(found.item.expected, found.item.answer, None if read is None else read.json_schema),
             unmarked=side_by_side(found.item.expected, found.item.expected).expected,
             beside=beside,

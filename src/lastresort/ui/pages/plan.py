@@ -50,7 +50,6 @@ class PlanField:
     choices: tuple[str, ...] = ()
     least: int = 1
     most: int | None = None
-    may_be_empty: bool = False
 
     @property
     def option(self) -> str:
@@ -73,11 +72,11 @@ class PlanField:
 
 FIELDS = (
     PlanField("model", "Model", MODEL),
-    PlanField("gpu", "Card", "", may_be_empty=True),
+    PlanField("gpu", "Card", ""),
     PlanField("method", "Method", "auto", METHODS),
     PlanField("objective", "Objective", "sft", OBJECTIVES),
     PlanField("tokens", "Longest row in tokens", "1024", least=64, most=32_768),
-    PlanField("rows", "Training rows", "1000", least=16, most=1_048_576, may_be_empty=True),
+    PlanField("rows", "Training rows", "1000", least=16, most=1_048_576),
     PlanField("epochs", "Epochs", "3", least=1, most=16),
     PlanField("batch", "Batch size per device", "1", least=1, most=64),
     PlanField("r", "LoRA rank", "16", least=1, most=256),
@@ -89,7 +88,7 @@ FIELDS = (
     PlanField("checkpointing", "Checkpointing", "on", ("on", "off")),
     PlanField("sharing", "Several cards share by", "fsdp", SHARINGS),
     PlanField("sampler", "GRPO samples in", "engine", SAMPLERS),
-    PlanField("price", "USD per hour of the card", "", may_be_empty=True),
+    PlanField("price", "USD per hour of the card", ""),
 )
 _WHOLE = ("tokens", "rows", "batch", "r", "answer_tokens", "shared_tokens")
 
