@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from lastresort.records.document import JsonDocument, Sentence
 from lastresort.report.tables import grid
 from lastresort.report.words.wording import listed, printable, sentence, stopped
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
 
 Stance = Literal["DO", "ONLY_IF", "NOT"]
 Strength = Literal["STRONG", "MODERATE", "WEAK"]
@@ -87,9 +85,6 @@ class AdviceDocument(JsonDocument):
 
 def advice_text(document: AdviceDocument) -> RenderableType:
     """The answer, the rungs in order, the rules with reasons and sources, what to find out, and which framework to take."""
-    from rich.console import Group
-    from rich.text import Text
-
     parts: list[RenderableType] = [Text(printable(document.answer), style="bold")]
     for note in document.notes:
         parts.append(Text(printable(sentence(note)), style="yellow"))
@@ -105,8 +100,6 @@ def advice_text(document: AdviceDocument) -> RenderableType:
 
 
 def _path(document: AdviceDocument) -> RenderableType:
-    from rich.text import Text
-
     table = grid(8, 11)
     for step in document.path:
         word, style = STANCES[step.stance]
@@ -118,8 +111,6 @@ def _path(document: AdviceDocument) -> RenderableType:
 
 def _known(document: AdviceDocument) -> list[RenderableType]:
     """The facts that the advice rests on, by the names that --fact takes."""
-    from rich.text import Text
-
     if not document.facts:
         return []
     known = {name: value for name, value in document.facts.items() if value not in ((), {})}
@@ -140,8 +131,6 @@ def _value(value: Fact) -> str:
 
 
 def _rules(document: AdviceDocument) -> list[RenderableType]:
-    from rich.text import Text
-
     if not document.rules:
         return []
     table = grid(8)
@@ -153,8 +142,6 @@ def _rules(document: AdviceDocument) -> list[RenderableType]:
 
 
 def _questions(document: AdviceDocument) -> list[RenderableType]:
-    from rich.text import Text
-
     asked = document.to_find_out
     if not asked:
         return []
@@ -170,8 +157,6 @@ def _questions(document: AdviceDocument) -> list[RenderableType]:
 
 
 def _frameworks(document: AdviceDocument) -> list[RenderableType]:
-    from rich.text import Text
-
     by_fit: dict[FrameworkFit, list[FrameworkAdvice]] = {"TAKE": [], "CAN": [], "NOT": []}
     for one in document.frameworks:
         by_fit[one.fit].append(one)
@@ -200,6 +185,4 @@ def _last_words(document: AdviceDocument) -> str:
 
 
 def _head(name: str) -> list[RenderableType]:
-    from rich.text import Text
-
     return [Text(""), Text(name, style="bold underline")]

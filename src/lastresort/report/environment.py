@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from lastresort.hardware.plan.fit import NAMES, gib
 from lastresort.hardware.plan.setup import Method
 from lastresort.records.document import JsonDocument
 from lastresort.report.words.wording import listed, printable
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 
 class ProcessorFound(JsonDocument):
@@ -60,10 +59,6 @@ class Environment(JsonDocument):
 
 def environment_text(found: Environment) -> RenderableType:
     """Legible at 80 columns and without colour."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from lastresort.records.gate import (
     ChangedItem,
@@ -33,10 +37,6 @@ from lastresort.report.words.wording import (
     verdict,
 )
 from lastresort.types import Outcome
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
 
 
 def finding(gate: GateFindings) -> str:
@@ -123,9 +123,6 @@ def write_gate(folder: Path, document: GateDocument) -> Path:
 
 def gate_text(document: GateDocument) -> RenderableType:
     """A table of the measures, the verdict with its reasons, and the answers that changed most."""
-    from rich.console import Group
-    from rich.text import Text
-
     parts: list[RenderableType] = [_table(document), Text("")]
     first, *others = document.reasons
     parts.append(Text(printable(first), style=f"bold {STYLES[document.verdict]}"))
@@ -208,8 +205,6 @@ def in_limits(interval: tuple[float, float] | None) -> str:
 
 
 def _table(document: GateDocument) -> Table:
-    from rich.text import Text
-
     table = ruled("measure", ">base", ">tuned", ">points", ">margin", "verdict", ">items")
     table.columns[0].min_width, table.columns[0].no_wrap = 11, False
     for row in rows(document):
@@ -224,8 +219,6 @@ def _table(document: GateDocument) -> Table:
 
 
 def _changes(document: GateDocument) -> list[RenderableType]:
-    from rich.text import Text
-
     parts: list[RenderableType] = []
     for suite in document.suites:
         if suite.changed:

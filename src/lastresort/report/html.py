@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import yaml
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from lastresort.records.atomic import write_atomically
 from lastresort.records.decision import RunView
@@ -35,10 +39,6 @@ from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import count
 from lastresort.train.watch.kept import measured, summary, warning
 from lastresort.types import JsonObject
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-    from markupsafe import Markup
 
 
 def labelled(body: Mapping[str, str | int]) -> list[tuple[str, str]]:
@@ -196,29 +196,21 @@ def _input(text: str) -> str:
 
 def _reason(reason: Statement) -> Markup:
     """A reason, after the rung that it is about in bold."""
-    from markupsafe import Markup
-
     text = code(reason.text)
     return text if reason.rung is None else Markup("<b>{}</b>: {}").format(reason.rung, text)
 
 
 def code(text: str) -> Markup:
     """A sentence, with what is in backticks as code."""
-    from markupsafe import Markup, escape
-
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _yaml(task: JsonObject) -> str:
-    import yaml
-
     return yaml.safe_dump(task, sort_keys=False, allow_unicode=True, width=110) if task else ""
 
 
 def style(*names: str) -> Markup:
     """The style sheets of these names: colours and strips, which a notebook shows too, and the page's own."""
-    from markupsafe import Markup
-
     folder = files("lastresort.report").joinpath("templates")
     return Markup("").join(Markup(folder.joinpath(f"{name}.css").read_text("utf-8")) for name in names)
 
@@ -226,8 +218,6 @@ def style(*names: str) -> Markup:
 @cache
 def environment(package: str = "lastresort.report") -> Environment:
     """The templates of a package, with the words and charts of the report, whose templates they can include."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(name) for name in dict.fromkeys((package, "lastresort.report"))]),
         autoescape=True,

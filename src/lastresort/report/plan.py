@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from lastresort.hardware.plan.document import AS_ASKED, CardOffer, PlanDocument, PlannedCards
 from lastresort.hardware.plan.fit import NAMES, gib
 from lastresort.records.document import JsonDocument
 from lastresort.report.words.wording import count, duration, listed, money, printable, sentence, spaced
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
 
 
 class KnownCard(JsonDocument):
@@ -28,9 +26,6 @@ class KnownNames(JsonDocument):
 
 def plan_text(found: PlanDocument) -> RenderableType:
     """Legible at 80 columns and without colour."""
-    from rich.console import Group
-    from rich.text import Text
-
     parts: list[RenderableType] = [Text(answer(found), style="bold"), Text(setup_line(found)), Text("")]
     parts += [_memory(found), Text("")]
     if found.beyond_our_trainer:
@@ -83,9 +78,6 @@ def setup_line(found: PlanDocument) -> str:
 
 
 def _memory(found: PlanDocument) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(box=None, pad_edge=False, show_edge=False)
     table.add_column("memory per device", no_wrap=True)
     table.add_column("GiB", justify="right", no_wrap=True)
@@ -119,8 +111,6 @@ def batch_lines(found: PlanDocument) -> list[str]:
 
 
 def _methods(found: PlanDocument) -> Table:
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False, show_edge=False)
     by_job = any(one.cheapest is not None and one.cheapest.usd is not None for one in found.methods)
     for name in ("method", "GiB per device", "fits", "cheapest for this job" if by_job else "cheapest per hour"):
@@ -132,8 +122,6 @@ def _methods(found: PlanDocument) -> Table:
 
 
 def _ladder(found: PlanDocument) -> Table:
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False, show_edge=False)
     for name in ("rung", "by", "cheapest per hour", "for all rungs up to here"):
         table.add_column(name)
@@ -170,8 +158,6 @@ def foot(found: PlanDocument) -> str:
 
 def names_text(known: KnownNames) -> RenderableType:
     """The models and cards that are known by name, a line each."""
-    from rich.text import Text
-
     lines = [f"{name:<20} {parameters / 1e9:>8,.3g} billion parameters" for name, parameters in known.models.items()]
     lines.append("")
     for name, card in known.cards.items():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from lastresort.records.document import Count, Difference, JsonDocument, OpenShare, Positive, ReuseView, Sentence, Share
 from lastresort.records.measurement import BarTest, Cost
@@ -14,12 +17,6 @@ from lastresort.report.schema import write_document
 from lastresort.report.tables import grid, ruled, verdict_text
 from lastresort.report.words.wording import count, duration, interval, money, percent, printable, sentence
 from lastresort.types import Unit
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-    from rich.text import Text
-
 
 SHOWN = 10  # affected items in the terminal; the file has all
 
@@ -208,9 +205,6 @@ def write_recheck(run: Path, document: RecheckDocument) -> Path:
 
 def recheck_text(document: RecheckDocument) -> RenderableType:
     """The answer, the systems that were tried, the reasons, the items to look at, and warnings."""
-    from rich.console import Group
-    from rich.text import Text
-
     parts: list[RenderableType] = [Text(printable(document.answer), style="bold")]
     if document.tried:
         parts += [Text(""), _tried(document)]
@@ -230,8 +224,6 @@ def recheck_text(document: RecheckDocument) -> RenderableType:
 
 def _tried(document: RecheckDocument) -> Table:
     """The systems that were tested, then the run's winner."""
-    from rich.text import Text
-
     table = ruled("rung", ">score", ">interval", ">items", "verdict", ">cost")
     for one in document.tried:
         paid = "" if one.cost.usd == 0 else f", {money(one.cost.usd)}"
@@ -248,8 +240,6 @@ def _test(test: BarTest) -> tuple[str, str, str, Text]:
 
 
 def _affected(affected: Sequence[AffectedItem]) -> Table:
-    from rich.text import Text
-
     table = grid(None)
     for one in affected[:SHOWN]:
         told = f"{one.input} -> {one.answer}"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from lastresort.evals.evidence.crossing import CrossingKind
 from lastresort.evals.evidence.learning_curve import WhyNoForecast
@@ -25,10 +28,6 @@ from lastresort.report.tables import ruled
 from lastresort.report.words.study import LEGEND_OF_ARMS, LEGEND_OF_MIN_DATA, name_of
 from lastresort.report.words.wording import count, interval, percent, price, printable
 from lastresort.types import Unit
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
 
 CrossedIn = Literal["score", "format", "cost"]
 BetterArm = Literal["ORPO", "DPO", "CANNOT_TELL"]
@@ -331,9 +330,6 @@ def _or_dash(share: float | None) -> str:
 
 def study_text(document: StudyDocument) -> RenderableType:
     """The answer, the table, and what else there is to say."""
-    from rich.console import Group
-    from rich.text import Text
-
     parts: list[RenderableType] = [Text(printable(document.answer), style="bold"), Text(""), _table(document), Text("")]
     return Group(*parts, *(Text(printable(text)) for text in sentences(document)))
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from markupsafe import Markup
 
 from lastresort.report.charts.study import StudyLine, StudyPoint, study_chart
 from lastresort.report.html import VISIBLE, environment, style
 from lastresort.report.study import CrossoverDocument, OrpoVsDpoDocument, StudyDocument, cells, header, sentences
 from lastresort.report.words.study import BASE_PROMPT, arm_title, name_of, point_title, title_of_format, title_of_scores
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 ALONE = "svg { background: var(--paper); font-family: system-ui, sans-serif; }"
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
 
 from lastresort.report.words.wording import MARKS, STYLES, printable, verdict
-
-if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
 
 
 def ruled(*names: str | Text) -> Table:
     """A table with a line below its head. A name that begins with ">" is of a column of figures."""
-    from rich import box
-    from rich.table import Table
-
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for name in names:
         figures = isinstance(name, str) and name.startswith(">")
@@ -26,8 +22,6 @@ def ruled(*names: str | Text) -> Table:
 
 def grid(*widths: int | None, style: str = "") -> Table:
     """A table without lines: columns of these widths, or as wide as they need, then one that takes what is left and wraps."""
-    from rich.table import Table
-
     table = Table.grid(padding=(0, 1, 0, 0))
     for width in widths:
         table.add_column(width=width, no_wrap=True, style=style)
@@ -37,8 +31,6 @@ def grid(*widths: int | None, style: str = "") -> Table:
 
 def named_texts(texts: Mapping[str, str]) -> Table:
     """Texts below each other, each after its name."""
-    from rich.text import Text
-
     table = grid(None, style="dim")
     for name, text in texts.items():
         table.add_row(name, Text(printable(text) or "(empty)"))
@@ -47,6 +39,4 @@ def named_texts(texts: Mapping[str, str]) -> Table:
 
 def verdict_text(name: str) -> Text:
     """With its mark, since colour alone must not carry the meaning."""
-    from rich.text import Text
-
     return Text(f"{MARKS[name]} {verdict(name)}", style=STYLES[name])

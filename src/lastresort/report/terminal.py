@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from lastresort.errors import DataError
 from lastresort.records.chain import Table as RecordTable
@@ -39,12 +42,6 @@ from lastresort.report.words.wording import (
     stopped,
 )
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-    from rich.text import Text
-
-
 STRIP = 22
 BLOCKS, SPARKS = "▁▂▃▄▅▆▇█", 30
 BAR = 20
@@ -56,9 +53,6 @@ def run_at_work(view: RunView | None, stage: Stage | None, note: str = "", since
 
     The ladder comes last, since a live display is cut where the terminal ends.
     """
-    from rich.console import Group
-    from rich.text import Text
-
     parts: list[RenderableType] = []
     if stage is not None and stage.label:
         parts.append(Text(printable(stage.label), style="bold cyan", no_wrap=True, overflow="ellipsis"))
@@ -84,9 +78,6 @@ MOST_DAMAGE = 20  # lines; a damaged page may cost hundreds of rows
 
 def salvaged_text(found: Salvaged) -> RenderableType:
     """The ladder as far as whole events tell, how much is whole, and what is not."""
-    from rich.console import Group
-    from rich.text import Text
-
     parts: list[RenderableType] = []
     try:
         view = Fold.of(found.events).view()
@@ -134,9 +125,6 @@ def ladder_table(decision: RunView) -> RenderableType:
 
     What to do next holds a command, which no table may break into lines: whoever draws this prints it below.
     """
-    from rich.console import Group
-    from rich.text import Text
-
     lines: list[RenderableType] = [
         Text(printable(headline(decision)), style="bold"),
         Text(""),
@@ -184,8 +172,6 @@ def strip(test: BarTest, bar: float, scale: Scale, width: int = STRIP) -> str:
 
 
 def _table(decision: RunView) -> Table:
-    from rich.text import Text
-
     scale, bar = ladder_chart.axis_of(decision), decision.bar
     table = ruled("rung", ">score", _head(bar, scale), f">{unit_of(decision)}s", "verdict", ">cost")
     for rung in decision.rungs:
@@ -203,8 +189,6 @@ def _table(decision: RunView) -> Table:
 
 def _gate(gate: ClimbGate | None) -> list[RenderableType]:
     """The gate's verdict, and one line per measure."""
-    from rich.text import Text
-
     if gate is None:
         return []
     first = Text(printable(spaced(stopped(gate_summary.finding(gate)))), style=STYLES[gate.verdict])
@@ -213,15 +197,11 @@ def _gate(gate: ClimbGate | None) -> list[RenderableType]:
 
 
 def _repairs(tried: Sequence[RepairView]) -> list[RenderableType]:
-    from rich.text import Text
-
     return [Text(printable(spaced(stopped(repairs.finding(tried)))), style="bold")] if tried else []
 
 
 def _comparison(entries: Sequence[ComparedWay]) -> list[RenderableType]:
     """Which training methods score differently, and one line per method."""
-    from rich.text import Text
-
     if not entries:
         return []
     first = Text(printable(spaced(stopped(comparison.finding(entries)))), style="bold")
@@ -237,8 +217,6 @@ def _judge(found: JudgeView) -> str:
 
 def _head(bar: float, scale: Scale) -> Text:
     """The bar's name over its place in the strips."""
-    from rich.text import Text
-
     name = f"bar {round_percent(bar)}"
     start = int(STRIP * scale.share(bar)) - len(name) // 2
     return Text(" " * max(0, min(STRIP - len(name), start)) + name)

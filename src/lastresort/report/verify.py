@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from lastresort.records.document import (
     Amount,
@@ -23,10 +26,6 @@ from lastresort.report.tables import grid, named_texts, ruled, verdict_text
 from lastresort.report.words.verify import TITLES, CauseName, Sent
 from lastresort.report.words.wording import STYLES, count, percent, printable, sentence, shortened
 from lastresort.types import Unit
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
 
 SHOWN = 3  # differing and missing answers in the terminal; the document has all
 EXPLAINS = {True: "explains it", False: "does not", None: "not tested"}
@@ -146,9 +145,6 @@ class VerifyDocument(JsonDocument):
 
 def verify_text(document: VerifyDocument) -> RenderableType:
     """The answer, the scores, the reasons, the first differing answers, and the causes that were tried."""
-    from rich.console import Group
-    from rich.text import Text
-
     style = "bold red" if document.worse else f"bold {STYLES[document.compared.verdict]}"
     parts: list[RenderableType] = [Text(printable(document.answer), style=style), Text(""), _scores(document), Text("")]
     parts += [Text(printable(sentence(reason))) for reason in document.reasons]
@@ -169,8 +165,6 @@ def verify_text(document: VerifyDocument) -> RenderableType:
 
 
 def _scores(document: VerifyDocument) -> Table:
-    from rich.text import Text
-
     found = document.compared
     table = ruled(">same text", ">measured", ">served", ">points", ">interval", ">margin", "verdict")
     table.add_row(
@@ -196,8 +190,6 @@ def cells(one: DifferingAnswer) -> dict[str, str]:
 
 
 def _causes(document: VerifyDocument) -> Table:
-    from rich.text import Text
-
     table = grid(None)
     marks, styles = {True: "×", False: "○", None: "–"}, {True: "red", False: "", None: "dim"}
     for one in document.causes:

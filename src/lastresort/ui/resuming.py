@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from lastresort.app.init import free_path
 from lastresort.climb.identity import relative_path
+from lastresort.climb.prepare import sha256_of
 from lastresort.errors import InputError, LastresortError
 from lastresort.records.atomic import disk_errors, is_held
 from lastresort.records.events import ItemsAdded
@@ -91,8 +92,6 @@ def kept_items(run: Path, name: str) -> Path:
 
 def remove_refused(run: Path, path: Path) -> None:
     """Remove uploaded items that the run did not take. What its record names stays, by its path or its content."""
-    from lastresort.climb.prepare import sha256_of
-
     content = ""
     with suppress(LastresortError):  # what cannot be read was not added
         content = sha256_of(path)

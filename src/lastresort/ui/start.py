@@ -12,13 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lastresort.app.terminal import print_note
 from lastresort.errors import InputError, LastresortError, PrerequisiteError
-
-if TYPE_CHECKING:
-    from lastresort.ui.workspace import Workspace
+from lastresort.ui.workspace import Workspace
 
 OPENED_S = 2.0
 AHEAD_S = 1.0  # at most, for which the link waits until the runs are read: a hundred take a third of that
@@ -54,7 +51,6 @@ def serve_page(folder: Path, host: str, port: int, *, on_ready: Callable[[str], 
     from lastresort.ui.guard import LINK_KEY, PageGuard, PageSecrets
     from lastresort.ui.rate import MarkFiles
     from lastresort.ui.site import Site, create_site
-    from lastresort.ui.workspace import Workspace
 
     with bound(host, port) as listening:
         alone = is_loopback(host) and is_loopback(listening.getsockname()[0])

@@ -17,7 +17,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from lastresort.app.runs import Run, resume_command_here
 from lastresort.climb.identity import settings_of
-from lastresort.climb.shared_run import all_endpoints_of
+from lastresort.climb.shared_run import all_endpoints_of, refuse_foreign_task
 from lastresort.errors import InputError, LastresortError
 from lastresort.ladder import trains
 from lastresort.records.decision import RunView
@@ -319,8 +319,6 @@ def _task_as_run(site: Site, folder: Path) -> tuple[Task, dict[str, Any]]:
 
     Raises InputError for one outside of this workspace that would do either.
     """
-    from lastresort.climb.shared_run import refuse_foreign_task
-
     path, settings = Run(folder).task_file(), settings_of(folder)
     if not path.resolve().is_relative_to(site.workspace.folder):
         refuse_foreign_task(
