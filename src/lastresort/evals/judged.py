@@ -12,9 +12,8 @@ from lastresort.evals.scorers.judge_model import SCALES, UNPARSED, JudgeCost
 from lastresort.records.decision import JudgeAgreement, JudgeCorrection, JudgeRate, JudgeView, OrderEffect
 from lastresort.records.events import JudgeCalls, JudgeChecked, JudgeOpened
 from lastresort.records.measurement import Cost
-from lastresort.records.noted_task import noted_task
 from lastresort.records.record import Record
-from lastresort.records.view import Fold
+from lastresort.records.view import Fold, noted_task
 
 Said = Sequence[str]
 

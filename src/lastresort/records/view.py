@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import BaseModel, ValidationError
+
+from lastresort.errors import DataError
 from lastresort.ladder import STORE_RUNG, trains
 from lastresort.records.decision import (
     RetrievalView,
@@ -21,7 +24,7 @@ from lastresort.records.decision_parts import (
     ComparedWay,
     RepairView,
 )
-from lastresort.records.document import ReuseView, Statement
+from lastresort.records.document import Name, OpenShare, ReuseView, Statement
 from lastresort.records.events import (
     AnswersJudged,
     BaseAnswered,
@@ -70,11 +73,41 @@ from lastresort.records.events import (
 )
 from lastresort.records.gate import ClimbGate
 from lastresort.records.measurement import BarTest, Cost
-from lastresort.records.noted_task import noted_task
-from lastresort.records.record import Record
-from lastresort.records.rung_state import RungState
-from lastresort.records.rung_view import candidate_views, ceiling_view, failures_of, on_dev, optimised_view, repair_view
+from lastresort.records.record import FILE_NAME, Record
+from lastresort.records.rung_view import (
+    RungState,
+    candidate_views,
+    ceiling_view,
+    failures_of,
+    on_dev,
+    optimised_view,
+    repair_view,
+)
 from lastresort.types import GateVerdict, Judgement
+
+
+class NotedTask(BaseModel):
+    """Of a task in the record, what a view holds."""
+
+    task: Name
+    goal: Literal["quality", "cost"]
+    model: Name
+    bar: OpenShare
+    confidence: OpenShare
+
+
+def noted_task(task: dict[str, Any]) -> NotedTask:
+    """Raises DataError where the record does not hold a task."""
+    try:
+        return NotedTask.model_validate(task)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise DataError(
+            f"found in the task of the record, key {fault['loc'][0]}: {fault['msg']}",
+            where=FILE_NAME,
+            expected="a task as lastresort resolves it",
+            remedy="Restore the record from a copy, or climb again.",
+        ) from error
 
 
 @dataclass

@@ -27,8 +27,8 @@ from lastresort.records.events import (
 )
 from lastresort.records.gate_cause import cause_of
 from lastresort.records.measurement import DEV, whole_of
-from lastresort.records.noted_task import noted_task
 from lastresort.records.reasons import UnknownOfJudge
+from lastresort.records.view import noted_task
 from lastresort.report.words import prompting
 from lastresort.report.words.answer import gate_line
 from lastresort.report.words.rungs import of_repair, of_selection
