@@ -209,7 +209,7 @@ class Record:
         """Which run this is, wherever its folder is moved. Raises DataError where the record does not say."""
         began = self.last(RunBegan)
         if began is None:
-            raise self._unreadable("found no beginning of a run")
+            raise _damaged("found no beginning of a run", self.folder)
         return began.id
 
     @property
@@ -466,7 +466,7 @@ class Record:
         try:
             yield
         except NotAsWritten as error:
-            raise self._unreadable(f"found at {error}") from error
+            raise _damaged(f"found at {error}", self.folder) from error
 
     def _read(self, kind: type[V], row: sqlite3.Row) -> V:
         table: Table = "stage" if kind is Stage else "event"
@@ -483,7 +483,7 @@ class Record:
         try:
             return datetime.fromisoformat(row["at"]).astimezone(UTC)
         except (ValueError, OverflowError) as error:
-            raise self._unreadable(f"found at {place_of('event', row)} no time ({error})") from error
+            raise _damaged(f"found at {place_of('event', row)} no time ({error})", self.folder) from error
 
     def _append(self, connection: sqlite3.Connection, event: Event) -> int:
         if self._unwritten is not None:
@@ -513,9 +513,6 @@ class Record:
             expected="events that this version knows",
             remedy="Another lastresort wrote it: use that one, or start a new run.",
         )
-
-    def _unreadable(self, found: str) -> DataError:
-        return _damaged(found, self.folder)
 
     def _with_items(self, row: Any) -> Measurement:
         found = self._rows("item", "WHERE measurement = ? ORDER BY position", row["id"])
