@@ -31,6 +31,9 @@ from lastresort.ui.rate import (
 from lastresort.ui.site import QueryNumber, QueryText, Site, Text
 from lastresort.ui.workspace import NotThere, signature
 
+Seed = Annotated[int, Form()]
+Number = Annotated[int, Form(ge=0)]
+Against = Annotated[str, Form(alias="with")]
 LABELS_AT_ONCE = 12  # more are folded
 KEYS = {"right": "r", "wrong": "w", "A": "a", "B": "b", "tie": "t"}
 
@@ -61,11 +64,11 @@ def router(site: Site) -> APIRouter:
         name: str,
         system: Text,
         split: Text,
-        seed: Annotated[int, Form()],
-        number: Annotated[int, Form(ge=0)],
+        seed: Seed,
+        number: Number,
         item: Text,
         mark: Text,
-        against: Annotated[str, Form(alias="with")] = "",
+        against: Against = "",
     ) -> Response:
         with site.workspace.record(name) as record:
             drawing = _named(name, record.parts(), ItemsAddress(system, against, split), seed)
@@ -77,13 +80,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.post("/runs/{name}/rate/undo")
     def undo(
-        request: Request,
-        name: str,
-        system: Text,
-        split: Text,
-        seed: Annotated[int, Form()],
-        number: Annotated[int, Form(ge=0)],
-        against: Annotated[str, Form(alias="with")] = "",
+        request: Request, name: str, system: Text, split: Text, seed: Seed, number: Number, against: Against = ""
     ) -> Response:
         with site.workspace.record(name) as record:
             drawing = _named(name, record.parts(), ItemsAddress(system, against, split), seed)

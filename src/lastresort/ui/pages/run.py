@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi import APIRouter, File, Request, Response, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
@@ -39,7 +39,7 @@ from lastresort.ui.drafts import consent_of
 from lastresort.ui.guard import REPORT_POLICY
 from lastresort.ui.kept import writing
 from lastresort.ui.resuming import Resumptions
-from lastresort.ui.site import Site, go_to, placed
+from lastresort.ui.site import Site, Text, go_to, placed
 from lastresort.ui.workspace import FRESH, NotThere, RunState, signature
 
 LOOK_S = 1.0
@@ -140,7 +140,7 @@ def router(site: Site) -> APIRouter:
         return answer
 
     @routes.post("/runs/{name}/withdraw")
-    def withdraw(name: str, more: Annotated[str, Form()]) -> Response:
+    def withdraw(name: str, more: Text) -> Response:
         """Somebody has said no: the items that were uploaded go again."""
         folder = workspace.run(name)
         with writing(folder / FRESH), suppress(NotThere):  # pressed twice
@@ -150,12 +150,7 @@ def router(site: Site) -> APIRouter:
         return go_to(f"/runs/{name}")
 
     @routes.post("/runs/{name}/resume")
-    def resume(
-        name: str,
-        yes: Annotated[str, Form()] = "",
-        more: Annotated[str, Form()] = "",
-        until: Annotated[str, Form()] = "",
-    ) -> Response:
+    def resume(name: str, yes: Text = "", more: Text = "", until: Text = "") -> Response:
         """until: the next rung, of a run that was set to stop below it."""
         return _resumed(name, yes, resuming.kept_items(workspace.run(name), more) if more else None, until)
 

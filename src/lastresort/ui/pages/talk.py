@@ -20,11 +20,13 @@ from lastresort.spec.values import one_of
 from lastresort.ui import jobs
 from lastresort.ui.kept import EXAMPLES, PAIRS, HeldInputs, append_row, turns_as_input
 from lastresort.ui.serving import IDLE_S, WINNER, Servable, ServingProcess, ServingProcesses, servable
-from lastresort.ui.site import QueryNumber, Site, placed
+from lastresort.ui.site import QueryNumber, Site, Text, placed
 from lastresort.ui.talk import LONGEST, GrowingAnswer, Talk
 from lastresort.ui.workspace import signature
 from lastresort.ui.yaml_form import with_plain_ends
 
+SomeTexts = Annotated[list[str], Form()]  # fields of one name: at least one
+Texts = Annotated[list[str], Form(default_factory=list)]  # any number of them
 LOOK_S = 0.05
 ALIVE_S = 5.0
 LONGER = (64, 256, 1024)  # tokens of an answer, where somebody wants more than were measured
@@ -77,12 +79,7 @@ def router(site: Site) -> APIRouter:
         return _drawn(site, request, "talk_panel.html.j2", name)
 
     @routes.post("/runs/{name}/talk/open")
-    def start(
-        request: Request,
-        name: str,
-        rung: Annotated[list[str], Form(default_factory=list)],
-        allow_held: Annotated[list[str], Form(default_factory=list)],
-    ) -> Response:
+    def start(request: Request, name: str, rung: Texts, allow_held: Texts) -> Response:
         """rung: whose systems are opened, too. allow_held: what somebody opens who has read that the gate did not clear it: the
         winner, and rungs, which need not be named again.
         """
@@ -107,13 +104,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.post("/runs/{name}/talk/say")
     def say(
-        request: Request,
-        name: str,
-        talk: Annotated[str, Form()],
-        text: Annotated[str, Form()],
-        system: Annotated[list[str], Form()],
-        tokens: Annotated[str, Form()] = "",
-        alone: Annotated[str, Form()] = "",
+        request: Request, name: str, talk: Text, text: Text, system: SomeTexts, tokens: Text = "", alone: Text = ""
     ) -> Response:
         """tokens: the limit of each answer, "" for that of its measurement. alone: to begin a new conversation with it."""
         longest = int(one_of("tokens", tokens, tuple(map(str, LONGER)))) if tokens else None
@@ -143,9 +134,7 @@ def router(site: Site) -> APIRouter:
         return Response(status_code=204)
 
     @routes.post("/runs/{name}/talk/{talk}/{number}/{place}/keep")
-    def keep(
-        request: Request, name: str, talk: str, number: int, place: int, output: Annotated[str, Form()]
-    ) -> Response:
+    def keep(request: Request, name: str, talk: str, number: int, place: int, output: Text) -> Response:
         own = _same_talk(site, name, talk)
         turns = own.turns_before(number, own.whole_answer(number, place).system)
         output = with_plain_ends(output).strip()
