@@ -108,11 +108,11 @@ def without_control(text: str) -> str:
 def gate_markdown(document: GateDocument) -> str:
     """The verdict, a table of the measures, the reasons, and the answers that changed most. Text from outside is escaped."""
     first, *others = document.reasons
-    parts = [f"## {plain(first)}", _facts(document), _table(document), _listed(others)]
+    parts = [f"## {plain(first)}", _facts(document), _table(document), _numbered(others)]
     if document.would_decide:
-        parts.append("What would decide:\n\n" + _listed(document.would_decide, mark="-"))
+        parts.append("What would decide:\n\n" + bullets(document.would_decide))
     parts += [MILDER] * (document.verdict == "REJECT")
-    parts += [_changes(document), _listed(warnings(document), mark="-")]
+    parts += [_changes(document), bullets(warnings(document))]
     return spaced("\n\n".join(part for part in parts if part)) + "\n"
 
 
@@ -135,8 +135,12 @@ def _table(document: GateDocument) -> str:
     return "\n".join(lines)
 
 
-def _listed(sentences: Sequence[str], mark: str = "") -> str:
-    return "\n".join(f"{mark or f'{number}.'} {plain(stopped(one))}" for number, one in enumerate(sentences, 1))
+def bullets(sentences: Sequence[str]) -> str:
+    return "\n".join(f"- {plain(stopped(one))}" for one in sentences)
+
+
+def _numbered(sentences: Sequence[str]) -> str:
+    return "\n".join(f"{number}. {plain(stopped(one))}" for number, one in enumerate(sentences, 1))
 
 
 def _changes(document: GateDocument) -> str:

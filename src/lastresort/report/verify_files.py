@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from lastresort.report.gate import in_limits, in_points
-from lastresort.report.gate_files import junit, properties_of, result
+from lastresort.report.gate_files import bullets, junit, properties_of, result
 from lastresort.report.markdown import plain
 from lastresort.report.verify import EXPLAINS, SHOWN, CauseTested, VerifyDocument, cells
 from lastresort.report.words.verify import TITLES
@@ -59,11 +59,11 @@ def verify_markdown(document: VerifyDocument) -> str:
         f"## {plain(document.answer)}",
         _facts(document),
         _scores(document),
-        _listed(document.reasons),
+        bullets(document.reasons),
         _missing(document),
         _causes(document.causes),
         _differing(document),
-        _listed(document.notes),
+        bullets(document.notes),
     ]
     return spaced("\n\n".join(part for part in parts if part)) + "\n"
 
@@ -89,10 +89,6 @@ def _scores(document: VerifyDocument) -> str:
     )
     head = ["| same text | measured | served | points | interval | margin |", "|--:|--:|--:|--:|--:|--:|"]
     return "\n".join([*head, f"| {' | '.join(row)} |"])
-
-
-def _listed(sentences: Sequence[str]) -> str:
-    return "\n".join(f"- {plain(stopped(one))}" for one in sentences)
 
 
 def _missing(document: VerifyDocument) -> str:

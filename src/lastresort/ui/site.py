@@ -164,15 +164,10 @@ QueryNumber = Annotated[int, Query(ge=0, le=LARGEST)]
 
 @cache
 def templates() -> Environment:
-    """Those of the site, with the words and charts of the report. A copy, so that the report's own stay as they are."""
-    found = environment("lastresort.ui").overlay()
-    found.globals = {**found.globals, "sparkline": sparkline, "late": progress.LATE}
-    found.filters = {
-        **found.filters,
-        "left_line": progress.left_line,
-        "stage_line": progress.stage_line,
-        "losses_line": progress.losses_line,
-    }
+    """Those of the site, with the words and charts of the report."""
+    found = environment("lastresort.ui")
+    found.globals.update(sparkline=sparkline, late=progress.LATE)
+    found.filters.update(left_line=progress.left_line, stage_line=progress.stage_line, losses_line=progress.losses_line)
     return found
 
 

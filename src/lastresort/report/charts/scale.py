@@ -55,11 +55,11 @@ def scores(values: Iterable[float]) -> Scale:
     return Scale(round(low, 1), round(high, 1), tuple(tick for tick in ticks if tick <= high + 1e-9))
 
 
-def differences(values: Iterable[float], about: int = 5) -> Scale:
-    """An axis that holds 0 and all values, between multiples of a step of 1, 2 or 5 times ten to n, in about so many steps."""
+def differences(values: Iterable[float]) -> Scale:
+    """An axis that holds 0 and all values, between multiples of a step of 1, 2 or 5 times ten to n, in about five steps."""
     found = [0.0, *values]
     low, high = min(found), max(found)
-    step = _step(((high - low) or 0.1) / about)
+    step = _step(((high - low) or 0.1) / 5)
     first, last = math.floor(low / step - 1e-9), math.ceil(high / step + 1e-9)
     ticks = tuple(round(n * step, 10) for n in range(first, last + 1))
     return Scale(ticks[0], ticks[-1], ticks)
