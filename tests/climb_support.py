@@ -74,9 +74,9 @@ def unfinish(run: Path) -> None:
     edit(run, "DELETE FROM event WHERE kind = 'climb_finished'", rechain=True)
 
 
-def calls(folder: Path) -> list[dict[str, Any]]:
-    """Every call that the scripted model got, over all processes."""
-    path = folder / "calls.jsonl"
+def calls(folder: Path, name: str = "calls.jsonl") -> list[dict[str, Any]]:
+    """Every call that the scripted model got, over all processes. name: of the file that its script names."""
+    path = folder / name
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 

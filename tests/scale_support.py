@@ -6,11 +6,14 @@ import pickle
 import random
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
-from lastresort.app.climb import MakeExecutor
 from lastresort.app.spread import measured_by
+from lastresort.rungs.rung import MakeExecutor
 from lastresort.scale.crew import JobBack, News, WorkerLost, WorkerReady, Workers
-from lastresort.scale.work import AnsweringWorker, BatchJob
+from lastresort.scale.work import AnsweringWorker, Job
+
+AnyJob = Job[Any, Any]
 
 
 class WorkersHere:
@@ -26,15 +29,15 @@ class WorkersHere:
         seed: int = 0,
         *,
         room: Callable[[], int] = lambda: 2,
-        lost: Callable[[int, BatchJob], bool] = lambda worker, job: False,
+        lost: Callable[[int, AnyJob], bool] = lambda worker, job: False,
     ) -> None:
         self._random, self._lost = random.Random(seed), lost
         self.capacity = room
         self._starting: list[int] = []
         self._workers: dict[int, AnsweringWorker] = {}
-        self._queued: dict[int, deque[tuple[int, BatchJob]]] = {}
-        self.sent: list[BatchJob] = []
-        self.begun: list[BatchJob] = []
+        self._queued: dict[int, deque[tuple[int, AnyJob]]] = {}
+        self.sent: list[AnyJob] = []
+        self.begun: list[AnyJob] = []
         self.ended: list[int] = []
         self.most_at_once = 0
         self.losses = 0
@@ -48,7 +51,7 @@ class WorkersHere:
         self._workers.pop(worker, None)
         self._queued.pop(worker, None)
 
-    def send(self, worker: int, number: int, job: BatchJob) -> None:
+    def send(self, worker: int, number: int, job: AnyJob) -> None:
         self.sent.append(job)
         self._queued[worker].append((number, pickle.loads(pickle.dumps(job))))
         self.most_at_once = max(self.most_at_once, sum(map(len, self._queued.values())))

@@ -140,6 +140,7 @@ def gate(
     junit: str | Path | None = None,
     markdown: str | Path | None = None,
     out: str | Path | None = None,
+    ray: str | None = None,
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> GateResult:
@@ -147,8 +148,9 @@ def gate(
 
     tuned: folder of an adapter, folder or name of a model, or winner/ of a run. base: by default the model that the task may train.
     quick: ask a bounded number of items. seed: change it for fresh items. from_logs: compare the logs of base and tuned instead,
-    from lm-eval or Inspect; margin: then the largest accepted losses, such as "lm_eval:mmlu=0.03". stop: checked between batches,
-    as is a file named stop in the gate's folder.
+    from lm-eval or Inspect; margin: then the largest accepted losses, such as "lm_eval:mmlu=0.03". ray: "local", "auto" or
+    "HOST:PORT" to answer in parallel on a Ray cluster (docs/scale.md). stop: checked between batches, as is a file named stop in
+    the gate's folder.
     Raises InputError for models that cannot be compared, StoppedError if the gate stopped. The same call resumes it.
     """
     from lastresort.app.gate import GateRequest, run_gate
@@ -157,7 +159,7 @@ def gate(
     logs = None if from_logs is None else (Path(from_logs[0]), Path(from_logs[1]))
     request = GateRequest(
         None if task is None else _file(task), tuned, base, quick, seed, logs, tuple(margin), _path(junit), _path(markdown),
-        _path(out),
+        _path(out), ray,
     )  # fmt: skip
     with _computing(progress) as shown:
         return run_gate(request, shown, stop or NEVER)

@@ -47,6 +47,7 @@ from lastresort.scale.work import (
     AnsweringWorker,
     BatchJob,
     JobAnswers,
+    JobModel,
     WorkerFacts,
     refuse_other_software,
     software_here,
@@ -251,8 +252,9 @@ def test_workers_that_end_while_they_start_are_not_started_for_ever() -> None:
 
 def job(**changes: Any) -> BatchJob:
     model = ScriptedModel(Script())
-    found = BatchJob(ModelOpening("scripted:s.json", Path()), model.fingerprint, model.computed_by, (), GREEDY, "")
-    return replace(found, **changes)
+    of = JobModel(ModelOpening("scripted:s.json", Path()), model.fingerprint, model.computed_by)
+    own = {name: changes.pop(name) for name in ("opening", "fingerprint", "computed_by") if name in changes}
+    return replace(BatchJob(replace(of, **own), (), GREEDY, ""), **changes)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -455,15 +457,19 @@ def test_a_worker_with_another_model_or_another_processor_is_refused(tmp_path: P
     (tmp_path / "s.json").write_text(json.dumps({"rules": [{"match": "(.+)", "answer": "x"}]}))
     opening = ModelOpening("scripted:s.json", tmp_path)
     here = opening.open()
-    good = job(opening=opening, fingerprint=here.fingerprint, prompts=((Message("user", "a"),),))
+    good: dict[str, Any] = {
+        "opening": opening,
+        "fingerprint": here.fingerprint,
+        "prompts": ((Message("user", "a"),),),
+    }
     worker = AnsweringWorker()
-    assert worker.answer(good).failure is None
+    assert worker.answer(job(**good)).failure is None
     for changes, kind, words in (
         ({"fingerprint": "other"}, DataError, "the weights, precision or template of scripted:s.json differ"),
         ({"computed_by": "cuda"}, PrerequisiteError, "computes by"),
         ({"opening": ModelOpening("./gone", tmp_path)}, TaskError, "nothing on disk"),
     ):
-        failure = worker.answer(replace(good, **changes)).failure
+        failure = worker.answer(job(**{**good, **changes})).failure
         assert failure is not None
         assert issubclass(failure.kind, kind)
         assert words in str(failure.error())
@@ -491,8 +497,8 @@ def test_a_number_of_threads_for_which_no_worker_has_room_is_refused(
 ) -> None:
     task = load_task(scripted_task(tmp_path, quality=QUALITY))
     with pytest.raises(InputError, match=f"OMP_NUM_THREADS: found {text}, expected 1 "):
-        room_of(task, {"OMP_NUM_THREADS": text}, most_threads=most)
-    assert room_of(task, {"OMP_NUM_THREADS": "8"}, most_threads=8) == WorkerRoom(8)
+        room_of([task.model], task.folder, {"OMP_NUM_THREADS": text}, most_threads=most)
+    assert room_of([task.model], task.folder, {"OMP_NUM_THREADS": "8"}, most_threads=8) == WorkerRoom(8)
 
 
 def test_what_goes_wrong_on_the_cluster_is_said_here(head: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gate_support import Letters, Recorder, Words
 from lastresort.errors import ContractError, InfrastructureError
-from lastresort.gate.suites.asking import answers_key, ask
+from lastresort.gate.suites.asking import answered_here, answers_key, ask
 from lastresort.gate.suites.suite import Question, SuiteItem, TextRequest, Transcript
 from lastresort.models.protocol import OnAnswer, Prompt
 from lastresort.records.responses import KeptAnswer, SuiteAnswers
@@ -108,7 +108,7 @@ class Overtaken(Recorder):
         self, prompts: Sequence[Prompt], decoding: Decoding, on_answer: OnAnswer | None = None
     ) -> list[Answer]:
         with SuiteAnswers(self._path) as kept:
-            ask(Recorder(), Words(), Words().draw(0, 0, 8), kept, clock=lambda: 0.0)
+            ask(Recorder(), Words(), Words().draw(0, 0, 8), kept, answered=answered_here(lambda: 0.0))
         return [replace(answer, text="late") for answer in super().generate(prompts, decoding, on_answer)]
 
 
@@ -182,7 +182,7 @@ def test_seconds_are_shared_in_a_batch_and_kept(tmp_path: Path) -> None:
     ticks = iter(range(100))
     suite, items = Words(), Words().draw(0, 0, 8)
     with SuiteAnswers(tmp_path / "answers.sqlite") as kept:
-        assert ask(Recorder(), suite, items, kept, clock=lambda: float(next(ticks))).seconds == 2.0
+        assert ask(Recorder(), suite, items, kept, answered=answered_here(lambda: float(next(ticks)))).seconds == 2.0
         assert ask(Recorder(), suite, items[:6], kept).seconds == pytest.approx(1.5)
 
 

@@ -26,7 +26,6 @@ from lastresort.climb.reasons import extra_reasons, would_change
 from lastresort.climb.shares import note_shares
 from lastresort.climb.workbench import StageWriter, open_models, open_workbench, refuse_another_task
 from lastresort.climb.workspace import LEDGER, RESPONSES, noted_stop, run_lock, shared_folder
-from lastresort.evals.measure import Executor
 from lastresort.gate.in_climb import gate_of_decision, gated_artefact, run_first_gate, settle_mode
 from lastresort.gate.suite_table import check_further_suites
 from lastresort.records.decision import RunView
@@ -40,12 +39,10 @@ from lastresort.report.html import write_report
 from lastresort.report.words import break_even
 from lastresort.report.words.answer import gate_line
 from lastresort.report.words.data import of_reuse
-from lastresort.rungs.rung import Workbench
+from lastresort.rungs.rung import MakeExecutor, Workbench
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, GoOn, Stop, stop_file
 from lastresort.types import Example, GateMode, Progress, SilentProgress
-
-MakeExecutor = Callable[[Workbench], Executor]
 
 
 @dataclass(frozen=True, slots=True)

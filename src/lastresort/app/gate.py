@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,8 @@ class GateRequest:
     """The options of `lastresort gate`, by their names.
 
     Either a task and a tuned model, or from_logs, for which a task only sets margins. out: None for the next free folder in
-    `gates`. runs: the folder whose kept answers, response cache and ledger are used.
+    `gates`. ray: local, auto or HOST:PORT; None for this process alone. runs: the folder whose kept answers, response cache and
+    ledger are used.
     """
 
     task: Path | Task | None = None
@@ -36,6 +38,7 @@ class GateRequest:
     junit: Path | None = None
     markdown: Path | None = None
     out: Path | None = None
+    ray: str | None = None
     gates: Path = GATES
     runs: Path = RUNS
 
@@ -91,8 +94,14 @@ def _of_models(request: GateRequest, progress: Progress, stop: Stop) -> tuple[Ga
             remedy="Set keep: {general: 0.03} there.",
         )
     task = given_task(request.task)
-    from lastresort.gate.command import gate_alone
+    from lastresort.gate.command import FindWorkers, gate_alone, no_workers
 
+    workers: FindWorkers = no_workers
+    if request.ray is not None:
+        from lastresort.app.spread import gated_on_ray
+        from lastresort.scale.cluster import checked_address
+
+        workers = partial(gated_on_ray, checked_address(request.ray), progress)
     return gate_alone(
         task,
         str(request.tuned),
@@ -104,6 +113,7 @@ def _of_models(request: GateRequest, progress: Progress, stop: Stop) -> tuple[Ga
         out=request.out,
         progress=progress,
         stop=stop,
+        workers=workers,
     )
 
 
@@ -114,6 +124,7 @@ def _of_logs(request: GateRequest) -> tuple[GateDocument, Path]:
         "--base": request.base is not None,
         "--quick": request.quick,
         "--seed": request.seed != 0,
+        "--ray": request.ray is not None,
     }
     for name in (name for name, is_given in given.items() if is_given):
         raise InputError(

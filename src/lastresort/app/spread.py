@@ -1,12 +1,12 @@
-"""Measure a climb with a Ray cluster: connect, say what the workers are, and end what was started."""
+"""Answers from a Ray cluster for a climb, a study or a gate: connect, say what the workers are, and end what was started."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
-from lastresort.app.climb import MakeExecutor
 from lastresort.app.runtime import SETTINGS
 from lastresort.errors import InputError
 from lastresort.evals.measure import Executor
@@ -14,11 +14,11 @@ from lastresort.hardware.environment import cores
 from lastresort.hardware.plan.memory import CACHE_BYTES
 from lastresort.hardware.threads import SET_BY_USER
 from lastresort.ladder import trains
-from lastresort.models.open import parameter_count
+from lastresort.models.open import ModelOpening, parameter_count
 from lastresort.models.protocol import is_endpoint
 from lastresort.report.words.progress import no_workers_line, workers_line
 from lastresort.rungs.open_models import OpenModels
-from lastresort.rungs.rung import Workbench
+from lastresort.rungs.rung import MakeExecutor, Workbench
 from lastresort.scale.cluster import LOCAL, RayWorkers, WorkerRoom, ray_cluster
 from lastresort.scale.crew import Crew, Workers
 from lastresort.scale.executor import CrewExecutor
@@ -31,26 +31,54 @@ OF_THIS_MACHINE = ("LASTRESORT_CACHE", "HF_ENDPOINT")  # where weights lie, or c
 
 @contextmanager
 def measured_on_ray(address: str | None, task: Task, progress: Progress) -> Iterator[MakeExecutor | None]:
-    """How a climb measures on the cluster at this address; None for this process alone. Raises as `ray_cluster` does."""
+    """How a climb or a study of this task measures on the cluster at this address; None for this process alone. Raises as
+    `ray_cluster` does.
+    """
     if address is None:
         yield None
         return
-    if not loaded_models(task):
+    with _connected(address, loaded_models(task), task.folder, progress) as workers:
+        yield None if workers is None else lambda bench: measured_by(workers(bench.progress), bench, bench.models)
+
+
+@contextmanager
+def gated_on_ray(address: str, progress: Progress, models: Sequence[ModelOpening]) -> Iterator[Crew | None]:
+    """The workers of a gate on the cluster at this address; None where none of its models can be loaded. Raises as `ray_cluster`
+    does.
+    """
+    folder = models[0].base_folder if models else Path()
+    with _connected(address, list(dict.fromkeys(one.name for one in models)), folder, progress) as workers:
+        if workers is None:
+            yield None
+            return
+        crew = Crew(workers(progress), progress.say)
+        try:
+            yield crew
+        finally:
+            crew.release()
+
+
+@contextmanager
+def _connected(
+    address: str, models: Sequence[str], folder: Path, progress: Progress
+) -> Iterator[Callable[[Progress], Workers] | None]:
+    """Makes the workers for these models, and says what they are; None without a model. folder: what relative names start from."""
+    if not models:
         progress.say(no_workers_line())
         yield None
         return
-    room = room_of(task, os.environ, most_threads=cores() if address == LOCAL else None)
+    room = room_of(models, folder, os.environ, most_threads=cores() if address == LOCAL else None)
     with ray_cluster(address) as ray:
 
-        def make(bench: Workbench) -> Executor:
+        def workers(shown: Progress) -> Workers:
             settings = {name: os.environ.get(name, value) for name, value in SETTINGS.items()}
             if address == LOCAL:
                 settings |= {name: os.environ[name] for name in OF_THIS_MACHINE if name in os.environ}
-            workers = RayWorkers(ray, room, settings)
-            bench.progress.say(workers_line(workers.capacity(), workers.needs, address))
-            return measured_by(workers, bench, bench.models)
+            found = RayWorkers(ray, room, settings)
+            shown.say(workers_line(found.capacity(), found.needs, address))
+            return found
 
-        yield make
+        yield workers
 
 
 def measured_by(workers: Workers, bench: Workbench, models: OpenModels) -> Executor:
@@ -68,8 +96,10 @@ def loaded_models(task: Task) -> list[str]:
     return [name for name, price in prices.items() if is_loaded(name, price)]
 
 
-def room_of(task: Task, environment: Mapping[str, str], *, most_threads: int | None = None) -> WorkerRoom:
-    """What a worker needs for the models of the task: a card where the driver computes on one, and memory for the largest.
+def room_of(
+    models: Sequence[str], folder: Path, environment: Mapping[str, str], *, most_threads: int | None = None
+) -> WorkerRoom:
+    """What a worker needs for any of these models: a card where the driver computes on one, and memory for the largest.
 
     Threads: as many as the user has set, else one, as several workers on one thread each answer most. most_threads: that there is
     room for, None if unknown. Raises InputError for other numbers.
@@ -85,14 +115,14 @@ def room_of(task: Task, environment: Mapping[str, str], *, most_threads: int | N
                 expected="1 or more" if most_threads is None else f"1 to {most_threads}, the cores of this machine",
                 remedy="Set it to the number of threads of each worker, such as 1.",
             )
-    weights = [name for name in loaded_models(task) if not is_endpoint(name)]
+    weights = [name for name in models if not is_endpoint(name)]
     if not weights:
         return WorkerRoom(threads)
     from lastresort.models.loading import chosen_device, chosen_dtype
 
     device = chosen_device()
     size = chosen_dtype("auto", device).itemsize
-    sizes = [count * size for name in weights if (count := parameter_count(name, task.folder)) is not None]
+    sizes = [count * size for name in weights if (count := parameter_count(name, folder)) is not None]
     if device.type == "cuda":
         return WorkerRoom(threads, cards=1, memory_bytes=max(sizes, default=0))
     return WorkerRoom(threads, memory_bytes=max(sizes) + CACHE_BYTES if sizes else 0)

@@ -29,7 +29,7 @@ class StudyRequest:
 
     sizes: numbers of examples, None for some up to all of train. seeds: None for as many as this kind of study usually has. out:
     None for studies/<task>-<kind>. settings: dotted keys that override the task file's. dpo_rate, orpo_rate: learning rates of
-    orpo-vs-dpo, None for those of the task; it has no sizes.
+    orpo-vs-dpo, None for those of the task; it has no sizes. ray: local, auto or HOST:PORT; None for this process alone.
     """
 
     kind: StudyKind
@@ -40,6 +40,7 @@ class StudyRequest:
     out: Path | None = None
     dpo_rate: float | None = None
     orpo_rate: float | None = None
+    ray: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
     """
     prepared, grid, rates = _prepared(request, progress)
     task = prepared.task
+    from lastresort.app.spread import measured_on_ray
     from lastresort.app.start import check_models
     from lastresort.climb.workspace import with_rerun_remedy
     from lastresort.data.split import groups_of
@@ -67,13 +69,14 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
     from lastresort.report.study_page import study_page
     from lastresort.study.compare import orpo_vs_dpo_of
     from lastresort.study.conclude import MeasuredStudy, crossover_of, min_data_of
-    from lastresort.study.run import run_grid
+    from lastresort.study.run import run_grid, study_task
 
     check_models(task)
     folder = request.out or STUDIES / f"{task.task}-{request.kind}"
     progress.say(f"study: {folder}")
     try:
-        found = run_grid(prepared, grid, folder, progress, stop, rates=rates)
+        with measured_on_ray(request.ray, study_task(task), progress) as executor:
+            found = run_grid(prepared, grid, folder, progress, stop, rates=rates, executor=executor)
     except BudgetError as error:  # a limit counts all sessions, so that the same command alone would stop at once
         remedy = f"Raise {error.where} and give the same command again: finished cells are kept."
         raise BudgetError(error.found, where=error.where, expected=error.expected, remedy=remedy) from error
@@ -106,6 +109,10 @@ def _prepared(
     request: StudyRequest, progress: Progress, *, run_code: bool = True
 ) -> tuple[PreparedTask, Grid, ArmRates | None]:
     task = given_task(request.task, dict(request.settings))
+    if request.ray is not None:
+        from lastresort.scale.cluster import checked_address
+
+        checked_address(request.ray)
     from lastresort.climb.prepare import prepare
     from lastresort.study.arms import rates_of
     from lastresort.study.grid import grid_of, grid_of_arms, of_different_rows, refuse_sizes

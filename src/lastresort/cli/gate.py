@@ -7,6 +7,8 @@ from pathlib import Path
 import typer
 from typer import Argument, Option
 
+from lastresort.cli.options import RAY
+
 
 def gate_command(
     task: Path | None = Argument(None, help="The task file (task.yaml). With --from-logs it only sets margins."),
@@ -35,6 +37,7 @@ def gate_command(
     junit: Path | None = Option(None, "--junit", help="Also write the result as JUnit XML to this file."),
     markdown: Path | None = Option(None, "--markdown", help="Also write the result as Markdown to this file."),
     out: Path | None = Option(None, "--out", help="Folder for gate.json. Default: gates/<task>-<n>."),
+    ray: str | None = RAY,
     as_json: bool = Option(False, "--json", help="Print the result as one JSON document on stdout."),
 ) -> None:
     """Check a tuned model against its base.
@@ -47,7 +50,7 @@ def gate_command(
     from lastresort.cli.border import show_document, stoppable
     from lastresort.report.gate import gate_text
 
-    request = GateRequest(task, tuned, base, quick, seed, from_logs, tuple(margin), junit, markdown, out)
+    request = GateRequest(task, tuned, base, quick, seed, from_logs, tuple(margin), junit, markdown, out, ray)
     with stoppable() as (shown, stop):
         found = run_gate(request, shown, stop)
     show_document(found.document, gate_text, as_json=as_json, last_line=f"written: {found.path}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer import Argument, Option
 
-from lastresort.cli.options import TASK_SETTINGS, parse_settings
+from lastresort.cli.options import RAY, TASK_SETTINGS, parse_settings
 from lastresort.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def crossover_command(
     sizes: str | None = SIZES,
     seeds: int | None = SEEDS,
     out: Path | None = OUT,
+    ray: str | None = RAY,
     dry_run: bool = DRY,
     settings: list[str] = TASK_SETTINGS,
     as_json: bool = JSON,
@@ -53,7 +54,7 @@ def crossover_command(
     """
     from lastresort.app.study import StudyRequest
 
-    request = StudyRequest("crossover", task, parse_settings(settings), _sizes(sizes), seeds, out)
+    request = StudyRequest("crossover", task, parse_settings(settings), _sizes(sizes), seeds, out, ray)
     _run(request, dry_run=dry_run, as_json=as_json)
 
 
@@ -63,6 +64,7 @@ def min_data_command(
     sizes: str | None = SIZES,
     seeds: int | None = SEEDS,
     out: Path | None = OUT,
+    ray: str | None = RAY,
     dry_run: bool = DRY,
     settings: list[str] = TASK_SETTINGS,
     as_json: bool = JSON,
@@ -75,7 +77,7 @@ def min_data_command(
     """
     from lastresort.app.study import StudyRequest
 
-    request = StudyRequest("min-data", task, parse_settings(settings), _sizes(sizes), seeds, out)
+    request = StudyRequest("min-data", task, parse_settings(settings), _sizes(sizes), seeds, out, ray)
     _run(request, dry_run=dry_run, as_json=as_json)
 
 

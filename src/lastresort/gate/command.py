@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,26 @@ from lastresort.gate.sides import GateSides, resolve_sides
 from lastresort.gate.suite_table import further_suites, suite_inputs, suite_plans
 from lastresort.gate.suites.asking import KeptAnswers, kept_answers
 from lastresort.gate.target import GateTarget, HeldOutTarget, plain_system, test_order
+from lastresort.gate.workers import loaded_openings
 from lastresort.models.cached import CachedModel
-from lastresort.models.open import absolute_name, open_model
+from lastresort.models.open import ModelOpening, absolute_name, open_model
 from lastresort.models.protocol import Model
 from lastresort.records.document import ReuseView
 from lastresort.records.gate import GateDocument, Provenance, TargetFound, Tuned
 from lastresort.records.responses import ResponseCache
 from lastresort.report.gate import write_gate
+from lastresort.scale.crew import Crew
 from lastresort.spec.task import Task
 from lastresort.stop import NEVER, FirstOf, Stop, stop_file
 from lastresort.systems.system import System
 from lastresort.types import Example, JsonObject, Progress, SilentProgress
+
+FindWorkers = Callable[[Sequence[ModelOpening]], AbstractContextManager[Crew | None]]
+"""Workers for these models, None where this process answers alone."""
+
+
+def no_workers(models: Sequence[ModelOpening]) -> AbstractContextManager[Crew | None]:
+    return nullcontext()
 
 
 def gate_alone(
@@ -50,6 +60,7 @@ def gate_alone(
     progress: Progress | None = None,
     stop: Stop = NEVER,
     here: Path | None = None,
+    workers: FindWorkers = no_workers,
 ) -> tuple[GateDocument, Path]:
     """Ask both models, conclude, and write `gate.json`. Returns the document and its folder.
 
@@ -57,7 +68,8 @@ def gate_alone(
     workspace: the folder of runs, whose kept answers, response cache and ledger are used. gates: where a new folder is made.
     out: the folder itself instead. stop: checked before each model is opened and after every batch, as is a file named stop in
     the gate's folder, which is removed at the end. here: what relative names start from. Raises InputError for what cannot be
-    compared, StoppedError where it stopped: the same call then goes on.
+    compared, StoppedError where it stopped: the same call then goes on. workers: finds those that answer for these models, too, as
+    long as they are asked.
     """
     progress, here = progress or SilentProgress(), here or Path.cwd()
     progress.stage("reading the task", None)
@@ -87,7 +99,8 @@ def gate_alone(
         try:
             by = correction_by_labels(task, scorer, progress, requests)
             target = HeldOutTarget(prepared, order, scorer, system, cache, by)
-            gated = gate_sides(prepared, sides, system, target, settings, kept, progress, requests)
+            with workers(loaded_openings([sides.base, sides.tuned])) as crew:
+                gated = gate_sides(prepared, sides, system, target, settings, kept, progress, requests, crew=crew)
         except StoppedError as error:
             raise with_rerun_remedy(error) from error
         look = {**key, "weights": gated.fingerprints.tuned}  # another training in the same folder is another look
@@ -118,8 +131,11 @@ def gate_sides(
     progress: Progress,
     stop: Stop,
     on_look: OnLook = unseen,
+    crew: Crew | None = None,
 ) -> FinishedGate:
-    """The gate of two sides on the suites of the task, alone or in a climb. system: gives the prompt of the tuned model."""
+    """The gate of two sides on the suites of the task, alone or in a climb. system: gives the prompt of the tuned model. crew: as
+    of `run_gate`.
+    """
     task, texts = prepared.task, training_texts(prepared)
     return run_gate(
         sides.base,
@@ -134,6 +150,7 @@ def gate_sides(
         further=further_suites(task, settings, texts, scores=sides.scores),
         stop=stop,
         on_look=on_look,
+        crew=crew,
     )
 
 

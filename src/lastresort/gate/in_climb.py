@@ -35,6 +35,7 @@ from lastresort.records.gate_cause import cause_of, needs_of
 from lastresort.records.measurement import rest_of_test
 from lastresort.records.record import Measurement, Record
 from lastresort.rungs.rung import Workbench
+from lastresort.scale.executor import crew_of
 from lastresort.systems.files import load_system
 from lastresort.types import Example, GateMode, Judgement, LabelledProgress, MeasureSoFar
 
@@ -204,7 +205,18 @@ def _gate(
     on_look = partial(_show_look, bench, won.rung, won.system)
     progress = LabelledProgress(bench.progress, "gate")
     with kept_answers(bench.shared, scores=sides.base.scores) as kept:
-        finished = gate_sides(prepared, sides, sides.system, target, settings, kept, progress, bench.stop, on_look)
+        finished = gate_sides(
+            prepared,
+            sides,
+            sides.system,
+            target,
+            settings,
+            kept,
+            progress,
+            bench.stop,
+            on_look,
+            crew_of(bench.executor),
+        )
     return ClimbGate(
         rung=won.rung,
         system=won.system,

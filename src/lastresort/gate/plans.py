@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Protocol
 
 from lastresort.evals.evidence.sequential import LOOKING, expected_units, look_schedule
-from lastresort.gate.suites.asking import ask
+from lastresort.gate.suites.asking import AnswerBatches, ask
 from lastresort.gate.suites.suite import ItemTranscripts, Suite, SuiteItem, SuiteMeasure, Transcript
 from lastresort.gate.target import SideName
 from lastresort.gate.verdict.compare import SPREAD, needed_items, planned_power, why_no_headroom
@@ -138,13 +138,19 @@ class PilotResult:
 
 
 def run_pilot(
-    model: Model, plan: SuitePlan, margin: float, kept: SuiteAnswers, progress: Progress, stop: Stop = NEVER
+    model: Model,
+    plan: SuitePlan,
+    margin: float,
+    kept: SuiteAnswers,
+    progress: Progress,
+    stop: Stop = NEVER,
+    answered: AnswerBatches | None = None,
 ) -> PilotResult:
-    """Ask the base, look by look, until the plan has seen enough. None of these items is scored."""
+    """Ask the base, look by look, until the plan has seen enough. None of these items is scored. answered: as of `ask`."""
     pilot = PilotResult((), (), {})
     while items := plan.next_items(pilot.items, pilot.transcripts, margin):
         progress.stage(f"{plan.name}: a pilot of the base", len(items))
-        replies = ask(model, plan.pilot, items, kept, progress=progress, stop=stop)
+        replies = ask(model, plan.pilot, items, kept, progress=progress, stop=stop, answered=answered)
         pilot = PilotResult(
             (*pilot.items, *items),
             (*pilot.transcripts, *replies.with_transcripts(items)),

@@ -25,10 +25,11 @@ from lastresort.evals.evidence.sequential import LookedP, Looks, is_in_reach, lo
 from lastresort.gate.drawing import DrawnItems, Facts, draw, look_order
 from lastresort.gate.plans import ExternalSuite, PilotedSuite, SizeRule, SuitePlan, run_pilot, sample_size
 from lastresort.gate.sides import GateSide, OpenedSides, refuse_other_rendering
-from lastresort.gate.suites.asking import KeptAnswers, SuiteReplies, ask, joined
+from lastresort.gate.suites.asking import AnswerBatches, KeptAnswers, SuiteReplies, ask, joined
 from lastresort.gate.suites.suite import ScorePair, SuiteItem, SuiteMeasure
-from lastresort.gate.target import GateTarget, SideName
+from lastresort.gate.target import GateTarget, SideName, alone
 from lastresort.gate.verdict import GateConclusion, conclude, judge_measure, no_target, planned_power, skipped_measure
+from lastresort.gate.workers import GateWorkers
 from lastresort.models.protocol import Model
 from lastresort.records.gate import (
     Fingerprints,
@@ -41,6 +42,7 @@ from lastresort.records.gate import (
 )
 from lastresort.report.words import gate as words
 from lastresort.report.words.gate import SuiteEstimate
+from lastresort.scale.crew import Crew
 from lastresort.stop import NEVER, Stop
 from lastresort.types import MeasureSoFar, Progress
 
@@ -178,18 +180,30 @@ def run_gate(
     further: Sequence[ExternalSuite] = (),
     stop: Stop = NEVER,
     on_look: OnLook = unseen,
+    crew: Crew | None = None,
 ) -> FinishedGate:
     """Ask both models, compare them, and conclude.
 
     margins: by the name of a suite, as the task's `keep`. training_texts: items too similar to one of them are skipped. target: the
     task's test set to ask, or what was found on it before; None to compare only everything else. further: suites that ask by
-    themselves. stop: checked before each model is opened and after every batch. on_look: gets the measures after each look.
+    themselves. stop: checked before each model is opened and after every batch. on_look: gets the measures after each look. crew:
+    answers for loaded models, None for this process alone.
     Raises InputError if the two render conversations differently, StoppedError if it stopped: the same call then resumes it.
     """
     refuse_other_rendering(base, tuned)
     required = [plan for plan in plans if margins[plan.name] != "skip"]
     to_ask = None if isinstance(target, TargetFound) else target
-    runner = GateRunner(settings, kept, training_texts, progress, to_ask, further=further, stop=stop, on_look=on_look)
+    runner = GateRunner(
+        settings,
+        kept,
+        training_texts,
+        progress,
+        to_ask,
+        further=further,
+        stop=stop,
+        on_look=on_look,
+        workers=GateWorkers.of(crew, base, tuned),
+    )
     with OpenedSides({"base": base, "tuned": tuned}, progress, stop) as opened:
         planned, forecast = runner.plan(opened.model("base"), required, margins)
         scored = look_by_look(runner, opened, planned)
@@ -325,7 +339,7 @@ def _p_by_looking(one: ScoredSuite, measure: SuiteMeasure, pairs: Sequence[Score
 
 @dataclass(frozen=True, slots=True)
 class GateRunner:
-    """Asks one model, then the other. subject: of the sentence that tells the forecast."""
+    """Asks one model, then the other. subject: of the sentence that tells the forecast. workers: None for this process alone."""
 
     settings: GateSettings
     kept: KeptAnswers
@@ -336,6 +350,7 @@ class GateRunner:
     further: Sequence[ExternalSuite] = ()
     stop: Stop = NEVER
     on_look: OnLook = unseen
+    workers: GateWorkers | None = None
 
     def plan(
         self, model: Model, plans: Sequence[SuitePlan], margins: Margins
@@ -345,7 +360,7 @@ class GateRunner:
         planned = tuple(self._plan(model, plan, float(margins[plan.name]), measures) for plan in plans)
         if self.target is not None:
             self.progress.stage("base: a first look at the test set", None)
-            self.target.answer("base", model, self.progress, most=model.batch_size, stop=self.stop)
+            self._answer_target(self.target, "base", model, most=model.batch_size)
         return planned, self._forecast(planned)
 
     def ask_base(self, side: GateSide, plans: Sequence[SuitePlan], margins: Margins) -> AskedBase:
@@ -369,20 +384,27 @@ class GateRunner:
         """What comes at this look of a suite."""
         items = one.part(look)
         self.progress.stage(f"{side}: {one.plan.name}", len(items))
-        return ask(
-            model, one.piloted.suite, items, self.kept.of(side, one.plan.name), progress=self.progress, stop=self.stop
-        )
+        kept, answered = self.kept.of(side, one.plan.name), self._answered(side)
+        return ask(model, one.piloted.suite, items, kept, progress=self.progress, stop=self.stop, answered=answered)
 
     def ask_once(self, side: SideName, model: Model, measures: int) -> None:
         """The test set, then the further suites."""
         if self.target is not None:
             self.progress.stage(f"{side}: the task's test set", self.target.n)
-            self.target.answer(side, model, self.progress, stop=self.stop)
+            self._answer_target(self.target, side, model)
         for further in self.further:
             further.answer(side, model, self.kept.workspace, planned_power(measures), self.progress, self.stop)
 
+    def _answered(self, side: SideName) -> AnswerBatches | None:
+        return None if self.workers is None else self.workers.suites(side)
+
+    def _answer_target(self, target: GateTarget, side: SideName, model: Model, most: int | None = None) -> None:
+        measured_by = alone if self.workers is None else self.workers.measured_by(side)
+        target.answer(side, model, self.progress, most, self.stop, measured_by)
+
     def _plan(self, model: Model, plan: SuitePlan, margin: float, measures: int) -> PlannedSuite:
-        pilot = run_pilot(model, plan, margin, self.kept.of("base", plan.name), self.progress, self.stop)
+        kept, answered = self.kept.of("base", plan.name), self._answered("base")
+        pilot = run_pilot(model, plan, margin, kept, self.progress, self.stop, answered)
         piloted = plan.after_pilot(pilot.transcripts, margin)
         settings = self.settings
         rule = SizeRule(measures, settings.alpha, settings.quick, settings.looks)

@@ -20,7 +20,7 @@ from lastresort.hardware.memory import free_memory_bytes, give_back_freed_memory
 from lastresort.hardware.plan.memory import CACHE_BYTES
 from lastresort.libraries import loading
 from lastresort.models.adapter_settings import adapter_settings
-from lastresort.models.open import absolute_name, local_weights, open_model
+from lastresort.models.open import ModelOpening, absolute_name, local_weights
 from lastresort.models.protocol import Model, is_endpoint
 from lastresort.models.tokenizer import TOKENIZER, read_rendering_fingerprint
 from lastresort.stop import Stop, check
@@ -36,7 +36,7 @@ from lastresort.types import Progress
 class GateSide:
     """One of the two models. name: as the user wrote it. open: loads it. rendering: hash of how it renders conversations, "" if
     that is not visible. scores: whether it gives likelihoods of answers. fingerprint: that the loaded model must have, "" for any.
-    weight_bytes: of its weights on disk, 0 for an endpoint.
+    weight_bytes: of its weights on disk, 0 for an endpoint. opening: how another process opens it, None where only this one can.
     """
 
     name: str
@@ -45,6 +45,7 @@ class GateSide:
     scores: bool = True
     fingerprint: str = ""
     weight_bytes: int = 0
+    opening: ModelOpening | None = None
 
 
 @contextmanager
@@ -347,19 +348,18 @@ def _side(
     adapter: Path | None = None,
     known_as: str = "",
 ) -> GateSide:
-    settled, kwargs = absolute_name(name, here), dict(template_kwargs)
-
-    def load() -> Model:
-        return open_model(settled, base_folder=here, precision=precision, adapter=adapter, template_kwargs=kwargs)
-
+    kwargs, adapter = dict(template_kwargs), None if adapter is None else adapter.resolve()
+    opening = ModelOpening(
+        absolute_name(name, here), here.resolve(), precision=precision, adapter=adapter, template_kwargs=kwargs
+    )
     if is_endpoint(name):
-        load()  # refuses what leads nowhere; no weights are read
-        return GateSide(known_as or name, load, scores=False)
+        opening.open()  # refuses what leads nowhere; no weights are read
+        return GateSide(known_as or name, opening.open, scores=False, opening=opening)
     own = adapter is not None and (adapter / TOKENIZER).is_file()
     weights = _weights(name, here)
     rendering = read_rendering_fingerprint(adapter if own and adapter is not None else weights, kwargs)
     size = sum(file.stat().st_size for kind in ("safetensors", "bin") for file in weights.glob(f"*.{kind}"))
-    return GateSide(known_as or name, load, rendering, weight_bytes=size)
+    return GateSide(known_as or name, opening.open, rendering, weight_bytes=size, opening=opening)
 
 
 def _is_called(name: str, base: str, here: Path) -> bool:

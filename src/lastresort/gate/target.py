@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -12,7 +12,7 @@ from lastresort.climb.room import max_new_tokens
 from lastresort.climb.shares import share_of_tuned
 from lastresort.data.split import groups_of
 from lastresort.evals.evidence import Correction
-from lastresort.evals.measure import CountedAnswers, mean_so_far, measured
+from lastresort.evals.measure import Executor, JobRefused, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import Scorer
 from lastresort.gate.verdict import Comparator, judge_target
 from lastresort.models.cached import CachedModel
@@ -21,8 +21,9 @@ from lastresort.records.gate import TargetFound
 from lastresort.records.measurement import ItemScore
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.prompting.prompts import instruction, prompting_decoding
-from lastresort.stop import NEVER, Stop, check
+from lastresort.stop import NEVER, Stop
 from lastresort.systems.answerer import Answerer
+from lastresort.systems.compose import Passages
 from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Example, Progress
 
@@ -31,6 +32,13 @@ AUTO_TOKENS = -1  # until the base has counted the longest answer
 PLAIN = "the base with the plain prompt"
 
 SideName = Literal["base", "tuned"]
+MeasuredBy = Callable[[LocalExecutor, CachedModel], Executor]
+"""What measures with the open model, given how this process would."""
+
+
+def alone(local: LocalExecutor, model: CachedModel) -> Executor:
+    """This process."""
+    return local
 
 
 class GateTarget(Protocol):
@@ -41,7 +49,13 @@ class GateTarget(Protocol):
         """Items."""
 
     def answer(
-        self, side: SideName, model: Model, progress: Progress, most: int | None = None, stop: Stop = NEVER
+        self,
+        side: SideName,
+        model: Model,
+        progress: Progress,
+        most: int | None = None,
+        stop: Stop = NEVER,
+        measured_by: MeasuredBy = alone,
     ) -> None:
         """Let a model answer all items, or the first `most`, without those it answered before. stop: checked after every
         batch."""
@@ -75,20 +89,31 @@ class HeldOutTarget:
         return len(self.order)
 
     def answer(
-        self, side: SideName, model: Model, progress: Progress, most: int | None = None, stop: Stop = NEVER
+        self,
+        side: SideName,
+        model: Model,
+        progress: Progress,
+        most: int | None = None,
+        stop: Stop = NEVER,
+        measured_by: MeasuredBy = alone,
     ) -> None:
         cached = CachedModel(model, self.cache)
-        answerer = Answerer(self._system(side, cached), cached)
         done = self._answers[side]
-        rest = self.order[len(done) : most]
-        counted = CountedAnswers(progress)
-        for batch in measured(
-            answerer, rest, self.scorer, self.prepared.task.output, batch_size=cached.batch_size, refused_is_wrong=True,
-            on_answer=counted.arrived,
-        ):  # fmt: skip
-            done += batch
-            counted.rest(len(batch), mean_so_far([item.score for item in done]))
-            check(stop)
+        rest = tuple(self.order[len(done) : most])
+
+        def answerer(system: System, passages: Passages | None) -> Answerer:
+            return Answerer(system, cached)
+
+        def use(job: MeasureJob, result: Result) -> None:
+            if isinstance(result, JobRefused):
+                raise result.error()
+            done.extend(result.items)
+
+        local = LocalExecutor(answerer, self.scorer, self.prepared.task.output, progress, pay=lambda usd: None)
+        job = MeasureJob(0, self._system(side, cached), rest, refused_is_wrong=True)
+        request = run_in_order(measured_by(local, cached), [job], use, stop)
+        if request is not None:
+            raise request.error()
 
     def seconds_an_item(self) -> float:
         done = [*self._answers["base"], *self._answers["tuned"]]

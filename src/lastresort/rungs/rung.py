@@ -305,6 +305,9 @@ class Workbench:
         return groups_of(self.dev)
 
 
+MakeExecutor = Callable[[Workbench], Executor]
+
+
 def prompt_facts(system: System, given: GivenPassages | None = None) -> PromptFacts:
     """What a record says of a system's prompt. given: passages in place of those of its retriever."""
     prompt, retriever = system.prompt, system.retriever

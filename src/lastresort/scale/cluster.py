@@ -22,7 +22,7 @@ from lastresort.foreign import reason_of
 from lastresort.hardware.environment import cores
 from lastresort.keys import KEYS, PASSED, SECRETS, code_environment
 from lastresort.scale.crew import REMEDY, JobBack, News, WorkerLost, WorkerReady
-from lastresort.scale.work import AnsweringWorker, BatchJob, JobAnswers, WorkerFacts, refuse_other_software
+from lastresort.scale.work import AnsweringWorker, Job, JobAnswers, K, V, WorkerFacts, refuse_other_software
 from lastresort.version import __version__
 
 LOCAL, AUTO = "local", "auto"
@@ -222,7 +222,7 @@ class RayActor:
     def about(self) -> WorkerFacts:
         return self._worker.about()
 
-    def answer(self, job: BatchJob) -> JobAnswers:
+    def answer(self, job: Job[K, V]) -> JobAnswers[K, V]:
         return self._worker.answer(job)
 
 
@@ -280,7 +280,7 @@ class RayWorkers:
         self._actors[worker] = actor
         self._refs[actor.about.remote()] = (worker, 0)
 
-    def send(self, worker: int, number: int, job: BatchJob) -> None:
+    def send(self, worker: int, number: int, job: Job[Any, Any]) -> None:
         self._refs[self._actors[worker].answer.remote(job)] = (worker, number)
 
     def end(self, worker: int) -> None:

@@ -6,10 +6,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from lastresort.errors import InfrastructureError
-from lastresort.scale.work import BatchJob, JobAnswers
+from lastresort.scale.work import Job, JobAnswers, K, V
 from lastresort.stop import Stop, check
 
 QUEUED = 2  # jobs at a worker: it goes on with the next one while the driver scores the last
@@ -31,7 +31,7 @@ class JobBack:
 
     worker: int
     number: int
-    answers: JobAnswers
+    answers: JobAnswers[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Workers(Protocol):
         """How many workers there is room for now, those that run included."""
 
     def start(self, worker: int) -> None: ...
-    def send(self, worker: int, number: int, job: BatchJob) -> None: ...
+    def send(self, worker: int, number: int, job: Job[Any, Any]) -> None: ...
 
     def end(self, worker: int) -> None:
         """At once, with whatever it has in memory. No news of it follows."""
@@ -74,15 +74,15 @@ class Ticket:
     """A job under way. then: called in the driver's thread once its answers are there. wanted: False once nobody waits for it."""
 
     number: int
-    job: BatchJob
-    then: Callable[[JobAnswers], None]
+    job: Job[Any, Any]
+    then: Callable[[JobAnswers[Any, Any]], None]
     tries: int = 1
     done: bool = False
     wanted: bool = True
 
 
 class Crew:
-    """The workers of a climb. say: tells the user why nothing happens. clock: seconds from any origin."""
+    """The workers of a command. say: tells the user why nothing happens. clock: seconds from any origin."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Crew:
         """Ask how many workers there is room for: that changes as machines come and go."""
         self._capacity = self._workers.capacity()
 
-    def submit(self, job: BatchJob, then: Callable[[JobAnswers], None]) -> Ticket:
+    def submit(self, job: Job[K, V], then: Callable[[JobAnswers[K, V]], None]) -> Ticket:
         self._sent += 1
         ticket = Ticket(self._sent, job, then)
         self._waiting.append(ticket)

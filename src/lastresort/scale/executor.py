@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from lastresort.errors import ContractError, LastresortError
-from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
+from lastresort.evals.measure import Executor, LocalExecutor, MeasureJob, Result
 from lastresort.models.cached import CachedModel, ModelCall
 from lastresort.models.open import ModelOpening
 from lastresort.models.protocol import OnAnswer
-from lastresort.rungs.open_models import OpenModels
 from lastresort.scale.crew import QUEUED, Crew, Ticket
-from lastresort.scale.work import JobAnswers, JobFailure, is_loaded, job_of
+from lastresort.scale.work import BatchJob, JobAnswers, JobFailure, JobModel, is_loaded
 from lastresort.stop import Stop
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import Passages
@@ -28,12 +28,37 @@ from lastresort.systems.system import System
 from lastresort.types import Answer
 
 
+class JobModels(Protocol):
+    """The models of jobs: see `OpenModels`."""
+
+    def answerer(self, system: System, passages: Passages | None = None) -> Answerer: ...
+    def opening(self, system: System) -> ModelOpening: ...
+    def is_lent(self, system: System) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OneModel:
+    """The same open model for all jobs, which its owner closes. opened_by: how workers open it, too."""
+
+    model: CachedModel
+    opened_by: ModelOpening
+
+    def answerer(self, system: System, passages: Passages | None = None) -> Answerer:
+        return Answerer(system, self.model)
+
+    def opening(self, system: System) -> ModelOpening:
+        return self.opened_by
+
+    def is_lent(self, system: System) -> bool:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class CrewExecutor:
     """Measures with a crew. local: how this process would; it scores."""
 
     local: LocalExecutor
-    models: OpenModels
+    models: JobModels
     crew: Crew
 
     def run(self, jobs: Sequence[MeasureJob], on_result: Callable[[MeasureJob, Result], None], stop: Stop) -> None:
@@ -48,6 +73,11 @@ class CrewExecutor:
             replace(self.local, answerer=sent.answerer).run(jobs, used, stop)
         finally:
             self.crew.leave(sent.tickets)
+
+
+def crew_of(executor: Executor | None) -> Crew | None:
+    """The workers that an executor measures with, None where it has none."""
+    return executor.crew if isinstance(executor, CrewExecutor) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +178,7 @@ class _SentAhead:
     def _send(self, shared: _Shared, call: ModelCall, found: dict[int, Answer]) -> Ticket:
         """found: where the answers go, besides the cache."""
 
-        def arrived(came: JobAnswers) -> None:
+        def arrived(came: JobAnswers[int, Answer]) -> None:
             for key in call.keys:
                 self._on_the_way.pop(key, None)
             # The machine's seconds are what an answer costs, and what the cache keeps for climbs without workers.
@@ -160,7 +190,7 @@ class _SentAhead:
                 missing = [key for place, key in enumerate(call.keys) if place not in came.answers]
                 self._failed.update(dict.fromkeys(missing or call.keys, came.failure))
 
-        ticket = self._crew.submit(job_of(shared.opening, shared.model, call), arrived)
+        ticket = self._crew.submit(BatchJob.of(JobModel.of(shared.opening, shared.model), call), arrived)
         self.tickets.append(ticket)
         self._on_the_way.update(dict.fromkeys(call.keys, ticket))
         return ticket

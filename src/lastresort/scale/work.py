@@ -1,4 +1,4 @@
-"""A batch of prompts as a job, and the worker that answers it: values go in and come out, and the driver alone keeps anything.
+"""A batch as a job, and the worker that answers it: values go in and come out, and the driver alone keeps anything.
 
 Nothing here knows what carries jobs to workers.
 """
@@ -8,20 +8,25 @@ from __future__ import annotations
 import hashlib
 import platform
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from lastresort.errors import CandidateError, DataError, LastresortError, PrerequisiteError
-from lastresort.models.cached import CachedModel, ModelCall
+from lastresort.models.cached import ModelCall
 from lastresort.models.open import ModelOpening
 from lastresort.models.protocol import Model, Prompt, is_endpoint
 from lastresort.types import Answer, Decoding
 from lastresort.version import __version__
 
 SCRIPT = "scripted:"
+K = TypeVar("K")
+V = TypeVar("V")
+K_co = TypeVar("K_co", covariant=True)
+V_co = TypeVar("V_co", covariant=True)
 
 
 def is_loaded(name: str, prices: tuple[float, float] = (0.0, 0.0)) -> bool:
@@ -32,25 +37,53 @@ def is_loaded(name: str, prices: tuple[float, float] = (0.0, 0.0)) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchJob:
-    """A batch to answer. Doing it twice does no harm: its answers have one key each in the driver's cache.
+class JobModel:
+    """The model that answers a job. The weights do not travel with it, so their path or hub id must lead to them on every machine.
 
-    opening: of the model; the weights do not travel with the job, so its path or hub id must lead to them on every machine.
-    fingerprint, computed_by: of the driver's model, which the worker's must equal. sha256: of everything that an answer depends on.
+    opening: how it is opened. fingerprint, computed_by: of the driver's, which the worker's must equal.
     """
 
     opening: ModelOpening
     fingerprint: str
     computed_by: str
+
+    @classmethod
+    def of(cls, opening: ModelOpening, model: Model) -> JobModel:
+        """model: the driver's, opened in the same way."""
+        return cls(opening, model.fingerprint, model.computed_by)
+
+
+class Job(Protocol[K_co, V_co]):
+    """A batch to answer. Doing it twice does no harm: its answers have one key each in the driver's cache.
+
+    sha256: of everything that an answer depends on.
+    """
+
+    @property
+    def model(self) -> JobModel: ...
+    @property
+    def sha256(self) -> str: ...
+
+    def answered_by(self, model: Model, arrived: Callable[[K_co, V_co], None]) -> None:
+        """Give each answer to `arrived`, with its place or name in the batch. Raises as `Model.generate` does."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchJob:
+    """Prompts. The key of an answer is the place of its prompt."""
+
+    model: JobModel
     prompts: tuple[Prompt, ...]
     decoding: Decoding
     sha256: str
 
+    @classmethod
+    def of(cls, model: JobModel, call: ModelCall) -> BatchJob:
+        content = hashlib.sha256("\n".join(call.keys).encode()).hexdigest()
+        return cls(model, call.prompts, call.decoding, content)
 
-def job_of(opening: ModelOpening, model: CachedModel, call: ModelCall) -> BatchJob:
-    """model: the driver's, opened in the same way."""
-    content = hashlib.sha256("\n".join(call.keys).encode()).hexdigest()
-    return BatchJob(opening, model.fingerprint, model.computed_by, call.prompts, call.decoding, content)
+    def answered_by(self, model: Model, arrived: Callable[[int, Answer], None]) -> None:
+        model.generate(self.prompts, self.decoding, arrived)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +107,10 @@ class JobFailure:
 
 
 @dataclass(frozen=True, slots=True)
-class JobAnswers:
-    """answers: by the place of their prompts, all of them unless there was a failure."""
+class JobAnswers(Generic[K, V]):
+    """answers: by their keys, all of them unless there was a failure."""
 
-    answers: Mapping[int, Answer]
+    answers: Mapping[K, V]
     failure: JobFailure | None = None
 
 
@@ -128,38 +161,38 @@ class AnsweringWorker:
     def about(self) -> WorkerFacts:
         return WorkerFacts(socket.gethostname(), software_here())
 
-    def answer(self, job: BatchJob) -> JobAnswers:
+    def answer(self, job: Job[K, V]) -> JobAnswers[K, V]:
         """Errors of ours come back as values, with the answers that came before them."""
-        arrived: dict[int, Answer] = {}
+        arrived: dict[K, V] = {}
         failure: JobFailure | None = None
         try:
-            self._opened(job).generate(job.prompts, job.decoding, arrived.__setitem__)
+            job.answered_by(self._opened(job.model), arrived.__setitem__)
         except LastresortError as error:
             failure = JobFailure.of(error, socket.gethostname())
         return JobAnswers(arrived, failure)
 
-    def _opened(self, job: BatchJob) -> Model:
-        if self._model is None or job.opening != self._opening:
+    def _opened(self, wanted: JobModel) -> Model:
+        if self._model is None or wanted.opening != self._opening:
             if self._model is not None:
                 self._model.close()
                 self._model = None
-            self._model = job.opening.open()
-            self._opening = job.opening
-        _refuse_another_model(self._model, job)
+            self._model = wanted.opening.open()
+            self._opening = wanted.opening
+        _refuse_another_model(self._model, wanted)
         return self._model
 
 
-def _refuse_another_model(model: Model, job: BatchJob) -> None:
+def _refuse_another_model(model: Model, wanted: JobModel) -> None:
     """Raises DataError for other weights than the driver's, PrerequisiteError for a machine that computes otherwise."""
-    if model.fingerprint != job.fingerprint:
+    if model.fingerprint != wanted.fingerprint:
         raise DataError(
-            f"the weights, precision or template of {job.opening.name} differ from those of the driver",
+            f"the weights, precision or template of {wanted.opening.name} differ from those of the driver",
             expected="the same model on every machine",
             remedy="Put it where all of them see it, such as a shared folder, and set precision in the task.",
         )
-    if model.computed_by != job.computed_by:
+    if model.computed_by != wanted.computed_by:
         raise PrerequisiteError(
             f"the worker computes by {model.computed_by}",
-            expected=f"{job.computed_by}, as the driver does",
-            remedy="Start the climb on a machine like those of its workers.",
+            expected=f"{wanted.computed_by}, as the driver does",
+            remedy="Give the command on a machine like those of its workers.",
         )

@@ -27,7 +27,7 @@ from lastresort.report.words.wording import counted
 from lastresort.rungs.forecast import Forecast, Workload, answering
 from lastresort.rungs.preference.rung import LEAST_PREFERENCES
 from lastresort.rungs.prompting.prompts import instruction
-from lastresort.rungs.rung import Workbench
+from lastresort.rungs.rung import MakeExecutor, Workbench
 from lastresort.rungs.supervised.methods import method_of, weights_absent
 from lastresort.rungs.supervised.sft import forecast_of_answers, forecast_of_training
 from lastresort.spec.task import Task
@@ -110,6 +110,11 @@ def refuse_one_unit(prepared: PreparedTask) -> None:
         )
 
 
+def study_task(task: Task, learning: str = RUNG) -> Task:
+    """With the ladder of a study, whatever a climb of this task would try. learning: its rung that trains."""
+    return task.model_copy(update={"ladder": ("prompting", learning)})
+
+
 def study_rate(task: Task) -> float:
     """The one learning rate of a study: the middle one of the task's, the lower of two."""
     return middle_of(task.sft.learning_rates)
@@ -156,19 +161,21 @@ def run_grid(
     stop: Stop,
     *,
     rates: ArmRates | None = None,
+    executor: MakeExecutor | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> StudyRows:
     """Do the cells that have no row yet. The test set is not measured, and no cell gets to see it.
 
     rates: of SFT and DPO against ORPO, None for another study. stop: checked between batches and steps, as is a file named stop in
     the study's folder. Raises StoppedError where it stopped: the same call goes on. Raises BudgetError where a limit of the task is
-    reached, which counts all sessions: a call with a higher one goes on.
+    reached, which counts all sessions: a call with a higher one goes on. executor: makes what measures, None for this process.
     """
     task, rate = prepared.task, study_rate(prepared.task)
     method = method_of(task).name
     learning = RUNG if rates is None else PREFERENCE
     with _opened(prepared, folder, learning, progress, stop, clock) as opened:
         bench, facts = opened
+        bench = replace(bench, executor=None if executor is None else executor(bench))
         grid = grid if rates is not None else of_different_rows(grid, bench.train, named=False)
         cell_bench = CellBench(bench, rate, tuned_base=grid.probed, probed=grid.probed, rates=rates)
         facts = {**facts, "study": grid.kind, "rate": rate, "method": method}
@@ -227,8 +234,7 @@ def _opened(
             model = models.open(bare)
             tokens = max_new_tokens(prepared, model)
             measured = Split(prepared.split.train, prepared.split.dev, ())
-            trains = task.model_copy(update={"ladder": ("prompting", learning)})
-            too_long = set(refuse_what_fits_no_prompt(trains, measured, models, tokens))
+            too_long = set(refuse_what_fits_no_prompt(study_task(task, learning), measured, models, tokens))
             tuned = models.open(replace(bare, model=models.tuned_name))
             facts: JsonObject = {
                 "task": {key: value for key, value in task.resolved().items() if key not in NO_PART},

@@ -19,10 +19,12 @@ from lastresort.gate.sides import GateSides, refuse_other_rendering, resolve_sid
 from lastresort.gate.suite_table import suite_inputs, suite_plans
 from lastresort.gate.suites.asking import KeptAnswers, kept_answers
 from lastresort.gate.verdict.decide import CLIMB_ALPHA, RepairNeed
+from lastresort.gate.workers import GateWorkers
 from lastresort.records.decision_parts import RepairFinding, RepairFindingKind, RepairMeasure
 from lastresort.records.events import RepairTried
 from lastresort.records.gate import GENERAL, WORTH, GateSpent, SuiteFound
 from lastresort.rungs.rung import Workbench
+from lastresort.scale.executor import crew_of
 from lastresort.types import Judgement, LabelledProgress
 
 LEFT = 0.5  # of its margin, which an offending measure may still seem to lose: the second gate has to exclude the whole
@@ -110,7 +112,7 @@ class RepairLosses:
         refuse_other_rendering(named.base, named.tuned)
         plans = self._plans(named)
         with kept_answers(bench.shared, scores=named.base.scores) as kept:
-            runner = self._runner(kept)
+            runner = self._runner(kept, named)
             if self._base is None:
                 required = [plan for plan in plans if bench.task.keep[plan.name] != "skip"]
                 self._base = runner.ask_base(named.base, required, bench.task.keep)
@@ -125,10 +127,11 @@ class RepairLosses:
         assert named.system is not None
         return suite_plans(suite_inputs(self._prepared, named.scores, named.system.prompt, quick=True))
 
-    def _runner(self, kept: KeptAnswers) -> GateRunner:
+    def _runner(self, kept: KeptAnswers, named: GateSides) -> GateRunner:
         texts = training_texts(self._prepared)
         progress, stop = LabelledProgress(self._bench.progress, "repair"), self._bench.stop
-        return GateRunner(self._settings, kept, texts, progress, None, "Each repair", stop=stop)
+        workers = GateWorkers.of(crew_of(self._bench.executor), named.base, named.tuned)
+        return GateRunner(self._settings, kept, texts, progress, None, "Each repair", stop=stop, workers=workers)
 
 
 def _measured(found: SuiteFound) -> RepairMeasure:

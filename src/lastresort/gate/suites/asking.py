@@ -17,11 +17,11 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lastresort.embedded import cache_folder
 from lastresort.errors import ContractError
@@ -75,6 +75,55 @@ def joined(parts: Sequence[SuiteReplies]) -> SuiteReplies:
     )
 
 
+@dataclass(slots=True)
+class SuiteBatch:
+    """A batch of a suite on its way.
+
+    todo: the items that a model has to answer; none if all are known, and the whole batch if an answer can depend on it. openings:
+    see `SuiteAnswers`. answers: that are known so far, by item id. new: how many of them a model gave now. kept: where they are,
+    under `key`.
+    """
+
+    items: Sequence[SuiteItem]
+    todo: Sequence[SuiteItem]
+    openings: Mapping[str, str]
+    answers: dict[str, KeptAnswer]
+    kept: SuiteAnswers | None
+    key: Asking
+    new: int = 0
+
+    def take(self, found: Mapping[str, KeptAnswer]) -> None:
+        """Keep what a model answered to all of `todo`."""
+        fresh = {name: answer for name, answer in found.items() if name not in self.answers}
+        self.new = len(fresh)
+        self.answers |= fresh
+        if self.kept is not None:
+            self.kept.put(self.key, self.openings, fresh)
+            self.answers |= self.kept.known(self.key, self.openings)  # of two gates at once, what the first one kept
+
+
+AnsweredBatches = Generator[SuiteBatch, None, None]
+
+
+class AnswerBatches(Protocol):
+    """Answers the batches of a suite."""
+
+    def __call__(self, model: Model, suite: Suite, batches: Iterator[SuiteBatch], stop: Stop) -> AnsweredBatches:
+        """Yield each batch in its order once it is answered. model: the one that is open here."""
+
+
+def answered_here(clock: Callable[[], float] = time.perf_counter) -> AnswerBatches:
+    """One batch after the other, by the model itself."""
+
+    def answered(model: Model, suite: Suite, batches: Iterator[SuiteBatch], stop: Stop) -> AnsweredBatches:
+        for batch in batches:
+            if batch.todo:
+                batch.take(answer_batch(model, suite, batch.todo, clock))
+            yield batch
+
+    return answered
+
+
 def ask(
     model: Model,
     suite: Suite,
@@ -83,34 +132,26 @@ def ask(
     *,
     progress: Progress | None = None,
     stop: Stop = NEVER,
-    clock: Callable[[], float] = time.perf_counter,
+    answered: AnswerBatches | None = None,
 ) -> SuiteReplies:
     """Ask the model every item to its end.
 
     An infrastructure failure is raised, never scored; finished batches are kept. stop: checked before the first batch and after
-    each; a request raises its StoppedError. If an answer can depend on its batch, a batch with any new item is asked as a whole,
-    and the kept answers stay. Raises ContractError for a suite that uses a key twice, or asks for likelihoods of a model without
-    them.
+    each; a request raises its StoppedError. answered: who answers, None for the model itself. If an answer can depend on its batch,
+    a batch with any new item is asked as a whole, and the kept answers stay. Raises ContractError for a suite that uses a key
+    twice, or asks for likelihoods of a model without them.
     """
     check(stop)
     key = answers_key(model, suite)
     answers: dict[str, KeptAnswer] = {}
     new = 0
-    for batch in _batches(suite, items, model.batch_size):
-        openings = {item.id: _opening(suite, item) for item in batch}
-        known = kept.known(key, openings) if kept is not None else {}
-        unknown = [item for item in batch if item.id not in known]
-        if unknown:
-            answered = _timed_batch(model, suite, batch if model.batch_matters else unknown, clock)
-            fresh = {item.id: answered[item.id] for item in unknown}
-            known |= fresh
-            if kept is not None:
-                kept.put(key, openings, fresh)
-                known |= kept.known(key, openings)  # of two gates at once, what the first one kept
-            new += len(unknown)
-        answers |= known
-        (progress or SilentProgress()).advance(len(batch))
-        check(stop)
+    batches = (answered or answered_here())(model, suite, _pending(model, suite, items, kept, key), stop)
+    with closing(batches):
+        for batch in batches:
+            answers |= batch.answers
+            new += batch.new
+            (progress or SilentProgress()).advance(len(batch.items))
+            check(stop)
     return SuiteReplies(
         transcripts={item.id: transcript_of(body) for item in items if (body := answers[item.id].said) is not None},
         left_out=tuple(item.id for item in items if answers[item.id].said is None),
@@ -119,6 +160,17 @@ def ask(
         tokens_in=sum(answers[item.id].tokens_in for item in items),
         tokens_out=sum(answers[item.id].tokens_out for item in items),
     )
+
+
+def _pending(
+    model: Model, suite: Suite, items: Sequence[SuiteItem], kept: SuiteAnswers | None, key: Asking
+) -> Iterator[SuiteBatch]:
+    for batch in _batches(suite, items, model.batch_size):
+        openings = {item.id: _opening(suite, item) for item in batch}
+        known = kept.known(key, openings) if kept is not None else {}
+        unknown = [item for item in batch if item.id not in known]
+        todo = batch if unknown and model.batch_matters else unknown
+        yield SuiteBatch(batch, todo, openings, known, kept, key)
 
 
 def answers_key(model: Model, suite: Suite) -> Asking:
@@ -192,9 +244,10 @@ def _kind(question: Question) -> str:
     return repr(question.decoding) if isinstance(question, TextRequest) else "chosen"
 
 
-def _timed_batch(
-    model: Model, suite: Suite, batch: Sequence[SuiteItem], clock: Callable[[], float]
+def answer_batch(
+    model: Model, suite: Suite, batch: Sequence[SuiteItem], clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, KeptAnswer]:
+    """The answers of a model to a batch, by item id. Each has its share of the seconds."""
     began = clock()
     answers = _batch(model, suite, batch)
     share = (clock() - began) / len(batch)

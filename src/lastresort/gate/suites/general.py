@@ -179,6 +179,10 @@ class General:
         self._drawn: dict[tuple[Stratum, int], StratumItems] = {}
         self._sequences: dict[int, tuple[list[SuiteItem], Iterator[SuiteItem]]] = {}
 
+    def __reduce__(self) -> tuple[type[General], tuple[tuple[Stratum, ...]]]:
+        """For another process, without what was drawn: that is drawn the same there."""
+        return General, (self.strata,)
+
     def draw(self, seed: int, start: int, stop: int) -> list[SuiteItem]:
         if seed not in self._sequences:
             self._sequences[seed] = [], in_turn([self._of(stratum, seed) for stratum in self.strata])

@@ -47,15 +47,15 @@ from lastresort.types import Judgement
 
 
 def workers_line(workers: int, needs: str, address: str) -> str:
-    """Said once, when a climb begins to measure on a cluster."""
+    """Said once, when a command begins to measure on a cluster."""
     if not workers:
         return f"Ray ({address}): no room for a worker yet; each needs {needs}."
     return f"Ray ({address}): up to {counted(workers, 'worker')} with {needs} each."
 
 
 def no_workers_line() -> str:
-    """Said once, in the place of `workers_line`, where a climb has nothing for workers to do."""
-    return "--ray: no workers are started, since the task names only endpoints. One process calls these just as fast."
+    """Said once, in the place of `workers_line`, where workers have nothing to do."""
+    return "--ray: no workers are started, since only endpoints answer. One process calls these just as fast."
 
 
 def line_of(event: Event) -> str | None:

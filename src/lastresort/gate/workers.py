@@ -1,0 +1,142 @@
+"""Workers that answer for the two models of a gate; what comes back is kept and compared as if this process had answered.
+
+A batch of a suite is a job: it goes to a worker with all its rounds, since each depends on the replies before it, and with its
+questions about likelihoods. So every suite travels that asks through `suites.asking.ask`; lm-eval asks the model that is open here.
+All batches of a look are needed, and none beyond it is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass, field, replace
+
+from lastresort.gate.sides import GateSide
+from lastresort.gate.suites.asking import AnswerBatches, AnsweredBatches, SuiteBatch, answer_batch
+from lastresort.gate.suites.suite import Suite, SuiteItem
+from lastresort.gate.target import MeasuredBy, SideName, alone
+from lastresort.models.open import ModelOpening
+from lastresort.models.protocol import Model
+from lastresort.records.responses import KeptAnswer
+from lastresort.scale.crew import Crew, Ticket
+from lastresort.scale.executor import CrewExecutor, OneModel
+from lastresort.scale.work import JobAnswers, JobFailure, JobModel, is_loaded
+from lastresort.stop import Stop
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteJob:
+    """Items of a suite. The key of an answer is the id of its item."""
+
+    model: JobModel
+    suite: Suite
+    items: tuple[SuiteItem, ...]
+    sha256: str
+
+    @classmethod
+    def of(cls, model: JobModel, suite: Suite, batch: SuiteBatch) -> SuiteJob:
+        content = json.dumps([*astuple(batch.key), *(batch.openings[item.id] for item in batch.todo)])
+        return cls(model, suite, tuple(batch.todo), hashlib.sha256(content.encode()).hexdigest())
+
+    def answered_by(self, model: Model, arrived: Callable[[str, KeptAnswer], None]) -> None:
+        """All at once: a batch is the unit of resuming."""
+        for name, answer in answer_batch(model, self.suite, self.items).items():
+            arrived(name, answer)
+
+
+@dataclass(frozen=True, slots=True)
+class GateWorkers:
+    """openings: of the models that workers can load."""
+
+    crew: Crew
+    openings: Mapping[SideName, ModelOpening]
+
+    @classmethod
+    def of(cls, crew: Crew | None, base: GateSide, tuned: GateSide) -> GateWorkers | None:
+        """None where there is no crew."""
+        if crew is None:
+            return None
+        sides: dict[SideName, GateSide] = {"base": base, "tuned": tuned}
+        return cls(crew, {name: opening for name, side in sides.items() for opening in loaded_openings([side])})
+
+    def suites(self, side: SideName) -> AnswerBatches | None:
+        """Their answers to suites, None where this process alone can answer."""
+        opening = self.openings.get(side)
+        if opening is None:
+            return None
+
+        def answered(model: Model, suite: Suite, batches: Iterator[SuiteBatch], stop: Stop) -> AnsweredBatches:
+            return _SuiteSentAhead(self.crew, JobModel.of(opening, model), suite, batches, stop).answered()
+
+        return answered
+
+    def measured_by(self, side: SideName) -> MeasuredBy:
+        """Measures the task's test set with their answers."""
+        opening = self.openings.get(side)
+        if opening is None:
+            return alone
+        return lambda local, model: CrewExecutor(local, OneModel(model, opening), self.crew)
+
+
+def loaded_openings(sides: Iterable[GateSide]) -> list[ModelOpening]:
+    """Of the models that workers can load."""
+    return [side.opening for side in sides if side.opening is not None and is_loaded(side.opening.name)]
+
+
+@dataclass(slots=True)
+class _SentBatch:
+    batch: SuiteBatch
+    tickets: list[Ticket] = field(default_factory=list)
+    failure: JobFailure | None = None
+
+
+class _SuiteSentAhead:
+    """The batches of one call of `ask`, a few for each worker at a time."""
+
+    def __init__(self, crew: Crew, model: JobModel, suite: Suite, batches: Iterator[SuiteBatch], stop: Stop) -> None:
+        self._crew, self._model, self._suite, self._batches, self._stop = crew, model, suite, batches, stop
+        self._sent: deque[_SentBatch] = deque()
+
+    def answered(self) -> AnsweredBatches:
+        self._crew.count_room()
+        try:
+            self._send_ahead()
+            while self._sent or self._send_next():
+                first = self._sent[0]
+                self._crew.wait(first.tickets, self._stop, self._send_ahead)
+                if first.failure is not None:
+                    raise first.failure.error()
+                self._sent.popleft()
+                yield first.batch
+        finally:
+            self._crew.leave([ticket for one in self._sent for ticket in one.tickets])
+
+    def _send_ahead(self) -> None:
+        while self._stop.requested() is None and self._crew.room() > 0 and self._send_next():
+            pass
+
+    def _send_next(self) -> bool:
+        """Whether there was another batch."""
+        batch = next(self._batches, None)
+        if batch is None:
+            return False
+        sent = _SentBatch(batch)
+        self._sent.append(sent)
+        if batch.todo:
+            sent.tickets = [self._crew.submit(SuiteJob.of(self._model, self._suite, batch), self._taken(sent))]
+        return True
+
+    def _taken(self, sent: _SentBatch) -> Callable[[JobAnswers[str, KeptAnswer]], None]:
+        def taken(came: JobAnswers[str, KeptAnswer]) -> None:
+            if came.failure is not None:
+                sent.failure = came.failure
+                return
+            # The machine's seconds are what sets the size of a quick gate, and what later gates find.
+            share = self._crew.share
+            sent.batch.take(
+                {name: replace(answer, seconds=answer.seconds * share) for name, answer in came.answers.items()}
+            )
+
+        return taken

@@ -1,0 +1,215 @@
+"""Gates with workers: the verdict and every figure are those of one process, which asks the same."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from climb_gate_support import SAFE, gated_climb, quality, script_rungs
+from climb_support import calls, comparable
+from gate_support import BAD, GOOD, KEEP, SUITES, gated_task
+from lastresort.app.gate import GateRequest, run_gate
+from lastresort.errors import InfrastructureError, InputError, StopRequestedError
+from lastresort.gate import suite_table as suites
+from lastresort.gate.command import gate_alone, no_workers
+from lastresort.gate.plans import PILOT_SEED
+from lastresort.gate.sides import GateSide
+from lastresort.gate.suites.asking import SuiteReplies, ask
+from lastresort.gate.workers import GateWorkers, SuiteJob
+from lastresort.models.open import ModelOpening
+from lastresort.records.gate import GateDocument
+from lastresort.records.responses import SuiteAnswers
+from lastresort.scale.crew import Crew
+from lastresort.scale.work import BatchJob
+from lastresort.spec.task import load_task
+from lastresort.stop import NEVER, Stop, StopSignal
+from lastresort.types import SilentProgress
+from scale_support import AnyJob, WorkersHere, answered_by
+from tiny_model import save_tiny_model
+
+BASE = "scripted:script.json"
+
+
+@pytest.fixture(autouse=True)
+def small_suites(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """And no answers of the base from another test."""
+    monkeypatch.setattr(suites, "SUITES", SUITES)
+    monkeypatch.setenv("LASTRESORT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def gated(folder: Path, workers: WorkersHere | None = None, *, stop: Stop = NEVER) -> GateDocument:
+    """Of the task in this folder, with workers or without. Given again, it goes on."""
+    crew = None if workers is None else Crew(workers, lambda text: None)
+    document, _ = gate_alone(
+        load_task(folder / "task.yaml"),
+        "scripted:tuned.json",
+        base=BASE,
+        workspace=folder / "runs",
+        gates=folder / "gates",
+        here=folder,
+        stop=stop,
+        workers=no_workers if crew is None else lambda models: nullcontext(crew),
+    )
+    return document
+
+
+def figures(document: GateDocument) -> dict[str, Any]:
+    """All but seconds, what was asked just now, what lies elsewhere, and how often items were used."""
+    found = document.as_json()
+    for name in ("seconds", "expected_seconds"):
+        found["forecast"].pop(name)
+    for name in ("spent", "test_reuse", "provenance", "fingerprints"):
+        found.pop(name)
+    for suite in found["suites"]:
+        suite["asked"] = {name: value for name, value in (suite.get("asked") or {}).items() if name != "seconds"}
+    return found
+
+
+def asked(folder: Path) -> Counter[tuple[str, str]]:
+    """How often which model was asked what."""
+    files = {"base": "calls.jsonl", "tuned": "calls of tuned.jsonl"}
+    return Counter((side, call["key"]) for side, name in files.items() for call in calls(folder, name))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[dict[str, Any], Counter[tuple[str, str]]]]:
+    """The gate of one process, by how good the tuned model is."""
+    found = dict[str, tuple[dict[str, Any], Counter[tuple[str, str]]]]()
+
+    def of(name: str) -> tuple[dict[str, Any], Counter[tuple[str, str]]]:
+        if name not in found:
+            folder = tmp_path_factory.mktemp(name)
+            gated_task(folder, tuned={"good": GOOD, "bad": BAD}[name])
+            found[name] = figures(gated(folder)), asked(folder)
+        return found[name]
+
+    return of
+
+
+@pytest.mark.parametrize(("tuned", "verdict", "seed"), [("good", "SHIP", 0), ("good", "SHIP", 1), ("bad", "REJECT", 2)])
+def test_verdict_and_figures_are_those_of_one_process_which_asks_the_same(
+    tuned: str, verdict: str, seed: int, tmp_path: Path, alone: Any
+) -> None:
+    gated_task(tmp_path, tuned={"good": GOOD, "bad": BAD}[tuned])
+    workers = WorkersHere(seed, room=lambda: 3)
+    found = figures(gated(tmp_path, workers))
+    assert found["verdict"] == verdict
+    assert (found, asked(tmp_path)) == alone(tuned), (
+        "the gate looks as it goes, and what comes after its last look is not sent"
+    )
+    assert {type(job) for job in workers.begun} == {SuiteJob, BatchJob}
+    assert workers.most_at_once > 3
+    assert max(Counter(job.sha256 for job in workers.begun).values()) == 1
+
+
+def test_lost_workers_repeat_at_most_their_own_batches(tmp_path: Path, alone: Any) -> None:
+    gated_task(tmp_path)
+    workers = WorkersHere(5, lost=lambda worker, job: len(workers.begun) % 7 == 3)
+    assert figures(gated(tmp_path, workers)) == alone("good")[0]
+    times = Counter(job.sha256 for job in workers.begun)
+    assert workers.losses > 2
+    assert sum(times.values()) - len(times) == workers.losses
+
+
+def test_a_batch_that_ends_every_worker_ends_the_gate_and_the_same_command_goes_on_without_them(
+    tmp_path: Path, alone: Any
+) -> None:
+    gated_task(tmp_path)
+    workers = WorkersHere(2, lost=lambda worker, job: len(workers.begun) > 8)
+    with pytest.raises(
+        InfrastructureError, match=r"3 workers were lost with the same batch.*Give the same command again"
+    ):
+        gated(tmp_path, workers)
+    kept = asked(tmp_path)
+    assert figures(gated(tmp_path)) == alone("good")[0]
+    again = asked(tmp_path) - alone("good")[1]
+    assert kept.total() > 8 * 8
+    assert again.total() <= 5 * 32, "of the batches that were lost, or at a worker, and never came back"
+
+
+def test_a_stop_sends_nothing_more_and_what_came_before_it_is_kept(tmp_path: Path, alone: Any) -> None:
+    gated_task(tmp_path)
+    stop, sent = StopSignal(), list[int]()
+
+    def seen(worker: int, job: AnyJob) -> bool:
+        if len(workers.begun) == 6:
+            stop.request()
+            sent.append(len(workers.sent))
+        return False
+
+    workers = WorkersHere(3, room=lambda: 4, lost=seen)
+    with pytest.raises(StopRequestedError, match="Give the same command again"):
+        gated(tmp_path, workers, stop=stop)
+    assert sent == [len(workers.sent)]
+    assert figures(gated(tmp_path)) == alone("good")[0]
+
+
+def test_the_gate_of_a_climb_is_asked_by_the_workers_of_the_climb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script_rungs(monkeypatch)
+    keep = {"general": 0.1, "sycophancy": "skip", "format_leak": "skip"}
+    task = {"keep": keep, "split": {"dev": 20, "test": 60}}
+    plain = gated_climb(tmp_path / "alone", quality(SAFE), task=task)
+    workers = WorkersHere(4)
+    found = gated_climb(tmp_path / "workers", quality(SAFE), task=task, executor=answered_by(workers))
+    assert comparable(found.decision.as_json()) == comparable(plain.decision.as_json())
+    assert found.decision.gate is not None
+    models = {(type(job).__name__, job.model.opening.adapter is not None) for job in workers.begun}
+    assert models == {(kind, tuned) for kind in ("BatchJob", "SuiteJob") for tuned in (False, True)}
+    assert workers._workers == {}
+
+
+REAL = ("general", "sycophancy", "format_leak")
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_suite_is_answered_elsewhere_to_the_last_digit_also_its_likelihoods_and_its_later_rounds(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    model_folder = save_tiny_model(tmp_path / "model")
+    opening = ModelOpening(str(model_folder), tmp_path)
+    side = GateSide("base", opening.open, opening=opening)
+    path = gated_task(tmp_path / "task", task={"keep": KEEP})
+    [plan] = [one for one in real_plans(path) if one.name == name]
+    items = plan.pilot.draw(PILOT_SEED, 0, 24)
+    assert pickle.loads(pickle.dumps(plan.pilot)).draw(0, 0, 9) == plan.pilot.draw(0, 0, 9)
+    model, workers = side.open(), WorkersHere(1)
+    found = list[SuiteReplies]()
+    for crew in (None, Crew(workers, lambda text: None)):
+        there = GateWorkers.of(crew, side, side)
+        with SuiteAnswers(tmp_path / f"kept {crew is None}") as kept:
+            answered = None if there is None else there.suites("base")
+            replies = ask(model, plan.pilot, items, kept, answered=answered)
+            again = ask(model, plan.pilot, items, kept)
+        assert again.transcripts == replies.transcripts
+        assert (replies.new, again.new) == (24, 0)
+        found.append(replace(replies, seconds_by_item={}))
+    model.close()
+    assert found[0] == found[1]
+    assert sum(len(job.items) for job in workers.begun if isinstance(job, SuiteJob)) == 24
+
+
+def real_plans(task: Path) -> list[Any]:
+    from lastresort.climb.prepare import prepare
+    from lastresort.gate.suite_table import suite_inputs, suite_plans
+    from lastresort.systems.system import PromptDesign
+
+    return suite_plans(suite_inputs(prepare(load_task(task)), True, PromptDesign("Route it.")))
+
+
+def test_logs_are_not_asked_and_an_address_is_checked_first(tmp_path: Path) -> None:
+    logs = GateRequest(from_logs=(tmp_path, tmp_path), ray="local")
+    with pytest.raises(InputError, match="found --ray with --from-logs"):
+        run_gate(logs, SilentProgress())
+    models = GateRequest(gated_task(tmp_path), "scripted:tuned.json", ray="somewhere")
+    with pytest.raises(InputError, match='--ray: found "somewhere", expected local, auto or HOST:PORT'):
+        run_gate(models, SilentProgress())
