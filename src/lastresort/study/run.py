@@ -185,7 +185,10 @@ def run_grid(
         known = rows_in(folder)
         for done in known:
             tidy(folder, done)
-        missing = [cell for cell, key in keys.items() if key not in known]
+        # Of each seed first the prompts: between them the model stays open, here and at workers.
+        missing = sorted(
+            (cell for cell, key in keys.items() if key not in known), key=lambda one: (one.seed, one.way == RUNG)
+        )
         expected = forecast(prepared, grid, missing, progress)
         progress.say(words.of_cells(len(keys), len(missing), expected))
         subsets = {seed: nested(bench.train, grid.sizes, seed) for seed in grid.seeds} if rates is None else {}
