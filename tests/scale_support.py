@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
 from collections import deque
@@ -39,6 +40,7 @@ class WorkersHere:
         self.sent: list[AnyJob] = []
         self.begun: list[AnyJob] = []
         self.ended: list[int] = []
+        self.awaited: list[int] = []  # how many had ended by then
         self.most_at_once = 0
         self.losses = 0
 
@@ -50,6 +52,9 @@ class WorkersHere:
         self._starting = [one for one in self._starting if one != worker]
         self._workers.pop(worker, None)
         self._queued.pop(worker, None)
+
+    def await_ended(self) -> None:
+        self.awaited.append(len(self.ended))
 
     def send(self, worker: int, number: int, job: AnyJob) -> None:
         self.sent.append(job)
@@ -78,3 +83,15 @@ class WorkersHere:
 def answered_by(workers: Workers) -> MakeExecutor:
     """Measures a climb with these workers."""
     return lambda bench: measured_by(workers, bench, bench.models)
+
+
+def figures(gate: dict[str, Any]) -> dict[str, Any]:
+    """Of gate.json: all but seconds, what was asked just now, what lies elsewhere, and how often items were used."""
+    found: dict[str, Any] = json.loads(json.dumps(gate))
+    for name in ("seconds", "expected_seconds"):
+        found["forecast"].pop(name)
+    for name in ("spent", "test_reuse", "provenance", "base", "tuned"):
+        found.pop(name)
+    for suite in found["suites"]:
+        suite["asked"] = {name: value for name, value in (suite["asked"] or {}).items() if name != "seconds"}
+    return found

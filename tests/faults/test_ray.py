@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from climb_support import calls, comparable, scripted_task
+from gate_support import KEEP
 from lastresort.errors import PrerequisiteError
 from lastresort.evals.measure import JobScores, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import build_scorer
@@ -32,6 +33,7 @@ from lastresort.systems.system import PromptDesign, System
 from lastresort.types import Decoding, Example, Message, SilentProgress
 from models_support import save_adapter
 from ray_support import OWN, answering, below, cluster, end, eventually, processes
+from scale_support import figures
 from tiny_model import save_tiny_model
 
 pytestmark = [
@@ -58,31 +60,25 @@ SLOW = {"delay_s": 0.01}  # so that a batch takes long enough to be cut
 def started(
     task: Path, *arguments: str, environment: Mapping[str, str] = MappingProxyType({}), inside: Path | None = None
 ) -> subprocess.Popen[str]:
-    """inside: the folder in which it is started."""
-    command = [
-        sys.executable,
-        "-P",  # as the installed command, which imports nothing from there
-        "-m",
-        "lastresort",
-        "climb",
-        str(task),
-        "--run",
-        str(task.parent / "run"),
-        "--gate",
-        "none",
-    ]
+    """A climb. inside: the folder in which it is started."""
+    climb = ["climb", str(task), "--run", str(task.parent / "run"), "--gate", "none"]
+    return command(*climb, *arguments, environment=environment, inside=inside)
+
+
+def command(*words: str, environment: Mapping[str, str], inside: Path | None) -> subprocess.Popen[str]:
+    python = [sys.executable, "-P", "-m", "lastresort"]  # as the installed command, which imports nothing from `inside`
     pipe = subprocess.PIPE
     known = {**os.environ, **OWN, **environment}
-    return subprocess.Popen(
-        [*command, "--json", *arguments], stdout=pipe, stderr=pipe, text=True, env=known, cwd=inside
-    )
+    return subprocess.Popen([*python, *words, "--json"], stdout=pipe, stderr=pipe, text=True, env=known, cwd=inside)
 
 
-def ended(climb: subprocess.Popen[str], code: int = 0) -> tuple[dict[str, Any], str]:
-    """Its decision, empty without one, and what it said."""
-    out, said = climb.communicate(timeout=240)
-    assert climb.returncode == code, said
-    return (comparable(json.loads(out)) if code == 0 else {}), said
+def ended(
+    program: subprocess.Popen[str], code: int = 0, of: Callable[[dict[str, Any]], dict[str, Any]] = comparable
+) -> tuple[dict[str, Any], str]:
+    """Its decision, empty without one, and what it said. of: what is compared."""
+    out, said = program.communicate(timeout=240)
+    assert program.returncode == code, said
+    return (of(json.loads(out)) if code == 0 else {}), said
 
 
 def asked(folder: Path) -> Counter[str]:
@@ -222,6 +218,59 @@ def test_a_climb_that_is_stopped_leaves_no_worker_and_resumes(number: signal.Sig
     assert eventually(lambda: not processes().keys() & awaited)
     end([*processes().keys() & helpers])
     assert ended(started(task, "--resume"))[0] == alone
+
+
+def gate(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Of an adapter against its base in this folder, which are made if they are not there yet."""
+    if not (folder / "task.yaml").exists():
+        keep = {**KEEP, "general": "skip", "sycophancy": "skip"}
+        scripted_task(folder, quality=[], task={"model": "./model", "keep": keep})
+        save_tiny_model(folder / "model")
+        save_adapter(folder / "model", folder / "adapter")
+    own = {"LASTRESORT_CACHE": str(folder / "cache")}  # else the base would not be asked a second time
+    return command("gate", "task.yaml", "--tuned", "adapter", *arguments, environment=own, inside=folder)
+
+
+@pytest.fixture(scope="module")
+def gate_alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return ended(gate(tmp_path_factory.mktemp("gate")), of=figures)[0]
+
+
+def test_a_gate_of_weights_is_that_of_one_process_to_the_digit_also_when_a_worker_is_killed(
+    gate_alone: dict[str, Any], tmp_path: Path
+) -> None:
+    program = gate(tmp_path, "--ray", "local")
+    worker_killed(program)
+    helpers = set(below(program.pid))
+    found, said = ended(program, of=figures)
+    assert found == gate_alone
+    assert "A worker was lost" in said
+    assert found["suites"][-1]["n"] >= 64
+    assert eventually(lambda: not processes().keys() & helpers)
+
+
+def test_a_gate_whose_head_is_lost_goes_on_with_the_same_command_without_ray(
+    gate_alone: dict[str, Any], tmp_path: Path
+) -> None:
+    with cluster() as (address, head, node):
+        program = gate(tmp_path, "--ray", address)
+        assert eventually(lambda: answering(node) or program.poll() is not None, 120)
+        end([head, node])
+        _, said = ended(program, 4)
+    assert "the head of the cluster is lost" in said
+    assert "Give the same command again" in said
+    assert ended(gate(tmp_path), of=figures)[0] == gate_alone
+
+
+def test_a_gate_that_is_stopped_leaves_no_worker_and_goes_on(gate_alone: dict[str, Any], tmp_path: Path) -> None:
+    program = gate(tmp_path, "--ray", "local")
+    assert eventually(lambda: answering(program.pid) or program.poll() is not None)
+    helpers = set(below(program.pid))
+    program.send_signal(signal.SIGTERM)
+    _, said = ended(program, 4)
+    assert "Give the same command again" in said
+    assert eventually(lambda: not processes().keys() & helpers)
+    assert ended(gate(tmp_path, "--ray", "local"), of=figures)[0] == gate_alone
 
 
 def test_where_no_cluster_is_one_sentence_says_so(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from lastresort.evals import measure
 from lastresort.evals.measure import (
     CountedAnswers,
     Executor,
-    JobRefused,
+    JobFailure,
     JobScores,
     LocalExecutor,
     MeasureJob,
@@ -65,7 +65,7 @@ def test_jobs_and_results_are_values_that_pickle() -> None:
     one = MeasureJob(3, SYSTEM, EXAMPLES, refused_is_wrong=True, label="dev")
     assert pickle.loads(pickle.dumps(one)) == one
     [(_, measured)] = done(local(ScriptedModel(ECHO)), [one])
-    refused = JobRefused.of(CandidateError("too long", where="here", expected="short", remedy="Cut it."))
+    refused = JobFailure.of(CandidateError("too long", where="here", expected="short", remedy="Cut it."))
     for result in (measured, refused):
         assert pickle.loads(pickle.dumps(result)) == result
     assert str(refused.error()) == "here: too long, expected short. Cut it."
@@ -81,7 +81,7 @@ def test_one_that_is_refused_is_a_result_and_the_others_are_done() -> None:
     long = Example("long", (Message("user", "x" * 400),), "x")
     model = ScriptedModel(Script(answers=ECHO.answers, context_tokens=40))
     found = done(local(model), [job(0, EXAMPLES[0], long), job(1, *EXAMPLES[:2])])
-    assert [(number, type(result)) for number, result in found] == [(0, JobRefused), (1, JobScores)]
+    assert [(number, type(result)) for number, result in found] == [(0, JobFailure), (1, JobScores)]
 
 
 class Noted(SilentProgress):

@@ -13,7 +13,7 @@ from climb_support import comparable, reason_lines
 from knowledge_support import SMALL, CountingEmbedder, markdown
 from lastresort.app.climb import Climbed, climb
 from lastresort.errors import CandidateError
-from lastresort.evals.measure import JobRefused
+from lastresort.evals.measure import JobFailure
 from lastresort.knowledge.store import create_store
 from lastresort.knowledge.update import update
 from lastresort.records.measurement import ItemScore
@@ -119,10 +119,10 @@ def ceiling(
     """answers: of each system the items that it answers rightly with its passages, None for one that does not fit."""
     dev = tuple(Example(str(i), turns(f"question {i}"), "x", passages=("a",)) for i in range(N))
 
-    def result(system: System, passages_shown: Passages) -> list[ItemScore] | JobRefused:
+    def result(system: System, passages_shown: Passages) -> list[ItemScore] | JobFailure:
         right = answers[system.name]
         if right is None:
-            return JobRefused.of(CandidateError("too long"))
+            return JobFailure.of(CandidateError("too long"))
         assert {len(chunks) for chunks in passages_shown.values()} == {1 if "likeliest" in system.name else passages}
         return scores(right)
 

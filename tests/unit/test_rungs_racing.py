@@ -9,7 +9,7 @@ import pytest
 
 from lastresort.errors import CandidateError
 from lastresort.evals.evidence import evidence_not_best
-from lastresort.evals.measure import JobRefused
+from lastresort.evals.measure import JobFailure
 from lastresort.records.rungs import RacedOnDev, RefusedLater
 from lastresort.rungs.race import Race, looks, stretches, survivors
 
@@ -96,7 +96,7 @@ class Dev:
     def dev_results(self, rung: str, systems: Any, start: int, stop: int, *, staged: bool) -> dict[str, Any]:
         self.answered += [(one.name, start, stop) for one in systems]
         return {
-            one.name: JobRefused.of(CandidateError("too long"))
+            one.name: JobFailure.of(CandidateError("too long"))
             if stop > self._refused.get(one.name, 96)
             else [SimpleNamespace(score=score, format_ok=True) for score in self._scores[one.name][start:stop]]
             for one in systems

@@ -32,7 +32,7 @@ from lastresort.errors import (
     StopRequestedError,
     TaskError,
 )
-from lastresort.evals.measure import JobRefused, JobScores, LocalExecutor, MeasureJob, Result, run_in_order
+from lastresort.evals.measure import JobFailure, JobScores, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import build_scorer
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import ModelOpening
@@ -41,7 +41,7 @@ from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
 from lastresort.scale.cluster import RayWorkers, WorkerRoom, checked_address, environment_for_ray, ray_cluster
-from lastresort.scale.crew import Crew, JobBack, News, WorkerLost
+from lastresort.scale.crew import Crew, JobBack, News, WorkerLost, WorkerReady
 from lastresort.scale.executor import CrewExecutor
 from lastresort.scale.work import (
     AnsweringWorker,
@@ -172,7 +172,7 @@ def test_what_a_model_refuses_is_refused_as_alone(refused_is_wrong: bool, tmp_pa
 
     plain = results(None, "plain")
     assert results(WorkersHere(4), "workers") == plain
-    assert [type(result) for result in plain] == [JobScores, JobScores if refused_is_wrong else JobRefused, JobScores]
+    assert [type(result) for result in plain] == [JobScores, JobScores if refused_is_wrong else JobFailure, JobScores]
 
 
 @pytest.mark.slow
@@ -285,6 +285,7 @@ class NoSuchRay:
 
     def __init__(self, address: str, nodes: Sequence[Mapping[str, Any]] = (), raised: Exception | None = None) -> None:
         self.gcs_address, self._nodes, self._raised = address, nodes, raised
+        self.found: WorkerFacts | None = None
 
     def get_runtime_context(self) -> NoSuchRay:
         return self
@@ -296,8 +297,9 @@ class NoSuchRay:
         return refs[:num_returns], refs[num_returns:]
 
     def get(self, ref: Any) -> Any:
-        assert self._raised is not None
-        raise self._raised
+        if self._raised is not None:
+            raise self._raised
+        return self.found
 
     def kill(self, actor: Any) -> None:
         pass
@@ -326,6 +328,41 @@ def test_there_are_as_many_workers_as_each_machine_has_room_for(room: WorkerRoom
         {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0, "memory": 1e12}},
     ]
     assert RayWorkers(NoSuchRay(head, nodes), room, {}).capacity() == workers
+
+
+@pytest.mark.parametrize(("gigabytes", "workers"), [(8, 7), (3, 2), (2, 1), (1, 1), (0.5, 0)])
+def test_where_the_driver_computes_too_one_copy_of_the_weights_is_its_own(
+    gigabytes: float, workers: int, head: str
+) -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 16.0, "memory": gigabytes * 1e9}}]
+    ray = NoSuchRay(head, nodes)
+    assert RayWorkers(ray, WorkerRoom(1, memory_bytes=10**9), {}, beside_driver=True).capacity() == workers
+    assert RayWorkers(ray, WorkerRoom(1), {}, beside_driver=True).capacity() == 16
+
+
+def test_workers_that_were_ended_here_are_awaited_but_not_for_ever(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, ray = [0.0], NoSuchRay(head)
+    gone = {50: 0.3, 51: 1e9}  # process -> when it ends
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    def kill(process: int, number: int) -> None:
+        assert number == 0
+        if now[0] > gone[process]:
+            raise ProcessLookupError
+
+    monkeypatch.setattr("lastresort.scale.cluster.os.kill", kill)
+    for process, least, most in ((50, 0.3, 0.5), (51, 10.0, 10.1)):
+        now[0], workers = 0.0, RayWorkers(ray, WorkerRoom(1), {}, lambda: now[0], sleep)
+        ray.found = WorkerFacts(socket.gethostname(), software_here(), process)
+        workers._actors[7], workers._refs["about"] = object(), (7, 0)
+        assert workers.next(0) == WorkerReady(7)
+        workers.end(7)
+        workers.await_ended()
+        assert least < now[0] + 0.01 <= most + 0.02
+        workers.await_ended()
+        assert now[0] <= most + 0.02, "once"
 
 
 def starting(ray: NoSuchRay) -> RayWorkers:
@@ -404,6 +441,7 @@ def test_workers_end_when_the_models_are_closed_as_before_a_training_and_others_
             models.close()
             assert workers._workers == {}
             assert running <= set(workers.ended)
+            assert workers.awaited[-1] == len(workers.ended)
         assert begun > 3
 
 

@@ -31,7 +31,7 @@ from lastresort.scale.work import BatchJob
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, Stop, StopSignal
 from lastresort.types import SilentProgress
-from scale_support import AnyJob, WorkersHere, answered_by
+from scale_support import AnyJob, WorkersHere, answered_by, figures
 from tiny_model import save_tiny_model
 
 BASE = "scripted:script.json"
@@ -60,18 +60,6 @@ def gated(folder: Path, workers: WorkersHere | None = None, *, stop: Stop = NEVE
     return document
 
 
-def figures(document: GateDocument) -> dict[str, Any]:
-    """All but seconds, what was asked just now, what lies elsewhere, and how often items were used."""
-    found = document.as_json()
-    for name in ("seconds", "expected_seconds"):
-        found["forecast"].pop(name)
-    for name in ("spent", "test_reuse", "provenance", "fingerprints"):
-        found.pop(name)
-    for suite in found["suites"]:
-        suite["asked"] = {name: value for name, value in (suite.get("asked") or {}).items() if name != "seconds"}
-    return found
-
-
 def asked(folder: Path) -> Counter[tuple[str, str]]:
     """How often which model was asked what."""
     files = {"base": "calls.jsonl", "tuned": "calls of tuned.jsonl"}
@@ -87,7 +75,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[dic
         if name not in found:
             folder = tmp_path_factory.mktemp(name)
             gated_task(folder, tuned={"good": GOOD, "bad": BAD}[name])
-            found[name] = figures(gated(folder)), asked(folder)
+            found[name] = figures(gated(folder).as_json()), asked(folder)
         return found[name]
 
     return of
@@ -99,7 +87,7 @@ def test_verdict_and_figures_are_those_of_one_process_which_asks_the_same(
 ) -> None:
     gated_task(tmp_path, tuned={"good": GOOD, "bad": BAD}[tuned])
     workers = WorkersHere(seed, room=lambda: 3)
-    found = figures(gated(tmp_path, workers))
+    found = figures(gated(tmp_path, workers).as_json())
     assert found["verdict"] == verdict
     assert (found, asked(tmp_path)) == alone(tuned), (
         "the gate looks as it goes, and what comes after its last look is not sent"
@@ -112,7 +100,7 @@ def test_verdict_and_figures_are_those_of_one_process_which_asks_the_same(
 def test_lost_workers_repeat_at_most_their_own_batches(tmp_path: Path, alone: Any) -> None:
     gated_task(tmp_path)
     workers = WorkersHere(5, lost=lambda worker, job: len(workers.begun) % 7 == 3)
-    assert figures(gated(tmp_path, workers)) == alone("good")[0]
+    assert figures(gated(tmp_path, workers).as_json()) == alone("good")[0]
     times = Counter(job.sha256 for job in workers.begun)
     assert workers.losses > 2
     assert sum(times.values()) - len(times) == workers.losses
@@ -128,7 +116,7 @@ def test_a_batch_that_ends_every_worker_ends_the_gate_and_the_same_command_goes_
     ):
         gated(tmp_path, workers)
     kept = asked(tmp_path)
-    assert figures(gated(tmp_path)) == alone("good")[0]
+    assert figures(gated(tmp_path).as_json()) == alone("good")[0]
     again = asked(tmp_path) - alone("good")[1]
     assert kept.total() > 8 * 8
     assert again.total() <= 5 * 32, "of the batches that were lost, or at a worker, and never came back"
@@ -148,7 +136,7 @@ def test_a_stop_sends_nothing_more_and_what_came_before_it_is_kept(tmp_path: Pat
     with pytest.raises(StopRequestedError, match="Give the same command again"):
         gated(tmp_path, workers, stop=stop)
     assert sent == [len(workers.sent)]
-    assert figures(gated(tmp_path)) == alone("good")[0]
+    assert figures(gated(tmp_path).as_json()) == alone("good")[0]
 
 
 def test_the_gate_of_a_climb_is_asked_by_the_workers_of_the_climb(

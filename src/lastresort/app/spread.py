@@ -74,7 +74,7 @@ def _connected(
             settings = {name: os.environ.get(name, value) for name, value in SETTINGS.items()}
             if address == LOCAL:
                 settings |= {name: os.environ[name] for name in OF_THIS_MACHINE if name in os.environ}
-            found = RayWorkers(ray, room, settings)
+            found = RayWorkers(ray, room, settings, beside_driver=address == LOCAL)
             shown.say(workers_line(found.capacity(), found.needs, address))
             return found
 

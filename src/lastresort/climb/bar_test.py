@@ -18,7 +18,7 @@ from lastresort.evals.evidence import (
     outlook_corrected,
     so_far,
 )
-from lastresort.evals.measure import JobRefused, MeasureJob, Result
+from lastresort.evals.measure import JobFailure, MeasureJob, Result
 from lastresort.records.events import RungTested
 from lastresort.records.measurement import part_of_test
 from lastresort.records.record import ItemScore, Measurement, Record
@@ -141,7 +141,7 @@ def _until_decided(
     def use(job: MeasureJob, result: Result) -> None:
         if enough.requested() is not None:  # it was under way when the evidence decided
             return
-        if isinstance(result, JobRefused):
+        if isinstance(result, JobFailure):
             raise result.error()
         items.extend(result.items)
         parts = [*before, Answered(items, order)]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lastresort.errors import CandidateError, ContractError
+from lastresort.errors import CandidateError, ContractError, LastresortError
 from lastresort.evals.scorers import Scorer, format_ok, scores_of
 from lastresort.models.protocol import OnAnswer, Pay, at_places, pay_on_answer
 from lastresort.records.measurement import ItemScore, failure_kind
@@ -181,23 +181,24 @@ class JobScores:
 
 
 @dataclass(frozen=True, slots=True)
-class JobRefused:
-    """The model cannot be measured so: what its CandidateError says."""
+class JobFailure:
+    """An error as a value, for a job without scores or answers. As a result of measuring it is always a CandidateError."""
 
+    kind: type[LastresortError]
     found: str
     where: str
     expected: str
     remedy: str
 
     @classmethod
-    def of(cls, error: CandidateError) -> JobRefused:
-        return cls(error.found, error.where, error.expected, error.remedy)
+    def of(cls, error: LastresortError) -> JobFailure:
+        return cls(type(error), error.found, error.where, error.expected, error.remedy)
 
-    def error(self) -> CandidateError:
-        return CandidateError(self.found, where=self.where, expected=self.expected, remedy=self.remedy)
+    def error(self) -> LastresortError:
+        return self.kind(self.found, where=self.where, expected=self.expected, remedy=self.remedy)
 
 
-Result = JobScores | JobRefused
+Result = JobScores | JobFailure
 
 
 class Executor(Protocol):
@@ -242,7 +243,7 @@ class LocalExecutor:
                     opened, passages = self.answerer(job.system, job.passages), job.passages
                 result = self._measured(opened, job, stop, so_far)
             except CandidateError as error:
-                on_result(job, JobRefused.of(error))
+                on_result(job, JobFailure.of(error))
                 continue
             if result is None:
                 return

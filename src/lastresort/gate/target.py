@@ -12,7 +12,7 @@ from lastresort.climb.room import max_new_tokens
 from lastresort.climb.shares import share_of_tuned
 from lastresort.data.split import groups_of
 from lastresort.evals.evidence import Correction
-from lastresort.evals.measure import Executor, JobRefused, LocalExecutor, MeasureJob, Result, run_in_order
+from lastresort.evals.measure import Executor, JobFailure, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import Scorer
 from lastresort.gate.verdict import Comparator, judge_target
 from lastresort.models.cached import CachedModel
@@ -105,7 +105,7 @@ class HeldOutTarget:
             return Answerer(system, cached)
 
         def use(job: MeasureJob, result: Result) -> None:
-            if isinstance(result, JobRefused):
+            if isinstance(result, JobFailure):
                 raise result.error()
             done.extend(result.items)
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field, replace
 
+from lastresort.evals.measure import JobFailure
 from lastresort.gate.sides import GateSide
 from lastresort.gate.suites.asking import AnswerBatches, AnsweredBatches, SuiteBatch, answer_batch
 from lastresort.gate.suites.suite import Suite, SuiteItem
@@ -22,7 +23,7 @@ from lastresort.models.protocol import Model
 from lastresort.records.responses import KeptAnswer
 from lastresort.scale.crew import Crew, Ticket
 from lastresort.scale.executor import CrewExecutor, OneModel
-from lastresort.scale.work import JobAnswers, JobFailure, JobModel, is_loaded
+from lastresort.scale.work import JobAnswers, JobModel, is_loaded
 from lastresort.stop import Stop
 
 

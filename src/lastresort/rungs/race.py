@@ -20,7 +20,7 @@ from lastresort.evals.evidence import (
     judge_bar,
     selection_bias_corrected,
 )
-from lastresort.evals.measure import JobRefused, failures, mean_score
+from lastresort.evals.measure import JobFailure, failures, mean_score
 from lastresort.records.record import ItemScore
 from lastresort.records.rungs import NothingMeasured, NotTried, RacedOnDev, RaceEnd, RefusedLater, SearchFinding
 from lastresort.rungs.rung import Candidate, Search, Workbench, candidate_of
@@ -302,7 +302,7 @@ class Race:
         found = self._bench.dev_results(self._rung, systems, start, stop, staged=True)
         for name in list(names):
             result = found[name]
-            if isinstance(result, JobRefused):
+            if isinstance(result, JobFailure):
                 self._dropped[name] = str(result.error())
                 self._alive.remove(name)
                 if answered := len(self._items.pop(name)):

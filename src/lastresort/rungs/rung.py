@@ -15,8 +15,8 @@ from lastresort.evals.evidence import Correction, chance_of_met, errors_left
 from lastresort.evals.judged import correction_in
 from lastresort.evals.measure import (
     Executor,
+    JobFailure,
     JobPlace,
-    JobRefused,
     LocalExecutor,
     MeasureJob,
     Result,
@@ -194,7 +194,7 @@ class Workbench:
     def dev_scores(self, rung: str, system: System, *, given: GivenPassages | None = None) -> list[ItemScore]:
         """Scores of all dev items, measured once a run. given: as in `dev_results`. Raises CandidateError if the model refuses."""
         found = self.dev_results(rung, [system], 0, len(self.dev), given=given)[system.name]
-        if isinstance(found, JobRefused):
+        if isinstance(found, JobFailure):
             raise found.error()
         return found
 
@@ -208,14 +208,14 @@ class Workbench:
         staged: bool = False,
         passages: Passages | None = None,
         given: GivenPassages | None = None,
-    ) -> dict[str, list[ItemScore] | JobRefused]:
+    ) -> dict[str, list[ItemScore] | JobFailure]:
         """Scores of each system, by its name, on dev items [start, stop): from the record, else measured as jobs.
 
         staged: each begins a stage of progress. passages: shown in place of what the systems' retriever finds; given: which these
         are. Each measurement is recorded as soon as it and those before it are done.
         """
         split, label = stretch_of_dev(start, stop), f"dev items {start + 1}-{stop}"
-        found: dict[str, list[ItemScore] | JobRefused] = {}
+        found: dict[str, list[ItemScore] | JobFailure] = {}
         jobs: list[MeasureJob] = []
         for number, system in enumerate(systems):
             self._propose(rung, system, given)
@@ -234,7 +234,7 @@ class Workbench:
             found[system.name] = list(known.items)
 
         def use(job: MeasureJob, result: Result) -> None:
-            if isinstance(result, JobRefused):
+            if isinstance(result, JobFailure):
                 found[job.system.name] = result
                 return
             self.record.add_measurement(Measurement(rung, job.system.name, split, stop - start, result.items))
@@ -268,7 +268,7 @@ class Workbench:
         found: list[ItemScore] = []
 
         def use(job: MeasureJob, result: Result) -> None:
-            if isinstance(result, JobRefused):
+            if isinstance(result, JobFailure):
                 raise result.error()
             found.extend(result.items)
 

@@ -28,6 +28,7 @@ from lastresort.version import __version__
 LOCAL, AUTO = "local", "auto"
 OBJECTS_BYTES = 100 * 2**20  # jobs and answers are text
 CONNECT_S, HEAD_EVERY_S = 5.0, 2.0
+ENDED_EVERY_S, ENDED_S = 0.02, 10.0  # a worker that is killed ends a moment later
 HEAD_LOST_S = 30.0  # Ray itself ends a process whose head is silent for a minute
 _ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 _LONGEST_FOLDER = 40  # characters: a socket's path below it has at most 107
@@ -228,7 +229,8 @@ class RayActor:
 
 class RayWorkers:
     """Workers as actors. settings: environment variables of every worker, before it imports anything; nothing secret.
-    clock: seconds from any origin.
+    beside_driver: whether the one machine of the cluster holds the driver's own copy of a model, too. clock: seconds from any
+    origin.
     """
 
     def __init__(
@@ -238,13 +240,17 @@ class RayWorkers:
         settings: Mapping[str, str],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        *,
+        beside_driver: bool = False,
     ) -> None:
-        self._ray, self._room = ray, room
+        self._ray, self._room, self._beside_driver = ray, room, beside_driver
         threads = str(room.threads)
         # Whoever started a cluster may have left keys in its environment.
         without_keys = dict.fromkeys((*SECRETS, KEYS), "")
         self._settings = {**settings, **without_keys, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         self._actors: dict[int, Any] = {}
+        self._processes: dict[int, int] = {}  # of workers on this machine
+        self._ending: list[int] = []  # processes
         self._refs: dict[Any, tuple[int, int]] = {}  # of what is awaited, its worker and its job, 0 while it starts
         self._head, self._clock, self._head_seen = ray.get_runtime_context().gcs_address, clock, clock()
         self._sleep, self._head_lost, self.per_machine = sleep, False, 1.0
@@ -262,7 +268,10 @@ class RayWorkers:
 
     def _fit_on(self, has: Mapping[str, float]) -> int:
         needs = {"CPU": self._room.threads, "GPU": self._room.cards, "memory": self._room.memory_bytes}
-        return int(min(has.get(name, 0.0) // amount for name, amount in needs.items() if amount))
+        copies = {name: int(has.get(name, 0.0) // amount) for name, amount in needs.items() if amount}
+        if self._beside_driver and copies.get("memory", 0) > 1:
+            copies["memory"] -= 1
+        return min(copies.values())
 
     def start(self, worker: int) -> None:
         self._await_head()
@@ -289,6 +298,15 @@ class RayWorkers:
         if not self._head_lost and _answers(self._head):  # else it ends with this process
             with suppress(Exception):  # it is gone
                 self._ray.kill(actor)
+                self._ending += [self._processes[worker]] if worker in self._processes else []
+        self._processes.pop(worker, None)
+
+    def await_ended(self) -> None:
+        until = self._clock() + ENDED_S
+        while (left := [process for process in self._ending if _runs(process)]) and self._clock() < until:
+            self._ending = left
+            self._sleep(ENDED_EVERY_S)
+        self._ending = []
 
     def next(self, timeout_s: float) -> News | None:
         if self._clock() - self._head_seen > HEAD_EVERY_S:
@@ -309,6 +327,8 @@ class RayWorkers:
         if number:
             return JobBack(worker, number, found)
         refuse_other_software(found)
+        if found.host == socket.gethostname():
+            self._processes[worker] = found.process
         return WorkerReady(worker)
 
     def _lost(self, worker: int, error: Exception) -> WorkerLost:
@@ -335,6 +355,16 @@ class RayWorkers:
                 raise InfrastructureError(found, where="--ray", remedy=REMEDY)
             self._sleep(HEAD_EVERY_S)
         self._head_seen = self._clock()
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's, as on a cluster that another user started
+        pass
+    return True
 
 
 def _cause(error: Exception) -> str:

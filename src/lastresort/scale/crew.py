@@ -65,6 +65,9 @@ class Workers(Protocol):
     def end(self, worker: int) -> None:
         """At once, with whatever it has in memory. No news of it follows."""
 
+    def await_ended(self) -> None:
+        """Until the workers that were ended on this machine are gone, as far as that can be seen, so that their memory is free."""
+
     def next(self, timeout_s: float) -> News | None:
         """What happened next, None where nothing did in time. Raises PrerequisiteError for a worker that cannot be used."""
 
@@ -161,10 +164,11 @@ class Crew:
         self._waiting = deque(ticket for ticket in self._waiting if ticket.wanted)
 
     def release(self) -> None:
-        """End all workers, so that their memory is free. Others start with the next job."""
+        """End all workers, and wait until their memory is free. Others start with the next job."""
         self._waiting.clear()
         for worker in (*self._starting, *self._at):
             self._workers.end(worker)
+        self._workers.await_ended()
         self._starting.clear()
         self._at.clear()
         self._busy_since.clear()

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from lastresort.errors import ContractError, LastresortError
-from lastresort.evals.measure import Executor, LocalExecutor, MeasureJob, Result
+from lastresort.evals.measure import Executor, JobFailure, LocalExecutor, MeasureJob, Result
 from lastresort.models.cached import CachedModel, ModelCall
 from lastresort.models.open import ModelOpening
 from lastresort.models.protocol import OnAnswer
 from lastresort.scale.crew import QUEUED, Crew, Ticket
-from lastresort.scale.work import BatchJob, JobAnswers, JobFailure, JobModel, is_loaded
+from lastresort.scale.work import BatchJob, JobAnswers, JobModel, is_loaded
 from lastresort.stop import Stop
 from lastresort.systems.answerer import Answerer
 from lastresort.systems.compose import Passages

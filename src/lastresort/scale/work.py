@@ -6,16 +6,18 @@ Nothing here knows what carries jobs to workers.
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from lastresort.errors import CandidateError, DataError, LastresortError, PrerequisiteError
+from lastresort.evals.measure import JobFailure
 from lastresort.models.cached import ModelCall
 from lastresort.models.open import ModelOpening
 from lastresort.models.protocol import Model, Prompt, is_endpoint
@@ -87,26 +89,6 @@ class BatchJob:
 
 
 @dataclass(frozen=True, slots=True)
-class JobFailure:
-    """An error of ours as a value."""
-
-    kind: type[LastresortError]
-    found: str
-    where: str
-    expected: str
-    remedy: str
-
-    @classmethod
-    def of(cls, error: LastresortError, host: str) -> JobFailure:
-        """host: of the worker. What is wrong with a candidate is wrong on every machine."""
-        where = error.where if isinstance(error, CandidateError) else f"worker on {host}, {error.where}".rstrip(", ")
-        return cls(type(error), error.found, where, error.expected, error.remedy)
-
-    def error(self) -> LastresortError:
-        return self.kind(self.found, where=self.where, expected=self.expected, remedy=self.remedy)
-
-
-@dataclass(frozen=True, slots=True)
 class JobAnswers(Generic[K, V]):
     """answers: by their keys, all of them unless there was a failure."""
 
@@ -116,10 +98,11 @@ class JobAnswers(Generic[K, V]):
 
 @dataclass(frozen=True, slots=True)
 class WorkerFacts:
-    """Who a worker is. host: the name of its machine. software: see `software_here`."""
+    """Who a worker is. host: the name of its machine. process: its number there. software: see `software_here`."""
 
     host: str
     software: Mapping[str, str] = field(default_factory=dict)
+    process: int = 0
 
 
 @cache
@@ -159,7 +142,7 @@ class AnsweringWorker:
         self._model: Model | None = None
 
     def about(self) -> WorkerFacts:
-        return WorkerFacts(socket.gethostname(), software_here())
+        return WorkerFacts(socket.gethostname(), software_here(), os.getpid())
 
     def answer(self, job: Job[K, V]) -> JobAnswers[K, V]:
         """Errors of ours come back as values, with the answers that came before them."""
@@ -168,7 +151,10 @@ class AnsweringWorker:
         try:
             job.answered_by(self._opened(job.model), arrived.__setitem__)
         except LastresortError as error:
-            failure = JobFailure.of(error, socket.gethostname())
+            failure = JobFailure.of(error)
+            if not isinstance(error, CandidateError):  # what is wrong with a candidate is wrong on every machine
+                where = f"worker on {socket.gethostname()}, {error.where}".rstrip(", ")
+                failure = replace(failure, where=where)
         return JobAnswers(arrived, failure)
 
     def _opened(self, wanted: JobModel) -> Model:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lastresort.errors import CandidateError
-from lastresort.evals.measure import JobRefused, failures, mean_score
+from lastresort.evals.measure import JobFailure, failures, mean_score
 from lastresort.knowledge.chunks import Chunk
 from lastresort.knowledge.labels import Labels
 from lastresort.knowledge.search import search
@@ -121,7 +121,7 @@ def _measure(
     constrained = []
     for system in systems:
         items = results[system.name]
-        if isinstance(items, JobRefused):
+        if isinstance(items, JobFailure):
             found.dropped[system.name] = str(items.error())
             continue
         found.items[system.name] = items
@@ -138,14 +138,14 @@ def _measure(
 
 def _results(
     bench: Workbench, rung: str, systems: Sequence[System], passages: Passages, given: GivenPassages
-) -> dict[str, list[ItemScore] | JobRefused]:
+) -> dict[str, list[ItemScore] | JobFailure]:
     """Each system's result on dev; also refused if its model does not support its decoding."""
-    refused: dict[str, list[ItemScore] | JobRefused] = {}
+    refused: dict[str, list[ItemScore] | JobFailure] = {}
     for system in systems:
         try:
             bench.models.check(system)
         except CandidateError as error:
-            refused[system.name] = JobRefused.of(error)
+            refused[system.name] = JobFailure.of(error)
     asked = [system for system in systems if system.name not in refused]
     return refused | bench.dev_results(rung, asked, 0, len(bench.dev), staged=True, passages=passages, given=given)
 
