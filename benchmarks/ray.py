@@ -1,4 +1,5 @@
-"""Two Ray workers of one thread each against one process of one thread, on the same batches; and what a job costs beyond its work.
+"""Two Ray workers of one thread each against one process of one thread, on the same batches of prompts, and of the gate's general
+suite; and what a job costs beyond its work.
 
 Run on a quiet machine with two cores:
 
@@ -17,7 +18,12 @@ from pathlib import Path
 from lastresort.app.runtime import SETTINGS, set_environment
 from lastresort.evals.measure import Executor, JobScores, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import build_scorer
-from lastresort.models.open import EMBEDDED
+from lastresort.gate.sides import GateSide, open_side
+from lastresort.gate.suites.asking import ask
+from lastresort.gate.suites.general import General
+from lastresort.gate.suites.suite import Transcript
+from lastresort.gate.workers import GateWorkers
+from lastresort.models.open import EMBEDDED, ModelOpening
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
 from lastresort.scale.cluster import RayWorkers, WorkerRoom, ray_cluster
@@ -51,6 +57,19 @@ def seconds(executor: Executor, system: System, rows: tuple[Example, ...]) -> tu
     return time.perf_counter() - began, answers
 
 
+def general_seconds(crew: Crew | None, items: int) -> tuple[float, dict[str, Transcript]]:
+    """Of the base's answers to so many items of the general suite, likelihoods and words; and the answers."""
+    opening = ModelOpening(EMBEDDED, Path())
+    side, suite = GateSide(EMBEDDED, opening.open, opening=opening), General()
+    workers = GateWorkers.of(crew, side, side)
+    answered = None if workers is None else workers.suites("base")
+    with open_side(side) as model:
+        ask(model, suite, suite.draw(1, 0, WARM_UP), answered=answered)  # so that all have the model open
+        began = time.perf_counter()
+        found = ask(model, suite, suite.draw(0, 0, items), answered=answered)
+        return time.perf_counter() - began, found.transcripts
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--items", type=int, default=512)
@@ -75,6 +94,11 @@ def main() -> None:
                 models.close()
         assert found["one process"][1] == found["two workers"][1], "the answers differ"
         print(f"efficiency of two workers: {found['one process'][0] / found['two workers'][0] / 2:.2f}")
+        (alone, said), (shared, said_there) = general_seconds(None, items), general_seconds(crew, items)
+        assert said == said_there, "the answers to the suite differ"
+        print(f"general suite: {items / alone:.2f} items/s in one process, {items / shared:.2f} by two workers")
+        print(f"efficiency of two workers in the gate: {alone / shared / 2:.2f}")
+        crew.release()
         with ResponseCache(folder / "jobs") as cache:
             models = OpenModels(cache, base_folder=folder, base_name="scripted:s.json", tuned_name="scripted:s.json")
             local = LocalExecutor(

@@ -86,11 +86,11 @@ def answered_by(workers: Workers) -> MakeExecutor:
 
 
 def figures(gate: dict[str, Any]) -> dict[str, Any]:
-    """Of gate.json: all but seconds, what was asked just now, what lies elsewhere, and how often items were used."""
+    """Of gate.json: all but seconds, what was asked just now, what names a folder, and how often items were used."""
     found: dict[str, Any] = json.loads(json.dumps(gate))
     for name in ("seconds", "expected_seconds"):
         found["forecast"].pop(name)
-    for name in ("spent", "test_reuse", "provenance", "base", "tuned"):
+    for name in ("spent", "test_reuse", "provenance", "base", "tuned", "fingerprints"):
         found.pop(name)
     for suite in found["suites"]:
         suite["asked"] = {name: value for name, value in (suite["asked"] or {}).items() if name != "seconds"}

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from climb_support import calls, comparable, scripted_task
-from gate_support import KEEP
 from lastresort.errors import PrerequisiteError
 from lastresort.evals.measure import JobScores, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import build_scorer
@@ -51,6 +50,8 @@ def one_cluster_at_a_time(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with (shared / "ray.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+        left = below(os.getpid(), "-m lastresort")  # where a test failed
+        end([*left, *(process for program in left for process in below(program))])
 
 
 QUALITY = [{"right": 0.5}, {"right": 0.95, "min_shots": 3}]
@@ -87,7 +88,7 @@ def asked(folder: Path) -> Counter[str]:
 
 def worker_killed(climb: subprocess.Popen[str]) -> None:
     """Once the climb has a worker that is at a batch."""
-    assert eventually(lambda: answering(climb.pid) or climb.poll() is not None)
+    assert eventually(lambda: answering(climb.pid) or climb.poll() is not None, 180)
     end(answering(climb.pid)[:1])
 
 
@@ -223,12 +224,13 @@ def test_a_climb_that_is_stopped_leaves_no_worker_and_resumes(number: signal.Sig
 def gate(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """Of an adapter against its base in this folder, which are made if they are not there yet."""
     if not (folder / "task.yaml").exists():
-        keep = {**KEEP, "general": "skip", "sycophancy": "skip"}
-        scripted_task(folder, quality=[], task={"model": "./model", "keep": keep})
+        keep = {"general": "skip", "sycophancy": "skip", "format_leak": 0.3}  # one suite, of few items
+        own = {"model": "./model", "keep": keep, "split": {"dev": 20, "test": 60}}
+        scripted_task(folder, quality=[], task=own)
         save_tiny_model(folder / "model")
         save_adapter(folder / "model", folder / "adapter")
-    own = {"LASTRESORT_CACHE": str(folder / "cache")}  # else the base would not be asked a second time
-    return command("gate", "task.yaml", "--tuned", "adapter", *arguments, environment=own, inside=folder)
+    cache = {"LASTRESORT_CACHE": str(folder / "cache")}  # else the base would not be asked a second time
+    return command("gate", "task.yaml", "--tuned", "adapter", *arguments, environment=cache, inside=folder)
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +247,7 @@ def test_a_gate_of_weights_is_that_of_one_process_to_the_digit_also_when_a_worke
     found, said = ended(program, of=figures)
     assert found == gate_alone
     assert "A worker was lost" in said
-    assert found["suites"][-1]["n"] >= 64
+    assert found["suites"][-1]["n"] >= 48
     assert eventually(lambda: not processes().keys() & helpers)
 
 
@@ -254,7 +256,7 @@ def test_a_gate_whose_head_is_lost_goes_on_with_the_same_command_without_ray(
 ) -> None:
     with cluster() as (address, head, node):
         program = gate(tmp_path, "--ray", address)
-        assert eventually(lambda: answering(node) or program.poll() is not None, 120)
+        assert eventually(lambda: answering(node) or program.poll() is not None, 180)
         end([head, node])
         _, said = ended(program, 4)
     assert "the head of the cluster is lost" in said
@@ -264,7 +266,7 @@ def test_a_gate_whose_head_is_lost_goes_on_with_the_same_command_without_ray(
 
 def test_a_gate_that_is_stopped_leaves_no_worker_and_goes_on(gate_alone: dict[str, Any], tmp_path: Path) -> None:
     program = gate(tmp_path, "--ray", "local")
-    assert eventually(lambda: answering(program.pid) or program.poll() is not None)
+    assert eventually(lambda: answering(program.pid) or program.poll() is not None, 180)
     helpers = set(below(program.pid))
     program.send_signal(signal.SIGTERM)
     _, said = ended(program, 4)
