@@ -40,7 +40,14 @@ from lastresort.models.scripted import Script, ScriptedModel, ScriptRule
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
-from lastresort.scale.cluster import RayWorkers, WorkerRoom, checked_address, environment_for_ray, ray_cluster
+from lastresort.scale.cluster import (
+    RayWorkers,
+    WorkerRoom,
+    _connect,
+    checked_address,
+    environment_for_ray,
+    ray_cluster,
+)
 from lastresort.scale.crew import Crew, JobBack, News, WorkerLost, WorkerReady
 from lastresort.scale.executor import CrewExecutor
 from lastresort.scale.work import (
@@ -266,6 +273,19 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         ray_cluster("local"),
     ):
         pass
+
+
+def test_a_cluster_that_is_slow_to_start_is_no_fault_of_ours() -> None:
+    class Slow(NoSuchRay):
+        class job_config:
+            class JobConfig:
+                def __init__(self, **settings: Any) -> None: ...
+
+        def init(self, **settings: Any) -> None:
+            raise Exception("The current node timed out during startup.")
+
+    with pytest.raises(PrerequisiteError, match=r"--ray local: The current node timed out.*wait until the machine is"):
+        _connect(Slow("127.0.0.1:1"), "local", "", None)
 
 
 def test_the_commands_do_not_load_ray() -> None:

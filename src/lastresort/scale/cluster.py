@@ -156,12 +156,12 @@ def _connect(ray: Any, address: str, named: str, folder: str | None) -> None:
             if not _answers(there):
                 raise _NoClusterError(f"nobody answers at {there}")
             ray.init(address=there, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+    except Exception as error:  # a bare one where a node is slow to start
         found = str(error) if isinstance(error, ConnectionError) else reason_of(error)
         expected = "room for a cluster here" if address == LOCAL else "a cluster that this machine can join"
         remedy = f"Start one with `ray start --head`, set {AUTH_MODE}=token if it wants a token, or use --ray local."
         if address == LOCAL:
-            remedy = "Free some memory, or leave --ray out."
+            remedy = "Free some memory, wait until the machine is less busy, or leave --ray out."
         elif os.environ.get(AUTH_MODE) == "token" and not isinstance(error, _NoClusterError):
             remedy = f"Check that {AUTH_TOKEN} is the cluster's token."
         raise PrerequisiteError(found, where=f"--ray {address}", expected=expected, remedy=remedy) from error

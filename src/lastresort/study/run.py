@@ -185,7 +185,7 @@ def run_grid(
         known = rows_in(folder)
         for done in known:
             tidy(folder, done)
-        # Of each seed first the prompts: between them the model stays open, here and at workers.
+        # Of each seed first the prompts: a training closes the model, here and at workers.
         missing = sorted(
             (cell for cell, key in keys.items() if key not in known), key=lambda one: (one.seed, one.way == RUNG)
         )
