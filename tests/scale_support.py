@@ -12,9 +12,9 @@ from typing import Any
 from lastresort.app.spread import measured_by
 from lastresort.rungs.rung import MakeExecutor
 from lastresort.scale.crew import JobBack, News, WorkerLost, WorkerReady, Workers
-from lastresort.scale.work import AnsweringWorker, Job
+from lastresort.scale.work import AnsweringWorker, WorkerJob
 
-AnyJob = Job[Any, Any]
+AnyJob = WorkerJob[Any, Any]
 
 
 class WorkersHere:

@@ -22,7 +22,7 @@ from lastresort.foreign import reason_of
 from lastresort.hardware.environment import cores
 from lastresort.keys import KEYS, PASSED, SECRETS, code_environment
 from lastresort.scale.crew import REMEDY, JobBack, News, WorkerLost, WorkerReady
-from lastresort.scale.work import AnsweringWorker, Job, JobAnswers, K, V, WorkerFacts, refuse_other_software
+from lastresort.scale.work import AnsweringWorker, JobAnswers, K, V, WorkerFacts, WorkerJob, refuse_other_software
 from lastresort.version import __version__
 
 LOCAL, AUTO = "local", "auto"
@@ -157,7 +157,8 @@ def _connect(ray: Any, address: str, named: str, folder: str | None) -> None:
                 raise _NoClusterError(f"nobody answers at {there}")
             ray.init(address=there, **quiet)
     except Exception as error:  # a bare one where a node is slow to start
-        found = str(error) if isinstance(error, ConnectionError) else reason_of(error)
+        bare = isinstance(error, ConnectionError) or type(error) is Exception
+        found = str(error).rstrip(".") if bare else reason_of(error)
         expected = "room for a cluster here" if address == LOCAL else "a cluster that this machine can join"
         remedy = f"Start one with `ray start --head`, set {AUTH_MODE}=token if it wants a token, or use --ray local."
         if address == LOCAL:
@@ -223,7 +224,7 @@ class RayActor:
     def about(self) -> WorkerFacts:
         return self._worker.about()
 
-    def answer(self, job: Job[K, V]) -> JobAnswers[K, V]:
+    def answer(self, job: WorkerJob[K, V]) -> JobAnswers[K, V]:
         return self._worker.answer(job)
 
 
@@ -289,7 +290,7 @@ class RayWorkers:
         self._actors[worker] = actor
         self._refs[actor.about.remote()] = (worker, 0)
 
-    def send(self, worker: int, number: int, job: Job[Any, Any]) -> None:
+    def send(self, worker: int, number: int, job: WorkerJob[Any, Any]) -> None:
         self._refs[self._actors[worker].answer.remote(job)] = (worker, number)
 
     def end(self, worker: int) -> None:

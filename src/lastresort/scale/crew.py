@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lastresort.errors import InfrastructureError
-from lastresort.scale.work import Job, JobAnswers, K, V
+from lastresort.scale.work import JobAnswers, K, V, WorkerJob
 from lastresort.stop import Stop, check
 
 QUEUED = 2  # jobs at a worker: it goes on with the next one while the driver scores the last
@@ -60,7 +60,7 @@ class Workers(Protocol):
         """How many workers there is room for now, those that run included."""
 
     def start(self, worker: int) -> None: ...
-    def send(self, worker: int, number: int, job: Job[Any, Any]) -> None: ...
+    def send(self, worker: int, number: int, job: WorkerJob[Any, Any]) -> None: ...
 
     def end(self, worker: int) -> None:
         """At once, with whatever it has in memory. No news of it follows."""
@@ -77,7 +77,7 @@ class Ticket:
     """A job under way. then: called in the driver's thread once its answers are there. wanted: False once nobody waits for it."""
 
     number: int
-    job: Job[Any, Any]
+    job: WorkerJob[Any, Any]
     then: Callable[[JobAnswers[Any, Any]], None]
     tries: int = 1
     done: bool = False
@@ -117,7 +117,7 @@ class Crew:
         """Ask how many workers there is room for: that changes as machines come and go."""
         self._capacity = self._workers.capacity()
 
-    def submit(self, job: Job[K, V], then: Callable[[JobAnswers[K, V]], None]) -> Ticket:
+    def submit(self, job: WorkerJob[K, V], then: Callable[[JobAnswers[K, V]], None]) -> Ticket:
         self._sent += 1
         ticket = Ticket(self._sent, job, then)
         self._waiting.append(ticket)

@@ -55,7 +55,7 @@ class JobModel:
         return cls(opening, model.fingerprint, model.computed_by)
 
 
-class Job(Protocol[K_co, V_co]):
+class WorkerJob(Protocol[K_co, V_co]):
     """A batch to answer. Doing it twice does no harm: its answers have one key each in the driver's cache.
 
     sha256: of everything that an answer depends on.
@@ -144,7 +144,7 @@ class AnsweringWorker:
     def about(self) -> WorkerFacts:
         return WorkerFacts(socket.gethostname(), software_here(), os.getpid())
 
-    def answer(self, job: Job[K, V]) -> JobAnswers[K, V]:
+    def answer(self, job: WorkerJob[K, V]) -> JobAnswers[K, V]:
         """Errors of ours come back as values, with the answers that came before them."""
         arrived: dict[K, V] = {}
         failure: JobFailure | None = None
