@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from lastresort.errors import CandidateError
 from lastresort.evals.evidence.sequential import STAKES
-from lastresort.evals.measure import JobRefused
+from lastresort.evals.measure import JobFailure
 from lastresort.rungs.race import LOOK_ITEMS, NOT_BEST, Race, looks
 
 Floats = npt.NDArray[np.float64]
@@ -272,11 +272,11 @@ class Refusing:
 
     def dev_results(
         self, rung: str, systems: Sequence[Any], start: int, stop: int, *, staged: bool
-    ) -> dict[str, list[SimpleNamespace] | JobRefused]:
-        found: dict[str, list[SimpleNamespace] | JobRefused] = {}
+    ) -> dict[str, list[SimpleNamespace] | JobFailure]:
+        found: dict[str, list[SimpleNamespace] | JobFailure] = {}
         for one in systems:
             if int(one.name) < self._refused and stop > self._answers:
-                found[one.name] = JobRefused.of(CandidateError("the input is too long"))
+                found[one.name] = JobFailure.of(CandidateError("the input is too long"))
             else:
                 scores = self._right[int(one.name), start:stop]
                 found[one.name] = [SimpleNamespace(score=float(score), format_ok=True) for score in scores]
