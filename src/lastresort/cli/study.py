@@ -54,7 +54,7 @@ def crossover_command(
     """
     from lastresort.app.study import StudyRequest
 
-    request = StudyRequest("crossover", task, parse_settings(settings), _sizes(sizes), seeds, out, ray)
+    request = StudyRequest("crossover", task, parse_settings(settings), _sizes(sizes), seeds, out, ray=ray)
     _run(request, dry_run=dry_run, as_json=as_json)
 
 
@@ -77,7 +77,7 @@ def min_data_command(
     """
     from lastresort.app.study import StudyRequest
 
-    request = StudyRequest("min-data", task, parse_settings(settings), _sizes(sizes), seeds, out, ray)
+    request = StudyRequest("min-data", task, parse_settings(settings), _sizes(sizes), seeds, out, ray=ray)
     _run(request, dry_run=dry_run, as_json=as_json)
 
 
@@ -88,6 +88,7 @@ def orpo_vs_dpo_command(
     dpo_rate: float | None = DPO_RATE,
     orpo_rate: float | None = ORPO_RATE,
     out: Path | None = OUT,
+    ray: str | None = RAY,
     dry_run: bool = DRY,
     settings: list[str] = TASK_SETTINGS,
     as_json: bool = JSON,
@@ -100,7 +101,7 @@ def orpo_vs_dpo_command(
     """
     from lastresort.app.study import StudyRequest
 
-    request = StudyRequest("orpo-vs-dpo", task, parse_settings(settings), None, seeds, out, dpo_rate, orpo_rate)
+    request = StudyRequest("orpo-vs-dpo", task, parse_settings(settings), None, seeds, out, dpo_rate, orpo_rate, ray)
     _run(request, dry_run=dry_run, as_json=as_json)
 
 

@@ -187,7 +187,8 @@ def run_grid(
             tidy(folder, done)
         # Of each seed first the prompts: a training closes the model, here and at workers.
         missing = sorted(
-            (cell for cell, key in keys.items() if key not in known), key=lambda one: (one.seed, one.way == RUNG)
+            (cell for cell, key in keys.items() if key not in known),
+            key=lambda one: (one.seed, one.way in ("sft", *ARMS)),
         )
         expected = forecast(prepared, grid, missing, progress)
         progress.say(words.of_cells(len(keys), len(missing), expected))
