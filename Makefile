@@ -1,4 +1,4 @@
-# make demo   install with the embedded model and climb the harbour example (11 to 14 minutes seen on two idle cores)
+# make demo   install with the embedded model and climb the harbour example (10 to 14 minutes seen on two idle cores)
 # make test   run the tests; make test-slow: those that train or climb on the real model for minutes
 # make coverage  the tests, and what share of src they run, file by file (slower than make test)
 # make check  format, lint, types, import contracts
