@@ -14,14 +14,15 @@ import pytest
 
 from climb_gate_support import SAFE, gated_climb, quality, script_rungs
 from climb_support import calls, comparable
-from gate_support import BAD, GOOD, KEEP, SUITES, gated_task
+from gate_support import BAD, GOOD, KEEP, SUITES, Words, gated_task
 from lastresort.app.gate import GateRequest, run_gate
-from lastresort.errors import InfrastructureError, InputError, StopRequestedError
+from lastresort.errors import ContractError, InfrastructureError, InputError, StopRequestedError
 from lastresort.gate import suite_table as suites
 from lastresort.gate.command import gate_alone, no_workers
 from lastresort.gate.plans import PILOT_SEED
 from lastresort.gate.sides import GateSide
-from lastresort.gate.suites.asking import SuiteReplies, ask
+from lastresort.gate.suites.asking import SuitePart, SuiteReplies, ask, ask_each
+from lastresort.gate.suites.suite import Question, SuiteItem, TextRequest, Transcript
 from lastresort.gate.workers import GateWorkers, SuiteJob
 from lastresort.models.open import ModelOpening
 from lastresort.records.gate import GateDocument
@@ -30,7 +31,7 @@ from lastresort.scale.crew import Crew
 from lastresort.scale.work import BatchJob
 from lastresort.spec.task import load_task
 from lastresort.stop import NEVER, Stop, StopSignal
-from lastresort.types import SilentProgress
+from lastresort.types import Decoding, Message, SilentProgress
 from scale_support import AnyJob, WorkersHere, answered_by, figures
 from tiny_model import save_tiny_model
 
@@ -95,6 +96,87 @@ def test_verdict_and_figures_are_those_of_one_process_which_asks_the_same(
     assert {type(job) for job in workers.begun} == {SuiteJob, BatchJob}
     assert workers.most_at_once > 3
     assert max(Counter(job.sha256 for job in workers.begun).values()) == 1
+
+
+def suites_at_once(room: int, seed: int) -> tuple[WorkersHere, dict[str, int]]:
+    """Workers, and by the model's name the most suites of its looks that they have batches of at once."""
+    most = dict[str, int]()
+
+    def seen(worker: int, job: AnyJob) -> bool:
+        under_way = [job, *(one for jobs in workers._queued.values() for _, one in jobs)]
+        scored = {
+            (one.model.opening.name, one.suite.name)
+            for one in under_way
+            if isinstance(one, SuiteJob) and f"/{PILOT_SEED}/" not in one.items[0].id
+        }
+        for model, count in Counter(model for model, _ in scored).items():
+            name = Path(model.removeprefix("scripted:")).name
+            most[name] = max(most.get(name, 0), count)
+        return False
+
+    workers = WorkersHere(seed, room=lambda: room, lost=seen)
+    return workers, most
+
+
+@pytest.mark.parametrize(("tuned", "seed"), [("good", 0), ("bad", 1)])
+def test_the_batches_of_all_suites_of_a_look_are_under_way_together(
+    tuned: str, seed: int, tmp_path: Path, alone: Any
+) -> None:
+    gated_task(tmp_path, tuned={"good": GOOD, "bad": BAD}[tuned])
+    workers, most = suites_at_once(32, seed)
+    assert (figures(gated(tmp_path, workers).as_json()), asked(tmp_path)) == alone(tuned)
+    assert most == {"script.json": 3, "tuned.json": 3}
+
+
+class Repeats(Words):
+    """Never ends."""
+
+    def ask(self, item: SuiteItem, transcript: Transcript) -> list[Question]:
+        return [TextRequest("say", (Message("user", item.text),), Decoding(4))]
+
+
+class Stages(SilentProgress):
+    """Each stage with its items, and how many of these were answered."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[Any]] = []
+
+    def stage(self, label: str, total: int | None = None, done: int = 0) -> None:
+        self.seen.append([label, total, 0])
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.seen[-1][2] += amount
+
+
+def test_replies_of_several_suites_come_in_their_order_and_a_failure_when_it_is_its_turn(tmp_path: Path) -> None:
+    gated_task(tmp_path)
+    opening = ModelOpening(BASE, tmp_path)
+    side = GateSide("base", opening.open, opening=opening)
+    model = side.open()
+    three = [Words(rounds=rounds, name=f"of {rounds}") for rounds in (1, 2, 3)]
+    found = list[Any]()
+    for seed in (None, 0, 1, 2):
+        workers, most = suites_at_once(32, seed or 0)
+        crew = None if seed is None else Crew(workers, lambda text: None)
+        there, progress = GateWorkers.of(crew, side, side), Stages()
+        answered = None if there is None else there.suites("base")
+        with SuiteAnswers(tmp_path / f"kept {seed}") as kept:
+            parts = [SuitePart(suite, suite.draw(0, 0, 40), kept, suite.name) for suite in three]
+            replies = ask_each(model, parts, progress=progress, answered=answered)
+            found.append(
+                ([(replace(one, seconds_by_item={}), list(one.transcripts)) for one in replies], progress.seen)
+            )
+            again = [one.new for one in ask_each(model, parts)]
+            bad = SuitePart(Repeats(), Words().draw(0, 0, 20), kept, "bad")
+            later = SuitePart(three[1], three[1].draw(1, 0, 320), kept, "later")
+            with pytest.raises(ContractError, match="twice"):
+                ask_each(model, [parts[0], bad, later], progress=progress, answered=answered)
+        assert again == [0, 0, 0]
+        assert [one[::2] for one in progress.seen[3:]] == [["of 1", 40], ["bad", 0]]
+        if crew is not None:
+            assert most == {"script.json": 3}
+            assert crew.room() == 2 * 32, "nothing that is under way is wanted any more"
+    assert found[1:] == found[:1] * 3
 
 
 def test_lost_workers_repeat_at_most_their_own_batches(tmp_path: Path, alone: Any) -> None:

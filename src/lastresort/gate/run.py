@@ -25,7 +25,7 @@ from lastresort.evals.evidence.sequential import LookedP, Looks, is_in_reach, lo
 from lastresort.gate.drawing import DrawnItems, Facts, draw, look_order
 from lastresort.gate.plans import ExternalSuite, PilotedSuite, SizeRule, SuitePlan, run_pilot, sample_size
 from lastresort.gate.sides import GateSide, OpenedSides, refuse_other_rendering
-from lastresort.gate.suites.asking import AnswerBatches, KeptAnswers, SuiteReplies, ask, joined
+from lastresort.gate.suites.asking import AnswerBatches, KeptAnswers, SuitePart, SuiteReplies, ask_each, joined
 from lastresort.gate.suites.suite import ScorePair, SuiteItem, SuiteMeasure
 from lastresort.gate.target import GateTarget, SideName, alone
 from lastresort.gate.verdict import GateConclusion, conclude, judge_measure, no_target, planned_power, skipped_measure
@@ -236,8 +236,9 @@ def look_by_look(runner: GateRunner, opened: OpenedSides, planned: Sequence[Plan
         first: SideName = opened.name or "base"
         for side in (first, "tuned" if first == "base" else "base"):
             model = opened.model(side)
-            for number in going:
-                replies[side][number].append(runner.ask_part(side, model, planned[number], look))
+            parts = runner.ask_parts(side, model, [planned[number] for number in going], look)
+            for number, part in zip(going, parts, strict=True):
+                replies[side][number].append(part)
             if look == 0:
                 runner.ask_once(side, model, measures)
         look += 1
@@ -368,24 +369,25 @@ class GateRunner:
         with OpenedSides({"base": side}, self.progress, self.stop) as opened:
             model = opened.model("base")
             planned, _ = self.plan(model, plans, margins)
-            return AskedBase(planned, tuple(self.ask_part("base", model, one, 0) for one in planned))
+            return AskedBase(planned, tuple(self.ask_parts("base", model, planned, 0)))
 
     def ask_tuned(self, side: GateSide, base: AskedBase) -> tuple[ScoredSuite, ...]:
         """Without looks: all that the tuned model is asked. Returns each suite with both replies."""
         with OpenedSides({"tuned": side}, self.progress, self.stop) as opened:
             model = opened.model("tuned")
-            replies = [self.ask_part("tuned", model, one, 0) for one in base.planned]
+            replies = self.ask_parts("tuned", model, base.planned, 0)
             return tuple(
                 ScoredSuite(one, before, after, 1)
                 for one, before, after in zip(base.planned, base.replies, replies, strict=True)
             )
 
-    def ask_part(self, side: SideName, model: Model, one: PlannedSuite, look: int) -> SuiteReplies:
-        """What comes at this look of a suite."""
-        items = one.part(look)
-        self.progress.stage(f"{side}: {one.plan.name}", len(items))
-        kept, answered = self.kept.of(side, one.plan.name), self._answered(side)
-        return ask(model, one.piloted.suite, items, kept, progress=self.progress, stop=self.stop, answered=answered)
+    def ask_parts(self, side: SideName, model: Model, planned: Sequence[PlannedSuite], look: int) -> list[SuiteReplies]:
+        """What comes at this look of each of these suites."""
+        parts = [
+            SuitePart(one.piloted.suite, one.part(look), self.kept.of(side, one.plan.name), f"{side}: {one.plan.name}")
+            for one in planned
+        ]
+        return ask_each(model, parts, progress=self.progress, stop=self.stop, answered=self._answered(side))
 
     def ask_once(self, side: SideName, model: Model, measures: int) -> None:
         """The test set, then the further suites."""

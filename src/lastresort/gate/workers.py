@@ -1,8 +1,8 @@
 """Workers that answer for the two models of a gate; what comes back is kept and compared as if this process had answered.
 
 A batch of a suite is a job: it goes to a worker with all its rounds, since each depends on the replies before it, and with its
-questions about likelihoods. So every suite travels that asks through `suites.asking.ask`; lm-eval asks the model that is open here.
-All batches of a look are needed, and none beyond it is sent.
+questions about likelihoods. So every suite travels that asks through `suites.asking`; lm-eval asks the model that is open here.
+A look needs all its batches, whatever their suite, so no suite waits for the one before it; nothing beyond the look is sent.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class SuiteJob:
     sha256: str
 
     @classmethod
-    def of(cls, model: JobModel, suite: Suite, batch: SuiteBatch) -> SuiteJob:
+    def of(cls, model: JobModel, batch: SuiteBatch) -> SuiteJob:
         content = json.dumps([*astuple(batch.key), *(batch.openings[item.id] for item in batch.todo)])
-        return cls(model, suite, tuple(batch.todo), hashlib.sha256(content.encode()).hexdigest())
+        return cls(model, batch.suite, tuple(batch.todo), hashlib.sha256(content.encode()).hexdigest())
 
     def answered_by(self, model: Model, arrived: Callable[[str, KeptAnswer], None]) -> None:
         """All at once: a batch is the unit of resuming."""
@@ -68,8 +68,8 @@ class GateWorkers:
         if opening is None:
             return None
 
-        def answered(model: Model, suite: Suite, batches: Iterator[SuiteBatch], stop: Stop) -> AnsweredBatches:
-            return _SuiteSentAhead(self.crew, JobModel.of(opening, model), suite, batches, stop).answered()
+        def answered(model: Model, batches: Iterator[SuiteBatch], stop: Stop) -> AnsweredBatches:
+            return _SuitesSentAhead(self.crew, JobModel.of(opening, model), batches, stop).answered()
 
         return answered
 
@@ -93,11 +93,11 @@ class _SentBatch:
     failure: JobFailure | None = None
 
 
-class _SuiteSentAhead:
-    """The batches of one call of `ask`, a few for each worker at a time."""
+class _SuitesSentAhead:
+    """The batches of one call of `ask_each`, a few for each worker at a time."""
 
-    def __init__(self, crew: Crew, model: JobModel, suite: Suite, batches: Iterator[SuiteBatch], stop: Stop) -> None:
-        self._crew, self._model, self._suite, self._batches, self._stop = crew, model, suite, batches, stop
+    def __init__(self, crew: Crew, model: JobModel, batches: Iterator[SuiteBatch], stop: Stop) -> None:
+        self._crew, self._model, self._batches, self._stop = crew, model, batches, stop
         self._sent: deque[_SentBatch] = deque()
 
     def answered(self) -> AnsweredBatches:
@@ -126,7 +126,7 @@ class _SuiteSentAhead:
         sent = _SentBatch(batch)
         self._sent.append(sent)
         if batch.todo:
-            sent.tickets = [self._crew.submit(SuiteJob.of(self._model, self._suite, batch), self._taken(sent))]
+            sent.tickets = [self._crew.submit(SuiteJob.of(self._model, batch), self._taken(sent))]
         return True
 
     def _taken(self, sent: _SentBatch) -> Callable[[JobAnswers[str, KeptAnswer]], None]:

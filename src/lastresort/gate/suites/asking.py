@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -75,6 +76,16 @@ def joined(parts: Sequence[SuiteReplies]) -> SuiteReplies:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class SuitePart:
+    """Items of a suite to ask. kept: of their answers. stage: for the progress, None where its caller says it."""
+
+    suite: Suite
+    items: Sequence[SuiteItem]
+    kept: SuiteAnswers | None = None
+    stage: str | None = None
+
+
 @dataclass(slots=True)
 class SuiteBatch:
     """A batch of a suite on its way.
@@ -84,6 +95,7 @@ class SuiteBatch:
     under `key`.
     """
 
+    suite: Suite
     items: Sequence[SuiteItem]
     todo: Sequence[SuiteItem]
     openings: Mapping[str, str]
@@ -106,19 +118,19 @@ AnsweredBatches = Generator[SuiteBatch, None, None]
 
 
 class AnswerBatches(Protocol):
-    """Answers the batches of a suite."""
+    """Answers the batches of one suite or several."""
 
-    def __call__(self, model: Model, suite: Suite, batches: Iterator[SuiteBatch], stop: Stop) -> AnsweredBatches:
+    def __call__(self, model: Model, batches: Iterator[SuiteBatch], stop: Stop) -> AnsweredBatches:
         """Yield each batch in its order once it is answered. model: the one that is open here."""
 
 
 def answered_here(clock: Callable[[], float] = time.perf_counter) -> AnswerBatches:
     """One batch after the other, by the model itself."""
 
-    def answered(model: Model, suite: Suite, batches: Iterator[SuiteBatch], stop: Stop) -> AnsweredBatches:
+    def answered(model: Model, batches: Iterator[SuiteBatch], stop: Stop) -> AnsweredBatches:
         for batch in batches:
             if batch.todo:
-                batch.take(answer_batch(model, suite, batch.todo, clock))
+                batch.take(answer_batch(model, batch.suite, batch.todo, clock))
             yield batch
 
     return answered
@@ -134,24 +146,46 @@ def ask(
     stop: Stop = NEVER,
     answered: AnswerBatches | None = None,
 ) -> SuiteReplies:
-    """Ask the model every item to its end.
+    """`ask_each` of one suite."""
+    [replies] = ask_each(model, [SuitePart(suite, items, kept)], progress=progress, stop=stop, answered=answered)
+    return replies
+
+
+def ask_each(
+    model: Model,
+    parts: Sequence[SuitePart],
+    *,
+    progress: Progress | None = None,
+    stop: Stop = NEVER,
+    answered: AnswerBatches | None = None,
+) -> list[SuiteReplies]:
+    """Ask the model every item of each part to its end. Replies come part after part, while workers may be ahead at later ones.
 
     An infrastructure failure is raised, never scored; finished batches are kept. stop: checked before the first batch and after
     each; a request raises its StoppedError. answered: who answers, None for the model itself. If an answer can depend on its batch,
     a batch with any new item is asked as a whole, and the kept answers stay. Raises ContractError for a suite that uses a key
     twice, or asks for likelihoods of a model without them.
     """
+    told = progress or SilentProgress()
+    cut = [(part, list(_batches(part.suite, part.items, model.batch_size))) for part in parts]
+    pending = (batch for part, own in cut for batch in _pending(model, part, own))
+    with closing((answered or answered_here())(model, pending, stop)) as batches:
+        return [_part_replies(part, islice(batches, len(own)), told, stop) for part, own in cut]
+
+
+def _part_replies(part: SuitePart, batches: Iterator[SuiteBatch], progress: Progress, stop: Stop) -> SuiteReplies:
+    """batches: of this part, in order."""
+    items = part.items
+    if part.stage is not None:
+        progress.stage(part.stage, len(items))
     check(stop)
-    key = answers_key(model, suite)
     answers: dict[str, KeptAnswer] = {}
     new = 0
-    batches = (answered or answered_here())(model, suite, _pending(model, suite, items, kept, key), stop)
-    with closing(batches):
-        for batch in batches:
-            answers |= batch.answers
-            new += batch.new
-            (progress or SilentProgress()).advance(len(batch.items))
-            check(stop)
+    for batch in batches:
+        answers |= batch.answers
+        new += batch.new
+        progress.advance(len(batch.items))
+        check(stop)
     return SuiteReplies(
         transcripts={item.id: transcript_of(body) for item in items if (body := answers[item.id].said) is not None},
         left_out=tuple(item.id for item in items if answers[item.id].said is None),
@@ -162,15 +196,14 @@ def ask(
     )
 
 
-def _pending(
-    model: Model, suite: Suite, items: Sequence[SuiteItem], kept: SuiteAnswers | None, key: Asking
-) -> Iterator[SuiteBatch]:
-    for batch in _batches(suite, items, model.batch_size):
+def _pending(model: Model, part: SuitePart, cut: Sequence[Sequence[SuiteItem]]) -> Iterator[SuiteBatch]:
+    suite, kept, key = part.suite, part.kept, answers_key(model, part.suite)
+    for batch in cut:
         openings = {item.id: _opening(suite, item) for item in batch}
         known = kept.known(key, openings) if kept is not None else {}
         unknown = [item for item in batch if item.id not in known]
         todo = batch if unknown and model.batch_matters else unknown
-        yield SuiteBatch(batch, todo, openings, known, kept, key)
+        yield SuiteBatch(suite, batch, todo, openings, known, kept, key)
 
 
 def answers_key(model: Model, suite: Suite) -> Asking:
