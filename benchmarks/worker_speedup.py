@@ -2,9 +2,9 @@
 
     python -m benchmarks.worker_speedup runs/harbour-1 [--workers 2 8 64] [--batch 64]
 
-A step is what can be under way at once: the batches of a race's round, of a test, of one suite of a look of the gate. Its batches
-go to workers in order, each to the first that is free, and the driver hands one out in HAND_OUT seconds (benchmarks/ray.py). What
-workers do not do (opening models, replay, training, statistics) takes as long as it took.
+A step is what can be under way at once: the batches of a race's round, of a test, of all suites that one model answers at a look of
+the gate. Its batches go to workers in order, each to the first that is free, and the driver hands one out in HAND_OUT seconds
+(benchmarks/ray.py). What workers do not do (opening models, replay, training, statistics) takes as long as it took.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 
 from lastresort.app.runs import Run
@@ -72,15 +72,19 @@ def measured(record: Record, batch: int) -> Part:
 
 
 def gated(gate: ClimbGate, batch: int) -> Part:
-    """Base and tuned model at each look, suite after suite, with as many seconds an item as the gate took on average."""
+    """Base and tuned model at each look, all suites together, with as many seconds an item as the gate took on average."""
     asked: dict[str, list[int]] = {}  # a suite's longest look has all that its measures saw
     for found in gate.suites:
         if found.looked_at is not None:
             looks = [look.items for look in found.looked_at.looks]
             asked[found.suite] = max(asked.get(found.suite, []), looks, key=len)
-    new = [now - before for items in asked.values() for before, now in pairwise([0, *items])]
-    each = gate.spent.seconds / (2 * sum(new))
-    return Part("gate", tuple(batches(items, each * items, batch) for items in new for _model in range(2)))
+    new = [[now - before for before, now in pairwise([0, *items])] for items in asked.values()]
+    each = gate.spent.seconds / (2 * sum(map(sum, new)))
+    looks = [
+        tuple(seconds for items in look for seconds in batches(items, each * items, batch))
+        for look in zip_longest(*new, fillvalue=0)
+    ]
+    return Part("gate", tuple(look for look in looks for _model in range(2)))
 
 
 def table(parts: Sequence[Part], whole: float, workers: Sequence[int]) -> str:
