@@ -13,7 +13,7 @@ import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -255,7 +255,7 @@ class SuiteAnswers(_Closing):
         """Store all or none. Of two answers of one item the first stays."""
         rows = [
             (
-                *astuple(asking),
+                *_values(asking),
                 item,
                 openings[item],
                 json.dumps(kept.said),
@@ -300,7 +300,7 @@ def _known(file: Refillable, asking: Asking, openings: Mapping[str, str]) -> dic
         "WHERE model = ? AND suite = ? AND version = ? AND mode = ? AND item IN ({keys})"
     )
     try:
-        for row in file.database.rows_of(query, list(openings), astuple(asking)):
+        for row in file.database.rows_of(query, list(openings), _values(asking)):
             if row["opening"] == openings[row["item"]]:
                 found[row["item"]] = _kept(row, file.path)
     except DataError as damage:
@@ -320,3 +320,8 @@ def _kept(row: sqlite3.Row, path: Path) -> KeptAnswer:
     ):
         raise DataError("found a row that is no answer", where=str(path), expected="an answer that lastresort kept")
     return KeptAnswer(said, seconds, *counts)
+
+
+def _values(asking: Asking) -> tuple[Any, ...]:
+    """In the order of the columns."""
+    return (asking.model, asking.suite, asking.version, asking.mode)
