@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,8 +117,20 @@ class ModelOpening:
         approve: Approve = nobody_to_ask,
     ) -> Model:
         """Raises as `open_model` does."""
-        how = {one.name: getattr(self, one.name) for one in fields(self)}
-        return open_model(**how, on_threads=on_threads, on_read=on_read, on_lost=on_lost, approve=approve)
+        return open_model(
+            self.name,
+            base_folder=self.base_folder,
+            precision=self.precision,
+            adapter=self.adapter,
+            prompt_price=self.prompt_price,
+            output_price=self.output_price,
+            template_kwargs=self.template_kwargs,
+            on_threads=on_threads,
+            on_read=on_read,
+            on_lost=on_lost,
+            named=self.named,
+            approve=approve,
+        )
 
 
 def local_model(model: Model) -> LocalModel | None:

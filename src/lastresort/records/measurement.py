@@ -150,9 +150,19 @@ class BarTest(JsonDocument):
 
     @classmethod
     def of(cls, found: Judgement) -> Self:
-        """All but the verdict have the same names there."""
-        others = {name: getattr(found, name) for name in cls.model_fields if name != "verdict"}
-        return cls(verdict=found.outcome, **others)
+        return cls(
+            verdict=found.outcome,
+            score=found.score,
+            n_used=found.n_used,
+            n_available=found.n_available,
+            unit=found.unit,
+            interval=found.interval,
+            decided=found.decided,
+            n_needed=found.n_needed,
+            outlook=found.outlook,
+            parts=found.parts,
+            judged=found.judged,
+        )
 
 
 class Cost(JsonDocument):

@@ -118,7 +118,19 @@ def _second_gate(gate: ClimbGate) -> SecondGate:
         alpha=gate.alpha,
         artefact_sha256=gate.artefact_sha256,
         reasons=gate.reasons,
-        measures=tuple(SecondGateMeasure.model_validate(suite, from_attributes=True) for suite in gate.suites),
+        measures=tuple(
+            SecondGateMeasure(
+                name=suite.name,
+                verdict=suite.verdict,
+                base=suite.base,
+                tuned=suite.tuned,
+                difference=suite.difference,
+                interval=suite.interval,
+                margin=suite.margin,
+                n=suite.n,
+            )
+            for suite in gate.suites
+        ),
         spent=gate.spent,
     )
 

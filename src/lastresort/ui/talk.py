@@ -106,9 +106,16 @@ class GrowingAnswer:
                 pass
 
     def kept(self) -> TalkAnswer:
-        still_coming = {"finish": "", "fault": ""} if self.elsewhere else {}
-        kept = TalkAnswer.model_validate(self, from_attributes=True)
-        return kept.model_copy(update={"seconds": round(self.seconds, 3), **still_coming})
+        return TalkAnswer(
+            system=self.system,
+            text=self.text,
+            finish="" if self.elsewhere else self.finish,
+            fault="" if self.elsewhere else self.fault,
+            tokens=self.tokens,
+            seconds=round(self.seconds, 3),
+            sources=self.sources,
+            longest_tokens=self.longest_tokens,
+        )
 
 
 @dataclass(slots=True)

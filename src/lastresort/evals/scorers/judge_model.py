@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, replace
-from operator import add
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from lastresort.errors import CandidateError, TaskError
@@ -170,7 +169,14 @@ class JudgeCost:
     paid_usd: float = 0.0
 
     def __add__(self, other: JudgeCost) -> JudgeCost:
-        return JudgeCost(*map(add, astuple(self), astuple(other)))
+        return JudgeCost(
+            calls=self.calls + other.calls,
+            tokens_in=self.tokens_in + other.tokens_in,
+            tokens_out=self.tokens_out + other.tokens_out,
+            seconds=self.seconds + other.seconds,
+            usd=self.usd + other.usd,
+            paid_usd=self.paid_usd + other.paid_usd,
+        )
 
 
 @dataclass(frozen=True, slots=True)
