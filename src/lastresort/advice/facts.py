@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal, TypeVar, get_args
 
 from lastresort.hardware.cards import card_named
@@ -203,7 +203,8 @@ class Rule:
     name: str
     strength: Strength
     when: str
-    applies: Callable[[Facts], object]
+    applies: Callable[[Facts], bool]
+    _: KW_ONLY
     advice: str | Callable[[Facts], str]
     because: str
     source: str = PRACTICE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lastresort.advice.facts import PRACTICE, TRAINED, Facts, Rule
+from lastresort.advice.facts import TRAINED, Facts, Rule
 from lastresort.rungs.supervised.sft import LEAST_ROWS
 
 WORTH_A_YEAR_USD = 500.0  # about a day of somebody's work: less than tuning, gating and serving a model takes
@@ -20,11 +20,11 @@ RULES = (
         "two-for-five",
         "STRONG",
         "the same model must stay good at other work",
-        lambda facts: facts.general_use and facts.may_train,
-        "Measure the model's other work before and after tuning: two points on your task for five lost elsewhere are "
+        lambda facts: facts.general_use is True and facts.may_train,
+        advice="Measure the model's other work before and after tuning: two points on your task for five lost elsewhere are "
         "rarely worth it.",
-        "Tuning on one task makes a model worse at others, and you only see it if you look.",
-        "Luo et al. 2023 (arXiv 2308.08747)",
+        because="Tuning on one task makes a model worse at others, and you only see it if you look.",
+        source="Luo et al. 2023 (arXiv 2308.08747)",
     ),
     Rule(
         "replay",
@@ -36,28 +36,27 @@ RULES = (
             and facts.general_use is not False
             and "sft" in facts.ladder
         ),
-        "Mix 5 to 10% general rows into training (`sft.replay`).",
-        "A few general rows preserve most other skills, at little cost to the new task.",
-        "Scialom et al. 2022 (arXiv 2205.12393)",
+        advice="Mix 5 to 10% general rows into training (`sft.replay`).",
+        because="A few general rows preserve most other skills, at little cost to the new task.",
+        source="Scialom et al. 2022 (arXiv 2205.12393)",
         concerns=TRAINED,
     ),
     Rule(
         "stay-in-the-house",
         "STRONG",
         "data must stay in-house, and the model is an external endpoint",
-        lambda facts: facts.private and facts.outside,
-        "Use an open model on your own machines: neither prompts nor training rows may go to the endpoint you named.",
-        "However well it scores there, it cannot be used.",
-        PRACTICE,
+        lambda facts: facts.private is True and facts.outside is True,
+        advice="Use an open model on your own machines: neither prompts nor training rows may go to the endpoint you named.",
+        because="However well it scores there, it cannot be used.",
     ),
     Rule(
         "cache-the-prompt",
         "MODERATE",
         "cost is the reason, and the model is an endpoint",
-        lambda facts: facts.for_cost and facts.outside,
-        "Before you train to shorten the prompt, put what all prompts share first and use the vendor's prompt cache.",
-        "Vendors bill cached prompt tokens at 10 to 50%, which is much of what tuning would save.",
-        "Anthropic and OpenAI, Prompt caching",
+        lambda facts: facts.for_cost and facts.outside is True,
+        advice="Before you train to shorten the prompt, put what all prompts share first and use the vendor's prompt cache.",
+        because="Vendors bill cached prompt tokens at 10 to 50%, which is much of what tuning would save.",
+        source="Anthropic and OpenAI, Prompt caching",
         favours=("prompting",),
     ),
     Rule(
@@ -65,11 +64,10 @@ RULES = (
         "STRONG",
         f"cost is the only reason, and the examples in the prompts cost less than {WORTH_A_YEAR_USD:.0f} USD a year",
         lambda facts: _saves_little(facts) and (facts.prompt_meets or facts.only_wrong("cost")),
-        lambda facts: (
+        advice=lambda facts: (
             f"Do not tune to save money: the examples in your prompts cost about {facts.shots_usd_a_year:,.0f} USD a year."
         ),
-        "A tuned model has to be trained, gated, served and retrained, which costs more than a day's work.",
-        PRACTICE,
+        because="A tuned model has to be trained, gated, served and retrained, which costs more than a day's work.",
         opposes=TRAINED,
     ),
     Rule(
@@ -77,12 +75,12 @@ RULES = (
         "MODERATE",
         f"cost is a reason, and the examples in the prompts cost {WORTH_A_YEAR_USD:.0f} USD a year or more",
         lambda facts: facts.for_cost and (facts.shots_usd_a_year or 0.0) >= WORTH_A_YEAR_USD,
-        lambda facts: (
+        advice=lambda facts: (
             f"Compare a small tuned model with a short prompt: the examples in your prompts cost about "
             f"{facts.shots_usd_a_year:,.0f} USD a year."
         ),
-        "A tuned model answers from the instruction alone; `goal: cost` computes the volume from which it is cheaper.",
-        "Meta AI, To fine-tune or not to fine-tune, 2024",
+        because="A tuned model answers from the instruction alone; `goal: cost` computes the volume from which it is cheaper.",
+        source="Meta AI, To fine-tune or not to fine-tune, 2024",
         favours=("sft",),
     ),
     Rule(
@@ -90,9 +88,9 @@ RULES = (
         "MODERATE",
         "answers are too slow",
         lambda facts: facts.is_wrong("latency"),
-        "Shorten the answers first, then try a smaller model. A tuned model with no examples in its prompt comes last.",
-        "Latency depends most on the tokens generated, then on the model's size, and least on a cached prompt.",
-        "OpenAI, Latency optimization guide",
+        advice="Shorten the answers first, then try a smaller model. A tuned model with no examples in its prompt comes last.",
+        because="Latency depends most on the tokens generated, then on the model's size, and least on a cached prompt.",
+        source="OpenAI, Latency optimization guide",
     ),
     Rule(
         "who-retrains",
@@ -101,9 +99,8 @@ RULES = (
         lambda facts: (
             facts.retrain_every is None and facts.may_train and not facts.prompt_meets and facts.rows_from(LEAST_ROWS)
         ),
-        "Before the first run, decide who retrains the model, and when.",
-        "Data drifts and base models are retired: a tuned model needs upkeep.",
-        PRACTICE,
+        advice="Before the first run, decide who retrains the model, and when.",
+        because="Data drifts and base models are retired: a tuned model needs upkeep.",
         concerns=TRAINED,
     ),
 )

@@ -5,7 +5,7 @@ What must exist: examples, a bar, a test set that can decide, a checked judge.
 
 from __future__ import annotations
 
-from lastresort.advice.facts import PRACTICE, SHOTS, TRAINED, Facts, Rule, known
+from lastresort.advice.facts import SHOTS, TRAINED, Facts, Rule, known
 from lastresort.ladder import MARGIN_ONLY
 from lastresort.report.words.wording import round_percent as percent
 
@@ -48,51 +48,51 @@ RULES = (
         "STRONG",
         "there are no labelled examples, or no bar",
         lambda facts: facts.bar is None or not facts.n_examples,
-        _write_down,
-        "Without them nobody can tell whether a change helped, and every later step is a matter of taste.",
-        "OpenAI, Supervised fine-tuning guide (evals before tuning)",
+        advice=_write_down,
+        because="Without them nobody can tell whether a change helped, and every later step is a matter of taste.",
+        source="OpenAI, Supervised fine-tuning guide (evals before tuning)",
     ),
     Rule(
         "test-decides",
         "STRONG",
         "the test set is too small to show that the bar is met",
         lambda facts: facts.n_test is not None and facts.test_least is not None and facts.n_test < facts.test_least,
-        lambda facts: (
+        advice=lambda facts: (
             f"Collect test examples: with {facts.n_test}, even a perfect score cannot show at every rung that the bar is met; that "
             f"takes {facts.test_least}, all of them right, or more."
         ),
-        "A perfect score on a few items may be luck.",
-        "Clopper & Pearson 1934",
+        because="A perfect score on a few items may be luck.",
+        source="Clopper & Pearson 1934",
     ),
     Rule(
         "labels-cap-the-bar",
         "MODERATE",
         f"the bar is {percent(NEAR_PERFECT)} or more",
         lambda facts: facts.bar is not None and facts.bar >= NEAR_PERFECT,
-        lambda facts: (
+        advice=lambda facts: (
             "Have a second person check a sample of the labels: they are rarely right often enough for a bar of "
             f"{percent(known(facts.bar))}."
         ),
-        "About 3% of the labels in public test sets are wrong; above that a model is scored against mistakes.",
-        "Northcutt et al. 2021 (arXiv 2103.14749)",
+        because="About 3% of the labels in public test sets are wrong; above that a model is scored against mistakes.",
+        source="Northcutt et al. 2021 (arXiv 2103.14749)",
     ),
     Rule(
         "judge-checked",
         "MODERATE",
         "answers are scored by a model",
         lambda facts: facts.scorer == "judge",
-        "Before its scores decide anything, compare the judge with about 50 human ratings, in both orders.",
-        "Judges prefer the first answer, the longer answer and their own style.",
-        "Zheng et al. 2023 (arXiv 2306.05685)",
+        advice="Before its scores decide anything, compare the judge with about 50 human ratings, in both orders.",
+        because="Judges prefer the first answer, the longer answer and their own style.",
+        source="Zheng et al. 2023 (arXiv 2306.05685)",
     ),
     Rule(
         "prompt-first",
         "STRONG",
         "no prompt has been measured",
         lambda facts: facts.best_prompt_score is None,
-        "Measure the best prompt first; whatever you train must beat it.",
-        "It costs hours, not weeks, and is usually enough: 57% of organisations never fine-tune.",
-        "Anthropic, Prompt engineering overview; LangChain, State of Agent Engineering 2025 (57%)",
+        advice="Measure the best prompt first; whatever you train must beat it.",
+        because="It costs hours, not weeks, and is usually enough: 57% of organisations never fine-tune.",
+        source="Anthropic, Prompt engineering overview; LangChain, State of Agent Engineering 2025 (57%)",
         favours=("prompting",),
     ),
     Rule(
@@ -100,11 +100,11 @@ RULES = (
         "STRONG",
         "the best prompt is at the bar or above, and cost is no reason to tune",
         lambda facts: facts.prompt_meets and not facts.for_cost,
-        lambda facts: (
+        advice=lambda facts: (
             f"Stop if held-out examples confirm it: your prompt is at {_score(facts)} and the bar at {percent(known(facts.bar))}."
         ),
-        "Every higher rung only adds cost, upkeep and something that can break.",
-        "OpenAI, Model optimization guide",
+        because="Every higher rung only adds cost, upkeep and something that can break.",
+        source="OpenAI, Model optimization guide",
         favours=("prompting",),
         opposes=("retrieval", *TRAINED),
     ),
@@ -113,9 +113,8 @@ RULES = (
         "STRONG",
         "nothing is wrong with today's answers, and cost is no reason",
         lambda facts: facts.wrong == () and facts.goal != "cost",
-        "Leave it as it is, and keep the examples as a test for the day something changes.",
-        "There is nothing to gain, and any change can break something.",
-        PRACTICE,
+        advice="Leave it as it is, and keep the examples as a test for the day something changes.",
+        because="There is nothing to gain, and any change can break something.",
         opposes=("retrieval", *TRAINED),
     ),
     Rule(
@@ -123,11 +122,10 @@ RULES = (
         "MODERATE",
         f"the best prompt is at {percent(MARGIN_ONLY)} or above, yet below the bar",
         lambda facts: facts.scores_from(MARGIN_ONLY) and not facts.prompt_meets,
-        lambda facts: (
+        advice=lambda facts: (
             f"Expect little from tuning: the prompt is at {_score(facts)}. Read its failures before you pay for the rest."
         ),
-        "What is left is often wrong labels and ambiguous inputs, which no training fixes.",
-        PRACTICE,
+        because="What is left is often wrong labels and ambiguous inputs, which no training fixes.",
         opposes=TRAINED,
     ),
     Rule(
@@ -135,9 +133,9 @@ RULES = (
         "MODERATE",
         f"the best prompt is at most {100 * NEAR_THE_BAR:.0f} points below the bar, with {OPTIMISER_ROWS} training rows or more",
         lambda facts: 0 < _below_the_bar(facts) <= NEAR_THE_BAR and facts.rows_from(OPTIMISER_ROWS),
-        _optimiser,
-        "Optimised prompts have gained as much over handwritten ones, and nothing has to be trained or served.",
-        "Khattab et al. 2023, DSPy (arXiv 2310.03714); Opsahl-Ong et al. 2024 (arXiv 2406.11695)",
+        advice=_optimiser,
+        because="Optimised prompts have gained as much over handwritten ones, and nothing has to be trained or served.",
+        source="Khattab et al. 2023, DSPy (arXiv 2310.03714); Opsahl-Ong et al. 2024 (arXiv 2406.11695)",
         favours=("prompting",),
     ),
     Rule(
@@ -145,9 +143,9 @@ RULES = (
         "STRONG",
         "the format of the answers is wrong, and a schema or choices are given",
         lambda facts: facts.is_wrong("format") and _has_form(facts),
-        lambda facts: f"Enforce your {facts.output} with constrained decoding before you train for format.",
-        "Constrained decoding makes invalid answers impossible, at no cost.",
-        "Willard & Louf 2023 (arXiv 2307.09702)",
+        advice=lambda facts: f"Enforce your {facts.output} with constrained decoding before you train for format.",
+        because="Constrained decoding makes invalid answers impossible, at no cost.",
+        source="Willard & Louf 2023 (arXiv 2307.09702)",
         favours=("prompting",),
     ),
     Rule(
@@ -155,9 +153,9 @@ RULES = (
         "MODERATE",
         "the format of the answers is wrong, and neither schema nor choices are given",
         lambda facts: facts.is_wrong("format") and not _has_form(facts),
-        "Declare the format as `output: {schema: …}` or `{choices: […]}`: what is declared can be enforced.",
-        "A decoder can only enforce a format that is declared.",
-        "Willard & Louf 2023 (arXiv 2307.09702)",
+        advice="Declare the format as `output: {schema: …}` or `{choices: […]}`: what is declared can be enforced.",
+        because="A decoder can only enforce a format that is declared.",
+        source="Willard & Louf 2023 (arXiv 2307.09702)",
         favours=("prompting",),
     ),
     Rule(
@@ -165,9 +163,9 @@ RULES = (
         "WEAK",
         "a capability is missing, and answers have a schema or choices",
         lambda facts: facts.is_wrong("capability") and _has_form(facts),
-        "Let the model reason in free text before the constrained answer.",
-        "Models reason worse when the first token already has to fit a format.",
-        "Tam et al. 2024 (arXiv 2408.02442)",
+        advice="Let the model reason in free text before the constrained answer.",
+        because="Models reason worse when the first token already has to fit a format.",
+        source="Tam et al. 2024 (arXiv 2408.02442)",
         favours=("prompting",),
     ),
     Rule(
@@ -175,11 +173,10 @@ RULES = (
         "STRONG",
         f"only the format is wrong, and the best prompt is at {percent(FORMAT_BY_PROMPT)} or above",
         lambda facts: facts.only_wrong("format") and facts.scores_from(FORMAT_BY_PROMPT),
-        lambda facts: (
+        advice=lambda facts: (
             f"Do not tune for format: the prompt gets {_score(facts)}, and the rest is cheaper to enforce or to repair."
         ),
-        "A prompt, a grammar or a retry fixes format; weights are the most expensive way.",
-        PRACTICE,
+        because="A prompt, a grammar or a retry fixes format; weights are the most expensive way.",
         opposes=TRAINED,
     ),
     Rule(
@@ -189,9 +186,11 @@ RULES = (
         lambda facts: (
             facts.is_wrong("format") and facts.best_prompt_score is not None and not facts.scores_from(FORMAT_BY_PROMPT)
         ),
-        lambda facts: f"Tuning for format is justified at {_score(facts)}, if constrained decoding has been tried.",
-        "Format is what tuning teaches fastest and most reliably.",
-        "Meta AI, To fine-tune or not to fine-tune, 2024",
+        advice=lambda facts: (
+            f"Tuning for format is justified at {_score(facts)}, if constrained decoding has been tried."
+        ),
+        because="Format is what tuning teaches fastest and most reliably.",
+        source="Meta AI, To fine-tune or not to fine-tune, 2024",
         favours=("sft",),
     ),
     Rule(
@@ -203,9 +202,9 @@ RULES = (
             and (facts.is_wrong("style") or facts.is_wrong("format"))
             and facts.rows_from(SHOTS)
         ),
-        f"Show {SHOTS} of your examples in the prompt, those nearest to each input, before you tune for format or style.",
-        "Examples in the prompt convey format and style, and near ones more than random ones.",
-        "Brown et al. 2020 (arXiv 2005.14165); Liu et al. 2022 (arXiv 2101.06804)",
+        advice=f"Show {SHOTS} of your examples in the prompt, those nearest to each input, before you tune for format or style.",
+        because="Examples in the prompt convey format and style, and near ones more than random ones.",
+        source="Brown et al. 2020 (arXiv 2005.14165); Liu et al. 2022 (arXiv 2101.06804)",
         favours=("prompting",),
     ),
     Rule(
@@ -215,11 +214,10 @@ RULES = (
         lambda facts: (
             facts.is_wrong("capability") and facts.parameters is not None and facts.parameters <= SMALL_PARAMETERS
         ),
-        lambda facts: (
+        advice=lambda facts: (
             f"Prompt a larger model once before you train this one of {known(facts.parameters) / 1e9:.2g} billion parameters."
         ),
-        "Within an hour it shows whether the task is too hard or the model too small.",
-        PRACTICE,
+        because="Within an hour it shows whether the task is too hard or the model too small.",
         favours=("prompting",),
     ),
     Rule(
@@ -227,17 +225,17 @@ RULES = (
         "MODERATE",
         f"the knowledge has at most {WHOLE_IN_PROMPT_TOKENS:,} tokens, may travel in the prompt, and the model is an endpoint",
         lambda facts: (
-            facts.knowledge
+            facts.knowledge is True
             and facts.in_context
-            and facts.outside
+            and facts.outside is True
             and 0 < (facts.knowledge_tokens or 0) <= WHOLE_IN_PROMPT_TOKENS
         ),
-        lambda facts: (
+        advice=lambda facts: (
             f"Try all documents in the prompt, about {facts.knowledge_tokens:,} tokens and cached by the vendor, before you "
             "build retrieval."
         ),
-        "Without a search, nothing can be missed.",
-        "Anthropic, Introducing contextual retrieval, 2024",
+        because="Without a search, nothing can be missed.",
+        source="Anthropic, Introducing contextual retrieval, 2024",
         favours=("prompting",),
     ),
 )
