@@ -7,10 +7,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from lastresort.hardware.plan.document import PlanDocument
+from lastresort.records.advice import AdviceDocument
 from lastresort.records.decision import RunView
 from lastresort.records.document import JsonDocument, generated_schema
 from lastresort.records.gate import GateDocument
-from lastresort.report.advice import AdviceDocument
 from lastresort.report.recheck import RecheckDocument
 from lastresort.report.study import CrossoverDocument, MinDataDocument, OrpoVsDpoDocument
 from lastresort.report.verify import VerifyDocument

@@ -25,8 +25,9 @@ from lastresort.advice.task_facts import facts_of
 from lastresort.app.dry_run import dry_run
 from lastresort.errors import InputError
 from lastresort.ladder import RUNGS as LADDER
+from lastresort.records.advice import RungAdvice
 from lastresort.records.rungs import NoReflector
-from lastresort.report.advice import RungAdvice, advice_text
+from lastresort.report.advice import advice_text
 from lastresort.report.schema import schema_of
 from lastresort.report.words.prompting import why_kept as clause_of_kept
 from lastresort.rungs.prompting.optimise import LEAST_PARAMETERS

@@ -14,7 +14,7 @@ from lastresort.advice.facts import AppliedRule, Facts, Rule, apply_rules
 from lastresort.advice.frameworks import FrameworkFit, chosen_frameworks
 from lastresort.advice.questions import AdviceOutcome, OpenQuestion, open_questions
 from lastresort.ladder import RUNGS, trained_rungs, trains
-from lastresort.report.advice import (
+from lastresort.records.advice import (
     AdviceDocument,
     Fact,
     FrameworkAdvice,

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar, get_args
 from lastresort.hardware.cards import card_named
 from lastresort.hardware.find import lora_bytes
 from lastresort.ladder import RUNGS, trained_rungs, trains
-from lastresort.report.advice import Strength
+from lastresort.records.advice import Strength
 from lastresort.rungs.supervised.sft import outdates_weights
 from lastresort.spec.task import Pace
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from lastresort.advice.facts import Facts
-from lastresort.report.advice import FrameworkFit as Fit
+from lastresort.records.advice import FrameworkFit as Fit
 
 FITS: tuple[Fit, ...] = get_args(Fit)
 SMALL, LARGE = 2_000_000_000, 30_000_000_000

@@ -10,7 +10,7 @@ from typing import Any
 
 from lastresort.advice.facts import WRONG, Facts
 from lastresort.errors import InputError
-from lastresort.report.advice import FrameworkFit, Stance
+from lastresort.records.advice import FrameworkFit, Stance
 from lastresort.rungs.supervised.sft import PACES
 from lastresort.spec.values import nearest
 

@@ -11,7 +11,7 @@ from lastresort.advice.advise import Advice, advise, as_document, open_facts
 from lastresort.advice.facts import Facts
 from lastresort.advice.questions import NOTHING, FactQuestion, OpenQuestion, question_of, read_answer
 from lastresort.errors import InputError
-from lastresort.report.advice import AdviceDocument
+from lastresort.records.advice import AdviceDocument
 from lastresort.spec.task import Task, given_task
 from lastresort.types import Json, JsonObject
 

@@ -15,7 +15,8 @@ from lastresort.climb.prepare import files_read
 from lastresort.climb.workspace import LEDGER, SHARED
 from lastresort.errors import LastresortError, TaskError
 from lastresort.models.open import absolute_name
-from lastresort.report.advice import STANCES, AdviceDocument
+from lastresort.records.advice import AdviceDocument
+from lastresort.report.advice import STANCES
 from lastresort.report.forecast import DryRun, cells, head, notes_of, others, power_of
 from lastresort.spec.task import Task
 from lastresort.ui import drafts
