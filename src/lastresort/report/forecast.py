@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Literal
 
 from lastresort.records.data_report import RowsLeftOut
 from lastresort.records.document import JsonDocument, Statement
@@ -17,6 +13,9 @@ from lastresort.report.words.progress import limit_line
 from lastresort.report.words.verdicts import shared_error
 from lastresort.report.words.wording import count, counted, duration, round_percent, spaced
 from lastresort.rungs.forecast import Forecast
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 class DryRunExamples(JsonDocument):
@@ -117,6 +116,10 @@ class DryRun(JsonDocument):
 
 def forecast_table(found: DryRun, *, verbose: bool = False) -> RenderableType:
     """What each rung would do and cost, legible at 80 columns and without colour. verbose: also how each figure comes about."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, show_edge=False)
     for name in ("rung", "tokens in", "tokens out", "trained on", "about", "USD"):
         table.add_column(name, justify="left" if name == "rung" else "right")

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
-
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, NamedTuple
 
 from lastresort.records.gate import (
     ChangedItem,
@@ -21,7 +17,6 @@ from lastresort.records.gate import (
     TargetNotAsked,
 )
 from lastresort.report.schema import write_document
-from lastresort.report.tables import named_texts, ruled, verdict_text
 from lastresort.report.words.gate import why
 from lastresort.report.words.wording import (
     MARKS,
@@ -37,6 +32,10 @@ from lastresort.report.words.wording import (
     verdict,
 )
 from lastresort.types import Outcome
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
 
 
 def finding(gate: GateFindings) -> str:
@@ -123,6 +122,9 @@ def write_gate(folder: Path, document: GateDocument) -> Path:
 
 def gate_text(document: GateDocument) -> RenderableType:
     """A table of the measures, the verdict with its reasons, and the answers that changed most."""
+    from rich.console import Group
+    from rich.text import Text
+
     parts: list[RenderableType] = [_table(document), Text("")]
     first, *others = document.reasons
     parts.append(Text(printable(first), style=f"bold {STYLES[document.verdict]}"))
@@ -205,6 +207,10 @@ def in_limits(interval: tuple[float, float] | None) -> str:
 
 
 def _table(document: GateDocument) -> Table:
+    from rich.text import Text
+
+    from lastresort.report.tables import ruled, verdict_text
+
     table = ruled("measure", ">base", ">tuned", ">points", ">margin", "verdict", ">items")
     table.columns[0].min_width, table.columns[0].no_wrap = 11, False
     for row in rows(document):
@@ -219,6 +225,8 @@ def _table(document: GateDocument) -> Table:
 
 
 def _changes(document: GateDocument) -> list[RenderableType]:
+    from rich.text import Text
+
     parts: list[RenderableType] = []
     for suite in document.suites:
         if suite.changed:
@@ -229,6 +237,8 @@ def _changes(document: GateDocument) -> list[RenderableType]:
 
 
 def _side_by_side(one: ChangedItem) -> Table:
+    from lastresort.report.tables import named_texts
+
     scores = spaced(f"{percent(one.base_score, 0)} to {percent(one.tuned_score, 0)}")
     sides = {"prompt": asked_of(one), "base": shortened(one.base), "tuned": shortened(one.tuned), "score": scores}
     return named_texts(sides)

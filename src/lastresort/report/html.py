@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import yaml
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from lastresort.records.atomic import write_atomically
@@ -39,6 +38,9 @@ from lastresort.report.words.titles import headline
 from lastresort.report.words.wording import count
 from lastresort.train.watch.kept import measured, summary, warning
 from lastresort.types import JsonObject
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def labelled(body: Mapping[str, str | int]) -> list[tuple[str, str]]:
@@ -218,6 +220,8 @@ def style(*names: str) -> Markup:
 @cache
 def environment(package: str = "lastresort.report") -> Environment:
     """The templates of a package, with the words and charts of the report, whose templates they can include."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(name) for name in dict.fromkeys((package, "lastresort.report"))]),
         autoescape=True,
