@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 
 from lastresort.advice import keeping, knowing, preferring, prompting, tuning
 from lastresort.advice.facts import AppliedRule, Facts, Rule, apply_rules
-from lastresort.advice.frameworks import FrameworkFit, chosen_frameworks
+from lastresort.advice.frameworks import RatedFramework, chosen_frameworks
 from lastresort.advice.questions import AdviceOutcome, OpenQuestion, open_questions
 from lastresort.ladder import RUNGS, trained_rungs, trains
 from lastresort.records.advice import (
@@ -131,7 +131,7 @@ class Advice:
     path: tuple[RungAdvice, ...]
     ladder: tuple[str, ...]
     applied: tuple[AppliedRule, ...]
-    frameworks: tuple[FrameworkFit, ...]
+    frameworks: tuple[RatedFramework, ...]
     to_find_out: tuple[OpenQuestion, ...]
 
 
@@ -232,7 +232,7 @@ def _known(facts: Facts) -> dict[str, Fact]:
     }
 
 
-def _advice(facts: Facts) -> tuple[tuple[AppliedRule, ...], tuple[RungAdvice, ...], tuple[FrameworkFit, ...]]:
+def _advice(facts: Facts) -> tuple[tuple[AppliedRule, ...], tuple[RungAdvice, ...], tuple[RatedFramework, ...]]:
     applied = apply_rules(RULES, facts)
     path = tuple(step if step.rung in facts.ladder else _left_out(step) for step in recommended_path(*_whole(facts)))
     anywhere = _anywhere(facts, applied)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from lastresort.advice.facts import Facts
-from lastresort.records.advice import FrameworkFit as Fit
+from lastresort.records.advice import FrameworkFit
 
-FITS: tuple[Fit, ...] = get_args(Fit)
+FITS: tuple[FrameworkFit, ...] = get_args(FrameworkFit)
 SMALL, LARGE = 2_000_000_000, 30_000_000_000
 SHARED_ENOUGH = 0.4
 
@@ -25,19 +25,19 @@ class Framework:
     take_when: str
     good_at: str
     lacks: str
-    fit: Callable[[Facts], tuple[Fit, str]]
+    fit: Callable[[Facts], tuple[FrameworkFit, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class FrameworkFit:
+class RatedFramework:
     framework: Framework
-    fit: Fit
+    fit: FrameworkFit
     because: str
 
 
-def chosen_frameworks(facts: Facts) -> tuple[FrameworkFit, ...]:
+def chosen_frameworks(facts: Facts) -> tuple[RatedFramework, ...]:
     """Every framework with its fit, best first, each fit in the order of the table."""
-    found = [FrameworkFit(framework, *framework.fit(facts)) for framework in FRAMEWORKS]
+    found = [RatedFramework(framework, *framework.fit(facts)) for framework in FRAMEWORKS]
     return tuple(sorted(found, key=lambda one: FITS.index(one.fit)))
 
 
@@ -49,7 +49,7 @@ def _many_cards(facts: Facts) -> bool:
     return facts.cards is not None and facts.cards > 1
 
 
-def _ours(facts: Facts) -> tuple[Fit, str]:
+def _ours(facts: Facts) -> tuple[FrameworkFit, str]:
     if _large(facts):
         return (
             "NOT",
@@ -64,13 +64,13 @@ def _ours(facts: Facts) -> tuple[Fit, str]:
     return "CAN", "It trains on one machine, and a climb measures what comes out."
 
 
-def _trl(facts: Facts) -> tuple[Fit, str]:
+def _trl(facts: Facts) -> tuple[FrameworkFit, str]:
     if facts.for_grpo and facts.cards:
         return "TAKE", "Its GRPO has the most variants and samples through vLLM."
     return "CAN", "Take it to write the loop yourself in Python, or for an objective that is new this month."
 
 
-def _axolotl(facts: Facts) -> tuple[Fit, str]:
+def _axolotl(facts: Facts) -> tuple[FrameworkFit, str]:
     if facts.cards == 0:
         return "NOT", "It needs a GPU."
     if _many_cards(facts) or _large(facts):
@@ -81,7 +81,7 @@ def _axolotl(facts: Facts) -> tuple[Fit, str]:
     return "CAN", "It pays off with a second card or node; mind that rows beyond 512 tokens are dropped by default."
 
 
-def _unsloth(facts: Facts) -> tuple[Fit, str]:
+def _unsloth(facts: Facts) -> tuple[FrameworkFit, str]:
     if _many_cards(facts) or _large(facts):
         return "CAN", "Training over several cards is only partly there."
     if facts.cards == 1:
@@ -89,7 +89,7 @@ def _unsloth(facts: Facts) -> tuple[Fit, str]:
     return "CAN", "It is made for one CUDA card; its CPU support is new."
 
 
-def _llama_factory(facts: Facts) -> tuple[Fit, str]:
+def _llama_factory(facts: Facts) -> tuple[FrameworkFit, str]:
     if facts.for_grpo:
         return "NOT", "It has no GRPO."
     if facts.cards == 0:
@@ -99,7 +99,7 @@ def _llama_factory(facts: Facts) -> tuple[Fit, str]:
     return "CAN", "It knows very many models and chat templates; its libraries are pinned far back."
 
 
-def _ms_swift(facts: Facts) -> tuple[Fit, str]:
+def _ms_swift(facts: Facts) -> tuple[FrameworkFit, str]:
     if facts.cards == 0:
         return "NOT", "It needs a GPU."
     if facts.web_ui and facts.for_grpo:
@@ -109,7 +109,7 @@ def _ms_swift(facts: Facts) -> tuple[Fit, str]:
     return "CAN", "It is at its best with the Qwen family and with images and sound."
 
 
-def _hosted(facts: Facts) -> tuple[Fit, str]:
+def _hosted(facts: Facts) -> tuple[FrameworkFit, str]:
     if facts.private:
         return "NOT", "Your data must stay in-house."
     if facts.cards == 0 and (facts.parameters is None or facts.parameters > SMALL):

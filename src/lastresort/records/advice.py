@@ -9,8 +9,8 @@ from pydantic import Field
 from lastresort.records.document import JsonDocument, Sentence
 
 Stance = Literal["DO", "ONLY_IF", "NOT"]
-Strength = Literal["STRONG", "MODERATE", "WEAK"]
-FrameworkFit = Literal["TAKE", "CAN", "NOT"]
+Strength = Literal["STRONG", "MODERATE", "WEAK"]  # strongest first: rules are sorted by this
+FrameworkFit = Literal["TAKE", "CAN", "NOT"]  # best first: frameworks are sorted by this
 Fact = str | bool | int | float | tuple[str, ...] | dict[str, str]  # skips: why a climb would skip a rung
 
 
