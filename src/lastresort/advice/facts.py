@@ -97,11 +97,11 @@ class Facts:
         return self.n_train is not None and self.n_train < most
 
     def rows_from(self, least: int) -> bool:
-        """Whether there are known to be so many training rows, or more."""
+        """Whether there are known to be at least this many training rows."""
         return self.n_train is not None and self.n_train >= least
 
     def scores_from(self, least: float) -> bool:
-        """Whether the best prompt is known to score as much, or more."""
+        """Whether the best prompt is known to score at least this much."""
         return self.best_prompt_score is not None and self.best_prompt_score >= least
 
     def skip_of(self, rung: str) -> str | None:

@@ -15,6 +15,12 @@ def _saves_little(facts: Facts) -> bool:
     return facts.for_cost and saved is not None and saved < WORTH_A_YEAR_USD
 
 
+def _saves_enough(facts: Facts) -> bool:
+    """Whether cost is a reason, and what a tuned model could save is known and worth its work."""
+    saved = facts.shots_usd_a_year
+    return facts.for_cost and saved is not None and saved >= WORTH_A_YEAR_USD
+
+
 RULES = (
     Rule(
         "two-for-five",
@@ -74,7 +80,7 @@ RULES = (
         "enough-to-save",
         "MODERATE",
         f"cost is a reason, and the examples in the prompts cost {WORTH_A_YEAR_USD:.0f} USD a year or more",
-        lambda facts: facts.for_cost and (facts.shots_usd_a_year or 0.0) >= WORTH_A_YEAR_USD,
+        _saves_enough,
         advice=lambda facts: (
             f"Compare a small tuned model with a short prompt: the examples in your prompts cost about "
             f"{facts.shots_usd_a_year:,.0f} USD a year."

@@ -10,8 +10,8 @@ FEW_PREFERENCES = 500
 HARDLY_EVER = 0.05
 
 
-def _prefers(facts: Facts, *kinds: str) -> bool:
-    """Whether there are preferences of one of these kinds, and the rung that could use them."""
+def _preferences_are(facts: Facts, *kinds: str) -> bool:
+    """Whether the preferences are of one of these kinds, and there is the rung that could use them."""
     return "preference" in facts.ladder and facts.preferences in kinds
 
 
@@ -20,7 +20,7 @@ RULES = (
         "pairs-dpo",
         "MODERATE",
         f"there are preference pairs, and {LEAST_ROWS} training rows or more",
-        lambda facts: _prefers(facts, "pairs") and not facts.rows_below(LEAST_ROWS),
+        lambda facts: _preferences_are(facts, "pairs") and not facts.rows_below(LEAST_ROWS),
         advice="Train on your pairs with DPO, on top of the supervised adapter.",
         because="Pairs say which of two answers is better; supervised training first makes both likely under the model.",
         source="Rafailov et al. 2023 (arXiv 2305.18290)",
@@ -30,7 +30,7 @@ RULES = (
         "pairs-orpo",
         "MODERATE",
         f"there are preference pairs, and fewer than {LEAST_ROWS} training rows",
-        lambda facts: _prefers(facts, "pairs") and facts.rows_below(LEAST_ROWS),
+        lambda facts: _preferences_are(facts, "pairs") and facts.rows_below(LEAST_ROWS),
         advice=lambda facts: (
             f"Train on your pairs with ORPO, from the base: {facts.n_train} rows are too few for the supervised step before DPO."
         ),
@@ -42,7 +42,7 @@ RULES = (
         "labels-kto",
         "MODERATE",
         "there are answers labelled good or bad",
-        lambda facts: _prefers(facts, "labels"),
+        lambda facts: _preferences_are(facts, "labels"),
         advice="Train on your good and bad answers with KTO; you need not build pairs.",
         because="KTO takes thumbs up and down as they are, even if one kind is far more common.",
         source="Ethayarajh et al. 2024 (arXiv 2402.01306)",
@@ -75,7 +75,7 @@ RULES = (
         "collect-pairs",
         "MODERATE",
         "people prefer other answers, and there are no preferences or reward",
-        lambda facts: _prefers(facts, "none") and facts.is_wrong("preferences") and not facts.reward,
+        lambda facts: _preferences_are(facts, "none") and facts.is_wrong("preferences") and not facts.reward,
         advice=f"Let people choose between two answers to about {FEW_PREFERENCES} of your own prompts; choosing takes seconds.",
         because="Taste is easier to show by choosing than to write down, and pairs can be trained on.",
         source="Ouyang et al. 2022 (arXiv 2203.02155)",
@@ -95,7 +95,7 @@ RULES = (
         "WEAK",
         f"there are fewer than {FEW_PREFERENCES} preferences",
         lambda facts: (
-            _prefers(facts, "pairs", "labels")
+            _preferences_are(facts, "pairs", "labels")
             and facts.n_preferences is not None
             and facts.n_preferences < FEW_PREFERENCES
         ),
@@ -110,7 +110,9 @@ RULES = (
         "longer-is-not-better",
         "MODERATE",
         "there are preferences, or a judge scores the answers",
-        lambda facts: _prefers(facts, "pairs", "labels") or ("preference" in facts.ladder and facts.scorer == "judge"),
+        lambda facts: (
+            _preferences_are(facts, "pairs", "labels") or ("preference" in facts.ladder and facts.scorer == "judge")
+        ),
         advice="Watch answer length during training, and compare answers of equal length.",
         because="Much of what preference training gains is length.",
         source="Singhal et al. 2023 (arXiv 2310.03716); Park et al. 2024 (arXiv 2403.19159)",
@@ -120,7 +122,7 @@ RULES = (
         "agreeable-is-not-right",
         "MODERATE",
         "there are preferences",
-        lambda facts: _prefers(facts, "pairs", "labels"),
+        lambda facts: _preferences_are(facts, "pairs", "labels"),
         advice="Before you ship, test whether the tuned model still contradicts a user who is wrong.",
         because="People and preference models sometimes prefer a convincing answer that agrees with them to a correct one.",
         source="Sharma et al. 2023 (arXiv 2310.13548)",

@@ -181,8 +181,8 @@ RULES = (
 )
 
 
-def _lacks_capability(facts: Facts) -> bool:
-    """Whether training all weights could add one."""
+def _full_could_help(facts: Facts) -> bool:
+    """Whether a capability is missing, and all weights may be trained to add it."""
     return "full" in facts.ladder and facts.is_wrong("capability")
 
 
@@ -191,7 +191,7 @@ CAPABILITY_RULES = (
         "full-for-capability",
         "MODERATE",
         f"a capability is missing, and there are {BROAD_ROWS:,} training rows or more",
-        lambda facts: _lacks_capability(facts) and facts.rows_from(BROAD_ROWS),
+        lambda facts: _full_could_help(facts) and facts.rows_from(BROAD_ROWS),
         advice=lambda facts: (
             f"Train all weights if LoRA misses the bar: a new capability and {facts.n_train:,} rows call for it."
         ),
@@ -204,7 +204,7 @@ CAPABILITY_RULES = (
         "MODERATE",
         f"a capability is missing, with fewer than {BROAD_ROWS:,} rows, no documents and no reward",
         lambda facts: (
-            _lacks_capability(facts) and facts.knowledge is False and not facts.reward and facts.rows_below(BROAD_ROWS)
+            _full_could_help(facts) and facts.knowledge is False and not facts.reward and facts.rows_below(BROAD_ROWS)
         ),
         advice=lambda facts: f"Do not expect {facts.n_train:,} rows to teach a capability; use a model that has it.",
         because="Examples show what to do, not how; that was learned in pretraining or not at all.",
@@ -214,7 +214,7 @@ CAPABILITY_RULES = (
         "domain-of-documents",
         "MODERATE",
         "a capability is missing, and there are documents that change no faster than you retrain",
-        lambda facts: _lacks_capability(facts) and facts.knowledge is True and not facts.outdates_weights,
+        lambda facts: _full_could_help(facts) and facts.knowledge is True and not facts.outdates_weights,
         advice="Continue pretraining on the documents of the domain, then tune on your examples, if retrieval leaves the model "
         "lost in them.",
         because="More pretraining on a domain's own text helped in all four domains tried, with few labels and with many.",

@@ -78,9 +78,10 @@ class Budget:
 
     def spent(self) -> tuple[float, float]:
         """Seconds and USD of the whole run."""
-        return self._worked_s(), self.paid_usd
+        return self._seconds_so_far(), self.paid_usd
 
-    def _worked_s(self) -> float:
+    def _seconds_so_far(self) -> float:
+        """Of the whole run, this session included up to now."""
         return self.seconds + self.clock() - self.noted_at
 
     def pay(self, usd: float) -> None:
@@ -91,11 +92,11 @@ class Budget:
     def out_of_time(self) -> bool:
         if self.clock() - self.noted_at > NOTED_EVERY_S:
             self.note()
-        return self.hours is not None and self._worked_s() > 3600 * self.hours
+        return self.hours is not None and self._seconds_so_far() > 3600 * self.hours
 
     def hours_left(self) -> float | None:
         """Of the limit, never below 0; None without one."""
-        return None if self.hours is None else max(0.0, self.hours - self._worked_s() / 3600)
+        return None if self.hours is None else max(0.0, self.hours - self._seconds_so_far() / 3600)
 
     def requested(self) -> StopRequest | None:
         """A request once a limit is reached; what is finished is in the record by then."""

@@ -86,7 +86,7 @@ def card_of_driver(name: str, memory_bytes: int) -> Card:
 
 
 def catalogue(name: str) -> Any:
-    """One of its files."""
+    """A YAML file of the catalogue, by its name without the ending, as parsed."""
     import yaml
 
     return yaml.safe_load(files("lastresort.hardware").joinpath(f"catalogue/{name}.yaml").read_text("utf-8"))

@@ -126,7 +126,7 @@ def gpus() -> list[JsonObject]:
 
 @cache
 def version_of(package: str) -> str | None:
-    """Read once: a package's version stands in a file with its whole description, which takes milliseconds to parse."""
+    """None where it is not installed. Read once: the file that holds it takes milliseconds to parse."""
     try:
         return version(package)
     except PackageNotFoundError:

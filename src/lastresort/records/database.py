@@ -83,7 +83,7 @@ def connect(path: Path, *, application: int, migrations: Sequence[str], journal:
         connection.execute(f"PRAGMA journal_mode = {journal}")
         connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
         migrate(connection, application=application, migrations=migrations)
-        opened.pop_all()
+        opened.pop_all()  # it stays open: the caller closes it
         return Database(connection, path)
 
 
@@ -103,7 +103,7 @@ def connect_read_only(path: Path, *, application: int, migrations: Sequence[str]
             older.close()
             migrate(connection, application=application, migrations=migrations)
         connection.execute("PRAGMA query_only = ON")
-        opened.pop_all()
+        opened.pop_all()  # it stays open: the caller closes it
         return Database(connection, path)
 
 

@@ -63,7 +63,7 @@ class Desk(Generic[T]):
         return len(self._running)
 
     def load(self, used: float, model: str | None = None) -> Load:
-        """Of all jobs, or of those for one model. used: of the cache."""
+        """How many jobs run and wait, of all or of those for one model. used: share of the cache, passed on as it is."""
         with self._changed:
             running = [job for job in self._running if model in (None, job.work.model)]
             waiting = [job for job in self._waiting if model in (None, job.work.model) and not job.over]

@@ -29,7 +29,7 @@ class Output(Section):
     choices: tuple[str, ...] | None = None
 
     @classmethod
-    def from_file(cls, value: Any, reading: ReadContext) -> Any:
+    def fields_of(cls, value: Any, reading: ReadContext) -> Any:
         if not isinstance(value, dict):
             return value
         refuse_unknown_keys(value, FILE_KEYS)

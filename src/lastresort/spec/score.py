@@ -110,7 +110,7 @@ class Score(Section):
     judge: WrittenJudge = None
 
     @classmethod
-    def from_file(cls, value: Any, reading: ReadContext) -> Any:
+    def fields_of(cls, value: Any, reading: ReadContext) -> Any:
         return _read_scorer(value, reading)
 
     @model_validator(mode="after")
@@ -145,7 +145,7 @@ class Reward(Score):
     weight: Annotated[float, NumberBounds()] = 1.0
 
     @classmethod
-    def from_file(cls, value: Any, reading: ReadContext) -> Any:
+    def fields_of(cls, value: Any, reading: ReadContext) -> Any:
         weight = {"weight": value["weight"]} if isinstance(value, dict) and "weight" in value else {}
         scorer = {name: inner for name, inner in value.items() if name != "weight"} if weight else value
         return {**_read_scorer(scorer, reading), **weight}

@@ -166,7 +166,7 @@ class PreferenceSettings(Section):
     replay_prompts: ReplayPrompts = "everyday"
 
     @classmethod
-    def from_file(cls, value: Any, reading: ReadContext) -> Any:
+    def fields_of(cls, value: Any, reading: ReadContext) -> Any:
         if isinstance(value, str):
             remedy = "Write preferences: FILE to name a file of pairs or labelled answers."
             refuse(f"found {describe(value)}", expected="settings of the rung preference", remedy=remedy)
@@ -232,7 +232,7 @@ class Sources(Section):
     synthetic: Annotated[tuple[FilePath, ...], BeforeValidator(_as_list)] = ()
 
     @classmethod
-    def from_file(cls, value: Any, reading: ReadContext) -> Any:
+    def fields_of(cls, value: Any, reading: ReadContext) -> Any:
         if isinstance(value, str):
             return {"all": existing_path(value, reading)}
         if not isinstance(value, dict):

@@ -76,7 +76,7 @@ class ServerKeys(Section):
     output_seen_as: Text | None = Field(None, description="a folder, as the server sees it")
 
     @classmethod
-    def from_file(cls, value: Any, reading: ReadContext) -> Any:
+    def fields_of(cls, value: Any, reading: ReadContext) -> Any:
         if isinstance(value, str):
             return {"model": _endpoint(value)}
         if not isinstance(value, dict):
@@ -151,7 +151,7 @@ class DataKeys(Section):
     eval_share: float | int | None = None
 
     @classmethod
-    def from_file(cls, value: Any, reading: ReadContext) -> Any:
+    def fields_of(cls, value: Any, reading: ReadContext) -> Any:
         if not isinstance(value, dict):
             return {"train": _paths(value, reading)}
         refuse_unknown_keys(value, ("train", "eval"))
@@ -245,7 +245,7 @@ class AdapterKeys(Section):
     dropout: Annotated[float, NumberBounds(at_least=0, below=1)] = 0.0
 
     @classmethod
-    def from_file(cls, value: Any, reading: ReadContext) -> Any:
+    def fields_of(cls, value: Any, reading: ReadContext) -> Any:
         return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -281,7 +281,7 @@ class ObjectiveKeys(Section):
     options: dict[str, bool | float] = Field(default_factory=dict)
 
     @classmethod
-    def from_file(cls, value: Any, reading: ReadContext) -> Any:
+    def fields_of(cls, value: Any, reading: ReadContext) -> Any:
         name, options = _name_and_options(value)
         if name not in OBJECTIVES:
             detail = unknown_name("objective", name, tuple(OBJECTIVES))

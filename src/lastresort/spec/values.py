@@ -125,10 +125,10 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read(cls, value: Any, info: ValidationInfo) -> Any:
-        return cls.from_file(value, info.context) if isinstance(info.context, ReadContext) else value
+        return cls.fields_of(value, info.context) if isinstance(info.context, ReadContext) else value
 
     @classmethod
-    def from_file(cls, value: Any, reading: ReadContext) -> Any:
+    def fields_of(cls, value: Any, reading: ReadContext) -> Any:
         """The fields of what a file says, which may be a short form."""
         return value
 

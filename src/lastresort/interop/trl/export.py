@@ -49,15 +49,14 @@ def export_files(job: ExportJob) -> ExportFiles:
 
 
 def _script(job: ExportJob, notes: tuple[str, ...]) -> str:
-    quantised = job.in_4_bits
     peft = None if job.adapter is None else "PeftModel" if job.starts_from_adapter else "LoraConfig"
     imports = [
         "from pathlib import Path",
         "",
-        *(["import torch"] if uses_bf16(job) is None or quantised else []),
+        *(["import torch"] if uses_bf16(job) is None or job.in_4_bits else []),
         "from datasets import load_dataset",
         *([f"from peft import {peft}"] if peft else []),
-        f"from transformers import AutoModelForCausalLM, AutoTokenizer{', BitsAndBytesConfig' if quantised else ''}",
+        f"from transformers import AutoModelForCausalLM, AutoTokenizer{', BitsAndBytesConfig' if job.in_4_bits else ''}",
     ]
     main = [
         "    tokenizer = AutoTokenizer.from_pretrained(BASE)",

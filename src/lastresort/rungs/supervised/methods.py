@@ -46,9 +46,11 @@ class AdapterMethod:
 
     @property
     def loraplus_lr_ratio(self) -> float:
+        """The learning rate of an adapter's B, as a multiple of the learning rate."""
         return self.sft.loraplus_lr_ratio
 
     def description(self) -> str:
+        """In words, for the note of the search."""
         kind, ratio = "QLoRA" if self.in_4_bits else "LoRA", self.sft.loraplus_lr_ratio
         plus = f", B at {ratio:g} times the learning rate (LoRA+)" if ratio != 1 else ""
         return f"{kind} r {self.sft.r} on {self.sft.target} layers{plus}"
@@ -57,6 +59,7 @@ class AdapterMethod:
         return adapter_settings(self.sft, in_4_bits=self.in_4_bits)
 
     def load(self, bench: Workbench) -> Loaded:
+        """The base in memory. Raises TaskError, DataError or PrerequisiteError if it cannot be loaded."""
         return load_to_train(bench, quantize="nf4" if self.in_4_bits else "no")
 
     def end(self, loaded: Loaded, model: Any) -> Loaded | None:
@@ -71,6 +74,7 @@ class AdapterMethod:
         save_adapter(model, folder)
 
     def saved(self, folder: Path) -> bool:
+        """Whether this folder holds what `save` writes."""
         return (folder / "adapter_config.json").is_file()
 
 
@@ -84,7 +88,7 @@ class WholeMethod:
     prefix: str = "full-"
     name: ClassVar[str] = "full"
     folder: ClassVar[str] = "models"
-    loraplus_lr_ratio: ClassVar[float] = 1.0
+    loraplus_lr_ratio: ClassVar[float] = 1.0  # there is no B
 
     @property
     def holds_base(self) -> bool:
@@ -92,6 +96,7 @@ class WholeMethod:
         return self.start is None
 
     def description(self) -> str:
+        """In words, for the note of the search."""
         return "all weights"
 
     def settings(self) -> AdapterSettings:
@@ -100,9 +105,11 @@ class WholeMethod:
         return AdapterSettings(kind="none")
 
     def load(self, bench: Workbench) -> Loaded:
+        """The base, or what `start` holds, in memory. Raises TaskError, DataError or PrerequisiteError if it cannot be loaded."""
         return load_to_train(bench, weights=self.start, precision="float32", quantize="no")
 
     def end(self, loaded: Loaded, model: Any) -> Loaded | None:
+        """None: the base has to be loaded again for the next run."""
         return None
 
     def save(self, loaded: Loaded, model: Any, folder: Path) -> None:
@@ -116,6 +123,7 @@ class WholeMethod:
             save_trained(model.to(DTYPES.get(stored, DTYPES["bfloat16"])), loaded.tokenizer, folder)
 
     def saved(self, folder: Path) -> bool:
+        """Whether this folder holds what `save` writes."""
         return (folder / "config.json").is_file()
 
 

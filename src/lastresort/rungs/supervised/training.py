@@ -124,8 +124,8 @@ class SupervisedTraining:
         return self._bench.folder / self._method.folder / f"{self._method.name}-lr{rate:g}-third"
 
     def finish(self, rate: float) -> list[Path]:
-        """Train to the end. Returns the folders of the candidates kept, which are called after them: after each epoch of the second
-        half, or after shares of the training where they are weighed.
+        """Train to the end. Returns the folders of the candidates kept, each named after its candidate: those after each epoch of
+        the second half, or after shares of the training where they are weighed.
         """
         kept = []
         for stop in self._kept_stops():
