@@ -211,8 +211,11 @@ def _table(document: GateDocument) -> Table:
 
     from lastresort.report.tables import ruled, verdict_text
 
-    table = ruled("measure", ">base", ">tuned", ">points", ">margin", "verdict", ">items")
-    table.columns[0].min_width, table.columns[0].no_wrap = 11, False
+    figures = ("base", "tuned", "points", "margin", "items")
+    table = ruled(
+        "measure", "base", "tuned", "points", "margin", "verdict", "items", figures=figures, wraps=("measure",)
+    )
+    table.columns[0].min_width = 11
     for row in rows(document):
         margin = "" if row.margin is None else f"−{100 * row.margin:.3g}"
         scores = [Text("" if one is None else percent(one), style="bold") for one in (row.base, row.tuned)]

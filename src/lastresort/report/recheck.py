@@ -224,7 +224,9 @@ def recheck_text(document: RecheckDocument) -> RenderableType:
 
 def _tried(document: RecheckDocument) -> Table:
     """The systems that were tested, then the run's winner."""
-    table = ruled("rung", ">score", ">interval", ">items", "verdict", ">cost")
+    table = ruled(
+        "rung", "score", "interval", "items", "verdict", "cost", figures=("score", "interval", "items", "cost")
+    )
     for one in document.tried:
         paid = "" if one.cost.usd == 0 else f", {money(one.cost.usd)}"
         table.add_row(one.rung, *_test(one.test), f"{duration(one.cost.seconds)}{paid}")

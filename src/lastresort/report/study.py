@@ -344,8 +344,8 @@ def sentences(document: StudyDocument) -> tuple[str, ...]:
 
 
 def _table(document: StudyDocument) -> Table:
-    table = ruled(*(name if name in ("way", "") else f">{name}" for name in header(document)))
-    table.columns[-1].no_wrap = header(document)[-1] != ""
+    names = header(document)
+    table = ruled(*names, figures={*names} - {"way", ""}, wraps=("",))
     for row in cells(document):
         table.add_row(*map(printable, row))
     return table

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from rich import box
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
 from lastresort.report.words.wording import MARKS, STYLES, printable, verdict
 
 
-def ruled(*names: str | Text) -> Table:
-    """A table with a line below its head. A name that begins with ">" is of a column of figures."""
+def ruled(*names: str | Text, figures: Collection[str] = (), wraps: Collection[str] = ()) -> Table:
+    """A table with a line below its head. figures: columns that are set to the right. wraps: columns that may wrap."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for name in names:
-        figures = isinstance(name, str) and name.startswith(">")
-        table.add_column(name[1:] if figures else name, justify="right" if figures else "left", no_wrap=True)
+        justify: JustifyMethod = "right" if str(name) in figures else "left"
+        table.add_column(name, justify=justify, no_wrap=str(name) not in wraps)
     return table
 
 

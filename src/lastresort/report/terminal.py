@@ -173,7 +173,8 @@ def strip(test: BarTest, bar: float, scale: Scale, width: int = STRIP) -> str:
 
 def _table(decision: RunView) -> Table:
     scale, bar = ladder_chart.axis_of(decision), decision.bar
-    table = ruled("rung", ">score", _head(bar, scale), f">{unit_of(decision)}s", "verdict", ">cost")
+    units = f"{unit_of(decision)}s"
+    table = ruled("rung", "score", _head(bar, scale), units, "verdict", "cost", figures=("score", units, "cost"))
     for rung in decision.rungs:
         test, name = rung.test, Text(printable(rung.name))
         if test is None:

@@ -166,7 +166,8 @@ def verify_text(document: VerifyDocument) -> RenderableType:
 
 def _scores(document: VerifyDocument) -> Table:
     found = document.compared
-    table = ruled(">same text", ">measured", ">served", ">points", ">interval", ">margin", "verdict")
+    figures = ("same text", "measured", "served", "points", "interval", "margin")
+    table = ruled(*figures, "verdict", figures=figures)
     table.add_row(
         f"{count(document.identical)} of {count(document.n)}",
         percent(found.recorded),

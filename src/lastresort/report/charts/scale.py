@@ -93,7 +93,7 @@ def _step(rough: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A picture with an axis that goes across and one that goes up, and the margins around what is drawn."""
+    """A picture with an x axis (across) and a y axis (up), and the margins around what is drawn."""
 
     width: int
     height: int
@@ -106,7 +106,7 @@ class Plot:
 
     @property
     def end(self) -> int:
-        """Where the axis that goes across ends."""
+        """Where the x axis ends."""
         return self.width - self.right
 
     def x(self, value: float) -> float:
@@ -118,7 +118,7 @@ class Plot:
     def axes(
         self, up: Callable[[float], str], across: Callable[[float], str], what: str, *, foot: int = 6
     ) -> list[Markup]:
-        """up, across: labels of ticks. what: the axis that goes across counts, `foot` above the edge."""
+        """up, across: text of a tick on the y axis and on the x axis. what: name of the x axis, `foot` above the lower edge."""
         parts = [level(self.y(tick), self.left, self.end, up(tick)) for tick in self.up.ticks]
         parts += [below(self.x(tick), self.height - self.bottom + 18, across(tick)) for tick in self.across.ticks]
         return [*parts, unit(self.left, self.end, self.height - foot, what)]
