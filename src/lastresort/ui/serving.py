@@ -160,7 +160,7 @@ def _others(
         one
         for event in (frozen[rung] for rung in RUNGS if rung in frozen)
         if event.sha256 != but
-        for one in _tested(run, gates, event.rung, event.name, facts.get((event.rung, event.name)))
+        and (one := _tested(run, gates, event.rung, event.name, facts.get((event.rung, event.name)))) is not None
     )
 
 
@@ -172,19 +172,20 @@ def _candidates(
         one
         for rung in view.rungs
         for made in sorted(rung.candidates, key=lambda one: -one.dev.score)
-        if rung.name not in frozen or frozen[rung.name].name != made.name
-        for one in _tested(run, gates, rung.name, made.name, made.facts, made.dev.score)
+        if (rung.name not in frozen or frozen[rung.name].name != made.name)
+        and (one := _tested(run, gates, rung.name, made.name, made.facts, made.dev.score)) is not None
     ]
 
 
 def _tested(
     run: Path, gates: Sequence[ClimbGate], rung: str, name: str, facts: CandidateFacts | None, dev: float | None = None
-) -> Iterator[TestedSystem]:
-    """Nothing where its files cannot be read."""
+) -> TestedSystem | None:
+    """None where its files cannot be read."""
     system = _readable(candidate_folder(run, rung, name))
-    if system is not None:
-        held, tokens = is_uncleared(gates, rung, name), system.decoding.max_new_tokens
-        yield TestedSystem(rung, name, held, _reached(system), tokens, dev, facts)
+    if system is None:
+        return None
+    held, tokens = is_uncleared(gates, rung, name), system.decoding.max_new_tokens
+    return TestedSystem(rung, name, held, _reached(system), tokens, dev, facts)
 
 
 def _readable(folder: Path) -> System | None:
