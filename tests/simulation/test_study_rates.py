@@ -26,8 +26,10 @@ from lastresort.errors import ContractError
 from lastresort.evals.evidence.crossing import CurveCrossing, crossing
 from lastresort.evals.evidence.curve_means import curve_means
 from lastresort.evals.evidence.learning_curve import LearningCurve, NoForecast, learning_curve
+from lastresort.study.compare import compare_preferred
 from lastresort.study.shift import LEVEL
 from page_tables import allowed
+from study_support import arm_of
 
 STEEP, FLAT, NEVER, ALWAYS, EQUAL, ENDS_EQUAL, FALLS, COMES_AND_GOES = WAYS
 
@@ -109,6 +111,25 @@ def test_the_better_of_two_trainings_is_found_where_five_seeds_agree() -> None:
     orpo, dpo = arms(0.2, Design(5, 0.1, 200), 60, 12)
     assert orpo >= 55
     assert dpo == 0
+
+
+@pytest.mark.parametrize("pairs", [1, 5])
+def test_pairs_of_one_prompt_count_as_one_unit(pairs: int) -> None:
+    """Ways that differ at prompts but not on average. With pairs as units, 5 a prompt would differ in a quarter of studies."""
+    dice, said, runs = np.random.default_rng(13), 0, 200
+    prompts = tuple(int(one) for one in np.repeat(np.arange(10), pairs))
+    for _ in range(runs):
+        shared = 0.7 * dice.standard_normal(10)
+        ways = []
+        for way in ("dpo", "orpo"):
+            of_prompt = shared + 0.7 * dice.standard_normal(10)
+            noise = 0.1 * dice.standard_normal((5, 1)) + 0.5 * dice.standard_normal((5, len(prompts)))
+            margins = of_prompt[list(prompts)] + noise
+            ways.append([arm_of(way, margins=tuple(own), held_prompts=prompts) for own in margins.tolist()])
+        found = compare_preferred(*ways)
+        assert found is not None
+        said += found.better != "CANNOT_TELL"
+    assert said <= allowed(0.05, runs) * runs
 
 
 def test_where_curves_cross_is_read_between_the_sizes() -> None:

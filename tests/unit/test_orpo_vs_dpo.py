@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,19 +18,22 @@ from lastresort.app.study import StudyRequest, forecast_study, run_study
 from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
+from lastresort.data.preferences import read_preferences
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
+from lastresort.models.local import load_local
 from lastresort.report.schema import schema_of
 from lastresort.report.study import OrpoVsDpoDocument, cells, header, sentences
 from lastresort.report.study_page import pictures, study_page
 from lastresort.rungs import tuning
 from lastresort.spec.task import load_task
 from lastresort.stop import Stop
-from lastresort.study.arms import rates_of
+from lastresort.study.arms import ArmPairs, _pairs, rates_of
 from lastresort.study.compare import orpo_vs_dpo_of
 from lastresort.study.compute import TrainingCompute, planned_compute, steps_within
 from lastresort.study.grid import grid_of_arms
 from lastresort.study.rows import CellRow
+from lastresort.systems.system import PromptDesign
 from lastresort.train.adapters.adapters import attach_adapter, trainable
 from lastresort.train.loop import policy
 from lastresort.train.loop.batches import TrainingItem, completions
@@ -149,6 +153,27 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
         patch.setattr("lastresort.study.cells.LEAK_ITEMS", 4)
         run_study(request(found.folder), SilentProgress())
         yield found
+
+
+def given(folder: Path, preferences: list[dict[str, str]], context_tokens: int | None = None) -> ArmPairs:
+    """As a cell finds them."""
+    task = load_task(tiny_task(folder / "task", preferences=preferences))
+    assert task.preferences is not None
+    loaded = load_local(folder / "task" / "model")
+    bench = SimpleNamespace(task=task, preferences=read_preferences(task.preferences), progress=SilentProgress())
+    return _pairs(bench, PromptDesign(""), replace(loaded, context_tokens=context_tokens))  # type: ignore[arg-type]
+
+
+def test_the_pairs_held_out_know_their_prompts(tmp_path: Path) -> None:
+    assert given(tmp_path / "alone", pairs()).held_prompts == ()
+    twice = [{**one, "rejected": said} for one in pairs() for said in ("no idea", "hm")]
+    found = given(tmp_path / "twice", twice)
+    prompts = [item.rows[0].prompt for item in found.held]
+    assert len(prompts) == 12
+    assert sorted(found.held_prompts) == [place for place in range(6) for _ in range(2)]
+    same = {(one, other) for one in range(12) for other in range(12) if prompts[one] == prompts[other]}
+    known = found.held_prompts
+    assert same == {(one, other) for one in range(12) for other in range(12) if known[one] == known[other]}
 
 
 def test_only_dev_is_measured_and_pairs_that_are_held_out_are_not_learned(whole: Whole) -> None:

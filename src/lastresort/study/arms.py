@@ -68,11 +68,14 @@ def rates_of(task: Task, dpo: float | None = None, orpo: float | None = None) ->
 
 @dataclass(frozen=True, slots=True)
 class ArmPairs:
-    """Pairs as items. train: learned from, chosen: their better answers alone. held: kept out, the same with every seed."""
+    """Pairs as items. train: learned from, chosen: their better answers alone. held: kept out, the same with every seed.
+    held_prompts: the number of each one's prompt; () where each has its own.
+    """
 
     train: tuple[TrainingItem, ...]
     chosen: tuple[TrainingItem, ...]
     held: tuple[TrainingItem, ...]
+    held_prompts: tuple[int, ...]
 
     @property
     def chosen_tokens(self) -> float:
@@ -120,6 +123,7 @@ def train_arm(bench: Workbench, cell: Cell, rates: ArmRates) -> tuple[System, Ar
         chosen_tokens=pairs.chosen_tokens,
         margins=margins,
         base_margins=of_base,
+        held_prompts=pairs.held_prompts,
         kl=looks[-1].get("kl_general") if looks else None,
         prose=ratio(looks[-1]) if looks else None,
     )
@@ -185,7 +189,14 @@ def _pairs(bench: Workbench, design: PromptDesign, loaded: Loaded) -> ArmPairs:
             remedy="Run `lastresort data check`.",
         )
     items, kept_out = (tuple(paired([r[0] for _, r in part], [r[1] for _, r in part])) for part in (train, held))
-    return ArmPairs(items, tuple(completions([item.rows[0] for item in items])), kept_out)
+    chosen = tuple(completions([item.rows[0] for item in items]))
+    return ArmPairs(items, chosen, kept_out, _numbers([one.prompt_text for one, _ in held]))
+
+
+def _numbers(prompts: Sequence[str]) -> tuple[int, ...]:
+    """The place of each prompt among those that differ; () where all do."""
+    places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+    return tuple(places[prompt] for prompt in prompts) if len(places) < len(prompts) else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from lastresort.evals.evidence.curve_means import curve_means
 from lastresort.evals.evidence.paired import better
-from lastresort.evals.evidence.units import Array
+from lastresort.evals.evidence.units import Array, group_means
 from lastresort.report.study import (
     ArmPoint,
     ArmSeed,
@@ -49,6 +49,12 @@ def compare_arms(first: Array, second: Array) -> ArmComparison:
     return ArmComparison(float(found.means[0]), (low, high))
 
 
+def compare_preferred(dpo: Sequence[ArmTraining], orpo: Sequence[ArmTraining]) -> ArmComparison | None:
+    """Of the shares of held-out pairs whose chosen answer is the likelier one, by prompt; None with fewer than two prompts."""
+    first, second = (np.array([_right_by_prompt(arm) for arm in arms]) for arms in (dpo, orpo))
+    return compare_arms(first, second) if first.shape[1] > 1 else None
+
+
 def orpo_vs_dpo_of(study: MeasuredStudy) -> OrpoVsDpoDocument:
     grid, task, base = study.grid, study.task, study.row("zero-shot", 0, 0)
     (n,) = grid.sizes
@@ -57,8 +63,8 @@ def orpo_vs_dpo_of(study: MeasuredStudy) -> OrpoVsDpoDocument:
     scores = {way: study.values(way, n, lambda row: row.scores) for way in ARMS}
     found = compare_arms(scores["dpo"], scores["orpo"])
     difference = _bounded(found)
-    held = {way: np.array([[float(one > 0) for one in arm.margins] for arm in of[way]]) for way in ARMS}
-    right = _bounded(compare_arms(held["dpo"], held["orpo"])) if held["dpo"].shape[1] > 1 else None
+    held = compare_preferred(of["dpo"], of["orpo"])
+    right = None if held is None else _bounded(held)
     leaks = _leaks(base, rows)
     points = (
         _base_point(study, base, of["dpo"][0]),
@@ -167,6 +173,14 @@ def _leaks(base: CellRow, rows: dict[Way, list[CellRow]]) -> dict[Way, bool]:
     if not base.kept or any(len(own) < len(rows[way]) for way, own in zip(ARMS, kept, strict=True)):
         return dict.fromkeys(ARMS, False)
     return dict(zip(ARMS, leaking(base.kept, kept), strict=True))
+
+
+def _right_by_prompt(arm: ArmTraining) -> Array:
+    """The share of pairs of which the chosen answer is the likelier one, of each prompt held out: its pairs are no units, since
+    they are held out together.
+    """
+    right = np.array([float(one > 0) for one in arm.margins])
+    return group_means(right, list(map(str, arm.held_prompts))) if arm.held_prompts else right
 
 
 def _right(margins: Sequence[Sequence[float]]) -> float | None:
