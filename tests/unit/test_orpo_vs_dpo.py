@@ -19,6 +19,7 @@ from lastresort.cli.border import guarded
 from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
 from lastresort.data.preferences import read_preferences
+from lastresort.engine.support import FirstBatchCheck
 from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
 from lastresort.models.local import load_local
@@ -30,9 +31,9 @@ from lastresort.spec.task import load_task
 from lastresort.stop import Stop
 from lastresort.study.arms import ArmPairs, _pairs, rates_of
 from lastresort.study.compare import orpo_vs_dpo_of
-from lastresort.study.compute import TrainingCompute, planned_compute, steps_within
+from lastresort.study.compute import TrainingCompute, found_plain, planned_compute, steps_within
 from lastresort.study.grid import grid_of_arms
-from lastresort.study.rows import CellRow
+from lastresort.study.rows import ArmTraining, CellRow
 from lastresort.systems.system import PromptDesign
 from lastresort.train.adapters.adapters import attach_adapter, trainable
 from lastresort.train.loop import policy
@@ -74,14 +75,18 @@ def items_of(n: int = 7) -> list[TrainingItem]:
     return paired(good, bad)
 
 
+def failing(*_: object) -> FirstBatchCheck:
+    return FirstBatchCheck(1.0, 1.0, False, "packed and plain forward differ on the first batch")
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("path", ["packed", "plain", "dropout"])
+@pytest.mark.parametrize("path", ["packed", "plain", "dropout", "check fails"])
 @pytest.mark.parametrize("name", ["sft", "dpo", "orpo"])
 def test_what_a_training_computes_is_known_to_the_token(
     name: str, path: str, dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut into passes of 60 tokens. In 16 bits the reference is computed for every batch, in 32 bits once. With dropout only what
-    is trained takes the plain path.
+    is trained takes the plain path. Where the check of the first batch fails, everything does.
     """
     base = tiny("llama", dtype, attention_dropout=0.1 if path == "dropout" else 0.0)
     model = attach_adapter(base, AdapterSettings(r=4, alpha=8), base_name="tiny")
@@ -97,7 +102,12 @@ def test_what_a_training_computes_is_known_to_the_token(
         return found
 
     monkeypatch.setattr(policy, "target_logps", counted)
-    planned = planned_compute(model, items, settings)
+    if path == "check fails":
+        monkeypatch.setattr(policy, "check_first_batch", failing)
+    plain = found_plain(model, items, settings)
+    assert plain == (path == "check fails")
+    seen.update({True: 0, False: 0})
+    planned = planned_compute(model, items, settings, plain=plain)
     trained = train(model, items, settings, folder=tmp_path)
     assert planned == TrainingCompute(seen[True], seen[False])
     assert planned.trained_tokens == trained.computed_tokens
@@ -210,6 +220,22 @@ def test_both_ways_compute_the_same_and_the_rows_say_how_much(whole: Whole) -> N
         assert sum(dpo.margins) > sum(dpo.base_margins)
         assert sum(orpo.margins) > sum(orpo.base_margins)
     assert arms[0].arm != arms[2].arm  # another seed is another training
+
+
+def test_compute_is_equal_where_the_check_of_the_first_batch_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers to prompts that begin alike share less than the plan of packed passes would count on."""
+    monkeypatch.setattr("lastresort.study.cells.LEAK_ITEMS", 4)
+    monkeypatch.setattr(policy, "check_first_batch", failing)
+    alike = [{**one, "prompt": "The same long beginning of all the prompts. " * 3 + one["prompt"]} for one in pairs()]
+    with pytest.raises(Cut):
+        run_study(request(tmp_path, preferences=alike), CutAt("dpo, seed 1: loading", 1))
+    _, dpo, orpo = (ArmTraining.model_validate(row["arm"]) if row["arm"] else None for row in rows(tmp_path))
+    assert dpo is not None
+    assert orpo is not None
+    budget = TrainingCompute(dpo.trained_tokens, dpo.reference_tokens).tokens
+    assert budget - 1.3 * orpo.trained_tokens / orpo.steps < orpo.trained_tokens <= budget
 
 
 def test_a_study_that_is_cut_goes_on_to_the_same_rows(

@@ -63,10 +63,10 @@ def target_logps(model: Any, rows: Sequence[Row], *, plain: bool = False, far: F
     return TargetLogps(logps, owners, forest.computed_tokens, forest.nominal_tokens, "packed", None)
 
 
-def planned_tokens(model: Any, rows: Sequence[Row]) -> int:
+def planned_tokens(model: Any, rows: Sequence[Row], *, plain: bool = False) -> int:
     """How many tokens `target_logps` would compute of these rows in one pass, without computing anything."""
     found = support(model)
-    if why_plain_batch(found, max((len(row.ids) for row in rows), default=0)) is not None:
+    if plain or why_plain_batch(found, max((len(row.ids) for row in rows), default=0)) is not None:
         return _padded(found, rows)
     forest = plan_forest(rows)
     return forest.computed_tokens if forest.pick else 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,7 +29,14 @@ from lastresort.rungs.supervised.methods import begin, method_of
 from lastresort.rungs.supervised.sft import tuned_system
 from lastresort.rungs.tuning import TuningRun, early_warnings, record_rendering, record_training, train_to
 from lastresort.spec.task import Task
-from lastresort.study.compute import REFERENCE_SHARE, TrainingCompute, planned_compute, steps_within
+from lastresort.study.compute import (
+    REFERENCE_SHARE,
+    TrainingCompute,
+    found_plain,
+    planned_compute,
+    reference_compute,
+    steps_within,
+)
 from lastresort.study.grid import Cell, middle_of
 from lastresort.study.rows import ArmTraining
 from lastresort.systems.system import PromptDesign, System
@@ -132,7 +139,7 @@ def train_arm(bench: Workbench, cell: Cell, rates: ArmRates) -> tuple[System, Ar
 
 @dataclass(frozen=True, slots=True)
 class _Trained:
-    """sft: None of ORPO. computed: as it was, and of the reference as it was planned."""
+    """sft: None of ORPO. computed: of the reference by the path and the passes that its training took."""
 
     sft: TrainingReached | None
     last: TrainingReached
@@ -142,17 +149,23 @@ class _Trained:
 def _sft_and_dpo(
     bench: Workbench, cell: Cell, loaded: Loaded, model: Any, settings: _Settings, pairs: ArmPairs
 ) -> _Trained:
-    planned = planned_compute(model, pairs.train, settings.of("dpo"))
     sft = _to_end(bench, cell, loaded, model, settings.of("sft"), pairs.chosen)
     last = _to_end(bench, cell, loaded, model, settings.of("dpo"), pairs.train)
-    return _Trained(sft, last, TrainingCompute(sft.computed_tokens + last.computed_tokens, planned.reference_tokens))
+    lowered = replace(settings.of("dpo"), max_pass_tokens=last.settings.max_pass_tokens)
+    plain = last.check is not None and not last.check.ok and last.check.gradient_difference is not None
+    reference = reference_compute(model, pairs.train, lowered, plain=plain)
+    return _Trained(sft, last, TrainingCompute(sft.computed_tokens + last.computed_tokens, reference))
 
 
 def _orpo(bench: Workbench, cell: Cell, loaded: Loaded, model: Any, settings: _Settings, pairs: ArmPairs) -> _Trained:
     """For as many steps as compute what SFT and DPO do with the same seed."""
-    sft = planned_compute(model, pairs.chosen, settings.of("sft"))
-    dpo = planned_compute(model, pairs.train, settings.of("dpo"))
-    steps = steps_within(model, pairs.train, settings.of("orpo"), sft.tokens + dpo.tokens)
+    sft, dpo = (
+        planned_compute(model, items, own, plain=found_plain(model, items, own))
+        for items, own in ((pairs.chosen, settings.of("sft")), (pairs.train, settings.of("dpo")))
+    )
+    own = settings.of("orpo")
+    plain = found_plain(model, pairs.train, own)
+    steps = steps_within(model, pairs.train, own, sft.tokens + dpo.tokens, plain=plain)
     last = _to_end(bench, cell, loaded, model, settings.of("orpo", steps, len(pairs.train)), pairs.train)
     return _Trained(None, last, TrainingCompute(last.computed_tokens))
 

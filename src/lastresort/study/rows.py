@@ -35,14 +35,14 @@ class CellTraining(JsonDocument):
 
 
 class ArmTraining(JsonDocument):
-    """What SFT and DPO, or ORPO, left besides their answers.
+    """What SFT then DPO, or ORPO, left besides their answers.
 
     pairs: learned from. sft_rate, sft_steps: of the SFT before DPO, null and 0 of ORPO. trained_tokens: that went forward and
-    backward. reference_tokens: that go forward through the reference, by plan. chosen_tokens: targets of a chosen answer that was
-    learned from, on average, the one that ends it included. margins, base_margins: of each pair held out, the log odds of the
-    chosen answer less those of the rejected, in nats a token, after training and of the base; () where there are too few prompts.
-    held_prompts: the number of the prompt of each pair held out; () where each has a prompt of its own. kl, prose: as of
-    CellTraining.
+    backward. reference_tokens: that go forward through the reference, in the passes that DPO took. chosen_tokens: targets of a
+    chosen answer that was learned from, on average, the token that ends it included. margins, base_margins: of each pair held out,
+    the log odds of the chosen answer less those of the rejected, in nats a token, after training and of the base; () where there
+    are too few prompts. held_prompts: the number of each one's prompt; () where each pair has a prompt of its own. kl, prose: as
+    of CellTraining.
     """
 
     pairs: Positive
