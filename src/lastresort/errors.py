@@ -10,6 +10,7 @@
     ├── PrerequisiteError 3    something is missing here: the message says what to install or set
     ├── StoppedError      4    the run stopped and can be resumed
     │   ├── InfrastructureError   time-out, 429, 500, cut connection, full disk: never scored as a wrong answer
+    │   │   └── OutOfMemoryError      a training did not get its memory
     │   ├── BudgetError           the limit of money or time is reached
     │   └── StopRequestedError    a stop was requested
     └── ContractError    70    a part of this program was called wrongly: our fault, please report
@@ -104,6 +105,10 @@ class StoppedError(LastresortError):
 
 class InfrastructureError(StoppedError):
     """An endpoint, the network or the disk failed, after retries where these make sense."""
+
+
+class OutOfMemoryError(InfrastructureError):
+    """A training did not get its memory."""
 
 
 class BudgetError(StoppedError):

@@ -16,7 +16,7 @@ from lastresort.cli.border import guarded, last_words
 from lastresort.cli.main import app
 from lastresort.climb.prepare import prepare
 from lastresort.data.split import nested
-from lastresort.errors import BudgetError, DataError, InputError, StopRequestedError
+from lastresort.errors import BudgetError, DataError, InputError, OutOfMemoryError, StopRequestedError
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
 from lastresort.records.atomic import held
 from lastresort.rungs.prompting.prompts import shots_of
@@ -178,6 +178,23 @@ def test_a_limit_names_the_key_to_raise_and_a_higher_one_goes_on(tmp_path: Path)
     with pytest.raises(Cut):
         run_study(longer, CutAt("sft, 16 examples", 1))
     assert len(rows(tmp_path)) == 1
+
+
+def test_a_training_that_runs_out_of_memory_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lastresort.train.loop import gradients
+
+    def eating(*_: Any) -> Any:
+        raise MemoryError
+
+    own = request(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(gradients, "_share", eating)
+        with pytest.raises(
+            OutOfMemoryError, match="Give the same command again: it then trains with max_pass_tokens: "
+        ):
+            run_study(own, Scissors())
+    with pytest.raises(Cut):
+        run_study(own, CutAt("sft, 16 examples, seed 0: dev", 1))
 
 
 def test_other_weights_of_the_model_to_train_are_other_cells(tmp_path: Path) -> None:

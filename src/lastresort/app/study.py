@@ -63,7 +63,7 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
     from lastresort.app.start import check_models
     from lastresort.climb.workspace import with_rerun_remedy
     from lastresort.data.split import groups_of
-    from lastresort.errors import BudgetError, StoppedError
+    from lastresort.errors import BudgetError, OutOfMemoryError, StoppedError
     from lastresort.records.atomic import write_atomically
     from lastresort.report.schema import write_document
     from lastresort.report.study_page import study_page
@@ -80,6 +80,8 @@ def run_study(request: StudyRequest, progress: Progress, stop: Stop = NEVER) -> 
     except BudgetError as error:  # a limit counts all sessions, so that the same command alone would stop at once
         remedy = f"Raise {error.where} and give the same command again: finished cells are kept."
         raise BudgetError(error.found, where=error.where, expected=error.expected, remedy=remedy) from error
+    except OutOfMemoryError:  # it says whether the same command can go on
+        raise
     except StoppedError as error:
         raise with_rerun_remedy(error) from error
     dev = prepared.split.dev
@@ -115,7 +117,7 @@ def _prepared(
         checked_address(request.ray)
     from lastresort.climb.prepare import prepare
     from lastresort.study.arms import rates_of
-    from lastresort.study.grid import grid_of, grid_of_arms, of_different_rows, refuse_sizes
+    from lastresort.study.grid import grid_of, grid_of_arms, of_different_rows, refuse_rates, refuse_sizes
     from lastresort.study.run import refuse_few_pairs, refuse_nothing_to_train, refuse_one_unit, with_pairs
 
     refuse_nothing_to_train(task)
@@ -123,6 +125,8 @@ def _prepared(
     if request.kind == ORPO_VS_DPO:
         refuse_sizes(request.sizes)
         task, rates = with_pairs(task), rates_of(task, request.dpo_rate, request.orpo_rate)
+    else:
+        refuse_rates({"--dpo-rate": request.dpo_rate, "--orpo-rate": request.orpo_rate})
     progress.stage("reading the examples", None)
     prepared = prepare(task, run_code=run_code, begins=False)
     refuse_one_unit(prepared)

@@ -1,4 +1,4 @@
-"""`lastresort study …`: how many examples SFT needs to beat prompting, or the base prompt at all; and ORPO against SFT and DPO."""
+"""`lastresort study …`: how many examples SFT needs to beat prompting, or the base prompt at all; and ORPO against SFT then DPO."""
 
 from __future__ import annotations
 
@@ -26,10 +26,14 @@ SIZES: Any = Option(
 SEEDS: Any = Option(
     None, "--seeds", help="Number of draws of the examples. Each trains once per size. At least 2, default 3."
 )
-ARM_SEEDS: Any = Option(None, "--seeds", help="Number of seeds. Each trains both ways. At least 2, default 5.")
-RATE = "Default: the middle one of preference.learning_rates."
-DPO_RATE: Any = Option(None, "--dpo-rate", help=f"Learning rate of DPO. {RATE}")
-ORPO_RATE: Any = Option(None, "--orpo-rate", help=f"Learning rate of ORPO. {RATE}")
+ARM_SEEDS: Any = Option(
+    None,
+    "--seeds",
+    help="Number of seeds, fixed before the first result. Each trains both ways. At least 2, default 5.",
+)
+RATE = "Default: the middle of preference.learning_rates, or if they are auto,"
+DPO_RATE: Any = Option(None, "--dpo-rate", help=f"Learning rate of DPO. {RATE} 4.5e-5.")
+ORPO_RATE: Any = Option(None, "--orpo-rate", help=f"Learning rate of ORPO. {RATE} 1.7e-4.")
 OUT: Any = Option(None, "--out", help="Folder of the study. Default: studies/<task>-<kind>.")
 DRY: Any = Option(False, "--dry-run", help="Forecast time and cost. Runs no model and none of your code.")
 JSON: Any = Option(False, "--json", help="Print the result as one JSON document on stdout.")
@@ -93,7 +97,7 @@ def orpo_vs_dpo_command(
     settings: list[str] = TASK_SETTINGS,
     as_json: bool = JSON,
 ) -> None:
-    """Is ORPO better than SFT and then DPO, at equal compute?
+    """Is ORPO better than SFT then DPO, at equal compute?
 
     Trains both on the task's preference pairs, and compares them on dev, on pairs held out, and by what else they changed.
 

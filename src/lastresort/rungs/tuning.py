@@ -92,7 +92,7 @@ def memory_advice(
             return MemoryAdvice(room, _elsewhere(found is not None))
         keys = {**_lowered_before(bench.record, name), **found.keys}
         bench.record.append(PassLowered(rung=rung, candidate=name, keys=keys))
-        return MemoryAdvice(room, f"Go on with --resume: it then trains with {found.written()}.")
+        return MemoryAdvice(room, f"{bench.to_resume}: it then trains with {found.written()}.")
 
     return advise
 

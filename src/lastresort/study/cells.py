@@ -44,7 +44,7 @@ LEAK_ITEMS = 40
 class CellBench:
     """What cells share. bench: of the study, with all of train. rate: the learning rate of SFT. tuned_base: whether the base is the
     model that is trained, with whose own answers an adapter is compared. probed: whether unrelated requests are measured, too.
-    rates: of SFT and DPO against ORPO, None where that is not the question.
+    rates: of SFT then DPO against ORPO, None where that is not the question.
     """
 
     bench: Workbench

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -19,7 +19,7 @@ StudyKind = Literal["crossover", "min-data", "orpo-vs-dpo"]
 Way = Literal["zero-shot", "constrained zero-shot", "few-shot", "constrained few-shot", "nearest", "sft", "dpo", "orpo"]
 BASES: tuple[Way, ...] = ("zero-shot", "constrained zero-shot")  # learn from no example
 
-ARMS: tuple[Way, ...] = ("dpo", "orpo")  # SFT and then DPO against ORPO; n are pairs
+ARMS: tuple[Way, ...] = ("dpo", "orpo")  # SFT then DPO against ORPO; n are pairs
 
 SIZES: dict[StudyKind, int] = {"crossover": 5, "min-data": 6}
 SEEDS, ARM_SEEDS = 3, 5
@@ -101,6 +101,18 @@ def refuse_sizes(sizes: Sequence[int] | None) -> None:
         )
 
 
+def refuse_rates(rates: Mapping[str, float | None]) -> None:
+    """rates: by option. Raises InputError where one is named for a study that trains by SFT alone."""
+    for option, rate in rates.items():
+        if rate is not None:
+            raise InputError(
+                f"found {rate:g}",
+                where=option,
+                expected="none: only orpo-vs-dpo trains by DPO and ORPO",
+                remedy="Leave it out; sft.learning_rates sets the rate of SFT.",
+            )
+
+
 def _checked_seeds(number: int) -> int:
     if number < LEAST_SEEDS:
         raise InputError(
@@ -113,8 +125,12 @@ def _checked_seeds(number: int) -> int:
 
 
 def middle_of(rates: Sequence[float]) -> float:
-    """The one learning rate that a study trains with: the middle one of several, the lower of two."""
-    return sorted(rates)[(len(rates) - 1) // 2]
+    """The one learning rate that a study trains with: the middle one of several, or between the two middle ones their geometric
+    mean, in two digits.
+    """
+    ordered = sorted(rates)
+    low, high = ordered[(len(rates) - 1) // 2], ordered[len(rates) // 2]
+    return low if low == high else float(f"{math.sqrt(low * high):.2g}")
 
 
 def of_different_rows(grid: Grid, train: Sequence[Example], *, named: bool) -> Grid:

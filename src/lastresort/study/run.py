@@ -70,7 +70,15 @@ def refuse_nothing_to_train(task: Task) -> None:
 
 
 def with_pairs(task: Task) -> Task:
-    """The task as one whose pairs are read. Raises TaskError where it names no preferences."""
+    """The task as one whose pairs are read. Raises TaskError where it names no preferences, or trains all weights."""
+    if task.tune.method == "full":
+        raise TaskError(
+            "found full",
+            where=f'{task.path.name}, key "tune.method"',
+            expected="lora, qlora or auto: this study trains adapters",
+            remedy="Set it for the study alone with --set tune.method=lora.",
+            key=("tune", "method"),
+        )
     if task.preferences is None:
         raise _no_pairs(task, "found nothing")
     return task.model_copy(update={"ladder": ("prompting", PREFERENCE)})
@@ -116,7 +124,7 @@ def study_task(task: Task, learning: str = RUNG) -> Task:
 
 
 def study_rate(task: Task) -> float:
-    """The one learning rate of a study: the middle one of the task's, the lower of two."""
+    """The one learning rate of a study: the middle of the task's."""
     return middle_of(task.sft.learning_rates)
 
 
@@ -166,7 +174,7 @@ def run_grid(
 ) -> StudyRows:
     """Do the cells that have no row yet. The test set is not measured, and no cell gets to see it.
 
-    rates: of SFT and DPO against ORPO, None for another study. stop: checked between batches and steps, as is a file named stop in
+    rates: of SFT then DPO against ORPO, None for another study. stop: checked between batches and steps, as is a file named stop in
     the study's folder. Raises StoppedError where it stopped: the same call goes on. Raises BudgetError where a limit of the task is
     reached, which counts all sessions: a call with a higher one goes on. executor: makes what measures, None for this process.
     """
@@ -263,6 +271,7 @@ def _opened(
                 shared=shared_folder(folder),
                 preferences=prepared.preferences,
                 at=writer.at,
+                to_resume="Give the same command again",
             )
             yield bench, facts
         finally:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lastresort.engine.forest import Row, common_length
-from lastresort.errors import InfrastructureError, InputError, PrerequisiteError
+from lastresort.errors import InputError, OutOfMemoryError, PrerequisiteError
 from lastresort.hardware.environment import card_here
 from lastresort.hardware.memory import free_memory_bytes, is_lack_of_memory, swap_bytes
 from lastresort.hardware.plan.fit import PlannedTraining, gib, lowered, smallest
@@ -186,7 +186,7 @@ class Room:
 
 @contextmanager
 def memory_errors(answer: Callable[[], MemoryAdvice]) -> Iterator[None]:
-    """Whatever inside does not get its memory becomes an InfrastructureError with the answer, which is asked for then."""
+    """Whatever inside does not get its memory becomes an OutOfMemoryError with the answer, which is asked for then."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -195,7 +195,7 @@ def memory_errors(answer: Callable[[], MemoryAdvice]) -> Iterator[None]:
         asked, found = _asked_for(str(error)), answer()
         more = f" for {asked} more" if asked else ""
         told = f": {found.forecast}" if found.forecast else ""
-        raise InfrastructureError(
+        raise OutOfMemoryError(
             f"there is not enough memory{more}{told}",
             where="training",
             expected="a pass that fits",
