@@ -16,6 +16,7 @@ from lastresort.errors import DataError, InputError
 from lastresort.models.protocol import estimated_tokens
 from lastresort.records.events import TrainingFacts, TrainingReached
 from lastresort.report.words import study as words
+from lastresort.report.words.wording import counted
 from lastresort.rungs.forecast import Forecast, Workload, answering, training
 from lastresort.rungs.preference.items import (
     HELD_SHARE,
@@ -24,13 +25,13 @@ from lastresort.rungs.preference.items import (
     render_preferences,
     split_held_out,
 )
+from lastresort.rungs.preference.rung import LEAST_PREFERENCES, forecast_of_given
 from lastresort.rungs.rung import Workbench
 from lastresort.rungs.supervised.methods import begin, method_of
 from lastresort.rungs.supervised.sft import tuned_system
 from lastresort.rungs.tuning import TuningRun, early_warnings, record_rendering, record_training, train_to
 from lastresort.spec.task import Task
 from lastresort.study.compute import (
-    REFERENCE_SHARE,
     TrainingCompute,
     found_plain,
     planned_compute,
@@ -63,8 +64,8 @@ class ArmRates:
 
 
 def rates_of(task: Task, dpo: float | None = None, orpo: float | None = None) -> ArmRates:
-    """dpo, orpo: None for the middle one of `preference.learning_rates`, which are what is usual for the objective where they are
-    auto. SFT takes the middle one of its own. Raises InputError for a rate that is no share of 1.
+    """dpo, orpo: None for the middle of `preference.learning_rates`, which are what is usual for the objective where they are auto.
+    SFT takes the middle of its own. Raises InputError for a rate that is not above 0, or above 1.
     """
     for name, rate in (("dpo", dpo), ("orpo", orpo)):
         if rate is not None and not 0 < rate <= 1:
@@ -112,9 +113,9 @@ def train_arm(bench: Workbench, cell: Cell, rates: ArmRates) -> tuple[System, Ar
     last = trained.last
     early.add(last.candidate, last.step, model)
     plain = last.path == "plain"
-    margins = _margins(model, pairs, plain=plain)
+    margins = _margins(model, pairs, last.settings.max_pass_tokens, plain=plain)
     with base.inside():
-        of_base = _margins(model, pairs, plain=plain)
+        of_base = _margins(model, pairs, last.settings.max_pass_tokens, plain=plain)
     folder = bench.folder / "adapters" / f"{cell.way}-end"
     save_adapter(model, folder)
     method.end(loaded, model)
@@ -158,7 +159,7 @@ def _sft_and_dpo(
 
 
 def _orpo(bench: Workbench, cell: Cell, loaded: Loaded, model: Any, settings: _Settings, pairs: ArmPairs) -> _Trained:
-    """For as many steps as compute what SFT and DPO do with the same seed."""
+    """For as many steps as compute what SFT then DPO does with the same seed."""
     sft, dpo = (
         planned_compute(model, items, own, plain=found_plain(model, items, own))
         for items, own in ((pairs.chosen, settings.of("sft")), (pairs.train, settings.of("dpo")))
@@ -170,14 +171,13 @@ def _orpo(bench: Workbench, cell: Cell, loaded: Loaded, model: Any, settings: _S
     return _Trained(None, last, TrainingCompute(last.computed_tokens))
 
 
-def _margins(model: Any, pairs: ArmPairs, *, plain: bool) -> tuple[float, ...]:
+def _margins(model: Any, pairs: ArmPairs, max_pass_tokens: int, *, plain: bool) -> tuple[float, ...]:
     """Of the pairs held out, under the model as it is now."""
-    from lastresort.train.settings import TrainSettings
     from lastresort.train.watch.divergence import odds_of_pairs
 
     if not pairs.held:
         return ()
-    return tuple(odds_of_pairs(model, pairs.held, TrainSettings(1.0).max_pass_tokens, plain=plain))
+    return tuple(odds_of_pairs(model, pairs.held, max_pass_tokens, plain=plain))
 
 
 def _pairs(bench: Workbench, design: PromptDesign, loaded: Loaded) -> ArmPairs:
@@ -194,11 +194,11 @@ def _pairs(bench: Workbench, design: PromptDesign, loaded: Loaded) -> ArmPairs:
     )
     train, held = split_held_out(list(rendered.rows), bench.task.split.seed)
     bench.progress.say(words.of_pairs(len(train), len(held), rendered.summary()))
-    if not train:
+    if len(rendered.rows) < LEAST_PREFERENCES:
         raise DataError(
-            f"found no pair to train on{rendered.summary()}",
+            f"found {counted(len(rendered.rows), 'pair')} to train on{rendered.summary()}",
             where=str(bench.task.preferences),
-            expected="pairs that fit the model and whose answers differ",
+            expected=f"at least {LEAST_PREFERENCES} that fit the model and whose answers differ",
             remedy="Run `lastresort data check`.",
         )
     items, kept_out = (tuple(paired([r[0] for _, r in part], [r[1] for _, r in part])) for part in (train, held))
@@ -243,6 +243,7 @@ class _Settings:
             objective=Objective(part, () if course.option is None else (course.option,)),
             max_steps=steps,
             seed=self.seed,
+            loraplus_lr_ratio=sft.loraplus_lr_ratio,
         )
 
 
@@ -276,7 +277,6 @@ def forecast_of_arm(task: Task, work: Workload, preferences: Sequence[Preference
     """Of either way, as they compute alike: SFT on the chosen answers and DPO with its reference, answers on dev, and the pairs
     held out under the trained model and its base.
     """
-    from lastresort.models.loading import chosen_device, chosen_dtype, is_reduced
 
     def tokens(texts: Sequence[str]) -> float:
         return work.per_estimate * fmean(map(estimated_tokens, texts))
@@ -289,11 +289,9 @@ def forecast_of_arm(task: Task, work: Workload, preferences: Sequence[Preference
     enough = len({one.prompt_text for one in preferences}) >= LEAST_HELD_PROMPTS
     held = round(HELD_SHARE * len(preferences)) if enough else 0
     n, pair, machine = len(preferences) - held, prompt + chosen + rejected, work.machine
-    each_time = is_reduced(chosen_dtype("auto", chosen_device()))  # the reference, with every epoch
-    epochs = course.epochs + REFERENCE_SHARE * (course.epochs if each_time else 1)
     return (
         training("SFT", machine, n, task.sft.epochs, prompt + chosen, about, task.sft.batch_size)
-        + training("DPO", machine, n, epochs, pair, about, course.batch_size)
+        + forecast_of_given("DPO", work, preferences[:n], course.epochs, course.batch_size)
         + answering("pairs held out", machine, 2 * held, pair, about, 0)
         + answering("dev", machine, work.n_dev, about + work.input_tokens, about, work.max_new_tokens)
     )

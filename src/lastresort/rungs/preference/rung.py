@@ -277,9 +277,17 @@ def _learning(
         sampled += answering("samples", machine, asked * samples, prompt, prompt, work.max_new_tokens)
         row = 2 * (prompt + work.output_tokens)
         return sampled + training(label, machine, asked, epochs + 0.5, row, about + prompt, course.batch_size)
+    return forecast_of_given(label, work, preferences, epochs, course.batch_size)
+
+
+def forecast_of_given(
+    label: str, work: Workload, preferences: Sequence[PreferenceRow], epochs: float, batch_size: int
+) -> Forecast:
+    """Of a training on pairs or labelled answers of the task's file, and its reference."""
+    about = work.about_tokens
     rows = [sum(estimated_tokens(turn.content) for turn in answer) for one in preferences for answer in one.answers]
     questions = [estimated_tokens(preferred.prompt_text) for preferred in preferences]
     answers = len(preferences[0].answers)
     row = answers * (about + work.per_estimate * (sum(questions) / len(questions) + sum(rows) / len(rows)))
     # the reference is a forward pass, half of a training pass without gradients
-    return training(label, machine, len(preferences), epochs + 0.5, row, about, course.batch_size)
+    return training(label, work.machine, len(preferences), epochs + 0.5, row, about, batch_size)
