@@ -84,7 +84,7 @@ def arm_of(way: str, **facts: object) -> ArmTraining:
 
 def arms_study_of(task: Task, dpo: float, orpo: float, seeds: int = 5, **facts: object) -> MeasuredStudy:
     """dpo, orpo: their true scores. facts: of ORPO's rows."""
-    grid = grid_of_arms(60, seeds)
+    grid = grid_of_arms(64, seeds)
     score = {"dpo": dpo, "orpo": orpo, "zero-shot": 0.2}
     rows = {cell: row_of(cell, score[cell.way], **(facts if cell.way == "orpo" else {})) for cell in grid.cells()}
     return MeasuredStudy(task, grid, StudyRows(rows, "lora", 0.001, grid), None, binary=True)

@@ -1,4 +1,4 @@
-"""SFT and DPO against ORPO: what equal compute is, what a study of it learns and measures, and what it says."""
+"""SFT then DPO against ORPO: what equal compute is, what a study of it learns and measures, and what it says."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from lastresort.errors import DataError, InputError, TaskError
 from lastresort.evals.measure import LocalExecutor, MeasureJob, Result
 from lastresort.models.local import load_local
 from lastresort.report.schema import schema_of
-from lastresort.report.study import OrpoVsDpoDocument, cells, header, sentences
+from lastresort.report.study import ArmSettings, OrpoVsDpoDocument, cells, header, sentences
 from lastresort.report.study_page import pictures, study_page
+from lastresort.report.words import study as words
 from lastresort.rungs import tuning
 from lastresort.spec.task import load_task
 from lastresort.stop import Stop
-from lastresort.study.arms import ArmPairs, _pairs, rates_of
+from lastresort.study.arms import ArmPairs, _pairs, _Settings, rates_of
 from lastresort.study.compare import orpo_vs_dpo_of
 from lastresort.study.compute import TrainingCompute, found_plain, planned_compute, steps_within
 from lastresort.study.grid import grid_of_arms
@@ -186,6 +187,14 @@ def test_the_pairs_held_out_know_their_prompts(tmp_path: Path) -> None:
     assert same == {(one, other) for one in range(12) for other in range(12) if known[one] == known[other]}
 
 
+def test_too_few_pairs_after_rendering_are_refused(tmp_path: Path) -> None:
+    one = {"prompt": "tree #99 " + "very long " * 400, "chosen": "red", "rejected": "no"}
+    with pytest.raises(DataError, match=r"found 1 pair to train on; 59 left out, .*expected at least 50 that fit"):
+        given(
+            tmp_path, [*pairs(1), *({**one, "prompt": f"{one['prompt']} {i}"} for i in range(59))], context_tokens=200
+        )
+
+
 def test_only_dev_is_measured_and_pairs_that_are_held_out_are_not_learned(whole: Whole) -> None:
     learned = whole.learned
     prepared = prepare(load_task(whole.folder / "task" / "task.yaml"))
@@ -261,7 +270,7 @@ def test_the_answer_names_the_better_way_or_says_that_it_cannot(tmp_path: Path) 
     better = found(0.3, 0.7)
     Draft202012Validator(schema_of("orpo_vs_dpo")).validate(better.as_json())
     assert better.better == "ORPO"
-    assert better.answer.startswith("At equal compute ORPO is better than SFT and DPO, by ")
+    assert better.answer.startswith("At equal compute ORPO scores ")
     worse = found(0.7, 0.3)
     assert worse.better == "DPO"
     low, high = worse.difference.interval
@@ -269,19 +278,46 @@ def test_the_answer_names_the_better_way_or_says_that_it_cannot(tmp_path: Path) 
     equal = found(0.5, 0.5)
     assert equal.better == "CANNOT_TELL"
     assert equal.answer.startswith(
-        "At equal compute it cannot be told whether ORPO or SFT and DPO score higher: ORPO less SFT and DPO is "
+        "At equal compute it cannot be told whether ORPO or SFT then DPO scores higher: ORPO minus SFT then DPO is "
     )
     assert [one.seed for one in equal.by_seed] == [0, 1, 2, 3, 4]
     assert sum(one.difference for one in equal.by_seed) / 5 == pytest.approx(equal.difference.mean)
+
+
+@pytest.mark.parametrize(("tokens", "said"), [(13_000, "130.0%"), (7_000, "70.0%")])
+def test_an_answer_at_other_compute_says_so(tokens: int, said: str, tmp_path: Path) -> None:
+    arm = arm_of("orpo", trained_tokens=tokens)
+    for dpo, orpo in ((0.3, 0.7), (0.7, 0.3), (0.5, 0.5)):
+        found = orpo_vs_dpo_of(arms_study_of(task_of(tmp_path), dpo, orpo, arm=arm))
+        assert not found.compute.equal
+        assert found.answer.startswith(f"With ORPO at {said} of the compute of SFT then DPO, ")
+        text = " ".join((found.answer, *sentences(found)))
+        assert "Compute is not equal: SFT then DPO computes 9,000 tokens" in text
+        assert "as fit" not in text
+        assert "equal compute" not in text.lower()
+
+
+def test_the_document_holds_what_the_answer_is_about(tmp_path: Path) -> None:
+    task = task_of(tmp_path, preference={"beta": 0.5}, sft={"loraplus_lr_ratio": 16})
+    found = orpo_vs_dpo_of(arms_study_of(task, 0.5, 0.5))
+    assert found.settings == ArmSettings(
+        sft_rate=0.001, dpo_rate=0.0001, orpo_rate=0.0001, loraplus_lr_ratio=16, dpo_beta=0.5, orpo_weight=0.5
+    )
+    assert (found.pairs, found.held_pairs, found.method) == (54, 10, "lora")
+    assert "16 times these in all three (LoRA+)" in " ".join(sentences(found))
+
+
+def test_no_difference_has_no_sign() -> None:
+    assert words._signed(-0.0004) == "+0.0"
 
 
 def test_the_table_and_the_sentences_say_what_else_was_measured(tmp_path: Path) -> None:
     far = arm_of("orpo", kl=1.5)
     found = orpo_vs_dpo_of(arms_study_of(task_of(tmp_path), 0.5, 0.5, arm=far, kept=(False,) * 12 + (True,) * 28))
     base, dpo, orpo = (dict(zip(header(found), row, strict=True)) for row in cells(found))
-    assert (base["way"], base["pairs"], base["margin"], base["steps"]) == ("base prompt", "50.0%", "+0.00", "")
-    assert (dpo["way"], dpo["pairs"], dpo["steps"], dpo["tokens"], dpo[""]) == (
-        "SFT and DPO",
+    assert (base["way"], base["prefers chosen"], base["margin"], base["steps"]) == ("base prompt", "50.0%", "+0.00", "")
+    assert (dpo["way"], dpo["prefers chosen"], dpo["steps"], dpo["tokens"], dpo[""]) == (
+        "SFT then DPO",
         "90.0%",
         "12 + 12",
         "10,000",
@@ -291,9 +327,11 @@ def test_the_table_and_the_sentences_say_what_else_was_measured(tmp_path: Path) 
     assert orpo[""] == "format leak, far from the base"
     said = " ".join(sentences(found))
     assert "ORPO computes 99.0% of that, 9,900, in as many whole steps as fit." in said
-    assert "SFT 0.001, DPO 0.0001, ORPO 0.0001." in said
-    assert "the likelier one in 90.0% after SFT and DPO and 80.0% after ORPO (−10.0 points, " in said
-    assert "the chosen answers have 5.0." in said
+    assert "SFT 0.001, DPO 0.0001, ORPO 0.0001. DPO's beta is 0.1, the weight of ORPO's odds ratio 0.1." in said
+    assert "LoRA learns from 54 pairs; 10 are held out" in said
+    assert "the likelier one in 90.0% after SFT then DPO and 80.0% after ORPO (−10.0 points, " in said
+    assert "the chosen answers have 4.0." in said  # without the token that ends each, as 3 on dev
+    assert "Answers on dev have 3.0 tokens" in said
     assert "The whole gate was not run" in said
     none = arms_study_of(task_of(tmp_path), 0.5, 0.5, arm=arm_of("orpo", margins=(), base_margins=()))
     rows = {
@@ -302,7 +340,8 @@ def test_the_table_and_the_sentences_say_what_else_was_measured(tmp_path: Path) 
     }
     without = orpo_vs_dpo_of(replace(none, measured=replace(none.measured, rows=rows)))
     assert without.preferred is None
-    assert "pairs" not in header(without)
+    assert "prefers chosen" not in header(without)
+    assert "prefers chosen" not in " ".join(sentences(without))
     assert "No pairs are held out" in " ".join(sentences(without))
 
 
@@ -325,6 +364,10 @@ def test_the_page_shows_both_ways_and_the_base_over_pairs(tmp_path: Path) -> Non
         ),
         ({"preferences": labels()}, "found labelled answers, expected at least 50 pairs"),
         ({"preferences": pairs(49)}, "found 49 pairs, expected at least 50"),
+        (
+            {"preferences": pairs(), "tune": {"method": "full"}, "ladder": ["prompting", "full"]},
+            'key "tune.method": found full, expected lora, qlora or auto',
+        ),
         ({"preferences": pairs(), "model": "http://127.0.0.1:9/v1#m"}, "a study trains"),
     ],
 )
@@ -348,6 +391,8 @@ def test_one_seed_is_refused() -> None:
     ("options", "said"),
     [
         ({"sizes": (20, 40)}, "--sizes: found 20, 40, expected none: orpo-vs-dpo trains on all pairs"),
+        ({"kind": "min-data", "dpo_rate": 0.1}, "--dpo-rate: found 0.1, expected none: only orpo-vs-dpo"),
+        ({"kind": "crossover", "orpo_rate": 0.1}, "--orpo-rate: found 0.1, expected none: only orpo-vs-dpo"),
         ({"dpo_rate": 0.0}, "--dpo-rate: found 0, expected a number above 0"),
         ({"orpo_rate": 2.0}, "--orpo-rate: found 2, expected a number above 0 and at most 1"),
     ],
@@ -359,9 +404,11 @@ def test_options_that_fit_no_study_are_refused(options: dict[str, Any], said: st
 
 def test_each_training_has_a_rate_of_its_own(tmp_path: Path) -> None:
     auto = load_task(tiny_task(tmp_path, preference={}))
-    assert (rates_of(auto).dpo, rates_of(auto).orpo) == (2e-5, 1e-4)
+    assert (rates_of(auto).dpo, rates_of(auto).orpo) == (4.5e-5, 1.7e-4)
     named = load_task(tiny_task(tmp_path, preference={"learning_rates": [0.1, 0.2, 0.3]}))
     assert (rates_of(named).dpo, rates_of(named).orpo) == (0.2, 0.2)
+    plus = _Settings(load_task(tiny_task(tmp_path, sft={"loraplus_lr_ratio": 16})), rates_of(named), 0)
+    assert {plus.of(part).loraplus_lr_ratio for part in ("sft", "dpo", "orpo")} == {16}
     assert (rates_of(named, dpo=0.5).dpo, rates_of(named, orpo=0.5).orpo) == (0.5, 0.5)
 
 

@@ -25,7 +25,7 @@ from lastresort.records.document import (
     Share,
 )
 from lastresort.report.tables import ruled
-from lastresort.report.words.study import LEGEND_OF_ARMS, LEGEND_OF_MIN_DATA, name_of
+from lastresort.report.words.study import LEGEND_OF_ARMS, LEGEND_OF_HELD, LEGEND_OF_MIN_DATA, name_of
 from lastresort.report.words.wording import count, interval, percent, price, printable
 from lastresort.types import Unit
 
@@ -179,14 +179,14 @@ class MinDataDocument(JsonDocument):
 
 
 class MeanDifference(JsonDocument):
-    """ORPO less SFT and DPO, the mean over units and seeds, with its interval at 95%."""
+    """ORPO minus SFT then DPO, the mean over units and seeds, with its interval at 95%."""
 
     mean: Difference
     interval: Interval
 
 
 class ArmSeed(JsonDocument):
-    """ORPO less SFT and DPO with one seed, on the same dev items: the mean difference of scores, with its interval at 95%."""
+    """ORPO minus SFT then DPO with one seed, on the same dev items: the mean difference of scores, with its interval at 95%."""
 
     seed: Count
     difference: Difference
@@ -206,8 +206,30 @@ class ArmWork(JsonDocument):
     tokens: Amount
 
 
+class ComputeShare(JsonDocument):
+    """share: what ORPO computed of what SFT then DPO did, means over the seeds. equal: whether each seed's ORPO computed at most as
+    much, and less by under two of its steps.
+    """
+
+    share: Amount
+    equal: bool
+
+
+class ArmSettings(JsonDocument):
+    """What the answer is about. loraplus_lr_ratio: of all three trainings. dpo_beta, in 1/nats, and orpo_weight, without unit: both
+    are `preference.beta`, unless it is auto.
+    """
+
+    sft_rate: Amount
+    dpo_rate: Amount
+    orpo_rate: Amount
+    loraplus_lr_ratio: Amount
+    dpo_beta: Amount
+    orpo_weight: Amount
+
+
 class ArmPoint(JsonDocument):
-    """The prompt of the base, SFT and DPO ("dpo"), or ORPO ("orpo"), over its seeds. preferred: pairs held out of which the chosen
+    """The prompt of the base, SFT then DPO ("dpo"), or ORPO ("orpo"), over its seeds. preferred: pairs held out of which the chosen
     answer is likelier by the log odds of a token. margin: by how much, in nats. kept: unrelated requests answered correctly. kl,
     prose: how far from the base. signs: of what else the training changed. work: null of the base. null: not measured.
     """
@@ -229,7 +251,8 @@ class OrpoVsDpoDocument(JsonDocument):
     """What `lastresort study orpo-vs-dpo TASK` prints with --json, and its study.json. It grows by version.
 
     better: the way whose score on dev is shown to be higher. difference: of these scores. preferred: of the pairs held out, null
-    where there are fewer than two. pairs, held_pairs: learned from, and held out. chosen_tokens: of a chosen answer, on average.
+    where their prompts are fewer than two. pairs, held_pairs, left_out: learned from, held out, and not fit to train on.
+    chosen_tokens: of a chosen answer, on average, without the token that ends it.
     """
 
     version: Literal[1] = Field(default=1, alias="schema")
@@ -240,7 +263,10 @@ class OrpoVsDpoDocument(JsonDocument):
     measured_on: DevUnits
     pairs: Positive
     held_pairs: Count
+    left_out: Count
     seeds: Positive
+    settings: ArmSettings
+    compute: ComputeShare
     better: BetterArm
     difference: MeanDifference
     preferred: MeanDifference | None
@@ -272,7 +298,7 @@ def header(document: StudyDocument) -> tuple[str, ...]:
         last = ("format",) * formed
         return ("way", "examples", "dev", "95%", *last, "tokens in", *((PER_CALL,) * priced))
     if isinstance(document, OrpoVsDpoDocument):
-        held = ("pairs", "margin") if document.held_pairs else ()
+        held = ("prefers chosen", "margin") if document.held_pairs else ()
         return ("way", "dev", "95%", *held, "tokens out", "kept", "KL", "steps", "tokens", "")
     probed = any(point.kept is not None for point in document.points)
     return ("examples", "dev", "95%", "gain", "p", "loss", *(("kept",) * probed), "KL", "")
@@ -312,7 +338,7 @@ def _of_size(point: TrainedPoint, named: Sequence[str]) -> tuple[str, ...]:
 
 def _of_arm(point: ArmPoint, named: Sequence[str]) -> tuple[str, ...]:
     found = [name_of(point.way), percent(point.score), interval(point.interval)]
-    if "pairs" in named:
+    if "prefers chosen" in named:
         margin = "–" if point.margin is None else f"{point.margin:+.2f}".replace("-", "−")
         found += [_or_dash(point.preferred), margin]
     found += [f"{point.answer_tokens:.1f}", _or_dash(point.kept)]
@@ -339,7 +365,8 @@ def sentences(document: StudyDocument) -> tuple[str, ...]:
     if isinstance(document, CrossoverDocument):
         return (*document.reasons, *document.notes)
     if isinstance(document, OrpoVsDpoDocument):
-        return (*document.reasons, *document.notes, LEGEND_OF_ARMS)
+        held = (LEGEND_OF_HELD,) if document.held_pairs else ()
+        return (*document.reasons, *document.notes, *held, LEGEND_OF_ARMS)
     return (document.curve_text, *document.notes, LEGEND_OF_MIN_DATA)
 
 

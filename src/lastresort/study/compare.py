@@ -1,10 +1,11 @@
-"""What the rows of SFT and DPO against ORPO say: rows in, document out. Pure."""
+"""What the rows of SFT then DPO against ORPO say: rows in, document out. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
 import numpy as np
 
@@ -14,19 +15,26 @@ from lastresort.evals.evidence.units import Array, group_means
 from lastresort.report.study import (
     ArmPoint,
     ArmSeed,
+    ArmSettings,
     ArmWork,
     BetterArm,
+    ComputeShare,
     MeanDifference,
     OrpoVsDpoDocument,
     Sign,
 )
 from lastresort.report.words import study as words
+from lastresort.rungs.preference.items import option_of
+from lastresort.spec.task import Task
 from lastresort.study.compute import TrainingCompute
 from lastresort.study.conclude import MeasuredStudy
 from lastresort.study.grid import ARMS, Way
 from lastresort.study.rows import ArmTraining, CellRow
 from lastresort.study.shift import leaking
+from lastresort.train.settings import Objective
 from lastresort.train.watch.kept import KL_GENERAL, PERPLEXITY_RATIO
+
+ENDING = 1  # token that ends a rendered answer, which is learned but is not counted of an answer that the model gives
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,28 +80,36 @@ def orpo_vs_dpo_of(study: MeasuredStudy) -> OrpoVsDpoDocument:
     )
     pairs = zip(grid.seeds, rows["dpo"], rows["orpo"], strict=True)
     by_seed = tuple(_of_seed(study, seed, dpo, orpo) for seed, dpo, orpo in pairs)
-    on = study.measured_on
+    on, first = study.measured_on, of["dpo"][0]
+    held_pairs, settings, compute = len(first.margins), _settings(task, of), _compute(of)
+    left_out = n - first.pairs - held_pairs
+    chosen = first.chosen_tokens - ENDING
     return OrpoVsDpoDocument(
         task=task.task,
         model=task.tuned_model,
         method=study.measured.method,
         measured_on=on,
-        pairs=of["dpo"][0].pairs,
-        held_pairs=len(of["dpo"][0].margins),
+        pairs=first.pairs,
+        held_pairs=held_pairs,
+        left_out=left_out,
         seeds=len(grid.seeds),
+        settings=settings,
+        compute=compute,
         better=found.better,
         difference=difference,
         preferred=right,
-        answer=words.answer_of_arms(found.better, difference),
+        answer=words.answer_of_arms(found.better, difference, compute),
         points=points,
         by_seed=by_seed,
-        chosen_tokens=of["dpo"][0].chosen_tokens,
-        reasons=tuple(words.reasons_of_arms(points, by_seed, right, of["dpo"][0].chosen_tokens)),
+        chosen_tokens=chosen,
+        reasons=tuple(words.reasons_of_arms(points, by_seed, right, chosen)),
         notes=(
             words.DEV_ONLY,
-            words.of_rates(*_rates(of)),
-            words.of_compute(*(point.work for point in points[1:] if point.work is not None)),
-            words.of_units(on.n, on.unit, len(grid.seeds)),
+            words.of_training(study.measured.method, first.pairs, held_pairs, left_out),
+            words.of_rates(settings),
+            words.of_compute(_work(of["dpo"]), _work(of["orpo"]), compute),
+            words.of_units_of_arms(on.n, on.unit, len(grid.seeds), len(set(first.held_prompts)) or held_pairs),
+            words.ONE_LOOK,
             words.NOT_THE_GATE,
         ),
         seconds=study.seconds,
@@ -105,10 +121,30 @@ def _bounded(found: ArmComparison) -> MeanDifference:
     return MeanDifference(mean=found.mean, interval=(max(-1.0, low), min(1.0, high)))
 
 
-def _rates(of: dict[Way, list[ArmTraining]]) -> tuple[float, float, float]:
-    """Of SFT, DPO and ORPO."""
+def _settings(task: Task, of: dict[Way, list[ArmTraining]]) -> ArmSettings:
     dpo, orpo = of["dpo"][0], of["orpo"][0]
-    return dpo.sft_rate or 0.0, dpo.learning_rate, orpo.learning_rate
+    assert dpo.sft_rate is not None, "DPO follows SFT"
+    return ArmSettings(
+        sft_rate=dpo.sft_rate,
+        dpo_rate=dpo.learning_rate,
+        orpo_rate=orpo.learning_rate,
+        loraplus_lr_ratio=task.sft.loraplus_lr_ratio,
+        dpo_beta=_option(task, "dpo"),
+        orpo_weight=_option(task, "orpo"),
+    )
+
+
+def _option(task: Task, objective: Literal["dpo", "orpo"]) -> float:
+    """What `preference.beta` sets of it, or its own default."""
+    name, beta = option_of(objective), task.preference.beta
+    return float(Objective(objective).defaults()[name] if beta == "auto" else beta)
+
+
+def _compute(of: dict[Way, list[ArmTraining]]) -> ComputeShare:
+    dpo, orpo = ([TrainingCompute(one.trained_tokens, one.reference_tokens).tokens for one in of[way]] for way in ARMS)
+    steps = [one.trained_tokens / one.steps for one in of["orpo"]]
+    equal = (0 <= first - second < 2 * step for first, second, step in zip(dpo, orpo, steps, strict=True))
+    return ComputeShare(share=fmean(orpo) / fmean(dpo), equal=all(equal))
 
 
 def _of_seed(study: MeasuredStudy, seed: int, dpo: CellRow, orpo: CellRow) -> ArmSeed:

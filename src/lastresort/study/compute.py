@@ -2,9 +2,9 @@
 pad them where the check of the first batch finds the packed form wrong.
 
 A token of a training pass goes forward and backward through a frozen base, one of the reference forward alone, which is half of
-that work. So SFT and DPO cost  C = sft + dpo + reference / 2  tokens, and ORPO gets as many steps as cost C at most: it falls short
-by less than one of its steps. What is left out of C is the same for both ways (measuring), or a few rows once (the engine's check
-of the first batch).
+that work. So SFT then DPO costs  C = sft + dpo + reference / 2  tokens, and ORPO gets as many steps as cost C at most: it falls
+short by less than one of its steps. What is left out of C is the same for both ways (measuring), or a few rows once (the engine's
+check of the first batch).
 """
 
 from __future__ import annotations

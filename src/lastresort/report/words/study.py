@@ -13,11 +13,11 @@ from lastresort.rungs.forecast import Forecast
 from lastresort.types import Unit
 
 if TYPE_CHECKING:
-    from lastresort.report.study import ArmPoint, ArmSeed, ArmWork, BetterArm, MeanDifference
+    from lastresort.report.study import ArmPoint, ArmSeed, ArmSettings, ArmWork, BetterArm, ComputeShare, MeanDifference
 
 DEV_ONLY = "All scores are on dev. This study chose nothing on it. The test set was not measured."
 
-NAMES = {"sft": "SFT", "lora": "LoRA", "qlora": "QLoRA", "dpo": "SFT and DPO", "orpo": "ORPO"}
+NAMES = {"sft": "SFT", "lora": "LoRA", "qlora": "QLoRA", "dpo": "SFT then DPO", "orpo": "ORPO"}
 BASE_PROMPT = "base prompt"
 
 
@@ -199,6 +199,13 @@ def point_title(way: str, n: int, score: float, low: float, high: float) -> str:
     return f"{name_of(way)}, {counted(n, 'example')}: {percent(score)} ({100 * low:.1f} to {percent(high)})"
 
 
+def of_units_of_arms(n: int, unit: Unit, seeds: int, prompts: int) -> str:
+    """prompts: that are held out."""
+    held = f", those of held-out pairs over {counted(prompts, 'prompt')} and the seeds" if prompts > 1 else ""
+    alone = "those of the base and of one seed over its items alone"
+    return f"Intervals at 95%: scores over {counted(n, f'dev {unit}')} and {counted(seeds, 'seed')}{held}, {alone}."
+
+
 def of_pairs(learned: int, held: int, left_out: str) -> str:
     """left_out: what follows about those that cannot be trained on."""
     return f"{counted(learned, 'pair')} to learn from, {count(held)} held out{left_out}."
@@ -210,41 +217,52 @@ def arm_title(way: str, score: float, low: float, high: float) -> str:
 
 NOT_THE_GATE = (
     "Format leak and the distance from the base are the cheap part of the gate. The whole gate was not run: it asks each model "
-    "hundreds of questions, too many for every seed. Run `lastresort gate` on an adapter before it ships."
+    "hundreds of questions, too many for every seed. A study keeps no adapter. To ship one, run `lastresort climb`, which gates "
+    "what it trains: SFT then DPO with sft and preference in the ladder, ORPO without sft."
+)
+ONE_LOOK = (
+    "The verdict is false in at most 5% of studies if the number of seeds was fixed beforehand and no training is far from the "
+    "others. Adding seeds after a look, or a training that collapses now and then, makes false verdicts more frequent."
+)
+LEGEND_OF_HELD = (
+    "prefers chosen: held-out pairs whose chosen answer is the likelier one, by the log odds of a token. margin: by how much, in "
+    "nats."
 )
 LEGEND_OF_ARMS = (
-    "pairs: held-out pairs whose chosen answer is the likelier one, by the log odds of a token; margin: by how much, in nats. "
     "tokens out: of an answer on dev. kept: unrelated requests answered correctly. KL: from the base on general requests, nats per "
     "token. steps: of SFT + DPO, or of ORPO. tokens: computed in training, those of the reference as halves."
 )
 
 
-def answer_of_arms(better: BetterArm, difference: MeanDifference) -> str:
+def answer_of_arms(better: BetterArm, difference: MeanDifference, work: ComputeShare) -> str:
     """difference: of the score on dev."""
     mean, (low, high) = difference.mean, difference.interval
+    start = "At equal compute" if work.equal else f"With ORPO at {_share(work)} of the compute of SFT then DPO,"
     if better == "ORPO":
-        return f"At equal compute ORPO is better than SFT and DPO, by {_by(mean, low, high)}."
+        return f"{start} ORPO scores {_by(mean, low, high, 'SFT then DPO')}."
     if better == "DPO":
-        return f"At equal compute SFT and DPO are better than ORPO, by {_by(-mean, -high, -low)}."
-    start = "At equal compute it cannot be told whether ORPO or SFT and DPO score higher"
-    return f"{start}: ORPO less SFT and DPO is {_signed(mean)} points (95%: {_signed(low)} to {_signed(high)})."
+        return f"{start} SFT then DPO scores {_by(-mean, -high, -low, 'ORPO')}."
+    found = f"ORPO minus SFT then DPO is {_signed(mean)} points (95%: {_signed(low)} to {_signed(high)})"
+    return f"{start} it cannot be told whether ORPO or SFT then DPO scores higher: {found}."
 
 
 def reasons_of_arms(
     points: Sequence[ArmPoint], by_seed: Sequence[ArmSeed], preferred: MeanDifference | None, chosen_tokens: float
 ) -> list[str]:
-    """points: the base, SFT and DPO, ORPO. preferred: of pairs held out, None where none was measured."""
+    """points: the base, SFT then DPO, ORPO. chosen_tokens: without the token that ends an answer, which answers on dev do not count
+    either. preferred: of pairs held out, None where none was measured.
+    """
     base, dpo, orpo = points
     seeds = ", ".join(f"{_signed(one.difference)} with seed {one.seed}" for one in by_seed)
-    lengths = f"{dpo.answer_tokens:.1f} tokens after SFT and DPO, {orpo.answer_tokens:.1f} after ORPO"
+    lengths = f"{dpo.answer_tokens:.1f} tokens after SFT then DPO, {orpo.answer_tokens:.1f} after ORPO"
     said = [
-        f"ORPO less SFT and DPO, in points: {seeds}.",
+        f"ORPO minus SFT then DPO, in points: {seeds}.",
         _of_preferred(base, dpo, orpo, preferred),
         f"Answers on dev have {lengths} and {base.answer_tokens:.1f} from the base; the chosen answers have {chosen_tokens:.1f}.",
     ]
     if dpo.kept is not None and orpo.kept is not None and base.kept is not None:
         kept = (
-            f"{percent(dpo.kept)} after SFT and DPO, {percent(orpo.kept)} after ORPO, {percent(base.kept)} by the base"
+            f"{percent(dpo.kept)} after SFT then DPO, {percent(orpo.kept)} after ORPO, {percent(base.kept)} by the base"
         )
         said.append(f"Unrelated requests answered correctly: {kept}.")
     return said
@@ -256,31 +274,48 @@ def _of_preferred(base: ArmPoint, dpo: ArmPoint, orpo: ArmPoint, found: MeanDiff
             "No pairs are held out, since their prompts are too few, so how well either model prefers was not measured."
         )
     low, high = found.interval
-    tuned = f"{percent(dpo.preferred)} after SFT and DPO and {percent(orpo.preferred)} after ORPO"
+    tuned = f"{percent(dpo.preferred)} after SFT then DPO and {percent(orpo.preferred)} after ORPO"
     difference = f"{_signed(found.mean)} points, {_signed(low)} to {_signed(high)}"
     shares = f"{tuned} ({difference}), {percent(base.preferred)} by the base"
-    return f"Of the pairs held out, the chosen answer is the likelier one in {shares}."
+    return f"Of the pairs held out, the chosen answer is the likelier one in {shares}. The odds of a token are what ORPO trains."
 
 
-def of_rates(sft: float, dpo: float, orpo: float) -> str:
-    rates = f"SFT {sft:g}, DPO {dpo:g}, ORPO {orpo:g}"
-    return f"Each trains at one learning rate: {rates}. The answer is about these rates; others were not tried."
+def of_rates(settings: ArmSettings) -> str:
+    one = settings
+    rates = f"SFT {one.sft_rate:g}, DPO {one.dpo_rate:g}, ORPO {one.orpo_rate:g}"
+    plus = (
+        ""
+        if one.loraplus_lr_ratio == 1
+        else f" B learns at {one.loraplus_lr_ratio:g} times these in all three (LoRA+)."
+    )
+    weights = f"DPO's beta is {one.dpo_beta:g}, the weight of ORPO's odds ratio {one.orpo_weight:g}"
+    return f"Each trains at one learning rate: {rates}.{plus} {weights}. The answer is about these settings; others were not tried."
 
 
-def of_compute(dpo: ArmWork, orpo: ArmWork) -> str:
+def of_training(method: str, pairs: int, held: int, left_out: int) -> str:
+    """left_out: pairs that cannot be trained on."""
+    out = f", {count(left_out)} left out (too long, or with equal answers)" if left_out else ""
+    return f"{name_of(method)} learns from {counted(pairs, 'pair')}; {count(held)} are held out{out}."
+
+
+def of_compute(dpo: ArmWork, orpo: ArmWork, work: ComputeShare) -> str:
     """Means over the seeds."""
     reference = f"and {count(dpo.reference_tokens)} forward through the reference, which count half"
-    first = f"SFT and DPO compute {count(dpo.trained_tokens)} tokens forward and backward {reference}"
-    share = f"{100 * orpo.tokens / dpo.tokens:.1f}%"
-    return (
-        f"Equal compute: {first}; ORPO computes {share} of that, {count(orpo.tokens)}, in as many whole steps as fit."
-    )
+    first = f"SFT then DPO computes {count(dpo.trained_tokens)} tokens forward and backward {reference}"
+    second = f"ORPO computes {_share(work)} of that, {count(orpo.tokens)}"
+    if work.equal:
+        return f"Equal compute: {first}; {second}, in as many whole steps as fit."
+    return f"Compute is not equal: {first}; {second}. A training took other passes than were planned."
 
 
-def _by(mean: float, low: float, high: float) -> str:
-    return f"{points_of(mean)} (95%: {100 * low:.1f} to {100 * high:.1f})"
+def _share(work: ComputeShare) -> str:
+    return f"{100 * work.share:.1f}%"
+
+
+def _by(mean: float, low: float, high: float, other: str) -> str:
+    return f"{points_of(mean)} higher than {other} (95%: {100 * low:.1f} to {100 * high:.1f})"
 
 
 def _signed(difference: float) -> str:
     """In points."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
+    return f"{round(100 * difference, 1) + 0.0:+.1f}".replace("-", "−")

@@ -101,6 +101,11 @@ def plan_of(task: Task, kind: Kind | None, *, on_sft: bool) -> PreferencePlan:
     return PreferencePlan("dpo", "samples", f"DPO on pairs of the model's own samples, {why}; {start}")
 
 
+def option_of(objective: Loss) -> str:
+    """The option of the objective that `preference.beta` sets."""
+    return _BETA[objective]
+
+
 def course_of(section: PreferenceSettings, objective: Loss) -> PreferenceCourse:
     """What the task file says, and what is usual for the objective where it says auto."""
     usual = _USUAL[objective]
