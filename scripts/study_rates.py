@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -239,6 +239,9 @@ ARM_DESIGNS = tuple(
     Design(seeds, spread, items) for seeds in (2, 5, 10) for spread in (0.1, 0.4) for items in (60, 200)
 )
 
+COLLAPSING_DESIGNS = (Design(5, 0.0, 60), Design(5, 0.0, 200), Design(10, 0.0, 200))
+LOOKED_DESIGNS = tuple(Design(5, spread, 200) for spread in (0.1, 0.4))
+
 
 def arms(gain: float, design: Design, runs: int, seed: int) -> tuple[int, int]:
     """How often a study says that the second of two trainings is better, and how often that the first is. gain: of the true score,
@@ -250,6 +253,32 @@ def arms(gain: float, design: Design, runs: int, seed: int) -> tuple[int, int]:
         first, second = (scores_of([0.5 + part], shared, design, dice)[0] for part in (-gain / 2, gain / 2))
         said[compare_arms(first, second).better] += 1
     return said["ORPO"], said["DPO"]
+
+
+def collapses(share: float, design: Design, runs: int, seed: int) -> int:
+    """Studies that call one of two trainings better whose mean scores are equal, where such a share of the second's seeds falls
+    from 80% to 5%.
+    """
+    dice, found, top, low = np.random.default_rng(seed), 0, 0.8, 0.05
+    for _ in range(runs):
+        shared = dice.standard_normal(design.items)
+        by_seed = np.where(dice.random(design.seeds) < share, low, top)
+        levels = (np.full(design.seeds, share * low + (1 - share) * top), by_seed)
+        one_seed = replace(design, seeds=1)
+        ways = [np.array([scores_of([one], shared, one_seed, dice)[0][0] for one in level]) for level in levels]
+        found += compare_arms(ways[0], ways[1]).better != "CANNOT_TELL"
+    return found
+
+
+def looks(most: int, design: Design, runs: int, seed: int) -> tuple[int, int]:
+    """Studies of two equal trainings that call one better, at the design's seeds alone, and at these or any number up to `most`."""
+    dice, once, ever = np.random.default_rng(seed), 0, 0
+    for _ in range(runs):
+        shared = dice.standard_normal(design.items)
+        first, second = (scores_of([0.5], shared, replace(design, seeds=most), dice)[0] for _ in range(2))
+        said = [compare_arms(first[:n], second[:n]).better != "CANNOT_TELL" for n in range(design.seeds, most + 1)]
+        once, ever = once + said[0], ever + any(said)
+    return once, ever
 
 
 def _percent(count: int, of: int) -> str:
@@ -302,13 +331,25 @@ def lines(runs: int) -> Iterator[str]:
                 signs = leaks(changed, lost, seeds, runs, 4)
                 yield f"| {100 * changed:.0f}% | {100 * lost:.0f}% | {seeds} | {100 * signs / runs:.1f} |"
     yield ""
-    yield "| true difference in points | seeds | spread of seeds | items | says that ORPO is better | that SFT and DPO are |"
+    yield "| true difference in points | seeds | spread of seeds | items | says that ORPO is better | that SFT then DPO is |"
     yield "| --- " * 6 + "|"
     for gain in (0.0, 0.1, 0.2):
         for design in ARM_DESIGNS:
             orpo, dpo = arms(gain, design, runs, 6)
             design_cells = f"{design.seeds} | {design.spread} | {design.items}"
             yield f"| {100 * gain:.0f} | {design_cells} | {100 * orpo / runs:.1f} | {100 * dpo / runs:.1f} |"
+    yield ""
+    yield "| seeds | items | says that one is better |"
+    yield "| --- " * 3 + "|"
+    for design in COLLAPSING_DESIGNS:
+        said = collapses(0.1, design, runs, 7)
+        yield f"| {design.seeds} | {design.items} | {100 * said / runs:.1f} |"
+    yield ""
+    yield "| spread of seeds | items | with 5 seeds alone | with 5, 6 … or 15 |"
+    yield "| --- " * 4 + "|"
+    for design in LOOKED_DESIGNS:
+        once, ever = looks(15, design, runs, 8)
+        yield f"| {design.spread} | {design.items} | {100 * once / runs:.1f} | {100 * ever / runs:.1f} |"
 
 
 if __name__ == "__main__":

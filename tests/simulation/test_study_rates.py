@@ -19,6 +19,7 @@ from scripts.study_rates import (
     false_shifts,
     forecasts,
     leaks,
+    looks,
     scores_of,
 )
 
@@ -111,6 +112,13 @@ def test_the_better_of_two_trainings_is_found_where_five_seeds_agree() -> None:
     orpo, dpo = arms(0.2, Design(5, 0.1, 200), 60, 12)
     assert orpo >= 55
     assert dpo == 0
+
+
+def test_a_look_after_each_seed_costs_what_the_docs_say() -> None:
+    """About 4% for one look, and 15% for eleven."""
+    once, ever = looks(15, Design(5, 0.4, 200), 100, 8)
+    assert once <= allowed(0.05, 100) * 100
+    assert 2 * once < ever <= 30
 
 
 @pytest.mark.parametrize("pairs", [1, 5])
