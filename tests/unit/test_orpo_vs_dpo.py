@@ -412,12 +412,22 @@ def test_each_training_has_a_rate_of_its_own(tmp_path: Path) -> None:
     assert (rates_of(named, dpo=0.5).dpo, rates_of(named, orpo=0.5).orpo) == (0.5, 0.5)
 
 
-def test_a_training_that_diverges_says_which_rate_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def diverged(bench: Any, run: Any, *_: Any, **__: Any) -> None:
-        raise Diverged("the loss became nan", where="training")
+@pytest.mark.parametrize(
+    ("name", "cell", "key"),
+    [("sft", "dpo", r"sft.learning_rates=\[RATE\]"), ("dpo", "dpo", "--dpo-rate"), ("orpo", "orpo", "--orpo-rate")],
+)
+def test_a_training_that_diverges_says_which_rate_to_lower(
+    name: str, cell: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastresort.study.cells.LEAK_ITEMS", 4)
+
+    def diverged(bench: Any, own: Any, *arguments: Any, **keywords: Any) -> Any:
+        if own.settings.objective.name == name:
+            raise Diverged("the loss became nan", where="training")
+        return tuning.train_to(bench, own, *arguments, **keywords)
 
     monkeypatch.setattr("lastresort.study.arms.train_to", diverged)
-    with pytest.raises(DataError, match=r"dpo, seed 0: training diverged at .*sft.learning_rates=\[RATE\]"):
+    with pytest.raises(DataError, match=rf"{cell}, seed 0: training diverged at .*{key}"):
         run_study(request(tmp_path, model="model"), SilentProgress())
 
 
