@@ -31,6 +31,14 @@ class ModelCall:
     keys: tuple[str, ...]
 
 
+_FROM_WORKERS = "answered by workers"  # the key of a mark; those of answers are hashes
+
+
+def has_answers_of_workers(cache: Cache) -> bool:
+    """Whether workers gave some of these answers. Their seconds are those of other processes, so they do not compare with the others."""
+    return bool(cache.get_many([_FROM_WORKERS]))
+
+
 Compute = Callable[[ModelCall, OnAnswer | None], list[Answer]]
 """Answers a call in the place of the model, with `on_answer` as in `Model.generate`."""
 
@@ -78,10 +86,11 @@ class CachedModel:
         needless = {key for key in keys if key in known or key in on_the_way}
         return [self._call(prompts, waiting, sample, decoding) for sample, waiting in _missing(keys, samples, needless)]
 
-    def keep(self, call: ModelCall, answers: Mapping[int, Answer]) -> None:
+    def keep(self, call: ModelCall, answers: Mapping[int, Answer], *, from_worker: bool = False) -> None:
         """Store the answers of a call, by the place of their prompts. Where they depend on their batch, all or none."""
         if answers and not (self.batch_matters and len(answers) < len(call.keys)):
-            self._cache.put_many({call.keys[place]: _body(answer) for place, answer in answers.items()})
+            mark: dict[str, JsonObject] = {_FROM_WORKERS: {}} if from_worker else {}
+            self._cache.put_many(mark | {call.keys[place]: _body(answer) for place, answer in answers.items()})
 
     @property
     def rendering_fingerprint(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lastresort.hardware.memory import give_back_freed_memory
 from lastresort.hardware.threads import ThreadChoice
-from lastresort.models.cached import CachedModel
+from lastresort.models.cached import CachedModel, has_answers_of_workers
 from lastresort.models.endpoint import Approve, nobody_to_ask
 from lastresort.models.open import ModelOpening, open_model
 from lastresort.models.protocol import Model, OnRead, Pay
@@ -130,6 +130,11 @@ class OpenModels:
     def check(self, system: System) -> None:
         """Raises CandidateError if the system's model does not support its decoding."""
         self.open(system).check_decoding(system.decoding)
+
+    @property
+    def seconds_compare(self) -> bool:
+        """Whether the seconds of all kept answers were measured in the same way: not where workers gave some of them."""
+        return self._cache is None or not has_answers_of_workers(self._cache)
 
     def on_close(self, then: Callable[[], None]) -> None:
         """Have this called, too, whenever the models are closed: other processes may have them in memory."""

@@ -185,7 +185,7 @@ class _SentAhead:
             share = self._crew.share
             answers = {place: replace(one, seconds=one.seconds * share) for place, one in came.answers.items()}
             found.update(answers)
-            shared.model.keep(call, answers)
+            shared.model.keep(call, answers, from_worker=True)
             if came.failure is not None:
                 missing = [key for place, key in enumerate(call.keys) if place not in came.answers]
                 self._failed.update(dict.fromkeys(missing or call.keys, came.failure))
