@@ -27,7 +27,7 @@ from lastresort.gate.run import FinishedGate, GateSettings, run_gate
 from lastresort.gate.sides import GateSide
 from lastresort.gate.suites.asking import ANSWERS, BASE_ANSWERS, answers_key, kept_answers
 from lastresort.hardware.cards import Card
-from lastresort.hardware.environment import version_of
+from lastresort.hardware.environment import ANSWERING, version_of
 from lastresort.records.responses import Asking, KeptAnswer, SuiteAnswers
 from lastresort.spec.sections import SUITES
 from lastresort.types import SilentProgress
@@ -256,17 +256,20 @@ def test_gates_of_several_projects_write_one_file_without_shared_memory(tmp_path
 
 
 def other_library(name: str) -> tuple[str, Any]:
-    return "lastresort.gate.suites.asking.version_of", lambda package: "99" if package == name else version_of(package)
+    return (
+        "lastresort.hardware.environment.version_of",
+        lambda package: "99" if package == name else version_of(package),
+    )
 
 
 @pytest.mark.parametrize(
     ("place", "other"),
     [
-        *(other_library(name) for name in ("torch", "transformers", "tokenizers", "bitsandbytes")),
-        ("lastresort.gate.suites.asking.processor_name", lambda: "another"),
-        ("lastresort.gate.suites.asking.card_here", lambda *, processor: Card("H100", 1)),
+        *map(other_library, ANSWERING),
+        ("lastresort.hardware.environment.processor_name", lambda: "another"),
+        ("lastresort.hardware.environment.card_here", lambda *, processor: Card("H100", 1)),
     ],
-    ids=["torch", "transformers", "tokenizers", "bitsandbytes", "processor", "card"],
+    ids=[*ANSWERING, "processor", "card"],
 )
 def test_what_another_machine_or_library_computed_is_asked_again(
     monkeypatch: pytest.MonkeyPatch, place: str, other: Any

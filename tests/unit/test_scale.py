@@ -34,12 +34,14 @@ from lastresort.errors import (
 )
 from lastresort.evals.measure import JobFailure, JobScores, LocalExecutor, MeasureJob, Result, run_in_order
 from lastresort.evals.scorers import build_scorer
+from lastresort.hardware.environment import ANSWERING
 from lastresort.models.cached import CachedModel
 from lastresort.models.open import ModelOpening
 from lastresort.models.scripted import Script, ScriptedModel, ScriptRule
 from lastresort.records.record import Record
 from lastresort.records.responses import ResponseCache
 from lastresort.rungs.open_models import OpenModels
+from lastresort.scale import work
 from lastresort.scale.cluster import (
     RayWorkers,
     WorkerRoom,
@@ -56,8 +58,8 @@ from lastresort.scale.work import (
     JobAnswers,
     JobModel,
     WorkerFacts,
-    refuse_other_software,
-    software_here,
+    answers_depend_on,
+    refuse_unlike,
 )
 from lastresort.spec.output import Output
 from lastresort.spec.task import load_task
@@ -375,7 +377,7 @@ def test_workers_that_were_ended_here_are_awaited_but_not_for_ever(head: str, mo
     monkeypatch.setattr("lastresort.scale.cluster.os.kill", kill)
     for process, least, most in ((50, 0.3, 0.5), (51, 10.0, 10.1)):
         now[0], workers = 0.0, RayWorkers(ray, WorkerRoom(1), {}, lambda: now[0], sleep)
-        ray.found = WorkerFacts(socket.gethostname(), software_here(), process)
+        ray.found = WorkerFacts(socket.gethostname(), answers_depend_on(), process)
         workers._actors[7], workers._refs["about"] = object(), (7, 0)
         assert workers.next(0) == WorkerReady(7)
         workers.end(7)
@@ -534,11 +536,16 @@ def test_a_worker_with_another_model_or_another_processor_is_refused(tmp_path: P
         assert f"worker on {socket.gethostname()}" in str(failure.error())
 
 
-def test_other_software_on_a_worker_is_refused() -> None:
-    refuse_other_software(WorkerFacts("node-7", software_here()))
-    for name in ("lastresort", "Python", "torch", "transformers", "lastresort's code"):
-        with pytest.raises(PrerequisiteError, match=rf"worker on node-7: the worker runs {name} 0.0.1, expected .*"):
-            refuse_other_software(WorkerFacts("node-7", {**software_here(), name: "0.0.1"}))
+def test_other_software_or_hardware_of_a_worker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_unlike(WorkerFacts("node-7", answers_depend_on()))
+    for name in ("lastresort", "Python", *ANSWERING, "processor", "card", "lastresort's code"):
+        with pytest.raises(PrerequisiteError, match=rf"worker on node-7: the worker has {name} 0.0.1, expected .*"):
+            refuse_unlike(WorkerFacts("node-7", {**answers_depend_on(), name: "0.0.1"}))
+    without = {name: found for name, found in answers_depend_on().items() if name != "tokenizers"}
+    with pytest.raises(PrerequisiteError, match="the worker has tokenizers none, expected "):
+        refuse_unlike(WorkerFacts("node-7", without))
+    monkeypatch.setattr(work, "answers_depend_on", lambda: {"torch": "2", "card": "one"})
+    refuse_unlike(WorkerFacts("node-7", {"torch": "2"}))  # of a model that needs no card
 
 
 def test_an_address_is_local_auto_or_a_host_with_its_port(tmp_path: Path) -> None:

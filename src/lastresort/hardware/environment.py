@@ -25,6 +25,8 @@ FEATURES = {
     "asimd": "128-bit vectors",
 }
 PACKAGES = ("torch", "transformers", "peft", "accelerate")
+# What renders conversations and computes a local model: answers by other versions can differ by more than rounding.
+ANSWERING = ("torch", "transformers", "tokenizers", "bitsandbytes")
 # extra -> (module that must be there, what it adds, what installs it)
 EXTRAS: Mapping[str, tuple[str, str, str]] = {
     "qlora": ("bitsandbytes", "training on a base in 4 bits", 'pip install "lastresort[qlora]"'),
@@ -131,6 +133,15 @@ def version_of(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def answered_with() -> dict[str, str]:
+    """What the answers of a local model depend on here, by name: the processor, the card if there is one, and the versions of the
+    libraries that are installed.
+    """
+    card = card_here(processor=False)
+    versions = {name: number for name in ANSWERING if (number := version_of(name)) is not None}
+    return {"processor": processor_name(), **({"card": card.name} if card else {}), **versions}
 
 
 def _read(path: Path) -> str:

@@ -22,7 +22,7 @@ from lastresort.foreign import reason_of
 from lastresort.hardware.environment import cores
 from lastresort.keys import KEYS, PASSED, SECRETS, code_environment
 from lastresort.scale.crew import REMEDY, JobBack, News, WorkerLost, WorkerReady
-from lastresort.scale.work import AnsweringWorker, JobAnswers, K, V, WorkerFacts, WorkerJob, refuse_other_software
+from lastresort.scale.work import AnsweringWorker, JobAnswers, K, V, WorkerFacts, WorkerJob, refuse_unlike
 from lastresort.version import __version__
 
 LOCAL, AUTO = "local", "auto"
@@ -327,7 +327,7 @@ class RayWorkers:
             return self._lost(worker, error)
         if number:
             return JobBack(worker, number, found)
-        refuse_other_software(found)
+        refuse_unlike(found)
         if found.host == socket.gethostname():
             self._processes[worker] = found.process
         return WorkerReady(worker)

@@ -12,12 +12,12 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from lastresort.errors import CandidateError, DataError, LastresortError, PrerequisiteError
 from lastresort.evals.measure import JobFailure
+from lastresort.hardware.environment import answered_with
 from lastresort.models.cached import ModelCall
 from lastresort.models.open import ModelOpening
 from lastresort.models.protocol import Model, Prompt, is_endpoint
@@ -98,39 +98,41 @@ class JobAnswers(Generic[K, V]):
 
 @dataclass(frozen=True, slots=True)
 class WorkerFacts:
-    """Who a worker is. host: the name of its machine. process: its number there. software: see `software_here`."""
+    """Who a worker is. host: the name of its machine. process: its number there. depends_on: see `answers_depend_on`."""
 
     host: str
-    software: Mapping[str, str] = field(default_factory=dict)
+    depends_on: Mapping[str, str] = field(default_factory=dict)
     process: int = 0
 
 
 @cache
-def software_here() -> Mapping[str, str]:
-    """What answers depend on, by name: versions, and a hash of this package's code, as two checkouts may have one version."""
+def answers_depend_on() -> Mapping[str, str]:
+    """What answers depend on here, by name: versions, what computes them, and a hash of this package's code, as two checkouts may
+    have one version.
+    """
     code = hashlib.sha256()
     root = Path(__file__).resolve().parents[1]
     for path in sorted(root.rglob("*.py")):
         code.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
-    found = {"lastresort": __version__, "Python": platform.python_version()}
-    for name in ("torch", "transformers"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "none"
+    found = {"lastresort": __version__, "Python": platform.python_version(), **answered_with()}
     return {**found, "lastresort's code": code.hexdigest()[:12]}
 
 
-def refuse_other_software(worker: WorkerFacts) -> None:
-    """Raises PrerequisiteError where a worker runs other versions or other code than the driver."""
-    for name, ours in software_here().items():
-        theirs = worker.software.get(name, "none")
-        if theirs != ours:
+def refuse_unlike(worker: WorkerFacts) -> None:
+    """Raises PrerequisiteError where a worker has other versions, other code or other hardware than the driver: its answers would be
+    kept as the driver's.
+    """
+    ours, theirs = answers_depend_on(), worker.depends_on
+    for name in {**ours, **theirs}:
+        if name == "card" and name not in theirs:  # it was given none, and says so by what computes its answers
+            continue
+        here, there = ours.get(name, "none"), theirs.get(name, "none")
+        if here != there:
             raise PrerequisiteError(
-                f"the worker runs {name} {theirs}",
+                f"the worker has {name} {there}",
                 where=f"worker on {worker.host}",
-                expected=f"{ours}, as the driver does",
-                remedy="Install the same version on every machine of the cluster.",
+                expected=f"{here}, as the driver has",
+                remedy="Use machines of one kind, with the same versions on all of them.",
             )
 
 
@@ -142,7 +144,7 @@ class AnsweringWorker:
         self._model: Model | None = None
 
     def about(self) -> WorkerFacts:
-        return WorkerFacts(socket.gethostname(), software_here(), os.getpid())
+        return WorkerFacts(socket.gethostname(), answers_depend_on(), os.getpid())
 
     def answer(self, job: WorkerJob[K, V]) -> JobAnswers[K, V]:
         """Errors of ours come back as values, with the answers that came before them."""

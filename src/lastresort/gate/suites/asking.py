@@ -28,7 +28,7 @@ from lastresort.embedded import cache_folder
 from lastresort.errors import ContractError
 from lastresort.gate.suites.suite import ChoiceRequest, Question, Suite, SuiteItem, SuiteReply, TextRequest, Transcript
 from lastresort.gate.target import SideName
-from lastresort.hardware.environment import card_here, processor_name, version_of
+from lastresort.hardware.environment import answered_with
 from lastresort.models.protocol import Model
 from lastresort.records.responses import SUITE_MIGRATIONS, Asking, KeptAnswer, SuiteAnswers
 from lastresort.spec.sections import SUITES
@@ -211,17 +211,10 @@ def answers_key(model: Model, suite: Suite) -> Asking:
 
     What computes a local model here is part of it: answers by other versions of the libraries can differ by more than rounding.
     """
-    computed_by = f"{model.computed_by} of {_computer()}" if model.computed_by else ""
+    computer = ", ".join(f"{name} {found}" for name, found in answered_with().items())
+    computed_by = f"{model.computed_by} of {computer}" if model.computed_by else ""
     who = hashlib.sha256(f"{model.fingerprint}\n{computed_by}".encode()).hexdigest()
     return Asking(who, suite.name, suite.version, str(getattr(suite, "mode", "")))
-
-
-def _computer() -> str:
-    """The processor, the card if there is one, and the versions of what renders conversations and computes a local model."""
-    card = card_here(processor=False)
-    versions = {name: version_of(name) for name in ("torch", "transformers", "tokenizers", "bitsandbytes")}
-    libraries = [f"{name} {number}" for name, number in versions.items() if number is not None]
-    return ", ".join([processor_name(), *([card.name] if card else []), *libraries])
 
 
 ANSWERS = "suite_answers.sqlite"  # in the folder that the runs of a workspace share
